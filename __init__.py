@@ -1,0 +1,61 @@
+"""Benchmark of unsupervised anomaly segmentation in medical CT: the public API for plug-in authors and notebooks."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .api import open_run, run
+    from .datasets.case import Case, Truth
+    from .datasets.dataset import CaseRef, Dataset, DatasetCard
+    from .datasets.healthy import HealthySet
+    from .datasets.view import View
+    from .methods.base import Method
+    from .methods.card import MethodCard
+    from .methods.config import Config
+    from .methods.context import FitContext
+
+_WHERE = {
+    "Case": "datasets.case",
+    "CaseRef": "datasets.dataset",
+    "Config": "methods.config",
+    "Dataset": "datasets.dataset",
+    "DatasetCard": "datasets.dataset",
+    "FitContext": "methods.context",
+    "HealthySet": "datasets.healthy",
+    "Method": "methods.base",
+    "MethodCard": "methods.card",
+    "Truth": "datasets.case",
+    "View": "datasets.view",
+    "open_run": "api",
+    "run": "api",
+}
+
+__all__ = [
+    "Case",
+    "CaseRef",
+    "Config",
+    "Dataset",
+    "DatasetCard",
+    "FitContext",
+    "HealthySet",
+    "Method",
+    "MethodCard",
+    "Truth",
+    "View",
+    "open_run",
+    "run",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module 'uasbench' has no attribute {name!r}")
+    value = getattr(import_module(f".{_WHERE[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,1 @@
+"""The engine: plan, stages, scoring, protocols, statistics, tracking."""

@@ -1,0 +1,184 @@
+"""The record schema: one JSON file per finished cell, from which every table is computed (design §3.3)."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+SCHEMA_VERSION = 1
+Unit = Literal["patient", "pooled", "slice", "seed"]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class CellKey(_Strict):
+    """What a cell is: a method label (``name`` or ``name@variant``), test set, train set, seed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    method: str
+    dataset: str
+    train: str
+    seed: int
+
+    @property
+    def slug(self) -> str:
+        """File-system name of the cell."""
+        return f"{self.method}__{self.dataset}__{self.train}__s{self.seed}".replace("/", "-").replace(":", "-")
+
+
+class MethodInfo(_Strict):
+    """The parts of a method card that tables need."""
+
+    name: str
+    title: str
+    family: str
+    supervision: str
+    uses: str
+    deterministic: bool
+    trivial: bool
+    year: int | None = None
+
+
+class StageIds(_Strict):
+    """Content addresses of the stages behind a cell."""
+
+    fit: str
+    map: str
+    measure: str
+
+
+class DataInfo(_Strict):
+    """Where the numbers come from.
+
+    ``cases`` and ``train_cases`` map a case id to the fingerprint of its image and region of interest; ``truth`` maps it
+    to the fingerprint of its labels. ``split`` is the manifest (train and calibration parts, its hash).
+    """
+
+    anatomy: str
+    cases: dict[str, str]
+    patients: dict[str, str]
+    truth: dict[str, str]
+    train_cases: dict[str, str]
+    split: dict[str, Any]
+    roi_source: str
+    excluded: list[str] = Field(default_factory=list)
+    notes: dict[str, list[str]] = Field(default_factory=dict)
+    phantom: dict[str, Any] | None = None
+
+
+class Threshold(_Strict):
+    """One threshold and the study that found it.
+
+    ``patients`` are those whose cases the threshold is applied to; ``tuned_on`` those it was tuned on. ``value`` is the
+    objective reached on ``tuned_on``. ``quantile`` is the share of scores at or below the threshold.
+    """
+
+    protocol: str
+    fold: int | None = None
+    threshold: float | None
+    quantile: float | None = None
+    smoothing_mm: float = 0.0
+    min_size_mm3: float = 0.0
+    patients: list[str] = Field(default_factory=list)
+    tuned_on: list[str] = Field(default_factory=list)
+    value: float | None = None
+    study: str | None = None
+    trials: int = 0
+    reason: str | None = None
+
+
+class CaseValue(_Strict):
+    """A metric of one case; None is undefined, with the reason."""
+
+    case: str
+    patient: str
+    protocol: str
+    metric: str
+    value: float | None
+    reason: str | None = None
+
+
+class PooledValue(_Strict):
+    """A metric over all cases of the cell; ``unit`` says whether voxels (pooled) or slices are pooled."""
+
+    protocol: str
+    metric: str
+    unit: Unit
+    value: float | None
+    reason: str | None = None
+
+
+class Cost(_Strict):
+    """What a cell cost; seconds, MiB."""
+
+    fit_s: float
+    score_s: float
+    measure_s: float
+    s_per_slice: float
+    peak_ram_mib: float
+    peak_gpu_mib: float | None
+    params: int
+    device: str
+    threads: int
+    precision: str
+    updates: dict[str, int] = Field(default_factory=dict)
+
+
+class Record(_Strict):
+    """Everything measured on one cell."""
+
+    schema_version: int = SCHEMA_VERSION
+    cell: CellKey
+    method: MethodInfo
+    profile: str
+    config: dict[str, Any]
+    ids: StageIds
+    data: DataInfo
+    thresholds: list[Threshold]
+    per_case: list[CaseValue]
+    pooled: list[PooledValue]
+    error_bounds: dict[str, float]
+    cost: Cost
+    environment: dict[str, Any]
+    created: str
+
+
+class Failure(_Strict):
+    """A cell that could not be finished."""
+
+    cell: CellKey
+    stage: str
+    error: str
+    log: str = ""
+
+
+class Skip(_Strict):
+    """A method that declined, with its reason."""
+
+    method: str
+    dataset: str
+    reason: str
+
+
+def write_json(path: Path, value: BaseModel | dict[str, Any] | list[Any]) -> None:
+    """Write JSON atomically: a reader sees the old file or the whole new one, also after a power cut."""
+    text = (
+        value.model_dump_json(indent=1) if isinstance(value, BaseModel) else json.dumps(value, indent=1, sort_keys=True)
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

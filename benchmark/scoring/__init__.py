@@ -1,0 +1,1 @@
+"""Maps and truth in, numbers out."""

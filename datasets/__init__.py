@@ -1,0 +1,1 @@
+"""What a scan is: reading, checking, standardising, storing."""

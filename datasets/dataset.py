@@ -1,0 +1,86 @@
+"""The contract of a data set adapter (design §3.1)."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from .case import Case, Truth
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetCard:
+    """What a reader needs to know about a data set.
+
+    Attributes:
+        name: registry name, lower case with dashes.
+        anatomy: the organ of the task, ``liver`` or ``lung``.
+        role: ``healthy`` sets train, ``lesion`` sets test.
+        obtain: where and how the data are obtained.
+        layout: the published on-disk layout that the adapter reads.
+        roi_source: how the region of interest is made.
+        partner: the healthy set that usually trains for this lesion set.
+        reference: the method that paired tests compare with (design §3.6).
+        truth: ``voxel`` masks, ``slice`` labels, or ``none``.
+    """
+
+    name: str
+    title: str
+    anatomy: str
+    role: Literal["healthy", "lesion"]
+    licence: str
+    citation: str
+    obtain: str
+    layout: str
+    roi_source: str
+    partner: str | None = None
+    reference: str | None = None
+    truth: Literal["voxel", "slice", "none"] = "none"
+
+
+@dataclass(frozen=True)
+class CaseRef:
+    """Where the files of one case lie.
+
+    Attributes:
+        image: file of the CT.
+        label: file that holds the region of interest and, in a lesion set, the truth.
+        notes: findings of the layout scan that do not stop the case from being used.
+    """
+
+    id: str
+    patient: str
+    image: Path
+    label: Path | None = None
+    extra: tuple[Path, ...] = ()
+    notes: tuple[str, ...] = field(default=())
+
+
+class Dataset(ABC):
+    """Reads one published layout as it is; register it under the entry-point group ``uasbench.datasets``."""
+
+    card: ClassVar[DatasetCard]
+
+    @abstractmethod
+    def discover(self, root: Path) -> list[CaseRef]:
+        """List the cases below ``root`` (the data root or the folder of the set itself), sorted naturally by id.
+
+        Remembers the files, so that :meth:`load` takes an id. Reads names and folders only, no voxels.
+
+        Raises:
+            DataError: nothing found, an image without its label, two copies of a case.
+        """
+
+    @abstractmethod
+    def load(self, case_id: str) -> Case:
+        """Read image and region of interest; a label file is used for the region of interest and nothing else.
+
+        Raises:
+            DataError: unreadable file, wrong dimensions, NaN voxels, shapes that differ, empty region of interest.
+        """
+
+    @abstractmethod
+    def load_truth(self, case_id: str) -> Truth:
+        """Read the lesion truth on the same grid as :meth:`load`; called by the scorer's preparation alone."""

@@ -1,0 +1,9 @@
+"""Errors that a user can mend: each message names the file, the value found and the fix."""
+
+
+class UasbenchError(Exception):
+    """Base of every refusal that ends a command with exit status 2 instead of a traceback."""
+
+
+class DataError(UasbenchError):
+    """A scan, a label file or a folder cannot be used as it is."""

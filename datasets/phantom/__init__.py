@@ -1,0 +1,1 @@
+"""Procedural CT written in the layouts of the real data sets."""

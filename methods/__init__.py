@@ -1,0 +1,1 @@
+"""What learns from healthy scans: one file per method."""

@@ -1,0 +1,98 @@
+"""The contract of a method (design §3.2): what a contributor writes and what the engine relies on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from ..datasets.case import Case, Spacing
+from ..datasets.view import View
+from .card import MethodCard
+from .config import Config
+from .context import FitContext
+
+if TYPE_CHECKING:
+    from ..datasets.healthy import HealthySet
+
+
+class Method:
+    """A method learns from healthy scans in :meth:`fit` and returns an anomaly map from :meth:`score`.
+
+    A subclass declares ``card``; it may declare a ``Config``, a ``view`` and any of the optional members below. With a
+    view it implements :meth:`score_view`, else :meth:`score`. The engine seeds every generator before it constructs the
+    method and calls :meth:`build`, moves the networks to ``device``, then calls :meth:`fit`.
+
+    Attributes:
+        native_threshold: the method's own decision threshold on its map, where it has one.
+        device: torch device string of the networks, set by the engine before fit and score.
+    """
+
+    card: ClassVar[MethodCard]
+    Config: ClassVar[type[Config]] = Config
+    requires: ClassVar[tuple[str, ...]] = ()
+    native_threshold: float | None = None
+    device: str = "cpu"
+
+    def __init__(self, config: Any = None) -> None:
+        self.config: Any = self.Config() if config is None else config
+
+    @property
+    def view(self) -> View | None:
+        """The view that the method works on; None means the native grid."""
+        return None
+
+    def skip(self) -> str | None:
+        """Return why the method cannot run here (a missing package, weights, an anatomy), or None."""
+        return None
+
+    def build(self) -> None:
+        """Create the networks as attributes; called after seeding and before fit, and before a saved state is loaded."""
+
+    def fit(self, healthy: HealthySet, ctx: FitContext) -> None:
+        """Learn from healthy scans."""
+        raise TypeError(f"{type(self).__name__} has no fit(healthy, ctx)")
+
+    def score(self, case: Case) -> np.ndarray:
+        """Return the anomaly map of a case on its own grid.
+
+        Returns:
+            float32, shape of ``case.image``, larger = more anomalous; only values inside ``case.roi`` count.
+        """
+        if self.view is None:
+            raise TypeError(f"{type(self).__name__} needs score(case), or a view and score_view(array, roi, spacing)")
+        from ..datasets.viewing import look
+
+        seen = look(case, self.view)
+        return seen.to_native(self.score_view(seen.image, seen.roi, case.spacing))
+
+    def score_view(self, array: np.ndarray, roi: np.ndarray, spacing: Spacing) -> np.ndarray:
+        """Return the anomaly map on the view's grid.
+
+        Args:
+            array: shape (slices, size, size), in the dtype of the view (float32 in [0, 1] or uint8).
+            roi: bool, same shape.
+            spacing: native voxel size in mm, order z, y, x.
+
+        Returns:
+            float32, same shape.
+        """
+        raise TypeError(f"{type(self).__name__} declares a view and must implement score_view(array, roi, spacing)")
+
+    def search_space(self, trial: Any) -> dict[str, Any]:
+        """Suggest settings for ``bench tune``; an empty dictionary means there is nothing to tune."""
+        del trial
+        return {}
+
+    def save(self, path: Path) -> None:
+        """Write the learned state: networks, tensors, arrays, numbers and plain containers of these."""
+        from .state import save_state
+
+        save_state(self, path)
+
+    def load(self, path: Path) -> None:
+        """Read what :meth:`save` wrote (``weights_only``), building the networks first."""
+        from .state import load_state
+
+        load_state(self, path)

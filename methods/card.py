@@ -1,0 +1,54 @@
+"""What a table needs to know about a method."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+SliceScore = str | tuple[str, int]
+_NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodCard:
+    """Describes a method; a plug-in needs ``name`` and ``title``, a built-in fills in everything.
+
+    Attributes:
+        name: registry name, lower case with dashes.
+        supervision: ``none`` for methods that learn from healthy scans alone, ``full`` for top lines.
+        family: trivial, reconstruction, pseudo-anomaly, features, diffusion, supervised or plug-in.
+        uses: what fitting may see: ``healthy``; ``unlabelled-test`` (transductive); ``labels`` (top lines).
+        trainer: training name shared with another method, so that both use one fit; default the method's own name.
+        deterministic: the map does not depend on the seed, so one seed is run and no spread is printed.
+        slice_score: how a map becomes a slice score: ``max``, ``mean``, ``top1%`` or ``("meanpool", k)``.
+        anatomy: tasks on which the method's assumptions hold.
+        trivial: learns nothing; the best of these is marked in every table.
+        published: published Dice and the like, as printed: (source, data set, metric, value, comparability).
+    """
+
+    name: str
+    title: str
+    year: int | None = None
+    supervision: Literal["none", "full"] = "none"
+    family: str = "plug-in"
+    citation: str = ""
+    reference: str = ""
+    uses: Literal["healthy", "unlabelled-test", "labels"] = "healthy"
+    trainer: str | None = None
+    deterministic: bool = False
+    slice_score: SliceScore = "max"
+    anatomy: tuple[str, ...] = ("liver", "lung")
+    trivial: bool = False
+    published: tuple[tuple[str, str, str, str, str], ...] = ()
+    notes: str = ""
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise ValueError(f"method name {self.name!r}: use lower-case letters, digits and single dashes")
+        kinds = ("max", "mean", "top1%")
+        pooled = (
+            isinstance(self.slice_score, tuple) and len(self.slice_score) == 2 and self.slice_score[0] == "meanpool"
+        )
+        if self.slice_score not in kinds and not pooled:
+            raise ValueError(f"slice_score {self.slice_score!r}: expected one of {kinds} or ('meanpool', k)")

@@ -1,0 +1,73 @@
+"""What ``fit`` gets from the engine: seed, device, precision, budget, checkpoints, progress, logging; nothing else."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..datasets.seeds import derive
+
+
+class TrainingError(RuntimeError):
+    """Training went wrong in a way that makes its result meaningless (a loss that is not finite, no data)."""
+
+
+def _ignore(*_: object) -> None:
+    """Take any report and drop it: the default outside the engine."""
+
+
+@dataclass
+class FitContext:
+    """The surroundings of one fit.
+
+    Attributes:
+        seed: the run's seed; derive one per purpose with :meth:`seed_for` instead of using it twice.
+        device: torch device string.
+        precision: ``fp32`` or ``bf16`` (autocast).
+        max_updates: upper bound on optimiser updates; None leaves the method's own, 0 asks for the untrained method.
+        save_checkpoint: called with a name such as ``it-2000``; the engine then stores the method's state under it.
+        on_progress: called with (done, total).
+        on_log: called with (step, values).
+    """
+
+    seed: int
+    device: str = "cpu"
+    precision: str = "fp32"
+    max_updates: int | None = None
+    save_checkpoint: Callable[[str], None] = field(default=_ignore)
+    on_progress: Callable[[int, int], None] = field(default=_ignore)
+    on_log: Callable[[int, dict[str, float]], None] = field(default=_ignore)
+
+    def seed_for(self, *purpose: str | int) -> int:
+        """Return the 32-bit seed of ``purpose``."""
+        return derive(self.seed, *purpose)
+
+    def rng(self, *purpose: str | int) -> np.random.Generator:
+        """Return a NumPy generator for ``purpose``."""
+        return np.random.default_rng(self.seed_for(*purpose))
+
+    def updates(self, wanted: int) -> int:
+        """Return ``wanted`` updates, or fewer where the budget is smaller."""
+        return wanted if self.max_updates is None else min(wanted, self.max_updates)
+
+    def progress(self, done: int, total: int) -> None:
+        """Report progress to the display."""
+        self.on_progress(done, total)
+
+    def log(self, step: int, **values: float) -> None:
+        """Record a point of the training curves.
+
+        Raises:
+            TrainingError: a value is NaN or infinite.
+        """
+        for name, value in values.items():
+            if not math.isfinite(value):
+                raise TrainingError(f"{name} is {value} at update {step}")
+        self.on_log(step, values)
+
+    def checkpoint(self, name: str) -> None:
+        """Store the method's present state under ``name`` beside the final ``last``."""
+        self.save_checkpoint(name)

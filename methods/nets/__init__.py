@@ -1,0 +1,1 @@
+"""Network trunks shared by methods."""

@@ -1,0 +1,1 @@
+"""Methods trained on synthetic anomalies."""

@@ -1,0 +1,1 @@
+"""Methods that score a reconstruction residual."""

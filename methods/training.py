@@ -1,0 +1,99 @@
+"""The training loop and batched inference that the learned methods share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .context import FitContext, TrainingError
+
+if TYPE_CHECKING:
+    import torch
+
+CURVE_POINTS = 200
+
+
+def run_updates(
+    ctx: FitContext, updates: int, step: Callable[[int], Mapping[str, Any]], *, phase: str = "", first: int = 0
+) -> int:
+    """Call ``step(i)`` for each optimiser update, within the budget, reporting progress and curves.
+
+    Args:
+        updates: updates the method wants; the context may allow fewer.
+        step: does one update and returns its losses (numbers or tensors, read only where a curve point is due).
+        phase: prefix of the curve names, for methods with several phases.
+        first: number of the first update in the curves, for later phases.
+
+    Returns:
+        The number of updates done.
+
+    Raises:
+        TrainingError: a loss is not finite.
+    """
+    total = ctx.updates(updates)
+    every = max(1, total // CURVE_POINTS)
+    for i in range(total):
+        losses = step(i)
+        if i % every == 0 or i == total - 1:
+            ctx.log(first + i, **{f"{phase}/{k}" if phase else k: float(v) for k, v in losses.items()})
+        ctx.progress(i + 1, total)
+    return total
+
+
+def batches(count: int, batch: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    """Yield index arrays for ever: each epoch is a new permutation, the remainder of an epoch opens the next batch.
+
+    Raises:
+        TrainingError: there is nothing to train on.
+    """
+    if count == 0:
+        raise TrainingError("no training slices: the healthy set has no slice with a region of interest")
+    queue = np.empty(0, dtype=np.int64)
+    while True:
+        while len(queue) < batch:
+            queue = np.concatenate([queue, rng.permutation(count)])
+        yield queue[:batch]
+        queue = queue[batch:]
+
+
+def autocast(device: str, precision: str) -> AbstractContextManager:
+    """Return the autocast context of a precision (``fp32`` or ``bf16``)."""
+    import torch
+
+    if precision == "fp32":
+        return nullcontext()
+    return torch.autocast(device.split(":")[0], dtype=torch.bfloat16)
+
+
+def predict(
+    forward: Callable[[torch.Tensor], torch.Tensor], array: np.ndarray, *, batch: int, device: str
+) -> np.ndarray:
+    """Run ``forward`` over slices in batches without gradients.
+
+    Args:
+        forward: takes float32 (n, 1, H, W) on ``device`` and returns (n, H, W).
+        array: shape (slices, H, W); uint8 is divided by 255.
+
+    Returns:
+        float32, shape (slices, H, W).
+    """
+    import torch
+
+    out = np.empty(array.shape, np.float32)
+    with torch.inference_mode():
+        for start in range(0, len(array), batch):
+            chunk = as_input(array[start : start + batch], device)
+            out[start : start + batch] = forward(chunk).float().cpu().numpy()
+    return out
+
+
+def as_input(array: np.ndarray, device: str) -> torch.Tensor:
+    """Turn slices (n, H, W) of a view into a float32 tensor (n, 1, H, W) in [0, 1]."""
+    import torch
+
+    tensor = torch.from_numpy(np.ascontiguousarray(array)).to(device, non_blocking=True)
+    tensor = tensor.float().div_(255) if tensor.dtype == torch.uint8 else tensor.float()
+    return tensor[:, None]

@@ -1,0 +1,1 @@
+"""Baselines without learning that every table carries."""
