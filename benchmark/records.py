@@ -57,8 +57,8 @@ class StageIds(_Strict):
 class DataInfo(_Strict):
     """Where the numbers come from.
 
-    ``cases`` and ``train_cases`` map a case id to the fingerprint of its image and region of interest; ``truth`` maps it
-    to the fingerprint of its labels. ``split`` is the manifest (train and calibration parts, its hash).
+    ``cases`` and ``train_cases`` map a case id to the fingerprint of its image and region of interest; ``truth`` maps
+    it to the fingerprint of its labels. ``split`` is the manifest (train and calibration parts, its hash).
     """
 
     anatomy: str

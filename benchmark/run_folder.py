@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,9 @@ from pydantic import ValidationError
 
 from ..datasets.errors import UasbenchError
 from .records import SCHEMA_VERSION, CellKey, Failure, Record, Skip, write_json
+
+
+_writing = threading.Lock()
 
 
 class RunFolderError(UasbenchError):
@@ -57,10 +61,11 @@ class RunFolder:
 
     def update_info(self, **values: Any) -> dict[str, Any]:
         """Change fields of ``run.json`` atomically and return it."""
-        info = self.info() if self.run_json.exists() else {}
-        info.update(values)
-        write_json(self.run_json, info)
-        return info
+        with _writing:
+            info = self.info() if self.run_json.exists() else {}
+            info.update(values)
+            write_json(self.run_json, info)
+            return info
 
     def record_path(self, cell: CellKey) -> Path:
         """Return where the record of a cell lies."""

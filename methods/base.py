@@ -48,7 +48,7 @@ class Method:
         return None
 
     def build(self) -> None:
-        """Create the networks as attributes; called after seeding and before fit, and before a saved state is loaded."""
+        """Create the networks as attributes; called after seeding and before fit, and before a state is loaded."""
 
     def fit(self, healthy: HealthySet, ctx: FitContext) -> None:
         """Learn from healthy scans."""

@@ -1,0 +1,147 @@
+"""What the command and notebooks share: run, open, report; the engine first, then the reports, then the tracker."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .benchmark.options import OptionError, RunOptions, Variant, parse_seeds, parse_settings, parse_variant
+from .benchmark.records import Failure, Record, Skip
+from .benchmark.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.console import Console
+
+
+class Run:
+    """A finished or interrupted run, opened for reading.
+
+    Attributes:
+        path: the run folder.
+        new_failures: cells that failed in the call that returned this object.
+    """
+
+    def __init__(self, path: Path | str, new_failures: int = 0) -> None:
+        self.folder = RunFolder.open(path)
+        self.path = self.folder.path
+        self.new_failures = new_failures
+
+    @cached_property
+    def records(self) -> list[Record]:
+        """Every finished cell."""
+        return self.folder.records()
+
+    @cached_property
+    def failures(self) -> list[Failure]:
+        """Every cell that could not be finished."""
+        return self.folder.failures()
+
+    @property
+    def skipped(self) -> list[Skip]:
+        """Methods that declined, with their reasons."""
+        return self.folder.skipped()
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """What was run: command, data, seeds, warnings, timing."""
+        return self.folder.info()
+
+    @cached_property
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """Every table of the run by name: summary, per_case, paired_tests, cost, failures, skipped."""
+        from .reports.tables import all_tables
+
+        return all_tables(self.folder)
+
+    def table(self, name: str) -> pd.DataFrame:
+        """Return one table.
+
+        Raises:
+            OptionError: there is no table of that name.
+        """
+        if name not in self.tables:
+            raise OptionError(f"no table {name!r}; there are {', '.join(self.tables)}")
+        return self.tables[name]
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r}: {len(self.records)} cells, {len(self.failures)} failed)"
+
+
+def run(
+    methods: str | Iterable[str] = "all",
+    dataset: str | Iterable[str] = "lits",
+    *,
+    seeds: int | str | Iterable[int] = 3,
+    set: Mapping[str, Mapping[str, Any]] | Iterable[str] = (),
+    variants: Iterable[str | Variant] = (),
+    console: Console | None = None,
+    **options: Any,
+) -> Run:
+    """Run a benchmark as ``bench run`` does and return the opened run.
+
+    Args:
+        methods: names, comma lists and wildcards, or ``all``.
+        dataset: one or several test sets.
+        seeds: a number of seeds, or the seeds themselves.
+        set: settings by method, or ``METHOD.KEY=VALUE`` texts.
+        variants: ``LABEL:METHOD.KEY=VALUE,…`` texts.
+        console: where progress is shown; None is silent.
+        options: the other fields of :class:`~uasbench.benchmark.options.RunOptions`, such as ``data_root``,
+            ``phantom``, ``profile``, ``train``, ``workers``, ``device``, ``out``, ``exclude``.
+
+    Raises:
+        UasbenchError: something the caller can mend; the message says how.
+    """
+    chosen = RunOptions.model_validate(
+        {
+            "methods": methods if isinstance(methods, str) else ",".join(methods),
+            "datasets": _names(dataset),
+            "seeds": _seeds(seeds),
+            "settings": dict(set) if isinstance(set, Mapping) else parse_settings(set),
+            "variants": [parse_variant(v) if isinstance(v, str) else v for v in variants],
+            **options,
+        }
+    )
+    return execute(chosen, console)
+
+
+def execute(options: RunOptions, console: Console | None = None) -> Run:
+    """Run validated options: cells, then tables and report, then the tracker's files."""
+    from .benchmark import runner
+    from .benchmark.tracking import Tracker
+
+    with Tracker(options.tracking_uri, console) as tracker:
+        outcome = runner.run(options, console=console, on_start=tracker.start, on_record=tracker.cell)
+        report(outcome.folder.path)
+        tracker.finish()
+    return Run(outcome.folder.path, outcome.failed)
+
+
+def open_run(path: Path | str) -> Run:
+    """Open a run folder: its records and every table as pandas frames.
+
+    Raises:
+        RunFolderError: the folder is not a run.
+    """
+    return Run(path)
+
+
+def report(path: Path | str) -> list[Path]:
+    """Write the tables, figures and the HTML report of a run from its records; return the files."""
+    from .reports.build import build
+
+    return build(RunFolder.open(path))
+
+
+def _names(dataset: str | Iterable[str]) -> list[str]:
+    names = dataset.split(",") if isinstance(dataset, str) else list(dataset)
+    return [name.strip() for name in names if name.strip()]
+
+
+def _seeds(seeds: int | str | Iterable[int]) -> list[int]:
+    if isinstance(seeds, int):
+        return parse_seeds(str(seeds))
+    return parse_seeds(seeds) if isinstance(seeds, str) else list(seeds)

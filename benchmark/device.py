@@ -1,0 +1,69 @@
+"""The one owner of device choice, thread count and determinism flags."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from ..datasets.errors import UasbenchError
+
+
+class DeviceError(UasbenchError):
+    """The device that was asked for is not there."""
+
+
+def gpu_count() -> int:
+    """Return the number of usable CUDA devices, without importing torch on machines that have no driver."""
+    if shutil.which("nvidia-smi") is None and not Path("/proc/driver/nvidia").exists():
+        return 0
+    import torch
+
+    return torch.cuda.device_count()
+
+
+def resolve_device(wanted: str) -> str:
+    """Turn ``auto`` into ``cuda`` or ``cpu`` and check an explicit choice.
+
+    Raises:
+        DeviceError: CUDA was asked for and is not usable, or the name is unknown.
+    """
+    if wanted == "auto":
+        return "cuda" if gpu_count() else "cpu"
+    if wanted == "cuda" and not gpu_count():
+        raise DeviceError("--device cuda: no CUDA device is visible here; use --device cpu, or check 'bench doctor'")
+    if wanted not in ("cpu", "cuda"):
+        raise DeviceError(f"--device {wanted!r}: choose auto, cpu or cuda")
+    return wanted
+
+
+def resolve_precision(wanted: str, device: str) -> str:
+    """``auto`` is bf16 autocast on CUDA and fp32 on the CPU, where bf16 is slow and of no use."""
+    if wanted == "auto":
+        return "bf16" if device == "cuda" else "fp32"
+    return wanted
+
+
+def default_workers(device: str) -> int:
+    """One cell per GPU, or one per core that this process may use."""
+    return gpu_count() if device == "cuda" else len(os.sched_getaffinity(0))
+
+
+def configure(device: str, threads: int) -> None:
+    """Set threads and determinism flags of this process, before any network is built."""
+    import torch
+
+    torch.set_num_threads(threads)
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = True
+    if device.startswith("cuda"):
+        torch.cuda.reset_peak_memory_stats()
+
+
+def peak_gpu_mib(device: str) -> float | None:
+    """Return the peak memory that torch reserved on the GPU in this process, in MiB; None on the CPU."""
+    if not device.startswith("cuda"):
+        return None
+    import torch
+
+    return torch.cuda.max_memory_reserved() / 2**20

@@ -1,0 +1,85 @@
+"""Experiments: YAML plans of the papers' tables, shipped with the package or written by a user."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ..datasets.errors import UasbenchError
+from .options import RunOptions, Variant, parse_seeds, validated
+
+FOLDER = Path(__file__).resolve().parents[1] / "experiments"
+
+
+class ExperimentError(UasbenchError):
+    """An experiment is unknown or its file is not valid."""
+
+
+class Row(BaseModel):
+    """A variant of a method: a row of the table."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    label: str
+    method: str
+    set: dict[str, Any] = Field(default_factory=dict)
+
+
+class Experiment(BaseModel):
+    """A plan. ``methods`` may be empty where the rows are all variants."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    title: str
+    dataset: str
+    train: str | None = None
+    methods: str = ""
+    variants: list[Row] = Field(default_factory=list)
+    seeds: str | int = 3
+    profile: Literal["smoke", "quick", "paper"] = "paper"
+    calibration: Literal["held-out", "none"] = "held-out"
+    notes: str = ""
+    published: list[dict[str, Any]] = Field(default_factory=list)
+
+
+def names() -> dict[str, Path]:
+    """Return the shipped experiments by name, such as ``liver/table2``."""
+    return {p.relative_to(FOLDER).with_suffix("").as_posix(): p for p in sorted(FOLDER.rglob("*.yaml"))}
+
+
+def load(name: str) -> Experiment:
+    """Read an experiment by name, or from a YAML file.
+
+    Raises:
+        ExperimentError: unknown name, unreadable file, or fields that do not fit.
+    """
+    known = names()
+    path = known.get(name, Path(name))
+    if not path.is_file():
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+        raise ExperimentError(f"no experiment {name!r}; {hint}")
+    try:
+        return Experiment.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (OSError, yaml.YAMLError, ValidationError) as error:
+        raise ExperimentError(f"{path} is not a valid experiment: {error}") from error
+
+
+def experiment_options(name: str, *, profile: str | None, seeds: str | None, out: Path | None, **others: Any) -> RunOptions:
+    """Turn an experiment into run options; what is given explicitly wins."""
+    plan = load(name)
+    return validated(
+        methods=plan.methods,
+        datasets=[plan.dataset],
+        train=plan.train,
+        profile=profile or plan.profile,
+        seeds=parse_seeds(seeds or str(plan.seeds)),
+        variants=[Variant(label=row.label, method=row.method, settings=row.set) for row in plan.variants],
+        calibration=plan.calibration,
+        out=out or Path("runs") / "-".join([name.replace("/", "-"), profile or plan.profile]),
+        **others,
+    )

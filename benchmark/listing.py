@@ -1,0 +1,74 @@
+"""What ``bench list`` shows: registered methods and data sets, broken plug-ins with their reason, experiments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from ..datasets.dataset import Dataset
+from . import registry
+from .experiments import load, names
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+def methods() -> Table:
+    """Return the methods as a table: name, title, year, family, supervision, anatomy, status."""
+    known = registry.methods()
+    table = _table("name", "title", "year", "family", "supervision", "anatomy", "status")
+    for name, card in known.cards().items():
+        status = f"{'deterministic' if card.deterministic else 'seeded'}{_origin(known.entry(name))}"
+        year = str(card.year or "")
+        table.add_row(name, card.title, year, card.family, card.supervision, ", ".join(card.anatomy), status)
+    _add_broken(table, known.broken())
+    return table
+
+
+def datasets() -> Table:
+    """Return the data sets as a table: name, title, anatomy, role, partner, truth, licence."""
+    known = registry.datasets()
+    table = _table("name", "title", "anatomy", "role", "partner", "truth", "licence")
+    for name, card in known.cards().items():
+        table.add_row(name, card.title, card.anatomy, card.role, card.partner or "", card.truth, card.licence)
+    _add_broken(table, known.broken())
+    return table
+
+
+def experiments() -> Table:
+    """Return the shipped experiments as a table."""
+    table = _table("name", "title", "test set", "rows", "profile")
+    for name in names():
+        plan = load(name)
+        rows = ", ".join([*(m for m in [plan.methods] if m), *(f"{r.method}@{r.label}" for r in plan.variants)])
+        table.add_row(name, plan.title, plan.dataset, rows, plan.profile)
+    return table
+
+
+def dataset_adapters(chosen: str | None = None) -> Mapping[str, Dataset]:
+    """Return fresh adapters by name: the ones chosen with a comma list, or all that can be used."""
+    known = registry.datasets()
+    selected = known.select(chosen) if chosen else list(known.cards())
+    return {name: known.get(name)() for name in selected}
+
+
+def _table(*columns: str) -> Table:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def _origin(entry: registry.Entry) -> str:
+    return "" if entry.built_in else f", plug-in {entry.distribution}"
+
+
+def _add_broken(table: Table, broken: Mapping[str, str]) -> None:
+    from rich.text import Text
+
+    for name, reason in broken.items():
+        cells = [name, Text(f"broken: {reason}", style="red"), *[""] * (len(table.columns) - 2)]
+        table.add_row(*cells)

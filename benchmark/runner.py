@@ -1,0 +1,297 @@
+"""Runs a plan: prepare, fit, map, measure; whatever finishes is kept, whatever fails is a row."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shlex
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..datasets.store import Store
+from . import device as devices
+from .executors.job import Event
+from .executors.local import LocalExecutor, cpu_slots, gpu_slots
+from .locations import cache_root, data_root
+from .options import RunOptions
+from .plan import Graph, Numerics, PlanError, plan_cells
+from .records import Failure, Record, Skip, write_json
+from .registry import datasets, methods
+from .run_folder import RunFolder
+from .selection import Candidate, select
+from .stage_measure import environment
+from .task_data import TaskData, prepare_task, task_pairs
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+PHANTOM_SIZE = {"smoke": "smoke", "quick": "quick", "paper": "full"}
+OnRecord = Callable[[Record], None]
+
+
+@dataclass
+class Outcome:
+    """What a run left behind."""
+
+    folder: RunFolder
+    done: int
+    failed: int
+
+
+def run(
+    options: RunOptions,
+    *,
+    console: Console | None = None,
+    on_start: Callable[[RunFolder], None] = lambda _: None,
+    on_record: OnRecord = lambda _: None,
+) -> Outcome:
+    """Do what is still to do of a run.
+
+    Args:
+        on_start: called with the run folder once ``run.json`` is written.
+        on_record: called with the record of each cell as it lands.
+
+    Raises:
+        UasbenchError: the options, the data or the output folder cannot be used; the message says how to mend it.
+    """
+    started = time.monotonic()
+    device = devices.resolve_device(options.device)
+    numerics = Numerics(device, options.threads, devices.resolve_precision(options.precision, device))
+    workers = options.workers or max(1, devices.default_workers(device))
+    folder = _writable(options.folder())
+    tasks, skipped = _tasks(options, workers, console)
+    graph = Graph(options, numerics, folder)
+    cells = [(cell, data) for data, chosen in tasks for cell in plan_cells(options, numerics, data, chosen)]
+    for cell, data in cells:
+        graph.add(cell, data)
+    needed, free = graph.check_disk()
+    _announce(console, graph, tasks, skipped, needed, free)
+    _write_info(folder, options, numerics, workers, tasks, skipped, [cell.key.slug for cell, _ in cells])
+    on_start(folder)
+    book = _Bookkeeper(graph, folder, on_record)
+    for key in graph.finished:
+        on_record(folder.record(folder.record_path(key)))
+    _execute(graph, book, workers, device, options, console)
+    _write_timing(folder, book, started, workers)
+    return Outcome(folder, book.done + len(graph.finished), book.failed)
+
+
+class _Bookkeeper:
+    """Turns events into records, failure files and counts."""
+
+    def __init__(self, graph: Graph, folder: RunFolder, on_record: OnRecord) -> None:
+        self.graph = graph
+        self.folder = folder
+        self.on_record = on_record
+        self.done = 0
+        self.failed = 0
+        self.stage_s = {"fit": 0.0, "map": 0.0, "measure": 0.0}
+        self.fit_and_score_s = 0.0
+
+    def __call__(self, event: Event) -> None:
+        """Account for an event."""
+        job = event.job
+        if event.kind in ("done", "failed"):
+            self.stage_s[job.kind] += event.seconds
+        if event.kind == "done" and job.kind == "measure":
+            (key,) = self.graph.cells_of[job.id]
+            self.folder.failure_path(key).unlink(missing_ok=True)
+            self.done += 1
+            record = self.folder.record(self.folder.record_path(key))
+            self._count_work(record)
+            self.on_record(record)
+        elif event.kind == "failed":
+            log = self.folder.logs_dir / f"{job.id}.log"
+            for key in self.graph.cells_of[job.id]:
+                self.failed += 1
+                failure = Failure(cell=key, stage=job.kind, error=str(event.value), log=str(log))
+                write_json(self.folder.failure_path(key), failure)
+
+    def _count_work(self, record: Record) -> None:
+        if f"map-{record.cell.slug}" in self.graph.jobs:
+            self.fit_and_score_s += record.cost.score_s
+        fit = f"fit-{record.ids.fit}"
+        if fit in self.graph.jobs and record.cell == self.graph.cells_of[fit][0]:
+            self.fit_and_score_s += record.cost.fit_s
+
+
+def _tasks(
+    options: RunOptions, workers: int, console: Console | None
+) -> tuple[list[tuple[TaskData, list[Candidate]]], list[Skip]]:
+    sets, known = datasets(), methods()
+    pairs = task_pairs(options, sets)
+    cache = cache_root(options.cache)
+    selected = [select(options, sets.card(pair[0]).anatomy, pair[0], known) for pair in pairs]
+    skipped = [skip for _, skips in selected for skip in skips]
+    for (candidates, skips), pair in zip(selected, pairs, strict=True):
+        if not candidates:
+            reasons = "; ".join(f"{s.method}: {s.reason}" for s in skips)
+            raise PlanError(f"no method can run on {pair[0]}: {reasons}")
+    root, phantom = _root(options, [sets.card(name) for pair in pairs for name in pair], cache)
+    store = Store(cache / "store")
+    tasks = []
+    for pair, (candidates, _) in zip(pairs, selected, strict=True):
+        views = list(dict.fromkeys(c.view for c in candidates if c.view is not None))
+        with _preparing(console) as progress:
+            data = prepare_task(
+                options, pair, sets, root, store, views, workers=workers, phantom=phantom, progress=progress
+            )
+        tasks.append((data, candidates))
+    return tasks, skipped
+
+
+def _root(options: RunOptions, cards: Sequence[Any], cache: Path) -> tuple[Path, dict[str, Any] | None]:
+    if not options.phantom:
+        return data_root(options.data_root, cards), None
+    if options.data_root is not None:
+        raise PlanError("--phantom and --data-root exclude each other: synthetic and real numbers never share a run")
+    from ..datasets.phantom import phantom_info, phantom_root
+
+    root = phantom_root(cache / "phantom", seed=options.phantom_seed, size=PHANTOM_SIZE[options.profile])
+    return root, phantom_info(root)
+
+
+def prepare_only(options: RunOptions, console: Console | None = None) -> list[str]:
+    """Prepare the data of a run and say what lies where; nothing is trained."""
+    workers = options.workers or max(1, devices.default_workers("cpu"))
+    tasks, _ = _tasks(options, workers, console)
+    lines = []
+    for data, candidates in tasks:
+        views = len({c.view for c in candidates if c.view is not None})
+        lines.append(f"{data.dataset}: {len(data.test)} cases; {data.train}: {len(data.healthy)} cases; {views} views")
+        lines += [f"  note: {warning}" for warning in data.warnings]
+    return [*lines, f"store: {cache_root(options.cache) / 'store'}"]
+
+
+def _writable(path: Path) -> RunFolder:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe = path / f".probe-{os.getpid()}"
+        probe.write_bytes(b"\0" * 65536)
+        probe.unlink()
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        fix = "free space or choose another --out" if full else "choose another --out or mend its permissions"
+        raise PlanError(f"cannot write to the run folder {path}: {error.strerror}; {fix}") from error
+    return RunFolder(path)
+
+
+def _execute(
+    graph: Graph, book: _Bookkeeper, workers: int, device: str, options: RunOptions, console: Console | None
+) -> None:
+    if not graph.jobs:
+        return
+    slots = cpu_slots(workers) if device == "cpu" else gpu_slots(workers, devices.gpu_count())
+    executor = LocalExecutor(
+        slots, logs=graph.folder.logs_dir, locks=graph.folder.path / "locks", limit_s=options.limit_s
+    )
+    if console is None:
+        executor.run(list(graph.jobs.values()), book)
+        return
+    from .progress import RunDisplay
+
+    with RunDisplay(console, len(graph.jobs)) as display:
+
+        def both(event: Event) -> None:
+            book(event)
+            display(event)
+
+        executor.run(list(graph.jobs.values()), both)
+
+
+def _announce(
+    console: Console | None,
+    graph: Graph,
+    tasks: Sequence[tuple[TaskData, list[Candidate]]],
+    skipped: Sequence[Skip],
+    needed: int,
+    free: int,
+) -> None:
+    if console is None:
+        return
+    say = lambda text: console.print(text, highlight=False, markup=False)  # noqa: E731
+    for data, candidates in tasks:
+        what = "phantom, synthetic CT" if data.phantom else "files"
+        say(
+            f"{data.dataset} ({len(data.test)} cases) after {data.train} ({len(data.healthy)} cases), {what}; "
+            f"{len(candidates)} configurations"
+        )
+        for warning in data.warnings:
+            say(f"  note: {warning}")
+    for skip in skipped:
+        say(f"  skipped {skip.method}: {skip.reason}")
+    for key in graph.replaced:
+        say(f"  recomputed {key.slug}: its configuration, data or source changed")
+    say(
+        f"{len(graph.jobs)} stages to do, {len(graph.finished)} cells already done; "
+        f"maps take up to {needed / 2**20:.0f} MiB of {free / 2**30:.0f} GiB free; folder {graph.folder.path}"
+    )
+
+
+def _preparing(console: Console | None) -> Any:
+    if console is None:
+        return nullcontext(None)
+    from .progress import preparation
+
+    return preparation(console)
+
+
+def _write_info(
+    folder: RunFolder,
+    options: RunOptions,
+    numerics: Numerics,
+    workers: int,
+    tasks: Sequence[tuple[TaskData, list[Candidate]]],
+    skipped: Sequence[Skip],
+    slugs: Sequence[str],
+) -> None:
+    old = folder.info() if folder.run_json.exists() else {}
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    command = options.command or f"uasbench.run(**{options.model_dump(mode='json', exclude_defaults=True)})"
+    current = {s.method for s in skipped}
+    kept = [s for s in old.get("skipped", []) if s["method"] not in current]
+    folder.update_info(
+        schema=1,
+        command=command,
+        commands=[*old.get("commands", []), {"at": now, "command": command}],
+        options=options.model_dump(mode="json", exclude={"command"}),
+        created=old.get("created", now),
+        profile=options.profile,
+        phantom=next((data.phantom for data, _ in tasks if data.phantom), None),
+        tasks=[{"dataset": d.dataset, "train": d.train, "anatomy": d.anatomy} for d, _ in tasks],
+        references={d.dataset: d.reference for d, _ in tasks},
+        seeds=options.seeds,
+        numerics={"device": numerics.device, "threads": numerics.threads, "precision": numerics.precision},
+        workers=workers,
+        cells=sorted({*old.get("cells", []), *slugs}),
+        skipped=[*kept, *(s.model_dump() for s in skipped)],
+        warnings=sorted({w for d, _ in tasks for w in d.warnings}),
+        environment=environment(),
+    )
+
+
+def _write_timing(folder: RunFolder, book: _Bookkeeper, started: float, workers: int) -> None:
+    if not any(book.stage_s.values()):
+        return
+    wall = time.monotonic() - started
+    work = book.fit_and_score_s
+    history = folder.info().get("timing", [])
+    entry = {
+        "wall_s": round(wall, 3),
+        "workers": workers,
+        "stage_s": {k: round(v, 3) for k, v in book.stage_s.items()},
+        "fit_and_score_s": round(work, 3),
+        "harness_share": round(max(0.0, 1 - work / (wall * workers)), 4),
+    }
+    folder.update_info(timing=[*history, entry])
+
+
+def command_line() -> str:
+    """Return the command as it was typed."""
+    return shlex.join(["bench", *sys.argv[1:]])

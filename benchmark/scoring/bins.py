@@ -1,0 +1,268 @@
+"""Histogram bins that come from the scores themselves (docs/metrics.md).
+
+Pass 1 counts the top 16 bits of the sortable key. Every bin that holds more than 2^-16 of the voxels is split by its
+next bits, as often as needed, until none is crowded except by exactly equal scores. Pass 2 counts negatives and
+positives per bin. The edges do not depend on the labels or on how the voxels are grouped, so counts of cases add up.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from ...datasets.errors import UasbenchError
+from .kernels import count_bins, count_top, find_bins
+from .keys import FIRST_TOP, KEY_BITS, LAST_TOP, TOP_BITS
+
+SHARE = 2.0**-16
+_TOPS = 1 << TOP_BITS
+_WHOLE_SPLIT = 1 << 19
+_SMALL = 1 << 20
+_LARGE = 1 << 30
+# Room for chance and slope inside a bin, so that one split is enough for smooth scores.
+_MARGIN = 1.25
+Pairs = Callable[[], Iterable[tuple[np.ndarray, np.ndarray]]]
+
+
+class ScoreError(UasbenchError):
+    """Scores cannot be measured: another dtype, NaN or infinite values."""
+
+
+@dataclass(frozen=True, eq=False)
+class CaseCounts:
+    """How many voxels of one case fall into each bin; only bins that hold some are kept.
+
+    Attributes:
+        index: int64, ascending bin numbers.
+        negative: int64, voxels without lesion.
+        positive: int64, voxels with lesion.
+    """
+
+    index: np.ndarray
+    negative: np.ndarray
+    positive: np.ndarray
+
+    @property
+    def positives(self) -> int:
+        """Voxels with lesion."""
+        return int(self.positive.sum())
+
+    @property
+    def negatives(self) -> int:
+        """Voxels without lesion."""
+        return int(self.negative.sum())
+
+    def above(self, bin_: int) -> tuple[int, int]:
+        """Return (true positives, false positives) where the bins from ``bin_`` upwards are predicted."""
+        first = int(np.searchsorted(self.index, bin_))
+        return int(self.positive[first:].sum()), int(self.negative[first:].sum())
+
+
+class Bins:
+    """Intervals of the sortable key, which cover all of it.
+
+    Attributes:
+        lower: int64, ascending, the first key of each bin.
+        limit: voxels that a bin may hold unless they are equal.
+    """
+
+    def __init__(self, limit: int, splits: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> None:
+        self.limit = limit
+        self._splits = splits
+        self._build()
+
+    @classmethod
+    def from_top(cls, counts: np.ndarray) -> Bins:
+        """Split the crowded bins of the first pass.
+
+        Args:
+            counts: int64 (65536,), voxels per top half of the key.
+        """
+        limit = max(1, math.floor(int(counts.sum()) * SHARE))
+        crowded = np.flatnonzero(counts > limit)
+        if not len(crowded):
+            return cls(limit, [])
+        remaining = np.full(len(crowded), KEY_BITS - TOP_BITS)
+        return cls(limit, [(crowded << TOP_BITS, remaining, _bits(counts[crowded], limit, remaining))])
+
+    def __len__(self) -> int:
+        return len(self.lower)
+
+    @property
+    def upper(self) -> np.ndarray:
+        """The last key of each bin."""
+        return np.append(self.lower[1:], 1 << KEY_BITS) - 1
+
+    @property
+    def exact(self) -> np.ndarray:
+        """Which bins hold one value only."""
+        return self.upper == self.lower
+
+    def crowded(self, counts: np.ndarray) -> np.ndarray:
+        """Return the bins that hold too many voxels of different scores, given the voxels of each bin."""
+        return np.flatnonzero((counts > self.limit) & ~self.exact)
+
+    def refined(self, counts: np.ndarray) -> Bins:
+        """Return bins in which the crowded ones are split further."""
+        crowded = self.crowded(counts)
+        remaining = np.log2(self.upper[crowded] - self.lower[crowded] + 1).astype(np.int64)
+        bits = remaining
+        if int((1 << remaining).sum()) > _WHOLE_SPLIT:
+            bits = _bits(counts[crowded], self.limit, remaining)
+        return Bins(self.limit, [*self._splits, (self.lower[crowded], remaining, bits)])
+
+    def count(self, scores: np.ndarray, labels: np.ndarray, threads: int = 1) -> np.ndarray:
+        """Return int64 (bins, 2): negatives and positives of each bin."""
+        bits, flags = as_bits(scores), _flags(labels, scores)
+        parts = _spread(len(bits), threads)
+
+        def one(part: slice) -> np.ndarray:
+            counts = np.zeros(2 * len(self), np.int32)
+            count_bins(bits[part], flags[part], self._table, counts)
+            return counts.astype(np.int64)
+
+        return _summed(one, parts, threads).reshape(-1, 2)
+
+    def count_case(self, scores: np.ndarray, labels: np.ndarray, threads: int = 1) -> CaseCounts:
+        """Return the sparse counts of one case."""
+        counts = self.count(scores, labels, threads)
+        index = np.flatnonzero(counts.any(axis=1))
+        return CaseCounts(index, counts[index, 0], counts[index, 1])
+
+    def find(self, scores: np.ndarray) -> np.ndarray:
+        """Return the bin of every score (int64)."""
+        bits = as_bits(scores)
+        out = np.empty(len(bits), np.int64)
+        find_bins(bits, self._table, out)
+        return out
+
+    def _build(self) -> None:
+        """Number the bins in key order and pack the tree that finds them.
+
+        An entry packs ``offset << 7 | shift << 1 | more``: ``(key >> shift) + offset`` is a bin, or with ``more`` the
+        place of another entry. A node that is not split has shift 32 and so its own number.
+        """
+        nodes = [np.arange(_TOPS, dtype=np.int64) << TOP_BITS, *(_children(*split) for split in self._splits)]
+        places = [np.searchsorted(n, s[0]) for n, s in zip(nodes, self._splits, strict=False)]
+        leaves = [np.ones(len(n), np.int64) for n in nodes]
+        for k in reversed(range(len(places))):
+            leaves[k][places[k]] = np.add.reduceat(leaves[k + 1], _firsts(self._splits[k][2]))
+        ranks = [_before(leaves[0])]
+        starts = np.cumsum([0, *(len(n) for n in nodes)])
+        entries = []
+        for k, (place, (low, remaining, bits)) in enumerate(zip(places, self._splits, strict=True)):
+            first, shift = _firsts(bits), remaining - bits
+            within = _before(leaves[k + 1])
+            ranks.append(within + np.repeat(ranks[k][place] - within[first], 1 << bits))
+            more = leaves[k][place] > 1 << bits
+            offset = np.where(more, starts[k + 1] + first, ranks[k][place]) - (low >> shift)
+            entry = _leaf_entries(ranks[k])
+            entry[place] = (offset << 7) | (shift << 1) | more.astype(np.int64)
+            entries.append(entry)
+        self._table = np.concatenate([*entries, _leaf_entries(ranks[-1])])
+        self.lower = np.empty(int(leaves[0].sum()), np.int64)
+        for node, leaf, rank in zip(nodes, leaves, ranks, strict=True):
+            self.lower[rank[leaf == 1]] = node[leaf == 1]
+
+
+def tops(scores: np.ndarray, threads: int = 1) -> np.ndarray:
+    """Return int64 (65536,): how many scores have each top half of the key (pass 1).
+
+    Raises:
+        ScoreError: a score is NaN, infinite, or beyond ±3.3e38.
+    """
+    bits = as_bits(scores)
+
+    def one(part: slice) -> np.ndarray:
+        counts = np.zeros(2 * _TOPS, np.int32)
+        count_top(bits[part], counts)
+        return counts.astype(np.int64)
+
+    counts = _summed(one, _spread(len(bits), threads), threads).reshape(2, -1).sum(axis=0)
+    bad = int(counts[:FIRST_TOP].sum() + counts[LAST_TOP + 1 :].sum())
+    if bad:
+        raise ScoreError(f"{bad} of {len(bits)} scores are NaN, infinite or beyond ±3.3e38; scores must be finite")
+    return counts
+
+
+def fill(pairs: Pairs, threads: int = 1) -> tuple[Bins, list[CaseCounts]]:
+    """Make the bins of a set of cases and count each of them.
+
+    Args:
+        pairs: called once per pass; yields (scores float32 (n,), labels bool (n,)) case by case, the same every time.
+        threads: threads that count one case; the result does not depend on it.
+
+    Raises:
+        ScoreError: a score is NaN or infinite, or not float32.
+    """
+    coarse = np.zeros(_TOPS, np.int64)
+    for scores, _ in pairs():
+        coarse += tops(scores, threads)
+    bins = Bins.from_top(coarse)
+    while True:
+        counted = [bins.count_case(scores, labels, threads) for scores, labels in pairs()]
+        total = np.zeros(len(bins), np.int64)
+        for case in counted:
+            total[case.index] += case.negative + case.positive
+        if not len(bins.crowded(total)):
+            return bins, counted
+        bins = bins.refined(total)
+
+
+def as_bits(scores: np.ndarray) -> np.ndarray:
+    """Return the float32 scores as int32 bits, flat.
+
+    Raises:
+        ScoreError: another dtype.
+    """
+    if scores.dtype != np.float32:
+        raise ScoreError(f"scores are {scores.dtype}, expected float32: other precisions change ties and so the metrics")
+    return np.ascontiguousarray(scores).reshape(-1).view(np.int32)
+
+
+def _flags(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    if labels.dtype != bool or labels.size != scores.size:
+        raise ScoreError(
+            f"labels are {labels.dtype} of size {labels.size}, expected bool of size {scores.size} like the scores"
+        )
+    return np.ascontiguousarray(labels).reshape(-1).view(np.uint8)
+
+
+def _spread(count: int, threads: int) -> list[slice]:
+    pieces = max(threads if count > _SMALL else 1, -(-count // _LARGE))
+    edges = np.linspace(0, count, pieces + 1).astype(np.int64)
+    return [slice(int(a), int(b)) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+
+
+def _summed(one: Callable[[slice], np.ndarray], parts: list[slice], threads: int) -> np.ndarray:
+    if len(parts) == 1:
+        return one(parts[0])
+    with ThreadPoolExecutor(threads) as pool:
+        return sum(pool.map(one, parts[1:]), one(parts[0]))
+
+
+def _bits(counts: np.ndarray, limit: int, remaining: np.ndarray) -> np.ndarray:
+    wanted = np.ceil(np.log2(_MARGIN * counts / limit)).astype(np.int64)
+    return np.minimum(remaining, wanted)
+
+
+def _children(low: np.ndarray, remaining: np.ndarray, bits: np.ndarray) -> np.ndarray:
+    count = 1 << bits
+    step = np.arange(int(count.sum())) - np.repeat(_firsts(bits), count)
+    return np.repeat(low, count) + (step << np.repeat(remaining - bits, count))
+
+
+def _firsts(bits: np.ndarray) -> np.ndarray:
+    return _before(1 << bits)
+
+
+def _before(counts: np.ndarray) -> np.ndarray:
+    return np.cumsum(counts) - counts
+
+
+def _leaf_entries(ranks: np.ndarray) -> np.ndarray:
+    return (ranks << 7) | (KEY_BITS << 1)

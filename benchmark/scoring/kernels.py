@@ -1,0 +1,124 @@
+"""Compiled loops over voxels. Each is a plain function of arrays; sums are integers, so results never depend on order."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ...datasets.jit import kernel
+
+
+@kernel
+def count_top(bits, counts):
+    """Add to ``counts`` (int32, 2 × 65536 flat) how many scores have each top half of the key (numba).
+
+    Two rows are filled in turn, so that runs of equal scores do not wait for each other.
+    """
+    for i in range(bits.shape[0]):
+        b = np.int64(bits[i])
+        key = b + 2147483648 if b >= 0 else -1 - b
+        if key == 2147483647:
+            key += 1
+        counts[np.uint64((i & 1) << 16 | key >> 16)] += 1
+
+
+@kernel
+def count_bins(bits, labels, table, counts):
+    """Add to ``counts`` (int32, bins × 2 flat) the negatives and positives of each bin (numba)."""
+    for i in range(bits.shape[0]):
+        b = np.int64(bits[i])
+        key = b + 2147483648 if b >= 0 else -1 - b
+        if key == 2147483647:
+            key += 1
+        entry = table[np.uint64(key >> 16)]
+        slot = (entry >> 7) + (key >> ((entry >> 1) & 63))
+        while entry & 1:
+            entry = table[np.uint64(slot)]
+            slot = (entry >> 7) + (key >> ((entry >> 1) & 63))
+        counts[np.uint64(2 * slot + labels[i])] += 1
+
+
+@kernel
+def find_bins(bits, table, out):
+    """Write the bin of every score to ``out`` (int64) (numba)."""
+    for i in range(bits.shape[0]):
+        b = np.int64(bits[i])
+        key = b + 2147483648 if b >= 0 else -1 - b
+        if key == 2147483647:
+            key += 1
+        entry = table[np.uint64(key >> 16)]
+        slot = (entry >> 7) + (key >> ((entry >> 1) & 63))
+        while entry & 1:
+            entry = table[np.uint64(slot)]
+            slot = (entry >> 7) + (key >> ((entry >> 1) & 63))
+        out[i] = slot
+
+
+@kernel
+def add_dice(index, positive, negative, positives, weight, low, high):
+    """Add ``weight`` × Dice of one case at every cut to ``low``, and its best inside each bin to ``high`` (numba).
+
+    Cut c predicts the bins from c upwards. ``high[c]`` bounds the Dice of any threshold inside bin c: all positives of
+    the bin and none of its negatives.
+    """
+    tp = 0
+    fp = 0
+    k = index.shape[0] - 1
+    last = 0.0
+    for c in range(low.shape[0] - 1, -1, -1):
+        if k >= 0 and index[k] == c:
+            tp += positive[k]
+            high[c] += weight * (2.0 * tp / (tp + fp + positives))
+            fp += negative[k]
+            last = 2.0 * tp / (tp + fp + positives)
+            k -= 1
+        elif c < high.shape[0]:
+            high[c] += weight * last
+        low[c] += weight * last
+
+
+@kernel
+def max_tree(order, value, grid, position, offsets, parent, area):
+    """Build the component tree of a map from its highest voxel down (numba).
+
+    Args:
+        order: int64 (n,), voxels from the highest value to the lowest.
+        value: float32 (n,), in the order of the region's voxels.
+        grid: int32, flattened padded box: number of the voxel in the region, or −1.
+        position: int64 (n,), place of each voxel in ``grid``.
+        offsets: int64, steps from a place to its neighbours.
+        parent: int64 (n,), out: where the component of each voxel continues at a lower (or the same) level.
+        area: int64 (n,), out: voxels of that component that are at least as high.
+    """
+    root = np.full(value.shape[0], -1, np.int64)
+    for r in range(order.shape[0]):
+        p = order[r]
+        parent[p] = p
+        root[p] = p
+        area[p] = 1
+        for j in range(offsets.shape[0]):
+            q = np.int64(grid[position[p] + offsets[j]])
+            if q < 0 or root[q] < 0:
+                continue
+            while root[q] != q:
+                root[q] = root[root[q]]
+                q = root[q]
+            if q != p:
+                parent[q] = p
+                root[q] = p
+                area[p] += area[q]
+
+
+@kernel
+def open_area(order, value, parent, area, least, lowest, out):
+    """Write the area opening: the highest level at which a voxel's component has ``least`` voxels (numba)."""
+    for r in range(order.shape[0] - 1, -1, -1):
+        p = order[r]
+        q = parent[p]
+        if q != p and value[q] == value[p]:
+            out[p] = out[q]
+        elif area[p] >= least:
+            out[p] = value[p]
+        elif q != p:
+            out[p] = out[q]
+        else:
+            out[p] = lowest

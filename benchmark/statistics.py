@@ -1,0 +1,229 @@
+"""Paired tests, effect sizes, intervals and ranks over patients or seeds (design §3.6); SciPy does the tests.
+
+Arrays may hold NaN for undefined values: pairs with one are dropped, and ``n`` says how many remain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import cast
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from scipy import optimize, stats
+
+MIN_PAIRS = 2
+MIN_FOR_INTERVAL = 3
+LEVEL = 0.95
+ALPHA = 0.05
+POWER = 0.8
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Bounds of a two-sided interval; NaN with the reason where there are too few values."""
+
+    low: float
+    high: float
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class PairedTest:
+    """Differences ``method − reference`` over pairs (patients or seeds).
+
+    Attributes:
+        n: pairs with both values defined.
+        n_zero: pairs without any difference; the Wilcoxon test leaves them out.
+        t: paired t statistic; ``p_t`` and ``p_wilcoxon`` are two-sided and not corrected.
+        d_z: Cohen's d_z, the mean difference over the standard deviation of the differences.
+        ci_low: lower bound of the 95 % t-interval of the mean difference; ``ci_high`` is the upper one.
+        detectable: smallest true mean difference that a paired t-test finds with power 0.8 at α = 0.05, given ``n``
+            and the spread seen.
+        reason: why a number is missing, else empty.
+    """
+
+    n: int
+    n_zero: int = 0
+    mean_diff: float = np.nan
+    t: float = np.nan
+    p_t: float = np.nan
+    p_wilcoxon: float = np.nan
+    d_z: float = np.nan
+    ci_low: float = np.nan
+    ci_high: float = np.nan
+    detectable: float = np.nan
+    reason: str = ""
+
+
+def paired_test(method: ArrayLike, reference: ArrayLike, *, noun: str = "patient") -> PairedTest:
+    """Compare two aligned vectors by the paired t-test and the Wilcoxon signed-rank test, two-sided.
+
+    Wilcoxon drops pairs without a difference (SciPy's ``zero_method="wilcox"``). Where no pair differs both tests give
+    p = 1; where every pair differs by the same amount the t-test is undefined and the reason says so.
+
+    Args:
+        method: values, shape (n,), NaN where undefined.
+        reference: values of the same patients or seeds, same order.
+        noun: what a pair is, for the reasons.
+    """
+    difference = np.asarray(method, dtype=np.float64) - np.asarray(reference, dtype=np.float64)
+    difference = difference[~np.isnan(difference)]
+    n = int(difference.size)
+    if n == 0:
+        return PairedTest(n=0, reason=f"no {noun} with both values defined")
+    mean = float(difference.mean())
+    if n < MIN_PAIRS:
+        return PairedTest(n=n, mean_diff=mean, reason=f"{n} {noun}: a paired test needs {MIN_PAIRS}")
+    n_zero = int(np.count_nonzero(difference == 0))
+    if n_zero == n:
+        return PairedTest(n, n_zero, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0, f"no {noun} differs")
+    sd = float(difference.std(ddof=1))
+    p_wilcoxon = float(np.asarray(stats.wilcoxon(difference[difference != 0]))[1])
+    if sd <= 1e-12 * abs(mean):
+        reason = f"every {noun} differs by the same amount: no spread for a t-test"
+        return PairedTest(n=n, n_zero=n_zero, mean_diff=mean, p_wilcoxon=p_wilcoxon, reason=reason)
+    test = stats.ttest_rel(difference, np.zeros_like(difference))
+    interval = t_interval(difference, noun=noun)
+    return PairedTest(
+        n=n,
+        n_zero=n_zero,
+        mean_diff=mean,
+        t=float(test.statistic),
+        p_t=float(test.pvalue),
+        p_wilcoxon=p_wilcoxon,
+        d_z=mean / sd,
+        ci_low=interval.low,
+        ci_high=interval.high,
+        detectable=detectable_effect(n) * sd,
+        reason=interval.reason,
+    )
+
+
+def t_interval(values: ArrayLike, *, level: float = LEVEL, noun: str = "patient") -> Interval:
+    """Return Student's interval of the mean of ``values``; undefined below three values."""
+    array = _defined(values)
+    if array.size < MIN_FOR_INTERVAL:
+        return Interval(np.nan, np.nan, too_few(array.size, noun))
+    half = float(stats.t.ppf(0.5 + level / 2, array.size - 1) * array.std(ddof=1) / np.sqrt(array.size))
+    mean = float(array.mean())
+    return Interval(mean - half, mean + half)
+
+
+def too_few(n: int, noun: str) -> str:
+    """Say why there is no interval."""
+    return f"{n} {noun}{'' if n == 1 else 's'}: an interval needs {MIN_FOR_INTERVAL}"
+
+
+def holm(p_values: ArrayLike) -> FloatArray:
+    """Return Holm's step-down adjusted p values; NaN stays NaN and does not count as a comparison.
+
+    >>> holm([0.01, 0.04, 0.03]).round(4).tolist()
+    [0.03, 0.06, 0.06]
+    """
+    p = np.asarray(p_values, dtype=np.float64)
+    adjusted = np.full(p.shape, np.nan)
+    known = np.flatnonzero(~np.isnan(p))
+    order = known[np.argsort(p[known], kind="stable")]
+    factors = np.arange(order.size, 0, -1)
+    adjusted[order] = np.minimum(np.maximum.accumulate(factors * p[order]), 1.0)
+    return adjusted
+
+
+@lru_cache(maxsize=1024)
+def detectable_effect(n: int, power: float = POWER, alpha: float = ALPHA) -> float:
+    """Return the smallest d_z that a two-sided paired t-test on ``n`` pairs finds with ``power``.
+
+    Solved from the non-central distribution of t²; NaN below two pairs.
+    """
+    if n < MIN_PAIRS:
+        return float("nan")
+    # t² is a non-central F: both tails in one call, where SciPy's non-central t is NaN in the far one.
+    critical = float(stats.f.ppf(1 - alpha, 1, n - 1))
+
+    def shortfall(d: float) -> float:
+        return float(stats.ncf.sf(critical, 1, n - 1, n * d * d)) - power
+
+    return cast(float, optimize.brentq(shortfall, 1e-6, (1.5 * np.sqrt(critical) + 3) / np.sqrt(n), xtol=1e-10))
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Average ranks of methods over patients, 1 is best.
+
+    Attributes:
+        ranks: method → average rank, best first.
+        n: patients on which every method has a value; the others are left out.
+        n_dropped: patients left out.
+        p_friedman: p value of the Friedman test (three or more methods).
+        critical_difference: ranks closer than this do not differ (Nemenyi, α = 0.05).
+        groups: largest sets of methods, as index pairs (first, last), whose ranks lie within the critical difference.
+    """
+
+    ranks: pd.Series
+    n: int
+    n_dropped: int
+    p_friedman: float
+    critical_difference: float
+    groups: tuple[tuple[int, int], ...]
+    reason: str = ""
+
+
+def rank_methods(values: pd.DataFrame, *, lower_is_better: bool = False) -> Ranking:
+    """Rank methods within patients (Demšar 2006): Friedman test, average ranks and Nemenyi's critical difference.
+
+    Args:
+        values: one row per patient, one column per method, already averaged over seeds.
+        lower_is_better: rank small values first.
+    """
+    complete = values.dropna(axis=0).sort_index(axis=1)
+    n, k = complete.shape
+    dropped = len(values) - n
+    if n == 0 or k == 0:
+        empty = pd.Series(dtype=np.float64)
+        return Ranking(empty, n, dropped, np.nan, np.nan, (), "no patient on which every method has a value")
+    ranks = complete.rank(axis=1, ascending=lower_is_better, method="average").mean(axis=0)
+    ranks = ranks.sort_values(kind="stable")
+    if n < MIN_PAIRS or k < 2:
+        what = f"{n} patient(s), {k} method(s)"
+        return Ranking(ranks, n, dropped, np.nan, np.nan, (), f"{what}: a critical difference needs two of each")
+    p_friedman = np.nan
+    if k >= 3:
+        varies = bool((complete.nunique(axis=1) > 1).any())
+        p_friedman = float(stats.friedmanchisquare(*complete.to_numpy().T).pvalue) if varies else 1.0
+    difference = critical_difference(k, n)
+    return Ranking(ranks, n, dropped, p_friedman, difference, rank_groups(ranks.to_numpy(), difference))
+
+
+def critical_difference(methods: int, patients: int, alpha: float = ALPHA) -> float:
+    """Return Nemenyi's critical difference of average ranks.
+
+    >>> round(critical_difference(4, 14), 2)
+    1.25
+    """
+    q = float(stats.studentized_range.ppf(1 - alpha, methods, np.inf)) / np.sqrt(2)
+    return float(q * np.sqrt(methods * (methods + 1) / (6 * patients)))
+
+
+def rank_groups(ranks: Sequence[float] | FloatArray, difference: float) -> tuple[tuple[int, int], ...]:
+    """Return the maximal runs (first, last) of sorted ``ranks`` that span at most ``difference``, two methods or more.
+
+    >>> rank_groups([1.0, 1.5, 2.6, 4.0], 1.2)
+    ((0, 1), (1, 2))
+    """
+    groups: list[tuple[int, int]] = []
+    for first in range(len(ranks)):
+        last = max(i for i in range(first, len(ranks)) if ranks[i] - ranks[first] <= difference)
+        if last > first and (not groups or last > groups[-1][1]):
+            groups.append((first, last))
+    return tuple(groups)
+
+
+def _defined(values: ArrayLike) -> FloatArray:
+    array = np.asarray(values, dtype=np.float64)
+    return array[~np.isnan(array)]

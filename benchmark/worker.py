@@ -1,0 +1,84 @@
+"""The life of one worker process: silence, a lock on its stage, the stage, and an end when the parent ends."""
+
+from __future__ import annotations
+
+import fcntl
+import importlib
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+PROGRESS_EVERY_S = 0.2
+ORPHANED = 70
+
+
+def work(kind: str, task: Any, connection: Connection, log: str, lock: str, gpu: str | None) -> None:
+    """Run the stage ``kind`` on ``task`` and report through ``connection``.
+
+    Sends ``("progress", (done, total))``, then ``("done", None)`` or ``("error", message)``.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.environ.pop("UASBENCH_DATA", None)
+    if gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+    _redirect(Path(log))
+    threading.Thread(target=_end_with_parent, args=(connection,), daemon=True).start()
+    try:
+        with Path(lock).open("w") as held:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            stage = importlib.import_module(f".stage_{kind}", __package__)
+            stage.run(task, _reporter(connection))
+        connection.send(("done", None))
+    except BaseException as error:
+        traceback.print_exc()
+        connection.send(("error", summary(error)))
+        if not isinstance(error, Exception):
+            raise
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+
+
+def summary(error: BaseException) -> str:
+    """Return an error as one line: its type and the first line of its message."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def _redirect(log: Path) -> None:
+    log.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.close(descriptor)
+    sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False)
+    sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
+
+
+def _end_with_parent(connection: Connection) -> None:
+    try:
+        connection.recv()
+    except (EOFError, OSError):
+        os._exit(ORPHANED)
+
+
+def _reporter(connection: Connection) -> Any:
+    last = 0.0
+
+    def report(kind: str, value: Any) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if kind == "progress" and value[0] < value[1] and now - last < PROGRESS_EVERY_S:
+            return
+        last = now
+        connection.send((kind, value))
+
+    return report

@@ -1,0 +1,365 @@
+"""The front door, ``bench``: parses, calls the API or one function of a room below, and prints."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .datasets.errors import UasbenchError
+
+EXIT_USAGE = 2
+EXIT_FAILED_CELLS = 3
+EXIT_INTERRUPTED = 130
+
+app = typer.Typer(
+    name="bench",
+    help="Benchmark unsupervised anomaly segmentation in medical CT: train on healthy scans, score on lesions, compare.",
+    no_args_is_help=True,
+    add_completion=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+data_app = typer.Typer(help="Look at data sets on disk, prepare them, write the phantom.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+DataRoot = Annotated[
+    Path | None, typer.Option("--data-root", help="Folder that holds the data sets; default UASBENCH_DATA.")
+]
+Cache = Annotated[Path | None, typer.Option(help="Folder of prepared data; default UASBENCH_CACHE or ~/.cache/uasbench.")]
+RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
+
+
+def main() -> None:
+    """Run the command; errors that the user can mend end it with exit status 2 and no traceback."""
+    try:
+        app()
+    except UasbenchError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        sys.exit(EXIT_USAGE)
+    except KeyboardInterrupt:
+        print("bench: stopped; the same command continues where it was", file=sys.stderr)
+        sys.exit(EXIT_INTERRUPTED)
+
+
+@app.command()
+def run(
+    dataset: Annotated[str, typer.Option("--dataset", help="Test set, or several with commas.")],
+    methods: Annotated[str, typer.Option(help="Names, comma lists and wildcards ('vae*,draem'), or all.")] = "all",
+    train: Annotated[str | None, typer.Option(help="Healthy set to train on; default the test set's partner.")] = None,
+    data_root: DataRoot = None,
+    phantom: Annotated[bool, typer.Option("--phantom", help="Run on synthetic CT; every number is marked so.")] = False,
+    phantom_seed: Annotated[int, typer.Option(help="Seed of the synthetic patients.")] = 0,
+    profile: Annotated[str, typer.Option(help="smoke (no claim), quick (laptop) or paper.")] = "paper",
+    seeds: Annotated[str, typer.Option(help="A number of seeds (3) or a list (0,1,2).")] = "3",
+    workers: Annotated[str, typer.Option(help="Stages at once: auto is one per GPU, or one per core.")] = "auto",
+    threads: Annotated[int, typer.Option(help="CPU threads of each stage; part of the result's address.")] = 1,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto (bf16 on CUDA, fp32 on CPU), fp32 or bf16.")] = "auto",
+    executor: Annotated[str, typer.Option(help="Where stages run: local.")] = "local",
+    out: Annotated[Path | None, typer.Option(help="Run folder; default a name made from the options.")] = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", help="METHOD.KEY=VALUE; may be repeated.")] = None,
+    variants: Annotated[
+        list[str] | None, typer.Option("--variant", help="LABEL:METHOD.KEY=VALUE,…; adds the row METHOD@LABEL.")
+    ] = None,
+    exclude: Annotated[list[str] | None, typer.Option(help="SET:ID to leave out; may be repeated.")] = None,
+    calibration: Annotated[str, typer.Option(help="held-out keeps a fifth of the healthy patients; none.")] = "held-out",
+    trials: Annotated[int | None, typer.Option(help="Trials of each threshold study, at most 40.")] = None,
+    stage_limit: Annotated[float | None, typer.Option(help="Seconds after which a stage is stopped.")] = None,
+    tracking_uri: Annotated[str | None, typer.Option(help="MLflow server; default SQLite in the run folder.")] = None,
+    cache: Cache = None,
+) -> None:
+    """Train, map and measure every method on a task; the same command again continues it."""
+    from .api import execute
+    from .benchmark.options import OptionError, parse_seeds, parse_settings, parse_variant, validated
+    from .benchmark.runner import command_line
+
+    if executor != "local":
+        raise OptionError(f"--executor {executor!r}: only 'local' runs stages in this version")
+    options = validated(
+        methods=methods,
+        datasets=[name.strip() for name in dataset.split(",") if name.strip()],
+        train=train,
+        data_root=data_root,
+        phantom=phantom,
+        phantom_seed=phantom_seed,
+        profile=profile,
+        seeds=parse_seeds(seeds),
+        workers=None if workers == "auto" else workers,
+        threads=threads,
+        device=device,
+        precision=precision,
+        out=out,
+        settings=parse_settings(settings or []),
+        variants=[parse_variant(text) for text in variants or []],
+        exclude=exclude or [],
+        calibration=calibration,
+        trials=trials,
+        stage_limit_s=stage_limit,
+        tracking_uri=tracking_uri,
+        cache=cache,
+        command=command_line(),
+    )
+    finished = execute(options, _console())
+    _show(finished)
+
+
+@app.command()
+def reproduce(
+    experiment: Annotated[str, typer.Argument(help="Name of a built-in experiment, or a YAML file.")],
+    data_root: DataRoot = None,
+    phantom: Annotated[bool, typer.Option("--phantom", help="Run it on synthetic CT instead.")] = False,
+    profile: Annotated[str | None, typer.Option(help="Profile instead of the experiment's own.")] = None,
+    seeds: Annotated[str | None, typer.Option(help="Seeds instead of the experiment's own.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder.")] = None,
+    workers: Annotated[str, typer.Option(help="Stages at once.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Run a table or figure of a paper as one experiment."""
+    from .api import execute
+    from .benchmark.experiments import experiment_options
+    from .benchmark.runner import command_line
+
+    options = experiment_options(
+        experiment,
+        data_root=data_root,
+        phantom=phantom,
+        profile=profile,
+        seeds=seeds,
+        out=out,
+        workers=None if workers == "auto" else workers,
+        device=device,
+        command=command_line(),
+    )
+    _show(execute(options, _console()))
+
+
+@app.command()
+def rescore(path: RunPath, workers: Annotated[int, typer.Option(help="Stages at once.")] = 2) -> None:
+    """Measure the stored maps again with the present protocols; nothing is trained."""
+    from .api import rescore as again
+
+    _show(again(path, workers, _console()))
+
+
+@app.command()
+def report(path: RunPath) -> None:
+    """Write the tables, figures and the HTML report from the records."""
+    from .api import report as write
+
+    for file in write(path):
+        print(file)
+
+
+@app.command()
+def compare(
+    path: RunPath,
+    reference: Annotated[str, typer.Option(help="Method that the others are compared with.")],
+    metric: Annotated[str, typer.Option(help="dice, psc, sen, auroc, ap, …")] = "dice",
+    protocol: Annotated[str, typer.Option(help="native, healthy-q95, val, oracle, …, or none.")] = "val",
+) -> None:
+    """Print paired tests of every method against a reference."""
+    from .benchmark.run_folder import RunFolder
+    from .reports.compare import compare as paired
+
+    _print_frame(paired(RunFolder.open(path), reference, metric=metric, protocol=protocol))
+
+
+@app.command("list")
+def list_(what: Annotated[str, typer.Argument(help="methods, datasets or experiments.")] = "methods") -> None:
+    """List what is registered, what is broken and why."""
+    from .benchmark import listing
+
+    tables = {"methods": listing.methods, "datasets": listing.datasets, "experiments": listing.experiments}
+    if what not in tables:
+        raise UasbenchError(f"cannot list {what!r}; choose {', '.join(tables)}")
+    _console(stderr=False).print(tables[what]())
+
+
+@app.command()
+def check(
+    method: Annotated[str, typer.Argument(help="Registered method.")],
+    anatomy: Annotated[str, typer.Option(help="liver or lung.")] = "liver",
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+) -> None:
+    """Check that a method keeps the contract: shapes, seeds, save and load, blindness to labels, learning."""
+    from .benchmark.conformance import check_method
+
+    results = check_method(method, anatomy=anatomy, device=device)
+    for result in results:
+        sign = "skip" if result.skipped else "ok  " if result.passed else "FAIL"
+        print(f"{sign}  {result.name}  ({result.seconds:.1f} s)  {result.detail}".rstrip())
+    failed = sum(not r.passed and not r.skipped for r in results)
+    print(f"{method}: {'all checks passed' if not failed else f'{failed} checks failed'}")
+    sys.exit(EXIT_FAILED_CELLS if failed else 0)
+
+
+@app.command("import")
+def import_(
+    maps: Annotated[Path, typer.Argument(help="Folder with one NIfTI map per case, named like the case.")],
+    method: Annotated[str, typer.Option(help="Name under which the maps are shown.")],
+    dataset: Annotated[str, typer.Option(help="Test set that the maps belong to.")],
+    out: Annotated[Path, typer.Option(help="Run folder that gets the record.")],
+    data_root: DataRoot = None,
+    phantom: Annotated[bool, typer.Option("--phantom", help="The maps are of the phantom.")] = False,
+    phantom_seed: Annotated[int, typer.Option(help="Seed of the phantom.")] = 0,
+    profile: Annotated[str, typer.Option(help="Profile of the run they are compared in.")] = "paper",
+    threshold: Annotated[float | None, typer.Option(help="The method's own threshold, if it has one.")] = None,
+    cache: Cache = None,
+) -> None:
+    """Score the maps of a method that cannot run here beside the others."""
+    from .api import import_maps
+    from .benchmark.options import validated
+
+    options = validated(
+        datasets=[dataset], data_root=data_root, phantom=phantom, phantom_seed=phantom_seed, profile=profile, out=out, cache=cache
+    )
+    _show(import_maps(maps, method, options, threshold, _console()))
+
+
+@app.command("new-plugin")
+def new_plugin(
+    name: Annotated[str, typer.Argument(help="Name of the method, lower case with dashes.")],
+    folder: Annotated[Path, typer.Option(help="Where the package is written.")] = Path(),
+) -> None:
+    """Write an installable package with one method and its test."""
+    from .benchmark.plugin_template import new_plugin as write
+
+    for file in write(name, folder):
+        print(file)
+
+
+@app.command()
+def doctor() -> None:
+    """Print versions, devices, plug-ins and folders, and what is wrong with them."""
+    from .benchmark.doctor import diagnose
+
+    for topic, status, detail in diagnose():
+        print(f"{status:5s} {topic}: {detail}")
+
+
+@app.command()
+def ui(
+    path: RunPath,
+    port: Annotated[int, typer.Option(help="Port on localhost.")] = 5000,
+) -> None:
+    """Open the MLflow dashboard of a run on localhost."""
+    from .benchmark.run_folder import RunFolder
+    from .benchmark.tracking import serve
+
+    sys.exit(serve(RunFolder.open(path), port))
+
+
+@app.command()
+def track(
+    path: RunPath,
+    tracking_uri: Annotated[str | None, typer.Option(help="MLflow server; default the one the run used.")] = None,
+) -> None:
+    """Send to MLflow whatever of a run it does not have yet."""
+    from .benchmark.run_folder import RunFolder
+    from .benchmark.tracking import sync
+
+    print(sync(RunFolder.open(path), tracking_uri))
+
+
+@app.command()
+def clean(
+    path: RunPath,
+    maps: Annotated[bool, typer.Option("--maps", help="Also drop the maps of finished cells; no rescore after that.")] = False,
+) -> None:
+    """Drop fits, maps and logs that no cell of the run refers to."""
+    from .benchmark.cleaning import clean as sweep
+    from .benchmark.run_folder import RunFolder
+
+    freed = sweep(RunFolder.open(path), maps=maps)
+    print(f"freed {freed / 2**20:.1f} MiB")
+
+
+@data_app.command("check")
+def data_check(
+    path: Annotated[Path, typer.Argument(help="Data root, or the folder of one set.")],
+    dataset: Annotated[str | None, typer.Option(help="Check these sets only (comma list).")] = None,
+) -> None:
+    """Print what is there, what is wrong and the fix."""
+    from .benchmark.listing import dataset_adapters
+    from .datasets.check import check as check_data
+    from .datasets.check import format_report
+
+    found = check_data(path, dataset_adapters(dataset))
+    print(format_report(found))
+    sys.exit(EXIT_USAGE if found.errors else 0)
+
+
+@data_app.command("prepare")
+def data_prepare(
+    dataset: Annotated[str, typer.Option("--dataset", help="Test set, or several with commas.")],
+    methods: Annotated[str, typer.Option(help="Methods whose views are prepared.")] = "all",
+    train: Annotated[str | None, typer.Option(help="Healthy set; default the partner.")] = None,
+    data_root: DataRoot = None,
+    phantom: Annotated[bool, typer.Option("--phantom", help="Prepare the phantom.")] = False,
+    phantom_seed: Annotated[int, typer.Option(help="Seed of the phantom.")] = 0,
+    profile: Annotated[str, typer.Option(help="Profile whose views are prepared.")] = "paper",
+    exclude: Annotated[list[str] | None, typer.Option(help="SET:ID to leave out.")] = None,
+    workers: Annotated[str, typer.Option(help="Processes.")] = "auto",
+    cache: Cache = None,
+) -> None:
+    """Decode, check and standardise the scans that a run will need."""
+    from .benchmark.options import validated
+    from .benchmark.runner import prepare_only
+
+    options = validated(
+        methods=methods,
+        datasets=[name.strip() for name in dataset.split(",") if name.strip()],
+        train=train,
+        data_root=data_root,
+        phantom=phantom,
+        phantom_seed=phantom_seed,
+        profile=profile,
+        exclude=exclude or [],
+        workers=None if workers == "auto" else workers,
+        cache=cache,
+    )
+    for line in prepare_only(options, _console()):
+        print(line)
+
+
+@data_app.command("phantom")
+def data_phantom(
+    out: Annotated[Path, typer.Option(help="Folder that becomes a data root.")],
+    seed: Annotated[int, typer.Option(help="Seed of the synthetic patients.")] = 0,
+    size: Annotated[str, typer.Option(help="smoke, quick or full.")] = "quick",
+) -> None:
+    """Write the liver phantom as BTCV and LiTS files."""
+    from .datasets.phantom import SIZES, write_liver_phantom
+
+    if size not in SIZES:
+        raise UasbenchError(f"--size {size!r}: choose one of {', '.join(SIZES)}")
+    if out.exists() and any(out.iterdir()):
+        raise UasbenchError(f"{out} is not empty; choose a new folder")
+    info = write_liver_phantom(out, seed=seed, size=size)
+    print(f"wrote the liver phantom (seed {seed}, {size}, specification {info['spec']}) to {out}")
+
+
+def _console(*, stderr: bool = True):  # noqa: ANN202
+    from rich.console import Console
+
+    return Console(stderr=stderr)
+
+
+def _print_frame(frame) -> None:  # noqa: ANN001
+    print(frame.to_string(index=False))
+
+
+def _show(finished) -> None:  # noqa: ANN001
+    from .reports.console import headline
+
+    console = _console(stderr=False)
+    console.print(headline(finished.folder))
+    console.print(f"report: {finished.folder.report_html}", highlight=False, soft_wrap=True)
+    console.print(f"tables: {finished.folder.tables_dir}", highlight=False, soft_wrap=True)
+    console.print(f"dashboard: bench ui {finished.path}", highlight=False, soft_wrap=True)
+    if finished.new_failures:
+        console.print(f"{finished.new_failures} cells failed; see tables/failures.csv and logs/", highlight=False)
+        sys.exit(EXIT_FAILED_CELLS)

@@ -1,0 +1,83 @@
+"""BTCV: abdominal CT of Beyond the Cranial Vault, the healthy liver set of the papers."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+from ..case import Case, Truth
+from ..dataset import DatasetCard
+from .nifti_pair import NiftiPairDataset, Survey, match_labels, unique
+
+LIVER = 6
+_NAME = re.compile(r"(img|label)_?(\d{4})\.nii(?:\.gz)?", re.IGNORECASE)
+_MIN_BLOB_ML = 0.1
+
+
+class BTCV(NiftiPairDataset):
+    """Portal-venous abdominal CT with 13 organ labels; the liver is label 6."""
+
+    card = DatasetCard(
+        name="btcv",
+        title="BTCV, Multi-Atlas Labeling Beyond the Cranial Vault (abdomen)",
+        anatomy="liver",
+        role="healthy",
+        licence="CC BY 4.0 as listed by collections that include it; Synapse asks for registration (syn3193805)",
+        citation=(
+            "Landman et al., MICCAI Multi-Atlas Labeling Beyond the Cranial Vault: Workshop and Challenge, 2015. "
+            "Healthy is a convention here: the patients come from a chemotherapy trial (colorectal cancer) or a ventral "
+            "hernia study, and no label tells a metastasis from liver, so a tumour cannot be excluded by the files"
+        ),
+        obtain="register at synapse.org (syn3193805), download Abdomen/RawData.zip and unpack it",
+        layout="[Abdomen/][RawData/]Training/img/imgXXXX.nii.gz and Training/label/labelXXXX.nii.gz, at any depth",
+        roi_source="label 6 (liver), Zhang et al. 2023",
+        truth="none",
+    )
+    folders = ("btcv", "abdomen", "rawdata")
+    case_labels = frozenset(range(14))
+    roi_labels = frozenset({LIVER})
+
+    def pair(self, files: list[Path], survey: Survey) -> dict[str, tuple[Path, Path]]:
+        """Pair imgXXXX with labelXXXX; test images have no public label and are ignored."""
+        images, labels = [], []
+        for path in files:
+            match = _NAME.fullmatch(path.name)
+            if match is not None:
+                (images if match[1].lower() == "img" else labels).append((f"img{match[2]}", path))
+        labelled = {case for case, _ in labels}
+        testing = [
+            (case, path)
+            for case, path in images
+            if case not in labelled and "testing" in {part.lower() for part in path.parts[-3:-1]}
+        ]
+        if testing:
+            survey.notes.append(f"{len(testing)} test scans without public labels are ignored")
+        images = [item for item in images if item not in testing]
+        return match_labels(unique(images, survey), unique(labels, survey), "label{}.nii.gz", survey)
+
+    def inspect(self, case: Case, truth: Truth | None) -> list[str]:
+        """Report dark blobs in a liver that passes for healthy."""
+        blobs = dark_blobs(case)
+        if not blobs:
+            return []
+        sizes = ", ".join(f"{ml:.1f}" for ml in blobs[:3])
+        return [f"{len(blobs)} blobs below liver mean - 4 sd (largest {sizes} ml): cyst, metastasis or leaking label?"]
+
+
+def dark_blobs(case: Case) -> list[float]:
+    """Return the volumes (ml, largest first) of connected regions of the liver darker than its mean - 4 sd.
+
+    One voxel is taken off the border, where partial volume is dark in every scan; regions below 0.1 ml are left out.
+    """
+    from scipy import ndimage
+
+    box = ndimage.find_objects(case.roi.astype(np.uint8))[0]
+    roi, image = case.roi[box], case.image[box]
+    values = image[roi]
+    dark = (image < values.mean(dtype=np.float64) - 4 * values.std(dtype=np.float64)) & ndimage.binary_erosion(roi)
+    regions, count = ndimage.label(dark)
+    voxel_ml = float(np.prod(case.spacing)) / 1000
+    sizes = np.bincount(regions.ravel(), minlength=count + 1)[1:] * voxel_ml
+    return sorted((float(s) for s in sizes if s >= _MIN_BLOB_ML), reverse=True)

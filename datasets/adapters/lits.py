@@ -1,0 +1,92 @@
+"""LiTS: liver tumours of the MICCAI 2017 challenge; also its twin, task 3 of the Medical Segmentation Decathlon."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from ..dataset import DatasetCard
+from .nifti_pair import NiftiPairDataset, Survey, match_labels, unique
+
+TUMOUR_FREE = frozenset(f"volume-{n}" for n in (32, 34, 38, 41, 47, 87, 89, 91, 105, 106, 114, 115, 119))
+"""The training scans without tumour (LiTS card, docs/datasets.md)."""
+
+_NAME = re.compile(r"(test-volume|volume|segmentation|liver)[-_](\d+)\.nii(?:\.gz)?", re.IGNORECASE)
+
+
+class LiTS(NiftiPairDataset):
+    """Contrast-enhanced abdominal CT with liver (1) and liver tumour (2) labels."""
+
+    card = DatasetCard(
+        name="lits",
+        title="LiTS, Liver Tumor Segmentation Benchmark",
+        anatomy="liver",
+        role="lesion",
+        licence="CC BY-NC-SA 4.0 (as listed for the challenge release; Task03_Liver of the Decathlon: CC BY-SA 4.0)",
+        citation="Bilic et al., The Liver Tumor Segmentation Benchmark (LiTS), Medical Image Analysis 84, 2023, 102680",
+        obtain="register at the LiTS challenge (codalab.org, competition 17094) and unpack the two training batches",
+        layout=(
+            "volume-N.nii[.gz] and segmentation-N.nii[.gz] at any depth, e.g. 'Training Batch 1/volume-0.nii', "
+            "or alone Task03_Liver/imagesTr/liver_N.nii.gz and labelsTr/liver_N.nii.gz"
+        ),
+        roi_source="label >= 1 (liver or tumour), Zhang et al. 2023",
+        partner="btcv",
+        reference="hu-deviation",
+        truth="voxel",
+    )
+    folders = ("lits", "lits17", "lits2017", "litsdataset", "task03_liver")
+    case_labels = frozenset({0, 1, 2})
+    roi_labels = frozenset({1, 2})
+    lesion_labels = frozenset({2})
+
+    def pair(self, files: list[Path], survey: Survey) -> dict[str, tuple[Path, Path]]:
+        """Pair volume-N with segmentation-N, or the Decathlon's imagesTr with labelsTr."""
+        volumes, segmentations, twin_images, twin_labels = [], [], [], []
+        unlabelled = 0
+        for path in files:
+            match = _NAME.fullmatch(path.name)
+            if match is None:
+                continue
+            kind, case = match[1].lower(), f"volume-{int(match[2])}"
+            folder = path.parent.name.lower()
+            if kind == "volume":
+                volumes.append((case, path))
+            elif kind == "segmentation":
+                segmentations.append((case, path))
+            elif kind == "test-volume" or folder == "imagests":
+                unlabelled += 1
+            elif folder == "imagestr":
+                twin_images.append((case, path))
+            elif folder == "labelstr":
+                twin_labels.append((case, path))
+        if unlabelled:
+            survey.notes.append(f"{unlabelled} test scans without public labels are ignored")
+        if volumes and twin_images:
+            survey.problems.append(
+                f"{volumes[0][1].parent} and {twin_images[0][1].parent} hold the same scans twice (Task03_Liver of the "
+                "Medical Segmentation Decathlon is LiTS under other names); keep one of the two"
+            )
+            return {}
+        if twin_images:
+            survey.notes.append("Task03_Liver names: liver_N is read as volume-N")
+            expected = "labelsTr/liver_{}.nii.gz"
+            return match_labels(unique(twin_images, survey), unique(twin_labels, survey), expected, survey)
+        return match_labels(unique(volumes, survey), unique(segmentations, survey), "segmentation-{}.nii", survey)
+
+    def inspect_all(self, lesion_voxels: Mapping[str, int]) -> list[str]:
+        """Compare the scans without tumour with the published list."""
+        return tumour_free_findings(lesion_voxels)
+
+
+def tumour_free_findings(lesion_voxels: Mapping[str, int]) -> list[str]:
+    """Return where the labels disagree with the 13 scans known to have no tumour; cases not given are not judged."""
+    empty = {case for case, count in lesion_voxels.items() if count == 0}
+    wrong_empty = sorted(empty - TUMOUR_FREE)
+    wrong_full = sorted((TUMOUR_FREE & set(lesion_voxels)) - empty)
+    findings = []
+    if wrong_empty:
+        findings.append(f"no tumour label in {', '.join(wrong_empty)}, which have tumours in the published labels")
+    if wrong_full:
+        findings.append(f"tumour labels in {', '.join(wrong_full)}, which have none in the published labels")
+    return findings

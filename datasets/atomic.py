@@ -1,0 +1,131 @@
+"""Files and folders that appear whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from .errors import DataError
+
+_MARK = ".partial-"
+
+
+class DiskError(DataError):
+    """The disk is full, or a folder cannot be written."""
+
+
+def write_file(path: Path, chunks: Iterable[bytes | memoryview]) -> None:
+    """Write a file so that readers see the old content or the whole new one, also after a power cut.
+
+    Raises:
+        DiskError: the disk is full or the folder cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(_temporary_name(path.name))
+    chunks = [memoryview(c).cast("B") for c in chunks]
+    try:
+        with clear_disk_errors(path.parent, sum(len(c) for c in chunks)), temporary.open("wb") as file:
+            for chunk in chunks:
+                file.write(chunk)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def new_folder(path: Path, needed: int = 0) -> Iterator[Path]:
+    """Give an empty folder to fill, which becomes ``path`` when the block ends without an error.
+
+    Where ``path`` exists by then (another process was faster), the new folder is dropped.
+
+    Args:
+        path: the final place.
+        needed: bytes that will be written, for the message of a full disk.
+
+    Raises:
+        DiskError: the disk is full or the folder cannot be written.
+    """
+    with clear_disk_errors(path.parent, needed):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(_temporary_name(path.name))
+        temporary.mkdir()
+    try:
+        with clear_disk_errors(path.parent, needed):
+            yield temporary
+            _sync(temporary)
+            try:
+                temporary.rename(path)
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+            _sync_folder(path.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def remove_stale(folder: Path) -> list[str]:
+    """Remove what processes of this machine that died left half-written directly below ``folder``; return the names."""
+    removed = []
+    for path in folder.glob(f".*{_MARK}*") if folder.is_dir() else ():
+        host, _, pid = path.name.rpartition(_MARK)[2].rpartition("-")[0].rpartition("-")
+        if host != os.uname().nodename or not pid.isdigit() or _alive(int(pid)):
+            continue
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+        removed.append(path.name)
+    return removed
+
+
+@contextmanager
+def clear_disk_errors(folder: Path, needed: int) -> Iterator[None]:
+    """Turn a full or read-only disk into a :class:`DiskError` that says what is needed."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            free = shutil.disk_usage(folder).free / 2**20 if folder.exists() else 0
+            raise DiskError(
+                f"{folder}: the disk is full: {needed / 2**20:.0f} MiB are needed and {free:.0f} MiB are free; "
+                "make room or choose another folder"
+            ) from error
+        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise DiskError(f"{folder} cannot be written ({error.strerror}); choose another folder") from error
+        raise
+
+
+def _temporary_name(name: str) -> str:
+    return f".{name}{_MARK}{os.uname().nodename}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _sync(folder: Path) -> None:
+    for file in sorted(p for p in folder.rglob("*") if p.is_file()):
+        with file.open("rb") as opened:
+            os.fsync(opened.fileno())
+    _sync_folder(folder)
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

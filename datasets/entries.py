@@ -1,0 +1,237 @@
+"""What lies in one folder of the store: arrays as ``.npy``, masks as packed bits, and a ``meta.json``."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from .atomic import new_folder
+from .case import Case, Truth
+from .errors import DataError
+from .fingerprint import array_digest
+from .jit import kernel
+from .view import View
+from .viewing import Geometry, Viewed
+
+T = TypeVar("T")
+_HERE = Path(__file__).parent
+_VIEWING = ("view", "viewing", "resize", "equalise")
+_NOT_READING = {
+    *("__init__", "atomic", "check", "entries", "equalise", "errors", "fingerprint", "healthy", "jit", "preparation"),
+    *("resize", "seeds", "splits", "store", "view", "viewing"),
+}
+
+
+def digest(value: Any) -> str:
+    """Return 24 hexadecimal digits over the JSON form of plain values."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:24]
+
+
+def view_key(fingerprint: str, view: View) -> str:
+    """Address of a view entry: the voxels seen, the view's fields and the source that computes it."""
+    fields = asdict(view)
+    if fields["window"] is not None:
+        fields["window"] = [float(bound) for bound in fields["window"]]
+    return digest([fingerprint, fields, _sources(tuple(_HERE / f"{name}.py" for name in _VIEWING))])
+
+
+def reading_source(dataset: object) -> str:
+    """Address of the source that decodes a set: the adapter's classes and the reading modules of this package.
+
+    A plug-in's class counts with all Python files of the package folder that holds it.
+    """
+    files = {path for path in _HERE.glob("*.py") if path.stem not in _NOT_READING}
+    for cls in type(dataset).__mro__:
+        module = sys.modules.get(cls.__module__)
+        source = getattr(module, "__file__", None)
+        if source is None or cls is object:
+            continue
+        path = Path(source)
+        outside = not path.is_relative_to(_HERE) and getattr(module, "__package__", None)
+        files.update(path.parent.glob("*.py") if outside else [path])
+    return _sources(tuple(sorted(files)))
+
+
+def write_native(path: Path, case: Case) -> None:
+    """Write the image (int16 where that loses nothing, else float32) and the region of interest of a case.
+
+    Raises:
+        DataError: empty region of interest, or NaN or infinite voxels.
+    """
+    roi_slices = np.flatnonzero(case.roi.any(axis=(1, 2)))
+    if len(roi_slices) == 0:
+        raise DataError(f"case {case.id}: the region of interest is empty; check its label file or exclude the case")
+    image, hashes = _compact(case)
+    bits = _pack(case.roi)
+    spacing = [float(s) for s in case.spacing]
+    meta = {
+        "id": case.id,
+        "spacing": spacing,
+        "shape": list(image.shape),
+        "notes": list(case.notes),
+        "slice_hashes": ["" if constant else text for text, constant in hashes],
+        "roi_slices": roi_slices.tolist(),
+        "roi_voxels": int(np.count_nonzero(case.roi)),
+        "fingerprint": digest([[text for text, _ in hashes], array_digest(bits), list(image.shape), spacing]),
+    }
+    with new_folder(path, image.nbytes + bits.nbytes) as folder:
+        np.save(folder / "image.npy", image)
+        np.save(folder / "roi.npy", bits)
+        write_meta(folder, meta)
+
+
+def read_native(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Return image (float32, z, y, x) and region of interest (bool) of a native entry."""
+
+    def read() -> tuple[np.ndarray, np.ndarray]:
+        image = np.load(path / "image.npy", mmap_mode="c")
+        return image.astype(np.float32, copy=False), _unpack(np.load(path / "roi.npy"), image.shape)
+
+    return _readable(path, read)
+
+
+def write_view(path: Path, viewed: Viewed) -> None:
+    """Write what a view shows."""
+    support = _pack(viewed.support)
+    with new_folder(path, viewed.image.nbytes + viewed.roi.nbytes + support.nbytes) as folder:
+        np.save(folder / "image.npy", viewed.image)
+        np.save(folder / "roi.npy", viewed.roi)
+        np.save(folder / "support.npy", support)
+        write_meta(folder, viewed.geometry.to_json())
+
+
+def read_view(path: Path) -> Viewed:
+    """Open a view entry; image and region of interest are memory-mapped, and writing to them changes no file."""
+
+    def read() -> Viewed:
+        geometry = Geometry.from_json(read_meta(path))
+        image = np.load(path / "image.npy", mmap_mode="c")
+        roi = np.load(path / "roi.npy", mmap_mode="c")
+        if image.shape != geometry.view_shape or roi.shape != image.shape:
+            raise ValueError(f"shapes {image.shape}, {roi.shape}, expected {geometry.view_shape}")
+        return Viewed(image, roi, _unpack(np.load(path / "support.npy"), image.shape), geometry)
+
+    return _readable(path, read)
+
+
+def write_truth(path: Path, truth: Truth, case_shape: tuple[int, ...]) -> None:
+    """Write the truth of a case.
+
+    Raises:
+        DataError: the truth does not fit the case.
+    """
+    lesion, labels = truth.lesion, truth.slice_labels
+    for name, array, shape in (("lesion mask", lesion, case_shape), ("list of slice labels", labels, case_shape[:1])):
+        if array is not None and array.shape != shape:
+            raise DataError(f"case {truth.id}: the {name} has shape {array.shape}, the image needs {shape}")
+    parts = {
+        name: np.asarray(array, bool) for name, array in (("lesion", lesion), ("slices", labels)) if array is not None
+    }
+    meta = {
+        "id": truth.id,
+        "shapes": {name: list(array.shape) for name, array in parts.items()},
+        "fingerprint": digest(
+            {name: array_digest(_pack(array), np.array(array.shape)) for name, array in parts.items()}
+        ),
+    }
+    with new_folder(path, sum(array.size // 8 for array in parts.values())) as folder:
+        for name, array in parts.items():
+            np.save(folder / f"{name}.npy", _pack(array))
+        write_meta(folder, meta)
+
+
+def read_truth(path: Path) -> Truth:
+    """Read a truth entry."""
+
+    def read() -> Truth:
+        meta = read_meta(path)
+        parts = {name: _unpack(np.load(path / f"{name}.npy"), tuple(shape)) for name, shape in meta["shapes"].items()}
+        lesion, slices = parts.get("lesion"), parts.get("slices")
+        if lesion is not None and slices is None:
+            slices = np.asarray(lesion.any(axis=(1, 2)))
+        return Truth(meta["id"], lesion, slices)
+
+    return _readable(path, read)
+
+
+def write_meta(folder: Path, meta: dict[str, Any]) -> None:
+    """Write ``meta.json``."""
+    (folder / "meta.json").write_text(json.dumps(meta, sort_keys=True), encoding="utf-8")
+
+
+def read_meta(path: Path) -> dict[str, Any]:
+    """Read ``meta.json`` of an entry."""
+    return _readable(path, lambda: json.loads((path / "meta.json").read_text(encoding="utf-8")))
+
+
+def _readable(path: Path, read: Callable[[], T]) -> T:
+    try:
+        return read()
+    except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+        raise DataError(f"{path} is missing or damaged ({error}); delete the folder and run again") from error
+
+
+def _compact(case: Case) -> tuple[np.ndarray, list[tuple[str, bool]]]:
+    """Return the image as it is stored, and for each slice its digest and whether it is constant.
+
+    A slice is hashed as int16 where that loses nothing, so that two scans may share slices in different files.
+    """
+    whole = np.empty(case.image.shape, np.int16)
+    lossless = True
+    hashes = []
+    for z in range(len(whole)):
+        plane = np.ascontiguousarray(case.image[z], dtype=np.float32)
+        low, high = plane.min(initial=np.inf), plane.max(initial=-np.inf)
+        if not math.isfinite(low) or not math.isfinite(high):
+            raise DataError(f"case {case.id}: slice {z} has NaN or infinite voxels; replace them by a HU value")
+        exact = bool(to_int16(plane, whole[z]))
+        lossless &= exact
+        text = hashlib.sha256(f"{plane.shape}{exact}".encode())
+        text.update(whole[z].data if exact else plane.data)
+        hashes.append((text.hexdigest()[:24], bool(low == high)))
+    return (whole if lossless else np.ascontiguousarray(case.image, dtype=np.float32)), hashes
+
+
+@kernel
+def to_int16(source, out):
+    """Convert a slice and return whether every value survived (numba)."""
+    exact = True
+    for y in range(source.shape[0]):
+        for x in range(source.shape[1]):
+            value = min(max(source[y, x], np.float32(-32768)), np.float32(32767))
+            out[y, x] = np.int16(value)
+            exact &= np.float32(out[y, x]) == source[y, x]
+    return exact
+
+
+def _pack(mask: np.ndarray) -> np.ndarray:
+    return np.packbits(np.asarray(mask, bool))
+
+
+def _unpack(bits: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    if len(bits) != -(-math.prod(shape) // 8):
+        raise ValueError(f"{len(bits)} bytes of mask do not fit shape {shape}")
+    return np.unpackbits(bits, count=math.prod(shape)).view(bool).reshape(shape)
+
+
+@lru_cache(maxsize=64)
+def _sources(files: tuple[Path, ...]) -> str:
+    return digest([[path.name, _source_digest(path)] for path in files])
+
+
+def _source_digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes().replace(b"\r\n", b"\n")).hexdigest()
+
+
+def unique(notes: Iterable[str]) -> tuple[str, ...]:
+    """Return notes without repeats, in order."""
+    return tuple(dict.fromkeys(notes))

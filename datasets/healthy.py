@@ -1,0 +1,122 @@
+"""The healthy scans that a method may learn from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .case import Case
+from .errors import DataError
+from .view import View
+from .viewing import Viewed, look
+
+if TYPE_CHECKING:
+    from .store import PreparedCase
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """A healthy case, or the slices ``z[0]`` to ``z[1]`` (exclusive) of one."""
+
+    case: PreparedCase | Case
+    z: tuple[int, int] | None = None
+
+    def load(self) -> Case:
+        """Return the case, cropped to its slices."""
+        case = self.case if isinstance(self.case, Case) else self.case.case()
+        return case if self.z is None else case.crop_z(*self.z)
+
+    def viewed(self, view: View) -> tuple[Viewed, np.ndarray]:
+        """Return the whole case through a view, and which of the viewed slices belong to the part (int64 indices)."""
+        viewed = look(self.case, view) if isinstance(self.case, Case) else self.case.viewed(view)
+        z = np.asarray(viewed.geometry.slices, np.int64)
+        start, stop = self.z or (0, viewed.geometry.native_shape[0])
+        return viewed, np.flatnonzero((z >= start) & (z < stop))
+
+
+class SliceStack:
+    """Slices of many cases as one array that is read in batches.
+
+    Attributes:
+        shape: (slices, height, width).
+        dtype: dtype of the images.
+        case_of: int64, shape (slices,), position of the slice's case in the healthy set.
+        z_of: int64, shape (slices,), native z of the slice in its whole case.
+    """
+
+    def __init__(self, parts: Iterable[tuple[Viewed, np.ndarray]], view: View) -> None:
+        self._viewed: list[Viewed] = []
+        case_of, index_of, z_of = [], [], []
+        for position, (viewed, indices) in enumerate(parts):
+            self._viewed.append(viewed)
+            case_of.append(np.full(len(indices), position, np.int64))
+            index_of.append(np.asarray(indices, np.int64))
+            z_of.append(np.asarray(viewed.geometry.slices, np.int64)[indices])
+        self.case_of = np.concatenate(case_of)
+        self.z_of = np.concatenate(z_of)
+        self._index_of = np.concatenate(index_of)
+        self.dtype = np.dtype(view.dtype)
+        self.shape = (len(self.case_of), view.size, view.size)
+        if len(self) == 0:
+            raise DataError("the healthy slices show no region of interest; check the label files of the healthy set")
+
+    def __len__(self) -> int:
+        return len(self.case_of)
+
+    def take(self, indices: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Read slices in the given order.
+
+        Args:
+            indices: integers of any order, repeats allowed; negative ones count from the end.
+
+        Returns:
+            images (n, height, width) in the view's dtype and regions of interest (n, height, width) bool; both are
+            fresh arrays that may be changed.
+        """
+        wanted = np.asarray(indices)
+        if wanted.ndim != 1 or (wanted.size and wanted.dtype.kind not in "iu"):
+            raise IndexError(f"take needs a list of slice numbers, got {wanted.dtype} of shape {wanted.shape}")
+        wanted = wanted.astype(np.int64)
+        images = np.empty((len(wanted), *self.shape[1:]), self.dtype)
+        rois = np.empty(images.shape, bool)
+        for k, (case, index) in enumerate(zip(self.case_of[wanted], self._index_of[wanted], strict=True)):
+            viewed = self._viewed[case]
+            images[k] = viewed.image[index]
+            rois[k] = viewed.roi[index]
+        return images, rois
+
+
+class HealthySet:
+    """Healthy cases in a fixed order: ``len``, iteration over :class:`Case`, and slices through a view."""
+
+    def __init__(self, parts: Sequence[Part]) -> None:
+        self.parts = tuple(parts)
+        if not self.parts:
+            raise DataError("there are no healthy scans to learn from; check the training set and the excluded cases")
+
+    @classmethod
+    def from_cases(cls, cases: Iterable[Case]) -> HealthySet:
+        """Make a set of cases in memory."""
+        return cls([Part(case) for case in cases])
+
+    def __len__(self) -> int:
+        return len(self.parts)
+
+    def __iter__(self) -> Iterator[Case]:
+        return (part.load() for part in self.parts)
+
+    @property
+    def patients(self) -> tuple[str, ...]:
+        """The patients, each once, in the order of their first case."""
+        return tuple(dict.fromkeys(part.case.patient for part in self.parts))
+
+    def array(self, view: View) -> SliceStack:
+        """Return all slices with a region of interest through a view; prepared cases are memory-mapped.
+
+        Raises:
+            DataError: no slice has a region of interest.
+        """
+        return SliceStack((part.viewed(view) for part in self.parts), view)

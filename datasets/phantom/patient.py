@@ -1,0 +1,164 @@
+"""One synthetic patient, from a seed to HU, organ labels and lesions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..seeds import derive
+from .anatomy import LABELS, Body, Liver
+from .canvas import SUB, Canvas
+from .fields import smooth_field, tissue_texture
+from .scanner import Scanner, add_noise, average_slices, blur
+from .shapes import Space
+from .spec import SizePlan, Spec
+from .tumours import Lesion, add_tumours, draw_count
+from .vessels import grow, occupy
+
+
+@dataclass(frozen=True, eq=False)
+class Patient:
+    """A finished scan.
+
+    Attributes:
+        hu: int16, shape (z, y, x), LPS.
+        labels: uint8, BTCV organ numbers.
+        tumour: bool truth.
+        vessels: bool, voxels mostly filled by a portal or hepatic branch; not written, for tests.
+        spacing: mm, z, y, x.
+        noise: the noise that was added, HU; for tests.
+    """
+
+    hu: np.ndarray
+    labels: np.ndarray
+    tumour: np.ndarray
+    vessels: np.ndarray
+    noise: np.ndarray
+    spacing: tuple[float, float, float]
+    scanner: Scanner
+    lesions: list[Lesion]
+
+
+def make_patient(spec: Spec, plan: SizePlan, seed: int, *, style: str, tumours: bool) -> Patient:
+    """Make the patient of a seed in a scanner style; ``tumours`` decides whether the liver has any.
+
+    Every part of the patient has a generator of its own, so that one part never shifts the numbers of another.
+    """
+
+    def stream(purpose: str) -> np.random.Generator:
+        return np.random.default_rng(derive(seed, "phantom", purpose))
+
+    scanner = Scanner.draw(spec, style, stream("scanner"), plan.pixels, plan.spacing_mm)
+    spacing = (scanner.thickness, scanner.pixel, scanner.pixel)
+    space = _space(plan, scanner, stream("shape"))
+    canvas = Canvas(space, spec.entry("hu.air")["value"])
+    body = Body(canvas, spec, stream("organs"), scanner.enhancement)
+    liver = body.paint()
+    vessels = _parenchyma(canvas, liver, spec, stream("vessels"), scanner.enhancement)
+
+    truth, lesions = np.zeros(canvas.labels.shape, bool), []
+    if tumours:
+        rng = stream("tumours")
+        truth, lesions = add_tumours(canvas, liver, spec, rng, draw_count(spec, rng), spacing)
+
+    clean = blur(scanner, average_slices(canvas.hu))
+    clean += _texture(canvas, clean, spec, stream("texture"), spacing)
+    outer = (body.half[0] + body.fat, body.half[1] + body.fat)
+    noisy = add_noise(scanner, clean, stream("noise"), outer)
+    hu = np.clip(np.rint(noisy), -1024, 3071).astype(np.int16)
+    inside = canvas.labels == LABELS["liver"]
+    return Patient(
+        hu, canvas.labels, truth & inside, average_slices(vessels) >= 0.5, noisy - clean, spacing, scanner, lesions
+    )
+
+
+def _space(plan: SizePlan, scanner: Scanner, rng: np.random.Generator) -> Space:
+    def centred(count: int, step: float) -> np.ndarray:
+        return ((np.arange(count) - (count - 1) / 2) * step).astype(np.float32)
+
+    z = centred(plan.slices * SUB, scanner.thickness / SUB) + np.float32(rng.uniform(-4, 4))
+    plane = centred(plan.pixels, scanner.pixel)
+    axes = (z, plane, plane)
+    scale = np.float32(1 / np.clip(1 + 0.04 * rng.standard_normal(), 0.92, 1.08))
+    turn = np.float32(np.clip(0.04 * rng.standard_normal(), -0.08, 0.08))
+    y, x = plane[:, None] * scale, plane[None] * scale
+    turned = (z[:, None, None] * scale, (y - turn * x)[None], (x + turn * y)[None])
+    warped = tuple(np.float32(5.0) * smooth_field(rng, axes, 55.0).clip(-2, 2) + base for base in turned)
+    return Space(axes, (warped[0], warped[1], warped[2]), scanner.pixel)
+
+
+def _parenchyma(
+    canvas: Canvas, liver: Liver, spec: Spec, rng: np.random.Generator, enhancement: float
+) -> np.ndarray:
+    """Paint slow variation, periportal halo and both vessel trees into the liver; return the vessels' occupancy."""
+    space, box = canvas.space, liver.box
+    share = canvas.liver
+    coarse = smooth_field(rng, space.axes, spec.draw(rng, "texture.liver_coarse_scale_mm"))
+    coarse *= np.float32(spec.draw(rng, "texture.liver_coarse_sd"))
+    depth = np.clip(-liver.distance / np.float32(45), 0, 1)
+    coarse[box] -= np.float32(spec.draw(rng, "texture.centre_drop")) * depth
+
+    inside = np.nonzero(liver.distance < -6)
+    x, y, z = (coordinate[inside] for coordinate in space.at(box))
+    cloud = np.stack([x, y, z], 1).astype(float)
+
+    def ends(name: str) -> np.ndarray:
+        return cloud[rng.integers(len(cloud), size=spec.entry(f"vessels.{name}")["value"])]
+
+    common = {
+        "leaf_radius": spec.draw(rng, "vessels.leaf_radius_mm"),
+        "exponent": spec.draw(rng, "vessels.murray_exponent"),
+    }
+    portal = grow(
+        rng,
+        [(12, 14, -46), (2, 8, -32), (-14, 4, -18)],
+        [(-46, 4, -10), (4, -26, 8)],
+        ends("portal_leaves"),
+        root_radius=spec.draw(rng, "vessels.portal_root_radius_mm"),
+        **common,
+    )
+    hepatic = grow(
+        rng,
+        [(-24, 30, 58), (-24, 22, 50)],
+        [(-66, 14, 34), (-36, -18, 32), (4, -22, 36)],
+        ends("hepatic_leaves"),
+        root_radius=spec.draw(rng, "vessels.hepatic_root_radius_mm"),
+        **common,
+    )
+    portal_share, hepatic_share = occupy(space, portal), occupy(space, hepatic)
+    canvas.hu += coarse * share
+    halo, drop = spec.draw(rng, "texture.periportal_width_mm"), spec.draw(rng, "texture.periportal_drop")
+    if rng.random() < spec.draw(rng, "texture.periportal_probability"):
+        canvas.hu -= np.float32(drop) * occupy(space, portal, wider=halo) * share
+    above = {
+        "portal": spec.draw(rng, "hu.portal_above_liver"),
+        "hepatic": spec.draw(rng, "hu.hepatic_vein_above_liver"),
+    }
+    for name, vessel in (("portal", portal_share), ("hepatic", hepatic_share)):
+        value = np.float32(liver.hu + enhancement * above[name])
+        covered = vessel * share
+        canvas.hu += covered * (value - canvas.hu)
+    _portal_trunk(canvas, portal_share, liver.hu + enhancement * above["portal"])
+    return np.maximum(portal_share, hepatic_share) * share
+
+
+def _portal_trunk(canvas: Canvas, share: np.ndarray, hu: float) -> None:
+    """Paint the part of the portal vein that lies outside the liver, which BTCV labels as an organ of its own."""
+    outside = share * (1 - canvas.liver)
+    canvas.hu += outside * (np.float32(hu) - canvas.hu)
+    middle = outside[SUB // 2 :: SUB] >= 0.5
+    canvas.labels[middle] = LABELS["portal vein"]
+
+
+def _texture(
+    canvas: Canvas, clean: np.ndarray, spec: Spec, rng: np.random.Generator, spacing: tuple[float, float, float]
+) -> np.ndarray:
+    """Return the fine texture of the parenchyma, and the coarser one of the other tissues."""
+    liver = average_slices(canvas.liver)
+    shape = (clean.shape[0], clean.shape[1], clean.shape[2])
+    fine = tissue_texture(rng, shape, spacing, spec.draw(rng, "texture.liver_fine_scale_mm"))
+    other = tissue_texture(rng, shape, spacing, 6.0)
+    tissue = (clean > -400) * (1 - liver)
+    sd = np.float32(spec.draw(rng, "texture.liver_fine_sd"))
+    return sd * fine * liver + np.float32(spec.draw(rng, "texture.tissue_sd")) * other * tissue

@@ -1,0 +1,75 @@
+"""Implicit shapes: signed distances in mm (negative inside), their blends, and soft occupancies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+Box = tuple[slice, slice, slice]
+Point = tuple[float, float, float]
+
+
+@dataclass(frozen=True, eq=False)
+class Space:
+    """Sample points of a patient in millimetres, and the anatomical coordinates there.
+
+    Attributes:
+        axes: scanner coordinates along z, y, x (z up, y to the back, x to the patient's left; 0 in the body's centre).
+        warped: anatomical coordinates z, y, x of every sample: the axes plus a smooth deformation.
+        pixel: in-plane sample distance in mm.
+    """
+
+    axes: tuple[np.ndarray, np.ndarray, np.ndarray]
+    warped: tuple[np.ndarray, np.ndarray, np.ndarray]
+    pixel: float
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Number of samples along z, y, x."""
+        return len(self.axes[0]), len(self.axes[1]), len(self.axes[2])
+
+    def box(self, centre: Point, reach: Point, margin: float = 14.0) -> Box:
+        """Return the samples within ``reach`` of ``centre`` (both x, y, z in mm), widened for the deformation."""
+        out = []
+        for axis, middle, half in zip(self.axes, centre[::-1], reach[::-1], strict=True):
+            low, high = np.searchsorted(axis, [middle - half - margin, middle + half + margin])
+            out.append(slice(int(low), int(high)))
+        return out[0], out[1], out[2]
+
+    def at(self, box: Box) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return anatomical coordinates x, y, z inside a box."""
+        z, y, x = (coordinate[box] for coordinate in self.warped)
+        return x, y, z
+
+
+def ellipsoid(x: np.ndarray, y: np.ndarray, z: np.ndarray, centre: Point, radii: Point) -> np.ndarray:
+    """Return the first-order signed distance to an ellipsoid."""
+    u = [(axis - np.float32(c)) / np.float32(r) for axis, c, r in zip((x, y, z), centre, radii, strict=True)]
+    k0 = np.sqrt(u[0] ** 2 + u[1] ** 2 + u[2] ** 2)
+    k1 = np.sqrt(sum((part / np.float32(r)) ** 2 for part, r in zip(u, radii, strict=True)))
+    return k0 * (k0 - 1) / np.maximum(k1, np.float32(1e-6))
+
+
+def column(x: np.ndarray, y: np.ndarray, centre: tuple[float, float], radii: tuple[float, float]) -> np.ndarray:
+    """Return the first-order signed distance to an elliptic column along z."""
+    u, v = (x - np.float32(centre[0])) / np.float32(radii[0]), (y - np.float32(centre[1])) / np.float32(radii[1])
+    k0 = np.sqrt(u**2 + v**2)
+    k1 = np.sqrt((u / np.float32(radii[0])) ** 2 + (v / np.float32(radii[1])) ** 2)
+    return k0 * (k0 - 1) / np.maximum(k1, np.float32(1e-6))
+
+
+def union(a: np.ndarray, b: np.ndarray, blend: float) -> np.ndarray:
+    """Return the union of two shapes, rounded over ``blend`` mm where they meet (polynomial smooth minimum)."""
+    h = np.clip(np.float32(blend) - np.abs(a - b), 0, None)
+    return np.minimum(a, b) - h * h / np.float32(4 * blend)
+
+
+def intersection(a: np.ndarray, b: np.ndarray, blend: float) -> np.ndarray:
+    """Return the rounded intersection of two shapes."""
+    return -union(-a, -b, blend)
+
+
+def occupancy(distance: np.ndarray, width: float) -> np.ndarray:
+    """Return the share of a sample of ``width`` mm that lies inside the shape: 1 inside, 0 outside, a ramp between."""
+    return np.clip(np.float32(0.5) - distance / np.float32(width), 0, 1)

@@ -1,0 +1,126 @@
+"""The frozen specification of a phantom: every number with its source, and the hash that records carry."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import numpy as np
+import yaml
+
+from ..errors import DataError
+
+
+@dataclass(frozen=True)
+class SizePlan:
+    """How much is written: patients per set, tumour-free patients among the lesion set, grid, slice spacing in mm."""
+
+    healthy: int
+    lesion: int
+    free: int
+    pixels: int
+    slices: int
+    spacing_mm: float
+
+
+@dataclass(frozen=True, eq=False)
+class Spec:
+    """A specification file.
+
+    Attributes:
+        version: number that its author raises with every change.
+        digest: hash of the file's text, so that no number, and no source, can change unseen.
+    """
+
+    version: int
+    digest: str
+    values: dict[str, Any]
+
+    def entry(self, name: str) -> dict[str, Any]:
+        """Return the entry of a dotted name, such as ``hu.fat``."""
+        node: Any = self.values
+        for part in name.split("."):
+            node = node[part]
+        return node
+
+    def draw(self, rng: np.random.Generator, name: str) -> Any:
+        """Draw a quantity from its distribution; a fixed value is returned as it is and uses no random number."""
+        entry = self.entry(name)
+        if "value" in entry:
+            return entry["value"]
+        if "choice" in entry:
+            return entry["choice"][int(rng.integers(len(entry["choice"])))]
+        if "uniform" in entry:
+            return float(rng.uniform(*entry["uniform"]))
+        low, high = entry["clip"]
+        draw = _log_normal if "lognormal" in entry else _normal
+        for _ in range(1000):
+            value = draw(rng, entry)
+            if low <= value <= high:
+                return value
+        raise ValueError(f"{name}: the range {low} … {high} is never drawn")
+
+    def size(self, name: str) -> SizePlan:
+        """Return a size plan.
+
+        Raises:
+            DataError: there is no such size.
+        """
+        if name not in self.values["sizes"]:
+            raise DataError(f"phantom size {name!r} is unknown; use one of {', '.join(self.values['sizes'])}")
+        return SizePlan(**self.values["sizes"][name])
+
+
+def _normal(rng: np.random.Generator, entry: dict[str, Any]) -> float:
+    mean, sd = entry["normal"]
+    return float(mean + sd * rng.standard_normal())
+
+
+def _log_normal(rng: np.random.Generator, entry: dict[str, Any]) -> float:
+    median, sigma = entry["lognormal"]
+    return float(median * np.exp(sigma * rng.standard_normal()))
+
+
+def parse_spec(text: str) -> Spec:
+    """Read a specification from YAML text.
+
+    Raises:
+        ValueError: an entry has no known source.
+    """
+    values = yaml.safe_load(text)
+    for section in ("hu", "texture", "vessels", "tumours"):
+        _check_sources(values[section], section, values["sources"])
+    for style, entries in values["styles"].items():
+        _check_sources(entries, f"styles.{style}", values["sources"])
+    digest = hashlib.sha256(text.replace("\r\n", "\n").encode()).hexdigest()[:16]
+    return Spec(version=int(values["version"]), digest=digest, values=values)
+
+
+def _check_sources(entries: dict[str, Any], where: str, sources: dict[str, str]) -> None:
+    for name, entry in entries.items():
+        if entry.get("source") not in sources:
+            raise ValueError(f"{where}.{name}: source {entry.get('source')!r} is not listed under sources")
+
+
+def spec_text() -> str:
+    """Return the text of the liver phantom's specification file."""
+    return resources.files(__package__).joinpath("liver.yaml").read_text(encoding="utf-8")
+
+
+@cache
+def liver_spec() -> Spec:
+    """Return the frozen specification of the liver phantom."""
+    return parse_spec(spec_text())
+
+
+@cache
+def generator_digest() -> str:
+    """Hash the source of the phantom's modules, so that a changed generator never reuses an old cache."""
+    digest = hashlib.sha256()
+    for item in sorted(resources.files(__package__).iterdir(), key=lambda item: item.name):
+        if item.name.endswith(".py"):
+            digest.update(item.name.encode() + b"\0" + item.read_text(encoding="utf-8").encode() + b"\0")
+    return digest.hexdigest()[:16]

@@ -1,0 +1,177 @@
+"""Liver tumours: rough implicit surfaces with soft edges, rims and uneven insides.
+
+The process differs from every method's training synthesis: no thresholded noise image and no constant shift. A tumour is
+a signed distance (merged balls, displaced by noise on two scales) with an edge of its own softness, and its HU follow
+the distance from that surface.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from .anatomy import LABELS, Liver
+from .canvas import Canvas, central
+from .fields import smooth_field
+from .shapes import Box, ellipsoid, occupancy, union
+from .spec import Spec
+
+
+@dataclass(frozen=True)
+class Lesion:
+    """What was drawn for one tumour, and what came of it.
+
+    Attributes:
+        kind: ``dark``, ``rim`` (dark with a bright rim) or ``bright``.
+        radius_mm: radius of the ball of the intended size.
+        centre_mm: x, y, z from the centre of the body.
+        contrast_hu: intended difference between the tumour's body and the liver.
+        mean_contrast_hu: mean difference over the labelled voxels, without noise, liver texture and blur.
+        voxels: labelled voxels.
+        volume_ml: their volume.
+    """
+
+    kind: str
+    radius_mm: float
+    centre_mm: tuple[float, float, float]
+    contrast_hu: float
+    mean_contrast_hu: float
+    voxels: int
+    volume_ml: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain rounded values."""
+        values = asdict(self)
+        for name, digits in (("radius_mm", 2), ("contrast_hu", 2), ("mean_contrast_hu", 2), ("volume_ml", 4)):
+            values[name] = round(values[name], digits)
+        values["centre_mm"] = [round(c, 2) for c in self.centre_mm]
+        return values
+
+
+def draw_count(spec: Spec, rng: np.random.Generator) -> int:
+    """Draw the number of tumours of a patient who has some."""
+    median, sigma = spec.draw(rng, "tumours.count_median"), spec.draw(rng, "tumours.count_sigma")
+    count = round(median * float(np.exp(sigma * rng.standard_normal())))
+    return int(np.clip(count, 1, spec.draw(rng, "tumours.count_max")))
+
+
+def add_tumours(
+    canvas: Canvas, liver: Liver, spec: Spec, rng: np.random.Generator, count: int, spacing: tuple[float, float, float]
+) -> tuple[np.ndarray, list[Lesion]]:
+    """Paint ``count`` tumours into the liver.
+
+    Args:
+        spacing: voxel size of the slices in mm, z, y, x.
+
+    Returns:
+        bool truth on the slices, shape (z, y, x), and the lesions; every lesion has labelled voxels of its own.
+    """
+    truth = np.zeros(canvas.labels.shape, bool)
+    lesions: list[Lesion] = []
+    while len(lesions) < count:
+        radius = max(spec.draw(rng, "tumours.radius_mm"), 0.8 * spacing[0], 1.2 * spacing[1])
+        centre = _place(canvas, liver, rng, radius, lesions)
+        lesions.append(_paint(canvas, liver, spec, rng, radius, centre, truth, spacing))
+    return truth, lesions
+
+
+def _place(
+    canvas: Canvas, liver: Liver, rng: np.random.Generator, radius: float, others: list[Lesion]
+) -> tuple[float, float, float]:
+    """Choose a slice-centre voxel of the liver, deep enough for the radius and away from the other tumours."""
+    slices, middle = central(liver.box)
+    depth = np.where(canvas.labels[slices] == LABELS["liver"], -liver.distance[middle], -np.inf)
+    enough = min(0.7 * radius, 0.8 * float(depth.max()))
+    z, y, x = np.nonzero(depth >= enough)
+    axes = canvas.space.axes
+    zs = axes[0][liver.box[0]][middle]
+    candidates = np.stack([axes[2][liver.box[2]][x], axes[1][liver.box[1]][y], zs[z]], 1)
+    gap = np.full(len(candidates), np.inf)
+    for other in others:
+        distance = np.sqrt(((candidates - np.asarray(other.centre_mm)) ** 2).sum(1))
+        gap = np.minimum(gap, distance - 1.3 * (radius + other.radius_mm))
+    free = np.nonzero(gap >= 0)[0]
+    chosen = int(free[rng.integers(len(free))]) if len(free) else int(gap.argmax())
+    cx, cy, cz = candidates[chosen]
+    return float(cx), float(cy), float(cz)
+
+
+def _paint(
+    canvas: Canvas,
+    liver: Liver,
+    spec: Spec,
+    rng: np.random.Generator,
+    radius: float,
+    centre: tuple[float, float, float],
+    truth: np.ndarray,
+    spacing: tuple[float, float, float],
+) -> Lesion:
+    box = canvas.space.box(centre, (1.9 * radius,) * 3, margin=6.0)
+    axes = tuple(axis[part] for axis, part in zip(canvas.space.axes, box, strict=True))
+    distance = _surface(spec, rng, axes, centre, radius)
+    kind, contrast, target = _inside(spec, rng, axes, distance, radius)
+    edge = max(spec.draw(rng, "tumours.edge_mm"), canvas.space.pixel)
+    share = occupancy(distance, edge)
+    share = share * share * (3 - 2 * share) * canvas.liver[box]
+    hu = canvas.hu[box]
+    hu += share * (np.float32(liver.hu) + target - hu)
+
+    slices, middle = central(box)
+    mask = (share[middle] >= 0.5) & (canvas.labels[slices] == LABELS["liver"])
+    own = mask & ~truth[slices]
+    truth[slices] |= mask
+    mean = float((share * target)[middle][mask].mean()) if mask.any() else 0.0
+    volume = float(own.sum() * np.prod(spacing) / 1000)
+    return Lesion(kind, radius, centre, contrast, mean, int(own.sum()), volume)
+
+
+def _surface(
+    spec: Spec, rng: np.random.Generator, axes: tuple[np.ndarray, ...], centre: tuple[float, float, float], radius: float
+) -> np.ndarray:
+    """Return the signed distance of a lumpy, rough shape of about ``radius``."""
+    z, y, x = axes[0][:, None, None], axes[1][None, :, None], axes[2][None, None]
+    lobes = spec.draw(rng, "tumours.lobes")
+    main = radius * (1.0 if lobes == 1 else 0.86)
+    stretch = np.exp(0.14 * rng.standard_normal(3).clip(-2, 2))
+    distance = ellipsoid(x, y, z, centre, tuple(main * stretch))
+    for _ in range(lobes - 1):
+        way = rng.standard_normal(3)
+        way *= radius * rng.uniform(0.45, 0.8) / np.linalg.norm(way)
+        radii = tuple(radius * rng.uniform(0.4, 0.65) * np.exp(0.1 * rng.standard_normal(3).clip(-2, 2)))
+        lobe = ellipsoid(x, y, z, tuple(np.asarray(centre) + way), radii)
+        distance = union(distance, lobe, 0.35 * radius)
+    roughness = radius * spec.draw(rng, "tumours.roughness")
+    coarse = smooth_field(rng, (axes[0], axes[1], axes[2]), 0.75 * radius)
+    fine = smooth_field(rng, (axes[0], axes[1], axes[2]), 0.36 * radius)
+    return distance + np.float32(roughness) * (np.float32(0.75) * coarse + np.float32(0.4) * fine).clip(-2.2, 2.2)
+
+
+def _inside(
+    spec: Spec, rng: np.random.Generator, axes: tuple[np.ndarray, ...], distance: np.ndarray, radius: float
+) -> tuple[str, float, np.ndarray]:
+    """Return the kind, the intended contrast, and the HU relative to the liver at every sample."""
+    dark = spec.draw(rng, "tumours.contrast")
+    bright = spec.draw(rng, "tumours.brighter_contrast")
+    is_bright = rng.random() < spec.draw(rng, "tumours.brighter_share")
+    has_rim = rng.random() < spec.draw(rng, "tumours.rim_share")
+    has_core = rng.random() < spec.draw(rng, "tumours.core_share")
+    rim, width = spec.draw(rng, "tumours.rim_contrast"), spec.draw(rng, "tumours.rim_width") * radius
+    core = spec.draw(rng, "tumours.core_contrast")
+    sd = spec.draw(rng, "tumours.texture_sd")
+
+    contrast = bright if is_bright else dark
+    kind = "bright" if is_bright else "rim" if has_rim else "dark"
+    target = np.full(distance.shape, contrast, np.float32)
+    if has_core:
+        depth = np.clip((-distance / np.float32(radius) - 0.35) / 0.4, 0, 1)
+        target += np.float32(core if not is_bright else -core) * depth
+    if kind == "rim":
+        at_rim = np.exp(-0.5 * ((distance + np.float32(0.5 * width)) / np.float32(0.5 * width)) ** 2)
+        target += np.float32(rim - contrast) * at_rim
+    target += np.float32(sd) * smooth_field(rng, (axes[0], axes[1], axes[2]), max(3.0, 0.3 * radius))
+    return kind, contrast, target
+
+
+__all__ = ["Box", "Lesion", "add_tumours", "draw_count"]

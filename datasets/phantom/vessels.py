@@ -1,0 +1,90 @@
+"""Branching vessel trees inside the liver: grown towards random end points, with radii by Murray's law."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .shapes import Space, occupancy
+
+STEP_MM = 9.0
+
+
+@dataclass(frozen=True, eq=False)
+class Tree:
+    """Straight pieces of a vessel tree: end points, shape (n, 3) as x, y, z in anatomical mm, and radii in mm."""
+
+    start: np.ndarray
+    stop: np.ndarray
+    radius: np.ndarray
+
+
+def grow(
+    rng: np.random.Generator,
+    trunk: list[tuple[float, float, float]],
+    limbs: list[tuple[float, float, float]],
+    ends: np.ndarray,
+    *,
+    root_radius: float,
+    leaf_radius: float,
+    exponent: float,
+) -> Tree:
+    """Connect every end point to the nearest piece of the tree, nearest end points first.
+
+    The radius of a piece is ``leaf_radius · leaves^(1/exponent)``, at most ``root_radius``.
+
+    Args:
+        trunk: path of the root vessel.
+        limbs: first branches, all leaving the end of the trunk.
+        ends: shape (n, 3), x, y, z.
+    """
+    points = [np.asarray(p, float) for p in trunk]
+    parents = [-1, *range(len(trunk) - 1)]
+    hilum = len(points) - 1
+    order = np.argsort(((ends - points[hilum]) ** 2).sum(1), kind="stable")
+    for target in [*(np.asarray(limb, float) for limb in limbs), *ends[order]]:
+        cloud = np.asarray(points[hilum:])
+        parent = hilum + int(((cloud - target) ** 2).sum(1).argmin())
+        origin = points[parent]
+        length = float(np.linalg.norm(target - origin))
+        pieces = max(1, int(np.ceil(length / STEP_MM)))
+        sideways = rng.standard_normal(3) * 0.10 * length
+        for piece in range(1, pieces + 1):
+            t = piece / pieces
+            points.append(origin + t * (target - origin) + np.sin(np.pi * t) * sideways)
+            parents.append(parent)
+            parent = len(points) - 1
+    leaves = np.zeros(len(points))
+    leaves[np.setdiff1d(np.arange(len(points)), parents)] = 1
+    for node in range(len(points) - 1, 0, -1):
+        leaves[parents[node]] += leaves[node]
+    stop = np.asarray(points[1:])
+    start = np.asarray([points[parent] for parent in parents[1:]])
+    radius = np.minimum(leaf_radius * leaves[1:] ** (1 / exponent), root_radius)
+    return Tree(start, stop, radius)
+
+
+def occupy(space: Space, tree: Tree, *, wider: float = 0.0) -> np.ndarray:
+    """Return the share of vessel in every sample.
+
+    A vessel thinner than a pixel fills the part of it that its cross-section covers.
+
+    Args:
+        wider: mm added to every radius (the sheath around the vessel).
+    """
+    share = np.zeros(space.shape, np.float32)
+    for start, stop, radius in zip(tree.start, tree.stop, tree.radius + wider, strict=True):
+        middle, reach = (start + stop) / 2, np.abs(stop - start) / 2 + radius + space.pixel
+        box = space.box(tuple(middle), tuple(reach))
+        if any(part.start >= part.stop for part in box):
+            continue
+        along = (stop - start).astype(np.float32)
+        offsets = [axis - np.float32(origin) for axis, origin in zip(space.at(box), start, strict=True)]
+        t = sum(offset * part for offset, part in zip(offsets, along, strict=True)) / np.float32(along @ along + 1e-6)
+        t = np.clip(t, 0, 1)
+        distance = np.sqrt(sum((offset - t * part) ** 2 for offset, part in zip(offsets, along, strict=True)))
+        filled = min(1.0, np.pi * radius**2 / space.pixel**2)
+        piece = occupancy(distance - np.float32(radius), space.pixel) * np.float32(filled)
+        np.maximum(share[box], piece, out=share[box])
+    return share

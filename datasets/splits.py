@@ -1,0 +1,139 @@
+"""Patient-disjoint, seeded, hashed splits: training against calibration, and validation folds (design §3.1)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from .errors import DataError
+from .patients import natural_key
+from .seeds import derive
+
+CALIBRATION_SHARE = 0.2
+GAP_SLICES = 5
+LEAVE_ONE_OUT_UP_TO = 10
+FOLDS = 5
+
+Part = tuple[str, tuple[int, int] | None]
+"""Case id and its z range (start, stop), or None for the whole case."""
+
+
+@dataclass(frozen=True)
+class HealthySplit:
+    """Which healthy cases train and which calibrate; ``hash`` addresses the manifest."""
+
+    train: list[Part]
+    calibration: list[Part]
+    manifest: dict[str, Any]
+    hash: str
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Thresholds tuned on the patients ``tune`` are applied to the patients ``apply``, and to nobody else."""
+
+    index: int
+    tune: tuple[str, ...]
+    apply: tuple[str, ...]
+
+
+def split_healthy(
+    patients: Mapping[str, str],
+    roi_slices: Mapping[str, int | Sequence[int]],
+    seed: int,
+    calibration: Literal["patients", "none"] | bool = "patients",
+) -> HealthySplit:
+    """Hold out 20 % of the patients, at least one, for calibration; they are never trained on.
+
+    With one patient the last fifth of each scan's ROI slices calibrates, after a gap of 5 slices, and the manifest says
+    so. The result depends on the patients and the seed, not on the order of the cases.
+
+    Args:
+        patients: patient of each case id.
+        roi_slices: z indices with a region of interest, ascending (or their number); read for a single patient only.
+        seed: seed of the draw.
+        calibration: ``none`` (or False) trains on everything.
+
+    Raises:
+        DataError: no case.
+    """
+    if not patients:
+        raise DataError("no healthy case to train on; check the data root and --exclude")
+    people = sorted(set(patients.values()), key=natural_key)
+    cases = sorted(patients, key=natural_key)
+    if calibration in ("none", False):
+        return _finish([(c, None) for c in cases], [], patients, seed, "none", "all cases train, as asked")
+    if len(people) == 1:
+        return _within_one_patient(cases, patients, roi_slices, seed)
+    count = max(1, int(len(people) * CALIBRATION_SHARE + 0.5))
+    held = set(_shuffled(people, seed, "calibration")[:count])
+    train: list[Part] = [(c, None) for c in cases if patients[c] not in held]
+    calibrate: list[Part] = [(c, None) for c in cases if patients[c] in held]
+    return _finish(train, calibrate, patients, seed, "patients", f"{count} of {len(people)} patients calibrate")
+
+
+def val_folds(patients: Iterable[str], seed: int) -> list[Fold]:
+    """Cross-fitting folds over patients: leave-one-out up to 10 patients, 5 folds beyond; none for a single patient.
+
+    Every patient is in ``apply`` exactly once and never in the ``tune`` of that fold.
+    """
+    people = sorted(set(patients), key=natural_key)
+    if len(people) < 2:
+        return []
+    if len(people) <= LEAVE_ONE_OUT_UP_TO:
+        groups = [[person] for person in people]
+    else:
+        order = _shuffled(people, seed, "validation")
+        groups = [sorted(order[k::FOLDS], key=natural_key) for k in range(FOLDS)]
+    return [Fold(index, tuple(p for p in people if p not in group), tuple(group)) for index, group in enumerate(groups)]
+
+
+def no_folds_reason(patients: Iterable[str]) -> str | None:
+    """Return why :func:`val_folds` gives nothing, or None."""
+    count = len(set(patients))
+    return None if count >= 2 else f"{count} patient: nobody else to tune the threshold on"
+
+
+def _shuffled(people: Sequence[str], seed: int, purpose: str) -> list[str]:
+    return sorted(people, key=lambda person: (derive(seed, "split", purpose, person), person))
+
+
+def _within_one_patient(
+    cases: Sequence[str], patients: Mapping[str, str], roi_slices: Mapping[str, int | Sequence[int]], seed: int
+) -> HealthySplit:
+    train: list[Part] = []
+    calibrate: list[Part] = []
+    for case in cases:
+        given = roi_slices[case]
+        zs = range(given) if isinstance(given, int) else [int(z) for z in given]
+        held = max(1, len(zs) // 5)
+        last = len(zs) - held - GAP_SLICES - 1
+        if last < 0:
+            train.append((case, None))
+            continue
+        train.append((case, (zs[0], zs[last] + 1)))
+        calibrate.append((case, (zs[-held], zs[-1] + 1)))
+    if not calibrate:
+        return _finish(train, [], patients, seed, "none", "one patient with too few slices to hold any out")
+    note = f"one patient: the last fifth of its slices calibrates, after a gap of {GAP_SLICES}"
+    return _finish(train, calibrate, patients, seed, "slices", note)
+
+
+def _finish(
+    train: list[Part], calibrate: list[Part], patients: Mapping[str, str], seed: int, kind: str, note: str
+) -> HealthySplit:
+    def rows(parts: list[Part]) -> list[dict[str, Any]]:
+        return [{"case": c, "patient": patients[c], "z": list(z) if z else None} for c, z in parts]
+
+    manifest = {
+        "seed": seed,
+        "calibration": kind,
+        "note": note,
+        "train": rows(train),
+        "calibrate": rows(calibrate),
+    }
+    text = json.dumps(manifest, sort_keys=True, separators=(",", ":"))
+    return HealthySplit(train, calibrate, manifest, hashlib.blake2b(text.encode(), digest_size=8).hexdigest())

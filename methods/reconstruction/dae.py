@@ -1,0 +1,168 @@
+"""Denoising autoencoder: a U-Net that removes coarse noise and, at test time, lesions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from ...datasets.case import Spacing
+from ...datasets.view import View
+from ..base import Method
+from ..card import MethodCard
+from ..config import Config
+from ..context import FitContext
+from ..training import as_input, autocast, batches, predict, run_updates
+from .residual import inner_foreground, median_in_plane, residual
+
+if TYPE_CHECKING:
+    import torch
+
+    from ...datasets.healthy import HealthySet
+
+SCORE_BATCH = 64
+
+
+@dataclass(frozen=True)
+class DAEConfig(Config):
+    """Settings of :class:`DAE`.
+
+    Attributes:
+        size: side of the view in pixels.
+        window: HU range mapped to [0, 1].
+        wf: binary logarithm of the U-Net's first width.
+        depth: levels of the U-Net.
+        noise_grid: side of the grid on which the noise is drawn.
+        noise_std: standard deviation of the noise on that grid, in grey values of [0, 1].
+        weight_decay: L2 penalty inside Adam (AMSGrad).
+        epoch_updates: updates between two steps of the learning rate.
+        epochs: number of such epochs.
+        t_max: half period of the cosine in epochs; it goes on past ``t_max``, so the rate rises again.
+        median: side of the in-plane median filter on the map; 0 is off.
+        edge_window: side of the window that decides what is edge of the region of interest; 0 keeps the edge.
+        edge_share: share of that window that must lie inside.
+    """
+
+    size: int = 128
+    window: tuple[float, float] = (-200.0, 250.0)
+    wf: int = 6
+    depth: int = 4
+    noise_grid: int = 16
+    noise_std: float = 0.2
+    lr: float = 1e-4
+    weight_decay: float = 1e-5
+    batch: int = 16
+    epoch_updates: int = 32
+    epochs: int = 2100
+    t_max: int = 100
+    median: int = field(default=5, metadata={"stage": "score"})
+    edge_window: int = field(default=5, metadata={"stage": "score"})
+    edge_share: float = field(default=0.95, metadata={"stage": "score"})
+
+    profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "smoke": {"size": 32, "wf": 2, "depth": 3, "batch": 4, "epoch_updates": 2, "epochs": 5, "lr": 1e-3, "t_max": 5},
+        "quick": {"size": 64, "wf": 3, "batch": 8, "epoch_updates": 10, "epochs": 25, "lr": 2e-3, "t_max": 25},
+    }
+    anatomies: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "liver": {"window": (-200.0, 250.0)},
+        "lung": {"window": (-800.0, 100.0)},
+    }
+
+    @property
+    def updates(self) -> int:
+        """Optimiser updates of a whole training."""
+        return self.epoch_updates * self.epochs
+
+
+class DAE(Method):
+    """Learns to remove coarse noise from healthy slices; the map is the smoothed absolute residual."""
+
+    card = MethodCard(
+        name="dae",
+        title="Denoising autoencoder",
+        year=2022,
+        family="reconstruction",
+        citation="Kascenas et al., Denoising Autoencoders for Unsupervised Anomaly Detection in Brain MRI, MIDL 2022",
+        reference="https://proceedings.mlr.press/v172/kascenas22a.html",
+        notes="CT port: the region of interest is the foreground, because dark lung is 0 after windowing. "
+        "No CT figures are published.",
+    )
+    Config = DAEConfig
+
+    @property
+    def view(self) -> View:
+        """Masked slices with fixed grey bounds, the same in training and test."""
+        return View(size=self.config.size, window=self.config.window)
+
+    def build(self) -> None:
+        """Create the denoiser."""
+        import torch
+
+        from ..nets.kascenas_unet import WeightStandardisedUNet
+
+        net = WeightStandardisedUNet(depth=self.config.depth, wf=self.config.wf)
+        self.net = net.to(memory_format=torch.channels_last)
+
+    def fit(self, healthy: HealthySet, ctx: FitContext) -> None:
+        """Minimise the squared error to the clean slice inside the region of interest."""
+        import torch
+
+        from .coarse_noise import coarse_noise
+
+        c = self.config
+        stack = healthy.array(self.view)
+        order = batches(len(stack), c.batch, ctx.rng("order"))
+        generator = torch.Generator(ctx.device).manual_seed(ctx.seed_for("noise"))
+        optimiser = torch.optim.Adam(self.net.parameters(), lr=c.lr, weight_decay=c.weight_decay, amsgrad=True)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda epoch: cyclic_cosine(epoch, c.t_max))
+        self.net.train()
+
+        def step(i: int) -> dict[str, torch.Tensor]:
+            images, rois = stack.take(next(order))
+            clean, roi = as_input(images, ctx.device), as_input(rois, ctx.device)
+            noisy = clean + coarse_noise(len(clean), c.size, c.noise_grid, c.noise_std, generator) * roi
+            with autocast(ctx.device, ctx.precision):
+                loss = masked_square_error(self.net(noisy), clean, roi)
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            optimiser.step()
+            if (i + 1) % c.epoch_updates == 0:
+                schedule.step()
+            return {"mse": loss.detach()}
+
+        run_updates(ctx, c.updates, step)
+
+    def score_view(self, array: np.ndarray, roi: np.ndarray, spacing: Spacing) -> np.ndarray:
+        """Return the filtered absolute residual away from the edge of the region of interest, 0 elsewhere."""
+        c = self.config
+        self.net.eval()
+        denoised = predict(lambda x: self.net(x)[:, 0], array, batch=SCORE_BATCH, device=self.device)
+        map_ = median_in_plane(residual(array, denoised, "absolute") * roi, c.median)
+        return (map_ * inner_foreground(roi, c.edge_window, c.edge_share)).astype(np.float32)
+
+    def search_space(self, trial: Any) -> dict[str, Any]:
+        """Suggest the noise, the learning rate and the score switches."""
+        return {
+            "lr": trial.suggest_float("lr", 1e-5, 3e-3, log=True),
+            "noise_std": trial.suggest_float("noise_std", 0.05, 0.5),
+            "noise_grid": trial.suggest_categorical("noise_grid", [8, 16, 32]),
+            "median": trial.suggest_categorical("median", [0, 5]),
+            "edge_window": trial.suggest_categorical("edge_window", [0, 5]),
+        }
+
+
+def cyclic_cosine(epoch: int, t_max: int) -> float:
+    """Return the factor on the learning rate: a cosine from 1 to 0 at ``t_max`` and back, without end.
+
+    >>> [round(cyclic_cosine(e, 100), 3) for e in (0, 50, 100, 150, 200)]
+    [1.0, 0.5, 0.0, 0.5, 1.0]
+    """
+    return (1 + math.cos(math.pi * epoch / t_max)) / 2
+
+
+def masked_square_error(output: torch.Tensor, clean: torch.Tensor, roi: torch.Tensor) -> torch.Tensor:
+    """Return the squared error inside ``roi``, averaged over all pixels; all (n, 1, H, W)."""
+    return ((output.float() - clean) ** 2 * roi).mean()

@@ -1,0 +1,132 @@
+"""Shifted-intensity anomalies of the liver paper: a stretched-noise mask whose pixels all get brighter or all darker."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import torch
+
+from .stretched_noise import StretchedNoise
+
+Placement = Literal["frame", "roi"]
+MAX_REDRAWS = 1000
+
+
+class ShiftedRegions:
+    """Add one constant C to the pixels of a random-shape mask (Zhang et al. 2023, §3.1; method card A.3).
+
+    C is uniform on ±[``min_shift``, ``max_shift``] grey levels; the mask is limited to pixels above 0. On the CPU the
+    masks come from the compiled kernel, on other devices from tensor code.
+
+    Args:
+        size: side of the slices.
+        device: torch device string that the images live on.
+        rejection: redraw a mask until it meets tissue; off in the released code, so that most slices stay clean.
+        p_anomaly: share of slices that get a mask at all.
+        placement: ``frame`` leaves the mask where it was drawn; ``roi`` moves a random mask pixel onto a random tissue
+            pixel.
+        control_texture: fill half of the masks with the stretched noise, scaled to the mean of the tissue.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        device: str,
+        seed: int,
+        *,
+        recipe: StretchedNoise | None = None,
+        min_shift: float = 60.0,
+        max_shift: float = 100.0,
+        rejection: bool = False,
+        p_anomaly: float = 1.0,
+        placement: Placement = "frame",
+        control_texture: bool = False,
+    ) -> None:
+        if not 0 < min_shift <= max_shift:
+            raise ValueError(f"shifts of {min_shift} to {max_shift}: expected 0 < min_shift <= max_shift")
+        self.size = size
+        self.device = device
+        self.recipe = recipe or StretchedNoise()
+        self.min_shift = min_shift
+        self.max_shift = max_shift
+        self.rejection = rejection
+        self.p_anomaly = p_anomaly
+        self.placement = placement
+        self.control_texture = control_texture
+        self._rng = np.random.default_rng(seed)
+        self._generator = torch.Generator(device).manual_seed(seed)
+
+    def __call__(self, images: torch.Tensor, rois: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return augmented images, float32 in [0, 1], and masks, bool; both (n, H, W).
+
+        Args:
+            images: uint8 (n, H, W).
+            rois: bool (n, H, W); not used, because tissue is what lies above 0.
+        """
+        del rois
+        masks, fields = self._masks(images > 0)
+        shift = torch.from_numpy(self.draw_shifts(len(images))).to(images.device)[:, None, None]
+        filled = (images.float() + shift).clamp(0, 255).floor()
+        if self.control_texture:
+            filled = torch.where(self._coins(len(images), 0.5), self._noise_texture(images, fields), filled)
+        clean = images.float()
+        return torch.where(masks, filled, clean) / 255, masks
+
+    def draw_shifts(self, count: int) -> np.ndarray:
+        """Draw C for each slice, float32 (count,)."""
+        sizes = self._rng.uniform(self.min_shift, self.max_shift, count)
+        signs = self._rng.integers(0, 2, count) * 2 - 1
+        return (sizes * signs).astype(np.float32)
+
+    def _masks(self, tissue: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        masks, fields = self._place(tissue)
+        if self.rejection:
+            has_tissue = tissue.any(dim=2).any(dim=1)
+            for _ in range(MAX_REDRAWS):
+                empty = torch.nonzero(has_tissue & ~masks.any(dim=2).any(dim=1))[:, 0]
+                if not len(empty):
+                    break
+                masks[empty], new_fields = self._place(tissue[empty])
+                if len(fields):
+                    fields[empty] = new_fields
+        if self.p_anomaly < 1:
+            masks = masks & self._coins(len(masks), self.p_anomaly)
+        return masks, fields
+
+    def _place(self, tissue: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        masks, fields = self._draw(len(tissue))
+        if self.placement == "roi":
+            masks = torch.stack([self._move(mask, to) for mask, to in zip(masks, tissue, strict=True)])
+        return masks & tissue, fields
+
+    def _draw(self, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+        if not self.device.startswith("cpu"):
+            return self.recipe.masks_on(count, self._generator, self.size)
+        if self.control_texture:
+            masks, fields = self.recipe.masks_and_fields(count, self._rng, self.size)
+            return torch.from_numpy(masks), torch.from_numpy(fields)
+        return torch.from_numpy(self.recipe.masks(count, self._rng, self.size)), torch.empty(0)
+
+    def _move(self, mask: torch.Tensor, tissue: torch.Tensor) -> torch.Tensor:
+        """Shift a mask so that one of its pixels lands on tissue; what leaves the frame is lost."""
+        sources, targets = torch.nonzero(mask), torch.nonzero(tissue)
+        if not len(sources) or not len(targets):
+            return mask
+        down, right = (
+            targets[int(self._rng.integers(len(targets)))] - sources[int(self._rng.integers(len(sources)))]
+        ).tolist()
+        moved = torch.zeros_like(mask)
+        rows, columns = sources[:, 0] + down, sources[:, 1] + right
+        kept = (rows >= 0) & (rows < mask.shape[0]) & (columns >= 0) & (columns < mask.shape[1])
+        moved[rows[kept], columns[kept]] = True
+        return moved
+
+    def _noise_texture(self, images: torch.Tensor, fields: torch.Tensor) -> torch.Tensor:
+        tissue = images > 0
+        mean = (images * tissue).sum(dim=(1, 2), keepdim=True) / tissue.sum(dim=(1, 2), keepdim=True).clamp(min=1)
+        noise = fields.to(images.device).float()
+        return (noise * (mean / noise.mean(dim=(1, 2), keepdim=True).clamp(min=1))).clamp(0, 255).floor()
+
+    def _coins(self, count: int, p: float) -> torch.Tensor:
+        return torch.from_numpy(self._rng.random(count) < p).to(self.device)[:, None, None]

@@ -1,0 +1,169 @@
+"""Textured anomalies of DRAEM: a Perlin mask filled with a texture that is blended with the image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch.nn.functional import avg_pool2d
+
+from .perlin import perlin_noise, random_angles, rotate
+
+TextureSource = Literal["perlin", "healthy"]
+OPERATIONS_PER_TEXTURE = 3
+
+
+class BlendedTextures:
+    """Blend a texture into a Perlin mask: out = (1 − β)·texture + β·image inside the mask.
+
+    Zavrtanik et al. 2021, §3.3, without a picture library: the texture is either the Perlin field that makes the mask
+    (``perlin``, photometrically augmented) or another healthy slice whose intensity is scaled by 0.5 … 1.5
+    (``healthy``, method card C).
+
+    Args:
+        size: side of the slices.
+        generator: source of all randomness; its device does the work.
+        octaves: largest binary logarithm of the number of Perlin cells per axis.
+        threshold: Perlin value above which a pixel belongs to the mask.
+        max_image_share: upper end of the uniform β.
+        p_none: share of slices that stay as they are.
+        other_slices: returns that many random healthy slices (uint8) and their regions of interest; for ``healthy``.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        generator: torch.Generator,
+        *,
+        source: TextureSource = "perlin",
+        octaves: int = 5,
+        threshold: float = 0.5,
+        max_image_share: float = 0.8,
+        p_none: float = 0.5,
+        other_slices: Callable[[int], tuple[torch.Tensor, torch.Tensor]] | None = None,
+    ) -> None:
+        if source == "healthy" and other_slices is None:
+            raise ValueError("texture source 'healthy' needs other_slices")
+        self.size = size
+        self.generator = generator
+        self.octaves = octaves
+        self.threshold = threshold
+        self.max_image_share = max_image_share
+        self.p_none = p_none
+        self.other_slices = other_slices if source == "healthy" else None
+
+    def __call__(self, images: torch.Tensor, rois: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return augmented images, float32 in [0, 1], and masks, bool; both (n, H, W).
+
+        Args:
+            images: uint8 (n, H, W).
+            rois: bool (n, H, W); masks lie inside.
+        """
+        count = len(images)
+        clean = images.float() / 255
+        field = perlin_noise(count, self.size, self.generator, octaves=self.octaves)
+        anomalous = self._uniform(count) >= self.p_none
+        masks = (field > self.threshold) & rois & anomalous[:, None, None]
+        share = self._uniform(count)[:, None, None] * self.max_image_share
+        blended = (1 - share) * self._texture(field) + share * clean
+        return torch.where(masks, blended, clean), masks
+
+    def _texture(self, field: torch.Tensor) -> torch.Tensor:
+        if self.other_slices is None:
+            return augment(field.clamp(0, 1), self.generator)
+        slices, rois = self.other_slices(len(field))
+        texture = slices.float() / 255
+        inside = (texture * rois).sum(dim=(1, 2), keepdim=True) / rois.sum(dim=(1, 2), keepdim=True).clamp(min=1)
+        scale = 0.5 + self._uniform(len(field))[:, None, None]
+        return (torch.where(rois, texture, inside) * scale).clamp(0, 1)
+
+    def _uniform(self, count: int) -> torch.Tensor:
+        return torch.rand(count, generator=self.generator, device=self.generator.device)
+
+
+def augment(textures: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Apply three different random operations to each texture, float32 (n, H, W) in [0, 1]."""
+    device = textures.device
+    order = torch.rand(len(textures), len(OPERATIONS), generator=generator, device=device).argsort(dim=1)
+    out = textures.clone()
+    for slot in range(OPERATIONS_PER_TEXTURE):
+        for number, operation in enumerate(OPERATIONS):
+            chosen = torch.nonzero(order[:, slot] == number)[:, 0]
+            if len(chosen):
+                out[chosen] = operation(out[chosen], generator).clamp(0, 1)
+    return out
+
+
+def _between(low: float, high: float, textures: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    uniform = torch.rand(len(textures), generator=generator, device=textures.device)
+    return (low + (high - low) * uniform)[:, None, None]
+
+
+def _gamma(textures: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    return textures ** _between(0.5, 2.0, textures, generator)
+
+
+def _brightness(textures: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    factor = _between(0.8, 1.2, textures, generator)
+    return textures * factor + _between(-30 / 255, 30 / 255, textures, generator)
+
+
+def _sharpness(textures: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    smooth = avg_pool2d(textures[:, None], 3, stride=1, padding=1, count_include_pad=False)[:, 0]
+    return smooth + (textures - smooth) * _between(0.5, 2.0, textures, generator)
+
+
+def _colour(textures: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Stand for the original's hue and saturation changes, which leave grey images as they are."""
+    del generator
+    return textures
+
+
+def _solarise(textures: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    cut = _between(32 / 255, 128 / 255, textures, generator)
+    applied = _between(0, 1, textures, generator) < 0.5
+    return torch.where((textures >= cut) & applied, 1 - textures, textures)
+
+
+def _posterise(textures: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    levels = 2 ** _between(1, 8, textures, generator).floor()
+    return (textures * levels).floor().clamp(max=levels - 1) / (levels - 1).clamp(min=1)
+
+
+def _invert(textures: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    del generator
+    return 1 - textures
+
+
+def _autocontrast(textures: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    del generator
+    low, high = textures.amin((1, 2), keepdim=True), textures.amax((1, 2), keepdim=True)
+    return (textures - low) / (high - low).clamp(min=1 / 255)
+
+
+def _equalise(textures: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    del generator
+    levels = (textures * 255).long().view(len(textures), -1)
+    histogram = torch.zeros(len(textures), 256, device=textures.device)
+    histogram.scatter_add_(1, levels, torch.ones_like(levels, dtype=histogram.dtype))
+    share = histogram.cumsum(1) / levels.shape[1]
+    return share.gather(1, levels).view_as(textures)
+
+
+def _turn(textures: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    return rotate(textures, random_angles(len(textures), 45.0, generator))
+
+
+OPERATIONS = (
+    _gamma,
+    _brightness,
+    _sharpness,
+    _colour,
+    _solarise,
+    _posterise,
+    _invert,
+    _autocontrast,
+    _equalise,
+    _turn,
+)

@@ -1,0 +1,105 @@
+"""Paired tests of every method against the references fixed beforehand."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ..benchmark.bootstrap import bootstrap_difference
+from ..benchmark.statistics import Interval, holm, paired_test
+from .columns import PAIRED_TESTS, flag_text, sort_rows
+from .scores import Cell, Facts, Scores, protocol_flags
+
+SECOND_REFERENCE = "draem"
+FAMILY = ["dataset", "train", "protocol", "metric", "unit", "reference"]
+
+
+def references(info: Mapping[str, Any], dataset: str, methods: set[str], default: str | None = None) -> list[str]:
+    """Return the references of a data set: the one its card names, then ``draem`` where it was run.
+
+    ``run.json`` holds them as ``{"references": {dataset: method or methods}}``; ``default`` counts where it has none.
+    A reference without a finished cell is still returned, so that a report can say that it is missing.
+    """
+    named = (info.get("references") or {}).get(dataset, default)
+    found = [named] if isinstance(named, str) else list(named or [])
+    if SECOND_REFERENCE in methods and SECOND_REFERENCE not in found:
+        found.append(SECOND_REFERENCE)
+    return found
+
+
+def paired_tests(
+    scores: Sequence[Scores], facts: Mapping[Cell, Facts], references_of: Mapping[str, Sequence[str]]
+) -> pd.DataFrame:
+    """Return one row per method, reference, data, protocol, metric and unit.
+
+    Unit ``patient`` pairs patients (values averaged over seeds); ``seed`` pairs the means of seeds with the same number
+    over the patients common to both, as the liver paper does; ``pooled`` and ``slice`` pair pooled values by seed. A
+    deterministic method has the same value at every seed. Holm's correction runs over the methods of one data set,
+    train set, protocol, metric, unit and reference; ``p_holm`` corrects ``p_t``. The interval is Student's;
+    ``boot_low`` and ``boot_high`` are the hierarchical bootstrap's.
+
+    Args:
+        references_of: data set → labels of its references.
+    """
+    groups: dict[tuple[str, ...], dict[str, Scores]] = defaultdict(dict)
+    for one in scores:
+        groups[(*one.key[1:], one.unit)][one.key.method] = one
+    rows = []
+    for (dataset, *_, unit), by_method in groups.items():
+        for reference in references_of.get(dataset, ()):
+            base = by_method.get(reference)
+            if base is None:
+                continue
+            for method, one in by_method.items():
+                if method != reference:
+                    known = facts[Cell(*one.key[:3])], facts[Cell(*base.key[:3])]
+                    for tested in ("patient", "seed") if unit == "patient" else (unit,):
+                        rows.append(_row(one, base, tested, known))
+    frame = pd.DataFrame(rows, columns=PAIRED_TESTS).astype({"n": "Int64", "n_zero": "Int64"})
+    for raw, corrected in (("p_t", "p_holm"), ("p_wilcoxon", "p_holm_wilcoxon")):
+        frame[raw] = frame[raw].astype(np.float64)
+        frame[corrected] = frame.groupby(FAMILY, sort=False)[raw].transform(lambda p: holm(p.to_numpy()))
+    return sort_rows(frame, ["dataset", "train", "protocol", "metric", "unit", "reference", "method"])
+
+
+def _row(one: Scores, base: Scores, unit: str, known: tuple[Facts, Facts]) -> dict[str, object]:
+    noun, boot = "seed", Interval(np.nan, np.nan)
+    if unit == "patient":
+        noun = "patient"
+        pairs = pd.concat({"method": one.by_patient(), "reference": base.by_patient()}, axis=1)
+        boot = _bootstrap(one.matrix, base.matrix)
+    else:
+        pairs = _by_seed(one, base, known)
+    test = paired_test(pairs["method"], pairs["reference"], noun=noun)
+    flags = set(known[0].flags | known[1].flags) | protocol_flags(one.key.protocol)
+    if len(pairs.dropna()) < len(pairs):
+        flags.add("unequal-n")
+    if one.ragged or base.ragged:
+        flags.add("missing-seeds")
+    return {
+        **one.key._asdict(), "unit": unit, "reference": base.key.method, "n": test.n, "n_zero": test.n_zero,
+        "mean_diff": test.mean_diff, "t": test.t, "p_t": test.p_t, "p_wilcoxon": test.p_wilcoxon, "d_z": test.d_z,
+        "ci_low": test.ci_low, "ci_high": test.ci_high, "boot_low": boot.low, "boot_high": boot.high,
+        "detectable": test.detectable, "flags": flag_text(flags - {"trivial"}), "reason": test.reason,
+    }  # fmt: skip
+
+
+def _bootstrap(method: pd.DataFrame, reference: pd.DataFrame) -> Interval:
+    patients = method.columns.union(reference.columns)
+    first, second = (m.reindex(columns=patients).to_numpy(dtype=np.float64) for m in (method, reference))
+    return bootstrap_difference(first, second)
+
+
+def _by_seed(one: Scores, base: Scores, known: tuple[Facts, Facts]) -> pd.DataFrame:
+    """Return the values of both per seed; a deterministic method's single value holds for every seed of the other."""
+    common = sorted(set(one.complete()) & set(base.complete()))
+    method, reference = one.by_seed(common), base.by_seed(common)
+    if known[1].deterministic and len(reference) == 1:
+        reference = pd.Series(reference.iloc[0], index=method.index)
+    elif known[0].deterministic and len(method) == 1:
+        method = pd.Series(method.iloc[0], index=reference.index)
+    return pd.concat({"method": method, "reference": reference}, axis=1)

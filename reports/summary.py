@@ -1,0 +1,129 @@
+"""The summary table: mean, spread and interval of every metric, with the marks that keep a reader honest."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from ..benchmark.bootstrap import bootstrap_mean
+from ..benchmark.statistics import Interval, t_interval
+from .columns import ORACLES, SUMMARY, flag_text, lower_is_better, sort_rows
+from .scores import Cell, Facts, Key, Scores, protocol_flags
+
+_INTEGERS = ["n_cases", "n_seeds", "n_patients", "n_undefined"]
+
+
+@dataclass
+class _Row:
+    key: Key
+    unit: str
+    facts: Facts
+    mean: float
+    std: float
+    interval: Interval
+    n_cases: int
+    n_seeds: int
+    n_patients: int | None
+    n_undefined: int
+    oracle_gap: float
+    ragged: bool
+    flags: set[str]
+    reason: str
+
+    @property
+    def size(self) -> int:
+        return self.n_cases if self.n_patients is None else self.n_patients
+
+    def as_dict(self) -> dict[str, object]:
+        values = {name: getattr(self, name) for name in ("unit", "mean", "std", "oracle_gap", "reason", *_INTEGERS)}
+        bounds = {"ci_low": self.interval.low, "ci_high": self.interval.high}
+        return {
+            **self.key._asdict(), **values, **bounds, "profile": self.facts.profile, "flags": flag_text(self.flags)
+        }  # fmt: skip
+
+
+def summary(scores: Sequence[Scores], facts: Mapping[Cell, Facts]) -> pd.DataFrame:
+    """Return one row per method, data, protocol, metric and unit.
+
+    Units: ``patient`` (mean over patients of their means over seeds; standard deviation between patients; hierarchical
+    bootstrap interval), ``seed`` (the same mean, but standard deviation and t-interval between seeds, as the liver
+    paper prints it), ``pooled`` and ``slice`` (pooled by the scorer, then as ``seed``).
+    """
+    by_key = {(s.key, s.unit): s for s in scores}
+    rows = []
+    for one in scores:
+        known = facts[Cell(*one.key[:3])]
+        oracle = by_key.get((one.key._replace(protocol="oracle"), one.unit))
+        for unit in ("patient", "seed") if one.unit == "patient" else (one.unit,):
+            rows.append(_row(one, unit, known, oracle))
+    _mark(rows)
+    frame = pd.DataFrame([row.as_dict() for row in rows], columns=SUMMARY).astype(dict.fromkeys(_INTEGERS, "Int64"))
+    return sort_rows(frame, ["dataset", "train", "protocol", "metric", "unit", "method"])
+
+
+def _row(one: Scores, unit: str, known: Facts, oracle: Scores | None) -> _Row:
+    by_patient = one.by_patient()
+    if unit == "patient":
+        values, interval = by_patient, bootstrap_mean(one.matrix.to_numpy())
+    else:
+        values = one.by_seed()
+        interval = t_interval(values, noun="seed")
+        if known.deterministic and len(values):
+            interval = Interval(np.nan, np.nan, "deterministic method: one seed, no spread")
+    array = values.to_numpy(dtype=np.float64)
+    return _Row(
+        key=one.key,
+        unit=unit,
+        facts=known,
+        mean=float(array.mean()) if array.size else np.nan,
+        std=float(array.std(ddof=1)) if array.size > 1 else np.nan,
+        interval=interval,
+        n_cases=one.n_cases,
+        n_seeds=one.n_seeds,
+        n_patients=len(by_patient) if one.unit == "patient" else None,
+        n_undefined=one.n_undefined,
+        oracle_gap=_oracle_gap(one, oracle, unit),
+        ragged=one.ragged,
+        flags=set(known.flags) | protocol_flags(one.key.protocol),
+        reason="; ".join(filter(None, [one.reason, interval.reason if len(values) else ""])),
+    )
+
+
+def _oracle_gap(one: Scores, oracle: Scores | None, unit: str) -> float:
+    """Return oracle Dice − this protocol's Dice, over the patients that both have."""
+    if oracle is None or one.key.metric != "dice" or one.key.protocol in ("none", "paper-liver", *ORACLES):
+        return np.nan
+    if unit == "patient":
+        gap = (oracle.by_patient() - one.by_patient()).dropna()
+    else:
+        common = sorted(set(one.complete()) & set(oracle.complete()))
+        gap = (oracle.by_seed(common) - one.by_seed(common)).dropna()
+    return float(gap.mean()) if len(gap) else np.nan
+
+
+def _mark(rows: Sequence[_Row]) -> None:
+    """Add the flags that need the other methods: best trivial baseline, not beating it, unequal sets."""
+    groups: dict[tuple[str, ...], list[_Row]] = defaultdict(list)
+    for row in rows:
+        groups[(*row.key[1:], row.unit)].append(row)
+    for group in groups.values():
+        size = max(row.size for row in group)
+        seeds = max((row.n_seeds for row in group if not row.facts.deterministic), default=0)
+        for row in group:
+            if row.size < size:
+                row.flags.add("unequal-n")
+            if row.ragged or (not row.facts.deterministic and row.n_seeds < seeds):
+                row.flags.add("missing-seeds")
+        sign = -1 if lower_is_better(group[0].key.metric) else 1
+        trivial = [row for row in group if row.facts.trivial and not np.isnan(row.mean)]
+        if not trivial:
+            continue
+        best = min(trivial, key=lambda row: (-sign * row.mean, row.key.method))
+        best.flags.add("best-trivial")
+        for row in group:
+            if not row.facts.trivial and sign * row.mean <= sign * best.mean:
+                row.flags.add("below-best-trivial")

@@ -1,0 +1,121 @@
+"""Every table of a run as a pandas frame: pure functions of the records (design §3.3)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ..benchmark.records import Failure, Record, Skip
+from ..benchmark.run_folder import RunFolder
+from .columns import COST, FAILURES, PER_CASE, SKIPPED, flag_text, sort_rows
+from .paired import paired_tests, references
+from .scores import Cell, Facts, Scores, collect, facts, per_case_values, protocol_flags, record_flags
+from .summary import summary
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The tables of design §3.3; columns and meanings in docs/tables.md."""
+
+    summary: pd.DataFrame
+    per_case: pd.DataFrame
+    paired_tests: pd.DataFrame
+    cost: pd.DataFrame
+    failures: pd.DataFrame
+    skipped: pd.DataFrame
+
+    def items(self) -> Iterator[tuple[str, pd.DataFrame]]:
+        """Iterate over (file stem, frame)."""
+        for one in fields(self):
+            yield one.name, getattr(self, one.name)
+
+
+def make_tables(
+    records: Sequence[Record],
+    failures: Sequence[Failure] = (),
+    skipped: Sequence[Skip] = (),
+    info: Mapping[str, Any] | None = None,
+    *,
+    reference: str | None = None,
+    scores: Sequence[Scores] | None = None,
+) -> Tables:
+    """Compute every table; the same records give the same frames in whatever order they come.
+
+    Args:
+        info: ``run.json``; its ``references`` (data set → method) decide what paired tests compare with.
+        reference: used for data sets that ``info`` names no reference for.
+        scores: ``collect(records)``, where it has been computed already.
+    """
+    info = info or {}
+    known = facts(records)
+    collected = collect(records) if scores is None else scores
+    return Tables(
+        summary=summary(collected, known),
+        per_case=per_case(records, known),
+        paired_tests=paired_tests(collected, known, run_references(records, info, reference)),
+        cost=cost(records),
+        failures=failure_table(failures, info),
+        skipped=skip_table(skipped, info),
+    )
+
+
+def of_folder(folder: RunFolder, *, reference: str | None = None) -> Tables:
+    """Compute every table of a run folder."""
+    return make_tables(folder.records(), folder.failures(), folder.skipped(), folder.info(), reference=reference)
+
+
+def all_tables(folder: RunFolder) -> dict[str, pd.DataFrame]:
+    """Return every table of a run folder by name."""
+    return dict(of_folder(folder).items())
+
+
+def run_references(
+    records: Sequence[Record], info: Mapping[str, Any], default: str | None = None
+) -> dict[str, list[str]]:
+    """Return the references of every data set in ``records``."""
+    datasets = sorted({r.cell.dataset for r in records})
+    return {d: references(info, d, {r.cell.method for r in records if r.cell.dataset == d}, default) for d in datasets}
+
+
+def per_case(records: Sequence[Record], known: Mapping[Cell, Facts]) -> pd.DataFrame:
+    """Return every value per case and seed."""
+    frame = per_case_values(records)
+    keys = list(zip(*(frame[name] for name in (*Cell._fields, "protocol")), strict=True))
+    texts = {key: flag_text(set(known[Cell(*key[:3])].flags) | protocol_flags(key[3])) for key in set(keys)}
+    frame["flags"] = [texts[key] for key in keys]
+    frame["profile"] = [known[Cell(*key[:3])].profile for key in keys]
+    order = ["dataset", "train", "method", "seed", "patient", "case", "protocol", "metric"]
+    return sort_rows(frame.reindex(columns=PER_CASE), order)
+
+
+def cost(records: Sequence[Record]) -> pd.DataFrame:
+    """Return what every cell cost: seconds and MiB."""
+    rows = []
+    for record in records:
+        spent = record.cost.model_dump()
+        spent["updates"] = json.dumps(record.cost.updates, sort_keys=True) if record.cost.updates else ""
+        spent["peak_gpu_mib"] = np.nan if record.cost.peak_gpu_mib is None else record.cost.peak_gpu_mib
+        flags = flag_text(record_flags(record))
+        rows.append({**record.cell.model_dump(), **spent, "profile": record.profile, "flags": flags})
+    return sort_rows(pd.DataFrame(rows, columns=COST), ["dataset", "train", "method", "seed"])
+
+
+def failure_table(failures: Sequence[Failure], info: Mapping[str, Any]) -> pd.DataFrame:
+    """Return the cells that failed."""
+    flags = "phantom" if info.get("phantom") else ""
+    rows = [
+        {**f.cell.model_dump(), "stage": f.stage, "error": f.error, "log": f.log, "flags": flags} for f in failures
+    ]  # fmt: skip
+    return sort_rows(pd.DataFrame(rows, columns=FAILURES), ["dataset", "train", "method", "seed", "stage"])
+
+
+def skip_table(skipped: Sequence[Skip], info: Mapping[str, Any]) -> pd.DataFrame:
+    """Return the methods that declined, with their reasons."""
+    flags = "phantom" if info.get("phantom") else ""
+    rows = [{**s.model_dump(), "flags": flags} for s in skipped]
+    return sort_rows(pd.DataFrame(rows, columns=SKIPPED), ["dataset", "method"])
