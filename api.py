@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from .benchmark.options import OptionError, RunOptions, Variant, parse_seeds, parse_settings, parse_variant
 from .benchmark.records import Failure, Record, Skip
-from .benchmark.run_folder import RunFolder
+from .benchmark.run_folder import RunFolder, RunFolderError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -134,6 +134,47 @@ def report(path: Path | str) -> list[Path]:
     from .reports.build import build
 
     return build(RunFolder.open(path))
+
+
+def rescore(path: Path | str, workers: int = 2, console: Console | None = None) -> Run:
+    """Measure the stored maps of a run again with the present protocols, then rebuild its tables and report.
+
+    Raises:
+        RunFolderError: some cells could not be measured; the others are.
+    """
+    from .benchmark import rescoring
+    from .benchmark.tracking import Tracker
+
+    folder = RunFolder.open(path)
+    show = (lambda event: console.print(f"{event.kind} {event.job.label}")) if console else (lambda _: None)
+    with Tracker(None, console) as tracker:
+        tracker.start(folder)
+        _, problems = rescoring.rescore(folder, workers, show, tracker.cell)
+        report(path)
+        tracker.finish()
+    if problems:
+        raise RunFolderError("; ".join(f"{slug}: {problem}" for slug, problem in problems.items()))
+    return Run(path)
+
+
+def import_maps(
+    maps: Path, method: str, options: RunOptions, threshold: float | None = None, console: Console | None = None
+) -> Run:
+    """Score NIfTI maps of another program beside the cells of a run and rebuild its tables and report.
+
+    Raises:
+        DataError: a case has no map, or a map does not fit its case.
+    """
+    from .benchmark import runner
+    from .benchmark.tracking import Tracker
+
+    with Tracker(None, console) as tracker:
+        folder, record = runner.import_maps(maps, method, options, threshold)
+        tracker.start(folder)
+        tracker.cell(record)
+        report(folder.path)
+        tracker.finish()
+    return Run(folder.path)
 
 
 def _names(dataset: str | Iterable[str]) -> list[str]:

@@ -13,10 +13,11 @@ from .datasets.errors import UasbenchError
 EXIT_USAGE = 2
 EXIT_FAILED_CELLS = 3
 EXIT_INTERRUPTED = 130
+PIPED_WIDTH = 160
 
 app = typer.Typer(
     name="bench",
-    help="Benchmark unsupervised anomaly segmentation in medical CT: train on healthy scans, score on lesions, compare.",
+    help="Benchmark unsupervised anomaly segmentation in medical CT: train on healthy, score on lesions, compare.",
     no_args_is_help=True,
     add_completion=True,
     rich_markup_mode=None,
@@ -28,7 +29,9 @@ app.add_typer(data_app, name="data")
 DataRoot = Annotated[
     Path | None, typer.Option("--data-root", help="Folder that holds the data sets; default UASBENCH_DATA.")
 ]
-Cache = Annotated[Path | None, typer.Option(help="Folder of prepared data; default UASBENCH_CACHE or ~/.cache/uasbench.")]
+Cache = Annotated[
+    Path | None, typer.Option(help="Folder of prepared data; default UASBENCH_CACHE or ~/.cache/uasbench.")
+]
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
 
 
@@ -65,7 +68,9 @@ def run(
         list[str] | None, typer.Option("--variant", help="LABEL:METHOD.KEY=VALUE,…; adds the row METHOD@LABEL.")
     ] = None,
     exclude: Annotated[list[str] | None, typer.Option(help="SET:ID to leave out; may be repeated.")] = None,
-    calibration: Annotated[str, typer.Option(help="held-out keeps a fifth of the healthy patients; none.")] = "held-out",
+    calibration: Annotated[
+        str, typer.Option(help="held-out keeps a fifth of the healthy patients; none.")
+    ] = "held-out",
     trials: Annotated[int | None, typer.Option(help="Trials of each threshold study, at most 40.")] = None,
     stage_limit: Annotated[float | None, typer.Option(help="Seconds after which a stage is stopped.")] = None,
     tracking_uri: Annotated[str | None, typer.Option(help="MLflow server; default SQLite in the run folder.")] = None,
@@ -214,7 +219,13 @@ def import_(
     from .benchmark.options import validated
 
     options = validated(
-        datasets=[dataset], data_root=data_root, phantom=phantom, phantom_seed=phantom_seed, profile=profile, out=out, cache=cache
+        datasets=[dataset],
+        data_root=data_root,
+        phantom=phantom,
+        phantom_seed=phantom_seed,
+        profile=profile,
+        out=out,
+        cache=cache,
     )
     _show(import_maps(maps, method, options, threshold, _console()))
 
@@ -267,7 +278,9 @@ def track(
 @app.command()
 def clean(
     path: RunPath,
-    maps: Annotated[bool, typer.Option("--maps", help="Also drop the maps of finished cells; no rescore after that.")] = False,
+    maps: Annotated[
+        bool, typer.Option("--maps", help="Also drop the maps of finished cells; no rescore after that.")
+    ] = False,
 ) -> None:
     """Drop fits, maps and logs that no cell of the run refers to."""
     from .benchmark.cleaning import clean as sweep
@@ -332,27 +345,26 @@ def data_phantom(
     size: Annotated[str, typer.Option(help="smoke, quick or full.")] = "quick",
 ) -> None:
     """Write the liver phantom as BTCV and LiTS files."""
-    from .datasets.phantom import SIZES, write_liver_phantom
+    from .datasets.phantom.liver import write_liver_phantom
 
-    if size not in SIZES:
-        raise UasbenchError(f"--size {size!r}: choose one of {', '.join(SIZES)}")
-    if out.exists() and any(out.iterdir()):
-        raise UasbenchError(f"{out} is not empty; choose a new folder")
     info = write_liver_phantom(out, seed=seed, size=size)
-    print(f"wrote the liver phantom (seed {seed}, {size}, specification {info['spec']}) to {out}")
+    print(f"liver phantom in {out}: seed {seed}, {size}, specification {info['spec_hash']}")
 
 
-def _console(*, stderr: bool = True):  # noqa: ANN202
+def _console(*, stderr: bool = True):
     from rich.console import Console
 
-    return Console(stderr=stderr)
+    console = Console(stderr=stderr)
+    if not console.is_terminal:
+        console.width = PIPED_WIDTH
+    return console
 
 
-def _print_frame(frame) -> None:  # noqa: ANN001
+def _print_frame(frame) -> None:
     print(frame.to_string(index=False))
 
 
-def _show(finished) -> None:  # noqa: ANN001
+def _show(finished) -> None:
     from .reports.console import headline
 
     console = _console(stderr=False)

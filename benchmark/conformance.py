@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -107,7 +107,7 @@ def _importable(cls: type) -> bool:
     )
 
 
-def _outcomes(connection: Connection, process: Any, log: Path, timeout: float) -> Any:
+def _outcomes(connection: Connection, process: Any, log: Path, timeout: float) -> Iterator[CheckResult]:
     """Yield one result per check, whatever becomes of the child."""
     for done, name in enumerate(NAMES):
         start = time.perf_counter()
@@ -152,8 +152,10 @@ def _redirect(log: str) -> None:
     sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
 
 
-def run_checks(method: str | type, *, anatomy: str = "liver", device: str = "cpu") -> Any:
-    """Yield the results of all checks in this process; :func:`check_method` adds the protection."""
+def run_checks(
+    method: str | type, *, anatomy: str = "liver", device: str = "cpu", only: Collection[str] = NAMES
+) -> Iterator[CheckResult]:
+    """Yield the results of the checks named in ``only``, in this process; :func:`check_method` adds the protection."""
     from .conformance_checks import ALONE, CHECKS, Subject, Unavailable
 
     start = time.perf_counter()
@@ -167,6 +169,8 @@ def run_checks(method: str | type, *, anatomy: str = "liver", device: str = "cpu
     subject = Subject(cls, anatomy, device)
     barred = ""
     for name, check in CHECKS.items():
+        if name not in only:
+            continue
         if barred and name not in ALONE:
             yield CheckResult(name, False, True, barred, 0.0)
             continue

@@ -69,7 +69,9 @@ def load(name: str) -> Experiment:
         raise ExperimentError(f"{path} is not a valid experiment: {error}") from error
 
 
-def experiment_options(name: str, *, profile: str | None, seeds: str | None, out: Path | None, **others: Any) -> RunOptions:
+def experiment_options(
+    name: str, *, profile: str | None, seeds: str | None, out: Path | None, **others: Any
+) -> RunOptions:
     """Turn an experiment into run options; what is given explicitly wins."""
     plan = load(name)
     return validated(

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from ..datasets.dataset import Dataset
 from . import registry
-from .experiments import load, names
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -37,6 +36,8 @@ def datasets() -> Table:
 
 def experiments() -> Table:
     """Return the shipped experiments as a table."""
+    from .experiments import load, names
+
     table = _table("name", "title", "test set", "rows", "profile")
     for name in names():
         plan = load(name)

@@ -29,7 +29,9 @@ def data_root(chosen: Path | None, cards: Iterable[DatasetCard]) -> Path:
     root = chosen or (Path(named) if named else None)
     if root is not None and root.is_dir():
         return root
-    problem = f"the data root {root} is not a folder" if root else "no data root: give --data-root DIR or set UASBENCH_DATA"
+    problem = (
+        f"the data root {root} is not a folder" if root else "no data root: give --data-root DIR or set UASBENCH_DATA"
+    )
     lines = [problem + "."]
     for card in cards:
         lines += [f"  {card.name}: {card.title}", f"    get it: {card.obtain}", f"    layout: {card.layout}"]

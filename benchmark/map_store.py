@@ -119,15 +119,13 @@ def _write(path: Path, kind: str, header: dict[str, Any], support: np.ndarray, v
     from isal import isal_zlib
 
     bits = np.packbits(support)
-    streams = [
-        isal_zlib.compress(memoryview(array).cast("B"), _LEVEL) if array.size else b"" for array in (bits, values)
-    ]
+    streams = [isal_zlib.compress(a.reshape(-1).data, _LEVEL) if a.size else b"" for a in (bits, values)]
     header |= {
         "shape": list(support.shape),
         "count": int(np.count_nonzero(support)),
         "bytes": [len(s) for s in streams],
-        "digest": _digest(bits, values),
     }
+    header["digest"] = _digest(header, bits, values)
     text = json.dumps(header, sort_keys=True).encode()
     chunks = [_MAGIC[kind], struct.pack("<I", len(text)), text, *streams]
     write_file(path, chunks)
@@ -156,7 +154,7 @@ def _parse(content: memoryview, kind: str) -> tuple[dict[str, Any], np.ndarray, 
         raise ValueError(f"{len(content)} bytes, expected {start + sum(sizes)}")
     bits = _inflate(content[start : start + sizes[0]])
     values = _inflate(content[start + sizes[0] :])
-    if _digest(bits, values) != header["digest"]:
+    if header.pop("digest") != _digest(header, bits, values):
         raise ValueError("its checksum differs")
     support = np.unpackbits(np.frombuffer(bits, np.uint8), count=math.prod(shape)).view(bool).reshape(shape)
     expected = 4 * header["count"] if kind == "map" else 0
@@ -172,11 +170,12 @@ def _inflate(stream: memoryview) -> bytes:
         return b""
     try:
         return isal_zlib.decompress(stream)
-    except isal_zlib.IsalError as error:
+    except isal_zlib.error as error:  # pyright: ignore[reportGeneralTypeIssues] - the stub lacks its base
         raise ValueError(str(error)) from error
 
 
-def _digest(bits: Any, values: Any) -> str:
-    digest = hashlib.blake2b(bits, digest_size=16)
+def _digest(header: dict[str, Any], bits: Any, values: Any) -> str:
+    digest = hashlib.blake2b(json.dumps(header, sort_keys=True).encode(), digest_size=16)
+    digest.update(bits)
     digest.update(values)
     return digest.hexdigest()

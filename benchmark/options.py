@@ -84,7 +84,16 @@ class RunOptions(BaseModel):
         parts = ["-".join(self.datasets), *(["phantom"] if self.phantom else []), self.profile]
         chosen = self.model_dump(
             mode="json",
-            include={"train", "data_root", "phantom_seed", "settings", "exclude", "calibration", "precision", "threads"},
+            include={
+                "train",
+                "data_root",
+                "phantom_seed",
+                "settings",
+                "exclude",
+                "calibration",
+                "precision",
+                "threads",
+            },
         )
         default = RunOptions(datasets=self.datasets).model_dump(mode="json", include=set(chosen))
         if chosen != default:

@@ -13,7 +13,7 @@ from ..datasets.store import PreparedCase
 from . import ids
 from .executors.job import Job
 from .options import RunOptions
-from .records import CellKey, StageIds
+from .records import CellKey, StageIds, write_json
 from .run_folder import RunFolder, RunFolderError
 from .selection import Candidate
 from .stage_fit import FitTask
@@ -116,13 +116,15 @@ class Graph:
         fit_dir = self.folder.fit_dir(cell.ids.fit)
         fit_job = f"fit-{cell.ids.fit}"
         if needs_map and not (fit_dir / "fit.json").exists():
-            self._job(fit_job, "fit", self._fit(cell, by_id, data, fit_dir), cell, set(), fit_dir)
+            self._job(fit_job, "fit", self._fit(cell, by_id, data, fit_dir), cell, set())
         if needs_map:
             needs = {fit_job} if fit_job in self.jobs else set[str]()
-            self._job(f"map-{slug}", "map", self._map(cell, by_id, data, fit_dir), cell, needs, fit_dir)
+            self._job(f"map-{slug}", "map", self._map(cell, by_id, data, fit_dir), cell, needs)
             self.map_bytes += BYTES_PER_VALUE * (data.test_voxels + data.calibration_voxels)
         needs = {f"map-{slug}"} if needs_map else set[str]()
-        self._job(f"measure-{slug}", "measure", measure_task(self, cell, data), cell, needs, fit_dir)
+        measure = measure_task(self.options, self.numerics, self.folder, cell, data)
+        write_json(self.folder.cell_path(cell.key), asdict(measure))
+        self._job(f"measure-{slug}", "measure", measure, cell, needs)
 
     def check_disk(self) -> tuple[int, int]:
         """Return the bytes the maps may take and the bytes free, refusing when they do not fit.
@@ -134,8 +136,8 @@ class Graph:
         needed = self.map_bytes + (RESERVE if self.jobs else 0)
         if needed > free:
             raise PlanError(
-                f"{self.folder.path}: the run may need {needed / 2**30:.1f} GiB of disk and {free / 2**30:.1f} GiB are free; "
-                "free space, choose another --out, or run fewer methods or seeds at once"
+                f"{self.folder.path}: the run may need {needed / 2**30:.1f} GiB of disk and {free / 2**30:.1f} GiB "
+                "are free; free space, choose another --out, or run fewer methods or seeds at once"
             )
         return self.map_bytes, free
 
@@ -151,8 +153,7 @@ class Graph:
             self.replaced.append(cell.key)
         return same
 
-    def _job(self, name: str, kind: Any, task: Any, cell: PlannedCell, needs: set[str], fit_dir: Path) -> None:
-        del fit_dir
+    def _job(self, name: str, kind: Any, task: Any, cell: PlannedCell, needs: set[str]) -> None:
         self.cells_of.setdefault(name, []).append(cell.key)
         if name not in self.jobs:
             order = {"measure": 0, "map": 1, "fit": 2}[kind]
@@ -182,15 +183,16 @@ class Graph:
         )
 
 
-def measure_task(graph: Graph, cell: PlannedCell, data: TaskData) -> MeasureTask:
+def measure_task(
+    options: RunOptions, numerics: Numerics, folder: RunFolder, cell: PlannedCell, data: TaskData
+) -> MeasureTask:
     """Return what the measure stage gets for a cell."""
     by_id = {case.id: case for case in data.healthy}
-    folder = graph.folder
     return MeasureTask(
         id=cell.ids.measure,
         cell=cell.key.model_dump(),
         method=cell.candidate.info().model_dump(),
-        profile=graph.options.profile,
+        profile=options.profile,
         config=cell.candidate.config,
         ids=cell.ids.model_dump(),
         data=data.info().model_dump(),
@@ -202,6 +204,6 @@ def measure_task(graph: Graph, cell: PlannedCell, data: TaskData) -> MeasureTask
         record=str(folder.record_path(cell.key)),
         study=str(folder.tuning_dir / f"{cell.key.slug}.log"),
         slice_score=cell.candidate.card.slice_score,
-        trials=graph.options.study_trials,
-        **asdict(graph.numerics),
+        trials=options.study_trials,
+        **asdict(numerics),
     )

@@ -19,8 +19,14 @@ class RunDisplay:
     """Overall progress with an estimate of the time left, and a bar per running stage."""
 
     def __init__(self, console: Console, total: int) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-        from rich.progress import TimeRemainingColumn
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
 
         self.console = console
         self.live = console.is_terminal
@@ -70,7 +76,9 @@ class RunDisplay:
         elif event.kind == "done" and event.job.kind == "measure":
             elapsed = time.monotonic() - self.started
             left = elapsed / self.done * (self.total - self.done)
-            self._print(f"[green]done[/green]    {event.job.label}  ({self.done}/{self.total} stages, about {left:.0f} s left)")
+            self._print(
+                f"[green]done[/green]    {event.job.label}  ({self.done}/{self.total} stages, about {left:.0f} s left)"
+            )
 
     def _print(self, text: str) -> None:
         self._progress.console.print(text, highlight=False)

@@ -76,8 +76,9 @@ class DataInfo(_Strict):
 class Threshold(_Strict):
     """One threshold and the study that found it.
 
-    ``patients`` are those whose cases the threshold is applied to; ``tuned_on`` those it was tuned on. ``value`` is the
-    objective reached on ``tuned_on``. ``quantile`` is the share of scores at or below the threshold.
+    ``patients`` are those whose cases the threshold is applied to; ``tuned_on`` those it was tuned on; ``drawn`` those
+    of them on whom smoothing and minimum size were tried. ``value`` is the objective reached on ``tuned_on``.
+    ``quantile`` is the share of scores at or below the threshold.
     """
 
     protocol: str
@@ -88,6 +89,7 @@ class Threshold(_Strict):
     min_size_mm3: float = 0.0
     patients: list[str] = Field(default_factory=list)
     tuned_on: list[str] = Field(default_factory=list)
+    drawn: list[str] = Field(default_factory=list)
     value: float | None = None
     study: str | None = None
     trials: int = 0

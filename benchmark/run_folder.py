@@ -33,6 +33,7 @@ class RunFolder:
         self.tables_dir = self.path / "tables"
         self.figures_dir = self.path / "figures"
         self.tuning_dir = self.path / "tuning"
+        self.cells_dir = self.path / "cells"
         self.logs_dir = self.path / "logs"
         self.report_html = self.path / "report.html"
         self.mlflow_db = self.path / "mlflow.db"
@@ -70,6 +71,10 @@ class RunFolder:
     def record_path(self, cell: CellKey) -> Path:
         """Return where the record of a cell lies."""
         return self.records_dir / f"{cell.slug}.json"
+
+    def cell_path(self, cell: CellKey) -> Path:
+        """Return where the plan of a cell's measuring lies, from which it can be measured again."""
+        return self.cells_dir / f"{cell.slug}.json"
 
     def failure_path(self, cell: CellKey) -> Path:
         """Return where the failure of a cell lies."""

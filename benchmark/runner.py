@@ -146,15 +146,44 @@ def _tasks(
     return tasks, skipped
 
 
+def import_maps(source: Path, method: str, options: RunOptions, threshold: float | None) -> tuple[RunFolder, Record]:
+    """Measure maps of another program as a cell of a run.
+
+    Raises:
+        UasbenchError: the data, the maps or the run folder cannot be used.
+    """
+    from .importing import import_maps as measure_maps
+
+    sets = datasets()
+    (pair,) = task_pairs(options, sets)
+    cache = cache_root(options.cache)
+    root, phantom = _root(options, [sets.card(name) for name in pair], cache)
+    folder = _writable(options.folder())
+    data = prepare_task(
+        options, pair, sets, root, Store(cache / "store"), [], workers=devices.default_workers("cpu"), phantom=phantom
+    )
+    record = measure_maps(source, method, folder, options, data, threshold)
+    slug = record.cell.slug
+    if not folder.run_json.exists():
+        numerics = Numerics("elsewhere", 1, "fp32")
+        _write_info(folder, options, numerics, 1, [(data, [])], [], [slug])
+    folder.update_info(cells=sorted({*folder.info()["cells"], slug}))
+    return folder, record
+
+
 def _root(options: RunOptions, cards: Sequence[Any], cache: Path) -> tuple[Path, dict[str, Any] | None]:
+    from ..datasets.phantom.liver import phantom_identity, phantom_root
+
     if not options.phantom:
-        return data_root(options.data_root, cards), None
+        root = data_root(options.data_root, cards)
+        return root, phantom_identity(root)
     if options.data_root is not None:
         raise PlanError("--phantom and --data-root exclude each other: synthetic and real numbers never share a run")
-    from ..datasets.phantom import phantom_info, phantom_root
-
+    unknown = {card.anatomy for card in cards} - {"liver"}
+    if unknown:
+        raise PlanError(f"--phantom: there is no phantom of {', '.join(sorted(unknown))} yet; use --data-root")
     root = phantom_root(cache / "phantom", seed=options.phantom_seed, size=PHANTOM_SIZE[options.profile])
-    return root, phantom_info(root)
+    return root, phantom_identity(root)
 
 
 def prepare_only(options: RunOptions, console: Console | None = None) -> list[str]:

@@ -63,7 +63,7 @@ def select(options: RunOptions, anatomy: str, dataset: str, registry: Registry) 
     Raises:
         OptionError: a setting names a method that does not run, or has an unknown key or a value of the wrong type.
     """
-    names = registry.select(options.methods)
+    names = registry.select(options.methods) if options.methods.strip() else []
     everything = options.methods.strip() == "all"
     wanted: list[tuple[str, str, dict[str, Any]]] = [(n, n, options.settings.get(n, {})) for n in names]
     for variant in options.variants:

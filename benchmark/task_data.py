@@ -67,13 +67,17 @@ def task_pairs(options: RunOptions, registry: Registry) -> list[tuple[str, str]]
         card = registry.card(name)
         if card.role != "lesion":
             partners = [n for n in registry.names() if registry.card(n).partner == name]
-            raise OptionError(f"--dataset {name}: {name} is a healthy set; test on {' or '.join(partners) or 'a lesion set'}")
+            raise OptionError(
+                f"--dataset {name}: {name} is a healthy set; test on {' or '.join(partners) or 'a lesion set'}"
+            )
         train = options.train or card.partner
         if train is None:
             raise OptionError(f"--dataset {name}: it has no usual partner; name a healthy set with --train")
         other = registry.card(train)
         if other.role != "healthy" or other.anatomy != card.anatomy:
-            raise OptionError(f"--train {train}: {name} needs a healthy {card.anatomy} set, {train} is {other.role} {other.anatomy}")
+            raise OptionError(
+                f"--train {train}: {name} needs a healthy {card.anatomy} set, {train} is {other.role} {other.anatomy}"
+            )
         pairs.append((name, train))
     return pairs
 
@@ -107,7 +111,9 @@ def prepare_task(
             dataset, refs, views=views, truth=name == pair[0], workers=workers, progress=progress
         )
     test, healthy = prepared[pair[0]].cases, prepared[pair[1]].cases
-    twins = join_twins({_key(c): c.slice_hashes() for c in [*test, *healthy]}, {_key(c): c.patient for c in [*test, *healthy]})
+    twins = join_twins(
+        {_key(c): c.slice_hashes() for c in [*test, *healthy]}, {_key(c): c.patient for c in [*test, *healthy]}
+    )
     test = [replace(c, patient=twins.patients[_key(c)]) for c in test]
     healthy = [replace(c, patient=twins.patients[_key(c)]) for c in healthy]
     leaks = overlapping({_key(c): c.patient for c in healthy}, {_key(c): c.patient for c in test})

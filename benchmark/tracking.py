@@ -208,7 +208,9 @@ class _Mirror:
             "uasbench.profile": self.info["profile"],
             "mlflow.runName": self.folder.path.name,
         }
-        found = self._find(experiment, f"tags.`{RUN_TAG}` = '{_quoted(tags[RUN_TAG])}' and tags.`{TASK_TAG}` = '{name}'")
+        found = self._find(
+            experiment, f"tags.`{RUN_TAG}` = '{_quoted(tags[RUN_TAG])}' and tags.`{TASK_TAG}` = '{name}'"
+        )
         run = found or self.client.create_run(experiment, tags=tags).info.run_id
         self.state["parents"][name] = {"experiment": experiment, "run": run}
         self._save()
@@ -229,7 +231,11 @@ class _Mirror:
         known = self.state["cells"].get(slug)
         if known and known["measure"] == record.ids.measure and known.get("complete"):
             return 0
-        old = known["run"] if known else self._find(experiment, f"tags.`{CELL_TAG}` = '{slug}' and tags.`mlflow.parentRunId` = '{parent}'")
+        old = (
+            known["run"]
+            if known
+            else self._find(experiment, f"tags.`{CELL_TAG}` = '{slug}' and tags.`mlflow.parentRunId` = '{parent}'")
+        )
         if old and self._alive(old):
             self.client.delete_run(old)
         run = self.client.create_run(experiment, tags=_tags(record, parent)).info.run_id

@@ -18,8 +18,8 @@ PROGRESS_EVERY_S = 0.2
 ORPHANED = 70
 
 
-def work(kind: str, task: Any, connection: Connection, log: str, lock: str, gpu: str | None) -> None:
-    """Run the stage ``kind`` on ``task`` and report through ``connection``.
+def work(module: str, task: Any, connection: Connection, log: str, lock: str, gpu: str | None) -> None:
+    """Run ``module.run(task, report)`` and report through ``connection``.
 
     Sends ``("progress", (done, total))``, then ``("done", None)`` or ``("error", message)``.
     """
@@ -32,7 +32,7 @@ def work(kind: str, task: Any, connection: Connection, log: str, lock: str, gpu:
     try:
         with Path(lock).open("w") as held:
             fcntl.flock(held, fcntl.LOCK_EX)
-            stage = importlib.import_module(f".stage_{kind}", __package__)
+            stage = importlib.import_module(module)
             stage.run(task, _reporter(connection))
         connection.send(("done", None))
     except BaseException as error:

@@ -61,25 +61,25 @@ class CheckReport:
 
     path: Path
     sets: list[SetCheck] = field(default_factory=list)
-    errors: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
+    general_errors: list[str] = field(default_factory=list)
+    general_warnings: list[str] = field(default_factory=list)
 
     @property
-    def all_errors(self) -> list[str]:
+    def errors(self) -> list[str]:
         """Every error, those of sets and cases included."""
         inner = [e for s in self.sets for e in [*s.errors, *(c.error for c in s.cases if c.error)]]
-        return [*self.errors, *inner]
+        return [*self.general_errors, *inner]
 
     @property
-    def all_warnings(self) -> list[str]:
+    def warnings(self) -> list[str]:
         """Every warning, those of sets and cases included."""
         inner = [w for s in self.sets for w in [*s.warnings, *(w for c in s.cases for w in c.warnings)]]
-        return [*self.warnings, *inner]
+        return [*self.general_warnings, *inner]
 
     @property
     def ok(self) -> bool:
         """True where every case found can be used."""
-        return not self.all_errors
+        return not self.errors
 
 
 def check(
@@ -103,9 +103,9 @@ def check(
         if name not in adapters:
             near = difflib.get_close_matches(name, list(adapters), n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
-            report.errors.append(f"unknown data set {name!r}{hint} (known: {', '.join(sorted(adapters))})")
+            report.general_errors.append(f"unknown data set {name!r}{hint} (known: {', '.join(sorted(adapters))})")
     if not path.is_dir():
-        report.errors.append(f"{path}: no such folder; give the folder that holds the data sets")
+        report.general_errors.append(f"{path}: no such folder; give the folder that holds the data sets")
         return report
     hashes: dict[CaseKey, tuple[str, ...]] = {}
     for name in wanted if wanted is not None else adapters:
@@ -113,9 +113,9 @@ def check(
             found = _check_set(path, adapters[name], wanted is not None, hashes, progress)
             if found is not None:
                 report.sets.append(found)
-    if not report.sets and not report.errors:
+    if not report.sets and not report.general_errors:
         layouts = "; ".join(f"{name}: {a.card.layout} ({a.card.obtain})" for name, a in adapters.items())
-        report.errors.append(
+        report.general_errors.append(
             f"{path}: no known data set found. Expected layouts: {layouts}. "
             "Without data, --phantom writes synthetic CT in the same layouts"
         )
@@ -128,10 +128,10 @@ def format_report(report: CheckReport) -> str:
     lines: list[str] = []
     for one in report.sets:
         lines += [*_set_lines(one), ""]
-    for title, texts in (("Warnings", report.warnings), ("Errors", report.errors)):
+    for title, texts in (("Warnings", report.general_warnings), ("Errors", report.general_errors)):
         if texts:
             lines += [title, *(f"  {text}" for text in texts), ""]
-    errors, warnings = len(report.all_errors), len(report.all_warnings)
+    errors, warnings = len(report.errors), len(report.warnings)
     cases = sum(len(one.cases) for one in report.sets)
     verdict = "ready to use" if report.ok else "fix the errors before a run"
     lines.append(
@@ -218,15 +218,15 @@ def _check_patients(report: CheckReport, hashes: Mapping[CaseKey, tuple[str, ...
     try:
         twins = join_twins(hashes, patients)
     except DataError as error:
-        report.errors.append(str(error))
+        report.general_errors.append(str(error))
         return
-    report.warnings += twins.warnings
+    report.general_warnings += twins.warnings
     for one in report.sets:
         for case in one.cases:
             case.patient = twins.patients.get((one.name, case.id), case.patient)
     train = {key: patient for key, patient in twins.patients.items() if roles[key[0]] == "healthy"}
     test = {key: patient for key, patient in twins.patients.items() if roles[key[0]] == "lesion"}
-    report.warnings += overlapping(train, test).values()
+    report.general_warnings += overlapping(train, test).values()
 
 
 def _describe(error: Exception) -> str:

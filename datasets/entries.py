@@ -93,7 +93,7 @@ def read_native(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Return image (float32, z, y, x) and region of interest (bool) of a native entry."""
 
     def read() -> tuple[np.ndarray, np.ndarray]:
-        image = np.load(path / "image.npy", mmap_mode="c")
+        image = np.asarray(np.load(path / "image.npy", mmap_mode="c"))
         return image.astype(np.float32, copy=False), _unpack(np.load(path / "roi.npy"), image.shape)
 
     return _readable(path, read)
@@ -114,8 +114,8 @@ def read_view(path: Path) -> Viewed:
 
     def read() -> Viewed:
         geometry = Geometry.from_json(read_meta(path))
-        image = np.load(path / "image.npy", mmap_mode="c")
-        roi = np.load(path / "roi.npy", mmap_mode="c")
+        image = np.asarray(np.load(path / "image.npy", mmap_mode="c"))
+        roi = np.asarray(np.load(path / "roi.npy", mmap_mode="c"))
         if image.shape != geometry.view_shape or roi.shape != image.shape:
             raise ValueError(f"shapes {image.shape}, {roi.shape}, expected {geometry.view_shape}")
         return Viewed(image, roi, _unpack(np.load(path / "support.npy"), image.shape), geometry)

@@ -1,4 +1,4 @@
-"""Compiled kernels: numba is imported at the first call, and compiled code comes from a disk cache where there is one."""
+"""Compiled kernels: numba is imported at the first call; compiled code comes from a disk cache if there is one."""
 
 from __future__ import annotations
 

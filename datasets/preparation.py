@@ -155,7 +155,9 @@ def _outcome(root: Path, dataset: Dataset, ref: CaseRef, wanted: Wanted, source:
     except UasbenchError as error:
         return str(error)
     except OSError as error:
-        return f"{error.filename or ref.image}: cannot be read ({error.strerror or error}); check the file and its rights"
+        return (
+            f"{error.filename or ref.image}: cannot be read ({error.strerror or error}); check the file and its rights"
+        )
     except Exception as error:
         return f"{ref.image}: {type(error).__name__} in the adapter of {dataset.card.name}: {error}"
 

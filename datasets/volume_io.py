@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import numpy as np
 
@@ -141,9 +141,30 @@ def read_labels(path: Path, like: Volume | Grid, expected: Collection[int] | Non
     return Labels(data, values, tuple(notes))
 
 
+def read_map_volume(path: Path) -> np.ndarray:
+    """Read an anomaly map of another program: float32, (z, y, x) on LPS axes by its own affine, values as they are.
+
+    Values that are not finite are kept, because only those inside the region of interest count.
+
+    Raises:
+        DataError: truncated, corrupt or foreign file, 2D or 4D data.
+    """
+    grid, stored, slope, inter = _read(Path(path))
+    view = grid.to_lps(stored)
+    data = np.empty(view.shape, np.float32)
+    if (slope, inter) == (1.0, 0.0):
+        np.copyto(data, view, casting="unsafe")
+    else:
+        np.multiply(view, np.float32(slope), out=data, casting="unsafe", dtype=np.float32)
+        data += np.float32(inter)
+    return data
+
+
 @contextmanager
 def _open(path: Path) -> Iterator[tuple[IO[bytes], list[str]]]:
     """Open plain or gzip bytes by content; translate every reading error into a refusal."""
+    from gzip import BadGzipFile
+
     from isal import igzip, isal_zlib
 
     path = Path(path)
@@ -164,14 +185,14 @@ def _open(path: Path) -> Iterator[tuple[IO[bytes], list[str]]]:
                     raise DataError(f"{path}: holds {what}, not NIfTI; unpack, download or convert it to .nii.gz")
             if zipped:
                 with igzip.IGzipFile(fileobj=file, mode="rb") as stream:
-                    yield stream, notes
+                    yield cast("IO[bytes]", stream), notes
             else:
                 yield file, notes
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file; check the data root") from error
     except EOFError as error:
         raise DataError(f"{path}: the gzip stream ends early (truncated file); copy or download it again") from error
-    except (igzip.BadGzipFile, isal_zlib.error) as error:
+    except (BadGzipFile, isal_zlib.error) as error:  # pyright: ignore[reportGeneralTypeIssues]
         raise DataError(f"{path}: damaged gzip stream ({error}); copy or download it again") from error
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error}); check the file and its rights") from error
@@ -320,7 +341,12 @@ def _whole_numbers(path: Path, stored: np.ndarray) -> np.ndarray:
 
 
 def _values(labels: np.ndarray) -> tuple[int, ...]:
-    counts = np.zeros(256, dtype=np.int64)
+    seen = np.zeros(256, dtype=bool)
     for piece in labels:
-        counts += np.bincount(piece.ravel(), minlength=256)
-    return tuple(int(v) for v in np.flatnonzero(counts))
+        top = int(piece.max())
+        if top < 32:
+            # Comparing is many times faster than counting for the few labels of a real set.
+            seen[: top + 1] |= [bool((piece == value).any()) for value in range(top + 1)]
+        else:
+            seen |= np.bincount(piece.ravel(), minlength=256) > 0
+    return tuple(int(value) for value in np.flatnonzero(seen))

@@ -16,9 +16,10 @@ def focal_loss(logits: torch.Tensor, target: torch.Tensor, gamma: float = 2.0, s
         logits: (n, 2, H, W), before the softmax.
         target: (n, H, W), bool or 0 and 1.
     """
-    anomalous = torch.softmax(logits.float(), dim=1)[:, 1]
-    right = torch.where(target.bool(), anomalous, 1 - anomalous)
-    p_t = right * (1 - smooth) + (1 - right) * smooth
+    normal, anomalous = torch.softmax(logits.float(), dim=1).unbind(1)
+    truth = target.bool()
+    right, wrong = torch.where(truth, anomalous, normal), torch.where(truth, normal, anomalous)
+    p_t = right * (1 - smooth) + wrong * smooth
     return (-((1 - p_t) ** gamma) * torch.log(p_t)).mean()
 
 

@@ -15,6 +15,7 @@ from .columns import PAIRED_TESTS, flag_text, sort_rows
 from .scores import Cell, Facts, Scores, protocol_flags
 
 SECOND_REFERENCE = "draem"
+_Values = dict[Any, float]
 FAMILY = ["dataset", "train", "protocol", "metric", "unit", "reference"]
 
 
@@ -70,13 +71,14 @@ def _row(one: Scores, base: Scores, unit: str, known: tuple[Facts, Facts]) -> di
     noun, boot = "seed", Interval(np.nan, np.nan)
     if unit == "patient":
         noun = "patient"
-        pairs = pd.concat({"method": one.by_patient(), "reference": base.by_patient()}, axis=1)
-        boot = _bootstrap(one.matrix, base.matrix)
+        mine, theirs = _Values(one.by_patient), _Values(base.by_patient)
+        boot = _bootstrap(one, base)
     else:
-        pairs = _by_seed(one, base, known)
-    test = paired_test(pairs["method"], pairs["reference"], noun=noun)
+        mine, theirs = _by_seed(one, base, known)
+    pairs = sorted(mine.keys() & theirs.keys())
+    test = paired_test([mine[p] for p in pairs], [theirs[p] for p in pairs], noun=noun)
     flags = set(known[0].flags | known[1].flags) | protocol_flags(one.key.protocol)
-    if len(pairs.dropna()) < len(pairs):
+    if mine.keys() != theirs.keys():
         flags.add("unequal-n")
     if one.ragged or base.ragged:
         flags.add("missing-seeds")
@@ -88,18 +90,18 @@ def _row(one: Scores, base: Scores, unit: str, known: tuple[Facts, Facts]) -> di
     }  # fmt: skip
 
 
-def _bootstrap(method: pd.DataFrame, reference: pd.DataFrame) -> Interval:
-    patients = method.columns.union(reference.columns)
-    first, second = (m.reindex(columns=patients).to_numpy(dtype=np.float64) for m in (method, reference))
+def _bootstrap(one: Scores, base: Scores) -> Interval:
+    common = [p for p in one.patients if p in set(base.patients)]
+    first, second = (s.values[:, [s.patients.index(p) for p in common]] for s in (one, base))
     return bootstrap_difference(first, second)
 
 
-def _by_seed(one: Scores, base: Scores, known: tuple[Facts, Facts]) -> pd.DataFrame:
+def _by_seed(one: Scores, base: Scores, known: tuple[Facts, Facts]) -> tuple[_Values, _Values]:
     """Return the values of both per seed; a deterministic method's single value holds for every seed of the other."""
-    common = sorted(set(one.complete()) & set(base.complete()))
-    method, reference = one.by_seed(common), base.by_seed(common)
-    if known[1].deterministic and len(reference) == 1:
-        reference = pd.Series(reference.iloc[0], index=method.index)
-    elif known[0].deterministic and len(method) == 1:
-        method = pd.Series(method.iloc[0], index=reference.index)
-    return pd.concat({"method": method, "reference": reference}, axis=1)
+    common = one.complete & base.complete
+    mine, theirs = one.by_seed(common), base.by_seed(common)
+    if known[1].deterministic and len(theirs) == 1:
+        theirs = dict.fromkeys(mine, *theirs.values())
+    elif known[0].deterministic and len(mine) == 1:
+        mine = dict.fromkeys(theirs, *mine.values())
+    return _Values(mine), _Values(theirs)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple, cast
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from ..benchmark.records import CaseValue, PooledValue, Record
+from ..benchmark.statistics import FloatArray
 from .columns import ORACLES
 
 
@@ -49,8 +52,8 @@ class Scores:
 
     Attributes:
         unit: ``patient``, or ``pooled`` or ``slice`` where the scorer pooled before the metric.
-        matrix: rows seeds, columns patients (a single column where pooled); NaN where undefined. A patient's value is
-            the mean over the defined cases of that patient.
+        values: shape (seeds, patients), one column where pooled; NaN where undefined. A patient's value is the mean
+            over the defined cases of that patient.
         n_cases: cases with a defined value in some seed; for pooled values the cases of the cell.
         n_undefined: cases without a value in any seed.
         reason: why values are undefined.
@@ -58,34 +61,50 @@ class Scores:
 
     key: Key
     unit: str
-    matrix: pd.DataFrame
+    seeds: tuple[int, ...]
+    patients: tuple[str, ...]
+    values: FloatArray
     n_cases: int
     n_undefined: int
     reason: str
 
-    @property
-    def n_seeds(self) -> int:
+    @cached_property
+    def defined(self) -> NDArray[np.bool_]:
+        """Where ``values`` holds a number."""
+        return ~np.isnan(self.values)
+
+    @cached_property
+    def by_patient(self) -> dict[str, float]:
+        """The mean over seeds of every patient with a defined value."""
+        counts = self.defined.sum(axis=0)
+        totals = np.where(self.defined, self.values, 0.0).sum(axis=0)
+        return {p: float(t / n) for p, t, n in zip(self.patients, totals, counts, strict=True) if n}
+
+    @cached_property
+    def used_seeds(self) -> tuple[int, ...]:
         """Seeds with any defined value."""
-        return int(self.matrix.notna().any(axis=1).sum())
+        return tuple(s for s, row in zip(self.seeds, self.defined, strict=True) if row.any())
 
-    def by_patient(self) -> pd.Series:
-        """Return the mean over seeds per patient, defined values only."""
-        return self.matrix.mean(axis=0).dropna()
+    @cached_property
+    def complete(self) -> frozenset[str]:
+        """Patients defined in every used seed."""
+        used = self.defined[self.defined.any(axis=1)]
+        return frozenset(p for i, p in enumerate(self.patients) if used.size and used[:, i].all())
 
-    def complete(self) -> list[str]:
-        """Return the patients that are defined in every seed (seeds without any value aside)."""
-        return list(self.matrix.dropna(axis=0, how="all").dropna(axis=1, how="any").columns)
-
-    def by_seed(self, patients: Iterable[str] | None = None) -> pd.Series:
+    def by_seed(self, patients: frozenset[str] | None = None) -> dict[int, float]:
         """Return the mean over patients per seed; only complete patients count, so that every seed has the same."""
-        wanted = self.complete() if patients is None else list(patients)
-        return self.matrix[wanted].mean(axis=1).dropna()
+        chosen = self.complete if patients is None else patients & self.complete
+        if not chosen:
+            return {}
+        columns = [i for i, p in enumerate(self.patients) if p in chosen]
+        used = [i for i, s in enumerate(self.seeds) if s in self.used_seeds]
+        means = self.values[np.ix_(used, columns)].mean(axis=1)
+        return dict(zip(self.used_seeds, means.tolist(), strict=True))
 
     @property
     def ragged(self) -> bool:
         """Some patient has a value in one seed and none in another."""
-        some = self.matrix.notna()
-        return bool((some.any(axis=0) & ~some.all(axis=0)).any())
+        return bool((self.defined.any(axis=0) & ~self.defined.all(axis=0)).any())
 
 
 def facts(records: Sequence[Record]) -> dict[Cell, Facts]:
@@ -147,17 +166,23 @@ def _number(value: CaseValue | PooledValue) -> float:
 
 def _patient_scores(values: pd.DataFrame) -> list[Scores]:
     key = list(Key._fields)
-    means = values.groupby([*key, "seed", "patient"], sort=True, as_index=False)["value"].mean()
+    means = pd.DataFrame(values.groupby([*key, "seed", "patient"], sort=True)["value"].mean()).reset_index()
     cases = dict(iter(values.groupby(key, sort=False)))
     found = []
     for name, group in means.groupby(key, sort=True):
-        matrix = group.pivot(index="seed", columns="patient", values="value")
+        seeds, row = np.unique(group["seed"].to_numpy(), return_inverse=True)
+        patients, column = np.unique(group["patient"].to_numpy(dtype=str), return_inverse=True)
+        matrix = np.full((len(seeds), len(patients)), np.nan)
+        matrix[row, column] = group["value"].to_numpy()
         every = cases[name]
         known = every["value"].notna().to_numpy()
-        n_all, n_known = every["case"].nunique(), every.loc[known, "case"].nunique()
-        reason = _reason(set(every.loc[~known, "reason"]))
+        case_ids = every["case"].to_numpy(dtype=str)
+        n_known = len(set(case_ids[known]))
+        n_undefined = len(set(case_ids)) - n_known
+        reason = _reason(set(every["reason"].to_numpy(dtype=str)[~known]))
         scored = Key(*cast(tuple[str, ...], name))
-        found.append(Scores(scored, "patient", matrix, n_known, n_all - n_known, reason))
+        names = tuple(patients.tolist())
+        found.append(Scores(scored, "patient", tuple(seeds.tolist()), names, matrix, n_known, n_undefined, reason))
     return found
 
 
@@ -177,6 +202,8 @@ def _pooled_scores(records: Sequence[Record]) -> list[Scores]:
             reasons.setdefault(name, set()).add(value.reason or "")
     found = []
     for (key, unit), by_seed in sorted(series.items()):
-        matrix = pd.DataFrame({"all": pd.Series(by_seed, dtype=np.float64).sort_index()})
-        found.append(Scores(key, unit, matrix, cases[key, unit], 0, _reason(reasons[key, unit])))
+        seeds = tuple(sorted(by_seed))
+        matrix = np.array([[by_seed[seed]] for seed in seeds], dtype=np.float64)
+        reason = _reason(reasons[key, unit])
+        found.append(Scores(key, unit, seeds, ("all",), matrix, cases[key, unit], 0, reason))
     return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -66,43 +67,44 @@ def summary(scores: Sequence[Scores], facts: Mapping[Cell, Facts]) -> pd.DataFra
 
 
 def _row(one: Scores, unit: str, known: Facts, oracle: Scores | None) -> _Row:
-    by_patient = one.by_patient()
     if unit == "patient":
-        values, interval = by_patient, bootstrap_mean(one.matrix.to_numpy())
+        values, interval = np.array(list(one.by_patient.values())), bootstrap_mean(one.values)
     else:
-        values = one.by_seed()
+        values = np.array(list(one.by_seed().values()))
         interval = t_interval(values, noun="seed")
-        if known.deterministic and len(values):
+        if known.deterministic and values.size:
             interval = Interval(np.nan, np.nan, "deterministic method: one seed, no spread")
-    array = values.to_numpy(dtype=np.float64)
     return _Row(
         key=one.key,
         unit=unit,
         facts=known,
-        mean=float(array.mean()) if array.size else np.nan,
-        std=float(array.std(ddof=1)) if array.size > 1 else np.nan,
+        mean=float(values.mean()) if values.size else np.nan,
+        std=float(values.std(ddof=1)) if values.size > 1 else np.nan,
         interval=interval,
         n_cases=one.n_cases,
-        n_seeds=one.n_seeds,
-        n_patients=len(by_patient) if one.unit == "patient" else None,
+        n_seeds=len(one.used_seeds),
+        n_patients=len(one.by_patient) if one.unit == "patient" else None,
         n_undefined=one.n_undefined,
         oracle_gap=_oracle_gap(one, oracle, unit),
         ragged=one.ragged,
         flags=set(known.flags) | protocol_flags(one.key.protocol),
-        reason="; ".join(filter(None, [one.reason, interval.reason if len(values) else ""])),
+        reason="; ".join(filter(None, [one.reason, interval.reason if values.size else ""])),
     )
 
 
 def _oracle_gap(one: Scores, oracle: Scores | None, unit: str) -> float:
-    """Return oracle Dice − this protocol's Dice, over the patients that both have."""
+    """Return oracle Dice − this protocol's Dice, over the patients (or seeds) that both have."""
     if oracle is None or one.key.metric != "dice" or one.key.protocol in ("none", "paper-liver", *ORACLES):
         return np.nan
     if unit == "patient":
-        gap = (oracle.by_patient() - one.by_patient()).dropna()
-    else:
-        common = sorted(set(one.complete()) & set(oracle.complete()))
-        gap = (oracle.by_seed(common) - one.by_seed(common)).dropna()
-    return float(gap.mean()) if len(gap) else np.nan
+        return _mean_gap(oracle.by_patient, one.by_patient)
+    common = one.complete & oracle.complete
+    return _mean_gap(oracle.by_seed(common), one.by_seed(common))
+
+
+def _mean_gap(best: Mapping[Any, float], mine: Mapping[Any, float]) -> float:
+    gaps = [value - mine[name] for name, value in best.items() if name in mine]
+    return float(np.mean(gaps)) if gaps else np.nan
 
 
 def _mark(rows: Sequence[_Row]) -> None:

@@ -74,6 +74,12 @@ def all_tables(folder: RunFolder) -> dict[str, pd.DataFrame]:
     return dict(of_folder(folder).items())
 
 
+def summary_of(folder: RunFolder) -> pd.DataFrame:
+    """Compute the summary of a run folder alone."""
+    records = folder.records()
+    return summary(collect(records), facts(records))
+
+
 def run_references(
     records: Sequence[Record], info: Mapping[str, Any], default: str | None = None
 ) -> dict[str, list[str]]:

@@ -15,11 +15,12 @@ class Job:
 
     Attributes:
         id: unique in the run; also names the job's lock and log.
-        kind: which stage module runs it.
+        kind: which stage it is.
         task: what the stage gets.
         label: for people.
         needs: ids of jobs that must be done first.
         rank: smaller starts earlier among the jobs that are ready.
+        module: whose ``run(task, report)`` does it; default the stage's own module.
     """
 
     id: str
@@ -28,6 +29,10 @@ class Job:
     label: str
     needs: frozenset[str] = frozenset()
     rank: tuple[int, ...] = field(default=())
+    module: str = ""
+
+    def __post_init__(self) -> None:
+        self.module = self.module or f"{__package__.rpartition('.')[0]}.stage_{self.kind}"
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,9 @@ class LocalExecutor:
         """Return where a job's output goes."""
         return self.logs / f"{job.id}.log"
 
-    def _start_ready(self, waiting: dict[str, Job], done: set[str], running: list[_Running], listener: Listener) -> None:
+    def _start_ready(
+        self, waiting: dict[str, Job], done: set[str], running: list[_Running], listener: Listener
+    ) -> None:
         free = [i for i in range(len(self.slots)) if i not in {r.slot for r in running}]
         for job in [j for j in waiting.values() if j.needs <= done][: len(free)]:
             del waiting[job.id]
@@ -84,7 +86,7 @@ class LocalExecutor:
 
     def _start(self, job: Job, slot: int) -> _Running:
         ours, theirs = self._context.Pipe()
-        arguments = (job.kind, job.task, theirs, str(self.log_of(job)), str(self.locks / job.id), self.slots[slot])
+        arguments = (job.module, job.task, theirs, str(self.log_of(job)), str(self.locks / job.id), self.slots[slot])
         process = self._context.Process(target=worker.work, args=arguments, name=f"uasbench {job.id}", daemon=False)
         with _hidden_main():
             process.start()
@@ -101,7 +103,10 @@ class LocalExecutor:
                 self._receive(item, listener)
                 ended.append(item)
             elif time.monotonic() - item.started > self.limit_s:
-                item.outcome = ("failed", f"stopped after {self.limit_s:.0f} s, the stage limit; raise it with --stage-limit")
+                item.outcome = (
+                    "failed",
+                    f"stopped after {self.limit_s:.0f} s, the stage limit; raise it with --stage-limit",
+                )
                 _end(item.process)
                 ended.append(item)
         for item in ended:

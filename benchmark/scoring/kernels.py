@@ -1,4 +1,4 @@
-"""Compiled loops over voxels. Each is a plain function of arrays; sums are integers, so results never depend on order."""
+"""Compiled loops over voxels; their sums are integers, so results do not depend on the order of the voxels."""
 
 from __future__ import annotations
 
@@ -54,58 +54,46 @@ def find_bins(bits, table, out):
 
 
 @kernel
-def add_dice(index, positive, negative, positives, weight, low, high):
-    """Add ``weight`` × Dice of one case at every cut to ``low``, and its best inside each bin to ``high`` (numba).
-
-    Cut c predicts the bins from c upwards. ``high[c]`` bounds the Dice of any threshold inside bin c: all positives of
-    the bin and none of its negatives.
-    """
-    tp = 0
-    fp = 0
-    k = index.shape[0] - 1
-    last = 0.0
-    for c in range(low.shape[0] - 1, -1, -1):
-        if k >= 0 and index[k] == c:
-            tp += positive[k]
-            high[c] += weight * (2.0 * tp / (tp + fp + positives))
-            fp += negative[k]
-            last = 2.0 * tp / (tp + fp + positives)
-            k -= 1
-        elif c < high.shape[0]:
-            high[c] += weight * last
-        low[c] += weight * last
-
-
-@kernel
 def max_tree(order, value, grid, position, offsets, parent, area):
-    """Build the component tree of a map from its highest voxel down (numba).
+    """Build the component tree of a map from its highest voxel down, by union-find with union by size (numba).
 
     Args:
-        order: int64 (n,), voxels from the highest value to the lowest.
+        order: int32 (n,), voxels from the highest value to the lowest.
         value: float32 (n,), in the order of the region's voxels.
         grid: int32, flattened padded box: number of the voxel in the region, or −1.
-        position: int64 (n,), place of each voxel in ``grid``.
+        position: int32 (n,), place of each voxel in ``grid``.
         offsets: int64, steps from a place to its neighbours.
-        parent: int64 (n,), out: where the component of each voxel continues at a lower (or the same) level.
-        area: int64 (n,), out: voxels of that component that are at least as high.
+        parent: int32 (n,), out: where the component of each voxel continues at a lower (or the same) level.
+        area: int32 (n,), out: voxels of that component that are at least as high.
     """
-    root = np.full(value.shape[0], -1, np.int64)
+    root = np.full(value.shape[0], -1, np.int32)
+    low = np.empty(value.shape[0], np.int32)
     for r in range(order.shape[0]):
         p = order[r]
         parent[p] = p
         root[p] = p
+        low[p] = p
         area[p] = 1
+        top = p
+        place = position[p]
         for j in range(offsets.shape[0]):
-            q = np.int64(grid[position[p] + offsets[j]])
+            q = grid[place + offsets[j]]
             if q < 0 or root[q] < 0:
                 continue
             while root[q] != q:
                 root[q] = root[root[q]]
                 q = root[q]
-            if q != p:
-                parent[q] = p
-                root[q] = p
-                area[p] += area[q]
+            if q == top:
+                continue
+            below = low[q]
+            parent[below] = p
+            if area[below] > area[p]:
+                root[top] = q
+                top = q
+            else:
+                root[q] = top
+            area[p] += area[below]
+            low[top] = p
 
 
 @kernel

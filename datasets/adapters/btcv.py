@@ -27,8 +27,8 @@ class BTCV(NiftiPairDataset):
         licence="CC BY 4.0 as listed by collections that include it; Synapse asks for registration (syn3193805)",
         citation=(
             "Landman et al., MICCAI Multi-Atlas Labeling Beyond the Cranial Vault: Workshop and Challenge, 2015. "
-            "Healthy is a convention here: the patients come from a chemotherapy trial (colorectal cancer) or a ventral "
-            "hernia study, and no label tells a metastasis from liver, so a tumour cannot be excluded by the files"
+            "Healthy is a convention here: the patients come from a chemotherapy trial (colorectal cancer) or a "
+            "ventral hernia study, and no label tells a metastasis from liver, so the files cannot exclude a tumour"
         ),
         obtain="register at synapse.org (syn3193805), download Abdomen/RawData.zip and unpack it",
         layout="[Abdomen/][RawData/]Training/img/imgXXXX.nii.gz and Training/label/labelXXXX.nii.gz, at any depth",
@@ -69,15 +69,19 @@ class BTCV(NiftiPairDataset):
 def dark_blobs(case: Case) -> list[float]:
     """Return the volumes (ml, largest first) of connected regions of the liver darker than its mean - 4 sd.
 
-    One voxel is taken off the border, where partial volume is dark in every scan; regions below 0.1 ml are left out.
+    One voxel is taken off the border first, where partial volume is dark in every scan; regions below 0.1 ml are left
+    out.
     """
     from scipy import ndimage
 
     box = ndimage.find_objects(case.roi.astype(np.uint8))[0]
-    roi, image = case.roi[box], case.image[box]
-    values = image[roi]
-    dark = (image < values.mean(dtype=np.float64) - 4 * values.std(dtype=np.float64)) & ndimage.binary_erosion(roi)
-    regions, count = ndimage.label(dark)
+    core, image = np.asarray(ndimage.binary_erosion(case.roi[box]), dtype=bool), case.image[box]
+    values = image[core]
+    if values.size == 0:
+        return []
+    dark = (image < values.mean(dtype=np.float64) - 4 * values.std(dtype=np.float64)) & core
+    regions = np.zeros(dark.shape, dtype=np.int32)
+    ndimage.label(dark, output=regions)
     voxel_ml = float(np.prod(case.spacing)) / 1000
-    sizes = np.bincount(regions.ravel(), minlength=count + 1)[1:] * voxel_ml
+    sizes = np.bincount(regions.ravel())[1:] * voxel_ml
     return sorted((float(s) for s in sizes if s >= _MIN_BLOB_ML), reverse=True)

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
+from ..case import Case
 from ..dataset import DatasetCard
+from ..orientation import WARNING
 from .nifti_pair import NiftiPairDataset, Survey, match_labels, unique
 
 TUMOUR_FREE = frozenset(f"volume-{n}" for n in (32, 34, 38, 41, 47, 87, 89, 91, 105, 106, 114, 115, 119))
 """The training scans without tumour (LiTS card, docs/datasets.md)."""
+LOST_HEADERS = frozenset(f"volume-{n}" for n in range(28, 48))
+"""Training scans whose header was lost in the release; their spacing is unknown."""
 
 _NAME = re.compile(r"(test-volume|volume|segmentation|liver)[-_](\d+)\.nii(?:\.gz)?", re.IGNORECASE)
 
@@ -35,7 +40,8 @@ class LiTS(NiftiPairDataset):
         reference="hu-deviation",
         truth="voxel",
     )
-    folders = ("lits", "lits17", "lits2017", "litsdataset", "task03_liver")
+    folders = ("lits", "lits17", "lits2017", "litsdataset")
+    twin_folders = ("task03_liver",)
     case_labels = frozenset({0, 1, 2})
     roi_labels = frozenset({1, 2})
     lesion_labels = frozenset({2})
@@ -73,6 +79,15 @@ class LiTS(NiftiPairDataset):
             expected = "labelsTr/liver_{}.nii.gz"
             return match_labels(unique(twin_images, survey), unique(twin_labels, survey), expected, survey)
         return match_labels(unique(volumes, survey), unique(segmentations, survey), "segmentation-{}.nii", survey)
+
+    def load(self, case_id: str) -> Case:
+        """Read a case; spacing of exactly 1 mm among the scans with lost headers is marked as not trusted."""
+        case = super().load(case_id)
+        doubted = case_id in LOST_HEADERS and case.spacing == (1.0, 1.0, 1.0)
+        if doubted and not any("not trusted" in note for note in case.notes):
+            note = f"{WARNING}spacing 1 x 1 x 1 mm is not trusted (volume-28 to volume-47 lost their headers)"
+            return replace(case, notes=(*case.notes, note))
+        return case
 
     def inspect_all(self, lesion_voxels: Mapping[str, int]) -> list[str]:
         """Compare the scans without tumour with the published list."""

@@ -21,6 +21,8 @@ from ..orientation import WARNING, Anatomy, look_at_liver
 from ..patients import natural_key, read_patients, read_table
 from ..volume_io import Labels, Volume, read_grid, read_labels, read_volume
 
+SPACING_TABLE = "spacing.csv"
+
 
 @dataclass
 class Survey:
@@ -38,11 +40,14 @@ class Survey:
 class NiftiPairDataset(Dataset):
     """Base of an adapter whose cases are a CT file and a label file.
 
-    A subclass names its folders, its labels and how files pair (:meth:`pair`). ``case_labels`` are all values that may
-    occur in a label file, ``roi_labels`` make the region of interest, ``lesion_labels`` the truth.
+    A subclass names its folders, its labels and how files pair (:meth:`pair`). ``folders`` are the names under which
+    the set is looked for in a data root, ``twin_folders`` those of another release of the same scans, looked into as
+    well. ``case_labels`` are all values that may occur in a label file, ``roi_labels`` make the region of interest,
+    ``lesion_labels`` the truth.
     """
 
     folders: ClassVar[tuple[str, ...]]
+    twin_folders: ClassVar[tuple[str, ...]] = ()
     case_labels: ClassVar[frozenset[int]]
     roi_labels: ClassVar[frozenset[int]]
     lesion_labels: ClassVar[frozenset[int]] = frozenset()
@@ -64,7 +69,15 @@ class NiftiPairDataset(Dataset):
             survey.problems.append(f"{root}: no such folder; give the data root with --data-root or UASBENCH_DATA")
             survey.absent = True
             return survey
-        files = [file for folder in set_folders(root, self.folders) for file in nifti_files(folder)]
+        try:
+            files = [
+                file for place in set_folders(root, self.folders, self.twin_folders) for file in nifti_files(place)
+            ]
+        except OSError as error:
+            survey.problems.append(
+                f"{error.filename}: cannot be listed ({error.strerror}); check the rights of the folder"
+            )
+            return survey
         pairs = self.pair(files, survey)
         if not pairs and not survey.problems:
             survey.absent = True
@@ -79,7 +92,9 @@ class NiftiPairDataset(Dataset):
             survey.problems.append(str(error))
             return survey
         survey.notes += warnings
-        survey.refs = [CaseRef(case, patients[case], *pairs[case]) for case in ids]
+        # A case named in the side table carries it as one of its files, so that a changed table is a changed case.
+        tables = {case: (root / SPACING_TABLE,) for case in self._spacing}
+        survey.refs = [CaseRef(case, patients[case], *pairs[case], extra=tables.get(case, ())) for case in ids]
         self._refs = {ref.id: ref for ref in survey.refs}
         return survey
 
@@ -93,13 +108,17 @@ class NiftiPairDataset(Dataset):
 
     def load(self, case_id: str) -> Case:
         """Read image and region of interest; see :class:`Dataset` for what is refused."""
-        volume, labels, flips, notes = self._read(case_id)
         ref = self._ref(case_id)
-        roi = self._roi(ref, labels)
-        notes = [*volume.notes, *labels.notes, *notes]
-        image = volume.data
-        if flips:
-            image, roi = np.flip(image, flips), np.flip(roi, flips)
+        volume, labels, roi, anatomy = self._read(ref)
+        flips = () if volume.affine_trusted else anatomy.flipped
+        notes = [*volume.notes, *labels.notes]
+        if not volume.affine_trusted:
+            notes.append(_decision(anatomy))
+        elif anatomy.x:
+            notes.append(
+                f"{WARNING}the liver lies on the patient's left although the header is intact: wrong affine, "
+                f"mirrored export or situs inversus; look at {ref.image.name} before using it"
+            )
         spacing = volume.spacing
         if case_id in self._spacing:
             spacing = self._spacing[case_id]
@@ -107,9 +126,9 @@ class NiftiPairDataset(Dataset):
         return Case(
             case_id,
             ref.patient,
-            np.ascontiguousarray(image, dtype=np.float32),
+            np.ascontiguousarray(np.flip(volume.data, flips), dtype=np.float32),
             spacing,
-            np.ascontiguousarray(roi),
+            np.ascontiguousarray(np.flip(roi, flips)),
             tuple(notes),
         )
 
@@ -122,7 +141,8 @@ class NiftiPairDataset(Dataset):
         if grid.trusted:
             labels, flips = read_labels(_label(ref), grid, self.case_labels), ()
         else:
-            _, labels, flips, _ = self._read(case_id)
+            _, labels, _, anatomy = self._read(ref)
+            flips = anatomy.flipped
         lesion = np.ascontiguousarray(np.flip(_is_in(labels, self.lesion_labels), flips))
         return Truth(case_id, lesion, np.asarray(lesion.any(axis=(1, 2))))
 
@@ -141,25 +161,12 @@ class NiftiPairDataset(Dataset):
             known = f"{len(self._refs)} cases known" if self._refs else "call discover(root) first"
             raise DataError(f"{self.card.name}: no case {case_id!r} ({known})") from None
 
-    def _read(self, case_id: str) -> tuple[Volume, Labels, tuple[int, ...], list[str]]:
-        """Return volume, labels, the axes still to be turned round, and notes on that."""
-        ref = self._ref(case_id)
+    def _read(self, ref: CaseRef) -> tuple[Volume, Labels, np.ndarray, Anatomy]:
+        """Return volume, labels and region of interest in the order of the header, and what anatomy says about it."""
         volume = read_volume(ref.image)
         labels = read_labels(_label(ref), volume, self.case_labels)
-        anatomy = look_at_liver(volume.data, self._roi(ref, labels))
-        if volume.affine_trusted:
-            if anatomy.x:
-                return (
-                    volume,
-                    labels,
-                    (),
-                    [
-                        f"{WARNING}the liver lies on the patient's left although the header is intact: wrong affine, "
-                        f"mirrored export or situs inversus; look at {ref.image.name} before using it"
-                    ],
-                )
-            return volume, labels, (), []
-        return volume, labels, anatomy.flipped, [_decision(anatomy)]
+        roi = self._roi(ref, labels)
+        return volume, labels, roi, look_at_liver(volume.data, roi)
 
     def _roi(self, ref: CaseRef, labels: Labels) -> np.ndarray:
         roi = _is_in(labels, self.roi_labels)
@@ -173,18 +180,22 @@ class NiftiPairDataset(Dataset):
         return roi
 
 
-def set_folders(root: Path, names: Iterable[str]) -> list[Path]:
+def set_folders(root: Path, names: Iterable[str], twins: Iterable[str] = ()) -> list[Path]:
     """Return the folders of a set below ``root`` by any of its names in any case, or ``root`` where there is none."""
-    wanted = {name.lower() for name in names}
-    found = [child for child in sorted(root.iterdir()) if child.name.lower() in wanted and child.is_dir()]
-    return found or [root]
+    children = [child for child in sorted(root.iterdir()) if child.is_dir()]
+    own = [child for child in children if child.name.lower() in set(names)]
+    return [*own, *(child for child in children if child.name.lower() in set(twins))] if own else [root]
 
 
 def nifti_files(folder: Path) -> list[Path]:
     """Return all .nii and .nii.gz files below ``folder`` in natural order; links are followed, hidden names are not."""
     seen: set[str] = set()
     found: list[Path] = []
-    for here, folders, files in os.walk(folder, followlinks=True):
+
+    def refuse(error: OSError) -> None:
+        raise error
+
+    for here, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
         real = os.path.realpath(here)
         if real in seen:
             folders.clear()
@@ -230,7 +241,7 @@ def read_spacings(root: Path, dataset: str) -> dict[str, Spacing]:
     Raises:
         DataError: missing column, or a value that is not a positive number.
     """
-    path = root / "spacing.csv"
+    path = root / SPACING_TABLE
     if not path.is_file():
         return {}
     spacings: dict[str, Spacing] = {}
@@ -255,9 +266,10 @@ def _label(ref: CaseRef) -> Path:
 
 
 def _is_in(labels: Labels, wanted: Collection[int]) -> np.ndarray:
-    table = np.zeros(256, dtype=bool)
-    table[list(wanted)] = True
-    return table[labels.data]
+    mask = np.zeros(labels.data.shape, dtype=bool)
+    for value in set(labels.values) & set(wanted):
+        mask |= labels.data == value
+    return mask
 
 
 def _decision(anatomy: Anatomy) -> str:

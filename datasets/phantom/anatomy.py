@@ -7,12 +7,11 @@ z to the head, origin in the body's centre at the height of the liver's hilum); 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 
 from .canvas import Canvas
-from .shapes import Box, Point, Space, column, ellipsoid, intersection, occupancy, union
+from .shapes import Box, Point, Space, column, ellipsoid, intersection, occupancy, superellipse, union
 from .spec import Spec
 
 LABELS = {
@@ -53,14 +52,14 @@ class Body:
         self.hu = {name: spec.draw(rng, f"hu.{name}") for name in spec.entry("hu")}
         self.liver_hu = self.hu["liver_unenhanced"] + enhancement * self.hu["liver_enhancement"]
         self.wall = float(rng.uniform(13, 18))
-        self.half = (float(rng.uniform(140, 152)), float(rng.uniform(98, 108)))
-        self.fat = float(rng.uniform(10, 26))
-        self.domes = ((-66.0, -8.0, float(rng.uniform(56, 70))), (72.0, -4.0, float(rng.uniform(46, 60))))
+        self.half = (float(rng.uniform(140, 150)), float(rng.uniform(94, 104)))
+        self.fat = float(rng.uniform(8, 24))
+        self.power = float(rng.uniform(2.05, 2.4))
+        self.domes = ((-62.0, 4.0, float(rng.uniform(56, 70))), (70.0, 6.0, float(rng.uniform(48, 60))))
 
     def paint(self) -> Liver:
         """Paint everything except the vessels and tumours inside the liver."""
         self._wall()
-        self._ribs()
         self._spine()
         self._chest()
         self._bowel()
@@ -73,11 +72,17 @@ class Body:
         scaled = np.asarray(radii) * (1 + stretch * self.rng.standard_normal(3).clip(-2, 2))
         return tuple(moved), tuple(scaled)
 
-    def _paint(self, centre: Point, radii: Point, hu: float, label: str = "", grow: float = 0.0) -> None:
-        reach = (radii[0] + grow, radii[1] + grow, radii[2] + grow)
-        box = self.space.box(centre, reach)
-        share = occupancy(ellipsoid(*self.space.at(box), centre, reach), self.space.pixel)
-        self.canvas.paint(box, share, hu, LABELS.get(label, 0))
+    def _paint(self, centre: Point, radii: Point, *layers: tuple[float, float], label: str = "") -> None:
+        """Paint an ellipsoid in layers of (mm beyond its surface, HU), from outside to inside.
+
+        Layers beyond the surface are its surroundings and get no label.
+        """
+        beyond = max(0.0, layers[0][0])
+        box = self.space.box(centre, (radii[0] + beyond, radii[1] + beyond, radii[2] + beyond))
+        distance = ellipsoid(*self.space.at(box), centre, radii)
+        for grow, hu in layers:
+            number = 0 if grow > 0 else LABELS.get(label, 0)
+            self.canvas.paint(box, occupancy(distance - np.float32(grow), self.space.pixel), hu, number)
 
     def _column(self, centre: tuple[float, float], radii: tuple[float, float], hu: float, label: str = "") -> None:
         box = self.space.box((*centre, 0.0), (*radii, 1e4))
@@ -86,30 +91,31 @@ class Body:
         self.canvas.paint(box, share, hu, LABELS.get(label, 0))
 
     def _wall(self) -> None:
-        _, y, x = self.space.axes
-        plane = partial(column, x[None, None], y[None, :, None], (0.0, 0.0))
-        full = np.ones((self.space.shape[0], 1, 1), np.float32)
+        """Paint skin and fat, muscle, ribs and the inside of the body; none of it follows the organs' deformation."""
+        z, y, x = self.space.axes
+        y, x, pixel = y[:, None], x[None], self.space.pixel
+        plane = np.full((len(y), x.shape[1]), self.hu["air"], np.float32)
+        table = np.abs(y - np.float32(self.half[1] + self.fat + 14) + x**2 / np.float32(1100))
+        plane += occupancy(table - 1.0, pixel) * np.float32(1300) * (np.abs(x) < 165)
+        middle = np.zeros_like(plane)
         for inset, hu in ((-self.fat, self.hu["fat"]), (0.0, self.hu["muscle"]), (self.wall, self.hu["fat"])):
-            share = occupancy(plane((self.half[0] - inset, self.half[1] - inset)), self.space.pixel) * full
-            self.canvas.paint(everywhere(self.space), share, hu)
-        self.cavity = plane((self.half[0] - self.wall, self.half[1] - self.wall))
+            middle = superellipse(x, y, (self.half[0] - inset, self.half[1] - 0.8 * inset), self.power)
+            plane += occupancy(middle, pixel) * (np.float32(hu) - plane)
+        self.cavity = middle[None]
+        self.canvas.hu[:] = plane
+        self._ribs(z, np.arctan2(np.abs(x), y), middle - np.float32(0.5 * self.wall))
 
-    def _ribs(self) -> None:
-        z, y, x = (axis.astype(np.float32) for axis in self.space.axes)
-        x, y, z = x[None, None], y[None, :, None], z[:, None, None]
-        middle = (self.half[0] - 0.55 * self.wall, self.half[1] - 0.55 * self.wall)
-        radial = column(x, y, (0.0, 0.0), middle)
-        angle = np.arctan2(np.abs(x), y)  # 0 at the back, pi in front
-        pitch, phase = 30.0, float(self.rng.uniform(0, 30))
-        height = z + 34 * angle + phase
-        off = np.abs((height % pitch) - pitch / 2) * 0.8
-        distance = np.sqrt(radial**2 + off**2)
-        reach = (angle < 2.25) & (angle > 0.35)
-        box = everywhere(self.space)
-        self.canvas.paint(
-            box, occupancy(distance - 5.0, self.space.pixel) * reach, np.float32(0.8 * self.hu["bone_cortical"])
-        )
-        self.canvas.paint(box, occupancy(distance - 2.8, self.space.pixel) * reach, self.hu["bone_trabecular"])
+    def _ribs(self, z: np.ndarray, angle: np.ndarray, radial: np.ndarray) -> None:
+        """Paint oblique ribs into the wall: they run from the back (angle 0) downwards to the front (angle pi)."""
+        where = np.nonzero((np.abs(radial) < 12) & (angle < 2.3) & (angle > 0.3))
+        pitch, phase = 31.0, float(self.rng.uniform(0, 31))
+        height = z[:, None] + 62 * angle[where] + phase
+        along = np.abs((height % pitch) - pitch / 2) * np.float32(0.9)
+        distance = np.sqrt(radial[where] ** 2 + along.astype(np.float32) ** 2)
+        hu = self.canvas.hu[:, where[0], where[1]]
+        for radius, value in ((5.2, 0.85 * self.hu["bone_cortical"]), (2.6, self.hu["bone_trabecular"])):
+            hu += occupancy(distance - np.float32(radius), self.space.pixel) * (np.float32(value) - hu)
+        self.canvas.hu[:, where[0], where[1]] = hu
 
     def _spine(self) -> None:
         muscle, bone = self.hu["muscle"], self.hu["bone_cortical"]
@@ -129,39 +135,44 @@ class Body:
         self.canvas.paint(box, share, 85.0)
 
     def _dome(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        heights = [
-            top - 62 * ((x - cx) / np.float32(82)) ** 2 - 50 * ((y - cy) / np.float32(84)) ** 2
-            for cx, cy, top in self.domes
-        ]
-        return -union(-heights[0], -heights[1], 16)
+        """Return the height of the diaphragm: a dome on each side, steep behind, high in front under the heart."""
+        behind = np.maximum(y, 0) ** 2 * np.float32(1 / 72**2)
+        heights = []
+        for cx, cy, top in self.domes:
+            front = np.minimum(y - np.float32(cy), 0) ** 2 * np.float32(1 / 130**2)
+            side = ((x - np.float32(cx)) * np.float32(1 / 84)) ** 2
+            heights.append(np.float32(top) - 58 * side - 55 * behind - 60 * front)
+        middle = np.float32(self.domes[1][2] - 6) - 60 * ((x + 2) * np.float32(1 / 60)) ** 2 - 90 * behind
+        dome = -union(-heights[0], -heights[1], 16)
+        return np.maximum(-union(-dome, -middle, 16), np.float32(-34))
 
     def _chest(self) -> None:
-        z, y, x = self.space.warped
-        self.below_dome = (z - self._dome(x, y)) * np.float32(0.75)
+        _, y, x = self.space.axes
+        x, y = x[None], y[:, None]
+        self.below_dome = (self.space.warped[0] - self._dome(x, y)) * np.float32(0.75)
         spine = column(x, y, (0.0, 66.0), (34.0, 30.0))
-        lungs = intersection(self.cavity, -self.below_dome - 1.5, 6)
-        lungs = intersection(lungs, -spine, 8)
-        self.canvas.paint(everywhere(self.space), occupancy(lungs, self.space.pixel), self.hu["lung"])
-        self._paint((22, -28, 92), (58, 46, 50), self.hu["fat"] + 30)
-        self._paint((24, -28, 95), (54, 42, 48), self.hu["heart"])
+        chest = intersection(self.cavity, -spine, 8)
+        box = self.space.box((0, 0, 500), (1e4, 1e4, 540))
+        lungs = intersection(np.broadcast_to(chest, self.space.shape)[box], -self.below_dome[box] - np.float32(1.5), 6)
+        self.canvas.paint(box, occupancy(lungs, self.space.pixel), self.hu["lung"])
+        self._paint((18, -30, 90), (61, 46, 45), (4, self.hu["fat"] + 30), (0, self.hu["heart"]))
 
     def _bowel(self) -> None:
-        for _ in range(16):
-            centre = (self.rng.uniform(-95, 100), self.rng.uniform(-72, 10), self.rng.uniform(-110, -28))
-            radii = tuple(self.rng.uniform(11, 22, 3))
+        for _ in range(26):
+            centre = (self.rng.uniform(-60, 110), self.rng.uniform(-74, 8), self.rng.uniform(-110, -22))
+            radii: Point = tuple(self.rng.uniform(11, 22, 3))
             hu = self.spec.draw(self.rng, "hu.bowel")
             gas = self.rng.random() < 0.3
-            self._paint(centre, radii, hu + 25)
-            self._paint(centre, tuple(r - 3 for r in radii), hu)
+            self._paint(centre, radii, (0, hu + 25), (-3, hu))
             if gas:
                 up = (centre[0], centre[1] - radii[1] * 0.4, centre[2])
-                self._paint(up, tuple(r * 0.5 for r in radii), self.hu["air"])
+                self._paint(up, (radii[0] * 0.5, radii[1] * 0.5, radii[2] * 0.5), (0, self.hu["air"]))
 
     def _liver(self) -> Liver:
         space, rng = self.space, self.rng
         right = self._vary((-64, -2, -8), (72, 78, 84), 5, 0.07)
         left = self._vary((18, -46, 20), (66, 36, 42), 8, 0.14)
-        front = self._vary((-34, -50, 0), (52, 34, 56), 6, 0.12)
+        front = self._vary((-34, -50, 10), (52, 32, 46), 6, 0.12)
         caudate = self._vary((-8, 8, 14), (24, 18, 28), 3, 0.10)
         box = space.box((-40, -8, 0), (118, 100, 110))
         x, y, z = space.at(box)
@@ -171,7 +182,7 @@ class Body:
         cavity = np.broadcast_to(self.cavity, space.shape)[box]
         distance = intersection(distance, cavity + np.float32(2.5), 10)
         distance = intersection(distance, self.below_dome[box] + np.float32(2.0), 10)
-        hilum = ellipsoid(x, y, z, *self._vary((-14, 8, -20), (22, 15, 22), 3, 0.12))
+        hilum = ellipsoid(x, y, z, *self._vary((0, 12, -22), (27, 12, 17), 3, 0.12))
         distance = intersection(distance, -hilum, 10)
         tilt = rng.uniform(-0.25, 0.25)
         sheet = np.abs(x - np.float32(rng.uniform(-8, 10)) - np.float32(tilt) * (y + 50)) - np.float32(1.2)
@@ -185,34 +196,25 @@ class Body:
 
     def _neighbours(self) -> None:
         fat, rng = self.hu["fat"], self.rng
-        spleen = self._vary((96, 28, 14), (25, 42, 46), 5, 0.12)
-        self._paint(*spleen, fat, grow=3)
-        self._paint(*spleen, self.liver_hu + self.hu["spleen_above_liver"], "spleen")
-        for side, centre in (("right kidney", (-56, 40, -62)), ("left kidney", (60, 42, -44))):
+        spleen = self._vary((96, 26, 6), (24, 40, 42), 5, 0.12)
+        self._paint(*spleen, (3, fat), (0, self.liver_hu + self.hu["spleen_above_liver"]), label="spleen")
+        for side, centre in (("right kidney", (-53, 48, -66)), ("left kidney", (60, 42, -44))):
             kidney = self._vary(centre, (26, 23, 50), 4, 0.07)
-            self._paint(*kidney, fat, grow=6)
-            self._paint(*kidney, self.hu["kidney"], side)
+            self._paint(*kidney, (6, fat), (0, self.hu["kidney"]), label=side)
             inner = -1 if centre[0] > 0 else 1
-            sinus = (kidney[0][0] + inner * 14, kidney[0][1] - 2, kidney[0][2])
-            self._paint(sinus, (15, 9, 22), fat + 40, side)
-        stomach = self._vary((60, -30, 22), (42, 34, 46), 6, 0.12)
-        self._paint(*stomach, fat, grow=2.5)
-        self._paint(*stomach, self.hu["stomach_wall"], "stomach")
-        self._paint(*stomach, self.hu["stomach_content"], "stomach", grow=-4)
+            sinus = (kidney[0][0] + inner * 18, kidney[0][1] - 2, kidney[0][2])
+            self._paint(sinus, (13, 7, 18), (0, fat + 60), label=side)
+        stomach = self._vary((60, -30, 4), (42, 32, 42), 6, 0.12)
+        wall, content = self.hu["stomach_wall"], self.hu["stomach_content"]
+        self._paint(*stomach, (2.5, fat), (0, wall), (-4, content), label="stomach")
         gas = (stomach[0][0], stomach[0][1] - 0.48 * stomach[1][1], stomach[0][2])
-        self._paint(gas, (0.6 * stomach[1][0], 0.3 * stomach[1][1], 0.6 * stomach[1][2]), self.hu["air"], "stomach")
+        bubble = (0.6 * stomach[1][0], 0.3 * stomach[1][1], 0.6 * stomach[1][2])
+        self._paint(gas, bubble, (0, self.hu["air"]), label="stomach")
         for centre in ((52, 12, -22), (30, 2, -26), (8, -2, -34)):
-            self._paint(*self._vary(centre, (19, 10, 11), 2, 0.1), 0.85 * self.liver_hu, "pancreas")
+            self._paint(*self._vary(centre, (19, 10, 11), 2, 0.1), (0, 0.85 * self.liver_hu), label="pancreas")
         self._column((16, 36), (self.spec.draw(rng, "vessels.aorta_radius_mm"),) * 2, self.hu["aorta"], "aorta")
         radius = self.spec.draw(rng, "vessels.ivc_radius_mm")
         self._column((-24, 34), (radius, 0.85 * radius), self.liver_hu + self.hu["ivc_above_liver"], "inferior vena cava")
-        self._paint((14, 12, 60), (9, 7, 34), self.hu["muscle"], "oesophagus")
-        bladder = self._vary((-44, -30, -38), (15, 17, 28), 4, 0.15)
-        self._paint(*bladder, self.hu["muscle"], grow=2)
-        self._paint(*bladder, self.hu["gallbladder"], "gallbladder")
-
-
-def everywhere(space: Space) -> Box:
-    """Return the box of all samples."""
-    z, y, x = space.shape
-    return slice(0, z), slice(0, y), slice(0, x)
+        self._paint((14, 12, 60), (9, 7, 34), (0, self.hu["muscle"]), label="oesophagus")
+        bladder = self._vary((-36, -46, -46), (14, 16, 27), 4, 0.15)
+        self._paint(*bladder, (2, self.hu["muscle"]), (0, self.hu["gallbladder"]), label="gallbladder")

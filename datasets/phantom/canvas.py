@@ -22,6 +22,7 @@ class Canvas:
         self.space = space
         self.hu = np.full(space.shape, background, np.float32)
         self.liver = np.zeros(space.shape, np.float32)
+        self.has_liver = False
         slices, height, width = space.shape[0] // SUB, space.shape[1], space.shape[2]
         self.labels = np.zeros((slices, height, width), np.uint8)
 
@@ -29,7 +30,8 @@ class Canvas:
         """Cover ``share`` of the samples in ``box`` with ``value`` HU, and label where a slice's centre is covered."""
         target = self.hu[box]
         target += share * (value - target)
-        self.liver[box] *= 1 - share
+        if self.has_liver:
+            self.liver[box] *= 1 - share
         slices, middle = central(box)
         self.labels[slices][share[middle] >= 0.5] = label
 
@@ -37,6 +39,7 @@ class Canvas:
         """Paint the liver itself and remember its occupancy."""
         self.paint(box, share, value, label)
         self.liver[box] += share
+        self.has_liver = True
 
 
 def central(box: Box) -> tuple[Box, slice]:

@@ -149,3 +149,13 @@ def phantom_root(cache: Path, *, seed: int, size: Size) -> Path:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return root
+
+
+def phantom_identity(root: Path) -> dict[str, Any] | None:
+    """Return what identifies the phantom in a data root, or None where the root holds real data.
+
+    Raises:
+        DataError: ``phantom.json`` is damaged.
+    """
+    present = _present(Path(root))
+    return None if present is None else {key: value for key, value in present.items() if key != "patients"}

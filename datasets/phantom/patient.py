@@ -57,6 +57,7 @@ def make_patient(spec: Spec, plan: SizePlan, seed: int, *, style: str, tumours: 
     liver = body.paint()
     vessels = _parenchyma(canvas, liver, spec, stream("vessels"), scanner.enhancement)
 
+    _trim_label(canvas, scanner)
     truth, lesions = np.zeros(canvas.labels.shape, bool), []
     if tumours:
         rng = stream("tumours")
@@ -93,11 +94,12 @@ def _parenchyma(
 ) -> np.ndarray:
     """Paint slow variation, periportal halo and both vessel trees into the liver; return the vessels' occupancy."""
     space, box = canvas.space, liver.box
-    share = canvas.liver
-    coarse = smooth_field(rng, space.axes, spec.draw(rng, "texture.liver_coarse_scale_mm"))
+    share, hu = canvas.liver[box], canvas.hu[box]
+    axes = tuple(axis[part] for axis, part in zip(space.axes, box, strict=True))
+    coarse = smooth_field(rng, (axes[0], axes[1], axes[2]), spec.draw(rng, "texture.liver_coarse_scale_mm"))
     coarse *= np.float32(spec.draw(rng, "texture.liver_coarse_sd"))
     depth = np.clip(-liver.distance / np.float32(45), 0, 1)
-    coarse[box] -= np.float32(spec.draw(rng, "texture.centre_drop")) * depth
+    coarse -= np.float32(spec.draw(rng, "texture.centre_drop")) * depth
 
     inside = np.nonzero(liver.distance < -6)
     x, y, z = (coordinate[inside] for coordinate in space.at(box))
@@ -126,21 +128,21 @@ def _parenchyma(
         root_radius=spec.draw(rng, "vessels.hepatic_root_radius_mm"),
         **common,
     )
-    portal_share, hepatic_share = occupy(space, portal), occupy(space, hepatic)
-    canvas.hu += coarse * share
     halo, drop = spec.draw(rng, "texture.periportal_width_mm"), spec.draw(rng, "texture.periportal_drop")
-    if rng.random() < spec.draw(rng, "texture.periportal_probability"):
-        canvas.hu -= np.float32(drop) * occupy(space, portal, wider=halo) * share
+    if rng.random() >= spec.draw(rng, "texture.periportal_probability"):
+        drop = 0.0
+    portal_share, sheath = occupy(space, portal, sheath=halo)
+    everywhere = {"portal": portal_share, "hepatic": occupy(space, hepatic)[0]}
+    hu += (coarse - np.float32(drop) * sheath[box]) * share
     above = {
         "portal": spec.draw(rng, "hu.portal_above_liver"),
         "hepatic": spec.draw(rng, "hu.hepatic_vein_above_liver"),
     }
-    for name, vessel in (("portal", portal_share), ("hepatic", hepatic_share)):
+    for name, vessel in everywhere.items():
         value = np.float32(liver.hu + enhancement * above[name])
-        covered = vessel * share
-        canvas.hu += covered * (value - canvas.hu)
-    _portal_trunk(canvas, portal_share, liver.hu + enhancement * above["portal"])
-    return np.maximum(portal_share, hepatic_share) * share
+        hu += vessel[box] * share * (value - hu)
+    _portal_trunk(canvas, everywhere["portal"], liver.hu + enhancement * above["portal"])
+    return np.maximum(everywhere["portal"], everywhere["hepatic"]) * canvas.liver
 
 
 def _portal_trunk(canvas: Canvas, share: np.ndarray, hu: float) -> None:
@@ -151,6 +153,12 @@ def _portal_trunk(canvas: Canvas, share: np.ndarray, hu: float) -> None:
     canvas.labels[middle] = LABELS["portal vein"]
 
 
+def _trim_label(canvas: Canvas, scanner: Scanner) -> None:
+    """Take the voxels that look partly like something else out of the liver label, as far as the annotator does."""
+    seen = blur(scanner, average_slices(canvas.liver))
+    canvas.labels[(canvas.labels == LABELS["liver"]) & (seen < scanner.label_level)] = 0
+
+
 def _texture(
     canvas: Canvas, clean: np.ndarray, spec: Spec, rng: np.random.Generator, spacing: tuple[float, float, float]
 ) -> np.ndarray:
@@ -158,7 +166,7 @@ def _texture(
     liver = average_slices(canvas.liver)
     shape = (clean.shape[0], clean.shape[1], clean.shape[2])
     fine = tissue_texture(rng, shape, spacing, spec.draw(rng, "texture.liver_fine_scale_mm"))
-    other = tissue_texture(rng, shape, spacing, 6.0)
+    other = fine[::-1, ::-1, ::-1]
     tissue = (clean > -400) * (1 - liver)
     sd = np.float32(spec.draw(rng, "texture.liver_fine_sd"))
     return sd * fine * liver + np.float32(spec.draw(rng, "texture.tissue_sd")) * other * tissue

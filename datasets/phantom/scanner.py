@@ -23,6 +23,7 @@ class Scanner:
         pixel: in-plane spacing in mm.
         thickness: slice spacing and thickness in mm.
         enhancement: factor on contrast enhancement (dose and timing).
+        label_level: share of liver that the annotator asks of a voxel of the liver label.
         orientation: axis codes of the stored file.
         slope, intercept: stored value × slope + intercept = HU.
     """
@@ -35,6 +36,7 @@ class Scanner:
     pixel: float
     thickness: float
     enhancement: float
+    label_level: float
     orientation: str
     slope: float
     intercept: float
@@ -53,6 +55,7 @@ class Scanner:
             pixel=round(take["field_of_view_mm"] / pixels, 4),
             thickness=round(spacing_mm * take["slice_factor"], 4),
             enhancement=take["enhancement_factor"],
+            label_level=take["label_level"],
             orientation=take["orientations"],
             slope=slope,
             intercept=intercept,

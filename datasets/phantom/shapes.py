@@ -37,6 +37,18 @@ class Space:
             out.append(slice(int(low), int(high)))
         return out[0], out[1], out[2]
 
+    def locate(self, points: np.ndarray) -> np.ndarray:
+        """Return the scanner coordinates of anatomical points, shape (n, 3), both x, y, z in mm."""
+        found = points.astype(float)
+        for _ in range(4):
+            index = tuple(
+                np.clip(np.searchsorted(axis, found[:, 2 - k]), 0, len(axis) - 1) for k, axis in enumerate(self.axes)
+            )
+            here = np.stack([axis[i] for axis, i in zip(self.axes, index, strict=True)], 1)[:, ::-1]
+            there = np.stack([coordinate[index] for coordinate in self.warped], 1)[:, ::-1]
+            found = here + points - there
+        return found
+
     def at(self, box: Box) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return anatomical coordinates x, y, z inside a box."""
         z, y, x = (coordinate[box] for coordinate in self.warped)
@@ -45,9 +57,9 @@ class Space:
 
 def ellipsoid(x: np.ndarray, y: np.ndarray, z: np.ndarray, centre: Point, radii: Point) -> np.ndarray:
     """Return the first-order signed distance to an ellipsoid."""
-    u = [(axis - np.float32(c)) / np.float32(r) for axis, c, r in zip((x, y, z), centre, radii, strict=True)]
-    k0 = np.sqrt(u[0] ** 2 + u[1] ** 2 + u[2] ** 2)
-    k1 = np.sqrt(sum((part / np.float32(r)) ** 2 for part, r in zip(u, radii, strict=True)))
+    squares = [((axis - np.float32(c)) * np.float32(1 / r)) ** 2 for axis, c, r in zip((x, y, z), centre, radii, strict=True)]
+    k0 = np.sqrt(squares[0] + squares[1] + squares[2])
+    k1 = np.sqrt(sum(part * np.float32(r**-2) for part, r in zip(squares, radii, strict=True)))
     return k0 * (k0 - 1) / np.maximum(k1, np.float32(1e-6))
 
 
@@ -59,15 +71,30 @@ def column(x: np.ndarray, y: np.ndarray, centre: tuple[float, float], radii: tup
     return k0 * (k0 - 1) / np.maximum(k1, np.float32(1e-6))
 
 
+def superellipse(x: np.ndarray, y: np.ndarray, radii: tuple[float, float], power: float) -> np.ndarray:
+    """Return an approximate signed distance to a squared-off ellipse around the origin."""
+    u, v = np.abs(x) / np.float32(radii[0]), np.abs(y) / np.float32(radii[1])
+    k0 = (u**power + v**power) ** np.float32(1 / power)
+    return (k0 - 1) * np.hypot(x, y) / np.maximum(k0, np.float32(1e-6))
+
+
 def union(a: np.ndarray, b: np.ndarray, blend: float) -> np.ndarray:
     """Return the union of two shapes, rounded over ``blend`` mm where they meet (polynomial smooth minimum)."""
-    h = np.clip(np.float32(blend) - np.abs(a - b), 0, None)
-    return np.minimum(a, b) - h * h / np.float32(4 * blend)
+    return _bulge(a, b, blend, -0.25) + np.minimum(a, b)
+
+
+def _bulge(a: np.ndarray, b: np.ndarray, blend: float, weight: float) -> np.ndarray:
+    h = np.abs(a - b)
+    np.subtract(np.float32(blend), h, out=h)
+    np.maximum(h, 0, out=h)
+    h *= h
+    h *= np.float32(weight / blend)
+    return h
 
 
 def intersection(a: np.ndarray, b: np.ndarray, blend: float) -> np.ndarray:
-    """Return the rounded intersection of two shapes."""
-    return -union(-a, -b, blend)
+    """Return the rounded intersection of two shapes (polynomial smooth maximum)."""
+    return _bulge(a, b, blend, 0.25) + np.maximum(a, b)
 
 
 def occupancy(distance: np.ndarray, width: float) -> np.ndarray:

@@ -32,7 +32,8 @@ def grow(
 ) -> Tree:
     """Connect every end point to the nearest piece of the tree, nearest end points first.
 
-    The radius of a piece is ``leaf_radius · leaves^(1/exponent)``, at most ``root_radius``.
+    The radius of a piece is ``root_radius · (share of the end points behind it)^(1/exponent)``, at least
+    ``leaf_radius``.
 
     Args:
         trunk: path of the root vessel.
@@ -42,6 +43,7 @@ def grow(
     points = [np.asarray(p, float) for p in trunk]
     parents = [-1, *range(len(trunk) - 1)]
     hilum = len(points) - 1
+    supplied: list[int] = []
     order = np.argsort(((ends - points[hilum]) ** 2).sum(1), kind="stable")
     for target in [*(np.asarray(limb, float) for limb in limbs), *ends[order]]:
         cloud = np.asarray(points[hilum:])
@@ -55,28 +57,30 @@ def grow(
             points.append(origin + t * (target - origin) + np.sin(np.pi * t) * sideways)
             parents.append(parent)
             parent = len(points) - 1
+        supplied.append(parent)
     leaves = np.zeros(len(points))
-    leaves[np.setdiff1d(np.arange(len(points)), parents)] = 1
+    leaves[supplied] = 1
     for node in range(len(points) - 1, 0, -1):
         leaves[parents[node]] += leaves[node]
     stop = np.asarray(points[1:])
     start = np.asarray([points[parent] for parent in parents[1:]])
-    radius = np.minimum(leaf_radius * leaves[1:] ** (1 / exponent), root_radius)
+    radius = np.maximum(root_radius * (leaves[1:] / leaves[0]) ** (1 / exponent), leaf_radius)
     return Tree(start, stop, radius)
 
 
-def occupy(space: Space, tree: Tree, *, wider: float = 0.0) -> np.ndarray:
-    """Return the share of vessel in every sample.
+def occupy(space: Space, tree: Tree, *, sheath: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+    """Return the share of vessel in every sample, and the share of vessel and sheath.
 
     A vessel thinner than a pixel fills the part of it that its cross-section covers.
 
     Args:
-        wider: mm added to every radius (the sheath around the vessel).
+        sheath: thickness in mm of the tissue around the vessel.
     """
-    share = np.zeros(space.shape, np.float32)
-    for start, stop, radius in zip(tree.start, tree.stop, tree.radius + wider, strict=True):
-        middle, reach = (start + stop) / 2, np.abs(stop - start) / 2 + radius + space.pixel
-        box = space.box(tuple(middle), tuple(reach))
+    share, around = np.zeros(space.shape, np.float32), np.zeros(space.shape, np.float32)
+    low, high = space.locate(tree.start), space.locate(tree.stop)
+    middles, reaches = (low + high) / 2, np.abs(high - low) / 2 + tree.radius[:, None] + sheath + space.pixel
+    for start, stop, radius, middle, reach in zip(tree.start, tree.stop, tree.radius, middles, reaches, strict=True):
+        box = space.box(tuple(middle), tuple(reach), margin=2.0)
         if any(part.start >= part.stop for part in box):
             continue
         along = (stop - start).astype(np.float32)
@@ -87,4 +91,6 @@ def occupy(space: Space, tree: Tree, *, wider: float = 0.0) -> np.ndarray:
         filled = min(1.0, np.pi * radius**2 / space.pixel**2)
         piece = occupancy(distance - np.float32(radius), space.pixel) * np.float32(filled)
         np.maximum(share[box], piece, out=share[box])
-    return share
+        if sheath:
+            np.maximum(around[box], occupancy(distance - np.float32(radius + sheath), space.pixel), out=around[box])
+    return share, around

@@ -109,9 +109,9 @@ class AE(Method):
             ("Yao et al. 2021, Table III", "coronacases", "dice", "28.3 ± 15.5", "oracle threshold, mean over volumes"),
             ("Yao et al. 2021, Table III", "coronacases", "psc", "21.5 ± 15.3", "oracle threshold, mean over volumes"),
             ("Yao et al. 2021, Table III", "coronacases", "sen", "52.1 ± 11.3", "oracle threshold, mean over volumes"),
-            ("Yao et al. 2021, Table III", "medseg", "dice", "30.3 ± 17.7", "oracle threshold, mean over volumes"),
-            ("Yao et al. 2021, Table III", "medseg", "psc", "24.4 ± 19.0", "oracle threshold, mean over volumes"),
-            ("Yao et al. 2021, Table III", "medseg", "sen", "58.9 ± 6.2", "oracle threshold, mean over volumes"),
+            ("Yao et al. 2021, Table III", "radiopaedia", "dice", "30.3 ± 17.7", "oracle threshold, mean over volumes"),
+            ("Yao et al. 2021, Table III", "radiopaedia", "psc", "24.4 ± 19.0", "oracle threshold, mean over volumes"),
+            ("Yao et al. 2021, Table III", "radiopaedia", "sen", "58.9 ± 6.2", "oracle threshold, mean over volumes"),
         ),
         notes="Unified trunk, dense latent vector of 128, mean absolute error. The component filter of Baur et al. is "
         "left to the protocols, which apply it to all methods alike.",

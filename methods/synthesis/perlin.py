@@ -16,7 +16,7 @@ def perlin_noise(
     """Draw rotated Perlin noise, float32 (count, size, size), about −1 … 1, on the generator's device.
 
     Each axis of each sample has 2^k lattice cells with k uniform in 0 … ``octaves``; the sample is turned by a uniform
-    angle up to ``max_angle`` degrees, and what the turn brings in from outside the frame is 0. The noise is evaluated at
+    angle up to ``max_angle`` degrees; what the turn brings in from outside the frame is 0. The noise is evaluated at
     the turned positions, so that nothing is interpolated twice.
     """
     device = generator.device

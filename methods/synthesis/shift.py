@@ -1,4 +1,4 @@
-"""Shifted-intensity anomalies of the liver paper: a stretched-noise mask whose pixels all get brighter or all darker."""
+"""Shifted-intensity anomalies of the liver paper: pixels of a stretched-noise mask get all brighter or all darker."""
 
 from __future__ import annotations
 

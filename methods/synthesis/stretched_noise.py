@@ -61,9 +61,7 @@ class StretchedNoise:
 
         return draw(self, count, generator, size or self.frame)
 
-    def _draw(
-        self, count: int, rng: np.random.Generator, size: int, *, fields: bool
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def _draw(self, count: int, rng: np.random.Generator, size: int, *, fields: bool) -> tuple[np.ndarray, np.ndarray]:
         from .stretched_noise_kernels import draw
 
         masks = np.empty((count, size, size), np.bool_)

@@ -23,7 +23,7 @@ _BLOCK = 32
 
 
 def compiled(function: Callable[..., Any]) -> Any:
-    """Compile with a disk cache, or without one where neither the package nor the user's cache folder can be written."""
+    """Compile with a disk cache, or without one where no cache folder can be written."""
     try:
         return numba.njit(function, cache=True, nogil=True)
     except RuntimeError as error:
@@ -164,7 +164,7 @@ def _widen(bits, y, flip, valid, spans):
 
 @compiled
 def _morph(bits, halves, valid, flip, spans, out):
-    """Dilate (``flip`` 0) or erode (``flip`` all ones) by the element whose rows reach ``halves`` pixels to either side.
+    """Dilate (``flip`` 0) or erode (``flip`` all ones) by an element whose rows reach ``halves`` pixels to either side.
 
     Pixels outside the frame count as background for dilation and as foreground for erosion, as in OpenCV: eroding is
     dilating the complement. The element has no empty row, so that an empty row erodes its whole neighbourhood.
@@ -183,7 +183,7 @@ def _morph(bits, halves, valid, flip, spans, out):
         for near in range(first, last):
             dilated |= filled[near]
             survives &= filled[near]
-        if (survives if flip else dilated):
+        if survives if flip else dilated:
             for w in range(words):
                 word = np.uint64(0)
                 for near in range(first, last):

@@ -1,0 +1,46 @@
+"""The liver paper's evaluation grid: 256² slices, truth resized bicubically and kept above 0.1 (docs/protocols.md)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ...datasets.resize import resample, resize_taps
+from ...datasets.viewing import Geometry
+from .cases import Source
+from .lesions import Confusion, confusion
+
+SIZE = 256
+
+
+def paper_confusion(source: Source, threshold: float) -> Confusion:
+    """Count the pixels of all ROI slices of a case on the paper's grid.
+
+    A map made on a 256² view is read as it is; any other is resized from the native grid (by area where it shrinks,
+    bilinearly where it grows), as 0 outside the ROI.
+    """
+    case, lesion = source.case(), source.load_truth().lesion
+    assert lesion is not None
+    on_view = source.view_map()
+    if on_view is not None and on_view[1].size == SIZE:
+        map_, geometry = on_view
+    else:
+        depth, rows, columns = case.roi.shape
+        slices = tuple(int(z) for z in np.flatnonzero(case.roi.any(axis=(1, 2))))
+        geometry = Geometry((depth, rows, columns), slices, SIZE)
+        map_ = _shrunk(np.where(case.roi, source.native_map(), np.float32(0)), geometry)
+    seen = geometry.view_support(case.roi) | geometry.view_roi(case.roi)
+    return confusion((map_ > np.float32(threshold)) & seen, geometry.mask_to_view(lesion & case.roi, "cubic>0.1"))
+
+
+def _shrunk(map_: np.ndarray, geometry: Geometry) -> np.ndarray:
+    filter_ = "area" if geometry.size < geometry.side else "bilinear"
+    (top, left), (_, rows, columns) = geometry.padding, geometry.native_shape
+    down = resize_taps(geometry.side, geometry.size, top, rows, filter_)
+    across = resize_taps(geometry.side, geometry.size, left, columns, filter_)
+    out = np.empty(geometry.view_shape, np.float32)
+    for k, z in enumerate(geometry.slices):
+        resample(
+            np.ascontiguousarray(map_[z]), down.start, down.count, down.weight,
+            across.start, across.count, across.weight, 0, rows, 0, columns, out[k],
+        )  # fmt: skip
+    return out

@@ -1,0 +1,100 @@
+"""Post-processing that the ``val`` protocol may add to a map: smoothing and a minimum size, inside the ROI only."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ...datasets.case import Spacing
+from .kernels import max_tree, open_area
+from .keys import LOWEST
+
+
+def bounding_box(mask: np.ndarray) -> tuple[slice, slice, slice]:
+    """Return the smallest box that holds a mask (empty where the mask is)."""
+    sides = []
+    for axis in range(3):
+        used = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
+        sides.append(slice(int(used[0]), int(used[-1]) + 1) if len(used) else slice(0, 0))
+    return sides[0], sides[1], sides[2]
+
+
+def smooth(map_: np.ndarray, roi: np.ndarray, spacing: Spacing, sigma_mm: float) -> np.ndarray:
+    """Average a map with Gaussian weights over voxels of the ROI only (normalised convolution).
+
+    Args:
+        map_: float32 (z, y, x).
+        roi: bool, same shape.
+        spacing: mm, order z, y, x.
+        sigma_mm: standard deviation in mm; 0 returns the map as it is.
+
+    Returns:
+        float32, same shape; values outside the ROI neither count nor mean anything.
+    """
+    if sigma_mm == 0 or not roi.any():
+        return map_
+    from scipy.ndimage import gaussian_filter
+
+    box = bounding_box(roi)
+    inside = roi[box].astype(np.float32)
+    sigma = [sigma_mm / s for s in spacing]
+    weight = gaussian_filter(inside, sigma, mode="constant", truncate=3.0)
+    total = gaussian_filter(np.where(roi[box], map_[box], np.float32(0)), sigma, mode="constant", truncate=3.0)
+    out = map_.copy()
+    out[box] = np.where(roi[box], total / np.maximum(weight, np.float32(1e-6)), map_[box])
+    return out
+
+
+def least_voxels(size_mm3: float, spacing: Spacing) -> int:
+    """Return how many voxels a component needs to reach a volume."""
+    return max(1, math.ceil(size_mm3 / math.prod(spacing) - 1e-9))
+
+
+def drop_small(mask: np.ndarray, least: int) -> np.ndarray:
+    """Return a mask without the components (26 neighbours) that have fewer than ``least`` voxels."""
+    if least <= 1 or not mask.any():
+        return mask
+    import cc3d
+
+    box = bounding_box(mask)
+    labels = cc3d.connected_components(np.ascontiguousarray(mask[box]), connectivity=26)
+    keep = np.bincount(labels.reshape(-1)) >= least
+    keep[0] = False
+    out = np.zeros_like(mask)
+    out[box] = keep[labels]
+    return out
+
+
+def area_openings(map_: np.ndarray, roi: np.ndarray, leasts: list[int]) -> list[np.ndarray]:
+    """Return the map's values in the ROI after area openings.
+
+    Thresholding an area opening equals thresholding the map and dropping small components, for every threshold at once.
+    The component tree is built from the highest voxel down with a union-find (Berger et al. 2007).
+
+    Args:
+        map_: float32 (z, y, x).
+        roi: bool, same shape; components end at its border.
+        leasts: least voxels per component, one opening each.
+
+    Returns:
+        float32 (ROI voxels,) per opening; ``LOWEST`` where no threshold leaves a large enough component.
+    """
+    values = map_[roi]
+    box = bounding_box(roi)
+    padded = np.pad(roi[box], 1)
+    grid = np.full(padded.size, -1, np.int32)
+    position = np.flatnonzero(padded).astype(np.int32)
+    grid[position] = np.arange(len(position), dtype=np.int32)
+    row, plane = padded.shape[2], padded.shape[1] * padded.shape[2]
+    steps = [z * plane + y * row + x for z in (-1, 0, 1) for y in (-1, 0, 1) for x in (-1, 0, 1)]
+    offsets = np.array([s for s in steps if s], np.int64)
+    order = np.argsort(values, kind="stable")[::-1].astype(np.int32)
+    parent, area = np.empty_like(order), np.empty_like(order)
+    max_tree(order, values, grid, position, offsets, parent, area)
+    openings = []
+    for least in leasts:
+        out = np.empty_like(values)
+        open_area(order, values, parent, area, least, LOWEST, out)
+        openings.append(out)
+    return openings

@@ -1,0 +1,94 @@
+"""Post-processed maps as bins, so that smoothing and minimum size are tuned by look-up like the plain map."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from .bins import Bins, CaseCounts, fill
+from .cases import Opened, Reader
+from .keys import LOWEST
+from .objective import MeanDice, PatientCase
+from .smoothing import area_openings, least_voxels, smooth
+
+
+def variants(
+    reader: Reader,
+    chosen: Sequence[int],
+    bins: Bins,
+    counts: Sequence[CaseCounts],
+    *,
+    sigmas_mm: Sequence[float],
+    sizes_mm3: Sequence[float],
+    threads: int = 1,
+) -> dict[tuple[float, float], MeanDice]:
+    """Return the objective of every (smoothing, minimum size) over some of the cases.
+
+    A minimum size is an area opening of the map, so one opened map serves all thresholds.
+
+    Args:
+        reader: the cell's cases.
+        chosen: which of them; the others are not opened.
+        bins: the bins of the plain maps; ``counts`` the counts of all cases in them.
+        sigmas_mm: smoothing, 0 among them.
+        sizes_mm3: minimum sizes, 0 among them.
+        threads: threads that count.
+    """
+    patients = [reader.sources[i].patient for i in chosen]
+    room = sum(4 * int(counts[i].negatives + counts[i].positives) for i in chosen) <= reader.budget
+    out = {}
+    for sigma in sigmas_mm:
+        smoothed = _Smoothed(reader, sigma, keep=room)
+        edges, plain = (
+            (bins, [counts[i] for i in chosen])
+            if sigma == 0
+            else fill(lambda smoothed=smoothed: _pairs(smoothed, chosen), threads)
+        )
+        opened = [_opened_counts(smoothed, i, edges, sizes_mm3) for i in chosen]
+        for k, size in enumerate(sizes_mm3):
+            case_counts = plain if size == 0 else [counted[k] for counted, _ in opened]
+            whole = size == 0 or not any(lost[k] for _, lost in opened)
+            cases = [PatientCase(p, c) for p, c in zip(patients, case_counts, strict=True)]
+            out[sigma, size] = MeanDice(edges, cases, cut_all=whole)
+    return out
+
+
+class _Smoothed:
+    """Smoothed maps of a reader's cases, kept where there is room."""
+
+    def __init__(self, reader: Reader, sigma_mm: float, *, keep: bool) -> None:
+        self.reader, self.sigma_mm, self.keep = reader, sigma_mm, keep
+        self._values: dict[int, np.ndarray] = {}
+
+    def map(self, index: int) -> tuple[Opened, np.ndarray]:
+        case = self.reader.open(index)
+        if index in self._values:
+            map_ = np.zeros(case.map.shape, np.float32)
+            map_[case.roi] = self._values[index]
+            return case, map_
+        map_ = smooth(case.map, case.roi, case.spacing, self.sigma_mm)
+        if self.keep and self.sigma_mm:
+            self._values[index] = map_[case.roi]
+        return case, map_
+
+
+def _pairs(smoothed: _Smoothed, chosen: Sequence[int]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    for i in chosen:
+        case, map_ = smoothed.map(i)
+        yield map_[case.roi], case.labels
+
+
+def _opened_counts(
+    smoothed: _Smoothed, index: int, bins: Bins, sizes_mm3: Sequence[float]
+) -> tuple[list[CaseCounts], list[bool]]:
+    case, map_ = smoothed.map(index)
+    leasts = [least_voxels(size, case.spacing) for size in sizes_mm3]
+    needed = sorted({least for least in leasts if least > 1})
+    openings = dict(zip(needed, area_openings(map_, case.roi, needed), strict=True)) if needed else {}
+    counted, lost = [], []
+    for least in leasts:
+        values = openings[least] if least > 1 else map_[case.roi]
+        counted.append(bins.count_case(values, case.labels))
+        lost.append(bool((values == LOWEST).any()))
+    return counted, lost

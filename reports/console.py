@@ -1,0 +1,57 @@
+"""The headline table in a terminal, at the end of ``bench run``."""
+
+from __future__ import annotations
+
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from ..benchmark.run_folder import RunFolder
+from .columns import PROTOCOL_LEGEND
+from .headline import Headline, headlines
+from .tables import summary_of
+
+_KEYS = ("native", "q95", "val", "oracle", "gap", "auroc", "ap", "slice_auroc")
+_SHORT = {"native": "Dice\nnative", "q95": "Dice\nq95", "val": "Dice val\n[95 % CI]", "oracle": "Dice\noracle (!)",
+          "gap": "Oracle\ngap", "auroc": "AUROC", "ap": "AP", "slice_auroc": "Slice\nAUROC"}  # fmt: skip
+_STYLES = {"best-trivial": "bold", "below-best-trivial": "dim"}
+
+
+def headline(folder: RunFolder) -> RenderableType:
+    """Return the headline tables of a run for ``rich.console.Console.print``; a note where nothing has finished."""
+    found = headlines(summary_of(folder))
+    if not found:
+        return Text("No cell has finished yet: there is nothing to tabulate.")
+    return Group(*(part for one in found for part in (_table(one), _legend(one))))
+
+
+def _table(one: Headline) -> Table:
+    title = f"{one.dataset}, trained on {one.train}"
+    if "phantom" in one.flags:
+        title += "  PHANTOM: synthetic data"
+    table = Table(
+        title=escape(title), title_justify="left", title_style="bold", header_style="", box=None, pad_edge=False
+    )
+    table.add_column("Method", vertical="bottom", no_wrap=True)
+    columns = [c for c in one.columns if c.key in _KEYS]
+    for column in columns:
+        style = "dim italic" if column.key in ("oracle", "gap") else ""
+        table.add_column(_SHORT[column.key], justify="right", style=style, no_wrap=True)
+    for row in one.rows:
+        entries = {c.key: row.entries[c.key] for c in columns}
+        texts = [e.text if key == "val" else e.value for key, e in entries.items()]
+        style = next((s for flag, s in _STYLES.items() if flag in row.flags), "")
+        table.add_row(*(escape(text) for text in (row.label, *texts)), style=style)
+    return table
+
+
+def _legend(one: Headline) -> Text:
+    protocol, metric = one.verdict
+    decided = metric if protocol == "none" else f"{metric} {protocol}"
+    lines = [
+        f"Percent, mean over patients. ◆ best trivial baseline by {decided}; † does not beat it; "
+        "‡ slice AUROC not above the ROI's area alone; ≠ fewer patients or seeds.",
+        f"(!) oracle: {PROTOCOL_LEGEND['oracle']}.",
+    ]
+    return Text("\n".join(lines) + "\n", style="dim")

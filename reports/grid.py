@@ -1,0 +1,192 @@
+"""A printed table, independent of its format: headline, tests, cost, failures, published numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from .formats import NOT_AVAILABLE, bracket, number, p_value, percent, points, stars
+from .headline import Headline, records_of
+from .literature import PUBLISHED
+
+READABLE_TESTS = (("val", "dice"), ("healthy-q95", "dice"), ("none", "ap"), ("none", "slice_auroc"))
+
+
+@dataclass(frozen=True)
+class GridRow:
+    """One row.
+
+    Attributes:
+        cells: what is printed, one text per column.
+        under: smaller second line of each cell (intervals), or empty.
+        kind: ``""``, ``trivial``, ``best`` (the best trivial baseline), ``below`` (does not beat it) or ``published``.
+        hints: longer explanation of each cell, shown where a format has room for it.
+    """
+
+    cells: tuple[str, ...]
+    under: tuple[str, ...] = ()
+    kind: str = ""
+    hints: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Headers, rows and the sentences below them; the first ``left`` columns hold text, the others numbers."""
+
+    title: str
+    headers: tuple[str, ...]
+    rows: tuple[GridRow, ...]
+    legend: tuple[str, ...] = ()
+    left: int = 1
+    muted: frozenset[int] = field(default=frozenset())
+    """Columns that are upper bounds, printed grey."""
+
+
+def headline_grid(headline: Headline) -> Grid:
+    """Return the headline table."""
+    headers = ("Method", *(headline.title_of(c) for c in headline.columns), "Patients", "Seeds")
+    rows = []
+    for row in headline.rows:
+        entries = [row.entries[c.key] for c in headline.columns]
+        cells = (row.label, *(" ".join(filter(None, [e.value, e.spread])) for e in entries))
+        tags = ", ".join(sorted(row.flags & {"transductive", "topline", "smoke"}))
+        under = (tags, *(e.interval for e in entries), "", "")
+        kind = _kind(row.flags)
+        counts = (str(row.n_patients or NOT_AVAILABLE), str(row.n_seeds))
+        rows.append(GridRow((*cells, *counts), under, kind, ("", *(e.reason for e in entries), "", "")))
+    muted = frozenset(i + 1 for i, c in enumerate(headline.columns) if c.key in ("oracle", "gap"))
+    title = f"{headline.dataset}, trained on {headline.train}"
+    if "phantom" in headline.flags:
+        title += " (phantom)"
+    return Grid(title, headers, tuple(rows), tuple(headline.legend()), muted=muted)
+
+
+def _kind(flags: frozenset[str]) -> str:
+    if "best-trivial" in flags:
+        return "best"
+    return "trivial" if "trivial" in flags else "below" if "below-best-trivial" in flags else ""
+
+
+def paired_grids(tests: pd.DataFrame, dataset: str, train: str, *, unit: str = "patient") -> list[Grid]:
+    """Return one table per reference and readable metric, the largest gain first."""
+    part = tests.loc[(tests["dataset"] == dataset) & (tests["train"] == train) & (tests["unit"] == unit), :]
+    grids = []
+    for reference in sorted(set(part["reference"])):
+        for protocol, metric in READABLE_TESTS:
+            chosen = (part["reference"] == reference) & (part["protocol"] == protocol) & (part["metric"] == metric)
+            rows = records_of(part.loc[chosen, :])
+            if rows:
+                grids.append(_paired_grid(rows, reference, protocol, metric, unit))
+    return grids
+
+
+def any_paired_grids(tests: pd.DataFrame) -> list[Grid]:
+    """Return a table per data, protocol, metric, unit and reference of any frame of paired tests."""
+    keys = ["dataset", "train", "protocol", "metric", "unit", "reference"]
+    grids = []
+    for key in dict.fromkeys(zip(*(tests[k] for k in keys), strict=True)):
+        chosen = np.logical_and.reduce([tests[k] == v for k, v in zip(keys, key, strict=True)])
+        grids.append(_paired_grid(records_of(tests.loc[chosen, :]), key[5], key[2], key[3], key[4]))
+    return grids
+
+
+def _paired_grid(rows: Sequence[dict], reference: str, protocol: str, metric: str, unit: str) -> Grid:
+    name = metric_name(metric, protocol)
+    noun = "patients" if unit == "patient" else "seeds"
+    headers = (
+        "Method", noun.capitalize(), "Difference", "95 % interval", "t", "p (t)", "p (Wilcoxon)", "p (Holm)",
+        "d_z", "Detectable",
+    )  # fmt: skip
+    body = []
+    for r in sorted(rows, key=lambda r: (np.isnan(r["mean_diff"]), -r["mean_diff"], r["method"])):
+        cells = (
+            r["method"], str(r["n"]), points(r["mean_diff"]),
+            bracket(r["ci_low"], r["ci_high"], signed=True) or NOT_AVAILABLE,
+            number(r["t"]).replace("-", "−"), p_value(r["p_t"]), p_value(r["p_wilcoxon"]),
+            p_value(r["p_holm"]) + stars(r["p_holm"]), number(r["d_z"], 2).replace("-", "−"), percent(r["detectable"]),
+        )  # fmt: skip
+        body.append(GridRow(cells, hints=(r["reason"], *[""] * 9)))
+    legend = [
+        f"Difference = method − {reference}, in percentage points, over {noun}; two-sided tests; p (Holm) corrects "
+        "p (t) over the methods of this table: * ≤ 0.05, ** ≤ 0.01, *** ≤ 0.001. Detectable: the smallest difference "
+        "that this number of pairs finds with power 0.8.",
+    ]
+    if protocol.startswith("oracle"):
+        legend.append("Oracle: thresholds chosen on the test labels, an upper bound.")
+    if any("phantom" in r["flags"] for r in rows):
+        legend.append("PHANTOM: synthetic data.")
+    unequal = [r["method"] for r in rows if "unequal-n" in r["flags"]]
+    if unequal:
+        legend.append(f"Only {noun} defined for both count; some were dropped for {', '.join(sorted(unequal))}.")
+    return Grid(f"{name} against {reference}", headers, tuple(body), tuple(legend))
+
+
+def cost_grid(cost: pd.DataFrame) -> Grid:
+    """Return cost per method and data, averaged over seeds."""
+    groups: dict[tuple[str, str, str], list[dict]] = {}
+    for row in records_of(cost):
+        groups.setdefault((row["dataset"], row["train"], row["method"]), []).append(row)
+    rows = []
+    for (dataset, train, method), group in sorted(groups.items()):
+        first = group[0]
+        mean = {name: float(np.mean([r[name] for r in group])) for name in ("fit_s", "score_s", "s_per_slice")}
+        gpu = [r["peak_gpu_mib"] for r in group if not np.isnan(r["peak_gpu_mib"])]
+        cells = (
+            method, f"{dataset} / {train}", number(mean["fit_s"]), number(mean["score_s"]),
+            number(1000 * mean["s_per_slice"]), number(max(r["peak_ram_mib"] for r in group)),
+            number(max(gpu, default=np.nan)), number(first["params"], 4), first["device"],
+            f"{first['threads']} / {first['precision']}",
+        )  # fmt: skip
+        rows.append(GridRow(cells))
+    headers = (
+        "Method", "Data / train", "Fit (s)", "Score (s)", "ms per slice", "Peak RAM (MiB)", "Peak GPU (MiB)",
+        "Parameters", "Device", "Threads / precision",
+    )  # fmt: skip
+    return Grid("Cost", headers, tuple(rows), ("Means over seeds; peaks are maxima over seeds.",), left=2)
+
+
+def failure_grid(failures: pd.DataFrame) -> Grid:
+    """Return the cells that failed."""
+    rows = tuple(
+        GridRow((r["method"], f"{r['dataset']} / {r['train']}", str(r["seed"]), r["stage"], r["error"], r["log"]))
+        for r in records_of(failures)
+    )
+    return Grid("Failed cells", ("Method", "Data / train", "Seed", "Stage", "Error", "Log"), rows, left=6)
+
+
+def skipped_grid(skipped: pd.DataFrame) -> Grid:
+    """Return the methods that declined."""
+    rows = tuple(GridRow((r["method"], r["dataset"], r["reason"])) for r in records_of(skipped))
+    return Grid("Skipped methods", ("Method", "Data", "Reason"), rows, left=3)
+
+
+def published_grid(headline: Headline) -> Grid | None:
+    """Return published numbers for the data set; None for phantoms and sets without any."""
+    published = PUBLISHED.get(headline.dataset, ())
+    if not published or "phantom" in headline.flags:
+        return None
+    rows = tuple(
+        GridRow((p.method, f"{p.value}", p.supervision, p.protocol, p.source, p.caveat), kind="published")
+        for p in published
+    )
+    headers = ("Method", "Dice as printed", "Learned from", "Threshold and unit", "Source", "Caveat")
+    legend = ("For orientation: other patients, slices or thresholds. Compare with the paper-liver column at most.",)
+    return Grid(f"Published on {headline.dataset}, not comparable by protocol", headers, rows, legend, left=6)
+
+
+def metric_name(metric: str, protocol: str) -> str:
+    """Return a metric with its protocol, as tables and axes print it.
+
+    >>> metric_name("dice", "val"), metric_name("ap", "none")
+    ('Dice val', 'AP')
+    """
+    upper = {"dice": "Dice", "froc": "FROC", "aupro": "AUPRO", "fp_volume_ml": "False-positive volume (ml)"}
+    short = {"psc": "PSC", "sen": "SEN", "auroc": "AUROC", "ap": "AP", "spe": "SPE"}
+    if metric.startswith("slice_"):
+        name = f"Slice {short.get(metric.removeprefix('slice_'), metric.removeprefix('slice_'))}"
+    else:
+        name = upper.get(metric, short.get(metric, metric))
+    return name if protocol == "none" else f"{name} {protocol}"

@@ -1,0 +1,196 @@
+"""The headline table of one data set and train set: what a reader looks at first."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from .columns import PROTOCOL_LEGEND
+from .formats import NOT_AVAILABLE, bracket, percent, points, spread
+
+CONFOUND = "roi-area"
+_SLICE_UNITS = ("slice", "pooled", "patient")
+
+
+@dataclass(frozen=True)
+class Column:
+    """Where a column's numbers come from in the summary."""
+
+    key: str
+    title: str
+    protocol: str
+    metric: str
+    units: tuple[str, ...] = ("patient",)
+    optional: bool = False
+
+
+COLUMNS = (
+    Column("native", "Dice native", "native", "dice"),
+    Column("q95", "Dice healthy-q95", "healthy-q95", "dice"),
+    Column("val", "Dice val", "val", "dice"),
+    Column("oracle", "Dice oracle (upper bound)", "oracle", "dice"),
+    Column("gap", "Oracle gap", "val", "dice"),
+    Column("psc", "PSC val", "val", "psc"),
+    Column("sen", "SEN val", "val", "sen"),
+    Column("auroc", "AUROC", "none", "auroc"),
+    Column("ap", "AP", "none", "ap"),
+    Column("slice_auroc", "Slice AUROC", "none", "slice_auroc", _SLICE_UNITS),
+    Column("paper", "Dice paper-liver (pooled)", "paper-liver", "dice", ("pooled",), optional=True),
+)
+_VERDICTS = (
+    ("val", "dice", ("patient",)), ("healthy-q95", "dice", ("patient",)), ("healthy-q99", "dice", ("patient",)),
+    ("native", "dice", ("patient",)), ("none", "slice_auroc", _SLICE_UNITS),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One printed number: the value, its spread, its interval, and why it is missing."""
+
+    value: str
+    spread: str = ""
+    interval: str = ""
+    flags: frozenset[str] = frozenset()
+    reason: str = ""
+
+    @property
+    def text(self) -> str:
+        """Everything in one line."""
+        return " ".join(filter(None, [self.value, self.spread, self.interval]))
+
+
+@dataclass(frozen=True)
+class HeadlineRow:
+    """One method; ``marks`` follow its name and are explained by :meth:`Headline.legend`."""
+
+    method: str
+    marks: str
+    flags: frozenset[str]
+    entries: dict[str, Entry]
+    n_patients: int
+    n_seeds: int
+
+    @property
+    def label(self) -> str:
+        """Name with marks."""
+        return f"{self.method} {self.marks}".rstrip()
+
+
+@dataclass(frozen=True)
+class Headline:
+    """The table of one (dataset, train) pair, best method first.
+
+    Attributes:
+        verdict: protocol and metric that order the rows and decide the marks.
+        area: slice AUROC that the area of the region of interest reaches alone, NaN where it was not run.
+    """
+
+    dataset: str
+    train: str
+    columns: tuple[Column, ...]
+    rows: tuple[HeadlineRow, ...]
+    verdict: tuple[str, str]
+    area: float
+    flags: frozenset[str]
+
+    @property
+    def name(self) -> str:
+        """Stem of the table's files."""
+        return f"{self.dataset}-{self.train}"
+
+    def title_of(self, column: Column) -> str:
+        """Return a column's heading; the slice AUROC carries its confound."""
+        if column.key == "slice_auroc" and not math.isnan(self.area):
+            return f"{column.title} (ROI area alone: {percent(self.area)})"
+        return column.title
+
+    def legend(self) -> list[str]:
+        """Return the sentences that every rendering prints below the table."""
+        protocol, metric = self.verdict
+        decided = f"{metric} {protocol}" if protocol != "none" else metric
+        lines = [
+            "Percent; mean over patients (each averaged over seeds) ± standard deviation between patients "
+            "[95 % interval, bootstrap over seeds and patients]; slice and pooled columns: over seeds.",
+            f"Rows are ordered by {decided}. ◆ best trivial baseline; † does not beat it; "
+            "‡ slice AUROC not above what the area of the region of interest reaches alone; "
+            "≠ fewer patients or seeds than other rows, so that means are not comparable as they stand.",
+            "PSC (precision) and SEN (sensitivity) are read at the val threshold. AUROC and AP count voxels inside the "
+            "region of interest. Oracle gap = oracle − val.",
+        ]
+        used = dict.fromkeys(c.protocol for c in self.columns if c.protocol != "none")
+        lines += [f"{protocol}: threshold is {PROTOCOL_LEGEND[protocol]}." for protocol in used]
+        if "phantom" in self.flags:
+            lines.insert(0, "PHANTOM: synthetic data. No number here says anything about patients.")
+        if "smoke" in self.flags:
+            lines.insert(0, "SMOKE profile: a few training steps; no claim about any method.")
+        return lines
+
+
+def headlines(summary: pd.DataFrame) -> list[Headline]:
+    """Return the headline table of every (dataset, train) pair of a summary."""
+    pairs = sorted(set(zip(summary["dataset"], summary["train"], strict=True)))
+    return [_headline(summary, dataset, train) for dataset, train in pairs]
+
+
+def _headline(summary: pd.DataFrame, dataset: str, train: str) -> Headline:
+    part = summary.loc[(summary["dataset"] == dataset) & (summary["train"] == train), :]
+    rows = {(r["method"], r["protocol"], r["metric"], r["unit"]): r for r in records_of(part)}
+    methods = sorted({key[0] for key in rows})
+    verdict = next((v for v in _VERDICTS if any(_defined(_find(rows, m, *v)) for m in methods)), _VERDICTS[0])
+    slice_auroc = {m: _find(rows, m, "none", "slice_auroc", _SLICE_UNITS) for m in methods}
+    area_row = slice_auroc.get(CONFOUND)
+    area = float(area_row["mean"]) if area_row is not None else math.nan
+    columns = tuple(
+        c for c in COLUMNS if not c.optional or any(_find(rows, m, c.protocol, c.metric, c.units) for m in methods)
+    )
+    found = []
+    for method in methods:
+        deciding = _find(rows, method, *verdict)
+        flags = _flags(deciding) if deciding else _flags(next(r for key, r in rows.items() if key[0] == method))
+        marks = "◆" if "best-trivial" in flags else "†" if "below-best-trivial" in flags else ""
+        own = slice_auroc[method]
+        if own is not None and method != CONFOUND and float(own["mean"]) <= area:
+            marks += "‡"
+        if flags & {"unequal-n", "missing-seeds"}:
+            marks += "≠"
+        entries = {c.key: _entry(_find(rows, method, c.protocol, c.metric, c.units), c) for c in columns}
+        n_patients = 0 if deciding is None or pd.isna(deciding["n_patients"]) else int(deciding["n_patients"])
+        n_seeds = 0 if deciding is None else int(deciding["n_seeds"])
+        order = (-float(deciding["mean"]) if deciding and _defined(deciding) else math.inf, method)
+        found.append((order, HeadlineRow(method, marks, flags, entries, n_patients, n_seeds)))
+    ordered = tuple(row for _, row in sorted(found, key=lambda pair: pair[0]))
+    common = frozenset.union(*(row.flags for row in ordered)) & {"phantom", "smoke"}
+    return Headline(dataset, train, columns, ordered, verdict[:2], area, frozenset(common))
+
+
+def records_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the rows of a frame as dictionaries."""
+    columns = [frame[name].tolist() for name in frame.columns]
+    return [dict(zip(map(str, frame.columns), values, strict=True)) for values in zip(*columns, strict=True)]
+
+
+def _find(rows: dict, method: str, protocol: str, metric: str, units: Sequence[str]) -> dict | None:
+    return next((rows[key] for unit in units if (key := (method, protocol, metric, unit)) in rows), None)
+
+
+def _defined(row: dict | None) -> bool:
+    return row is not None and not math.isnan(row["mean"])
+
+
+def _flags(row: dict) -> frozenset[str]:
+    return frozenset(filter(None, row["flags"].split(";")))
+
+
+def _entry(row: dict | None, column: Column) -> Entry:
+    if row is None:
+        return Entry(NOT_AVAILABLE, reason="not measured")
+    if column.key == "gap":
+        return Entry(points(row["oracle_gap"]), flags=_flags(row), reason=row["reason"])
+    if math.isnan(row["mean"]):
+        return Entry(NOT_AVAILABLE, flags=_flags(row), reason=row["reason"])
+    shown = spread(row["std"]) if column.key in ("val", "paper") else ""
+    return Entry(percent(row["mean"]), shown, bracket(row["ci_low"], row["ci_high"]), _flags(row), row["reason"])

@@ -1,0 +1,118 @@
+"""Tables as files: CSV for machines, Markdown and LaTeX (booktabs) for readers; the same tables give the same bytes."""
+
+from __future__ import annotations
+
+import html
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from .formats import NOT_AVAILABLE
+from .grid import Grid, GridRow
+
+_LATEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    "±": r"$\pm$", "−": r"$-$", "×": r"$\times$", "≤": r"$\leq$", "≥": r"$\geq$", "≠": r"$\neq$", "σ": r"$\sigma$",
+    "²": r"\textsuperscript{2}", "³": r"\textsuperscript{3}", "◆": r"$\diamond$", "†": r"\dag{}", "‡": r"\ddag{}",
+    "…": r"\dots{}", "–": "--", "→": r"$\to$", "α": r"$\alpha$", "Δ": r"$\Delta$", "\n": " ", "\r": " ", "\t": " ",
+    "\"": "''", "[": "{[}", "]": "{]}",
+}  # fmt: skip
+
+
+def csv_text(frame: pd.DataFrame) -> str:
+    """Return a frame as CSV: nine significant digits, ``n/a`` for undefined numbers, Unix line ends."""
+    return frame.to_csv(index=False, float_format="%.9g", na_rep=NOT_AVAILABLE, lineterminator="\n")
+
+
+def markdown(grids: Sequence[Grid]) -> str:
+    """Return tables as GitHub-flavoured Markdown; intervals stand in the cell of their value."""
+    return "\n".join(_markdown(grid) for grid in grids)
+
+
+def _markdown(grid: Grid) -> str:
+    rules = ["---" if i < grid.left else "---:" for i in range(len(grid.headers))]
+    lines = [f"### {_escape_markdown(grid.title)}", "", _pipe(map(_escape_markdown, grid.headers)), _pipe(rules)]
+    for row in grid.rows:
+        lines.append(_pipe(_markdown_cells(row, grid)))
+    if not grid.rows:
+        lines = [*lines[:2], "None."]
+    legend = [line for sentence in grid.legend for line in ("", _escape_markdown(sentence))]
+    return "\n".join([*lines, *legend, ""])
+
+
+def _markdown_cells(row: GridRow, grid: Grid) -> list[str]:
+    under = row.under or ("",) * len(row.cells)
+    texts = [" ".join(filter(None, [a, b])) for a, b in zip(row.cells, under, strict=True)]
+    escaped = [_escape_markdown(text) for text in texts]
+    if row.kind == "best":
+        escaped[0] = f"**{escaped[0]}**"
+    if row.kind == "published":
+        escaped = [f"<sub>{text}</sub>" for text in escaped]
+    return [f"*{text}*" if i in grid.muted and text != NOT_AVAILABLE else text for i, text in enumerate(escaped)]
+
+
+def _pipe(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _escape_markdown(text: str) -> str:
+    flat = html.escape(" ".join(text.split()), quote=False).replace("\\", "\\\\")
+    for sign in "|*_`[]":
+        flat = flat.replace(sign, f"\\{sign}")
+    return flat
+
+
+def latex(grids: Sequence[Grid]) -> str:
+    """Return tables as LaTeX that needs the booktabs and graphicx packages; intervals stand below their value."""
+    return "% \\usepackage{booktabs,graphicx}\n" + "\n".join(_latex(grid) for grid in grids)
+
+
+def _latex(grid: Grid) -> str:
+    columns = "".join("l" if i < grid.left else "r" for i in range(len(grid.headers)))
+    lines = [
+        r"\begin{table*}", r"\centering", rf"\caption{{{escape_latex(grid.title)}}}", r"\resizebox{\linewidth}{!}{%",
+        rf"\begin{{tabular}}{{{columns}}}", r"\toprule", _latex_row(grid.headers), r"\midrule",
+    ]  # fmt: skip
+    for row in grid.rows:
+        cells = [escape_latex(cell) for cell in row.cells]
+        if row.kind == "best":
+            cells[0] = rf"\textbf{{{cells[0]}}}"
+        lines.append(_join_latex([rf"\textit{{{c}}}" if i in grid.muted else c for i, c in enumerate(cells)]))
+        if any(row.under):
+            lines.append(_join_latex([rf"{{\scriptsize {escape_latex(u)}}}" if u else "" for u in row.under]))
+    lines += [r"\bottomrule", r"\end{tabular}}"]
+    lines += [rf"\par\smallskip\footnotesize {escape_latex(sentence)}" for sentence in grid.legend]
+    return "\n".join([*lines, r"\end{table*}", ""])
+
+
+def _latex_row(cells: Sequence[str]) -> str:
+    return _join_latex([escape_latex(cell) for cell in cells])
+
+
+def _join_latex(cells: Sequence[str]) -> str:
+    return " & ".join(cells) + r" \\"
+
+
+def escape_latex(text: str) -> str:
+    r"""Return text that LaTeX prints as it is.
+
+    >>> escape_latex("q_95 & 5 %")
+    'q\\_95 \\& 5 \\%'
+    """
+    return "".join(_LATEX.get(sign, sign) for sign in text)
+
+
+def write_atomic(path: Path, content: str | bytes) -> Path:
+    """Write a file so that a reader sees the old one or the whole new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path

@@ -1,0 +1,166 @@
+import json
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from uasbench.benchmark.map_store import MapError, read_map, read_mask, write_map, write_mask
+from uasbench.datasets.case import Case
+from uasbench.datasets.view import View
+from uasbench.datasets.viewing import look
+
+FLOATS = st.floats(width=32, allow_nan=False, allow_infinity=False)
+in_tmp_path = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+
+
+@pytest.fixture
+def viewed():
+    rng = np.random.default_rng(0)
+    roi = np.zeros((6, 40, 50), bool)
+    roi[1:4, 8:30, 10:33] = rng.random((3, 22, 23)) < 0.8
+    return look(Case("a", "a", rng.normal(0, 99, roi.shape).astype(np.float32), (2, 1, 1), roi), View(size=32)), roi
+
+
+@in_tmp_path
+@given(data=st.data())
+def test_values_come_back_bit_by_bit(tmp_path, data):
+    map_ = data.draw(arrays(np.float32, (3, 4, 5), elements=FLOATS))
+    support = data.draw(arrays(bool, (3, 4, 5)))
+    write_map(tmp_path / "a.map", map_, None, support)
+    stored = read_map(tmp_path / "a.map")
+    assert stored.values.view(np.uint32).tolist() == map_[support].view(np.uint32).tolist()
+    np.testing.assert_array_equal(stored.support, support)
+    np.testing.assert_array_equal(stored.native(), np.where(support, map_, 0))
+    assert stored.geometry is None
+
+
+def test_view_maps_go_back_to_the_native_grid_exactly(tmp_path, viewed):
+    seen, roi = viewed
+    map_ = np.random.default_rng(1).random(seen.image.shape, np.float32)
+    size = write_map(tmp_path / "deep" / "a.map", map_, seen.geometry, seen.support)
+    stored = read_map(tmp_path / "deep" / "a.map")
+    assert size == (tmp_path / "deep" / "a.map").stat().st_size
+    assert stored.geometry == seen.geometry
+    assert stored.native().dtype == np.float32
+    np.testing.assert_array_equal(stored.view_map(), np.where(seen.support, map_, 0))
+    np.testing.assert_array_equal(stored.native()[roi], seen.to_native(map_)[roi])
+
+
+def test_what_lies_outside_the_support_is_not_kept(tmp_path, viewed):
+    seen, _ = viewed
+    map_ = np.where(seen.support, np.float32(0.5), np.float32(np.nan))
+    write_map(tmp_path / "a.map", map_, seen.geometry, seen.support)
+    assert not read_map(tmp_path / "a.map").view_map()[~seen.support].any()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_values_that_are_not_finite_are_refused(tmp_path, bad):
+    map_ = np.zeros((2, 3, 4), np.float32)
+    map_[1, 2, 3] = bad
+    support = np.ones(map_.shape, bool)
+    with pytest.raises(MapError, match=r"1 NaN or infinite values of 24"):
+        write_map(tmp_path / "a.map", map_, None, support)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("map_", "message"),
+    [
+        (np.zeros((2, 3, 5), np.float32), "shape"),
+        (np.zeros((2, 3, 4)), "float64"),
+        (np.zeros((2, 3, 4), np.float16), "float16"),
+    ],
+)
+def test_wrong_shape_and_dtype_are_refused(tmp_path, map_, message):
+    with pytest.raises(MapError, match=message):
+        write_map(tmp_path / "a.map", map_, None, np.ones((2, 3, 4), bool))
+
+
+def test_map_on_the_wrong_grid_is_refused(tmp_path, viewed):
+    seen, roi = viewed
+    with pytest.raises(MapError, match="expected"):
+        write_map(tmp_path / "a.map", np.zeros(roi.shape, np.float32), seen.geometry, roi)
+
+
+def test_empty_support(tmp_path):
+    write_map(tmp_path / "a.map", np.zeros((2, 3, 4), np.float32), None, np.zeros((2, 3, 4), bool))
+    assert not read_map(tmp_path / "a.map").native().any()
+
+
+@in_tmp_path
+@given(mask=arrays(bool, st.tuples(st.integers(0, 3), st.integers(0, 9), st.integers(0, 9))))
+def test_masks_come_back(tmp_path, mask):
+    write_mask(tmp_path / "a.mask", mask)
+    found = read_mask(tmp_path / "a.mask")
+    assert found.dtype == bool
+    np.testing.assert_array_equal(found, mask)
+
+
+def test_masks_are_bool(tmp_path):
+    with pytest.raises(MapError, match="uint8"):
+        write_mask(tmp_path / "a.mask", np.zeros((1, 2, 3), np.uint8))
+
+
+def test_the_format_needs_nothing_but_the_standard_library(tmp_path):
+    map_ = np.linspace(-1, 1, 24, dtype=np.float32).reshape(2, 3, 4)
+    support = map_ > -0.5
+    write_map(tmp_path / "a.map", map_, None, support)
+    content = (tmp_path / "a.map").read_bytes()
+    (length,) = struct.unpack_from("<I", content, 8)
+    header = json.loads(content[12 : 12 + length])
+    start, first = 12 + length, header["bytes"][0]
+    planes = zlib.decompress(content[start + first :])
+    count = header["count"]
+    values = [struct.unpack("<f", bytes(planes[k + b * count] for b in range(4)))[0] for k in range(count)]
+    assert values == map_[support].tolist()
+    assert zlib.decompress(content[start : start + first]) == np.packbits(support).tobytes()
+
+
+@pytest.fixture
+def stored(tmp_path):
+    map_ = np.random.default_rng(0).random((4, 20, 20), np.float32)
+    write_map(tmp_path / "a.map", map_, None, map_ > 0.3)
+    return tmp_path / "a.map"
+
+
+@pytest.mark.parametrize("keep", [0, 5, 10, 40, 300, -1])
+def test_truncated_files_are_refused(stored, keep):
+    stored.write_bytes(stored.read_bytes()[:keep])
+    with pytest.raises(MapError, match=r"a\.map"):
+        read_map(stored)
+
+
+def test_every_damaged_byte_is_noticed(stored):
+    content = stored.read_bytes()
+    rng = np.random.default_rng(0)
+    for position in rng.integers(0, len(content), 200):
+        damaged = bytearray(content)
+        damaged[position] ^= 1 << int(rng.integers(8))
+        stored.write_bytes(bytes(damaged))
+        with pytest.raises(MapError, match=r"a\.map"):
+            read_map(stored)
+
+
+def test_missing_and_foreign_files_are_refused(tmp_path, stored):
+    with pytest.raises(MapError, match="cannot be read"):
+        read_map(tmp_path / "none.map")
+    with pytest.raises(MapError, match="not a stored mask"):
+        read_mask(stored)
+
+
+def test_a_failed_write_keeps_the_old_file(stored, monkeypatch):
+    from uasbench.datasets import atomic
+
+    before = stored.read_bytes()
+
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(atomic.os, "fsync", full)
+    with pytest.raises(atomic.DiskError, match="disk is full"):
+        write_map(stored, np.ones((4, 20, 20), np.float32), None, np.ones((4, 20, 20), bool))
+    assert stored.read_bytes() == before
+    assert [p.name for p in stored.parent.iterdir()] == ["a.map"]

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import pytest
+from uasbench.benchmark.options import (
+    OptionError,
+    RunOptions,
+    parse_seeds,
+    parse_settings,
+    parse_variant,
+    validated,
+)
+
+
+@pytest.mark.parametrize("text", ["", "0", "x", "1,1", "-1,2", ",", "1.5"])
+def test_bad_seeds_are_refused(text):
+    with pytest.raises(OptionError, match="--seeds"):
+        parse_seeds(text)
+
+
+@pytest.mark.parametrize("text", ["ae.lr", "lr=1", "=1", ".lr=1", "ae.=1"])
+def test_bad_settings_are_refused(text):
+    with pytest.raises(OptionError, match="METHOD.KEY=VALUE"):
+        parse_settings([text])
+
+
+@pytest.mark.parametrize("text", ["tp", "tp:", "tp:lr=1", ":ae.lr=1", "a b:ae.lr=1", "x:ae.lr=1,dae.lr=2"])
+def test_bad_variants_are_refused(text):
+    with pytest.raises(OptionError, match="LABEL:METHOD"):
+        parse_variant(text)
+
+
+def test_a_variant_takes_values_with_commas():
+    variant = parse_variant("wide:ae.window=-300,300,size=64")
+    assert (variant.label, variant.method) == ("wide", "ae")
+    assert variant.settings == {"window": "-300,300", "size": "64"}
+
+
+@pytest.mark.parametrize(
+    ("values", "name"),
+    [
+        ({"profile": "fast"}, "--profile 'fast'"),
+        ({"trials": 41}, "--trials 41"),
+        ({"workers": "many"}, "--workers 'many'"),
+        ({"threads": 0}, "--threads 0"),
+        ({"calibration": "some"}, "--calibration 'some'"),
+    ],
+)
+def test_a_wrong_value_names_its_option(values, name):
+    with pytest.raises(OptionError, match=name):
+        validated(datasets=["lits"], **values)
+
+
+def test_the_same_command_gives_the_same_folder_and_methods_and_seeds_extend_it():
+    base = RunOptions(datasets=["lits"], profile="quick")
+    assert base.folder() == RunOptions(datasets=["lits"], profile="quick", methods="ae", seeds=[7]).folder()
+    assert base.folder() != RunOptions(datasets=["lits"], profile="quick", settings={"ae": {"lr": "1"}}).folder()
+    assert base.folder() != RunOptions(datasets=["lits"], profile="quick", phantom=True).folder()
+    assert base.folder() != RunOptions(datasets=["lits"], profile="quick", exclude=["lits:volume-3"]).folder()

@@ -1,0 +1,268 @@
+"""Names, cards and classes from installed packages: suggestions, collisions, wildcards, broken plug-ins, the card index."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+import pytest
+from uasbench import Method, MethodCard
+from uasbench.benchmark import registry
+from uasbench.benchmark.registry import Registry, RegistryError
+from uasbench.benchmark.registry_index import CardIndex
+
+GOOD = """
+from uasbench import Method, MethodCard
+
+class Good(Method):
+    card = MethodCard(name="{name}", title="A plug-in", slice_score=("meanpool", 3), anatomy=("liver",))
+"""
+
+
+def plugin(name: str) -> str:
+    return GOOD.format(name=name)
+
+
+def test_a_plugin_is_listed_beside_the_built_ins_and_imported_at_first_use(install):
+    install("pkg-good", {"good_plugin.py": plugin("good")}, methods={"good": "good_plugin:Good"})
+    methods = registry.methods()
+    assert {"good", "random", "hu-deviation"} <= set(methods.names())
+    assert "good_plugin" not in sys.modules
+    cls = methods.get("good")
+    assert issubclass(cls, Method)
+    assert cls is methods.get("good")
+    assert methods.card("good").slice_score == ("meanpool", 3)
+    entry = methods.entry("good")
+    assert (entry.target, entry.distribution, entry.version, entry.built_in) == (
+        "good_plugin:Good",
+        "pkg-good",
+        "1.0",
+        False,
+    )
+    assert methods.entry("random").built_in
+
+
+def test_trivial_methods_come_first(install):
+    install("pkg-good", {"good_plugin.py": plugin("aaa")}, methods={"aaa": "good_plugin:Good"})
+    order = list(registry.methods().cards())
+    assert order.index("random") < order.index("aaa")
+    trivial = [registry.methods().card(n).trivial for n in order]
+    assert trivial == sorted(trivial, reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [("hu-deviaton", "hu-deviation"), ("HU_Opened", "hu-opened"), ("randm", "random"), ("roi-are*", "roi-area")],
+)
+def test_a_wrong_name_gets_a_suggestion(wrong, right):
+    if "*" in wrong:
+        assert registry.methods().select(wrong) == [right]
+        return
+    with pytest.raises(RegistryError, match=f"unknown method '{wrong}'; did you mean .*'{right}'"):
+        registry.methods().select(wrong)
+    with pytest.raises(RegistryError, match=right):
+        registry.methods().get(wrong)
+
+
+def test_a_hopeless_name_lists_what_is_known():
+    with pytest.raises(RegistryError, match=r"unknown data set 'zzzz'; known: .*btcv.*lits"):
+        registry.datasets().get("zzzz")
+
+
+def test_select_takes_names_lists_wildcards_and_all():
+    methods = registry.methods()
+    assert methods.select("random,hu-opened") == methods.select(["hu-opened", " random "])
+    assert set(methods.select("hu-*")) == {"hu-deviation", "hu-opened", "hu-threshold"}
+    assert methods.select("hu-*,hu-opened") == methods.select("hu-*")
+    assert methods.select("all") == list(methods.cards())
+    with pytest.raises(RegistryError, match="unknown method 'vqx\\*'"):
+        methods.select("random,vqx*")
+    with pytest.raises(RegistryError, match="no method given"):
+        methods.select(" , ")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("raise OSError('no licence file')", "OSError: no licence file .*bad_plugin.py, line 1"),
+        ("import package_that_nobody_has", "No module named 'package_that_nobody_has'"),
+        ("def f(:", "SyntaxError"),
+        ("import sys; sys.exit(3)", "SystemExit: 3"),
+        ("Bad = 3", "is not a subclass of uasbench.Method"),
+        ("class Bad: pass", "is not a subclass of uasbench.Method"),
+        ("from uasbench import Method\nclass Bad(Method): pass", "has no card; add 'card = MethodCard"),
+        (plugin("other").replace("Good", "Bad"), "its card is named 'other' but the entry point 'bad'"),
+        (
+            plugin("bad").replace("Good", "Bad").replace("title=", "uses='labels', title="),
+            "register it under 'uasbench.toplines'",
+        ),
+        ("x = 1", "has no attribute 'Bad'"),
+    ],
+)
+def test_a_broken_plugin_is_listed_with_its_reason_and_breaks_nothing_else(install, text, reason):
+    install("pkg-bad", {"bad_plugin.py": text}, methods={"bad": "bad_plugin:Bad"})
+    methods = registry.methods()
+    assert "bad" in methods.names()
+    broken = methods.broken()
+    assert "bad" in broken
+    assert "\n" not in broken["bad"]
+    with pytest.raises(RegistryError, match=reason):
+        methods.get("bad")
+    assert "random" in methods.select("all")
+    assert "bad" not in methods.select("all")
+    assert methods.get("random").card.name == "random"
+    for wanted in ("random,bad", "bad*"):
+        with pytest.raises(RegistryError, match="bad"):
+            methods.select(wanted)
+
+
+def test_two_packages_with_one_name_collide_loudly(install):
+    install("pkg-one", {"plugin_one.py": plugin("twin")}, methods={"twin": "plugin_one:Good"})
+    install("pkg-two", {"plugin_two.py": plugin("twin")}, methods={"twin": "plugin_two:Good"})
+    methods = registry.methods()
+    both = r"'twin' is registered twice: .*plugin_(one|two):Good from pkg-\1 .*plugin_(one|two):Good from pkg-\2"
+    for call in (methods.get, methods.card, methods.select, methods.entry):
+        with pytest.raises(RegistryError, match=both):
+            call("twin")
+    with pytest.raises(RegistryError, match=both):
+        methods.select("all")
+    assert "twin" in methods.broken()
+    assert methods.select("random") == ["random"]
+
+
+def test_a_plugin_cannot_replace_a_built_in(install):
+    install("pkg-random", {"plugin_random.py": plugin("random")}, methods={"random": "plugin_random:Good"})
+    with pytest.raises(RegistryError, match=r"registered twice: .*uasbench.*pkg-random|pkg-random.*uasbench"):
+        registry.methods().get("random")
+
+
+def test_the_same_object_twice_is_fine(install):
+    install("pkg-one", {"plugin_one.py": plugin("twin")}, methods={"twin": "plugin_one:Good"})
+    install("pkg-two", {}, methods={"twin": "plugin_one : Good"})
+    assert registry.methods().get("twin").card.name == "twin"
+
+
+def test_toplines_are_a_group_of_their_own(install):
+    text = plugin("upper").replace("title=", "uses='labels', supervision='full', title=")
+    install("pkg-top", {"top_plugin.py": text}, toplines={"upper": "top_plugin:Good"})
+    assert registry.toplines().names() == ["upper"]
+    assert registry.toplines().get("upper").card.uses == "labels"
+    assert "upper" not in registry.methods().select("all")
+
+
+def test_data_sets_come_through_the_same_door(install):
+    text = """
+from uasbench import Dataset, DatasetCard
+
+class Mine(Dataset):
+    card = DatasetCard(name="mine", title="Mine", anatomy="liver", role="lesion", licence="-", citation="-",
+                       obtain="-", layout="-", roi_source="-")
+"""
+    install("pkg-data", {"data_plugin.py": text}, datasets={"mine": "data_plugin:Mine"})
+    assert registry.datasets().card("mine").role == "lesion"
+    assert registry.datasets().get("mine").__name__ == "Mine"
+
+
+def test_no_entry_points_means_not_installed():
+    empty: Registry = Registry("uasbench.methods", "method", [])
+    with pytest.raises(RegistryError, match=r"not installed.*pip install -e"):
+        empty.names()
+
+
+def test_check_class_accepts_what_is_not_registered():
+    class Loose(Method):
+        card = MethodCard(name="loose", title="Loose")
+
+    assert registry.check_class(Loose) is Loose
+    with pytest.raises(RegistryError, match="not a subclass"):
+        registry.check_class(int)
+
+
+# the card index
+
+
+def points(name: str = "good", target: str = "good_plugin:Good") -> list[EntryPoint]:
+    return [EntryPoint(name=name, value=target, group="uasbench.methods")]
+
+
+def fresh(tmp_path: Path) -> Registry:
+    return Registry("uasbench.methods", "method", points(), CardIndex(tmp_path / "cards.json"))
+
+
+def test_a_known_card_is_read_without_an_import(install, tmp_path):
+    site = install("pkg-good", {"good_plugin.py": plugin("good")})
+    first = fresh(tmp_path).cards()["good"]
+    del sys.modules["good_plugin"]
+    assert fresh(tmp_path).cards()["good"] == first
+    assert fresh(tmp_path).card("good") == first
+    assert "good_plugin" not in sys.modules
+
+    (site / "good_plugin.py").write_text(plugin("good").replace("A plug-in", "Another title"))
+    assert fresh(tmp_path).cards()["good"].title == "Another title"
+    assert "good_plugin" in sys.modules
+
+
+def test_a_card_made_in_another_file_follows_that_file(install, tmp_path):
+    files = {
+        "cardpkg/__init__.py": "",
+        "cardpkg/cards.py": "from uasbench import MethodCard\nCARD = MethodCard(name='good', title='One')\n",
+        "cardpkg/m.py": "from uasbench import Method\nfrom .cards import CARD\nclass Good(Method):\n    card = CARD\n",
+    }
+    site = install("pkg-card", files)
+
+    def title() -> str:
+        for name in [n for n in sys.modules if n.startswith("cardpkg")]:
+            del sys.modules[name]
+        index = CardIndex(tmp_path / "cards.json")
+        return Registry("uasbench.methods", "method", points(target="cardpkg.m:Good"), index).cards()["good"].title
+
+    assert title() == "One"
+    (site / "cardpkg/cards.py").write_text(files["cardpkg/cards.py"].replace("One", "Two"))
+    assert title() == "Two"
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]", '{"version": 1, "entries": 3}', "\x00\xff", '{"version": 99}'])
+def test_a_damaged_index_is_made_again(install, tmp_path, damage):
+    install("pkg-good", {"good_plugin.py": plugin("good")})
+    path = tmp_path / "cards.json"
+    path.write_text(damage, encoding="latin-1")
+    assert fresh(tmp_path).cards()["good"].name == "good"
+    assert json.loads(path.read_text())["entries"]
+
+
+def test_damaged_entries_are_made_again(install, tmp_path):
+    install("pkg-good", {"good_plugin.py": plugin("good")})
+    fresh(tmp_path).cards()
+    path = tmp_path / "cards.json"
+    stored = json.loads(path.read_text())
+    for key in stored["entries"]:
+        stored["entries"][key]["card"] = {"name": "Not A Name", "nonsense": 1}
+    path.write_text(json.dumps(stored))
+    assert fresh(tmp_path).cards()["good"].title == "A plug-in"
+
+
+def test_an_index_that_cannot_be_written_costs_nothing_else(install, tmp_path):
+    install("pkg-good", {"good_plugin.py": plugin("good")})
+    (tmp_path / "file").write_text("")
+    index = CardIndex(tmp_path / "file" / "cards.json")
+    assert "good" in Registry("uasbench.methods", "method", points(), index).cards()
+
+
+def test_listing_imports_neither_torch_nor_a_method_when_nothing_changed(tmp_path):
+    code = (
+        "import sys; from uasbench.benchmark import registry\n"
+        "registry.methods().cards(); registry.datasets().cards()\n"
+        "print(sorted(m for m in sys.modules if m in ('torch', 'monai', 'mlflow', 'optuna')"
+        " or m.startswith('uasbench.methods.trivial.')))"
+    )
+    environment = {**os.environ, "UASBENCH_CACHE": str(tmp_path)}
+    command = [sys.executable, "-P", "-c", code]
+    outputs = [
+        subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout for _ in range(2)
+    ]
+    assert "torch" not in outputs[0]
+    assert outputs[1].strip() == "[]"

@@ -1,0 +1,129 @@
+"""Small NIfTI files in any orientation, and an abdomen: liver on the right, spine at the back, lungs above."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from nibabel import orientations
+
+
+@dataclass(frozen=True)
+class Abdomen:
+    """CT (HU) and LiTS labels, both (z, y, x) in LPS."""
+
+    image: np.ndarray
+    labels: np.ndarray
+
+
+def make_abdomen(seed: int = 0, tumour: bool = True, shape: tuple[int, int, int] = (14, 24, 32)) -> Abdomen:
+    rng = np.random.default_rng(seed)
+    z, y, x = np.mgrid[: shape[0], : shape[1], : shape[2]]
+    cy, cx = (shape[1] - 1) / 2, (shape[2] - 1) / 2
+    body = ((y - cy) / (0.45 * shape[1])) ** 2 + ((x - cx) / (0.45 * shape[2])) ** 2 < 1
+    liver = (((y - 0.45 * shape[1]) / 5) ** 2 + ((x - 0.3 * shape[2]) / 6) ** 2 < 1) & (z >= 2) & (z < shape[0] - 4)
+    lungs = body & (z >= shape[0] - 4) & (abs(x - cx) > 2) & (abs(x - cx) < 11) & (abs(y - cy) < 7)
+    spine = ((y - 0.8 * shape[1]) ** 2 + (x - cx) ** 2) < 9
+    image = np.full(shape, -1000.0)
+    image[body] = 20 + rng.normal(0, 8, int(body.sum()))
+    image[liver] += 40
+    image[lungs] = -850 + rng.normal(0, 20, int(lungs.sum()))
+    image[spine] = 500 + rng.normal(0, 30, int(spine.sum()))
+    labels = liver.astype(np.uint8)
+    if tumour:
+        spot = liver & (z >= 4) & (z < 7) & ((y - 0.45 * shape[1]) ** 2 + (x - 0.3 * shape[2]) ** 2 < 6)
+        labels[spot] = 2
+        image[spot] -= 40
+    return Abdomen(np.round(image).astype(np.int16), labels)
+
+
+def nifti_bytes(
+    lps: np.ndarray,
+    spacing: tuple[float, float, float] = (2.0, 1.5, 1.25),
+    codes: str = "LPS",
+    *,
+    slope: float = 1.0,
+    inter: float = 0.0,
+    affine: np.ndarray | None = None,
+    sform_code: int = 1,
+    qform_code: int = 1,
+    version: int = 1,
+) -> bytes:
+    """Encode an LPS (z, y, x) array whose stored axes follow ``codes``; values are stored as given."""
+    z, y, x = spacing
+    stored = np.asarray(lps).T
+    lps_affine = np.diag([-x, -y, z, 1.0])
+    lps_affine[:3, 3] = (90.0, 80.0, -300.0)
+    transform = orientations.ornt_transform(orientations.axcodes2ornt("LPS"), orientations.axcodes2ornt(codes))
+    moved = orientations.apply_orientation(stored, transform)
+    own = lps_affine @ orientations.inv_ornt_aff(transform, stored.shape)
+    kind = nib.Nifti1Image if version == 1 else nib.Nifti2Image
+    image = kind(moved, own if affine is None else affine)
+    image.header.set_data_dtype(moved.dtype)
+    image.set_sform(image.affine, sform_code)
+    image.set_qform(image.affine, qform_code)
+    data = bytearray(image.to_bytes())
+    if (slope, inter) != (1.0, 0.0):
+        kind_header = image.header.__class__
+        size = 348 if version == 1 else 540
+        header = kind_header(bytes(data[:size]))
+        header["scl_slope"], header["scl_inter"] = slope, inter
+        data[:size] = header.binaryblock
+    return bytes(data)
+
+
+def write_nifti(path: Path, lps: np.ndarray, *, zipped: bool | None = None, **options) -> Path:
+    """Write ``nifti_bytes``; zipped follows the name unless it is given."""
+    data = nifti_bytes(lps, **options)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(gzip.compress(data, 1) if (path.name.endswith(".gz") if zipped is None else zipped) else data)
+    return path
+
+
+@pytest.fixture
+def encode_nifti() -> Callable[..., bytes]:
+    return nifti_bytes
+
+
+@pytest.fixture
+def put_nifti() -> Callable[..., Path]:
+    return write_nifti
+
+
+@pytest.fixture(scope="session")
+def abdomen() -> Abdomen:
+    return make_abdomen()
+
+
+@pytest.fixture
+def new_abdomen() -> Callable[..., Abdomen]:
+    return make_abdomen
+
+
+@pytest.fixture
+def put_lits_case() -> Callable[..., Abdomen]:
+    def put(folder: Path, number: int, *, seed: int | None = None, tumour: bool = True, ext: str = ".nii", **options):
+        scan = make_abdomen(number if seed is None else seed, tumour)
+        write_nifti(folder / f"volume-{number}{ext}", scan.image, **options)
+        write_nifti(folder / f"segmentation-{number}{ext}", scan.labels, **options)
+        return scan
+
+    return put
+
+
+@pytest.fixture
+def put_btcv_case() -> Callable[..., Abdomen]:
+    def put(folder: Path, number: int, *, seed: int | None = None, **options):
+        scan = make_abdomen(100 + number if seed is None else seed, tumour=False)
+        write_nifti(folder / "img" / f"img{number:04d}.nii.gz", scan.image, **options)
+        labels = np.where(scan.labels > 0, 6, 0).astype(np.uint8)
+        labels[:, -1, -1] = 8
+        write_nifti(folder / "label" / f"label{number:04d}.nii.gz", labels, **options)
+        return scan
+
+    return put

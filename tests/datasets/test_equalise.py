@@ -1,0 +1,59 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from uasbench.datasets.equalise import equalise
+
+
+def by_the_card(levels, roi):
+    """The published recipe in plain NumPy, with exact integers."""
+    histogram = np.bincount(levels[roi], minlength=256)
+    histogram[0] = 0
+    if histogram.sum() == 0:
+        return levels.copy()
+    table = 255 * np.cumsum(histogram) // histogram.sum()
+    table = np.array([v * 120 // 150 + 30 if 0 < v < 150 else v for v in table])
+    return np.where(roi, table[levels], levels).astype(np.uint8)
+
+
+@settings(deadline=None)
+@given(arrays(np.uint8, (7, 9)), arrays(bool, (7, 9)))
+def test_equals_the_recipe(levels, roi):
+    result = equalise(levels, roi)
+    np.testing.assert_array_equal(result, by_the_card(levels, roi))
+    inside = result[roi]
+    assert ((inside == 0) | (inside >= 30)).all()
+    np.testing.assert_array_equal(result[~roi], levels[~roi])
+    assert (inside[levels[roi] == 0] == 0).all()
+
+
+@settings(deadline=None)
+@given(arrays(np.uint8, (6, 6)))
+def test_keeps_the_order_of_grey_levels(levels):
+    roi = np.ones(levels.shape, bool)
+    order = np.argsort(levels, axis=None, kind="stable")
+    assert (np.diff(equalise(levels, roi).ravel()[order].astype(int)) >= 0).all()
+
+
+@pytest.mark.parametrize(("level", "expected"), [(0, 0), (1, 255), (120, 255), (255, 255)])
+def test_constant_slice(level, expected):
+    assert (equalise(np.full((8, 8), level, np.uint8), np.ones((8, 8), bool)) == expected).all()
+
+
+def test_empty_region_of_interest_and_input_stay_untouched():
+    levels = np.arange(64, dtype=np.uint8).reshape(8, 8)
+    before = levels.copy()
+    np.testing.assert_array_equal(equalise(levels, np.zeros((8, 8), bool)), before)
+    equalise(levels, np.ones((8, 8), bool))
+    np.testing.assert_array_equal(levels, before)
+
+
+@settings(deadline=None)
+@given(st.integers(1, 254))
+def test_darkest_pixels_become_background_when_they_are_few(dark):
+    levels = np.full((32, 32), dark + 1, np.uint8)
+    levels[0, 0] = dark
+    result = equalise(levels, np.ones(levels.shape, bool))
+    assert result[0, 0] == 0
+    assert (result.ravel()[1:] == 255).all()

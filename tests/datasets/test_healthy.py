@@ -1,0 +1,130 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from uasbench.datasets.case import Case
+from uasbench.datasets.entries import read_meta, write_native
+from uasbench.datasets.errors import DataError
+from uasbench.datasets.healthy import HealthySet, Part
+from uasbench.datasets.store import PreparedCase
+from uasbench.datasets.view import View
+from uasbench.datasets.viewing import look
+
+VIEW = View(size=24)
+
+
+def make_case(name, seed, depth=8, patient=None):
+    rng = np.random.default_rng(seed)
+    roi = np.zeros((depth, 30, 32), bool)
+    roi[2:-1, 4:22, 6:25] = True
+    image = rng.integers(-200, 250, roi.shape).astype(np.float32)
+    return Case(name, patient or name, image, (2.0, 0.8, 0.8), roi)
+
+
+@pytest.fixture
+def cases():
+    return [make_case("a", 0), make_case("b", 1, 12), make_case("c", 2, 6, "a")]
+
+
+@pytest.fixture
+def prepared(cases, tmp_path):
+    """The same cases in a store."""
+    pointers = []
+    for case in cases:
+        path = tmp_path / "native" / case.id
+        write_native(path, case)
+        pointers.append(
+            PreparedCase(
+                dataset="healthy",
+                id=case.id,
+                patient=case.patient,
+                spacing=case.spacing,
+                shape=case.image.shape,
+                fingerprint=read_meta(path)["fingerprint"],
+                path=path,
+            )
+        )
+    return pointers
+
+
+def test_no_scans_are_refused():
+    with pytest.raises(DataError, match="no healthy scans"):
+        HealthySet([])
+
+
+def test_slices_without_roi_are_refused(cases):
+    healthy = HealthySet([Part(cases[0], (0, 2))])
+    with pytest.raises(DataError, match="region of interest"):
+        healthy.array(VIEW)
+
+
+def test_cases_and_patients(cases):
+    healthy = HealthySet([Part(cases[0]), Part(cases[1], (3, 7)), Part(cases[2])])
+    assert len(healthy) == 3
+    assert healthy.patients == ("a", "b")
+    assert [case.image.shape[0] for case in healthy] == [8, 4, 6]
+    np.testing.assert_array_equal(list(healthy)[1].image, cases[1].image[3:7])
+    assert [case.id for case in healthy] == ["a", "b", "c"]
+
+
+def test_stack_holds_the_viewed_slices_in_order(cases):
+    stack = HealthySet.from_cases(cases).array(VIEW)
+    seen = [look(case, VIEW) for case in cases]
+    images, rois = stack.take(range(len(stack)))
+    np.testing.assert_array_equal(images, np.concatenate([v.image for v in seen]))
+    np.testing.assert_array_equal(rois, np.concatenate([v.roi for v in seen]))
+    np.testing.assert_array_equal(stack.case_of, np.repeat([0, 1, 2], [5, 9, 3]))
+    np.testing.assert_array_equal(stack.z_of, np.concatenate([v.geometry.slices for v in seen]))
+    assert stack.shape == (17, 24, 24)
+    assert stack.dtype == np.float32
+
+
+def test_z_range_chooses_native_slices(cases):
+    stack = HealthySet([Part(cases[1], (4, 7)), Part(cases[0], (0, 4))]).array(VIEW)
+    assert stack.z_of.tolist() == [4, 5, 6, 2, 3]
+    assert stack.case_of.tolist() == [0, 0, 0, 1, 1]
+    np.testing.assert_array_equal(stack.take([1])[0][0], look(cases[1].crop_z(5, 6), VIEW).image[0])
+
+
+def test_part_without_roi_in_its_range_adds_nothing(cases):
+    stack = HealthySet([Part(cases[0], (0, 2)), Part(cases[1])]).array(VIEW)
+    assert set(stack.case_of) == {1}
+
+
+def test_take_any_order_with_repeats_and_negative_indices(cases):
+    stack = HealthySet.from_cases(cases).array(replace(VIEW, dtype="uint8"))
+    images, rois = stack.take(np.array([16, 0, 5, 5, -1]))
+    assert images.dtype == np.uint8
+    assert rois.dtype == bool
+    np.testing.assert_array_equal(images[0], images[4])
+    np.testing.assert_array_equal(images[2], images[3])
+    np.testing.assert_array_equal(images[1], look(cases[0], replace(VIEW, dtype="uint8")).image[0])
+    assert stack.take([])[0].shape == (0, 24, 24)
+
+
+@pytest.mark.parametrize("indices", [[17], [0.5], [[0]], 3])
+def test_take_refuses_what_is_no_list_of_slices(cases, indices):
+    with pytest.raises(IndexError):
+        HealthySet.from_cases(cases).array(VIEW).take(indices)
+
+
+def test_what_take_returns_can_be_changed(cases):
+    stack = HealthySet.from_cases(cases).array(VIEW)
+    first = stack.take([0])[0]
+    kept = first.copy()
+    first[:] = 7
+    np.testing.assert_array_equal(stack.take([0])[0], kept)
+
+
+def test_prepared_and_in_memory_cases_are_the_same(cases, prepared):
+    memory = HealthySet([Part(cases[0]), Part(cases[1], (3, 9))])
+    stored = HealthySet([Part(prepared[0]), Part(prepared[1], (3, 9))])
+    a, b = memory.array(VIEW), stored.array(VIEW)
+    for left, right in zip(a.take(range(len(a))), b.take(range(len(b))), strict=True):
+        np.testing.assert_array_equal(left, right)
+    np.testing.assert_array_equal(a.z_of, b.z_of)
+    for left, right in zip(memory, stored, strict=True):
+        np.testing.assert_array_equal(left.image, right.image)
+        np.testing.assert_array_equal(left.roi, right.roi)
+        assert right.image.dtype == np.float32
+    assert memory.patients == stored.patients

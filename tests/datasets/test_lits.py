@@ -1,0 +1,305 @@
+from __future__ import annotations
+
+import gzip
+import os
+import shutil
+
+import nibabel as nib
+import numpy as np
+import pytest
+from scipy import ndimage
+from uasbench.datasets.adapters.lits import TUMOUR_FREE, LiTS, tumour_free_findings
+from uasbench.datasets.errors import DataError
+
+
+def _open(root):
+    dataset = LiTS()
+    dataset.discover(root)
+    return dataset
+
+
+def test_card():
+    card = LiTS.card
+    assert (card.name, card.role, card.partner, card.reference, card.truth) == (
+        "lits",
+        "lesion",
+        "btcv",
+        "hu-deviation",
+        "voxel",
+    )
+    assert all((card.title, card.licence, card.citation, card.obtain, card.layout, card.roi_source))
+
+
+@pytest.mark.parametrize(
+    "folder", ["lits/Training Batch 1", "LiTS", "LITS17/media/nas/Training_Batch2", "some/where/else", "."]
+)
+@pytest.mark.parametrize("ext", [".nii", ".nii.gz"])
+def test_any_depth_and_alias(tmp_path, put_lits_case, folder, ext):
+    for number in (10, 2):
+        scan = put_lits_case(tmp_path / folder, number, ext=ext)
+    dataset = LiTS()
+    refs = dataset.discover(tmp_path)
+    assert [ref.id for ref in refs] == ["volume-2", "volume-10"]
+    assert [ref.patient for ref in refs] == ["volume-2", "volume-10"]
+    case = dataset.load("volume-2")
+    np.testing.assert_array_equal(case.image, scan.image)
+    np.testing.assert_array_equal(case.roi, scan.labels >= 1)
+    assert case.image.dtype == np.float32
+    assert case.roi.dtype == bool
+    assert case.spacing == (2.0, 1.5, 1.25)
+    truth = dataset.load_truth("volume-2")
+    np.testing.assert_array_equal(truth.lesion, scan.labels == 2)
+    np.testing.assert_array_equal(truth.slice_labels, (scan.labels == 2).any(axis=(1, 2)))
+
+
+def test_the_named_folder_wins_over_the_rest_of_the_root(tmp_path, put_lits_case):
+    put_lits_case(tmp_path / "lits", 1)
+    put_lits_case(tmp_path / "robustness", 1)
+    assert [ref.id for ref in LiTS().discover(tmp_path)] == ["volume-1"]
+
+
+def test_image_without_label(tmp_path, put_lits_case):
+    put_lits_case(tmp_path, 3)
+    put_lits_case(tmp_path, 4)
+    (tmp_path / "segmentation-3.nii").unlink()
+    with pytest.raises(DataError, match=r"volume-3\.nii: image without label \(no segmentation-3"):
+        LiTS().discover(tmp_path)
+
+
+def test_label_without_image_is_a_note(tmp_path, put_lits_case):
+    put_lits_case(tmp_path, 3)
+    put_lits_case(tmp_path, 4)
+    (tmp_path / "volume-3.nii").unlink()
+    dataset = LiTS()
+    assert [ref.id for ref in dataset.discover(tmp_path)] == ["volume-4"]
+    assert "label without image" in dataset.notes[0]
+
+
+def test_two_copies_are_refused(tmp_path, put_lits_case):
+    put_lits_case(tmp_path / "a", 3)
+    put_lits_case(tmp_path / "b", 3, ext=".nii.gz")
+    with pytest.raises(DataError, match=r"volume-3 lies in 2 places: .*a/volume-3\.nii, .*b/volume-3\.nii\.gz"):
+        LiTS().discover(tmp_path)
+
+
+def test_links_to_the_same_folder_are_not_copies(tmp_path, put_lits_case):
+    put_lits_case(tmp_path / "a", 3)
+    (tmp_path / "b").symlink_to(tmp_path / "a")
+    (tmp_path / "a" / "loop").symlink_to(tmp_path)
+    assert len(LiTS().discover(tmp_path)) == 1
+
+
+def _as_twin(source, root):
+    for name, folder in (("volume", "imagesTr"), ("segmentation", "labelsTr")):
+        for path in source.glob(f"{name}-*.nii"):
+            target = root / "Task03_Liver" / folder / path.name.replace(name + "-", "liver_").replace(".nii", ".nii.gz")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(gzip.compress(path.read_bytes()))
+
+
+def test_decathlon_twin_alone_is_read_and_beside_lits_refused(tmp_path, put_lits_case):
+    scan = put_lits_case(tmp_path / "data" / "batch", 7)
+    _as_twin(tmp_path / "data" / "batch", tmp_path / "twin")
+    (tmp_path / "twin" / "Task03_Liver" / "imagesTs").mkdir()
+    shutil.copy(
+        tmp_path / "twin" / "Task03_Liver" / "imagesTr" / "liver_7.nii.gz",
+        tmp_path / "twin" / "Task03_Liver" / "imagesTs" / "liver_132.nii.gz",
+    )
+    dataset = LiTS()
+    assert [ref.id for ref in dataset.discover(tmp_path / "twin")] == ["volume-7"]
+    np.testing.assert_array_equal(dataset.load("volume-7").image, scan.image)
+    assert any("liver_N is read as volume-N" in note for note in dataset.notes)
+    _as_twin(tmp_path / "data" / "batch", tmp_path / "data")
+    with pytest.raises(DataError, match="same scans twice"):
+        LiTS().discover(tmp_path / "data")
+
+
+def test_decathlon_twin_in_the_root_beside_a_lits_folder_is_refused(tmp_path, put_lits_case):
+    put_lits_case(tmp_path / "lits", 7)
+    _as_twin(tmp_path / "lits", tmp_path)
+    with pytest.raises(DataError, match="same scans twice"):
+        LiTS().discover(tmp_path)
+
+
+def test_test_scans_are_ignored(tmp_path, put_lits_case):
+    put_lits_case(tmp_path, 0)
+    shutil.copy(tmp_path / "volume-0.nii", tmp_path / "test-volume-0.nii")
+    dataset = LiTS()
+    assert len(dataset.discover(tmp_path)) == 1
+    assert "1 test scans without public labels" in dataset.notes[0]
+
+
+def test_nothing_there(tmp_path):
+    with pytest.raises(DataError, match=r"no case of LiTS.*volume-N"):
+        LiTS().discover(tmp_path)
+    with pytest.raises(DataError, match="no such folder"):
+        LiTS().discover(tmp_path / "nowhere")
+
+
+def test_load_before_discover_and_wrong_id(tmp_path, put_lits_case):
+    with pytest.raises(DataError, match="discover"):
+        LiTS().load("volume-0")
+    put_lits_case(tmp_path, 0)
+    with pytest.raises(DataError, match="no case 'volume-9'"):
+        _open(tmp_path).load("volume-9")
+
+
+def test_empty_roi_shape_mismatch_and_unexpected_labels(tmp_path, abdomen, put_nifti):
+    def put(labels):
+        put_nifti(tmp_path / "volume-0.nii", abdomen.image)
+        put_nifti(tmp_path / "segmentation-0.nii", labels)
+        return _open(tmp_path)
+
+    with pytest.raises(DataError, match="empty region of interest"):
+        put(np.zeros_like(abdomen.labels)).load("volume-0")
+    with pytest.raises(DataError, match="differs from the image's"):
+        put(abdomen.labels[1:]).load("volume-0")
+    with pytest.raises(DataError, match="unexpected labels 3, 6"):
+        put(abdomen.labels * 3).load("volume-0")
+    with pytest.raises(DataError, match="unexpected labels 3, 6"):
+        put(abdomen.labels * 3).load_truth("volume-0")
+
+
+def test_tumour_free_scan_loads(tmp_path, put_lits_case):
+    put_lits_case(tmp_path, 32, tumour=False)
+    truth = _open(tmp_path).load_truth("volume-32")
+    assert not truth.lesion.any()
+    assert not truth.slice_labels.any()
+
+
+def test_roi_does_not_depend_on_where_the_tumour_is(tmp_path, abdomen, put_nifti):
+    put_nifti(tmp_path / "volume-0.nii", abdomen.image)
+    rng = np.random.default_rng(0)
+    loaded = []
+    for _ in range(2):
+        put_nifti(
+            tmp_path / "segmentation-0.nii",
+            np.where(abdomen.labels > 0, rng.integers(1, 3, abdomen.labels.shape), 0).astype(np.uint8),
+        )
+        loaded.append(_open(tmp_path).load("volume-0"))
+    np.testing.assert_array_equal(loaded[0].roi, loaded[1].roi)
+    np.testing.assert_array_equal(loaded[0].image, loaded[1].image)
+
+
+def test_patients_csv_in_the_data_root(tmp_path, put_lits_case):
+    put_lits_case(tmp_path / "lits", 0)
+    put_lits_case(tmp_path / "lits", 1)
+    (tmp_path / "patients.csv").write_text(
+        "set,case,patient\nlits,volume-1,anna\nlits,volume-5,berta\nbtcv,img0001,carla\n"
+    )
+    dataset = LiTS()
+    assert [ref.patient for ref in dataset.discover(tmp_path)] == ["volume-0", "anna"]
+    assert dataset.load("volume-1").patient == "anna"
+    assert "'volume-5'" in dataset.notes[0]
+
+
+@pytest.mark.parametrize("codes", ["RAS", "LPS", "LAS", "RPS", "RAI", "LPI"])
+def test_lost_header_is_turned_by_anatomy(tmp_path, abdomen, put_nifti, codes):
+    lost = {"codes": codes, "affine": np.eye(4)}
+    put_nifti(tmp_path / "volume-32.nii", abdomen.image, **lost)
+    put_nifti(tmp_path / "segmentation-32.nii", abdomen.labels, **lost)
+    dataset = _open(tmp_path)
+    case = dataset.load("volume-32")
+    np.testing.assert_array_equal(case.image, abdomen.image)
+    np.testing.assert_array_equal(case.roi, abdomen.labels > 0)
+    np.testing.assert_array_equal(dataset.load_truth("volume-32").lesion, abdomen.labels == 2)
+    assert case.spacing == (1.0, 1.0, 1.0)
+    assert any("not trusted" in note for note in case.notes)
+    assert any("orientation chosen by anatomy" in note for note in case.notes)
+
+
+def test_side_table_of_spacings(tmp_path, abdomen, put_nifti):
+    for name, data in (("volume-32", abdomen.image), ("segmentation-32", abdomen.labels)):
+        put_nifti(tmp_path / "lits" / f"{name}.nii", data, affine=np.eye(4))
+    (tmp_path / "spacing.csv").write_text("case,z,y,x\nvolume-32,2.5,0.7,0.7\n")
+    dataset = LiTS()
+    (ref,) = dataset.discover(tmp_path)
+    assert ref.extra == (tmp_path / "spacing.csv",)
+    case = dataset.load("volume-32")
+    assert case.spacing == (2.5, 0.7, 0.7)
+    assert any("spacing.csv" in note for note in case.notes)
+    for bad in ("0", "nan", "wide"):
+        (tmp_path / "spacing.csv").write_text(f"case,z,y,x\nvolume-32,{bad},0.7,0.7\n")
+        with pytest.raises(DataError, match="line 2: spacing"):
+            LiTS().discover(tmp_path)
+
+
+@pytest.mark.parametrize(("number", "doubted"), [(27, False), (28, True), (47, True), (48, False)])
+def test_unit_spacing_of_the_lost_headers_is_never_trusted(tmp_path, put_lits_case, number, doubted):
+    put_lits_case(tmp_path, number, spacing=(1.0, 1.0, 1.0))
+    notes = _open(tmp_path).load(f"volume-{number}").notes
+    assert any("spacing 1 x 1 x 1 mm is not trusted" in note for note in notes) == doubted
+
+
+def test_a_folder_that_cannot_be_listed_is_named(tmp_path, monkeypatch, put_lits_case):
+    put_lits_case(tmp_path / "closed", 0)
+    listing = os.scandir
+
+    def deny(path):
+        if "closed" in str(path):
+            raise PermissionError(13, "Permission denied", str(path))
+        return listing(path)
+
+    monkeypatch.setattr(os, "scandir", deny)
+    with pytest.raises(DataError, match=r"closed: cannot be listed \(Permission denied\)"):
+        LiTS().discover(tmp_path)
+
+
+def test_mirrored_scan_with_an_intact_header_is_kept_with_a_warning(tmp_path, abdomen, put_nifti):
+    put_nifti(tmp_path / "volume-0.nii", abdomen.image[..., ::-1])
+    put_nifti(tmp_path / "segmentation-0.nii", abdomen.labels[..., ::-1])
+    case = _open(tmp_path).load("volume-0")
+    np.testing.assert_array_equal(case.image, abdomen.image[..., ::-1])
+    assert any(note.startswith("warning: the liver lies on the patient's left") for note in case.notes)
+
+
+def test_disagreeing_affine_of_the_segmentation_is_noted_not_obeyed(tmp_path, abdomen, put_nifti):
+    put_nifti(tmp_path / "volume-0.nii", abdomen.image, codes="RAS")
+    put_nifti(tmp_path / "right.nii", abdomen.labels, codes="RAS")
+    nib.save(
+        nib.Nifti1Image(np.asarray(nib.load(tmp_path / "right.nii").dataobj), np.eye(4)),
+        tmp_path / "segmentation-0.nii",
+    )
+    dataset = _open(tmp_path)
+    case = dataset.load("volume-0")
+    np.testing.assert_array_equal(case.roi, abdomen.labels > 0)
+    assert any("the image's affine is used for both" in note for note in case.notes)
+    np.testing.assert_array_equal(dataset.load_truth("volume-0").lesion, abdomen.labels == 2)
+
+
+def test_thirteen_tumour_free_scans():
+    assert len(TUMOUR_FREE) == 13
+    published = {f"volume-{n}": 0 if f"volume-{n}" in TUMOUR_FREE else 500 for n in range(131)}
+    assert tumour_free_findings(published) == []
+    assert tumour_free_findings({"volume-32": 0}) == []
+    assert "volume-0" in tumour_free_findings({**published, "volume-0": 0})[0]
+    assert "volume-119" in tumour_free_findings({**published, "volume-119": 4})[0]
+
+
+@pytest.mark.real_data
+def test_real_scan_stored_twice_differs_only_at_its_lesions(real_ct):
+    dataset = _open(real_ct)
+    first, second = dataset.load("volume-0"), dataset.load("volume-1")
+    assert first.patient == second.patient == "totalsegmentator-example"
+    np.testing.assert_array_equal(first.roi, second.roi)
+    assert first.spacing == second.spacing == (3.0, 3.0, 3.0)
+    lesion = dataset.load_truth("volume-0").lesion | dataset.load_truth("volume-1").lesion
+    changed = first.image != second.image
+    assert not (changed & ~first.roi).any()
+    regions, count = ndimage.label(changed)
+    assert count > 0
+    assert set(np.unique(regions[lesion & changed])) - {0} == set(range(1, count + 1))
+    assert (dataset.load_truth("volume-0").lesion.sum(), dataset.load_truth("volume-1").lesion.sum()) == (1073, 1272)
+
+
+@pytest.mark.real_data
+def test_real_scan_with_a_lost_header(real_ct):
+    dataset = _open(real_ct / "robustness" / "lits_header_lost")
+    case = dataset.load("volume-32")
+    assert case.spacing == (1.0, 1.0, 1.0)
+    assert any("spacing and orientation are not trusted" in note for note in case.notes)
+    assert not dataset.load_truth("volume-32").lesion.any()
+    host = _open(real_ct).load("volume-0")
+    every_second = host.image[::2, ::-2, ::-2][:, ::-1, ::-1]
+    healthy = np.abs(every_second - case.image) < 1
+    assert healthy[~case.roi].all()

@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from uasbench.datasets.errors import DataError
+from uasbench.datasets.patients import (
+    apply_excludes,
+    join_twins,
+    natural_key,
+    overlapping,
+    parse_excludes,
+    read_patients,
+    slice_hashes,
+)
+
+
+def _volume(seed, slices=8):
+    return np.random.default_rng(seed).normal(50, 10, (slices, 6, 5)).astype(np.float32)
+
+
+def _keys(*cases, dataset="lits"):
+    return {(dataset, case): case for case in cases}
+
+
+def test_natural_order():
+    assert sorted(["volume-10", "volume-2", "a", "1"], key=natural_key) == ["1", "a", "volume-2", "volume-10"]
+
+
+def test_patients_csv(tmp_path):
+    (tmp_path / "patients.csv").write_text(
+        "\ufeffset, case,patient,remark\nlits,volume-0,p1,x\n\nlits,volume-1, p1 ,\nbtcv,img0001,p2,\n"
+    )
+    table = read_patients(tmp_path)
+    patients, warnings = table.assign("lits", ["volume-0", "volume-1", "volume-2"])
+    assert patients == {"volume-0": "p1", "volume-1": "p1", "volume-2": "volume-2"}
+    assert warnings == []
+
+
+def test_unknown_case_is_a_warning_with_a_suggestion(tmp_path):
+    (tmp_path / "patients.csv").write_text("set,case,patient\nlits,volume-00,p1\n")
+    _, warnings = read_patients(tmp_path).assign("lits", ["volume-0"])
+    assert "'volume-00'" in warnings[0]
+    assert "did you mean 'volume-0'?" in warnings[0]
+
+
+def test_without_the_file_every_case_is_a_patient(tmp_path):
+    assert read_patients(tmp_path).assign("lits", ["a"]) == ({"a": "a"}, [])
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("set,case\nlits,a\n", "no column patient"),
+        ("", "no column set, case, patient"),
+        ("set,case,patient\nlits,a,\n", "line 2: empty field patient"),
+        ("set,case,patient\nlits,a\n", "line 2: empty field patient"),
+        ("set,case,patient\nlits,a,p\nlits,a,q\n", "two patients, 'p' and 'q'"),
+    ],
+)
+def test_bad_tables_are_refused(tmp_path, text, words):
+    (tmp_path / "patients.csv").write_text(text)
+    with pytest.raises(DataError, match=words):
+        read_patients(tmp_path)
+
+
+def test_binary_table_is_refused(tmp_path):
+    (tmp_path / "patients.csv").write_bytes(b"\xff\xfe\x00set")
+    with pytest.raises(DataError, match="UTF-8"):
+        read_patients(tmp_path)
+
+
+def test_excludes():
+    excludes = parse_excludes(["lits:volume-1", "lits:volume-2", "btcv:img0001"])
+    assert excludes == {"lits": {"volume-1", "volume-2"}, "btcv": {"img0001"}}
+    assert apply_excludes("lits", ["volume-0", "volume-1", "volume-2"], excludes) == ["volume-0"]
+    assert apply_excludes("luna16", ["a"], excludes) == ["a"]
+    with pytest.raises(DataError, match="did you mean 'volume-10'"):
+        apply_excludes("lits", ["volume-10", "volume-2"], excludes)
+    with pytest.raises(DataError, match="no case"):
+        apply_excludes("btcv", ["img0001"], excludes)
+    for bad in ("volume-1", ":volume-1", "lits:"):
+        with pytest.raises(DataError, match="SET:ID"):
+            parse_excludes([bad])
+
+
+def test_constant_slices_have_no_hash():
+    volume = _volume(0)
+    volume[2] = -1024
+    hashes = slice_hashes(volume)
+    assert hashes[2] == ""
+    assert len(set(hashes)) == 8
+
+
+def test_hash_depends_on_the_shape():
+    flat = np.arange(12, dtype=np.float32)
+    assert slice_hashes(flat.reshape(1, 3, 4)) != slice_hashes(flat.reshape(1, 4, 3))
+
+
+def test_identical_volumes_are_refused():
+    hashes = {("lits", "a"): slice_hashes(_volume(1)), ("btcv", "b"): slice_hashes(_volume(1))}
+    with pytest.raises(DataError, match=r"btcv:b and lits:a are the same volume"):
+        join_twins(hashes, {("lits", "a"): "a", ("btcv", "b"): "b"})
+
+
+def test_shared_slices_make_one_patient():
+    other = _volume(2)
+    other[:3] = _volume(1)[:3]
+    hashes = {
+        ("lits", "a"): slice_hashes(_volume(1)),
+        ("lits", "b"): slice_hashes(other),
+        ("lits", "c"): slice_hashes(_volume(3)),
+    }
+    twins = join_twins(hashes, _keys("a", "b", "c"))
+    assert twins.patients[("lits", "a")] == twins.patients[("lits", "b")] != twins.patients[("lits", "c")]
+    assert "share 3 slices" in twins.warnings[0]
+
+
+@pytest.mark.parametrize("shared", [1, 2])
+def test_one_or_two_shared_slices_or_constant_ones_prove_nothing(shared):
+    first, other = _volume(1), _volume(2)
+    other[:shared] = first[:shared]
+    first[4:], other[4:] = -1024, -1024
+    hashes = {("lits", "a"): slice_hashes(first), ("lits", "b"): slice_hashes(other)}
+    twins = join_twins(hashes, _keys("a", "b"))
+    assert len(set(twins.patients.values())) == 2
+    assert twins.warnings == ()
+
+
+def test_named_patients_keep_their_name_and_stay_silent():
+    other = _volume(2)
+    other[:4] = _volume(1)[:4]
+    hashes = {("lits", "a"): slice_hashes(_volume(1)), ("lits", "b"): slice_hashes(other)}
+    twins = join_twins(hashes, {("lits", "a"): "p1", ("lits", "b"): "p1"})
+    assert set(twins.patients.values()) == {"p1"}
+    assert twins.warnings == ()
+    assert set(join_twins(hashes, {("lits", "a"): "a", ("lits", "b"): "p1"}).patients.values()) == {"p1"}
+
+
+def test_joining_is_transitive_and_independent_of_order():
+    a, b, c = _volume(1), _volume(2), _volume(3)
+    b[:3], c[5:] = a[:3], b[5:]
+    hashes = {("lits", name): slice_hashes(v) for name, v in (("a", a), ("b", b), ("c", c), ("d", _volume(4)))}
+    forward = join_twins(hashes, _keys("a", "b", "c", "d"))
+    backward = join_twins(dict(reversed(hashes.items())), _keys("d", "c", "b", "a"))
+    assert forward.patients == backward.patients
+    assert len(set(forward.patients.values())) == 2
+
+
+def test_a_test_patient_among_the_healthy_is_dropped():
+    train = {("btcv", "img0001"): "p1", ("btcv", "img0002"): "img0002"}
+    test = {("lits", "volume-0"): "p1", ("lits", "img0002"): "img0002"}
+    dropped = overlapping(train, test)
+    assert list(dropped) == [("btcv", "img0001")]
+    assert "left out of training" in dropped[("btcv", "img0001")]
+
+
+def test_a_scan_that_is_in_both_sets_is_dropped_after_joining():
+    other = _volume(2)
+    other[:4] = _volume(1)[:4]
+    hashes = {
+        ("btcv", "x"): slice_hashes(_volume(1)),
+        ("lits", "y"): slice_hashes(other),
+        ("lits", "z"): slice_hashes(_volume(9)),
+    }
+    joined = join_twins(hashes, {("btcv", "x"): "x", ("lits", "y"): "y", ("lits", "z"): "z"}).patients
+    train = {k: v for k, v in joined.items() if k[0] == "btcv"}
+    test = {k: v for k, v in joined.items() if k[0] == "lits"}
+    assert list(overlapping(train, test)) == [("btcv", "x")]
+
+
+def test_a_healthy_set_that_is_also_tested_is_dropped_case_by_case():
+    cases = _keys("a", "b", dataset="own")
+    assert set(overlapping(cases, {("own", "a"): "a"})) == {("own", "a")}
+
+
+@given(st.dictionaries(st.sampled_from("abcdefgh"), st.sampled_from(["p", "q", "a", "b"]), min_size=1))
+def test_joining_without_shared_slices_changes_no_grouping(named):
+    patients = {("lits", case): patient for case, patient in named.items()}
+    hashes = {key: slice_hashes(_volume(ord(key[1]))) for key in patients}
+    assert join_twins(hashes, patients).patients == patients

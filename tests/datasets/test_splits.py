@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from uasbench.datasets.errors import DataError
+from uasbench.datasets.splits import no_folds_reason, split_healthy, val_folds
+
+PEOPLE = st.dictionaries(
+    st.integers(0, 60).map("img{:04d}".format), st.integers(0, 12).map("p{}".format), min_size=1, max_size=40
+)
+SEEDS = st.integers(0, 2**31)
+
+
+@given(patients=PEOPLE, seed=SEEDS)
+def test_split_is_patient_disjoint_complete_and_deterministic(patients, seed):
+    slices = dict.fromkeys(patients, 40)
+    split = split_healthy(patients, slices, seed)
+    again = split_healthy(dict(reversed(patients.items())), slices, seed)
+    assert split == again
+    people = set(patients.values())
+    if len(people) == 1:
+        assert split.manifest["calibration"] == "slices"
+        return
+    train, held = {patients[c] for c, _ in split.train}, {patients[c] for c, _ in split.calibration}
+    assert train
+    assert held
+    assert not train & held
+    assert sorted(c for c, _ in [*split.train, *split.calibration]) == sorted(patients)
+    assert len(held) == max(1, int(0.2 * len(people) + 0.5))
+    assert all(z is None for _, z in [*split.train, *split.calibration])
+
+
+def test_thirty_scans_give_six_for_calibration():
+    patients = {f"img{n:04d}": f"img{n:04d}" for n in range(30)}
+    split = split_healthy(patients, {}, 0)
+    assert (len(split.train), len(split.calibration)) == (24, 6)
+    assert {split_healthy(patients, {}, seed).hash for seed in range(5)} != {split.hash}
+
+
+@given(first=st.integers(0, 50), count=st.integers(1, 120), seed=SEEDS)
+def test_one_patient_holds_out_its_last_fifth_after_a_gap(first, count, seed):
+    split = split_healthy({"img0001": "p"}, {"img0001": range(first, first + count)}, seed)
+    if count < 7:
+        assert split.calibration == []
+        assert split.train == [("img0001", None)]
+        assert split.manifest["calibration"] == "none"
+        assert "too few slices" in split.manifest["note"]
+        return
+    ((_, train),) = split.train
+    ((_, held),) = split.calibration
+    assert held == (first + count - max(1, count // 5), first + count)
+    assert train[0] == first
+    assert held[0] - train[1] == 5
+    assert "one patient" in split.manifest["note"]
+
+
+def test_gap_counts_slices_with_an_organ():
+    zs = [*range(10), *range(20, 40)]
+    split = split_healthy({"a": "p"}, {"a": zs}, 0)
+    assert split.train == [("a", (0, 29))]
+    assert split.calibration == [("a", (34, 40))]
+
+
+@pytest.mark.parametrize("off", ["none", False])
+def test_calibration_none_trains_on_everything(off):
+    split = split_healthy({"a": "p", "b": "q"}, {}, 0, calibration=off)
+    assert split.train == [("a", None), ("b", None)]
+    assert split.calibration == []
+    assert split.manifest["calibration"] == "none"
+
+
+def test_manifest_is_json_and_hash_follows_it():
+    split = split_healthy({"a": "p", "b": "q", "c": "r"}, {}, 3)
+    assert json.loads(json.dumps(split.manifest)) == split.manifest
+    assert split.hash != split_healthy({"a": "p", "b": "q", "c": "s"}, {}, 3).hash
+
+
+def test_nothing_to_split():
+    with pytest.raises(DataError, match="no healthy case"):
+        split_healthy({}, {}, 0)
+
+
+@given(patients=st.sets(st.integers(0, 200).map("p{}".format), min_size=2, max_size=40), seed=SEEDS)
+def test_folds_never_tune_on_the_patients_they_apply_to(patients, seed):
+    folds = val_folds(patients, seed)
+    assert folds == val_folds(sorted(patients, reverse=True), seed)
+    assert len(folds) == (len(patients) if len(patients) <= 10 else 5)
+    applied = [p for fold in folds for p in fold.apply]
+    assert sorted(applied) == sorted(patients)
+    for fold in folds:
+        assert not set(fold.tune) & set(fold.apply)
+        assert set(fold.tune) | set(fold.apply) == patients
+    sizes = [len(fold.apply) for fold in folds]
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_one_patient_has_no_folds_but_a_reason():
+    assert val_folds(["p", "p"], 0) == []
+    assert "1 patient" in str(no_folds_reason(["p", "p"]))
+    assert no_folds_reason(["p", "q"]) is None
+
+
+def test_folds_depend_on_the_seed():
+    people = [f"p{n}" for n in range(30)]
+    assert val_folds(people, 0) != val_folds(people, 1)

@@ -1,0 +1,256 @@
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.ndimage import gaussian_filter
+from uasbench.datasets.case import Case
+from uasbench.datasets.view import View
+from uasbench.datasets.viewing import Geometry, ViewError, look
+
+SPACING = (2.5, 0.8, 0.8)
+
+
+def make_case(shape=(5, 40, 40), seed=0, roi=None):
+    rng = np.random.default_rng(seed)
+    image = rng.normal(50, 90, shape).astype(np.float32)
+    if roi is None:
+        roi = np.zeros(shape, bool)
+        roi[1 : shape[0] - 1, 5 : shape[1] - 8, 7 : shape[2] - 4] = True
+    return Case("a", "p", image, SPACING, roi)
+
+
+cases = st.builds(
+    lambda shape, seed, density: make_case(
+        shape, seed, np.random.default_rng(seed).random(shape) < density * (np.arange(shape[0]) % 2)[:, None, None]
+    ),
+    st.tuples(st.integers(1, 4), st.integers(1, 40), st.integers(1, 40)),
+    st.integers(0, 1000),
+    st.sampled_from([0.002, 0.1, 0.9]),
+)
+
+
+class TestLook:
+    @pytest.mark.parametrize("size", [20, 40, 64])
+    @pytest.mark.parametrize("mask_roi", [True, False])
+    def test_equals_torch(self, size, mask_roi):
+        import torch
+        from torch.nn.functional import interpolate, pad
+
+        case = make_case((4, 30, 40))
+        viewed = look(case, View(size=size, mask_roi=mask_roi))
+        scaled = np.clip((case.image + 200) / 450, 0, 1)
+        padded = pad(torch.from_numpy(scaled * case.roi if mask_roi else scaled), (0, 0, 5, 5))
+        mode = {"mode": "area"} if size < 40 else {"mode": "bilinear", "align_corners": False}
+        expected = interpolate(padded[:, None], size=(size, size), **mode)[:, 0].numpy()
+        np.testing.assert_allclose(viewed.image, expected[list(viewed.geometry.slices)], atol=2e-6)
+
+    def test_bytes_round_to_nearest(self):
+        case = make_case()
+        floats, whole = (look(case, View(size=24, dtype=d)).image for d in ("float32", "uint8"))
+        assert whole.dtype == np.uint8
+        assert np.abs(whole - 255 * floats).max() <= 0.5 + 1e-4
+
+    def test_masked_slices_are_zero_outside_and_slices_without_roi_are_dropped(self):
+        case = make_case((6, 32, 32))
+        viewed = look(case, View(size=32))
+        assert viewed.geometry.slices == (1, 2, 3, 4)
+        assert viewed.image.shape == viewed.roi.shape == viewed.support.shape == (4, 32, 32)
+        assert not viewed.image[~viewed.roi].any()
+        np.testing.assert_array_equal(viewed.roi, case.roi[1:5])
+
+    def test_values_outside_the_roi_change_nothing_when_masked(self):
+        case = make_case()
+        other = Case("a", "p", np.where(case.roi, case.image, 999).astype(np.float32), SPACING, case.roi)
+        view = View(size=20, equalise=True)
+        np.testing.assert_array_equal(look(case, view).image, look(other, view).image)
+
+    def test_fixed_window_treats_every_slice_alike_but_slice_stretch_does_not(self):
+        case = make_case()
+        bright = case.image.copy()
+        bright[2, 0, 0] = 3000
+        other = Case("b", "p", bright, SPACING, case.roi)
+        fixed, stretched = View(size=40), View(size=40, grey="slice", window=None)
+        np.testing.assert_array_equal(look(case, fixed).image, look(other, fixed).image)
+        assert look(other, stretched).image[1].mean() < 0.5 * look(case, stretched).image[1].mean()
+
+    def test_slice_stretch_is_eight_bit_over_the_full_slice(self):
+        case = make_case()
+        image = look(case, View(size=40, grey="slice", window=None, mask_roi=False, dtype="uint8")).image
+        plane = case.image[1]
+        x = (plane - plane.min()) / (plane.max() - plane.min())
+        assert (np.abs(image[0].astype(int) - np.minimum(np.floor(256 * x), 255)) <= 1).all()
+        assert image[0].min() == 0
+        assert image[0].max() == 255
+
+    def test_slice_stretch_clips_to_a_window_first(self):
+        case = make_case()
+        view = View(size=40, grey="slice", window=(0, 100), mask_roi=False)
+        clipped = Case("a", "p", np.clip(case.image, 0, 100), SPACING, case.roi)
+        np.testing.assert_array_equal(look(case, view).image, look(clipped, view).image)
+
+    @pytest.mark.parametrize("hu", [-1000.0, -200.0, 30.0, 4000.0])
+    @pytest.mark.parametrize("view", [View(size=16, equalise=True), View(size=16, grey="slice", equalise=True)])
+    def test_constant_slices(self, hu, view):
+        roi = np.ones((2, 20, 20), bool)
+        image = look(Case("a", "p", np.full(roi.shape, hu, np.float32), SPACING, roi), view).image
+        assert np.isin(image, [0, 1]).all()
+
+    def test_equalised_view_keeps_background_at_zero(self):
+        case = make_case()
+        viewed = look(case, View(size=40, equalise=True, dtype="uint8"))
+        inside = viewed.image[viewed.roi]
+        assert not viewed.image[~viewed.roi].any()
+        assert ((inside == 0) | (inside >= 30)).all()
+
+    def test_equalising_without_masking_leaves_the_outside_alone(self):
+        case = make_case()
+        plain, equalised = (
+            look(case, View(size=40, mask_roi=False, dtype="uint8", equalise=e)).image for e in (False, True)
+        )
+        outside = ~case.roi[1:4]
+        np.testing.assert_array_equal(plain[outside], equalised[outside])
+        assert (plain[~outside] != equalised[~outside]).any()
+
+    def test_cubic_stays_in_range(self):
+        image = look(make_case(), View(size=23, resize="cubic")).image
+        assert image.min() >= 0
+        assert image.max() <= 1
+
+    def test_cropping_in_z_is_the_same_as_choosing_slices(self):
+        case = make_case((8, 30, 30))
+        view = View(size=16, equalise=True)
+        np.testing.assert_array_equal(look(case.crop_z(3, 6), view).image, look(case, view).image[2:5])
+
+    def test_case_without_roi_gives_no_slices(self):
+        case = make_case(roi=np.zeros((5, 40, 40), bool))
+        viewed = look(case, View(size=16))
+        assert viewed.image.shape == (0, 16, 16)
+        assert not viewed.to_native(viewed.image).any()
+
+    @given(cases)
+    @settings(max_examples=30, deadline=None)
+    def test_image_is_not_changed_and_no_viewed_slice_has_an_empty_roi(self, case):
+        before = case.image.copy()
+        viewed = look(case, View(size=9, equalise=True))
+        np.testing.assert_array_equal(case.image, before)
+        assert viewed.roi.any(axis=(1, 2)).all()
+        assert not (viewed.roi & ~viewed.support).any()
+
+    @pytest.mark.parametrize(
+        "view", [View(size=0), View(window=None), View(window=(100, 100)), View(window=(0, -1), grey="slice")]
+    )
+    def test_impossible_views_are_refused(self, view):
+        with pytest.raises(ViewError):
+            look(make_case(), view)
+
+
+class TestBack:
+    @given(cases, st.integers(1, 60), st.floats(-1e6, 1e6, width=32))
+    @settings(max_examples=40, deadline=None)
+    def test_constant_stays_exactly_constant_and_support_is_all_that_is_read(self, case, size, value):
+        viewed = look(case, View(size=size))
+        map_ = np.where(viewed.support, np.float32(value), np.float32(np.nan))
+        native = viewed.to_native(map_)
+        assert native.dtype == np.float32
+        assert (native[case.roi] == np.float32(value)).all()
+
+    @given(cases, st.integers(1, 60))
+    @settings(max_examples=40, deadline=None)
+    def test_values_off_the_support_change_nothing_inside_the_roi(self, case, size):
+        viewed = look(case, View(size=size))
+        full = np.random.default_rng(1).random(viewed.image.shape, np.float32)
+        kept = np.where(viewed.support, full, 0)
+        np.testing.assert_array_equal(viewed.to_native(full)[case.roi], viewed.to_native(kept)[case.roi])
+
+    @given(cases)
+    @settings(max_examples=20, deadline=None)
+    def test_identity_at_equal_size(self, case):
+        side = max(case.image.shape[1:])
+        viewed = look(case, View(size=side))
+        square = Geometry((case.image.shape[0], side, side), viewed.geometry.slices, side)
+        map_ = np.random.default_rng(1).random(viewed.image.shape, np.float32)
+        np.testing.assert_array_equal(square.to_native(map_)[list(square.slices)], map_)
+        top, left = viewed.geometry.padding
+        inner = map_[:, top : top + case.image.shape[1], left : left + case.image.shape[2]]
+        np.testing.assert_array_equal(viewed.to_native(map_)[list(square.slices)], inner)
+        np.testing.assert_array_equal(
+            viewed.support[:, top : top + case.image.shape[1], left : left + case.image.shape[2]],
+            case.roi[list(square.slices)],
+        )
+
+    def test_slices_go_back_to_where_they_came_from(self):
+        roi = np.zeros((9, 20, 30), bool)
+        roi[[1, 4, 7], 5:15, 5:15] = True
+        viewed = look(make_case(roi.shape, roi=roi), View(size=16))
+        native = viewed.to_native(np.array([1, 2, 3], np.float32)[:, None, None] * np.ones((3, 16, 16), np.float32))
+        np.testing.assert_array_equal(native.max(axis=(1, 2)), [0, 1, 0, 0, 2, 0, 0, 3, 0])
+
+    def test_position_survives_the_round_trip(self):
+        image = np.zeros((1, 96, 128), np.float32)
+        image[0, 24, 100] = 1000
+        viewed = look(
+            Case("a", "p", image, SPACING, np.ones(image.shape, bool)), View(size=64, window=(0, 1000), mask_roi=False)
+        )
+        native = viewed.to_native(viewed.image)[0]
+        weights = native / native.sum()
+        y, x = (weights * np.arange(96)[:, None]).sum(), (weights * np.arange(128)).sum()
+        assert abs(y - 24) <= 1
+        assert abs(x - 100) <= 1
+
+    def test_smooth_images_come_back(self):
+        rng = np.random.default_rng(0)
+        image = gaussian_filter(rng.normal(0, 1, (2, 128, 128)), (0, 8, 8))
+        image = (100 * image / np.abs(image).max()).astype(np.float32)
+        case = Case("a", "p", image, SPACING, np.ones(image.shape, bool))
+        viewed = look(case, View(size=64, window=(-100, 100), mask_roi=False))
+        error = 200 * viewed.to_native(viewed.image) - 100 - image
+        assert np.abs(error[:, 4:-4, 4:-4]).max() < 2
+
+    def test_wrong_shape_is_refused(self):
+        viewed = look(make_case(), View(size=16))
+        with pytest.raises(ViewError, match="does not fit"):
+            viewed.to_native(viewed.image[:-1])
+
+
+class TestMasks:
+    def test_geometry_survives_json(self):
+        geometry = look(make_case(), View(size=16)).geometry
+        assert Geometry.from_json(json.loads(json.dumps(geometry.to_json()))) == geometry
+
+    def test_papers_truth_rule_equals_pillow_and_grows_small_lesions(self):
+        image_module = pytest.importorskip("PIL.Image")
+        mask = np.zeros((1, 512, 512), bool)
+        mask[0, 201:204, 100:103] = True
+        mask[0, 300:333, 280:310] = True
+        geometry = Geometry((1, 512, 512), (0,), 256)
+        byte = image_module.fromarray(mask[0].astype(np.uint8) * 255)
+        expected = np.asarray(byte.resize((256, 256), image_module.Resampling.BICUBIC)) / 255 > 0.1
+        found = geometry.mask_to_view(mask, "cubic>0.1")
+        assert (found[0] != expected).mean() < 1e-4
+        nearest = geometry.mask_to_view(mask, "nearest")
+        assert found[0, :140].sum() > nearest[0, :140].sum()
+        np.testing.assert_array_equal(nearest[0], mask[0, 1::2, 1::2])
+
+    @given(cases, st.integers(1, 60))
+    @settings(max_examples=30, deadline=None)
+    def test_any_covers_area_and_loses_no_slice(self, case, size):
+        geometry = look(case, View(size=size)).geometry
+        any_, area = geometry.mask_to_view(case.roi, "any"), geometry.mask_to_view(case.roi, "area")
+        assert any_.any(axis=(1, 2)).all()
+        if size <= geometry.side:
+            assert not (area & ~any_).any()
+
+    def test_padding_is_outside_every_mask(self):
+        mask = np.ones((1, 20, 40), bool)
+        geometry = Geometry(mask.shape, (0,), 20)
+        for rule in ("nearest", "any", "area", "cubic>0.1"):
+            inside = geometry.mask_to_view(mask, rule)[0]
+            assert inside[5:15].all(), rule
+            assert not inside[[0, 1, 2, 3, -1, -2, -3, -4]].any(), rule
+
+    def test_unknown_rule_is_refused(self):
+        geometry = Geometry((1, 4, 4), (0,), 4)
+        with pytest.raises(ViewError, match="majority"):
+            geometry.mask_to_view(np.ones((1, 4, 4), bool), "majority")

@@ -1,0 +1,360 @@
+from __future__ import annotations
+
+import gzip
+import itertools
+
+import nibabel as nib
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from uasbench.datasets.errors import DataError
+from uasbench.datasets.volume_io import read_grid, read_labels, read_map_volume, read_volume
+
+CODES = ["".join(codes) for order in itertools.permutations(("LR", "PA", "SI")) for codes in itertools.product(*order)]
+ANY = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@pytest.mark.parametrize("codes", CODES)
+def test_same_anatomy_reads_back_the_same_from_every_axis_code(tmp_path, abdomen, put_nifti, codes):
+    path = put_nifti(tmp_path / "ct.nii", abdomen.image, codes=codes, spacing=(2.0, 1.5, 1.25))
+    labels = put_nifti(tmp_path / "seg.nii", abdomen.labels, codes=codes, spacing=(2.0, 1.5, 1.25))
+    assert read_grid(path).codes == codes
+    volume = read_volume(path)
+    np.testing.assert_array_equal(volume.data, abdomen.image)
+    assert volume.spacing == (2.0, 1.5, 1.25)
+    assert volume.affine_trusted
+    assert volume.data.flags.c_contiguous
+    assert volume.notes == ()
+    read = read_labels(labels, like=volume)
+    np.testing.assert_array_equal(read.data, abdomen.labels)
+    assert read.values == (0, 1, 2)
+    assert read.notes == ()
+
+
+def test_there_are_48_axis_codes():
+    assert len(set(CODES)) == 48
+
+
+def test_whole_numbers_stay_int16(tmp_path, abdomen, put_nifti):
+    for dtype in (np.int16, np.int32, ">i2"):
+        path = put_nifti(tmp_path / "ct.nii.gz", abdomen.image.astype(dtype))
+        assert read_volume(path).data.dtype == np.int16
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.int16, np.int32])
+def test_whole_intercept_keeps_integers(tmp_path, abdomen, put_nifti, dtype):
+    stored = (abdomen.image.astype(int) + 1024).astype(dtype)
+    volume = read_volume(put_nifti(tmp_path / "ct.nii", stored, inter=-1024.0))
+    assert volume.data.dtype == np.int16
+    np.testing.assert_array_equal(volume.data, abdomen.image)
+
+
+def test_slope_and_intercept(tmp_path, abdomen, put_nifti):
+    stored = (2 * (abdomen.image.astype(int) + 1024)).astype(np.int16)
+    volume = read_volume(put_nifti(tmp_path / "ct.nii", stored, slope=0.5, inter=-1024.0))
+    assert volume.data.dtype == np.float32
+    np.testing.assert_array_equal(volume.data, abdomen.image)
+
+
+def test_negative_slope_keeps_the_range_in_order(tmp_path, abdomen, put_nifti):
+    volume = read_volume(put_nifti(tmp_path / "ct.nii", -abdomen.image, slope=-1.0))
+    np.testing.assert_array_equal(volume.data, abdomen.image)
+
+
+@ANY
+@given(
+    slope=st.sampled_from([1.0, 0.5, 0.25, 2.0, 1.7]),
+    inter=st.sampled_from([0.0, -1024.0, -1000.5, 12.0]),
+    dtype=st.sampled_from(["<i2", ">i2", "<u2", "<i4", "<f4", ">f4", "<f8"]),
+    version=st.sampled_from([1, 2]),
+    seed=st.integers(0, 1000),
+)
+def test_values_agree_with_nibabel(tmp_path, put_nifti, slope, inter, dtype, version, seed):
+    rng = np.random.default_rng(seed)
+    low = 0 if "u" in dtype else -1500
+    stored = rng.integers(low, 4000, (4, 5, 6)).astype(dtype)
+    stored.flat[0] = 0 if "u" in dtype else -1100
+    path = put_nifti(tmp_path / "ct.nii.gz", stored, slope=slope, inter=inter, version=version, codes="RAS")
+    expected = np.clip(nib.as_closest_canonical(nib.load(path)).get_fdata()[::-1, ::-1].T, -1024, 3071)
+    np.testing.assert_allclose(read_volume(path).data, expected, rtol=1e-6, atol=2e-3)
+
+
+def test_padding_is_clipped_and_noted(tmp_path, abdomen, put_nifti):
+    image = abdomen.image.copy()
+    image[:, 0], image[:, 1] = -3024, 4000
+    volume = read_volume(put_nifti(tmp_path / "ct.nii.gz", image))
+    assert volume.data.min() == -1024
+    assert volume.data.max() == 3071
+    assert "-3024 to 4000" in volume.notes[0]
+
+
+@pytest.fixture(scope="module")
+def encoded():
+    rng = np.random.default_rng(0)
+    return rng.integers(-1000, 500, (6, 8, 10)).astype(np.int16)
+
+
+@ANY
+@given(share=st.floats(0, 1, exclude_max=True))
+@pytest.mark.parametrize("zipped", [True, False])
+def test_truncation_anywhere_is_refused(tmp_path, encode_nifti, encoded, zipped, share):
+    whole = encode_nifti(encoded)
+    data = gzip.compress(whole) if zipped else whole
+    path = tmp_path / "ct.nii.gz"
+    path.write_bytes(data[: int(share * len(data))])
+    with pytest.raises(DataError, match=r"ct\.nii\.gz: "):
+        read_volume(path)
+
+
+@ANY
+@given(data=st.data())
+def test_a_changed_byte_is_refused_or_harmless(tmp_path, encode_nifti, encoded, data):
+    whole = bytearray(gzip.compress(encode_nifti(encoded)))
+    place = data.draw(st.integers(0, len(whole) - 1))
+    whole[place] ^= data.draw(st.integers(1, 255))
+    path = tmp_path / "ct.nii.gz"
+    path.write_bytes(whole)
+    try:
+        read = read_volume(path).data
+    except DataError:
+        return
+    np.testing.assert_array_equal(read, encoded)
+
+
+def test_gzip_in_two_members(tmp_path, encode_nifti, encoded):
+    whole = encode_nifti(encoded)
+    (tmp_path / "ct.nii.gz").write_bytes(gzip.compress(whole[:500]) + gzip.compress(whole[500:]))
+    np.testing.assert_array_equal(read_volume(tmp_path / "ct.nii.gz").data, encoded)
+
+
+def test_names_that_lie_about_gzip(tmp_path, abdomen, put_nifti):
+    gzipped = read_volume(put_nifti(tmp_path / "a.nii", abdomen.image, zipped=True))
+    plain = read_volume(put_nifti(tmp_path / "b.nii.gz", abdomen.image, zipped=False))
+    np.testing.assert_array_equal(gzipped.data, plain.data)
+    assert "gzip bytes under the name a.nii" in gzipped.notes[0]
+    assert "plain bytes under the name b.nii.gz" in plain.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "empty"),
+        (b"BZh91AY", "bzip2"),
+        (b"\xfd7zXZ\x00", "xz"),
+        (b"PK\x03\x04zip", "zip archive"),
+        (b"version https://git-lfs.github.com/spec/v1", "Git LFS"),
+        (b"<!DOCTYPE html>", "web page"),
+        (b"hello", "only 5 bytes"),
+        (b"x" * 400, "not a NIfTI file"),
+        (b"\0" * 128 + b"DICM" + b"\0" * 400, "DICOM"),
+    ],
+)
+def test_foreign_files_are_named(tmp_path, content, words):
+    path = tmp_path / "ct.nii"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=words):
+        read_volume(path)
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(DataError, match="no such file"):
+        read_volume(tmp_path / "ct.nii")
+
+
+def test_folder_instead_of_file(tmp_path):
+    with pytest.raises(DataError, match="cannot be read"):
+        read_volume(tmp_path)
+
+
+def _save(path, array, affine=None):
+    image = nib.Nifti1Image(array, np.diag([-1.5, -1.5, 2, 1]) if affine is None else affine)
+    nib.save(image, path)
+    return path
+
+
+def test_2d_and_4d_are_refused_and_a_lone_last_axis_is_dropped(tmp_path, encoded):
+    with pytest.raises(DataError, match=r"2D data of shape \(8, 10\).*stack"):
+        read_volume(_save(tmp_path / "flat.nii", encoded[0]))
+    with pytest.raises(DataError, match="4D data"):
+        read_volume(_save(tmp_path / "series.nii", np.stack([encoded, encoded], axis=-1)))
+    lone = read_volume(_save(tmp_path / "lone.nii", encoded.T[..., None]))
+    np.testing.assert_array_equal(lone.data, encoded)
+    assert "size 1" in lone.notes[0]
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_nan_and_inf_are_counted(tmp_path, encoded, put_nifti, bad):
+    image = encoded.astype(np.float32)
+    image[0, 0, :3] = bad
+    with pytest.raises(DataError, match="3 voxels are NaN or infinite"):
+        read_volume(put_nifti(tmp_path / "ct.nii.gz", image))
+
+
+@pytest.mark.parametrize("top", [255, 1, 0])
+def test_grey_values_are_refused(tmp_path, put_nifti, top):
+    image = np.linspace(0, top, 60).reshape(3, 4, 5).astype(np.float32)
+    with pytest.raises(DataError, match="0–255"):
+        read_volume(put_nifti(tmp_path / "ct.nii.gz", image))
+
+
+def test_normalised_values_are_refused(tmp_path, put_nifti):
+    image = np.linspace(-1, 1, 60).reshape(3, 4, 5).astype(np.float32)
+    with pytest.raises(DataError, match="normalised"):
+        read_volume(put_nifti(tmp_path / "ct.nii.gz", image))
+
+
+def test_missing_intercept_is_warned_about(tmp_path, abdomen, put_nifti):
+    volume = read_volume(put_nifti(tmp_path / "ct.nii.gz", abdomen.image + np.int16(1024)))
+    assert any(note.startswith("warning: no value below 0 HU") for note in volume.notes)
+
+
+def test_colour_voxels_are_refused(tmp_path):
+    colour = np.zeros((3, 4, 5), dtype=[("R", "u1"), ("G", "u1"), ("B", "u1")])
+    with pytest.raises(DataError, match="voxels of type"):
+        read_volume(_save(tmp_path / "rgb.nii", colour))
+
+
+@pytest.mark.parametrize(
+    ("sform", "qform", "affine"), [(0, 0, None), (1, 1, np.eye(4)), (2, 0, np.diag([-1, -1, 1, 1]))]
+)
+def test_lost_headers_are_not_trusted(tmp_path, abdomen, put_nifti, sform, qform, affine):
+    path = put_nifti(
+        tmp_path / "ct.nii", abdomen.image, affine=affine, sform_code=sform, qform_code=qform, spacing=(1.0, 1.0, 1.0)
+    )
+    volume = read_volume(path)
+    assert not volume.affine_trusted
+    assert volume.spacing == (1.0, 1.0, 1.0)
+    assert volume.notes[0].startswith("warning: lost header")
+
+
+def test_codes_without_a_usable_affine(tmp_path, abdomen, put_nifti):
+    path = put_nifti(tmp_path / "ct.nii", abdomen.image)
+    image = nib.load(path)
+    data = bytearray(path.read_bytes())
+    header = image.header.copy()
+    header["srow_x"] = np.nan
+    data[:348] = header.binaryblock
+    path.write_bytes(data)
+    volume = read_volume(path)
+    assert not volume.affine_trusted
+    assert volume.spacing == (2.0, 1.5, 1.25)
+
+
+def test_oblique_scan_keeps_its_voxels(tmp_path, abdomen, put_nifti):
+    angle = np.radians(12)
+    turn = np.array([[1, 0, 0], [0, np.cos(angle), -np.sin(angle)], [0, np.sin(angle), np.cos(angle)]])
+    affine = np.eye(4)
+    affine[:3, :3] = turn @ np.diag([-1.25, -1.5, 2.0])
+    affine[:3, 3] = 10
+    volume = read_volume(put_nifti(tmp_path / "ct.nii", abdomen.image, affine=affine))
+    np.testing.assert_array_equal(volume.data, abdomen.image)
+    assert volume.spacing == pytest.approx((2.0, 1.5, 1.25))
+    assert "oblique by 12.0 degrees" in volume.notes[0]
+
+
+def test_labels_follow_the_image_and_say_when_affines_differ(tmp_path, abdomen, put_nifti):
+    volume = read_volume(put_nifti(tmp_path / "ct.nii", abdomen.image, codes="RAS"))
+    stored = nib.load(put_nifti(tmp_path / "right.nii", abdomen.labels, codes="RAS"))
+    _save(tmp_path / "seg.nii", np.asarray(stored.dataobj), np.diag([-1.25, -1.5, 2.0, 1.0]))
+    labels = read_labels(tmp_path / "seg.nii", like=volume)
+    np.testing.assert_array_equal(labels.data, abdomen.labels)
+    assert "LPS instead of RAS" in labels.notes[0]
+
+
+def test_label_refusals(tmp_path, abdomen, put_nifti):
+    volume = read_volume(put_nifti(tmp_path / "ct.nii", abdomen.image))
+    short = put_nifti(tmp_path / "short.nii", abdomen.labels[:-1])
+    with pytest.raises(DataError, match=r"\(32, 24, 13\) differs from the image's \(32, 24, 14\)"):
+        read_labels(short, like=volume)
+    odd = abdomen.labels.copy()
+    odd[0, 0, :2] = 7, 255
+    with pytest.raises(DataError, match="unexpected labels 7, 255"):
+        read_labels(put_nifti(tmp_path / "odd.nii", odd), like=volume, expected={0, 1, 2})
+    soft = abdomen.labels.astype(np.float32)
+    soft[0, 0, 0] = 0.5
+    with pytest.raises(DataError, match="not whole numbers"):
+        read_labels(put_nifti(tmp_path / "soft.nii", soft), like=volume)
+    with pytest.raises(DataError, match="unexpected labels from -1"):
+        read_labels(put_nifti(tmp_path / "minus.nii", abdomen.labels.astype(np.int16) - 1), like=volume)
+    soft[0, 0, 0] = np.nan
+    with pytest.raises(DataError, match="unexpected labels"):
+        read_labels(put_nifti(tmp_path / "nan.nii", soft), like=volume)
+
+
+def test_float_labels_with_whole_values_are_read(tmp_path, abdomen, put_nifti):
+    volume = read_volume(put_nifti(tmp_path / "ct.nii", abdomen.image))
+    labels = read_labels(put_nifti(tmp_path / "seg.nii.gz", abdomen.labels.astype(np.float64)), like=volume.grid)
+    assert labels.data.dtype == np.uint8
+    np.testing.assert_array_equal(labels.data, abdomen.labels)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.uint8])
+def test_maps_keep_their_values(tmp_path, put_nifti, dtype):
+    values = np.random.default_rng(0).uniform(0, 200, (4, 5, 6)).astype(dtype)
+    if dtype == np.float32:
+        values[0, 0, 0] = np.nan
+    for codes in ("RAS", "LPS", "SAL"):
+        read = read_map_volume(put_nifti(tmp_path / "map.nii.gz", values, codes=codes))
+        assert read.dtype == np.float32
+        np.testing.assert_array_equal(read, values.astype(np.float32))
+    scaled = read_map_volume(put_nifti(tmp_path / "map.nii", np.ones((2, 3, 4), np.uint8), slope=0.25, inter=1.0))
+    np.testing.assert_array_equal(scaled, 1.25)
+
+
+@pytest.mark.parametrize("codes", ["LPS", "RAS", "ILP"])
+def test_hu_agree_with_simpleitk(tmp_path, abdomen, put_nifti, codes):
+    import SimpleITK as sitk
+
+    stored = (2 * (abdomen.image.astype(int) + 1024)).astype(np.int16)
+    path = put_nifti(tmp_path / "ct.nii.gz", stored, codes=codes, slope=0.5, inter=-1024.0)
+    image = sitk.DICOMOrient(sitk.ReadImage(str(path)), "LPS")
+    volume = read_volume(path)
+    np.testing.assert_array_equal(volume.data, sitk.GetArrayFromImage(image))
+    assert volume.spacing == pytest.approx(image.GetSpacing()[::-1])
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize(
+    "name",
+    [
+        "lits/Training Batch 1/volume-0.nii",
+        "lits/Training Batch 1/volume-1.nii",
+        "btcv/RawData/Training/img/img0001.nii.gz",
+    ],
+)
+def test_real_scans_agree_with_simpleitk(real_ct, name):
+    import SimpleITK as sitk
+
+    image = sitk.DICOMOrient(sitk.ReadImage(str(real_ct / name)), "LPS")
+    volume = read_volume(real_ct / name)
+    np.testing.assert_array_equal(volume.data, sitk.GetArrayFromImage(image))
+    assert volume.spacing == pytest.approx(image.GetSpacing()[::-1])
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize(
+    ("folder", "words"),
+    [
+        ("truncated_gz", "truncated"),
+        ("nan_values", "130 voxels are NaN or infinite"),
+        ("windowed_0_255", "0–255"),
+        ("two_dimensional", "2D data"),
+    ],
+)
+def test_broken_real_scans_are_refused(real_ct, folder, words):
+    (path,) = (real_ct / "robustness" / folder / "COVID-19-CT-Seg_20cases").iterdir()
+    with pytest.raises(DataError, match=words):
+        read_volume(path)
+
+
+@pytest.mark.real_data
+def test_misnamed_real_scans_equal_the_valid_one(real_ct):
+    valid, *others = (
+        next((real_ct / "robustness" / folder / "COVID-19-CT-Seg_20cases").iterdir())
+        for folder in ("valid_crop", "gzip_named_nii", "plain_named_nii_gz")
+    )
+    for path in others:
+        volume = read_volume(path)
+        np.testing.assert_array_equal(volume.data, read_volume(valid).data)
+        assert "read as" in volume.notes[0]

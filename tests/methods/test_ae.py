@@ -1,0 +1,253 @@
+"""The autoencoder: published settings, seeds, training, score switches."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from uasbench.datasets.healthy import HealthySet
+from uasbench.datasets.viewing import look
+from uasbench.methods.config import by_stage, resolve
+from uasbench.methods.context import FitContext, TrainingError
+from uasbench.methods.reconstruction.ae import AE, AEConfig
+from uasbench.methods.reconstruction.early_stopping import hold_out, train_until_no_gain
+from uasbench.methods.reconstruction.residual import (
+    erode_in_plane,
+    inner_foreground,
+    median_in_plane,
+    median_in_volume,
+    residual,
+)
+
+
+@pytest.fixture(scope="module")
+def healthy(toy_case):
+    return HealthySet.from_cases([toy_case(i)[0] for i in range(4)])
+
+
+def train(make_method, healthy, seed=0, updates=None, profile="smoke", **values):
+    method = make_method(AE, profile, values, seed=seed)
+    curve: list[tuple[int, dict[str, float]]] = []
+    context = FitContext(seed=seed, max_updates=updates, on_log=lambda step, v: curve.append((step, v)))
+    method.fit(healthy, context)
+    return method, curve
+
+
+def test_paper_profile_equals_the_published_settings():
+    config = resolve(AEConfig, "paper", "liver")
+    assert (config.size, config.z, config.width, config.norm, config.dropout) == (128, 128, 32, "batch", 0.2)
+    assert (config.lr, config.beta1, config.batch, config.updates, config.patience) == (3e-4, 0.9, 16, 6000, None)
+    assert (config.erode, config.median) == (0, 0)
+    baur = resolve(AEConfig, "paper", "liver", {"budget": "baur"})
+    assert (baur.lr, baur.beta1, baur.batch, baur.updates) == (1e-4, 0.5, 8, None)
+    assert (baur.epochs, baur.patience) == (1000, 5)
+
+
+def test_an_explicit_setting_beats_the_budget():
+    config = resolve(AEConfig, "paper", "liver", {"budget": "baur", "lr": "5e-4", "patience": "2"})
+    assert (config.lr, config.beta1, config.patience) == (5e-4, 0.5, 2)
+
+
+def test_window_and_sign_follow_the_anatomy():
+    liver, lung = (resolve(AEConfig, "paper", anatomy) for anatomy in ("liver", "lung"))
+    assert (liver.window, liver.sign) == ((-200, 250), "absolute")
+    assert (lung.window, lung.sign) == ((-800, 100), "positive")
+    view = AE(lung).view
+    assert (view.size, view.window, view.mask_roi, view.grey) == (128, (-800, 100), True, "linear")
+
+
+def test_score_switches_do_not_belong_to_fit():
+    fit, score = by_stage(AEConfig())
+    assert set(score) == {"sign", "erode", "median"}
+    assert {"lr", "batch", "updates", "z", "size", "window", "norm"} <= set(fit)
+
+
+def test_same_seed_same_map_other_seed_other_map(make_method, healthy, toy_case):
+    case, _ = toy_case(9, lesion=True)
+    first, again, other = (train(make_method, healthy, seed)[0].score(case) for seed in (0, 0, 1))
+    assert first.dtype == np.float32
+    assert first.shape == case.image.shape
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_the_global_random_state_does_not_matter(make_method, healthy, toy_case):
+    case, _ = toy_case(9)
+    method = make_method(AE)
+    torch.manual_seed(99)
+    np.random.seed(99)
+    method.fit(healthy, FitContext(seed=0))
+    assert np.array_equal(method.score(case), train(make_method, healthy)[0].score(case))
+
+
+def test_loss_falls_and_the_budget_is_kept(make_method, healthy):
+    _, curve = train(make_method, healthy, updates=40, **{"updates": 60})
+    assert curve[-1][0] == 39
+    assert curve[-1][1]["l1"] < 0.6 * curve[0][1]["l1"]
+
+
+def test_no_updates_leave_the_net_untrained(make_method, healthy):
+    fresh, (untrained, curve) = make_method(AE), train(make_method, healthy, updates=0)
+    for a, b in zip(fresh.net.state_dict().values(), untrained.net.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+    assert not curve
+
+
+@pytest.mark.parametrize(("norm", "changes"), [("batch", True), ("affine", False)])
+def test_batch_norm_statistics_update_unless_affine(make_method, healthy, norm, changes):
+    method, _ = train(make_method, healthy, norm=norm)
+    means = [v for k, v in method.net.state_dict().items() if k.endswith("running_mean")]
+    assert bool(means) == changes
+    assert all(m.abs().max() > 0 for m in means)
+
+
+def test_score_does_not_depend_on_the_neighbours_in_a_batch(make_method, healthy, toy_case):
+    case, _ = toy_case(9)
+    method, _ = train(make_method, healthy)
+    alone = method.score(case.crop_z(2, 3))
+    assert np.allclose(method.score(case)[2:3], alone, atol=1e-5)
+
+
+def test_save_and_load_give_the_same_map(make_method, healthy, toy_case, tmp_path):
+    case, _ = toy_case(9, lesion=True)
+    method, _ = train(make_method, healthy)
+    method.save(tmp_path / "ae.pt")
+    restored = AE(method.config)
+    restored.load(tmp_path / "ae.pt")
+    assert np.array_equal(restored.score(case), method.score(case))
+
+
+class Grey(torch.nn.Module):
+    def forward(self, x):
+        return torch.full_like(x, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("sign", "darker", "brighter"), [("absolute", 0.4, 0.3), ("positive", 0, 0.3), ("negative", 0.4, 0)]
+)
+def test_sign_of_the_residual(make_method, sign, darker, brighter):
+    method = make_method(AE, "smoke", {"sign": sign})
+    method.net = Grey()
+    array, roi = np.full((1, 32, 32), 0.5, np.float32), np.zeros((1, 32, 32), bool)
+    roi[0, 4:28, 4:28] = True
+    array[0, 10, 10], array[0, 20, 20], array[0, 1, 1] = 0.1, 0.8, 0.9
+    scores = method.score_view(array, roi, (1.0, 1.0, 1.0))
+    assert scores[0, 10, 10] == pytest.approx(darker)
+    assert scores[0, 20, 20] == pytest.approx(brighter)
+    assert scores[0, 1, 1] == 0
+
+
+def test_erosion_and_median_act_on_the_map(make_method):
+    array, roi = np.full((5, 32, 32), 0.5, np.float32), np.zeros((5, 32, 32), bool)
+    roi[:, 4:28, 4:28] = True
+    array[:, 4:8, 4:28] = 0.9
+    array[2, 20, 20] = 0.9
+    maps = {}
+    for name, values in {"plain": {}, "erode": {"erode": 3}, "median": {"median": 5}}.items():
+        method = make_method(AE, "smoke", values)
+        method.net = Grey()
+        maps[name] = method.score_view(array, roi, (1.0, 1.0, 1.0))
+    assert maps["plain"][2, 4, 15] == pytest.approx(0.4)
+    assert not maps["erode"][:, 4:7].any()
+    assert maps["erode"][2, 7, 15] == pytest.approx(0.4)
+    assert maps["median"][2, 20, 20] == 0
+    assert maps["median"][2, 6, 15] == pytest.approx(0.4)
+
+
+maps_3d = hnp.arrays(np.float32, (3, 7, 7), elements=st.floats(0, 1, width=32))
+
+
+@given(image=maps_3d, reconstruction=maps_3d)
+@settings(max_examples=30, deadline=None)
+def test_the_two_parts_of_a_residual_add_up(image, reconstruction):
+    positive, negative = (residual(image, reconstruction, sign) for sign in ("positive", "negative"))
+    assert np.array_equal(positive + negative, residual(image, reconstruction, "absolute"))
+    assert not (positive * negative).any()
+
+
+@given(map_=maps_3d, roi=hnp.arrays(bool, (3, 7, 7)))
+@settings(max_examples=30, deadline=None)
+def test_filters_that_are_off_change_nothing_and_erosion_only_removes(map_, roi):
+    assert median_in_plane(map_, 0) is map_
+    assert median_in_volume(map_, 0) is map_
+    assert erode_in_plane(roi, 0) is roi
+    assert inner_foreground(roi, 0, 0.95) is roi
+    assert not (erode_in_plane(roi, 1) & ~roi).any()
+    assert not (inner_foreground(roi, 5, 0.95) & ~roi).any()
+
+
+def test_median_filters_equal_opencv_and_numpy():
+    cv2 = pytest.importorskip("cv2")
+    map_ = np.random.default_rng(0).random((5, 12, 12)).astype(np.float32)
+    expected = np.stack([cv2.medianBlur(a, 5) for a in map_])
+    assert np.array_equal(median_in_plane(map_, 5)[:, 2:-2, 2:-2], expected[:, 2:-2, 2:-2])
+    assert median_in_volume(map_, 5)[2, 6, 6] == np.median(map_[0:5, 4:9, 4:9])
+
+
+def test_held_out_part_is_split_by_patient(healthy, toy_case):
+    stack = healthy.array(AE(resolve(AEConfig, "smoke")).view)
+    part, held = hold_out(healthy, stack, np.random.default_rng(0))
+    assert len(set(stack.case_of[held])) == 1
+    assert not set(stack.case_of[held]) & set(stack.case_of[part])
+    assert sorted([*part, *held]) == list(range(len(stack)))
+
+
+def test_held_out_part_of_one_patient_is_its_last_fifth(toy_case):
+    one = HealthySet.from_cases([toy_case(0, slices=10)[0]])
+    stack = one.array(AE(resolve(AEConfig, "smoke")).view)
+    part, held = hold_out(one, stack, np.random.default_rng(0))
+    assert list(held) == [8, 9]
+    assert list(part) == list(range(8))
+    tiny = HealthySet.from_cases([toy_case(0, slices=1)[0]])
+    with pytest.raises(TrainingError, match="two healthy slices"):
+        hold_out(tiny, tiny.array(AE(resolve(AEConfig, "smoke")).view), np.random.default_rng(0))
+
+
+def test_early_stopping_waits_for_its_patience_and_restores_the_best_weights():
+    net = torch.nn.Linear(1, 1, bias=False)
+    losses = iter([3.0, 1.0, 2.0, 2.0, 0.0])
+
+    def step(i):
+        torch.nn.init.constant_(net.weight, i)
+        return {"l1": 1.0}
+
+    context = FitContext(seed=0)
+    done = train_until_no_gain(context, net, step, lambda: next(losses), per_epoch=3, updates=100, patience=2)
+    assert done == 12
+    assert net.weight.item() == 5
+
+
+def test_baur_budget_trains_in_epochs(make_method, healthy, toy_case):
+    settings_ = {"budget": "baur", "updates": "none", "batch": 8, "epochs": 2, "patience": 5}
+    method, curve = train(make_method, healthy, **settings_)
+    assert [step for step, _ in curve] == [3, 6]
+    assert all({"validation", "l1"} == set(values) for _, values in curve)
+    assert np.isfinite(method.score(toy_case(9)[0])).all()
+
+
+def test_training_beats_no_training(make_method, healthy, toy_case):
+    from sklearn.metrics import average_precision_score
+
+    cases = [toy_case(i, lesion=True) for i in range(20, 24)]
+    found = {}
+    for updates in (0, 150):
+        values = {"updates": 150, "lr": 3e-3, "norm": "affine", "dropout": 0.0}
+        method, _ = train(make_method, healthy, updates=updates, **values)
+        scores = np.concatenate([method.score(case)[case.roi] for case, _ in cases])
+        truth = np.concatenate([lesion[case.roi] for case, lesion in cases])
+        found[updates] = average_precision_score(truth, scores)
+    assert found[150] > 2 * found[0]
+
+
+@pytest.mark.slow
+def test_paper_profile_builds_steps_and_scores(make_method, toy_case):
+    case, _ = toy_case(0, slices=1, size=128)
+    method, curve = train(make_method, HealthySet.from_cases([toy_case(1, size=128)[0]]), updates=1, profile="paper")
+    assert len(curve) == 1
+    seen = look(case, method.view)
+    assert seen.image.shape == (1, 128, 128)
+    assert np.isfinite(method.score(case)).all()

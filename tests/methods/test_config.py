@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import pytest
+from uasbench.methods.config import Config, ConfigError, by_stage, resolve
+
+
+@dataclass(frozen=True)
+class Settings(Config):
+    updates: int = 1000
+    lr: float = 1e-3
+    window: tuple[float, float] = (-200.0, 250.0)
+    widths: tuple[int, ...] = (8, 16)
+    budget: Literal["seed2", "baur"] = "seed2"
+    limit: int | None = None
+    equalise: bool = False
+    sigma: float = field(default=2.0, metadata={"stage": "score"})
+
+    profiles = {"smoke": {"updates": 2}, "quick": {"updates": 50, "window": (0.0, 1.0)}}
+    anatomies = {"lung": {"window": (-800.0, 100.0)}}
+
+
+def test_defaults_profile_anatomy_settings_in_this_order():
+    assert resolve(Settings).updates == 1000
+    assert resolve(Settings, "quick").window == (0.0, 1.0)
+    assert resolve(Settings, "quick", "lung").window == (-800.0, 100.0)
+    assert resolve(Settings, "quick", "lung", {"window": "-1,1"}).window == (-1.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "value"),
+    [
+        ("updates", "7", 7),
+        ("updates", 7.0, 7),
+        ("lr", "1e-4", 1e-4),
+        ("lr", 2, 2.0),
+        ("widths", "(1, 2, 3)", (1, 2, 3)),
+        ("widths", [4], (4,)),
+        ("budget", "baur", "baur"),
+        ("limit", "none", None),
+        ("limit", "5", 5),
+        ("equalise", "on", True),
+        ("equalise", False, False),
+    ],
+)
+def test_texts_become_field_types(key, text, value):
+    assert getattr(resolve(Settings, settings={key: text}), key) == value
+
+
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [
+        ("updates", "1.5"),
+        ("updates", "many"),
+        ("updates", True),
+        ("lr", "fast"),
+        ("window", "1"),
+        ("window", "1,b"),
+        ("budget", "none"),
+        ("limit", "x"),
+        ("equalise", "maybe"),
+    ],
+)
+def test_values_of_the_wrong_type_are_refused_by_name(key, text):
+    with pytest.raises(ConfigError, match=key):
+        resolve(Settings, settings={key: text})
+
+
+def test_an_unknown_key_gets_a_suggestion():
+    with pytest.raises(ConfigError, match="did you mean 'updates'"):
+        resolve(Settings, settings={"update": 1})
+    with pytest.raises(ConfigError, match="unknown profile"):
+        resolve(Settings, "fast")
+
+
+def test_score_fields_are_kept_apart_from_fit_fields():
+    fit, score = by_stage(Settings())
+    assert score == {"sigma": 2.0}
+    assert "sigma" not in fit
+    assert fit["updates"] == 1000

@@ -1,0 +1,228 @@
+"""The denoising autoencoder: published settings, noise, schedule, seeds, training, score switches."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from uasbench.datasets.healthy import HealthySet
+from uasbench.methods.config import by_stage, resolve
+from uasbench.methods.context import FitContext
+from uasbench.methods.reconstruction.coarse_noise import coarse_noise
+from uasbench.methods.reconstruction.dae import DAE, DAEConfig, cyclic_cosine, masked_square_error
+from uasbench.methods.reconstruction.residual import inner_foreground
+
+
+@pytest.fixture(scope="module")
+def healthy(toy_case):
+    return HealthySet.from_cases([toy_case(i)[0] for i in range(4)])
+
+
+def train(make_method, healthy, seed=0, updates=None, profile="smoke", **values):
+    method = make_method(DAE, profile, values, seed=seed)
+    curve: list[tuple[int, dict[str, float]]] = []
+    context = FitContext(seed=seed, max_updates=updates, on_log=lambda step, v: curve.append((step, v)))
+    method.fit(healthy, context)
+    return method, curve
+
+
+def generator(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_paper_profile_equals_the_published_settings():
+    config = resolve(DAEConfig, "paper", "liver")
+    assert (config.size, config.wf, config.depth) == (128, 6, 4)
+    assert (config.noise_grid, config.noise_std) == (16, 0.2)
+    assert (config.lr, config.weight_decay, config.batch) == (1e-4, 1e-5, 16)
+    assert (config.epoch_updates, config.epochs, config.updates, config.t_max) == (32, 2100, 67_200, 100)
+    assert (config.median, config.edge_window, config.edge_share) == (5, 5, 0.95)
+    assert set(by_stage(config)[1]) == {"median", "edge_window", "edge_share"}
+
+
+@pytest.mark.parametrize(("anatomy", "window"), [("liver", (-200, 250)), ("lung", (-800, 100))])
+def test_window_follows_the_anatomy(anatomy, window):
+    view = DAE(resolve(DAEConfig, "paper", anatomy)).view
+    assert (view.size, view.window, view.mask_roi, view.dtype) == (128, window, True, "float32")
+
+
+def test_optimiser_is_amsgrad_with_the_published_rates(make_method, healthy, monkeypatch):
+    made = []
+    adam = torch.optim.Adam
+    monkeypatch.setattr(torch.optim, "Adam", lambda *a, **k: made.append(adam(*a, **k)) or made[-1])
+    train(make_method, healthy, updates=1, lr=1e-4)
+    assert made[0].defaults["amsgrad"]
+    assert made[0].defaults["weight_decay"] == 1e-5
+    assert made[0].defaults["betas"] == (0.9, 0.999)
+
+
+def test_schedule_is_the_closed_cosine_and_goes_on_past_t_max():
+    optimiser = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, T_max=20)
+    for epoch in range(101):
+        assert cyclic_cosine(epoch, 20) == pytest.approx(schedule.get_last_lr()[0], abs=1e-6)
+        optimiser.step()
+        schedule.step()
+    assert cyclic_cosine(2100, 100) == pytest.approx(0)
+    assert cyclic_cosine(200, 100) == pytest.approx(1)
+
+
+def test_learning_rate_steps_once_per_epoch(make_method, healthy, monkeypatch):
+    rates = []
+    step = torch.optim.Adam.step
+
+    def spy(self, *args, **kwargs):
+        rates.append(self.param_groups[0]["lr"])
+        return step(self, *args, **kwargs)
+
+    monkeypatch.setattr(torch.optim.Adam, "step", spy)
+    train(make_method, healthy, epoch_updates=2, epochs=3, t_max=2, lr=1.0)
+    assert rates == pytest.approx([1, 1, 0.5, 0.5, 0, 0])
+
+
+def test_noise_is_coarse_gaussian_and_follows_its_generator():
+    noise = coarse_noise(64, 128, 16, 0.2, generator(0))
+    assert noise.shape == (64, 1, 128, 128)
+    assert noise.mean().item() == pytest.approx(0, abs=0.01)
+    assert 0.1 < noise.std().item() < 0.2
+    neighbours = (noise[..., 1:] - noise[..., :-1]).std()
+    assert neighbours < 0.3 * noise.std()
+    assert torch.equal(coarse_noise(64, 128, 16, 0.2, generator(0)), noise)
+    assert not torch.equal(coarse_noise(64, 128, 16, 0.2, generator(1)), noise)
+
+
+def test_noise_is_the_enlarged_grid_rolled_by_one_shift_per_image():
+    noise = coarse_noise(3, 32, 4, 1.0, generator(5))[:, 0]
+    twin = generator(5)
+    grid = torch.randn((3, 1, 4, 4), generator=twin)
+    large = torch.nn.functional.interpolate(grid, size=(32, 32), mode="bilinear", align_corners=True)[:, 0]
+    shifts = torch.randint(32, (2, 3, 1), generator=twin)[..., 0]
+    for i in range(3):
+        expected = torch.roll(large[i], (int(shifts[0, i]), int(shifts[1, i])), dims=(0, 1))
+        assert torch.equal(noise[i], expected)
+    assert len({tuple(s) for s in shifts.T.tolist()}) > 1
+
+
+def test_noise_only_inside_the_roi_and_target_is_clean(make_method, healthy):
+    seen = []
+
+    class Identity(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = torch.nn.Parameter(torch.ones(()))
+
+        def forward(self, x):
+            seen.append(x.detach().clone())
+            return x * self.scale
+
+    method = make_method(DAE, "smoke")
+    method.net = Identity()
+    losses: list[float] = []
+    context = FitContext(seed=0, max_updates=1, on_log=lambda _, values: losses.append(values["mse"]))
+    method.fit(healthy, context)
+    stack = healthy.array(method.view)
+    order = context.rng("order").permutation(len(stack))[: len(seen[0])]
+    clean, roi = stack.take(order)
+    noise = seen[0][:, 0].numpy() - clean
+    assert np.abs(noise[roi]).max() > 0.05
+    assert not noise[~roi].any()
+    assert losses[0] == pytest.approx(float((noise**2).mean()), rel=1e-4)
+
+
+def test_loss_counts_the_roi_alone():
+    output, clean = torch.zeros(1, 1, 2, 2), torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]])
+    roi = torch.tensor([[[[1.0, 0.0], [0.0, 1.0]]]])
+    assert masked_square_error(output, clean, roi) == pytest.approx(17 / 4)
+
+
+def test_same_seed_same_map_other_seed_other_map(make_method, healthy, toy_case):
+    case, _ = toy_case(9, lesion=True)
+    first, again, other = (train(make_method, healthy, seed)[0].score(case) for seed in (0, 0, 1))
+    assert first.dtype == np.float32
+    assert first.shape == case.image.shape
+    assert np.isfinite(first).all()
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_the_global_random_state_does_not_matter(make_method, healthy, toy_case):
+    case, _ = toy_case(9)
+    method = make_method(DAE)
+    torch.manual_seed(99)
+    np.random.seed(99)
+    method.fit(healthy, FitContext(seed=0))
+    assert np.array_equal(method.score(case), train(make_method, healthy)[0].score(case))
+
+
+def test_loss_falls(make_method, healthy):
+    _, curve = train(make_method, healthy, epoch_updates=10, epochs=4, t_max=10)
+    assert np.mean([v["mse"] for _, v in curve[-5:]]) < 0.5 * curve[0][1]["mse"]
+
+
+def test_save_and_load_give_the_same_map(make_method, healthy, toy_case, tmp_path):
+    case, _ = toy_case(9, lesion=True)
+    method, _ = train(make_method, healthy)
+    method.save(tmp_path / "dae.pt")
+    restored = DAE(method.config)
+    restored.load(tmp_path / "dae.pt")
+    assert np.array_equal(restored.score(case), method.score(case))
+
+
+def test_inner_foreground_equals_average_pooling():
+    roi = np.random.default_rng(0).random((3, 20, 20)) < 0.9
+    roi[:, 5:15, 5:15] = True
+    pooled = torch.nn.functional.avg_pool2d(torch.from_numpy(roi).float()[:, None], 5, 1, 2)[:, 0].numpy()
+    assert np.array_equal(inner_foreground(roi, 5, 0.95), roi & (pooled > 0.95))
+
+
+class Grey(torch.nn.Module):
+    def forward(self, x):
+        return torch.full_like(x, 0.5)
+
+
+def test_score_switches(make_method):
+    array, roi = np.full((2, 32, 32), 0.5, np.float32), np.zeros((2, 32, 32), bool)
+    roi[:, 4:28, 4:28] = True
+    array[0, 4, 4:28] = 0.9
+    array[0, 20, 20] = 0.1
+    array[1, 10:20, 10:20] = 0.1
+    array[1, 0, 0] = 0.9
+    found = {}
+    for name, values in {
+        "both": {},
+        "no median": {"median": 0},
+        "neither": {"median": 0, "edge_window": 0},
+    }.items():
+        method = make_method(DAE, "smoke", values)
+        method.net = Grey()
+        found[name] = method.score_view(array, roi, (1.0, 1.0, 1.0))
+    assert found["both"][0].max() == 0
+    assert found["both"][1, 15, 15] == pytest.approx(0.4)
+    assert found["no median"][0, 20, 20] == pytest.approx(0.4)
+    assert not found["no median"][0, 4].any()
+    assert found["neither"][0, 4, 15] == pytest.approx(0.4)
+    assert all(m[1, 0, 0] == 0 for m in found.values())
+
+
+def test_training_beats_no_training(make_method, healthy, toy_case):
+    from sklearn.metrics import average_precision_score
+
+    cases = [toy_case(i, lesion=True) for i in range(20, 24)]
+    found = {}
+    for updates in (0, 150):
+        values = {"wf": 3, "epoch_updates": 10, "epochs": 15, "t_max": 15, "lr": 3e-3}
+        method, _ = train(make_method, healthy, updates=updates, **values)
+        scores = np.concatenate([method.score(case)[case.roi] for case, _ in cases])
+        truth = np.concatenate([lesion[case.roi] for case, lesion in cases])
+        found[updates] = average_precision_score(truth, scores)
+    assert found[150] > 2 * found[0]
+
+
+@pytest.mark.slow
+def test_paper_profile_builds_steps_and_scores(make_method, toy_case):
+    case, _ = toy_case(0, slices=1, size=128)
+    method, curve = train(make_method, HealthySet.from_cases([toy_case(1, size=128)[0]]), updates=1, profile="paper")
+    assert len(curve) == 1
+    assert sum(p.numel() for p in method.net.parameters()) > 7e6
+    assert np.isfinite(method.score(case)).all()

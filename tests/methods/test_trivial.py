@@ -1,0 +1,204 @@
+"""Trivial baselines: they see the region of interest alone, and each does what its name says."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from scipy import ndimage
+
+from uasbench.datasets.case import Case
+from uasbench.datasets.healthy import HealthySet
+from uasbench.methods.config import ConfigError, by_stage, resolve
+from uasbench.methods.context import FitContext
+from uasbench.methods.trivial.hu import ball_footprint, open_in_roi, smooth_in_roi
+from uasbench.methods.trivial.hu_deviation import HuDeviation
+from uasbench.methods.trivial.hu_opened import HuOpened
+from uasbench.methods.trivial.hu_threshold import HuThreshold
+from uasbench.methods.trivial.local_residual import LocalResidual
+from uasbench.methods.trivial.random_map import RandomMap
+from uasbench.methods.trivial.roi_area import RoiArea
+
+ALL = (HuDeviation, HuThreshold, HuOpened, LocalResidual, RandomMap, RoiArea)
+
+
+def fitted(cls, anatomy="liver", seed=0, **values):
+    method = cls(resolve(cls.Config, "paper", anatomy, values))
+    method.build()
+    case = Case("h", "h", np.zeros((1, 4, 4), np.float32), (1.0, 1.0, 1.0), np.ones((1, 4, 4), bool))
+    method.fit(HealthySet.from_cases([case]), FitContext(seed=seed))
+    return method
+
+
+def flat_case(value=100.0, shape=(7, 33, 35)):
+    roi = np.zeros(shape, bool)
+    roi[1:-1, 4:-4, 5:-5] = True
+    image = np.where(roi, value, -900).astype(np.float32)
+    return Case("flat", "p", image, (2.0, 0.5, 0.8), roi)
+
+
+@pytest.mark.parametrize("cls", ALL)
+def test_map_is_float32_finite_and_deaf_to_everything_outside_the_roi(cls, toy_case):
+    case, _ = toy_case(1, lesion=True)
+    method = fitted(cls)
+    before = method.score(case)
+    outside = dataclasses.replace(case, image=np.where(case.roi, case.image, 3000).astype(np.float32))
+    assert before.dtype == np.float32
+    assert before.shape == case.image.shape
+    assert np.isfinite(before).all()
+    assert np.array_equal(method.score(outside)[case.roi], before[case.roi])
+
+
+@pytest.mark.parametrize("cls", ALL)
+def test_cards_and_settings_never_cause_a_retraining(cls):
+    card = cls.card
+    assert card.trivial
+    assert card.supervision == "none"
+    assert card.family == "trivial"
+    assert card.deterministic == (card.name != "random")
+    assert all((card.title, card.year, card.citation, card.reference))
+    fit, score = by_stage(resolve(cls.Config, "paper", "liver"))
+    assert not fit
+    assert card.name in {"random", "roi-area"} or score
+
+
+@pytest.mark.parametrize("cls", ALL)
+def test_an_empty_roi_gives_an_empty_map(cls):
+    case = Case("e", "p", np.zeros((2, 8, 8), np.float32), (1.0, 1.0, 1.0), np.zeros((2, 8, 8), bool))
+    assert fitted(cls).score(case).shape == case.image.shape
+
+
+@pytest.mark.parametrize("cls", [HuDeviation, HuOpened, LocalResidual])
+def test_a_constant_organ_scores_nothing_up_to_its_very_edge(cls):
+    # Leakage of the −900 HU surroundings is what normalised convolution has to prevent.
+    case = flat_case()
+    tolerance = 1.0 if cls is LocalResidual else 1e-3
+    assert np.abs(fitted(cls).score(case)).max() < tolerance
+
+
+def test_hu_deviation_equals_a_plain_gaussian_where_the_roi_is_everything():
+    rng = np.random.default_rng(0)
+    image = rng.normal(60, 20, (3, 40, 40)).astype(np.float32)
+    case = Case("c", "p", image, (1.0, 1.0, 1.0), np.ones(image.shape, bool))
+    expected = np.abs(ndimage.gaussian_filter(image, (0, 2, 2)) - np.median(image))
+    assert np.allclose(fitted(HuDeviation).score(case)[:, 8:-8, 8:-8], expected[:, 8:-8, 8:-8], atol=1e-3)
+
+
+def test_hu_deviation_sees_both_signs():
+    case = flat_case()
+    case.image[3, 12:16, 12:16] -= 50
+    case.image[3, 20:24, 20:24] += 50
+    scores = fitted(HuDeviation).score(case)[3]
+    assert scores[14, 14] > 20
+    assert scores[22, 22] > 20
+
+
+@given(
+    image=hnp.arrays(np.float32, (3, 9, 9), elements=st.floats(-200, 300, width=32)),
+    roi=hnp.arrays(bool, (3, 9, 9)),
+    sigma=st.sampled_from([0.0, 0.7, 2.0]),
+)
+@settings(max_examples=50, deadline=None)
+def test_smoothing_stays_within_the_range_of_the_roi(image, roi, sigma):
+    roi[1, 4, 4] = True
+    smoothed = smooth_in_roi(image, roi, sigma)
+    inside = image[roi]
+    assert smoothed[roi].min() >= inside.min() - 0.05
+    assert smoothed[roi].max() <= inside.max() + 0.05
+    assert not smoothed[~roi].any()
+
+
+@given(
+    image=hnp.arrays(np.float32, (4, 8, 8), elements=st.floats(-200, 300, width=32)),
+    roi=hnp.arrays(bool, (4, 8, 8)),
+    radius=st.sampled_from([0, 1, 2]),
+)
+@settings(max_examples=50, deadline=None)
+def test_opening_in_the_roi_is_an_opening(image, roi, radius):
+    opened = open_in_roi(image, roi, radius)
+    assert (opened[roi] <= image[roi]).all()
+    assert np.array_equal(open_in_roi(opened, roi, radius), opened)
+    brighter = open_in_roi(image + np.float32(10), roi, radius)
+    assert (brighter[roi] >= opened[roi]).all()
+
+
+def test_opening_equals_scipy_where_the_roi_is_everything():
+    image = np.random.default_rng(1).normal(size=(9, 12, 12)).astype(np.float32)
+    expected = ndimage.grey_opening(image, footprint=ball_footprint(2))
+    opened = open_in_roi(image, np.ones(image.shape, bool), 2)
+    assert np.array_equal(opened[4:-4, 4:-4, 4:-4], expected[4:-4, 4:-4, 4:-4])
+
+
+def test_hu_opened_removes_a_vessel_and_keeps_a_lesion_in_the_lung():
+    case = flat_case(-850.0, (15, 41, 41))
+    case.image[:, 12:14, 12:14] = 0
+    case.image[4:11, 22:29, 22:29] = 0
+    plain, opened = fitted(HuThreshold, "lung").score(case), fitted(HuOpened, "lung").score(case)
+    assert plain[7, 12, 12] == plain[7, 25, 25] == 0
+    assert opened[7, 12, 12] < -840
+    assert opened[7, 25, 25] > -200
+
+
+@pytest.mark.parametrize("cls", [HuThreshold, HuOpened])
+@pytest.mark.parametrize(("anatomy", "step"), [("liver", -40), ("lung", 300)])
+def test_the_sign_follows_the_anatomy(cls, anatomy, step):
+    case = flat_case(-850.0 if anatomy == "lung" else 100.0, (11, 33, 35))
+    lesion = (slice(2, 9), slice(12, 20), slice(12, 20))
+    case.image[lesion] += step
+    scores = fitted(cls, anatomy).score(case)
+    assert scores[5, 16, 16] > scores[5, 6, 7]
+    case.image[lesion] -= 2 * step
+    assert fitted(cls, anatomy).score(case)[5, 16, 16] <= scores[5, 6, 7]
+
+
+def test_hu_threshold_is_the_hu_itself():
+    case = flat_case()
+    case.image[3, 10, 10] = 40
+    assert fitted(HuThreshold, "liver").score(case)[3, 10, 10] == 60
+    assert fitted(HuThreshold, "lung").score(case)[3, 10, 10] == 40
+
+
+def test_local_residual_equals_the_masked_median():
+    rng = np.random.default_rng(2)
+    case = flat_case()
+    case.image[case.roi] += rng.normal(0, 25, case.roi.sum()).astype(np.float32)
+    scores = fitted(LocalResidual, size=5).score(case)
+    grey_level = 450 / 255
+    for z, y, x in ((2, 4, 5), (3, 10, 12), (5, 28, 29)):
+        window = (slice(z, z + 1), slice(y - 2, y + 3), slice(x - 2, x + 3))
+        values = np.sort(case.image[window][case.roi[window]])
+        middle = values[[(len(values) - 1) // 2, len(values) // 2]]
+        residuals = np.abs(case.image[z, y, x] - middle)
+        assert np.abs(scores[z, y, x] - residuals).min() <= grey_level
+
+
+def test_local_residual_refuses_an_even_window():
+    with pytest.raises(ConfigError, match="odd"):
+        resolve(LocalResidual.Config, "paper", "liver", {"size": "4"})
+
+
+def test_random_follows_seed_and_case_and_survives_saving(tmp_path):
+    case = flat_case()
+    method, other = fitted(RandomMap), fitted(RandomMap, seed=1)
+    scores = method.score(case)
+    assert np.array_equal(scores, fitted(RandomMap).score(case))
+    assert not np.array_equal(scores, other.score(case))
+    assert not np.array_equal(scores, method.score(dataclasses.replace(case, id="another")))
+    method.save(tmp_path / "random.pt")
+    restored = RandomMap()
+    restored.load(tmp_path / "random.pt")
+    assert np.array_equal(scores, restored.score(case))
+
+
+def test_roi_area_carries_square_millimetres():
+    case = flat_case()
+    case.roi[2] = False
+    case.roi[2, 4:6, 5:10] = True
+    scores = fitted(RoiArea).score(case)
+    assert scores[2][case.roi[2]] == pytest.approx(np.full(10, 10 * 0.5 * 0.8))
+    assert scores[3].max() == pytest.approx(case.roi[3].sum() * 0.4)
+    assert not scores[~case.roi].any()

@@ -1,0 +1,350 @@
+"""The main job end to end on a tiny phantom: resume, failures, tripwire, variants, tracking."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+import uasbench
+from uasbench.datasets.errors import UasbenchError
+from uasbench.datasets.phantom.liver import write_liver_phantom
+
+BENCH = Path(sys.executable).with_name("bench")
+PLUGINS = """
+import os, signal, time
+import numpy as np
+from uasbench import Method, MethodCard
+
+class Base(Method):
+    def fit(self, healthy, ctx):
+        pass
+    def score(self, case):
+        return np.abs(case.image).astype(np.float32)
+
+class Raises(Base):
+    card = MethodCard(name="raises", title="raises")
+    def fit(self, healthy, ctx):
+        raise RuntimeError("this plug-in is broken")
+
+class GivesNaN(Base):
+    card = MethodCard(name="gives-nan", title="nan")
+    def score(self, case):
+        return np.full(case.image.shape, np.nan, np.float32)
+
+class WrongShape(Base):
+    card = MethodCard(name="wrong-shape", title="shape")
+    def score(self, case):
+        return np.zeros((1, 2, 3), np.float32)
+
+class Hangs(Base):
+    card = MethodCard(name="hangs", title="hangs")
+    def fit(self, healthy, ctx):
+        time.sleep(600)
+
+class Dies(Base):
+    card = MethodCard(name="dies", title="dies")
+    def score(self, case):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+class Declines(Base):
+    card = MethodCard(name="declines", title="declines")
+    def skip(self):
+        return "needs weights that are not here"
+
+class Good(Base):
+    card = MethodCard(name="good", title="good", deterministic=True)
+"""
+NAMES = ["raises", "gives-nan", "wrong-shape", "hangs", "dies", "declines", "good"]
+CLASSES = ["Raises", "GivesNaN", "WrongShape", "Hangs", "Dies", "Declines", "Good"]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data root with the smallest phantom."""
+    path = tmp_path_factory.mktemp("data")
+    write_liver_phantom(path, seed=0, size="smoke")
+    return path
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def run(root: Path, cache: Path, tmp_path: Path):
+    """Call the API on the phantom's files with a run folder of the test's own."""
+
+    def call(methods: str, **options):
+        settings = {"data_root": root, "cache": cache, "profile": "smoke", "seeds": [0], "out": tmp_path / "run"}
+        return uasbench.run(methods, "lits", **{**settings, **options})
+
+    return call
+
+
+@pytest.fixture
+def plugins(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plug-ins that misbehave, as pip would have installed them."""
+    from uasbench.benchmark import registry
+
+    site = tmp_path_factory.mktemp("site")
+    (site / "misbehaving.py").write_text(PLUGINS)
+    info = site / "misbehaving-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: misbehaving\nVersion: 1.0\n")
+    points = "\n".join(f"{n} = misbehaving:{c}" for n, c in zip(NAMES, CLASSES, strict=True))
+    (info / "entry_points.txt").write_text(f"[uasbench.methods]\n{points}\n")
+    monkeypatch.syspath_prepend(str(site))
+    registry.refresh()
+    yield
+    registry.refresh()
+
+
+def tables(run: Path) -> dict[str, bytes]:
+    """Return the tables that a rerun must reproduce byte for byte; costs are times and differ."""
+    return {p.name: p.read_bytes() for p in (run / "tables").glob("*.csv") if p.name != "cost.csv"}
+
+
+def test_a_run_leaves_records_maps_tables_report_and_dashboard(run):
+    done = run("hu-deviation,random,ae", seeds=[0, 1])
+    assert {(r.cell.method, r.cell.seed) for r in done.records} == {
+        ("hu-deviation", 0),
+        ("random", 0),
+        ("random", 1),
+        ("ae", 0),
+        ("ae", 1),
+    }
+    assert not done.failures
+    summary = done.table("summary")
+    columns = "method,dataset,train,protocol,metric,unit,mean,std,ci_low,ci_high,n_cases,n_seeds"
+    assert ",".join(summary.columns[:12]) == columns
+    dice = summary[(summary.metric == "dice") & (summary.unit == "patient")]
+    assert {"val", "oracle", "healthy-q95"} <= set(dice.protocol)
+    for file in ("report.html", "mlflow.db", "tables/summary.md", "tables/summary.tex", "tuning"):
+        assert (done.path / file).exists(), file
+    assert all(record.data.phantom for record in done.records)
+    assert done.info["mlflow"]["local"]["cells"].keys() == {r.cell.slug for r in done.records}
+
+
+def test_seeds_change_weights_and_nothing_else_changes_a_map(run, tmp_path):
+    first = run("ae", seeds=[0, 1], workers=2)
+    second = run("hu-deviation,ae", seeds=[1], workers=1, out=tmp_path / "other")
+    maps = {r.cell.seed: digests(first.path, r.cell.slug) for r in first.records}
+    assert maps[0] != maps[1]
+    assert digests(second.path, next(r for r in second.records if r.cell.method == "ae").cell.slug) == maps[1]
+
+
+def digests(run: Path, slug: str) -> dict[str, bytes]:
+    return {p.name: p.read_bytes() for p in sorted((run / "maps" / slug).rglob("*.map"))}
+
+
+def test_running_again_repeats_no_stage_and_more_methods_extend_the_run(run):
+    first = run("hu-deviation,ae")
+    stamps = {p: p.stat().st_mtime_ns for p in (first.path / "records").iterdir()}
+    before = tables(first.path)
+    again = run("hu-deviation,ae")
+    assert {p: p.stat().st_mtime_ns for p in (again.path / "records").iterdir()} == stamps
+    assert tables(again.path) == before
+    more = run("hu-threshold")
+    assert {r.cell.method for r in more.records} == {"hu-deviation", "ae", "hu-threshold"}
+    assert stamps.items() <= {p: p.stat().st_mtime_ns for p in (more.path / "records").iterdir()}.items()
+
+
+def test_a_score_setting_does_not_retrain_and_a_fit_setting_does(run):
+    first = run("ae")
+    fits = set((first.path / "fits").iterdir())
+    again = run("ae", variants=["eroded:ae.erode_px=2", "slow:ae.lr=1e-6"])
+    labels = {r.cell.method: r.ids for r in again.records}
+    assert labels["ae@eroded"].fit == labels["ae"].fit != labels["ae@slow"].fit
+    assert len(set((again.path / "fits").iterdir()) - fits) == 1
+
+
+def test_labels_replaced_by_noise_leave_every_map_identical(run, root, tmp_path):
+    first = run("hu-deviation,ae,two-stage,draem")
+    noisy = tmp_path / "noisy"
+    shutil.copytree(root, noisy)
+    rng = np.random.default_rng(0)
+    for path in noisy.glob("lits/**/segmentation-*.nii"):
+        image = nib.load(path)
+        labels = np.asanyarray(image.dataobj)
+        inside = labels > 0
+        labels = np.where(inside, 1 + rng.integers(0, 2, labels.shape), 0).astype(labels.dtype)
+        nib.save(nib.Nifti1Image(labels, image.affine, image.header), path)
+    second = run("hu-deviation,ae,two-stage,draem", data_root=noisy, out=tmp_path / "second")
+    for a, b in zip(first.records, second.records, strict=True):
+        assert a.ids.map == b.ids.map
+        assert a.ids.measure != b.ids.measure
+        assert digests(first.path, a.cell.slug) == digests(second.path, b.cell.slug)
+    assert first.table("summary").to_csv() != second.table("summary").to_csv()
+
+
+@pytest.mark.usefixtures("plugins")
+def test_misbehaving_plugins_are_rows_and_stop_nobody(run):
+    done = run(",".join(NAMES), stage_limit_s=20)
+    assert {r.cell.method for r in done.records} == {"good"}
+    errors = {f.cell.method: f.error for f in done.failures}
+    assert "this plug-in is broken" in errors["raises"]
+    assert "NaN" in errors["gives-nan"]
+    assert "(1, 2, 3)" in errors["wrong-shape"]
+    assert "stage limit" in errors["hangs"]
+    assert "SIGKILL" in errors["dies"]
+    assert done.new_failures == 5
+    assert [(s.method, s.reason) for s in done.skipped] == [("declines", "needs weights that are not here")]
+    failures = pd.read_csv(done.path / "tables" / "failures.csv")
+    assert list(failures.columns[:6]) == ["method", "dataset", "seed", "stage", "error", "log"]
+    assert set(failures.method) == {"raises", "gives-nan", "wrong-shape", "hangs", "dies"}
+    assert all(Path(log).exists() for log in failures.log)
+
+
+@pytest.mark.parametrize("moment", ["first fit", "first record"])
+def test_a_killed_run_is_continued_with_the_same_result(run, root, cache, tmp_path, moment):
+    whole = run("hu-deviation,ae,dae", out=tmp_path / "whole", workers=2)
+    killed = tmp_path / "killed"
+    command = [
+        *(str(BENCH), "run", "--methods", "hu-deviation,ae,dae", "--dataset", "lits", "--data-root", str(root)),
+        *("--cache", str(cache), "--profile", "smoke", "--seeds", "1", "--out", str(killed), "--workers", "2"),
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=tmp_path)
+    wanted = killed / ("logs" if moment == "first fit" else "records")
+    deadline = time.monotonic() + 120
+    while not (wanted.is_dir() and any(wanted.iterdir())) and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    finished = {p: p.stat().st_mtime_ns for p in (killed / "records").glob("*.json")}
+    result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert result.returncode == 0, result.stderr
+    assert all(p.stat().st_mtime_ns == stamp for p, stamp in finished.items())
+    assert tables(killed) == tables(whole.path)
+    assert not list((killed / "fits").glob(".*.tmp"))
+
+
+def test_a_dead_server_loses_nothing_and_track_sends_the_rest(run, tmp_path):
+    from uasbench.benchmark.run_folder import RunFolder
+    from uasbench.benchmark.tracking import sync
+
+    done = run("hu-deviation", tracking_uri="http://127.0.0.1:9")
+    assert len(done.records) == 1
+    assert (done.path / "report.html").exists()
+    uri = f"sqlite:///{tmp_path / 'server.db'}"
+    assert sync(RunFolder.open(done.path), uri).startswith("1 cells sent")
+    assert sync(RunFolder.open(done.path), uri).startswith("0 cells sent")
+
+
+def test_a_rerun_continues_the_same_parent_and_never_doubles_a_nested_run(run):
+    from mlflow import MlflowClient
+
+    first = run("hu-deviation")
+    again = run("hu-deviation,hu-threshold")
+    client = MlflowClient(tracking_uri=f"sqlite:///{(again.path / 'mlflow.db').resolve()}")
+    experiments = [e for e in client.search_experiments() if e.name.startswith("uasbench")]
+    runs = client.search_runs([experiments[0].experiment_id])
+    nested = [r for r in runs if "mlflow.parentRunId" in r.data.tags]
+    parents = [r for r in runs if "mlflow.parentRunId" not in r.data.tags]
+    assert len(parents) == 1
+    assert sorted(r.data.tags["uasbench.method"] for r in nested) == ["hu-deviation", "hu-threshold"]
+    assert all(r.data.tags["uasbench.phantom"] != "no" for r in runs)
+    assert "patient/oracle/dice" in nested[0].data.metrics
+    artifacts = {a.path for a in client.list_artifacts(parents[0].info.run_id)}
+    assert {"tables", "report.html"} <= artifacts
+    assert first.path == again.path
+
+
+def test_rescoring_trains_nothing_and_gives_the_same_numbers(run):
+    from uasbench.api import rescore
+
+    done = run("hu-deviation,ae")
+    before = tables(done.path)
+    fits = {p: p.stat().st_mtime_ns for p in (done.path / "fits").rglob("*")}
+    assert tables(rescore(done.path, 2).path) == before
+    assert {p: p.stat().st_mtime_ns for p in (done.path / "fits").rglob("*")} == fits
+
+
+def test_imported_maps_get_the_numbers_of_the_method_that_made_them(run, root, cache, tmp_path):
+    from uasbench.api import import_maps
+    from uasbench.benchmark.map_store import read_map
+    from uasbench.benchmark.options import validated
+
+    done = run("hu-deviation")
+    slug = done.records[0].cell.slug
+    folder = tmp_path / "maps"
+    folder.mkdir()
+    for path in (done.path / "maps" / slug).glob("*.map"):
+        native = read_map(path).native()
+        affine = np.diag([-1.0, -1.0, 1.0, 1.0])
+        nib.save(nib.Nifti1Image(native.transpose(2, 1, 0), affine), folder / f"{path.stem}.nii.gz")
+    options = validated(datasets=["lits"], data_root=root, cache=cache, profile="smoke", out=done.path)
+    both = import_maps(folder, "elsewhere", options, None)
+    oracle = {
+        r.cell.method: [v.value for v in r.per_case if (v.protocol, v.metric) == ("oracle", "dice")]
+        for r in both.records
+    }
+    assert oracle["elsewhere"] == oracle["hu-deviation"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"methods": "draemm"}, "draem"),
+        ({"methods": "ae", "set": {"ae": {"lrr": 1}}}, "did you mean 'lr'"),
+        ({"methods": "ae", "set": {"ae": {"lr": "fast"}}}, "lr='fast'"),
+        ({"methods": "ae", "set": {"dae": {"lr": 1}}}, "not among the methods"),
+        ({"methods": "ae", "data_root": "/nonexistent"}, "--phantom"),
+        ({"methods": "ae", "exclude": ["lits:volume-99"]}, "volume-99"),
+        ({"methods": "ae", "train": "lits"}, "--train lits"),
+        ({"methods": "ae", "device": "tpu"}, "--device 'tpu'"),
+    ],
+)
+def test_a_mistake_is_refused_with_the_fix(run, options, message):
+    options = dict(options)
+    if "data_root" in options:
+        options["data_root"] = Path(options["data_root"])
+    with pytest.raises(UasbenchError, match=message):
+        run(options.pop("methods"), **options)
+
+
+def test_a_folder_that_cannot_be_written_is_refused(run, tmp_path):
+    file = tmp_path / "file"
+    file.write_text("")
+    with pytest.raises(UasbenchError, match="cannot write to the run folder"):
+        run("hu-deviation", out=file / "run")
+
+
+def test_a_full_disk_is_refused_before_anything_starts(run, monkeypatch):
+    usage = shutil.disk_usage("/")._replace(free=1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(UasbenchError, match="GiB are free"):
+        run("hu-deviation")
+
+
+def test_the_command_line_ends_with_the_promised_status(root, cache, tmp_path):
+    def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "UASBENCH_CACHE": str(cache), "UASBENCH_DATA": str(root)}
+        return subprocess.run(
+            [str(BENCH), *arguments], capture_output=True, text=True, cwd=tmp_path, env=environment, check=False
+        )
+
+    usage = bench("run", "--methods", "draemm", "--dataset", "lits")
+    assert (usage.returncode, "draem" in usage.stderr, "Traceback" in usage.stderr) == (2, True, False)
+    assert bench("run", "--dataset", "lits", "--seeds", "x").returncode == 2
+    good = bench("run", "--methods", "hu-deviation", "--dataset", "lits", "--profile", "smoke", "--out", "run")
+    assert good.returncode == 0, good.stderr
+    assert "hu-deviation" in good.stdout
+    shown = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert shown["command"].startswith("bench run --methods hu-deviation")
+    failed = bench(
+        *("run", "--methods", "ae", "--dataset", "lits", "--profile", "smoke", "--seeds", "1", "--out", "bad"),
+        *("--set", "ae.lr=1e30"),
+    )
+    assert failed.returncode == 3, failed.stderr
+    assert (tmp_path / "bad" / "tables" / "failures.csv").read_text().count("\n") == 2
