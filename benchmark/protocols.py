@@ -12,7 +12,7 @@ from ..datasets.splits import no_folds_reason, val_folds
 from .records import Threshold
 from .scoring.bins import Bins, CaseCounts
 from .scoring.cases import Reader
-from .scoring.curves import Curves, quantile_threshold
+from .scoring.curves import Curves, quantile_thresholds
 from .scoring.objective import MeanDice, PatientCase, pooled_dice
 from .scoring.variants import variants
 from .tuning import PLAIN, Found, Space, Studies
@@ -74,11 +74,8 @@ def healthy(scores: Sequence[np.ndarray], patients: list[str]) -> list[Threshold
     parts = [s for s in scores if len(s)]
     if not parts:
         return [Threshold(protocol=p, threshold=None, patients=patients, reason=NO_CALIBRATION) for p in HEALTHY]
-    found = []
-    for protocol, quantile in HEALTHY.items():
-        threshold, share = quantile_threshold(parts, quantile)
-        found.append(Threshold(protocol=protocol, threshold=threshold, quantile=share, patients=patients))
-    return found
+    found = zip(HEALTHY, quantile_thresholds(parts, HEALTHY.values()), strict=True)
+    return [Threshold(protocol=p, threshold=t, quantile=share, patients=patients) for p, (t, share) in found]
 
 
 def oracle(counted: Counted, studies: Studies) -> tuple[Threshold, float]:

@@ -106,6 +106,7 @@ def prepare_task(
     for name in pair:
         dataset = registry.get(name)()
         refs = _discover(dataset, root, excludes)
+        warnings += [f"{name}: {note}" for note in getattr(dataset, "notes", ())]
         warnings += [f"{name}:{ref.id}: {note}" for ref in refs for note in ref.notes]
         prepared[name] = store.prepare(
             dataset, refs, views=views, truth=name == pair[0], workers=workers, progress=progress

@@ -109,14 +109,14 @@ class Studies:
         if self._storage is None:
             from optuna.storages.journal import BaseJournalBackend, JournalStorage
 
-            logs = self._logs
+            kept = self._logs
 
             class Memory(BaseJournalBackend):
                 def read_logs(self, log_number_from: int) -> list[dict[str, Any]]:
-                    return logs[log_number_from:]
+                    return kept[log_number_from:]
 
-                def append_logs(self, new: list[dict[str, Any]]) -> None:
-                    logs.extend(new)
+                def append_logs(self, logs: list[dict[str, Any]]) -> None:
+                    kept.extend(logs)
 
             self._storage = JournalStorage(Memory())
         return self._storage

@@ -53,7 +53,7 @@ def prepare(
     on_error: Literal["raise", "collect"],
 ) -> PreparedSet:
     """Do the work of :meth:`Store.prepare`."""
-    for kind in ("native", "views", "truth"):
+    for kind in ("native", "views", "truth", "index"):
         remove_stale(root / kind)
     name, total = dataset.card.name, len(refs)
     source = entries.reading_source(dataset)

@@ -124,7 +124,7 @@ def read_labels(path: Path, like: Volume | Grid, expected: Collection[int] | Non
             "pair the label with its own image, or export both again"
         )
     if (slope, inter) != (1.0, 0.0):
-        stored = stored * np.float32(slope) + np.float32(inter)
+        stored = _scaled(stored, slope, inter)
     labels = _whole_numbers(path, stored)
     data = np.ascontiguousarray(reference.to_lps(labels))
     values = _values(data)
@@ -150,14 +150,7 @@ def read_map_volume(path: Path) -> np.ndarray:
         DataError: truncated, corrupt or foreign file, 2D or 4D data.
     """
     grid, stored, slope, inter = _read(Path(path))
-    view = grid.to_lps(stored)
-    data = np.empty(view.shape, np.float32)
-    if (slope, inter) == (1.0, 0.0):
-        np.copyto(data, view, casting="unsafe")
-    else:
-        np.multiply(view, np.float32(slope), out=data, casting="unsafe", dtype=np.float32)
-        data += np.float32(inter)
-    return data
+    return _scaled(grid.to_lps(stored), slope, inter)
 
 
 @contextmanager
@@ -323,11 +316,17 @@ def _to_hu(view: np.ndarray, slope: float, inter: float) -> np.ndarray:
         low, high = (min(max(end - shift, limits.min), limits.max) for end in HU_RANGE)
         if shift == 0:
             return np.clip(view, low, high, out=np.empty(view.shape, np.int16), casting="unsafe")
-        return (np.clip(view, low, high).astype(np.int32, order="C") + shift).astype(np.int16)
+        shifted = np.clip(view, low, high).astype(np.int32, order="C") + shift
+        return np.clip(shifted, *HU_RANGE, out=shifted).astype(np.int16)
+    data = _scaled(view, slope, inter)
+    return np.clip(data, low, high, out=data)
+
+
+def _scaled(view: np.ndarray, slope: float, inter: float) -> np.ndarray:
     data = np.empty(view.shape, np.float32)
     np.multiply(view, np.float32(slope), out=data, casting="unsafe", dtype=np.float32)
     data += np.float32(inter)
-    return np.clip(data, low, high, out=data)
+    return data
 
 
 def _whole_numbers(path: Path, stored: np.ndarray) -> np.ndarray:

@@ -29,7 +29,10 @@ SKIPPED = ["method", "dataset", "reason", "flags"]
 PROTOCOLS = [
     "native", "healthy-q95", "healthy-q99", "val", "oracle", "oracle-pooled", "paper-liver", "paper-lung", "none",
 ]  # fmt: skip
-METRICS = ["dice", "psc", "sen", "auroc", "ap", "slice_auroc", "slice_ap", "slice_sen", "slice_spe", "aupro", "froc"]
+METRICS = [
+    "dice", "psc", "sen", "auroc", "ap", "slice_auroc", "slice_ap", "slice_sen", "slice_spe", "aupro", "froc",
+    "lesion_sen", "fp_components", "fp_volume_ml", "healthy_fp_volume_ml",
+]  # fmt: skip
 UNITS = ["patient", "pooled", "slice", "seed"]
 ORACLES = ("oracle", "oracle-pooled", "paper-lung")
 
@@ -60,7 +63,7 @@ FLAG_LEGEND = {
 
 def lower_is_better(metric: str) -> bool:
     """Tell metrics of error (false-positive volumes and rates) from metrics of merit."""
-    return metric.startswith("fp_")
+    return "fp_" in metric
 
 
 def flag_text(flags: set[str]) -> str:

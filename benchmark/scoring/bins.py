@@ -134,7 +134,7 @@ class Bins:
     def count_case(self, scores: np.ndarray, labels: np.ndarray, threads: int = 1) -> CaseCounts:
         """Return the sparse counts of one case."""
         counts = self.count(scores, labels, threads)
-        index = np.flatnonzero(counts.any(axis=1))
+        index = np.flatnonzero(counts[:, 0] + counts[:, 1])
         return CaseCounts(index, counts[index, 0], counts[index, 1])
 
     def find(self, scores: np.ndarray) -> np.ndarray:

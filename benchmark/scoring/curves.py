@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -46,6 +46,17 @@ class Curves:
     def of_case(cls, bins: Bins, case: CaseCounts) -> Curves:
         """Return the curves of one case."""
         return cls(bins.lower[case.index], bins.upper[case.index], case.negative, case.positive)
+
+    def merged(self, group: np.ndarray) -> Curves:
+        """Join neighbouring bins.
+
+        Args:
+            group: int64 (bins,), ascending group numbers from 0.
+        """
+        first = np.flatnonzero(np.concatenate([[True], np.diff(group) != 0]))
+        last = np.append(first[1:], len(group)) - 1
+        counts = np.add.reduceat(self.negative, first), np.add.reduceat(self.positive, first)
+        return Curves(self.lower[first], self.upper[last], *counts)
 
     @cached_property
     def positives(self) -> int:
@@ -168,16 +179,16 @@ def score_arrays(scores: np.ndarray, labels: np.ndarray, *, threads: int = 1) ->
     return Curves.of(bins, cases)
 
 
-def quantile_threshold(parts: Iterable[np.ndarray], quantile: float) -> tuple[float, float]:
-    """Return (threshold, share at or below it) such that at least ``quantile`` of the scores are at or below it.
+def quantile_thresholds(parts: Sequence[np.ndarray], quantiles: Iterable[float]) -> list[tuple[float, float]]:
+    """Return (threshold, share of the scores at or below it), the share being at least each quantile.
 
     Args:
         parts: float32 scores; together they must not be empty.
+        quantiles: in [0, 1].
     """
-    scores = list(parts)
-    curves = Curves.of(*fill(lambda: [(s, np.zeros(s.size, bool)) for s in scores]))
-    cut = curves.cut_at(quantile)
-    return curves.threshold(cut), float(curves.shares[cut])
+    curves = Curves.of(*fill(lambda: [(s, np.zeros(s.size, bool)) for s in parts]))
+    cuts = [curves.cut_at(q) for q in quantiles]
+    return [(curves.threshold(cut), float(curves.shares[cut])) for cut in cuts]
 
 
 def sorted_curves(scores: np.ndarray, labels: np.ndarray) -> Curves:

@@ -77,14 +77,19 @@ class MeanDice:
         bins: the bins of the counts.
         cases: every case that may be tuned on.
         cut_all: whether the cut below the lowest score may be chosen.
+        step: merge bins so that the voxels above neighbouring cuts differ by this share of them; 0 keeps every bin.
     """
 
-    def __init__(self, bins: Bins, cases: Sequence[PatientCase], *, cut_all: bool = True) -> None:
-        self.curves = Curves.of(bins, (c.counts for c in cases))
+    def __init__(
+        self, bins: Bins, cases: Sequence[PatientCase], *, cut_all: bool = True, step: float = 0.0
+    ) -> None:
+        curves = Curves.of(bins, (c.counts for c in cases))
+        group = _groups(curves, step)
+        self.curves = curves.merged(group)
         self.cut_all = cut_all
         place = np.full(len(bins), -1, np.int64)
-        place[np.searchsorted(bins.lower, self.curves.lower)] = np.arange(len(self.curves.lower))
-        self._steps = [_steps(c.patient, c.counts, place[c.counts.index]) for c in cases]
+        place[np.searchsorted(bins.lower, curves.lower)] = group
+        self._steps = [_steps(c.patient, _merged(c.counts, place)) for c in cases]
 
     def over(self, patients: Collection[str]) -> Objective | None:
         """Return the objective of a group; None where none of them has a lesion."""
@@ -115,8 +120,27 @@ def pooled_dice(curves: Curves) -> Objective | None:
     return Objective(curves, curves.shares, curves.dice(), curves.dice_bound())
 
 
-def _steps(patient: str, counts: CaseCounts, index: np.ndarray) -> _Steps:
-    voxels = counts.negative + counts.positive
+def _groups(curves: Curves, step: float) -> np.ndarray:
+    """Return the group of every bin, ascending from 0."""
+    if not step:
+        return np.arange(len(curves.lower))
+    above = (curves.tp + curves.fp)[1:]
+    level = np.floor(np.log1p(above) / step).astype(np.int64)
+    return np.cumsum(np.concatenate([[False], np.diff(level) != 0]))
+
+
+def _merged(counts: CaseCounts, place: np.ndarray) -> CaseCounts:
+    group = place[counts.index]
+    first = np.flatnonzero(np.concatenate([[True], np.diff(group) != 0])) if len(group) else np.empty(0, np.int64)
+    if len(first) == len(group):
+        return CaseCounts(group, counts.negative, counts.positive)
+    return CaseCounts(
+        group[first], np.add.reduceat(counts.negative, first), np.add.reduceat(counts.positive, first)
+    )
+
+
+def _steps(patient: str, counts: CaseCounts) -> _Steps:
+    index, voxels = counts.index, counts.negative + counts.positive
     if not counts.positives:
         empty = np.zeros(len(index))
         return _Steps(patient, index, voxels, empty, empty, lesion=False)

@@ -52,13 +52,13 @@ def least_voxels(size_mm3: float, spacing: Spacing) -> int:
 
 
 def drop_small(mask: np.ndarray, least: int) -> np.ndarray:
-    """Return a mask without the components (26 neighbours) that have fewer than ``least`` voxels."""
+    """Return a mask without the components (joined by faces) that have fewer than ``least`` voxels."""
     if least <= 1 or not mask.any():
         return mask
     import cc3d
 
     box = bounding_box(mask)
-    labels = cc3d.connected_components(np.ascontiguousarray(mask[box]), connectivity=26)
+    labels = cc3d.connected_components(np.ascontiguousarray(mask[box]), connectivity=6)
     keep = np.bincount(labels.reshape(-1)) >= least
     keep[0] = False
     out = np.zeros_like(mask)
@@ -87,8 +87,7 @@ def area_openings(map_: np.ndarray, roi: np.ndarray, leasts: list[int]) -> list[
     position = np.flatnonzero(padded).astype(np.int32)
     grid[position] = np.arange(len(position), dtype=np.int32)
     row, plane = padded.shape[2], padded.shape[1] * padded.shape[2]
-    steps = [z * plane + y * row + x for z in (-1, 0, 1) for y in (-1, 0, 1) for x in (-1, 0, 1)]
-    offsets = np.array([s for s in steps if s], np.int64)
+    offsets = np.array([-plane, -row, -1, 1, row, plane], np.int64)
     order = np.argsort(values, kind="stable")[::-1].astype(np.int32)
     parent, area = np.empty_like(order), np.empty_like(order)
     max_tree(order, values, grid, position, offsets, parent, area)

@@ -93,7 +93,7 @@ class NiftiPairDataset(Dataset):
             return survey
         survey.notes += warnings
         # A case named in the side table carries it as one of its files, so that a changed table is a changed case.
-        tables = {case: (root / SPACING_TABLE,) for case in self._spacing}
+        tables = dict.fromkeys(self._spacing, (root / SPACING_TABLE,))
         survey.refs = [CaseRef(case, patients[case], *pairs[case], extra=tables.get(case, ())) for case in ids]
         self._refs = {ref.id: ref for ref in survey.refs}
         return survey

@@ -12,7 +12,7 @@ from uasbench.datasets.errors import DataError
 from uasbench.datasets.volume_io import read_grid, read_labels, read_map_volume, read_volume
 
 CODES = ["".join(codes) for order in itertools.permutations(("LR", "PA", "SI")) for codes in itertools.product(*order)]
-ANY = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+ANY = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.mark.parametrize("codes", CODES)
@@ -48,6 +48,14 @@ def test_whole_intercept_keeps_integers(tmp_path, abdomen, put_nifti, dtype):
     volume = read_volume(put_nifti(tmp_path / "ct.nii", stored, inter=-1024.0))
     assert volume.data.dtype == np.int16
     np.testing.assert_array_equal(volume.data, abdomen.image)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.int32])
+@pytest.mark.parametrize("inter", [-3000.0, -900.0, 5000.0])
+def test_intercepts_beyond_the_stored_type(tmp_path, put_nifti, dtype, inter):
+    stored = np.arange(120).reshape(4, 5, 6).astype(dtype)
+    volume = read_volume(put_nifti(tmp_path / "ct.nii", stored, inter=inter))
+    np.testing.assert_array_equal(volume.data, np.clip(stored.astype(int) + int(inter), -1024, 3071))
 
 
 def test_slope_and_intercept(tmp_path, abdomen, put_nifti):

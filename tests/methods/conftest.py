@@ -7,7 +7,6 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from scipy import ndimage
-
 from uasbench.datasets.case import Case
 from uasbench.datasets.seeds import derive, seed_everything
 from uasbench.methods.config import resolve

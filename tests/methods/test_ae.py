@@ -8,7 +8,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-
 from uasbench.datasets.healthy import HealthySet
 from uasbench.datasets.viewing import look
 from uasbench.methods.config import by_stage, resolve
@@ -29,10 +28,10 @@ def healthy(toy_case):
     return HealthySet.from_cases([toy_case(i)[0] for i in range(4)])
 
 
-def train(make_method, healthy, seed=0, updates=None, profile="smoke", **values):
+def train(make_method, healthy, seed=0, limit=None, profile="smoke", **values):
     method = make_method(AE, profile, values, seed=seed)
     curve: list[tuple[int, dict[str, float]]] = []
-    context = FitContext(seed=seed, max_updates=updates, on_log=lambda step, v: curve.append((step, v)))
+    context = FitContext(seed=seed, max_updates=limit, on_log=lambda step, v: curve.append((step, v)))
     method.fit(healthy, context)
     return method, curve
 
@@ -85,13 +84,13 @@ def test_the_global_random_state_does_not_matter(make_method, healthy, toy_case)
 
 
 def test_loss_falls_and_the_budget_is_kept(make_method, healthy):
-    _, curve = train(make_method, healthy, updates=40, **{"updates": 60})
+    _, curve = train(make_method, healthy, limit=40, updates=60)
     assert curve[-1][0] == 39
     assert curve[-1][1]["l1"] < 0.6 * curve[0][1]["l1"]
 
 
 def test_no_updates_leave_the_net_untrained(make_method, healthy):
-    fresh, (untrained, curve) = make_method(AE), train(make_method, healthy, updates=0)
+    fresh, (untrained, curve) = make_method(AE), train(make_method, healthy, limit=0)
     for a, b in zip(fresh.net.state_dict().values(), untrained.net.state_dict().values(), strict=True):
         assert torch.equal(a, b)
     assert not curve
@@ -234,19 +233,19 @@ def test_training_beats_no_training(make_method, healthy, toy_case):
 
     cases = [toy_case(i, lesion=True) for i in range(20, 24)]
     found = {}
-    for updates in (0, 150):
-        values = {"updates": 150, "lr": 3e-3, "norm": "affine", "dropout": 0.0}
-        method, _ = train(make_method, healthy, updates=updates, **values)
+    for limit in (0, 100):
+        values = {"updates": 100, "lr": 3e-3, "norm": "affine", "dropout": 0.0}
+        method, _ = train(make_method, healthy, limit=limit, **values)
         scores = np.concatenate([method.score(case)[case.roi] for case, _ in cases])
         truth = np.concatenate([lesion[case.roi] for case, lesion in cases])
-        found[updates] = average_precision_score(truth, scores)
-    assert found[150] > 2 * found[0]
+        found[limit] = average_precision_score(truth, scores)
+    assert found[100] > 2 * found[0]
 
 
 @pytest.mark.slow
 def test_paper_profile_builds_steps_and_scores(make_method, toy_case):
     case, _ = toy_case(0, slices=1, size=128)
-    method, curve = train(make_method, HealthySet.from_cases([toy_case(1, size=128)[0]]), updates=1, profile="paper")
+    method, curve = train(make_method, HealthySet.from_cases([toy_case(1, size=128)[0]]), limit=1, profile="paper")
     assert len(curve) == 1
     seen = look(case, method.view)
     assert seen.image.shape == (1, 128, 128)

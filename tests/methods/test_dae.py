@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-
 from uasbench.datasets.healthy import HealthySet
 from uasbench.methods.config import by_stage, resolve
 from uasbench.methods.context import FitContext
@@ -19,10 +18,10 @@ def healthy(toy_case):
     return HealthySet.from_cases([toy_case(i)[0] for i in range(4)])
 
 
-def train(make_method, healthy, seed=0, updates=None, profile="smoke", **values):
+def train(make_method, healthy, seed=0, limit=None, profile="smoke", **values):
     method = make_method(DAE, profile, values, seed=seed)
     curve: list[tuple[int, dict[str, float]]] = []
-    context = FitContext(seed=seed, max_updates=updates, on_log=lambda step, v: curve.append((step, v)))
+    context = FitContext(seed=seed, max_updates=limit, on_log=lambda step, v: curve.append((step, v)))
     method.fit(healthy, context)
     return method, curve
 
@@ -51,7 +50,7 @@ def test_optimiser_is_amsgrad_with_the_published_rates(make_method, healthy, mon
     made = []
     adam = torch.optim.Adam
     monkeypatch.setattr(torch.optim, "Adam", lambda *a, **k: made.append(adam(*a, **k)) or made[-1])
-    train(make_method, healthy, updates=1, lr=1e-4)
+    train(make_method, healthy, limit=1, lr=1e-4)
     assert made[0].defaults["amsgrad"]
     assert made[0].defaults["weight_decay"] == 1e-5
     assert made[0].defaults["betas"] == (0.9, 0.999)
@@ -156,8 +155,8 @@ def test_the_global_random_state_does_not_matter(make_method, healthy, toy_case)
 
 
 def test_loss_falls(make_method, healthy):
-    _, curve = train(make_method, healthy, epoch_updates=10, epochs=4, t_max=10)
-    assert np.mean([v["mse"] for _, v in curve[-5:]]) < 0.5 * curve[0][1]["mse"]
+    _, curve = train(make_method, healthy, epoch_updates=10, epochs=2, t_max=10)
+    assert np.mean([v["mse"] for _, v in curve[-5:]]) < 0.6 * curve[0][1]["mse"]
 
 
 def test_save_and_load_give_the_same_map(make_method, healthy, toy_case, tmp_path):
@@ -210,19 +209,19 @@ def test_training_beats_no_training(make_method, healthy, toy_case):
 
     cases = [toy_case(i, lesion=True) for i in range(20, 24)]
     found = {}
-    for updates in (0, 150):
-        values = {"wf": 3, "epoch_updates": 10, "epochs": 15, "t_max": 15, "lr": 3e-3}
-        method, _ = train(make_method, healthy, updates=updates, **values)
+    for limit in (0, 80):
+        values = {"wf": 3, "epoch_updates": 10, "epochs": 8, "t_max": 8, "lr": 5e-3}
+        method, _ = train(make_method, healthy, limit=limit, **values)
         scores = np.concatenate([method.score(case)[case.roi] for case, _ in cases])
         truth = np.concatenate([lesion[case.roi] for case, lesion in cases])
-        found[updates] = average_precision_score(truth, scores)
-    assert found[150] > 2 * found[0]
+        found[limit] = average_precision_score(truth, scores)
+    assert found[80] > 2 * found[0]
 
 
 @pytest.mark.slow
 def test_paper_profile_builds_steps_and_scores(make_method, toy_case):
     case, _ = toy_case(0, slices=1, size=128)
-    method, curve = train(make_method, HealthySet.from_cases([toy_case(1, size=128)[0]]), updates=1, profile="paper")
+    method, curve = train(make_method, HealthySet.from_cases([toy_case(1, size=128)[0]]), limit=1, profile="paper")
     assert len(curve) == 1
     assert sum(p.numel() for p in method.net.parameters()) > 7e6
     assert np.isfinite(method.score(case)).all()

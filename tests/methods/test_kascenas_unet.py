@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import nn
-
 from uasbench.methods.nets.kascenas_unet import ConvBlock, WeightStandardisedConv2d, WeightStandardisedUNet, group_count
 
 
@@ -16,9 +17,7 @@ def expected_parameters(channels_in: int, channels_out: int, widths: list[int]) 
         return (9 * i * o + o + 2 * o) + (9 * o * o + o + 2 * o)
 
     down = sum(block(i, o) for i, o in zip([channels_in, *widths], widths, strict=False))
-    up = sum(
-        4 * wide * narrow + narrow + block(2 * narrow, narrow) for narrow, wide in zip(widths, widths[1:], strict=False)
-    )
+    up = sum(4 * wide * narrow + narrow + block(2 * narrow, narrow) for narrow, wide in pairwise(widths))
     return down + up + widths[0] * channels_out + channels_out
 
 

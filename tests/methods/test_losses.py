@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from torch.nn import functional
-
 from uasbench.methods.losses import focal_loss, ssim_loss, ssim_map
 
 

@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage
-
 from uasbench.datasets.case import Case
 from uasbench.datasets.healthy import HealthySet
 from uasbench.methods.config import ConfigError, by_stage, resolve

@@ -1,0 +1,124 @@
+"""Perlin masks and blended textures."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from uasbench.methods.synthesis.perlin import perlin_noise, rotate
+from uasbench.methods.synthesis.textures import OPERATIONS, BlendedTextures, augment
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def slices(count, size=64, value=100):
+    y, x = np.ogrid[:size, :size]
+    inside = torch.from_numpy((y - size / 2) ** 2 + (x - size / 2) ** 2 <= (0.45 * size) ** 2)
+    rois = inside.expand(count, size, size).contiguous()
+    return rois.to(torch.uint8) * value, rois
+
+
+def test_noise_is_bounded_centred_and_reproducible():
+    noise = perlin_noise(200, 64, generator())
+    assert noise.shape == (200, 64, 64)
+    assert noise.abs().max() <= 1 + 1e-5
+    assert abs(noise.mean()) < 0.02
+    assert torch.equal(noise, perlin_noise(200, 64, generator()))
+    assert not torch.equal(noise, perlin_noise(200, 64, generator(1)))
+
+
+def test_noise_vanishes_on_lattice_nodes_and_is_smooth_between():
+    noise = perlin_noise(50, 255, generator(), octaves=0, max_angle=0.0)
+    step = noise.diff(dim=2).abs().max()
+    assert step < 0.05
+    corners = noise[:, [0, 0, -1, -1], [0, -1, 0, -1]]
+    assert corners.abs().max() < 0.02
+
+
+def test_turning_brings_in_zeros():
+    straight, turned = (perlin_noise(40, 64, generator(), max_angle=a) for a in (0.0, 90.0))
+    assert (straight[:, 0, 0] != 0).float().mean() > 0.9
+    assert (turned[:, 0, 0] == 0).float().mean() > 0.5
+
+
+def test_more_octaves_make_smaller_blobs():
+    coarse, fine = (perlin_noise(100, 64, generator(), octaves=o, max_angle=0.0) for o in (0, 5))
+    assert fine.diff(dim=2).abs().mean() > 3 * coarse.diff(dim=2).abs().mean()
+
+
+def test_rotation_by_a_right_angle_permutes_pixels():
+    image = torch.rand(1, 8, 8)
+    turned = rotate(image, torch.tensor([np.pi / 2], dtype=torch.float32))
+    candidates = [torch.rot90(image, k, (1, 2)) for k in (1, 3)]
+    assert any(torch.allclose(turned, c, atol=1e-5) for c in candidates)
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 2**31), source=st.sampled_from(["perlin", "healthy"]))
+def test_slices_change_only_inside_masks_that_lie_in_the_roi(seed, source):
+    images, rois = slices(8)
+    blend = BlendedTextures(64, generator(seed), source=source, other_slices=lambda n: slices(n, value=160))
+    augmented, masks = blend(images, rois)
+    clean = images.float() / 255
+    assert augmented.shape == masks.shape == images.shape
+    assert torch.equal(augmented[~masks], clean[~masks])
+    assert not (masks & ~rois).any()
+    assert 0 <= augmented.min() and augmented.max() <= 1
+
+
+def test_half_of_the_slices_get_no_anomaly():
+    images, rois = slices(600)
+    _, masks = BlendedTextures(64, generator())(images, rois)
+    some = masks.any(dim=2).any(dim=1).float().mean()
+    _, always = BlendedTextures(64, generator(), p_none=0.0)(images, rois)
+    reachable = always.any(dim=2).any(dim=1).float().mean()
+    assert abs(some - 0.5 * reachable) < 0.06
+    _, never = BlendedTextures(64, generator(), p_none=1.0)(images, rois)
+    assert not never.any()
+
+
+def test_the_image_keeps_at_most_four_fifths_of_a_blend():
+    images, rois = slices(300, value=255)
+    blend = BlendedTextures(64, generator(), source="healthy", p_none=0.0, other_slices=lambda n: slices(n, value=1))
+    augmented, masks = blend(images, rois)
+    kept = augmented[masks]
+    assert kept.max() <= 0.8 + 0.2 * 1.5 / 255 + 1e-6
+    assert kept.min() < 0.1
+
+
+def test_a_healthy_texture_is_scaled_and_covers_what_lies_outside_the_other_roi():
+    def nearly_empty(count):
+        images, rois = slices(count, value=100)
+        rois[:] = False
+        rois[:, 32, 32] = True
+        return images * rois, rois
+
+    images, rois = slices(200, value=100)
+    settings_ = {"source": "healthy", "p_none": 0.0, "max_image_share": 0.0}
+    augmented, masks = BlendedTextures(64, generator(), other_slices=nearly_empty, **settings_)(images, rois)
+    values = augmented[masks] * 255
+    assert 50 - 1e-3 <= values.min() < 60
+    assert 140 < values.max() <= 150 + 1e-3
+
+
+def test_healthy_texture_needs_slices():
+    with pytest.raises(ValueError, match="other_slices"):
+        BlendedTextures(64, generator(), source="healthy")
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_each_operation_keeps_shape_and_numbers_finite(operation):
+    textures = torch.rand(4, 16, 16, generator=generator(3))
+    textures[0] = 0
+    changed = operation(textures, generator())
+    assert changed.shape == textures.shape
+    assert torch.isfinite(changed).all()
+
+
+def test_textures_are_augmented_differently():
+    textures = torch.rand(1, 16, 16, generator=generator()).expand(30, 16, 16).contiguous()
+    changed = augment(textures, generator())
+    assert 0 <= changed.min() and changed.max() <= 1
+    assert len({tuple(t.flatten()[:8].tolist()) for t in changed}) > 25

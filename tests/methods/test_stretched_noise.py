@@ -1,0 +1,253 @@
+"""The stretched-noise generator equals the plain OpenCV recipe, and its anomalies avoid the known traps."""
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from uasbench.methods.synthesis import stretched_noise_kernels as kernels
+from uasbench.methods.synthesis.shift import ShiftedRegions
+from uasbench.methods.synthesis.stretched_noise import StretchedNoise
+from uasbench.methods.synthesis.stretched_noise_torch import masks_of
+
+
+def plain_recipe(noise, recipe):
+    """Stretched field and mask of uint8 noise, one OpenCV call per step."""
+    blurred = cv2.GaussianBlur(noise, (0, 0), recipe.sigma)
+    low, high = int(blurred.min()), int(blurred.max())
+    field = ((blurred.astype(np.float64) - low) / max(high - low, 1) * 255).astype(np.uint8)
+    ellipse = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (recipe.ellipse, recipe.ellipse))
+    opened = cv2.morphologyEx((field > recipe.threshold).astype(np.uint8), cv2.MORPH_OPEN, ellipse)
+    return field, cv2.morphologyEx(opened, cv2.MORPH_CLOSE, ellipse).astype(bool)
+
+
+def plain_masks(count, seed):
+    recipe, rng = StretchedNoise(), np.random.default_rng(seed)
+    return np.stack([plain_recipe(rng.integers(0, 256, (256, 256), dtype=np.uint8), recipe)[1] for _ in range(count)])
+
+
+def describe(masks):
+    """Area share, component count and median component area of each mask."""
+    rows = []
+    for mask in masks:
+        count, _, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+        areas = stats[1:, cv2.CC_STAT_AREA]
+        rows.append((mask.mean(), count - 1, np.median(areas) if count > 1 else np.nan))
+    return np.array(rows)
+
+
+def summarise(rows):
+    """The figures that must agree, each with its standard error (bootstrap over draws)."""
+
+    def figures(r):
+        return np.array(
+            [r[:, 0].mean(), np.median(r[:, 0]), r[:, 1].mean(), np.nanmedian(r[:, 2]), (r[:, 1] == 0).mean()]
+        )
+
+    rng = np.random.default_rng(0)
+    again = [figures(rows[rng.integers(0, len(rows), len(rows))]) for _ in range(200)]
+    return figures(rows), np.std(again, axis=0)
+
+
+def assert_same_statistics(ours, reference):
+    (a, error_a), (b, error_b) = summarise(describe(ours)), summarise(describe(reference))
+    allowed = np.maximum(0.1 * b, 2 * np.hypot(error_a, error_b))
+    assert (np.abs(a - b) <= allowed).all(), (a, b, allowed)
+
+
+@pytest.mark.parametrize(
+    ("frame", "sigma", "ellipse"), [(256, 15.0, 9), (96, 5.6, 3), (200, 7.5, 5), (130, 2.0, 7), (256, 15.0, 1)]
+)
+@pytest.mark.parametrize("noise", ["uniform", "gaussian"])
+def test_masks_and_fields_equal_opencv_bit_for_bit(frame, sigma, ellipse, noise):
+    recipe = StretchedNoise(frame, sigma, 200, ellipse, noise)
+    masks, fields = recipe.masks_and_fields(8, np.random.default_rng(5))
+    words = np.empty((frame * frame + 7) // 8, np.uint64)
+    for i, seed in enumerate(np.random.default_rng(5).integers(0, 2**64, 8, dtype=np.uint64)):
+        kernels.fill_noise(seed, words)
+        drawn = recipe.lut[words.view(np.uint8)[: frame * frame]].reshape(frame, frame).T
+        field, mask = plain_recipe(np.ascontiguousarray(drawn), recipe)
+        assert np.array_equal(fields[i], field)
+        assert np.array_equal(masks[i], mask)
+
+
+@pytest.mark.parametrize("sigma", [1.2, 3.75, 15.0, 20.0])
+def test_integer_taps_are_those_of_opencv(sigma):
+    line = np.zeros((256, 256), np.uint8)
+    line[:, 128] = 255
+    taps = StretchedNoise(sigma=sigma).taps
+    radius = len(taps) // 2
+    response = cv2.GaussianBlur(line, (0, 0), sigma)[128, 128 - radius : 129 + radius]
+    assert taps.sum() == 256
+    assert np.array_equal(np.floor(taps * 255 / 256 + 0.5), response)
+
+
+@pytest.mark.parametrize("ellipse", [1, 3, 5, 7, 9, 11])
+def test_structuring_element_is_that_of_opencv(ellipse):
+    rows = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (ellipse, ellipse)).sum(axis=1)
+    assert np.array_equal(2 * StretchedNoise(ellipse=ellipse).halves + 1, rows)
+
+
+def test_noise_bytes_are_uniform():
+    words = np.empty(1 << 15, np.uint64)
+    kernels.fill_noise(np.uint64(1), words)
+    counts = np.bincount(words.view(np.uint8), minlength=256)
+    expected = counts.sum() / 256
+    assert ((counts - expected) ** 2 / expected).sum() < 350  # chi-square, 255 degrees of freedom, p ≈ 7e-5
+
+
+def test_device_path_equals_compiled_path_on_the_same_noise():
+    recipe = StretchedNoise()
+    noise = np.random.default_rng(2).integers(0, 256, (4, 256, 256), dtype=np.uint8)
+    masks, fields = masks_of(recipe, torch.from_numpy(noise))
+    for i in range(4):
+        field, mask = plain_recipe(noise[i], recipe)
+        assert np.array_equal(fields[i].numpy(), field)
+        assert np.array_equal(masks[i].numpy(), mask)
+
+
+def test_statistics_of_the_compiled_path():
+    assert_same_statistics(StretchedNoise().masks(400, np.random.default_rng(0)), plain_masks(400, seed=1))
+
+
+def test_statistics_of_the_device_path():
+    masks, fields = StretchedNoise().masks_on(200, torch.Generator().manual_seed(0))
+    assert fields.dtype == torch.uint8
+    assert_same_statistics(masks.numpy(), plain_masks(200, seed=1))
+
+
+@pytest.mark.slow
+def test_statistics_on_two_thousand_draws():
+    reference = plain_masks(2000, seed=1)
+    assert_same_statistics(StretchedNoise().masks(2000, np.random.default_rng(0)), reference)
+    generator = torch.Generator().manual_seed(0)
+    device = np.concatenate([StretchedNoise().masks_on(100, generator)[0].numpy() for _ in range(20)])
+    assert_same_statistics(device, reference)
+
+
+@pytest.mark.gpu
+def test_device_path_on_a_gpu():
+    recipe = StretchedNoise()
+    generator = torch.Generator("cuda").manual_seed(0)
+    noise = np.random.default_rng(2).integers(0, 256, (4, 256, 256), dtype=np.uint8)
+    on_cpu, on_gpu = masks_of(recipe, torch.from_numpy(noise)), masks_of(recipe, torch.from_numpy(noise).cuda())
+    assert all(torch.equal(a, b.cpu()) for a, b in zip(on_cpu, on_gpu, strict=True))
+    assert_same_statistics(recipe.masks_on(400, generator)[0].cpu().numpy(), plain_masks(400, seed=1))
+
+
+def test_mean_area_is_three_percent_of_the_frame():
+    areas = StretchedNoise().masks(200, np.random.default_rng(0)).mean(axis=(1, 2))
+    assert 0.025 <= areas.mean() <= 0.035
+
+
+def test_masks_shrink_without_changing_their_area():
+    large = StretchedNoise().masks(100, np.random.default_rng(4))
+    small = StretchedNoise().masks(100, np.random.default_rng(4), size=64)
+    assert np.array_equal(small, large[:, 2::4, 2::4])
+
+
+def test_same_seed_same_masks_other_seed_other_masks():
+    recipe = StretchedNoise()
+    first, again, other = (recipe.masks(4, np.random.default_rng(s)) for s in (1, 1, 2))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+@pytest.mark.parametrize("settings_", [{"ellipse": 4}, {"ellipse": 0}, {"frame": 40}])
+def test_impossible_recipes_are_refused(settings_):
+    with pytest.raises(ValueError, match=next(iter(settings_))):
+        StretchedNoise(**settings_)
+
+
+def disc(radius, size=256, value=128):
+    y, x = np.ogrid[:size, :size]
+    inside = (y - size / 2) ** 2 + (x - size / 2) ** 2 <= radius**2
+    return torch.from_numpy(np.where(inside, value, 0).astype(np.uint8))
+
+
+def repeated(image, count):
+    images = image.expand(count, *image.shape).contiguous()
+    return images, images > 0
+
+
+def test_one_disc_of_radius_25_in_six_meets_a_mask():
+    images, rois = repeated(disc(25), 1500)
+    _, masks = ShiftedRegions(256, "cpu", 0)(images, rois)
+    assert 0.13 <= masks.any(dim=2).any(dim=1).float().mean() <= 0.19
+
+
+@pytest.mark.parametrize("placement", ["frame", "roi"])
+def test_rejection_gives_every_disc_a_mask(placement):
+    images, rois = repeated(disc(25), 40)
+    _, masks = ShiftedRegions(256, "cpu", 0, rejection=True, placement=placement)(images, rois)
+    assert masks.any(dim=2).any(dim=1).all()
+
+
+def test_rejection_leaves_empty_slices_alone():
+    images, rois = repeated(torch.zeros(64, 64, dtype=torch.uint8), 3)
+    augmented, masks = ShiftedRegions(64, "cpu", 0, rejection=True)(images, rois)
+    assert not masks.any()
+    assert not augmented.any()
+
+
+def test_masks_placed_on_the_roi_meet_it_more_often():
+    images, rois = repeated(disc(25), 200)
+    met = [
+        ShiftedRegions(256, "cpu", 0, placement=p)(images, rois)[1].any(dim=2).any(dim=1).float().mean()
+        for p in ("frame", "roi")
+    ]
+    assert met[1] > 0.9 > met[0]
+
+
+def test_p_anomaly_is_the_share_of_slices_with_a_mask():
+    images, rois = repeated(disc(100), 400)
+    _, masks = ShiftedRegions(256, "cpu", 0, rejection=True, p_anomaly=0.3)(images, rois)
+    assert 0.2 <= masks.any(dim=2).any(dim=1).float().mean() <= 0.4
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 2**31), texture=st.booleans(), value=st.integers(1, 255))
+def test_image_changes_only_inside_the_mask(seed, texture, value):
+    images, rois = repeated(disc(30, 64, value), 6)
+    augmented, masks = ShiftedRegions(64, "cpu", seed, rejection=True, control_texture=texture)(images, rois)
+    clean = images.float() / 255
+    assert torch.equal(augmented[~masks], clean[~masks])
+    assert not (masks & ~rois).any()
+    assert 0 <= augmented.min() and augmented.max() <= 1
+    if not texture:
+        assert (augmented != clean)[masks].all()
+
+
+def test_regions_get_one_shift_per_slice_and_are_clipped():
+    images, rois = repeated(disc(100, value=128), 60)
+    augmented, masks = ShiftedRegions(256, "cpu", 3, rejection=True)(images, rois)
+    for image, mask in zip(augmented * 255, masks, strict=True):
+        values = image[mask].unique()
+        assert len(values) == 1
+        assert 60 - 1 <= abs(values.item() - 128) <= 100
+    bright, _ = ShiftedRegions(256, "cpu", 3, rejection=True)(*repeated(disc(100, value=250), 60))
+    assert bright.max() == 1.0
+
+
+def test_shifts_lie_between_minimum_and_maximum_with_both_signs():
+    shifts = ShiftedRegions(64, "cpu", 0).draw_shifts(20000)
+    assert np.abs(shifts).min() >= 60 and np.abs(shifts).max() <= 100
+    assert abs((shifts > 0).mean() - 0.5) < 0.02
+    assert abs(np.abs(shifts).mean() - 80) < 0.5
+    assert np.abs(ShiftedRegions(64, "cpu", 0, min_shift=50.0).draw_shifts(2000)).min() < 55
+
+
+def test_identity_restoration_costs_mean_shift_times_area():
+    """A net that returns its input pays mean |C|·area/255 against the clean slice, nothing against its own input."""
+    images, rois = repeated(disc(90), 64)
+    augmented, masks = ShiftedRegions(256, "cpu", 1, rejection=True)(images, rois)
+    clean = images.float() / 255
+    per_slice = (augmented - clean).abs().mean(dim=(1, 2))
+    change = torch.tensor([(a[m][0] * 255 - 128).abs() if m.any() else 0 for a, m in zip(augmented, masks, strict=True)])
+    assert torch.allclose(per_slice, change * masks.float().mean(dim=(1, 2)) / 255, atol=1e-6)
+
+
+def test_impossible_shifts_are_refused():
+    with pytest.raises(ValueError, match="min_shift"):
+        ShiftedRegions(64, "cpu", 0, min_shift=120.0)
