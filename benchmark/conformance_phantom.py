@@ -35,21 +35,21 @@ TISSUES = {
 }
 
 
-def healthy_cases(anatomy: str = "liver", count: int = 4) -> list[Case]:
-    """Return scans without lesions, each of its own patient."""
-    return [_case(anatomy, f"healthy-{i}", i, None)[0] for i in range(count)]
+def healthy_cases(anatomy: str = "liver", count: int = 4, *, filled: bool = False) -> list[Case]:
+    """Return scans without lesions, each of its own patient; ``filled`` ones show organ and nothing else."""
+    return [_case(anatomy, f"healthy-{i}", i, None, filled)[0] for i in range(count)]
 
 
-def lesion_cases(anatomy: str = "liver") -> list[tuple[Case, np.ndarray]]:
-    """Return two scans with their lesion masks (bool); contrasts of both signs where the anatomy has them."""
+def lesion_cases(anatomy: str = "liver", *, filled: bool = False) -> list[tuple[Case, np.ndarray]]:
+    """Return a scan with dark lesions and one with bright lesions, with their masks (bool)."""
     contrasts = TISSUES[anatomy].lesions
-    return [_case(anatomy, f"lesion-{i}", 100 + i, contrast) for i, contrast in enumerate(contrasts)]
+    return [_case(anatomy, f"lesion-{i}", 100 + i, contrast, filled) for i, contrast in enumerate(contrasts)]
 
 
-def _case(anatomy: str, name: str, seed: int, contrast: float | None) -> tuple[Case, np.ndarray]:
+def _case(anatomy: str, name: str, seed: int, contrast: float | None, filled: bool) -> tuple[Case, np.ndarray]:
     tissue = TISSUES[anatomy]
     rng = np.random.default_rng(seed)
-    organ = _organ()
+    organ = np.ones(SHAPE, bool) if filled else _organ(rng)
     image = np.full(SHAPE, tissue.organ, np.float32)
     for value in (tissue.bright, tissue.dark):
         image[organ & _tubes(rng)] = value
@@ -62,10 +62,12 @@ def _case(anatomy: str, name: str, seed: int, contrast: float | None) -> tuple[C
     return Case(id=name, patient=name, image=image.astype(np.float32), spacing=SPACING, roi=organ), lesion
 
 
-def _organ() -> np.ndarray:
-    """Return a rounded square, the same in every scan: a short training learns its edge and can turn to the inside."""
+def _organ(rng: np.random.Generator) -> np.ndarray:
     z, y, x = np.meshgrid(*(np.linspace(-1, 1, n) for n in SHAPE), indexing="ij")
-    return np.abs(y) ** 4 + np.abs(x) ** 4 < 0.88**4 * (1 - 0.3 * z**2)
+    angle = np.arctan2(y, x)
+    waves = sum(rng.uniform(-0.06, 0.06) * np.cos(k * angle + rng.uniform(0, 2 * np.pi)) for k in (2, 3, 4))
+    radius = np.hypot(y / rng.uniform(0.68, 0.78), x / rng.uniform(0.74, 0.84))
+    return radius < (1 + waves) * np.sqrt(1 - 0.45 * z**2)
 
 
 def _tubes(rng: np.random.Generator) -> np.ndarray:

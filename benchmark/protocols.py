@@ -81,7 +81,7 @@ def healthy(scores: Sequence[np.ndarray], patients: list[str]) -> list[Threshold
 def oracle(counted: Counted, studies: Studies) -> tuple[Threshold, float]:
     """Return the best threshold on all test patients, and how much the bins may hide of its value."""
     patients = counted.patients
-    objective = MeanDice(counted.bins, counted.cases).over(set(patients))
+    objective = MeanDice.every_cut(counted.bins, counted.cases).over(set(patients))
     if objective is None:
         return Threshold(protocol=ORACLE, threshold=None, patients=patients, reason=NO_LESIONS), 0.0
     found = studies.search(ORACLE, Space({PLAIN: objective}))
@@ -120,7 +120,7 @@ def val(
     order = sorted(with_lesion, key=lambda p: (derive(fold_seed, "validation patients", p), p))
     drawn = [[p for p in order if p in fold.tune][:MAX_DRAWN] for fold in folds]
     posts = [(s, m) for s in smoothing_mm for m in min_size_mm3 if (s, m) != PLAIN]
-    plain = MeanDice(counted.bins, counted.cases)
+    plain = MeanDice.every_cut(counted.bins, counted.cases)
     processed: dict[tuple[float, float], MeanDice] = {}
     if posts:
         union = {p for names in drawn for p in names}

@@ -20,9 +20,9 @@ MARGIN = 6
 
 CAPTION = (
     "Slice with most lesion of the best, median and worst patient by Dice. Input: window as stored by the scorer, the "
-    f"same for all methods. Map: colours run from the {LOW:g}th to the {HIGH:g}th percentile of the cell's scores inside "
-    "the region of interest, over the slices shown; outside it is black. Right: truth (blue) and prediction (orange) at "
-    "the threshold named. Slices are cropped to the region of interest."
+    f"same for all methods. Map: colours run from the {LOW:g}th to the {HIGH:g}th percentile of the cell's scores "
+    "inside the region of interest, over the slices shown; outside it is black. Right: truth (blue) and prediction "
+    "(orange) at the threshold named. Slices are cropped to the region of interest."
 )
 
 
@@ -47,7 +47,7 @@ class GalleryEntry:
 
 
 def read_gallery(path: Path) -> list[GalleryEntry]:
-    """Read ``gallery.npz`` as the scorer writes it: ``<name>/image`` and so on for best, median and worst, and ``meta``.
+    """Read ``gallery.npz`` as the scorer writes it: ``<name>/image`` … for best, median and worst, and ``meta``.
 
     Raises:
         GalleryError: the file is damaged or lacks an array.
@@ -76,7 +76,9 @@ def gallery_figure(entries: list[GalleryEntry], title: str, path: Path) -> Path:
     scores = np.concatenate([e.map[e.roi & np.isfinite(e.map)] for e in entries])
     low, high = np.percentile(scores, [LOW, HIGH]) if scores.size else (0.0, 1.0)
     with style():
-        figure = new_figure(7.2, 0.35 + 2.25 * len(entries))
+        height = 0.55 + 2.05 * len(entries)
+        figure = new_figure(7.2, height, layout=None)
+        figure.subplots_adjust(0.1, 0.01, 0.995, 1 - 0.52 / height, 0.02, 0.03)
         panels = figure.subplots(len(entries), 3, squeeze=False)
         for row, entry in zip(panels, entries, strict=True):
             crop = _crop(entry.roi | entry.truth)
@@ -96,7 +98,7 @@ def gallery_figure(entries: list[GalleryEntry], title: str, path: Path) -> Path:
             row[0].set_ylabel(_label(entry.meta), fontsize=8)
         for axes, name in zip(panels[0], ("input", "anomaly map", "truth (blue), prediction (orange)"), strict=True):
             axes.set_title(name, fontsize=8.5, color=MUTED)
-        figure.suptitle(title, fontsize=10, x=0.01, ha="left")
+        figure.suptitle(title, fontsize=10, x=0.01, y=1 - 0.06 / height, ha="left", va="top")
         return save(figure, path, dpi=120)
 
 

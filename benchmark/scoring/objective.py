@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -74,22 +74,24 @@ class MeanDice:
     shape the quantiles.
 
     Args:
-        bins: the bins of the counts.
-        cases: every case that may be tuned on.
+        axis: the cuts; its counts are not used.
+        cases: cases that may be tuned on, counted in the bins of ``axis``.
         cut_all: whether the cut below the lowest score may be chosen.
-        step: merge bins so that the voxels above neighbouring cuts differ by this share of them; 0 keeps every bin.
     """
 
-    def __init__(
-        self, bins: Bins, cases: Sequence[PatientCase], *, cut_all: bool = True, step: float = 0.0
-    ) -> None:
-        curves = Curves.of(bins, (c.counts for c in cases))
-        group = _groups(curves, step)
-        self.curves = curves.merged(group)
+    def __init__(self, axis: Curves, cases: Sequence[PatientCase], *, cut_all: bool = True) -> None:
+        self.axis = axis
         self.cut_all = cut_all
-        place = np.full(len(bins), -1, np.int64)
-        place[np.searchsorted(bins.lower, curves.lower)] = group
-        self._steps = [_steps(c.patient, _merged(c.counts, place)) for c in cases]
+        self._steps = [_steps(c.patient, c.counts) for c in cases]
+
+    @classmethod
+    def every_cut(cls, bins: Bins, cases: Sequence[PatientCase]) -> MeanDice:
+        """Use every bin that holds a voxel of the cases, so that the best cut is the exhaustive search's."""
+        axis = Curves.of(bins, (c.counts for c in cases))
+        place = np.empty(len(bins), np.int64)
+        place[np.searchsorted(bins.lower, axis.lower)] = np.arange(len(axis.lower))
+        moved = [replace(c, counts=replace(c.counts, index=place[c.counts.index])) for c in cases]
+        return cls(axis, moved)
 
     def over(self, patients: Collection[str]) -> Objective | None:
         """Return the objective of a group; None where none of them has a lesion."""
@@ -97,8 +99,8 @@ class MeanDice:
         per_patient = Counter(s.patient for s in chosen if s.lesion)
         if not per_patient:
             return None
-        steps, inside = np.zeros(len(self.curves.lower)), np.zeros(len(self.curves.lower))
-        voxels = np.zeros(len(self.curves.lower), np.int64)
+        steps, inside = np.zeros(len(self.axis.lower)), np.zeros(len(self.axis.lower))
+        voxels = np.zeros(len(self.axis.lower), np.int64)
         for s in chosen:
             voxels[s.index] += s.voxels
             if s.lesion:
@@ -108,9 +110,9 @@ class MeanDice:
         values = np.append(np.cumsum(steps[::-1])[::-1], 0.0)
         if not self.cut_all:
             values[0] = -1.0
-        higher = np.where(self.curves.exact, 0.0, values[1:] + inside)
+        higher = np.where(self.axis.exact, 0.0, values[1:] + inside)
         shares = np.concatenate([[0], np.cumsum(voxels)]) / voxels.sum()
-        return Objective(self.curves, shares, values, max(0.0, float(higher.max() - values.max())))
+        return Objective(self.axis, shares, values, max(0.0, float(higher.max() - values.max())))
 
 
 def pooled_dice(curves: Curves) -> Objective | None:
@@ -118,25 +120,6 @@ def pooled_dice(curves: Curves) -> Objective | None:
     if not curves.positives:
         return None
     return Objective(curves, curves.shares, curves.dice(), curves.dice_bound())
-
-
-def _groups(curves: Curves, step: float) -> np.ndarray:
-    """Return the group of every bin, ascending from 0."""
-    if not step:
-        return np.arange(len(curves.lower))
-    above = (curves.tp + curves.fp)[1:]
-    level = np.floor(np.log1p(above) / step).astype(np.int64)
-    return np.cumsum(np.concatenate([[False], np.diff(level) != 0]))
-
-
-def _merged(counts: CaseCounts, place: np.ndarray) -> CaseCounts:
-    group = place[counts.index]
-    first = np.flatnonzero(np.concatenate([[True], np.diff(group) != 0])) if len(group) else np.empty(0, np.int64)
-    if len(first) == len(group):
-        return CaseCounts(group, counts.negative, counts.positive)
-    return CaseCounts(
-        group[first], np.add.reduceat(counts.negative, first), np.add.reduceat(counts.positive, first)
-    )
 
 
 def _steps(patient: str, counts: CaseCounts) -> _Steps:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import numpy as np
 
 from .bins import Bins, CaseCounts, fill
 from .cases import Opened, Reader
+from .curves import Curves
 from .keys import LOWEST
 from .objective import MeanDice, PatientCase
 from .smoothing import area_openings, least_voxels, smooth
@@ -43,17 +45,17 @@ def variants(
     out = {}
     for sigma in sigmas_mm:
         smoothed = _Smoothed(reader, sigma, keep=room)
-        edges, plain = (
-            (bins, [counts[i] for i in chosen])
-            if sigma == 0
-            else fill(lambda smoothed=smoothed: _pairs(smoothed, chosen), threads)
-        )
-        opened = [_opened_counts(smoothed, i, edges, sizes_mm3) for i in chosen]
+        edges, plain = bins, [counts[i] for i in chosen]
+        if sigma:
+            edges, plain = fill(partial(_pairs, smoothed, chosen), threads)
+        curves = Curves.of(edges, plain)
+        group = _groups(curves)
+        axis, place = curves.merged(group), np.zeros(len(edges), np.int64)
+        place[np.searchsorted(edges.lower, curves.lower)] = group
+        opened = [_opened_counts(*smoothed.map(i), edges, place, sizes_mm3) for i in chosen]
         for k, size in enumerate(sizes_mm3):
-            case_counts = plain if size == 0 else [counted[k] for counted, _ in opened]
-            whole = size == 0 or not any(lost[k] for _, lost in opened)
-            cases = [PatientCase(p, c) for p, c in zip(patients, case_counts, strict=True)]
-            out[sigma, size] = MeanDice(edges, cases, cut_all=whole, step=STEP)
+            cases = [PatientCase(p, counted[k]) for p, (counted, _) in zip(patients, opened, strict=True)]
+            out[sigma, size] = MeanDice(axis, cases, cut_all=not any(lost[k] for _, lost in opened))
     return out
 
 
@@ -82,16 +84,25 @@ def _pairs(smoothed: _Smoothed, chosen: Sequence[int]) -> Iterator[tuple[np.ndar
         yield map_[case.roi], case.labels
 
 
+def _groups(curves: Curves) -> np.ndarray:
+    """Return the group of every bin, ascending from 0, such that cuts between groups are ``STEP`` apart."""
+    level = np.floor(np.log1p((curves.tp + curves.fp)[1:]) / STEP).astype(np.int64)
+    return np.cumsum(np.concatenate([[False], np.diff(level) != 0]))
+
+
 def _opened_counts(
-    smoothed: _Smoothed, index: int, bins: Bins, sizes_mm3: Sequence[float]
+    case: Opened, map_: np.ndarray, bins: Bins, place: np.ndarray, sizes_mm3: Sequence[float]
 ) -> tuple[list[CaseCounts], list[bool]]:
-    case, map_ = smoothed.map(index)
+    """Count a map in groups after each minimum size; voxels that no threshold keeps go to the lowest group."""
     leasts = [least_voxels(size, case.spacing) for size in sizes_mm3]
     needed = sorted({least for least in leasts if least > 1})
     openings = dict(zip(needed, area_openings(map_, case.roi, needed), strict=True)) if needed else {}
+    groups = int(place.max()) + 1
     counted, lost = [], []
     for least in leasts:
         values = openings[least] if least > 1 else map_[case.roi]
-        counted.append(bins.count_case(values, case.labels))
+        both = np.bincount(2 * place[bins.find(values)] + case.labels, minlength=2 * groups).reshape(-1, 2)
+        index = np.flatnonzero(both.any(axis=1))
+        counted.append(CaseCounts(index, both[index, 0], both[index, 1]))
         lost.append(bool((values == LOWEST).any()))
     return counted, lost

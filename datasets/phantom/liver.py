@@ -17,6 +17,7 @@ from .anatomy import LABELS
 from .nifti import write_nifti
 from .patient import Patient, make_patient
 from .spec import SizePlan, Spec, generator_digest, liver_spec
+from .tumours import Index
 
 Size = Literal["smoke", "quick", "full"]
 INFO = "phantom.json"
@@ -46,17 +47,20 @@ def patients(*, seed: int, size: str, spec: Spec | None = None) -> Iterator[tupl
     spec = liver_spec() if spec is None else spec
     plan = spec.size(size)
     for number in BTCV_IDS[: plan.healthy]:
-        made = make_patient(spec, plan, derive(seed, "phantom", "btcv", number), style="btcv", tumours=False)
+        made = make_patient(spec, plan, derive(seed, "phantom", "btcv", number), style="btcv")
         yield "btcv", f"{number:04d}", made
-    free = _tumour_free(plan, seed)
-    for number in range(plan.lesion):
+    for number, index in enumerate(_tumour_bearers(plan, seed)):
         own = derive(seed, "phantom", "lits", number)
-        yield "lits", str(number), make_patient(spec, plan, own, style="lits", tumours=number not in free)
+        yield "lits", str(number), make_patient(spec, plan, own, style="lits", index=index)
 
 
-def _tumour_free(plan: SizePlan, seed: int) -> set[int]:
+def _tumour_bearers(plan: SizePlan, seed: int) -> list[Index | None]:
+    """Return the strata of every lesion patient's first tumour, None for the tumour-free patients."""
     rng = np.random.default_rng(derive(seed, "phantom", "tumour-free"))
-    return {int(n) for n in rng.permutation(plan.lesion)[: plan.free]}
+    bearers: list[Index | None] = [*Index.strata(rng, plan.lesion - plan.free)]
+    for place in sorted(rng.choice(plan.lesion, plan.free, replace=False).tolist()):
+        bearers.insert(place, None)
+    return bearers
 
 
 def write_liver_phantom(root: Path, *, seed: int, size: Size) -> dict[str, Any]:

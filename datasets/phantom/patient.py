@@ -13,7 +13,7 @@ from .fields import smooth_field, tissue_texture
 from .scanner import Scanner, add_noise, average_slices, blur
 from .shapes import Space
 from .spec import SizePlan, Spec
-from .tumours import Lesion, add_tumours, draw_count
+from .tumours import Index, Lesion, add_tumours, draw_count
 from .vessels import grow, occupy
 
 
@@ -40,8 +40,8 @@ class Patient:
     lesions: list[Lesion]
 
 
-def make_patient(spec: Spec, plan: SizePlan, seed: int, *, style: str, tumours: bool) -> Patient:
-    """Make the patient of a seed in a scanner style; ``tumours`` decides whether the liver has any.
+def make_patient(spec: Spec, plan: SizePlan, seed: int, *, style: str, index: Index | None = None) -> Patient:
+    """Make the patient of a seed in a scanner style; without strata of a first tumour the liver has none.
 
     Every part of the patient has a generator of its own, so that one part never shifts the numbers of another.
     """
@@ -59,9 +59,9 @@ def make_patient(spec: Spec, plan: SizePlan, seed: int, *, style: str, tumours: 
 
     _trim_label(canvas, scanner)
     truth, lesions = np.zeros(canvas.labels.shape, bool), []
-    if tumours:
+    if index is not None:
         rng = stream("tumours")
-        truth, lesions = add_tumours(canvas, liver, spec, rng, draw_count(spec, rng), spacing)
+        truth, lesions = add_tumours(canvas, liver, spec, rng, draw_count(spec, rng), index, spacing)
 
     clean = blur(scanner, average_slices(canvas.hu))
     clean += _texture(canvas, clean, spec, stream("texture"), spacing)

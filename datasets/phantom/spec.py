@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import yaml
+from scipy.special import ndtr, ndtri
 
 from ..errors import DataError
 
@@ -62,6 +63,15 @@ class Spec:
             if low <= value <= high:
                 return value
         raise ValueError(f"{name}: the range {low} … {high} is never drawn")
+
+    def quantile(self, name: str, share: float) -> float:
+        """Return the value below which ``share`` of a clipped normal or log-normal quantity lies."""
+        entry = self.entry(name)
+        middle, sd = entry.get("normal") or (np.log(entry["lognormal"][0]), entry["lognormal"][1])
+        bounds = entry["clip"] if "normal" in entry else np.log(entry["clip"])
+        low, high = (float(ndtr((bound - middle) / sd)) for bound in bounds)
+        value = float(middle + sd * ndtri(low + share * (high - low)))
+        return value if "normal" in entry else float(np.exp(value))
 
     def size(self, name: str) -> SizePlan:
         """Return a size plan.

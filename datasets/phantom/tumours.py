@@ -50,6 +50,25 @@ class Lesion:
         return values
 
 
+@dataclass(frozen=True)
+class Index:
+    """Quantiles of a patient's first tumour: size, contrast and kind.
+
+    They are drawn for all patients of a set together, each from its own stratum, so that two phantom seeds are about
+    equally hard although a set has few patients.
+    """
+
+    radius: float
+    contrast: float
+    kind: float
+
+    @classmethod
+    def strata(cls, rng: np.random.Generator, patients: int) -> list[Index]:
+        """Draw one stratum per patient and quantity."""
+        columns = [(rng.permutation(patients) + rng.uniform(size=patients)) / max(patients, 1) for _ in range(3)]
+        return [cls(*(float(value) for value in row)) for row in zip(*columns, strict=True)]
+
+
 def draw_count(spec: Spec, rng: np.random.Generator) -> int:
     """Draw the number of tumours of a patient who has some."""
     median, sigma = spec.draw(rng, "tumours.count_median"), spec.draw(rng, "tumours.count_sigma")
@@ -58,11 +77,12 @@ def draw_count(spec: Spec, rng: np.random.Generator) -> int:
 
 
 def add_tumours(
-    canvas: Canvas, liver: Liver, spec: Spec, rng: np.random.Generator, count: int, spacing: tuple[float, float, float]
+    canvas: Canvas, liver: Liver, spec: Spec, rng: np.random.Generator, count: int, index: Index, spacing: tuple[float, float, float]
 ) -> tuple[np.ndarray, list[Lesion]]:
     """Paint ``count`` tumours into the liver.
 
     Args:
+        index: strata of the first tumour; the others are drawn freely.
         spacing: voxel size of the slices in mm, z, y, x.
 
     Returns:
@@ -71,9 +91,10 @@ def add_tumours(
     truth = np.zeros(canvas.labels.shape, bool)
     lesions: list[Lesion] = []
     while len(lesions) < count:
-        radius = max(spec.draw(rng, "tumours.radius_mm"), 0.8 * spacing[0], 1.2 * spacing[1])
+        strata = index if not lesions else Index(*(float(value) for value in rng.uniform(size=3)))
+        radius = max(spec.quantile("tumours.radius_mm", strata.radius), 0.8 * spacing[0], 1.2 * spacing[1])
         centre = _place(canvas, liver, rng, radius, lesions)
-        lesions.append(_paint(canvas, liver, spec, rng, radius, centre, truth, spacing))
+        lesions.append(_paint(canvas, liver, spec, rng, strata, radius, centre, truth, spacing))
     return truth, lesions
 
 
@@ -103,6 +124,7 @@ def _paint(
     liver: Liver,
     spec: Spec,
     rng: np.random.Generator,
+    strata: Index,
     radius: float,
     centre: tuple[float, float, float],
     truth: np.ndarray,
@@ -111,7 +133,7 @@ def _paint(
     box = canvas.space.box(centre, (1.9 * radius,) * 3, margin=6.0)
     axes = tuple(axis[part] for axis, part in zip(canvas.space.axes, box, strict=True))
     distance = _surface(spec, rng, axes, centre, radius)
-    kind, contrast, target = _inside(spec, rng, axes, distance, radius)
+    kind, contrast, target = _inside(spec, rng, strata, axes, distance, radius)
     edge = max(spec.draw(rng, "tumours.edge_mm"), canvas.space.pixel)
     share = occupancy(distance, edge)
     share = share * share * (3 - 2 * share) * canvas.liver[box]
@@ -149,12 +171,17 @@ def _surface(
 
 
 def _inside(
-    spec: Spec, rng: np.random.Generator, axes: tuple[np.ndarray, ...], distance: np.ndarray, radius: float
+    spec: Spec,
+    rng: np.random.Generator,
+    strata: Index,
+    axes: tuple[np.ndarray, ...],
+    distance: np.ndarray,
+    radius: float,
 ) -> tuple[str, float, np.ndarray]:
     """Return the kind, the intended contrast, and the HU relative to the liver at every sample."""
-    dark = spec.draw(rng, "tumours.contrast")
+    dark = spec.quantile("tumours.contrast", strata.contrast)
     bright = spec.draw(rng, "tumours.brighter_contrast")
-    is_bright = rng.random() < spec.draw(rng, "tumours.brighter_share")
+    is_bright = strata.kind < spec.draw(rng, "tumours.brighter_share")
     has_rim = rng.random() < spec.draw(rng, "tumours.rim_share")
     has_core = rng.random() < spec.draw(rng, "tumours.core_share")
     rim, width = spec.draw(rng, "tumours.rim_contrast"), spec.draw(rng, "tumours.rim_width") * radius

@@ -239,7 +239,9 @@ def draw(seeds, n, lut, taps, rises, falls, threshold, halves, size, masks, fiel
     field = np.empty((n, n), np.uint8)
     tops = np.empty((n, (n + 63) // 64), np.uint8)
     bits = np.empty((n, (n + 63) // 64), np.uint64)
-    plain = lut[0] == 0 and lut[255] == 255
+    plain = True
+    for byte in range(256):
+        plain &= lut[byte] == byte
     for i in range(seeds.size):
         fill_noise(seeds[i], words)
         if plain:

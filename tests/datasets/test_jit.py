@@ -2,13 +2,12 @@ import subprocess
 import sys
 
 import numpy as np
-
 from uasbench.datasets.jit import kernel
 
 
 def test_a_function_without_a_place_for_its_cache_still_compiles():
     scope = {}
-    exec("def double(array):\n    for i in range(len(array)):\n        array[i] *= 2\n", scope)  # noqa: S102
+    exec("def double(array):\n    for i in range(len(array)):\n        array[i] *= 2\n", scope)
     array = np.arange(3.0)
     kernel(scope["double"])(array)
     np.testing.assert_array_equal(array, [0, 2, 4])

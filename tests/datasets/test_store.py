@@ -324,10 +324,12 @@ class TestTrouble:
             assert entries(tmp_path, "native") == []
         assert len(prepare(tmp_path, dataset).cases) == 4
 
-    @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-    def test_read_only_cache(self, tmp_path, dataset):
-        (tmp_path / "cache").mkdir(mode=0o500)
-        with pytest.raises(DataError, match="cannot be written"):
+    def test_read_only_cache(self, tmp_path, dataset, monkeypatch):
+        def refuse(*_, **__):
+            raise PermissionError(13, "Permission denied")
+
+        monkeypatch.setattr(atomic.Path, "mkdir", refuse)
+        with pytest.raises(DataError, match=r"cannot be written \(Permission denied\); choose another folder"):
             prepare(tmp_path, dataset)
 
     @pytest.mark.parametrize("name", ["image.npy", "roi.npy", "meta.json"])

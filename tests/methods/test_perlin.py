@@ -69,12 +69,12 @@ def test_slices_change_only_inside_masks_that_lie_in_the_roi(seed, source):
 
 
 def test_half_of_the_slices_get_no_anomaly():
-    images, rois = slices(600)
+    images, rois = slices(300)
     _, masks = BlendedTextures(64, generator())(images, rois)
     some = masks.any(dim=2).any(dim=1).float().mean()
     _, always = BlendedTextures(64, generator(), p_none=0.0)(images, rois)
     reachable = always.any(dim=2).any(dim=1).float().mean()
-    assert abs(some - 0.5 * reachable) < 0.06
+    assert abs(some - 0.5 * reachable) < 0.08
     _, never = BlendedTextures(64, generator(), p_none=1.0)(images, rois)
     assert not never.any()
 

@@ -27,32 +27,31 @@ def plain_masks(count, seed):
     return np.stack([plain_recipe(rng.integers(0, 256, (256, 256), dtype=np.uint8), recipe)[1] for _ in range(count)])
 
 
-def describe(masks):
-    """Area share, component count and median component area of each mask."""
-    rows = []
-    for mask in masks:
-        count, _, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
-        areas = stats[1:, cv2.CC_STAT_AREA]
-        rows.append((mask.mean(), count - 1, np.median(areas) if count > 1 else np.nan))
-    return np.array(rows)
+def component_areas(masks):
+    """Areas of the connected components of each mask."""
+    stats = (cv2.connectedComponentsWithStats(m.astype(np.uint8), connectivity=8)[2] for m in masks)
+    return [s[1:, cv2.CC_STAT_AREA] for s in stats]
 
 
-def summarise(rows):
-    """The figures that must agree, each with its standard error (bootstrap over draws)."""
-
-    def figures(r):
-        return np.array(
-            [r[:, 0].mean(), np.median(r[:, 0]), r[:, 1].mean(), np.nanmedian(r[:, 2]), (r[:, 1] == 0).mean()]
-        )
-
-    rng = np.random.default_rng(0)
-    again = [figures(rows[rng.integers(0, len(rows), len(rows))]) for _ in range(200)]
-    return figures(rows), np.std(again, axis=0)
+def figures(areas):
+    """Mean and median area share, mean component count, median component area, share of empty masks."""
+    totals = np.array([a.sum() for a in areas]) / 256**2
+    counts = np.array([len(a) for a in areas])
+    return np.array(
+        [totals.mean(), np.median(totals), counts.mean(), np.median(np.concatenate(areas)), (counts == 0).mean()]
+    )
 
 
-def assert_same_statistics(ours, reference):
-    (a, error_a), (b, error_b) = summarise(describe(ours)), summarise(describe(reference))
-    allowed = np.maximum(0.1 * b, 2 * np.hypot(error_a, error_b))
+def summarise(masks):
+    """The figures, each with its standard error (bootstrap over draws)."""
+    areas, rng = component_areas(masks), np.random.default_rng(0)
+    again = [figures([areas[i] for i in rng.integers(0, len(areas), len(areas))]) for _ in range(100)]
+    return figures(areas), np.std(again, axis=0)
+
+
+def assert_same_statistics(ours, reference, standard_errors):
+    (a, error_a), (b, error_b) = summarise(ours), summarise(reference)
+    allowed = np.maximum(0.1 * b, standard_errors * np.hypot(error_a, error_b))
     assert (np.abs(a - b) <= allowed).all(), (a, b, allowed)
 
 
@@ -108,22 +107,22 @@ def test_device_path_equals_compiled_path_on_the_same_noise():
 
 
 def test_statistics_of_the_compiled_path():
-    assert_same_statistics(StretchedNoise().masks(400, np.random.default_rng(0)), plain_masks(400, seed=1))
+    assert_same_statistics(StretchedNoise().masks(400, np.random.default_rng(0)), plain_masks(400, seed=1), 3)
 
 
 def test_statistics_of_the_device_path():
-    masks, fields = StretchedNoise().masks_on(200, torch.Generator().manual_seed(0))
+    masks, fields = StretchedNoise().masks_on(64, torch.Generator().manual_seed(0))
     assert fields.dtype == torch.uint8
-    assert_same_statistics(masks.numpy(), plain_masks(200, seed=1))
+    assert_same_statistics(masks.numpy(), StretchedNoise().masks(400, np.random.default_rng(1)), 3)
 
 
 @pytest.mark.slow
 def test_statistics_on_two_thousand_draws():
     reference = plain_masks(2000, seed=1)
-    assert_same_statistics(StretchedNoise().masks(2000, np.random.default_rng(0)), reference)
+    assert_same_statistics(StretchedNoise().masks(2000, np.random.default_rng(0)), reference, 2)
     generator = torch.Generator().manual_seed(0)
     device = np.concatenate([StretchedNoise().masks_on(100, generator)[0].numpy() for _ in range(20)])
-    assert_same_statistics(device, reference)
+    assert_same_statistics(device, reference, 2)
 
 
 @pytest.mark.gpu
@@ -133,7 +132,7 @@ def test_device_path_on_a_gpu():
     noise = np.random.default_rng(2).integers(0, 256, (4, 256, 256), dtype=np.uint8)
     on_cpu, on_gpu = masks_of(recipe, torch.from_numpy(noise)), masks_of(recipe, torch.from_numpy(noise).cuda())
     assert all(torch.equal(a, b.cpu()) for a, b in zip(on_cpu, on_gpu, strict=True))
-    assert_same_statistics(recipe.masks_on(400, generator)[0].cpu().numpy(), plain_masks(400, seed=1))
+    assert_same_statistics(recipe.masks_on(400, generator)[0].cpu().numpy(), plain_masks(400, seed=1), 3)
 
 
 def test_mean_area_is_three_percent_of_the_frame():
@@ -172,9 +171,9 @@ def repeated(image, count):
 
 
 def test_one_disc_of_radius_25_in_six_meets_a_mask():
-    images, rois = repeated(disc(25), 1500)
+    images, rois = repeated(disc(25), 800)
     _, masks = ShiftedRegions(256, "cpu", 0)(images, rois)
-    assert 0.13 <= masks.any(dim=2).any(dim=1).float().mean() <= 0.19
+    assert 0.12 <= masks.any(dim=2).any(dim=1).float().mean() <= 0.20
 
 
 @pytest.mark.parametrize("placement", ["frame", "roi"])
@@ -201,7 +200,7 @@ def test_masks_placed_on_the_roi_meet_it_more_often():
 
 
 def test_p_anomaly_is_the_share_of_slices_with_a_mask():
-    images, rois = repeated(disc(100), 400)
+    images, rois = repeated(disc(100), 200)
     _, masks = ShiftedRegions(256, "cpu", 0, rejection=True, p_anomaly=0.3)(images, rois)
     assert 0.2 <= masks.any(dim=2).any(dim=1).float().mean() <= 0.4
 

@@ -1,0 +1,40 @@
+"""Everything that a finished or half-finished run shows: tables, figures, report; a pure function of its records."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..benchmark.run_folder import RunFolder
+from . import html
+from .grid import cost_grid, failure_grid, headline_grid, paired_grids, published_grid, skipped_grid
+from .headline import headlines
+from .pictures import draw
+from .scores import collect, facts
+from .tables import make_tables, run_references
+from .writers import csv_text, latex, markdown, write_atomic
+
+
+def build(folder: RunFolder) -> list[Path]:
+    """Write ``tables/``, ``figures/`` and ``report.html`` and return the files, the report last.
+
+    Works with whatever is there: no record at all, one seed, one patient. Every file is replaced atomically.
+    """
+    records, info = folder.records(), folder.info()
+    scores, known = collect(records), facts(records)
+    tables = make_tables(records, folder.failures(), folder.skipped(), info, scores=scores)
+    found = headlines(tables.summary)
+    target = folder.tables_dir
+    files = [write_atomic(target / f"{name}.csv", csv_text(frame)) for name, frame in tables.items()]
+    readable = {"cost": [cost_grid(tables.cost)]}
+    for one in found:
+        published = published_grid(one)
+        readable[f"headline-{one.name}"] = [headline_grid(one), *([published] if published else [])]
+        readable[f"paired_tests-{one.name}"] = paired_grids(tables.paired_tests, one.dataset, one.train)
+    readable |= {"failures": [failure_grid(tables.failures)], "skipped": [skipped_grid(tables.skipped)]}
+    for name, grids in readable.items():
+        files.append(write_atomic(target / f"{name}.md", markdown(grids)))
+        files.append(write_atomic(target / f"{name}.tex", latex(grids)))
+    pictures = draw(folder, records, scores, known, found, tables.cost)
+    files += [picture.path for picture in pictures.found]
+    page = html.render(info, records, tables, found, pictures, run_references(records, info))
+    return [*files, write_atomic(folder.report_html, page)]

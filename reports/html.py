@@ -1,0 +1,169 @@
+"""The report: one self-contained HTML file, everything escaped, no outside resources."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..benchmark.records import Record
+from .columns import FLAG_LEGEND
+from .figure_gallery import CAPTION
+from .grid import Grid, cost_grid, failure_grid, headline_grid, paired_grids, published_grid, skipped_grid
+from .headline import Headline
+from .pictures import Picture, Pictures
+from .tables import Tables
+from .verdict import sentences
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+@dataclass(frozen=True)
+class Section:
+    """One (dataset, train) pair."""
+
+    headline: Headline
+    sentences: list[str]
+    table: Grid
+    tests: list[Grid]
+    seed_tests: list[Grid]
+    published: Grid | None
+    patients: list[Picture]
+    ranks: list[Picture]
+    cost: list[Picture]
+    gallery: list[Picture]
+    curves: list[Picture]
+    data: dict[str, str]
+    missing: list[str]
+
+
+def render(
+    info: Mapping[str, Any],
+    records: Sequence[Record],
+    tables: Tables,
+    headlines: Sequence[Headline],
+    pictures: Pictures,
+    references: Mapping[str, Sequence[str]],
+) -> str:
+    """Return the report as HTML text."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters["data_uri"] = data_uri
+    return environment.get_template("report.html.j2").render(
+        css=(TEMPLATES / "report.css").read_text(encoding="utf-8"),
+        phantom=bool(info.get("phantom")) or any("phantom" in h.flags for h in headlines),
+        smoke=any("smoke" in h.flags for h in headlines),
+        sections=[_section(h, records, tables, pictures, references) for h in headlines],
+        run=_run_facts(info, records, tables),
+        warnings=[str(w) for w in info.get("warnings", [])] + pictures.notes,
+        cost=cost_grid(tables.cost),
+        failures=failure_grid(tables.failures),
+        skipped=skipped_grid(tables.skipped),
+        environment=_environment(info, records),
+        gallery_caption=CAPTION,
+        flags=FLAG_LEGEND,
+    )
+
+
+def data_uri(path: Path) -> str:
+    """Return a PNG file as a data URI."""
+    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii")
+
+
+def _section(
+    headline: Headline,
+    records: Sequence[Record],
+    tables: Tables,
+    pictures: Pictures,
+    references: Mapping[str, Sequence[str]],
+) -> Section:
+    own = [r for r in records if (r.cell.dataset, r.cell.train) == (headline.dataset, headline.train)]
+    methods = {r.cell.method for r in own}
+    tests = tables.paired_tests
+    return Section(
+        headline=headline,
+        sentences=sentences(headline, tables.summary, tests),
+        table=headline_grid(headline),
+        tests=paired_grids(tests, headline.dataset, headline.train),
+        seed_tests=paired_grids(tests, headline.dataset, headline.train, unit="seed"),
+        published=published_grid(headline),
+        patients=pictures.of("patients", headline),
+        ranks=pictures.of("ranks", headline),
+        cost=pictures.of("cost", headline),
+        gallery=pictures.of("gallery", headline),
+        curves=pictures.of("curves", headline),
+        data=_data_facts(own),
+        missing=[r for r in references.get(headline.dataset, ()) if r not in methods],
+    )
+
+
+def _data_facts(records: Sequence[Record]) -> dict[str, str]:
+    first = records[0].data
+    facts = {
+        "Test cases": f"{len(first.cases)} cases of {len(set(first.patients.values()))} patients",
+        "Healthy cases": f"{len(first.train_cases)} for training and calibration",
+        "Region of interest": first.roi_source,
+        "Fingerprint of test images": _several({_digest(r.data.cases) for r in records}),
+        "Fingerprint of labels": _several({_digest(r.data.truth) for r in records}),
+        "Fingerprint of healthy images": _several({_digest(r.data.train_cases) for r in records}),
+        "Split": _several({_digest(r.data.split) for r in records}),
+    }
+    if first.excluded:
+        facts["Left out"] = ", ".join(first.excluded)
+    if first.phantom is not None:
+        facts["Phantom"] = ", ".join(
+            f"{k} {v}" for k, v in sorted(first.phantom.items()) if not isinstance(v, dict | list)
+        )
+    return facts
+
+
+def _digest(value: Any) -> str:
+    import hashlib
+
+    return hashlib.blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=6).hexdigest()
+
+
+def _several(digests: set[str]) -> str:
+    found = ", ".join(sorted(digests))
+    return found if len(digests) == 1 else f"{found}: cells were run on different data"
+
+
+def _run_facts(info: Mapping[str, Any], records: Sequence[Record], tables: Tables) -> dict[str, str]:
+    seeds = info.get("seeds") or sorted({r.cell.seed for r in records})
+    facts = {
+        "Command": str(info.get("command", "not recorded")),
+        "Profile": ", ".join(sorted({r.profile for r in records})) or str(info.get("profile", "not recorded")),
+        "Seeds": ", ".join(map(str, seeds)) or "none",
+        "Cells": f"{len(records)} finished, {len(tables.failures)} failed, {len(tables.skipped)} methods skipped",
+    }
+    numerics = sorted({f"{r.cost.device}, {r.cost.threads} thread(s), {r.cost.precision}" for r in records})
+    if numerics:
+        facts["Computed on"] = "; ".join(numerics)
+    if info.get("created"):
+        facts["Started"] = str(info["created"])
+    timing = info.get("timing")
+    if timing:
+        facts["Timing of the last call"] = ", ".join(f"{k} {_short(v)}" for k, v in dict(timing[-1]).items())
+    return facts
+
+
+def _environment(info: Mapping[str, Any], records: Sequence[Record]) -> dict[str, str]:
+    found = info.get("environment") or (records[-1].environment if records else {})
+    flat: dict[str, str] = {}
+    for key, value in found.items():
+        if isinstance(value, Mapping):
+            flat[str(key)] = ", ".join(f"{k} {v}" for k, v in sorted(value.items()))
+        else:
+            flat[str(key)] = str(value)
+    return flat
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,170 @@
+"""Which figures a run gets, and from which numbers; the drawing itself is in the ``figure_*`` modules."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ..benchmark.records import Record
+from ..benchmark.run_folder import RunFolder
+from ..benchmark.statistics import rank_methods
+from ..datasets.errors import UasbenchError
+from .columns import lower_is_better
+from .figure_curves import curve_figure, read_curves
+from .figure_gallery import gallery_figure, read_gallery
+from .figure_scores import MethodPoints, cost_figure, patient_figure, rank_figure
+from .grid import metric_name
+from .headline import Headline
+from .scores import Cell, Facts, Scores
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure that lies on disk, with what the report says about it.
+
+    Attributes:
+        group: ``patients``, ``ranks``, ``cost``, ``gallery`` or ``curves``.
+        shown: whether the report inlines it; the others are files only.
+    """
+
+    group: str
+    dataset: str
+    train: str
+    title: str
+    path: Path
+    caption: str = ""
+    shown: bool = True
+
+
+@dataclass
+class Pictures:
+    """All figures of a run, and notes on those that could not be drawn."""
+
+    found: list[Picture] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def of(self, group: str, headline: Headline) -> list[Picture]:
+        """Return the shown figures of a group for one (dataset, train) pair."""
+        wanted = (group, headline.dataset, headline.train)
+        return [p for p in self.found if p.shown and (p.group, p.dataset, p.train) == wanted]
+
+
+def draw(
+    folder: RunFolder,
+    records: Sequence[Record],
+    scores: Sequence[Scores],
+    facts: Mapping[Cell, Facts],
+    headlines: Sequence[Headline],
+    cost: pd.DataFrame,
+) -> Pictures:
+    """Draw every figure into ``figures/``; a damaged gallery or curve file becomes a note, not a failure."""
+    pictures = Pictures()
+    for headline in headlines:
+        _draw_scores(pictures, folder.figures_dir, scores, facts, headline, cost)
+    _draw_galleries(pictures, folder, records)
+    _draw_curves(pictures, folder, records)
+    return pictures
+
+
+def _draw_scores(
+    pictures: Pictures,
+    target: Path,
+    scores: Sequence[Scores],
+    facts: Mapping[Cell, Facts],
+    headline: Headline,
+    cost: pd.DataFrame,
+) -> None:
+    protocol, metric = headline.verdict
+    where = (headline.dataset, headline.train)
+    by_method = {
+        s.key.method: s for s in scores
+        if s.unit == "patient" and s.key[1:] == (*where, protocol, metric) and s.by_patient
+    }  # fmt: skip
+    if not by_method:
+        return
+    name = metric_name(metric, protocol)
+    phantom = " (phantom)" if "phantom" in headline.flags else ""
+    spent = cost.loc[(cost["dataset"] == where[0]) & (cost["train"] == where[1]), :]
+    means = spent.groupby("method")[["s_per_slice", "fit_s"]].mean()
+    points = [
+        MethodPoints(
+            label=row.label,
+            family=facts[Cell(row.method, *where)].family,
+            values=list(by_method[row.method].by_patient.values()),
+            s_per_slice=float(np.asarray(means.loc[row.method, "s_per_slice"])),
+            fit_s=float(np.asarray(means.loc[row.method, "fit_s"])),
+            best_trivial="best-trivial" in row.flags,
+        )
+        for row in headline.rows
+        if row.method in by_method
+    ]
+    title = f"{name} per patient, {where[0]} after {where[1]}{phantom}"
+    path = patient_figure(points, name, title, target / f"patients-{headline.name}.png")
+    pictures.found.append(Picture("patients", *where, title, path))
+    title = f"Cost and {name}, {where[0]} after {where[1]}{phantom}"
+    path = cost_figure(points, name, title, target / f"cost-{headline.name}.png")
+    caption = "Grey line: methods that no other one beats in both. Costs are means over seeds on this machine."
+    pictures.found.append(Picture("cost", *where, title, path, caption))
+    table = pd.DataFrame({m: pd.Series(s.by_patient) for m, s in by_method.items()})
+    ranking = rank_methods(table, lower_is_better=lower_is_better(metric))
+    if len(ranking.ranks) < 2:
+        return
+    families = {m: facts[Cell(m, *where)].family for m in by_method}
+    title = f"Average ranks by {name}, {where[0]} after {where[1]}{phantom}"
+    path = rank_figure(ranking, families, title, target / f"ranks-{headline.name}.png")
+    friedman = "" if np.isnan(ranking.p_friedman) else f" Friedman test: p = {ranking.p_friedman:.2g}."
+    dropped = f" {ranking.n_dropped} patients without a value of every method left out." if ranking.n_dropped else ""
+    caption = (
+        f"1 is best; {ranking.n} patients, averaged over seeds. Bars join methods whose ranks differ by less than "
+        f"Nemenyi's critical difference at 0.05.{friedman}{dropped}"
+    )
+    pictures.found.append(Picture("ranks", *where, title, path, caption))
+
+
+def _draw_galleries(pictures: Pictures, folder: RunFolder, records: Sequence[Record]) -> None:
+    seen: set[Cell] = set()
+    for record in sorted(records, key=lambda r: r.cell.seed):
+        source = folder.map_dir(record.cell) / "gallery.npz"
+        if not source.exists():
+            continue
+        cell = Cell(record.cell.method, record.cell.dataset, record.cell.train)
+        phantom = " (phantom)" if record.data.phantom else ""
+        title = f"{cell.method}, {cell.dataset} after {cell.train}, seed {record.cell.seed}{phantom}"
+        try:
+            entries = read_gallery(source)
+        except UasbenchError as error:
+            pictures.notes.append(str(error))
+            continue
+        if entries:
+            path = gallery_figure(entries, title, folder.figures_dir / "overlays" / f"{record.cell.slug}.png")
+            pictures.found.append(Picture("gallery", cell.dataset, cell.train, title, path, shown=cell not in seen))
+            seen.add(cell)
+
+
+def _draw_curves(pictures: Pictures, folder: RunFolder, records: Sequence[Record]) -> None:
+    cells: dict[Cell, dict[int, Path]] = {}
+    drawn: set[tuple[Path, ...]] = set()
+    for record in records:
+        source = folder.fit_dir(record.ids.fit) / "curves.csv"
+        if source.exists():
+            cell = Cell(record.cell.method, record.cell.dataset, record.cell.train)
+            cells.setdefault(cell, {})[record.cell.seed] = source
+    for cell, sources in sorted(cells.items()):
+        files = tuple(sources[seed] for seed in sorted(sources))
+        if files in drawn:
+            continue
+        drawn.add(files)
+        try:
+            by_seed = {seed: read_curves(path) for seed, path in sorted(sources.items())}
+        except UasbenchError as error:
+            pictures.notes.append(str(error))
+            continue
+        title = f"{cell.method}, trained on {cell.train}"
+        name = "-".join(cell).replace("/", "-").replace(":", "-")
+        path = curve_figure(by_seed, title, folder.figures_dir / "curves" / f"{name}.png")
+        if path is not None:
+            pictures.found.append(Picture("curves", cell.dataset, cell.train, title, path))

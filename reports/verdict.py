@@ -1,0 +1,63 @@
+"""The headline table in sentences: best method, best trivial baseline, and whether the difference is real."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from .formats import bracket, p_value, percent, points
+from .grid import metric_name
+from .headline import Headline, HeadlineRow, records_of
+
+_SKIP = {"trivial", "topline"}
+
+
+def sentences(headline: Headline, summary: pd.DataFrame, tests: pd.DataFrame) -> list[str]:
+    """Return two or three sentences for the top of a section; none where nothing is defined."""
+    protocol, metric = headline.verdict
+    name = metric_name(metric, protocol)
+    unit = "patient" if metric == "dice" else None
+    part = summary.loc[
+        (summary["dataset"] == headline.dataset) & (summary["train"] == headline.train)
+        & (summary["protocol"] == protocol) & (summary["metric"] == metric), :
+    ]  # fmt: skip
+    values = {r["method"]: r for r in records_of(part) if unit is None or r["unit"] == unit}
+    rows = [row for row in headline.rows if row.method in values and not pd.isna(values[row.method]["mean"])]
+    learned = [row for row in rows if not row.flags & _SKIP]
+    trivial = next((row for row in rows if "best-trivial" in row.flags), None)
+    said = []
+    if learned:
+        best = values[learned[0].method]
+        said.append(f"{learned[0].method} leads with {name} {_value(best)}.")
+    if trivial is not None:
+        said.append(f"The best trivial baseline, {trivial.method}, reaches {_value(values[trivial.method])}.")
+        beaten = [row for row in learned if "below-best-trivial" not in row.flags]
+        said.append(f"{len(beaten)} of {len(learned)} methods that learn lie above it.")
+    if learned:
+        said += _tested(learned[0], headline, tests)
+    return said
+
+
+def _value(row: dict) -> str:
+    return " ".join(filter(None, [f"{percent(row['mean'])} %", bracket(row["ci_low"], row["ci_high"])]))
+
+
+def _tested(best: HeadlineRow, headline: Headline, tests: pd.DataFrame) -> list[str]:
+    protocol, metric = headline.verdict
+    chosen = tests.loc[
+        (tests["dataset"] == headline.dataset) & (tests["train"] == headline.train) & (tests["protocol"] == protocol)
+        & (tests["metric"] == metric) & (tests["unit"] == "patient") & (tests["method"] == best.method), :
+    ]  # fmt: skip
+    said = []
+    for row in records_of(chosen):
+        if pd.isna(row["p_holm"]):
+            why = row["reason"] or "undefined"
+            said.append(
+                f"{best.method} against {row['reference']}: {points(row['mean_diff'])} points, no test ({why})."
+            )
+            continue
+        said.append(
+            f"{best.method} against {row['reference']}: {points(row['mean_diff'])} points "
+            f"{bracket(row['ci_low'], row['ci_high'], signed=True)}, {row['n']} patients, p = {p_value(row['p_holm'])} "
+            f"after Holm; this sample finds differences from {percent(row['detectable'])} points.".replace("= <", "< ")
+        )
+    return said

@@ -1,0 +1,129 @@
+"""Optuna studies over look-ups."""
+
+from __future__ import annotations
+
+import numpy as np
+import optuna
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from uasbench.benchmark.scoring.bins import fill
+from uasbench.benchmark.scoring.objective import MeanDice, PatientCase
+from uasbench.benchmark.tuning import MAX_TRIALS, PLAIN, Space, Studies
+
+Pairs = list[tuple[np.ndarray, np.ndarray]]
+
+
+def draw(seed: int, cases: int = 4, n: int = 800, prevalence: float = 0.02) -> Pairs:
+    rng = np.random.default_rng(seed)
+    out = []
+    for _ in range(cases):
+        labels = rng.random(n) < prevalence
+        labels[0] = True
+        out.append(((rng.normal(size=n) + 1.5 * labels).astype(np.float32), labels))
+    return out
+
+
+def objective(pairs: Pairs):
+    bins, counts = fill(lambda: pairs)
+    cases = [PatientCase(f"p{k}", c) for k, c in enumerate(counts)]
+    found = MeanDice.every_cut(bins, cases).over({c.patient for c in cases})
+    assert found is not None
+    return found
+
+
+def mean_dice(pairs: Pairs, threshold: float) -> float:
+    values = []
+    for scores, labels in pairs:
+        mask = scores > np.float32(threshold)
+        values.append(2 * (mask & labels).sum() / (mask.sum() + labels.sum()))
+    return float(np.mean(values))
+
+
+@settings(deadline=None, max_examples=15)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 3))
+def test_a_study_never_reports_less_than_the_exhaustive_search(seed, trials):
+    pairs = draw(seed)
+    found = Studies(None, seed=seed % 7, trials=trials).search("oracle", Space({PLAIN: objective(pairs)}))
+    candidates = np.unique(np.concatenate([s for s, _ in pairs]))
+    exhaustive = max(mean_dice(pairs, t) for t in candidates)
+    assert found.value >= exhaustive - 1e-6
+    assert mean_dice(pairs, found.threshold) == pytest.approx(found.value, abs=1e-9)
+    share = np.mean(np.concatenate([s for s, _ in pairs]) <= np.float32(found.threshold))
+    assert found.quantile == pytest.approx(share)
+
+
+def test_the_exact_optimum_is_the_first_trial(tmp_path):
+    path = tmp_path / "tuning" / "cell.log"
+    studies = Studies(path, seed=0, trials=12)
+    space = Space({PLAIN: objective(draw(0))})
+    found = studies.search("oracle", space)
+    studies.write()
+    journal = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(path)))
+    study = optuna.load_study(study_name=found.study, storage=journal)
+    assert found.study == "cell/oracle"
+    assert len(study.trials) == found.trials == 12
+    assert study.trials[0].value == pytest.approx(space.objectives[PLAIN].best)
+    assert study.best_value == found.value
+    assert all(0 <= t.params["quantile"] <= 1 for t in study.trials)
+
+
+def test_studies_are_seeded_and_sequential(tmp_path):
+    space = Space({PLAIN: objective(draw(1))})
+    params = []
+    for k, seed in enumerate((0, 0, 1)):
+        studies = Studies(tmp_path / f"{k}" / "cell.log", seed=seed, trials=20)
+        name = studies.search("oracle", space).study
+        studies.write()
+        journal = optuna.storages.JournalStorage(
+            optuna.storages.journal.JournalFileBackend(str(tmp_path / f"{k}" / "cell.log"))
+        )
+        params.append([t.params for t in optuna.load_study(study_name=name, storage=journal).trials])
+    assert params[0] == params[1]
+    assert params[0] != params[2]
+    assert [t["quantile"] for t in params[0][:1]] == [t["quantile"] for t in params[2][:1]]
+
+
+def test_trials_are_limited():
+    assert Studies(None, seed=0, trials=1000).trials == MAX_TRIALS
+    assert Studies(None, seed=0, trials=0).trials == 1
+
+
+def test_post_processing_is_chosen_by_its_shifted_value():
+    weak, strong = objective(draw(2)), objective([(s + 2 * l, l) for s, l in draw(2)])
+    posts = {PLAIN: weak, (1.5, 0.0): strong, (0.0, 10.0): weak, (1.5, 10.0): weak}
+    found = Studies(None, seed=0, trials=4).search("val", Space(posts))
+    assert found.post == (1.5, 0.0)
+    assert found.value == pytest.approx(strong.best)
+    kept = Studies(None, seed=0, trials=4).search("val", Space(posts, shift=weak.best - strong.best - 0.01))
+    assert kept.post == PLAIN
+
+
+def test_one_trial_is_the_plain_optimum():
+    weak, strong = objective(draw(2)), objective([(s + 2 * l, l) for s, l in draw(2)])
+    found = Studies(None, seed=0, trials=1).search("val", Space({(1.5, 0.0): strong, PLAIN: weak}))
+    assert (found.post, found.trials) == (PLAIN, 1)
+
+
+def test_a_second_measurement_replaces_the_journal(tmp_path):
+    path = tmp_path / "cell.log"
+    for _ in range(2):
+        studies = Studies(path, seed=0, trials=2)
+        studies.search("oracle", Space({PLAIN: objective(draw(0))}))
+        studies.write()
+    journal = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(path)))
+    assert [len(s.trials) for s in optuna.get_all_study_summaries(journal) if (s := optuna.load_study(
+        study_name=s.study_name, storage=journal))] == [2]  # fmt: skip
+    assert [p.name for p in tmp_path.iterdir()] == ["cell.log"]
+
+
+def test_mean_dice_averages_patients_not_cases():
+    pairs = draw(4, cases=3)
+    bins, counts = fill(lambda: pairs)
+    cases = [PatientCase(p, c) for p, c in zip("aab", counts, strict=True)]
+    found = MeanDice.every_cut(bins, cases).over({"a", "b"})
+    assert found is not None
+    threshold = found.curves.threshold(found.best_cut)
+    one, two, three = (mean_dice([p], threshold) for p in pairs)
+    assert found.best == pytest.approx(((one + two) / 2 + three) / 2)
+    assert MeanDice.every_cut(bins, cases).over({"nobody"}) is None
