@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from . import registry
-from .source_hash import locate
 
 TIMEOUT_S = 120.0
 IMPORT = "import"
@@ -98,13 +97,12 @@ def check_method(
 
 
 def _importable(cls: type) -> bool:
-    """Whether another process finds the class by its name; a notebook's does not, and is forked instead."""
+    """Whether a new process finds the class by its name; that of a notebook or a test is forked instead."""
     module = sys.modules.get(cls.__module__)
-    return (
-        cls.__module__ != "__main__"
-        and getattr(module, cls.__qualname__, None) is cls
-        and locate(cls.__module__) is not None
-    )
+    if cls.__module__ == "__main__" or getattr(module, cls.__qualname__, None) is not cls:
+        return False
+    head = cls.__module__.partition(".")[0]
+    return any(finder.find_spec(head, None) for finder in sys.meta_path)
 
 
 def _outcomes(connection: Connection, process: Any, log: Path, timeout: float) -> Iterator[CheckResult]:

@@ -40,13 +40,13 @@ class Subject:
         self.device = device
         self.built_in = cls.__module__.partition(".")[0] == PACKAGE
 
-    def config(self, profile: str = "smoke") -> Any:
+    def config(self, profile: str = "smoke", **settings: Any) -> Any:
         """Return the settings of a profile."""
-        return resolve(self.cls.Config, profile, self.anatomy)
+        return resolve(self.cls.Config, profile, self.anatomy, settings)
 
-    def healthy(self) -> HealthySet:
+    def healthy(self, *, filled: bool = False) -> HealthySet:
         """Return the three training scans."""
-        return HealthySet.from_cases(healthy_cases(self.anatomy)[:3])
+        return HealthySet.from_cases(healthy_cases(self.anatomy, 3, filled=filled))
 
     def cases(self) -> list[Case]:
         """Return two scans with lesions and the healthy one that is never trained on."""
@@ -64,10 +64,10 @@ class Subject:
 
         return FitContext(seed=seed, device=self.device, max_updates=max_updates, on_log=keep)
 
-    def train(self, seed: int = 0, config: Any = None, **context: Any) -> Any:
+    def train(self, seed: int = 0, config: Any = None, *, filled: bool = False, **context: Any) -> Any:
         """Train anew, at the ``smoke`` profile where no config is given."""
         config = self.config() if config is None else config
-        return drive.train(self.cls, config, self.healthy(), self.context(seed, **context))
+        return drive.train(self.cls, config, self.healthy(filled=filled), self.context(seed, **context))
 
     def maps(self, method: Any, cases: list[Case] | None = None) -> dict[str, np.ndarray]:
         """Return the checked maps on the grids they were made on, 0 outside the region that counts."""

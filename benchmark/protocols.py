@@ -122,8 +122,8 @@ def val(
     posts = [(s, m) for s in smoothing_mm for m in min_size_mm3 if (s, m) != PLAIN]
     plain = MeanDice.every_cut(counted.bins, counted.cases)
     processed: dict[tuple[float, float], MeanDice] = {}
-    if posts:
-        union = {p for names in drawn for p in names}
+    union = {p for names in drawn for p in names}
+    if posts and union:
         chosen = [i for i, source in enumerate(counted.reader.sources) if source.patient in union]
         processed = variants(
             counted.reader, chosen, counted.bins, counted.counts,

@@ -62,7 +62,8 @@ class Studies:
     def search(self, name: str, space: Space) -> Found:
         """Run one study and return its best trial.
 
-        The optimum of the plain map, exact over all cuts, is the first trial; those of every post-processing follow.
+        The optimum of the plain map, exact over all cuts, is the first trial; the optima of the post-processed maps
+        follow, the best first, then the sampler's own proposals.
         """
         import optuna
 
@@ -75,7 +76,7 @@ class Studies:
             direction="maximize",
         )
         chosen = len(space.objectives) > 1
-        for post in sorted(space.objectives):
+        for post in _promising(space)[: self.trials]:
             objective = space.objectives[post]
             first = {"quantile": float(objective.shares[objective.best_cut])}
             study.enqueue_trial(first | (_named(post) if chosen else {}))
@@ -120,6 +121,11 @@ class Studies:
 
             self._storage = JournalStorage(Memory())
         return self._storage
+
+
+def _promising(space: Space) -> list[PostProcessing]:
+    posts = sorted(space.objectives, key=lambda post: (-space.objectives[post].best, post))
+    return [PLAIN, *(p for p in posts if p != PLAIN)]
 
 
 def _try(trial: optuna.Trial, space: Space, chosen: bool) -> float:

@@ -99,6 +99,11 @@ def read_native(path: Path) -> tuple[np.ndarray, np.ndarray]:
     return _readable(path, read)
 
 
+def read_roi(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the region of interest of a native entry alone (bool)."""
+    return _readable(path, lambda: _unpack(np.load(path / "roi.npy"), shape))
+
+
 def write_view(path: Path, viewed: Viewed) -> None:
     """Write what a view shows."""
     support = _pack(viewed.support)

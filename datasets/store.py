@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from . import entries
 from .case import Case, Spacing, Truth
 from .dataset import CaseRef, Dataset
@@ -50,6 +52,14 @@ class PreparedCase:
         """
         image, roi = entries.read_native(self.path)
         return Case(self.id, self.patient, image, self.spacing, roi, self.notes)
+
+    def roi(self) -> np.ndarray:
+        """Read the region of interest alone (bool).
+
+        Raises:
+            DataError: the entry is missing or damaged.
+        """
+        return entries.read_roi(self.path, self.shape)
 
     def viewed(self, view: View) -> Viewed:
         """Open the case through a view, memory-mapped; a view that was not prepared is computed and stored now.

@@ -66,6 +66,21 @@ def lower_is_better(metric: str) -> bool:
     return "fp_" in metric
 
 
+def metric_name(metric: str, protocol: str) -> str:
+    """Return a metric with its protocol, as tables and axes print it.
+
+    >>> metric_name("dice", "val"), metric_name("ap", "none")
+    ('Dice val', 'AP')
+    """
+    upper = {"dice": "Dice", "froc": "FROC", "aupro": "AUPRO", "fp_volume_ml": "False-positive volume (ml)"}
+    short = {"psc": "PSC", "sen": "SEN", "auroc": "AUROC", "ap": "AP", "spe": "SPE"}
+    if metric.startswith("slice_"):
+        name = f"Slice {short.get(metric.removeprefix('slice_'), metric.removeprefix('slice_'))}"
+    else:
+        name = upper.get(metric, short.get(metric, metric))
+    return name if protocol == "none" else f"{name} {protocol}"
+
+
 def flag_text(flags: set[str]) -> str:
     """Join flags in the order of the legend."""
     order = list(FLAG_LEGEND)

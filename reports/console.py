@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..benchmark.run_folder import RunFolder
-from .columns import PROTOCOL_LEGEND
+from .columns import PROTOCOL_LEGEND, metric_name
 from .headline import Headline, headlines
 from .tables import summary_of
 
@@ -48,9 +48,8 @@ def _table(one: Headline) -> Table:
 
 def _legend(one: Headline) -> Text:
     protocol, metric = one.verdict
-    decided = metric if protocol == "none" else f"{metric} {protocol}"
     lines = [
-        f"Percent, mean over patients. ◆ best trivial baseline by {decided}; † does not beat it; "
+        f"Percent, mean over patients. ◆ best trivial baseline by {metric_name(metric, protocol)}; † does not beat it; "
         "‡ slice AUROC not above the ROI's area alone; ≠ fewer patients or seeds.",
         f"(!) oracle: {PROTOCOL_LEGEND['oracle']}.",
     ]

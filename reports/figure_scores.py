@@ -43,7 +43,7 @@ class MethodPoints:
 def patient_figure(methods: Sequence[MethodPoints], metric: str, title: str, path: Path) -> Path:
     """Draw every patient's value per method as dots over a box (quartiles) with the mean, methods from the top."""
     with style():
-        figure = new_figure(7.2, 1.1 + 0.34 * len(methods))
+        figure = new_figure(7.2, 1.3 + 0.3 * len(methods))
         axes = figure.add_subplot()
         for row, method in enumerate(methods):
             colour, marker = look_of(method.family)
@@ -65,7 +65,7 @@ def patient_figure(methods: Sequence[MethodPoints], metric: str, title: str, pat
         axes.set_title(title)
         axes.grid(axis="x")
         axes.tick_params(axis="y", length=0)
-        family_legend(axes, {m.family for m in methods}, loc="center left", bbox_to_anchor=(1.0, 0.5))
+        family_legend(figure, {m.family for m in methods})
         return save(figure, path)
 
 
@@ -78,7 +78,7 @@ def _spread(n: int) -> np.ndarray:
 def cost_figure(methods: Sequence[MethodPoints], metric: str, title: str, path: Path) -> Path:
     """Draw the metric against scoring time per slice and against training time, with the Pareto front of each."""
     with style():
-        figure = new_figure(9.2, 4.0)
+        figure = new_figure(9.2, 4.2)
         panels = figure.subplots(1, 2, sharey=True)
         for axes, name, label in (
             (panels[0], "s_per_slice", "scoring, ms per slice"), (panels[1], "fit_s", "training, s"),
@@ -91,13 +91,25 @@ def cost_figure(methods: Sequence[MethodPoints], metric: str, title: str, path: 
                 axes.set_xlim(left=-0.15)
             elif min(x, default=1) > 0:
                 axes.set_xscale("log")
-            axes.margins(x=0.22, y=0.12)
+            _plain_ticks(axes)
+            axes.margins(x=0.3, y=0.12)
             axes.set_xlabel(label)
             axes.grid()
         panels[0].set_ylabel(f"{metric}, %")
         panels[0].set_title(title)
-        family_legend(panels[1], {m.family for m in methods}, loc="center left", bbox_to_anchor=(1.0, 0.5))
+        family_legend(figure, {m.family for m in methods})
         return save(figure, path)
+
+
+def _plain_ticks(axes: Axes) -> None:
+    """Write 0.01, 1, 100 instead of powers, on whole decades and their 2 and 5 where few decades are shown."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    low, high = axes.get_xlim()
+    if axes.get_xscale() == "log":
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high / low < 200 else (1.0,)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _pareto(axes: Axes, methods: Sequence[MethodPoints], x: Sequence[float]) -> None:
@@ -157,7 +169,7 @@ def rank_figure(ranking: Ranking, families: Mapping[str, str], title: str, path:
         margin = max(0.6, 0.12 * k)
         for i, (name, rank) in enumerate(zip(names, ranks, strict=True)):
             left = i < half
-            level = -bars - 0.65 - 0.6 * (i if left else k - 1 - i)
+            level = -bars - 0.55 - 0.55 * (i if left else k - 1 - i)
             end = 1 - margin if left else k + margin
             colour = look_of(families.get(name, ""))[0]
             axes.plot([rank, rank, end], [0, level, level], color=colour, linewidth=1)
@@ -175,6 +187,6 @@ def rank_figure(ranking: Ranking, families: Mapping[str, str], title: str, path:
             text = f"critical difference {ranking.critical_difference:.2f}{more}"
             axes.text(1 + width + 0.08, 1.35, text, va="center", fontsize=8, color=MUTED)
         axes.set_xlim(1 - margin - 0.22 * k, k + margin + 0.22 * k)
-        axes.set_ylim(-bars - 0.9 - 0.6 * half, 1.7)
+        axes.set_ylim(-bars - 0.6 - 0.55 * half, 1.7)
         axes.set_title(title, color=INK)
         return save(figure, path)

@@ -6,12 +6,11 @@ import io
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, cast
 
 from .writers import write_atomic
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 INK = "#1f2933"
@@ -57,12 +56,12 @@ def style() -> AbstractContextManager[None]:
     return mpl.rc_context(cast(dict, _RC))
 
 
-def new_figure(width: float, height: float, layout: Literal["constrained"] | None = "constrained") -> Figure:
+def new_figure(width: float, height: float) -> Figure:
     """Return an empty figure, size in inches, drawn by Agg and unknown to pyplot."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), layout=layout, facecolor="white")
+    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     return figure
 
@@ -72,8 +71,8 @@ def look_of(family: str) -> tuple[str, str]:
     return _FAMILIES.get(family, _FAMILIES["plug-in"])
 
 
-def family_legend(axes: Axes, families: Iterable[str], **options: object) -> None:
-    """Add a legend of the families that occur, in the order of their definition."""
+def family_legend(figure: Figure, families: Iterable[str]) -> None:
+    """Add a legend of the families that occur below the figure, in the order of their definition."""
     from matplotlib.lines import Line2D
 
     present = set(families)
@@ -82,7 +81,7 @@ def family_legend(axes: Axes, families: Iterable[str], **options: object) -> Non
     for family in order:
         colour, marker = look_of(family)
         handles.append(Line2D([], [], color=colour, marker=marker, linestyle="", markersize=5, label=family))
-    axes.legend(handles=handles, fontsize=8, handletextpad=0.2, **options)  # type: ignore[arg-type]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(order), fontsize=8, handletextpad=0.2)
 
 
 def save(figure: Figure, path: Path, dpi: int = 150) -> Path:

@@ -81,5 +81,23 @@ def number(value: float, digits: int = 3) -> str:
     return f"{value:.{digits}g}"
 
 
+def fixed(value: float) -> str:
+    """Return a number with two decimals and a proper minus sign.
+
+    >>> fixed(-3.786), fixed(16.0)
+    ('−3.79', '16.00')
+    """
+    return NOT_AVAILABLE if math.isnan(value) else _signless_zero(f"{value:.2f}").replace("-", "−")
+
+
+def counted(n: int, noun: str) -> str:
+    """Return a number with its noun.
+
+    >>> counted(1, "patient"), counted(0, "cell")
+    ('1 patient', '0 cells')
+    """
+    return f"{n} {noun}{'' if n == 1 else 's'}"
+
+
 def _signless_zero(text: str) -> str:
     return text.removeprefix("-") if text.strip("-0.") == "" else text

@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from .formats import NOT_AVAILABLE, bracket, number, p_value, percent, points, stars
+from .columns import metric_name
+from .formats import NOT_AVAILABLE, bracket, fixed, number, p_value, percent, points, stars
 from .headline import Headline, records_of
 from .literature import PUBLISHED
+from .paired import SECOND_REFERENCE
 
 READABLE_TESTS = (("val", "dice"), ("healthy-q95", "dice"), ("none", "ap"), ("none", "slice_auroc"))
 
@@ -47,16 +49,16 @@ class Grid:
 
 def headline_grid(headline: Headline) -> Grid:
     """Return the headline table."""
-    headers = ("Method", *(headline.title_of(c) for c in headline.columns), "Patients", "Seeds")
+    headers = ("Method", *(headline.title_of(c) for c in headline.columns), "n (patients × seeds)")
     rows = []
     for row in headline.rows:
         entries = [row.entries[c.key] for c in headline.columns]
         cells = (row.label, *(" ".join(filter(None, [e.value, e.spread])) for e in entries))
         tags = ", ".join(sorted(row.flags & {"transductive", "topline", "smoke"}))
-        under = (tags, *(e.interval for e in entries), "", "")
+        under = (tags, *(e.interval for e in entries), "")
         kind = _kind(row.flags)
-        counts = (str(row.n_patients or NOT_AVAILABLE), str(row.n_seeds))
-        rows.append(GridRow((*cells, *counts), under, kind, ("", *(e.reason for e in entries), "", "")))
+        count = f"{row.n_patients or NOT_AVAILABLE} × {row.n_seeds}"
+        rows.append(GridRow((*cells, count), under, kind, ("", *(e.reason for e in entries), "")))
     muted = frozenset(i + 1 for i, c in enumerate(headline.columns) if c.key in ("oracle", "gap"))
     title = f"{headline.dataset}, trained on {headline.train}"
     if "phantom" in headline.flags:
@@ -74,7 +76,7 @@ def paired_grids(tests: pd.DataFrame, dataset: str, train: str, *, unit: str = "
     """Return one table per reference and readable metric, the largest gain first."""
     part = tests.loc[(tests["dataset"] == dataset) & (tests["train"] == train) & (tests["unit"] == unit), :]
     grids = []
-    for reference in sorted(set(part["reference"])):
+    for reference in sorted(set(part["reference"]), key=lambda name: (name == SECOND_REFERENCE, name)):
         for protocol, metric in READABLE_TESTS:
             chosen = (part["reference"] == reference) & (part["protocol"] == protocol) & (part["metric"] == metric)
             rows = records_of(part.loc[chosen, :])
@@ -105,8 +107,8 @@ def _paired_grid(rows: Sequence[dict], reference: str, protocol: str, metric: st
         cells = (
             r["method"], str(r["n"]), points(r["mean_diff"]),
             bracket(r["ci_low"], r["ci_high"], signed=True) or NOT_AVAILABLE,
-            number(r["t"]).replace("-", "−"), p_value(r["p_t"]), p_value(r["p_wilcoxon"]),
-            p_value(r["p_holm"]) + stars(r["p_holm"]), number(r["d_z"], 2).replace("-", "−"), percent(r["detectable"]),
+            fixed(r["t"]), p_value(r["p_t"]), p_value(r["p_wilcoxon"]),
+            p_value(r["p_holm"]) + stars(r["p_holm"]), fixed(r["d_z"]), percent(r["detectable"]),
         )  # fmt: skip
         body.append(GridRow(cells, hints=(r["reason"], *[""] * 9)))
     legend = [
@@ -175,18 +177,3 @@ def published_grid(headline: Headline) -> Grid | None:
     headers = ("Method", "Dice as printed", "Learned from", "Threshold and unit", "Source", "Caveat")
     legend = ("For orientation: other patients, slices or thresholds. Compare with the paper-liver column at most.",)
     return Grid(f"Published on {headline.dataset}, not comparable by protocol", headers, rows, legend, left=6)
-
-
-def metric_name(metric: str, protocol: str) -> str:
-    """Return a metric with its protocol, as tables and axes print it.
-
-    >>> metric_name("dice", "val"), metric_name("ap", "none")
-    ('Dice val', 'AP')
-    """
-    upper = {"dice": "Dice", "froc": "FROC", "aupro": "AUPRO", "fp_volume_ml": "False-positive volume (ml)"}
-    short = {"psc": "PSC", "sen": "SEN", "auroc": "AUROC", "ap": "AP", "spe": "SPE"}
-    if metric.startswith("slice_"):
-        name = f"Slice {short.get(metric.removeprefix('slice_'), metric.removeprefix('slice_'))}"
-    else:
-        name = upper.get(metric, short.get(metric, metric))
-    return name if protocol == "none" else f"{name} {protocol}"

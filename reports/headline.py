@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from .columns import PROTOCOL_LEGEND
+from .columns import PROTOCOL_LEGEND, metric_name
 from .formats import NOT_AVAILABLE, bracket, percent, points, spread
 
 CONFOUND = "roi-area"
@@ -111,11 +111,10 @@ class Headline:
     def legend(self) -> list[str]:
         """Return the sentences that every rendering prints below the table."""
         protocol, metric = self.verdict
-        decided = f"{metric} {protocol}" if protocol != "none" else metric
         lines = [
             "Percent; mean over patients (each averaged over seeds) ± standard deviation between patients "
             "[95 % interval, bootstrap over seeds and patients]; slice and pooled columns: over seeds.",
-            f"Rows are ordered by {decided}. ◆ best trivial baseline; † does not beat it; "
+            f"Rows are ordered by {metric_name(metric, protocol)}. ◆ best trivial baseline; † does not beat it; "
             "‡ slice AUROC not above what the area of the region of interest reaches alone; "
             "≠ fewer patients or seeds than other rows, so that means are not comparable as they stand.",
             "PSC (precision) and SEN (sensitivity) are read at the val threshold. AUROC and AP count voxels inside the "

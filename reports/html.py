@@ -12,6 +12,7 @@ from typing import Any
 from ..benchmark.records import Record
 from .columns import FLAG_LEGEND
 from .figure_gallery import CAPTION
+from .formats import counted
 from .grid import Grid, cost_grid, failure_grid, headline_grid, paired_grids, published_grid, skipped_grid
 from .headline import Headline
 from .pictures import Picture, Pictures
@@ -107,7 +108,7 @@ def _section(
 def _data_facts(records: Sequence[Record]) -> dict[str, str]:
     first = records[0].data
     facts = {
-        "Test cases": f"{len(first.cases)} cases of {len(set(first.patients.values()))} patients",
+        "Test cases": f"{counted(len(first.cases), 'case')} of {counted(len(set(first.patients.values())), 'patient')}",
         "Healthy cases": f"{len(first.train_cases)} for training and calibration",
         "Region of interest": first.roi_source,
         "Fingerprint of test images": _several({_digest(r.data.cases) for r in records}),
@@ -141,9 +142,10 @@ def _run_facts(info: Mapping[str, Any], records: Sequence[Record], tables: Table
         "Command": str(info.get("command", "not recorded")),
         "Profile": ", ".join(sorted({r.profile for r in records})) or str(info.get("profile", "not recorded")),
         "Seeds": ", ".join(map(str, seeds)) or "none",
-        "Cells": f"{len(records)} finished, {len(tables.failures)} failed, {len(tables.skipped)} methods skipped",
+        "Cells": f"{len(records)} finished, {len(tables.failures)} failed",
+        "Skipped": counted(len(tables.skipped), "method"),
     }
-    numerics = sorted({f"{r.cost.device}, {r.cost.threads} thread(s), {r.cost.precision}" for r in records})
+    numerics = sorted({f"{r.cost.device}, {counted(r.cost.threads, 'thread')}, {r.cost.precision}" for r in records})
     if numerics:
         facts["Computed on"] = "; ".join(numerics)
     if info.get("created"):

@@ -13,13 +13,14 @@ from ..benchmark.records import Record
 from ..benchmark.run_folder import RunFolder
 from ..benchmark.statistics import rank_methods
 from ..datasets.errors import UasbenchError
-from .columns import lower_is_better
+from .columns import lower_is_better, metric_name
 from .figure_curves import curve_figure, read_curves
 from .figure_gallery import gallery_figure, read_gallery
 from .figure_scores import MethodPoints, cost_figure, patient_figure, rank_figure
-from .grid import metric_name
 from .headline import Headline
 from .scores import Cell, Facts, Scores
+
+FIGURE_MARKS = "◆†"
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Picture:
     title: str
     path: Path
     caption: str = ""
+    method: str = ""
     shown: bool = True
 
 
@@ -48,9 +50,11 @@ class Pictures:
     notes: list[str] = field(default_factory=list)
 
     def of(self, group: str, headline: Headline) -> list[Picture]:
-        """Return the shown figures of a group for one (dataset, train) pair."""
+        """Return the shown figures of a group for one (dataset, train) pair, methods in the order of the table."""
         wanted = (group, headline.dataset, headline.train)
-        return [p for p in self.found if p.shown and (p.group, p.dataset, p.train) == wanted]
+        order = {row.method: i for i, row in enumerate(headline.rows)}
+        chosen = [p for p in self.found if p.shown and (p.group, p.dataset, p.train) == wanted]
+        return sorted(chosen, key=lambda p: order.get(p.method, 0))
 
 
 def draw(
@@ -92,7 +96,7 @@ def _draw_scores(
     means = spent.groupby("method")[["s_per_slice", "fit_s"]].mean()
     points = [
         MethodPoints(
-            label=row.label,
+            label=f"{row.method} {''.join(m for m in row.marks if m in FIGURE_MARKS)}".rstrip(),
             family=facts[Cell(row.method, *where)].family,
             values=list(by_method[row.method].by_patient.values()),
             s_per_slice=float(np.asarray(means.loc[row.method, "s_per_slice"])),
@@ -141,7 +145,10 @@ def _draw_galleries(pictures: Pictures, folder: RunFolder, records: Sequence[Rec
             continue
         if entries:
             path = gallery_figure(entries, title, folder.figures_dir / "overlays" / f"{record.cell.slug}.png")
-            pictures.found.append(Picture("gallery", cell.dataset, cell.train, title, path, shown=cell not in seen))
+            first = cell not in seen
+            pictures.found.append(
+                Picture("gallery", cell.dataset, cell.train, title, path, method=cell.method, shown=first)
+            )
             seen.add(cell)
 
 
@@ -167,4 +174,4 @@ def _draw_curves(pictures: Pictures, folder: RunFolder, records: Sequence[Record
         name = "-".join(cell).replace("/", "-").replace(":", "-")
         path = curve_figure(by_seed, title, folder.figures_dir / "curves" / f"{name}.png")
         if path is not None:
-            pictures.found.append(Picture("curves", cell.dataset, cell.train, title, path))
+            pictures.found.append(Picture("curves", cell.dataset, cell.train, title, path, method=cell.method))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pandas as pd
 
-from .formats import bracket, p_value, percent, points
-from .grid import metric_name
+from .columns import metric_name
+from .formats import bracket, counted, p_value, percent, points
 from .headline import Headline, HeadlineRow, records_of
+from .paired import SECOND_REFERENCE
 
 _SKIP = {"trivial", "topline"}
 
@@ -31,7 +32,9 @@ def sentences(headline: Headline, summary: pd.DataFrame, tests: pd.DataFrame) ->
     if trivial is not None:
         said.append(f"The best trivial baseline, {trivial.method}, reaches {_value(values[trivial.method])}.")
         beaten = [row for row in learned if "below-best-trivial" not in row.flags]
-        said.append(f"{len(beaten)} of {len(learned)} methods that learn lie above it.")
+        said.append(
+            f"{len(beaten)} of {counted(len(learned), 'learning method')} {'lies' if len(beaten) == 1 else 'lie'} above it."
+        )
     if learned:
         said += _tested(learned[0], headline, tests)
     return said
@@ -48,16 +51,18 @@ def _tested(best: HeadlineRow, headline: Headline, tests: pd.DataFrame) -> list[
         & (tests["metric"] == metric) & (tests["unit"] == "patient") & (tests["method"] == best.method), :
     ]  # fmt: skip
     said = []
-    for row in records_of(chosen):
+    for row in sorted(records_of(chosen), key=lambda r: r["reference"] == SECOND_REFERENCE):
         if pd.isna(row["p_holm"]):
             why = row["reason"] or "undefined"
             said.append(
                 f"{best.method} against {row['reference']}: {points(row['mean_diff'])} points, no test ({why})."
             )
             continue
+        p = p_value(row["p_holm"])
         said.append(
             f"{best.method} against {row['reference']}: {points(row['mean_diff'])} points "
-            f"{bracket(row['ci_low'], row['ci_high'], signed=True)}, {row['n']} patients, p = {p_value(row['p_holm'])} "
-            f"after Holm; this sample finds differences from {percent(row['detectable'])} points.".replace("= <", "< ")
+            f"{bracket(row['ci_low'], row['ci_high'], signed=True)}, {counted(row['n'], 'patient')}, "
+            f"p {p if p.startswith('<') else f'= {p}'} after Holm; a sample of this size and spread detects "
+            f"{percent(row['detectable'])} points and more."
         )
     return said

@@ -182,11 +182,11 @@ def tops(scores: np.ndarray, threads: int = 1) -> np.ndarray:
     bits = as_bits(scores)
 
     def one(part: slice) -> np.ndarray:
-        counts = np.zeros(2 * _TOPS, np.int32)
+        counts = np.zeros(_TOPS, np.int32)
         count_top(bits[part], counts)
         return counts.astype(np.int64)
 
-    counts = _summed(one, _spread(len(bits), threads), threads).reshape(2, -1).sum(axis=0)
+    counts = _summed(one, _spread(len(bits), threads), threads)
     bad = int(counts[:FIRST_TOP].sum() + counts[LAST_TOP + 1 :].sum())
     if bad:
         raise ScoreError(f"{bad} of {len(bits)} scores are NaN, infinite or beyond ±3.3e38; scores must be finite")

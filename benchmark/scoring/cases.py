@@ -35,8 +35,17 @@ class Source(Protocol):
         """Patient of the case."""
         ...
 
-    def case(self) -> Case:
-        """Return image, ROI and spacing."""
+    @property
+    def spacing(self) -> Spacing:
+        """Voxel size in mm, order z, y, x."""
+        ...
+
+    def roi(self) -> np.ndarray:
+        """Return the region of interest, bool (z, y, x)."""
+        ...
+
+    def image(self) -> np.ndarray:
+        """Return the scan in HU (z, y, x); for pictures only."""
         ...
 
     def native_map(self) -> np.ndarray:
@@ -79,9 +88,18 @@ class MeasureCase:
         """Patient of the case."""
         return self.prepared.patient
 
-    def case(self) -> Case:
-        """Return image, ROI and spacing."""
-        return self.prepared.case()
+    @property
+    def spacing(self) -> Spacing:
+        """Voxel size in mm."""
+        return self.prepared.spacing
+
+    def roi(self) -> np.ndarray:
+        """Read the region of interest."""
+        return self.prepared.roi()
+
+    def image(self) -> np.ndarray:
+        """Read the scan."""
+        return self.prepared.case().image
 
     def native_map(self) -> np.ndarray:
         """Return the map on the native grid."""
@@ -133,9 +151,18 @@ class ArrayCase:
         """Patient of the case."""
         return self.scan.patient
 
-    def case(self) -> Case:
-        """Return image, ROI and spacing."""
-        return self.scan
+    @property
+    def spacing(self) -> Spacing:
+        """Voxel size in mm."""
+        return self.scan.spacing
+
+    def roi(self) -> np.ndarray:
+        """Return the region of interest."""
+        return self.scan.roi
+
+    def image(self) -> np.ndarray:
+        """Return the scan."""
+        return self.scan.image
 
     def native_map(self) -> np.ndarray:
         """Return the map on the native grid."""
@@ -169,7 +196,7 @@ class HealthyMap:
 
     def open(self) -> Opened:
         """Read map and ROI of the slices that calibrate."""
-        case = self.prepared if isinstance(self.prepared, Case) else self.prepared.case()
+        roi = self.prepared.roi if isinstance(self.prepared, Case) else self.prepared.roi()
         if isinstance(self.map, Path):
             from ..map_store import read_map
 
@@ -177,7 +204,7 @@ class HealthyMap:
         else:
             map_ = self.map
         part = slice(*self.z) if self.z else slice(None)
-        return _opened(case.id, map_[part], case.roi[part], case.spacing, None)
+        return _opened(self.prepared.id, map_[part], roi[part], self.prepared.spacing, None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -240,11 +267,11 @@ class Reader:
         if index in self._kept:
             return self._kept[index]
         source = self.sources[index]
-        case, truth = source.case(), source.load_truth()
+        truth = source.load_truth()
         if (truth.lesion is not None) != self.voxel_truth or (truth.lesion is None and truth.slice_labels is None):
             kind = "voxel" if self.voxel_truth else "slice"
             raise DataError(f"case {source.id} has no {kind} labels, but its set has; exclude it or add them")
-        opened = _opened(source.id, source.native_map(), case.roi, case.spacing, truth)
+        opened = _opened(source.id, source.native_map(), source.roi(), source.spacing, truth)
         if self._used + opened.nbytes <= self.budget:
             self._kept[index] = opened
             self._used += opened.nbytes

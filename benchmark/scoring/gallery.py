@@ -54,7 +54,7 @@ def write_gallery(
         opened, source = reader.open(i), reader.sources[i]
         assert opened.lesion is not None
         z = int(opened.lesion.sum(axis=(1, 2)).argmax())
-        image = source.case().image[opened.box[0].start + z]
+        image = source.image()[opened.box[0].start + z]
         low, high = window
         grey = np.clip((np.asarray(image, np.float32) - low) / (high - low), 0, 1)
         arrays[f"{name}/image"] = np.rint(grey * 255).astype(np.uint8)

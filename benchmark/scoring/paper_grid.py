@@ -18,18 +18,18 @@ def paper_confusion(source: Source, threshold: float) -> Confusion:
     A map made on a 256² view is read as it is; any other is resized from the native grid (by area where it shrinks,
     bilinearly where it grows), as 0 outside the ROI.
     """
-    case, lesion = source.case(), source.load_truth().lesion
+    roi, lesion = source.roi(), source.load_truth().lesion
     assert lesion is not None
     on_view = source.view_map()
     if on_view is not None and on_view[1].size == SIZE:
         map_, geometry = on_view
     else:
-        depth, rows, columns = case.roi.shape
-        slices = tuple(int(z) for z in np.flatnonzero(case.roi.any(axis=(1, 2))))
+        depth, rows, columns = roi.shape
+        slices = tuple(int(z) for z in np.flatnonzero(roi.any(axis=(1, 2))))
         geometry = Geometry((depth, rows, columns), slices, SIZE)
-        map_ = _shrunk(np.where(case.roi, source.native_map(), np.float32(0)), geometry)
-    seen = geometry.view_support(case.roi) | geometry.view_roi(case.roi)
-    return confusion((map_ > np.float32(threshold)) & seen, geometry.mask_to_view(lesion & case.roi, "cubic>0.1"))
+        map_ = _shrunk(np.where(roi, source.native_map(), np.float32(0)), geometry)
+    seen = geometry.view_support(roi) | geometry.view_roi(roi)
+    return confusion((map_ > np.float32(threshold)) & seen, geometry.mask_to_view(lesion & roi, "cubic>0.1"))
 
 
 def _shrunk(map_: np.ndarray, geometry: Geometry) -> np.ndarray:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .canvas import Canvas
-from .shapes import Box, Point, Space, column, ellipsoid, intersection, occupancy, superellipse, union
+from .shapes import Box, Point, column, ellipsoid, intersection, occupancy, superellipse, union
 from .spec import Spec
 
 LABELS = {
@@ -214,7 +214,9 @@ class Body:
             self._paint(*self._vary(centre, (19, 10, 11), 2, 0.1), (0, 0.85 * self.liver_hu), label="pancreas")
         self._column((16, 36), (self.spec.draw(rng, "vessels.aorta_radius_mm"),) * 2, self.hu["aorta"], "aorta")
         radius = self.spec.draw(rng, "vessels.ivc_radius_mm")
-        self._column((-24, 34), (radius, 0.85 * radius), self.liver_hu + self.hu["ivc_above_liver"], "inferior vena cava")
+        self._column(
+            (-24, 34), (radius, 0.85 * radius), self.liver_hu + self.hu["ivc_above_liver"], "inferior vena cava"
+        )
         self._paint((14, 12, 60), (9, 7, 34), (0, self.hu["muscle"]), label="oesophagus")
         bladder = self._vary((-36, -46, -46), (14, 16, 27), 4, 0.15)
         self._paint(*bladder, (2, self.hu["muscle"]), (0, self.hu["gallbladder"]), label="gallbladder")

@@ -89,9 +89,7 @@ def _space(plan: SizePlan, scanner: Scanner, rng: np.random.Generator) -> Space:
     return Space(axes, (warped[0], warped[1], warped[2]), scanner.pixel)
 
 
-def _parenchyma(
-    canvas: Canvas, liver: Liver, spec: Spec, rng: np.random.Generator, enhancement: float
-) -> np.ndarray:
+def _parenchyma(canvas: Canvas, liver: Liver, spec: Spec, rng: np.random.Generator, enhancement: float) -> np.ndarray:
     """Paint slow variation, periportal halo and both vessel trees into the liver; return the vessels' occupancy."""
     space, box = canvas.space, liver.box
     share, hu = canvas.liver[box], canvas.hu[box]

@@ -57,18 +57,20 @@ class Space:
 
 def ellipsoid(x: np.ndarray, y: np.ndarray, z: np.ndarray, centre: Point, radii: Point) -> np.ndarray:
     """Return the first-order signed distance to an ellipsoid."""
-    squares = [((axis - np.float32(c)) * np.float32(1 / r)) ** 2 for axis, c, r in zip((x, y, z), centre, radii, strict=True)]
-    k0 = np.sqrt(squares[0] + squares[1] + squares[2])
+    squares = [
+        ((axis - np.float32(c)) * np.float32(1 / r)) ** 2 for axis, c, r in zip((x, y, z), centre, radii, strict=True)
+    ]
+    k0 = np.maximum(np.sqrt(squares[0] + squares[1] + squares[2]), np.float32(1e-3))
     k1 = np.sqrt(sum(part * np.float32(r**-2) for part, r in zip(squares, radii, strict=True)))
-    return k0 * (k0 - 1) / np.maximum(k1, np.float32(1e-6))
+    return k0 * (k0 - 1) / np.maximum(k1, np.float32(1e-3 / max(radii)))
 
 
 def column(x: np.ndarray, y: np.ndarray, centre: tuple[float, float], radii: tuple[float, float]) -> np.ndarray:
     """Return the first-order signed distance to an elliptic column along z."""
     u, v = (x - np.float32(centre[0])) / np.float32(radii[0]), (y - np.float32(centre[1])) / np.float32(radii[1])
-    k0 = np.sqrt(u**2 + v**2)
+    k0 = np.maximum(np.sqrt(u**2 + v**2), np.float32(1e-3))
     k1 = np.sqrt((u / np.float32(radii[0])) ** 2 + (v / np.float32(radii[1])) ** 2)
-    return k0 * (k0 - 1) / np.maximum(k1, np.float32(1e-6))
+    return k0 * (k0 - 1) / np.maximum(k1, np.float32(1e-3 / max(radii)))
 
 
 def superellipse(x: np.ndarray, y: np.ndarray, radii: tuple[float, float], power: float) -> np.ndarray:

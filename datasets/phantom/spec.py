@@ -14,6 +14,8 @@ from scipy.special import ndtr, ndtri
 
 from ..errors import DataError
 
+PACKAGE = __name__.rpartition(".")[0]
+
 
 @dataclass(frozen=True)
 class SizePlan:
@@ -117,7 +119,7 @@ def _check_sources(entries: dict[str, Any], where: str, sources: dict[str, str])
 
 def spec_text() -> str:
     """Return the text of the liver phantom's specification file."""
-    return resources.files(__package__).joinpath("liver.yaml").read_text(encoding="utf-8")
+    return resources.files(PACKAGE).joinpath("liver.yaml").read_text(encoding="utf-8")
 
 
 @cache
@@ -128,9 +130,10 @@ def liver_spec() -> Spec:
 
 @cache
 def generator_digest() -> str:
-    """Hash the source of the phantom's modules, so that a changed generator never reuses an old cache."""
+    """Hash the source that makes a phantom, so that a changed generator never reuses an old cache."""
     digest = hashlib.sha256()
-    for item in sorted(resources.files(__package__).iterdir(), key=lambda item: item.name):
+    files = [*resources.files(PACKAGE).iterdir(), resources.files(PACKAGE.rpartition(".")[0]).joinpath("seeds.py")]
+    for item in sorted(files, key=lambda item: item.name):
         if item.name.endswith(".py"):
             digest.update(item.name.encode() + b"\0" + item.read_text(encoding="utf-8").encode() + b"\0")
     return digest.hexdigest()[:16]

@@ -1,8 +1,8 @@
 """Liver tumours: rough implicit surfaces with soft edges, rims and uneven insides.
 
-The process differs from every method's training synthesis: no thresholded noise image and no constant shift. A tumour is
-a signed distance (merged balls, displaced by noise on two scales) with an edge of its own softness, and its HU follow
-the distance from that surface.
+The process differs from every method's training synthesis: no thresholded noise image and no constant shift. A tumour
+is a signed distance (merged balls, displaced by noise on two scales) with an edge of its own softness, and its HU
+follow the distance from that surface.
 """
 
 from __future__ import annotations
@@ -77,16 +77,22 @@ def draw_count(spec: Spec, rng: np.random.Generator) -> int:
 
 
 def add_tumours(
-    canvas: Canvas, liver: Liver, spec: Spec, rng: np.random.Generator, count: int, index: Index, spacing: tuple[float, float, float]
+    canvas: Canvas,
+    liver: Liver,
+    spec: Spec,
+    rng: np.random.Generator,
+    count: int,
+    index: Index,
+    spacing: tuple[float, float, float],
 ) -> tuple[np.ndarray, list[Lesion]]:
-    """Paint ``count`` tumours into the liver.
+    """Paint up to ``count`` tumours into the liver: at least one, and no more than find a place of their own.
 
     Args:
         index: strata of the first tumour; the others are drawn freely.
         spacing: voxel size of the slices in mm, z, y, x.
 
     Returns:
-        bool truth on the slices, shape (z, y, x), and the lesions; every lesion has labelled voxels of its own.
+        bool truth on the slices, shape (z, y, x), and the lesions.
     """
     truth = np.zeros(canvas.labels.shape, bool)
     lesions: list[Lesion] = []
@@ -94,13 +100,15 @@ def add_tumours(
         strata = index if not lesions else Index(*(float(value) for value in rng.uniform(size=3)))
         radius = max(spec.quantile("tumours.radius_mm", strata.radius), 0.8 * spacing[0], 1.2 * spacing[1])
         centre = _place(canvas, liver, rng, radius, lesions)
+        if centre is None:
+            break
         lesions.append(_paint(canvas, liver, spec, rng, strata, radius, centre, truth, spacing))
     return truth, lesions
 
 
 def _place(
     canvas: Canvas, liver: Liver, rng: np.random.Generator, radius: float, others: list[Lesion]
-) -> tuple[float, float, float]:
+) -> tuple[float, float, float] | None:
     """Choose a slice-centre voxel of the liver, deep enough for the radius and away from the other tumours."""
     slices, middle = central(liver.box)
     depth = np.where(canvas.labels[slices] == LABELS["liver"], -liver.distance[middle], -np.inf)
@@ -109,13 +117,12 @@ def _place(
     axes = canvas.space.axes
     zs = axes[0][liver.box[0]][middle]
     candidates = np.stack([axes[2][liver.box[2]][x], axes[1][liver.box[1]][y], zs[z]], 1)
-    gap = np.full(len(candidates), np.inf)
     for other in others:
         distance = np.sqrt(((candidates - np.asarray(other.centre_mm)) ** 2).sum(1))
-        gap = np.minimum(gap, distance - 1.3 * (radius + other.radius_mm))
-    free = np.nonzero(gap >= 0)[0]
-    chosen = int(free[rng.integers(len(free))]) if len(free) else int(gap.argmax())
-    cx, cy, cz = candidates[chosen]
+        candidates = candidates[distance >= 1.3 * (radius + other.radius_mm)]
+    if not len(candidates):
+        return None
+    cx, cy, cz = candidates[int(rng.integers(len(candidates)))]
     return float(cx), float(cy), float(cz)
 
 
@@ -130,15 +137,15 @@ def _paint(
     truth: np.ndarray,
     spacing: tuple[float, float, float],
 ) -> Lesion:
-    box = canvas.space.box(centre, (1.9 * radius,) * 3, margin=6.0)
+    box = canvas.space.box(centre, (1.9 * radius, 1.9 * radius, 1.9 * radius), margin=6.0)
     axes = tuple(axis[part] for axis, part in zip(canvas.space.axes, box, strict=True))
     distance = _surface(spec, rng, axes, centre, radius)
     kind, contrast, target = _inside(spec, rng, strata, axes, distance, radius)
     edge = max(spec.draw(rng, "tumours.edge_mm"), canvas.space.pixel)
     share = occupancy(distance, edge)
-    share = share * share * (3 - 2 * share) * canvas.liver[box]
+    share = share * share * (3 - 2 * share)
     hu = canvas.hu[box]
-    hu += share * (np.float32(liver.hu) + target - hu)
+    hu += share * canvas.liver[box] * (np.float32(liver.hu) + target - hu)
 
     slices, middle = central(box)
     mask = (share[middle] >= 0.5) & (canvas.labels[slices] == LABELS["liver"])
@@ -150,7 +157,11 @@ def _paint(
 
 
 def _surface(
-    spec: Spec, rng: np.random.Generator, axes: tuple[np.ndarray, ...], centre: tuple[float, float, float], radius: float
+    spec: Spec,
+    rng: np.random.Generator,
+    axes: tuple[np.ndarray, ...],
+    centre: tuple[float, float, float],
+    radius: float,
 ) -> np.ndarray:
     """Return the signed distance of a lumpy, rough shape of about ``radius``."""
     z, y, x = axes[0][:, None, None], axes[1][None, :, None], axes[2][None, None]
@@ -167,7 +178,7 @@ def _surface(
     roughness = radius * spec.draw(rng, "tumours.roughness")
     coarse = smooth_field(rng, (axes[0], axes[1], axes[2]), 0.75 * radius)
     fine = smooth_field(rng, (axes[0], axes[1], axes[2]), 0.36 * radius)
-    return distance + np.float32(roughness) * (np.float32(0.75) * coarse + np.float32(0.4) * fine).clip(-2.2, 2.2)
+    return distance + np.float32(roughness) * (np.float32(0.75) * coarse + np.float32(0.4) * fine).clip(-1.8, 1.8)
 
 
 def _inside(

@@ -80,8 +80,16 @@ class AEConfig(Config):
     median: int = field(default=0, metadata={"stage": "score"})
 
     profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "smoke": {"size": 32, "width": 8, "z": 16, "batch": 8, "updates": 10, "lr": 1e-3},
-        "quick": {"size": 64, "width": 16, "batch": 8, "updates": 400, "lr": 1e-3},
+        "smoke": {"size": 32, "width": 8, "z": 16, "dropout": 0.0, "batch": 8, "updates": 10, "lr": 1e-3},
+        "quick": {
+            "size": 64,
+            "width": 8,
+            "norm": "affine",
+            "dropout": 0.0,
+            "batch": 8,
+            "updates": 600,
+            "lr": 3e-3,
+        },
     }
     anatomies: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "liver": {"window": (-200.0, 250.0), "sign": "absolute"},

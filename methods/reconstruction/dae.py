@@ -64,7 +64,7 @@ class DAEConfig(Config):
 
     profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "smoke": {"size": 32, "wf": 2, "depth": 3, "batch": 4, "epoch_updates": 2, "epochs": 5, "lr": 1e-3, "t_max": 5},
-        "quick": {"size": 64, "wf": 3, "batch": 8, "epoch_updates": 10, "epochs": 25, "lr": 2e-3, "t_max": 25},
+        "quick": {"size": 64, "wf": 3, "batch": 4, "epoch_updates": 10, "epochs": 24, "lr": 4e-3, "t_max": 24},
     }
     anatomies: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "liver": {"window": (-200.0, 250.0)},

@@ -1,266 +1,172 @@
-"""Compiled kernels of the stretched-noise masks: exact fixed-point blur, level cut and bit-packed morphology.
+"""Compiled kernels of the stretched-noise masks: exact fixed-point blur, level cut, bit-packed morphology.
 
-The blur equals OpenCV's 8-bit Gaussian filter bit for bit. Its quantised kernel is a staircase, so a running sum that
-only looks at the steps replaces the convolution. Rows of the cut field are packed into 64-bit words and empty rows are
-skipped in the morphology, because the cut keeps about 3 % of the frame.
+The integer blur kernel is a staircase plus isolated ones, so that running sums which only look at the steps replace the
+convolution. The cut field is packed into 64-bit words, word columns first, so that the morphology runs down the rows
+with vector instructions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
-import numba
 import numpy as np
 
-HALF = 1 << 15
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-_MIX1 = np.uint64(0xBF58476D1CE4E5B9)
-_MIX2 = np.uint64(0x94D049BB133111EB)
-_S30, _S27, _S31 = np.uint64(30), np.uint64(27), np.uint64(31)
-_ONE, _WORD = np.uint64(1), np.uint64(64)
-_BLOCK = 32
+from ...datasets.jit import kernel
+
+PAIRS, LONE = 5, 4
 
 
-def compiled(function: Callable[..., Any]) -> Any:
-    """Compile with a disk cache, or without one where no cache folder can be written."""
-    try:
-        return numba.njit(function, cache=True, nogil=True)
-    except RuntimeError as error:
-        if "no locator available" not in str(error):
-            raise
-        return numba.njit(function, nogil=True)
-
-
-@compiled
+@kernel
 def fill_noise(seed, words):
     """Fill ``words`` (uint64) with the SplitMix64 stream of ``seed``: eight uniform bytes each."""
     for i in range(words.size):
-        z = seed + np.uint64(i + 1) * _GOLDEN
-        z = (z ^ (z >> _S30)) * _MIX1
-        z = (z ^ (z >> _S27)) * _MIX2
-        words[i] = z ^ (z >> _S31)
+        z = seed + np.uint64(i + 1) * np.uint64(0x9E3779B97F4A7C15)
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        words[i] = z ^ (z >> np.uint64(31))
 
 
-@compiled
-def _mirror(i, n):
-    period = 2 * (n - 1)
-    i = abs(i) % period
-    return period - i if i >= n else i
-
-
-@compiled
-def _mirror_rows(padded, radius):
-    n = padded.shape[0] - 2 * radius
-    for i in range(1, radius + 1):
-        padded[radius - i] = padded[radius + _mirror(-i, n)]
-        padded[radius + n - 1 + i] = padded[radius + _mirror(n - 1 + i, n)]
-
-
-@compiled
-def _first_sum(padded, taps, row):
-    row[:] = 0
-    for t in range(taps.size):
-        if taps[t]:
-            line = padded[t + 1]
-            for x in range(row.size):
-                row[x] += taps[t] * line[x]
-
-
-@compiled
-def _next_sum(padded, y, rises, falls, row):
-    for j in range(0, rises.size, 6):
-        a, b, c = padded[y + rises[j]], padded[y + rises[j + 1]], padded[y + rises[j + 2]]
-        d, e, f = padded[y + rises[j + 3]], padded[y + rises[j + 4]], padded[y + rises[j + 5]]
-        g, h, i = padded[y + falls[j]], padded[y + falls[j + 1]], padded[y + falls[j + 2]]
-        k, m, o = padded[y + falls[j + 3]], padded[y + falls[j + 4]], padded[y + falls[j + 5]]
-        for x in range(row.size):
-            row[x] = row[x] + a[x] + b[x] + c[x] + d[x] + e[x] + f[x] - g[x] - h[x] - i[x] - k[x] - m[x] - o[x]
-
-
-@compiled
-def blur(noise, turned, taps, rises, falls, field, tops):
-    """Blur square uint8 noise with integer ``taps`` (sum 256), reflect-101 borders, rounding once at the end.
-
-    The result is the filter of the *transposed* noise: the caller hands the noise over transposed.
+@kernel
+def column_sums(padded, first, rises, falls, lone, running, sums):
+    """Convolve the columns of ``padded`` (n + 2·pad, n) with a staircase plus isolated ones, into ``sums`` (n, n).
 
     Args:
-        noise: uint8 (n + 2·pad, n) with pad = taps // 2 + 1 free rows at either end for the mirrored border.
-        turned: uint16, same shape, scratch.
-        taps: uint32, odd length.
-        rises, falls: rows of ``noise``, relative to the output row, that enter and leave the running sum; equally many,
-            a multiple of six.
-        field: uint8 (n, n), receives the blurred field.
-        tops: uint8 (n, n // 64 rounded up), receives the maximum of each block of 64 pixels.
+        first: int64, padded rows whose sum is the staircase part of row −1, repeats counted.
+        rises, falls: int64, padded rows relative to the output row that enter and leave the running sum; equally many,
+            a multiple of PAIRS.
+        lone: int64, padded rows relative to the output row that count once more; a multiple of LONE.
+        running: scratch (n,), in the dtype of ``sums``, which is wide enough for the result.
+    """
+    n = running.size
+    running[:] = 0
+    for line in first:
+        for x in range(n):
+            running[x] += padded[line, x]
+    for y in range(n):
+        for j in range(0, rises.size, 5):
+            a, b, c = padded[y + rises[j]], padded[y + rises[j + 1]], padded[y + rises[j + 2]]
+            d, e = padded[y + rises[j + 3]], padded[y + rises[j + 4]]
+            f, g, h = padded[y + falls[j]], padded[y + falls[j + 1]], padded[y + falls[j + 2]]
+            i, k = padded[y + falls[j + 3]], padded[y + falls[j + 4]]
+            for x in range(n):
+                running[x] = running[x] + a[x] + b[x] + c[x] + d[x] + e[x] - f[x] - g[x] - h[x] - i[x] - k[x]
+        out = sums[y]
+        for x in range(n):
+            out[x] = running[x]
+        for j in range(0, lone.size, 4):
+            a, b = padded[y + lone[j]], padded[y + lone[j + 1]]
+            c, d = padded[y + lone[j + 2]], padded[y + lone[j + 3]]
+            for x in range(n):
+                out[x] = out[x] + a[x] + b[x] + c[x] + d[x]
+
+
+@kernel
+def blur_rows(sums, rises, falls, lone, pad, padded, prefix, field, tops):
+    """Convolve the rows of ``sums`` (n, n), uint16, and divide by 65536, rounding halves up, into ``field``, uint8.
+
+    Args:
+        rises, falls, lone: as in :func:`column_sums`.
+        pad: mirrored pixels at either end of a row.
+        padded: uint32, scratch for such a row, then zeros up to a multiple of four.
+        prefix: uint32, one longer, scratch.
+        tops: uint8 (n,), receives the maximum of each row.
 
     Returns:
         Lowest and highest value of the field.
     """
-    n = noise.shape[1]
-    pad = taps.size // 2 + 1
-    _mirror_rows(noise, pad)
-    rows = np.empty((_BLOCK, n), np.uint16)
-    narrow = np.empty(n, np.uint16)
-    for start in range(0, n, _BLOCK):
-        stop = min(start + _BLOCK, n)
-        for y in range(start, stop):
-            if y == 0:
-                _first_sum(noise, taps, narrow)
-            else:
-                _next_sum(noise, y, rises, falls, narrow)
-            rows[y - start] = narrow
-        for x in range(n):
-            for y in range(start, stop):
-                turned[pad + x, y] = rows[y - start, x]
-    _mirror_rows(turned, pad)
+    n = sums.shape[0]
+    part = padded.size // 4
     wide = np.empty(n, np.uint32)
     low, high = np.uint8(255), np.uint8(0)
+    prefix[0] = 0
     for y in range(n):
-        if y == 0:
-            _first_sum(turned, taps, wide)
-        else:
-            _next_sum(turned, y, rises, falls, wide)
         for x in range(n):
-            field[y, x] = np.uint8((wide[x] + np.uint32(HALF)) >> np.uint32(16))
-        for block in range(tops.shape[1]):
-            top = np.uint8(0)
-            for x in range(64 * block, min(64 * block + 64, n)):
-                top = max(top, field[y, x])
-                low = min(low, field[y, x])
-            tops[y, block] = top
-            high = max(high, top)
+            padded[pad + x] = sums[y, x]
+        for i in range(1, pad + 1):
+            padded[pad - i] = sums[y, i]
+            padded[pad + n - 1 + i] = sums[y, n - 1 - i]
+        t0, t1, t2, t3 = np.uint32(0), np.uint32(0), np.uint32(0), np.uint32(0)
+        for x in range(part):
+            t0 += padded[x]
+            t1 += padded[part + x]
+            t2 += padded[2 * part + x]
+            t3 += padded[3 * part + x]
+            prefix[x + 1] = t0
+            prefix[part + x + 1] = t1
+            prefix[2 * part + x + 1] = t2
+            prefix[3 * part + x + 1] = t3
+        for start in range(part, 4 * part, part):
+            before = prefix[start]
+            for x in range(start + 1, start + 1 + part):
+                prefix[x] += before
+        for x in range(n):
+            wide[x] = np.uint32(32768)
+        for j in range(0, rises.size, 5):
+            a, b, c = prefix[rises[j] + 1 :], prefix[rises[j + 1] + 1 :], prefix[rises[j + 2] + 1 :]
+            d, e = prefix[rises[j + 3] + 1 :], prefix[rises[j + 4] + 1 :]
+            f, g, h = prefix[falls[j] + 1 :], prefix[falls[j + 1] + 1 :], prefix[falls[j + 2] + 1 :]
+            i, k = prefix[falls[j + 3] + 1 :], prefix[falls[j + 4] + 1 :]
+            for x in range(n):
+                wide[x] = wide[x] + a[x] + b[x] + c[x] + d[x] + e[x] - f[x] - g[x] - h[x] - i[x] - k[x]
+        for j in range(0, lone.size, 4):
+            a, b, c, d = padded[lone[j] :], padded[lone[j + 1] :], padded[lone[j + 2] :], padded[lone[j + 3] :]
+            for x in range(n):
+                wide[x] = wide[x] + a[x] + b[x] + c[x] + d[x]
+        for x in range(n):
+            field[y, x] = np.uint8(wide[x] >> np.uint32(16))
+        top = np.uint8(0)
+        for x in range(n):
+            low = min(low, field[y, x])
+            top = max(top, field[y, x])
+        tops[y] = top
+        high = max(high, top)
     return low, high
 
 
-@compiled
+@kernel
 def cut_bits(field, tops, level, bits):
-    """Pack ``field >= level`` into ``bits`` (n, words), uint64, least significant bit first."""
-    for y in range(field.shape[0]):
-        for block in range(bits.shape[1]):
-            word = np.uint64(0)
-            if tops[y, block] >= level:
-                for x in range(64 * block, min(64 * block + 64, field.shape[1])):
-                    if field[y, x] >= level:
-                        word |= _ONE << np.uint64(x - 64 * block)
-            bits[y, block] = word
+    """Pack ``field >= level`` into ``bits`` (words, n), uint64, least significant bit first."""
+    n = field.shape[0]
+    for word in range(bits.shape[0]):
+        for y in range(n):
+            packed = np.uint64(0)
+            if tops[y] >= level:
+                for x in range(64 * word, min(64 * word + 64, n)):
+                    packed |= np.uint64(field[y, x] >= level) << np.uint64(x - 64 * word)
+            bits[word, y] = packed
 
 
-@compiled
-def _widen(bits, y, flip, valid, spans):
-    """Fill ``spans[y, h]`` with row ``y`` dilated by ``h`` pixels to either side, for every h; ``flip`` complements."""
-    words = valid.size
-    for w in range(words):
-        spans[y, 0, w] = (bits[y, w] ^ flip) & valid[w]
-    for h in range(1, spans.shape[1]):
-        left, right = np.uint64(h), np.uint64(64 - h)
-        for w in range(words):
-            word = spans[y, h - 1, w] | (spans[y, 0, w] << left) | (spans[y, 0, w] >> left)
-            if w > 0:
-                word |= spans[y, 0, w - 1] >> right
-            if w + 1 < words:
-                word |= spans[y, 0, w + 1] << right
-            spans[y, h, w] = word & valid[w]
-
-
-@compiled
-def _morph(bits, halves, valid, flip, spans, out):
-    """Dilate (``flip`` 0) or erode (``flip`` all ones) by an element whose rows reach ``halves`` pixels to either side.
+@kernel
+def dilate(bits, flip, halves, valid, spans, out):
+    """Dilate ``bits`` (words, n), or erode them where ``flip`` is all ones, into ``out``.
 
     Pixels outside the frame count as background for dilation and as foreground for erosion, as in OpenCV: eroding is
-    dilating the complement. The element has no empty row, so that an empty row erodes its whole neighbourhood.
-    """
-    n, words = bits.shape
-    radius = halves.size // 2
-    filled = np.zeros(n, np.bool_)
-    for y in range(n):
-        for w in range(words):
-            filled[y] |= bits[y, w] != 0
-        if filled[y]:
-            _widen(bits, y, flip, valid, spans)
-    for y in range(n):
-        first, last = max(0, y - radius), min(n, y + radius + 1)
-        dilated, survives = False, True
-        for near in range(first, last):
-            dilated |= filled[near]
-            survives &= filled[near]
-        if survives if flip else dilated:
-            for w in range(words):
-                word = np.uint64(0)
-                for near in range(first, last):
-                    if filled[near]:
-                        word |= spans[near, halves[near - y + radius], w]
-                out[y, w] = (word ^ flip) & valid[w]
-        else:
-            for w in range(words):
-                out[y, w] = np.uint64(0)
-
-
-@compiled
-def open_close(bits, halves):
-    """Open, then close ``bits`` (n, words) in place."""
-    n, words = bits.shape
-    valid = np.full(words, ~np.uint64(0), np.uint64)
-    if n % 64:
-        valid[words - 1] = (_ONE << np.uint64(n % 64)) - _ONE
-    spans = np.empty((n, halves.max() + 1, words), np.uint64)
-    other = np.empty_like(bits)
-    erode, dilate = ~np.uint64(0), np.uint64(0)
-    _morph(bits, halves, valid, erode, spans, other)
-    _morph(other, halves, valid, dilate, spans, bits)
-    _morph(bits, halves, valid, dilate, spans, other)
-    _morph(other, halves, valid, erode, spans, bits)
-
-
-@compiled
-def _unpack(bits, size, out):
-    n = bits.shape[0]
-    for y in range(size):
-        row = bits[(2 * y + 1) * n // (2 * size)]
-        for x in range(size):
-            at = (2 * x + 1) * n // (2 * size)
-            out[y, x] = (row[at >> 6] >> np.uint64(at & 63)) & _ONE
-
-
-@compiled
-def draw(seeds, n, lut, taps, rises, falls, threshold, halves, size, masks, fields):
-    """Draw one mask per seed on an n × n frame, sampled to ``size``.
+    dilating the complement.
 
     Args:
-        seeds: uint64 (count,).
-        lut: uint8 (256,) turns a uniform byte into a noise value.
-        masks: bool (count, size, size), receives the masks.
-        fields: uint8 (count or 0, size, size), receives the stretched fields where not empty.
+        halves: int64, reach of each row of the structuring element to either side of its centre.
+        valid: uint64 (words,), bits of each word that lie in the frame.
+        spans: uint64 (max(halves) + 1, words + 2, n + 2·(halves.size // 2)), zero where it reaches beyond the frame;
+            scratch.
     """
-    pad = taps.size // 2 + 1
-    words = np.empty((n * n + 7) // 8, np.uint64)
-    drawn = words.view(np.uint8)[: n * n].reshape(n, n)
-    noise = np.empty((n + 2 * pad, n), np.uint8)
-    turned = np.empty((n + 2 * pad, n), np.uint16)
-    field = np.empty((n, n), np.uint8)
-    tops = np.empty((n, (n + 63) // 64), np.uint8)
-    bits = np.empty((n, (n + 63) // 64), np.uint64)
-    plain = True
-    for byte in range(256):
-        plain &= lut[byte] == byte
-    for i in range(seeds.size):
-        fill_noise(seeds[i], words)
-        if plain:
-            noise[pad : pad + n] = drawn
-        else:
+    words, n = bits.shape
+    radius = halves.size // 2
+    for w in range(words):
+        row = spans[0, w + 1]
+        for y in range(n):
+            row[radius + y] = (bits[w, y] ^ flip) & valid[w]
+    for h in range(1, spans.shape[0]):
+        near, far = np.uint64(h), np.uint64(64 - h)
+        for w in range(1, words + 1):
+            left, row, right = spans[0, w - 1], spans[0, w], spans[0, w + 1]
+            before, wide = spans[h - 1, w], spans[h, w]
+            for y in range(n + 2 * radius):
+                wide[y] = before[y] | (row[y] << near) | (row[y] >> near) | (left[y] >> far) | (right[y] << far)
+    for w in range(words):
+        row = out[w]
+        for y in range(n):
+            row[y] = 0
+        for k in range(halves.size):
+            source = spans[halves[k], w + 1]
             for y in range(n):
-                for x in range(n):
-                    noise[pad + y, x] = lut[drawn[y, x]]
-        low, high = blur(noise, turned, taps, rises, falls, field, tops)
-        span = np.int64(high) - np.int64(low)
-        level = 256 if span == 0 else low + (np.int64(threshold + 1) * span + 254) // 255
-        if level > high:
-            masks[i] = False
-        else:
-            cut_bits(field, tops, level, bits)
-            open_close(bits, halves)
-            _unpack(bits, size, masks[i])
-        if fields.shape[0]:
-            for y in range(size):
-                for x in range(size):
-                    value = field[(2 * y + 1) * n // (2 * size), (2 * x + 1) * n // (2 * size)]
-                    fields[i, y, x] = (np.int64(value) - low) * 255 // max(span, 1)
+                row[y] |= source[y + k]
+        for y in range(n):
+            row[y] = (row[y] ^ flip) & valid[w]

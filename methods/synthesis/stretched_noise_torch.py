@@ -20,6 +20,8 @@ def draw(
     noise = torch.randint(0, 256, (count, recipe.frame, recipe.frame), generator=generator, device=device)
     noise = torch.from_numpy(recipe.lut).to(device)[noise]
     masks, fields = masks_of(recipe, noise)
+    from .stretched_noise import sample_positions
+
     at = torch.from_numpy(sample_positions(recipe.frame, size)).to(device)
     return masks[:, at][:, :, at], fields[:, at][:, :, at]
 
@@ -62,11 +64,6 @@ def dilate(mask: torch.Tensor, halves: np.ndarray) -> torch.Tensor:
         size, pad = (2 * reach + 1, 2 * int(half) + 1), (reach, int(half))
         out = torch.maximum(out, max_pool2d(mask, size, stride=1, padding=pad))
     return out
-
-
-def sample_positions(frame: int, size: int) -> np.ndarray:
-    """Frame pixel at the centre of each of ``size`` pixels, int64."""
-    return (2 * np.arange(size) + 1) * frame // (2 * size)
 
 
 def _matrix(recipe: StretchedNoise) -> np.ndarray:

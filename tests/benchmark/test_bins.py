@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.integrate import trapezoid
-
 from uasbench.benchmark.scoring.bins import SHARE, Bins, ScoreError, fill, tops
 from uasbench.benchmark.scoring.curves import Curves, score_arrays
 from uasbench.benchmark.scoring.keys import keys_of, values_of
@@ -117,19 +116,19 @@ def test_both_zeros_are_one_score():
     assert (scores > np.float32(curves.threshold(0))).all()
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=15)
 @given(st.integers(0, 2**32 - 1), st.lists(st.integers(0, 400), min_size=1, max_size=4))
 def test_pooling_cases_equals_concatenating_them(seed, sizes):
     rng = np.random.default_rng(seed)
     pairs = [(rng.normal(size=n).astype(np.float32).round(2), rng.random(n) < 0.3) for n in sizes]
     bins, cases = fill(lambda: pairs)
     pooled = Curves.of(bins, cases)
-    whole = score_arrays(np.concatenate([s for s, _ in pairs]), np.concatenate([l for _, l in pairs]))
+    whole = score_arrays(np.concatenate([s for s, _ in pairs]), np.concatenate([y for _, y in pairs]))
     for name in ("lower", "upper", "negative", "positive"):
         assert np.array_equal(getattr(pooled, name), getattr(whole, name))
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=15)
 @given(st.integers(0, 2**32 - 1))
 def test_order_of_voxels_does_not_matter(seed):
     rng = np.random.default_rng(seed)

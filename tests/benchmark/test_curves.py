@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.integrate import trapezoid
 from sklearn.metrics import average_precision_score, roc_auc_score
-
 from uasbench.benchmark.scoring.curves import aupro, quantile_thresholds, score_arrays, sorted_curves
 
 
@@ -19,7 +18,7 @@ def draw(seed: int, n: int, prevalence: float, decimals: int = 2) -> tuple[np.nd
     return (rng.normal(size=n) + labels).round(decimals).astype(np.float32), labels
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=20)
 @given(st.integers(0, 2**32 - 1), st.integers(2, 400), st.floats(0.01, 0.9), st.integers(0, 3))
 def test_small_arrays_agree_with_scikit_learn(seed, n, prevalence, decimals):
     scores, labels = draw(seed, n, prevalence, decimals)
@@ -42,7 +41,7 @@ def test_best_dice_equals_brute_force_at_low_prevalence(seed):
     assert cut > 0
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=20)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 300))
 def test_every_cut_is_a_strict_threshold_on_the_raw_scores(seed, n):
     scores, labels = draw(seed, n + 1, 0.3, 1)
@@ -53,7 +52,7 @@ def test_every_cut_is_a_strict_threshold_on_the_raw_scores(seed, n):
         assert curves.cut_at(curves.shares[cut]) == cut
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=20)
 @given(st.integers(0, 2**32 - 1), st.sampled_from([lambda x: 4 * x, np.exp, np.arctan, lambda x: x**3]))
 def test_monotone_transforms_change_nothing(seed, transform):
     scores, labels = draw(seed, 300, 0.2, 1)
@@ -71,7 +70,7 @@ def test_monotone_transform_of_many_scores_stays_within_the_bounds():
     assert one.auroc_bound() < 1e-5
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=20)
 @given(st.integers(0, 2**32 - 1), st.floats(0, 1))
 def test_metrics_are_bounded(seed, prevalence):
     rng = np.random.default_rng(seed)
@@ -93,7 +92,7 @@ def test_one_class_is_undefined():
     assert empty.best_dice()[0] == 0
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=20)
 @given(st.integers(0, 2**32 - 1), st.floats(0.01, 0.999))
 def test_quantile_threshold_leaves_the_asked_share(seed, quantile):
     rng = np.random.default_rng(seed)

@@ -14,7 +14,7 @@ from uasbench.benchmark.tuning import MAX_TRIALS, PLAIN, Space, Studies
 Pairs = list[tuple[np.ndarray, np.ndarray]]
 
 
-def draw(seed: int, cases: int = 4, n: int = 800, prevalence: float = 0.02) -> Pairs:
+def draw(seed: int, cases: int = 3, n: int = 400, prevalence: float = 0.02) -> Pairs:
     rng = np.random.default_rng(seed)
     out = []
     for _ in range(cases):
@@ -40,7 +40,7 @@ def mean_dice(pairs: Pairs, threshold: float) -> float:
     return float(np.mean(values))
 
 
-@settings(deadline=None, max_examples=15)
+@settings(deadline=None, max_examples=8)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 3))
 def test_a_study_never_reports_less_than_the_exhaustive_search(seed, trials):
     pairs = draw(seed)
@@ -90,7 +90,7 @@ def test_trials_are_limited():
 
 
 def test_post_processing_is_chosen_by_its_shifted_value():
-    weak, strong = objective(draw(2)), objective([(s + 2 * l, l) for s, l in draw(2)])
+    weak, strong = objective(draw(2)), objective([(s + np.float32(2) * y, y) for s, y in draw(2)])
     posts = {PLAIN: weak, (1.5, 0.0): strong, (0.0, 10.0): weak, (1.5, 10.0): weak}
     found = Studies(None, seed=0, trials=4).search("val", Space(posts))
     assert found.post == (1.5, 0.0)
@@ -100,7 +100,7 @@ def test_post_processing_is_chosen_by_its_shifted_value():
 
 
 def test_one_trial_is_the_plain_optimum():
-    weak, strong = objective(draw(2)), objective([(s + 2 * l, l) for s, l in draw(2)])
+    weak, strong = objective(draw(2)), objective([(s + np.float32(2) * y, y) for s, y in draw(2)])
     found = Studies(None, seed=0, trials=1).search("val", Space({(1.5, 0.0): strong, PLAIN: weak}))
     assert (found.post, found.trials) == (PLAIN, 1)
 
@@ -112,8 +112,7 @@ def test_a_second_measurement_replaces_the_journal(tmp_path):
         studies.search("oracle", Space({PLAIN: objective(draw(0))}))
         studies.write()
     journal = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(path)))
-    assert [len(s.trials) for s in optuna.get_all_study_summaries(journal) if (s := optuna.load_study(
-        study_name=s.study_name, storage=journal))] == [2]  # fmt: skip
+    assert [(s.study_name, s.n_trials) for s in optuna.get_all_study_summaries(journal)] == [("cell/oracle", 2)]
     assert [p.name for p in tmp_path.iterdir()] == ["cell.log"]
 
 

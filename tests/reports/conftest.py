@@ -24,7 +24,7 @@ from uasbench.benchmark.records import (
 )
 from uasbench.benchmark.run_folder import RunFolder
 
-TRIVIAL = ("hu-deviation", "hu-threshold", "random", "roi-area")
+TRIVIAL = ("hu-deviation", "hu-threshold", "hu-opened", "local-residual", "random", "roi-area")
 PROTOCOLS = ("native", "healthy-q95", "healthy-q99", "val", "oracle")
 SHIFT = {"native": -0.1, "healthy-q95": -0.05, "healthy-q99": -0.08, "val": 0.0, "oracle": 0.06}
 

@@ -1,0 +1,183 @@
+"""Where thresholds come from: every protocol against its definition on the raw maps."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter
+from uasbench.benchmark import protocols
+from uasbench.benchmark.protocols import Counted
+from uasbench.benchmark.scoring.bins import fill
+from uasbench.benchmark.scoring.cases import ArrayCase, Reader
+from uasbench.benchmark.scoring.lesions import confusion
+from uasbench.benchmark.scoring.masks import predict
+from uasbench.benchmark.tuning import Studies
+from uasbench.datasets.case import Case, Truth
+
+SHAPE = (6, 24, 24)
+
+
+def make(k: int, patient: str, *, lesion: bool = True, noise: float = 1.0) -> ArrayCase:
+    rng = np.random.default_rng(100 + k)
+    roi = np.zeros(SHAPE, bool)
+    roi[:, 3:21, 2:22] = True
+    truth = np.zeros(SHAPE, bool)
+    if lesion:
+        z, y, x = rng.integers(1, 4), rng.integers(6, 16), rng.integers(6, 16)
+        truth[z : z + 2, y - 2 : y + 3, x - 2 : x + 3] = True
+    map_ = (noise * rng.normal(size=SHAPE) + 1.5 * truth).astype(np.float32)
+    return ArrayCase(Case(f"c{k}", patient, map_, (2.0, 1.0, 1.0), roi), map_, Truth(f"c{k}", truth))
+
+
+def counted(cases: list[ArrayCase]) -> Counted:
+    reader = Reader(cases, 1 << 30)
+    bins, counts = fill(lambda: [(reader.open(i).scores, reader.open(i).labels) for i in range(len(cases))])
+    return Counted(reader, bins, counts)
+
+
+def dice(counts: Counted, i: int, threshold) -> float | None:
+    opened = counts.reader.open(i)
+    return confusion(predict(opened, threshold), opened.lesion).rates()["dice"]
+
+
+def studies(trials: int = 12) -> Studies:
+    return Studies(None, seed=0, trials=trials)
+
+
+@pytest.fixture(scope="module")
+def cell() -> Counted:
+    return counted([make(k, f"p{k}", lesion=k != 2) for k in range(5)])
+
+
+def test_oracle_is_the_exhaustive_search_over_all_patients(cell):
+    threshold, bound = protocols.oracle(cell, studies())
+    scores = np.concatenate([cell.reader.open(i).scores for i in range(5)])
+
+    def mean(t: float) -> float:
+        values = [dice(cell, i, threshold.model_copy(update={"threshold": float(t)})) for i in range(5)]
+        return float(np.mean([v for v in values if v is not None]))
+
+    assert threshold.value == pytest.approx(mean(threshold.threshold), abs=1e-12)
+    assert threshold.value >= max(mean(t) for t in np.unique(scores)[-400:]) - 1e-6
+    assert bound == 0
+    assert threshold.patients == threshold.tuned_on == [f"p{k}" for k in range(5)]
+    assert (threshold.smoothing_mm, threshold.min_size_mm3) == (0, 0)
+
+
+def test_oracle_pooled_maximises_the_pooled_dice(cell):
+    threshold, _ = protocols.oracle_pooled(cell, studies())
+    scores = np.concatenate([cell.reader.open(i).scores for i in range(5)])
+    labels = np.concatenate([cell.reader.open(i).labels for i in range(5)])
+
+    def pooled(t: float) -> float:
+        mask = scores > np.float32(t)
+        return 2 * (mask & labels).sum() / (mask.sum() + labels.sum())
+
+    assert threshold.value == pytest.approx(pooled(threshold.threshold), abs=1e-12)
+    assert threshold.value >= max(pooled(t) for t in np.unique(scores)) - 1e-12
+
+
+def test_no_patient_tunes_its_own_threshold(cell):
+    thresholds = protocols.val(cell, studies())
+    assert sorted(p for t in thresholds for p in t.patients) == [f"p{k}" for k in range(5)]
+    for t in thresholds:
+        assert not set(t.patients) & set(t.tuned_on)
+        assert set(t.drawn) <= set(t.tuned_on) - {"p2"}
+        assert t.study == f"cell/val/fold-{t.fold}"
+
+
+def test_labels_of_a_patient_do_not_move_its_own_threshold():
+    cases = [make(k, f"p{k}") for k in range(4)]
+    changed = [*cases[:3], ArrayCase(cases[3].scan, cases[3].map, Truth("c3", np.roll(cases[3].truth.lesion, 5, 1)))]
+    one, other = (protocols.val(counted(c), studies()) for c in (cases, changed))
+    own = [t for t in one if t.patients == ["p3"]]
+    assert own == [t for t in other if t.patients == ["p3"]]
+    assert one != other
+
+
+def test_val_value_is_reached_on_the_tuned_patients(cell):
+    for t in protocols.val(cell, studies(20)):
+        values = [dice(cell, i, t) for i in range(5) if f"p{i}" in t.tuned_on]
+        assert np.mean([v for v in values if v is not None]) == pytest.approx(t.value, abs=1e-9)
+
+
+def test_val_is_never_worse_on_its_tuning_patients_than_the_plain_optimum(cell):
+    plain = protocols.val(cell, studies(3), smoothing_mm=(0.0,), min_size_mm3=(0.0,))
+    chosen = protocols.val(cell, studies(12))
+    for one, other in zip(plain, chosen, strict=True):
+        assert other.value >= one.value - 1e-6
+        assert (one.smoothing_mm, one.min_size_mm3, one.drawn) == (0, 0, [])
+    assert any(t.smoothing_mm or t.min_size_mm3 for t in chosen)
+
+
+def test_post_processing_uses_at_most_twenty_drawn_patients():
+    cases = [make(k, f"p{k:02d}") for k in range(28)]
+    cell = counted(cases)
+    few = {"smoothing_mm": (0.0, 1.5), "min_size_mm3": (0.0,)}
+    thresholds = protocols.val(cell, studies(3), fold_seed=3, **few)
+    assert len(thresholds) == 5
+    for t in thresholds:
+        assert len(t.drawn) == 20
+        assert len(t.tuned_on) > 20
+        assert set(t.drawn) < set(t.tuned_on)
+    again = protocols.val(counted(cases), studies(3), fold_seed=3, **few)
+    assert again == thresholds
+    assert [t.drawn for t in protocols.val(cell, studies(3), fold_seed=4, **few)] != [t.drawn for t in thresholds]
+
+
+def test_values_of_drawn_trials_are_comparable_with_plain_ones():
+    cases = [make(k, f"p{k:02d}", noise=0.3) for k in range(28)]
+    for t in protocols.val(counted(cases), studies(12)):
+        assert 0 <= t.value <= 1.0 + 1e-9
+
+
+def test_one_patient_and_no_lesion_carry_their_reason():
+    single = counted([make(0, "p0"), make(1, "p0")])
+    (val,) = protocols.val(single, studies())
+    assert val.threshold is None
+    assert "1 patient" in val.reason
+    healthy = counted([make(k, f"p{k}", lesion=False) for k in range(3)])
+    assert all(t.reason == protocols.NO_LESIONS for t in protocols.val(healthy, studies()))
+    assert protocols.oracle(healthy, studies())[0].reason == protocols.NO_LESIONS
+    assert protocols.oracle_pooled(healthy, studies())[0].reason == protocols.NO_LESIONS
+
+
+def test_a_fold_without_lesions_to_tune_on_is_not_available():
+    cell = counted([make(k, f"p{k}", lesion=k == 0) for k in range(3)])
+    by_patient = {t.patients[0]: t for t in protocols.val(cell, studies())}
+    assert by_patient["p0"].reason == protocols.NO_LESIONS
+    assert by_patient["p1"].threshold is not None
+
+
+def test_healthy_thresholds_leave_the_asked_share_of_healthy_voxels():
+    scores = [np.random.default_rng(k).gamma(2, size=5000).astype(np.float32) for k in range(2)]
+    for threshold, share in zip(protocols.healthy(scores, ["p"]), (0.05, 0.01), strict=True):
+        assert (np.concatenate(scores) > np.float32(threshold.threshold)).mean() == pytest.approx(share, abs=1e-4)
+        assert threshold.tuned_on == []
+        assert threshold.study is None
+    missing = protocols.healthy([np.empty(0, np.float32)], ["p"])
+    assert {t.reason for t in missing} == {protocols.NO_CALIBRATION}
+
+
+def test_native_and_paper_liver_need_a_native_threshold():
+    assert protocols.native(None, ["p"]).reason == protocols.NO_NATIVE
+    assert protocols.paper_liver(None, ["p"]).reason == protocols.NO_NATIVE
+    assert protocols.native(0.95, ["p"]).threshold == 0.95
+    assert protocols.paper_liver(0.95, ["p"]).threshold == 0.5
+
+
+def test_smoothing_wins_where_noise_is_white():
+    cell = counted([make(k, f"p{k}", noise=1.5) for k in range(6)])
+    assert {t.smoothing_mm for t in protocols.val(cell, studies())} <= {1.5, 3.0}
+
+
+def test_minimum_size_wins_where_false_positives_are_specks():
+    cases = []
+    for k in range(4):
+        case = make(k, f"p{k}", noise=0.0)
+        rng = np.random.default_rng(k)
+        specks = rng.random(SHAPE) < 0.01
+        map_ = np.where(case.truth.lesion | specks, 1, 0) + 0.1 * gaussian_filter(rng.normal(size=SHAPE), 1)
+        cases.append(ArrayCase(case.scan, map_.astype(np.float32), case.truth))
+    found = protocols.val(counted(cases), studies(), smoothing_mm=(0.0,))
+    assert all(t.min_size_mm3 in (10, 50) for t in found)
