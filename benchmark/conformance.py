@@ -15,7 +15,10 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from ..datasets.errors import UasbenchError
 from . import registry
+from .conformance_phantom import TISSUES
+from .device import configure, resolve_device
 
 TIMEOUT_S = 120.0
 IMPORT = "import"
@@ -35,6 +38,10 @@ NAMES = (
     "own decision",
     "learns",
 )
+
+
+class CheckError(UasbenchError):
+    """A check was asked for that does not exist."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +78,12 @@ def check_method(
 
     Raises:
         RegistryError: unknown name, or two packages claim it. Whatever the method does is a failed check.
+        CheckError: unknown anatomy.
+        DeviceError: the device is not there.
     """
+    if anatomy not in TISSUES:
+        raise CheckError(f"anatomy {anatomy!r}: choose {' or '.join(TISSUES)}")
+    device = resolve_device(device)
     results: list[CheckResult] = []
     if isinstance(method, str):
         registry.methods().entry(method)
@@ -128,9 +140,7 @@ def _outcomes(connection: Connection, process: Any, log: Path, timeout: float) -
 def _child(connection: Connection, method: str | type, anatomy: str, device: str, log: str) -> None:
     os.environ.pop("UASBENCH_DATA", None)
     _redirect(log)
-    from . import device as devices
-
-    devices.configure(device, 1)
+    configure(device, 1)
     for result in run_checks(method, anatomy=anatomy, device=device):
         connection.send(result)
     connection.close()
@@ -181,7 +191,6 @@ def run_checks(
 
 
 def _run(name: str, check: Callable[[Any], str], subject: Any) -> tuple[CheckResult, BaseException | None]:
-    from ..datasets.errors import UasbenchError
     from .conformance_checks import Broken, NotApplicable
 
     start = time.perf_counter()

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, fields, is_dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,13 @@ def config(subject: Subject) -> str:
 
 
 def available(subject: Subject) -> str:
-    """``skip`` returns None or a reason."""
+    """The method is made for this anatomy, what it requires is installed, and ``skip`` returns None or a reason."""
+    made_for = subject.cls.card.anatomy
+    if subject.anatomy not in made_for:
+        raise Unavailable(f"made for {', '.join(made_for)}; check it with --anatomy {made_for[0]}")
+    missing = [package for package in subject.cls.requires if find_spec(package.partition(".")[0]) is None]
+    if missing:
+        raise Unavailable(f"needs {', '.join(missing)}: pip install {' '.join(missing)}")
     reason = subject.cls(subject.config()).skip()
     if reason is None:
         return "skip() lets it run here"

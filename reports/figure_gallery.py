@@ -61,7 +61,7 @@ def read_gallery(path: Path) -> list[GalleryEntry]:
         with np.load(path, allow_pickle=False) as stored:
             metas = json.loads(str(stored["meta"]))
             return [_entry(stored, name, metas[name]) for name in NAMES if name in metas]
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         raise GalleryError(f"{path} cannot be read ({error}): 'bench rescore' writes it again") from error
 
 

@@ -32,9 +32,8 @@ def sentences(headline: Headline, summary: pd.DataFrame, tests: pd.DataFrame) ->
     if trivial is not None:
         said.append(f"The best trivial baseline, {trivial.method}, reaches {_value(values[trivial.method])}.")
         beaten = [row for row in learned if "below-best-trivial" not in row.flags]
-        said.append(
-            f"{len(beaten)} of {counted(len(learned), 'learning method')} {'lies' if len(beaten) == 1 else 'lie'} above it."
-        )
+        verb = "lies" if len(beaten) == 1 else "lie"
+        said.append(f"{len(beaten)} of {counted(len(learned), 'learning method')} {verb} above it.")
     if learned:
         said += _tested(learned[0], headline, tests)
     return said

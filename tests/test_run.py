@@ -163,7 +163,7 @@ def test_running_again_repeats_no_stage_and_more_methods_extend_the_run(run):
 def test_a_score_setting_does_not_retrain_and_a_fit_setting_does(run):
     first = run("ae")
     fits = set((first.path / "fits").iterdir())
-    again = run("ae", variants=["eroded:ae.erode_px=2", "slow:ae.lr=1e-6"])
+    again = run("ae", variants=["eroded:ae.erode=2", "slow:ae.lr=1e-6"])
     labels = {r.cell.method: r.ids for r in again.records}
     assert labels["ae@eroded"].fit == labels["ae"].fit != labels["ae@slow"].fit
     assert len(set((again.path / "fits").iterdir()) - fits) == 1

@@ -17,7 +17,7 @@ from itertools import pairwise
 import numpy as np
 
 from ...datasets.errors import UasbenchError
-from .kernels import count_bins, count_top, find_bins
+from .kernels import count_bins, count_runs, count_top, find_bins
 from .keys import FIRST_TOP, KEY_BITS, LAST_TOP, TOP_BITS
 
 SHARE = 2.0**-16
@@ -27,8 +27,7 @@ _SMALL = 1 << 20
 _LARGE = 1 << 30
 # A bin with a fifth of all voxels usually holds equal scores: its split is complete at once.
 _HEAVY = 14
-# Room for chance and slope inside a bin, so that one split is enough for smooth scores.
-_MARGIN = 1.25
+Split = tuple[np.ndarray, np.ndarray, np.ndarray]
 Pairs = Callable[[], Iterable[tuple[np.ndarray, np.ndarray]]]
 
 
@@ -74,8 +73,9 @@ class Bins:
         limit: voxels that a bin may hold unless they are equal.
     """
 
-    def __init__(self, limit: int, splits: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> None:
+    def __init__(self, limit: int, splits: list[Split], *, runs: bool = False) -> None:
         self.limit = limit
+        self._runs = runs
         self._splits = splits
         self._build()
 
@@ -87,11 +87,13 @@ class Bins:
             counts: int64 (65536,), voxels per top half of the key.
         """
         limit = max(1, math.floor(int(counts.sum()) * SHARE))
+        runs = bool(counts.max() > counts.sum() / 2)
         crowded = np.flatnonzero(counts > limit)
         if not len(crowded):
-            return cls(limit, [])
+            return cls(limit, [], runs=runs)
         remaining = np.full(len(crowded), KEY_BITS - TOP_BITS)
-        return cls(limit, [(crowded << TOP_BITS, remaining, _bits(counts[crowded], limit, remaining))])
+        split = crowded << TOP_BITS, remaining, _bits(counts[crowded], limit, remaining)
+        return cls(limit, [split], runs=runs)
 
     def __len__(self) -> int:
         return len(self.lower)
@@ -117,16 +119,18 @@ class Bins:
         bits = remaining
         if int((1 << remaining).sum()) > _WHOLE_SPLIT:
             bits = _bits(counts[crowded], self.limit, remaining)
-        return Bins(self.limit, [*self._splits, (self.lower[crowded], remaining, bits)])
+        return Bins(self.limit, [*self._splits, (self.lower[crowded], remaining, bits)], runs=self._runs)
 
     def count(self, scores: np.ndarray, labels: np.ndarray, threads: int = 1) -> np.ndarray:
         """Return int64 (bins, 2): negatives and positives of each bin."""
         bits, flags = as_bits(scores), _flags(labels, scores)
         parts = _spread(len(bits), threads)
 
+        kernel = count_runs if self._runs else count_bins
+
         def one(part: slice) -> np.ndarray:
             counts = np.zeros(2 * len(self), np.int32)
-            count_bins(bits[part], flags[part], self._table, counts)
+            kernel(bits[part], flags[part], self._table, counts)
             return counts.astype(np.int64)
 
         return _summed(one, parts, threads).reshape(-1, 2)
@@ -182,11 +186,11 @@ def tops(scores: np.ndarray, threads: int = 1) -> np.ndarray:
     bits = as_bits(scores)
 
     def one(part: slice) -> np.ndarray:
-        counts = np.zeros(_TOPS, np.int32)
+        counts = np.zeros(4 * _TOPS, np.int32)
         count_top(bits[part], counts)
         return counts.astype(np.int64)
 
-    counts = _summed(one, _spread(len(bits), threads), threads)
+    counts = _summed(one, _spread(len(bits), threads), threads).reshape(4, -1).sum(axis=0)
     bad = int(counts[:FIRST_TOP].sum() + counts[LAST_TOP + 1 :].sum())
     if bad:
         raise ScoreError(f"{bad} of {len(bits)} scores are NaN, infinite or beyond ±3.3e38; scores must be finite")
@@ -252,7 +256,9 @@ def _summed(one: Callable[[slice], np.ndarray], parts: list[slice], threads: int
 
 
 def _bits(counts: np.ndarray, limit: int, remaining: np.ndarray) -> np.ndarray:
-    wanted = np.ceil(np.log2(_MARGIN * counts / limit)).astype(np.int64)
+    # Room for slope and chance inside a bin, so that one split is enough for smooth scores.
+    margin = 1.2 + 5 / math.sqrt(limit)
+    wanted = np.ceil(np.log2(margin * counts / limit)).astype(np.int64)
     return np.where(wanted >= _HEAVY, remaining, np.minimum(remaining, wanted))
 
 

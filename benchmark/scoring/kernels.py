@@ -9,39 +9,43 @@ from ...datasets.jit import kernel
 
 @kernel
 def count_top(bits, counts):
-    """Add to ``counts`` (int32, 65536) how many scores have each top half of the key (numba).
+    """Add to ``counts`` (int32, 4 × 65536 flat) how many scores have each top half of the key (numba).
 
-    Runs of equal scores are added at once: many additions to one place in memory would wait for each other.
+    Four rows are filled in turn, so that runs of equal scores do not wait for each other.
     """
-    last = np.int64(0)
-    run = 0
     for i in range(bits.shape[0]):
         b = np.int64(bits[i])
-        if b == last:
-            run += 1
-            continue
-        key = last + 2147483648 if last >= 0 else -1 - last
+        key = b + 2147483648 if b >= 0 else -1 - b
         if key == 2147483647:
             key += 1
-        counts[np.uint64(key >> 16)] += run
-        last = b
-        run = 1
-    key = last + 2147483648 if last >= 0 else -1 - last
-    if key == 2147483647:
-        key += 1
-    counts[np.uint64(key >> 16)] += run
+        counts[np.uint64((i & 3) << 16 | key >> 16)] += 1
 
 
 @kernel
 def count_bins(bits, labels, table, counts):
     """Add to ``counts`` (int32, bins × 2 flat) the negatives and positives of each bin (numba)."""
+    for i in range(bits.shape[0]):
+        b = np.int64(bits[i])
+        key = b + 2147483648 if b >= 0 else -1 - b
+        if key == 2147483647:
+            key += 1
+        entry = table[np.uint64(key >> 16)]
+        slot = (entry >> 7) + (key >> ((entry >> 1) & 63))
+        while entry & 1:
+            entry = table[np.uint64(slot)]
+            slot = (entry >> 7) + (key >> ((entry >> 1) & 63))
+        counts[np.uint64(2 * slot + labels[i])] += 1
+
+
+@kernel
+def count_runs(bits, labels, table, counts):
+    """Do what :func:`count_bins` does, faster where most scores are equal: a run is added at once (numba)."""
     last = np.int64(0)
-    last_slot = np.int64(0)
-    known = False
+    place = np.int64(0)
     run = 0
     for i in range(bits.shape[0]):
         b = np.int64(bits[i])
-        if known and b == last and labels[i] == 0:
+        if b == last and run > 0 and labels[i] == 0:
             run += 1
             continue
         key = b + 2147483648 if b >= 0 else -1 - b
@@ -55,12 +59,11 @@ def count_bins(bits, labels, table, counts):
         if labels[i]:
             counts[np.uint64(2 * slot + 1)] += 1
             continue
-        counts[np.uint64(2 * last_slot)] += run
+        counts[np.uint64(place)] += run
         last = b
-        last_slot = slot
-        known = True
+        place = 2 * slot
         run = 1
-    counts[np.uint64(2 * last_slot)] += run
+    counts[np.uint64(place)] += run
 
 
 @kernel

@@ -85,6 +85,7 @@ def write_liver_phantom(root: Path, *, seed: int, size: Size) -> dict[str, Any]:
     if root.is_dir() and any(root.iterdir()):
         raise DataError(f"{root} is not empty and holds no {INFO}; give a new folder for the phantom")
     try:
+        root.mkdir(parents=True, exist_ok=True)
         table = [_write(root, *item) for item in patients(seed=seed, size=size)]
         info = {**identity, "patients": table}
         (root / INFO).write_text(json.dumps(info, indent=1) + "\n", encoding="utf-8")
@@ -146,6 +147,8 @@ def phantom_root(cache: Path, *, seed: int, size: Size) -> Path:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         write_liver_phantom(temporary, seed=seed, size=size)
+        if root.is_dir() and not (root / INFO).is_file():
+            shutil.rmtree(root)
         temporary.rename(root)
     except OSError as error:
         if not (root / INFO).is_file():

@@ -153,8 +153,8 @@ class _Bench:
         self.noise = np.empty((n + 2 * pad, n), np.uint8)
         self.sums = np.empty((n, n), np.uint16)
         self.running = np.empty(n, np.uint16)
-        self.padded = np.zeros(-(-(n + 2 * pad) // 4) * 4, np.uint32)
-        self.prefix = np.zeros(len(self.padded) + 1, np.uint32)
+        self.padded = np.empty(n + 2 * pad, np.uint32)
+        self.prefix = np.empty(n + 2 * pad + 1, np.uint32)
         self.field = np.empty((n, n), np.uint8)
         self.tops = np.empty(n, np.uint8)
         self.bits = np.empty((words, n), np.uint64)
@@ -170,7 +170,7 @@ class _Bench:
         low, high = self.blurred(seed)
         span = int(high) - int(low)
         level = int(low) + -(-(recipe.threshold + 1) * span // 255)
-        if 0 < span and level <= high:
+        if span > 0 and level <= high:
             kernels.cut_bits(self.field, self.tops, level, self.bits)
             source, target = self.bits, self.other
             for flip in (ALL_ONES, NO_ONES, NO_ONES, ALL_ONES):
@@ -193,10 +193,9 @@ class _Bench:
         self.noise[pad + n :] = self.noise[pad + n - 2 : n - 2 : -1]
         steps_ = (steps.rises, steps.falls, steps.lone)
         kernels.column_sums(self.noise, steps.first, *steps_, self.running, self.sums)
-        return kernels.blur_rows(self.sums, *steps_, pad, self.padded, self.prefix, self.field, self.tops)
+        return kernels.blur_rows(self.sums, *steps_, self.padded, self.prefix, self.field, self.tops)
 
 
 def sample_positions(frame: int, size: int) -> np.ndarray:
     """Frame pixel at the centre of each of ``size`` pixels, int64."""
     return (2 * np.arange(size) + 1) * frame // (2 * size)
-

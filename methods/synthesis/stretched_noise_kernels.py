@@ -59,13 +59,12 @@ def column_sums(padded, first, rises, falls, lone, running, sums):
 
 
 @kernel
-def blur_rows(sums, rises, falls, lone, pad, padded, prefix, field, tops):
+def blur_rows(sums, rises, falls, lone, padded, prefix, field, tops):
     """Convolve the rows of ``sums`` (n, n), uint16, and divide by 65536, rounding halves up, into ``field``, uint8.
 
     Args:
         rises, falls, lone: as in :func:`column_sums`.
-        pad: mirrored pixels at either end of a row.
-        padded: uint32, scratch for such a row, then zeros up to a multiple of four.
+        padded: uint32 (n + 2·pad,), scratch for a row with its mirrored ends.
         prefix: uint32, one longer, scratch.
         tops: uint8 (n,), receives the maximum of each row.
 
@@ -73,7 +72,7 @@ def blur_rows(sums, rises, falls, lone, pad, padded, prefix, field, tops):
         Lowest and highest value of the field.
     """
     n = sums.shape[0]
-    part = padded.size // 4
+    pad = (padded.size - n) // 2
     wide = np.empty(n, np.uint32)
     low, high = np.uint8(255), np.uint8(0)
     prefix[0] = 0
@@ -83,20 +82,10 @@ def blur_rows(sums, rises, falls, lone, pad, padded, prefix, field, tops):
         for i in range(1, pad + 1):
             padded[pad - i] = sums[y, i]
             padded[pad + n - 1 + i] = sums[y, n - 1 - i]
-        t0, t1, t2, t3 = np.uint32(0), np.uint32(0), np.uint32(0), np.uint32(0)
-        for x in range(part):
-            t0 += padded[x]
-            t1 += padded[part + x]
-            t2 += padded[2 * part + x]
-            t3 += padded[3 * part + x]
-            prefix[x + 1] = t0
-            prefix[part + x + 1] = t1
-            prefix[2 * part + x + 1] = t2
-            prefix[3 * part + x + 1] = t3
-        for start in range(part, 4 * part, part):
-            before = prefix[start]
-            for x in range(start + 1, start + 1 + part):
-                prefix[x] += before
+        total = np.uint32(0)
+        for x in range(padded.size):
+            total += padded[x]
+            prefix[x + 1] = total
         for x in range(n):
             wide[x] = np.uint32(32768)
         for j in range(0, rises.size, 5):

@@ -18,9 +18,10 @@ from scipy.ndimage import gaussian_filter, median_filter
 from sklearn.metrics import average_precision_score
 from uasbench import Case, Config, FitContext, HealthySet, Method, MethodCard, View
 from uasbench.benchmark import conformance_checks, drive, registry
-from uasbench.benchmark.conformance import NAMES, CheckResult, check_method, run_checks
+from uasbench.benchmark.conformance import NAMES, CheckError, CheckResult, check_method, run_checks
 from uasbench.benchmark.conformance_checks import CHECKS, average_precision
 from uasbench.benchmark.conformance_phantom import SHAPE, TISSUES, healthy_cases, lesion_cases
+from uasbench.benchmark.device import DeviceError
 
 COUNTER = itertools.count()
 
@@ -45,7 +46,7 @@ class TinyConfig(Config):
 
 
 class TinyNet(Method):
-    """Predicts every slice from its own mean; the smoothed residual is the map."""
+    """Predicts every pixel from the mean of its slice; the smoothed residual is the map."""
 
     card = MethodCard(name="tiny-net", title="A tiny network")
     Config = TinyConfig
@@ -61,7 +62,7 @@ class TinyNet(Method):
         from torch import nn
 
         norm = nn.BatchNorm2d(8) if self.norm else nn.Identity()
-        self.net = nn.Sequential(nn.Conv2d(1, 8, 5, padding=2), norm, nn.ReLU(), nn.Conv2d(8, 1, 1))
+        self.net = nn.Sequential(nn.Conv2d(1, 8, 1), norm, nn.ReLU(), nn.Conv2d(8, 1, 1))
         torch.nn.init.constant_(self.net[3].bias, -0.5)
 
     def mean(self, images: np.ndarray) -> Any:
@@ -73,7 +74,7 @@ class TinyNet(Method):
         import torch
 
         stack, rng = healthy.array(self.view), ctx.rng("order")
-        optimiser = torch.optim.Adam(self.net.parameters(), 1e-2)
+        optimiser = torch.optim.Adam(self.net.parameters(), 3e-2)
         self.net.train()
         for i in range(ctx.updates(self.config.updates)):
             images, rois = stack.take(rng.integers(0, len(stack), 8))
@@ -230,8 +231,14 @@ def test_writing_into_the_input_is_found():
         for case in healthy:
             case.roi[0, 0, 0] = True
 
-    assert "score writes into the image" in failures(variant(MedianResidual, score=score), "inputs untouched")["inputs untouched"]
-    assert "fit writes into the region" in failures(variant(MedianResidual, fit=fit), "inputs untouched")["inputs untouched"]
+    assert (
+        "score writes into the image"
+        in failures(variant(MedianResidual, score=score), "inputs untouched")["inputs untouched"]
+    )
+    assert (
+        "fit writes into the region"
+        in failures(variant(MedianResidual, fit=fit), "inputs untouched")["inputs untouched"]
+    )
 
     def score_view(self, array, roi, spacing):
         array *= 2
@@ -286,7 +293,9 @@ def test_weights_that_ignore_the_seed_are_found():
         torch.manual_seed(0)
         TinyNet.build(self)
 
-    assert "initial weights do not follow the seed" in failures(variant(TinyNet, build=build), "other seed")["other seed"]
+    assert (
+        "initial weights do not follow the seed" in failures(variant(TinyNet, build=build), "other seed")["other seed"]
+    )
 
 
 def test_batch_statistics_while_scoring_are_found():
@@ -346,7 +355,10 @@ def test_settings_are_checked():
         size: int = 3
         profiles = {"smoke": {"sizes": 1}}
 
-    assert "profiles['smoke'] sets unknown fields: sizes" in failures(variant(MedianResidual, Config=Odd), "settings")["settings"]
+    assert (
+        "profiles['smoke'] sets unknown fields: sizes"
+        in failures(variant(MedianResidual, Config=Odd), "settings")["settings"]
+    )
 
     @dataclass(frozen=True)
     class Strange(Config):
@@ -371,13 +383,36 @@ def test_a_method_that_declines_is_skipped_with_its_reason():
     assert "return None to run" in failures(variant(MedianResidual, skip=lambda self: True), "available")["available"]
 
 
+def test_what_a_method_cannot_do_here_is_said():
+    lung = variant(MedianResidual, card=MethodCard(name="l", title="L", anatomy=("lung",)))
+    by_name = {r.name: r for r in run_checks(lung)}
+    assert by_name["available"].skipped
+    assert "--anatomy lung" in by_name["available"].detail
+    assert not [r for r in run_checks(lung, anatomy="lung") if r.failed]
+    needy = variant(MedianResidual, requires=("package_that_nobody_has",))
+    assert "pip install package_that_nobody_has" in {r.name: r.detail for r in run_checks(needy)}["available"]
+
+
+def test_impossible_requests_are_refused():
+    with pytest.raises(CheckError, match="'brain': choose liver or lung"):
+        check_method("random", anatomy="brain")
+    with pytest.raises(DeviceError, match="choose auto, cpu or cuda"):
+        check_method("random", device="tpu")
+
+
 def test_decisions_are_checked():
-    assert "expected a finite number" in failures(variant(MedianResidual, native_threshold=np.nan), "own decision")["own decision"]
+    assert (
+        "expected a finite number"
+        in failures(variant(MedianResidual, native_threshold=np.nan), "own decision")["own decision"]
+    )
 
     def grey(self, case, scores):
         return scores
 
-    assert "postprocess returned float32" in failures(variant(MedianResidual, postprocess=grey), "own decision")["own decision"]
+    assert (
+        "postprocess returned float32"
+        in failures(variant(MedianResidual, postprocess=grey), "own decision")["own decision"]
+    )
 
     def mask(self, case, scores):
         return scores > 10

@@ -1,5 +1,7 @@
 """DRAEM's networks: parameter counts from the layer list, initialisation, shapes."""
 
+import itertools
+
 import pytest
 import torch
 from torch import nn
@@ -15,7 +17,7 @@ def conv_norm(i, o):
 
 
 def chain(*widths):
-    return sum(conv_norm(i, o) for i, o in zip(widths, widths[1:], strict=False))
+    return sum(conv_norm(i, o) for i, o in itertools.pairwise(widths))
 
 
 def restoration_count(b):

@@ -213,7 +213,8 @@ def test_image_changes_only_inside_the_mask(seed, texture, value):
     clean = images.float() / 255
     assert torch.equal(augmented[~masks], clean[~masks])
     assert not (masks & ~rois).any()
-    assert 0 <= augmented.min() and augmented.max() <= 1
+    assert augmented.min() >= 0
+    assert augmented.max() <= 1
     if not texture:
         assert (augmented != clean)[masks].all()
 
@@ -231,7 +232,8 @@ def test_regions_get_one_shift_per_slice_and_are_clipped():
 
 def test_shifts_lie_between_minimum_and_maximum_with_both_signs():
     shifts = ShiftedRegions(64, "cpu", 0).draw_shifts(20000)
-    assert np.abs(shifts).min() >= 60 and np.abs(shifts).max() <= 100
+    assert np.abs(shifts).min() >= 60
+    assert np.abs(shifts).max() <= 100
     assert abs((shifts > 0).mean() - 0.5) < 0.02
     assert abs(np.abs(shifts).mean() - 80) < 0.5
     assert np.abs(ShiftedRegions(64, "cpu", 0, min_shift=50.0).draw_shifts(2000)).min() < 55
@@ -243,7 +245,9 @@ def test_identity_restoration_costs_mean_shift_times_area():
     augmented, masks = ShiftedRegions(256, "cpu", 1, rejection=True)(images, rois)
     clean = images.float() / 255
     per_slice = (augmented - clean).abs().mean(dim=(1, 2))
-    change = torch.tensor([(a[m][0] * 255 - 128).abs() if m.any() else 0 for a, m in zip(augmented, masks, strict=True)])
+    change = torch.tensor(
+        [(a[m][0] * 255 - 128).abs() if m.any() else 0 for a, m in zip(augmented, masks, strict=True)]
+    )
     assert torch.allclose(per_slice, change * masks.float().mean(dim=(1, 2)) / 255, atol=1e-6)
 
 

@@ -52,7 +52,9 @@ def build_record(
     rng = np.random.default_rng([seed, *method.encode()])
     if dice is None:
         hard = np.linspace(-0.15, 0.15, len(patients))
-        dice = {f"{p}-c": float(np.clip(level + h + rng.normal(0, 0.05), 0, 1)) for p, h in zip(patients, hard, strict=True)}
+        dice = {
+            f"{p}-c": float(np.clip(level + h + rng.normal(0, 0.05), 0, 1)) for p, h in zip(patients, hard, strict=True)
+        }
         owners = {f"{p}-c": p for p in patients}
     else:
         owners = {case: case.partition("-")[0] for case in dice}
@@ -66,7 +68,9 @@ def build_record(
                 number = None if shifted is None else float(np.clip(shifted + offset, 0, 1))
                 why = "no lesion" if number is None else None
                 per_case.append(
-                    CaseValue(case=case, patient=owners[case], protocol=protocol, metric=metric, value=number, reason=why)
+                    CaseValue(
+                        case=case, patient=owners[case], protocol=protocol, metric=metric, value=number, reason=why
+                    )
                 )
         defined = [v for v in values if v is not None]
         mean = float(np.mean(defined)) if defined else None
@@ -75,9 +79,8 @@ def build_record(
         for case, value in dice.items():
             number = None if value is None else float(min(value + (0.4 if metric == "auroc" else 0.02), 1))
             per_case.append(CaseValue(case=case, patient=owners[case], protocol="none", metric=metric, value=number))
-    pooled.append(
-        PooledValue(protocol="none", metric="slice_auroc", unit="slice", value=0.7 if name == "roi-area" else 0.5 + level / 2)
-    )
+    area = 0.7 if name == "roi-area" else 0.5 + level / 2
+    pooled.append(PooledValue(protocol="none", metric="slice_auroc", unit="slice", value=area))
     info = {
         "name": name,
         "title": title or method.replace("-", " ").capitalize(),

@@ -1,0 +1,74 @@
+"""The doctor reports what is wrong and never falls ill itself."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+from uasbench.benchmark import doctor
+from uasbench.benchmark.doctor import diagnose
+
+
+def found(topic: str) -> list[tuple[str, str]]:
+    return [(status, detail) for t, status, detail in diagnose() if t == topic]
+
+
+def test_every_topic_is_looked_at():
+    findings = diagnose()
+    assert {t for t, _, _ in findings} == set(doctor._TOPICS)
+    assert {s for _, s, _ in findings} <= {"ok", "note", "problem"}
+    assert any("torch" in d for t, s, d in findings if t == "packages" and s == "ok")
+    assert any("hu-deviation" in d for t, s, d in findings if t == "plug-ins" and s == "ok")
+
+
+def test_a_broken_plugin_is_a_problem(install):
+    install("pkg-ill", {"ill_plugin.py": "1 / 0"}, methods={"ill": "ill_plugin:P"})
+    assert [d for s, d in found("plug-ins") if s == "problem" and "ZeroDivisionError" in d and "pkg-ill" in d]
+
+
+def test_a_plugin_shows_its_package(install):
+    text = "from uasbench import Method, MethodCard\nclass P(Method):\n    card = MethodCard(name='well', title='W')\n"
+    install("pkg-well", {"well_plugin.py": text}, methods={"well": "well_plugin:P"})
+    assert [d for s, d in found("plug-ins") if s == "ok" and "well (pkg-well 1.0)" in d]
+
+
+def test_the_data_root(monkeypatch, tmp_path):
+    monkeypatch.delenv("UASBENCH_DATA", raising=False)
+    assert found("data")[0][0] == "note"
+    monkeypatch.setenv("UASBENCH_DATA", str(tmp_path / "missing"))
+    assert found("data")[0][0] == "problem"
+    monkeypatch.setenv("UASBENCH_DATA", str(tmp_path))
+    assert found("data") == [("ok", f"UASBENCH_DATA={tmp_path}")]
+
+
+def test_a_cache_that_cannot_be_written(monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("UASBENCH_CACHE", str(tmp_path / "file" / "cache"))
+    ((status, detail),) = found("cache")
+    assert status == "problem"
+    assert "set UASBENCH_CACHE" in detail
+
+
+def test_an_old_installation_is_noticed(monkeypatch):
+    from uasbench.benchmark.registry import Registry
+
+    monkeypatch.setattr(Registry, "names", lambda self: [])
+    ((status, detail),) = found("installation")
+    assert status == "problem"
+    assert "pip install -e ." in detail
+
+
+@pytest.mark.parametrize("topic", list(doctor._TOPICS))
+def test_a_topic_that_raises_is_a_finding(monkeypatch, topic):
+    def ill():
+        raise RuntimeError("cannot look")
+
+    monkeypatch.setattr(doctor, "_TOPICS", {topic: ill})
+    assert diagnose() == [(topic, "problem", "cannot be determined: RuntimeError: cannot look")]
+
+
+def test_a_missing_package_is_a_problem_and_torch_may_be_unusable(monkeypatch):
+    monkeypatch.setattr(doctor, "versions", lambda: {"torch": "not installed", "numpy": "2.0"})
+    assert [s for s, _ in found("packages")] == ["ok", "problem"]
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert found("devices")[0][0] == "problem"

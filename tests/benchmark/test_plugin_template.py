@@ -1,0 +1,125 @@
+"""The package that ``bench new-plugin`` writes installs, keeps the contract and passes its own test."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from uasbench.benchmark import registry
+from uasbench.benchmark.conformance import check_method, run_checks
+from uasbench.benchmark.conformance_phantom import lesion_cases
+from uasbench.benchmark.plugin_template import PluginError, new_plugin
+from uasbench.datasets.errors import DataError
+
+
+def test_the_package_is_found_and_keeps_the_contract(tmp_path, install):
+    root = tmp_path / "my-idea"
+    files = new_plugin("my-idea", tmp_path)
+    assert all(f.is_file() and f.is_relative_to(root) for f in files)
+    project = tomllib.loads((root / "pyproject.toml").read_text())
+    points = project["project"]["entry-points"]["uasbench.methods"]
+    assert points == {"my-idea": "uasbench_my_idea.method:MyIdea"}
+    sources = {str(p.relative_to(root)): p.read_text() for p in root.rglob("*.py")}
+    install("uasbench-my-idea", sources, methods=points)
+    assert registry.methods().card("my-idea").title == "My idea"
+    assert not [r for r in check_method("my-idea") if r.failed]
+
+
+def test_its_own_test_passes(tmp_path):
+    new_plugin("3d-idea", tmp_path)
+    root = tmp_path / "3d-idea"
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests"]
+    done = subprocess.run(
+        command, cwd=root, env=_environment(root), capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def _environment(root: Path) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(root)}
+
+
+@pytest.mark.slow
+def test_pip_installs_it(tmp_path):
+    pytest.importorskip("setuptools")
+    new_plugin("my-idea", tmp_path)
+    target = tmp_path / "target"
+    options = ["--no-deps", "--no-build-isolation", "--no-index", "--quiet", "--target", str(target)]
+    command = [sys.executable, "-m", "pip", "install", *options, str(tmp_path / "my-idea")]
+    subprocess.run(command, check=True, timeout=300)
+    assert (target / "uasbench_my_idea" / "method.py").is_file()
+    (info,) = target.glob("uasbench_my_idea-*.dist-info")
+    assert "my-idea = uasbench_my_idea.method:MyIdea" in (info / "entry_points.txt").read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("My_Idea", "'my-idea'"),
+        ("my idea", "'my-idea'"),
+        ("", "use lower-case"),
+        ("../up", "'up'"),
+        ("-x", "'x'"),
+        ("a--b", "'a-b'"),
+        ("é", "use lower-case"),
+        ("random", "is taken"),
+        ("all", "is taken"),
+    ],
+)
+def test_bad_and_taken_names_are_refused(tmp_path, name, hint):
+    with pytest.raises(PluginError, match=hint):
+        new_plugin(name, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_existing_folder_is_left_alone(tmp_path):
+    (tmp_path / "my-idea").mkdir()
+    with pytest.raises(PluginError, match="exists already"):
+        new_plugin("my-idea", tmp_path)
+    assert list((tmp_path / "my-idea").iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(PluginError, match="cannot be written"):
+        new_plugin("my-idea", tmp_path / "file")
+
+
+def documented(repository: Path, language: str) -> list[str]:
+    text = (repository / "docs" / "plugins.md").read_text(encoding="utf-8")
+    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
+
+
+def test_the_documented_methods_keep_the_contract(repository, install, monkeypatch):
+    from uasbench.benchmark import conformance_checks
+
+    monkeypatch.setattr(conformance_checks, "_affordable", lambda subject, config: 150)
+    median, network, _ = documented(repository, "python")
+    points = {"median-residual": "doc_plugin.median:MedianResidual", "mean-net": "doc_plugin.network:MeanNet"}
+    files = {"doc_plugin/__init__.py": "", "doc_plugin/median.py": median, "doc_plugin/network.py": network}
+    install("doc-plugin", files, methods=points)
+    assert tomllib.loads(documented(repository, "toml")[0])["project"]["entry-points"]["uasbench.methods"]
+    for name in points:
+        assert not [r for r in run_checks(name) if r.failed]
+
+
+def test_the_documented_data_set_reads_its_layout(repository, install, tmp_path):
+    install("doc-data", {"doc_data.py": documented(repository, "python")[2]}, datasets={"folders": "doc_data:Folders"})
+    dataset = registry.datasets().get("folders")()
+    root = tmp_path / "patients"
+    with pytest.raises(DataError, match="no PATIENT/ct.npz"):
+        dataset.discover(root)
+    (case, lesion), *_ = lesion_cases()
+    for patient in ("b", "a"):
+        (root / patient).mkdir(parents=True)
+        arrays = {"image": case.image.astype(np.int16), "roi": case.roi, "lesion": lesion, "spacing": case.spacing}
+        np.savez(root / patient / "ct.npz", **arrays)
+    assert [(ref.id, ref.patient) for ref in dataset.discover(root)] == [("a", "a"), ("b", "b")]
+    assert dataset.load("a").spacing == case.spacing
+    assert (dataset.load_truth("a").lesion == lesion).all()

@@ -1,0 +1,60 @@
+"""The frozen specification: its hash, its sources, its distributions."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+from uasbench.datasets.phantom.spec import liver_spec, parse_spec, spec_text
+
+
+def test_hash_covers_every_number_and_every_source() -> None:
+    text = spec_text()
+    assert parse_spec(text).digest == liver_spec().digest
+    assert parse_spec(text.replace("-850", "-851")).digest != liver_spec().digest
+    assert parse_spec(text.replace("Murray, PNAS 1926", "Murray, PNAS 1927")).digest != liver_spec().digest
+    assert parse_spec(text.replace("\n", "\r\n")).digest == liver_spec().digest
+
+
+def test_every_number_has_a_source() -> None:
+    with pytest.raises(ValueError, match="not listed"):
+        parse_spec(spec_text().replace("source: murray", "source: hearsay"))
+
+
+def test_only_noise_and_lesion_count_are_calibrated() -> None:
+    values = liver_spec().values
+    entries = {f"{s}.{n}": e for s in ("hu", "texture", "vessels", "tumours") for n, e in values[s].items()}
+    entries |= {f"{s}.{n}": e for s, group in values["styles"].items() for n, e in group.items()}
+    calibrated = {name for name, entry in entries.items() if entry["source"] == "calibrated"}
+    assert calibrated == {
+        "tumours.count_median",
+        "tumours.count_sigma",
+        "tumours.count_max",
+        "btcv.noise",
+        "lits.noise",
+    }
+
+
+@pytest.mark.parametrize("name", ["tumours.radius_mm", "tumours.contrast"])
+def test_quantiles_and_draws_are_the_same_distribution(name: str) -> None:
+    spec = liver_spec()
+    rng = np.random.default_rng(0)
+    drawn = [spec.draw(rng, name) for _ in range(2000)]
+    through_quantiles = [spec.quantile(name, u) for u in rng.uniform(size=2000)]
+    assert stats.ks_2samp(drawn, through_quantiles).pvalue > 0.01
+
+
+@given(st.floats(0, 1))
+def test_quantiles_stay_inside_the_clip(share: float) -> None:
+    spec = liver_spec()
+    for name in ("tumours.radius_mm", "tumours.contrast"):
+        low, high = spec.entry(name)["clip"]
+        assert low - 1e-6 <= spec.quantile(name, share) <= high + 1e-6
+
+
+def test_an_empty_clip_is_an_error() -> None:
+    spec = parse_spec(spec_text().replace("clip: [-900, -790]", "clip: [900, 901]"))
+    with pytest.raises(ValueError, match=r"hu\.lung"):
+        spec.draw(np.random.default_rng(0), "hu.lung")

@@ -1,0 +1,150 @@
+"""DRAEM: published settings, both networks in the optimiser, schedule, switches."""
+
+import numpy as np
+import pytest
+import torch
+from uasbench.datasets.healthy import HealthySet
+from uasbench.methods.config import by_stage, resolve
+from uasbench.methods.context import FitContext
+from uasbench.methods.pseudo_anomaly.draem import DRAEM, DRAEMConfig
+
+
+@pytest.fixture(scope="module")
+def healthy(toy_case):
+    return HealthySet.from_cases([toy_case(i)[0] for i in range(3)])
+
+
+def train(make_method, healthy, seed=0, limit=None, **values):
+    method = make_method(DRAEM, "smoke", values, seed=seed)
+    curve: list[dict[str, float]] = []
+    method.fit(healthy, FitContext(seed=seed, max_updates=limit, on_log=lambda _, v: curve.append(v)))
+    return method, curve
+
+
+def weights(net):
+    return torch.cat([p.detach().flatten() for p in net.parameters()]).clone()
+
+
+@pytest.fixture
+def optimisers(monkeypatch):
+    made = []
+    adam = torch.optim.Adam
+    monkeypatch.setattr(torch.optim, "Adam", lambda *a, **k: made.append(adam(*a, **k)) or made[-1])
+    return made
+
+
+def test_paper_profile_equals_the_published_settings():
+    c = resolve(DRAEMConfig, "paper", "liver")
+    assert (c.ae_base, c.seg_base) == (128, 64)
+    assert (c.ssim_window, c.ssim_sigma, c.focal_gamma, c.focal_smooth) == (11, 1.5, 2, 1e-5)
+    assert (c.octaves, c.perlin_threshold, c.max_image_share, c.p_none) == (5, 0.5, 0.8, 0.5)
+    assert (c.texture_source, c.rotate_p) == ("perlin", 0.3)
+    assert (c.lr, c.batch, c.epochs, c.lr_decay, c.lr_decay_at) == (1e-4, 8, 100, 0.2, (0.8, 0.9))
+    assert (c.size, c.window, c.equalise, c.frozen_restoration) == (256, (-200, 250), True, False)
+    assert resolve(DRAEMConfig, "paper", "liver", {"budget": "released"}).epochs == 700
+    assert by_stage(c)[1] == {}
+    assert DRAEM.native_threshold == 0.5
+    assert DRAEM.card.slice_score == ("meanpool", 21)
+
+
+def test_view_is_the_masked_equalised_slice():
+    view = DRAEM(resolve(DRAEMConfig, "paper", "lung")).view
+    assert (view.size, view.window, view.mask_roi, view.equalise, view.dtype) == (256, (-800, 100), True, True, "uint8")
+
+
+def test_length_follows_the_number_of_slices(make_method, healthy, monkeypatch):
+    wanted = []
+    method = make_method(DRAEM, "smoke", {"updates": None, "epochs": 7, "batch": 5})
+    monkeypatch.setattr(method, "train_jointly", lambda stack, ctx, updates, **_: wanted.append(updates))
+    method.fit(healthy, FitContext(seed=0))
+    assert wanted == [7 * 5]  # 24 slices in batches of 5 are 5 updates
+
+
+def test_optimiser_holds_both_networks(make_method, healthy, optimisers):
+    method = make_method(DRAEM)
+    before = weights(method.restoration), weights(method.segmentation)
+    method.fit(healthy, FitContext(seed=0))
+    held = {id(p) for group in optimisers[0].param_groups for p in group["params"]}
+    wanted = {id(p) for net in (method.restoration, method.segmentation) for p in net.parameters()}
+    assert held == wanted
+    assert not torch.equal(before[0], weights(method.restoration))
+    assert not torch.equal(before[1], weights(method.segmentation))
+    assert method.updates == {"joint": 5}
+
+
+def test_frozen_restoration_leaves_its_weights_alone(make_method, healthy):
+    method = make_method(DRAEM, "smoke", {"frozen_restoration": True})
+    before, statistics = weights(method.restoration), method.restoration.down[0][1].running_mean.clone()
+    method.fit(healthy, FitContext(seed=0))
+    assert torch.equal(before, weights(method.restoration))
+    assert not torch.equal(statistics, method.restoration.down[0][1].running_mean)
+
+
+def test_learning_rate_falls_at_80_and_90_per_cent(make_method, healthy, optimisers):
+    rates = []
+    method = make_method(DRAEM, "smoke", {"updates": 10, "lr": 1.0})
+    method.fit(healthy, FitContext(seed=0, on_log=lambda *_: rates.append(optimisers[0].param_groups[0]["lr"])))
+    assert rates == pytest.approx([1.0] * 7 + [0.2] * 1 + [0.04] * 2)
+
+
+def test_restoration_loss_falls(make_method, healthy):
+    _, curve = train(make_method, healthy, updates=60, lr=2e-3)
+    assert set(curve[0]) == {"l2", "ssim", "focal"}
+    for name in ("l2", "ssim"):
+        assert np.mean([v[name] for v in curve[-10:]]) < 0.8 * np.mean([v[name] for v in curve[:3]])
+
+
+@pytest.mark.parametrize("source", ["perlin", "healthy"])
+def test_same_seed_same_map_other_seed_other_map(make_method, healthy, toy_case, source):
+    case, _ = toy_case(9, lesion=True)
+    first, again, other = (train(make_method, healthy, s, texture_source=source)[0].score(case) for s in (0, 0, 1))
+    assert first.dtype == np.float32
+    assert first.shape == case.image.shape
+    assert first.min() >= 0
+    assert first.max() <= 1
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_zero_updates_give_the_untrained_method(make_method, healthy):
+    method = make_method(DRAEM)
+    before = weights(method.segmentation)
+    method.fit(healthy, FitContext(seed=0, max_updates=0))
+    assert torch.equal(before, weights(method.segmentation))
+
+
+def test_batch_size_does_not_change_a_score(make_method, healthy, toy_case):
+    method, _ = train(make_method, healthy)
+    array = np.random.default_rng(0).integers(0, 256, (5, 32, 32)).astype(np.uint8)
+    roi = np.ones_like(array, bool)
+    together = method.score_view(array, roi, (1, 1, 1))
+    alone = np.concatenate([method.score_view(array[i : i + 1], roi[:1], (1, 1, 1)) for i in range(5)])
+    assert np.allclose(together, alone, atol=1e-5)
+
+
+def test_save_and_load_give_the_same_map(make_method, healthy, toy_case, tmp_path):
+    case, _ = toy_case(9, lesion=True)
+    method, _ = train(make_method, healthy)
+    method.save(tmp_path / "draem.pt")
+    restored = DRAEM(method.config)
+    restored.load(tmp_path / "draem.pt")
+    assert np.array_equal(restored.score(case), method.score(case))
+    assert restored.updates == method.updates
+
+
+def test_rotated_slices_keep_background_dark_and_masks_inside(make_method, healthy):
+    method = make_method(DRAEM, "smoke", {"size": 64})
+    clean, augmented, masks = method.next_batch(healthy.array(method.view), FitContext(seed=0), "joint", 1.0)()
+    outside = ~masks[:, None]
+    assert torch.equal(clean[outside], augmented[outside])
+    assert clean[:, :, 0, 0].max() < 0.2
+    assert (clean > 0).float().mean() > 0.1
+
+
+@pytest.mark.slow
+def test_paper_profile_takes_a_step_and_scores_a_slice(make_method, toy_case):
+    method = make_method(DRAEM, "paper")
+    case, _ = toy_case(0, slices=1, size=256)
+    method.fit(HealthySet.from_cases([case]), FitContext(seed=0, max_updates=1))
+    assert method.updates == {"joint": 1}
+    assert np.isfinite(method.score(case)).all()

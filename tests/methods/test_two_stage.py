@@ -1,0 +1,257 @@
+"""The liver paper's method: published settings, the two phases, the rows of Table 2 and the known traps."""
+
+import numpy as np
+import pytest
+import torch
+from uasbench.datasets.healthy import HealthySet
+from uasbench.methods.config import by_stage, resolve
+from uasbench.methods.context import FitContext
+from uasbench.methods.nets.draem_nets import RestorationAE
+from uasbench.methods.nets.kascenas_unet import WeightStandardisedUNet
+from uasbench.methods.pseudo_anomaly.draem import DRAEM
+from uasbench.methods.pseudo_anomaly.two_stage import TwoStage, TwoStageConfig
+from uasbench.methods.synthesis.shift import ShiftedRegions
+from uasbench.methods.synthesis.textures import BlendedTextures
+
+TABLE2 = {
+    "baseline": (False, "perlin", "ae"),
+    "tp": (True, "perlin", "ae"),
+    "tp-pa": (True, "stretched", "ae"),
+    "pa-unet": (False, "stretched", "unet"),
+    "tp-pa-unet": (True, "stretched", "unet"),
+}
+
+
+@pytest.fixture(scope="module")
+def healthy(toy_case):
+    return HealthySet.from_cases([toy_case(i)[0] for i in range(3)])
+
+
+def train(make_method, healthy, seed=0, limit=None, **values):
+    method = make_method(TwoStage, "smoke", values, seed=seed)
+    curve: list[dict[str, float]] = []
+    method.fit(healthy, FitContext(seed=seed, max_updates=limit, on_log=lambda _, v: curve.append(v)))
+    return method, curve
+
+
+def state(net):
+    return {k: v.detach().clone() for k, v in net.state_dict().items()}
+
+
+def same(a, b):
+    return all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_paper_profile_equals_the_published_settings():
+    c = resolve(TwoStageConfig, "paper", "liver")
+    assert (c.two_phase, c.anomaly, c.restoration) == (True, "stretched", "unet")
+    assert (c.size, c.window, c.preprocessing, c.equalise) == (256, (-200, 250), "fixed", True)
+    assert (c.frame, c.sigma, c.threshold, c.ellipse, c.noise) == (256, 15, 200, 9, "uniform")
+    assert (c.min_shift, c.max_shift, c.rejection, c.p_anomaly, c.placement) == (60, 100, False, 1, "frame")
+    assert c.control_texture is False
+    assert (c.depth, c.wf, c.seg_base, c.ae_base) == (4, 6, 64, 128)
+    assert (c.restoration_epochs, c.segmentation_epochs) == (201, 1)
+    assert (c.restoration_updates, c.segmentation_updates, c.joint_updates) == (None, None, None)
+    assert (c.lr, c.batch, c.focal_gamma, c.focal_smooth) == (1e-4, 8, 2, 1e-5)
+    assert by_stage(c)[1] == {}
+    assert TwoStage.native_threshold == 0.5
+    assert TwoStage.card.slice_score == "max"
+
+
+def test_epochs_become_updates(make_method, healthy, monkeypatch):
+    method = make_method(TwoStage, "smoke", {"restoration_updates": None, "segmentation_updates": None, "batch": 5})
+    wanted = []
+    monkeypatch.setattr(method, "train_restoration", lambda stack, ctx, n: wanted.append(n))
+    monkeypatch.setattr(method, "train_segmentation", lambda stack, ctx, n: wanted.append(n))
+    method.fit(healthy, FitContext(seed=0))
+    assert wanted == [201 * 5, 5]  # 24 slices in batches of 5
+
+
+def test_faithful_preprocessing_is_a_view():
+    fixed, faithful = (
+        TwoStage(resolve(TwoStageConfig, "paper", "liver", {"preprocessing": p})).view for p in ("fixed", "faithful")
+    )
+    assert (fixed.grey, fixed.window, fixed.resize) == ("linear", (-200, 250), "linear")
+    assert (faithful.grey, faithful.window, faithful.resize) == ("slice", (-200, 250), "cubic")
+    for view in (fixed, faithful):
+        assert (view.size, view.equalise, view.mask_roi, view.dtype) == (256, True, True, "uint8")
+
+
+@pytest.mark.parametrize("row", TABLE2)
+def test_every_row_of_table_2_is_a_configuration(make_method, healthy, row):
+    two_phase, anomaly, restoration = TABLE2[row]
+    method, curve = train(
+        make_method, healthy, two_phase=two_phase, anomaly=anomaly, restoration=restoration, rejection=True
+    )
+    kinds = {"stretched": ShiftedRegions, "perlin": BlendedTextures}
+    nets = {"unet": WeightStandardisedUNet, "ae": RestorationAE}
+    stack = healthy.array(method.view)
+    assert isinstance(method.synthesis(stack, FitContext(seed=0), "x"), kinds[anomaly])
+    assert isinstance(method.restoration, nets[restoration])
+    assert method.updates == ({"restoration": 4, "segmentation": 4} if two_phase else {"joint": 5})
+    names = {name for values in curve for name in values}
+    assert names == ({"restoration/l1", "segmentation/focal"} if two_phase else {"l2", "ssim", "focal"})
+
+
+def test_table_2_is_shipped_as_one_experiment():
+    from uasbench.benchmark.experiments import load
+
+    plan = load("liver/table2")
+    rows = {v.label: (v.set["two_phase"], v.set["anomaly"], v.set["restoration"]) for v in plan.variants}
+    assert rows == TABLE2
+    assert {v.method for v in plan.variants} == {"two-stage"}
+    assert (plan.dataset, plan.train, plan.seeds, plan.calibration) == ("lits", "btcv", 3, "none")
+    assert [p["value"] for p in plan.published] == [14.75, 21.31, 30.17, 40.06, 53.03]
+    for variant in plan.variants:
+        resolve(TwoStageConfig, "paper", "liver", variant.set)
+
+
+def test_baseline_row_is_draem_itself(make_method, healthy, toy_case):
+    """One code for both: with equal budgets the baseline row and the draem method give the same map, bit for bit."""
+    baseline, _ = train(make_method, healthy, two_phase=False, anomaly="perlin", restoration="ae", focal_on_empty=True)
+    draem = make_method(DRAEM, "smoke", {"rotate_p": 0.0})
+    draem.fit(healthy, FitContext(seed=0))
+    case, _ = toy_case(9, lesion=True)
+    assert np.array_equal(baseline.score(case), draem.score(case))
+
+
+def test_restoration_learns_the_clean_slice(make_method, healthy):
+    """With an identity net, phase one costs mean |shift| times area, and its target is not its own input."""
+    method = make_method(TwoStage, "smoke", {"rejection": True, "restoration_updates": 1})
+    method.restoration = Scale()
+    logged, drawn = [], []
+    original = method.next_batch
+
+    def spy(*args, **kwargs):
+        draw = original(*args, **kwargs)
+        return lambda: drawn.append(draw()) or drawn[-1]
+
+    method.next_batch = spy
+    stack = healthy.array(method.view)
+    method.train_restoration(stack, FitContext(seed=0, on_log=lambda _, v: logged.append(v["restoration/l1"])), 1)
+    clean, augmented, masks = drawn[0]
+    change = (augmented - clean).abs()[masks[:, None]]
+    assert logged[0] > 0
+    assert logged[0] == pytest.approx(float(change.sum() / clean.numel()), rel=1e-5)
+    gradient = method.restoration.factor.grad
+    assert gradient.item() == pytest.approx(float(((augmented - clean).sign() * augmented).mean()), rel=1e-4)
+
+
+class Scale(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.factor = torch.nn.Parameter(torch.ones(()))
+
+    def forward(self, x):
+        return x * self.factor
+
+
+@pytest.mark.parametrize("restoration", ["unet", "ae"])
+def test_phase_two_changes_neither_weights_nor_statistics_of_the_restoration(make_method, healthy, restoration):
+    method = make_method(TwoStage, "smoke", {"restoration": restoration, "rejection": True})
+    stack, ctx = healthy.array(method.view), FitContext(seed=0)
+    method.train_restoration(stack, ctx, 3)
+    restored, segmented = state(method.restoration), state(method.segmentation)
+    method.train_segmentation(stack, ctx, 3)
+    assert same(restored, method.restoration.state_dict())
+    assert not same(segmented, method.segmentation.state_dict())
+    if restoration == "unet":
+        assert not list(method.restoration.buffers())
+
+
+def test_segmentation_sees_restoration_first_then_image(make_method):
+    method = make_method(TwoStage)
+    method.segmentation.eval()
+    seen = []
+    method.segmentation.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    restored, image = torch.zeros(1, 1, 32, 32), torch.ones(1, 1, 32, 32)
+    assert method.segment(restored, image).shape == (1, 2, 32, 32)
+    assert seen[0].shape[1] == 2
+    assert seen[0][:, 0].max() == 0
+    assert seen[0][:, 1].min() == 1
+    assert method.segmentation.down[0][0].in_channels == 2
+
+
+def test_map_is_the_softmax_of_the_anomalous_class(make_method, healthy):
+    method = make_method(TwoStage)
+    array = np.random.default_rng(0).integers(0, 256, (3, 32, 32)).astype(np.uint8)
+    map_ = method.score_view(array, array > 0, (1, 1, 1))
+    with torch.no_grad():
+        image = torch.from_numpy(array).float()[:, None] / 255
+        logits = method.segmentation(torch.cat([method.restoration(image), image], 1))
+    assert np.allclose(map_, torch.softmax(logits, 1)[:, 1].numpy(), atol=1e-6)
+
+
+def test_joint_rows_skip_the_focal_loss_without_anomalous_pixels(make_method, healthy):
+    settings = {"two_phase": False, "p_anomaly": 0.0}
+    _, curve = train(make_method, healthy, **settings)
+    assert all(set(v) == {"l2", "ssim"} for v in curve)
+    _, curve = train(make_method, healthy, focal_on_empty=True, **settings)
+    assert all("focal" in v for v in curve)
+
+
+def test_checkpoints_of_the_segmentation_curve(make_method, healthy):
+    method = make_method(TwoStage, "smoke", {"segmentation_checkpoints": (1, 2), "segmentation_updates": 14})
+    names = []
+    method.fit(healthy, FitContext(seed=0, save_checkpoint=names.append))
+    assert names == ["it-6", "it-12"]  # 24 slices in batches of 4
+
+
+def test_same_seed_same_map_other_seed_other_map(make_method, healthy, toy_case):
+    case, _ = toy_case(9, lesion=True)
+    first, again, other = (train(make_method, healthy, s)[0].score(case) for s in (0, 0, 1))
+    assert first.dtype == np.float32
+    assert first.shape == case.image.shape
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_the_global_random_state_does_not_matter(make_method, healthy, toy_case):
+    case, _ = toy_case(9)
+    method = make_method(TwoStage)
+    torch.manual_seed(99)
+    np.random.seed(99)
+    method.fit(healthy, FitContext(seed=0))
+    assert np.array_equal(method.score(case), train(make_method, healthy)[0].score(case))
+
+
+def test_save_and_load_give_the_same_map(make_method, healthy, toy_case, tmp_path):
+    case, _ = toy_case(9, lesion=True)
+    method, _ = train(make_method, healthy)
+    method.save(tmp_path / "two-stage.pt")
+    restored = TwoStage(method.config)
+    restored.load(tmp_path / "two-stage.pt")
+    assert np.array_equal(restored.score(case), method.score(case))
+
+
+def test_restoration_loss_falls(make_method, healthy):
+    _, curve = train(make_method, healthy, restoration_updates=60, segmentation_updates=1, lr=2e-3)
+    l1 = [v["restoration/l1"] for v in curve if "restoration/l1" in v]
+    assert np.mean(l1[-10:]) < 0.5 * np.mean(l1[:3])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("row", TABLE2)
+def test_paper_profile_takes_a_step_and_scores_a_slice(make_method, toy_case, row):
+    two_phase, anomaly, restoration = TABLE2[row]
+    settings = {"two_phase": two_phase, "anomaly": anomaly, "restoration": restoration}
+    method = make_method(TwoStage, "paper", settings)
+    case, _ = toy_case(0, slices=1, size=256)
+    method.fit(HealthySet.from_cases([case]), FitContext(seed=0, max_updates=1))
+    assert method.updates == ({"restoration": 1, "segmentation": 1} if two_phase else {"joint": 1})
+    assert np.isfinite(method.score(case)).all()
+
+
+@pytest.mark.slow
+def test_trained_beats_untrained(make_method, toy_case):
+    from sklearn.metrics import average_precision_score
+
+    healthy = HealthySet.from_cases([toy_case(i, slices=16)[0] for i in range(6)])
+    case, truth = toy_case(90, lesion=True)
+    settings = {"restoration_updates": 200, "segmentation_updates": 200}
+    precisions = []
+    for limit in (0, None):
+        method = make_method(TwoStage, "quick", settings)
+        method.fit(healthy, FitContext(seed=0, max_updates=limit))
+        precisions.append(average_precision_score(truth[case.roi], method.score(case)[case.roi]))
+    assert precisions[1] > 2 * precisions[0]

@@ -1,0 +1,216 @@
+"""The whole build: files, stable bytes, escaping, damaged inputs, empty runs."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import numpy as np
+import pytest
+from uasbench.benchmark.records import CellKey, Failure, Skip
+from uasbench.reports.build import build
+from uasbench.reports.compare import CompareError, compare
+from uasbench.reports.figure_curves import MAX_POINTS, thin
+from uasbench.reports.figure_gallery import GalleryError, gallery_figure, outline, read_gallery
+from uasbench.reports.figure_scores import pareto_front
+
+EVIL = "<script>alert('x')</script>"
+
+
+def write_gallery(path, names=("best", "median", "worst")):
+    rng = np.random.default_rng(0)
+    arrays = {}
+    for name in names:
+        roi = np.zeros((40, 50), bool)
+        roi[5:35, 8:45] = True
+        truth = np.zeros_like(roi)
+        truth[12:20, 15:25] = True
+        arrays |= {
+            f"{name}/image": rng.integers(0, 255, roi.shape, dtype=np.uint8),
+            f"{name}/roi": roi,
+            f"{name}/truth": truth,
+            f"{name}/map": (truth + rng.random(roi.shape)).astype(np.float32) * roi,
+            f"{name}/prediction": truth,
+        }
+    meta = {n: {"case": "c", "patient": EVIL, "z": 3, "dice": 0.5, "protocol": "val", "threshold": 0.4} for n in names}
+    arrays["meta"] = np.array(json.dumps(meta))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(path, **arrays)
+
+
+@pytest.fixture(scope="module")
+def built(make_run, liver_records, tmp_path_factory):
+    failure = Failure(
+        cell=CellKey(method="vae", dataset="lits", train="btcv", seed=1), stage="fit", error=EVIL, log="l"
+    )
+    folder = make_run(
+        tmp_path_factory.mktemp("run"), liver_records, [failure], [Skip(method="knn", dataset="lits", reason=EVIL)],
+        warnings=[EVIL], environment={"python": "3.11", "versions": {"numpy": EVIL}}, command=f"bench run {EVIL}",
+    )  # fmt: skip
+    first = next(r for r in liver_records if r.cell.method == "two-stage")
+    write_gallery(folder.map_dir(first.cell) / "gallery.npz")
+    curves = folder.fit_dir(first.ids.fit) / "curves.csv"
+    curves.parent.mkdir(parents=True)
+    curves.write_text("step,name,value\n0,loss,1.0\n1,loss,0.5\n0,lr,0.001\n")
+    broken = next(r for r in liver_records if r.cell.method == "draem")
+    (folder.map_dir(broken.cell)).mkdir(parents=True)
+    (folder.map_dir(broken.cell) / "gallery.npz").write_bytes(b"not a zip")
+    return folder, build(folder)
+
+
+def test_files(built):
+    folder, files = built
+    names = {str(f.relative_to(folder.path)) for f in files}
+    assert {f"tables/{t}.csv" for t in ("summary", "per_case", "paired_tests", "cost", "failures", "skipped")} <= names
+    assert {f"tables/headline-lits-btcv.{x}" for x in ("md", "tex")} <= names
+    assert {f"figures/{x}-lits-btcv.png" for x in ("patients", "cost", "ranks")} <= names
+    assert {"figures/overlays/two-stage__lits__btcv__s0.png", "figures/curves/two-stage-lits-btcv.png"} <= names
+    assert files[-1] == folder.report_html
+    assert all(f.stat().st_size for f in files)
+    assert not list(folder.path.rglob("*.tmp"))
+
+
+def test_building_again_changes_no_byte(built):
+    folder, files = built
+    before = {f: f.read_bytes() for f in files}
+    assert build(folder) == files
+    assert {f: f.read_bytes() for f in files} == before
+
+
+def test_html_escapes_what_it_prints(built):
+    page = built[0].report_html.read_text()
+    assert "<script" not in page
+    assert page.count("&lt;script&gt;") >= 5
+
+
+def test_html_is_self_contained(built):
+    page = built[0].report_html.read_text()
+    assert not re.findall(r"""(?:src|href)\s*=\s*["'](?!data:|#)""", page)
+    assert "@import" not in page
+    assert "url(" not in page
+    for section in ("What was run", "Is the difference real?", "Gallery", "Training curves", "Published numbers",
+                    "Failures and skipped", "Environment"):  # fmt: skip
+        assert section in page
+
+
+def test_a_damaged_gallery_is_a_note_in_the_report(built):
+    page = built[0].report_html.read_text()
+    assert "gallery.npz cannot be read" in page
+
+
+def test_phantom_banner(make_run, make_record, tmp_path):
+    folder = make_run(tmp_path, [make_record("ae", phantom=True)], phantom={"seed": 3})
+    build(folder)
+    page = folder.report_html.read_text()
+    assert "All scans are synthetic" in page
+    assert "Published numbers" not in page
+    assert "phantom" in (folder.tables_dir / "headline-lits-btcv.md").read_text()
+    assert "phantom" in (folder.tables_dir / "headline-lits-btcv.tex").read_text()
+
+
+def test_only_failures(make_run, tmp_path):
+    failure = Failure(cell=CellKey(method="ae", dataset="lits", train="btcv", seed=0), stage="fit", error="no memory")
+    folder = make_run(tmp_path, failures=[failure])
+    build(folder)
+    page = folder.report_html.read_text()
+    assert "No cell has finished" in page
+    assert "no memory" in page
+    assert (folder.tables_dir / "failures.csv").read_text().count("\n") == 2
+    assert (folder.tables_dir / "summary.csv").read_text().startswith("method,dataset,train,")
+
+
+def test_an_empty_run(make_run, tmp_path):
+    assert build(make_run(tmp_path))[-1].exists()
+
+
+def test_one_seed_one_patient_one_method(make_run, make_record, tmp_path):
+    folder = make_run(tmp_path, [make_record("hu-deviation", patients=["p1"])])
+    build(folder)
+    assert "n/a" in (folder.tables_dir / "summary.csv").read_text()
+
+
+def test_all_values_undefined(make_run, make_record, tmp_path):
+    record = make_record("ae", dice={"p1-c": None, "p2-c": None}).model_copy(update={"pooled": []})
+    folder = make_run(tmp_path, [record])
+    build(folder)
+    assert "no lesion" in folder.report_html.read_text()
+
+
+def test_two_data_sets(make_run, make_record, tmp_path):
+    records = [
+        make_record(m, dataset=d, train=t) for m in ("ae", "draem") for d, t in (("lits", "btcv"), ("my-set", "x"))
+    ]
+    folder = make_run(tmp_path, records)
+    build(folder)
+    assert (folder.tables_dir / "headline-my-set-x.md").exists()
+    assert "my-set, trained on x" in folder.report_html.read_text()
+
+
+def test_a_missing_reference_is_said(make_run, make_record, tmp_path):
+    folder = make_run(tmp_path, [make_record("ae"), make_record("dae")])
+    build(folder)
+    assert "The reference hu-deviation has no finished cell" in folder.report_html.read_text()
+
+
+class TestCompare:
+    def test_any_method_may_be_the_reference(self, built):
+        frame = compare(built[0], "two-stage")
+        assert set(frame["reference"]) == {"two-stage"}
+        assert set(frame["metric"]) == {"dice"}
+        assert set(frame["unit"]) == {"patient", "seed", "pooled"}
+        assert (frame[frame["unit"] == "patient"]["mean_diff"] < 0).all()
+
+    def test_metrics_without_threshold_need_no_protocol(self, built):
+        assert set(compare(built[0], "ae", metric="auroc")["protocol"]) == {"none"}
+
+    def test_unknown_names_get_a_suggestion(self, built):
+        with pytest.raises(CompareError, match="did you mean 'two-stage'"):
+            compare(built[0], "two-stag")
+        with pytest.raises(CompareError, match="no metric 'dicee' in this run; did you mean 'dice'"):
+            compare(built[0], "ae", metric="dicee")
+        with pytest.raises(CompareError, match="healthy-q95"):
+            compare(built[0], "ae", protocol="healthy")
+
+    def test_an_empty_run_is_refused(self, make_run, tmp_path):
+        with pytest.raises(CompareError, match="no finished cell"):
+            compare(make_run(tmp_path), "ae")
+
+
+class TestFigures:
+    def test_gallery_reads_what_the_scorer_writes(self, tmp_path):
+        write_gallery(tmp_path / "gallery.npz", names=("best", "worst"))
+        entries = read_gallery(tmp_path / "gallery.npz")
+        assert [e.meta["which"] for e in entries] == ["best", "worst"]
+        assert entries[0].map.dtype == np.float32
+        path = gallery_figure(entries, "t", tmp_path / "g.png")
+        assert path.read_bytes().startswith(b"\x89PNG")
+
+    def test_gallery_with_a_constant_map_and_an_empty_prediction(self, tmp_path):
+        write_gallery(tmp_path / "gallery.npz", names=("best",))
+        (entry,) = read_gallery(tmp_path / "gallery.npz")
+        entry.map[:] = 0
+        entry.prediction[:] = False
+        assert gallery_figure([entry], "t", tmp_path / "g.png").exists()
+
+    @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 broken"])
+    def test_damaged_gallery(self, tmp_path, content):
+        path = tmp_path / "gallery.npz"
+        path.write_bytes(content)
+        with pytest.raises(GalleryError, match=r"gallery\.npz cannot be read"):
+            read_gallery(path)
+
+    def test_outline_is_the_border(self):
+        mask = np.zeros((12, 12), bool)
+        mask[2:10, 2:10] = True
+        found = outline(mask)
+        assert found.sum() == 64 - 16
+        assert not found[5, 5]
+
+    def test_pareto_front(self):
+        assert pareto_front([3, 1, 2, 1], [9, 2, 1, 4]) == [3, 0]
+        assert pareto_front([], []) == []
+
+    def test_long_curves_are_thinned(self):
+        steps, values = thin(np.arange(10_000.0), np.ones(10_000))
+        assert len(steps) == len(values) == MAX_POINTS
+        assert values.min() == 1

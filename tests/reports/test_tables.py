@@ -1,0 +1,283 @@
+"""Tables from records: columns, marks, unequal sets, stable bytes."""
+
+from __future__ import annotations
+
+import io
+import random
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+from uasbench.benchmark.records import CaseValue, CellKey, Failure, PooledValue, Skip
+from uasbench.reports import columns
+from uasbench.reports.tables import all_tables, make_tables
+from uasbench.reports.writers import csv_text
+
+INFO = {"references": {"lits": "hu-deviation"}}
+FIXED = {
+    "summary": "method dataset train protocol metric unit mean std ci_low ci_high n_cases n_seeds",
+    "per_case": "method dataset train seed case patient protocol metric value",
+    "paired_tests": "dataset train protocol metric unit method reference n mean_diff t p_t p_wilcoxon p_holm d_z "
+    "ci_low ci_high",
+    "cost": "method dataset train seed fit_s score_s s_per_slice peak_ram_mib peak_gpu_mib params device",
+    "failures": "method dataset seed stage error log",
+    "skipped": "method dataset reason",
+}
+
+
+@pytest.fixture(scope="module")
+def tables(liver_records):
+    return make_tables(liver_records, info=INFO)
+
+
+def pick(frame, **where):
+    for name, value in where.items():
+        frame = frame[frame[name] == value]
+    return frame
+
+
+def one(frame, **where):
+    found = pick(frame, **where)
+    assert len(found) == 1, found
+    return found.iloc[0]
+
+
+def dice(frame, method, protocol="val", unit="patient"):
+    return one(frame, method=method, protocol=protocol, unit=unit, metric="dice")
+
+
+def flags(row):
+    return set(row["flags"].split(";")) - {""}
+
+
+@pytest.mark.parametrize("name", FIXED)
+@pytest.mark.parametrize("empty", [False, True])
+def test_fixed_columns_come_first(tables, name, empty):
+    frame = getattr(make_tables([]) if empty else tables, name)
+    fixed = FIXED[name].split()
+    assert list(frame.columns)[: len(fixed)] == fixed
+
+
+def test_summary_is_the_mean_over_patients_of_means_over_seeds(tables, liver_records):
+    values = {}
+    for record in liver_records:
+        if record.cell.method == "ae":
+            for v in record.per_case:
+                if (v.protocol, v.metric) == ("val", "dice"):
+                    values.setdefault(v.patient, []).append(v.value)
+    patients = np.array([np.mean(v) for v in values.values()])
+    row = dice(tables.summary, "ae")
+    assert row["mean"] == pytest.approx(patients.mean())
+    assert row["std"] == pytest.approx(patients.std(ddof=1))
+    assert row["ci_low"] < row["mean"] < row["ci_high"]
+    assert (row["n_cases"], row["n_seeds"], row["n_patients"], row["n_undefined"]) == (6, 3, 6, 0)
+
+
+def test_unit_seed_spreads_over_seeds_with_a_t_interval(tables, liver_records):
+    means = [
+        np.mean([v.value for v in r.per_case if (v.protocol, v.metric) == ("val", "dice")])
+        for r in liver_records
+        if r.cell.method == "ae"
+    ]
+    row = dice(tables.summary, "ae", unit="seed")
+    low, high = stats.t.interval(0.95, 2, loc=np.mean(means), scale=stats.sem(means))
+    assert row[["mean", "std"]].to_list() == pytest.approx([np.mean(means), np.std(means, ddof=1)])
+    assert row[["ci_low", "ci_high"]].to_list() == pytest.approx([low, high])
+
+
+def test_a_deterministic_method_has_no_fake_spread(tables):
+    row = dice(tables.summary, "hu-deviation", unit="seed")
+    assert np.isnan(row["std"])
+    assert np.isnan(row["ci_low"])
+    assert "deterministic" in row["reason"]
+    assert row["n_seeds"] == 1
+
+
+def test_cases_of_a_patient_count_once(make_record):
+    record = make_record(dice={"a-1": 0.0, "a-2": 0.4, "b-1": 0.8}, protocols=["val"])
+    row = dice(make_tables([record]).summary, "ae")
+    assert row["mean"] == pytest.approx((0.2 + 0.8) / 2)
+    assert (row["n_cases"], row["n_patients"]) == (3, 2)
+
+
+def test_marks(tables):
+    assert "best-trivial" in flags(dice(tables.summary, "hu-deviation"))
+    assert "best-trivial" not in flags(dice(tables.summary, "hu-threshold"))
+    assert "below-best-trivial" in flags(dice(tables.summary, "ae"))
+    assert "below-best-trivial" not in flags(dice(tables.summary, "two-stage"))
+    per_group = pick(tables.summary, metric="slice_auroc")
+    assert "best-trivial" in flags(one(per_group, method="roi-area"))
+
+
+def test_a_tie_with_the_best_trivial_baseline_does_not_beat_it(make_record):
+    same = {"p1-c": 0.25, "p2-c": 0.5}
+    frame = make_tables([make_record("hu-deviation", dice=same), make_record("draem", dice=same)]).summary
+    assert "below-best-trivial" in flags(dice(frame, "draem"))
+
+
+def test_errors_are_better_small(make_record):
+    def record(method, volume):
+        made = make_record(method, protocols=["val"])
+        value = CaseValue(case="p1-c", patient="p1", protocol="val", metric="fp_volume_ml", value=volume)
+        return made.model_copy(update={"per_case": [value], "pooled": []})
+
+    records = [record("hu-deviation", 9.0), record("hu-threshold", 4.0), record("ae", 5.0), record("draem", 3.0)]
+    frame = pick(make_tables(records).summary, unit="patient").set_index("method")["flags"]
+    assert "best-trivial" in frame["hu-threshold"]
+    assert "below-best-trivial" in frame["ae"]
+    assert "below-best-trivial" not in frame["draem"]
+
+
+def test_oracles_are_flagged_everywhere(tables):
+    for frame in (tables.summary, tables.per_case, tables.paired_tests):
+        oracle = frame["protocol"].isin(columns.ORACLES)
+        assert oracle.any()
+        assert (frame["flags"].str.split(";").map(lambda f: "oracle" in f) == oracle).all()
+
+
+def test_the_oracle_gap(tables):
+    row = dice(tables.summary, "two-stage")
+    assert row["oracle_gap"] == pytest.approx(dice(tables.summary, "two-stage", "oracle")["mean"] - row["mean"])
+    assert np.isnan(dice(tables.summary, "two-stage", "oracle")["oracle_gap"])
+
+
+def test_phantoms_are_labelled_everywhere(make_record):
+    records = [make_record(m, phantom=True) for m in ("hu-deviation", "ae")]
+    key = CellKey(method="vae", dataset="lits", train="btcv", seed=0)
+    failure = Failure(cell=key, stage="fit", error="out of memory")
+    skip = Skip(method="knn", dataset="lits", reason="no weights")
+    made = make_tables(records, [failure], [skip], {**INFO, "phantom": {"seed": 1}})
+    for _, frame in made.items():
+        assert len(frame)
+        assert frame["flags"].str.contains("phantom").all()
+
+
+def test_transductive_topline_and_smoke_are_flagged(make_record):
+    records = [
+        make_record("ascnet", uses="unlabelled-test"),
+        make_record("unet", uses="labels", supervision="full"),
+        make_record("ae", profile="smoke"),
+    ]
+    frame = pick(make_tables(records).summary, protocol="val", metric="dice", unit="patient").set_index("method")[
+        "flags"
+    ]
+    assert [frame["ascnet"], frame["unet"], frame["ae"]] == ["transductive", "topline", "smoke"]
+
+
+def test_unequal_sets_are_flagged_and_tests_pair_what_is_common(make_record):
+    full = {f"p{i}-c": 0.1 * i for i in range(1, 7)}
+    part = {**full, "p6-c": None}
+    records = [make_record("hu-deviation", dice=full), make_record("draem", dice=part, protocols=["val"])]
+    made = make_tables(records, info=INFO)
+    assert "unequal-n" in flags(dice(made.summary, "draem"))
+    assert "unequal-n" not in flags(dice(made.summary, "hu-deviation"))
+    row = pick(made.paired_tests, metric="dice", protocol="val", unit="patient", reference="hu-deviation").iloc[0]
+    assert row["n"] == 5
+    assert "unequal-n" in row["flags"]
+    assert dice(made.summary, "draem")["reason"] == "no lesion"
+
+
+def test_missing_seeds_are_flagged(make_record):
+    records = [make_record("ae", seed=s) for s in range(3)] + [make_record("draem", seed=0)]
+    frame = make_tables(records).summary
+    assert "missing-seeds" in flags(dice(frame, "draem"))
+    assert "missing-seeds" not in flags(dice(frame, "ae"))
+
+
+class TestPairedTests:
+    def test_equals_scipy_on_patients(self, tables):
+        values = pick(tables.per_case, protocol="val", metric="dice")
+        mean = values.groupby(["method", "patient"])["value"].mean()
+        family = pick(tables.paired_tests, reference="hu-deviation", protocol="val", metric="dice", unit="patient")
+        row = one(family, method="two-stage")
+        test = stats.ttest_rel(mean["two-stage"], mean["hu-deviation"])
+        assert row["t"] == pytest.approx(test.statistic)
+        assert row["p_t"] == pytest.approx(test.pvalue)
+        assert row["p_wilcoxon"] == pytest.approx(stats.wilcoxon(mean["two-stage"], mean["hu-deviation"]).pvalue)
+        assert row["boot_low"] < row["mean_diff"] < row["boot_high"]
+
+    def test_references_are_the_cards_and_draem(self, tables):
+        assert set(tables.paired_tests["reference"]) == {"hu-deviation", "draem"}
+        assert not (tables.paired_tests["method"] == tables.paired_tests["reference"]).any()
+
+    def test_holm_runs_over_the_methods_of_one_family(self, tables):
+        family = pick(tables.paired_tests, protocol="val", metric="dice", unit="patient", reference="draem")
+        assert len(family) == 6
+        smallest = family.sort_values("p_t").iloc[0]
+        assert smallest["p_holm"] == pytest.approx(min(1, 6 * smallest["p_t"]))
+        assert (family["p_holm"] >= family["p_t"]).all()
+
+    def test_seeds_pair_with_a_deterministic_reference(self, tables):
+        row = one(
+            tables.paired_tests, method="ae", reference="hu-deviation", protocol="val", metric="dice", unit="seed"
+        )  # fmt: skip
+        assert row["n"] == 3
+        assert np.isfinite(row["p_t"])
+
+    def test_one_patient_is_not_available_with_the_reason(self, make_record):
+        records = [make_record(m, patients=["p1"]) for m in ("hu-deviation", "ae")]
+        made = make_tables(records, info=INFO)
+        row = one(made.paired_tests, unit="patient", protocol="val", metric="dice")
+        assert np.isnan(row["p_t"])
+        assert row["reason"] == "1 patient: a paired test needs 2"
+        assert np.isnan(dice(made.summary, "ae")["ci_low"])
+
+    def test_the_argument_stands_in_for_run_json(self, make_record):
+        records = [make_record("ae"), make_record("dae")]
+        assert make_tables(records).paired_tests.empty
+        assert set(make_tables(records, reference="ae").paired_tests["reference"]) == {"ae"}
+        assert set(make_tables(records, info={"references": {"lits": None}}).paired_tests["reference"]) == set()
+
+
+def test_order_of_records_changes_no_byte(liver_records, tables):
+    shuffled = list(liver_records)
+    random.Random(1).shuffle(shuffled)
+    again = make_tables(shuffled, info=INFO)
+    for (name, frame), (_, other) in zip(tables.items(), again.items(), strict=True):
+        assert csv_text(frame) == csv_text(other), name
+
+
+def test_other_methods_change_no_number_of_a_method(liver_records, tables):
+    fewer = make_tables([r for r in liver_records if r.cell.method in ("ae", "hu-deviation")], info=INFO)
+    numbers = ["mean", "std", "ci_low", "ci_high"]
+    for unit in ("patient", "seed", "pooled"):
+        whole, part = (pick(t.summary, method="ae", unit=unit)[numbers] for t in (tables, fewer))
+        np.testing.assert_array_equal(whole.to_numpy(), part.to_numpy())
+
+
+def test_different_metrics_per_record_are_no_problem(make_record):
+    odd = make_record("odd", protocols=[]).model_copy(
+        update={
+            "pooled": [PooledValue(protocol="weird", metric="novel", unit="pooled", value=None, reason="not for this")]
+        }
+    )
+    bare = make_record("bare").model_copy(update={"per_case": [], "pooled": []})
+    made = make_tables([odd, bare, make_record("hu-deviation")], info=INFO)
+    row = one(made.summary, metric="novel")
+    assert np.isnan(row["mean"])
+    assert row["reason"] == "not for this"
+    assert "bare" not in set(made.summary["method"])
+    assert set(made.cost["method"]) == {"odd", "bare", "hu-deviation"}
+
+
+def test_csv_reads_back_equal(tables):
+    for name, frame in tables.items():
+        text = csv_text(frame)
+        back = pd.read_csv(io.StringIO(text))
+        assert list(back.columns) == list(frame.columns), name
+        assert len(back) == len(frame)
+        assert "\r" not in text
+    back = pd.read_csv(io.StringIO(csv_text(tables.summary)))
+    np.testing.assert_allclose(back["mean"], tables.summary["mean"], rtol=1e-8)
+
+
+def test_undefined_numbers_are_written_as_not_available(make_record):
+    record = make_record("ae", patients=["p1"])
+    line = next(x for x in csv_text(make_tables([record]).summary).splitlines() if ",val,dice,patient," in x)
+    assert ",n/a,n/a,n/a," in line
+
+
+def test_all_tables_of_a_folder(make_run, liver_records, tmp_path):
+    folder = make_run(tmp_path, liver_records[:2])
+    assert list(all_tables(folder)) == list(FIXED)

@@ -1,0 +1,162 @@
+"""The rules of the house, read from the imports: floors, contracts, light listing, packaging."""
+
+from __future__ import annotations
+
+import ast
+import doctest
+import importlib
+import pkgutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import uasbench
+from uasbench.benchmark.source_hash import closure_files, imported
+
+ROOT = Path(__file__).resolve().parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+FLOORS = ("datasets", "methods", "benchmark", "reports", "api", "cli")
+ROOMS = ("datasets", "methods", "benchmark", "reports", "experiments")
+HEAVY = {"torch", "torchvision", "monai", "mlflow", "optuna", "ray", "timm", "matplotlib", "skimage", "cc3d"}
+ENTRY_POINTS = {
+    target.partition(":")[0]
+    for group in ("uasbench.methods", "uasbench.datasets")
+    for target in PROJECT["project"]["entry-points"][group].values()
+}
+
+
+def package_files() -> dict[str, Path]:
+    """Every module of the package with its file."""
+    paths = [p for room in ROOMS for p in (ROOT / room).rglob("*.py")] + sorted(ROOT.glob("*.py"))
+    names = {}
+    for path in paths:
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        names[".".join(("uasbench", *(p for p in parts if p != "__init__")))] = path
+    return names
+
+
+FILES = package_files()
+
+
+def floor(module: str) -> int | None:
+    part = module.split(".")[1] if "." in module else ""
+    return FLOORS.index(part) if part in FLOORS else None
+
+
+def external(path: Path) -> Iterator[tuple[str, int]]:
+    """Names of absolute imports with their lines."""
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            yield node.module or "", node.lineno
+            yield from ((f"{node.module}.{alias.name}", node.lineno) for alias in node.names)
+
+
+def test_the_tree_is_read():
+    assert {"uasbench", "uasbench.methods.base", "uasbench.benchmark.registry"} <= FILES.keys()
+    assert [floor(f"uasbench.{name}.x") for name in FLOORS] == list(range(6))
+    assert floor("uasbench") is None
+
+
+def test_arrows_only_point_down():
+    wrong = []
+    for module, path in FILES.items():
+        own = floor(module)
+        for other in sorted(set(imported(module, path, typing_too=True))):
+            their = floor(other)
+            if own is not None and their is not None and their > own:
+                wrong.append(f"{module} imports {other}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_no_engine_file_imports_a_concrete_method_or_data_set():
+    concrete = ("uasbench.datasets.adapters.",) + tuple(
+        f"uasbench.methods.{p.name}." for p in (ROOT / "methods").iterdir() if (p / "__init__.py").is_file()
+    )
+    wrong = [
+        f"{module} imports {other}"
+        for module, path in FILES.items()
+        if (floor(module) or 0) >= FLOORS.index("benchmark")
+        for other in imported(module, path, typing_too=True)
+        if other in ENTRY_POINTS or other.startswith(concrete)
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_methods_see_no_metric_no_tracker_and_no_truth():
+    forbidden = ("mlflow", "optuna", "sklearn.metrics", "torchmetrics", "monai.metrics")
+    wrong = []
+    for module, path in FILES.items():
+        if floor(module) != FLOORS.index("methods"):
+            continue
+        wrong += [f"{path}:{line} imports {name}" for name, line in external(path) if name.startswith(forbidden)]
+        for node in ast.walk(ast.parse(path.read_bytes())):
+            names = [a.name for a in node.names] if isinstance(node, ast.ImportFrom) else []
+            names += [node.attr] if isinstance(node, ast.Attribute) else []
+            wrong += [f"{path}:{node.lineno} uses {n}" for n in names if n in ("load_truth", "Truth", "TruthRef")]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_inside_the_package_imports_are_relative_and_rooms_are_never_top_level():
+    rooms = {*FLOORS, "experiments", "tests"}
+    wrong = [
+        f"{path}:{line} imports {name}"
+        for path in FILES.values()
+        for name, line in external(path)
+        if name.partition(".")[0] in {*rooms, "uasbench"}
+    ]
+    wrong += [
+        f"{path}:{line} imports {name}"
+        for path in (ROOT / "tests").rglob("*.py")
+        for name, line in external(path)
+        if name.partition(".")[0] in rooms
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_measuring_needs_no_method():
+    modules = closure_files("uasbench.benchmark.stage_measure")
+    assert {m for m in modules if floor(m) == FLOORS.index("methods")} <= {"uasbench.methods", "uasbench.methods.card"}
+    code = "import sys, uasbench.benchmark.stage_measure; print({'torch', 'monai'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+def test_importing_every_built_in_class_imports_nothing_heavy():
+    code = (
+        "import importlib, sys\n"
+        f"for name in {sorted(ENTRY_POINTS)!r}:\n"
+        "    before = set(sys.modules)\n"
+        "    importlib.import_module(name)\n"
+        f"    heavy = {HEAVY!r} & (set(sys.modules) - before)\n"
+        "    if heavy: print(name, 'imports', ', '.join(sorted(heavy)))\n"
+    )
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == ""
+    assert done.returncode == 0, done.stderr
+
+
+def test_packages_listed_for_installation_equal_the_tree():
+    tree = {m for m, path in FILES.items() if path.name == "__init__.py"}
+    assert set(PROJECT["tool"]["setuptools"]["packages"]) == tree
+    folders = {p.parent for room in ROOMS for p in (ROOT / room).rglob("*.py")}
+    assert not [f for f in folders if not (f / "__init__.py").is_file()]
+
+
+def test_every_entry_point_names_a_class_that_exists():
+    for module in sorted(ENTRY_POINTS):
+        assert module in FILES, f"pyproject.toml names {module}, which has no file"
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_doctests():
+    tried = 0
+    for info in pkgutil.walk_packages(uasbench.__path__, "uasbench."):
+        result = doctest.testmod(importlib.import_module(info.name))
+        assert result.failed == 0, info.name
+        tried += result.attempted
+    assert tried > 0
