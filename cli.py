@@ -192,12 +192,15 @@ def check(
     """Check that a method keeps the contract: shapes, seeds, save and load, blindness to labels, learning."""
     from .benchmark.conformance import check_method
 
-    results = check_method(method, anatomy=anatomy, device=device)
-    for result in results:
-        sign = "skip" if result.skipped else "ok  " if result.passed else "FAIL"
-        print(f"{sign}  {result.name}  ({result.seconds:.1f} s)  {result.detail}".rstrip())
-    failed = sum(not r.passed and not r.skipped for r in results)
-    print(f"{method}: {'all checks passed' if not failed else f'{failed} checks failed'}")
+    def show(result) -> None:
+        sign = "skip" if result.skipped else "FAIL" if result.failed else "ok  "
+        print(f"{sign}  {result.name}  ({result.seconds:.1f} s)  {result.detail}".rstrip(), flush=True)
+
+    results = check_method(method, anatomy=anatomy, device=device, progress=show)
+    passed, failed = (
+        sum(map(select, results)) for select in (lambda r: r.passed and not r.skipped, lambda r: r.failed)
+    )
+    print(f"{method}: {passed} checks passed, {failed} failed, {len(results) - passed - failed} skipped")
     sys.exit(EXIT_FAILED_CELLS if failed else 0)
 
 

@@ -48,8 +48,8 @@ def config(subject: Subject) -> str:
     cls = subject.cls.Config
     if not (isinstance(cls, type) and issubclass(cls, Config) and is_dataclass(cls)):
         raise Broken(f"Config must be a frozen dataclass derived from {PACKAGE}.Config")
-    if not vars(cls)["__dataclass_params__"].frozen:
-        raise Broken("Config must be frozen: '@dataclass(frozen=True)'")
+    if "__dataclass_params__" not in vars(cls):
+        raise Broken(f"{cls.__name__} has no '@dataclass(frozen=True)' above it, so that its fields are not settings")
     known = {f.name for f in fields(cls)}
     for kind in ("profiles", "anatomies"):
         for name, values in getattr(cls, kind).items():

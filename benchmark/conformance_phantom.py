@@ -15,10 +15,10 @@ SPACING = (5.0, 2.5, 2.5)
 
 @dataclass(frozen=True)
 class Tissue:
-    """Mean HU of an organ, its bright and dark tubes and its surroundings, the noise (sd), one lesion contrast per case.
+    """Mean HU of an organ, its bright and dark tubes and its surroundings, noise (sd), one lesion contrast per case.
 
-    The tubes (vessels; ducts or airways) are further from the organ than the lesions, so that being bright or dark is no
-    anomaly: a network without training, which sees little else, finds few lesions.
+    The tubes (vessels; ducts or airways) are further from the organ than the lesions, so that being bright or dark is
+    no anomaly: a network without training, which sees little else, finds few lesions.
     """
 
     organ: float

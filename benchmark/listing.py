@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from ..datasets.dataset import Dataset
 from . import registry
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+    from ..datasets.dataset import Dataset
 
 
 def methods() -> Table:

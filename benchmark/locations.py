@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ..datasets.dataset import DatasetCard
 from ..datasets.errors import DataError
+
+if TYPE_CHECKING:
+    from ..datasets.dataset import DatasetCard
 
 
 def cache_root(chosen: Path | None = None) -> Path:

@@ -11,6 +11,15 @@ import os
 
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[_name] = "1"  # no thread pool before the fork; a stage sets its own thread count
-for _name in ("numpy", "scipy.ndimage", "torch", "torch._dynamo", "numba", "nibabel", "optuna", f"{__package__}.worker"):
+for _name in (
+    "numpy",
+    "scipy.ndimage",
+    "torch",
+    "torch._dynamo",
+    "numba",
+    "nibabel",
+    "optuna",
+    f"{__package__}.worker",
+):
     with contextlib.suppress(ImportError):
         importlib.import_module(_name)

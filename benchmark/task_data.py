@@ -66,7 +66,7 @@ def task_pairs(options: RunOptions, registry: Registry) -> list[tuple[str, str]]
     for name in options.datasets:
         card = registry.card(name)
         if card.role != "lesion":
-            partners = [n for n in registry.names() if registry.card(n).partner == name]
+            partners = [n for n, c in registry.cards().items() if c.partner == name]
             raise OptionError(
                 f"--dataset {name}: {name} is a healthy set; test on {' or '.join(partners) or 'a lesion set'}"
             )

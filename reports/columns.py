@@ -66,6 +66,11 @@ def lower_is_better(metric: str) -> bool:
     return "fp_" in metric
 
 
+def is_merit(metric: str) -> bool:
+    """Tell metrics that rank methods from thresholds, which are recorded beside them."""
+    return not metric.endswith("threshold")
+
+
 def metric_name(metric: str, protocol: str) -> str:
     """Return a metric with its protocol, as tables and axes print it.
 

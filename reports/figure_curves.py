@@ -12,6 +12,7 @@ from ..datasets.errors import UasbenchError
 from .figure_style import INK, MUTED, new_figure, save, style
 
 MAX_POINTS = 400
+COLUMNS = 3
 _LINES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
 
 
@@ -41,14 +42,15 @@ def curve_figure(by_seed: Mapping[int, pd.DataFrame], title: str, path: Path) ->
     Args:
         by_seed: seed → frame with columns step, name, value.
     """
+    from matplotlib.ticker import MaxNLocator
+
     names = list(dict.fromkeys(name for frame in by_seed.values() for name in frame["name"]))
     if not names:
         return None
-    columns = min(3, len(names))
-    rows = -(-len(names) // columns)
+    rows = -(-len(names) // COLUMNS)
     with style():
-        figure = new_figure(2.9 * columns + 0.4, 0.4 + 1.9 * rows)
-        panels = figure.subplots(rows, columns, squeeze=False)
+        figure = new_figure(7.4, 0.5 + 1.75 * rows)
+        panels = figure.subplots(rows, COLUMNS, squeeze=False)
         for axes, name in zip(panels.flat, names, strict=False):
             for seed, frame in sorted(by_seed.items()):
                 part = frame.loc[frame["name"] == name, ["step", "value"]].to_numpy(dtype=np.float64)
@@ -58,12 +60,13 @@ def curve_figure(by_seed: Mapping[int, pd.DataFrame], title: str, path: Path) ->
             axes.set_title(str(name), fontsize=8.5)
             axes.grid()
             axes.tick_params(labelsize=7.5)
-            lowest = min(frame.loc[frame["name"] == name, "value"].min() for frame in by_seed.values())
-            if lowest > 0:
+            axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+            low, high = axes.dataLim.intervaly
+            if 0 < 10 * low < high:
                 axes.set_yscale("log")
         for axes in list(panels.flat)[len(names) :]:
             axes.set_axis_off()
-        for axes in panels[-1]:
+        for axes in list(panels.flat)[: len(names)]:
             axes.set_xlabel("updates", fontsize=8, color=MUTED)
         if len(by_seed) > 1:
             panels[0][0].legend(fontsize=7)

@@ -22,12 +22,13 @@ NAMES = ("best", "median", "worst")
 LOW, HIGH = 1.0, 99.5
 MARGIN = 6
 PANEL = 236
+LABEL = 14
 
 CAPTION = (
     "Slice with most lesion of the best, median and worst patient by Dice. Input: window as stored by the scorer, the "
     f"same for all methods. Map: colours run from the {LOW:g} % to the {HIGH:g} % quantile of the cell's scores "
-    "inside the region of interest, over the slices shown; outside it is black. Right: truth (blue) and prediction "
-    "(orange) at the threshold named. Slices are cropped to the region of interest."
+    "inside the region of interest, over the slices shown; outside it is black, and a constant map is one colour. "
+    "Right: truth (blue) and prediction (orange) at the threshold named. Slices are cropped to the region of interest."
 )
 
 
@@ -114,7 +115,9 @@ def _panels(entry: GalleryEntry, low: float, high: float) -> list[Any]:
     scale = PANEL / max(rows, columns)
     size = (max(1, round(columns * scale)), max(1, round(rows * scale)))
     grey = Image.fromarray(entry.image[crop]).resize(size, Image.Resampling.BILINEAR).convert("RGB")
-    level = np.clip((entry.map[crop] - low) / max(high - low, 1e-12), 0, 1)
+    level = np.full(entry.map[crop].shape, 0.5)
+    if high > low:
+        level = np.clip((entry.map[crop] - low) / (high - low), 0, 1)
     coloured = np.where(entry.roi[crop][..., None], colormaps["magma"](np.nan_to_num(level), bytes=True)[..., :3], 0)
     scored = Image.fromarray(coloured.astype(np.uint8)).resize(size, Image.Resampling.NEAREST)
     outlined = np.array(grey)
@@ -151,7 +154,8 @@ def _crop(mask: NDArray[np.bool_]) -> tuple[slice, slice]:
 
 def _label(meta: dict[str, Any]) -> str:
     dice = meta.get("dice")
-    lines = [str(meta.get("which", "")), f"patient {meta.get('patient', '?')}"]
+    patient = str(meta.get("patient", "?"))
+    lines = [str(meta.get("which", "")), patient if len(patient) <= LABEL else f"{patient[: LABEL - 1]}…"]
     if isinstance(dice, (int, float)):
         lines.append(f"Dice {100 * dice:.1f} %")
     threshold = meta.get("threshold")

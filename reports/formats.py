@@ -71,11 +71,13 @@ def stars(p: float) -> str:
 def number(value: float, digits: int = 3) -> str:
     """Return a number with ``digits`` significant digits, thousands separated.
 
-    >>> number(1234567.0), number(0.01834), number(20.5)
-    ('1,234,567', '0.0183', '20.5')
+    >>> number(1234567.0), number(0.01834), number(20.5), number(9e-5)
+    ('1,234,567', '0.0183', '20.5', '<0.001')
     """
     if math.isnan(value):
         return NOT_AVAILABLE
+    if 0 < value < 0.001:
+        return "<0.001"
     if abs(value) >= 10 ** (digits - 1):
         return f"{value:,.0f}"
     return f"{value:.{digits}g}"

@@ -54,7 +54,7 @@ def headline_grid(headline: Headline) -> Grid:
     for row in headline.rows:
         entries = [row.entries[c.key] for c in headline.columns]
         cells = (row.label, *(" ".join(filter(None, [e.value, e.spread])) for e in entries))
-        tags = ", ".join(sorted(row.flags & {"transductive", "topline", "smoke"}))
+        tags = ", ".join(sorted(row.flags & {"transductive", "topline"}))
         under = (tags, *(e.interval for e in entries), "")
         kind = _kind(row.flags)
         count = f"{row.n_patients or NOT_AVAILABLE} × {row.n_seeds}"
@@ -108,7 +108,8 @@ def _paired_grid(rows: Sequence[dict], reference: str, protocol: str, metric: st
             r["method"], str(r["n"]), points(r["mean_diff"]),
             bracket(r["ci_low"], r["ci_high"], signed=True) or NOT_AVAILABLE,
             fixed(r["t"]), p_value(r["p_t"]), p_value(r["p_wilcoxon"]),
-            p_value(r["p_holm"]) + stars(r["p_holm"]), fixed(r["d_z"]), percent(r["detectable"]),
+            p_value(r["p_holm"]) + stars(r["p_holm"]), fixed(r["d_z"]),
+            ">100" if r["detectable"] > 1 else percent(r["detectable"]),
         )  # fmt: skip
         body.append(GridRow(cells, hints=(r["reason"], *[""] * 9)))
     legend = [

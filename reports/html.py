@@ -12,7 +12,7 @@ from typing import Any
 from ..benchmark.records import Record
 from .columns import FLAG_LEGEND
 from .figure_gallery import CAPTION
-from .formats import counted
+from .formats import counted, number, percent
 from .grid import Grid, cost_grid, failure_grid, headline_grid, paired_grids, published_grid, skipped_grid
 from .headline import Headline
 from .pictures import Picture, Pictures
@@ -152,7 +152,7 @@ def _run_facts(info: Mapping[str, Any], records: Sequence[Record], tables: Table
         facts["Started"] = str(info["created"])
     timing = info.get("timing")
     if timing:
-        facts["Timing of the last call"] = ", ".join(f"{k} {_short(v)}" for k, v in dict(timing[-1]).items())
+        facts["Timing of the last call"] = ", ".join(_timed(dict(timing[-1])))
     return facts
 
 
@@ -167,5 +167,12 @@ def _environment(info: Mapping[str, Any], records: Sequence[Record]) -> dict[str
     return flat
 
 
-def _short(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+def _timed(timing: Mapping[str, Any]) -> list[str]:
+    shown = []
+    for name, value in timing.items():
+        words = name.removesuffix("_s").replace("_", " ")
+        if name.endswith("share"):
+            shown.append(f"{words} {percent(value)} %")
+        elif isinstance(value, int | float):
+            shown.append(f"{words} {number(value)}{' s' if name.endswith('_s') else ''}")
+    return shown

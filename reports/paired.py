@@ -11,7 +11,7 @@ import pandas as pd
 
 from ..benchmark.bootstrap import bootstrap_difference
 from ..benchmark.statistics import Interval, holm, paired_test
-from .columns import PAIRED_TESTS, flag_text, sort_rows
+from .columns import PAIRED_TESTS, flag_text, is_merit, sort_rows
 from .scores import Cell, Facts, Scores, protocol_flags
 
 SECOND_REFERENCE = "draem"
@@ -48,6 +48,8 @@ def paired_tests(
     """
     groups: dict[tuple[str, ...], dict[str, Scores]] = defaultdict(dict)
     for one in scores:
+        if not is_merit(one.key.metric):
+            continue
         groups[(*one.key[1:], one.unit)][one.key.method] = one
     rows = []
     for (dataset, *_, unit), by_method in groups.items():

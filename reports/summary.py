@@ -12,7 +12,7 @@ import pandas as pd
 
 from ..benchmark.bootstrap import bootstrap_mean
 from ..benchmark.statistics import Interval, t_interval
-from .columns import ORACLES, SUMMARY, flag_text, lower_is_better, sort_rows
+from .columns import ORACLES, SUMMARY, flag_text, is_merit, lower_is_better, sort_rows
 from .scores import Cell, Facts, Key, Scores, protocol_flags
 
 _INTEGERS = ["n_cases", "n_seeds", "n_patients", "n_undefined"]
@@ -122,7 +122,7 @@ def _mark(rows: Sequence[_Row]) -> None:
                 row.flags.add("missing-seeds")
         sign = -1 if lower_is_better(group[0].key.metric) else 1
         trivial = [row for row in group if row.facts.trivial and not np.isnan(row.mean)]
-        if not trivial:
+        if not trivial or not is_merit(group[0].key.metric):
             continue
         best = min(trivial, key=lambda row: (-sign * row.mean, row.key.method))
         best.flags.add("best-trivial")

@@ -16,19 +16,19 @@ def sentences(headline: Headline, summary: pd.DataFrame, tests: pd.DataFrame) ->
     """Return two or three sentences for the top of a section; none where nothing is defined."""
     protocol, metric = headline.verdict
     name = metric_name(metric, protocol)
-    unit = "patient" if metric == "dice" else None
+    unit = "patient" if metric == "dice" else "slice"
     part = summary.loc[
         (summary["dataset"] == headline.dataset) & (summary["train"] == headline.train)
         & (summary["protocol"] == protocol) & (summary["metric"] == metric), :
     ]  # fmt: skip
-    values = {r["method"]: r for r in records_of(part) if unit is None or r["unit"] == unit}
+    values = {r["method"]: r for r in records_of(part) if r["unit"] == unit}
     rows = [row for row in headline.rows if row.method in values and not pd.isna(values[row.method]["mean"])]
     learned = [row for row in rows if not row.flags & _SKIP]
     trivial = next((row for row in rows if "best-trivial" in row.flags), None)
     said = []
     if learned:
         best = values[learned[0].method]
-        said.append(f"{learned[0].method} leads with {name} {_value(best)}.")
+        said.append(f"Best learning method: {learned[0].method}, {name} {_value(best)}.")
     if trivial is not None:
         said.append(f"The best trivial baseline, {trivial.method}, reaches {_value(values[trivial.method])}.")
         beaten = [row for row in learned if "below-best-trivial" not in row.flags]
@@ -58,10 +58,16 @@ def _tested(best: HeadlineRow, headline: Headline, tests: pd.DataFrame) -> list[
             )
             continue
         p = p_value(row["p_holm"])
+        shown = bracket(row["ci_low"], row["ci_high"], signed=True)
+        difference = " ".join(filter(None, [f"{points(row['mean_diff'])} points", shown]))
         said.append(
-            f"{best.method} against {row['reference']}: {points(row['mean_diff'])} points "
-            f"{bracket(row['ci_low'], row['ci_high'], signed=True)}, {counted(row['n'], 'patient')}, "
-            f"p {p if p.startswith('<') else f'= {p}'} after Holm; a sample of this size and spread detects "
-            f"{percent(row['detectable'])} points and more."
+            f"{best.method} against {row['reference']}: {difference}, {counted(row['n'], 'patient')}, "
+            f"p {p if p.startswith('<') else f'= {p}'} after Holm; {_sensitivity(row['detectable'])}."
         )
     return said
+
+
+def _sensitivity(detectable: float) -> str:
+    if detectable > 1:
+        return "too few patients to detect any difference that Dice can show"
+    return f"a sample of this size and spread detects {percent(detectable)} points and more"

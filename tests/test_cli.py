@@ -29,7 +29,9 @@ def bench(tmp_path_factory: pytest.TempPathFactory):
 
 def test_help_names_every_command(bench):
     shown = bench("--help").stdout
-    for command in "run reproduce rescore report compare list check import new-plugin doctor ui track clean data".split():
+    for (
+        command
+    ) in "run reproduce rescore report compare list check import new-plugin doctor ui track clean data".split():
         assert f"\n  {command} " in shown
 
 
@@ -67,7 +69,9 @@ def test_a_bad_file_is_named_with_its_fix(bench):
     assert "Traceback" not in run.stderr
 
 
-@pytest.mark.parametrize("command", [["report", "nowhere"], ["ui", "nowhere"], ["clean", "nowhere"], ["track", "nowhere"]])
+@pytest.mark.parametrize(
+    "command", [["report", "nowhere"], ["ui", "nowhere"], ["clean", "nowhere"], ["track", "nowhere"]]
+)
 def test_a_folder_that_is_no_run_is_refused(bench, command):
     done = bench(*command)
     assert (done.returncode, "run.json" in done.stderr) == (2, True)

@@ -17,7 +17,7 @@ from itertools import pairwise
 import numpy as np
 
 from ...datasets.errors import UasbenchError
-from .kernels import count_bins, count_runs, count_top, find_bins
+from .kernels import count_bins, count_top, find_bins
 from .keys import FIRST_TOP, KEY_BITS, LAST_TOP, TOP_BITS
 
 SHARE = 2.0**-16
@@ -73,9 +73,8 @@ class Bins:
         limit: voxels that a bin may hold unless they are equal.
     """
 
-    def __init__(self, limit: int, splits: list[Split], *, runs: bool = False) -> None:
+    def __init__(self, limit: int, splits: list[Split]) -> None:
         self.limit = limit
-        self._runs = runs
         self._splits = splits
         self._build()
 
@@ -87,13 +86,12 @@ class Bins:
             counts: int64 (65536,), voxels per top half of the key.
         """
         limit = max(1, math.floor(int(counts.sum()) * SHARE))
-        runs = bool(counts.max() > counts.sum() / 2)
         crowded = np.flatnonzero(counts > limit)
         if not len(crowded):
-            return cls(limit, [], runs=runs)
+            return cls(limit, [])
         remaining = np.full(len(crowded), KEY_BITS - TOP_BITS)
         split = crowded << TOP_BITS, remaining, _bits(counts[crowded], limit, remaining)
-        return cls(limit, [split], runs=runs)
+        return cls(limit, [split])
 
     def __len__(self) -> int:
         return len(self.lower)
@@ -119,18 +117,16 @@ class Bins:
         bits = remaining
         if int((1 << remaining).sum()) > _WHOLE_SPLIT:
             bits = _bits(counts[crowded], self.limit, remaining)
-        return Bins(self.limit, [*self._splits, (self.lower[crowded], remaining, bits)], runs=self._runs)
+        return Bins(self.limit, [*self._splits, (self.lower[crowded], remaining, bits)])
 
     def count(self, scores: np.ndarray, labels: np.ndarray, threads: int = 1) -> np.ndarray:
         """Return int64 (bins, 2): negatives and positives of each bin."""
         bits, flags = as_bits(scores), _flags(labels, scores)
         parts = _spread(len(bits), threads)
 
-        kernel = count_runs if self._runs else count_bins
-
         def one(part: slice) -> np.ndarray:
             counts = np.zeros(2 * len(self), np.int32)
-            kernel(bits[part], flags[part], self._table, counts)
+            count_bins(bits[part], flags[part], self._table, counts)
             return counts.astype(np.int64)
 
         return _summed(one, parts, threads).reshape(-1, 2)

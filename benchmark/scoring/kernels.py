@@ -11,59 +11,66 @@ from ...datasets.jit import kernel
 def count_top(bits, counts):
     """Add to ``counts`` (int32, 4 × 65536 flat) how many scores have each top half of the key (numba).
 
-    Four rows are filled in turn, so that runs of equal scores do not wait for each other.
+    Many additions to one place in memory wait for each other: a block of equal halves is added at once, and otherwise
+    four rows are filled in turn.
     """
-    for i in range(bits.shape[0]):
-        b = np.int64(bits[i])
-        key = b + 2147483648 if b >= 0 else -1 - b
-        if key == 2147483647:
-            key += 1
-        counts[np.uint64((i & 3) << 16 | key >> 16)] += 1
+    for start in range(0, bits.shape[0], 4096):
+        block = bits[start : start + 4096]
+        same = 1
+        while same < block.shape[0] and block[same] >> 16 == block[0] >> 16:
+            same += 1
+        if same == block.shape[0] and block[0] >> 16 != -32768:
+            b = np.int64(block[0])
+            key = b + 2147483648 if b >= 0 else -1 - b
+            counts[np.uint64(key >> 16)] += same
+            continue
+        for i in range(block.shape[0]):
+            b = np.int64(block[i])
+            key = b + 2147483648 if b >= 0 else -1 - b
+            if key == 2147483647:
+                key += 1
+            counts[np.uint64((i & 3) << 16 | key >> 16)] += 1
 
 
 @kernel
 def count_bins(bits, labels, table, counts):
-    """Add to ``counts`` (int32, bins × 2 flat) the negatives and positives of each bin (numba)."""
-    for i in range(bits.shape[0]):
-        b = np.int64(bits[i])
-        key = b + 2147483648 if b >= 0 else -1 - b
-        if key == 2147483647:
-            key += 1
-        entry = table[np.uint64(key >> 16)]
-        slot = (entry >> 7) + (key >> ((entry >> 1) & 63))
-        while entry & 1:
-            entry = table[np.uint64(slot)]
-            slot = (entry >> 7) + (key >> ((entry >> 1) & 63))
-        counts[np.uint64(2 * slot + labels[i])] += 1
+    """Add to ``counts`` (int32, bins × 2 flat) the negatives and positives of each bin (numba).
 
-
-@kernel
-def count_runs(bits, labels, table, counts):
-    """Do what :func:`count_bins` does, faster where most scores are equal: a run is added at once (numba)."""
-    last = np.int64(0)
-    place = np.int64(0)
-    run = 0
-    for i in range(bits.shape[0]):
-        b = np.int64(bits[i])
-        if b == last and run > 0 and labels[i] == 0:
-            run += 1
-            continue
-        key = b + 2147483648 if b >= 0 else -1 - b
-        if key == 2147483647:
-            key += 1
-        entry = table[np.uint64(key >> 16)]
-        slot = (entry >> 7) + (key >> ((entry >> 1) & 63))
-        while entry & 1:
-            entry = table[np.uint64(slot)]
+    A block of equal scores is added at once, as in :func:`count_top`.
+    """
+    for start in range(0, bits.shape[0], 4096):
+        block = bits[start : start + 4096]
+        flags = labels[start : start + 4096]
+        same = 1
+        while same < block.shape[0] and block[same] == block[0]:
+            same += 1
+        if same == block.shape[0]:
+            b = np.int64(block[0])
+            key = b + 2147483648 if b >= 0 else -1 - b
+            if key == 2147483647:
+                key += 1
+            entry = table[np.uint64(key >> 16)]
             slot = (entry >> 7) + (key >> ((entry >> 1) & 63))
-        if labels[i]:
-            counts[np.uint64(2 * slot + 1)] += 1
+            while entry & 1:
+                entry = table[np.uint64(slot)]
+                slot = (entry >> 7) + (key >> ((entry >> 1) & 63))
+            positives = np.int64(0)
+            for i in range(flags.shape[0]):
+                positives += flags[i]
+            counts[np.uint64(2 * slot)] += same - positives
+            counts[np.uint64(2 * slot + 1)] += positives
             continue
-        counts[np.uint64(place)] += run
-        last = b
-        place = 2 * slot
-        run = 1
-    counts[np.uint64(place)] += run
+        for i in range(block.shape[0]):
+            b = np.int64(block[i])
+            key = b + 2147483648 if b >= 0 else -1 - b
+            if key == 2147483647:
+                key += 1
+            entry = table[np.uint64(key >> 16)]
+            slot = (entry >> 7) + (key >> ((entry >> 1) & 63))
+            while entry & 1:
+                entry = table[np.uint64(slot)]
+                slot = (entry >> 7) + (key >> ((entry >> 1) & 63))
+            counts[np.uint64(2 * slot + flags[i])] += 1
 
 
 @kernel

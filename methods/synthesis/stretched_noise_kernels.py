@@ -41,7 +41,7 @@ def column_sums(padded, first, rises, falls, lone, running, sums):
         for x in range(n):
             running[x] += padded[line, x]
     for y in range(n):
-        for j in range(0, rises.size, 5):
+        for j in range(0, rises.size, PAIRS):
             a, b, c = padded[y + rises[j]], padded[y + rises[j + 1]], padded[y + rises[j + 2]]
             d, e = padded[y + rises[j + 3]], padded[y + rises[j + 4]]
             f, g, h = padded[y + falls[j]], padded[y + falls[j + 1]], padded[y + falls[j + 2]]
@@ -51,7 +51,7 @@ def column_sums(padded, first, rises, falls, lone, running, sums):
         out = sums[y]
         for x in range(n):
             out[x] = running[x]
-        for j in range(0, lone.size, 4):
+        for j in range(0, lone.size, LONE):
             a, b = padded[y + lone[j]], padded[y + lone[j + 1]]
             c, d = padded[y + lone[j + 2]], padded[y + lone[j + 3]]
             for x in range(n):
@@ -88,14 +88,14 @@ def blur_rows(sums, rises, falls, lone, padded, prefix, field, tops):
             prefix[x + 1] = total
         for x in range(n):
             wide[x] = np.uint32(32768)
-        for j in range(0, rises.size, 5):
+        for j in range(0, rises.size, PAIRS):
             a, b, c = prefix[rises[j] + 1 :], prefix[rises[j + 1] + 1 :], prefix[rises[j + 2] + 1 :]
             d, e = prefix[rises[j + 3] + 1 :], prefix[rises[j + 4] + 1 :]
             f, g, h = prefix[falls[j] + 1 :], prefix[falls[j + 1] + 1 :], prefix[falls[j + 2] + 1 :]
             i, k = prefix[falls[j + 3] + 1 :], prefix[falls[j + 4] + 1 :]
             for x in range(n):
                 wide[x] = wide[x] + a[x] + b[x] + c[x] + d[x] + e[x] - f[x] - g[x] - h[x] - i[x] - k[x]
-        for j in range(0, lone.size, 4):
+        for j in range(0, lone.size, LONE):
             a, b, c, d = padded[lone[j] :], padded[lone[j + 1] :], padded[lone[j + 2] :], padded[lone[j + 3] :]
             for x in range(n):
                 wide[x] = wide[x] + a[x] + b[x] + c[x] + d[x]

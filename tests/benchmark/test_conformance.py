@@ -109,7 +109,7 @@ def short_training(monkeypatch):
 
 
 def test_names_are_those_of_the_checks():
-    assert NAMES == ("import", *CHECKS)
+    assert ("import", *CHECKS) == NAMES
 
 
 def test_the_twenty_line_method_passes_in_a_process_of_its_own():
@@ -350,10 +350,15 @@ def test_settings_are_checked():
 
     assert "frozen dataclass" in failures(variant(MedianResidual, Config=NotAConfig), "settings")["settings"]
 
+    class Bare(Config):
+        size: int = 3
+
+    assert "@dataclass(frozen=True)" in failures(variant(MedianResidual, Config=Bare), "settings")["settings"]
+
     @dataclass(frozen=True)
     class Odd(Config):
         size: int = 3
-        profiles = {"smoke": {"sizes": 1}}
+        profiles: ClassVar = {"smoke": {"sizes": 1}}
 
     assert (
         "profiles['smoke'] sets unknown fields: sizes"
@@ -363,7 +368,7 @@ def test_settings_are_checked():
     @dataclass(frozen=True)
     class Strange(Config):
         size: int = 3
-        profiles = {"fast": {"size": 1}}
+        profiles: ClassVar = {"fast": {"size": 1}}
 
     assert "unknown profiles fast" in failures(variant(MedianResidual, Config=Strange), "settings")["settings"]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from uasbench.benchmark import registry
-from uasbench.benchmark.conformance import check_method, run_checks
+from uasbench.benchmark.conformance import run_checks
 from uasbench.benchmark.conformance_phantom import lesion_cases
 from uasbench.benchmark.plugin_template import PluginError, new_plugin
 from uasbench.datasets.errors import DataError
@@ -28,7 +28,7 @@ def test_the_package_is_found_and_keeps_the_contract(tmp_path, install):
     sources = {str(p.relative_to(root)): p.read_text() for p in root.rglob("*.py")}
     install("uasbench-my-idea", sources, methods=points)
     assert registry.methods().card("my-idea").title == "My idea"
-    assert not [r for r in check_method("my-idea") if r.failed]
+    assert not [r for r in run_checks("my-idea") if r.failed]
 
 
 def test_its_own_test_passes(tmp_path):
@@ -113,7 +113,7 @@ def test_the_documented_data_set_reads_its_layout(repository, install, tmp_path)
     install("doc-data", {"doc_data.py": documented(repository, "python")[2]}, datasets={"folders": "doc_data:Folders"})
     dataset = registry.datasets().get("folders")()
     root = tmp_path / "patients"
-    with pytest.raises(DataError, match="no PATIENT/ct.npz"):
+    with pytest.raises(DataError, match=r"no PATIENT/ct\.npz"):
         dataset.discover(root)
     (case, lesion), *_ = lesion_cases()
     for patient in ("b", "a"):

@@ -122,12 +122,11 @@ def test_post_processing_uses_at_most_twenty_drawn_patients():
         assert set(t.drawn) < set(t.tuned_on)
     again = protocols.val(counted(cases), studies(3), fold_seed=3, **few)
     assert again == thresholds
-    assert [t.drawn for t in protocols.val(cell, studies(3), fold_seed=4, **few)] != [t.drawn for t in thresholds]
 
 
 def test_values_of_drawn_trials_are_comparable_with_plain_ones():
     cases = [make(k, f"p{k:02d}", noise=0.3) for k in range(28)]
-    for t in protocols.val(counted(cases), studies(12)):
+    for t in protocols.val(counted(cases), studies(2), smoothing_mm=(0.0, 3.0), min_size_mm3=(0.0,)):
         assert 0 <= t.value <= 1.0 + 1e-9
 
 

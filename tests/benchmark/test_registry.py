@@ -1,4 +1,4 @@
-"""Names, cards and classes from installed packages: suggestions, collisions, wildcards, broken plug-ins, the card index."""
+"""Names, cards and classes from installed packages: suggestions, collisions, wildcards, broken plug-ins, the index."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from uasbench.benchmark.source_hash import (
 PACKAGE = {
     "__init__.py": "raise RuntimeError('hashing must not import')\n",
     "a.py": "from . import b\nfrom typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from . import hints\n",
-    "b.py": "def late():\n    from .deep.c import value\n    import importlib\n    importlib.import_module('.by_name', __package__)\n",
+    "b.py": "import importlib\ndef late():\n    from .deep.c import value\n    importlib.import_module('.by_name')\n",
     "deep/__init__.py": "",
     "deep/c.py": "from .. import d\nimport numpy\nvalue = 1\n",
     "d.py": "import hashed.e as e\n",

@@ -10,7 +10,7 @@ import pytest
 from uasbench.methods.synthesis.stretched_noise import StretchedNoise
 
 pytestmark = pytest.mark.perf
-BATCH, ROUNDS, WANTED = 8, 25, 10
+BATCH, ROUNDS, WANTED = 4, 40, 10
 
 
 @pytest.fixture(autouse=True)
@@ -28,18 +28,19 @@ def plain_recipe(rng: np.random.Generator, ellipse: np.ndarray) -> np.ndarray:
     return cv2.morphologyEx(cv2.morphologyEx(mask, cv2.MORPH_OPEN, ellipse), cv2.MORPH_CLOSE, ellipse)
 
 
+@pytest.mark.benchmark(timer=time.process_time)
 def test_generator_is_ten_times_faster_than_opencv(benchmark):
-    """Rounds of both alternate and the fastest of each counts, so that other load on the machine falls on both."""
+    """Rounds of both alternate, processor time is measured, and the fastest round of each counts."""
     recipe, rng = StretchedNoise(), np.random.default_rng(0)
     ellipse = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (9, 9))
     recipe.masks(1, rng)
     plain = []
 
     def setup() -> None:
-        start = time.perf_counter()
+        start = time.process_time()
         for _ in range(BATCH):
             plain_recipe(rng, ellipse)
-        plain.append((time.perf_counter() - start) / BATCH)
+        plain.append((time.process_time() - start) / BATCH)
 
     benchmark.pedantic(recipe.masks, args=(BATCH, rng), setup=setup, rounds=ROUNDS)
     ours = benchmark.stats.stats.min / BATCH

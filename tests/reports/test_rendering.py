@@ -131,7 +131,7 @@ def test_published_numbers_only_beside_real_data(headline, make_record):
 
 def test_verdict_names_winner_baseline_and_test(headline, tables):
     said = " ".join(sentences(headline, tables.summary, tables.paired_tests))
-    assert said.startswith("two-stage leads with Dice val")
+    assert said.startswith("Best learning method: two-stage, Dice val")
     assert "best trivial baseline, hu-deviation" in said
     assert "2 of 3 learning methods lie above it" in said
     assert "two-stage against hu-deviation: +" in said

@@ -129,6 +129,19 @@ def test_errors_are_better_small(make_record):
     assert "below-best-trivial" not in frame["draem"]
 
 
+def test_thresholds_are_tabulated_but_neither_marked_nor_tested(make_record):
+    value = PooledValue(protocol="healthy-q95", metric="slice_threshold", unit="slice", value=0.4)
+    records = [
+        make_record(m, seed=s, protocols=[]).model_copy(update={"per_case": [], "pooled": [value]})
+        for m in ("hu-deviation", "ae")
+        for s in range(2)
+    ]
+    made = make_tables(records, info=INFO)
+    assert set(made.summary["metric"]) == {"slice_threshold"}
+    assert not made.summary["flags"].str.contains("best-trivial").any()
+    assert made.paired_tests.empty
+
+
 def test_oracles_are_flagged_everywhere(tables):
     for frame in (tables.summary, tables.per_case, tables.paired_tests):
         oracle = frame["protocol"].isin(columns.ORACLES)

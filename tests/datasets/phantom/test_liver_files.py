@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from uasbench.datasets.errors import DataError
 from uasbench.datasets.phantom import liver
-from uasbench.datasets.phantom.liver import phantom_root, write_liver_phantom
+from uasbench.datasets.phantom.liver import phantom_identity, phantom_root, write_liver_phantom
 from uasbench.datasets.phantom.nifti import write_nifti
 
 
@@ -187,3 +187,11 @@ def test_a_phantom_cut_off_by_kill_is_written_again(tmp_path: Path) -> None:
     assert phantom_root(tmp_path, seed=3, size="smoke") == root
     assert (root / "phantom.json").is_file()
     assert not (root / "btcv").exists()
+
+
+def test_identity_tells_phantoms_from_other_data_roots(smoke_root: Path, tmp_path: Path) -> None:
+    identity = phantom_identity(smoke_root)
+    assert identity is not None
+    assert {key: identity[key] for key in ("name", "seed", "size")} == {"name": "liver", "seed": 3, "size": "smoke"}
+    assert "patients" not in identity
+    assert phantom_identity(tmp_path) is None
