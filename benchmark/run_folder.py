@@ -12,7 +12,6 @@ from pydantic import ValidationError
 from ..datasets.errors import UasbenchError
 from .records import SCHEMA_VERSION, CellKey, Failure, Record, Skip, write_json
 
-
 _writing = threading.Lock()
 
 

@@ -12,7 +12,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..datasets.store import Store
 from . import device as devices
@@ -31,7 +31,7 @@ from .task_data import TaskData, prepare_task, task_pairs
 if TYPE_CHECKING:
     from rich.console import Console
 
-PHANTOM_SIZE = {"smoke": "smoke", "quick": "quick", "paper": "full"}
+PHANTOM_SIZE: dict[str, Literal["smoke", "quick", "full"]] = {"smoke": "smoke", "quick": "quick", "paper": "full"}
 OnRecord = Callable[[Record], None]
 
 

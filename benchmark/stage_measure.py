@@ -15,6 +15,7 @@ from typing import Any
 from ..datasets.store import PreparedCase, TruthRef
 from .measure import HealthyMap, MeasureCase, MeasureOptions, measure
 from .records import CellKey, Cost, DataInfo, MethodInfo, Record, StageIds, write_json
+from .scoring.gallery import WINDOW
 from .versions import versions
 
 ZRange = tuple[int, int] | None
@@ -60,6 +61,8 @@ def run(task: MeasureTask, report: Callable[[str, Any], None]) -> None:
             native_threshold=mapped["native_threshold"],
             study_path=Path(task.study),
             gallery_path=maps / "gallery.npz",
+            window=WINDOW[task.data["anatomy"]],
+            threads=task.threads,
             progress=lambda done, total: report("progress", (done, total)),
         ),
     )

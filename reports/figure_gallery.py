@@ -131,7 +131,7 @@ def outline(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Return the two outermost pixels of a mask."""
     from scipy.ndimage import binary_erosion
 
-    return mask & ~binary_erosion(mask, iterations=2)
+    return mask & ~np.asarray(binary_erosion(mask, iterations=2), bool)
 
 
 @cache

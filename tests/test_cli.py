@@ -29,9 +29,8 @@ def bench(tmp_path_factory: pytest.TempPathFactory):
 
 def test_help_names_every_command(bench):
     shown = bench("--help").stdout
-    for (
-        command
-    ) in "run reproduce rescore report compare list check import new-plugin doctor ui track clean data".split():
+    words = "run reproduce rescore report compare list check import new-plugin doctor ui track clean data"
+    for command in words.split():
         assert f"\n  {command} " in shown
 
 

@@ -50,7 +50,7 @@ class LocalExecutor:
         self.locks = locks
         self.limit_s = limit_s
         self._context = mp.get_context("forkserver")
-        package = __package__.rpartition(".")[0]
+        package = __name__.rpartition(".executors")[0]
         self._context.set_forkserver_preload([f"{package}.preload", *preload])
 
     def run(self, jobs: Sequence[Job], listener: Listener) -> None:

@@ -63,7 +63,7 @@ def _tumour_bearers(plan: SizePlan, seed: int) -> list[Index | None]:
     return bearers
 
 
-def write_liver_phantom(root: Path, *, seed: int, size: Size) -> dict[str, Any]:
+def write_liver_phantom(root: Path, *, seed: int, size: Size | str) -> dict[str, Any]:
     """Write a phantom below ``root`` and return what ``root/phantom.json`` says.
 
     A pure function of specification, seed and size: the same call writes the same bytes. Files are
@@ -128,7 +128,7 @@ def _write(root: Path, dataset: str, case: str, patient: Patient) -> dict[str, A
     }
 
 
-def phantom_root(cache: Path, *, seed: int, size: Size) -> Path:
+def phantom_root(cache: Path, *, seed: int, size: Size | str) -> Path:
     """Return the root of a phantom below ``cache``, writing it on the first call.
 
     The folder's name contains the hashes of specification and generator; it appears under that name only when it is

@@ -19,7 +19,7 @@ def test_bad_seeds_are_refused(text):
 
 @pytest.mark.parametrize("text", ["ae.lr", "lr=1", "=1", ".lr=1", "ae.=1"])
 def test_bad_settings_are_refused(text):
-    with pytest.raises(OptionError, match="METHOD.KEY=VALUE"):
+    with pytest.raises(OptionError, match=r"METHOD\.KEY=VALUE"):
         parse_settings([text])
 
 
