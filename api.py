@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .benchmark.options import OptionError, RunOptions, Variant, parse_seeds, parse_settings, parse_variant
+from .benchmark.options import OptionError, RunOptions, Variant, parse_seeds, parse_settings, parse_variant, validated
 from .benchmark.records import Failure, Record, Skip
 from .benchmark.run_folder import RunFolder, RunFolderError
 
@@ -95,15 +95,13 @@ def run(
     Raises:
         UasbenchError: something the caller can mend; the message says how.
     """
-    chosen = RunOptions.model_validate(
-        {
-            "methods": methods if isinstance(methods, str) else ",".join(methods),
-            "datasets": _names(dataset),
-            "seeds": _seeds(seeds),
-            "settings": dict(set) if isinstance(set, Mapping) else parse_settings(set),
-            "variants": [parse_variant(v) if isinstance(v, str) else v for v in variants],
-            **options,
-        }
+    chosen = validated(
+        methods=methods if isinstance(methods, str) else ",".join(methods),
+        datasets=_names(dataset),
+        seeds=_seeds(seeds),
+        settings=dict(set) if isinstance(set, Mapping) else parse_settings(set),
+        variants=[parse_variant(v) if isinstance(v, str) else v for v in variants],
+        **options,
     )
     return execute(chosen, console)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -14,6 +15,7 @@ EXIT_USAGE = 2
 EXIT_FAILED_CELLS = 3
 EXIT_INTERRUPTED = 130
 PIPED_WIDTH = 160
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 
 app = typer.Typer(
     name="bench",
@@ -42,9 +44,13 @@ def main() -> None:
     except UasbenchError as error:
         print(f"bench: {error}", file=sys.stderr)
         sys.exit(EXIT_USAGE)
-    except KeyboardInterrupt:
-        print("bench: stopped; the same command continues where it was", file=sys.stderr)
-        sys.exit(EXIT_INTERRUPTED)
+    except OSError as error:
+        if error.errno not in DISK_ERRORS:
+            raise
+        print(
+            f"bench: {error.strerror}: {error.filename or 'disk'}; free space or choose another folder", file=sys.stderr
+        )
+        sys.exit(EXIT_USAGE)
 
 
 @app.command()
@@ -107,8 +113,7 @@ def run(
         cache=cache,
         command=command_line(),
     )
-    finished = execute(options, _console())
-    _show(finished)
+    _show(_uninterrupted(lambda: execute(options, _console())))
 
 
 @app.command()
@@ -138,7 +143,7 @@ def reproduce(
         device=device,
         command=command_line(),
     )
-    _show(execute(options, _console()))
+    _show(_uninterrupted(lambda: execute(options, _console())))
 
 
 @app.command()
@@ -348,9 +353,9 @@ def data_phantom(
     size: Annotated[str, typer.Option(help="smoke, quick or full.")] = "quick",
 ) -> None:
     """Write the liver phantom as BTCV and LiTS files."""
-    from .datasets.phantom.liver import write_liver_phantom
+    from .datasets.phantom.liver import new_phantom
 
-    info = write_liver_phantom(out, seed=seed, size=size)
+    info = new_phantom(out, seed=seed, size=size)
     print(f"liver phantom in {out}: seed {seed}, {size}, specification {info['spec_hash']}")
 
 
@@ -361,6 +366,14 @@ def _console(*, stderr: bool = True):
     if not console.is_terminal:
         console.width = PIPED_WIDTH
     return console
+
+
+def _uninterrupted(work):
+    try:
+        return work()
+    except KeyboardInterrupt:
+        print("bench: stopped; the same command continues where it was", file=sys.stderr)
+        sys.exit(EXIT_INTERRUPTED)
 
 
 def _print_frame(frame) -> None:

@@ -1,4 +1,4 @@
-"""Hierarchical bootstrap over seeds and patients (design §3.6).
+"""Hierarchical bootstrap over seeds and patients.
 
 Seeds and patients are crossed: every seed sees the same patients. A replicate therefore draws the seeds once and the
 patients once, both with replacement, and applies the two draws to the whole seed × patient matrix; drawing new patients

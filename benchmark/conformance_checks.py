@@ -1,4 +1,4 @@
-"""What ``bench check`` asks of a method, one function per promise of the contract (design §3.2)."""
+"""What ``bench check`` asks of a method, one function per promise of the contract."""
 
 from __future__ import annotations
 

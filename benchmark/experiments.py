@@ -82,6 +82,7 @@ def experiment_options(
         seeds=parse_seeds(seeds or str(plan.seeds)),
         variants=[Variant(label=row.label, method=row.method, settings=row.set) for row in plan.variants],
         calibration=plan.calibration,
-        out=out or Path("runs") / "-".join([name.replace("/", "-"), profile or plan.profile]),
+        out=out,
+        name=Path(name).with_suffix("").as_posix().strip("./").replace("/", "-"),
         **others,
     )

@@ -1,4 +1,4 @@
-"""Content addresses of stages: an id hashes everything that can change the stage's result (design §3.3)."""
+"""Content addresses of stages: an id hashes everything that can change the stage's result."""
 
 from __future__ import annotations
 
@@ -18,6 +18,13 @@ def digest(value: Any) -> str:
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
+def _sources(stage: str) -> list[str]:
+    """Source of a stage and of what every method inherits; a plug-in's own closure ends at its package."""
+    return [
+        closure_hash(f"{PACKAGE}.{name}") for name in (f"benchmark.stage_{stage}", "methods.base", "methods.training")
+    ]
+
+
 def fit_id(
     *,
     trainer: str,
@@ -34,7 +41,7 @@ def fit_id(
     return digest(
         {
             "stage": "fit",
-            "source": [closure_hash(f"{PACKAGE}.benchmark.stage_fit"), closure_hash(module)],
+            "source": [*_sources("fit"), closure_hash(module)],
             "trainer": trainer,
             "config": config,
             "parts": list(parts),
@@ -57,7 +64,7 @@ def map_id(
     return digest(
         {
             "stage": "map",
-            "source": [closure_hash(f"{PACKAGE}.benchmark.stage_map"), closure_hash(module)],
+            "source": [*_sources("map"), closure_hash(module)],
             "fit": fit,
             "config": config,
             "cases": list(cases),

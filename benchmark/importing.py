@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import math
 import re
+import shutil
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
+from ..datasets.atomic import new_folder
+from ..datasets.case import Case
 from ..datasets.errors import DataError
 from ..datasets.store import PreparedCase
 from ..datasets.volume_io import read_map_volume
 from . import ids, stage_measure
 from .map_store import write_map
 from .options import RunOptions
-from .plan import Numerics
+from .plan import BYTES_PER_VALUE, Numerics
 from .records import CellKey, MethodInfo, Record, StageIds, write_json
-from .run_folder import RunFolder
+from .registry import methods, toplines
+from .run_folder import RunFolder, RunFolderError
+from .run_lock import hold
 from .stage_measure import MeasureTask
 from .task_data import TaskData
 
 SUFFIXES = (".nii.gz", ".nii")
+FAMILY = "imported"
+BY_ANATOMY = "orientation chosen by anatomy"
+"""What the notes of a case say whose stored axes had to be turned without a header (datasets.adapters)."""
 
 
 def import_maps(
@@ -33,28 +45,81 @@ def import_maps(
 ) -> Record:
     """Store the maps of ``source`` (one NIfTI per test case, named like the case) and measure them.
 
+    Maps of the same name that were imported before are replaced, whole or not at all.
+
     Args:
         threshold: the method's own threshold, for the ``native`` protocol.
 
     Raises:
-        DataError: a case without a map, a shape that differs, values that are not finite inside the region of interest,
-            or a bad name.
+        DataError: a case without a map or without a trusted orientation, a shape that differs, values that are not
+            finite inside the region of interest, or a bad name or threshold.
+        RunFolderError: another bench works in the folder.
     """
     if not re.fullmatch(r"[a-z0-9]+([-@.][a-z0-9]+)*", method):
         raise DataError(f"--method {method!r}: use lower-case letters, digits, dashes and one @ before a variant")
+    if threshold is not None and not math.isfinite(threshold):
+        raise DataError(f"--threshold {threshold}: give a finite number")
+    _refuse_untrusted(data.dataset, data.test)
     files = {case.id: _find(source, case.id) for case in data.test}
     key = CellKey(method=method, dataset=data.dataset, train=data.train, seed=0)
-    target = folder.map_dir(key)
-    target.mkdir(parents=True, exist_ok=True)
-    digests = []
-    for case in data.test:
+    with hold(folder):
+        _refuse_taken(folder, method)
+        with new_folder(folder.map_dir(key), BYTES_PER_VALUE * data.test_voxels) as scratch:
+            address = _store(files, data.test, threshold, scratch)
+            _retire(folder, key)
+        task = _task(key, address, method, folder, options, data)
+        write_json(folder.cell_path(key), asdict(task))
+        stage_measure.run(task, lambda *_: None)
+    return folder.record(folder.record_path(key))
+
+
+def _refuse_untrusted(dataset: str, cases: Sequence[PreparedCase]) -> None:
+    turned = [case.id for case in cases if any(BY_ANATOMY in note for note in case.notes)]
+    if turned:
+        excludes = " ".join(f"--exclude {dataset}:{case}" for case in turned)
+        raise DataError(
+            f"{', '.join(turned)}: the scan lost its header and its axes were turned by anatomy, so that a map cannot "
+            f"be written on the turned grid; leave it out of the comparison: {excludes}"
+        )
+
+
+def _refuse_taken(folder: RunFolder, method: str) -> None:
+    """Refuse the name of a method, also with a variant behind it: both would stand in the tables as one."""
+    name = method.partition("@")[0]
+    if name in {*methods().names(), *toplines().names()}:
+        raise DataError(f"--method {method!r}: {name} is a registered method; choose another name for the maps")
+    for path in sorted([*folder.records_dir.glob("*.json"), *folder.cells_dir.glob("*.json")]):
+        try:
+            value = json.loads(path.read_text(encoding="utf-8"))
+            taken = value["cell"]["method"].partition("@")[0] == name and value["method"]["family"] != FAMILY
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise RunFolderError(f"{path} cannot be read ({error}); delete it and run again") from error
+        if taken:
+            raise DataError(f"--method {method!r}: {path} belongs to a method of that name; choose another name")
+
+
+def _retire(folder: RunFolder, key: CellKey) -> None:
+    """Take away the cell's former maps, but first its record, which must not stand beside maps it was not made from."""
+    target, record = folder.map_dir(key), folder.record_path(key)
+    if record.exists():
+        folder.retire(record)
+    if target.exists():
+        (target / "map.json").unlink(missing_ok=True)
+        shutil.rmtree(target)
+
+
+def _store(files: dict[str, Path], cases: Sequence[PreparedCase], threshold: float | None, folder: Path) -> str:
+    """Store the maps and return their address."""
+    stored = []
+    for prepared in cases:
+        case = prepared.case()
         values = _read(files[case.id], case)
-        roi = case.case().roi
-        write_map(target / f"{case.id}.map", values, None, roi)
-        digests.append((case.id, ids.digest(values[roi].tobytes().hex())))
-    address = ids.digest({"imported": digests})
+        write_map(folder / f"{case.id}.map", values, None, case.roi)
+        digest = hashlib.blake2b(values[case.roi].tobytes(), digest_size=16).hexdigest()
+        stored.append((case.id, prepared.fingerprint, digest))
+    address = ids.digest({"imported": stored, "threshold": threshold})
     write_json(
-        target / "map.json",
+        folder / "map.json",
         {
             "id": address,
             "score_s": 0.0,
@@ -64,10 +129,7 @@ def import_maps(
             "native_threshold": threshold,
         },
     )
-    task = _task(key, address, method, folder, options, data)
-    write_json(folder.cell_path(key), asdict(task))
-    stage_measure.run(task, lambda *_: None)
-    return folder.record(folder.record_path(key))
+    return address
 
 
 def _find(source: Path, case: str) -> Path:
@@ -78,12 +140,19 @@ def _find(source: Path, case: str) -> Path:
     raise DataError(f"{source}: no map for case {case}; expected {case}.nii.gz or {case}.nii for every test case")
 
 
-def _read(path: Path, case: PreparedCase) -> np.ndarray:
+def _read(path: Path, case: Case) -> np.ndarray:
     values = read_map_volume(path)
-    if values.shape != case.shape:
+    if values.shape != case.image.shape:
         raise DataError(
-            f"{path}: the map has shape {values.shape} (z, y, x), the case has {case.shape}; "
+            f"{path}: the map has shape {values.shape} (z, y, x), the case has {case.image.shape}; "
             "write maps on the grid of the CT and with its affine"
+        )
+    inside = values[case.roi]
+    bad = int(np.count_nonzero(~np.isfinite(inside)))
+    if bad:
+        raise DataError(
+            f"{path}: {bad} of {inside.size} values inside the region of interest are NaN or infinite in float32; "
+            "write a finite score for every voxel of the region"
         )
     return values
 
@@ -99,11 +168,11 @@ def _task(
         trials=options.study_trials,
         seed=0,
     )
-    stages = StageIds(fit="imported", map=address, measure=measured)
+    stages = StageIds(fit=FAMILY, map=address, measure=measured)
     info = MethodInfo(
         name=method,
         title=f"{method} (imported maps)",
-        family="imported",
+        family=FAMILY,
         supervision="unknown",
         uses="unknown",
         deterministic=True,

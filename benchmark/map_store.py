@@ -1,4 +1,4 @@
-"""Anomaly maps on disk: the values inside the support only, bit-exact, compressed (design §3.3).
+"""Anomaly maps on disk: the values inside the support only, bit-exact, compressed.
 
 A file is: 8 bytes magic, the header's length (uint32, little-endian), the header (JSON), then two zlib streams: the
 support as packed bits, and its float32 values in C order with their bytes regrouped (all first bytes, all second bytes,

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from ..datasets.errors import UasbenchError
 
 Profile = Literal["smoke", "quick", "paper"]
 STAGE_LIMIT_S = {"smoke": 300.0, "quick": 1800.0, "paper": 7 * 86400.0}
+_IN_THE_NAME = {"train", "settings", "exclude", "calibration", "precision", "threads"}
 _ASSIGNMENT = re.compile(r",(?=[A-Za-z_][\w.-]*=)")
 
 
@@ -42,18 +44,19 @@ class RunOptions(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     methods: str = "all"
-    datasets: list[str]
+    datasets: list[str] = Field(min_length=1)
     train: str | None = None
     data_root: Path | None = None
     phantom: bool = False
     phantom_seed: int = 0
     profile: Profile = "paper"
-    seeds: list[int] = Field(default_factory=lambda: [0, 1, 2])
-    workers: int | None = None
+    seeds: list[int] = Field(default_factory=lambda: [0, 1, 2], min_length=1)
+    workers: int | None = Field(default=None, ge=1)
     threads: int = Field(default=1, ge=1)
     device: str = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     out: Path | None = None
+    name: str | None = None
     settings: dict[str, dict[str, Any]] = Field(default_factory=dict)
     variants: list[Variant] = Field(default_factory=list)
     exclude: list[str] = Field(default_factory=list)
@@ -64,6 +67,28 @@ class RunOptions(BaseModel):
     cache: Path | None = None
     command: str = ""
 
+    @field_validator("datasets", "seeds")
+    @classmethod
+    def _once(cls, values: list[Any]) -> list[Any]:
+        twice = sorted({str(v) for v in values if values.count(v) > 1})
+        if twice:
+            raise ValueError(f"{', '.join(twice)} named twice")
+        return values
+
+    @field_validator("variants")
+    @classmethod
+    def _labels_once(cls, values: list[Variant]) -> list[Variant]:
+        labels = [f"{v.method}@{v.label}" for v in values]
+        twice = sorted({label for label in labels if labels.count(label) > 1})
+        if twice:
+            raise ValueError(f"{', '.join(twice)} given twice")
+        return values
+
+    @field_validator("out", "cache", "data_root")
+    @classmethod
+    def _absolute(cls, value: Path | None) -> Path | None:
+        return None if value is None else value.expanduser().resolve()
+
     @property
     def limit_s(self) -> float:
         """The stage limit in force, in seconds."""
@@ -71,7 +96,7 @@ class RunOptions(BaseModel):
 
     @property
     def study_trials(self) -> int:
-        """Trials of each threshold study: the design's 40, fewer where a profile makes no claim."""
+        """Trials of each threshold study: 40, fewer where a profile makes no claim."""
         return self.trials or {"smoke": 6, "quick": 16, "paper": 40}[self.profile]
 
     def folder(self) -> Path:
@@ -81,24 +106,19 @@ class RunOptions(BaseModel):
         """
         if self.out is not None:
             return self.out
-        parts = ["-".join(self.datasets), *(["phantom"] if self.phantom else []), self.profile]
-        chosen = self.model_dump(
-            mode="json",
-            include={
-                "train",
-                "data_root",
-                "phantom_seed",
-                "settings",
-                "exclude",
-                "calibration",
-                "precision",
-                "threads",
-            },
-        )
-        default = RunOptions(datasets=self.datasets).model_dump(mode="json", include=set(chosen))
-        if chosen != default:
+        parts = [self.name or "-".join(self.datasets), *(["phantom"] if self.phantom else []), self.profile]
+        chosen = self.model_dump(mode="json", include=_IN_THE_NAME) | {"source": self.source()}
+        plain = RunOptions(datasets=self.datasets, phantom=self.phantom)
+        if chosen != plain.model_dump(mode="json", include=_IN_THE_NAME) | {"source": "phantom 0"}:
             parts.append(hashlib.blake2b(json.dumps(chosen, sort_keys=True).encode(), digest_size=3).hexdigest())
-        return Path("runs") / "-".join(parts)
+        return (Path("runs") / "-".join(parts)).resolve()
+
+    def source(self) -> str:
+        """Return where the scans come from: a phantom seed, or the data root in force."""
+        if self.phantom:
+            return f"phantom {self.phantom_seed}"
+        root = self.data_root or os.environ.get("UASBENCH_DATA")
+        return str(Path(root).expanduser().resolve()) if root else "nowhere"
 
 
 def parse_seeds(text: str) -> list[int]:

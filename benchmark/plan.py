@@ -23,6 +23,7 @@ from .task_data import TaskData
 
 BYTES_PER_VALUE = 4
 RESERVE = 512 * 2**20
+DETERMINISTIC_SEED = 0
 
 
 class PlanError(UasbenchError):
@@ -50,10 +51,10 @@ class Numerics:
 def plan_cells(
     options: RunOptions, numerics: Numerics, data: TaskData, candidates: Sequence[Candidate]
 ) -> list[PlannedCell]:
-    """Return the cells of one task; a deterministic method gets the first seed only."""
+    """Return the cells of one task; a deterministic method gets seed 0 only."""
     cells = []
     for candidate in candidates:
-        seeds = options.seeds[:1] if candidate.card.deterministic else options.seeds
+        seeds = [DETERMINISTIC_SEED] if candidate.card.deterministic else options.seeds
         for seed in seeds:
             key = CellKey(method=candidate.label, dataset=data.dataset, train=data.train, seed=seed)
             cells.append(PlannedCell(key, candidate, _ids(options, numerics, data, candidate, seed)))
@@ -106,6 +107,8 @@ class Graph:
 
     def add(self, cell: PlannedCell, data: TaskData) -> None:
         """Add what a cell still needs."""
+        measure = measure_task(self.options, self.numerics, self.folder, cell, data)
+        write_json(self.folder.cell_path(cell.key), asdict(measure))
         if self._has_record(cell):
             self.finished.append(cell.key)
             self.folder.failure_path(cell.key).unlink(missing_ok=True)
@@ -122,8 +125,6 @@ class Graph:
             self._job(f"map-{slug}", "map", self._map(cell, by_id, data, fit_dir), cell, needs)
             self.map_bytes += BYTES_PER_VALUE * (data.test_voxels + data.calibration_voxels)
         needs = {f"map-{slug}"} if needs_map else set[str]()
-        measure = measure_task(self.options, self.numerics, self.folder, cell, data)
-        write_json(self.folder.cell_path(cell.key), asdict(measure))
         self._job(f"measure-{slug}", "measure", measure, cell, needs)
 
     def check_disk(self) -> tuple[int, int]:
@@ -151,6 +152,7 @@ class Graph:
             same = False
         if not same:
             self.replaced.append(cell.key)
+            self.folder.retire(path)
         return same
 
     def _job(self, name: str, kind: Any, task: Any, cell: PlannedCell, needs: set[str]) -> None:
@@ -176,6 +178,7 @@ class Graph:
             id=cell.ids.map,
             method=cell.candidate.spec,
             fit_dir=str(fit_dir),
+            seed=cell.key.seed,
             cases=[case.to_json() for case in data.test],
             healthy=[by_id[case].to_json() for case, _ in data.split.calibration],
             out=str(self.folder.map_dir(cell.key)),

@@ -1,4 +1,4 @@
-"""The record schema: one JSON file per finished cell, from which every table is computed (design §3.3)."""
+"""The record schema: one JSON file per finished cell, from which every table is computed."""
 
 from __future__ import annotations
 

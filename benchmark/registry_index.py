@@ -1,4 +1,4 @@
-"""The cards of registered classes on disk, so that listing imports neither a method nor torch (design §2, rule 3)."""
+"""The cards of registered classes on disk, so that listing imports neither a method nor torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one owner of file locations inside a run folder (design §3.3)."""
+"""The one owner of file locations inside a run folder."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ class RunFolder:
         self.run_json = self.path / "run.json"
         self.records_dir = self.path / "records"
         self.failures_dir = self.path / "failures"
+        self.stale_dir = self.path / "stale"
         self.maps_dir = self.path / "maps"
         self.fits_dir = self.path / "fits"
         self.tables_dir = self.path / "tables"
@@ -66,6 +67,11 @@ class RunFolder:
             info.update(values)
             write_json(self.run_json, info)
             return info
+
+    def retire(self, record: Path) -> None:
+        """Move a record that no longer describes the run out of the tables, without losing it."""
+        self.stale_dir.mkdir(parents=True, exist_ok=True)
+        record.replace(self.stale_dir / record.name)
 
     def record_path(self, cell: CellKey) -> Path:
         """Return where the record of a cell lies."""

@@ -10,10 +10,10 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from ..datasets.atomic import remove_stale
 from ..datasets.store import Store
 from . import device as devices
 from .executors.job import Event
@@ -21,12 +21,13 @@ from .executors.local import LocalExecutor, cpu_slots, gpu_slots
 from .locations import cache_root, data_root
 from .options import RunOptions
 from .plan import Graph, Numerics, PlanError, plan_cells
-from .records import Failure, Record, Skip, write_json
+from .records import CellKey, Failure, Record, write_json
 from .registry import datasets, methods
 from .run_folder import RunFolder
-from .selection import Candidate, select
-from .stage_measure import environment
-from .task_data import TaskData, prepare_task, task_pairs
+from .run_info import Planned, check_source, retire_outdated, version_warnings, write_info, write_timing
+from .run_lock import hold
+from .selection import select
+from .task_data import prepare_task, task_pairs
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -65,20 +66,29 @@ def run(
     numerics = Numerics(device, options.threads, devices.resolve_precision(options.precision, device))
     workers = options.workers or max(1, devices.default_workers(device))
     folder = _writable(options.folder())
-    tasks, skipped = _tasks(options, workers, console)
-    graph = Graph(options, numerics, folder)
-    cells = [(cell, data) for data, chosen in tasks for cell in plan_cells(options, numerics, data, chosen)]
-    for cell, data in cells:
-        graph.add(cell, data)
-    needed, free = graph.check_disk()
-    _announce(console, graph, tasks, skipped, needed, free)
-    _write_info(folder, options, numerics, workers, tasks, skipped, [cell.key.slug for cell, _ in cells])
-    on_start(folder)
-    book = _Bookkeeper(graph, folder, on_record)
-    for key in graph.finished:
-        on_record(folder.record(folder.record_path(key)))
-    _execute(graph, book, workers, device, options, console)
-    _write_timing(folder, book, started, workers)
+    check_source(folder, options)
+    with hold(folder):
+        tasks = _tasks(options, workers, console)
+        for leftover in (folder.fits_dir, folder.maps_dir):
+            remove_stale(leftover)
+        retired = retire_outdated(folder, tasks)
+        graph = Graph(options, numerics, folder)
+        cells = [(c, t.data) for t in tasks for c in plan_cells(options, numerics, t.data, t.candidates)]
+        for cell, data in cells:
+            graph.add(cell, data)
+        needed, free = graph.check_disk()
+        graph.replaced = [*retired, *(key for key in graph.replaced if key not in retired)]
+        _announce(console, graph, tasks, needed, free)
+        write_info(folder, options, numerics, workers, tasks, [cell.key.slug for cell, _ in cells])
+        on_start(folder)
+        book = _Bookkeeper(graph, folder, on_record)
+        for task in tasks:
+            book.broken_in_the_plan(task, options.seeds)
+        for key in graph.finished:
+            on_record(folder.record(folder.record_path(key)))
+        _execute(graph, book, workers, device, options, console)
+        wall = time.monotonic() - started
+        write_timing(folder, wall_s=wall, workers=workers, stage_s=book.stage_s, work_s=book.fit_and_score_s)
     return Outcome(folder, book.done + len(graph.finished), book.failed)
 
 
@@ -113,6 +123,14 @@ class _Bookkeeper:
                 failure = Failure(cell=key, stage=job.kind, error=str(event.value), log=str(log))
                 write_json(self.folder.failure_path(key), failure)
 
+    def broken_in_the_plan(self, task: Planned, seeds: Sequence[int]) -> None:
+        """Make rows of methods whose own code failed before anything could be computed."""
+        for label, reason in task.broken:
+            for seed in seeds:
+                key = CellKey(method=label, dataset=task.data.dataset, train=task.data.train, seed=seed)
+                self.failed += 1
+                write_json(self.folder.failure_path(key), Failure(cell=key, stage="plan", error=reason))
+
     def _count_work(self, record: Record) -> None:
         if f"map-{record.cell.slug}" in self.graph.jobs:
             self.fit_and_score_s += record.cost.score_s
@@ -121,29 +139,25 @@ class _Bookkeeper:
             self.fit_and_score_s += record.cost.fit_s
 
 
-def _tasks(
-    options: RunOptions, workers: int, console: Console | None
-) -> tuple[list[tuple[TaskData, list[Candidate]]], list[Skip]]:
+def _tasks(options: RunOptions, workers: int, console: Console | None) -> list[Planned]:
     sets, known = datasets(), methods()
     pairs = task_pairs(options, sets)
     cache = cache_root(options.cache)
-    selected = [select(options, sets.card(pair[0]).anatomy, pair[0], known) for pair in pairs]
-    skipped = [skip for _, skips in selected for skip in skips]
-    for (candidates, skips), pair in zip(selected, pairs, strict=True):
-        if not candidates:
-            reasons = "; ".join(f"{s.method}: {s.reason}" for s in skips)
-            raise PlanError(f"no method can run on {pair[0]}: {reasons}")
-    root, phantom = _root(options, [sets.card(name) for pair in pairs for name in pair], cache)
+    selections = [select(options, sets.card(pair[0]).anatomy, pair[0], known) for pair in pairs]
+    for selection, pair in zip(selections, pairs, strict=True):
+        if not selection.candidates:
+            reasons = [f"{s.method}: {s.reason}" for s in selection.skipped]
+            reasons += [f"{label}: {reason}" for label, reason in selection.broken]
+            raise PlanError(f"no method can run on {pair[0]}: {'; '.join(reasons)}")
+    root = _root(options, [sets.card(name) for pair in pairs for name in pair], cache)
     store = Store(cache / "store")
     tasks = []
-    for pair, (candidates, _) in zip(pairs, selected, strict=True):
-        views = list(dict.fromkeys(c.view for c in candidates if c.view is not None))
+    for pair, chosen in zip(pairs, selections, strict=True):
+        views = list(dict.fromkeys(c.view for c in chosen.candidates if c.view is not None))
         with _preparing(console) as progress:
-            data = prepare_task(
-                options, pair, sets, root, store, views, workers=workers, phantom=phantom, progress=progress
-            )
-        tasks.append((data, candidates))
-    return tasks, skipped
+            data = prepare_task(options, pair, sets, root, store, views, workers=workers, progress=progress)
+        tasks.append(Planned(data, chosen.candidates, chosen.skipped, chosen.broken))
+    return tasks
 
 
 def import_maps(source: Path, method: str, options: RunOptions, threshold: float | None) -> tuple[RunFolder, Record]:
@@ -157,42 +171,38 @@ def import_maps(source: Path, method: str, options: RunOptions, threshold: float
     sets = datasets()
     (pair,) = task_pairs(options, sets)
     cache = cache_root(options.cache)
-    root, phantom = _root(options, [sets.card(name) for name in pair], cache)
+    root = _root(options, [sets.card(name) for name in pair], cache)
     folder = _writable(options.folder())
-    data = prepare_task(
-        options, pair, sets, root, Store(cache / "store"), [], workers=devices.default_workers("cpu"), phantom=phantom
-    )
+    check_source(folder, options)
+    data = prepare_task(options, pair, sets, root, Store(cache / "store"), [], workers=devices.default_workers("cpu"))
     record = measure_maps(source, method, folder, options, data, threshold)
     slug = record.cell.slug
     if not folder.run_json.exists():
-        numerics = Numerics("elsewhere", 1, "fp32")
-        _write_info(folder, options, numerics, 1, [(data, [])], [], [slug])
+        write_info(folder, options, Numerics("elsewhere", 1, "fp32"), 1, [Planned(data, [], [], [])], [slug])
     folder.update_info(cells=sorted({*folder.info()["cells"], slug}))
     return folder, record
 
 
-def _root(options: RunOptions, cards: Sequence[Any], cache: Path) -> tuple[Path, dict[str, Any] | None]:
-    from ..datasets.phantom.liver import phantom_identity, phantom_root
-
+def _root(options: RunOptions, cards: Sequence[Any], cache: Path) -> Path:
     if not options.phantom:
-        root = data_root(options.data_root, cards)
-        return root, phantom_identity(root)
+        return data_root(options.data_root, cards)
     if options.data_root is not None:
         raise PlanError("--phantom and --data-root exclude each other: synthetic and real numbers never share a run")
     unknown = {card.anatomy for card in cards} - {"liver"}
     if unknown:
         raise PlanError(f"--phantom: there is no phantom of {', '.join(sorted(unknown))} yet; use --data-root")
-    root = phantom_root(cache / "phantom", seed=options.phantom_seed, size=PHANTOM_SIZE[options.profile])
-    return root, phantom_identity(root)
+    from ..datasets.phantom.liver import phantom_root
+
+    return phantom_root(cache / "phantom", seed=options.phantom_seed, size=PHANTOM_SIZE[options.profile])
 
 
 def prepare_only(options: RunOptions, console: Console | None = None) -> list[str]:
     """Prepare the data of a run and say what lies where; nothing is trained."""
     workers = options.workers or max(1, devices.default_workers("cpu"))
-    tasks, _ = _tasks(options, workers, console)
     lines = []
-    for data, candidates in tasks:
-        views = len({c.view for c in candidates if c.view is not None})
+    for task in _tasks(options, workers, console):
+        data = task.data
+        views = len({c.view for c in task.candidates if c.view is not None})
         lines.append(f"{data.dataset}: {len(data.test)} cases; {data.train}: {len(data.healthy)} cases; {views} views")
         lines += [f"  note: {warning}" for warning in data.warnings]
     return [*lines, f"store: {cache_root(options.cache) / 'store'}"]
@@ -234,29 +244,30 @@ def _execute(
         executor.run(list(graph.jobs.values()), both)
 
 
-def _announce(
-    console: Console | None,
-    graph: Graph,
-    tasks: Sequence[tuple[TaskData, list[Candidate]]],
-    skipped: Sequence[Skip],
-    needed: int,
-    free: int,
-) -> None:
+def _announce(console: Console | None, graph: Graph, tasks: Sequence[Planned], needed: int, free: int) -> None:
     if console is None:
         return
-    say = lambda text: console.print(text, highlight=False, markup=False)  # noqa: E731
-    for data, candidates in tasks:
+
+    def say(text: str) -> None:
+        console.print(text, highlight=False, markup=False)
+
+    for task in tasks:
+        data = task.data
         what = "phantom, synthetic CT" if data.phantom else "files"
         say(
             f"{data.dataset} ({len(data.test)} cases) after {data.train} ({len(data.healthy)} cases), {what}; "
-            f"{len(candidates)} configurations"
+            f"{len(task.candidates)} configurations"
         )
         for warning in data.warnings:
             say(f"  note: {warning}")
-    for skip in skipped:
-        say(f"  skipped {skip.method}: {skip.reason}")
+        for skip in task.skipped:
+            say(f"  skipped {skip.method}: {skip.reason}")
+        for label, reason in task.broken:
+            say(f"  failed {label}: {reason}")
+    for warning in version_warnings(graph.folder):
+        say(f"  note: {warning}")
     for key in graph.replaced:
-        say(f"  recomputed {key.slug}: its configuration, data or source changed")
+        say(f"  outdated {key.slug}: its configuration, data or source changed; the old record is in stale/")
     say(
         f"{len(graph.jobs)} stages to do, {len(graph.finished)} cells already done; "
         f"maps take up to {needed / 2**20:.0f} MiB of {free / 2**30:.0f} GiB free; folder {graph.folder.path}"
@@ -269,56 +280,6 @@ def _preparing(console: Console | None) -> Any:
     from .progress import preparation
 
     return preparation(console)
-
-
-def _write_info(
-    folder: RunFolder,
-    options: RunOptions,
-    numerics: Numerics,
-    workers: int,
-    tasks: Sequence[tuple[TaskData, list[Candidate]]],
-    skipped: Sequence[Skip],
-    slugs: Sequence[str],
-) -> None:
-    old = folder.info() if folder.run_json.exists() else {}
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    command = options.command or f"uasbench.run(**{options.model_dump(mode='json', exclude_defaults=True)})"
-    current = {s.method for s in skipped}
-    kept = [s for s in old.get("skipped", []) if s["method"] not in current]
-    folder.update_info(
-        schema=1,
-        command=command,
-        commands=[*old.get("commands", []), {"at": now, "command": command}],
-        options=options.model_dump(mode="json", exclude={"command"}),
-        created=old.get("created", now),
-        profile=options.profile,
-        phantom=next((data.phantom for data, _ in tasks if data.phantom), None),
-        tasks=[{"dataset": d.dataset, "train": d.train, "anatomy": d.anatomy} for d, _ in tasks],
-        references={d.dataset: d.reference for d, _ in tasks},
-        seeds=options.seeds,
-        numerics={"device": numerics.device, "threads": numerics.threads, "precision": numerics.precision},
-        workers=workers,
-        cells=sorted({*old.get("cells", []), *slugs}),
-        skipped=[*kept, *(s.model_dump() for s in skipped)],
-        warnings=sorted({w for d, _ in tasks for w in d.warnings}),
-        environment=environment(),
-    )
-
-
-def _write_timing(folder: RunFolder, book: _Bookkeeper, started: float, workers: int) -> None:
-    if not any(book.stage_s.values()):
-        return
-    wall = time.monotonic() - started
-    work = book.fit_and_score_s
-    history = folder.info().get("timing", [])
-    entry = {
-        "wall_s": round(wall, 3),
-        "workers": workers,
-        "stage_s": {k: round(v, 3) for k, v in book.stage_s.items()},
-        "fit_and_score_s": round(work, 3),
-        "harness_share": round(max(0.0, 1 - work / (wall * workers)), 4),
-    }
-    folder.update_info(timing=[*history, entry])
 
 
 def command_line() -> str:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+import signal
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from ..datasets.errors import UasbenchError
 from ..datasets.view import View
 from ..methods.card import MethodCard
 from ..methods.config import ConfigError, by_stage, resolve
@@ -15,6 +19,9 @@ from .options import OptionError, RunOptions, jsonable
 from .records import MethodInfo, Skip
 from .registry import Registry
 from .stage_fit import MethodSpec
+from .worker import summary
+
+CONSTRUCTION_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -54,35 +61,45 @@ class Candidate:
         )
 
 
-def select(options: RunOptions, anatomy: str, dataset: str, registry: Registry) -> tuple[list[Candidate], list[Skip]]:
-    """Resolve ``--methods``, ``--set`` and ``--variant`` for one task.
+@dataclass
+class Selection:
+    """Who runs on a task, who declined, and whose code broke before anything was computed (label and reason)."""
 
-    Returns:
-        The configurations that run, in table order, and the methods that declined.
+    candidates: list[Candidate] = field(default_factory=list)
+    skipped: list[Skip] = field(default_factory=list)
+    broken: list[tuple[str, str]] = field(default_factory=list)
+
+
+def select(options: RunOptions, anatomy: str, dataset: str, registry: Registry) -> Selection:
+    """Resolve ``--methods``, ``--set`` and ``--variant`` for one task.
 
     Raises:
         OptionError: a setting names a method that does not run, or has an unknown key or a value of the wrong type.
     """
     names = registry.select(options.methods) if options.methods.strip() else []
-    everything = options.methods.strip() == "all"
     wanted: list[tuple[str, str, dict[str, Any]]] = [(n, n, options.settings.get(n, {})) for n in names]
     for variant in options.variants:
         registry.get(variant.method)
         settings = {**options.settings.get(variant.method, {}), **variant.settings}
         wanted.append((f"{variant.method}@{variant.label}", variant.method, settings))
     _check_settings(options.settings, {method for _, method, _ in wanted})
-    candidates, skipped = [], []
-    broken = registry.broken() if everything else {}
-    skipped += [Skip(method=n, dataset=dataset, reason=reason) for n, reason in broken.items()]
+    chosen = Selection()
+    if options.methods.strip() == "all":
+        chosen.skipped += [Skip(method=n, dataset=dataset, reason=why) for n, why in registry.broken().items()]
     for label, name, settings in wanted:
-        if name in broken:
+        try:
+            with time_limit(CONSTRUCTION_S):
+                found = _candidate(options, registry, label, name, settings, anatomy)
+        except UasbenchError:
+            raise
+        except Exception as error:
+            chosen.broken.append((label, summary(error)))
             continue
-        found = _candidate(options, registry, label, name, settings, anatomy)
         if isinstance(found, Candidate):
-            candidates.append(found)
+            chosen.candidates.append(found)
         else:
-            skipped.append(Skip(method=label, dataset=dataset, reason=found))
-    return candidates, skipped
+            chosen.skipped.append(Skip(method=label, dataset=dataset, reason=found))
+    return chosen
 
 
 def _candidate(
@@ -91,7 +108,7 @@ def _candidate(
     cls = registry.get(name)
     if anatomy not in cls.card.anatomy:
         return f"made for {', '.join(cls.card.anatomy)}, not for {anatomy}"
-    missing = [package for package in cls.requires if importlib.util.find_spec(package) is None]
+    missing = [package for package in cls.requires if importlib.util.find_spec(package.partition(".")[0]) is None]
     if missing:
         return f"needs {', '.join(missing)}: pip install {' '.join(missing)}"
     try:
@@ -101,10 +118,29 @@ def _candidate(
     method = cls(config)
     reason = method.skip()
     if reason:
-        return reason
+        return str(reason)
     fit_config, score_config = (jsonable(part) for part in by_stage(config))
     spec = MethodSpec(f"{cls.__module__}:{cls.__qualname__}", options.profile, anatomy, dict(settings))
     return Candidate(label, cls.card, spec, jsonable(asdict(config)), fit_config, score_config, method.view)
+
+
+@contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """Raise TimeoutError in code that does not come back; in the main thread only, where signals arrive."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(*_: object) -> None:
+        raise TimeoutError(f"did not come back within {seconds:.0f} s of being constructed")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def _check_settings(settings: Mapping[str, Any], chosen: set[str]) -> None:

@@ -1,4 +1,4 @@
-"""The source that can change a result: a module's static import closure inside its own package (design §3.3)."""
+"""The source that can change a result: a module's static import closure inside its own package."""
 
 from __future__ import annotations
 

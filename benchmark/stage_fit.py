@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import csv
-import os
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..datasets.atomic import new_folder
 from ..datasets.healthy import HealthySet, Part
 from ..datasets.store import PreparedCase
 from ..methods.config import resolve
@@ -66,15 +65,8 @@ def run(task: FitTask, report: Report) -> None:
         return
     devices.configure(task.device, task.threads)
     cls, config = task.method.load()
-    scratch = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir(parents=True)
-    try:
+    with new_folder(out) as scratch:
         _train(task, cls, config, scratch, report)
-        shutil.rmtree(out, ignore_errors=True)
-        scratch.rename(out)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _train(task: FitTask, cls: Any, config: Any, scratch: Path, report: Report) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..datasets.atomic import new_folder
+from ..datasets.seeds import derive, seed_everything
 from ..datasets.store import PreparedCase
 from . import device as devices
 from . import drive
@@ -26,6 +27,7 @@ class MapTask:
     id: str
     method: MethodSpec
     fit_dir: str
+    seed: int
     cases: list[dict[str, Any]]
     healthy: list[dict[str, Any]]
     device: str
@@ -42,17 +44,15 @@ def run(task: MapTask, report: Report) -> None:
     devices.configure(task.device, task.threads)
     cls, config = task.method.load()
     checkpoint = Path(task.fit_dir) / f"{getattr(config, 'checkpoint', 'last')}.pt"
+    if not checkpoint.exists():
+        there = ", ".join(sorted(p.stem for p in checkpoint.parent.glob("*.pt")))
+        raise FileNotFoundError(f"the fit kept no checkpoint {checkpoint.stem!r}; it has {there}")
     method = drive.load(cls, config, checkpoint, task.device)
-    scratch = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    shutil.rmtree(scratch, ignore_errors=True)
-    (scratch / "healthy").mkdir(parents=True)
-    try:
+    if out.exists():
+        shutil.rmtree(out)
+    with new_folder(out) as scratch:
+        (scratch / "healthy").mkdir()
         _map_all(task, method, scratch, report)
-        if out.exists():
-            shutil.rmtree(out)
-        scratch.rename(out)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def finished(out: Path) -> str | None:
@@ -89,6 +89,7 @@ def _map_all(task: MapTask, method: Any, scratch: Path, report: Report) -> None:
 def _map_one(task: MapTask, method: Any, prepared: PreparedCase, folder: Path, *, mask: bool) -> tuple[float, int]:
     case = prepared.case()
     viewed = None if method.view is None else prepared.viewed(method.view)
+    seed_everything(derive(task.seed, "score", prepared.dataset, prepared.id))
     start = time.perf_counter()
     with drive.precision(task.device, task.precision):
         scores = drive.score(method, case, viewed)

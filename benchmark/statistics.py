@@ -1,4 +1,4 @@
-"""Paired tests, effect sizes, intervals and ranks over patients or seeds (design §3.6); SciPy does the tests.
+"""Paired tests, effect sizes, intervals and ranks over patients or seeds; SciPy does the tests.
 
 Arrays may hold NaN for undefined values: pairs with one are dropped, and ``n`` says how many remain.
 """

@@ -10,6 +10,7 @@ from typing import Any
 from ..datasets.dataset import CaseRef, Dataset
 from ..datasets.errors import DataError
 from ..datasets.patients import apply_excludes, join_twins, overlapping, parse_excludes
+from ..datasets.phantom.liver import phantom_of
 from ..datasets.splits import HealthySplit, split_healthy
 from ..datasets.store import PreparedCase, Store, TruthRef
 from ..datasets.view import View
@@ -91,7 +92,6 @@ def prepare_task(
     views: Sequence[View],
     *,
     workers: int,
-    phantom: dict[str, Any] | None,
     progress: ShowProgress | None = None,
 ) -> TaskData:
     """Discover, prepare and split the two sets of a task.
@@ -102,10 +102,11 @@ def prepare_task(
     excludes = parse_excludes(options.exclude)
     for name in set(excludes) - set(pair):
         registry.card(name)
-    prepared, warnings = {}, []
+    prepared, warnings, files = {}, [], []
     for name in pair:
         dataset = registry.get(name)()
         refs = _discover(dataset, root, excludes)
+        files += [ref.image for ref in refs]
         warnings += [f"{name}: {note}" for note in getattr(dataset, "notes", ())]
         warnings += [f"{name}:{ref.id}: {note}" for ref in refs for note in ref.notes]
         prepared[name] = store.prepare(
@@ -141,7 +142,7 @@ def prepare_task(
         split=split,
         excluded=[text for text in options.exclude if text.partition(":")[0] in pair],
         warnings=[*warnings, *twins.warnings, *leaks.values()],
-        phantom=phantom,
+        phantom=phantom_of(files),
         test_voxels=sum(c.roi_voxels() for c in test),
         calibration_voxels=sum(c.roi_voxels() for c in healthy if c.id in calibrates),
     )

@@ -1,19 +1,24 @@
 """The one owner of MLflow: mirrors a run folder to a tracking server, from the parent process alone.
 
-The records stay the source of truth. What the server has is kept in ``run.json`` under ``mlflow``, so that a rerun goes
-on in the same parent run and never doubles a nested one, and ``bench track`` sends whatever is missing.
+The records stay the source of truth. ``run.json`` keeps the ids under ``mlflow``, so that a rerun goes on in the same
+parent run, but what the server has is asked of the server: a cell is there when exactly one active, finished run
+under the present parent carries its content addresses. Whatever else carries its name is deleted and sent again.
 """
 
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import os
 import queue
+import re
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+import uuid
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -21,15 +26,18 @@ from typing import TYPE_CHECKING, Any
 
 from ..datasets.errors import UasbenchError
 from .records import Record
-from .run_folder import RunFolder
+from .run_folder import RunFolder, RunFolderError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Run
     from rich.console import Console
 
 LOCAL = "local"
-BATCH = 500
-TASK_TAG, CELL_TAG, RUN_TAG = "uasbench.task", "uasbench.cell", "uasbench.run"
+METRICS_PER_CALL, PARAMS_PER_CALL, RUNS_PER_PAGE = 500, 100, 500
+INTERRUPTED_WAIT_S = 5.0
+TASK_TAG, CELL_TAG, RUN_TAG, IDS_TAG = "uasbench.task", "uasbench.cell", "uasbench.run", "uasbench.ids"
+PARENT_TAG = "mlflow.parentRunId"
 QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
@@ -51,10 +59,11 @@ class Tracker:
     def __init__(self, uri: str | None, console: Console | None) -> None:
         self.uri = uri
         self.console = console
-        self._events: queue.SimpleQueue[bool] = queue.SimpleQueue()
-        self._folder: RunFolder | None = None
-        self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
         self.problem: str | None = None
+        self._events: queue.SimpleQueue[Record | None] = queue.SimpleQueue()
+        self._interrupted = threading.Event()
+        self._folder: RunFolder | None = None
+        self._thread: threading.Thread | None = None
 
     def __enter__(self) -> Tracker:
         return self
@@ -62,49 +71,49 @@ class Tracker:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._thread.is_alive():
-            self._events.put(False)
-            self._thread.join(timeout=None if kind is None else 2)
+        if self._thread is None or not self._thread.is_alive():
+            return
+        if kind is not None:
+            self._interrupted.set()
+        self._events.put(None)
+        self._thread.join(timeout=None if kind is None else INTERRUPTED_WAIT_S)
 
     def start(self, folder: RunFolder) -> None:
         """Begin to mirror a run."""
         self._folder = folder
+        self._thread = threading.Thread(target=self._work, args=(folder,), name="mlflow", daemon=True)
         self._thread.start()
-        self._events.put(True)
 
     def cell(self, record: Record) -> None:
         """A record has landed."""
-        del record
-        self._events.put(True)
+        if self.problem is None:
+            self._events.put(record)
 
     def finish(self) -> None:
-        """Wait until everything, tables and figures included, is sent or the server has failed."""
-        self._events.put(False)
+        """Wait until everything, tables and figures included, is sent or the server has failed; raise nothing."""
+        if self._thread is None or self._folder is None:
+            return
+        self._events.put(None)
         self._thread.join()
-        if self.problem is None and self._folder is not None:
-            self._attempt(lambda folder: publish(folder, self.uri, files=True))
-        if self.problem and self.console is not None and self._folder is not None:
+        if self.problem and self.console is not None:
             self.console.print(
                 f"MLflow: {self.problem}; no number is lost, 'bench track {self._folder.path}' sends them later",
                 markup=False,
                 highlight=False,
             )
 
-    def _work(self) -> None:
-        while self._events.get():
-            while not self._events.empty():
-                if not self._events.get():
-                    return
-            self._attempt(lambda folder: publish(folder, self.uri, files=False))
-            if self.problem:
-                return
-
-    def _attempt(self, send: Callable[[RunFolder], Any]) -> None:
-        assert self._folder is not None
+    def _work(self, folder: RunFolder) -> None:
         try:
-            send(self._folder)
-        except TrackingError as error:
-            self.problem = str(error)
+            live = _Mirror(folder, self.uri, self._interrupted)
+            live.begin()
+            while not self._interrupted.is_set() and (record := self._events.get()) is not None:
+                live.cell(record)
+            if not self._interrupted.is_set():
+                _Mirror(folder, self.uri, self._interrupted).send(files=True)
+            if self._interrupted.is_set():
+                live.end("KILLED")
+        except Exception as error:
+            self.problem = _problem(folder, self.uri, error)
 
 
 def sync(folder: RunFolder, uri: str | None = None) -> str:
@@ -126,12 +135,19 @@ def tracking_uri(folder: RunFolder, uri: str | None = None) -> str:
 def serve(folder: RunFolder, port: int) -> int:
     """Run the MLflow dashboard of a run on localhost until it is stopped; return its exit status.
 
+    Of a run that used a server only the server's address is printed.
+
     Raises:
         TrackingError: the run was never tracked here.
     """
     uri = tracking_uri(folder)
-    if uri.startswith("sqlite") and not folder.mlflow_db.exists():
-        raise TrackingError(f"{folder.mlflow_db} does not exist yet; 'bench track {folder.path}' makes it")
+    if uri.startswith(("http://", "https://")):
+        print(f"MLflow dashboard: {uri}")
+        return 0
+    if file := _database(uri):
+        if not file.exists():
+            raise TrackingError(f"{file} does not exist yet; 'bench track {folder.path}' makes it")
+        uri = f"sqlite:///{file}"
     script = Path(sys.executable).with_name("mlflow")
     command = [str(script), "ui", "--backend-store-uri", uri, "--host", "127.0.0.1", "--port", str(port)]
     print(f"MLflow dashboard: http://127.0.0.1:{port} (Ctrl-C ends it)")
@@ -150,72 +166,126 @@ def publish(folder: RunFolder, uri: str | None, *, files: bool) -> int:
         files: also send tables, report and figures, which are made at the end of a run.
 
     Raises:
-        TrackingError: the server cannot be reached or refuses.
+        TrackingError: the server cannot be reached, or refuses cells (the others have been sent then).
     """
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
     try:
-        from mlflow import MlflowClient
-        from mlflow.exceptions import MlflowException
-    except ImportError as error:
-        raise TrackingError(f"mlflow cannot be imported ({error})") from error
-    import logging
+        return _Mirror(folder, uri).send(files=files)
+    except Exception as error:
+        raise TrackingError(_problem(folder, uri, error)) from error
 
-    logging.getLogger("mlflow").setLevel(logging.ERROR)
-    logging.getLogger("alembic").setLevel(logging.ERROR)
-    address = tracking_uri(folder, uri)
-    try:
-        return _Mirror(MlflowClient(tracking_uri=address), folder, address).send(files=files)
-    except (MlflowException, OSError) as error:
-        line = str(error).strip().splitlines()[0]
-        raise TrackingError(f"{address} does not take the run: {line}") from error
+
+@dataclass
+class _Task:
+    """A parent run and, by cell, the active runs under it: run id → content addresses, empty until it is finished."""
+
+    experiment: str
+    run: str
+    nested: dict[str, dict[str, str]]
 
 
 class _Mirror:
     """One pass over a run folder against one server."""
 
-    def __init__(self, client: MlflowClient, folder: RunFolder, address: str) -> None:
-        self.client = client
+    def __init__(self, folder: RunFolder, uri: str | None, stopped: threading.Event | None = None) -> None:
+        address = tracking_uri(folder, uri)
+        self.client = _client(address)
         self.folder = folder
+        self.address = address
+        self.stopped = stopped or threading.Event()
         self.info = folder.info()
         self.key = LOCAL if address == f"sqlite:///{folder.mlflow_db.resolve()}" else address
         self.state: dict[str, Any] = self.info.get("mlflow", {}).get(self.key) or {"parents": {}, "cells": {}}
+        self.tasks: dict[tuple[str, str], _Task] = {}
+        self.refused: dict[str, str] = {}
+
+    def begin(self) -> None:
+        """Open the parents of the present command."""
+        for pair in self._announced():
+            self.client.update_run(self._task(*pair).run, status="RUNNING")
+
+    def end(self, status: str) -> None:
+        """Close every parent that was opened."""
+        for task in self.tasks.values():
+            self.client.set_terminated(task.run, status)
 
     def send(self, *, files: bool) -> int:
-        records = self.folder.records()
+        """Send every cell that the server lacks, from this command or an earlier one; return how many."""
+        records = self._records()
         sent = 0
-        for task in self.info["tasks"]:
-            name = f"{task['dataset']} after {task['train']}"
-            parent = self._parent(name, task)
-            mine = [r for r in records if (r.cell.dataset, r.cell.train) == (task["dataset"], task["train"])]
+        for pair in dict.fromkeys([*self._announced(), *((r.cell.dataset, r.cell.train) for r in records)]):
+            task = self._task(*pair)
+            mine = [r for r in records if (r.cell.dataset, r.cell.train) == pair]
+            changed = 0
             for record in mine:
-                sent += self._cell(record, parent["experiment"], parent["run"])
+                if self.stopped.is_set():
+                    return sent + changed
+                changed += self.cell(record)
+            if changed or self.refused:
+                self._settle(task, mine)
             if files:
-                self._finish(parent["run"], mine)
+                self._finish(pair, task, mine)
+            sent += changed
+        self._save()
+        if self.refused:
+            some = "; ".join(f"{name}: {why}" for name, why in islice(self.refused.items(), 3))
+            raise TrackingError(f"{self.address} lacks {len(self.refused)} of the cells ({some})")
         return sent
 
-    def _parent(self, name: str, task: dict[str, Any]) -> dict[str, str]:
+    def cell(self, record: Record) -> bool:
+        """Send one cell unless the server has it; a cell that cannot be sent is noted and stops no other."""
+        task = self._task(record.cell.dataset, record.cell.train)
+        try:
+            return self._cell(record, task)
+        except Exception as error:
+            if not self._alive(task.run):
+                raise
+            self.refused[record.cell.slug] = _line(error)
+            return False
+
+    def _announced(self) -> list[tuple[str, str]]:
+        return [(task["dataset"], task["train"]) for task in self.info.get("tasks", [])]
+
+    def _records(self) -> list[Record]:
+        records = []
+        for path in sorted(self.folder.records_dir.glob("*.json")):
+            try:
+                records.append(self.folder.record(path))
+            except RunFolderError as error:
+                self.refused[path.stem] = _line(error)
+        return records
+
+    def _task(self, dataset: str, train: str) -> _Task:
+        pair = (dataset, train)
+        if pair not in self.tasks:
+            experiment, run = self._parent(f"{dataset} after {train}")
+            self.tasks[pair] = _Task(experiment, run, self._nested(experiment, run))
+        return self.tasks[pair]
+
+    def _parent(self, name: str) -> tuple[str, str]:
         known = self.state["parents"].get(name)
         if known and self._alive(known["run"]):
-            return known
+            return known["experiment"], known["run"]
+        if "token" not in self.state:
+            self.state["token"] = uuid.uuid4().hex
+            self._save()
         experiment = self._experiment(f"uasbench: {name}")
+        found = [r.info.run_id for r in self._active(experiment, f"tags.`{RUN_TAG}` = '{self.state['token']}'")]
+        for double in found[1:]:
+            self.client.delete_run(double)
         phantom = self.info.get("phantom")
         tags = {
             TASK_TAG: name,
-            RUN_TAG: str(self.folder.path.resolve()),
+            RUN_TAG: self.state["token"],
+            "uasbench.folder": str(self.folder.path.resolve()),
             "uasbench.phantom": json.dumps(phantom) if phantom else "no",
-            "uasbench.command": self.info["command"],
+            "uasbench.command": self.info["command"][:5000],
             "uasbench.profile": self.info["profile"],
-            "mlflow.runName": self.folder.path.name,
+            "mlflow.runName": self.folder.path.resolve().name,
         }
-        found = self._find(
-            experiment, f"tags.`{RUN_TAG}` = '{_quoted(tags[RUN_TAG])}' and tags.`{TASK_TAG}` = '{name}'"
-        )
-        run = found or self.client.create_run(experiment, tags=tags).info.run_id
+        run = found[0] if found else self.client.create_run(experiment, tags=tags).info.run_id
         self.state["parents"][name] = {"experiment": experiment, "run": run}
         self._save()
-        del task
-        return self.state["parents"][name]
+        return experiment, run
 
     def _experiment(self, name: str) -> str:
         found = self.client.get_experiment_by_name(name)
@@ -223,60 +293,84 @@ class _Mirror:
             if found.lifecycle_stage == "deleted":
                 self.client.restore_experiment(found.experiment_id)
             return found.experiment_id
-        artifacts = (self.folder.path.resolve() / "mlruns").as_uri() if self.key == LOCAL else None
-        return self.client.create_experiment(name, artifact_location=artifacts)
+        database = _database(self.address)
+        beside = (database.parent / "mlruns").as_uri() if database else None
+        return self.client.create_experiment(name, artifact_location=beside)
 
-    def _cell(self, record: Record, experiment: str, parent: str) -> int:
-        slug = record.cell.slug
-        known = self.state["cells"].get(slug)
-        if known and known["measure"] == record.ids.measure and known.get("complete"):
-            return 0
-        old = (
-            known["run"]
-            if known
-            else self._find(experiment, f"tags.`{CELL_TAG}` = '{slug}' and tags.`mlflow.parentRunId` = '{parent}'")
-        )
-        if old and self._alive(old):
-            self.client.delete_run(old)
-        run = self.client.create_run(experiment, tags=_tags(record, parent)).info.run_id
-        self.state["cells"][slug] = {"run": run, "measure": record.ids.measure}
-        self._save()
-        self._log(run, record)
-        self.client.set_terminated(run, "FINISHED")
-        self.state["cells"][slug]["complete"] = True
-        self._save()
-        return 1
+    def _nested(self, experiment: str, parent: str) -> dict[str, dict[str, str]]:
+        nested: dict[str, dict[str, str]] = {}
+        for run in self._active(experiment, f"tags.`{PARENT_TAG}` = '{parent}'"):
+            ids = run.data.tags.get(IDS_TAG, "") if run.info.status == "FINISHED" else ""
+            nested.setdefault(run.data.tags.get(CELL_TAG, ""), {})[run.info.run_id] = ids
+        return nested
+
+    def _cell(self, record: Record, task: _Task) -> bool:
+        slug, ids = record.cell.slug, record.ids.model_dump_json()
+        known = self.state["cells"].get(slug, {}).get("run")
+        found = task.nested.setdefault(slug, {})
+        whole = [run for run, its in found.items() if its == ids]
+        kept = known if known in whole else next(iter(whole), None)
+        if kept is None and known and known not in found and self._alive(known):
+            self.client.delete_run(known)
+        for run in [run for run in found if run != kept]:
+            self.client.delete_run(run)
+            del found[run]
+        run = kept or self.client.create_run(task.experiment, tags=_tags(record, task.run)).info.run_id
+        if kept is None:
+            found[run] = ""
+            self._log(run, record)
+            self.client.set_terminated(run, "FINISHED")
+            found[run] = ids
+        self.state["cells"][slug] = {"run": run, "measure": record.ids.measure, "complete": True}
+        if kept is None:
+            self._save()
+        return kept is None
+
+    def _settle(self, task: _Task, records: list[Record]) -> None:
+        """Delete what a request that was repeated, or refused half-way, has left beside the cells."""
+        fresh = self._nested(task.experiment, task.run)
+        for record in records:
+            kept = {run for run, ids in task.nested[record.cell.slug].items() if ids}
+            for run in fresh.get(record.cell.slug, {}).keys() - kept:
+                self.client.delete_run(run)
 
     def _log(self, run: str, record: Record) -> None:
         from mlflow.entities import Metric, Param
 
         now = int(1000 * self.folder.record_path(record.cell).stat().st_mtime)
         values = {**metrics(record), **costs(record)}
-        points = [Metric(name, value, now, 0) for name, value in values.items()]
-        points += [Metric(f"training/{n}", v, now, s) for s, n, v in curves(self.folder.fit_dir(record.ids.fit))]
-        params = [Param(name, value[:6000]) for name, value in parameters(record).items()]
-        self.client.log_batch(run, params=params)
-        for chunk in _chunks(points, BATCH):
+        points = [Metric(_name(name), value, now, 0) for name, value in values.items()]
+        points += [Metric(_name(f"training/{n}"), v, now, s) for s, n, v in curves(self.folder.fit_dir(record.ids.fit))]
+        params = [Param(_name(name), value[:6000]) for name, value in parameters(record).items()]
+        for chunk in _chunks(params, PARAMS_PER_CALL):
+            self.client.log_batch(run, params=chunk)
+        for chunk in _chunks(points, METRICS_PER_CALL):
             self.client.log_batch(run, metrics=chunk)
         self.client.log_artifact(run, str(self.folder.record_path(record.cell)))
 
-    def _finish(self, parent: str, records: list[Record]) -> None:
+    def _finish(self, pair: tuple[str, str], task: _Task, records: list[Record]) -> None:
         for path in (self.folder.tables_dir, self.folder.figures_dir):
             if path.is_dir():
-                self.client.log_artifacts(parent, str(path), path.name)
+                self.client.log_artifacts(task.run, str(path), path.name)
         for path in (self.folder.report_html, self.folder.run_json):
             if path.exists():
-                self.client.log_artifact(parent, str(path))
+                self.client.log_artifact(task.run, str(path))
+        pictures = sorted(p for p in self.folder.figures_dir.rglob("*") if p.is_file())
         for record in records:
-            run = self.state["cells"][record.cell.slug]["run"]
-            for path in sorted(self.folder.figures_dir.rglob(f"{record.cell.slug}*")):
-                self.client.log_artifact(run, str(path), "overlays")
-        self.client.set_tag(parent, "uasbench.cells", f"{len(records)} done, {len(self.folder.failures())} failed")
-        self.client.set_terminated(parent, "FAILED" if self.folder.failures() else "FINISHED")
+            for run in (run for run, ids in task.nested[record.cell.slug].items() if ids):
+                for path in (p for p in pictures if p.name.startswith(f"{record.cell.slug}.")):
+                    self.client.log_artifact(run, str(path), "overlays")
+        failed = sum((f.cell.dataset, f.cell.train) == pair for f in self.folder.failures())
+        self.client.set_tag(task.run, "uasbench.cells", f"{len(records)} done, {failed} failed")
+        self.client.set_terminated(task.run, "FAILED" if failed else "FINISHED")
 
-    def _find(self, experiment: str, query: str) -> str | None:
-        found = self.client.search_runs([experiment], filter_string=query, max_results=1)
-        return found[0].info.run_id if found else None
+    def _active(self, experiment: str, query: str) -> Iterator[Run]:
+        token = None
+        while True:
+            page = self.client.search_runs([experiment], query, max_results=RUNS_PER_PAGE, page_token=token)
+            yield from page
+            if not (token := page.token):
+                return
 
     def _alive(self, run: str) -> bool:
         from mlflow.exceptions import MlflowException
@@ -289,8 +383,9 @@ class _Mirror:
             raise
 
     def _save(self) -> None:
-        servers = {**self.folder.info().get("mlflow", {}), self.key: self.state}
-        self.folder.update_info(mlflow=servers)
+        servers = self.folder.info().get("mlflow", {})
+        if servers.get(self.key) != self.state:
+            self.folder.update_info(mlflow={**servers, self.key: self.state})
 
 
 def metrics(record: Record) -> dict[str, float]:
@@ -334,22 +429,67 @@ def curves(fit: Path) -> Iterator[tuple[int, str, float]]:
 def _tags(record: Record, parent: str) -> dict[str, str]:
     data = record.data
     return {
-        "mlflow.parentRunId": parent,
+        PARENT_TAG: parent,
         "mlflow.runName": f"{record.cell.method} · seed {record.cell.seed}",
         CELL_TAG: record.cell.slug,
         "uasbench.method": record.cell.method,
         "uasbench.family": record.method.family,
         "uasbench.uses": record.method.uses,
         "uasbench.phantom": json.dumps(data.phantom) if data.phantom else "no",
-        "uasbench.ids": record.ids.model_dump_json(),
-        "uasbench.data.test": json.dumps(data.cases)[:5000],
-        "uasbench.data.train": json.dumps(data.train_cases)[:5000],
+        IDS_TAG: record.ids.model_dump_json(),
+        "uasbench.data.test": _cases(data.cases),
+        "uasbench.data.train": _cases(data.train_cases),
         "uasbench.data.split": str(data.split.get("hash", "")),
     }
 
 
-def _quoted(text: str) -> str:
-    return text.replace("'", "''")
+def _cases(fingerprints: dict[str, str]) -> str:
+    """Return the number of cases and a digest of their fingerprints; the record, an artifact, has the full list."""
+    return f"{len(fingerprints)} cases, {_digest(json.dumps(fingerprints, sort_keys=True))}"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _name(text: str) -> str:
+    """Return a name that MLflow takes for a metric or parameter; a changed one ends in a digest, so none collide."""
+    parts = re.sub(r"[^/\w.\- ]", "_", text).split("/")
+    name = "/".join(part for part in parts if part not in ("", ".", ".."))[:200]
+    return name if name == text else f"{name}-{_digest(text)}"
+
+
+def _client(address: str) -> MlflowClient:
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    try:
+        from mlflow import MlflowClient
+    except ImportError as error:
+        raise TrackingError(f"mlflow cannot be imported ({error})") from error
+    import logging
+
+    logging.getLogger("mlflow").setLevel(logging.ERROR)
+    logging.getLogger("alembic").setLevel(logging.ERROR)
+    return MlflowClient(tracking_uri=address)
+
+
+def _database(uri: str) -> Path | None:
+    """Return the file of an SQLite address."""
+    return Path(uri.removeprefix("sqlite:///").partition("?")[0]).resolve() if uri.startswith("sqlite:///") else None
+
+
+def _problem(folder: RunFolder, uri: str | None, error: Exception) -> str:
+    """Return one line that says why a run could not be sent."""
+    if isinstance(error, UasbenchError):
+        return _line(error)
+    try:
+        return f"{tracking_uri(folder, uri)} does not take the run: {_line(error)}"
+    except UasbenchError as unreadable:
+        return f"{_line(error)}; {_line(unreadable)}"
+
+
+def _line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), "") or type(error).__name__
 
 
 def _mean(values: Iterable[float]) -> float:

@@ -1,4 +1,4 @@
-"""The contract of a data set adapter (design §3.1)."""
+"""The contract of a data set adapter."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class DatasetCard:
         layout: the published on-disk layout that the adapter reads.
         roi_source: how the region of interest is made.
         partner: the healthy set that usually trains for this lesion set.
-        reference: the method that paired tests compare with (design §3.6).
+        reference: the method that paired tests compare with.
         truth: ``voxel`` masks, ``slice`` labels, or ``none``.
     """
 

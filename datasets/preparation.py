@@ -185,13 +185,18 @@ def prepare_case(
             entries.write_view(path, look(case, view))
     truth = None
     if wanted.truth:
-        path = root / "truth" / key
+        path = _truth_folder(root, key)
         if not path.is_dir():
             entries.write_truth(path, dataset.load_truth(ref.id), prepared.shape)
         truth = TruthRef(path, entries.read_meta(path)["fingerprint"])
     if _stamp(ref) == stamp and started - max(times for *_, times in stamp) > _SETTLED_NS:
         write_file(_index_path(root, dataset, ref, source), [json.dumps({"stamp": stamp, "key": key}).encode()])
     return prepared, truth
+
+
+def _truth_folder(root: Path, key: str) -> Path:
+    """Return where a truth lies: under a name of its own, so that a pointer to the image does not lead to it."""
+    return root / "truth" / entries.digest(["truth", key])
 
 
 def _pointer(native: Path, dataset: Dataset, ref: CaseRef) -> PreparedCase:
@@ -219,7 +224,7 @@ def _indexed(
         known = json.loads(index.read_text(encoding="utf-8"))
         if known["stamp"] != _stamp(ref):
             return None
-        native, truth = root / "native" / known["key"], root / "truth" / known["key"]
+        native, truth = root / "native" / known["key"], _truth_folder(root, known["key"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
     if not native.is_dir() or (wanted.truth and not truth.is_dir()):

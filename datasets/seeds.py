@@ -1,4 +1,4 @@
-"""The one owner of seeds: every purpose gets its own, derived by hashing (design §4)."""
+"""The one owner of seeds: every purpose gets its own, derived by hashing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Patient-disjoint, seeded, hashed splits: training against calibration, and validation folds (design §3.1)."""
+"""Patient-disjoint, seeded, hashed splits: training against calibration, and validation folds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The contract of a method (design §3.2): what a contributor writes and what the engine relies on."""
+"""The contract of a method: what a contributor writes and what the engine relies on."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class Method:
         raise TypeError(f"{type(self).__name__} declares a view and must implement score_view(array, roi, spacing)")
 
     def search_space(self, trial: Any) -> dict[str, Any]:
-        """Suggest settings for ``bench tune``; an empty dictionary means there is nothing to tune."""
+        """Suggest settings to a tuner, with Optuna's trial interface; an empty dictionary means nothing to tune."""
         del trial
         return {}
 

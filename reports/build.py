@@ -6,7 +6,8 @@ from pathlib import Path
 
 from ..benchmark.run_folder import RunFolder
 from . import html
-from .grid import cost_grid, failure_grid, headline_grid, paired_grids, published_grid, skipped_grid
+from .columns import PAIRED_TESTS, SUMMARY
+from .grid import cost_grid, failure_grid, frame_grid, headline_grid, paired_grids, published_grid, skipped_grid
 from .headline import headlines
 from .pictures import draw
 from .scores import collect, facts
@@ -25,7 +26,11 @@ def build(folder: RunFolder) -> list[Path]:
     found = headlines(tables.summary)
     target = folder.tables_dir
     files = [write_atomic(target / f"{name}.csv", csv_text(frame)) for name, frame in tables.items()]
-    readable = {"cost": [cost_grid(tables.cost)]}
+    readable = {
+        "cost": [cost_grid(tables.cost)],
+        "summary": [frame_grid("Summary", tables.summary, [*SUMMARY[:12], "flags"])],
+        "paired_tests": [frame_grid("Paired tests", tables.paired_tests, [*PAIRED_TESTS[:16], "flags"])],
+    }
     for one in found:
         published = published_grid(one)
         readable[f"headline-{one.name}"] = [headline_grid(one), *([published] if published else [])]

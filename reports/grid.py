@@ -47,6 +47,22 @@ class Grid:
     """Columns that are upper bounds, printed grey."""
 
 
+def frame_grid(title: str, frame: pd.DataFrame, columns: Sequence[str]) -> Grid:
+    """Return the named columns of a table as they are: numbers with four digits, nothing rounded to a story."""
+    rows = tuple(
+        GridRow(tuple(_plain(value) for value in row))
+        for row in frame[list(columns)].itertuples(index=False, name=None)
+    )
+    numeric = [pd.api.types.is_numeric_dtype(frame[c]) for c in columns]
+    return Grid(title, tuple(columns), rows, left=numeric.index(True) if any(numeric) else len(numeric))
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, float | np.floating):
+        return NOT_AVAILABLE if np.isnan(value) else f"{value:.4g}"
+    return str(value)
+
+
 def headline_grid(headline: Headline) -> Grid:
     """Return the headline table."""
     headers = ("Method", *(headline.title_of(c) for c in headline.columns), "n (patients × seeds)")

@@ -1,4 +1,4 @@
-"""Every table of a run as a pandas frame: pure functions of the records (design §3.3)."""
+"""Every table of a run as a pandas frame: pure functions of the records."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .summary import summary
 
 @dataclass(frozen=True)
 class Tables:
-    """The tables of design §3.3; columns and meanings in docs/tables.md."""
+    """The tables of a run; columns and meanings in docs/tables.md."""
 
     summary: pd.DataFrame
     per_case: pd.DataFrame

@@ -45,6 +45,8 @@ class LocalExecutor:
     def __init__(
         self, slots: Sequence[str | None], *, logs: Path, locks: Path, limit_s: float, preload: Sequence[str] = ()
     ) -> None:
+        if not slots:
+            raise ValueError("an executor needs at least one slot")
         self.slots = list(slots)
         self.logs = logs
         self.locks = locks
@@ -103,10 +105,8 @@ class LocalExecutor:
                 self._receive(item, listener)
                 ended.append(item)
             elif time.monotonic() - item.started > self.limit_s:
-                item.outcome = (
-                    "failed",
-                    f"stopped after {self.limit_s:.0f} s, the stage limit; raise it with --stage-limit",
-                )
+                text = f"stopped after {self.limit_s:.0f} s, the stage limit; raise it with --stage-limit"
+                item.outcome = item.outcome or ("failed", text)
                 _end(item.process)
                 ended.append(item)
         for item in ended:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
+from ..atomic import new_folder
 from ..errors import DataError
 from ..seeds import derive
 from .anatomy import LABELS
@@ -92,6 +93,31 @@ def write_liver_phantom(root: Path, *, seed: int, size: Size | str) -> dict[str,
     except OSError as error:
         raise DataError(f"the phantom cannot be written to {root}: {error}; give a folder with free space") from error
     return info
+
+
+def new_phantom(root: Path, *, seed: int, size: Size | str) -> dict[str, Any]:
+    """Write a phantom into a new or empty folder, which holds the whole of it or nothing.
+
+    Raises:
+        DataError: unknown size; the folder holds something else; it cannot be written.
+    """
+    root = Path(root).resolve()
+    if root.is_dir() and any(root.iterdir()):
+        return write_liver_phantom(root, seed=seed, size=size)
+    describe(seed=seed, size=size)
+    try:
+        with new_folder(root) as scratch:
+            info = write_liver_phantom(scratch, seed=seed, size=size)
+    except OSError as error:
+        raise DataError(f"the phantom cannot be written to {root}: {error}; give a writable folder") from error
+    return info
+
+
+def phantom_of(files: Iterable[Path]) -> dict[str, Any] | None:
+    """Return what identifies the phantom that any of the files belongs to, or None where all are real."""
+    folders = {parent for file in files for parent in file.resolve().parents}
+    found = (phantom_identity(folder) for folder in sorted(folders, reverse=True) if (folder / INFO).is_file())
+    return next((identity for identity in found if identity), None)
 
 
 def _present(root: Path) -> dict[str, Any] | None:

@@ -225,6 +225,10 @@ class RestoreAndSegment(Method):
         """Return the updates that go over every slice once."""
         return math.ceil(len(stack) / self.config.batch)
 
+    def updates_for(self, stack: SliceStack, updates: int | None, epochs: int) -> int:
+        """Return the updates of a phase: the number given, or as many as the epochs have."""
+        return epochs * self.per_epoch(stack) if updates is None else updates
+
     def _probability(self, image: torch.Tensor) -> torch.Tensor:
         import torch
 

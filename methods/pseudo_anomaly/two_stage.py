@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from ..card import MethodCard
@@ -29,7 +29,8 @@ class TwoStageConfig(RestoreSegmentConfig):
         wf, depth: binary logarithm of the first width, and levels, of the U-Net.
         restoration_epochs, segmentation_epochs, joint_epochs: length of each phase.
         restoration_updates, segmentation_updates, joint_updates: override the epochs.
-        segmentation_checkpoints: epochs of segmentation training after which a checkpoint is kept.
+        segmentation_checkpoints: epochs of segmentation training after which a checkpoint ``it-N`` (N updates) is kept.
+        checkpoint: which checkpoint scores: ``last`` or an ``it-N``; several share one training.
         frame, sigma, threshold, ellipse, noise: recipe of the masks (:class:`StretchedNoise`).
         min_shift, max_shift: grey levels by which a region gets brighter or darker; 50 in an earlier version.
         rejection: redraw a mask until it meets tissue.
@@ -50,6 +51,7 @@ class TwoStageConfig(RestoreSegmentConfig):
     segmentation_updates: int | None = None
     joint_updates: int | None = None
     segmentation_checkpoints: tuple[int, ...] = ()
+    checkpoint: str = field(default="last", metadata={"stage": "score"})
     frame: int = 256
     sigma: float = 15.0
     threshold: int = 200
@@ -76,14 +78,16 @@ class TwoStageConfig(RestoreSegmentConfig):
         },
         "quick": {
             "size": 64,
-            "wf": 4,
-            "ae_base": 16,
-            "seg_base": 16,
-            "lr": 1e-3,
-            "restoration_updates": 300,
-            "segmentation_updates": 100,
-            "joint_updates": 300,
+            "wf": 3,
+            "ae_base": 8,
+            "seg_base": 8,
+            "batch": 4,
+            "lr": 7e-4,
+            "restoration_updates": 200,
+            "segmentation_updates": 500,
+            "joint_updates": 400,
             "rejection": True,
+            "placement": "roi",
         },
     }
     anatomies: ClassVar[Mapping[str, Mapping[str, Any]]] = {"lung": {"window": (-800.0, 100.0)}}
@@ -119,12 +123,11 @@ class TwoStage(RestoreAndSegment):
         """Train restoration, then segmentation; or both at once without ``two_phase``."""
         c = self.config
         stack = healthy.array(self.view)
-        per_epoch = self.per_epoch(stack)
         if not c.two_phase:
-            self.train_jointly(stack, ctx, c.joint_updates or c.joint_epochs * per_epoch)
+            self.train_jointly(stack, ctx, self.updates_for(stack, c.joint_updates, c.joint_epochs))
             return
-        self.train_restoration(stack, ctx, c.restoration_updates or c.restoration_epochs * per_epoch)
-        self.train_segmentation(stack, ctx, c.segmentation_updates or c.segmentation_epochs * per_epoch)
+        self.train_restoration(stack, ctx, self.updates_for(stack, c.restoration_updates, c.restoration_epochs))
+        self.train_segmentation(stack, ctx, self.updates_for(stack, c.segmentation_updates, c.segmentation_epochs))
 
     def synthesis(self, stack: SliceStack, ctx: FitContext, phase: str) -> Synthesis:
         """Return shifted random shapes, or DRAEM's textured Perlin anomalies."""

@@ -159,7 +159,7 @@ class AE(Method):
             self._step(stack, train, ctx),
             lambda: self._mean_error(stack, held_out),
             per_epoch=per_epoch,
-            updates=self.config.updates or self.config.epochs * per_epoch,
+            updates=self.config.epochs * per_epoch if self.config.updates is None else self.config.updates,
             patience=self.config.patience,
         )
 

@@ -19,7 +19,7 @@ class BlendedTextures:
 
     Zavrtanik et al. 2021, §3.3, without a picture library: the texture is either the Perlin field that makes the mask
     (``perlin``, photometrically augmented) or another healthy slice whose intensity is scaled by 0.5 … 1.5
-    (``healthy``, method card C).
+    (``healthy``).
 
     Args:
         size: side of the slices.

@@ -121,6 +121,7 @@ def test_the_twenty_line_method_passes_in_a_process_of_its_own():
     assert [r.name for r in results if r.skipped] == ["own decision", "learns"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("anatomy", ["liver", "lung"])
 def test_a_trained_network_passes_and_beats_its_untrained_self(anatomy):
     found = outcome(list(run_checks(TinyNet, anatomy=anatomy)))
@@ -315,6 +316,7 @@ def test_a_result_that_depends_on_the_batch_size_is_found():
     assert "batch=1" in failures(variant(TinyNet, score_view=score_view), "order and batch")["order and batch"]
 
 
+@pytest.mark.slow
 def test_training_that_does_not_help_is_found_unless_the_card_admits_it():
     def score_view(self, array, roi, spacing):
         return np.zeros_like(array)

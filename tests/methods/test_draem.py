@@ -38,7 +38,7 @@ def test_paper_profile_equals_the_published_settings():
     assert (c.ae_base, c.seg_base) == (128, 64)
     assert (c.ssim_window, c.ssim_sigma, c.focal_gamma, c.focal_smooth) == (11, 1.5, 2, 1e-5)
     assert (c.octaves, c.perlin_threshold, c.max_image_share, c.p_none) == (5, 0.5, 0.8, 0.5)
-    assert (c.texture_source, c.rotate_p) == ("perlin", 0.3)
+    assert (c.texture_source, c.rotate_p) == ("healthy", 0.3)
     assert (c.lr, c.batch, c.epochs, c.lr_decay, c.lr_decay_at) == (1e-4, 8, 100, 0.2, (0.8, 0.9))
     assert (c.size, c.window, c.equalise, c.frozen_restoration) == (256, (-200, 250), True, False)
     assert resolve(DRAEMConfig, "paper", "liver", {"budget": "released"}).epochs == 700
