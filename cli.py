@@ -219,6 +219,7 @@ def import_(
     phantom: Annotated[bool, typer.Option("--phantom", help="The maps are of the phantom.")] = False,
     phantom_seed: Annotated[int, typer.Option(help="Seed of the phantom.")] = 0,
     profile: Annotated[str, typer.Option(help="Profile of the run they are compared in.")] = "paper",
+    exclude: Annotated[list[str] | None, typer.Option(help="SET:ID to leave out; may be repeated.")] = None,
     threshold: Annotated[float | None, typer.Option(help="The method's own threshold, if it has one.")] = None,
     cache: Cache = None,
 ) -> None:
@@ -232,6 +233,7 @@ def import_(
         phantom=phantom,
         phantom_seed=phantom_seed,
         profile=profile,
+        exclude=exclude or [],
         out=out,
         cache=cache,
     )

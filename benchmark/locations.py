@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 def cache_root(chosen: Path | None = None) -> Path:
     """Return the cache folder: the choice, else ``UASBENCH_CACHE``, else ``~/.cache/uasbench``."""
     if chosen is not None:
-        return chosen
+        return chosen.absolute()
     named = os.environ.get("UASBENCH_CACHE")
-    return Path(named) if named else Path.home() / ".cache" / "uasbench"
+    return Path(named).absolute() if named else Path.home() / ".cache" / "uasbench"
 
 
 def data_root(chosen: Path | None, cards: Iterable[DatasetCard]) -> Path:
