@@ -7,17 +7,14 @@ under the present parent carries its content addresses. Whatever else carries it
 
 from __future__ import annotations
 
-import csv
-import hashlib
 import json
 import os
 import queue
-import re
 import subprocess
 import sys
 import threading
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -27,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from ..datasets.errors import UasbenchError
 from .records import Record
 from .run_folder import RunFolder, RunFolderError
+from .tracking_values import CELL_TAG, IDS_TAG, PARENT_TAG, cell_tags, clean_name, costs, curves, metrics, parameters
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -36,8 +34,7 @@ if TYPE_CHECKING:
 LOCAL = "local"
 METRICS_PER_CALL, PARAMS_PER_CALL, RUNS_PER_PAGE = 500, 100, 500
 INTERRUPTED_WAIT_S = 5.0
-TASK_TAG, CELL_TAG, RUN_TAG, IDS_TAG = "uasbench.task", "uasbench.cell", "uasbench.run", "uasbench.ids"
-PARENT_TAG = "mlflow.parentRunId"
+TASK_TAG, RUN_TAG = "uasbench.task", "uasbench.run"
 QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
@@ -315,7 +312,7 @@ class _Mirror:
         for run in [run for run in found if run != kept]:
             self.client.delete_run(run)
             del found[run]
-        run = kept or self.client.create_run(task.experiment, tags=_tags(record, task.run)).info.run_id
+        run = kept or self.client.create_run(task.experiment, tags=cell_tags(record, task.run)).info.run_id
         if kept is None:
             found[run] = ""
             self._log(run, record)
@@ -339,9 +336,11 @@ class _Mirror:
 
         now = int(1000 * self.folder.record_path(record.cell).stat().st_mtime)
         values = {**metrics(record), **costs(record)}
-        points = [Metric(_name(name), value, now, 0) for name, value in values.items()]
-        points += [Metric(_name(f"training/{n}"), v, now, s) for s, n, v in curves(self.folder.fit_dir(record.ids.fit))]
-        params = [Param(_name(name), value[:6000]) for name, value in parameters(record).items()]
+        points = [Metric(clean_name(name), value, now, 0) for name, value in values.items()]
+        points += [
+            Metric(clean_name(f"training/{n}"), v, now, s) for s, n, v in curves(self.folder.fit_dir(record.ids.fit))
+        ]
+        params = [Param(clean_name(name), value[:6000]) for name, value in parameters(record).items()]
         for chunk in _chunks(params, PARAMS_PER_CALL):
             self.client.log_batch(run, params=chunk)
         for chunk in _chunks(points, METRICS_PER_CALL):
@@ -388,77 +387,6 @@ class _Mirror:
             self.folder.update_info(mlflow={**servers, self.key: self.state})
 
 
-def metrics(record: Record) -> dict[str, float]:
-    """Return a record's numbers under MLflow names: ``patient/val/dice`` is the mean over patients."""
-    sums: dict[str, dict[str, list[float]]] = {}
-    for row in record.per_case:
-        if row.value is not None:
-            sums.setdefault(f"patient/{row.protocol}/{row.metric}", {}).setdefault(row.patient, []).append(row.value)
-    values = {n: _mean(_mean(v) for v in patients.values()) for n, patients in sums.items()}
-    values |= {f"{r.unit}/{r.protocol}/{r.metric}": r.value for r in record.pooled if r.value is not None}
-    folds: dict[str, list[float]] = {}
-    for row in record.thresholds:
-        if row.threshold is not None:
-            folds.setdefault(f"threshold/{row.protocol}", []).append(row.threshold)
-    return {**values, **{name: _mean(found) for name, found in folds.items()}}
-
-
-def costs(record: Record) -> dict[str, float]:
-    """Return seconds and memory under MLflow names."""
-    cost = record.cost.model_dump(include={"fit_s", "score_s", "measure_s", "s_per_slice", "peak_ram_mib", "params"})
-    gpu = {} if record.cost.peak_gpu_mib is None else {"peak_gpu_mib": record.cost.peak_gpu_mib}
-    return {f"cost/{name}": float(value) for name, value in {**cost, **gpu}.items()}
-
-
-def parameters(record: Record) -> dict[str, str]:
-    """Return what a cell was run with, as texts."""
-    fixed = {**record.cell.model_dump(), "profile": record.profile, "device": record.cost.device}
-    fixed |= {"precision": record.cost.precision, "threads": record.cost.threads}
-    return {k: str(v) for k, v in {**fixed, **{f"config.{k}": v for k, v in record.config.items()}}.items()}
-
-
-def curves(fit: Path) -> Iterator[tuple[int, str, float]]:
-    """Yield the training curves of a fit as (step, name, value)."""
-    path = fit / "curves.csv"
-    if path.exists():
-        with path.open(newline="", encoding="utf-8") as file:
-            for row in csv.DictReader(file):
-                yield int(row["step"]), row["name"], float(row["value"])
-
-
-def _tags(record: Record, parent: str) -> dict[str, str]:
-    data = record.data
-    return {
-        PARENT_TAG: parent,
-        "mlflow.runName": f"{record.cell.method} · seed {record.cell.seed}",
-        CELL_TAG: record.cell.slug,
-        "uasbench.method": record.cell.method,
-        "uasbench.family": record.method.family,
-        "uasbench.uses": record.method.uses,
-        "uasbench.phantom": json.dumps(data.phantom) if data.phantom else "no",
-        IDS_TAG: record.ids.model_dump_json(),
-        "uasbench.data.test": _cases(data.cases),
-        "uasbench.data.train": _cases(data.train_cases),
-        "uasbench.data.split": str(data.split.get("hash", "")),
-    }
-
-
-def _cases(fingerprints: dict[str, str]) -> str:
-    """Return the number of cases and a digest of their fingerprints; the record, an artifact, has the full list."""
-    return f"{len(fingerprints)} cases, {_digest(json.dumps(fingerprints, sort_keys=True))}"
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def _name(text: str) -> str:
-    """Return a name that MLflow takes for a metric or parameter; a changed one ends in a digest, so none collide."""
-    parts = re.sub(r"[^/\w.\- ]", "_", text).split("/")
-    name = "/".join(part for part in parts if part not in ("", ".", ".."))[:200]
-    return name if name == text else f"{name}-{_digest(text)}"
-
-
 def _client(address: str) -> MlflowClient:
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
@@ -490,11 +418,6 @@ def _problem(folder: RunFolder, uri: str | None, error: Exception) -> str:
 
 def _line(error: Exception) -> str:
     return next(iter(str(error).strip().splitlines()), "") or type(error).__name__
-
-
-def _mean(values: Iterable[float]) -> float:
-    found = list(values)
-    return sum(found) / len(found)
 
 
 def _chunks(items: list[Any], size: int) -> Iterator[list[Any]]:
