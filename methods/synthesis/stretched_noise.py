@@ -23,10 +23,10 @@ ALL_ONES, NO_ONES = np.uint64(2**64 - 1), np.uint64(0)
 class StretchedNoise:
     """Noise → 8-bit blur → stretch to 0 … 255 → cut → open → close, on a square frame.
 
-    The recipe of the released code (docs/methods.md, two-stage). The 8-bit blur leaves about eleven grey levels: the
-    stretch is a coarse staircase and the cut keeps 3 % of the frame; with real-valued numbers it would keep nearly
-    6 %. The masks therefore are drawn on a frame of fixed size, equal to OpenCV's bit for bit, and sampled (nearest) to
-    the size that is asked for.
+    The recipe of the released code (docs/methods.md, two-stage). The 8-bit blur leaves about eleven grey levels, so
+    that the stretch is a coarse staircase and the cut keeps 3 % of the frame; real numbers would keep almost 6 %. The
+    masks therefore are drawn on a frame of fixed size, equal to OpenCV's bit for bit, and sampled (nearest) to the size
+    that is asked for.
 
     Attributes:
         frame: side of the frame in pixels.

@@ -143,7 +143,7 @@ def test_rotated_slices_keep_background_dark_and_masks_inside(make_method, healt
 
 @pytest.mark.slow
 def test_paper_profile_takes_a_step_and_scores_a_slice(make_method, toy_case):
-    method = make_method(DRAEM, "paper")
+    method = make_method(DRAEM, "paper", {"batch": 1})
     case, _ = toy_case(0, slices=1, size=256)
     method.fit(HealthySet.from_cases([case]), FitContext(seed=0, max_updates=1))
     assert method.updates == {"joint": 1}
