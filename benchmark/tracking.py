@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 LOCAL = "local"
 METRICS_PER_CALL, PARAMS_PER_CALL, RUNS_PER_PAGE = 500, 100, 500
 INTERRUPTED_WAIT_S = 5.0
+EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # the dashboard opens on training runs
 TASK_TAG, RUN_TAG = "uasbench.task", "uasbench.run"
 QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -292,7 +293,7 @@ class _Mirror:
             return found.experiment_id
         database = _database(self.address)
         beside = (database.parent / "mlruns").as_uri() if database else None
-        return self.client.create_experiment(name, artifact_location=beside)
+        return self.client.create_experiment(name, artifact_location=beside, tags=EXPERIMENT_TAGS)
 
     def _nested(self, experiment: str, parent: str) -> dict[str, dict[str, str]]:
         nested: dict[str, dict[str, str]] = {}
