@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")  # tests share the cores; set before torch and NumPy start their threads
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
