@@ -60,7 +60,7 @@ def test_fit_and_map_work_without_mlflow_optuna_data_root_and_labels(prepared, t
     out = Path({str(tmp_path)!r})
     stage_fit.run(FitTask(id="f", parts=[({case!r}, None)], seed=0, out=str(out / "fit"), **common), print)
     stage_map.run(
-        MapTask(id="m", fit_dir=str(out / "fit"), cases=[{test.cases[0].to_json()!r}], healthy=[{case!r}],
+        MapTask(id="m", seed=0, fit_dir=str(out / "fit"), cases=[{test.cases[0].to_json()!r}], healthy=[{case!r}],
                 out=str(out / "map"), **common), print)
     """
     python(code, ("mlflow", "optuna", "matplotlib", "typer", "ray"), tmp_path)

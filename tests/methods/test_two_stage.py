@@ -53,7 +53,7 @@ def test_paper_profile_equals_the_published_settings():
     assert (c.restoration_epochs, c.segmentation_epochs) == (201, 1)
     assert (c.restoration_updates, c.segmentation_updates, c.joint_updates) == (None, None, None)
     assert (c.lr, c.batch, c.focal_gamma, c.focal_smooth) == (1e-4, 8, 2, 1e-5)
-    assert by_stage(c)[1] == {}
+    assert by_stage(c)[1] == {"checkpoint": "last"}
     assert TwoStage.native_threshold == 0.5
     assert TwoStage.card.slice_score == "max"
 
