@@ -26,7 +26,19 @@ T = TypeVar("T")
 _HERE = Path(__file__).parent
 _VIEWING = ("view", "viewing", "resize", "equalise")
 _NOT_READING = {
-    *("__init__", "atomic", "check", "entries", "equalise", "errors", "fingerprint", "healthy", "jit", "preparation"),
+    *(
+        "__init__",
+        "atomic",
+        "check",
+        "entries",
+        "equalise",
+        "errors",
+        "fingerprint",
+        "healthy",
+        "jit",
+        "preparation",
+        "processes",
+    ),
     *("resize", "seeds", "splits", "store", "view", "viewing"),
 }
 

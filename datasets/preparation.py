@@ -7,13 +7,11 @@ import multiprocessing as mp
 import os
 import pickle
 import signal
-import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -24,6 +22,7 @@ from .atomic import DiskError, remove_stale, write_file
 from .dataset import CaseRef, Dataset
 from .errors import DataError, UasbenchError
 from .fingerprint import file_digest
+from .processes import hidden_main
 from .store import PreparedCase, PreparedSet, ShowProgress, TruthRef
 from .view import View
 from .viewing import look
@@ -106,7 +105,7 @@ def _in_processes(
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=(theirs,))
     running: dict[Future[_Outcome], CaseRef] = {}
     try:
-        with _hidden_main():
+        with hidden_main():
             for ref in refs:
                 running[pool.submit(_unpickled, root, pickled, ref, wanted, source)] = ref
         theirs.close()
@@ -253,18 +252,3 @@ def _stamp(ref: CaseRef) -> list[list[Any]]:
 
 def _size(refs: Sequence[CaseRef]) -> int:
     return sum(path.stat().st_size for ref in refs for _, path in _files(ref) if path.is_file())
-
-
-@contextmanager
-def _hidden_main() -> Iterator[None]:
-    """Keep multiprocessing from importing the caller's script in every worker, so that it needs no main guard."""
-    main: Any = sys.modules["__main__"]
-    saved = {name: getattr(main, name) for name in ("__file__", "__spec__") if hasattr(main, name)}
-    main.__spec__ = None
-    if "__file__" in saved:
-        del main.__file__
-    try:
-        yield
-    finally:
-        for name, value in saved.items():
-            setattr(main, name, value)

@@ -5,15 +5,14 @@ from __future__ import annotations
 import multiprocessing as mp
 import os
 import signal
-import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+from ...datasets.processes import hidden_main
 from .. import worker
 from .job import Event, Job, Listener
 
@@ -90,7 +89,7 @@ class LocalExecutor:
         ours, theirs = self._context.Pipe()
         arguments = (job.module, job.task, theirs, str(self.log_of(job)), str(self.locks / job.id), self.slots[slot])
         process = self._context.Process(target=worker.work, args=arguments, name=f"uasbench {job.id}", daemon=False)
-        with _hidden_main():
+        with hidden_main():
             process.start()
         theirs.close()
         return _Running(job, slot, process, ours, time.monotonic())
@@ -162,21 +161,6 @@ def _death(code: int | None) -> str:
         hint = "; the kernel may have run out of memory" if -code == signal.SIGKILL else ""
         return f"the worker was killed by {signal.Signals(-code).name}{hint}"
     return f"the worker ended with exit status {code} and no result"
-
-
-@contextmanager
-def _hidden_main() -> Iterator[None]:
-    """Keep multiprocessing from importing the caller's script in every worker, so that it needs no main guard."""
-    main = sys.modules["__main__"]
-    saved = {name: getattr(main, name) for name in ("__file__", "__spec__") if hasattr(main, name)}
-    main.__spec__ = None
-    if "__file__" in saved:
-        del main.__file__
-    try:
-        yield
-    finally:
-        for name, value in saved.items():
-            setattr(main, name, value)
 
 
 def cpu_slots(workers: int) -> list[str | None]:

@@ -1,0 +1,23 @@
+"""Worker processes that need nothing of the script that started them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+
+@contextmanager
+def hidden_main() -> Iterator[None]:
+    """Keep multiprocessing from importing the caller's script in every worker, so that it needs no main guard."""
+    main: Any = sys.modules["__main__"]
+    saved = {name: getattr(main, name) for name in ("__file__", "__spec__") if hasattr(main, name)}
+    main.__spec__ = None
+    if "__file__" in saved:
+        del main.__file__
+    try:
+        yield
+    finally:
+        for name, value in saved.items():
+            setattr(main, name, value)
