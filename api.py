@@ -7,9 +7,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .benchmark.options import OptionError, RunOptions, Variant, parse_seeds, parse_settings, parse_variant, validated
-from .benchmark.records import Failure, Record, Skip
-from .benchmark.run_folder import RunFolder, RunFolderError
+from .benchmark.planning.options import (
+    OptionError,
+    RunOptions,
+    Variant,
+    parse_seeds,
+    parse_settings,
+    parse_variant,
+    validated,
+)
+from .benchmark.runs.folder import RunFolder, RunFolderError
+from .benchmark.runs.records import Failure, Record, Skip
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -89,7 +97,7 @@ def run(
         set: settings by method, or ``METHOD.KEY=VALUE`` texts.
         variants: ``LABEL:METHOD.KEY=VALUE,…`` texts.
         console: where progress is shown; None is silent.
-        options: the other fields of :class:`~uasbench.benchmark.options.RunOptions`, such as ``data_root``,
+        options: the other fields of :class:`~uasbench.benchmark.planning.options.RunOptions`, such as ``data_root``,
             ``phantom``, ``profile``, ``train``, ``workers``, ``device``, ``out``, ``exclude``.
 
     Raises:
@@ -109,7 +117,7 @@ def run(
 def execute(options: RunOptions, console: Console | None = None) -> Run:
     """Run validated options: cells, then tables and report, then the tracker's files."""
     from .benchmark import runner
-    from .benchmark.tracking import Tracker
+    from .benchmark.tracking.tracker import Tracker
 
     with Tracker(options.tracking_uri, console) as tracker:
         outcome = runner.run(options, console=console, on_start=tracker.start, on_record=tracker.cell)
@@ -140,8 +148,8 @@ def rescore(path: Path | str, workers: int = 2, console: Console | None = None) 
     Raises:
         RunFolderError: some cells could not be measured; the others are.
     """
-    from .benchmark import rescoring
-    from .benchmark.tracking import Tracker
+    from .benchmark.runs import rescoring
+    from .benchmark.tracking.tracker import Tracker
 
     folder = RunFolder.open(path)
     show = (lambda event: console.print(f"{event.kind} {event.job.label}")) if console else (lambda _: None)
@@ -164,7 +172,7 @@ def import_maps(
         DataError: a case has no map, or a map does not fit its case.
     """
     from .benchmark import runner
-    from .benchmark.tracking import Tracker
+    from .benchmark.tracking.tracker import Tracker
 
     with Tracker(None, console) as tracker:
         folder, record = runner.import_maps(maps, method, options, threshold)

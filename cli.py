@@ -84,7 +84,7 @@ def run(
 ) -> None:
     """Train, map and measure every method on a task; the same command again continues it."""
     from .api import execute
-    from .benchmark.options import OptionError, parse_seeds, parse_settings, parse_variant, validated
+    from .benchmark.planning.options import OptionError, parse_seeds, parse_settings, parse_variant, validated
     from .benchmark.runner import command_line
 
     if executor != "local":
@@ -171,7 +171,7 @@ def compare(
     protocol: Annotated[str, typer.Option(help="native, healthy-q95, val, oracle, …, or none.")] = "val",
 ) -> None:
     """Print paired tests of every method against a reference."""
-    from .benchmark.run_folder import RunFolder
+    from .benchmark.runs.folder import RunFolder
     from .reports.compare import compare as paired
 
     _print_frame(paired(RunFolder.open(path), reference, metric=metric, protocol=protocol))
@@ -195,7 +195,7 @@ def check(
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
 ) -> None:
     """Check that a method keeps the contract: shapes, seeds, save and load, blindness to labels, learning."""
-    from .benchmark.conformance import check_method
+    from .benchmark.conformance.run import check_method
 
     def show(result) -> None:
         sign = "skip" if result.skipped else "FAIL" if result.failed else "ok  "
@@ -225,7 +225,7 @@ def import_(
 ) -> None:
     """Score the maps of a method that cannot run here beside the others."""
     from .api import import_maps
-    from .benchmark.options import validated
+    from .benchmark.planning.options import validated
 
     options = validated(
         datasets=[dataset],
@@ -267,8 +267,8 @@ def ui(
     port: Annotated[int, typer.Option(help="Port on localhost.")] = 5000,
 ) -> None:
     """Open the MLflow dashboard of a run on localhost."""
-    from .benchmark.run_folder import RunFolder
-    from .benchmark.tracking import serve
+    from .benchmark.runs.folder import RunFolder
+    from .benchmark.tracking.server import serve
 
     sys.exit(serve(RunFolder.open(path), port))
 
@@ -279,8 +279,8 @@ def track(
     tracking_uri: Annotated[str | None, typer.Option(help="MLflow server; default the one the run used.")] = None,
 ) -> None:
     """Send to MLflow whatever of a run it does not have yet."""
-    from .benchmark.run_folder import RunFolder
-    from .benchmark.tracking import sync
+    from .benchmark.runs.folder import RunFolder
+    from .benchmark.tracking.tracker import sync
 
     print(sync(RunFolder.open(path), tracking_uri))
 
@@ -293,8 +293,8 @@ def clean(
     ] = False,
 ) -> None:
     """Drop fits, maps and logs that no cell of the run refers to."""
-    from .benchmark.cleaning import clean as sweep
-    from .benchmark.run_folder import RunFolder
+    from .benchmark.runs.cleaning import clean as sweep
+    from .benchmark.runs.folder import RunFolder
 
     freed = sweep(RunFolder.open(path), maps=maps)
     print(f"freed {freed / 2**20:.1f} MiB")
@@ -329,7 +329,7 @@ def data_prepare(
     cache: Cache = None,
 ) -> None:
     """Decode, check and standardise the scans that a run will need."""
-    from .benchmark.options import validated
+    from .benchmark.planning.options import validated
     from .benchmark.runner import prepare_only
 
     options = validated(

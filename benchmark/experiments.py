@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..datasets.errors import UasbenchError
-from .options import RunOptions, Variant, parse_seeds, validated
+from .planning.options import RunOptions, Variant, parse_seeds, validated
 
 FOLDER = Path(__file__).resolve().parents[1] / "experiments"
 

@@ -58,7 +58,7 @@ class $cls(Method):
 
 _TEST = Template("""\
 from $package.method import $cls
-from uasbench.benchmark.conformance import check_method
+from uasbench.benchmark.conformance.run import check_method
 
 
 def test_the_method_keeps_the_contract():

@@ -192,7 +192,7 @@ class Registry(Generic[T, C]):
         self._read_all = True
 
     def _import(self, entry: Entry) -> type[T]:
-        from .drive import import_target
+        from .stages.drive import import_target
 
         try:
             found = import_target(entry.target)

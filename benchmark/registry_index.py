@@ -9,8 +9,8 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from . import source_hash
 from .locations import cache_root
+from .planning import source_hash
 
 VERSION = 1
 

@@ -19,15 +19,15 @@ from . import device as devices
 from .executors.job import Event
 from .executors.local import LocalExecutor, cpu_slots, gpu_slots
 from .locations import cache_root, data_root
-from .options import RunOptions
-from .plan import Graph, Numerics, PlanError, plan_cells
-from .records import CellKey, Failure, Record, write_json
+from .planning.options import RunOptions
+from .planning.plan import Graph, Numerics, PlanError, plan_cells
+from .planning.selection import select
+from .planning.task_data import prepare_task, task_pairs
 from .registry import datasets, methods
-from .run_folder import RunFolder
-from .run_info import Planned, check_source, retire_outdated, version_warnings, write_info, write_timing
-from .run_lock import hold
-from .selection import select
-from .task_data import prepare_task, task_pairs
+from .runs.folder import RunFolder
+from .runs.info import Planned, check_source, retire_outdated, version_warnings, write_info, write_timing
+from .runs.lock import hold
+from .runs.records import CellKey, Failure, Record, write_json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -166,7 +166,7 @@ def import_maps(source: Path, method: str, options: RunOptions, threshold: float
     Raises:
         UasbenchError: the data, the maps or the run folder cannot be used.
     """
-    from .importing import import_maps as measure_maps
+    from .runs.importing import import_maps as measure_maps
 
     sets = datasets()
     (pair,) = task_pairs(options, sets)

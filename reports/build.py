@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..benchmark.run_folder import RunFolder
+from ..benchmark.runs.folder import RunFolder
 from . import html
 from .columns import PAIRED_TESTS, SUMMARY
 from .grid import cost_grid, failure_grid, frame_grid, headline_grid, paired_grids, published_grid, skipped_grid

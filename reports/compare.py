@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from ..benchmark.records import Record
-from ..benchmark.run_folder import RunFolder
+from ..benchmark.runs.folder import RunFolder
+from ..benchmark.runs.records import Record
 from ..datasets.errors import UasbenchError
 from .columns import PAIRED_TESTS
 from .paired import paired_tests

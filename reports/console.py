@@ -7,7 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from ..benchmark.run_folder import RunFolder
+from ..benchmark.runs.folder import RunFolder
 from .columns import PROTOCOL_LEGEND, metric_name
 from .headline import Headline, headlines
 from .tables import summary_of

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..benchmark.records import Record
+from ..benchmark.runs.records import Record
 from .columns import FLAG_LEGEND
 from .figure_gallery import CAPTION
 from .formats import counted, number, percent

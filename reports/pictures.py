@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..benchmark.records import Record
-from ..benchmark.run_folder import RunFolder
+from ..benchmark.runs.folder import RunFolder
+from ..benchmark.runs.records import Record
 from ..benchmark.statistics import rank_methods
 from ..datasets.errors import UasbenchError
 from .columns import lower_is_better, metric_name

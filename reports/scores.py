@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ..benchmark.records import CaseValue, PooledValue, Record
+from ..benchmark.runs.records import CaseValue, PooledValue, Record
 from ..benchmark.statistics import FloatArray
 from .columns import ORACLES
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..benchmark.records import Failure, Record, Skip
-from ..benchmark.run_folder import RunFolder
+from ..benchmark.runs.folder import RunFolder
+from ..benchmark.runs.records import Failure, Record, Skip
 from .columns import COST, FAILURES, PER_CASE, SKIPPED, flag_text, sort_rows
 from .paired import paired_tests, references
 from .scores import Cell, Facts, Scores, collect, facts, per_case_values, protocol_flags, record_flags

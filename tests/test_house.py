@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import uasbench
-from uasbench.benchmark.source_hash import closure_files, imported
+from uasbench.benchmark.planning.source_hash import closure_files, imported
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -118,9 +118,9 @@ def test_inside_the_package_imports_are_relative_and_rooms_are_never_top_level()
 
 
 def test_measuring_needs_no_method():
-    modules = closure_files("uasbench.benchmark.stage_measure")
+    modules = closure_files("uasbench.benchmark.stages.measure")
     assert {m for m in modules if floor(m) == FLOORS.index("methods")} <= {"uasbench.methods", "uasbench.methods.card"}
-    code = "import sys, uasbench.benchmark.stage_measure; print({'torch', 'monai'} & set(sys.modules))"
+    code = "import sys, uasbench.benchmark.stages.measure; print({'torch', 'monai'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 

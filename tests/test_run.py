@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import nibabel as nib
@@ -206,32 +204,9 @@ def test_misbehaving_plugins_are_rows_and_stop_nobody(run):
     assert all(Path(log).exists() for log in failures.log)
 
 
-@pytest.mark.parametrize("moment", ["first fit", "first record"])
-def test_a_killed_run_is_continued_with_the_same_result(run, root, cache, tmp_path, moment):
-    whole = run("hu-deviation,ae,dae", out=tmp_path / "whole", workers=2)
-    killed = tmp_path / "killed"
-    command = [
-        *(str(BENCH), "run", "--methods", "hu-deviation,ae,dae", "--dataset", "lits", "--data-root", str(root)),
-        *("--cache", str(cache), "--profile", "smoke", "--seeds", "1", "--out", str(killed), "--workers", "2"),
-    ]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=tmp_path)
-    wanted = killed / ("logs" if moment == "first fit" else "records")
-    deadline = time.monotonic() + 120
-    while not (wanted.is_dir() and any(wanted.iterdir())) and time.monotonic() < deadline and process.poll() is None:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    finished = {p: p.stat().st_mtime_ns for p in (killed / "records").glob("*.json")}
-    result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
-    assert result.returncode == 0, result.stderr
-    assert all(p.stat().st_mtime_ns == stamp for p, stamp in finished.items())
-    assert tables(killed) == tables(whole.path)
-    assert not list((killed / "fits").glob(".*.tmp"))
-
-
 def test_a_dead_server_loses_nothing_and_track_sends_the_rest(run, tmp_path):
-    from uasbench.benchmark.run_folder import RunFolder
-    from uasbench.benchmark.tracking import sync
+    from uasbench.benchmark.runs.folder import RunFolder
+    from uasbench.benchmark.tracking.tracker import sync
 
     done = run("hu-deviation", tracking_uri="http://127.0.0.1:9")
     assert len(done.records) == 1
@@ -272,8 +247,8 @@ def test_rescoring_trains_nothing_and_gives_the_same_numbers(run):
 
 def test_imported_maps_get_the_numbers_of_the_method_that_made_them(run, root, cache, tmp_path):
     from uasbench.api import import_maps
-    from uasbench.benchmark.map_store import read_map
-    from uasbench.benchmark.options import validated
+    from uasbench.benchmark.planning.options import validated
+    from uasbench.benchmark.stages.map_store import read_map
 
     done = run("hu-deviation")
     slug = done.records[0].cell.slug

@@ -32,7 +32,7 @@ class Job:
     module: str = ""
 
     def __post_init__(self) -> None:
-        self.module = self.module or f"{__name__.rpartition('.executors')[0]}.stage_{self.kind}"
+        self.module = self.module or f"{__name__.rpartition('.executors')[0]}.stages.{self.kind}"
 
 
 @dataclass(frozen=True)

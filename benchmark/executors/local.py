@@ -13,7 +13,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from ...datasets.processes import hidden_main
-from .. import worker
+from ..stages import worker
 from .job import Event, Job, Listener
 
 GRACE_S = 5.0
@@ -52,7 +52,7 @@ class LocalExecutor:
         self.limit_s = limit_s
         self._context = mp.get_context("forkserver")
         package = __name__.rpartition(".executors")[0]
-        self._context.set_forkserver_preload([f"{package}.preload", *preload])
+        self._context.set_forkserver_preload([f"{package}.stages.preload", *preload])
 
     def run(self, jobs: Sequence[Job], listener: Listener) -> None:
         """Run all jobs, reporting to ``listener``; a failed job cancels what needs it and nothing else.

@@ -103,20 +103,20 @@ class MeasureCase:
 
     def native_map(self) -> np.ndarray:
         """Return the map on the native grid."""
-        from ..map_store import read_map
+        from ..stages.map_store import read_map
 
         return read_map(self.map_path).native()
 
     def view_map(self) -> OnView | None:
         """Return the map on its own grid, where that is a view."""
-        from ..map_store import read_map
+        from ..stages.map_store import read_map
 
         stored = read_map(self.map_path)
         return None if stored.geometry is None else (stored.view_map(), stored.geometry)
 
     def native_mask(self) -> np.ndarray | None:
         """Return the method's own mask."""
-        from ..map_store import read_mask
+        from ..stages.map_store import read_mask
 
         return None if self.mask_path is None else read_mask(self.mask_path)
 
@@ -198,7 +198,7 @@ class HealthyMap:
         """Read map and ROI of the slices that calibrate."""
         roi = self.prepared.roi if isinstance(self.prepared, Case) else self.prepared.roi()
         if isinstance(self.map, Path):
-            from ..map_store import read_map
+            from ..stages.map_store import read_map
 
             map_ = read_map(self.map).native()
         else:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ...datasets.errors import DataError
-from ..records import CaseValue, Threshold
+from ..runs.records import CaseValue, Threshold
 from .bins import Bins, CaseCounts
 from .cases import Opened, Source
 from .curves import Curves, aupro

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..records import Threshold
+from ..runs.records import Threshold
 from .cases import Opened
 from .smoothing import drop_small, least_voxels, smooth
 

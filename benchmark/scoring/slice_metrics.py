@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...methods.card import SliceScore
-from ..records import CaseValue, PooledValue
+from ..runs.records import CaseValue, PooledValue
 from .cases import Opened, Source
 from .curves import Curves, sorted_curves
 from .slices import slice_scores

@@ -10,11 +10,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from uasbench.benchmark.cleaning import clean
-from uasbench.benchmark.options import validated
-from uasbench.benchmark.run_folder import RunFolder, RunFolderError
-from uasbench.benchmark.run_lock import hold
+from uasbench.benchmark.planning.options import validated
 from uasbench.benchmark.runner import run
+from uasbench.benchmark.runs.cleaning import clean
+from uasbench.benchmark.runs.folder import RunFolder, RunFolderError
+from uasbench.benchmark.runs.lock import hold
 from uasbench.datasets.phantom.liver import write_liver_phantom
 
 
@@ -93,8 +93,8 @@ def test_maps_of_finished_cells_go_only_on_demand_and_only_if_measured(folder):
 def test_a_folder_in_use_is_left_alone(folder):
     scratch = fill(folder.fits_dir / ".a.1.tmp" / "last.pt")
     code = (
-        "import sys, time\nfrom uasbench.benchmark.run_folder import RunFolder\n"
-        "from uasbench.benchmark.run_lock import hold\n"
+        "import sys, time\nfrom uasbench.benchmark.runs.folder import RunFolder\n"
+        "from uasbench.benchmark.runs.lock import hold\n"
         "with hold(RunFolder(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(60)\n"
     )
     command = [sys.executable, "-c", code, str(folder.path)]

@@ -17,11 +17,13 @@ from hypothesis.extra import numpy as hnp
 from scipy.ndimage import gaussian_filter, median_filter
 from sklearn.metrics import average_precision_score
 from uasbench import Case, Config, FitContext, HealthySet, Method, MethodCard, View
-from uasbench.benchmark import conformance_checks, drive, registry
-from uasbench.benchmark.conformance import NAMES, CheckError, CheckResult, check_method, run_checks
-from uasbench.benchmark.conformance_checks import CHECKS, average_precision
-from uasbench.benchmark.conformance_phantom import SHAPE, TISSUES, healthy_cases, lesion_cases
+from uasbench.benchmark import registry
+from uasbench.benchmark.conformance import checks as conformance_checks
+from uasbench.benchmark.conformance.checks import CHECKS, average_precision
+from uasbench.benchmark.conformance.phantom import SHAPE, TISSUES, healthy_cases, lesion_cases
+from uasbench.benchmark.conformance.run import NAMES, CheckError, CheckResult, check_method, run_checks
 from uasbench.benchmark.device import DeviceError
+from uasbench.benchmark.stages import drive
 
 COUNTER = itertools.count()
 

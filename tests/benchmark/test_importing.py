@@ -10,13 +10,13 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from uasbench.benchmark import importing
-from uasbench.benchmark.map_store import read_map
-from uasbench.benchmark.options import validated
-from uasbench.benchmark.records import Record
-from uasbench.benchmark.run_folder import RunFolder, RunFolderError
-from uasbench.benchmark.run_lock import hold
+from uasbench.benchmark.planning.options import validated
 from uasbench.benchmark.runner import import_maps, run
+from uasbench.benchmark.runs import importing
+from uasbench.benchmark.runs.folder import RunFolder, RunFolderError
+from uasbench.benchmark.runs.lock import hold
+from uasbench.benchmark.runs.records import Record
+from uasbench.benchmark.stages.map_store import read_map
 from uasbench.datasets.errors import DataError
 from uasbench.datasets.phantom.liver import write_liver_phantom
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from uasbench.benchmark.map_store import MapError, read_map, read_mask, write_map, write_mask
+from uasbench.benchmark.stages.map_store import MapError, read_map, read_mask, write_map, write_mask
 from uasbench.datasets.case import Case
 from uasbench.datasets.view import View
 from uasbench.datasets.viewing import look

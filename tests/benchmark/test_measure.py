@@ -10,10 +10,17 @@ import numpy as np
 import pytest
 from scipy.ndimage import zoom
 from sklearn.metrics import average_precision_score, roc_auc_score
-from uasbench.benchmark import map_store
-from uasbench.benchmark.measure import ArrayCase, HealthyMap, MeasureCase, MeasureError, MeasureOptions, measure
-from uasbench.benchmark.protocols import ALL
+from uasbench.benchmark.protocols.measure import (
+    ArrayCase,
+    HealthyMap,
+    MeasureCase,
+    MeasureError,
+    MeasureOptions,
+    measure,
+)
+from uasbench.benchmark.protocols.rules import ALL
 from uasbench.benchmark.scoring.bins import ScoreError
+from uasbench.benchmark.stages import map_store
 from uasbench.datasets.case import Case, Truth
 from uasbench.datasets.errors import DataError
 from uasbench.datasets.viewing import Geometry
@@ -283,7 +290,7 @@ def test_bad_input_is_refused():
 
 def test_measuring_needs_neither_torch_nor_a_method():
     code = (
-        "import sys, uasbench.benchmark.measure; "
+        "import sys, uasbench.benchmark.protocols.measure; "
         "bad = [m for m in sys.modules if m == 'torch' or m.startswith('uasbench.methods.') "
         "and m.split('.')[2] not in ('card',)]; print(bad); sys.exit(bool(bad))"
     )

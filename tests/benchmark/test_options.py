@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from uasbench.benchmark.options import (
+from uasbench.benchmark.planning.options import (
     OptionError,
     RunOptions,
     parse_seeds,

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from uasbench.benchmark import registry
-from uasbench.benchmark.conformance import run_checks
-from uasbench.benchmark.conformance_phantom import lesion_cases
+from uasbench.benchmark.conformance.phantom import lesion_cases
+from uasbench.benchmark.conformance.run import run_checks
 from uasbench.benchmark.plugin_template import PluginError, new_plugin
 from uasbench.datasets.errors import DataError
 
@@ -97,7 +97,7 @@ def documented(repository: Path, language: str) -> list[str]:
 
 
 def test_the_documented_methods_keep_the_contract(repository, install, monkeypatch):
-    from uasbench.benchmark import conformance_checks
+    from uasbench.benchmark.conformance import checks as conformance_checks
 
     monkeypatch.setattr(conformance_checks, "_affordable", lambda subject, config: 150)
     median, network, _ = documented(repository, "python")

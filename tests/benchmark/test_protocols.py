@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
-from uasbench.benchmark import protocols
-from uasbench.benchmark.protocols import Counted
+from uasbench.benchmark.protocols import rules as protocols
+from uasbench.benchmark.protocols.rules import Counted
+from uasbench.benchmark.protocols.tuning import Studies
 from uasbench.benchmark.scoring.bins import fill
 from uasbench.benchmark.scoring.cases import ArrayCase, Reader
 from uasbench.benchmark.scoring.lesions import confusion
 from uasbench.benchmark.scoring.masks import predict
-from uasbench.benchmark.tuning import Studies
 from uasbench.datasets.case import Case, Truth
 
 SHAPE = (6, 24, 24)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from uasbench.benchmark.source_hash import (
+from uasbench.benchmark.planning.source_hash import (
     SourceError,
     closure_files,
     closure_hash,

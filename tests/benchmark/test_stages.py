@@ -9,7 +9,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from uasbench.benchmark.source_hash import closure_modules
+from uasbench.benchmark.planning.source_hash import closure_modules
 from uasbench.datasets.adapters.btcv import BTCV
 from uasbench.datasets.adapters.lits import LiTS
 from uasbench.datasets.phantom.liver import write_liver_phantom
@@ -70,15 +70,15 @@ def test_fit_and_map_work_without_mlflow_optuna_data_root_and_labels(prepared, t
 
 
 def test_measuring_imports_no_torch_and_no_method(tmp_path):
-    python("import uasbench.benchmark.stage_measure", ("torch", "monai", "mlflow", "timm"), tmp_path)
-    modules = closure_modules("uasbench.benchmark.stage_measure")
+    python("import uasbench.benchmark.stages.measure", ("torch", "monai", "mlflow", "timm"), tmp_path)
+    modules = closure_modules("uasbench.benchmark.stages.measure")
     methods = {m for m in modules if m.startswith("uasbench.methods.") and m.count(".") > 2}
     assert not methods
 
 
-@pytest.mark.parametrize("stage", ["stage_fit", "stage_map"])
+@pytest.mark.parametrize("stage", ["fit", "map"])
 def test_fit_and_map_never_read_truth(stage):
-    modules = closure_modules(f"uasbench.benchmark.{stage}")
+    modules = closure_modules(f"uasbench.benchmark.stages.{stage}")
     assert not {m for m in modules if "scoring" in m or m.endswith((".measure", ".tuning", ".adapters.lits"))}
 
 

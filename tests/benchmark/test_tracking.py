@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from uasbench.benchmark import tracking
-from uasbench.benchmark.records import (
+from uasbench.benchmark.runs.folder import RunFolder
+from uasbench.benchmark.runs.records import (
     CaseValue,
     CellKey,
     Cost,
@@ -25,8 +25,10 @@ from uasbench.benchmark.records import (
     StageIds,
     write_json,
 )
-from uasbench.benchmark.run_folder import RunFolder
-from uasbench.benchmark.tracking import Tracker, TrackingError, publish, serve, sync
+from uasbench.benchmark.tracking import mirror
+from uasbench.benchmark.tracking import server as tracking_server
+from uasbench.benchmark.tracking.server import QUIET, TrackingError, serve
+from uasbench.benchmark.tracking.tracker import INTERRUPTED_WAIT_S, Tracker, publish, sync
 
 TASK = {"dataset": "lits", "train": "btcv", "anatomy": "liver"}
 
@@ -140,7 +142,9 @@ def test_ids_that_the_server_does_not_know_are_no_obstacle(folder, uri):
 
 def test_after_the_database_was_deleted_everything_is_sent_anew(tmp_path):
     folder = begin(tmp_path / "run", build(0), build(1))
-    code = "import sys; from uasbench.benchmark import tracking as t; print(t.sync(t.RunFolder.open(sys.argv[1])))"
+    code = (
+        "import sys; from uasbench.benchmark.tracking import tracker as t; print(t.sync(t.RunFolder.open(sys.argv[1])))"
+    )
     for _ in range(2):
         done = subprocess.run(
             [sys.executable, "-c", code, str(folder.path)], capture_output=True, text=True, cwd=tmp_path, check=False
@@ -210,7 +214,7 @@ def test_the_listing_is_paged_and_asks_once_per_parent(folder, uri, monkeypatch)
         )  # fmt: skip
     assert publish(folder, uri, files=False) == 0
     assert calls == ["get_run", "search_runs"]
-    monkeypatch.setattr(tracking, "RUNS_PER_PAGE", 2)
+    monkeypatch.setattr(mirror, "RUNS_PER_PAGE", 2)
     assert publish(folder, uri, files=False) == 0
     assert calls == ["get_run", "search_runs"] + ["get_run"] + 3 * ["search_runs"]
 
@@ -258,7 +262,7 @@ def test_no_error_of_the_tracker_ends_a_run(folder, uri, monkeypatch, capsys, er
     from mlflow import MlflowClient
     from rich.console import Console
     from sqlalchemy.exc import OperationalError
-    from uasbench.benchmark.run_folder import RunFolderError
+    from uasbench.benchmark.runs.folder import RunFolderError
 
     def broken(*arguments, **options):
         if error == "pydantic":
@@ -337,7 +341,7 @@ def test_an_interrupted_run_does_not_wait_for_a_server_that_hangs(folder):
         join = thread.join
         thread.join = lambda timeout=None: (waits.append(timeout), join(0.1))[1]
         tracker.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
-        assert waits == [tracking.INTERRUPTED_WAIT_S]
+        assert waits == [INTERRUPTED_WAIT_S]
 
 
 def test_overlays_go_to_their_own_seed_only(folder, uri):
@@ -394,7 +398,7 @@ def test_the_dashboard_reads_the_database_that_the_run_used(tmp_path, monkeypatc
     folder.mlflow_db.unlink()
     commands: list[list[str]] = []
     done = subprocess.CompletedProcess([], 0)
-    monkeypatch.setattr(tracking.subprocess, "run", lambda command, **_: (commands.append(command), done)[1])
+    monkeypatch.setattr(tracking_server.subprocess, "run", lambda command, **_: (commands.append(command), done)[1])
     assert serve(folder, 5000) == 0
     assert f"sqlite:///{mine}" in commands[0]
 
@@ -414,7 +418,7 @@ class Server:
         command = [script, "server", "--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"]
         command += ["--backend-store-uri", f"sqlite:///{self.database}", "--artifacts-destination", self.root / "files"]
         self.process = subprocess.Popen(
-            command, cwd=self.root, env={**os.environ, **tracking.QUIET}, start_new_session=True,
+            command, cwd=self.root, env={**os.environ, **QUIET}, start_new_session=True,
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         until(self.answers, 120)

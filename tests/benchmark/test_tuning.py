@@ -7,9 +7,9 @@ import optuna
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from uasbench.benchmark.protocols.objective import MeanDice, PatientCase
+from uasbench.benchmark.protocols.tuning import MAX_TRIALS, PLAIN, Space, Studies
 from uasbench.benchmark.scoring.bins import fill
-from uasbench.benchmark.scoring.objective import MeanDice, PatientCase
-from uasbench.benchmark.tuning import MAX_TRIALS, PLAIN, Space, Studies
 
 Pairs = list[tuple[np.ndarray, np.ndarray]]
 

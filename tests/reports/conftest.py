@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from uasbench.benchmark.records import (
+from uasbench.benchmark.runs.folder import RunFolder
+from uasbench.benchmark.runs.records import (
     CaseValue,
     CellKey,
     Cost,
@@ -22,7 +23,6 @@ from uasbench.benchmark.records import (
     Threshold,
     write_json,
 )
-from uasbench.benchmark.run_folder import RunFolder
 
 TRIVIAL = ("hu-deviation", "hu-threshold", "hu-opened", "local-residual", "random", "roi-area")
 PROTOCOLS = ("native", "healthy-q95", "healthy-q99", "val", "oracle")

@@ -7,7 +7,7 @@ import re
 
 import numpy as np
 import pytest
-from uasbench.benchmark.records import CellKey, Failure, Skip
+from uasbench.benchmark.runs.records import CellKey, Failure, Skip
 from uasbench.reports.build import build
 from uasbench.reports.compare import CompareError, compare
 from uasbench.reports.figure_curves import MAX_POINTS, thin

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
-from uasbench.benchmark.records import CaseValue, CellKey, Failure, PooledValue, Skip
+from uasbench.benchmark.runs.records import CaseValue, CellKey, Failure, PooledValue, Skip
 from uasbench.reports import columns
 from uasbench.reports.tables import all_tables, make_tables
 from uasbench.reports.writers import csv_text

@@ -1,0 +1,359 @@
+"""What ``bench check`` asks of a method, one function per promise of the contract."""
+
+from __future__ import annotations
+
+import ast
+import json
+import math
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, fields, is_dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...datasets.healthy import HealthySet
+from ...methods.config import PROFILES, Config, resolve
+from ...methods.state import modules
+from ..planning import source_hash
+from ..stages import drive
+from .phantom import healthy_cases, lesion_cases
+from .subject import PACKAGE, Broken, NotApplicable, Subject, Unavailable
+
+LEARNING_S = 10.0
+ENOUGH_UPDATES = 150
+CLEARLY = 0.02
+TRUTH_NAMES = frozenset({"load_truth", "Truth", "TruthRef"})
+
+
+def card(subject: Subject) -> str:
+    """A built-in's card is complete; a plug-in's needs a name and a title."""
+    card = subject.cls.card
+    if not subject.built_in:
+        return f"{card.name}: {card.title}"
+    wanted = ("title", "year", "family", "citation", "reference")
+    missing = [name for name in wanted if not getattr(card, name)]
+    if card.family == "plug-in":
+        missing.append("family")
+    if missing:
+        raise Broken(f"the card of a built-in must be complete; fill in {', '.join(missing)}")
+    return f"complete: {card.title}"
+
+
+def config(subject: Subject) -> str:
+    """Settings are a frozen dataclass whose profiles and anatomies resolve to what a record can hold."""
+    cls = subject.cls.Config
+    if not (isinstance(cls, type) and issubclass(cls, Config) and is_dataclass(cls)):
+        raise Broken(f"Config must be a frozen dataclass derived from {PACKAGE}.Config")
+    if "__dataclass_params__" not in vars(cls):
+        raise Broken(f"{cls.__name__} has no '@dataclass(frozen=True)' above it, so that its fields are not settings")
+    known = {f.name for f in fields(cls)}
+    for kind in ("profiles", "anatomies"):
+        for name, values in getattr(cls, kind).items():
+            unknown = sorted(set(values) - known)
+            if unknown:
+                raise Broken(f"{kind}[{name!r}] sets unknown fields: {', '.join(unknown)}")
+    strange = sorted(set(cls.profiles) - set(PROFILES))
+    if strange:
+        raise Broken(f"unknown profiles {', '.join(strange)}; they are {', '.join(PROFILES)}")
+    for profile in PROFILES:
+        for anatomy in (None, *subject.cls.card.anatomy):
+            try:
+                json.dumps(asdict(resolve(cls, profile, anatomy)))
+            except TypeError as error:
+                raise Broken(f"profile {profile!r}: a setting cannot be written to a record: {error}") from error
+    return f"{len(known)} settings, profiles {', '.join(p for p in PROFILES if p in cls.profiles) or 'none'}"
+
+
+def available(subject: Subject) -> str:
+    """The method is made for this anatomy, what it requires is installed, and ``skip`` returns None or a reason."""
+    made_for = subject.cls.card.anatomy
+    if subject.anatomy not in made_for:
+        raise Unavailable(f"made for {', '.join(made_for)}; check it with --anatomy {made_for[0]}")
+    missing = [package for package in subject.cls.requires if find_spec(package.partition(".")[0]) is None]
+    if missing:
+        raise Unavailable(f"needs {', '.join(missing)}: pip install {' '.join(missing)}")
+    reason = subject.cls(subject.config()).skip()
+    if reason is None:
+        return "skip() lets it run here"
+    if not isinstance(reason, str) or not reason.strip():
+        raise Broken(f"skip() returned {reason!r}; return None to run, or the reason as text")
+    raise Unavailable(reason)
+
+
+def runs(subject: Subject) -> str:
+    """Fit and score end, and maps have the right shape, type and finite values."""
+    start = time.perf_counter()
+    method = subject.trained
+    fitted = time.perf_counter()
+    ranges = [(m.min(), m.max()) for m in subject.reference.values()]
+    scored = time.perf_counter()
+    grid = "native grid" if method.view is None else f"view of {method.view.size}² pixels"
+    span = f"{min(r[0] for r in ranges):.3g} to {max(r[1] for r in ranges):.3g}"
+    return f"fit {fitted - start:.1f} s, score {scored - fitted:.1f} s; {grid}, scores {span}"
+
+
+def inputs_untouched(subject: Subject) -> str:
+    """Neither fit nor score writes into what it was given."""
+    healthy = healthy_cases(subject.anatomy)[:3]
+    before = [(c.image.copy(), c.roi.copy()) for c in healthy]
+    context = subject.context(0)
+    method = drive.train(subject.cls, subject.config(), HealthySet.from_cases(healthy), context)
+    _unchanged("fit", [(c.image, c.roi) for c in healthy], before)
+    case = subject.cases()[0]
+    viewed = subject.view(method, case)
+    arrays = [(case.image, case.roi)] + ([] if viewed is None else [(viewed.image, viewed.roi)])
+    before = [(image.copy(), roi.copy()) for image, roi in arrays]
+    drive.score(method, case, viewed)
+    _unchanged("score", arrays, before)
+    return "fit and score leave images and regions as they were"
+
+
+def _unchanged(stage: str, now: list[tuple[np.ndarray, ...]], before: list[tuple[np.ndarray, ...]]) -> None:
+    for arrays, copies in zip(now, before, strict=True):
+        for array, copy, what in zip(arrays, copies, ("image", "region of interest"), strict=True):
+            if not np.array_equal(array, copy, equal_nan=array.dtype.kind == "f"):
+                raise Broken(f"{stage} writes into the {what} that it was given; work on a copy")
+
+
+def same_seed(subject: Subject) -> str:
+    """One seed gives one result, bit for bit on the CPU."""
+    subject.same(subject.maps(subject.train(seed=0)), "trained twice with one seed; draw all randomness from ctx.rng()")
+    return "two trainings with one seed give the same maps"
+
+
+def other_seed(subject: Subject) -> str:
+    """Weights follow the seed, or the map depends on none and the card may say so."""
+    config = subject.config()
+    first, second = (_weights(drive.construct(subject.cls, config, seed=s, device=subject.device)) for s in (0, 1))
+    other = subject.train(seed=1)
+    maps = subject.maps(other)
+    if subject.cls.card.deterministic:
+        subject.same(maps, "the card says deterministic=True, but the map follows the seed")
+        return "deterministic: another seed gives the same maps"
+    if first and all(np.array_equal(first[k], second[k]) for k in first):
+        raise Broken(
+            "initial weights do not follow the seed; create networks in build() and set no seed there: the engine has"
+        )
+    learned = _weights(subject.trained)
+    others = _weights(other)
+    if learned and all(k in others and np.array_equal(v, others[k]) for k, v in learned.items()):
+        raise Broken("trained weights do not follow the seed; draw all randomness from ctx.rng()")
+    if all(np.array_equal(m, maps[k]) for k, m in subject.reference.items()):
+        return "the maps do not depend on the seed; deterministic=True on the card saves the repeats"
+    return f"another seed gives other {'weights' if first else 'maps'}"
+
+
+def _weights(method: Any) -> dict[str, np.ndarray]:
+    return {
+        f"{name}.{key}": value.detach().cpu().numpy().copy()
+        for name, module in modules(method).items()
+        for key, value in module.named_parameters()
+        if value.requires_grad and value.numel() > 1 and not _constant(value)
+    }
+
+
+def _constant(value: Any) -> bool:
+    """Biases and norms start as zeros or ones whatever the seed."""
+    return bool((value == value.flatten()[0]).all())
+
+
+def save_and_load(subject: Subject) -> str:
+    """A saved state scores as the method that wrote it."""
+    with _saved(subject.trained) as path:
+        again = drive.load(subject.cls, subject.config(), path, subject.device)
+        size = path.stat().st_size
+    subject.same(subject.maps(again), "saved and loaded; save every attribute that score needs")
+    return f"a loaded method gives the same maps; {size / 2**20:.2f} MiB"
+
+
+@contextmanager
+def _saved(method: Any) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "last.pt"
+        method.save(path)
+        if not path.is_file():
+            raise Broken("save(path) did not write the file it was given")
+        yield path
+
+
+def batches(subject: Subject) -> str:
+    """A map depends on its case alone: not on the cases scored before it, nor on the slices that share its batch."""
+    with _saved(subject.trained) as path:
+        method = drive.load(subject.cls, subject.config(), path, subject.device)
+        with _batch_norm_watch(method) as live:
+            backwards = subject.maps(method, subject.cases()[::-1])
+        if live:
+            raise Broken(f"batch normalisation is in training mode while scoring ({live[0]}); call .eval() in score")
+        subject.same(backwards, "cases scored in another order")
+        names = [f.name for f in fields(subject.config()) if "batch" in f.name and _is_int(subject.config(), f.name)]
+        for name in names:
+            config = replace(subject.config(), **{name: 1})
+            alone = drive.load(subject.cls, config, path, subject.device)
+            subject.same(subject.maps(alone), f"scored with {name}=1", exact=False)
+    return "same maps in another order" + (f" and with {', '.join(names)} = 1" if names else "")
+
+
+def _is_int(config: Any, name: str) -> bool:
+    value = getattr(config, name)
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+@contextmanager
+def _batch_norm_watch(method: Any) -> Iterator[list[str]]:
+    from torch.nn.modules.batchnorm import _BatchNorm
+
+    live: list[str] = []
+    handles = []
+    for name, network in modules(method).items():
+        for inner, module in network.named_modules():
+            if isinstance(module, _BatchNorm):
+
+                def note(m: Any, _: Any, where: str = f"{name}.{inner}") -> None:
+                    if m.training:
+                        live.append(where)
+
+                handles.append(module.register_forward_pre_hook(note))
+    try:
+        yield live
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def blind(subject: Subject) -> str:
+    """Fit and score above ran without a label anywhere; the source must not reach for one either."""
+    try:
+        files = source_hash.closure_files(subject.cls.__module__)
+    except source_hash.SourceError as error:
+        raise NotApplicable(f"its source is not in a file: {error}") from error
+    inside = f"{PACKAGE}.methods" if subject.built_in else subject.cls.__module__.partition(".")[0]
+    own = {n: p for n, p in files.items() if n == inside or n.startswith(f"{inside}.")}
+    for name, path in own.items():
+        for node in ast.walk(ast.parse(path.read_bytes())) if path.suffix == ".py" else ():
+            used = _truth_name(node)
+            if used:
+                raise Broken(
+                    f"{name}, line {getattr(node, 'lineno', '?')}: {used} reads labels, which only the scorer may"
+                )
+    return f"no label reader in {len(own)} module{'s' * (len(own) != 1)}"
+
+
+def _truth_name(node: ast.AST) -> str | None:
+    names: list[Any] = []
+    if isinstance(node, ast.Name):
+        names = [node.id]
+    elif isinstance(node, ast.Attribute):
+        names = [node.attr]
+    elif isinstance(node, ast.ImportFrom | ast.Import):
+        names = [a.name.rpartition(".")[2] for a in node.names]
+    elif isinstance(node, ast.Constant) and node.value == "UASBENCH_DATA":
+        return "UASBENCH_DATA"
+    return next((n for n in names if n in TRUTH_NAMES), None)
+
+
+def decision(subject: Subject) -> str:
+    """``native_threshold`` is a finite number; ``postprocess`` returns a bool mask."""
+    method = subject.trained
+    postprocess = getattr(method, "postprocess", None)
+    threshold = method.native_threshold
+    if postprocess is None and threshold is None:
+        raise NotApplicable("no native_threshold and no postprocess: no rows under the protocol 'native'")
+    shares = []
+    for case in subject.cases():
+        native = subject.native(method, case)
+        if postprocess is not None:
+            mask = drive.check_mask(method, postprocess(case, native), case)
+        else:
+            number = isinstance(threshold, int | float | np.number) and not isinstance(threshold, bool)
+            if not number or not math.isfinite(threshold):
+                raise Broken(f"native_threshold is {threshold!r}, expected a finite number")
+            mask = (native > threshold) & case.roi
+        shares.append(float(mask[case.roi].mean()))
+    rule = "postprocess" if postprocess is not None else f"map > {threshold:g}"
+    return f"{rule} marks {min(shares):.1%} to {max(shares):.1%} of the region (smoke profile)"
+
+
+def learns(subject: Subject) -> str:
+    """A short training finds one kind of lesion, dark or bright, better than no training and better than chance.
+
+    One kind is enough: a residual |x − 0| ranks bright voxels first without any training. Where the time allows few
+    updates only, a falling loss leaves the question open instead of failing the method.
+    """
+    if not _weights(subject.trained):
+        raise NotApplicable("no trainable network")
+    config = _small_but_serious(subject)
+    before = _precisions(subject, subject.train(0, config, filled=True, max_updates=0))
+    updates = _affordable(subject, config)
+    losses: dict[str, list[float]] = {}
+    after = _precisions(subject, subject.train(0, config, filled=True, max_updates=updates, losses=losses))
+    text = f"AP (dark, bright) {_pair(before)} untrained, {_pair(after)} after {updates} updates" + "".join(
+        f"; {name} {values[0]:.3g} → {values[-1]:.3g}" for name, values in list(losses.items())[:2] if len(values) > 1
+    )
+    chance = [float(lesion.mean()) for _, lesion in lesion_cases(subject.anatomy, filled=True)]
+    if any(new > max(old + CLEARLY, 1.5 * c) for old, new, c in zip(before, after, chance, strict=True)):
+        return text
+    if "near chance" in subject.cls.card.notes.lower():
+        raise NotApplicable(f"{text}; the card says near chance")
+    if updates < ENOUGH_UPDATES and any(v[-1] < 0.9 * v[0] for v in losses.values()):
+        raise NotApplicable(f"undecided in {LEARNING_S:g} s: {text}")
+    raise Broken(f"{text}: training does not help; look at the loss, the sign of the map, or a network left untrained")
+
+
+def _small_but_serious(subject: Subject) -> Any:
+    """Return the ``quick`` profile, at the ``size`` of the ``smoke`` profile where that is a setting."""
+    quick = subject.config("quick")
+    size = getattr(subject.config(), "size", None)
+    return quick if size is None else subject.config("quick", size=size)
+
+
+def _affordable(subject: Subject, config: Any) -> int:
+    """Return how many updates fit into the time that the check may take, 20 to 400."""
+    spent = []
+    for updates in (1, 4):
+        start = time.perf_counter()
+        subject.train(0, config, filled=True, max_updates=updates)
+        spent.append(time.perf_counter() - start)
+    each = max((spent[1] - spent[0]) / 3, 1e-4)
+    return int(np.clip(LEARNING_S / each, 20, 400))
+
+
+def _precisions(subject: Subject, method: Any) -> tuple[float, ...]:
+    return tuple(
+        average_precision(subject.native(method, case)[case.roi], lesion[case.roi])
+        for case, lesion in lesion_cases(subject.anatomy, filled=True)
+    )
+
+
+def _pair(values: tuple[float, ...]) -> str:
+    return ", ".join(f"{value:.3f}" for value in values)
+
+
+def average_precision(scores: np.ndarray, truth: np.ndarray) -> float:
+    """Return the area under the precision-recall steps, ties taken together."""
+    order = np.argsort(-scores, kind="stable")
+    ends = np.flatnonzero(np.diff(scores[order], append=-np.inf))
+    hits = np.cumsum(truth[order])[ends]
+    gained = np.diff(hits, prepend=0)
+    return float((gained * hits / (ends + 1)).sum() / truth.sum())
+
+
+CHECKS: dict[str, Callable[[Subject], str]] = {
+    "card": card,
+    "settings": config,
+    "available": available,
+    "fit and score": runs,
+    "inputs untouched": inputs_untouched,
+    "same seed": same_seed,
+    "other seed": other_seed,
+    "save and load": save_and_load,
+    "order and batch": batches,
+    "blind to labels": blind,
+    "own decision": decision,
+    "learns": learns,
+}
+ALONE = frozenset({"card", "settings", "blind to labels"})

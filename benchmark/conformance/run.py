@@ -1,0 +1,213 @@
+"""``bench check``: does a method keep the contract? Run in a process of its own, so that it may hang or crash."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from ...datasets.errors import UasbenchError
+from .. import registry
+from ..device import configure, resolve_device
+from .phantom import TISSUES
+
+TIMEOUT_S = 120.0
+IMPORT = "import"
+NEEDED = "fit and score"
+NAMES = (
+    IMPORT,
+    "card",
+    "settings",
+    "available",
+    NEEDED,
+    "inputs untouched",
+    "same seed",
+    "other seed",
+    "save and load",
+    "order and batch",
+    "blind to labels",
+    "own decision",
+    "learns",
+)
+
+
+class CheckError(UasbenchError):
+    """A check was asked for that does not exist."""
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """The outcome of one check; a skipped one counts as neither passed nor failed."""
+
+    name: str
+    passed: bool
+    skipped: bool
+    detail: str
+    seconds: float
+
+    @property
+    def failed(self) -> bool:
+        """Whether the method broke a promise."""
+        return not self.passed and not self.skipped
+
+
+def check_method(
+    method: str | type,
+    *,
+    anatomy: str = "liver",
+    device: str = "cpu",
+    progress: Callable[[CheckResult], None] | None = None,
+    timeout: float = TIMEOUT_S,
+) -> list[CheckResult]:
+    """Check a method on a tiny phantom in memory.
+
+    Args:
+        method: registered name, or the class itself.
+        anatomy: ``liver`` or ``lung``.
+        progress: called with each result as it lands.
+        timeout: seconds that a single check may take; one that takes longer fails and the rest is skipped.
+
+    Raises:
+        RegistryError: unknown name, or two packages claim it. Whatever the method does is a failed check.
+        CheckError: unknown anatomy.
+        DeviceError: the device is not there.
+    """
+    if anatomy not in TISSUES:
+        raise CheckError(f"anatomy {anatomy!r}: choose {' or '.join(TISSUES)}")
+    device = resolve_device(device)
+    results: list[CheckResult] = []
+    if isinstance(method, str):
+        registry.methods().entry(method)
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "output.txt"
+        context: Any = multiprocessing.get_context(
+            "spawn" if isinstance(method, str) or _importable(method) else "fork"
+        )
+        ours, theirs = context.Pipe()
+        process: Any = context.Process(target=_child, args=(theirs, method, anatomy, device, str(log)))
+        process.start()
+        theirs.close()
+        try:
+            for result in _outcomes(ours, process, log, timeout):
+                results.append(result)
+                if progress is not None:
+                    progress(result)
+        finally:
+            process.kill()
+            process.join()
+            ours.close()
+    return results
+
+
+def _importable(cls: type) -> bool:
+    """Whether a new process finds the class by its name; that of a notebook or a test is forked instead."""
+    module = sys.modules.get(cls.__module__)
+    if cls.__module__ == "__main__" or getattr(module, cls.__qualname__, None) is not cls:
+        return False
+    head = cls.__module__.partition(".")[0]
+    return any(finder.find_spec(head, None) for finder in sys.meta_path)
+
+
+def _outcomes(connection: Connection, process: Any, log: Path, timeout: float) -> Iterator[CheckResult]:
+    """Yield one result per check, whatever becomes of the child."""
+    for done, name in enumerate(NAMES):
+        start = time.perf_counter()
+        end = None
+        try:
+            if connection.poll(timeout):
+                yield connection.recv()
+                continue
+            end = f"not finished within {timeout:g} s; give the smoke profile fewer steps, or respect ctx.updates()"
+        except EOFError:
+            process.join(timeout)
+            last = log.read_text(errors="replace").strip().splitlines()[-3:] if log.exists() else []
+            end = f"its process ended with exit status {process.exitcode}" + "".join(f"; {line}" for line in last)
+        yield CheckResult(name, False, False, end, time.perf_counter() - start)
+        for other in NAMES[done + 1 :]:
+            yield CheckResult(other, False, True, f"not run: {name!r} did not end", 0.0)
+        return
+
+
+def _child(connection: Connection, method: str | type, anatomy: str, device: str, log: str) -> None:
+    os.environ.pop("UASBENCH_DATA", None)
+    _redirect(log)
+    configure(device, 1)
+    for result in run_checks(method, anatomy=anatomy, device=device):
+        connection.send(result)
+    connection.close()
+    sys.stdout.flush()
+    os._exit(0)
+
+
+def _redirect(log: str) -> None:
+    """Send what the method prints to a file, also from compiled code."""
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    for stream, number in ((sys.stdout, 1), (sys.stderr, 2)):
+        with suppress(OSError, ValueError):
+            stream.flush()
+        os.dup2(descriptor, number)
+    os.close(descriptor)
+    sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False)
+    sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
+
+
+def run_checks(
+    method: str | type, *, anatomy: str = "liver", device: str = "cpu", only: Collection[str] = NAMES
+) -> Iterator[CheckResult]:
+    """Yield the results of the checks named in ``only``, in this process; :func:`check_method` adds the protection."""
+    from .checks import ALONE, CHECKS, Subject, Unavailable
+
+    start = time.perf_counter()
+    try:
+        cls: Any = registry.methods().get(method) if isinstance(method, str) else registry.check_class(method)
+    except registry.RegistryError as error:
+        yield CheckResult(IMPORT, False, False, str(error), time.perf_counter() - start)
+        yield from (CheckResult(name, False, True, "not run: there is no method", 0.0) for name in CHECKS)
+        return
+    yield CheckResult(IMPORT, True, False, f"{cls.__module__}:{cls.__qualname__}", time.perf_counter() - start)
+    subject = Subject(cls, anatomy, device)
+    barred = ""
+    for name, check in CHECKS.items():
+        if name not in only:
+            continue
+        if barred and name not in ALONE:
+            yield CheckResult(name, False, True, barred, 0.0)
+            continue
+        result, error = _run(name, check, subject)
+        yield result
+        if isinstance(error, Unavailable):
+            barred = f"not run: {error}"
+        elif result.failed and name not in ALONE and name in ("available", NEEDED):
+            barred = f"not run: {name!r} failed"
+
+
+def _run(name: str, check: Callable[[Any], str], subject: Any) -> tuple[CheckResult, BaseException | None]:
+    from .checks import Broken, NotApplicable
+
+    start = time.perf_counter()
+    try:
+        detail = check(subject)
+    except NotApplicable as error:
+        return CheckResult(name, False, True, str(error), time.perf_counter() - start), error
+    except (Broken, UasbenchError) as error:
+        return CheckResult(name, False, False, str(error), time.perf_counter() - start), error
+    except (Exception, SystemExit) as error:
+        return CheckResult(name, False, False, short_traceback(error), time.perf_counter() - start), error
+    return CheckResult(name, True, False, detail, time.perf_counter() - start), None
+
+
+def short_traceback(error: BaseException) -> str:
+    """Return an error and the last two places of the method that led to it."""
+    here = str(Path(__file__).parent)
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(here)]
+    places = [f"  {frame.filename}, line {frame.lineno}, in {frame.name}: {frame.line}" for frame in frames[-2:]]
+    return "\n".join([f"{type(error).__name__}: {' '.join(str(error).split())[:500]}", *places])

@@ -1,0 +1,108 @@
+"""A method under test, and the runs that its checks share."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from ...datasets.case import Case
+from ...datasets.healthy import HealthySet
+from ...datasets.viewing import Viewed, look
+from ...methods.config import resolve
+from ...methods.context import FitContext
+from ..stages import drive
+from .phantom import healthy_cases, lesion_cases
+
+PACKAGE = __name__.partition(".")[0]
+TOLERANCE = 1e-4
+
+
+class Broken(Exception):  # noqa: N818
+    """The method breaks a promise; the text says which and how to keep it."""
+
+
+class NotApplicable(Exception):  # noqa: N818
+    """The method makes no such promise."""
+
+
+class Unavailable(NotApplicable):
+    """The method declines to run here; nothing that runs it can be checked."""
+
+
+class Subject:
+    """A method under test with the scans that the checks use; every call gets fresh copies of them."""
+
+    def __init__(self, cls: Any, anatomy: str, device: str) -> None:
+        self.cls = cls
+        self.anatomy = anatomy
+        self.device = device
+        self.built_in = cls.__module__.partition(".")[0] == PACKAGE
+
+    def config(self, profile: str = "smoke", **settings: Any) -> Any:
+        """Return the settings of a profile."""
+        return resolve(self.cls.Config, profile, self.anatomy, settings)
+
+    def healthy(self, *, filled: bool = False) -> HealthySet:
+        """Return the three training scans."""
+        return HealthySet.from_cases(healthy_cases(self.anatomy, 3, filled=filled))
+
+    def cases(self) -> list[Case]:
+        """Return two scans with lesions and the healthy one that is never trained on."""
+        return [case for case, _ in lesion_cases(self.anatomy)] + healthy_cases(self.anatomy)[3:]
+
+    def context(
+        self, seed: int, max_updates: int | None = None, losses: dict[str, list[float]] | None = None
+    ) -> FitContext:
+        """Return a fit context that appends the training curves to ``losses``."""
+
+        def keep(_: int, values: dict[str, float]) -> None:
+            for name, value in values.items():
+                if losses is not None:
+                    losses.setdefault(name, []).append(value)
+
+        return FitContext(seed=seed, device=self.device, max_updates=max_updates, on_log=keep)
+
+    def train(self, seed: int = 0, config: Any = None, *, filled: bool = False, **context: Any) -> Any:
+        """Train anew, at the ``smoke`` profile where no config is given."""
+        config = self.config() if config is None else config
+        return drive.train(self.cls, config, self.healthy(filled=filled), self.context(seed, **context))
+
+    def maps(self, method: Any, cases: list[Case] | None = None) -> dict[str, np.ndarray]:
+        """Return the checked maps on the grids they were made on, 0 outside the region that counts."""
+        found = {}
+        for case in self.cases() if cases is None else cases:
+            viewed = self.view(method, case)
+            scores = drive.score(method, case, viewed)
+            found[case.id] = np.where(case.roi if viewed is None else viewed.support, scores, 0)
+        return found
+
+    @staticmethod
+    def view(method: Any, case: Case) -> Viewed | None:
+        """Return the case through the method's view, or None where it works on the native grid."""
+        return None if method.view is None else look(case, method.view)
+
+    def native(self, method: Any, case: Case) -> np.ndarray:
+        """Return the checked map on the grid of the case."""
+        viewed = self.view(method, case)
+        scores = drive.score(method, case, viewed)
+        return scores if viewed is None else viewed.to_native(scores)
+
+    @cached_property
+    def trained(self) -> Any:
+        """The method after a ``smoke`` training with seed 0."""
+        return self.train()
+
+    @cached_property
+    def reference(self) -> dict[str, np.ndarray]:
+        """The maps of :attr:`trained`, which the other checks compare with."""
+        return self.maps(self.trained)
+
+    def same(self, other: dict[str, np.ndarray], what: str, *, exact: bool = True) -> None:
+        """Compare maps with the reference: bit for bit on the CPU, within a tolerance elsewhere."""
+        for name, wanted in self.reference.items():
+            got = other[name]
+            worst = float(np.abs(got - wanted).max()) / (float(np.abs(wanted).max()) or 1.0)
+            if not np.array_equal(got, wanted) and (worst > TOLERANCE or (exact and self.device == "cpu")):
+                raise Broken(f"{what}: the map of {name} differs by {worst:.2g} of its largest value")

@@ -1,0 +1,91 @@
+"""Content addresses of stages: an id hashes everything that can change the stage's result."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .source_hash import closure_hash
+
+PACKAGE = __name__.split(".")[0]
+
+
+def digest(value: Any) -> str:
+    """Return 16 hexadecimal digits over the JSON form of ``value``."""
+    text = json.dumps(value, sort_keys=True, default=str)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def _sources(stage: str) -> list[str]:
+    """Source of a stage and of what every method inherits; a plug-in's own closure ends at its package."""
+    return [
+        closure_hash(f"{PACKAGE}.{name}") for name in (f"benchmark.stages.{stage}", "methods.base", "methods.training")
+    ]
+
+
+def fit_id(
+    *,
+    trainer: str,
+    module: str,
+    config: Mapping[str, Any],
+    parts: Sequence[tuple[str, tuple[int, int] | None]],
+    split: str,
+    seed: int,
+    device: str,
+    threads: int,
+    precision: str,
+) -> str:
+    """Address of a fit: source, fit settings, training voxels, split, seed and numerics; no label enters."""
+    return digest(
+        {
+            "stage": "fit",
+            "source": [*_sources("fit"), closure_hash(module)],
+            "trainer": trainer,
+            "config": config,
+            "parts": list(parts),
+            "split": split,
+            "seed": seed,
+            "numerics": [device, threads, precision],
+        }
+    )
+
+
+def map_id(
+    *,
+    fit: str,
+    module: str,
+    config: Mapping[str, Any],
+    cases: Sequence[tuple[str, str]],
+    healthy: Sequence[tuple[str, tuple[int, int] | None]],
+) -> str:
+    """Address of a cell's maps: the fit, score settings, the voxels of the test and calibration cases."""
+    return digest(
+        {
+            "stage": "map",
+            "source": [*_sources("map"), closure_hash(module)],
+            "fit": fit,
+            "config": config,
+            "cases": list(cases),
+            "healthy": list(healthy),
+        }
+    )
+
+
+def measure_id(
+    *, maps: str, truth: Mapping[str, str], patients: Mapping[str, str], slice_score: Any, trials: int, seed: int
+) -> str:
+    """Address of a record: the maps, the truth, the patients and the protocols' source and settings."""
+    return digest(
+        {
+            "stage": "measure",
+            "source": closure_hash(f"{PACKAGE}.benchmark.stages.measure"),
+            "maps": maps,
+            "truth": truth,
+            "patients": patients,
+            "slice_score": slice_score,
+            "trials": trials,
+            "seed": seed,
+        }
+    )

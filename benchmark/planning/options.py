@@ -1,0 +1,195 @@
+"""What a run was asked for: the command's options as one validated object."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from ...datasets.errors import UasbenchError
+
+Profile = Literal["smoke", "quick", "paper"]
+STAGE_LIMIT_S = {"smoke": 300.0, "quick": 1800.0, "paper": 7 * 86400.0}
+_IN_THE_NAME = {"train", "settings", "exclude", "calibration", "precision", "threads"}
+_ASSIGNMENT = re.compile(r",(?=[A-Za-z_][\w.-]*=)")
+
+
+class OptionError(UasbenchError):
+    """An option has a value that cannot be used."""
+
+
+class Variant(BaseModel):
+    """A further configuration of a method, shown as ``method@label``."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    label: str
+    method: str
+    settings: dict[str, Any]
+
+
+class RunOptions(BaseModel):
+    """Everything that ``bench run`` and :func:`uasbench.run` take.
+
+    ``settings`` maps a method to its ``--set`` values. ``stage_limit_s`` is the longest a stage may take before it is
+    stopped and reported as failed; None takes the profile's default. ``trials`` bounds each threshold study.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    methods: str = "all"
+    datasets: list[str] = Field(min_length=1)
+    train: str | None = None
+    data_root: Path | None = None
+    phantom: bool = False
+    phantom_seed: int = 0
+    profile: Profile = "paper"
+    seeds: list[int] = Field(default_factory=lambda: [0, 1, 2], min_length=1)
+    workers: int | None = Field(default=None, ge=1)
+    threads: int = Field(default=1, ge=1)
+    device: str = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    out: Path | None = None
+    name: str | None = None
+    settings: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    variants: list[Variant] = Field(default_factory=list)
+    exclude: list[str] = Field(default_factory=list)
+    calibration: Literal["held-out", "none"] = "held-out"
+    trials: int | None = Field(default=None, ge=1, le=40)
+    stage_limit_s: float | None = Field(default=None, gt=0)
+    tracking_uri: str | None = None
+    cache: Path | None = None
+    command: str = ""
+
+    @field_validator("datasets", "seeds")
+    @classmethod
+    def _once(cls, values: list[Any]) -> list[Any]:
+        twice = sorted({str(v) for v in values if values.count(v) > 1})
+        if twice:
+            raise ValueError(f"{', '.join(twice)} named twice")
+        return values
+
+    @field_validator("variants")
+    @classmethod
+    def _labels_once(cls, values: list[Variant]) -> list[Variant]:
+        labels = [f"{v.method}@{v.label}" for v in values]
+        twice = sorted({label for label in labels if labels.count(label) > 1})
+        if twice:
+            raise ValueError(f"{', '.join(twice)} given twice")
+        return values
+
+    @field_validator("out", "cache", "data_root")
+    @classmethod
+    def _absolute(cls, value: Path | None) -> Path | None:
+        return None if value is None else value.expanduser().resolve()
+
+    @property
+    def limit_s(self) -> float:
+        """The stage limit in force, in seconds."""
+        return self.stage_limit_s or STAGE_LIMIT_S[self.profile]
+
+    @property
+    def study_trials(self) -> int:
+        """Trials of each threshold study: 40, fewer where a profile makes no claim."""
+        return self.trials or {"smoke": 6, "quick": 16, "paper": 40}[self.profile]
+
+    def folder(self) -> Path:
+        """Return the run folder: ``--out``, else a name that the same command always gives.
+
+        Methods and seeds do not enter the name, so that a later command adds cells to the same run.
+        """
+        if self.out is not None:
+            return self.out
+        parts = [self.name or "-".join(self.datasets), *(["phantom"] if self.phantom else []), self.profile]
+        chosen = self.model_dump(mode="json", include=_IN_THE_NAME) | {"source": self.source()}
+        plain = RunOptions(datasets=self.datasets, phantom=self.phantom)
+        if chosen != plain.model_dump(mode="json", include=_IN_THE_NAME) | {"source": "phantom 0"}:
+            parts.append(hashlib.blake2b(json.dumps(chosen, sort_keys=True).encode(), digest_size=3).hexdigest())
+        return (Path("runs") / "-".join(parts)).resolve()
+
+    def source(self) -> str:
+        """Return where the scans come from: a phantom seed, or the data root in force."""
+        if self.phantom:
+            return f"phantom {self.phantom_seed}"
+        root = self.data_root or os.environ.get("UASBENCH_DATA")
+        return str(Path(root).expanduser().resolve()) if root else "nowhere"
+
+
+def parse_seeds(text: str) -> list[int]:
+    """``3`` means 0, 1, 2; a comma makes a list.
+
+    >>> parse_seeds("3"), parse_seeds("5,7"), parse_seeds("4,")
+    ([0, 1, 2], [5, 7], [4])
+    """
+    try:
+        numbers = [int(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        numbers = []
+    if not numbers or min(numbers) < 0 or ("," not in text and numbers[0] == 0):
+        raise OptionError(f"--seeds {text!r}: give a number of seeds (3) or a list (0,1,2)")
+    seeds = numbers if "," in text else list(range(numbers[0]))
+    if len(set(seeds)) != len(seeds):
+        raise OptionError(f"--seeds {text!r}: a seed is named twice")
+    return seeds
+
+
+def parse_settings(items: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Turn ``METHOD.KEY=VALUE`` items into settings by method.
+
+    >>> parse_settings(["ae.lr=1e-3", "ae.size=64"])
+    {'ae': {'lr': '1e-3', 'size': '64'}}
+    """
+    settings: dict[str, dict[str, Any]] = {}
+    for item in items:
+        name, equals, value = item.partition("=")
+        method, dot, key = name.partition(".")
+        if not (equals and dot and method and key):
+            raise OptionError(f"--set {item!r}: write METHOD.KEY=VALUE, for instance ae.lr=1e-3")
+        settings.setdefault(method, {})[key] = value
+    return settings
+
+
+def parse_variant(text: str) -> Variant:
+    """Turn ``LABEL:METHOD.KEY=VALUE,KEY=VALUE`` into a variant.
+
+    >>> parse_variant("tp:draem.two_phase=on,window=-100,200").settings
+    {'two_phase': 'on', 'window': '-100,200'}
+    """
+    label, colon, rest = text.partition(":")
+    if not colon or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.+-]*", label):
+        raise OptionError(f"--variant {text!r}: write LABEL:METHOD.KEY=VALUE,KEY=VALUE")
+    method = ""
+    settings: dict[str, Any] = {}
+    for item in _ASSIGNMENT.split(rest):
+        name, equals, value = item.partition("=")
+        owner, dot, key = name.rpartition(".")
+        if not equals or not key or (dot and method and owner != method) or not (method or owner):
+            raise OptionError(f"--variant {text!r}: write LABEL:METHOD.KEY=VALUE,KEY=VALUE with one method")
+        method = method or owner
+        settings[key] = value
+    return Variant(label=label, method=method, settings=settings)
+
+
+def jsonable(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a mapping as JSON holds it (tuples become lists), for hashing and records."""
+    return json.loads(json.dumps(dict(values)))
+
+
+def validated(**values: Any) -> RunOptions:
+    """Build options, with a wrong value reported in one line.
+
+    Raises:
+        OptionError: an option has a value that cannot be used.
+    """
+    try:
+        return RunOptions.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0]).replace("_", "-") if first["loc"] else "options"
+        raise OptionError(f"--{name} {first['input']!r}: {first['msg']}") from error

@@ -1,0 +1,212 @@
+"""The plan of a run: cells, their stages' addresses, and the graph of jobs that is still to do."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ...datasets.errors import UasbenchError
+from ...datasets.store import PreparedCase
+from ..executors.job import Job
+from ..runs.folder import RunFolder, RunFolderError
+from ..runs.records import CellKey, StageIds, write_json
+from ..stages.fit import FitTask
+from ..stages.map import MapTask, finished
+from ..stages.measure import MeasureTask
+from . import ids
+from .options import RunOptions
+from .selection import Candidate
+from .task_data import TaskData
+
+BYTES_PER_VALUE = 4
+RESERVE = 512 * 2**20
+DETERMINISTIC_SEED = 0
+
+
+class PlanError(UasbenchError):
+    """The run cannot be done as asked."""
+
+
+@dataclass(frozen=True)
+class PlannedCell:
+    """One path through the graph."""
+
+    key: CellKey
+    candidate: Candidate
+    ids: StageIds
+
+
+@dataclass(frozen=True)
+class Numerics:
+    """What the arithmetic of a run depends on."""
+
+    device: str
+    threads: int
+    precision: str
+
+
+def plan_cells(
+    options: RunOptions, numerics: Numerics, data: TaskData, candidates: Sequence[Candidate]
+) -> list[PlannedCell]:
+    """Return the cells of one task; a deterministic method gets seed 0 only."""
+    cells = []
+    for candidate in candidates:
+        seeds = [DETERMINISTIC_SEED] if candidate.card.deterministic else options.seeds
+        for seed in seeds:
+            key = CellKey(method=candidate.label, dataset=data.dataset, train=data.train, seed=seed)
+            cells.append(PlannedCell(key, candidate, _ids(options, numerics, data, candidate, seed)))
+    return cells
+
+
+def _ids(options: RunOptions, numerics: Numerics, data: TaskData, candidate: Candidate, seed: int) -> StageIds:
+    fingerprint = {case.id: case.fingerprint for case in data.healthy}
+    fit = ids.fit_id(
+        trainer=candidate.trainer,
+        module=candidate.module,
+        config=candidate.fit_config,
+        parts=[(fingerprint[case], z) for case, z in data.split.train],
+        split=data.split.hash,
+        seed=seed,
+        device=numerics.device,
+        threads=numerics.threads,
+        precision=numerics.precision,
+    )
+    maps = ids.map_id(
+        fit=fit,
+        module=candidate.module,
+        config=candidate.score_config,
+        cases=[(case.id, case.fingerprint) for case in data.test],
+        healthy=[(fingerprint[case], z) for case, z in data.split.calibration],
+    )
+    measured = ids.measure_id(
+        maps=maps,
+        truth={case: ref.fingerprint for case, ref in data.truths.items()},
+        patients={case.id: case.patient for case in data.test},
+        slice_score=candidate.card.slice_score,
+        trials=options.study_trials,
+        seed=seed,
+    )
+    return StageIds(fit=fit, map=maps, measure=measured)
+
+
+class Graph:
+    """The jobs of a run that are not finished yet, and which cells each of them serves."""
+
+    def __init__(self, options: RunOptions, numerics: Numerics, folder: RunFolder) -> None:
+        self.options = options
+        self.numerics = numerics
+        self.folder = folder
+        self.jobs: dict[str, Job] = {}
+        self.cells_of: dict[str, list[CellKey]] = {}
+        self.finished: list[CellKey] = []
+        self.replaced: list[CellKey] = []
+        self.map_bytes = 0
+
+    def add(self, cell: PlannedCell, data: TaskData) -> None:
+        """Add what a cell still needs."""
+        measure = measure_task(self.options, self.numerics, self.folder, cell, data)
+        write_json(self.folder.cell_path(cell.key), asdict(measure))
+        if self._has_record(cell):
+            self.finished.append(cell.key)
+            self.folder.failure_path(cell.key).unlink(missing_ok=True)
+            return
+        slug = cell.key.slug
+        by_id = {case.id: case for case in data.healthy}
+        needs_map = finished(self.folder.map_dir(cell.key)) != cell.ids.map
+        fit_dir = self.folder.fit_dir(cell.ids.fit)
+        fit_job = f"fit-{cell.ids.fit}"
+        if needs_map and not (fit_dir / "fit.json").exists():
+            self._job(fit_job, "fit", self._fit(cell, by_id, data, fit_dir), cell, set())
+        if needs_map:
+            needs = {fit_job} if fit_job in self.jobs else set[str]()
+            self._job(f"map-{slug}", "map", self._map(cell, by_id, data, fit_dir), cell, needs)
+            self.map_bytes += BYTES_PER_VALUE * (data.test_voxels + data.calibration_voxels)
+        needs = {f"map-{slug}"} if needs_map else set[str]()
+        self._job(f"measure-{slug}", "measure", measure, cell, needs)
+
+    def check_disk(self) -> tuple[int, int]:
+        """Return the bytes the maps may take and the bytes free, refusing when they do not fit.
+
+        Raises:
+            PlanError: the disk of the run folder is too full.
+        """
+        free = shutil.disk_usage(self.folder.path).free
+        needed = self.map_bytes + (RESERVE if self.jobs else 0)
+        if needed > free:
+            raise PlanError(
+                f"{self.folder.path}: the run may need {needed / 2**30:.1f} GiB of disk and {free / 2**30:.1f} GiB "
+                "are free; free space, choose another --out, or run fewer methods or seeds at once"
+            )
+        return self.map_bytes, free
+
+    def _has_record(self, cell: PlannedCell) -> bool:
+        path = self.folder.record_path(cell.key)
+        if not path.exists():
+            return False
+        try:
+            same = self.folder.record(path).ids == cell.ids
+        except RunFolderError:
+            same = False
+        if not same:
+            self.replaced.append(cell.key)
+            self.folder.retire(path)
+        return same
+
+    def _job(self, name: str, kind: Any, task: Any, cell: PlannedCell, needs: set[str]) -> None:
+        self.cells_of.setdefault(name, []).append(cell.key)
+        if name not in self.jobs:
+            order = {"measure": 0, "map": 1, "fit": 2}[kind]
+            rank = (order, int(cell.candidate.card.trivial), len(self.jobs))
+            label = f"{kind:7s} {cell.key.method} · {cell.key.dataset} · seed {cell.key.seed}"
+            self.jobs[name] = Job(name, kind, task, label, frozenset(needs), rank)
+
+    def _fit(self, cell: PlannedCell, by_id: dict[str, PreparedCase], data: TaskData, out: Path) -> FitTask:
+        return FitTask(
+            id=cell.ids.fit,
+            method=cell.candidate.spec,
+            parts=[(by_id[case].to_json(), z) for case, z in data.split.train],
+            seed=cell.key.seed,
+            out=str(out),
+            **asdict(self.numerics),
+        )
+
+    def _map(self, cell: PlannedCell, by_id: dict[str, PreparedCase], data: TaskData, fit_dir: Path) -> MapTask:
+        return MapTask(
+            id=cell.ids.map,
+            method=cell.candidate.spec,
+            fit_dir=str(fit_dir),
+            seed=cell.key.seed,
+            cases=[case.to_json() for case in data.test],
+            healthy=[by_id[case].to_json() for case, _ in data.split.calibration],
+            out=str(self.folder.map_dir(cell.key)),
+            **asdict(self.numerics),
+        )
+
+
+def measure_task(
+    options: RunOptions, numerics: Numerics, folder: RunFolder, cell: PlannedCell, data: TaskData
+) -> MeasureTask:
+    """Return what the measure stage gets for a cell."""
+    by_id = {case.id: case for case in data.healthy}
+    return MeasureTask(
+        id=cell.ids.measure,
+        cell=cell.key.model_dump(),
+        method=cell.candidate.info().model_dump(),
+        profile=options.profile,
+        config=cell.candidate.config,
+        ids=cell.ids.model_dump(),
+        data=data.info().model_dump(),
+        cases=[case.to_json() for case in data.test],
+        truths={case: ref.to_json() for case, ref in data.truths.items()},
+        healthy=[(by_id[case].to_json(), z) for case, z in data.split.calibration],
+        maps=str(folder.map_dir(cell.key)),
+        fit_dir=str(folder.fit_dir(cell.ids.fit)),
+        record=str(folder.record_path(cell.key)),
+        study=str(folder.tuning_dir / f"{cell.key.slug}.log"),
+        slice_score=cell.candidate.card.slice_score,
+        trials=options.study_trials,
+        **asdict(numerics),
+    )

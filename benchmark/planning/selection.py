@@ -1,0 +1,151 @@
+"""Which methods run on a task: patterns, variants, settings, and who declines with which reason."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import signal
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from ...datasets.errors import UasbenchError
+from ...datasets.view import View
+from ...methods.card import MethodCard
+from ...methods.config import ConfigError, by_stage, resolve
+from ..registry import Registry
+from ..runs.records import MethodInfo, Skip
+from ..stages.fit import MethodSpec
+from ..stages.worker import summary
+from .options import OptionError, RunOptions, jsonable
+
+CONSTRUCTION_S = 60.0
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A configuration of a method that will run: a row of the tables."""
+
+    label: str
+    card: MethodCard
+    spec: MethodSpec
+    config: dict[str, Any]
+    fit_config: dict[str, Any]
+    score_config: dict[str, Any]
+    view: View | None
+
+    @property
+    def module(self) -> str:
+        """Module that defines the method."""
+        return self.spec.target.partition(":")[0]
+
+    @property
+    def trainer(self) -> str:
+        """Name under which the method trains; methods that share it share fits."""
+        return self.card.trainer or self.card.name
+
+    def info(self) -> MethodInfo:
+        """Return what records keep of the card."""
+        card = self.card
+        return MethodInfo(
+            name=card.name,
+            title=card.title,
+            family=card.family,
+            supervision=card.supervision,
+            uses=card.uses,
+            deterministic=card.deterministic,
+            trivial=card.trivial,
+            year=card.year,
+        )
+
+
+@dataclass
+class Selection:
+    """Who runs on a task, who declined, and whose code broke before anything was computed (label and reason)."""
+
+    candidates: list[Candidate] = field(default_factory=list)
+    skipped: list[Skip] = field(default_factory=list)
+    broken: list[tuple[str, str]] = field(default_factory=list)
+
+
+def select(options: RunOptions, anatomy: str, dataset: str, registry: Registry) -> Selection:
+    """Resolve ``--methods``, ``--set`` and ``--variant`` for one task.
+
+    Raises:
+        OptionError: a setting names a method that does not run, or has an unknown key or a value of the wrong type.
+    """
+    names = registry.select(options.methods) if options.methods.strip() else []
+    wanted: list[tuple[str, str, dict[str, Any]]] = [(n, n, options.settings.get(n, {})) for n in names]
+    for variant in options.variants:
+        registry.get(variant.method)
+        settings = {**options.settings.get(variant.method, {}), **variant.settings}
+        wanted.append((f"{variant.method}@{variant.label}", variant.method, settings))
+    _check_settings(options.settings, {method for _, method, _ in wanted})
+    chosen = Selection()
+    if options.methods.strip() == "all":
+        chosen.skipped += [Skip(method=n, dataset=dataset, reason=why) for n, why in registry.broken().items()]
+    for label, name, settings in wanted:
+        try:
+            with time_limit(CONSTRUCTION_S):
+                found = _candidate(options, registry, label, name, settings, anatomy)
+        except UasbenchError:
+            raise
+        except Exception as error:
+            chosen.broken.append((label, summary(error)))
+            continue
+        if isinstance(found, Candidate):
+            chosen.candidates.append(found)
+        else:
+            chosen.skipped.append(Skip(method=label, dataset=dataset, reason=found))
+    return chosen
+
+
+def _candidate(
+    options: RunOptions, registry: Registry, label: str, name: str, settings: Mapping[str, Any], anatomy: str
+) -> Candidate | str:
+    cls = registry.get(name)
+    if anatomy not in cls.card.anatomy:
+        return f"made for {', '.join(cls.card.anatomy)}, not for {anatomy}"
+    missing = [package for package in cls.requires if importlib.util.find_spec(package.partition(".")[0]) is None]
+    if missing:
+        return f"needs {', '.join(missing)}: pip install {' '.join(missing)}"
+    try:
+        config = resolve(cls.Config, options.profile, anatomy, settings)
+    except ConfigError as error:
+        raise OptionError(f"{label}: {error}") from error
+    method = cls(config)
+    reason = method.skip()
+    if reason:
+        return str(reason)
+    fit_config, score_config = (jsonable(part) for part in by_stage(config))
+    spec = MethodSpec(f"{cls.__module__}:{cls.__qualname__}", options.profile, anatomy, dict(settings))
+    return Candidate(label, cls.card, spec, jsonable(asdict(config)), fit_config, score_config, method.view)
+
+
+@contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """Raise TimeoutError in code that does not come back; in the main thread only, where signals arrive."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(*_: object) -> None:
+        raise TimeoutError(f"did not come back within {seconds:.0f} s of being constructed")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _check_settings(settings: Mapping[str, Any], chosen: set[str]) -> None:
+    for name in settings:
+        if name not in chosen:
+            near = difflib.get_close_matches(name, sorted(chosen), n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise OptionError(f"--set {name}.…: {name!r} is not among the methods of this run.{hint}")

@@ -1,0 +1,157 @@
+"""The data of a task: a test set and its healthy partner, discovered, prepared, checked for twins and split."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ...datasets.dataset import CaseRef, Dataset
+from ...datasets.errors import DataError
+from ...datasets.patients import apply_excludes, join_twins, overlapping, parse_excludes
+from ...datasets.phantom.liver import phantom_of
+from ...datasets.splits import HealthySplit, split_healthy
+from ...datasets.store import PreparedCase, Store, TruthRef
+from ...datasets.view import View
+from ..registry import Registry
+from ..runs.records import DataInfo
+from .options import OptionError, RunOptions
+
+SPLIT_SEED = 0
+ShowProgress = Callable[[int, int, str], None]
+
+
+@dataclass
+class TaskData:
+    """Prepared data of one (test set, train set) pair."""
+
+    dataset: str
+    train: str
+    anatomy: str
+    reference: str | None
+    roi_source: str
+    test: list[PreparedCase]
+    truths: dict[str, TruthRef]
+    healthy: list[PreparedCase]
+    split: HealthySplit
+    excluded: list[str]
+    warnings: list[str]
+    phantom: dict[str, Any] | None = None
+    test_voxels: int = 0
+    calibration_voxels: int = 0
+
+    def info(self) -> DataInfo:
+        """Return what every record of the task says about its data."""
+        return DataInfo(
+            anatomy=self.anatomy,
+            cases={case.id: case.fingerprint for case in self.test},
+            patients={case.id: case.patient for case in self.test},
+            truth={case: ref.fingerprint for case, ref in self.truths.items()},
+            train_cases={case.id: case.fingerprint for case in self.healthy},
+            split=self.split.manifest,
+            roi_source=self.roi_source,
+            excluded=self.excluded,
+            notes={case.id: list(case.notes) for case in [*self.test, *self.healthy] if case.notes},
+            phantom=self.phantom,
+        )
+
+
+def task_pairs(options: RunOptions, registry: Registry) -> list[tuple[str, str]]:
+    """Return the (test set, train set) pairs that the options ask for.
+
+    Raises:
+        OptionError: a healthy set is named as test set, or a train set of another anatomy.
+    """
+    pairs = []
+    for name in options.datasets:
+        card = registry.card(name)
+        if card.role != "lesion":
+            partners = [n for n, c in registry.cards().items() if c.partner == name]
+            raise OptionError(
+                f"--dataset {name}: {name} is a healthy set; test on {' or '.join(partners) or 'a lesion set'}"
+            )
+        train = options.train or card.partner
+        if train is None:
+            raise OptionError(f"--dataset {name}: it has no usual partner; name a healthy set with --train")
+        other = registry.card(train)
+        if other.role != "healthy" or other.anatomy != card.anatomy:
+            raise OptionError(
+                f"--train {train}: {name} needs a healthy {card.anatomy} set, {train} is {other.role} {other.anatomy}"
+            )
+        pairs.append((name, train))
+    return pairs
+
+
+def prepare_task(
+    options: RunOptions,
+    pair: tuple[str, str],
+    registry: Registry,
+    root: Path,
+    store: Store,
+    views: Sequence[View],
+    *,
+    workers: int,
+    progress: ShowProgress | None = None,
+) -> TaskData:
+    """Discover, prepare and split the two sets of a task.
+
+    Raises:
+        DataError: files that cannot be used, whole volumes that occur twice, nothing left to train or test on.
+    """
+    excludes = parse_excludes(options.exclude)
+    for name in set(excludes) - set(pair):
+        registry.card(name)
+    prepared, warnings, files = {}, [], []
+    for name in pair:
+        dataset = registry.get(name)()
+        refs = _discover(dataset, root, excludes)
+        files += [ref.image for ref in refs]
+        warnings += [f"{name}: {note}" for note in getattr(dataset, "notes", ())]
+        warnings += [f"{name}:{ref.id}: {note}" for ref in refs for note in ref.notes]
+        prepared[name] = store.prepare(
+            dataset, refs, views=views, truth=name == pair[0], workers=workers, progress=progress
+        )
+    test, healthy = prepared[pair[0]].cases, prepared[pair[1]].cases
+    twins = join_twins(
+        {_key(c): c.slice_hashes() for c in [*test, *healthy]}, {_key(c): c.patient for c in [*test, *healthy]}
+    )
+    test = [replace(c, patient=twins.patients[_key(c)]) for c in test]
+    healthy = [replace(c, patient=twins.patients[_key(c)]) for c in healthy]
+    leaks = overlapping({_key(c): c.patient for c in healthy}, {_key(c): c.patient for c in test})
+    healthy = [c for c in healthy if _key(c) not in leaks]
+    if not healthy:
+        raise DataError(f"every case of {pair[1]} belongs to a patient who is tested; nothing is left to train on")
+    split = split_healthy(
+        {c.id: c.patient for c in healthy},
+        {c.id: c.roi_slices() for c in healthy},
+        SPLIT_SEED,
+        "none" if options.calibration == "none" else "patients",
+    )
+    card = registry.card(pair[0])
+    calibrates = {case for case, _ in split.calibration}
+    return TaskData(
+        dataset=pair[0],
+        train=pair[1],
+        anatomy=card.anatomy,
+        reference=card.reference,
+        roi_source=card.roi_source,
+        test=test,
+        truths=prepared[pair[0]].truths,
+        healthy=healthy,
+        split=split,
+        excluded=[text for text in options.exclude if text.partition(":")[0] in pair],
+        warnings=[*warnings, *twins.warnings, *leaks.values()],
+        phantom=phantom_of(files),
+        test_voxels=sum(c.roi_voxels() for c in test),
+        calibration_voxels=sum(c.roi_voxels() for c in healthy if c.id in calibrates),
+    )
+
+
+def _discover(dataset: Dataset, root: Path, excludes: Mapping[str, set[str]]) -> list[CaseRef]:
+    refs = {ref.id: ref for ref in dataset.discover(root)}
+    return [refs[case] for case in apply_excludes(dataset.card.name, list(refs), excludes)]
+
+
+def _key(case: PreparedCase) -> tuple[str, str]:
+    return case.dataset, case.id

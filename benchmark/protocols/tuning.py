@@ -1,0 +1,141 @@
+"""Every tuned threshold is the value of an Optuna study (docs/protocols.md)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ...datasets.seeds import derive
+from .objective import Objective
+
+if TYPE_CHECKING:
+    import optuna
+
+MAX_TRIALS = 40
+PLAIN = (0.0, 0.0)
+PostProcessing = tuple[float, float]
+
+
+@dataclass(frozen=True, eq=False)
+class Space:
+    """What a study searches: a quantile of the scores, and post-processing where there is a choice.
+
+    Attributes:
+        objectives: the value at every cut, by (smoothing in mm, least volume in mm³); ``PLAIN`` is always among them.
+        shift: added to the value of every trial with post-processing (docs/protocols.md, validation patients).
+    """
+
+    objectives: Mapping[PostProcessing, Objective]
+    shift: float = 0.0
+
+    def value(self, post: PostProcessing, quantile: float) -> float:
+        """Return the value of a trial."""
+        return self.objectives[post].at(quantile) + (0.0 if post == PLAIN else self.shift)
+
+
+@dataclass(frozen=True)
+class Found:
+    """The best trial of a study."""
+
+    post: PostProcessing
+    threshold: float
+    quantile: float
+    value: float
+    study: str
+    trials: int
+
+
+class Studies:
+    """The studies of one cell: seeded, sequential, kept in memory and written to one journal file at the end."""
+
+    def __init__(self, path: Path | None, *, seed: int, trials: int) -> None:
+        self.path = path
+        self.seed = seed
+        self.trials = max(1, min(trials, MAX_TRIALS))
+        self.prefix = "cell" if path is None else path.stem
+        self._logs: list[dict[str, Any]] = []
+        self._storage: Any = None
+
+    def search(self, name: str, space: Space) -> Found:
+        """Run one study and return its best trial.
+
+        The optimum of the plain map, exact over all cuts, is the first trial; the optima of the post-processed maps
+        follow, the best first, then the sampler's own proposals.
+        """
+        import optuna
+
+        study_name = f"{self.prefix}/{name}"
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        study = optuna.create_study(
+            storage=self._journal(),
+            sampler=optuna.samplers.TPESampler(seed=derive(self.seed, "tuning", name)),
+            study_name=study_name,
+            direction="maximize",
+        )
+        chosen = len(space.objectives) > 1
+        for post in _promising(space)[: self.trials]:
+            objective = space.objectives[post]
+            first = {"quantile": float(objective.shares[objective.best_cut])}
+            study.enqueue_trial(first | (_named(post) if chosen else {}))
+        study.optimize(lambda trial: _try(trial, space, chosen), n_trials=self.trials)
+        best = study.best_trial
+        post = (best.params["smoothing_mm"], best.params["min_size_mm3"]) if chosen else PLAIN
+        objective = space.objectives[post]
+        cut = objective.cut_at(best.params["quantile"])
+        threshold, quantile = objective.curves.threshold(cut), float(objective.shares[cut])
+        assert best.value is not None
+        return Found(post, threshold, quantile, best.value, study_name, len(study.trials))
+
+    def write(self) -> None:
+        """Write all studies to the journal file, replacing an older one at once.
+
+        ``optuna.load_study(study_name=…, storage=JournalStorage(JournalFileBackend(path)))`` reads it.
+        """
+        if self.path is None:
+            return
+        from optuna.storages.journal import JournalFileBackend
+
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
+        try:
+            JournalFileBackend(str(temporary)).append_logs(self._logs)
+            temporary.replace(self.path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def _journal(self) -> Any:
+        if self._storage is None:
+            from optuna.storages.journal import BaseJournalBackend, JournalStorage
+
+            kept = self._logs
+
+            class Memory(BaseJournalBackend):
+                def read_logs(self, log_number_from: int) -> list[dict[str, Any]]:
+                    return kept[log_number_from:]
+
+                def append_logs(self, logs: list[dict[str, Any]]) -> None:
+                    kept.extend(logs)
+
+            self._storage = JournalStorage(Memory())
+        return self._storage
+
+
+def _promising(space: Space) -> list[PostProcessing]:
+    posts = sorted(space.objectives, key=lambda post: (-space.objectives[post].best, post))
+    return [PLAIN, *(p for p in posts if p != PLAIN)]
+
+
+def _try(trial: optuna.Trial, space: Space, chosen: bool) -> float:
+    post = PLAIN
+    if chosen:
+        smoothing = trial.suggest_categorical("smoothing_mm", sorted({s for s, _ in space.objectives}))
+        size = trial.suggest_categorical("min_size_mm3", sorted({m for _, m in space.objectives}))
+        post = (smoothing, size)
+    return space.value(post, trial.suggest_float("quantile", 0.0, 1.0))
+
+
+def _named(post: PostProcessing) -> dict[str, float]:
+    return {"smoothing_mm": post[0], "min_size_mm3": post[1]}

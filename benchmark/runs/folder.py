@@ -1,0 +1,123 @@
+"""The one owner of file locations inside a run folder."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from ...datasets.errors import UasbenchError
+from .records import SCHEMA_VERSION, CellKey, Failure, Record, Skip, write_json
+
+_writing = threading.Lock()
+
+
+class RunFolderError(UasbenchError):
+    """The folder is not a run, or cannot be read or written."""
+
+
+class RunFolder:
+    """Paths and typed contents of ``RUN/``; reading needs neither torch nor the data."""
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        self.run_json = self.path / "run.json"
+        self.records_dir = self.path / "records"
+        self.failures_dir = self.path / "failures"
+        self.stale_dir = self.path / "stale"
+        self.maps_dir = self.path / "maps"
+        self.fits_dir = self.path / "fits"
+        self.tables_dir = self.path / "tables"
+        self.figures_dir = self.path / "figures"
+        self.tuning_dir = self.path / "tuning"
+        self.cells_dir = self.path / "cells"
+        self.logs_dir = self.path / "logs"
+        self.report_html = self.path / "report.html"
+        self.mlflow_db = self.path / "mlflow.db"
+
+    @classmethod
+    def open(cls, path: Path | str) -> RunFolder:
+        """Open an existing run.
+
+        Raises:
+            RunFolderError: there is no readable ``run.json``.
+        """
+        folder = cls(path)
+        folder.info()
+        return folder
+
+    def info(self) -> dict[str, Any]:
+        """Return ``run.json``."""
+        try:
+            return json.loads(self.run_json.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise RunFolderError(
+                f"{self.path} is not a run folder: it has no run.json. 'bench run' makes one."
+            ) from None
+        except (OSError, json.JSONDecodeError) as error:
+            raise RunFolderError(f"{self.run_json} cannot be read: {error}") from error
+
+    def update_info(self, **values: Any) -> dict[str, Any]:
+        """Change fields of ``run.json`` atomically and return it."""
+        with _writing:
+            info = self.info() if self.run_json.exists() else {}
+            info.update(values)
+            write_json(self.run_json, info)
+            return info
+
+    def retire(self, record: Path) -> None:
+        """Move a record that no longer describes the run out of the tables, without losing it."""
+        self.stale_dir.mkdir(parents=True, exist_ok=True)
+        record.replace(self.stale_dir / record.name)
+
+    def record_path(self, cell: CellKey) -> Path:
+        """Return where the record of a cell lies."""
+        return self.records_dir / f"{cell.slug}.json"
+
+    def cell_path(self, cell: CellKey) -> Path:
+        """Return where the plan of a cell's measuring lies, from which it can be measured again."""
+        return self.cells_dir / f"{cell.slug}.json"
+
+    def failure_path(self, cell: CellKey) -> Path:
+        """Return where the failure of a cell lies."""
+        return self.failures_dir / f"{cell.slug}.json"
+
+    def map_dir(self, cell: CellKey) -> Path:
+        """Return the folder of a cell's maps."""
+        return self.maps_dir / cell.slug
+
+    def fit_dir(self, fit_id: str) -> Path:
+        """Return the folder of a fit: checkpoints and curves."""
+        return self.fits_dir / fit_id
+
+    def record(self, path: Path) -> Record:
+        """Read one record.
+
+        Raises:
+            RunFolderError: the file is damaged or of another schema.
+        """
+        try:
+            record = Record.model_validate_json(path.read_text(encoding="utf-8"))
+        except (OSError, ValidationError) as error:
+            raise RunFolderError(f"{path} is not a readable record: {error}; delete it and run again") from error
+        if record.schema_version != SCHEMA_VERSION:
+            raise RunFolderError(f"{path} has schema {record.schema_version}, this version reads {SCHEMA_VERSION}")
+        return record
+
+    def records(self) -> list[Record]:
+        """Return every finished cell, sorted by data set, train set, method and seed."""
+        records = [self.record(p) for p in self.records_dir.glob("*.json")]
+        return sorted(records, key=lambda r: (r.cell.dataset, r.cell.train, r.cell.method, r.cell.seed))
+
+    def failures(self) -> list[Failure]:
+        """Return the cells that failed and have not been finished since."""
+        return [
+            Failure.model_validate_json(p.read_text(encoding="utf-8")) for p in sorted(self.failures_dir.glob("*.json"))
+        ]
+
+    def skipped(self) -> list[Skip]:
+        """Return the methods that declined."""
+        return [Skip.model_validate(s) for s in self.info().get("skipped", [])]

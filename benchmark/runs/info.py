@@ -1,0 +1,129 @@
+"""What ``run.json`` says about a run, and whether a folder may go on with the present command."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from ..planning.options import RunOptions
+from ..planning.plan import Numerics, PlanError
+from ..planning.selection import Candidate
+from ..planning.task_data import TaskData
+from ..stages.measure import environment
+from .folder import RunFolder
+from .records import CellKey, Skip
+
+
+@dataclass
+class Planned:
+    """A task of the present command: its data, and the configurations that run on it."""
+
+    data: TaskData
+    candidates: list[Candidate]
+    skipped: list[Skip]
+    broken: list[tuple[str, str]]
+
+
+def check_source(folder: RunFolder, options: RunOptions) -> None:
+    """Refuse to mix scans of two sources in one run.
+
+    Raises:
+        PlanError: the folder holds a run on other scans.
+    """
+    if not folder.run_json.exists():
+        return
+    before = folder.info().get("source")
+    if before not in (None, options.source()):
+        raise PlanError(
+            f"{folder.path} holds a run on {before}, this command reads {options.source()}; choose another --out"
+        )
+
+
+def retire_outdated(folder: RunFolder, tasks: Sequence[Planned]) -> list[CellKey]:
+    """Move records whose scans, labels, patients or split are not the present ones out of the tables."""
+    present = {(t.data.dataset, t.data.train): t.data.info() for t in tasks}
+    retired = []
+    for record in folder.records():
+        now = present.get((record.cell.dataset, record.cell.train))
+        fields = ("cases", "patients", "truth", "train_cases", "phantom")
+        if now is not None and any(getattr(now, f) != getattr(record.data, f) for f in fields):
+            folder.retire(folder.record_path(record.cell))
+            retired.append(record.cell)
+    return retired
+
+
+def version_warnings(folder: RunFolder) -> list[str]:
+    """Say which packages changed since the run was started; results are kept, because versions are not hashed."""
+    if not folder.run_json.exists():
+        return []
+    before = folder.info().get("environment", {}).get("versions", {})
+    now = environment()["versions"]
+    changed = [f"{name} {before[name]} → {now[name]}" for name in now if before.get(name, now[name]) != now[name]]
+    return [f"this run was started with other versions: {', '.join(changed)}"] if changed else []
+
+
+def commit() -> str | None:
+    """Return the commit of the source tree that runs, or None where it is not a git checkout."""
+    root = Path(__file__).resolve().parents[1]
+    if not (root / ".git").exists():
+        return None
+    try:
+        command = ["git", "-C", str(root), "rev-parse", "HEAD"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)  # noqa: S603
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None
+
+
+def write_info(
+    folder: RunFolder, options: RunOptions, numerics: Numerics, workers: int, tasks: Sequence[Planned], slugs: list[str]
+) -> None:
+    """Write what the present command adds to ``run.json``; earlier cells, tasks and skips are kept."""
+    old = folder.info() if folder.run_json.exists() else {}
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    command = options.command or f"uasbench.run(**{options.model_dump(mode='json', exclude_defaults=True)})"
+    data = [t.data for t in tasks]
+    planned = {(t.data.dataset, c.label) for t in tasks for c in t.candidates}
+    skipped = [s.model_dump() for t in tasks for s in t.skipped]
+    planned |= {(s["dataset"], s["method"]) for s in skipped}
+    kept = [s for s in old.get("skipped", []) if (s["dataset"], s["method"]) not in planned]
+    rows = [{"dataset": d.dataset, "train": d.train, "anatomy": d.anatomy} for d in data]
+    rows += [row for row in old.get("tasks", []) if row not in rows]
+    folder.update_info(
+        schema=1,
+        command=command,
+        commands=[*old.get("commands", []), {"at": now, "command": command}],
+        options=options.model_dump(mode="json", exclude={"command"}),
+        created=old.get("created", now),
+        source=options.source(),
+        profile=options.profile,
+        phantom=next((d.phantom for d in data if d.phantom), None),
+        tasks=rows,
+        references={**old.get("references", {}), **{d.dataset: d.reference for d in data}},
+        seeds=options.seeds,
+        numerics={"device": numerics.device, "threads": numerics.threads, "precision": numerics.precision},
+        workers=workers,
+        cells=sorted({*old.get("cells", []), *slugs}),
+        skipped=[*kept, *skipped],
+        warnings=sorted({w for d in data for w in d.warnings} | set(version_warnings(folder))),
+        environment={**environment(), "commit": commit()},
+    )
+
+
+def write_timing(folder: RunFolder, *, wall_s: float, workers: int, stage_s: dict[str, float], work_s: float) -> None:
+    """Add the seconds of a call: the harness's share is what the workers did beside fitting and scoring, and waited."""
+    if not any(stage_s.values()):
+        return
+    busy = sum(stage_s.values())
+    entry = {
+        "wall_s": round(wall_s, 3),
+        "workers": workers,
+        "stage_s": {name: round(value, 3) for name, value in stage_s.items()},
+        "fit_and_score_s": round(work_s, 3),
+        "harness_share": round(max(0.0, 1 - work_s / (wall_s * workers)), 4),
+        "idle_share": round(max(0.0, 1 - busy / (wall_s * workers)), 4),
+    }
+    folder.update_info(timing=[*folder.info().get("timing", []), entry])

@@ -1,0 +1,1 @@
+"""What a stage does, inside the process that runs it."""

@@ -1,0 +1,125 @@
+"""The measure stage: maps and truth in, a record out. It imports no method and no torch."""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ...datasets.store import PreparedCase, TruthRef
+from ..protocols.measure import HealthyMap, MeasureCase, MeasureOptions, measure
+from ..runs.records import CellKey, Cost, DataInfo, MethodInfo, Record, StageIds, write_json
+from ..scoring.gallery import WINDOW
+from ..versions import versions
+
+ZRange = tuple[int, int] | None
+
+
+@dataclass(frozen=True)
+class MeasureTask:
+    """Everything needed to measure one cell; also what ``bench rescore`` reads back from the run folder."""
+
+    id: str
+    cell: dict[str, Any]
+    method: dict[str, Any]
+    profile: str
+    config: dict[str, Any]
+    ids: dict[str, str]
+    data: dict[str, Any]
+    cases: list[dict[str, Any]]
+    truths: dict[str, dict[str, Any]]
+    healthy: list[tuple[dict[str, Any], ZRange]]
+    maps: str
+    fit_dir: str | None
+    record: str
+    study: str
+    slice_score: Any
+    trials: int
+    device: str
+    threads: int
+    precision: str
+
+
+def run(task: MeasureTask, report: Callable[[str, Any], None]) -> None:
+    """Measure a cell and write its record."""
+    maps = Path(task.maps)
+    mapped = json.loads((maps / "map.json").read_text(encoding="utf-8"))
+    start = time.perf_counter()
+    result = measure(
+        [_case(task, maps, PreparedCase.from_json(c)) for c in task.cases],
+        [HealthyMap(PreparedCase.from_json(c), maps / "healthy" / f"{c['id']}.map", z) for c, z in task.healthy],
+        MeasureOptions(
+            seed=task.cell["seed"],
+            trials=task.trials,
+            slice_score=tuple(task.slice_score) if isinstance(task.slice_score, list) else task.slice_score,
+            native_threshold=mapped["native_threshold"],
+            study_path=Path(task.study),
+            gallery_path=maps / "gallery.npz",
+            window=WINDOW[task.data["anatomy"]],
+            threads=task.threads,
+            progress=lambda done, total: report("progress", (done, total)),
+        ),
+    )
+    record = Record(
+        cell=CellKey(**task.cell),
+        method=MethodInfo(**task.method),
+        profile=task.profile,
+        config=task.config,
+        ids=StageIds(**task.ids),
+        data=DataInfo(**task.data),
+        thresholds=result.thresholds,
+        per_case=result.per_case,
+        pooled=result.pooled,
+        error_bounds=result.error_bounds,
+        cost=_cost(task, mapped, time.perf_counter() - start),
+        environment=environment(),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    write_json(Path(task.record), record)
+
+
+def environment() -> dict[str, Any]:
+    """Return what was recorded beside a result and never hashed: versions and the machine."""
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "host": platform.node(),
+        "versions": versions(),
+        "byteorder": sys.byteorder,
+    }
+
+
+def _case(task: MeasureTask, maps: Path, prepared: PreparedCase) -> MeasureCase:
+    mask = maps / f"{prepared.id}.mask"
+    return MeasureCase(
+        prepared=prepared,
+        map_path=maps / f"{prepared.id}.map",
+        mask_path=mask if mask.exists() else None,
+        truth=TruthRef.from_json(task.truths[prepared.id]),
+    )
+
+
+def _cost(task: MeasureTask, mapped: dict[str, Any], measure_s: float) -> Cost:
+    fit: dict[str, Any] = {"fit_s": 0.0, "params": 0, "updates": {}, "peak_ram_mib": 0.0, "peak_gpu_mib": None}
+    if task.fit_dir is not None:
+        fit = json.loads((Path(task.fit_dir) / "fit.json").read_text(encoding="utf-8"))
+    gpu = [p for p in (fit["peak_gpu_mib"], mapped["peak_gpu_mib"]) if p is not None]
+    return Cost(
+        fit_s=fit["fit_s"],
+        score_s=mapped["score_s"],
+        measure_s=measure_s,
+        s_per_slice=mapped["score_s"] / max(1, mapped["slices"]),
+        peak_ram_mib=max(fit["peak_ram_mib"], mapped["peak_ram_mib"]),
+        peak_gpu_mib=max(gpu) if gpu else None,
+        params=fit["params"],
+        device=task.device,
+        threads=task.threads,
+        precision=task.precision,
+        updates=fit["updates"],
+    )

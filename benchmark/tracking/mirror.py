@@ -1,0 +1,246 @@
+"""One pass over a run folder against one MLflow server."""
+
+from __future__ import annotations
+
+import json
+import threading
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from ..runs.folder import RunFolder, RunFolderError
+from ..runs.records import Record
+from .server import TrackingError, client, database, first_line, tracking_uri
+from .values import CELL_TAG, IDS_TAG, PARENT_TAG, cell_tags, clean_name, costs, curves, metrics, parameters
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+LOCAL = "local"
+METRICS_PER_CALL, PARAMS_PER_CALL, RUNS_PER_PAGE = 500, 100, 500
+EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # the dashboard opens on training runs
+TASK_TAG, RUN_TAG = "uasbench.task", "uasbench.run"
+
+
+@dataclass
+class _Task:
+    """A parent run and, by cell, the active runs under it: run id → content addresses, empty until it is finished."""
+
+    experiment: str
+    run: str
+    nested: dict[str, dict[str, str]]
+
+
+class Mirror:
+    """Makes one server say what the run folder says, and no more."""
+
+    def __init__(self, folder: RunFolder, uri: str | None, stopped: threading.Event | None = None) -> None:
+        address = tracking_uri(folder, uri)
+        self.client = client(address)
+        self.folder = folder
+        self.address = address
+        self.stopped = stopped or threading.Event()
+        self.info = folder.info()
+        self.key = LOCAL if address == f"sqlite:///{folder.mlflow_db.resolve()}" else address
+        self.state: dict[str, Any] = self.info.get("mlflow", {}).get(self.key) or {"parents": {}, "cells": {}}
+        self.tasks: dict[tuple[str, str], _Task] = {}
+        self.refused: dict[str, str] = {}
+
+    def begin(self) -> None:
+        """Open the parents of the present command."""
+        for pair in self._announced():
+            self.client.update_run(self._task(*pair).run, status="RUNNING")
+
+    def end(self, status: str) -> None:
+        """Close every parent that was opened."""
+        for task in self.tasks.values():
+            self.client.set_terminated(task.run, status)
+
+    def send(self, *, files: bool) -> int:
+        """Send every cell that the server lacks, from this command or an earlier one; return how many."""
+        records = self._records()
+        sent = 0
+        for pair in dict.fromkeys([*self._announced(), *((r.cell.dataset, r.cell.train) for r in records)]):
+            task = self._task(*pair)
+            mine = [r for r in records if (r.cell.dataset, r.cell.train) == pair]
+            changed = 0
+            for record in mine:
+                if self.stopped.is_set():
+                    return sent + changed
+                changed += self.cell(record)
+            if changed or self.refused:
+                self._settle(task, mine)
+            if files:
+                self._finish(pair, task, mine)
+            sent += changed
+        self._save()
+        if self.refused:
+            some = "; ".join(f"{name}: {why}" for name, why in islice(self.refused.items(), 3))
+            raise TrackingError(f"{self.address} lacks {len(self.refused)} of the cells ({some})")
+        return sent
+
+    def cell(self, record: Record) -> bool:
+        """Send one cell unless the server has it; a cell that cannot be sent is noted and stops no other."""
+        task = self._task(record.cell.dataset, record.cell.train)
+        try:
+            return self._cell(record, task)
+        except Exception as error:
+            if not self._alive(task.run):
+                raise
+            self.refused[record.cell.slug] = first_line(error)
+            return False
+
+    def _announced(self) -> list[tuple[str, str]]:
+        return [(task["dataset"], task["train"]) for task in self.info.get("tasks", [])]
+
+    def _records(self) -> list[Record]:
+        records = []
+        for path in sorted(self.folder.records_dir.glob("*.json")):
+            try:
+                records.append(self.folder.record(path))
+            except RunFolderError as error:
+                self.refused[path.stem] = first_line(error)
+        return records
+
+    def _task(self, dataset: str, train: str) -> _Task:
+        pair = (dataset, train)
+        if pair not in self.tasks:
+            experiment, run = self._parent(f"{dataset} after {train}")
+            self.tasks[pair] = _Task(experiment, run, self._nested(experiment, run))
+        return self.tasks[pair]
+
+    def _parent(self, name: str) -> tuple[str, str]:
+        known = self.state["parents"].get(name)
+        if known and self._alive(known["run"]):
+            return known["experiment"], known["run"]
+        if "token" not in self.state:
+            self.state["token"] = uuid.uuid4().hex
+            self._save()
+        experiment = self._experiment(f"uasbench: {name}")
+        found = [r.info.run_id for r in self._active(experiment, f"tags.`{RUN_TAG}` = '{self.state['token']}'")]
+        for double in found[1:]:
+            self.client.delete_run(double)
+        phantom = self.info.get("phantom")
+        tags = {
+            TASK_TAG: name,
+            RUN_TAG: self.state["token"],
+            "uasbench.folder": str(self.folder.path.resolve()),
+            "uasbench.phantom": json.dumps(phantom) if phantom else "no",
+            "uasbench.command": self.info["command"][:5000],
+            "uasbench.profile": self.info["profile"],
+            "mlflow.runName": self.folder.path.resolve().name,
+        }
+        run = found[0] if found else self.client.create_run(experiment, tags=tags).info.run_id
+        self.state["parents"][name] = {"experiment": experiment, "run": run}
+        self._save()
+        return experiment, run
+
+    def _experiment(self, name: str) -> str:
+        found = self.client.get_experiment_by_name(name)
+        if found is not None:
+            if found.lifecycle_stage == "deleted":
+                self.client.restore_experiment(found.experiment_id)
+            return found.experiment_id
+        file = database(self.address)
+        beside = (file.parent / "mlruns").as_uri() if file else None
+        return self.client.create_experiment(name, artifact_location=beside, tags=EXPERIMENT_TAGS)
+
+    def _nested(self, experiment: str, parent: str) -> dict[str, dict[str, str]]:
+        nested: dict[str, dict[str, str]] = {}
+        for run in self._active(experiment, f"tags.`{PARENT_TAG}` = '{parent}'"):
+            ids = run.data.tags.get(IDS_TAG, "") if run.info.status == "FINISHED" else ""
+            nested.setdefault(run.data.tags.get(CELL_TAG, ""), {})[run.info.run_id] = ids
+        return nested
+
+    def _cell(self, record: Record, task: _Task) -> bool:
+        slug, ids = record.cell.slug, record.ids.model_dump_json()
+        known = self.state["cells"].get(slug, {}).get("run")
+        found = task.nested.setdefault(slug, {})
+        whole = [run for run, its in found.items() if its == ids]
+        kept = known if known in whole else next(iter(whole), None)
+        if kept is None and known and known not in found and self._alive(known):
+            self.client.delete_run(known)
+        for run in [run for run in found if run != kept]:
+            self.client.delete_run(run)
+            del found[run]
+        run = kept or self.client.create_run(task.experiment, tags=cell_tags(record, task.run)).info.run_id
+        if kept is None:
+            found[run] = ""
+            self._log(run, record)
+            self.client.set_terminated(run, "FINISHED")
+            found[run] = ids
+        self.state["cells"][slug] = {"run": run, "measure": record.ids.measure, "complete": True}
+        if kept is None:
+            self._save()
+        return kept is None
+
+    def _settle(self, task: _Task, records: list[Record]) -> None:
+        """Delete what a request that was repeated, or refused half-way, has left beside the cells."""
+        fresh = self._nested(task.experiment, task.run)
+        for record in records:
+            kept = {run for run, ids in task.nested[record.cell.slug].items() if ids}
+            for run in fresh.get(record.cell.slug, {}).keys() - kept:
+                self.client.delete_run(run)
+
+    def _log(self, run: str, record: Record) -> None:
+        from mlflow.entities import Metric, Param
+
+        now = int(1000 * self.folder.record_path(record.cell).stat().st_mtime)
+        values = {**metrics(record), **costs(record)}
+        points = [Metric(clean_name(name), value, now, 0) for name, value in values.items()]
+        points += [
+            Metric(clean_name(f"training/{n}"), v, now, s) for s, n, v in curves(self.folder.fit_dir(record.ids.fit))
+        ]
+        params = [Param(clean_name(name), value[:6000]) for name, value in parameters(record).items()]
+        for chunk in _chunks(params, PARAMS_PER_CALL):
+            self.client.log_batch(run, params=chunk)
+        for chunk in _chunks(points, METRICS_PER_CALL):
+            self.client.log_batch(run, metrics=chunk)
+        self.client.log_artifact(run, str(self.folder.record_path(record.cell)))
+
+    def _finish(self, pair: tuple[str, str], task: _Task, records: list[Record]) -> None:
+        for path in (self.folder.tables_dir, self.folder.figures_dir):
+            if path.is_dir():
+                self.client.log_artifacts(task.run, str(path), path.name)
+        for path in (self.folder.report_html, self.folder.run_json):
+            if path.exists():
+                self.client.log_artifact(task.run, str(path))
+        pictures = sorted(p for p in self.folder.figures_dir.rglob("*") if p.is_file())
+        for record in records:
+            for run in (run for run, ids in task.nested[record.cell.slug].items() if ids):
+                for path in (p for p in pictures if p.name.startswith(f"{record.cell.slug}.")):
+                    self.client.log_artifact(run, str(path), "overlays")
+        failed = sum((f.cell.dataset, f.cell.train) == pair for f in self.folder.failures())
+        self.client.set_tag(task.run, "uasbench.cells", f"{len(records)} done, {failed} failed")
+        self.client.set_terminated(task.run, "FAILED" if failed else "FINISHED")
+
+    def _active(self, experiment: str, query: str) -> Iterator[Run]:
+        token = None
+        while True:
+            page = self.client.search_runs([experiment], query, max_results=RUNS_PER_PAGE, page_token=token)
+            yield from page
+            if not (token := page.token):
+                return
+
+    def _alive(self, run: str) -> bool:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return self.client.get_run(run).info.lifecycle_stage == "active"
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return False
+            raise
+
+    def _save(self) -> None:
+        servers = self.folder.info().get("mlflow", {})
+        if servers.get(self.key) != self.state:
+            self.folder.update_info(mlflow={**servers, self.key: self.state})
+
+
+def _chunks(items: list[Any], size: int) -> Iterator[list[Any]]:
+    rest = iter(items)
+    while chunk := list(islice(rest, size)):
+        yield chunk

@@ -1,0 +1,86 @@
+"""Which server a run talks to, a client of it, and its dashboard."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ...datasets.errors import UasbenchError
+from ..runs.folder import RunFolder
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+QUIET = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    "GIT_PYTHON_REFRESH": "quiet",
+}
+
+
+class TrackingError(UasbenchError):
+    """The tracking server cannot be used."""
+
+
+def tracking_uri(folder: RunFolder, uri: str | None = None) -> str:
+    """Return the server of a run: the one named, the one the run used, or SQLite in the run folder."""
+    chosen = uri or folder.info().get("options", {}).get("tracking_uri")
+    return chosen or f"sqlite:///{folder.mlflow_db.resolve()}"
+
+
+def serve(folder: RunFolder, port: int) -> int:
+    """Run the MLflow dashboard of a run on localhost until it is stopped; return its exit status.
+
+    Of a run that used a server only the server's address is printed.
+
+    Raises:
+        TrackingError: the run was never tracked here.
+    """
+    uri = tracking_uri(folder)
+    if uri.startswith(("http://", "https://")):
+        print(f"MLflow dashboard: {uri}")
+        return 0
+    if file := database(uri):
+        if not file.exists():
+            raise TrackingError(f"{file} does not exist yet; 'bench track {folder.path}' makes it")
+        uri = f"sqlite:///{file}"
+    script = Path(sys.executable).with_name("mlflow")
+    command = [str(script), "ui", "--backend-store-uri", uri, "--host", "127.0.0.1", "--port", str(port)]
+    print(f"MLflow dashboard: http://127.0.0.1:{port} (Ctrl-C ends it)")
+    try:
+        return subprocess.run(command, cwd=folder.path, env={**os.environ, **QUIET}, check=False).returncode  # noqa: S603
+    except KeyboardInterrupt:
+        return 0
+
+
+def client(address: str) -> MlflowClient:
+    """Return a client that fails fast and prints nothing.
+
+    Raises:
+        TrackingError: MLflow cannot be imported.
+    """
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    try:
+        from mlflow import MlflowClient
+    except ImportError as error:
+        raise TrackingError(f"mlflow cannot be imported ({error})") from error
+    import logging
+
+    logging.getLogger("mlflow").setLevel(logging.ERROR)
+    logging.getLogger("alembic").setLevel(logging.ERROR)
+    return MlflowClient(tracking_uri=address)
+
+
+def database(uri: str) -> Path | None:
+    """Return the file of an SQLite address."""
+    return Path(uri.removeprefix("sqlite:///").partition("?")[0]).resolve() if uri.startswith("sqlite:///") else None
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's message, or its type."""
+    return next(iter(str(error).strip().splitlines()), "") or type(error).__name__
