@@ -7,9 +7,9 @@ from pathlib import Path
 from ..benchmark.runs.folder import RunFolder
 from . import html
 from .columns import PAIRED_TESTS, SUMMARY
+from .figures.pictures import draw
 from .grid import cost_grid, failure_grid, frame_grid, headline_grid, paired_grids, published_grid, skipped_grid
 from .headline import headlines
-from .pictures import draw
 from .scores import collect, facts
 from .tables import make_tables, run_references
 from .writers import csv_text, latex, markdown, write_atomic

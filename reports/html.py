@@ -11,11 +11,11 @@ from typing import Any
 
 from ..benchmark.runs.records import Record
 from .columns import FLAG_LEGEND
-from .figure_gallery import CAPTION
+from .figures.gallery import CAPTION
+from .figures.pictures import Picture, Pictures
 from .formats import counted, number, percent
 from .grid import Grid, cost_grid, failure_grid, headline_grid, paired_grids, published_grid, skipped_grid
 from .headline import Headline
-from .pictures import Picture, Pictures
 from .tables import Tables
 from .verdict import sentences
 

@@ -10,9 +10,9 @@ import pytest
 from uasbench.benchmark.runs.records import CellKey, Failure, Skip
 from uasbench.reports.build import build
 from uasbench.reports.compare import CompareError, compare
-from uasbench.reports.figure_curves import MAX_POINTS, thin
-from uasbench.reports.figure_gallery import GalleryError, gallery_figure, outline, read_gallery
-from uasbench.reports.figure_scores import pareto_front
+from uasbench.reports.figures.curves import MAX_POINTS, thin
+from uasbench.reports.figures.gallery import GalleryError, gallery_figure, outline, read_gallery
+from uasbench.reports.figures.scores import pareto_front
 
 EVIL = "<script>alert('x')</script>"
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..datasets.errors import UasbenchError
-from .figure_style import INK, MUTED, new_figure, save, style
+from ...datasets.errors import UasbenchError
+from .style import INK, MUTED, new_figure, save, style
 
 MAX_POINTS = 400
 COLUMNS = 3

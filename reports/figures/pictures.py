@@ -9,16 +9,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..benchmark.runs.folder import RunFolder
-from ..benchmark.runs.records import Record
-from ..benchmark.statistics import rank_methods
-from ..datasets.errors import UasbenchError
-from .columns import lower_is_better, metric_name
-from .figure_curves import curve_figure, read_curves
-from .figure_gallery import gallery_figure, read_gallery
-from .figure_scores import MethodPoints, cost_figure, patient_figure, rank_figure
-from .headline import Headline
-from .scores import Cell, Facts, Scores
+from ...benchmark.runs.folder import RunFolder
+from ...benchmark.runs.records import Record
+from ...benchmark.statistics import rank_methods
+from ...datasets.errors import UasbenchError
+from ..columns import lower_is_better, metric_name
+from ..headline import Headline
+from ..scores import Cell, Facts, Scores
+from .curves import curve_figure, read_curves
+from .gallery import gallery_figure, read_gallery
+from .scores import MethodPoints, cost_figure, patient_figure, rank_figure
 
 FIGURE_MARKS = "◆†"
 

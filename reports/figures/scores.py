@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..benchmark.statistics import Ranking
-from .figure_style import INK, MUTED, family_legend, look_of, new_figure, save, style
+from ...benchmark.statistics import Ranking
+from .style import INK, MUTED, family_legend, look_of, new_figure, save, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..datasets.errors import UasbenchError
-from .figure_style import INK, MUTED, PREDICTION, TRUTH
-from .writers import write_atomic
+from ...datasets.errors import UasbenchError
+from ..writers import write_atomic
+from .style import INK, MUTED, PREDICTION, TRUTH
 
 NAMES = ("best", "median", "worst")
 LOW, HIGH = 1.0, 99.5

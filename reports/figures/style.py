@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from .writers import write_atomic
+from ..writers import write_atomic
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
