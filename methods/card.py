@@ -20,6 +20,7 @@ class MethodCard:
         family: trivial, reconstruction, pseudo-anomaly, features, diffusion, supervised or plug-in.
         uses: what fitting may see: ``healthy``; ``unlabelled-test`` (transductive); ``labels`` (top lines).
         trainer: training name shared with another method, so that both use one fit; default the method's own name.
+        min_seeds: seeds below which its mean says little; tables mark a run with fewer.
         deterministic: the map does not depend on the seed, so one seed is run and no spread is printed.
         slice_score: how a map becomes a slice score: ``max``, ``mean``, ``top1%`` or ``("meanpool", k)``.
         anatomy: tasks on which the method's assumptions hold.
@@ -36,6 +37,7 @@ class MethodCard:
     reference: str = ""
     uses: Literal["healthy", "unlabelled-test", "labels"] = "healthy"
     trainer: str | None = None
+    min_seeds: int = 3
     deterministic: bool = False
     slice_score: SliceScore = "max"
     anatomy: tuple[str, ...] = ("liver", "lung")

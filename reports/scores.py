@@ -42,6 +42,7 @@ class Facts:
     family: str
     deterministic: bool
     trivial: bool
+    min_seeds: int
     profile: str
     flags: frozenset[str]
 
@@ -116,8 +117,14 @@ def facts(records: Sequence[Record]) -> dict[Cell, Facts]:
         flags |= record_flags(record)
         info = record.method
         found[cell] = Facts(
-            info.title, info.family, info.deterministic, info.trivial, record.profile, frozenset(flags)
-        )  # fmt: skip
+            title=info.title,
+            family=info.family,
+            deterministic=info.deterministic,
+            trivial=info.trivial,
+            min_seeds=info.min_seeds,
+            profile=record.profile,
+            flags=frozenset(flags),
+        )
     return found
 
 

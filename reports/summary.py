@@ -120,6 +120,8 @@ def _mark(rows: Sequence[_Row]) -> None:
                 row.flags.add("unequal-n")
             if row.ragged or (not row.facts.deterministic and row.n_seeds < seeds):
                 row.flags.add("missing-seeds")
+            if row.n_seeds < row.facts.min_seeds:
+                row.flags.add("few-seeds")
         sign = -1 if lower_is_better(group[0].key.metric) else 1
         trivial = [row for row in group if row.facts.trivial and not np.isnan(row.mean)]
         if not trivial or not is_merit(group[0].key.metric):

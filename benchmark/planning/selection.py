@@ -57,6 +57,7 @@ class Candidate:
             uses=card.uses,
             deterministic=card.deterministic,
             trivial=card.trivial,
+            min_seeds=1 if card.deterministic or card.trivial else card.min_seeds,
             year=card.year,
         )
 

@@ -43,6 +43,7 @@ class MethodInfo(_Strict):
     uses: str
     deterministic: bool
     trivial: bool
+    min_seeds: int = 1
     year: int | None = None
 
 

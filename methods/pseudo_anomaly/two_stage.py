@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from ..card import MethodCard
 from ..context import FitContext
 from ..training import autocast, run_updates
-from .restore_segment import RestoreAndSegment, RestoreSegmentConfig, Synthesis, update
+from .restore_segment import QUICK_PERLIN, RestoreAndSegment, RestoreSegmentConfig, Synthesis, update
 
 if TYPE_CHECKING:
     import torch
@@ -77,15 +77,17 @@ class TwoStageConfig(RestoreSegmentConfig):
             "joint_updates": 5,
         },
         "quick": {
+            **QUICK_PERLIN,
             "size": 64,
             "wf": 3,
             "ae_base": 8,
-            "seg_base": 8,
+            "seg_base": 16,
             "batch": 4,
-            "lr": 7e-4,
-            "restoration_updates": 200,
-            "segmentation_updates": 500,
-            "joint_updates": 400,
+            "lr": 1e-3,
+            "restoration_updates": 40,
+            "segmentation_updates": 220,
+            "joint_updates": 220,
+            "threshold": 180,
             "rejection": True,
             "placement": "roi",
         },

@@ -46,6 +46,14 @@ def test_paper_profile_equals_the_published_settings():
     assert (baur.epochs, baur.patience) == (1000, 5)
 
 
+def test_the_edge_of_the_organ_is_reported_with_and_without_erosion():
+    from uasbench.benchmark.experiments import load
+
+    rows = {v.label: resolve(AEConfig, "paper", "liver", v.set) for v in load("liver/erosion").variants}
+    assert {label: config.erode for label, config in rows.items()} == {"whole": 0, "eroded": 3}
+    assert by_stage(rows["whole"], "fit") == by_stage(rows["eroded"], "fit")
+
+
 def test_an_explicit_setting_beats_the_budget():
     config = resolve(AEConfig, "paper", "liver", {"budget": "baur", "lr": "5e-4", "patience": "2"})
     assert (config.lr, config.beta1, config.patience) == (5e-4, 0.5, 2)

@@ -198,6 +198,13 @@ def test_missing_seeds_are_flagged(make_record):
     assert "missing-seeds" not in flags(dice(frame, "ae"))
 
 
+def test_fewer_seeds_than_the_card_asks_for_are_flagged(make_record):
+    names = {"ae": 3, "draem": 5, "hu-deviation": 1}
+    records = [make_record(n, seed=s, min_seeds=least) for n, least in names.items() for s in range(min(3, least))]
+    frame = make_tables(records).summary
+    assert [n for n in names if "few-seeds" in flags(dice(frame, n))] == ["draem"]
+
+
 class TestPairedTests:
     def test_equals_scipy_on_patients(self, tables):
         values = pick(tables.per_case, protocol="val", metric="dice")
