@@ -25,6 +25,7 @@ class Case:
         image: float32, shape (z, y, x), Hounsfield units.
         spacing: voxel size in mm, order z, y, x.
         roi: bool, shape (z, y, x), the organ in which anomalies are sought.
+        roi_source: how this case's region of interest was made, where the set leaves a choice.
         notes: what a reader of the numbers should know (lost header, untrusted spacing, …).
     """
 
@@ -34,6 +35,7 @@ class Case:
     spacing: Spacing
     roi: np.ndarray
     notes: tuple[str, ...] = ()
+    roi_source: str = ""
 
     def __post_init__(self) -> None:
         if self.image.ndim != 3:

@@ -90,6 +90,7 @@ def write_native(path: Path, case: Case) -> None:
         "spacing": spacing,
         "shape": list(image.shape),
         "notes": list(case.notes),
+        "roi_source": case.roi_source,
         "slice_hashes": ["" if constant else text for text, constant in hashes],
         "roi_slices": roi_slices.tolist(),
         "roi_voxels": int(np.count_nonzero(case.roi)),

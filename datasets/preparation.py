@@ -210,6 +210,7 @@ def _pointer(native: Path, dataset: Dataset, ref: CaseRef) -> PreparedCase:
             "fingerprint": meta["fingerprint"],
             "path": str(native),
             "notes": entries.unique([*ref.notes, *meta["notes"]]),
+            "roi_source": meta["roi_source"],
         }
     )
 

@@ -43,6 +43,7 @@ class PreparedCase:
     fingerprint: str
     path: Path
     notes: tuple[str, ...] = ()
+    roi_source: str = ""
 
     def case(self) -> Case:
         """Read image and region of interest into memory.
@@ -51,7 +52,7 @@ class PreparedCase:
             DataError: the entry is missing or damaged.
         """
         image, roi = entries.read_native(self.path)
-        return Case(self.id, self.patient, image, self.spacing, roi, self.notes)
+        return Case(self.id, self.patient, image, self.spacing, roi, self.notes, self.roi_source)
 
     def roi(self) -> np.ndarray:
         """Read the region of interest alone (bool).
@@ -99,6 +100,7 @@ class PreparedCase:
             "fingerprint": self.fingerprint,
             "path": str(self.path),
             "notes": list(self.notes),
+            "roi_source": self.roi_source,
         }
 
     @classmethod
@@ -114,6 +116,7 @@ class PreparedCase:
             fingerprint=value["fingerprint"],
             path=Path(value["path"]),
             notes=tuple(value["notes"]),
+            roi_source=value["roi_source"],
         )
 
 

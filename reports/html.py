@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..benchmark.runs.records import Record
+from ..benchmark.runs.records import DataInfo, Record
 from .columns import FLAG_LEGEND
 from .figures.gallery import CAPTION
 from .figures.pictures import Picture, Pictures
@@ -110,7 +111,7 @@ def _data_facts(records: Sequence[Record]) -> dict[str, str]:
     facts = {
         "Test cases": f"{counted(len(first.cases), 'case')} of {counted(len(set(first.patients.values())), 'patient')}",
         "Healthy cases": f"{len(first.train_cases)} for training and calibration",
-        "Region of interest": first.roi_source,
+        "Region of interest": _roi_source(first),
         "Fingerprint of test images": _several({_digest(r.data.cases) for r in records}),
         "Fingerprint of labels": _several({_digest(r.data.truth) for r in records}),
         "Fingerprint of healthy images": _several({_digest(r.data.train_cases) for r in records}),
@@ -123,6 +124,12 @@ def _data_facts(records: Sequence[Record]) -> dict[str, str]:
             f"{k} {v}" for k, v in sorted(first.phantom.items()) if not isinstance(v, dict | list)
         )
     return facts
+
+
+def _roi_source(data: DataInfo) -> str:
+    found = Counter(data.roi_sources.values())
+    parts = [f"{source}: {counted(number, 'case')}" for source, number in sorted(found.items())]
+    return "; ".join([data.roi_source, *parts])
 
 
 def _digest(value: Any) -> str:

@@ -51,6 +51,7 @@ class TaskData:
             train_cases={case.id: case.fingerprint for case in self.healthy},
             split=self.split.manifest,
             roi_source=self.roi_source,
+            roi_sources={case.id: case.roi_source for case in [*self.test, *self.healthy] if case.roi_source},
             excluded=self.excluded,
             notes={case.id: list(case.notes) for case in [*self.test, *self.healthy] if case.notes},
             phantom=self.phantom,

@@ -59,7 +59,8 @@ class DataInfo(_Strict):
     """Where the numbers come from.
 
     ``cases`` and ``train_cases`` map a case id to the fingerprint of its image and region of interest; ``truth`` maps
-    it to the fingerprint of its labels. ``split`` is the manifest (train and calibration parts, its hash).
+    it to the fingerprint of its labels. ``roi_source`` is the set's rule, ``roi_sources`` what a case got where the rule
+    leaves a choice. ``split`` is the manifest (train and calibration parts, its hash).
     """
 
     anatomy: str
@@ -69,6 +70,7 @@ class DataInfo(_Strict):
     train_cases: dict[str, str]
     split: dict[str, Any]
     roi_source: str
+    roi_sources: dict[str, str] = Field(default_factory=dict)
     excluded: list[str] = Field(default_factory=list)
     notes: dict[str, list[str]] = Field(default_factory=dict)
     phantom: dict[str, Any] | None = None
