@@ -134,9 +134,10 @@ class _Bookkeeper:
     def _count_work(self, record: Record) -> None:
         if f"map-{record.cell.slug}" in self.graph.jobs:
             self.fit_and_score_s += record.cost.score_s
-        fit = f"fit-{record.ids.fit}"
-        if fit in self.graph.jobs and record.cell == self.graph.cells_of[fit][0]:
-            self.fit_and_score_s += record.cost.fit_s
+        for fit in record.ids.fits:
+            job = f"fit-{fit}"
+            if job in self.graph.jobs and record.cell == self.graph.cells_of[job][0]:
+                self.fit_and_score_s += self.folder.fit_seconds(fit)
 
 
 def _tasks(options: RunOptions, workers: int, console: Console | None) -> list[Planned]:

@@ -71,6 +71,20 @@ class Geometry:
             interpolate_back(np.ascontiguousarray(source[k]), *self._back, out[z])
         return out
 
+    def mask_to_native(self, mask: np.ndarray) -> np.ndarray:
+        """Map a mask back to the native grid: every voxel reads the pixel that it lies in, False on other slices.
+
+        Raises:
+            ViewError: the mask has another shape.
+        """
+        source = self._fitting(mask, self.view_shape).astype(bool, copy=False)
+        (top, left), (_, rows, columns) = self.padding, self.native_shape
+        row = (2 * np.arange(top, top + rows) + 1) * self.size // (2 * self.side)
+        column = (2 * np.arange(left, left + columns) + 1) * self.size // (2 * self.side)
+        out = np.zeros(self.native_shape, bool)
+        out[list(self.slices)] = source[:, row[:, None], column[None]]
+        return out
+
     def mask_to_view(self, mask: np.ndarray, how: MaskRule = "nearest") -> np.ndarray:
         """Bring a native mask to the view's grid.
 

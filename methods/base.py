@@ -43,6 +43,15 @@ class Method:
         """The view that the method works on; None means the native grid."""
         return None
 
+    @property
+    def members(self) -> int | None:
+        """Number of independent trainings whose median is the map; None is one training under the run's own seed.
+
+        Member ``i`` is a fit stage of its own, seeded by the run's seed and ``i`` alone, so that a run with more
+        members keeps the fits of one with fewer. The number may depend on settings of the score stage only.
+        """
+        return None
+
     def skip(self) -> str | None:
         """Return why the method cannot run here (a missing package, weights, an anatomy), or None."""
         return None
@@ -79,6 +88,10 @@ class Method:
             float32, same shape.
         """
         raise TypeError(f"{type(self).__name__} declares a view and must implement score_view(array, roi, spacing)")
+
+    # A method may also define ``postprocess(case, scores) -> bool mask`` on the native grid, or, with a view,
+    # ``postprocess_view(array, roi, scores, spacing) -> bool mask`` on the view's grid, which is mapped back by nearest
+    # voxel: its own decision, which replaces ``map > native_threshold`` under protocol ``native``.
 
     def search_space(self, trial: Any) -> dict[str, Any]:
         """Suggest settings to a tuner, with Optuna's trial interface; an empty dictionary means nothing to tune."""

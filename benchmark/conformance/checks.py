@@ -259,22 +259,23 @@ def _truth_name(node: ast.AST) -> str | None:
 def decision(subject: Subject) -> str:
     """``native_threshold`` is a finite number; ``postprocess`` returns a bool mask."""
     method = subject.trained
-    postprocess = getattr(method, "postprocess", None)
+    own = any(hasattr(method, name) for name in ("postprocess", "postprocess_view"))
     threshold = method.native_threshold
-    if postprocess is None and threshold is None:
+    if not own and threshold is None:
         raise NotApplicable("no native_threshold and no postprocess: no rows under the protocol 'native'")
     shares = []
     for case in subject.cases():
-        native = subject.native(method, case)
-        if postprocess is not None:
-            mask = drive.check_mask(method, postprocess(case, native), case)
-        else:
+        viewed = subject.view(method, case)
+        scores = drive.score(method, case, viewed)
+        mask = drive.decide(method, case, viewed, scores)
+        if mask is None:
             number = isinstance(threshold, int | float | np.number) and not isinstance(threshold, bool)
             if not number or not math.isfinite(threshold):
                 raise Broken(f"native_threshold is {threshold!r}, expected a finite number")
+            native = scores if viewed is None else viewed.to_native(scores)
             mask = (native > threshold) & case.roi
         shares.append(float(mask[case.roi].mean()))
-    rule = "postprocess" if postprocess is not None else f"map > {threshold:g}"
+    rule = "postprocess" if own else f"map > {threshold:g}"
     return f"{rule} marks {min(shares):.1%} to {max(shares):.1%} of the region (smoke profile)"
 
 

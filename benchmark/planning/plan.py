@@ -5,10 +5,10 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from ...datasets.errors import UasbenchError
+from ...datasets.seeds import derive
 from ...datasets.store import PreparedCase
 from ..executors.job import Job
 from ..runs.folder import RunFolder, RunFolderError
@@ -63,17 +63,22 @@ def plan_cells(
 
 def _ids(options: RunOptions, numerics: Numerics, data: TaskData, candidate: Candidate, seed: int) -> StageIds:
     fingerprint = {case.id: case.fingerprint for case in data.healthy}
-    fit = ids.fit_id(
-        trainer=candidate.trainer,
-        module=candidate.module,
-        config=candidate.fit_config,
-        parts=[(fingerprint[case], z) for case, z in data.split.train],
-        split=data.split.hash,
-        seed=seed,
-        device=numerics.device,
-        threads=numerics.threads,
-        precision=numerics.precision,
-    )
+    fits = [
+        ids.fit_id(
+            trainer=candidate.trainer,
+            module=candidate.module,
+            config=candidate.fit_config,
+            parts=[(fingerprint[case], z) for case, z in data.split.train],
+            split=data.split.hash,
+            seed=fit_seed,
+            device=numerics.device,
+            threads=numerics.threads,
+            precision=numerics.precision,
+        )
+        for fit_seed in fit_seeds(candidate.members, seed)
+    ]
+    members = [] if candidate.members is None else fits
+    fit = ids.digest(members) if members else fits[0]
     maps = ids.map_id(
         fit=fit,
         module=candidate.module,
@@ -89,7 +94,12 @@ def _ids(options: RunOptions, numerics: Numerics, data: TaskData, candidate: Can
         trials=options.study_trials,
         seed=seed,
     )
-    return StageIds(fit=fit, map=maps, measure=measured)
+    return StageIds(fit=fit, map=maps, measure=measured, members=members)
+
+
+def fit_seeds(members: int | None, seed: int) -> list[int]:
+    """Return the seed of each fit behind a cell: the run's own, or one per member of an ensemble."""
+    return [seed] if members is None else [derive(seed, "member", index) for index in range(members)]
 
 
 class Graph:
@@ -116,13 +126,13 @@ class Graph:
         slug = cell.key.slug
         by_id = {case.id: case for case in data.healthy}
         needs_map = finished(self.folder.map_dir(cell.key)) != cell.ids.map
-        fit_dir = self.folder.fit_dir(cell.ids.fit)
-        fit_job = f"fit-{cell.ids.fit}"
-        if needs_map and not (fit_dir / "fit.json").exists():
-            self._job(fit_job, "fit", self._fit(cell, by_id, data, fit_dir), cell, set())
         if needs_map:
-            needs = {fit_job} if fit_job in self.jobs else set[str]()
-            self._job(f"map-{slug}", "map", self._map(cell, by_id, data, fit_dir), cell, needs)
+            needs = set[str]()
+            for fit, seed in zip(cell.ids.fits, fit_seeds(cell.candidate.members, cell.key.seed), strict=True):
+                if not (self.folder.fit_dir(fit) / "fit.json").exists():
+                    self._job(f"fit-{fit}", "fit", self._fit(cell, by_id, data, fit, seed), cell, set())
+                    needs.add(f"fit-{fit}")
+            self._job(f"map-{slug}", "map", self._map(cell, by_id, data), cell, needs)
             self.map_bytes += BYTES_PER_VALUE * (data.test_voxels + data.calibration_voxels)
         needs = {f"map-{slug}"} if needs_map else set[str]()
         self._job(f"measure-{slug}", "measure", measure, cell, needs)
@@ -163,21 +173,21 @@ class Graph:
             label = f"{kind:7s} {cell.key.method} · {cell.key.dataset} · seed {cell.key.seed}"
             self.jobs[name] = Job(name, kind, task, label, frozenset(needs), rank)
 
-    def _fit(self, cell: PlannedCell, by_id: dict[str, PreparedCase], data: TaskData, out: Path) -> FitTask:
+    def _fit(self, cell: PlannedCell, by_id: dict[str, PreparedCase], data: TaskData, fit: str, seed: int) -> FitTask:
         return FitTask(
-            id=cell.ids.fit,
+            id=fit,
             method=cell.candidate.spec,
             parts=[(by_id[case].to_json(), z) for case, z in data.split.train],
-            seed=cell.key.seed,
-            out=str(out),
+            seed=seed,
+            out=str(self.folder.fit_dir(fit)),
             **asdict(self.numerics),
         )
 
-    def _map(self, cell: PlannedCell, by_id: dict[str, PreparedCase], data: TaskData, fit_dir: Path) -> MapTask:
+    def _map(self, cell: PlannedCell, by_id: dict[str, PreparedCase], data: TaskData) -> MapTask:
         return MapTask(
             id=cell.ids.map,
             method=cell.candidate.spec,
-            fit_dir=str(fit_dir),
+            fit_dirs=[str(self.folder.fit_dir(fit)) for fit in cell.ids.fits],
             seed=cell.key.seed,
             cases=[case.to_json() for case in data.test],
             healthy=[by_id[case].to_json() for case, _ in data.split.calibration],
@@ -203,7 +213,7 @@ def measure_task(
         truths={case: ref.to_json() for case, ref in data.truths.items()},
         healthy=[(by_id[case].to_json(), z) for case, z in data.split.calibration],
         maps=str(folder.map_dir(cell.key)),
-        fit_dir=str(folder.fit_dir(cell.ids.fit)),
+        fit_dirs=[str(folder.fit_dir(fit)) for fit in cell.ids.fits],
         record=str(folder.record_path(cell.key)),
         study=str(folder.tuning_dir / f"{cell.key.slug}.log"),
         slice_score=cell.candidate.card.slice_score,

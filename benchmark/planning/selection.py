@@ -35,6 +35,7 @@ class Candidate:
     fit_config: dict[str, Any]
     score_config: dict[str, Any]
     view: View | None
+    members: int | None = None
 
     @property
     def module(self) -> str:
@@ -122,7 +123,9 @@ def _candidate(
         return str(reason)
     fit_config, score_config = (jsonable(part) for part in by_stage(config))
     spec = MethodSpec(f"{cls.__module__}:{cls.__qualname__}", options.profile, anatomy, dict(settings))
-    return Candidate(label, cls.card, spec, jsonable(asdict(config)), fit_config, score_config, method.view)
+    return Candidate(
+        label, cls.card, spec, jsonable(asdict(config)), fit_config, score_config, method.view, method.members
+    )
 
 
 @contextmanager

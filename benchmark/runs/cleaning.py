@@ -39,7 +39,7 @@ def clean(folder: RunFolder, *, maps: bool = False) -> int:
 def _doomed(folder: RunFolder, maps: bool) -> Iterator[Path]:
     records = {record.cell.slug: record.ids for record in folder.records()}
     plans = {path.stem: _planned(path) for path in sorted(folder.cells_dir.glob("*.json"))}
-    fits = {ids.fit for ids in (*records.values(), *plans.values())}
+    fits = {fit for ids in (*records.values(), *plans.values()) for fit in ids.fits}
     known = {*folder.info().get("cells", []), *records, *plans}
     yield from _leftovers(folder)
     yield from (p for p in _children(folder.fits_dir) if p.name not in fits)

@@ -93,6 +93,10 @@ class RunFolder:
         """Return the folder of a fit: checkpoints and curves."""
         return self.fits_dir / fit_id
 
+    def fit_seconds(self, fit_id: str) -> float:
+        """Return how long a finished fit took."""
+        return json.loads((self.fit_dir(fit_id) / "fit.json").read_text(encoding="utf-8"))["fit_s"]
+
     def record(self, path: Path) -> Record:
         """Read one record.
 

@@ -191,7 +191,7 @@ def _task(
         truths={case: ref.to_json() for case, ref in data.truths.items()},
         healthy=[],
         maps=str(folder.map_dir(key)),
-        fit_dir=None,
+        fit_dirs=[],
         record=str(folder.record_path(key)),
         study=str(folder.tuning_dir / f"{key.slug}.log"),
         slice_score="max",

@@ -48,19 +48,28 @@ class MethodInfo(_Strict):
 
 
 class StageIds(_Strict):
-    """Content addresses of the stages behind a cell."""
+    """Content addresses of the stages behind a cell.
+
+    ``members`` are the fits of an ensemble; ``fit`` is their digest then.
+    """
 
     fit: str
     map: str
     measure: str
+    members: list[str] = Field(default_factory=list)
+
+    @property
+    def fits(self) -> list[str]:
+        """The fits behind the cell: the members of an ensemble, or the one training."""
+        return self.members or [self.fit]
 
 
 class DataInfo(_Strict):
     """Where the numbers come from.
 
     ``cases`` and ``train_cases`` map a case id to the fingerprint of its image and region of interest; ``truth`` maps
-    it to the fingerprint of its labels. ``roi_source`` is the set's rule, ``roi_sources`` what a case got where the rule
-    leaves a choice. ``split`` is the manifest (train and calibration parts, its hash).
+    it to the fingerprint of its labels. ``roi_source`` is the set's rule, ``roi_sources`` what a case got where the
+    rule leaves a choice. ``split`` is the manifest (train and calibration parts, its hash).
     """
 
     anatomy: str

@@ -15,7 +15,7 @@ from ..stages.map import finished
 from ..stages.measure import MeasureTask
 from .folder import RunFolder, RunFolderError
 from .lock import hold
-from .records import CellKey, Record, write_json
+from .records import CellKey, Record, StageIds, write_json
 
 AGAIN = "run the same 'bench run' or 'bench import' again"
 
@@ -93,10 +93,11 @@ def load_task(folder: RunFolder, cell: CellKey) -> MeasureTask:
 
 
 def _rebased(task: MeasureTask, folder: RunFolder, cell: CellKey) -> MeasureTask:
+    fits = StageIds(**task.ids).fits if task.fit_dirs else []
     return replace(
         task,
         maps=str(folder.map_dir(cell)),
-        fit_dir=None if task.fit_dir is None else str(folder.fit_dir(task.ids["fit"])),
+        fit_dirs=[str(folder.fit_dir(fit)) for fit in fits],
         record=str(folder.record_path(cell)),
         study=str(folder.tuning_dir / f"{cell.slug}.log"),
     )

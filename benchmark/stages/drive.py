@@ -5,6 +5,7 @@ The stages and ``bench check`` share these functions: a method that passes the c
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from importlib import import_module
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...datasets.case import Case
+from ...datasets.case import Case, Spacing
 from ...datasets.errors import UasbenchError
 from ...datasets.seeds import derive, seed_everything
 from ...methods.context import FitContext
@@ -79,8 +80,44 @@ def score(method: Method, case: Case, viewed: Viewed | None = None) -> np.ndarra
     """
     if viewed is None:
         return check_map(method, method.score(case), case.roi, case.id)
-    scores = method.score_view(viewed.image, viewed.roi, case.spacing)
+    scores = method.score_view(viewed.image, viewed.roi, spacing_of(case, viewed))
     return check_map(method, scores, viewed.support, case.id)
+
+
+def spacing_of(case: Case, viewed: Viewed) -> Spacing:
+    """Return the spacing that a method is told: that of a volume's own grid, or the scan's for slices."""
+    return getattr(viewed.geometry, "spacing", case.spacing)
+
+
+def score_together(members: Sequence[Method], case: Case, viewed: Viewed | None = None) -> np.ndarray:
+    """Return the map of an ensemble: the voxelwise median of its members' maps, as :func:`score` returns it.
+
+    A majority of members above a threshold is the median above it, so a vote stays a map (docs/protocols.md).
+    """
+    maps = [score(member, case, viewed) for member in members]
+    if len(maps) == 1:
+        return maps[0]
+    out = np.empty_like(maps[0])
+    for z in range(len(out)):  # slice by slice: the median of whole volumes would copy all of them
+        np.median([map_[z] for map_ in maps], axis=0, out=out[z])
+    return out
+
+
+def decide(method: Method, case: Case, viewed: Viewed | None, scores: np.ndarray) -> np.ndarray | None:
+    """Return the method's own decision as a native mask inside the region of interest, or None where it has none.
+
+    Raises:
+        MethodError: not a bool array of the shape of the grid.
+    """
+    on_view = None if viewed is None else getattr(method, "postprocess_view", None)
+    if viewed is not None and on_view is not None:
+        mask = on_view(viewed.image, viewed.roi, scores, spacing_of(case, viewed))
+        return viewed.geometry.mask_to_native(check_mask(method, mask, scores.shape, case.id)) & case.roi
+    postprocess = getattr(method, "postprocess", None)
+    if postprocess is None:
+        return None
+    native = scores if viewed is None else viewed.to_native(scores)
+    return check_mask(method, postprocess(case, native), case.image.shape, case.id) & case.roi
 
 
 def check_map(method: Method, scores: Any, support: np.ndarray, case_id: str) -> np.ndarray:
@@ -113,18 +150,16 @@ def check_map(method: Method, scores: Any, support: np.ndarray, case_id: str) ->
     return scores
 
 
-def check_mask(method: Method, mask: Any, case: Case) -> np.ndarray:
-    """Return what ``postprocess`` gave as a bool array, cut at the region of interest.
+def check_mask(method: Method, mask: Any, shape: tuple[int, ...], case_id: str) -> np.ndarray:
+    """Return what a ``postprocess`` gave, if it is a bool array of this shape.
 
     Raises:
-        MethodError: not a bool array of the case's shape.
+        MethodError: it is not.
     """
-    if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_ or mask.shape != case.image.shape:
+    if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_ or mask.shape != shape:
         got = f"{mask.dtype} {mask.shape}" if isinstance(mask, np.ndarray) else type(mask).__name__
-        raise MethodError(
-            f"method {_name(method)}, case {case.id}: postprocess returned {got}, expected bool {case.image.shape}"
-        )
-    return mask & case.roi
+        raise MethodError(f"method {_name(method)}, case {case_id}: postprocess returned {got}, expected bool {shape}")
+    return mask
 
 
 def _name(method: Method) -> str:

@@ -26,7 +26,7 @@ class MapTask:
 
     id: str
     method: MethodSpec
-    fit_dir: str
+    fit_dirs: list[str]
     seed: int
     cases: list[dict[str, Any]]
     healthy: list[dict[str, Any]]
@@ -43,16 +43,13 @@ def run(task: MapTask, report: Report) -> None:
         return
     devices.configure(task.device, task.threads)
     cls, config = task.method.load()
-    checkpoint = Path(task.fit_dir) / f"{getattr(config, 'checkpoint', 'last')}.pt"
-    if not checkpoint.exists():
-        there = ", ".join(sorted(p.stem for p in checkpoint.parent.glob("*.pt")))
-        raise FileNotFoundError(f"the fit kept no checkpoint {checkpoint.stem!r}; it has {there}")
-    method = drive.load(cls, config, checkpoint, task.device)
+    wanted = getattr(config, "checkpoint", "last")
+    members = [drive.load(cls, config, _checkpoint(Path(fit), wanted), task.device) for fit in task.fit_dirs]
     if out.exists():
         shutil.rmtree(out)
     with new_folder(out) as scratch:
         (scratch / "healthy").mkdir()
-        _map_all(task, method, scratch, report)
+        _map_all(task, members, scratch, report)
 
 
 def finished(out: Path) -> str | None:
@@ -63,15 +60,23 @@ def finished(out: Path) -> str | None:
         return None
 
 
-def _map_all(task: MapTask, method: Any, scratch: Path, report: Report) -> None:
+def _checkpoint(fit: Path, name: str) -> Path:
+    path = fit / f"{name}.pt"
+    if not path.exists():
+        there = ", ".join(sorted(p.stem for p in fit.glob("*.pt")))
+        raise FileNotFoundError(f"the fit kept no checkpoint {name!r}; it has {there}")
+    return path
+
+
+def _map_all(task: MapTask, members: list[Any], scratch: Path, report: Report) -> None:
     total = len(task.cases) + len(task.healthy)
     seconds, slices = 0.0, 0
     for i, pointer in enumerate(task.cases):
-        case_seconds, case_slices = _map_one(task, method, PreparedCase.from_json(pointer), scratch, mask=True)
+        case_seconds, case_slices = _map_one(task, members, PreparedCase.from_json(pointer), scratch, mask=True)
         seconds, slices = seconds + case_seconds, slices + case_slices
         report("progress", (i + 1, total))
     for i, pointer in enumerate(task.healthy):
-        _map_one(task, method, PreparedCase.from_json(pointer), scratch / "healthy", mask=False)
+        _map_one(task, members, PreparedCase.from_json(pointer), scratch / "healthy", mask=False)
         report("progress", (len(task.cases) + i + 1, total))
     write_json(
         scratch / "map.json",
@@ -81,23 +86,24 @@ def _map_all(task: MapTask, method: Any, scratch: Path, report: Report) -> None:
             "slices": slices,
             "peak_ram_mib": peak_ram_mib(),
             "peak_gpu_mib": devices.peak_gpu_mib(task.device),
-            "native_threshold": method.native_threshold,
+            "native_threshold": members[0].native_threshold,
         },
     )
 
 
-def _map_one(task: MapTask, method: Any, prepared: PreparedCase, folder: Path, *, mask: bool) -> tuple[float, int]:
-    case = prepared.case()
+def _map_one(
+    task: MapTask, members: list[Any], prepared: PreparedCase, folder: Path, *, mask: bool
+) -> tuple[float, int]:
+    method, case = members[0], prepared.case()
     viewed = None if method.view is None else prepared.viewed(method.view)
     seed_everything(derive(task.seed, "score", prepared.dataset, prepared.id))
     start = time.perf_counter()
     with drive.precision(task.device, task.precision):
-        scores = drive.score(method, case, viewed)
+        scores = drive.score_together(members, case, viewed)
     seconds = time.perf_counter() - start
     geometry, support = (None, case.roi) if viewed is None else (viewed.geometry, viewed.support)
     write_map(folder / f"{case.id}.map", scores, geometry, support)
-    postprocess = getattr(method, "postprocess", None)
-    if mask and postprocess is not None:
-        native = scores if viewed is None else viewed.to_native(scores)
-        write_mask(folder / f"{case.id}.mask", drive.check_mask(method, postprocess(case, native), case))
+    decision = drive.decide(method, case, viewed, scores) if mask else None
+    if decision is not None:
+        write_mask(folder / f"{case.id}.mask", decision)
     return seconds, int(case.roi.any(axis=(1, 2)).sum())

@@ -30,13 +30,13 @@ class MeasureTask:
     method: dict[str, Any]
     profile: str
     config: dict[str, Any]
-    ids: dict[str, str]
+    ids: dict[str, Any]
     data: dict[str, Any]
     cases: list[dict[str, Any]]
     truths: dict[str, dict[str, Any]]
     healthy: list[tuple[dict[str, Any], ZRange]]
     maps: str
-    fit_dir: str | None
+    fit_dirs: list[str]
     record: str
     study: str
     slice_score: Any
@@ -61,6 +61,7 @@ def run(task: MeasureTask, report: Callable[[str, Any], None]) -> None:
             native_threshold=mapped["native_threshold"],
             study_path=Path(task.study),
             gallery_path=maps / "gallery.npz",
+            anatomy=task.data["anatomy"],
             window=WINDOW[task.data["anatomy"]],
             threads=task.threads,
             progress=lambda done, total: report("progress", (done, total)),
@@ -106,20 +107,18 @@ def _case(task: MeasureTask, maps: Path, prepared: PreparedCase) -> MeasureCase:
 
 
 def _cost(task: MeasureTask, mapped: dict[str, Any], measure_s: float) -> Cost:
-    fit: dict[str, Any] = {"fit_s": 0.0, "params": 0, "updates": {}, "peak_ram_mib": 0.0, "peak_gpu_mib": None}
-    if task.fit_dir is not None:
-        fit = json.loads((Path(task.fit_dir) / "fit.json").read_text(encoding="utf-8"))
-    gpu = [p for p in (fit["peak_gpu_mib"], mapped["peak_gpu_mib"]) if p is not None]
+    fits = [json.loads((Path(folder) / "fit.json").read_text(encoding="utf-8")) for folder in task.fit_dirs]
+    gpu = [p["peak_gpu_mib"] for p in (*fits, mapped) if p["peak_gpu_mib"] is not None]
     return Cost(
-        fit_s=fit["fit_s"],
+        fit_s=sum(fit["fit_s"] for fit in fits),
         score_s=mapped["score_s"],
         measure_s=measure_s,
         s_per_slice=mapped["score_s"] / max(1, mapped["slices"]),
-        peak_ram_mib=max(fit["peak_ram_mib"], mapped["peak_ram_mib"]),
+        peak_ram_mib=max(p["peak_ram_mib"] for p in (*fits, mapped)),
         peak_gpu_mib=max(gpu) if gpu else None,
-        params=fit["params"],
+        params=sum(fit["params"] for fit in fits),
         device=task.device,
         threads=task.threads,
         precision=task.precision,
-        updates=fit["updates"],
+        updates=fits[0]["updates"] if fits else {},
     )

@@ -190,9 +190,8 @@ class Mirror:
         now = int(1000 * self.folder.record_path(record.cell).stat().st_mtime)
         values = {**metrics(record), **costs(record)}
         points = [Metric(clean_name(name), value, now, 0) for name, value in values.items()]
-        points += [
-            Metric(clean_name(f"training/{n}"), v, now, s) for s, n, v in curves(self.folder.fit_dir(record.ids.fit))
-        ]
+        fit = self.folder.fit_dir(record.ids.fits[0])
+        points += [Metric(clean_name(f"training/{n}"), v, now, s) for s, n, v in curves(fit)]
         params = [Param(clean_name(name), value[:6000]) for name, value in parameters(record).items()]
         for chunk in _chunks(params, PARAMS_PER_CALL):
             self.client.log_batch(run, params=chunk)

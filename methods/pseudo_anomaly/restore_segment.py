@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -199,9 +199,7 @@ class RestoreAndSegment(Method):
         draw = self.next_batch(stack, ctx, "joint", rotate_p)
         trained = [self.segmentation] if frozen_restoration else [self.restoration, self.segmentation]
         optimiser = torch.optim.Adam([p for net in trained for p in net.parameters()], lr=c.lr)
-        total = ctx.updates(updates)
-        milestones = [round(share * total) for share in c.lr_decay_at]
-        schedule = torch.optim.lr_scheduler.MultiStepLR(optimiser, milestones, c.lr_decay)
+        schedule = decaying(optimiser, ctx.updates(updates), c.lr_decay_at, c.lr_decay)
         self.restoration.train().requires_grad_(not frozen_restoration)
         self.segmentation.train()
 
@@ -240,6 +238,15 @@ class RestoreAndSegment(Method):
 def as_clean(images: torch.Tensor) -> torch.Tensor:
     """Turn uint8 slices (n, H, W) into float32 (n, 1, H, W) in [0, 1]."""
     return images.float()[:, None] / 255
+
+
+def decaying(
+    optimiser: torch.optim.Optimizer, updates: int, shares: Sequence[float], factor: float
+) -> torch.optim.lr_scheduler.MultiStepLR:
+    """Return a schedule that multiplies the learning rate by ``factor`` after these shares of the updates."""
+    import torch
+
+    return torch.optim.lr_scheduler.MultiStepLR(optimiser, [round(share * updates) for share in shares], factor)
 
 
 def update(optimiser: torch.optim.Optimizer, loss: Any) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from ..card import MethodCard
 from ..context import FitContext
 from ..training import autocast, run_updates
-from .restore_segment import QUICK_PERLIN, RestoreAndSegment, RestoreSegmentConfig, Synthesis, update
+from .restore_segment import QUICK_PERLIN, RestoreAndSegment, RestoreSegmentConfig, Synthesis, decaying, update
 
 if TYPE_CHECKING:
     import torch
@@ -29,6 +29,8 @@ class TwoStageConfig(RestoreSegmentConfig):
         wf, depth: binary logarithm of the first width, and levels, of the U-Net.
         restoration_epochs, segmentation_epochs, joint_epochs: length of each phase.
         restoration_updates, segmentation_updates, joint_updates: override the epochs.
+        segmentation_decay_at: shares of the segmentation updates after which its learning rate falls by ``lr_decay``;
+            never in the paper, whose rate is a tenth of that of the quick profile.
         segmentation_checkpoints: epochs of segmentation training after which a checkpoint ``it-N`` (N updates) is kept.
         checkpoint: which checkpoint scores: ``last`` or an ``it-N``; several share one training.
         frame, sigma, threshold, ellipse, noise: recipe of the masks (:class:`StretchedNoise`).
@@ -50,6 +52,7 @@ class TwoStageConfig(RestoreSegmentConfig):
     restoration_updates: int | None = None
     segmentation_updates: int | None = None
     joint_updates: int | None = None
+    segmentation_decay_at: tuple[float, ...] = ()
     segmentation_checkpoints: tuple[int, ...] = ()
     checkpoint: str = field(default="last", metadata={"stage": "score"})
     frame: int = 256
@@ -85,7 +88,8 @@ class TwoStageConfig(RestoreSegmentConfig):
             "batch": 4,
             "lr": 1e-3,
             "restoration_updates": 40,
-            "segmentation_updates": 220,
+            "segmentation_updates": 300,
+            "segmentation_decay_at": (0.6, 0.85),
             "joint_updates": 220,
             "threshold": 180,
             "rejection": True,
@@ -179,6 +183,7 @@ class TwoStage(RestoreAndSegment):
         c = self.config
         draw = self.next_batch(stack, ctx, "segmentation")
         optimiser = torch.optim.Adam(self.segmentation.parameters(), lr=c.lr)
+        schedule = decaying(optimiser, ctx.updates(updates), c.segmentation_decay_at, c.lr_decay)
         keep = {epoch * self.per_epoch(stack) for epoch in c.segmentation_checkpoints}
         self.restoration.eval()
 
@@ -191,6 +196,7 @@ class TwoStage(RestoreAndSegment):
                 logits = self.segment(restored, augmented)
             loss = focal_loss(logits, masks, c.focal_gamma, c.focal_smooth)
             update(optimiser, loss)
+            schedule.step()
             if i + 1 in keep:
                 ctx.checkpoint(f"it-{i + 1}")
             return {"focal": loss.detach()}

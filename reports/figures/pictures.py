@@ -156,7 +156,7 @@ def _draw_curves(pictures: Pictures, folder: RunFolder, records: Sequence[Record
     cells: dict[Cell, dict[int, Path]] = {}
     drawn: set[tuple[Path, ...]] = set()
     for record in records:
-        source = folder.fit_dir(record.ids.fit) / "curves.csv"
+        source = folder.fit_dir(record.ids.fits[0]) / "curves.csv"
         if source.exists():
             cell = Cell(record.cell.method, record.cell.dataset, record.cell.train)
             cells.setdefault(cell, {})[record.cell.seed] = source

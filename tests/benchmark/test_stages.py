@@ -52,15 +52,15 @@ def test_fit_and_map_work_without_mlflow_optuna_data_root_and_labels(prepared, t
     import os
     from pathlib import Path
     os.environ.pop("UASBENCH_DATA", None)
-    from uasbench.benchmark import stage_fit, stage_map
-    from uasbench.benchmark.stage_fit import FitTask, MethodSpec
-    from uasbench.benchmark.stage_map import MapTask
+    from uasbench.benchmark.stages import fit, map
+    from uasbench.benchmark.stages.fit import FitTask, MethodSpec
+    from uasbench.benchmark.stages.map import MapTask
     spec = MethodSpec("uasbench.methods.reconstruction.ae:AE", "smoke", "liver", {{}})
     common = dict(method=spec, device="cpu", precision="fp32", threads=1)
     out = Path({str(tmp_path)!r})
-    stage_fit.run(FitTask(id="f", parts=[({case!r}, None)], seed=0, out=str(out / "fit"), **common), print)
-    stage_map.run(
-        MapTask(id="m", seed=0, fit_dir=str(out / "fit"), cases=[{test.cases[0].to_json()!r}], healthy=[{case!r}],
+    fit.run(FitTask(id="f", parts=[({case!r}, None)], seed=0, out=str(out / "fit"), **common), print)
+    map.run(
+        MapTask(id="m", seed=0, fit_dirs=[str(out / "fit")], cases=[{test.cases[0].to_json()!r}], healthy=[{case!r}],
                 out=str(out / "map"), **common), print)
     """
     python(code, ("mlflow", "optuna", "matplotlib", "typer", "ray"), tmp_path)

@@ -1,0 +1,105 @@
+"""An ensemble: each member a fit of its own, shared between score settings, never between seeds; the map a median."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import uasbench
+from uasbench.benchmark.stages.map_store import read_map
+from uasbench.datasets.phantom.liver import write_liver_phantom
+
+PLUGIN = """
+from dataclasses import dataclass, field
+import numpy as np
+from uasbench import Method, MethodCard, View
+from uasbench.methods.config import Config
+
+@dataclass(frozen=True)
+class VotesConfig(Config):
+    size: int = 32
+    votes: int = field(default=3, metadata={"stage": "score"})
+    cut: float = field(default=0.5, metadata={"stage": "score"})
+
+class Votes(Method):
+    card = MethodCard(name="votes", title="One random constant per member")
+    Config = VotesConfig
+    native_threshold = 0.5
+
+    @property
+    def view(self):
+        return View(size=self.config.size)
+
+    @property
+    def members(self):
+        return self.config.votes
+
+    def fit(self, healthy, ctx):
+        self.level = float(ctx.rng("level").random())
+
+    def score_view(self, array, roi, spacing):
+        return np.full(array.shape, self.level, np.float32)
+
+    def postprocess_view(self, array, roi, scores, spacing):
+        return (array > self.config.cut) & roi
+"""
+
+
+@pytest.fixture
+def votes(tmp_path, monkeypatch):
+    from uasbench.benchmark import registry
+
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "voting.py").write_text(PLUGIN)
+    info = site / "voting-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: voting\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[uasbench.methods]\nvotes = voting:Votes\n")
+    monkeypatch.syspath_prepend(str(site))
+    registry.refresh()
+    yield
+    registry.refresh()
+
+
+def test_members_are_fits_of_their_own_and_the_map_is_their_median(votes, tmp_path):
+    root = tmp_path / "data"
+    write_liver_phantom(root, seed=0, size="smoke")
+    options = {"data_root": root, "cache": tmp_path / "cache", "profile": "smoke", "seeds": [0, 1]}
+    variants = ["one:votes.votes=1", "five:votes.votes=5", "cut:votes.cut=0.1"]
+    done = uasbench.run("votes", "lits", variants=variants, out=tmp_path / "run", **options)
+    assert not done.failures
+    by_cell = {(r.cell.method, r.cell.seed): r for r in done.records}
+    fits = {name: by_cell[name, 0].ids.fits for name in ("votes", "votes@one", "votes@five", "votes@cut")}
+    assert [len(f) for f in fits.values()] == [3, 1, 5, 3]
+    assert fits["votes@one"] == fits["votes"][:1] == fits["votes@five"][:1]
+    assert fits["votes"] == fits["votes@cut"] == fits["votes@five"][:3]
+    assert not set(by_cell["votes@five", 1].ids.fits) & set(fits["votes@five"])
+    assert len(list((done.path / "fits").iterdir())) == 10
+    assert by_cell["votes", 0].cost.fit_s == pytest.approx(sum(done.folder.fit_seconds(f) for f in fits["votes"]))
+
+    maps = {name: done.path / "maps" / by_cell[name, 0].cell.slug for name in fits}
+    case = next(maps["votes"].glob("*.map")).name
+    five = {name: read_map(folder / case).values for name, folder in maps.items()}
+    assert all(np.ptp(values) == 0 for values in five.values())
+    singles = uasbench.run("votes", "lits", set={"votes": {"votes": 2}}, out=tmp_path / "two", **options)
+    pair = read_map(singles.path / "maps" / singles.records[0].cell.slug / case).values[0]
+    one = five["votes@one"][0]
+    second = 2 * pair - one
+    third = five["votes"][0]
+    assert min(one, second) - 1e-6 <= third <= max(one, second) + 1e-6 or third in (one, second)
+
+
+def test_a_decision_on_the_view_is_mapped_back_and_stays_inside_the_region(votes, tmp_path):
+    from uasbench.benchmark.stages.map_store import read_mask
+
+    root = tmp_path / "data"
+    write_liver_phantom(root, seed=0, size="smoke")
+    done = uasbench.run(
+        "votes", "lits", data_root=root, cache=tmp_path / "cache", profile="smoke", seeds=[0], out=tmp_path / "run"
+    )
+    record = done.records[0]
+    folder = done.path / "maps" / record.cell.slug
+    masks = {path.stem: read_mask(path) for path in folder.glob("*.mask")}
+    assert set(masks) == set(record.data.cases)
+    assert all(mask.any() for mask in masks.values())
+    assert {v.protocol for v in record.per_case if v.metric == "dice" and v.value is not None} >= {"native", "oracle"}
