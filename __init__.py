@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from .datasets.dataset import CaseRef, Dataset, DatasetCard
     from .datasets.healthy import HealthySet
     from .datasets.view import View
+    from .datasets.volume_view import VolumeView
     from .methods.base import Method
     from .methods.card import MethodCard
     from .methods.config import Config
@@ -28,6 +29,7 @@ _WHERE = {
     "MethodCard": "methods.card",
     "Truth": "datasets.case",
     "View": "datasets.view",
+    "VolumeView": "datasets.volume_view",
     "open_run": "api",
     "run": "api",
 }
@@ -44,6 +46,7 @@ __all__ = [
     "MethodCard",
     "Truth",
     "View",
+    "VolumeView",
     "open_run",
     "run",
 ]

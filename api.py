@@ -74,6 +74,20 @@ class Run:
             raise OptionError(f"no table {name!r}; there are {', '.join(self.tables)}")
         return self.tables[name]
 
+    def compare(self, reference: str, metric: str | None = None, protocol: str | None = None) -> pd.DataFrame:
+        """Return paired tests of every method against ``reference``, as ``bench compare`` prints them.
+
+        Args:
+            metric: default ``dice``, or ``slice_auroc`` where the data have slice labels only.
+            protocol: default ``val``, or ``none`` where the metric needs no threshold.
+
+        Raises:
+            CompareError: no such method, metric or protocol in the run, or a voxel metric without voxel labels.
+        """
+        from .reports.compare import compare
+
+        return compare(self.folder, reference, metric, protocol)
+
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r}: {len(self.records)} cells, {len(self.failures)} failed)"
 
@@ -140,6 +154,40 @@ def report(path: Path | str) -> list[Path]:
     from .reports.build import build
 
     return build(RunFolder.open(path))
+
+
+def preview(
+    methods: str | Iterable[str],
+    dataset: str | Iterable[str],
+    *,
+    out: Path | str = "preview",
+    seed: int = 0,
+    set: Mapping[str, Mapping[str, Any]] | Iterable[str] = (),
+    console: Console | None = None,
+    **options: Any,
+) -> list[Path]:
+    """Draw what methods train on, one PNG per method: healthy, with synthetic lesions, target.
+
+    Raises:
+        UasbenchError: a method has nothing to show, or the data cannot be used.
+    """
+    from .benchmark.preview import previews
+    from .reports.figures.preview import draw_preview
+
+    chosen = validated(
+        methods=methods if isinstance(methods, str) else ",".join(methods),
+        datasets=_names(dataset),
+        seeds=[seed],
+        settings=dict(set) if isinstance(set, Mapping) else parse_settings(set),
+        **options,
+    )
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    found = previews(chosen, console)
+    return [
+        draw_preview(title, pictures, folder / f"{title.replace(', ', '-').replace('@', '-')}.png")
+        for title, pictures in found.items()
+    ]
 
 
 def rescore(path: Path | str, workers: int = 2, console: Console | None = None) -> Run:

@@ -167,14 +167,41 @@ def report(path: RunPath) -> None:
 def compare(
     path: RunPath,
     reference: Annotated[str, typer.Option(help="Method that the others are compared with.")],
-    metric: Annotated[str, typer.Option(help="dice, psc, sen, auroc, ap, …")] = "dice",
-    protocol: Annotated[str, typer.Option(help="native, healthy-q95, val, oracle, …, or none.")] = "val",
+    metric: Annotated[
+        str | None, typer.Option(help="dice, psc, sen, auroc, …; default dice, or slice_auroc with slice labels only.")
+    ] = None,
+    protocol: Annotated[
+        str | None, typer.Option(help="native, healthy-q95, val, oracle, …; default val, or none without a threshold.")
+    ] = None,
 ) -> None:
     """Print paired tests of every method against a reference."""
     from .benchmark.runs.folder import RunFolder
     from .reports.compare import compare as paired
 
     _print_frame(paired(RunFolder.open(path), reference, metric=metric, protocol=protocol))
+
+
+@app.command()
+def preview(
+    methods: Annotated[str, typer.Argument(help="Methods that train on synthetic lesions, such as normnet.")],
+    dataset: Annotated[str, typer.Option(help="Test set whose healthy partner is shown.")],
+    out: Annotated[Path, typer.Option(help="Folder that gets one PNG per method.")] = Path("preview"),
+    train: Annotated[str | None, typer.Option(help="Healthy set; default the partner.")] = None,
+    data_root: DataRoot = None,
+    phantom: Annotated[bool, typer.Option("--phantom", help="Show the phantom.")] = False,
+    profile: Annotated[str, typer.Option(help="smoke, quick or paper.")] = "quick",
+    seed: Annotated[int, typer.Option(help="Seed of the lesions.")] = 0,
+    settings: Annotated[list[str] | None, typer.Option("--set", help="METHOD.KEY=VALUE; may be repeated.")] = None,
+    cache: Cache = None,
+) -> None:
+    """Draw what a method trains on: healthy, with synthetic lesions, and the target, side by side."""
+    from .api import preview as draw
+    from .benchmark.planning.options import parse_settings
+
+    chosen = parse_settings(settings or [])
+    options = {"train": train, "data_root": data_root, "phantom": phantom, "profile": profile, "cache": cache}
+    for file in draw(methods, dataset, out=out, seed=seed, set=chosen, console=_console(), **options):
+        print(file)
 
 
 @app.command("list")

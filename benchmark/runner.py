@@ -68,7 +68,7 @@ def run(
     folder = _writable(options.folder())
     check_source(folder, options)
     with hold(folder):
-        tasks = _tasks(options, workers, console)
+        tasks = planned_tasks(options, workers, console)
         for leftover in (folder.fits_dir, folder.maps_dir):
             remove_stale(leftover)
         retired = retire_outdated(folder, tasks)
@@ -140,7 +140,12 @@ class _Bookkeeper:
                 self.fit_and_score_s += self.folder.fit_seconds(fit)
 
 
-def _tasks(options: RunOptions, workers: int, console: Console | None) -> list[Planned]:
+def planned_tasks(options: RunOptions, workers: int, console: Console | None) -> list[Planned]:
+    """Select methods and prepare data for every task of the options.
+
+    Raises:
+        UasbenchError: no method can run on a task, or its data cannot be used.
+    """
     sets, known = datasets(), methods()
     pairs = task_pairs(options, sets)
     cache = cache_root(options.cache)
@@ -201,7 +206,7 @@ def prepare_only(options: RunOptions, console: Console | None = None) -> list[st
     """Prepare the data of a run and say what lies where; nothing is trained."""
     workers = options.workers or max(1, devices.default_workers("cpu"))
     lines = []
-    for task in _tasks(options, workers, console):
+    for task in planned_tasks(options, workers, console):
         data = task.data
         views = len({c.view for c in task.candidates if c.view is not None})
         lines.append(f"{data.dataset}: {len(data.test)} cases; {data.train}: {len(data.healthy)} cases; {views} views")
@@ -229,7 +234,11 @@ def _execute(
         return
     slots = cpu_slots(workers) if device == "cpu" else gpu_slots(workers, devices.gpu_count())
     executor = LocalExecutor(
-        slots, logs=graph.folder.logs_dir, locks=graph.folder.path / "locks", limit_s=options.limit_s
+        slots,
+        logs=graph.folder.logs_dir,
+        locks=graph.folder.path / "locks",
+        limit_s=options.limit_s,
+        preload=sorted(graph.packages),
     )
     if console is None:
         executor.run(list(graph.jobs.values()), book)

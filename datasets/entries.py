@@ -17,14 +17,18 @@ import numpy as np
 from .atomic import new_folder
 from .case import Case, Truth
 from .errors import DataError
-from .fingerprint import array_digest
+from .fingerprint import array_digest, file_digest
 from .jit import kernel
+from .roi.lungmask_model import weights
 from .view import View
-from .viewing import Geometry, Viewed
+from .viewing import Viewed
+from .volume_geometry import geometry_from_json
+from .volume_view import AnyView
 
 T = TypeVar("T")
 _HERE = Path(__file__).parent
 _VIEWING = ("view", "viewing", "resize", "equalise")
+_VOLUME_VIEWING = ("volume_view", "volume_geometry", "volume_axis", "viewing", "resize")
 _NOT_READING = {
     *(
         "__init__",
@@ -40,6 +44,7 @@ _NOT_READING = {
         "processes",
     ),
     *("resize", "seeds", "splits", "store", "view", "viewing"),
+    *("volume_axis", "volume_geometry", "volume_stack", "volume_view"),
 }
 
 
@@ -48,20 +53,25 @@ def digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:24]
 
 
-def view_key(fingerprint: str, view: View) -> str:
+def view_key(fingerprint: str, view: AnyView) -> str:
     """Address of a view entry: the voxels seen, the view's fields and the source that computes it."""
     fields = asdict(view)
     if fields["window"] is not None:
         fields["window"] = [float(bound) for bound in fields["window"]]
-    return digest([fingerprint, fields, _sources(tuple(_HERE / f"{name}.py" for name in _VIEWING))])
+    sources = _VIEWING
+    if not isinstance(view, View):
+        fields |= {"kind": "volume", "spacing": [float(s) for s in view.spacing]}
+        sources = _VOLUME_VIEWING
+    return digest([fingerprint, fields, _sources(tuple(_HERE / f"{name}.py" for name in sources))])
 
 
 def reading_source(dataset: object) -> str:
     """Address of the source that decodes a set: the adapter's classes and the reading modules of this package.
 
-    A plug-in's class counts with all Python files of the package folder that holds it.
+    A plug-in's class counts with all Python files of the package folder that holds it; the weights of a network that
+    segments organs count where they are present.
     """
-    files = {path for path in _HERE.glob("*.py") if path.stem not in _NOT_READING}
+    files = {path for path in _HERE.glob("*.py") if path.stem not in _NOT_READING} | {*(_HERE / "roi").glob("*.py")}
     for cls in type(dataset).__mro__:
         module = sys.modules.get(cls.__module__)
         source = getattr(module, "__file__", None)
@@ -70,7 +80,8 @@ def reading_source(dataset: object) -> str:
         path = Path(source)
         outside = not path.is_relative_to(_HERE) and getattr(module, "__package__", None)
         files.update(path.parent.glob("*.py") if outside else [path])
-    return _sources(tuple(sorted(files)))
+    model = weights()
+    return digest([_sources(tuple(sorted(files))), None if model is None else file_digest(model)])
 
 
 def write_native(path: Path, case: Case) -> None:
@@ -131,7 +142,7 @@ def read_view(path: Path) -> Viewed:
     """Open a view entry; image and region of interest are memory-mapped, and writing to them changes no file."""
 
     def read() -> Viewed:
-        geometry = Geometry.from_json(read_meta(path))
+        geometry = geometry_from_json(read_meta(path))
         image = np.asarray(np.load(path / "image.npy", mmap_mode="c"))
         roi = np.asarray(np.load(path / "roi.npy", mmap_mode="c"))
         if image.shape != geometry.view_shape or roi.shape != image.shape:

@@ -12,6 +12,9 @@ from .case import Case
 from .errors import DataError
 from .view import View
 from .viewing import Viewed, look
+from .volume_geometry import VolumeGeometry
+from .volume_stack import VolumeStack
+from .volume_view import AnyView, VolumeView
 
 if TYPE_CHECKING:
     from .store import PreparedCase
@@ -29,12 +32,25 @@ class Part:
         case = self.case if isinstance(self.case, Case) else self.case.case()
         return case if self.z is None else case.crop_z(*self.z)
 
-    def viewed(self, view: View) -> tuple[Viewed, np.ndarray]:
+    def viewed(self, view: AnyView) -> tuple[Viewed, np.ndarray]:
         """Return the whole case through a view, and which of the viewed slices belong to the part (int64 indices)."""
         viewed = look(self.case, view) if isinstance(self.case, Case) else self.case.viewed(view)
         z = np.asarray(viewed.geometry.slices, np.int64)
         start, stop = self.z or (0, viewed.geometry.native_shape[0])
+        if isinstance(viewed.geometry, VolumeGeometry):
+            native = np.arange(viewed.geometry.native_shape[0])
+            return viewed, np.flatnonzero(viewed.geometry.complete((native >= start) & (native < stop)))
         return viewed, np.flatnonzero((z >= start) & (z < stop))
+
+    def viewed_volume(self, view: VolumeView) -> tuple[Viewed, np.ndarray]:
+        """Return the whole case as a volume, and which native slices of the part have a region of interest (bool)."""
+        viewed, _ = self.viewed(view)
+        slices = np.zeros(viewed.geometry.native_shape[0], bool)
+        case = self.case
+        slices[np.flatnonzero(case.roi.any(axis=(1, 2))) if isinstance(case, Case) else list(case.roi_slices())] = True
+        if self.z is not None:
+            slices[: self.z[0]] = slices[self.z[1] :] = False
+        return viewed, slices
 
 
 class SliceStack:
@@ -120,3 +136,11 @@ class HealthySet:
             DataError: no slice has a region of interest.
         """
         return SliceStack((part.viewed(view) for part in self.parts), view)
+
+    def volumes(self, view: VolumeView) -> VolumeStack:
+        """Return the cases as volumes of one voxel size; prepared cases are memory-mapped.
+
+        Raises:
+            DataError: no viewed slice has a region of interest.
+        """
+        return VolumeStack(part.viewed_volume(view) for part in self.parts)

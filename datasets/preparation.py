@@ -24,8 +24,8 @@ from .errors import DataError, UasbenchError
 from .fingerprint import file_digest
 from .processes import hidden_main
 from .store import PreparedCase, PreparedSet, ShowProgress, TruthRef
-from .view import View
 from .viewing import look
+from .volume_view import AnyView
 
 SMALL_BYTES = 32 * 2**20
 """Sets of smaller files are prepared in this process: starting others takes longer."""
@@ -38,7 +38,7 @@ _Outcome = tuple[PreparedCase, TruthRef | None] | str
 class Wanted:
     """What is prepared of every case."""
 
-    views: tuple[View, ...]
+    views: tuple[AnyView, ...]
     truth: bool
 
 

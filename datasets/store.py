@@ -16,8 +16,8 @@ import numpy as np
 from . import entries
 from .case import Case, Spacing, Truth
 from .dataset import CaseRef, Dataset
-from .view import View
 from .viewing import Viewed, look
+from .volume_view import AnyView
 
 ShowProgress = Callable[[int, int, str], None]
 
@@ -62,7 +62,7 @@ class PreparedCase:
         """
         return entries.read_roi(self.path, self.shape)
 
-    def viewed(self, view: View) -> Viewed:
+    def viewed(self, view: AnyView) -> Viewed:
         """Open the case through a view, memory-mapped; a view that was not prepared is computed and stored now.
 
         Raises:
@@ -73,7 +73,7 @@ class PreparedCase:
             entries.write_view(path, look(self.case(), view))
         return entries.read_view(path)
 
-    def view_path(self, view: View) -> Path:
+    def view_path(self, view: AnyView) -> Path:
         """Return where a view of the case lies."""
         return self.path.parents[1] / "views" / entries.view_key(self.fingerprint, view)
 
@@ -166,7 +166,7 @@ class Store:
         dataset: Dataset,
         refs: Sequence[CaseRef],
         *,
-        views: Sequence[View] = (),
+        views: Sequence[AnyView] = (),
         truth: bool = False,
         workers: int = 1,
         progress: ShowProgress | None = None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -14,6 +14,10 @@ from .errors import UasbenchError
 from .jit import kernel
 from .resize import Taps, back_positions, interpolate_back, nearest_index, resample, resize_taps, touched_pixels
 from .view import View
+
+if TYPE_CHECKING:
+    from .volume_geometry import AnyGeometry
+    from .volume_view import AnyView
 
 MaskRule = Literal["nearest", "any", "area", "cubic>0.1"]
 
@@ -183,7 +187,8 @@ class Viewed:
 
     Attributes:
         image: shape (slices, size, size), in the view's dtype.
-        roi: bool, same shape; at least one pixel per slice (see :meth:`Geometry.view_roi`).
+        roi: bool, same shape; slices have at least one pixel each (see :meth:`Geometry.view_roi`), volumes may have
+            slices without.
         support: bool, same shape: the region of interest and every pixel that mapping back to it reads. A map that is
             kept on these pixels only gives the same native values.
         geometry: the way back to the native grid.
@@ -192,15 +197,15 @@ class Viewed:
     image: np.ndarray
     roi: np.ndarray
     support: np.ndarray
-    geometry: Geometry
+    geometry: AnyGeometry
 
     def to_native(self, map_: np.ndarray) -> np.ndarray:
         """Return a map on the native grid (see :meth:`Geometry.to_native`)."""
         return self.geometry.to_native(map_)
 
 
-def look(case: Case, view: View) -> Viewed:
-    """Compute a view of a case, slice by slice and on one core.
+def look(case: Case, view: AnyView) -> Viewed:
+    """Compute a view of a case, slice by slice and on one core; for volumes see :func:`.volume_view.look_at_volume`.
 
     With ``equalise`` or ``grey="slice"`` grey levels are 8-bit before the resize. ``grey="slice"`` follows the liver
     paper's image files: level = min(floor(256 · x), 255) with x stretched over the full slice; a constant slice is 0.
@@ -209,6 +214,10 @@ def look(case: Case, view: View) -> Viewed:
     Raises:
         ViewError: the view has no window where it needs one, an empty window, or a size below 1.
     """
+    if not isinstance(view, View):
+        from .volume_view import look_at_volume
+
+        return look_at_volume(case, view)
     _check(view)
     roi = np.ascontiguousarray(case.roi, dtype=bool)
     slices = tuple(int(z) for z in np.flatnonzero(roi.any(axis=(1, 2))))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from ..datasets.case import Case, Spacing
-from ..datasets.view import View
+from ..datasets.volume_view import AnyView
 from .card import MethodCard
 from .config import Config
 from .context import FitContext
@@ -39,7 +39,7 @@ class Method:
         self.config: Any = self.Config() if config is None else config
 
     @property
-    def view(self) -> View | None:
+    def view(self) -> AnyView | None:
         """The view that the method works on; None means the native grid."""
         return None
 
@@ -74,15 +74,16 @@ class Method:
         from ..datasets.viewing import look
 
         seen = look(case, self.view)
-        return seen.to_native(self.score_view(seen.image, seen.roi, case.spacing))
+        spacing = getattr(seen.geometry, "spacing", case.spacing)
+        return seen.to_native(self.score_view(seen.image, seen.roi, spacing))
 
     def score_view(self, array: np.ndarray, roi: np.ndarray, spacing: Spacing) -> np.ndarray:
         """Return the anomaly map on the view's grid.
 
         Args:
-            array: shape (slices, size, size), in the dtype of the view (float32 in [0, 1] or uint8).
+            array: shape (slices, size, size), in the dtype of the view (floating in [0, 1] or uint8).
             roi: bool, same shape.
-            spacing: native voxel size in mm, order z, y, x.
+            spacing: voxel size in mm, order z, y, x: of the scan for slices, of the grid for a volume.
 
         Returns:
             float32, same shape.
@@ -92,6 +93,10 @@ class Method:
     # A method may also define ``postprocess(case, scores) -> bool mask`` on the native grid, or, with a view,
     # ``postprocess_view(array, roi, scores, spacing) -> bool mask`` on the view's grid, which is mapped back by nearest
     # voxel: its own decision, which replaces ``map > native_threshold`` under protocol ``native``.
+
+    def preview(self, healthy: HealthySet, ctx: FitContext) -> dict[str, np.ndarray]:
+        """Return what training looks at, by title: float arrays (n, H, W) in [0, 1]; for ``bench preview``."""
+        raise TypeError(f"{type(self).__name__} has no preview: it trains on plain healthy scans")
 
     def search_space(self, trial: Any) -> dict[str, Any]:
         """Suggest settings to a tuner, with Optuna's trial interface; an empty dictionary means nothing to tune."""

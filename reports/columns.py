@@ -31,7 +31,8 @@ PROTOCOLS = [
 ]  # fmt: skip
 METRICS = [
     "dice", "psc", "sen", "auroc", "ap", "slice_auroc", "slice_ap", "slice_sen", "slice_spe", "aupro", "froc",
-    "lesion_sen", "fp_components", "fp_volume_ml", "healthy_fp_volume_ml",
+    "bright_psc", "bright_sen", "bright_spe", "bright_auroc", "lesion_sen", "fp_components", "fp_volume_ml",
+    "healthy_fp_volume_ml",
 ]  # fmt: skip
 UNITS = ["patient", "pooled", "slice", "seed"]
 ORACLES = ("oracle", "oracle-pooled", "paper-lung")
@@ -44,7 +45,7 @@ PROTOCOL_LEGEND = {
     "oracle": "the best threshold on the test labels: an upper bound, not a result",
     "oracle-pooled": "the threshold of the best pooled Dice on the test labels: an upper bound, not a result",
     "paper-liver": "fixed at 0.5, slices pooled on the 256² grid, as in the liver paper",
-    "paper-lung": "greedy search on the test labels to two decimals, as in the lung paper: an upper bound",
+    "paper-lung": "found on the test labels by a search to two decimals, as in the lung paper: an upper bound",
     "none": "no threshold is needed",
 }
 FLAG_LEGEND = {
@@ -75,15 +76,14 @@ def is_merit(metric: str) -> bool:
 def metric_name(metric: str, protocol: str) -> str:
     """Return a metric with its protocol, as tables and axes print it.
 
-    >>> metric_name("dice", "val"), metric_name("ap", "none")
-    ('Dice val', 'AP')
+    >>> metric_name("dice", "val"), metric_name("ap", "none"), metric_name("bright_spe", "native")
+    ('Dice val', 'AP', 'Bright-voxel SPE native')
     """
     upper = {"dice": "Dice", "froc": "FROC", "aupro": "AUPRO", "fp_volume_ml": "False-positive volume (ml)"}
     short = {"psc": "PSC", "sen": "SEN", "auroc": "AUROC", "ap": "AP", "spe": "SPE"}
-    if metric.startswith("slice_"):
-        name = f"Slice {short.get(metric.removeprefix('slice_'), metric.removeprefix('slice_'))}"
-    else:
-        name = upper.get(metric, short.get(metric, metric))
+    kind, _, rest = metric.partition("_")
+    kinds = {"slice": "Slice", "bright": "Bright-voxel"}
+    name = f"{kinds[kind]} {short.get(rest, rest)}" if kind in kinds else upper.get(metric, short.get(metric, metric))
     return name if protocol == "none" else f"{name} {protocol}"
 
 

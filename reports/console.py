@@ -12,9 +12,14 @@ from .columns import PROTOCOL_LEGEND, metric_name
 from .headline import Headline, headlines
 from .tables import summary_of
 
-_KEYS = ("native", "q95", "val", "oracle", "gap", "auroc", "ap", "slice_auroc")
+_KEYS = (
+    *("native", "q95", "val", "oracle", "gap", "auroc", "ap", "slice_auroc"),
+    *("slice_auroc_patient", "slice_ap", "slice_sen-q95", "slice_spe-q95"),
+)
 _SHORT = {"native": "Dice\nnative", "q95": "Dice\nq95", "val": "Dice val\n[95 % CI]", "oracle": "Dice\noracle (!)",
-          "gap": "Oracle\ngap", "auroc": "AUROC", "ap": "AP", "slice_auroc": "Slice\nAUROC"}  # fmt: skip
+          "gap": "Oracle\ngap", "auroc": "AUROC", "ap": "AP", "slice_auroc": "Slice\nAUROC",
+          "slice_auroc_patient": "Slice AUROC\nper patient", "slice_ap": "Slice\nAP",
+          "slice_sen-q95": "Slice\nSEN q95", "slice_spe-q95": "Slice\nSPE q95"}  # fmt: skip
 _STYLES = {"best-trivial": "bold", "below-best-trivial": "dim"}
 
 
@@ -48,9 +53,10 @@ def _table(one: Headline) -> Table:
 
 def _legend(one: Headline) -> Text:
     protocol, metric = one.verdict
+    upper_bound = any(column.key == "oracle" for column in one.columns)
     lines = [
         f"Percent, mean over patients. ◆ best trivial baseline by {metric_name(metric, protocol)}; † does not beat it; "
         "‡ slice AUROC not above the ROI's area alone; ≠ fewer patients or seeds.",
-        f"(!) oracle: {PROTOCOL_LEGEND['oracle']}.",
+        *([f"(!) oracle: {PROTOCOL_LEGEND['oracle']}."] if upper_bound else []),
     ]
     return Text("\n".join(lines) + "\n", style="dim")

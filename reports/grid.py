@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from .columns import metric_name
+from .columns import ORACLES, metric_name
 from .formats import NOT_AVAILABLE, bracket, fixed, number, p_value, percent, points, stars
 from .headline import Headline, records_of
 from .literature import PUBLISHED
@@ -65,7 +65,8 @@ def _plain(value: object) -> str:
 
 def headline_grid(headline: Headline) -> Grid:
     """Return the headline table."""
-    headers = ("Method", *(headline.title_of(c) for c in headline.columns), "n (patients × seeds)")
+    counted = "n (cases × seeds)" if headline.slices_only else "n (patients × seeds)"
+    headers = ("Method", *(headline.title_of(c) for c in headline.columns), counted)
     rows = []
     for row in headline.rows:
         entries = [row.entries[c.key] for c in headline.columns]
@@ -73,9 +74,9 @@ def headline_grid(headline: Headline) -> Grid:
         tags = ", ".join(sorted(row.flags & {"transductive", "topline", "few-seeds"}))
         under = (tags, *(e.interval for e in entries), "")
         kind = _kind(row.flags)
-        count = f"{row.n_patients or NOT_AVAILABLE} × {row.n_seeds}"
+        count = f"{headline.count_of(row) or NOT_AVAILABLE} × {row.n_seeds}"
         rows.append(GridRow((*cells, count), under, kind, ("", *(e.reason for e in entries), "")))
-    muted = frozenset(i + 1 for i, c in enumerate(headline.columns) if c.key in ("oracle", "gap"))
+    muted = frozenset(i + 1 for i, c in enumerate(headline.columns) if c.protocol in ORACLES or c.key == "gap")
     title = f"{headline.dataset}, trained on {headline.train}"
     if "phantom" in headline.flags:
         title += " (phantom)"
@@ -89,14 +90,14 @@ def _kind(flags: frozenset[str]) -> str:
 
 
 def paired_grids(tests: pd.DataFrame, dataset: str, train: str, *, unit: str = "patient") -> list[Grid]:
-    """Return one table per reference and readable metric, the largest gain first."""
+    """Return one table per reference and readable metric with any pair, the largest gain first."""
     part = tests.loc[(tests["dataset"] == dataset) & (tests["train"] == train) & (tests["unit"] == unit), :]
     grids = []
     for reference in sorted(set(part["reference"]), key=lambda name: (name == SECOND_REFERENCE, name)):
         for protocol, metric in READABLE_TESTS:
             chosen = (part["reference"] == reference) & (part["protocol"] == protocol) & (part["metric"] == metric)
             rows = records_of(part.loc[chosen, :])
-            if rows:
+            if any(row["n"] for row in rows):
                 grids.append(_paired_grid(rows, reference, protocol, metric, unit))
     return grids
 
@@ -133,7 +134,7 @@ def _paired_grid(rows: Sequence[dict], reference: str, protocol: str, metric: st
         "p (t) over the methods of this table: * ≤ 0.05, ** ≤ 0.01, *** ≤ 0.001. Detectable: the smallest difference "
         "that this number of pairs finds with power 0.8.",
     ]
-    if protocol.startswith("oracle"):
+    if protocol in ORACLES:
         legend.append("Oracle: thresholds chosen on the test labels, an upper bound.")
     if any("phantom" in r["flags"] for r in rows):
         legend.append("PHANTOM: synthetic data.")
@@ -187,10 +188,15 @@ def published_grid(headline: Headline) -> Grid | None:
     published = PUBLISHED.get(headline.dataset, ())
     if not published or "phantom" in headline.flags:
         return None
-    rows = tuple(
-        GridRow((p.method, f"{p.value}", p.supervision, p.protocol, p.source, p.caveat), kind="published")
-        for p in published
-    )
-    headers = ("Method", "Dice as printed", "Learned from", "Threshold and unit", "Source", "Caveat")
-    legend = ("For orientation: other patients, slices or thresholds. Compare with the paper-liver column at most.",)
-    return Grid(f"Published on {headline.dataset}, not comparable by protocol", headers, rows, legend, left=6)
+    rates = any(p.psc or p.sen for p in published)
+    rows = []
+    for p in published:
+        numbers = (p.value, p.psc or NOT_AVAILABLE, p.sen or NOT_AVAILABLE) if rates else (p.value,)
+        rows.append(GridRow((p.method, *numbers, p.supervision, p.protocol, p.source, p.caveat), kind="published"))
+    printed = ("Dice as printed", *(("PSC as printed", "SEN as printed") if rates else ()))
+    headers = ("Method", *printed, "Learned from", "Threshold and unit", "Source", "Caveat")
+    paper = next((c.protocol for c in headline.columns if c.protocol.startswith("paper-")), None)
+    closest = f" Compare with the {paper} column at most." if paper else ""
+    legend = (f"For orientation: other patients, slices or thresholds.{closest}",)
+    title = f"Published on {headline.dataset}, not comparable by protocol"
+    return Grid(title, headers, tuple(rows), legend, left=len(headers))

@@ -9,10 +9,12 @@ from typing import Any
 
 import pandas as pd
 
+from ..benchmark.scoring.slice_labels import SLICE_LABELS_ONLY, SLICE_METRICS
 from .columns import PROTOCOL_LEGEND, metric_name
 from .formats import NOT_AVAILABLE, bracket, percent, points, spread
 
 CONFOUND = "roi-area"
+HEALTHY_SLICES = {"healthy-q95": "95 %", "healthy-q99": "99 %"}
 _SLICE_UNITS = ("slice", "pooled", "patient")
 
 
@@ -40,6 +42,18 @@ COLUMNS = (
     Column("ap", "AP", "none", "ap"),
     Column("slice_auroc", "Slice AUROC", "none", "slice_auroc", _SLICE_UNITS),
     Column("paper", "Dice paper-liver (pooled)", "paper-liver", "dice", ("pooled",), optional=True),
+    Column("paper-lung", "Dice paper-lung (upper bound)", "paper-lung", "dice", optional=True),
+)
+SLICE_COLUMNS = (
+    Column("slice_auroc", "Slice AUROC", "none", "slice_auroc", _SLICE_UNITS),
+    Column("slice_auroc_patient", "Slice AUROC per patient", "none", "slice_auroc", optional=True),
+    Column("slice_ap", "Slice AP", "none", "slice_ap", _SLICE_UNITS, optional=True),
+    *(
+        Column(f"{metric}-{quantile}", metric_name(metric, protocol), protocol, metric, _SLICE_UNITS, optional=True)
+        for quantile in ("q95", "q99")
+        for protocol in (f"healthy-{quantile}",)
+        for metric in ("slice_sen", "slice_spe")
+    ),
 )
 _VERDICTS = (
     ("val", "dice", ("patient",)), ("healthy-q95", "dice", ("patient",)), ("healthy-q99", "dice", ("patient",)),
@@ -72,6 +86,7 @@ class HeadlineRow:
     flags: frozenset[str]
     entries: dict[str, Entry]
     n_patients: int
+    n_cases: int
     n_seeds: int
 
     @property
@@ -87,6 +102,7 @@ class Headline:
     Attributes:
         verdict: protocol and metric that order the rows and decide the marks.
         area: slice AUROC that the area of the region of interest reaches alone, NaN where it was not run.
+        slices_only: the set has slice labels only, so that no voxel metric exists.
     """
 
     dataset: str
@@ -96,6 +112,7 @@ class Headline:
     verdict: tuple[str, str]
     area: float
     flags: frozenset[str]
+    slices_only: bool = False
 
     @property
     def name(self) -> str:
@@ -108,24 +125,48 @@ class Headline:
             return f"{column.title} (ROI area alone: {percent(self.area)})"
         return column.title
 
+    def count_of(self, row: HeadlineRow) -> int:
+        """Return the number of patients of a row, or of its cases where the verdict pools slices."""
+        return row.n_cases if self.slices_only else row.n_patients
+
     def legend(self) -> list[str]:
         """Return the sentences that every rendering prints below the table."""
         protocol, metric = self.verdict
-        lines = [
-            "Percent; mean over patients (each averaged over seeds) ± standard deviation between patients "
-            "[95 % interval, bootstrap over seeds and patients]; slice and pooled columns: over seeds.",
+        lines = self._slice_legend() if self.slices_only else self._voxel_legend()
+        ranked = (
             f"Rows are ordered by {metric_name(metric, protocol)}. ◆ best trivial baseline; † does not beat it; "
             "‡ slice AUROC not above what the area of the region of interest reaches alone; "
-            "≠ fewer patients or seeds than other rows, so that means are not comparable as they stand.",
-            "PSC (precision) and SEN (sensitivity) are read at the val threshold. AUROC and AP count voxels inside the "
-            "region of interest. Oracle gap = oracle − val.",
-        ]
-        used = dict.fromkeys(c.protocol for c in self.columns if c.protocol != "none")
-        lines += [f"{protocol}: threshold is {PROTOCOL_LEGEND[protocol]}." for protocol in used]
+            "≠ fewer patients or seeds than other rows, so that means are not comparable as they stand."
+        )
+        lines.insert(1, ranked)
         if "phantom" in self.flags:
             lines.insert(0, "PHANTOM: synthetic data. No number here says anything about patients.")
         if "smoke" in self.flags:
             lines.insert(0, "SMOKE profile: a few training steps; no claim about any method.")
+        return lines
+
+    def _voxel_legend(self) -> list[str]:
+        lines = [
+            "Percent; mean over patients (each averaged over seeds) ± standard deviation between patients "
+            "[95 % interval, bootstrap over seeds and patients]; slice and pooled columns: over seeds.",
+            "PSC (precision) and SEN (sensitivity) are read at the val threshold. AUROC and AP count voxels inside the "
+            "region of interest. Oracle gap = oracle − val.",
+        ]
+        used = dict.fromkeys(c.protocol for c in self.columns if c.protocol != "none")
+        return lines + [f"{protocol}: threshold is {PROTOCOL_LEGEND[protocol]}." for protocol in used]
+
+    def _slice_legend(self) -> list[str]:
+        lines = [
+            "Percent; slices of all cases pooled, mean over seeds [95 % interval]; per patient: mean over patients "
+            "with slices of both kinds [95 % interval, bootstrap over seeds and patients].",
+            "The labels say which slices show a lesion, not where: there is no Dice and no other voxel metric.",
+        ]
+        if any(c.protocol in HEALTHY_SLICES for c in self.columns):
+            called = "; ".join(f"{protocol}: {share}" for protocol, share in HEALTHY_SLICES.items())
+            lines.append(
+                "SEN and SPE: share of slices with and without a lesion called right above a quantile of the slice "
+                f"scores of held-out healthy scans ({called}); no lesion label is used."
+            )
         return lines
 
 
@@ -143,9 +184,8 @@ def _headline(summary: pd.DataFrame, dataset: str, train: str) -> Headline:
     slice_auroc = {m: _find(rows, m, "none", "slice_auroc", _SLICE_UNITS) for m in methods}
     area_row = slice_auroc.get(CONFOUND)
     area = float(area_row["mean"]) if area_row is not None else math.nan
-    columns = tuple(
-        c for c in COLUMNS if not c.optional or any(_find(rows, m, c.protocol, c.metric, c.units) for m in methods)
-    )
+    slices_only = has_slice_labels_only(part)
+    columns = tuple(c for c in (SLICE_COLUMNS if slices_only else COLUMNS) if _shown(c, rows, methods, slices_only))
     found = []
     for method in methods:
         deciding = _find(rows, method, *verdict)
@@ -158,12 +198,23 @@ def _headline(summary: pd.DataFrame, dataset: str, train: str) -> Headline:
             marks += "≠"
         entries = {c.key: _entry(_find(rows, method, c.protocol, c.metric, c.units), c) for c in columns}
         n_patients = 0 if deciding is None or pd.isna(deciding["n_patients"]) else int(deciding["n_patients"])
-        n_seeds = 0 if deciding is None else int(deciding["n_seeds"])
+        n_cases, n_seeds = (0 if deciding is None else int(deciding[name]) for name in ("n_cases", "n_seeds"))
         order = (-float(deciding["mean"]) if deciding and _defined(deciding) else math.inf, method)
-        found.append((order, HeadlineRow(method, marks, flags, entries, n_patients, n_seeds)))
+        found.append((order, HeadlineRow(method, marks, flags, entries, n_patients, n_cases, n_seeds)))
     ordered = tuple(row for _, row in sorted(found, key=lambda pair: pair[0]))
     common = frozenset.union(*(row.flags for row in ordered)) & {"phantom", "smoke"}
-    return Headline(dataset, train, columns, ordered, verdict[:2], area, frozenset(common))
+    return Headline(dataset, train, columns, ordered, verdict[:2], area, frozenset(common), slices_only)
+
+
+def has_slice_labels_only(summary: pd.DataFrame) -> bool:
+    """Tell whether every voxel metric of one data set's summary is missing because the set has slice labels only."""
+    reasons = summary.loc[~summary["metric"].isin([*SLICE_METRICS, "slice_threshold"]), "reason"]
+    return len(reasons) > 0 and bool((reasons == SLICE_LABELS_ONLY).all())
+
+
+def _shown(column: Column, rows: dict, methods: Sequence[str], slices_only: bool) -> bool:
+    found = [_find(rows, m, column.protocol, column.metric, column.units) for m in methods]
+    return not column.optional or any(map(_defined, found) if slices_only else found)
 
 
 def records_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
@@ -191,5 +242,5 @@ def _entry(row: dict | None, column: Column) -> Entry:
         return Entry(points(row["oracle_gap"]), flags=_flags(row), reason=row["reason"])
     if math.isnan(row["mean"]):
         return Entry(NOT_AVAILABLE, flags=_flags(row), reason=row["reason"])
-    shown = spread(row["std"]) if column.key in ("val", "paper") else ""
+    shown = spread(row["std"]) if column.key in ("val", "paper", "paper-lung") else ""
     return Entry(percent(row["mean"]), shown, bracket(row["ci_low"], row["ci_high"]), _flags(row), row["reason"])

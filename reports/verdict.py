@@ -69,5 +69,5 @@ def _tested(best: HeadlineRow, headline: Headline, tests: pd.DataFrame) -> list[
 
 def _sensitivity(detectable: float) -> str:
     if detectable > 1:
-        return "too few patients to detect any difference that Dice can show"
+        return "too few patients to detect any difference that this metric can show"
     return f"a sample of this size and spread detects {percent(detectable)} points and more"

@@ -114,6 +114,7 @@ class Graph:
         self.finished: list[CellKey] = []
         self.replaced: list[CellKey] = []
         self.map_bytes = 0
+        self.packages: set[str] = set()
 
     def add(self, cell: PlannedCell, data: TaskData) -> None:
         """Add what a cell still needs."""
@@ -123,6 +124,7 @@ class Graph:
             self.finished.append(cell.key)
             self.folder.failure_path(cell.key).unlink(missing_ok=True)
             return
+        self.packages.update(cell.candidate.packages)
         slug = cell.key.slug
         by_id = {case.id: case for case in data.healthy}
         needs_map = finished(self.folder.map_dir(cell.key)) != cell.ids.map

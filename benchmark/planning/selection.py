@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ...datasets.errors import UasbenchError
-from ...datasets.view import View
+from ...datasets.volume_view import AnyView
 from ...methods.card import MethodCard
 from ...methods.config import ConfigError, by_stage, resolve
 from ..registry import Registry
@@ -34,8 +34,9 @@ class Candidate:
     config: dict[str, Any]
     fit_config: dict[str, Any]
     score_config: dict[str, Any]
-    view: View | None
+    view: AnyView | None
     members: int | None = None
+    packages: tuple[str, ...] = ()
 
     @property
     def module(self) -> str:
@@ -124,7 +125,15 @@ def _candidate(
     fit_config, score_config = (jsonable(part) for part in by_stage(config))
     spec = MethodSpec(f"{cls.__module__}:{cls.__qualname__}", options.profile, anatomy, dict(settings))
     return Candidate(
-        label, cls.card, spec, jsonable(asdict(config)), fit_config, score_config, method.view, method.members
+        label=label,
+        card=cls.card,
+        spec=spec,
+        config=jsonable(asdict(config)),
+        fit_config=fit_config,
+        score_config=score_config,
+        view=method.view,
+        members=method.members,
+        packages=cls.requires,
     )
 
 

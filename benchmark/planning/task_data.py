@@ -13,7 +13,7 @@ from ...datasets.patients import apply_excludes, join_twins, overlapping, parse_
 from ...datasets.phantom.liver import phantom_of
 from ...datasets.splits import HealthySplit, split_healthy
 from ...datasets.store import PreparedCase, Store, TruthRef
-from ...datasets.view import View
+from ...datasets.volume_view import AnyView
 from ..registry import Registry
 from ..runs.records import DataInfo
 from .options import OptionError, RunOptions
@@ -90,7 +90,7 @@ def prepare_task(
     registry: Registry,
     root: Path,
     store: Store,
-    views: Sequence[View],
+    views: Sequence[AnyView],
     *,
     workers: int,
     progress: ShowProgress | None = None,

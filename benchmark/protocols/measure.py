@@ -13,6 +13,9 @@ from ...datasets.errors import DataError
 from ...methods.card import SliceScore
 from ..runs.records import CaseValue, PooledValue, Threshold
 from ..scoring.bins import fill
+from ..scoring.bright import AUROC as BRIGHT_AUROC
+from ..scoring.bright import RATES as BRIGHT_RATES
+from ..scoring.bright import BrightVoxels
 from ..scoring.cases import ArrayCase, HealthyMap, MeasureCase, Reader, Source
 from ..scoring.curves import Curves, aupro
 from ..scoring.evaluate import FREE_METRICS, VOXEL_METRICS, Under, evaluate_case, threshold_free
@@ -20,15 +23,15 @@ from ..scoring.gallery import WINDOW, write_gallery
 from ..scoring.lesions import NO_LESION, Confusion, millilitres
 from ..scoring.masks import predict
 from ..scoring.paper_grid import paper_confusion
+from ..scoring.slice_labels import SLICE_LABELS_ONLY
 from ..scoring.slice_metrics import SliceSet, slice_metrics
 from ..scoring.slices import slice_scores
 from . import rules as rules
+from .paper_lung import paper_lung
 from .rules import MIN_SIZE_MM3, SMOOTHING_MM, Counted
 from .tuning import Studies
 
 __all__ = ["ArrayCase", "HealthyMap", "MeasureCase", "MeasureOptions", "Measurement", "measure"]
-
-SLICE_LABELS_ONLY = "the set has slice labels only"
 
 
 class MeasureError(DataError):
@@ -49,6 +52,7 @@ class MeasureOptions:
         trials: trials per study, at most 40.
         slice_score: the card's rule that turns a map into slice scores.
         native_threshold: the method's own constant, where it has one.
+        anatomy: ``liver`` or ``lung``; decides the paper's protocol and the bright-voxel read-out.
         study_path: journal file of the studies; its stem opens the study names.
         gallery_path: file of the example slices.
         progress: called with (cases done, cases).
@@ -64,6 +68,7 @@ class MeasureOptions:
     trials: int = 40
     slice_score: SliceScore = "max"
     native_threshold: float | None = None
+    anatomy: str = "liver"
     study_path: Path | None = None
     gallery_path: Path | None = None
     progress: Callable[[int, int], None] = field(default=_ignore)
@@ -154,14 +159,17 @@ def _measure_voxels(
     )
     oracle, oracle_bound = rules.oracle(counted, studies)
     oracle_pooled, pooled_bound = rules.oracle_pooled(counted, studies)
+    tuned, tuned_bounds = [*val, oracle, oracle_pooled], {"oracle": oracle_bound, "oracle-pooled": pooled_bound}
+    if options.anatomy == "lung":
+        paper_oracle, tuned_bounds[rules.PAPER_LUNG] = paper_lung(counted, studies)
+        tuned.append(paper_oracle)
     studies.write()
     masked = {rules.NATIVE} if any(s.native_mask() is not None for s in reader.sources) else set()
     native = rules.native(options.native_threshold, patients)
     if masked:
         native = native.model_copy(update={"threshold": None, "reason": rules.OWN_MASK})
-    paper = rules.paper_liver(options.native_threshold, patients)
     calibrated = rules.healthy(calibration.voxels, patients)
-    thresholds = [native, *calibrated, *val, oracle, oracle_pooled]
+    thresholds = [native, *calibrated, *tuned]
     applied: dict[str, dict[str, Threshold]] = {}
     for threshold in thresholds:
         applied.setdefault(threshold.protocol, {}).update(dict.fromkeys(threshold.patients, threshold))
@@ -170,7 +178,9 @@ def _measure_voxels(
     overlap, components = np.zeros(len(bins)), 0
     per_case: list[CaseValue] = []
     sets, dice, bounds = [], [], {"auroc_case": 0.0, "ap_case": 0.0}
+    paper = rules.paper_liver(options.native_threshold, patients) if options.anatomy == "liver" else None
     paper_total = Confusion(0, 0, 0)
+    bright = BrightVoxels(bins, options.native_threshold) if options.anatomy == "lung" else None
     for i in indices:
         source, opened = reader.sources[i], reader.open(i)
         per_patient = {protocol: by_patient[source.patient] for protocol, by_patient in applied.items()}
@@ -182,8 +192,10 @@ def _measure_voxels(
         per_case += [*result.values, *free]
         dice.append(result.dice)
         sets.append(SliceSet.of(source, opened, options.slice_score))
-        if paper.threshold is not None:
+        if paper is not None and paper.threshold is not None:
             paper_total += paper_confusion(source, paper.threshold)
+        if bright is not None:
+            per_case += bright.add(source, opened)
         options.progress(i + 1, len(reader))
 
     pooled_curves = Curves.of(bins, counts)
@@ -196,8 +208,13 @@ def _measure_voxels(
     pooled = [_pooled("none", metric, value) for metric, value in free_values.items()]
     for protocol, total in totals.items():
         pooled += _pooled_under(protocol, total)
-    paper_rates = paper_total.rates() if paper.reason is None else dict.fromkeys(VOXEL_METRICS)
-    pooled += [_pooled(rules.PAPER_LIVER, m, v, paper.reason or NO_LESION) for m, v in paper_rates.items()]
+    if paper is not None:
+        paper_rates = paper_total.rates() if paper.reason is None else dict.fromkeys(VOXEL_METRICS)
+        pooled += [_pooled(rules.PAPER_LIVER, m, v, paper.reason or NO_LESION) for m, v in paper_rates.items()]
+        thresholds.append(paper)
+    if bright is not None:
+        pooled += bright.pooled()
+        bounds[BRIGHT_AUROC] = bright.bound
     pooled += _healthy_volumes(healthy, applied)
     slice_cases, slice_pooled = slice_metrics(sets, calibration.slices, rules.HEALTHY)
 
@@ -205,15 +222,14 @@ def _measure_voxels(
     if options.gallery_path is not None:
         _gallery(options, reader, {i: d[shown] for i, d in enumerate(dice) if shown in d}, applied[shown])
     return Measurement(
-        thresholds=[*thresholds, paper],
+        thresholds=thresholds,
         per_case=[*per_case, *slice_cases],
         pooled=[*pooled, *slice_pooled],
         error_bounds={
             "auroc": pooled_curves.auroc_bound(),
             "ap": pooled_curves.ap_bound(),
             **bounds,
-            "oracle": oracle_bound,
-            "oracle-pooled": pooled_bound,
+            **tuned_bounds,
         },
     )
 
@@ -224,16 +240,19 @@ def _measure_slices(reader: Reader, calibration: _Calibration, options: MeasureO
         sets.append(SliceSet.of(source, reader.open(i), options.slice_score))
         options.progress(i + 1, len(reader))
     per_case, pooled = slice_metrics(sets, calibration.slices, rules.HEALTHY)
+    protocols = rules.protocols_of(options.anatomy)
     voxel = [("none", m) for m in FREE_METRICS]
-    voxel += [(p, m) for p in rules.ALL if p != rules.PAPER_LIVER for m in VOXEL_METRICS]
+    voxel += [(p, m) for p in protocols if p != rules.PAPER_LIVER for m in VOXEL_METRICS]
+    if options.anatomy == "lung":
+        voxel += [*((rules.NATIVE, m) for m in BRIGHT_RATES), ("none", BRIGHT_AUROC)]
     for source in reader.sources:
         for protocol, metric in voxel:
             absent = {"value": None, "reason": SLICE_LABELS_ONLY, "protocol": protocol, "metric": metric}
             per_case.append(CaseValue(case=source.id, patient=source.patient, **absent))
-    voxel += [(rules.PAPER_LIVER, m) for m in VOXEL_METRICS]
+    voxel += [(p, m) for p in protocols if p == rules.PAPER_LIVER for m in VOXEL_METRICS]
     pooled += [_pooled(protocol, metric, None, SLICE_LABELS_ONLY) for protocol, metric in voxel]
     patients = list(dict.fromkeys(s.patient for s in reader.sources))
-    thresholds = [Threshold(protocol=p, threshold=None, patients=patients, reason=SLICE_LABELS_ONLY) for p in rules.ALL]
+    thresholds = [Threshold(protocol=p, threshold=None, patients=patients, reason=SLICE_LABELS_ONLY) for p in protocols]
     return Measurement(thresholds=thresholds, per_case=per_case, pooled=pooled)
 
 

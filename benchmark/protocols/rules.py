@@ -11,26 +11,36 @@ from ...datasets.seeds import derive
 from ...datasets.splits import no_folds_reason, val_folds
 from ..runs.records import Threshold
 from ..scoring.bins import Bins, CaseCounts
+from ..scoring.bright import NO_NATIVE
 from ..scoring.cases import Reader
 from ..scoring.curves import Curves, quantile_thresholds
 from .objective import MeanDice, PatientCase, pooled_dice
 from .tuning import PLAIN, Found, Space, Studies
 from .variants import variants
 
-NATIVE, VAL, ORACLE, ORACLE_POOLED, PAPER_LIVER, NONE = (
-    "native", "val", "oracle", "oracle-pooled", "paper-liver", "none",
+NATIVE, VAL, ORACLE, ORACLE_POOLED, PAPER_LIVER, PAPER_LUNG, NONE = (
+    "native", "val", "oracle", "oracle-pooled", "paper-liver", "paper-lung", "none",
 )  # fmt: skip
 HEALTHY = {"healthy-q95": 0.95, "healthy-q99": 0.99}
-ALL = (NATIVE, *HEALTHY, VAL, ORACLE, ORACLE_POOLED, PAPER_LIVER)
+COMMON = (NATIVE, *HEALTHY, VAL, ORACLE, ORACLE_POOLED)
+PAPER = {"liver": PAPER_LIVER, "lung": PAPER_LUNG}
 SMOOTHING_MM = (0.0, 1.5, 3.0)
 MIN_SIZE_MM3 = (0.0, 10.0, 50.0, 200.0)
 MAX_DRAWN = 20
 PAPER_THRESHOLD = 0.5
 
-NO_NATIVE = "the method has no native threshold"
 OWN_MASK = "the mask is the method's own"
 NO_CALIBRATION = "no held-out healthy scans to calibrate on"
 NO_LESIONS = "no patient with a lesion to tune on"
+
+
+def protocols_of(anatomy: str) -> tuple[str, ...]:
+    """Return the protocols of a task; a paper's own applies to the anatomy of that paper alone.
+
+    >>> protocols_of("lung")[-1]
+    'paper-lung'
+    """
+    return (*COMMON, *([PAPER[anatomy]] if anatomy in PAPER else []))
 
 
 @dataclass(frozen=True, eq=False)

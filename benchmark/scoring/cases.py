@@ -16,10 +16,10 @@ from .smoothing import bounding_box
 
 if TYPE_CHECKING:
     from ...datasets.store import PreparedCase, TruthRef
-    from ...datasets.viewing import Geometry
+    from ...datasets.volume_geometry import AnyGeometry
 
 Box = tuple[slice, slice, slice]
-OnView = tuple[np.ndarray, "Geometry"]
+OnView = tuple[np.ndarray, "AnyGeometry"]
 
 
 class Source(Protocol):
@@ -45,7 +45,7 @@ class Source(Protocol):
         ...
 
     def image(self) -> np.ndarray:
-        """Return the scan in HU (z, y, x); for pictures only."""
+        """Return the scan in HU (z, y, x); the bright-voxel read-out and pictures use it."""
         ...
 
     def native_map(self) -> np.ndarray:
@@ -139,7 +139,7 @@ class ArrayCase:
     map: np.ndarray
     truth: Truth
     mask: np.ndarray | None = None
-    geometry: Geometry | None = None
+    geometry: AnyGeometry | None = None
 
     @property
     def id(self) -> str:

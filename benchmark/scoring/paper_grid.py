@@ -15,14 +15,14 @@ SIZE = 256
 def paper_confusion(source: Source, threshold: float) -> Confusion:
     """Count the pixels of all ROI slices of a case on the paper's grid.
 
-    A map made on a 256² view is read as it is; any other is resized from the native grid (by area where it shrinks,
+    A map made on 256² slices is read as it is; any other is resized from the native grid (by area where it shrinks,
     bilinearly where it grows), as 0 outside the ROI.
     """
     roi, lesion = source.roi(), source.load_truth().lesion
     assert lesion is not None
     on_view = source.view_map()
-    if on_view is not None and on_view[1].size == SIZE:
-        map_, geometry = on_view
+    if on_view is not None and isinstance(on_view[1], Geometry) and on_view[1].size == SIZE:
+        map_, geometry = on_view[0], on_view[1]
     else:
         depth, rows, columns = roi.shape
         slices = tuple(int(z) for z in np.flatnonzero(roi.any(axis=(1, 2))))

@@ -20,7 +20,7 @@ import numpy as np
 
 from ...datasets.atomic import write_file
 from ...datasets.errors import UasbenchError
-from ...datasets.viewing import Geometry
+from ...datasets.volume_geometry import AnyGeometry, geometry_from_json
 
 _MAGIC = {"map": b"UASMAP1\n", "mask": b"UASMSK1\n"}
 _LEVEL = 1
@@ -42,7 +42,7 @@ class StoredMap:
 
     support: np.ndarray
     values: np.ndarray
-    geometry: Geometry | None
+    geometry: AnyGeometry | None
 
     def view_map(self) -> np.ndarray:
         """Return the map on the grid it was made on (float32), 0 outside the support."""
@@ -55,7 +55,7 @@ class StoredMap:
         return self.view_map() if self.geometry is None else self.geometry.to_native(self.view_map())
 
 
-def write_map(path: Path, map_: np.ndarray, geometry: Geometry | None, support: np.ndarray) -> int:
+def write_map(path: Path, map_: np.ndarray, geometry: AnyGeometry | None, support: np.ndarray) -> int:
     """Store a map atomically and return the bytes written.
 
     Args:
@@ -90,7 +90,7 @@ def read_map(path: Path) -> StoredMap:
     """
     header, support, data = _read(path, "map")
     values = np.frombuffer(data, np.uint8).reshape(4, -1).T.copy().view("<f4").reshape(-1)
-    geometry = None if header["geometry"] is None else Geometry.from_json(header["geometry"])
+    geometry = None if header["geometry"] is None else geometry_from_json(header["geometry"])
     return StoredMap(support, values.astype(np.float32, copy=False), geometry)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from .fields import smooth_field
 from .shapes import Box, Space
 
 SUB = 3  # samples per slice thickness; the middle one lies at the slice's centre and carries the labels
@@ -48,3 +49,24 @@ def central(box: Box) -> tuple[Box, slice]:
     first = (SUB // 2 - start) % SUB
     z0, z1 = (start + first) // SUB, (box[0].stop - 1 - SUB // 2) // SUB + 1
     return (slice(z0, max(z0, z1)), box[1], box[2]), slice(first, None, SUB)
+
+
+def deformed_space(rng: np.random.Generator, slices: int, pixels: int, spacing: tuple[float, float, float]) -> Space:
+    """Return the samples of a scan, bent, turned and scaled differently for every patient.
+
+    Args:
+        spacing: voxel size in mm, z, y, x; the samples are finer by ``SUB`` along z.
+    """
+
+    def centred(count: int, step: float) -> np.ndarray:
+        return ((np.arange(count) - (count - 1) / 2) * step).astype(np.float32)
+
+    z = centred(slices * SUB, spacing[0] / SUB) + np.float32(rng.uniform(-4, 4))
+    plane = centred(pixels, spacing[2])
+    axes = (z, plane, plane)
+    scale = np.float32(1 / np.clip(1 + 0.04 * rng.standard_normal(), 0.92, 1.08))
+    turn = np.float32(np.clip(0.04 * rng.standard_normal(), -0.08, 0.08))
+    y, x = plane[:, None] * scale, plane[None] * scale
+    turned = (z[:, None, None] * scale, (y - turn * x)[None], (x + turn * y)[None])
+    warped = tuple(np.float32(5.0) * smooth_field(rng, axes, 55.0).clip(-2, 2) + base for base in turned)
+    return Space(axes, (warped[0], warped[1], warped[2]), spacing[2])

@@ -8,10 +8,9 @@ import numpy as np
 
 from ..seeds import derive
 from .anatomy import LABELS, Body, Liver
-from .canvas import SUB, Canvas
+from .canvas import SUB, Canvas, deformed_space
 from .fields import smooth_field, tissue_texture
 from .scanner import Scanner, add_noise, average_slices, blur
-from .shapes import Space
 from .spec import SizePlan, Spec
 from .tumours import Index, Lesion, add_tumours, draw_count
 from .vessels import grow, occupy
@@ -51,7 +50,7 @@ def make_patient(spec: Spec, plan: SizePlan, seed: int, *, style: str, index: In
 
     scanner = Scanner.draw(spec, style, stream("scanner"), plan.pixels, plan.spacing_mm)
     spacing = (scanner.thickness, scanner.pixel, scanner.pixel)
-    space = _space(plan, scanner, stream("shape"))
+    space = deformed_space(stream("shape"), plan.slices, plan.pixels, spacing)
     canvas = Canvas(space, spec.entry("hu.air")["value"])
     body = Body(canvas, spec, stream("organs"), scanner.enhancement)
     liver = body.paint()
@@ -72,21 +71,6 @@ def make_patient(spec: Spec, plan: SizePlan, seed: int, *, style: str, index: In
     return Patient(
         hu, canvas.labels, truth & inside, average_slices(vessels) >= 0.5, noisy - clean, spacing, scanner, lesions
     )
-
-
-def _space(plan: SizePlan, scanner: Scanner, rng: np.random.Generator) -> Space:
-    def centred(count: int, step: float) -> np.ndarray:
-        return ((np.arange(count) - (count - 1) / 2) * step).astype(np.float32)
-
-    z = centred(plan.slices * SUB, scanner.thickness / SUB) + np.float32(rng.uniform(-4, 4))
-    plane = centred(plan.pixels, scanner.pixel)
-    axes = (z, plane, plane)
-    scale = np.float32(1 / np.clip(1 + 0.04 * rng.standard_normal(), 0.92, 1.08))
-    turn = np.float32(np.clip(0.04 * rng.standard_normal(), -0.08, 0.08))
-    y, x = plane[:, None] * scale, plane[None] * scale
-    turned = (z[:, None, None] * scale, (y - turn * x)[None], (x + turn * y)[None])
-    warped = tuple(np.float32(5.0) * smooth_field(rng, axes, 55.0).clip(-2, 2) + base for base in turned)
-    return Space(axes, (warped[0], warped[1], warped[2]), scanner.pixel)
 
 
 def _parenchyma(canvas: Canvas, liver: Liver, spec: Spec, rng: np.random.Generator, enhancement: float) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -19,7 +20,10 @@ PACKAGE = __name__.rpartition(".")[0]
 
 @dataclass(frozen=True)
 class SizePlan:
-    """How much is written: patients per set, tumour-free patients among the lesion set, grid, slice spacing in mm."""
+    """How much is written: patients per set, lesion-free patients among the lesion set, grid, slice spacing in mm.
+
+    ``nodules`` counts the healthy scans that have annotated nodules (lung).
+    """
 
     healthy: int
     lesion: int
@@ -27,6 +31,7 @@ class SizePlan:
     pixels: int
     slices: int
     spacing_mm: float
+    nodules: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +108,7 @@ def parse_spec(text: str) -> Spec:
         ValueError: an entry has no known source.
     """
     values = yaml.safe_load(text)
-    for section in ("hu", "texture", "vessels", "tumours"):
+    for section in values.keys() - {"name", "version", "sources", "styles", "sizes"}:
         _check_sources(values[section], section, values["sources"])
     for style, entries in values["styles"].items():
         _check_sources(entries, f"styles.{style}", values["sources"])
@@ -117,23 +122,37 @@ def _check_sources(entries: dict[str, Any], where: str, sources: dict[str, str])
             raise ValueError(f"{where}.{name}: source {entry.get('source')!r} is not listed under sources")
 
 
-def spec_text() -> str:
-    """Return the text of the liver phantom's specification file."""
-    return resources.files(PACKAGE).joinpath("liver.yaml").read_text(encoding="utf-8")
+def spec_text(name: str = "liver") -> str:
+    """Return the text of a phantom's specification file."""
+    return resources.files(PACKAGE).joinpath(f"{name}.yaml").read_text(encoding="utf-8")
 
 
 @cache
 def liver_spec() -> Spec:
     """Return the frozen specification of the liver phantom."""
-    return parse_spec(spec_text())
+    return parse_spec(spec_text("liver"))
 
 
 @cache
-def generator_digest() -> str:
-    """Hash the source that makes a phantom, so that a changed generator never reuses an old cache."""
+def lung_spec() -> Spec:
+    """Return the frozen specification of the lung phantom."""
+    return parse_spec(spec_text("lung"))
+
+
+@cache
+def generator_digest(anatomy: str) -> str:
+    """Hash the source that makes the phantom of an anatomy, so that a changed generator never reuses an old cache.
+
+    Covers the anatomy's module, the modules of this folder that it imports, directly or not, and the owner of seeds.
+    """
+    folder, found, waiting = resources.files(PACKAGE), dict[str, str](), [anatomy, "disk"]
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found[name] = folder.joinpath(f"{name}.py").read_text(encoding="utf-8")
+            waiting += re.findall(r"^from \.(\w+) import", found[name], re.MULTILINE)
+    found["seeds"] = resources.files(PACKAGE.rpartition(".")[0]).joinpath("seeds.py").read_text(encoding="utf-8")
     digest = hashlib.sha256()
-    files = [*resources.files(PACKAGE).iterdir(), resources.files(PACKAGE.rpartition(".")[0]).joinpath("seeds.py")]
-    for item in sorted(files, key=lambda item: item.name):
-        if item.name.endswith(".py"):
-            digest.update(item.name.encode() + b"\0" + item.read_text(encoding="utf-8").encode() + b"\0")
+    for name, text in sorted(found.items()):
+        digest.update(f"{name}\0{text}\0".encode())
     return digest.hexdigest()[:16]

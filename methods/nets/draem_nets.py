@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 INIT_STD = 0.02
+RESTORATION_BASE, DISCRIMINATIVE_BASE = 128, 64
 RESTORATION_WIDTHS = (1, 2, 4, 8, 8)
 DISCRIMINATIVE_WIDTHS = (1, 2, 4, 8, 8, 8)
 
@@ -20,11 +21,16 @@ def conv_block(in_channels: int, *widths: int) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-def initialise(net: nn.Module) -> None:
-    """Draw convolution weights from N(0, 0.02), normalisation weights from N(1, 0.02); normalisation biases are 0."""
+def initialise(net: nn.Module, narrower: float = 1.0) -> None:
+    """Draw convolution weights from N(0, 0.02), normalisation weights from N(1, 0.02); normalisation biases are 0.
+
+    Args:
+        narrower: published over present width. A layer's weights grow with its root, which keeps their norm: under
+            normalisation small weights make the steps of the optimiser large, and a narrow net then learns nothing.
+    """
     for module in net.modules():
         if isinstance(module, nn.Conv2d):
-            nn.init.normal_(module.weight, 0.0, INIT_STD)
+            nn.init.normal_(module.weight, 0.0, INIT_STD * narrower**0.5)
         elif isinstance(module, nn.BatchNorm2d):
             nn.init.normal_(module.weight, 1.0, INIT_STD)
             nn.init.zeros_(module.bias)
@@ -33,7 +39,9 @@ def initialise(net: nn.Module) -> None:
 class _Trunk(nn.Module):
     """Levels of two convolutions with max pooling down and bilinear enlarging plus one convolution up."""
 
-    def __init__(self, in_channels: int, out_channels: int, widths: Sequence[int], *, skips: bool) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, widths: Sequence[int], *, skips: bool, narrower: float
+    ) -> None:
         super().__init__()
         inputs = [in_channels, *widths[:-1]]
         self.down = nn.ModuleList(conv_block(i, w, w) for i, w in zip(inputs, widths, strict=True))
@@ -55,7 +63,7 @@ class _Trunk(nn.Module):
         self.head = nn.Conv2d(width, out_channels, 3, padding=1)
         self.skips = skips
         self.factor = 2 ** (len(widths) - 1)
-        initialise(self)
+        initialise(self, narrower)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map (n, in_channels, H, W) to (n, out_channels, H, W).
@@ -80,12 +88,14 @@ class _Trunk(nn.Module):
 class RestorationAE(_Trunk):
     """DRAEM's reconstructive network: widths base × (1, 2, 4, 8, 8), no skips, no output activation."""
 
-    def __init__(self, in_channels: int = 1, out_channels: int = 1, base: int = 128) -> None:
-        super().__init__(in_channels, out_channels, [base * w for w in RESTORATION_WIDTHS], skips=False)
+    def __init__(self, in_channels: int = 1, out_channels: int = 1, base: int = RESTORATION_BASE) -> None:
+        widths = [base * w for w in RESTORATION_WIDTHS]
+        super().__init__(in_channels, out_channels, widths, skips=False, narrower=RESTORATION_BASE / base)
 
 
 class DiscriminativeUNet(_Trunk):
     """DRAEM's discriminative network: widths base × (1, 2, 4, 8, 8, 8), skips, logits of two classes."""
 
-    def __init__(self, in_channels: int = 2, out_channels: int = 2, base: int = 64) -> None:
-        super().__init__(in_channels, out_channels, [base * w for w in DISCRIMINATIVE_WIDTHS], skips=True)
+    def __init__(self, in_channels: int = 2, out_channels: int = 2, base: int = DISCRIMINATIVE_BASE) -> None:
+        widths = [base * w for w in DISCRIMINATIVE_WIDTHS]
+        super().__init__(in_channels, out_channels, widths, skips=True, narrower=DISCRIMINATIVE_BASE / base)

@@ -46,7 +46,7 @@ class DRAEMConfig(RestoreSegmentConfig):
             "ae_base": 8,
             "seg_base": 16,
             "batch": 4,
-            "updates": 180,
+            "updates": 400,
             "lr": 1e-3,
             "texture_source": "perlin",
         },

@@ -19,7 +19,7 @@ from ..training import autocast, batches, predict, run_updates
 if TYPE_CHECKING:
     import torch
 
-    from ...datasets.healthy import SliceStack
+    from ...datasets.healthy import HealthySet, SliceStack
 
 SCORE_BATCH = 32
 # On 64² slices an organ has a few hundred pixels, of which the published masks leave too few to learn from quickly.
@@ -152,6 +152,15 @@ class RestoreAndSegment(Method):
             p_none=c.p_none,
             other_slices=other_slices,
         )
+
+    def preview(self, healthy: HealthySet, ctx: FitContext) -> dict[str, np.ndarray]:
+        """Return one training batch as pictures, float (n, H, W) in [0, 1]."""
+        clean, augmented, masks = self.next_batch(healthy.array(self.view), ctx, "preview")()
+        return {
+            "healthy": clean[:, 0].cpu().numpy(),
+            "with synthetic lesions": augmented[:, 0].cpu().numpy(),
+            "target": masks.float().cpu().numpy(),
+        }
 
     def next_batch(self, stack: SliceStack, ctx: FitContext, phase: str, rotate_p: float = 0.0) -> NextBatch:
         """Return what yields training batches: clean and augmented slices (n, 1, H, W) in [0, 1], masks (n, H, W)."""

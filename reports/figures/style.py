@@ -24,6 +24,7 @@ _FAMILIES = {
     "trivial": ("#7b8794", "s"),
     "reconstruction": ("#0072b2", "o"),
     "pseudo-anomaly": ("#d55e00", "^"),
+    "normalcy": ("#56b4e9", "h"),
     "features": ("#009e73", "D"),
     "diffusion": ("#cc79a7", "v"),
     "supervised": ("#000000", "*"),

@@ -18,7 +18,7 @@ from uasbench.benchmark.protocols.measure import (
     MeasureOptions,
     measure,
 )
-from uasbench.benchmark.protocols.rules import ALL
+from uasbench.benchmark.protocols.rules import protocols_of
 from uasbench.benchmark.scoring.bins import ScoreError
 from uasbench.benchmark.stages import map_store
 from uasbench.datasets.case import Case, Truth
@@ -116,11 +116,11 @@ def test_the_oracle_value_is_the_mean_of_the_stored_dice(cell):
 
 def test_every_protocol_has_pooled_dice_or_a_reason(cell):
     _, result = cell
-    for protocol in ALL:
+    for protocol in protocols_of("liver"):
         value = pooled(result, protocol, "dice")
         assert value.value is not None
         assert value.unit == "pooled"
-    assert {t.protocol for t in result.thresholds} == set(ALL)
+    assert {t.protocol for t in result.thresholds} == set(protocols_of("liver"))
     bare = run([make(0)])
     for protocol in ("native", "healthy-q95", "healthy-q99", "val", "paper-liver"):
         value = pooled(bare, protocol, "dice")
@@ -217,6 +217,69 @@ def test_slice_labels_alone_give_slice_metrics_alone():
         run([make(5), cases[0]])
 
 
+def labelled(k: int, slices, *, patient: str | None = None) -> ArrayCase:
+    case = make(k, patient=patient)
+    return ArrayCase(case.scan, case.map, Truth(case.id, slice_labels=np.asarray(slices, bool)))
+
+
+def test_slice_metrics_of_a_slice_label_set_agree_with_scikit_learn():
+    labels = {0: [0, 0, 1, 1, 0, 0], 1: [1, 1, 1, 0, 0, 1]}
+    cases = [labelled(k, v) for k, v in labels.items()]
+    part = healthy()
+    result = run(cases, [part], anatomy="lung")
+    every, truths = [], []
+    for case, label in zip(cases, labels.values(), strict=True):
+        # The first slice shows no region of interest and takes no part, whatever its label.
+        scores = [case.map[z][case.scan.roi[z]].max() for z in range(1, 6)]
+        truth = np.array(label[1:], bool)
+        assert of_case(result, case.id, "none", "slice_auroc").value == pytest.approx(roc_auc_score(truth, scores))
+        assert of_case(result, case.id, "none", "slice_ap").value == pytest.approx(
+            average_precision_score(truth, scores)
+        )
+        every.append(scores)
+        truths.append(truth)
+    scores, truth = np.concatenate(every), np.concatenate(truths)
+    found = pooled(result, "none", "slice_auroc")
+    assert (found.value, found.unit) == (pytest.approx(roc_auc_score(truth, scores)), "slice")
+    calibration = np.sort([part.map[z][part.prepared.roi[z]].max() for z in range(1, 6)])
+    called = scores > calibration[-1]
+    assert pooled(result, "healthy-q95", "slice_sen").value == called[truth].mean()
+    assert pooled(result, "healthy-q95", "slice_spe").value == (~called)[~truth].mean()
+
+
+def test_a_patient_with_slices_of_one_kind_has_no_slice_auroc():
+    result = run([labelled(0, [0, 0, 1, 1, 0, 0]), labelled(1, [0] * 6)], [healthy()], anatomy="lung")
+    for metric in ("slice_auroc", "slice_ap"):
+        assert of_case(result, "c1", "none", metric).value is None
+        assert "one class" in of_case(result, "c1", "none", metric).reason
+        assert pooled(result, "none", metric).value is not None
+    assert of_case(result, "c1", "healthy-q95", "slice_spe").value is not None
+    assert of_case(result, "c1", "healthy-q95", "slice_sen").value is None
+
+
+def test_without_healthy_scans_slices_have_no_sensitivity_and_the_reason():
+    result = run([labelled(0, [0, 0, 1, 1, 0, 0])], anatomy="lung")
+    value = pooled(result, "healthy-q99", "slice_sen")
+    assert value.value is None
+    assert "no held-out healthy scans" in value.reason
+
+
+@pytest.mark.parametrize("anatomy", ["liver", "lung"])
+def test_every_protocol_of_a_slice_label_set_says_why_it_is_empty(anatomy):
+    cases = [labelled(0, [0, 0, 1, 1, 0, 0]), labelled(1, [0, 1, 1, 0, 0, 0])]
+    result = run(cases, [healthy()], native_threshold=0.5, anatomy=anatomy)
+    assert {t.protocol for t in result.thresholds} == set(protocols_of(anatomy))
+    assert {(t.threshold, t.reason) for t in result.thresholds} == {(None, "the set has slice labels only")}
+    voxel = [v for v in (*result.per_case, *result.pooled) if not v.metric.startswith("slice_")]
+    assert {(v.value, v.reason) for v in voxel} == {(None, "the set has slice labels only")}
+    assert {v.protocol for v in voxel} == {*protocols_of(anatomy), "none"}
+
+
+def test_slice_labels_of_another_length_are_refused():
+    with pytest.raises(DataError, match="5 slice labels for 6 slices"):
+        run([labelled(0, [0, 0, 1, 1, 0])])
+
+
 def test_paper_liver_reads_256_maps_as_they_are_and_resizes_others():
     shape = (2, 128, 128)
     truth = np.zeros(shape, bool)
@@ -255,11 +318,13 @@ def test_gallery_shows_the_slice_with_most_lesion(tmp_path):
         assert meta["best"]["dice"] >= meta["median"]["dice"] >= meta["worst"]["dice"]
 
 
-def test_stored_maps_measure_like_arrays(tmp_path):
+@pytest.mark.parametrize("kind", ["liver voxels", "lung voxels", "lung slices"])
+def test_stored_maps_measure_like_arrays(tmp_path, kind):
     from uasbench.datasets import entries
     from uasbench.datasets.store import PreparedCase, TruthRef
 
-    memory, stored = [make(k) for k in range(3)], []
+    options = {"native_threshold": 1.0, "anatomy": kind.split()[0]}
+    memory, stored = [labelled(k, [0, 0, 1, 1, 0, 0]) if "slices" in kind else make(k) for k in range(3)], []
     for case in memory:
         scan = case.scan
         entries.write_native(tmp_path / case.id / "native", scan)
@@ -271,7 +336,8 @@ def test_stored_maps_measure_like_arrays(tmp_path):
         )
         truth = TruthRef(tmp_path / case.id / "truth", "f")
         stored.append(MeasureCase(prepared=prepared, map_path=tmp_path / f"{case.id}.map", truth=truth))
-    assert run(stored, native_threshold=1.0).model_dump_json() == run(memory, native_threshold=1.0).model_dump_json()
+    parts = [healthy()]
+    assert run(stored, parts, **options).model_dump_json() == run(memory, parts, **options).model_dump_json()
 
 
 def test_bad_input_is_refused():

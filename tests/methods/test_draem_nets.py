@@ -72,12 +72,13 @@ def test_restoration_has_no_skips():
     assert torch.equal(a, b)
 
 
-def test_initialisation():
+@pytest.mark.parametrize(("base", "std"), [(64, 0.02), (16, 0.04)])
+def test_initialisation_is_the_published_one_and_wider_for_narrower_nets(base, std):
     torch.manual_seed(0)
-    net = DiscriminativeUNet(base=16)
+    net = DiscriminativeUNet(base=base)
     convolutions = torch.cat([m.weight.flatten() for m in net.modules() if isinstance(m, nn.Conv2d)])
     norms = torch.cat([m.weight for m in net.modules() if isinstance(m, nn.BatchNorm2d)])
-    assert abs(convolutions.std() - 0.02) < 1e-3
+    assert abs(convolutions.std() - std) < 1e-3
     assert abs(convolutions.mean()) < 1e-3
     assert abs(norms.mean() - 1) < 0.01
     assert abs(norms.std() - 0.02) < 0.005

@@ -11,6 +11,9 @@ import pytest
 from scipy import stats
 from uasbench.benchmark.runs.records import CaseValue, CellKey, Failure, PooledValue, Skip
 from uasbench.reports import columns
+from uasbench.reports.grid import headline_grid, published_grid
+from uasbench.reports.headline import headlines
+from uasbench.reports.literature import PUBLISHED
 from uasbench.reports.tables import all_tables, make_tables
 from uasbench.reports.writers import csv_text
 
@@ -301,3 +304,29 @@ def test_undefined_numbers_are_written_as_not_available(make_record):
 def test_all_tables_of_a_folder(make_run, liver_records, tmp_path):
     folder = make_run(tmp_path, liver_records[:2])
     assert list(all_tables(folder)) == list(FIXED)
+
+
+def test_paper_lung_has_a_column_that_says_upper_bound(make_record):
+    made = make_tables([make_record("ae", dataset="coronacases", protocols=["val", "oracle", "paper-lung"])])
+    assert flags(dice(made.summary, "ae", "paper-lung")) == {"oracle"}
+    assert np.isnan(dice(made.summary, "ae", "paper-lung")["oracle_gap"])
+    (found,) = headlines(made.summary)
+    grid = headline_grid(found)
+    place = grid.headers.index("Dice paper-lung (upper bound)")
+    assert place in grid.muted
+    assert "±" in grid.rows[0].cells[place]
+
+
+def test_published_lung_rows_carry_dice_psc_and_sen_and_their_threshold(make_record):
+    assert len(PUBLISHED["coronacases"]) == len(PUBLISHED["radiopaedia"]) == 15
+    for dataset, value in (("coronacases", "68.7 ± 15.8"), ("radiopaedia", "59.4 ± 17.4")):
+        (found,) = headlines(make_tables([make_record("ae", dataset=dataset, protocols=["paper-lung"])]).summary)
+        grid = published_grid(found)
+        assert grid is not None
+        assert grid.headers[:4] == ("Method", "Dice as printed", "PSC as printed", "SEN as printed")
+        rows = {row.cells[0]: row.cells for row in grid.rows}
+        assert rows["NormNet"][1] == value
+        assert "oracle threshold per data set" in rows["context VAE"][5]
+        assert "trained supervised" in rows["nnU-Net, same set"][7]
+        assert {len(row) for row in rows.values()} == {len(grid.headers)}
+        assert "paper-lung" in grid.legend[0]

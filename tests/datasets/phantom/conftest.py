@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from uasbench.datasets.phantom.liver import patients, write_liver_phantom
+from uasbench.datasets.phantom.lung import patients as chests
+from uasbench.datasets.phantom.lung import write_lung_phantom
+from uasbench.datasets.phantom.lung_patient import ChestPatient
 from uasbench.datasets.phantom.patient import Patient
 
 
@@ -25,3 +30,36 @@ def smoke_patients() -> dict[str, list[Patient]]:
     for dataset, _, patient in patients(seed=3, size="smoke"):
         sets[dataset].append(patient)
     return sets
+
+
+@pytest.fixture(scope="session")
+def lung_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The smoke phantom of the lung of seed 3 on disk."""
+    root = tmp_path_factory.mktemp("phantom") / "lung"
+    write_lung_phantom(root, seed=3, size="smoke")
+    return root
+
+
+@pytest.fixture(scope="session")
+def smoke_chests() -> dict[str, dict[str, ChestPatient]]:
+    """The chests of seed 3 in memory, by set and case."""
+    sets: dict[str, dict[str, ChestPatient]] = {"luna16": {}, "coronacases": {}}
+    for dataset, case, patient in chests(seed=3, size="smoke"):
+        sets[dataset][case] = patient
+    return sets
+
+
+@pytest.fixture(scope="session")
+def oracle_dice() -> Callable[[list[np.ndarray], list[np.ndarray]], float]:
+    """Mean over patients of their Dice at the one threshold that is best for that mean."""
+
+    def best(scores: list[np.ndarray], truths: list[np.ndarray]) -> float:
+        edges = np.append(np.unique(np.quantile(np.concatenate(scores), np.linspace(0, 1, 2001))), np.inf)
+        dice = []
+        for score, truth in zip(scores, truths, strict=True):
+            hit = np.histogram(score[truth], edges)[0][::-1].cumsum()[::-1]
+            miss = np.histogram(score[~truth], edges)[0][::-1].cumsum()[::-1]
+            dice.append(2 * hit / (hit + miss + truth.sum()))
+        return float(np.mean(dice, axis=0).max())
+
+    return best

@@ -10,7 +10,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from uasbench.datasets.errors import DataError
-from uasbench.datasets.phantom import liver
+from uasbench.datasets.phantom import disk, liver
 from uasbench.datasets.phantom.liver import phantom_identity, phantom_root, write_liver_phantom
 from uasbench.datasets.phantom.nifti import write_nifti
 
@@ -160,13 +160,13 @@ def test_cache_writes_once_and_only_whole_phantoms(tmp_path: Path, monkeypatch: 
 def test_cache_accepts_a_phantom_that_another_process_finished_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = liver.write_liver_phantom
+    write = disk.write_phantom
 
     def race(root: Path, **kwargs: object) -> None:
         write(root, **kwargs)  # pyright: ignore[reportArgumentType]
         write(tmp_path / root.name.removeprefix(".").rsplit(".", 2)[0], **kwargs)  # pyright: ignore[reportArgumentType]
 
-    monkeypatch.setattr(liver, "write_liver_phantom", race)
+    monkeypatch.setattr(disk, "write_phantom", race)
     root = phantom_root(tmp_path, seed=3, size="smoke")
     assert (root / "phantom.json").is_file()
     assert [path.name for path in tmp_path.iterdir()] == [root.name]
@@ -175,7 +175,7 @@ def test_cache_accepts_a_phantom_that_another_process_finished_first(
 @pytest.mark.usefixtures("no_patients")
 def test_cache_name_follows_specification_and_generator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = phantom_root(tmp_path, seed=3, size="smoke")
-    monkeypatch.setattr(liver, "generator_digest", lambda: "0" * 16)
+    monkeypatch.setattr(disk, "generator_digest", lambda _: "0" * 16)
     assert phantom_root(tmp_path, seed=3, size="smoke") != first
 
 

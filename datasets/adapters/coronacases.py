@@ -1,0 +1,125 @@
+"""Coronacases: the ten COVID-19 CT in Hounsfield units of COVID-19-CT-Seg, with lung and infection masks."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import ClassVar
+
+from ..dataset import DatasetCard
+from ..patients import natural_key
+from .lung_folders import LungFile, LungFoldersDataset, files_by_kind, report_orphans
+from .nifti_pair import Survey
+
+INFECTION = 3
+COMBINED_ROI = "mask file Lung_and_Infection_Mask (lung 1, 2 and infection 3)"
+
+_KINDS = {
+    "covid19ctseg20cases": "image",
+    "ctscans": "image",
+    "lungmask": "lung",
+    "infectionmask": "infection",
+    "lungandinfectionmask": "combined",
+}
+_CORONACASES = re.compile(r"coronacases(?:_org)?_(\d+)", re.IGNORECASE)
+_RADIOPAEDIA = re.compile(r"radiopaedia(?:_org_covid-19-pneumonia)?[-_](\d+)_(\d+)_(\d+)(?:-dcm)?", re.IGNORECASE)
+
+
+class Coronacases(LungFoldersDataset):
+    """COVID-19 chest CT with voxel masks of lungs (1 left, 2 right) and infection."""
+
+    card = DatasetCard(
+        name="coronacases",
+        title="Coronacases of COVID-19-CT-Seg",
+        anatomy="lung",
+        role="lesion",
+        licence="CC BY 4.0 (Zenodo record 3757476; coronacases.org and radiopaedia.org own the scans)",
+        citation=(
+            "Ma et al., Towards data-efficient learning: a benchmark for COVID-19 CT lung and infection segmentation, "
+            "Medical Physics 48, 2021, 1197-1210"
+        ),
+        obtain="download the four archives of Zenodo record 3757476 and unpack them into one folder",
+        layout=(
+            "COVID-19-CT-Seg_20cases/, Lung_Mask/, Infection_Mask/ and Lung_and_Infection_Mask/ with "
+            "coronacases_NNN.nii.gz in each, or ct_scans/coronacases_org_NNN.nii with lung_mask/, infection_mask/ and "
+            "lung_and_infection_mask/coronacases_NNN.nii"
+        ),
+        roi_source="Lung_Mask > 0; without it Lung_and_Infection_Mask > 0; without both the lungs are segmented",
+        partner="luna16",
+        reference="hu-opened",
+        truth="voxel",
+    )
+    folders: ClassVar[tuple[str, ...]] = ("coronacases", "covid-19-ct-seg", "covid19-ct-scans")
+    case_labels = frozenset({0, 1})
+    lesion_labels = frozenset({1})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._combined: set[str] = set()
+
+    def pair(self, files: list[Path], survey: Survey) -> dict[str, tuple[Path, Path]]:
+        """Pair CT and masks by the id in their names; radiopaedia_* files are counted and left alone."""
+        found = files_by_kind(files, _KINDS, case_id, survey)
+        windowed = sorted((c for c in found["image"] if _is_windowed(c)), key=natural_key)
+        images, lungs, infections, combined = (
+            {case: path for case, path in found[kind].items() if not _is_windowed(case)}
+            for kind in ("image", "lung", "infection", "combined")
+        )
+        if windowed:
+            text = (
+                f"{len(windowed)} radiopaedia_* CT of COVID-19-CT-Seg are windowed to 0-255 and no longer in "
+                "Hounsfield units"
+            )
+            if images:
+                survey.notes.append(f"{text}: ignored")
+            else:
+                survey.problems.append(
+                    f"{found['image'][windowed[0]]}: {text}, which every method here needs; use the coronacases_* files"
+                )
+                return {}
+        report_orphans((infections, lungs, combined), images, "COVID-19-CT-Seg_20cases/{}.nii.gz", survey)
+        self._combined = set(images) & set(combined) - set(infections)
+        pairs = {}
+        reported = "\n".join(survey.problems)
+        for case, image in images.items():
+            if case in lungs:
+                self.lung_files[case] = LungFile(lungs[case], frozenset({0, 1, 2}), sides=True)
+            elif case in combined:
+                labels = frozenset({0, 1, 2, INFECTION})
+                self.lung_files[case] = LungFile(combined[case], labels, COMBINED_ROI, sides=True)
+            if case in infections:
+                pairs[case] = (image, infections[case])
+            elif case in combined:
+                pairs[case] = (image, combined[case])
+                self.case_notes[case] = [
+                    f"no Infection_Mask: infection is label {INFECTION} of {combined[case].parent.name}"
+                ]
+            elif f"{case} lies in" not in reported:
+                survey.problems.append(
+                    f"{image}: image without label (no Infection_Mask/{case}.nii.gz and no Lung_and_Infection_Mask); "
+                    "add the mask or move the image out of the data root"
+                )
+        return pairs
+
+    def lesion_values(self, case_id: str) -> tuple[frozenset[int], frozenset[int]]:
+        """Infection is 1 of Infection_Mask, or 3 of the combined mask where that is the only file."""
+        if case_id in self._combined:
+            return frozenset({0, 1, 2, INFECTION}), frozenset({INFECTION})
+        return self.case_labels, self.lesion_labels
+
+
+def case_id(name: str) -> str | None:
+    """Return the case that a CT or mask belongs to, by its file name without ending, or None.
+
+    >>> case_id("coronacases_org_001"), case_id("radiopaedia_org_covid-19-pneumonia-14_85914_0-dcm")
+    ('coronacases_001', 'radiopaedia_14_85914_0')
+    """
+    if match := _CORONACASES.fullmatch(name):
+        return f"coronacases_{int(match[1]):03d}"
+    if match := _RADIOPAEDIA.fullmatch(name):
+        return "radiopaedia_" + "_".join(match.groups())
+    return None
+
+
+def _is_windowed(case: str) -> bool:
+    return case.startswith("radiopaedia_")

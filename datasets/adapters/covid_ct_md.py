@@ -1,0 +1,262 @@
+"""COVID-CT-MD: chest CT of COVID-19 and community-acquired pneumonia with labels of whole slices, no masks."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..case import Case, Truth
+from ..dataset import CaseRef, DatasetCard
+from ..dicom_io import order_series, read_series
+from ..errors import DataError
+from ..orientation import WARNING
+from ..patients import natural_key, read_patients
+from ..roi.lung_roi import lung_roi
+from ..slice_labels import SliceLabels, read_published, read_slice_labels, unknown_cases
+from ..volume_io import Volume, read_grid, read_labels, read_volume
+from ..walk import find_files
+from .nifti_pair import NiftiPairDataset, Survey, set_folders, unique
+
+MASK_LABELS = frozenset({0, 1, 2})
+"""1 is the left lung, 2 the right one."""
+
+_MASK_FOLDER = "lung_mask"
+_TABLE = "slice_labels.csv"
+_ARRAY = re.compile(r"slice[-_]level[-_]labels(-updated-\d+)?\.npy", re.IGNORECASE)
+_FILES = r".+\.nii(\.gz)?|.+\.dcm|slice_labels\.csv|index\.csv|" + _ARRAY.pattern
+
+
+@dataclass(frozen=True)
+class _Found:
+    """The files of the set by kind; a folder of DICOM slices counts as an image by its first slice."""
+
+    tables: tuple[Path, ...]
+    images: tuple[tuple[str, Path], ...]
+    masks: tuple[tuple[str, Path], ...]
+    series: dict[Path, tuple[Path, ...]]
+
+
+class CovidCTMD(NiftiPairDataset):
+    """Chest CT whose slices are labelled with or without infection; there are no lesion voxels."""
+
+    card = DatasetCard(
+        name="covid-ct-md",
+        title="COVID-CT-MD, COVID-19 computed tomography scans for machine and deep learning",
+        anatomy="lung",
+        role="lesion",
+        licence="not stated in the authors' repository; read the terms of the figshare record before use",
+        citation=(
+            "Afshar et al., COVID-CT-MD, COVID-19 computed tomography scan dataset applicable in machine learning and "
+            "deep learning, Scientific Data 8, 2021, 121. Slice labels exist for 54 COVID-19 and 25 pneumonia patients "
+            "and are one reading: slices labelled 0 may still show disease"
+        ),
+        obtain="figshare.com/s/c20215f3d42c98f09ad0: unpack the folders of cases, Index.csv and the slice-level labels",
+        layout=(
+            "one folder of .dcm per patient, e.g. 'COVID-19 Cases/P001/*.dcm', with Index.csv and "
+            "Slice-level-labels[-updated-1].npy; or <case>.nii.gz; either with slice_labels.csv (case,slice_index,"
+            "label) and optionally lung_mask/<case>.nii.gz"
+        ),
+        roi_source="lung_mask file where there is one, else the lungs are segmented",
+        partner="luna16",
+        reference="hu-opened",
+        truth="slice",
+    )
+    folders = ("covid-ct-md", "covid_ct_md", "covidctmd", "covid-ctmd")
+    case_labels = MASK_LABELS
+    roi_labels = frozenset({1, 2})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._labels: SliceLabels | None = None
+        self._series: dict[str, tuple[Path, ...]] = {}
+
+    def pair(self, files: list[Path], survey: Survey) -> dict[str, tuple[Path, Path]]:
+        """Pair each NIfTI scan with its lung mask; scans without a mask are not in the result."""
+        found = _sort(files)
+        masks = unique(found.masks, survey)
+        return {case: (path, masks[case]) for case, path in unique(found.images, survey).items() if case in masks}
+
+    def survey(self, root: Path) -> Survey:
+        """Look at names and label tables below ``root``; cases without slice labels are left out with a note."""
+        root, survey = Path(root), Survey()
+        if not root.is_dir():
+            survey.problems.append(f"{root}: no such folder; give the data root with --data-root or UASBENCH_DATA")
+            survey.absent = True
+            return survey
+        try:
+            places = set_folders(root, self.folders)
+            files = [file for place in places for file in find_files(place, _FILES)]
+        except OSError as error:
+            survey.problems.append(f"{error.filename}: cannot be listed ({error.strerror}); check the folder's rights")
+            return survey
+        if places == [root]:
+            files = _beside_labels(files)
+        found = _sort(files)
+        if not found.tables and (places == [root] or not found.images):
+            survey.absent = True
+            survey.problems.append(
+                f"{root}: no case of {self.card.title} found; expected {self.card.layout}; {self.card.obtain}"
+            )
+            return survey
+        images = unique(found.images, survey)
+        masks = unique(found.masks, survey)
+        try:
+            self._labels = _read_tables(found.tables, places[0], survey)
+            cases = self._labelled(self._labels, images, survey)
+            patients, warnings = read_patients(root).assign(self.card.name, cases)
+        except DataError as error:
+            survey.problems.append(str(error))
+            return survey
+        survey.notes += warnings
+        self._series = {case: found.series[images[case]] for case in cases if images[case] in found.series}
+        for case in cases:
+            extra = (*self._series.get(case, ())[1:], *self._labels.paths)
+            survey.refs.append(CaseRef(case, patients[case], images[case], masks.get(case), extra))
+        self._refs = {ref.id: ref for ref in survey.refs}
+        return survey
+
+    def load(self, case_id: str) -> Case:
+        """Read scan and lungs; slice labels are not opened."""
+        ref = self._ref(case_id)
+        volume = self._volume(ref)
+        image, notes, mask = volume.data.astype(np.float32), list(volume.notes), None
+        if ref.label is not None:
+            # The mask of a DICOM series has an order of its own; one of a NIfTI scan is paired index by index.
+            like = read_grid(ref.label) if case_id in self._series else volume
+            labels = read_labels(ref.label, like, MASK_LABELS)
+            if labels.data.shape != image.shape:
+                raise DataError(
+                    f"{ref.label}: shape {labels.data.shape} (z, y, x) differs from the scan's {image.shape}; pair the "
+                    "mask with its own scan, or remove it to have the lungs segmented"
+                )
+            mask = labels.data > 0
+            notes += labels.notes
+        roi, source, known = lung_roi(case_id, image, volume.spacing, mask, notes=notes)
+        return Case(case_id, ref.patient, image, volume.spacing, roi, tuple(known), source)
+
+    def load_truth(self, case_id: str) -> Truth:
+        """Read the slice labels, bool, shape (z,), from feet to head; there is no lesion mask."""
+        ref = self._ref(case_id)
+        labels = self._labels
+        if labels is None:
+            raise DataError(f"{self.card.name}: no slice labels read; call discover(root) first")
+        if case_id in self._series:
+            count, from_head = len(order_series(self._series[case_id]).slices), False
+        else:
+            count, from_head = _stored_slices(ref.image, labels)
+        of_case = labels.of(case_id, count)
+        if labels.from_head or from_head:
+            of_case = of_case[::-1]
+        return Truth(case_id, None, np.ascontiguousarray(of_case))
+
+    def inspect(self, case: Case, truth: Truth | None) -> list[str]:
+        """Report labelled slices that the lungs do not reach: nothing can be found there."""
+        if truth is None or truth.slice_labels is None:
+            return []
+        outside = int((truth.slice_labels & ~case.roi.any(axis=(1, 2))).sum())
+        return [f"{outside} slices labelled with infection lie outside the lung mask"] if outside else []
+
+    def _volume(self, ref: CaseRef) -> Volume:
+        files = self._series.get(ref.id)
+        if files is None:
+            return read_volume(ref.image)
+        series = order_series(files)
+        volume = read_series(series)
+        if self._labels is not None and self._labels.from_head and series.numbered_from_head is not True:
+            note = (
+                f"{WARNING}instance numbers do not run from head to feet as in the labelled scans; the labels are "
+                "counted from the head by slice position: look at a labelled slice"
+            )
+            return Volume(volume.data, volume.spacing, volume.affine_trusted, (*volume.notes, note), volume.grid)
+        return volume
+
+    def _labelled(self, labels: SliceLabels, images: dict[str, Path], survey: Survey) -> list[str]:
+        """Return the cases with labels; what has only one of the two is a note or a problem."""
+        cases = sorted((case for case in images if case in labels.cases), key=natural_key)
+        bare = sorted(set(images) - set(cases), key=natural_key)
+        if bare:
+            survey.notes.append(f"{len(bare)} scans without slice labels are ignored (first: {bare[0]})")
+        unknown, hint = unknown_cases(labels, images)
+        if unknown and labels.padded:
+            survey.notes.append(
+                f"{labels.paths[0].name}: {len(unknown)} labelled cases are not among the scans found "
+                f"(first: {unknown[0]})"
+            )
+        elif unknown:
+            survey.problems.append(
+                f"{labels.paths[0]}: labels of {', '.join(unknown[:5])}, but no such scan{hint}; "
+                "add the scan or remove its rows"
+            )
+        if not cases:
+            survey.problems.append(f"{labels.paths[0]}: none of the {len(images)} scans found has slice labels")
+        return cases
+
+
+def _sort(files: Iterable[Path]) -> _Found:
+    tables, images, masks = [], [], []
+    folders: dict[Path, list[Path]] = defaultdict(list)
+    for path in files:
+        name = path.name.lower()
+        if name.endswith(".dcm"):
+            folders[path.parent].append(path)
+        elif name.endswith((".nii", ".nii.gz")):
+            case = re.sub(r"\.nii(\.gz)?$", "", path.name, flags=re.IGNORECASE)
+            (masks if path.parent.name.lower() == _MASK_FOLDER else images).append((case, path))
+        else:
+            tables.append(path)
+    series = {slices[0]: tuple(slices) for slices in folders.values()}
+    images += [(first.parent.name, first) for first in series]
+    return _Found(tuple(tables), tuple(images), tuple(masks), series)
+
+
+def _beside_labels(files: Sequence[Path]) -> list[Path]:
+    """Return the files at and below the folders that hold slice labels: a data root may hold other sets too."""
+    homes = {path.parent for path in files if path.name.lower() == _TABLE or _ARRAY.fullmatch(path.name)}
+    return [path for path in files if homes & set(path.parents)]
+
+
+def _read_tables(tables: Sequence[Path], place: Path, survey: Survey) -> SliceLabels:
+    plain = [path for path in tables if path.name.lower() == _TABLE]
+    index = [path for path in tables if path.name.lower() == "index.csv"]
+    arrays = sorted((path for path in tables if _ARRAY.fullmatch(path.name)), key=lambda p: natural_key(p.name))
+    for paths in (plain, index):
+        if len(paths) > 1:
+            raise DataError(f"{paths[0].name} lies in {len(paths)} places: {', '.join(map(str, paths))}; keep one")
+    if plain:
+        if arrays:
+            survey.notes.append(f"{plain[0].name} is used, {arrays[0].name} is ignored")
+        return read_slice_labels(plain[0])
+    if arrays and index:
+        updated = [path for path in arrays if "updated" in path.name.lower()]
+        chosen = (updated or arrays)[-1]
+        if len(arrays) > 1:
+            survey.notes.append(f"{chosen.name} is used, the other slice labels are ignored")
+        return read_published(index[0], chosen)
+    raise DataError(
+        f"{place}: no slice labels; put Slice-level-labels-updated-1.npy with Index.csv of the same release beside the "
+        f"folders of cases, or write {_TABLE} with the columns case,slice_index,label (slice 0 at the feet)"
+    )
+
+
+def _stored_slices(path: Path, labels: SliceLabels) -> tuple[int, bool]:
+    """Return how many slices the last NIfTI axis has, and whether it runs from head to feet."""
+    from nibabel import orientations
+
+    grid = read_grid(path)
+    axis, sign = orientations.io_orientation(grid.affine)[2]
+    if int(axis) != 2:
+        raise DataError(
+            f"{path}: its last axis does not run along the body ({grid.codes}), so slice labels cannot be placed; "
+            "store the scan in axial slices"
+        )
+    if labels.from_head and not grid.trusted:
+        raise DataError(
+            f"{path}: lost header, so labels counted from the head cannot be placed; convert the scan again, or write "
+            f"{_TABLE} with its stored slice indices"
+        )
+    return grid.shape[2], bool(sign < 0)

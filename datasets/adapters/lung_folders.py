@@ -1,0 +1,194 @@
+"""Shared by lung sets that keep CT, lung masks and lesion masks in folders of their own, paired by name."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from ..case import Case, Truth
+from ..errors import DataError
+from ..orientation import WARNING
+from ..patients import natural_key
+from ..roi.lung_roi import MASK_FILE, lung_roi
+from ..roi.lungmask_model import weights
+from ..volume_io import Volume, read_grid, read_labels, read_volume
+from .nifti_pair import NiftiPairDataset, Survey, unique
+
+OUTSIDE_SHARE = 0.05
+THICK_MM = 5.0
+LEFT, RIGHT = 1, 2
+
+
+@dataclass(frozen=True)
+class LungFile:
+    """Where the lung mask of a case is read from.
+
+    Attributes:
+        path: the mask; every value above 0 is lung.
+        labels: values that may occur; None accepts any whole number.
+        source: what the region of interest is called in the records.
+        sides: True where 1 is the left and 2 the right lung, which is then compared with the image's axes.
+    """
+
+    path: Path
+    labels: frozenset[int] | None = None
+    source: str = MASK_FILE
+    sides: bool = False
+
+
+class LungFoldersDataset(NiftiPairDataset):
+    """Base of an adapter with one folder of CT, one of lung masks and one of lesion masks.
+
+    A subclass finds the files of each case (:meth:`pair`) and leaves the lung masks in ``lung_files``; a case that has
+    none gets its lungs segmented (:func:`~uasbench.datasets.roi.lung_roi.lung_roi`). The lesion file is opened by
+    :meth:`load_truth` alone, unless it is the only file that holds the lungs.
+    """
+
+    roi_labels: ClassVar[frozenset[int]] = frozenset()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lung_files: dict[str, LungFile] = {}
+        self.case_notes: dict[str, list[str]] = {}
+
+    @abstractmethod
+    def lesion_values(self, case_id: str) -> tuple[frozenset[int], frozenset[int]]:
+        """Return the labels that may occur in the lesion file of a case, and those that are lesion."""
+
+    def survey(self, root: Path) -> Survey:
+        """Look at names and folders below ``root``; a case's lung mask is one of its files."""
+        self.lung_files, self.case_notes = {}, {}
+        survey = super().survey(root)
+        network = weights()
+        for place, ref in enumerate(survey.refs):
+            lung = self.lung_files.get(ref.id)
+            # Without a mask the lungs depend on the network's weights, so that these are one of the case's files.
+            files = (lung.path,) if lung is not None else (() if network is None else (network,))
+            survey.refs[place] = replace(
+                ref,
+                extra=tuple(dict.fromkeys((*ref.extra, *(file for file in files if file != ref.label)))),
+                notes=(*ref.notes, *self.case_notes.get(ref.id, ())),
+            )
+        self._refs = {ref.id: ref for ref in survey.refs}
+        return survey
+
+    def load(self, case_id: str) -> Case:
+        """Read image and lungs; see :class:`~uasbench.datasets.dataset.Dataset` for what is refused."""
+        ref = self._ref(case_id)
+        volume = read_volume(ref.image)
+        notes = [*volume.notes, *slice_notes(volume)]
+        spacing = volume.spacing
+        if case_id in self._spacing:
+            spacing = self._spacing[case_id]
+            notes.append(f"spacing {' x '.join(f'{s:g}' for s in spacing)} mm (z, y, x) from spacing.csv")
+        image = np.ascontiguousarray(volume.data, dtype=np.float32)
+        lung = self.lung_files.get(case_id)
+        mask = None
+        if lung is not None:
+            labels = read_labels(lung.path, volume, lung.labels)
+            mask = labels.data > 0
+            notes += labels.notes
+            if lung.sides and _is_mirrored(labels.data):
+                notes.append(
+                    f"{WARNING}the left lung (1) of {lung.path.name} lies on the patient's right: wrong affine, "
+                    f"mirrored export or exchanged labels; look at {ref.image.name} before using it"
+                )
+        source = MASK_FILE if lung is None else lung.source
+        roi, source, found = lung_roi(
+            case_id, image, spacing, mask, notes=notes, mask_source=source, image_file=ref.image
+        )
+        return Case(case_id, ref.patient, image, spacing, roi, found, source)
+
+    def load_truth(self, case_id: str) -> Truth:
+        """Read the lesion mask on the grid of :meth:`load`."""
+        ref = self._ref(case_id)
+        if ref.label is None:
+            raise DataError(f"{ref.image}: image without lesion mask; add the mask file")
+        expected, wanted = self.lesion_values(case_id)
+        labels = read_labels(ref.label, read_grid(ref.image), expected)
+        lesion = np.isin(labels.data, sorted(wanted))
+        return Truth(case_id, lesion, np.asarray(lesion.any(axis=(1, 2))))
+
+    def inspect(self, case: Case, truth: Truth | None) -> list[str]:
+        """Report lesions that lie outside the lungs by more than 5 % of their voxels; those are never measured."""
+        share = outside_share(case, truth)
+        if share <= OUTSIDE_SHARE:
+            return []
+        return [f"{100 * share:.0f} % of the infection lies outside the lung mask ({case.roi_source})"]
+
+
+def outside_share(case: Case, truth: Truth | None) -> float:
+    """Return which share of the lesion voxels lies outside the region of interest; 0 without a lesion."""
+    if truth is None or truth.lesion is None or not truth.lesion.any():
+        return 0.0
+    return float(np.count_nonzero(truth.lesion & ~case.roi) / np.count_nonzero(truth.lesion))
+
+
+def slice_notes(volume: Volume) -> list[str]:
+    """Return remarks about thick or repeated slices, which make distances along z unreliable."""
+    notes = []
+    if volume.affine_trusted and volume.spacing[0] > THICK_MM:
+        notes.append(f"{WARNING}slices {volume.spacing[0]:g} mm apart: resampling along z invents most of them")
+    repeated = sum(np.array_equal(a, b) for a, b in zip(volume.data[:-1], volume.data[1:], strict=True))
+    if repeated:
+        notes.append(
+            f"{WARNING}{repeated} of {len(volume.data)} slices repeat the slice below: padded or uneven slices, "
+            "the spacing along z is not trusted"
+        )
+    return notes
+
+
+def files_by_kind(
+    files: Iterable[Path], kinds: Mapping[str, str], identify: Callable[[str], str | None], survey: Survey
+) -> dict[str, dict[str, Path]]:
+    """Return the file of each case by kind; the nearest folder whose name is known tells the kind.
+
+    Args:
+        files: all NIfTI files found.
+        kinds: kind by folder name, lower case with letters and digits only.
+        identify: turns a file name without its ending into a case id, or None where it belongs to something else.
+        survey: receives the cases that lie in two places.
+    """
+    found: dict[str, list[tuple[str, Path]]] = {kind: [] for kind in kinds.values()}
+    for path in files:
+        case = identify(path.name[: -len("".join(path.suffixes[-2:]))] if _is_double(path) else path.stem)
+        names = ("".join(c for c in parent.name.lower() if c.isalnum()) for parent in path.parents)
+        kind = next((kinds[name] for name in names if name in kinds), None)
+        if case is not None and kind is not None:
+            found[kind].append((case, path))
+    return {kind: unique(items, survey) for kind, items in found.items()}
+
+
+def report_orphans(
+    masks: Iterable[Mapping[str, Path]], images: Mapping[str, Path], expected: str, survey: Survey
+) -> None:
+    """Note masks whose CT is missing; where no CT was found at all that is a problem, as the set is incomplete."""
+    orphans: dict[str, Path] = {}
+    for files in masks:
+        for case, path in files.items():
+            if case not in images:
+                orphans.setdefault(case, path)
+    for case in sorted(orphans, key=natural_key):
+        text = f"{orphans[case]}: mask of {case} without its CT (no {expected.format(case)})"
+        if images:
+            survey.notes.append(f"{text}, ignored")
+        else:
+            survey.problems.append(f"{text}: the case is incomplete; add the CT as .nii or .nii.gz")
+
+
+def _is_double(path: Path) -> bool:
+    return path.name.lower().endswith(".nii.gz")
+
+
+def _is_mirrored(labels: np.ndarray) -> bool:
+    """True where both lungs are labelled and the left one lies at smaller x (LPS: x grows to the patient's left)."""
+    x = np.arange(labels.shape[2], dtype=np.float64)
+    left, right = ((labels == value).sum(axis=(0, 1), dtype=np.float64) for value in (LEFT, RIGHT))
+    if not (left.any() and right.any()):
+        return False
+    return float((left * x).sum() / left.sum()) < float((right * x).sum() / right.sum())

@@ -1,0 +1,168 @@
+"""Phantoms on disk: whole or not at all, described by ``phantom.json``, cached under the hashes of what made them.
+
+Every anatomy has a module of its name beside this one, with ``specification()`` and ``write_patients()``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Literal, Protocol, cast
+
+from ..atomic import new_folder
+from ..errors import DataError
+from .spec import PACKAGE, Spec, generator_digest
+
+Size = Literal["smoke", "quick", "full"]
+Anatomy = Literal["liver", "lung"]
+ANATOMIES = ("liver", "lung")
+INFO = "phantom.json"
+
+
+class Maker(Protocol):
+    """What the module of an anatomy offers."""
+
+    def specification(self) -> Spec:
+        """Return the frozen specification."""
+        ...
+
+    def write_patients(self, root: Path, *, seed: int, size: str) -> Iterator[dict[str, Any]]:
+        """Write the files of a phantom below ``root``, one patient at a time, and yield a row on each."""
+        ...
+
+
+def maker(anatomy: Anatomy | str) -> Maker:
+    """Return the module that makes the phantom of an anatomy.
+
+    Raises:
+        DataError: there is no phantom of it.
+    """
+    if anatomy not in ANATOMIES:
+        raise DataError(f"there is no phantom of {anatomy!r}; use one of {', '.join(ANATOMIES)}, or --data-root")
+    return cast(Maker, import_module(f"{PACKAGE}.{anatomy}"))
+
+
+def describe(*, anatomy: Anatomy | str, seed: int, size: str) -> dict[str, Any]:
+    """Return what identifies a phantom: name, version, hash of the specification, hash of the generator, seed, size.
+
+    Raises:
+        DataError: there is no such anatomy or size.
+    """
+    spec = maker(anatomy).specification()
+    spec.size(size)
+    return {
+        "name": spec.values["name"],
+        "version": spec.version,
+        "spec_hash": spec.digest,
+        "generator_hash": generator_digest(anatomy),
+        "seed": int(seed),
+        "size": size,
+    }
+
+
+def write_phantom(root: Path, *, anatomy: Anatomy | str, seed: int, size: Size | str) -> dict[str, Any]:
+    """Write a phantom below ``root`` and return what ``root/phantom.json`` says.
+
+    A pure function of specification, seed and size: the same call writes the same bytes.
+
+    Raises:
+        DataError: unknown anatomy or size; ``root`` holds something else; ``root`` cannot be written.
+    """
+    root = Path(root)
+    identity = describe(anatomy=anatomy, seed=seed, size=size)
+    present = _present(root)
+    if present is not None:
+        if {key: present.get(key) for key in identity} == identity:
+            return present
+        raise DataError(
+            f"{root / INFO} is the {present.get('name')} phantom of seed {present.get('seed')}, size "
+            f"{present.get('size')}, specification {present.get('spec_hash')}; give another folder, or delete this one"
+        )
+    if root.is_dir() and any(root.iterdir()):
+        raise DataError(f"{root} is not empty and holds no {INFO}; give a new folder for the phantom")
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        table = list(maker(anatomy).write_patients(root, seed=seed, size=size))
+        info = {**identity, "patients": table}
+        (root / INFO).write_text(json.dumps(info, indent=1) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"the phantom cannot be written to {root}: {error}; give a folder with free space") from error
+    return info
+
+
+def new_phantom(root: Path, *, anatomy: Anatomy | str, seed: int, size: Size | str) -> dict[str, Any]:
+    """Write a phantom into a new or empty folder, which holds the whole of it or nothing.
+
+    Raises:
+        DataError: unknown anatomy or size; the folder holds something else; it cannot be written.
+    """
+    root = Path(root).resolve()
+    if root.is_dir() and any(root.iterdir()):
+        return write_phantom(root, anatomy=anatomy, seed=seed, size=size)
+    describe(anatomy=anatomy, seed=seed, size=size)
+    try:
+        with new_folder(root) as scratch:
+            info = write_phantom(scratch, anatomy=anatomy, seed=seed, size=size)
+    except OSError as error:
+        raise DataError(f"the phantom cannot be written to {root}: {error}; give a writable folder") from error
+    return info
+
+
+def phantom_root(cache: Path, *, anatomy: Anatomy | str, seed: int, size: Size | str) -> Path:
+    """Return the root of a phantom below ``cache``, writing it on the first call.
+
+    The folder's name contains the hashes of specification and generator; it appears under that name only when it is
+    complete, so a killed or concurrent call never leaves or meets half a phantom.
+
+    Raises:
+        DataError: unknown anatomy or size; ``cache`` cannot be written.
+    """
+    identity = describe(anatomy=anatomy, seed=seed, size=size)
+    digest = f"{identity['spec_hash'][:8]}{identity['generator_hash'][:8]}"
+    root = Path(cache) / f"phantom-{anatomy}-{size}-s{seed}-{digest}"
+    if (root / INFO).is_file():
+        return root
+    temporary = root.with_name(f".{root.name}.{os.getpid()}.tmp")
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        write_phantom(temporary, anatomy=anatomy, seed=seed, size=size)
+        if root.is_dir() and not (root / INFO).is_file():
+            shutil.rmtree(root)
+        temporary.rename(root)
+    except OSError as error:
+        if not (root / INFO).is_file():
+            raise DataError(f"the phantom cannot be kept in {cache}: {error}; give a writable folder") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return root
+
+
+def phantom_identity(root: Path) -> dict[str, Any] | None:
+    """Return what identifies the phantom in a data root, or None where the root holds real data.
+
+    Raises:
+        DataError: ``phantom.json`` is damaged.
+    """
+    present = _present(Path(root))
+    return None if present is None else {key: value for key, value in present.items() if key != "patients"}
+
+
+def phantom_of(files: Iterable[Path]) -> dict[str, Any] | None:
+    """Return what identifies the phantom that any of the files belongs to, or None where all are real."""
+    folders = {parent for file in files for parent in file.resolve().parents}
+    found = (phantom_identity(folder) for folder in sorted(folders, reverse=True) if (folder / INFO).is_file())
+    return next((identity for identity in found if identity), None)
+
+
+def _present(root: Path) -> dict[str, Any] | None:
+    try:
+        return json.loads((root / INFO).read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{root / INFO} cannot be read: {error}; delete the folder {root}") from error

@@ -1,0 +1,62 @@
+"""MetaImage files: a text header and the voxels, uncompressed, as LUNA16 publishes them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+Spacing = tuple[float, float, float]
+_TYPES = {"int16": "MET_SHORT", "uint8": "MET_UCHAR"}
+
+
+def world(index: np.ndarray, shape: tuple[int, ...], spacing: Spacing) -> np.ndarray:
+    """Return LPS world coordinates x, y, z in mm of an index z, y, x into an array that was written here.
+
+    The index may lie between voxels. How the axes are stored moves no point of the patient.
+    """
+    return ((np.asarray(index, float) - (np.asarray(shape) - 1) / 2) * np.asarray(spacing))[::-1]
+
+
+def write_metaimage(path: Path, array: np.ndarray, spacing: Spacing, *, orientation: str) -> None:
+    """Write an LPS array (z, y, x) as ``.mhd`` and ``.raw``; the volume's centre lies at the scanner's origin.
+
+    Args:
+        array: int16 or uint8.
+        spacing: voxel size in mm, z, y, x.
+        orientation: direction of the stored axes, such as ``RPS``: x runs towards the right, so that its entry of the
+            direction matrix is −1.
+
+    Raises:
+        ValueError: ``orientation`` exchanges axes.
+    """
+    signs, stored = [], array
+    for axis, (code, lps, opposite) in enumerate(zip(orientation, "LPS", "RAI", strict=True)):
+        if code not in (lps, opposite):
+            raise ValueError(f"orientation {orientation!r}: expected one of L or R, then P or A, then S or I")
+        signs.append(1 if code == lps else -1)
+        stored = stored if code == lps else np.flip(stored, 2 - axis)
+    sizes, steps = array.shape[::-1], spacing[::-1]
+    first = [-sign * step * (size - 1) / 2 for sign, step, size in zip(signs, steps, sizes, strict=True)]
+    matrix = np.diag(signs).ravel().tolist()
+    header = {
+        "ObjectType": "Image",
+        "NDims": 3,
+        "BinaryData": True,
+        "BinaryDataByteOrderMSB": False,
+        "CompressedData": False,
+        "TransformMatrix": _row(matrix),
+        "Offset": _row(first),
+        "CenterOfRotation": "0 0 0",
+        "ElementSpacing": _row(steps),
+        "DimSize": _row(sizes),
+        "ElementType": _TYPES[array.dtype.name],
+        "ElementDataFile": path.with_suffix(".raw").name,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.with_suffix(".raw").write_bytes(np.asarray(stored, array.dtype.newbyteorder("<")).tobytes())
+    path.write_text("".join(f"{key} = {value}\n" for key, value in header.items()), encoding="ascii")
+
+
+def _row(values: object) -> str:
+    return " ".join(f"{value:.10g}" for value in np.atleast_1d(np.asarray(values)))

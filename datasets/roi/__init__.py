@@ -1,0 +1,1 @@
+"""Regions of interest for sets that come without an organ mask."""

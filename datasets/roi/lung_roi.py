@@ -1,0 +1,100 @@
+"""Which lung mask a case gets: the one given, the lungmask network's, or the classical segmentation's."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from ..case import Spacing
+from ..errors import DataError
+from ..orientation import WARNING
+from . import lungmask_model
+from .lungs import segment_lungs
+
+MASK_FILE, LUNGMASK, CLASSICAL = "mask file", "lungmask R231", "classical segmentation"
+MIN_LITRES = 0.5
+MIN_SHARE = 0.1
+"""A scan too small to hold 0.5 l of lung, such as a crop, must have lung in at least this share of its volume."""
+
+
+def lung_roi(
+    case_id: str,
+    image: np.ndarray,
+    spacing: Spacing,
+    mask: np.ndarray | None = None,
+    *,
+    notes: Iterable[str] = (),
+    mask_source: str = MASK_FILE,
+    image_file: Path | None = None,
+) -> tuple[np.ndarray, str, tuple[str, ...]]:
+    """Return the lungs, how they were found, and the notes with what a reader should know added (docs/datasets.md).
+
+    A given mask is kept where it holds at least 0.5 l (in a crop: a tenth of the scan). Otherwise the lungmask network
+    segments the lungs where its weights lie on this machine, else the classical segmentation does; no network is
+    ever downloaded. Only the image and the mask are read, never a lesion.
+
+    Args:
+        case_id: name of the case, for the messages.
+        image: Hounsfield units, shape (z, y, x), LPS.
+        spacing: voxel size in mm, order z, y, x.
+        mask: bool, shape (z, y, x), or None where the set has no mask of this case.
+        notes: what is known of the case already; the result begins with it.
+        mask_source: what the source is called where the given mask is kept.
+        image_file: file of the CT, for the messages.
+
+    Raises:
+        DataError: mask and image differ in shape, or less lung is found than a chest holds.
+    """
+    found = list(notes)
+    name = f"case {case_id}" if image_file is None else str(image_file)
+    if mask is not None:
+        if mask.shape != image.shape:
+            raise DataError(
+                f"{name}: lung mask of shape {mask.shape}, image of shape {image.shape}; "
+                "pair the mask with its own image, or remove the mask to have the lungs segmented"
+            )
+        mask = np.ascontiguousarray(mask, dtype=bool)
+        if _is_plausible(mask, spacing):
+            return mask, mask_source, tuple(found)
+        found.append(f"{WARNING}the lung mask is {_size(mask, spacing)}, expected {_expected(mask, spacing)}: replaced")
+    reason = lungmask_model.available()
+    if reason is None:
+        roi, source = lungmask_model.segment(image, spacing), LUNGMASK
+        found.append(f"lungs by the lungmask network (R231){'' if mask is not None else ', for want of a mask file'}")
+    else:
+        roi, source = segment_lungs(image, spacing), CLASSICAL
+        found.append(
+            f"{WARNING}lungs by classical segmentation, which may leave out consolidation at the pleura "
+            f"(lungmask: {reason})"
+        )
+    if not _is_plausible(roi, spacing):
+        given = "no lung mask" if mask is None else f"the lung mask is {_size(mask, spacing)}"
+        raise DataError(
+            f"{name}: {given}, and what {source} finds is {_size(roi, spacing)}, expected {_expected(roi, spacing)}; "
+            f"provide a lung mask file or leave {case_id} out with --exclude"
+        )
+    return roi, source, tuple(found)
+
+
+def litres(mask: np.ndarray, spacing: Spacing) -> float:
+    """Return the volume of ``mask`` (z, y, x) in litres; ``spacing`` in mm."""
+    return int(np.count_nonzero(mask)) * math.prod(spacing) / 1e6
+
+
+def _least(mask: np.ndarray, spacing: Spacing) -> float:
+    return min(MIN_LITRES, MIN_SHARE * mask.size * math.prod(spacing) / 1e6)
+
+
+def _is_plausible(mask: np.ndarray, spacing: Spacing) -> bool:
+    return bool(mask.any()) and litres(mask, spacing) >= _least(mask, spacing)
+
+
+def _size(mask: np.ndarray, spacing: Spacing) -> str:
+    return f"{litres(mask, spacing):.2g} l" if mask.any() else "empty"
+
+
+def _expected(mask: np.ndarray, spacing: Spacing) -> str:
+    return f"at least {_least(mask, spacing):.2g} l"

@@ -1,0 +1,1 @@
+"""Methods that learn where bright voxels are normal."""

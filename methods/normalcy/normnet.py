@@ -1,0 +1,322 @@
+"""NormNet: learns which bright voxels of a lung are normal, and calls the other bright voxels lesions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+
+from ...datasets.case import Spacing
+from ...datasets.volume_view import VolumeView
+from ..base import Method
+from ..card import MethodCard
+from ..config import Config
+from ..context import FitContext
+from ..training import autocast, run_updates
+
+if TYPE_CHECKING:
+    import torch
+
+    from ...datasets.healthy import HealthySet
+    from .crops import HealthyCrops
+
+Batch = tuple["torch.Tensor", "torch.Tensor"]
+_SCORE = {"stage": "score"}
+
+
+@dataclass(frozen=True)
+class NormNetConfig(Config):
+    """Settings of :class:`NormNet`.
+
+    Attributes:
+        size, spacing: the grid of the volumes: in-plane side in pixels, voxel size in mm (z, y, x).
+        window: HU range mapped to [0, 1].
+        depth: slices per crop.
+        hu_threshold: HU from which a voxel is bright; Table VI.
+        edge_share: bright components with a larger share of their voxels on the lung's border are erased in training.
+        shapes, prob_map, salt_noise, texture_extent: switches of the lesion generator, Table V
+            (:class:`LesionRecipe`); ``radius_scale`` shrinks its lesions on coarser grids.
+        channels, residual_units: of the 3D U-Net.
+        updates: optimiser updates of each member.
+        checkpoints: updates after which a checkpoint ``it-N`` is kept, so that Table IV is one training.
+        checkpoint: which of them scores, or ``last``.
+        votes: members; their median is the map, so that exceeding 1 − ``healthy`` takes a majority. Table IV.
+        healthy: probability from which a bright voxel is normal.
+        overlap: overlap of the windows that scoring slides over the slices.
+        grow: region growing; off gives the paper's row without it.
+        seed_kernel, seed_threshold, limit_kernel, limit_threshold: the two mean filters.
+        filter_dims: cube or in-plane square; the paper does not say.
+        limit_reading, seed_reading: what the filters average, ``intensity`` or ``binary``; the paper does not say.
+        bright_lesions: the method's assumption, lesions brighter than the organ, may be taken for granted.
+    """
+
+    size: int = 512
+    spacing: tuple[float, float, float] = (1.0, 0.8, 0.8)
+    window: tuple[float, float] = (-800.0, 100.0)
+    depth: int = 32
+    hu_threshold: float = -500.0
+    edge_share: float = 0.5
+    shapes: Literal["full", "plain"] = "full"
+    prob_map: bool = True
+    salt_noise: bool = True
+    texture_extent: Literal["box", "crop"] = "box"
+    radius_scale: float = 1.0
+    channels: tuple[int, ...] = (16, 32, 64, 128, 256)
+    residual_units: int = 2
+    batch: int = 8
+    lr: float = 3e-4
+    updates: int = 3500
+    checkpoints: tuple[int, ...] = ()
+    checkpoint: str = field(default="last", metadata=_SCORE)
+    votes: int = field(default=5, metadata=_SCORE)
+    healthy: float = field(default=0.95, metadata=_SCORE)
+    overlap: float = field(default=0.25, metadata=_SCORE)
+    grow: bool = field(default=True, metadata=_SCORE)
+    seed_kernel: int = field(default=9, metadata=_SCORE)
+    seed_threshold: float = field(default=0.2, metadata=_SCORE)
+    limit_kernel: int = field(default=7, metadata=_SCORE)
+    limit_threshold: float = field(default=0.15, metadata=_SCORE)
+    filter_dims: Literal[2, 3] = field(default=3, metadata=_SCORE)
+    limit_reading: Literal["intensity", "binary"] = field(default="intensity", metadata=_SCORE)
+    seed_reading: Literal["intensity", "binary"] = field(default="binary", metadata=_SCORE)
+    bright_lesions: bool = True
+
+    profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "smoke": {
+            "size": 32,
+            "spacing": (8.0, 10.0, 10.0),
+            "depth": 8,
+            "channels": (4, 8),
+            "radius_scale": 0.1,
+            "batch": 2,
+            "updates": 3,
+            "votes": 3,
+            "seed_kernel": 3,
+            "limit_kernel": 3,
+        },
+        "quick": {
+            "size": 96,
+            "spacing": (4.0, 3.4, 3.4),
+            "depth": 16,
+            "channels": (8, 16, 32),
+            "radius_scale": 0.25,
+            "batch": 2,
+            "lr": 3e-3,
+            "updates": 40,
+            "votes": 3,
+            "seed_kernel": 3,
+            "limit_kernel": 3,
+        },
+    }
+    anatomies: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "liver": {"window": (-200.0, 250.0), "hu_threshold": 150.0, "bright_lesions": False}
+    }
+
+    @property
+    def tau(self) -> float:
+        """Least grey value of a bright voxel: 1/3 for −500 HU in [−800, 100]."""
+        low, high = self.window
+        return (self.hu_threshold - low) / (high - low)
+
+
+class NormNet(Method):
+    """Segments the bright voxels of healthy lung among synthetic lesions; what it does not recognise is abnormal."""
+
+    card = MethodCard(
+        name="normnet",
+        title="NormNet, label-free COVID-19 lesion segmentation",
+        year=2021,
+        family="normalcy",
+        citation="Yao, Xiao, Liu, Zhou: Label-Free Segmentation of COVID-19 Lesions in Lung CT, IEEE Transactions on "
+        "Medical Imaging 40(10), 2021",
+        reference="arXiv:2009.06456",
+        published=(
+            ("Yao et al. 2021, Table III", "coronacases", "dice", "68.7 ± 15.8", "constants from a search"),
+            ("Yao et al. 2021, Table III", "coronacases", "psc", "85.1 ± 6.97", "constants from a search"),
+            ("Yao et al. 2021, Table III", "coronacases", "sen", "62.1 ± 22.8", "constants from a search"),
+            ("Yao et al. 2021, Table III", "radiopaedia", "dice", "59.4 ± 17.4", "constants from a search"),
+            ("Yao et al. 2021, Table III", "radiopaedia", "psc", "60.4 ± 19.7", "constants from a search"),
+            ("Yao et al. 2021, Table III", "radiopaedia", "sen", "61.8 ± 18.4", "constants from a search"),
+            ("Yao et al. 2021, Table II", "coronacases", "bright_psc", "90.6", "bright voxels, healthy is positive"),
+            ("Yao et al. 2021, Table II", "coronacases", "bright_sen", "78.8", "bright voxels, healthy is positive"),
+            ("Yao et al. 2021, Table II", "coronacases", "bright_spe", "80.2", "bright voxels, healthy is positive"),
+            ("Yao et al. 2021, Table II", "coronacases", "bright_auroc", "87.8", "bright voxels, healthy is positive"),
+            ("Yao et al. 2021, Table II", "radiopaedia", "bright_psc", "93.5", "bright voxels, healthy is positive"),
+            ("Yao et al. 2021, Table II", "radiopaedia", "bright_sen", "70.7", "bright voxels, healthy is positive"),
+            ("Yao et al. 2021, Table II", "radiopaedia", "bright_spe", "87.9", "bright voxels, healthy is positive"),
+            ("Yao et al. 2021, Table II", "radiopaedia", "bright_auroc", "89.5", "bright voxels, healthy is positive"),
+        ),
+        notes="The map is 1 − the median healthy probability on bright voxels and 0 on the others, which no threshold "
+        "reaches: only the method's own decision, with its region growing, covers dim parts of a lesion. Channels, "
+        "elastic parameters, filter dimensions and the edge rule are not in the paper (docs/methods.md).",
+    )
+    Config = NormNetConfig
+    requires = ("monai",)
+
+    @property
+    def view(self) -> VolumeView:
+        """The lungs in the middle of a volume of one voxel size."""
+        c = self.config
+        return VolumeView(size=c.size, spacing=c.spacing, window=c.window)
+
+    @property
+    def members(self) -> int:
+        """The number of votes."""
+        return self.config.votes
+
+    @property
+    def native_threshold(self) -> float:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """A bright voxel is normal from the healthy probability on."""
+        return 1 - self.config.healthy
+
+    def skip(self) -> str | None:
+        """Decline organs whose lesions are not brighter than the organ."""
+        if self.config.bright_lesions:
+            return None
+        return (
+            "assumes lesions brighter than the organ, as in air-filled lung; most liver tumours are darker "
+            "(normnet.bright_lesions=on runs it on bright ones all the same)"
+        )
+
+    def build(self) -> None:
+        """Create the 3D U-Net: healthy bright voxel or not."""
+        from ..nets.unet3d import residual_unet
+
+        c = self.config
+        self.net = residual_unet(c.channels, c.residual_units)
+        self.updates = 0
+
+    def fit(self, healthy: HealthySet, ctx: FitContext) -> None:
+        """Train one member: Dice and cross-entropy against the bright voxels outside the synthetic lesions."""
+        import torch
+        from monai.losses.dice import DiceCELoss
+
+        from .crops import HealthyCrops
+
+        c = self.config
+        loss_of = DiceCELoss(to_onehot_y=True, softmax=True)
+        crops = HealthyCrops(healthy.volumes(self.view), c.depth, c.tau, c.edge_share)
+        draw = self.next_batch(crops, ctx)
+        optimiser = torch.optim.Adam(self.net.parameters(), lr=c.lr)
+        self.net.train()
+
+        def step(i: int) -> Mapping[str, torch.Tensor]:
+            images, normal = draw()
+            with autocast(ctx.device, ctx.precision):
+                logits = self.net(images)
+            loss = loss_of(logits.float(), normal[:, None])
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            optimiser.step()
+            if i + 1 in c.checkpoints:
+                ctx.checkpoint(f"it-{i + 1}")
+            return {"dice + ce": loss.detach()}
+
+        self.updates = run_updates(ctx, c.updates, step)
+
+    def preview(self, healthy: HealthySet, ctx: FitContext) -> dict[str, np.ndarray]:
+        """Return a training batch as pictures: the middle slice of each crop, float (n, H, W) in [0, 1]."""
+        from .crops import HealthyCrops
+
+        c = self.config
+        crops = HealthyCrops(healthy.volumes(self.view), c.depth, c.tau, c.edge_share)
+        clean, _rois, _ = crops.draw(c.batch, ctx.rng("crops"))
+        augmented, normal = self.next_batch(crops, ctx)()
+        middle = c.depth // 2
+        return {
+            "healthy": clean[:, middle],
+            "with synthetic lesions": augmented[:, 0, middle].cpu().numpy(),
+            "target: normal bright voxels": normal[:, middle].cpu().numpy().astype(np.float32),
+        }
+
+    def next_batch(self, crops: HealthyCrops, ctx: FitContext) -> Callable[[], Batch]:
+        """Return what yields batches: crops with lesions, float32 (n, 1, D, H, W), and their normal bright voxels."""
+        import torch
+
+        from ..synthesis.lung_lesions import LesionGenerator, LesionRecipe
+        from .targets import target
+
+        c = self.config
+        recipe = LesionRecipe(
+            radius_scale=c.radius_scale,
+            shapes=c.shapes,
+            prob_map=c.prob_map,
+            salt_noise=c.salt_noise,
+            texture_extent=c.texture_extent,
+            tau=c.tau,
+        )
+        places = ctx.rng("crops")
+        generator = LesionGenerator(recipe, ctx.rng("synthesis"))
+        on_cpu = ctx.device == "cpu"
+        device_draws = None if on_cpu else torch.Generator(ctx.device).manual_seed(ctx.seed_for("synthesis"))
+
+        def draw() -> Batch:
+            images, rois, fullness = crops.draw(c.batch, places)
+            if device_draws is None:
+                augmented, blobs = (torch.from_numpy(a) for a in generator.generate(images, rois, fullness))
+                clean, inside = torch.from_numpy(images), torch.from_numpy(rois)
+            else:
+                clean, inside, full = (torch.from_numpy(a).to(ctx.device) for a in (images, rois, fullness))
+                augmented, blobs = generator.generate_on(clean, inside, full, device_draws)
+            return augmented[:, None], target(clean, blobs, inside, c.tau)
+
+        return draw
+
+    def score_view(self, array: np.ndarray, roi: np.ndarray, spacing: Spacing) -> np.ndarray:
+        """Return 1 − the healthy probability on bright voxels, 0 on the others."""
+        del spacing
+        import torch
+        from monai.inferers.utils import sliding_window_inference
+
+        c = self.config
+        self.net.eval()
+        volume = torch.from_numpy(np.ascontiguousarray(array, np.float32))[None, None].to(self.device)
+        with torch.inference_mode():
+            healthy = sliding_window_inference(
+                volume, (c.depth, c.size, c.size), 1, self._healthy, overlap=c.overlap, mode="gaussian"
+            )
+        assert isinstance(healthy, torch.Tensor)
+        bright = (array >= np.float32(c.tau)) & roi
+        return np.where(bright, 1 - healthy[0, 0].float().cpu().numpy(), 0).astype(np.float32)
+
+    def postprocess_view(self, array: np.ndarray, roi: np.ndarray, scores: np.ndarray, spacing: Spacing) -> np.ndarray:
+        """Filter what is left after removing normal voxels, and grow it (§III-D).
+
+        Returns:
+            bool, shape of ``array``.
+        """
+        del spacing
+        from .growing import lesion_mask
+
+        c = self.config
+        image = np.asarray(array, np.float32)
+        normal = (image >= np.float32(c.tau)) & roi & (scores <= np.float32(self.native_threshold))
+        return lesion_mask(
+            image,
+            roi,
+            normal,
+            tau=c.tau,
+            seed_kernel=c.seed_kernel,
+            seed_threshold=c.seed_threshold,
+            limit_kernel=c.limit_kernel,
+            limit_threshold=c.limit_threshold,
+            grow=c.grow,
+            dims=c.filter_dims,
+            reading=c.limit_reading,
+            seed_reading=c.seed_reading,
+        )
+
+    def search_space(self, trial: Any) -> dict[str, Any]:
+        """Suggest the learning rate and the decision's settings."""
+        return {
+            "lr": trial.suggest_float("lr", 1e-4, 3e-3, log=True),
+            "healthy": trial.suggest_float("healthy", 0.5, 0.99),
+            "seed_threshold": trial.suggest_float("seed_threshold", 0.05, 0.4),
+        }
+
+    def _healthy(self, window: torch.Tensor) -> torch.Tensor:
+        import torch
+
+        return torch.softmax(self.net(window).float(), dim=1)[:, 1:]

@@ -1,0 +1,231 @@
+"""Compiled kernels of the lung lesions: Gaussian filter, ellipsoid painting, salt noise, injection."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ...datasets.jit import kernel
+
+
+@kernel
+def smooth(volume, taps_z, taps_y, taps_x):
+    """Filter ``volume`` (z, y, x) in place with symmetric kernels, mirrored about the edges (SciPy's ``reflect``).
+
+    Args:
+        volume: float32 or float64, C order.
+        taps_z, taps_y, taps_x: the middle tap and those to one side of it, in the dtype of ``volume``.
+    """
+    depth, height, width = volume.shape
+    line = np.empty(width, volume.dtype)
+    reach = taps_x.size - 1
+    padded = np.empty(width + 2 * reach, volume.dtype)
+    for z in range(depth):
+        for y in range(height):
+            row = volume[z, y]
+            for i in range(padded.size):
+                x = (i - reach) % (2 * width)
+                padded[i] = row[x if x < width else 2 * width - 1 - x]
+            middle = padded[reach:]
+            for x in range(width):
+                line[x] = taps_x[0] * middle[x]
+            for t in range(1, reach + 1):
+                w, left, right = taps_x[t], padded[reach - t :], padded[reach + t :]
+                for x in range(width):
+                    line[x] += w * (left[x] + right[x])
+            row[:] = line
+    plane = np.empty((height, width), volume.dtype)
+    for z in range(depth):
+        plane[:] = volume[z]
+        for y in range(height):
+            out, here = volume[z, y], plane[y]
+            for x in range(width):
+                out[x] = taps_y[0] * here[x]
+            for t in range(1, taps_y.size):
+                up, down = (y - t) % (2 * height), (y + t) % (2 * height)
+                w = taps_y[t]
+                above = plane[up if up < height else 2 * height - 1 - up]
+                below = plane[down if down < height else 2 * height - 1 - down]
+                for x in range(width):
+                    out[x] += w * (above[x] + below[x])
+    slab = np.empty((depth, width), volume.dtype)
+    for y in range(height):
+        for z in range(depth):
+            slab[z] = volume[z, y]
+        for z in range(depth):
+            out, here = volume[z, y], slab[z]
+            for x in range(width):
+                out[x] = taps_z[0] * here[x]
+            for t in range(1, taps_z.size):
+                up, down = (z - t) % (2 * depth), (z + t) % (2 * depth)
+                w = taps_z[t]
+                above = slab[up if up < depth else 2 * depth - 1 - up]
+                below = slab[down if down < depth else 2 * depth - 1 - down]
+                for x in range(width):
+                    out[x] += w * (above[x] + below[x])
+
+
+@kernel
+def paint(field, slack, start, stop, centre, to_unit, label, owner, touched):
+    """Write ``label`` into the free voxels of ``owner`` that lie in a deformed ellipsoid.
+
+    Args:
+        field: displacements in units of the ellipsoid, float64 (3, …), on nodes spread evenly over the box.
+        slack: length of the largest displacement; points farther from the surface are not looked up.
+        start, stop: int64 (3,), the box.
+        centre: int64 (3,).
+        to_unit: float64 (3, 3), takes an offset from the centre to the unit ball.
+        label: number of this blob, 1 or more.
+        owner: uint16 (z, y, x), 0 where free.
+        touched: bool, set at the labels of the blobs that this one overlaps or touches (26 neighbours).
+
+    Returns:
+        First and last painted z, y and x, then the number of voxels.
+    """
+    depth, height, width = owner.shape
+    nz, ny, nx = field.shape[1:]
+    step_z = (nz - 1) / max(stop[0] - start[0] - 1, 1)
+    step_y = (ny - 1) / max(stop[1] - start[1] - 1, 1)
+    step_x = (nx - 1) / max(stop[2] - start[2] - 1, 1)
+    inner, outer = max(1 - slack, 0.0) ** 2, (1 + slack) ** 2
+    low_z, low_y, low_x, high_z, high_y, high_x, count = depth, height, width, -1, -1, -1, 0
+    along = to_unit[0, 2] ** 2 + to_unit[1, 2] ** 2 + to_unit[2, 2] ** 2
+    inside = np.zeros(width + 2, np.bool_)
+    knots = np.empty((3, nx))
+    for z in range(start[0], stop[0]):
+        pz = z - centre[0]
+        gz = (z - start[0]) * step_z
+        iz = min(int(gz), max(nz - 2, 0))
+        jz, fz = min(iz + 1, nz - 1), gz - iz
+        for y in range(start[1], stop[1]):
+            py = y - centre[1]
+            u0 = to_unit[0, 0] * pz + to_unit[0, 1] * py
+            v0 = to_unit[1, 0] * pz + to_unit[1, 1] * py
+            w0 = to_unit[2, 0] * pz + to_unit[2, 1] * py
+            nearest = -(to_unit[0, 2] * u0 + to_unit[1, 2] * v0 + to_unit[2, 2] * w0) / along
+            room = (outer - (u0 * u0 + v0 * v0 + w0 * w0)) / along + nearest * nearest
+            if room < 0:
+                continue
+            first = max(int(np.floor(centre[2] + nearest - np.sqrt(room))), start[2])
+            end = min(int(np.ceil(centre[2] + nearest + np.sqrt(room))) + 1, stop[2])
+            gy = (y - start[1]) * step_y
+            iy = min(int(gy), max(ny - 2, 0))
+            jy, fy = min(iy + 1, ny - 1), gy - iy
+            for axis in range(3):
+                a, b, c, d = field[axis, iz, iy], field[axis, iz, jy], field[axis, jz, iy], field[axis, jz, jy]
+                for k in range(nx):
+                    knots[axis, k] = (1 - fz) * ((1 - fy) * a[k] + fy * b[k]) + fz * ((1 - fy) * c[k] + fy * d[k])
+            painted = 0
+            for x in range(first, end):
+                px = x - centre[2]
+                u, v, w = u0 + to_unit[0, 2] * px, v0 + to_unit[1, 2] * px, w0 + to_unit[2, 2] * px
+                square = u * u + v * v + w * w
+                if square >= inner:
+                    gx = (x - start[2]) * step_x
+                    i = min(int(gx), max(nx - 2, 0))
+                    j, f = min(i + 1, nx - 1), gx - i
+                    u += (1 - f) * knots[0, i] + f * knots[0, j]
+                    v += (1 - f) * knots[1, i] + f * knots[1, j]
+                    w += (1 - f) * knots[2, i] + f * knots[2, j]
+                    square = u * u + v * v + w * w
+                inside[x + 1] = square <= 1
+                painted += square <= 1
+            if painted > 0:
+                count += painted
+                low_z, high_z = min(low_z, z), max(high_z, z)
+                low_y, high_y = min(low_y, y), max(high_y, y)
+                for a in range(max(z - 1, 0), min(z + 2, depth)):
+                    for b in range(max(y - 1, 0), min(y + 2, height)):
+                        owners = owner[a, b]
+                        for x in range(max(first - 1, 0), min(end + 1, width)):
+                            if owners[x] != 0 and (inside[x] or inside[x + 1] or inside[x + 2]):
+                                touched[owners[x]] = True
+                owners = owner[z, y]
+                for x in range(first, end):
+                    if inside[x + 1]:
+                        low_x, high_x = min(low_x, x), max(high_x, x)
+                        if owners[x] == 0:
+                            owners[x] = label
+            inside[first + 1 : end + 1] = False
+    return low_z, high_z, low_y, high_y, low_x, high_x, count
+
+
+@kernel
+def salt(nodes, bits, out):
+    """Fill ``out``, float32 (z, y, x), with ones at the probability interpolated from ``nodes``, else zeros.
+
+    Args:
+        nodes: probabilities, float64, spread evenly over the volume.
+        bits: uint32, as many as there are voxels; uniform.
+    """
+    depth, height, width = out.shape
+    nz, ny, nx = nodes.shape
+    at = 0
+    knots = np.empty(nx)
+    below = np.empty(width, np.int64)
+    weight = np.empty(width)
+    for x in range(width):
+        gx = x * (nx - 1) / max(width - 1, 1)
+        below[x] = min(int(gx), max(nx - 2, 0))
+        weight[x] = gx - below[x]
+    for z in range(depth):
+        gz = z * (nz - 1) / max(depth - 1, 1)
+        iz = min(int(gz), max(nz - 2, 0))
+        jz, fz = min(iz + 1, nz - 1), gz - iz
+        for y in range(height):
+            gy = y * (ny - 1) / max(height - 1, 1)
+            iy = min(int(gy), max(ny - 2, 0))
+            jy, fy = min(iy + 1, ny - 1), gy - iy
+            for k in range(nx):
+                near = (1 - fy) * nodes[iz, iy, k] + fy * nodes[iz, jy, k]
+                far = (1 - fy) * nodes[jz, iy, k] + fy * nodes[jz, jy, k]
+                knots[k] = ((1 - fz) * near + fz * far) * 4294967296.0
+            row = out[z, y]
+            for x in range(width):
+                i = below[x]
+                level = knots[i] + weight[x] * (knots[min(i + 1, nx - 1)] - knots[i])
+                row[x] = np.float32(1) if bits[at + x] < level else np.float32(0)
+            at += width
+
+
+@kernel
+def sum_above(volume, threshold):
+    """Return sum and number of the values above ``threshold``."""
+    flat = volume.reshape(-1)
+    total, count = 0.0, 0
+    for i in range(flat.size):
+        if flat[i] > threshold:
+            total += flat[i]
+            count += 1
+    return total, count
+
+
+@kernel
+def inject(texture, scale, start, component, which, owner, roi, tau, image, blobs):
+    """Raise ``image`` to the scaled texture inside one merged blob and the ROI, and mark the voxels in ``blobs``.
+
+    Args:
+        texture: float32 (z, y, x), over a box.
+        scale: factor before clipping to 0 … 1.
+        start: int64 (3,), first voxel of the box.
+        component: merged blob of each label of ``owner``; ``which`` is the one to fill.
+        tau: brightness that counts as bright.
+
+    Returns:
+        Number of voxels, sum, sum of squares of the clipped texture, and number of bright ones.
+    """
+    count, total, squares, bright = 0, 0.0, 0.0, 0
+    for z in range(texture.shape[0]):
+        for y in range(texture.shape[1]):
+            line, owners, inside = texture[z, y], owner[start[0] + z, start[1] + y], roi[start[0] + z, start[1] + y]
+            values, marks = image[start[0] + z, start[1] + y], blobs[start[0] + z, start[1] + y]
+            for x in range(texture.shape[2]):
+                at = start[2] + x
+                if owners[at] != 0 and component[owners[at]] == which and inside[at]:
+                    value = min(np.float32(scale * line[x]), np.float32(1))
+                    count += 1
+                    total += value
+                    squares += value * value
+                    bright += value >= tau
+                    values[at] = max(values[at], value)
+                    marks[at] = True
+    return count, total, squares, bright

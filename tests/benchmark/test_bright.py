@@ -1,0 +1,183 @@
+"""The bright-voxel read-out against scikit-learn, with *healthy* as the positive class."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from sklearn.metrics import precision_score, recall_score, roc_auc_score
+from uasbench.benchmark.protocols.measure import MeasureOptions, measure
+from uasbench.benchmark.scoring.bright import BRIGHT_HU, BrightCounts
+from uasbench.benchmark.scoring.cases import ArrayCase
+from uasbench.datasets.case import Case, Truth
+from uasbench.datasets.errors import DataError
+
+SHAPE = (4, 20, 20)
+RATES = ("bright_psc", "bright_sen", "bright_spe")
+METRICS = (*RATES, "bright_auroc")
+PLAIN = {"trials": 1, "anatomy": "lung", "native_threshold": 0.5, "smoothing_mm": (0.0,), "min_size_mm3": (0.0,)}
+
+
+def make(k: int, *, lesion: bool = True, image: np.ndarray | None = None, mask=None) -> ArrayCase:
+    rng = np.random.default_rng(k)
+    roi = np.zeros(SHAPE, bool)
+    roi[:, 2:18, 3:18] = True
+    truth = np.zeros(SHAPE, bool)
+    if lesion:
+        truth[1:3, 5:12, 5:12] = True
+    hu = rng.choice([-900.0, -700.0, -500.0, -200.0, 40.0], SHAPE).astype(np.float32) if image is None else image
+    map_ = (0.4 + 0.2 * rng.normal(size=SHAPE) + 0.2 * truth).astype(np.float32)
+    return ArrayCase(Case(f"c{k}", f"p{k}", hu, (1.0, 1.0, 1.0), roi), map_, Truth(f"c{k}", truth), mask)
+
+
+def run(cases, **options):
+    return measure(cases, [], MeasureOptions(**(PLAIN | options)))
+
+
+def of_case(result, case: str) -> dict:
+    return {v.metric: v for v in result.per_case if v.case == case and v.metric in METRICS}
+
+
+def pooled(result) -> dict:
+    return {v.metric: v for v in result.pooled if v.metric in METRICS}
+
+
+def bright(case):
+    where = case.scan.roi & (case.scan.image >= -500)
+    return case.map[where], case.truth.lesion[where]
+
+
+def reference(scores, lesion, threshold=0.5) -> dict[str, float]:
+    healthy, kept = ~lesion, scores <= np.float32(threshold)
+    return {
+        "bright_psc": precision_score(healthy, kept),
+        "bright_sen": recall_score(healthy, kept),
+        "bright_spe": recall_score(healthy, kept, pos_label=0),
+        "bright_auroc": roc_auc_score(healthy, -scores),
+    }
+
+
+@pytest.fixture(scope="module")
+def cell():
+    cases = [make(k, lesion=k != 2) for k in range(4)]
+    return cases, run(cases)
+
+
+def test_every_case_agrees_with_scikit_learn(cell):
+    cases, result = cell
+    for case in (cases[0], cases[1], cases[3]):
+        found = {m: v.value for m, v in of_case(result, case.id).items()}
+        assert found == pytest.approx(reference(*bright(case)), abs=1e-12)
+
+
+def test_pooled_values_are_those_of_all_bright_voxels_together(cell):
+    cases, result = cell
+    parts = [bright(c) for c in cases]
+    scores, lesion = (np.concatenate([p[i] for p in parts]) for i in range(2))
+    assert {m: v.value for m, v in pooled(result).items()} == pytest.approx(reference(scores, lesion), abs=1e-12)
+    assert {v.unit for v in pooled(result).values()} == {"pooled"}
+    assert 0 <= result.error_bounds["bright_auroc"] < 1e-3
+
+
+def test_protocols_are_native_and_none(cell):
+    _, result = cell
+    for values in (of_case(result, "c0"), pooled(result)):
+        assert {m: v.protocol for m, v in values.items()} == dict.fromkeys(RATES, "native") | {"bright_auroc": "none"}
+
+
+def test_a_case_without_lesion_has_sensitivity_alone(cell):
+    cases, result = cell
+    found = of_case(result, "c2")
+    scores, _ = bright(cases[2])
+    assert found["bright_sen"].value == pytest.approx((scores <= np.float32(0.5)).mean())
+    for metric in ("bright_psc", "bright_spe", "bright_auroc"):
+        assert found[metric].value is None
+        assert found[metric].reason
+
+
+def test_only_bright_voxels_count():
+    case = make(0)
+    dark = case.scan.image < BRIGHT_HU
+    poisoned = np.where(dark, np.float32(0.9), case.map)
+    changed = ArrayCase(case.scan, poisoned, case.truth)
+    assert of_case(run([case, make(1)]), "c0") == of_case(run([changed, make(1)]), "c0")
+
+
+def test_minus_500_is_bright():
+    image = np.full(SHAPE, -500.0, np.float32)
+    at, below = (of_case(run([make(0, image=im), make(1)]), "c0") for im in (image, np.nextafter(image, -1000)))
+    assert at["bright_auroc"].value is not None
+    assert {v.value for v in below.values()} == {None}
+
+
+def test_a_perfect_and_an_inverted_method():
+    case = make(0)
+    truth = case.truth.lesion
+    perfect = run([ArrayCase(case.scan, truth.astype(np.float32), case.truth)])
+    assert [of_case(perfect, "c0")[m].value for m in METRICS] == [1, 1, 1, 1]
+    inverted = run([ArrayCase(case.scan, (~truth).astype(np.float32), case.truth)])
+    assert [of_case(inverted, "c0")[m].value for m in METRICS] == [0, 0, 0, 0]
+
+
+def test_everything_called_anomalous_keeps_nothing():
+    found = of_case(run([make(0)], native_threshold=-10.0), "c0")
+    assert [found[m].value for m in RATES] == [0, 0, 1]
+
+
+def test_without_a_native_threshold_only_auroc_is_there():
+    result = run([make(0), make(1)], native_threshold=None)
+    for values in (of_case(result, "c0"), pooled(result)):
+        assert values["bright_auroc"].value is not None
+        for metric in RATES:
+            assert values[metric].value is None
+            assert values[metric].reason == "the method has no native threshold"
+
+
+def test_post_processing_of_the_method_does_not_enter():
+    plain = run([make(0), make(1)])
+    masked = run([make(k, mask=np.zeros(SHAPE, bool)) for k in range(2)])
+    assert pooled(masked) == pooled(plain)
+
+
+def test_liver_sets_have_no_bright_voxels():
+    result = run([make(0), make(1)], anatomy="liver")
+    assert not pooled(result)
+    assert not of_case(result, "c0")
+
+
+def test_scans_are_read_one_at_a_time():
+    live = []
+
+    class Counting(ArrayCase):
+        def image(self):
+            live.append(self.id)
+            return super().image()
+
+    cases = [Counting(c.scan, c.map, c.truth) for c in (make(k) for k in range(3))]
+    run(cases, cache_mib=0)
+    assert live == ["c0", "c1", "c2"]
+
+
+def test_slice_labels_alone_give_none_with_the_reason():
+    cases = [ArrayCase(c.scan, c.map, Truth(c.id, slice_labels=np.arange(4) < 2)) for c in (make(0), make(1))]
+    result = run(cases)
+    for values in (of_case(result, "c0"), pooled(result)):
+        assert set(values) == set(METRICS)
+        assert {v.value for v in values.values()} == {None}
+        assert {v.reason for v in values.values()} == {"the set has slice labels only"}
+    with pytest.raises(DataError):
+        run([cases[0], make(5)])
+
+
+@given(arrays(bool, st.shared(st.integers(1, 60), key="n")), arrays(bool, st.shared(st.integers(1, 60), key="n")))
+@settings(max_examples=40, deadline=None)
+def test_counts_add_up_and_rates_are_shares(called, lesion):
+    counts = BrightCounts.of(called, lesion)
+    assert counts.healthy_kept + counts.healthy_called == (~lesion).sum()
+    assert counts.lesion_kept + counts.lesion_called == lesion.sum()
+    half = len(called) // 2
+    parts = BrightCounts.of(called[:half], lesion[:half]) + BrightCounts.of(called[half:], lesion[half:])
+    assert parts == counts
+    assert all(value is None or 0 <= value <= 1 for value, _ in counts.rates().values())

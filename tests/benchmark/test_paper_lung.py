@@ -1,0 +1,189 @@
+"""Protocol ``paper-lung``: the two-decimal oracle of the lung paper against its definition on the raw maps."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from uasbench.benchmark.protocols import rules
+from uasbench.benchmark.protocols.measure import MeasureOptions, measure
+from uasbench.benchmark.protocols.paper_lung import TAIL, greedy, paper_lung, score_range
+from uasbench.benchmark.protocols.rules import Counted
+from uasbench.benchmark.protocols.tuning import Studies
+from uasbench.benchmark.scoring.bins import fill
+from uasbench.benchmark.scoring.cases import ArrayCase, Reader
+from uasbench.benchmark.scoring.curves import score_arrays
+from uasbench.datasets.case import Case, Truth
+
+SHAPE = (5, 24, 24)
+
+
+def make(k: int, *, patient: str | None = None, lesion: bool = True, scale: float = 1.0, shift: float = 0.0):
+    rng = np.random.default_rng(k)
+    roi = np.zeros(SHAPE, bool)
+    roi[:, 2:22, 3:21] = True
+    truth = np.zeros(SHAPE, bool)
+    if lesion:
+        truth[1:3, 6 : 10 + k, 8:14] = True
+    map_ = np.clip(0.25 + 0.12 * rng.normal(size=SHAPE) + 0.25 * truth, 0, 1)
+    map_ = (scale * map_ + shift).astype(np.float32)
+    return ArrayCase(Case(f"c{k}", patient or f"p{k}", map_, (1.0, 1.0, 1.0), roi), map_, Truth(f"c{k}", truth))
+
+
+def counted(cases) -> Counted:
+    reader = Reader(cases, 1 << 30)
+    return Counted(reader, *fill(lambda: [(reader.open(i).scores, reader.open(i).labels) for i in range(len(cases))]))
+
+
+def search(cases, trials: int = 3):
+    return paper_lung(counted(cases), Studies(None, seed=0, trials=trials))
+
+
+def mean_dice(cases, threshold: float) -> float:
+    values = []
+    for case in cases:
+        mask, truth = (case.map > np.float32(threshold)) & case.scan.roi, case.truth.lesion
+        if truth.any():
+            values.append(2 * (mask & truth).sum() / (mask.sum() + truth.sum()))
+    return float(np.mean(values))
+
+
+def by_hand(cases, low: float = 0.0, high: float = 1.0) -> tuple[float, float]:
+    """Search all tenths, then the hundredths around the best one, as a reader of the paper would."""
+
+    def value(k: int) -> float:
+        return mean_dice(cases, low + k / 100 * (high - low))
+
+    best = max(range(0, 101, 10), key=lambda k: (value(k), -k))
+    best = max(range(max(0, best - 9), min(100, best + 9) + 1), key=lambda k: (value(k), -k))
+    return low + best / 100 * (high - low), value(best)
+
+
+def test_maps_in_the_unit_interval_get_a_threshold_of_two_decimals():
+    cases = [make(k, lesion=k != 2) for k in range(4)]
+    threshold, bound = search(cases)
+    expected, value = by_hand(cases)
+    assert threshold.threshold == pytest.approx(expected, abs=1e-12)
+    assert round(threshold.threshold, 2) == threshold.threshold
+    assert threshold.value == pytest.approx(value, abs=bound)
+    assert bound < 0.01
+    assert threshold.protocol == "paper-lung"
+    assert threshold.patients == threshold.tuned_on == ["p0", "p1", "p2", "p3"]
+    assert threshold.study == "cell/paper-lung"
+    share = np.mean(np.concatenate([c.map[c.scan.roi] for c in cases]) <= np.float32(expected))
+    assert threshold.quantile == pytest.approx(share)
+
+
+@pytest.mark.parametrize(("scale", "shift"), [(1800.0, -1000.0), (1e-3, 5.0), (-2.0, 0.0)])
+def test_other_maps_get_hundredths_of_their_range(scale, shift):
+    cases = [make(k, scale=scale, shift=shift) for k in range(3)]
+    low, high = score_range(score_arrays(*(np.concatenate([f(c) for c in cases]) for f in (_scores, _labels))))
+    scores = np.concatenate([_scores(c) for c in cases])
+    assert (scores <= low).mean() >= TAIL
+    assert (scores > high).mean() <= TAIL
+    threshold, bound = search(cases)
+    expected, value = by_hand(cases, low, high)
+    assert threshold.threshold == pytest.approx(expected, rel=1e-6)
+    assert threshold.value == pytest.approx(value, abs=bound)
+
+
+def _scores(case):
+    return case.map[case.scan.roi]
+
+
+def _labels(case):
+    return case.truth.lesion[case.scan.roi]
+
+
+def test_one_huge_score_in_ten_thousand_does_not_stretch_the_levels():
+    cases = [make(k, scale=1000.0) for k in range(6)]
+    assert sum(int(c.scan.roi.sum()) for c in cases) > 1 / TAIL
+    plain = search(cases)[0].value
+    cases[0].map[0, 5, 5] = 1e9
+    assert search(cases)[0].value == pytest.approx(plain, abs=0.01)
+
+
+def test_the_unit_is_the_volume_not_the_patient():
+    cases = [make(0, patient="a"), make(1, patient="a"), make(3, patient="b")]
+    threshold, bound = search(cases)
+    assert threshold.value == pytest.approx(mean_dice(cases, threshold.threshold), abs=bound)
+    assert threshold.patients == ["a", "b"]
+
+
+def test_it_never_beats_the_oracle_and_depends_on_no_number_of_trials():
+    cases = [make(k) for k in range(3)]
+    few, many = (search(cases, trials)[0] for trials in (1, 40))
+    assert (few.threshold, few.value) == (many.threshold, many.value)
+    oracle, _ = rules.oracle(counted(cases), Studies(None, seed=0, trials=1))
+    assert few.value <= oracle.value + 0.005
+    assert few.value > oracle.value - 0.02
+
+
+def test_without_a_lesion_there_is_no_threshold():
+    threshold, bound = search([make(k, lesion=False) for k in range(2)])
+    assert (threshold.threshold, threshold.reason, bound) == (None, rules.NO_LESIONS, 0)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.3, 7.0])
+def test_a_constant_map_is_safe(value):
+    cases = [ArrayCase(c.scan, np.full(SHAPE, value, np.float32), c.truth) for c in (make(0), make(1))]
+    threshold, _ = search(cases)
+    assert threshold.value == pytest.approx(mean_dice(cases, threshold.threshold))
+
+
+def test_the_bound_covers_what_the_bins_hide():
+    rng = np.random.default_rng(5)
+    shape = (12, 120, 120)
+    cases = []
+    for k in range(2):
+        truth = np.zeros(shape, bool)
+        truth[2:6, 30:70, 30:80] = True
+        map_ = np.clip(0.3 + 0.01 * rng.normal(size=shape) + 0.01 * truth, 0, 1).astype(np.float32)
+        cases.append(ArrayCase(Case(f"c{k}", f"p{k}", map_, (1.0,) * 3, np.ones(shape, bool)), map_, Truth("", truth)))
+    threshold, bound = search(cases)
+    assert abs(threshold.value - mean_dice(cases, threshold.threshold)) <= bound < 1e-3
+
+
+@given(st.lists(st.floats(0, 1), min_size=101, max_size=101))
+@settings(max_examples=30, deadline=None)
+def test_the_greedy_search_visits_the_tenths_and_the_neighbours_of_the_best(values):
+    levels = greedy(np.array(values))
+    assert set(range(0, 101, 10)) <= set(levels.tolist()) <= set(range(101))
+    best = max(range(0, 101, 10), key=lambda k: (values[k], -k))
+    extra = set(levels.tolist()) - set(range(0, 101, 10))
+    assert extra == {k for k in range(max(0, best - 9), min(100, best + 9) + 1) if k % 10}
+
+
+@given(st.integers(1, 99))
+@settings(max_examples=30, deadline=None)
+def test_the_greedy_search_finds_the_top_of_one_hill(top):
+    values = -np.abs(np.arange(101) - top).astype(float)
+    assert top in greedy(values)
+
+
+def test_each_paper_protocol_belongs_to_its_anatomy():
+    cases = [make(k) for k in range(3)]
+    found = {}
+    for anatomy in ("liver", "lung"):
+        result = measure(cases, [], MeasureOptions(trials=2, native_threshold=0.4, anatomy=anatomy))
+        rows = [*result.thresholds, *result.pooled, *result.per_case]
+        found[anatomy] = {row.protocol for row in rows} & {"paper-liver", "paper-lung"}
+        assert {t.protocol for t in result.thresholds} == set(rules.protocols_of(anatomy))
+    assert found == {"liver": {"paper-liver"}, "lung": {"paper-lung"}}
+
+
+def test_the_record_holds_dice_psc_and_sen_of_every_volume_at_the_stored_threshold():
+    cases = [make(k, lesion=k != 1) for k in range(3)]
+    result = measure(cases, [], MeasureOptions(trials=2, anatomy="lung"))
+    (threshold,) = [t for t in result.thresholds if t.protocol == "paper-lung"]
+    values = {(v.case, v.metric): v.value for v in result.per_case if v.protocol == "paper-lung"}
+    for case in (cases[0], cases[2]):
+        mask, truth = (case.map > np.float32(threshold.threshold)) & case.scan.roi, case.truth.lesion
+        tp, fp, fn = (mask & truth).sum(), (mask & ~truth).sum(), (~mask & truth).sum()
+        assert [values[case.id, m] for m in ("dice", "psc", "sen")] == pytest.approx(
+            [2 * tp / (2 * tp + fp + fn), tp / (tp + fp), tp / (tp + fn)]
+        )
+    assert values["c1", "dice"] is None
+    bound = result.error_bounds["paper-lung"]
+    assert np.mean([values["c0", "dice"], values["c2", "dice"]]) == pytest.approx(threshold.value, abs=bound)

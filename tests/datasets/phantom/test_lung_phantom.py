@@ -1,0 +1,370 @@
+"""The lung phantom: what it writes, what a chest looks like, and how hard it is."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from scipy import ndimage
+from uasbench.datasets.adapters.coronacases import Coronacases
+from uasbench.datasets.adapters.luna16 import LUNA16
+from uasbench.datasets.case import Case
+from uasbench.datasets.errors import DataError
+from uasbench.datasets.phantom import disk
+from uasbench.datasets.phantom.canvas import deformed_space
+from uasbench.datasets.phantom.lung import lesion_patients, write_lung_phantom
+from uasbench.datasets.phantom.lung_lesions import Burden
+from uasbench.datasets.phantom.lung_patient import AIRWAY, LEFT, RIGHT, ChestPatient, make_chest
+from uasbench.datasets.phantom.metaimage import world, write_metaimage
+from uasbench.datasets.phantom.pipes import filled_share
+from uasbench.datasets.phantom.spec import generator_digest, lung_spec, parse_spec, spec_text
+from uasbench.datasets.phantom.vessels import grow, occupy
+from uasbench.methods.base import Method
+from uasbench.methods.trivial.hu_deviation import HuDeviation
+from uasbench.methods.trivial.hu_opened import HuOpened
+from uasbench.methods.trivial.hu_threshold import HuThreshold
+from uasbench.methods.trivial.local_residual import LocalResidual
+
+Chests = dict[str, dict[str, ChestPatient]]
+NAMES = ("COVID-19-CT-Seg_20cases", "Lung_Mask", "Infection_Mask")
+
+
+@pytest.fixture(scope="module")
+def quick() -> dict[str, ChestPatient]:
+    """One chest of every set at the size that tables use."""
+    spec = lung_spec()
+    plan = spec.size("quick")
+    return {
+        "luna16": make_chest(spec, plan, 11, style="luna16"),
+        "coronacases": make_chest(spec, plan, 12, style="coronacases", burden=Burden(0.7, 0.8, 0.5, 0.6)),
+    }
+
+
+def lung(patient: ChestPatient) -> np.ndarray:
+    return (patient.labels == LEFT) | (patient.labels == RIGHT)
+
+
+def digests(root: Path) -> dict[str, str]:
+    files = sorted(path for path in root.rglob("*") if path.is_file())
+    return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def as_lps(path: Path) -> np.ndarray:
+    image = nib.as_closest_canonical(nib.load(path))
+    return np.asarray(image.dataobj).transpose(2, 1, 0)[:, ::-1, ::-1]
+
+
+def read_lps(path: Path) -> tuple[np.ndarray, sitk.Image]:
+    image = sitk.ReadImage(str(path))
+    flips = [axis for axis, sign in enumerate(np.diag(np.reshape(image.GetDirection(), (3, 3)))[::-1]) if sign < 0]
+    return np.flip(sitk.GetArrayFromImage(image), tuple(flips)), image
+
+
+def test_layout_is_the_published_one(lung_root: Path, smoke_chests: Chests) -> None:
+    expected = {"phantom.json", "luna16/annotations.csv"}
+    for uid in smoke_chests["luna16"]:
+        expected |= {
+            f"luna16/{folder}/{uid}{end}" for folder in ("subset0", "seg-lungs-LUNA16") for end in (".mhd", ".raw")
+        }
+    expected |= {f"coronacases/{folder}/coronacases_{k:03d}.nii.gz" for folder in NAMES for k in (1, 2, 3)}
+    assert set(digests(lung_root)) == expected
+
+
+def test_same_seed_same_bytes_and_other_seed_other_voxels(lung_root: Path, tmp_path: Path) -> None:
+    write_lung_phantom(tmp_path / "same", seed=3, size="smoke")
+    assert digests(tmp_path / "same") == digests(lung_root)
+    write_lung_phantom(tmp_path / "other", seed=4, size="smoke")
+    own, other = set(digests(lung_root).values()), set(digests(tmp_path / "other").values())
+    assert not own & other
+
+
+def test_luna_files_read_back_whichever_way_they_are_stored(lung_root: Path, smoke_chests: Chests) -> None:
+    directions = set()
+    for uid, patient in smoke_chests["luna16"].items():
+        stored, image = read_lps(lung_root / "luna16" / "subset0" / f"{uid}.mhd")
+        labels, mask = read_lps(lung_root / "luna16" / "seg-lungs-LUNA16" / f"{uid}.mhd")
+        assert np.array_equal(stored, patient.hu)
+        assert np.allclose(image.GetSpacing()[::-1], patient.spacing, atol=1e-4)
+        assert set(np.unique(labels).tolist()) == {0, 3, 4, 5}
+        assert np.array_equal(labels == 3, patient.labels == LEFT)
+        assert np.array_equal(labels == 5, patient.labels == AIRWAY)
+        assert image.GetOrigin() == mask.GetOrigin()
+        assert image.GetDirection() == mask.GetDirection()
+        directions.add(image.GetDirection()[0])
+    assert directions == {1.0, -1.0}
+
+
+def test_corona_files_read_back_with_the_published_labels(lung_root: Path, smoke_chests: Chests) -> None:
+    for case, patient in smoke_chests["coronacases"].items():
+        image, mask, lesion = (lung_root / "coronacases" / name / f"{case}.nii.gz" for name in NAMES)
+        assert "".join(nib.aff2axcodes(nib.load(image).affine)) == patient.scanner.orientation
+        assert np.array_equal(as_lps(image), patient.hu)
+        assert np.array_equal(as_lps(mask), np.where(lung(patient), patient.labels, 0))
+        assert np.array_equal(as_lps(lesion) == 1, patient.lesion)
+        assert set(np.unique(as_lps(mask)).tolist()) == {0, 1, 2}
+
+
+def test_annotations_point_at_nodules_in_a_minority_of_scans(lung_root: Path, smoke_chests: Chests) -> None:
+    with (lung_root / "luna16" / "annotations.csv").open(newline="") as file:
+        reader = csv.DictReader(file)
+        rows = list(reader)
+        assert reader.fieldnames == ["seriesuid", "coordX", "coordY", "coordZ", "diameter_mm"]
+    assert len({row["seriesuid"] for row in rows}) == lung_spec().size("smoke").nodules
+    for row in rows:
+        image = sitk.ReadImage(str(lung_root / "luna16" / "subset0" / f"{row['seriesuid']}.mhd"))
+        point = [float(row[f"coord{axis}"]) for axis in "XYZ"]
+        x, y, z = image.TransformPhysicalPointToIndex(point)
+        mask = sitk.ReadImage(str(lung_root / "luna16" / "seg-lungs-LUNA16" / f"{row['seriesuid']}.mhd"))
+        assert mask[x, y, z] in (3, 4)
+        assert 4 <= float(row["diameter_mm"]) <= 12
+    assert sum(len(p.nodules) for p in smoke_chests["luna16"].values()) == len(rows)
+
+
+def test_a_nodule_is_denser_than_its_surroundings() -> None:
+    spec = lung_spec()
+    plan = spec.size("quick")
+    with_nodules, without = (make_chest(spec, plan, 5, style="luna16", nodules=nodules) for nodules in (True, False))
+    change = with_nodules.hu.astype(int) - without.hu
+    assert change.max() > 25
+    assert change.min() > -60
+    for nodule in with_nodules.nodules:
+        z, y, x = np.rint(nodule.centre_mm).astype(int)
+        assert np.abs(change[z - 1 : z + 2, y - 2 : y + 3, x - 2 : x + 3]).max() > 25
+
+
+@pytest.mark.parametrize("orientation", ["LPS", "RPS", "LAS", "RAI"])
+def test_metaimage_keeps_points_where_they_are(tmp_path: Path, orientation: str) -> None:
+    array = np.arange(4 * 5 * 6, dtype=np.int16).reshape(4, 5, 6)
+    spacing = (5.0, 2.0, 3.0)
+    write_metaimage(tmp_path / "a.mhd", array, spacing, orientation=orientation)
+    stored, image = read_lps(tmp_path / "a.mhd")
+    assert np.array_equal(stored, array)
+    point = world(np.array([3, 1, 4]), array.shape, spacing)
+    assert image[image.TransformPhysicalPointToIndex(point.tolist())] == array[3, 1, 4]
+
+
+def test_metaimage_refuses_exchanged_axes(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="orientation 'PLS'"):
+        write_metaimage(tmp_path / "a.mhd", np.zeros((2, 2, 2), np.int16), (1, 1, 1), orientation="PLS")
+
+
+def test_lungs_have_an_adult_volume_and_lie_on_their_sides(smoke_chests: Chests, quick: dict) -> None:
+    everyone = [p for group in smoke_chests.values() for p in group.values()] + list(quick.values())
+    for patient in everyone:
+        litres = [float((patient.labels == side).sum() * np.prod(patient.spacing) / 1e6) for side in (LEFT, RIGHT)]
+        assert all(0.9 < volume < 3.5 for volume in litres)
+        x_left, x_right = (np.nonzero(patient.labels == side)[2].mean() for side in (LEFT, RIGHT))
+        assert x_left > x_right + 0.2 * patient.hu.shape[2]
+        for side in (LEFT, RIGHT):
+            parts = ndimage.sum_labels(patient.labels == side, *ndimage.label(patient.labels == side))
+            assert np.max(parts) > 0.95 * np.sum(parts)
+
+
+def test_lungs_vary_between_patients(smoke_chests: Chests) -> None:
+    masks = [lung(p) for p in smoke_chests["luna16"].values()]
+    for a, b in ((0, 1), (0, 2), (1, 2)):
+        assert 0.6 < 2 * (masks[a] & masks[b]).sum() / (masks[a].sum() + masks[b].sum()) < 0.97
+
+
+def test_healthy_parenchyma_is_darker_in_front(quick: dict[str, ChestPatient]) -> None:
+    patient = quick["luna16"]
+    assert not patient.lesion.any()
+    inner = ndimage.binary_erosion(lung(patient), iterations=2) & ~ndimage.binary_dilation(
+        patient.vessels, iterations=2
+    )
+    y = np.nonzero(inner)[1]
+    values = patient.hu[inner]
+    front, back = (np.median(values[part]) for part in (y < np.quantile(y, 0.2), y > np.quantile(y, 0.8)))
+    assert -940 < front < -820
+    assert 25 < back - front < 160
+
+
+def test_vessels_and_airways_stand_out(quick: dict[str, ChestPatient]) -> None:
+    for patient in quick.values():
+        inside = lung(patient) & ~patient.lesion
+        assert (patient.vessels & inside).sum() > 300
+        assert patient.hu[patient.vessels & inside].mean() > -350
+        plain = np.median(patient.hu[ndimage.binary_erosion(inside, iterations=2)])
+        assert patient.airways.sum() > 10
+        assert patient.hu[patient.airways].mean() < plain + 160
+        trachea = patient.labels == AIRWAY
+        assert np.percentile(patient.hu[trachea], 20) < -900
+
+
+def test_chest_has_bone_soft_tissue_and_air_outside(quick: dict[str, ChestPatient]) -> None:
+    padded = {int(p.hu.min()) for p in quick.values()}
+    assert padded <= {-2000, -1024}
+    for patient in quick.values():
+        share = [float((patient.hu > 250).mean()), float(((patient.hu > -50) & (patient.hu < 120)).mean())]
+        assert 0.002 < share[0] < 0.05
+        assert 0.15 < share[1] < 0.5
+
+
+def test_opacities_lie_in_the_lung_and_have_their_hu(smoke_chests: Chests, quick: dict) -> None:
+    for patient in [*smoke_chests["coronacases"].values(), quick["coronacases"]]:
+        assert patient.lesion.any()
+        assert not (patient.lesion & ~lung(patient)).any()
+        assert patient.lesion.sum() == sum(opacity.voxels for opacity in patient.opacities)
+        for opacity in patient.opacities:
+            low, high = (-200, 50) if opacity.kind == "consolidation" else (-700, -450)
+            assert low <= opacity.hu <= high
+            assert opacity.voxels == 0 or -760 < opacity.mean_hu < 160
+
+
+@pytest.mark.parametrize(
+    ("kind", "low", "high"), [(0.1, -720, -420), (0.5, -330, 80), (0.7, -700, -350), (0.9, -720, 80)]
+)
+def test_measured_hu_follow_the_kind(kind: float, low: float, high: float) -> None:
+    """Ground glass, consolidation, crazy paving, and glass with a consolidated core, as the scanner sees them."""
+    spec = lung_spec()
+    patient = make_chest(spec, spec.size("quick"), 21, style="coronacases", burden=Burden(0.01, 0.95, kind, 0.7))
+    core = ndimage.binary_erosion(patient.lesion) & ~ndimage.binary_dilation(patient.vessels)
+    assert core.sum() > 30
+    assert low < np.median(patient.hu[core]) < high
+
+
+def test_vessels_run_through_ground_glass_and_borders_are_soft() -> None:
+    spec = lung_spec()
+    sick = make_chest(spec, spec.size("quick"), 24, style="coronacases", burden=Burden(0.9, 0.95, 0.0, 0.9))
+    well = make_chest(spec, spec.size("quick"), 24, style="coronacases")
+    through = sick.vessels & sick.lesion
+    assert through.sum() > 3
+    change = sick.hu.astype(int) - well.hu
+    assert change[through].mean() < 0.4 * change[sick.lesion & ~sick.vessels].mean()
+    rim = ndimage.binary_dilation(sick.lesion) & ~sick.lesion & lung(sick)
+    core = ndimage.binary_erosion(sick.lesion)
+    assert 10 < change[rim].mean() < 0.7 * change[core].mean()
+    far = ~ndimage.binary_dilation(sick.lesion, iterations=8)
+    assert np.abs(change[far]).max() <= 2
+
+
+def test_opacities_prefer_the_pleura_the_back_and_the_base() -> None:
+    spec = lung_spec()
+    plan = spec.size("smoke")
+    where, peripheral = [], []
+    for seed, burden in enumerate(Burden.strata(np.random.default_rng(0), 10)):
+        patient = make_chest(spec, plan, 500 + seed, style="coronacases", burden=burden)
+        where += [opacity.centre_mm for opacity in patient.opacities]
+        peripheral += [opacity.peripheral for opacity in patient.opacities]
+    _, y, z = np.mean(where, axis=0)
+    assert y > 10
+    assert z < -5
+    assert 0.6 < np.mean(peripheral) < 0.95
+
+
+def test_styles_differ_and_orientations_take_turns(smoke_chests: Chests) -> None:
+    noise = {name: np.mean([p.scanner.noise for p in group.values()]) for name, group in smoke_chests.items()}
+    assert noise["coronacases"] > noise["luna16"] + 4
+    assert [p.scanner.orientation for p in smoke_chests["luna16"].values()] == ["LPS", "RAS", "LPS"]
+    for group in smoke_chests.values():
+        for patient in group.values():
+            assert patient.noise[lung(patient)].std() == pytest.approx(patient.scanner.noise, rel=0.2)
+
+
+def test_specification_is_sourced_and_two_quantities_are_calibrated() -> None:
+    values = lung_spec().values
+    sections = values.keys() - {"name", "version", "sources", "styles", "sizes"}
+    entries = {f"{s}.{n}": e for s in sections for n, e in values[s].items()}
+    entries |= {f"{s}.{n}": e for s, group in values["styles"].items() for n, e in group.items()}
+    calibrated = {name for name, entry in entries.items() if entry["source"] == "calibrated"}
+    assert calibrated == {"lesions.count", "luna16.noise", "coronacases.noise"}
+    with pytest.raises(ValueError, match="not listed"):
+        parse_spec(spec_text("lung").replace("source: murray", "source: hearsay"))
+
+
+def test_adapters_read_the_phantom(lung_root: Path, smoke_chests: Chests) -> None:
+    healthy, sick = LUNA16(), Coronacases()
+    assert {ref.id for ref in healthy.discover(lung_root)} == set(smoke_chests["luna16"])
+    assert {ref.id for ref in sick.discover(lung_root)} == set(smoke_chests["coronacases"])
+    for uid, patient in smoke_chests["luna16"].items():
+        case = healthy.load(uid)
+        inside = lung(patient)
+        assert not (case.roi & ~inside).any()
+        lost = inside.any((1, 2)) & ~case.roi.any((1, 2))
+        assert lost.any() == bool(patient.nodules)
+        for nodule in patient.nodules:
+            assert lost[round(nodule.centre_mm[0])]
+        assert np.array_equal(case.image[inside], patient.hu[inside])
+        assert np.allclose(case.spacing, patient.spacing, atol=1e-4)
+    for name, patient in smoke_chests["coronacases"].items():
+        case, truth = sick.load(name), sick.load_truth(name)
+        assert np.array_equal(case.roi, lung(patient))
+        assert np.array_equal(case.image, patient.hu)
+        assert truth.lesion is not None
+        assert np.array_equal(truth.lesion, patient.lesion)
+
+
+def test_info_and_identity_name_the_lung(lung_root: Path) -> None:
+    info = json.loads((lung_root / "phantom.json").read_text())
+    identity = disk.phantom_identity(lung_root)
+    assert identity == {key: value for key, value in info.items() if key != "patients"}
+    assert identity["name"] == "lung"
+    assert identity["spec_hash"] == lung_spec().digest
+    assert identity["generator_hash"] == generator_digest("lung") != generator_digest("liver")
+    assert disk.phantom_of([lung_root / "luna16" / "annotations.csv"]) == identity
+    by_set = [row["set"] for row in info["patients"]]
+    assert by_set == ["luna16"] * 3 + ["coronacases"] * 3
+
+
+def test_compiled_pipes_are_the_vessels_of_the_reference() -> None:
+    rng = np.random.default_rng(0)
+    space = deformed_space(rng, 8, 48, (9.0, 5.0, 5.0))
+    ends = rng.uniform(-50, 50, (30, 3)) * (1, 1, 0.5)
+    tree = grow(rng, [(0, 0, -30), (0, 0, 0)], [(20, 0, 10)], ends, root_radius=6, leaf_radius=0.6, exponent=3.0)
+    expected = occupy(space, tree)[0]
+    assert expected.max() == 1
+    assert np.allclose(filled_share(space, tree), expected, atol=1e-5)
+
+
+def test_unknown_anatomy_and_the_other_phantoms_folder_are_refused(lung_root: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="liver, lung"):
+        disk.new_phantom(tmp_path / "a", anatomy="brain", seed=0, size="smoke")
+    with pytest.raises(DataError, match="lung phantom of seed 3"):
+        disk.new_phantom(lung_root, anatomy="liver", seed=3, size="smoke")
+    assert disk.new_phantom(lung_root, anatomy="lung", seed=3, size="smoke")["seed"] == 3
+
+
+def test_liver_and_lung_lie_side_by_side_in_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("uasbench.datasets.phantom.lung.write_patients", lambda root, **_: iter(()))
+    monkeypatch.setattr("uasbench.datasets.phantom.liver.write_patients", lambda root, **_: iter(()))
+    roots = {disk.phantom_root(tmp_path, anatomy=anatomy, seed=0, size="quick") for anatomy in disk.ANATOMIES}
+    assert {root.name.split("-")[1] for root in roots} == {"liver", "lung"}
+
+
+def baselines() -> dict[str, Method]:
+    methods = {
+        "hu-opened": HuOpened,
+        "hu-threshold": HuThreshold,
+        "hu-deviation": HuDeviation,
+        "local-residual": LocalResidual,
+    }
+    found: dict[str, Method] = {}
+    for name, method in methods.items():
+        anatomies = getattr(method.Config, "anatomies", {})
+        found[name] = method(method.Config(**anatomies.get("lung", {})))
+    return found
+
+
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 5))])
+def test_hu_opened_stays_inside_the_window(
+    seed: int, oracle_dice: Callable[[list[np.ndarray], list[np.ndarray]], float]
+) -> None:
+    everyone = [patient for _, patient in lesion_patients(seed=seed, size="quick")]
+    sick = [patient for patient in everyone if patient.lesion.any()]
+    assert len(everyone) - len(sick) == 1
+    cases = [Case("chest", "chest", p.hu.astype(np.float32), p.spacing, lung(p)) for p in sick]
+    truths = [patient.lesion[case.roi] for patient, case in zip(sick, cases, strict=True)]
+    table = {
+        name: oracle_dice([method.score(case)[case.roi] for case in cases], truths)
+        for name, method in baselines().items()
+    }
+    print(f"seed {seed}: " + ", ".join(f"{name} {value:.3f}" for name, value in table.items()))
+    assert 0.25 <= table["hu-opened"] <= 0.6, table
+    assert max(table.values()) <= 0.6, table

@@ -1,0 +1,400 @@
+"""COVID-19-CT-Seg under both namings, what is refused, and the robustness files of the real pack."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from uasbench.datasets.adapters.coronacases import COMBINED_ROI, Coronacases, case_id
+from uasbench.datasets.adapters.lung_folders import outside_share
+from uasbench.datasets.check import check
+from uasbench.datasets.errors import DataError
+
+ZENODO = ("COVID-19-CT-Seg_20cases", "Lung_Mask", "Infection_Mask", "Lung_and_Infection_Mask")
+KAGGLE = ("ct_scans", "lung_mask", "infection_mask", "lung_and_infection_mask")
+SPACING = (2.0, 1.5, 1.25)
+
+
+@dataclass
+class Scan:
+    """CT (HU), lungs (1 left, 2 right), infection (1) and both combined, all (z, y, x) in LPS."""
+
+    image: np.ndarray
+    lungs: np.ndarray
+    infection: np.ndarray
+
+    @property
+    def combined(self) -> np.ndarray:
+        return np.where(self.infection > 0, 3, self.lungs).astype(np.uint8)
+
+
+def make_scan(seed: int = 0) -> Scan:
+    rng = np.random.default_rng(seed)
+    z, y, x = np.indices((10, 24, 32))
+    lungs = np.where(((abs(x - 15.5) - 7) / 5) ** 2 + ((y - 12) / 8) ** 2 < 1, np.where(x > 15, 1, 2), 0)
+    infection = (lungs == 1) & (abs(y - 12) < 3) & (z > 3) & (z < 7)
+    image = np.where(lungs > 0, -850, 40) + rng.integers(-20, 20, lungs.shape)
+    image[infection] += 600
+    return Scan(image.astype(np.int16), lungs.astype(np.uint8), infection.astype(np.uint8))
+
+
+@pytest.fixture
+def put_scan(put_nifti) -> Callable[..., Scan]:
+    def put(
+        root: Path,
+        number: int = 1,
+        *,
+        folders: tuple[str, ...] = ZENODO,
+        ct: str = "coronacases_{:03d}.nii.gz",
+        mask: str = "coronacases_{:03d}.nii.gz",
+        without: tuple[str, ...] = (),
+        scan: Scan | None = None,
+        **options,
+    ) -> Scan:
+        scan = make_scan(number) if scan is None else scan
+        arrays = (scan.image, scan.lungs, scan.infection, scan.combined)
+        for folder, array, name in zip(folders, arrays, (ct, mask, mask, mask), strict=True):
+            if folder not in without:
+                put_nifti(root / folder / name.format(number), array, spacing=SPACING, **options)
+        return scan
+
+    return put
+
+
+def _open(root: Path) -> Coronacases:
+    dataset = Coronacases()
+    dataset.discover(root)
+    return dataset
+
+
+def test_card():
+    card = Coronacases.card
+    assert (card.name, card.anatomy, card.role, card.truth) == ("coronacases", "lung", "lesion", "voxel")
+    assert (card.partner, card.reference) == ("luna16", "hu-opened")
+    assert all((card.title, card.licence, card.citation, card.obtain, card.layout, card.roi_source))
+
+
+@pytest.mark.parametrize("folder", [".", "coronacases", "COVID-19-CT-Seg", "some/where/else"])
+@pytest.mark.parametrize("codes", ["LPS", "RAS", "PIR"])
+def test_zenodo_layout(tmp_path, put_scan, folder, codes):
+    put_scan(tmp_path / folder, 10)
+    scan = put_scan(tmp_path / folder, 2, codes=codes)
+    dataset = Coronacases()
+    assert [ref.id for ref in dataset.discover(tmp_path)] == ["coronacases_002", "coronacases_010"]
+    case = dataset.load("coronacases_002")
+    np.testing.assert_array_equal(case.image, scan.image)
+    np.testing.assert_array_equal(case.roi, scan.lungs > 0)
+    assert (case.image.dtype, case.roi.dtype, case.spacing) == (np.float32, bool, SPACING)
+    assert (case.roi_source, case.notes) == ("mask file", ())
+    truth = dataset.load_truth("coronacases_002")
+    np.testing.assert_array_equal(truth.lesion, scan.infection > 0)
+    np.testing.assert_array_equal(truth.slice_labels, (scan.infection > 0).any(axis=(1, 2)))
+
+
+def test_kaggle_naming(tmp_path, put_scan):
+    scan = put_scan(tmp_path, 3, folders=KAGGLE, ct="coronacases_org_{:03d}.nii", mask="coronacases_{:03d}.nii")
+    dataset = _open(tmp_path)
+    np.testing.assert_array_equal(dataset.load("coronacases_003").roi, scan.lungs > 0)
+    np.testing.assert_array_equal(dataset.load_truth("coronacases_003").lesion, scan.infection > 0)
+
+
+def test_ids_of_both_namings():
+    assert case_id("coronacases_001") == case_id("coronacases_org_001") == "coronacases_001"
+    windowed = "radiopaedia_14_85914_0", "radiopaedia_org_covid-19-pneumonia-14_85914_0-dcm"
+    assert {case_id(name) for name in windowed} == {"radiopaedia_14_85914_0"}
+    assert case_id("volume-1") is case_id("coronacases_001_copy") is None
+
+
+def test_windowed_radiopaedia_files_are_counted_and_left_alone(tmp_path, put_scan):
+    put_scan(tmp_path, 1)
+    kaggle = {"folders": KAGGLE, "ct": "radiopaedia_org_covid-19-pneumonia-{}_85914_0-dcm.nii"}
+    for number in (14, 27):
+        put_scan(tmp_path, number, **kaggle, mask="radiopaedia_{}_85914_0.nii")
+    dataset = Coronacases()
+    assert [ref.id for ref in dataset.discover(tmp_path)] == ["coronacases_001"]
+    assert len(dataset.notes) == 1
+    assert dataset.notes[0].startswith("2 radiopaedia_* CT")
+    assert "windowed to 0-255" in dataset.notes[0]
+
+
+def test_windowed_radiopaedia_files_alone_are_refused_with_the_reason(tmp_path, put_scan):
+    put_scan(tmp_path, 10, ct="radiopaedia_{}_85902_1.nii.gz", mask="radiopaedia_{}_85902_1.nii.gz")
+    with pytest.raises(DataError, match=r"radiopaedia_10_85902_1.*windowed to 0-255 .* use the coronacases_\* files"):
+        Coronacases().discover(tmp_path)
+
+
+def test_a_windowed_case_is_refused(tmp_path, put_scan):
+    scan = make_scan()
+    scan.image = np.clip((scan.image.astype(float) + 1000) * 255 / 1400, 0, 255).astype(np.int16)
+    put_scan(tmp_path, scan=scan)
+    with pytest.raises(DataError, match=r"coronacases_001\.nii\.gz: values .* windowed to 0–255"):
+        _open(tmp_path).load("coronacases_001")
+
+
+def test_combined_file_alone(tmp_path, put_scan):
+    scan = put_scan(tmp_path, without=("Lung_Mask", "Infection_Mask"))
+    dataset = _open(tmp_path)
+    case = dataset.load("coronacases_001")
+    np.testing.assert_array_equal(case.roi, scan.combined > 0)
+    assert case.roi_source == COMBINED_ROI
+    np.testing.assert_array_equal(dataset.load_truth("coronacases_001").lesion, scan.infection > 0)
+
+
+def test_infection_of_the_combined_file_where_its_own_is_missing(tmp_path, put_scan):
+    scan = put_scan(tmp_path, without=("Infection_Mask",))
+    dataset = Coronacases()
+    (ref,) = dataset.discover(tmp_path)
+    assert "infection is label 3" in ref.notes[0]
+    assert dataset.load(ref.id).roi_source == "mask file"
+    np.testing.assert_array_equal(dataset.load_truth(ref.id).lesion, scan.infection > 0)
+
+
+def test_no_infection_anywhere(tmp_path, put_scan):
+    put_scan(tmp_path, without=ZENODO[2:])
+    with pytest.raises(DataError, match=r"coronacases_001\.nii\.gz: image without label \(no Infection_Mask"):
+        Coronacases().discover(tmp_path)
+
+
+def test_every_file_of_a_case_is_known_so_that_a_change_is_seen(tmp_path, put_scan):
+    put_scan(tmp_path)
+    (ref,) = Coronacases().discover(tmp_path)
+    assert ref.label is not None
+    assert [path.parent.name for path in (ref.image, ref.label, *ref.extra)] == [ZENODO[0], ZENODO[2], ZENODO[1]]
+
+
+def test_the_image_side_never_opens_the_infection_mask(tmp_path, put_scan):
+    put_scan(tmp_path)
+    dataset = _open(tmp_path)
+    before = dataset.load("coronacases_001")
+    (tmp_path / "Infection_Mask" / "coronacases_001.nii.gz").write_bytes(b"")
+    after = dataset.load("coronacases_001")
+    np.testing.assert_array_equal(before.roi, after.roi)
+    np.testing.assert_array_equal(before.image, after.image)
+
+
+def test_permuted_truth_changes_nothing_the_methods_see(tmp_path, put_scan, put_nifti):
+    scan = put_scan(tmp_path, without=("Lung_Mask", "Infection_Mask"))
+    before = _open(tmp_path).load("coronacases_001")
+    labels, inside = scan.combined.copy(), scan.combined > 0
+    labels[inside] = np.random.default_rng(0).permutation(labels[inside])
+    put_nifti(tmp_path / ZENODO[3] / "coronacases_001.nii.gz", labels, spacing=SPACING)
+    np.testing.assert_array_equal(before.roi, _open(tmp_path).load("coronacases_001").roi)
+
+
+def test_infection_outside_the_lungs_warns(tmp_path, put_scan):
+    scan = make_scan()
+    scan.infection[0, :2] = 1
+    put_scan(tmp_path, scan=scan)
+    dataset = _open(tmp_path)
+    case, truth = dataset.load("coronacases_001"), dataset.load_truth("coronacases_001")
+    share = 64 / scan.infection.sum()
+    assert outside_share(case, truth) == pytest.approx(share)
+    assert dataset.inspect(case, truth) == [
+        f"{100 * share:.0f} % of the infection lies outside the lung mask (mask file)"
+    ]
+    report = check(tmp_path, {"coronacases": Coronacases()})
+    assert any("outside the lung mask" in text for text in report.warnings)
+
+
+def test_a_little_infection_outside_is_silent(tmp_path, put_scan):
+    scan = make_scan()
+    scan.infection[0, 0, :2] = 1
+    put_scan(tmp_path, scan=scan)
+    dataset = _open(tmp_path)
+    case, truth = dataset.load("coronacases_001"), dataset.load_truth("coronacases_001")
+    assert 0 < outside_share(case, truth) <= 0.05
+    assert dataset.inspect(case, truth) == []
+    assert dataset.inspect(case, None) == []
+
+
+def test_sides_that_contradict_the_axes_warn(tmp_path, put_scan):
+    scan = make_scan()
+    scan.lungs = np.where(scan.lungs > 0, 3 - scan.lungs, 0).astype(np.uint8)
+    put_scan(tmp_path, scan=scan)
+    (note,) = _open(tmp_path).load("coronacases_001").notes
+    assert note.startswith("warning: the left lung (1) of coronacases_001.nii.gz lies on the patient's right")
+
+
+def test_spacing_table_and_patients(tmp_path, put_scan):
+    put_scan(tmp_path)
+    (tmp_path / "spacing.csv").write_text("case,z,y,x\ncoronacases:coronacases_001,5,0.7,0.7\n")
+    (tmp_path / "patients.csv").write_text("set,case,patient\ncoronacases,coronacases_001,someone\n")
+    dataset = Coronacases()
+    (ref,) = dataset.discover(tmp_path)
+    assert ref.patient == "someone"
+    assert tmp_path / "spacing.csv" in ref.extra
+    case = dataset.load(ref.id)
+    assert case.spacing == (5, 0.7, 0.7)
+    assert any("spacing.csv" in note for note in case.notes)
+
+
+def test_thick_and_repeated_slices_are_noted(tmp_path, put_nifti):
+    scan = make_scan()
+    scan.image[4] = scan.image[3]
+    for folder, array in zip(ZENODO, (scan.image, scan.lungs, scan.infection, scan.combined), strict=True):
+        put_nifti(tmp_path / folder / "coronacases_001.nii.gz", array, spacing=(8.0, 1.5, 1.25))
+    notes = _open(tmp_path).load("coronacases_001").notes
+    assert any(note.startswith("warning: slices 8 mm apart") for note in notes)
+    assert any(note.startswith("warning: 1 of 10 slices repeat") for note in notes)
+
+
+def test_two_copies(tmp_path, put_scan):
+    put_scan(tmp_path / "a")
+    put_scan(tmp_path / "b", ct="coronacases_{:03d}.nii")
+    with pytest.raises(DataError, match="coronacases_001 lies in 2 places"):
+        Coronacases().discover(tmp_path)
+
+
+def test_masks_without_ct_are_ignored_beside_whole_cases(tmp_path, put_scan):
+    put_scan(tmp_path, 1)
+    put_scan(tmp_path, 2, without=(ZENODO[0],))
+    dataset = Coronacases()
+    assert [ref.id for ref in dataset.discover(tmp_path)] == ["coronacases_001"]
+    assert ["coronacases_002" in note and "ignored" in note for note in dataset.notes] == [True]
+
+
+def test_an_absent_set_says_so(tmp_path):
+    survey = Coronacases().survey(tmp_path)
+    assert survey.absent
+    assert "Zenodo" in survey.problems[0]
+
+
+def _outcome(root: Path) -> str:
+    """Return what happens to the only case of a folder: discover, load and truth errors, or ``loaded``."""
+    dataset = Coronacases()
+    try:
+        (ref,) = dataset.discover(root)
+    except DataError as error:
+        return f"discover: {error}"
+    for name, step in (("load", dataset.load), ("truth", dataset.load_truth)):
+        try:
+            step(ref.id)
+        except DataError as error:
+            return f"{name}: {error}"
+    return "loaded"
+
+
+def _twin(name: str, root: Path, put_scan, put_nifti) -> None:
+    """Write a synthetic folder with the same flaw as a folder of the real pack."""
+    scan = make_scan()
+    ct, lung, infection, combined = (root / folder / "coronacases_001.nii.gz" for folder in ZENODO)
+    put_scan(root, scan=scan)
+    if name == "truncated_gz":
+        ct.write_bytes(ct.read_bytes()[: ct.stat().st_size * 6 // 10])
+    elif name == "nan_values":
+        image = scan.image.astype(np.float32)
+        image[5, 12, 8], image[0, 0, 0] = np.nan, np.inf
+        put_nifti(ct, image, spacing=SPACING)
+    elif name == "shape_mismatch":
+        put_nifti(infection, scan.infection[:9], spacing=SPACING)
+    elif name == "unexpected_labels":
+        put_nifti(infection, np.where(scan.infection > 0, 255, 7 * (scan.lungs > 0)).astype(np.uint8), spacing=SPACING)
+    elif name == "all_zero_mask":
+        put_nifti(infection, 0 * scan.infection, spacing=SPACING)
+    elif name == "empty_lung_mask":
+        put_nifti(lung, 0 * scan.lungs, spacing=SPACING)
+    elif name == "mask_missing":
+        infection.unlink()
+    elif name == "two_dimensional":
+        import nibabel as nib
+
+        for path, array in ((ct, scan.image), (lung, scan.lungs), (infection, scan.infection)):
+            nib.Nifti1Image(array[0].T, np.diag([-1.5, -1.5, 2, 1])).to_filename(path)
+    elif name == "gzip_named_nii":
+        for path in (ct, lung, infection, combined):
+            path.rename(path.with_suffix(""))
+    elif name == "plain_named_nii_gz":
+        for path in (ct, lung, infection, combined):
+            path.write_bytes(gzip.decompress(path.read_bytes()))
+    elif name == "wrong_extension":
+        ct.rename(ct.with_name("coronacases_001.jpg"))
+    elif name == "windowed_0_255":
+        for path in (ct, lung, infection, combined):
+            path.rename(path.with_name("radiopaedia_10_85902_1.nii.gz"))
+
+
+ROBUSTNESS = {
+    "valid_crop": "loaded",
+    "windowed_0_255": "discover: windowed to 0-255",
+    "truncated_gz": "load: ends early (truncated file)",
+    "nan_values": "load: voxels are NaN or infinite",
+    "shape_mismatch": "truth: differs from the image's",
+    "unexpected_labels": "truth: unexpected labels 7, 255",
+    "all_zero_mask": "loaded",
+    "empty_lung_mask": "load: the lung mask is empty",
+    "mask_missing": "loaded",
+    "two_dimensional": "load: 2D data of shape",
+    "gzip_named_nii": "loaded",
+    "plain_named_nii_gz": "loaded",
+    "wrong_extension": "discover: mask of coronacases_001 without its CT",
+    "lits_header_lost": "discover: no case of Coronacases",
+    "head_tilt_uneven": "discover: no case of Coronacases",
+}
+
+
+@pytest.mark.parametrize("name", [name for name in ROBUSTNESS if name not in ("lits_header_lost", "head_tilt_uneven")])
+def test_synthetic_bad_input(tmp_path, put_scan, put_nifti, monkeypatch, name):
+    monkeypatch.setenv("UASBENCH_LUNGMASK_WEIGHTS", str(tmp_path / "absent.pth"))
+    _twin(name, tmp_path, put_scan, put_nifti)
+    stage, _, text = ROBUSTNESS[name].partition(": ")
+    outcome = _outcome(tmp_path)
+    assert outcome.startswith(stage)
+    assert text in outcome
+    assert stage == "loaded" or str(tmp_path) in outcome
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("name", ROBUSTNESS)
+def test_real_bad_input(real_ct, monkeypatch, name):
+    monkeypatch.setenv("UASBENCH_LUNGMASK_WEIGHTS", str(real_ct / "absent.pth"))
+    stage, _, text = ROBUSTNESS[name].partition(": ")
+    outcome = _outcome(real_ct / "robustness" / name)
+    assert outcome.startswith(stage)
+    assert text in outcome
+
+
+@pytest.mark.real_data
+def test_every_robustness_folder_has_an_outcome(real_ct):
+    assert {path.name for path in (real_ct / "robustness").iterdir()} == set(ROBUSTNESS)
+
+
+@pytest.mark.real_data
+def test_a_real_empty_truth_and_a_real_crop(real_ct):
+    dataset = _open(real_ct / "robustness" / "all_zero_mask")
+    assert dataset.load_truth("coronacases_001").lesion.sum() == 0
+    dataset = _open(real_ct / "robustness" / "mask_missing")
+    assert dataset.load_truth("coronacases_001").lesion.sum() == 3110
+
+
+@pytest.mark.real_data
+def test_the_real_stacks(real_ct):
+    dataset = Coronacases()
+    refs = dataset.discover(real_ct)
+    assert [ref.id for ref in refs] == ["coronacases_001", "coronacases_002", "coronacases_003"]
+    assert {ref.patient for ref in refs} == {"covid-ct-md-normal002"}
+    for ref, lung, infection in zip(refs, (152422, 543073, 290734), (4354, 8655, 9040), strict=True):
+        case, truth = dataset.load(ref.id), dataset.load_truth(ref.id)
+        assert (case.roi.sum(), case.spacing, case.notes) == (lung, (2.0, 1.5, 1.5), ())
+        assert truth.lesion is not None
+        assert truth.lesion.sum() == infection
+        assert outside_share(case, truth) == 0
+
+
+def test_lungs_are_segmented_where_no_mask_exists(tmp_path, put_nifti, monkeypatch):
+    monkeypatch.setenv("UASBENCH_LUNGMASK_WEIGHTS", str(tmp_path / "absent.pth"))
+    z, y, x = np.indices((30, 60, 80))
+    image = np.full(z.shape, -1000, np.int16)
+    image[((y - 30) / 26) ** 2 + ((x - 40) / 36) ** 2 < 1] = 40
+    lungs = ((abs(x - 40) - 17) / 13) ** 2 + ((y - 30) / 18) ** 2 + ((z - 15) / 13) ** 2 < 1
+    image[lungs] = -850
+    spacing = (5.0, 4.0, 4.0)
+    put_nifti(tmp_path / ZENODO[0] / "coronacases_001.nii.gz", image, spacing=spacing)
+    put_nifti(tmp_path / ZENODO[2] / "coronacases_001.nii.gz", 0 * lungs.astype(np.uint8), spacing=spacing)
+    case = _open(tmp_path).load("coronacases_001")
+    assert case.roi_source == "classical segmentation"
+    assert (case.roi ^ lungs).sum() < 0.05 * lungs.sum()
+    assert any(note.startswith("warning: lungs by classical segmentation") for note in case.notes)

@@ -1,0 +1,332 @@
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+import SimpleITK
+from uasbench.datasets.adapters import covid_ct_md
+from uasbench.datasets.adapters.covid_ct_md import CovidCTMD
+from uasbench.datasets.check import check, format_report
+from uasbench.datasets.errors import DataError
+from uasbench.datasets.slice_labels import read_published, read_slice_labels
+
+SHAPE = (12, 20, 24)
+SPACING = (10.0, 12.0, 12.0)
+HEADER = "case,slice_index,label\n"
+
+
+def _chest(seed=0):
+    """Return a chest (HU) and its lungs (1 left, 2 right), both (z, y, x) in LPS."""
+    rng = np.random.default_rng(seed)
+    image = np.full(SHAPE, -1000.0)
+    image[:, 2:18, 1:23] = 40
+    lungs = np.zeros(SHAPE, np.uint8)
+    lungs[1:11, 5:15, 3:10], lungs[1:11, 5:15, 14:21] = 2, 1
+    image[lungs > 0] = -850
+    return np.round(image + rng.normal(0, 15, SHAPE)).clip(-1024).astype(np.int16), lungs
+
+
+def _labels(seed=0, count=SHAPE[0]):
+    return np.random.default_rng(seed).random(count) < 0.4
+
+
+def _rows(case, labels):
+    return "".join(f"{case},{index},{int(label)}\n" for index, label in enumerate(labels))
+
+
+def _put_slices(folder, image, *, number_from_head=True):
+    """Write one DICOM slice per plane under names in no order."""
+    folder.mkdir(parents=True)
+    names = np.random.default_rng(1).permutation(len(image))
+    for at, plane in enumerate(image):
+        slice_ = SimpleITK.GetImageFromArray(plane[None])
+        slice_.SetSpacing((SPACING[2], SPACING[1], 1.0))
+        tags = {
+            "0008|0060": "CT",
+            "0020|000e": "1.2.3",
+            "0020|0032": f"-100\\-90\\{at * SPACING[0] - 400}",
+            "0020|0037": "1\\0\\0\\0\\1\\0",
+            "0020|0013": str(len(image) - at if number_from_head else at + 1),
+        }
+        for tag, value in tags.items():
+            slice_.SetMetaData(tag, value)
+        writer = SimpleITK.ImageFileWriter()
+        writer.KeepOriginalImageUIDOn()
+        writer.SetFileName(str(folder / f"IM{names[at]:04d}.dcm"))
+        writer.Execute(slice_)
+
+
+def _put_published(root, labels_from_feet, numbers=None, names=None):
+    """Write ``Index.csv`` and the array as published: slices from the head, rows padded to 200."""
+    rows = np.zeros((len(labels_from_feet), 200), np.int32)
+    for row, labels in zip(rows, labels_from_feet, strict=True):
+        row[: len(labels)] = labels[::-1]
+    np.save(root / "Slice-level-labels-updated-1.npy", rows)
+    numbers = range(len(rows)) if numbers is None else numbers
+    names = [f"P{i + 1:03d}" for i in range(len(rows))] if names is None else names
+    lines = [f"{n},COVID-19,./COVID-19/,{name}" for n, name in zip(numbers, names, strict=True)]
+    (root / "Index.csv").write_text("\n".join(["Label Index,Diagnosis,Relative Path,Folder/ID", *lines]))
+
+
+@pytest.fixture
+def put_case(put_nifti):
+    def put(root, case, *, seed=0, codes="LPS", mask=True, labels=True):
+        image, lungs = _chest(seed)
+        put_nifti(root / f"{case}.nii.gz", image, spacing=SPACING, codes=codes)
+        if mask:
+            put_nifti(root / "lung_mask" / f"{case}.nii.gz", lungs, spacing=SPACING, codes=codes)
+        if labels:
+            table = root / "slice_labels.csv"
+            before = table.read_text() if table.is_file() else HEADER
+            stored = _labels(seed)[::-1] if codes.endswith("I") else _labels(seed)
+            table.write_text(before + _rows(case, stored))
+        return image, lungs
+
+    return put
+
+
+def _open(root):
+    dataset = CovidCTMD()
+    dataset.discover(root)
+    return dataset
+
+
+def test_card():
+    card = CovidCTMD.card
+    assert (card.name, card.anatomy, card.role, card.truth) == ("covid-ct-md", "lung", "lesion", "slice")
+    assert (card.partner, card.reference) == ("luna16", "hu-opened")
+    assert all((card.title, card.licence, card.citation, card.obtain, card.layout, card.roi_source))
+
+
+@pytest.mark.parametrize("folder", ["covid-ct-md", "COVID-CT-MD/nifti", "elsewhere/deep", "."])
+@pytest.mark.parametrize("codes", ["LPS", "RAS", "LPI"])
+def test_nifti_layout(tmp_path, put_case, folder, codes):
+    image, lungs = put_case(tmp_path / folder, "P010", codes=codes)
+    put_case(tmp_path / folder, "P2", seed=1)
+    dataset = CovidCTMD()
+    refs = dataset.discover(tmp_path)
+    assert [ref.id for ref in refs] == ["P2", "P010"]
+    assert [ref.patient for ref in refs] == ["P2", "P010"]
+    assert (tmp_path / folder / "slice_labels.csv") in refs[0].extra
+    case = dataset.load("P010")
+    np.testing.assert_array_equal(case.image, image)
+    np.testing.assert_array_equal(case.roi, lungs > 0)
+    assert (case.image.dtype, case.roi.dtype, case.roi_source, case.notes) == (np.float32, bool, "mask file", ())
+    truth = dataset.load_truth("P010")
+    assert truth.lesion is None
+    assert truth.slice_labels.dtype == bool
+    np.testing.assert_array_equal(truth.slice_labels, _labels())
+
+
+def test_labels_decide_nothing_before_scoring(tmp_path, put_case):
+    put_case(tmp_path, "P001")
+    before = _open(tmp_path).load("P001")
+    (tmp_path / "slice_labels.csv").write_text(HEADER + _rows("P001", ~_labels()))
+    after = _open(tmp_path).load("P001")
+    np.testing.assert_array_equal(before.image, after.image)
+    np.testing.assert_array_equal(before.roi, after.roi)
+
+
+def test_without_a_mask_the_lungs_are_segmented(tmp_path, put_case, monkeypatch):
+    _, lungs = put_case(tmp_path, "P001", mask=False)
+
+    def lung_roi(case_id, image, spacing, mask=None, *, notes):
+        assert (case_id, mask, spacing) == ("P001", None, SPACING)
+        return lungs == 1, "classical segmentation", (*notes, "warning: segmented")
+
+    monkeypatch.setattr(covid_ct_md, "lung_roi", lung_roi)
+    case = _open(tmp_path).load("P001")
+    assert (case.roi_source, case.notes) == ("classical segmentation", ("warning: segmented",))
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (
+            _rows("P001", _labels(count=14)),
+            r"P001 has 12 slices, but slice 13 is labelled \(2 labels outside the scan\)",
+        ),
+        (_rows("P001", _labels(count=10)), r"12 slices, 2 of them without a label \(first: slice 10\); add"),
+        (_rows("P001", _labels()).replace("P001,3,", "P001,30,"), "slice 30 is labelled"),
+    ],
+)
+def test_labels_that_do_not_fit_the_scan(tmp_path, put_case, rows, message):
+    put_case(tmp_path, "P001")
+    (tmp_path / "slice_labels.csv").write_text(HEADER + rows)
+    with pytest.raises(DataError, match=message):
+        _open(tmp_path).load_truth("P001")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (HEADER + "P001,0,2\n", r"line 2: label '2' of P001; expected 0 \(nothing seen\) or 1 \(lesion\)"),
+        (HEADER + "P001,0,yes\n", "label 'yes'"),
+        (HEADER + "P001,-1,0\n", "slice_index '-1'"),
+        (HEADER + "P001,1.5,0\n", "slice_index '1.5'"),
+        (HEADER + "P001,1,0\nP001,1,1\n", "line 3: slice 1 of P001 has both labels"),
+        (HEADER + "P001,1,\n", "empty field label"),
+        ("case,slice,label\n", "no column slice_index"),
+        (HEADER, "no labels; add one row per slice"),
+        (HEADER + "P002,0,1\n", r"labels of P002, but no such scan; did you mean 'P001'\?; add the scan or remove"),
+    ],
+)
+def test_tables_that_cannot_be_used(tmp_path, put_case, text, message):
+    put_case(tmp_path, "P001")
+    (tmp_path / "slice_labels.csv").write_text(text)
+    with pytest.raises(DataError, match=message):
+        CovidCTMD().discover(tmp_path)
+
+
+def test_scans_without_labels_are_left_out_with_a_note(tmp_path, put_case):
+    put_case(tmp_path, "P001")
+    put_case(tmp_path, "normal001", seed=1, labels=False)
+    dataset = CovidCTMD()
+    assert [ref.id for ref in dataset.discover(tmp_path)] == ["P001"]
+    assert dataset.notes == ("1 scans without slice labels are ignored (first: normal001)",)
+    with pytest.raises(DataError, match="no case 'normal001'"):
+        dataset.load("normal001")
+
+
+def test_missing_labels_and_absent_set(tmp_path, put_case, put_lits_case):
+    put_case(tmp_path / "covid-ct-md", "P001", labels=False)
+    with pytest.raises(DataError, match=r"no slice labels; put Slice-level-labels.* or write slice_labels\.csv"):
+        CovidCTMD().discover(tmp_path)
+    put_lits_case(tmp_path / "other" / "lits", 1)
+    (tmp_path / "other" / "lits" / "Index.csv").write_text("a,b\n")
+    assert check(tmp_path / "other", {"covid-ct-md": CovidCTMD()}).sets == []
+    with pytest.raises(DataError, match="no case of COVID-CT-MD"):
+        CovidCTMD().discover(tmp_path / "other")
+    with pytest.raises(DataError, match="no such folder"):
+        CovidCTMD().discover(tmp_path / "nowhere")
+
+
+def test_bad_files_are_named_one_by_one(tmp_path, put_case, put_nifti):
+    for number in range(4):
+        put_case(tmp_path, f"P{number}", seed=number)
+    path = tmp_path / "P0.nii.gz"
+    path.write_bytes(path.read_bytes()[:2000])
+    put_nifti(tmp_path / "lung_mask" / "P1.nii.gz", _chest()[1][:8], spacing=SPACING)
+    put_nifti(tmp_path / "lung_mask" / "P2.nii.gz", _chest()[1] * 4, spacing=SPACING)
+    report = check(tmp_path, {"covid-ct-md": CovidCTMD()})
+    errors = "\n".join(report.errors)
+    assert len(report.errors) == 3
+    assert "P0.nii.gz: the gzip stream ends early" in errors
+    assert "P1.nii.gz: shape (24, 20, 8) differs from the image's (24, 20, 12)" in errors
+    assert "P2.nii.gz: unexpected labels" in errors
+
+
+def test_scan_stored_in_sagittal_slices(tmp_path, put_case):
+    put_case(tmp_path, "P001", codes="SPL")
+    dataset = _open(tmp_path)
+    assert dataset.load("P001").image.shape == SHAPE
+    with pytest.raises(DataError, match="last axis does not run along the body"):
+        dataset.load_truth("P001")
+
+
+def test_labelled_slices_outside_the_lungs_are_reported(tmp_path, put_case):
+    put_case(tmp_path, "P001")
+    (tmp_path / "slice_labels.csv").write_text(HEADER + _rows("P001", [1, 1, *[0] * 9, 1]))
+    report = check(tmp_path, {"covid-ct-md": CovidCTMD()})
+    assert report.ok
+    assert any("2 slices labelled with infection lie outside the lung mask" in text for text in report.warnings)
+
+
+@pytest.mark.parametrize("main", ["COVID-19 Cases", "covid-ct-md/COVID-19 subjects", "COVID-CT-MD"])
+def test_dicom_layout_with_a_table(tmp_path, put_nifti, main):
+    image, lungs = _chest()
+    _put_slices(tmp_path / main / "P001", image)
+    home = (tmp_path / main).parent if main != "COVID-CT-MD" else tmp_path / main
+    put_nifti(home / "lung_mask" / "P001.nii.gz", lungs, spacing=SPACING, codes="RAS")
+    (home / "slice_labels.csv").write_text(HEADER + _rows("P001", _labels()))
+    dataset = CovidCTMD()
+    (ref,) = dataset.discover(tmp_path)
+    assert (ref.id, len(ref.extra)) == ("P001", SHAPE[0])
+    case = dataset.load("P001")
+    np.testing.assert_array_equal(case.image, image)
+    np.testing.assert_array_equal(case.roi, lungs > 0)
+    assert case.spacing == SPACING
+    np.testing.assert_array_equal(dataset.load_truth("P001").slice_labels, _labels())
+
+
+def test_dicom_layout_as_published(tmp_path):
+    first, second = _chest()[0], _chest(1)[0]
+    _put_slices(tmp_path / "COVID-19 Cases" / "P001", first)
+    _put_slices(tmp_path / "Cap Cases" / "cap001", second, number_from_head=False)
+    _put_slices(tmp_path / "Normal Cases" / "normal001", _chest(2)[0])
+    _put_published(tmp_path, [_labels(0), _labels(5), _labels(1)], numbers=[0, 1, 3], names=["P001", "P002", "cap001"])
+    (tmp_path / "Slice-level-labels.npy").write_bytes(b"")
+    dataset = CovidCTMD()
+    assert [ref.id for ref in dataset.discover(tmp_path)] == ["P001", "cap001"]
+    notes = "\n".join(dataset.notes)
+    assert "Slice-level-labels-updated-1.npy is used" in notes
+    assert "1 scans without slice labels are ignored (first: normal001)" in notes
+    assert "1 labelled cases are not among the scans found (first: P002)" in notes
+    np.testing.assert_array_equal(dataset.load_truth("P001").slice_labels, _labels(0))
+    np.testing.assert_array_equal(dataset.load_truth("cap001").slice_labels, _labels(1))
+    assert not any("instance numbers" in note for note in dataset.load("P001").notes)
+    assert any("warning: instance numbers do not run from head" in note for note in dataset.load("cap001").notes)
+
+
+def test_published_labels_of_converted_scans(tmp_path, put_case):
+    put_case(tmp_path, "P001", labels=False)
+    put_case(tmp_path, "P002", labels=False, seed=1, codes="LPI")
+    _put_published(tmp_path, [_labels(0), _labels(1)])
+    dataset = _open(tmp_path)
+    np.testing.assert_array_equal(dataset.load_truth("P001").slice_labels, _labels(0))
+    np.testing.assert_array_equal(dataset.load_truth("P002").slice_labels, _labels(1))
+    (tmp_path / "slice_labels.csv").write_text(HEADER + _rows("P001", ~_labels(0)))
+    dataset = _open(tmp_path)
+    assert "slice_labels.csv is used, Slice-level-labels-updated-1.npy is ignored" in dataset.notes
+    np.testing.assert_array_equal(dataset.load_truth("P001").slice_labels, ~_labels(0))
+
+
+def test_published_labels_that_do_not_fit(tmp_path, put_case):
+    put_case(tmp_path, "P001", labels=False)
+    _put_published(tmp_path, [np.ones(13, bool)])
+    with pytest.raises(DataError, match="P001 has 12 slices, but slice 12 is labelled"):
+        _open(tmp_path).load_truth("P001")
+    index, array = tmp_path / "Index.csv", tmp_path / "Slice-level-labels-updated-1.npy"
+    np.save(array, np.full((1, 200), 2))
+    with pytest.raises(DataError, match=r"values 0 to 2; expected one row of 0 and 1 per case"):
+        CovidCTMD().discover(tmp_path)
+    array.write_bytes(b"version https://git-lfs")
+    with pytest.raises(DataError, match="cannot be read as an array"):
+        CovidCTMD().discover(tmp_path)
+    np.save(array, np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    with pytest.raises(DataError, match="cannot be read as an array"):
+        read_published(index, array)
+    index.unlink()
+    with pytest.raises(DataError, match="no slice labels"):
+        CovidCTMD().discover(tmp_path)
+
+
+def test_one_case_in_two_places_or_tables(tmp_path, put_case):
+    put_case(tmp_path, "P001")
+    shutil.copy(tmp_path / "P001.nii.gz", tmp_path / "P001.nii")
+    with pytest.raises(DataError, match="P001 lies in 2 places"):
+        CovidCTMD().discover(tmp_path)
+    (tmp_path / "P001.nii").unlink()
+    (tmp_path / "b").mkdir()
+    shutil.copy(tmp_path / "slice_labels.csv", tmp_path / "b")
+    with pytest.raises(DataError, match=r"slice_labels\.csv lies in 2 places"):
+        CovidCTMD().discover(tmp_path)
+
+
+@pytest.mark.real_data
+def test_real_scans(real_ct):
+    dataset = CovidCTMD()
+    assert [ref.id for ref in dataset.discover(real_ct)] == ["P001", "cap001"]
+    assert dataset.notes == ()
+    table = read_slice_labels(real_ct / "covid-ct-md" / "slice_labels.csv")
+    wanted = {"P001": (683979 + 696770, 80, 148), "cap001": (1145244 + 1049159, 30, 168)}
+    for case_id, (voxels, positive, count) in wanted.items():
+        case, truth = dataset.load(case_id), dataset.load_truth(case_id)
+        assert case.image.shape[0] == count
+        assert (int(case.roi.sum()), case.roi_source) == (voxels, "mask file")
+        assert truth.lesion is None
+        assert (truth.slice_labels.shape, int(truth.slice_labels.sum())) == ((count,), positive)
+        np.testing.assert_array_equal(truth.slice_labels, table.of(case_id, count))
+        assert dataset.inspect(case, truth) == []
+    assert "2 of 2 cases usable" in format_report(check(real_ct, {"covid-ct-md": CovidCTMD()}))

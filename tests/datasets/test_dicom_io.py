@@ -1,0 +1,210 @@
+from __future__ import annotations
+
+import csv
+
+import numpy as np
+import pytest
+import SimpleITK
+from uasbench.datasets.dicom_io import order_series, read_series
+from uasbench.datasets.errors import DataError
+
+SPACING = (2.5, 0.75, 0.7)
+
+
+def _noise(shape=(6, 10, 12), seed=0):
+    return np.random.default_rng(seed).integers(-1000, 1500, shape).astype(np.int16)
+
+
+def _put_slice(
+    path, plane, position, *, number=1, series="1.2.3", axes="1\\0\\0\\0\\1\\0", spacing=SPACING[1:], tags=()
+):
+    image = SimpleITK.GetImageFromArray(plane[None])
+    image.SetSpacing((spacing[1], spacing[0], 1.0))
+    values = {
+        "0008|0060": "CT",
+        "0020|000e": series,
+        "0020|0032": "\\".join(f"{c:.6f}" for c in position),
+        "0020|0037": axes,
+        "0020|0013": str(number),
+        **dict(tags),
+    }
+    for tag, value in values.items():
+        image.SetMetaData(tag, value)
+    writer = SimpleITK.ImageFileWriter()
+    writer.KeepOriginalImageUIDOn()
+    writer.SetFileName(str(path))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    writer.Execute(image)
+    return path
+
+
+def _put_series(folder, lps, heights=None, *, shift=0.0, order=None, **options):
+    """Write slices at ``heights`` (mm, feet to head), numbered from the head; ``shift`` moves each along y per mm."""
+    heights = np.arange(len(lps)) * SPACING[0] - 300 if heights is None else np.asarray(heights)
+    names = range(len(lps)) if order is None else order
+    return [
+        _put_slice(
+            folder / f"IM{name:04d}.dcm",
+            plane,
+            (-90.0, -80.0 + shift * (height - heights[0]), height),
+            number=len(lps) - at,
+            **options,
+        )
+        for at, (name, plane, height) in enumerate(zip(names, lps, heights, strict=True))
+    ]
+
+
+def test_slices_are_ordered_by_position_not_by_name(tmp_path):
+    lps = _noise()
+    files = _put_series(tmp_path, lps, order=[3, 0, 5, 1, 4, 2])
+    series = order_series(sorted(files))
+    assert series.numbered_from_head is True
+    volume = read_series(series)
+    np.testing.assert_array_equal(volume.data, lps)
+    assert volume.spacing == pytest.approx(SPACING)
+    assert volume.notes == ()
+    reader = SimpleITK.ImageSeriesReader()
+    reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(tmp_path)))
+    reference = reader.Execute()
+    np.testing.assert_array_equal(volume.data, SimpleITK.GetArrayFromImage(reference))
+    assert volume.spacing == pytest.approx(reference.GetSpacing()[::-1])
+
+
+def test_rows_stored_from_the_left_and_columns_from_the_back(tmp_path):
+    lps = _noise()
+    files = _put_series(tmp_path, lps[:, ::-1, ::-1], axes="-1\\0\\0\\0\\-1\\0")
+    np.testing.assert_array_equal(read_series(order_series(files)).data, lps)
+    files = _put_series(tmp_path / "b", lps[:, ::-1], axes="1\\0\\0\\0\\-1\\0")
+    np.testing.assert_array_equal(read_series(order_series(files)).data, lps)
+
+
+def test_numbering_is_judged(tmp_path):
+    files = _put_series(tmp_path / "a", _noise()[::-1], heights=-np.arange(6) * 2.0)
+    assert order_series(files).numbered_from_head is False
+    files = [
+        _put_slice(tmp_path / "b" / f"{i}.dcm", _noise()[i], (0, 0, i), number=5 if i == 2 else i) for i in range(5)
+    ]
+    assert order_series(files).numbered_from_head is None
+
+
+@pytest.mark.parametrize(
+    ("heights", "message"),
+    [
+        ([0, 1.14, 5.36, 9.58, 13.8, 21.18], r"uneven slice spacing, 1\.14 to 7\.38 mm \(mostly 4\.22.*resample"),
+        (
+            [0, 2, 4, 8, 10, 12],
+            r"uneven slice spacing, 2\.00 to 4\.00 mm .*IM0002\.dcm and IM0003\.dcm\); copy the missing",
+        ),
+        ([0, 2, 4, 4, 6, 8], r"1 positions hold two slices \(first: IM0002\.dcm and IM0003\.dcm\)"),
+    ],
+)
+def test_uneven_steps_are_refused(tmp_path, heights, message):
+    files = _put_series(tmp_path, _noise(), heights)
+    with pytest.raises(DataError, match=message):
+        order_series(files)
+
+
+def test_rounded_positions_are_even(tmp_path):
+    files = _put_series(tmp_path, _noise(), np.round(np.arange(6) * 0.6666, 2))
+    assert order_series(files).grid.spacing[0] == pytest.approx(0.666, abs=1e-3)
+
+
+def test_tilt_is_refused_however_it_is_told(tmp_path):
+    lps = _noise()
+    with pytest.raises(DataError, match=r"gantry tilt of 18\.5 degrees; correct the tilt"):
+        order_series(_put_series(tmp_path / "tag", lps, tags={"0018|1120": "18.5"}.items()))
+    with pytest.raises(DataError, match=r"shifted sideways by 4\.4 mm from end to end \(gantry tilt of 19\.3 degrees"):
+        order_series(_put_series(tmp_path / "shift", lps, shift=0.35))
+    oblique = "1\\0\\0\\0\\0.948324\\-0.317305"
+    with pytest.raises(DataError, match=r"oblique by|shifted sideways"):
+        order_series(_put_series(tmp_path / "axes", lps, axes=oblique))
+    sagittal = [
+        _put_slice(tmp_path / "sagittal" / f"{i}.dcm", plane, (i * 2.0, 0, 0), axes="0\\1\\0\\0\\0\\-1")
+        for i, plane in enumerate(lps)
+    ]
+    with pytest.raises(DataError, match="not axial"):
+        order_series(sagittal)
+
+
+def test_a_scout_is_left_out_and_a_second_scan_refused(tmp_path):
+    lps = _noise()
+    files = _put_series(tmp_path, lps)
+    scout = _put_slice(tmp_path / "scout.dcm", _noise((20, 20)), (0, 0, 0), series="1.2.4")
+    series = order_series([*files, scout])
+    assert len(series.slices) == 6
+    assert "scout.dcm: a single image of another series" in read_series(series).notes[0]
+    other = _put_series(tmp_path / "other", lps, series="1.2.5")
+    with pytest.raises(DataError, match="2 series of 6, 6 slices, expected one scan"):
+        order_series([*files, *other])
+    with pytest.raises(DataError, match="0 series of no slices"):
+        order_series([])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"tags": {"0008|0060": "MR"}.items()}, "modality MR, expected CT"),
+        ({"axes": "1\\0\\0\\0\\0.999\\0.0447"}, r"axes .* keep the slices of one scan"),
+        ({"spacing": (0.8, 0.8)}, "spacing .* keep the slices of one scan"),
+    ],
+)
+def test_a_slice_of_another_kind(tmp_path, options, message):
+    files = _put_series(tmp_path, _noise()[:5])
+    odd = _put_slice(tmp_path / "odd.dcm", _noise()[5], (-90.0, -80.0, -287.5), **options)
+    with pytest.raises(DataError, match=message):
+        order_series([*files, odd])
+
+
+def test_a_slice_of_another_size_or_beside_the_others(tmp_path):
+    files = _put_series(tmp_path, _noise()[:5])
+    odd = _put_slice(tmp_path / "odd.dcm", _noise((4, 4)), (-90.0, -80.0, -287.5))
+    with pytest.raises(DataError, match=r"size \(12, 10\) in IM0000\.dcm, but \(4, 4\) in odd\.dcm"):
+        order_series([*files, odd])
+    beside = _put_slice(tmp_path / "beside.dcm", _noise()[0], (-70.0, -80.0, -295.0))
+    with pytest.raises(DataError, match=r"a slice lies 20\.0 mm beside the others \(beside\.dcm\)"):
+        order_series([*(f for f in files if f.name != "IM0002.dcm"), beside])
+
+
+def test_files_that_are_no_slices(tmp_path):
+    files = _put_series(tmp_path, _noise())
+    files[2].write_bytes(files[2].read_bytes()[:100])
+    with pytest.raises(DataError, match=r"IM0002\.dcm: no readable DICOM slice"):
+        order_series(files)
+
+
+def test_a_slice_cut_short(tmp_path):
+    files = _put_series(tmp_path, _noise((6, 64, 64)))
+    data = files[2].read_bytes()
+    files[2].write_bytes(data[: len(data) - 5000])
+    with pytest.raises(DataError, match=r"IM0002\.dcm: "):
+        read_series(order_series(files))
+
+
+def test_values_that_are_no_hu(tmp_path):
+    with pytest.raises(DataError, match="no Hounsfield units"):
+        read_series(order_series(_put_series(tmp_path, _noise().clip(0, 255))))
+
+
+@pytest.mark.real_data
+def test_positions_of_a_real_tilted_scan(real_ct, tmp_path):
+    table = real_ct / "robustness" / "head_tilt_uneven" / "true_slice_geometry.csv"
+    with table.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    planes = _noise((len(rows), 8, 8))
+    files = [
+        _put_slice(
+            tmp_path / f"{row['slice_index']}.dcm",
+            plane,
+            [float(row[f"ipp_{axis}"]) for axis in "xyz"],
+            tags={"0018|1120": row["gantry_tilt_deg"]}.items(),
+        )
+        for row, plane in zip(rows, planes, strict=True)
+    ]
+    with pytest.raises(DataError, match=r"gantry tilt of 18\.5 degrees"):
+        order_series(files)
+    upright = [
+        _put_slice(tmp_path / "upright" / f"{row['slice_index']}.dcm", plane, [0, 0, float(row["slice_location_mm"])])
+        for row, plane in zip(rows, planes, strict=True)
+    ]
+    with pytest.raises(DataError, match=r"uneven slice spacing, 1\.14 to 7\.38 mm \(mostly 4\.22"):
+        order_series(upright)

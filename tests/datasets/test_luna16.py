@@ -1,0 +1,309 @@
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+import SimpleITK
+from hypothesis import given
+from hypothesis import strategies as st
+from uasbench.datasets.adapters import luna16
+from uasbench.datasets.adapters.luna16 import LUNA16, draw, read_annotations, slices_near
+from uasbench.datasets.check import check, format_report
+from uasbench.datasets.errors import DataError
+from uasbench.datasets.patients import natural_key
+
+HEADER = "seriesuid,coordX,coordY,coordZ,diameter_mm\n"
+SPACING = (5.0, 10.0, 12.0)
+ORIGIN = (-180.0, -120.0, -400.0)
+SHAPE = (20, 24, 32)
+
+
+def _chest(seed=0):
+    """Return a chest (HU) and its LUNA16 mask, both (z, y, x) in LPS: 3 left lung, 4 right lung, 5 trachea."""
+    rng = np.random.default_rng(seed)
+    image = np.full(SHAPE, -1000.0)
+    image[:, 3:21, 2:30] = 40
+    mask = np.zeros(SHAPE, np.uint8)
+    mask[2:18, 6:18, 4:14], mask[2:18, 6:18, 18:28], mask[8:18, 11:13, 15:17] = 4, 3, 5
+    image[(mask == 3) | (mask == 4)] = -850
+    image[mask == 5] = -980
+    return np.round(image + rng.normal(0, 15, SHAPE)).clip(-1024).astype(np.int16), mask
+
+
+def _write(path, lps, flips=(False, False, False), compressed=False):
+    image = SimpleITK.GetImageFromArray(lps)
+    image.SetSpacing(SPACING[::-1])
+    image.SetOrigin(ORIGIN)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    SimpleITK.WriteImage(SimpleITK.Flip(image, flips), str(path), compressed)
+
+
+def _put(root, uid, *, subset="subset0", seed=0, flips=(False, False, False), mask=True, annotations=""):
+    image, labels = _chest(seed)
+    _write(root / subset / f"{uid}.mhd", image, flips)
+    if mask:
+        _write(root / "seg-lungs-LUNA16" / f"{uid}.mhd", labels, flips, compressed=True)
+    table = root / "annotations.csv"
+    if annotations or not table.is_file():
+        table.write_text(HEADER + annotations)
+    return image, labels
+
+
+def _world(z, y, x):
+    return tuple(o + s * i for o, s, i in zip(ORIGIN, SPACING[::-1], (x, y, z), strict=True))
+
+
+def _row(uid, zyx, diameter):
+    return f"{uid}," + ",".join(f"{c:.3f}" for c in _world(*zyx)) + f",{diameter}\n"
+
+
+def _open(root):
+    dataset = LUNA16()
+    dataset.discover(root)
+    return dataset
+
+
+def test_card_says_that_healthy_is_a_convention():
+    card = LUNA16.card
+    assert (card.name, card.anatomy, card.role, card.truth) == ("luna16", "lung", "healthy", "none")
+    assert "convention" in card.citation
+    assert all((card.title, card.licence, card.obtain, card.layout, card.roi_source))
+
+
+@pytest.mark.parametrize("folder", ["luna16", "LUNA16/download", "some/where", "."])
+def test_published_layout_at_any_depth(tmp_path, folder):
+    image, labels = _put(tmp_path / folder, "1.2.10", subset="subset9")
+    _put(tmp_path / folder, "1.2.9", seed=1)
+    dataset = LUNA16()
+    assert [ref.id for ref in dataset.discover(tmp_path)] == ["1.2.9", "1.2.10"]
+    assert dataset.drawn == ("1.2.9", "1.2.10")
+    case = dataset.load("1.2.10")
+    np.testing.assert_array_equal(case.image, image)
+    np.testing.assert_array_equal(case.roi, (labels == 3) | (labels == 4))
+    assert (case.image.dtype, case.roi.dtype, case.roi_source) == (np.float32, bool, "mask file")
+    assert case.spacing == SPACING
+    truth = dataset.load_truth("1.2.10")
+    assert (truth.lesion, truth.slice_labels) == (None, None)
+
+
+@pytest.mark.parametrize("flips", [(True, False, False), (False, True, False), (True, True, True)])
+def test_direction_is_undone_for_scan_lungs_and_nodules(tmp_path, flips):
+    image, labels = _put(tmp_path, "1.2", flips=flips, annotations=_row("1.2", (6, 9, 8), 10.0))
+    case = _open(tmp_path).load("1.2")
+    np.testing.assert_array_equal(case.image, image)
+    kept = np.isin(labels, (3, 4))
+    kept[4:9] = False  # diameter/2 = 1 slice, and one more on either side
+    np.testing.assert_array_equal(case.roi, kept)
+    assert any("5 slices with lung left out" in note and "1 annotated nodules" in note for note in case.notes)
+
+
+def test_every_file_that_decides_a_case_is_named(tmp_path):
+    _put(tmp_path, "1.2")
+    ref = LUNA16().discover(tmp_path)[0]
+    assert ref.label == tmp_path / "seg-lungs-LUNA16" / "1.2.mhd"
+    assert {path.name for path in ref.extra} == {"annotations.csv", "1.2.raw", "1.2.zraw"}
+
+
+@given(st.floats(-5, 45), st.floats(0.1, 60), st.floats(0.3, 6), st.integers(1, 40))
+def test_slices_near_a_nodule(centre, diameter, step, count):
+    chosen = np.arange(count)[slices_near(centre, diameter, step, count)]
+    distance = np.abs(np.arange(count) - centre) * step
+    reach = diameter / 2 + step
+    assert set(np.flatnonzero(distance < reach - 1e-4)) <= set(chosen) <= set(np.flatnonzero(distance < reach + 1e-4))
+
+
+def test_nodules_that_leave_nothing_or_lie_outside(tmp_path):
+    _put(tmp_path, "1.2", annotations=_row("1.2", (10, 9, 8), 200.0))
+    with pytest.raises(DataError, match=r"no slice with lung is left .* 1 nodules .*--exclude luna16:1\.2"):
+        _open(tmp_path).load("1.2")
+    (tmp_path / "annotations.csv").write_text(HEADER + _row("1.2", (10, 60, 8), 5.0))
+    with pytest.raises(DataError, match=r"nodule at \(-84, 480, -350\) mm lies outside the scan"):
+        _open(tmp_path).load("1.2")
+
+
+def test_missing_annotations_are_refused_and_none_are_fine(tmp_path):
+    _put(tmp_path, "1.2")
+    assert _open(tmp_path).load("1.2").roi.any(axis=(1, 2)).sum() == 16
+    (tmp_path / "annotations.csv").unlink()
+    with pytest.raises(DataError, match=r"no annotations\.csv, so slices with nodules cannot be told"):
+        LUNA16().discover(tmp_path)
+
+
+def test_annotations_in_csvfiles_and_copies(tmp_path):
+    _put(tmp_path, "1.2", annotations=_row("1.2", (6, 9, 8), 10.0))
+    (tmp_path / "CSVFILES").mkdir()
+    shutil.move(tmp_path / "annotations.csv", tmp_path / "CSVFILES" / "annotations.csv")
+    assert len(_open(tmp_path).nodules["1.2"]) == 1
+    shutil.copy(tmp_path / "CSVFILES" / "annotations.csv", tmp_path / "annotations.csv")
+    assert len(_open(tmp_path).nodules["1.2"]) == 1
+    (tmp_path / "annotations.csv").write_text(HEADER)
+    with pytest.raises(DataError, match="several versions"):
+        LUNA16().discover(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("seriesuid,x,y,z,diameter_mm\n", r"no column coordX, coordY, coordZ"),
+        ("", "found: nothing"),
+        (HEADER + "1.2,1,2,three,4\n", r"line 2: 1, 2, three, 4; expected centre"),
+        (HEADER + "1.2,1,2,3,0\n", "positive diameter"),
+        (HEADER + "1.2,1,2,nan,4\n", "expected centre"),
+        (HEADER + "1.2,1,2,,4\n", "empty field coordZ"),
+    ],
+)
+def test_tables_that_cannot_be_used(tmp_path, text, message):
+    (tmp_path / "annotations.csv").write_text(text)
+    with pytest.raises(DataError, match=message):
+        read_annotations(tmp_path / "annotations.csv")
+
+
+def test_annotations_of_unknown_series(tmp_path):
+    _put(tmp_path, "1.2", annotations=_row("1.2", (6, 9, 8), 10.0) + 2 * _row("9.9", (6, 9, 8), 10.0))
+    dataset = _open(tmp_path)
+    assert any("2 annotations of 1 series" in note and "9.9" in note for note in dataset.notes)
+    (tmp_path / "annotations.csv").write_text(HEADER + _row("9.9", (6, 9, 8), 10.0))
+    with pytest.raises(DataError, match="none of its 1 series is among the 1 scans found"):
+        LUNA16().discover(tmp_path)
+
+
+@given(st.sets(st.integers(0, 10**6), max_size=60), st.integers(1, 70), st.integers(0, 5))
+def test_draw(numbers, count, seed):
+    uids = [f"1.3.{n}" for n in numbers]
+    drawn = draw(uids, count, seed)
+    assert drawn == draw(reversed(uids), count, seed) == tuple(sorted(drawn, key=natural_key))
+    assert len(set(drawn)) == len(drawn) == min(count, len(uids))
+    assert set(drawn) <= set(uids)
+    if len(drawn) < len(uids):
+        without = draw([uid for uid in uids if uid != drawn[0]], count, seed)
+        assert len(set(drawn) - set(without)) == 1
+
+
+def test_draw_of_453_is_a_fair_half_of_888():
+    uids = [f"1.3.6.1.4.1.{n}" for n in range(888)]
+    drawn = draw(uids)
+    assert len(drawn) == 453
+    assert len(set(drawn) & set(uids[:444])) == pytest.approx(226, abs=40)
+    assert drawn != draw(uids, seed=1)
+
+
+def test_more_scans_than_drawn_are_announced(tmp_path, monkeypatch):
+    for number in range(5):
+        _put(tmp_path, f"1.{number}", seed=number, mask=number > 0)
+    monkeypatch.setattr(luna16, "draw", lambda uids: draw(uids, 3))
+    dataset = LUNA16()
+    assert (
+        [ref.id for ref in dataset.discover(tmp_path)]
+        == list(dataset.drawn)
+        == list(draw([f"1.{n}" for n in range(5)], 3))
+    )
+    assert any("3 of 5 series are used, drawn with seed 0" in note for note in dataset.notes)
+    report = check(tmp_path, {"luna16": LUNA16()})
+    assert report.ok
+    assert "3 of 5 series are used" in format_report(report)
+
+
+def test_scan_without_lung_mask_is_segmented_and_says_so(tmp_path, monkeypatch):
+    _, labels = _put(tmp_path, "1.2", mask=False)
+    asked = []
+
+    def lung_roi(case_id, image, spacing, mask=None, *, notes):
+        asked.append((case_id, image.shape, spacing, mask))
+        return labels == 3, "classical segmentation", (*notes, "warning: segmented")
+
+    monkeypatch.setattr(luna16, "lung_roi", lung_roi)
+    dataset = _open(tmp_path)
+    assert "1 of 1 series without a mask" in dataset.notes[0]
+    case = dataset.load("1.2")
+    assert asked == [("1.2", SHAPE, SPACING, None)]
+    assert (case.roi_source, case.notes) == ("classical segmentation", ("warning: segmented",))
+
+
+def test_bad_scans_are_named_one_by_one(tmp_path):
+    for number in range(5):
+        _put(tmp_path, f"1.{number}", seed=number)
+    (tmp_path / "subset0" / "1.0.raw").unlink()
+    data = tmp_path / "subset0" / "1.1.raw"
+    data.write_bytes(data.read_bytes()[:1000])
+    _write(tmp_path / "seg-lungs-LUNA16" / "1.2.mhd", _chest()[1][:10], compressed=True)
+    (tmp_path / "seg-lungs-LUNA16" / "1.3.mhd").write_text("nothing")
+    report = check(tmp_path, {"luna16": LUNA16()})
+    errors = "\n".join(report.errors)
+    assert len(report.errors) == 4
+    assert "1.0.mhd: its voxels lie in 1.0.raw, which is not beside it" in errors
+    assert "1.1.raw: 1000 of 30720 voxel bytes (truncated file)" in errors
+    assert "1.2.mhd: shape (32, 24, 10) (x, y, z) differs from the image's (32, 24, 20)" in errors
+    assert "1.3.mhd: not a MetaImage header" in errors
+
+
+def test_mask_labels_beyond_the_published_ones(tmp_path):
+    _put(tmp_path, "1.2")
+    _write(tmp_path / "seg-lungs-LUNA16" / "1.2.mhd", _chest()[1] + 1, compressed=True)
+    with pytest.raises(DataError, match="unexpected labels 1, 4, 5, 6; expected 0, 3, 4, 5"):
+        _open(tmp_path).load("1.2")
+
+
+def test_two_copies_and_no_scans(tmp_path):
+    assert check(tmp_path, {"luna16": LUNA16()}).sets == []
+    with pytest.raises(DataError, match="no case of LUNA16"):
+        LUNA16().discover(tmp_path)
+    with pytest.raises(DataError, match="no such folder"):
+        LUNA16().discover(tmp_path / "nowhere")
+    _put(tmp_path, "1.2")
+    _put(tmp_path, "1.2", subset="subset1")
+    with pytest.raises(DataError, match=r"1\.2 lies in 2 places"):
+        LUNA16().discover(tmp_path)
+    with pytest.raises(DataError, match="no case '7'"):
+        LUNA16().load("7")
+
+
+def test_mask_beside_the_lungs_is_reported(tmp_path):
+    image, _ = _chest()
+    _put(tmp_path, "1.2")
+    body = np.zeros(SHAPE, np.uint8)
+    body[:, 15:20, 4:28] = 3
+    _write(tmp_path / "seg-lungs-LUNA16" / "1.2.mhd", np.where(image > -200, body, 0).astype(np.uint8), compressed=True)
+    report = check(tmp_path, {"luna16": LUNA16()})
+    assert any("median of the lungs is" in warning for warning in report.warnings)
+
+
+@pytest.mark.real_data
+def test_real_scans(real_ct):
+    dataset = LUNA16()
+    refs = dataset.discover(real_ct)
+    assert len(refs) == len(dataset.drawn) == 4
+    assert dataset.notes == ()
+    voxels = {
+        "2.25.175392350629871485534849291908651991666": 497481 + 576089,
+        "2.25.37445861865020869553034547712043038080": 49912 + 65908,
+        "2.25.114830353727890971241773279082409909534": 65526 + 72227,
+        "2.25.336687283563550370866562927003623652634": 52103 + 61287,
+    }
+    median = {"666": -837, "080": -873, "534": -868, "634": -868}
+    for ref in refs:
+        case = dataset.load(ref.id)
+        assert int(case.roi.sum()) == voxels[ref.id]
+        assert case.roi_source == "mask file"
+        assert float(np.median(case.image[case.roi])) == pytest.approx(median[ref.id[-3:]], abs=1)
+        assert dataset.inspect(case, None) == []
+        bone = np.nonzero(case.image > 300)[1].mean()
+        lung = np.nonzero(case.roi)[1].mean()
+        assert bone > lung, "the spine lies behind the lungs once the direction matrix is obeyed"
+        stored = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(ref.image))).clip(-1024, 3071)
+        flipped = "subset1" in str(ref.image)
+        np.testing.assert_array_equal(case.image, stored[:, ::-1] if flipped else stored)
+
+
+@pytest.mark.real_data
+def test_real_scan_without_its_mask(real_ct, tmp_path):
+    uid = "2.25.37445861865020869553034547712043038080"
+    for path in (real_ct / "luna16" / "subset1").glob(f"{uid}.*"):
+        (tmp_path / path.name).symlink_to(path)
+    (tmp_path / "annotations.csv").write_text(HEADER)
+    case = _open(tmp_path).load(uid)
+    given = LUNA16()
+    given.discover(real_ct)
+    mask = given.load(uid).roi
+    assert case.roi_source != "mask file"
+    assert 2 * (case.roi & mask).sum() / (case.roi.sum() + mask.sum()) > 0.95

@@ -1,0 +1,196 @@
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from uasbench.datasets.errors import DataError
+from uasbench.datasets.mhd_io import canonical_index, read_header, read_mhd, read_mhd_labels
+
+SPACING = (2.0, 1.5, 1.25)
+
+
+def _noise(shape=(4, 5, 6), seed=0, dtype=np.int16):
+    return np.random.default_rng(seed).integers(-1000, 1500, shape).astype(dtype)
+
+
+def _image(lps, axes=(0, 1, 2), flips=(False, False, False)):
+    """Return an LPS array as a SimpleITK image with permuted and flipped axes, and a direction that says so."""
+    image = SimpleITK.GetImageFromArray(lps)
+    image.SetSpacing(SPACING[::-1])
+    image.SetOrigin((-90.0, -80.0, -300.0))
+    image = SimpleITK.PermuteAxes(image, axes)
+    return SimpleITK.Flip(image, flips) if any(flips) else image
+
+
+def _write(path, lps, compressed=False, **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    SimpleITK.WriteImage(_image(lps, **options), str(path), compressed)
+    return path
+
+
+def _edit(path, old, new):
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    axes=st.permutations([0, 1, 2]),
+    flips=st.tuples(st.booleans(), st.booleans(), st.booleans()),
+    compressed=st.booleans(),
+    voxel=st.tuples(st.integers(0, 3), st.integers(0, 4), st.integers(0, 5)),
+)
+def test_any_axis_order_comes_back_as_lps(axes, flips, compressed, voxel):
+    lps = _noise()
+    with tempfile.TemporaryDirectory() as folder:
+        path = _write(Path(folder) / "a.mhd", lps, compressed, axes=axes, flips=flips)
+        volume = read_mhd(path)
+        stored = SimpleITK.ReadImage(str(path))
+    turned = SimpleITK.DICOMOrient(stored, "LPS")
+    np.testing.assert_array_equal(volume.data, lps)
+    np.testing.assert_array_equal(volume.data, SimpleITK.GetArrayFromImage(turned))
+    assert volume.spacing == pytest.approx(SPACING)
+    assert volume.notes == ()
+    z, y, x = voxel
+    world = turned.TransformIndexToPhysicalPoint((x, y, z))
+    assert canonical_index(volume.grid, world) == pytest.approx((z, y, x), abs=1e-6)
+    assert turned.TransformPhysicalPointToIndex(world) == (x, y, z)
+
+
+def test_float_local_and_big_endian_files(tmp_path):
+    lps = _noise(dtype=np.float32) + np.float32(0.25)
+    volume = read_mhd(_write(tmp_path / "a.mha", lps))
+    np.testing.assert_array_equal(volume.data, lps)
+    assert volume.data.dtype == np.float32
+    path = _write(tmp_path / "b.mhd", _noise())
+    _edit(path, "BinaryDataByteOrderMSB = False", "BinaryDataByteOrderMSB = True")
+    (tmp_path / "b.raw").write_bytes(_noise().astype(">i2").tobytes())
+    np.testing.assert_array_equal(read_mhd(path).data, _noise())
+
+
+def test_padding_becomes_air(tmp_path):
+    lps = _noise()
+    lps[0, 0, 0], lps[1, 1, 1] = -3024, 20000
+    volume = read_mhd(_write(tmp_path / "a.mhd", lps))
+    assert (volume.data[0, 0, 0], volume.data[1, 1, 1]) == (-1024, 3071)
+    assert any("-3024 to 20000 clipped" in note for note in volume.notes)
+
+
+def test_unsigned_values_warn_of_a_lost_intercept(tmp_path):
+    volume = read_mhd(_write(tmp_path / "a.mhd", (_noise() + 1024).astype(np.uint16)))
+    assert any(note.startswith("warning: no value below 0 HU") for note in volume.notes)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda a: np.clip(a, 0, 255), "0 to 255: no Hounsfield units"),
+        (lambda a: (a / 1500).clip(-1, 1).astype(np.float32), "no Hounsfield units"),
+        (lambda a: np.where(a == a.max(), np.nan, a).astype(np.float32), "1 voxels are NaN or infinite"),
+        (lambda a: np.where(a == a.max(), np.inf, a).astype(np.float32), "1 voxels are NaN or infinite"),
+    ],
+)
+def test_values_that_are_no_hu(tmp_path, change, message):
+    path = _write(tmp_path / "a.mhd", change(_noise()))
+    with pytest.raises(DataError, match=message):
+        read_mhd(path)
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_damaged_data_files(tmp_path, compressed):
+    path = _write(tmp_path / "a.mhd", _noise((10, 20, 30)), compressed)
+    data = tmp_path / ("a.zraw" if compressed else "a.raw")
+    whole = data.read_bytes()
+    data.write_bytes(whole[: len(whole) * 6 // 10])
+    with pytest.raises(DataError, match=rf"{data.name}: .*truncated file.*download it again"):
+        read_mhd(path)
+    data.write_bytes(b"")
+    with pytest.raises(DataError, match="truncated file"):
+        read_mhd(path)
+    data.unlink()
+    with pytest.raises(DataError, match=rf"a\.mhd: its voxels lie in {data.name}, which is not beside it; copy"):
+        read_mhd(path)
+
+
+def test_flipped_bytes_in_a_compressed_file(tmp_path):
+    path = _write(tmp_path / "a.mhd", _noise((10, 20, 30)), True)
+    data = tmp_path / "a.zraw"
+    whole = data.read_bytes()
+    data.write_bytes(whole[:100] + bytes(255 - b for b in whole[100:150]) + whole[150:])
+    with pytest.raises(DataError, match=r"a\.zraw: (damaged compressed voxels|the compressed voxels end early)"):
+        read_mhd(path)
+
+
+def test_data_of_another_size(tmp_path):
+    path = _write(tmp_path / "a.mhd", _noise((10, 20, 30)), True)
+    _edit(path, "DimSize = 30 20 10", "DimSize = 30 20 9")
+    with pytest.raises(DataError, match=r"12000 voxel bytes, but a\.mhd asks for 10800"):
+        read_mhd(path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("DimSize = 6 5 4", "DimSize = 6 20", "2D data of size 6 20, expected one 3D volume; stack"),
+        ("DimSize = 6 5 4", "DimSize = 6 5 2 2", "4D data .* keep one volume"),
+        ("DimSize = 6 5 4", "DimSize = 6 5 x", "broken MetaImage header"),
+        ("DimSize = 6 5 4\n", "", r"not a MetaImage header \(no DimSize\)"),
+        ("ElementSpacing = 1.25 1.5 2\n", "", "no ElementSpacing"),
+        ("MET_SHORT", "MET_STRING", "type MET_STRING"),
+        ("ElementType", "ElementNumberOfChannels = 3\nElementType", "with 3 values each"),
+        ("ElementDataFile = a.raw", "ElementDataFile = LIST", "several files"),
+        ("ElementDataFile = a.raw", "ElementDataFile = s%03d.raw 1 4 1", "several files"),
+        ("1 0 0 0 1 0 0 0 1", "0.9659 0.2588 0 -0.2588 0.9659 0 0 0 1", "oblique by 15.0 degrees"),
+        ("1 0 0 0 1 0 0 0 1", "1 0 0 1 0 0 0 0 1", r"a\.mhd: "),
+    ],
+)
+def test_headers_that_cannot_be_used(tmp_path, old, new, message):
+    path = _write(tmp_path / "a.mhd", _noise())
+    _edit(path, old, new)
+    with pytest.raises(DataError, match=message):
+        read_mhd(path)
+
+
+def test_files_that_are_something_else(tmp_path):
+    (tmp_path / "a.mhd").write_bytes(b"\x1f\x8b" + bytes(range(256)))
+    with pytest.raises(DataError, match="not a MetaImage header"):
+        read_header(tmp_path / "a.mhd")
+    with pytest.raises(DataError, match="cannot be read"):
+        read_header(tmp_path / "b.mhd")
+
+
+@pytest.mark.parametrize("flips", [(False, False, False), (True, False, True)])
+def test_labels_follow_their_own_direction(tmp_path, flips):
+    lps = _noise()
+    labels = (np.arange(lps.size).reshape(lps.shape) % 7 == 0).astype(np.uint8) * 3
+    volume = read_mhd(_write(tmp_path / "a.mhd", lps, flips=(False, True, False)))
+    read = read_mhd_labels(_write(tmp_path / "m.mhd", labels, flips=flips), volume, {0, 3, 4})
+    np.testing.assert_array_equal(read.data, labels)
+    assert (read.values, read.notes) == ((0, 3), ())
+
+
+def test_labels_elsewhere_are_paired_by_index_with_a_warning(tmp_path):
+    lps = _noise()
+    labels = (lps > 0).astype(np.uint8)
+    volume = read_mhd(_write(tmp_path / "a.mhd", lps))
+    path = _write(tmp_path / "m.mhd", labels)
+    _edit(path, "Offset = -90 -80 -300", "Offset = 0 0 0")
+    read = read_mhd_labels(path, volume, {0, 1})
+    np.testing.assert_array_equal(read.data, labels)
+    assert read.notes[0].startswith("warning: m.mhd lies elsewhere")
+
+
+def test_labels_that_do_not_fit(tmp_path):
+    volume = read_mhd(_write(tmp_path / "a.mhd", _noise()))
+    path = _write(tmp_path / "m.mhd", np.zeros((3, 5, 6), np.uint8))
+    with pytest.raises(DataError, match=r"shape \(6, 5, 3\) \(x, y, z\) differs from the image's \(6, 5, 4\)"):
+        read_mhd_labels(path, volume, {0, 3})
+    path = _write(tmp_path / "m.mhd", np.full((4, 5, 6), 7, np.uint8))
+    with pytest.raises(DataError, match="unexpected labels 7; expected 0, 3"):
+        read_mhd_labels(path, volume, {0, 3})

@@ -1,0 +1,148 @@
+"""The MedSeg volumes: three folders paired by number, effusion, the rule that leaves volumes out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from uasbench.datasets.adapters.radiopaedia import MIN_LESION_VOXELS, Radiopaedia
+from uasbench.datasets.errors import DataError
+
+SPACING = (3.0, 0.7, 0.7)
+SHAPE = (6, 40, 50)
+
+
+@pytest.fixture
+def put_volume(put_nifti) -> Callable[..., tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    def put(root: Path, number: int, *, lesion: int = 200, effusion: int = 50, ext: str = ".nii.gz", **options):
+        rng = np.random.default_rng(number)
+        shape = options.pop("shape", SHAPE)
+        _, y, x = np.indices(shape) / np.reshape(shape, (3, 1, 1, 1))
+        lungs = np.where((abs(abs(x - 0.5) - 0.22) < 0.18) & (abs(y - 0.5) < 0.35), 2 - (x > 0.5), 0).astype(np.uint8)
+        image = np.where(lungs > 0, -850, 40) + rng.integers(-20, 20, lungs.shape)
+        labels = np.zeros(lungs.shape, np.uint8)
+        places = np.flatnonzero(lungs)
+        labels.flat[places[:lesion]] = 1 + np.arange(lesion) % 2
+        labels.flat[places[lesion : lesion + effusion]] = 3
+        spacing = options.pop("spacing", SPACING)
+        for folder, array in (("rp_im", image.astype(np.int16)), ("rp_msk", labels), ("rp_lung_msk", lungs)):
+            put_nifti(root / folder / f"{number}{ext}", array, spacing=spacing, **options)
+        return image, labels, lungs
+
+    return put
+
+
+def _open(root: Path) -> Radiopaedia:
+    dataset = Radiopaedia()
+    dataset.discover(root)
+    return dataset
+
+
+def test_card():
+    card = Radiopaedia.card
+    assert (card.name, card.anatomy, card.role, card.truth) == ("radiopaedia", "lung", "lesion", "voxel")
+    assert (card.partner, card.reference) == ("luna16", "hu-opened")
+    assert all((card.title, card.licence, card.citation, card.obtain, card.layout, card.roi_source))
+
+
+@pytest.mark.parametrize("folder", [".", "radiopaedia", "MedSeg", "deep/er"])
+@pytest.mark.parametrize("ext", [".nii", ".nii.gz"])
+def test_three_folders_paired_by_number(tmp_path, put_volume, folder, ext):
+    put_volume(tmp_path / folder, 9, ext=ext)
+    image, labels, lungs = put_volume(tmp_path / folder, 1, ext=ext, codes="RAS")
+    dataset = Radiopaedia()
+    assert [ref.id for ref in dataset.discover(tmp_path)] == ["rp_1", "rp_9"]
+    assert dataset.notes == ()
+    case = dataset.load("rp_1")
+    np.testing.assert_array_equal(case.image, image)
+    np.testing.assert_array_equal(case.roi, lungs > 0)
+    assert case.roi_source == "mask file"
+    np.testing.assert_array_equal(dataset.load_truth("rp_1").lesion, (labels == 1) | (labels == 2))
+
+
+def test_effusion_is_not_lesion(tmp_path, put_volume):
+    _, labels, _ = put_volume(tmp_path, 1, lesion=150, effusion=300)
+    lesion = _open(tmp_path).load_truth("rp_1").lesion
+    assert lesion is not None
+    assert lesion.sum() == 150
+    assert not lesion[labels == 3].any()
+
+
+def test_any_lung_value_counts(tmp_path, put_volume, put_nifti):
+    _, _, lungs = put_volume(tmp_path, 1)
+    put_nifti(tmp_path / "rp_lung_msk" / "1.nii.gz", np.where(lungs > 0, 17, 0).astype(np.uint8), spacing=SPACING)
+    np.testing.assert_array_equal(_open(tmp_path).load("rp_1").roi, lungs > 0)
+
+
+@pytest.mark.parametrize(("voxels", "stays"), [(MIN_LESION_VOXELS - 1, False), (MIN_LESION_VOXELS, True), (0, False)])
+def test_volumes_with_few_lesion_voxels_are_excluded_and_counted(tmp_path, put_volume, voxels, stays):
+    put_volume(tmp_path, 5)
+    put_volume(tmp_path, 6, lesion=voxels, effusion=400)
+    dataset = Radiopaedia()
+    ids = [ref.id for ref in dataset.discover(tmp_path)]
+    assert ids == (["rp_5", "rp_6"] if stays else ["rp_5"])
+    assert len(dataset.notes) == (0 if stays else 1)
+    if not stays:
+        assert dataset.notes[0].startswith("1 of 2 volumes excluded by rule")
+        assert "rp_6" in dataset.notes[0]
+        with pytest.raises(DataError, match="no case 'rp_6'"):
+            dataset.load("rp_6")
+
+
+def test_nothing_left(tmp_path, put_volume):
+    put_volume(tmp_path, 6, lesion=3)
+    with pytest.raises(DataError, match="1 of 1 volumes excluded by rule"):
+        Radiopaedia().discover(tmp_path)
+
+
+def test_an_unreadable_mask_stays_a_case_and_is_refused_by_name(tmp_path, put_volume):
+    put_volume(tmp_path, 1)
+    path = tmp_path / "rp_msk" / "1.nii.gz"
+    path.write_bytes(path.read_bytes()[:100])
+    dataset = _open(tmp_path)
+    with pytest.raises(DataError, match=r"rp_msk/1\.nii\.gz: "):
+        dataset.load_truth("rp_1")
+
+
+def test_missing_lesion_mask(tmp_path, put_volume):
+    put_volume(tmp_path, 1)
+    put_volume(tmp_path, 2)
+    (tmp_path / "rp_msk" / "2.nii.gz").unlink()
+    with pytest.raises(DataError, match=r"rp_im/2\.nii\.gz: image without label \(no rp_msk/2\.nii\.gz\)"):
+        Radiopaedia().discover(tmp_path)
+
+
+def test_unexpected_label(tmp_path, put_volume, put_nifti):
+    _, labels, _ = put_volume(tmp_path, 1)
+    put_nifti(tmp_path / "rp_msk" / "1.nii.gz", np.where(labels == 3, 4, labels).astype(np.uint8), spacing=SPACING)
+    with pytest.raises(DataError, match="unexpected labels 4; this set uses 0, 1, 2, 3"):
+        _open(tmp_path).load_truth("rp_1")
+
+
+def test_other_numbers_in_other_folders_are_not_cases(tmp_path, put_volume, put_nifti):
+    image, _, _ = put_volume(tmp_path, 1)
+    put_nifti(tmp_path / "elsewhere" / "2.nii.gz", image.astype(np.int16), spacing=SPACING)
+    assert [ref.id for ref in Radiopaedia().discover(tmp_path)] == ["rp_1"]
+
+
+def test_630_pixels_and_thick_padded_slices(tmp_path, put_volume):
+    image, _, lungs = put_volume(tmp_path, 3, shape=(3, 630, 630), spacing=(10.0, 0.6, 0.6))
+    case = _open(tmp_path).load("rp_3")
+    assert case.image.shape == (3, 630, 630)
+    np.testing.assert_array_equal(case.image, image)
+    np.testing.assert_array_equal(case.roi, lungs > 0)
+
+
+def test_thick_and_repeated_slices_are_noted(tmp_path, put_volume, put_nifti):
+    image, _, _ = put_volume(tmp_path, 4, spacing=(8.0, 0.7, 0.7))
+    image[3] = image[2] = image[1]
+    put_nifti(tmp_path / "rp_im" / "4.nii.gz", image.astype(np.int16), spacing=(8.0, 0.7, 0.7))
+    notes = _open(tmp_path).load("rp_4").notes
+    assert any(note.startswith("warning: slices 8 mm apart") for note in notes)
+    assert any(note.startswith("warning: 2 of 6 slices repeat the slice below") for note in notes)
+
+
+def test_absent(tmp_path):
+    assert Radiopaedia().survey(tmp_path).absent

@@ -1,0 +1,105 @@
+"""Erroneous edges: what is erased from an ROI, against SciPy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
+from uasbench.methods.normalcy.edges import remove_erroneous_edges
+
+TAU = 1 / 3
+CROSS = ndimage.generate_binary_structure(2, 1)[None]
+
+
+def plain(image, roi, share):
+    bright = roi & (image >= TAU)
+    border = roi & ~ndimage.binary_erosion(roi, CROSS)
+    labels, n = ndimage.label(bright)
+    out = roi.copy()
+    for number in range(1, n + 1):
+        component = labels == number
+        if border[component].mean() > share:
+            out &= ~component
+    return out
+
+
+def lung(shape=(6, 30, 30)):
+    _, y, x = np.ogrid[: shape[0], : shape[1], : shape[2]]
+    roi = np.broadcast_to((y - 15) ** 2 + (x - 15) ** 2 <= 144, shape).copy()
+    return np.where(roi, np.float32(0.1), np.float32(0)), roi
+
+
+@settings(deadline=None)
+@given(
+    st.integers(0, 2**32 - 1),
+    st.tuples(st.integers(1, 5), st.integers(1, 14), st.integers(1, 14)),
+    st.sampled_from([0, 0.3, 0.5, 1]),
+)
+def test_the_erased_components_are_those_of_scipy(seed, shape, share):
+    rng = np.random.default_rng(seed)
+    image = rng.random(shape, dtype=np.float32)
+    roi = ndimage.binary_dilation(rng.random(shape) < 0.2, CROSS)
+    out = remove_erroneous_edges(image, roi, tau=TAU, share=share)
+    assert np.array_equal(out, plain(image, roi, share))
+
+
+def test_a_bright_rim_goes_and_vessels_stay():
+    image, roi = lung()
+    rim = roi & ~ndimage.binary_erosion(roi, CROSS)
+    image[rim] = 0.9
+    vessel = np.zeros_like(roi)
+    vessel[:, 14:17, 10:21] = True
+    image[vessel] = 0.8
+    out = remove_erroneous_edges(image, roi, tau=TAU)
+    assert np.array_equal(out, roi & ~rim)
+
+
+def test_a_vessel_that_ends_at_the_border_stays():
+    image, roi = lung()
+    image[:, 14:17, 5:28] = 0.8
+    assert np.array_equal(remove_erroneous_edges(image, roi, tau=TAU), roi)
+
+
+def test_the_frame_of_the_image_is_outside():
+    roi = np.ones((2, 10, 10), bool)
+    image = np.zeros(roi.shape, np.float32)
+    image[:, 0] = 1
+    assert np.array_equal(remove_erroneous_edges(image, roi, tau=TAU), roi & (image < 1))
+    image[:, :3] = 1
+    assert remove_erroneous_edges(image, roi, tau=TAU).all()
+
+
+def test_the_first_and_last_slice_are_no_border():
+    roi = np.zeros((4, 12, 12), bool)
+    roi[:, 1:-1, 1:-1] = True
+    image = np.zeros(roi.shape, np.float32)
+    image[0, 3:-3, 3:-3] = 1
+    assert np.array_equal(remove_erroneous_edges(image, roi, tau=TAU), roi)
+
+
+def test_half_of_the_voxels_is_not_most():
+    roi = np.ones((1, 8, 8), bool)
+    image = np.zeros(roi.shape, np.float32)
+    image[0, :2, 4] = 1
+    assert remove_erroneous_edges(image, roi, tau=TAU).all()
+    assert remove_erroneous_edges(image, roi, tau=TAU, share=0.49).sum() == roi.sum() - 2
+
+
+def test_inputs_stay_and_half_precision_works():
+    image, roi = lung()
+    image[ndimage.binary_erosion(roi, CROSS) ^ roi] = 0.9
+    before = image.copy(), roi.copy()
+    out = remove_erroneous_edges(image, roi, tau=TAU)
+    assert np.array_equal(image, before[0])
+    assert np.array_equal(roi, before[1])
+    assert np.array_equal(remove_erroneous_edges(image.astype(np.float16), roi, tau=TAU), out)
+
+
+def test_wrong_shapes_and_shares_are_refused():
+    image, roi = lung()
+    with pytest.raises(ValueError, match="one shape"):
+        remove_erroneous_edges(image, roi[1:], tau=TAU)
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        remove_erroneous_edges(image, roi, tau=TAU, share=50)

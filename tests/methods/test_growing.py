@@ -1,0 +1,209 @@
+"""Mean filters, region growing and the lesion mask against SciPy and scikit-image, and their monotonicity."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from scipy import ndimage
+from skimage.morphology import reconstruction
+from uasbench.methods.normalcy.growing import grow, lesion_mask, mean_filter
+
+TAU = 1 / 3
+SHAPES = hnp.array_shapes(min_dims=3, max_dims=3, min_side=1, max_side=20)
+KERNELS = st.sampled_from([1, 3, 5, 7, 9])
+DIMS = st.sampled_from([2, 3])
+
+
+def masks(shape, share=0.5):
+    return st.integers(0, 2**32 - 1).map(lambda seed: np.random.default_rng(seed).random(shape) < share)
+
+
+@st.composite
+def pairs(draw):
+    """Two masks of one shape, sparse to dense."""
+    shape = draw(SHAPES)
+    return tuple(draw(masks(shape, draw(st.sampled_from([0.02, 0.2, 0.5, 0.8])))) for _ in range(2))
+
+
+@st.composite
+def scans(draw):
+    """An image with a bright lump, an ROI, healthy voxels and the settings of the post-processing."""
+    shape = draw(hnp.array_shapes(min_dims=3, max_dims=3, min_side=3, max_side=14))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    image = ndimage.gaussian_filter(rng.standard_normal(shape), draw(st.sampled_from([0.5, 1.5])))
+    image = np.clip(0.25 + 0.25 * image / image.std(), 0, 1).astype(np.float32)
+    roi = rng.random(shape) < draw(st.sampled_from([0.7, 1.0]))
+    healthy = rng.random(shape) < draw(st.sampled_from([0.0, 0.2, 0.6]))
+    options = {
+        "seed_kernel": draw(KERNELS),
+        "limit_kernel": draw(KERNELS),
+        "seed_threshold": draw(st.sampled_from([0.1, 0.2, 0.3])),
+        "grow": draw(st.booleans()),
+        "dims": draw(DIMS),
+        "reading": draw(st.sampled_from(["intensity", "binary"])),
+        "seed_reading": draw(st.sampled_from(["intensity", "binary"])),
+    }
+    return image, roi, healthy, options
+
+
+def box_mean(values: np.ndarray, kernel: int, dims: int) -> np.ndarray:
+    size = (kernel if dims == 3 else 1, kernel, kernel)
+    return ndimage.uniform_filter(values.astype(np.float64), size, mode="constant")
+
+
+def plain(image, roi, healthy, options, margin):
+    """The textbook post-processing with thresholds moved by ``margin``."""
+    left = roi & ~healthy
+    bright = left & (image >= np.float32(TAU))
+    seed_values = np.where(bright, image, 0) if options["seed_reading"] == "intensity" else bright
+    limit_values = np.where(left, image, 0) if options["reading"] == "intensity" else left
+    seeds = box_mean(seed_values, options["seed_kernel"], options["dims"]) > options["seed_threshold"] + margin
+    limit = box_mean(limit_values, options["limit_kernel"], options["dims"]) > 0.15 + margin
+    seeds, limit = seeds & roi, limit & roi
+    return ndimage.binary_propagation(seeds, mask=limit) if options["grow"] else seeds
+
+
+@settings(deadline=None)
+@given(SHAPES, st.integers(0, 2**32 - 1), st.sampled_from([1, 1000]), KERNELS, DIMS)
+def test_the_mean_filter_is_scipys(shape, seed, scale, kernel, dims):
+    volume = np.random.default_rng(seed).normal(0, scale, shape).astype(np.float32)
+    assert np.allclose(mean_filter(volume, kernel, dims), box_mean(volume, kernel, dims), rtol=1e-6, atol=1e-7 * scale)
+    sums = mean_filter(volume > 0, kernel, dims) * kernel**dims
+    assert np.allclose(sums, np.rint(box_mean(volume > 0, kernel, dims) * kernel**dims), atol=1e-4)
+
+
+def test_the_mean_filter_forgets_bright_voxels_exactly():
+    volume = np.zeros((30, 30, 30), np.float32)
+    volume[0, 0, :] = 0.1
+    out = mean_filter(volume, 5)
+    assert out[0, 0, 10] == pytest.approx(0.1 * 5 / 125, rel=1e-6)
+    assert not out[3:].any()
+    assert not out[:, 3:].any()
+
+
+@pytest.mark.parametrize(("kernel", "dims"), [(0, 3), (4, 3), (-3, 2), (3, 1)])
+def test_an_even_kernel_or_other_dimensions_are_refused(kernel, dims):
+    with pytest.raises(ValueError, match=r"odd|dims"):
+        mean_filter(np.zeros((2, 2, 2), np.float32), kernel, dims)
+
+
+@settings(deadline=None)
+@given(pairs())
+def test_growing_is_the_reconstruction_of_scipy_and_scikit_image(masks):
+    seeds, limit = masks
+    grown = grow(seeds, limit)
+    assert grown.dtype == bool
+    assert np.array_equal(grown, ndimage.binary_propagation(seeds, mask=limit))
+    faces = ndimage.generate_binary_structure(3, 1)
+    under = (limit | seeds).astype(np.uint8)
+    assert np.array_equal(grown, reconstruction(seeds.astype(np.uint8), under, footprint=faces) > 0)
+
+
+@settings(deadline=None)
+@given(pairs(), st.integers(0, 2**32 - 1))
+def test_growing_is_bounded_monotone_and_idempotent(masks, seed):
+    seeds, limit = masks
+    rng = np.random.default_rng(seed)
+    grown = grow(seeds, limit)
+    assert not (seeds & ~grown).any()
+    assert not (grown & ~(limit | seeds)).any()
+    assert np.array_equal(grow(grown, limit), grown)
+    assert not (grown & ~grow(seeds | (rng.random(seeds.shape) < 0.1), limit)).any()
+    assert not (grown & ~grow(seeds, limit | (rng.random(seeds.shape) < 0.1))).any()
+
+
+def test_growing_follows_a_winding_path_through_rows_and_slices():
+    path = np.zeros((3, 41, 40), bool)
+    path[0, ::2] = path[2, ::2] = True
+    path[::2, 1::4, -1] = path[::2, 3::4, 0] = path[1, -1, -1] = True
+    seeds = np.zeros_like(path)
+    seeds[0, 0, 0] = True
+    assert np.array_equal(grow(seeds, path), path)
+    path[1] = False
+    assert np.array_equal(grow(seeds, path)[0], path[0])
+    assert not grow(seeds, path)[1:].any()
+
+
+def test_growing_never_wraps_around_an_edge_of_the_volume():
+    limit = np.zeros((3, 4, 5), bool)
+    limit[0, 0, 4] = limit[0, 1, 0] = limit[0, 3, 2] = limit[1, 0, 2] = True
+    for at in zip(*np.nonzero(limit), strict=True):
+        alone = np.zeros_like(limit)
+        alone[at] = True
+        assert grow(alone, limit).sum() == 1
+
+
+def test_growing_needs_two_volumes_of_one_shape():
+    with pytest.raises(ValueError, match="one shape"):
+        grow(np.zeros((2, 2, 2), bool), np.zeros((2, 2, 3), bool))
+    with pytest.raises(ValueError, match="volumes"):
+        grow(np.zeros((2, 2), bool), np.zeros((2, 2), bool))
+
+
+@settings(deadline=None, max_examples=150)
+@given(scans())
+def test_the_lesion_mask_is_the_plain_one_up_to_ties(scan):
+    image, roi, healthy, options = scan
+    ours = lesion_mask(image, roi, healthy, tau=TAU, **options)
+    assert not (ours & ~plain(image, roi, healthy, options, -1e-6)).any()
+    assert not (plain(image, roi, healthy, options, 1e-6) & ~ours).any()
+
+
+@settings(deadline=None)
+@given(scans(), st.integers(0, 2**32 - 1))
+def test_the_lesion_mask_holds_its_seeds_and_is_monotone(scan, seed):
+    image, roi, healthy, options = scan
+    rng = np.random.default_rng(seed)
+    mask = lesion_mask(image, roi, healthy, tau=TAU, **options)
+    seeds = lesion_mask(image, roi, healthy, tau=TAU, **{**options, "grow": False})
+    assert not (mask & ~roi).any()
+    assert not (seeds & ~mask).any()
+    brighter = np.clip(image + 0.1 * rng.random(image.shape, dtype=np.float32), 0, 1)
+    assert not (mask & ~lesion_mask(brighter, roi, healthy, tau=TAU, **options)).any()
+    healthier = healthy | (rng.random(image.shape) < 0.2)
+    assert not (lesion_mask(image, roi, healthier, tau=TAU, **options) & ~mask).any()
+
+
+@pytest.mark.parametrize(("voxels", "found"), [(7, False), (8, True)])
+def test_a_mean_at_the_threshold_is_below_it(voxels, found):
+    image = np.zeros((1, 5, 5), np.float32)
+    image.reshape(-1)[:voxels] = 1
+    kept = {"seed_kernel": 5, "seed_threshold": 0.28, "dims": 2, "grow": False}
+    mask = lesion_mask(image, np.ones(image.shape, bool), np.zeros(image.shape, bool), tau=TAU, **kept)
+    assert mask[0, 2, 2] == found
+
+
+def test_plain_air_limits_growing_only_if_intensities_are_averaged():
+    image = np.full((20, 40, 40), 0.05, np.float32)
+    image[6:14, 6:14, 6:14] = 0.6
+    image[6:14, 6:14, 14:20] = 0.25
+    roi, healthy = np.ones(image.shape, bool), np.zeros(image.shape, bool)
+    limited = lesion_mask(image, roi, healthy, tau=TAU)
+    assert limited[10, 10, 10]
+    assert limited[10, 10, 17]
+    assert not limited[10, 10, 25:].any()
+    assert lesion_mask(image, roi, healthy, tau=TAU, reading="binary").mean() > 0.9
+    assert not lesion_mask(image, roi, healthy, tau=TAU, grow=False)[10, 10, 19]
+
+
+def test_half_precision_views_and_other_memory_orders_give_the_same_mask():
+    rng = np.random.default_rng(0)
+    image = (ndimage.gaussian_filter(rng.random((12, 30, 20)), 1) * 2 - 0.5).clip(0, 1).astype(np.float16)
+    roi, healthy = rng.random(image.shape) < 0.9, rng.random(image.shape) < 0.2
+    mask = lesion_mask(image.astype(np.float32), roi, healthy, tau=TAU)
+    assert 0 < mask.sum() < roi.sum()
+    assert np.array_equal(lesion_mask(image, roi, healthy, tau=TAU), mask)
+    assert np.array_equal(lesion_mask(*(np.asfortranarray(a) for a in (image, roi, healthy)), tau=TAU), mask)
+
+
+def test_no_roi_gives_no_lesion_and_wrong_settings_are_refused():
+    image, none = np.ones((3, 4, 5), np.float32), np.zeros((3, 4, 5), bool)
+    assert not lesion_mask(image, none, none, tau=TAU).any()
+    with pytest.raises(ValueError, match="one shape"):
+        lesion_mask(image, none[:2], none, tau=TAU)
+    for wrong in ({"seed_kernel": 4}, {"limit_kernel": 33}, {"reading": "mean"}, {"dims": 1}, {"seed_threshold": 20}):
+        with pytest.raises(ValueError, match=r"odd|largest|reading|dims|between"):
+            lesion_mask(image, ~none, none, tau=TAU, **wrong)

@@ -1,0 +1,514 @@
+"""The lung lesions equal a plain SciPy recipe in their statistics, and keep the rules of NormNet's generator."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
+from scipy.spatial.transform import Rotation
+from uasbench.methods.synthesis import lung_lesions_torch as device_path
+from uasbench.methods.synthesis import lung_shapes
+from uasbench.methods.synthesis.lung_lesions import (
+    LesionGenerator,
+    LesionRecipe,
+    Look,
+    brightness_factor,
+    filtered_salt,
+)
+from uasbench.methods.synthesis.lung_lesions_kernels import smooth
+
+TOUCHING = np.ones((3, 3, 3), bool)
+TAU = 1 / 3
+
+
+def plain_texture(recipe, look, shape, rng):
+    """Filtered salt of one box, one SciPy call per step."""
+    field = ndimage.gaussian_filter(rng.random(shape), look.sigma_a)
+    field = look.a_low + (look.a_high - look.a_low) * (field - field.min()) / (field.max() - field.min())
+    probability = field if recipe.prob_map else recipe.plain_probability
+    return ndimage.gaussian_filter((rng.random(shape) < probability).astype(float), look.sigma_b)
+
+
+def plain_factor(look, texture):
+    passed = texture[texture > 0.2]
+    if not passed.size:
+        passed = np.sort(texture.ravel())[-max(round(0.01 * texture.size), 1) :]
+    return look.mu0 / passed.mean() if passed.mean() > 0 else None
+
+
+def plain_look(rng):
+    low, high = 0.0, 0.0
+    while high - low <= 0.15:
+        low, high = rng.uniform(0, 0.3, 2)
+    sigma_b = rng.uniform(0.8, 2) if rng.random() < 0.7 else rng.uniform(2, 5)
+    return Look(sigma_a=rng.uniform(2, 20), a_low=low, a_high=high, sigma_b=sigma_b, mu0=rng.uniform(0.4, 0.8))
+
+
+def plain_ellipsoid(shape, centre, least, most, scale, rng):
+    """Voxels of one deformed, turned ellipsoid, bool; radii uniform between ``least`` and ``most``."""
+    radii = rng.uniform(least, most, 3)
+    amplitude = rng.uniform(1, max(0.3 * radii.mean(), 1)) * scale
+    sigma = rng.uniform(4, 8) * scale
+    radii, turn = radii * scale, Rotation.random(random_state=rng).as_matrix()
+    reach = np.ceil(np.sqrt(((turn * radii) ** 2).sum(axis=1)) + amplitude).astype(int)
+    start, stop = np.maximum(centre - reach, 0), np.minimum(centre + reach + 1, shape)
+    box = tuple(map(slice, start, stop))
+    noise = rng.uniform(-1, 1, (3, *(stop - start)))
+    field = np.stack([ndimage.gaussian_filter(n, sigma) for n in noise])
+    field *= amplitude / np.abs(field).max()
+    offset = np.stack(np.meshgrid(*map(np.arange, start, stop), indexing="ij")) - centre[:, None, None, None]
+    unit = np.tensordot(turn.T, offset + field, 1) / radii[:, None, None, None]
+    mask = np.zeros(shape, bool)
+    mask[box] = (unit**2).sum(axis=0) <= 1
+    return mask
+
+
+def plain_merge(masks):
+    """Components of the union; parts of one torn blob stay together."""
+    labels, found = ndimage.label(np.any(masks, axis=0), TOUCHING)
+    same = np.arange(found + 1)
+    for mask in masks:
+        parts = np.unique(same[labels[mask]])
+        same[np.isin(same, parts)] = parts.min() if parts.size else 0
+    return same[labels]
+
+
+def plain_generator(image, roi, fullness, rng, scale=1.0, extent="box"):
+    """The whole recipe in NumPy and SciPy; returns image and blobs."""
+    classes = [((3, 10), (5, 10)), ((10, 32), (5, 10))]
+    radii = [r for r, count in classes for _ in range(round(rng.uniform(*count) * fullness))]
+    radii += [(32, 64)] if rng.random() < 0.2 * fullness else []
+    voxels = np.argwhere(roi)
+    masks = [plain_ellipsoid(image.shape, voxels[rng.integers(len(voxels))], *r, scale, rng) for r in radii]
+    out, blobs = image.copy(), np.zeros(image.shape, bool)
+    labels = plain_merge(masks) if masks else np.zeros(image.shape, int)
+    for label, box in enumerate(ndimage.find_objects(labels), start=1):
+        if box is None:
+            continue
+        look, box = plain_look(rng), box if extent == "box" else (slice(None),) * 3
+        texture = plain_texture(LesionRecipe(), look, image[box].shape, rng)
+        factor = plain_factor(look, texture)
+        if factor is not None:
+            inside = (labels[box] == label) & roi[box]
+            lesion = np.clip(factor * texture, 0, 1)
+            out[box] = np.where(inside, np.maximum(out[box], lesion), out[box])
+            blobs[box] |= inside
+    return out, blobs
+
+
+def cylinder(shape, share=0.45):
+    """An elliptic ROI over the whole depth."""
+    y, x = np.ogrid[: shape[1], : shape[2]]
+    inside = ((y / shape[1] - 0.5) ** 2 + (x / shape[2] - 0.5) ** 2) < share**2
+    return np.repeat(inside[None], shape[0], axis=0)
+
+
+def crop_figures(lesions, blobs, roi):
+    """Blob count, share of the ROI, median size, mean, spread and bright share of the blobs of one crop."""
+    labels, found = ndimage.label(blobs, TOUCHING)
+    index = np.arange(1, found + 1)
+    sizes = ndimage.sum_labels(blobs, labels, index)
+    means = ndimage.mean(lesions, labels, index)
+    spreads = ndimage.standard_deviation(lesions, labels, index)
+    bright = ndimage.mean(lesions >= TAU, labels, index)
+    return [found, blobs.sum() / roi.sum(), np.log(sizes).mean(), means.mean(), spreads.mean(), bright.mean()]
+
+
+def assert_same_means(ours, reference, allowed=4):
+    """Means agree within a number of standard errors of their difference."""
+    ours, reference = np.array(ours, float), np.array(reference, float)
+    difference = ours.mean(axis=0) - reference.mean(axis=0)
+    errors = np.hypot(*(a.std(axis=0, ddof=1) / np.sqrt(len(a)) for a in (ours, reference)))
+    assert (np.abs(difference) <= allowed * errors).all(), (difference / errors, reference.mean(axis=0))
+
+
+def assert_no_paired_difference(ours, reference, allowed=4):
+    difference = np.array(ours, float) - np.array(reference, float)
+    errors = difference.std(axis=0, ddof=1) / np.sqrt(len(difference))
+    assert (np.abs(difference.mean(axis=0)) <= allowed * errors).all(), difference.mean(axis=0) / errors
+
+
+def texture_figures(look, texture):
+    lesion = np.clip(plain_factor(look, texture) * texture, 0, 1)
+    return [plain_factor(look, texture), lesion.mean(), lesion.std(), (lesion >= TAU).mean()]
+
+
+def device_textures(recipe, looks, shape, generator):
+    """Filtered salt of equal boxes from the device path, in batches of ten."""
+    size = (shape[0], max(shape[1:]), max(shape[1:]))
+    for first in range(0, len(looks), 10):
+        part = looks[first : first + 10]
+        textures, _ = device_path.filtered_salt(recipe, part, np.tile(shape, (len(part), 1)), size, generator)
+        yield from textures.cpu().numpy()[:, : shape[0], : shape[1], : shape[2]]
+
+
+def compare_textures(shape, draws):
+    recipe, rng = LesionRecipe(), np.random.default_rng(0)
+    looks = [recipe.draw_look(rng) for _ in range(draws)]
+    plain = [texture_figures(k, plain_texture(recipe, k, shape, rng)) for k in looks]
+    ours = [texture_figures(k, filtered_salt(recipe, k, shape, rng)) for k in looks]
+    tensors = device_textures(recipe, looks, shape, torch.Generator().manual_seed(1))
+    assert_no_paired_difference(ours, plain)
+    assert_no_paired_difference([texture_figures(k, t) for k, t in zip(looks, tensors, strict=True)], plain)
+    return np.array(ours)
+
+
+def compare_generators(shape, scale, draws, paths, extent="box"):
+    recipe, rng = LesionRecipe(radius_scale=scale, texture_extent=extent), np.random.default_rng(0)
+    image, roi = np.zeros(shape, np.float32), cylinder(shape)
+    fullness = rng.uniform(0.4, 1, draws)
+    plain = [crop_figures(*plain_generator(image, roi, k, rng, scale, extent), roi) for k in fullness]
+    for path in paths:
+        drawn = [path(recipe, image, roi, k) for k in fullness]
+        assert_same_means([crop_figures(a, blobs, roi) for a, blobs in drawn], plain)
+
+
+def compiled_path(seed):
+    rng = np.random.default_rng(seed)
+    return lambda recipe, image, roi, fullness: LesionGenerator(recipe, rng)(image, roi, fullness)
+
+
+def tensor_path(seed, device="cpu"):
+    generator = torch.Generator(device).manual_seed(seed)
+
+    def draw(recipe, image, roi, fullness):
+        tensors = [torch.from_numpy(a)[None].to(device) for a in (image, roi)]
+        drawn = LesionGenerator(recipe).generate_on(*tensors, torch.tensor([fullness]), generator)
+        return [a[0].cpu().numpy() for a in drawn]
+
+    return draw
+
+
+@pytest.mark.parametrize(("shape", "draws"), [((12, 40, 36), 150), ((7, 8, 9), 300)])
+def test_textures_have_the_statistics_of_the_plain_recipe(shape, draws):
+    compare_textures(shape, draws)
+
+
+def test_generator_has_the_statistics_of_the_plain_recipe():
+    compare_generators((12, 80, 80), 0.35, 40, [compiled_path(1), tensor_path(1)])
+
+
+@pytest.mark.slow
+def test_large_textures_have_the_statistics_of_the_plain_recipe():
+    figures = compare_textures((32, 96, 96), 300)
+    assert np.allclose(np.median(figures[:, :3], axis=0), [2.6, 0.39, 0.10], rtol=0.15)
+    assert 0.55 <= np.median(figures[:, 3]) <= 0.8
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("extent", ["box", "crop"])
+def test_full_size_lesions_have_the_statistics_of_the_plain_recipe(extent):
+    compare_generators((32, 160, 160), 1.0 if extent == "box" else 0.5, 60, [compiled_path(1), tensor_path(1)], extent)
+
+
+@pytest.mark.gpu
+def test_device_path_on_a_gpu():
+    compare_generators((12, 80, 80), 0.35, 60, [tensor_path(1, "cuda")])
+    first, again = (tensor_path(2, "cuda")(LesionRecipe(), *empty_crop((32, 256, 256)), 1.0) for _ in range(2))
+    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
+
+
+def empty_crop(shape):
+    return np.zeros(shape, np.float32), cylinder(shape)
+
+
+def random_crop(shape, seed):
+    image, roi = np.random.default_rng(seed).random(shape, np.float32), cylinder(shape)
+    return np.where(roi, image, 0).astype(np.float32), roi
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 2**31),
+    shape=st.tuples(st.integers(8, 20), st.integers(32, 60), st.integers(32, 60)),
+    fullness=st.floats(0, 1),
+    scale=st.sampled_from([0.25, 0.5, 1.0]),
+    path=st.sampled_from([compiled_path, tensor_path]),
+)
+def test_lesions_only_brighten_and_stay_in_their_blobs(seed, shape, fullness, scale, path):
+    image, roi = random_crop(shape, seed)
+    augmented, blobs = path(seed)(LesionRecipe(radius_scale=scale), image, roi, fullness)
+    assert augmented.dtype == np.float32
+    assert blobs.dtype == bool
+    assert (augmented >= image).all()
+    assert np.array_equal(augmented[~blobs], image[~blobs])
+    assert not (blobs & ~roi).any()
+    assert augmented.max() <= 1
+
+
+@pytest.mark.parametrize("path", [compiled_path, tensor_path])
+def test_crops_without_roi_or_fullness_stay_as_they_are(path):
+    image, roi = random_crop((8, 32, 32), 0)
+    for where, fullness in ((np.zeros_like(roi), 1.0), (roi, 0.0)):
+        augmented, blobs = path(0)(LesionRecipe(), image, where, fullness)
+        assert np.array_equal(augmented, image)
+        assert not blobs.any()
+
+
+@pytest.mark.parametrize("path", [compiled_path, tensor_path])
+def test_same_seed_same_lesions_other_seed_other_lesions(path):
+    crop = random_crop((12, 64, 64), 0)
+    first, again, other = (path(seed)(LesionRecipe(radius_scale=0.4), *crop, 1.0)[0] for seed in (1, 1, 2))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_a_batch_equals_its_crops_drawn_one_after_the_other():
+    crops = [random_crop((8, 48, 48), k) for k in range(3)]
+    images, rois = (np.stack(part) for part in zip(*crops, strict=True))
+    together = LesionGenerator(LesionRecipe(radius_scale=0.4), 7).generate(images, rois, np.array([1, 0.5, 0.7]))
+    single = LesionGenerator(LesionRecipe(radius_scale=0.4), 7)
+    for k, fullness in enumerate((1, 0.5, 0.7)):
+        drawn = single(images[k], rois[k], fullness)
+        assert all(np.array_equal(part[k], one) for part, one in zip(together, drawn, strict=True))
+
+
+def test_device_batch_leaves_crops_without_roi_alone():
+    images, rois = torch.rand(3, 8, 48, 48), torch.ones(3, 8, 48, 48, dtype=torch.bool)
+    rois[1] = False
+    generator = torch.Generator().manual_seed(0)
+    recipe = LesionRecipe(radius_scale=0.3)
+    augmented, blobs = LesionGenerator(recipe).generate_on(images, rois, torch.ones(3), generator)
+    assert torch.equal(augmented[1], images[1])
+    assert blobs.any(dim=3).any(dim=2).any(dim=1).tolist() == [True, False, True]
+
+
+def test_counts_radii_and_amplitudes_follow_the_recipe():
+    recipe, rng = LesionRecipe(), np.random.default_rng(0)
+    drawn = [lung_shapes.draw_ellipsoids(recipe, rng, 1.0) for _ in range(2000)]
+    classes = np.array([[(e.radii.max(axis=1) <= top).sum() for top in (10, 32, 64)] for e in drawn])
+    small, medium, large = classes[:, 0], classes[:, 1] - classes[:, 0], classes[:, 2] - classes[:, 1]
+    for counts in (small, medium):
+        assert set(counts) == set(range(5, 11))
+        assert abs(counts.mean() - 7.5) < 4 * counts.std() / len(counts) ** 0.5
+    assert abs(large.mean() - 0.2) < 4 * (0.16 / len(large)) ** 0.5
+    everything = lung_shapes.Ellipsoids.joined(drawn)
+    assert everything.radii.min() >= 3
+    assert abs(np.concatenate([e.radii[:5].ravel() for e in drawn]).mean() - 6.5) < 0.1
+    assert (everything.amplitude <= np.maximum(0.3 * everything.radii.mean(axis=1), 1)).all()
+    assert everything.amplitude.min() >= 1
+    assert everything.sigma.min() >= 4
+    assert everything.sigma.max() <= 8
+
+
+def test_fullness_scales_the_counts_and_radius_scale_the_sizes():
+    half = [len(lung_shapes.draw_ellipsoids(LesionRecipe(), np.random.default_rng(s), 0.5)) for s in range(300)]
+    assert abs(np.mean(half) - 7.6) < 0.5
+    full, small = (
+        lung_shapes.draw_ellipsoids(LesionRecipe(radius_scale=s), np.random.default_rng(0), 1.0) for s in (1.0, 0.5)
+    )
+    for name in ("radii", "sigma", "amplitude"):
+        assert np.allclose(getattr(full, name) / 2, getattr(small, name))
+
+
+def test_looks_follow_the_recipe():
+    rng = np.random.default_rng(0)
+    looks, plain = [[draw(rng) for _ in range(4000)] for draw in (LesionRecipe().draw_look, plain_look)]
+    columns = ("sigma_a", "a_low", "a_high", "sigma_b", "mu0")
+    ours, reference = (np.array([[getattr(k, c) for c in columns] for k in ks]) for ks in (looks, plain))
+    assert_same_means(ours, reference)
+    assert_same_means(ours**2, reference**2)
+    assert (ours[:, 2] - ours[:, 1] >= 0.15).all()
+    assert ours[:, 2].max() <= 0.3
+
+
+def test_rotations_are_rotations_without_a_preferred_direction():
+    turns = lung_shapes.random_rotations(3000, np.random.default_rng(0))
+    assert np.allclose(turns @ turns.transpose(0, 2, 1), np.eye(3))
+    assert np.allclose(np.linalg.det(turns), 1)
+    assert np.abs(turns.mean(axis=0)).max() < 4 * (1 / 3 / 3000) ** 0.5
+    assert np.allclose((turns**2).mean(axis=0), 1 / 3, atol=0.03)
+
+
+def test_centres_are_uniform_over_the_roi_on_both_paths():
+    roi = np.random.default_rng(0).random((3, 5, 7)) < 0.3
+    voxels = np.argwhere(roi)
+    picks = (np.arange(len(voxels)) + 0.5) / len(voxels)
+    assert np.array_equal(lung_shapes.random_voxels(roi, picks), voxels)
+    rois = torch.from_numpy(np.stack([np.zeros_like(roi), roi]))
+    crop = torch.ones(len(picks), dtype=torch.long)
+    assert np.array_equal(device_path.random_voxels(rois, crop, torch.from_numpy(picks)), voxels)
+    assert (device_path.random_voxels(rois, 0 * crop, torch.from_numpy(picks)) == -1).all()
+
+
+@pytest.mark.parametrize("shape", [(7, 9, 20), (1, 4, 3)])
+def test_both_gaussian_filters_are_those_of_scipy(shape):
+    values, sigma = np.random.default_rng(0).random(shape), (11.3, 0.9, 5.0)
+    expected = ndimage.gaussian_filter(values, sigma, mode="reflect")
+    ours = values.copy()
+    smooth(ours, *(lung_shapes.half_taps(s) for s in sigma))
+    assert np.allclose(ours, expected, rtol=0, atol=1e-12)
+    padded = np.zeros((2, 1, 24, 24, 24))
+    padded[1, 0, : shape[0], : shape[1], : shape[2]] = values
+    lengths, sigmas = np.array([(24, 24, 24), shape]), np.array([(2, 2, 2), sigma])
+    result = device_path.filtered(torch.from_numpy(padded), lengths, sigmas)[1, 0].numpy()
+    assert np.allclose(result[: shape[0], : shape[1], : shape[2]], expected, rtol=0, atol=1e-12)
+    result[: shape[0], : shape[1], : shape[2]] = 0
+    assert not result.any()
+
+
+def ellipsoids_in(shape, count, seed, amplitude):
+    rng = np.random.default_rng(seed)
+    turns = lung_shapes.random_rotations(count, rng)
+    drawn = lung_shapes.Ellipsoids(rng.uniform(2, 9, (count, 3)), turns, np.full(count, 3.0), np.full(count, amplitude))
+    return drawn, rng.integers(0, shape, (count, 3))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_touching_ellipsoids_merge_as_components_of_their_union(seed):
+    shape = (20, 60, 60)
+    ellipsoids, centres = ellipsoids_in(shape, 14, seed, 0.0)
+    blobs = lung_shapes.paint_blobs(ellipsoids, centres, shape, np.random.default_rng(0), merge_all=False)
+    offset = np.moveaxis(np.indices(shape), 0, -1)[None] - centres[:, None, None, None]
+    unit = np.einsum("kab,kzyxb->kzyxa", ellipsoids.to_unit, offset)
+    masks = (unit**2).sum(axis=-1) <= 1
+    assert np.array_equal(blobs.owner > 0, masks.any(axis=0))
+    expected, found = ndimage.label(masks.any(axis=0), TOUCHING)
+    ours = blobs.component[blobs.owner]
+    assert found == len(blobs.start)
+    for which in range(found):
+        labels = np.unique(expected[ours == which])
+        assert len(labels) == 1
+        box = ndimage.find_objects(expected)[labels[0] - 1]
+        assert [s.start for s in box] == blobs.start[which].tolist()
+        assert [s.stop for s in box] == blobs.stop[which].tolist()
+    label, *voxels = device_path.painted_voxels(ellipsoids, centres, shape, torch.Generator().manual_seed(0))
+    on_device = np.zeros_like(masks)
+    on_device[(label.numpy(), *(v.numpy() for v in voxels))] = True
+    assert (on_device != masks).sum() <= 1e-4 * masks.sum()  # float32 on the surface
+
+
+def test_device_blobs_merge_as_components_of_their_union():
+    recipe, rois = LesionRecipe(radius_scale=0.4, elastic_amplitude=(0.0, 0.0)), torch.ones(3, 12, 70, 70) > 0
+    generator = torch.Generator().manual_seed(0)
+    blobs = device_path.shapes(recipe, rois, np.array([1.0, 0.6, 0.8]), np.random.default_rng(0), generator)
+    owner = blobs.owner[:, 1:-1, 1:-1, 1:-1].numpy()
+    for crop in range(3):
+        expected, found = ndimage.label(owner[crop] > 0, TOUCHING)
+        mine = np.flatnonzero(blobs.crop == crop)
+        assert len(mine) == found
+        for which, label in product(mine, range(1, found + 1)):
+            same = blobs.component.numpy()[owner[crop]] == which
+            overlap = (same & (expected == label)).any()
+            assert not overlap or np.array_equal(same, expected == label)
+
+
+@pytest.mark.parametrize("path", [compiled_path, tensor_path])
+def test_deformation_keeps_volume_and_stays_near_the_surface(path):
+    shape = (40, 40, 40)
+    radii, turns = np.full((20, 3), 10.0), np.tile(np.eye(3), (20, 1, 1))
+    deformed = lung_shapes.Ellipsoids(radii, turns, np.full(20, 4.0), np.full(20, 2.0))
+    centres = np.full((20, 3), 20)
+    if path is compiled_path:
+        rng = np.random.default_rng(0)
+        one = [deformed[np.array([k])] for k in range(20)]
+        masks = np.array([lung_shapes.paint_blobs(e, centres[:1], shape, rng, merge_all=False).owner > 0 for e in one])
+    else:
+        label, *voxels = device_path.painted_voxels(deformed, centres, shape, torch.Generator().manual_seed(0))
+        masks = np.zeros((20, *shape), bool)
+        masks[(label.numpy(), *(v.numpy() for v in voxels))] = True
+    distance = np.sqrt(((np.indices(shape) - 20) ** 2).sum(axis=0))
+    assert masks[:, distance <= 10 - 2 * 3**0.5].all()
+    assert not masks[:, distance > 10 + 2 * 3**0.5].any()
+    assert not (masks == (distance <= 10)).all(axis=(1, 2, 3)).any()
+    assert abs(masks.sum(axis=(1, 2, 3)).mean() / (4 / 3 * np.pi * 1000) - 1) < 0.05
+
+
+def look_of(mu0=0.6):
+    return Look(sigma_a=5.0, a_low=0.1, a_high=0.3, sigma_b=2.0, mu0=mu0)
+
+
+def test_factor_is_taken_from_voxels_above_the_threshold():
+    texture = np.linspace(0, 0.4, 1000, dtype=np.float32).reshape(10, 10, 10)
+    assert brightness_factor(LesionRecipe(), look_of(), texture) == pytest.approx(plain_factor(look_of(), texture))
+
+
+def test_dim_textures_take_their_factor_from_the_brightest_voxels_and_saltless_ones_have_none():
+    dim = np.linspace(0, 0.15, 1000, dtype=np.float32).reshape(10, 10, 10)
+    expected = 0.6 / np.sort(dim.ravel())[-10:].mean()
+    dark = np.zeros_like(dim)
+    assert brightness_factor(LesionRecipe(), look_of(), dim) == pytest.approx(expected, rel=1e-5)
+    assert brightness_factor(LesionRecipe(), look_of(), dark) is None
+    both = torch.from_numpy(np.stack([dim, dark]))
+    on_device = device_path.brightness_factors(LesionRecipe(), [look_of()] * 2, both, torch.ones_like(both) > 0)
+    assert on_device[0].item() == pytest.approx(expected, rel=1e-5)
+    assert on_device[1].isnan()
+
+
+@pytest.mark.parametrize("path", [compiled_path, tensor_path])
+def test_blobs_without_salt_are_left_out(path):
+    image, roi = random_crop((8, 40, 40), 0)
+    augmented, blobs = path(0)(LesionRecipe(prob_map=False, plain_probability=0.0), image, roi, 1.0)
+    assert np.array_equal(augmented, image)
+    assert not blobs.any()
+
+
+def test_records_describe_what_was_put_in():
+    image, roi = empty_crop((12, 64, 64))
+    generator = LesionGenerator(LesionRecipe(radius_scale=0.4), 3)
+    augmented, blobs = generator(image, roi, 1.0)
+    voxels = np.array([k.voxels for k in generator.lesions])
+    assert voxels.sum() == blobs.sum()
+    assert np.average([k.mean for k in generator.lesions], weights=voxels) == pytest.approx(augmented[blobs].mean())
+    bright = np.average([k.bright for k in generator.lesions], weights=voxels)
+    assert bright == pytest.approx((augmented[blobs] >= TAU).mean())
+    whole = np.array([k.spread**2 + k.mean**2 for k in generator.lesions])
+    assert np.average(whole, weights=voxels) == pytest.approx((augmented[blobs].astype(float) ** 2).mean())
+
+
+@pytest.mark.parametrize("path", [compiled_path, tensor_path])
+def test_plain_shapes_are_five_balls_for_any_fullness(path):
+    image, roi = empty_crop((32, 300, 300))
+    recipe = LesionRecipe(shapes="plain", radius_scale=0.5)
+    ball = sum(z * z + y * y + x * x <= 36 for z, y, x in product(range(-6, 7), repeat=3))
+    sizes = [path(seed)(recipe, image, np.ones_like(roi), 0.1)[1].sum() for seed in range(4)]
+    assert max(sizes) <= 5 * ball
+    assert np.median(sizes) > 3 * ball
+
+
+def test_without_probability_map_the_salt_has_one_density():
+    recipe, rng = LesionRecipe(prob_map=False), np.random.default_rng(0)
+    look = recipe.draw_look(rng)
+    assert look.a_low == look.a_high == 0.2
+    assert filtered_salt(recipe, look, (20, 60, 60), rng).mean() == pytest.approx(0.2, abs=0.01)
+
+
+@pytest.mark.parametrize("extent", ["box", "crop"])
+def test_without_salt_diversity_all_blobs_of_a_crop_share_one_texture(extent):
+    recipe = LesionRecipe(salt_noise=False, radius_scale=0.3, texture_extent=extent)
+    generator = LesionGenerator(recipe, 0)
+    _, blobs = generator(*empty_crop((12, 80, 80)), 1.0)
+    assert ndimage.label(blobs, TOUCHING)[1] > 1
+    (lesion,) = generator.lesions
+    assert (lesion.look.sigma_b, lesion.look.mu0) == (2.0, 150 / 255)
+
+
+@pytest.mark.parametrize("path", [compiled_path, tensor_path])
+def test_textures_over_the_whole_crop_fill_the_same_blobs(path):
+    crop = random_crop((8, 48, 48), 0)
+    augmented, blobs = path(0)(LesionRecipe(radius_scale=0.3, texture_extent="crop"), *crop, 1.0)
+    assert blobs.any()
+    assert np.array_equal(augmented[~blobs], crop[0][~blobs])
+    assert (augmented > crop[0])[blobs].any()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"a_gap": 0.3}, {"radius_scale": 0.0}, {"guard_share": 0.0}, {"shapes": "round"}, {"texture_extent": "slice"}],
+)
+def test_impossible_recipes_are_refused(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        LesionRecipe(**wrong)
+
+
+def test_inputs_that_do_not_fit_together_are_refused():
+    image, roi = random_crop((8, 32, 32), 0)
+    with pytest.raises(ValueError, match="expected"):
+        LesionGenerator()(image, roi[:4], 1.0)
+    with pytest.raises(ValueError, match="negative"):
+        LesionGenerator()(image, roi, -0.1)
+    with pytest.raises(ValueError, match="expected"):
+        LesionGenerator().generate_on(torch.zeros(2, 8, 32, 32), torch.zeros(2, 8, 32, 32) > 0, torch.ones(1), None)

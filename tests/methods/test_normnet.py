@@ -1,0 +1,238 @@
+"""NormNet: published settings, crops, the vote, the decision, and the traps of the lung paper."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
+from uasbench.benchmark.stages.drive import score_together
+from uasbench.datasets.case import Case
+from uasbench.datasets.healthy import HealthySet
+from uasbench.datasets.viewing import look
+from uasbench.methods.config import by_stage, resolve
+from uasbench.methods.context import FitContext
+from uasbench.methods.nets.unet3d import residual_unet
+from uasbench.methods.normalcy.crops import HealthyCrops
+from uasbench.methods.normalcy.normnet import NormNet, NormNetConfig
+
+SCORE_FIELDS = {
+    *("checkpoint", "votes", "healthy", "overlap", "grow", "seed_kernel", "seed_threshold", "limit_kernel"),
+    *("limit_threshold", "filter_dims", "limit_reading", "seed_reading"),
+}
+
+
+def lungs(number: int, *, lesion: bool = False, dropped: slice | None = None) -> tuple[Case, np.ndarray]:
+    """Two air-filled ellipses with bright threads, and a bright ball on request."""
+    rng = np.random.default_rng(number)
+    z, y, x = np.mgrid[:24, :48, :48]
+    roi = ((abs(x - 24) - 11) / 9) ** 2 + ((y - 24) / 17) ** 2 < 1
+    threads = ndimage.gaussian_filter(rng.normal(size=roi.shape), (1.5, 0.8, 0.8))
+    image = np.where(roi, -850 + rng.normal(0, 20, roi.shape), 40)
+    image[roi & (threads > np.quantile(threads, 0.95))] = 20
+    truth = np.zeros_like(roi)
+    if lesion:
+        truth = (((z - 12) / 4) ** 2 + ((y - 24) / 6) ** 2 + ((x - 35) / 5) ** 2 < 1) & roi
+        image[truth] = -150 + rng.normal(0, 30, int(truth.sum()))
+    if dropped is not None:
+        roi[dropped] = False
+    return Case(f"lung{number}", f"p{number}", image.astype(np.float32), (6.0, 7.0, 7.0), roi), truth
+
+
+@pytest.fixture(scope="module")
+def healthy() -> HealthySet:
+    return HealthySet.from_cases([lungs(i)[0] for i in range(3)])
+
+
+def train(make_method, healthy, seed=0, limit=None, **values):
+    method = make_method(NormNet, "smoke", values, anatomy="lung", seed=seed)
+    method.fit(healthy, FitContext(seed=seed, max_updates=limit))
+    return method
+
+
+def test_paper_profile_equals_the_published_settings():
+    c = resolve(NormNetConfig, "paper", "lung")
+    assert (c.size, c.spacing, c.window, c.depth) == (512, (1.0, 0.8, 0.8), (-800, 100), 32)
+    assert (c.hu_threshold, c.tau) == (-500, pytest.approx(1 / 3))
+    assert (c.shapes, c.prob_map, c.salt_noise, c.texture_extent, c.radius_scale) == ("full", True, True, "box", 1)
+    assert (c.channels, c.residual_units) == ((16, 32, 64, 128, 256), 2)
+    assert (c.batch, c.lr, c.updates) == (8, 3e-4, 3500)
+    assert (c.votes, c.healthy, c.grow) == (5, 0.95, True)
+    assert (c.seed_kernel, c.seed_threshold, c.limit_kernel, c.limit_threshold) == (9, 0.2, 7, 0.15)
+    assert (c.filter_dims, c.limit_reading, c.seed_reading, c.edge_share) == (3, "intensity", "binary", 0.5)
+    assert set(by_stage(c)[1]) == SCORE_FIELDS
+    method = NormNet(c)
+    assert method.members == 5
+    assert method.native_threshold == pytest.approx(0.05)
+    assert resolve(NormNetConfig, "quick", "lung").votes == 3
+
+
+def residual_unit(inputs: int, outputs: int, kernel: int, convolutions: int, last_plain: bool = False) -> int:
+    """Weights of a residual unit: its convolutions, one PReLU each, and the convolution of the shortcut."""
+    weights = 27 * inputs * outputs + outputs + (convolutions - 1) * (27 * outputs**2 + outputs)
+    return weights + convolutions - last_plain + (kernel**3 * inputs * outputs + outputs if inputs != outputs else 0)
+
+
+@pytest.mark.parametrize("channels", [(16, 32, 64, 128, 256), (8, 16, 32), (4, 8)])
+def test_parameters_follow_from_the_layer_list(channels):
+    down = [residual_unit(i, o, 3, 2) for i, o in zip((1, *channels), channels[:-1], strict=False)]
+    bottom = residual_unit(channels[-2], channels[-1], 1, 2)
+    up = 0
+    for level in range(len(channels) - 1):
+        joined = channels[level] + (channels[level + 1] if level == len(channels) - 2 else channels[level])
+        out = channels[level - 1] if level else 2
+        up += 27 * joined * out + out + 1 + residual_unit(out, out, 3, 1, last_plain=level == 0)
+    net = residual_unet(channels, 2)
+    assert sum(p.numel() for p in net.parameters()) == sum(down) + bottom + up
+
+
+def test_training_crops_lie_inside_contiguous_runs():
+    case, _ = lungs(0, dropped=slice(10, 13))
+    view = NormNet(resolve(NormNetConfig, "smoke", "lung")).view
+    stack = HealthySet.from_cases([case]).volumes(view)
+    crops = HealthyCrops(stack, 4, 1 / 3, 1.0)
+    assert len(stack.runs) == 2
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        _, rois, fullness = crops.draw(2, rng)
+        assert rois.any(axis=(2, 3)).all(), "a slice of the crop has no lung: it bridges the gap"
+        assert ((fullness > 0) & (fullness <= 1)).all()
+
+
+def test_fullness_of_the_fullest_crop_is_one(healthy):
+    view = NormNet(resolve(NormNetConfig, "smoke", "lung")).view
+    crops = HealthyCrops(healthy.volumes(view), 8, 1 / 3, 1.0)
+    drawn = [crops.draw(8, np.random.default_rng(seed))[2].max() for seed in range(10)]
+    assert max(drawn) == pytest.approx(1, abs=0.02)
+
+
+def test_batches_show_lesions_and_their_whole_blobs_are_not_normal(make_method, healthy):
+    method = make_method(NormNet, "smoke", {"batch": 4}, anatomy="lung")
+    context = FitContext(seed=3)
+    crops = HealthyCrops(healthy.volumes(method.view), method.config.depth, method.config.tau, 0.5)
+    images, normal = method.next_batch(crops, context)()
+    clean, rois, _ = HealthyCrops(healthy.volumes(method.view), method.config.depth, method.config.tau, 0.5).draw(
+        4, context.rng("crops")
+    )
+    assert images.shape == (4, 1, 8, 32, 32)
+    changed = images[:, 0].numpy() != clean
+    assert (images[:, 0].numpy() >= clean).all()
+    assert changed.any()
+    assert not (changed & ~rois).any()
+    assert not (normal.numpy() & changed).any()
+    bright = (clean >= method.config.tau) & rois
+    assert not (normal.numpy() & ~bright).any()
+    assert normal.numpy().sum() < bright.sum(), "no bright voxel of a blob was taken out of the target"
+
+
+@settings(max_examples=30, deadline=None)
+@given(votes=st.lists(st.floats(0, 1, width=32), min_size=1, max_size=7), healthy=st.floats(0.5, 0.99))
+def test_exceeding_the_native_threshold_is_the_majority_vote(votes, healthy):
+    """With an odd number of members; one member alone is its own majority."""
+    votes = votes if len(votes) % 2 else votes[:-1]
+    case = Case("c", "p", np.zeros((1, 1, 1), np.float32), (1, 1, 1), np.ones((1, 1, 1), bool))
+
+    class Member:
+        view = None
+
+        def __init__(self, value):
+            self.value = value
+
+        def score(self, case):
+            return np.full(case.image.shape, self.value, np.float32)
+
+    map_ = score_together([Member(v) for v in votes], case)
+    threshold = np.float32(1 - healthy)
+    assert (map_[0, 0, 0] > threshold) == (sum(np.float32(v) > threshold for v in votes) > len(votes) / 2)
+
+
+def test_map_marks_bright_voxels_of_the_lung_only(make_method, healthy):
+    method = train(make_method, healthy)
+    case, _ = lungs(7, lesion=True)
+    seen = look(case, method.view)
+    map_ = method.score_view(seen.image, seen.roi, (1, 1, 1))
+    bright = (seen.image >= np.float32(method.config.tau)) & seen.roi
+    assert map_.dtype == np.float32
+    assert not map_[~bright].any()
+    assert ((map_[bright] > 0) & (map_[bright] < 1)).all()
+
+
+def test_decision_takes_dim_voxels_beside_bright_ones_only_when_it_grows(make_method, healthy):
+    case, truth = lungs(7, lesion=True)
+    masks = {}
+    for grow in (True, False):
+        method = train(make_method, healthy, limit=0, grow=grow)
+        seen = look(case, method.view)
+        lesion = seen.geometry.mask_to_view(truth)
+        scores = np.where(lesion & (seen.image >= method.config.tau), 0.9, 0.0).astype(np.float32)
+        masks[grow] = method.postprocess_view(seen.image, seen.roi, scores, (1, 1, 1))
+        assert not (masks[grow] & ~seen.roi).any()
+    assert not (masks[False] & ~masks[True]).any()
+    assert masks[True].sum() > masks[False].sum() > 0
+    assert (masks[True] & lesion).sum() > 0.5 * lesion.sum()
+
+
+def test_same_seed_same_map_other_seed_other_map(make_method, healthy):
+    case, _ = lungs(9, lesion=True)
+    first, again, other = (train(make_method, healthy, seed).score(case) for seed in (0, 0, 1))
+    assert first.shape == case.image.shape
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_save_and_load_give_the_same_map(make_method, healthy, tmp_path):
+    case, _ = lungs(9, lesion=True)
+    method = train(make_method, healthy)
+    method.save(tmp_path / "normnet.pt")
+    restored = NormNet(method.config)
+    restored.load(tmp_path / "normnet.pt")
+    assert np.array_equal(restored.score(case), method.score(case))
+
+
+def test_checkpoints_are_kept_for_the_iterations_of_table_4(make_method, healthy):
+    method = make_method(NormNet, "smoke", {"checkpoints": (1, 2)}, anatomy="lung")
+    names = []
+    method.fit(healthy, FitContext(seed=0, save_checkpoint=names.append))
+    assert names == ["it-1", "it-2"]
+
+
+def test_loss_falls(make_method, healthy):
+    method = make_method(NormNet, "smoke", {"updates": 60, "lr": 5e-3}, anatomy="lung")
+    losses: list[float] = []
+    method.fit(healthy, FitContext(seed=0, on_log=lambda _, v: losses.append(v["dice + ce"])))
+    assert np.mean(losses[-10:]) < 0.8 * np.mean(losses[:5])
+
+
+def test_liver_is_declined_with_the_assumption_and_runs_when_told_to(make_method):
+    liver = NormNet(resolve(NormNetConfig, "quick", "liver"))
+    assert "brighter" in str(liver.skip())
+    told = resolve(NormNetConfig, "quick", "liver", {"bright_lesions": "on"})
+    assert NormNet(told).skip() is None
+    assert 0 < told.tau < 1
+    assert NormNet(resolve(NormNetConfig, "quick", "lung")).skip() is None
+
+
+@pytest.mark.parametrize("table", ["table4", "table5", "table6"])
+def test_tables_of_the_paper_are_configurations(table):
+    from uasbench.benchmark.experiments import load
+
+    plan = load(f"lung/{table}")
+    for variant in plan.variants:
+        config = resolve(NormNetConfig, "paper", "lung", variant.set)
+        if config.checkpoint != "last":
+            assert int(config.checkpoint.removeprefix("it-")) in config.checkpoints
+    fits = {str(by_stage(resolve(NormNetConfig, "paper", "lung", v.set))[0]) for v in plan.variants}
+    assert len(fits) == {"table4": 1, "table5": 4, "table6": 5}[table]
+
+
+@pytest.mark.slow
+def test_paper_profile_takes_a_step_and_scores_a_volume(make_method):
+    case, _ = lungs(0)
+    method = make_method(NormNet, "paper", {"batch": 1}, anatomy="lung")
+    method.fit(HealthySet.from_cases([case]), FitContext(seed=0, max_updates=1))
+    assert method.updates == 1
+    seen = look(case.crop_z(0, 8), method.view)
+    with torch.inference_mode():
+        assert np.isfinite(method.score_view(seen.image, seen.roi, (1, 0.8, 0.8))).all()
