@@ -114,7 +114,7 @@ class Painter:
         self.truth = np.zeros(seen.shape, bool)
 
     def paint(self, burden: Burden) -> list[Opacity]:
-        """Paint all opacities of a patient, at least one of them large enough for a label; ``truth`` has their voxels."""
+        """Paint a patient's opacities, at least one of them large enough for a label; ``truth`` has their voxels."""
         count = max(1, round(self.spec.quantile("lesions.count", burden.count)))
         first = np.asarray([burden.radius, burden.kind, burden.glass])
         found: list[Opacity] = []
@@ -195,7 +195,8 @@ class Painter:
         low, high = points.min(0) - size, points.max(0) + size
         lattice = np.stack(np.meshgrid(*(np.arange(a, b, size) for a, b in zip(low, high, strict=True))), -1)
         seeds = lattice.reshape(-1, 3) + size * self.rng.uniform(-0.45, 0.45, (lattice.size // 3, 3))
-        distance, cell = KDTree(seeds).query(points, k=2)
+        found = KDTree(seeds).query(points, k=2)
+        distance, cell = np.asarray(found[0]), np.asarray(found[1])
         between = np.linalg.norm(seeds[cell[:, 0]] - seeds[cell[:, 1]], axis=1)
         wall = (distance[:, 1] ** 2 - distance[:, 0] ** 2) / (2 * np.maximum(between, 1e-6))
         return cell[:, 0], wall.astype(np.float32)

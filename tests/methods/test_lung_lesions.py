@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 from uasbench.methods.synthesis import lung_lesions_torch as device_path
-from uasbench.methods.synthesis import lung_shapes
 from uasbench.methods.synthesis.lung_lesions import (
     LesionGenerator,
     LesionRecipe,
@@ -18,7 +17,6 @@ from uasbench.methods.synthesis.lung_lesions import (
     brightness_factor,
     filtered_salt,
 )
-from uasbench.methods.synthesis.lung_lesions_kernels import smooth
 
 TOUCHING = np.ones((3, 3, 3), bool)
 TAU = 1 / 3
@@ -200,8 +198,9 @@ def test_large_textures_have_the_statistics_of_the_plain_recipe():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("extent", ["box", "crop"])
-def test_full_size_lesions_have_the_statistics_of_the_plain_recipe(extent):
-    compare_generators((32, 160, 160), 1.0 if extent == "box" else 0.5, 60, [compiled_path(1), tensor_path(1)], extent)
+def test_both_texture_extents_have_the_statistics_of_the_plain_recipe(extent):
+    shape, scale = ((32, 112, 112), 0.8) if extent == "box" else ((12, 64, 64), 0.3)
+    compare_generators(shape, scale, 24, [compiled_path(1), tensor_path(1)], extent)
 
 
 @pytest.mark.gpu
@@ -276,34 +275,6 @@ def test_device_batch_leaves_crops_without_roi_alone():
     assert blobs.any(dim=3).any(dim=2).any(dim=1).tolist() == [True, False, True]
 
 
-def test_counts_radii_and_amplitudes_follow_the_recipe():
-    recipe, rng = LesionRecipe(), np.random.default_rng(0)
-    drawn = [lung_shapes.draw_ellipsoids(recipe, rng, 1.0) for _ in range(2000)]
-    classes = np.array([[(e.radii.max(axis=1) <= top).sum() for top in (10, 32, 64)] for e in drawn])
-    small, medium, large = classes[:, 0], classes[:, 1] - classes[:, 0], classes[:, 2] - classes[:, 1]
-    for counts in (small, medium):
-        assert set(counts) == set(range(5, 11))
-        assert abs(counts.mean() - 7.5) < 4 * counts.std() / len(counts) ** 0.5
-    assert abs(large.mean() - 0.2) < 4 * (0.16 / len(large)) ** 0.5
-    everything = lung_shapes.Ellipsoids.joined(drawn)
-    assert everything.radii.min() >= 3
-    assert abs(np.concatenate([e.radii[:5].ravel() for e in drawn]).mean() - 6.5) < 0.1
-    assert (everything.amplitude <= np.maximum(0.3 * everything.radii.mean(axis=1), 1)).all()
-    assert everything.amplitude.min() >= 1
-    assert everything.sigma.min() >= 4
-    assert everything.sigma.max() <= 8
-
-
-def test_fullness_scales_the_counts_and_radius_scale_the_sizes():
-    half = [len(lung_shapes.draw_ellipsoids(LesionRecipe(), np.random.default_rng(s), 0.5)) for s in range(300)]
-    assert abs(np.mean(half) - 7.6) < 0.5
-    full, small = (
-        lung_shapes.draw_ellipsoids(LesionRecipe(radius_scale=s), np.random.default_rng(0), 1.0) for s in (1.0, 0.5)
-    )
-    for name in ("radii", "sigma", "amplitude"):
-        assert np.allclose(getattr(full, name) / 2, getattr(small, name))
-
-
 def test_looks_follow_the_recipe():
     rng = np.random.default_rng(0)
     looks, plain = [[draw(rng) for _ in range(4000)] for draw in (LesionRecipe().draw_look, plain_look)]
@@ -313,108 +284,6 @@ def test_looks_follow_the_recipe():
     assert_same_means(ours**2, reference**2)
     assert (ours[:, 2] - ours[:, 1] >= 0.15).all()
     assert ours[:, 2].max() <= 0.3
-
-
-def test_rotations_are_rotations_without_a_preferred_direction():
-    turns = lung_shapes.random_rotations(3000, np.random.default_rng(0))
-    assert np.allclose(turns @ turns.transpose(0, 2, 1), np.eye(3))
-    assert np.allclose(np.linalg.det(turns), 1)
-    assert np.abs(turns.mean(axis=0)).max() < 4 * (1 / 3 / 3000) ** 0.5
-    assert np.allclose((turns**2).mean(axis=0), 1 / 3, atol=0.03)
-
-
-def test_centres_are_uniform_over_the_roi_on_both_paths():
-    roi = np.random.default_rng(0).random((3, 5, 7)) < 0.3
-    voxels = np.argwhere(roi)
-    picks = (np.arange(len(voxels)) + 0.5) / len(voxels)
-    assert np.array_equal(lung_shapes.random_voxels(roi, picks), voxels)
-    rois = torch.from_numpy(np.stack([np.zeros_like(roi), roi]))
-    crop = torch.ones(len(picks), dtype=torch.long)
-    assert np.array_equal(device_path.random_voxels(rois, crop, torch.from_numpy(picks)), voxels)
-    assert (device_path.random_voxels(rois, 0 * crop, torch.from_numpy(picks)) == -1).all()
-
-
-@pytest.mark.parametrize("shape", [(7, 9, 20), (1, 4, 3)])
-def test_both_gaussian_filters_are_those_of_scipy(shape):
-    values, sigma = np.random.default_rng(0).random(shape), (11.3, 0.9, 5.0)
-    expected = ndimage.gaussian_filter(values, sigma, mode="reflect")
-    ours = values.copy()
-    smooth(ours, *(lung_shapes.half_taps(s) for s in sigma))
-    assert np.allclose(ours, expected, rtol=0, atol=1e-12)
-    padded = np.zeros((2, 1, 24, 24, 24))
-    padded[1, 0, : shape[0], : shape[1], : shape[2]] = values
-    lengths, sigmas = np.array([(24, 24, 24), shape]), np.array([(2, 2, 2), sigma])
-    result = device_path.filtered(torch.from_numpy(padded), lengths, sigmas)[1, 0].numpy()
-    assert np.allclose(result[: shape[0], : shape[1], : shape[2]], expected, rtol=0, atol=1e-12)
-    result[: shape[0], : shape[1], : shape[2]] = 0
-    assert not result.any()
-
-
-def ellipsoids_in(shape, count, seed, amplitude):
-    rng = np.random.default_rng(seed)
-    turns = lung_shapes.random_rotations(count, rng)
-    drawn = lung_shapes.Ellipsoids(rng.uniform(2, 9, (count, 3)), turns, np.full(count, 3.0), np.full(count, amplitude))
-    return drawn, rng.integers(0, shape, (count, 3))
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_touching_ellipsoids_merge_as_components_of_their_union(seed):
-    shape = (20, 60, 60)
-    ellipsoids, centres = ellipsoids_in(shape, 14, seed, 0.0)
-    blobs = lung_shapes.paint_blobs(ellipsoids, centres, shape, np.random.default_rng(0), merge_all=False)
-    offset = np.moveaxis(np.indices(shape), 0, -1)[None] - centres[:, None, None, None]
-    unit = np.einsum("kab,kzyxb->kzyxa", ellipsoids.to_unit, offset)
-    masks = (unit**2).sum(axis=-1) <= 1
-    assert np.array_equal(blobs.owner > 0, masks.any(axis=0))
-    expected, found = ndimage.label(masks.any(axis=0), TOUCHING)
-    ours = blobs.component[blobs.owner]
-    assert found == len(blobs.start)
-    for which in range(found):
-        labels = np.unique(expected[ours == which])
-        assert len(labels) == 1
-        box = ndimage.find_objects(expected)[labels[0] - 1]
-        assert [s.start for s in box] == blobs.start[which].tolist()
-        assert [s.stop for s in box] == blobs.stop[which].tolist()
-    label, *voxels = device_path.painted_voxels(ellipsoids, centres, shape, torch.Generator().manual_seed(0))
-    on_device = np.zeros_like(masks)
-    on_device[(label.numpy(), *(v.numpy() for v in voxels))] = True
-    assert (on_device != masks).sum() <= 1e-4 * masks.sum()  # float32 on the surface
-
-
-def test_device_blobs_merge_as_components_of_their_union():
-    recipe, rois = LesionRecipe(radius_scale=0.4, elastic_amplitude=(0.0, 0.0)), torch.ones(3, 12, 70, 70) > 0
-    generator = torch.Generator().manual_seed(0)
-    blobs = device_path.shapes(recipe, rois, np.array([1.0, 0.6, 0.8]), np.random.default_rng(0), generator)
-    owner = blobs.owner[:, 1:-1, 1:-1, 1:-1].numpy()
-    for crop in range(3):
-        expected, found = ndimage.label(owner[crop] > 0, TOUCHING)
-        mine = np.flatnonzero(blobs.crop == crop)
-        assert len(mine) == found
-        for which, label in product(mine, range(1, found + 1)):
-            same = blobs.component.numpy()[owner[crop]] == which
-            overlap = (same & (expected == label)).any()
-            assert not overlap or np.array_equal(same, expected == label)
-
-
-@pytest.mark.parametrize("path", [compiled_path, tensor_path])
-def test_deformation_keeps_volume_and_stays_near_the_surface(path):
-    shape = (40, 40, 40)
-    radii, turns = np.full((20, 3), 10.0), np.tile(np.eye(3), (20, 1, 1))
-    deformed = lung_shapes.Ellipsoids(radii, turns, np.full(20, 4.0), np.full(20, 2.0))
-    centres = np.full((20, 3), 20)
-    if path is compiled_path:
-        rng = np.random.default_rng(0)
-        one = [deformed[np.array([k])] for k in range(20)]
-        masks = np.array([lung_shapes.paint_blobs(e, centres[:1], shape, rng, merge_all=False).owner > 0 for e in one])
-    else:
-        label, *voxels = device_path.painted_voxels(deformed, centres, shape, torch.Generator().manual_seed(0))
-        masks = np.zeros((20, *shape), bool)
-        masks[(label.numpy(), *(v.numpy() for v in voxels))] = True
-    distance = np.sqrt(((np.indices(shape) - 20) ** 2).sum(axis=0))
-    assert masks[:, distance <= 10 - 2 * 3**0.5].all()
-    assert not masks[:, distance > 10 + 2 * 3**0.5].any()
-    assert not (masks == (distance <= 10)).all(axis=(1, 2, 3)).any()
-    assert abs(masks.sum(axis=(1, 2, 3)).mean() / (4 / 3 * np.pi * 1000) - 1) < 0.05
 
 
 def look_of(mu0=0.6):
