@@ -378,14 +378,15 @@ def data_prepare(
 @data_app.command("phantom")
 def data_phantom(
     out: Annotated[Path, typer.Option(help="Folder that becomes a data root.")],
+    anatomy: Annotated[str, typer.Option(help="liver or lung.")] = "liver",
     seed: Annotated[int, typer.Option(help="Seed of the synthetic patients.")] = 0,
     size: Annotated[str, typer.Option(help="smoke, quick or full.")] = "quick",
 ) -> None:
-    """Write the liver phantom as BTCV and LiTS files."""
-    from .datasets.phantom.liver import new_phantom
+    """Write a phantom: the liver as BTCV and LiTS files, the lung as LUNA16 and COVID-19-CT-Seg files."""
+    from .datasets.phantom.disk import new_phantom
 
-    info = new_phantom(out, seed=seed, size=size)
-    print(f"liver phantom in {out}: seed {seed}, {size}, specification {info['spec_hash']}")
+    info = new_phantom(out, anatomy=anatomy, seed=seed, size=size)
+    print(f"{anatomy} phantom in {out}: seed {seed}, {size}, specification {info['spec_hash']}")
 
 
 def _console(*, stderr: bool = True):

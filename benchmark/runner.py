@@ -155,10 +155,10 @@ def planned_tasks(options: RunOptions, workers: int, console: Console | None) ->
             reasons = [f"{s.method}: {s.reason}" for s in selection.skipped]
             reasons += [f"{label}: {reason}" for label, reason in selection.broken]
             raise PlanError(f"no method can run on {pair[0]}: {'; '.join(reasons)}")
-    root = _root(options, [sets.card(name) for pair in pairs for name in pair], cache)
+    roots = [_root(options, [sets.card(name) for name in pair], cache) for pair in pairs]
     store = Store(cache / "store")
     tasks = []
-    for pair, chosen in zip(pairs, selections, strict=True):
+    for pair, root, chosen in zip(pairs, roots, selections, strict=True):
         views = list(dict.fromkeys(c.view for c in chosen.candidates if c.view is not None))
         with _preparing(console) as progress:
             data = prepare_task(options, pair, sets, root, store, views, workers=workers, progress=progress)
@@ -194,12 +194,10 @@ def _root(options: RunOptions, cards: Sequence[Any], cache: Path) -> Path:
         return data_root(options.data_root, cards)
     if options.data_root is not None:
         raise PlanError("--phantom and --data-root exclude each other: synthetic and real numbers never share a run")
-    unknown = {card.anatomy for card in cards} - {"liver"}
-    if unknown:
-        raise PlanError(f"--phantom: there is no phantom of {', '.join(sorted(unknown))} yet; use --data-root")
-    from ..datasets.phantom.liver import phantom_root
+    from ..datasets.phantom.disk import phantom_root
 
-    return phantom_root(cache / "phantom", seed=options.phantom_seed, size=PHANTOM_SIZE[options.profile])
+    size = PHANTOM_SIZE[options.profile]
+    return phantom_root(cache / "phantom", anatomy=cards[0].anatomy, seed=options.phantom_seed, size=size)
 
 
 def prepare_only(options: RunOptions, console: Console | None = None) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 from ...datasets.dataset import CaseRef, Dataset
 from ...datasets.errors import DataError
 from ...datasets.patients import apply_excludes, join_twins, overlapping, parse_excludes
-from ...datasets.phantom.liver import phantom_of
+from ...datasets.phantom.disk import phantom_of
 from ...datasets.splits import HealthySplit, split_healthy
 from ...datasets.store import PreparedCase, Store, TruthRef
 from ...datasets.volume_view import AnyView
