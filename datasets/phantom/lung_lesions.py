@@ -140,7 +140,9 @@ class Painter:
         share = share * share * (3 - 2 * share)
         hu = self.hu[box]
         cover = share * self.lungs.share[box] * (1 - self.air[box])
-        hu += cover * np.maximum(target - hu, 0)
+        # Diseased lung is denser than it was, also where dependent density was there before; vessels stay as they are.
+        tissue = np.clip((-450 - hu) / 150, 0, 1)
+        hu += cover * np.maximum(target - hu, tissue * np.float32(spec.draw(rng, "lesions.least_rise")))
         return self._record(box, share, hu, (kind, peripheral, radius, where, level))
 
     def _origin(self, peripheral: bool, radius: float) -> tuple[int, int, int]:
