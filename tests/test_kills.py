@@ -23,6 +23,7 @@ MOMENTS = {
     "tables are being written": "tables/*",
     "MLflow gets the report": "report.html",
 }
+SLOW = ("a record has landed", "tables are being written")
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +70,7 @@ def start_and_wait(command: list[str], cwd: Path, ready: Callable[[], object]) -
     return process
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize("moment", [pytest.param(m, marks=pytest.mark.slow if m in SLOW else ()) for m in MOMENTS])
 def test_a_killed_parent_is_continued(command, whole, tmp_path, moment):
     folder = tmp_path / "run"
     process = start_and_wait(command, tmp_path, lambda: next(folder.glob(MOMENTS[moment]), None))
