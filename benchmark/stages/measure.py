@@ -12,13 +12,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ...datasets.store import PreparedCase, TruthRef
 from ..protocols.measure import HealthyMap, MeasureCase, MeasureOptions, measure
 from ..runs.records import CellKey, Cost, DataInfo, MethodInfo, Record, StageIds, write_json
+from ..scoring.cases import Source
 from ..scoring.gallery import WINDOW
 from ..versions import versions
 
 ZRange = tuple[int, int] | None
+OUTSIDE_SHARE = 0.05
 
 
 @dataclass(frozen=True)
@@ -50,9 +54,10 @@ def run(task: MeasureTask, report: Callable[[str, Any], None]) -> None:
     """Measure a cell and write its record."""
     maps = Path(task.maps)
     mapped = json.loads((maps / "map.json").read_text(encoding="utf-8"))
+    cases = [_case(task, maps, PreparedCase.from_json(c)) for c in task.cases]
     start = time.perf_counter()
     result = measure(
-        [_case(task, maps, PreparedCase.from_json(c)) for c in task.cases],
+        cases,
         [HealthyMap(PreparedCase.from_json(c), maps / "healthy" / f"{c['id']}.map", z) for c, z in task.healthy],
         MeasureOptions(
             seed=task.cell["seed"],
@@ -73,7 +78,7 @@ def run(task: MeasureTask, report: Callable[[str, Any], None]) -> None:
         profile=task.profile,
         config=task.config,
         ids=StageIds(**task.ids),
-        data=DataInfo(**task.data),
+        data=_with_outside(DataInfo(**task.data), cases),
         thresholds=result.thresholds,
         per_case=result.per_case,
         pooled=result.pooled,
@@ -83,6 +88,24 @@ def run(task: MeasureTask, report: Callable[[str, Any], None]) -> None:
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     write_json(Path(task.record), record)
+
+
+def outside_note(case: Source) -> str | None:
+    """Return a remark where more than 5 % of a case's lesion lies outside its region of interest, else None."""
+    lesion = case.load_truth().lesion
+    whole = 0 if lesion is None else int(np.count_nonzero(lesion))
+    if lesion is None or whole == 0:
+        return None
+    share = int(np.count_nonzero(lesion & ~case.roi())) / whole
+    if share <= OUTSIDE_SHARE:
+        return None
+    return f"{100 * share:.0f} % of the lesion lies outside the region of interest and is not measured"
+
+
+def _with_outside(data: DataInfo, cases: list[MeasureCase]) -> DataInfo:
+    found = {case.id: note for case in cases if (note := outside_note(case)) is not None}
+    notes = {**data.notes, **{case: [*data.notes.get(case, []), note] for case, note in found.items()}}
+    return data.model_copy(update={"notes": notes})
 
 
 def environment() -> dict[str, Any]:

@@ -23,3 +23,11 @@ for _name in (
 ):
     with contextlib.suppress(ImportError):
         importlib.import_module(_name)
+
+
+def _nothing() -> None:
+    """Be compiled: numba fills its registries at the first compilation, which takes a process most of a second."""
+
+
+with contextlib.suppress(ImportError):
+    importlib.import_module("numba").njit(_nothing)()

@@ -32,6 +32,7 @@ class NormNetConfig(Config):
 
     Attributes:
         size, spacing: the grid of the volumes: in-plane side in pixels, voxel size in mm (z, y, x).
+        resample_z: off keeps the native slices, for scans whose distance along z is not to be trusted.
         window: HU range mapped to [0, 1].
         depth: slices per crop.
         hu_threshold: HU from which a voxel is bright; Table VI.
@@ -54,6 +55,7 @@ class NormNetConfig(Config):
 
     size: int = 512
     spacing: tuple[float, float, float] = (1.0, 0.8, 0.8)
+    resample_z: bool = True
     window: tuple[float, float] = (-800.0, 100.0)
     depth: int = 32
     hu_threshold: float = -500.0
@@ -159,7 +161,7 @@ class NormNet(Method):
     def view(self) -> VolumeView:
         """The lungs in the middle of a volume of one voxel size."""
         c = self.config
-        return VolumeView(size=c.size, spacing=c.spacing, window=c.window)
+        return VolumeView(size=c.size, spacing=c.spacing, resample_z=c.resample_z, window=c.window)
 
     @property
     def members(self) -> int:

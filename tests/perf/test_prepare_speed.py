@@ -95,3 +95,4 @@ def test_preparing_beats_monai_twice(scan, tmp_path, benchmark):
     )
     benchmark.pedantic(ours, args=(scan,), rounds=1)
     assert view_ratio >= 2
+    assert store_ratio >= 2
