@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Callable
+import locale
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,14 @@ import nibabel as nib
 import numpy as np
 import pytest
 from nibabel import orientations
+
+
+@pytest.fixture(autouse=True)
+def _same_locale() -> Iterator[None]:
+    """SimpleITK's writer of DICOM files leaves the process in the C locale, where text files are read as ASCII."""
+    before = locale.setlocale(locale.LC_ALL)
+    yield
+    locale.setlocale(locale.LC_ALL, before)
 
 
 @dataclass(frozen=True)
