@@ -88,7 +88,7 @@ class TwoStageConfig(RestoreSegmentConfig):
             "batch": 4,
             "lr": 1e-3,
             "restoration_updates": 40,
-            "segmentation_updates": 400,
+            "segmentation_updates": 300,
             "segmentation_decay_at": (0.6, 0.85),
             "joint_updates": 220,
             "threshold": 180,
