@@ -72,6 +72,7 @@ def client(address: str) -> MlflowClient:
     import logging
 
     logging.getLogger("mlflow").setLevel(logging.ERROR)
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # prints a traceback of what it also raises
     logging.getLogger("alembic").setLevel(logging.ERROR)
     return MlflowClient(tracking_uri=address)
 
