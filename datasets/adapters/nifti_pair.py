@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import re
 from abc import abstractmethod
 from collections import defaultdict
@@ -20,6 +19,7 @@ from ..errors import DataError
 from ..orientation import WARNING, Anatomy, look_at_liver
 from ..patients import natural_key, read_patients, read_table
 from ..volume_io import Labels, Volume, read_grid, read_labels, read_volume
+from ..walk import find_files
 
 SPACING_TABLE = "spacing.csv"
 
@@ -189,21 +189,7 @@ def set_folders(root: Path, names: Iterable[str], twins: Iterable[str] = ()) -> 
 
 def nifti_files(folder: Path) -> list[Path]:
     """Return all .nii and .nii.gz files below ``folder`` in natural order; links are followed, hidden names are not."""
-    seen: set[str] = set()
-    found: list[Path] = []
-
-    def refuse(error: OSError) -> None:
-        raise error
-
-    for here, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
-        real = os.path.realpath(here)
-        if real in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found += [Path(here, name) for name in files if re.search(r"^[^.].*\.nii(\.gz)?$", name, re.IGNORECASE)]
-    return sorted(found, key=lambda path: natural_key(str(path)))
+    return sorted(find_files(folder, r".*\.nii(\.gz)?"), key=lambda path: natural_key(str(path)))
 
 
 def unique(found: Iterable[tuple[str, Path]], survey: Survey) -> dict[str, Path]:
