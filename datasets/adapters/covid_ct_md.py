@@ -19,8 +19,7 @@ from ..patients import natural_key, read_patients
 from ..roi.lung_roi import lung_roi
 from ..slice_labels import SliceLabels, read_published, read_slice_labels, unknown_cases
 from ..volume_io import Volume, read_grid, read_labels, read_volume
-from ..walk import find_files
-from .nifti_pair import NiftiPairDataset, Survey, set_folders, unique
+from .nifti_pair import NiftiPairDataset, Survey, listed, set_folders, unique
 
 MASK_LABELS = frozenset({0, 1, 2})
 """1 is the left lung, 2 the right one."""
@@ -84,24 +83,15 @@ class CovidCTMD(NiftiPairDataset):
     def survey(self, root: Path) -> Survey:
         """Look at names and label tables below ``root``; cases without slice labels are left out with a note."""
         root, survey = Path(root), Survey()
-        if not root.is_dir():
-            survey.problems.append(f"{root}: no such folder; give the data root with --data-root or UASBENCH_DATA")
-            survey.absent = True
+        files = listed(root, survey, _FILES, self.folders)
+        if files is None:
             return survey
-        try:
-            places = set_folders(root, self.folders)
-            files = [file for place in places for file in find_files(place, _FILES)]
-        except OSError as error:
-            survey.problems.append(f"{error.filename}: cannot be listed ({error.strerror}); check the folder's rights")
-            return survey
+        places = set_folders(root, self.folders)
         if places == [root]:
             files = _beside_labels(files)
         found = _sort(files)
         if not found.tables and (places == [root] or not found.images):
-            survey.absent = True
-            survey.problems.append(
-                f"{root}: no case of {self.card.title} found; expected {self.card.layout}; {self.card.obtain}"
-            )
+            survey.nothing_of(self.card, root)
             return survey
         images = unique(found.images, survey)
         masks = unique(found.masks, survey)

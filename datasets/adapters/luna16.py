@@ -18,8 +18,7 @@ from ..orientation import Grid
 from ..patients import natural_key, read_patients, read_table
 from ..roi.lung_roi import lung_roi
 from ..seeds import derive
-from ..walk import find_files
-from .nifti_pair import NiftiPairDataset, Survey, set_folders, unique
+from .nifti_pair import NiftiPairDataset, Survey, listed, unique
 
 LUNGS = frozenset({3, 4})
 MASK_LABELS = frozenset({0, *LUNGS, 5})
@@ -88,25 +87,13 @@ class LUNA16(NiftiPairDataset):
     def survey(self, root: Path) -> Survey:
         """Look at names, headers and ``annotations.csv`` below ``root`` and draw the scans that are used."""
         root, survey = Path(root), Survey()
-        if not root.is_dir():
-            survey.problems.append(f"{root}: no such folder; give the data root with --data-root or UASBENCH_DATA")
-            survey.absent = True
-            return survey
-        try:
-            files = [
-                file
-                for place in set_folders(root, self.folders)
-                for file in find_files(place, r".+\.mhd|annotations\.csv")
-            ]
-        except OSError as error:
-            survey.problems.append(f"{error.filename}: cannot be listed ({error.strerror}); check the folder's rights")
+        files = listed(root, survey, r".+\.mhd|annotations\.csv", self.folders)
+        if files is None:
             return survey
         images, masks = _scans([file for file in files if file.suffix.lower() == ".mhd"], survey)
         if not images:
-            survey.absent = not survey.problems
-            survey.problems = survey.problems or [
-                f"{root}: no case of {self.card.title} found; expected {self.card.layout}; {self.card.obtain}"
-            ]
+            if not survey.problems:
+                survey.nothing_of(self.card, root)
             return survey
         try:
             table = _annotation_file([file for file in files if file.name.lower() == "annotations.csv"], root)

@@ -14,7 +14,7 @@ from typing import ClassVar
 import numpy as np
 
 from ..case import Case, Spacing, Truth
-from ..dataset import CaseRef, Dataset
+from ..dataset import CaseRef, Dataset, DatasetCard
 from ..errors import DataError
 from ..orientation import WARNING, Anatomy, look_at_liver
 from ..patients import natural_key, read_patients, read_table
@@ -35,6 +35,11 @@ class Survey:
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     absent: bool = False
+
+    def nothing_of(self, card: DatasetCard, root: Path) -> None:
+        """Report that ``root`` holds no case of a set."""
+        self.absent = True
+        self.problems.append(f"{root}: no case of {card.title} found; expected {card.layout}; {card.obtain}")
 
 
 class NiftiPairDataset(Dataset):
@@ -65,25 +70,12 @@ class NiftiPairDataset(Dataset):
         """Look at names and folders below ``root`` and report everything found, good or bad."""
         root = Path(root)
         survey = Survey()
-        if not root.is_dir():
-            survey.problems.append(f"{root}: no such folder; give the data root with --data-root or UASBENCH_DATA")
-            survey.absent = True
-            return survey
-        try:
-            files = [
-                file for place in set_folders(root, self.folders, self.twin_folders) for file in nifti_files(place)
-            ]
-        except OSError as error:
-            survey.problems.append(
-                f"{error.filename}: cannot be listed ({error.strerror}); check the rights of the folder"
-            )
+        files = listed(root, survey, r".*\.nii(\.gz)?", self.folders, self.twin_folders)
+        if files is None:
             return survey
         pairs = self.pair(files, survey)
         if not pairs and not survey.problems:
-            survey.absent = True
-            survey.problems.append(
-                f"{root}: no case of {self.card.title} found; expected {self.card.layout}; {self.card.obtain}"
-            )
+            survey.nothing_of(self.card, root)
         ids = sorted(pairs, key=natural_key)
         try:
             patients, warnings = read_patients(root).assign(self.card.name, ids)
@@ -187,9 +179,23 @@ def set_folders(root: Path, names: Iterable[str], twins: Iterable[str] = ()) -> 
     return [*own, *(child for child in children if child.name.lower() in set(twins))] if own else [root]
 
 
-def nifti_files(folder: Path) -> list[Path]:
-    """Return all .nii and .nii.gz files below ``folder`` in natural order; links are followed, hidden names are not."""
-    return sorted(find_files(folder, r".*\.nii(\.gz)?"), key=lambda path: natural_key(str(path)))
+def listed(
+    root: Path, survey: Survey, pattern: str, names: Iterable[str], twins: Iterable[str] = ()
+) -> list[Path] | None:
+    """Return the files of a set whose names match, in natural order, or None with the problem in ``survey``."""
+    if not root.is_dir():
+        survey.problems.append(f"{root}: no such folder; give the data root with --data-root or UASBENCH_DATA")
+        survey.absent = True
+        return None
+    try:
+        found = [
+            sorted(find_files(place, pattern), key=lambda path: natural_key(str(path)))
+            for place in set_folders(root, names, twins)
+        ]
+    except OSError as error:
+        survey.problems.append(f"{error.filename}: cannot be listed ({error.strerror}); check the rights of the folder")
+        return None
+    return [file for files in found for file in files]
 
 
 def unique(found: Iterable[tuple[str, Path]], survey: Survey) -> dict[str, Path]:
