@@ -26,3 +26,19 @@ def real_ct() -> Path:
     if not path.is_dir():
         pytest.skip(f"real CT pack not found at {path}; set UASBENCH_REAL_CT to its folder")
     return path
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data root with the smallest liver phantom."""
+    from uasbench.datasets.phantom.liver import write_liver_phantom
+
+    path = tmp_path_factory.mktemp("data")
+    write_liver_phantom(path, seed=0, size="smoke")
+    return path
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty folder for prepared data."""
+    return tmp_path_factory.mktemp("cache")

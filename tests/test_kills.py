@@ -13,7 +13,6 @@ from pathlib import Path
 import psutil
 import pytest
 import uasbench
-from uasbench.datasets.phantom.liver import write_liver_phantom
 
 METHODS = "hu-deviation,ae,dae"
 MOMENTS = {
@@ -24,18 +23,6 @@ MOMENTS = {
     "MLflow gets the report": "report.html",
 }
 SLOW = ("a record has landed", "tables are being written")
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("data")
-    write_liver_phantom(path, seed=0, size="smoke")
-    return path
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +49,7 @@ def tables(run: Path) -> dict[str, bytes]:
 def start_and_wait(command: list[str], cwd: Path, ready: Callable[[], object]) -> subprocess.Popen:
     """Start the command and return once ``ready`` holds, while the command still runs."""
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=cwd)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not ready():
         assert process.poll() is None, "the command ended before it could be killed"
         assert time.monotonic() < deadline, "the moment never came"

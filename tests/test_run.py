@@ -15,7 +15,6 @@ import pandas as pd
 import pytest
 import uasbench
 from uasbench.datasets.errors import UasbenchError
-from uasbench.datasets.phantom.liver import write_liver_phantom
 
 BENCH = Path(sys.executable).with_name("bench")
 PLUGINS = """
@@ -64,19 +63,6 @@ class Good(Base):
 """
 NAMES = ["raises", "gives-nan", "wrong-shape", "hangs", "dies", "declines", "good"]
 CLASSES = ["Raises", "GivesNaN", "WrongShape", "Hangs", "Dies", "Declines", "Good"]
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data root with the smallest phantom."""
-    path = tmp_path_factory.mktemp("data")
-    write_liver_phantom(path, seed=0, size="smoke")
-    return path
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
 
 
 @pytest.fixture
