@@ -31,7 +31,7 @@ class Tissue:
 
 TISSUES = {
     "liver": Tissue(organ=100.0, bright=190.0, dark=10.0, outside=20.0, noise=8.0, lesions=(-50.0, 50.0)),
-    "lung": Tissue(organ=-800.0, bright=-400.0, dark=-1000.0, outside=30.0, noise=18.0, lesions=(-110.0, 220.0)),
+    "lung": Tissue(organ=-800.0, bright=0.0, dark=-1000.0, outside=30.0, noise=18.0, lesions=(-110.0, 400.0)),
 }
 
 
