@@ -13,6 +13,7 @@ import numpy as np
 from .errors import DataError
 
 Spacing = tuple[float, float, float]
+OUTSIDE_SHARE = 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,3 +62,9 @@ class Truth:
     id: str
     lesion: np.ndarray | None = None
     slice_labels: np.ndarray | None = None
+
+    def share_outside(self, roi: np.ndarray) -> float:
+        """Return which share of the lesion voxels lies outside ``roi``, which is never measured; 0 without a lesion."""
+        if self.lesion is None or not self.lesion.any():
+            return 0.0
+        return float(np.count_nonzero(self.lesion & ~roi) / np.count_nonzero(self.lesion))

@@ -12,8 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from ...datasets.case import OUTSIDE_SHARE
 from ...datasets.store import PreparedCase, TruthRef
 from ..protocols.measure import HealthyMap, MeasureCase, MeasureOptions, measure
 from ..runs.records import CellKey, Cost, DataInfo, MethodInfo, Record, StageIds, write_json
@@ -22,7 +21,6 @@ from ..scoring.gallery import WINDOW
 from ..versions import versions
 
 ZRange = tuple[int, int] | None
-OUTSIDE_SHARE = 0.05
 
 
 @dataclass(frozen=True)
@@ -92,11 +90,7 @@ def run(task: MeasureTask, report: Callable[[str, Any], None]) -> None:
 
 def outside_note(case: Source) -> str | None:
     """Return a remark where more than 5 % of a case's lesion lies outside its region of interest, else None."""
-    lesion = case.load_truth().lesion
-    whole = 0 if lesion is None else int(np.count_nonzero(lesion))
-    if lesion is None or whole == 0:
-        return None
-    share = int(np.count_nonzero(lesion & ~case.roi())) / whole
+    share = case.load_truth().share_outside(case.roi())
     if share <= OUTSIDE_SHARE:
         return None
     return f"{100 * share:.0f} % of the lesion lies outside the region of interest and is not measured"

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from ..case import Case, Truth
+from ..case import OUTSIDE_SHARE, Case, Truth
 from ..errors import DataError
 from ..orientation import WARNING
 from ..patients import natural_key
@@ -19,7 +19,6 @@ from ..roi.lungmask_model import weights
 from ..volume_io import Volume, read_grid, read_labels, read_volume
 from .nifti_pair import NiftiPairDataset, Survey, unique
 
-OUTSIDE_SHARE = 0.05
 THICK_MM = 5.0
 LEFT, RIGHT = 1, 2
 
@@ -116,17 +115,10 @@ class LungFoldersDataset(NiftiPairDataset):
 
     def inspect(self, case: Case, truth: Truth | None) -> list[str]:
         """Report lesions that lie outside the lungs by more than 5 % of their voxels; those are never measured."""
-        share = outside_share(case, truth)
+        share = 0.0 if truth is None else truth.share_outside(case.roi)
         if share <= OUTSIDE_SHARE:
             return []
         return [f"{100 * share:.0f} % of the infection lies outside the lung mask ({case.roi_source})"]
-
-
-def outside_share(case: Case, truth: Truth | None) -> float:
-    """Return which share of the lesion voxels lies outside the region of interest; 0 without a lesion."""
-    if truth is None or truth.lesion is None or not truth.lesion.any():
-        return 0.0
-    return float(np.count_nonzero(truth.lesion & ~case.roi) / np.count_nonzero(truth.lesion))
 
 
 def slice_notes(volume: Volume) -> list[str]:

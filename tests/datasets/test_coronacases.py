@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from uasbench.datasets.adapters.coronacases import COMBINED_ROI, Coronacases, case_id
-from uasbench.datasets.adapters.lung_folders import outside_share
 from uasbench.datasets.check import check
 from uasbench.datasets.errors import DataError
 
@@ -192,7 +191,7 @@ def test_infection_outside_the_lungs_warns(tmp_path, put_scan):
     dataset = _open(tmp_path)
     case, truth = dataset.load("coronacases_001"), dataset.load_truth("coronacases_001")
     share = 64 / scan.infection.sum()
-    assert outside_share(case, truth) == pytest.approx(share)
+    assert truth.share_outside(case.roi) == pytest.approx(share)
     assert dataset.inspect(case, truth) == [
         f"{100 * share:.0f} % of the infection lies outside the lung mask (mask file)"
     ]
@@ -206,7 +205,7 @@ def test_a_little_infection_outside_is_silent(tmp_path, put_scan):
     put_scan(tmp_path, scan=scan)
     dataset = _open(tmp_path)
     case, truth = dataset.load("coronacases_001"), dataset.load_truth("coronacases_001")
-    assert 0 < outside_share(case, truth) <= 0.05
+    assert 0 < truth.share_outside(case.roi) <= 0.05
     assert dataset.inspect(case, truth) == []
     assert dataset.inspect(case, None) == []
 
@@ -381,7 +380,7 @@ def test_the_real_stacks(real_ct):
         assert (case.roi.sum(), case.spacing, case.notes) == (lung, (2.0, 1.5, 1.5), ())
         assert truth.lesion is not None
         assert truth.lesion.sum() == infection
-        assert outside_share(case, truth) == 0
+        assert truth.share_outside(case.roi) == 0
 
 
 def test_lungs_are_segmented_where_no_mask_exists(tmp_path, put_nifti, monkeypatch):
