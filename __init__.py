@@ -10,12 +10,14 @@ if TYPE_CHECKING:
     from .datasets.case import Case, Truth
     from .datasets.dataset import CaseRef, Dataset, DatasetCard
     from .datasets.healthy import HealthySet
+    from .datasets.labelled import LabelledSet
     from .datasets.view import View
     from .datasets.volume_view import VolumeView
     from .methods.base import Method
     from .methods.card import MethodCard
     from .methods.config import Config
     from .methods.context import FitContext
+    from .methods.supervised.base import SupervisedMethod
 
 _WHERE = {
     "Case": "datasets.case",
@@ -25,8 +27,10 @@ _WHERE = {
     "DatasetCard": "datasets.dataset",
     "FitContext": "methods.context",
     "HealthySet": "datasets.healthy",
+    "LabelledSet": "datasets.labelled",
     "Method": "methods.base",
     "MethodCard": "methods.card",
+    "SupervisedMethod": "methods.supervised.base",
     "Truth": "datasets.case",
     "View": "datasets.view",
     "VolumeView": "datasets.volume_view",
@@ -42,8 +46,10 @@ __all__ = [
     "DatasetCard",
     "FitContext",
     "HealthySet",
+    "LabelledSet",
     "Method",
     "MethodCard",
+    "SupervisedMethod",
     "Truth",
     "View",
     "VolumeView",

@@ -9,12 +9,12 @@ from typing import Annotated
 
 import typer
 
+from . import cli_data
+from .cli_options import EXIT_USAGE, Cache, DataRoot, console
 from .datasets.errors import UasbenchError
 
-EXIT_USAGE = 2
 EXIT_FAILED_CELLS = 3
 EXIT_INTERRUPTED = 130
-PIPED_WIDTH = 160
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 
 app = typer.Typer(
@@ -25,15 +25,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-data_app = typer.Typer(help="Look at data sets on disk, prepare them, write the phantom.", no_args_is_help=True)
-app.add_typer(data_app, name="data")
+app.add_typer(cli_data.app, name="data")
 
-DataRoot = Annotated[
-    Path | None, typer.Option("--data-root", help="Folder that holds the data sets; default UASBENCH_DATA.")
-]
-Cache = Annotated[
-    Path | None, typer.Option(help="Folder of prepared data; default UASBENCH_CACHE or ~/.cache/uasbench.")
-]
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
 
 
@@ -113,7 +106,7 @@ def run(
         cache=cache,
         command=command_line(),
     )
-    _show(_uninterrupted(lambda: execute(options, _console())))
+    _show(_uninterrupted(lambda: execute(options, console())))
 
 
 @app.command()
@@ -143,7 +136,7 @@ def reproduce(
         device=device,
         command=command_line(),
     )
-    _show(_uninterrupted(lambda: execute(options, _console())))
+    _show(_uninterrupted(lambda: execute(options, console())))
 
 
 @app.command()
@@ -151,7 +144,7 @@ def rescore(path: RunPath, workers: Annotated[int, typer.Option(help="Stages at 
     """Measure the stored maps again with the present protocols; nothing is trained."""
     from .api import rescore as again
 
-    _show(again(path, workers, _console()))
+    _show(again(path, workers, console()))
 
 
 @app.command()
@@ -200,7 +193,7 @@ def preview(
 
     chosen = parse_settings(settings or [])
     options = {"train": train, "data_root": data_root, "phantom": phantom, "profile": profile, "cache": cache}
-    for file in draw(methods, dataset, out=out, seed=seed, set=chosen, console=_console(), **options):
+    for file in draw(methods, dataset, out=out, seed=seed, set=chosen, console=console(), **options):
         print(file)
 
 
@@ -212,7 +205,16 @@ def list_(what: Annotated[str, typer.Argument(help="methods, datasets or experim
     tables = {"methods": listing.methods, "datasets": listing.datasets, "experiments": listing.experiments}
     if what not in tables:
         raise UasbenchError(f"cannot list {what!r}; choose {', '.join(tables)}")
-    _console(stderr=False).print(tables[what]())
+    console(stderr=False).print(tables[what]())
+
+
+@app.command()
+def show(method: Annotated[str, typer.Argument(help="Registered method or top line.")]) -> None:
+    """Print what is known about a method: card, settings of each profile, published numbers, size of its networks."""
+    from .benchmark.showing import show as parts
+
+    for part in parts(method):
+        console(stderr=False).print(part)
 
 
 @app.command()
@@ -264,7 +266,7 @@ def import_(
         out=out,
         cache=cache,
     )
-    _show(import_maps(maps, method, options, threshold, _console()))
+    _show(import_maps(maps, method, options, threshold, console()))
 
 
 @app.command("new-plugin")
@@ -327,77 +329,6 @@ def clean(
     print(f"freed {freed / 2**20:.1f} MiB")
 
 
-@data_app.command("check")
-def data_check(
-    path: Annotated[Path, typer.Argument(help="Data root, or the folder of one set.")],
-    dataset: Annotated[str | None, typer.Option(help="Check these sets only (comma list).")] = None,
-) -> None:
-    """Print what is there, what is wrong and the fix."""
-    from .benchmark.listing import dataset_adapters
-    from .datasets.check import check as check_data
-    from .datasets.check import format_report
-
-    found = check_data(path, dataset_adapters(dataset))
-    print(format_report(found))
-    sys.exit(EXIT_USAGE if found.errors else 0)
-
-
-@data_app.command("prepare")
-def data_prepare(
-    dataset: Annotated[str, typer.Option("--dataset", help="Test set, or several with commas.")],
-    methods: Annotated[str, typer.Option(help="Methods whose views are prepared.")] = "all",
-    train: Annotated[str | None, typer.Option(help="Healthy set; default the partner.")] = None,
-    data_root: DataRoot = None,
-    phantom: Annotated[bool, typer.Option("--phantom", help="Prepare the phantom.")] = False,
-    phantom_seed: Annotated[int, typer.Option(help="Seed of the phantom.")] = 0,
-    profile: Annotated[str, typer.Option(help="Profile whose views are prepared.")] = "paper",
-    exclude: Annotated[list[str] | None, typer.Option(help="SET:ID to leave out.")] = None,
-    workers: Annotated[str, typer.Option(help="Processes.")] = "auto",
-    cache: Cache = None,
-) -> None:
-    """Decode, check and standardise the scans that a run will need."""
-    from .benchmark.planning.options import validated
-    from .benchmark.runner import prepare_only
-
-    options = validated(
-        methods=methods,
-        datasets=[name.strip() for name in dataset.split(",") if name.strip()],
-        train=train,
-        data_root=data_root,
-        phantom=phantom,
-        phantom_seed=phantom_seed,
-        profile=profile,
-        exclude=exclude or [],
-        workers=None if workers == "auto" else workers,
-        cache=cache,
-    )
-    for line in prepare_only(options, _console()):
-        print(line)
-
-
-@data_app.command("phantom")
-def data_phantom(
-    out: Annotated[Path, typer.Option(help="Folder that becomes a data root.")],
-    anatomy: Annotated[str, typer.Option(help="liver or lung.")] = "liver",
-    seed: Annotated[int, typer.Option(help="Seed of the synthetic patients.")] = 0,
-    size: Annotated[str, typer.Option(help="smoke, quick or full.")] = "quick",
-) -> None:
-    """Write a phantom: the liver as BTCV and LiTS files, the lung as LUNA16 and COVID-19-CT-Seg files."""
-    from .datasets.phantom.disk import new_phantom
-
-    info = new_phantom(out, anatomy=anatomy, seed=seed, size=size)
-    print(f"{anatomy} phantom in {out}: seed {seed}, {size}, specification {info['spec_hash']}")
-
-
-def _console(*, stderr: bool = True):
-    from rich.console import Console
-
-    console = Console(stderr=stderr)
-    if not console.is_terminal:
-        console.width = PIPED_WIDTH
-    return console
-
-
 def _uninterrupted(work):
     try:
         return work()
@@ -413,11 +344,11 @@ def _print_frame(frame) -> None:
 def _show(finished) -> None:
     from .reports.console import headline
 
-    console = _console(stderr=False)
-    console.print(headline(finished.folder))
-    console.print(f"report: {finished.folder.report_html}", highlight=False, soft_wrap=True)
-    console.print(f"tables: {finished.folder.tables_dir}", highlight=False, soft_wrap=True)
-    console.print(f"dashboard: bench ui {finished.path}", highlight=False, soft_wrap=True)
+    out = console(stderr=False)
+    out.print(headline(finished.folder))
+    out.print(f"report: {finished.folder.report_html}", highlight=False, soft_wrap=True)
+    out.print(f"tables: {finished.folder.tables_dir}", highlight=False, soft_wrap=True)
+    out.print(f"dashboard: bench ui {finished.path}", highlight=False, soft_wrap=True)
     if finished.new_failures:
-        console.print(f"{finished.new_failures} cells failed; see tables/failures.csv and logs/", highlight=False)
+        out.print(f"{finished.new_failures} cells failed; see tables/failures.csv and logs/", highlight=False)
         sys.exit(EXIT_FAILED_CELLS)

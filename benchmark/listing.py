@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from rich.text import Text
+
 from . import registry
+from .outline import missing_packages, status_of
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -14,14 +17,22 @@ if TYPE_CHECKING:
 
 
 def methods() -> Table:
-    """Return the methods as a table: name, title, year, family, supervision, anatomy, status."""
-    known = registry.methods()
-    table = _table("name", "title", "year", "family", "supervision", "anatomy", "status")
+    """Return methods and top lines as a table, each with what it needs and whether it can run here.
+
+    A method is imported only where its source is new or it has a ``skip`` of its own, which must be asked.
+    """
+    known = registry.runnable()
+    table = _table("name", "family", "year", "supervision", "dims", "anatomy", "needs", "status")
     for name, card in known.cards().items():
-        status = f"{'deterministic' if card.deterministic else 'seeded'}{_origin(known.entry(name))}"
-        year = str(card.year or "")
-        table.add_row(name, card.title, year, card.family, card.supervision, ", ".join(card.anatomy), status)
+        outline = known.outline(name)
+        status = missing_packages(outline.packages) or (status_of(known.get(name)) if outline.declines else "ok")
+        cells = (
+            name, card.family, str(card.year or ""), card.supervision, outline.dims, ", ".join(card.anatomy),
+            ", ".join(outline.needs), status + _origin(known.entry(name)),
+        )  # fmt: skip
+        table.add_row(*map(Text, cells))
     _add_broken(table, known.broken())
+    known.write_index()
     return table
 
 
@@ -69,8 +80,6 @@ def _origin(entry: registry.Entry) -> str:
 
 
 def _add_broken(table: Table, broken: Mapping[str, str]) -> None:
-    from rich.text import Text
-
     for name, reason in broken.items():
         cells = [name, Text(f"broken: {reason}", style="red"), *[""] * (len(table.columns) - 2)]
         table.add_row(*cells)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import traceback
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from ..datasets.dataset import Dataset, DatasetCard
     from ..methods.base import Method
     from ..methods.card import MethodCard
+    from .outline import Outline
 
 PACKAGE = __name__.partition(".")[0]
+TOPLINES = ".toplines"
 T = TypeVar("T")
 C = TypeVar("C")
 
@@ -37,6 +39,7 @@ class Entry:
     target: str
     distribution: str
     version: str
+    group: str
 
     @property
     def module(self) -> str:
@@ -53,7 +56,7 @@ class Entry:
 
 
 class Registry(Generic[T, C]):
-    """The classes of one entry-point group.
+    """The classes of one entry-point group, or of methods and top lines together.
 
     Reading names imports nothing; cards come from an index on disk and import a module only when its source changed.
     A plug-in that cannot be used appears in :meth:`broken` with the reason and disturbs no other.
@@ -68,6 +71,7 @@ class Registry(Generic[T, C]):
         self._broken: dict[str, str] = {}
         self._read_all = False
         self._index = CardIndex() if index is None else index
+        self._outlines: dict[str, Outline] = {}
         for point in points:
             entry = _entry(point)
             same = self._entries.setdefault(entry.name, [])
@@ -80,7 +84,7 @@ class Registry(Generic[T, C]):
         Raises:
             RegistryError: nothing is registered, because the benchmark itself is not installed.
         """
-        if not self._entries and not self.group.endswith(".toplines"):
+        if not self._entries and not self.group.endswith(TOPLINES):
             raise RegistryError(
                 f"no {self.kind} is registered: {PACKAGE} is on the path but not installed. Names come from entry "
                 "points, which pip writes: run 'pip install -e .' in the repository, then again"
@@ -112,7 +116,8 @@ class Registry(Generic[T, C]):
             found = self._import(entry)
             self._classes[name] = found
             self._cards[name] = cast(Any, found).card
-            self._index.put(self.group, entry.name, entry.target, self._cards[name])
+            if self._index.get(entry.group, entry.name, entry.target) != self._cards[name]:
+                self._index.put(entry.group, entry.name, entry.target, self._cards[name])
         return self._classes[name]
 
     def card(self, name: str) -> C:
@@ -123,18 +128,49 @@ class Registry(Generic[T, C]):
         """
         if name not in self._cards:
             entry = self.entry(name)
-            known = self._index.get(self.group, entry.name, entry.target)
+            known = self._index.get(entry.group, entry.name, entry.target)
             if known is None:
                 self.get(name)
             else:
                 self._cards[name] = cast(C, known)
         return self._cards[name]
 
+    def outline(self, name: str) -> Outline:
+        """Return what a list says about a method beside its card, from the index where that is possible.
+
+        Raises:
+            RegistryError: as :meth:`get`.
+        """
+        from .outline import Outline, outline_of
+
+        if name not in self._outlines:
+            entry = self.entry(name)
+            plain = self._index.outline(entry.group, entry.name, entry.target)
+            if plain is None:
+                self._outlines[name] = outline_of(cast(Any, self.get(name)))
+                self._index.put_outline(entry.group, entry.name, entry.target, asdict(self._outlines[name]))
+            else:
+                packages, asks = tuple(plain["packages"]), tuple(plain["asks"])
+                self._outlines[name] = Outline(plain["dims"], packages, asks, plain["declines"])
+        return self._outlines[name]
+
+    def is_topline(self, name: str) -> bool:
+        """Tell a method that learns from lesion labels, which no ``all`` contains, from the others."""
+        return any(entry.group.endswith(TOPLINES) for entry in self._entries.get(name, ()))
+
+    def write_index(self) -> None:
+        """Keep on disk what was learned about the classes, so that the next process need not import them."""
+        self._index.write()
+
     def cards(self) -> dict[str, C]:
-        """Return the cards of every usable name: what learns nothing first, then by name."""
+        """Return the cards of every usable name: what learns nothing first, top lines last, then by name."""
         self._read()
         usable = [n for n in self.names() if n in self._cards]
-        return {n: self._cards[n] for n in sorted(usable, key=lambda n: (not _trivial(self._cards[n]), n))}
+
+        def rank(name: str) -> tuple[bool, bool, str]:
+            return self.is_topline(name), not _trivial(self._cards[name]), name
+
+        return {n: self._cards[n] for n in sorted(usable, key=rank)}
 
     def broken(self) -> dict[str, str]:
         """Return the names that cannot be used, each with the reason on one line."""
@@ -144,7 +180,8 @@ class Registry(Generic[T, C]):
     def select(self, wanted: str | Iterable[str]) -> list[str]:
         """Turn names, comma lists and wildcards (``"vae*,draem"``, ``"all"``) into names in the order of :meth:`cards`.
 
-        Wildcards leave out what is broken; a broken name asked for by itself is an error.
+        Wildcards leave out what is broken; a broken name asked for by itself is an error. ``all``, like any pattern
+        without a letter, leaves out the top lines.
 
         Raises:
             RegistryError: a part matches nothing, or names something that cannot be used.
@@ -163,7 +200,8 @@ class Registry(Generic[T, C]):
             self.card(part)
             return {part}
         pattern = "*" if part == "all" else part
-        hits = {n for n in self.names() if fnmatchcase(n, pattern)}
+        wide = not any(map(str.isalnum, pattern))
+        hits = {n for n in self.names() if fnmatchcase(n, pattern) and not (wide and self._apart(n))}
         for name in hits:
             if len(self._entries[name]) > 1:
                 self.entry(name)
@@ -172,6 +210,9 @@ class Registry(Generic[T, C]):
             reasons = "; ".join(f"{n}: {self._broken[n]}" for n in sorted(hits))
             raise RegistryError(f"{part!r} matches only broken plug-ins: {reasons}" if hits else self._unknown(part))
         return usable
+
+    def _apart(self, name: str) -> bool:
+        return self.is_topline(name) and not self.group.endswith(TOPLINES)
 
     def _unknown(self, name: str) -> str:
         names = self.names()
@@ -198,7 +239,7 @@ class Registry(Generic[T, C]):
             found = import_target(entry.target)
         except (Exception, SystemExit) as error:
             raise RegistryError(f"{self.kind} {entry.name!r} ({entry}) cannot be imported: {_line(error)}") from error
-        problem = _problem(found, self.group, entry.name)
+        problem = _problem(found, entry.group, entry.name)
         if problem:
             raise RegistryError(f"{self.kind} {entry.name!r} ({entry}): {problem}")
         return found
@@ -222,6 +263,13 @@ def toplines() -> Registry[Method, MethodCard]:
     return _registry("toplines", "top line")
 
 
+@cache
+def runnable() -> Registry[Method, MethodCard]:
+    """Return methods and top lines together: whatever ``--methods`` may name."""
+    groups = (f"{PACKAGE}.methods", f"{PACKAGE}{TOPLINES}")
+    return Registry(groups[0], "method", [point for group in groups for point in entry_points(group=group)])
+
+
 def check_class(found: Any) -> type[Method]:
     """Return a method class that is not registered (yet), after the checks that registered ones pass.
 
@@ -230,7 +278,7 @@ def check_class(found: Any) -> type[Method]:
     """
     name = getattr(getattr(found, "card", None), "name", "my-method")
     uses = getattr(getattr(found, "card", None), "uses", "healthy")
-    problem = _problem(found, f"{PACKAGE}.{'toplines' if uses == 'labels' else 'methods'}", name)
+    problem = _problem(found, f"{PACKAGE}{TOPLINES if uses == 'labels' else '.methods'}", name)
     if problem:
         raise RegistryError(f"{getattr(found, '__qualname__', found)} {problem}")
     return found
@@ -238,7 +286,7 @@ def check_class(found: Any) -> type[Method]:
 
 def refresh() -> None:
     """Forget what was found, for processes that install a package while they run."""
-    for registry in (methods, datasets, toplines):
+    for registry in (methods, datasets, toplines, runnable):
         registry.cache_clear()
 
 
@@ -254,6 +302,7 @@ def _entry(point: EntryPoint) -> Entry:
         target=point.value.replace(" ", ""),
         distribution=dist.name if dist else "an unnamed package",
         version=dist.version if dist else "",
+        group=point.group,
     )
 
 
@@ -273,7 +322,7 @@ def _problem(found: Any, group: str, name: str) -> str | None:
     if card.name != name:
         return f"its card is named {card.name!r} but the entry point {name!r}; give both the same name"
     uses = getattr(card, "uses", "healthy")
-    if group.endswith(".toplines") != (uses == "labels"):
+    if group.endswith(TOPLINES) != (uses == "labels"):
         right = "toplines" if uses == "labels" else "methods"
         return f"its card says uses={uses!r}; register it under '{PACKAGE}.{right}'"
     return None

@@ -13,6 +13,7 @@ from .locations import cache_root
 from .planning import source_hash
 
 VERSION = 1
+OUTLINE = {"dims", "packages", "asks", "declines"}
 
 
 class CardIndex:
@@ -30,19 +31,37 @@ class CardIndex:
 
     def get(self, group: str, name: str, target: str) -> Any | None:
         """Return the stored card, or None where there is none or a source has changed."""
-        entry = self._entries.get(_key(group, name, target))
-        if not isinstance(entry, dict) or not isinstance(entry.get("files"), dict):
-            return None
-        module = target.partition(":")[0]
-        located = source_hash.locate(module)
-        if located is None or str(located) not in entry["files"]:
-            return None
-        if any(self._digest(path) != digest for path, digest in entry["files"].items()):
+        entry = self._valid(group, name, target)
+        if entry is None:
             return None
         try:
             return _from_plain(group, entry["card"])
         except (KeyError, TypeError, ValueError):
             return None
+
+    def outline(self, group: str, name: str, target: str) -> dict[str, Any] | None:
+        """Return the stored outline (:class:`.outline.Outline` as plain values), or None as :meth:`get`."""
+        found = (self._valid(group, name, target) or {}).get("outline")
+        return found if isinstance(found, dict) and set(found) == OUTLINE else None
+
+    def put_outline(self, group: str, name: str, target: str, outline: dict[str, Any]) -> None:
+        """Remember an outline beside its card; without a card that could be stored it is left out."""
+        entry = self._entries.get(_key(group, name, target))
+        if isinstance(entry, dict):
+            entry["outline"] = outline
+            self._changed = True
+
+    def _valid(self, group: str, name: str, target: str) -> dict[str, Any] | None:
+        """Return an entry whose sources have not changed."""
+        entry = self._entries.get(_key(group, name, target))
+        if not isinstance(entry, dict) or not isinstance(entry.get("files"), dict):
+            return None
+        located = source_hash.locate(target.partition(":")[0])
+        if located is None or str(located) not in entry["files"]:
+            return None
+        if any(self._digest(path) != digest for path, digest in entry["files"].items()):
+            return None
+        return entry
 
     def put(self, group: str, name: str, target: str, card: Any) -> None:
         """Remember a card; one that JSON cannot hold, or whose source is not found, is left out."""
@@ -54,7 +73,8 @@ class CardIndex:
         except (source_hash.SourceError, TypeError, ValueError):
             return
         entry = {"files": {str(f): self._digest(str(f)) for f in (*files, *own)}, "card": plain}
-        if self._entries.get(_key(group, name, target)) != entry:
+        known = self._entries.get(_key(group, name, target))
+        if not isinstance(known, dict) or any(known.get(k) != v for k, v in entry.items()):
             self._entries[_key(group, name, target)] = entry
             self._changed = True
 

@@ -19,11 +19,12 @@ from . import device as devices
 from .executors.job import Event
 from .executors.local import LocalExecutor, cpu_slots, gpu_slots
 from .locations import cache_root, data_root
+from .planning.fits import trainable
 from .planning.options import RunOptions
 from .planning.plan import Graph, Numerics, PlanError, plan_cells
-from .planning.selection import select
+from .planning.selection import Selection, select
 from .planning.task_data import prepare_task, task_pairs
-from .registry import datasets, methods
+from .registry import datasets, runnable
 from .runs.folder import RunFolder
 from .runs.info import Planned, check_source, retire_outdated, version_warnings, write_info, write_timing
 from .runs.lock import hold
@@ -146,24 +147,42 @@ def planned_tasks(options: RunOptions, workers: int, console: Console | None) ->
     Raises:
         UasbenchError: no method can run on a task, or its data cannot be used.
     """
-    sets, known = datasets(), methods()
+    sets, known = datasets(), runnable()
     pairs = task_pairs(options, sets)
     cache = cache_root(options.cache)
     selections = [select(options, sets.card(pair[0]).anatomy, pair[0], known) for pair in pairs]
     for selection, pair in zip(selections, pairs, strict=True):
-        if not selection.candidates:
-            reasons = [f"{s.method}: {s.reason}" for s in selection.skipped]
-            reasons += [f"{label}: {reason}" for label, reason in selection.broken]
-            raise PlanError(f"no method can run on {pair[0]}: {'; '.join(reasons)}")
+        _refuse_nobody(selection, pair[0])
     roots = [_root(options, [sets.card(name) for name in pair], cache) for pair in pairs]
     store = Store(cache / "store")
     tasks = []
     for pair, root, chosen in zip(pairs, roots, selections, strict=True):
         views = list(dict.fromkeys(c.view for c in chosen.candidates if c.view is not None))
         with _preparing(console) as progress:
-            data = prepare_task(options, pair, sets, root, store, views, workers=workers, progress=progress)
+            data = prepare_task(
+                options,
+                pair,
+                sets,
+                root,
+                store,
+                views,
+                workers=workers,
+                progress=progress,
+                others=any(c.training == "unseen" for c in chosen.candidates),
+            )
+        chosen.candidates, refused = trainable(chosen.candidates, data)
+        chosen.skipped += refused
+        _refuse_nobody(chosen, pair[0])
         tasks.append(Planned(data, chosen.candidates, chosen.skipped, chosen.broken))
     return tasks
+
+
+def _refuse_nobody(selection: Selection, dataset: str) -> None:
+    if selection.candidates:
+        return
+    reasons = [f"{s.method}: {s.reason}" for s in selection.skipped]
+    reasons += [f"{label}: {reason}" for label, reason in selection.broken]
+    raise PlanError(f"no method can run on {dataset}: {'; '.join(reasons)}")
 
 
 def import_maps(source: Path, method: str, options: RunOptions, threshold: float | None) -> tuple[RunFolder, Record]:

@@ -98,6 +98,20 @@ class Method:
         """Return what training looks at, by title: float arrays (n, H, W) in [0, 1]; for ``bench preview``."""
         raise TypeError(f"{type(self).__name__} has no preview: it trains on plain healthy scans")
 
+    def provenance(self) -> dict[str, str]:
+        """Return what a reader should know about a fitted method's origin, such as its weights and their hash.
+
+        It is asked after :meth:`fit`, kept in every record and shown in the report.
+        """
+        return {}
+
+    def extra_identity(self) -> str:
+        """Return what changes a fit beside source and settings, such as the hash of local weights.
+
+        It is asked before :meth:`build` and enters the address of the fit.
+        """
+        return ""
+
     def search_space(self, trial: Any) -> dict[str, Any]:
         """Suggest settings to a tuner, with Optuna's trial interface; an empty dictionary means nothing to tune."""
         del trial

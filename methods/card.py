@@ -17,7 +17,8 @@ class MethodCard:
     Attributes:
         name: registry name, lower case with dashes.
         supervision: ``none`` for methods that learn from healthy scans alone, ``full`` for top lines.
-        family: trivial, reconstruction, pseudo-anomaly, features, diffusion, supervised or plug-in.
+        family: trivial, reconstruction, pseudo-anomaly, normalcy, features, diffusion, transductive, supervised or
+            plug-in.
         uses: what fitting may see: ``healthy``; ``unlabelled-test`` (transductive); ``labels`` (top lines).
         trainer: training name shared with another method, so that both use one fit; default the method's own name.
         min_seeds: seeds below which its mean says little; tables mark a run with fewer.

@@ -5,10 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..datasets.seeds import derive
+
+if TYPE_CHECKING:
+    from ..datasets.healthy import HealthySet
 
 
 class TrainingError(RuntimeError):
@@ -31,6 +35,8 @@ class FitContext:
         save_checkpoint: called with a name such as ``it-2000``; the engine then stores the method's state under it.
         on_progress: called with (done, total).
         on_log: called with (step, values).
+        unlabelled: the test cases, images and regions of interest alone, for a method whose card says
+            ``uses="unlabelled-test"``; None for every other.
     """
 
     seed: int
@@ -40,6 +46,7 @@ class FitContext:
     save_checkpoint: Callable[[str], None] = field(default=_ignore)
     on_progress: Callable[[int, int], None] = field(default=_ignore)
     on_log: Callable[[int, dict[str, float]], None] = field(default=_ignore)
+    unlabelled: HealthySet | None = None
 
     def seed_for(self, *purpose: str | int) -> int:
         """Return the 32-bit seed of ``purpose``."""

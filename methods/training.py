@@ -59,6 +59,13 @@ def batches(count: int, batch: int, rng: np.random.Generator) -> Iterator[np.nda
         queue = queue[batch:]
 
 
+def update(optimiser: torch.optim.Optimizer, loss: Any) -> None:
+    """Do one optimiser update."""
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()
+    optimiser.step()
+
+
 def autocast(device: str, precision: str) -> AbstractContextManager:
     """Return the autocast context of a precision (``fp32`` or ``bf16``)."""
     import torch

@@ -53,7 +53,7 @@ FLAG_LEGEND = {
     "smoke": "smoke profile: a few training steps, no claim",
     "oracle": "threshold chosen on the test labels: an upper bound",
     "transductive": "training saw the unlabelled test set",
-    "topline": "trained with lesion labels",
+    "topline": "supervised: trained with lesion labels, a reference and not a competitor",
     "trivial": "learns nothing",
     "best-trivial": "the best trivial baseline of its group",
     "below-best-trivial": "does not beat the best trivial baseline",

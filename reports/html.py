@@ -17,6 +17,7 @@ from .figures.pictures import Picture, Pictures
 from .formats import counted, number, percent
 from .grid import Grid, cost_grid, failure_grid, headline_grid, paired_grids, published_grid, skipped_grid
 from .headline import Headline
+from .method_table import method_grid
 from .tables import Tables
 from .verdict import sentences
 
@@ -65,6 +66,7 @@ def render(
         sections=[_section(h, records, tables, pictures, references) for h in headlines],
         run=_run_facts(info, records, tables),
         warnings=[str(w) for w in info.get("warnings", [])] + pictures.notes,
+        methods=method_grid(records),
         cost=cost_grid(tables.cost),
         failures=failure_grid(tables.failures),
         skipped=skipped_grid(tables.skipped),

@@ -29,7 +29,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory):
 
 def test_help_names_every_command(bench):
     shown = bench("--help").stdout
-    words = "run reproduce rescore report compare list check import new-plugin doctor ui track clean data"
+    words = "run reproduce rescore report compare list show check import new-plugin doctor ui track clean data"
     for command in words.split():
         assert f"\n  {command} " in shown
 

@@ -23,7 +23,7 @@ ROOMS = ("datasets", "methods", "benchmark", "reports", "experiments")
 HEAVY = {"torch", "torchvision", "monai", "mlflow", "optuna", "ray", "timm", "matplotlib", "skimage", "cc3d"}
 ENTRY_POINTS = {
     target.partition(":")[0]
-    for group in ("uasbench.methods", "uasbench.datasets")
+    for group in ("uasbench.methods", "uasbench.toplines", "uasbench.datasets")
     for target in PROJECT["project"]["entry-points"][group].values()
 }
 

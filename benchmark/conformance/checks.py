@@ -10,18 +10,19 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, fields, is_dataclass, replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ...datasets.healthy import HealthySet
+from ...datasets.labelled import LabelledSet
 from ...methods.config import PROFILES, Config, resolve
 from ...methods.state import modules
+from ..outline import missing_packages
 from ..planning import source_hash
 from ..stages import drive
-from .phantom import healthy_cases, lesion_cases
+from .phantom import lesion_cases
 from .subject import PACKAGE, Broken, NotApplicable, Subject, Unavailable
 
 LEARNING_S = 10.0
@@ -74,9 +75,9 @@ def available(subject: Subject) -> str:
     made_for = subject.cls.card.anatomy
     if subject.anatomy not in made_for:
         raise Unavailable(f"made for {', '.join(made_for)}; check it with --anatomy {made_for[0]}")
-    missing = [package for package in subject.cls.requires if find_spec(package.partition(".")[0]) is None]
+    missing = missing_packages(subject.cls.requires)
     if missing:
-        raise Unavailable(f"needs {', '.join(missing)}: pip install {' '.join(missing)}")
+        raise Unavailable(missing)
     reason = subject.cls(subject.config()).skip()
     if reason is None:
         return "skip() lets it run here"
@@ -99,11 +100,11 @@ def runs(subject: Subject) -> str:
 
 def inputs_untouched(subject: Subject) -> str:
     """Neither fit nor score writes into what it was given."""
-    healthy = healthy_cases(subject.anatomy)[:3]
-    before = [(c.image.copy(), c.roi.copy()) for c in healthy]
-    context = subject.context(0)
-    method = drive.train(subject.cls, subject.config(), HealthySet.from_cases(healthy), context)
-    _unchanged("fit", [(c.image, c.roi) for c in healthy], before)
+    scans, unlabelled = subject.scans(), subject.unlabelled()
+    given = [array for seen in (scans, unlabelled) if seen is not None for array in _arrays(seen)]
+    before = [tuple(array.copy() for array in arrays) for arrays in given]
+    method = drive.train(subject.cls, subject.config(), scans, subject.context(0, unlabelled=unlabelled))
+    _unchanged("fit", given, before)
     case = subject.cases()[0]
     viewed = subject.view(method, case)
     arrays = [(case.image, case.roi)] + ([] if viewed is None else [(viewed.image, viewed.roi)])
@@ -113,9 +114,16 @@ def inputs_untouched(subject: Subject) -> str:
     return "fit and score leave images and regions as they were"
 
 
+def _arrays(scans: HealthySet | LabelledSet) -> list[tuple[np.ndarray, ...]]:
+    """Return image, region of interest and, where there is one, lesion mask of each scan, not as copies."""
+    if isinstance(scans, LabelledSet):
+        return [(case.image, case.roi, lesion) for case, lesion in scans]
+    return [(case.image, case.roi) for case in scans]
+
+
 def _unchanged(stage: str, now: list[tuple[np.ndarray, ...]], before: list[tuple[np.ndarray, ...]]) -> None:
     for arrays, copies in zip(now, before, strict=True):
-        for array, copy, what in zip(arrays, copies, ("image", "region of interest"), strict=True):
+        for array, copy, what in zip(arrays, copies, ("image", "region of interest", "lesion mask"), strict=False):
             if not np.array_equal(array, copy, equal_nan=array.dtype.kind == "f"):
                 raise Broken(f"{stage} writes into the {what} that it was given; work on a copy")
 
@@ -226,7 +234,10 @@ def _batch_norm_watch(method: Any) -> Iterator[list[str]]:
 
 
 def blind(subject: Subject) -> str:
-    """Fit and score above ran without a label anywhere; the source must not reach for one either."""
+    """Fit and score above ran without a label that the card does not allow; the source must not reach for one either.
+
+    A top line gets its labels from the engine, in the set that ``fit`` is given, and reads none itself.
+    """
     try:
         files = source_hash.closure_files(subject.cls.__module__)
     except source_hash.SourceError as error:

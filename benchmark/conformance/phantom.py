@@ -46,6 +46,12 @@ def lesion_cases(anatomy: str = "liver", *, filled: bool = False) -> list[tuple[
     return [_case(anatomy, f"lesion-{i}", 100 + i, contrast, filled) for i, contrast in enumerate(contrasts)]
 
 
+def labelled_cases(anatomy: str = "liver", *, filled: bool = False) -> list[tuple[Case, np.ndarray]]:
+    """Return scans with lesions of both kinds to learn from, with their masks; nobody of :func:`lesion_cases`."""
+    contrasts = TISSUES[anatomy].lesions * 2
+    return [_case(anatomy, f"labelled-{i}", 200 + i, contrast, filled) for i, contrast in enumerate(contrasts)]
+
+
 def _case(anatomy: str, name: str, seed: int, contrast: float | None, filled: bool) -> tuple[Case, np.ndarray]:
     tissue = TISSUES[anatomy]
     rng = np.random.default_rng(seed)

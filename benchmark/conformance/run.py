@@ -86,7 +86,7 @@ def check_method(
     device = resolve_device(device)
     results: list[CheckResult] = []
     if isinstance(method, str):
-        registry.methods().entry(method)
+        registry.runnable().entry(method)
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "output.txt"
         context: Any = multiprocessing.get_context(
@@ -168,7 +168,7 @@ def run_checks(
 
     start = time.perf_counter()
     try:
-        cls: Any = registry.methods().get(method) if isinstance(method, str) else registry.check_class(method)
+        cls: Any = registry.runnable().get(method) if isinstance(method, str) else registry.check_class(method)
     except registry.RegistryError as error:
         yield CheckResult(IMPORT, False, False, str(error), time.perf_counter() - start)
         yield from (CheckResult(name, False, True, "not run: there is no method", 0.0) for name in CHECKS)

@@ -9,11 +9,12 @@ import numpy as np
 
 from ...datasets.case import Case
 from ...datasets.healthy import HealthySet
+from ...datasets.labelled import LabelledSet
 from ...datasets.viewing import Viewed, look
 from ...methods.config import resolve
 from ...methods.context import FitContext
 from ..stages import drive
-from .phantom import healthy_cases, lesion_cases
+from .phantom import healthy_cases, labelled_cases, lesion_cases
 
 PACKAGE = __name__.partition(".")[0]
 TOLERANCE = 1e-4
@@ -44,16 +45,33 @@ class Subject:
         """Return the settings of a profile."""
         return resolve(self.cls.Config, profile, self.anatomy, settings)
 
-    def healthy(self, *, filled: bool = False) -> HealthySet:
-        """Return the three training scans."""
+    @property
+    def uses(self) -> str:
+        """What training may see, as the card says."""
+        return self.cls.card.uses
+
+    def scans(self, *, filled: bool = False) -> HealthySet | LabelledSet:
+        """Return the training scans: three healthy ones, or four with lesion masks for a top line."""
+        if self.uses == "labels":
+            return LabelledSet.from_cases(labelled_cases(self.anatomy, filled=filled))
         return HealthySet.from_cases(healthy_cases(self.anatomy, 3, filled=filled))
+
+    def unlabelled(self, *, filled: bool = False) -> HealthySet | None:
+        """Return the scans that will be scored, without their lesion masks, for a method that may see them."""
+        if self.uses != "unlabelled-test":
+            return None
+        return HealthySet.from_cases(case for case, _ in lesion_cases(self.anatomy, filled=filled))
 
     def cases(self) -> list[Case]:
         """Return two scans with lesions and the healthy one that is never trained on."""
         return [case for case, _ in lesion_cases(self.anatomy)] + healthy_cases(self.anatomy)[3:]
 
     def context(
-        self, seed: int, max_updates: int | None = None, losses: dict[str, list[float]] | None = None
+        self,
+        seed: int,
+        max_updates: int | None = None,
+        losses: dict[str, list[float]] | None = None,
+        unlabelled: HealthySet | None = None,
     ) -> FitContext:
         """Return a fit context that appends the training curves to ``losses``."""
 
@@ -62,12 +80,13 @@ class Subject:
                 if losses is not None:
                     losses.setdefault(name, []).append(value)
 
-        return FitContext(seed=seed, device=self.device, max_updates=max_updates, on_log=keep)
+        return FitContext(seed=seed, device=self.device, max_updates=max_updates, on_log=keep, unlabelled=unlabelled)
 
     def train(self, seed: int = 0, config: Any = None, *, filled: bool = False, **context: Any) -> Any:
         """Train anew, at the ``smoke`` profile where no config is given."""
         config = self.config() if config is None else config
-        return drive.train(self.cls, config, self.healthy(filled=filled), self.context(seed, **context))
+        surroundings = self.context(seed, unlabelled=self.unlabelled(filled=filled), **context)
+        return drive.train(self.cls, config, self.scans(filled=filled), surroundings)
 
     def maps(self, method: Any, cases: list[Case] | None = None) -> dict[str, np.ndarray]:
         """Return the checked maps on the grids they were made on, 0 outside the region that counts."""

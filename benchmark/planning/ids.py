@@ -36,8 +36,17 @@ def fit_id(
     device: str,
     threads: int,
     precision: str,
+    unlabelled: Sequence[tuple[str, str, str]] = (),
+    labelled: Sequence[tuple[str, str, str, str]] = (),
+    extra: str = "",
 ) -> str:
-    """Address of a fit: source, fit settings, training voxels, split, seed and numerics; no label enters."""
+    """Address of a fit: source, fit settings, training voxels, split, seed and numerics; no label enters.
+
+    Args:
+        unlabelled: set, case and fingerprint of test cases that the method may see, for transductive methods.
+        labelled: set, case, fingerprint and fingerprint of the truth of the cases that a top line learns from.
+        extra: what the method itself adds, such as the hash of local weights.
+    """
     return digest(
         {
             "stage": "fit",
@@ -48,6 +57,9 @@ def fit_id(
             "split": split,
             "seed": seed,
             "numerics": [device, threads, precision],
+            "unlabelled": list(unlabelled),
+            "labelled": list(labelled),
+            "extra": extra,
         }
     )
 

@@ -8,8 +8,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ...datasets.errors import UasbenchError
-from ...datasets.seeds import derive
-from ...datasets.store import PreparedCase
 from ..executors.job import Job
 from ..runs.folder import RunFolder, RunFolderError
 from ..runs.records import CellKey, StageIds, write_json
@@ -17,6 +15,7 @@ from ..stages.fit import FitTask
 from ..stages.map import MapTask, finished
 from ..stages.measure import MeasureTask
 from . import ids
+from .fits import Numerics, PlannedFit, PlannedFits, planned_fits
 from .options import RunOptions
 from .selection import Candidate
 from .task_data import TaskData
@@ -37,15 +36,7 @@ class PlannedCell:
     key: CellKey
     candidate: Candidate
     ids: StageIds
-
-
-@dataclass(frozen=True)
-class Numerics:
-    """What the arithmetic of a run depends on."""
-
-    device: str
-    threads: int
-    precision: str
+    fits: PlannedFits
 
 
 def plan_cells(
@@ -57,27 +48,15 @@ def plan_cells(
         seeds = [DETERMINISTIC_SEED] if candidate.card.deterministic else options.seeds
         for seed in seeds:
             key = CellKey(method=candidate.label, dataset=data.dataset, train=data.train, seed=seed)
-            cells.append(PlannedCell(key, candidate, _ids(options, numerics, data, candidate, seed)))
+            fits = planned_fits(numerics, data, candidate, seed)
+            cells.append(PlannedCell(key, candidate, _ids(options, data, candidate, seed, fits), fits))
     return cells
 
 
-def _ids(options: RunOptions, numerics: Numerics, data: TaskData, candidate: Candidate, seed: int) -> StageIds:
+def _ids(options: RunOptions, data: TaskData, candidate: Candidate, seed: int, planned: PlannedFits) -> StageIds:
     fingerprint = {case.id: case.fingerprint for case in data.healthy}
-    fits = [
-        ids.fit_id(
-            trainer=candidate.trainer,
-            module=candidate.module,
-            config=candidate.fit_config,
-            parts=[(fingerprint[case], z) for case, z in data.split.train],
-            split=data.split.hash,
-            seed=fit_seed,
-            device=numerics.device,
-            threads=numerics.threads,
-            precision=numerics.precision,
-        )
-        for fit_seed in fit_seeds(candidate.members, seed)
-    ]
-    members = [] if candidate.members is None else fits
+    fits = [fit.id for fit in planned.fits]
+    members = fits if len(fits) > 1 or candidate.members is not None else []
     fit = ids.digest(members) if members else fits[0]
     maps = ids.map_id(
         fit=fit,
@@ -95,11 +74,6 @@ def _ids(options: RunOptions, numerics: Numerics, data: TaskData, candidate: Can
         seed=seed,
     )
     return StageIds(fit=fit, map=maps, measure=measured, members=members)
-
-
-def fit_seeds(members: int | None, seed: int) -> list[int]:
-    """Return the seed of each fit behind a cell: the run's own, or one per member of an ensemble."""
-    return [seed] if members is None else [derive(seed, "member", index) for index in range(members)]
 
 
 class Graph:
@@ -126,16 +100,16 @@ class Graph:
             return
         self.packages.update(cell.candidate.packages)
         slug = cell.key.slug
-        by_id = {case.id: case for case in data.healthy}
         needs_map = finished(self.folder.map_dir(cell.key)) != cell.ids.map
         if needs_map:
             needs = set[str]()
-            for fit, seed in zip(cell.ids.fits, fit_seeds(cell.candidate.members, cell.key.seed), strict=True):
-                if not (self.folder.fit_dir(fit) / "fit.json").exists():
-                    self._job(f"fit-{fit}", "fit", self._fit(cell, by_id, data, fit, seed), cell, set())
-                    needs.add(f"fit-{fit}")
-            self._job(f"map-{slug}", "map", self._map(cell, by_id, data), cell, needs)
-            self.map_bytes += BYTES_PER_VALUE * (data.test_voxels + data.calibration_voxels)
+            for fit in cell.fits.fits:
+                if not (self.folder.fit_dir(fit.id) / "fit.json").exists():
+                    self._job(f"fit-{fit.id}", "fit", self._fit(cell, fit), cell, set(), fit.name)
+                    needs.add(f"fit-{fit.id}")
+            self._job(f"map-{slug}", "map", self._map(cell, data), cell, needs)
+            calibration = data.calibration_voxels * len(cell.fits.models)
+            self.map_bytes += BYTES_PER_VALUE * (data.test_voxels + calibration)
         needs = {f"map-{slug}"} if needs_map else set[str]()
         self._job(f"measure-{slug}", "measure", measure, cell, needs)
 
@@ -167,31 +141,37 @@ class Graph:
             self.folder.retire(path)
         return same
 
-    def _job(self, name: str, kind: Any, task: Any, cell: PlannedCell, needs: set[str]) -> None:
+    def _job(self, name: str, kind: Any, task: Any, cell: PlannedCell, needs: set[str], which: str = "") -> None:
         self.cells_of.setdefault(name, []).append(cell.key)
         if name not in self.jobs:
             order = {"measure": 0, "map": 1, "fit": 2}[kind]
             rank = (order, int(cell.candidate.card.trivial), len(self.jobs))
             label = f"{kind:7s} {cell.key.method} · {cell.key.dataset} · seed {cell.key.seed}"
+            label += f" · {which}" if which else ""
             self.jobs[name] = Job(name, kind, task, label, frozenset(needs), rank)
 
-    def _fit(self, cell: PlannedCell, by_id: dict[str, PreparedCase], data: TaskData, fit: str, seed: int) -> FitTask:
+    def _fit(self, cell: PlannedCell, fit: PlannedFit) -> FitTask:
         return FitTask(
-            id=fit,
+            id=fit.id,
             method=cell.candidate.spec,
-            parts=[(by_id[case].to_json(), z) for case, z in data.split.train],
-            seed=seed,
-            out=str(self.folder.fit_dir(fit)),
+            parts=[(case.to_json(), z) for case, z in fit.parts],
+            unlabelled=[case.to_json() for case in fit.unlabelled],
+            labelled=[(case.to_json(), truth.to_json()) for case, truth in fit.labelled],
+            seed=fit.seed,
+            out=str(self.folder.fit_dir(fit.id)),
             **asdict(self.numerics),
         )
 
-    def _map(self, cell: PlannedCell, by_id: dict[str, PreparedCase], data: TaskData) -> MapTask:
+    def _map(self, cell: PlannedCell, data: TaskData) -> MapTask:
+        by_id = {case.id: case for case in data.healthy}
         return MapTask(
             id=cell.ids.map,
             method=cell.candidate.spec,
             fit_dirs=[str(self.folder.fit_dir(fit)) for fit in cell.ids.fits],
+            models=[list(positions) for positions in cell.fits.models],
             seed=cell.key.seed,
             cases=[case.to_json() for case in data.test],
+            mapped_by=[cell.fits.model_of(case) for case in data.test],
             healthy=[by_id[case].to_json() for case, _ in data.split.calibration],
             out=str(self.folder.map_dir(cell.key)),
             **asdict(self.numerics),
@@ -220,5 +200,7 @@ def measure_task(
         study=str(folder.tuning_dir / f"{cell.key.slug}.log"),
         slice_score=cell.candidate.card.slice_score,
         trials=options.study_trials,
+        models=len(cell.fits.models),
+        labels=None if cell.fits.labels is None else cell.fits.labels.use().model_dump(),
         **asdict(numerics),
     )

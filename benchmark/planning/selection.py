@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import difflib
-import importlib.util
-import signal
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -15,18 +11,21 @@ from ...datasets.errors import UasbenchError
 from ...datasets.volume_view import AnyView
 from ...methods.card import MethodCard
 from ...methods.config import ConfigError, by_stage, resolve
+from ..limits import time_limit
+from ..outline import missing_packages
 from ..registry import Registry
 from ..runs.records import MethodInfo, Skip
 from ..stages.fit import MethodSpec
 from ..stages.worker import summary
 from .options import OptionError, RunOptions, jsonable
 
-CONSTRUCTION_S = 60.0
-
 
 @dataclass(frozen=True)
 class Candidate:
-    """A configuration of a method that will run: a row of the tables."""
+    """A configuration of a method that will run: a row of the tables.
+
+    ``training`` says how a top line learns from labels (``SupervisedMethod.training``); None for every other method.
+    """
 
     label: str
     card: MethodCard
@@ -37,6 +36,8 @@ class Candidate:
     view: AnyView | None
     members: int | None = None
     packages: tuple[str, ...] = ()
+    training: str | None = None
+    extra_identity: str = ""
 
     @property
     def module(self) -> str:
@@ -88,10 +89,11 @@ def select(options: RunOptions, anatomy: str, dataset: str, registry: Registry) 
     _check_settings(options.settings, {method for _, method, _ in wanted})
     chosen = Selection()
     if options.methods.strip() == "all":
-        chosen.skipped += [Skip(method=n, dataset=dataset, reason=why) for n, why in registry.broken().items()]
+        broken = {n: why for n, why in registry.broken().items() if not registry.is_topline(n)}
+        chosen.skipped += [Skip(method=n, dataset=dataset, reason=why) for n, why in broken.items()]
     for label, name, settings in wanted:
         try:
-            with time_limit(CONSTRUCTION_S):
+            with time_limit():
                 found = _candidate(options, registry, label, name, settings, anatomy)
         except UasbenchError:
             raise
@@ -111,9 +113,9 @@ def _candidate(
     cls = registry.get(name)
     if anatomy not in cls.card.anatomy:
         return f"made for {', '.join(cls.card.anatomy)}, not for {anatomy}"
-    missing = [package for package in cls.requires if importlib.util.find_spec(package.partition(".")[0]) is None]
+    missing = missing_packages(cls.requires)
     if missing:
-        return f"needs {', '.join(missing)}: pip install {' '.join(missing)}"
+        return missing
     try:
         config = resolve(cls.Config, options.profile, anatomy, settings)
     except ConfigError as error:
@@ -134,26 +136,9 @@ def _candidate(
         view=method.view,
         members=method.members,
         packages=cls.requires,
+        training=getattr(cls, "training", "cross-fit") if cls.card.uses == "labels" else None,
+        extra_identity=method.extra_identity(),
     )
-
-
-@contextmanager
-def time_limit(seconds: float) -> Iterator[None]:
-    """Raise TimeoutError in code that does not come back; in the main thread only, where signals arrive."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(*_: object) -> None:
-        raise TimeoutError(f"did not come back within {seconds:.0f} s of being constructed")
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
 
 
 def _check_settings(settings: Mapping[str, Any], chosen: set[str]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from ...datasets.volume_view import AnyView
 from ..registry import Registry
 from ..runs.records import DataInfo
 from .options import OptionError, RunOptions
+from .other_lesions import OtherLesions, other_lesions
 
 SPLIT_SEED = 0
 ShowProgress = Callable[[int, int, str], None]
@@ -24,7 +25,11 @@ ShowProgress = Callable[[int, int, str], None]
 
 @dataclass
 class TaskData:
-    """Prepared data of one (test set, train set) pair."""
+    """Prepared data of one (test set, train set) pair.
+
+    ``voxel_truth`` tells sets with lesion masks from those with slice labels; ``other_lesions`` are labelled cases of
+    other sets, prepared where a top line learns from them.
+    """
 
     dataset: str
     train: str
@@ -38,6 +43,8 @@ class TaskData:
     excluded: list[str]
     warnings: list[str]
     phantom: dict[str, Any] | None = None
+    voxel_truth: bool = True
+    other_lesions: OtherLesions = field(default_factory=OtherLesions)
     test_voxels: int = 0
     calibration_voxels: int = 0
 
@@ -94,8 +101,9 @@ def prepare_task(
     *,
     workers: int,
     progress: ShowProgress | None = None,
+    others: bool = False,
 ) -> TaskData:
-    """Discover, prepare and split the two sets of a task.
+    """Discover, prepare and split the two sets of a task, and the other lesion sets of the organ where asked for.
 
     Raises:
         DataError: files that cannot be used, whole volumes that occur twice, nothing left to train or test on.
@@ -131,6 +139,9 @@ def prepare_task(
     )
     card = registry.card(pair[0])
     calibrates = {case for case, _ in split.calibration}
+    other = OtherLesions()
+    if others:
+        other = other_lesions(pair[0], registry, root, store, views, test, excludes, workers=workers, progress=progress)
     return TaskData(
         dataset=pair[0],
         train=pair[1],
@@ -141,9 +152,11 @@ def prepare_task(
         truths=prepared[pair[0]].truths,
         healthy=healthy,
         split=split,
-        excluded=[text for text in options.exclude if text.partition(":")[0] in pair],
-        warnings=[*warnings, *twins.warnings, *leaks.values()],
+        excluded=[text for text in options.exclude if text.partition(":")[0] in (*pair, *other.looked_for)],
+        warnings=[*warnings, *twins.warnings, *leaks.values(), *other.warnings],
         phantom=phantom_of(files),
+        voxel_truth=card.truth == "voxel",
+        other_lesions=other,
         test_voxels=sum(c.roi_voxels() for c in test),
         calibration_voxels=sum(c.roi_voxels() for c in healthy if c.id in calibrates),
     )

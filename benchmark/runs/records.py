@@ -50,7 +50,7 @@ class MethodInfo(_Strict):
 class StageIds(_Strict):
     """Content addresses of the stages behind a cell.
 
-    ``members`` are the fits of an ensemble; ``fit`` is their digest then.
+    ``members`` are the fits of an ensemble or of the folds of a top line; ``fit`` is their digest then.
     """
 
     fit: str
@@ -60,7 +60,7 @@ class StageIds(_Strict):
 
     @property
     def fits(self) -> list[str]:
-        """The fits behind the cell: the members of an ensemble, or the one training."""
+        """The fits behind the cell: those of an ensemble or of folds, or the one training."""
         return self.members or [self.fit]
 
 
@@ -83,6 +83,20 @@ class DataInfo(_Strict):
     excluded: list[str] = Field(default_factory=list)
     notes: dict[str, list[str]] = Field(default_factory=dict)
     phantom: dict[str, Any] | None = None
+
+
+class LabelUse(_Strict):
+    """Which lesion labels a top line learned from.
+
+    ``training`` is ``cross-fit`` or ``unseen``; ``sets`` the data sets of the labels; ``folds`` the patients that each
+    model of a cross-fitted method maps, which are the ones whose scans it has not seen; ``cases`` what each model was
+    trained on.
+    """
+
+    training: str
+    sets: list[str]
+    folds: list[list[str]] = Field(default_factory=list)
+    cases: list[list[str]] = Field(default_factory=list)
 
 
 class Threshold(_Strict):
@@ -146,7 +160,11 @@ class Cost(_Strict):
 
 
 class Record(_Strict):
-    """Everything measured on one cell."""
+    """Everything measured on one cell.
+
+    ``labels`` says which lesion labels a top line learned from, None for every other method; ``provenance`` is what
+    the method says about itself, such as the weights it started from.
+    """
 
     schema_version: int = SCHEMA_VERSION
     cell: CellKey
@@ -162,6 +180,8 @@ class Record(_Strict):
     cost: Cost
     environment: dict[str, Any]
     created: str
+    labels: LabelUse | None = None
+    provenance: dict[str, str] = Field(default_factory=dict)
 
 
 class Failure(_Strict):

@@ -22,6 +22,7 @@ from ...methods.training import autocast
 
 if TYPE_CHECKING:
     from ...datasets.healthy import HealthySet
+    from ...datasets.labelled import LabelledSet
     from ...datasets.viewing import Viewed
     from ...methods.base import Method
 
@@ -54,10 +55,10 @@ def construct(cls: type[Method], config: Any, *, seed: int, device: str) -> Meth
     return method
 
 
-def train(cls: type[Method], config: Any, healthy: HealthySet, ctx: FitContext) -> Method:
-    """Construct a method and fit it."""
-    method = construct(cls, config, seed=ctx.seed, device=ctx.device)
-    method.fit(healthy, ctx)
+def train(cls: type[Method], config: Any, scans: HealthySet | LabelledSet, ctx: FitContext) -> Method:
+    """Construct a method and fit it: on healthy scans, or on scans with lesion masks where it is a top line."""
+    method: Any = construct(cls, config, seed=ctx.seed, device=ctx.device)
+    method.fit(scans, ctx)
     return method
 
 

@@ -1,17 +1,19 @@
-"""The fit stage: healthy scans in, checkpoints and curves out. It never sees a label path."""
+"""The fit stage: scans in, checkpoints and curves out. Only a top line's fit gets the path of a label."""
 
 from __future__ import annotations
 
 import csv
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ...datasets.atomic import new_folder
+from ...datasets.errors import UasbenchError
 from ...datasets.healthy import HealthySet, Part
-from ...datasets.store import PreparedCase
+from ...datasets.labelled import LabelledPart, LabelledSet
+from ...datasets.store import PreparedCase, TruthRef
 from ...methods.config import resolve
 from ...methods.context import FitContext
 from ...methods.state import parameter_count
@@ -22,6 +24,11 @@ from . import drive
 
 Report = Callable[[str, Any], None]
 ZRange = tuple[int, int] | None
+Pointer = dict[str, Any]
+
+
+class FitError(UasbenchError):
+    """A fit was given scans that its method's card does not allow."""
 
 
 @dataclass(frozen=True)
@@ -41,21 +48,42 @@ class MethodSpec:
 
 @dataclass(frozen=True)
 class FitTask:
-    """Everything a worker needs for one fit; ``parts`` are the training cases with their slice ranges."""
+    """Everything a worker needs for one fit.
+
+    ``parts`` are the healthy training cases with their slice ranges; ``unlabelled`` the test cases, for a method that
+    may see them without labels; ``labelled`` cases with their truths, for a top line.
+    """
 
     id: str
     method: MethodSpec
-    parts: list[tuple[dict[str, Any], ZRange]]
+    parts: list[tuple[Pointer, ZRange]]
     seed: int
     device: str
     precision: str
     threads: int
     out: str
+    unlabelled: list[Pointer] = field(default_factory=list)
+    labelled: list[tuple[Pointer, dict[str, str]]] = field(default_factory=list)
 
 
-def healthy_set(parts: list[tuple[dict[str, Any], ZRange]]) -> HealthySet:
+def healthy_set(parts: list[tuple[Pointer, ZRange]]) -> HealthySet:
     """Open prepared cases as a healthy set."""
     return HealthySet([Part(PreparedCase.from_json(case), z) for case, z in parts])
+
+
+def training_scans(task: FitTask, uses: str) -> tuple[HealthySet | LabelledSet, HealthySet | None]:
+    """Open what a method learns from, and the unlabelled test cases that it may see.
+
+    Raises:
+        FitError: the task holds scans that a card with this ``uses`` does not allow.
+    """
+    if (task.labelled and uses != "labels") or (task.unlabelled and uses != "unlabelled-test"):
+        raise FitError(f"{task.method.target} says uses={uses!r} and was given scans that this does not allow")
+    unlabelled = healthy_set([(case, None) for case in task.unlabelled]) if task.unlabelled else None
+    if uses != "labels":
+        return healthy_set(task.parts), unlabelled
+    pairs = [(PreparedCase.from_json(case), TruthRef.from_json(truth)) for case, truth in task.labelled]
+    return LabelledSet([LabelledPart(case, truth) for case, truth in pairs]), None
 
 
 def run(task: FitTask, report: Report) -> None:
@@ -84,7 +112,8 @@ def _train(task: FitTask, cls: Any, config: Any, scratch: Path, report: Report) 
         def on_log(step: int, values: dict[str, float]) -> None:
             curves.writerows([step, name, repr(value)] for name, value in values.items())
 
-        method = drive.construct(cls, config, seed=task.seed, device=task.device)
+        scans, unlabelled = training_scans(task, cls.card.uses)
+        method: Any = drive.construct(cls, config, seed=task.seed, device=task.device)
         context = FitContext(
             seed=task.seed,
             device=task.device,
@@ -92,9 +121,10 @@ def _train(task: FitTask, cls: Any, config: Any, scratch: Path, report: Report) 
             save_checkpoint=lambda name: method.save(scratch / f"{name}.pt"),
             on_progress=on_progress,
             on_log=on_log,
+            unlabelled=unlabelled,
         )
         start = time.perf_counter()
-        method.fit(healthy_set(task.parts), context)
+        method.fit(scans, context)
         seconds = time.perf_counter() - start
     method.save(scratch / "last.pt")
     write_json(
@@ -108,6 +138,7 @@ def _train(task: FitTask, cls: Any, config: Any, scratch: Path, report: Report) 
             "params": parameter_count(method),
             "peak_ram_mib": peak_ram_mib(),
             "peak_gpu_mib": devices.peak_gpu_mib(task.device),
+            "provenance": method.provenance(),
             "checkpoints": sorted(p.stem for p in scratch.glob("*.pt")),
         },
     )

@@ -82,6 +82,11 @@ def write_map(path: Path, map_: np.ndarray, geometry: AnyGeometry | None, suppor
     return _write(path, "map", header, support, regrouped)
 
 
+def healthy_map(maps: Path, case: str, model: int = 0, models: int = 1) -> Path:
+    """Return where the map of a held-out healthy case lies; each model of a cross-fitted top line has made one."""
+    return maps / "healthy" / (f"{case}.map" if models == 1 else f"{case}@{model}.map")
+
+
 def read_map(path: Path) -> StoredMap:
     """Read what :func:`write_map` wrote.
 

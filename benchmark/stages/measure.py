@@ -15,17 +15,21 @@ from typing import Any
 from ...datasets.case import OUTSIDE_SHARE
 from ...datasets.store import PreparedCase, TruthRef
 from ..protocols.measure import HealthyMap, MeasureCase, MeasureOptions, measure
-from ..runs.records import CellKey, Cost, DataInfo, MethodInfo, Record, StageIds, write_json
+from ..runs.records import CellKey, Cost, DataInfo, LabelUse, MethodInfo, Record, StageIds, write_json
 from ..scoring.cases import Source
 from ..scoring.gallery import WINDOW
 from ..versions import versions
+from .map_store import healthy_map
 
 ZRange = tuple[int, int] | None
 
 
 @dataclass(frozen=True)
 class MeasureTask:
-    """Everything needed to measure one cell; also what ``bench rescore`` reads back from the run folder."""
+    """Everything needed to measure one cell; also what ``bench rescore`` reads back from the run folder.
+
+    ``models`` is the number of models that mapped each held-out healthy case, ``labels`` how a top line used labels.
+    """
 
     id: str
     cell: dict[str, Any]
@@ -46,6 +50,8 @@ class MeasureTask:
     device: str
     threads: int
     precision: str
+    models: int = 1
+    labels: dict[str, Any] | None = None
 
 
 def run(task: MeasureTask, report: Callable[[str, Any], None]) -> None:
@@ -56,7 +62,11 @@ def run(task: MeasureTask, report: Callable[[str, Any], None]) -> None:
     start = time.perf_counter()
     result = measure(
         cases,
-        [HealthyMap(PreparedCase.from_json(c), maps / "healthy" / f"{c['id']}.map", z) for c, z in task.healthy],
+        [
+            HealthyMap(PreparedCase.from_json(c), healthy_map(maps, c["id"], model, task.models), z)
+            for c, z in task.healthy
+            for model in range(task.models)
+        ],
         MeasureOptions(
             seed=task.cell["seed"],
             trials=task.trials,
@@ -70,6 +80,7 @@ def run(task: MeasureTask, report: Callable[[str, Any], None]) -> None:
             progress=lambda done, total: report("progress", (done, total)),
         ),
     )
+    fits = [json.loads((Path(folder) / "fit.json").read_text(encoding="utf-8")) for folder in task.fit_dirs]
     record = Record(
         cell=CellKey(**task.cell),
         method=MethodInfo(**task.method),
@@ -81,9 +92,11 @@ def run(task: MeasureTask, report: Callable[[str, Any], None]) -> None:
         per_case=result.per_case,
         pooled=result.pooled,
         error_bounds=result.error_bounds,
-        cost=_cost(task, mapped, time.perf_counter() - start),
+        cost=_cost(task, fits, mapped, time.perf_counter() - start),
         environment=environment(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
+        labels=None if task.labels is None else LabelUse(**task.labels),
+        provenance=_provenance(fits),
     )
     write_json(Path(task.record), record)
 
@@ -123,8 +136,16 @@ def _case(task: MeasureTask, maps: Path, prepared: PreparedCase) -> MeasureCase:
     )
 
 
-def _cost(task: MeasureTask, mapped: dict[str, Any], measure_s: float) -> Cost:
-    fits = [json.loads((Path(folder) / "fit.json").read_text(encoding="utf-8")) for folder in task.fit_dirs]
+def _provenance(fits: list[dict[str, Any]]) -> dict[str, str]:
+    """Return what the fits say about their origin; where they differ, each of the texts once."""
+    found: dict[str, dict[str, None]] = {}
+    for fit in fits:
+        for name, text in fit.get("provenance", {}).items():
+            found.setdefault(name, {})[text] = None
+    return {name: "; ".join(texts) for name, texts in found.items()}
+
+
+def _cost(task: MeasureTask, fits: list[dict[str, Any]], mapped: dict[str, Any], measure_s: float) -> Cost:
     gpu = [p["peak_gpu_mib"] for p in (*fits, mapped) if p["peak_gpu_mib"] is not None]
     return Cost(
         fit_s=sum(fit["fit_s"] for fit in fits),
@@ -133,7 +154,7 @@ def _cost(task: MeasureTask, mapped: dict[str, Any], measure_s: float) -> Cost:
         s_per_slice=mapped["score_s"] / max(1, mapped["slices"]),
         peak_ram_mib=max(p["peak_ram_mib"] for p in (*fits, mapped)),
         peak_gpu_mib=max(gpu) if gpu else None,
-        params=sum(fit["params"] for fit in fits),
+        params=sum(fit["params"] for fit in fits) // task.models,
         device=task.device,
         threads=task.threads,
         precision=task.precision,

@@ -30,18 +30,23 @@ class Affine2d(nn.Module):
 
 
 class SeededDropout(nn.Module):
-    """Dropout that draws from its own generator, so that a fit depends on no global random state."""
+    """Dropout that draws from its own generator, so that a fit depends on no global random state.
+
+    Attributes:
+        shared: the whole batch gets the same mask: one thinned network instead of one per item.
+    """
 
     def __init__(self, p: float) -> None:
         super().__init__()
         self.p = p
+        self.shared = False
         self.generator: torch.Generator | None = None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Drop values with probability p in training mode and scale the rest by 1 / (1 − p)."""
         if not self.training or self.p == 0:
             return x
-        keep = torch.empty_like(x).bernoulli_(1 - self.p, generator=self.generator)
+        keep = torch.empty_like(x[:1] if self.shared else x).bernoulli_(1 - self.p, generator=self.generator)
         return x * keep / (1 - self.p)
 
 
@@ -124,11 +129,13 @@ class DenseBottleneck(nn.Module):
         self.drop_flat = SeededDropout(dropout)
         self.expand = nn.Conv2d(channels // 8, channels, 1)
 
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Map (n, channels, 8, 8) through the latent vector to the same shape."""
-        z = self.drop_z(self.to_z(self.reduce(features).flatten(1)))
-        flat = self.drop_flat(self.from_z(z))
-        return self.expand(flat.view(-1, *self.shape))
+    def flatten(self, features: torch.Tensor) -> torch.Tensor:
+        """Map (n, channels, 8, 8) to (n, channels / 8 · 64), what the dense layers see."""
+        return self.reduce(features).flatten(1)
+
+    def decode(self, z: torch.Tensor) -> torch.Tensor:
+        """Map codes (n, z) to (n, channels, 8, 8)."""
+        return self.expand(self.drop_flat(self.from_z(z)).view(-1, *self.shape))
 
 
 class BaurAE(nn.Module):
@@ -153,6 +160,14 @@ class BaurAE(nn.Module):
         self.bottleneck = DenseBottleneck(self.encoder.channels, z, dropout)
         self.decoder = Decoder(self.encoder.channels, size, norm, width)
 
+    def encode(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the codes (n, z) of images (n, 1, size, size), before dropout."""
+        return self.bottleneck.to_z(self.bottleneck.flatten(self.encoder(x)))
+
+    def decode(self, z: torch.Tensor) -> torch.Tensor:
+        """Return the images (n, 1, size, size) of codes (n, z), to which dropout is applied."""
+        return self.decoder(self.bottleneck.decode(self.bottleneck.drop_z(z)))
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Reconstruct images (n, 1, size, size)."""
-        return self.decoder(self.bottleneck(self.encoder(x)))
+        return self.decode(self.encode(x))

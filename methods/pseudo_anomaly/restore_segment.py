@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from ...datasets.view import View
 from ..base import Method
 from ..config import Config
 from ..context import FitContext
-from ..training import autocast, batches, predict, run_updates
+from ..training import autocast, batches, predict, run_updates, update
 
 if TYPE_CHECKING:
     import torch
@@ -256,10 +256,3 @@ def decaying(
     import torch
 
     return torch.optim.lr_scheduler.MultiStepLR(optimiser, [round(share * updates) for share in shares], factor)
-
-
-def update(optimiser: torch.optim.Optimizer, loss: Any) -> None:
-    """Do one optimiser update."""
-    optimiser.zero_grad(set_to_none=True)
-    loss.backward()
-    optimiser.step()

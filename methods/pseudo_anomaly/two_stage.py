@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from ..card import MethodCard
 from ..context import FitContext
-from ..training import autocast, run_updates
-from .restore_segment import QUICK_PERLIN, RestoreAndSegment, RestoreSegmentConfig, Synthesis, decaying, update
+from ..training import autocast, run_updates, update
+from .restore_segment import QUICK_PERLIN, RestoreAndSegment, RestoreSegmentConfig, Synthesis, decaying
 
 if TYPE_CHECKING:
     import torch

@@ -1,0 +1,89 @@
+"""The other lesion sets of a data root, for top lines that never train on the set they are tested on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from ...datasets.dataset import CaseRef, Dataset
+from ...datasets.errors import DataError
+from ...datasets.patients import apply_excludes, join_twins, overlapping
+from ...datasets.store import PreparedCase, Store, TruthRef
+from ...datasets.volume_view import AnyView
+from ..registry import Registry
+
+
+@dataclass(frozen=True)
+class OtherLesions:
+    """Labelled cases of other sets; ``looked_for`` names the sets that were sought, there or not."""
+
+    cases: list[tuple[PreparedCase, TruthRef]] = field(default_factory=list)
+    looked_for: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+def other_lesions(
+    target: str,
+    registry: Registry,
+    root: Path,
+    store: Store,
+    views: Sequence[AnyView],
+    test: Sequence[PreparedCase],
+    excludes: Mapping[str, set[str]],
+    *,
+    workers: int,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> OtherLesions:
+    """Prepare the lesion sets of the target's organ that lie in the data root, without the patients who are tested.
+
+    Raises:
+        DataError: a set that is there cannot be used.
+    """
+    organ = registry.card(target).anatomy
+    names = [
+        name
+        for name, card in registry.cards().items()
+        if name != target and (card.role, card.anatomy, card.truth) == ("lesion", organ, "voxel")
+    ]
+    found, warnings = [], []
+    for name in names:
+        dataset = registry.get(name)()
+        refs = _present(dataset, root, excludes)
+        if not refs:
+            continue
+        prepared = store.prepare(dataset, refs, views=views, truth=True, workers=workers, progress=progress)
+        found += [(case, prepared.truths[case.id]) for case in prepared.cases]
+        warnings += [f"{name}: {note}" for note in getattr(dataset, "notes", ())]
+    kept, left_out = _without_tested(found, test)
+    return OtherLesions(kept, names, [*warnings, *left_out])
+
+
+def _present(dataset: Dataset, root: Path, excludes: Mapping[str, set[str]]) -> list[CaseRef]:
+    """Return the cases of a set, none where it is absent; a set that is there and damaged is an error."""
+    survey = getattr(dataset, "survey", None)
+    if survey is not None and survey(root).absent:
+        return []
+    try:
+        refs = {ref.id: ref for ref in dataset.discover(root)}
+    except DataError:
+        if survey is not None:
+            raise
+        return []
+    return [refs[case] for case in apply_excludes(dataset.card.name, list(refs), excludes)]
+
+
+def _without_tested(
+    found: Sequence[tuple[PreparedCase, TruthRef]], test: Sequence[PreparedCase]
+) -> tuple[list[tuple[PreparedCase, TruthRef]], list[str]]:
+    """Leave out the cases whose patient is tested, known by name or by common slices."""
+    everyone = [*test, *(case for case, _ in found)]
+    twins = join_twins({_key(c): c.slice_hashes() for c in everyone}, {_key(c): c.patient for c in everyone})
+    patients = twins.patients
+    leaks = overlapping({_key(c): patients[_key(c)] for c, _ in found}, {_key(c): patients[_key(c)] for c in test})
+    kept = [(replace(c, patient=patients[_key(c)]), truth) for c, truth in found if _key(c) not in leaks]
+    return kept, [*twins.warnings, *leaks.values()]
+
+
+def _key(case: PreparedCase) -> tuple[str, str]:
+    return case.dataset, case.id

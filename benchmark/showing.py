@@ -1,0 +1,169 @@
+"""``bench show``: everything that is known about one method before it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+from ..methods.config import by_stage, resolve
+from . import registry
+from .outline import Outline, status_of
+from .stages.worker import summary
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from ..methods.base import Method
+
+COUNTED = ("paper", "quick")
+SHOWN = ("paper", "quick", "smoke")
+
+
+def show(name: str) -> Iterator[RenderableType]:
+    """Yield the card, the settings by profile, the published numbers and, last, the size of the networks of a method.
+
+    Networks are counted last because they bring torch, which takes seconds.
+
+    Raises:
+        RegistryError: unknown name, or a plug-in that cannot be used.
+    """
+    known = registry.runnable()
+    cls = known.get(name)
+    yield _grid(_facts(cls, known.entry(name), known.outline(name)))
+    settings = _settings(cls)
+    if settings:
+        yield _table(("setting", *SHOWN, "belongs to"), settings, "Settings: the defaults of each profile")
+    others = [
+        (anatomy, key, _text(value))
+        for anatomy, values in cls.Config.anatomies.items()
+        for key, value in values.items()
+    ]
+    if others:
+        yield _table(("anatomy", "setting", "value"), others, "Settings that an anatomy changes")
+    if cls.card.published:
+        title = "Published numbers that it is compared with: other patients, slices or thresholds"
+        yield _table(("source", "data set", "metric", "value", "how"), cls.card.published, title)
+    yield _grid({f"parameters, {profile}": parameters(cls, profile) for profile in COUNTED})
+
+
+def _facts(cls: type[Method], entry: registry.Entry, outline: Outline) -> dict[str, str]:
+    card = cls.card
+    seeds = "deterministic: one seed" if card.deterministic else f"{card.min_seeds} or more"
+    supervision = "lesion labels" if card.supervision == "full" else "no lesion label"
+    uses = {"unlabelled-test": "; sees the unlabelled test scans (transductive)", "labels": f"; {_training(cls)}"}
+    facts = {
+        "name": card.name,
+        "title": card.title,
+        "year": str(card.year or ""),
+        "family": card.family,
+        "citation": card.citation,
+        "reference": card.reference,
+        "learns from": f"{supervision}{uses.get(card.uses, '')}",
+        "shares training with": card.trainer or "",
+        "works on": _works_on(cls, outline),
+        "anatomy": ", ".join(card.anatomy),
+        "own threshold": "" if outline.dims == "?" else _threshold(cls),
+        "slice score": card.slice_score if isinstance(card.slice_score, str) else " ".join(map(str, card.slice_score)),
+        "seeds": seeds,
+        "needs": ", ".join(outline.needs),
+        "status": status_of(cls),
+        "source": str(entry),
+        "notes": card.notes,
+    }
+    return {key: value for key, value in facts.items() if value}
+
+
+def _training(cls: type[Method]) -> str:
+    unseen = getattr(cls, "training", "cross-fit") == "unseen"
+    return "trained on the other lesion sets" if unseen else "cross-fitted over the patients of the test set"
+
+
+def _works_on(cls: type[Method], outline: Outline) -> str:
+    if outline.dims in ("native", "?"):
+        return {"native": "the grid of the scan", "?": "a view that its default settings do not make"}[outline.dims]
+    size = cls(cls.Config()).view
+    assert size is not None
+    return f"{outline.dims}, {size.size}² pixels"
+
+
+def _threshold(cls: type[Method]) -> str:
+    method = cls(cls.Config())
+    if any(hasattr(method, own) for own in ("postprocess", "postprocess_view")):
+        return "a decision of its own (postprocess)"
+    return "" if method.native_threshold is None else f"{method.native_threshold:g}"
+
+
+def parameters(cls: type[Method], profile: str) -> str:
+    """Return the number of parameters of a profile's networks, or why they cannot be made here.
+
+    Networks are made without memory for their weights where they can be; those that read values while they are made
+    get it.
+    """
+    status = status_of(cls)
+    if status != "ok":
+        return f"unknown ({status.removeprefix('fails: ')})"
+    import torch
+
+    from ..methods.state import parameter_count
+
+    problem = ""
+    for device in ("meta", "cpu"):
+        method = cls(resolve(cls.Config, profile))
+        try:
+            with torch.device(device):
+                method.build()
+        except Exception as error:
+            problem = summary(error)
+            continue
+        count = parameter_count(method)
+        each = f" in each of {method.members} members" if method.members else ""
+        return f"{count:,}{each}" if count else "none before training"
+    return f"unknown ({problem})"
+
+
+def _settings(cls: type[Method]) -> list[tuple[str, ...]]:
+    configs = {profile: resolve(cls.Config, profile) for profile in SHOWN}
+    paper = configs["paper"]
+    score = by_stage(paper)[1]
+    rows = []
+    for field in fields(paper):
+        values = [getattr(configs[profile], field.name) for profile in SHOWN]
+        texts = [_text(values[0]), *("" if value == values[0] else _text(value) for value in values[1:])]
+        rows.append((field.name, *texts, "score" if field.name in score else "fit"))
+    return rows
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, tuple | list):
+        return ", ".join(map(_text, value)) or "none"
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return "none" if value is None else str(value)
+
+
+def _grid(facts: Mapping[str, str]) -> RenderableType:
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="bold", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for key, value in facts.items():
+        grid.add_row(key, Text(value))
+    return grid
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str) -> RenderableType:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title, box=SIMPLE_HEAD, title_justify="left")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    return table

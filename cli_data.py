@@ -1,0 +1,75 @@
+"""The commands of ``bench data``: check, prepare, phantom."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .cli_options import EXIT_USAGE, Cache, DataRoot, console
+
+app = typer.Typer(help="Look at data sets on disk, prepare them, write the phantom.", no_args_is_help=True)
+
+
+@app.command("check")
+def data_check(
+    path: Annotated[Path, typer.Argument(help="Data root, or the folder of one set.")],
+    dataset: Annotated[str | None, typer.Option(help="Check these sets only (comma list).")] = None,
+) -> None:
+    """Print what is there, what is wrong and the fix."""
+    from .benchmark.listing import dataset_adapters
+    from .datasets.check import check as check_data
+    from .datasets.check import format_report
+
+    found = check_data(path, dataset_adapters(dataset))
+    print(format_report(found))
+    sys.exit(EXIT_USAGE if found.errors else 0)
+
+
+@app.command("prepare")
+def data_prepare(
+    dataset: Annotated[str, typer.Option("--dataset", help="Test set, or several with commas.")],
+    methods: Annotated[str, typer.Option(help="Methods whose views are prepared.")] = "all",
+    train: Annotated[str | None, typer.Option(help="Healthy set; default the partner.")] = None,
+    data_root: DataRoot = None,
+    phantom: Annotated[bool, typer.Option("--phantom", help="Prepare the phantom.")] = False,
+    phantom_seed: Annotated[int, typer.Option(help="Seed of the phantom.")] = 0,
+    profile: Annotated[str, typer.Option(help="Profile whose views are prepared.")] = "paper",
+    exclude: Annotated[list[str] | None, typer.Option(help="SET:ID to leave out.")] = None,
+    workers: Annotated[str, typer.Option(help="Processes.")] = "auto",
+    cache: Cache = None,
+) -> None:
+    """Decode, check and standardise the scans that a run will need."""
+    from .benchmark.planning.options import validated
+    from .benchmark.runner import prepare_only
+
+    options = validated(
+        methods=methods,
+        datasets=[name.strip() for name in dataset.split(",") if name.strip()],
+        train=train,
+        data_root=data_root,
+        phantom=phantom,
+        phantom_seed=phantom_seed,
+        profile=profile,
+        exclude=exclude or [],
+        workers=None if workers == "auto" else workers,
+        cache=cache,
+    )
+    for line in prepare_only(options, console()):
+        print(line)
+
+
+@app.command("phantom")
+def data_phantom(
+    out: Annotated[Path, typer.Option(help="Folder that becomes a data root.")],
+    anatomy: Annotated[str, typer.Option(help="liver or lung.")] = "liver",
+    seed: Annotated[int, typer.Option(help="Seed of the synthetic patients.")] = 0,
+    size: Annotated[str, typer.Option(help="smoke, quick or full.")] = "quick",
+) -> None:
+    """Write a phantom: the liver as BTCV and LiTS files, the lung as LUNA16 and COVID-19-CT-Seg files."""
+    from .datasets.phantom.disk import new_phantom
+
+    info = new_phantom(out, anatomy=anatomy, seed=seed, size=size)
+    print(f"{anatomy} phantom in {out}: seed {seed}, {size}, specification {info['spec_hash']}")

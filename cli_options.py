@@ -1,0 +1,28 @@
+"""Options and printing that the commands of ``bench`` share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+EXIT_USAGE = 2
+PIPED_WIDTH = 160
+
+DataRoot = Annotated[
+    Path | None, typer.Option("--data-root", help="Folder that holds the data sets; default UASBENCH_DATA.")
+]
+Cache = Annotated[
+    Path | None, typer.Option(help="Folder of prepared data; default UASBENCH_CACHE or ~/.cache/uasbench.")
+]
+
+
+def console(*, stderr: bool = True):
+    """Return a console that stays readable in a pipe."""
+    from rich.console import Console
+
+    found = Console(stderr=stderr)
+    if not found.is_terminal:
+        found.width = PIPED_WIDTH
+    return found

@@ -1,0 +1,1 @@
+"""Methods that diffuse a slice and denoise it again."""

@@ -1,0 +1,1 @@
+"""Methods that compare features of networks pretrained on ImageNet."""

@@ -1,0 +1,219 @@
+"""PatchCore: distance to the nearest of a thinned-out memory of healthy patches."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from ...datasets.case import Spacing
+from ...datasets.errors import DataError
+from ..card import MethodCard
+from ..context import FitContext
+from ..training import as_input, autocast, run_updates
+from .backbone import LITE0, FeatureConfig, FeatureMethod
+from .maps import smooth, upsample
+
+if TYPE_CHECKING:
+    import torch
+
+    from ...datasets.healthy import HealthySet, SliceStack
+
+
+@dataclass(frozen=True)
+class PatchCoreConfig(FeatureConfig):
+    """Settings of :class:`PatchCore`.
+
+    Attributes:
+        dims: components of a patch, by adaptive average pooling over the concatenated channels where there are more.
+        pool: side of the average pooling of every map.
+        ratio: share of the patches that the coreset keeps.
+        projection: components in which the coreset is selected.
+        max_patches: patches remembered before selection; of more, a random part is taken, and the state says so.
+        max_gib: most memory that patches may take; more is refused before anything is extracted.
+        organ_only: patches outside the organ are all alike, and no score is asked for there; off remembers them too.
+    """
+
+    backbone: str = "wide_resnet50_2.tv_in1k"
+    stages: tuple[int, ...] = (2, 3)
+    dims: int = 1024
+    pool: int = 3
+    ratio: float = 0.1
+    projection: int = 128
+    max_patches: int = 400_000
+    max_gib: float = 8.0
+    organ_only: bool = True
+
+    profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "smoke": {"size": 32, "backbone": LITE0, "batch": 8, "max_patches": 500, "sigma": 1.0},
+        "quick": {"size": 128, "backbone": LITE0, "batch": 16, "max_patches": 20_000, "sigma": 2.0},
+    }
+    anatomies: ClassVar[Mapping[str, Mapping[str, Any]]] = {"lung": {"window": (-800.0, 100.0)}}
+
+
+class PatchCore(FeatureMethod):
+    """Remembers a coreset of healthy patch features; the map is the distance to the nearest of them.
+
+    Attributes:
+        bank: float32 (patches, dims).
+        patches: how many there were (``found``), were extracted (``extracted``) and are remembered (``kept``).
+    """
+
+    card = MethodCard(
+        name="patchcore",
+        title="PatchCore",
+        year=2022,
+        family="features",
+        citation="Roth et al., Towards Total Recall in Industrial Anomaly Detection, CVPR 2022",
+        reference="doi:10.1109/CVPR52688.2022.01392",
+        published=(
+            ("BMAD, liver", "lits", "slice_auroc", "60.28 ± 0.76", "10 volumes, ResNet-18, tuned on the same patients"),
+            ("BMAD, liver", "lits", "pixel_auroc", "96.43 ± 0.19", "10 volumes, ResNet-18, whole image"),
+            ("BMAD, liver", "lits", "pro", "87.75 ± 0.49", "10 volumes, ResNet-18, whole image"),
+        ),
+        notes="Wide-ResNet-50-2, coreset of 10 %. The slice score is the maximum of the map, without the paper's "
+        "re-weighting by neighbours. Patches away from the organ are left out. Without any slice seen the map is the "
+        "norm of the features.",
+    )
+    Config = PatchCoreConfig
+
+    def build(self) -> None:
+        """Create the backbone and a memory that holds nothing but the origin."""
+        import torch
+
+        super().build()
+        self.bank = torch.zeros(1, self.dims)
+        self.patches = {"found": 0, "extracted": 0, "kept": 0}
+
+    @property
+    def dims(self) -> int:
+        """Components of a patch: ``dims``, or the channels of all stages where there are fewer."""
+        return min(self.config.dims, sum(self.backbone.channels))
+
+    def fit(self, healthy: HealthySet, ctx: FitContext) -> None:
+        """Extract the patches of the organ, then keep a greedy coreset.
+
+        Raises:
+            DataError: the patches would need more memory than ``max_gib``; nothing has been extracted by then.
+        """
+        import torch
+
+        from .coreset import greedy_k_centre, random_projection
+
+        c = self.config
+        stack = healthy.array(self.view)
+        wanted, found = self._choose(stack, ctx)
+        memory = torch.empty((len(wanted), self.dims), device=ctx.device)
+        ends = np.searchsorted(wanted, np.arange(0, len(stack) + c.batch, c.batch) * self._side() ** 2)
+        self.backbone.eval()
+
+        def step(i: int) -> Mapping[str, float]:
+            first, last = i * c.batch, min((i + 1) * c.batch, len(stack))
+            if ends[i] < ends[i + 1]:
+                with torch.no_grad(), autocast(ctx.device, ctx.precision):
+                    embedded = self.embed(as_input(stack.take(range(first, last))[0], ctx.device))
+                local = torch.from_numpy(wanted[ends[i] : ends[i + 1]] - first * self._side() ** 2).to(ctx.device)
+                memory[ends[i] : ends[i + 1]] = embedded.reshape(-1, self.dims)[local]
+            return {"patches": float(ends[i + 1])}
+
+        done = run_updates(ctx, math.ceil(len(stack) / c.batch), step)
+        memory = memory[: ends[done]]
+        if len(memory) == 0:
+            return
+        draws = torch.Generator().manual_seed(ctx.seed_for("coreset"))
+        projected = random_projection(memory, c.projection, draws)
+        first = int(torch.randint(len(memory), (), generator=draws))
+        kept = max(1, round(c.ratio * len(memory)))
+        self.bank = memory[greedy_k_centre(projected, kept, first)]
+        self.patches = {"found": found, "extracted": len(memory), "kept": kept}
+
+    def embed(self, images: torch.Tensor) -> torch.Tensor:
+        """Return patch features, float32 (n, positions, dims), on the grid of the finest stage."""
+        import torch
+        from torch.nn import functional
+
+        pool = self.config.pool
+        maps = [functional.avg_pool2d(f, pool, stride=1, padding=pool // 2) for f in self.features(images)]
+        size = maps[0].shape[2:]
+        rest = [functional.interpolate(f, size=size, mode="bilinear", align_corners=False) for f in maps[1:]]
+        vectors = torch.cat([maps[0], *rest], dim=1).flatten(2).transpose(1, 2)
+        return vectors if vectors.shape[2] == self.dims else functional.adaptive_avg_pool1d(vectors, self.dims)
+
+    def score_view(self, array: np.ndarray, roi: np.ndarray, spacing: Spacing) -> np.ndarray:
+        """Return the smoothed distances of the patches that touch the organ or its neighbourhood, 0 on the others."""
+        del spacing
+        import torch
+
+        c = self.config
+        self.backbone.eval()
+        out = np.empty(array.shape, np.float32)
+        with torch.inference_mode():
+            for start in range(0, len(array), c.batch):
+                part = slice(start, start + c.batch)
+                cells = torch.from_numpy(self._cells(roi[part])).to(self.device)
+                maps = self._distances(as_input(array[part], self.device), cells)
+                out[part] = smooth(maps, c.sigma).cpu().numpy()
+        return out
+
+    def search_space(self, trial: Any) -> dict[str, Any]:
+        """Suggest the share that the coreset keeps, the pooling and the smoothing."""
+        return {
+            "ratio": trial.suggest_float("ratio", 0.01, 0.25, log=True),
+            "pool": trial.suggest_categorical("pool", [1, 3, 5]),
+            "sigma": trial.suggest_float("sigma", 0.0, 6.0),
+        }
+
+    def _distances(self, images: torch.Tensor, cells: torch.Tensor) -> torch.Tensor:
+        import torch
+
+        from .coreset import nearest_distance
+
+        vectors = self.embed(images)
+        distance = torch.zeros(cells.shape, device=images.device)
+        with torch.autocast(images.device.type, enabled=False):
+            distance[cells] = nearest_distance(vectors[cells.flatten(1)], self.bank.to(images.device))
+        return upsample(distance, self.config.size)
+
+    def _side(self) -> int:
+        return math.ceil(self.config.size / self.backbone.strides[0])
+
+    def _cells(self, roi: np.ndarray) -> np.ndarray:
+        """Return the patches (n, side, side) that touch the organ, or a patch that does: enlarging reads those too."""
+        import torch
+        from torch.nn import functional
+
+        if not self.config.organ_only:
+            return np.ones((len(roi), self._side(), self._side()), bool)
+        stride = self.backbone.strides[0]
+        touched = torch.from_numpy(np.ascontiguousarray(roi)).float()[:, None]
+        touched = functional.max_pool2d(touched, stride, ceil_mode=True)
+        return (functional.max_pool2d(touched, 3, stride=1, padding=1)[:, 0] > 0).numpy()
+
+    def _choose(self, stack: SliceStack, ctx: FitContext) -> tuple[np.ndarray, int]:
+        """Return the patches to extract, ascending (slice · positions + position), and how many there are in all."""
+        c = self.config
+        per_slice = self._side() ** 2
+        found = []
+        for start in range(0, len(stack), c.batch):
+            rois = stack.take(range(start, min(start + c.batch, len(stack))))[1]
+            found.append(np.flatnonzero(self._cells(rois)) + start * per_slice)
+        every = np.concatenate(found)
+        wanted = every
+        if len(every) > c.max_patches:
+            wanted = np.sort(ctx.rng("patches").choice(every, c.max_patches, replace=False))
+        need = memory_gib(len(wanted), self.dims, c.projection, c.ratio)
+        if need > c.max_gib:
+            raise DataError(
+                f"PatchCore: {len(wanted)} patches of {self.dims} components need {need:.1f} GiB, max_gib is "
+                f"{c.max_gib:g}; lower max_patches (now {c.max_patches}) or raise max_gib"
+            )
+        return wanted, len(every)
+
+
+def memory_gib(patches: int, dims: int, projection: int, ratio: float) -> float:
+    """Return the memory in GiB that fitting needs at its peak: patches, two copies of their projection, the coreset."""
+    projected = min(projection, dims)
+    return 4 * patches * (dims * (1 + ratio) + 2 * projected + 3) / 2**30

@@ -1,0 +1,122 @@
+"""Student-teacher feature pyramid matching: where a student from scratch cannot follow its pretrained teacher."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from ..card import MethodCard
+from ..context import FitContext
+from ..training import as_input, autocast, batches, run_updates
+from .backbone import LITE0, FeatureConfig, FeatureMethod
+from .maps import cosine_distance, upsample
+
+if TYPE_CHECKING:
+    import torch
+
+    from ...datasets.healthy import HealthySet
+
+
+@dataclass(frozen=True)
+class STFPMConfig(FeatureConfig):
+    """Settings of :class:`STFPM`.
+
+    Attributes:
+        epochs: length of training.
+        updates: overrides ``epochs``.
+    """
+
+    size: int = 256
+    lr: float = 0.4
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    epochs: int = 100
+    updates: int | None = None
+    sigma: float = field(default=0.0, metadata={"stage": "score"})
+
+    profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "smoke": {"size": 32, "backbone": LITE0, "batch": 4, "updates": 4},
+        "quick": {"size": 96, "backbone": LITE0, "batch": 8, "updates": 90},
+    }
+    anatomies: ClassVar[Mapping[str, Mapping[str, Any]]] = {"lung": {"window": (-800.0, 100.0)}}
+
+
+class STFPM(FeatureMethod):
+    """A student of the teacher's architecture imitates its features on healthy slices."""
+
+    card = MethodCard(
+        name="stfpm",
+        title="Student-teacher feature pyramid matching",
+        year=2021,
+        family="features",
+        citation="Wang et al., Student-Teacher Feature Pyramid Matching for Anomaly Detection, BMVC 2021",
+        reference="arXiv:2103.04257",
+        published=(
+            ("BMAD, liver", "lits", "slice_auroc", "61.75 ± 1.58", "10 volumes, tuned on the same patients"),
+            ("BMAD, liver", "lits", "pixel_auroc", "91.18 ± 5.52", "10 volumes, whole image"),
+            ("BMAD, liver", "lits", "pro", "90.62 ± 6.87", "10 volumes, whole image"),
+        ),
+        notes="ResNet-18, three stages, product of their maps. The loss is a mean over positions and slices.",
+    )
+    Config = STFPMConfig
+
+    def build(self) -> None:
+        """Create the frozen teacher and a student with random weights."""
+        import torch
+
+        from ..nets.timm_features import TimmFeatures
+
+        super().build()
+        c = self.config
+        self.student = TimmFeatures(c.backbone, c.stages).to(memory_format=torch.channels_last)
+
+    def fit(self, healthy: HealthySet, ctx: FitContext) -> None:
+        """Minimise half the squared distance of normalised features, summed over the stages."""
+        import torch
+
+        c = self.config
+        stack = healthy.array(self.view)
+        order = batches(len(stack), c.batch, ctx.rng("order"))
+        optimiser = torch.optim.SGD(
+            self.student.parameters(), lr=c.lr, momentum=c.momentum, weight_decay=c.weight_decay
+        )
+        self.student.train()
+
+        def step(_: int) -> Mapping[str, torch.Tensor]:
+            images = as_input(stack.take(next(order))[0], ctx.device)
+            with autocast(ctx.device, ctx.precision):
+                teacher, student = self.features(images), self.student(images)
+            loss = matching_loss(teacher, student)
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            optimiser.step()
+            return {"loss": loss.detach()}
+
+        run_updates(ctx, c.epochs * math.ceil(len(stack) / c.batch) if c.updates is None else c.updates, step)
+
+    def maps(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the product of the stages' distances, each enlarged to the view."""
+        import torch
+
+        pairs = zip(self.features(images), self.student(images), strict=True)
+        return torch.stack([upsample(cosine_distance(t, s), self.config.size) for t, s in pairs]).prod(dim=0)
+
+    def search_space(self, trial: Any) -> dict[str, Any]:
+        """Suggest the learning rate and the smoothing."""
+        return {
+            "lr": trial.suggest_float("lr", 0.01, 1.0, log=True),
+            "sigma": trial.suggest_float("sigma", 0.0, 6.0),
+        }
+
+
+def matching_loss(teacher: Sequence[torch.Tensor], student: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Return Σ over stages of the mean over slices and positions of ½ ‖t/‖t‖ − s/‖s‖‖², which is 1 − cosine.
+
+    Args:
+        teacher: maps (n, c, h, w), one per stage.
+        student: maps of the same shapes.
+    """
+    losses = [cosine_distance(t, s).mean() for t, s in zip(teacher, student, strict=True)]
+    return sum(losses[1:], start=losses[0])

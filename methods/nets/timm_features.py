@@ -1,0 +1,96 @@
+"""Feature maps of timm backbones for grey images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import timm
+import torch
+from timm.models import get_pretrained_cfg
+from torch import nn
+
+from ...datasets.errors import DataError
+
+
+class TimmFeatures(nn.Module):
+    """The stages of a timm backbone, up to the last one that is asked for.
+
+    Grey images (n, 1, H, W) in [0, 1] are replicated to three channels and normalised as the backbone's published
+    weights expect (for ResNets the mean and standard deviation of ImageNet). Networks start with random weights.
+
+    Args:
+        backbone: timm model name, such as ``resnet18.tv_in1k``.
+        stages: which feature maps; 1, 2, 3 are the maps of stride 4, 8, 16 (layers 1 to 3 of a ResNet).
+
+    Attributes:
+        channels: of each map.
+        strides: of each map, in pixels.
+        sha256: of the weights, noted by whoever fills them in.
+
+    Raises:
+        DataError: timm has no such model, or it has no such stages.
+    """
+
+    scale: torch.Tensor
+    shift: torch.Tensor
+    sha256: str = ""
+
+    def __init__(self, backbone: str, stages: Sequence[int]) -> None:
+        super().__init__()
+        try:
+            net: Any = timm.create_model(backbone, pretrained=False, features_only=True, out_indices=tuple(stages))
+        except Exception as error:  # timm's own types differ from model to model
+            raise DataError(f"backbone={backbone}, stages {tuple(stages)}: timm cannot build it ({error})") from error
+        self.backbone = backbone
+        self.channels = tuple(int(n) for n in net.feature_info.channels())
+        self.strides = tuple(int(n) for n in net.feature_info.reduction())
+        last = net.feature_info.module_name()[-1].split(".")
+        if last[0] == "blocks":  # timm keeps the blocks behind the last map, and runs them
+            net.blocks = net.blocks[: int(last[1]) + 1]
+        self.net = net
+        config = get_pretrained_cfg(backbone)
+        mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+        if config is not None:
+            mean, std = config.mean, config.std
+        self.register_buffer("scale", 1 / torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("shift", -(torch.tensor(mean) / torch.tensor(std)).view(1, 3, 1, 1), persistent=False)
+        self.frozen = False
+
+    def forward(self, grey: torch.Tensor) -> list[torch.Tensor]:
+        """Return the feature maps, finest first."""
+        return self.net(torch.addcmul(self.shift, grey, self.scale).contiguous(memory_format=torch.channels_last))
+
+    def freeze(self) -> TimmFeatures:
+        """Never train again: no gradients, normalisation with running statistics."""
+        self.frozen = True
+        self.requires_grad_(False)
+        return self.eval()
+
+    def train(self, mode: bool = True) -> TimmFeatures:
+        """Switch to training, unless frozen."""
+        super().train(mode and not self.frozen)
+        return self
+
+    def fill(self, state: Mapping[str, torch.Tensor]) -> TimmFeatures:
+        """Load pretrained weights; tensors of parts that are not used here are left aside.
+
+        Raises:
+            DataError: a tensor is missing or has another shape.
+        """
+        wanted = self.net.state_dict()
+        chosen, wrong = {}, []
+        for name, old in wanted.items():
+            new = state.get(name)
+            if new is None and name.endswith("num_batches_tracked"):
+                new = old
+            if new is None or new.shape != old.shape:
+                wrong.append(f"{name} is {'missing' if new is None else tuple(new.shape)}, not {tuple(old.shape)}")
+            chosen[name] = new
+        if wrong:
+            raise DataError(
+                f"the weights do not fit {self.backbone}: {len(wrong)} of {len(wanted)} tensors, first {wrong[0]}; "
+                "give a file of this very model"
+            )
+        self.net.load_state_dict(chosen)
+        return self

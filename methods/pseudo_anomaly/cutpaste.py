@@ -1,0 +1,333 @@
+"""CutPaste: tells crops with pasted pieces from plain ones; the density of its embeddings is the anomaly map."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+
+from ...datasets.case import Spacing
+from ...datasets.view import View
+from ..base import Method
+from ..card import MethodCard
+from ..config import Config
+from ..context import FitContext
+from ..features import weights as sources
+from ..training import as_input, autocast, batches, run_updates, update
+from .gaussian_density import fit_gaussian, negative_log_density
+from .organ_crops import cut, grid_centres, random_centres, spread_scores
+
+if TYPE_CHECKING:
+    import torch
+
+    from ...datasets.healthy import HealthySet, SliceStack
+
+BACKBONE = "resnet18.tv_in1k"
+SCORE_BATCH = 512
+CLASSES = ("normal", "patch", "scar")
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Updates that are called an epoch, and epochs for which the backbone does not learn."""
+
+    epoch_updates: int
+    frozen_epochs: int
+
+
+BUDGETS: Mapping[str, Budget] = {
+    "paper": Budget(epoch_updates=256, frozen_epochs=0),
+    "port": Budget(epoch_updates=1, frozen_epochs=20),
+}
+
+
+@dataclass(frozen=True)
+class CutPasteConfig(Config):
+    """Settings of :class:`CutPaste`; those that are None come from ``budget``.
+
+    Attributes:
+        size: side of the view in pixels.
+        window: HU range mapped to [0, 1].
+        crop: side of the crops in pixels that are classified and scored.
+        weights: start of the backbone: ``random`` as in the paper's main results, ``imagenet``, or the path of a file
+            or folder (:func:`..features.weights.find`).
+        channels, layers: widths and blocks of the backbone; the defaults are ResNet-18.
+        hidden: widths of the projection head.
+        budget: ``paper`` does 256 updates an epoch; ``port`` one, as the widely used port that the liver benchmark
+            BMAD ran, which therefore trains for 256 updates, the first 20 on a frozen backbone.
+        epochs: number of epochs.
+        batch: crops per update; each enters plain, with a patch and with a scar.
+        jitter, area, aspect, scar_width, scar_length, scar_angle: see :class:`CutPastePatches`.
+        density_crops: healthy crops from which the Gaussian is estimated.
+        normalise: divide embeddings by their length.
+        stride: pixels between scored crops.
+        sigma: standard deviation in pixels of the Gaussian with which a crop's score spreads.
+    """
+
+    size: int = 256
+    window: tuple[float, float] = (-200.0, 250.0)
+    crop: int = 64
+    weights: str = sources.RANDOM
+    channels: tuple[int, ...] = (64, 128, 256, 512)
+    layers: tuple[int, ...] = (2, 2, 2, 2)
+    hidden: tuple[int, ...] = (512, 128)
+    budget: Literal["paper", "port"] = "paper"
+    epochs: int = 256
+    epoch_updates: int | None = None
+    frozen_epochs: int | None = None
+    batch: int = 64
+    lr: float = 0.03
+    momentum: float = 0.9
+    weight_decay: float = 3e-5
+    jitter: float = 0.1
+    area: tuple[float, float] = (0.02, 0.15)
+    aspect: tuple[float, float] = (0.3, 3.3)
+    scar_width: tuple[float, float] = (2.0, 16.0)
+    scar_length: tuple[float, float] = (10.0, 25.0)
+    scar_angle: float = 45.0
+    density_crops: int = 16384
+    normalise: bool = True
+    stride: int = field(default=4, metadata={"stage": "score"})
+    sigma: float = field(default=10.0, metadata={"stage": "score"})
+
+    profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "smoke": {
+            "size": 32,
+            "crop": 16,
+            "channels": (4, 8, 8, 16),
+            "layers": (1, 1, 1, 1),
+            "hidden": (16, 8),
+            "epoch_updates": 1,
+            "epochs": 5,
+            "batch": 4,
+            "scar_width": (1.0, 3.0),
+            "scar_length": (3.0, 6.0),
+            "density_crops": 64,
+            "sigma": 3.0,
+        },
+        "quick": {
+            "size": 64,
+            "crop": 16,
+            "channels": (16, 32, 64, 128),
+            "layers": (1, 1, 1, 1),
+            "hidden": (64,),
+            "epoch_updates": 10,
+            "epochs": 50,
+            "batch": 16,
+            "jitter": 0.5,
+            "area": (0.05, 0.15),
+            "scar_width": (1.0, 4.0),
+            "scar_length": (3.0, 7.0),
+            "density_crops": 2048,
+            "stride": 2,
+            "sigma": 2.0,
+        },
+    }
+    anatomies: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "liver": {"window": (-200.0, 250.0)},
+        "lung": {"window": (-800.0, 100.0)},
+    }
+
+    def __post_init__(self) -> None:
+        for name, value in vars(BUDGETS[self.budget]).items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)
+
+
+class CutPaste(Method):
+    """Learns to tell plain crops from crops with a pasted patch or scar; crops of low density stand out.
+
+    Attributes:
+        updates: optimiser updates done: ``frozen`` with the backbone as it was, ``all``.
+        mean, precision: Gaussian of the healthy embeddings.
+        weights_used: source, file and SHA-256 of the backbone's first weights.
+    """
+
+    card = MethodCard(
+        name="cutpaste",
+        title="CutPaste",
+        year=2021,
+        family="pseudo-anomaly",
+        citation="Li, Sohn, Yoon, Pfister: CutPaste – Self-Supervised Learning for Anomaly Detection and Localization, "
+        "CVPR 2021",
+        reference="doi:10.1109/CVPR46437.2021.00954",
+        published=(("BMAD, liver", "lits", "slice_auroc", "59.33 ± 4.86", "10 volumes, tuned on the same patients"),),
+        notes="Three-way, on 64² crops centred on the organ, scored on a dense grid: the reading with which the paper "
+        "localises. Trained from random weights unless weights= says otherwise; the record names them. BMAD's port is "
+        "budget=port: an epoch there is one update.",
+    )
+    Config = CutPasteConfig
+    requires = ("timm",)
+
+    @property
+    def view(self) -> View:
+        """Masked slices with fixed grey bounds."""
+        return View(size=self.config.size, window=self.config.window)
+
+    def skip(self) -> str | None:
+        """Say which weights are missing and how to provide them."""
+        try:
+            sources.find(BACKBONE, self.config.weights)
+        except sources.WeightsError as error:
+            return str(error)
+        return None
+
+    def extra_identity(self) -> str:
+        """Return the SHA-256 of the weights that training starts from, ``random`` for none.
+
+        Raises:
+            WeightsError: the weights asked for are missing.
+        """
+        return sources.identity(BACKBONE, self.config.weights)
+
+    def provenance(self) -> dict[str, str]:
+        """Return which weights training started from, for the record; empty before :meth:`build`."""
+        return dict(getattr(self, "weights_used", {}))
+
+    def build(self) -> None:
+        """Create the network, its backbone with pretrained weights where these are asked for.
+
+        Raises:
+            WeightsError: there are none, or they do not fit.
+        """
+        import torch
+
+        from ..nets.resnet_small import CutPasteNet
+
+        c = self.config
+        self.net = CutPasteNet(c.channels, c.layers, c.hidden, len(CLASSES)).to(memory_format=torch.channels_last)
+        source = sources.find(BACKBONE, c.weights)
+        self.weights_used = {"backbone": BACKBONE, "source": source.kind, "file": Path(source.where).name}
+        if source.kind != "random":
+            state = sources.read(source, BACKBONE)
+            self._fill(state)
+            self.weights_used["sha256"] = sources.sha256(state)
+        self.updates: dict[str, int] = {}
+        self.mean = np.zeros(c.channels[-1], np.float32)
+        self.precision = np.eye(c.channels[-1], dtype=np.float32)
+
+    def fit(self, healthy: HealthySet, ctx: FitContext) -> None:
+        """Train the classifier, then estimate the Gaussian of plain healthy crops."""
+        stack = healthy.array(self.view)
+        c = self.config
+        self._train(stack, ctx)
+        rng = ctx.rng("density")
+        order = batches(len(stack), c.batch, rng)
+        embeddings: list[np.ndarray] = []
+        while sum(map(len, embeddings)) < c.density_crops:
+            images, rois = stack.take(next(order))
+            embeddings.append(self._embed(cut(images, *random_centres(rois, rng), c.crop)))
+        self.mean, self.precision = fit_gaussian(np.concatenate(embeddings)[: c.density_crops])
+
+    def next_batch(
+        self, stack: SliceStack, ctx: FitContext, phase: str
+    ) -> Callable[[], tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+        """Return what yields crops plain, with a patch and with a scar, each float32 (n, crop, crop) in [0, 1]."""
+        import torch
+
+        from ..synthesis.cutpaste_patches import CutPastePatches
+
+        c = self.config
+        order = batches(len(stack), c.batch, ctx.rng("order", phase))
+        rng = ctx.rng("crops", phase)
+        paste = CutPastePatches(
+            torch.Generator(ctx.device).manual_seed(ctx.seed_for("patches", phase)),
+            area=c.area,
+            aspect=c.aspect,
+            scar_width=c.scar_width,
+            scar_length=c.scar_length,
+            scar_angle=c.scar_angle,
+            jitter=c.jitter,
+        )
+
+        def draw() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+            images, rois = stack.take(next(order))
+            centres = random_centres(rois, rng)
+            crops = as_input(cut(images, *centres, c.crop), ctx.device)[:, 0]
+            tissue = torch.from_numpy(cut(rois, *centres, c.crop)).to(ctx.device)
+            return crops, paste.patch(crops, tissue)[0], paste.scar(crops, tissue)[0]
+
+        return draw
+
+    def preview(self, healthy: HealthySet, ctx: FitContext) -> dict[str, np.ndarray]:
+        """Return one training batch as pictures, float (n, crop, crop) in [0, 1]."""
+        drawn = self.next_batch(healthy.array(self.view), ctx, "preview")()
+        return {name: crops.cpu().numpy() for name, crops in zip(CLASSES, drawn, strict=True)}
+
+    def score_view(self, array: np.ndarray, roi: np.ndarray, spacing: Spacing) -> np.ndarray:
+        """Return −log density of the crops around each pixel, spread by a Gaussian, inside the region of interest."""
+        del spacing
+        c = self.config
+        out = np.zeros(array.shape, np.float32)
+        for image, inside, map_ in zip(array, roi, out, strict=True):
+            if inside.any():
+                rows, columns = grid_centres(inside, c.stride)
+                crops = cut(image[None], np.zeros_like(rows), rows, columns, c.crop)
+                scores = negative_log_density(self._embed(crops), self.mean, self.precision)
+                map_[:] = spread_scores(scores, rows, columns, inside, c.sigma)
+        return out
+
+    def search_space(self, trial: Any) -> dict[str, Any]:
+        """Suggest the learning rate, the crops and how scores spread."""
+        return {
+            "lr": trial.suggest_float("lr", 1e-3, 0.1, log=True),
+            "crop": trial.suggest_categorical("crop", [32, 64]),
+            "sigma": trial.suggest_float("sigma", 2.0, 16.0),
+        }
+
+    def _train(self, stack: SliceStack, ctx: FitContext) -> None:
+        import torch
+        from torch.nn import functional
+
+        c = self.config
+        draw = self.next_batch(stack, ctx, "fit")
+        updates = ctx.updates(c.epochs * c.epoch_updates)
+        frozen = min(c.frozen_epochs * c.epoch_updates, updates)
+        optimiser = torch.optim.SGD(self.net.parameters(), lr=c.lr, momentum=c.momentum, weight_decay=c.weight_decay)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, max(updates, 1))
+        classes = torch.arange(len(CLASSES), device=ctx.device).repeat_interleave(c.batch)
+        self.net.train()
+
+        def step(i: int) -> dict[str, torch.Tensor]:
+            self.net.backbone.requires_grad_(i >= frozen)
+            crops = torch.cat(draw())[:, None]
+            with autocast(ctx.device, ctx.precision):
+                logits = self.net(crops)
+            loss = functional.cross_entropy(logits.float(), classes)
+            update(optimiser, loss)
+            schedule.step()
+            return {"cross-entropy": loss.detach()}
+
+        done = run_updates(ctx, updates, step)
+        self.net.requires_grad_(True)
+        self.updates = {"frozen": frozen, "all": done}
+
+    def _embed(self, crops: np.ndarray) -> np.ndarray:
+        """Return the embeddings of crops (n, crop, crop), float32 (n, dims)."""
+        import torch
+
+        self.net.eval()
+        found = []
+        with torch.inference_mode():
+            for start in range(0, len(crops), SCORE_BATCH):
+                embedding = self.net.embed(as_input(crops[start : start + SCORE_BATCH], self.device)).float()
+                if self.config.normalise:
+                    embedding = torch.nn.functional.normalize(embedding, dim=1)
+                found.append(embedding.cpu().numpy())
+        return np.concatenate(found)
+
+    def _fill(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Copy pretrained weights into the backbone, without the classifier they came with."""
+        wanted = self.net.backbone.state_dict()
+        kept = {name: tensor for name, tensor in state.items() if name in wanted}
+        missing = [n for n in wanted if n not in kept and not n.endswith("num_batches_tracked")]
+        other = [n for n in kept if kept[n].shape != wanted[n].shape]
+        if missing or other:
+            raise sources.WeightsError(
+                f"weights={self.config.weights}: not weights of this backbone ({len(missing)} tensors missing, "
+                f"{len(other)} of another shape, such as {(missing + other)[0]}); use channels and layers of ResNet-18"
+            )
+        self.net.backbone.load_state_dict(kept, strict=False)

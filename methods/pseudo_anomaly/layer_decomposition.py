@@ -1,0 +1,65 @@
+"""Layer decomposition: a 3D U-Net takes healthy images with synthetic lesions apart into their layers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..card import MethodCard
+from ..context import FitContext
+from .layer_method import LayerMethod
+
+if TYPE_CHECKING:
+    from ...datasets.healthy import HealthySet
+
+
+class LayerDecomposition(LayerMethod):
+    """Learns normal layer, lesion layer and mask of synthetic lesions; its map is the mask's probability."""
+
+    card = MethodCard(
+        name="layer-decomposition",
+        title="Self-supervised segmentation through layer decomposition",
+        year=2021,
+        family="pseudo-anomaly",
+        citation="Zhang, Xie, Huang, Zhang, Wang: Self-supervised Tumor Segmentation through Layer Decomposition, 2021",
+        reference="arXiv:2109.03230",
+        published=(
+            (
+                "Zhang et al. 2021, in Zhang, Deng & Li 2023, Table 1",
+                "lits",
+                "dice",
+                "40.78",
+                "copied; own protocol, 3D",
+            ),
+            (
+                "Zhang et al. 2021, in the release of Zhang, Deng & Li 2023",
+                "lits",
+                "dice",
+                "41.08",
+                "copied; own protocol",
+            ),
+        ),
+        notes="Only the brain experiment of the paper is public; window, voxel size and the brightness of lesions on "
+        "CT are this benchmark's own: darker and brighter on the liver, brighter only on the lung. Batch normalisation "
+        "uses the statistics of what it sees, at test too, where windows are scored one by one.",
+    )
+
+    def fit(self, healthy: HealthySet, ctx: FitContext) -> None:
+        """Train on healthy crops with synthetic lesions."""
+        stack = healthy.volumes(self.view)
+        self.pretrain(stack, stack.runs, [part.case.patient for part in healthy.parts], ctx)
+
+    def preview(self, healthy: HealthySet, ctx: FitContext) -> dict[str, np.ndarray]:
+        """Return a training batch as pictures: the middle slice of each crop, float (n, H, W), scaled to [0, 1]."""
+        stack = healthy.volumes(self.view)
+        batch = self.next_layers(stack, stack.runs, ctx, "decomposition")()
+        middle = self.config.crop[0] // 2
+        pictures = {name: tensor[:, 0, middle].cpu().numpy() for name, tensor in batch.items()}
+        grey = {name: np.clip(pictures[name] / 6 + 0.5, 0, 1) for name in ("normal", "image", "lesion")}
+        return {
+            "healthy": grey["normal"],
+            "with synthetic lesions": grey["image"],
+            "lesion layer": grey["lesion"],
+            "target": pictures["mask"],
+        }

@@ -1,0 +1,219 @@
+"""Segmentation of random-shape pseudo outliers, without restoration."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+
+from ...datasets.case import Spacing
+from ...datasets.view import View
+from ..base import Method
+from ..card import MethodCard
+from ..config import Config
+from ..context import FitContext
+from ..training import autocast, batches, predict, run_updates, update
+from .restore_segment import as_clean
+
+if TYPE_CHECKING:
+    import torch
+
+    from ...datasets.healthy import HealthySet, SliceStack
+
+SCORE_BATCH = 32
+
+
+@dataclass(frozen=True)
+class RandomShapeConfig(Config):
+    """Settings of :class:`RandomShape`; those of the masks mean what they mean for the liver paper's method.
+
+    Attributes:
+        size: side of the view in pixels.
+        window: HU range of the view.
+        equalise: histogram equalisation inside the region of interest.
+        seg_base: width of the first level of the segmentation net.
+        epochs: times that every training slice is seen.
+        updates: overrides epochs.
+        dice_smooth: added to both sides of the Dice quotient.
+        fill: what replaces the tissue inside a mask: ``shift`` of its intensity, a ``constant`` or a noise ``texture``.
+        frame, sigma, threshold, ellipse: recipe of the masks (:class:`StretchedNoise`).
+        min_shift, max_shift: grey levels between an outlier and the tissue.
+        rejection: redraw a mask until it meets tissue.
+        p_anomaly: share of slices that get a mask.
+        placement: draw masks on the ``frame`` or move them onto the ``roi``.
+    """
+
+    size: int = 256
+    window: tuple[float, float] = (-200.0, 250.0)
+    equalise: bool = True
+    seg_base: int = 64
+    batch: int = 8
+    lr: float = 1e-4
+    epochs: int = 20
+    updates: int | None = None
+    dice_smooth: float = 1.0
+    fill: Literal["shift", "constant", "texture"] = "shift"
+    frame: int = 256
+    sigma: float = 15.0
+    threshold: int = 200
+    ellipse: int = 9
+    min_shift: float = 60.0
+    max_shift: float = 100.0
+    rejection: bool = False
+    p_anomaly: float = 1.0
+    placement: Literal["frame", "roi"] = "frame"
+
+    profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "smoke": {"size": 32, "seg_base": 4, "batch": 4, "updates": 5},
+        "quick": {
+            "size": 64,
+            "seg_base": 16,
+            "batch": 4,
+            "lr": 1e-3,
+            "updates": 300,
+            "threshold": 180,
+            "rejection": True,
+            "placement": "roi",
+        },
+    }
+    anatomies: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "liver": {"window": (-200.0, 250.0)},
+        "lung": {"window": (-800.0, 100.0)},
+    }
+
+
+class RandomShape(Method):
+    """Segments random shapes of foreign intensity directly.
+
+    Attributes:
+        updates: optimiser updates done.
+    """
+
+    card = MethodCard(
+        name="random-shape",
+        title="Random-shape pseudo outliers",
+        year=2022,
+        family="pseudo-anomaly",
+        citation="Deng, Li: Self-supervised anomaly detection with random-shape pseudo-outliers, EMBC 2022",
+        notes="Text and code were not at hand: the masks are those of the liver paper, which took them over; network, "
+        "optimiser and preprocessing are that paper's segmentation stage. It is the row without restoration of that "
+        "method.",
+    )
+    Config = RandomShapeConfig
+    native_threshold = 0.5
+
+    @property
+    def view(self) -> View:
+        """Masked, equalised 8-bit slices."""
+        c = self.config
+        return View(size=c.size, window=c.window, equalise=c.equalise, dtype="uint8")
+
+    def build(self) -> None:
+        """Create the segmentation net."""
+        import torch
+
+        from ..nets.draem_nets import DiscriminativeUNet
+
+        self.net = DiscriminativeUNet(1, 1, self.config.seg_base).to(memory_format=torch.channels_last)
+        self.updates = 0
+
+    def fit(self, healthy: HealthySet, ctx: FitContext) -> None:
+        """Minimise cross-entropy plus Dice loss on slices with pseudo outliers."""
+        import torch
+
+        c = self.config
+        stack = healthy.array(self.view)
+        draw = self.next_batch(stack, ctx, "fit")
+        optimiser = torch.optim.Adam(self.net.parameters(), lr=c.lr)
+        self.net.train()
+
+        def step(_: int) -> dict[str, torch.Tensor]:
+            _clean, augmented, masks = draw()
+            with autocast(ctx.device, ctx.precision):
+                logits = self.net(augmented)
+            losses = bce_and_dice(logits, masks[:, None], c.dice_smooth)
+            update(optimiser, sum(losses.values()))
+            return {name: loss.detach() for name, loss in losses.items()}
+
+        wanted = c.epochs * math.ceil(len(stack) / c.batch) if c.updates is None else c.updates
+        self.updates = run_updates(ctx, wanted, step)
+
+    def next_batch(
+        self, stack: SliceStack, ctx: FitContext, phase: str
+    ) -> Callable[[], tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+        """Return what yields clean and augmented slices (n, 1, H, W) in [0, 1] and masks (n, H, W)."""
+        import torch
+
+        from ..synthesis.filled_regions import FilledRegions
+        from ..synthesis.stretched_noise import StretchedNoise
+
+        c = self.config
+        order = batches(len(stack), c.batch, ctx.rng("order", phase))
+        synthesise = FilledRegions(
+            c.size,
+            ctx.device,
+            ctx.seed_for("synthesis", phase),
+            fill=c.fill,
+            recipe=StretchedNoise(c.frame, c.sigma, c.threshold, c.ellipse),
+            min_shift=c.min_shift,
+            max_shift=c.max_shift,
+            rejection=c.rejection,
+            p_anomaly=c.p_anomaly,
+            placement=c.placement,
+        )
+
+        def draw() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+            images, rois = (torch.from_numpy(a).to(ctx.device) for a in stack.take(next(order)))
+            augmented, masks = synthesise(images, rois)
+            return as_clean(images), augmented[:, None], masks
+
+        return draw
+
+    def preview(self, healthy: HealthySet, ctx: FitContext) -> dict[str, np.ndarray]:
+        """Return one training batch as pictures, float (n, H, W) in [0, 1]."""
+        clean, augmented, masks = self.next_batch(healthy.array(self.view), ctx, "preview")()
+        return {
+            "healthy": clean[:, 0].cpu().numpy(),
+            "with pseudo outliers": augmented[:, 0].cpu().numpy(),
+            "target": masks.float().cpu().numpy(),
+        }
+
+    def score_view(self, array: np.ndarray, roi: np.ndarray, spacing: Spacing) -> np.ndarray:
+        """Return the probability of an outlier inside the region of interest."""
+        del spacing
+        self.net.eval()
+        return predict(lambda x: self.net(x)[:, 0].sigmoid(), array, batch=SCORE_BATCH, device=self.device) * roi
+
+    def search_space(self, trial: Any) -> dict[str, Any]:
+        """Suggest the learning rate, the filling and the generator's settings."""
+        return {
+            "lr": trial.suggest_float("lr", 1e-5, 2e-3, log=True),
+            "fill": trial.suggest_categorical("fill", ["shift", "constant", "texture"]),
+            "rejection": trial.suggest_categorical("rejection", [False, True]),
+            "threshold": trial.suggest_int("threshold", 170, 220),
+            "min_shift": trial.suggest_float("min_shift", 20.0, 60.0),
+        }
+
+
+def bce_and_dice(logits: torch.Tensor, target: torch.Tensor, smooth: float) -> dict[str, torch.Tensor]:
+    """Return the mean cross-entropy and the soft Dice loss 1 − (2·Σpt + s) / (Σp + Σt + s) over the whole batch.
+
+    The Dice sums run over the batch, because most of its slices may have no outlier.
+
+    Args:
+        logits: (n, 1, H, W).
+        target: same shape, bool.
+        smooth: s.
+    """
+    from torch.nn import functional
+
+    logits, truth = logits.float(), target.float()
+    probability = logits.sigmoid()
+    overlap, total = (probability * truth).sum(), probability.sum() + truth.sum()
+    return {
+        "bce": functional.binary_cross_entropy_with_logits(logits, truth),
+        "dice": 1 - (2 * overlap + smooth) / (total + smooth),
+    }

@@ -1,0 +1,287 @@
+"""f-AnoGAN: a Wasserstein GAN of healthy slices and an encoder into its latent space."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from ...datasets.case import Spacing
+from ...datasets.view import View
+from ..base import Method
+from ..card import MethodCard
+from ..config import Config
+from ..context import FitContext
+from ..training import as_input, autocast, batches, run_updates, update
+from .residual import Sign, erode_in_plane, median_in_volume, residual
+
+if TYPE_CHECKING:
+    import torch
+
+    from ...datasets.healthy import HealthySet, SliceStack
+
+SCORE_BATCH = 64
+
+
+@dataclass(frozen=True)
+class FAnoGANConfig(Config):
+    """Settings of :class:`FAnoGAN`.
+
+    Attributes:
+        size: side of the view in pixels.
+        window: HU range of the view, mapped to [−1, 1] for the networks.
+        patch: side to which the square around the region of interest is resized.
+        z: length of the latent vector, standard normal in training.
+        dim: channels of the networks at full resolution.
+        critic_steps: critic updates before each generator update.
+        penalty: weight λ of the gradient penalty.
+        lr, beta1, beta2: Adam of generator and critic.
+        updates: generator updates.
+        encoder_lr: RMSProp of the encoder.
+        encoder_updates: encoder updates.
+        kappa: weight κ of the critic's features in the encoder's loss.
+        sign, erode, median: as for the autoencoder (:class:`.ae.AEConfig`).
+    """
+
+    size: int = 256
+    window: tuple[float, float] = (-200.0, 250.0)
+    patch: int = 64
+    z: int = 128
+    dim: int = 64
+    critic_steps: int = 5
+    penalty: float = 10.0
+    lr: float = 1e-4
+    beta1: float = 0.0
+    beta2: float = 0.9
+    batch: int = 64
+    updates: int = 20_000
+    encoder_lr: float = 5e-5
+    encoder_updates: int = 10_000
+    kappa: float = 1.0
+    sign: Sign = field(default="absolute", metadata={"stage": "score"})
+    erode: int = field(default=0, metadata={"stage": "score"})
+    median: int = field(default=0, metadata={"stage": "score"})
+
+    profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "smoke": {
+            "size": 32,
+            "patch": 16,
+            "z": 8,
+            "dim": 4,
+            "critic_steps": 2,
+            "batch": 4,
+            "lr": 1e-3,
+            "updates": 4,
+            "encoder_lr": 1e-3,
+            "encoder_updates": 6,
+        },
+        "quick": {
+            "size": 64,
+            "patch": 16,
+            "z": 16,
+            "dim": 16,
+            "critic_steps": 2,
+            "batch": 16,
+            "lr": 1e-3,
+            "updates": 120,
+            "encoder_lr": 2e-3,
+            "encoder_updates": 200,
+            "erode": 2,
+        },
+    }
+    anatomies: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "liver": {"window": (-200.0, 250.0)},
+        "lung": {"window": (-800.0, 100.0)},
+    }
+
+
+class FAnoGAN(Method):
+    """Learns to generate healthy slices, then to find the latent vector of a slice; the rest is anomalous.
+
+    Attributes:
+        updates: updates done, by phase; a generator update includes those of the critic before it.
+    """
+
+    card = MethodCard(
+        name="f-anogan",
+        title="f-AnoGAN",
+        year=2019,
+        family="reconstruction",
+        citation="Schlegl et al., f-AnoGAN: Fast unsupervised anomaly detection with generative adversarial networks, "
+        "Medical Image Analysis 54, 2019",
+        reference="doi:10.1016/j.media.2019.01.010",
+        slice_score="mean",
+        published=(
+            ("Yao et al. 2021, Table III", "coronacases", "dice", "15.4 ± 12.6", "oracle threshold, mean over volumes"),
+            ("Yao et al. 2021, Table III", "coronacases", "psc", "10.8 ± 10.8", "oracle threshold, mean over volumes"),
+            ("Yao et al. 2021, Table III", "coronacases", "sen", "38.3 ± 13.2", "oracle threshold, mean over volumes"),
+            ("Yao et al. 2021, Table III", "radiopaedia", "dice", "19.7 ± 17.3", "oracle threshold, mean over volumes"),
+            ("Yao et al. 2021, Table III", "radiopaedia", "psc", "14.2 ± 14.9", "oracle threshold, mean over volumes"),
+            ("Yao et al. 2021, Table III", "radiopaedia", "sen", "55.2 ± 8.9", "oracle threshold, mean over volumes"),
+            ("BMAD benchmark, liver", "lits", "slice_auroc", "58.53 ± 0.21", "other network, whole images"),
+        ),
+        notes="Residual networks of 64 channels, a square around the region of interest resized to 64². The gradient "
+        "norm of the penalty is taken over all pixels of an image. The pixel map is the image residual alone; the "
+        "residual of the critic's features has no place in the image and only trains the encoder.",
+    )
+    Config = FAnoGANConfig
+
+    @property
+    def view(self) -> View:
+        """Masked slices with fixed grey bounds, the same in training and test."""
+        return View(size=self.config.size, window=self.config.window)
+
+    def build(self) -> None:
+        """Create the three networks."""
+        import torch
+
+        from ..nets.anogan_nets import Critic, Encoder, Generator
+
+        c = self.config
+        layout = torch.channels_last
+        self.generator = Generator(c.patch, c.z, c.dim).to(memory_format=layout)
+        self.critic = Critic(c.patch, c.dim).to(memory_format=layout)
+        self.encoder = Encoder(c.patch, c.z, c.dim).to(memory_format=layout)
+        self.updates: dict[str, int] = {}
+
+    def fit(self, healthy: HealthySet, ctx: FitContext) -> None:
+        """Train generator and critic against each other, then the encoder with both of them frozen."""
+        stack = healthy.array(self.view)
+        self.train_gan(stack, ctx)
+        self.train_encoder(stack, ctx)
+
+    def train_gan(self, stack: SliceStack, ctx: FitContext) -> None:
+        """Phase one: Wasserstein GAN with gradient penalty."""
+        import torch
+
+        c = self.config
+        real = self.patches(stack, ctx, "gan")
+        draws = torch.Generator(ctx.device).manual_seed(ctx.seed_for("gan"))
+        g_optimiser, c_optimiser = (
+            torch.optim.Adam(net.parameters(), lr=c.lr, betas=(c.beta1, c.beta2))
+            for net in (self.generator, self.critic)
+        )
+        self.generator.train()
+        self.critic.train()
+
+        def fake() -> torch.Tensor:
+            return self.generator(torch.randn((c.batch, c.z), generator=draws, device=ctx.device))
+
+        def criticise() -> tuple[torch.Tensor, torch.Tensor]:
+            x = next(real)
+            with autocast(ctx.device, ctx.precision):
+                with torch.no_grad():
+                    made = fake()
+                distance = self.critic(x).float().mean() - self.critic(made).float().mean()
+            share = torch.rand((len(x), 1, 1, 1), generator=draws, device=ctx.device)
+            steepness = gradient_penalty(self.critic, x, made.float(), share)
+            update(c_optimiser, c.penalty * steepness - distance)
+            return distance.detach(), steepness.detach()
+
+        def step(_: int) -> dict[str, torch.Tensor]:
+            self.critic.requires_grad_(True)
+            distance, steepness = [criticise() for _ in range(c.critic_steps)][-1]
+            self.critic.requires_grad_(False)
+            with autocast(ctx.device, ctx.precision):
+                loss = -self.critic(fake()).float().mean()
+            update(g_optimiser, loss)
+            return {"distance": distance, "penalty": steepness, "generator": loss.detach()}
+
+        self.updates["gan"] = run_updates(ctx, c.updates, step, phase="gan")
+        self.critic.requires_grad_(True)
+
+    def train_encoder(self, stack: SliceStack, ctx: FitContext) -> None:
+        """Phase two (izi_f): the image and its critic features must survive encoding and generation."""
+        import torch
+        from torch.nn import functional
+
+        c = self.config
+        real = self.patches(stack, ctx, "encoder")
+        optimiser = torch.optim.RMSprop(self.encoder.parameters(), lr=c.encoder_lr, alpha=0.9)
+        self.encoder.train()
+        self.generator.eval().requires_grad_(False)
+        self.critic.eval().requires_grad_(False)
+
+        def step(_: int) -> dict[str, torch.Tensor]:
+            x = next(real)
+            with autocast(ctx.device, ctx.precision):
+                restored = self.generator(self.encoder(x))
+                seen, expected = self.critic.features(restored), self.critic.features(x)
+            image = functional.mse_loss(restored.float(), x)
+            features = functional.mse_loss(seen.float(), expected.float())
+            loss = image + c.kappa * features
+            update(optimiser, loss)
+            return {"loss": loss.detach(), "image": image.detach(), "features": features.detach()}
+
+        first = self.updates.get("gan", 0)
+        self.updates["encoder"] = run_updates(ctx, c.encoder_updates, step, phase="encoder", first=first)
+        self.generator.requires_grad_(True)
+        self.critic.requires_grad_(True)
+
+    def patches(self, stack: SliceStack, ctx: FitContext, phase: str) -> Iterator[torch.Tensor]:
+        """Yield training batches for ever: the cropped slices, (n, 1, patch, patch) in [−1, 1]."""
+        import torch
+
+        from .roi_crop import SquareCrops
+
+        c = self.config
+        for indices in batches(len(stack), c.batch, ctx.rng("order", phase)):
+            images, rois = stack.take(indices)
+            crops = SquareCrops.around(torch.from_numpy(rois).to(ctx.device), c.patch)
+            yield 2 * crops.take(as_input(images, ctx.device)) - 1
+
+    def score_view(self, array: np.ndarray, roi: np.ndarray, spacing: Spacing) -> np.ndarray:
+        """Return the residual of the crop, brought back to the slice, inside the (eroded) region of interest."""
+        c = self.config
+        map_ = self._residual(array, roi) * roi
+        return (median_in_volume(map_, c.median) * erode_in_plane(roi, c.erode)).astype(np.float32)
+
+    def search_space(self, trial: Any) -> dict[str, Any]:
+        """Suggest the learning rates, the weight of the features and the score switches."""
+        return {
+            "lr": trial.suggest_float("lr", 2e-5, 5e-4, log=True),
+            "encoder_lr": trial.suggest_float("encoder_lr", 1e-5, 5e-4, log=True),
+            "kappa": trial.suggest_float("kappa", 0.0, 2.0),
+            "erode": trial.suggest_int("erode", 0, 3),
+            "median": trial.suggest_categorical("median", [0, 5]),
+        }
+
+    def _residual(self, array: np.ndarray, roi: np.ndarray) -> np.ndarray:
+        import torch
+
+        from .roi_crop import SquareCrops
+
+        c = self.config
+        self.encoder.eval()
+        self.generator.eval()
+        out = np.empty(array.shape, np.float32)
+        with torch.inference_mode():
+            for start in range(0, len(array), SCORE_BATCH):
+                part = slice(start, start + SCORE_BATCH)
+                crops = SquareCrops.around(torch.from_numpy(roi[part]).to(self.device), c.patch)
+                x = crops.take(as_input(array[part], self.device))
+                restored = (self.generator(self.encoder(2 * x - 1)) + 1) / 2
+                left = residual(x[:, 0].cpu().numpy(), restored[:, 0].float().cpu().numpy(), c.sign)
+                out[part] = crops.put_back(torch.from_numpy(left).to(self.device)).cpu().numpy()
+        return out
+
+
+def gradient_penalty(
+    critic: Callable[[torch.Tensor], torch.Tensor], real: torch.Tensor, fake: torch.Tensor, share: torch.Tensor
+) -> torch.Tensor:
+    """Return the mean of (‖∇ critic‖ − 1)² at points between real and fake images (Gulrajani et al. 2017, eq. 3).
+
+    The norm is taken over all axes of an image. Interpolates lie between the two: real + share · (fake − real).
+
+    Args:
+        real: (n, 1, H, W).
+        fake: same shape.
+        share: (n, 1, 1, 1) in [0, 1].
+    """
+    import torch
+
+    between = (real + share * (fake - real)).detach().requires_grad_(True)
+    (gradient,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
+    return ((gradient.flatten(1).norm(dim=1) - 1) ** 2).mean()

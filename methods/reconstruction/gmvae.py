@@ -1,0 +1,101 @@
+"""Gaussian mixture variational autoencoder; the map is the residual of the reconstruction from the mean code."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from ..card import MethodCard
+from .trunk import TrunkConfig
+from .vae import VAE
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class GMVAEConfig(TrunkConfig):
+    """Settings of :class:`GMVAE`.
+
+    Attributes:
+        lr: learning rate, that of the mixture model in either budget.
+        dim_c: components of the mixture.
+        dim_w: length of w, which steers the mixture.
+        c_lambda: floor of the divergence of the component from a uniform draw, in nats.
+    """
+
+    lr: float | None = 5e-5
+    dim_c: int = 9
+    dim_w: int = 1
+    c_lambda: float = 1.0
+
+    profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "smoke": TrunkConfig.profiles["smoke"],
+        "quick": {**TrunkConfig.profiles["quick"], "z": 32, "lr": 2e-3, "updates": 450, "erode": 2},
+    }
+
+
+class GMVAE(VAE):
+    """Learns to reproduce healthy slices through a random code whose prior is a mixture of Gaussians."""
+
+    card = MethodCard(
+        name="gmvae",
+        title="Gaussian mixture variational autoencoder",
+        year=2021,
+        family="reconstruction",
+        citation="Baur et al., Autoencoders for Unsupervised Anomaly Segmentation in Brain MR Images: A Comparative "
+        "Study, Medical Image Analysis 69, 2021; the model: Dilokthanakul et al., Deep Unsupervised Clustering with "
+        "Gaussian Mixture Variational Autoencoders, arXiv:1611.02648",
+        reference="doi:10.1016/j.media.2020.101952",
+        published=(
+            ("Yao et al. 2021, Table III", "coronacases", "dice", "25.7 ± 16.4", "oracle threshold, mean over volumes"),
+            ("Yao et al. 2021, Table III", "coronacases", "psc", "20.2 ± 14.4", "oracle threshold, mean over volumes"),
+            ("Yao et al. 2021, Table III", "coronacases", "sen", "51.0 ± 12.6", "oracle threshold, mean over volumes"),
+            ("Yao et al. 2021, Table III", "radiopaedia", "dice", "28.6 ± 17.7", "oracle threshold, mean over volumes"),
+            ("Yao et al. 2021, Table III", "radiopaedia", "psc", "22.3 ± 19.5", "oracle threshold, mean over volumes"),
+            ("Yao et al. 2021, Table III", "radiopaedia", "sen", "63.3 ± 7.2", "oracle threshold, mean over volumes"),
+        ),
+        notes="Dense code of 128 with nine components, summed absolute error, all divergences of weight 1.",
+    )
+    Config = GMVAEConfig
+    net: Any
+
+    def make_net(self) -> torch.nn.Module:
+        """Create the mixture model."""
+        from ..nets.gmvae_net import BaurGMVAE
+
+        c = self.config
+        return BaurGMVAE(c.size, c.z, c.dim_c, c.dim_w, c.norm, c.dropout, c.width)
+
+    def losses(self, x: torch.Tensor, roi: torch.Tensor, draws: torch.Generator) -> dict[str, torch.Tensor]:
+        """Return the negative lower bound per slice, the mean absolute error per pixel and the three divergences."""
+        del roi
+        import torch
+        from torch.nn import functional
+
+        from ..nets.baur_vae import kl
+        from ..nets.gmvae_net import categorical_kl, component_log_probabilities, gaussian_kl
+
+        q = self.net.posterior(x)
+        z, w = (_sample(m, s, draws) for m, s in ((q.mean_z, q.log_std_z), (q.mean_w, q.log_std_w)))
+        l1 = functional.l1_loss(self.net.decode(z).float(), x)
+        means, log_stds = self.net.prior(w)
+        log_c = component_log_probabilities(z, means, log_stds)
+        by_component = gaussian_kl(q.mean_z[:, None], q.log_std_z[:, None], means, log_stds)
+        kl_z = (log_c.exp() * by_component).sum(1).mean()
+        kl_w = kl(q.mean_w, q.log_std_w).mean()
+        kl_c = categorical_kl(log_c)
+        floored = torch.clamp(kl_c, min=self.config.c_lambda).mean()
+        loss = l1 * x[0].numel() + kl_z + kl_w + floored
+        return {"loss": loss, "l1": l1, "kl_z": kl_z, "kl_w": kl_w, "kl_c": kl_c.mean()}
+
+    def search_space(self, trial: Any) -> dict[str, Any]:
+        """Suggest the learning rate, the length of the code, the mixture and the score switches."""
+        return {**super().search_space(trial), "dim_c": trial.suggest_int("dim_c", 3, 12)}
+
+
+def _sample(mean: torch.Tensor, log_std: torch.Tensor, draws: torch.Generator) -> torch.Tensor:
+    import torch
+
+    return mean + torch.exp(log_std) * torch.empty_like(mean).normal_(generator=draws)

@@ -1,0 +1,113 @@
+"""Gradient of a variational autoencoder's KL divergence with respect to the pixels, alone and times the residual."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from ...datasets.case import Spacing
+from ..card import MethodCard
+from .residual import residual
+from .summed_vae import SummedVAE, SummedVAEConfig
+from .trunk import SCORE_BATCH
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class KLGradConfig(SummedVAEConfig):
+    """Settings of :class:`KLGrad` and :class:`KLGradCombi`, which share one training.
+
+    Attributes:
+        kl_bug: give the divergence exp(σ) in place of σ, in training and scoring, as the released code does.
+        smooth: side of the Gaussian window on the gradient; 0 is off.
+        sigma: its standard deviation in pixels.
+        sign: part of the residual that counts; ``kl-grad`` has no residual and ignores it.
+    """
+
+    kl_bug: bool = False
+    smooth: int = field(default=7, metadata={"stage": "score"})
+    sigma: float = field(default=3.0, metadata={"stage": "score"})
+
+    profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = SummedVAEConfig.profiles
+
+
+class KLGrad(SummedVAE):
+    """Pixels whose change would bring the code of a slice nearer to the prior are anomalous."""
+
+    card = MethodCard(
+        name="kl-grad",
+        title="Gradient of the KL divergence",
+        year=2019,
+        family="reconstruction",
+        citation="Zimmerer, Isensee, Petersen, Kohl, Maier-Hein: Unsupervised Anomaly Localization using Variational "
+        "Auto-Encoders, MICCAI 2019",
+        reference="arXiv:1907.02796",
+        trainer="kl-grad",
+        published=(
+            ("Yao et al. 2021, Table III", "coronacases", "dice", "9.5 ± 8.2", "oracle threshold, mean over volumes"),
+            ("Yao et al. 2021, Table III", "coronacases", "psc", "5.5 ± 5.2", "oracle threshold, mean over volumes"),
+            ("Yao et al. 2021, Table III", "coronacases", "sen", "65.5 ± 19.7", "oracle threshold, mean over volumes"),
+            ("Yao et al. 2021, Table III", "radiopaedia", "dice", "10.2 ± 14.2", "oracle threshold, mean over volumes"),
+            ("Yao et al. 2021, Table III", "radiopaedia", "psc", "6.7 ± 10.3", "oracle threshold, mean over volumes"),
+            ("Yao et al. 2021, Table III", "radiopaedia", "sen", "39.1 ± 20.3", "oracle threshold, mean over volumes"),
+        ),
+        notes="Unified trunk of Baur et al., KL divergence of weight 1 against the summed absolute error; with the "
+        "weight 1e-6 of the vae row its gradient is close to meaningless. Near chance in Yao et al. 2021, and here "
+        "little better than untrained: the divergence of a whole slice says little about a pixel.",
+    )
+    Config = KLGradConfig
+
+    def divergence(self, mean: torch.Tensor, log_std: torch.Tensor) -> torch.Tensor:
+        """Return the KL divergence of the code, float32 (n,); of a code of width exp(σ) with ``kl_bug``."""
+        return super().divergence(mean, log_std.float().exp() if self.config.kl_bug else log_std)
+
+    def gradient(self, array: np.ndarray, roi: np.ndarray) -> np.ndarray:
+        """Return |∂KL/∂x| inside the region of interest, smoothed; float32, shape (slices, H, W)."""
+        from .input_gradient import gradient_maps, smoothed
+
+        c = self.config
+        self.net.eval()
+        steepness = np.abs(gradient_maps(self.code_divergence, array, batch=SCORE_BATCH, device=self.device)) * roi
+        return smoothed(steepness, c.smooth, c.sigma) if c.smooth else steepness
+
+    def score_view(self, array: np.ndarray, roi: np.ndarray, spacing: Spacing) -> np.ndarray:
+        """Return the smoothed gradient inside the (eroded) region of interest, 0 elsewhere."""
+        del spacing
+        return self.finish(self.gradient(array, roi), roi)
+
+    def search_space(self, trial: Any) -> dict[str, Any]:
+        """Suggest the learning rate, the length of the code, the weight of the divergence and the score switches."""
+        return {
+            **super().search_space(trial),
+            "alpha_kl": trial.suggest_float("alpha_kl", 1e-2, 10.0, log=True),
+            "smooth": trial.suggest_categorical("smooth", [0, 7]),
+        }
+
+
+class KLGradCombi(KLGrad):
+    """The residual, weighted by the gradient of the KL divergence scaled to [0, 1] in every slice."""
+
+    card = MethodCard(
+        name="kl-grad-combi",
+        title="Gradient of the KL divergence × residual",
+        year=2019,
+        family="reconstruction",
+        citation=KLGrad.card.citation,
+        reference=KLGrad.card.reference,
+        trainer="kl-grad",
+        notes="The training of kl-grad, scored a second time. The gradient is scaled slice by slice, so that slices do "
+        "not influence each other. No CT figures are published.",
+    )
+
+    def score_view(self, array: np.ndarray, roi: np.ndarray, spacing: Spacing) -> np.ndarray:
+        """Return gradient × residual inside the (eroded) region of interest, 0 elsewhere."""
+        del spacing
+        from .input_gradient import min_max
+
+        weight = min_max(self.gradient(array, roi), roi)
+        return self.finish(weight * residual(array, self.reconstruct(array), self.config.sign), roi)

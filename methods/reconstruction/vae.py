@@ -1,0 +1,180 @@
+"""Variational autoencoder on the unified trunk, scored by the reconstruction from the mean code or by many of them.
+
+``vae`` and ``bayesian-vae`` are one training, scored twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from ...datasets.case import Spacing
+from ...datasets.seeds import derive
+from ..card import MethodCard
+from ..config import ConfigError
+from ..context import FitContext
+from ..training import predict
+from .residual import residual
+from .trunk import SCORE_BATCH, TrunkConfig, TrunkMethod
+
+if TYPE_CHECKING:
+    import torch
+
+    from ...datasets.healthy import HealthySet
+    from ..nets.baur_vae import BaurVAE
+
+
+@dataclass(frozen=True)
+class VAEConfig(TrunkConfig):
+    """Settings of :class:`VAE`.
+
+    Attributes:
+        alpha_kl: weight of the KL divergence, summed over the latent dimensions, against the absolute error per pixel;
+            10⁻⁶ in Yao et al. 2021.
+    """
+
+    alpha_kl: float = 1e-6
+
+    profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "smoke": {**TrunkConfig.profiles["smoke"], "dropout": 0.1},
+        "quick": {**TrunkConfig.profiles["quick"], "z": 32, "dropout": 0.1, "erode": 3},
+    }
+
+
+class VAE(TrunkMethod):
+    """Learns to reproduce healthy slices through a narrow random code; what it cannot reproduce is anomalous.
+
+    Attributes:
+        net: the network, made by :meth:`build`.
+        dropout_seed: seed of random draws at test time, from the seed of the fit.
+    """
+
+    card = MethodCard(
+        name="vae",
+        title="Variational autoencoder",
+        year=2021,
+        family="reconstruction",
+        citation="Baur et al., Autoencoders for Unsupervised Anomaly Segmentation in Brain MR Images: A Comparative "
+        "Study, Medical Image Analysis 69, 2021",
+        reference="doi:10.1016/j.media.2020.101952",
+        published=(
+            ("Yao et al. 2021, Table III", "coronacases", "dice", "26.4 ± 14.5", "oracle threshold, mean over volumes"),
+            ("Yao et al. 2021, Table III", "coronacases", "psc", "19.8 ± 14.0", "oracle threshold, mean over volumes"),
+            ("Yao et al. 2021, Table III", "coronacases", "sen", "50.1 ± 9.8", "oracle threshold, mean over volumes"),
+            ("Yao et al. 2021, Table III", "radiopaedia", "dice", "28.1 ± 17.5", "oracle threshold, mean over volumes"),
+            ("Yao et al. 2021, Table III", "radiopaedia", "psc", "21.6 ± 17.6", "oracle threshold, mean over volumes"),
+            ("Yao et al. 2021, Table III", "radiopaedia", "sen", "62.3 ± 5.7", "oracle threshold, mean over volumes"),
+        ),
+        notes="Unified trunk, dense code of 128; absolute error per pixel + 1e-6 · KL summed over it (Yao et al.). "
+        "The comparative study sums the error over the slice and weighs the KL with 1. One weight serves both organs.",
+    )
+    Config = VAEConfig
+    net: BaurVAE
+    spatial: ClassVar[bool] = False
+
+    def build(self) -> None:
+        """Create the network; the seed of its thinned copies comes from the fit."""
+        super().build()
+        self.dropout_seed = 0
+
+    def fit(self, healthy: HealthySet, ctx: FitContext) -> None:
+        """Minimise the loss, and remember a seed for scores that need random numbers."""
+        super().fit(healthy, ctx)
+        self.dropout_seed = ctx.seed_for("thinned networks")
+
+    def make_net(self) -> torch.nn.Module:
+        """Create the variational autoencoder."""
+        from ..nets.baur_vae import BaurVAE
+
+        c = self.config
+        return BaurVAE(c.size, c.z, c.norm, c.dropout, c.width, self.spatial)
+
+    def losses(self, x: torch.Tensor, roi: torch.Tensor, draws: torch.Generator) -> dict[str, torch.Tensor]:
+        """Return the mean absolute error per pixel plus the weighted KL divergence, and both terms."""
+        del roi
+        from torch.nn import functional
+
+        from ..nets.baur_vae import kl
+
+        reconstruction, mean, log_std = self.net.draw(x, draws)
+        l1 = functional.l1_loss(reconstruction.float(), x)
+        divergence = kl(mean, log_std).mean()
+        return {"loss": l1 + self.config.alpha_kl * divergence, "l1": l1, "kl": divergence}
+
+    def reconstruct(self, array: np.ndarray) -> np.ndarray:
+        """Return the reconstruction from the mean code, without dropout, float32, shape of ``array``."""
+        self.net.eval()
+        return predict(lambda x: self.net(x)[0][:, 0], array, batch=SCORE_BATCH, device=self.device)
+
+    def search_space(self, trial: Any) -> dict[str, Any]:
+        """Suggest what the trunk suggests and the weight of the KL divergence."""
+        return {**super().search_space(trial), "alpha_kl": trial.suggest_float("alpha_kl", 1e-7, 1e-4, log=True)}
+
+
+@dataclass(frozen=True)
+class BayesianVAEConfig(VAEConfig):
+    """Settings of :class:`BayesianVAE`.
+
+    Attributes:
+        samples: thinned networks whose residuals are averaged.
+
+    Raises:
+        ConfigError: there is no dropout or nothing to average.
+    """
+
+    samples: int = field(default=20, metadata={"stage": "score"})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.dropout <= 0 or self.samples < 1:
+            raise ConfigError(
+                f"dropout={self.dropout}, samples={self.samples}: the map is a mean over networks that are thinned by "
+                "dropout; set dropout above 0 (0.2 in the paper) and samples to 1 or more"
+            )
+
+
+class BayesianVAE(VAE):
+    """The same network, scored by the mean residual of thinned copies of itself: dropout stays on at test time."""
+
+    card = MethodCard(
+        name="bayesian-vae",
+        title="Bayesian variational autoencoder",
+        year=2021,
+        family="reconstruction",
+        citation="Baur et al., Autoencoders for Unsupervised Anomaly Segmentation in Brain MR Images: A Comparative "
+        "Study, Medical Image Analysis 69, 2021; dropout as sampling: Gal and Ghahramani, ICML 2016",
+        reference="doi:10.1016/j.media.2020.101952",
+        published=(
+            ("Yao et al. 2021, Table III", "coronacases", "dice", "27.5 ± 15.0", "oracle threshold, mean over volumes"),
+            ("Yao et al. 2021, Table III", "coronacases", "psc", "20.8 ± 14.7", "oracle threshold, mean over volumes"),
+            ("Yao et al. 2021, Table III", "coronacases", "sen", "50.9 ± 11.4", "oracle threshold, mean over volumes"),
+            ("Yao et al. 2021, Table III", "radiopaedia", "dice", "29.6 ± 16.8", "oracle threshold, mean over volumes"),
+            ("Yao et al. 2021, Table III", "radiopaedia", "psc", "23.5 ± 17.6", "oracle threshold, mean over volumes"),
+            ("Yao et al. 2021, Table III", "radiopaedia", "sen", "58.2 ± 6.8", "oracle threshold, mean over volumes"),
+        ),
+        trainer="vae",
+        notes="One training with vae; dropout of 0.2 (on both heads of the code and after the dense layer back) stays "
+        "on at test time. Twenty thinned networks, the same for every slice; Yao et al. print no number of passes.",
+    )
+    Config = BayesianVAEConfig
+
+    def score_view(self, array: np.ndarray, roi: np.ndarray, spacing: Spacing) -> np.ndarray:
+        """Return the mean residual of the thinned networks inside the (eroded) region of interest, 0 elsewhere."""
+        del spacing
+        map_ = np.zeros(array.shape, np.float32)
+        for number in range(self.config.samples):
+            map_ += residual(array, self.thinned(array, number), self.config.sign)
+        return self.finish(map_ / self.config.samples, roi)
+
+    def thinned(self, array: np.ndarray, number: int) -> np.ndarray:
+        """Return the reconstruction by one thinned network, float32, shape of ``array``.
+
+        The network depends on the fit and on ``number`` alone, not on the slices that are scored with it or before it.
+        """
+        from ..nets.baur_vae import thinned
+
+        with thinned(self.net, derive(self.dropout_seed, number)) as forward:
+            return predict(lambda x: forward(x)[0][:, 0], array, batch=SCORE_BATCH, device=self.device)

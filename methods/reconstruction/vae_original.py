@@ -1,0 +1,35 @@
+"""Variational autoencoder on slices that are not masked to the organ."""
+
+from __future__ import annotations
+
+from ...datasets.view import View
+from ..card import MethodCard
+from .vae import VAE
+
+
+class VAEOriginal(VAE):
+    """Learns whole slices and is scored inside the organ: what masking the input to the organ is worth."""
+
+    card = MethodCard(
+        name="vae-original",
+        title="Variational autoencoder on whole slices",
+        year=2021,
+        family="reconstruction",
+        citation="Yao et al., Label-Free Segmentation of COVID-19 Lesions in Lung CT, IEEE Transactions on Medical "
+        "Imaging 40(10), 2021 (Table III); the trunk: Baur et al., Medical Image Analysis 69, 2021",
+        reference="doi:10.1109/TMI.2021.3066161",
+        published=(
+            ("Yao et al. 2021, Table III", "coronacases", "dice", "10.9 ± 8.0", "oracle threshold, mean over volumes"),
+            ("Yao et al. 2021, Table III", "coronacases", "psc", "6.9 ± 6.1", "oracle threshold, mean over volumes"),
+            ("Yao et al. 2021, Table III", "coronacases", "sen", "41.3 ± 8.2", "oracle threshold, mean over volumes"),
+            ("Yao et al. 2021, Table III", "radiopaedia", "dice", "12.3 ± 10.5", "oracle threshold, mean over volumes"),
+            ("Yao et al. 2021, Table III", "radiopaedia", "psc", "8.5 ± 8.9", "oracle threshold, mean over volumes"),
+            ("Yao et al. 2021, Table III", "radiopaedia", "sen", "44.9 ± 4.9", "oracle threshold, mean over volumes"),
+        ),
+        notes="As vae, on whole slices. Slices without organ are left out of training here as everywhere.",
+    )
+
+    @property
+    def view(self) -> View:
+        """Whole slices with fixed grey bounds, the same in training and test."""
+        return View(size=self.config.size, window=self.config.window, mask_roi=False)

@@ -1,0 +1,46 @@
+"""Variational autoencoder whose code is a map of 8 × 8 positions instead of one vector."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from ..card import MethodCard
+from .vae import VAE, VAEConfig
+
+
+@dataclass(frozen=True)
+class VAESpatialConfig(VAEConfig):
+    """Settings of :class:`VAESpatial`; ``z`` is the number of channels of the code."""
+
+    profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        **VAEConfig.profiles,
+        "quick": {**VAEConfig.profiles["quick"], "norm": "batch", "updates": 400},
+    }
+
+
+class VAESpatial(VAE):
+    """Learns to reproduce healthy slices through a random map of codes that knows where each part lies."""
+
+    card = MethodCard(
+        name="vae-spatial",
+        title="Spatial variational autoencoder",
+        year=2021,
+        family="reconstruction",
+        citation="Yao et al., Label-Free Segmentation of COVID-19 Lesions in Lung CT, IEEE Transactions on Medical "
+        "Imaging 40(10), 2021 (Table III); the trunk: Baur et al., Medical Image Analysis 69, 2021",
+        reference="doi:10.1109/TMI.2021.3066161",
+        published=(
+            ("Yao et al. 2021, Table III", "coronacases", "dice", "27.4 ± 16.5", "oracle threshold, mean over volumes"),
+            ("Yao et al. 2021, Table III", "coronacases", "psc", "21.0 ± 16.4", "oracle threshold, mean over volumes"),
+            ("Yao et al. 2021, Table III", "coronacases", "sen", "49.9 ± 11.9", "oracle threshold, mean over volumes"),
+            ("Yao et al. 2021, Table III", "radiopaedia", "dice", "30.7 ± 19.8", "oracle threshold, mean over volumes"),
+            ("Yao et al. 2021, Table III", "radiopaedia", "psc", "24.8 ± 20.7", "oracle threshold, mean over volumes"),
+            ("Yao et al. 2021, Table III", "radiopaedia", "sen", "59.2 ± 8.0", "oracle threshold, mean over volumes"),
+        ),
+        notes="Yao et al. print the shape of the code, 8 × 8 × 128, and nothing else; the heads here are 1×1 "
+        "convolutions and the code is the decoder's input, as in the comparative study's spatial autoencoder.",
+    )
+    Config = VAESpatialConfig
+    spatial = True

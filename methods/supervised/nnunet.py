@@ -1,0 +1,226 @@
+"""nnU-Net, the self-configuring supervised top line, through its own package."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+
+from ...datasets.case import Case
+from ..card import MethodCard
+from ..config import Config
+from ..context import FitContext
+from ..state import load_state
+from .base import SupervisedMethod
+from .nnunet_layout import DATASET, organ_box, organ_image, split_by_patient, write_raw, write_splits
+
+if TYPE_CHECKING:
+    import torch
+
+    from ...datasets.labelled import LabelledSet
+
+EXTRA = "uasbench[nnunet]"
+LESION = 1
+_SCORE = {"stage": "score"}
+
+
+@dataclass(frozen=True)
+class NNUNetConfig(Config):
+    """Settings of :class:`NNUNet`; what is not here, the package configures from the data.
+
+    Attributes:
+        planner, trainer: names of nnU-Net's classes; a trainer with another length is ``nnUNetTrainer_100epochs``.
+        configuration: ``3d_fullres`` or ``2d``.
+        iterations, validation_iterations: per epoch; the trainer sets the number of epochs.
+        memory_gb: GPU memory that patch and batch are planned for; None is the planner's own.
+        validation_share: share of the training patients that nnU-Net validates on; only its curves use them.
+        masked: set HU outside the region of interest to −1024.
+        margin: voxels by which the crop exceeds the bounding box of the region of interest.
+        processes: workers for preprocessing.
+        augmenters: workers for augmentation; with more than 0 their order, and so the result, is not reproducible.
+        mirror: average over mirrored copies at test.
+        step: step of the sliding window as a share of the patch.
+    """
+
+    planner: str = "ExperimentPlanner"
+    trainer: str = "nnUNetTrainer"
+    configuration: Literal["3d_fullres", "2d"] = "3d_fullres"
+    iterations: int = 250
+    validation_iterations: int = 50
+    memory_gb: float | None = None
+    validation_share: float = 0.2
+    masked: bool = True
+    margin: int = 0
+    processes: int = 8
+    augmenters: int = 12
+    mirror: bool = field(default=True, metadata=_SCORE)
+    step: float = field(default=0.5, metadata=_SCORE)
+
+    profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "smoke": {
+            "trainer": "nnUNetTrainer_1epoch",
+            "configuration": "2d",
+            "iterations": 2,
+            "validation_iterations": 1,
+            "memory_gb": 0.5,
+            "processes": 1,
+            "augmenters": 0,
+            "mirror": False,
+        },
+        "quick": {
+            "trainer": "nnUNetTrainer_5epochs",
+            "configuration": "2d",
+            "iterations": 10,
+            "validation_iterations": 1,
+            "memory_gb": 0.5,
+            "processes": 1,
+            "augmenters": 0,
+            "mirror": False,
+        },
+    }
+
+
+class NNUNet(SupervisedMethod):
+    """Trains nnU-Net on crops to the organ, one model per fold of the test set's patients.
+
+    Attributes:
+        plans, dataset: nnU-Net's plans and description of the data set, JSON.
+        mirror_axes: spatial axes that may be mirrored at test.
+        updates: optimiser updates done.
+    """
+
+    card = MethodCard(
+        name="nnunet",
+        title="nnU-Net",
+        year=2021,
+        supervision="full",
+        family="supervised",
+        citation="Isensee et al.: nnU-Net: a self-configuring method for deep learning-based biomedical image "
+        "segmentation, Nature Methods 18, 2021",
+        reference="doi:10.1038/s41592-020-01008-z",
+        uses="labels",
+        published=(
+            ("Yao et al. 2021, Table III", "coronacases", "dice", "80.1 ± 6.7", "five folds, version 1"),
+            ("Yao et al. 2021, Table III", "coronacases", "psc", "80.2 ± 12.4", "five folds, version 1"),
+            ("Yao et al. 2021, Table III", "coronacases", "sen", "82.3 ± 9.3", "five folds, version 1"),
+            ("Yao et al. 2021, Table III", "radiopaedia", "dice", "76.7 ± 5.8", "five folds, version 1"),
+            ("Yao et al. 2021, Table III", "radiopaedia", "psc", "77.1 ± 14.0", "five folds, version 1"),
+            ("Yao et al. 2021, Table III", "radiopaedia", "sen", "80.5 ± 13.1", "five folds, version 1"),
+        ),
+        notes="A top line. The package's second version stands in for the first. Within a fold of the run it trains "
+        "one model; its validation patients are a share of the training patients and only serve its curves. The last "
+        "weights are scored, as the probability of lesion. It sees the crop to the region of interest, the rest set "
+        "to −1024 HU. Precision, compilation and augmentation are its own; on a GPU its results vary a little.",
+    )
+    Config = NNUNetConfig
+    native_threshold = 0.5
+
+    def skip(self) -> str | None:
+        """Name the extra where the package is missing."""
+        return None if find_spec("nnunetv2") else f"the package nnunetv2 is not installed; install {EXTRA}"
+
+    def build(self) -> None:
+        """Wait: nnU-Net plans its network from the training cases."""
+        self.updates = 0
+
+    def fit(self, labelled: LabelledSet, ctx: FitContext) -> None:
+        """Write the cases as a data set of nnU-Net into a temporary folder, train there, keep weights and plans.
+
+        Raises:
+            DataError: the cases show no lesion.
+            TrainingError: nnU-Net stopped with an error.
+        """
+        import torch
+
+        from .nnunet_process import NNUNetJob, train_apart
+
+        c = self.config
+        with tempfile.TemporaryDirectory(prefix="uasbench-nnunet-") as scratch:
+            folder = Path(scratch)
+            patients = write_raw(folder / "raw" / DATASET, labelled, margin=c.margin, masked=c.masked)
+            split = split_by_patient(patients, c.validation_share, ctx.rng("validation"))
+            write_splits(folder / "preprocessed" / DATASET, [split])
+            job = NNUNetJob(
+                planner=c.planner,
+                trainer=c.trainer,
+                configuration=c.configuration,
+                iterations=c.iterations,
+                validation_iterations=c.validation_iterations,
+                memory_gb=c.memory_gb,
+                processes=c.processes,
+                augmenters=c.augmenters,
+                limit=ctx.max_updates,
+                seed=ctx.seed_for("nnunet"),
+                device=ctx.device,
+                threads=torch.get_num_threads(),
+            )
+
+            def on_epoch(report: dict[str, Any]) -> None:
+                self.updates = report["done"]
+                ctx.log(report["done"] - 1, loss=report["train"], validation=report["validation"])
+                ctx.progress(report["done"], report["total"])
+
+            trained = train_apart(folder, job, on_epoch)
+        self.plans, self.dataset, self.mirror_axes = trained.plans, trained.dataset, trained.mirror_axes
+        self.net = self._network()
+        self.net.load_state_dict(trained.weights)
+        self.net.to(self.device)
+
+    def score(self, case: Case) -> np.ndarray:
+        """Return the probability of lesion, averaged over overlapping patches; 0 outside the region of interest."""
+        import torch
+        from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor  # pyright: ignore[reportMissingImports]
+
+        c = self.config
+        out = np.zeros(case.image.shape, np.float32)
+        box = organ_box(case.roi, c.margin)
+        if box is None:
+            return out
+        predictor = nnUNetPredictor(
+            tile_step_size=c.step,
+            use_mirroring=c.mirror,
+            perform_everything_on_device=self.device.startswith("cuda"),
+            device=torch.device(self.device),
+            allow_tqdm=False,
+        )
+        plans, configuration, dataset = self._plans()
+        predictor.manual_initialization(
+            self.net, plans, configuration, [self.net.state_dict()], dataset, c.trainer, self.mirror_axes or None
+        )
+        image = organ_image(case, box, masked=c.masked)[None]
+        _, probability = predictor.predict_single_npy_array(
+            image, {"spacing": list(case.spacing)}, save_or_return_probabilities=True
+        )
+        out[box] = np.where(case.roi[box], probability[LESION], 0)
+        return out
+
+    def load(self, path: Path) -> None:
+        """Read a state: the plans first, because they say what the network is."""
+        import torch
+
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        self.plans, self.dataset = state["plans"][1], state["dataset"][1]
+        self.net = self._network()
+        load_state(self, path)
+
+    def _plans(self) -> tuple[Any, Any, dict[str, Any]]:
+        from nnunetv2.utilities.plans_handling.plans_handler import PlansManager  # pyright: ignore[reportMissingImports]
+
+        plans = PlansManager(json.loads(self.plans))
+        return plans, plans.get_configuration(self.config.configuration), json.loads(self.dataset)
+
+    def _network(self) -> torch.nn.Module:
+        from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name  # pyright: ignore[reportMissingImports]
+
+        plans, configuration, dataset = self._plans()
+        heads = plans.get_label_manager(dataset).num_segmentation_heads
+        trainer = recursive_find_trainer_class_by_name(self.config.trainer)
+        return trainer.build_network_architecture(
+            plans, configuration, len(dataset["channel_names"]), heads, enable_deep_supervision=False
+        )

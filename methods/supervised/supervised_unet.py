@@ -1,0 +1,196 @@
+"""A plain 2D U-Net trained on lesion masks: what labels are worth on the same data, under the same scorer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from ...datasets.case import Spacing
+from ...datasets.view import View
+from ..card import MethodCard
+from ..config import Config
+from ..context import FitContext
+from ..training import as_input, autocast, batches, predict, run_updates
+from .base import SupervisedMethod
+
+if TYPE_CHECKING:
+    import torch
+
+    from ...datasets.labelled import LabelledSet
+
+SCORE_BATCH = 32
+
+
+@dataclass(frozen=True)
+class SupervisedUNetConfig(Config):
+    """Settings of :class:`SupervisedUNet`.
+
+    Attributes:
+        size: side of the view in pixels.
+        window: HU range mapped to [0, 1].
+        channels: widths of the levels of MONAI's ``UNet``.
+        residual_units: convolutions per residual block.
+        lesion_share: least share of slices with a lesion in a batch, where there is any.
+        flips: mirror slices at random along both axes.
+        lr_power: the learning rate falls as (1 − done / updates) to this power.
+    """
+
+    size: int = 256
+    window: tuple[float, float] = (-200.0, 250.0)
+    channels: tuple[int, ...] = (32, 64, 128, 256, 512)
+    residual_units: int = 2
+    batch: int = 16
+    lr: float = 1e-3
+    lr_power: float = 0.9
+    updates: int = 20000
+    lesion_share: float = 1 / 3
+    flips: bool = True
+
+    profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "smoke": {"size": 32, "channels": (4, 8), "residual_units": 0, "batch": 4, "updates": 4},
+        "quick": {
+            "size": 64,
+            "channels": (8, 16, 32),
+            "residual_units": 1,
+            "batch": 8,
+            "lr": 3e-3,
+            "updates": 600,
+        },
+    }
+    anatomies: ClassVar[Mapping[str, Mapping[str, Any]]] = {"lung": {"window": (-1000.0, 200.0)}}
+
+
+class SupervisedUNet(SupervisedMethod):
+    """Segments lesions slice by slice, cross-fitted over the patients of the test set."""
+
+    card = MethodCard(
+        name="supervised-unet",
+        title="Supervised 2D U-Net",
+        year=2019,
+        supervision="full",
+        family="supervised",
+        citation="Kerfoot et al.: Left-Ventricle Quantification Using Residual U-Net, STACOM 2018, LNCS 11395 (the "
+        "network, as MONAI has it)",
+        reference="doi:10.1007/978-3-030-12029-0_40",
+        uses="labels",
+        slice_score="max",
+        published=(
+            (
+                "Zhang et al. 2021, in Zhang et al. 2023, Table 1",
+                "lits",
+                "dice",
+                "61.91",
+                "another supervised network; copied, 3D",
+            ),
+            ("Yao et al. 2021, Table III", "coronacases", "dice", "80.1 ± 6.7", "nnU-Net, five folds; not this net"),
+            ("Yao et al. 2021, Table III", "radiopaedia", "dice", "76.7 ± 5.8", "nnU-Net, five folds; not this net"),
+        ),
+        notes="A top line, not an upper bound: a plain network without tuning, so that its distance to the "
+        "unsupervised methods says what the labels of this very set are worth. Its settings are this benchmark's own. "
+        "Loss and masks end at the region of interest, as everywhere in the tables.",
+    )
+    Config = SupervisedUNetConfig
+    requires = ("monai",)
+    native_threshold = 0.5
+
+    @property
+    def view(self) -> View:
+        """Masked slices."""
+        return View(size=self.config.size, window=self.config.window)
+
+    def build(self) -> None:
+        """Create MONAI's residual U-Net: two classes, stride 2 per level, instance normalisation, PReLU."""
+        import torch
+        from monai.networks.nets.unet import UNet
+
+        c = self.config
+        self.net = UNet(
+            spatial_dims=2,
+            in_channels=1,
+            out_channels=2,
+            channels=c.channels,
+            strides=(2,) * (len(c.channels) - 1),
+            num_res_units=c.residual_units,
+            norm="instance",
+        ).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] - torch's stub wants a device first
+        self.updates = 0
+
+    def fit(self, labelled: LabelledSet, ctx: FitContext) -> None:
+        """Train on slices of the region of interest: Dice + cross-entropy, 1:1."""
+        import torch
+
+        from .dice_ce import dice_and_cross_entropy
+
+        c = self.config
+        draw = self.next_batch(labelled, ctx)
+        optimiser = torch.optim.Adam(self.net.parameters(), lr=c.lr)
+        schedule = torch.optim.lr_scheduler.PolynomialLR(optimiser, max(1, ctx.updates(c.updates)), c.lr_power)
+        self.net.train()
+
+        def step(_: int) -> Mapping[str, torch.Tensor]:
+            image, lesion, roi = draw()
+            with autocast(ctx.device, ctx.precision):
+                logits = self.net(image)
+            dice, entropy = dice_and_cross_entropy(logits, lesion, roi)
+            loss = dice + entropy
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            optimiser.step()
+            schedule.step()
+            return {"loss": loss.detach(), "dice": dice.detach(), "ce": entropy.detach()}
+
+        self.updates = run_updates(ctx, c.updates, step)
+
+    def next_batch(self, labelled: LabelledSet, ctx: FitContext) -> Callable[[], tuple[torch.Tensor, ...]]:
+        """Return what yields batches: slices float32 (n, 1, H, W), lesions and regions of interest bool (n, H, W)."""
+        import torch
+
+        c = self.config
+        stack, lesions = labelled.cases.array(self.view), labelled.lesions(self.view)
+        positive = np.flatnonzero(lesions.positive)
+        wanted = math.ceil(c.lesion_share * c.batch) if len(positive) else 0
+        any_slice = batches(len(stack), c.batch - wanted, ctx.rng("slices"))
+        with_lesion = batches(len(positive), wanted, ctx.rng("lesions")) if wanted else None
+        mirror = ctx.rng("flips")
+
+        def draw() -> tuple[torch.Tensor, ...]:
+            chosen = next(any_slice)
+            if with_lesion is not None:
+                chosen = np.concatenate([chosen, positive[next(with_lesion)]])
+            images, rois = stack.take(chosen)
+            arrays = [images, lesions.take(chosen), rois]
+            if c.flips:
+                for axis in (1, 2):
+                    which = mirror.random(len(chosen)) < 0.5
+                    for array in arrays:
+                        array[which] = np.flip(array[which], axis)
+            image, lesion, roi = arrays
+            return (
+                as_input(image, ctx.device),
+                torch.from_numpy(lesion).to(ctx.device),
+                torch.from_numpy(roi).to(ctx.device),
+            )
+
+        return draw
+
+    def score_view(self, array: np.ndarray, roi: np.ndarray, spacing: Spacing) -> np.ndarray:
+        """Return the softmax probability of lesion."""
+        del roi, spacing
+        self.net.eval()
+        return predict(self._probability, array, batch=SCORE_BATCH, device=self.device)
+
+    def search_space(self, trial: Any) -> dict[str, Any]:
+        """Suggest the learning rate and the share of slices with a lesion."""
+        return {
+            "lr": trial.suggest_float("lr", 1e-4, 1e-2, log=True),
+            "lesion_share": trial.suggest_float("lesion_share", 0.0, 0.8),
+        }
+
+    def _probability(self, image: torch.Tensor) -> torch.Tensor:
+        import torch
+
+        return torch.softmax(self.net(image).float(), dim=1)[:, 1]

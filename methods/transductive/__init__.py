@@ -1,0 +1,1 @@
+"""Methods that also learn from the unlabelled test cases."""

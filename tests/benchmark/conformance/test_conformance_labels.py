@@ -1,0 +1,77 @@
+"""Top lines and transductive methods meet in the check what they meet in a run."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from uasbench import MethodCard
+from uasbench.benchmark.conformance.phantom import labelled_cases, lesion_cases
+from uasbench.benchmark.conformance.run import check_method, run_checks
+from uasbench.methods.supervised.base import SupervisedMethod
+
+TOP = MethodCard(name="top", title="A top line", supervision="full", uses="labels")
+
+
+class MeanOfLesions(SupervisedMethod):
+    card = TOP
+
+    def fit(self, labelled, ctx):
+        assert ctx.unlabelled is None
+        self.mean = float(np.concatenate([case.image[lesion] for case, lesion in labelled]).mean())
+
+    def score(self, case):
+        return -np.abs(case.image - np.float32(self.mean))
+
+
+def test_a_top_line_gets_labelled_scans(failures):
+    assert not failures(MeanOfLesions)
+
+
+def test_a_top_line_that_writes_into_a_mask_is_found(variant, failures):
+    def fit(self, labelled, ctx):
+        for _, lesion in labelled:
+            lesion[0, 0, 0] = True
+
+    cls = variant(MeanOfLesions, fit=fit, score=lambda self, case: case.image * np.float32(1))
+    assert "fit writes into the lesion mask" in failures(cls, "inputs untouched")["inputs untouched"]
+
+
+def test_labelled_scans_are_those_of_other_patients():
+    learned, tested = labelled_cases(), lesion_cases()
+    assert len({case.patient for case, _ in [*learned, *tested]}) == len(learned) + len(tested)
+    assert all(lesion.any() and (lesion <= case.roi).all() for case, lesion in learned)
+
+
+def test_a_transductive_method_gets_the_scored_scans_and_no_other_does(median_residual, variant, failures):
+    def fit(self, healthy, ctx):
+        self.seen = [case.id for case in ctx.unlabelled]
+        assert self.seen == [case.id for case, _ in lesion_cases()]
+
+    peeks = MethodCard(name="peeks", title="Peeks", uses="unlabelled-test")
+    assert not failures(variant(median_residual, card=peeks, fit=fit))
+
+    def plain(self, healthy, ctx):
+        assert ctx.unlabelled is None
+
+    assert not failures(variant(median_residual, fit=plain))
+
+
+def test_a_registered_top_line_is_checked_by_name(install):
+    text = (
+        "import numpy as np\nfrom uasbench import MethodCard\n"
+        "from uasbench.methods.supervised.base import SupervisedMethod\n"
+        "class P(SupervisedMethod):\n"
+        "    card = MethodCard(name='named-top', title='T', supervision='full', uses='labels')\n"
+        "    def fit(self, labelled, ctx):\n        self.count = len(labelled)\n"
+        "    def score(self, case):\n        return case.image * np.float32(self.count)\n"
+    )
+    install("pkg-top", {"named_top_plugin.py": text}, toplines={"named-top": "named_top_plugin:P"})
+    assert not [r for r in check_method("named-top") if r.failed]
+
+
+@pytest.mark.slow
+def test_the_supervised_unet_keeps_the_contract():
+    from uasbench.methods.supervised.supervised_unet import SupervisedUNet
+
+    for anatomy in ("liver", "lung"):
+        assert not [r for r in run_checks(SupervisedUNet, anatomy=anatomy) if r.failed]

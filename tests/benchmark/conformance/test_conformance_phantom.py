@@ -1,0 +1,45 @@
+"""The scans, the measure and the seeds that the conformance check relies on."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from sklearn.metrics import average_precision_score
+from uasbench.benchmark.conformance.checks import average_precision
+from uasbench.benchmark.conformance.phantom import SHAPE, TISSUES, healthy_cases, lesion_cases
+from uasbench.benchmark.stages import drive
+
+
+def test_the_tiny_scans_are_what_they_claim():
+    for anatomy, tissue in TISSUES.items():
+        cases = [*healthy_cases(anatomy), *(c for c, _ in lesion_cases(anatomy))]
+        assert len({c.id for c in cases}) == len({c.patient for c in cases}) == 6
+        for case in cases:
+            assert case.image.shape == SHAPE
+            assert case.image.dtype == np.float32
+            assert case.roi.any(axis=(1, 2)).sum() >= 6
+            assert abs(np.median(case.image[case.roi]) - tissue.organ) < tissue.noise
+        for case, lesion in lesion_cases(anatomy):
+            assert (lesion <= case.roi).all()
+            assert 0.01 < lesion.sum() / case.roi.sum() < 0.2
+        again = healthy_cases(anatomy)
+        assert all(np.array_equal(a.image, b.image) for a, b in zip(cases, again, strict=False))
+
+
+@given(
+    scores=hnp.arrays(np.float32, 40, elements=st.sampled_from([0.0, 0.25, 0.5, 1.0, -3.0])),
+    truth=hnp.arrays(bool, 40).filter(lambda t: t.any()),
+)
+def test_average_precision_is_scikit_learns(scores, truth):
+    assert average_precision(scores, truth) == pytest.approx(average_precision_score(truth, scores), abs=1e-9)
+
+
+def test_driving_seeds_before_construction(tiny_net):
+    first, second, other = (
+        drive.construct(tiny_net, tiny_net.Config(), seed=s, device="cpu").net[0].weight for s in (0, 0, 1)
+    )
+    assert (first == second).all()
+    assert not (first == other).all()

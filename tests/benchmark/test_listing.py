@@ -1,0 +1,176 @@
+"""What ``bench list methods`` and ``bench show`` say about methods, usable or not."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from rich.console import Console
+from uasbench.benchmark import listing, registry, showing
+from uasbench.benchmark.outline import Outline, outline_of
+from uasbench.benchmark.registry import RegistryError
+
+METHODS = """
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+from uasbench import Config, Method, MethodCard, View, VolumeView
+from uasbench.methods.supervised.base import SupervisedMethod
+
+@dataclass(frozen=True)
+class Settings(Config):
+    width: int = 16
+    rate: float = 1e-3
+    vote: bool = field(default=True, metadata={"stage": "score"})
+    profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {"quick": {"width": 4}, "smoke": {"rate": 0.5}}
+    anatomies: ClassVar[Mapping[str, Mapping[str, Any]]] = {"lung": {"rate": 0.25}}
+
+class Slices(Method):
+    card = MethodCard(name="slices", title="[b]Slices[/b]", year=2020, family="reconstruction", citation="Somebody",
+                      published=(("A paper", "lits", "dice", "12.3", "its own way"),), notes="A note.")
+    Config = Settings
+    native_threshold = 0.25
+
+    @property
+    def view(self):
+        return View(size=self.config.width)
+
+    def build(self):
+        import torch
+        self.net = torch.nn.Linear(self.config.width, 10)
+
+class Volumes(SupervisedMethod):
+    card = MethodCard(name="volumes", title="Volumes", supervision="full", uses="labels")
+
+    @property
+    def view(self):
+        return VolumeView(size=8)
+
+class Needy(Method):
+    card = MethodCard(name="needy", title="Needy", uses="unlabelled-test")
+    requires = ("package_that_nobody_has",)
+
+class Weighty(Method):
+    card = MethodCard(name="weighty", title="Weighty")
+
+    def extra_identity(self):
+        return "1234"
+
+    def skip(self):
+        return "no weights here; put them there"
+
+class Faulty(Method):
+    card = MethodCard(name="faulty", title="Faulty")
+
+    def skip(self):
+        raise ValueError("what now")
+
+    def build(self):
+        raise RuntimeError("no network either")
+"""
+CLASSES = {"slices": "Slices", "needy": "Needy", "weighty": "Weighty", "faulty": "Faulty"}
+
+
+@pytest.fixture(autouse=True)
+def _plugins(install) -> None:
+    methods = {name: f"listed_plugin:{cls}" for name, cls in CLASSES.items()} | {"gone": "no_such_plugin:Gone"}
+    install("pkg-listed", {"listed_plugin.py": METHODS}, methods=methods, toplines={"volumes": "listed_plugin:Volumes"})
+
+
+def rows(table: Any) -> dict[str, dict[str, str]]:
+    """The rows of a table by their first column."""
+    columns = {str(column.header): [str(cell) for cell in column.cells] for column in table.columns}
+    return {cells[0]: dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)}
+
+
+def text(*parts: Any) -> str:
+    console = Console(width=200)
+    with console.capture() as captured:
+        for part in parts:
+            console.print(part)
+    return captured.get()
+
+
+def test_the_list_says_what_each_method_needs_and_whether_it_runs():
+    found = rows(listing.methods())
+    assert set(found["slices"]) == {
+        *("name", "family", "year", "supervision", "dims", "anatomy", "needs", "status"),
+    }  # fmt: skip
+    assert found["slices"]["dims"] == found["ae"]["dims"] == "2D"
+    assert found["volumes"]["dims"] == found["normnet"]["dims"] == "3D"
+    assert found["random"]["dims"] == "native"
+    assert (found["slices"]["year"], found["slices"]["anatomy"]) == ("2020", "liver, lung")
+    assert found["slices"]["status"] == "ok, plug-in pkg-listed"
+    assert found["random"]["status"] == "ok"
+    assert (found["volumes"]["supervision"], found["volumes"]["needs"]) == ("full", "lesion labels")
+    assert found["needy"]["needs"] == "package_that_nobody_has, unlabelled test scans"
+    assert "pip install package_that_nobody_has" in found["needy"]["status"]
+    assert found["weighty"]["needs"] == "weights"
+    assert found["weighty"]["status"].startswith("no weights here; put them there")
+    assert found["faulty"]["status"].startswith("fails: ValueError: what now")
+    assert found["gone"]["family"].startswith("broken: ")
+
+
+def test_the_second_list_imports_only_what_must_be_asked():
+    listing.methods()
+    registry.refresh()
+    for name in [n for n in sys.modules if n.startswith("listed_plugin")]:
+        del sys.modules[name]
+    known = registry.runnable()
+    assert known.outline("slices") == Outline("2D", (), (), False)
+    assert known.outline("volumes") == Outline("3D", (), ("lesion labels",), False)
+    assert "listed_plugin" not in sys.modules
+    assert known.outline("weighty").declines
+
+
+def test_listing_imports_no_network_library(tmp_path):
+    code = (
+        "import sys; from uasbench.benchmark import listing; listing.methods(); "
+        "print({'torch', 'monai', 'timm', 'mlflow', 'optuna'} & set(sys.modules))"
+    )
+    for _ in range(2):  # the first call reads every class, the second the index
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False)
+        assert done.stdout.strip() == "set()", done.stderr
+
+
+def test_a_class_whose_view_cannot_be_made_is_listed_all_the_same():
+    cls = registry.runnable().get("slices")
+    broken = type("Broken", (cls,), {"view": property(lambda self: 1 / 0)})
+    assert outline_of(broken).dims == "?"
+
+
+def test_show_tells_card_settings_size_and_published_numbers():
+    shown = text(*showing.show("slices"))
+    for word in ("[b]Slices[/b]", "2020", "Somebody", "A note.", "own threshold  0.25", "2D, 16² pixels", "pkg-listed"):
+        assert word in shown
+    lines = {line.split()[0]: line.split() for line in shown.splitlines() if line.split()}
+    assert lines["width"] == ["width", "16", "4", "fit"]
+    assert lines["rate"] == ["rate", "0.001", "0.5", "fit"]
+    assert lines["vote"] == ["vote", "on", "score"]
+    assert lines["lung"] == ["lung", "rate", "0.25"]
+    assert "A paper" in shown
+    assert "12.3" in shown
+    assert "parameters, paper  170" in shown
+    assert "parameters, quick  50" in shown
+
+
+def test_show_says_what_is_in_the_way():
+    assert "parameters, paper  unknown (no weights here; put them there)" in text(*showing.show("weighty"))
+    assert "cross-fitted over the patients of the test set" in text(*showing.show("volumes"))
+    assert "sees the unlabelled test scans (transductive)" in text(*showing.show("needy"))
+    assert "unknown (ValueError: what now)" in text(*showing.show("faulty"))
+    with pytest.raises(RegistryError, match="did you mean 'slices'"):
+        list(showing.show("slice"))
+
+
+def test_networks_that_read_values_while_they_are_made_are_counted_too():
+    import torch
+
+    class Reads(registry.runnable().get("slices")):
+        def build(self):
+            self.net = torch.nn.Linear(2, 3)
+            assert float(self.net.weight.detach().abs().sum()) >= 0
+
+    assert showing.parameters(Reads, "paper") == "9"

@@ -1,0 +1,29 @@
+"""The dashboard of a run reads where its cells were sent."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+from uasbench.benchmark.tracking import server as tracking_server
+from uasbench.benchmark.tracking.server import TrackingError, serve
+
+
+def test_the_dashboard_of_a_server_is_its_address(begin, tmp_path, capsys):
+    assert serve(begin(tmp_path / "run", uri="http://127.0.0.1:9"), 5000) == 0
+    assert "http://127.0.0.1:9" in capsys.readouterr().out
+
+
+def test_the_dashboard_reads_the_database_that_the_run_used(begin, tmp_path, monkeypatch):
+    mine = tmp_path / "mine.db"
+    folder = begin(tmp_path / "run", uri=f"sqlite:///{mine}")
+    folder.mlflow_db.touch()
+    with pytest.raises(TrackingError, match=r"mine\.db"):
+        serve(folder, 5000)
+    mine.touch()
+    folder.mlflow_db.unlink()
+    commands: list[list[str]] = []
+    done = subprocess.CompletedProcess([], 0)
+    monkeypatch.setattr(tracking_server.subprocess, "run", lambda command, **_: (commands.append(command), done)[1])
+    assert serve(folder, 5000) == 0
+    assert f"sqlite:///{mine}" in commands[0]

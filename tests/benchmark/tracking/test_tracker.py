@@ -1,0 +1,172 @@
+"""The tracker beside a run: it sends as cells land, never ends a run, and survives its server."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+from uasbench.benchmark.runs.folder import RunFolder
+from uasbench.benchmark.runs.records import (
+    Failure,
+)
+from uasbench.benchmark.tracking.server import QUIET, TrackingError
+from uasbench.benchmark.tracking.tracker import INTERRUPTED_WAIT_S, Tracker, publish, sync
+
+
+class Server:
+    """A real MLflow server on localhost that can be killed and started again."""
+
+    def __init__(self, root: Path, until: Any) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        self.root = root
+        self.until = until
+        self.database = root / "server.db"
+        self.uri = f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        script = Path(sys.executable).with_name("mlflow")
+        command = [script, "server", "--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"]
+        command += ["--backend-store-uri", f"sqlite:///{self.database}", "--artifacts-destination", self.root / "files"]
+        self.process = subprocess.Popen(
+            command, cwd=self.root, env={**os.environ, **QUIET}, start_new_session=True,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        self.until(self.answers, 120)
+
+    def answers(self) -> bool:
+        try:
+            return urllib.request.urlopen(f"{self.uri}/health", timeout=2).status == 200
+        except OSError:
+            return False
+
+    def kill(self) -> None:
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+
+
+@pytest.mark.parametrize("error", ["pydantic", "sqlalchemy", "folder", "odd"])
+def test_no_error_of_the_tracker_ends_a_run(build, write, folder, uri, monkeypatch, capsys, error):
+    from mlflow import MlflowClient
+    from rich.console import Console
+    from sqlalchemy.exc import OperationalError
+    from uasbench.benchmark.runs.folder import RunFolderError
+
+    def broken(*arguments, **options):
+        if error == "pydantic":
+            Failure.model_validate({})
+        raise {
+            "sqlalchemy": OperationalError("SELECT\n1", None, Exception("disk I/O\nerror")),
+            "folder": RunFolderError("run.json is gone\nquite"),
+            "odd": RuntimeError(),
+        }[error]
+
+    monkeypatch.setattr(MlflowClient, "search_runs", broken)
+    with Tracker(uri, Console(width=1000)) as tracker:
+        tracker.start(folder)
+        tracker.cell(build(0))
+        tracker.finish()
+    assert tracker.problem
+    assert "\n" not in tracker.problem
+    assert "no number is lost" in capsys.readouterr().out
+    monkeypatch.undo()
+    write(folder, build(0))
+    assert publish(folder, uri, files=True) == 1
+
+
+def test_finish_without_start_and_a_lost_folder_raise_nothing(tmp_path, uri):
+    with Tracker(uri, None) as tracker:
+        tracker.finish()
+    with Tracker(uri, None) as tracker:
+        tracker.start(RunFolder(tmp_path / "nothing"))
+        tracker.finish()
+    assert tracker.problem
+    assert "run.json" in tracker.problem
+
+
+def test_the_tracker_sends_each_record_as_it_lands_and_reads_none_again(
+    build, write, client, state, parent, nested, slugs, until, folder, uri, monkeypatch
+):
+    reads: list[Path] = []
+    whole = RunFolder.record
+    monkeypatch.setattr(RunFolder, "record", lambda self, path: (reads.append(path), whole(self, path))[1])
+    with Tracker(uri, None) as tracker:
+        tracker.start(folder)
+        for seed in range(3):
+            write(folder, build(seed))
+            tracker.cell(build(seed))
+            until(lambda n=seed: len(state(folder, uri)["cells"]) == n + 1 if "mlflow" in folder.info() else False)
+        assert client(uri).get_run(parent(folder, uri)).info.status == "RUNNING"
+        assert reads == []
+        tracker.finish()
+    assert tracker.problem is None
+    assert len(reads) == 3
+    assert len(slugs(nested(folder, uri))) == 3
+    assert client(uri).get_run(parent(folder, uri)).info.status == "FINISHED"
+
+
+def test_an_interrupted_run_is_killed_and_the_next_one_finishes_it(
+    build, write, client, parent, nested, slugs, until, folder, uri
+):
+    write(folder, build(0), build(1))
+    tracker = Tracker(uri, None)
+    tracker.start(folder)
+    tracker.cell(build(0))
+    until(lambda: bool(folder.info().get("mlflow", {}).get(uri, {}).get("cells")))
+    tracker.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
+    until(lambda: client(uri).get_run(parent(folder, uri)).info.status == "KILLED")
+    with Tracker(uri, None) as tracker:
+        tracker.start(folder)
+        tracker.finish()
+    assert len(slugs(nested(folder, uri))) == 2
+    assert client(uri).get_run(parent(folder, uri)).info.status == "FINISHED"
+
+
+def test_an_interrupted_run_does_not_wait_for_a_server_that_hangs(folder):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        hanging = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        waits: list[float | None] = []
+        tracker = Tracker(hanging, None)
+        tracker.start(folder)
+        thread = tracker._thread
+        assert thread is not None
+        join = thread.join
+        thread.join = lambda timeout=None: (waits.append(timeout), join(0.1))[1]
+        tracker.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
+        assert waits == [INTERRUPTED_WAIT_S]
+
+
+@pytest.mark.slow
+def test_a_server_killed_in_the_middle_gets_the_rest_exactly_once(build, begin, state, nested, slugs, until, tmp_path):
+    server = Server(tmp_path, until)
+    records = [build(s) for s in range(12)]
+    folder = begin(tmp_path / "run", *records, uri=server.uri)
+    server.start()
+    try:
+        with Tracker(server.uri, None) as tracker:
+            tracker.start(folder)
+            for record in records:
+                tracker.cell(record)
+            until(lambda: len(folder.info().get("mlflow", {}).get(server.uri, {}).get("cells", {})) >= 3)
+            server.kill()
+            tracker.finish()
+        assert tracker.problem
+        assert len(folder.records()) == 12
+        with pytest.raises(TrackingError):
+            sync(folder)
+        had = len(state(folder, server.uri)["cells"])
+        assert 3 <= had < 12
+        server.start()
+        assert sync(folder).startswith(f"{12 - had} cells sent")
+        assert sync(folder).startswith("0 cells sent")
+        assert slugs(nested(folder, server.uri)) == sorted(r.cell.slug for r in records)
+    finally:
+        server.kill()

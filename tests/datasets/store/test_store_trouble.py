@@ -1,0 +1,165 @@
+"""Damaged files, killed processes, full disks: what the store says and what stays usable."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from uasbench.datasets import atomic, preparation
+from uasbench.datasets.case import Truth
+from uasbench.datasets.errors import DataError
+from uasbench.datasets.store import Store, TruthRef, load_truth
+from uasbench.datasets.view import View
+
+
+class TestProcesses:
+    @pytest.fixture(autouse=True)
+    def _no_set_is_small(self, monkeypatch):
+        monkeypatch.setattr(preparation, "SMALL_BYTES", 0)
+
+    def test_same_entries_and_errors_as_in_one_process(self, views, tmp_path, dataset, data):
+        (data / "c.npz").write_bytes(b"nonsense")
+        one = Store(tmp_path / "one").prepare(dataset, dataset.refs, views=views, truth=True, on_error="collect")
+        two = Store(tmp_path / "two").prepare(
+            dataset, dataset.refs, views=views, truth=True, workers=2, on_error="collect"
+        )
+        assert set(one.failures) == {"c"}
+        assert one.failures == two.failures
+        for a, b in zip(one.cases, two.cases, strict=True):
+            assert dataclasses.replace(b, path=a.path) == a
+        for kind in ("native", "views", "truth"):
+            assert [p.name for p in sorted((tmp_path / "one" / kind).iterdir())] == [
+                p.name for p in sorted((tmp_path / "two" / kind).iterdir())
+            ]
+
+    def test_a_killed_process_is_an_error_and_the_rest_stays_usable(
+        self, prepare, entries, tmp_path, dataset, monkeypatch
+    ):
+        monkeypatch.setenv("KILL_AT", "b")
+        with pytest.raises(DataError, match=r"not finished: .*b.*fewer workers"):
+            prepare(tmp_path, dataset, workers=2)
+        monkeypatch.delenv("KILL_AT")
+        assert [c.id for c in prepare(tmp_path, dataset).cases] == list("abcd")
+        assert not [n for kind in ("native", "views", "truth") for n in entries(tmp_path, kind) if n.startswith(".")]
+
+
+class TestTrouble:
+    def test_all_bad_cases_are_named_at_once(self, prepare, tmp_path, dataset, data):
+        for name in "ac":
+            (data / f"{name}.npz").write_bytes(b"nonsense")
+        with pytest.raises(DataError, match="2 of 4 cases") as caught:
+            prepare(tmp_path, dataset)
+        assert all(f"{data / name}.npz" in str(caught.value) for name in "ac")
+        kept = prepare(tmp_path, dataset, on_error="collect")
+        assert [c.id for c in kept.cases] == ["b", "d"]
+        assert set(kept.failures) == {"a", "c"}
+        assert set(kept.truths) == {"b", "d"}
+
+    def test_missing_file(self, prepare, tmp_path, dataset, data):
+        (data / "b.npz").unlink()
+        with pytest.raises(DataError, match=r"b\.npz.*cannot be read"):
+            prepare(tmp_path, dataset)
+
+    @pytest.mark.parametrize(
+        ("spoil", "message"),
+        [
+            (lambda image, label: (image, label * 0), "region of interest is empty"),
+            (lambda image, label: (np.where(image > 400, np.nan, image), label), "NaN"),
+            (lambda image, label: (image, label[1:]), "shape"),
+        ],
+    )
+    def test_unusable_voxels(self, prepare, tmp_path, dataset, data, spoil, message):
+        image, label = spoil(np.load(data / "a.npz")["image"], np.load(data / "a.label.npy"))
+        np.savez(data / "a.npz", image=image)
+        np.save(data / "a.label.npy", label)
+        with pytest.raises(DataError, match=message):
+            prepare(tmp_path, dataset)
+
+    def test_truth_of_another_shape(self, prepare, tmp_path, dataset, monkeypatch):
+        monkeypatch.setattr(type(dataset), "load_truth", lambda self, case: Truth(case, np.zeros((1, 2, 3), bool)))
+        with pytest.raises(DataError, match=r"lesion mask has shape \(1, 2, 3\)"):
+            prepare(tmp_path, dataset)
+
+    def test_an_adapter_that_raises_something_else(self, prepare, tmp_path, dataset, monkeypatch):
+        monkeypatch.setattr(type(dataset), "load", lambda self, case: 1 / 0)
+        with pytest.raises(DataError, match="ZeroDivisionError in the adapter of arrays"):
+            prepare(tmp_path, dataset)
+
+    def test_full_disk_leaves_nothing_half_written(self, prepare, entries, tmp_path, dataset, monkeypatch):
+        def full(_):
+            raise OSError(28, "No space left on device")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(atomic.os, "fsync", full)
+            with pytest.raises(DataError, match=r"disk is full: .* MiB are needed"):
+                prepare(tmp_path, dataset)
+            assert entries(tmp_path, "native") == []
+        assert len(prepare(tmp_path, dataset).cases) == 4
+
+    def test_read_only_cache(self, prepare, tmp_path, dataset, monkeypatch):
+        def refuse(*_, **__):
+            raise PermissionError(13, "Permission denied")
+
+        monkeypatch.setattr(atomic.Path, "mkdir", refuse)
+        with pytest.raises(DataError, match=r"cannot be written \(Permission denied\); choose another folder"):
+            prepare(tmp_path, dataset)
+
+    @pytest.mark.parametrize("name", ["image.npy", "roi.npy", "meta.json"])
+    def test_damaged_entries_say_what_to_do(self, prepare, views, tmp_path, dataset, name):
+        pointer = prepare(tmp_path, dataset).cases[0]
+        for path, read in (
+            (pointer.path, lambda: (pointer.case(), pointer.slice_hashes())),
+            (pointer.view_path(views[0]), lambda: pointer.viewed(views[0])),
+        ):
+            (path / name).write_bytes((path / name).read_bytes()[:60])
+            with pytest.raises(DataError, match="missing or damaged"):
+                read()
+
+    def test_missing_entry(self, tmp_path):
+        with pytest.raises(DataError, match="missing or damaged"):
+            load_truth(TruthRef(tmp_path / "none", "f"))
+
+    def test_leftovers_of_dead_processes_are_removed(self, prepare, tmp_path, dataset):
+        prepare(tmp_path, dataset)
+        dead = subprocess.Popen([sys.executable, "-c", ""])
+        dead.wait()
+        host = os.uname().nodename
+        stale = tmp_path / "cache" / "native" / f".x.partial-{host}-{dead.pid}-00000000"
+        alive = tmp_path / "cache" / "native" / f".x.partial-{host}-{os.getpid()}-00000000"
+        elsewhere = tmp_path / "cache" / "views" / f".x.partial-other-{dead.pid}-00000000"
+        for folder in (stale, alive, elsewhere):
+            folder.mkdir()
+            (folder / "image.npy").write_bytes(b"")
+        prepare(tmp_path, dataset)
+        assert [p.exists() for p in (stale, alive, elsewhere)] == [False, True, True]
+
+    def test_a_faster_process_wins(self, tmp_path):
+        final = tmp_path / "entry"
+        with atomic.new_folder(final) as folder:
+            (folder / "a").write_text("mine")
+            final.mkdir()
+            (final / "a").write_text("theirs")
+        assert (final / "a").read_text() == "theirs"
+        assert [p.name for p in tmp_path.iterdir()] == ["entry"]
+
+
+def test_an_interrupted_preparation_is_continued(prepare, entries, tmp_path, adapter, data):
+    """A process that is killed in the middle leaves whole entries only, and the next one does the rest."""
+    code = (
+        "import sys; from pathlib import Path; import arrays_adapter as m;"
+        "from uasbench.datasets.store import Store; from uasbench.datasets.view import View;"
+        "d = m.Arrays(); refs = d.discover(Path(sys.argv[1]));"
+        "Store(sys.argv[2]).prepare(d, refs, views=[View(size=16)], truth=True)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(adapter.__file__).parent), "KILL_AT": "c"}
+    command = [sys.executable, "-c", code, str(data), str(tmp_path / "cache")]
+    assert subprocess.run(command, env=environment, cwd=tmp_path, check=False).returncode == 9
+    assert len(entries(tmp_path, "native")) == 2
+    dataset = adapter.Arrays()
+    dataset.refs = dataset.discover(data)
+    prepared = prepare(tmp_path, dataset, views=[View(size=16)])
+    assert dataset.loaded == ["c", "d"]
+    assert len(prepared.truths) == 4

@@ -1,0 +1,263 @@
+"""AnoDDPM: published settings, training, averaged weights, noise of scoring, both samplers, seeds."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from uasbench.datasets.healthy import HealthySet
+from uasbench.methods.config import ConfigError, by_stage, resolve
+from uasbench.methods.context import FitContext
+from uasbench.methods.diffusion.anoddpm import AnoDDPM, AnoDDPMConfig
+from uasbench.methods.diffusion.schedule import Diffusion
+from uasbench.methods.synthesis.simplex import SimplexNoise
+
+
+@pytest.fixture(scope="module")
+def healthy(toy_case):
+    return HealthySet.from_cases([toy_case(i)[0] for i in range(3)])
+
+
+def train(make_method, healthy, seed=0, limit=None, profile="smoke", **values):
+    method = make_method(AnoDDPM, profile, values, seed=seed)
+    curve: list[dict[str, float]] = []
+    method.fit(healthy, FitContext(seed=seed, max_updates=limit, on_log=lambda _, v: curve.append(v)))
+    return method, curve
+
+
+def test_paper_profile_equals_the_published_settings():
+    c = resolve(AnoDDPMConfig, "paper", "liver")
+    assert (c.size, c.base, c.multipliers, c.blocks, c.attention, c.heads) == (
+        *(256, 128, (1, 1, 2, 2, 4, 4)),
+        *(2, (16, 8), 2),
+    )
+    assert (c.steps, c.train_steps) == (1000, 800)
+    assert (c.octaves, c.persistence, c.frequency) == (6, 0.8, 64)
+    assert (c.lr, c.batch, c.updates, c.ema, c.clip) == (1e-4, 1, 3000 * 100, 0.9999, 1)
+    assert by_stage(c)[1] == {"distance": 200, "sampler": "ddim", "jumps": 50, "repeats": 1, "erode": 0}
+    assert AnoDDPM.native_threshold == 0.5
+
+
+@pytest.mark.parametrize(("anatomy", "window"), [("liver", (-200, 250)), ("lung", (-800, 100))])
+def test_window_follows_the_anatomy(anatomy, window):
+    view = AnoDDPM(resolve(AnoDDPMConfig, "paper", anatomy)).view
+    assert (view.size, view.window, view.mask_roi, view.dtype) == (256, window, True, "float32")
+
+
+@pytest.mark.parametrize(
+    "values", [{"distance": 0}, {"distance": 1001}, {"train_steps": 2000}, {"jumps": 0}, {"repeats": 0}]
+)
+def test_settings_outside_the_diffusion_are_refused(values):
+    with pytest.raises(ConfigError, match=next(iter(values))):
+        resolve(AnoDDPMConfig, "paper", "liver", values)
+
+
+def test_optimiser_has_the_published_rates(make_method, healthy, monkeypatch):
+    made = []
+    adamw = torch.optim.AdamW
+    monkeypatch.setattr(torch.optim, "AdamW", lambda *a, **k: made.append(adamw(*a, **k)) or made[-1])
+    train(make_method, healthy, limit=1, lr=1e-4)
+    defaults = made[0].defaults
+    assert (defaults["lr"], defaults["betas"], defaults["weight_decay"]) == (1e-4, (0.9, 0.999), 0)
+
+
+class Spy(torch.nn.Module):
+    """Predicts one number everywhere and remembers what it saw."""
+
+    def __init__(self):
+        super().__init__()
+        self.bias = torch.nn.Parameter(torch.zeros(()))
+        self.seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def forward(self, x, t):
+        self.seen.append((x.detach().clone(), t.clone()))
+        return torch.zeros_like(x) + self.bias
+
+
+def test_training_sees_noisy_slices_and_predicts_their_noise(make_method, healthy):
+    method, losses = make_method(AnoDDPM), []
+    method.net = Spy()
+    context = FitContext(seed=3, max_updates=1, on_log=lambda _, v: losses.append(v["mse"]))
+    method.fit(healthy, context)
+    noisy, t = method.net.seen[0]
+    stack = healthy.array(method.view)
+    clean = 2 * torch.from_numpy(stack.take(context.rng("order").permutation(len(stack))[:4])[0])[:, None] - 1
+    kept = torch.from_numpy(Diffusion().kept)[t].view(-1, 1, 1, 1).float()
+    noise = (noisy - kept.sqrt() * clean) / (1 - kept).sqrt()
+    assert losses[0] == pytest.approx(noise.square().mean().item(), rel=1e-2)
+    draws = torch.Generator().manual_seed(context.seed_for("noise"))
+    assert torch.equal(t, torch.randint(800, (4,), generator=draws))
+    seeds = torch.randint(2**32, (4,), generator=draws)
+    usual = t > 50
+    expected = SimplexNoise(6, 0.8, 8.0).images(seeds, 32)
+    assert torch.allclose(noise[usual], expected[usual], atol=1e-3)
+
+
+def test_noise_is_new_for_every_slice_and_update(make_method, healthy, monkeypatch):
+    """Released code makes one noise per batch, and all of them from a seed drawn once."""
+    used = []
+    images = SimplexNoise.images
+    monkeypatch.setattr(
+        SimplexNoise, "images", lambda self, seeds, size: used.extend(seeds.tolist()) or images(self, seeds, size)
+    )
+    train(make_method, healthy, updates=5)
+    assert len(used) == len(set(used)) == 20
+
+
+def test_gradients_are_clipped(make_method, healthy, monkeypatch):
+    norms = []
+    clip = torch.nn.utils.clip_grad_norm_
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda p, limit: norms.append(limit) or clip(p, limit))
+    train(make_method, healthy, limit=2)
+    assert norms == [1.0, 1.0]
+
+
+def test_the_network_ends_with_averaged_weights(make_method, healthy):
+    trail = []
+
+    class Recorder(Spy):
+        def forward(self, x, t):
+            trail.append(self.bias.item())
+            return super().forward(x, t)
+
+    method = make_method(AnoDDPM, "smoke", {"ema": 0.9, "updates": 4})
+    method.net = Recorder()
+    method.fit(healthy, FitContext(seed=0))
+    mean = trail[0]
+    for value in trail[1:]:
+        mean = 0.9 * mean + 0.1 * value
+    assert len(set(trail)) == 4
+    last = method.net.bias.item()
+    assert min(abs(last), abs(trail[-1])) > 0
+    assert abs(last) < abs(trail[-1])  # weights move away from 0, their average follows behind
+    assert abs(last - mean) <= 0.1 * max(abs(v) for v in trail) + 2e-4
+
+
+def test_an_average_of_weight_zero_is_the_last_weights(make_method, healthy):
+    one, _ = train(make_method, healthy, updates=3, ema=0.0)
+    many, _ = train(make_method, healthy, updates=3, ema=1.0)
+    fresh = make_method(AnoDDPM)
+    assert all(torch.equal(a, b) for a, b in zip(many.net.parameters(), fresh.net.parameters(), strict=True))
+    assert any(not torch.equal(a, b) for a, b in zip(one.net.parameters(), fresh.net.parameters(), strict=True))
+
+
+def test_loss_falls(make_method, healthy):
+    _, curve = train(make_method, healthy, updates=50, lr=3e-3)
+    assert np.mean([v["mse"] for v in curve[-10:]]) < 0.6 * curve[0]["mse"]
+
+
+@pytest.mark.parametrize(("sampler", "jumps", "calls"), [("ddim", 1, 1), ("ddim", 3, 3), ("ddpm", 3, 12)])
+def test_score_is_the_squared_error_of_grey_values_inside_the_organ(make_method, sampler, jumps, calls):
+    class Oracle(Spy):
+        """Knows that every clean slice is grey, so that it predicts the rest as noise."""
+
+        def forward(self, x, t):
+            super().forward(x, t)
+            kept = torch.from_numpy(Diffusion().kept)[t].view(-1, 1, 1, 1).float()
+            return x / (1 - kept).sqrt()
+
+    method = make_method(AnoDDPM, "smoke", {"sampler": sampler, "jumps": jumps, "distance": 12})
+    method.net = Oracle()
+    array, roi = np.full((2, 32, 32), 0.5, np.float32), np.zeros((2, 32, 32), bool)
+    roi[:, 4:28, 4:28] = True
+    array[0, 10:14, 10:14] = 0.9
+    array[1, 0, 0] = 1
+    map_ = method.score_view(array, roi, (1.0, 1.0, 1.0))
+    assert map_.dtype == np.float32
+    assert map_[0, 12, 12] == pytest.approx((2 * 0.4) ** 2, rel=1e-3)
+    assert map_[0, 20, 20] == pytest.approx(0, abs=1e-6)
+    assert not map_[~roi].any()
+    steps = [int(t[0]) for _, t in method.net.seen]
+    assert len(steps) == calls
+    assert (steps[0], steps[-1]) == (11, 0 if calls > 1 else 11)
+    assert steps == sorted(steps, reverse=True)
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "ddpm"])
+def test_score_depends_on_no_other_case(make_method, healthy, toy_case, sampler):
+    method, _ = train(make_method, healthy, limit=2, sampler=sampler, distance=6)
+    a, b = (toy_case(i, lesion=True)[0] for i in (9, 10))
+    alone = method.score(a)
+    method.score(b)
+    assert np.array_equal(method.score(a), alone)
+
+
+def test_slices_get_noise_of_their_own_whatever_the_batch(make_method, healthy, monkeypatch):
+    from uasbench.methods.diffusion import anoddpm
+
+    method, _ = train(make_method, healthy, limit=0)
+    array = np.full((5, 32, 32), 0.5, np.float32)
+    roi = np.ones_like(array, bool)
+    together = method.score_view(array, roi, (1.0, 1.0, 1.0))
+    monkeypatch.setattr(anoddpm, "SCORE_BATCH", 2)
+    assert np.allclose(method.score_view(array, roi, (1.0, 1.0, 1.0)), together, atol=1e-5)
+    assert all(not np.array_equal(together[0], m) for m in together[1:])
+
+
+def test_repeats_average_restorations_and_erosion_drops_the_edge(make_method, healthy, monkeypatch):
+    method, _ = train(make_method, healthy, limit=0, repeats=2, erode=3)
+    answers = iter([0.2, 0.6])
+    monkeypatch.setattr(method, "denoise", lambda clean, seeds: torch.full_like(clean, next(answers)))
+    roi = np.zeros((1, 32, 32), bool)
+    roi[:, 4:28, 4:28] = True
+    map_ = method.score_view(np.full((1, 32, 32), 0.5, np.float32), roi, (1.0, 1.0, 1.0))
+    assert map_[0, 16, 16] == pytest.approx(0.4**2, rel=1e-4)
+    assert not map_[0, 6].any()
+    assert map_[0, 7, 16] > 0
+
+
+def test_score_settings_do_not_need_training(make_method, healthy, toy_case):
+    method, _ = train(make_method, healthy, limit=2)
+    case, _ = toy_case(9)
+    maps = []
+    for values in ({"distance": 100}, {"distance": 300}, {"jumps": 5}):
+        other = AnoDDPM(resolve(AnoDDPMConfig, "smoke", "liver", values))
+        other.net, other.noise_seed = method.net, method.noise_seed
+        maps.append(other.score(case))
+    assert not np.array_equal(maps[0], maps[1])
+    assert not np.array_equal(maps[0], maps[2])
+
+
+def test_same_seed_same_map_other_seed_other_map(make_method, healthy, toy_case):
+    case, _ = toy_case(9, lesion=True)
+    first, again, other = (train(make_method, healthy, seed)[0].score(case) for seed in (0, 0, 1))
+    assert first.dtype == np.float32
+    assert first.shape == case.image.shape
+    assert np.isfinite(first).all()
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_the_global_random_state_does_not_matter(make_method, healthy, toy_case):
+    case, _ = toy_case(9)
+    method = make_method(AnoDDPM)
+    torch.manual_seed(99)
+    np.random.seed(99)
+    method.fit(healthy, FitContext(seed=0))
+    assert np.array_equal(method.score(case), train(make_method, healthy)[0].score(case))
+
+
+def test_save_and_load_give_the_same_map(make_method, healthy, toy_case, tmp_path):
+    case, _ = toy_case(9, lesion=True)
+    method, _ = train(make_method, healthy, seed=5)
+    assert method.noise_seed == FitContext(seed=5).seed_for("score-noise")
+    method.save(tmp_path / "anoddpm.pt")
+    restored = AnoDDPM(method.config)
+    restored.load(tmp_path / "anoddpm.pt")
+    assert np.array_equal(restored.score(case), method.score(case))
+
+
+def test_no_updates_leave_the_method_untrained(make_method, healthy, toy_case):
+    method, curve = train(make_method, healthy, limit=0)
+    fresh = make_method(AnoDDPM)
+    assert not curve
+    assert all(torch.equal(a, b) for a, b in zip(method.net.parameters(), fresh.net.parameters(), strict=True))
+    assert np.isfinite(method.score(toy_case(9)[0])).all()
+
+
+@pytest.mark.slow
+def test_paper_profile_takes_a_step_and_scores(make_method, toy_case):
+    case, _ = toy_case(0, slices=1, size=256)
+    method, curve = train(make_method, HealthySet.from_cases([case]), limit=1, profile="paper", jumps=2)
+    assert len(curve) == 1
+    assert np.isfinite(method.score(case)).all()

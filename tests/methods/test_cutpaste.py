@@ -1,0 +1,301 @@
+"""CutPaste: published settings, pasted pieces, density, localisation, epochs against updates, weights."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.spatial.distance import mahalanobis
+from uasbench.datasets.healthy import HealthySet
+from uasbench.methods.config import by_stage, resolve
+from uasbench.methods.context import FitContext
+from uasbench.methods.features.weights import WeightsError
+from uasbench.methods.nets.resnet_small import CutPasteNet
+from uasbench.methods.pseudo_anomaly.cutpaste import CutPaste, CutPasteConfig
+from uasbench.methods.pseudo_anomaly.gaussian_density import (
+    fit_gaussian,
+    negative_log_density,
+    shrunken_covariance,
+)
+from uasbench.methods.pseudo_anomaly.organ_crops import cut, grid_centres, random_centres, spread_scores
+from uasbench.methods.state import parameter_count
+from uasbench.methods.synthesis.cutpaste_patches import CutPastePatches
+
+
+@pytest.fixture(scope="module")
+def healthy(toy_case):
+    return HealthySet.from_cases([toy_case(i)[0] for i in range(3)])
+
+
+def train(make_method, healthy, seed=0, limit=None, **values):
+    method = make_method(CutPaste, "smoke", values, seed=seed)
+    curve: list[dict[str, float]] = []
+    method.fit(healthy, FitContext(seed=seed, max_updates=limit, on_log=lambda _, v: curve.append(v)))
+    return method, curve
+
+
+def weights(net):
+    return torch.cat([p.detach().flatten() for p in net.parameters()]).clone()
+
+
+def paste(seed=0, **values):
+    return CutPastePatches(torch.Generator().manual_seed(seed), **values)
+
+
+def pictures(count=64, size=64):
+    generator = torch.Generator().manual_seed(1)
+    return torch.rand(count, size, size, generator=generator), torch.ones(count, size, size, dtype=torch.bool)
+
+
+def test_paper_profile_equals_the_published_settings():
+    c = resolve(CutPasteConfig, "paper", "liver")
+    assert (c.lr, c.momentum, c.weight_decay, c.batch, c.epochs) == (0.03, 0.9, 3e-5, 64, 256)
+    assert (c.budget, c.epoch_updates, c.frozen_epochs) == ("paper", 256, 0)
+    assert (c.area, c.aspect, c.jitter) == ((0.02, 0.15), (0.3, 3.3), 0.1)
+    assert (c.scar_width, c.scar_length, c.scar_angle) == ((2, 16), (10, 25), 45)
+    assert (c.crop, c.hidden, c.layers, c.channels) == (64, (512, 128), (2, 2, 2, 2), (64, 128, 256, 512))
+    assert (c.size, c.window, c.weights) == (256, (-200, 250), "random")
+    assert set(by_stage(c)[1]) == {"stride", "sigma"}
+    assert c.stride == 4
+    assert CutPaste(resolve(CutPasteConfig, "paper", "lung")).view.window == (-800, 100)
+
+
+def test_the_port_calls_one_update_an_epoch(make_method, healthy):
+    c = resolve(CutPasteConfig, "paper", "liver", {"budget": "port"})
+    assert (c.epoch_updates, c.epochs, c.frozen_epochs) == (1, 256, 20)
+    method, _ = train(make_method, healthy, budget="port", epochs=6, frozen_epochs=2)
+    assert method.updates == {"frozen": 2, "all": 6}
+    method, _ = train(make_method, healthy, epoch_updates=3, epochs=2)
+    assert method.updates == {"frozen": 0, "all": 6}
+
+
+def test_parameters_of_the_paper_net(make_method):
+    def block(i, o):
+        return 9 * i * o + 2 * o + 9 * o * o + 2 * o + (i * o + 2 * o if i != o else 0)
+
+    levels = [(64, 64), (64, 128), (128, 256), (256, 512)]
+    backbone = 49 * 3 * 64 + 2 * 64 + sum(block(i, o) + block(o, o) for i, o in levels)
+    assert backbone == 11_176_512
+    head = 512 * 512 + 2 * 512 + 512 * 128 + 2 * 128
+    assert parameter_count(make_method(CutPaste, "paper")) == backbone + head + 128 * 3 + 3
+
+
+def test_grey_is_repeated_and_normalised_as_for_imagenet():
+    net = CutPasteNet((4, 4, 4, 4), (1, 1, 1, 1), (8,)).eval()
+    x = torch.rand(2, 1, 32, 32)
+    mean = torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)
+    std = torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1)
+    assert torch.allclose(net.embed(x), net.backbone((x.repeat(1, 3, 1, 1) - mean) / std))
+    assert net(x).shape == (2, 3)
+
+
+@pytest.mark.parametrize("kind", ["patch", "scar"])
+def test_pieces_change_only_what_they_cover_inside_the_organ(kind):
+    images, rois = pictures()
+    rois[:, :, :20] = False
+    images = images * rois
+    before = images.clone()
+    made, pasted = getattr(paste(), kind)(images, rois)
+    assert torch.equal(images, before)
+    assert torch.equal(made[~pasted], images[~pasted])
+    assert not (pasted & ~rois).any()
+    assert pasted.flatten(1).any(dim=1).all()
+    assert made.min() >= 0
+    assert made.max() <= 1
+    # No background comes along: pasted values of a plain organ stay near its level.
+    plain = rois.float() * 0.5
+    level = getattr(paste(jitter=0.0), kind)(plain, rois)[0]
+    assert torch.allclose(level[rois], torch.tensor(0.5)) or kind == "scar"
+
+
+def test_patches_have_the_published_areas_and_aspects():
+    images, rois = pictures(2000, 48)
+    _, pasted = paste().patch(images, rois)
+    heights, widths = pasted.any(dim=2).sum(dim=1), pasted.any(dim=1).sum(dim=1)
+    rows, columns = (pasted.any(dim=d) for d in (2, 1))
+    whole = ~(rows[:, 0] | rows[:, -1] | columns[:, 0] | columns[:, -1])
+    filled = pasted.flatten(1).sum(dim=1) == heights * widths
+    share = (heights * widths)[whole & filled] / 48**2
+    assert 0.01 < share.min() < 0.03
+    assert 0.12 < share.max() < 0.18
+    aspect = (heights / widths)[whole & filled]
+    assert aspect.min() < 0.4
+    assert aspect.max() > 2.5
+    assert 0.35 < (aspect < 1).float().mean() < 0.65
+
+
+def test_scars_are_thin_and_turned():
+    images, rois = pictures(500, 64)
+    _, pasted = paste().scar(images, rois)
+    size = pasted.flatten(1).sum(dim=1)
+    assert size.max() <= 17 * 26
+    tall = pasted.any(dim=2).sum(dim=1)
+    assert tall.max() <= 26 * 0.7072 + 17 * 0.7072 + 1
+    straight = size == tall * pasted.any(dim=1).sum(dim=1)
+    assert straight.float().mean() < 0.5
+
+
+def test_an_upright_piece_is_a_copy():
+    images, rois = pictures(16)
+    made, pasted = paste(jitter=0.0).patch(images, rois)
+    for image, out, mask in zip(images, made, pasted, strict=True):
+        values = image.flatten()
+        distance = (out[mask][:, None] - values[None]).abs().min(dim=1).values
+        assert distance.max() < 1e-4
+        assert not torch.equal(out[mask], image[mask])
+
+
+def test_pieces_follow_their_generator():
+    images, rois = pictures(4)
+    assert torch.equal(paste(1).scar(images, rois)[0], paste(1).scar(images, rois)[0])
+    assert not torch.equal(paste(1).scar(images, rois)[0], paste(2).scar(images, rois)[0])
+
+
+def test_crops_are_centred_and_padded():
+    slices = np.arange(1, 51).reshape(2, 5, 5)
+    crops = cut(slices, np.array([0, 1]), np.array([2, 0]), np.array([2, 4]), 3)
+    assert np.array_equal(crops[0], slices[0, 1:4, 1:4])
+    assert np.array_equal(crops[1], [[0, 0, 0], [29, 30, 0], [34, 35, 0]])
+    even = cut(slices, np.array([0]), np.array([2]), np.array([2]), 4)
+    assert even[0, 2, 2] == slices[0, 2, 2]
+    rois = np.zeros((3, 8, 8), bool)
+    rois[[0, 1, 2], [1, 2, 3], [4, 5, 6]] = True
+    of, rows, columns = random_centres(rois, np.random.default_rng(0))
+    assert (of.tolist(), rows.tolist(), columns.tolist()) == ([0, 1, 2], [1, 2, 3], [4, 5, 6])
+
+
+def test_every_cell_of_the_organ_has_a_centre():
+    roi = np.zeros((10, 10), bool)
+    roi[0, 0] = roi[9, 9] = roi[4, 5] = True
+    rows, columns = grid_centres(roi, 4)
+    assert list(zip(rows.tolist(), columns.tolist(), strict=True)) == [(2, 2), (6, 6), (9, 9)]
+
+
+def test_scores_spread_as_weighted_means():
+    roi = np.ones((9, 9), bool)
+    roi[:, 8] = False
+    rows, columns = grid_centres(roi, 3)
+    assert np.allclose(spread_scores(np.full(len(rows), 2.5), rows, columns, roi, 2.0)[roi], 2.5)
+    one = np.zeros(len(rows))
+    one[4] = 1
+    spread = spread_scores(one, rows, columns, roi, 2.0)
+    y, x = np.mgrid[:9, :9]
+    weight = [np.exp(-((y - r) ** 2 + (x - c) ** 2) / 8) for r, c in zip(rows, columns, strict=True)]
+    assert np.allclose(spread[roi], (weight[4] / sum(weight))[roi], atol=1e-4)
+    assert not spread[~roi].any()
+    with pytest.raises(ValueError, match="too small"):
+        spread_scores(np.ones(1), np.array([0]), np.array([0]), roi, 1.0)
+
+
+def test_gaussian_equals_independent_references():
+    from sklearn.covariance import LedoitWolf
+
+    rng = np.random.default_rng(0)
+    for samples, dims in ((200, 5), (20, 40)):
+        x = rng.normal(size=(samples, dims)) @ rng.normal(size=(dims, dims)) + 3
+        reference = LedoitWolf().fit(x)
+        assert np.allclose(shrunken_covariance(x - x.mean(axis=0)), reference.covariance_, rtol=1e-4, atol=1e-4)
+        mean, precision = fit_gaussian(x)
+        away = [mahalanobis(row, reference.location_, reference.precision_) for row in x[:5]]
+        assert np.allclose(negative_log_density(x[:5], mean, precision), 0.5 * np.square(away), rtol=2e-2)
+
+
+def test_constant_features_keep_the_density_finite():
+    mean, precision = fit_gaussian(np.zeros((10, 4)))
+    assert np.isfinite(negative_log_density(np.ones((2, 4)), mean, precision)).all()
+
+
+def test_frozen_backbone_stays_and_learns_again_afterwards(make_method, healthy):
+    method = make_method(CutPaste)
+    before, head = weights(method.net.backbone), weights(method.net.head)
+    method, _ = train(make_method, healthy, frozen_epochs=5)
+    assert torch.equal(before, weights(method.net.backbone))
+    assert not torch.equal(head, weights(method.net.head))
+    assert all(p.requires_grad for p in method.net.parameters())
+    method, _ = train(make_method, healthy, frozen_epochs=4)
+    assert not torch.equal(before, weights(method.net.backbone))
+
+
+def test_learning_rate_is_one_cosine(make_method, healthy, monkeypatch):
+    rates = []
+    step = torch.optim.SGD.step
+
+    def spy(self, *args, **kwargs):
+        group = self.param_groups[0]
+        rates.append(group["lr"])
+        assert (group["momentum"], group["weight_decay"]) == (0.9, 3e-5)
+        return step(self, *args, **kwargs)
+
+    monkeypatch.setattr(torch.optim.SGD, "step", spy)
+    train(make_method, healthy, epochs=4)
+    assert rates == pytest.approx([0.03 * (1 + np.cos(np.pi * i / 4)) / 2 for i in range(4)])
+
+
+def test_same_seed_same_map_other_seed_other_map(make_method, healthy, toy_case):
+    case, _ = toy_case(9, lesion=True)
+    first, again, other = (train(make_method, healthy, s)[0].score(case) for s in (0, 0, 1))
+    assert first.dtype == np.float32
+    assert first.shape == case.image.shape
+    assert np.isfinite(first).all()
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_the_global_random_state_does_not_matter(make_method, healthy, toy_case):
+    case, _ = toy_case(9)
+    method = make_method(CutPaste)
+    torch.manual_seed(99)
+    np.random.seed(99)
+    method.fit(healthy, FitContext(seed=0))
+    assert np.array_equal(method.score(case), train(make_method, healthy)[0].score(case))
+
+
+def test_zero_updates_leave_the_weights_and_still_score(make_method, healthy, toy_case):
+    method = make_method(CutPaste)
+    before = weights(method.net)
+    method.fit(healthy, FitContext(seed=0, max_updates=0))
+    assert torch.equal(before, weights(method.net))
+    assert method.updates == {"frozen": 0, "all": 0}
+    assert np.ptp(method.score(toy_case(9)[0])) > 0
+
+
+def test_save_and_load_give_the_same_map(make_method, healthy, toy_case, tmp_path):
+    case, _ = toy_case(9, lesion=True)
+    method, _ = train(make_method, healthy)
+    method.save(tmp_path / "cutpaste.pt")
+    restored = CutPaste(method.config)
+    restored.load(tmp_path / "cutpaste.pt")
+    assert np.array_equal(restored.score(case), method.score(case))
+    assert restored.updates == method.updates
+    assert restored.provenance() == {"backbone": "resnet18.tv_in1k", "source": "random", "file": "resnet18.tv_in1k"}
+
+
+def test_weights_of_a_file_start_the_backbone_and_are_recorded(make_method, tmp_path):
+    other = CutPasteNet((4, 8, 8, 16), (1, 1, 1, 1), (16, 8)).backbone
+    torch.save({**other.state_dict(), "fc.weight": torch.zeros(1), "fc.bias": torch.zeros(1)}, tmp_path / "w.pth")
+    method = make_method(CutPaste, "smoke", {"weights": str(tmp_path / "w.pth")})
+    assert torch.equal(weights(method.net.backbone), weights(other))
+    used = method.provenance()
+    assert (used["source"], used["file"], len(used["sha256"])) == ("file", "w.pth", 64)
+    assert method.extra_identity() == used["sha256"]
+    with pytest.raises(WeightsError, match="use channels and layers of ResNet-18"):
+        make_method(CutPaste, "paper", {"weights": str(tmp_path / "w.pth")})
+
+
+def test_missing_weights_are_said(tmp_path):
+    assert CutPaste(resolve(CutPasteConfig, "paper")).skip() is None
+    reason = CutPaste(resolve(CutPasteConfig, "paper", None, {"weights": str(tmp_path / "no.pth")})).skip()
+    assert reason is not None
+    assert "no such file" in reason
+
+
+def test_loss_falls(make_method, healthy):
+    _, curve = train(make_method, healthy, epochs=150, batch=8, jitter=0.5, area=(0.1, 0.2))
+    assert np.mean([v["cross-entropy"] for v in curve[-20:]]) < np.mean([v["cross-entropy"] for v in curve[:5]])
+
+
+@pytest.mark.slow
+def test_paper_profile_takes_a_step_and_scores_a_slice(make_method, toy_case):
+    method = make_method(CutPaste, "paper", {"batch": 2, "density_crops": 8})
+    case, _ = toy_case(0, slices=1, size=256)
+    method.fit(HealthySet.from_cases([case]), FitContext(seed=0, max_updates=1))
+    assert method.updates == {"frozen": 0, "all": 1}
+    assert np.isfinite(method.score(case)).all()

@@ -1,0 +1,275 @@
+"""f-AnoGAN: published settings, the crop, the penalty, the two phases, seeds, score."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from uasbench.datasets.healthy import HealthySet
+from uasbench.methods.config import by_stage, resolve
+from uasbench.methods.context import FitContext
+from uasbench.methods.reconstruction.f_anogan import FAnoGAN, FAnoGANConfig, gradient_penalty
+from uasbench.methods.reconstruction.roi_crop import SquareCrops
+
+
+@pytest.fixture(scope="module")
+def healthy(toy_case):
+    return HealthySet.from_cases([toy_case(i)[0] for i in range(3)])
+
+
+def train(make_method, healthy, seed=0, limit=None, profile="smoke", **values):
+    method = make_method(FAnoGAN, profile, values, seed=seed)
+    curve: list[dict[str, float]] = []
+    method.fit(healthy, FitContext(seed=seed, max_updates=limit, on_log=lambda _, v: curve.append(v)))
+    return method, curve
+
+
+def test_paper_profile_equals_the_published_settings():
+    c = resolve(FAnoGANConfig, "paper", "liver")
+    assert (c.size, c.patch, c.z, c.dim) == (256, 64, 128, 64)
+    assert (c.critic_steps, c.penalty, c.lr, c.beta1, c.beta2) == (5, 10, 1e-4, 0, 0.9)
+    assert (c.batch, c.updates) == (64, 20_000)
+    assert (c.encoder_lr, c.encoder_updates, c.kappa) == (5e-5, 10_000, 1)
+    assert by_stage(c)[1] == {"sign": "absolute", "erode": 0, "median": 0}
+    assert FAnoGAN.native_threshold is None
+
+
+@pytest.mark.parametrize(("anatomy", "window"), [("liver", (-200, 250)), ("lung", (-800, 100))])
+def test_window_follows_the_anatomy(anatomy, window):
+    view = FAnoGAN(resolve(FAnoGANConfig, "paper", anatomy)).view
+    assert (view.size, view.window, view.mask_roi, view.dtype) == (256, window, True, "float32")
+
+
+def test_optimisers_have_the_published_rates(make_method, healthy, monkeypatch):
+    made = {}
+    for name in ("Adam", "RMSprop"):
+        kind = getattr(torch.optim, name)
+        monkeypatch.setattr(
+            torch.optim, name, lambda *a, k=kind, n=name, **v: made.setdefault(n, []).append(k(*a, **v)) or made[n][-1]
+        )
+    method, _ = train(make_method, healthy, limit=1, lr=1e-4, encoder_lr=5e-5)
+    assert [(o.defaults["lr"], o.defaults["betas"]) for o in made["Adam"]] == [(1e-4, (0, 0.9))] * 2
+    assert [(o.defaults["lr"], o.defaults["alpha"]) for o in made["RMSprop"]] == [(5e-5, 0.9)]
+    nets = (method.generator, method.critic, method.encoder)
+    for net, optimiser in zip(nets, made["Adam"] + made["RMSprop"], strict=True):
+        assert {id(p) for g in optimiser.param_groups for p in g["params"]} == {id(p) for p in net.parameters()}
+
+
+def rois(size: int = 40) -> torch.Tensor:
+    out = torch.zeros((3, size, size), dtype=torch.bool)
+    out[0, 5:35, 10:22] = True
+    out[1, 30:33, 2:4] = True
+    return out
+
+
+def test_squares_are_centred_on_the_region_and_never_enlarge():
+    crops = SquareCrops.around(rois(), 16)
+    assert list(zip(crops.top.tolist(), crops.left.tolist(), crops.side.tolist(), strict=True)) == [
+        (5, 1, 30),
+        (23.5, -5, 16),
+        (0, 0, 40),
+    ]
+
+
+def test_a_square_of_patch_size_is_a_plain_crop_and_comes_back():
+    images = torch.rand((1, 1, 40, 40), generator=torch.Generator().manual_seed(0))
+    roi = torch.zeros((1, 40, 40), dtype=torch.bool)
+    roi[0, 10:26, 12:20] = True
+    crops = SquareCrops.around(roi, 16)
+    taken = crops.take(images)
+    assert torch.allclose(taken, images[..., 10:26, 8:24], atol=1e-6)
+    back = crops.put_back(taken[:, 0])
+    assert torch.allclose(back[0, 10:26, 8:24], images[0, 0, 10:26, 8:24], atol=1e-6)
+    assert back.sum().item() == pytest.approx(taken.sum().item(), rel=1e-5)
+
+
+def test_crops_average_areas_and_pad_with_zeros():
+    images = torch.rand((3, 1, 40, 40), generator=torch.Generator().manual_seed(0))
+    crops = SquareCrops.around(rois(), 15)
+    pooled = torch.nn.functional.avg_pool2d(images[:1, :, 5:35, 1:31], 2)
+    assert torch.allclose(crops.take(images)[:1], pooled, atol=1e-5)
+    flat = crops.take(torch.ones_like(images))
+    assert torch.allclose(flat[[0, 2]], torch.ones(2, 1, 15, 15), atol=1e-5)
+    assert not flat[1, 0, :, :4].any()
+
+
+def test_maps_come_back_bilinearly_inside_the_square():
+    crops = SquareCrops.around(rois(), 15)
+    ramp = torch.arange(15.0).expand(3, 15, 15)
+    back = crops.put_back(ramp.contiguous())
+    columns = (torch.arange(1, 31) + 0.5 - 1) / 2 - 0.5
+    assert torch.allclose(back[0, 20, 1:31], columns.clamp(0, 14), atol=1e-5)
+    assert not back[0, :5].any()
+    assert not back[0, :, 31:].any()
+
+
+def test_penalty_takes_the_norm_over_all_pixels():
+    """A linear critic has the same gradient everywhere; its norm over one axis would give another penalty."""
+    weight = torch.randn((1, 4, 6), generator=torch.Generator().manual_seed(0))
+    real, fake = torch.rand(5, 1, 4, 6), torch.rand(5, 1, 4, 6)
+    found = gradient_penalty(lambda x: (x * weight).sum(dim=(1, 2, 3)), real, fake, torch.rand(5, 1, 1, 1))
+    assert found.item() == pytest.approx((np.linalg.norm(weight.numpy().ravel()) - 1) ** 2, rel=1e-5)
+
+
+def test_penalty_looks_between_the_images():
+    seen = []
+
+    def critic(x):
+        seen.append(x.detach())
+        return x.square().sum(dim=(1, 2, 3))
+
+    real, fake = torch.zeros(4, 1, 3, 3), torch.ones(4, 1, 3, 3)
+    share = torch.tensor([0, 0.25, 0.5, 1]).view(4, 1, 1, 1)
+    penalty = gradient_penalty(critic, real, fake, share)
+    assert torch.equal(seen[0], share.expand(4, 1, 3, 3))
+    norms = 2 * share.flatten().numpy() * 3
+    assert penalty.item() == pytest.approx(((norms - 1) ** 2).mean(), rel=1e-5)
+
+
+def test_penalty_trains_the_critic():
+    scale = torch.nn.Parameter(torch.tensor(3.0))
+    x = torch.rand(2, 1, 1, 1)
+    gradient_penalty(lambda x: scale * x.sum(dim=(1, 2, 3)), x, x, torch.rand(2, 1, 1, 1)).backward()
+    assert scale.grad is not None
+    assert scale.grad.item() == pytest.approx(2 * (3 - 1))
+
+
+def test_the_critic_takes_its_steps_before_each_generator_update(make_method, healthy, monkeypatch):
+    stepped = []
+    step = torch.optim.Adam.step
+    monkeypatch.setattr(torch.optim.Adam, "step", lambda self, *a: stepped.append(id(self)) or step(self, *a))
+    method, _ = train(make_method, healthy, critic_steps=5, updates=2)
+    assert len(set(stepped)) == 2
+    critic = stepped[0]
+    assert [s == critic for s in stepped] == ([True] * 5 + [False]) * 2
+    assert method.updates == {"gan": 2, "encoder": 6}
+
+
+def test_the_encoder_phase_changes_the_encoder_alone(make_method, healthy):
+    method = make_method(FAnoGAN)
+    stack, context = healthy.array(method.view), FitContext(seed=0)
+    method.train_gan(stack, context)
+    before = {n: {k: v.clone() for k, v in getattr(method, n).state_dict().items()} for n in ("generator", "critic")}
+    encoder = method.encoder.dense.weight.detach().clone()
+    method.train_encoder(stack, context)
+    for name, state in before.items():
+        assert all(torch.equal(state[k], v) for k, v in getattr(method, name).state_dict().items())
+        assert all(p.requires_grad for p in getattr(method, name).parameters())
+    assert not torch.equal(encoder, method.encoder.dense.weight)
+
+
+def test_running_statistics_are_learned(make_method, healthy):
+    method, _ = train(make_method, healthy)
+    for net in (method.generator, method.encoder):
+        norms = [m for m in net.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+        assert norms
+        assert all(n.running_mean.abs().max() > 0 for n in norms)
+
+
+def test_encoder_loss_is_the_image_plus_the_features(make_method, healthy):
+    _, curve = train(make_method, healthy, kappa=2.5)
+    values = [v for v in curve if "encoder/loss" in v]
+    assert values
+    for v in values:
+        assert v["encoder/loss"] == pytest.approx(v["encoder/image"] + 2.5 * v["encoder/features"], rel=1e-4)
+
+
+def test_both_phases_are_logged_in_one_curve(make_method, healthy):
+    points: list[int] = []
+    method = make_method(FAnoGAN)
+    method.fit(healthy, FitContext(seed=0, on_log=lambda step, _: points.append(step)))
+    assert points == list(range(10))
+
+
+def test_networks_see_crops_between_minus_one_and_one(make_method, healthy):
+    method = make_method(FAnoGAN)
+    batch = next(method.patches(healthy.array(method.view), FitContext(seed=0), "gan"))
+    assert batch.shape == (4, 1, 16, 16)
+    assert batch.min() == -1
+    assert 0 < batch.max() <= 1
+
+
+def test_encoder_loss_falls(make_method, healthy):
+    _, curve = train(make_method, healthy, updates=20, encoder_updates=80, batch=8)
+    image = [v["encoder/image"] for v in curve if "encoder/image" in v]
+    assert np.mean(image[-10:]) < 0.85 * np.mean(image[:3])
+
+
+def test_same_seed_same_map_other_seed_other_map(make_method, healthy, toy_case):
+    case, _ = toy_case(9, lesion=True)
+    first, again, other = (train(make_method, healthy, seed)[0].score(case) for seed in (0, 0, 1))
+    assert first.dtype == np.float32
+    assert first.shape == case.image.shape
+    assert np.isfinite(first).all()
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_the_global_random_state_does_not_matter(make_method, healthy, toy_case):
+    case, _ = toy_case(9)
+    method = make_method(FAnoGAN)
+    torch.manual_seed(99)
+    np.random.seed(99)
+    method.fit(healthy, FitContext(seed=0))
+    assert np.array_equal(method.score(case), train(make_method, healthy)[0].score(case))
+
+
+def test_no_updates_leave_the_method_untrained(make_method, healthy, toy_case):
+    method, curve = train(make_method, healthy, limit=0)
+    fresh = make_method(FAnoGAN)
+    assert method.updates == {"gan": 0, "encoder": 0}
+    assert not curve
+    for name in ("generator", "critic", "encoder"):
+        for a, b in zip(getattr(method, name).parameters(), getattr(fresh, name).parameters(), strict=True):
+            assert torch.equal(a, b)
+    assert np.isfinite(method.score(toy_case(9)[0])).all()
+
+
+def test_save_and_load_give_the_same_map(make_method, healthy, toy_case, tmp_path):
+    case, _ = toy_case(9, lesion=True)
+    method, _ = train(make_method, healthy)
+    method.save(tmp_path / "f-anogan.pt")
+    restored = FAnoGAN(method.config)
+    restored.load(tmp_path / "f-anogan.pt")
+    assert np.array_equal(restored.score(case), method.score(case))
+
+
+class Grey(torch.nn.Module):
+    def __init__(self, shape: tuple[int, ...] = ()):
+        super().__init__()
+        self.shape = shape
+
+    def forward(self, x):
+        return torch.zeros((len(x), *self.shape))
+
+
+def test_score_is_the_residual_of_the_crop_in_grey_values(make_method):
+    array, roi = np.full((2, 32, 32), 0.5, np.float32), np.zeros((2, 32, 32), bool)
+    roi[:, 8:24, 8:24] = True
+    array[0, 10:14, 10:14] = 0.9
+    array[1, 10:14, 10:14] = 0.1
+    array[1, 0, 0] = 1
+    found = {}
+    for sign in ("absolute", "positive"):
+        method = make_method(FAnoGAN, "smoke", {"sign": sign, "erode": 2})
+        method.encoder, method.generator = Grey((8,)), Grey((1, 16, 16))
+        found[sign] = method.score_view(array, roi, (1.0, 1.0, 1.0))
+    assert found["absolute"][:, 12, 12] == pytest.approx([0.4, 0.4])
+    assert found["positive"][:, 12, 12] == pytest.approx([0.4, 0])
+    assert found["absolute"][0, 20, 20] == pytest.approx(0, abs=1e-6)
+    for map_ in found.values():
+        assert map_.dtype == np.float32
+        assert not map_[:, 8].any()
+        assert not map_[~roi].any()
+
+
+@pytest.mark.slow
+def test_paper_profile_takes_a_step_and_scores(make_method, toy_case):
+    case, _ = toy_case(0, slices=2, size=256)
+    method, curve = train(make_method, HealthySet.from_cases([case]), limit=1, profile="paper", batch=4)
+    assert {name for values in curve for name in values} == {
+        *("gan/distance", "gan/penalty", "gan/generator"),
+        *("encoder/loss", "encoder/image", "encoder/features"),
+    }
+    assert method.updates == {"gan": 1, "encoder": 1}
+    assert np.isfinite(method.score(case)).all()

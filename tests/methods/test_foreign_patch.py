@@ -1,0 +1,184 @@
+"""Same-place patches: which slice they come from, where they lie, what the target says."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from uasbench.datasets.errors import DataError
+from uasbench.datasets.healthy import HealthySet
+from uasbench.datasets.view import View
+from uasbench.methods.synthesis.foreign_patch import (
+    ForeignPatches,
+    SamePlace,
+    bounds,
+    interpolate,
+    same_position,
+    window,
+)
+from uasbench.methods.synthesis.poisson_blend import poisson_blend
+
+BLENDS = {"interpolate": interpolate, "poisson": poisson_blend}
+
+
+def rng(seed=0):
+    return np.random.default_rng(seed)
+
+
+def ellipse(size, centre, radii):
+    y, x = np.mgrid[:size, :size]
+    return ((y - centre[0]) / radii[0]) ** 2 + ((x - centre[1]) / radii[1]) ** 2 < 1
+
+
+def pairs(count=24, size=48, seed=0):
+    draw = rng(seed)
+    out = []
+    for _ in range(2):
+        rois = np.stack([ellipse(size, draw.uniform(18, 30, 2), draw.uniform(9, 16, 2)) for _ in range(count)])
+        out += [(draw.random((count, size, size)) * rois).astype(np.float32), rois]
+    return out
+
+
+@pytest.fixture
+def place():
+    # Patient a has 5 slices, b 9, c 3 in another order and one more scan of a single slice.
+    patients = ["a"] * 5 + ["b"] * 9 + ["c"] * 4
+    cases = ["a1"] * 5 + ["b1"] * 9 + ["c1"] * 3 + ["c2"]
+    z = np.array([*range(10, 15), *range(9), 4, 2, 3, 77])
+    return SamePlace(patients, cases, z), np.array(patients), cases, z
+
+
+def test_donor_is_another_patient_at_the_same_relative_height(place):
+    finder, patients, _, z = place
+    for seed in range(20):
+        slices = np.arange(len(z))
+        donors = finder.donors(slices, rng(seed))
+        assert (patients[slices] != patients[donors]).all()
+        of_b = donors[:5][patients[donors[:5]] == "b"]
+        expected = 5 + 2 * np.flatnonzero(patients[donors[:5]] == "b")
+        assert np.array_equal(of_b, expected)
+    c_low, c_high = 15, 14
+    assert {int(d) for s in range(20) for d in finder.donors(np.array([0]), rng(s))} == {5, c_low}
+    assert {int(d) for s in range(20) for d in finder.donors(np.array([4]), rng(s))} == {13, c_high}
+
+
+def test_donors_follow_the_generator(place):
+    finder, _, _, z = place
+    slices = np.arange(len(z))
+    assert np.array_equal(finder.donors(slices, rng(3)), finder.donors(slices, rng(3)))
+    assert not np.array_equal(finder.donors(slices, rng(3)), finder.donors(slices, rng(4)))
+
+
+def test_one_patient_is_refused(toy_case):
+    healthy = HealthySet.from_cases([toy_case(0)[0]])
+    with pytest.raises(DataError, match="two patients or more, found 1 \\(p0\\)"):
+        SamePlace.of(healthy, healthy.array(View(size=32)))
+
+
+def test_finder_of_a_healthy_set(toy_case):
+    healthy = HealthySet.from_cases([toy_case(i, slices=5 + i)[0] for i in range(3)])
+    stack = healthy.array(View(size=32))
+    donors = SamePlace.of(healthy, stack).donors(np.arange(len(stack)), rng())
+    assert (stack.case_of[donors] != stack.case_of).all()
+    height = np.concatenate([np.arange(n) / (n - 1) for n in (5, 6, 7)])
+    assert np.abs(height[donors] - height).max() <= 0.5 / 4 + 1e-9
+
+
+@pytest.mark.parametrize("blend", list(BLENDS))
+def test_images_change_only_where_the_target_says_and_inside_both_organs(blend):
+    images, rois, foreign, foreign_rois = pairs()
+    before = images.copy()
+    tolerance = 1e-3
+    made, targets = ForeignPatches(BLENDS[blend], tolerance=tolerance)(images, rois, foreign, foreign_rois, rng(5))
+    assert np.array_equal(images, before)
+    changed = made != before
+    assert np.array_equal(changed, targets > 0)
+    assert not (changed & ~rois).any()
+    assert (np.abs(made - before)[changed] > tolerance).all()
+    assert made.min() >= 0
+    assert made.max() <= 1
+    assert made.dtype == targets.dtype == np.float32
+    values = [np.unique(t[t > 0]) for t in targets]
+    assert all(len(v) == 1 for v in values)
+    factors = np.concatenate(values)
+    assert factors.min() >= 0.05
+    assert factors.max() <= 0.95
+    assert np.ptp(factors) > 0.5
+
+
+def test_interpolation_mixes_by_alpha_at_the_same_relative_position():
+    images, rois, foreign, foreign_rois = pairs()
+    made, targets = ForeignPatches(interpolate)(images, rois, foreign, foreign_rois, rng(6))
+    for k in range(len(images)):
+        ys, xs = np.nonzero(targets[k])
+        centre = int(ys[0]), int(xs[0])
+        # One changed pixel gives the shift; all others must then fit it. Rounding leaves it open by a pixel.
+        guess = np.array(same_position(centre, bounds(rois[k]), bounds(foreign_rois[k]))) - centre
+        alpha = targets[k][centre]
+        fits = []
+        for dy in range(-4, 5):
+            for dx in range(-4, 5):
+                y, x = ys + guess[0] + dy, xs + guess[1] + dx
+                if min(y.min(), x.min()) >= 0 and max(y.max(), x.max()) < 48:
+                    expected = (1 - alpha) * images[k][ys, xs] + alpha * foreign[k][y, x]
+                    fits.append(np.allclose(made[k][ys, xs], expected, atol=1e-5))
+        assert sum(fits) == 1
+
+
+def test_equal_pixels_are_no_anomaly():
+    images, rois, *_ = pairs(4)
+    made, targets = ForeignPatches(interpolate)(images, rois, images, rois, rng())
+    assert np.array_equal(made, images)
+    assert not targets.any()
+
+
+def test_organs_that_never_meet_and_empty_ones_stay_clean():
+    images, rois, foreign, foreign_rois = pairs(3)
+    foreign_rois[0] = False
+    foreign_rois[1], foreign_rois[2] = False, False
+    foreign_rois[1, ::2, ::2] = True
+    rois[2] = False
+    made, targets = ForeignPatches(interpolate)(images, rois, foreign, foreign_rois, rng())
+    assert not targets[[0, 2]].any()
+    assert np.array_equal(made[[0, 2]], images[[0, 2]])
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_patch_size_and_centre_lie_in_their_ranges(seed):
+    roi = ellipse(64, (30, 34), (20, 14))
+    paste = ForeignPatches(interpolate)
+    centre, half = paste.draw_patch(roi, rng(seed))
+    box = bounds(roi)
+    sides = box[:, 1] - box[:, 0]
+    assert roi[centre]
+    for c, h, (low, _), side in zip(centre, half, box, sides, strict=True):
+        assert round(0.05 * side) <= h <= round(0.2 * side)
+        assert 0.1 * side - 0.5 <= c - low <= 0.9 * side
+
+
+def test_patches_at_the_edge_of_the_frame_are_cut_off():
+    size = 16
+    rois = np.ones((30, size, size), bool)
+    images = rng(1).random(rois.shape).astype(np.float32)
+    foreign = rng(2).random(rois.shape).astype(np.float32)
+    for blend in BLENDS.values():
+        paste = ForeignPatches(blend, half_width=(0.3, 0.5), centre_share=1.0)
+        made, targets = paste(images, rois, foreign, rois, rng(3))
+        assert (targets[:, 0].any(axis=1) | targets[:, -1].any(axis=1)).any()
+        assert np.array_equal(made != images, targets > 0)
+
+
+def test_window_has_a_ring_and_zeros_beyond_the_frame():
+    array = np.arange(1, 26).reshape(5, 5)
+    assert np.array_equal(window(array, (2, 2), (1, 1)), array)
+    corner = window(array, (0, 4), (1, 0))
+    assert corner.shape == (5, 3)
+    assert np.array_equal(corner[2:], np.column_stack([array[:3, 3:], np.zeros((3, 1))]))
+    assert not corner[:2].any()
+
+
+def test_same_position_maps_boxes_onto_each_other():
+    box, other = np.array([[10, 20], [0, 8]]), np.array([[30, 50], [4, 8]])
+    assert same_position((10, 0), box, other) == (31, 4)
+    assert same_position((19, 7), box, other) == (49, 7)
+    assert same_position((14, 3), box, box) == (14, 3)

@@ -1,0 +1,152 @@
+"""The Gaussian mixture autoencoder: published settings, its loss term by term, seeds, training."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import distributions as d
+from uasbench.datasets.healthy import HealthySet
+from uasbench.datasets.viewing import look
+from uasbench.methods.config import by_stage, resolve
+from uasbench.methods.context import FitContext
+from uasbench.methods.nets.gmvae_net import BaurGMVAE
+from uasbench.methods.reconstruction.gmvae import GMVAE, GMVAEConfig
+
+
+@pytest.fixture(scope="module")
+def healthy(toy_case):
+    return HealthySet.from_cases([toy_case(i)[0] for i in range(4)])
+
+
+def train(make_method, healthy, seed=0, limit=None, profile="smoke", precision="fp32", **values):
+    method = make_method(GMVAE, profile, values, seed=seed)
+    curve: list[tuple[int, dict[str, float]]] = []
+    context = FitContext(seed, precision=precision, max_updates=limit, on_log=lambda step, v: curve.append((step, v)))
+    method.fit(healthy, context)
+    return method, curve
+
+
+def test_paper_profile_equals_the_published_settings():
+    config = resolve(GMVAEConfig, "paper", "liver")
+    assert (config.size, config.z, config.width, config.norm, config.dropout) == (128, 128, 32, "batch", 0.2)
+    assert (config.dim_c, config.dim_w, config.c_lambda) == (9, 1, 1.0)
+    assert (config.lr, config.beta1, config.batch, config.updates, config.patience) == (5e-5, 0.9, 16, 6000, None)
+    baur = resolve(GMVAEConfig, "paper", "liver", {"budget": "baur"})
+    assert (baur.lr, baur.beta1, baur.batch, baur.epochs, baur.patience) == (5e-5, 0.5, 8, 1000, 5)
+
+
+def test_the_net_has_the_sizes_of_the_settings(make_method):
+    net = make_method(GMVAE, "smoke", {"dim_c": 4, "dim_w": 2}).net
+    assert isinstance(net, BaurGMVAE)
+    assert net.prior.shape == (4, 16)
+    assert net.to_mean_w.out_features == 2
+
+
+def test_score_switches_do_not_belong_to_fit():
+    fit, score = by_stage(GMVAEConfig())
+    assert set(score) == {"sign", "erode", "median"}
+    assert {"dim_c", "dim_w", "c_lambda", "lr"} <= set(fit)
+    assert [resolve(GMVAEConfig, "paper", a).sign for a in ("liver", "lung")] == ["absolute", "positive"]
+
+
+def gaussian(mean, log_std):
+    return d.Normal(mean, log_std.exp())
+
+
+@pytest.mark.parametrize("c_lambda", [0.0, 1.0, 5.0])
+def test_loss_is_the_negative_lower_bound_with_a_floor_per_slice(make_method, c_lambda):
+    method = make_method(GMVAE, "smoke", {"c_lambda": c_lambda, "norm": "affine"})
+    net = method.net
+    for parameter in net.prior.parameters():
+        torch.nn.init.normal_(parameter, std=0.3, generator=torch.Generator().manual_seed(parameter.numel()))
+    x = torch.rand(5, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    losses = method.losses(x, torch.ones_like(x, dtype=torch.bool), torch.Generator().manual_seed(3))
+
+    draws = torch.Generator().manual_seed(3)
+    q = net.posterior(x)
+    z = q.mean_z + q.log_std_z.exp() * torch.empty_like(q.mean_z).normal_(generator=draws)
+    w = q.mean_w + q.log_std_w.exp() * torch.empty_like(q.mean_w).normal_(generator=draws)
+    prior = gaussian(*net.prior(w))
+    p_c = torch.softmax(prior.log_prob(z[:, None]).sum(-1), 1)
+    posterior = gaussian(q.mean_z[:, None], q.log_std_z[:, None])
+    kl_z = (p_c * d.kl_divergence(posterior, prior).sum(-1)).sum(1)
+    kl_w = d.kl_divergence(gaussian(q.mean_w, q.log_std_w), d.Normal(0.0, 1.0)).sum(1)
+    kl_c = (p_c * torch.log(9 * p_c + 1e-12)).sum(1)
+    l1 = (net.decode(z) - x).abs().sum((1, 2, 3))
+    expected = (l1 + kl_z + kl_w + torch.clamp(kl_c, min=c_lambda)).mean()
+    assert losses["loss"].item() == pytest.approx(expected.item(), rel=1e-4)
+    assert losses["kl_c"].item() == pytest.approx(kl_c.mean().item(), abs=1e-4)
+    assert list(losses) == ["loss", "l1", "kl_z", "kl_w", "kl_c"]
+
+
+def test_below_its_floor_the_component_divergence_has_no_gradient(make_method):
+    gradients = {}
+    for floor in (0.0, 10.0):
+        method = make_method(GMVAE, "smoke", {"c_lambda": floor, "norm": "affine"})
+        x = torch.rand(4, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+        method.losses(x, x > 0, torch.Generator().manual_seed(1))["loss"].backward()
+        gradients[floor] = method.net.prior.to_mean.weight.grad.clone()
+    assert not torch.allclose(gradients[0.0], gradients[10.0])
+
+
+def test_same_seed_same_map_other_seed_other_map(make_method, healthy, toy_case):
+    case, _ = toy_case(9, lesion=True)
+    first, again, other = (train(make_method, healthy, seed)[0].score(case) for seed in (0, 0, 1))
+    assert (first.dtype, first.shape) == (np.float32, case.image.shape)
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_save_and_load_give_the_same_map(make_method, healthy, toy_case, tmp_path):
+    case, _ = toy_case(9, lesion=True)
+    method, _ = train(make_method, healthy)
+    method.save(tmp_path / "gmvae.pt")
+    restored = GMVAE(method.config)
+    restored.load(tmp_path / "gmvae.pt")
+    assert np.array_equal(restored.score(case), method.score(case))
+
+
+def test_the_map_is_the_residual_inside_the_organ_and_does_not_need_a_draw(make_method, healthy, toy_case):
+    method, _ = train(make_method, healthy, limit=0)
+    seen = look(toy_case(9)[0], method.view)
+    scores = method.score_view(seen.image, seen.roi, (1.0, 1.0, 1.0))
+    with torch.no_grad():
+        mean = method.net.posterior(torch.from_numpy(np.array(seen.image))[:, None]).mean_z
+        expected = np.abs(seen.image - method.net.decode(mean)[:, 0].numpy()) * seen.roi
+    assert np.allclose(scores, expected, atol=1e-6)
+
+
+def test_loss_falls_and_the_mixture_is_trained(make_method, healthy):
+    fresh = make_method(GMVAE)
+    method, curve = train(make_method, healthy, updates=60)
+    assert curve[-1][1]["loss"] < 0.7 * curve[0][1]["loss"]
+    assert not torch.equal(fresh.net.prior.to_mean.weight, method.net.prior.to_mean.weight)
+    assert not torch.equal(fresh.net.to_log_std_w.weight, method.net.to_log_std_w.weight)
+
+
+def test_half_precision_trains(make_method, healthy, toy_case):
+    method, curve = train(make_method, healthy, precision="bf16", limit=3)
+    assert all(np.isfinite(v) for _, values in curve for v in values.values())
+    assert np.isfinite(method.score(toy_case(9)[0])).all()
+
+
+def test_training_beats_no_training(make_method, healthy, toy_case):
+    from sklearn.metrics import average_precision_score
+
+    cases = [toy_case(i, lesion=True) for i in range(20, 23)]
+    found = {}
+    for limit in (0, 100):
+        method, _ = train(make_method, healthy, limit=limit, updates=100, lr=3e-3, norm="affine", dropout=0.0)
+        scores = np.concatenate([method.score(case)[case.roi] for case, _ in cases])
+        truth = np.concatenate([lesion[case.roi] for case, lesion in cases])
+        found[limit] = average_precision_score(truth, scores)
+    assert found[100] > 2 * found[0]
+
+
+@pytest.mark.slow
+def test_paper_profile_builds_steps_and_scores(make_method, toy_case):
+    case, _ = toy_case(0, slices=1, size=128)
+    method, curve = train(make_method, HealthySet.from_cases([toy_case(1, size=128)[0]]), limit=1, profile="paper")
+    assert len(curve) == 1
+    assert np.isfinite(method.score(case)).all()

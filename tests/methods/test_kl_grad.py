@@ -1,0 +1,244 @@
+"""The gradient of the KL divergence: published settings, the gradient itself, smoothing, two scores of one training."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import distributions as d
+from uasbench.datasets.healthy import HealthySet
+from uasbench.datasets.viewing import look
+from uasbench.methods.config import by_stage, resolve
+from uasbench.methods.context import FitContext
+from uasbench.methods.nets.baur_vae import BaurVAE
+from uasbench.methods.reconstruction.input_gradient import gradient_maps, min_max, pixel_gradient, smoothed
+from uasbench.methods.reconstruction.kl_grad import KLGrad, KLGradCombi, KLGradConfig
+from uasbench.methods.reconstruction.vae import VAEConfig
+
+SPACING = (1.0, 1.0, 1.0)
+
+
+@pytest.fixture(scope="module")
+def healthy(toy_case):
+    return HealthySet.from_cases([toy_case(i)[0] for i in range(4)])
+
+
+def train(make_method, healthy, seed=0, limit=None, profile="smoke", cls=KLGrad, precision="fp32", **values):
+    method = make_method(cls, profile, values, seed=seed)
+    curve: list[tuple[int, dict[str, float]]] = []
+    context = FitContext(seed, precision=precision, max_updates=limit, on_log=lambda step, v: curve.append((step, v)))
+    method.fit(healthy, context)
+    return method, curve
+
+
+@pytest.fixture(scope="module")
+def trained(make_method, healthy):
+    return train(make_method, healthy)[0]
+
+
+@pytest.fixture(scope="module")
+def seen(toy_case, trained):
+    return look(toy_case(9, lesion=True)[0], trained.view)
+
+
+def test_paper_profile_equals_the_published_settings():
+    config = resolve(KLGradConfig, "paper", "liver")
+    assert (config.size, config.z, config.width, config.norm, config.dropout) == (128, 128, 32, "batch", 0.2)
+    assert (config.lr, config.beta1, config.batch, config.updates, config.patience) == (3e-4, 0.9, 16, 6000, None)
+    assert (config.alpha_kl, config.kl_bug, config.smooth, config.sigma) == (1.0, False, 7, 3.0)
+    assert VAEConfig().alpha_kl == 1e-6
+
+
+def test_the_net_is_the_dense_variational_autoencoder(make_method):
+    flat, z = 8 * 8 * 16, 128
+    down = sum(a * b * 25 + 3 * b for a, b in ((1, 32), (32, 64), (64, 128), (128, 128)))
+    up = sum(a * b * 25 + 3 * b for a, b in ((128, 128), (128, 64), (64, 32), (32, 32)))
+    code = (128 * 16 + 16) + 2 * (flat * z + z) + (z * flat + flat) + (16 * 128 + 128)
+    net = make_method(KLGrad, "paper").net
+    assert isinstance(net, BaurVAE)
+    assert sum(p.numel() for p in net.parameters()) == down + code + 2 * 128 + up + 32 + 1
+
+
+def test_both_scores_share_one_training():
+    assert KLGrad.card.trainer == KLGradCombi.card.trainer == "kl-grad"
+    assert KLGrad.Config is KLGradCombi.Config
+    assert KLGrad.__module__ == KLGradCombi.__module__
+    fit, score = by_stage(KLGradConfig())
+    assert set(score) == {"sign", "erode", "median", "smooth", "sigma"}
+    assert {"alpha_kl", "kl_bug"} <= set(fit)
+
+
+def test_a_state_of_one_score_serves_the_other(trained, seen, make_method, healthy, tmp_path):
+    trained.save(tmp_path / "state.pt")
+    combi = KLGradCombi(trained.config)
+    combi.load(tmp_path / "state.pt")
+    own = train(make_method, healthy, cls=KLGradCombi)[0]
+    for part in (seen.image, seen.roi):
+        assert part.any()
+    assert np.array_equal(
+        combi.score_view(seen.image, seen.roi, SPACING), own.score_view(seen.image, seen.roi, SPACING)
+    )
+
+
+@pytest.mark.parametrize("bug", [False, True])
+def test_the_width_of_the_code_is_exponentiated_once_unless_the_bug_is_asked_for(make_method, bug):
+    method = make_method(KLGrad, "smoke", {"kl_bug": bug, "norm": "affine"})
+    x = torch.rand(4, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    mean, log_std = method.net.encode(x)
+    width = log_std.exp().exp() if bug else log_std.exp()
+    expected = d.kl_divergence(d.Normal(mean, width), d.Normal(0.0, 1.0)).sum(1)
+    assert torch.allclose(method.code_divergence(x), expected, rtol=1e-4, atol=1e-4)
+    losses = method.losses(x, x > 0, torch.Generator().manual_seed(0))
+    assert losses["kl"].item() == pytest.approx(expected.mean().item(), rel=1e-4, abs=1e-5)
+
+
+def test_loss_is_the_sum_over_the_slice_plus_the_divergence(make_method):
+    method = make_method(KLGrad, "smoke", {"alpha_kl": 2.0, "norm": "affine"})
+    x = torch.rand(3, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    losses = method.losses(x, x > 0, torch.Generator().manual_seed(5))
+    reconstruction, mean, log_std = method.net.draw(x, torch.Generator().manual_seed(5))
+    divergence = d.kl_divergence(d.Normal(mean, log_std.exp()), d.Normal(0.0, 1.0)).sum(1)
+    expected = ((reconstruction - x).abs().sum((1, 2, 3)) + 2.0 * divergence).mean()
+    assert losses["loss"].item() == pytest.approx(expected.item(), rel=1e-5)
+    assert list(losses) == ["loss", "l1", "kl"]
+
+
+def test_the_map_is_the_slope_of_the_divergence(trained, seen):
+    array = np.array(seen.image[3:4], np.float64)
+    gradient = gradient_maps(trained.code_divergence, array.astype(np.float32), batch=1, device="cpu")[0]
+    at = np.unravel_index(np.abs(gradient).argmax(), gradient.shape)
+    trained.net.double()
+    try:
+        kl = []
+        for step in (-1e-3, 1e-3):
+            moved = array.copy()
+            moved[0][at] += step
+            mean, log_std = (t.detach() for t in trained.net.encode(torch.from_numpy(moved)[:, None]))
+            kl.append(d.kl_divergence(d.Normal(mean, log_std.exp()), d.Normal(0.0, 1.0)).sum().item())
+    finally:
+        trained.net.float()
+    assert gradient[at] == pytest.approx((kl[1] - kl[0]) / 2e-3, rel=2e-2)
+
+
+@pytest.mark.parametrize("cls", [KLGrad, KLGradCombi])
+def test_a_slice_scores_alone_as_it_does_in_a_batch(trained, seen, cls):
+    method = cls(trained.config)
+    method.net = trained.net
+    together = method.score_view(seen.image, seen.roi, SPACING)
+    alone = method.score_view(seen.image[2:3], seen.roi[2:3], SPACING)
+    assert together[2].max() > 0
+    assert np.allclose(together[2], alone[0], rtol=1e-3, atol=1e-4 * together[2].max())
+
+
+def test_scoring_works_in_inference_mode_and_in_single_precision_under_autocast(trained, seen):
+    expected = trained.score_view(seen.image, seen.roi, SPACING)
+    with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
+        assert np.array_equal(trained.score_view(seen.image, seen.roi, SPACING), expected)
+    assert all(p.grad is None or p.grad.dtype == torch.float32 for p in trained.net.parameters())
+
+
+def test_the_gradient_leaves_the_input_and_the_parameters_alone():
+    layer = torch.nn.Linear(4, 1)
+    x = torch.ones(2, 1, 1, 4)
+    gradient = pixel_gradient(lambda y: layer(y).flatten() * torch.tensor([1.0, 3.0]), x)
+    assert torch.equal(gradient[1], 3 * gradient[0])
+    assert torch.allclose(gradient[0, 0, 0], layer.weight[0])
+    assert layer.weight.grad is None
+    assert not x.requires_grad
+    assert not gradient.requires_grad
+
+
+def test_bf16_training_leaves_the_gradient_in_single_precision(make_method, healthy, seen):
+    method, curve = train(make_method, healthy, precision="bf16", limit=2)
+    assert all(np.isfinite(v) for _, values in curve for v in values.values())
+    assert method.score_view(seen.image, seen.roi, SPACING).dtype == np.float32
+
+
+def test_smoothing_is_a_normalised_window_of_seven_pixels():
+    cv2 = pytest.importorskip("cv2")
+    map_ = np.random.default_rng(0).random((2, 20, 20)).astype(np.float32)
+    expected = np.stack([cv2.GaussianBlur(a, (7, 7), 3, borderType=cv2.BORDER_CONSTANT) for a in map_])
+    assert np.allclose(smoothed(map_, 7, 3.0), expected, atol=1e-6)
+    impulse = np.zeros((3, 21, 21), np.float32)
+    impulse[1, 10, 10] = 1
+    spread = smoothed(impulse, 7, 3.0)
+    assert spread.sum() == pytest.approx(1, abs=1e-5)
+    assert (spread > 0).sum() == 49
+
+
+@given(seed=st.integers(0, 1000), offset=st.floats(-5, 5), scale=st.floats(0.1, 100))
+@settings(max_examples=20, deadline=None)
+def test_scaling_spans_zero_to_one_in_every_slice_whatever_the_unit(seed, offset, scale):
+    rng = np.random.default_rng(seed)
+    map_, roi = rng.random((3, 6, 6)).astype(np.float32), rng.random((3, 6, 6)) < 0.6
+    roi[:, 0, :2] = True
+    scaled = min_max(map_, roi)
+    assert not scaled[~roi].any()
+    assert [(s[r].min(), s[r].max()) for s, r in zip(scaled, roi, strict=True)] == 3 * [(0, 1)]
+    assert np.allclose(min_max(map_ * scale + offset, roi), scaled, atol=1e-3)
+
+
+def test_scaling_survives_slices_without_organ_or_without_contrast():
+    map_, roi = np.ones((2, 4, 4), np.float32), np.zeros((2, 4, 4), bool)
+    roi[1] = True
+    with np.errstate(all="raise"):
+        assert not min_max(map_, roi).any()
+
+
+def test_combi_is_the_scaled_gradient_times_the_residual(trained, seen):
+    combi = KLGradCombi(trained.config)
+    combi.net = trained.net
+    weight = trained.score_view(seen.image, seen.roi, SPACING)
+    expected = np.zeros_like(weight)
+    error = np.abs(seen.image - trained.reconstruct(seen.image))
+    for i, roi in enumerate(seen.roi):
+        low, high = weight[i][roi].min(), weight[i][roi].max()
+        expected[i][roi] = ((weight[i] - low) / (high - low) * error[i])[roi]
+    assert np.allclose(combi.score_view(seen.image, seen.roi, SPACING), expected, atol=1e-5)
+
+
+def test_maps_are_zero_outside_the_organ_and_nothing_leaks_in(trained, seen):
+    scores = trained.score_view(seen.image, seen.roi, SPACING)
+    assert scores.dtype == np.float32
+    assert np.isfinite(scores).all()
+    assert not scores[~seen.roi].any()
+    raw = np.abs(gradient_maps(trained.code_divergence, seen.image, batch=8, device="cpu"))
+    assert np.allclose(scores, smoothed(raw * seen.roi, 7, 3.0) * seen.roi, rtol=1e-3, atol=1e-5 * raw.max())
+
+
+def test_same_seed_same_map_other_seed_other_map(make_method, healthy, toy_case):
+    case, _ = toy_case(9, lesion=True)
+    first, again, other = (train(make_method, healthy, seed)[0].score(case) for seed in (0, 0, 1))
+    assert (first.dtype, first.shape) == (np.float32, case.image.shape)
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+@pytest.mark.parametrize("cls", [KLGrad, KLGradCombi])
+def test_save_and_load_give_the_same_map(make_method, healthy, toy_case, tmp_path, cls):
+    case, _ = toy_case(9, lesion=True)
+    method, _ = train(make_method, healthy, cls=cls)
+    method.save(tmp_path / "state.pt")
+    restored = cls(method.config)
+    restored.load(tmp_path / "state.pt")
+    assert np.array_equal(restored.score(case), method.score(case))
+
+
+def test_loss_falls_and_an_untrained_method_scores(make_method, healthy, toy_case):
+    _, curve = train(make_method, healthy, updates=60)
+    assert curve[-1][1]["loss"] < 0.7 * curve[0][1]["loss"]
+    untrained, none = train(make_method, healthy, limit=0)
+    assert not none
+    assert np.isfinite(untrained.score(toy_case(9)[0])).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cls", [KLGrad, KLGradCombi])
+def test_paper_profile_builds_steps_and_scores(make_method, toy_case, cls):
+    case, _ = toy_case(0, slices=1, size=128)
+    few = HealthySet.from_cases([toy_case(1, size=128)[0]])
+    method, curve = train(make_method, few, limit=1, profile="paper", cls=cls)
+    assert len(curve) == 1
+    assert np.isfinite(method.score(case)).all()

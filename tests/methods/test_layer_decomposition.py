@@ -1,0 +1,295 @@
+"""Layer decomposition and its fine-tuned top line: published settings, losses, training, and the traps."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from monai.losses.dice import DiceLoss
+from uasbench.datasets.errors import DataError
+from uasbench.datasets.healthy import HealthySet
+from uasbench.datasets.labelled import LabelledSet
+from uasbench.datasets.viewing import look
+from uasbench.methods.config import by_stage, resolve
+from uasbench.methods.context import FitContext
+from uasbench.methods.pseudo_anomaly.layer_decomposition import LayerDecomposition
+from uasbench.methods.pseudo_anomaly.layer_losses import decomposition_losses, soft_dice_loss
+from uasbench.methods.pseudo_anomaly.layer_method import LayerConfig, organ_statistics, standardised
+from uasbench.methods.supervised.base import SupervisedMethod
+from uasbench.methods.supervised.layer_decomposition_finetuned import (
+    LayerDecompositionFinetuned,
+    LayerFinetunedConfig,
+    SparseMasks,
+)
+
+SMALL = {"spacing": (2.5, 3.0, 3.0), "size": 24, "volume": (100.0, 3000.0)}
+PHASES = ("decomposition", "fine-tuning")
+
+
+@pytest.fixture(scope="module")
+def healthy(toy_case) -> HealthySet:
+    return HealthySet.from_cases([toy_case(i, slices=12)[0] for i in range(3)])
+
+
+@pytest.fixture(scope="module")
+def labelled(toy_case) -> LabelledSet:
+    cases = []
+    for i in range(4):
+        case, lesion = toy_case(i, lesion=True, slices=16)
+        lesion[:8] = False
+        cases.append((case, lesion))
+    return LabelledSet.from_cases(cases)
+
+
+def train(make_method, data, cls=LayerDecomposition, seed=0, limit=None, anatomy="liver", **values):
+    method = make_method(cls, "smoke", {**SMALL, **values}, anatomy, seed)
+    method.fit(data, FitContext(seed=seed, max_updates=limit))
+    return method
+
+
+def test_paper_profile_equals_the_published_settings():
+    c = resolve(LayerConfig, "paper", "liver")
+    assert (c.crop, c.channels, c.batch) == ((128, 128, 128), (64, 128, 256, 512), 2)
+    assert (c.lr, c.weight_decay, c.epochs, c.plateau, c.patience, c.updates) == (1e-2, 3e-5, 500, 10, 40, None)
+    assert (c.volume, c.octaves, c.alpha) == ((7000, 200_000), (4, 7), (0.2, 0.8))
+    assert (c.darker, c.brighter, c.zero_hu) == ((0.4, 0.9), (1.1, 1.4), 0)
+    assert LayerDecomposition.native_threshold == LayerDecompositionFinetuned.native_threshold == 0.5
+    assert set(by_stage(c)[1]) == {"overlap"}
+    lung = resolve(LayerConfig, "paper", "lung")
+    assert lung.darker is None
+    assert lung.brighter is not None
+    assert lung.brighter[0] > 1
+    fine = resolve(LayerFinetunedConfig, "paper", "liver")
+    assert (fine.tuned, fine.lr, fine.updates, fine.tuning_updates) == ("network", 1e-2, None, None)
+
+
+def test_grey_values_of_the_recipe_are_those_of_the_window():
+    liver = LayerDecomposition(resolve(LayerConfig, "paper", "liver")).recipe()
+    assert liver.zero == pytest.approx(200 / 450)
+    assert liver.factors == ((0.4, 0.9), (1.1, 1.4))
+    lung = LayerDecomposition(resolve(LayerConfig, "paper", "lung")).recipe()
+    assert lung.zero == pytest.approx(-200 / 900)
+    assert len(lung.factors) == 1
+
+
+def test_losses_equal_monai_dice_and_plain_absolute_errors():
+    rng = torch.Generator().manual_seed(0)
+    shape = (2, 1, 4, 6, 6)
+    outputs = tuple(torch.randn(shape, generator=rng) for _ in range(3))
+    batch = {"normal": torch.randn(shape, generator=rng), "lesion": torch.randn(shape, generator=rng)}
+    batch["mask"] = (torch.rand(shape, generator=rng) > 0.7).float()
+    losses = decomposition_losses(outputs, batch)
+    assert list(losses) == ["dice", "normal", "lesion", "normal inside", "lesion inside"]
+    dice = DiceLoss(sigmoid=True, smooth_nr=1e-5, smooth_dr=1e-5)(outputs[2], batch["mask"])
+    assert float(losses["dice"]) == pytest.approx(float(dice), rel=1e-5)
+    inside = batch["mask"].bool()
+    for output, name in zip(outputs[:2], ("normal", "lesion"), strict=True):
+        error = np.abs(output.numpy() - batch[name].numpy())
+        assert float(losses[name]) == pytest.approx(error.mean(), rel=1e-5)
+        assert float(losses[f"{name} inside"]) == pytest.approx(error[inside.numpy()].mean(), rel=1e-5)
+
+
+def test_losses_are_finite_without_any_mask():
+    zero = torch.zeros(1, 1, 2, 4, 4)
+    losses = decomposition_losses((zero, zero, zero), {"normal": zero, "lesion": zero, "mask": zero})
+    assert all(bool(torch.isfinite(v)) for v in losses.values())
+    assert float(soft_dice_loss(zero - 50, zero)) == pytest.approx(0, abs=1e-5)
+
+
+def test_the_sum_of_the_losses_is_minimised(make_method, healthy):
+    method = make_method(LayerDecomposition, "smoke", SMALL)
+    stack = healthy.volumes(method.view)
+    losses = method.layer_losses(method.next_layers(stack, stack.runs, FitContext(0), "x")())
+    assert next(iter(losses)) == "loss"
+    parts = [v.item() for k, v in losses.items() if k != "loss"]
+    assert losses["loss"].item() == pytest.approx(sum(parts), rel=1e-6)
+    losses["loss"].backward()
+    assert all(p.grad is not None for p in method.net.parameters())
+
+
+def test_organs_are_standardised_and_the_rest_is_zero():
+    rng = np.random.default_rng(0)
+    image, roi = rng.normal(0.4, 0.1, (6, 8, 8)).astype(np.float32), rng.random((6, 8, 8)) > 0.5
+    out = standardised(image, roi, organ_statistics(image, roi))
+    assert out[roi].mean() == pytest.approx(0, abs=1e-5)
+    assert out[roi].std() == pytest.approx(1, abs=1e-4)
+    assert not out[~roi].any()
+    flat = np.full_like(image, 0.3)
+    assert np.isfinite(standardised(flat, roi, organ_statistics(flat, roi))).all()
+    assert organ_statistics(image, np.zeros_like(roi)) == (0, 1)
+
+
+def test_batches_are_layers_of_one_scale(make_method, healthy):
+    method = make_method(LayerDecomposition, "smoke", {**SMALL, "batch": 6})
+    stack = healthy.volumes(method.view)
+    batch = {k: v.numpy() for k, v in method.next_layers(stack, stack.runs, FitContext(2), "x")().items()}
+    assert all(a.shape == (6, 1, 8, 16, 16) and a.dtype == np.float32 for a in batch.values())
+    mask = batch["mask"] > 0
+    assert mask.any(axis=(1, 2, 3, 4)).all()
+    assert np.array_equal(batch["image"][~mask], batch["normal"][~mask])
+    assert not batch["lesion"][~mask].any()
+    mixed = (batch["image"] - batch["normal"])[mask] * (batch["lesion"] - batch["normal"])[mask]
+    assert (mixed >= -1e-4).all(), "the image lies between its two layers"
+
+
+def test_training_ends_when_held_out_patients_stop_improving(make_method, healthy):
+    logs: list[dict[str, float]] = []
+    method = make_method(LayerDecomposition, "smoke", {**SMALL, "updates": None, "epochs": 6, "patience": 2, "lr": 0.5})
+    method.fit(healthy, FitContext(seed=0, on_log=lambda _, v: logs.append(v)))
+    values = [v["decomposition/validation"] for v in logs]
+    assert method.updates["decomposition"] == len(values) <= 6
+    assert {"decomposition/loss", "decomposition/dice"} <= set(logs[0])
+    train_runs, held = method.split(["a", "b", "c"], healthy.volumes(method.view).runs, FitContext(0), PHASES[0])
+    assert len(train_runs) == 2
+    assert len(held) == 1
+
+
+def test_the_rate_falls_on_a_plateau_of_ten_epochs(make_method, healthy, monkeypatch):
+    seen = {}
+    original = torch.optim.lr_scheduler.ReduceLROnPlateau
+
+    def spy(optimiser, **values):
+        seen.update(values, lr=optimiser.param_groups[0]["lr"], decay=optimiser.param_groups[0]["weight_decay"])
+        assert type(optimiser) is torch.optim.Adam
+        return original(optimiser, **values)
+
+    monkeypatch.setattr(torch.optim.lr_scheduler, "ReduceLROnPlateau", spy)
+    train(make_method, healthy, updates=None, epochs=1)
+    assert seen == {"factor": 0.1, "patience": 10, "lr": 1e-2, "decay": 3e-5}
+
+
+@pytest.mark.parametrize("anatomy", ["liver", "lung"])
+def test_same_seed_same_map_other_seed_other_map(make_method, healthy, toy_case, anatomy):
+    case, _ = toy_case(9, lesion=True, slices=12)
+    first, again, other = (train(make_method, healthy, seed=s, anatomy=anatomy).score(case) for s in (0, 0, 1))
+    assert first.shape == case.image.shape
+    assert first.dtype == np.float32
+    assert np.isfinite(first).all()
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_save_and_load_give_the_same_map(make_method, healthy, toy_case, tmp_path):
+    case, _ = toy_case(9, lesion=True, slices=12)
+    method = train(make_method, healthy)
+    method.save(tmp_path / "state.pt")
+    restored = LayerDecomposition(method.config)
+    restored.load(tmp_path / "state.pt")
+    assert np.array_equal(restored.score(case), method.score(case))
+
+
+def test_no_updates_leave_the_untrained_method(make_method, healthy, toy_case):
+    case, _ = toy_case(9, slices=12)
+    for updates in (3, None):
+        method = train(make_method, healthy, limit=0, updates=updates)
+        assert method.updates == {"decomposition": 0}
+        assert np.isfinite(method.score(case)).all()
+
+
+def test_a_map_depends_on_its_own_case_alone(make_method, healthy, toy_case):
+    """Batch statistics at test: windows are scored one by one, so that no other scan can matter."""
+    method = train(make_method, healthy)
+    case, _ = toy_case(9, lesion=True, slices=12)
+    seen = look(case, method.view)
+    alone = method.score_view(seen.image, seen.roi, (1, 1, 1))
+    method.score(toy_case(5, slices=12)[0])
+    assert np.array_equal(method.score_view(seen.image, seen.roi, (1, 1, 1)), alone)
+
+
+def test_preview_shows_the_layers(make_method, healthy):
+    shown = make_method(LayerDecomposition, "smoke", SMALL).preview(healthy, FitContext(seed=0))
+    assert list(shown) == ["healthy", "with synthetic lesions", "lesion layer", "target"]
+    assert all(p.shape == (2, 16, 16) and p.min() >= 0 and p.max() <= 1 for p in shown.values())
+
+
+def test_loss_falls(make_method, healthy):
+    losses: list[float] = []
+    method = make_method(LayerDecomposition, "smoke", {**SMALL, "updates": 40})
+    method.fit(healthy, FitContext(seed=0, on_log=lambda _, v: losses.append(v["decomposition/loss"])))
+    assert np.mean(losses[-10:]) < 0.85 * np.mean(losses[:5])
+
+
+def test_the_top_line_is_marked_as_one():
+    card = LayerDecompositionFinetuned.card
+    assert issubclass(LayerDecompositionFinetuned, SupervisedMethod)
+    assert (card.supervision, card.uses, card.family) == ("full", "labels", "supervised")
+    assert LayerDecompositionFinetuned.training == "cross-fit"
+    assert LayerDecomposition.card.uses == "healthy"
+
+
+def test_sparse_masks_give_back_the_masks():
+    masks = [np.random.default_rng(i).random((3, 4, 5)) > 0.8 for i in range(3)]
+    kept = SparseMasks(iter(masks))
+    assert len(kept) == 3
+    assert all(np.array_equal(a, b) for a, b in zip(kept, masks, strict=True))
+
+
+def test_the_first_phase_sees_no_slice_with_a_lesion(make_method, labelled):
+    method = make_method(LayerDecompositionFinetuned, "smoke", SMALL)
+    stack = labelled.cases.volumes(method.view)
+    lesions = [labelled.lesion_volume(i, method.view) for i in range(len(labelled))]
+    runs = method.healthy_runs(stack, lesions)
+    assert {run.case for run in runs} == {0, 1, 2, 3}
+    assert not any(lesions[run.case][run.start : run.stop].any() for run in runs)
+    with pytest.raises(DataError, match="every slice"):
+        method.healthy_runs(stack, [np.ones_like(lesion) for lesion in lesions])
+
+
+def test_labels_train_the_network_or_its_mask_alone(make_method, labelled):
+    def weights(limit: int | None, tuned: str) -> dict[str, torch.Tensor]:
+        method = make_method(LayerDecompositionFinetuned, "smoke", {**SMALL, "tuned": tuned, "tuning_updates": 2})
+        stack = labelled.cases.volumes(method.view)
+        lesions = [labelled.lesion_volume(i, method.view) for i in range(len(labelled))]
+        method.tune(stack, lesions, list(labelled.patients), FitContext(seed=0, max_updates=limit))
+        return {k: v.clone() for k, v in method.net.state_dict().items()}
+
+    before = weights(0, "head")
+    for tuned, changed_names in (("head", {"mask.weight", "mask.bias"}), ("network", None)):
+        after = weights(None, tuned)
+        changed = {k for k in before if not torch.equal(before[k], after[k])}
+        assert changed == changed_names or (changed_names is None and len(changed) > 4)
+
+
+def test_the_top_line_trains_in_two_phases_and_survives_saving(make_method, labelled, toy_case, tmp_path):
+    logs: list[str] = []
+    method = make_method(LayerDecompositionFinetuned, "smoke", SMALL)
+    method.fit(labelled, FitContext(seed=0, on_log=lambda _, v: logs.extend(v)))
+    assert method.updates == {"decomposition": 3, "fine-tuning": 3}
+    assert {"decomposition/loss", "fine-tuning/dice"} <= set(logs)
+    case, _ = toy_case(9, lesion=True, slices=12)
+    method.save(tmp_path / "state.pt")
+    restored = LayerDecompositionFinetuned(method.config)
+    restored.load(tmp_path / "state.pt")
+    assert np.array_equal(restored.score(case), method.score(case))
+    again = train(make_method, labelled, LayerDecompositionFinetuned)
+    assert np.array_equal(again.score(case), method.score(case))
+    other = train(make_method, labelled, LayerDecompositionFinetuned, seed=1)
+    assert not np.array_equal(other.score(case), method.score(case))
+
+
+def test_the_top_line_stops_early_in_both_phases(make_method, labelled):
+    method = train(make_method, labelled, LayerDecompositionFinetuned, updates=None, epochs=2)
+    assert set(method.updates) == set(PHASES)
+    assert all(0 < n <= 4 for n in method.updates.values())
+
+
+def test_labelled_batches_show_the_lesions_inside_the_organ(make_method, labelled):
+    method = make_method(LayerDecompositionFinetuned, "smoke", {**SMALL, "positive": 1.0, "batch": 8})
+    stack = labelled.cases.volumes(method.view)
+    lesions = [labelled.lesion_volume(i, method.view) for i in range(len(labelled))]
+    batch = method.next_labelled(stack, stack.runs, lesions, FitContext(0), "x")()
+    mask = batch["mask"].bool()
+    assert mask.flatten(1).any(dim=1).all()
+    assert batch["image"][mask].mean() < -0.5, "lesions of the toy livers are dark"
+
+
+@pytest.mark.slow
+def test_paper_network_takes_a_step_with_its_losses_and_scores_a_volume(make_method, toy_case):
+    """The network, batch and optimiser of the paper; its crop of 128³ needs 30 GiB and is made smaller."""
+    case, _ = toy_case(0, slices=24, size=64)
+    method = make_method(LayerDecomposition, "paper", {"crop": (32, 32, 32), "size": 64, "spacing": (2.5, 2.0, 2.0)})
+    stack = HealthySet.from_cases([case])
+    method.fit(stack, FitContext(seed=0, max_updates=1))
+    assert method.updates == {"decomposition": 1}
+    seen = look(case, method.view)
+    assert np.isfinite(method.score_view(seen.image, seen.roi, (1, 1, 1))).all()

