@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
@@ -40,6 +40,8 @@ class ForeignPatchConfig(Config):
         half_width: range of half a patch's side, as share of the organ's bounding box.
         centre_share: middle share of the bounding box that holds the centres.
         tolerance: change in grey value that a pixel of the target must exceed.
+        donors: ``patients`` takes patches from another patient at the same relative height; ``slices`` from any other
+            slice, for a training set of one patient.
     """
 
     size: int = 256
@@ -54,9 +56,10 @@ class ForeignPatchConfig(Config):
     half_width: tuple[float, float] = (0.05, 0.2)
     centre_share: float = 0.8
     tolerance: float = 0.0
+    donors: Literal["patients", "slices"] = "patients"
 
     profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "smoke": {"size": 32, "depth": 10, "widen": 1, "batch": 4, "updates": 5},
+        "smoke": {"size": 32, "depth": 10, "widen": 1, "batch": 4, "updates": 5, "donors": "slices"},
         "quick": {"size": 64, "depth": 10, "widen": 1, "batch": 4, "updates": 250, "lr": 3e-3},
     }
     anatomies: ClassVar[Mapping[str, Mapping[str, Any]]] = {
@@ -118,13 +121,13 @@ class ForeignPatchMethod(Method):
         """Return what yields clean slices, slices with patches, targets and regions of interest, all (n, H, W).
 
         Raises:
-            DataError: the healthy set has one patient.
+            DataError: the healthy set has one patient, and ``donors`` asks for others.
         """
-        from ..synthesis.foreign_patch import ForeignPatches, SamePlace
+        from ..synthesis.foreign_patch import AnySlice, ForeignPatches, SamePlace
 
         c = self.config
         stack = healthy.array(self.view)
-        place = SamePlace.of(healthy, stack)
+        place = SamePlace.of(healthy, stack) if c.donors == "patients" else AnySlice(len(stack))
         order = batches(len(stack), c.batch, ctx.rng("order", phase))
         rng = ctx.rng("patches", phase)
         paste = ForeignPatches(

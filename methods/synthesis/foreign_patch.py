@@ -44,7 +44,7 @@ class SamePlace:
         if len(names) < 2:
             raise DataError(
                 f"foreign patches need healthy scans of two patients or more, found {len(names)} ({', '.join(names)}); "
-                "add scans to the training set or leave this method out"
+                "add scans to the training set, or set donors=slices to take other slices of the same scan"
             )
         self._height = np.full(len(z), 0.5)
         for case in np.unique(np.asarray(cases)):
@@ -67,7 +67,9 @@ class SamePlace:
         """Return for each slice one of another, random patient, int64 (n,)."""
         shift = rng.integers(1, len(self._sorted), len(slices))
         patients = (self._patient_of[slices] + shift) % len(self._sorted)
-        return np.array([self._nearest(p, self._height[s]) for p, s in zip(patients, slices, strict=True)], np.int64)
+        return np.array(
+            [self._nearest(p, float(self._height[s])) for p, s in zip(patients, slices, strict=True)], np.int64
+        )
 
     def _nearest(self, patient: int, height: float) -> int:
         slices = self._sorted[patient]
@@ -75,6 +77,26 @@ class SamePlace:
         at = int(np.searchsorted(heights, height))
         near = [k for k in (at - 1, at) if 0 <= k < len(slices)]
         return int(slices[min(near, key=lambda k: abs(heights[k] - height))])
+
+
+class AnySlice:
+    """Find for a slice any other slice, of whatever patient: for a training set of one patient.
+
+    Args:
+        count: number of slices.
+
+    Raises:
+        DataError: there is one slice alone.
+    """
+
+    def __init__(self, count: int) -> None:
+        if count < 2:
+            raise DataError(f"foreign patches need two healthy slices or more, found {count}; add scans")
+        self._count = count
+
+    def donors(self, slices: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Return for each slice another, random one, int64 (n,)."""
+        return (slices + rng.integers(1, self._count, len(slices))) % self._count
 
 
 class ForeignPatches:

@@ -44,7 +44,7 @@ def solve_poisson(divergence: np.ndarray) -> np.ndarray:
     """
     height, width = divergence.shape
     spectrum = dstn(divergence, type=SINE) / (_eigenvalues(height)[:, None] + _eigenvalues(width))
-    return idstn(spectrum, type=SINE)
+    return np.asarray(idstn(spectrum, type=SINE))
 
 
 def _excess(own: np.ndarray, foreign: np.ndarray, common: np.ndarray, alpha: float) -> np.ndarray:

@@ -8,6 +8,7 @@ from uasbench.datasets.errors import DataError
 from uasbench.datasets.healthy import HealthySet
 from uasbench.datasets.view import View
 from uasbench.methods.synthesis.foreign_patch import (
+    AnySlice,
     ForeignPatches,
     SamePlace,
     bounds,
@@ -182,3 +183,13 @@ def test_same_position_maps_boxes_onto_each_other():
     assert same_position((10, 0), box, other) == (31, 4)
     assert same_position((19, 7), box, other) == (49, 7)
     assert same_position((14, 3), box, box) == (14, 3)
+
+
+def test_any_slice_is_never_the_same_and_reaches_all():
+    found = AnySlice(5).donors(np.repeat(np.arange(5), 200), np.random.default_rng(0)).reshape(5, 200)
+    assert [sorted(set(row.tolist())) for row in found] == [[j for j in range(5) if j != i] for i in range(5)]
+
+
+def test_a_lone_slice_has_no_donor():
+    with pytest.raises(DataError, match="two healthy slices"):
+        AnySlice(1)
