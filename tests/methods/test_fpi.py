@@ -87,7 +87,9 @@ def test_batches_carry_patches_of_other_patients_inside_the_organ(make_method, h
 
 def test_one_patient_is_refused(make_method, toy_case):
     with pytest.raises(DataError, match="two patients"):
-        make_method(FPI).fit(HealthySet.from_cases([toy_case(0)[0]]), FitContext(seed=0))
+        make_method(FPI, "smoke", {"donors": "patients"}).fit(
+            HealthySet.from_cases([toy_case(0)[0]]), FitContext(seed=0)
+        )
 
 
 def test_same_seed_same_map_other_seed_other_map(make_method, healthy, toy_case):
