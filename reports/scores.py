@@ -141,6 +141,8 @@ def record_flags(record: Record) -> set[str]:
         flags.add("topline")
     if record.method.trivial:
         flags.add("trivial")
+    if record.method.near_chance:
+        flags.add("near-chance")
     return flags
 
 

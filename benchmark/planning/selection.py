@@ -61,6 +61,7 @@ class Candidate:
             deterministic=card.deterministic,
             trivial=card.trivial,
             min_seeds=1 if card.deterministic or card.trivial else card.min_seeds,
+            near_chance=card.near_chance,
             year=card.year,
         )
 

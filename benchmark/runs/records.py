@@ -44,6 +44,7 @@ class MethodInfo(_Strict):
     deterministic: bool
     trivial: bool
     min_seeds: int = 1
+    near_chance: bool = False
     year: int | None = None
 
 

@@ -56,6 +56,7 @@ class KLGrad(SummedVAE):
             ("Yao et al. 2021, Table III", "radiopaedia", "psc", "6.7 ± 10.3", "oracle threshold, mean over volumes"),
             ("Yao et al. 2021, Table III", "radiopaedia", "sen", "39.1 ± 20.3", "oracle threshold, mean over volumes"),
         ),
+        near_chance=True,
         notes="Unified trunk of Baur et al., KL divergence of weight 1 against the summed absolute error; with the "
         "weight 1e-6 of the vae row its gradient is close to meaningless. Near chance in Yao et al. 2021, and here "
         "little better than untrained: the divergence of a whole slice says little about a pixel.",
@@ -100,6 +101,7 @@ class KLGradCombi(KLGrad):
         citation=KLGrad.card.citation,
         reference=KLGrad.card.reference,
         trainer="kl-grad",
+        near_chance=True,
         notes="The training of kl-grad, scored a second time. The gradient is scaled slice by slice, so that slices do "
         "not influence each other. No CT figures are published.",
     )

@@ -88,6 +88,7 @@ class VAERestoration(SummedVAE):
             ("Yao et al. 2021, Table III", "radiopaedia", "psc", "16.5 ± 16.0", "oracle threshold, mean over volumes"),
             ("Yao et al. 2021, Table III", "radiopaedia", "sen", "8.8 ± 1.6", "oracle threshold, mean over volumes"),
         ),
+        near_chance=True,
         notes="Unified trunk of Baur et al. in place of the spatial mixture model, KL divergence of weight 1 against "
         "the summed absolute error. The total variation is that of the change, and its weight is the one that changes "
         "held-out healthy slices least. Near chance in Yao et al. 2021, and here hardly better than untrained: the "
