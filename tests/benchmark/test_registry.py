@@ -149,7 +149,7 @@ def test_the_same_object_twice_is_fine(install):
 def test_toplines_are_a_group_of_their_own(install):
     text = plugin("upper").replace("title=", "uses='labels', supervision='full', title=")
     install("pkg-top", {"top_plugin.py": text}, toplines={"upper": "top_plugin:Good"})
-    assert registry.toplines().names() == ["upper"]
+    assert "upper" in registry.toplines().names()
     assert registry.toplines().get("upper").card.uses == "labels"
     assert "upper" not in registry.methods().select("all")
 
