@@ -209,8 +209,20 @@ def list_(what: Annotated[str, typer.Argument(help="methods, datasets or experim
 
 
 @app.command()
-def show(method: Annotated[str, typer.Argument(help="Registered method or top line.")]) -> None:
-    """Print what is known about a method: card, settings of each profile, published numbers, size of its networks."""
+def show(
+    method: Annotated[str | None, typer.Argument(help="Registered method or top line.")] = None,
+    architecture: Annotated[
+        bool, typer.Option("--architecture", help="Instead, all methods beside their references, as Markdown.")
+    ] = False,
+) -> None:
+    """Print what is known about a method: card, settings, figures, published numbers, size of its networks."""
+    if architecture == (method is not None):
+        raise UasbenchError("name a method, or ask for --architecture alone; 'bench list methods' shows the names")
+    if method is None:
+        from .benchmark.architecture import table
+
+        typer.echo(table())
+        return
     from .benchmark.showing import show as parts
 
     for part in parts(method):

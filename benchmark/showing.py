@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..methods.config import by_stage, resolve
 from . import registry
+from .architecture import count_parameters
 from .outline import Outline, status_of
 from .stages.worker import summary
 
@@ -21,7 +22,7 @@ SHOWN = ("paper", "quick", "smoke")
 
 
 def show(name: str) -> Iterator[RenderableType]:
-    """Yield the card, the settings by profile, the published numbers and, last, the size of the networks of a method.
+    """Yield card, settings by profile, figures, published numbers and, last, the size of the networks of a method.
 
     Networks are counted last because they bring torch, which takes seconds.
 
@@ -41,6 +42,9 @@ def show(name: str) -> Iterator[RenderableType]:
     ]
     if others:
         yield _table(("anatomy", "setting", "value"), others, "Settings that an anatomy changes")
+    figures = [figure for figure in cls.card.figures if figure[0] != "parameters"]
+    if figures:
+        yield _table(("figure", "in the reference", "here, paper profile"), figures, "Figures; n/p: not published")
     if cls.card.published:
         title = "Published numbers that it is compared with: other patients, slices or thresholds"
         yield _table(("source", "data set", "metric", "value", "how"), cls.card.published, title)
@@ -95,31 +99,18 @@ def _threshold(cls: type[Method]) -> str:
 
 
 def parameters(cls: type[Method], profile: str) -> str:
-    """Return the number of parameters of a profile's networks, or why they cannot be made here.
-
-    Networks are made without memory for their weights where they can be; those that read values while they are made
-    get it.
-    """
+    """Return the number of parameters of a profile's networks, or why they cannot be made here."""
     status = status_of(cls)
     if status != "ok":
         return f"unknown ({status.removeprefix('fails: ')})"
-    import torch
-
-    from ..methods.state import parameter_count
-
-    problem = ""
-    for device in ("meta", "cpu"):
-        method = cls(resolve(cls.Config, profile))
-        try:
-            with torch.device(device):
-                method.build()
-        except Exception as error:
-            problem = summary(error)
-            continue
-        count = parameter_count(method)
-        each = f" in each of {method.members} members" if method.members else ""
-        return f"{count:,}{each}" if count else "none before training"
-    return f"unknown ({problem})"
+    config = resolve(cls.Config, profile)
+    try:
+        count = count_parameters(cls, config)
+    except Exception as error:
+        return f"unknown ({summary(error)})"
+    members = cls(config).members
+    each = f" in each of {members} members" if members else ""
+    return f"{count:,}{each}" if count else "none before training"
 
 
 def _settings(cls: type[Method]) -> list[tuple[str, ...]]:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 SliceScore = str | tuple[str, int]
+Figure = tuple[str, str, str]
+FIGURE_NAMES = ("parameters", "input", "network", "loss", "optimiser", "length")
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
 
@@ -29,6 +31,9 @@ class MethodCard:
         anatomy: tasks on which the method's assumptions hold.
         trivial: learns nothing; the best of these is marked in every table.
         published: published Dice and the like, as printed: (source, data set, metric, value, comparability).
+        figures: (what, in the reference, here) of the ``paper`` profile, as short phrases; ``what`` follows
+            :data:`FIGURE_NAMES`. The reference is the paper or its released code, ``n/p`` where neither is known to
+            say; parameters are counted and stay empty here.
     """
 
     name: str
@@ -47,6 +52,7 @@ class MethodCard:
     anatomy: tuple[str, ...] = ("liver", "lung")
     trivial: bool = False
     published: tuple[tuple[str, str, str, str, str], ...] = ()
+    figures: tuple[Figure, ...] = ()
     notes: str = ""
 
     def __post_init__(self) -> None:
@@ -58,3 +64,8 @@ class MethodCard:
         )
         if self.slice_score not in kinds and not pooled:
             raise ValueError(f"slice_score {self.slice_score!r}: expected one of {kinds} or ('meanpool', k)")
+
+
+def same(what: str, phrase: str) -> Figure:
+    """Return a figure that is here what it is in the reference."""
+    return what, phrase, phrase

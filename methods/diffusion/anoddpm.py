@@ -12,7 +12,7 @@ import numpy as np
 from ...datasets.case import Spacing
 from ...datasets.view import View
 from ..base import Method
-from ..card import MethodCard
+from ..card import MethodCard, same
 from ..config import Config, ConfigError
 from ..context import FitContext
 from ..reconstruction.residual import erode_in_plane
@@ -136,6 +136,18 @@ class AnoDDPM(Method):
         "Noise, CVPR Workshops 2022",
         reference="doi:10.1109/CVPRW56347.2022.00080",
         near_chance=True,
+        figures=(
+            ("parameters", "n/p", ""),
+            ("input", "256²", "256², masked, [−1, 1]"),
+            (
+                "network",
+                "U-Net of base 128, attention at 16² and 8²",
+                "U-Net 128–512, 6 levels, attention at 16² and 8²",
+            ),
+            same("loss", "squared error of the simplex noise, T 1000, linear β"),
+            ("optimiser", "10⁻⁴, batch 1, moving average", "AdamW 10⁻⁴, batch 1, moving average 0.9999"),
+            ("length", "3,000 epochs", "300,000 updates (3,000 epochs of 100 slices)"),
+        ),
         notes="The noise has unit variance and is new for every slice and update. DDIM with 50 calls per slice "
         "replaces the paper's 250 (sampler=ddpm distance=250); the predicted clean slice is cut to the grey range, "
         "never the noisy one. Native threshold 0.5 of the squared error in [−1, 1] is the authors' default for MRI. "

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ..card import MethodCard
+from ..card import MethodCard, same
 from ..context import FitContext
 from ..training import as_input, autocast, run_updates
 from .backbone import LITE0, FeatureConfig, FeatureMethod
@@ -61,6 +61,14 @@ class PaDiM(FeatureMethod):
             ("BMAD, liver", "lits", "slice_auroc", "50.78 ± 0.61", "10 volumes, tuned on the same patients"),
             ("BMAD, liver", "lits", "pixel_auroc", "90.94 ± 0.84", "10 volumes, whole image"),
             ("BMAD, liver", "lits", "pro", "76.79 ± 0.41", "10 volumes, whole image"),
+        ),
+        figures=(
+            ("parameters", "n/p", ""),
+            ("input", "224² cut from 256²", "224², masked, equalised"),
+            same("network", "ResNet-18 layers 1–3, 100 random channels"),
+            same("loss", "none: Gaussian per position, covariance + 0.01 · I"),
+            same("optimiser", "none"),
+            same("length", "one pass"),
         ),
         notes="ResNet-18, 100 random channels. Every position has its own Gaussian, which assumes aligned images: weak "
         "on organs that are not. Without any slice seen the map is the norm of the features.",

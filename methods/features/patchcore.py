@@ -11,7 +11,7 @@ import numpy as np
 
 from ...datasets.case import Spacing
 from ...datasets.errors import DataError
-from ..card import MethodCard
+from ..card import MethodCard, same
 from ..context import FitContext
 from ..training import as_input, autocast, run_updates
 from .backbone import LITE0, FeatureConfig, FeatureMethod
@@ -73,6 +73,14 @@ class PatchCore(FeatureMethod):
             ("BMAD, liver", "lits", "slice_auroc", "60.28 ± 0.76", "10 volumes, ResNet-18, tuned on the same patients"),
             ("BMAD, liver", "lits", "pixel_auroc", "96.43 ± 0.19", "10 volumes, ResNet-18, whole image"),
             ("BMAD, liver", "lits", "pro", "87.75 ± 0.49", "10 volumes, ResNet-18, whole image"),
+        ),
+        figures=(
+            ("parameters", "n/p", ""),
+            ("input", "224² cut from 256²", "224², masked, equalised"),
+            same("network", "Wide-ResNet-50-2 layers 2–3, pooled, 1024 components"),
+            same("loss", "none: greedy coreset of 10 %"),
+            same("optimiser", "none"),
+            same("length", "one pass"),
         ),
         notes="Wide-ResNet-50-2, coreset of 10 %. The slice score is the maximum of the map, without the paper's "
         "re-weighting by neighbours. Patches away from the organ are left out. Without any slice seen the map is the "

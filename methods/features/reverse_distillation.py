@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ..card import MethodCard
+from ..card import MethodCard, same
 from ..context import FitContext
 from ..training import as_input, autocast, batches, run_updates
 from .backbone import LITE0, FeatureConfig, FeatureMethod
@@ -77,6 +77,14 @@ class ReverseDistillation(FeatureMethod):
             ("BMAD, liver", "lits", "slice_auroc", "60.38 ± 1.17", "10 volumes, tuned on the same patients"),
             ("BMAD, liver", "lits", "pixel_auroc", "96.01 ± 1.19", "10 volumes, whole image"),
             ("BMAD, liver", "lits", "pro", "90.29 ± 2.51", "10 volumes, whole image"),
+        ),
+        figures=(
+            ("parameters", "n/p", ""),
+            ("input", "256²", "256², masked, equalised"),
+            same("network", "Wide-ResNet-50-2 layers 1–3, embedding, mirrored decoder"),
+            same("loss", "Σ over 3 scales of 1 − cosine of flattened features"),
+            same("optimiser", "Adam 5·10⁻³, β₁ 0.5, batch 16"),
+            same("length", "200 epochs"),
         ),
         notes="Wide-ResNet-50-2. The loss compares a slice's whole feature tensor as one vector, as the released code "
         "does; the map compares positions and sums the scales (BMAD multiplies them and stops early).",

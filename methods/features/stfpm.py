@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ..card import MethodCard
+from ..card import MethodCard, same
 from ..context import FitContext
 from ..training import as_input, autocast, batches, run_updates
 from .backbone import LITE0, FeatureConfig, FeatureMethod
@@ -57,6 +57,14 @@ class STFPM(FeatureMethod):
             ("BMAD, liver", "lits", "slice_auroc", "61.75 ± 1.58", "10 volumes, tuned on the same patients"),
             ("BMAD, liver", "lits", "pixel_auroc", "91.18 ± 5.52", "10 volumes, whole image"),
             ("BMAD, liver", "lits", "pro", "90.62 ± 6.87", "10 volumes, whole image"),
+        ),
+        figures=(
+            ("parameters", "n/p", ""),
+            ("input", "n/p", "256², masked, equalised"),
+            same("network", "ResNet-18 layers 1–3, student from scratch"),
+            same("loss", "½ squared distance of normalised features"),
+            same("optimiser", "SGD 0.4, momentum 0.9, decay 10⁻⁴, batch 32"),
+            same("length", "100 epochs"),
         ),
         notes="ResNet-18, three stages, product of their maps. The loss is a mean over positions and slices.",
     )

@@ -11,7 +11,7 @@ import numpy as np
 from ...datasets.case import Spacing
 from ...datasets.volume_view import VolumeView
 from ..base import Method
-from ..card import MethodCard
+from ..card import MethodCard, same
 from ..config import Config
 from ..context import FitContext
 from ..training import autocast, run_updates
@@ -152,6 +152,14 @@ class NormNet(Method):
             ("Yao et al. 2021, Table II", "radiopaedia", "bright_sen", "70.7", "bright voxels, healthy is positive"),
             ("Yao et al. 2021, Table II", "radiopaedia", "bright_spe", "87.9", "bright voxels, healthy is positive"),
             ("Yao et al. 2021, Table II", "radiopaedia", "bright_auroc", "89.5", "bright voxels, healthy is positive"),
+        ),
+        figures=(
+            ("parameters", "n/p", ""),
+            same("input", "32 × 512 × 512 at 1 × 0.8 × 0.8 mm"),
+            ("network", "MONAI's 3D U-Net, channels n/p", "MONAI's 3D U-Net, 16–256, 2 residual units"),
+            ("loss", "Dice + cross-entropy, weights n/p", "Dice + cross-entropy, 1:1"),
+            same("optimiser", "Adam 3·10⁻⁴, batch 8"),
+            same("length", "3,500 updates, 5 members"),
         ),
         notes="The map is 1 − the median healthy probability on bright voxels and 0 on the others, which no threshold "
         "reaches: only the method's own decision, with its region growing, covers dim parts of a lesion. Channels, "

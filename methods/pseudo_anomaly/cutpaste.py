@@ -12,7 +12,7 @@ import numpy as np
 from ...datasets.case import Spacing
 from ...datasets.view import View
 from ..base import Method
-from ..card import MethodCard
+from ..card import MethodCard, same
 from ..config import Config
 from ..context import FitContext
 from ..features import weights as sources
@@ -155,6 +155,14 @@ class CutPaste(Method):
         "CVPR 2021",
         reference="doi:10.1109/CVPR46437.2021.00954",
         published=(("BMAD, liver", "lits", "slice_auroc", "59.33 ± 4.86", "10 volumes, tuned on the same patients"),),
+        figures=(
+            ("parameters", "n/p", ""),
+            ("input", "n/p", "64² crops of 256², masked"),
+            ("network", "port: ResNet-18, head 512 × n, 128", "ResNet-18, head 512, 128"),
+            same("loss", "cross-entropy of plain, patch, scar"),
+            same("optimiser", "SGD 0.03, momentum 0.9, decay 3·10⁻⁵, cosine, batch 64"),
+            ("length", "256 epochs of 256 updates (port: of 1)", "256 epochs of 256 updates (budget=port: of 1)"),
+        ),
         notes="Three-way, on 64² crops centred on the organ, scored on a dense grid: the reading with which the paper "
         "localises. Trained from random weights unless weights= says otherwise; the record names them. BMAD's port is "
         "budget=port: an epoch there is one update.",

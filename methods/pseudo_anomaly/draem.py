@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from ..card import MethodCard
+from ..card import MethodCard, same
 from ..context import FitContext
 from .restore_segment import QUICK_PERLIN, RestoreAndSegment, RestoreSegmentConfig, Synthesis
 
@@ -74,6 +74,14 @@ class DRAEM(RestoreAndSegment):
         published=(
             ("Zhang et al. 2023, Table 2", "lits", "dice", "14.75 ± 14.28", "pooled, fixed 0.5, mean ± std of 3 runs"),
             ("Zhang et al. 2023, release", "lits", "dice", "10.55", "pooled, fixed 0.5, one run of the authors"),
+        ),
+        figures=(
+            ("parameters", "n/p", ""),
+            ("input", "256², 3 channels", "256², 1 channel, masked, equalised"),
+            same("network", "AE 128–1024 without skips; U-Net 64–512, 2 outputs"),
+            same("loss", "L2 + SSIM(11, σ 1.5) + focal(γ 2), 1:1:1"),
+            same("optimiser", "Adam 10⁻⁴, batch 8, ×0.2 at 80 and 90 %"),
+            ("length", "700 epochs", "100 epochs (budget=released: 700)"),
         ),
         notes="One channel instead of three; no picture library, so that the texture is the Perlin field or another "
         "healthy slice. The last epoch is scored, never the best one: run-to-run spread is large, 14 points of Dice "

@@ -12,6 +12,7 @@ import numpy as np
 from ...datasets.case import Spacing
 from ...datasets.view import View
 from ..base import Method
+from ..card import same
 from ..config import Config
 from ..context import FitContext
 from ..training import as_input, autocast, batches, predict, run_updates, update
@@ -24,6 +25,14 @@ if TYPE_CHECKING:
 
 SCORE_BATCH = 32
 NextBatch = Callable[[], tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]
+FIGURES = (
+    ("parameters", "n/p", ""),
+    ("input", "2D slices along each axis, size n/p", "256², axial, masked"),
+    ("network", "wide residual encoder–decoder, k 4, n 16 or 19", "WRN-16-4 encoder, mirrored decoder"),
+    ("loss", "BCE, or CE of 5 levels of α", "BCE in the organ"),
+    ("optimiser", "batch 32, the rest n/p", "Adam 10⁻³, batch 32"),
+    same("length", "50 epochs"),
+)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..card import MethodCard
-from .foreign_patches import ForeignPatchMethod
+from .foreign_patches import FIGURES, ForeignPatchMethod
 
 if TYPE_CHECKING:
     from ..synthesis.foreign_patch import Blend
@@ -22,6 +22,7 @@ class FPI(ForeignPatchMethod):
         citation="Tan, Hou, Batten, Qiu, Kainz: Detecting Outliers with Foreign Patch Interpolation, MELBA 2022",
         reference="arXiv:2011.04197",
         slice_score="mean",
+        figures=FIGURES,
         notes="Axial slices alone. The organ's bounding box stands for the image; the same place is the same relative "
         "height of the organ and the same relative position in its bounding box. No CT figures on LiTS or COVID-19 "
         "sets are published.",

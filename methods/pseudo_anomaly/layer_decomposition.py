@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..card import MethodCard
+from ..card import MethodCard, same
 from ..context import FitContext
 from .layer_method import LayerMethod
 
@@ -39,6 +39,14 @@ class LayerDecomposition(LayerMethod):
                 "41.08",
                 "copied; own protocol",
             ),
+        ),
+        figures=(
+            ("parameters", "n/p", ""),
+            ("input", "128³ of MRI, z-scored where not 0", "128³ at 1 mm, z-scored in the organ"),
+            same("network", "3D U-Net 64–512, BN of the batch at test, 3 heads"),
+            same("loss", "Dice + L1 of both layers + L1 of both in the mask"),
+            same("optimiser", "Adam 10⁻², decay 3·10⁻⁵, batch 2, plateau 10"),
+            same("length", "≤ 500 epochs, patience 40"),
         ),
         notes="Only the brain experiment of the paper is public; window, voxel size and the brightness of lesions on "
         "CT are this benchmark's own: darker and brighter on the liver, brighter only on the lung. Batch normalisation "

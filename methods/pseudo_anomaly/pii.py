@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..card import MethodCard
-from .foreign_patches import ForeignPatchConfig, ForeignPatchMethod
+from .foreign_patches import FIGURES, ForeignPatchConfig, ForeignPatchMethod
 
 if TYPE_CHECKING:
     from ..synthesis.foreign_patch import Blend
@@ -31,6 +31,7 @@ class PII(ForeignPatchMethod):
         "MICCAI 2021",
         reference="arXiv:2107.02622",
         slice_score="mean",
+        figures=FIGURES,
         notes="As fpi but for the blend. Poisson's equation is solved on the patch's rectangle by a fast sine "
         "transform; pixels outside either organ keep their gradients and values.",
     )

@@ -98,6 +98,14 @@ class RandomShape(Method):
         year=2022,
         family="pseudo-anomaly",
         citation="Deng, Li: Self-supervised anomaly detection with random-shape pseudo-outliers, EMBC 2022",
+        figures=(
+            ("parameters", "n/p", ""),
+            ("input", "n/p", "256², masked, equalised"),
+            ("network", "n/p", "DRAEM's U-Net 64–512 on the slice"),
+            ("loss", "n/p", "cross-entropy + Dice over the batch"),
+            ("optimiser", "n/p", "Adam 10⁻⁴, batch 8"),
+            ("length", "n/p", "20 epochs"),
+        ),
         notes="Text and code were not at hand: the masks are those of the liver paper, which took them over; network, "
         "optimiser and preprocessing are that paper's segmentation stage. It is the row without restoration of that "
         "method.",

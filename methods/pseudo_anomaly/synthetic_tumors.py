@@ -12,7 +12,7 @@ import numpy as np
 from ...datasets.case import Spacing
 from ...datasets.volume_view import VolumeView
 from ..base import Method
-from ..card import MethodCard
+from ..card import MethodCard, same
 from ..config import Config, ConfigError
 from ..context import FitContext
 from ..training import autocast, batches, run_updates
@@ -121,6 +121,14 @@ class SyntheticTumors(Method):
                 "copied; some healthy LiTS scans among the training scans",
             ),
             ("Hu et al. 2023, release", "lits", "dice", "57.3", "U-Net; healthy LiTS scans among the training scans"),
+        ),
+        figures=(
+            ("parameters", "n/p", ""),
+            same("input", "96³ at 1 mm, [−21, 189] HU"),
+            ("network", "MONAI U-Net 16–256, 2 residual units, or Swin UNETR", "MONAI U-Net 16–256, 2 residual units"),
+            same("loss", "Dice + cross-entropy"),
+            same("optimiser", "AdamW 4·10⁻⁴, decay 10⁻⁵, batch 2"),
+            same("length", "4,000 epochs, warm-up of 100, then cosine"),
         ),
         notes="Learns from the healthy training scans alone: the healthy LiTS scans of the published training list are "
         "never used. Vessel collisions, mass effect and capsules of the paper are left out, as in the published "

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from ..card import MethodCard
+from ..card import MethodCard, same
 from ..context import FitContext
 from ..training import autocast, run_updates, update
 from .restore_segment import QUICK_PERLIN, RestoreAndSegment, RestoreSegmentConfig, Synthesis, decaying
@@ -112,6 +112,14 @@ class TwoStage(RestoreAndSegment):
         published=(
             ("Zhang et al. 2023, Table 2", "lits", "dice", "53.03 ± 1.78", "pooled, fixed 0.5, mean ± std of 3 runs"),
             ("Zhang et al. 2023, release", "lits", "dice", "55.6", "pooled, fixed 0.5, one run of the authors"),
+        ),
+        figures=(
+            ("parameters", "n/p", ""),
+            same("input", "256², masked, equalised"),
+            same("network", "U-Net 64–512, 4 levels; DRAEM's U-Net 64–512"),
+            same("loss", "L1 to the clean slice; focal(γ 2)"),
+            same("optimiser", "Adam 10⁻⁴, batch 8"),
+            ("length", "200 (code: 201) + 1 epochs", "201 + 1 epochs"),
         ),
         notes="Details follow the released code where the text is silent or differs: the shift acts inside the mask, "
         "the restoration is compared with the clean slice, the noise is uniform, opening precedes closing.",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..card import MethodCard
-from .trunk import TrunkConfig, TrunkMethod
+from .trunk import INPUT_FIGURE, TRAINING_FIGURES, TrunkConfig, TrunkMethod
 
 if TYPE_CHECKING:
     import torch
@@ -35,6 +35,17 @@ class AE(TrunkMethod):
             ("Yao et al. 2021, Table III", "radiopaedia", "dice", "30.3 ± 17.7", "oracle threshold, mean over volumes"),
             ("Yao et al. 2021, Table III", "radiopaedia", "psc", "24.4 ± 19.0", "oracle threshold, mean over volumes"),
             ("Yao et al. 2021, Table III", "radiopaedia", "sen", "58.9 ± 6.2", "oracle threshold, mean over volumes"),
+        ),
+        figures=(
+            ("parameters", "n/p", ""),
+            INPUT_FIGURE,
+            (
+                "network",
+                "5×5 stride 2, 32–128, dense z 128, BN inactive",
+                "the same with active BN (norm=affine: inactive)",
+            ),
+            ("loss", "Baur: L1 summed over the slice", "L1 per pixel"),
+            *TRAINING_FIGURES,
         ),
         notes="Unified trunk, dense latent vector of 128, mean absolute error. The component filter of Baur et al. is "
         "left to the protocols, which apply it to all methods alike.",

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ..card import MethodCard
-from .trunk import TrunkConfig, TrunkMethod
+from ..card import MethodCard, same
+from .trunk import INPUT_FIGURE, LENGTH_FIGURE, TrunkConfig, TrunkMethod
 
 if TYPE_CHECKING:
     import torch
@@ -49,6 +49,14 @@ class ConstrainedVAE(TrunkMethod):
             ("Yao et al. 2021, Table III", "radiopaedia", "dice", "29.2 ± 17.7", "oracle threshold, mean over volumes"),
             ("Yao et al. 2021, Table III", "radiopaedia", "psc", "22.9 ± 18.3", "oracle threshold, mean over volumes"),
             ("Yao et al. 2021, Table III", "radiopaedia", "sen", "61.3 ± 5.6", "oracle threshold, mean over volumes"),
+        ),
+        figures=(
+            ("parameters", "n/p", ""),
+            INPUT_FIGURE,
+            ("network", "Baur: trunk of ae with z 1024", "trunk of ae, dense z 128"),
+            same("loss", "mean L2 + ρ · mean L2 of the codes, ρ 1"),
+            ("optimiser", "Yao: 3·10⁻⁴, batch 16; Baur: 10⁻³", "Adam 3·10⁻⁴, batch 16"),
+            LENGTH_FIGURE,
         ),
         notes="Yao et al. call it constrained VAE and cite the adversarial form; this is the comparative study's plain "
         "autoencoder, without prior or critic: squared error per pixel + ρ · squared distance of the codes, ρ = 1. "

@@ -11,7 +11,7 @@ import numpy as np
 from ...datasets.case import Spacing
 from ..card import MethodCard
 from .residual import residual
-from .trunk import SCORE_BATCH
+from .trunk import INPUT_FIGURE, SCORE_BATCH, TRAINING_FIGURES
 from .vae import VAE, VAEConfig
 
 if TYPE_CHECKING:
@@ -59,6 +59,17 @@ class ContextVAE(VAE):
             ("Yao et al. 2021, Table III", "radiopaedia", "dice", "32.3 ± 21.3", "oracle threshold, mean over volumes"),
             ("Yao et al. 2021, Table III", "radiopaedia", "psc", "24.3 ± 20.6", "oracle threshold, mean over volumes"),
             ("Yao et al. 2021, Table III", "radiopaedia", "sen", "72.2 ± 6.0", "oracle threshold, mean over volumes"),
+        ),
+        figures=(
+            ("parameters", "n/p", ""),
+            INPUT_FIGURE,
+            ("network", "Zimmerer: 4×4 stride 2, 16–1024, no norm, z 128", "trunk of ae, dense mean and log σ, z 128"),
+            (
+                "loss",
+                "Zimmerer: ½ VAE + ½ filled in; Yao: squares of 32",
+                "½ loss of vae + ½ L1 of cut slices, 1–3 squares of 32",
+            ),
+            *TRAINING_FIGURES,
         ),
         notes="One to three squares of 32 pixels at 128² (Yao et al.) are set to 0 around the organ; the target is the "
         "clean slice, where one published trainer compares with the cut one. Squares are filled in from the mean code.",

@@ -12,7 +12,7 @@ import numpy as np
 from ...datasets.case import Spacing
 from ...datasets.view import View
 from ..base import Method
-from ..card import MethodCard
+from ..card import MethodCard, same
 from ..config import Config
 from ..context import FitContext
 from ..training import as_input, autocast, batches, predict, run_updates
@@ -87,6 +87,18 @@ class DAE(Method):
         family="reconstruction",
         citation="Kascenas et al., Denoising Autoencoders for Unsupervised Anomaly Detection in Brain MRI, MIDL 2022",
         reference="https://proceedings.mlr.press/v172/kascenas22a.html",
+        figures=(
+            ("parameters", "n/p", ""),
+            ("input", "128², 4 channels of MRI", "128², masked"),
+            same("network", "weight-standardised U-Net, 64–512, 4 levels"),
+            (
+                "loss",
+                "squared error in the foreground, to the clean slice",
+                "squared error in the organ, to the clean slice",
+            ),
+            same("optimiser", "AMSGrad 10⁻⁴, decay 10⁻⁵, cyclic cosine, batch 16"),
+            same("length", "67,200 updates"),
+        ),
         notes="CT port: the region of interest is the foreground, because dark lung is 0 after windowing. "
         "No CT figures are published.",
     )

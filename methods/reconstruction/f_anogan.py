@@ -11,7 +11,7 @@ import numpy as np
 from ...datasets.case import Spacing
 from ...datasets.view import View
 from ..base import Method
-from ..card import MethodCard
+from ..card import MethodCard, same
 from ..config import Config
 from ..context import FitContext
 from ..training import as_input, autocast, batches, run_updates, update
@@ -121,6 +121,14 @@ class FAnoGAN(Method):
             ("Yao et al. 2021, Table III", "radiopaedia", "psc", "14.2 ± 14.9", "oracle threshold, mean over volumes"),
             ("Yao et al. 2021, Table III", "radiopaedia", "sen", "55.2 ± 8.9", "oracle threshold, mean over volumes"),
             ("BMAD benchmark, liver", "lits", "slice_auroc", "58.53 ± 0.21", "other network, whole images"),
+        ),
+        figures=(
+            ("parameters", "n/p", ""),
+            ("input", "64², [−1, 1]", "64² around the organ, [−1, 1]"),
+            same("network", "residual G, critic, encoder; 64 channels at 64², z 128"),
+            same("loss", "WGAN-GP λ 10, 5 critic steps; MSE + 1 · features"),
+            same("optimiser", "Adam 10⁻⁴ β (0, 0.9), RMSProp 5·10⁻⁵, batch 64"),
+            ("length", "7 epochs (OCT), then 50,000 updates", "20,000, then 10,000 updates"),
         ),
         notes="Residual networks of 64 channels, a square around the region of interest resized to 64². The gradient "
         "norm of the penalty is taken over all pixels of an image. The pixel map is the image residual alone; the "

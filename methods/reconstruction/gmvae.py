@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ..card import MethodCard
-from .trunk import TrunkConfig
+from ..card import MethodCard, same
+from .trunk import INPUT_FIGURE, LENGTH_FIGURE, TrunkConfig
 from .vae import VAE
 
 if TYPE_CHECKING:
@@ -55,6 +55,14 @@ class GMVAE(VAE):
             ("Yao et al. 2021, Table III", "radiopaedia", "dice", "28.6 ± 17.7", "oracle threshold, mean over volumes"),
             ("Yao et al. 2021, Table III", "radiopaedia", "psc", "22.3 ± 19.5", "oracle threshold, mean over volumes"),
             ("Yao et al. 2021, Table III", "radiopaedia", "sen", "63.3 ± 7.2", "oracle threshold, mean over volumes"),
+        ),
+        figures=(
+            ("parameters", "n/p", ""),
+            INPUT_FIGURE,
+            same("network", "trunk of ae, z 128, c 9, w 1"),
+            same("loss", "summed L1 + E KL(z) + KL(w) + max(KL(c), 1)"),
+            ("optimiser", "Baur: Adam 5·10⁻⁵; Yao: 3·10⁻⁴, batch 16", "Adam 5·10⁻⁵, batch 16"),
+            LENGTH_FIGURE,
         ),
         notes="Dense code of 128 with nine components, summed absolute error, all divergences of weight 1.",
     )

@@ -57,6 +57,14 @@ class KLGrad(SummedVAE):
             ("Yao et al. 2021, Table III", "radiopaedia", "sen", "39.1 ± 20.3", "oracle threshold, mean over volumes"),
         ),
         near_chance=True,
+        figures=(
+            ("parameters", "n/p", ""),
+            ("input", "64² patches of z-scored MRI", "128², masked"),
+            ("network", "4×4 stride 2, 16–256, no norm, z 256", "trunk of ae, dense mean and log σ, z 128"),
+            ("loss", "summed squared error (σ 1) + KL, σ exponentiated twice", "summed L1 + KL"),
+            ("optimiser", "Adam 10⁻⁴, batch 64", "Adam 3·10⁻⁴, batch 16"),
+            ("length", "5 epochs", "6,000 updates"),
+        ),
         notes="Unified trunk of Baur et al., KL divergence of weight 1 against the summed absolute error; with the "
         "weight 1e-6 of the vae row its gradient is close to meaningless. Near chance in Yao et al. 2021, and here "
         "little better than untrained: the divergence of a whole slice says little about a pixel.",
@@ -102,6 +110,7 @@ class KLGradCombi(KLGrad):
         reference=KLGrad.card.reference,
         trainer="kl-grad",
         near_chance=True,
+        figures=KLGrad.card.figures,
         notes="The training of kl-grad, scored a second time. The gradient is scaled slice by slice, so that slices do "
         "not influence each other. No CT figures are published.",
     )

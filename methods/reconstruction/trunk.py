@@ -12,6 +12,7 @@ import numpy as np
 from ...datasets.case import Spacing
 from ...datasets.view import View
 from ..base import Method
+from ..card import Figure
 from ..config import Config
 from ..context import FitContext
 from ..training import as_input, autocast, batches, predict, run_updates
@@ -24,6 +25,12 @@ if TYPE_CHECKING:
     from ...datasets.healthy import HealthySet, SliceStack
 
 SCORE_BATCH = 64
+INPUT_FIGURE: Figure = ("input", "Baur: 128²; Yao: masked, size n/p", "128², masked")
+LENGTH_FIGURE: Figure = ("length", "Yao: 6,000 updates; Baur: ≤ 1,000 epochs, patience 5", "6,000 updates")
+TRAINING_FIGURES: tuple[Figure, ...] = (
+    ("optimiser", "Yao: 3·10⁻⁴, batch 16; Baur: Adam 10⁻⁴, β₁ 0.5, batch 8", "Adam 3·10⁻⁴, batch 16"),
+    LENGTH_FIGURE,
+)
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,12 @@ import numpy as np
 
 from ...datasets.case import Spacing
 from ...datasets.seeds import derive
-from ..card import MethodCard
+from ..card import MethodCard, same
 from ..config import ConfigError
 from ..context import FitContext
 from ..training import predict
 from .residual import residual
-from .trunk import SCORE_BATCH, TrunkConfig, TrunkMethod
+from .trunk import INPUT_FIGURE, SCORE_BATCH, TRAINING_FIGURES, TrunkConfig, TrunkMethod
 
 if TYPE_CHECKING:
     import torch
@@ -67,6 +67,13 @@ class VAE(TrunkMethod):
             ("Yao et al. 2021, Table III", "radiopaedia", "dice", "28.1 ± 17.5", "oracle threshold, mean over volumes"),
             ("Yao et al. 2021, Table III", "radiopaedia", "psc", "21.6 ± 17.6", "oracle threshold, mean over volumes"),
             ("Yao et al. 2021, Table III", "radiopaedia", "sen", "62.3 ± 5.7", "oracle threshold, mean over volumes"),
+        ),
+        figures=(
+            ("parameters", "n/p", ""),
+            INPUT_FIGURE,
+            same("network", "trunk of ae, dense mean and log σ, z 128"),
+            ("loss", "Baur: summed L1 + KL; Yao: KL · 10⁻⁶, reduction n/p", "L1 per pixel + 10⁻⁶ · KL summed over z"),
+            *TRAINING_FIGURES,
         ),
         notes="Unified trunk, dense code of 128; absolute error per pixel + 1e-6 · KL summed over it (Yao et al.). "
         "The comparative study sums the error over the slice and weighs the KL with 1. One weight serves both organs.",
@@ -156,6 +163,11 @@ class BayesianVAE(VAE):
             ("Yao et al. 2021, Table III", "radiopaedia", "sen", "58.2 ± 6.8", "oracle threshold, mean over volumes"),
         ),
         trainer="vae",
+        figures=(
+            *VAE.card.figures[:2],
+            ("network", "that of vae, dropout 0.2 at test, passes n/p", "that of vae, dropout 0.2 at test, 20 passes"),
+            *VAE.card.figures[3:],
+        ),
         notes="One training with vae; dropout of 0.2 (on both heads of the code and after the dense layer back) stays "
         "on at test time. Twenty thinned networks, the same for every slice; Yao et al. print no number of passes.",
     )

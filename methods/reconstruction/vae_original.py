@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ...datasets.view import View
-from ..card import MethodCard
+from ..card import MethodCard, same
+from .trunk import TRAINING_FIGURES
 from .vae import VAE
 
 
@@ -25,6 +26,13 @@ class VAEOriginal(VAE):
             ("Yao et al. 2021, Table III", "radiopaedia", "dice", "12.3 ± 10.5", "oracle threshold, mean over volumes"),
             ("Yao et al. 2021, Table III", "radiopaedia", "psc", "8.5 ± 8.9", "oracle threshold, mean over volumes"),
             ("Yao et al. 2021, Table III", "radiopaedia", "sen", "44.9 ± 4.9", "oracle threshold, mean over volumes"),
+        ),
+        figures=(
+            ("parameters", "n/p", ""),
+            ("input", "whole slices, size n/p", "128², not masked"),
+            same("network", "trunk of ae, dense mean and log σ, z 128"),
+            ("loss", "Baur: summed L1 + KL; Yao: KL · 10⁻⁶, reduction n/p", "L1 per pixel + 10⁻⁶ · KL summed over z"),
+            *TRAINING_FIGURES,
         ),
         notes="As vae, on whole slices. Slices without organ are left out of training here as everywhere.",
     )

@@ -89,6 +89,14 @@ class VAERestoration(SummedVAE):
             ("Yao et al. 2021, Table III", "radiopaedia", "sen", "8.8 ± 1.6", "oracle threshold, mean over volumes"),
         ),
         near_chance=True,
+        figures=(
+            ("parameters", "n/p", ""),
+            ("input", "158 × 198", "128², masked"),
+            ("network", "mixture VAE, 3×3, 64 channels, spatial z, c 6", "trunk of ae, dense mean and log σ, z 128"),
+            ("loss", "mixture bound, KL(c) floored at 0.5", "summed L1 + KL"),
+            ("optimiser", "5·10⁻⁵, batch 16", "Adam 3·10⁻⁴, batch 16"),
+            ("length", "1.6 M updates, 500 steps per image", "6,000 updates, 500 steps per slice"),
+        ),
         notes="Unified trunk of Baur et al. in place of the spatial mixture model, KL divergence of weight 1 against "
         "the summed absolute error. The total variation is that of the change, and its weight is the one that changes "
         "held-out healthy slices least. Near chance in Yao et al. 2021, and here hardly better than untrained: the "

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from ..card import MethodCard
+from .trunk import INPUT_FIGURE, TRAINING_FIGURES
 from .vae import VAE, VAEConfig
 
 
@@ -38,6 +39,13 @@ class VAESpatial(VAE):
             ("Yao et al. 2021, Table III", "radiopaedia", "dice", "30.7 ± 19.8", "oracle threshold, mean over volumes"),
             ("Yao et al. 2021, Table III", "radiopaedia", "psc", "24.8 ± 20.7", "oracle threshold, mean over volumes"),
             ("Yao et al. 2021, Table III", "radiopaedia", "sen", "59.2 ± 8.0", "oracle threshold, mean over volumes"),
+        ),
+        figures=(
+            ("parameters", "n/p", ""),
+            INPUT_FIGURE,
+            ("network", "code of 8 × 8 × 128, the rest n/p", "trunk of ae, code of 8 × 8 × 128 by 1×1 convolutions"),
+            ("loss", "KL · 10⁻⁶, reduction n/p", "L1 per pixel + 10⁻⁶ · KL summed over the code"),
+            *TRAINING_FIGURES,
         ),
         notes="Yao et al. print the shape of the code, 8 × 8 × 128, and nothing else; the heads here are 1×1 "
         "convolutions and the code is the decoder's input, as in the comparative study's spatial autoencoder.",

@@ -11,7 +11,7 @@ import numpy as np
 
 from ...datasets.errors import DataError
 from ...datasets.volume_stack import Run
-from ..card import MethodCard
+from ..card import MethodCard, same
 from ..context import FitContext
 from ..pseudo_anomaly.layer_method import (
     Draw,
@@ -95,6 +95,18 @@ class LayerDecompositionFinetuned(LayerMethod, SupervisedMethod):
                 "61.91",
                 "copied; own protocol, 3D",
             ),
+        ),
+        figures=(
+            ("parameters", "n/p", ""),
+            ("input", "128³ of MRI, z-scored where not 0", "128³ at 1 mm, z-scored in the organ"),
+            same("network", "3D U-Net 64–512, BN of the batch at test, 3 heads"),
+            ("loss", "that of layer-decomposition, then n/p", "that of layer-decomposition, then Dice of the mask"),
+            (
+                "optimiser",
+                "Adam 10⁻², decay 3·10⁻⁵, batch 2, then n/p",
+                "Adam 10⁻², decay 3·10⁻⁵, batch 2, plateau 10, twice",
+            ),
+            ("length", "≤ 500 epochs, patience 40, then n/p", "≤ 500 epochs, patience 40, twice"),
         ),
         notes="A top line. The first phase uses the slices without a lesion of the labelled training cases; rates and "
         "stopping rule of the second phase are those of the first, which the paper does not say.",

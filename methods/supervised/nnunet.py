@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from ...datasets.case import Case
-from ..card import MethodCard
+from ..card import MethodCard, same
 from ..config import Config
 from ..context import FitContext
 from ..state import load_state
@@ -112,6 +112,14 @@ class NNUNet(SupervisedMethod):
             ("Yao et al. 2021, Table III", "radiopaedia", "dice", "76.7 ± 5.8", "five folds, version 1"),
             ("Yao et al. 2021, Table III", "radiopaedia", "psc", "77.1 ± 14.0", "five folds, version 1"),
             ("Yao et al. 2021, Table III", "radiopaedia", "sen", "80.5 ± 13.1", "five folds, version 1"),
+        ),
+        figures=(
+            ("parameters", "n/p", ""),
+            ("input", "planned from the data", "planned from the data, cropped to the organ"),
+            same("network", "planned from the data"),
+            same("loss", "Dice + cross-entropy, deep supervision"),
+            same("optimiser", "SGD 0.01, Nesterov 0.99, decay 3·10⁻⁵, polynomial"),
+            same("length", "1,000 epochs of 250 updates"),
         ),
         notes="A top line. The package's second version stands in for the first. Within a fold of the run it trains "
         "one model; its validation patients are a share of the training patients and only serve its curves. The last "

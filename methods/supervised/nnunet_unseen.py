@@ -28,6 +28,7 @@ class NNUNetUnseen(NNUNet):
             ("Yao et al. 2021, Table III", "radiopaedia", "psc", "66.9 ± 13.4", "version 1, two other sets"),
             ("Yao et al. 2021, Table III", "radiopaedia", "sen", "85.3 ± 9.9", "version 1, two other sets"),
         ),
+        figures=NNUNet.card.figures,
         notes="As nnunet, trained on the other lesion sets of the organ in the data root and never on a case of the "
         "tested set. The paper trains on two sets and does not name the third; how many there were is in the record.",
     )

@@ -12,7 +12,7 @@ from ...datasets.case import Spacing
 from ...datasets.errors import UasbenchError
 from ...datasets.view import View
 from ..base import Method
-from ..card import MethodCard
+from ..card import MethodCard, same
 from ..config import Config, ConfigError
 from ..context import FitContext
 from ..reconstruction.residual import erode_in_plane
@@ -98,6 +98,14 @@ class ASCNet(Method):
         uses="unlabelled-test",
         published=(("Zhang et al. 2023, Table 1", "lits", "dice", "32.24", "copied there, without post-processing"),),
         near_chance=True,
+        figures=(
+            ("parameters", "n/p", ""),
+            ("input", "n/p for LiTS", "256², masked"),
+            same("network", "U-Net 32–512, 2 decoders; discriminator 32–256"),
+            same("loss", "MSE + Dice of the cuts + adversarial MAE, labels ∓1"),
+            ("optimiser", "Adam 5·10⁻⁵, L2 2·10⁻⁴, batch n/p", "Adam 5·10⁻⁵, L2 2·10⁻⁴, batch 16"),
+            ("length", "by eye, until the histogram splits", "10,000 updates"),
+        ),
         notes="Transductive: it trains on the test cases, without their labels. The published training alternates and "
         "stops by eye; here the number of updates is fixed and one discriminator update precedes each update of the "
         "main module. The preprocessing of LiTS is not published. The quick profile ends long before the cuts "
@@ -267,6 +275,7 @@ class ASCNetPost(ASCNet):
         trainer="asc-net",
         published=(("Zhang et al. 2023, Table 1", "lits", "dice", "50.23", "copied there, with post-processing"),),
         near_chance=True,
+        figures=ASCNet.card.figures,
         notes="Shares the training of asc-net. The published post-processing is designed by hand and not specified; "
         "here it is a grey opening (erosion, then dilation) in the plane, a binary opening at every threshold at once. "
         "At the quick profile as close to chance as the map it opens.",
