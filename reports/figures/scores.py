@@ -16,6 +16,8 @@ from .style import INK, MUTED, family_legend, look_of, new_figure, save, style
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+MOST_NUMBERED = 18  # ranks whose numbers fit side by side on the axis
+
 
 @dataclass(frozen=True)
 class MethodPoints:
@@ -157,6 +159,7 @@ def rank_figure(ranking: Ranking, families: Mapping[str, str], title: str, path:
     names, ranks = [str(n) for n in ranking.ranks.index], ranking.ranks.to_numpy(dtype=float)
     k = len(names)
     half = (k + 1) // 2
+    every = 1 if k <= MOST_NUMBERED else 5
     with style():
         figure = new_figure(8.4, 1.5 + 0.26 * half + 0.13 * len(ranking.groups))
         axes = figure.add_subplot()
@@ -164,7 +167,8 @@ def rank_figure(ranking: Ranking, families: Mapping[str, str], title: str, path:
         axes.plot([1, k], [0, 0], color=INK, linewidth=1.2)
         for tick in range(1, k + 1):
             axes.plot([tick, tick], [0, 0.16], color=INK, linewidth=1.2)
-            axes.text(tick, 0.26, str(tick), ha="center", va="bottom", fontsize=8)
+            if tick in (1, k) or (tick % every == 0 and k - tick >= 3):
+                axes.text(tick, 0.26, str(tick), ha="center", va="bottom", fontsize=8)
         bars = 0.30 * len(ranking.groups)
         margin = max(0.6, 0.12 * k)
         for i, (name, rank) in enumerate(zip(names, ranks, strict=True)):
@@ -185,7 +189,7 @@ def rank_figure(ranking: Ranking, families: Mapping[str, str], title: str, path:
             axes.plot([1, 1 + width], [1.35, 1.35], color=MUTED, linewidth=2)
             more = "" if ranking.critical_difference <= k - 1 else " (wider than the axis)"
             text = f"critical difference {ranking.critical_difference:.2f}{more}"
-            axes.text(1 + width + 0.08, 1.35, text, va="center", fontsize=8, color=MUTED)
+            axes.text(1 + width + 0.02 * k, 1.35, text, va="center", fontsize=8, color=MUTED)
         axes.set_xlim(1 - margin - 0.22 * k, k + margin + 0.22 * k)
         axes.set_ylim(-bars - 0.6 - 0.55 * half, 1.7)
         axes.set_title(title, color=INK)
