@@ -27,7 +27,7 @@ class ConstrainedVAEConfig(TrunkConfig):
 
     profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         **TrunkConfig.profiles,
-        "quick": {**TrunkConfig.profiles["quick"], "updates": 450, "erode": 3},
+        "quick": {**TrunkConfig.profiles["quick"], "updates": 450},
     }
 
 

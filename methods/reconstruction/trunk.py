@@ -97,6 +97,7 @@ class TrunkConfig(Config):
             "batch": 8,
             "updates": 600,
             "lr": 3e-3,
+            "erode": 3,
         },
     }
     anatomies: ClassVar[Mapping[str, Mapping[str, Any]]] = {

@@ -40,7 +40,7 @@ class VAEConfig(TrunkConfig):
 
     profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "smoke": {**TrunkConfig.profiles["smoke"], "dropout": 0.1},
-        "quick": {**TrunkConfig.profiles["quick"], "z": 32, "dropout": 0.1, "erode": 3},
+        "quick": {**TrunkConfig.profiles["quick"], "z": 32, "dropout": 0.1},
     }
 
 
