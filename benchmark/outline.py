@@ -49,7 +49,7 @@ def outline_of(cls: type[Method]) -> Outline:
 def _dims(cls: type[Method]) -> str:
     try:
         view = cls(cls.Config()).view
-    except Exception:
+    except Exception:  # a plug-in's own code may raise anything, and the listing of the others goes on
         return "?"
     if view is None:
         return "native"
