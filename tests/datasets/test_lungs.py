@@ -221,7 +221,7 @@ def test_closing_only_adds_and_grows_with_its_input(mask, spacing, radius):
 
 
 def _luna(real_ct, uid):
-    sitk = pytest.importorskip("SimpleITK")
+    import SimpleITK as sitk
 
     def read(path):
         image = sitk.DICOMOrient(sitk.ReadImage(str(path)), "LPS")

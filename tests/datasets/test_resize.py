@@ -37,14 +37,16 @@ def test_equals_torch(side, size, filter_):
 
 @pytest.mark.parametrize(("side", "size"), SIZES)
 def test_cubic_equals_pillow_on_floats(side, size):
-    image_module = pytest.importorskip("PIL.Image")
+    import PIL.Image as image_module
+
     image = noise(side, side)
     expected = image_module.fromarray(image).resize((size, size), image_module.Resampling.BICUBIC)
     np.testing.assert_allclose(resized(image, size, "cubic"), np.asarray(expected), atol=2e-5)
 
 
 def test_cubic_is_within_a_grey_level_of_pillow_on_bytes():
-    image_module = pytest.importorskip("PIL.Image")
+    import PIL.Image as image_module
+
     image = gaussian_filter(np.random.default_rng(0).integers(0, 256, (512, 512)), 1).astype(np.uint8)
     expected = np.asarray(image_module.fromarray(image).resize((256, 256), image_module.Resampling.BICUBIC))
     found = np.rint(np.clip(resized(image, 256, "cubic"), 0, 255))

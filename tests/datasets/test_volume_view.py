@@ -69,7 +69,8 @@ def area_mean(array, axis, geometry):
 
 class TestLook:
     def test_enlarging_equals_simpleitk(self):
-        sitk = pytest.importorskip("SimpleITK")
+        import SimpleITK as sitk
+
         case = make_case((8, 40, 44), (2.0, 0.9, 1.1))
         viewed = look(case, VolumeView(size=72, mask_roi=False))
         source = sitk.GetImageFromArray(windowed(case))

@@ -192,7 +192,7 @@ def test_a_budget_shortens_the_training(limit, calls):
 
 @pytest.mark.slow
 def test_the_real_package_trains_predicts_and_repeats_itself(labelled, toy_case, tmp_path):
-    pytest.importorskip("nnunetv2")
+    pytest.importorskip("nnunetv2", reason="needs the extra 'nnunet'")
     maps, curve = [], []
     for _ in range(2):
         method = NNUNet(resolve(NNUNetConfig, "smoke", "liver"))
