@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..runs.folder import RunFolder, RunFolderError
 from ..runs.records import Record
-from .server import TrackingError, client, database, first_line, tracking_uri
+from .server import TrackingError, client, database, first_line, lay_out, tracking_uri
 from .values import CELL_TAG, IDS_TAG, PARENT_TAG, cell_tags, clean_name, costs, curves, metrics, parameters
 
 if TYPE_CHECKING:
@@ -38,12 +38,16 @@ class Mirror:
 
     def __init__(self, folder: RunFolder, uri: str | None, stopped: threading.Event | None = None) -> None:
         address = tracking_uri(folder, uri)
+        file = folder.mlflow_db.resolve()
+        own = database(address) == file
+        if own and not file.exists():
+            lay_out(file)
         self.client = client(address)
         self.folder = folder
         self.address = address
         self.stopped = stopped or threading.Event()
         self.info = folder.info()
-        self.key = LOCAL if address == f"sqlite:///{folder.mlflow_db.resolve()}" else address
+        self.key = LOCAL if own else address
         self.state: dict[str, Any] = self.info.get("mlflow", {}).get(self.key) or {"parents": {}, "cells": {}}
         self.tasks: dict[tuple[str, str], _Task] = {}
         self.refused: dict[str, str] = {}

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -75,6 +77,19 @@ def client(address: str) -> MlflowClient:
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # prints a traceback of what it also raises
     logging.getLogger("alembic").setLevel(logging.ERROR)
     return MlflowClient(tracking_uri=address)
+
+
+def lay_out(file: Path) -> None:
+    """Let MLflow make the tables of a run folder's own database aside, and move the whole file into place.
+
+    The tables come from dozens of migrations: whoever is killed among them leaves a file that no MLflow opens again.
+    """
+    for left in file.parent.glob(f".{file.name}.*.tmp"):
+        shutil.rmtree(left)
+    aside = Path(tempfile.mkdtemp(prefix=f".{file.name}.", suffix=".tmp", dir=file.parent))
+    client(f"sqlite:///{aside / file.name}").search_experiments(max_results=1)
+    (aside / file.name).replace(file)
+    aside.rmdir()
 
 
 def database(uri: str) -> Path | None:

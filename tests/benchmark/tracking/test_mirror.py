@@ -201,3 +201,20 @@ def test_tasks_of_earlier_commands_are_mirrored_too(build, write, client, parent
     assert slugs(nested(folder, uri, "other after btcv")) == [build(0, dataset="other").cell.slug]
     assert client(uri).get_run(parent(folder, uri)).info.status == "FAILED"
     assert client(uri).get_run(parent(folder, uri, "other after btcv")).info.status == "FINISHED"
+
+
+def test_a_kill_while_the_database_is_made_leaves_none(build, begin, tmp_path, monkeypatch):
+    from mlflow import MlflowClient
+
+    folder = begin(tmp_path / "run", build(0))
+
+    def killed(self, *arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(MlflowClient, "search_experiments", killed)
+    with pytest.raises(KeyboardInterrupt):
+        publish(folder, None, files=False)
+    assert not folder.mlflow_db.exists()
+    monkeypatch.undo()
+    assert publish(folder, None, files=False) == 1
+    assert not list(folder.path.glob(".*.tmp"))
