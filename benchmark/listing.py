@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
+from ..methods import network
 from . import registry
 from .outline import missing_packages, status_of
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from ..datasets.dataset import Dataset
+    from ..methods.base import Method
 
 
 def methods() -> Table:
@@ -25,7 +27,7 @@ def methods() -> Table:
     table = _table("name", "family", "year", "supervision", "dims", "anatomy", "needs", "status")
     for name, card in known.cards().items():
         outline = known.outline(name)
-        status = missing_packages(outline.packages) or (status_of(known.get(name)) if outline.declines else "ok")
+        status = missing_packages(outline.packages) or (_status(known.get(name)) if outline.declines else "ok")
         cells = (
             name, card.family, str(card.year or ""), card.supervision, outline.dims, ", ".join(card.anatomy),
             ", ".join(outline.needs), status + _origin(known.entry(name)),
@@ -73,6 +75,12 @@ def _table(*columns: str) -> Table:
     for column in columns:
         table.add_column(column, overflow="fold")
     return table
+
+
+def _status(cls: type[Method]) -> str:
+    """Return the first sentence of why a method declines; ``bench show`` says the rest, and may ask the network."""
+    with network.forbidden():
+        return status_of(cls).partition(". ")[0]
 
 
 def _origin(entry: registry.Entry) -> str:

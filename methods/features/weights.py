@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ...datasets.errors import DataError
+from .. import network
 
 if TYPE_CHECKING:
     import torch
@@ -211,20 +212,40 @@ def _hub_name(backbone: str) -> str:
     return str(config.hf_hub_id)
 
 
-@lru_cache(maxsize=8)
 def _hub_problem(backbone: str) -> str | None:
-    """Return why the model hub cannot give these weights, or None; asks the network at most once and not for long."""
+    """Return why the model hub cannot give these weights, or None."""
+    name = _hub_name(backbone)
+    if _cached(name):
+        return None
+    missing = f"{name} is not in the hub's cache"
+    if not network.allowed():
+        return f"{missing}, and only a run asks the hub"
+    refusal = _refusal(name)
+    return refusal and f"{missing}, and {refusal}"
+
+
+def _cached(name: str) -> bool:
+    """Look into the hub's cache without its client, whose import alone takes longer than a listing may."""
+    home = os.environ.get("HF_HOME", Path(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "huggingface"))
+    hub = Path(os.environ.get("HF_HUB_CACHE", Path(home, "hub"))).expanduser()
+    folder = hub / f"models--{name.replace('/', '--')}"
+    main = folder / "refs" / "main"
+    return main.is_file() and (folder / "snapshots" / main.read_text(encoding="utf-8").strip() / HUB_FILE).is_file()
+
+
+@lru_cache(maxsize=8)
+def _refusal(name: str) -> str | None:
+    """Ask the network, once and not for long, why it does not give a file, or None."""
     from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
 
-    name = _hub_name(backbone)
     if isinstance(try_to_load_from_cache(name, HUB_FILE), str):
         return None
     if constants.HF_HUB_OFFLINE:
-        return f"{name} is not in the hub's cache, and HF_HUB_OFFLINE forbids a download"
+        return "HF_HUB_OFFLINE forbids a download"
     try:
         get_hf_file_metadata(hf_hub_url(name, HUB_FILE), timeout=HUB_TIMEOUT_S)
     except Exception as error:  # the hub's client raises the errors of whatever transport it uses
-        return f"{name} is not in the hub's cache, and the hub does not give it ({type(error).__name__})"
+        return f"the hub does not give it ({type(error).__name__})"
     return None
 
 

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from uasbench.datasets.errors import DataError
+from uasbench.methods import network
 from uasbench.methods.features import weights
 from uasbench.methods.features.backbone import FeatureConfig, FeatureMethod
 from uasbench.methods.features.weights import Source, WeightsError, find, fingerprint, lite0_names, read, sha256
@@ -135,7 +136,7 @@ def test_an_offline_hub_answers_at_once(monkeypatch, tmp_path):
         asked.append(timeout)
         raise ConnectionError("no route")
 
-    weights._hub_problem.cache_clear()
+    weights._refusal.cache_clear()
     monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_: None)
     monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", refuse)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
@@ -143,12 +144,12 @@ def test_an_offline_hub_answers_at_once(monkeypatch, tmp_path):
         with pytest.raises(WeightsError, match=r"hub does not give it \(ConnectionError\)"):
             find(RESNET, "imagenet")
     assert asked == [5.0]
-    weights._hub_problem.cache_clear()
+    weights._refusal.cache_clear()
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(WeightsError, match="HF_HUB_OFFLINE"):
         find(RESNET, "imagenet")
     assert asked == [5.0]
-    weights._hub_problem.cache_clear()
+    weights._refusal.cache_clear()
 
 
 def test_a_cached_hub_file_needs_no_network(monkeypatch, tmp_path, small_state):
@@ -156,12 +157,25 @@ def test_a_cached_hub_file_needs_no_network(monkeypatch, tmp_path, small_state):
     from safetensors.torch import save_file
 
     save_file(small_state, tmp_path / "model.safetensors")
-    weights._hub_problem.cache_clear()
+    weights._refusal.cache_clear()
     monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_: str(tmp_path / "model.safetensors"))
     source = find(RESNET, "imagenet")
     assert source == Source("hub", "timm/resnet18.tv_in1k")
     assert sha256(read(source, RESNET)) == sha256(small_state)
-    weights._hub_problem.cache_clear()
+    weights._refusal.cache_clear()
+
+
+def test_a_listing_finds_the_hubs_cache_and_asks_no_network(monkeypatch, tmp_path):
+    monkeypatch.setattr(weights, "_refusal", lambda name: pytest.fail("asked the hub"))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    with network.forbidden(), pytest.raises(WeightsError, match="only a run asks the hub"):
+        find(RESNET, "imagenet")
+    repository = tmp_path / "models--timm--resnet18.tv_in1k"
+    for folder in ("refs", "snapshots/0a1b"):
+        (repository / folder).mkdir(parents=True)
+    (repository / "refs" / "main").write_text("0a1b")
+    (repository / "snapshots" / "0a1b" / "model.safetensors").touch()
+    assert find(RESNET, "imagenet") == Source("hub", "timm/resnet18.tv_in1k")
 
 
 def test_the_hash_is_of_the_tensors_and_not_of_the_file(tmp_path, small_state):
