@@ -122,8 +122,9 @@ def reproduce(
 ) -> None:
     """Run a table or figure of a paper as one experiment."""
     from .api import execute
-    from .benchmark.experiments import experiment_options
+    from .benchmark.experiments import experiment_options, load
     from .benchmark.runner import command_line
+    from .reports.reproduced import beside
 
     options = experiment_options(
         experiment,
@@ -136,7 +137,10 @@ def reproduce(
         device=device,
         command=command_line(),
     )
-    _show(_uninterrupted(lambda: execute(options, console())))
+    finished = _uninterrupted(lambda: execute(options, console()))
+    if not phantom:
+        _print_frame(beside(load(experiment).published, finished.table("summary")))
+    _show(finished)
 
 
 @app.command()

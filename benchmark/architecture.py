@@ -28,7 +28,7 @@ def table() -> str:
     for name, card in known.cards().items():
         if known.entry(name).built_in and not card.trivial:
             phrases = dict.fromkeys(FIGURE_NAMES, "") | {what: _phrase(*both) for what, *both in card.figures}
-            phrases["parameters"] = _with_reference(card.figures, _size(known.get(name)))
+            phrases["parameters"] = _with_reference(card.figures, size(known.get(name)) or "planned from the data")
             lines.append(_row((f"`{name}`", *phrases.values())))
     return "\n".join(lines)
 
@@ -77,12 +77,16 @@ def count_parameters(cls: type[Method], config: Any) -> int:
         return count("cpu")
 
 
-def _size(cls: type[Method]) -> str:
+def size(cls: type[Method], profile: str = "paper") -> str:
+    """Return the number of parameters of a profile's networks, empty where training creates them.
+
+    Pretrained backbones are made with random weights, so that none need be at hand.
+    """
     pretrained = any(field.name == "weights" for field in fields(cls.Config))
-    config = resolve(cls.Config, settings={"weights": "random"} if pretrained else None)
+    config = resolve(cls.Config, profile, settings={"weights": "random"} if pretrained else None)
     count = count_parameters(cls, config)
     members = cls(config).members
-    return (f"{count:,}" + (f" × {members}" if members else "")) if count else "planned from the data"
+    return (f"{count:,}" + (f" × {members}" if members else "")) if count else ""
 
 
 def _with_reference(figures: tuple[tuple[str, str, str], ...], size: str) -> str:

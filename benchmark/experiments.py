@@ -29,8 +29,22 @@ class Row(BaseModel):
     set: dict[str, Any] = Field(default_factory=dict)
 
 
+class Printed(BaseModel):
+    """A number that a paper prints, in per cent, and where a run of the experiment has its counterpart."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    row: str
+    dataset: str
+    metric: str
+    protocol: str
+    unit: str
+    value: float
+    std: float | None = None
+
+
 class Experiment(BaseModel):
-    """A plan. ``methods`` may be empty where the rows are all variants."""
+    """A plan. ``dataset`` is a comma list; ``methods`` may be empty where the rows are all variants."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -43,7 +57,7 @@ class Experiment(BaseModel):
     profile: Literal["smoke", "quick", "paper"] = "paper"
     calibration: Literal["held-out", "none"] = "held-out"
     notes: str = ""
-    published: list[dict[str, Any]] = Field(default_factory=list)
+    published: list[Printed] = Field(default_factory=list)
 
 
 def names() -> dict[str, Path]:
@@ -76,7 +90,7 @@ def experiment_options(
     plan = load(name)
     return validated(
         methods=plan.methods,
-        datasets=[plan.dataset],
+        datasets=plan.dataset.split(","),
         train=plan.train,
         profile=profile or plan.profile,
         seeds=parse_seeds(seeds or str(plan.seeds)),

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import importlib.util
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from ..methods.config import resolve
 from .limits import time_limit
 from .stages.worker import summary
 
 if TYPE_CHECKING:
+    from ..datasets.view import View
+    from ..datasets.volume_view import VolumeView
     from ..methods.base import Method
+
+TRIED = ("paper", "quick")
 
 
 @dataclass(frozen=True)
@@ -40,17 +45,18 @@ def outline_of(cls: type[Method]) -> Outline:
     """Return the outline of a class."""
     from ..methods.base import Method
 
-    extra = {"labels": ("lesion labels",), "unlabelled-test": ("unlabelled test scans",)}
-    weights = ("weights",) if cls.extra_identity is not Method.extra_identity else ()
-    asks = (*weights, *extra.get(cls.card.uses, ()))
-    return Outline(_dims(cls), tuple(cls.requires), asks, cls.skip is not Method.skip)
-
-
-def _dims(cls: type[Method]) -> str:
+    asks = {"labels": ("lesion labels",), "unlabelled-test": ("unlabelled test scans",)}.get(cls.card.uses, ())
     try:
-        view = cls(cls.Config()).view
+        method = cls(cls.Config())
+        dims = _dims(method.view)
+        if cls.extra_identity is not Method.extra_identity and getattr(method.config, "weights", "") != "random":
+            asks = ("weights", *asks)
     except Exception:  # a plug-in's own code may raise anything, and the listing of the others goes on
-        return "?"
+        dims = "?"
+    return Outline(dims, tuple(cls.requires), asks, cls.skip is not Method.skip)
+
+
+def _dims(view: View | VolumeView | None) -> str:
     if view is None:
         return "native"
     return "3D" if hasattr(view, "spacing") else "2D"
@@ -62,15 +68,31 @@ def missing_packages(packages: tuple[str, ...]) -> str | None:
     return f"needs {', '.join(missing)}: pip install {' '.join(missing)}" if missing else None
 
 
-def obstacle(cls: type[Method], config: Any) -> str | None:
-    """Return why a method cannot run here: a missing package, or the reason that its ``skip`` gives."""
-    return missing_packages(cls.requires) or cls(config).skip()
-
-
 def status_of(cls: type[Method]) -> str:
-    """Return ``ok``, or why a method cannot run here with its default settings."""
+    """Return ``ok``, or why a method cannot run here, and where: with which profiles, on which anatomy."""
+    if reason := missing_packages(cls.requires):
+        return reason
+    anatomies = cls.card.anatomy
+    places = [(profile, anatomy) for profile in TRIED for anatomy in anatomies]
+    declined: dict[str, list[tuple[str, str]]] = {}
+    for place in places:
+        if reason := _reason(cls, *place):
+            declined.setdefault(reason, []).append(place)
+    return "; ".join(_at(where, places) + reason for reason, where in declined.items()) or "ok"
+
+
+def _reason(cls: type[Method], profile: str, anatomy: str) -> str | None:
     try:
         with time_limit():
-            return obstacle(cls, cls.Config()) or "ok"
+            return cls(resolve(cls.Config, profile, anatomy)).skip()
     except Exception as error:
         return f"fails: {summary(error)}"
+
+
+def _at(where: list[tuple[str, str]], places: list[tuple[str, str]]) -> str:
+    """Return the profiles or anatomies that set some places apart from the others."""
+    for part in (0, 1):
+        named = list(dict.fromkeys(place[part] for place in where))
+        if where != places and where == [place for place in places if place[part] in named]:
+            return f"{', '.join(named)}: "
+    return "" if where == places else f"{', '.join(' on the '.join(place) for place in where)}: "

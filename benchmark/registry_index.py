@@ -12,7 +12,7 @@ from typing import Any
 from .locations import cache_root
 from .planning import source_hash
 
-VERSION = 1
+VERSION = 2
 OUTLINE = {"dims", "packages", "asks", "declines"}
 
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..methods.config import by_stage, resolve
 from . import registry
-from .architecture import count_parameters
-from .outline import Outline, status_of
+from .architecture import size
+from .outline import Outline, missing_packages, status_of
 from .stages.worker import summary
 
 if TYPE_CHECKING:
@@ -35,10 +35,12 @@ def show(name: str) -> Iterator[RenderableType]:
     settings = _settings(cls)
     if settings:
         yield _table(("setting", *SHOWN, "belongs to"), settings, "Settings: the defaults of each profile")
+    usual = resolve(cls.Config)
     others = [
         (anatomy, key, _text(value))
         for anatomy, values in cls.Config.anatomies.items()
         for key, value in values.items()
+        if value != getattr(usual, key)
     ]
     if others:
         yield _table(("anatomy", "setting", "value"), others, "Settings that an anatomy changes")
@@ -100,17 +102,10 @@ def _threshold(cls: type[Method]) -> str:
 
 def parameters(cls: type[Method], profile: str) -> str:
     """Return the number of parameters of a profile's networks, or why they cannot be made here."""
-    status = status_of(cls)
-    if status != "ok":
-        return f"unknown ({status.removeprefix('fails: ')})"
-    config = resolve(cls.Config, profile)
     try:
-        count = count_parameters(cls, config)
+        return size(cls, profile) or "none before training"
     except Exception as error:
-        return f"unknown ({summary(error)})"
-    members = cls(config).members
-    each = f" in each of {members} members" if members else ""
-    return f"{count:,}{each}" if count else "none before training"
+        return f"unknown ({missing_packages(cls.requires) or summary(error)})"
 
 
 def _settings(cls: type[Method]) -> list[tuple[str, ...]]:

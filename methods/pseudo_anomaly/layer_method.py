@@ -278,9 +278,11 @@ class LayerMethod(Method):
         )
 
     def search_space(self, trial: Any) -> dict[str, Any]:
-        """Suggest the learning rate and the lesions' opacity."""
-        least = trial.suggest_float("least_alpha", 0.1, 0.4)
-        return {"lr": trial.suggest_float("lr", 1e-3, 3e-2, log=True), "alpha": (least, 0.8)}
+        """Suggest the learning rate and the range of the lesions' opacity."""
+        return {
+            "lr": trial.suggest_float("lr", 1e-3, 3e-2, log=True),
+            "alpha": trial.suggest_categorical("alpha", ["0.2,0.8", "0.1,0.8", "0.4,0.8"]),
+        }
 
     def _probability(self, window: torch.Tensor) -> torch.Tensor:
         return self.net(window)[2].float().sigmoid()

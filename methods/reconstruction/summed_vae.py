@@ -38,6 +38,7 @@ class SummedVAE(VAE):
     """
 
     Config = SummedVAEConfig
+    kl_weights = (1e-2, 10.0)
 
     def losses(self, x: torch.Tensor, roi: torch.Tensor, draws: torch.Generator) -> dict[str, torch.Tensor]:
         """Return the negative lower bound per slice, the mean absolute error per pixel and the divergence."""

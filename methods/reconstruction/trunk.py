@@ -102,7 +102,8 @@ class TrunkConfig(Config):
     }
     anatomies: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "liver": {"window": (-200.0, 250.0), "sign": "absolute"},
-        "lung": {"window": (-800.0, 100.0), "sign": "positive"},
+        # Opacities begin at the pleura: an eroded lung has lost half of them.
+        "lung": {"window": (-800.0, 100.0), "sign": "positive", "erode": 0},
     }
 
     def __post_init__(self) -> None:

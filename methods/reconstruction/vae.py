@@ -81,6 +81,7 @@ class VAE(TrunkMethod):
     Config = VAEConfig
     net: BaurVAE
     spatial: ClassVar[bool] = False
+    kl_weights: ClassVar[tuple[float, float]] = (1e-7, 1e-4)
 
     def build(self) -> None:
         """Create the network; the seed of its thinned copies comes from the fit."""
@@ -118,7 +119,7 @@ class VAE(TrunkMethod):
 
     def search_space(self, trial: Any) -> dict[str, Any]:
         """Suggest what the trunk suggests and the weight of the KL divergence."""
-        return {**super().search_space(trial), "alpha_kl": trial.suggest_float("alpha_kl", 1e-7, 1e-4, log=True)}
+        return {**super().search_space(trial), "alpha_kl": trial.suggest_float("alpha_kl", *self.kl_weights, log=True)}
 
 
 @dataclass(frozen=True)
@@ -169,7 +170,8 @@ class BayesianVAE(VAE):
             *VAE.card.figures[3:],
         ),
         notes="One training with vae; dropout of 0.2 (on both heads of the code and after the dense layer back) stays "
-        "on at test time. Twenty thinned networks, the same for every slice; Yao et al. print no number of passes.",
+        "on at test time. Twenty thinned networks, the same for every slice; Yao et al. print no number of passes. Residuals "
+        "are averaged (Baur et al.); Yao et al. speak of a consensus reconstruction.",
     )
     Config = BayesianVAEConfig
 

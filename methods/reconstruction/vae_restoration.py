@@ -154,9 +154,8 @@ class VAERestoration(SummedVAE):
         return self.finish(residual(array, self.restored(array, roi, self.tv_weight), self.config.sign), roi)
 
     def search_space(self, trial: Any) -> dict[str, Any]:
-        """Suggest the learning rate, the length of the code, the weight of the divergence and the ascent."""
+        """Suggest what the autoencoder suggests, and the length of the ascent."""
         return {
             **super().search_space(trial),
-            "alpha_kl": trial.suggest_float("alpha_kl", 1e-2, 10.0, log=True),
             "steps": trial.suggest_categorical("steps", [50, 150, 500]),
         }

@@ -22,7 +22,8 @@ class ShiftedRegions:
     Args:
         size: side of the slices.
         device: torch device string that the images live on.
-        rejection: redraw a mask until it meets tissue; off in the released code, so that most slices stay clean.
+        rejection: redraw a mask until it meets tissue, a thousand times at most: only a slice with a few pixels of
+            tissue stays clean. Off in the released code, so that most slices stay clean.
         p_anomaly: share of slices that get a mask at all.
         placement: ``frame`` leaves the mask where it was drawn; ``roi`` moves a random mask pixel onto a random tissue
             pixel.

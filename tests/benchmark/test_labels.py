@@ -9,7 +9,6 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-import uasbench
 from hypothesis import given
 from hypothesis import strategies as st
 from uasbench.benchmark import device as devices
@@ -140,12 +139,12 @@ def test_all_never_contains_a_top_line_and_patterns_do():
 
 
 @pytest.mark.usefixtures("plugins")
-def test_a_top_line_is_cross_fitted_and_says_so(root, cache, tmp_path):
-    done = uasbench.run(
-        "upper,healthy-only", "lits", data_root=root, cache=cache, profile="smoke", seeds=[0], out=tmp_path / "run"
-    )
+def test_top_lines_are_cross_fitted_or_learn_from_the_other_sets_and_say_so(quick_run, two_sets, cache, tmp_path):
+    methods = "upper,unseen,healthy-only"
+    done = quick_run(methods, "lits", data_root=two_sets, cache=cache, profile="smoke", seeds=[0], out=tmp_path / "run")
     assert not done.failures
-    record = next(r for r in done.records if r.cell.method == "upper")
+    records = {r.cell.method: r for r in done.records}
+    record = records["upper"]
     labels = record.labels
     assert labels is not None
     assert (record.method.supervision, record.method.uses, labels.training) == ("full", "labels", "cross-fit")
@@ -164,9 +163,14 @@ def test_a_top_line_is_cross_fitted_and_says_so(root, cache, tmp_path):
     flags = summary.groupby("method")["flags"].first()
     assert "topline" in flags["upper"]
     assert "topline" not in flags["healthy-only"]
-    assert next(r for r in done.records if r.cell.method == "healthy-only").labels is None
+    assert records["healthy-only"].labels is None
     report = (done.path / "report.html").read_text()
     assert "cross-fitted" in report
+    labels = records["unseen"].labels
+    assert labels is not None
+    assert (labels.training, labels.sets, labels.folds) == ("unseen", ["second"], [])
+    assert len(records["unseen"].ids.fits) == 1
+    assert labels.cases == [["volume-0", "volume-1"]]
 
 
 @pytest.mark.usefixtures("plugins")
@@ -209,18 +213,6 @@ def test_slice_labels_are_not_enough(plan, monkeypatch):
     task, _ = plan("upper")
     task.data.voxel_truth = False
     assert label_plan(task.data, "cross-fit") == "learns from lesion masks; lits has slice labels only"
-
-
-@pytest.mark.usefixtures("plugins")
-def test_unseen_learns_from_the_other_sets_alone(two_sets, cache, tmp_path):
-    done = uasbench.run(
-        "unseen", "lits", data_root=two_sets, cache=cache, profile="smoke", seeds=[0], out=tmp_path / "run"
-    )
-    (record,) = done.records
-    assert record.labels is not None
-    assert (record.labels.training, record.labels.sets, record.labels.folds) == ("unseen", ["second"], [])
-    assert len(record.ids.fits) == 1
-    assert record.labels.cases == [["volume-0", "volume-1"]]
 
 
 @pytest.mark.usefixtures("plugins")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 from uasbench.benchmark import listing, registry, showing
-from uasbench.benchmark.outline import Outline, outline_of
+from uasbench.benchmark.outline import Outline, outline_of, status_of
 from uasbench.benchmark.registry import RegistryError
 
 METHODS = """
@@ -135,6 +135,22 @@ def test_listing_imports_no_network_library(tmp_path):
         assert done.stdout.strip() == "set()", done.stderr
 
 
+def test_the_status_says_which_profile_or_anatomy_is_declined():
+    settings = registry.runnable().get("slices").Config
+
+    def status(declines) -> str:
+        def skip(self):
+            return "no. Really." if declines(self.config) else None
+
+        return status_of(type("Declining", (registry.runnable().get("slices"),), {"skip": skip, "Config": settings}))
+
+    assert status(lambda config: False) == "ok"
+    assert status(lambda config: True) == "no. Really."
+    assert status(lambda config: config.width == 16) == "paper: no. Really."
+    assert status(lambda config: config.rate == 0.25) == "lung: no. Really."
+    assert status(lambda config: config.rate == 0.25 and config.width == 4) == "quick on the lung: no. Really."
+
+
 def test_a_class_whose_view_cannot_be_made_is_listed_all_the_same():
     cls = registry.runnable().get("slices")
     broken = type("Broken", (cls,), {"view": property(lambda self: 1 / 0)})
@@ -157,10 +173,10 @@ def test_show_tells_card_settings_size_and_published_numbers():
 
 
 def test_show_says_what_is_in_the_way():
-    assert "parameters, paper  unknown (no weights here; put them there)" in text(*showing.show("weighty"))
+    assert "parameters, paper  none before training" in text(*showing.show("weighty"))
     assert "cross-fitted over the patients of the test set" in text(*showing.show("volumes"))
     assert "sees the unlabelled test scans (transductive)" in text(*showing.show("needy"))
-    assert "unknown (ValueError: what now)" in text(*showing.show("faulty"))
+    assert "unknown (RuntimeError: no network either)" in text(*showing.show("faulty"))
     with pytest.raises(RegistryError, match="did you mean 'slices'"):
         list(showing.show("slice"))
 

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import uasbench
 from uasbench.benchmark.planning.options import validated
 from uasbench.benchmark.planning.plan import Numerics, plan_cells
 from uasbench.benchmark.runner import planned_tasks
@@ -62,8 +61,8 @@ def fits(root: Path, cache: Path, tmp_path: Path):
     return call
 
 
-def test_a_transductive_method_sees_the_test_scans_and_is_marked(root, cache, tmp_path):
-    done = uasbench.run(
+def test_a_transductive_method_sees_the_test_scans_and_is_marked(quick_run, root, cache, tmp_path):
+    done = quick_run(
         "plain,peeks", "lits", data_root=root, cache=cache, profile="smoke", seeds=[0], out=tmp_path / "run"
     )
     assert not done.failures

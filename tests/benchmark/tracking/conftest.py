@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -155,9 +156,9 @@ def until() -> Callable[..., Any]:
 
 
 @pytest.fixture(scope="module")
-def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
+def uri(mlflow_tables: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     """One database for all tests, each of which has parents of its own in it: making one takes seconds."""
-    return f"sqlite:///{tmp_path_factory.mktemp('server') / 'server.db'}"
+    return f"sqlite:///{shutil.copyfile(mlflow_tables, tmp_path_factory.mktemp('server') / 'server.db')}"
 
 
 @pytest.fixture

@@ -1,0 +1,40 @@
+"""The shipped experiments: they name what exists, and print what the papers print."""
+
+from __future__ import annotations
+
+import pytest
+from uasbench.benchmark import registry
+from uasbench.benchmark.experiments import ExperimentError, experiment_options, load, names
+from uasbench.methods.config import resolve
+from uasbench.reports.columns import METRICS, PROTOCOLS
+
+
+@pytest.mark.parametrize("name", names())
+def test_every_row_exists_and_every_printed_number_belongs_to_one(name):
+    plan = load(name)
+    known = registry.runnable()
+    chosen = known.select(plan.methods) if plan.methods else []
+    rows = {*chosen, *(f"{row.method}@{row.label}" for row in plan.variants)}
+    for row in plan.variants:
+        resolve(known.get(row.method).Config, plan.profile, settings=row.set)
+    datasets = plan.dataset.split(",")
+    assert set(datasets) <= set(registry.datasets().names())
+    for printed in plan.published:
+        assert printed.row in rows
+        assert printed.dataset in datasets
+        assert printed.metric in METRICS
+        assert printed.protocol in PROTOCOLS
+        assert 0 < printed.value < 100
+
+
+def test_an_experiment_of_several_sets_becomes_one_run():
+    options = experiment_options("lung/table3", profile=None, seeds="2", out=None)
+    assert options.datasets == ["coronacases", "radiopaedia"]
+    assert options.profile == "paper"
+
+
+def test_an_unknown_field_is_refused(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("title: t\ndataset: lits\nmethods: ae\npublished: [{row: ae, value: 3}]\n")
+    with pytest.raises(ExperimentError, match="published"):
+        load(str(path))
