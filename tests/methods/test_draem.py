@@ -38,7 +38,7 @@ def test_paper_profile_equals_the_published_settings():
     assert (c.ae_base, c.seg_base) == (128, 64)
     assert (c.ssim_window, c.ssim_sigma, c.focal_gamma, c.focal_smooth) == (11, 1.5, 2, 1e-5)
     assert (c.octaves, c.perlin_threshold, c.max_image_share, c.p_none) == (5, 0.5, 0.8, 0.5)
-    assert (c.texture_source, c.rotate_p) == ("healthy", 0.3)
+    assert (c.texture_source, c.rotate_p, c.segmentation_init) == ("healthy", 0.3, "published")
     assert (c.lr, c.batch, c.epochs, c.lr_decay, c.lr_decay_at) == (1e-4, 8, 100, 0.2, (0.8, 0.9))
     assert (c.size, c.window, c.equalise, c.frozen_restoration) == (256, (-200, 250), True, False)
     assert resolve(DRAEMConfig, "paper", "liver", {"budget": "released"}).epochs == 700
@@ -78,6 +78,21 @@ def test_frozen_restoration_leaves_its_weights_alone(make_method, healthy):
     method.fit(healthy, FitContext(seed=0))
     assert torch.equal(before, weights(method.restoration))
     assert not torch.equal(statistics, method.restoration.down[0][1].running_mean)
+
+
+def test_weights_of_the_segmentation_net_follow_its_setting_and_those_of_the_other_net_do_not(make_method):
+    def spreads(net):
+        return [(m.weight.std().item(), 9 * m.in_channels) for m in net.modules() if isinstance(m, torch.nn.Conv2d)]
+
+    published, he = (
+        make_method(DRAEM, "paper", {"segmentation_init": init, "ae_base": 8, "seg_base": 16})
+        for init in ("published", "he")
+    )
+    assert [s for s, _ in spreads(published.segmentation)] == pytest.approx([0.02 * 4**0.5] * 28, rel=0.2)
+    assert [s for s, _ in spreads(he.segmentation)] == pytest.approx(
+        [(2 / inputs) ** 0.5 for _, inputs in spreads(he.segmentation)], rel=0.2
+    )
+    assert torch.equal(weights(published.restoration), weights(he.restoration))
 
 
 def test_learning_rate_falls_at_80_and_90_per_cent(make_method, healthy, optimisers):

@@ -30,7 +30,7 @@ def train(make_method, healthy, seed=0, limit=None, profile="smoke", precision="
 def test_paper_profile_equals_the_published_settings():
     config = resolve(GMVAEConfig, "paper", "liver")
     assert (config.size, config.z, config.width, config.norm, config.dropout) == (128, 128, 32, "batch", 0.2)
-    assert (config.dim_c, config.dim_w, config.c_lambda) == (9, 1, 1.0)
+    assert (config.dim_c, config.dim_w, config.c_lambda, config.alpha_kl) == (9, 1, 1.0, 1.0)
     assert (config.lr, config.beta1, config.batch, config.updates, config.patience) == (5e-5, 0.9, 16, 6000, None)
     baur = resolve(GMVAEConfig, "paper", "liver", {"budget": "baur"})
     assert (baur.lr, baur.beta1, baur.batch, baur.epochs, baur.patience) == (5e-5, 0.5, 8, 1000, 5)
@@ -46,7 +46,7 @@ def test_the_net_has_the_sizes_of_the_settings(make_method):
 def test_score_switches_do_not_belong_to_fit():
     fit, score = by_stage(GMVAEConfig())
     assert set(score) == {"sign", "erode", "median"}
-    assert {"dim_c", "dim_w", "c_lambda", "lr"} <= set(fit)
+    assert {"dim_c", "dim_w", "c_lambda", "alpha_kl", "lr"} <= set(fit)
     assert [resolve(GMVAEConfig, "paper", a).sign for a in ("liver", "lung")] == ["absolute", "positive"]
 
 
@@ -54,9 +54,9 @@ def gaussian(mean, log_std):
     return d.Normal(mean, log_std.exp())
 
 
-@pytest.mark.parametrize("c_lambda", [0.0, 1.0, 5.0])
-def test_loss_is_the_negative_lower_bound_with_a_floor_per_slice(make_method, c_lambda):
-    method = make_method(GMVAE, "smoke", {"c_lambda": c_lambda, "norm": "affine"})
+@pytest.mark.parametrize(("c_lambda", "alpha_kl"), [(0.0, 1.0), (1.0, 1.0), (5.0, 1.0), (1.0, 0.01)])
+def test_loss_is_the_negative_lower_bound_with_a_floor_per_slice(make_method, c_lambda, alpha_kl):
+    method = make_method(GMVAE, "smoke", {"c_lambda": c_lambda, "alpha_kl": alpha_kl, "norm": "affine"})
     net = method.net
     for parameter in net.prior.parameters():
         torch.nn.init.normal_(parameter, std=0.3, generator=torch.Generator().manual_seed(parameter.numel()))
@@ -74,7 +74,7 @@ def test_loss_is_the_negative_lower_bound_with_a_floor_per_slice(make_method, c_
     kl_w = d.kl_divergence(gaussian(q.mean_w, q.log_std_w), d.Normal(0.0, 1.0)).sum(1)
     kl_c = (p_c * torch.log(9 * p_c + 1e-12)).sum(1)
     l1 = (net.decode(z) - x).abs().sum((1, 2, 3))
-    expected = (l1 + kl_z + kl_w + torch.clamp(kl_c, min=c_lambda)).mean()
+    expected = (l1 + alpha_kl * (kl_z + kl_w + torch.clamp(kl_c, min=c_lambda))).mean()
     assert losses["loss"].item() == pytest.approx(expected.item(), rel=1e-4)
     assert losses["kl_c"].item() == pytest.approx(kl_c.mean().item(), abs=1e-4)
     assert list(losses) == ["loss", "l1", "kl_z", "kl_w", "kl_c"]

@@ -101,7 +101,7 @@ def test_table_2_is_shipped_as_one_experiment():
     assert rows == TABLE2
     assert {v.method for v in plan.variants} == {"two-stage"}
     assert (plan.dataset, plan.train, plan.seeds, plan.calibration) == ("lits", "btcv", 3, "none")
-    assert [p["value"] for p in plan.published] == [14.75, 21.31, 30.17, 40.06, 53.03]
+    assert [p.value for p in plan.published] == [14.75, 21.31, 30.17, 40.06, 53.03]
     for variant in plan.variants:
         resolve(TwoStageConfig, "paper", "liver", variant.set)
 
