@@ -24,8 +24,8 @@ class MethodCard:
         uses: what fitting may see: ``healthy``; ``unlabelled-test`` (transductive); ``labels`` (top lines).
         trainer: training name shared with another method, so that both use one fit; default the method's own name.
         min_seeds: seeds below which its mean says little; tables mark a run with fewer.
-        near_chance: its map is close to chance in the literature or at the quick profile, as the notes say; tables
-            mark it.
+        near_chance: anatomies on which its map is close to chance, or not better than that of its untrained network, in
+            the literature or at the quick profile, as the notes say; tables mark it.
         deterministic: the map does not depend on the seed, so one seed is run and no spread is printed.
         slice_score: how a map becomes a slice score: ``max``, ``mean``, ``top1%`` or ``("meanpool", k)``.
         anatomy: tasks on which the method's assumptions hold.
@@ -46,7 +46,7 @@ class MethodCard:
     uses: Literal["healthy", "unlabelled-test", "labels"] = "healthy"
     trainer: str | None = None
     min_seeds: int = 3
-    near_chance: bool = False
+    near_chance: tuple[str, ...] = ()
     deterministic: bool = False
     slice_score: SliceScore = "max"
     anatomy: tuple[str, ...] = ("liver", "lung")

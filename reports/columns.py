@@ -55,7 +55,7 @@ FLAG_LEGEND = {
     "transductive": "training saw the unlabelled test set",
     "topline": "supervised: trained with lesion labels, a reference and not a competitor",
     "trivial": "learns nothing",
-    "near-chance": "its card says that its map is close to chance, and why",
+    "near-chance": "its card says that its map is close to chance or not better than untrained, and why",
     "best-trivial": "the best trivial baseline of its group",
     "below-best-trivial": "does not beat the best trivial baseline",
     "unequal-n": "fewer patients or cases than other rows of its group: means are not comparable as they stand",

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,6 +39,33 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("data")
     write_liver_phantom(path, seed=0, size="smoke")
     return path
+
+
+@pytest.fixture(scope="session")
+def mlflow_tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An MLflow database that holds nothing yet; MLflow makes one by dozens of migrations."""
+    from uasbench.benchmark.tracking.server import lay_out
+
+    path = tmp_path_factory.mktemp("mlflow") / "empty.db"
+    lay_out(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def quick_run(mlflow_tables: Path) -> Callable[..., Any]:
+    """Return ``uasbench.run`` without what a tiny run spends most of its time on: figures and those migrations."""
+    import uasbench
+    from uasbench.benchmark.tracking import mirror
+    from uasbench.reports import build
+    from uasbench.reports.figures.pictures import Pictures
+
+    def call(*arguments: Any, **options: Any) -> Any:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(build, "draw", lambda *_: Pictures())
+            patch.setattr(mirror, "lay_out", lambda file: shutil.copyfile(mlflow_tables, file))
+            return uasbench.run(*arguments, **options)
+
+    return call
 
 
 @pytest.fixture(scope="module")

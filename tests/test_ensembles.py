@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import uasbench
 from uasbench.benchmark.stages.map_store import read_map
 from uasbench.datasets.phantom.liver import write_liver_phantom
 
@@ -44,30 +43,38 @@ class Votes(Method):
 """
 
 
-@pytest.fixture
-def votes(tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def options(tmp_path_factory):
+    """Options of a run in which the plug-in is installed."""
     from uasbench.benchmark import registry
 
-    site = tmp_path / "site"
+    here = tmp_path_factory.mktemp("votes")
+    write_liver_phantom(here / "data", seed=0, size="smoke")
+    site = here / "site"
     site.mkdir()
     (site / "voting.py").write_text(PLUGIN)
     info = site / "voting-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: voting\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[uasbench.methods]\nvotes = voting:Votes\n")
-    monkeypatch.syspath_prepend(str(site))
-    registry.refresh()
-    yield
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(site))
+        registry.refresh()
+        yield {"data_root": here / "data", "cache": here / "cache", "profile": "smoke"}
     registry.refresh()
 
 
-def test_members_are_fits_of_their_own_and_the_map_is_their_median(votes, tmp_path):
-    root = tmp_path / "data"
-    write_liver_phantom(root, seed=0, size="smoke")
-    options = {"data_root": root, "cache": tmp_path / "cache", "profile": "smoke", "seeds": [0, 1]}
+@pytest.fixture(scope="module")
+def done(quick_run, options, tmp_path_factory):
+    """A run of three members, of one and of five, and with another threshold."""
     variants = ["one:votes.votes=1", "five:votes.votes=5", "cut:votes.cut=0.1"]
-    done = uasbench.run("votes", "lits", variants=variants, out=tmp_path / "run", **options)
-    assert not done.failures
+    out = tmp_path_factory.mktemp("ensembles") / "run"
+    found = quick_run("votes", "lits", variants=variants, seeds=[0, 1], out=out, **options)
+    assert not found.failures
+    return found
+
+
+def test_members_are_fits_of_their_own_and_the_map_is_their_median(quick_run, options, done, tmp_path):
     by_cell = {(r.cell.method, r.cell.seed): r for r in done.records}
     fits = {name: by_cell[name, 0].ids.fits for name in ("votes", "votes@one", "votes@five", "votes@cut")}
     assert [len(f) for f in fits.values()] == [3, 1, 5, 3]
@@ -81,7 +88,7 @@ def test_members_are_fits_of_their_own_and_the_map_is_their_median(votes, tmp_pa
     case = next(maps["votes"].glob("*.map")).name
     five = {name: read_map(folder / case).values for name, folder in maps.items()}
     assert all(np.ptp(values) == 0 for values in five.values())
-    singles = uasbench.run("votes", "lits", set={"votes": {"votes": 2}}, out=tmp_path / "two", **options)
+    singles = quick_run("votes", "lits", set={"votes": {"votes": 2}}, seeds=[0], out=tmp_path / "two", **options)
     pair = read_map(singles.path / "maps" / singles.records[0].cell.slug / case).values[0]
     one = five["votes@one"][0]
     second = 2 * pair - one
@@ -89,15 +96,10 @@ def test_members_are_fits_of_their_own_and_the_map_is_their_median(votes, tmp_pa
     assert min(one, second) - 1e-6 <= third <= max(one, second) + 1e-6 or third in (one, second)
 
 
-def test_a_decision_on_the_view_is_mapped_back_and_stays_inside_the_region(votes, tmp_path):
+def test_a_decision_on_the_view_is_mapped_back_and_stays_inside_the_region(done):
     from uasbench.benchmark.stages.map_store import read_mask
 
-    root = tmp_path / "data"
-    write_liver_phantom(root, seed=0, size="smoke")
-    done = uasbench.run(
-        "votes", "lits", data_root=root, cache=tmp_path / "cache", profile="smoke", seeds=[0], out=tmp_path / "run"
-    )
-    record = done.records[0]
+    record = next(r for r in done.records if (r.cell.method, r.cell.seed) == ("votes", 0))
     folder = done.path / "maps" / record.cell.slug
     masks = {path.stem: read_mask(path) for path in folder.glob("*.mask")}
     assert set(masks) == set(record.data.cases)

@@ -14,6 +14,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import uasbench
+from uasbench.api import Run
+from uasbench.cli import main
 from uasbench.datasets.errors import UasbenchError
 
 BENCH = Path(sys.executable).with_name("bench")
@@ -66,14 +68,21 @@ CLASSES = ["Raises", "GivesNaN", "WrongShape", "Hangs", "Dies", "Declines", "Goo
 
 
 @pytest.fixture
-def run(root: Path, cache: Path, tmp_path: Path):
+def run(quick_run, root: Path, cache: Path, tmp_path: Path):
     """Call the API on the phantom's files with a run folder of the test's own."""
 
     def call(methods: str, **options):
         settings = {"data_root": root, "cache": cache, "profile": "smoke", "seeds": [0], "out": tmp_path / "run"}
-        return uasbench.run(methods, "lits", **{**settings, **options})
+        return quick_run(methods, "lits", **{**settings, **options})
 
     return call
+
+
+@pytest.fixture(scope="module")
+def two_seeds(root: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run as users get it, figures and all."""
+    options = {"data_root": root, "cache": cache, "profile": "smoke", "seeds": [0, 1], "workers": 2}
+    return uasbench.run("hu-deviation,random,ae", "lits", out=tmp_path_factory.mktemp("two") / "run", **options)
 
 
 @pytest.fixture
@@ -99,8 +108,8 @@ def tables(run: Path) -> dict[str, bytes]:
     return {p.name: p.read_bytes() for p in (run / "tables").glob("*.csv") if p.name != "cost.csv"}
 
 
-def test_a_run_leaves_records_maps_tables_report_and_dashboard(run):
-    done = run("hu-deviation,random,ae", seeds=[0, 1])
+def test_a_run_leaves_records_maps_tables_report_and_dashboard(two_seeds):
+    done = two_seeds
     assert {(r.cell.method, r.cell.seed) for r in done.records} == {
         ("hu-deviation", 0),
         ("random", 0),
@@ -114,16 +123,15 @@ def test_a_run_leaves_records_maps_tables_report_and_dashboard(run):
     assert ",".join(summary.columns[:12]) == columns
     dice = summary[(summary.metric == "dice") & (summary.unit == "patient")]
     assert {"val", "oracle", "healthy-q95"} <= set(dice.protocol)
-    for file in ("report.html", "mlflow.db", "tables/summary.md", "tables/summary.tex", "tuning"):
+    for file in ("report.html", "mlflow.db", "tables/summary.md", "tables/summary.tex", "tuning", "figures"):
         assert (done.path / file).exists(), file
     assert all(record.data.phantom for record in done.records)
     assert done.info["mlflow"]["local"]["cells"].keys() == {r.cell.slug for r in done.records}
 
 
-def test_seeds_change_weights_and_nothing_else_changes_a_map(run, tmp_path):
-    first = run("ae", seeds=[0, 1], workers=2)
-    second = run("hu-deviation,ae", seeds=[1], workers=1, out=tmp_path / "other")
-    maps = {r.cell.seed: digests(first.path, r.cell.slug) for r in first.records}
+def test_seeds_change_weights_and_nothing_else_changes_a_map(two_seeds, run):
+    second = run("hu-deviation,ae", seeds=[1], workers=1)
+    maps = {r.cell.seed: digests(two_seeds.path, r.cell.slug) for r in two_seeds.records if r.cell.method == "ae"}
     assert maps[0] != maps[1]
     assert digests(second.path, next(r for r in second.records if r.cell.method == "ae").cell.slug) == maps[1]
 
@@ -132,7 +140,7 @@ def digests(run: Path, slug: str) -> dict[str, bytes]:
     return {p.name: p.read_bytes() for p in sorted((run / "maps" / slug).rglob("*.map"))}
 
 
-def test_running_again_repeats_no_stage_and_more_methods_extend_the_run(run):
+def test_running_again_repeats_no_stage_and_more_methods_extend_the_run_and_its_dashboard(run):
     first = run("hu-deviation,ae")
     stamps = {p: p.stat().st_mtime_ns for p in (first.path / "records").iterdir()}
     before = tables(first.path)
@@ -142,6 +150,8 @@ def test_running_again_repeats_no_stage_and_more_methods_extend_the_run(run):
     more = run("hu-threshold")
     assert {r.cell.method for r in more.records} == {"hu-deviation", "ae", "hu-threshold"}
     assert stamps.items() <= {p: p.stat().st_mtime_ns for p in (more.path / "records").iterdir()}.items()
+    check_dashboard(more.path, ["ae", "hu-deviation", "hu-threshold"])
+    check_rescoring(more.path)
 
 
 def test_a_score_setting_does_not_retrain_and_a_fit_setting_does(run):
@@ -154,7 +164,8 @@ def test_a_score_setting_does_not_retrain_and_a_fit_setting_does(run):
 
 
 def test_labels_replaced_by_noise_leave_every_map_identical(run, root, tmp_path):
-    first = run("hu-deviation,ae,two-stage,draem")
+    methods = "hu-deviation,ae,two-stage"
+    first = run(methods)
     noisy = tmp_path / "noisy"
     shutil.copytree(root, noisy)
     rng = np.random.default_rng(0)
@@ -164,7 +175,7 @@ def test_labels_replaced_by_noise_leave_every_map_identical(run, root, tmp_path)
         inside = labels > 0
         labels = np.where(inside, 1 + rng.integers(0, 2, labels.shape), 0).astype(labels.dtype)
         nib.save(nib.Nifti1Image(labels, image.affine, image.header), path)
-    second = run("hu-deviation,ae,two-stage,draem", data_root=noisy, out=tmp_path / "second")
+    second = run(methods, data_root=noisy, out=tmp_path / "second")
     for a, b in zip(first.records, second.records, strict=True):
         assert a.ids.map == b.ids.map
         assert a.ids.measure != b.ids.measure
@@ -202,33 +213,31 @@ def test_a_dead_server_loses_nothing_and_track_sends_the_rest(run, tmp_path):
     assert sync(RunFolder.open(done.path), uri).startswith("0 cells sent")
 
 
-def test_a_rerun_continues_the_same_parent_and_never_doubles_a_nested_run(run):
+def check_dashboard(path: Path, methods: list[str]) -> None:
+    """Reruns continue the same parent and never double a nested run."""
     from mlflow import MlflowClient
 
-    first = run("hu-deviation")
-    again = run("hu-deviation,hu-threshold")
-    client = MlflowClient(tracking_uri=f"sqlite:///{(again.path / 'mlflow.db').resolve()}")
+    client = MlflowClient(tracking_uri=f"sqlite:///{(path / 'mlflow.db').resolve()}")
     experiments = [e for e in client.search_experiments() if e.name.startswith("uasbench")]
     runs = client.search_runs([experiments[0].experiment_id])
     nested = [r for r in runs if "mlflow.parentRunId" in r.data.tags]
     parents = [r for r in runs if "mlflow.parentRunId" not in r.data.tags]
     assert len(parents) == 1
-    assert sorted(r.data.tags["uasbench.method"] for r in nested) == ["hu-deviation", "hu-threshold"]
+    assert sorted(r.data.tags["uasbench.method"] for r in nested) == methods
     assert all(r.data.tags["uasbench.phantom"] != "no" for r in runs)
     assert "patient/oracle/dice" in nested[0].data.metrics
     artifacts = {a.path for a in client.list_artifacts(parents[0].info.run_id)}
     assert {"tables", "report.html"} <= artifacts
-    assert first.path == again.path
 
 
-def test_rescoring_trains_nothing_and_gives_the_same_numbers(run):
+def check_rescoring(path: Path) -> None:
+    """Rescoring trains nothing and gives the same numbers."""
     from uasbench.api import rescore
 
-    done = run("hu-deviation,ae")
-    before = tables(done.path)
-    fits = {p: p.stat().st_mtime_ns for p in (done.path / "fits").rglob("*")}
-    assert tables(rescore(done.path, 2).path) == before
-    assert {p: p.stat().st_mtime_ns for p in (done.path / "fits").rglob("*")} == fits
+    before = tables(path)
+    fits = {p: p.stat().st_mtime_ns for p in (path / "fits").rglob("*")}
+    assert tables(rescore(path, 2).path) == before
+    assert {p: p.stat().st_mtime_ns for p in (path / "fits").rglob("*")} == fits
 
 
 def test_imported_maps_get_the_numbers_of_the_method_that_made_them(run, root, cache, tmp_path):
@@ -288,7 +297,7 @@ def test_a_full_disk_is_refused_before_anything_starts(run, monkeypatch):
         run("hu-deviation")
 
 
-def test_the_command_line_ends_with_the_promised_status(root, cache, tmp_path):
+def test_the_command_line_ends_with_the_promised_status(root, cache, tmp_path, monkeypatch):
     def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
         environment = {**os.environ, "UASBENCH_CACHE": str(cache), "UASBENCH_DATA": str(root)}
         return subprocess.run(
@@ -303,9 +312,11 @@ def test_the_command_line_ends_with_the_promised_status(root, cache, tmp_path):
     assert "hu-deviation" in good.stdout
     shown = json.loads((tmp_path / "run" / "run.json").read_text())
     assert shown["command"].startswith("bench run --methods hu-deviation")
-    failed = bench(
-        *("run", "--methods", "ae", "--dataset", "lits", "--profile", "smoke", "--seeds", "1", "--out", "bad"),
-        *("--set", "ae.lr=1e30"),
-    )
-    assert failed.returncode == 3, failed.stderr
+    wrong = ["bench", "run", "--methods", "ae", "--dataset", "lits", "--profile", "smoke", "--seeds", "1"]
+    monkeypatch.setattr(sys, "argv", [*wrong, "--out", str(tmp_path / "bad"), "--set", "ae.lr=1e30"])
+    monkeypatch.setenv("UASBENCH_CACHE", str(cache))
+    monkeypatch.setenv("UASBENCH_DATA", str(root))
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 3
     assert (tmp_path / "bad" / "tables" / "failures.csv").read_text().count("\n") == 2

@@ -309,7 +309,7 @@ def learns(subject: Subject) -> str:
     chance = [float(lesion.mean()) for _, lesion in lesion_cases(subject.anatomy, filled=True)]
     if any(new > max(old + CLEARLY, 1.5 * c) for old, new, c in zip(before, after, chance, strict=True)):
         return text
-    if subject.cls.card.near_chance:
+    if subject.anatomy in subject.cls.card.near_chance:
         raise NotApplicable(f"{text}; the card says near chance")
     if updates < ENOUGH_UPDATES and any(v[-1] < 0.9 * v[0] for v in losses.values()):
         raise NotApplicable(f"undecided in {LEARNING_S:g} s: {text}")

@@ -183,14 +183,15 @@ def measure_task(
 ) -> MeasureTask:
     """Return what the measure stage gets for a cell."""
     by_id = {case.id: case for case in data.healthy}
+    info = data.info()
     return MeasureTask(
         id=cell.ids.measure,
         cell=cell.key.model_dump(),
-        method=cell.candidate.info().model_dump(),
+        method=cell.candidate.info(info.anatomy).model_dump(),
         profile=options.profile,
         config=cell.candidate.config,
         ids=cell.ids.model_dump(),
-        data=data.info().model_dump(),
+        data=info.model_dump(),
         cases=[case.to_json() for case in data.test],
         truths={case: ref.to_json() for case, ref in data.truths.items()},
         healthy=[(by_id[case].to_json(), z) for case, z in data.split.calibration],

@@ -49,8 +49,8 @@ class Candidate:
         """Name under which the method trains; methods that share it share fits."""
         return self.card.trainer or self.card.name
 
-    def info(self) -> MethodInfo:
-        """Return what records keep of the card."""
+    def info(self, anatomy: str) -> MethodInfo:
+        """Return what records of scans of an anatomy keep of the card."""
         card = self.card
         return MethodInfo(
             name=card.name,
@@ -61,7 +61,7 @@ class Candidate:
             deterministic=card.deterministic,
             trivial=card.trivial,
             min_seeds=1 if card.deterministic or card.trivial else card.min_seeds,
-            near_chance=card.near_chance,
+            near_chance=anatomy in card.near_chance,
             year=card.year,
         )
 

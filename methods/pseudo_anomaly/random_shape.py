@@ -98,6 +98,7 @@ class RandomShape(Method):
         year=2022,
         family="pseudo-anomaly",
         citation="Deng, Li: Self-supervised anomaly detection with random-shape pseudo-outliers, EMBC 2022",
+        reference="EMBC 2022, pages 4768–4772",
         figures=(
             ("parameters", "n/p", ""),
             ("input", "n/p", "256², masked, equalised"),

@@ -207,7 +207,7 @@ class RestoreAndSegment(Method):
         c = self.config
         draw = self.next_batch(stack, ctx, "joint", rotate_p)
         trained = [self.segmentation] if frozen_restoration else [self.restoration, self.segmentation]
-        optimiser = torch.optim.Adam([p for net in trained for p in net.parameters()], lr=c.lr)
+        optimiser = torch.optim.Adam([p for net in trained for p in net.parameters()], lr=c.lr, fused=True)
         schedule = decaying(optimiser, ctx.updates(updates), c.lr_decay_at, c.lr_decay)
         self.restoration.train().requires_grad_(not frozen_restoration)
         self.segmentation.train()

@@ -52,7 +52,7 @@ class KLGrad(SummedVAE):
             ("Yao et al. 2021, Table III", "radiopaedia", "psc", "6.7 ± 10.3", "oracle threshold, mean over volumes"),
             ("Yao et al. 2021, Table III", "radiopaedia", "sen", "39.1 ± 20.3", "oracle threshold, mean over volumes"),
         ),
-        near_chance=True,
+        near_chance=("liver", "lung"),
         figures=(
             ("parameters", "n/p", ""),
             ("input", "64² patches of z-scored MRI", "128², masked"),
@@ -101,7 +101,7 @@ class KLGradCombi(KLGrad):
         citation=KLGrad.card.citation,
         reference=KLGrad.card.reference,
         trainer="kl-grad",
-        near_chance=True,
+        near_chance=("liver", "lung"),
         figures=KLGrad.card.figures,
         notes="The training of kl-grad, scored a second time. The gradient is scaled slice by slice, so that slices do "
         "not influence each other. The released code multiplies by the negative log-likelihood of a Gaussian; that of "

@@ -88,7 +88,7 @@ class VAERestoration(SummedVAE):
             ("Yao et al. 2021, Table III", "radiopaedia", "psc", "16.5 ± 16.0", "oracle threshold, mean over volumes"),
             ("Yao et al. 2021, Table III", "radiopaedia", "sen", "8.8 ± 1.6", "oracle threshold, mean over volumes"),
         ),
-        near_chance=True,
+        near_chance=("liver", "lung"),
         figures=(
             ("parameters", "n/p", ""),
             ("input", "158 × 198", "128², masked"),
@@ -100,7 +100,9 @@ class VAERestoration(SummedVAE):
         notes="Unified trunk of Baur et al. in place of the spatial mixture model, KL divergence of weight 1 against "
         "the summed absolute error. The total variation is that of the change, and its weight is the one that changes "
         "held-out healthy slices least. Near chance in Yao et al. 2021, and here hardly better than untrained: the "
-        "ascent takes fine healthy texture, which the code cannot hold, as well as lesions.",
+        "ascent takes fine healthy texture, which the code cannot hold, as well as lesions. On the liver phantom "
+        "(quick, seed 0) it changes held-out healthy tissue by 26 HU on average without total variation and by 9 HU "
+        "at the chosen weight; lesions differ by 38 HU. Either way the map stays near chance.",
     )
     Config = VAERestorationConfig
 

@@ -31,7 +31,7 @@ def test_paper_profile_equals_the_published_settings():
         *(256, 128, (1, 1, 2, 2, 4, 4)),
         *(2, (16, 8), 2),
     )
-    assert (c.steps, c.train_steps) == (1000, 800)
+    assert (c.steps, c.train_steps, c.patch) == (1000, 800, 0)
     assert (c.octaves, c.persistence, c.frequency) == (6, 0.8, 64)
     assert (c.lr, c.batch, c.updates, c.ema, c.clip) == (1e-4, 1, 3000 * 100, 0.9999, 1)
     assert by_stage(c)[1] == {"distance": 200, "sampler": "ddim", "jumps": 50, "repeats": 1, "erode": 0}
@@ -204,6 +204,38 @@ def test_repeats_average_restorations_and_erosion_drops_the_edge(make_method, he
     assert map_[0, 16, 16] == pytest.approx(0.4**2, rel=1e-4)
     assert not map_[0, 6].any()
     assert map_[0, 7, 16] > 0
+
+
+def test_a_patch_shows_the_network_the_square_around_the_organ(make_method):
+    array, roi = np.zeros((3, 48, 48), np.float32), np.zeros((3, 48, 48), bool)
+    roi[:, 6:22, 20:36] = True
+    array[roi] = 0.5
+    array[1, 10:14, 24:28] = 0.75
+    method = make_method(AnoDDPM, "smoke", {"size": 48, "patch": 16})
+    shown = []
+
+    def grey(clean, seeds):
+        shown.append(clean)
+        return torch.zeros_like(clean)
+
+    method.denoise = grey
+    map_ = method.score_view(array, roi, (1.0, 1.0, 1.0))
+    assert [tuple(x.shape) for x in shown] == [(3, 1, 16, 16)]
+    expected = torch.zeros(3, 1, 16, 16)
+    expected[1, 0, 4:8, 4:8] = 0.5
+    assert torch.allclose(shown[0], expected, atol=1e-6)
+    assert np.allclose(map_, np.where(array == 0.75, 0.25, 0), atol=1e-6)
+
+
+def test_a_patch_is_what_training_sees(make_method, healthy, toy_case):
+    method = make_method(AnoDDPM, "smoke", {"patch": 16})
+    method.net = Spy()
+    method.fit(healthy, FitContext(seed=3, max_updates=1))
+    noisy, _ = method.net.seen[0]
+    assert noisy.shape == (4, 1, 16, 16)
+    trained, curve = train(make_method, healthy, patch=16)
+    assert all(np.isfinite(v["mse"]) for v in curve)
+    assert trained.score(toy_case(9, lesion=True)[0]).max() > 0
 
 
 def test_score_settings_do_not_need_training(make_method, healthy, toy_case):

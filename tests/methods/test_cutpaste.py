@@ -25,10 +25,10 @@ def healthy(toy_case):
     return HealthySet.from_cases([toy_case(i)[0] for i in range(3)])
 
 
-def train(make_method, healthy, seed=0, limit=None, **values):
-    method = make_method(CutPaste, "smoke", values, seed=seed)
+def train(make_method, healthy, **values):
+    method = make_method(CutPaste, "smoke", values)
     curve: list[dict[str, float]] = []
-    method.fit(healthy, FitContext(seed=seed, max_updates=limit, on_log=lambda _, v: curve.append(v)))
+    method.fit(healthy, FitContext(seed=0, on_log=lambda _, v: curve.append(v)))
     return method, curve
 
 
@@ -229,46 +229,9 @@ def test_learning_rate_is_one_cosine(make_method, healthy, monkeypatch):
     assert rates == pytest.approx([0.03 * (1 + np.cos(np.pi * i / 4)) / 2 for i in range(4)])
 
 
-def test_same_seed_same_map_other_seed_other_map(make_method, healthy, toy_case):
-    case, _ = toy_case(9, lesion=True)
-    first, again, other = (train(make_method, healthy, s)[0].score(case) for s in (0, 0, 1))
-    assert first.dtype == np.float32
-    assert first.shape == case.image.shape
-    assert np.isfinite(first).all()
-    assert np.array_equal(first, again)
-    assert not np.array_equal(first, other)
-
-
-def test_the_global_random_state_does_not_matter(make_method, healthy, toy_case):
-    case, _ = toy_case(9)
-    method = make_method(CutPaste)
-    torch.manual_seed(99)
-    np.random.seed(99)
-    method.fit(healthy, FitContext(seed=0))
-    assert np.array_equal(method.score(case), train(make_method, healthy)[0].score(case))
-
-
-def test_zero_updates_leave_the_weights_and_still_score(make_method, healthy, toy_case):
-    method = make_method(CutPaste)
-    before = weights(method.net)
-    method.fit(healthy, FitContext(seed=0, max_updates=0))
-    assert torch.equal(before, weights(method.net))
-    assert method.updates == {"frozen": 0, "all": 0}
-    assert np.ptp(method.score(toy_case(9)[0])) > 0
-
-
-def test_save_and_load_give_the_same_map(make_method, healthy, toy_case, tmp_path):
-    case, _ = toy_case(9, lesion=True)
-    method, _ = train(make_method, healthy)
-    method.save(tmp_path / "cutpaste.pt")
-    restored = CutPaste(method.config)
-    restored.load(tmp_path / "cutpaste.pt")
-    assert np.array_equal(restored.score(case), method.score(case))
-    assert restored.updates == method.updates
-    assert restored.provenance() == {"backbone": "resnet18.tv_in1k", "source": "random", "file": "resnet18.tv_in1k"}
-
-
 def test_weights_of_a_file_start_the_backbone_and_are_recorded(make_method, tmp_path):
+    plain = make_method(CutPaste).provenance()
+    assert plain == {"backbone": "resnet18.tv_in1k", "source": "random", "file": "resnet18.tv_in1k"}
     other = CutPasteNet((4, 8, 8, 16), (1, 1, 1, 1), (16, 8)).backbone
     torch.save({**other.state_dict(), "fc.weight": torch.zeros(1), "fc.bias": torch.zeros(1)}, tmp_path / "w.pth")
     method = make_method(CutPaste, "smoke", {"weights": str(tmp_path / "w.pth")})
@@ -290,12 +253,3 @@ def test_missing_weights_are_said(tmp_path):
 def test_loss_falls(make_method, healthy):
     _, curve = train(make_method, healthy, epochs=150, batch=8, jitter=0.5, area=(0.1, 0.2))
     assert np.mean([v["cross-entropy"] for v in curve[-20:]]) < np.mean([v["cross-entropy"] for v in curve[:5]])
-
-
-@pytest.mark.slow
-def test_paper_profile_takes_a_step_and_scores_a_slice(make_method, toy_case):
-    method = make_method(CutPaste, "paper", {"batch": 2, "density_crops": 8})
-    case, _ = toy_case(0, slices=1, size=256)
-    method.fit(HealthySet.from_cases([case]), FitContext(seed=0, max_updates=1))
-    assert method.updates == {"frozen": 0, "all": 1}
-    assert np.isfinite(method.score(case)).all()

@@ -1,4 +1,4 @@
-"""The denoising autoencoder: published settings, noise, schedule, seeds, training, score switches."""
+"""The denoising autoencoder: published settings, noise, schedule, training, score switches."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def healthy(toy_case):
     return HealthySet.from_cases([toy_case(i)[0] for i in range(4)])
 
 
-def train(make_method, healthy, seed=0, limit=None, profile="smoke", **values):
-    method = make_method(DAE, profile, values, seed=seed)
+def train(make_method, healthy, limit=None, **values):
+    method = make_method(DAE, "smoke", values)
     curve: list[tuple[int, dict[str, float]]] = []
-    context = FitContext(seed=seed, max_updates=limit, on_log=lambda step, v: curve.append((step, v)))
+    context = FitContext(seed=0, max_updates=limit, on_log=lambda step, v: curve.append((step, v)))
     method.fit(healthy, context)
     return method, curve
 
@@ -135,37 +135,9 @@ def test_loss_counts_the_roi_alone():
     assert masked_square_error(output, clean, roi) == pytest.approx(17 / 4)
 
 
-def test_same_seed_same_map_other_seed_other_map(make_method, healthy, toy_case):
-    case, _ = toy_case(9, lesion=True)
-    first, again, other = (train(make_method, healthy, seed)[0].score(case) for seed in (0, 0, 1))
-    assert first.dtype == np.float32
-    assert first.shape == case.image.shape
-    assert np.isfinite(first).all()
-    assert np.array_equal(first, again)
-    assert not np.array_equal(first, other)
-
-
-def test_the_global_random_state_does_not_matter(make_method, healthy, toy_case):
-    case, _ = toy_case(9)
-    method = make_method(DAE)
-    torch.manual_seed(99)
-    np.random.seed(99)
-    method.fit(healthy, FitContext(seed=0))
-    assert np.array_equal(method.score(case), train(make_method, healthy)[0].score(case))
-
-
 def test_loss_falls(make_method, healthy):
     _, curve = train(make_method, healthy, epoch_updates=10, epochs=2, t_max=10)
     assert np.mean([v["mse"] for _, v in curve[-5:]]) < 0.6 * curve[0][1]["mse"]
-
-
-def test_save_and_load_give_the_same_map(make_method, healthy, toy_case, tmp_path):
-    case, _ = toy_case(9, lesion=True)
-    method, _ = train(make_method, healthy)
-    method.save(tmp_path / "dae.pt")
-    restored = DAE(method.config)
-    restored.load(tmp_path / "dae.pt")
-    assert np.array_equal(restored.score(case), method.score(case))
 
 
 def test_inner_foreground_equals_average_pooling():
@@ -202,26 +174,3 @@ def test_score_switches(make_method):
     assert not found["no median"][0, 4].any()
     assert found["neither"][0, 4, 15] == pytest.approx(0.4)
     assert all(m[1, 0, 0] == 0 for m in found.values())
-
-
-def test_training_beats_no_training(make_method, healthy, toy_case):
-    from sklearn.metrics import average_precision_score
-
-    cases = [toy_case(i, lesion=True) for i in range(20, 24)]
-    found = {}
-    for limit in (0, 80):
-        values = {"wf": 3, "epoch_updates": 10, "epochs": 8, "t_max": 8, "lr": 5e-3}
-        method, _ = train(make_method, healthy, limit=limit, **values)
-        scores = np.concatenate([method.score(case)[case.roi] for case, _ in cases])
-        truth = np.concatenate([lesion[case.roi] for case, lesion in cases])
-        found[limit] = average_precision_score(truth, scores)
-    assert found[80] > 2 * found[0]
-
-
-@pytest.mark.slow
-def test_paper_profile_builds_steps_and_scores(make_method, toy_case):
-    case, _ = toy_case(0, slices=1, size=128)
-    method, curve = train(make_method, HealthySet.from_cases([toy_case(1, size=128)[0]]), limit=1, profile="paper")
-    assert len(curve) == 1
-    assert sum(p.numel() for p in method.net.parameters()) > 7e6
-    assert np.isfinite(method.score(case)).all()

@@ -1,4 +1,4 @@
-"""f-AnoGAN: published settings, the crop, the penalty, the two phases, seeds, score."""
+"""f-AnoGAN: published settings, the crop, the penalty, the two phases, score."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ def healthy(toy_case):
     return HealthySet.from_cases([toy_case(i)[0] for i in range(3)])
 
 
-def train(make_method, healthy, seed=0, limit=None, profile="smoke", **values):
-    method = make_method(FAnoGAN, profile, values, seed=seed)
+def train(make_method, healthy, limit=None, **values):
+    method = make_method(FAnoGAN, "smoke", values)
     curve: list[dict[str, float]] = []
-    method.fit(healthy, FitContext(seed=seed, max_updates=limit, on_log=lambda _, v: curve.append(v)))
+    method.fit(healthy, FitContext(seed=0, max_updates=limit, on_log=lambda _, v: curve.append(v)))
     return method, curve
 
 
@@ -158,14 +158,6 @@ def test_the_encoder_phase_changes_the_encoder_alone(make_method, healthy):
     assert not torch.equal(encoder, method.encoder.dense.weight)
 
 
-def test_running_statistics_are_learned(make_method, healthy):
-    method, _ = train(make_method, healthy)
-    for net in (method.generator, method.encoder):
-        norms = [m for m in net.modules() if isinstance(m, torch.nn.BatchNorm2d)]
-        assert norms
-        assert all(n.running_mean.abs().max() > 0 for n in norms)
-
-
 def test_encoder_loss_is_the_image_plus_the_features(make_method, healthy):
     _, curve = train(make_method, healthy, kappa=2.5)
     values = [v for v in curve if "encoder/loss" in v]
@@ -176,9 +168,14 @@ def test_encoder_loss_is_the_image_plus_the_features(make_method, healthy):
 
 def test_both_phases_are_logged_in_one_curve(make_method, healthy):
     points: list[int] = []
+    names: set[str] = set()
     method = make_method(FAnoGAN)
-    method.fit(healthy, FitContext(seed=0, on_log=lambda step, _: points.append(step)))
+    method.fit(healthy, FitContext(seed=0, on_log=lambda step, values: points.append(step) or names.update(values)))
     assert points == list(range(10))
+    assert names == {
+        *("gan/distance", "gan/penalty", "gan/generator"),
+        *("encoder/loss", "encoder/image", "encoder/features"),
+    }
 
 
 def test_networks_see_crops_between_minus_one_and_one(make_method, healthy):
@@ -193,45 +190,6 @@ def test_encoder_loss_falls(make_method, healthy):
     _, curve = train(make_method, healthy, updates=20, encoder_updates=80, batch=8)
     image = [v["encoder/image"] for v in curve if "encoder/image" in v]
     assert np.mean(image[-10:]) < 0.85 * np.mean(image[:3])
-
-
-def test_same_seed_same_map_other_seed_other_map(make_method, healthy, toy_case):
-    case, _ = toy_case(9, lesion=True)
-    first, again, other = (train(make_method, healthy, seed)[0].score(case) for seed in (0, 0, 1))
-    assert first.dtype == np.float32
-    assert first.shape == case.image.shape
-    assert np.isfinite(first).all()
-    assert np.array_equal(first, again)
-    assert not np.array_equal(first, other)
-
-
-def test_the_global_random_state_does_not_matter(make_method, healthy, toy_case):
-    case, _ = toy_case(9)
-    method = make_method(FAnoGAN)
-    torch.manual_seed(99)
-    np.random.seed(99)
-    method.fit(healthy, FitContext(seed=0))
-    assert np.array_equal(method.score(case), train(make_method, healthy)[0].score(case))
-
-
-def test_no_updates_leave_the_method_untrained(make_method, healthy, toy_case):
-    method, curve = train(make_method, healthy, limit=0)
-    fresh = make_method(FAnoGAN)
-    assert method.updates == {"gan": 0, "encoder": 0}
-    assert not curve
-    for name in ("generator", "critic", "encoder"):
-        for a, b in zip(getattr(method, name).parameters(), getattr(fresh, name).parameters(), strict=True):
-            assert torch.equal(a, b)
-    assert np.isfinite(method.score(toy_case(9)[0])).all()
-
-
-def test_save_and_load_give_the_same_map(make_method, healthy, toy_case, tmp_path):
-    case, _ = toy_case(9, lesion=True)
-    method, _ = train(make_method, healthy)
-    method.save(tmp_path / "f-anogan.pt")
-    restored = FAnoGAN(method.config)
-    restored.load(tmp_path / "f-anogan.pt")
-    assert np.array_equal(restored.score(case), method.score(case))
 
 
 class Grey(torch.nn.Module):
@@ -261,15 +219,3 @@ def test_score_is_the_residual_of_the_crop_in_grey_values(make_method):
         assert map_.dtype == np.float32
         assert not map_[:, 8].any()
         assert not map_[~roi].any()
-
-
-@pytest.mark.slow
-def test_paper_profile_takes_a_step_and_scores(make_method, toy_case):
-    case, _ = toy_case(0, slices=2, size=256)
-    method, curve = train(make_method, HealthySet.from_cases([case]), limit=1, profile="paper", batch=4)
-    assert {name for values in curve for name in values} == {
-        *("gan/distance", "gan/penalty", "gan/generator"),
-        *("encoder/loss", "encoder/image", "encoder/features"),
-    }
-    assert method.updates == {"gan": 1, "encoder": 1}
-    assert np.isfinite(method.score(case)).all()

@@ -25,10 +25,10 @@ def healthy(toy_case):
     return HealthySet.from_cases([toy_case(i)[0] for i in range(4)])
 
 
-def train(make_method, healthy, seed=0, limit=None, profile="smoke", cls=KLGrad, precision="fp32", **values):
-    method = make_method(cls, profile, values, seed=seed)
+def train(make_method, healthy, limit=None, cls=KLGrad, precision="fp32", **values):
+    method = make_method(cls, "smoke", values)
     curve: list[tuple[int, dict[str, float]]] = []
-    context = FitContext(seed, precision=precision, max_updates=limit, on_log=lambda step, v: curve.append((step, v)))
+    context = FitContext(0, precision=precision, max_updates=limit, on_log=lambda step, v: curve.append((step, v)))
     method.fit(healthy, context)
     return method, curve
 
@@ -62,7 +62,7 @@ def test_the_net_is_the_dense_variational_autoencoder(make_method):
 
 
 def test_both_scores_share_one_training():
-    assert KLGrad.card.trainer == KLGradCombi.card.trainer == "kl-grad"
+    assert KLGradCombi.card.trainer == KLGrad.card.name
     assert KLGrad.Config is KLGradCombi.Config
     assert KLGrad.__module__ == KLGradCombi.__module__
     fit, score = by_stage(KLGradConfig())
@@ -120,16 +120,6 @@ def test_the_map_is_the_slope_of_the_divergence(trained, seen):
     finally:
         trained.net.float()
     assert gradient[at] == pytest.approx((kl[1] - kl[0]) / 2e-3, rel=2e-2)
-
-
-@pytest.mark.parametrize("cls", [KLGrad, KLGradCombi])
-def test_a_slice_scores_alone_as_it_does_in_a_batch(trained, seen, cls):
-    method = cls(trained.config)
-    method.net = trained.net
-    together = method.score_view(seen.image, seen.roi, SPACING)
-    alone = method.score_view(seen.image[2:3], seen.roi[2:3], SPACING)
-    assert together[2].max() > 0
-    assert np.allclose(together[2], alone[0], rtol=1e-3, atol=1e-4 * together[2].max())
 
 
 def test_scoring_works_in_inference_mode_and_in_single_precision_under_autocast(trained, seen):
@@ -209,37 +199,6 @@ def test_maps_are_zero_outside_the_organ_and_nothing_leaks_in(trained, seen):
     assert np.allclose(scores, smoothed(raw * seen.roi, 7, 3.0) * seen.roi, rtol=1e-3, atol=1e-5 * raw.max())
 
 
-def test_same_seed_same_map_other_seed_other_map(make_method, healthy, toy_case):
-    case, _ = toy_case(9, lesion=True)
-    first, again, other = (train(make_method, healthy, seed)[0].score(case) for seed in (0, 0, 1))
-    assert (first.dtype, first.shape) == (np.float32, case.image.shape)
-    assert np.array_equal(first, again)
-    assert not np.array_equal(first, other)
-
-
-@pytest.mark.parametrize("cls", [KLGrad, KLGradCombi])
-def test_save_and_load_give_the_same_map(make_method, healthy, toy_case, tmp_path, cls):
-    case, _ = toy_case(9, lesion=True)
-    method, _ = train(make_method, healthy, cls=cls)
-    method.save(tmp_path / "state.pt")
-    restored = cls(method.config)
-    restored.load(tmp_path / "state.pt")
-    assert np.array_equal(restored.score(case), method.score(case))
-
-
-def test_loss_falls_and_an_untrained_method_scores(make_method, healthy, toy_case):
+def test_loss_falls(make_method, healthy):
     _, curve = train(make_method, healthy, updates=60)
     assert curve[-1][1]["loss"] < 0.7 * curve[0][1]["loss"]
-    untrained, none = train(make_method, healthy, limit=0)
-    assert not none
-    assert np.isfinite(untrained.score(toy_case(9)[0])).all()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("cls", [KLGrad, KLGradCombi])
-def test_paper_profile_builds_steps_and_scores(make_method, toy_case, cls):
-    case, _ = toy_case(0, slices=1, size=128)
-    few = HealthySet.from_cases([toy_case(1, size=128)[0]])
-    method, curve = train(make_method, few, limit=1, profile="paper", cls=cls)
-    assert len(curve) == 1
-    assert np.isfinite(method.score(case)).all()

@@ -75,7 +75,7 @@ def test_training_helps_by_more_than_the_spread_over_seeds(name, phantom):
     trained = [precision(name, anatomy, scans, seed, None) for seed in SEEDS]
     if any(len(losses) > 1 for _, losses in trained):
         assert all(np.mean(losses[-5:]) < losses[0] for _, losses in trained), "the training loss does not fall"
-    if card.near_chance:
+    if anatomy in card.near_chance:
         pytest.skip(f"marked near-chance: {card.notes}")
     untrained = [precision(name, anatomy, scans, seed, 0)[0] for seed in SEEDS]
     values = [value for value, _ in trained]

@@ -16,7 +16,7 @@ from uasbench.methods.supervised.nnunet_process import NNUNetJob, Trained, train
 from uasbench.methods.supervised.nnunet_unseen import NNUNetUnseen
 
 PYTHON = sys.executable
-JOB = NNUNetJob("p", "t", "2d", 2, 1, None, 1, 0, None, 5, "cpu", 1)
+JOB = NNUNetJob("p", "t", "2d", None, 2, 1, None, 1, 0, None, 5, "cpu", 1)
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def labelled(toy_case):
 def test_paper_profile_is_the_package_as_it_is():
     c = resolve(NNUNetConfig, "paper", "liver")
     assert (c.planner, c.trainer, c.configuration) == ("ExperimentPlanner", "nnUNetTrainer", "3d_fullres")
-    assert (c.iterations, c.validation_iterations, c.memory_gb) == (250, 50, None)
+    assert (c.epochs, c.iterations, c.validation_iterations, c.memory_gb) == (None, 250, 50, None)
     assert (c.mirror, c.step) == (True, 0.5)
     assert set(by_stage(c)[1]) == {"mirror", "step"}
     assert (NNUNet.native_threshold, NNUNet.training, NNUNetUnseen.training) == (0.5, "cross-fit", "unseen")
@@ -177,11 +177,19 @@ class Trainer:
 
 
 @pytest.mark.parametrize(
-    ("limit", "calls"), [(None, [10] * 4), (25, [10] * 2), (3, [3]), (0, ["initialize", "mirroring"])]
+    ("epochs", "limit", "calls"),
+    [
+        (None, None, [10] * 4),
+        (6, None, [10] * 6),
+        (None, 25, [10] * 2),
+        (1, 25, [10]),
+        (None, 3, [3]),
+        (None, 0, ["initialize", "mirroring"]),
+    ],
 )
-def test_a_budget_shortens_the_training(limit, calls):
+def test_epochs_and_budget_set_the_length_of_the_training(epochs, limit, calls):
     trainer, reports = Trainer(), []
-    job = NNUNetJob(**{**vars(JOB), "iterations": 10, "limit": limit})
+    job = NNUNetJob(**{**vars(JOB), "iterations": 10, "epochs": epochs, "limit": limit})
     nnunet_process._run(trainer, job, reports.append)
     assert trainer.calls == calls
     assert trainer.disable_checkpointing

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
@@ -46,9 +45,9 @@ def healthy() -> HealthySet:
     return HealthySet.from_cases([lungs(i)[0] for i in range(3)])
 
 
-def train(make_method, healthy, seed=0, limit=None, **values):
-    method = make_method(NormNet, "smoke", values, anatomy="lung", seed=seed)
-    method.fit(healthy, FitContext(seed=seed, max_updates=limit))
+def train(make_method, healthy, limit=None, **values):
+    method = make_method(NormNet, "smoke", values, anatomy="lung")
+    method.fit(healthy, FitContext(seed=0, max_updates=limit))
     return method
 
 
@@ -174,23 +173,6 @@ def test_decision_takes_dim_voxels_beside_bright_ones_only_when_it_grows(make_me
     assert (masks[True] & lesion).sum() > 0.5 * lesion.sum()
 
 
-def test_same_seed_same_map_other_seed_other_map(make_method, healthy):
-    case, _ = lungs(9, lesion=True)
-    first, again, other = (train(make_method, healthy, seed).score(case) for seed in (0, 0, 1))
-    assert first.shape == case.image.shape
-    assert np.array_equal(first, again)
-    assert not np.array_equal(first, other)
-
-
-def test_save_and_load_give_the_same_map(make_method, healthy, tmp_path):
-    case, _ = lungs(9, lesion=True)
-    method = train(make_method, healthy)
-    method.save(tmp_path / "normnet.pt")
-    restored = NormNet(method.config)
-    restored.load(tmp_path / "normnet.pt")
-    assert np.array_equal(restored.score(case), method.score(case))
-
-
 def test_checkpoints_are_kept_for_the_iterations_of_table_4(make_method, healthy):
     method = make_method(NormNet, "smoke", {"checkpoints": (1, 2)}, anatomy="lung")
     names = []
@@ -225,14 +207,3 @@ def test_tables_of_the_paper_are_configurations(table):
             assert int(config.checkpoint.removeprefix("it-")) in config.checkpoints
     fits = {str(by_stage(resolve(NormNetConfig, "paper", "lung", v.set))[0]) for v in plan.variants}
     assert len(fits) == {"table4": 1, "table5": 4, "table6": 5}[table]
-
-
-@pytest.mark.slow
-def test_paper_profile_takes_a_step_and_scores_a_volume(make_method):
-    case, _ = lungs(0)
-    method = make_method(NormNet, "paper", {"batch": 1}, anatomy="lung")
-    method.fit(HealthySet.from_cases([case]), FitContext(seed=0, max_updates=1))
-    assert method.updates == 1
-    seen = look(case.crop_z(0, 8), method.view)
-    with torch.inference_mode():
-        assert np.isfinite(method.score_view(seen.image, seen.roi, (1, 0.8, 0.8))).all()

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import average_precision_score
 from uasbench.datasets.healthy import HealthySet
 from uasbench.methods.config import by_stage, resolve
 from uasbench.methods.context import FitContext
@@ -28,10 +27,10 @@ def slices():
     return torch.from_numpy(images), torch.from_numpy(rois)
 
 
-def train(make_method, healthy, seed=0, limit=None, **values):
-    method = make_method(RandomShape, "smoke", values, seed=seed)
+def train(make_method, healthy, limit=None, **values):
+    method = make_method(RandomShape, "smoke", values)
     curve: list[dict[str, float]] = []
-    method.fit(healthy, FitContext(seed=seed, max_updates=limit, on_log=lambda _, v: curve.append(v)))
+    method.fit(healthy, FitContext(seed=0, max_updates=limit, on_log=lambda _, v: curve.append(v)))
     return method, curve
 
 
@@ -138,55 +137,12 @@ def test_optimiser_is_adam_with_the_rate_of_the_settings(make_method, healthy, m
     assert (made[0].defaults["lr"], made[0].defaults["betas"]) == (1e-4, (0.9, 0.999))
 
 
-def test_same_seed_same_map_other_seed_other_map(make_method, healthy, toy_case):
-    case, _ = toy_case(9, lesion=True)
-    first, again, other = (train(make_method, healthy, s)[0].score(case) for s in (0, 0, 1))
-    assert first.dtype == np.float32
-    assert first.shape == case.image.shape
-    assert np.isfinite(first).all()
-    assert np.array_equal(first, again)
-    assert not np.array_equal(first, other)
-
-
-def test_the_global_random_state_does_not_matter(make_method, healthy, toy_case):
-    case, _ = toy_case(9)
-    method = make_method(RandomShape)
-    torch.manual_seed(99)
-    np.random.seed(99)
-    method.fit(healthy, FitContext(seed=0))
-    assert np.array_equal(method.score(case), train(make_method, healthy)[0].score(case))
-
-
-def test_save_and_load_give_the_same_map(make_method, healthy, toy_case, tmp_path):
-    case, _ = toy_case(9, lesion=True)
-    method, _ = train(make_method, healthy)
-    method.save(tmp_path / "random_shape.pt")
-    restored = RandomShape(method.config)
-    restored.load(tmp_path / "random_shape.pt")
-    assert np.array_equal(restored.score(case), method.score(case))
-
-
 def test_preview_shows_a_batch(make_method, healthy):
     shown = make_method(RandomShape).preview(healthy, FitContext(seed=0))
     assert [v.shape for v in shown.values()] == [(4, 32, 32)] * 3
 
 
-def test_training_lowers_the_loss_and_beats_no_training(make_method, healthy, toy_case):
-    cases = [toy_case(i, lesion=True) for i in range(20, 24)]
-    truth = np.concatenate([lesion[case.roi] for case, lesion in cases])
+def test_loss_falls(make_method, healthy):
     settings = {"updates": 60, "lr": 3e-3, "rejection": True, "placement": "roi", "threshold": 180}
-    found = {}
-    for limit in (0, 60):
-        method, curve = train(make_method, healthy, limit=limit, **settings)
-        found[limit] = average_precision_score(truth, np.concatenate([method.score(c)[c.roi] for c, _ in cases]))
+    _, curve = train(make_method, healthy, **settings)
     assert np.mean([v["bce"] for v in curve[-10:]]) < 0.6 * np.mean([v["bce"] for v in curve[:3]])
-    assert found[60] > found[0]
-
-
-@pytest.mark.slow
-def test_paper_profile_takes_a_step_and_scores_a_slice(make_method, toy_case):
-    method = make_method(RandomShape, "paper", {"batch": 1})
-    case, _ = toy_case(0, slices=1, size=256)
-    method.fit(HealthySet.from_cases([case]), FitContext(seed=0, max_updates=1))
-    assert method.updates == 1
-    assert np.isfinite(method.score(case)).all()

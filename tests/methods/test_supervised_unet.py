@@ -9,12 +9,14 @@ import pytest
 import torch
 from sklearn.metrics import average_precision_score
 from uasbench.datasets.labelled import LabelledSet
-from uasbench.methods.config import resolve
+from uasbench.datasets.viewing import look
+from uasbench.methods.config import by_stage, resolve
 from uasbench.methods.context import FitContext
+from uasbench.methods.reconstruction.roi_crop import SquareCrops
 from uasbench.methods.state import parameter_count
 from uasbench.methods.supervised.base import SupervisedMethod
 from uasbench.methods.supervised.dice_ce import dice_and_cross_entropy
-from uasbench.methods.supervised.supervised_unet import SupervisedUNet, SupervisedUNetConfig
+from uasbench.methods.supervised.supervised_unet import SupervisedUNet, SupervisedUNetConfig, relit, turn, zoomed
 
 
 def conv(inputs: int, outputs: int, side: int) -> int:
@@ -59,8 +61,12 @@ def train(make_method, labelled, seed=0, limit=None, **settings) -> SupervisedUN
 
 def test_settings_of_the_paper_profile():
     c = resolve(SupervisedUNetConfig, "paper", "liver")
-    assert (c.size, c.window, c.channels, c.residual_units) == (256, (-200, 250), (32, 64, 128, 256, 512), 2)
-    assert (c.batch, c.lr, c.lr_power, c.updates, c.lesion_share, c.flips) == (16, 1e-3, 0.9, 20000, 1 / 3, True)
+    assert (c.size, c.window, c.crop) == (256, (-21, 189), None)
+    assert resolve(SupervisedUNetConfig, "paper", "lung").window == (-1000, 200)
+    assert (c.channels, c.residual_units) == ((32, 64, 128, 256, 512), 2)
+    assert (c.batch, c.lr, c.lr_power, c.updates, c.lesion_share) == (16, 1e-3, 0.9, 20000, 1 / 3)
+    assert (c.turns, c.contrast, c.brightness, c.zoom, c.mirror) == (True, 0.2, 0.05, 0.2, True)
+    assert set(by_stage(c)[1]) == {"mirror"}
     assert SupervisedUNet.native_threshold == 0.5
     assert issubclass(SupervisedUNet, SupervisedMethod)
     assert (SupervisedUNet.card.uses, SupervisedUNet.card.supervision) == ("labels", "full")
@@ -98,25 +104,101 @@ def test_pixels_outside_the_region_count_nowhere():
         assert torch.isfinite(loss)
 
 
-def test_batches_hold_slices_with_lesions_and_flip_all_alike(make_method, toy_case):
+STILL = {"turns": False, "contrast": 0.0, "brightness": 0.0, "zoom": 0.0}
+
+
+def test_batches_hold_slices_with_lesions_and_turn_all_alike(make_method, toy_case):
     labelled = LabelledSet.from_cases([toy_case(0, lesion=True, slices=2), *(toy_case(i, slices=9) for i in (1, 2))])
-    method = make_method(SupervisedUNet, "smoke", {"batch": 6, "size": 64})
+    method = make_method(SupervisedUNet, "smoke", {**STILL, "turns": True, "batch": 6, "size": 64})
     draw = method.next_batch(labelled, FitContext(seed=0))
     stack, lesions = labelled.cases.array(method.view), labelled.lesions(method.view)
     images, _ = stack.take(np.arange(len(stack)))
     masks = lesions.take(np.arange(len(stack)))
-    known = {np.flip(a, axes).tobytes(): np.flip(m, axes) for a, m in zip(images, masks, strict=True)
-             for axes in ((), (0,), (1,), (0, 1))}  # fmt: skip
-    seen = 0
+    known = [
+        (np.rot90(image[::step], turns), np.rot90(mask[::step], turns))
+        for image, mask in zip(images, masks, strict=True)
+        for step in (1, -1)
+        for turns in range(4)
+    ]
+    found = set()
     for _ in range(4):
         batch, lesion, roi = draw()
         assert batch.shape == (6, 1, 64, 64)
         assert lesion.shape == roi.shape == (6, 64, 64)
         assert lesion.any(dim=(1, 2)).sum() >= 2
         for image, mask in zip(batch[:, 0].numpy(), lesion.numpy(), strict=True):
-            np.testing.assert_array_equal(known[image.tobytes()], mask)
-            seen += int(mask.any())
-    assert seen >= 8
+            number = min(range(len(known)), key=lambda k: np.abs(known[k][0] - image).max())
+            np.testing.assert_allclose(known[number][0], image, atol=1e-5)
+            np.testing.assert_array_equal(known[number][1], mask)
+            found.add(number)
+    assert len(found) > 12
+
+
+def test_turned_arrays_stay_together_and_reach_all_eight_positions():
+    first = np.arange(64 * 9, dtype=np.float32).reshape(64, 3, 3)
+    arrays = [first.copy(), first.copy() > 4 * 9]
+    turn(arrays, np.random.default_rng(0))
+    seen = set()
+    for before, after, mask in zip(first, *arrays, strict=True):
+        np.testing.assert_array_equal(after > 4 * 9, mask)
+        seen.add(tuple((after - before.min()).astype(int).ravel()))
+    assert len(seen) == 8
+
+
+def test_zoomed_squares_keep_their_centres():
+    crops = SquareCrops.around(torch.ones(2, 8, 8, dtype=torch.bool), 4)
+    other = zoomed(crops, torch.tensor([0.5, 1.25]))
+    assert other.side.tolist() == [4, 10]
+    assert (other.top + other.side / 2).tolist() == (other.left + other.side / 2).tolist() == [4, 4]
+
+
+def test_light_changes_about_the_mean_of_the_organ_and_nowhere_else():
+    generator = torch.Generator().manual_seed(0)
+    image = 0.4 + 0.2 * torch.rand(2, 1, 6, 6, generator=generator)
+    roi = torch.zeros(2, 1, 6, 6, dtype=torch.bool)
+    roi[:, :, 1:4] = True
+    factor, shift = torch.tensor([1.2, 1.0]).view(2, 1, 1, 1), torch.tensor([0.05, 0.0]).view(2, 1, 1, 1)
+    changed = relit(image, roi, factor, shift)
+    assert not changed[~roi].any()
+    torch.testing.assert_close(changed[1][roi[1]], image[1][roi[1]])
+    torch.testing.assert_close(changed[0][roi[0]].mean(), image[0][roi[0]].mean() + 0.05)
+    torch.testing.assert_close(changed[0][roi[0]].std(), 1.2 * image[0][roi[0]].std())
+    nothing = relit(image, torch.zeros_like(roi), factor, shift)
+    assert not nothing.any()
+
+
+def test_the_map_is_the_mean_over_mirrored_copies(make_method):
+    method = make_method(SupervisedUNet, "smoke")
+    alone = make_method(SupervisedUNet, "smoke", {"mirror": False})
+    method.net.eval()
+    alone.net.eval()
+    image = torch.rand(2, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        copies = [
+            alone._probability(image.flip(axes)).flip([axis - 1 for axis in axes])
+            for axes in ([], [2], [3], [2, 3])
+        ]  # fmt: skip
+        torch.testing.assert_close(method._probability(image), torch.stack(copies).mean(0))
+
+
+def test_crops_show_the_organ_in_training_and_at_test(make_method, labelled, toy_case):
+    method = make_method(SupervisedUNet, "smoke", {**STILL, "size": 64, "crop": 48, "batch": 6})
+    image, lesion, roi = method.next_batch(labelled, FitContext(seed=0))()
+    assert image.shape == (6, 1, 48, 48)
+    assert lesion.shape == roi.shape == (6, 48, 48)
+    assert lesion.dtype == roi.dtype == torch.bool
+    assert 0.4 < roi.float().mean() < 0.8, "the toy livers fill more of the crop than of the slice"
+    assert lesion.any(dim=(1, 2)).all()
+    assert image[:, 0][lesion].mean() < image[:, 0][roi & ~lesion].mean() - 0.2, "lesions of the toy livers are dark"
+    assert (image[:, 0][~roi] < 0.5).all()
+    case, _ = toy_case(9, lesion=True)
+    seen = look(case, method.view)
+    image = torch.from_numpy(np.array(seen.image, np.float32))
+    method._probability = lambda x: x[:, 0]
+    shown = method.score_view(seen.image, seen.roi, (1, 1, 1))
+    inside = torch.from_numpy(seen.roi)
+    np.testing.assert_allclose(shown[seen.roi].mean(), image[inside].mean(), atol=0.03)
+    assert np.corrcoef(shown[seen.roi], image[inside].numpy())[0, 1] > 0.8
 
 
 def test_a_set_without_lesions_can_be_learned_from(make_method, toy_case):

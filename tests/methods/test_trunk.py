@@ -7,7 +7,7 @@ import pytest
 import torch
 from uasbench.datasets.healthy import HealthySet
 from uasbench.methods.card import MethodCard
-from uasbench.methods.config import PROFILES, resolve
+from uasbench.methods.config import resolve
 from uasbench.methods.context import FitContext
 from uasbench.methods.reconstruction.ae import AE, AEConfig
 from uasbench.methods.reconstruction.constrained_vae import ConstrainedVAE
@@ -18,7 +18,6 @@ from uasbench.methods.reconstruction.vae_original import VAEOriginal
 from uasbench.methods.reconstruction.vae_spatial import VAESpatial
 
 FAMILY = (VAE, VAESpatial, VAEOriginal, ContextVAE, ConstrainedVAE, BayesianVAE)
-NAMES = ("vae", "vae-spatial", "vae-original", "context-vae", "constrained-vae", "bayesian-vae")
 
 
 class Offset(torch.nn.Module):
@@ -106,17 +105,10 @@ def test_a_method_without_its_parts_says_so():
         bare.losses(torch.zeros(1), torch.zeros(1), torch.Generator())
 
 
-@pytest.mark.parametrize(("cls", "name"), list(zip(FAMILY, NAMES, strict=True)))
-def test_cards_are_complete(cls, name):
-    card = cls.card
-    assert card.name == name
-    assert (card.family, card.supervision, card.uses) == ("reconstruction", "none", "healthy")
-    assert card.anatomy == ("liver", "lung")
-    assert card.year
-    assert card.citation
-    assert card.reference
-    assert card.notes
-    assert [row[1:3] for row in card.published] == [
+@pytest.mark.parametrize("cls", FAMILY)
+def test_cards_print_the_published_rows_and_the_decisions(cls):
+    assert (cls.card.family, cls.card.uses, bool(cls.card.notes)) == ("reconstruction", "healthy", True)
+    assert [row[1:3] for row in cls.card.published] == [
         (data, metric) for data in ("coronacases", "radiopaedia") for metric in ("dice", "psc", "sen")
     ]
 
@@ -133,78 +125,9 @@ def test_paper_profiles_share_the_trunk_and_the_budget(cls):
     assert (baur.lr, baur.beta1, baur.batch, baur.epochs, baur.patience) == (1e-4, 0.5, 8, 1000, 5)
 
 
-@pytest.mark.parametrize("profile", PROFILES)
-@pytest.mark.parametrize("cls", FAMILY)
-def test_every_profile_resolves_on_both_organs(cls, profile):
-    for anatomy in ("liver", "lung"):
-        assert resolve(cls.Config, profile, anatomy).window == TrunkConfig.anatomies[anatomy]["window"]
-
-
-@pytest.mark.parametrize("cls", FAMILY)
-def test_a_fit_follows_its_seed_and_survives_saving(cls, make_method, healthy, toy_case, tmp_path):
-    case, _ = toy_case(9, lesion=True)
-    torch.manual_seed(7)
-    maps = []
-    for seed in (0, 0, 1):
-        method = make_method(cls, seed=seed)
-        torch.manual_seed(len(maps))
-        np.random.seed(len(maps))
-        method.fit(healthy, FitContext(seed=seed, max_updates=4))
-        maps.append(method.score(case))
-    assert maps[0].dtype == np.float32
-    assert np.isfinite(maps[0]).all()
-    assert maps[0].any()
-    assert np.array_equal(maps[0], maps[1])
-    assert not np.array_equal(maps[0], maps[2])
-    method.save(tmp_path / "state.pt")
-    restored = cls(method.config)
-    restored.load(tmp_path / "state.pt")
-    assert np.array_equal(restored.score(case), maps[2])
-
-
 @pytest.mark.parametrize("cls", FAMILY)
 def test_the_training_loss_falls(cls, make_method, healthy):
     curve = []
     method = make_method(cls, "smoke", {"updates": 24, "lr": "5e-3", "norm": "affine"})
     method.fit(healthy, FitContext(seed=0, on_log=lambda step, values: curve.append(values["loss"])))
     assert np.mean(curve[-4:]) < 0.6 * curve[0]
-
-
-@pytest.mark.parametrize("cls", FAMILY)
-def test_no_updates_leave_an_untrained_method_that_scores(cls, make_method, healthy, toy_case):
-    fresh, method = make_method(cls), make_method(cls)
-    method.fit(healthy, FitContext(seed=0, max_updates=0))
-    for a, b in zip(fresh.net.state_dict().values(), method.net.state_dict().values(), strict=True):
-        assert torch.equal(a, b)
-    assert np.isfinite(method.score(toy_case(9)[0])).all()
-
-
-@pytest.mark.parametrize("cls", FAMILY)
-def test_batch_norm_statistics_update_in_training_only(cls, make_method, healthy, toy_case):
-    method = make_method(cls)
-    method.fit(healthy, FitContext(seed=0, max_updates=2))
-    means = {k: v.clone() for k, v in method.net.state_dict().items() if k.endswith("running_mean")}
-    assert means
-    assert all(m.abs().max() > 0 for m in means.values())
-    method.score(toy_case(9)[0])
-    assert all(torch.equal(method.net.state_dict()[k], m) for k, m in means.items())
-
-
-@pytest.mark.parametrize("cls", FAMILY)
-def test_a_slice_is_scored_alike_alone_and_among_others(cls, make_method, healthy, toy_case):
-    case, _ = toy_case(9)
-    method = make_method(cls)
-    method.fit(healthy, FitContext(seed=0, max_updates=2))
-    alone = method.score(case.crop_z(2, 3))
-    assert np.allclose(method.score(case)[2:3], alone, atol=1e-5)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("cls", FAMILY)
-def test_one_step_at_the_paper_size(cls, make_method, toy_case):
-    curve = []
-    method = make_method(cls, "paper")
-    training = HealthySet.from_cases([toy_case(1, size=128)[0]])
-    method.fit(training, FitContext(seed=0, max_updates=1, on_log=lambda step, values: curve.append(values)))
-    assert len(curve) == 1
-    assert np.isfinite(method.score(toy_case(0, slices=1, size=128)[0])).all()

@@ -180,7 +180,7 @@ def test_training_that_does_not_help_is_found_unless_the_card_admits_it(tiny_net
 
     cls = variant(tiny_net, score_view=score_view)
     assert "training does not help" in failures(cls, "learns")["learns"]
-    card = MethodCard(name="tiny-net", title="A tiny network", near_chance=True, notes="Too small a budget.")
+    card = MethodCard(name="tiny-net", title="A tiny network", near_chance=("liver",), notes="Too small a budget.")
     assert not failures(variant(cls, card=card), "learns")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -47,11 +48,12 @@ def test_ids_that_the_server_does_not_know_are_no_obstacle(build, write, nested,
     assert len(slugs(nested(folder, uri))) == 2
 
 
-def test_after_the_database_was_deleted_everything_is_sent_anew(build, begin, tmp_path):
+def test_after_the_database_was_deleted_everything_is_sent_anew(build, begin, mlflow_tables, tmp_path):
     folder = begin(tmp_path / "run", build(0), build(1))
     code = (
         "import sys; from uasbench.benchmark.tracking import tracker as t; print(t.sync(t.RunFolder.open(sys.argv[1])))"
     )
+    shutil.copyfile(mlflow_tables, folder.mlflow_db)
     assert publish(folder, None, files=False) == 2
     folder.mlflow_db.unlink()
     done = subprocess.run(

@@ -1,0 +1,216 @@
+"""What every method promises, checked on each of them; one short training per seed serves all checks of a method."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import fields, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.modules.batchnorm import _BatchNorm
+from uasbench import Case, FitContext, HealthySet, LabelledSet, Method, View
+from uasbench.benchmark import registry
+from uasbench.benchmark.conformance.checks import CHECKS
+from uasbench.benchmark.conformance.subject import NotApplicable, Subject
+from uasbench.benchmark.stages import drive
+from uasbench.datasets.seeds import seed_everything
+from uasbench.methods.config import PROFILES, resolve
+from uasbench.methods.state import modules
+
+UPDATES = 2
+KNOWN = registry.runnable()
+NAMES = [name for name in KNOWN.names() if KNOWN.entry(name).built_in]
+IN_ANOTHER_PROCESS = {"nnunet", "nnunet-unseen"}
+NOISE_BY_POSITION = {"anoddpm"}
+PROMISES = (
+    *("fit and score", "inputs untouched", "same seed", "other seed"),
+    *("save and load", "order and batch", "own decision"),
+)
+SMALLER_THAN_PUBLISHED: dict[str, dict[str, Any]] = {
+    "anoddpm": {"jumps": 2},
+    "cutpaste": {"density_crops": 8},
+    "layer-decomposition": {"crop": (32, 32, 32), "size": 64, "spacing": (2.5, 2.5, 2.5)},  # 128³ needs 30 GiB
+    "layer-decomposition-finetuned": {"crop": (32, 32, 32), "size": 64, "spacing": (2.5, 2.5, 2.5)},
+    "normnet": {"size": 128},
+    "vae-restoration": {"tv_grid": (1.8,), "steps": 20},
+}
+
+
+class Trainings(Subject):
+    """The subject of ``bench check`` in small: two updates, random backbones, scans that all methods share.
+
+    The global generators are seeded anew before each fit, so that what depends on them differs from fit to fit.
+    """
+
+    disturbances = itertools.count(1)
+
+    def config(self, profile: str = "smoke", **settings: Any) -> Any:
+        """Return settings that need no file of weights."""
+        known = {f.name for f in fields(self.cls.Config)}
+        return super().config(profile, **{k: "random" for k in ("weights",) if k in known}, **settings)
+
+    def context(self, seed: int, max_updates: int | None = UPDATES, losses=None, unlabelled=None) -> FitContext:
+        """Return the surroundings of a short training."""
+        return super().context(seed, max_updates, losses, unlabelled)
+
+    def scans(self, *, filled: bool = False) -> HealthySet | LabelledSet:
+        """Return the scans of all methods that learn from the same kind."""
+        return scans_of(self.anatomy, self.uses == "labels")
+
+    def unlabelled(self, *, filled: bool = False) -> HealthySet | None:
+        """Return the scans to be scored, for a method that may see them."""
+        return scored(self.anatomy) if self.uses == "unlabelled-test" else None
+
+    def cases(self) -> list[Case]:
+        """Return a scan with dark lesions and one with bright lesions."""
+        return list(scored(self.anatomy))
+
+    def fresh(self, seed: int = 0, config: Any = None) -> Any:
+        """Return the method as it is built, before any training."""
+        return drive.construct(self.cls, config or self.config(), seed=seed, device=self.device)
+
+    def train(self, seed: int = 0, config: Any = None, *, filled: bool = False, **context: Any) -> Any:
+        """Train anew on the shared scans."""
+        method = self.fresh(seed, config)
+        seed_everything(next(self.disturbances))
+        method.fit(self.scans(), self.context(seed, unlabelled=self.unlabelled(), **context))
+        return method
+
+
+@cache
+def scans_of(anatomy: str, labelled: bool) -> HealthySet | LabelledSet:
+    return Subject(KNOWN.get("supervised-unet" if labelled else "ae"), anatomy, "cpu").scans()
+
+
+@cache
+def scored(anatomy: str) -> HealthySet:
+    return HealthySet.from_cases(Subject(KNOWN.get("ae"), anatomy, "cpu").cases()[:2])
+
+
+def where_it_runs(name: str, start: int = 0) -> Iterator[Trainings]:
+    """Yield the subject for each organ of the card from ``start`` on; skip the test where the method declines all."""
+    cls, reasons = KNOWN.get(name), ["made for one organ"]
+    for anatomy in cls.card.anatomy[start:]:
+        subject = Trainings(cls, anatomy, "cpu")
+        reason = cls(subject.config()).skip()
+        if reason is None:
+            yield subject
+            reasons = []
+        elif reasons:
+            reasons = [reason]
+    if reasons:
+        pytest.skip(reasons[0])
+
+
+def each(names: list[str]) -> list[Any]:
+    return [pytest.param(name, marks=pytest.mark.slow if name in IN_ANOTHER_PROCESS else ()) for name in names]
+
+
+@pytest.fixture(scope="module", params=each(NAMES))
+def subject(request: pytest.FixtureRequest) -> Trainings:
+    """The trainings of one method, for the first organ that it runs on."""
+    return next(where_it_runs(request.param))
+
+
+@pytest.fixture(scope="module")
+def loaded(subject: Trainings, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The trained method, saved and loaded, with the filter across slices off."""
+    path: Path = tmp_path_factory.mktemp("state") / "last.pt"
+    subject.trained.save(path)
+    off = {"median": 0} if hasattr(subject.config(), "median") else {}
+    return drive.load(subject.cls, replace(subject.config(), **off), path, "cpu")
+
+
+def learned(method: Method) -> dict[str, torch.nn.Module]:
+    """The networks of a method that have something to learn."""
+    return {name: net for name, net in modules(method).items() if any(p.requires_grad for p in net.parameters())}
+
+
+def changed(before: torch.nn.Module, after: torch.nn.Module) -> bool:
+    return any(not torch.equal(a, b) for a, b in zip(before.parameters(), after.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_settings_resolve_and_the_window_is_that_of_the_organ(name):
+    cls = KNOWN.get(name)
+    CHECKS["settings"](Subject(cls, "liver", "cpu"))
+    for anatomy in cls.card.anatomy:
+        assert len({getattr(resolve(cls.Config, profile, anatomy), "window", None) for profile in PROFILES}) == 1
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_card_is_complete(name):
+    CHECKS["card"](Subject(KNOWN.get(name), "liver", "cpu"))
+
+
+@pytest.mark.parametrize("promise", PROMISES)
+def test_the_promises_of_the_contract_are_kept(subject, promise):
+    with suppress(NotApplicable):
+        assert "do not depend on the seed" not in CHECKS[promise](subject)
+
+
+def test_a_map_is_float32_on_the_grid_of_its_scan(subject):
+    (case, *_) = subject.cases()
+    map_ = subject.trained.score(case)
+    assert map_.dtype == np.float32
+    assert map_.shape == case.image.shape
+    assert np.isfinite(map_[case.roi]).all()
+    assert np.ptp(map_[case.roi]) > 0
+
+
+def test_no_updates_leave_the_untrained_method(subject):
+    losses: dict[str, list[float]] = {}
+    untrained = subject.train(max_updates=0, losses=losses)
+    done = getattr(untrained, "updates", 0)
+    assert not losses
+    assert not any(done.values() if isinstance(done, dict) else [done])
+    for name, net in modules(subject.fresh()).items():
+        state = modules(untrained)[name].state_dict()
+        assert all(torch.equal(value, state[key]) for key, value in net.state_dict().items()), name
+    subject.maps(untrained, subject.cases()[:1])
+
+
+def test_training_changes_every_network_and_its_statistics(subject):
+    fresh = modules(subject.fresh())
+    for name, net in learned(subject.trained).items():
+        assert name not in fresh or changed(fresh[name], net), name
+        means = [part.running_mean for part in net.modules() if isinstance(part, _BatchNorm)]
+        assert all(mean.any() for mean in means if mean is not None), name
+
+
+def test_a_slice_scores_alone_as_among_others(subject, loaded):
+    if not isinstance(loaded.view, View) or subject.cls.card.name in NOISE_BY_POSITION:
+        return
+    (case, *_) = subject.cases()
+    whole = loaded.score(case)[2:3]
+    assert np.allclose(loaded.score(case.crop_z(2, 3)), whole, rtol=1e-3, atol=1e-4 * np.abs(whole).max())
+
+
+def test_a_loaded_method_knows_its_origin_and_its_updates(subject, loaded):
+    assert loaded.provenance() == subject.trained.provenance()
+    assert getattr(loaded, "updates", None) == getattr(subject.trained, "updates", None)
+
+
+@pytest.mark.parametrize("name", each(NAMES))
+def test_the_other_organ_is_scored_too(name):
+    for subject in where_it_runs(name, start=1):
+        subject.maps(subject.trained, subject.cases()[:1])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [n for n in NAMES if n not in IN_ANOTHER_PROCESS and not KNOWN.card(n).trivial])
+def test_the_paper_profile_does_an_update_and_scores(name):
+    subject = next(where_it_runs(name))
+    batch = {"batch": 2} if hasattr(subject.config("paper"), "batch") else {}
+    config = subject.config("paper", **{**batch, **SMALLER_THAN_PUBLISHED.get(name, {})})
+    fresh = modules(subject.fresh(config=config))
+    method = subject.train(config=config, max_updates=1)
+    assert all(name not in fresh or changed(fresh[name], net) for name, net in learned(method).items())
+    (case, *_) = subject.cases()
+    subject.maps(method, [case.crop_z(3, 5) if isinstance(method.view, View) else case])
