@@ -24,8 +24,9 @@ class MethodCard:
         uses: what fitting may see: ``healthy``; ``unlabelled-test`` (transductive); ``labels`` (top lines).
         trainer: training name shared with another method, so that both use one fit; default the method's own name.
         min_seeds: seeds below which its mean says little; tables mark a run with fewer.
-        near_chance: anatomies on which its map is close to chance, or not better than that of its untrained network, in
-            the literature or at the quick profile, as the notes say; tables mark it.
+        near_chance: anatomies on which its map is close to chance in the literature, as the notes say; tables mark it.
+        undertrained: anatomies on which its quick profile is not better than its untrained network, as the notes say;
+            tables of the smaller profiles mark it.
         deterministic: the map does not depend on the seed, so one seed is run and no spread is printed.
         slice_score: how a map becomes a slice score: ``max``, ``mean``, ``top1%`` or ``("meanpool", k)``.
         anatomy: tasks on which the method's assumptions hold.
@@ -47,6 +48,7 @@ class MethodCard:
     trainer: str | None = None
     min_seeds: int = 3
     near_chance: tuple[str, ...] = ()
+    undertrained: tuple[str, ...] = ()
     deterministic: bool = False
     slice_score: SliceScore = "max"
     anatomy: tuple[str, ...] = ("liver", "lung")

@@ -71,7 +71,7 @@ def headline_grid(headline: Headline) -> Grid:
     for row in headline.rows:
         entries = [row.entries[c.key] for c in headline.columns]
         cells = (row.label, *(" ".join(filter(None, [e.value, e.spread])) for e in entries))
-        tags = ", ".join(sorted(row.flags & {"transductive", "topline", "near-chance", "few-seeds"}))
+        tags = ", ".join(sorted(row.flags & {"transductive", "topline", "near-chance", "undertrained", "few-seeds"}))
         under = (tags, *(e.interval for e in entries), "")
         kind = _kind(row.flags)
         count = f"{headline.count_of(row) or NOT_AVAILABLE} × {row.n_seeds}"

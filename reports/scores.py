@@ -143,6 +143,8 @@ def record_flags(record: Record) -> set[str]:
         flags.add("trivial")
     if record.method.near_chance:
         flags.add("near-chance")
+    if record.method.undertrained and record.profile != "paper":
+        flags.add("undertrained")
     return flags
 
 

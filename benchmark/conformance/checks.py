@@ -309,8 +309,9 @@ def learns(subject: Subject) -> str:
     chance = [float(lesion.mean()) for _, lesion in lesion_cases(subject.anatomy, filled=True)]
     if any(new > max(old + CLEARLY, 1.5 * c) for old, new, c in zip(before, after, chance, strict=True)):
         return text
-    if subject.anatomy in subject.cls.card.near_chance:
-        raise NotApplicable(f"{text}; the card says near chance")
+    card = subject.cls.card
+    if subject.anatomy in (*card.near_chance, *card.undertrained):
+        raise NotApplicable(f"{text}; the card says so")
     if updates < ENOUGH_UPDATES and any(v[-1] < 0.9 * v[0] for v in losses.values()):
         raise NotApplicable(f"undecided in {LEARNING_S:g} s: {text}")
     raise Broken(f"{text}: training does not help; look at the loss, the sign of the map, or a network left untrained")

@@ -62,6 +62,7 @@ class Candidate:
             trivial=card.trivial,
             min_seeds=1 if card.deterministic or card.trivial else card.min_seeds,
             near_chance=anatomy in card.near_chance,
+            undertrained=anatomy in card.undertrained,
             year=card.year,
         )
 

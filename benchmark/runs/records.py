@@ -45,6 +45,7 @@ class MethodInfo(_Strict):
     trivial: bool
     min_seeds: int = 1
     near_chance: bool = False
+    undertrained: bool = False
     year: int | None = None
 
 

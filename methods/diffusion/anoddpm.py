@@ -34,6 +34,8 @@ class AnoDDPMConfig(Config):
     Attributes:
         size: side of the view in pixels.
         window: HU range of the view, mapped to [−1, 1] for the network.
+        patch: side to which the square around the region of interest is resized; 0 takes the whole slice, as the
+            paper does with the head.
         base: width of the first level of the U-Net.
         multipliers: width of every level relative to ``base``.
         blocks: residual blocks per level.
@@ -55,6 +57,7 @@ class AnoDDPMConfig(Config):
 
     size: int = 256
     window: tuple[float, float] = (-200.0, 250.0)
+    patch: int = 0
     base: int = 128
     multipliers: tuple[int, ...] = (1, 1, 2, 2, 4, 4)
     blocks: int = 2
@@ -91,18 +94,21 @@ class AnoDDPMConfig(Config):
             "jumps": 2,
         },
         "quick": {
-            "size": 48,
+            "size": 64,
+            "patch": 32,
             "base": 8,
             "multipliers": (1, 2, 4),
             "blocks": 1,
-            "attention": (12,),
+            "attention": (8,),
             "frequency": 12.0,
-            "train_steps": 300,
+            "train_steps": 75,
             "lr": 4e-3,
-            "batch": 4,
+            "batch": 8,
             "updates": 200,
             "ema": 0.97,
+            "distance": 50,
             "jumps": 1,
+            "repeats": 4,
             "erode": 2,
         },
     }
@@ -135,7 +141,6 @@ class AnoDDPM(Method):
         citation="Wyatt et al., AnoDDPM: Anomaly Detection with Denoising Diffusion Probabilistic Models using Simplex "
         "Noise, CVPR Workshops 2022",
         reference="doi:10.1109/CVPRW56347.2022.00080",
-        near_chance=True,
         figures=(
             ("parameters", "n/p", ""),
             ("input", "256²", "256², masked, [−1, 1]"),
@@ -151,8 +156,9 @@ class AnoDDPM(Method):
         notes="The noise has unit variance and is new for every slice and update. DDIM with 50 calls per slice "
         "replaces the paper's 250 (sampler=ddpm distance=250); the predicted clean slice is cut to the grey range, "
         "never the noisy one. Native threshold 0.5 of the squared error in [−1, 1] is the authors' default for MRI. "
-        "No CT figures are published. At the quick profile (200 updates, 48² slices) the loss falls, but the map, "
-        "ruled by edges and vessels, is no better than that of the untrained network.",
+        "No CT figures are published. The quick profile cuts a square around the organ, which covers a twelfth of the "
+        "slice on the liver phantom, and diffuses by 50 steps: from 200 its small network restores livers 24 HU too "
+        "dark, and dark lesions are closer to that than healthy tissue.",
     )
     Config = AnoDDPMConfig
     native_threshold = 0.5
@@ -169,7 +175,7 @@ class AnoDDPM(Method):
         from ..nets.diffusion_unet import DiffusionUNet
 
         c = self.config
-        net = DiffusionUNet(c.size, c.base, c.multipliers, c.blocks, c.attention, c.heads)
+        net = DiffusionUNet(c.patch or c.size, c.base, c.multipliers, c.blocks, c.attention, c.heads)
         self.net = net.to(memory_format=torch.channels_last)
         self.noise_seed = 0
 
@@ -177,6 +183,7 @@ class AnoDDPM(Method):
         """Minimise the squared error of the predicted noise; the network ends with its averaged weights."""
         import torch
 
+        from ..reconstruction.roi_crop import SquareCrops
         from .schedule import Diffusion
 
         c = self.config
@@ -193,8 +200,12 @@ class AnoDDPM(Method):
             return torch.randint(below, (c.batch,), generator=generator, device=ctx.device)
 
         def step(_: int) -> dict[str, torch.Tensor]:
-            clean = 2 * as_input(stack.take(next(order))[0], ctx.device) - 1
-            t, noise = draw(c.train_steps), simplex.images(draw(2**32), c.size)
+            images, rois = stack.take(next(order))
+            clean = as_input(images, ctx.device)
+            if c.patch:
+                clean = SquareCrops.around(torch.from_numpy(rois).to(ctx.device), c.patch).take(clean)
+            clean = 2 * clean - 1
+            t, noise = draw(c.train_steps), simplex.images(draw(2**32), clean.shape[-1])
             with autocast(ctx.device, ctx.precision):
                 predicted = self.net(diffusion.noisy(clean, t, noise), t)
             loss = torch.nn.functional.mse_loss(predicted.float(), noise)
@@ -216,6 +227,8 @@ class AnoDDPM(Method):
         """Return the squared error of the denoised slice, grey values in [−1, 1], inside the region of interest."""
         import torch
 
+        from ..reconstruction.roi_crop import SquareCrops
+
         c = self.config
         self.net.eval()
         draws = 1 if c.sampler == "ddim" else c.distance
@@ -226,14 +239,18 @@ class AnoDDPM(Method):
             mean = torch.stack([self.denoise(2 * x - 1, once) for once in own]).mean(dim=0)
             return (mean[:, 0] + 1) / 2
 
-        difference = array - predict(restored, array, batch=SCORE_BATCH, device=self.device)
+        crops = SquareCrops.around(torch.from_numpy(roi), c.patch) if c.patch else None
+        seen = array if crops is None else crops.take(as_input(array, "cpu"))[:, 0].numpy()
+        difference = seen - predict(restored, seen, batch=SCORE_BATCH, device=self.device)
+        if crops is not None:
+            difference = crops.put_back(torch.from_numpy(difference)).numpy()
         return (4 * difference**2 * erode_in_plane(roi, c.erode)).astype(np.float32)
 
     def denoise(self, clean: torch.Tensor, seeds: np.ndarray) -> torch.Tensor:
         """Diffuse images by ``distance`` steps and bring them back.
 
         Args:
-            clean: (n, 1, size, size) in [−1, 1].
+            clean: (n, 1, side, side) in [−1, 1], whole slices or squares around the organ.
             seeds: int64 (n, 1), or (n, distance) for ``ddpm``: of the noise that diffuses, then of step t back.
         """
         import torch
@@ -248,13 +265,13 @@ class AnoDDPM(Method):
             return torch.full((len(clean),), t, device=clean.device)
 
         visited = path(c.distance, c.jumps if c.sampler == "ddim" else c.distance)
-        x = diffusion.noisy(clean, at(visited[0]), simplex.images(of[:, 0], c.size))
+        x = diffusion.noisy(clean, at(visited[0]), simplex.images(of[:, 0], clean.shape[-1]))
         for t, to in zip(visited, [*visited[1:], -1], strict=True):
             estimate = diffusion.clean(x, t, self.net(x, at(t)))
             if c.sampler == "ddim":
                 x = diffusion.implicit(x, t, estimate, to)
             else:
-                fresh = simplex.images(of[:, t], c.size) if t > 0 else torch.zeros_like(x)
+                fresh = simplex.images(of[:, t], clean.shape[-1]) if t > 0 else torch.zeros_like(x)
                 x = diffusion.ancestral(x, t, estimate, fresh)
         return x
 

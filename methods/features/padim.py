@@ -70,8 +70,10 @@ class PaDiM(FeatureMethod):
             same("optimiser", "none"),
             same("length", "one pass"),
         ),
+        undertrained=("lung",),
         notes="ResNet-18, 100 random channels. Every position has its own Gaussian, which assumes aligned images: weak "
-        "on organs that are not. Without any slice seen the map is the norm of the features.",
+        "on organs that are not, and on the lung not better than Gaussians that have seen nothing. Without any slice "
+        "seen the map is the norm of the features.",
     )
     Config = PaDiMConfig
 

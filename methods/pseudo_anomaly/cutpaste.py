@@ -163,9 +163,11 @@ class CutPaste(Method):
             same("optimiser", "SGD 0.03, momentum 0.9, decay 3·10⁻⁵, cosine, batch 64"),
             ("length", "256 epochs of 256 updates (port: of 1)", "256 epochs of 256 updates (budget=port: of 1)"),
         ),
+        undertrained=("lung",),
         notes="Three-way, on 64² crops centred on the organ, scored on a dense grid: the reading with which the paper "
         "localises. Trained from random weights unless weights= says otherwise; the record names them. BMAD's port is "
-        "budget=port: an epoch there is one update.",
+        "budget=port: an epoch there is one update. The quick profile does not learn to tell vessels of the lung from "
+        "pasted patches.",
     )
     Config = CutPasteConfig
     requires = ("timm",)

@@ -23,9 +23,10 @@ class FPI(ForeignPatchMethod):
         reference="arXiv:2011.04197",
         slice_score="mean",
         figures=FIGURES,
+        undertrained=("lung",),
         notes="Axial slices alone. The organ's bounding box stands for the image; the same place is the same relative "
         "height of the organ and the same relative position in its bounding box. No CT figures on LiTS or COVID-19 "
-        "sets are published.",
+        "sets are published. On the lung the quick profile marks vessels, which a mixture doubles, as opacities.",
     )
 
     @property

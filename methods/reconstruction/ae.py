@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..card import MethodCard
-from .trunk import INPUT_FIGURE, TRAINING_FIGURES, TrunkConfig, TrunkMethod
+from .trunk import INPUT_FIGURE, LUNG_NOTE, TRAINING_FIGURES, TrunkConfig, TrunkMethod
 
 if TYPE_CHECKING:
     import torch
@@ -47,8 +47,9 @@ class AE(TrunkMethod):
             ("loss", "Baur: L1 summed over the slice", "L1 per pixel"),
             *TRAINING_FIGURES,
         ),
+        undertrained=("lung",),
         notes="Unified trunk, dense latent vector of 128, mean absolute error. The component filter of Baur et al. is "
-        "left to the protocols, which apply it to all methods alike.",
+        "left to the protocols, which apply it to all methods alike. " + LUNG_NOTE,
     )
     Config = AEConfig
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..card import MethodCard, same
-from .trunk import INPUT_FIGURE, LENGTH_FIGURE, TrunkConfig, TrunkMethod
+from .trunk import INPUT_FIGURE, LENGTH_FIGURE, LUNG_NOTE, TrunkConfig, TrunkMethod
 
 if TYPE_CHECKING:
     import torch
@@ -58,9 +58,10 @@ class ConstrainedVAE(TrunkMethod):
             ("optimiser", "Yao: 3·10⁻⁴, batch 16; Baur: 10⁻³", "Adam 3·10⁻⁴, batch 16"),
             LENGTH_FIGURE,
         ),
+        undertrained=("lung",),
         notes="Yao et al. call it constrained VAE and cite the adversarial form; this is the comparative study's plain "
         "autoencoder, without prior or critic: squared error per pixel + ρ · squared distance of the codes, ρ = 1. "
-        "Code of 128 like the others (the study's script: 1024); codes are compared before dropout.",
+        "Code of 128 like the others (the study's script: 1024); codes are compared before dropout. " + LUNG_NOTE,
     )
     Config = ConstrainedVAEConfig
     net: BaurAE

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from ...datasets.healthy import HealthySet, SliceStack
 
 SCORE_BATCH = 64
+LUNG_NOTE = (
+    "On the lung the residual of an untrained network is brightness itself, and the quick profile adds nothing to that."
+)
 INPUT_FIGURE: Figure = ("input", "Baur: 128²; Yao: masked, size n/p", "128², masked")
 LENGTH_FIGURE: Figure = ("length", "Yao: 6,000 updates; Baur: ≤ 1,000 epochs, patience 5", "6,000 updates")
 TRAINING_FIGURES: tuple[Figure, ...] = (

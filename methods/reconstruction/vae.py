@@ -18,7 +18,7 @@ from ..config import ConfigError
 from ..context import FitContext
 from ..training import predict
 from .residual import residual
-from .trunk import INPUT_FIGURE, SCORE_BATCH, TRAINING_FIGURES, TrunkConfig, TrunkMethod
+from .trunk import INPUT_FIGURE, LUNG_NOTE, SCORE_BATCH, TRAINING_FIGURES, TrunkConfig, TrunkMethod
 
 if TYPE_CHECKING:
     import torch
@@ -75,8 +75,10 @@ class VAE(TrunkMethod):
             ("loss", "Baur: summed L1 + KL; Yao: KL · 10⁻⁶, reduction n/p", "L1 per pixel + 10⁻⁶ · KL summed over z"),
             *TRAINING_FIGURES,
         ),
+        undertrained=("lung",),
         notes="Unified trunk, dense code of 128; absolute error per pixel + 1e-6 · KL summed over it (Yao et al.). "
-        "The comparative study sums the error over the slice and weighs the KL with 1. One weight serves both organs.",
+        "The comparative study sums the error over the slice and weighs the KL with 1. One weight serves both organs. "
+        + LUNG_NOTE,
     )
     Config = VAEConfig
     net: BaurVAE
@@ -169,9 +171,10 @@ class BayesianVAE(VAE):
             ("network", "that of vae, dropout 0.2 at test, passes n/p", "that of vae, dropout 0.2 at test, 20 passes"),
             *VAE.card.figures[3:],
         ),
+        undertrained=("lung",),
         notes="One training with vae; dropout of 0.2 (on both heads of the code and after the dense layer back) stays "
-        "on at test time. Twenty thinned networks, the same for every slice; Yao et al. print no number of passes. Residuals "
-        "are averaged (Baur et al.); Yao et al. speak of a consensus reconstruction.",
+        "on at test time. Twenty thinned networks, the same for every slice; Yao et al. print no number of passes. "
+        "Residuals are averaged (Baur et al.); Yao et al. speak of a consensus reconstruction. " + LUNG_NOTE,
     )
     Config = BayesianVAEConfig
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ...datasets.view import View
 from ..card import MethodCard, same
-from .trunk import TRAINING_FIGURES
+from .trunk import LUNG_NOTE, TRAINING_FIGURES
 from .vae import VAE
 
 
@@ -34,7 +34,8 @@ class VAEOriginal(VAE):
             ("loss", "Baur: summed L1 + KL; Yao: KL · 10⁻⁶, reduction n/p", "L1 per pixel + 10⁻⁶ · KL summed over z"),
             *TRAINING_FIGURES,
         ),
-        notes="As vae, on whole slices. Slices without organ are left out of training here as everywhere.",
+        undertrained=("lung",),
+        notes="As vae, on whole slices. Slices without organ are left out of training here as everywhere. " + LUNG_NOTE,
     )
 
     @property

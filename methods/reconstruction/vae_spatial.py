@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from ..card import MethodCard
-from .trunk import INPUT_FIGURE, TRAINING_FIGURES
+from .trunk import INPUT_FIGURE, LUNG_NOTE, TRAINING_FIGURES
 from .vae import VAE, VAEConfig
 
 
@@ -47,8 +47,10 @@ class VAESpatial(VAE):
             ("loss", "KL · 10⁻⁶, reduction n/p", "L1 per pixel + 10⁻⁶ · KL summed over the code"),
             *TRAINING_FIGURES,
         ),
+        undertrained=("lung",),
         notes="Yao et al. print the shape of the code, 8 × 8 × 128, and nothing else; the heads here are 1×1 "
-        "convolutions and the code is the decoder's input, as in the comparative study's spatial autoencoder.",
+        "convolutions and the code is the decoder's input, as in the comparative study's spatial autoencoder. "
+        + LUNG_NOTE,
     )
     Config = VAESpatialConfig
     spatial = True
