@@ -35,9 +35,10 @@ class NNUNetConfig(Config):
     """Settings of :class:`NNUNet`; what is not here, the package configures from the data.
 
     Attributes:
-        planner, trainer: names of nnU-Net's classes; a trainer with another length is ``nnUNetTrainer_100epochs``.
+        planner, trainer: names of nnU-Net's classes, such as ``nnUNetTrainer_100epochs`` and ``nnUNetTrainerAdam1en3``.
         configuration: ``3d_fullres`` or ``2d``.
-        iterations, validation_iterations: per epoch; the trainer sets the number of epochs.
+        epochs: None is the trainer's own number.
+        iterations, validation_iterations: per epoch.
         memory_gb: GPU memory that patch and batch are planned for; None is the planner's own.
         validation_share: share of the training patients that nnU-Net validates on; only its curves use them.
         masked: set HU outside the region of interest to −1024.
@@ -51,6 +52,7 @@ class NNUNetConfig(Config):
     planner: str = "ExperimentPlanner"
     trainer: str = "nnUNetTrainer"
     configuration: Literal["3d_fullres", "2d"] = "3d_fullres"
+    epochs: int | None = None
     iterations: int = 250
     validation_iterations: int = 50
     memory_gb: float | None = None
@@ -64,8 +66,8 @@ class NNUNetConfig(Config):
 
     profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "smoke": {
-            "trainer": "nnUNetTrainer_1epoch",
             "configuration": "2d",
+            "epochs": 1,
             "iterations": 2,
             "validation_iterations": 1,
             "memory_gb": 0.5,
@@ -74,11 +76,12 @@ class NNUNetConfig(Config):
             "mirror": False,
         },
         "quick": {
-            "trainer": "nnUNetTrainer_5epochs",
+            "trainer": "nnUNetTrainerAdam1en3",
             "configuration": "2d",
-            "iterations": 10,
+            "epochs": 3,
+            "iterations": 16,
             "validation_iterations": 1,
-            "memory_gb": 0.5,
+            "memory_gb": 0.2,
             "processes": 1,
             "augmenters": 0,
             "mirror": False,
@@ -106,12 +109,12 @@ class NNUNet(SupervisedMethod):
         reference="doi:10.1038/s41592-020-01008-z",
         uses="labels",
         published=(
-            ("Yao et al. 2021, Table III", "coronacases", "dice", "80.1 ± 6.7", "five folds, version 1"),
+            ("Yao et al. 2021, Table III", "coronacases", "dice", "80.1 ± 6.73", "five folds, version 1"),
             ("Yao et al. 2021, Table III", "coronacases", "psc", "80.2 ± 12.4", "five folds, version 1"),
-            ("Yao et al. 2021, Table III", "coronacases", "sen", "82.3 ± 9.3", "five folds, version 1"),
-            ("Yao et al. 2021, Table III", "radiopaedia", "dice", "76.7 ± 5.8", "five folds, version 1"),
+            ("Yao et al. 2021, Table III", "coronacases", "sen", "82.3 ± 9.30", "five folds, version 1"),
+            ("Yao et al. 2021, Table III", "radiopaedia", "dice", "76.7 ± 5.81", "five folds, version 1"),
             ("Yao et al. 2021, Table III", "radiopaedia", "psc", "77.1 ± 14.0", "five folds, version 1"),
-            ("Yao et al. 2021, Table III", "radiopaedia", "sen", "80.5 ± 13.1", "five folds, version 1"),
+            ("Yao et al. 2021, Table III", "radiopaedia", "sen", "80.5 ± 13.11", "five folds, version 1"),
         ),
         figures=(
             ("parameters", "n/p", ""),
@@ -158,6 +161,7 @@ class NNUNet(SupervisedMethod):
                 planner=c.planner,
                 trainer=c.trainer,
                 configuration=c.configuration,
+                epochs=c.epochs,
                 iterations=c.iterations,
                 validation_iterations=c.validation_iterations,
                 memory_gb=c.memory_gb,

@@ -32,13 +32,15 @@ class NNUNetJob:
     """What one training needs to know.
 
     Attributes:
-        limit: most optimiser updates; None leaves the trainer's own number, 0 keeps the random weights.
+        epochs: None leaves the trainer's own number.
+        limit: most optimiser updates; None sets none, 0 keeps the random weights.
         memory_gb: GPU memory that the planned patch and batch shall fill; None is the planner's own.
     """
 
     planner: str
     trainer: str
     configuration: str
+    epochs: int | None
     iterations: int
     validation_iterations: int
     memory_gb: float | None
@@ -176,7 +178,7 @@ def _train(folder: Path, job: NNUNetJob, report: Callable[[dict[str, Any]], None
 
 def _run(trainer: Any, job: NNUNetJob, report: Callable[[dict[str, Any]], None]) -> None:
     """Train within the limit, or only initialise; the last weights are kept, so nnU-Net writes no checkpoint."""
-    wanted = trainer.num_epochs * job.iterations
+    wanted = (trainer.num_epochs if job.epochs is None else job.epochs) * job.iterations
     limit = wanted if job.limit is None else min(job.limit, wanted)
     trainer.disable_checkpointing = True
     if limit == 0:

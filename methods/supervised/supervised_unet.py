@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -21,8 +21,11 @@ if TYPE_CHECKING:
     import torch
 
     from ...datasets.labelled import LabelledSet
+    from ..reconstruction.roi_crop import SquareCrops
 
 SCORE_BATCH = 32
+HALF = 0.5
+MIRRORED = ((), (2,), (3,), (2, 3))
 
 
 @dataclass(frozen=True)
@@ -31,16 +34,22 @@ class SupervisedUNetConfig(Config):
 
     Attributes:
         size: side of the view in pixels.
-        window: HU range mapped to [0, 1].
+        window: HU range mapped to [0, 1]; wide ones drown the faint contrast of lesions.
+        crop: side in pixels of the square around the organ that the network sees of a slice; None for the whole slice.
         channels: widths of the levels of MONAI's ``UNet``.
         residual_units: convolutions per residual block.
         lesion_share: least share of slices with a lesion in a batch, where there is any.
-        flips: mirror slices at random along both axes.
+        turns: mirror slices at random along both axes and turn them by quarters.
+        contrast, brightness: largest relative change of the grey values' distance from the organ's mean, and largest
+            shift, both at random.
+        zoom: largest relative change of the crops' side at random.
+        mirror: average over mirrored copies at test.
         lr_power: the learning rate falls as (1 − done / updates) to this power.
     """
 
     size: int = 256
-    window: tuple[float, float] = (-200.0, 250.0)
+    window: tuple[float, float] = (-21.0, 189.0)
+    crop: int | None = None
     channels: tuple[int, ...] = (32, 64, 128, 256, 512)
     residual_units: int = 2
     batch: int = 16
@@ -48,17 +57,22 @@ class SupervisedUNetConfig(Config):
     lr_power: float = 0.9
     updates: int = 20000
     lesion_share: float = 1 / 3
-    flips: bool = True
+    turns: bool = True
+    contrast: float = 0.2
+    brightness: float = 0.05
+    zoom: float = 0.2
+    mirror: bool = field(default=True, metadata={"stage": "score"})
 
     profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "smoke": {"size": 32, "channels": (4, 8), "residual_units": 0, "batch": 4, "updates": 4},
         "quick": {
-            "size": 64,
+            "size": 96,
+            "crop": 48,
             "channels": (8, 16, 32),
             "residual_units": 1,
             "batch": 8,
             "lr": 3e-3,
-            "updates": 600,
+            "updates": 1200,
         },
     }
     anatomies: ClassVar[Mapping[str, Mapping[str, Any]]] = {"lung": {"window": (-1000.0, 200.0)}}
@@ -157,13 +171,15 @@ class SupervisedUNet(SupervisedMethod):
         """Return what yields batches: slices float32 (n, 1, H, W), lesions and regions of interest bool (n, H, W)."""
         import torch
 
+        from ..reconstruction.roi_crop import SquareCrops
+
         c = self.config
         stack, lesions = labelled.cases.array(self.view), labelled.lesions(self.view)
         positive = np.flatnonzero(lesions.positive)
         wanted = math.ceil(c.lesion_share * c.batch) if len(positive) else 0
         any_slice = batches(len(stack), c.batch - wanted, ctx.rng("slices"))
         with_lesion = batches(len(positive), wanted, ctx.rng("lesions")) if wanted else None
-        mirror = ctx.rng("flips")
+        turns, looks = ctx.rng("turns"), ctx.rng("looks")
 
         def draw() -> tuple[torch.Tensor, ...]:
             chosen = next(any_slice)
@@ -171,25 +187,39 @@ class SupervisedUNet(SupervisedMethod):
                 chosen = np.concatenate([chosen, positive[next(with_lesion)]])
             images, rois = stack.take(chosen)
             arrays = [images, lesions.take(chosen), rois]
-            if c.flips:
-                for axis in (1, 2):
-                    which = mirror.random(len(chosen)) < 0.5
-                    for array in arrays:
-                        array[which] = np.flip(array[which], axis)
-            image, lesion, roi = arrays
-            return (
-                as_input(image, ctx.device),
-                torch.from_numpy(lesion).to(ctx.device),
-                torch.from_numpy(roi).to(ctx.device),
-            )
+            if c.turns:
+                turn(arrays, turns)
+            image = as_input(arrays[0], ctx.device)
+            lesion, roi = (torch.from_numpy(array)[:, None].to(ctx.device) for array in arrays[1:])
+            random = torch.from_numpy(looks.uniform(-1, 1, (3, len(chosen))).astype(np.float32)).to(ctx.device)
+            if c.crop is not None:
+                crops = zoomed(SquareCrops.around(roi[:, 0], c.crop), 1 + c.zoom * random[2])
+                image = crops.take(image)
+                lesion, roi = (crops.take(mask.float()) >= HALF for mask in (lesion, roi))
+            factor, shift = (v.reshape(-1, 1, 1, 1) for v in (1 + c.contrast * random[0], c.brightness * random[1]))
+            return relit(image, roi, factor, shift), lesion[:, 0], roi[:, 0]
 
         return draw
 
     def score_view(self, array: np.ndarray, roi: np.ndarray, spacing: Spacing) -> np.ndarray:
-        """Return the softmax probability of lesion."""
-        del roi, spacing
+        """Return the softmax probability of lesion; 0 outside the squares that the network sees."""
+        import torch
+
+        from ..reconstruction.roi_crop import SquareCrops
+
+        del spacing
+        c = self.config
         self.net.eval()
-        return predict(self._probability, array, batch=SCORE_BATCH, device=self.device)
+        if c.crop is None:
+            return predict(self._probability, array, batch=SCORE_BATCH, device=self.device)
+        out = np.empty(array.shape, np.float32)
+        with torch.inference_mode():
+            for start in range(0, len(array), SCORE_BATCH):
+                part = slice(start, start + SCORE_BATCH)
+                crops = SquareCrops.around(torch.from_numpy(roi[part]).to(self.device), c.crop)
+                found = self._probability(crops.take(as_input(array[part], self.device)))
+                out[part] = crops.put_back(found).cpu().numpy()
+        return out
 
     def search_space(self, trial: Any) -> dict[str, Any]:
         """Suggest the learning rate and the share of slices with a lesion."""
@@ -201,4 +231,30 @@ class SupervisedUNet(SupervisedMethod):
     def _probability(self, image: torch.Tensor) -> torch.Tensor:
         import torch
 
-        return torch.softmax(self.net(image).float(), dim=1)[:, 1]
+        found = torch.zeros_like(image[:, 0])
+        copies = MIRRORED if self.config.mirror else MIRRORED[:1]
+        for axes in copies:
+            found += torch.softmax(self.net(image.flip(axes)).float(), dim=1)[:, 1:].flip(axes)[:, 0]
+        return found / len(copies)
+
+
+def turn(arrays: list[np.ndarray], rng: np.random.Generator) -> None:
+    """Mirror and turn each slice of arrays (n, H, H) at random, all arrays alike, in place."""
+    draws = rng.integers(8, size=len(arrays[0]))
+    for array in arrays:
+        for i, number in enumerate(draws):
+            mirrored = array[i, ::-1] if number & 1 else array[i]
+            array[i] = np.rot90(mirrored, number >> 1).copy()
+
+
+def zoomed(crops: SquareCrops, factor: torch.Tensor) -> SquareCrops:
+    """Return squares of other sides (factor (n,)) about the same centres."""
+    middle, side = crops.side / 2, crops.side * factor
+    return replace(crops, top=crops.top + middle - side / 2, left=crops.left + middle - side / 2, side=side)
+
+
+def relit(image: torch.Tensor, roi: torch.Tensor, factor: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
+    """Change contrast and brightness about the organ's mean, within [0, 1]; 0 outside the organ, (n, 1, H, W) all."""
+    inside = roi.float()
+    mean = (image * inside).sum((2, 3), keepdim=True) / inside.sum((2, 3), keepdim=True).clamp(min=1)
+    return ((image - mean) * factor + mean + shift).clamp(0, 1) * inside

