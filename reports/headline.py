@@ -59,6 +59,10 @@ _VERDICTS = (
     ("val", "dice", ("patient",)), ("healthy-q95", "dice", ("patient",)), ("healthy-q99", "dice", ("patient",)),
     ("native", "dice", ("patient",)), ("none", "slice_auroc", _SLICE_UNITS),
 )  # fmt: skip
+KINDS = {
+    "topline": "§ supervised top line: it learned from lesion labels, and is a reference",
+    "transductive": "¶ its training saw the test scans, without labels",
+}
 
 
 @dataclass(frozen=True)
@@ -138,6 +142,9 @@ class Headline:
             "‡ slice AUROC not above what the area of the region of interest reaches alone; "
             "≠ fewer patients or seeds than other rows, so that means are not comparable as they stand."
         )
+        kinds = [sentence for flag, sentence in KINDS.items() if any(flag in row.flags for row in self.rows)]
+        if kinds:
+            ranked += f" {'; '.join(kinds)}."
         lines.insert(1, ranked)
         if "phantom" in self.flags:
             lines.insert(0, "PHANTOM: synthetic data. No number here says anything about patients.")
@@ -196,6 +203,10 @@ def _headline(summary: pd.DataFrame, dataset: str, train: str) -> Headline:
             marks += "‡"
         if flags & {"unequal-n", "missing-seeds"}:
             marks += "≠"
+        if "topline" in flags:
+            marks += "§"
+        if "transductive" in flags:
+            marks += "¶"
         entries = {c.key: _entry(_find(rows, method, c.protocol, c.metric, c.units), c) for c in columns}
         n_patients = 0 if deciding is None or pd.isna(deciding["n_patients"]) else int(deciding["n_patients"])
         n_cases, n_seeds = (0 if deciding is None else int(deciding[name]) for name in ("n_cases", "n_seeds"))

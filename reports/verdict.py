@@ -31,9 +31,11 @@ def sentences(headline: Headline, summary: pd.DataFrame, tests: pd.DataFrame) ->
         said.append(f"Best learning method: {learned[0].method}, {name} {_value(best)}.")
     if trivial is not None:
         said.append(f"The best trivial baseline, {trivial.method}, reaches {_value(values[trivial.method])}.")
+    if trivial is not None and learned:
         beaten = [row for row in learned if "below-best-trivial" not in row.flags]
         verb = "lies" if len(beaten) == 1 else "lie"
         said.append(f"{len(beaten)} of {counted(len(learned), 'learning method')} {verb} above it.")
+    said += [f"Supervised top line {r.method}: {_value(values[r.method])}." for r in rows if "topline" in r.flags]
     if learned:
         said += _tested(learned[0], headline, tests)
     return said

@@ -18,7 +18,7 @@ from ..config import Config
 from ..context import FitContext
 from ..state import load_state
 from .base import SupervisedMethod
-from .nnunet_layout import DATASET, organ_box, organ_image, split_by_patient, write_raw, write_splits
+from .nnunet_layout import DATASET, organ_box, organ_image, training_split, write_raw, write_splits
 
 if TYPE_CHECKING:
     import torch
@@ -40,7 +40,6 @@ class NNUNetConfig(Config):
         epochs: None is the trainer's own number.
         iterations, validation_iterations: per epoch.
         memory_gb: GPU memory that patch and batch are planned for; None is the planner's own.
-        validation_share: share of the training patients that nnU-Net validates on; only its curves use them.
         masked: set HU outside the region of interest to −1024.
         margin: voxels by which the crop exceeds the bounding box of the region of interest.
         processes: workers for preprocessing.
@@ -56,7 +55,6 @@ class NNUNetConfig(Config):
     iterations: int = 250
     validation_iterations: int = 50
     memory_gb: float | None = None
-    validation_share: float = 0.2
     masked: bool = True
     margin: int = 0
     processes: int = 8
@@ -155,8 +153,7 @@ class NNUNet(SupervisedMethod):
         with tempfile.TemporaryDirectory(prefix="uasbench-nnunet-") as scratch:
             folder = Path(scratch)
             patients = write_raw(folder / "raw" / DATASET, labelled, margin=c.margin, masked=c.masked)
-            split = split_by_patient(patients, c.validation_share, ctx.rng("validation"))
-            write_splits(folder / "preprocessed" / DATASET, [split])
+            write_splits(folder / "preprocessed" / DATASET, [training_split(patients)])
             job = NNUNetJob(
                 planner=c.planner,
                 trainer=c.trainer,

@@ -99,24 +99,17 @@ def write_raw(
     return patients
 
 
-def split_by_patient(patients: dict[str, str], share: float, rng: np.random.Generator) -> dict[str, list[str]]:
-    """Split raw names into ``train`` and ``val`` so that no patient is in both.
+def training_split(patients: dict[str, str]) -> dict[str, list[str]]:
+    """Return raw names of ``train`` and ``val``: all of them train, the first patient's show the curves as well.
 
-    A single patient is in both: nnU-Net wants a validation case, which only its curves use.
+    The cases that a fold holds out are not here at all, because nobody but the engine may see their labels; nnU-Net
+    wants a validation case, and uses it for its curves alone, since the last weights are kept.
 
     Args:
         patients: the patient of each raw name.
-        share: share of the patients to validate on, at least one and never all.
     """
-    unique = list(dict.fromkeys(patients.values()))
-    if len(unique) == 1:
-        return {"train": sorted(patients), "val": sorted(patients)}
-    count = min(len(unique) - 1, max(1, round(share * len(unique))))
-    held_out = {unique[i] for i in rng.permutation(len(unique))[:count]}
-    return {
-        "train": sorted(name for name, patient in patients.items() if patient not in held_out),
-        "val": sorted(name for name, patient in patients.items() if patient in held_out),
-    }
+    first = next(iter(patients.values()))
+    return {"train": sorted(patients), "val": sorted(name for name, patient in patients.items() if patient == first)}
 
 
 def write_splits(folder: Path, splits: Sequence[dict[str, list[str]]]) -> None:

@@ -75,7 +75,7 @@ class SupervisedUNetConfig(Config):
             "updates": 1200,
         },
     }
-    anatomies: ClassVar[Mapping[str, Mapping[str, Any]]] = {"lung": {"window": (-1000.0, 200.0)}}
+    anatomies: ClassVar[Mapping[str, Mapping[str, Any]]] = {"lung": {"window": (-800.0, 100.0)}}
 
 
 class SupervisedUNet(SupervisedMethod):
@@ -92,17 +92,6 @@ class SupervisedUNet(SupervisedMethod):
         reference="doi:10.1007/978-3-030-12029-0_40",
         uses="labels",
         slice_score="max",
-        published=(
-            (
-                "Zhang et al. 2021, in Zhang et al. 2023, Table 1",
-                "lits",
-                "dice",
-                "61.91",
-                "another supervised network; copied, 3D",
-            ),
-            ("Yao et al. 2021, Table III", "coronacases", "dice", "80.1 ± 6.7", "nnU-Net, five folds; not this net"),
-            ("Yao et al. 2021, Table III", "radiopaedia", "dice", "76.7 ± 5.8", "nnU-Net, five folds; not this net"),
-        ),
         figures=(
             ("parameters", "n/p", ""),
             ("input", "n/p", "256², masked"),

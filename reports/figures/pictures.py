@@ -113,11 +113,13 @@ def _draw_scores(
     path = cost_figure(points, name, title, target / f"cost-{headline.name}.png")
     caption = "Grey line: methods that no other one beats in both. Costs are means over seeds on this machine."
     pictures.found.append(Picture("cost", *where, title, path, caption))
-    table = pd.DataFrame({m: pd.Series(s.by_patient) for m, s in by_method.items()})
+    # Ranks and Friedman's test compare competitors; a top line among them would shift everybody's rank.
+    rivals = {m: s for m, s in by_method.items() if "topline" not in facts[Cell(m, *where)].flags}
+    table = pd.DataFrame({m: pd.Series(s.by_patient) for m, s in rivals.items()})
     ranking = rank_methods(table, lower_is_better=lower_is_better(metric))
     if len(ranking.ranks) < 2:
         return
-    families = {m: facts[Cell(m, *where)].family for m in by_method}
+    families = {m: facts[Cell(m, *where)].family for m in rivals}
     title = f"Average ranks by {name}, {where[0]} after {where[1]}{phantom}"
     path = rank_figure(ranking, families, title, target / f"ranks-{headline.name}.png")
     friedman = "" if np.isnan(ranking.p_friedman) else f" Friedman test: p = {ranking.p_friedman:.2g}."

@@ -63,7 +63,7 @@ def patient_figure(methods: Sequence[MethodPoints], metric: str, title: str, pat
         axes.set_yticks(range(len(methods)), [m.label for m in methods])
         axes.set_ylim(len(methods) - 0.4, -0.6)
         axes.set_xlim(-2, 102)
-        axes.set_xlabel(f"{metric}, % (dot: patient; line: median; diamond: mean; dashed: best trivial baseline)")
+        axes.set_xlabel(f"{metric}, %\n(dot: patient; line: median; diamond: mean; dashed: best trivial baseline)")
         axes.set_title(title)
         axes.grid(axis="x")
         axes.tick_params(axis="y", length=0)

@@ -64,7 +64,7 @@ def test_fit_hands_over_layout_split_and_seed_and_keeps_what_was_trained(labelle
     method.fit(labelled, context)
     assert len(seen["raw"]) == 3
     (split,) = seen["splits"]
-    assert sorted(split["train"] + split["val"]) == [name.removesuffix("_0000.nii.gz") for name in seen["raw"]]
+    assert split["train"] == [name.removesuffix("_0000.nii.gz") for name in seen["raw"]]
     assert (seen["job"].limit, seen["job"].seed, seen["job"].device) == (limit, context.seed_for("nnunet"), "cpu")
     assert not seen["folder"].exists()
     assert curve == [(3, {"loss": 0.5, "validation": 0.25})]

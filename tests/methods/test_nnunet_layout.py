@@ -12,7 +12,7 @@ from uasbench.methods.supervised.nnunet_layout import (
     organ_box,
     organ_image,
     raw_name,
-    split_by_patient,
+    training_split,
     write_raw,
     write_splits,
 )
@@ -97,26 +97,9 @@ def test_names_are_unique_and_plain():
     assert [raw_name(i, c) for i, c in enumerate(cases)] == ["0000-a-1", "0001-a-1", "0002"]
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_no_patient_is_on_both_sides(seed):
+def test_every_case_of_a_fold_trains_and_one_patient_shows_the_curves():
     patients = {f"c{i:02d}": f"p{i % 7}" for i in range(20)}
-    split = split_by_patient(patients, 0.2, np.random.default_rng(seed))
-    sides = [{patients[name] for name in split[side]} for side in ("train", "val")]
-    assert not sides[0] & sides[1]
-    assert len(sides[1]) == 1
-    assert sorted(split["train"] + split["val"]) == sorted(patients)
-    assert split == split_by_patient(patients, 0.2, np.random.default_rng(seed))
-
-
-def test_validation_takes_one_patient_at_least_and_never_all():
-    two = {"a": "p", "b": "q"}
-    for share in (0.0, 0.9):
-        split = split_by_patient(two, share, np.random.default_rng(0))
-        assert [len(split[side]) for side in ("train", "val")] == [1, 1]
-    assert split_by_patient({"a": "p", "b": "p"}, 0.2, np.random.default_rng(0)) == {
-        "train": ["a", "b"],
-        "val": ["a", "b"],
-    }
+    assert training_split(patients) == {"train": sorted(patients), "val": ["c00", "c07", "c14"]}
 
 
 def test_one_split_is_written_where_the_trainer_looks(tmp_path):

@@ -62,7 +62,7 @@ def train(make_method, labelled, seed=0, limit=None, **settings) -> SupervisedUN
 def test_settings_of_the_paper_profile():
     c = resolve(SupervisedUNetConfig, "paper", "liver")
     assert (c.size, c.window, c.crop) == (256, (-21, 189), None)
-    assert resolve(SupervisedUNetConfig, "paper", "lung").window == (-1000, 200)
+    assert resolve(SupervisedUNetConfig, "paper", "lung").window == (-800, 100)
     assert (c.channels, c.residual_units) == ((32, 64, 128, 256, 512), 2)
     assert (c.batch, c.lr, c.lr_power, c.updates, c.lesion_share) == (16, 1e-3, 0.9, 20000, 1 / 3)
     assert (c.turns, c.contrast, c.brightness, c.zoom, c.mirror) == (True, 0.2, 0.05, 0.2, True)
