@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
@@ -57,6 +58,15 @@ def batches(count: int, batch: int, rng: np.random.Generator) -> Iterator[np.nda
             queue = np.concatenate([queue, rng.permutation(count)])
         yield queue[:batch]
         queue = queue[batch:]
+
+
+def training_length(updates: int | None, epochs: int, count: int, batch: int) -> int:
+    """Return the updates of a training: ``updates``, or where that is None those of whole epochs over ``count`` items.
+
+    >>> training_length(None, 3, 9, 4), training_length(5, 3, 9, 4)
+    (9, 5)
+    """
+    return epochs * math.ceil(count / batch) if updates is None else updates
 
 
 def update(optimiser: torch.optim.Optimizer, loss: Any) -> None:

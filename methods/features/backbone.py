@@ -5,16 +5,16 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ...datasets.case import Spacing
 from ...datasets.view import View
-from ..base import Method
 from ..config import Config
 from ..training import predict
 from . import weights as sources
+from .pretrained import PretrainedMethod
 
 if TYPE_CHECKING:
     import torch
@@ -50,43 +50,27 @@ class FeatureConfig(Config):
     sigma: float = field(default=4.0, metadata={"stage": "score"})
 
 
-class FeatureMethod(Method):
+class FeatureMethod(PretrainedMethod):
     """Compares features of a frozen, pretrained backbone.
 
     Attributes:
-        weights_used: ``backbone``, ``source`` (file, package, hub or random), ``file`` and ``sha256`` of the tensors;
-            for random weights also their ``seed``. It is part of the saved state, the backbone itself is not.
+        weights_used: what :func:`.weights.record` says, and ``sha256`` of the tensors; for random weights also their
+            ``seed``. It is part of the saved state, the backbone itself is not.
     """
 
     Config = FeatureConfig
-    requires = ("timm",)
     backbone: TimmFeatures
+
+    @property
+    def pretrained(self) -> str:
+        """The timm model that the weights belong to."""
+        return self.config.backbone
 
     @property
     def view(self) -> View:
         """Masked slices with fixed grey bounds, equalised inside the organ where asked for."""
         c = self.config
         return View(size=c.size, window=c.window, equalise=c.equalise, dtype="uint8" if c.equalise else "float32")
-
-    def skip(self) -> str | None:
-        """Say which weights are missing and how to provide them."""
-        try:
-            sources.find(self.config.backbone, self.config.weights)
-        except sources.WeightsError as error:
-            return str(error)
-        return None
-
-    def extra_identity(self) -> str:
-        """Return what decides a fit beside its settings: the SHA-256 of the pretrained weights.
-
-        Raises:
-            WeightsError: there are none.
-        """
-        return sources.identity(self.config.backbone, self.config.weights)
-
-    def provenance(self) -> dict[str, str]:
-        """Return which weights were used, for the record; empty before :meth:`build`."""
-        return dict(getattr(self, "weights_used", {}))
 
     def build(self) -> None:
         """Create the backbone with its pretrained weights, frozen.
@@ -123,9 +107,10 @@ class FeatureMethod(Method):
             to_device(self, self.device)
         here = self.backbone.sha256
         if here != used["sha256"]:
+            origin = " ".join(used[key] for key in ("source", "file", "hub", "seed") if key in used)
             raise sources.WeightsError(
                 f"{path} was made on weights of {used['backbone']} with SHA-256 {used['sha256'][:12]} "
-                f"({used['source']}: {used['file']}); those found now have {here[:12]}. Provide the old weights with "
+                f"({origin}); those found now have {here[:12]}. Provide the old weights with "
                 "weights=/path/to/file, or train again"
             )
         self.weights_used = used
@@ -160,7 +145,7 @@ class FeatureMethod(Method):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             backbone = TimmFeatures(c.backbone, c.stages)
-        used: dict[str, Any] = {"backbone": c.backbone, "source": source.kind, "file": Path(source.where).name}
+        used = sources.record(source, c.backbone)
         if source.kind == "random":
             state = backbone.net.state_dict()
             used["seed"] = str(seed)
@@ -169,4 +154,4 @@ class FeatureMethod(Method):
             backbone.fill(state)
         backbone.sha256 = used["sha256"] = sources.sha256(state)
         self.backbone = backbone.freeze().to(memory_format=torch.channels_last)
-        self.weights_used: dict[str, str] = used
+        self.weights_used = used

@@ -12,7 +12,7 @@ import numpy as np
 from ...datasets.case import Spacing
 from ...datasets.errors import DataError
 from ..card import MethodCard, same
-from ..context import FitContext
+from ..context import FitContext, TrainingError
 from ..training import as_input, autocast, run_updates
 from .backbone import LITE0, FeatureConfig, FeatureMethod
 from .maps import smooth, upsample
@@ -106,6 +106,7 @@ class PatchCore(FeatureMethod):
 
         Raises:
             DataError: the patches would need more memory than ``max_gib``; nothing has been extracted by then.
+            TrainingError: no patch of the organ was met.
         """
         import torch
 
@@ -129,8 +130,13 @@ class PatchCore(FeatureMethod):
 
         done = run_updates(ctx, math.ceil(len(stack) / c.batch), step)
         memory = memory[: ends[done]]
-        if len(memory) == 0:
+        if ctx.updates(1) == 0:
             return
+        if len(memory) == 0:
+            raise TrainingError(
+                f"PatchCore: {done} steps over {len(stack)} slices met no patch of the organ (max_patches "
+                f"{c.max_patches}); give healthy scans with a region of interest, or raise max_patches"
+            )
         draws = torch.Generator().manual_seed(ctx.seed_for("coreset"))
         projected = random_projection(memory, c.projection, draws)
         first = int(torch.randint(len(memory), (), generator=draws))
@@ -204,7 +210,7 @@ class PatchCore(FeatureMethod):
         """Return the patches to extract, ascending (slice · positions + position), and how many there are in all."""
         c = self.config
         per_slice = self._side() ** 2
-        found = []
+        found = [np.empty(0, np.int64)]
         for start in range(0, len(stack), c.batch):
             rois = stack.take(range(start, min(start + c.batch, len(stack))))[1]
             found.append(np.flatnonzero(self._cells(rois)) + start * per_slice)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..card import MethodCard, same
 from ..context import FitContext
-from ..training import as_input, autocast, batches, run_updates
+from ..training import as_input, autocast, batches, run_updates, training_length, update
 from .backbone import LITE0, FeatureConfig, FeatureMethod
 from .maps import cosine_distance, upsample
 
@@ -123,12 +122,10 @@ class ReverseDistillation(FeatureMethod):
                 encoded = self.features(images)
                 decoded = self.decode(encoded)
             loss = whole_map_loss(encoded, decoded)
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            optimiser.step()
+            update(optimiser, loss)
             return {"loss": loss.detach()}
 
-        run_updates(ctx, c.epochs * math.ceil(len(stack) / c.batch) if c.updates is None else c.updates, step)
+        run_updates(ctx, training_length(c.updates, c.epochs, len(stack), c.batch), step)
 
     def decode(self, encoded: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """Return the decoder's maps, finest first."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..card import MethodCard, same
 from ..context import FitContext
-from ..training import as_input, autocast, batches, run_updates
+from ..training import as_input, autocast, batches, run_updates, training_length, update
 from .backbone import LITE0, FeatureConfig, FeatureMethod
 from .maps import cosine_distance, upsample
 
@@ -97,12 +96,10 @@ class STFPM(FeatureMethod):
             with autocast(ctx.device, ctx.precision):
                 teacher, student = self.features(images), self.student(images)
             loss = matching_loss(teacher, student)
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            optimiser.step()
+            update(optimiser, loss)
             return {"loss": loss.detach()}
 
-        run_updates(ctx, c.epochs * math.ceil(len(stack) / c.batch) if c.updates is None else c.updates, step)
+        run_updates(ctx, training_length(c.updates, c.epochs, len(stack), c.batch), step)
 
     def maps(self, images: torch.Tensor) -> torch.Tensor:
         """Return the product of the stages' distances, each enlarged to the view."""

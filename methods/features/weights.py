@@ -97,6 +97,43 @@ def identity(backbone: str, weights: str) -> str:
     return RANDOM if source.kind == "random" else fingerprint(source, backbone)
 
 
+def record(source: Source, backbone: str) -> dict[str, str]:
+    """Return ``backbone`` and ``source`` for the record, with the name of the ``file`` or the model of the ``hub``."""
+    named = {"backbone": backbone, "source": source.kind}
+    if source.kind == "hub":
+        named["hub"] = source.where
+    elif source.kind != "random":
+        named["file"] = Path(source.where).name
+    return named
+
+
+def fitting(
+    state: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor], misfit: str, fix: str
+) -> dict[str, torch.Tensor]:
+    """Return the tensors of ``state`` that a network wants; counters of batches that are missing stay its own.
+
+    Args:
+        state: pretrained weights; tensors of parts that the network has not are left aside.
+        wanted: the network's own.
+        misfit, fix: first and last words of the error.
+
+    Raises:
+        WeightsError: a tensor is missing or has another shape.
+    """
+    chosen, wrong = {}, []
+    for name, old in wanted.items():
+        new = state.get(name)
+        if new is None and name.endswith("num_batches_tracked"):
+            new = old
+        if new is None or new.shape != old.shape:
+            wrong.append(f"{name} is {'missing' if new is None else tuple(new.shape)}, not {tuple(old.shape)}")
+        else:
+            chosen[name] = new
+    if wrong:
+        raise WeightsError(f"{misfit}: {len(wrong)} of {len(wanted)} tensors, first {wrong[0]}; {fix}")
+    return chosen
+
+
 def sha256(state: Mapping[str, torch.Tensor]) -> str:
     """Return the SHA-256 over names, shapes and values of the floating tensors, in the order of their names.
 

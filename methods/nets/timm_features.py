@@ -11,6 +11,7 @@ from timm.models import get_pretrained_cfg
 from torch import nn
 
 from ...datasets.errors import DataError
+from ..features.weights import fitting
 
 
 class TimmFeatures(nn.Module):
@@ -76,21 +77,8 @@ class TimmFeatures(nn.Module):
         """Load pretrained weights; tensors of parts that are not used here are left aside.
 
         Raises:
-            DataError: a tensor is missing or has another shape.
+            WeightsError: a tensor is missing or has another shape.
         """
-        wanted = self.net.state_dict()
-        chosen, wrong = {}, []
-        for name, old in wanted.items():
-            new = state.get(name)
-            if new is None and name.endswith("num_batches_tracked"):
-                new = old
-            if new is None or new.shape != old.shape:
-                wrong.append(f"{name} is {'missing' if new is None else tuple(new.shape)}, not {tuple(old.shape)}")
-            chosen[name] = new
-        if wrong:
-            raise DataError(
-                f"the weights do not fit {self.backbone}: {len(wrong)} of {len(wanted)} tensors, first {wrong[0]}; "
-                "give a file of this very model"
-            )
-        self.net.load_state_dict(chosen)
+        misfit, fix = f"the weights do not fit {self.backbone}", "give a file of this very model"
+        self.net.load_state_dict(fitting(state, self.net.state_dict(), misfit, fix))
         return self

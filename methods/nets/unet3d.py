@@ -1,4 +1,4 @@
-"""NormNet's 3D U-Net: MONAI's, with the widths of its own tutorials, which the paper leaves open."""
+"""MONAI's residual 3D U-Net, the network of NormNet and of the label-free synthetic tumours."""
 
 from __future__ import annotations
 

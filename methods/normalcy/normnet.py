@@ -14,7 +14,7 @@ from ..base import Method
 from ..card import MethodCard, same
 from ..config import Config
 from ..context import FitContext
-from ..training import autocast, run_updates
+from ..training import autocast, run_updates, update
 
 if TYPE_CHECKING:
     import torch
@@ -226,9 +226,7 @@ class NormNet(Method):
             with autocast(ctx.device, ctx.precision):
                 logits = self.net(images)
             loss = loss_of(logits.float(), normal[:, None])
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            optimiser.step()
+            update(optimiser, loss)
             if i + 1 in c.checkpoints:
                 ctx.checkpoint(f"it-{i + 1}")
             return {"dice + ce": loss.detach()}

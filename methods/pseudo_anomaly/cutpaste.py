@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
 from ...datasets.case import Spacing
 from ...datasets.view import View
-from ..base import Method
 from ..card import MethodCard, same
 from ..config import Config
 from ..context import FitContext
 from ..features import weights as sources
+from ..features.pretrained import PretrainedMethod
 from ..training import as_input, autocast, batches, run_updates, update
 from .gaussian_density import fit_gaussian, negative_log_density
 from .organ_crops import cut, grid_centres, random_centres, spread_scores
@@ -137,13 +136,13 @@ class CutPasteConfig(Config):
                 object.__setattr__(self, name, value)
 
 
-class CutPaste(Method):
+class CutPaste(PretrainedMethod):
     """Learns to tell plain crops from crops with a pasted patch or scar; crops of low density stand out.
 
     Attributes:
         updates: optimiser updates done: ``frozen`` with the backbone as it was, ``all``.
         mean, precision: Gaussian of the healthy embeddings.
-        weights_used: source, file and SHA-256 of the backbone's first weights.
+        weights_used: what :func:`..features.weights.record` says of the backbone's first weights, and their ``sha256``.
     """
 
     card = MethodCard(
@@ -170,32 +169,16 @@ class CutPaste(Method):
         "pasted patches.",
     )
     Config = CutPasteConfig
-    requires = ("timm",)
+
+    @property
+    def pretrained(self) -> str:
+        """The timm model that the weights belong to."""
+        return BACKBONE
 
     @property
     def view(self) -> View:
         """Masked slices with fixed grey bounds."""
         return View(size=self.config.size, window=self.config.window)
-
-    def skip(self) -> str | None:
-        """Say which weights are missing and how to provide them."""
-        try:
-            sources.find(BACKBONE, self.config.weights)
-        except sources.WeightsError as error:
-            return str(error)
-        return None
-
-    def extra_identity(self) -> str:
-        """Return the SHA-256 of the weights that training starts from, ``random`` for none.
-
-        Raises:
-            WeightsError: the weights asked for are missing.
-        """
-        return sources.identity(BACKBONE, self.config.weights)
-
-    def provenance(self) -> dict[str, str]:
-        """Return which weights training started from, for the record; empty before :meth:`build`."""
-        return dict(getattr(self, "weights_used", {}))
 
     def build(self) -> None:
         """Create the network, its backbone with pretrained weights where these are asked for.
@@ -210,10 +193,12 @@ class CutPaste(Method):
         c = self.config
         self.net = CutPasteNet(c.channels, c.layers, c.hidden, len(CLASSES)).to(memory_format=torch.channels_last)
         source = sources.find(BACKBONE, c.weights)
-        self.weights_used = {"backbone": BACKBONE, "source": source.kind, "file": Path(source.where).name}
+        self.weights_used = sources.record(source, BACKBONE)
         if source.kind != "random":
             state = sources.read(source, BACKBONE)
-            self._fill(state)
+            misfit, fix = f"weights={c.weights} do not fit the backbone", "use channels and layers of ResNet-18"
+            first = sources.fitting(state, self.net.backbone.state_dict(), misfit, fix)
+            self.net.backbone.load_state_dict(first)
             self.weights_used["sha256"] = sources.sha256(state)
         self.updates: dict[str, int] = {}
         self.mean = np.zeros(c.channels[-1], np.float32)
@@ -328,16 +313,3 @@ class CutPaste(Method):
                     embedding = torch.nn.functional.normalize(embedding, dim=1)
                 found.append(embedding.cpu().numpy())
         return np.concatenate(found)
-
-    def _fill(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Copy pretrained weights into the backbone, without the classifier they came with."""
-        wanted = self.net.backbone.state_dict()
-        kept = {name: tensor for name, tensor in state.items() if name in wanted}
-        missing = [n for n in wanted if n not in kept and not n.endswith("num_batches_tracked")]
-        other = [n for n in kept if kept[n].shape != wanted[n].shape]
-        if missing or other:
-            raise sources.WeightsError(
-                f"weights={self.config.weights}: not weights of this backbone ({len(missing)} tensors missing, "
-                f"{len(other)} of another shape, such as {(missing + other)[0]}); use channels and layers of ResNet-18"
-            )
-        self.net.backbone.load_state_dict(kept, strict=False)

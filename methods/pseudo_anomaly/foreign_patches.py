@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -15,7 +14,7 @@ from ..base import Method
 from ..card import same
 from ..config import Config
 from ..context import FitContext
-from ..training import as_input, autocast, batches, predict, run_updates, update
+from ..training import as_input, autocast, batches, predict, run_updates, training_length, update
 
 if TYPE_CHECKING:
     import torch
@@ -123,8 +122,7 @@ class ForeignPatchMethod(Method):
             return {"bce": loss.detach()}
 
         slices = len(healthy.array(self.view))
-        wanted = c.epochs * math.ceil(slices / c.batch) if c.updates is None else c.updates
-        self.updates = run_updates(ctx, wanted, step)
+        self.updates = run_updates(ctx, training_length(c.updates, c.epochs, slices, c.batch), step)
 
     def next_batch(self, healthy: HealthySet, ctx: FitContext, phase: str) -> NextBatch:
         """Return what yields clean slices, slices with patches, targets and regions of interest, all (n, H, W).

@@ -13,8 +13,8 @@ from ...datasets.case import Spacing
 from ...datasets.volume_view import VolumeView
 from ..base import Method
 from ..config import Config
-from ..context import FitContext
-from ..training import autocast, batches, run_updates
+from ..context import FitContext, TrainingError
+from ..training import autocast, batches, run_updates, update
 
 if TYPE_CHECKING:
     import torch
@@ -27,6 +27,9 @@ Draw = Callable[[], Tensors]
 Losses = Callable[[Tensors], Mapping[str, "torch.Tensor"]]
 _SCORE = {"stage": "score"}
 DECAY = 0.1
+# Per training batch of an epoch. A held-out fifth of the cases has a quarter of the other cases' batches, so that half
+# as many show each of its cases about twice: another crop, another lesion.
+VALIDATION_BATCHES = 0.5
 
 
 @dataclass(frozen=True)
@@ -218,6 +221,9 @@ class LayerMethod(Method):
             losses: the first entry is minimised, and is the validation loss.
             held_draw: yields validation batches; needed without ``updates``.
             parameters: to train; all by default.
+
+        Raises:
+            TrainingError: neither ``updates`` nor ``held_draw`` is given, or a loss is not finite.
         """
         import torch
 
@@ -232,17 +238,18 @@ class LayerMethod(Method):
             batch = draw()
             with autocast(ctx.device, ctx.precision):
                 values = losses(batch)
-            optimiser.zero_grad(set_to_none=True)
-            next(iter(values.values())).backward()
-            optimiser.step()
+            update(optimiser, next(iter(values.values())))
             return {name: value.detach() for name, value in values.items()}
 
         if updates is not None:
             self.updates[phase] = run_updates(ctx, updates, step, phase=phase)
             return
-        assert held_draw is not None
+        if held_draw is None:
+            raise TrainingError(
+                f"{phase}: nothing tells when to stop; give held_draw, which yields validation batches, or updates"
+            )
         schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimiser, factor=DECAY, patience=c.plateau)
-        fixed = [held_draw() for _ in range(max(1, per_epoch // 2))]
+        fixed = [held_draw() for _ in range(max(1, int(VALIDATION_BATCHES * per_epoch)))]
 
         def validate() -> float:
             with torch.inference_mode(), autocast(ctx.device, ctx.precision):

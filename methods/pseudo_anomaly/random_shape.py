@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -15,7 +14,7 @@ from ..base import Method
 from ..card import MethodCard
 from ..config import Config
 from ..context import FitContext
-from ..training import autocast, batches, predict, run_updates, update
+from ..training import autocast, batches, predict, run_updates, training_length, update
 from .restore_segment import as_clean
 
 if TYPE_CHECKING:
@@ -147,8 +146,7 @@ class RandomShape(Method):
             update(optimiser, sum(losses.values()))
             return {name: loss.detach() for name, loss in losses.items()}
 
-        wanted = c.epochs * math.ceil(len(stack) / c.batch) if c.updates is None else c.updates
-        self.updates = run_updates(ctx, wanted, step)
+        self.updates = run_updates(ctx, training_length(c.updates, c.epochs, len(stack), c.batch), step)
 
     def next_batch(
         self, stack: SliceStack, ctx: FitContext, phase: str

@@ -14,7 +14,7 @@ from ...datasets.view import View
 from ..base import Method
 from ..config import Config
 from ..context import FitContext
-from ..training import autocast, batches, predict, run_updates, update
+from ..training import autocast, batches, predict, run_updates, training_length, update
 
 if TYPE_CHECKING:
     import torch
@@ -236,7 +236,7 @@ class RestoreAndSegment(Method):
 
     def updates_for(self, stack: SliceStack, updates: int | None, epochs: int) -> int:
         """Return the updates of a phase: the number given, or as many as the epochs have."""
-        return epochs * self.per_epoch(stack) if updates is None else updates
+        return training_length(updates, epochs, len(stack), self.config.batch)
 
     def _probability(self, image: torch.Tensor) -> torch.Tensor:
         import torch

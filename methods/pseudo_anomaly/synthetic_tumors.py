@@ -15,7 +15,7 @@ from ..base import Method
 from ..card import MethodCard, same
 from ..config import Config, ConfigError
 from ..context import FitContext
-from ..training import autocast, batches, run_updates
+from ..training import autocast, batches, run_updates, training_length, update
 
 if TYPE_CHECKING:
     import torch
@@ -161,7 +161,7 @@ class SyntheticTumors(Method):
 
         c = self.config
         crops = VolumeCrops(healthy.volumes(self.view), c.crop)
-        wanted = c.epochs * math.ceil(len(crops.cases) / c.batch) if c.updates is None else c.updates
+        wanted = training_length(c.updates, c.epochs, len(crops.cases), c.batch)
         loss_of = DiceCELoss(to_onehot_y=True, softmax=True)
         draw = self.next_batch(crops, ctx)
         optimiser = torch.optim.AdamW(self.net.parameters(), lr=c.lr, weight_decay=c.weight_decay)
@@ -174,9 +174,7 @@ class SyntheticTumors(Method):
             with autocast(ctx.device, ctx.precision):
                 logits = self.net(torch.from_numpy(images)[:, None].to(ctx.device))
             loss = loss_of(logits.float(), torch.from_numpy(masks)[:, None].to(ctx.device))
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            optimiser.step()
+            update(optimiser, loss)
             rates.step()
             return {"dice + ce": loss.detach()}
 

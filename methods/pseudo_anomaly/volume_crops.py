@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...datasets.case import Spacing
+from ..validation import held_out_count, held_out_patients
 
 if TYPE_CHECKING:
     import torch
@@ -86,7 +87,7 @@ class VolumeCrops:
 
 
 def held_out_runs(
-    patients: Sequence[str], runs: Sequence[Run], rng: np.random.Generator, share: float = 0.2
+    patients: Sequence[str], runs: Sequence[Run], rng: np.random.Generator
 ) -> tuple[list[Run], list[Run]]:
     """Split runs into a training and a validation part.
 
@@ -97,15 +98,14 @@ def held_out_runs(
         patients: patient of each case.
         runs: runs of these cases.
     """
-    names = sorted({patients[run.case] for run in runs})
-    if len(names) > 1:
-        held = set(rng.choice(names, max(1, round(share * len(names))), replace=False).tolist())
+    held = held_out_patients((patients[run.case] for run in runs), rng)
+    if held:
         return [r for r in runs if patients[r.case] not in held], [r for r in runs if patients[r.case] in held]
     if len(runs) > 1:
-        last = max(1, round(share * len(runs)))
+        last = held_out_count(len(runs))
         return list(runs[:-last]), list(runs[-last:])
     run = runs[0]
-    cut = run.stop - max(1, round(share * len(run)))
+    cut = run.stop - held_out_count(len(run))
     return [type(run)(run.case, run.start, cut)] if cut > run.start else [run], [type(run)(run.case, cut, run.stop)]
 
 

@@ -15,7 +15,7 @@ from ..base import Method
 from ..card import MethodCard, same
 from ..config import Config
 from ..context import FitContext
-from ..training import as_input, autocast, batches, predict, run_updates
+from ..training import as_input, autocast, batches, predict, run_updates, update
 from .residual import inner_foreground, median_in_plane, residual
 
 if TYPE_CHECKING:
@@ -138,9 +138,7 @@ class DAE(Method):
             noisy = clean + coarse_noise(len(clean), c.size, c.noise_grid, c.noise_std, generator) * roi
             with autocast(ctx.device, ctx.precision):
                 loss = masked_square_error(self.net(noisy), clean, roi)
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            optimiser.step()
+            update(optimiser, loss)
             if (i + 1) % c.epoch_updates == 0:
                 schedule.step()
             return {"mse": loss.detach()}

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..context import FitContext, TrainingError
+from ..validation import held_out_count, held_out_patients
 
 if TYPE_CHECKING:
     import torch
 
     from ...datasets.healthy import HealthySet, SliceStack
-
-SHARE = 0.2
 
 
 def hold_out(healthy: HealthySet, stack: SliceStack, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -31,12 +30,11 @@ def hold_out(healthy: HealthySet, stack: SliceStack, rng: np.random.Generator) -
     if len(stack) < 2:
         raise TrainingError("early stopping needs at least two healthy slices; train with budget=seed2")
     patient_of_case = np.array([part.case.patient for part in healthy.parts])
-    patients = np.unique(patient_of_case)
-    if len(patients) > 1:
-        chosen = rng.choice(patients, max(1, round(SHARE * len(patients))), replace=False)
+    chosen = held_out_patients(patient_of_case.tolist(), rng)
+    if chosen:
         held = np.isin(patient_of_case[stack.case_of], chosen)
     else:
-        held = np.arange(len(stack)) >= len(stack) - max(1, round(SHARE * len(stack)))
+        held = np.arange(len(stack)) >= len(stack) - held_out_count(len(stack))
     return np.flatnonzero(~held), np.flatnonzero(held)
 
 

@@ -15,7 +15,7 @@ from ..card import MethodCard, same
 from ..config import Config
 from ..context import FitContext
 from ..training import as_input, autocast, batches, run_updates, update
-from .residual import Sign, erode_in_plane, median_in_volume, residual
+from .residual import Sign, filtered_inside, residual
 
 if TYPE_CHECKING:
     import torch
@@ -243,8 +243,7 @@ class FAnoGAN(Method):
     def score_view(self, array: np.ndarray, roi: np.ndarray, spacing: Spacing) -> np.ndarray:
         """Return the residual of the crop, brought back to the slice, inside the (eroded) region of interest."""
         c = self.config
-        map_ = self._residual(array, roi) * roi
-        return (median_in_volume(map_, c.median) * erode_in_plane(roi, c.erode)).astype(np.float32)
+        return filtered_inside(self._residual(array, roi), roi, c.median, c.erode)
 
     def search_space(self, trial: Any) -> dict[str, Any]:
         """Suggest the learning rates, the weight of the features and the score switches."""

@@ -40,6 +40,15 @@ def erode_in_plane(roi: np.ndarray, pixels: int) -> np.ndarray:
     return ndimage.binary_erosion(roi, cross, iterations=pixels) if pixels else roi
 
 
+def filtered_inside(map_: np.ndarray, roi: np.ndarray, median: int, erode: int) -> np.ndarray:
+    """Filter a map with a cube of ``median`` voxels inside ``roi``, then keep ``roi`` eroded by ``erode`` pixels.
+
+    Returns:
+        float32, shape (slices, H, W), 0 outside the eroded region of interest.
+    """
+    return (median_in_volume(map_ * roi, median) * erode_in_plane(roi, erode)).astype(np.float32)
+
+
 def inner_foreground(roi: np.ndarray, window: int, share: float) -> np.ndarray:
     """Keep pixels whose ``window`` × ``window`` neighbourhood lies in ``roi`` by more than ``share``; 0 keeps all.
 

@@ -15,9 +15,9 @@ from ..base import Method
 from ..card import Figure
 from ..config import Config
 from ..context import FitContext
-from ..training import as_input, autocast, batches, predict, run_updates
+from ..training import as_input, autocast, batches, predict, run_updates, training_length, update
 from .early_stopping import hold_out, train_until_no_gain
-from .residual import Sign, erode_in_plane, median_in_volume, residual
+from .residual import Sign, filtered_inside, residual
 
 if TYPE_CHECKING:
     import torch
@@ -119,7 +119,7 @@ class TrunkMethod(Method):
     """Learns to reproduce healthy slices; what it cannot reproduce is anomalous.
 
     A subclass creates its network in :meth:`make_net` and says in :meth:`losses` what is minimised; it may replace
-    :meth:`reconstruct` or :meth:`score_view`.
+    :meth:`reconstruct` or :meth:`score_view`, and leave slices out of training by :meth:`training_slices`.
 
     Attributes:
         net: the network, made by :meth:`build`.
@@ -161,20 +161,25 @@ class TrunkMethod(Method):
         seed_dropout(self.net, ctx.seed_for("dropout"))
         self.net.train()
         if self.config.patience is None:
-            step = self._step(stack, np.arange(len(stack)), ctx)
+            step = self._step(stack, self.training_slices(healthy, stack, ctx), ctx)
             run_updates(ctx, self.config.updates, step)
             return
         train, held_out = hold_out(healthy, stack, ctx.rng("hold-out"))
-        per_epoch = math.ceil(len(train) / self.config.batch)
+        c = self.config
         train_until_no_gain(
             ctx,
             self.net,
             self._step(stack, train, ctx),
             lambda: self._held_out_loss(stack, held_out, ctx),
-            per_epoch=per_epoch,
-            updates=self.config.epochs * per_epoch if self.config.updates is None else self.config.updates,
-            patience=self.config.patience,
+            per_epoch=math.ceil(len(train) / c.batch),
+            updates=training_length(c.updates, c.epochs, len(train), c.batch),
+            patience=c.patience,
         )
+
+    def training_slices(self, healthy: HealthySet, stack: SliceStack, ctx: FitContext) -> np.ndarray:
+        """Return the numbers of the slices that a training without validation uses, int64: all of them."""
+        del healthy, ctx
+        return np.arange(len(stack))
 
     def reconstruct(self, array: np.ndarray) -> np.ndarray:
         """Return the reconstruction without dropout or noise, float32, shape of ``array`` (slices, H, W)."""
@@ -188,8 +193,7 @@ class TrunkMethod(Method):
 
     def finish(self, map_: np.ndarray, roi: np.ndarray) -> np.ndarray:
         """Apply ``median`` and ``erode`` to a map; float32, 0 outside the (eroded) region of interest."""
-        kept = erode_in_plane(roi, self.config.erode)
-        return (median_in_volume(map_ * roi, self.config.median) * kept).astype(np.float32)
+        return filtered_inside(map_, roi, self.config.median, self.config.erode)
 
     def search_space(self, trial: Any) -> dict[str, Any]:
         """Suggest the learning rate, the length of the code and the score switches."""
@@ -210,9 +214,7 @@ class TrunkMethod(Method):
 
         def step(_: int) -> dict[str, torch.Tensor]:
             losses = self._losses_of(stack, of[next(order)], ctx, draws)
-            optimiser.zero_grad(set_to_none=True)
-            next(iter(losses.values())).backward()
-            optimiser.step()
+            update(optimiser, next(iter(losses.values())))
             return {name: value.detach() for name, value in losses.items()}
 
         return step

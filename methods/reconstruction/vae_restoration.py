@@ -11,14 +11,13 @@ import numpy as np
 from ...datasets.case import Spacing
 from ..card import MethodCard
 from ..context import FitContext, TrainingError
-from ..training import run_updates
 from .early_stopping import hold_out
 from .residual import residual
 from .summed_vae import SummedVAE, SummedVAEConfig
 from .trunk import SCORE_BATCH
 
 if TYPE_CHECKING:
-    from ...datasets.healthy import HealthySet
+    from ...datasets.healthy import HealthySet, SliceStack
 
 TV_GRID = tuple(round(0.2 * i, 1) for i in range(20))
 
@@ -114,21 +113,18 @@ class VAERestoration(SummedVAE):
 
     def fit(self, healthy: HealthySet, ctx: FitContext) -> None:
         """Train the autoencoder without a held-out fifth of the patients, then choose the weight on these."""
-        from ..nets.baur import seed_dropout
-
         stack = healthy.array(self.view)
         if len(stack) < 2:
             raise TrainingError("vae-restoration needs at least two healthy slices: one chooses the weight tv_weight")
-        train, held_out = hold_out(healthy, stack, ctx.rng("hold-out"))
-        if self.config.patience is None:
-            seed_dropout(self.net, ctx.seed_for("dropout"))
-            self.net.train()
-            run_updates(ctx, self.config.updates, self._step(stack, train, ctx))
-        else:
-            super().fit(healthy, ctx)
+        super().fit(healthy, ctx)
+        held_out = hold_out(healthy, stack, ctx.rng("hold-out"))[1]
         count = min(self.config.tv_slices, len(held_out))
         chosen = np.sort(ctx.rng("tv-slices").choice(held_out, count, replace=False))
         self.choose_weight(*stack.take(chosen))
+
+    def training_slices(self, healthy: HealthySet, stack: SliceStack, ctx: FitContext) -> np.ndarray:
+        """Return the slices of the patients that do not choose the weight."""
+        return hold_out(healthy, stack, ctx.rng("hold-out"))[0]
 
     def choose_weight(self, images: np.ndarray, rois: np.ndarray) -> None:
         """Set ``tv_weight`` to the candidate that changes healthy slices (n, H, W) least."""

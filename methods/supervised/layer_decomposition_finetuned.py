@@ -38,7 +38,8 @@ class LayerFinetunedConfig(LayerConfig):
 
     Attributes:
         tuned: what the labels train: the whole network through its mask, or the head of the mask alone.
-        tuning_updates: updates on labels where ``updates`` is given; else early stopping ends both phases.
+        tuning_updates: updates on labels where ``updates`` is given, as many by default; else early stopping ends both
+            phases.
         positive: share of crops centred on a lesion's voxel, where a case has one.
         least_run: least length of a run of slices without lesion, as a share of a crop, in the first phase.
     """
@@ -151,7 +152,7 @@ class LayerDecompositionFinetuned(LayerMethod, SupervisedMethod):
             self.mask_losses,
             self.next_labelled(stack, held, lesions, ctx, f"{phase} validation") if held else None,
             per_epoch=math.ceil(cases / c.batch),
-            updates=None if c.updates is None else c.tuning_updates or c.updates,
+            updates=c.updates if c.updates is None or c.tuning_updates is None else c.tuning_updates,
             parameters=list(self.net.mask.parameters()) if c.tuned == "head" else None,
         )
 

@@ -14,7 +14,7 @@ from ...datasets.view import View
 from ..card import MethodCard
 from ..config import Config
 from ..context import FitContext
-from ..training import as_input, autocast, batches, predict, run_updates
+from ..training import as_input, autocast, batches, predict, run_updates, update
 from .base import SupervisedMethod
 
 if TYPE_CHECKING:
@@ -148,9 +148,7 @@ class SupervisedUNet(SupervisedMethod):
                 logits = self.net(image)
             dice, entropy = dice_and_cross_entropy(logits, lesion, roi)
             loss = dice + entropy
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            optimiser.step()
+            update(optimiser, loss)
             schedule.step()
             return {"loss": loss.detach(), "dice": dice.detach(), "ce": entropy.detach()}
 

@@ -16,7 +16,7 @@ from ..card import MethodCard, same
 from ..config import Config, ConfigError
 from ..context import FitContext
 from ..reconstruction.residual import erode_in_plane
-from ..training import as_input, autocast, batches, predict, run_updates
+from ..training import as_input, autocast, batches, predict, run_updates, update
 
 if TYPE_CHECKING:
     import torch
@@ -162,12 +162,12 @@ class ASCNet(Method):
                 image = as_input(mixed.take(next(of_mixed))[0], ctx.device)
                 with autocast(ctx.device, ctx.precision):
                     loss = self.critic_loss(real, image)
-                _update(train_critic, loss)
+                update(train_critic, loss)
                 losses["discriminator"] = loss.detach()
             image = as_input(mixed.take(next(of_mixed))[0], ctx.device)
             with autocast(ctx.device, ctx.precision):
                 parts = self.main_losses(image)
-            _update(train_main, sum(parts.values()))
+            update(train_main, sum(parts.values()))
             return {**{name: loss.detach() for name, loss in parts.items()}, **losses}
 
         run_updates(ctx, c.updates, step)
@@ -239,12 +239,6 @@ def oriented(map_: np.ndarray, roi: np.ndarray, orientation: str) -> np.ndarray:
     if orientation == "both":
         return np.abs(map_ - np.median(map_[roi])) if roi.any() else np.zeros_like(map_)
     return map_ if orientation == "bright" else 1 - map_
-
-
-def _update(optimiser: torch.optim.Optimizer, loss: Any) -> None:
-    optimiser.zero_grad(set_to_none=True)
-    loss.backward()
-    optimiser.step()
 
 
 @dataclass(frozen=True)
