@@ -1,4 +1,4 @@
-"""The autoencoder: published settings, seeds, training, score switches."""
+"""The autoencoder: published settings, training, score switches."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from uasbench.datasets.healthy import HealthySet
-from uasbench.datasets.viewing import look
 from uasbench.methods.config import by_stage, resolve
 from uasbench.methods.context import FitContext, TrainingError
 from uasbench.methods.reconstruction.ae import AE, AEConfig
@@ -28,11 +27,10 @@ def healthy(toy_case):
     return HealthySet.from_cases([toy_case(i)[0] for i in range(4)])
 
 
-def train(make_method, healthy, seed=0, limit=None, profile="smoke", **values):
-    method = make_method(AE, profile, values, seed=seed)
+def train(make_method, healthy, limit=None, **values):
+    method = make_method(AE, "smoke", values)
     curve: list[tuple[int, dict[str, float]]] = []
-    context = FitContext(seed=seed, max_updates=limit, on_log=lambda step, v: curve.append((step, v)))
-    method.fit(healthy, context)
+    method.fit(healthy, FitContext(seed=0, max_updates=limit, on_log=lambda step, v: curve.append((step, v))))
     return method, curve
 
 

@@ -1,4 +1,4 @@
-"""AnoDDPM: published settings, training, averaged weights, noise of scoring, both samplers, seeds."""
+"""AnoDDPM: published settings, training, averaged weights, noise of scoring, both samplers."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def healthy(toy_case):
     return HealthySet.from_cases([toy_case(i)[0] for i in range(3)])
 
 
-def train(make_method, healthy, seed=0, limit=None, profile="smoke", **values):
-    method = make_method(AnoDDPM, profile, values, seed=seed)
+def train(make_method, healthy, limit=None, **values):
+    method = make_method(AnoDDPM, "smoke", values)
     curve: list[dict[str, float]] = []
-    method.fit(healthy, FitContext(seed=seed, max_updates=limit, on_log=lambda _, v: curve.append(v)))
+    method.fit(healthy, FitContext(seed=0, max_updates=limit, on_log=lambda _, v: curve.append(v)))
     return method, curve
 
 
@@ -173,9 +173,8 @@ def test_score_is_the_squared_error_of_grey_values_inside_the_organ(make_method,
     assert steps == sorted(steps, reverse=True)
 
 
-@pytest.mark.parametrize("sampler", ["ddim", "ddpm"])
-def test_score_depends_on_no_other_case(make_method, healthy, toy_case, sampler):
-    method, _ = train(make_method, healthy, limit=2, sampler=sampler, distance=6)
+def test_score_of_the_other_sampler_depends_on_no_other_case(make_method, healthy, toy_case):
+    method, _ = train(make_method, healthy, limit=2, sampler="ddpm", distance=6)
     a, b = (toy_case(i, lesion=True)[0] for i in (9, 10))
     alone = method.score(a)
     method.score(b)
@@ -250,46 +249,7 @@ def test_score_settings_do_not_need_training(make_method, healthy, toy_case):
     assert not np.array_equal(maps[0], maps[2])
 
 
-def test_same_seed_same_map_other_seed_other_map(make_method, healthy, toy_case):
-    case, _ = toy_case(9, lesion=True)
-    first, again, other = (train(make_method, healthy, seed)[0].score(case) for seed in (0, 0, 1))
-    assert first.dtype == np.float32
-    assert first.shape == case.image.shape
-    assert np.isfinite(first).all()
-    assert np.array_equal(first, again)
-    assert not np.array_equal(first, other)
-
-
-def test_the_global_random_state_does_not_matter(make_method, healthy, toy_case):
-    case, _ = toy_case(9)
+def test_noise_of_scoring_follows_the_seed_of_the_training(make_method, healthy):
     method = make_method(AnoDDPM)
-    torch.manual_seed(99)
-    np.random.seed(99)
-    method.fit(healthy, FitContext(seed=0))
-    assert np.array_equal(method.score(case), train(make_method, healthy)[0].score(case))
-
-
-def test_save_and_load_give_the_same_map(make_method, healthy, toy_case, tmp_path):
-    case, _ = toy_case(9, lesion=True)
-    method, _ = train(make_method, healthy, seed=5)
+    method.fit(healthy, FitContext(seed=5, max_updates=0))
     assert method.noise_seed == FitContext(seed=5).seed_for("score-noise")
-    method.save(tmp_path / "anoddpm.pt")
-    restored = AnoDDPM(method.config)
-    restored.load(tmp_path / "anoddpm.pt")
-    assert np.array_equal(restored.score(case), method.score(case))
-
-
-def test_no_updates_leave_the_method_untrained(make_method, healthy, toy_case):
-    method, curve = train(make_method, healthy, limit=0)
-    fresh = make_method(AnoDDPM)
-    assert not curve
-    assert all(torch.equal(a, b) for a, b in zip(method.net.parameters(), fresh.net.parameters(), strict=True))
-    assert np.isfinite(method.score(toy_case(9)[0])).all()
-
-
-@pytest.mark.slow
-def test_paper_profile_takes_a_step_and_scores(make_method, toy_case):
-    case, _ = toy_case(0, slices=1, size=256)
-    method, curve = train(make_method, HealthySet.from_cases([case]), limit=1, profile="paper", jumps=2)
-    assert len(curve) == 1
-    assert np.isfinite(method.score(case)).all()

@@ -7,7 +7,10 @@ import math
 import pytest
 import torch
 from torch import nn
+from uasbench.benchmark.architecture import count_parameters
+from uasbench.methods.config import resolve
 from uasbench.methods.nets.anogan_nets import Critic, Encoder, Generator, ResBlock, layer_norm, widths
+from uasbench.methods.reconstruction.f_anogan import FAnoGAN
 
 
 def block(i, o, between):
@@ -40,11 +43,9 @@ def test_parameter_counts_follow_the_layer_list(z, dim):
     assert count(encoder) == trunk_count(dim) + z * (16 * 8 * dim + 1)
 
 
-def test_defaults_are_the_paper_nets():
-    with torch.device("meta"):
-        assert count(Generator()) == generator_count(128, 64)
-        assert count(Critic()) == trunk_count(64) + 16 * 8 * 64 + 1
-        assert count(Encoder()) == trunk_count(64) + 128 * (16 * 8 * 64 + 1)
+def test_the_paper_profile_has_these_networks_at_the_published_widths():
+    critic, encoder = trunk_count(64) + 16 * 8 * 64 + 1, trunk_count(64) + 128 * (16 * 8 * 64 + 1)
+    assert count_parameters(FAnoGAN, resolve(FAnoGAN.Config, "paper")) == generator_count(128, 64) + critic + encoder
 
 
 def test_widths_stop_at_eight_times_the_first():

@@ -22,12 +22,11 @@ def unlabelled(toy_case):
     return HealthySet.from_cases([toy_case(i, lesion=True)[0] for i in (8, 9)])
 
 
-def train(make_method, healthy, unlabelled, cls=ASCNet, seed=0, limit=None, **values):
-    method = make_method(cls, "smoke", values, seed=seed)
+def train(make_method, healthy, unlabelled, limit=None, **values):
+    method = make_method(ASCNet, "smoke", values)
     curve: list[dict[str, float]] = []
     method.fit(
-        healthy,
-        FitContext(seed=seed, max_updates=limit, unlabelled=unlabelled, on_log=lambda _, v: curve.append(v)),
+        healthy, FitContext(seed=0, max_updates=limit, unlabelled=unlabelled, on_log=lambda _, v: curve.append(v))
     )
     return method, curve
 
@@ -114,31 +113,9 @@ def test_squared_error_falls(make_method, healthy, unlabelled):
     assert np.mean([v["mse"] for v in curve[-5:]]) < 0.9 * curve[0]["mse"]
 
 
-def test_same_seed_same_map_other_seed_other_map(make_method, healthy, unlabelled, toy_case):
-    case, _ = toy_case(9, lesion=True)
-    first, again, other = (train(make_method, healthy, unlabelled, seed=s)[0].score(case) for s in (0, 0, 1))
-    assert first.dtype == np.float32
-    assert first.shape == case.image.shape
-    assert np.isfinite(first).all()
-    assert np.array_equal(first, again)
-    assert not np.array_equal(first, other)
-
-
-def test_zero_updates_give_the_untrained_method(make_method, healthy, unlabelled, toy_case):
-    method, _ = train(make_method, healthy, unlabelled, limit=0)
-    assert torch.equal(weights(method.net), weights(make_method(ASCNet).net))
-    assert np.isfinite(method.score(toy_case(9)[0])).all()
-
-
-def test_save_and_load_give_the_same_map_and_the_post_processed_method_reads_it(
-    make_method, healthy, unlabelled, toy_case, tmp_path
-):
-    case, _ = toy_case(9, lesion=True)
+def test_the_post_processed_method_reads_a_state_of_the_plain_one(make_method, healthy, unlabelled, tmp_path):
     method, _ = train(make_method, healthy, unlabelled)
     method.save(tmp_path / "asc.pt")
-    restored = ASCNet(method.config)
-    restored.load(tmp_path / "asc.pt")
-    assert np.array_equal(restored.score(case), method.score(case))
     post = ASCNetPost(resolve(ASCNetPost.Config, "smoke", "liver"))
     post.load(tmp_path / "asc.pt")
     array, roi = np.random.default_rng(0).random((2, 32, 32), np.float32), np.ones((2, 32, 32), bool)
@@ -186,14 +163,3 @@ def test_opening_equals_the_binary_one_at_every_threshold():
 def test_an_even_kernel_is_refused(kernel):
     with pytest.raises(ConfigError, match="odd number"):
         resolve(ASCNetPost.Config, "paper", None, {"kernel": kernel})
-
-
-@pytest.mark.slow
-def test_paper_profile_takes_a_step_and_scores_a_slice(make_method, toy_case):
-    method = make_method(ASCNet, "paper", {"batch": 2})
-    before = weights(method.net)
-    case, _ = toy_case(0, slices=1, size=256)
-    both = HealthySet.from_cases([case])
-    method.fit(both, FitContext(seed=0, max_updates=1, unlabelled=both))
-    assert not torch.equal(before, weights(method.net))
-    assert np.isfinite(method.score(case)).all()

@@ -203,6 +203,23 @@ def test_constant_features_keep_the_density_finite():
     assert np.isfinite(negative_log_density(np.ones((2, 4)), mean, precision)).all()
 
 
+def test_loss_is_the_cross_entropy_of_plain_patch_and_scar_in_this_order(make_method, healthy, monkeypatch):
+    for name, value in (("patch", 2.0), ("scar", 3.0)):
+        monkeypatch.setattr(
+            CutPastePatches, name, lambda _, crops, tissue, value=value: (torch.full_like(crops, value), tissue)
+        )
+    method, seen, losses = make_method(CutPaste), [], []
+    method.net.register_forward_hook(lambda _, inputs, logits: seen.append((inputs[0], logits.detach().numpy())))
+    context = FitContext(seed=0, max_updates=1, on_log=lambda _, v: losses.append(v["cross-entropy"]))
+    method.fit(healthy, context)
+    crops, logits = seen[0]
+    assert crops.shape == (3 * 4, 1, 16, 16)
+    assert crops[:4].max() <= 1
+    assert crops.amax(dim=(1, 2, 3))[4:].tolist() == crops.amin(dim=(1, 2, 3))[4:].tolist() == [2.0] * 4 + [3.0] * 4
+    right = logits[range(12), [0] * 4 + [1] * 4 + [2] * 4]
+    assert losses == pytest.approx([(np.log(np.exp(logits).sum(axis=1)) - right).mean()], rel=1e-5)
+
+
 def test_frozen_backbone_stays_and_learns_again_afterwards(make_method, healthy):
     method = make_method(CutPaste)
     before, head = weights(method.net.backbone), weights(method.net.head)
@@ -231,7 +248,7 @@ def test_learning_rate_is_one_cosine(make_method, healthy, monkeypatch):
 
 def test_weights_of_a_file_start_the_backbone_and_are_recorded(make_method, tmp_path):
     plain = make_method(CutPaste).provenance()
-    assert plain == {"backbone": "resnet18.tv_in1k", "source": "random", "file": "resnet18.tv_in1k"}
+    assert plain == {"backbone": "resnet18.tv_in1k", "source": "random"}
     other = CutPasteNet((4, 8, 8, 16), (1, 1, 1, 1), (16, 8)).backbone
     torch.save({**other.state_dict(), "fc.weight": torch.zeros(1), "fc.bias": torch.zeros(1)}, tmp_path / "w.pth")
     method = make_method(CutPaste, "smoke", {"weights": str(tmp_path / "w.pth")})

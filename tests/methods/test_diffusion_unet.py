@@ -7,6 +7,9 @@ import math
 import pytest
 import torch
 from torch import nn
+from uasbench.benchmark.architecture import count_parameters
+from uasbench.methods.config import resolve
+from uasbench.methods.diffusion.anoddpm import AnoDDPM
 from uasbench.methods.nets.diffusion_unet import DiffusionUNet, ResBlock, SelfAttention, TimeEmbedding, group_norm
 
 
@@ -77,14 +80,16 @@ def test_parameter_count_follows_the_layer_list(size, base, multipliers, blocks,
     assert sum(p.numel() for p in net.parameters()) == expected(size, base, multipliers, blocks, sides)
 
 
-def test_the_defaults_are_the_paper_net():
+def test_the_paper_profile_has_the_published_net():
+    config = resolve(AnoDDPM.Config, "paper")
+    assert count_parameters(AnoDDPM, config) == expected(256, 128, (1, 1, 2, 2, 4, 4), 2, (16, 8))
+    method = AnoDDPM(config)
     with torch.device("meta"):
-        default = DiffusionUNet()
-    assert sum(p.numel() for p in default.parameters()) == expected(256, 128, (1, 1, 2, 2, 4, 4), 2, (16, 8))
-    attentions = [m for m in default.modules() if isinstance(m, SelfAttention)]
+        method.build()
+    attentions = [m for m in method.net.modules() if isinstance(m, SelfAttention)]
     assert len(attentions) == 2 * 2 + 1 + 2 * 3  # two levels down, the middle, two levels up
     assert {a.heads for a in attentions} == {2}
-    assert {m.num_groups for m in default.modules() if isinstance(m, nn.GroupNorm)} == {32}
+    assert {m.num_groups for m in method.net.modules() if isinstance(m, nn.GroupNorm)} == {32}
 
 
 def test_untrained_it_predicts_no_noise():

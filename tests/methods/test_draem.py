@@ -6,19 +6,14 @@ import torch
 from uasbench.datasets.healthy import HealthySet
 from uasbench.methods.config import by_stage, resolve
 from uasbench.methods.context import FitContext
+from uasbench.methods.losses import focal_loss, ssim_loss
+from uasbench.methods.pseudo_anomaly import restore_segment
 from uasbench.methods.pseudo_anomaly.draem import DRAEM, DRAEMConfig
 
 
 @pytest.fixture(scope="module")
 def healthy(toy_case):
     return HealthySet.from_cases([toy_case(i)[0] for i in range(3)])
-
-
-def train(make_method, healthy, seed=0, limit=None, **values):
-    method = make_method(DRAEM, "smoke", values, seed=seed)
-    curve: list[dict[str, float]] = []
-    method.fit(healthy, FitContext(seed=seed, max_updates=limit, on_log=lambda _, v: curve.append(v)))
-    return method, curve
 
 
 def weights(net):
@@ -102,8 +97,49 @@ def test_learning_rate_falls_at_80_and_90_per_cent(make_method, healthy, optimis
     assert rates == pytest.approx([1.0] * 7 + [0.2] * 1 + [0.04] * 2)
 
 
+class Scale(torch.nn.Module):
+    """Multiplies each channel by a number, so that two channels are taken for logits."""
+
+    def __init__(self, *factors):
+        super().__init__()
+        self.factor = torch.nn.Parameter(torch.tensor(factors).view(-1, 1, 1))
+
+    def forward(self, x):
+        return x * self.factor
+
+
+def test_joint_loss_is_squared_error_and_similarity_to_the_clean_slice_and_focal_loss(
+    make_method, healthy, monkeypatch
+):
+    method, drawn, totals, logged = make_method(DRAEM, "smoke", {"p_none": 0.0, "perlin_threshold": 0.2}), [], [], []
+    method.restoration, method.segmentation = Scale(0.7), Scale(1.5, -2.0)
+    original = method.next_batch
+
+    def spy(*args, **kwargs):
+        draw = original(*args, **kwargs)
+        return lambda: drawn.append(draw()) or drawn[-1]
+
+    monkeypatch.setattr(method, "next_batch", spy)
+    update = restore_segment.update
+    monkeypatch.setattr(restore_segment, "update", lambda by, loss: totals.append(loss.item()) or update(by, loss))
+    method.fit(healthy, FitContext(seed=0, max_updates=1, on_log=lambda _, v: logged.append(v)))
+    clean, augmented, masks = drawn[0]
+    assert masks.any()
+    assert not torch.equal(clean, augmented)
+    restored = 0.7 * augmented
+    expected = {
+        "l2": ((restored - clean) ** 2).mean(),
+        "ssim": ssim_loss(restored, clean, window=11, sigma=1.5),
+        "focal": focal_loss(torch.cat([1.5 * restored, -2 * augmented], dim=1), masks, gamma=2, smooth=1e-5),
+    }
+    assert logged[0] == pytest.approx({name: value.item() for name, value in expected.items()}, rel=1e-5)
+    assert totals[0] == pytest.approx(sum(expected.values()).item(), rel=1e-5)
+
+
 def test_restoration_loss_falls(make_method, healthy):
-    _, curve = train(make_method, healthy, updates=60, lr=2e-3)
+    curve: list[dict[str, float]] = []
+    method = make_method(DRAEM, "smoke", {"updates": 60, "lr": 2e-3})
+    method.fit(healthy, FitContext(seed=0, on_log=lambda _, v: curve.append(v)))
     assert set(curve[0]) == {"l2", "ssim", "focal"}
     for name in ("l2", "ssim"):
         assert np.mean([v[name] for v in curve[-10:]]) < 0.8 * np.mean([v[name] for v in curve[:3]])

@@ -8,6 +8,7 @@ import torch
 from uasbench.datasets.healthy import HealthySet
 from uasbench.methods.config import by_stage, resolve
 from uasbench.methods.context import FitContext
+from uasbench.methods.reconstruction import f_anogan
 from uasbench.methods.reconstruction.f_anogan import FAnoGAN, FAnoGANConfig, gradient_penalty
 from uasbench.methods.reconstruction.roi_crop import SquareCrops
 
@@ -132,6 +133,46 @@ def test_penalty_trains_the_critic():
     gradient_penalty(lambda x: scale * x.sum(dim=(1, 2, 3)), x, x, torch.rand(2, 1, 1, 1)).backward()
     assert scale.grad is not None
     assert scale.grad.item() == pytest.approx(2 * (3 - 1))
+
+
+class Constant(torch.nn.Module):
+    """Generates the same image from every code."""
+
+    def __init__(self, image):
+        super().__init__()
+        self.image = torch.nn.Parameter(image)
+
+    def forward(self, z):
+        return self.image.expand(len(z), -1, -1, -1)
+
+
+class Linear(torch.nn.Module):
+    """Criticises by a weighted sum of the pixels, whose gradient is its weight everywhere."""
+
+    def __init__(self, weight):
+        super().__init__()
+        self.weight = torch.nn.Parameter(weight)
+
+    def forward(self, x):
+        return (x * self.weight).sum(dim=(1, 2, 3))
+
+
+def test_losses_of_critic_and_generator_have_the_published_signs_and_weight(make_method, healthy, monkeypatch):
+    """WGAN-GP: the critic minimises fake − real + 10 · penalty, the generator −fake."""
+    draws = torch.Generator().manual_seed(0)
+    weight, image = (torch.rand((1, 16, 16), generator=draws) for _ in range(2))
+    method, minimised, logged = make_method(FAnoGAN, "smoke", {"critic_steps": 1, "updates": 1}), [], []
+    method.critic, method.generator = Linear(weight), Constant(image)
+    monkeypatch.setattr(f_anogan, "update", lambda _, loss: minimised.append(loss.item()))
+    stack, context = healthy.array(method.view), FitContext(seed=0, on_log=lambda _, v: logged.append(v))
+    real = next(method.patches(stack, context, "gan"))
+    method.train_gan(stack, context)
+    on_real, on_fake = (real * weight).sum(dim=(1, 2, 3)).mean().item(), (image * weight).sum().item()
+    penalty = (weight.norm().item() - 1) ** 2
+    assert abs(on_real - on_fake) > 1
+    assert minimised == pytest.approx([10 * penalty - (on_real - on_fake), -on_fake], rel=1e-5)
+    expected = {"gan/distance": on_real - on_fake, "gan/penalty": penalty, "gan/generator": -on_fake}
+    assert logged == [pytest.approx(expected, rel=1e-5)]
 
 
 def test_the_critic_takes_its_steps_before_each_generator_update(make_method, healthy, monkeypatch):

@@ -10,7 +10,7 @@ from uasbench.datasets.errors import DataError
 from uasbench.datasets.healthy import HealthySet
 from uasbench.datasets.labelled import LabelledSet
 from uasbench.methods.config import by_stage, resolve
-from uasbench.methods.context import FitContext
+from uasbench.methods.context import FitContext, TrainingError
 from uasbench.methods.pseudo_anomaly.layer_decomposition import LayerDecomposition
 from uasbench.methods.pseudo_anomaly.layer_losses import decomposition_losses, soft_dice_loss
 from uasbench.methods.pseudo_anomaly.layer_method import LayerConfig, organ_statistics, standardised
@@ -143,6 +143,12 @@ def test_training_ends_when_held_out_patients_stop_improving(make_method, health
     assert len(held) == 1
 
 
+def test_without_validation_batches_nothing_could_end_the_training(make_method):
+    method = make_method(LayerDecomposition, "smoke", SMALL)
+    with pytest.raises(TrainingError, match="decomposition: nothing tells when to stop; give held_draw"):
+        method.train(FitContext(0), PHASES[0], dict, method.layer_losses, None, per_epoch=1, updates=None)
+
+
 def test_the_rate_falls_on_a_plateau_of_ten_epochs(make_method, healthy, monkeypatch):
     seen = {}
     original = torch.optim.lr_scheduler.ReduceLROnPlateau
@@ -223,6 +229,12 @@ def test_the_top_line_trains_in_two_phases(make_method, labelled):
     method.fit(labelled, FitContext(seed=0, on_log=lambda _, v: logs.extend(v)))
     assert method.updates == {"decomposition": 3, "fine-tuning": 3}
     assert {"decomposition/loss", "fine-tuning/dice"} <= set(logs)
+
+
+@pytest.mark.parametrize(("given", "done"), [(None, 2), (1, 1), (0, 0)])
+def test_no_tuning_updates_are_not_the_default(make_method, labelled, given, done):
+    method = train(make_method, labelled, LayerDecompositionFinetuned, updates=2, tuning_updates=given)
+    assert method.updates == {"decomposition": 2, "fine-tuning": done}
 
 
 def test_the_top_line_stops_early_in_both_phases(make_method, labelled):

@@ -7,7 +7,7 @@ from uasbench.datasets.errors import DataError
 from uasbench.datasets.healthy import HealthySet
 from uasbench.datasets.viewing import look
 from uasbench.methods.config import by_stage, resolve
-from uasbench.methods.context import FitContext
+from uasbench.methods.context import FitContext, TrainingError
 from uasbench.methods.features.backbone import LITE0
 from uasbench.methods.features.maps import upsample
 from uasbench.methods.features.patchcore import PatchCore, PatchCoreConfig, memory_gib
@@ -153,10 +153,16 @@ def test_without_a_slice_the_map_is_the_norm_of_the_features(make_method, health
     assert np.allclose(method.score_view(seen.image, seen.roi, (1, 1, 1)), upsample(norm, 32), rtol=1e-3)
 
 
+def test_slices_without_a_patch_of_the_organ_are_no_training(make_method, healthy):
+    with pytest.raises(TrainingError, match=r"met no patch of the organ \(max_patches 0\)"):
+        train(make_method, healthy, max_patches=0)
+    assert train(make_method, healthy, limit=0, max_patches=0).patches["kept"] == 0
+
+
 def test_a_smaller_budget_sees_fewer_slices(make_method, healthy):
     assert train(make_method, healthy, limit=1).patches["extracted"] < train(make_method, healthy).patches["extracted"]
 
 
-def test_a_saved_state_leaves_the_backbone_out(make_method, tmp_path):
-    make_method(PatchCore, "smoke", RANDOM).save(tmp_path / "patchcore.pt")
+def test_a_saved_state_leaves_the_backbone_out(make_method, healthy, tmp_path):
+    train(make_method, healthy).save(tmp_path / "patchcore.pt")
     assert set(torch.load(tmp_path / "patchcore.pt", weights_only=True)) == {"bank", "patches", "weights_used"}

@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from uasbench.benchmark.architecture import count_parameters
 from uasbench.datasets.healthy import HealthySet
 from uasbench.datasets.viewing import look
 from uasbench.methods.config import by_stage, resolve
 from uasbench.methods.context import FitContext
+from uasbench.methods.features import weights as sources
 from uasbench.methods.features.backbone import LITE0
 from uasbench.methods.features.maps import smooth
 from uasbench.methods.features.reverse_distillation import (
@@ -25,10 +27,10 @@ def healthy(toy_case):
     return HealthySet.from_cases([toy_case(i)[0] for i in range(3)])
 
 
-def train(make_method, healthy, seed=0, limit=None, profile="smoke", **values):
-    method = make_method(ReverseDistillation, profile, {**RANDOM, **values}, seed=seed)
+def train(make_method, healthy, **values):
+    method = make_method(ReverseDistillation, "smoke", {**RANDOM, **values})
     curve: list[dict[str, float]] = []
-    method.fit(healthy, FitContext(seed=seed, max_updates=limit, on_log=lambda _, v: curve.append(v)))
+    method.fit(healthy, FitContext(seed=0, on_log=lambda _, v: curve.append(v)))
     return method, curve
 
 
@@ -47,7 +49,22 @@ def test_paper_profile_equals_the_published_settings():
     assert {resolve(ReverseDistillationConfig, p).backbone for p in ("smoke", "quick")} == {LITE0}
 
 
-def test_paper_networks_have_the_parameters_of_the_layer_list():
+def teacher_parameters():
+    """Wide ResNet-50-2 to its third layer: 3, 4 and 6 bottlenecks of inner width twice the planes, outside four times.
+
+    Convolutions have no bias, norms a scale and a shift; the first block of a layer has a 1×1 shortcut.
+    """
+
+    def block(before, planes):
+        inner, out = 2 * planes, 4 * planes
+        own = before * inner + 9 * inner * inner + inner * out + 2 * (inner + inner + out)
+        return own + (before * out + 2 * out if before != out else 0)
+
+    layers = ((64, 64, 3), (256, 128, 4), (512, 256, 6))
+    return 49 * 3 * 64 + 2 * 64 + sum(block(b, p) + (depth - 1) * block(4 * p, p) for b, p, depth in layers)
+
+
+def test_paper_networks_have_the_parameters_of_the_layer_list(monkeypatch):
     """Bias-free convolutions with affine norms; blocks of inner width half the output; shortcuts where shapes change.
 
     Fusion: 256 → 512 → 1024 and 512 → 1024 by 3×3; 3 × 1024 channels are embedded in 2048 by three blocks. The decoder
@@ -71,6 +88,10 @@ def test_paper_networks_have_the_parameters_of_the_layer_list():
     with torch.device("meta"):
         nets = OneClassBottleneck((256, 512, 1024), 3), ReverseDecoder((256, 512, 1024), (3, 4, 6))
     assert [sum(p.numel() for p in net.parameters()) for net in nets] == [bottleneck, decoder]
+    monkeypatch.setattr(torch, "randint", lambda *_: 0)  # what reads values would cost weights of 400 MiB
+    monkeypatch.setattr(sources, "sha256", lambda _: "")
+    paper = resolve(ReverseDistillationConfig, "paper", settings=RANDOM)
+    assert count_parameters(ReverseDistillation, paper) == teacher_parameters() + bottleneck + decoder
 
 
 def test_shapes_of_embedding_and_decoded_maps():
@@ -154,6 +175,6 @@ def test_loss_falls(make_method, healthy):
     assert np.mean([v["loss"] for v in curve[-5:]]) < 0.7 * curve[0]["loss"]
 
 
-def test_a_saved_state_leaves_the_backbone_out(make_method, tmp_path):
-    make_method(ReverseDistillation, "smoke", RANDOM).save(tmp_path / "rd.pt")
+def test_a_saved_state_leaves_the_backbone_out(make_method, healthy, tmp_path):
+    train(make_method, healthy)[0].save(tmp_path / "rd.pt")
     assert set(torch.load(tmp_path / "rd.pt", weights_only=True)) == {"bottleneck", "decoder", "weights_used"}

@@ -20,10 +20,10 @@ def healthy(toy_case):
     return HealthySet.from_cases([toy_case(i)[0] for i in range(3)])
 
 
-def train(make_method, healthy, seed=0, limit=None, profile="smoke", **values):
-    method = make_method(STFPM, profile, {**RANDOM, **values}, seed=seed)
+def train(make_method, healthy, **values):
+    method = make_method(STFPM, "smoke", {**RANDOM, **values})
     curve: list[dict[str, float]] = []
-    method.fit(healthy, FitContext(seed=seed, max_updates=limit, on_log=lambda _, v: curve.append(v)))
+    method.fit(healthy, FitContext(seed=0, on_log=lambda _, v: curve.append(v)))
     return method, curve
 
 
@@ -115,6 +115,6 @@ def test_loss_falls(make_method, healthy):
     assert np.mean([v["loss"] for v in curve[-5:]]) < 0.6 * curve[0]["loss"]
 
 
-def test_a_saved_state_leaves_the_backbone_out(make_method, tmp_path):
-    make_method(STFPM, "smoke", RANDOM).save(tmp_path / "stfpm.pt")
+def test_a_saved_state_leaves_the_backbone_out(make_method, healthy, tmp_path):
+    train(make_method, healthy)[0].save(tmp_path / "stfpm.pt")
     assert set(torch.load(tmp_path / "stfpm.pt", weights_only=True)) == {"student", "weights_used"}

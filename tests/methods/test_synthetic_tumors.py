@@ -16,6 +16,7 @@ from uasbench.methods.context import FitContext
 from uasbench.methods.pseudo_anomaly.synthetic_tumors import SyntheticTumors, SyntheticTumorsConfig, warm_cosine
 from uasbench.methods.pseudo_anomaly.volume_crops import VolumeCrops, held_out_runs, slide
 from uasbench.methods.state import parameter_count
+from uasbench.methods.validation import held_out_patients
 
 SMALL = {"spacing": (2.5, 3.0, 3.0), "size": 24}
 
@@ -172,6 +173,15 @@ def test_held_out_runs_share_no_patient_with_the_others():
     assert (rest, held) == ([Run(0, 5, 13)], [Run(0, 13, 15)])
     rest, held = held_out_runs(["p", "p"], [Run(0, 0, 4), Run(1, 0, 4)], np.random.default_rng(0))
     assert (rest, held) == ([Run(0, 0, 4)], [Run(1, 0, 4)])
+
+
+@pytest.mark.parametrize(("patients", "wanted"), [(1, 0), (2, 1), (7, 1), (8, 2), (20, 4)])
+def test_a_fifth_of_the_patients_validates(patients, wanted):
+    names = [f"p{i}" for i in range(patients)]
+    held = held_out_patients(names * 2, np.random.default_rng(0))
+    assert len(set(held)) == len(held) == wanted
+    assert set(held) <= set(names)
+    assert held == held_out_patients(reversed(names), np.random.default_rng(0))
 
 
 def test_windows_cover_the_organ_and_leave_the_rest_at_zero():

@@ -27,10 +27,10 @@ def healthy(toy_case):
     return HealthySet.from_cases([toy_case(i)[0] for i in range(3)])
 
 
-def train(make_method, healthy, seed=0, limit=None, **values):
-    method = make_method(TwoStage, "smoke", values, seed=seed)
+def train(make_method, healthy, **values):
+    method = make_method(TwoStage, "smoke", values)
     curve: list[dict[str, float]] = []
-    method.fit(healthy, FitContext(seed=seed, max_updates=limit, on_log=lambda _, v: curve.append(v)))
+    method.fit(healthy, FitContext(seed=0, on_log=lambda _, v: curve.append(v)))
     return method, curve
 
 

@@ -6,7 +6,7 @@ from uasbench.datasets.errors import DataError
 from uasbench.methods import network
 from uasbench.methods.features import weights
 from uasbench.methods.features.backbone import FeatureConfig, FeatureMethod
-from uasbench.methods.features.weights import Source, WeightsError, find, fingerprint, lite0_names, read, sha256
+from uasbench.methods.features.weights import Source, WeightsError, find, fingerprint, lite0_names, read, record, sha256
 from uasbench.methods.nets.timm_features import TimmFeatures
 
 LITE0 = "tf_efficientnet_lite0"
@@ -200,6 +200,20 @@ def test_files_that_are_no_weights_are_refused(tmp_path):
     for name in ("text.pth", "list.pth"):
         with pytest.raises(WeightsError, match=name):
             read(Source("file", str(tmp_path / name)), RESNET)
+
+
+@pytest.mark.parametrize(
+    ("source", "named"),
+    [
+        (Source("file", "/somewhere/mine.pth"), {"file": "mine.pth"}),
+        (Source("package", "/site/lite0.pth"), {"file": "lite0.pth"}),
+        (Source("hub", "timm/resnet18.tv_in1k"), {"hub": "timm/resnet18.tv_in1k"}),
+        (Source("random", RESNET), {}),
+    ],
+    ids=lambda value: getattr(value, "kind", ""),
+)
+def test_the_record_names_a_file_only_where_there_is_one(source, named):
+    assert record(source, RESNET) == {"backbone": RESNET, "source": source.kind, **named}
 
 
 def test_identity_follows_the_weights(tmp_path, small_state):
