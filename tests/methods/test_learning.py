@@ -20,6 +20,7 @@ pytestmark = pytest.mark.slow
 
 SEEDS = (0, 1, 2)
 SETS = {"liver": ("btcv", "lits"), "lung": ("luna16", "coronacases")}
+WITHOUT_LOSS = {"padim", "patchcore"}  # they collect features; their curves are counts
 VALIDATED = 2  # healthy patients that the engine keeps for its thresholds
 TRAINED = [name for name in registry.methods().names() if not registry.methods().card(name).trivial]
 
@@ -73,7 +74,7 @@ def test_training_helps_by_more_than_the_spread_over_seeds(name, phantom):
     if anatomy not in card.anatomy:
         pytest.skip(f"{name} is not for the {anatomy}")
     trained = [precision(name, anatomy, scans, seed, None) for seed in SEEDS]
-    if any(len(losses) > 1 for _, losses in trained):
+    if name not in WITHOUT_LOSS:
         assert all(np.mean(losses[-5:]) < losses[0] for _, losses in trained), "the training loss does not fall"
     if anatomy in (*card.near_chance, *card.undertrained):
         pytest.skip(f"marked in tables: {card.notes}")
