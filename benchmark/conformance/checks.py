@@ -331,6 +331,8 @@ def _affordable(subject: Subject, config: Any) -> int:
         start = time.perf_counter()
         subject.train(0, config, filled=True, max_updates=updates)
         spent.append(time.perf_counter() - start)
+        if spent[0] > LEARNING_S:
+            raise NotApplicable(f"a training of one update takes {spent[0]:.0f} s, too long to tell what more would do")
     each = max((spent[1] - spent[0]) / 3, 1e-4)
     return int(np.clip(LEARNING_S / each, 20, 400))
 

@@ -10,9 +10,12 @@ import numpy as np
 import pytest
 from uasbench import Case, Config, Method, MethodCard
 from uasbench.benchmark import registry
+from uasbench.benchmark.conformance import checks
 from uasbench.benchmark.conformance.run import run_checks
+from uasbench.benchmark.conformance.subject import NotApplicable, Subject
 
 COUNTER = itertools.count()
+AFFORDABLE = checks._affordable  # a fixture replaces it by a fixed number
 
 
 @pytest.fixture
@@ -182,6 +185,13 @@ def test_training_that_does_not_help_is_found_unless_the_card_admits_it(tiny_net
     assert "training does not help" in failures(cls, "learns")["learns"]
     card = MethodCard(name="tiny-net", title="A tiny network", near_chance=("liver",), notes="Too small a budget.")
     assert not failures(variant(cls, card=card), "learns")
+
+
+def test_a_training_that_is_slow_to_start_is_not_called_a_failure(tiny_net, monkeypatch):
+    monkeypatch.setattr(checks, "LEARNING_S", 0.0)
+    subject = Subject(tiny_net, "liver", "cpu")
+    with pytest.raises(NotApplicable, match="too long to tell"):
+        AFFORDABLE(subject, subject.config())
 
 
 def test_a_method_that_asks_for_labels_is_found(failures, install):
