@@ -138,8 +138,9 @@ def reproduce(
         command=command_line(),
     )
     finished = _uninterrupted(lambda: execute(options, console()))
-    if not phantom:
-        _print_frame(beside(load(experiment).published, finished.table("summary")))
+    printed = load(experiment).published
+    if printed and not phantom:
+        _print_frame(beside(printed, finished.table("summary")))
     _show(finished)
 
 

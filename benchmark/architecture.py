@@ -73,7 +73,8 @@ def count_parameters(cls: type[Method], config: Any) -> int:
 
     try:
         return count("meta")
-    except (NotImplementedError, RuntimeError):  # torch's answers to reading a value that a meta tensor has not
+    # Torch's answers to reading a value that a meta tensor has not; a fault of the method comes again with memory.
+    except (NotImplementedError, RuntimeError):
         return count("cpu")
 
 

@@ -21,7 +21,7 @@ def beside(printed: Sequence[Printed], summary: pd.DataFrame) -> pd.DataFrame:
         summary: the table ``summary`` of its run.
 
     Returns:
-        DataFrame: columns ``COLUMNS``; ``here`` is NaN where the run has no value, with the difference.
+        DataFrame: columns ``COLUMNS``, values as text; ``n/a`` where the run has none.
     """
     keys = ["method", "dataset", "protocol", "metric", "unit"]
     values = summary.drop_duplicates(keys).set_index(keys)

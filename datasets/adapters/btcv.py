@@ -31,7 +31,7 @@ class BTCV(NiftiPairDataset):
             "ventral hernia study, and no label tells a metastasis from liver, so the files cannot exclude a tumour"
         ),
         obtain="register at synapse.org (syn3193805), download Abdomen/RawData.zip and unpack it",
-        layout="[Abdomen/][RawData/]Training/img/imgXXXX.nii.gz and Training/label/labelXXXX.nii.gz, at any depth",
+        layout="[Abdomen/][RawData/]Training/img/imgNNNN.nii.gz and Training/label/labelNNNN.nii.gz, at any depth",
         roi_source="label 6 (liver), Zhang et al. 2023",
         truth="none",
     )
@@ -40,7 +40,7 @@ class BTCV(NiftiPairDataset):
     roi_labels = frozenset({LIVER})
 
     def pair(self, files: list[Path], survey: Survey) -> dict[str, tuple[Path, Path]]:
-        """Pair imgXXXX with labelXXXX; test images have no public label and are ignored."""
+        """Pair imgNNNN with labelNNNN; test images have no public label and are ignored."""
         images, labels = [], []
         for path in files:
             match = _NAME.fullmatch(path.name)
