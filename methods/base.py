@@ -52,6 +52,11 @@ class Method:
         """
         return None
 
+    @property
+    def min_patients(self) -> int:
+        """The fewest healthy patients that the method learns from; with fewer its row is skipped with that reason."""
+        return 1
+
     def skip(self) -> str | None:
         """Return why the method cannot run here (a missing package, weights, an anatomy), or None."""
         return None

@@ -64,12 +64,26 @@ def trainable(candidates: Sequence[Candidate], data: TaskData) -> tuple[list[Can
     """Part the configurations that can be trained on the data of a task from those that cannot, with the reasons."""
     kept, refused = [], []
     for candidate in candidates:
-        plan = None if candidate.training is None else label_plan(data, candidate.training)
-        if isinstance(plan, str):
-            refused.append(Skip(method=candidate.label, dataset=data.dataset, reason=plan))
-        else:
+        reason = _refusal(candidate, data)
+        if reason is None:
             kept.append(candidate)
+        else:
+            refused.append(Skip(method=candidate.label, dataset=data.dataset, reason=reason))
     return kept, refused
+
+
+def _refusal(candidate: Candidate, data: TaskData) -> str | None:
+    if candidate.training is not None:
+        plan = label_plan(data, candidate.training)
+        return plan if isinstance(plan, str) else None
+    patient_of = {case.id: case.patient for case in data.healthy}
+    patients = {patient_of[case] for case, _ in data.split.train}
+    if len(patients) < candidate.min_patients:
+        return (
+            f"learns from {candidate.min_patients} healthy patients or more, and {data.train} has {len(patients)} for "
+            f"training ({', '.join(sorted(patients))}); add scans"
+        )
+    return None
 
 
 def planned_fits(numerics: Numerics, data: TaskData, candidate: Candidate, seed: int) -> PlannedFits:

@@ -35,6 +35,7 @@ class Candidate:
     score_config: dict[str, Any]
     view: AnyView | None
     members: int | None = None
+    min_patients: int = 1
     packages: tuple[str, ...] = ()
     training: str | None = None
     extra_identity: str = ""
@@ -137,6 +138,7 @@ def _candidate(
         score_config=score_config,
         view=method.view,
         members=method.members,
+        min_patients=method.min_patients,
         packages=cls.requires,
         training=getattr(cls, "training", "cross-fit") if cls.card.uses == "labels" else None,
         extra_identity=method.extra_identity(),

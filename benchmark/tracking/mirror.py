@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from ..runs.folder import RunFolder, RunFolderError
 from ..runs.records import Record
-from .server import TrackingError, client, database, first_line, lay_out, tracking_uri
+from .server import LOCAL, TrackingError, client, database, first_line, lay_out, tracking_uri
 from .values import CELL_TAG, IDS_TAG, PARENT_TAG, cell_tags, clean_name, costs, curves, metrics, parameters
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-LOCAL = "local"
 METRICS_PER_CALL, PARAMS_PER_CALL, RUNS_PER_PAGE = 500, 100, 500
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # the dashboard opens on training runs
 TASK_TAG, RUN_TAG = "uasbench.task", "uasbench.run"

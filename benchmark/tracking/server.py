@@ -16,12 +16,14 @@ from ..runs.folder import RunFolder
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+LOCAL = "local"
 QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
     "GIT_PYTHON_REFRESH": "quiet",
 }
+ONE_READER = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # no queue of background jobs for a dashboard on localhost
 
 
 class TrackingError(UasbenchError):
@@ -44,19 +46,32 @@ def serve(folder: RunFolder, port: int) -> int:
     """
     uri = tracking_uri(folder)
     if uri.startswith(("http://", "https://")):
-        print(f"MLflow dashboard: {uri}")
+        print(f"MLflow dashboard: {uri}", *run_lists(folder, uri, uri), sep="\n")
         return 0
+    lists = run_lists(folder, uri, f"http://127.0.0.1:{port}")
     if file := database(uri):
         if not file.exists():
             raise TrackingError(f"{file} does not exist yet; 'bench track {folder.path}' makes it")
         uri = f"sqlite:///{file}"
     script = Path(sys.executable).with_name("mlflow")
     command = [str(script), "ui", "--backend-store-uri", uri, "--host", "127.0.0.1", "--port", str(port)]
-    print(f"MLflow dashboard: http://127.0.0.1:{port} (Ctrl-C ends it)")
+    command += ["--workers", "1"]
+    print(f"MLflow dashboard: http://127.0.0.1:{port} (Ctrl-C ends it)", *lists, sep="\n", flush=True)
+    surroundings = {**os.environ, **QUIET, **ONE_READER}
     try:
-        return subprocess.run(command, cwd=folder.path, env={**os.environ, **QUIET}, check=False).returncode  # noqa: S603
+        return subprocess.run(command, cwd=folder.path, env=surroundings, check=False).returncode  # noqa: S603
     except KeyboardInterrupt:
         return 0
+
+
+def run_lists(folder: RunFolder, uri: str, address: str) -> list[str]:
+    """Return for each task of a run the page of its training runs, where a fresh browser would open another one."""
+    own = database(uri) == folder.mlflow_db.resolve()
+    parents = folder.info().get("mlflow", {}).get(LOCAL if own else uri, {}).get("parents", {})
+    return [
+        f"  {task}: {address.rstrip('/')}/#/experiments/{parent['experiment']}/runs?workflowType=machine_learning"
+        for task, parent in parents.items()
+    ]
 
 
 def client(address: str) -> MlflowClient:

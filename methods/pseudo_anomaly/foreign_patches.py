@@ -91,6 +91,11 @@ class ForeignPatchMethod(Method):
         return View(size=self.config.size, window=self.config.window)
 
     @property
+    def min_patients(self) -> int:
+        """Two where a patch comes from another patient."""
+        return 2 if self.config.donors == "patients" else 1
+
+    @property
     def blend(self) -> Blend:
         """How a foreign patch enters a slice."""
         raise TypeError(f"{type(self).__name__} declares no blend")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import subprocess
 
 import pytest
+from mlflow import MlflowClient
 from uasbench.benchmark.tracking import server as tracking_server
-from uasbench.benchmark.tracking.server import TrackingError, serve
+from uasbench.benchmark.tracking.server import TrackingError, serve, tracking_uri
+from uasbench.benchmark.tracking.tracker import sync
 
 
 def test_the_dashboard_of_a_server_is_its_address(begin, tmp_path, capsys):
@@ -27,3 +29,16 @@ def test_the_dashboard_reads_the_database_that_the_run_used(begin, tmp_path, mon
     monkeypatch.setattr(tracking_server.subprocess, "run", lambda command, **_: (commands.append(command), done)[1])
     assert serve(folder, 5000) == 0
     assert f"sqlite:///{mine}" in commands[0]
+
+
+def test_the_dashboard_names_the_run_list_of_every_task(begin, build, tmp_path, monkeypatch, capsys):
+    folder = begin(tmp_path / "run", build(0))
+    sync(folder, None)
+    client = MlflowClient(tracking_uri=tracking_uri(folder))
+    (experiment,) = client.search_experiments(filter_string="name LIKE 'uasbench: %'")
+    done = subprocess.CompletedProcess([], 0)
+    monkeypatch.setattr(tracking_server.subprocess, "run", lambda *_, **__: done)
+    serve(folder, 5001)
+    task = experiment.name.removeprefix("uasbench: ")
+    address = f"http://127.0.0.1:5001/#/experiments/{experiment.experiment_id}/runs?workflowType=machine_learning"
+    assert f"{task}: {address}" in capsys.readouterr().out

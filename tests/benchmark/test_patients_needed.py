@@ -1,0 +1,29 @@
+"""A method that needs more healthy patients than there are is skipped with that reason before anything is computed."""
+
+from __future__ import annotations
+
+import pytest
+from uasbench.benchmark.planning.options import validated
+from uasbench.benchmark.runner import planned_tasks
+
+
+@pytest.mark.parametrize("name", ["fpi", "pii"])
+def test_foreign_patches_need_a_second_healthy_patient(name, root, cache, tmp_path):
+    def planned(donors):
+        options = validated(
+            methods=f"{name},ae",
+            datasets=["lits"],
+            data_root=root,
+            cache=cache,
+            profile="smoke",
+            seeds=[0],
+            out=tmp_path / "run",
+            settings={name: {"donors": donors}},
+        )
+        (task,) = planned_tasks(options, 1, None)
+        return {candidate.label for candidate in task.candidates}, task.skipped
+
+    assert planned("slices") == ({name, "ae"}, [])
+    run, (skipped,) = planned("patients")
+    assert (run, skipped.method) == ({"ae"}, name)
+    assert skipped.reason.startswith("learns from 2 healthy patients or more, and btcv has 1 for training (")
