@@ -9,7 +9,8 @@ from rich.text import Text
 
 from ..benchmark.runs.folder import RunFolder
 from .columns import PROTOCOL_LEGEND, metric_name
-from .headline import KINDS, Headline, headlines
+from .headline import Headline, headlines
+from .kinds import kind_sentences
 from .tables import summary_of
 
 _KEYS = (
@@ -57,7 +58,7 @@ def _legend(one: Headline) -> Text:
     lines = [
         f"Percent, mean over patients. ◆ best trivial baseline by {metric_name(metric, protocol)}; † does not beat it; "
         "‡ slice AUROC not above the ROI's area alone; ≠ fewer patients or seeds.",
-        *(f"{sentence}." for flag, sentence in KINDS.items() if any(flag in row.flags for row in one.rows)),
+        *kind_sentences(row.flags for row in one.rows),
         *([f"(!) oracle: {PROTOCOL_LEGEND['oracle']}."] if upper_bound else []),
     ]
     return Text("\n".join(lines) + "\n", style="dim")

@@ -11,6 +11,7 @@ import pandas as pd
 from .columns import ORACLES, metric_name
 from .formats import NOT_AVAILABLE, bracket, fixed, number, p_value, percent, points, stars
 from .headline import Headline, records_of
+from .kinds import kind_marks, kind_sentences
 from .literature import PUBLISHED
 from .paired import SECOND_REFERENCE
 
@@ -122,7 +123,7 @@ def _paired_grid(rows: Sequence[dict], reference: str, protocol: str, metric: st
     body = []
     for r in sorted(rows, key=lambda r: (np.isnan(r["mean_diff"]), -r["mean_diff"], r["method"])):
         cells = (
-            r["method"], str(r["n"]), points(r["mean_diff"]),
+            _marked(r), str(r["n"]), points(r["mean_diff"]),
             bracket(r["ci_low"], r["ci_high"], signed=True) or NOT_AVAILABLE,
             fixed(r["t"]), p_value(r["p_t"]), p_value(r["p_wilcoxon"]),
             p_value(r["p_holm"]) + stars(r["p_holm"]), fixed(r["d_z"]),
@@ -141,6 +142,7 @@ def _paired_grid(rows: Sequence[dict], reference: str, protocol: str, metric: st
     unequal = [r["method"] for r in rows if "unequal-n" in r["flags"]]
     if unequal:
         legend.append(f"Only {noun} defined for both count; some were dropped for {', '.join(sorted(unequal))}.")
+    legend += _kinds(rows)
     return Grid(f"{name} against {reference}", headers, tuple(body), tuple(legend))
 
 
@@ -150,12 +152,12 @@ def cost_grid(cost: pd.DataFrame) -> Grid:
     for row in records_of(cost):
         groups.setdefault((row["dataset"], row["train"], row["method"]), []).append(row)
     rows = []
-    for (dataset, train, method), group in sorted(groups.items()):
+    for (dataset, train, _), group in sorted(groups.items()):
         first = group[0]
         mean = {name: float(np.mean([r[name] for r in group])) for name in ("fit_s", "score_s", "s_per_slice")}
         gpu = [r["peak_gpu_mib"] for r in group if not np.isnan(r["peak_gpu_mib"])]
         cells = (
-            method, f"{dataset} / {train}", number(mean["fit_s"]), number(mean["score_s"]),
+            _marked(first), f"{dataset} / {train}", number(mean["fit_s"]), number(mean["score_s"]),
             number(1000 * mean["s_per_slice"]), number(max(r["peak_ram_mib"] for r in group)),
             number(max(gpu, default=np.nan)), number(first["params"], 4), first["device"],
             f"{first['threads']} / {first['precision']}",
@@ -165,7 +167,16 @@ def cost_grid(cost: pd.DataFrame) -> Grid:
         "Method", "Data / train", "Fit (s)", "Score (s)", "ms per slice", "Peak RAM (MiB)", "Peak GPU (MiB)",
         "Parameters", "Device", "Threads / precision",
     )  # fmt: skip
-    return Grid("Cost", headers, tuple(rows), ("Means over seeds; peaks are maxima over seeds.",), left=2)
+    legend = ("Means over seeds; peaks are maxima over seeds.", *_kinds(records_of(cost)))
+    return Grid("Cost", headers, tuple(rows), legend, left=2)
+
+
+def _marked(row: dict) -> str:
+    return f"{row['method']} {kind_marks(row['flags'].split(';'))}".rstrip()
+
+
+def _kinds(rows: Sequence[dict]) -> list[str]:
+    return kind_sentences(row["flags"].split(";") for row in rows)
 
 
 def failure_grid(failures: pd.DataFrame) -> Grid:

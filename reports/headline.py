@@ -12,6 +12,7 @@ import pandas as pd
 from ..benchmark.scoring.slice_labels import SLICE_LABELS_ONLY, SLICE_METRICS
 from .columns import PROTOCOL_LEGEND, metric_name
 from .formats import NOT_AVAILABLE, bracket, percent, points, spread
+from .kinds import kind_marks, kind_sentences
 
 CONFOUND = "roi-area"
 HEALTHY_SLICES = {"healthy-q95": "95 %", "healthy-q99": "99 %"}
@@ -59,10 +60,6 @@ _VERDICTS = (
     ("val", "dice", ("patient",)), ("healthy-q95", "dice", ("patient",)), ("healthy-q99", "dice", ("patient",)),
     ("native", "dice", ("patient",)), ("none", "slice_auroc", _SLICE_UNITS),
 )  # fmt: skip
-KINDS = {
-    "topline": "§ supervised top line: it learned from lesion labels, and is a reference",
-    "transductive": "¶ its training saw the test scans, without labels",
-}
 
 
 @dataclass(frozen=True)
@@ -142,9 +139,7 @@ class Headline:
             "‡ slice AUROC not above what the area of the region of interest reaches alone; "
             "≠ fewer patients or seeds than other rows, so that means are not comparable as they stand."
         )
-        kinds = [sentence for flag, sentence in KINDS.items() if any(flag in row.flags for row in self.rows)]
-        if kinds:
-            ranked += f" {'; '.join(kinds)}."
+        ranked = " ".join([ranked, *kind_sentences(row.flags for row in self.rows)])
         lines.insert(1, ranked)
         if "phantom" in self.flags:
             lines.insert(0, "PHANTOM: synthetic data. No number here says anything about patients.")
@@ -203,10 +198,7 @@ def _headline(summary: pd.DataFrame, dataset: str, train: str) -> Headline:
             marks += "‡"
         if flags & {"unequal-n", "missing-seeds"}:
             marks += "≠"
-        if "topline" in flags:
-            marks += "§"
-        if "transductive" in flags:
-            marks += "¶"
+        marks += kind_marks(flags)
         entries = {c.key: _entry(_find(rows, method, c.protocol, c.metric, c.units), c) for c in columns}
         n_patients = 0 if deciding is None or pd.isna(deciding["n_patients"]) else int(deciding["n_patients"])
         n_cases, n_seeds = (0 if deciding is None else int(deciding[name]) for name in ("n_cases", "n_seeds"))

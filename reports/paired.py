@@ -12,6 +12,7 @@ import pandas as pd
 from ..benchmark.bootstrap import bootstrap_difference
 from ..benchmark.statistics import Interval, holm, paired_test
 from .columns import PAIRED_TESTS, flag_text, is_merit, sort_rows
+from .kinds import KINDS, kind_marks
 from .scores import Cell, Facts, Scores, protocol_flags
 
 SECOND_REFERENCE = "draem"
@@ -64,7 +65,7 @@ def paired_tests(
                     for tested in ("patient", "seed") if unit == "patient" else (unit,):
                         rows.append(_row(one, base, tested, known))
     frame = pd.DataFrame(rows, columns=PAIRED_TESTS).astype({"n": "Int64", "n_zero": "Int64"})
-    family = [*(frame[key] for key in FAMILY), frame["flags"].str.contains("topline")]
+    family = [*(frame[key] for key in FAMILY), frame["flags"].map(lambda flags: kind_marks(flags.split(";")))]
     for raw, corrected in (("p_t", "p_holm"), ("p_wilcoxon", "p_holm_wilcoxon")):
         frame[raw] = frame[raw].astype(np.float64)
         frame[corrected] = frame.groupby(family, sort=False)[raw].transform(lambda p: holm(p.to_numpy()))
@@ -81,7 +82,7 @@ def _row(one: Scores, base: Scores, unit: str, known: tuple[Facts, Facts]) -> di
         mine, theirs = _by_seed(one, base, known)
     pairs = sorted(mine.keys() & theirs.keys())
     test = paired_test([mine[p] for p in pairs], [theirs[p] for p in pairs], noun=noun)
-    flags = set(known[0].flags | known[1].flags) | protocol_flags(one.key.protocol)
+    flags = set(known[0].flags | (known[1].flags - KINDS.keys())) | protocol_flags(one.key.protocol)
     if mine.keys() != theirs.keys():
         flags.add("unequal-n")
     if one.ragged or base.ragged:

@@ -8,8 +8,9 @@ import pandas as pd
 
 from ..benchmark.experiments import Printed
 from .columns import metric_name
+from .kinds import KINDS
 
-COLUMNS = ("row", "dataset", "metric", "printed", "here", "difference", "n_cases", "n_seeds")
+COLUMNS = ("row", "dataset", "metric", "printed", "here", "difference", "n_cases", "n_seeds", "flags")
 PERCENT = 100
 
 
@@ -21,7 +22,8 @@ def beside(printed: Sequence[Printed], summary: pd.DataFrame) -> pd.DataFrame:
         summary: the table ``summary`` of its run.
 
     Returns:
-        DataFrame: columns ``COLUMNS``, values as text; ``n/a`` where the run has none.
+        DataFrame: columns ``COLUMNS``, values as text; ``n/a`` where the run has none; ``flags`` names the rows
+            that are no competitors (``topline``, ``transductive``).
     """
     keys = ["method", "dataset", "protocol", "metric", "unit"]
     values = summary.drop_duplicates(keys).set_index(keys)
@@ -40,6 +42,7 @@ def beside(printed: Sequence[Printed], summary: pd.DataFrame) -> pd.DataFrame:
                 "difference": "n/a" if here is None or pd.isna(here) else f"{here - one.value:+.1f}",
                 "n_cases": 0 if found is None else int(found["n_cases"]),
                 "n_seeds": 0 if found is None else int(found["n_seeds"]),
+                "flags": "" if found is None else ";".join(kind for kind in KINDS if kind in found["flags"].split(";")),
             }
         )
     return pd.DataFrame(rows, columns=list(COLUMNS))

@@ -7,9 +7,11 @@ import pandas as pd
 from .columns import metric_name
 from .formats import bracket, counted, p_value, percent, points
 from .headline import Headline, HeadlineRow, records_of
+from .kinds import KINDS
 from .paired import SECOND_REFERENCE
 
-_SKIP = {"trivial", "topline"}
+_SKIP = {"trivial", *KINDS}
+_TITLES = {"transductive": "Transductive method", "topline": "Supervised top line"}
 
 
 def sentences(headline: Headline, summary: pd.DataFrame, tests: pd.DataFrame) -> list[str]:
@@ -35,7 +37,8 @@ def sentences(headline: Headline, summary: pd.DataFrame, tests: pd.DataFrame) ->
         beaten = [row for row in learned if "below-best-trivial" not in row.flags]
         verb = "lies" if len(beaten) == 1 else "lie"
         said.append(f"{len(beaten)} of {counted(len(learned), 'learning method')} {verb} above it.")
-    said += [f"Supervised top line {r.method}: {_value(values[r.method])}." for r in rows if "topline" in r.flags]
+    for flag, title in _TITLES.items():
+        said += [f"{title} {row.method}: {_value(values[row.method])}." for row in rows if flag in row.flags]
     if learned:
         said += _tested(learned[0], headline, tests)
     return said

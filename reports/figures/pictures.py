@@ -15,12 +15,13 @@ from ...benchmark.statistics import rank_methods
 from ...datasets.errors import UasbenchError
 from ..columns import lower_is_better, metric_name
 from ..headline import Headline
+from ..kinds import kind_marks
 from ..scores import Cell, Facts, Scores
 from .curves import curve_figure, read_curves
 from .gallery import gallery_figure, read_gallery
 from .scores import MethodPoints, cost_figure, patient_figure, rank_figure
 
-FIGURE_MARKS = "◆†"
+FIGURE_MARKS = "◆†§¶"
 
 
 @dataclass(frozen=True)
@@ -113,8 +114,8 @@ def _draw_scores(
     path = cost_figure(points, name, title, target / f"cost-{headline.name}.png")
     caption = "Grey line: methods that no other one beats in both. Costs are means over seeds on this machine."
     pictures.found.append(Picture("cost", *where, title, path, caption))
-    # Ranks and Friedman's test compare competitors; a top line among them would shift everybody's rank.
-    rivals = {m: s for m, s in by_method.items() if "topline" not in facts[Cell(m, *where)].flags}
+    # Ranks and Friedman's test compare competitors; a reference among them would shift everybody's rank.
+    rivals = {m: s for m, s in by_method.items() if not kind_marks(facts[Cell(m, *where)].flags)}
     table = pd.DataFrame({m: pd.Series(s.by_patient) for m, s in rivals.items()})
     ranking = rank_methods(table, lower_is_better=lower_is_better(metric))
     if len(ranking.ranks) < 2:

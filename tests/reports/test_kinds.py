@@ -1,0 +1,133 @@
+"""Top lines, transductive methods and weak maps carry their mark wherever they are printed, and move nobody else."""
+
+from __future__ import annotations
+
+import re
+
+import pandas as pd
+import pytest
+from rich.console import Console
+from uasbench.benchmark.experiments import Printed
+from uasbench.reports import build
+from uasbench.reports.console import headline as console_headline
+from uasbench.reports.figures import pictures
+from uasbench.reports.grid import headline_grid
+from uasbench.reports.headline import headlines
+from uasbench.reports.kinds import KINDS
+from uasbench.reports.reproduced import beside
+from uasbench.reports.tables import make_tables
+from uasbench.reports.verdict import sentences
+
+INFO = {"references": {"lits": "hu-deviation"}}
+REFERENCES = {"asc-net": "transductive", "unet": "topline"}
+MARKS = {"asc-net": "¶", "unet": "§"}
+IN_LATEX = {"asc-net": r"\P{}", "unet": r"\S{}"}
+
+
+@pytest.fixture(scope="module")
+def competitors(make_record):
+    return [
+        make_record("hu-deviation", level=0.3, trivial=True),
+        make_record("ae", level=0.2),
+        make_record("draem", level=0.4),
+        make_record("kl-grad", level=0.15, near_chance=True),
+        make_record("fpi", level=0.1, undertrained=True),
+    ]
+
+
+@pytest.fixture(scope="module")
+def records(make_record, competitors):
+    return [
+        *competitors,
+        make_record("asc-net", level=0.7, uses="unlabelled-test"),
+        make_record("unet", level=0.8, uses="labels", supervision="full"),
+    ]
+
+
+@pytest.fixture(scope="module")
+def ranked():
+    return []
+
+
+@pytest.fixture(scope="module")
+def run(make_run, records, ranked, tmp_path_factory):
+    folder = make_run(tmp_path_factory.mktemp("run"), records, **INFO)
+    with pytest.MonkeyPatch.context() as patched:
+        rank_methods = pictures.rank_methods
+        patched.setattr(
+            pictures, "rank_methods", lambda table, **how: (ranked.append(list(table)), rank_methods(table, **how))[1]
+        )
+        files = build.build(folder)
+    return folder, files
+
+
+@pytest.mark.parametrize("method", REFERENCES)
+def test_every_table_of_a_run_marks_what_is_no_competitor(method, run):
+    folder, files = run
+    tables = [f for f in files if f.suffix in (".md", ".tex")]
+    seen = set()
+    for file in tables:
+        for line in file.read_text().splitlines():
+            if re.match(rf"(\| )?{method}\b", line):
+                seen.add(file.name)
+                mark = IN_LATEX if file.suffix == ".tex" else MARKS
+                assert mark[method] in line or REFERENCES[method] in line, line
+    assert {"headline-lits-btcv.md", "paired_tests-lits-btcv.tex", "cost.md", "summary.md"} <= seen
+    for file in (f for f in files if f.suffix == ".csv"):
+        frame = pd.read_csv(file)
+        if "method" in frame and len(frame):
+            flags = frame.groupby("method")["flags"].first().fillna("")
+            assert REFERENCES[method] in flags[method], file.name
+            assert not flags.drop(list(REFERENCES)).str.contains(REFERENCES[method]).any(), file.name
+    page = folder.report_html.read_text()
+    cells = re.findall(rf"<t[dh][^>]*>\s*({method}[^<]*)<", page)
+    assert len(cells) >= 4
+    assert sum(MARKS[method] in cell for cell in cells) >= 3
+
+
+def test_the_terminal_explains_the_marks(run):
+    console = Console(width=200, record=True)
+    console.print(console_headline(run[0]))
+    text = console.export_text()
+    assert all(sentence in text for sentence in KINDS.values())
+    assert "asc-net ¶" in text
+    assert "unet §" in text
+
+
+def test_the_best_learning_method_is_a_competitor(records):
+    tables = make_tables(records, info=INFO)
+    (headline,) = headlines(tables.summary)
+    said = sentences(headline, tables.summary, tables.paired_tests)
+    assert said[0].startswith("Best learning method: draem,")
+    assert any(s.startswith("Transductive method asc-net: ") for s in said)
+    assert any(s.startswith("Supervised top line unet: ") for s in said)
+    assert "1 of 4 learning methods lies above it." in said
+
+
+def test_references_change_neither_ranks_nor_corrected_p_values(run, ranked, competitors, records):
+    assert [set(names) for names in ranked] == [{r.cell.method for r in competitors}]
+    keys = ["method", "protocol", "metric", "unit", "reference"]
+    alone, together = (
+        make_tables(some, info=INFO).paired_tests.set_index(keys)["p_holm"] for some in (competitors, records)
+    )
+    pd.testing.assert_series_equal(alone, together[alone.index])
+
+
+def test_a_reference_in_a_pair_leaves_the_other_unmarked(records):
+    tests = make_tables(records, info={"references": {"lits": "unet"}}).paired_tests
+    flags = tests.loc[tests["reference"] == "unet"].groupby("method")["flags"].first()
+    assert "topline" not in flags["ae"]
+    assert "transductive" in flags["asc-net"]
+
+
+def test_maps_that_the_card_calls_weak_say_so_below_their_name(records):
+    (headline,) = headlines(make_tables(records, info=INFO).summary)
+    below = {row.cells[0].split()[0]: row.under[0] for row in headline_grid(headline).rows}
+    assert (below["kl-grad"], below["fpi"], below["ae"]) == ("near-chance", "undertrained", "")
+
+
+def test_paper_numbers_stand_beside_marked_rows(records):
+    where = {"dataset": "lits", "protocol": "val", "metric": "dice", "unit": "patient"}
+    printed = [Printed(row=row, value=30.0, std=None, **where) for row in ("asc-net", "ae", "absent")]
+    found = beside(printed, make_tables(records, info=INFO).summary).set_index("row")["flags"]
+    assert found.to_dict() == {"asc-net": "transductive", "ae": "", "absent": ""}
