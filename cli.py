@@ -203,19 +203,23 @@ def preview(
 
 
 @app.command("list")
-def list_(what: Annotated[str, typer.Argument(help="methods, datasets or experiments.")] = "methods") -> None:
+def list_(
+    what: Annotated[
+        str, typer.Argument(help="methods (top lines are among them), datasets or experiments.")
+    ] = "methods",
+) -> None:
     """List what is registered, what is broken and why."""
     from .benchmark import listing
 
     tables = {"methods": listing.methods, "datasets": listing.datasets, "experiments": listing.experiments}
     if what not in tables:
-        raise UasbenchError(f"cannot list {what!r}; choose {', '.join(tables)}")
+        raise UasbenchError(f"cannot list {what!r}; choose {', '.join(tables)} (methods shows the top lines too)")
     console(stderr=False).print(tables[what]())
 
 
 @app.command()
 def show(
-    method: Annotated[str | None, typer.Argument(help="Registered method or top line.")] = None,
+    method: Annotated[str | None, typer.Argument(help="Registered method, top line or data set.")] = None,
     architecture: Annotated[
         bool, typer.Option("--architecture", help="Instead, all methods beside their references, as Markdown.")
     ] = False,

@@ -73,7 +73,7 @@ def _table(*columns: str) -> Table:
 
     table = Table(box=SIMPLE_HEAD)
     for column in columns:
-        table.add_column(column, overflow="fold")
+        table.add_column(column, overflow="fold", no_wrap=column == "name")  # a name is typed again: it stays whole
     return table
 
 

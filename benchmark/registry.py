@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from ..datasets.errors import UasbenchError
 from .registry_index import CardIndex
+from .targets import import_target
 
 if TYPE_CHECKING:
     from ..datasets.dataset import Dataset, DatasetCard
@@ -233,8 +234,6 @@ class Registry(Generic[T, C]):
         self._read_all = True
 
     def _import(self, entry: Entry) -> type[T]:
-        from .stages.drive import import_target
-
         try:
             found = import_target(entry.target)
         except (Exception, SystemExit) as error:
@@ -335,7 +334,7 @@ def _trivial(card: Any) -> bool:
 def _line(error: BaseException) -> str:
     """Return an error on one line, with the place in the plug-in where it was raised."""
     text = " ".join(str(error).split())
-    ours = ("<frozen", __file__, str(Path(__file__).with_name("drive.py")))
+    ours = ("<frozen", __file__, str(Path(__file__).with_name("targets.py")))
     frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(ours)]
     place = f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
     return f"{type(error).__name__}: {text}{place}" if text else f"{type(error).__name__}{place}"

@@ -1,11 +1,12 @@
-"""``bench show``: everything that is known about one method before it runs."""
+"""``bench show``: everything that is known about one method before it runs, and the card of a data set."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
+from ..methods import network
 from ..methods.config import by_stage, resolve
 from . import registry
 from .architecture import size
@@ -24,12 +25,15 @@ SHOWN = ("paper", "quick", "smoke")
 def show(name: str) -> Iterator[RenderableType]:
     """Yield card, settings by profile, figures, published numbers and, last, the size of the networks of a method.
 
-    Networks are counted last because they bring torch, which takes seconds.
+    Networks are counted last because they bring torch, which takes seconds. Of a data set the card is shown.
 
     Raises:
         RegistryError: unknown name, or a plug-in that cannot be used.
     """
     known = registry.runnable()
+    if name not in known.names() and name in registry.datasets().names():
+        yield _grid({key: value for key, value in asdict(registry.datasets().card(name)).items() if value})
+        return
     cls = known.get(name)
     yield _grid(_facts(cls, known.entry(name), known.outline(name)))
     settings = _settings(cls)
@@ -48,8 +52,10 @@ def show(name: str) -> Iterator[RenderableType]:
     if figures:
         yield _table(("figure", "in the reference", "here, paper profile"), figures, "Figures; n/p: not published")
     if cls.card.published:
-        title = "Published numbers that it is compared with: other patients, slices or thresholds"
+        title = "Published numbers that it is compared with, in per cent: other patients, slices or thresholds"
         yield _table(("source", "data set", "metric", "value", "how"), cls.card.published, title)
+    else:
+        yield _grid({"published numbers": "none on these data sets"})
     yield _grid({f"parameters, {profile}": parameters(cls, profile) for profile in COUNTED})
 
 
@@ -73,11 +79,16 @@ def _facts(cls: type[Method], entry: registry.Entry, outline: Outline) -> dict[s
         "slice score": card.slice_score if isinstance(card.slice_score, str) else " ".join(map(str, card.slice_score)),
         "seeds": seeds,
         "needs": ", ".join(outline.needs),
-        "status": status_of(cls),
+        "status": _status(cls),
         "source": str(entry),
         "notes": card.notes,
     }
     return {key: value for key, value in facts.items() if value}
+
+
+def _status(cls: type[Method]) -> str:
+    with network.forbidden():
+        return status_of(cls)
 
 
 def _training(cls: type[Method]) -> str:
@@ -102,6 +113,8 @@ def _threshold(cls: type[Method]) -> str:
 
 def parameters(cls: type[Method], profile: str) -> str:
     """Return the number of parameters of a profile's networks, or why they cannot be made here."""
+    if cls.card.trivial:
+        return "none"
     try:
         return size(cls, profile) or "none before training"
     except Exception as error:

@@ -5,16 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
-
-from ..datasets.case import Case, Spacing
-from ..datasets.volume_view import AnyView
 from .card import MethodCard
 from .config import Config
 from .context import FitContext
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from ..datasets.case import Case, Spacing
     from ..datasets.healthy import HealthySet
+    from ..datasets.volume_view import AnyView
 
 
 class Method:

@@ -17,7 +17,8 @@ _LATEX = {
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
     "|": r"\textbar{}",
     "±": r"$\pm$", "−": r"$-$", "×": r"$\times$", "≤": r"$\leq$", "≥": r"$\geq$", "≠": r"$\neq$", "σ": r"$\sigma$",
-    "²": r"\textsuperscript{2}", "³": r"\textsuperscript{3}", "◆": r"$\diamond$", "†": r"\dag{}", "‡": r"\ddag{}", "§": r"\S{}", "¶": r"\P{}",
+    "²": r"\textsuperscript{2}", "³": r"\textsuperscript{3}", "◆": r"$\diamond$", "†": r"\dag{}", "‡": r"\ddag{}",
+    "§": r"\S{}", "¶": r"\P{}",
     "…": r"\dots{}", "–": "--", "→": r"$\to$", "α": r"$\alpha$", "Δ": r"$\Delta$", "\n": " ", "\r": " ", "\t": " ",
     "\"": "''", "[": "{[}", "]": "{]}",
 }  # fmt: skip

@@ -67,7 +67,7 @@ def config(subject: Subject) -> str:
                 json.dumps(asdict(resolve(cls, profile, anatomy)))
             except TypeError as error:
                 raise Broken(f"profile {profile!r}: a setting cannot be written to a record: {error}") from error
-    return f"{len(known)} settings, profiles {', '.join(p for p in PROFILES if p in cls.profiles) or 'none'}"
+    return f"{len(known)} settings, profiles {', '.join(p for p in PROFILES if p in cls.profiles or p == 'paper')}"
 
 
 def available(subject: Subject) -> str:

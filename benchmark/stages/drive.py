@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,15 +28,6 @@ if TYPE_CHECKING:
 
 class MethodError(UasbenchError):
     """A method returned something that is not an anomaly map or a mask."""
-
-
-def import_target(target: str) -> Any:
-    """Import ``module:attribute``, the form in which entry points name a class."""
-    module, _, attribute = target.partition(":")
-    found: Any = import_module(module)
-    for part in attribute.split("."):
-        found = getattr(found, part)
-    return found
 
 
 def precision(device: str, kind: str) -> AbstractContextManager:

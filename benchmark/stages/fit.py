@@ -19,6 +19,7 @@ from ...methods.context import FitContext
 from ...methods.state import parameter_count
 from .. import device as devices
 from ..runs.records import write_json
+from ..targets import import_target
 from ..usage import peak_ram_mib
 from . import drive
 
@@ -42,7 +43,7 @@ class MethodSpec:
 
     def load(self) -> tuple[Any, Any]:
         """Import the class and resolve its config."""
-        cls = drive.import_target(self.target)
+        cls = import_target(self.target)
         return cls, resolve(cls.Config, self.profile, self.anatomy, self.settings)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from typing import Any
@@ -11,6 +12,7 @@ from rich.console import Console
 from uasbench.benchmark import listing, registry, showing
 from uasbench.benchmark.outline import Outline, outline_of, status_of
 from uasbench.benchmark.registry import RegistryError
+from uasbench.methods import network
 
 METHODS = """
 from collections.abc import Mapping
@@ -190,3 +192,20 @@ def test_networks_that_read_values_while_they_are_made_are_counted_too():
             assert float(self.net.weight.detach().abs().sum()) >= 0
 
     assert showing.parameters(Reads, "paper") == "9"
+
+
+def test_show_asks_no_network(monkeypatch):
+    monkeypatch.setattr(registry.runnable().get("weighty"), "skip", lambda self: f"asked: {network.allowed()}")
+    assert "asked: False" in text(*showing.show("weighty"))
+
+
+def test_a_trivial_method_has_no_networks_and_no_published_numbers():
+    shown = text(*showing.show("hu-threshold"))
+    assert "parameters, paper  none\n" in re.sub(r" +\n", "\n", shown)
+    assert "published numbers  none on these data sets" in shown
+
+
+def test_a_data_set_is_shown_with_its_licence_and_citation():
+    shown = text(*showing.show("lits"))
+    assert "CC BY-NC-SA 4.0" in shown
+    assert "Bilic et al." in shown
