@@ -243,6 +243,7 @@ def check(
     method: Annotated[str, typer.Argument(help="Registered method.")],
     anatomy: Annotated[str, typer.Option(help="liver or lung.")] = "liver",
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    timeout: Annotated[float, typer.Option(min=1, help="Seconds that a single check may take.")] = 300.0,
 ) -> None:
     """Check that a method keeps the contract: shapes, seeds, save and load, blindness to labels, learning."""
     from .benchmark.conformance.run import check_method
@@ -251,7 +252,7 @@ def check(
         sign = "skip" if result.skipped else "FAIL" if result.failed else "ok  "
         print(f"{sign}  {result.name}  ({result.seconds:.1f} s)  {result.detail}".rstrip(), flush=True)
 
-    results = check_method(method, anatomy=anatomy, device=device, progress=show)
+    results = check_method(method, anatomy=anatomy, device=device, progress=show, timeout=timeout)
     passed, failed = (
         sum(map(select, results)) for select in (lambda r: r.passed and not r.skipped, lambda r: r.failed)
     )

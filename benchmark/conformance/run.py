@@ -20,7 +20,7 @@ from .. import registry
 from ..device import configure, resolve_device
 from .phantom import TISSUES
 
-TIMEOUT_S = 120.0
+TIMEOUT_S = 300.0
 IMPORT = "import"
 NEEDED = "fit and score"
 NAMES = (
@@ -126,7 +126,8 @@ def _outcomes(connection: Connection, process: Any, log: Path, timeout: float) -
             if connection.poll(timeout):
                 yield connection.recv()
                 continue
-            end = f"not finished within {timeout:g} s; give the smoke profile fewer steps, or respect ctx.updates()"
+            end = f"not finished within {timeout:g} s; give the smoke profile fewer steps, respect ctx.updates(), "
+            end += "or allow more (--timeout)"
         except EOFError:
             process.join(timeout)
             last = log.read_text(errors="replace").strip().splitlines()[-3:] if log.exists() else []
