@@ -17,19 +17,6 @@ from .versions import versions
 
 Status = Literal["ok", "note", "problem"]
 Finding = tuple[str, Status, str]
-PACKAGES = (
-    "uasbench",
-    "torch",
-    "monai",
-    "numpy",
-    "scipy",
-    "pandas",
-    "nibabel",
-    "SimpleITK",
-    "numba",
-    "mlflow",
-    "optuna",
-)
 LOW_DISK_GIB = 5.0
 
 

@@ -45,7 +45,8 @@ def outline_of(cls: type[Method]) -> Outline:
     """Return the outline of a class."""
     from ..methods.base import Method
 
-    asks = {"labels": ("lesion labels",), "unlabelled-test": ("unlabelled test scans",)}.get(cls.card.uses, ())
+    uses = {"labels": ("lesion labels",), "unlabelled-test": ("unlabelled test scans",)}
+    asks = (*cls.needs, *uses.get(cls.card.uses, ()))
     try:
         method = cls(cls.Config())
         dims = _dims(method.view)

@@ -77,7 +77,9 @@ class SliceStack:
         self.dtype = np.dtype(view.dtype)
         self.shape = (len(self.case_of), view.size, view.size)
         if len(self) == 0:
-            raise DataError("the healthy slices show no region of interest; check the label files of the healthy set")
+            raise DataError(
+                "the slices to learn from show no region of interest; check the label files of the training set"
+            )
 
     def __len__(self) -> int:
         return len(self.case_of)

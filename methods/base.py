@@ -25,6 +25,8 @@ class Method:
     method and calls :meth:`build`, moves the networks to ``device``, then calls :meth:`fit`.
 
     Attributes:
+        requires: packages that workers import before the method; where one is missing the method is skipped.
+        needs: what else a list should name, such as a package that :meth:`skip` looks for.
         native_threshold: the method's own decision threshold on its map, where it has one.
         device: torch device string of the networks, set by the engine before fit and score.
     """
@@ -32,6 +34,7 @@ class Method:
     card: ClassVar[MethodCard]
     Config: ClassVar[type[Config]] = Config
     requires: ClassVar[tuple[str, ...]] = ()
+    needs: ClassVar[tuple[str, ...]] = ()
     native_threshold: float | None = None
     device: str = "cpu"
 

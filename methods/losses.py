@@ -23,6 +23,25 @@ def focal_loss(logits: torch.Tensor, target: torch.Tensor, gamma: float = 2.0, s
     return (-((1 - p_t) ** gamma) * torch.log(p_t)).mean()
 
 
+def soft_dice(a: torch.Tensor, b: torch.Tensor, smooth: float = 1e-5, *, per_sample: bool = False) -> torch.Tensor:
+    """Soft Dice overlap (2·Σab + s) / (Σa + Σb + s), 1 where both are the same mask (Milletari et al. 2016).
+
+    The published loss sums squares in the denominator; plain sums are what Dice and cross-entropy losses use today.
+
+    Args:
+        a: probabilities or a mask in [0, 1], (n, …).
+        b: same shape.
+        smooth: s; two empty masks overlap fully.
+        per_sample: sum over each sample alone instead of the whole batch.
+
+    Returns:
+        float32, (n,) with ``per_sample``, else a scalar.
+    """
+    a, b = a.float(), b.float()
+    axes = tuple(range(int(per_sample), a.ndim))
+    return (2 * (a * b).sum(axes) + smooth) / (a.sum(axes) + b.sum(axes) + smooth)
+
+
 def ssim_map(a: torch.Tensor, b: torch.Tensor, window: int = 11, sigma: float = 1.5) -> torch.Tensor:
     """Structural similarity at every pixel (Wang et al. 2004), images in [0, 1], zeros beyond the border.
 

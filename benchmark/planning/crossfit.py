@@ -86,8 +86,8 @@ def _unseen(data: TaskData) -> LabelPlan | str:
     if not found.cases:
         looked = f" (looked for {', '.join(found.looked_for)})" if found.looked_for else ""
         return (
-            f"learns from the other {data.anatomy} sets with lesion masks, of which the data root holds none{looked}; "
-            f"it never trains on {data.dataset} itself"
+            f"learns from the other {data.anatomy} sets with lesion masks, of which the data root holds none that may "
+            f"train{looked}; it never trains on {data.dataset} itself"
         )
     everybody = tuple(dict.fromkeys(case.patient for case in data.test))
     sets = tuple(dict.fromkeys(case.dataset for case, _ in found.cases))

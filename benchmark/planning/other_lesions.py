@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ...datasets.dataset import CaseRef, Dataset
 from ...datasets.errors import DataError
-from ...datasets.patients import apply_excludes, join_twins, overlapping
+from ...datasets.patients import CaseKey, apply_excludes, join_twins, overlapping
 from ...datasets.store import PreparedCase, Store, TruthRef
 from ...datasets.volume_view import AnyView
 from ..registry import Registry
@@ -30,12 +30,18 @@ def other_lesions(
     store: Store,
     views: Sequence[AnyView],
     test: Sequence[PreparedCase],
+    calibrating: Sequence[PreparedCase],
     excludes: Mapping[str, set[str]],
     *,
     workers: int,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> OtherLesions:
-    """Prepare the lesion sets of the target's organ that lie in the data root, without the patients who are tested.
+    """Prepare the lesion sets of the target's organ that lie in the data root, without tested and calibrating patients.
+
+    Args:
+        target: name of the set that is tested.
+        test: its cases.
+        calibrating: healthy cases of the patients whose maps set the quantiles of ``healthy-q*``.
 
     Raises:
         DataError: a set that is there cannot be used.
@@ -55,7 +61,7 @@ def other_lesions(
         prepared = store.prepare(dataset, refs, views=views, truth=True, workers=workers, progress=progress)
         found += [(case, prepared.truths[case.id]) for case in prepared.cases]
         warnings += [f"{name}: {note}" for note in getattr(dataset, "notes", ())]
-    kept, left_out = _without_tested(found, test)
+    kept, left_out = _without(found, test, calibrating)
     return OtherLesions(kept, names, [*warnings, *left_out])
 
 
@@ -73,17 +79,26 @@ def _present(dataset: Dataset, root: Path, excludes: Mapping[str, set[str]]) -> 
     return [refs[case] for case in apply_excludes(dataset.card.name, list(refs), excludes)]
 
 
-def _without_tested(
-    found: Sequence[tuple[PreparedCase, TruthRef]], test: Sequence[PreparedCase]
+def _without(
+    found: Sequence[tuple[PreparedCase, TruthRef]], test: Sequence[PreparedCase], calibrating: Sequence[PreparedCase]
 ) -> tuple[list[tuple[PreparedCase, TruthRef]], list[str]]:
-    """Leave out the cases whose patient is tested, known by name or by common slices."""
-    everyone = [*test, *(case for case, _ in found)]
+    """Leave out the cases whose patient is tested or calibrates, known by name or by common slices."""
+    everyone = [*test, *calibrating, *(case for case, _ in found)]
     twins = join_twins({_key(c): c.slice_hashes() for c in everyone}, {_key(c): c.patient for c in everyone})
     patients = twins.patients
-    leaks = overlapping({_key(c): patients[_key(c)] for c, _ in found}, {_key(c): patients[_key(c)] for c in test})
+
+    def people(cases: Iterable[PreparedCase]) -> dict[CaseKey, str]:
+        return {_key(c): patients[_key(c)] for c in cases}
+
+    ours = people(case for case, _ in found)
+    leaks = {
+        key: f"{key[0]}:{key[1]} is left out of training: healthy scans of patient {ours[key]!r} calibrate"
+        for key in overlapping(ours, people(calibrating))
+    }
+    leaks |= overlapping(ours, people(test))
     kept = [(replace(c, patient=patients[_key(c)]), truth) for c, truth in found if _key(c) not in leaks]
     return kept, [*twins.warnings, *leaks.values()]
 
 
-def _key(case: PreparedCase) -> tuple[str, str]:
+def _key(case: PreparedCase) -> CaseKey:
     return case.dataset, case.id

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from ...datasets.errors import UasbenchError
+from ...datasets.errors import DataError, UasbenchError
 from ...datasets.volume_view import AnyView
+from ...methods.base import Method
 from ...methods.card import MethodCard
 from ...methods.config import ConfigError, by_stage, resolve
 from ..limits import time_limit
@@ -98,6 +99,8 @@ def select(options: RunOptions, anatomy: str, dataset: str, registry: Registry) 
         try:
             with time_limit():
                 found = _candidate(options, registry, label, name, settings, anatomy)
+            if not isinstance(found, str):
+                found = _identified(*found)
         except UasbenchError:
             raise
         except Exception as error:
@@ -112,7 +115,8 @@ def select(options: RunOptions, anatomy: str, dataset: str, registry: Registry) 
 
 def _candidate(
     options: RunOptions, registry: Registry, label: str, name: str, settings: Mapping[str, Any], anatomy: str
-) -> Candidate | str:
+) -> tuple[Candidate, Method] | str:
+    """Return a configuration and its method, not yet built, or why it does not run."""
     cls = registry.get(name)
     if anatomy not in cls.card.anatomy:
         return f"made for {', '.join(cls.card.anatomy)}, not for {anatomy}"
@@ -129,7 +133,7 @@ def _candidate(
         return str(reason)
     fit_config, score_config = (jsonable(part) for part in by_stage(config))
     spec = MethodSpec(f"{cls.__module__}:{cls.__qualname__}", options.profile, anatomy, dict(settings))
-    return Candidate(
+    candidate = Candidate(
         label=label,
         card=cls.card,
         spec=spec,
@@ -141,8 +145,19 @@ def _candidate(
         min_patients=method.min_patients,
         packages=cls.requires,
         training=getattr(cls, "training", "cross-fit") if cls.card.uses == "labels" else None,
-        extra_identity=method.extra_identity(),
     )
+    return candidate, method
+
+
+def _identified(candidate: Candidate, method: Method) -> Candidate | str:
+    """Ask what enters the address of the fit, or return why it cannot be known.
+
+    There is no limit of time here: pretrained weights may have to be downloaded, which the hub's client shows.
+    """
+    try:
+        return replace(candidate, extra_identity=method.extra_identity())
+    except DataError as error:
+        return str(error)
 
 
 def _check_settings(settings: Mapping[str, Any], chosen: set[str]) -> None:

@@ -141,7 +141,11 @@ def prepare_task(
     calibrates = {case for case, _ in split.calibration}
     other = OtherLesions()
     if others:
-        other = other_lesions(pair[0], registry, root, store, views, test, excludes, workers=workers, progress=progress)
+        people = {c.patient for c in healthy if c.id in calibrates}
+        calibrating = [c for c in healthy if c.patient in people]
+        other = other_lesions(
+            pair[0], registry, root, store, views, test, calibrating, excludes, workers=workers, progress=progress
+        )
     return TaskData(
         dataset=pair[0],
         train=pair[1],

@@ -15,7 +15,7 @@ from ..base import Method
 from ..card import MethodCard, same
 from ..config import Config, ConfigError
 from ..context import FitContext
-from ..reconstruction.residual import erode_in_plane
+from ..roi_edge import erode_in_plane
 from ..training import as_input, autocast, batches, predict, run_updates
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ class AnoDDPM(Method):
             ("input", "256²", "256², masked, [−1, 1]"),
             (
                 "network",
-                "U-Net of base 128, attention at 16² and 8²",
+                "U-Net of base 128, attention at 16² and 8² (code: also 32²)",
                 "U-Net 128–512, 6 levels, attention at 16² and 8²",
             ),
             same("loss", "squared error of the simplex noise, T 1000, linear β"),
@@ -154,11 +154,11 @@ class AnoDDPM(Method):
             ("length", "3,000 epochs", "300,000 updates (3,000 epochs of 100 slices)"),
         ),
         notes="The noise has unit variance and is new for every slice and update. DDIM with 50 calls per slice "
-        "replaces the paper's 250 (sampler=ddpm distance=250); the predicted clean slice is cut to the grey range, "
-        "never the noisy one. Native threshold 0.5 of the squared error in [−1, 1] is the authors' default for MRI. "
-        "No CT figures are published. The quick profile cuts a square around the organ, which covers a twelfth of the "
-        "slice on the liver phantom, and diffuses by 50 steps: from 200 its small network restores livers 24 HU too "
-        "dark, and dark lesions are closer to that than healthy tissue.",
+        "replaces the paper's 250 (sampler=ddpm distance=250); the predicted clean slice is cut to the grey range. "
+        "Native threshold 0.5 of the squared error in [−1, 1] is the authors' default for MRI. No CT figures are "
+        "published. The quick profile cuts a square around the organ, which covers a twelfth of the slice on the liver "
+        "phantom, and diffuses by 50 steps: from 200 its small network restores livers 24 HU too dark, and dark "
+        "lesions are closer to that than healthy tissue.",
     )
     Config = AnoDDPMConfig
     native_threshold = 0.5

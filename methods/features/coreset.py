@@ -39,7 +39,7 @@ def greedy_k_centre(vectors: torch.Tensor, count: int, first: int) -> torch.Tens
         raise ValueError(f"{count} centres of {len(vectors)} vectors")
     # Distances are differences of large numbers where the cloud lies far from the origin.
     vectors = (vectors - vectors.mean(dim=0)).contiguous()
-    squares = (vectors * vectors).sum(dim=1)
+    squares = torch.linalg.vector_norm(vectors, dim=1).square_()  # without a third copy of the vectors
     nearest = torch.full_like(squares, torch.inf)
     chosen = torch.empty(count, dtype=torch.int64, device=vectors.device)
     distance = torch.empty_like(squares)

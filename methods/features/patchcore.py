@@ -59,7 +59,8 @@ class PatchCore(FeatureMethod):
 
     Attributes:
         bank: float32 (patches, dims).
-        patches: how many there were (``found``), were extracted (``extracted``) and are remembered (``kept``).
+        patches: how many there were (``found``), were extracted (``extracted``: all, or a part of ``max_patches``) and
+            are remembered (``kept``).
     """
 
     card = MethodCard(
@@ -143,6 +144,11 @@ class PatchCore(FeatureMethod):
         kept = max(1, round(c.ratio * len(memory)))
         self.bank = memory[greedy_k_centre(projected, kept, first)]
         self.patches = {"found": found, "extracted": len(memory), "kept": kept}
+
+    def provenance(self) -> dict[str, str]:
+        """Add how many patches the memory was made of."""
+        found, extracted, kept = (self.patches[part] for part in ("found", "extracted", "kept"))
+        return {**super().provenance(), "patches": f"{extracted} of {found} extracted, {kept} kept"}
 
     def embed(self, images: torch.Tensor) -> torch.Tensor:
         """Return patch features, float32 (n, positions, dims), on the grid of the finest stage."""

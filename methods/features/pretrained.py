@@ -33,7 +33,7 @@ class PretrainedMethod(Method):
         """Return what decides a fit beside its settings: the SHA-256 of the weights, ``random`` for none.
 
         Raises:
-            WeightsError: the weights asked for are missing.
+            WeightsError: the weights asked for are missing, or cannot be downloaded or read.
         """
         return sources.identity(self.pretrained, self.config.weights)
 

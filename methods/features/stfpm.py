@@ -59,13 +59,20 @@ class STFPM(FeatureMethod):
         ),
         figures=(
             ("parameters", "n/p", ""),
-            ("input", "n/p", "256², masked, equalised"),
+            ("input", "256²", "256², masked, equalised"),
             same("network", "ResNet-18 layers 1–3, student from scratch"),
-            same("loss", "½ squared distance of normalised features"),
+            (
+                "loss",
+                "½ squared distance of normalised features (code: no ½)",
+                "½ squared distance of normalised features",
+            ),
             same("optimiser", "SGD 0.4, momentum 0.9, decay 10⁻⁴, batch 32"),
             same("length", "100 epochs"),
         ),
-        notes="ResNet-18, three stages, product of their maps. The loss is a mean over positions and slices.",
+        notes="ResNet-18, three stages, product of their maps. The loss is a mean over positions and slices, halved as "
+        "in the paper. The released code does not halve it, which doubles the gradient at the same rate, holds out "
+        "20 % of the healthy images and keeps the student whose map is lowest on them; here all slices train, and the "
+        "last student scores.",
     )
     Config = STFPMConfig
 

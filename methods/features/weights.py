@@ -70,11 +70,12 @@ def read(source: Source, backbone: str) -> dict[str, torch.Tensor]:
     """Read weights under timm's names; a model of the hub is downloaded once.
 
     Raises:
-        WeightsError: the file holds no tensors by name, or the package has another network than expected.
+        WeightsError: the download fails, the file holds no tensors by name, or the package has another network than
+            expected.
     """
     if source.kind == "random":
         raise WeightsError("random weights are drawn, not read")
-    path = Path(_download(source.where) if source.kind == "hub" else source.where)
+    path = Path(_download(source.where, backbone) if source.kind == "hub" else source.where)
     state = _tensors(path)
     return lite0_names(state) if source.kind == "package" else state
 
@@ -91,7 +92,7 @@ def identity(backbone: str, weights: str) -> str:
     Weights of the hub are downloaded for that, once.
 
     Raises:
-        WeightsError: there are none.
+        WeightsError: there are none, or they cannot be read.
     """
     source = find(backbone, weights)
     return RANDOM if source.kind == "random" else fingerprint(source, backbone)
@@ -286,8 +287,14 @@ def _refusal(name: str) -> str | None:
     return None
 
 
-def _download(name: str) -> str:
+def _download(name: str, backbone: str) -> str:
     from huggingface_hub import hf_hub_download, try_to_load_from_cache
 
     cached = try_to_load_from_cache(name, HUB_FILE)
-    return cached if isinstance(cached, str) else hf_hub_download(name, HUB_FILE)
+    if isinstance(cached, str):
+        return cached
+    try:
+        return hf_hub_download(name, HUB_FILE)
+    except Exception as error:  # the hub's client raises the errors of whatever transport it uses
+        why = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise WeightsError(f"{name} could not be downloaded from the hub ({why}). {_ways(backbone)}") from error

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from .baur import SeededDropout
+from ..losses import soft_dice
+from .seeded_dropout import SeededDropout
 
 LEVELS = (1, 2, 4, 8, 16)
 DISCRIMINATOR_LEVELS = (1, 2, 4, 8, 8)
@@ -29,7 +30,7 @@ def disjointness(a: torch.Tensor, b: torch.Tensor, kind: Literal["soft", "binari
     """
     if kind == "binarised":
         a, b = ((torch.where(x > ON, torch.ones_like(x), x)) for x in (a, b))
-    return (2 * (a * b).sum() + DICE_SMOOTH) / (a.sum() + b.sum() + DICE_SMOOTH)
+    return soft_dice(a, b, DICE_SMOOTH)
 
 
 def conv_block(in_channels: int, out_channels: int, momentum: float) -> nn.Sequential:

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from .baur import Decoder, DenseBottleneck, Encoder, Norm, SeededDropout, seed_dropout
+from .baur import Decoder, DenseBottleneck, Encoder, Norm
+from .seeded_dropout import SeededDropout, seed_dropout
 
 
 class DenseCode(DenseBottleneck):

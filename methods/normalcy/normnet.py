@@ -12,7 +12,7 @@ from ...datasets.case import Spacing
 from ...datasets.volume_view import VolumeView
 from ..base import Method
 from ..card import MethodCard, same
-from ..config import Config
+from ..config import Config, ConfigError
 from ..context import FitContext
 from ..training import autocast, run_updates, update
 
@@ -43,7 +43,8 @@ class NormNetConfig(Config):
         updates: optimiser updates of each member.
         checkpoints: updates after which a checkpoint ``it-N`` is kept, so that Table IV is one training.
         checkpoint: which of them scores, or ``last``.
-        votes: members; their median is the map, so that exceeding 1 − ``healthy`` takes a majority. Table IV.
+        votes: members, an odd number; their median is the map, so that exceeding 1 − ``healthy`` takes a majority.
+            Table IV.
         healthy: probability from which a bright voxel is normal.
         overlap: overlap of the windows that scoring slides over the slices.
         grow: region growing; off gives the paper's row without it.
@@ -51,6 +52,9 @@ class NormNetConfig(Config):
         filter_dims: cube or in-plane square; the paper does not say.
         limit_reading, seed_reading: what the filters average, ``intensity`` or ``binary``; the paper does not say.
         bright_lesions: the method's assumption, lesions brighter than the organ, may be taken for granted.
+
+    Raises:
+        ConfigError: ``votes`` is even or below 1.
     """
 
     size: int = 512
@@ -118,6 +122,10 @@ class NormNetConfig(Config):
     anatomies: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "liver": {"window": (-200.0, 250.0), "hu_threshold": 150.0, "bright_lesions": False}
     }
+
+    def __post_init__(self) -> None:
+        if self.votes < 1 or self.votes % 2 == 0:
+            raise ConfigError(f"votes={self.votes}: only an odd number of members has a majority; set 1, 3, 5 or more")
 
     @property
     def tau(self) -> float:

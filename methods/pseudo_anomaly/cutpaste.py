@@ -114,7 +114,7 @@ class CutPasteConfig(Config):
             "layers": (1, 1, 1, 1),
             "hidden": (64,),
             "epoch_updates": 10,
-            "epochs": 50,
+            "epochs": 80,
             "batch": 16,
             "jitter": 0.5,
             "area": (0.05, 0.15),

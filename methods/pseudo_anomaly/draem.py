@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from ..card import MethodCard, same
 from ..context import FitContext
-from .restore_segment import QUICK_PERLIN, RestoreAndSegment, RestoreSegmentConfig, Synthesis
+from .augmented_slices import Synthesis
+from .restore_segment import QUICK_PERLIN, RestoreAndSegment, RestoreSegmentConfig
 
 if TYPE_CHECKING:
     from ...datasets.healthy import HealthySet, SliceStack
@@ -29,8 +30,6 @@ class DRAEMConfig(RestoreSegmentConfig):
         rotate_p: share of slices turned by up to ±90° before an anomaly is added.
         segmentation_init: ``published`` draws convolution weights from N(0, 0.02), scaled with the width; ``he`` scales
             every layer of the segmentation net by its own inputs (He et al. 2015), which a short training needs.
-        frozen_restoration: leave the restoration net at its random weights, the fault of a training script from which
-            the liver paper's DRAEM row may stem; reported as a row of its own, never as DRAEM.
     """
 
     texture_source: Literal["healthy", "perlin"] = "healthy"
@@ -39,7 +38,6 @@ class DRAEMConfig(RestoreSegmentConfig):
     updates: int | None = None
     rotate_p: float = 0.3
     segmentation_init: Literal["published", "he"] = "published"
-    frozen_restoration: bool = False
 
     profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "smoke": {"size": 32, "ae_base": 4, "seg_base": 4, "batch": 4, "updates": 5},
@@ -109,8 +107,7 @@ class DRAEM(RestoreAndSegment):
         """Train both networks on slices with synthetic anomalies."""
         c = self.config
         stack = healthy.array(self.view)
-        updates = self.updates_for(stack, c.updates, c.epochs)
-        self.train_jointly(stack, ctx, updates, rotate_p=c.rotate_p, frozen_restoration=c.frozen_restoration)
+        self.train_jointly(stack, ctx, self.updates_for(stack, c.updates, c.epochs), rotate_p=c.rotate_p)
 
     def synthesis(self, stack: SliceStack, ctx: FitContext, phase: str) -> Synthesis:
         """Return textured Perlin anomalies."""

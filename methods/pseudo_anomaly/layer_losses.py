@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 import torch
 
+from ..losses import soft_dice
+
 SMOOTH = 1e-5
 
 
@@ -16,9 +18,7 @@ def soft_dice_loss(logits: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         logits: (n, …), before the sigmoid.
         mask: float, same shape, 0 and 1.
     """
-    chance, truth = logits.float().sigmoid().flatten(1), mask.float().flatten(1)
-    overlap = (2 * (chance * truth).sum(1) + SMOOTH) / (chance.sum(1) + truth.sum(1) + SMOOTH)
-    return 1 - overlap.mean()
+    return 1 - soft_dice(logits.float().sigmoid(), mask, SMOOTH, per_sample=True).mean()
 
 
 def decomposition_losses(

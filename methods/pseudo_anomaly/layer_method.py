@@ -175,7 +175,7 @@ class LayerMethod(Method):
     def next_layers(self, stack: VolumeStack, runs: Sequence[Run], ctx: FitContext, phase: str) -> Draw:
         """Return what yields batches ``image``, ``normal``, ``lesion`` and ``mask``, float32 (n, 1, Z, Y, X)."""
         from ..synthesis.layered_lesions import LayerGenerator
-        from ..synthesis.lung_shapes import random_voxels
+        from ..synthesis.random_places import random_voxels
         from .volume_crops import VolumeCrops
 
         crops = VolumeCrops(stack, self.config.crop, runs)
@@ -227,7 +227,7 @@ class LayerMethod(Method):
         """
         import torch
 
-        from ..reconstruction.early_stopping import train_until_no_gain
+        from ..early_stopping import train_until_no_gain
 
         c = self.config
         trained = list(self.net.parameters()) if parameters is None else list(parameters)

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
 from ...datasets.case import Spacing
-from ...datasets.view import View
-from ..base import Method
 from ..card import MethodCard
-from ..config import Config
 from ..context import FitContext
-from ..training import autocast, batches, predict, run_updates, training_length, update
-from .restore_segment import as_clean
+from ..training import autocast, predict, run_updates, training_length, update
+from .augmented_slices import AugmentedSlices, Synthesis
+from .shape_settings import QUICK_SHAPES, ShapeConfig
 
 if TYPE_CHECKING:
     import torch
@@ -26,7 +24,7 @@ SCORE_BATCH = 32
 
 
 @dataclass(frozen=True)
-class RandomShapeConfig(Config):
+class RandomShapeConfig(ShapeConfig):
     """Settings of :class:`RandomShape`; those of the masks mean what they mean for the liver paper's method.
 
     Attributes:
@@ -38,11 +36,6 @@ class RandomShapeConfig(Config):
         updates: overrides epochs.
         dice_smooth: added to both sides of the Dice quotient.
         fill: what replaces the tissue inside a mask: ``shift`` of its intensity, a ``constant`` or a noise ``texture``.
-        frame, sigma, threshold, ellipse: recipe of the masks (:class:`StretchedNoise`).
-        min_shift, max_shift: grey levels between an outlier and the tissue.
-        rejection: redraw a mask until it meets tissue.
-        p_anomaly: share of slices that get a mask.
-        placement: draw masks on the ``frame`` or move them onto the ``roi``.
     """
 
     size: int = 256
@@ -55,28 +48,10 @@ class RandomShapeConfig(Config):
     updates: int | None = None
     dice_smooth: float = 1.0
     fill: Literal["shift", "constant", "texture"] = "shift"
-    frame: int = 256
-    sigma: float = 15.0
-    threshold: int = 200
-    ellipse: int = 9
-    min_shift: float = 60.0
-    max_shift: float = 100.0
-    rejection: bool = False
-    p_anomaly: float = 1.0
-    placement: Literal["frame", "roi"] = "frame"
 
     profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "smoke": {"size": 32, "seg_base": 4, "batch": 4, "updates": 5},
-        "quick": {
-            "size": 64,
-            "seg_base": 16,
-            "batch": 4,
-            "lr": 1e-3,
-            "updates": 300,
-            "threshold": 180,
-            "rejection": True,
-            "placement": "roi",
-        },
+        "quick": {**QUICK_SHAPES, "size": 64, "seg_base": 16, "batch": 4, "lr": 1e-3, "updates": 300},
     }
     anatomies: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "liver": {"window": (-200.0, 250.0)},
@@ -84,7 +59,7 @@ class RandomShapeConfig(Config):
     }
 
 
-class RandomShape(Method):
+class RandomShape(AugmentedSlices):
     """Segments random shapes of foreign intensity directly.
 
     Attributes:
@@ -112,12 +87,7 @@ class RandomShape(Method):
     )
     Config = RandomShapeConfig
     native_threshold = 0.5
-
-    @property
-    def view(self) -> View:
-        """Masked, equalised 8-bit slices."""
-        c = self.config
-        return View(size=c.size, window=c.window, equalise=c.equalise, dtype="uint8")
+    augmented = "with pseudo outliers"
 
     def build(self) -> None:
         """Create the segmentation net."""
@@ -148,45 +118,13 @@ class RandomShape(Method):
 
         self.updates = run_updates(ctx, training_length(c.updates, c.epochs, len(stack), c.batch), step)
 
-    def next_batch(
-        self, stack: SliceStack, ctx: FitContext, phase: str
-    ) -> Callable[[], tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-        """Return what yields clean and augmented slices (n, 1, H, W) in [0, 1] and masks (n, H, W)."""
-        import torch
-
+    def synthesis(self, stack: SliceStack, ctx: FitContext, phase: str) -> Synthesis:
+        """Return random shapes of foreign intensity."""
         from ..synthesis.filled_regions import FilledRegions
-        from ..synthesis.stretched_noise import StretchedNoise
 
+        del stack
         c = self.config
-        order = batches(len(stack), c.batch, ctx.rng("order", phase))
-        synthesise = FilledRegions(
-            c.size,
-            ctx.device,
-            ctx.seed_for("synthesis", phase),
-            fill=c.fill,
-            recipe=StretchedNoise(c.frame, c.sigma, c.threshold, c.ellipse),
-            min_shift=c.min_shift,
-            max_shift=c.max_shift,
-            rejection=c.rejection,
-            p_anomaly=c.p_anomaly,
-            placement=c.placement,
-        )
-
-        def draw() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-            images, rois = (torch.from_numpy(a).to(ctx.device) for a in stack.take(next(order)))
-            augmented, masks = synthesise(images, rois)
-            return as_clean(images), augmented[:, None], masks
-
-        return draw
-
-    def preview(self, healthy: HealthySet, ctx: FitContext) -> dict[str, np.ndarray]:
-        """Return one training batch as pictures, float (n, H, W) in [0, 1]."""
-        clean, augmented, masks = self.next_batch(healthy.array(self.view), ctx, "preview")()
-        return {
-            "healthy": clean[:, 0].cpu().numpy(),
-            "with pseudo outliers": augmented[:, 0].cpu().numpy(),
-            "target": masks.float().cpu().numpy(),
-        }
+        return FilledRegions(c.size, ctx.device, ctx.seed_for("synthesis", phase), fill=c.fill, **c.regions())
 
     def score_view(self, array: np.ndarray, roi: np.ndarray, spacing: Spacing) -> np.ndarray:
         """Return the probability of an outlier inside the region of interest."""
@@ -217,10 +155,10 @@ def bce_and_dice(logits: torch.Tensor, target: torch.Tensor, smooth: float) -> d
     """
     from torch.nn import functional
 
+    from ..losses import soft_dice
+
     logits, truth = logits.float(), target.float()
-    probability = logits.sigmoid()
-    overlap, total = (probability * truth).sum(), probability.sum() + truth.sum()
     return {
         "bce": functional.binary_cross_entropy_with_logits(logits, truth),
-        "dice": 1 - (2 * overlap + smooth) / (total + smooth),
+        "dice": 1 - soft_dice(logits.sigmoid(), truth, smooth),
     }

@@ -124,7 +124,11 @@ class SyntheticTumors(Method):
         ),
         figures=(
             ("parameters", "n/p", ""),
-            same("input", "96³ at 1 mm, [−21, 189] HU"),
+            (
+                "input",
+                "96³ at 1 mm, [−21, 189] HU, whole CT; 3 classes",
+                "96³ at 1 mm, [−21, 189] HU, masked to the organ; 2 classes",
+            ),
             ("network", "MONAI U-Net 16–256, 2 residual units, or Swin UNETR", "MONAI U-Net 16–256, 2 residual units"),
             same("loss", "Dice + cross-entropy"),
             same("optimiser", "AdamW 4·10⁻⁴, decay 10⁻⁵, batch 2"),
@@ -195,7 +199,7 @@ class SyntheticTumors(Method):
 
     def next_batch(self, crops: VolumeCrops, ctx: FitContext) -> Callable[[], Batch]:
         """Return what yields batches: clean crops, crops with tumours, float32 (n, D, H, W), and masks, bool."""
-        from ..synthesis.lung_shapes import random_voxels
+        from ..synthesis.random_places import random_voxels
         from ..synthesis.tumours import TumourGenerator, TumourRecipe
 
         c = self.config

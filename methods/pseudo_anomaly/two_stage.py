@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from ..card import MethodCard, same
 from ..context import FitContext
 from ..training import autocast, run_updates, update
-from .restore_segment import QUICK_PERLIN, RestoreAndSegment, RestoreSegmentConfig, Synthesis, decaying
+from .augmented_slices import Synthesis
+from .restore_segment import QUICK_PERLIN, RestoreAndSegment, RestoreSegmentConfig, decaying
+from .shape_settings import QUICK_SHAPES, ShapeConfig
 
 if TYPE_CHECKING:
     import torch
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class TwoStageConfig(RestoreSegmentConfig):
+class TwoStageConfig(ShapeConfig, RestoreSegmentConfig):
     """Settings of :class:`TwoStage`; the three switches make the rows of the paper's Table 2.
 
     Attributes:
@@ -33,11 +35,6 @@ class TwoStageConfig(RestoreSegmentConfig):
             never in the paper, whose rate is a tenth of that of the quick profile.
         segmentation_checkpoints: epochs of segmentation training after which a checkpoint ``it-N`` (N updates) is kept.
         checkpoint: which checkpoint scores: ``last`` or an ``it-N``; several share one training.
-        frame, sigma, threshold, ellipse, noise: recipe of the masks (:class:`StretchedNoise`).
-        min_shift, max_shift: grey levels by which a region gets brighter or darker; 50 in an earlier version.
-        rejection: redraw a mask until it meets tissue.
-        p_anomaly: share of slices that get a mask.
-        placement: draw masks on the ``frame`` or move them onto the ``roi``.
         control_texture: fill half of the masks with noise instead of shifting them.
     """
 
@@ -55,16 +52,6 @@ class TwoStageConfig(RestoreSegmentConfig):
     segmentation_decay_at: tuple[float, ...] = ()
     segmentation_checkpoints: tuple[int, ...] = ()
     checkpoint: str = field(default="last", metadata={"stage": "score"})
-    frame: int = 256
-    sigma: float = 15.0
-    threshold: int = 200
-    ellipse: int = 9
-    noise: Literal["uniform", "gaussian"] = "uniform"
-    min_shift: float = 60.0
-    max_shift: float = 100.0
-    rejection: bool = False
-    p_anomaly: float = 1.0
-    placement: Literal["frame", "roi"] = "frame"
     control_texture: bool = False
     focal_on_empty: bool = False
 
@@ -81,6 +68,7 @@ class TwoStageConfig(RestoreSegmentConfig):
         },
         "quick": {
             **QUICK_PERLIN,
+            **QUICK_SHAPES,
             "size": 64,
             "wf": 3,
             "ae_base": 8,
@@ -91,9 +79,6 @@ class TwoStageConfig(RestoreSegmentConfig):
             "segmentation_updates": 300,
             "segmentation_decay_at": (0.6, 0.85),
             "joint_updates": 220,
-            "threshold": 180,
-            "rejection": True,
-            "placement": "roi",
         },
     }
     anatomies: ClassVar[Mapping[str, Mapping[str, Any]]] = {"lung": {"window": (-800.0, 100.0)}}
@@ -150,20 +135,9 @@ class TwoStage(RestoreAndSegment):
         if c.anomaly == "perlin":
             return self.blended(stack, ctx, phase, "perlin")
         from ..synthesis.shift import ShiftedRegions
-        from ..synthesis.stretched_noise import StretchedNoise
 
-        return ShiftedRegions(
-            c.size,
-            ctx.device,
-            ctx.seed_for("synthesis", phase),
-            recipe=StretchedNoise(c.frame, c.sigma, c.threshold, c.ellipse, c.noise),
-            min_shift=c.min_shift,
-            max_shift=c.max_shift,
-            rejection=c.rejection,
-            p_anomaly=c.p_anomaly,
-            placement=c.placement,
-            control_texture=c.control_texture,
-        )
+        seed = ctx.seed_for("synthesis", phase)
+        return ShiftedRegions(c.size, ctx.device, seed, control_texture=c.control_texture, **c.regions())
 
     def train_restoration(self, stack: SliceStack, ctx: FitContext, updates: int) -> None:
         """Phase one: mean absolute error between the restored and the clean slice."""

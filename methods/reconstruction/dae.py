@@ -15,8 +15,9 @@ from ..base import Method
 from ..card import MethodCard, same
 from ..config import Config
 from ..context import FitContext
+from ..roi_edge import inner_foreground
 from ..training import as_input, autocast, batches, predict, run_updates, update
-from .residual import inner_foreground, median_in_plane, residual
+from .residual import median_in_plane, residual
 
 if TYPE_CHECKING:
     import torch

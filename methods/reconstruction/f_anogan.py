@@ -92,8 +92,8 @@ class FAnoGANConfig(Config):
         },
     }
     anatomies: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "liver": {"window": (-200.0, 250.0)},
-        "lung": {"window": (-800.0, 100.0), "erode": 0},
+        "liver": {"window": (-200.0, 250.0), "sign": "absolute"},
+        "lung": {"window": (-800.0, 100.0), "sign": "positive", "erode": 0},
     }
 
 

@@ -7,6 +7,8 @@ from typing import Literal
 import numpy as np
 from scipy import ndimage
 
+from ..roi_edge import erode_in_plane
+
 Sign = Literal["absolute", "positive", "negative"]
 
 
@@ -34,12 +36,6 @@ def median_in_volume(map_: np.ndarray, size: int) -> np.ndarray:
     return ndimage.median_filter(map_, size=size) if size else map_
 
 
-def erode_in_plane(roi: np.ndarray, pixels: int) -> np.ndarray:
-    """Erode the region of interest of every slice by ``pixels`` (4-neighbourhood); bool, shape (slices, H, W)."""
-    cross = ndimage.generate_binary_structure(2, 1)[None]
-    return ndimage.binary_erosion(roi, cross, iterations=pixels) if pixels else roi
-
-
 def filtered_inside(map_: np.ndarray, roi: np.ndarray, median: int, erode: int) -> np.ndarray:
     """Filter a map with a cube of ``median`` voxels inside ``roi``, then keep ``roi`` eroded by ``erode`` pixels.
 
@@ -47,14 +43,3 @@ def filtered_inside(map_: np.ndarray, roi: np.ndarray, median: int, erode: int) 
         float32, shape (slices, H, W), 0 outside the eroded region of interest.
     """
     return (median_in_volume(map_ * roi, median) * erode_in_plane(roi, erode)).astype(np.float32)
-
-
-def inner_foreground(roi: np.ndarray, window: int, share: float) -> np.ndarray:
-    """Keep pixels whose ``window`` × ``window`` neighbourhood lies in ``roi`` by more than ``share``; 0 keeps all.
-
-    Kascenas et al. 2022 use 5 and 0.95: one of 25 pixels outside is allowed, two are not.
-    """
-    if window == 0:
-        return roi
-    count = ndimage.convolve(roi.astype(np.int32), np.ones((1, window, window), np.int32), mode="constant")
-    return roi & (count > share * window**2)

@@ -15,8 +15,8 @@ from ..base import Method
 from ..card import Figure
 from ..config import Config
 from ..context import FitContext
+from ..early_stopping import hold_out, train_until_no_gain
 from ..training import as_input, autocast, batches, predict, run_updates, training_length, update
-from .early_stopping import hold_out, train_until_no_gain
 from .residual import Sign, filtered_inside, residual
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ BUDGETS: Mapping[str, Budget] = {
 
 @dataclass(frozen=True)
 class TrunkConfig(Config):
-    """Settings of every method on the trunk; those that are None come from ``budget``.
+    """Settings of every method on the trunk; those that are None come from ``budget``, an entry of ``budgets``.
 
     ``seed2`` trains for a fixed number of updates (Yao et al. 2021); ``baur`` until ``patience`` epochs have not
     improved the loss on a part of the training slices that is held out by patient (Baur et al. 2021).
@@ -90,6 +90,7 @@ class TrunkConfig(Config):
     erode: int = field(default=0, metadata={"stage": "score"})
     median: int = field(default=0, metadata={"stage": "score"})
 
+    budgets: ClassVar[Mapping[str, Budget]] = BUDGETS
     profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "smoke": {"size": 32, "width": 8, "z": 16, "dropout": 0.0, "batch": 8, "updates": 10, "lr": 1e-3},
         "quick": {
@@ -110,7 +111,7 @@ class TrunkConfig(Config):
     }
 
     def __post_init__(self) -> None:
-        for name, value in vars(BUDGETS[self.budget]).items():
+        for name, value in vars(self.budgets[self.budget]).items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
 
@@ -155,7 +156,7 @@ class TrunkMethod(Method):
 
     def fit(self, healthy: HealthySet, ctx: FitContext) -> None:
         """Minimise the loss for the updates of the budget, or until held-out patients stop improving."""
-        from ..nets.baur import seed_dropout
+        from ..nets.seeded_dropout import seed_dropout
 
         stack = healthy.array(self.view)
         seed_dropout(self.net, ctx.seed_for("dropout"))

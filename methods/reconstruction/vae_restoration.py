@@ -11,7 +11,7 @@ import numpy as np
 from ...datasets.case import Spacing
 from ..card import MethodCard
 from ..context import FitContext, TrainingError
-from .early_stopping import hold_out
+from ..early_stopping import hold_out
 from .residual import residual
 from .summed_vae import SummedVAE, SummedVAEConfig
 from .trunk import SCORE_BATCH

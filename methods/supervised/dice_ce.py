@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
+from ..losses import soft_dice
+
 SMOOTH = 1e-5
 
 
@@ -23,6 +25,5 @@ def dice_and_cross_entropy(
     inside = roi.float()
     truth = lesion.float() * inside
     chance = torch.softmax(logits.float(), dim=1)[:, 1] * inside
-    dice = (2 * (chance * truth).sum() + SMOOTH) / (chance.sum() + truth.sum() + SMOOTH)
     entropy = functional.cross_entropy(logits.float(), lesion.long(), reduction="none")
-    return 1 - dice, (entropy * inside).sum() / inside.sum().clamp(min=1)
+    return 1 - soft_dice(chance, truth, SMOOTH), (entropy * inside).sum() / inside.sum().clamp(min=1)

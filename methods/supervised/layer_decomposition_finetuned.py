@@ -161,7 +161,7 @@ class LayerDecompositionFinetuned(LayerMethod, SupervisedMethod):
     ) -> Draw:
         """Return what yields batches ``image`` and ``mask``, float32 (n, 1, Z, Y, X)."""
         from ..pseudo_anomaly.volume_crops import VolumeCrops
-        from ..synthesis.lung_shapes import random_voxels
+        from ..synthesis.random_places import random_voxels
 
         c = self.config
         crops = VolumeCrops(stack, c.crop, runs)

@@ -38,7 +38,8 @@ class NNUNetConfig(Config):
         planner, trainer: names of nnU-Net's classes, such as ``nnUNetTrainer_100epochs`` and ``nnUNetTrainerAdam1en3``.
         configuration: ``3d_fullres`` or ``2d``.
         epochs: None is the trainer's own number.
-        iterations, validation_iterations: per epoch.
+        iterations: updates per epoch.
+        validation_iterations: batches per epoch of one training patient, for a curve.
         memory_gb: GPU memory that patch and batch are planned for; None is the planner's own.
         masked: set HU outside the region of interest to −1024.
         margin: voxels by which the crop exceeds the bounding box of the region of interest.
@@ -123,11 +124,13 @@ class NNUNet(SupervisedMethod):
             same("length", "1,000 epochs of 250 updates"),
         ),
         notes="A top line. The package's second version stands in for the first. Within a fold of the run it trains "
-        "one model; its validation patients are a share of the training patients and only serve its curves. The last "
-        "weights are scored, as the probability of lesion. It sees the crop to the region of interest, the rest set "
-        "to −1024 HU. Precision, compilation and augmentation are its own; on a GPU its results vary a little.",
+        "one model on all training patients; the curve training_patient is the loss on one of them, not on held-out "
+        "data. The last weights are scored, as the probability of lesion. It sees the crop to the region of interest, "
+        "the rest set to −1024 HU. Precision, compilation and augmentation are its own; on a GPU its results vary a "
+        "little.",
     )
     Config = NNUNetConfig
+    needs = ("nnunetv2",)
     native_threshold = 0.5
 
     def skip(self) -> str | None:
@@ -172,7 +175,7 @@ class NNUNet(SupervisedMethod):
 
             def on_epoch(report: dict[str, Any]) -> None:
                 self.updates = report["done"]
-                ctx.log(report["done"] - 1, loss=report["train"], validation=report["validation"])
+                ctx.log(report["done"] - 1, loss=report["train"], training_patient=report["training_patient"])
                 ctx.progress(report["done"], report["total"])
 
             trained = train_apart(folder, job, on_epoch)

@@ -100,10 +100,10 @@ def write_raw(
 
 
 def training_split(patients: dict[str, str]) -> dict[str, list[str]]:
-    """Return raw names of ``train`` and ``val``: all of them train, the first patient's show the curves as well.
+    """Return raw names of ``train`` and ``val``: all of them train, the first patient's show a curve as well.
 
     The cases that a fold holds out are not here at all, because nobody but the engine may see their labels; nnU-Net
-    wants a validation case, and uses it for its curves alone, since the last weights are kept.
+    wants a validation case, and uses it for a curve alone, since the last weights are kept.
 
     Args:
         patients: the patient of each raw name.

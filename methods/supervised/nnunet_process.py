@@ -1,13 +1,15 @@
 """nnU-Net in a process of its own: plan, preprocess and train, with its environment variables set there alone.
 
 A process started afresh may have children of its own, which nnU-Net needs, wherever the caller runs: a daemonic worker
-may not. It ends when the caller ends, because it then reads the end of its standard input.
+may not. It leads a process group, which is killed as a whole when it ends, whoever of its children lives on, and when
+the caller ends, because it then reads the end of its standard input.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -22,7 +24,6 @@ from .nnunet_layout import DATASET, DATASET_ID
 if TYPE_CHECKING:
     import torch
 
-ORPHANED = 70
 FOLDERS = ("raw", "preprocessed", "results")
 AUGMENTERS = "nnUNet_n_proc_DA"
 
@@ -67,7 +68,8 @@ def train_apart(folder: Path, job: NNUNetJob, on_epoch: Callable[[dict[str, Any]
 
     Args:
         folder: scratch folder; nothing outside it is written.
-        on_epoch: called after each epoch with ``done`` and ``total`` updates, and ``train`` and ``validation`` losses.
+        on_epoch: called after each epoch with ``done`` and ``total`` updates, and the losses ``train`` and
+            ``training_patient`` (one patient's cases, which train as well).
 
     Raises:
         TrainingError: nnU-Net stopped with an error.
@@ -84,17 +86,23 @@ def train_apart(folder: Path, job: NNUNetJob, on_epoch: Callable[[dict[str, Any]
                 env={**os.environ, **_environment(folder, job)},
                 stdin=subprocess.PIPE,
                 pass_fds=(writing,),
+                start_new_session=True,
             )
         finally:
             os.close(writing)
+        # Forked children keep the pipe open: without this, reports of a process that died would have no end.
+        ending = threading.Thread(target=_end_group_with, args=(child.pid,), daemon=True)
+        ending.start()
         try:
             error = _follow(reports, on_epoch)
-            status = child.wait()
+            ending.join()
         finally:
-            child.kill()
+            os.killpg(child.pid, signal.SIGKILL)
+            ending.join()
             child.communicate()
-    if status != 0:
-        raise TrainingError(f"nnU-Net stopped: {error or f'exit status {status}'}; its output is in the log of the job")
+    if child.returncode != 0:
+        why = error or _ending(child.returncode)
+        raise TrainingError(f"nnU-Net stopped: {why}; its output is in the log of the job")
     model = torch.load(folder / "model.pt", weights_only=True)
     return Trained(model["plans"], model["dataset"], model["weights"], tuple(model["mirror_axes"]))
 
@@ -106,6 +114,22 @@ def _environment(folder: Path, job: NNUNetJob) -> dict[str, str]:
         AUGMENTERS: str(max(1, job.augmenters)),  # the planner takes it for a number of threads
         "OMP_NUM_THREADS": str(job.threads),
     }
+
+
+def _end_group_with(leader: int) -> None:
+    """Wait until the leader of a group has ended, then kill the others.
+
+    It is not reaped here: until the caller does so, its number belongs to no other process or group.
+    """
+    os.waitid(os.P_PID, leader, os.WEXITED | os.WNOWAIT)
+    os.killpg(leader, signal.SIGKILL)
+
+
+def _ending(status: int) -> str:
+    if status >= 0:
+        return f"exit status {status}"
+    hint = "; memory may have run out" if -status == signal.SIGKILL else ""
+    return f"ended by signal {-status} ({signal.strsignal(-status)}){hint}"
 
 
 def _follow(reports: IO[str], on_epoch: Callable[[dict[str, Any]], None]) -> str | None:
@@ -139,7 +163,7 @@ def _end_with_caller() -> None:
     # Not sys.stdin: a thread that reads it holds its lock, on which every forked child would wait for ever.
     while os.read(0, 1):
         pass
-    os._exit(ORPHANED)
+    os.killpg(0, signal.SIGKILL)
 
 
 def _train(folder: Path, job: NNUNetJob, report: Callable[[dict[str, Any]], None]) -> None:
@@ -197,7 +221,7 @@ def _run(trainer: Any, job: NNUNetJob, report: Callable[[dict[str, Any]], None])
                 "done": trainer.current_epoch * trainer.num_iterations_per_epoch,
                 "total": trainer.num_epochs * trainer.num_iterations_per_epoch,
                 "train": float(trainer.logger.get_value("train_losses", step=-1)),
-                "validation": float(trainer.logger.get_value("val_losses", step=-1)),
+                "training_patient": float(trainer.logger.get_value("val_losses", step=-1)),
             }
         )
 

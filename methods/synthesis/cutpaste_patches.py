@@ -79,9 +79,11 @@ class CutPastePatches:
         down, right = cosine * y + sine * x, cosine * x - sine * y
         # A rectangle thinner than a pixel still holds its centre.
         inside = (down.abs() <= height[:, None, None] / 2) & (right.abs() <= width[:, None, None] / 2)
-        pieces = _sample(images, down + there[0], right + there[1], "bilinear")
-        tissue = _sample(rois.float(), down + there[0], right + there[1], "nearest") > 0
-        pasted = inside & rois & tissue
+        source = down + there[0], right + there[1]
+        pasted = inside & rois & (_sample(rois.float(), *source, "nearest") > 0)
+        # A turned piece lies between pixels: at the organ's edge it is the mean of those that are tissue.
+        share = _sample(rois.float(), *source, "bilinear").clamp(min=1e-6)
+        pieces = _sample(images * rois, *source, "bilinear") / share
         return torch.where(pasted, self._jittered(pieces, pasted), images), pasted
 
     def _jittered(self, pieces: torch.Tensor, pasted: torch.Tensor) -> torch.Tensor:

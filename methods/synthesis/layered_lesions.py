@@ -9,10 +9,11 @@ import numpy as np
 from scipy.ndimage import map_coordinates
 
 from ...datasets.case import Spacing
-from . import lung_lesions_kernels as kernels
+from . import volume_kernels as kernels
 from .control_points import interpolated, spline_basis
-from .lung_shapes import half_taps, random_rotations, random_voxels
+from .random_places import random_rotations, random_voxels
 from .simplex import SimplexNoise
+from .smooth_fields import half_taps
 
 Range = tuple[float, float]
 POLAR = 48  # rows of the table of radii, from pole to pole; twice as many columns

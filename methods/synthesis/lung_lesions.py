@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from . import lung_lesions_kernels as kernels
-from .lung_shapes import Blobs, draw_ellipsoids, half_taps, paint_blobs, random_voxels, smooth_nodes
-from .stretched_noise_kernels import fill_noise
+from . import volume_kernels as kernels
+from .lung_shapes import Blobs, draw_ellipsoids, paint_blobs
+from .random_places import random_voxels
+from .salt_texture import Look, SaltSettings, brightness_factor, filtered_salt
 
 if TYPE_CHECKING:
     import torch
@@ -88,6 +89,15 @@ class LesionRecipe:
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} {getattr(self, name)!r}: expected one of {', '.join(allowed)}")
 
+    @property
+    def salt(self) -> SaltSettings:
+        """What the textures have in common."""
+        return SaltSettings(
+            mean_threshold=self.mean_threshold,
+            guard_share=self.guard_share,
+            probability=None if self.prob_map else self.plain_probability,
+        )
+
     def draw_look(self, rng: np.random.Generator) -> Look:
         """Draw the numbers of one texture."""
         lower, upper = self.a_range
@@ -103,17 +113,6 @@ class LesionRecipe:
         if not self.salt_noise:
             sigma_b, mu0 = self.plain_sigma_b, self.plain_mu0
         return Look(sigma_a=sigma_a, a_low=a_low, a_high=a_high, sigma_b=sigma_b, mu0=mu0)
-
-
-@dataclass(frozen=True)
-class Look:
-    """The numbers of one texture, named as in the paper (§III-C.2)."""
-
-    sigma_a: float
-    a_low: float
-    a_high: float
-    sigma_b: float
-    mu0: float
 
 
 @dataclass(frozen=True)
@@ -221,8 +220,8 @@ class LesionGenerator:
             return None
         whole = self.recipe.texture_extent == "crop"
         look = self.recipe.draw_look(self._rng)
-        texture = filtered_salt(self.recipe, look, roi.shape if whole else tuple(stop - start), self._rng)
-        beta = brightness_factor(self.recipe, look, texture)
+        texture = filtered_salt(self.recipe.salt, look, roi.shape if whole else tuple(stop - start), self._rng)
+        beta = brightness_factor(self.recipe.salt, look, texture)
         if beta is None:
             return None
         count, total, squares, bright = kernels.inject(
@@ -243,34 +242,6 @@ class LesionGenerator:
         box = (tuple(start.tolist()), tuple(stop.tolist()))
         spread = math.sqrt(max(squares / count - mean**2, 0.0))
         return Lesion(crop, box, look, beta, count, mean, spread, bright / count)
-
-
-def filtered_salt(recipe: LesionRecipe, look: Look, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
-    """Return the salt of one texture after its filter, float32 of the given ``shape`` (b2 of the paper)."""
-    nodes = np.full((1, 1, 1), recipe.plain_probability)
-    if recipe.prob_map:
-        nodes = smooth_nodes(shape, look.sigma_a, rng)[0]
-        low, high = nodes.min(), nodes.max()
-        nodes = (nodes - low) * ((look.a_high - look.a_low) / max(high - low, np.finfo(float).tiny)) + look.a_low
-    texture = np.empty(shape, np.float32)
-    words = np.empty((texture.size + 1) // 2, np.uint64)
-    fill_noise(rng.integers(0, 2**64, dtype=np.uint64), words)
-    kernels.salt(nodes, words.view(np.uint32), texture)
-    taps = half_taps(look.sigma_b, np.float32)
-    kernels.smooth(texture, taps, taps, taps)
-    return texture
-
-
-def brightness_factor(recipe: LesionRecipe, look: Look, texture: np.ndarray) -> float | None:
-    """Return β: μ0 over the mean of the filtered salt above the threshold; None where there is no salt.
-
-    Without a voxel above the threshold, the brightest ``guard_share`` of the voxels stands in.
-    """
-    total, count = kernels.sum_above(texture, recipe.mean_threshold)
-    if not count:
-        count = max(round(recipe.guard_share * texture.size), 1)
-        total = float(np.partition(texture.ravel(), -count)[-count:].sum(dtype=np.float64))
-    return look.mu0 * count / total if total > 0 else None
 
 
 def check(image: tuple[int, ...], roi: tuple[int, ...], fullness: np.ndarray | torch.Tensor) -> None:

@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from .lung_lesions import Look, check
-from .lung_shapes import TRUNCATE, Ellipsoids, draw_ellipsoids, merge
+from .lung_lesions import check
+from .lung_shapes import Ellipsoids, draw_ellipsoids, merge
+from .salt_texture import Look, SaltSettings
+from .smooth_fields import TRUNCATE
 
 if TYPE_CHECKING:
     from .lung_lesions import LesionRecipe
@@ -170,8 +172,8 @@ def _fill(
     extents = np.tile(rois.shape[1:], (len(looks), 1)) if whole else blobs.stop - blobs.start
     for which, size in _batches(extents, 1):
         part = [looks[i] for i in which]
-        texture, inside = filtered_salt(recipe, part, extents[which], size, generator)
-        beta = brightness_factors(recipe, part, texture, inside)
+        texture, inside = filtered_salt(recipe.salt, part, extents[which], size, generator)
+        beta = brightness_factors(recipe.salt, part, texture, inside)
         texture = (texture * beta.nan_to_num(0)[:, None, None, None]).clamp_(max=1)
         for k, blob in enumerate(which):
             (z0, y0, x0), (z1, y1, x1) = blobs.start[blob].tolist(), blobs.stop[blob].tolist()
@@ -185,7 +187,7 @@ def _fill(
 
 
 def filtered_salt(
-    recipe: LesionRecipe,
+    settings: SaltSettings,
     looks: list[Look],
     lengths: np.ndarray,
     size: tuple[int, int, int],
@@ -199,8 +201,8 @@ def filtered_salt(
     """
     device = generator.device
     inside = (_grid(size, device) < _column(lengths, device)).all(dim=1)
-    probability: torch.Tensor | float = recipe.plain_probability
-    if recipe.prob_map:
+    probability: torch.Tensor | float | None = settings.probability
+    if probability is None:
         # Where σ exceeds a short axis, the filter leaves differences of 1e-5 that rounding must not swamp.
         dtype = torch.float64 if size[1] <= DOUBLE_SIDE else torch.float32
         noise = torch.rand((len(looks), 1, *size), generator=generator, device=device, dtype=dtype) - 0.5
@@ -216,14 +218,14 @@ def filtered_salt(
 
 
 def brightness_factors(
-    recipe: LesionRecipe, looks: list[Look], texture: torch.Tensor, inside: torch.Tensor
+    settings: SaltSettings, looks: list[Look], texture: torch.Tensor, inside: torch.Tensor
 ) -> torch.Tensor:
     """Return β of each box, float32 (k,), NaN where a box has no salt; see ``brightness_factor``."""
-    above = (texture > recipe.mean_threshold) & inside
+    above = (texture > settings.mean_threshold) & inside
     count, total = above.sum(dim=(1, 2, 3)), (texture * above).sum(dim=(1, 2, 3))
     for k in torch.nonzero(count == 0)[:, 0].tolist():
         values = texture[k][inside[k]]
-        brightest = values.topk(max(round(recipe.guard_share * len(values)), 1)).values
+        brightest = values.topk(max(round(settings.guard_share * len(values)), 1)).values
         count[k], total[k] = len(brightest), brightest.sum()
     mu0 = torch.tensor([k.mu0 for k in looks], device=texture.device)
     return torch.where(total > 0, mu0 * count / total, math.nan)

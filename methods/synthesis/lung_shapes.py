@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.sparse.csgraph import connected_components
 
-from . import lung_lesions_kernels as kernels
+from . import volume_kernels as kernels
+from .random_places import random_rotations
+from .smooth_fields import smooth_nodes
 
 if TYPE_CHECKING:
     from .lung_lesions import LesionRecipe
-
-TRUNCATE = 4.0
-FEWEST_NODES = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,59 +79,6 @@ def draw_ellipsoids(recipe: LesionRecipe, rng: np.random.Generator, fullness: fl
     sigma = rng.uniform(*recipe.elastic_sigma, len(radii))
     scale = recipe.radius_scale
     return Ellipsoids(radii * scale, random_rotations(len(radii), rng), sigma * scale, amplitude * scale)
-
-
-def random_rotations(count: int, rng: np.random.Generator) -> np.ndarray:
-    """Return rotations that favour no direction, float64 (count, 3, 3)."""
-    quaternions = rng.standard_normal((count, 4))
-    w, x, y, z = (quaternions / np.linalg.norm(quaternions, axis=1, keepdims=True)).T
-    rows = [
-        [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
-        [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
-        [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
-    ]
-    return np.moveaxis(np.array(rows).reshape(3, 3, count), 2, 0)
-
-
-def random_voxels(roi: np.ndarray, picks: np.ndarray) -> np.ndarray:
-    """Return the ROI voxels at the shares ``picks`` (0 … 1) of its volume, int64 (n, 3); the ROI must not be empty."""
-    ends = np.cumsum([np.count_nonzero(plane) for plane in roi])
-    wanted = (picks * ends[-1]).astype(np.int64)
-    z = np.searchsorted(ends, wanted, side="right")
-    before = np.concatenate([[0], ends])[z]
-    inside = [np.flatnonzero(roi[plane])[k] for plane, k in zip(z, wanted - before, strict=True)]
-    return np.stack([z, *np.divmod(np.array(inside, np.int64), roi.shape[2])], axis=1)
-
-
-def smooth_nodes(
-    shape: tuple[int, ...],
-    sigma: float,
-    rng: np.random.Generator,
-    count: int = 1,
-    *,
-    per_sigma: float = 3.0,
-    dtype: type[np.floating] = np.float64,
-) -> np.ndarray:
-    """Return ``count`` Gaussian-filtered uniform fields (±0.5 before the filter) for a box, (count, …) in ``dtype``.
-
-    A field this smooth is drawn on nodes at most ``sigma / per_sigma`` apart, spread evenly over the box, and read
-    between them. A short axis keeps one node per voxel.
-    """
-    nodes = [min(n, max(FEWEST_NODES, math.ceil((n - 1) * per_sigma / sigma) + 1)) for n in shape]
-    fields = rng.random((count, *nodes), dtype=dtype)
-    fields -= dtype(0.5)
-    spacing = [(n - 1) / (m - 1) if m < n else 1.0 for m, n in zip(nodes, shape, strict=True)]
-    taps = [half_taps(sigma / step, dtype) for step in spacing]
-    for field in fields:
-        kernels.smooth(field, *taps)
-    return fields
-
-
-def half_taps(sigma: float, dtype: type = np.float64) -> np.ndarray:
-    """Middle and one side of a Gaussian filter cut at four standard deviations, as SciPy's; sum over both sides 1."""
-    distance = np.arange(int(TRUNCATE * sigma + 0.5) + 1)
-    taps = np.exp(-0.5 * (distance / sigma) ** 2)
-    return (taps / (2 * taps.sum() - taps[0])).astype(dtype)
 
 
 @dataclass(frozen=True, eq=False)

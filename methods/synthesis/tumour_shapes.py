@@ -8,7 +8,7 @@ import numpy as np
 from scipy.ndimage import binary_erosion
 
 from ...datasets.case import Spacing
-from . import lung_lesions_kernels as kernels
+from . import volume_kernels as kernels
 from .control_points import spline_basis
 
 Range = tuple[float, float]

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...datasets.case import Spacing
-from . import lung_lesions_kernels as kernels
-from .lung_lesions import LesionRecipe, Look, brightness_factor, filtered_salt
-from .lung_shapes import half_taps
+from . import volume_kernels as kernels
+from .salt_texture import Look, SaltSettings, brightness_factor, filtered_salt
+from .smooth_fields import half_taps
 from .tumour_shapes import KINDS, Range, Tumours, draw_tumours, paint_tumours
 
 
@@ -17,7 +17,7 @@ from .tumour_shapes import KINDS, Range, Tumours, draw_tumours, paint_tumours
 class TumourRecipe:
     """The numbers of the generator; a pair is a uniform range.
 
-    The texture is NormNet's filtered salt with narrower ranges (:class:`~.lung_lesions.LesionRecipe`). Lengths are mm;
+    The texture is NormNet's filtered salt with narrower ranges (:mod:`~.salt_texture`). Lengths are mm;
     the filters of the texture are voxels of 1 mm and shrink with the geometric mean of a coarser voxel.
 
     Attributes:
@@ -65,7 +65,7 @@ class TumourGenerator:
         self.recipe = recipe
         self.width = window[1] - window[0]
         self._rng = rng
-        self._salt = LesionRecipe(mean_threshold=recipe.mean_threshold)
+        self._salt = SaltSettings(mean_threshold=recipe.mean_threshold)
 
     def draw(self, roi: np.ndarray, spacing: Spacing) -> Tumours:
         """Return the tumours of an organ, none with probability 1 − ``probability``.

@@ -15,7 +15,7 @@ from ..base import Method
 from ..card import MethodCard, same
 from ..config import Config, ConfigError
 from ..context import FitContext
-from ..reconstruction.residual import erode_in_plane
+from ..roi_edge import erode_in_plane
 from ..training import as_input, autocast, batches, predict, run_updates, update
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ class ASCNet(Method):
         Raises:
             UasbenchError: the context holds no unlabelled test cases.
         """
-        from ..nets.baur import seed_dropout
+        from ..nets.seeded_dropout import seed_dropout
 
         if ctx.unlabelled is None:
             raise UasbenchError(

@@ -91,7 +91,7 @@ def test_parameters_are_counted_in_the_networks_of_the_paper_profile():
 
 
 def test_a_figure_that_is_the_same_is_printed_once():
-    assert rows()["stfpm"]["length"] == "100 epochs"
+    assert rows()["dae"]["length"] == "67,200 updates"
     assert rows()["draem"]["length"] == "700 epochs → 100 epochs (budget=released: 700)"
     assert same("length", "1 epoch") == ("length", "1 epoch", "1 epoch")
 

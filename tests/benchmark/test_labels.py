@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from uasbench.benchmark import device as devices
-from uasbench.benchmark import registry
+from uasbench.benchmark import registry, versions
 from uasbench.benchmark.planning.crossfit import folds
 from uasbench.benchmark.planning.options import validated
 from uasbench.benchmark.planning.plan import Numerics, PlanError, PlannedCell, plan_cells
@@ -200,7 +200,7 @@ def test_what_cannot_be_trained_is_skipped_with_its_reason(plan):
     reasons = {s.method: s.reason for s in task.skipped}
     assert list(cells) == ["healthy-only"]
     assert "lits has one patient: nobody else to learn from" in reasons["upper"]
-    assert "of which the data root holds none (looked for second)" in reasons["unseen"]
+    assert "of which the data root holds none that may train (looked for second)" in reasons["unseen"]
     assert "choose cross-fit or unseen" in reasons["strange"]
     with pytest.raises(PlanError, match="no method can run on lits: unseen: learns from the other liver sets"):
         plan("unseen")
@@ -226,6 +226,45 @@ def test_unseen_leaves_out_patients_who_are_tested(plan, two_sets):
     assert any("second:volume-1 is left out of training" in w for w in task.data.warnings)
     for path in tables:
         path.unlink()
+
+
+@pytest.mark.usefixtures("plugins")
+@pytest.mark.parametrize("calibration", ["held-out", "none"])
+def test_unseen_leaves_out_patients_who_calibrate_and_keeps_those_who_train(plan, two_sets, calibration):
+    tables = [two_sets / "patients.csv", two_sets / "second" / "patients.csv"]
+    task, _ = plan("unseen", data_root=two_sets)
+    healthy = sorted(case.id for case in task.data.healthy)
+    tables[0].write_text("set,case,patient\n" + "".join(f"btcv,{case},person {case}\n" for case in healthy))
+    task, _ = plan("unseen", data_root=two_sets)
+    ((calibrates, _),), ((trains, _),) = task.data.split.calibration, task.data.split.train
+    tables[1].write_text(f"set,case,patient\nsecond,volume-0,person {trains}\nsecond,volume-1,person {calibrates}\n")
+    task, cells = plan("unseen", data_root=two_sets, calibration=calibration)
+    (fit,) = cells["unseen"].fits.fits
+    learned = [case.id for case, _ in fit.labelled]
+    said = [w for w in task.data.warnings if "second:volume-1 is left out of training" in w]
+    if calibration == "none":
+        assert (learned, said) == (["volume-0", "volume-1"], [])
+    else:
+        assert learned == ["volume-0"]
+        assert f"healthy scans of patient 'person {calibrates}' calibrate" in said[0]
+    for path in tables:
+        path.unlink()
+
+
+def test_records_name_the_packages_that_rows_are_made_of(monkeypatch):
+    there = dict.fromkeys(("torch", "timm", "SimpleITK", "nnunetv2"), "1.2")
+
+    def version(name):
+        if name not in there:
+            raise versions.PackageNotFoundError(name)
+        return there[name]
+
+    monkeypatch.setattr(versions, "version", version)
+    found = versions.versions.__wrapped__()
+    assert {name: found[name] for name in there} == there
+    assert found["monai"] == "not installed"
+    there.clear()
+    assert "nnunetv2" not in versions.versions.__wrapped__(), "an extra that is not there is no fault"
 
 
 def test_a_fit_refuses_scans_that_the_card_does_not_allow():

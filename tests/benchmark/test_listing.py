@@ -110,6 +110,7 @@ def test_the_list_says_what_each_method_needs_and_whether_it_runs():
     assert found["needy"]["needs"] == "package_that_nobody_has, unlabelled test scans"
     assert "pip install package_that_nobody_has" in found["needy"]["status"]
     assert found["weighty"]["needs"] == "weights"
+    assert found["nnunet"]["needs"] == "nnunetv2, lesion labels"
     assert found["weighty"]["status"].startswith("no weights here; put them there")
     assert found["faulty"]["status"].startswith("fails: ValueError: what now")
     assert found["gone"]["family"].startswith("broken: ")

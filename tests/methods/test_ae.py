@@ -11,15 +11,10 @@ from hypothesis.extra import numpy as hnp
 from uasbench.datasets.healthy import HealthySet
 from uasbench.methods.config import by_stage, resolve
 from uasbench.methods.context import FitContext, TrainingError
+from uasbench.methods.early_stopping import hold_out, train_until_no_gain
 from uasbench.methods.reconstruction.ae import AE, AEConfig
-from uasbench.methods.reconstruction.early_stopping import hold_out, train_until_no_gain
-from uasbench.methods.reconstruction.residual import (
-    erode_in_plane,
-    inner_foreground,
-    median_in_plane,
-    median_in_volume,
-    residual,
-)
+from uasbench.methods.reconstruction.residual import median_in_plane, median_in_volume, residual
+from uasbench.methods.roi_edge import erode_in_plane, inner_foreground
 
 
 @pytest.fixture(scope="module")
@@ -34,16 +29,6 @@ def train(make_method, healthy, limit=None, **values):
     return method, curve
 
 
-def test_paper_profile_equals_the_published_settings():
-    config = resolve(AEConfig, "paper", "liver")
-    assert (config.size, config.z, config.width, config.norm, config.dropout) == (128, 128, 32, "batch", 0.2)
-    assert (config.lr, config.beta1, config.batch, config.updates, config.patience) == (3e-4, 0.9, 16, 6000, None)
-    assert (config.erode, config.median) == (0, 0)
-    baur = resolve(AEConfig, "paper", "liver", {"budget": "baur"})
-    assert (baur.lr, baur.beta1, baur.batch, baur.updates) == (1e-4, 0.5, 8, None)
-    assert (baur.epochs, baur.patience) == (1000, 5)
-
-
 def test_the_edge_of_the_organ_is_reported_with_and_without_erosion():
     from uasbench.benchmark.experiments import load
 
@@ -52,16 +37,8 @@ def test_the_edge_of_the_organ_is_reported_with_and_without_erosion():
     assert by_stage(rows["whole"])[0] == by_stage(rows["eroded"])[0]
 
 
-def test_an_explicit_setting_beats_the_budget():
-    config = resolve(AEConfig, "paper", "liver", {"budget": "baur", "lr": "5e-4", "patience": "2"})
-    assert (config.lr, config.beta1, config.patience) == (5e-4, 0.5, 2)
-
-
-def test_window_and_sign_follow_the_anatomy():
-    liver, lung = (resolve(AEConfig, "paper", anatomy) for anatomy in ("liver", "lung"))
-    assert (liver.window, liver.sign) == ((-200, 250), "absolute")
-    assert (lung.window, lung.sign) == ((-800, 100), "positive")
-    view = AE(lung).view
+def test_the_view_has_the_size_and_window_of_the_settings():
+    view = AE(resolve(AEConfig, "paper", "lung")).view
     assert (view.size, view.window, view.mask_roi, view.grey) == (128, (-800, 100), True, "linear")
 
 
@@ -84,6 +61,15 @@ def test_affine_norms_keep_no_statistics(make_method):
 class Grey(torch.nn.Module):
     def forward(self, x):
         return torch.full_like(x, 0.5)
+
+
+def test_loss_is_the_mean_absolute_error_per_pixel(make_method):
+    method = make_method(AE)
+    method.net = Grey()
+    x = torch.rand((4, 1, 32, 32), generator=torch.Generator().manual_seed(0))
+    losses = method.losses(x, torch.ones_like(x, dtype=torch.bool), torch.Generator())
+    assert list(losses) == ["l1"]
+    assert losses["l1"].item() == pytest.approx((x - 0.5).abs().mean().item())
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ def weights(net):
 
 def test_paper_profile_equals_the_published_settings():
     c = resolve(ASCNetConfig, "paper", "liver")
-    assert (c.base, c.dropout, c.l2, c.lr, c.beta1) == (32, 0.3, 2e-4, 5e-5, 0.9)
+    assert (c.base, c.dropout, c.norm_momentum, c.l2, c.lr, c.beta1) == (32, 0.3, 0.01, 2e-4, 5e-5, 0.9)
     assert (c.disjoint, c.disjoint_weight, c.adversarial_weight, c.critic_updates) == ("soft", 1, 1, 1)
     assert (c.size, c.window, c.batch, c.updates, c.erode) == (256, (-200, 250), 16, 10_000, 0)
     assert (c.orientation, resolve(ASCNetConfig, "paper", "lung").orientation) == ("dark", "bright")

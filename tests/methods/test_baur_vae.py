@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 from torch.distributions import Normal, kl_divergence
-from uasbench.methods.nets.baur import BaurAE, SeededDropout, seed_dropout
+from uasbench.methods.nets.baur import BaurAE
 from uasbench.methods.nets.baur_vae import BaurVAE, kl, thinned
+from uasbench.methods.nets.seeded_dropout import SeededDropout, seed_dropout
 
 
 def expected_parameters(size: int, z: int, width: int, *, spatial: bool) -> int:

@@ -9,7 +9,7 @@ import pytest
 from uasbench.datasets.healthy import HealthySet
 from uasbench.methods.config import PROFILES, ConfigError, by_stage, resolve
 from uasbench.methods.context import FitContext
-from uasbench.methods.nets.baur import SeededDropout
+from uasbench.methods.nets.seeded_dropout import SeededDropout
 from uasbench.methods.reconstruction.vae import VAE, BayesianVAE, BayesianVAEConfig, VAEConfig
 from uasbench.methods.state import parameter_count
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from uasbench.methods.config import by_stage, resolve
-from uasbench.methods.nets.baur import seed_dropout
+from uasbench.methods.nets.seeded_dropout import seed_dropout
 from uasbench.methods.reconstruction.ae import AE
 from uasbench.methods.reconstruction.constrained_vae import ConstrainedVAE, ConstrainedVAEConfig
 from uasbench.methods.state import parameter_count

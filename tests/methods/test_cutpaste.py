@@ -54,7 +54,7 @@ def test_paper_profile_equals_the_published_settings():
     assert (c.crop, c.hidden, c.layers, c.channels) == (64, (512, 128), (2, 2, 2, 2), (64, 128, 256, 512))
     assert (c.size, c.window, c.weights) == (256, (-200, 250), "random")
     assert set(by_stage(c)[1]) == {"stride", "sigma"}
-    assert c.stride == 4
+    assert (c.density_crops, c.normalise, c.stride, c.sigma) == (16_384, True, 4, 10)
     assert CutPaste(resolve(CutPasteConfig, "paper", "lung")).view.window == (-800, 100)
 
 
@@ -100,10 +100,11 @@ def test_pieces_change_only_what_they_cover_inside_the_organ(kind):
     assert pasted.flatten(1).any(dim=1).all()
     assert made.min() >= 0
     assert made.max() <= 1
-    # No background comes along: pasted values of a plain organ stay near its level.
-    plain = rois.float() * 0.5
-    level = getattr(paste(jitter=0.0), kind)(plain, rois)[0]
-    assert torch.allclose(level[rois], torch.tensor(0.5)) or kind == "scar"
+    # No background comes along, be it bright or dark: pasted values of a plain organ stay at its level.
+    for background in (0.0, 1.0):
+        plain = torch.where(rois, 0.5, background)
+        level = getattr(paste(jitter=0.0), kind)(plain, rois)[0]
+        assert torch.allclose(level[rois], torch.tensor(0.5))
 
 
 def test_patches_have_the_published_areas_and_aspects():
@@ -141,6 +142,28 @@ def test_an_upright_piece_is_a_copy():
         distance = (out[mask][:, None] - values[None]).abs().min(dim=1).values
         assert distance.max() < 1e-4
         assert not torch.equal(out[mask], image[mask])
+
+
+@pytest.mark.parametrize("kind", ["patch", "scar"])
+def test_jitter_changes_brightness_and_contrast_of_a_piece_about_its_mean(kind):
+    images, rois = pictures(200)
+    images = 0.2 + 0.4 * images
+    plain, where = getattr(paste(jitter=0.0), kind)(images, rois)
+    made, pasted = getattr(paste(jitter=0.1), kind)(images, rois)
+    assert torch.equal(where, pasted)
+    factors = []
+    for before, after, mask in zip(plain, made, pasted, strict=True):
+        if mask.sum() > 20:
+            piece, changed = before[mask], after[mask]
+            brightness = changed.mean() / piece.mean()
+            contrast = changed.std() / piece.std() / brightness
+            expected = brightness * (piece.mean() + contrast * (piece - piece.mean()))
+            assert torch.allclose(changed, expected, atol=1e-5)
+            factors.append((brightness.item(), contrast.item()))
+    drawn = np.array(factors)
+    assert 0.9 - 1e-4 < drawn.min() < 0.91
+    assert 1.09 < drawn.max() < 1.1 + 1e-4
+    assert abs(np.corrcoef(drawn.T)[0, 1]) < 0.3
 
 
 def test_pieces_follow_their_generator():

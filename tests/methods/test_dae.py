@@ -10,7 +10,7 @@ from uasbench.methods.config import by_stage, resolve
 from uasbench.methods.context import FitContext
 from uasbench.methods.reconstruction.coarse_noise import coarse_noise
 from uasbench.methods.reconstruction.dae import DAE, DAEConfig, cyclic_cosine, masked_square_error
-from uasbench.methods.reconstruction.residual import inner_foreground
+from uasbench.methods.roi_edge import inner_foreground
 
 
 @pytest.fixture(scope="module")

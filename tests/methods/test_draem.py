@@ -7,7 +7,6 @@ from uasbench.datasets.healthy import HealthySet
 from uasbench.methods.config import by_stage, resolve
 from uasbench.methods.context import FitContext
 from uasbench.methods.losses import focal_loss, ssim_loss
-from uasbench.methods.pseudo_anomaly import restore_segment
 from uasbench.methods.pseudo_anomaly.draem import DRAEM, DRAEMConfig
 
 
@@ -35,7 +34,8 @@ def test_paper_profile_equals_the_published_settings():
     assert (c.octaves, c.perlin_threshold, c.max_image_share, c.p_none) == (5, 0.5, 0.8, 0.5)
     assert (c.texture_source, c.rotate_p, c.segmentation_init) == ("healthy", 0.3, "published")
     assert (c.lr, c.batch, c.epochs, c.lr_decay, c.lr_decay_at) == (1e-4, 8, 100, 0.2, (0.8, 0.9))
-    assert (c.size, c.window, c.equalise, c.frozen_restoration) == (256, (-200, 250), True, False)
+    assert (c.size, c.window, c.preprocessing, c.equalise) == (256, (-200, 250), "fixed", True)
+    assert (c.focal_on_empty, c.frozen_restoration) == (True, False)
     assert resolve(DRAEMConfig, "paper", "liver", {"budget": "released"}).epochs == 700
     assert by_stage(c)[1] == {}
     assert DRAEM.native_threshold == 0.5
@@ -73,6 +73,17 @@ def test_frozen_restoration_leaves_its_weights_alone(make_method, healthy):
     method.fit(healthy, FitContext(seed=0))
     assert torch.equal(before, weights(method.restoration))
     assert not torch.equal(statistics, method.restoration.down[0][1].running_mean)
+
+
+def test_a_frozen_restoration_learns_nothing_from_a_batch_without_anomalies(make_method, healthy, recwarn):
+    curve: list[dict[str, float]] = []
+    method = make_method(DRAEM, "smoke", {"frozen_restoration": True, "focal_on_empty": False, "p_none": 1.0})
+    before = weights(method.restoration), weights(method.segmentation)
+    method.fit(healthy, FitContext(seed=0, max_updates=1, on_log=lambda _, v: curve.append(v)))
+    assert [set(v) for v in curve] == [{"l2", "ssim"}]
+    assert torch.equal(before[0], weights(method.restoration))
+    assert torch.equal(before[1], weights(method.segmentation))
+    assert not recwarn
 
 
 def test_weights_of_the_segmentation_net_follow_its_setting_and_those_of_the_other_net_do_not(make_method):
@@ -120,8 +131,8 @@ def test_joint_loss_is_squared_error_and_similarity_to_the_clean_slice_and_focal
         return lambda: drawn.append(draw()) or drawn[-1]
 
     monkeypatch.setattr(method, "next_batch", spy)
-    update = restore_segment.update
-    monkeypatch.setattr(restore_segment, "update", lambda by, loss: totals.append(loss.item()) or update(by, loss))
+    backward = torch.Tensor.backward
+    monkeypatch.setattr(torch.Tensor, "backward", lambda loss: totals.append(loss.item()) or backward(loss))
     method.fit(healthy, FitContext(seed=0, max_updates=1, on_log=lambda _, v: logged.append(v)))
     clean, augmented, masks = drawn[0]
     assert masks.any()

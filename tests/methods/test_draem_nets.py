@@ -1,11 +1,15 @@
-"""DRAEM's networks: parameter counts from the layer list, initialisation, shapes."""
+"""DRAEM's networks: parameter counts from the layer list, also of whole methods, initialisation, shapes."""
 
 import itertools
 
 import pytest
 import torch
 from torch import nn
+from uasbench.benchmark.architecture import count_parameters
+from uasbench.methods.config import resolve
 from uasbench.methods.nets.draem_nets import DiscriminativeUNet, RestorationAE
+from uasbench.methods.pseudo_anomaly.draem import DRAEM
+from uasbench.methods.pseudo_anomaly.two_stage import TwoStage
 
 
 def conv(i, o):
@@ -53,6 +57,23 @@ def test_segmentation_parameters(base):
     with torch.device("meta"):
         net = DiscriminativeUNet(base=base)
     assert sum(p.numel() for p in net.parameters()) == segmentation_count(base)
+
+
+def unet_count(b):
+    """Levels b, 2b, 4b, 8b of two convolutions with group norm; 2×2 transposed convolutions up; 1×1 head."""
+    down = chain(1, b, b) + chain(b, 2 * b, 2 * b) + chain(2 * b, 4 * b, 4 * b) + chain(4 * b, 8 * b, 8 * b)
+    enlarge = sum(4 * i * o + o for i, o in ((8 * b, 4 * b), (4 * b, 2 * b), (2 * b, b)))
+    up = chain(8 * b, 4 * b, 4 * b) + chain(4 * b, 2 * b, 2 * b) + chain(2 * b, b, b)
+    return down + enlarge + up + b + 1
+
+
+@pytest.mark.parametrize(
+    ("method", "restoration", "total"),
+    [(DRAEM, restoration_count(128), 97_415_811), (TwoStage, unet_count(64), 36_073_667)],
+)
+def test_parameters_of_both_networks_of_the_paper_profiles(method, restoration, total):
+    assert restoration + segmentation_count(64) == total
+    assert count_parameters(method, resolve(method.Config, "paper")) == total
 
 
 @pytest.mark.parametrize(("net", "channels"), [(RestorationAE(base=4), (1, 1)), (DiscriminativeUNet(base=4), (2, 2))])

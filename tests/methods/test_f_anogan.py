@@ -26,12 +26,13 @@ def train(make_method, healthy, limit=None, **values):
 
 
 def test_paper_profile_equals_the_published_settings():
-    c = resolve(FAnoGANConfig, "paper", "liver")
-    assert (c.size, c.patch, c.z, c.dim) == (256, 64, 128, 64)
-    assert (c.critic_steps, c.penalty, c.lr, c.beta1, c.beta2) == (5, 10, 1e-4, 0, 0.9)
-    assert (c.batch, c.updates) == (64, 20_000)
-    assert (c.encoder_lr, c.encoder_updates, c.kappa) == (5e-5, 10_000, 1)
-    assert by_stage(c)[1] == {"sign": "absolute", "erode": 0, "median": 0}
+    for anatomy, sign in (("liver", "absolute"), ("lung", "positive")):
+        c = resolve(FAnoGANConfig, "paper", anatomy)
+        assert (c.size, c.patch, c.z, c.dim) == (256, 64, 128, 64)
+        assert (c.critic_steps, c.penalty, c.lr, c.beta1, c.beta2) == (5, 10, 1e-4, 0, 0.9)
+        assert (c.batch, c.updates) == (64, 20_000)
+        assert (c.encoder_lr, c.encoder_updates, c.kappa) == (5e-5, 10_000, 1)
+        assert by_stage(c)[1] == {"sign": sign, "erode": 0, "median": 0}
     assert FAnoGAN.native_threshold is None
 
 
@@ -175,6 +176,35 @@ def test_losses_of_critic_and_generator_have_the_published_signs_and_weight(make
     assert logged == [pytest.approx(expected, rel=1e-5)]
 
 
+def test_the_double_backward_of_the_penalty_is_in_single_precision(make_method, healthy, monkeypatch):
+    found, penalty, grad = [], f_anogan.gradient_penalty, torch.autograd.grad
+
+    def seen(*tensors):
+        found.append((*(t.dtype for t in tensors), torch.is_autocast_enabled("cpu")))
+
+    def spied_penalty(critic, real, fake, share):
+        value = penalty(lambda x: seen(x, critic(x)) or critic(x), real, fake, share)
+        seen(real, fake, share, value)
+        return value
+
+    def spied_grad(outputs, inputs, **keywords):
+        gradients = grad(outputs, inputs, **keywords)
+        seen(outputs, inputs, *gradients)
+        return gradients
+
+    monkeypatch.setattr(f_anogan, "gradient_penalty", spied_penalty)
+    monkeypatch.setattr(torch.autograd, "grad", spied_grad)
+    method = make_method(FAnoGAN, "smoke", {"critic_steps": 1})
+    outputs = set()
+    method.generator.register_forward_hook(lambda net, args, made: outputs.add(made.dtype))
+    method.train_gan(healthy.array(method.view), FitContext(seed=0, precision="bf16", max_updates=1))
+    assert outputs == {torch.bfloat16}
+    assert len(found) == 3
+    for *dtypes, autocast in found:
+        assert set(dtypes) == {torch.float32}
+        assert not autocast
+
+
 def test_the_critic_takes_its_steps_before_each_generator_update(make_method, healthy, monkeypatch):
     stepped = []
     step = torch.optim.Adam.step
@@ -199,11 +229,71 @@ def test_the_encoder_phase_changes_the_encoder_alone(make_method, healthy):
     assert not torch.equal(encoder, method.encoder.dense.weight)
 
 
+class Brightness(torch.nn.Module):
+    """Encodes an image to its weighted mean."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.tensor(0.7))
+
+    def forward(self, x):
+        return self.weight * x.mean((1, 2, 3))[:, None]
+
+
+class Painter(torch.nn.Module):
+    """Generates an image in proportion to the code."""
+
+    def __init__(self, image):
+        super().__init__()
+        self.image = torch.nn.Parameter(image)
+
+    def forward(self, z):
+        return z[..., None, None] * self.image
+
+
+class Rows(torch.nn.Module):
+    """Has the squared sums of weighted rows as features."""
+
+    def __init__(self, weight):
+        super().__init__()
+        self.weight = torch.nn.Parameter(weight)
+
+    def features(self, x):
+        return (x * self.weight).sum((1, 3)) ** 2
+
+
+def test_features_of_the_critic_are_compared_and_train_the_encoder(make_method, healthy, monkeypatch):
+    draws = torch.Generator().manual_seed(0)
+    image, weight = (torch.rand((1, 16, 16), generator=draws) for _ in range(2))
+    method, logged = make_method(FAnoGAN, "smoke", {"kappa": 3, "encoder_updates": 1}), []
+    method.encoder, method.generator, method.critic = Brightness(), Painter(image), Rows(weight)
+    monkeypatch.setattr(f_anogan, "update", lambda _, loss: loss.backward())
+    stack, context = healthy.array(method.view), FitContext(seed=0, on_log=lambda _, v: logged.append(v))
+    x = next(method.patches(stack, context, "encoder"))
+    method.train_encoder(stack, context)
+
+    scale = torch.tensor(0.7, requires_grad=True)
+    restored = (scale * x.mean((1, 2, 3)))[:, None, None, None] * image
+    of_image = ((restored - x) ** 2).mean()
+    rows = [(y * weight).sum((1, 3)) ** 2 for y in (restored, x)]
+    of_features = ((rows[0] - rows[1]) ** 2).mean()
+    (slope_of_image,) = torch.autograd.grad(of_image, scale, retain_graph=True)
+    (slope_of_features,) = torch.autograd.grad(of_features, scale)
+    assert of_features > 0
+    assert slope_of_features != 0
+    expected = {"image": of_image, "features": of_features, "loss": of_image + 3 * of_features}
+    assert logged == [pytest.approx({f"encoder/{k}": v.item() for k, v in expected.items()}, rel=1e-5)]
+    slope = method.encoder.weight.grad
+    assert slope is not None
+    assert slope.item() == pytest.approx((slope_of_image + 3 * slope_of_features).item(), rel=1e-4)
+
+
 def test_encoder_loss_is_the_image_plus_the_features(make_method, healthy):
     _, curve = train(make_method, healthy, kappa=2.5)
     values = [v for v in curve if "encoder/loss" in v]
     assert values
     for v in values:
+        assert v["encoder/features"] > 0
         assert v["encoder/loss"] == pytest.approx(v["encoder/image"] + 2.5 * v["encoder/features"], rel=1e-4)
 
 

@@ -30,7 +30,8 @@ def test_paper_profile_equals_the_published_settings():
     assert FPI.Config is ForeignPatchConfig
     assert (c.alpha, c.half_width, c.centre_share, c.tolerance) == ((0.05, 0.95), (0.05, 0.2), 0.8, 0.0)
     assert (c.depth, c.widen, c.batch, c.epochs, c.updates, c.lr) == (16, 4, 32, 50, None, 1e-3)
-    assert (c.size, c.window) == (256, (-200, 250))
+    assert (c.size, c.window, c.donors) == (256, (-200, 250), "patients")
+    assert FPI(c).min_patients == 2
     assert by_stage(c)[1] == {}
     assert FPI(c).blend is interpolate
     assert FPI(resolve(ForeignPatchConfig, "paper", "lung")).view.window == (-800, 100)

@@ -50,7 +50,8 @@ def test_paper_profile_equals_the_published_settings():
     c = resolve(LayerConfig, "paper", "liver")
     assert (c.crop, c.channels, c.batch) == ((128, 128, 128), (64, 128, 256, 512), 2)
     assert (c.lr, c.weight_decay, c.epochs, c.plateau, c.patience, c.updates) == (1e-2, 3e-5, 500, 10, 40, None)
-    assert (c.volume, c.octaves, c.alpha) == ((7000, 200_000), (4, 7), (0.2, 0.8))
+    assert (c.size, c.spacing, c.window) == (352, (1, 1, 1), (-200, 250))
+    assert (c.volume, c.octaves, c.roughness, c.alpha) == ((7000, 200_000), (4, 7), (0.05, 0.2), (0.2, 0.8))
     assert (c.darker, c.brighter, c.zero_hu) == ((0.4, 0.9), (1.1, 1.4), 0)
     assert LayerDecomposition.native_threshold == LayerDecompositionFinetuned.native_threshold == 0.5
     assert set(by_stage(c)[1]) == {"overlap"}
@@ -60,6 +61,8 @@ def test_paper_profile_equals_the_published_settings():
     assert lung.brighter[0] > 1
     fine = resolve(LayerFinetunedConfig, "paper", "liver")
     assert (fine.tuned, fine.lr, fine.updates, fine.tuning_updates) == ("network", 1e-2, None, None)
+    assert (fine.positive, fine.least_run) == (0.5, 0.25)
+    assert {k: v for k, v in vars(fine).items() if k in vars(c)} == vars(c)
 
 
 def test_grey_values_of_the_recipe_are_those_of_the_window():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch.nn import functional
-from uasbench.methods.losses import focal_loss, ssim_loss, ssim_map
+from uasbench.methods.losses import focal_loss, soft_dice, ssim_loss, ssim_map
 
 
 def images(seed: int, shape=(2, 1, 32, 40)) -> torch.Tensor:
@@ -48,6 +48,28 @@ def test_focal_loss_takes_numbers_and_bools_alike():
     assert focal_loss(logits, target) == focal_loss(logits, target.float()) == focal_loss(logits, target.long())
 
 
+@pytest.mark.parametrize("per_sample", [False, True])
+@pytest.mark.parametrize("smooth", [1e-5, 1.0])
+def test_soft_dice_equals_monai(per_sample, smooth):
+    from monai.losses import DiceLoss
+
+    chance, mask = images(1, (3, 1, 16, 20)), images(2, (3, 1, 16, 20)) > 0.8
+    mask[1] = False
+    # MONAI's batch option sums over the batch; without it the loss is the mean over samples.
+    expected = DiceLoss(smooth_nr=smooth, smooth_dr=smooth, batch=not per_sample)(chance, mask.float())
+    found = soft_dice(chance, mask, smooth, per_sample=per_sample)
+    assert found.shape == ((3,) if per_sample else ())
+    assert 1 - found.mean().item() == pytest.approx(expected.item(), abs=1e-6)
+
+
+def test_soft_dice_of_empty_masks_is_one_and_of_separate_ones_is_the_smoothing():
+    left, right = torch.zeros((2, 1, 4, 4)), torch.zeros((2, 1, 4, 4))
+    assert soft_dice(left, right).item() == 1
+    left[0, ..., :2], right[0, ..., 2:] = 1, 1
+    assert soft_dice(left, right, 1.0).item() == pytest.approx(1 / 17)
+    assert soft_dice(left, right, 1.0, per_sample=True).tolist() == pytest.approx([1 / 17, 1])
+
+
 def test_ssim_equals_monai():
     from monai.losses import SSIMLoss
 
@@ -67,5 +89,6 @@ def test_ssim_of_equal_images_is_one_and_it_is_symmetric():
 
 def test_losses_do_their_sums_in_single_precision():
     a, b = images(11), images(12)
+    assert soft_dice(a.bfloat16(), b.bfloat16()).dtype == torch.float32
     assert ssim_map(a.bfloat16(), b.bfloat16()).dtype == torch.float32
     assert ssim_loss(a.bfloat16(), b.bfloat16()).item() == pytest.approx(ssim_loss(a, b).item(), abs=0.02)

@@ -10,16 +10,12 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 from uasbench.methods.synthesis import lung_lesions_torch as device_path
-from uasbench.methods.synthesis.lung_lesions import (
-    LesionGenerator,
-    LesionRecipe,
-    Look,
-    brightness_factor,
-    filtered_salt,
-)
+from uasbench.methods.synthesis.lung_lesions import LesionGenerator, LesionRecipe
+from uasbench.methods.synthesis.salt_texture import Look, SaltSettings, brightness_factor, filtered_salt
 
 TOUCHING = np.ones((3, 3, 3), bool)
 TAU = 1 / 3
+SALT = SaltSettings(mean_threshold=0.2, guard_share=0.01)
 
 
 def plain_texture(recipe, look, shape, rng):
@@ -139,7 +135,7 @@ def device_textures(recipe, looks, shape, generator):
     size = (shape[0], max(shape[1:]), max(shape[1:]))
     for first in range(0, len(looks), 10):
         part = looks[first : first + 10]
-        textures, _ = device_path.filtered_salt(recipe, part, np.tile(shape, (len(part), 1)), size, generator)
+        textures, _ = device_path.filtered_salt(recipe.salt, part, np.tile(shape, (len(part), 1)), size, generator)
         yield from textures.cpu().numpy()[:, : shape[0], : shape[1], : shape[2]]
 
 
@@ -147,7 +143,7 @@ def compare_textures(shape, draws):
     recipe, rng = LesionRecipe(), np.random.default_rng(0)
     looks = [recipe.draw_look(rng) for _ in range(draws)]
     plain = [texture_figures(k, plain_texture(recipe, k, shape, rng)) for k in looks]
-    ours = [texture_figures(k, filtered_salt(recipe, k, shape, rng)) for k in looks]
+    ours = [texture_figures(k, filtered_salt(recipe.salt, k, shape, rng)) for k in looks]
     tensors = device_textures(recipe, looks, shape, torch.Generator().manual_seed(1))
     assert_no_paired_difference(ours, plain)
     assert_no_paired_difference([texture_figures(k, t) for k, t in zip(looks, tensors, strict=True)], plain)
@@ -292,17 +288,17 @@ def look_of(mu0=0.6):
 
 def test_factor_is_taken_from_voxels_above_the_threshold():
     texture = np.linspace(0, 0.4, 1000, dtype=np.float32).reshape(10, 10, 10)
-    assert brightness_factor(LesionRecipe(), look_of(), texture) == pytest.approx(plain_factor(look_of(), texture))
+    assert brightness_factor(SALT, look_of(), texture) == pytest.approx(plain_factor(look_of(), texture))
 
 
 def test_dim_textures_take_their_factor_from_the_brightest_voxels_and_saltless_ones_have_none():
     dim = np.linspace(0, 0.15, 1000, dtype=np.float32).reshape(10, 10, 10)
     expected = 0.6 / np.sort(dim.ravel())[-10:].mean()
     dark = np.zeros_like(dim)
-    assert brightness_factor(LesionRecipe(), look_of(), dim) == pytest.approx(expected, rel=1e-5)
-    assert brightness_factor(LesionRecipe(), look_of(), dark) is None
+    assert brightness_factor(SALT, look_of(), dim) == pytest.approx(expected, rel=1e-5)
+    assert brightness_factor(SALT, look_of(), dark) is None
     both = torch.from_numpy(np.stack([dim, dark]))
-    on_device = device_path.brightness_factors(LesionRecipe(), [look_of()] * 2, both, torch.ones_like(both) > 0)
+    on_device = device_path.brightness_factors(SALT, [look_of()] * 2, both, torch.ones_like(both) > 0)
     assert on_device[0].item() == pytest.approx(expected, rel=1e-5)
     assert on_device[1].isnan()
 
@@ -342,7 +338,7 @@ def test_without_probability_map_the_salt_has_one_density():
     recipe, rng = LesionRecipe(prob_map=False), np.random.default_rng(0)
     look = recipe.draw_look(rng)
     assert look.a_low == look.a_high == 0.2
-    assert filtered_salt(recipe, look, (20, 60, 60), rng).mean() == pytest.approx(0.2, abs=0.01)
+    assert filtered_salt(recipe.salt, look, (20, 60, 60), rng).mean() == pytest.approx(0.2, abs=0.01)
 
 
 @pytest.mark.parametrize("extent", ["box", "crop"])

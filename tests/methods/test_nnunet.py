@@ -1,9 +1,13 @@
 """nnU-Net: settings, the skip without its package, the process it trains in, and a real training where it is there."""
 
 import json
+import signal
+import subprocess
 import sys
+import time
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from uasbench.datasets.errors import DataError
@@ -50,7 +54,7 @@ def test_fit_hands_over_layout_split_and_seed_and_keeps_what_was_trained(labelle
         seen["raw"] = sorted(p.name for p in (folder / "raw" / DATASET / "imagesTr").iterdir())
         seen["splits"] = json.loads((folder / "preprocessed" / DATASET / "splits_final.json").read_text())
         seen["job"], seen["folder"] = job, folder
-        on_epoch({"done": 4, "total": 8, "train": 0.5, "validation": 0.25})
+        on_epoch({"done": 4, "total": 8, "train": 0.5, "training_patient": 0.25})
         return Trained("{}", "{}", {"weight": torch.ones(1, 2), "bias": torch.zeros(1)}, (0, 1))
 
     monkeypatch.setattr(nnunet_process, "train_apart", stand_in)
@@ -67,7 +71,7 @@ def test_fit_hands_over_layout_split_and_seed_and_keeps_what_was_trained(labelle
     assert split["train"] == [name.removesuffix("_0000.nii.gz") for name in seen["raw"]]
     assert (seen["job"].limit, seen["job"].seed, seen["job"].device) == (limit, context.seed_for("nnunet"), "cpu")
     assert not seen["folder"].exists()
-    assert curve == [(3, {"loss": 0.5, "validation": 0.25})]
+    assert curve == [(3, {"loss": 0.5, "training_patient": 0.25})]
     assert progress == [(4, 8)]
     assert method.updates == 4
     assert torch.equal(method.net.weight, torch.ones(1, 2))
@@ -133,19 +137,78 @@ def test_an_error_there_is_an_error_here(tmp_path, monkeypatch):
         train_apart(tmp_path, JOB, lambda _: None)
 
 
-def test_the_process_ends_when_a_report_is_refused(tmp_path, monkeypatch):
-    body = 'os.write(out, (json.dumps({"pid": os.getpid()}) + "\\n").encode())\ntime.sleep(600)'
-    stand_in_for_python(tmp_path, monkeypatch, body)
+FORKS = """
+forked = os.fork()
+if forked == 0:
+    time.sleep(600)
+os.write(out, (json.dumps({"pids": [os.getpid(), forked]}) + "\\n").encode())
+"""
+
+
+def all_end(pids, within=5.0):
+    """Whether processes end in time; one that is dead and not yet reaped by its new parent has ended."""
+    end = time.monotonic() + within
+    while time.monotonic() < end:
+        if not any(psutil.pid_exists(p) and psutil.Process(p).status() != psutil.STATUS_ZOMBIE for p in pids):
+            return True
+        time.sleep(0.02)
+    return False
+
+
+@pytest.mark.parametrize(
+    "error", [TrainingError("loss is nan"), KeyboardInterrupt("stop")], ids=lambda e: type(e).__name__
+)
+def test_the_process_and_its_children_end_when_a_report_is_refused(tmp_path, monkeypatch, error):
+    stand_in_for_python(tmp_path, monkeypatch, FORKS + "time.sleep(600)")
     pids = []
 
     def refuse(report):
-        pids.append(report["pid"])
-        raise TrainingError("loss is nan")
+        pids.extend(report["pids"])
+        raise error
 
-    with pytest.raises(TrainingError, match="loss is nan"):
+    with pytest.raises(type(error), match=str(error)):
         train_apart(tmp_path, JOB, refuse)
-    with pytest.raises(ProcessLookupError):
-        nnunet_process.os.kill(pids[0], 0)
+    assert len(pids) == 2
+    assert all_end(pids)
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize(
+    ("last", "said"),
+    [
+        ("os.kill(os.getpid(), 9)", r"stopped: ended by signal 9 \(Killed\); memory may have run out; its output"),
+        ("os.kill(os.getpid(), 11)", r"stopped: ended by signal 11 \(Segmentation fault\); its output"),
+        ("os._exit(3)", "stopped: exit status 3; its output"),
+    ],
+)
+def test_a_trainer_that_dies_leaves_neither_a_hanging_job_nor_children(tmp_path, monkeypatch, last, said):
+    """nnU-Net's augmenting processes are forked, hold its pipes open and never ask whether it lives."""
+    stand_in_for_python(tmp_path, monkeypatch, f"{FORKS}{last}")
+    pids = []
+    with pytest.raises(TrainingError, match=said):
+        train_apart(tmp_path, JOB, lambda report: pids.extend(report["pids"]))
+    assert len(pids) == 2
+    assert all_end(pids)
+
+
+@pytest.mark.timeout(30)
+def test_the_process_and_its_children_end_with_the_caller():
+    body = f"""
+import os, time
+from {nnunet_process.__name__} import _end_with_caller
+forked = os.fork()
+if forked == 0:
+    time.sleep(600)
+print(forked, flush=True)
+_end_with_caller()
+"""
+    command = [PYTHON, "-c", body]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True) as process:
+        forked = int(process.stdout.readline())
+        assert not all_end([process.pid, forked], within=0.2)
+        process.stdin.close()
+        assert process.wait(10) == -signal.SIGKILL
+    assert all_end([forked])
 
 
 class Trainer:
@@ -195,7 +258,7 @@ def test_epochs_and_budget_set_the_length_of_the_training(epochs, limit, calls):
     assert trainer.disable_checkpointing
     total = sum(c for c in calls if isinstance(c, int))
     assert [r["done"] for r in reports] == list(np.cumsum([c for c in calls if isinstance(c, int)]))
-    assert all(r["total"] == total and r["train"] == -0.5 for r in reports)
+    assert all((r["total"], r["train"], r["training_patient"]) == (total, -0.5, 0.5) for r in reports)
 
 
 @pytest.mark.slow

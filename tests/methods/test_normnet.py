@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
@@ -11,7 +12,7 @@ from uasbench.benchmark.stages.drive import score_together
 from uasbench.datasets.case import Case
 from uasbench.datasets.healthy import HealthySet
 from uasbench.datasets.viewing import look
-from uasbench.methods.config import by_stage, resolve
+from uasbench.methods.config import ConfigError, by_stage, resolve
 from uasbench.methods.context import FitContext
 from uasbench.methods.nets.unet3d import residual_unet
 from uasbench.methods.normalcy.crops import HealthyCrops
@@ -58,7 +59,7 @@ def test_paper_profile_equals_the_published_settings():
     assert (c.shapes, c.prob_map, c.salt_noise, c.texture_extent, c.radius_scale) == ("full", True, True, "box", 1)
     assert (c.channels, c.residual_units) == ((16, 32, 64, 128, 256), 2)
     assert (c.batch, c.lr, c.updates) == (8, 3e-4, 3500)
-    assert (c.votes, c.healthy, c.grow) == (5, 0.95, True)
+    assert (c.votes, c.healthy, c.overlap, c.resample_z, c.grow) == (5, 0.95, 0.25, True, True)
     assert (c.seed_kernel, c.seed_threshold, c.limit_kernel, c.limit_threshold) == (9, 0.2, 7, 0.15)
     assert (c.filter_dims, c.limit_reading, c.seed_reading, c.edge_share) == (3, "intensity", "binary", 0.5)
     assert set(by_stage(c)[1]) == SCORE_FIELDS
@@ -147,6 +148,13 @@ def test_exceeding_the_native_threshold_is_the_majority_vote(votes, healthy):
     assert (map_[0, 0, 0] > threshold) == (sum(np.float32(v) > threshold for v in votes) > len(votes) / 2)
 
 
+@pytest.mark.parametrize("votes", ["-1", "0", "2", "4"])
+def test_a_vote_without_a_majority_is_refused(votes):
+    with pytest.raises(ConfigError, match=f"votes={votes}: only an odd number"):
+        resolve(NormNetConfig, "paper", "lung", {"votes": votes})
+    assert [resolve(NormNetConfig, "paper", "lung", {"votes": odd}).votes for odd in (1, 3, 7)] == [1, 3, 7]
+
+
 def test_map_marks_bright_voxels_of_the_lung_only(make_method, healthy):
     method = train(make_method, healthy)
     case, _ = lungs(7, lesion=True)
@@ -178,6 +186,40 @@ def test_checkpoints_are_kept_for_the_iterations_of_table_4(make_method, healthy
     names = []
     method.fit(healthy, FitContext(seed=0, save_checkpoint=names.append))
     assert names == ["it-1", "it-2"]
+
+
+class Logits(torch.nn.Module):
+    """Answers with the same logits whatever it sees."""
+
+    def __init__(self, logits):
+        super().__init__()
+        self.logits = torch.nn.Parameter(logits)
+
+    def forward(self, x):
+        return self.logits.expand(len(x), -1, -1, -1, -1)
+
+
+def test_loss_is_soft_dice_plus_cross_entropy_and_adam_has_its_rate(make_method, healthy, monkeypatch):
+    draws = torch.Generator().manual_seed(0)
+    normal = torch.rand((2, 3, 4, 5), generator=draws) < 0.3
+    logits = torch.randn((1, 2, 3, 4, 5), generator=draws)
+    made, logged, adam = [], [], torch.optim.Adam
+    monkeypatch.setattr(torch.optim, "Adam", lambda *a, **k: made.append(adam(*a, **k)) or made[-1])
+    method = make_method(NormNet, "smoke", {"lr": "3e-4"}, anatomy="lung")
+    method.net = Logits(logits.clone())
+    monkeypatch.setattr(method, "next_batch", lambda *_: lambda: (torch.zeros(2, 1, 3, 4, 5), normal))
+    method.fit(healthy, FitContext(seed=0, max_updates=1, on_log=lambda _, v: logged.append(v)))
+
+    p = torch.softmax(logits, 1).expand(2, -1, -1, -1, -1)
+    truth = torch.stack([~normal, normal], 1).float()
+    shared, both = ((t.sum((2, 3, 4)) + 1e-5) for t in (2 * p * truth, p + truth))
+    dice, ce = 1 - (shared / both).mean(), -(truth * p.log()).sum(1).mean()
+    assert logged == [{"dice + ce": pytest.approx((dice + ce).item(), rel=1e-5)}]
+    (optimiser,) = made
+    assert {k: optimiser.defaults[k] for k in ("lr", "betas", "weight_decay")} == {
+        "lr": 3e-4, "betas": (0.9, 0.999), "weight_decay": 0,
+    }  # fmt: skip
+    assert [id(p) for g in optimiser.param_groups for p in g["params"]] == [id(method.net.logits)]
 
 
 def test_loss_falls(make_method, healthy):

@@ -1,5 +1,8 @@
 """PatchCore: memory, its preflight and cap, distances against scikit-learn, published settings."""
 
+import itertools
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -124,6 +127,14 @@ def test_what_lies_outside_the_organ_does_not_change_its_scores(make_method, hea
     assert np.allclose(part[seen.roi], whole[seen.roi], rtol=1e-5)
 
 
+def test_the_record_says_whether_the_cap_acted(make_method, healthy):
+    capped, whole = train(make_method, healthy, max_patches=50), train(make_method, healthy)
+    found = whole.patches["found"]
+    assert capped.provenance()["patches"] == f"50 of {found} extracted, 5 kept"
+    assert whole.provenance()["patches"] == f"{found} of {found} extracted, {round(0.1 * found)} kept"
+    assert capped.provenance()["source"] == "random"
+
+
 def test_more_patches_than_allowed_are_sampled_by_the_seed(make_method, healthy):
     first, again, other = (train(make_method, healthy, seed, max_patches=50, ratio=0.5) for seed in (0, 0, 1))
     assert first.patches["extracted"] == 50 < first.patches["found"]
@@ -138,6 +149,20 @@ def test_too_large_a_memory_is_refused_before_anything_is_extracted(make_method,
     with pytest.raises(DataError, match=r"GiB.*lower max_patches \(now 500\) or raise max_gib"):
         method.fit(healthy, FitContext(seed=0))
     assert memory_gib(1_000_000, 1024, 128, 0.1) == pytest.approx(4e6 * (1126.4 + 259) / 2**30)
+
+
+def test_the_memory_that_is_asked_for_is_the_peak_of_fitting(make_method, healthy, monkeypatch, tmp_path):
+    method = make_method(PatchCore, "smoke", {**RANDOM, "size": 64, "batch": 4, "max_patches": 10_000, "ratio": 0.001})
+    monkeypatch.setattr(method, "embed", lambda images: torch.rand(len(images), 64, method.dims))
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        method.fit(healthy, FitContext(seed=0))
+    profile.export_chrome_trace(str(tmp_path / "trace.json"))
+    events = json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
+    taken = sorted((e["ts"], e["args"]["Bytes"]) for e in events if e["name"] == "[memory]")
+    peak = max(itertools.accumulate(size for _, size in taken)) / 2**30
+    asked = memory_gib(method.patches["extracted"], method.dims, method.config.projection, method.config.ratio)
+    assert method.patches["extracted"] > 500
+    assert 0.9 * asked < peak <= 1.01 * asked
 
 
 def test_memory_of_the_paper_profile_stays_within_its_limit():

@@ -19,7 +19,7 @@ def test_paper_profile_is_that_of_interpolation_but_for_the_tolerance():
     ours, theirs = (vars(resolve(cls.Config, "paper", "liver")) for cls in (PII, FPI))
     assert {k for k in ours if ours[k] != theirs[k]} == {"tolerance"}
     assert ours["tolerance"] == 1e-3
-    assert (ours["batch"], ours["epochs"], ours["alpha"]) == (32, 50, (0.05, 0.95))
+    assert (ours["batch"], ours["epochs"], ours["alpha"], ours["donors"]) == (32, 50, (0.05, 0.95), "patients")
     assert PII(PIIConfig()).blend is poisson_blend
     assert PII.card.slice_score == "mean"
 

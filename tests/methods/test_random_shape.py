@@ -38,7 +38,7 @@ def test_paper_profile():
     c = resolve(RandomShapeConfig, "paper", "liver")
     assert (c.frame, c.sigma, c.threshold, c.ellipse, c.min_shift, c.max_shift) == (256, 15, 200, 9, 60, 100)
     assert (c.fill, c.rejection, c.placement, c.p_anomaly) == ("shift", False, "frame", 1.0)
-    assert (c.seg_base, c.batch, c.lr, c.epochs, c.updates) == (64, 8, 1e-4, 20, None)
+    assert (c.seg_base, c.batch, c.lr, c.epochs, c.updates, c.dice_smooth) == (64, 8, 1e-4, 20, None, 1)
     assert (c.size, c.window, c.equalise) == (256, (-200, 250), True)
     assert by_stage(c)[1] == {}
     assert RandomShape.native_threshold == 0.5

@@ -43,7 +43,6 @@ def test_the_true_noise_gives_the_clean_image_back(t):
 
 
 def test_the_prediction_is_cut_and_not_the_noisy_image():
-    """Released code cuts the noisy image instead, which changes the prediction wherever noise is large."""
     d, t = Diffusion(), 199
     x, noise = torch.full((1, 1, 1, 1), 0.9), torch.full((1, 1, 1, 1), 3.0)
     noisy = d.noisy(x, torch.tensor([t]), noise)

@@ -12,12 +12,17 @@ from uasbench.methods.context import FitContext
 from uasbench.methods.reconstruction.ae import AE, AEConfig
 from uasbench.methods.reconstruction.constrained_vae import ConstrainedVAE
 from uasbench.methods.reconstruction.context_vae import ContextVAE
+from uasbench.methods.reconstruction.gmvae import GMVAE
+from uasbench.methods.reconstruction.kl_grad import KLGrad, KLGradCombi
 from uasbench.methods.reconstruction.trunk import BUDGETS, TrunkConfig, TrunkMethod
 from uasbench.methods.reconstruction.vae import VAE, BayesianVAE
 from uasbench.methods.reconstruction.vae_original import VAEOriginal
+from uasbench.methods.reconstruction.vae_restoration import VAERestoration
 from uasbench.methods.reconstruction.vae_spatial import VAESpatial
 
 FAMILY = (VAE, VAESpatial, VAEOriginal, ContextVAE, ConstrainedVAE, BayesianVAE)
+SUMMED = (GMVAE, KLGrad, KLGradCombi, VAERestoration)
+BAUR_RATE = {GMVAE: 5e-5}
 
 
 class Offset(torch.nn.Module):
@@ -113,7 +118,7 @@ def test_cards_print_the_published_rows_and_the_decisions(cls):
     ]
 
 
-@pytest.mark.parametrize("cls", FAMILY)
+@pytest.mark.parametrize("cls", [AE, *FAMILY, *SUMMED])
 def test_paper_profiles_share_the_trunk_and_the_budget(cls):
     for anatomy, window, sign in (("liver", (-200, 250), "absolute"), ("lung", (-800, 100), "positive")):
         c = resolve(cls.Config, "paper", anatomy)
@@ -121,8 +126,11 @@ def test_paper_profiles_share_the_trunk_and_the_budget(cls):
         assert (c.lr, c.beta1, c.batch, c.updates, c.patience) == (3e-4, 0.9, 16, 6000, None)
         assert (c.erode, c.median) == (0, 0)
         assert (c.window, c.sign) == (window, sign)
-    baur = resolve(cls.Config, "paper", "liver", {"budget": "baur"})
-    assert (baur.lr, baur.beta1, baur.batch, baur.epochs, baur.patience) == (1e-4, 0.5, 8, 1000, 5)
+        baur = resolve(cls.Config, "paper", anatomy, {"budget": "baur"})
+        assert (baur.lr, baur.beta1, baur.batch) == (BAUR_RATE.get(cls, 1e-4), 0.5, 8)
+        assert (baur.updates, baur.epochs, baur.patience) == (None, 1000, 5)
+        told = resolve(cls.Config, "paper", anatomy, {"budget": "baur", "lr": "5e-4", "patience": "2"})
+        assert (told.lr, told.beta1, told.patience) == (5e-4, 0.5, 2)
 
 
 @pytest.mark.parametrize("cls", FAMILY)

@@ -1,11 +1,14 @@
 """The liver paper's method: published settings, the two phases, the rows of Table 2 and the known traps."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
 from uasbench.datasets.healthy import HealthySet
 from uasbench.methods.config import by_stage, resolve
 from uasbench.methods.context import FitContext
+from uasbench.methods.losses import focal_loss
 from uasbench.methods.nets.draem_nets import RestorationAE
 from uasbench.methods.nets.kascenas_unet import WeightStandardisedUNet
 from uasbench.methods.pseudo_anomaly.draem import DRAEM
@@ -20,11 +23,20 @@ TABLE2 = {
     "pa-unet": (False, "stretched", "unet"),
     "tp-pa-unet": (True, "stretched", "unet"),
 }
+BUG = "draem-seed1-bug"
 
 
 @pytest.fixture(scope="module")
 def healthy(toy_case):
     return HealthySet.from_cases([toy_case(i)[0] for i in range(3)])
+
+
+@pytest.fixture
+def optimisers(monkeypatch):
+    made = []
+    adam = torch.optim.Adam
+    monkeypatch.setattr(torch.optim, "Adam", lambda *a, **k: made.append(adam(*a, **k)) or made[-1])
+    return made
 
 
 def train(make_method, healthy, **values):
@@ -50,9 +62,13 @@ def test_paper_profile_equals_the_published_settings():
     assert (c.min_shift, c.max_shift, c.rejection, c.p_anomaly, c.placement) == (60, 100, False, 1, "frame")
     assert c.control_texture is False
     assert (c.depth, c.wf, c.seg_base, c.ae_base) == (4, 6, 64, 128)
-    assert (c.restoration_epochs, c.segmentation_epochs) == (201, 1)
+    assert (c.restoration_epochs, c.segmentation_epochs, c.joint_epochs) == (201, 1, 100)
     assert (c.restoration_updates, c.segmentation_updates, c.joint_updates) == (None, None, None)
     assert (c.lr, c.batch, c.focal_gamma, c.focal_smooth) == (1e-4, 8, 2, 1e-5)
+    assert (c.segmentation_decay_at, c.segmentation_checkpoints) == ((), ())
+    assert (c.lr_decay, c.lr_decay_at, c.focal_on_empty, c.frozen_restoration) == (0.2, (0.8, 0.9), False, False)
+    assert (c.octaves, c.perlin_threshold, c.max_image_share, c.p_none) == (5, 0.5, 0.8, 0.5)
+    assert (c.ssim_window, c.ssim_sigma) == (11, 1.5)
     assert by_stage(c)[1] == {"checkpoint": "last"}
     assert TwoStage.native_threshold == 0.5
     assert TwoStage.card.slice_score == "max"
@@ -98,12 +114,52 @@ def test_table_2_is_shipped_as_one_experiment():
 
     plan = load("liver/table2")
     rows = {v.label: (v.set["two_phase"], v.set["anomaly"], v.set["restoration"]) for v in plan.variants}
-    assert rows == TABLE2
+    assert rows == {**TABLE2, BUG: (False, "stretched", "ae")}
+    assert not any("frozen_restoration" in v.set for v in plan.variants if v.label != BUG)
     assert {v.method for v in plan.variants} == {"two-stage"}
     assert (plan.dataset, plan.train, plan.seeds, plan.calibration) == ("lits", "btcv", 3, "none")
     assert [p.value for p in plan.published] == [14.75, 21.31, 30.17, 40.06, 53.03]
     for variant in plan.variants:
         resolve(TwoStageConfig, "paper", "liver", variant.set)
+
+
+def faulty_settings():
+    from uasbench.benchmark.experiments import load
+
+    return next(v.set for v in load("liver/table2").variants if v.label == BUG)
+
+
+def test_the_faulty_row_is_the_paper_profile_but_for_its_fault():
+    ours, paper = (vars(resolve(TwoStageConfig, "paper", "liver", s)) for s in (faulty_settings(), {}))
+    assert {k: v for k, v in ours.items() if v != paper[k]} == {
+        "two_phase": False,
+        "restoration": "ae",
+        "frozen_restoration": True,
+    }
+    assert (ours["anomaly"], ours["noise"], ours["sigma"], ours["threshold"]) == ("stretched", "uniform", 15, 200)
+    assert (ours["min_shift"], ours["max_shift"], ours["focal_on_empty"]) == (60, 100, False)
+
+
+def test_the_faulty_row_trains_the_segmentation_alone_where_there_is_an_anomaly(make_method, healthy, optimisers):
+    def weights(net):
+        return {name: value.detach().clone() for name, value in net.named_parameters()}
+
+    settings = {**faulty_settings(), "p_anomaly": 0.3, "batch": 2, "rejection": True}
+    method, focal = make_method(TwoStage, "smoke", settings), []
+    before, segmented = state(method.restoration), [weights(method.segmentation)]
+    frozen = weights(method.restoration)
+
+    def log(_, values):
+        focal.append("focal" in values)
+        segmented.append(weights(method.segmentation))
+
+    method.fit(healthy, FitContext(seed=0, on_log=log))
+    assert same(frozen, weights(method.restoration))
+    assert not same(before, method.restoration.state_dict()), "its statistics are those of training mode"
+    held = {id(p) for group in optimisers[0].param_groups for p in group["params"]}
+    assert held == {id(p) for p in method.segmentation.parameters()}
+    assert [not same(*pair) for pair in itertools.pairwise(segmented)] == focal
+    assert set(focal) == {False, True}
 
 
 def test_baseline_row_is_draem_itself(make_method, healthy, toy_case):
@@ -118,7 +174,7 @@ def test_baseline_row_is_draem_itself(make_method, healthy, toy_case):
 def test_restoration_learns_the_clean_slice(make_method, healthy):
     """With an identity net, phase one costs mean |shift| times area, and its target is not its own input."""
     method = make_method(TwoStage, "smoke", {"rejection": True, "restoration_updates": 1})
-    method.restoration = Scale()
+    method.restoration = Scale(1.0)
     logged, drawn = [], []
     original = method.next_batch
 
@@ -138,12 +194,39 @@ def test_restoration_learns_the_clean_slice(make_method, healthy):
 
 
 class Scale(torch.nn.Module):
-    def __init__(self):
+    """Multiplies each channel by a number, so that two channels are taken for logits."""
+
+    def __init__(self, *factors):
         super().__init__()
-        self.factor = torch.nn.Parameter(torch.ones(()))
+        self.factor = torch.nn.Parameter(torch.tensor(factors).view(-1, 1, 1))
 
     def forward(self, x):
         return x * self.factor
+
+
+def test_segmentation_loss_is_the_focal_loss_of_restoration_and_slice(make_method, healthy):
+    method, logged = make_method(TwoStage, "smoke", {"rejection": True}), []
+    method.restoration, method.segmentation = Scale(0.7), Scale(1.5, -2.0)
+    stack = healthy.array(method.view)
+    _clean, augmented, masks = method.next_batch(stack, FitContext(seed=0), "segmentation")()
+    context = FitContext(seed=0, max_updates=1, on_log=lambda _, v: logged.append(v["segmentation/focal"]))
+    method.train_segmentation(stack, context, 1)
+    logits = torch.cat([1.5 * 0.7 * augmented, -2 * augmented], dim=1)
+    assert masks.any()
+    assert logged == pytest.approx([focal_loss(logits, masks, gamma=2, smooth=1e-5).item()], rel=1e-5)
+    assert method.restoration.factor.grad is None
+
+
+def test_both_phases_have_adam_at_the_constant_published_rate(make_method, healthy, optimisers):
+    seen = []
+    method = make_method(TwoStage, "smoke", {"segmentation_updates": 8})
+    log = FitContext(seed=0, on_log=lambda *_: seen.append(optimisers[-1].param_groups[0]["lr"]))
+    method.fit(healthy, log)
+    assert seen == [1e-4] * 12
+    for optimiser, net in zip(optimisers, (method.restoration, method.segmentation), strict=True):
+        assert [len(g["params"]) for g in optimiser.param_groups] == [len(list(net.parameters()))]
+        defaults = optimiser.defaults
+        assert [defaults[k] for k in ("betas", "weight_decay", "amsgrad")] == [(0.9, 0.999), 0, False]
 
 
 @pytest.mark.parametrize("restoration", ["unet", "ae"])

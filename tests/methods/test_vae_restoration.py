@@ -9,8 +9,8 @@ from uasbench.datasets.healthy import HealthySet
 from uasbench.datasets.viewing import look
 from uasbench.methods.config import by_stage, resolve
 from uasbench.methods.context import FitContext, TrainingError
+from uasbench.methods.early_stopping import hold_out
 from uasbench.methods.nets.baur_vae import BaurVAE
-from uasbench.methods.reconstruction.early_stopping import hold_out
 from uasbench.methods.reconstruction.restoration import (
     Ascent,
     healthy_weight,
@@ -55,15 +55,14 @@ def flat(images: torch.Tensor) -> torch.Tensor:
 
 
 def test_paper_profile_equals_the_published_settings():
-    config = resolve(VAERestorationConfig, "paper", "liver")
-    assert (config.size, config.z, config.width, config.norm, config.dropout) == (128, 128, 32, "batch", 0.2)
-    assert (config.lr, config.beta1, config.batch, config.updates, config.patience) == (3e-4, 0.9, 16, 6000, None)
-    assert config.alpha_kl == 1.0
-    assert (config.steps, config.early_rate, config.early_steps, config.rate) == (500, 5e-3, 100, 2e-3)
-    assert config.clip == 100.0
-    assert config.tv_grid == pytest.approx([0.2 * i for i in range(20)])
-    assert config.tv_grid[-1] == 3.8
-    assert set(by_stage(config)[1]) == {"sign", "erode", "median"}
+    for anatomy in ("liver", "lung"):
+        config = resolve(VAERestorationConfig, "paper", anatomy)
+        assert config.alpha_kl == 1.0
+        assert (config.steps, config.early_rate, config.early_steps, config.rate) == (500, 5e-3, 100, 2e-3)
+        assert (config.clip, config.tv_slices) == (100.0, 128)
+        assert config.tv_grid == pytest.approx([0.2 * i for i in range(20)])
+        assert config.tv_grid[-1] == 3.8
+    assert set(by_stage(VAERestorationConfig())[1]) == {"sign", "erode", "median"}
 
 
 def test_the_net_is_the_dense_variational_autoencoder(make_method):

@@ -1,5 +1,7 @@
 """Where pretrained weights come from, what they are, and what is said when there are none."""
 
+import time
+
 import pytest
 import torch
 from uasbench.datasets.errors import DataError
@@ -163,6 +165,54 @@ def test_a_cached_hub_file_needs_no_network(monkeypatch, tmp_path, small_state):
     assert source == Source("hub", "timm/resnet18.tv_in1k")
     assert sha256(read(source, RESNET)) == sha256(small_state)
     weights._refusal.cache_clear()
+
+
+@pytest.fixture
+def choose(monkeypatch):
+    """Return ``choose()``: what a run makes of ``padim`` without weights here, when construction may take 0.2 s."""
+    import huggingface_hub
+    from uasbench.benchmark import limits, registry
+    from uasbench.benchmark.planning import selection
+    from uasbench.benchmark.planning.options import validated
+
+    monkeypatch.setattr(weights, "find", lambda *_: Source("hub", "timm/resnet18.tv_in1k"))
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_: None)
+    monkeypatch.setattr(selection, "time_limit", lambda: limits.time_limit(0.2))
+    known = registry.runnable()
+    known.get("padim")
+    weights.fingerprint.cache_clear()
+    options = validated(methods="padim", datasets=["lits"], profile="smoke")
+    yield lambda: selection.select(options, "liver", "lits", known)
+    weights.fingerprint.cache_clear()
+
+
+def test_a_slow_download_of_weights_is_waited_for(choose, monkeypatch, tmp_path, small_state):
+    import huggingface_hub
+    from safetensors.torch import save_file
+
+    def download(*_):
+        time.sleep(0.5)
+        save_file(small_state, tmp_path / "model.safetensors")
+        return str(tmp_path / "model.safetensors")
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    chosen = choose()
+    assert [c.extra_identity for c in chosen.candidates] == [sha256(small_state)]
+    assert (chosen.skipped, chosen.broken) == ([], [])
+
+
+def test_a_download_that_fails_skips_the_method_with_the_reason(choose, monkeypatch):
+    import huggingface_hub
+
+    def download(*_):
+        raise ConnectionError("reset by peer\nmore of it")
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    chosen = choose()
+    assert (chosen.candidates, chosen.broken) == ([], [])
+    (skip,) = chosen.skipped
+    wanted = "timm/resnet18.tv_in1k could not be downloaded from the hub (ConnectionError: reset by peer). Ways to"
+    assert (skip.method, skip.reason[: len(wanted)]) == ("padim", wanted)
 
 
 def test_a_listing_finds_the_hubs_cache_and_asks_no_network(monkeypatch, tmp_path):

@@ -1,4 +1,4 @@
-"""Compiled kernels of the lung lesions: Gaussian filter, ellipsoid painting, salt noise, injection."""
+"""Compiled kernels of the synthesis in volumes: Gaussian filter, ellipsoid painting, salt noise, injection."""
 
 from __future__ import annotations
 

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..context import FitContext, TrainingError
-from ..validation import held_out_count, held_out_patients
+from .context import FitContext, TrainingError
+from .validation import held_out_count, held_out_patients
 
 if TYPE_CHECKING:
     import torch
 
-    from ...datasets.healthy import HealthySet, SliceStack
+    from ..datasets.healthy import HealthySet, SliceStack
 
 
 def hold_out(healthy: HealthySet, stack: SliceStack, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
