@@ -17,7 +17,7 @@ class VAESpatialConfig(VAEConfig):
 
     profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         **VAEConfig.profiles,
-        "quick": {**VAEConfig.profiles["quick"], "norm": "batch", "updates": 400},
+        "quick": {**VAEConfig.profiles["quick"], "norm": "batch", "updates": 800},
     }
 
 
