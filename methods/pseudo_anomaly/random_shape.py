@@ -51,7 +51,7 @@ class RandomShapeConfig(ShapeConfig):
 
     profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "smoke": {"size": 32, "seg_base": 4, "batch": 4, "updates": 5},
-        "quick": {**QUICK_SHAPES, "size": 64, "seg_base": 16, "batch": 4, "lr": 1e-3, "updates": 600},
+        "quick": {**QUICK_SHAPES, "size": 64, "seg_base": 16, "batch": 4, "lr": 5e-4, "updates": 600},
     }
     anatomies: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "liver": {"window": (-200.0, 250.0)},
