@@ -106,7 +106,7 @@ class KLGradCombi(KLGrad):
         notes="The training of kl-grad, scored a second time. The gradient is scaled slice by slice, so that slices do "
         "not influence each other. The released code multiplies by the negative log-likelihood of a Gaussian; that of "
         "the Laplace distribution behind the absolute error of this training is the residual itself, of which the lung "
-        "takes the positive part. No CT figures are published.",
+        "takes the positive part. No CT figures are published; near chance because one of its two factors is.",
     )
 
     def score_view(self, array: np.ndarray, roi: np.ndarray, spacing: Spacing) -> np.ndarray:

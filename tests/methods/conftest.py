@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import torch
 from scipy import ndimage
 from uasbench.datasets.case import Case
 from uasbench.datasets.seeds import derive, seed_everything
@@ -49,3 +50,12 @@ def make_method() -> Callable:
         return method
 
     return make
+
+
+@pytest.fixture
+def optimisers(monkeypatch: pytest.MonkeyPatch) -> list[torch.optim.Adam]:
+    """Collect every Adam that a test makes."""
+    made: list[torch.optim.Adam] = []
+    adam = torch.optim.Adam
+    monkeypatch.setattr(torch.optim, "Adam", lambda *a, **k: made.append(adam(*a, **k)) or made[-1])
+    return made

@@ -19,14 +19,6 @@ def weights(net):
     return torch.cat([p.detach().flatten() for p in net.parameters()]).clone()
 
 
-@pytest.fixture
-def optimisers(monkeypatch):
-    made = []
-    adam = torch.optim.Adam
-    monkeypatch.setattr(torch.optim, "Adam", lambda *a, **k: made.append(adam(*a, **k)) or made[-1])
-    return made
-
-
 def test_paper_profile_equals_the_published_settings():
     c = resolve(DRAEMConfig, "paper", "liver")
     assert (c.ae_base, c.seg_base) == (128, 64)

@@ -31,14 +31,6 @@ def healthy(toy_case):
     return HealthySet.from_cases([toy_case(i)[0] for i in range(3)])
 
 
-@pytest.fixture
-def optimisers(monkeypatch):
-    made = []
-    adam = torch.optim.Adam
-    monkeypatch.setattr(torch.optim, "Adam", lambda *a, **k: made.append(adam(*a, **k)) or made[-1])
-    return made
-
-
 def train(make_method, healthy, **values):
     method = make_method(TwoStage, "smoke", values)
     curve: list[dict[str, float]] = []
