@@ -53,12 +53,9 @@ def test_post_processing_shares_the_training():
     assert by_stage(resolve(ASCNetPost.Config, "paper"))[1]["kernel"] == 5
 
 
-def test_optimisers_hold_one_network_each_and_the_penalty(make_method, healthy, unlabelled, monkeypatch):
-    made = []
-    adam = torch.optim.Adam
-    monkeypatch.setattr(torch.optim, "Adam", lambda *a, **k: made.append(adam(*a, **k)) or made[-1])
+def test_optimisers_hold_one_network_each_and_the_penalty(make_method, healthy, unlabelled, optimisers):
     method, _ = train(make_method, healthy, unlabelled, lr=0.5, l2=0.25, limit=1)
-    for optimiser, net in zip(made, (method.critic, method.net), strict=True):
+    for optimiser, net in zip(optimisers, (method.critic, method.net), strict=True):
         held = {id(p) for group in optimiser.param_groups for p in group["params"]}
         assert held == {id(p) for p in net.parameters()}
         assert [g["weight_decay"] for g in optimiser.param_groups] == [0.5, 0]

@@ -46,14 +46,11 @@ def test_window_follows_the_anatomy(anatomy, window):
     assert (view.size, view.window, view.mask_roi, view.dtype) == (128, window, True, "float32")
 
 
-def test_optimiser_is_amsgrad_with_the_published_rates(make_method, healthy, monkeypatch):
-    made = []
-    adam = torch.optim.Adam
-    monkeypatch.setattr(torch.optim, "Adam", lambda *a, **k: made.append(adam(*a, **k)) or made[-1])
+def test_optimiser_is_amsgrad_with_the_published_rates(make_method, healthy, optimisers):
     train(make_method, healthy, limit=1, lr=1e-4)
-    assert made[0].defaults["amsgrad"]
-    assert made[0].defaults["weight_decay"] == 1e-5
-    assert made[0].defaults["betas"] == (0.9, 0.999)
+    assert optimisers[0].defaults["amsgrad"]
+    assert optimisers[0].defaults["weight_decay"] == 1e-5
+    assert optimisers[0].defaults["betas"] == (0.9, 0.999)
 
 
 def test_schedule_is_the_closed_cosine_and_goes_on_past_t_max():

@@ -55,12 +55,9 @@ def test_length_is_counted_in_epochs(make_method, healthy):
     assert method.updates == 6
 
 
-def test_optimiser_is_adam_with_the_rate_of_the_settings(make_method, healthy, monkeypatch):
-    made = []
-    adam = torch.optim.Adam
-    monkeypatch.setattr(torch.optim, "Adam", lambda *a, **k: made.append(adam(*a, **k)) or made[-1])
+def test_optimiser_is_adam_with_the_rate_of_the_settings(make_method, healthy, optimisers):
     train(make_method, healthy, limit=1, lr=1e-3)
-    assert (made[0].defaults["lr"], made[0].defaults["betas"], made[0].defaults["weight_decay"]) == (
+    assert (optimisers[0].defaults["lr"], optimisers[0].defaults["betas"], optimisers[0].defaults["weight_decay"]) == (
         1e-3,
         (0.9, 0.999),
         0,

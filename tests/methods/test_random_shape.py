@@ -118,7 +118,7 @@ def test_loss_equals_independent_references():
 def test_batch_without_outlier_has_a_finite_loss():
     logits = torch.full((2, 1, 4, 4), -20.0, requires_grad=True)
     losses = bce_and_dice(logits, torch.zeros(2, 1, 4, 4, dtype=torch.bool), 1.0)
-    assert float(losses["dice"]) == pytest.approx(0, abs=1e-5)
+    assert losses["dice"].item() == pytest.approx(0, abs=1e-5)
     sum(losses.values()).backward()
     assert torch.isfinite(logits.grad).all()
 
@@ -129,12 +129,9 @@ def test_length_is_counted_in_epochs(make_method, healthy):
     assert method.updates == 6  # 24 slices in batches of 10 are 3 updates
 
 
-def test_optimiser_is_adam_with_the_rate_of_the_settings(make_method, healthy, monkeypatch):
-    made = []
-    adam = torch.optim.Adam
-    monkeypatch.setattr(torch.optim, "Adam", lambda *a, **k: made.append(adam(*a, **k)) or made[-1])
+def test_optimiser_is_adam_with_the_rate_of_the_settings(make_method, healthy, optimisers):
     train(make_method, healthy, limit=1, lr=1e-4)
-    assert (made[0].defaults["lr"], made[0].defaults["betas"]) == (1e-4, (0.9, 0.999))
+    assert (optimisers[0].defaults["lr"], optimisers[0].defaults["betas"]) == (1e-4, (0.9, 0.999))
 
 
 def test_preview_shows_a_batch(make_method, healthy):

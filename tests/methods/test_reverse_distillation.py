@@ -143,15 +143,12 @@ def test_map_is_the_smoothed_sum_of_the_scales(make_method, healthy, toy_case):
     assert np.allclose(method.score_view(seen.image, seen.roi, (1, 1, 1)), wanted, atol=1e-4)
 
 
-def test_optimiser_holds_embedding_and_decoder_only(make_method, healthy, monkeypatch):
-    made = []
-    adam = torch.optim.Adam
-    monkeypatch.setattr(torch.optim, "Adam", lambda *a, **k: made.append(adam(*a, **k)) or made[-1])
+def test_optimiser_holds_embedding_and_decoder_only(make_method, healthy, optimisers):
     method = make_method(ReverseDistillation, "smoke", RANDOM)
     teacher = {k: v.clone() for k, v in method.backbone.state_dict().items()}
     before = weights(method.bottleneck), weights(method.decoder)
     method.fit(healthy, FitContext(seed=0))
-    group = made[0].param_groups[0]
+    group = optimisers[0].param_groups[0]
     assert (group["lr"], group["betas"]) == (5e-3, (0.5, 0.999))
     trained = [*method.bottleneck.parameters(), *method.decoder.parameters()]
     assert {id(p) for p in group["params"]} == {id(p) for p in trained}
