@@ -27,8 +27,9 @@ from ..scoring.slice_labels import SLICE_LABELS_ONLY
 from ..scoring.slice_metrics import SliceSet, slice_metrics
 from ..scoring.slices import slice_scores
 from . import rules as rules
+from .counted import Counted
 from .paper_lung import paper_lung
-from .rules import MIN_SIZE_MM3, SMOOTHING_MM, Counted
+from .tuner import MIN_SIZE_MM3, SMOOTHING_MM, Tuner
 from .tuning import Studies
 
 __all__ = ["ArrayCase", "HealthyMap", "MeasureCase", "MeasureOptions", "Measurement", "measure"]
@@ -57,8 +58,8 @@ class MeasureOptions:
         gallery_path: file of the example slices.
         progress: called with (cases done, cases).
         fold_seed: seeds the validation folds and the drawn patients; the same for every cell that is compared.
-        smoothing_mm: smoothing that ``val`` chooses from, 0 first.
-        min_size_mm3: minimum component volume that ``val`` chooses from, 0 first.
+        smoothing_mm: smoothing that ``val`` and ``oracle`` choose from, 0 first.
+        min_size_mm3: minimum component volume that they choose from, 0 first.
         window: HU shown as black and white in the gallery.
         threads: threads that count voxels.
         cache_mib: maps kept in memory between the passes.
@@ -149,7 +150,7 @@ def _measure_voxels(
     counted = Counted(reader, bins, counts)
     patients = counted.patients
     studies = Studies(options.study_path, seed=options.seed, trials=options.trials)
-    val = rules.val(
+    tuner = Tuner(
         counted,
         studies,
         fold_seed=options.fold_seed,
@@ -157,7 +158,8 @@ def _measure_voxels(
         min_size_mm3=options.min_size_mm3,
         threads=options.threads,
     )
-    oracle, oracle_bound = rules.oracle(counted, studies)
+    val = rules.val(tuner)
+    oracle, oracle_bound = rules.oracle(tuner)
     oracle_pooled, pooled_bound = rules.oracle_pooled(counted, studies)
     tuned, tuned_bounds = [*val, oracle, oracle_pooled], {"oracle": oracle_bound, "oracle-pooled": pooled_bound}
     if options.anatomy == "lung":

@@ -9,8 +9,10 @@ import numpy as np
 from ..runs.records import Threshold
 from ..scoring.curves import Curves
 from ..scoring.keys import keys_of
+from .counted import Counted
 from .objective import Objective
-from .rules import NO_LESIONS, PAPER_LUNG, Counted
+from .rules import PAPER_LUNG
+from .tuner import NO_LESIONS
 from .tuning import PLAIN, Space, Studies
 
 LEVELS = 101

@@ -1,4 +1,4 @@
-"""Post-processing that the ``val`` protocol may add to a map: smoothing and a minimum size, inside the ROI only."""
+"""Post-processing that ``val`` and ``oracle`` may add to a map: smoothing and a minimum size, inside the ROI only."""
 
 from __future__ import annotations
 

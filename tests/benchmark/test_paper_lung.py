@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from uasbench.benchmark.protocols import rules
+from uasbench.benchmark.protocols.counted import Counted
 from uasbench.benchmark.protocols.measure import MeasureOptions, measure
 from uasbench.benchmark.protocols.paper_lung import TAIL, greedy, paper_lung, score_range
-from uasbench.benchmark.protocols.rules import Counted
+from uasbench.benchmark.protocols.tuner import Tuner
 from uasbench.benchmark.protocols.tuning import Studies
 from uasbench.benchmark.scoring.bins import fill
 from uasbench.benchmark.scoring.cases import ArrayCase, Reader
@@ -115,7 +116,8 @@ def test_it_never_beats_the_oracle_and_depends_on_no_number_of_trials():
     cases = [make(k) for k in range(3)]
     few, many = (search(cases, trials)[0] for trials in (1, 40))
     assert (few.threshold, few.value) == (many.threshold, many.value)
-    oracle, _ = rules.oracle(counted(cases), Studies(None, seed=0, trials=1))
+    plain = Tuner(counted(cases), Studies(None, seed=0, trials=1), smoothing_mm=(0.0,), min_size_mm3=(0.0,))
+    oracle, _ = rules.oracle(plain)
     assert few.value <= oracle.value + 0.005
     assert few.value > oracle.value - 0.02
 

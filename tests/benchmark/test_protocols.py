@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 from uasbench.benchmark.protocols import rules as protocols
-from uasbench.benchmark.protocols.rules import Counted
+from uasbench.benchmark.protocols.counted import Counted
+from uasbench.benchmark.protocols.tuner import Tuner
 from uasbench.benchmark.protocols.tuning import Studies
 from uasbench.benchmark.scoring.bins import fill
 from uasbench.benchmark.scoring.cases import ArrayCase, Reader
@@ -44,24 +47,53 @@ def studies(trials: int = 12) -> Studies:
     return Studies(None, seed=0, trials=trials)
 
 
+def tuner(counts: Counted, trials: int = 12, **choices) -> Tuner:
+    return Tuner(counts, studies(trials), **choices)
+
+
+def patient_mean(counts: Counted, threshold) -> float:
+    values = [dice(counts, i, threshold) for i in range(len(counts.reader))]
+    return float(np.mean([v for v in values if v is not None]))
+
+
+PLAIN_ONLY: dict[str, Any] = {"smoothing_mm": (0.0,), "min_size_mm3": (0.0,)}
+
+
 @pytest.fixture(scope="module")
 def cell() -> Counted:
     return counted([make(k, f"p{k}", lesion=k != 2) for k in range(5)])
 
 
 def test_oracle_is_the_exhaustive_search_over_all_patients(cell):
-    threshold, bound = protocols.oracle(cell, studies())
+    threshold, bound = protocols.oracle(tuner(cell, **PLAIN_ONLY))
     scores = np.concatenate([cell.reader.open(i).scores for i in range(5)])
 
     def mean(t: float) -> float:
-        values = [dice(cell, i, threshold.model_copy(update={"threshold": float(t)})) for i in range(5)]
-        return float(np.mean([v for v in values if v is not None]))
+        return patient_mean(cell, threshold.model_copy(update={"threshold": float(t)}))
 
     assert threshold.value == pytest.approx(mean(threshold.threshold), abs=1e-12)
     assert threshold.value >= max(mean(t) for t in np.unique(scores)[-400:]) - 1e-6
     assert bound == 0
     assert threshold.patients == threshold.tuned_on == [f"p{k}" for k in range(5)]
     assert (threshold.smoothing_mm, threshold.min_size_mm3) == (0, 0)
+
+
+def test_oracle_bounds_every_choice_that_val_may_make(cell):
+    both = tuner(cell, 20)
+    oracle, bound = protocols.oracle(both)
+    assert oracle.value == pytest.approx(patient_mean(cell, oracle), abs=1e-9)
+    assert oracle.drawn == ["p0", "p1", "p3", "p4"]
+    found = protocols.val(both)
+    assert any(t.smoothing_mm or t.min_size_mm3 for t in found)
+    for t in found:
+        assert patient_mean(cell, t) <= oracle.value + bound + 1e-9
+
+
+def test_oracle_post_processes_where_one_patient_leaves_val_nothing():
+    single = counted([make(0, "p0", noise=1.5), make(1, "p0", noise=1.5)])
+    oracle, _ = protocols.oracle(tuner(single))
+    assert oracle.smoothing_mm > 0
+    assert protocols.val(tuner(single))[0].threshold is None
 
 
 def test_oracle_pooled_maximises_the_pooled_dice(cell):
@@ -78,7 +110,7 @@ def test_oracle_pooled_maximises_the_pooled_dice(cell):
 
 
 def test_no_patient_tunes_its_own_threshold(cell):
-    thresholds = protocols.val(cell, studies())
+    thresholds = protocols.val(tuner(cell))
     assert sorted(p for t in thresholds for p in t.patients) == [f"p{k}" for k in range(5)]
     for t in thresholds:
         assert not set(t.patients) & set(t.tuned_on)
@@ -89,21 +121,21 @@ def test_no_patient_tunes_its_own_threshold(cell):
 def test_labels_of_a_patient_do_not_move_its_own_threshold():
     cases = [make(k, f"p{k}") for k in range(4)]
     changed = [*cases[:3], ArrayCase(cases[3].scan, cases[3].map, Truth("c3", np.roll(cases[3].truth.lesion, 5, 1)))]
-    one, other = (protocols.val(counted(c), studies()) for c in (cases, changed))
+    one, other = (protocols.val(tuner(counted(c))) for c in (cases, changed))
     own = [t for t in one if t.patients == ["p3"]]
     assert own == [t for t in other if t.patients == ["p3"]]
     assert one != other
 
 
 def test_val_value_is_reached_on_the_tuned_patients(cell):
-    for t in protocols.val(cell, studies(20)):
+    for t in protocols.val(tuner(cell, 20)):
         values = [dice(cell, i, t) for i in range(5) if f"p{i}" in t.tuned_on]
         assert np.mean([v for v in values if v is not None]) == pytest.approx(t.value, abs=1e-9)
 
 
 def test_val_is_never_worse_on_its_tuning_patients_than_the_plain_optimum(cell):
-    plain = protocols.val(cell, studies(3), smoothing_mm=(0.0,), min_size_mm3=(0.0,))
-    chosen = protocols.val(cell, studies(12))
+    plain = protocols.val(tuner(cell, 3, **PLAIN_ONLY))
+    chosen = protocols.val(tuner(cell, 12))
     for one, other in zip(plain, chosen, strict=True):
         assert other.value >= one.value - 1e-6
         assert (one.smoothing_mm, one.min_size_mm3, one.drawn) == (0, 0, [])
@@ -114,36 +146,37 @@ def test_post_processing_uses_at_most_twenty_drawn_patients():
     cases = [make(k, f"p{k:02d}") for k in range(28)]
     cell = counted(cases)
     few = {"smoothing_mm": (0.0, 1.5), "min_size_mm3": (0.0,)}
-    thresholds = protocols.val(cell, studies(3), fold_seed=3, **few)
+    thresholds = protocols.val(tuner(cell, 3, fold_seed=3, **few))
     assert len(thresholds) == 5
     for t in thresholds:
         assert len(t.drawn) == 20
         assert len(t.tuned_on) > 20
         assert set(t.drawn) < set(t.tuned_on)
-    again = protocols.val(counted(cases), studies(3), fold_seed=3, **few)
+    again = protocols.val(tuner(counted(cases), 3, fold_seed=3, **few))
     assert again == thresholds
+    assert len(protocols.oracle(tuner(cell, 3, fold_seed=3, **few))[0].drawn) == 20
 
 
 def test_values_of_drawn_trials_are_comparable_with_plain_ones():
     cases = [make(k, f"p{k:02d}", noise=0.3) for k in range(28)]
-    for t in protocols.val(counted(cases), studies(2), smoothing_mm=(0.0, 3.0), min_size_mm3=(0.0,)):
+    for t in protocols.val(tuner(counted(cases), 2, smoothing_mm=(0.0, 3.0), min_size_mm3=(0.0,))):
         assert 0 <= t.value <= 1.0 + 1e-9
 
 
 def test_one_patient_and_no_lesion_carry_their_reason():
     single = counted([make(0, "p0"), make(1, "p0")])
-    (val,) = protocols.val(single, studies())
+    (val,) = protocols.val(tuner(single))
     assert val.threshold is None
     assert "1 patient" in val.reason
     healthy = counted([make(k, f"p{k}", lesion=False) for k in range(3)])
-    assert all(t.reason == protocols.NO_LESIONS for t in protocols.val(healthy, studies()))
-    assert protocols.oracle(healthy, studies())[0].reason == protocols.NO_LESIONS
+    assert all(t.reason == protocols.NO_LESIONS for t in protocols.val(tuner(healthy)))
+    assert protocols.oracle(tuner(healthy))[0].reason == protocols.NO_LESIONS
     assert protocols.oracle_pooled(healthy, studies())[0].reason == protocols.NO_LESIONS
 
 
 def test_a_fold_without_lesions_to_tune_on_is_not_available():
     cell = counted([make(k, f"p{k}", lesion=k == 0) for k in range(3)])
-    by_patient = {t.patients[0]: t for t in protocols.val(cell, studies())}
+    by_patient = {t.patients[0]: t for t in protocols.val(tuner(cell))}
     assert by_patient["p0"].reason == protocols.NO_LESIONS
     assert by_patient["p1"].threshold is not None
 
@@ -167,7 +200,7 @@ def test_native_and_paper_liver_need_a_native_threshold():
 
 def test_smoothing_wins_where_noise_is_white():
     cell = counted([make(k, f"p{k}", noise=1.5) for k in range(6)])
-    assert {t.smoothing_mm for t in protocols.val(cell, studies())} <= {1.5, 3.0}
+    assert {t.smoothing_mm for t in protocols.val(tuner(cell))} <= {1.5, 3.0}
 
 
 def test_minimum_size_wins_where_false_positives_are_specks():
@@ -178,5 +211,5 @@ def test_minimum_size_wins_where_false_positives_are_specks():
         specks = rng.random(SHAPE) < 0.01
         map_ = np.where(case.truth.lesion | specks, 1, 0) + 0.1 * gaussian_filter(rng.normal(size=SHAPE), 1)
         cases.append(ArrayCase(case.scan, map_.astype(np.float32), case.truth))
-    found = protocols.val(counted(cases), studies(), smoothing_mm=(0.0,))
+    found = protocols.val(tuner(counted(cases), smoothing_mm=(0.0,)))
     assert all(t.min_size_mm3 in (10, 50) for t in found)

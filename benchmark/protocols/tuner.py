@@ -1,0 +1,102 @@
+"""Threshold, smoothing and minimum size, tuned together on any group of patients (docs/protocols.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from ...datasets.seeds import derive
+from ...datasets.splits import val_folds
+from ..runs.records import Threshold
+from .counted import Counted
+from .objective import MeanDice
+from .tuning import PLAIN, PostProcessing, Space, Studies
+from .variants import variants
+
+SMOOTHING_MM = (0.0, 1.5, 3.0)
+MIN_SIZE_MM3 = (0.0, 10.0, 50.0, 200.0)
+MAX_DRAWN = 20
+NO_LESIONS = "no patient with a lesion to tune on"
+
+
+class Tuner:
+    """The search that ``val`` and ``oracle`` share; they differ in whose labels they see.
+
+    Smoothing and minimum size are tried on at most 20 patients with a lesion, drawn by ``fold_seed``. Their trials are
+    worth the plain optimum over all tuned patients plus what they gain over the plain optimum of the drawn ones.
+
+    Args:
+        counted: the cell.
+        studies: where the searches are kept.
+        fold_seed: draws the folds of the patients and the patients that try post-processing.
+        smoothing_mm: smoothing to choose from, 0 first.
+        min_size_mm3: minimum component volumes to choose from, 0 first.
+        threads: threads that count voxels.
+    """
+
+    def __init__(
+        self,
+        counted: Counted,
+        studies: Studies,
+        *,
+        fold_seed: int = 0,
+        smoothing_mm: Sequence[float] = SMOOTHING_MM,
+        min_size_mm3: Sequence[float] = MIN_SIZE_MM3,
+        threads: int = 1,
+    ) -> None:
+        self.patients = counted.patients
+        self.folds = val_folds(self.patients, fold_seed)
+        self._studies = studies
+        with_lesion = {c.patient for c in counted.cases if c.counts.positives}
+        self._order = sorted(with_lesion, key=lambda p: (derive(fold_seed, "validation patients", p), p))
+        self._plain = MeanDice.every_cut(counted.bins, counted.cases)
+        posts = [(s, m) for s in smoothing_mm for m in min_size_mm3 if (s, m) != PLAIN]
+        groups = [self.patients, *(fold.tune for fold in self.folds)]
+        drawn = {p for group in groups for p in self._drawn(group)}
+        self._processed: dict[PostProcessing, MeanDice] = {}
+        if posts and drawn:
+            chosen = [i for i, source in enumerate(counted.reader.sources) if source.patient in drawn]
+            tried = variants(
+                counted.reader, chosen, counted.bins, counted.counts,
+                sigmas_mm=smoothing_mm, sizes_mm3=min_size_mm3, threads=threads,
+            )  # fmt: skip
+            self._processed = {post: tried[post] for post in posts}
+
+    def tune(
+        self, protocol: str, *, tuned: Sequence[str], applied: Sequence[str], fold: int | None = None
+    ) -> tuple[Threshold, float]:
+        """Return the best threshold on some patients for others, and how much the bins may hide of its value."""
+        threshold = Threshold(
+            protocol=protocol,
+            fold=fold,
+            threshold=None,
+            patients=list(applied),
+            tuned_on=list(tuned),
+            reason=NO_LESIONS,
+        )
+        plain = self._plain.over(set(tuned))
+        if plain is None:
+            return threshold, 0.0
+        drawn, objectives, shift = self._drawn(tuned), {PLAIN: plain}, 0.0
+        for post, processed in self._processed.items():
+            objective = processed.over(set(drawn))
+            assert objective is not None
+            objectives[post] = objective
+        if set(drawn) != set(self._order) & set(tuned):
+            among_drawn = self._plain.over(set(drawn))
+            assert among_drawn is not None
+            shift = plain.best - among_drawn.best
+        found = self._studies.search(protocol if fold is None else f"{protocol}/fold-{fold}", Space(objectives, shift))
+        chosen = {
+            "threshold": found.threshold,
+            "quantile": found.quantile,
+            "smoothing_mm": found.post[0],
+            "min_size_mm3": found.post[1],
+            "value": found.value,
+            "study": found.study,
+            "trials": found.trials,
+            "drawn": sorted(drawn) if self._processed else [],
+        }
+        return threshold.model_copy(update=chosen), objectives[found.post].bound
+
+    def _drawn(self, patients: Collection[str]) -> list[str]:
+        return [p for p in self._order if p in patients][:MAX_DRAWN]
