@@ -95,6 +95,11 @@ def flag_text(flags: set[str]) -> str:
     return ";".join(sorted(flags, key=lambda flag: (order.index(flag) if flag in order else len(order), flag)))
 
 
+def flag_set(text: str) -> frozenset[str]:
+    """Split what ``flag_text`` joined."""
+    return frozenset(filter(None, text.split(";")))
+
+
 def sort_rows(frame: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     """Sort rows by ``by``; protocols, metrics and units in reading order, unknown ones after them by name."""
     orders = {"protocol": PROTOCOLS, "metric": METRICS, "unit": UNITS}

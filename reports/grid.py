@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from .columns import ORACLES, metric_name
+from .columns import ORACLES, flag_set, metric_name
 from .formats import NOT_AVAILABLE, bracket, fixed, number, p_value, percent, points, stars
 from .headline import Headline, records_of
 from .kinds import kind_marks, kind_sentences
@@ -137,9 +137,9 @@ def _paired_grid(rows: Sequence[dict], reference: str, protocol: str, metric: st
     ]
     if protocol in ORACLES:
         legend.append("Oracle: thresholds chosen on the test labels, an upper bound.")
-    if any("phantom" in r["flags"] for r in rows):
+    if any("phantom" in flag_set(r["flags"]) for r in rows):
         legend.append("PHANTOM: synthetic data.")
-    unequal = [r["method"] for r in rows if "unequal-n" in r["flags"]]
+    unequal = [r["method"] for r in rows if "unequal-n" in flag_set(r["flags"])]
     if unequal:
         legend.append(f"Only {noun} defined for both count; some were dropped for {', '.join(sorted(unequal))}.")
     legend += _kinds(rows)
@@ -176,7 +176,7 @@ def _marked(row: dict) -> str:
 
 
 def _kinds(rows: Sequence[dict]) -> list[str]:
-    return kind_sentences(row["flags"].split(";") for row in rows)
+    return kind_sentences(flag_set(row["flags"]) for row in rows)
 
 
 def failure_grid(failures: pd.DataFrame) -> Grid:

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from ..benchmark.scoring.slice_labels import SLICE_LABELS_ONLY, SLICE_METRICS
-from .columns import PROTOCOL_LEGEND, metric_name
+from .columns import PROTOCOL_LEGEND, flag_set, metric_name
 from .formats import NOT_AVAILABLE, bracket, percent, points, spread
 from .kinds import kind_marks, kind_sentences
 
@@ -191,7 +191,8 @@ def _headline(summary: pd.DataFrame, dataset: str, train: str) -> Headline:
     found = []
     for method in methods:
         deciding = _find(rows, method, *verdict)
-        flags = _flags(deciding) if deciding else _flags(next(r for key, r in rows.items() if key[0] == method))
+        shown = deciding or next(row for key, row in rows.items() if key[0] == method)
+        flags = flag_set(shown["flags"])
         marks = "◆" if "best-trivial" in flags else "†" if "below-best-trivial" in flags else ""
         own = slice_auroc[method]
         if own is not None and method != CONFOUND and float(own["mean"]) <= area:
@@ -234,16 +235,13 @@ def _defined(row: dict | None) -> bool:
     return row is not None and not math.isnan(row["mean"])
 
 
-def _flags(row: dict) -> frozenset[str]:
-    return frozenset(filter(None, row["flags"].split(";")))
-
-
 def _entry(row: dict | None, column: Column) -> Entry:
     if row is None:
         return Entry(NOT_AVAILABLE, reason="not measured")
+    flags, reason = flag_set(row["flags"]), row["reason"]
     if column.key == "gap":
-        return Entry(points(row["oracle_gap"]), flags=_flags(row), reason=row["reason"])
+        return Entry(points(row["oracle_gap"]), flags=flags, reason=reason)
     if math.isnan(row["mean"]):
-        return Entry(NOT_AVAILABLE, flags=_flags(row), reason=row["reason"])
+        return Entry(NOT_AVAILABLE, flags=flags, reason=reason)
     shown = spread(row["std"]) if column.key in ("val", "paper", "paper-lung") else ""
-    return Entry(percent(row["mean"]), shown, bracket(row["ci_low"], row["ci_high"]), _flags(row), row["reason"])
+    return Entry(percent(row["mean"]), shown, bracket(row["ci_low"], row["ci_high"]), flags, reason)

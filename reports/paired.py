@@ -11,7 +11,7 @@ import pandas as pd
 
 from ..benchmark.bootstrap import bootstrap_difference
 from ..benchmark.statistics import Interval, holm, paired_test
-from .columns import PAIRED_TESTS, flag_text, is_merit, sort_rows
+from .columns import PAIRED_TESTS, flag_set, flag_text, is_merit, sort_rows
 from .kinds import KINDS, kind_marks
 from .scores import Cell, Facts, Scores, protocol_flags
 
@@ -65,7 +65,7 @@ def paired_tests(
                     for tested in ("patient", "seed") if unit == "patient" else (unit,):
                         rows.append(_row(one, base, tested, known))
     frame = pd.DataFrame(rows, columns=PAIRED_TESTS).astype({"n": "Int64", "n_zero": "Int64"})
-    family = [*(frame[key] for key in FAMILY), frame["flags"].map(lambda flags: kind_marks(flags.split(";")))]
+    family = [*(frame[key] for key in FAMILY), frame["flags"].map(lambda flags: kind_marks(flag_set(flags)))]
     for raw, corrected in (("p_t", "p_holm"), ("p_wilcoxon", "p_holm_wilcoxon")):
         frame[raw] = frame[raw].astype(np.float64)
         frame[corrected] = frame.groupby(family, sort=False)[raw].transform(lambda p: holm(p.to_numpy()))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from ..benchmark.experiments import Printed
-from .columns import metric_name
+from .columns import flag_set, metric_name
 from .kinds import KINDS
 
 COLUMNS = ("row", "dataset", "metric", "printed", "here", "difference", "n_cases", "n_seeds", "flags")
@@ -42,7 +42,7 @@ def beside(printed: Sequence[Printed], summary: pd.DataFrame) -> pd.DataFrame:
                 "difference": "n/a" if here is None or pd.isna(here) else f"{here - one.value:+.1f}",
                 "n_cases": 0 if found is None else int(found["n_cases"]),
                 "n_seeds": 0 if found is None else int(found["n_seeds"]),
-                "flags": "" if found is None else ";".join(kind for kind in KINDS if kind in found["flags"].split(";")),
+                "flags": "" if found is None else ";".join(kind for kind in KINDS if kind in flag_set(found["flags"])),
             }
         )
     return pd.DataFrame(rows, columns=list(COLUMNS))
