@@ -225,6 +225,7 @@ def check_dashboard(path: Path, methods: list[str]) -> None:
     assert len(parents) == 1
     assert sorted(r.data.tags["uasbench.method"] for r in nested) == methods
     assert all(r.data.tags["uasbench.phantom"] != "no" for r in runs)
+    assert all(r.data.tags["uasbench.data.split"] for r in nested)
     assert "patient/oracle/dice" in nested[0].data.metrics
     artifacts = {a.path for a in client.list_artifacts(parents[0].info.run_id)}
     assert {"tables", "report.html"} <= artifacts

@@ -56,7 +56,7 @@ class TaskData:
             patients={case.id: case.patient for case in self.test},
             truth={case: ref.fingerprint for case, ref in self.truths.items()},
             train_cases={case.id: case.fingerprint for case in self.healthy},
-            split=self.split.manifest,
+            split={**self.split.manifest, "hash": self.split.hash},
             roi_source=self.roi_source,
             roi_sources={case.id: case.roi_source for case in [*self.test, *self.healthy] if case.roi_source},
             excluded=self.excluded,

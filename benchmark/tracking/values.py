@@ -67,7 +67,7 @@ def cell_tags(record: Record, parent: str) -> dict[str, str]:
         IDS_TAG: record.ids.model_dump_json(),
         "uasbench.data.test": _cases(data.cases),
         "uasbench.data.train": _cases(data.train_cases),
-        "uasbench.data.split": str(data.split.get("hash", "")),
+        "uasbench.data.split": data.split["hash"],
     }
 
 

@@ -113,13 +113,14 @@ def test_the_documented_data_set_reads_its_layout(repository, install, tmp_path)
     install("doc-data", {"doc_data.py": documented(repository, "python")[2]}, datasets={"folders": "doc_data:Folders"})
     dataset = registry.datasets().get("folders")()
     root = tmp_path / "patients"
-    with pytest.raises(DataError, match=r"no PATIENT/ct\.npz"):
+    with pytest.raises(DataError, match=r"no folders/PATIENT/ct\.npz"):
         dataset.discover(root)
     (case, lesion), *_ = lesion_cases()
     for patient in ("b", "a"):
-        (root / patient).mkdir(parents=True)
+        folder = root / "folders" / patient
+        folder.mkdir(parents=True)
         arrays = {"image": case.image.astype(np.int16), "roi": case.roi, "lesion": lesion, "spacing": case.spacing}
-        np.savez(root / patient / "ct.npz", **arrays)
+        np.savez(folder / "ct.npz", **arrays)
     assert [(ref.id, ref.patient) for ref in dataset.discover(root)] == [("a", "a"), ("b", "b")]
     assert dataset.load("a").spacing == case.spacing
     assert (dataset.load_truth("a").lesion == lesion).all()
