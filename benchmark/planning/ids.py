@@ -67,17 +67,22 @@ def fit_id(
 def map_id(
     *,
     fit: str,
-    module: str,
+    target: str,
     config: Mapping[str, Any],
     cases: Sequence[tuple[str, str]],
     healthy: Sequence[tuple[str, tuple[int, int] | None]],
 ) -> str:
-    """Address of a cell's maps: the fit, score settings, the voxels of the test and calibration cases."""
+    """Address of a cell's maps: the fit, the class that scores, its settings, the test and calibration voxels.
+
+    Args:
+        target: ``module:Class``; methods of one module that share a fit score it each in their own way.
+    """
     return digest(
         {
             "stage": "map",
-            "source": [*_sources("map"), closure_hash(module)],
+            "source": [*_sources("map"), closure_hash(target.partition(":")[0])],
             "fit": fit,
+            "target": target,
             "config": config,
             "cases": list(cases),
             "healthy": list(healthy),

@@ -60,7 +60,7 @@ def _ids(options: RunOptions, data: TaskData, candidate: Candidate, seed: int, p
     fit = ids.digest(members) if members else fits[0]
     maps = ids.map_id(
         fit=fit,
-        module=candidate.module,
+        target=candidate.spec.target,
         config=candidate.score_config,
         cases=[(case.id, case.fingerprint) for case in data.test],
         healthy=[(fingerprint[case], z) for case, z in data.split.calibration],
