@@ -1,6 +1,8 @@
 """Every trained method beats its own untrained self on the phantom by more than the spread over three seeds.
 
-``pytest -m slow -s tests/methods/test_learning.py`` prints the figures; it takes an hour on two cores.
+``pytest -m slow -s tests/methods/test_learning.py`` prints the figures; it takes an hour on two cores. Top lines learn
+from every other patient with lesions and are scored on the rest. nnU-Net trains in processes of its own, minutes each,
+and is checked by ``bench check``.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from uasbench.benchmark.outline import missing_packages
 from uasbench.benchmark.planning.task_data import SPLIT_SEED
 from uasbench.datasets.case import Case
 from uasbench.datasets.healthy import HealthySet
+from uasbench.datasets.labelled import LabelledSet
 from uasbench.datasets.phantom.disk import phantom_root
 from uasbench.datasets.seeds import derive, seed_everything
 from uasbench.datasets.splits import split_healthy
@@ -25,8 +28,21 @@ pytestmark = pytest.mark.slow
 
 SEEDS = (0, 1, 2)
 SETS = {"liver": ("btcv", "lits"), "lung": ("luna16", "coronacases")}
-WITHOUT_LOSS = {"padim", "patchcore"}  # they collect features; their curves are counts
-TRAINED = [name for name in registry.methods().names() if not registry.methods().card(name).trivial]
+# What training minimises, where that is not the first curve alone.
+MINIMISED = {
+    "draem": ("l2", "focal"),
+    "f-anogan": ("encoder/loss",),  # in a game the curves of both sides may rise
+    "layer-decomposition-finetuned": ("decomposition/loss", "fine-tuning/dice"),
+    "padim": (),  # these two collect features; their curves are counts
+    "patchcore": (),
+    "two-stage": ("restoration/l1", "segmentation/focal"),
+}
+KNOWN = registry.runnable()
+TRAINED = [
+    name
+    for name in KNOWN.names()
+    if KNOWN.entry(name).built_in and not KNOWN.card(name).trivial and not name.startswith("nnunet")
+]
 
 Phantom = tuple[list[Case], list[tuple[Case, np.ndarray]]]
 
@@ -46,10 +62,13 @@ def phantom(request, tmp_path_factory) -> tuple[str, Phantom]:
 
 def precision(
     name: str, anatomy: str, phantom: Phantom, seed: int, max_updates: int | None
-) -> tuple[float, list[float]]:
-    """Return the average precision over the voxels of all organs, and the losses of the training."""
-    train, test = phantom
-    cls = registry.methods().get(name)
+) -> tuple[float, dict[str, list[float]]]:
+    """Return the average precision over the voxels of all organs, and the curves of the training by name."""
+    healthy, test = phantom
+    cls = KNOWN.get(name)
+    train: HealthySet | LabelledSet = HealthySet.from_cases(healthy)
+    if cls.card.uses == "labels":
+        train, test = LabelledSet.from_cases(test[::2]), test[1::2]
     losses: dict[str, list[float]] = {}
 
     def keep(_: int, values: dict[str, float]) -> None:
@@ -63,30 +82,34 @@ def precision(
     method.build()
     unlabelled = HealthySet.from_cases([case for case, _ in test]) if cls.card.uses == "unlabelled-test" else None
     method.fit(
-        HealthySet.from_cases(train),
+        train,
         FitContext(seed=seed, max_updates=max_updates, on_log=keep, unlabelled=unlabelled),
     )
     truth = np.concatenate([lesion[case.roi] for case, lesion in test])
     scores = np.concatenate([method.score(case)[case.roi] for case, _ in test])
-    return float(average_precision_score(truth, scores)), next(iter(losses.values()), [])
+    return float(average_precision_score(truth, scores)), losses
 
 
 @pytest.mark.parametrize("name", TRAINED)
 def test_training_helps_by_more_than_the_spread_over_seeds(name, phantom):
     anatomy, scans = phantom
-    card = registry.methods().card(name)
-    if missing := missing_packages(registry.methods().outline(name).packages):
+    card = KNOWN.card(name)
+    if missing := missing_packages(KNOWN.outline(name).packages):
         pytest.skip(missing)
     if anatomy not in card.anatomy:
         pytest.skip(f"{name} is not for the {anatomy}")
     trained = [precision(name, anatomy, scans, seed, None) for seed in SEEDS]
-    if name not in WITHOUT_LOSS:
-        assert all(np.mean(losses[-5:]) < losses[0] for _, losses in trained), "the training loss does not fall"
+    for _, losses in trained:
+        for curve in MINIMISED.get(name, tuple(losses)[:1]):
+            assert np.mean(losses[curve][-5:]) < losses[curve][0], f"{curve} does not fall"
     untrained = [precision(name, anatomy, scans, seed, 0)[0] for seed in SEEDS]
     values = [value for value, _ in trained]
     gain, spread = np.mean(values) - np.mean(untrained), np.std(values, ddof=1)
     measured = f"AP {np.round(values, 3)} trained, {np.round(untrained, 3)} untrained"
-    if anatomy in (*card.near_chance, *card.undertrained):
+    if anatomy in card.near_chance:
+        pytest.skip(f"{measured}; near chance in the literature: {card.notes}")
+    if anatomy in card.undertrained:
+        assert gain <= spread, f"{measured}: it learns by now; take the mark off its card"
         pytest.skip(f"{measured}; marked in tables: {card.notes}")
     assert gain > spread, measured
     print(f"\n{name}, {anatomy}: {measured}")
