@@ -283,3 +283,35 @@ def test_the_real_package_trains_predicts_and_repeats_itself(labelled, toy_case,
     restored = NNUNet(method.config)
     restored.load(tmp_path / "nnunet.pt")
     assert np.array_equal(restored.score(case), maps[1])
+
+
+@pytest.mark.slow
+def test_the_real_trainer_has_the_settings_that_the_card_prints(labelled, tmp_path, monkeypatch):
+    pytest.importorskip("nnunetv2", reason="needs the extra 'nnunet'")
+    for name in ("raw", "preprocessed", "results"):
+        monkeypatch.setenv(f"nnUNet_{name}", str(tmp_path / name))
+    from nnunetv2.training.loss.compound_losses import DC_and_CE_loss
+    from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
+    from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
+    from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+    method = NNUNet(resolve(NNUNetConfig, "smoke", "liver"))
+    method.build()
+    method.fit(labelled, FitContext(seed=0, max_updates=0))
+    paper = resolve(NNUNetConfig, "paper", "liver")
+    assert paper.trainer == nnUNetTrainer.__name__
+    plans = json.loads(method.plans) | {"continue_training": False}
+    prepared = tmp_path / "preprocessed" / DATASET / "nnUNetPlans_2d"
+    prepared.mkdir(parents=True)
+    (prepared / "case.b2nd").touch()  # the trainer asks for the format of the data, not for their content
+    trainer = nnUNetTrainer(plans, "2d", 0, json.loads(method.dataset), torch.device("cpu"))
+    trainer.initialize()
+    assert (trainer.num_epochs, trainer.num_iterations_per_epoch) == (1000, paper.iterations)
+    assert trainer.num_val_iterations_per_epoch == paper.validation_iterations
+    assert isinstance(trainer.optimizer, torch.optim.SGD)
+    settings = trainer.optimizer.param_groups[0]
+    assert [settings[key] for key in ("lr", "momentum", "nesterov", "weight_decay")] == [0.01, 0.99, True, 3e-5]
+    assert isinstance(trainer.lr_scheduler, PolyLRScheduler)
+    assert isinstance(trainer.loss, DeepSupervisionWrapper)
+    assert isinstance(trainer.loss.loss, DC_and_CE_loss)
+    assert (trainer.loss.loss.weight_dice, trainer.loss.loss.weight_ce) == (1, 1)
