@@ -17,7 +17,7 @@ class FPI(ForeignPatchMethod):
     card = MethodCard(
         name="fpi",
         title="Foreign patch interpolation",
-        year=2020,
+        year=2022,
         family="pseudo-anomaly",
         citation="Tan, Hou, Batten, Qiu, Kainz: Detecting Outliers with Foreign Patch Interpolation, MELBA 2022",
         reference="arXiv:2011.04197",

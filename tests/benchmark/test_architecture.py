@@ -75,6 +75,12 @@ def test_the_figures_are_those_of_the_paper_profile(name):
     elif isinstance(config.get("epochs"), int):
         total = config["epochs"] * config.get("epoch_updates", 0)  # of dae, whose epoch is a number of updates
         assert f"{config['epochs']:,} epochs" in here["length"] or f"{total:,} updates" in here["length"]
+    for other in ("encoder_updates", "segmentation_epochs", "restoration_epochs", "tuning_updates"):
+        if isinstance(config.get(other), int):
+            assert f"{config[other]:,}" in here["length"]
+    for key in ("momentum", "decay", "weight_decay"):
+        if config.get(key):
+            assert f"{config[key]:g}" in here["optimiser"] or scientific(config[key]) in here["optimiser"]
 
 
 def test_parameters_are_counted_in_the_networks_of_the_paper_profile():
