@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from uasbench.benchmark import device as devices
 from uasbench.benchmark import registry, versions
 from uasbench.benchmark.planning.crossfit import folds
-from uasbench.benchmark.planning.options import validated
 from uasbench.benchmark.planning.plan import Numerics, PlanError, PlannedCell, plan_cells
 from uasbench.benchmark.runner import planned_tasks
 from uasbench.benchmark.runs.info import Planned
@@ -105,12 +104,11 @@ def two_sets(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def plan(root: Path, cache: Path, tmp_path: Path):
+def plan(smoke):
     """Return ``plan(methods, **options)``: the task of a run and its cells by method; nothing is trained."""
 
     def call(methods: str, **options) -> tuple[Planned, dict[str, PlannedCell]]:
-        settings = {"data_root": root, "cache": cache, "profile": "smoke", "seeds": [0], "out": tmp_path / "run"}
-        chosen = validated(methods=methods, datasets=["lits"], **{**settings, **options})
+        chosen = smoke(methods, **options)
         (task,) = planned_tasks(chosen, 1, None)
         numerics = Numerics("cpu", 1, devices.resolve_precision("auto", "cpu"))
         return task, {c.key.method: c for c in plan_cells(chosen, numerics, task.data, task.candidates)}

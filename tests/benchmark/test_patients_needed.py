@@ -3,24 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from uasbench.benchmark.planning.options import validated
 from uasbench.benchmark.runner import planned_tasks
 
 
 @pytest.mark.parametrize("name", ["fpi", "pii"])
-def test_foreign_patches_need_a_second_healthy_patient(name, root, cache, tmp_path):
+def test_foreign_patches_need_a_second_healthy_patient(name, smoke):
     def planned(donors):
-        options = validated(
-            methods=f"{name},ae",
-            datasets=["lits"],
-            data_root=root,
-            cache=cache,
-            profile="smoke",
-            seeds=[0],
-            out=tmp_path / "run",
-            settings={name: {"donors": donors}},
-        )
-        (task,) = planned_tasks(options, 1, None)
+        (task,) = planned_tasks(smoke(f"{name},ae", settings={name: {"donors": donors}}), 1, None)
         return {candidate.label for candidate in task.candidates}, task.skipped
 
     assert planned("slices") == ({name, "ae"}, [])

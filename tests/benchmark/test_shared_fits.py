@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from uasbench.benchmark.planning.options import validated
 from uasbench.benchmark.planning.plan import Graph, Numerics, plan_cells
 from uasbench.benchmark.runner import planned_tasks
 from uasbench.benchmark.runs.folder import RunFolder
@@ -12,16 +11,8 @@ from uasbench.benchmark.runs.folder import RunFolder
 @pytest.mark.parametrize(
     ("one", "other"), [("vae", "bayesian-vae"), ("kl-grad", "kl-grad-combi"), ("asc-net", "asc-net-post")]
 )
-def test_one_training_serves_both_and_their_maps_differ(one, other, root, cache, tmp_path):
-    options = validated(
-        methods=f"{one},{other}",
-        datasets=["lits"],
-        data_root=root,
-        cache=cache,
-        profile="smoke",
-        seeds=[0],
-        out=tmp_path / "run",
-    )
+def test_one_training_serves_both_and_their_maps_differ(one, other, smoke, tmp_path):
+    options = smoke(f"{one},{other}")
     (task,) = planned_tasks(options, 1, None)
     numerics = Numerics("cpu", 1, "fp32")
     first, second = plan_cells(options, numerics, task.data, task.candidates)

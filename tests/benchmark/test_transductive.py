@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from uasbench.benchmark.planning.options import validated
 from uasbench.benchmark.planning.plan import Numerics, plan_cells
 from uasbench.benchmark.runner import planned_tasks
 
@@ -48,12 +47,11 @@ def _plugins(install: Callable[..., Path]) -> None:
 
 
 @pytest.fixture
-def fits(root: Path, cache: Path, tmp_path: Path):
+def fits(smoke):
     """Return ``fits(**options)``: the address of each method's fit, without training."""
 
     def call(**options) -> dict[str, str]:
-        settings = {"data_root": root, "cache": cache, "profile": "smoke", "seeds": [0], "out": tmp_path / "run"}
-        chosen = validated(methods="plain,peeks", datasets=["lits"], **{**settings, **options})
+        chosen = smoke("plain,peeks", **options)
         (task,) = planned_tasks(chosen, 1, None)
         cells = plan_cells(chosen, Numerics("cpu", 1, "fp32"), task.data, task.candidates)
         return {c.key.method: c.ids.fit for c in cells}
