@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import ndimage
 
 
 def erode_in_plane(roi: np.ndarray, pixels: int) -> np.ndarray:
     """Erode the region of interest of every slice by ``pixels`` (4-neighbourhood); bool, shape (slices, H, W)."""
-    cross = ndimage.generate_binary_structure(2, 1)[None]
-    return ndimage.binary_erosion(roi, cross, iterations=pixels) if pixels else roi
+    if pixels == 0:
+        return roi
+    from scipy import ndimage
+
+    return ndimage.binary_erosion(roi, ndimage.generate_binary_structure(2, 1)[None], iterations=pixels)
 
 
 def inner_foreground(roi: np.ndarray, window: int, share: float) -> np.ndarray:
@@ -19,5 +21,7 @@ def inner_foreground(roi: np.ndarray, window: int, share: float) -> np.ndarray:
     """
     if window == 0:
         return roi
+    from scipy import ndimage
+
     count = ndimage.convolve(roi.astype(np.int32), np.ones((1, window, window), np.int32), mode="constant")
     return roi & (count > share * window**2)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
-from scipy import ndimage
 
 from ..roi_edge import erode_in_plane
 
@@ -25,7 +24,7 @@ def residual(image: np.ndarray, reconstruction: np.ndarray, sign: Sign) -> np.nd
 
 def median_in_plane(map_: np.ndarray, size: int) -> np.ndarray:
     """Median filter of every slice with a ``size`` × ``size`` window; 0 means no filter. Shape (slices, H, W)."""
-    return ndimage.median_filter(map_, size=(1, size, size)) if size else map_
+    return _median(map_, (1, size, size)) if size else map_
 
 
 def median_in_volume(map_: np.ndarray, size: int) -> np.ndarray:
@@ -33,7 +32,13 @@ def median_in_volume(map_: np.ndarray, size: int) -> np.ndarray:
 
     Neighbours along z are the neighbouring slices of the view, which skips slices without a region of interest.
     """
-    return ndimage.median_filter(map_, size=size) if size else map_
+    return _median(map_, (size, size, size)) if size else map_
+
+
+def _median(map_: np.ndarray, size: tuple[int, int, int]) -> np.ndarray:
+    from scipy import ndimage
+
+    return ndimage.median_filter(map_, size=size)
 
 
 def filtered_inside(map_: np.ndarray, roi: np.ndarray, median: int, erode: int) -> np.ndarray:
