@@ -213,6 +213,7 @@ def test_the_other_organ_is_scored_too(name):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", [n for n in NAMES if n not in IN_ANOTHER_PROCESS and not KNOWN.card(n).trivial])
 def test_the_paper_profile_does_an_update_and_scores(name):
     """One update of the published batch, but for what takes more than five minutes or 8 GiB on one core.
