@@ -38,17 +38,8 @@ def paper_lung(counted: Counted, studies: Studies) -> tuple[Threshold, float]:
     bound = float(mean.doubt[tried].max())
     found = studies.search(PAPER_LUNG, Space({PLAIN: Objective(between, mean.shares[tried], mean.dice[tried], bound)}))
     level = tried[int(np.searchsorted(keys, keys_of(np.array([found.threshold], np.float32))[0]))]
-    threshold = Threshold(
-        protocol=PAPER_LUNG,
-        threshold=float(levels[level]),
-        quantile=found.quantile,
-        patients=patients,
-        tuned_on=patients,
-        value=found.value,
-        study=found.study,
-        trials=found.trials,
-    )
-    return threshold, bound
+    threshold = found.record(PAPER_LUNG, patients=patients, tuned_on=patients)
+    return threshold.model_copy(update={"threshold": float(levels[level])}), bound
 
 
 def score_range(curves: Curves) -> tuple[float, float]:

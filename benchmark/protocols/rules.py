@@ -82,14 +82,4 @@ def oracle_pooled(counted: Counted, studies: Studies) -> tuple[Threshold, float]
     if objective is None:
         return Threshold(protocol=ORACLE_POOLED, threshold=None, patients=patients, reason=NO_LESIONS), 0.0
     found = studies.search(ORACLE_POOLED, Space({PLAIN: objective}))
-    threshold = Threshold(
-        protocol=ORACLE_POOLED,
-        threshold=found.threshold,
-        quantile=found.quantile,
-        patients=patients,
-        tuned_on=patients,
-        value=found.value,
-        study=found.study,
-        trials=found.trials,
-    )
-    return threshold, objective.bound
+    return found.record(ORACLE_POOLED, patients=patients, tuned_on=patients), objective.bound

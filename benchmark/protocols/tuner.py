@@ -65,17 +65,10 @@ class Tuner:
         self, protocol: str, *, tuned: Sequence[str], applied: Sequence[str], fold: int | None = None
     ) -> tuple[Threshold, float]:
         """Return the best threshold on some patients for others, and how much the bins may hide of its value."""
-        threshold = Threshold(
-            protocol=protocol,
-            fold=fold,
-            threshold=None,
-            patients=list(applied),
-            tuned_on=list(tuned),
-            reason=NO_LESIONS,
-        )
         plain = self._plain.over(set(tuned))
         if plain is None:
-            return threshold, 0.0
+            nobody = Threshold(protocol=protocol, threshold=None, patients=list(applied), tuned_on=list(tuned))
+            return nobody.model_copy(update={"fold": fold, "reason": NO_LESIONS}), 0.0
         drawn, objectives, shift = self._drawn(tuned), {PLAIN: plain}, 0.0
         for post, processed in self._processed.items():
             objective = processed.over(set(drawn))
@@ -85,18 +78,11 @@ class Tuner:
             among_drawn = self._plain.over(set(drawn))
             assert among_drawn is not None
             shift = plain.best - among_drawn.best
-        found = self._studies.search(protocol if fold is None else f"{protocol}/fold-{fold}", Space(objectives, shift))
-        chosen = {
-            "threshold": found.threshold,
-            "quantile": found.quantile,
-            "smoothing_mm": found.post[0],
-            "min_size_mm3": found.post[1],
-            "value": found.value,
-            "study": found.study,
-            "trials": found.trials,
-            "drawn": sorted(drawn) if self._processed else [],
-        }
-        return threshold.model_copy(update=chosen), objectives[found.post].bound
+        study = protocol if fold is None else f"{protocol}/fold-{fold}"
+        found = self._studies.search(study, Space(objectives, shift))
+        threshold = found.record(protocol, patients=applied, tuned_on=tuned)
+        tried_on = sorted(drawn) if self._processed else []
+        return threshold.model_copy(update={"fold": fold, "drawn": tried_on}), objectives[found.post].bound
 
     def _drawn(self, patients: Collection[str]) -> list[str]:
         return [p for p in self._order if p in patients][:MAX_DRAWN]

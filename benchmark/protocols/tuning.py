@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...datasets.seeds import derive
+from ..runs.records import Threshold
 from .objective import Objective
 
 if TYPE_CHECKING:
@@ -46,6 +47,21 @@ class Found:
     value: float
     study: str
     trials: int
+
+    def record(self, protocol: str, *, patients: Sequence[str], tuned_on: Sequence[str]) -> Threshold:
+        """Return the threshold as the record stores it: the patients it is applied to, and those it was tuned on."""
+        return Threshold(
+            protocol=protocol,
+            threshold=self.threshold,
+            quantile=self.quantile,
+            smoothing_mm=self.post[0],
+            min_size_mm3=self.post[1],
+            patients=list(patients),
+            tuned_on=list(tuned_on),
+            value=self.value,
+            study=self.study,
+            trials=self.trials,
+        )
 
 
 class Studies:
