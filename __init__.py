@@ -11,13 +11,13 @@ if TYPE_CHECKING:
     from .datasets.dataset import CaseRef, Dataset, DatasetCard
     from .datasets.healthy import HealthySet
     from .datasets.labelled import LabelledSet
-    from .datasets.view import View
-    from .datasets.volume_view import VolumeView
-    from .methods.base import Method
+    from .datasets.views.view import View
+    from .datasets.views.volume_view import VolumeView
     from .methods.card import MethodCard
     from .methods.config import Config
     from .methods.context import FitContext
-    from .methods.supervised.base import SupervisedMethod
+    from .methods.method import Method
+    from .methods.supervised_method import SupervisedMethod
 
 _WHERE = {
     "Case": "datasets.case",
@@ -28,12 +28,12 @@ _WHERE = {
     "FitContext": "methods.context",
     "HealthySet": "datasets.healthy",
     "LabelledSet": "datasets.labelled",
-    "Method": "methods.base",
+    "Method": "methods.method",
     "MethodCard": "methods.card",
-    "SupervisedMethod": "methods.supervised.base",
+    "SupervisedMethod": "methods.supervised_method",
     "Truth": "datasets.case",
-    "View": "datasets.view",
-    "VolumeView": "datasets.volume_view",
+    "View": "datasets.views.view",
+    "VolumeView": "datasets.views.volume_view",
     "open_run": "api",
     "run": "api",
 }

@@ -171,8 +171,8 @@ def preview(
     Raises:
         UasbenchError: a method has nothing to show, or the data cannot be used.
     """
-    from .benchmark.preview import previews
-    from .reports.figures.preview import draw_preview
+    from .benchmark.commands.preview import previews
+    from .reports.figures.preview_picture import draw_preview
 
     chosen = validated(
         methods=methods if isinstance(methods, str) else ",".join(methods),
@@ -196,7 +196,7 @@ def rescore(path: Path | str, workers: int = 2, console: Console | None = None) 
     Raises:
         RunFolderError: some cells could not be measured; the others are.
     """
-    from .benchmark.runs import rescoring
+    from .benchmark.commands import rescoring
     from .benchmark.tracking.tracker import Tracker
 
     folder = RunFolder.open(path)

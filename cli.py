@@ -11,7 +11,7 @@ import typer
 
 from . import cli_data
 from .cli_options import EXIT_USAGE, Cache, DataRoot, console
-from .datasets.errors import UasbenchError
+from .common.errors import UasbenchError
 
 EXIT_FAILED_CELLS = 3
 EXIT_INTERRUPTED = 130
@@ -209,7 +209,7 @@ def list_(
     ] = "methods",
 ) -> None:
     """List what is registered, what is broken and why."""
-    from .benchmark import listing
+    from .benchmark.catalogue import listing
 
     tables = {"methods": listing.methods, "datasets": listing.datasets, "experiments": listing.experiments}
     if what not in tables:
@@ -228,11 +228,11 @@ def show(
     if architecture == (method is not None):
         raise UasbenchError("name a method, or ask for --architecture alone; 'bench list methods' shows the names")
     if method is None:
-        from .benchmark.architecture import table
+        from .benchmark.catalogue.architecture import table
 
         typer.echo(table())
         return
-    from .benchmark.showing import show as parts
+    from .benchmark.catalogue.showing import show as parts
 
     for part in parts(method):
         console(stderr=False).print(part)
@@ -297,7 +297,7 @@ def new_plugin(
     folder: Annotated[Path, typer.Option(help="Where the package is written.")] = Path(),
 ) -> None:
     """Write an installable package with one method and its test."""
-    from .benchmark.plugin_template import new_plugin as write
+    from .benchmark.commands.plugin_template import new_plugin as write
 
     for file in write(name, folder):
         print(file)
@@ -306,7 +306,7 @@ def new_plugin(
 @app.command()
 def doctor() -> None:
     """Print versions, devices, plug-ins and folders, and what is wrong with them."""
-    from .benchmark.doctor import diagnose
+    from .benchmark.commands.doctor import diagnose
 
     for topic, status, detail in diagnose():
         print(f"{status:5s} {topic}: {detail}")
@@ -344,7 +344,7 @@ def clean(
     ] = False,
 ) -> None:
     """Drop fits, maps and logs that no cell of the run refers to."""
-    from .benchmark.runs.cleaning import clean as sweep
+    from .benchmark.commands.cleaning import clean as sweep
     from .benchmark.runs.folder import RunFolder
 
     freed = sweep(RunFolder.open(path), maps=maps)

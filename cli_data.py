@@ -19,7 +19,7 @@ def data_check(
     dataset: Annotated[str | None, typer.Option(help="Check these sets only (comma list).")] = None,
 ) -> None:
     """Print what is there, what is wrong and the fix."""
-    from .benchmark.listing import dataset_adapters
+    from .benchmark.catalogue.listing import dataset_adapters
     from .datasets.check import check as check_data
     from .datasets.check import format_report
 

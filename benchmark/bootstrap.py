@@ -11,7 +11,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from ..datasets.seeds import derive
+from ..common.seeds import derive
 from .statistics import LEVEL, MIN_FOR_INTERVAL, FloatArray, Interval, too_few
 
 REPLICATES = 2000

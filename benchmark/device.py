@@ -6,7 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
-from ..datasets.errors import UasbenchError
+from ..common.errors import UasbenchError
 
 
 class DeviceError(UasbenchError):

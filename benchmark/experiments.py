@@ -9,10 +9,11 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ..datasets.errors import UasbenchError
+from ..common import package
+from ..common.errors import UasbenchError
 from .planning.options import RunOptions, Variant, parse_seeds, validated
 
-FOLDER = Path(__file__).resolve().parents[1] / "experiments"
+FOLDER = package.ROOT / "experiments"
 
 
 class ExperimentError(UasbenchError):

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..datasets.errors import DataError
+from ..common.errors import DataError
 
 if TYPE_CHECKING:
     from ..datasets.dataset import DatasetCard

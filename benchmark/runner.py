@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ..datasets.atomic import remove_stale
-from ..datasets.store import Store
+from ..common.atomic import remove_stale
+from ..datasets.storing.store import Store
 from . import device as devices
+from .catalogue.registry import datasets, runnable
 from .executors.job import Event
 from .executors.local import LocalExecutor, cpu_slots, gpu_slots
 from .locations import cache_root, data_root
@@ -24,7 +25,6 @@ from .planning.options import RunOptions
 from .planning.plan import Graph, Numerics, PlanError, plan_cells
 from .planning.selection import Selection, select
 from .planning.task_data import prepare_task, task_pairs
-from .registry import datasets, runnable
 from .runs.folder import RunFolder
 from .runs.info import Planned, check_source, retire_outdated, version_warnings, write_info, write_timing
 from .runs.lock import hold
@@ -191,7 +191,7 @@ def import_maps(source: Path, method: str, options: RunOptions, threshold: float
     Raises:
         UasbenchError: the data, the maps or the run folder cannot be used.
     """
-    from .runs.importing import import_maps as measure_maps
+    from .commands.importing import import_maps as measure_maps
 
     sets = datasets()
     (pair,) = task_pairs(options, sets)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .errors import DataError
+from ..common.errors import DataError
 
 Spacing = tuple[float, float, float]
 OUTSIDE_SHARE = 0.05

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
+from ..common.errors import DataError
 from .adapters.nifti_pair import NiftiPairDataset
 from .case import Case, Spacing
 from .dataset import CaseRef, Dataset
-from .errors import DataError
-from .orientation import WARNING
 from .patients import CaseKey, join_twins, overlapping, slice_hashes
+from .reading.orientation import WARNING
 
 LIVER_HU = (-50.0, 250.0)
 

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..common.errors import DataError
 from .case import Case
-from .errors import DataError
-from .view import View
-from .viewing import Viewed, look
-from .volume_geometry import VolumeGeometry
-from .volume_stack import VolumeStack
-from .volume_view import AnyView, VolumeView
+from .views.view import View
+from .views.viewing import ViewedCase, apply_view
+from .views.volume_geometry import VolumeGeometry
+from .views.volume_stack import VolumeStack
+from .views.volume_view import AnyView, VolumeView
 
 if TYPE_CHECKING:
-    from .store import PreparedCase
+    from .storing.store import PreparedCase
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,9 +32,9 @@ class Part:
         case = self.case if isinstance(self.case, Case) else self.case.case()
         return case if self.z is None else case.crop_z(*self.z)
 
-    def viewed(self, view: AnyView) -> tuple[Viewed, np.ndarray]:
+    def viewed(self, view: AnyView) -> tuple[ViewedCase, np.ndarray]:
         """Return the whole case through a view, and which of the viewed slices belong to the part (int64 indices)."""
-        viewed = look(self.case, view) if isinstance(self.case, Case) else self.case.viewed(view)
+        viewed = apply_view(self.case, view) if isinstance(self.case, Case) else self.case.viewed(view)
         z = np.asarray(viewed.geometry.slices, np.int64)
         start, stop = self.z or (0, viewed.geometry.native_shape[0])
         if isinstance(viewed.geometry, VolumeGeometry):
@@ -42,7 +42,7 @@ class Part:
             return viewed, np.flatnonzero(viewed.geometry.complete((native >= start) & (native < stop)))
         return viewed, np.flatnonzero((z >= start) & (z < stop))
 
-    def viewed_volume(self, view: VolumeView) -> tuple[Viewed, np.ndarray]:
+    def viewed_volume(self, view: VolumeView) -> tuple[ViewedCase, np.ndarray]:
         """Return the whole case as a volume, and which native slices of the part have a region of interest (bool)."""
         viewed, _ = self.viewed(view)
         slices = np.zeros(viewed.geometry.native_shape[0], bool)
@@ -63,8 +63,8 @@ class SliceStack:
         z_of: int64, shape (slices,), native z of the slice in its whole case.
     """
 
-    def __init__(self, parts: Iterable[tuple[Viewed, np.ndarray]], view: View) -> None:
-        self._viewed: list[Viewed] = []
+    def __init__(self, parts: Iterable[tuple[ViewedCase, np.ndarray]], view: View) -> None:
+        self._viewed: list[ViewedCase] = []
         case_of, index_of, z_of = [], [], []
         for position, (viewed, indices) in enumerate(parts):
             self._viewed.append(viewed)

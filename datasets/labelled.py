@@ -8,12 +8,12 @@ from functools import cached_property
 
 import numpy as np
 
+from ..common.errors import DataError
 from .case import Case
-from .errors import DataError
 from .healthy import HealthySet, Part
-from .store import PreparedCase, TruthRef, load_truth
-from .view import View
-from .volume_view import VolumeView
+from .storing.store import PreparedCase, TruthRef, load_truth
+from .views.view import View
+from .views.volume_view import VolumeView
 
 
 @dataclass(frozen=True, eq=False)

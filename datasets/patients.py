@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .errors import DataError
+from ..common.errors import DataError
 
 CaseKey = tuple[str, str]
 """Name of the set, id of the case."""

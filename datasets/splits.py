@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from .errors import DataError
+from ..common.errors import DataError
+from ..common.seeds import derive
 from .patients import natural_key
-from .seeds import derive
 
 CALIBRATION_SHARE = 0.2
 GAP_SLICES = 5

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin
 
-from ..datasets.errors import UasbenchError
+from ..common.errors import UasbenchError
 
 PROFILES = ("smoke", "quick", "paper")
 C = TypeVar("C", bound="Config")

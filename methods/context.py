@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..datasets.seeds import derive
+from ..common.seeds import derive
 
 if TYPE_CHECKING:
     from ..datasets.healthy import HealthySet

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from .base import Method
+    from .method import Method
 
 _ENGINE = ("config", "device")
 

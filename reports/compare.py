@@ -10,7 +10,7 @@ import pandas as pd
 from ..benchmark.runs.folder import RunFolder
 from ..benchmark.runs.records import Record
 from ..benchmark.scoring.slice_labels import SLICE_LABELS_ONLY, SLICE_METRICS
-from ..datasets.errors import UasbenchError
+from ..common.errors import UasbenchError
 from .columns import METRICS, PAIRED_TESTS, PROTOCOLS, is_merit
 from .paired import paired_tests
 from .scores import collect, facts

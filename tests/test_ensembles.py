@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from uasbench.benchmark.stages.map_store import read_map
+from uasbench.benchmark.runs.map_store import read_map
 from uasbench.datasets.phantom.liver import write_liver_phantom
 
 PLUGIN = """
@@ -46,7 +46,7 @@ class Votes(Method):
 @pytest.fixture(scope="module")
 def options(tmp_path_factory):
     """Options of a run in which the plug-in is installed."""
-    from uasbench.benchmark import registry
+    from uasbench.benchmark.catalogue import registry
 
     here = tmp_path_factory.mktemp("votes")
     write_liver_phantom(here / "data", seed=0, size="smoke")
@@ -97,7 +97,7 @@ def test_members_are_fits_of_their_own_and_the_map_is_their_median(quick_run, op
 
 
 def test_a_decision_on_the_view_is_mapped_back_and_stays_inside_the_region(done):
-    from uasbench.benchmark.stages.map_store import read_mask
+    from uasbench.benchmark.runs.map_store import read_mask
 
     record = next(r for r in done.records if (r.cell.method, r.cell.seed) == ("votes", 0))
     folder = done.path / "maps" / record.cell.slug

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 import uasbench
-from uasbench.benchmark.planning.source_hash import closure_files, imported
+from uasbench.common.source_hash import closure_files, imported
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-FLOORS = ("datasets", "methods", "benchmark", "reports", "api", "cli")
-ROOMS = ("datasets", "methods", "benchmark", "reports", "experiments")
+FLOORS = ("common", "datasets", "methods", "benchmark", "reports", "api", "cli")
+ROOMS = ("common", "datasets", "methods", "benchmark", "reports", "experiments")
 HEAVY = {"torch", "torchvision", "monai", "mlflow", "optuna", "ray", "timm", "matplotlib", "skimage", "cc3d"}
 LABEL_READERS = ("load_truth", "Truth", "TruthRef", "UASBENCH_DATA")
 ENTRY_POINTS = {
@@ -58,8 +58,8 @@ def external(path: Path) -> Iterator[tuple[str, int]]:
 
 
 def test_the_tree_is_read():
-    assert {"uasbench", "uasbench.methods.base", "uasbench.benchmark.registry"} <= FILES.keys()
-    assert [floor(f"uasbench.{name}.x") for name in FLOORS] == list(range(6))
+    assert {"uasbench", "uasbench.methods.method", "uasbench.benchmark.catalogue.registry"} <= FILES.keys()
+    assert [floor(f"uasbench.{name}.x") for name in FLOORS] == list(range(len(FLOORS)))
     assert floor("uasbench") is None
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from uasbench.methods.features.weights import lite0_names, sha256
+from uasbench.methods.nets.weights import lite0_names, sha256
 
 KIND = {"asc-net": "transductive", "patchcore": None, "supervised-unet": "topline"}
 

@@ -16,7 +16,7 @@ import pytest
 import uasbench
 from uasbench.api import Run
 from uasbench.cli import main
-from uasbench.datasets.errors import UasbenchError
+from uasbench.common.errors import UasbenchError
 
 BENCH = Path(sys.executable).with_name("bench")
 PLUGINS = """
@@ -88,7 +88,7 @@ def two_seeds(root: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory)
 @pytest.fixture
 def plugins(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Plug-ins that misbehave, as pip would have installed them."""
-    from uasbench.benchmark import registry
+    from uasbench.benchmark.catalogue import registry
 
     site = tmp_path_factory.mktemp("site")
     (site / "misbehaving.py").write_text(PLUGINS)
@@ -244,7 +244,7 @@ def check_rescoring(path: Path) -> None:
 def test_imported_maps_get_the_numbers_of_the_method_that_made_them(run, root, cache, tmp_path):
     from uasbench.api import import_maps
     from uasbench.benchmark.planning.options import validated
-    from uasbench.benchmark.stages.map_store import read_map
+    from uasbench.benchmark.runs.map_store import read_map
 
     done = run("hu-deviation")
     slug = done.records[0].cell.slug

@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
+from ...common import source_hash
 from ...datasets.healthy import HealthySet
 from ...datasets.labelled import LabelledSet
 from ...methods.config import PROFILES, Config, resolve
 from ...methods.state import modules
-from ..outline import missing_packages
-from ..planning import source_hash
+from ..catalogue.outline import missing_packages
 from ..stages import drive
 from .phantom import lesion_cases
 from .subject import PACKAGE, Broken, NotApplicable, Subject, Unavailable

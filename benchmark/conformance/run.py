@@ -15,8 +15,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from ...datasets.errors import UasbenchError
-from .. import registry
+from ...common.errors import UasbenchError
+from ..catalogue import registry
 from ..device import configure, resolve_device
 from .phantom import TISSUES
 

@@ -10,7 +10,7 @@ import numpy as np
 from ...datasets.case import Case
 from ...datasets.healthy import HealthySet
 from ...datasets.labelled import LabelledSet
-from ...datasets.viewing import Viewed, look
+from ...datasets.views.viewing import ViewedCase, apply_view
 from ...methods.config import resolve
 from ...methods.context import FitContext
 from ..stages import drive
@@ -98,9 +98,9 @@ class Subject:
         return found
 
     @staticmethod
-    def view(method: Any, case: Case) -> Viewed | None:
+    def view(method: Any, case: Case) -> ViewedCase | None:
         """Return the case through the method's view, or None where it works on the native grid."""
-        return None if method.view is None else look(case, method.view)
+        return None if method.view is None else apply_view(case, method.view)
 
     def native(self, method: Any, case: Case) -> np.ndarray:
         """Return the checked map on the grid of the case."""

@@ -12,7 +12,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from ...datasets.processes import hidden_main
+from ...common.processes import hidden_main
 from ..stages import worker
 from .job import Event, Job, Listener
 

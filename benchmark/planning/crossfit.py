@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ...common.seeds import derive
 from ...datasets.patients import natural_key
-from ...datasets.seeds import derive
-from ...datasets.store import PreparedCase, TruthRef
+from ...datasets.storing.store import PreparedCase, TruthRef
 from ..runs.records import LabelUse
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ...datasets.seeds import derive
-from ...datasets.store import PreparedCase
+from ...common.seeds import derive
+from ...datasets.storing.store import PreparedCase
 from ..runs.records import Skip
 from . import ids
 from .crossfit import Labelled, LabelPlan, label_plan

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .source_hash import closure_hash
+from ...common.source_hash import closure_hash
 
 PACKAGE = __name__.split(".")[0]
 
@@ -20,9 +20,8 @@ def digest(value: Any) -> str:
 
 def _sources(stage: str) -> list[str]:
     """Source of a stage and of what every method inherits; a plug-in's own closure ends at its package."""
-    return [
-        closure_hash(f"{PACKAGE}.{name}") for name in (f"benchmark.stages.{stage}", "methods.base", "methods.training")
-    ]
+    modules = (f"benchmark.stages.{stage}", "methods.method", "methods.training")
+    return [closure_hash(f"{PACKAGE}.{name}") for name in modules]
 
 
 def fit_id(

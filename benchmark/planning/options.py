@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from ...datasets.errors import UasbenchError
+from ...common.errors import UasbenchError
 
 Profile = Literal["smoke", "quick", "paper"]
 STAGE_LIMIT_S = {"smoke": 300.0, "quick": 1800.0, "paper": 7 * 86400.0}

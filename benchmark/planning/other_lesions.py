@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from ...common.errors import DataError
 from ...datasets.dataset import CaseRef, Dataset
-from ...datasets.errors import DataError
 from ...datasets.patients import CaseKey, apply_excludes, join_twins, overlapping
-from ...datasets.store import PreparedCase, Store, TruthRef
-from ...datasets.volume_view import AnyView
-from ..registry import Registry
+from ...datasets.storing.store import PreparedCase, Store, TruthRef
+from ...datasets.views.volume_view import AnyView
+from ..catalogue.registry import Registry
 
 
 @dataclass(frozen=True)

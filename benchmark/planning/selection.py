@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from ...datasets.errors import DataError, UasbenchError
-from ...datasets.volume_view import AnyView
-from ...methods.base import Method
+from ...common.errors import DataError, UasbenchError
+from ...datasets.views.volume_view import AnyView
 from ...methods.card import MethodCard
 from ...methods.config import ConfigError, by_stage, resolve
-from ..limits import time_limit
-from ..outline import missing_packages
-from ..registry import Registry
+from ...methods.method import Method
+from ..catalogue.limits import time_limit
+from ..catalogue.outline import missing_packages
+from ..catalogue.registry import Registry
 from ..runs.records import MethodInfo, Skip
 from ..stages.fit import MethodSpec
 from ..stages.worker import summary

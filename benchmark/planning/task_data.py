@@ -7,14 +7,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ...common.errors import DataError
 from ...datasets.dataset import CaseRef, Dataset
-from ...datasets.errors import DataError
 from ...datasets.patients import apply_excludes, join_twins, overlapping, parse_excludes
 from ...datasets.phantom.disk import phantom_of
 from ...datasets.splits import HealthySplit, split_healthy
-from ...datasets.store import PreparedCase, Store, TruthRef
-from ...datasets.volume_view import AnyView
-from ..registry import Registry
+from ...datasets.storing.store import PreparedCase, Store, TruthRef
+from ...datasets.views.volume_view import AnyView
+from ..catalogue.registry import Registry
 from ..runs.records import DataInfo
 from .options import OptionError, RunOptions
 from .other_lesions import OtherLesions, other_lesions

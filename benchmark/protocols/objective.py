@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..scoring.bins import Bins, CaseCounts
-from ..scoring.curves import Curves
+from ..scoring.ranking_metrics import Curves
 
 
 @dataclass(frozen=True, eq=False)

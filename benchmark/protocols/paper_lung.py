@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..runs.records import Threshold
-from ..scoring.curves import Curves
 from ..scoring.keys import keys_of
+from ..scoring.ranking_metrics import Curves
 from .counted import Counted
 from .objective import Objective
 from .rules import PAPER_LUNG

@@ -9,7 +9,7 @@ import numpy as np
 from ...datasets.splits import no_folds_reason
 from ..runs.records import Threshold
 from ..scoring.bright import NO_NATIVE
-from ..scoring.curves import Curves, quantile_thresholds
+from ..scoring.ranking_metrics import Curves, quantile_thresholds
 from .counted import Counted
 from .objective import pooled_dice
 from .tuner import NO_LESIONS, Tuner

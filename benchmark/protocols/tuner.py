@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from ...datasets.seeds import derive
+from ...common.seeds import derive
 from ...datasets.splits import val_folds
 from ..runs.records import Threshold
 from .counted import Counted

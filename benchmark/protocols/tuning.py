@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...datasets.seeds import derive
+from ...common.seeds import derive
 from ..runs.records import Threshold
 from .objective import Objective
 

@@ -7,10 +7,10 @@ from functools import partial
 
 import numpy as np
 
-from ..scoring.bins import Bins, CaseCounts, fill
+from ..scoring.bins import Bins, CaseCounts, count_scores
 from ..scoring.cases import Opened, Reader
-from ..scoring.curves import Curves
 from ..scoring.keys import LOWEST
+from ..scoring.ranking_metrics import Curves
 from ..scoring.smoothing import area_openings, least_voxels, smooth
 from .objective import MeanDice, PatientCase
 
@@ -47,7 +47,7 @@ def variants(
         smoothed = _Smoothed(reader, sigma, keep=room)
         edges, plain = bins, [counts[i] for i in chosen]
         if sigma:
-            edges, plain = fill(partial(_pairs, smoothed, chosen), threads)
+            edges, plain = count_scores(partial(_pairs, smoothed, chosen), threads)
         curves = Curves.of(edges, plain)
         group = _groups(curves)
         axis, place = curves.merged(group), np.zeros(len(edges), np.int64)

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ...datasets.errors import UasbenchError
+from ...common.errors import UasbenchError
 from .records import SCHEMA_VERSION, CellKey, Failure, Record, Skip, write_json
 
 _writing = threading.Lock()

@@ -6,8 +6,8 @@ import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
+from ...common import package
 from ..planning.options import RunOptions
 from ..planning.plan import Numerics, PlanError
 from ..planning.selection import Candidate
@@ -67,11 +67,10 @@ def version_warnings(folder: RunFolder) -> list[str]:
 
 def commit() -> str | None:
     """Return the commit of the source tree that runs, or None where it is not a git checkout."""
-    root = Path(__file__).resolve().parents[1]
-    if not (root / ".git").exists():
+    if not (package.ROOT / ".git").exists():
         return None
     try:
-        command = ["git", "-C", str(root), "rev-parse", "HEAD"]
+        command = ["git", "-C", str(package.ROOT), "rev-parse", "HEAD"]
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)  # noqa: S603
     except (OSError, subprocess.TimeoutExpired):
         return None

@@ -16,8 +16,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from ...datasets.errors import UasbenchError
-from .kernels import count_bins, count_top, find_bins
+from ...common.errors import UasbenchError
+from .bin_kernels import count_bins, count_top, find_bins
 from .keys import FIRST_TOP, KEY_BITS, LAST_TOP, TOP_BITS
 
 SHARE = 2.0**-16
@@ -193,7 +193,7 @@ def tops(scores: np.ndarray, threads: int = 1) -> np.ndarray:
     return counts
 
 
-def fill(pairs: Pairs, threads: int = 1) -> tuple[Bins, list[CaseCounts]]:
+def count_scores(pairs: Pairs, threads: int = 1) -> tuple[Bins, list[CaseCounts]]:
     """Make the bins of a set of cases and count each of them.
 
     Args:

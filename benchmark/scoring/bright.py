@@ -12,7 +12,7 @@ import numpy as np
 from ..runs.records import CaseValue, PooledValue
 from .bins import Bins, CaseCounts
 from .cases import Opened, Source
-from .curves import Curves
+from .ranking_metrics import Curves
 
 BRIGHT_HU = -500.0
 RATES = ("bright_psc", "bright_sen", "bright_spe")

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from ...common.errors import DataError
 from ...datasets.case import Case, Spacing, Truth
-from ...datasets.errors import DataError
 from .smoothing import bounding_box
 
 if TYPE_CHECKING:
-    from ...datasets.store import PreparedCase, TruthRef
-    from ...datasets.volume_geometry import AnyGeometry
+    from ...datasets.storing.store import PreparedCase, TruthRef
+    from ...datasets.views.volume_geometry import AnyGeometry
 
 Box = tuple[slice, slice, slice]
 OnView = tuple[np.ndarray, "AnyGeometry"]
@@ -103,26 +103,26 @@ class MeasureCase:
 
     def native_map(self) -> np.ndarray:
         """Return the map on the native grid."""
-        from ..stages.map_store import read_map
+        from ..runs.map_store import read_map
 
         return read_map(self.map_path).native()
 
     def view_map(self) -> OnView | None:
         """Return the map on its own grid, where that is a view."""
-        from ..stages.map_store import read_map
+        from ..runs.map_store import read_map
 
         stored = read_map(self.map_path)
         return None if stored.geometry is None else (stored.view_map(), stored.geometry)
 
     def native_mask(self) -> np.ndarray | None:
         """Return the method's own mask."""
-        from ..stages.map_store import read_mask
+        from ..runs.map_store import read_mask
 
         return None if self.mask_path is None else read_mask(self.mask_path)
 
     def load_truth(self) -> Truth:
         """Read the truth."""
-        from ...datasets.store import load_truth
+        from ...datasets.storing.store import load_truth
 
         return load_truth(self.truth)
 
@@ -198,7 +198,7 @@ class HealthyMap:
         """Read map and ROI of the slices that calibrate."""
         roi = self.prepared.roi if isinstance(self.prepared, Case) else self.prepared.roi()
         if isinstance(self.map, Path):
-            from ..stages.map_store import read_map
+            from ..runs.map_store import read_map
 
             map_ = read_map(self.map).native()
         else:

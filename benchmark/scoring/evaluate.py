@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ...datasets.errors import DataError
+from ...common.errors import DataError
 from ..runs.records import CaseValue, Threshold
 from .bins import Bins, CaseCounts
 from .cases import Opened, Source
-from .curves import Curves, aupro
 from .lesions import NO_LESION, Confusion, Lesions, confusion, false_components, millilitres
-from .masks import predict
+from .masks import binarise
+from .ranking_metrics import Curves, aupro
 
 VOXEL_METRICS = ("dice", "psc", "sen")
 FREE_METRICS = ("auroc", "ap", "aupro")
@@ -84,7 +84,7 @@ def evaluate_case(
             mask = own_mask(source, opened)
         else:
             key = (rule.threshold, rule.smoothing_mm, rule.min_size_mm3)
-            mask = done[key] if key in done else done.setdefault(key, predict(opened, rule))
+            mask = done[key] if key in done else done.setdefault(key, binarise(opened, rule))
         counts = confusion(mask, opened.lesion)
         found, false = lesions.found(mask), false_components(mask, opened.lesion)
         totals[protocol].add(counts, len(lesions), found, false)

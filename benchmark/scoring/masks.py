@@ -9,7 +9,7 @@ from .cases import Opened
 from .smoothing import drop_small, least_voxels, smooth
 
 
-def predict(case: Opened, threshold: Threshold) -> np.ndarray:
+def binarise(case: Opened, threshold: Threshold) -> np.ndarray:
     """Return the mask of a case: ``map > threshold`` (strictly) in the ROI, after smoothing and before minimum size.
 
     Raises:

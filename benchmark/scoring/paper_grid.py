@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...datasets.resize import resample, resize_taps
-from ...datasets.viewing import Geometry
+from ...datasets.views.resize import resample, resize_taps
+from ...datasets.views.viewing import Geometry
 from .cases import Source
 from .lesions import Confusion, confusion
 

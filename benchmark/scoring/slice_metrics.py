@@ -10,7 +10,7 @@ import numpy as np
 from ...methods.card import SliceScore
 from ..runs.records import CaseValue, PooledValue
 from .cases import Opened, Source
-from .curves import Curves, sorted_curves
+from .ranking_metrics import Curves, sorted_curves
 from .slices import slice_scores
 
 ONE_CLASS = "all slices belong to one class"

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from ...datasets.case import Spacing
-from .kernels import max_tree, open_area
+from .bin_kernels import max_tree, open_area
 from .keys import LOWEST
 
 

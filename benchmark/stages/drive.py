@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...common.errors import UasbenchError
+from ...common.seeds import derive, seed_everything
 from ...datasets.case import Case, Spacing
-from ...datasets.errors import UasbenchError
-from ...datasets.seeds import derive, seed_everything
 from ...methods.context import FitContext
 from ...methods.state import to_device
 from ...methods.training import autocast
@@ -22,8 +22,8 @@ from ...methods.training import autocast
 if TYPE_CHECKING:
     from ...datasets.healthy import HealthySet
     from ...datasets.labelled import LabelledSet
-    from ...datasets.viewing import Viewed
-    from ...methods.base import Method
+    from ...datasets.views.viewing import ViewedCase
+    from ...methods.method import Method
 
 
 class MethodError(UasbenchError):
@@ -60,7 +60,7 @@ def load(cls: type[Method], config: Any, path: Path, device: str) -> Method:
     return method
 
 
-def score(method: Method, case: Case, viewed: Viewed | None = None) -> np.ndarray:
+def score(method: Method, case: Case, viewed: ViewedCase | None = None) -> np.ndarray:
     """Return the checked anomaly map, on the grid of ``viewed`` where that is given, else on the grid of the case.
 
     Returns:
@@ -75,12 +75,12 @@ def score(method: Method, case: Case, viewed: Viewed | None = None) -> np.ndarra
     return check_map(method, scores, viewed.support, case.id)
 
 
-def spacing_of(case: Case, viewed: Viewed) -> Spacing:
+def spacing_of(case: Case, viewed: ViewedCase) -> Spacing:
     """Return the spacing that a method is told: that of a volume's own grid, or the scan's for slices."""
     return getattr(viewed.geometry, "spacing", case.spacing)
 
 
-def score_together(members: Sequence[Method], case: Case, viewed: Viewed | None = None) -> np.ndarray:
+def score_together(members: Sequence[Method], case: Case, viewed: ViewedCase | None = None) -> np.ndarray:
     """Return the map of an ensemble: the voxelwise median of its members' maps, as :func:`score` returns it.
 
     A majority of members above a threshold is the median above it, so a vote stays a map (docs/protocols.md).
@@ -94,7 +94,7 @@ def score_together(members: Sequence[Method], case: Case, viewed: Viewed | None 
     return out
 
 
-def decide(method: Method, case: Case, viewed: Viewed | None, scores: np.ndarray) -> np.ndarray | None:
+def decide(method: Method, case: Case, viewed: ViewedCase | None, scores: np.ndarray) -> np.ndarray | None:
     """Return the method's own decision as a native mask inside the region of interest, or None where it has none.
 
     Raises:

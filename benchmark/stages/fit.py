@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ...datasets.atomic import new_folder
-from ...datasets.errors import UasbenchError
+from ...common.atomic import new_folder
+from ...common.errors import UasbenchError
 from ...datasets.healthy import HealthySet, Part
 from ...datasets.labelled import LabelledPart, LabelledSet
-from ...datasets.store import PreparedCase, TruthRef
+from ...datasets.storing.store import PreparedCase, TruthRef
 from ...methods.config import resolve
 from ...methods.context import FitContext
 from ...methods.state import parameter_count

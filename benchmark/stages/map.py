@@ -10,15 +10,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ...datasets.atomic import new_folder
-from ...datasets.seeds import derive, seed_everything
-from ...datasets.store import PreparedCase
+from ...common.atomic import new_folder
+from ...common.seeds import derive, seed_everything
+from ...datasets.storing.store import PreparedCase
 from .. import device as devices
+from ..runs.map_store import healthy_map, write_map, write_mask
 from ..runs.records import write_json
 from ..usage import peak_ram_mib
 from . import drive
 from .fit import MethodSpec, Report
-from .map_store import healthy_map, write_map, write_mask
 
 
 @dataclass(frozen=True)

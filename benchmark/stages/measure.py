@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from ...datasets.case import OUTSIDE_SHARE
-from ...datasets.store import PreparedCase, TruthRef
-from ..protocols.measure import HealthyMap, MeasureCase, MeasureOptions, measure
+from ...datasets.storing.store import PreparedCase, TruthRef
+from ..protocols.measuring import HealthyMap, MeasureCase, MeasureOptions, measure
+from ..runs.map_store import healthy_map
 from ..runs.records import CellKey, Cost, DataInfo, LabelUse, MethodInfo, Record, StageIds, write_json
 from ..scoring.cases import Source
-from ..scoring.gallery import WINDOW
+from ..scoring.pictured_slices import WINDOW
 from ..versions import versions
-from .map_store import healthy_map
 
 ZRange = tuple[int, int] | None
 

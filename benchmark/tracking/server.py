@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ...datasets.errors import UasbenchError
+from ...common.errors import UasbenchError
 from ..runs.folder import RunFolder
 
 if TYPE_CHECKING:

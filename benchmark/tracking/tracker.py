@@ -12,7 +12,7 @@ import threading
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from ...datasets.errors import UasbenchError
+from ...common.errors import UasbenchError
 from ..runs.folder import RunFolder
 from ..runs.records import Record
 from .mirror import Mirror

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..case import Case
 from ..dataset import DatasetCard
-from ..orientation import WARNING
+from ..reading.orientation import WARNING
 from .nifti_pair import NiftiPairDataset, Survey, match_labels, unique
 
 TUMOUR_FREE = frozenset(f"volume-{n}" for n in (32, 34, 38, 41, 47, 87, 89, 91, 105, 106, 114, 115, 119))

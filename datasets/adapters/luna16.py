@@ -10,14 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
+from ...common.errors import DataError
+from ...common.seeds import derive
 from ..case import Case, Truth
 from ..dataset import CaseRef, DatasetCard
-from ..errors import DataError
-from ..mhd_io import canonical_index, read_header, read_mhd, read_mhd_labels
-from ..orientation import Grid
 from ..patients import natural_key, read_patients, read_table
+from ..reading.mhd_io import canonical_index, read_header, read_mhd, read_mhd_labels
+from ..reading.orientation import Grid
 from ..roi.lung_roi import lung_roi
-from ..seeds import derive
 from .nifti_pair import NiftiPairDataset, Survey, listed, unique
 
 LUNGS = frozenset({3, 4})

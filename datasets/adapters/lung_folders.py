@@ -10,13 +10,13 @@ from typing import ClassVar
 
 import numpy as np
 
+from ...common.errors import DataError
 from ..case import OUTSIDE_SHARE, Case, Truth
-from ..errors import DataError
-from ..orientation import WARNING
 from ..patients import natural_key
+from ..reading.orientation import WARNING
+from ..reading.volume_io import Volume, read_grid, read_labels, read_volume
 from ..roi.lung_roi import MASK_FILE, lung_roi
 from ..roi.lungmask_model import weights
-from ..volume_io import Volume, read_grid, read_labels, read_volume
 from .nifti_pair import NiftiPairDataset, Survey, unique
 
 THICK_MM = 5.0

@@ -13,13 +13,13 @@ from typing import ClassVar
 
 import numpy as np
 
+from ...common.errors import DataError
 from ..case import Case, Spacing, Truth
 from ..dataset import CaseRef, Dataset, DatasetCard
-from ..errors import DataError
-from ..orientation import WARNING, Anatomy, look_at_liver
 from ..patients import natural_key, read_patients, read_table
-from ..volume_io import Labels, Volume, read_grid, read_labels, read_volume
-from ..walk import find_files
+from ..reading.orientation import WARNING, Anatomy, flips_from_liver
+from ..reading.volume_io import Labels, Volume, read_grid, read_labels, read_volume
+from ..reading.walk import find_files
 
 SPACING_TABLE = "spacing.csv"
 
@@ -158,7 +158,7 @@ class NiftiPairDataset(Dataset):
         volume = read_volume(ref.image)
         labels = read_labels(_label(ref), volume, self.case_labels)
         roi = self._roi(ref, labels)
-        return volume, labels, roi, look_at_liver(volume.data, roi)
+        return volume, labels, roi, flips_from_liver(volume.data, roi)
 
     def _roi(self, ref: CaseRef, labels: Labels) -> np.ndarray:
         roi = _is_in(labels, self.roi_labels)

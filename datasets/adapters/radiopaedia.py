@@ -8,9 +8,9 @@ from typing import ClassVar
 
 import numpy as np
 
+from ...common.errors import DataError
 from ..dataset import DatasetCard
-from ..errors import DataError
-from ..volume_io import read_grid, read_labels
+from ..reading.volume_io import read_grid, read_labels
 from .lung_folders import LungFile, LungFoldersDataset, files_by_kind, report_orphans
 from .nifti_pair import Survey
 

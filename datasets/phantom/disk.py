@@ -13,8 +13,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, Protocol, cast
 
-from ..atomic import new_folder
-from ..errors import DataError
+from ...common.atomic import new_folder
+from ...common.errors import DataError
 from .spec import PACKAGE, Spec, generator_digest
 
 Size = Literal["smoke", "quick", "full"]

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from ..seeds import derive
+from ...common.seeds import derive
 from . import disk
 from .anatomy import LABELS
 from .disk import Size, phantom_identity, phantom_of
+from .liver_tumours import Index
 from .nifti import write_nifti
 from .patient import Patient, make_patient
 from .spec import SizePlan, Spec, liver_spec
-from .tumours import Index
 
 BTCV_IDS = (*range(1, 11), *range(21, 41))  # the ids of the published training set
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from ..seeds import derive
+from ...common.seeds import derive
 from . import disk
 from .disk import Size
-from .lung_lesions import Burden
+from .lung_opacities import Burden
 from .lung_patient import AIRWAY, LEFT, RIGHT, ChestPatient, make_chest
 from .metaimage import world, write_metaimage
 from .nifti import write_nifti

@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..seeds import derive
+from ...common.seeds import derive
 from .airways import draw_airways, draw_vessels
 from .canvas import SUB, deformed_space
 from .fields import tissue_texture
 from .lung_anatomy import Chest, lay
-from .lung_lesions import Burden, Nodule, Opacity, Painter, add_nodules
+from .lung_opacities import Burden, Nodule, Opacity, Painter, add_nodules
 from .scanner import Scanner, add_noise, average_slices, blur
 from .spec import SizePlan, Spec
 

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..seeds import derive
+from ...common.seeds import derive
 from .anatomy import LABELS, Body, Liver
 from .canvas import SUB, Canvas, deformed_space
 from .fields import smooth_field, tissue_texture
+from .liver_tumours import Index, Lesion, add_tumours, draw_count
 from .scanner import Scanner, add_noise, average_slices, blur
 from .spec import SizePlan, Spec
-from .tumours import Index, Lesion, add_tumours, draw_count
 from .vessels import grow, occupy
 
 

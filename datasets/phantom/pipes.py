@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..jit import kernel
+from ...common.jit import kernel
 from .shapes import Space
 from .vessels import Tree
 

@@ -13,7 +13,7 @@ import numpy as np
 import yaml
 from scipy.special import ndtr, ndtri
 
-from ..errors import DataError
+from ...common.errors import DataError
 
 PACKAGE = __name__.rpartition(".")[0]
 

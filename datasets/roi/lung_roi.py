@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ...common.errors import DataError
 from ..case import Spacing
-from ..errors import DataError
-from ..orientation import WARNING
+from ..reading.orientation import WARNING
 from . import lungmask_model
 from .lungs import segment_lungs
 

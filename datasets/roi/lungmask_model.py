@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ...common.errors import DataError
 from ..case import Spacing
-from ..errors import DataError
 
 WEIGHTS = "unet_r231-d5d2fc3d.pth"
 VARIABLE = "UASBENCH_LUNGMASK_WEIGHTS"

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..case import Spacing
-from ..resize import back_positions, interpolate_back
+from ..views.resize import back_positions, interpolate_back
 from .airway import airway
 from .morphology import close, dilate, erode
 

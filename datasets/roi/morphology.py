@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from ...common.jit import kernel
 from ..case import Spacing
-from ..jit import kernel
 
 
 def dilate(mask: np.ndarray, radius: float, spacing: Spacing) -> np.ndarray:

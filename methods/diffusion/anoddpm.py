@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from ...datasets.case import Spacing
-from ...datasets.view import View
-from ..base import Method
+from ...datasets.views.view import View
 from ..card import MethodCard, same
 from ..config import Config, ConfigError
 from ..context import FitContext
+from ..method import Method
 from ..roi_edge import erode_in_plane
 from ..training import as_input, autocast, batches, predict, run_updates
 
@@ -183,8 +183,8 @@ class AnoDDPM(Method):
         """Minimise the squared error of the predicted noise; the network ends with its averaged weights."""
         import torch
 
-        from ..reconstruction.roi_crop import SquareCrops
-        from .schedule import Diffusion
+        from ..reconstruction.parts.roi_crop import SquareCrops
+        from .parts.schedule import Diffusion
 
         c = self.config
         self.noise_seed = ctx.seed_for("score-noise")
@@ -227,7 +227,7 @@ class AnoDDPM(Method):
         """Return the squared error of the denoised slice, grey values in [−1, 1], inside the region of interest."""
         import torch
 
-        from ..reconstruction.roi_crop import SquareCrops
+        from ..reconstruction.parts.roi_crop import SquareCrops
 
         c = self.config
         self.net.eval()
@@ -255,7 +255,7 @@ class AnoDDPM(Method):
         """
         import torch
 
-        from .schedule import Diffusion, path
+        from .parts.schedule import Diffusion, path
 
         c = self.config
         diffusion, simplex = Diffusion(c.steps), self.noise()

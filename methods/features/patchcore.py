@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from ...common.errors import DataError
 from ...datasets.case import Spacing
-from ...datasets.errors import DataError
 from ..card import MethodCard, same
 from ..context import FitContext, TrainingError
 from ..training import as_input, autocast, run_updates
-from .backbone import LITE0, FeatureConfig, FeatureMethod
-from .maps import smooth, upsample
+from .parts.backbone import LITE0, FeatureConfig, FeatureMethod
+from .parts.maps import smooth, upsample
 
 if TYPE_CHECKING:
     import torch
@@ -122,7 +122,7 @@ class PatchCore(FeatureMethod):
         """
         import torch
 
-        from .coreset import greedy_k_centre, random_projection
+        from .parts.coreset import greedy_k_centre, random_projection
 
         c = self.config
         stack = healthy.array(self.view)
@@ -200,7 +200,7 @@ class PatchCore(FeatureMethod):
     def _distances(self, images: torch.Tensor, cells: torch.Tensor) -> torch.Tensor:
         import torch
 
-        from .coreset import nearest_distance
+        from .parts.coreset import nearest_distance
 
         vectors = self.embed(images)
         distance = torch.zeros(cells.shape, device=images.device)

@@ -10,8 +10,8 @@ import torch
 from timm.models import get_pretrained_cfg
 from torch import nn
 
-from ...datasets.errors import DataError
-from ..features.weights import fitting
+from ...common.errors import DataError
+from .weights import fitting
 
 
 class TimmFeatures(nn.Module):

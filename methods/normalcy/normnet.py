@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from ...datasets.case import Spacing
-from ...datasets.volume_view import VolumeView
-from ..base import Method
+from ...datasets.views.volume_view import VolumeView
 from ..card import MethodCard, same
 from ..config import Config, ConfigError
 from ..context import FitContext
+from ..method import Method
 from ..training import autocast, run_updates, update
 
 if TYPE_CHECKING:
     import torch
 
     from ...datasets.healthy import HealthySet
-    from .crops import HealthyCrops
+    from .parts.crops import HealthyCrops
 
 Batch = tuple["torch.Tensor", "torch.Tensor"]
 _SCORE = {"stage": "score"}
@@ -220,12 +220,12 @@ class NormNet(Method):
         import torch
         from monai.losses.dice import DiceCELoss
 
-        from .crops import HealthyCrops
+        from .parts.crops import HealthyCrops
 
         c = self.config
         loss_of = DiceCELoss(to_onehot_y=True, softmax=True)
         crops = HealthyCrops(healthy.volumes(self.view), c.depth, c.tau, c.edge_share)
-        draw = self.next_batch(crops, ctx)
+        draw = self.batch_source(crops, ctx)
         optimiser = torch.optim.Adam(self.net.parameters(), lr=c.lr)
         self.net.train()
 
@@ -243,12 +243,12 @@ class NormNet(Method):
 
     def preview(self, healthy: HealthySet, ctx: FitContext) -> dict[str, np.ndarray]:
         """Return a training batch as pictures: the middle slice of each crop, float (n, H, W) in [0, 1]."""
-        from .crops import HealthyCrops
+        from .parts.crops import HealthyCrops
 
         c = self.config
         crops = HealthyCrops(healthy.volumes(self.view), c.depth, c.tau, c.edge_share)
         clean, _rois, _ = crops.draw(c.batch, ctx.rng("crops"))
-        augmented, normal = self.next_batch(crops, ctx)()
+        augmented, normal = self.batch_source(crops, ctx)()
         middle = c.depth // 2
         return {
             "healthy": clean[:, middle],
@@ -256,12 +256,12 @@ class NormNet(Method):
             "target: normal bright voxels": normal[:, middle].cpu().numpy().astype(np.float32),
         }
 
-    def next_batch(self, crops: HealthyCrops, ctx: FitContext) -> Callable[[], Batch]:
+    def batch_source(self, crops: HealthyCrops, ctx: FitContext) -> Callable[[], Batch]:
         """Return what yields batches: crops with lesions, float32 (n, 1, D, H, W), and their normal bright voxels."""
         import torch
 
         from ..synthesis.lung_lesions import LesionGenerator, LesionRecipe
-        from .targets import target
+        from .parts.distance_targets import target
 
         c = self.config
         recipe = LesionRecipe(
@@ -313,7 +313,7 @@ class NormNet(Method):
             bool, shape of ``array``.
         """
         del spacing
-        from .growing import lesion_mask
+        from .parts.growing import lesion_mask
 
         c = self.config
         image = np.asarray(array, np.float32)

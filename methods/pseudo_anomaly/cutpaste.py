@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from ...datasets.case import Spacing
-from ...datasets.view import View
+from ...datasets.views.view import View
 from ..card import MethodCard, same
 from ..config import Config
 from ..context import FitContext
-from ..features import weights as sources
-from ..features.pretrained import PretrainedMethod
+from ..features.parts.pretrained import PretrainedMethod
+from ..nets import weights as sources
 from ..training import as_input, autocast, batches, run_updates, update
-from .gaussian_density import fit_gaussian, negative_log_density
-from .organ_crops import cut, grid_centres, random_centres, spread_scores
+from .parts.gaussian_density import fit_gaussian, negative_log_density
+from .parts.organ_crops import cut, grid_centres, random_centres, spread_scores
 
 if TYPE_CHECKING:
     import torch
@@ -217,7 +217,7 @@ class CutPaste(PretrainedMethod):
             embeddings.append(self._embed(cut(images, *random_centres(rois, rng), c.crop)))
         self.mean, self.precision = fit_gaussian(np.concatenate(embeddings)[: c.density_crops])
 
-    def next_batch(
+    def batch_source(
         self, stack: SliceStack, ctx: FitContext, phase: str
     ) -> Callable[[], tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
         """Return what yields crops plain, with a patch and with a scar, each float32 (n, crop, crop) in [0, 1]."""
@@ -249,7 +249,7 @@ class CutPaste(PretrainedMethod):
 
     def preview(self, healthy: HealthySet, ctx: FitContext) -> dict[str, np.ndarray]:
         """Return one training batch as pictures, float (n, crop, crop) in [0, 1]."""
-        drawn = self.next_batch(healthy.array(self.view), ctx, "preview")()
+        drawn = self.batch_source(healthy.array(self.view), ctx, "preview")()
         return {name: crops.cpu().numpy() for name, crops in zip(CLASSES, drawn, strict=True)}
 
     def score_view(self, array: np.ndarray, roi: np.ndarray, spacing: Spacing) -> np.ndarray:
@@ -278,7 +278,7 @@ class CutPaste(PretrainedMethod):
         from torch.nn import functional
 
         c = self.config
-        draw = self.next_batch(stack, ctx, "fit")
+        draw = self.batch_source(stack, ctx, "fit")
         updates = ctx.updates(c.epochs * c.epoch_updates)
         frozen = min(c.frozen_epochs * c.epoch_updates, updates)
         optimiser = torch.optim.SGD(self.net.parameters(), lr=c.lr, momentum=c.momentum, weight_decay=c.weight_decay)

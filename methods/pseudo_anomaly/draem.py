@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from ..card import MethodCard, same
 from ..context import FitContext
-from .augmented_slices import Synthesis
-from .restore_segment import QUICK_PERLIN, RestoreAndSegment, RestoreSegmentConfig
+from .parts.augmented_slices import Synthesis
+from .parts.restore_segment import QUICK_PERLIN, RestoreAndSegment, RestoreSegmentConfig
 
 if TYPE_CHECKING:
     from ...datasets.healthy import HealthySet, SliceStack

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..card import MethodCard
-from .foreign_patches import FIGURES, ForeignPatchMethod
+from .parts.foreign_patches import FIGURES, ForeignPatchMethod
 
 if TYPE_CHECKING:
     from ..synthesis.foreign_patch import Blend

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..card import MethodCard, same
 from ..context import FitContext
-from .layer_method import LayerMethod
+from .parts.layer_method import LayerMethod
 
 if TYPE_CHECKING:
     from ...datasets.healthy import HealthySet

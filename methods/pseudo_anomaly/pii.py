@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..card import MethodCard
-from .foreign_patches import FIGURES, ForeignPatchConfig, ForeignPatchMethod
+from .parts.foreign_patches import FIGURES, ForeignPatchConfig, ForeignPatchMethod
 
 if TYPE_CHECKING:
     from ..synthesis.foreign_patch import Blend

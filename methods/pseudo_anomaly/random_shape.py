@@ -12,8 +12,8 @@ from ...datasets.case import Spacing
 from ..card import MethodCard
 from ..context import FitContext
 from ..training import autocast, predict, run_updates, training_length, update
-from .augmented_slices import AugmentedSlices, Synthesis
-from .shape_settings import QUICK_SHAPES, ShapeConfig
+from .parts.augmented_slices import AugmentedSlices, Synthesis
+from .parts.shape_settings import QUICK_SHAPES, ShapeConfig
 
 if TYPE_CHECKING:
     import torch
@@ -104,7 +104,7 @@ class RandomShape(AugmentedSlices):
 
         c = self.config
         stack = healthy.array(self.view)
-        draw = self.next_batch(stack, ctx, "fit")
+        draw = self.batch_source(stack, ctx, "fit")
         optimiser = torch.optim.Adam(self.net.parameters(), lr=c.lr)
         self.net.train()
 

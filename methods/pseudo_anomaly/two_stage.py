@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from ..card import MethodCard, same
 from ..context import FitContext
 from ..training import autocast, run_updates, update
-from .augmented_slices import Synthesis
-from .restore_segment import QUICK_PERLIN, RestoreAndSegment, RestoreSegmentConfig, decaying
-from .shape_settings import QUICK_SHAPES, ShapeConfig
+from .parts.augmented_slices import Synthesis
+from .parts.restore_segment import QUICK_PERLIN, RestoreAndSegment, RestoreSegmentConfig, decaying
+from .parts.shape_settings import QUICK_SHAPES, ShapeConfig
 
 if TYPE_CHECKING:
     import torch
@@ -143,7 +143,7 @@ class TwoStage(RestoreAndSegment):
         """Phase one: mean absolute error between the restored and the clean slice."""
         import torch
 
-        draw = self.next_batch(stack, ctx, "restoration")
+        draw = self.batch_source(stack, ctx, "restoration")
         optimiser = torch.optim.Adam(self.restoration.parameters(), lr=self.config.lr)
         self.restoration.train()
 
@@ -164,7 +164,7 @@ class TwoStage(RestoreAndSegment):
         from ..losses import focal_loss
 
         c = self.config
-        draw = self.next_batch(stack, ctx, "segmentation")
+        draw = self.batch_source(stack, ctx, "segmentation")
         optimiser = torch.optim.Adam(self.segmentation.parameters(), lr=c.lr)
         schedule = decaying(optimiser, ctx.updates(updates), c.segmentation_decay_at, c.lr_decay)
         keep = {epoch * self.per_epoch(stack) for epoch in c.segmentation_checkpoints}

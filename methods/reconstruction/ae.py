@@ -6,18 +6,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..card import MethodCard
-from .trunk import INPUT_FIGURE, LUNG_NOTE, TRAINING_FIGURES, TrunkConfig, TrunkMethod
+from .parts.base import INPUT_FIGURE, LUNG_NOTE, TRAINING_FIGURES, ReconstructionConfig, ReconstructionMethod
 
 if TYPE_CHECKING:
     import torch
 
 
 @dataclass(frozen=True)
-class AEConfig(TrunkConfig):
+class AEConfig(ReconstructionConfig):
     """Settings of :class:`AE`, all of them the trunk's."""
 
 
-class AE(TrunkMethod):
+class AE(ReconstructionMethod):
     """Learns to reproduce healthy slices through a narrow code; what it cannot reproduce is anomalous."""
 
     card = MethodCard(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..card import MethodCard, same
-from .trunk import INPUT_FIGURE, LENGTH_FIGURE, LUNG_NOTE, TrunkConfig, TrunkMethod
+from .parts.base import INPUT_FIGURE, LENGTH_FIGURE, LUNG_NOTE, ReconstructionConfig, ReconstructionMethod
 
 if TYPE_CHECKING:
     import torch
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class ConstrainedVAEConfig(TrunkConfig):
+class ConstrainedVAEConfig(ReconstructionConfig):
     """Settings of :class:`ConstrainedVAE`.
 
     Attributes:
@@ -26,12 +26,12 @@ class ConstrainedVAEConfig(TrunkConfig):
     rho: float = 1.0
 
     profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        **TrunkConfig.profiles,
-        "quick": {**TrunkConfig.profiles["quick"], "updates": 450},
+        **ReconstructionConfig.profiles,
+        "quick": {**ReconstructionConfig.profiles["quick"], "updates": 450},
     }
 
 
-class ConstrainedVAE(TrunkMethod):
+class ConstrainedVAE(ReconstructionMethod):
     """Learns codes that agree between a slice and its reconstruction, so that a lesion cannot shift them unnoticed."""
 
     card = MethodCard(

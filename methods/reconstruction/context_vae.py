@@ -10,8 +10,8 @@ import numpy as np
 
 from ...datasets.case import Spacing
 from ..card import MethodCard
-from .residual import residual
-from .trunk import INPUT_FIGURE, SCORE_BATCH, TRAINING_FIGURES
+from .parts.base import INPUT_FIGURE, SCORE_BATCH, TRAINING_FIGURES
+from .parts.residual import residual
 from .vae import VAE, VAEConfig
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class ContextVAE(VAE):
         """Return the map named by ``score`` inside the (eroded) region of interest, 0 elsewhere."""
         if self.config.score == "rec":
             return super().score_view(array, roi, spacing)
-        from .input_gradient import gradient_maps
+        from .parts.input_gradient import gradient_maps
 
         self.net.eval()
         map_ = np.abs(gradient_maps(self.bound, array, batch=SCORE_BATCH, device=self.device))

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from ...datasets.case import Spacing
-from ...datasets.view import View
-from ..base import Method
+from ...datasets.views.view import View
 from ..card import MethodCard, same
 from ..config import Config
 from ..context import FitContext
+from ..method import Method
 from ..roi_edge import inner_foreground
 from ..training import as_input, autocast, batches, predict, run_updates, update
-from .residual import median_in_plane, residual
+from .parts.residual import median_in_plane, residual
 
 if TYPE_CHECKING:
     import torch
@@ -123,7 +123,7 @@ class DAE(Method):
         """Minimise the squared error to the clean slice inside the region of interest."""
         import torch
 
-        from .coarse_noise import coarse_noise
+        from .parts.coarse_noise import coarse_noise
 
         c = self.config
         stack = healthy.array(self.view)

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from ...datasets.case import Spacing
-from ...datasets.view import View
-from ..base import Method
+from ...datasets.views.view import View
 from ..card import MethodCard, same
 from ..config import Config
 from ..context import FitContext
+from ..method import Method
 from ..training import as_input, autocast, batches, run_updates, update
-from .residual import Sign, filtered_inside, residual
+from .parts.residual import Sign, filtered_inside, residual
 
 if TYPE_CHECKING:
     import torch
@@ -42,7 +42,7 @@ class FAnoGANConfig(Config):
         encoder_lr: RMSProp of the encoder.
         encoder_updates: encoder updates.
         kappa: weight κ of the critic's features in the encoder's loss.
-        sign, erode, median: as for the autoencoder (:class:`.trunk.TrunkConfig`).
+        sign, erode, median: as for the autoencoder (:class:`.trunk.ReconstructionConfig`).
     """
 
     size: int = 256
@@ -232,7 +232,7 @@ class FAnoGAN(Method):
         """Yield training batches for ever: the cropped slices, (n, 1, patch, patch) in [−1, 1]."""
         import torch
 
-        from .roi_crop import SquareCrops
+        from .parts.roi_crop import SquareCrops
 
         c = self.config
         for indices in batches(len(stack), c.batch, ctx.rng("order", phase)):
@@ -258,7 +258,7 @@ class FAnoGAN(Method):
     def _residual(self, array: np.ndarray, roi: np.ndarray) -> np.ndarray:
         import torch
 
-        from .roi_crop import SquareCrops
+        from .parts.roi_crop import SquareCrops
 
         c = self.config
         self.encoder.eval()

@@ -7,7 +7,15 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..card import MethodCard, same
-from .trunk import BUDGETS, INPUT_FIGURE, LENGTH_FIGURE, LUNG_NOTE, Budget, TrunkConfig, TrunkMethod
+from .parts.base import (
+    BUDGETS,
+    INPUT_FIGURE,
+    LENGTH_FIGURE,
+    LUNG_NOTE,
+    Budget,
+    ReconstructionConfig,
+    ReconstructionMethod,
+)
 from .vae import VAE
 
 if TYPE_CHECKING:
@@ -15,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class GMVAEConfig(TrunkConfig):
+class GMVAEConfig(ReconstructionConfig):
     """Settings of :class:`GMVAE`; with the budget ``baur`` its rate is 5·10⁻⁵, the mixture model's own.
 
     Attributes:
@@ -32,8 +40,8 @@ class GMVAEConfig(TrunkConfig):
 
     budgets: ClassVar[Mapping[str, Budget]] = {**BUDGETS, "baur": replace(BUDGETS["baur"], lr=5e-5)}
     profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "smoke": TrunkConfig.profiles["smoke"],
-        "quick": {**TrunkConfig.profiles["quick"], "z": 32, "alpha_kl": 0.01},
+        "smoke": ReconstructionConfig.profiles["smoke"],
+        "quick": {**ReconstructionConfig.profiles["quick"], "z": 32, "alpha_kl": 0.01},
     }
 
 
@@ -103,7 +111,7 @@ class GMVAE(VAE):
 
     def search_space(self, trial: Any) -> dict[str, Any]:
         """Suggest the learning rate, the length of the code, the mixture and the score switches."""
-        return {**TrunkMethod.search_space(self, trial), "dim_c": trial.suggest_int("dim_c", 3, 12)}
+        return {**ReconstructionMethod.search_space(self, trial), "dim_c": trial.suggest_int("dim_c", 3, 12)}
 
 
 def _sample(mean: torch.Tensor, log_std: torch.Tensor, draws: torch.Generator) -> torch.Tensor:

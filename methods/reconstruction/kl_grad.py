@@ -9,9 +9,9 @@ import numpy as np
 
 from ...datasets.case import Spacing
 from ..card import MethodCard
-from .residual import residual
-from .summed_vae import SummedVAE, SummedVAEConfig
-from .trunk import SCORE_BATCH
+from .parts.base import SCORE_BATCH
+from .parts.residual import residual
+from .parts.summed_vae import SummedVAE, SummedVAEConfig
 
 if TYPE_CHECKING:
     import torch
@@ -73,7 +73,7 @@ class KLGrad(SummedVAE):
 
     def gradient(self, array: np.ndarray, roi: np.ndarray) -> np.ndarray:
         """Return |∂KL/∂x| inside the region of interest, smoothed; float32, shape (slices, H, W)."""
-        from .input_gradient import gradient_maps, smoothed
+        from .parts.input_gradient import gradient_maps, smoothed
 
         c = self.config
         self.net.eval()
@@ -112,7 +112,7 @@ class KLGradCombi(KLGrad):
     def score_view(self, array: np.ndarray, roi: np.ndarray, spacing: Spacing) -> np.ndarray:
         """Return gradient × residual inside the (eroded) region of interest, 0 elsewhere."""
         del spacing
-        from .input_gradient import min_max
+        from .parts.input_gradient import min_max
 
         weight = min_max(self.gradient(array, roi), roi)
         return self.finish(weight * residual(array, self.reconstruct(array), self.config.sign), roi)

@@ -11,14 +11,21 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from ...common.seeds import derive
 from ...datasets.case import Spacing
-from ...datasets.seeds import derive
 from ..card import MethodCard, same
 from ..config import ConfigError
 from ..context import FitContext
 from ..training import predict
-from .residual import residual
-from .trunk import INPUT_FIGURE, LUNG_NOTE, SCORE_BATCH, TRAINING_FIGURES, TrunkConfig, TrunkMethod
+from .parts.base import (
+    INPUT_FIGURE,
+    LUNG_NOTE,
+    SCORE_BATCH,
+    TRAINING_FIGURES,
+    ReconstructionConfig,
+    ReconstructionMethod,
+)
+from .parts.residual import residual
 
 if TYPE_CHECKING:
     import torch
@@ -28,7 +35,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class VAEConfig(TrunkConfig):
+class VAEConfig(ReconstructionConfig):
     """Settings of :class:`VAE`.
 
     Attributes:
@@ -39,12 +46,12 @@ class VAEConfig(TrunkConfig):
     alpha_kl: float = 1e-6
 
     profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "smoke": {**TrunkConfig.profiles["smoke"], "dropout": 0.1},
-        "quick": {**TrunkConfig.profiles["quick"], "z": 32, "dropout": 0.1},
+        "smoke": {**ReconstructionConfig.profiles["smoke"], "dropout": 0.1},
+        "quick": {**ReconstructionConfig.profiles["quick"], "z": 32, "dropout": 0.1},
     }
 
 
-class VAE(TrunkMethod):
+class VAE(ReconstructionMethod):
     """Learns to reproduce healthy slices through a narrow random code; what it cannot reproduce is anomalous.
 
     Attributes:

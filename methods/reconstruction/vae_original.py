@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ...datasets.view import View
+from ...datasets.views.view import View
 from ..card import MethodCard, same
-from .trunk import LUNG_NOTE, TRAINING_FIGURES
+from .parts.base import LUNG_NOTE, TRAINING_FIGURES
 from .vae import VAE
 
 

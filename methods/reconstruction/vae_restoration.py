@@ -12,9 +12,9 @@ from ...datasets.case import Spacing
 from ..card import MethodCard
 from ..context import FitContext, TrainingError
 from ..early_stopping import hold_out
-from .residual import residual
-from .summed_vae import SummedVAE, SummedVAEConfig
-from .trunk import SCORE_BATCH
+from .parts.base import SCORE_BATCH
+from .parts.residual import residual
+from .parts.summed_vae import SummedVAE, SummedVAEConfig
 
 if TYPE_CHECKING:
     from ...datasets.healthy import HealthySet, SliceStack
@@ -128,7 +128,7 @@ class VAERestoration(SummedVAE):
 
     def choose_weight(self, images: np.ndarray, rois: np.ndarray) -> None:
         """Set ``tv_weight`` to the candidate that changes healthy slices (n, H, W) least."""
-        from .restoration import healthy_weight
+        from .parts.restoration import healthy_weight
 
         changes = {}
         for weight in self.config.tv_grid:
@@ -139,7 +139,7 @@ class VAERestoration(SummedVAE):
 
     def restored(self, array: np.ndarray, roi: np.ndarray, weight: float) -> np.ndarray:
         """Return the slices after the ascent, float32, shape of ``array`` (slices, H, W)."""
-        from .restoration import Ascent, restored_slices
+        from .parts.restoration import Ascent, restored_slices
 
         c = self.config
         self.net.eval()

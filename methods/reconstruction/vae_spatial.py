@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from ..card import MethodCard
-from .trunk import INPUT_FIGURE, LUNG_NOTE, TRAINING_FIGURES
+from .parts.base import INPUT_FIGURE, LUNG_NOTE, TRAINING_FIGURES
 from .vae import VAE, VAEConfig
 
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from ...datasets.errors import DataError
-from ...datasets.volume_stack import Run
+from ...common.errors import DataError
+from ...datasets.views.volume_stack import Run
 from ..card import MethodCard, same
 from ..context import FitContext
-from ..pseudo_anomaly.layer_method import (
+from ..pseudo_anomaly.parts.layer_method import (
     Draw,
     LayerConfig,
     LayerMethod,
@@ -22,14 +22,14 @@ from ..pseudo_anomaly.layer_method import (
     organ_statistics,
     standardised,
 )
+from ..supervised_method import SupervisedMethod
 from ..training import batches
-from .base import SupervisedMethod
 
 if TYPE_CHECKING:
     import torch
 
     from ...datasets.labelled import LabelledSet
-    from ...datasets.volume_stack import VolumeStack
+    from ...datasets.views.volume_stack import VolumeStack
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ class LayerDecompositionFinetuned(LayerMethod, SupervisedMethod):
         self, stack: VolumeStack, runs: Sequence[Run], lesions: Sequence[np.ndarray], ctx: FitContext, phase: str
     ) -> Draw:
         """Return what yields batches ``image`` and ``mask``, float32 (n, 1, Z, Y, X)."""
-        from ..pseudo_anomaly.volume_crops import VolumeCrops
+        from ..pseudo_anomaly.parts.volume_crops import VolumeCrops
         from ..synthesis.random_places import random_voxels
 
         c = self.config
@@ -188,6 +188,6 @@ class LayerDecompositionFinetuned(LayerMethod, SupervisedMethod):
 
     def mask_losses(self, batch: Tensors) -> Mapping[str, torch.Tensor]:
         """Return the Dice loss of the mask."""
-        from ..pseudo_anomaly.layer_losses import soft_dice_loss
+        from ..pseudo_anomaly.parts.layer_losses import soft_dice_loss
 
         return {"dice": soft_dice_loss(self.net(batch["image"])[2], batch["mask"])}

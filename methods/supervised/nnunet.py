@@ -17,8 +17,8 @@ from ..card import MethodCard, same
 from ..config import Config
 from ..context import FitContext
 from ..state import load_state
-from .base import SupervisedMethod
-from .nnunet_layout import DATASET, organ_box, organ_image, training_split, write_raw, write_splits
+from ..supervised_method import SupervisedMethod
+from .parts.nnunet_layout import DATASET, organ_box, organ_image, training_split, write_raw, write_splits
 
 if TYPE_CHECKING:
     import torch
@@ -150,7 +150,7 @@ class NNUNet(SupervisedMethod):
         """
         import torch
 
-        from .nnunet_process import NNUNetJob, train_apart
+        from .parts.nnunet_process import NNUNetJob, train_apart
 
         c = self.config
         with tempfile.TemporaryDirectory(prefix="uasbench-nnunet-") as scratch:

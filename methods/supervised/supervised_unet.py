@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from ...datasets.case import Spacing
-from ...datasets.view import View
+from ...datasets.views.view import View
 from ..card import MethodCard
 from ..config import Config
 from ..context import FitContext
+from ..supervised_method import SupervisedMethod
 from ..training import as_input, autocast, batches, predict, run_updates, update
-from .base import SupervisedMethod
 
 if TYPE_CHECKING:
     import torch
 
     from ...datasets.labelled import LabelledSet
-    from ..reconstruction.roi_crop import SquareCrops
+    from ..reconstruction.parts.roi_crop import SquareCrops
 
 SCORE_BATCH = 32
 HALF = 0.5
@@ -134,10 +134,10 @@ class SupervisedUNet(SupervisedMethod):
         """Train on slices of the region of interest: Dice + cross-entropy, 1:1."""
         import torch
 
-        from .dice_ce import dice_and_cross_entropy
+        from .parts.dice_ce import dice_and_cross_entropy
 
         c = self.config
-        draw = self.next_batch(labelled, ctx)
+        draw = self.batch_source(labelled, ctx)
         optimiser = torch.optim.Adam(self.net.parameters(), lr=c.lr)
         schedule = torch.optim.lr_scheduler.PolynomialLR(optimiser, max(1, ctx.updates(c.updates)), c.lr_power)
         self.net.train()
@@ -154,11 +154,11 @@ class SupervisedUNet(SupervisedMethod):
 
         self.updates = run_updates(ctx, c.updates, step)
 
-    def next_batch(self, labelled: LabelledSet, ctx: FitContext) -> Callable[[], tuple[torch.Tensor, ...]]:
+    def batch_source(self, labelled: LabelledSet, ctx: FitContext) -> Callable[[], tuple[torch.Tensor, ...]]:
         """Return what yields batches: slices float32 (n, 1, H, W), lesions and regions of interest bool (n, H, W)."""
         import torch
 
-        from ..reconstruction.roi_crop import SquareCrops
+        from ..reconstruction.parts.roi_crop import SquareCrops
 
         c = self.config
         stack, lesions = labelled.cases.array(self.view), labelled.lesions(self.view)
@@ -192,7 +192,7 @@ class SupervisedUNet(SupervisedMethod):
         """Return the softmax probability of lesion; 0 outside the squares that the network sees."""
         import torch
 
-        from ..reconstruction.roi_crop import SquareCrops
+        from ..reconstruction.parts.roi_crop import SquareCrops
 
         del spacing
         c = self.config

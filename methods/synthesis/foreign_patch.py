@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...datasets.errors import DataError
+from ...common.errors import DataError
 
 if TYPE_CHECKING:
     from ...datasets.healthy import HealthySet, SliceStack

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...datasets.jit import kernel
+from ...common.jit import kernel
 
 
 @kernel

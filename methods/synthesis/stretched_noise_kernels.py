@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...datasets.jit import kernel
+from ...common.jit import kernel
 
 PAIRS, LONE = 5, 4
 

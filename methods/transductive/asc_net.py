@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
+from ...common.errors import UasbenchError
 from ...datasets.case import Spacing
-from ...datasets.errors import UasbenchError
-from ...datasets.view import View
-from ..base import Method
+from ...datasets.views.view import View
 from ..card import MethodCard, same
 from ..config import Config, ConfigError
 from ..context import FitContext
+from ..method import Method
 from ..roi_edge import erode_in_plane
 from ..training import as_input, autocast, batches, predict, run_updates, update
 

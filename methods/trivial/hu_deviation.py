@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...datasets.case import Case
-from ..base import Method
 from ..card import MethodCard
 from ..config import Config
 from ..context import FitContext
+from ..method import Method
 from .hu import map_in_roi, roi_median, smooth_in_roi
 
 if TYPE_CHECKING:

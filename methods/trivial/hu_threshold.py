@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from ...datasets.case import Case
-from ..base import Method
 from ..card import MethodCard
 from ..config import Config
 from ..context import FitContext
+from ..method import Method
 from .hu import Sign, map_in_roi, roi_median, signed
 
 if TYPE_CHECKING:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from ...datasets.case import Case
-from ..base import Method
 from ..card import MethodCard
 from ..config import Config, ConfigError
 from ..context import FitContext
+from ..method import Method
 from .hu import map_in_roi
 
 if TYPE_CHECKING:

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ...common.seeds import derive
 from ...datasets.case import Case
-from ...datasets.seeds import derive
-from ..base import Method
 from ..card import MethodCard
 from ..context import FitContext
+from ..method import Method
 
 if TYPE_CHECKING:
     from ...datasets.healthy import HealthySet

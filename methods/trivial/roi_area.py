@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...datasets.case import Case
-from ..base import Method
 from ..card import MethodCard
 from ..context import FitContext
+from ..method import Method
 
 if TYPE_CHECKING:
     from ...datasets.healthy import HealthySet

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ...datasets.errors import UasbenchError
+from ...common.errors import UasbenchError
 from .style import INK, MUTED, new_figure, save, style
 
 MAX_POINTS = 400

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...datasets.errors import UasbenchError
+from ...common.errors import UasbenchError
 from ..writers import write_atomic
 from .style import INK, MUTED, PREDICTION, TRUTH
 

@@ -12,14 +12,14 @@ import pandas as pd
 from ...benchmark.runs.folder import RunFolder
 from ...benchmark.runs.records import Record
 from ...benchmark.statistics import rank_methods
-from ...datasets.errors import UasbenchError
+from ...common.errors import UasbenchError
 from ..columns import lower_is_better, metric_name
 from ..headline import Headline
 from ..kinds import kind_marks
 from ..scores import Cell, Facts, Scores
 from .curves import curve_figure, read_curves
 from .gallery import gallery_figure, read_gallery
-from .scores import MethodPoints, cost_figure, patient_figure, rank_figure
+from .score_plots import MethodPoints, cost_figure, patient_figure, rank_figure
 
 FIGURE_MARKS = "◆†§¶"
 

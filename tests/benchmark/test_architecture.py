@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 from typer.testing import CliRunner
-from uasbench.benchmark import architecture, registry, showing
+from uasbench.benchmark.catalogue import architecture, registry, showing
 from uasbench.cli import app
-from uasbench.datasets.errors import DataError
+from uasbench.common.errors import DataError
 from uasbench.methods.card import FIGURE_NAMES, MethodCard, same
 from uasbench.methods.config import resolve
 
@@ -46,7 +46,9 @@ def test_the_table_in_the_docs_is_the_one_made_from_the_cards(monkeypatch):
     made = table()
     monkeypatch.setattr(architecture, "table", lambda: made)
     text = DOCS.read_text(encoding="utf-8")
-    assert architecture.rewritten(text) == text, "renew it: uasbench.benchmark.architecture.update(docs/methods.md)"
+    assert architecture.rewritten(text) == text, (
+        "renew it: uasbench.benchmark.catalogue.architecture.update(docs/methods.md)"
+    )
 
 
 @pytest.mark.parametrize("name", sorted(learned()))

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.integrate import trapezoid
-from uasbench.benchmark.scoring.bins import SHARE, Bins, ScoreError, fill, tops
-from uasbench.benchmark.scoring.curves import Curves, score_arrays
+from uasbench.benchmark.scoring.bins import SHARE, Bins, ScoreError, count_scores, tops
 from uasbench.benchmark.scoring.keys import keys_of, values_of
+from uasbench.benchmark.scoring.ranking_metrics import Curves, score_arrays
 
 N = 2_000_000
 FINITE = st.floats(-(2.0**100), 2.0**100, width=32)
@@ -66,7 +66,7 @@ def test_metrics_are_near_exact_on_every_distribution(name):
 def test_no_bin_is_crowded_unless_its_scores_are_equal(name):
     labels = np.zeros(N, bool)
     scores = scores_named(name, N, labels)
-    bins, (counts,) = fill(lambda: [(scores, labels)])
+    bins, (counts,) = count_scores(lambda: [(scores, labels)])
     held = np.zeros(len(bins), np.int64)
     held[counts.index] = counts.negative
     assert held.sum() == N
@@ -84,7 +84,7 @@ def test_refinement_reaches_equal_scores_in_a_few_passes():
         passes.append(1)
         return [(scores, np.zeros(len(scores), bool))]
 
-    bins, (counts,) = fill(pairs)
+    bins, (counts,) = count_scores(pairs)
     assert len(passes) <= 4
     found = bins.find(values)
     assert bins.exact[found].all()
@@ -121,7 +121,7 @@ def test_both_zeros_are_one_score():
 def test_pooling_cases_equals_concatenating_them(seed, sizes):
     rng = np.random.default_rng(seed)
     pairs = [(rng.normal(size=n).astype(np.float32).round(2), rng.random(n) < 0.3) for n in sizes]
-    bins, cases = fill(lambda: pairs)
+    bins, cases = count_scores(lambda: pairs)
     pooled = Curves.of(bins, cases)
     whole = score_arrays(np.concatenate([s for s, _ in pairs]), np.concatenate([y for _, y in pairs]))
     for name in ("lower", "upper", "negative", "positive"):

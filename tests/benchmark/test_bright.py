@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.metrics import precision_score, recall_score, roc_auc_score
-from uasbench.benchmark.protocols.measure import MeasureOptions, measure
+from uasbench.benchmark.protocols.measuring import MeasureOptions, measure
 from uasbench.benchmark.scoring.bright import BRIGHT_HU, BrightCounts
 from uasbench.benchmark.scoring.cases import ArrayCase
+from uasbench.common.errors import DataError
 from uasbench.datasets.case import Case, Truth
-from uasbench.datasets.errors import DataError
 
 SHAPE = (4, 20, 20)
 RATES = ("bright_psc", "bright_sen", "bright_spe")

@@ -10,9 +10,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from uasbench.benchmark.commands.cleaning import clean
 from uasbench.benchmark.planning.options import validated
 from uasbench.benchmark.runner import run
-from uasbench.benchmark.runs.cleaning import clean
 from uasbench.benchmark.runs.folder import RunFolder, RunFolderError
 from uasbench.benchmark.runs.lock import hold
 from uasbench.datasets.phantom.liver import write_liver_phantom

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.integrate import trapezoid
 from sklearn.metrics import average_precision_score, roc_auc_score
-from uasbench.benchmark.scoring.curves import aupro, quantile_thresholds, score_arrays, sorted_curves
+from uasbench.benchmark.scoring.ranking_metrics import aupro, quantile_thresholds, score_arrays, sorted_curves
 
 
 def draw(seed: int, n: int, prevalence: float, decimals: int = 2) -> tuple[np.ndarray, np.ndarray]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 
 import pytest
-from uasbench.benchmark import doctor
-from uasbench.benchmark.doctor import diagnose
+from uasbench.benchmark.commands import doctor
+from uasbench.benchmark.commands.doctor import diagnose
 
 
 def found(topic: str) -> list[tuple[str, str]]:
@@ -50,7 +50,7 @@ def test_a_cache_that_cannot_be_written(monkeypatch, tmp_path):
 
 
 def test_an_old_installation_is_noticed(monkeypatch):
-    from uasbench.benchmark.registry import Registry
+    from uasbench.benchmark.catalogue.registry import Registry
 
     monkeypatch.setattr(Registry, "names", lambda self: [])
     ((status, detail),) = found("installation")

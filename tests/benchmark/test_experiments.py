@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from uasbench.benchmark import registry
+from uasbench.benchmark.catalogue import registry
 from uasbench.benchmark.experiments import ExperimentError, experiment_options, load, names
 from uasbench.methods.config import resolve
 from uasbench.reports.columns import METRICS, PROTOCOLS

@@ -10,14 +10,14 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from uasbench.benchmark.commands import importing
 from uasbench.benchmark.planning.options import validated
 from uasbench.benchmark.runner import import_maps, run
-from uasbench.benchmark.runs import importing
 from uasbench.benchmark.runs.folder import RunFolder, RunFolderError
 from uasbench.benchmark.runs.lock import hold
+from uasbench.benchmark.runs.map_store import read_map
 from uasbench.benchmark.runs.records import Record
-from uasbench.benchmark.stages.map_store import read_map
-from uasbench.datasets.errors import DataError
+from uasbench.common.errors import DataError
 from uasbench.datasets.phantom.liver import write_liver_phantom
 
 AFFINE = np.diag([-1.0, -1.0, 1.0, 1.0])

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from uasbench.benchmark import device as devices
-from uasbench.benchmark import registry, versions
+from uasbench.benchmark import versions
+from uasbench.benchmark.catalogue import registry
 from uasbench.benchmark.planning.crossfit import folds
 from uasbench.benchmark.planning.plan import Numerics, PlanError, PlannedCell, plan_cells
 from uasbench.benchmark.runner import planned_tasks
@@ -24,7 +25,7 @@ METHODS = '''
 import numpy as np
 from dataclasses import replace
 from uasbench import Method, MethodCard
-from uasbench.methods.supervised.base import SupervisedMethod
+from uasbench.methods.supervised_method import SupervisedMethod
 from uasbench.datasets.adapters.lits import LiTS
 from uasbench.datasets.adapters.nifti_pair import Survey
 

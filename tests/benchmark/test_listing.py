@@ -9,17 +9,17 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from uasbench.benchmark import listing, registry, showing
-from uasbench.benchmark.outline import Outline, outline_of, status_of
-from uasbench.benchmark.registry import RegistryError
-from uasbench.methods import network
+from uasbench.benchmark.catalogue import listing, registry, showing
+from uasbench.benchmark.catalogue.outline import Outline, outline_of, status_of
+from uasbench.benchmark.catalogue.registry import RegistryError
+from uasbench.methods import online as network
 
 METHODS = """
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 from uasbench import Config, Method, MethodCard, View, VolumeView
-from uasbench.methods.supervised.base import SupervisedMethod
+from uasbench.methods.supervised_method import SupervisedMethod
 
 @dataclass(frozen=True)
 class Settings(Config):
@@ -131,7 +131,7 @@ def test_the_second_list_imports_only_what_must_be_asked():
 def test_listing_imports_no_network_library(tmp_path, monkeypatch):
     monkeypatch.setenv("UASBENCH_CACHE", str(tmp_path / "cache"))
     code = (
-        "import sys; from uasbench.benchmark import listing; listing.methods(); "
+        "import sys; from uasbench.benchmark.catalogue import listing; listing.methods(); "
         "print(sorted({'torch', 'monai', 'timm', 'mlflow', 'optuna', 'scipy'} & set(sys.modules)))"
     )
     for imported in ("['scipy']", "[]"):  # the first call reads every class, the second the index

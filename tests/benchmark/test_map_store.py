@@ -7,10 +7,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from uasbench.benchmark.stages.map_store import MapError, read_map, read_mask, write_map, write_mask
+from uasbench.benchmark.runs.map_store import MapError, read_map, read_mask, write_map, write_mask
 from uasbench.datasets.case import Case
-from uasbench.datasets.view import View
-from uasbench.datasets.viewing import look
+from uasbench.datasets.views.view import View
+from uasbench.datasets.views.viewing import apply_view
 
 FLOATS = st.floats(width=32, allow_nan=False, allow_infinity=False)
 in_tmp_path = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
@@ -21,7 +21,9 @@ def viewed():
     rng = np.random.default_rng(0)
     roi = np.zeros((6, 40, 50), bool)
     roi[1:4, 8:30, 10:33] = rng.random((3, 22, 23)) < 0.8
-    return look(Case("a", "a", rng.normal(0, 99, roi.shape).astype(np.float32), (2, 1, 1), roi), View(size=32)), roi
+    return apply_view(
+        Case("a", "a", rng.normal(0, 99, roi.shape).astype(np.float32), (2, 1, 1), roi), View(size=32)
+    ), roi
 
 
 @in_tmp_path
@@ -152,7 +154,7 @@ def test_missing_and_foreign_files_are_refused(tmp_path, stored):
 
 
 def test_a_failed_write_keeps_the_old_file(stored, monkeypatch):
-    from uasbench.datasets import atomic
+    from uasbench.common import atomic
 
     before = stored.read_bytes()
 

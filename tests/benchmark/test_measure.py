@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 from sklearn.metrics import average_precision_score, roc_auc_score
-from uasbench.benchmark.protocols.measure import (
+from uasbench.benchmark.protocols.measuring import (
     ArrayCase,
     HealthyMap,
     MeasureCase,
@@ -19,12 +19,12 @@ from uasbench.benchmark.protocols.measure import (
     measure,
 )
 from uasbench.benchmark.protocols.rules import protocols_of
+from uasbench.benchmark.runs import map_store
 from uasbench.benchmark.scoring.bins import ScoreError
 from uasbench.benchmark.scoring.smoothing import smooth
-from uasbench.benchmark.stages import map_store
+from uasbench.common.errors import DataError
 from uasbench.datasets.case import Case, Truth
-from uasbench.datasets.errors import DataError
-from uasbench.datasets.viewing import Geometry
+from uasbench.datasets.views.viewing import Geometry
 
 SHAPE = (6, 20, 20)
 SPACING = (2.0, 1.0, 1.0)
@@ -331,8 +331,8 @@ def test_gallery_shows_the_slice_with_most_lesion(tmp_path):
 
 @pytest.mark.parametrize("kind", ["liver voxels", "lung voxels", "lung slices"])
 def test_stored_maps_measure_like_arrays(tmp_path, kind):
-    from uasbench.datasets import entries
-    from uasbench.datasets.store import PreparedCase, TruthRef
+    from uasbench.datasets.storing import entries
+    from uasbench.datasets.storing.store import PreparedCase, TruthRef
 
     options = {"native_threshold": 1.0, "anatomy": kind.split()[0]}
     memory, stored = [labelled(k, [0, 0, 1, 1, 0, 0]) if "slices" in kind else make(k) for k in range(3)], []
@@ -367,7 +367,7 @@ def test_bad_input_is_refused():
 
 def test_measuring_needs_neither_torch_nor_a_method():
     code = (
-        "import sys, uasbench.benchmark.protocols.measure; "
+        "import sys, uasbench.benchmark.protocols.measuring; "
         "bad = [m for m in sys.modules if m == 'torch' or m.startswith('uasbench.methods.') "
         "and m.split('.')[2] not in ('card',)]; print(bad); sys.exit(bool(bad))"
     )

@@ -8,13 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from uasbench.benchmark.protocols import rules
 from uasbench.benchmark.protocols.counted import Counted
-from uasbench.benchmark.protocols.measure import MeasureOptions, measure
+from uasbench.benchmark.protocols.measuring import MeasureOptions, measure
 from uasbench.benchmark.protocols.paper_lung import TAIL, greedy, paper_lung, score_range
 from uasbench.benchmark.protocols.tuner import Tuner
 from uasbench.benchmark.protocols.tuning import Studies
-from uasbench.benchmark.scoring.bins import fill
+from uasbench.benchmark.scoring.bins import count_scores
 from uasbench.benchmark.scoring.cases import ArrayCase, Reader
-from uasbench.benchmark.scoring.curves import score_arrays
+from uasbench.benchmark.scoring.ranking_metrics import score_arrays
 from uasbench.datasets.case import Case, Truth
 
 SHAPE = (5, 24, 24)
@@ -34,7 +34,9 @@ def make(k: int, *, patient: str | None = None, lesion: bool = True, scale: floa
 
 def counted(cases) -> Counted:
     reader = Reader(cases, 1 << 30)
-    return Counted(reader, *fill(lambda: [(reader.open(i).scores, reader.open(i).labels) for i in range(len(cases))]))
+    return Counted(
+        reader, *count_scores(lambda: [(reader.open(i).scores, reader.open(i).labels) for i in range(len(cases))])
+    )
 
 
 def search(cases, trials: int = 3):

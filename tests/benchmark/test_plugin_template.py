@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from uasbench.benchmark import registry
+from uasbench.benchmark.catalogue import registry
+from uasbench.benchmark.commands.plugin_template import PluginError, new_plugin
 from uasbench.benchmark.conformance.phantom import lesion_cases
 from uasbench.benchmark.conformance.run import run_checks
-from uasbench.benchmark.plugin_template import PluginError, new_plugin
-from uasbench.datasets.errors import DataError
+from uasbench.common.errors import DataError
 
 
 def test_the_package_is_found_and_keeps_the_contract(tmp_path, install):

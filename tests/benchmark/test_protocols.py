@@ -14,7 +14,7 @@ from uasbench.benchmark.protocols.tuning import Studies
 from uasbench.benchmark.scoring.bins import fill
 from uasbench.benchmark.scoring.cases import ArrayCase, Reader
 from uasbench.benchmark.scoring.lesions import confusion
-from uasbench.benchmark.scoring.masks import predict
+from uasbench.benchmark.scoring.masks import binarise
 from uasbench.datasets.case import Case, Truth
 
 SHAPE = (6, 24, 24)
@@ -40,7 +40,7 @@ def counted(cases: list[ArrayCase]) -> Counted:
 
 def dice(counts: Counted, i: int, threshold) -> float | None:
     opened = counts.reader.open(i)
-    return confusion(predict(opened, threshold), opened.lesion).rates()["dice"]
+    return confusion(binarise(opened, threshold), opened.lesion).rates()["dice"]
 
 
 def studies(trials: int = 12) -> Studies:

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 from uasbench import Method, MethodCard
-from uasbench.benchmark import registry
-from uasbench.benchmark.registry import Registry, RegistryError
-from uasbench.benchmark.registry_index import CardIndex
+from uasbench.benchmark.catalogue import registry
+from uasbench.benchmark.catalogue.index import CardIndex
+from uasbench.benchmark.catalogue.registry import Registry, RegistryError
 
 GOOD = """
 from uasbench import Method, MethodCard
@@ -254,7 +254,7 @@ def test_an_index_that_cannot_be_written_costs_nothing_else(install, tmp_path):
 
 def test_listing_imports_neither_torch_nor_a_method_when_nothing_changed(tmp_path):
     code = (
-        "import sys; from uasbench.benchmark import registry\n"
+        "import sys; from uasbench.benchmark.catalogue import registry\n"
         "registry.methods().cards(); registry.datasets().cards()\n"
         "print(sorted(m for m in sys.modules if m in ('torch', 'monai', 'mlflow', 'optuna')"
         " or m.startswith('uasbench.methods.trivial.')))"

@@ -7,11 +7,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+from uasbench.benchmark.commands.rescoring import load_task, rescore
 from uasbench.benchmark.planning.options import OptionError, validated
 from uasbench.benchmark.runner import run
 from uasbench.benchmark.runs.folder import RunFolder, RunFolderError
 from uasbench.benchmark.runs.lock import hold
-from uasbench.benchmark.runs.rescoring import load_task, rescore
 from uasbench.datasets.phantom.liver import write_liver_phantom
 
 

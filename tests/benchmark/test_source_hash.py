@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from uasbench.benchmark.planning.source_hash import (
+from uasbench.common.source_hash import (
     SourceError,
     closure_files,
     closure_hash,
@@ -98,7 +98,7 @@ def test_a_module_of_its_own_and_a_missing_package(tmp_path, monkeypatch):
 
 def test_a_method_closes_over_its_nets_and_not_over_the_engine():
     modules = closure_modules("uasbench.methods.trivial.random_map")
-    assert {"uasbench.methods.base", "uasbench.datasets.seeds"} <= modules
+    assert {"uasbench.methods.method", "uasbench.common.seeds"} <= modules
     assert not [m for m in modules if m.startswith(("uasbench.benchmark", "uasbench.reports", "uasbench.api"))]
 
 

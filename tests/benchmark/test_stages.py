@@ -9,12 +9,12 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from uasbench.benchmark.planning.source_hash import closure_modules
+from uasbench.common.source_hash import closure_modules
 from uasbench.datasets.adapters.btcv import BTCV
 from uasbench.datasets.adapters.lits import LiTS
 from uasbench.datasets.phantom.liver import write_liver_phantom
-from uasbench.datasets.store import Store
-from uasbench.datasets.view import View
+from uasbench.datasets.storing.store import Store
+from uasbench.datasets.views.view import View
 
 BLOCK = """
 import sys

@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
+from uasbench.benchmark.runs.map_store import MapError, read_map, write_map
 from uasbench.benchmark.scoring.cases import ArrayCase
 from uasbench.benchmark.scoring.paper_grid import paper_confusion
-from uasbench.benchmark.stages.map_store import MapError, read_map, write_map
 from uasbench.datasets.case import Case, Truth
-from uasbench.datasets.view import View
-from uasbench.datasets.viewing import look
-from uasbench.datasets.volume_view import VolumeView
+from uasbench.datasets.views.view import View
+from uasbench.datasets.views.viewing import apply_view
+from uasbench.datasets.views.volume_view import VolumeView
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def case():
 
 @pytest.mark.parametrize("resample_z", [True, False])
 def test_a_stored_map_gives_the_same_native_values(tmp_path, case, resample_z):
-    seen = look(case, VolumeView(size=48, resample_z=resample_z))
+    seen = apply_view(case, VolumeView(size=48, resample_z=resample_z))
     map_ = np.random.default_rng(1).random(seen.image.shape, np.float32)
     map_[~seen.support] = np.nan
     write_map(tmp_path / "a.map", map_, seen.geometry, seen.support)
@@ -31,7 +31,7 @@ def test_a_stored_map_gives_the_same_native_values(tmp_path, case, resample_z):
 
 
 def test_a_map_of_another_grid_is_refused(tmp_path, case):
-    seen = look(case, VolumeView(size=48))
+    seen = apply_view(case, VolumeView(size=48))
     with pytest.raises(MapError, match="shape"):
         write_map(tmp_path / "a.map", np.zeros(case.roi.shape, np.float32), seen.geometry, case.roi)
 
@@ -39,7 +39,7 @@ def test_a_map_of_another_grid_is_refused(tmp_path, case):
 def test_the_papers_grid_reads_volumes_through_the_native_map(case):
     lesion = np.zeros(case.roi.shape, bool)
     lesion[3, 12:20, 15:22] = True
-    seen = look(case, VolumeView(size=256))
+    seen = apply_view(case, VolumeView(size=256))
     map_ = seen.geometry.mask_to_view(lesion, "area").astype(np.float32)
     truth = Truth("a", lesion, lesion.any(axis=(1, 2)))
     on_volume = ArrayCase(case, map_, truth, geometry=seen.geometry)
@@ -48,7 +48,7 @@ def test_the_papers_grid_reads_volumes_through_the_native_map(case):
 
 
 def test_the_papers_grid_still_reads_its_own_slices(case):
-    seen = look(case, View(size=256))
+    seen = apply_view(case, View(size=256))
     lesion = np.zeros(case.roi.shape, bool)
     lesion[3, 12:20, 15:22] = True
     truth = Truth("a", lesion, lesion.any(axis=(1, 2)))

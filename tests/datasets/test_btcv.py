@@ -4,9 +4,9 @@ import shutil
 
 import numpy as np
 import pytest
+from uasbench.common.errors import DataError
 from uasbench.datasets.adapters.btcv import BTCV, dark_blobs
 from uasbench.datasets.case import Case
-from uasbench.datasets.errors import DataError
 
 
 @pytest.mark.parametrize(

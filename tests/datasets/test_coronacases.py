@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from uasbench.common.errors import DataError
 from uasbench.datasets.adapters.coronacases import COMBINED_ROI, Coronacases, case_id
 from uasbench.datasets.check import check
-from uasbench.datasets.errors import DataError
 
 ZENODO = ("COVID-19-CT-Seg_20cases", "Lung_Mask", "Infection_Mask", "Lung_and_Infection_Mask")
 KAGGLE = ("ct_scans", "lung_mask", "infection_mask", "lung_and_infection_mask")

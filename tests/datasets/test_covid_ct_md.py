@@ -5,11 +5,11 @@ import shutil
 import numpy as np
 import pytest
 import SimpleITK
+from uasbench.common.errors import DataError
 from uasbench.datasets.adapters import covid_ct_md
 from uasbench.datasets.adapters.covid_ct_md import CovidCTMD
 from uasbench.datasets.check import check, format_report
-from uasbench.datasets.errors import DataError
-from uasbench.datasets.slice_labels import read_published, read_slice_labels
+from uasbench.datasets.reading.slice_labels import read_published, read_slice_labels
 
 SHAPE = (12, 20, 24)
 SPACING = (10.0, 12.0, 12.0)

@@ -5,8 +5,8 @@ import csv
 import numpy as np
 import pytest
 import SimpleITK
-from uasbench.datasets.dicom_io import order_series, read_series
-from uasbench.datasets.errors import DataError
+from uasbench.common.errors import DataError
+from uasbench.datasets.reading.dicom_io import order_series, read_series
 
 SPACING = (2.5, 0.75, 0.7)
 

@@ -8,8 +8,8 @@ import time
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
-from uasbench.datasets import fingerprint
-from uasbench.datasets.fingerprint import array_digest, file_digest
+from uasbench.common import fingerprint
+from uasbench.common.fingerprint import array_digest, file_digest
 
 
 def _age(path, seconds=60):

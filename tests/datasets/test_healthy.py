@@ -2,13 +2,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from uasbench.common.errors import DataError
 from uasbench.datasets.case import Case
-from uasbench.datasets.entries import read_meta, write_native
-from uasbench.datasets.errors import DataError
 from uasbench.datasets.healthy import HealthySet, Part
-from uasbench.datasets.store import PreparedCase
-from uasbench.datasets.view import View
-from uasbench.datasets.viewing import look
+from uasbench.datasets.storing.entries import read_meta, write_native
+from uasbench.datasets.storing.store import PreparedCase
+from uasbench.datasets.views.view import View
+from uasbench.datasets.views.viewing import apply_view
 
 VIEW = View(size=24)
 
@@ -69,7 +69,7 @@ def test_cases_and_patients(cases):
 
 def test_stack_holds_the_viewed_slices_in_order(cases):
     stack = HealthySet.from_cases(cases).array(VIEW)
-    seen = [look(case, VIEW) for case in cases]
+    seen = [apply_view(case, VIEW) for case in cases]
     images, rois = stack.take(range(len(stack)))
     np.testing.assert_array_equal(images, np.concatenate([v.image for v in seen]))
     np.testing.assert_array_equal(rois, np.concatenate([v.roi for v in seen]))
@@ -83,7 +83,7 @@ def test_z_range_chooses_native_slices(cases):
     stack = HealthySet([Part(cases[1], (4, 7)), Part(cases[0], (0, 4))]).array(VIEW)
     assert stack.z_of.tolist() == [4, 5, 6, 2, 3]
     assert stack.case_of.tolist() == [0, 0, 0, 1, 1]
-    np.testing.assert_array_equal(stack.take([1])[0][0], look(cases[1].crop_z(5, 6), VIEW).image[0])
+    np.testing.assert_array_equal(stack.take([1])[0][0], apply_view(cases[1].crop_z(5, 6), VIEW).image[0])
 
 
 def test_part_without_roi_in_its_range_adds_nothing(cases):
@@ -98,7 +98,7 @@ def test_take_any_order_with_repeats_and_negative_indices(cases):
     assert rois.dtype == bool
     np.testing.assert_array_equal(images[0], images[4])
     np.testing.assert_array_equal(images[2], images[3])
-    np.testing.assert_array_equal(images[1], look(cases[0], replace(VIEW, dtype="uint8")).image[0])
+    np.testing.assert_array_equal(images[1], apply_view(cases[0], replace(VIEW, dtype="uint8")).image[0])
     assert stack.take([])[0].shape == (0, 24, 24)
 
 

@@ -2,7 +2,7 @@ import subprocess
 import sys
 
 import numpy as np
-from uasbench.datasets.jit import kernel
+from uasbench.common.jit import kernel
 
 
 def test_a_function_without_a_place_for_its_cache_still_compiles():
@@ -15,8 +15,8 @@ def test_a_function_without_a_place_for_its_cache_still_compiles():
 
 def test_importing_kernels_imports_neither_numba_nor_torch(tmp_path):
     code = (
-        "import sys, uasbench.datasets.viewing, uasbench.datasets.store, uasbench.datasets.healthy,"
-        "uasbench.benchmark.stages.map_store; print(sorted({'numba', 'torch', 'monai', 'scipy'} & set(sys.modules)))"
+        "import sys, uasbench.datasets.views.viewing, uasbench.datasets.storing.store, uasbench.datasets.healthy,"
+        "uasbench.benchmark.runs.map_store; print(sorted({'numba', 'torch', 'monai', 'scipy'} & set(sys.modules)))"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=True)
     assert found.stdout.strip() == "[]"

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from uasbench.common.errors import DataError
 from uasbench.datasets.case import Case, Truth
-from uasbench.datasets.entries import read_meta, write_native, write_truth
-from uasbench.datasets.errors import DataError
 from uasbench.datasets.healthy import HealthySet
 from uasbench.datasets.labelled import LabelledPart, LabelledSet
-from uasbench.datasets.store import PreparedCase, TruthRef
-from uasbench.datasets.view import View
-from uasbench.datasets.volume_view import VolumeView
+from uasbench.datasets.storing.entries import read_meta, write_native, write_truth
+from uasbench.datasets.storing.store import PreparedCase, TruthRef
+from uasbench.datasets.views.view import View
+from uasbench.datasets.views.volume_view import VolumeView
 
 BRIGHT = 400.0
 VIEW = View(size=34, window=(0.0, BRIGHT))

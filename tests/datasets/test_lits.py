@@ -8,8 +8,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 from scipy import ndimage
+from uasbench.common.errors import DataError
 from uasbench.datasets.adapters.lits import TUMOUR_FREE, LiTS, tumour_free_findings
-from uasbench.datasets.errors import DataError
 
 
 def _open(root):

@@ -7,10 +7,10 @@ import pytest
 import SimpleITK
 from hypothesis import given
 from hypothesis import strategies as st
+from uasbench.common.errors import DataError
 from uasbench.datasets.adapters import luna16
 from uasbench.datasets.adapters.luna16 import LUNA16, draw, read_annotations, slices_near
 from uasbench.datasets.check import check, format_report
-from uasbench.datasets.errors import DataError
 from uasbench.datasets.patients import natural_key
 
 HEADER = "seriesuid,coordX,coordY,coordZ,diameter_mm\n"

@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from uasbench.datasets.errors import DataError
+from uasbench.common.errors import DataError
 from uasbench.datasets.roi import lungmask_model
 from uasbench.datasets.roi.lung_roi import CLASSICAL, LUNGMASK, litres, lung_roi
 

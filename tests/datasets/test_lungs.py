@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage
+from uasbench.datasets.reading.volume_io import read_labels, read_volume
 from uasbench.datasets.roi.lungs import LEFT, RIGHT, lung_labels, segment_lungs
 from uasbench.datasets.roi.morphology import close, dilate, erode
-from uasbench.datasets.volume_io import read_labels, read_volume
 
 SPACING = (3.0, 2.0, 2.0)
 MIDDLE = 184.0  # mm, of a slice of 368 mm

@@ -8,8 +8,8 @@ import pytest
 import SimpleITK
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from uasbench.datasets.errors import DataError
-from uasbench.datasets.mhd_io import canonical_index, read_header, read_mhd, read_mhd_labels
+from uasbench.common.errors import DataError
+from uasbench.datasets.reading.mhd_io import canonical_index, read_header, read_mhd, read_mhd_labels
 
 SPACING = (2.0, 1.5, 1.25)
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from uasbench.common.errors import DataError
 from uasbench.datasets.adapters.radiopaedia import MIN_LESION_VOXELS, Radiopaedia
-from uasbench.datasets.errors import DataError
 
 SPACING = (3.0, 0.7, 0.7)
 SHAPE = (6, 40, 50)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
-from uasbench.datasets.resize import back_positions, interpolate_back, nearest_index, resample, resize_taps
+from uasbench.datasets.views.resize import back_positions, interpolate_back, nearest_index, resample, resize_taps
 
 SIZES = [(512, 256), (64, 64), (100, 37), (37, 100), (97, 96), (5, 1), (1, 4)]
 

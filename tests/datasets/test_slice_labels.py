@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from uasbench.datasets.errors import DataError
-from uasbench.datasets.slice_labels import SliceLabels, read_published
+from uasbench.common.errors import DataError
+from uasbench.datasets.reading.slice_labels import SliceLabels, read_published
 
 
 @pytest.mark.parametrize(

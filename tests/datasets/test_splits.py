@@ -5,7 +5,7 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from uasbench.datasets.errors import DataError
+from uasbench.common.errors import DataError
 from uasbench.datasets.splits import no_folds_reason, split_healthy, val_folds
 
 PEOPLE = st.dictionaries(

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 from uasbench.datasets.case import Case
-from uasbench.datasets.view import View
-from uasbench.datasets.viewing import Geometry, ViewError, look
+from uasbench.datasets.views.view import View
+from uasbench.datasets.views.viewing import Geometry, ViewError, apply_view
 
 SPACING = (2.5, 0.8, 0.8)
 
@@ -39,7 +39,7 @@ class TestLook:
         from torch.nn.functional import interpolate, pad
 
         case = make_case((4, 30, 40))
-        viewed = look(case, View(size=size, mask_roi=mask_roi))
+        viewed = apply_view(case, View(size=size, mask_roi=mask_roi))
         scaled = np.clip((case.image + 200) / 450, 0, 1)
         padded = pad(torch.from_numpy(scaled * case.roi if mask_roi else scaled), (0, 0, 5, 5))
         mode = {"mode": "area"} if size < 40 else {"mode": "bilinear", "align_corners": False}
@@ -48,13 +48,13 @@ class TestLook:
 
     def test_bytes_round_to_nearest(self):
         case = make_case()
-        floats, whole = (look(case, View(size=24, dtype=d)).image for d in ("float32", "uint8"))
+        floats, whole = (apply_view(case, View(size=24, dtype=d)).image for d in ("float32", "uint8"))
         assert whole.dtype == np.uint8
         assert np.abs(whole - 255 * floats).max() <= 0.5 + 1e-4
 
     def test_masked_slices_are_zero_outside_and_slices_without_roi_are_dropped(self):
         case = make_case((6, 32, 32))
-        viewed = look(case, View(size=32))
+        viewed = apply_view(case, View(size=32))
         assert viewed.geometry.slices == (1, 2, 3, 4)
         assert viewed.image.shape == viewed.roi.shape == viewed.support.shape == (4, 32, 32)
         assert not viewed.image[~viewed.roi].any()
@@ -64,7 +64,7 @@ class TestLook:
         case = make_case()
         other = Case("a", "p", np.where(case.roi, case.image, 999).astype(np.float32), SPACING, case.roi)
         view = View(size=20, equalise=True)
-        np.testing.assert_array_equal(look(case, view).image, look(other, view).image)
+        np.testing.assert_array_equal(apply_view(case, view).image, apply_view(other, view).image)
 
     def test_fixed_window_treats_every_slice_alike_but_slice_stretch_does_not(self):
         case = make_case()
@@ -72,12 +72,12 @@ class TestLook:
         bright[2, 0, 0] = 3000
         other = Case("b", "p", bright, SPACING, case.roi)
         fixed, stretched = View(size=40), View(size=40, grey="slice", window=None)
-        np.testing.assert_array_equal(look(case, fixed).image, look(other, fixed).image)
-        assert look(other, stretched).image[1].mean() < 0.5 * look(case, stretched).image[1].mean()
+        np.testing.assert_array_equal(apply_view(case, fixed).image, apply_view(other, fixed).image)
+        assert apply_view(other, stretched).image[1].mean() < 0.5 * apply_view(case, stretched).image[1].mean()
 
     def test_slice_stretch_is_eight_bit_over_the_full_slice(self):
         case = make_case()
-        image = look(case, View(size=40, grey="slice", window=None, mask_roi=False, dtype="uint8")).image
+        image = apply_view(case, View(size=40, grey="slice", window=None, mask_roi=False, dtype="uint8")).image
         plane = case.image[1]
         x = (plane - plane.min()) / (plane.max() - plane.min())
         assert (np.abs(image[0].astype(int) - np.minimum(np.floor(256 * x), 255)) <= 1).all()
@@ -88,18 +88,18 @@ class TestLook:
         case = make_case()
         view = View(size=40, grey="slice", window=(0, 100), mask_roi=False)
         clipped = Case("a", "p", np.clip(case.image, 0, 100), SPACING, case.roi)
-        np.testing.assert_array_equal(look(case, view).image, look(clipped, view).image)
+        np.testing.assert_array_equal(apply_view(case, view).image, apply_view(clipped, view).image)
 
     @pytest.mark.parametrize("hu", [-1000.0, -200.0, 30.0, 4000.0])
     @pytest.mark.parametrize("view", [View(size=16, equalise=True), View(size=16, grey="slice", equalise=True)])
     def test_constant_slices(self, hu, view):
         roi = np.ones((2, 20, 20), bool)
-        image = look(Case("a", "p", np.full(roi.shape, hu, np.float32), SPACING, roi), view).image
+        image = apply_view(Case("a", "p", np.full(roi.shape, hu, np.float32), SPACING, roi), view).image
         assert np.isin(image, [0, 1]).all()
 
     def test_equalised_view_keeps_background_at_zero(self):
         case = make_case()
-        viewed = look(case, View(size=40, equalise=True, dtype="uint8"))
+        viewed = apply_view(case, View(size=40, equalise=True, dtype="uint8"))
         inside = viewed.image[viewed.roi]
         assert not viewed.image[~viewed.roi].any()
         assert ((inside == 0) | (inside >= 30)).all()
@@ -107,25 +107,25 @@ class TestLook:
     def test_equalising_without_masking_leaves_the_outside_alone(self):
         case = make_case()
         plain, equalised = (
-            look(case, View(size=40, mask_roi=False, dtype="uint8", equalise=e)).image for e in (False, True)
+            apply_view(case, View(size=40, mask_roi=False, dtype="uint8", equalise=e)).image for e in (False, True)
         )
         outside = ~case.roi[1:4]
         np.testing.assert_array_equal(plain[outside], equalised[outside])
         assert (plain[~outside] != equalised[~outside]).any()
 
     def test_cubic_stays_in_range(self):
-        image = look(make_case(), View(size=23, resize="cubic")).image
+        image = apply_view(make_case(), View(size=23, resize="cubic")).image
         assert image.min() >= 0
         assert image.max() <= 1
 
     def test_cropping_in_z_is_the_same_as_choosing_slices(self):
         case = make_case((8, 30, 30))
         view = View(size=16, equalise=True)
-        np.testing.assert_array_equal(look(case.crop_z(3, 6), view).image, look(case, view).image[2:5])
+        np.testing.assert_array_equal(apply_view(case.crop_z(3, 6), view).image, apply_view(case, view).image[2:5])
 
     def test_case_without_roi_gives_no_slices(self):
         case = make_case(roi=np.zeros((5, 40, 40), bool))
-        viewed = look(case, View(size=16))
+        viewed = apply_view(case, View(size=16))
         assert viewed.image.shape == (0, 16, 16)
         assert not viewed.to_native(viewed.image).any()
 
@@ -133,7 +133,7 @@ class TestLook:
     @settings(max_examples=30, deadline=None)
     def test_image_is_not_changed_and_no_viewed_slice_has_an_empty_roi(self, case):
         before = case.image.copy()
-        viewed = look(case, View(size=9, equalise=True))
+        viewed = apply_view(case, View(size=9, equalise=True))
         np.testing.assert_array_equal(case.image, before)
         assert viewed.roi.any(axis=(1, 2)).all()
         assert not (viewed.roi & ~viewed.support).any()
@@ -143,14 +143,14 @@ class TestLook:
     )
     def test_impossible_views_are_refused(self, view):
         with pytest.raises(ViewError):
-            look(make_case(), view)
+            apply_view(make_case(), view)
 
 
 class TestBack:
     @given(cases, st.integers(1, 60), st.floats(-1e6, 1e6, width=32))
     @settings(max_examples=40, deadline=None)
     def test_constant_stays_exactly_constant_and_support_is_all_that_is_read(self, case, size, value):
-        viewed = look(case, View(size=size))
+        viewed = apply_view(case, View(size=size))
         map_ = np.where(viewed.support, np.float32(value), np.float32(np.nan))
         native = viewed.to_native(map_)
         assert native.dtype == np.float32
@@ -159,7 +159,7 @@ class TestBack:
     @given(cases, st.integers(1, 60))
     @settings(max_examples=40, deadline=None)
     def test_values_off_the_support_change_nothing_inside_the_roi(self, case, size):
-        viewed = look(case, View(size=size))
+        viewed = apply_view(case, View(size=size))
         full = np.random.default_rng(1).random(viewed.image.shape, np.float32)
         kept = np.where(viewed.support, full, 0)
         np.testing.assert_array_equal(viewed.to_native(full)[case.roi], viewed.to_native(kept)[case.roi])
@@ -168,7 +168,7 @@ class TestBack:
     @settings(max_examples=20, deadline=None)
     def test_identity_at_equal_size(self, case):
         side = max(case.image.shape[1:])
-        viewed = look(case, View(size=side))
+        viewed = apply_view(case, View(size=side))
         square = Geometry((case.image.shape[0], side, side), viewed.geometry.slices, side)
         map_ = np.random.default_rng(1).random(viewed.image.shape, np.float32)
         np.testing.assert_array_equal(square.to_native(map_)[list(square.slices)], map_)
@@ -183,14 +183,14 @@ class TestBack:
     def test_slices_go_back_to_where_they_came_from(self):
         roi = np.zeros((9, 20, 30), bool)
         roi[[1, 4, 7], 5:15, 5:15] = True
-        viewed = look(make_case(roi.shape, roi=roi), View(size=16))
+        viewed = apply_view(make_case(roi.shape, roi=roi), View(size=16))
         native = viewed.to_native(np.array([1, 2, 3], np.float32)[:, None, None] * np.ones((3, 16, 16), np.float32))
         np.testing.assert_array_equal(native.max(axis=(1, 2)), [0, 1, 0, 0, 2, 0, 0, 3, 0])
 
     def test_position_survives_the_round_trip(self):
         image = np.zeros((1, 96, 128), np.float32)
         image[0, 24, 100] = 1000
-        viewed = look(
+        viewed = apply_view(
             Case("a", "p", image, SPACING, np.ones(image.shape, bool)), View(size=64, window=(0, 1000), mask_roi=False)
         )
         native = viewed.to_native(viewed.image)[0]
@@ -204,19 +204,19 @@ class TestBack:
         image = gaussian_filter(rng.normal(0, 1, (2, 128, 128)), (0, 8, 8))
         image = (100 * image / np.abs(image).max()).astype(np.float32)
         case = Case("a", "p", image, SPACING, np.ones(image.shape, bool))
-        viewed = look(case, View(size=64, window=(-100, 100), mask_roi=False))
+        viewed = apply_view(case, View(size=64, window=(-100, 100), mask_roi=False))
         error = 200 * viewed.to_native(viewed.image) - 100 - image
         assert np.abs(error[:, 4:-4, 4:-4]).max() < 2
 
     def test_wrong_shape_is_refused(self):
-        viewed = look(make_case(), View(size=16))
+        viewed = apply_view(make_case(), View(size=16))
         with pytest.raises(ViewError, match="does not fit"):
             viewed.to_native(viewed.image[:-1])
 
 
 class TestMasks:
     def test_geometry_survives_json(self):
-        geometry = look(make_case(), View(size=16)).geometry
+        geometry = apply_view(make_case(), View(size=16)).geometry
         assert Geometry.from_json(json.loads(json.dumps(geometry.to_json()))) == geometry
 
     def test_papers_truth_rule_equals_pillow_and_grows_small_lesions(self):
@@ -237,7 +237,7 @@ class TestMasks:
     @given(cases, st.integers(1, 60))
     @settings(max_examples=30, deadline=None)
     def test_any_covers_area_and_loses_no_slice(self, case, size):
-        geometry = look(case, View(size=size)).geometry
+        geometry = apply_view(case, View(size=size)).geometry
         any_, area = geometry.mask_to_view(case.roi, "any"), geometry.mask_to_view(case.roi, "area")
         assert any_.any(axis=(1, 2)).all()
         if size <= geometry.side:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from uasbench.datasets.errors import DataError
-from uasbench.datasets.volume_io import read_grid, read_labels, read_map_volume, read_volume
+from uasbench.common.errors import DataError
+from uasbench.datasets.reading.volume_io import read_grid, read_labels, read_map_volume, read_volume
 
 CODES = ["".join(codes) for order in itertools.permutations(("LR", "PA", "SI")) for codes in itertools.product(*order)]
 ANY = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -2,15 +2,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from uasbench.common.errors import DataError
 from uasbench.datasets.case import Case
-from uasbench.datasets.entries import read_meta, write_native
-from uasbench.datasets.errors import DataError
 from uasbench.datasets.healthy import HealthySet, Part
-from uasbench.datasets.store import PreparedCase
-from uasbench.datasets.view import View
-from uasbench.datasets.viewing import look
-from uasbench.datasets.volume_stack import Run, VolumeStack
-from uasbench.datasets.volume_view import VolumeView
+from uasbench.datasets.storing.entries import read_meta, write_native
+from uasbench.datasets.storing.store import PreparedCase
+from uasbench.datasets.views.view import View
+from uasbench.datasets.views.viewing import apply_view
+from uasbench.datasets.views.volume_stack import Run, VolumeStack
+from uasbench.datasets.views.volume_view import VolumeView
 
 NATIVE = VolumeView(size=32, resample_z=False)
 
@@ -48,7 +48,7 @@ def test_resampled_slices_of_runs_read_slices_with_a_region_only(z):
     view = VolumeView(size=32, spacing=(z, 0.8, 0.8))
     stack = HealthySet.from_cases([case]).volumes(view)
     assert len(stack.runs) == 2
-    reads = look(case, view).geometry.reads
+    reads = apply_view(case, view).geometry.reads
     with_roi = case.roi.any(axis=(1, 2))
     expected = np.array([with_roi[start:stop].all() for start, stop in reads])
     found = np.zeros(len(reads), bool)
@@ -80,7 +80,7 @@ def test_parts_keep_to_their_slices(tmp_path):
         healthy = HealthySet([Part(whole, (0, 5)), Part(whole, (5, 14))])
         assert healthy.volumes(NATIVE).runs == (Run(0, 0, 4), Run(1, 4, 7), Run(1, 8, 12))
         stack = healthy.volumes(VolumeView(size=32))
-        reads = look(case, VolumeView(size=32)).geometry.reads
+        reads = apply_view(case, VolumeView(size=32)).geometry.reads
         first, *second = ((reads[run.start, 0], reads[run.stop - 1, 1]) for run in stack.runs)
         assert first == (1, 5)
         assert second == [(5, 8), (9, 13)]
@@ -102,7 +102,7 @@ def test_a_set_without_region_is_refused():
 def test_slices_are_not_volumes():
     case = make_case()
     with pytest.raises(TypeError, match="VolumeView"):
-        VolumeStack([(look(case, View(size=16)), case.roi.any(axis=(1, 2)))])
+        VolumeStack([(apply_view(case, View(size=16)), case.roi.any(axis=(1, 2)))])
 
 
 def test_arrays_are_those_of_the_view(tmp_path):
@@ -112,7 +112,7 @@ def test_arrays_are_those_of_the_view(tmp_path):
     disk = HealthySet([Part(prepare(case, tmp_path)) for case in cases]).volumes(view)
     assert memory.runs == disk.runs
     for i, case in enumerate(cases):
-        seen = look(case, view)
+        seen = apply_view(case, view)
         assert disk.spacing(i) == memory.spacing(i) == seen.geometry.spacing
         assert disk.image(i).dtype == np.float16
         for stack in (memory, disk):

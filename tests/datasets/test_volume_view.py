@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 from uasbench.datasets.case import Case
-from uasbench.datasets.entries import read_view, view_key, write_view
-from uasbench.datasets.view import View
-from uasbench.datasets.viewing import Geometry, ViewError, look
-from uasbench.datasets.volume_geometry import VolumeGeometry, geometry_from_json
-from uasbench.datasets.volume_view import VolumeView
+from uasbench.datasets.storing.entries import read_view, view_key, write_view
+from uasbench.datasets.views.view import View
+from uasbench.datasets.views.viewing import Geometry, ViewError, apply_view
+from uasbench.datasets.views.volume_geometry import VolumeGeometry, geometry_from_json
+from uasbench.datasets.views.volume_view import VolumeView
 
 WINDOW = (-800.0, 100.0)
 ONCE = settings(max_examples=40, deadline=None)
@@ -72,7 +72,7 @@ class TestLook:
         import SimpleITK as sitk
 
         case = make_case((8, 40, 44), (2.0, 0.9, 1.1))
-        viewed = look(case, VolumeView(size=72, mask_roi=False))
+        viewed = apply_view(case, VolumeView(size=72, mask_roi=False))
         source = sitk.GetImageFromArray(windowed(case))
         source.SetSpacing(case.spacing[::-1])
         grid, spacing = viewed.geometry.axes, viewed.geometry.spacing
@@ -90,7 +90,7 @@ class TestLook:
 
     def test_shrinking_is_the_mean_by_area(self):
         case = make_case((9, 41, 44), (0.7, 0.33, 0.5))
-        viewed = look(case, VolumeView(size=16, spacing=(1.3, 1.0, 0.9), mask_roi=False))
+        viewed = apply_view(case, VolumeView(size=16, spacing=(1.3, 1.0, 0.9), mask_roi=False))
         expected = windowed(case).astype(np.float64)
         for axis in (0, 1, 2):
             expected = np.apply_along_axis(area_mean, axis, expected, axis, viewed.geometry)
@@ -104,7 +104,7 @@ class TestLook:
     def test_nothing_is_interpolated_where_spacings_agree(self):
         case = make_case((7, 41, 45), (1.0, 0.8, 0.8))
         case.roi[:, :20] = False
-        viewed = look(case, VolumeView(size=64))
+        viewed = apply_view(case, VolumeView(size=64))
         ys, xs = (int(-a.origin) for a in viewed.geometry.axes[1:])
         expected = np.zeros((5, 64, 64), np.float32)
         expected[:, max(ys, 0) : 41 + ys, xs : xs + 45] = (windowed(case) * case.roi)[1:6, max(-ys, 0) :]
@@ -116,26 +116,26 @@ class TestLook:
 
     def test_spacing_that_differs_by_rounding_agrees(self):
         case = make_case((5, 30, 30), (1.00001, 0.8, 0.79999))
-        assert look(case, VolumeView(size=40)).geometry.spacing == case.spacing
+        assert apply_view(case, VolumeView(size=40)).geometry.spacing == case.spacing
 
     def test_the_border_of_the_region_does_not_fade(self):
         case = make_case()
         flat = replace(case, image=np.full(case.image.shape, -350, np.float32))
-        viewed = look(flat, VolumeView(size=48))
+        viewed = apply_view(flat, VolumeView(size=48))
         np.testing.assert_allclose(viewed.image[viewed.roi], 0.5, atol=1e-6)
         assert not viewed.image[~viewed.roi].any()
 
     def test_masking_multiplies_by_the_resampled_region(self):
         case = make_case()
         view = VolumeView(size=48, spacing=(1.0, 0.8, 0.8))
-        seen, whole = look(case, view), look(case, replace(view, mask_roi=False))
+        seen, whole = apply_view(case, view), apply_view(case, replace(view, mask_roi=False))
         np.testing.assert_allclose(seen.image, whole.image * whole.roi, atol=1e-6)
         assert whole.image[~whole.roi].any()
 
     @pytest.mark.parametrize("spacing", [(1.0, 0.8, 0.8), (2.0, 0.35, 1.4)])
     def test_a_region_larger_than_the_grid_enlarges_the_spacing_just_enough(self, spacing):
         case = make_case((4, 90, 60), (2.0, 0.7, 0.7))
-        viewed = look(case, VolumeView(size=32, spacing=spacing))
+        viewed = apply_view(case, VolumeView(size=32, spacing=spacing))
         found = viewed.geometry.spacing
         assert found[0] == spacing[0]
         assert found[1] / found[2] == pytest.approx(spacing[1] / spacing[2])
@@ -146,14 +146,14 @@ class TestLook:
     def test_native_slices_are_kept_without_resampling_in_z(self):
         case = make_case((9, 30, 30), (5.0, 0.8, 0.8))
         case.roi[4] = False
-        viewed = look(case, VolumeView(size=40, resample_z=False))
+        viewed = apply_view(case, VolumeView(size=40, resample_z=False))
         assert viewed.geometry.spacing == (5.0, 0.8, 0.8)
         assert viewed.geometry.slices == tuple(range(1, 8))
         assert viewed.roi.any(axis=(1, 2)).tolist() == [True, True, True, False, True, True, True]
 
     def test_half_precision_rounds_the_same_values(self):
         case = make_case()
-        full, half = (look(case, VolumeView(size=48, dtype=d)) for d in ("float32", "float16"))
+        full, half = (apply_view(case, VolumeView(size=48, dtype=d)) for d in ("float32", "float16"))
         assert half.image.dtype == np.float16
         np.testing.assert_array_equal(half.image, full.image.astype(np.float16))
 
@@ -169,7 +169,7 @@ class TestLook:
         roi = np.zeros(shape, bool)
         roi[:, 3:-3, 2:-4] = True
         case = make_case(shape, spacing, roi=roi)
-        viewed = look(case, view)
+        viewed = apply_view(case, view)
         depth = max(1, int(np.ceil(shape[0] * spacing[0] / view.spacing[0] - 1e-6)))
         assert viewed.image.shape == (depth, view.size, view.size)
         assert viewed.roi.any(axis=(1, 2)).all()
@@ -178,7 +178,7 @@ class TestLook:
 
     def test_case_without_region_gives_no_slices(self):
         case = make_case(roi=np.zeros((8, 40, 44), bool))
-        viewed = look(case, VolumeView(size=16))
+        viewed = apply_view(case, VolumeView(size=16))
         assert viewed.image.shape == (0, 16, 16)
         assert viewed.geometry.slices == ()
         assert not viewed.to_native(viewed.image).any()
@@ -188,13 +188,13 @@ class TestLook:
         case = make_case((8, 30, 30), (2.5, 0.7, 0.7))
         other = np.where(case.roi.any(axis=(1, 2))[:, None, None], case.image, 3000).astype(np.float32)
         view = VolumeView(size=40)
-        np.testing.assert_array_equal(look(case, view).image, look(replace(case, image=other), view).image)
+        np.testing.assert_array_equal(apply_view(case, view).image, apply_view(replace(case, image=other), view).image)
 
     def test_memory_is_that_of_the_result_and_a_few_planes(self):
         case = make_case((60, 128, 128), (1.0, 0.8, 0.8))
-        look(make_case(), VolumeView(size=128))
+        apply_view(make_case(), VolumeView(size=128))
         tracemalloc.start()
-        viewed = look(case, VolumeView(size=128, spacing=(0.7, 0.9, 0.9)))
+        viewed = apply_view(case, VolumeView(size=128, spacing=(0.7, 0.9, 0.9)))
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         results = viewed.image.nbytes + viewed.roi.nbytes + viewed.support.nbytes
@@ -204,7 +204,7 @@ class TestLook:
     @ONCE
     def test_shape_bounds_and_place(self, case, view):
         before = case.image.copy()
-        viewed = look(case, view)
+        viewed = apply_view(case, view)
         geometry = viewed.geometry
         np.testing.assert_array_equal(case.image, before)
         assert viewed.image.shape == viewed.roi.shape == viewed.support.shape == geometry.view_shape
@@ -237,18 +237,18 @@ class TestLook:
     )
     def test_impossible_views_are_refused(self, view, message):
         with pytest.raises(ViewError, match=message):
-            look(make_case(), view)
+            apply_view(make_case(), view)
 
     def test_scan_without_voxel_size_is_refused(self):
         with pytest.raises(ViewError, match="scan"):
-            look(make_case(spacing=(0.0, 0.8, 0.8)), VolumeView())
+            apply_view(make_case(spacing=(0.0, 0.8, 0.8)), VolumeView())
 
 
 class TestBack:
     @given(cases, views, st.floats(-1e6, 1e6, width=32))
     @ONCE
     def test_constant_stays_exactly_constant_and_support_is_all_that_is_read(self, case, view, value):
-        viewed = look(case, view)
+        viewed = apply_view(case, view)
         map_ = np.where(viewed.support, np.float32(value), np.float32(np.nan))
         native = viewed.to_native(map_)
         assert native.dtype == np.float32
@@ -258,7 +258,7 @@ class TestBack:
     @given(cases, views)
     @ONCE
     def test_values_off_the_support_change_nothing_inside_the_region(self, case, view):
-        viewed = look(case, view)
+        viewed = apply_view(case, view)
         full = np.random.default_rng(1).random(viewed.image.shape, np.float32)
         kept = np.where(viewed.support, full, 0)
         np.testing.assert_array_equal(viewed.to_native(full)[case.roi], viewed.to_native(kept)[case.roi])
@@ -267,7 +267,7 @@ class TestBack:
         from scipy.ndimage import map_coordinates
 
         case = make_case((7, 40, 44), (2.0, 0.7, 0.9))
-        viewed = look(case, VolumeView(size=64))
+        viewed = apply_view(case, VolumeView(size=64))
         map_ = np.random.default_rng(1).random(viewed.image.shape)
         grid = [(np.arange(n) + 0.5 - a.origin) / a.ratio - 0.5
                 for n, a in zip(case.image.shape, viewed.geometry.axes, strict=True)]  # fmt: skip
@@ -279,7 +279,7 @@ class TestBack:
         image = gaussian_filter(rng.normal(0, 1, (30, 60, 60)), (4, 6, 6))
         image = (400 * image / np.abs(image).max() - 350).astype(np.float32)
         case = Case("a", "p", image, (1.25, 0.7, 0.7), np.ones(image.shape, bool))
-        viewed = look(case, VolumeView(size=64, mask_roi=False))
+        viewed = apply_view(case, VolumeView(size=64, mask_roi=False))
         error = 900 * viewed.to_native(viewed.image) - 800 - image
         assert np.abs(error[2:-2, 3:-3, 3:-3]).max() < 8
 
@@ -288,7 +288,7 @@ class TestBack:
         case = make_case((12, 70, 70), (2.5, 0.6, 0.9))
         native = np.zeros(case.image.shape, bool)
         native[6, 30:34, 40:44] = True
-        geometry = look(case, VolumeView(size=96)).geometry
+        geometry = apply_view(case, VolumeView(size=96)).geometry
         on_view = geometry.mask_to_view(native, "area")
         back = geometry.to_native(on_view.astype(np.float32)) if value == "map" else geometry.mask_to_native(on_view)
         weights = back / back.sum()
@@ -298,7 +298,7 @@ class TestBack:
     @given(cases, views)
     @ONCE
     def test_mask_goes_back_by_nearest_voxel(self, case, view):
-        geometry = look(case, view).geometry
+        geometry = apply_view(case, view).geometry
         mask = np.random.default_rng(1).random(geometry.view_shape) < 0.5
         native = geometry.mask_to_native(mask)
         assert native.dtype == bool
@@ -316,7 +316,7 @@ class TestBack:
 
     @pytest.mark.parametrize("way", ["to_native", "mask_to_native"])
     def test_wrong_shape_is_refused(self, way):
-        geometry = look(make_case(), VolumeView(size=16)).geometry
+        geometry = apply_view(make_case(), VolumeView(size=16)).geometry
         with pytest.raises(ViewError, match="does not fit"):
             getattr(geometry, way)(np.zeros((1, 16, 16), bool))
 
@@ -325,7 +325,7 @@ class TestMasks:
     @given(cases, views)
     @ONCE
     def test_any_covers_area_and_region(self, case, view):
-        viewed = look(case, view)
+        viewed = apply_view(case, view)
         any_, area = (viewed.geometry.mask_to_view(case.roi, how) for how in ("any", "area"))
         assert any_.any()
         assert not (area & ~any_).any()
@@ -335,7 +335,7 @@ class TestMasks:
 
     def test_area_is_half_of_the_voxel(self):
         case = make_case((6, 40, 40), (1.0, 0.8, 0.8), roi=np.ones((6, 40, 40), bool))
-        geometry = look(case, VolumeView(size=20, spacing=(2.0, 1.6, 1.6))).geometry
+        geometry = apply_view(case, VolumeView(size=20, spacing=(2.0, 1.6, 1.6))).geometry
         mask = np.random.default_rng(0).random(case.roi.shape) < 0.5
         share = mask.reshape(3, 2, 20, 2, 20, 2).mean(axis=(1, 3, 5))
         np.testing.assert_array_equal(geometry.mask_to_view(mask, "area"), share >= 0.5)
@@ -343,7 +343,7 @@ class TestMasks:
 
     def test_nearest_reads_the_voxel_at_the_centre(self):
         case = make_case((6, 40, 40), (1.0, 0.8, 0.8))
-        geometry = look(case, VolumeView(size=80, spacing=(0.5, 0.4, 0.4))).geometry
+        geometry = apply_view(case, VolumeView(size=80, spacing=(0.5, 0.4, 0.4))).geometry
         mask = np.random.default_rng(0).random(case.roi.shape) < 0.5
         found = geometry.mask_to_view(mask, "nearest")
         z, y, x = (np.floor(axis.centres).astype(int) for axis in geometry.axes)
@@ -354,19 +354,19 @@ class TestMasks:
     def test_thin_regions_keep_their_slices(self):
         roi = np.zeros((6, 40, 40), bool)
         roi[1:5, 20, 20] = True
-        viewed = look(make_case(roi=roi, shape=roi.shape), VolumeView(size=16, spacing=(2.0, 3.0, 3.0)))
+        viewed = apply_view(make_case(roi=roi, shape=roi.shape), VolumeView(size=16, spacing=(2.0, 3.0, 3.0)))
         assert viewed.roi.any(axis=(1, 2)).all()
 
     def test_unknown_rule_is_refused(self):
         case = make_case()
         with pytest.raises(ViewError, match="majority"):
-            look(case, VolumeView(size=16)).geometry.mask_to_view(case.roi, "majority")
+            apply_view(case, VolumeView(size=16)).geometry.mask_to_view(case.roi, "majority")
 
 
 class TestStored:
     @pytest.mark.parametrize("dtype", ["float32", "float16"])
     def test_a_volume_comes_back(self, tmp_path, dtype):
-        viewed = look(make_case(), VolumeView(size=48, dtype=dtype))
+        viewed = apply_view(make_case(), VolumeView(size=48, dtype=dtype))
         write_view(tmp_path / "a", viewed)
         found = read_view(tmp_path / "a")
         assert found.geometry == viewed.geometry
@@ -376,7 +376,7 @@ class TestStored:
             assert getattr(found, name).dtype == getattr(viewed, name).dtype
 
     def test_slices_written_without_a_kind_are_read(self, tmp_path):
-        viewed = look(make_case(), View(size=16))
+        viewed = apply_view(make_case(), View(size=16))
         assert "kind" not in viewed.geometry.to_json()
         write_view(tmp_path / "a", viewed)
         assert read_view(tmp_path / "a").geometry == viewed.geometry

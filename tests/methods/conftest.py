@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 from scipy import ndimage
+from uasbench.common.seeds import derive, seed_everything
 from uasbench.datasets.case import Case
-from uasbench.datasets.seeds import derive, seed_everything
 from uasbench.methods.config import resolve
 
 ToyCase = Callable[..., tuple[Case, np.ndarray]]

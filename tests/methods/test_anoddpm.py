@@ -9,7 +9,7 @@ from uasbench.datasets.healthy import HealthySet
 from uasbench.methods.config import ConfigError, by_stage, resolve
 from uasbench.methods.context import FitContext
 from uasbench.methods.diffusion.anoddpm import AnoDDPM, AnoDDPMConfig
-from uasbench.methods.diffusion.schedule import Diffusion
+from uasbench.methods.diffusion.parts.schedule import Diffusion
 from uasbench.methods.synthesis.simplex import SimplexNoise
 
 

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 from torch import nn
-from uasbench.benchmark.architecture import count_parameters
+from uasbench.benchmark.catalogue.architecture import count_parameters
 from uasbench.methods.config import resolve
 from uasbench.methods.nets.anogan_nets import Critic, Encoder, Generator, ResBlock, layer_norm, widths
 from uasbench.methods.reconstruction.f_anogan import FAnoGAN

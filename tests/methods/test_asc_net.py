@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy import ndimage
 from skimage.morphology import footprint_rectangle, opening
-from uasbench.datasets.errors import UasbenchError
+from uasbench.common.errors import UasbenchError
 from uasbench.datasets.healthy import HealthySet
 from uasbench.methods.config import ConfigError, by_stage, resolve
 from uasbench.methods.context import FitContext

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from uasbench.benchmark.architecture import count_parameters
+from uasbench.benchmark.catalogue.architecture import count_parameters
 from uasbench.methods.config import resolve
 from uasbench.methods.nets.asc_nets import CutNet, Discriminator, disjointness, regularised
 from uasbench.methods.transductive.asc_net import ASCNet, ASCNetPost

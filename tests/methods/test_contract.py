@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from uasbench import FitContext, Method, MethodCard
-from uasbench.datasets.seeds import derive, seed_everything
+from uasbench.common.seeds import derive, seed_everything
 from uasbench.methods.context import TrainingError
 from uasbench.methods.state import load_state, parameter_count
 from uasbench.methods.training import batches, predict, run_updates

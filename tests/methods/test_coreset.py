@@ -5,7 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from uasbench.methods.features.coreset import greedy_k_centre, nearest_distance, random_projection
+from uasbench.methods.features.parts.coreset import greedy_k_centre, nearest_distance, random_projection
 
 
 def naive_k_centre(vectors, count, first):

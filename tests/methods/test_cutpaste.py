@@ -7,15 +7,15 @@ from scipy.spatial.distance import mahalanobis
 from uasbench.datasets.healthy import HealthySet
 from uasbench.methods.config import by_stage, resolve
 from uasbench.methods.context import FitContext
-from uasbench.methods.features.weights import WeightsError
 from uasbench.methods.nets.resnet_small import CutPasteNet
+from uasbench.methods.nets.weights import WeightsError
 from uasbench.methods.pseudo_anomaly.cutpaste import CutPaste, CutPasteConfig
-from uasbench.methods.pseudo_anomaly.gaussian_density import (
+from uasbench.methods.pseudo_anomaly.parts.gaussian_density import (
     fit_gaussian,
     negative_log_density,
     shrunken_covariance,
 )
-from uasbench.methods.pseudo_anomaly.organ_crops import cut, grid_centres, random_centres, spread_scores
+from uasbench.methods.pseudo_anomaly.parts.organ_crops import cut, grid_centres, random_centres, spread_scores
 from uasbench.methods.state import parameter_count
 from uasbench.methods.synthesis.cutpaste_patches import CutPastePatches
 

@@ -116,13 +116,13 @@ def test_joint_loss_is_squared_error_and_similarity_to_the_clean_slice_and_focal
 ):
     method, drawn, totals, logged = make_method(DRAEM, "smoke", {"p_none": 0.0, "perlin_threshold": 0.2}), [], [], []
     method.restoration, method.segmentation = Scale(0.7), Scale(1.5, -2.0)
-    original = method.next_batch
+    original = method.batch_source
 
     def spy(*args, **kwargs):
         draw = original(*args, **kwargs)
         return lambda: drawn.append(draw()) or drawn[-1]
 
-    monkeypatch.setattr(method, "next_batch", spy)
+    monkeypatch.setattr(method, "batch_source", spy)
     backward = torch.Tensor.backward
     monkeypatch.setattr(torch.Tensor, "backward", lambda loss: totals.append(loss.item()) or backward(loss))
     method.fit(healthy, FitContext(seed=0, max_updates=1, on_log=lambda _, v: logged.append(v)))
@@ -150,7 +150,7 @@ def test_restoration_loss_falls(make_method, healthy):
 
 def test_rotated_slices_keep_background_dark_and_masks_inside(make_method, healthy):
     method = make_method(DRAEM, "smoke", {"size": 64})
-    clean, augmented, masks = method.next_batch(healthy.array(method.view), FitContext(seed=0), "joint", 1.0)()
+    clean, augmented, masks = method.batch_source(healthy.array(method.view), FitContext(seed=0), "joint", 1.0)()
     outside = ~masks[:, None]
     assert torch.equal(clean[outside], augmented[outside])
     assert clean[:, :, 0, 0].max() < 0.2

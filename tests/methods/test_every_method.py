@@ -15,11 +15,11 @@ import pytest
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 from uasbench import Case, FitContext, HealthySet, LabelledSet, Method, View
-from uasbench.benchmark import registry
+from uasbench.benchmark.catalogue import registry
 from uasbench.benchmark.conformance.checks import CHECKS
 from uasbench.benchmark.conformance.subject import NotApplicable, Subject
 from uasbench.benchmark.stages import drive
-from uasbench.datasets.seeds import seed_everything
+from uasbench.common.seeds import seed_everything
 from uasbench.methods.config import PROFILES, resolve
 from uasbench.methods.state import modules
 

@@ -10,7 +10,7 @@ from uasbench.methods.config import by_stage, resolve
 from uasbench.methods.context import FitContext
 from uasbench.methods.reconstruction import f_anogan
 from uasbench.methods.reconstruction.f_anogan import FAnoGAN, FAnoGANConfig, gradient_penalty
-from uasbench.methods.reconstruction.roi_crop import SquareCrops
+from uasbench.methods.reconstruction.parts.roi_crop import SquareCrops
 
 
 @pytest.fixture(scope="module")

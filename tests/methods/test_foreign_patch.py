@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from uasbench.datasets.errors import DataError
+from uasbench.common.errors import DataError
 from uasbench.datasets.healthy import HealthySet
-from uasbench.datasets.view import View
+from uasbench.datasets.views.view import View
 from uasbench.methods.synthesis.foreign_patch import (
     AnySlice,
     ForeignPatches,

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from uasbench.datasets.errors import DataError
+from uasbench.common.errors import DataError
 from uasbench.datasets.healthy import HealthySet
 from uasbench.methods.config import by_stage, resolve
 from uasbench.methods.context import FitContext
-from uasbench.methods.pseudo_anomaly.foreign_patches import ForeignPatchConfig, masked_cross_entropy
 from uasbench.methods.pseudo_anomaly.fpi import FPI
+from uasbench.methods.pseudo_anomaly.parts.foreign_patches import ForeignPatchConfig, masked_cross_entropy
 from uasbench.methods.state import parameter_count
 from uasbench.methods.synthesis.foreign_patch import interpolate
 
@@ -75,7 +75,7 @@ def test_loss_is_cross_entropy_with_soft_targets_inside_the_organ():
 
 def test_batches_carry_patches_of_other_patients_inside_the_organ(make_method, healthy):
     method = make_method(FPI, "smoke", {"batch": 24})
-    clean, images, targets, rois = method.next_batch(healthy, FitContext(seed=0), "fit")()
+    clean, images, targets, rois = method.batch_source(healthy, FitContext(seed=0), "fit")()
     assert np.array_equal(clean != images, targets > 0)
     assert not (targets > 0)[~rois].any()
     assert (targets.reshape(24, -1).max(axis=1) > 0).mean() > 0.9

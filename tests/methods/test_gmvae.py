@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import distributions as d
 from uasbench.datasets.healthy import HealthySet
-from uasbench.datasets.viewing import look
+from uasbench.datasets.views.viewing import apply_view
 from uasbench.methods.config import by_stage, resolve
 from uasbench.methods.context import FitContext
 from uasbench.methods.nets.gmvae_net import BaurGMVAE
@@ -96,7 +96,7 @@ def test_below_its_floor_the_component_divergence_has_no_gradient(make_method):
 
 def test_the_map_is_the_residual_inside_the_organ_and_does_not_need_a_draw(make_method, healthy, toy_case):
     method, _ = train(make_method, healthy, limit=0)
-    seen = look(toy_case(9)[0], method.view)
+    seen = apply_view(toy_case(9)[0], method.view)
     scores = method.score_view(seen.image, seen.roi, (1.0, 1.0, 1.0))
     with torch.no_grad():
         mean = method.net.posterior(torch.from_numpy(np.array(seen.image))[:, None]).mean_z

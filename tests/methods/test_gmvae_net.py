@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import distributions as d
-from uasbench.benchmark.architecture import count_parameters
+from uasbench.benchmark.catalogue.architecture import count_parameters
 from uasbench.methods.config import resolve
 from uasbench.methods.nets.gmvae_net import (
     BaurGMVAE,

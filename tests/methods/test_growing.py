@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 from skimage.morphology import reconstruction
-from uasbench.methods.normalcy.growing import grow, lesion_mask, mean_filter
+from uasbench.methods.normalcy.parts.growing import grow, lesion_mask, mean_filter
 
 TAU = 1 / 3
 SHAPES = hnp.array_shapes(min_dims=3, max_dims=3, min_side=1, max_side=20)

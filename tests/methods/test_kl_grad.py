@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import distributions as d
 from uasbench.datasets.healthy import HealthySet
-from uasbench.datasets.viewing import look
+from uasbench.datasets.views.viewing import apply_view
 from uasbench.methods.config import by_stage, resolve
 from uasbench.methods.context import FitContext
 from uasbench.methods.nets.baur_vae import BaurVAE
-from uasbench.methods.reconstruction.input_gradient import gradient_maps, min_max, pixel_gradient, smoothed
 from uasbench.methods.reconstruction.kl_grad import KLGrad, KLGradCombi, KLGradConfig
+from uasbench.methods.reconstruction.parts.input_gradient import gradient_maps, min_max, pixel_gradient, smoothed
 from uasbench.methods.reconstruction.vae import VAEConfig
 
 SPACING = (1.0, 1.0, 1.0)
@@ -40,7 +40,7 @@ def trained(make_method, healthy):
 
 @pytest.fixture(scope="module")
 def seen(toy_case, trained):
-    return look(toy_case(9, lesion=True)[0], trained.view)
+    return apply_view(toy_case(9, lesion=True)[0], trained.view)
 
 
 def test_paper_profile_equals_the_published_settings():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
-from uasbench.benchmark.architecture import count_parameters
+from uasbench.benchmark.catalogue.architecture import count_parameters
 from uasbench.methods.config import resolve
 from uasbench.methods.nets.layer_unet import LayerUNet
 from uasbench.methods.pseudo_anomaly.layer_decomposition import LayerDecomposition

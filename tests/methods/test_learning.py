@@ -12,14 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
-from uasbench.benchmark import registry
-from uasbench.benchmark.outline import missing_packages
+from uasbench.benchmark.catalogue import registry
+from uasbench.benchmark.catalogue.outline import missing_packages
 from uasbench.benchmark.planning.task_data import SPLIT_SEED
+from uasbench.common.seeds import derive, seed_everything
 from uasbench.datasets.case import Case
 from uasbench.datasets.healthy import HealthySet
 from uasbench.datasets.labelled import LabelledSet
 from uasbench.datasets.phantom.disk import phantom_root
-from uasbench.datasets.seeds import derive, seed_everything
 from uasbench.datasets.splits import split_healthy
 from uasbench.methods.config import resolve
 from uasbench.methods.context import FitContext

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from uasbench.benchmark import registry
+from uasbench.benchmark.catalogue import registry
 
 
 def marked(field: str) -> dict[str, set[str]]:

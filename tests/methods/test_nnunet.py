@@ -10,14 +10,15 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from uasbench.datasets.errors import DataError
+from uasbench.common.errors import DataError
 from uasbench.methods.config import by_stage, resolve
 from uasbench.methods.context import FitContext, TrainingError
-from uasbench.methods.supervised import nnunet, nnunet_process
+from uasbench.methods.supervised import nnunet
 from uasbench.methods.supervised.nnunet import NNUNet, NNUNetConfig
-from uasbench.methods.supervised.nnunet_layout import DATASET
-from uasbench.methods.supervised.nnunet_process import NNUNetJob, Trained, train_apart
 from uasbench.methods.supervised.nnunet_unseen import NNUNetUnseen
+from uasbench.methods.supervised.parts import nnunet_process
+from uasbench.methods.supervised.parts.nnunet_layout import DATASET
+from uasbench.methods.supervised.parts.nnunet_process import NNUNetJob, Trained, train_apart
 
 PYTHON = sys.executable
 JOB = NNUNetJob("p", "t", "2d", None, 2, 1, None, 1, 0, None, 5, "cpu", 1)

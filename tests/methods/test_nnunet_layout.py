@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 import SimpleITK
+from uasbench.common.errors import DataError
 from uasbench.datasets.case import Case
-from uasbench.datasets.errors import DataError
-from uasbench.methods.supervised.nnunet_layout import (
+from uasbench.methods.supervised.parts.nnunet_layout import (
     DATASET,
     organ_box,
     organ_image,

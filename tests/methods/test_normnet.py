@@ -11,12 +11,12 @@ from scipy import ndimage
 from uasbench.benchmark.stages.drive import score_together
 from uasbench.datasets.case import Case
 from uasbench.datasets.healthy import HealthySet
-from uasbench.datasets.viewing import look
+from uasbench.datasets.views.viewing import apply_view
 from uasbench.methods.config import ConfigError, by_stage, resolve
 from uasbench.methods.context import FitContext
 from uasbench.methods.nets.unet3d import residual_unet
-from uasbench.methods.normalcy.crops import HealthyCrops
 from uasbench.methods.normalcy.normnet import NormNet, NormNetConfig
+from uasbench.methods.normalcy.parts.crops import HealthyCrops
 
 SCORE_FIELDS = {
     *("checkpoint", "votes", "healthy", "overlap", "grow", "seed_kernel", "seed_threshold", "limit_kernel"),
@@ -112,7 +112,7 @@ def test_batches_show_lesions_and_their_whole_blobs_are_not_normal(make_method, 
     method = make_method(NormNet, "smoke", {"batch": 4}, anatomy="lung")
     context = FitContext(seed=3)
     crops = HealthyCrops(healthy.volumes(method.view), method.config.depth, method.config.tau, 0.5)
-    images, normal = method.next_batch(crops, context)()
+    images, normal = method.batch_source(crops, context)()
     clean, rois, _ = HealthyCrops(healthy.volumes(method.view), method.config.depth, method.config.tau, 0.5).draw(
         4, context.rng("crops")
     )
@@ -158,7 +158,7 @@ def test_a_vote_without_a_majority_is_refused(votes):
 def test_map_marks_bright_voxels_of_the_lung_only(make_method, healthy):
     method = train(make_method, healthy)
     case, _ = lungs(7, lesion=True)
-    seen = look(case, method.view)
+    seen = apply_view(case, method.view)
     map_ = method.score_view(seen.image, seen.roi, (1, 1, 1))
     bright = (seen.image >= np.float32(method.config.tau)) & seen.roi
     assert map_.dtype == np.float32
@@ -171,7 +171,7 @@ def test_decision_takes_dim_voxels_beside_bright_ones_only_when_it_grows(make_me
     masks = {}
     for grow in (True, False):
         method = train(make_method, healthy, limit=0, grow=grow)
-        seen = look(case, method.view)
+        seen = apply_view(case, method.view)
         lesion = seen.geometry.mask_to_view(truth)
         scores = np.where(lesion & (seen.image >= method.config.tau), 0.9, 0.0).astype(np.float32)
         masks[grow] = method.postprocess_view(seen.image, seen.roi, scores, (1, 1, 1))
@@ -206,7 +206,7 @@ def test_loss_is_soft_dice_plus_cross_entropy_and_adam_has_its_rate(make_method,
     logged = []
     method = make_method(NormNet, "smoke", {"lr": "3e-4"}, anatomy="lung")
     method.net = Logits(logits.clone())
-    monkeypatch.setattr(method, "next_batch", lambda *_: lambda: (torch.zeros(2, 1, 3, 4, 5), normal))
+    monkeypatch.setattr(method, "batch_source", lambda *_: lambda: (torch.zeros(2, 1, 3, 4, 5), normal))
     method.fit(healthy, FitContext(seed=0, max_updates=1, on_log=lambda _, v: logged.append(v)))
 
     p = torch.softmax(logits, 1).expand(2, -1, -1, -1, -1)

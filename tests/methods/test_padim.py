@@ -5,15 +5,15 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 from scipy.spatial.distance import mahalanobis
-from uasbench.datasets.errors import DataError
+from uasbench.common.errors import DataError
+from uasbench.common.seeds import derive
 from uasbench.datasets.healthy import HealthySet
-from uasbench.datasets.seeds import derive
-from uasbench.datasets.viewing import look
+from uasbench.datasets.views.viewing import apply_view
 from uasbench.methods.config import by_stage, resolve
 from uasbench.methods.context import FitContext
-from uasbench.methods.features.backbone import LITE0
-from uasbench.methods.features.maps import cosine_distance, smooth, upsample
 from uasbench.methods.features.padim import PaDiM, PaDiMConfig, merge, whitening
+from uasbench.methods.features.parts.backbone import LITE0
+from uasbench.methods.features.parts.maps import cosine_distance, smooth, upsample
 from uasbench.methods.state import parameter_count
 from uasbench.methods.training import as_input
 
@@ -91,7 +91,7 @@ def test_map_is_the_distance_to_the_gaussian_of_its_position(make_method, health
     assert [v["slices"] for v in curve] == [8, 16, 24]
     images = as_input(healthy.array(method.view).take(range(24))[0], "cpu")
     stacked = method.embed(images).double().numpy()
-    test = as_input(look(toy_case(9)[0], method.view).image, "cpu")
+    test = as_input(apply_view(toy_case(9)[0], method.view).image, "cpu")
     embedded = method.embed(test).double().numpy()
     found = method.maps(test).numpy()
     distances = np.empty((8, 64))
@@ -124,7 +124,7 @@ def test_channels_are_drawn_by_the_seed(make_method, healthy):
 def test_without_a_slice_the_map_is_the_norm_of_the_features(make_method, healthy, toy_case):
     method, curve = train(make_method, healthy, limit=0, sigma=0.0)
     assert curve == []
-    test = as_input(look(toy_case(9)[0], method.view).image, "cpu")
+    test = as_input(apply_view(toy_case(9)[0], method.view).image, "cpu")
     norm = method.embed(test).norm(dim=2).T.reshape(8, 8, 8)
     assert torch.allclose(method.maps(test), upsample(norm, 32), rtol=1e-4)
 

@@ -6,16 +6,16 @@ import json
 import numpy as np
 import pytest
 import torch
-from uasbench.benchmark.architecture import count_parameters
-from uasbench.datasets.errors import DataError
+from uasbench.benchmark.catalogue.architecture import count_parameters
+from uasbench.common.errors import DataError
 from uasbench.datasets.healthy import HealthySet
-from uasbench.datasets.viewing import look
+from uasbench.datasets.views.viewing import apply_view
 from uasbench.methods.config import by_stage, resolve
 from uasbench.methods.context import FitContext, TrainingError
-from uasbench.methods.features import weights as sources
-from uasbench.methods.features.backbone import LITE0
-from uasbench.methods.features.maps import upsample
+from uasbench.methods.features.parts.backbone import LITE0
+from uasbench.methods.features.parts.maps import upsample
 from uasbench.methods.features.patchcore import PatchCore, PatchCoreConfig, memory_gib
+from uasbench.methods.nets import weights as sources
 from uasbench.methods.training import as_input
 
 RANDOM = {"weights": "random"}
@@ -116,7 +116,7 @@ def test_map_is_the_distance_to_the_nearest_remembered_patch(make_method, health
     from sklearn.neighbors import NearestNeighbors
 
     method = train(make_method, healthy, organ_only=False, sigma=0.0)
-    seen = look(toy_case(9, lesion=True)[0], method.view)
+    seen = apply_view(toy_case(9, lesion=True)[0], method.view)
     vectors = method.embed(as_input(seen.image, "cpu")).double().numpy()
     search = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(method.bank.double().numpy())
     distances = search.kneighbors(vectors.reshape(-1, 152))[0].reshape(8, 4, 4)
@@ -127,7 +127,7 @@ def test_map_is_the_distance_to_the_nearest_remembered_patch(make_method, health
 
 def test_what_lies_outside_the_organ_does_not_change_its_scores(make_method, healthy, toy_case):
     method = train(make_method, healthy, sigma=0.0)
-    seen = look(toy_case(9, lesion=True)[0], method.view)
+    seen = apply_view(toy_case(9, lesion=True)[0], method.view)
     part = method.score_view(seen.image, seen.roi, (1, 1, 1))
     whole = method.score_view(seen.image, np.ones_like(seen.roi), (1, 1, 1))
     assert np.allclose(part[seen.roi], whole[seen.roi], rtol=1e-5)
@@ -179,7 +179,7 @@ def test_memory_of_the_paper_profile_stays_within_its_limit():
 def test_without_a_slice_the_map_is_the_norm_of_the_features(make_method, healthy, toy_case):
     method = train(make_method, healthy, limit=0, sigma=0.0, organ_only=False)
     assert method.patches == {"found": 0, "extracted": 0, "kept": 0}
-    seen = look(toy_case(9)[0], method.view)
+    seen = apply_view(toy_case(9)[0], method.view)
     norm = method.embed(as_input(seen.image, "cpu")).norm(dim=2).reshape(8, 4, 4)
     assert np.allclose(method.score_view(seen.image, seen.roi, (1, 1, 1)), upsample(norm, 32), rtol=1e-3)
 

@@ -29,7 +29,7 @@ def test_patches_have_no_seam(make_method, healthy):
     steps = {}
     for cls in (FPI, PII):
         method = make_method(cls, "smoke", {"batch": 24, "half_width": (0.15, 0.25), "alpha": (0.9, 0.95)})
-        clean, images, targets, rois = method.next_batch(healthy, FitContext(seed=0), "fit")()
+        clean, images, targets, rois = method.batch_source(healthy, FitContext(seed=0), "fit")()
         changed = targets > 0
         inner = changed[:, 1:-1, 1:-1] & changed[:, 2:, 1:-1] & changed[:, :-2, 1:-1]
         inner &= changed[:, 1:-1, 2:] & changed[:, 1:-1, :-2]

@@ -3,19 +3,19 @@
 import numpy as np
 import pytest
 import torch
-from uasbench.benchmark.architecture import count_parameters
+from uasbench.benchmark.catalogue.architecture import count_parameters
 from uasbench.datasets.healthy import HealthySet
-from uasbench.datasets.viewing import look
+from uasbench.datasets.views.viewing import apply_view
 from uasbench.methods.config import by_stage, resolve
 from uasbench.methods.context import FitContext
-from uasbench.methods.features import weights as sources
-from uasbench.methods.features.backbone import LITE0
-from uasbench.methods.features.maps import smooth
+from uasbench.methods.features.parts.backbone import LITE0
+from uasbench.methods.features.parts.maps import smooth
 from uasbench.methods.features.reverse_distillation import (
     ReverseDistillation,
     ReverseDistillationConfig,
     whole_map_loss,
 )
+from uasbench.methods.nets import weights as sources
 from uasbench.methods.nets.rd4ad import OneClassBottleneck, ReverseDecoder
 from uasbench.methods.training import as_input
 
@@ -129,7 +129,7 @@ def test_loss_compares_whole_maps():
 
 def test_map_is_the_smoothed_sum_of_the_scales(make_method, healthy, toy_case):
     method, _ = train(make_method, healthy)
-    seen = look(toy_case(9, lesion=True)[0], method.view)
+    seen = apply_view(toy_case(9, lesion=True)[0], method.view)
     images = as_input(seen.image, "cpu")
     method.bottleneck.eval()
     method.decoder.eval()

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from uasbench.methods.diffusion.schedule import Diffusion, path
+from uasbench.methods.diffusion.parts.schedule import Diffusion, path
 
 
 def image(seed: int = 0, n: int = 2) -> torch.Tensor:

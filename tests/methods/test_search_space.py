@@ -6,7 +6,7 @@ from typing import Any
 
 import optuna
 import pytest
-from uasbench.benchmark import registry
+from uasbench.benchmark.catalogue import registry
 from uasbench.methods.config import resolve
 
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 from uasbench.datasets.healthy import HealthySet
-from uasbench.datasets.viewing import look
+from uasbench.datasets.views.viewing import apply_view
 from uasbench.methods.config import by_stage, resolve
 from uasbench.methods.context import FitContext
-from uasbench.methods.features.backbone import LITE0
+from uasbench.methods.features.parts.backbone import LITE0
 from uasbench.methods.features.stfpm import STFPM, STFPMConfig, matching_loss
 from uasbench.methods.state import parameter_count
 from uasbench.methods.training import as_input
@@ -81,7 +81,7 @@ def test_loss_is_half_the_squared_distance_of_normalised_features():
 
 def test_map_is_the_product_of_the_stages(make_method, healthy, toy_case):
     method, _ = train(make_method, healthy)
-    seen = look(toy_case(9, lesion=True)[0], method.view)
+    seen = apply_view(toy_case(9, lesion=True)[0], method.view)
     images = as_input(seen.image, "cpu")
     wanted = np.ones((8, 32, 32))
     method.student.eval()

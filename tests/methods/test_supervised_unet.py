@@ -9,14 +9,14 @@ import pytest
 import torch
 from sklearn.metrics import average_precision_score
 from uasbench.datasets.labelled import LabelledSet
-from uasbench.datasets.viewing import look
+from uasbench.datasets.views.viewing import apply_view
 from uasbench.methods.config import by_stage, resolve
 from uasbench.methods.context import FitContext
-from uasbench.methods.reconstruction.roi_crop import SquareCrops
+from uasbench.methods.reconstruction.parts.roi_crop import SquareCrops
 from uasbench.methods.state import parameter_count
-from uasbench.methods.supervised.base import SupervisedMethod
-from uasbench.methods.supervised.dice_ce import dice_and_cross_entropy
+from uasbench.methods.supervised.parts.dice_ce import dice_and_cross_entropy
 from uasbench.methods.supervised.supervised_unet import SupervisedUNet, SupervisedUNetConfig, relit, turn, zoomed
+from uasbench.methods.supervised_method import SupervisedMethod
 
 
 def conv(inputs: int, outputs: int, side: int) -> int:
@@ -110,7 +110,7 @@ STILL = {"turns": False, "contrast": 0.0, "brightness": 0.0, "zoom": 0.0}
 def test_batches_hold_slices_with_lesions_and_turn_all_alike(make_method, toy_case):
     labelled = LabelledSet.from_cases([toy_case(0, lesion=True, slices=2), *(toy_case(i, slices=9) for i in (1, 2))])
     method = make_method(SupervisedUNet, "smoke", {**STILL, "turns": True, "batch": 6, "size": 64})
-    draw = method.next_batch(labelled, FitContext(seed=0))
+    draw = method.batch_source(labelled, FitContext(seed=0))
     stack, lesions = labelled.cases.array(method.view), labelled.lesions(method.view)
     images, _ = stack.take(np.arange(len(stack)))
     masks = lesions.take(np.arange(len(stack)))
@@ -183,7 +183,7 @@ def test_the_map_is_the_mean_over_mirrored_copies(make_method):
 
 def test_crops_show_the_organ_in_training_and_at_test(make_method, labelled, toy_case):
     method = make_method(SupervisedUNet, "smoke", {**STILL, "size": 64, "crop": 48, "batch": 6})
-    image, lesion, roi = method.next_batch(labelled, FitContext(seed=0))()
+    image, lesion, roi = method.batch_source(labelled, FitContext(seed=0))()
     assert image.shape == (6, 1, 48, 48)
     assert lesion.shape == roi.shape == (6, 48, 48)
     assert lesion.dtype == roi.dtype == torch.bool
@@ -192,7 +192,7 @@ def test_crops_show_the_organ_in_training_and_at_test(make_method, labelled, toy
     assert image[:, 0][lesion].mean() < image[:, 0][roi & ~lesion].mean() - 0.2, "lesions of the toy livers are dark"
     assert (image[:, 0][~roi] < 0.5).all()
     case, _ = toy_case(9, lesion=True)
-    seen = look(case, method.view)
+    seen = apply_view(case, method.view)
     image = torch.from_numpy(np.array(seen.image, np.float32))
     method._probability = lambda x: x[:, 0]
     shown = method.score_view(seen.image, seen.roi, (1, 1, 1))

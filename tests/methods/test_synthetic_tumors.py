@@ -1,4 +1,4 @@
-"""SyntheticTumors: published settings, crops, augmentation, schedule, and the traps of its paper."""
+"""SyntheticTumours: published settings, crops, augmentation, schedule, and the traps of its paper."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import torch
 from monai.losses.dice import DiceCELoss
 from uasbench.datasets.case import Case
 from uasbench.datasets.healthy import HealthySet
-from uasbench.datasets.volume_stack import Run
+from uasbench.datasets.views.volume_stack import Run
 from uasbench.methods.config import ConfigError, by_stage, resolve
 from uasbench.methods.context import FitContext
-from uasbench.methods.pseudo_anomaly.synthetic_tumors import SyntheticTumors, SyntheticTumorsConfig, warm_cosine
-from uasbench.methods.pseudo_anomaly.volume_crops import VolumeCrops, held_out_runs, slide
+from uasbench.methods.pseudo_anomaly.parts.volume_crops import VolumeCrops, held_out_runs, slide
+from uasbench.methods.pseudo_anomaly.synthetic_tumours import SyntheticTumours, SyntheticTumoursConfig, warm_cosine
 from uasbench.methods.state import parameter_count
 from uasbench.methods.validation import held_out_patients
 
@@ -27,7 +27,7 @@ def healthy(toy_case) -> HealthySet:
 
 
 def test_paper_profile_equals_the_published_settings():
-    c = resolve(SyntheticTumorsConfig, "paper", "liver")
+    c = resolve(SyntheticTumoursConfig, "paper", "liver")
     assert (c.window, c.spacing, c.crop) == ((-21, 189), (1, 1, 1), (96, 96, 96))
     assert (c.tumours, c.difference, c.probability, c.radius_scale) == ("darker", (65, 145), 0.9, 1)
     assert (c.kinds, c.positive) == (("tiny", "small", "medium", "large", "mix"), 0.5)
@@ -35,9 +35,9 @@ def test_paper_profile_equals_the_published_settings():
     assert (c.channels, c.residual_units) == ((16, 32, 64, 128, 256), 2)
     assert (c.lr, c.weight_decay, c.batch, c.epochs, c.warmup, c.updates) == (4e-4, 1e-5, 2, 4000, 100, None)
     assert 0.5 <= c.overlap <= 0.75
-    assert SyntheticTumors.native_threshold == 0.5
+    assert SyntheticTumours.native_threshold == 0.5
     assert set(by_stage(c)[1]) == {"overlap"}
-    lung = resolve(SyntheticTumorsConfig, "paper", "lung")
+    lung = resolve(SyntheticTumoursConfig, "paper", "lung")
     assert (lung.tumours, lung.window) == ("brighter", (-800, 100))
 
 
@@ -55,7 +55,7 @@ def test_parameters_follow_from_the_layer_list(make_method):
         skip, out = widths[level], widths[level - 1] if level else 2
         joined = skip + (widths[-1] if level == len(widths) - 2 else skip)
         total += conv(joined, out) + 1 + conv(out, out) + (level > 0)
-    assert parameter_count(make_method(SyntheticTumors, "paper")) == total
+    assert parameter_count(make_method(SyntheticTumours, "paper")) == total
 
 
 def test_optimiser_schedule_and_loss_are_the_published_ones(make_method, healthy, monkeypatch):
@@ -70,12 +70,12 @@ def test_optimiser_schedule_and_loss_are_the_published_ones(make_method, healthy
 
     monkeypatch.setattr(torch.optim, "AdamW", spy)
     losses = []
-    method = make_method(SyntheticTumors, "smoke", {**SMALL, "lr": 4e-4, "updates": 4, "warmup": 2000})
+    method = make_method(SyntheticTumours, "smoke", {**SMALL, "lr": 4e-4, "updates": 4, "warmup": 2000})
     method.fit(healthy, FitContext(seed=0, on_log=lambda _, v: losses.append(v["dice + ce"])))
     assert seen == {"lr": 4e-4, "weight_decay": 1e-5}
     assert steps == pytest.approx([2e-4, 4e-4, 4e-4, 2e-4])
-    fresh = make_method(SyntheticTumors, "smoke", SMALL)
-    _, images, masks = fresh.next_batch(VolumeCrops(healthy.volumes(fresh.view), fresh.config.crop), FitContext(0))()
+    fresh = make_method(SyntheticTumours, "smoke", SMALL)
+    _, images, masks = fresh.batch_source(VolumeCrops(healthy.volumes(fresh.view), fresh.config.crop), FitContext(0))()
     reference = DiceCELoss(to_onehot_y=True, softmax=True)(
         fresh.net(torch.from_numpy(images)[:, None]), torch.from_numpy(masks)[:, None]
     )
@@ -94,7 +94,7 @@ def test_the_paper_warms_up_for_a_fortieth_of_the_epochs():
 
 
 def test_epochs_count_passes_over_the_cases(make_method, healthy):
-    method = make_method(SyntheticTumors, "smoke", {**SMALL, "epochs": 3, "updates": None})
+    method = make_method(SyntheticTumours, "smoke", {**SMALL, "epochs": 3, "updates": None})
     method.fit(healthy, FitContext(seed=0))
     assert method.updates == 3 * math.ceil(3 / 2)
 
@@ -102,8 +102,8 @@ def test_epochs_count_passes_over_the_cases(make_method, healthy):
 @pytest.mark.parametrize(("anatomy", "sign"), [("liver", -1), ("lung", 1)])
 def test_batches_show_tumours_of_the_right_sign_inside_the_organ(make_method, healthy, anatomy, sign):
     values = {**SMALL, "flip": 0.0, "rotate": 0.0, "intensity_p": 0.0, "window": (-200.0, 250.0), "batch": 8}
-    method = make_method(SyntheticTumors, "smoke", values, anatomy)
-    clean, images, masks = method.next_batch(
+    method = make_method(SyntheticTumours, "smoke", values, anatomy)
+    clean, images, masks = method.batch_source(
         VolumeCrops(healthy.volumes(method.view), method.config.crop), FitContext(seed=1)
     )()
     assert clean.shape == images.shape == masks.shape == (8, 8, 16, 16)
@@ -115,7 +115,7 @@ def test_batches_show_tumours_of_the_right_sign_inside_the_organ(make_method, he
 
 
 def test_flips_and_turns_keep_image_and_mask_together(make_method):
-    method = make_method(SyntheticTumors, "smoke", {**SMALL, "flip": 0.5, "rotate": 0.5, "intensity_p": 0.0})
+    method = make_method(SyntheticTumours, "smoke", {**SMALL, "flip": 0.5, "rotate": 0.5, "intensity_p": 0.0})
     rng = np.random.default_rng(0)
     image = rng.random((4, 6, 6)).astype(np.float32)
     mask = image > 0.7
@@ -129,7 +129,7 @@ def test_flips_and_turns_keep_image_and_mask_together(make_method):
 
 
 def test_grey_values_change_inside_the_organ_by_a_tenth_at_most(make_method):
-    method = make_method(SyntheticTumors, "smoke", {**SMALL, "flip": 0.0, "rotate": 0.0, "intensity_p": 1.0})
+    method = make_method(SyntheticTumours, "smoke", {**SMALL, "flip": 0.0, "rotate": 0.0, "intensity_p": 1.0})
     image, roi = np.full((4, 6, 6), 0.5, np.float32), np.zeros((4, 6, 6), bool)
     roi[:, :3] = True
     for seed in range(20):
@@ -142,7 +142,7 @@ def test_crops_never_bridge_a_slice_that_was_taken_out(toy_case, make_method):
     case, _ = toy_case(0, slices=16)
     roi = case.roi.copy()
     roi[9:11] = False
-    view = make_method(SyntheticTumors, "smoke", SMALL).view
+    view = make_method(SyntheticTumours, "smoke", SMALL).view
     stack = HealthySet.from_cases([Case("c", "p", case.image, case.spacing, roi)]).volumes(view)
     crops = VolumeCrops(stack, (6, 8, 8))
     assert [(r.start, r.stop) for r in crops.runs] == [(0, 9), (11, 16)]
@@ -196,17 +196,17 @@ def test_windows_cover_the_organ_and_leave_the_rest_at_zero():
 
 def test_turned_crops_must_be_square():
     with pytest.raises(ConfigError, match="crop"):
-        resolve(SyntheticTumorsConfig, "paper", "liver", {"crop": (96, 96, 64)})
+        resolve(SyntheticTumoursConfig, "paper", "liver", {"crop": (96, 96, 64)})
 
 
 def test_preview_shows_healthy_crops_and_tumours(make_method, healthy):
-    shown = make_method(SyntheticTumors, "smoke", SMALL).preview(healthy, FitContext(seed=0))
+    shown = make_method(SyntheticTumours, "smoke", SMALL).preview(healthy, FitContext(seed=0))
     assert list(shown) == ["healthy", "with synthetic tumours", "target"]
     assert all(p.shape == (2, 16, 16) for p in shown.values())
 
 
 def test_loss_falls(make_method, healthy):
-    method = make_method(SyntheticTumors, "smoke", {**SMALL, "updates": 40, "lr": 1e-2, "kinds": ("small",)})
+    method = make_method(SyntheticTumours, "smoke", {**SMALL, "updates": 40, "lr": 1e-2, "kinds": ("small",)})
     losses: list[float] = []
     method.fit(healthy, FitContext(seed=0, on_log=lambda _, v: losses.append(v["dice + ce"])))
     assert np.mean(losses[-10:]) < 0.8 * np.mean(losses[:5])

@@ -14,7 +14,7 @@ from uasbench.methods.reconstruction.constrained_vae import ConstrainedVAE
 from uasbench.methods.reconstruction.context_vae import ContextVAE
 from uasbench.methods.reconstruction.gmvae import GMVAE
 from uasbench.methods.reconstruction.kl_grad import KLGrad, KLGradCombi
-from uasbench.methods.reconstruction.trunk import BUDGETS, TrunkConfig, TrunkMethod
+from uasbench.methods.reconstruction.parts.base import BUDGETS, ReconstructionConfig, ReconstructionMethod
 from uasbench.methods.reconstruction.vae import VAE, BayesianVAE
 from uasbench.methods.reconstruction.vae_original import VAEOriginal
 from uasbench.methods.reconstruction.vae_restoration import VAERestoration
@@ -34,7 +34,7 @@ class Offset(torch.nn.Module):
         return x + self.value
 
 
-class Probe(TrunkMethod):
+class Probe(ReconstructionMethod):
     """Adds a number to the slice; its loss pulls that number to 1, its second entry to −1."""
 
     card = MethodCard(name="probe", title="Probe")
@@ -62,8 +62,8 @@ def test_the_budgets_are_those_of_the_two_papers():
     assert vars(BUDGETS["baur"]) == {
         "lr": 1e-4, "beta1": 0.5, "batch": 8, "updates": None, "epochs": 1000, "patience": 5,
     }  # fmt: skip
-    assert issubclass(AEConfig, TrunkConfig)
-    assert AEConfig.profiles is TrunkConfig.profiles
+    assert issubclass(AEConfig, ReconstructionConfig)
+    assert AEConfig.profiles is ReconstructionConfig.profiles
 
 
 def test_the_first_loss_is_minimised_and_all_are_logged(make_method, healthy):
@@ -103,7 +103,7 @@ def test_the_optimiser_gets_rate_and_beta_of_the_budget(make_method, healthy, mo
 
 
 def test_a_method_without_its_parts_says_so():
-    bare = TrunkMethod()
+    bare = ReconstructionMethod()
     with pytest.raises(TypeError, match="make_net"):
         bare.build()
     with pytest.raises(TypeError, match="losses"):

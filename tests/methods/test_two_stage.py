@@ -168,13 +168,13 @@ def test_restoration_learns_the_clean_slice(make_method, healthy):
     method = make_method(TwoStage, "smoke", {"rejection": True, "restoration_updates": 1})
     method.restoration = Scale(1.0)
     logged, drawn = [], []
-    original = method.next_batch
+    original = method.batch_source
 
     def spy(*args, **kwargs):
         draw = original(*args, **kwargs)
         return lambda: drawn.append(draw()) or drawn[-1]
 
-    method.next_batch = spy
+    method.batch_source = spy
     stack = healthy.array(method.view)
     method.train_restoration(stack, FitContext(seed=0, on_log=lambda _, v: logged.append(v["restoration/l1"])), 1)
     clean, augmented, masks = drawn[0]
@@ -200,7 +200,7 @@ def test_segmentation_loss_is_the_focal_loss_of_restoration_and_slice(make_metho
     method, logged = make_method(TwoStage, "smoke", {"rejection": True}), []
     method.restoration, method.segmentation = Scale(0.7), Scale(1.5, -2.0)
     stack = healthy.array(method.view)
-    _clean, augmented, masks = method.next_batch(stack, FitContext(seed=0), "segmentation")()
+    _clean, augmented, masks = method.batch_source(stack, FitContext(seed=0), "segmentation")()
     context = FitContext(seed=0, max_updates=1, on_log=lambda _, v: logged.append(v["segmentation/focal"]))
     method.train_segmentation(stack, context, 1)
     logits = torch.cat([1.5 * 0.7 * augmented, -2 * augmented], dim=1)

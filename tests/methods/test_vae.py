@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.distributions import Normal, kl_divergence
 from uasbench.datasets.case import Case
-from uasbench.datasets.viewing import look
+from uasbench.datasets.views.viewing import apply_view
 from uasbench.methods.config import by_stage, resolve
 from uasbench.methods.reconstruction.vae import VAE, VAEConfig
 from uasbench.methods.reconstruction.vae_original import VAEOriginal
@@ -110,7 +110,7 @@ def test_whole_slices_are_seen_but_scored_in_the_organ_only(make_method, toy_cas
     assert not method.view.mask_roi
     assert masked.view.mask_roi
     case, _ = toy_case(9)
-    seen = look(case, method.view)
+    seen = apply_view(case, method.view)
     assert seen.image[~seen.roi].any()
     assert not method.score_view(seen.image, seen.roi, case.spacing)[~seen.roi].any()
     image = np.where(case.roi, case.image, case.image + 100).astype(np.float32)

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 from uasbench.datasets.healthy import HealthySet
-from uasbench.datasets.viewing import look
+from uasbench.datasets.views.viewing import apply_view
 from uasbench.methods.config import by_stage, resolve
 from uasbench.methods.context import FitContext, TrainingError
 from uasbench.methods.early_stopping import hold_out
 from uasbench.methods.nets.baur_vae import BaurVAE
-from uasbench.methods.reconstruction.restoration import (
+from uasbench.methods.reconstruction.parts.restoration import (
     Ascent,
     healthy_weight,
     restore,
@@ -43,7 +43,7 @@ def trained(make_method, healthy):
 
 @pytest.fixture(scope="module")
 def seen(toy_case, trained):
-    return look(toy_case(9, lesion=True)[0], trained.view)
+    return apply_view(toy_case(9, lesion=True)[0], trained.view)
 
 
 def random_images(count: int, seed: int = 0) -> torch.Tensor:
@@ -172,7 +172,7 @@ def test_the_weight_is_chosen_on_held_out_patients_which_are_not_trained_on(make
 
     monkeypatch.setattr(stack, "take", spy)
     monkeypatch.setattr(
-        "uasbench.methods.reconstruction.trunk.run_updates",
+        "uasbench.methods.reconstruction.parts.base.run_updates",
         lambda ctx, updates, step: [step(i) for i in range(12)] and now.__setitem__(0, "weight"),
     )
     method, _ = train(make_method, healthy, tv_slices=5)

@@ -4,12 +4,12 @@ import time
 
 import pytest
 import torch
-from uasbench.datasets.errors import DataError
-from uasbench.methods import network
-from uasbench.methods.features import weights
-from uasbench.methods.features.backbone import FeatureConfig, FeatureMethod
-from uasbench.methods.features.weights import Source, WeightsError, find, fingerprint, lite0_names, read, record, sha256
+from uasbench.common.errors import DataError
+from uasbench.methods import online as network
+from uasbench.methods.features.parts.backbone import FeatureConfig, FeatureMethod
+from uasbench.methods.nets import weights
 from uasbench.methods.nets.timm_features import TimmFeatures
+from uasbench.methods.nets.weights import Source, WeightsError, find, fingerprint, lite0_names, read, record, sha256
 
 LITE0 = "tf_efficientnet_lite0"
 RESNET = "resnet18.tv_in1k"
@@ -171,7 +171,7 @@ def test_a_cached_hub_file_needs_no_network(monkeypatch, tmp_path, small_state):
 def choose(monkeypatch):
     """Return ``choose()``: what a run makes of ``padim`` without weights here, when construction may take 0.2 s."""
     import huggingface_hub
-    from uasbench.benchmark import limits, registry
+    from uasbench.benchmark.catalogue import limits, registry
     from uasbench.benchmark.planning import selection
     from uasbench.benchmark.planning.options import validated
 

@@ -14,9 +14,9 @@ import time
 import numpy as np
 import pytest
 import torch
+from uasbench.common.seeds import seed_everything
 from uasbench.datasets.case import Case
 from uasbench.datasets.healthy import HealthySet
-from uasbench.datasets.seeds import seed_everything
 from uasbench.methods.config import resolve
 from uasbench.methods.context import FitContext
 from uasbench.methods.features.padim import PaDiM

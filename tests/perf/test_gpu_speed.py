@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 import torch
-from uasbench.benchmark import registry
-from uasbench.benchmark.outline import missing_packages
+from uasbench.benchmark.catalogue import registry
+from uasbench.benchmark.catalogue.outline import missing_packages
 from uasbench.benchmark.stages import drive
 from uasbench.datasets.healthy import HealthySet
 from uasbench.datasets.labelled import LabelledSet

@@ -11,8 +11,8 @@ import tracemalloc
 import numpy as np
 import pytest
 from scipy import ndimage
-from uasbench.methods.normalcy.edges import remove_erroneous_edges
-from uasbench.methods.normalcy.growing import lesion_mask, mean_filter
+from uasbench.methods.normalcy.parts.edges import remove_erroneous_edges
+from uasbench.methods.normalcy.parts.growing import lesion_mask, mean_filter
 
 pytestmark = [pytest.mark.perf, pytest.mark.benchmark(timer=time.process_time)]
 SHAPE = (300, 512, 512)

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 from uasbench.datasets.adapters.lits import LiTS
-from uasbench.datasets.store import Store
-from uasbench.datasets.view import View
-from uasbench.datasets.viewing import look
+from uasbench.datasets.storing.store import Store
+from uasbench.datasets.views.view import View
+from uasbench.datasets.views.viewing import apply_view
 
 pytestmark = pytest.mark.perf
 SHAPE = (512, 512, 200)
@@ -56,7 +56,7 @@ def monai_chain(root):
 def ours(root):
     dataset = LiTS()
     (ref,) = dataset.discover(root)
-    return look(dataset.load(ref.id), VIEW)
+    return apply_view(dataset.load(ref.id), VIEW)
 
 
 def stored(root, cache):

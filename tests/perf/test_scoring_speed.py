@@ -8,7 +8,7 @@ import tracemalloc
 import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
-from uasbench.benchmark.scoring.curves import score_arrays
+from uasbench.benchmark.scoring.ranking_metrics import score_arrays
 
 pytestmark = pytest.mark.perf
 N = 50_000_000

@@ -9,8 +9,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from uasbench.datasets.case import Case
-from uasbench.datasets.viewing import look
-from uasbench.datasets.volume_view import VolumeView
+from uasbench.datasets.views.viewing import apply_view
+from uasbench.datasets.views.volume_view import VolumeView
 
 pytestmark = pytest.mark.perf
 SHAPE = (300, 512, 512)
@@ -73,13 +73,13 @@ def test_volume_views_beat_simpleitk_and_monai(case, benchmark):
     import torch
 
     torch.set_num_threads(1)
-    geometry = look(case, VIEW).geometry
+    geometry = apply_view(case, VIEW).geometry
     assert geometry.spacing == VIEW.spacing
     sitk_s, mine, back = [], [], []
     for _ in range(ROUNDS):
         t, reference = seconds(simpleitk_chain, case, geometry)
         sitk_s.append(t)
-        t, viewed = seconds(look, case, VIEW)
+        t, viewed = seconds(apply_view, case, VIEW)
         mine.append(t)
         t, _ = seconds(viewed.to_native, viewed.image)
         back.append(t)
@@ -91,7 +91,7 @@ def test_volume_views_beat_simpleitk_and_monai(case, benchmark):
     part = replace(case, image=case.image[:PART], roi=case.roi[:PART])
     monai_chain(replace(case, image=case.image[150:152, ::8, ::8], roi=case.roi[150:152, ::8, ::8]))
     monai_s, monai = seconds(monai_chain, part)
-    part_s, viewed = seconds(look, part, VIEW)
+    part_s, viewed = seconds(apply_view, part, VIEW)
     assert monai.shape[1:] == viewed.image.shape[1:]
     benchmark.extra_info.update(
         view_s=statistics.median(mine),
@@ -102,6 +102,6 @@ def test_volume_views_beat_simpleitk_and_monai(case, benchmark):
         simpleitk_ratio=statistics.median(sitk_s) / statistics.median(mine),
         monai_ratio=monai_s / part_s,
     )
-    benchmark.pedantic(look, args=(case, VIEW), rounds=1)
+    benchmark.pedantic(apply_view, args=(case, VIEW), rounds=1)
     assert benchmark.extra_info["simpleitk_ratio"] >= 2
     assert benchmark.extra_info["monai_ratio"] >= 2

@@ -12,7 +12,7 @@ from uasbench.reports.build import build
 from uasbench.reports.compare import CompareError, compare
 from uasbench.reports.figures.curves import MAX_POINTS, thin
 from uasbench.reports.figures.gallery import GalleryError, gallery_figure, outline, read_gallery
-from uasbench.reports.figures.scores import pareto_front
+from uasbench.reports.figures.score_plots import pareto_front
 
 EVIL = "<script>alert('x')</script>"
 

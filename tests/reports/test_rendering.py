@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 from uasbench.reports import columns, formats, writers
 from uasbench.reports.console import headline as console_headline
-from uasbench.reports.figures import scores as figure_scores
+from uasbench.reports.figures import score_plots as figure_scores
 from uasbench.reports.grid import Grid, GridRow, headline_grid, paired_grids, published_grid
 from uasbench.reports.headline import headlines
 from uasbench.reports.tables import make_tables

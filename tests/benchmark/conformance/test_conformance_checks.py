@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 from uasbench import Case, Config, Method, MethodCard
-from uasbench.benchmark import registry
+from uasbench.benchmark.catalogue import registry
 from uasbench.benchmark.conformance import checks
 from uasbench.benchmark.conformance.run import run_checks
 from uasbench.benchmark.conformance.subject import NotApplicable, Subject

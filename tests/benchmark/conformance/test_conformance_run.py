@@ -7,7 +7,7 @@ import time
 
 import pytest
 from uasbench import Method
-from uasbench.benchmark import registry
+from uasbench.benchmark.catalogue import registry
 from uasbench.benchmark.conformance.checks import CHECKS
 from uasbench.benchmark.conformance.run import NAMES, CheckError, CheckResult, check_method, run_checks
 from uasbench.benchmark.device import DeviceError

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from uasbench.benchmark import registry
+from uasbench.benchmark.catalogue import registry
 from uasbench.benchmark.conformance.run import check_method
 
 KNOWN = registry.runnable()

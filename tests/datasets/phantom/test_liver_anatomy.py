@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from scipy import ndimage
 from uasbench.datasets.phantom.fields import ct_noise, smooth_field, tissue_texture
+from uasbench.datasets.phantom.liver_tumours import Index
 from uasbench.datasets.phantom.patient import Patient, make_patient
 from uasbench.datasets.phantom.scanner import Scanner
 from uasbench.datasets.phantom.shapes import Space, ellipsoid, intersection, occupancy, union
 from uasbench.datasets.phantom.spec import liver_spec
-from uasbench.datasets.phantom.tumours import Index
 from uasbench.datasets.phantom.vessels import grow
 
 LIVER = 6

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from uasbench.datasets.case import Case
 from uasbench.datasets.phantom.liver import patients
-from uasbench.methods.base import Method
+from uasbench.methods.method import Method
 from uasbench.methods.trivial.hu_deviation import HuDeviation
 from uasbench.methods.trivial.hu_opened import HuOpened, HuOpenedConfig
 from uasbench.methods.trivial.hu_threshold import HuThreshold, HuThresholdConfig

@@ -9,7 +9,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from uasbench.datasets.errors import DataError
+from uasbench.common.errors import DataError
 from uasbench.datasets.phantom import disk, liver
 from uasbench.datasets.phantom.liver import phantom_identity, phantom_root, write_liver_phantom
 from uasbench.datasets.phantom.nifti import write_nifti

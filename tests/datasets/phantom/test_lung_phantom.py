@@ -14,20 +14,20 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from scipy import ndimage
+from uasbench.common.errors import DataError
 from uasbench.datasets.adapters.coronacases import Coronacases
 from uasbench.datasets.adapters.luna16 import LUNA16
 from uasbench.datasets.case import Case
-from uasbench.datasets.errors import DataError
 from uasbench.datasets.phantom import disk
 from uasbench.datasets.phantom.canvas import deformed_space
 from uasbench.datasets.phantom.lung import lesion_patients, write_lung_phantom
-from uasbench.datasets.phantom.lung_lesions import Burden
+from uasbench.datasets.phantom.lung_opacities import Burden
 from uasbench.datasets.phantom.lung_patient import AIRWAY, LEFT, RIGHT, ChestPatient, make_chest
 from uasbench.datasets.phantom.metaimage import world, write_metaimage
 from uasbench.datasets.phantom.pipes import filled_share
 from uasbench.datasets.phantom.spec import SizePlan, generator_digest, lung_spec, parse_spec, spec_text
 from uasbench.datasets.phantom.vessels import grow, occupy
-from uasbench.methods.base import Method
+from uasbench.methods.method import Method
 from uasbench.methods.trivial.hu_deviation import HuDeviation
 from uasbench.methods.trivial.hu_opened import HuOpened
 from uasbench.methods.trivial.hu_threshold import HuThreshold

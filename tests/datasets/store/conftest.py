@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from uasbench.datasets import preparation
-from uasbench.datasets.store import Store
-from uasbench.datasets.view import View
+from uasbench.datasets.storing import preparation
+from uasbench.datasets.storing.store import Store
+from uasbench.datasets.views.view import View
 
 VIEWS = (View(size=16), View(size=16, dtype="uint8", equalise=True))
 
@@ -22,7 +22,7 @@ import numpy as np
 
 from uasbench.datasets.case import Case, Truth
 from uasbench.datasets.dataset import CaseRef, Dataset, DatasetCard
-from uasbench.datasets.errors import DataError
+from uasbench.common.errors import DataError
 
 
 class Arrays(Dataset):

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from uasbench.datasets import preparation
 from uasbench.datasets.case import Case, Truth
 from uasbench.datasets.dataset import CaseRef, Dataset, DatasetCard
-from uasbench.datasets.store import PreparedCase, Store, TruthRef, load_truth
-from uasbench.datasets.view import View
-from uasbench.datasets.viewing import look
+from uasbench.datasets.storing import preparation
+from uasbench.datasets.storing.store import PreparedCase, Store, TruthRef, load_truth
+from uasbench.datasets.views.view import View
+from uasbench.datasets.views.viewing import apply_view
 
 
 def test_cases_views_and_truths_come_back(prepare, views, tmp_path, dataset, data):
@@ -28,7 +28,7 @@ def test_cases_views_and_truths_come_back(prepare, views, tmp_path, dataset, dat
         assert pointer.roi_slices() == (1, 2, 3)
         assert pointer.roi_voxels() == case.roi.sum()
         for view in views:
-            seen, expected = pointer.viewed(view), look(original, view)
+            seen, expected = pointer.viewed(view), apply_view(original, view)
             for field in ("image", "roi", "support"):
                 np.testing.assert_array_equal(getattr(seen, field), getattr(expected, field))
             assert seen.geometry == expected.geometry
@@ -120,7 +120,7 @@ def test_slice_hashes_find_common_slices(prepare, tmp_path, dataset, data):
 def test_view_that_was_not_prepared_is_computed_once(prepare, tmp_path, dataset):
     pointer = prepare(tmp_path, dataset).cases[0]
     view = View(size=9, window=(0, 100))
-    np.testing.assert_array_equal(pointer.viewed(view).image, look(pointer.case(), view).image)
+    np.testing.assert_array_equal(pointer.viewed(view).image, apply_view(pointer.case(), view).image)
     assert pointer.view_path(view).is_dir()
     assert pointer.view_path(view) == pointer.view_path(View(size=9, window=(0.0, 100.0)))
 

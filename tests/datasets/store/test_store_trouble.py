@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from uasbench.datasets import atomic, preparation
+from uasbench.common import atomic
+from uasbench.common.errors import DataError
 from uasbench.datasets.case import Truth
-from uasbench.datasets.errors import DataError
-from uasbench.datasets.store import Store, TruthRef, load_truth
-from uasbench.datasets.view import View
+from uasbench.datasets.storing import preparation
+from uasbench.datasets.storing.store import Store, TruthRef, load_truth
+from uasbench.datasets.views.view import View
 
 
 class TestProcesses:
@@ -150,7 +151,7 @@ def test_an_interrupted_preparation_is_continued(prepare, entries, tmp_path, ada
     """A process that is killed in the middle leaves whole entries only, and the next one does the rest."""
     code = (
         "import sys; from pathlib import Path; import arrays_adapter as m;"
-        "from uasbench.datasets.store import Store; from uasbench.datasets.view import View;"
+        "from uasbench.datasets.storing.store import Store; from uasbench.datasets.views.view import View;"
         "d = m.Arrays(); refs = d.discover(Path(sys.argv[1]));"
         "Store(sys.argv[2]).prepare(d, refs, views=[View(size=16)], truth=True)"
     )

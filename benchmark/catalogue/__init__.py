@@ -1,0 +1,1 @@
+"""What can run: methods, top lines and data sets by name, listed and shown."""

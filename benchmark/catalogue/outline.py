@@ -1,0 +1,99 @@
+"""What a list says about a method beside its card, read off the class: dimensions, needs, and why it may decline."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ...methods.config import resolve
+from ..stages.worker import summary
+from .limits import time_limit
+
+if TYPE_CHECKING:
+    from ...datasets.views.view import View
+    from ...datasets.views.volume_view import VolumeView
+    from ...methods.method import Method
+
+TRIED = ("paper", "quick")
+
+
+@dataclass(frozen=True)
+class Outline:
+    """Facts about a class that do not change from machine to machine.
+
+    Attributes:
+        dims: ``2D`` or ``3D`` from its view, ``native`` where it works on the grid of the scan, ``?`` where its view
+            cannot be made from the default settings.
+        packages: what must be installed.
+        asks: what it needs beside: weights, lesion labels, the unlabelled test scans.
+        declines: it has a ``skip`` of its own, which must be asked on every machine.
+    """
+
+    dims: str
+    packages: tuple[str, ...]
+    asks: tuple[str, ...]
+    declines: bool
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Packages and everything else."""
+        return (*self.packages, *self.asks)
+
+
+def outline_of(cls: type[Method]) -> Outline:
+    """Return the outline of a class."""
+    from ...methods.method import Method
+
+    uses = {"labels": ("lesion labels",), "unlabelled-test": ("unlabelled test scans",)}
+    asks = (*cls.needs, *uses.get(cls.card.uses, ()))
+    try:
+        method = cls(cls.Config())
+        dims = _dims(method.view)
+        if cls.extra_identity is not Method.extra_identity and getattr(method.config, "weights", "") != "random":
+            asks = ("weights", *asks)
+    except Exception:  # a plug-in's own code may raise anything, and the listing of the others goes on
+        dims = "?"
+    return Outline(dims, tuple(cls.requires), asks, cls.skip is not Method.skip)
+
+
+def _dims(view: View | VolumeView | None) -> str:
+    if view is None:
+        return "native"
+    return "3D" if hasattr(view, "spacing") else "2D"
+
+
+def missing_packages(packages: tuple[str, ...]) -> str | None:
+    """Return which packages are missing and how to get them, or None."""
+    missing = [package for package in packages if importlib.util.find_spec(package.partition(".")[0]) is None]
+    return f"needs {', '.join(missing)}: pip install {' '.join(missing)}" if missing else None
+
+
+def status_of(cls: type[Method]) -> str:
+    """Return ``ok``, or why a method cannot run here, and where: with which profiles, on which anatomy."""
+    if reason := missing_packages(cls.requires):
+        return reason
+    anatomies = cls.card.anatomy
+    places = [(profile, anatomy) for profile in TRIED for anatomy in anatomies]
+    declined: dict[str, list[tuple[str, str]]] = {}
+    for place in places:
+        if reason := _reason(cls, *place):
+            declined.setdefault(reason, []).append(place)
+    return "; ".join(_at(where, places) + reason for reason, where in declined.items()) or "ok"
+
+
+def _reason(cls: type[Method], profile: str, anatomy: str) -> str | None:
+    try:
+        with time_limit():
+            return cls(resolve(cls.Config, profile, anatomy)).skip()
+    except Exception as error:
+        return f"fails: {summary(error)}"
+
+
+def _at(where: list[tuple[str, str]], places: list[tuple[str, str]]) -> str:
+    """Return the profiles or anatomies that set some places apart from the others."""
+    for part in (0, 1):
+        named = list(dict.fromkeys(place[part] for place in where))
+        if where != places and where == [place for place in places if place[part] in named]:
+            return f"{', '.join(named)}: "
+    return "" if where == places else f"{', '.join(' on the '.join(place) for place in where)}: "

@@ -1,0 +1,340 @@
+"""Methods, data sets and top lines by name, from the entry points of installed packages; imported at first use."""
+
+from __future__ import annotations
+
+import difflib
+import traceback
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from fnmatch import fnmatchcase
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+
+from ...common import package
+from ...common.errors import UasbenchError
+from ..targets import import_target
+from .index import CardIndex
+
+if TYPE_CHECKING:
+    from ...datasets.dataset import Dataset, DatasetCard
+    from ...methods.card import MethodCard
+    from ...methods.method import Method
+    from .outline import Outline
+
+PACKAGE = __name__.partition(".")[0]
+TOPLINES = ".toplines"
+T = TypeVar("T")
+C = TypeVar("C")
+
+
+class RegistryError(UasbenchError):
+    """A name is unknown, registered twice, or belongs to a plug-in that cannot be used."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One registered name: ``target`` is ``module:class``, ``distribution`` the package that brings it."""
+
+    name: str
+    target: str
+    distribution: str
+    version: str
+    group: str
+
+    @property
+    def module(self) -> str:
+        """Module that holds the class."""
+        return self.target.partition(":")[0]
+
+    @property
+    def built_in(self) -> bool:
+        """Whether it ships with the benchmark."""
+        return self.module.partition(".")[0] == PACKAGE
+
+    def __str__(self) -> str:
+        return f"{self.target} from {self.distribution} {self.version}"
+
+
+class Registry(Generic[T, C]):
+    """The classes of one entry-point group, or of methods and top lines together.
+
+    Reading names imports nothing; cards come from an index on disk and import a module only when its source changed.
+    A plug-in that cannot be used appears in :meth:`broken` with the reason and disturbs no other.
+    """
+
+    def __init__(self, group: str, kind: str, points: Iterable[EntryPoint], index: CardIndex | None = None) -> None:
+        self.group = group
+        self.kind = kind
+        self._entries: dict[str, list[Entry]] = {}
+        self._classes: dict[str, type[T]] = {}
+        self._cards: dict[str, C] = {}
+        self._broken: dict[str, str] = {}
+        self._read_all = False
+        self._index = CardIndex() if index is None else index
+        self._outlines: dict[str, Outline] = {}
+        for point in points:
+            entry = _entry(point)
+            same = self._entries.setdefault(entry.name, [])
+            if entry.target not in [e.target for e in same]:
+                same.append(entry)
+
+    def names(self) -> list[str]:
+        """Return every registered name, sorted, usable or not.
+
+        Raises:
+            RegistryError: nothing is registered, because the benchmark itself is not installed.
+        """
+        if not self._entries and not self.group.endswith(TOPLINES):
+            raise RegistryError(
+                f"no {self.kind} is registered: {PACKAGE} is on the path but not installed. Names come from entry "
+                "points, which pip writes: run 'pip install -e .' in the repository, then again"
+            )
+        return sorted(self._entries)
+
+    def entry(self, name: str) -> Entry:
+        """Return where a name comes from.
+
+        Raises:
+            RegistryError: unknown name, or two packages claim it.
+        """
+        same = self._entries.get(name)
+        if not same:
+            raise RegistryError(self._unknown(name))
+        if len(same) > 1:
+            claims = " and ".join(map(str, same))
+            raise RegistryError(f"{self.kind} {name!r} is registered twice: {claims}; rename or uninstall one of them")
+        return same[0]
+
+    def get(self, name: str) -> type[T]:
+        """Import and return the class behind a name.
+
+        Raises:
+            RegistryError: unknown name, two packages claim it, the import fails, or it is not such a class.
+        """
+        if name not in self._classes:
+            entry = self.entry(name)
+            found = self._import(entry)
+            self._classes[name] = found
+            self._cards[name] = cast(Any, found).card
+            if self._index.get(entry.group, entry.name, entry.target) != self._cards[name]:
+                self._index.put(entry.group, entry.name, entry.target, self._cards[name])
+        return self._classes[name]
+
+    def card(self, name: str) -> C:
+        """Return the card behind a name; the module is imported only if it or what it imports changed.
+
+        Raises:
+            RegistryError: as :meth:`get`.
+        """
+        if name not in self._cards:
+            entry = self.entry(name)
+            known = self._index.get(entry.group, entry.name, entry.target)
+            if known is None:
+                self.get(name)
+            else:
+                self._cards[name] = cast(C, known)
+        return self._cards[name]
+
+    def outline(self, name: str) -> Outline:
+        """Return what a list says about a method beside its card, from the index where that is possible.
+
+        Raises:
+            RegistryError: as :meth:`get`.
+        """
+        from .outline import Outline, outline_of
+
+        if name not in self._outlines:
+            entry = self.entry(name)
+            plain = self._index.outline(entry.group, entry.name, entry.target)
+            if plain is None:
+                self._outlines[name] = outline_of(cast(Any, self.get(name)))
+                self._index.put_outline(entry.group, entry.name, entry.target, asdict(self._outlines[name]))
+            else:
+                packages, asks = tuple(plain["packages"]), tuple(plain["asks"])
+                self._outlines[name] = Outline(plain["dims"], packages, asks, plain["declines"])
+        return self._outlines[name]
+
+    def is_topline(self, name: str) -> bool:
+        """Tell a method that learns from lesion labels, which no ``all`` contains, from the others."""
+        return any(entry.group.endswith(TOPLINES) for entry in self._entries.get(name, ()))
+
+    def write_index(self) -> None:
+        """Keep on disk what was learned about the classes, so that the next process need not import them."""
+        self._index.write()
+
+    def cards(self) -> dict[str, C]:
+        """Return the cards of every usable name: what learns nothing first, top lines last, then by name."""
+        self._read()
+        usable = [n for n in self.names() if n in self._cards]
+
+        def rank(name: str) -> tuple[bool, bool, str]:
+            return self.is_topline(name), not _trivial(self._cards[name]), name
+
+        return {n: self._cards[n] for n in sorted(usable, key=rank)}
+
+    def broken(self) -> dict[str, str]:
+        """Return the names that cannot be used, each with the reason on one line."""
+        self._read()
+        return dict(self._broken)
+
+    def select(self, wanted: str | Iterable[str]) -> list[str]:
+        """Turn names, comma lists and wildcards (``"vae*,draem"``, ``"all"``) into names in the order of :meth:`cards`.
+
+        Wildcards leave out what is broken; a broken name asked for by itself is an error. ``all``, like any pattern
+        without a letter, leaves out the top lines.
+
+        Raises:
+            RegistryError: a part matches nothing, or names something that cannot be used.
+        """
+        texts = [wanted] if isinstance(wanted, str) else list(wanted)
+        parts = [p.strip() for text in texts for p in text.split(",") if p.strip()]
+        if not parts:
+            raise RegistryError(f"no {self.kind} given; choose from {', '.join(self.names())}, or 'all'")
+        chosen: set[str] = set()
+        for part in parts:
+            chosen |= self._matches(part)
+        return [name for name in self.cards() if name in chosen]
+
+    def _matches(self, part: str) -> set[str]:
+        if part in self.names():
+            self.card(part)
+            return {part}
+        pattern = "*" if part == "all" else part
+        wide = not any(map(str.isalnum, pattern))
+        hits = {n for n in self.names() if fnmatchcase(n, pattern) and not (wide and self._apart(n))}
+        for name in hits:
+            if len(self._entries[name]) > 1:
+                self.entry(name)
+        usable = hits & self.cards().keys()
+        if not usable:
+            reasons = "; ".join(f"{n}: {self._broken[n]}" for n in sorted(hits))
+            raise RegistryError(f"{part!r} matches only broken plug-ins: {reasons}" if hits else self._unknown(part))
+        return usable
+
+    def _apart(self, name: str) -> bool:
+        return self.is_topline(name) and not self.group.endswith(TOPLINES)
+
+    def _unknown(self, name: str) -> str:
+        names = self.names()
+        plain = name.strip("*?").lower().replace("_", "-").replace(" ", "-")
+        near = difflib.get_close_matches(plain, names, n=3, cutoff=0.6) or [n for n in names if plain and plain in n]
+        hint = f"did you mean {' or '.join(map(repr, near[:3]))}?" if near else f"known: {', '.join(names) or 'none'}"
+        return f"unknown {self.kind} {name!r}; {hint}"
+
+    def _read(self) -> None:
+        if self._read_all:
+            return
+        for name in self.names():
+            try:
+                self.card(name)
+            except RegistryError as error:
+                self._broken[name] = str(error)
+        self._index.write()
+        self._read_all = True
+
+    def _import(self, entry: Entry) -> type[T]:
+        try:
+            found = import_target(entry.target)
+        except (Exception, SystemExit) as error:
+            raise RegistryError(f"{self.kind} {entry.name!r} ({entry}) cannot be imported: {_line(error)}") from error
+        problem = _problem(found, entry.group, entry.name)
+        if problem:
+            raise RegistryError(f"{self.kind} {entry.name!r} ({entry}): {problem}")
+        return found
+
+
+@cache
+def methods() -> Registry[Method, MethodCard]:
+    """Return the registered methods (group ``uasbench.methods``)."""
+    return _registry("methods", "method")
+
+
+@cache
+def datasets() -> Registry[Dataset, DatasetCard]:
+    """Return the registered data sets (group ``uasbench.datasets``)."""
+    return _registry("datasets", "data set")
+
+
+@cache
+def toplines() -> Registry[Method, MethodCard]:
+    """Return the supervised top lines (group ``uasbench.toplines``), which ``all`` never contains."""
+    return _registry("toplines", "top line")
+
+
+@cache
+def runnable() -> Registry[Method, MethodCard]:
+    """Return methods and top lines together: whatever ``--methods`` may name."""
+    groups = (f"{PACKAGE}.methods", f"{PACKAGE}{TOPLINES}")
+    return Registry(groups[0], "method", [point for group in groups for point in entry_points(group=group)])
+
+
+def check_class(found: Any) -> type[Method]:
+    """Return a method class that is not registered (yet), after the checks that registered ones pass.
+
+    Raises:
+        RegistryError: not a subclass of Method, or without a card.
+    """
+    name = getattr(getattr(found, "card", None), "name", "my-method")
+    uses = getattr(getattr(found, "card", None), "uses", "healthy")
+    problem = _problem(found, f"{PACKAGE}{TOPLINES if uses == 'labels' else '.methods'}", name)
+    if problem:
+        raise RegistryError(f"{getattr(found, '__qualname__', found)} {problem}")
+    return found
+
+
+def refresh() -> None:
+    """Forget what was found, for processes that install a package while they run."""
+    for registry in (methods, datasets, toplines, runnable):
+        registry.cache_clear()
+
+
+def _registry(group: str, kind: str) -> Registry[Any, Any]:
+    full = f"{PACKAGE}.{group}"
+    return Registry(full, kind, entry_points(group=full))
+
+
+def _entry(point: EntryPoint) -> Entry:
+    dist = point.dist
+    return Entry(
+        name=point.name,
+        target=point.value.replace(" ", ""),
+        distribution=dist.name if dist else "an unnamed package",
+        version=dist.version if dist else "",
+        group=point.group,
+    )
+
+
+def _problem(found: Any, group: str, name: str) -> str | None:
+    """Return why an object cannot stand in a group, or None."""
+    if group.endswith(".datasets"):
+        from ...datasets.dataset import Dataset as Base
+        from ...datasets.dataset import DatasetCard as Card
+    else:
+        from ...methods.card import MethodCard as Card
+        from ...methods.method import Method as Base
+    if not isinstance(found, type) or not issubclass(found, Base):
+        return f"is not a subclass of {PACKAGE}.{Base.__name__}; derive the class from it"
+    card = getattr(found, "card", None)
+    if not isinstance(card, Card):
+        return f"has no card; add 'card = {Card.__name__}(name={name!r}, title=…)' to the class"
+    if card.name != name:
+        return f"its card is named {card.name!r} but the entry point {name!r}; give both the same name"
+    uses = getattr(card, "uses", "healthy")
+    if group.endswith(TOPLINES) != (uses == "labels"):
+        right = "toplines" if uses == "labels" else "methods"
+        return f"its card says uses={uses!r}; register it under '{PACKAGE}.{right}'"
+    return None
+
+
+def _trivial(card: Any) -> bool:
+    return bool(getattr(card, "trivial", False))
+
+
+def _line(error: BaseException) -> str:
+    """Return an error on one line, with the place in the plug-in where it was raised."""
+    text = " ".join(str(error).split())
+    ours = ("<frozen", __file__, str(package.ROOT / "benchmark" / "targets.py"))
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(ours)]
+    place = f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {text}{place}" if text else f"{type(error).__name__}{place}"

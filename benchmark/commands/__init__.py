@@ -1,0 +1,1 @@
+"""What a command does besides running: import, rescore, clean, diagnose, preview, new plug-in."""

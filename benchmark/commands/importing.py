@@ -1,0 +1,200 @@
+"""Scores maps that another program made: NIfTI files in, a record beside the others out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from ...common.atomic import new_folder
+from ...common.errors import DataError
+from ...datasets.case import Case
+from ...datasets.reading.volume_io import read_map_volume
+from ...datasets.storing.store import PreparedCase
+from ..catalogue.registry import methods, toplines
+from ..planning import ids
+from ..planning.options import RunOptions
+from ..planning.plan import BYTES_PER_VALUE, Numerics
+from ..planning.task_data import TaskData
+from ..runs.folder import RunFolder, RunFolderError
+from ..runs.lock import hold
+from ..runs.map_store import write_map
+from ..runs.records import CellKey, MethodInfo, Record, StageIds, write_json
+from ..stages import measure as stage_measure
+from ..stages.measure import MeasureTask
+
+SUFFIXES = (".nii.gz", ".nii")
+FAMILY = "imported"
+BY_ANATOMY = "orientation chosen by anatomy"
+"""What the notes of a case say whose stored axes had to be turned without a header (datasets.adapters)."""
+
+
+def import_maps(
+    source: Path,
+    method: str,
+    folder: RunFolder,
+    options: RunOptions,
+    data: TaskData,
+    threshold: float | None,
+) -> Record:
+    """Store the maps of ``source`` (one NIfTI per test case, named like the case) and measure them.
+
+    Maps of the same name that were imported before are replaced, whole or not at all.
+
+    Args:
+        threshold: the method's own threshold, for the ``native`` protocol.
+
+    Raises:
+        DataError: a case without a map or without a trusted orientation, a shape that differs, values that are not
+            finite inside the region of interest, or a bad name or threshold.
+        RunFolderError: another bench works in the folder.
+    """
+    if not re.fullmatch(r"[a-z0-9]+([-@.][a-z0-9]+)*", method):
+        raise DataError(f"--method {method!r}: use lower-case letters, digits, dashes and one @ before a variant")
+    if threshold is not None and not math.isfinite(threshold):
+        raise DataError(f"--threshold {threshold}: give a finite number")
+    _refuse_untrusted(data.dataset, data.test)
+    files = {case.id: _find(source, case.id) for case in data.test}
+    key = CellKey(method=method, dataset=data.dataset, train=data.train, seed=0)
+    with hold(folder):
+        _refuse_taken(folder, method)
+        with new_folder(folder.map_dir(key), BYTES_PER_VALUE * data.test_voxels) as scratch:
+            address = _store(files, data.test, threshold, scratch)
+            _retire(folder, key)
+        task = _task(key, address, method, folder, options, data)
+        write_json(folder.cell_path(key), asdict(task))
+        stage_measure.run(task, lambda *_: None)
+    return folder.record(folder.record_path(key))
+
+
+def _refuse_untrusted(dataset: str, cases: Sequence[PreparedCase]) -> None:
+    turned = [case.id for case in cases if any(BY_ANATOMY in note for note in case.notes)]
+    if turned:
+        excludes = " ".join(f"--exclude {dataset}:{case}" for case in turned)
+        raise DataError(
+            f"{', '.join(turned)}: the scan lost its header and its axes were turned by anatomy, so that a map cannot "
+            f"be written on the turned grid; leave it out of the comparison: {excludes}"
+        )
+
+
+def _refuse_taken(folder: RunFolder, method: str) -> None:
+    """Refuse the name of a method, also with a variant behind it: both would stand in the tables as one."""
+    name = method.partition("@")[0]
+    if name in {*methods().names(), *toplines().names()}:
+        raise DataError(f"--method {method!r}: {name} is a registered method; choose another name for the maps")
+    for path in sorted([*folder.records_dir.glob("*.json"), *folder.cells_dir.glob("*.json")]):
+        try:
+            value = json.loads(path.read_text(encoding="utf-8"))
+            taken = value["cell"]["method"].partition("@")[0] == name and value["method"]["family"] != FAMILY
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise RunFolderError(f"{path} cannot be read ({error}); delete it and run again") from error
+        if taken:
+            raise DataError(f"--method {method!r}: {path} belongs to a method of that name; choose another name")
+
+
+def _retire(folder: RunFolder, key: CellKey) -> None:
+    """Take away the cell's former maps, but first its record, which must not stand beside maps it was not made from."""
+    target, record = folder.map_dir(key), folder.record_path(key)
+    if record.exists():
+        folder.retire(record)
+    if target.exists():
+        (target / "map.json").unlink(missing_ok=True)
+        shutil.rmtree(target)
+
+
+def _store(files: dict[str, Path], cases: Sequence[PreparedCase], threshold: float | None, folder: Path) -> str:
+    """Store the maps and return their address."""
+    stored = []
+    for prepared in cases:
+        case = prepared.case()
+        values = _read(files[case.id], case)
+        write_map(folder / f"{case.id}.map", values, None, case.roi)
+        digest = hashlib.blake2b(values[case.roi].tobytes(), digest_size=16).hexdigest()
+        stored.append((case.id, prepared.fingerprint, digest))
+    address = ids.digest({"imported": stored, "threshold": threshold})
+    write_json(
+        folder / "map.json",
+        {
+            "id": address,
+            "score_s": 0.0,
+            "slices": 0,
+            "peak_ram_mib": 0.0,
+            "peak_gpu_mib": None,
+            "native_threshold": threshold,
+        },
+    )
+    return address
+
+
+def _find(source: Path, case: str) -> Path:
+    for suffix in SUFFIXES:
+        path = source / f"{case}{suffix}"
+        if path.is_file():
+            return path
+    raise DataError(f"{source}: no map for case {case}; expected {case}.nii.gz or {case}.nii for every test case")
+
+
+def _read(path: Path, case: Case) -> np.ndarray:
+    values = read_map_volume(path)
+    if values.shape != case.image.shape:
+        raise DataError(
+            f"{path}: the map has shape {values.shape} (z, y, x), the case has {case.image.shape}; "
+            "write maps on the grid of the CT and with its affine"
+        )
+    inside = values[case.roi]
+    bad = int(np.count_nonzero(~np.isfinite(inside)))
+    if bad:
+        raise DataError(
+            f"{path}: {bad} of {inside.size} values inside the region of interest are NaN or infinite in float32; "
+            "write a finite score for every voxel of the region"
+        )
+    return values
+
+
+def _task(
+    key: CellKey, address: str, method: str, folder: RunFolder, options: RunOptions, data: TaskData
+) -> MeasureTask:
+    measured = ids.measure_id(
+        maps=address,
+        truth={case: ref.fingerprint for case, ref in data.truths.items()},
+        patients={case.id: case.patient for case in data.test},
+        slice_score="max",
+        trials=options.study_trials,
+        seed=0,
+    )
+    stages = StageIds(fit=FAMILY, map=address, measure=measured)
+    info = MethodInfo(
+        name=method,
+        title=f"{method} (imported maps)",
+        family=FAMILY,
+        supervision="unknown",
+        uses="unknown",
+        deterministic=True,
+        trivial=False,
+    )
+    return MeasureTask(
+        id=measured,
+        cell=key.model_dump(),
+        method=info.model_dump(),
+        profile=options.profile,
+        config={},
+        ids=stages.model_dump(),
+        data=data.info().model_dump(),
+        cases=[case.to_json() for case in data.test],
+        truths={case: ref.to_json() for case, ref in data.truths.items()},
+        healthy=[],
+        maps=str(folder.map_dir(key)),
+        fit_dirs=[],
+        record=str(folder.record_path(key)),
+        study=str(folder.tuning_dir / f"{key.slug}.log"),
+        slice_score="max",
+        trials=options.study_trials,
+        **asdict(Numerics("elsewhere", 1, "fp32")),
+    )

@@ -1,0 +1,115 @@
+"""Measures stored maps again: new protocols and metrics without a training step."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from ..executors.job import Event, Job
+from ..executors.local import LocalExecutor, cpu_slots
+from ..planning import ids
+from ..planning.options import STAGE_LIMIT_S, OptionError
+from ..runs.folder import RunFolder, RunFolderError
+from ..runs.lock import hold
+from ..runs.records import CellKey, Record, StageIds, write_json
+from ..stages.map import finished
+from ..stages.measure import MeasureTask
+
+AGAIN = "run the same 'bench run' or 'bench import' again"
+
+
+def rescore(
+    folder: RunFolder, workers: int, listener: Callable[[Event], None], on_record: Callable[[Record], None]
+) -> tuple[int, dict[str, str]]:
+    """Measure every finished cell with the present source.
+
+    Args:
+        folder: the run; it may have moved since, but not the prepared data.
+        workers: cells measured at once, at least 1.
+        listener: called with every event.
+        on_record: called with each new record.
+
+    Returns:
+        The number of cells measured and, by cell, why others were not.
+
+    Raises:
+        OptionError: fewer than one worker.
+        RunFolderError: another bench works in the folder.
+    """
+    if workers < 1:
+        raise OptionError(f"--workers {workers}: give at least 1")
+    # Worker processes may have another working directory.
+    folder = RunFolder(folder.path.absolute())
+    with hold(folder):
+        jobs, problems = _jobs(folder)
+        done = 0
+
+        def listen(event: Event) -> None:
+            nonlocal done
+            if event.kind == "done":
+                done += 1
+                on_record(folder.record(Path(event.job.task.record)))
+            elif event.kind == "failed":
+                problems[event.job.id.removeprefix("measure-")] = str(event.value)
+            listener(event)
+
+        limit = STAGE_LIMIT_S["paper"]
+        executor = LocalExecutor(cpu_slots(workers), logs=folder.logs_dir, locks=folder.path / "locks", limit_s=limit)
+        executor.run(jobs, listen)
+    return done, problems
+
+
+def _jobs(folder: RunFolder) -> tuple[list[Job], dict[str, str]]:
+    jobs, problems = [], {}
+    for path in sorted(folder.records_dir.glob("*.json")):
+        try:
+            task = load_task(folder, folder.record(path).cell)
+        except RunFolderError as error:
+            problems[path.stem] = str(error)
+            continue
+        jobs.append(Job(f"measure-{path.stem}", "measure", task, f"measure {path.stem}"))
+    return jobs, problems
+
+
+def load_task(folder: RunFolder, cell: CellKey) -> MeasureTask:
+    """Return a cell's measuring plan with paths in this folder and the address that the present source gives it.
+
+    Raises:
+        RunFolderError: the plan or the maps are gone.
+    """
+    path = folder.cell_path(cell)
+    try:
+        task = _rebased(MeasureTask(**json.loads(path.read_text(encoding="utf-8"))), folder, cell)
+        fresh = _readdressed(task)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise RunFolderError(f"{path} cannot be used ({type(error).__name__}: {error}); {AGAIN}") from error
+    maps = folder.map_dir(cell)
+    if finished(maps) != fresh.ids["map"]:
+        raise RunFolderError(f"{maps} no longer holds the maps of this record; {AGAIN}")
+    write_json(path, asdict(fresh))
+    return fresh
+
+
+def _rebased(task: MeasureTask, folder: RunFolder, cell: CellKey) -> MeasureTask:
+    fits = StageIds(**task.ids).fits if task.fit_dirs else []
+    return replace(
+        task,
+        maps=str(folder.map_dir(cell)),
+        fit_dirs=[str(folder.fit_dir(fit)) for fit in fits],
+        record=str(folder.record_path(cell)),
+        study=str(folder.tuning_dir / f"{cell.slug}.log"),
+    )
+
+
+def _readdressed(task: MeasureTask) -> MeasureTask:
+    measured = ids.measure_id(
+        maps=task.ids["map"],
+        truth={case: ref["fingerprint"] for case, ref in task.truths.items()},
+        patients={case["id"]: case["patient"] for case in task.cases},
+        slice_score=task.slice_score,
+        trials=task.trials,
+        seed=task.cell["seed"],
+    )
+    return replace(task, id=measured, ids={**task.ids, "measure": measured})

@@ -1,0 +1,76 @@
+"""The pictures of a cell: the best, the median and the worst patient, the slice with most lesion of each."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...common.atomic import write_file
+from .cases import Opened, Reader
+
+WINDOW = {"liver": (-200.0, 250.0), "lung": (-1000.0, 400.0)}
+
+
+def choose(dice: Mapping[int, float]) -> dict[str, int]:
+    """Return the case numbers of the best, median and worst Dice (fewer names where there are fewer cases)."""
+    ranked = sorted(dice, key=lambda i: (-dice[i], i))
+    if not ranked:
+        return {}
+    named = {"best": ranked[0], "median": ranked[len(ranked) // 2], "worst": ranked[-1]}
+    return {name: i for k, (name, i) in enumerate(named.items()) if i not in list(named.values())[:k]}
+
+
+def write_gallery(
+    path: Path,
+    reader: Reader,
+    dice: Mapping[int, float],
+    predict: Callable[[int, Opened], np.ndarray],
+    about: Callable[[int], dict[str, Any]],
+    window: tuple[float, float],
+) -> None:
+    """Write ``gallery.npz``.
+
+    For each of best, median and worst it holds ``<name>/image`` (uint8, windowed), ``<name>/roi``, ``<name>/truth``,
+    ``<name>/prediction`` (bool) and ``<name>/map`` (float32, 0 outside the ROI), all (y, x); ``meta`` is JSON text:
+    name → case, patient, z, dice, protocol, threshold.
+
+    Args:
+        path: file to write.
+        reader: the cell's cases.
+        dice: Dice by case number, of cases with a lesion.
+        predict: returns the mask of a case on its cropped box.
+        about: returns protocol and threshold of a case.
+        window: HU shown as black and white.
+    """
+    import io
+
+    arrays: dict[str, np.ndarray] = {}
+    meta = {}
+    for name, i in choose(dice).items():
+        opened, source = reader.open(i), reader.sources[i]
+        assert opened.lesion is not None
+        z = int(opened.lesion.sum(axis=(1, 2)).argmax())
+        image = source.image()[opened.box[0].start + z]
+        low, high = window
+        grey = np.clip((np.asarray(image, np.float32) - low) / (high - low), 0, 1)
+        arrays[f"{name}/image"] = np.rint(grey * 255).astype(np.uint8)
+        arrays[f"{name}/roi"] = _placed(opened.roi[z], opened, image.shape)
+        arrays[f"{name}/truth"] = _placed(opened.lesion[z], opened, image.shape)
+        arrays[f"{name}/prediction"] = _placed(predict(i, opened)[z], opened, image.shape)
+        arrays[f"{name}/map"] = _placed(np.where(opened.roi[z], opened.map[z], np.float32(0)), opened, image.shape)
+        place = {"case": source.id, "patient": source.patient, "z": opened.box[0].start + z, "dice": dice[i]}
+        meta[name] = place | about(i)
+    arrays["meta"] = np.array(json.dumps(meta, sort_keys=True))
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)  # pyright: ignore[reportArgumentType]
+    write_file(path, [buffer.getvalue()])
+
+
+def _placed(crop: np.ndarray, opened: Opened, shape: tuple[int, ...]) -> np.ndarray:
+    out = np.zeros(shape, crop.dtype)
+    out[opened.box[1], opened.box[2]] = crop
+    return out

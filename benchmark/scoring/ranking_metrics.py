@@ -1,0 +1,230 @@
+"""Threshold-based metrics as look-ups in pooled bins, with bounds on what the bins can hide (docs/metrics.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from .bins import Bins, CaseCounts, count_scores
+from .keys import NEGATIVE_ZERO, keys_of, values_of
+
+
+@dataclass(frozen=True, eq=False)
+class Curves:
+    """Counts over the bins that hold voxels, from the lowest score to the highest.
+
+    Cut c predicts bin c and everything above it: cut 0 predicts all voxels, the last cut none. A cut is the same as
+    ``score > threshold(c)``.
+
+    Attributes:
+        lower: int64, the first key of each bin.
+        upper: int64, the last key of each bin.
+        negative: int64, voxels without lesion.
+        positive: int64, voxels with lesion.
+    """
+
+    lower: np.ndarray
+    upper: np.ndarray
+    negative: np.ndarray
+    positive: np.ndarray
+
+    @classmethod
+    def of(cls, bins: Bins, cases: Iterable[CaseCounts]) -> Curves:
+        """Pool cases."""
+        negative = np.zeros(len(bins), np.int64)
+        positive = np.zeros(len(bins), np.int64)
+        for case in cases:
+            negative[case.index] += case.negative
+            positive[case.index] += case.positive
+        used = np.flatnonzero((negative > 0) | (positive > 0))
+        return cls(bins.lower[used], bins.upper[used], negative[used], positive[used])
+
+    @classmethod
+    def of_case(cls, bins: Bins, case: CaseCounts) -> Curves:
+        """Return the curves of one case."""
+        return cls(bins.lower[case.index], bins.upper[case.index], case.negative, case.positive)
+
+    def merged(self, group: np.ndarray) -> Curves:
+        """Join neighbouring bins.
+
+        Args:
+            group: int64 (bins,), ascending group numbers from 0.
+        """
+        first = np.flatnonzero(np.concatenate([[True], np.diff(group) != 0]))
+        last = np.append(first[1:], len(group)) - 1
+        counts = np.add.reduceat(self.negative, first), np.add.reduceat(self.positive, first)
+        return Curves(self.lower[first], self.upper[last], *counts)
+
+    @cached_property
+    def positives(self) -> int:
+        """Voxels with lesion."""
+        return int(self.positive.sum())
+
+    @cached_property
+    def negatives(self) -> int:
+        """Voxels without lesion."""
+        return int(self.negative.sum())
+
+    @cached_property
+    def voxels(self) -> int:
+        """All voxels."""
+        return self.positives + self.negatives
+
+    @cached_property
+    def exact(self) -> np.ndarray:
+        """Bins whose voxels all have the same score."""
+        return self.lower == self.upper
+
+    @cached_property
+    def tp(self) -> np.ndarray:
+        """True positives at every cut (int64, bins + 1)."""
+        return _from_above(self.positive)
+
+    @cached_property
+    def fp(self) -> np.ndarray:
+        """False positives at every cut (int64, bins + 1)."""
+        return _from_above(self.negative)
+
+    @cached_property
+    def shares(self) -> np.ndarray:
+        """Share of the voxels at or below the threshold of every cut: 0 … 1, strictly increasing."""
+        below = np.concatenate([[0], np.cumsum(self.negative + self.positive)])
+        return below / max(1, self.voxels)
+
+    def cut_at(self, quantile: float) -> int:
+        """Return the lowest cut that leaves at least ``quantile`` of the voxels at or below its threshold."""
+        return min(int(np.searchsorted(self.shares, quantile)), len(self.lower))
+
+    def threshold(self, cut: int) -> float:
+        """Return the score above which (strictly) voxels are predicted at a cut; a float32 value.
+
+        Raises:
+            ValueError: there are no voxels, so nothing to cut.
+        """
+        if len(self.lower) == 0:
+            raise ValueError("no voxels, so no threshold")
+        key = self.upper[cut - 1] if cut > 0 else self.lower[0] - 1
+        return float(values_of(key - (key == NEGATIVE_ZERO)))
+
+    def auroc(self) -> float | None:
+        """Area under the ROC curve, ties counted half; None with one class."""
+        if not self.positives or not self.negatives:
+            return None
+        won = np.dot(self.negative.astype(np.float64), self.tp[1:] + 0.5 * self.positive)
+        return float(won / self.positives / self.negatives)
+
+    def auroc_bound(self) -> float:
+        """Largest possible difference to the AUROC of the unbinned scores."""
+        if not self.positives or not self.negatives:
+            return 0.0
+        mixed = self.negative.astype(np.float64) * self.positive * ~self.exact
+        return float(mixed.sum() / 2 / self.positives / self.negatives)
+
+    def ap(self) -> float | None:
+        """Average precision (the step sum of scikit-learn); None without a positive."""
+        if not self.positives:
+            return None
+        found = self.tp[:-1]
+        precision = found / np.maximum(1, found + self.fp[:-1])
+        return float(np.dot(self.positive, precision) / self.positives)
+
+    def ap_bound(self) -> float:
+        """Bound on the difference to the AP of the unbinned scores.
+
+        Inside a bin the precision of each positive lies between that with all negatives of the bin above the first
+        positive, and that with all of them below the last.
+        """
+        if not self.positives:
+            return 0.0
+        mixed = (self.positive > 0) & (self.negative > 0) & ~self.exact
+        p, tp, fp = self.positive[mixed], self.tp[:-1][mixed], self.fp[:-1][mixed]
+        before_tp, before_fp = self.tp[1:][mixed], self.fp[1:][mixed]
+        here = tp / (tp + fp)
+        best = tp / (tp + before_fp)
+        worst = (before_tp + 1) / (before_tp + 1 + fp)
+        return float(max(np.dot(p, best - here), np.dot(p, here - worst), 0.0) / self.positives)
+
+    def dice(self) -> np.ndarray:
+        """Dice at every cut (float64, bins + 1); 0 without a positive."""
+        return 2 * self.tp / np.maximum(1, self.tp + self.fp + self.positives)
+
+    def best_dice(self) -> tuple[float, int]:
+        """Return the largest Dice and its cut."""
+        dice = self.dice()
+        cut = int(np.argmax(dice))
+        return float(dice[cut]), cut
+
+    def dice_bound(self) -> float:
+        """How much a threshold inside a bin could exceed the best Dice at the cuts."""
+        inside = 2 * self.tp[:-1] / np.maximum(1, self.tp[:-1] + self.fp[1:] + self.positives)
+        highest = np.where(self.exact, 0.0, inside).max(initial=0.0)
+        return float(max(0.0, highest - self.best_dice()[0]))
+
+
+def score_arrays(scores: np.ndarray, labels: np.ndarray, *, threads: int = 1) -> Curves:
+    """Count one pair of arrays.
+
+    Args:
+        scores: float32, any shape, finite.
+        labels: bool, same size.
+        threads: threads that count; the result does not depend on it.
+
+    Raises:
+        ScoreError: scores are not finite float32, or labels not bool of the same size.
+    """
+    bins, cases = count_scores(lambda: [(scores, labels)], threads)
+    return Curves.of(bins, cases)
+
+
+def quantile_thresholds(parts: Sequence[np.ndarray], quantiles: Iterable[float]) -> list[tuple[float, float]]:
+    """Return (threshold, share of the scores at or below it), the share being at least each quantile.
+
+    Args:
+        parts: float32 scores; together they must not be empty.
+        quantiles: in [0, 1].
+    """
+    curves = Curves.of(*count_scores(lambda: [(s, np.zeros(s.size, bool)) for s in parts]))
+    cuts = [curves.cut_at(q) for q in quantiles]
+    return [(curves.threshold(cut), float(curves.shares[cut])) for cut in cuts]
+
+
+def sorted_curves(scores: np.ndarray, labels: np.ndarray) -> Curves:
+    """Count a small array exactly, one bin per value; for slice scores.
+
+    Args:
+        scores: float32 (n,).
+        labels: bool (n,).
+    """
+    keys, place = np.unique(keys_of(scores), return_inverse=True)
+    positive = np.bincount(place[labels], minlength=len(keys))
+    negative = np.bincount(place[~labels], minlength=len(keys))
+    return Curves(keys, keys, negative, positive)
+
+
+def aupro(curves: Curves, overlap: np.ndarray, regions: int, limit: float = 0.3) -> float | None:
+    """Area under the per-region-overlap curve up to a false-positive rate, divided by that rate.
+
+    Args:
+        curves: pooled counts.
+        overlap: float64 (bins,), sum over lesion components of the share of the component that lies in each bin.
+        regions: number of lesion components.
+        limit: false-positive rate at which the integral ends (0.3: Bergmann et al. 2021).
+
+    Returns:
+        A value in [0, 1], or None without a component or a negative voxel.
+    """
+    if not regions or not curves.negatives:
+        return None
+    rate = curves.fp[::-1] / curves.negatives
+    share = np.minimum(np.concatenate([[0.0], np.cumsum(overlap[::-1])]) / regions, 1.0)
+    at_limit = np.interp(limit, rate, share)
+    inside = rate < limit
+    rate, share = np.append(rate[inside], limit), np.append(share[inside], at_limit)
+    return float(min(1.0, np.dot(np.diff(rate), share[1:] + share[:-1]) / 2 / limit))
+
+
+def _from_above(counts: np.ndarray) -> np.ndarray:
+    return np.append(np.cumsum(counts[::-1])[::-1], 0)

@@ -1,0 +1,1 @@
+"""The ground floor: errors, atomic files, seeds, processes, kernels, digests, source hashes, boxes."""

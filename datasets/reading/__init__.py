@@ -1,0 +1,1 @@
+"""Scans and label files as they lie on disk: NIfTI, MetaImage, DICOM."""

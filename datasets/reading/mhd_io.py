@@ -1,0 +1,321 @@
+"""Reading MetaImage (.mhd beside .raw or .zraw, or .mha) through SimpleITK: HU on LPS axes, or a refusal with the fix.
+
+SimpleITK passes over a damaged .zraw with a line on stderr and returns rubbish, so the data file is checked first.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ...common.errors import DataError
+from .orientation import WARNING, Grid
+from .volume_io import HU_RANGE, Labels, Volume
+
+if TYPE_CHECKING:
+    import SimpleITK
+
+OBLIQUE_DEGREES = 0.5
+_BYTES = {"CHAR": 1, "SHORT": 2, "INT": 4, "LONG": 4, "LONG_LONG": 8, "FLOAT": 4, "DOUBLE": 8}
+_HEADER_BYTES = 1 << 16
+_CHUNK = 1 << 22
+
+
+@dataclass(frozen=True, eq=False)
+class MetaHeader:
+    """The text of a MetaImage header.
+
+    Attributes:
+        fields: values by key, as written.
+        data: file that holds the voxels; the header's own path where they follow it (``LOCAL``).
+        start: byte at which the voxels begin, None where the header does not tell.
+    """
+
+    path: Path
+    fields: dict[str, str]
+    data: Path
+    start: int | None = 0
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Stored size, order i, j, k."""
+        return tuple(int(text) for text in self.fields["DimSize"].split())
+
+    @property
+    def voxel_bytes(self) -> int:
+        """Bytes that the header promises, before compression."""
+        return math.prod(self.shape) * _BYTES[self.fields["ElementType"].removeprefix("MET_").removeprefix("U")]
+
+    @property
+    def compressed(self) -> bool:
+        """Whether the voxels are a zlib stream."""
+        return self.fields.get("CompressedData", "False").lower() in {"true", "1"}
+
+
+def read_header(path: Path) -> MetaHeader:
+    """Read the header of a MetaImage file, no voxels; the data file need not exist.
+
+    Raises:
+        DataError: not a MetaImage header, not three-dimensional, no spacing, more than one value per voxel.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            block = file.read(_HEADER_BYTES)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error}); check the file and its rights") from error
+    fields: dict[str, str] = {}
+    end = 0
+    for line in block.splitlines(keepends=True):
+        key, equals, value = line.decode("latin-1").partition("=")
+        end += len(line)
+        if not equals:
+            break
+        fields[key.strip()] = value.strip()
+        if key.strip() == "ElementDataFile":
+            break
+    missing = [key for key in ("DimSize", "ElementType", "ElementDataFile") if not fields.get(key)]
+    if missing:
+        raise DataError(f"{path}: not a MetaImage header (no {', '.join(missing)}); copy or download it again")
+    _check_fields(path, fields)
+    name = fields["ElementDataFile"]
+    if name.upper() == "LOCAL":
+        return MetaHeader(path, fields, path, end)
+    offset = int(fields.get("HeaderSize", "0"))
+    return MetaHeader(path, fields, path.parent / name, offset if offset >= 0 else None)
+
+
+def read_mhd(path: Path) -> Volume:
+    """Read a CT volume: clipped to [-1024, 3071] HU, turned to LPS (z, y, x) by its full direction matrix.
+
+    Flips and transposes only. ``grid`` of the result keeps the stored order, so that :func:`canonical_index` and
+    :func:`read_mhd_labels` follow it.
+
+    Raises:
+        DataError: header or data file missing, truncated, damaged or foreign; 2D or 4D data; oblique axes; NaN or
+            infinite voxels; grey values instead of HU.
+    """
+    header = read_header(path)
+    image = _read_image(header)
+    return to_volume(header.path, _grid(header.path, image), _stored(image))
+
+
+def read_mhd_labels(path: Path, like: Volume, expected: Collection[int]) -> Labels:
+    """Read a label volume onto the axes of its image: uint8, shape (z, y, x).
+
+    Each file is turned to LPS by its own direction matrix. Where the two then do not cover the same place, image and
+    labels are paired index by index and a note says so.
+
+    Raises:
+        DataError: unreadable file, shape differs from the image's, labels that are not expected.
+    """
+    header = read_header(path)
+    image = _read_image(header)
+    grid = _grid(header.path, image)
+    stored = _stored(image)
+    notes: list[str] = []
+    if not _same_place(grid, like.grid):
+        if grid.shape != like.grid.shape:
+            raise DataError(
+                f"{path}: shape {grid.shape} (x, y, z) differs from the image's {like.grid.shape}; "
+                "pair the mask with its own image, or remove it to have the lungs segmented"
+            )
+        notes.append(
+            f"{WARNING}{Path(path).name} lies elsewhere than its image according to the headers; paired index by index"
+        )
+        grid = like.grid
+    data = np.ascontiguousarray(grid.to_lps(stored))
+    found = np.unique(data)
+    if set(found.tolist()) - set(expected):
+        raise DataError(
+            f"{path}: unexpected labels {', '.join(f'{v:g}' for v in found[:10])}; "
+            f"expected {', '.join(map(str, sorted(expected)))}; use the published label file"
+        )
+    return Labels(data.astype(np.uint8), tuple(int(v) for v in found), tuple(notes))
+
+
+def to_volume(path: Path, grid: Grid, stored: np.ndarray, notes: Collection[str] = ()) -> Volume:
+    """Check that ``stored`` (i, j, k) holds Hounsfield units, clip it to [-1024, 3071] and turn it to LPS (z, y, x).
+
+    Raises:
+        DataError: oblique axes, NaN or infinite voxels, grey values instead of HU.
+    """
+    found = list(notes)
+    if grid.obliquity > OBLIQUE_DEGREES:
+        raise DataError(
+            f"{path}: axes are oblique by {grid.obliquity:.1f} degrees (tilted gantry or rotated export); "
+            "resample the scan to patient axes, or leave it out with --exclude"
+        )
+    low, high = float(stored.min()), float(stored.max())
+    if not (math.isfinite(low) and math.isfinite(high)):
+        bad = int(stored.size - np.isfinite(stored).sum())
+        raise DataError(
+            f"{path}: {bad} voxels are NaN or infinite; "
+            "replace them by a HU value (air is -1024) or convert the scan again"
+        )
+    if low >= -1 and high <= 255:
+        raise DataError(
+            f"{path}: values {low:g} to {high:g}: no Hounsfield units (windowed, normalised or empty); "
+            "use the original CT"
+        )
+    if low >= 0:
+        found.append(
+            f"{WARNING}no value below 0 HU (lowest {low:g}): the rescale intercept of the conversion may be missing"
+        )
+    if low < HU_RANGE[0] or high > HU_RANGE[1]:
+        found.append(
+            f"values {low:g} to {high:g} clipped to {HU_RANGE[0]} to {HU_RANGE[1]} HU "
+            "(padding such as -2000 or -3024 becomes air)"
+        )
+    if not all(0.05 <= size <= 30 for size in grid.spacing):
+        size = " x ".join(f"{s:g}" for s in grid.spacing)
+        found.append(f"{WARNING}spacing {size} mm (z, y, x) is implausible for CT")
+    view = grid.to_lps(stored)
+    dtype = np.int16 if stored.dtype.kind in "iu" else np.float32
+    data = np.empty(view.shape, dtype)
+    np.clip(view, *_limits(stored.dtype), out=data, casting="unsafe")
+    return Volume(data, grid.spacing, grid.trusted, tuple(found), grid)
+
+
+def canonical_index(grid: Grid, world: tuple[float, float, float]) -> tuple[float, float, float]:
+    """Map a point in LPS millimetres (x, y, z) to the continuous index (z, y, x) of the LPS array.
+
+    SimpleITK maps the point to the stored index by origin, spacing and the full direction matrix; the flips of
+    ``grid.to_lps`` follow. Whole numbers are voxel centres; points outside the scan have indices outside its shape.
+    """
+    import SimpleITK
+    from nibabel import orientations
+
+    lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ grid.affine
+    sizes = np.sqrt((lps[:3, :3] ** 2).sum(axis=0))
+    header = SimpleITK.Image([1, 1, 1], SimpleITK.sitkUInt8)
+    header.SetOrigin(lps[:3, 3].tolist())
+    header.SetSpacing(sizes.tolist())
+    header.SetDirection((lps[:3, :3] / sizes).ravel().tolist())
+    stored = header.TransformPhysicalPointToContinuousIndex(world)
+    turn = orientations.ornt_transform(orientations.io_orientation(grid.affine), orientations.axcodes2ornt("LPS"))
+    index = [0.0, 0.0, 0.0]
+    for axis, (target, sign) in enumerate(turn):
+        index[int(target)] = stored[axis] if sign > 0 else grid.shape[axis] - 1 - stored[axis]
+    x, y, z = index
+    return z, y, x
+
+
+def _check_fields(path: Path, fields: dict[str, str]) -> None:
+    try:
+        shape = [int(text) for text in fields["DimSize"].split()]
+        int(fields.get("HeaderSize", "0"))
+    except ValueError as error:
+        raise DataError(f"{path}: broken MetaImage header ({error}); copy or download it again") from error
+    if len(shape) != 3 or min(shape) < 1:
+        fixes = {2: "stack the slices to one volume", 4: "keep one volume of the series"}
+        fix = fixes.get(len(shape), "export it again")
+        raise DataError(f"{path}: {len(shape)}D data of size {fields['DimSize']}, expected one 3D volume; {fix}")
+    kind = fields["ElementType"].removeprefix("MET_").removeprefix("U")
+    if kind not in _BYTES or fields.get("ElementNumberOfChannels", "1") != "1":
+        raise DataError(
+            f"{path}: voxels of type {fields['ElementType']} with {fields.get('ElementNumberOfChannels', '1')} values "
+            "each, expected one number; export the scan as MET_SHORT"
+        )
+    if "ElementSpacing" not in fields and "ElementSize" not in fields:
+        raise DataError(f"{path}: no ElementSpacing, so the voxel size is unknown; add the line or export it again")
+    name = fields["ElementDataFile"].split()[0].upper()
+    if name == "LIST" or "%" in name:
+        raise DataError(f"{path}: voxels spread over several files ({name}); export the scan with one data file")
+
+
+def _read_image(header: MetaHeader) -> SimpleITK.Image:
+    import SimpleITK
+
+    _check_data(header)
+    reader = SimpleITK.ImageFileReader()
+    reader.SetImageIO("MetaImageIO")
+    reader.SetFileName(str(header.path))
+    try:
+        return reader.Execute()
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise DataError(f"{header.path}: SimpleITK cannot read it ({reason}); copy or download it again") from error
+
+
+def _check_data(header: MetaHeader) -> None:
+    """Check size and, where there is one, the checksum of the data file."""
+    wanted = header.voxel_bytes
+    try:
+        size = header.data.stat().st_size
+        if header.compressed:
+            got = _inflated_size(header)
+            what = "the compressed voxels end early"
+        else:
+            got = size - header.start if header.start is not None else size
+            what = f"{got} of {wanted} voxel bytes"
+    except FileNotFoundError as error:
+        raise DataError(
+            f"{header.path}: its voxels lie in {header.data.name}, which is not beside it; "
+            "copy or unpack that file into the same folder"
+        ) from error
+    except OSError as error:
+        raise DataError(
+            f"{header.data}: cannot be read ({error.strerror or error}); check the file and its rights"
+        ) from error
+    if got < wanted:
+        raise DataError(f"{header.data}: {what} (truncated file); copy or download it again")
+    if header.compressed and got > wanted:
+        raise DataError(
+            f"{header.data}: {got} voxel bytes, but {header.path.name} asks for {wanted}; pair the two files again"
+        )
+
+
+def _inflated_size(header: MetaHeader) -> int:
+    """Return the bytes the zlib stream holds; raise where its data are damaged."""
+    from isal import isal_zlib
+
+    stream = isal_zlib.decompressobj()
+    count = 0
+    try:
+        with header.data.open("rb") as file:
+            file.seek(header.start or 0)
+            while not stream.eof and (piece := file.read(_CHUNK)):
+                count += len(stream.decompress(piece))
+    except isal_zlib.error as error:  # pyright: ignore[reportGeneralTypeIssues]
+        raise DataError(f"{header.data}: damaged compressed voxels ({error}); copy or download it again") from error
+    return count if stream.eof else min(count, header.voxel_bytes - 1)
+
+
+def _stored(image: SimpleITK.Image) -> np.ndarray:
+    import SimpleITK
+
+    return SimpleITK.GetArrayFromImage(image).T
+
+
+def _grid(path: Path, image: SimpleITK.Image) -> Grid:
+    linear = np.asarray(image.GetDirection()).reshape(3, 3) * np.asarray(image.GetSpacing())
+    affine = np.eye(4)
+    affine[:3, :3], affine[:3, 3] = linear, image.GetOrigin()
+    if not np.isfinite(affine).all() or abs(np.linalg.det(linear)) < 1e-9:
+        raise DataError(f"{path}: direction, spacing or origin are unusable; export the scan again")
+    i, j, k = image.GetSize()
+    return Grid((i, j, k), np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine)
+
+
+def _same_place(a: Grid, b: Grid) -> bool:
+    """Whether two grids cover the same voxels once both are on LPS axes; half a voxel of play."""
+    corners = []
+    for grid in (a, b):
+        ends = np.array([[0, 0, 0, 1], [*(n - 1 for n in grid.shape), 1]], dtype=float) @ grid.affine.T
+        corners.append(np.sort(ends[:, :3], axis=0))
+    play = 0.5 * np.asarray(b.spacing[::-1])
+    return bool(np.allclose(a.spacing, b.spacing, rtol=0.01) and (np.abs(corners[0] - corners[1]) <= play).all())
+
+
+def _limits(dtype: np.dtype) -> tuple[float, float]:
+    low, high = HU_RANGE
+    if dtype.kind not in "iu":
+        return low, high
+    info = np.iinfo(dtype)
+    return max(low, int(info.min)), min(high, int(info.max))

@@ -1,0 +1,351 @@
+"""Reading NIfTI: every volume comes back as HU on LPS axes, or is refused with the fix.
+
+nibabel interprets the header; the voxels are inflated by ISA-L straight into one buffer, and integers stay integers.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, cast
+
+import numpy as np
+
+from ...common.errors import DataError
+from ..case import Spacing
+from .orientation import WARNING, Grid
+
+HU_RANGE = (-1024, 3071)
+_OBLIQUE_DEGREES = 0.5
+_GZIP = b"\x1f\x8b"
+_FOREIGN = {
+    b"BZh": "bzip2 data",
+    b"\xfd7zXZ": "xz data",
+    b"\x28\xb5\x2f\xfd": "zstd data",
+    b"PK\x03\x04": "a zip archive",
+    b"\x89HDF": "an HDF5 file",
+    b"\xff\xd8\xff": "a JPEG picture",
+    b"\x89PNG": "a PNG picture",
+    b"version https://git-lfs": "a Git LFS pointer",
+    b"NRRD": "an NRRD file",
+    b"ObjectType": "a MetaImage header",
+    b"<": "a web page",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """A CT volume on LPS axes.
+
+    Attributes:
+        data: Hounsfield units, shape (z, y, x), C-contiguous; int16 where the file holds whole numbers, else float32.
+        spacing: voxel size in mm, order z, y, x.
+        affine_trusted: False where the header was lost.
+        notes: what was found and mended on the way.
+        grid: the stored grid, which labels of this volume share.
+    """
+
+    data: np.ndarray
+    spacing: Spacing
+    affine_trusted: bool
+    notes: tuple[str, ...]
+    grid: Grid
+
+
+@dataclass(frozen=True, eq=False)
+class Labels:
+    """A label volume on the axes of its image: uint8, shape (z, y, x); ``values`` are the labels that occur."""
+
+    data: np.ndarray
+    values: tuple[int, ...]
+    notes: tuple[str, ...] = ()
+
+
+def read_grid(path: Path) -> Grid:
+    """Read shape, affine and trust of a NIfTI file from its header alone.
+
+    Raises:
+        DataError: not a readable NIfTI file, not three-dimensional.
+    """
+    with _open(path) as (stream, notes):
+        return _grid(path, _header(path, stream)[0], notes)
+
+
+def read_volume(path: Path) -> Volume:
+    """Read a CT volume: slope and intercept applied, clipped to [-1024, 3071] HU, reoriented to LPS (z, y, x).
+
+    Flips and transposes only: an oblique scan keeps its voxels and takes its nearest axes, with a note.
+
+    Raises:
+        DataError: truncated, corrupt or foreign file, 2D or 4D data, NaN or infinite voxels, grey values instead of HU.
+    """
+    path = Path(path)
+    grid, stored, slope, inter = _read(path)
+    notes = list(grid.notes)
+    low, high = stored.min(), stored.max()
+    if not (np.isfinite(low) and np.isfinite(high)):
+        bad = int(stored.size - np.isfinite(stored).sum())
+        raise DataError(
+            f"{path}: {bad} voxels are NaN or infinite; "
+            "replace them by a HU value (air is -1024) or convert the scan again"
+        )
+    ends = sorted((float(low) * slope + inter, float(high) * slope + inter))
+    _refuse_grey_values(path, *ends)
+    if ends[0] >= 0:
+        notes.append(
+            f"{WARNING}no value below 0 HU (lowest {ends[0]:g}): the rescale intercept of the conversion may be missing"
+        )
+    if ends[0] < HU_RANGE[0] or ends[1] > HU_RANGE[1]:
+        notes.append(
+            f"values {ends[0]:g} to {ends[1]:g} clipped to {HU_RANGE[0]} to {HU_RANGE[1]} HU "
+            "(padding such as -2000 or -3024 becomes air)"
+        )
+    return Volume(_to_hu(grid.to_lps(stored), slope, inter), grid.spacing, grid.trusted, tuple(notes), grid)
+
+
+def read_labels(path: Path, like: Volume | Grid, expected: Collection[int] | None = None) -> Labels:
+    """Read a label volume onto the axes of its image.
+
+    The voxel array is paired with the image's array index by index: the image's affine is used for both and a label
+    file whose own affine differs is noted, never resampled (LiTS card, docs/datasets.md).
+
+    Raises:
+        DataError: unreadable file, shape differs from the image's, labels that are not whole numbers or not expected.
+    """
+    path = Path(path)
+    reference = like.grid if isinstance(like, Volume) else like
+    grid, stored, slope, inter = _read(path)
+    if grid.shape != reference.shape:
+        raise DataError(
+            f"{path}: shape {grid.shape} differs from the image's {reference.shape}; "
+            "pair the label with its own image, or export both again"
+        )
+    if (slope, inter) != (1.0, 0.0):
+        stored = _scaled(stored, slope, inter)
+    labels = _whole_numbers(path, stored)
+    data = np.ascontiguousarray(reference.to_lps(labels))
+    values = _values(data)
+    unexpected = sorted(set(values) - set(expected)) if expected is not None else []
+    if unexpected and expected is not None:
+        raise DataError(
+            f"{path}: unexpected labels {', '.join(map(str, unexpected))}; this set uses "
+            f"{', '.join(map(str, sorted(expected)))}; check that this is the published label file"
+        )
+    notes = [n for n in grid.notes if n.startswith("gzip") or n.startswith("plain")]
+    if reference.trusted and not np.allclose(grid.affine, reference.affine, atol=1e-2):
+        moved = f" ({grid.codes} instead of {reference.codes})" if grid.codes != reference.codes else ""
+        notes.append(f"affine of {path.name} differs from the image's{moved}; the image's affine is used for both")
+    return Labels(data, values, tuple(notes))
+
+
+def read_map_volume(path: Path) -> np.ndarray:
+    """Read an anomaly map of another program: float32, (z, y, x) on LPS axes by its own affine, values as they are.
+
+    Values that are not finite are kept, because only those inside the region of interest count.
+
+    Raises:
+        DataError: truncated, corrupt or foreign file, 2D or 4D data.
+    """
+    grid, stored, slope, inter = _read(Path(path))
+    return _scaled(grid.to_lps(stored), slope, inter)
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[tuple[IO[bytes], list[str]]]:
+    """Open plain or gzip bytes by content; translate every reading error into a refusal."""
+    from gzip import BadGzipFile
+
+    from isal import igzip, isal_zlib
+
+    path = Path(path)
+    notes: list[str] = []
+    try:
+        with path.open("rb") as file:
+            start = file.read(32)
+            file.seek(0)
+            zipped = start.startswith(_GZIP)
+            if zipped and not path.name.lower().endswith(".gz"):
+                notes.append(f"gzip bytes under the name {path.name}; read as gzip")
+            elif not zipped and path.name.lower().endswith(".gz"):
+                notes.append(f"plain bytes under the name {path.name}; read as plain NIfTI")
+            if not start:
+                raise DataError(f"{path}: the file is empty; copy or download it again")
+            for magic, what in _FOREIGN.items():
+                if start.startswith(magic):
+                    raise DataError(f"{path}: holds {what}, not NIfTI; unpack, download or convert it to .nii.gz")
+            if zipped:
+                with igzip.IGzipFile(fileobj=file, mode="rb") as stream:
+                    yield cast("IO[bytes]", stream), notes
+            else:
+                yield file, notes
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file; check the data root") from error
+    except EOFError as error:
+        raise DataError(f"{path}: the gzip stream ends early (truncated file); copy or download it again") from error
+    except (BadGzipFile, isal_zlib.error) as error:  # pyright: ignore[reportGeneralTypeIssues]
+        raise DataError(f"{path}: damaged gzip stream ({error}); copy or download it again") from error
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error}); check the file and its rights") from error
+
+
+def _header(path: Path, stream: IO[bytes]) -> tuple[Any, int]:
+    """Return nibabel's header and the number of bytes read."""
+    import nibabel as nib
+    from nibabel.spatialimages import HeaderDataError
+    from nibabel.wrapstruct import WrapStructError
+
+    block = _read_bytes(stream, 348)
+    if len(block) < 348:
+        raise DataError(f"{path}: only {len(block)} bytes, a NIfTI header has 348; copy or download it again")
+    kind = nib.Nifti1Header
+    if 540 in (int.from_bytes(block[:4], "little"), int.from_bytes(block[:4], "big")):
+        kind = nib.Nifti2Header
+        block += _read_bytes(stream, 540 - 348)
+    elif block[344:348] == b"ni1\0":
+        raise DataError(f"{path}: header of an .hdr/.img pair; convert the pair to one .nii.gz")
+    elif block[344:348] != b"n+1\0":
+        hint = "a DICOM slice; convert the series with dcm2niix" if block[128:132] == b"DICM" else "not a NIfTI file"
+        raise DataError(f"{path}: {hint} (no NIfTI mark at byte 344)")
+    try:
+        header = kind(block, check=False)
+        header.check_fix(logger=logging.getLogger(__name__), error_level=40)
+        dtype = header.get_data_dtype()
+    except (HeaderDataError, WrapStructError, ValueError, KeyError) as error:
+        raise DataError(f"{path}: broken NIfTI header ({error}); convert the scan again") from error
+    if dtype.kind not in "iuf":
+        raise DataError(f"{path}: voxels of type {dtype}, expected numbers; export the scan as int16 or float32")
+    return header, len(block)
+
+
+def _grid(path: Path, header: Any, notes: list[str]) -> Grid:
+    notes = list(notes)
+    shape = tuple(int(n) for n in header.get_data_shape())
+    if len(shape) > 3 and set(shape[3:]) == {1}:
+        notes.append(f"shape {shape}: the last axes of size 1 are dropped")
+        shape = shape[:3]
+    if len(shape) != 3 or min(shape, default=0) < 1:
+        fix = {2: "stack the slices to one volume", 4: "keep one volume of the series"}.get(
+            len(shape), "export it again"
+        )
+        raise DataError(f"{path}: {len(shape)}D data of shape {shape}, expected one 3D volume; {fix}")
+    try:
+        affine = np.asarray(header.get_best_affine(), dtype=np.float64)
+    except (ValueError, ArithmeticError):
+        affine = np.full((4, 4), np.nan)
+    linear = affine[:3, :3]
+    sizes = np.abs(np.asarray(header["pixdim"][1:4], dtype=np.float64))
+    coded = int(header["sform_code"]) > 0 or int(header["qform_code"]) > 0
+    usable = bool(np.isfinite(affine).all()) and abs(np.linalg.det(linear)) > 1e-9
+    unit = usable and bool(np.allclose(np.abs(linear), np.eye(3)) and np.allclose(affine[:3, 3], 0))
+    if coded and usable and not unit:
+        grid = Grid((shape[0], shape[1], shape[2]), affine)
+        if grid.obliquity > _OBLIQUE_DEGREES:
+            notes.append(f"axes are oblique by {grid.obliquity:.1f} degrees; the nearest patient axes are used")
+        if not all(0.05 <= size <= 30 for size in grid.spacing):
+            size = " x ".join(f"{s:g}" for s in grid.spacing)
+            notes.append(f"{WARNING}spacing {size} mm (z, y, x) is implausible for CT")
+        return Grid(grid.shape, affine, True, tuple(notes))
+    if not (coded and usable):
+        affine = np.diag([*np.where(np.isfinite(sizes) & (sizes > 0), sizes, 1.0), 1.0])
+    reason = "identity affine" if unit and coded else "no usable sform or qform"
+    notes.append(f"{WARNING}lost header ({reason}): spacing and orientation are not trusted")
+    return Grid((shape[0], shape[1], shape[2]), affine, False, tuple(notes))
+
+
+def _read(path: Path) -> tuple[Grid, np.ndarray, float, float]:
+    """Return grid, stored voxels (i, j, k) and their scaling."""
+    with _open(path) as (stream, notes):
+        header, used = _header(path, stream)
+        grid = _grid(path, header, notes)
+        offset = max(int(header.get_data_offset()), used)
+        if len(_read_bytes(stream, offset - used)) < offset - used:
+            raise DataError(f"{path}: ends before its voxels begin (byte {offset}); copy or download it again")
+        try:
+            stored = np.empty(grid.shape, dtype=header.get_data_dtype(), order="F")
+        except (MemoryError, ValueError) as error:
+            raise DataError(f"{path}: header asks for shape {grid.shape}, more than memory holds") from error
+        got = _fill(stream, stored)
+        if got < stored.nbytes:
+            raise DataError(f"{path}: {got} of {stored.nbytes} voxel bytes (truncated file); copy or download it again")
+        while stream.read(1 << 20):
+            pass
+    slope, inter = header.get_slope_inter()
+    return grid, stored, 1.0 if slope is None else float(slope), 0.0 if inter is None else float(inter)
+
+
+def _read_bytes(stream: IO[bytes], count: int) -> bytes:
+    parts = []
+    while count > 0 and (part := stream.read(count)):
+        parts.append(part)
+        count -= len(part)
+    return b"".join(parts)
+
+
+def _fill(stream: IO[bytes], array: np.ndarray) -> int:
+    buffer = array.reshape(-1, order="F").view(np.uint8).data
+    done = 0
+    while done < len(buffer):
+        count = stream.readinto(buffer[done:])  # pyright: ignore[reportAttributeAccessIssue]
+        if not count:
+            break
+        done += count
+    return done
+
+
+def _refuse_grey_values(path: Path, low: float, high: float) -> None:
+    if low >= 0 and high <= 255:
+        raise DataError(
+            f"{path}: values {low:g} to {high:g}: already windowed to 0–255 (or empty), no longer Hounsfield units; "
+            "use the original CT"
+        )
+    if low >= -1 and high <= 1:
+        raise DataError(
+            f"{path}: values {low:g} to {high:g}: already normalised; use the original CT in Hounsfield units"
+        )
+
+
+def _to_hu(view: np.ndarray, slope: float, inter: float) -> np.ndarray:
+    """Clip and copy to contiguous memory in one pass; int16 where the values are whole numbers."""
+    low, high = HU_RANGE
+    if view.dtype.kind in "iu" and slope == 1.0 and inter.is_integer():
+        limits = np.iinfo(view.dtype)
+        shift = int(inter)
+        low, high = (min(max(end - shift, limits.min), limits.max) for end in HU_RANGE)
+        if shift == 0:
+            return np.clip(view, low, high, out=np.empty(view.shape, np.int16), casting="unsafe")
+        shifted = np.clip(view, low, high).astype(np.int32, order="C") + shift
+        return np.clip(shifted, *HU_RANGE, out=shifted).astype(np.int16)
+    data = _scaled(view, slope, inter)
+    return np.clip(data, low, high, out=data)
+
+
+def _scaled(view: np.ndarray, slope: float, inter: float) -> np.ndarray:
+    data = np.empty(view.shape, np.float32)
+    np.multiply(view, np.float32(slope), out=data, casting="unsafe", dtype=np.float32)
+    data += np.float32(inter)
+    return data
+
+
+def _whole_numbers(path: Path, stored: np.ndarray) -> np.ndarray:
+    low, high = stored.min(), stored.max()
+    if not (np.isfinite(low) and np.isfinite(high)) or low < 0 or high > 255:
+        raise DataError(f"{path}: unexpected labels from {low:g} to {high:g}; use the published label file")
+    labels = stored.astype(np.uint8)
+    if stored.dtype.kind == "f" and not np.array_equal(labels, stored):
+        raise DataError(f"{path}: unexpected labels that are not whole numbers; labels must not be interpolated")
+    return labels
+
+
+def _values(labels: np.ndarray) -> tuple[int, ...]:
+    seen = np.zeros(256, dtype=bool)
+    for piece in labels:
+        top = int(piece.max())
+        if top < 32:
+            # Comparing is many times faster than counting for the few labels of a real set.
+            seen[: top + 1] |= [bool((piece == value).any()) for value in range(top + 1)]
+        else:
+            seen |= np.bincount(piece.ravel(), minlength=256) > 0
+    return tuple(int(value) for value in np.flatnonzero(seen))

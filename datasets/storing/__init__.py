@@ -1,0 +1,1 @@
+"""Decoded scans and views, kept on disk under content addresses."""

@@ -1,0 +1,229 @@
+"""What lies in one folder of the store: arrays as ``.npy``, masks as packed bits, and a ``meta.json``."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from ...common.atomic import new_folder
+from ...common.errors import DataError
+from ...common.fingerprint import array_digest, file_digest
+from ...common.jit import kernel
+from ...common.source_hash import closure_hash
+from ..case import Case, Truth
+from ..roi.lungmask_model import weights
+from ..views.view import View
+from ..views.viewing import ViewedCase
+from ..views.volume_geometry import geometry_from_json
+from ..views.volume_view import AnyView
+
+T = TypeVar("T")
+LAYOUT = 1
+_PACKAGE = __name__.partition(".")[0]
+
+
+def digest(value: Any) -> str:
+    """Return 24 hexadecimal digits over the JSON form of plain values."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:24]
+
+
+def view_key(fingerprint: str, view: AnyView) -> str:
+    """Address of a view entry: the voxels seen, the view's fields and the source that computes it."""
+    fields = asdict(view)
+    if fields["window"] is not None:
+        fields["window"] = [float(bound) for bound in fields["window"]]
+    module = f"{_PACKAGE}.datasets.views.viewing"
+    if not isinstance(view, View):
+        fields |= {"kind": "volume", "spacing": [float(s) for s in view.spacing]}
+        module = f"{_PACKAGE}.datasets.views.volume_view"
+    return digest([LAYOUT, fingerprint, fields, closure_hash(module)])
+
+
+def reading_source(dataset: object) -> str:
+    """Address of the source that decodes a set: the import closure of the adapter's module, and the stored layout.
+
+    The weights of a network that segments organs count where they are present.
+    """
+    model = weights()
+    source = closure_hash(type(dataset).__module__)
+    return digest([LAYOUT, source, None if model is None else file_digest(model)])
+
+
+def write_native(path: Path, case: Case) -> None:
+    """Write the image (int16 where that loses nothing, else float32) and the region of interest of a case.
+
+    Raises:
+        DataError: empty region of interest, or NaN or infinite voxels.
+    """
+    roi_slices = np.flatnonzero(case.roi.any(axis=(1, 2)))
+    if len(roi_slices) == 0:
+        raise DataError(f"case {case.id}: the region of interest is empty; check its label file or exclude the case")
+    image, hashes = _compact(case)
+    bits = _pack(case.roi)
+    spacing = [float(s) for s in case.spacing]
+    meta = {
+        "id": case.id,
+        "spacing": spacing,
+        "shape": list(image.shape),
+        "notes": list(case.notes),
+        "roi_source": case.roi_source,
+        "slice_hashes": ["" if constant else text for text, constant in hashes],
+        "roi_slices": roi_slices.tolist(),
+        "roi_voxels": int(np.count_nonzero(case.roi)),
+        "fingerprint": digest([[text for text, _ in hashes], array_digest(bits), list(image.shape), spacing]),
+    }
+    with new_folder(path, image.nbytes + bits.nbytes) as folder:
+        np.save(folder / "image.npy", image)
+        np.save(folder / "roi.npy", bits)
+        write_meta(folder, meta)
+
+
+def read_native(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Return image (float32, z, y, x) and region of interest (bool) of a native entry."""
+
+    def read() -> tuple[np.ndarray, np.ndarray]:
+        image = np.asarray(np.load(path / "image.npy", mmap_mode="c"))
+        return image.astype(np.float32, copy=False), _unpack(np.load(path / "roi.npy"), image.shape)
+
+    return _readable(path, read)
+
+
+def read_roi(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the region of interest of a native entry alone (bool)."""
+    return _readable(path, lambda: _unpack(np.load(path / "roi.npy"), shape))
+
+
+def write_view(path: Path, viewed: ViewedCase) -> None:
+    """Write what a view shows."""
+    support = _pack(viewed.support)
+    with new_folder(path, viewed.image.nbytes + viewed.roi.nbytes + support.nbytes) as folder:
+        np.save(folder / "image.npy", viewed.image)
+        np.save(folder / "roi.npy", viewed.roi)
+        np.save(folder / "support.npy", support)
+        write_meta(folder, viewed.geometry.to_json())
+
+
+def read_view(path: Path) -> ViewedCase:
+    """Open a view entry; image and region of interest are memory-mapped, and writing to them changes no file."""
+
+    def read() -> ViewedCase:
+        geometry = geometry_from_json(read_meta(path))
+        image = np.asarray(np.load(path / "image.npy", mmap_mode="c"))
+        roi = np.asarray(np.load(path / "roi.npy", mmap_mode="c"))
+        if image.shape != geometry.view_shape or roi.shape != image.shape:
+            raise ValueError(f"shapes {image.shape}, {roi.shape}, expected {geometry.view_shape}")
+        return ViewedCase(image, roi, _unpack(np.load(path / "support.npy"), image.shape), geometry)
+
+    return _readable(path, read)
+
+
+def write_truth(path: Path, truth: Truth, case_shape: tuple[int, ...]) -> None:
+    """Write the truth of a case.
+
+    Raises:
+        DataError: the truth does not fit the case.
+    """
+    lesion, labels = truth.lesion, truth.slice_labels
+    for name, array, shape in (("lesion mask", lesion, case_shape), ("list of slice labels", labels, case_shape[:1])):
+        if array is not None and array.shape != shape:
+            raise DataError(f"case {truth.id}: the {name} has shape {array.shape}, the image needs {shape}")
+    parts = {
+        name: np.asarray(array, bool) for name, array in (("lesion", lesion), ("slices", labels)) if array is not None
+    }
+    meta = {
+        "id": truth.id,
+        "shapes": {name: list(array.shape) for name, array in parts.items()},
+        "fingerprint": digest(
+            {name: array_digest(_pack(array), np.array(array.shape)) for name, array in parts.items()}
+        ),
+    }
+    with new_folder(path, sum(array.size // 8 for array in parts.values())) as folder:
+        for name, array in parts.items():
+            np.save(folder / f"{name}.npy", _pack(array))
+        write_meta(folder, meta)
+
+
+def read_truth(path: Path) -> Truth:
+    """Read a truth entry."""
+
+    def read() -> Truth:
+        meta = read_meta(path)
+        parts = {name: _unpack(np.load(path / f"{name}.npy"), tuple(shape)) for name, shape in meta["shapes"].items()}
+        lesion, slices = parts.get("lesion"), parts.get("slices")
+        if lesion is not None and slices is None:
+            slices = np.asarray(lesion.any(axis=(1, 2)))
+        return Truth(meta["id"], lesion, slices)
+
+    return _readable(path, read)
+
+
+def write_meta(folder: Path, meta: dict[str, Any]) -> None:
+    """Write ``meta.json``."""
+    (folder / "meta.json").write_text(json.dumps(meta, sort_keys=True), encoding="utf-8")
+
+
+def read_meta(path: Path) -> dict[str, Any]:
+    """Read ``meta.json`` of an entry."""
+    return _readable(path, lambda: json.loads((path / "meta.json").read_text(encoding="utf-8")))
+
+
+def _readable(path: Path, read: Callable[[], T]) -> T:
+    try:
+        return read()
+    except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+        raise DataError(f"{path} is missing or damaged ({error}); delete the folder and run again") from error
+
+
+def _compact(case: Case) -> tuple[np.ndarray, list[tuple[str, bool]]]:
+    """Return the image as it is stored, and for each slice its digest and whether it is constant.
+
+    A slice is hashed as int16 where that loses nothing, so that two scans may share slices in different files.
+    """
+    whole = np.empty(case.image.shape, np.int16)
+    lossless = True
+    hashes = []
+    for z in range(len(whole)):
+        plane = np.ascontiguousarray(case.image[z], dtype=np.float32)
+        low, high = plane.min(initial=np.inf), plane.max(initial=-np.inf)
+        if not math.isfinite(low) or not math.isfinite(high):
+            raise DataError(f"case {case.id}: slice {z} has NaN or infinite voxels; replace them by a HU value")
+        exact = bool(to_int16(plane, whole[z]))
+        lossless &= exact
+        text = hashlib.sha256(f"{plane.shape}{exact}".encode())
+        text.update(whole[z].data if exact else plane.data)
+        hashes.append((text.hexdigest()[:24], bool(low == high)))
+    return (whole if lossless else np.ascontiguousarray(case.image, dtype=np.float32)), hashes
+
+
+@kernel
+def to_int16(source, out):
+    """Convert a slice and return whether every value survived (numba)."""
+    exact = True
+    for y in range(source.shape[0]):
+        for x in range(source.shape[1]):
+            value = min(max(source[y, x], np.float32(-32768)), np.float32(32767))
+            out[y, x] = np.int16(value)
+            exact &= np.float32(out[y, x]) == source[y, x]
+    return exact
+
+
+def _pack(mask: np.ndarray) -> np.ndarray:
+    return np.packbits(np.asarray(mask, bool))
+
+
+def _unpack(bits: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    if len(bits) != -(-math.prod(shape) // 8):
+        raise ValueError(f"{len(bits)} bytes of mask do not fit shape {shape}")
+    return np.unpackbits(bits, count=math.prod(shape)).view(bool).reshape(shape)
+
+
+def unique(notes: Iterable[str]) -> tuple[str, ...]:
+    """Return notes without repeats, in order."""
+    return tuple(dict.fromkeys(notes))

@@ -1,0 +1,255 @@
+"""Filling the store: each case is decoded once, in parallel processes, and appears whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing as mp
+import os
+import pickle
+import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, Literal
+
+from ...common.atomic import DiskError, remove_stale, write_file
+from ...common.errors import DataError, UasbenchError
+from ...common.fingerprint import file_digest
+from ...common.processes import hidden_main
+from ..dataset import CaseRef, Dataset
+from ..views.viewing import apply_view
+from ..views.volume_view import AnyView
+from . import entries
+from .store import PreparedCase, PreparedSet, ShowProgress, TruthRef
+
+SMALL_BYTES = 32 * 2**20
+"""Sets of smaller files are prepared in this process: starting others takes longer."""
+
+_SETTLED_NS = 2_000_000_000
+_Outcome = tuple[PreparedCase, TruthRef | None] | str
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is prepared of every case."""
+
+    views: tuple[AnyView, ...]
+    truth: bool
+
+
+def prepare(
+    root: Path,
+    dataset: Dataset,
+    refs: Sequence[CaseRef],
+    wanted: Wanted,
+    workers: int,
+    progress: ShowProgress | None,
+    on_error: Literal["raise", "collect"],
+) -> PreparedSet:
+    """Do the work of :meth:`Store.prepare`."""
+    for kind in ("native", "views", "truth", "index"):
+        remove_stale(root / kind)
+    name, total = dataset.card.name, len(refs)
+    source = entries.reading_source(dataset)
+    outcomes: dict[str, _Outcome] = {}
+    missing = []
+    for ref in refs:
+        found = _indexed(root, dataset, ref, wanted, source)
+        if found is None:
+            missing.append(ref)
+        else:
+            outcomes[ref.id] = found
+    if progress is not None:
+        progress(total - len(missing), total, f"{name}: {total - len(missing)} of {total} prepared before")
+    for ref, outcome in _work(root, dataset, missing, wanted, source, workers):
+        outcomes[ref.id] = outcome
+        if progress is not None:
+            progress(len(outcomes), total, f"{name}: {ref.id}")
+
+    failures = {case: outcome for case, outcome in outcomes.items() if isinstance(outcome, str)}
+    if failures and on_error == "raise":
+        some = f"{len(failures)} of {total} cases of {name} cannot be used:\n  " if len(failures) > 1 else ""
+        raise DataError(some + "\n  ".join(failures[ref.id] for ref in refs if ref.id in failures))
+    prepared = PreparedSet([], failures=failures)
+    for ref in refs:
+        outcome = outcomes[ref.id]
+        if not isinstance(outcome, str):
+            prepared.cases.append(outcome[0])
+            if outcome[1] is not None:
+                prepared.truths[ref.id] = outcome[1]
+    return prepared
+
+
+def _work(
+    root: Path, dataset: Dataset, refs: Sequence[CaseRef], wanted: Wanted, source: str, workers: int
+) -> Iterator[tuple[CaseRef, _Outcome]]:
+    if workers > 1 and len(refs) > 1 and _size(refs) >= SMALL_BYTES and type(dataset).__module__ != "__main__":
+        yield from _in_processes(root, dataset, refs, wanted, source, min(workers, len(refs)))
+        return
+    for ref in refs:
+        yield ref, _outcome(root, dataset, ref, wanted, source)
+
+
+def _in_processes(
+    root: Path, dataset: Dataset, refs: Sequence[CaseRef], wanted: Wanted, source: str, workers: int
+) -> Iterator[tuple[CaseRef, _Outcome]]:
+    # Spawn, not forkserver: a process has one fork server, and the stages need theirs with torch preloaded.
+    context = mp.get_context("spawn")
+    ours, theirs = context.Pipe()
+    pickled = pickle.dumps(dataset)
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=(theirs,))
+    running: dict[Future[_Outcome], CaseRef] = {}
+    try:
+        with hidden_main():
+            for ref in refs:
+                running[pool.submit(_unpickled, root, pickled, ref, wanted, source)] = ref
+        theirs.close()
+        while running:
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                yield running[future], future.result()
+                del running[future]
+    except BrokenProcessPool as error:
+        ours.close()
+        left = ", ".join(sorted(ref.id for ref in running.values()))
+        raise DataError(
+            f"{dataset.card.name}: a process died while preparing; not finished: {left}. The memory may have run out: "
+            "use fewer workers"
+        ) from error
+    except BaseException:
+        ours.close()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+        ours.close()
+
+
+def _start(connection: Connection) -> None:
+    """Leave Ctrl-C to the parent, and end when the parent ends or stops."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, args=(connection,), daemon=True).start()
+
+
+def _end_with_parent(connection: Connection) -> None:
+    try:
+        connection.recv()
+    except (EOFError, OSError):
+        os._exit(1)
+
+
+def _unpickled(root: Path, pickled: bytes, ref: CaseRef, wanted: Wanted, source: str) -> _Outcome:
+    return _outcome(root, pickle.loads(pickled), ref, wanted, source)  # noqa: S301 - made by the parent
+
+
+def _outcome(root: Path, dataset: Dataset, ref: CaseRef, wanted: Wanted, source: str) -> _Outcome:
+    """Prepare one case; a case that cannot be used gives its message, a full disk stops everything."""
+    try:
+        return prepare_case(root, dataset, ref, wanted, source)
+    except DiskError:
+        raise
+    except UasbenchError as error:
+        return str(error)
+    except OSError as error:
+        return (
+            f"{error.filename or ref.image}: cannot be read ({error.strerror or error}); check the file and its rights"
+        )
+    except Exception as error:
+        return f"{ref.image}: {type(error).__name__} in the adapter of {dataset.card.name}: {error}"
+
+
+def prepare_case(
+    root: Path, dataset: Dataset, ref: CaseRef, wanted: Wanted, source: str
+) -> tuple[PreparedCase, TruthRef | None]:
+    """Store one case with its views and truth, as far as they are not there.
+
+    Raises:
+        DataError: the case cannot be used, or the store cannot be written.
+    """
+    stamp, started = _stamp(ref), time.time_ns()
+    key = entries.digest([source, ref.id, [[name, file_digest(path)] for name, path in _files(ref)]])
+    native = root / "native" / key
+    case = None
+    if not native.is_dir():
+        case = dataset.load(ref.id)
+        entries.write_native(native, case)
+    prepared = _pointer(native, dataset, ref)
+    for view in wanted.views:
+        path = prepared.view_path(view)
+        if not path.is_dir():
+            case = prepared.case() if case is None else case
+            entries.write_view(path, apply_view(case, view))
+    truth = None
+    if wanted.truth:
+        path = _truth_folder(root, key)
+        if not path.is_dir():
+            entries.write_truth(path, dataset.load_truth(ref.id), prepared.shape)
+        truth = TruthRef(path, entries.read_meta(path)["fingerprint"])
+    if _stamp(ref) == stamp and started - max(times for *_, times in stamp) > _SETTLED_NS:
+        write_file(_index_path(root, dataset, ref, source), [json.dumps({"stamp": stamp, "key": key}).encode()])
+    return prepared, truth
+
+
+def _truth_folder(root: Path, key: str) -> Path:
+    """Return where a truth lies: under a name of its own, so that a pointer to the image does not lead to it."""
+    return root / "truth" / entries.digest(["truth", key])
+
+
+def _pointer(native: Path, dataset: Dataset, ref: CaseRef) -> PreparedCase:
+    meta = entries.read_meta(native)
+    return PreparedCase.from_json(
+        {
+            "dataset": dataset.card.name,
+            "id": ref.id,
+            "patient": ref.patient,
+            "spacing": meta["spacing"],
+            "shape": meta["shape"],
+            "fingerprint": meta["fingerprint"],
+            "path": str(native),
+            "notes": entries.unique([*ref.notes, *meta["notes"]]),
+            "roi_source": meta["roi_source"],
+        }
+    )
+
+
+def _indexed(
+    root: Path, dataset: Dataset, ref: CaseRef, wanted: Wanted, source: str
+) -> tuple[PreparedCase, TruthRef | None] | None:
+    """Return the case where its files are unchanged since they were prepared and everything wanted is there."""
+    index = _index_path(root, dataset, ref, source)
+    try:
+        known = json.loads(index.read_text(encoding="utf-8"))
+        if known["stamp"] != _stamp(ref):
+            return None
+        native, truth = root / "native" / known["key"], _truth_folder(root, known["key"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    if not native.is_dir() or (wanted.truth and not truth.is_dir()):
+        return None
+    prepared = _pointer(native, dataset, ref)
+    if not all(prepared.view_path(view).is_dir() for view in wanted.views):
+        return None
+    return prepared, TruthRef(truth, entries.read_meta(truth)["fingerprint"]) if wanted.truth else None
+
+
+def _index_path(root: Path, dataset: Dataset, ref: CaseRef, source: str) -> Path:
+    files = [str(path.resolve()) for _, path in _files(ref)]
+    return root / "index" / f"{entries.digest([source, dataset.card.name, ref.id, files])}.json"
+
+
+def _files(ref: CaseRef) -> list[tuple[str, Path]]:
+    label = [] if ref.label is None else [("label", ref.label)]
+    return [("image", ref.image), *label, *(("extra", path) for path in ref.extra)]
+
+
+def _stamp(ref: CaseRef) -> list[list[Any]]:
+    """Return name, size and the later of modification and change time of every file."""
+    status = [(name, path.stat()) for name, path in _files(ref)]
+    return [[name, s.st_size, max(s.st_mtime_ns, s.st_ctime_ns)] for name, s in status]
+
+
+def _size(refs: Sequence[CaseRef]) -> int:
+    return sum(path.stat().st_size for ref in refs for _, path in _files(ref) if path.is_file())

@@ -1,0 +1,1 @@
+"""How a method looks at a case, and the way back to its grid."""

@@ -1,0 +1,157 @@
+"""What the methods on pretrained features share: view, frozen backbone, its provenance, saving without it."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ....datasets.case import Spacing
+from ....datasets.views.view import View
+from ...config import Config
+from ...nets import weights as sources
+from ...training import predict
+from .pretrained import PretrainedMethod
+
+if TYPE_CHECKING:
+    import torch
+
+    from ...nets.timm_features import TimmFeatures
+
+LITE0 = sources.PACKAGED_MODEL
+
+
+@dataclass(frozen=True)
+class FeatureConfig(Config):
+    """Settings that all methods on pretrained features have.
+
+    Attributes:
+        size: side of the view in pixels. The references crop 224 from 256; nothing is cropped here, because every
+            pixel of the organ needs a score.
+        window: HU range of the view.
+        equalise: histogram equalisation inside the region of interest, as in the liver benchmark BMAD.
+        backbone: timm model.
+        weights: ``imagenet``, ``random``, or the path of a file or folder (:func:`.weights.find`).
+        stages: feature maps; 1, 2, 3 have strides 4, 8, 16: layers 1 to 3 of a ResNet.
+        batch: slices per step.
+        sigma: standard deviation in pixels of the Gaussian that smooths the map; 0 is off.
+    """
+
+    size: int = 224
+    window: tuple[float, float] = (-200.0, 250.0)
+    equalise: bool = True
+    backbone: str = "resnet18.tv_in1k"
+    weights: str = sources.IMAGENET
+    stages: tuple[int, ...] = (1, 2, 3)
+    batch: int = 32
+    sigma: float = field(default=4.0, metadata={"stage": "score"})
+
+
+class FeatureMethod(PretrainedMethod):
+    """Compares features of a frozen, pretrained backbone.
+
+    Attributes:
+        weights_used: what :func:`.weights.record` says, and ``sha256`` of the tensors; for random weights also their
+            ``seed``. It is part of the saved state, the backbone itself is not.
+    """
+
+    Config = FeatureConfig
+    backbone: TimmFeatures
+
+    @property
+    def pretrained(self) -> str:
+        """The timm model that the weights belong to."""
+        return self.config.backbone
+
+    @property
+    def view(self) -> View:
+        """Masked slices with fixed grey bounds, equalised inside the organ where asked for."""
+        c = self.config
+        return View(size=c.size, window=c.window, equalise=c.equalise, dtype="uint8" if c.equalise else "float32")
+
+    def build(self) -> None:
+        """Create the backbone with its pretrained weights, frozen.
+
+        Raises:
+            WeightsError: there are none, or they do not fit.
+        """
+        import torch
+
+        source = sources.find(self.config.backbone, self.config.weights)
+        seed = int(torch.randint(2**31, ()))
+        self._create_backbone(source, seed)
+
+    def save(self, path: Path) -> None:
+        """Write what is learned and which weights it stands on, without the backbone."""
+        from ...state import save_state
+
+        lean = copy.copy(self)
+        del lean.backbone
+        save_state(lean, path)
+
+    def load(self, path: Path) -> None:
+        """Read what :meth:`save` wrote; the backbone comes from its source again.
+
+        Raises:
+            WeightsError: the source now holds other weights.
+        """
+        from ...state import load_state, to_device
+
+        load_state(self, path)
+        used = self.weights_used
+        if used["source"] == sources.RANDOM:
+            self._create_backbone(sources.Source("random", self.config.backbone), int(used["seed"]))
+            to_device(self, self.device)
+        here = self.backbone.sha256
+        if here != used["sha256"]:
+            origin = " ".join(used[key] for key in ("source", "file", "hub", "seed") if key in used)
+            raise sources.WeightsError(
+                f"{path} was made on weights of {used['backbone']} with SHA-256 {used['sha256'][:12]} "
+                f"({origin}); those found now have {here[:12]}. Provide the old weights with "
+                "weights=/path/to/file, or train again"
+            )
+        self.weights_used = used
+
+    def score_view(self, array: np.ndarray, roi: np.ndarray, spacing: Spacing) -> np.ndarray:
+        """Return the anomaly map of slices, smoothed."""
+        del roi, spacing
+        from .maps import smooth
+
+        for network in (v for v in vars(self).values() if hasattr(v, "eval")):
+            network.eval()
+        sigma = self.config.sigma
+        return predict(lambda x: smooth(self.maps(x), sigma), array, batch=self.config.batch, device=self.device)
+
+    def maps(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the unsmoothed anomaly maps (n, H, W) of images (n, 1, H, W)."""
+        raise TypeError(f"{type(self).__name__} must implement maps(images)")
+
+    def features(self, images: torch.Tensor) -> list[torch.Tensor]:
+        """Return the backbone's float32 maps of images (n, 1, H, W), finest first, without gradients."""
+        import torch
+
+        with torch.no_grad():
+            return [f.float() for f in self.backbone(images)]
+
+    def _create_backbone(self, source: sources.Source, seed: int) -> None:
+        import torch
+
+        from ...nets.timm_features import TimmFeatures
+
+        c = self.config
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            backbone = TimmFeatures(c.backbone, c.stages)
+        used = sources.record(source, c.backbone)
+        if source.kind == "random":
+            state = backbone.net.state_dict()
+            used["seed"] = str(seed)
+        else:
+            state = sources.read(source, c.backbone)
+            backbone.fill(state)
+        backbone.sha256 = used["sha256"] = sources.sha256(state)
+        self.backbone = backbone.freeze().to(memory_format=torch.channels_last)
+        self.weights_used = used

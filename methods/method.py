@@ -1,0 +1,138 @@
+"""The contract of a method: what a contributor writes and what the engine relies on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from .card import MethodCard
+from .config import Config
+from .context import FitContext
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ..datasets.case import Case, Spacing
+    from ..datasets.healthy import HealthySet
+    from ..datasets.views.volume_view import AnyView
+
+
+class Method:
+    """A method learns from healthy scans in :meth:`fit` and returns an anomaly map from :meth:`score`.
+
+    A subclass declares ``card``; it may declare a ``Config``, a ``view`` and any of the optional members below. With a
+    view it implements :meth:`score_view`, else :meth:`score`. The engine seeds every generator before it constructs the
+    method and calls :meth:`build`, moves the networks to ``device``, then calls :meth:`fit`.
+
+    Attributes:
+        requires: packages that workers import before the method; where one is missing the method is skipped.
+        needs: what else a list should name, such as a package that :meth:`skip` looks for.
+        native_threshold: the method's own decision threshold on its map, where it has one.
+        device: torch device string of the networks, set by the engine before fit and score.
+    """
+
+    card: ClassVar[MethodCard]
+    Config: ClassVar[type[Config]] = Config
+    requires: ClassVar[tuple[str, ...]] = ()
+    needs: ClassVar[tuple[str, ...]] = ()
+    native_threshold: float | None = None
+    device: str = "cpu"
+
+    def __init__(self, config: Any = None) -> None:
+        self.config: Any = self.Config() if config is None else config
+
+    @property
+    def view(self) -> AnyView | None:
+        """The view that the method works on; None means the native grid."""
+        return None
+
+    @property
+    def members(self) -> int | None:
+        """Number of independent trainings whose median is the map; None is one training under the run's own seed.
+
+        Member ``i`` is a fit stage of its own, seeded by the run's seed and ``i`` alone, so that a run with more
+        members keeps the fits of one with fewer. The number may depend on settings of the score stage only.
+        """
+        return None
+
+    @property
+    def min_patients(self) -> int:
+        """The fewest healthy patients that the method learns from; with fewer its row is skipped with that reason."""
+        return 1
+
+    def skip(self) -> str | None:
+        """Return why the method cannot run here (a missing package, weights, an anatomy), or None."""
+        return None
+
+    def build(self) -> None:
+        """Create the networks as attributes; called after seeding and before fit, and before a state is loaded."""
+
+    def fit(self, healthy: HealthySet, ctx: FitContext) -> None:
+        """Learn from healthy scans."""
+        raise TypeError(f"{type(self).__name__} has no fit(healthy, ctx)")
+
+    def score(self, case: Case) -> np.ndarray:
+        """Return the anomaly map of a case on its own grid.
+
+        Returns:
+            float32, shape of ``case.image``, larger = more anomalous; only values inside ``case.roi`` count.
+        """
+        if self.view is None:
+            raise TypeError(f"{type(self).__name__} needs score(case), or a view and score_view(array, roi, spacing)")
+        from ..datasets.views.viewing import apply_view
+
+        seen = apply_view(case, self.view)
+        spacing = getattr(seen.geometry, "spacing", case.spacing)
+        return seen.to_native(self.score_view(seen.image, seen.roi, spacing))
+
+    def score_view(self, array: np.ndarray, roi: np.ndarray, spacing: Spacing) -> np.ndarray:
+        """Return the anomaly map on the view's grid.
+
+        Args:
+            array: shape (slices, size, size), in the dtype of the view (floating in [0, 1] or uint8).
+            roi: bool, same shape.
+            spacing: voxel size in mm, order z, y, x: of the scan for slices, of the grid for a volume.
+
+        Returns:
+            float32, same shape.
+        """
+        raise TypeError(f"{type(self).__name__} declares a view and must implement score_view(array, roi, spacing)")
+
+    # A method may also define ``postprocess(case, scores) -> bool mask`` on the native grid, or, with a view,
+    # ``postprocess_view(array, roi, scores, spacing) -> bool mask`` on the view's grid, which is mapped back by nearest
+    # voxel: its own decision, which replaces ``map > native_threshold`` under protocol ``native``.
+
+    def preview(self, healthy: HealthySet, ctx: FitContext) -> dict[str, np.ndarray]:
+        """Return what training looks at, by title: float arrays (n, H, W) in [0, 1]; for ``bench preview``."""
+        raise TypeError(f"{type(self).__name__} has no preview: it trains on plain healthy scans")
+
+    def provenance(self) -> dict[str, str]:
+        """Return what a reader should know about a fitted method's origin, such as its weights and their hash.
+
+        It is asked after :meth:`fit`, kept in every record and shown in the report.
+        """
+        return {}
+
+    def extra_identity(self) -> str:
+        """Return what changes a fit beside source and settings, such as the hash of local weights.
+
+        It is asked before :meth:`build` and enters the address of the fit.
+        """
+        return ""
+
+    def search_space(self, trial: Any) -> dict[str, Any]:
+        """Suggest settings to a tuner, with Optuna's trial interface; an empty dictionary means nothing to tune."""
+        del trial
+        return {}
+
+    def save(self, path: Path) -> None:
+        """Write the learned state: networks, tensors, arrays, numbers and plain containers of these."""
+        from .state import save_state
+
+        save_state(self, path)
+
+    def load(self, path: Path) -> None:
+        """Read what :meth:`save` wrote (``weights_only``), building the networks first."""
+        from .state import load_state
+
+        load_state(self, path)

@@ -1,0 +1,146 @@
+"""Crops of healthy volumes for the methods that put lesions into 3D, and windows that slide over a volume."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ....datasets.case import Spacing
+from ...validation import held_out_count, held_out_patients
+
+if TYPE_CHECKING:
+    import torch
+
+    from ....datasets.views.volume_stack import Run, VolumeStack
+
+Shape = tuple[int, int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class Crop:
+    """A crop of one volume.
+
+    Attributes:
+        image: float32 (z, y, x), 0 beyond the run or the grid.
+        roi: bool, same shape.
+        run: where it comes from.
+        origin: int64 (3,), first voxel in the volume.
+        spacing: voxel size in mm, order z, y, x.
+    """
+
+    image: np.ndarray
+    roi: np.ndarray
+    run: Run
+    origin: np.ndarray
+    spacing: Spacing
+
+
+class VolumeCrops:
+    """Boxes from contiguous runs of slices, so that no crop bridges a slice that was taken out.
+
+    Args:
+        stack: the volumes.
+        shape: of the crops.
+        runs: runs to take crops from; all of the stack's by default.
+    """
+
+    def __init__(self, stack: VolumeStack, shape: Shape, runs: Sequence[Run] | None = None) -> None:
+        self.stack = stack
+        self.shape = shape
+        self.runs = tuple(stack.runs if runs is None else runs)
+        self.cases = tuple(sorted({run.case for run in self.runs}))
+
+    def run_of(self, case: int, rng: np.random.Generator) -> Run:
+        """Draw one of a case's runs, each as likely as it is long; ``case`` counts through :attr:`cases`."""
+        runs = [run for run in self.runs if run.case == self.cases[case]]
+        ends = np.cumsum([len(run) for run in runs])
+        return runs[int(np.searchsorted(ends, rng.integers(ends[-1]), side="right"))]
+
+    def roi(self, run: Run) -> np.ndarray:
+        """Return the ROI of a run's slices, bool; z counts from the run's first slice."""
+        return self.stack.roi(run.case)[run.start : run.stop]
+
+    def around(self, run: Run, centre: np.ndarray) -> Crop:
+        """Copy the box whose middle is nearest to a voxel of the volume, inside run and grid where it fits."""
+        image, roi = self.stack.image(run.case), self.stack.roi(run.case)
+        bounds = ((run.start, run.stop), (0, image.shape[1]), (0, image.shape[2]))
+        start = [
+            max(low, min(int(c) - n // 2, high - n))
+            for c, n, (low, high) in zip(centre, self.shape, bounds, strict=True)
+        ]
+        origin = np.array(start, np.int64)
+        inside = self._cut(roi, origin, run)
+        values = np.where(inside, self._cut(image, origin, run), 0).astype(np.float32)
+        return Crop(values, inside, run, origin, self.stack.spacing(run.case))
+
+    def cut(self, volume: np.ndarray, crop: Crop) -> np.ndarray:
+        """Copy the box of a crop from another array (Z, H, W) of its case, 0 beyond the run or the grid."""
+        return self._cut(volume, crop.origin, crop.run)
+
+    def _cut(self, volume: np.ndarray, origin: np.ndarray, run: Run) -> np.ndarray:
+        ends = (run.stop, *volume.shape[1:])
+        part = tuple(slice(a, min(a + n, end)) for a, n, end in zip(origin, self.shape, ends, strict=True))
+        return np.pad(volume[part], [(0, n - (p.stop - p.start)) for n, p in zip(self.shape, part, strict=True)])
+
+
+def held_out_runs(
+    patients: Sequence[str], runs: Sequence[Run], rng: np.random.Generator
+) -> tuple[list[Run], list[Run]]:
+    """Split runs into a training and a validation part.
+
+    A fifth of the patients, at least one, validates; with a single patient the last fifth of the runs does, or, of a
+    single run, its last fifth of slices.
+
+    Args:
+        patients: patient of each case.
+        runs: runs of these cases.
+    """
+    held = held_out_patients((patients[run.case] for run in runs), rng)
+    if held:
+        return [r for r in runs if patients[r.case] not in held], [r for r in runs if patients[r.case] in held]
+    if len(runs) > 1:
+        last = held_out_count(len(runs))
+        return list(runs[:-last]), list(runs[-last:])
+    run = runs[0]
+    cut = run.stop - held_out_count(len(run))
+    return [type(run)(run.case, run.start, cut)] if cut > run.start else [run], [type(run)(run.case, cut, run.stop)]
+
+
+def slide(
+    forward: Callable[[torch.Tensor], torch.Tensor],
+    volume: np.ndarray,
+    roi: np.ndarray,
+    shape: Shape,
+    *,
+    overlap: float,
+    device: str,
+) -> np.ndarray:
+    """Run a network over the box of a volume's ROI in overlapping windows, blended with a Gaussian.
+
+    Args:
+        forward: takes float32 (1, 1, z, y, x) on ``device`` and returns the same shape.
+        volume: float (z, y, x).
+        roi: bool, same shape.
+        shape: of the windows; a smaller box is padded with zeros.
+        overlap: share of a window that the next one repeats.
+
+    Returns:
+        float32, shape of ``volume``, 0 outside the ROI.
+    """
+    import torch
+    from monai.inferers.utils import sliding_window_inference
+
+    out = np.zeros(volume.shape, np.float32)
+    if not roi.any():
+        return out
+    filled = [np.flatnonzero(roi.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
+    box = tuple(slice(int(f[0]), int(f[-1]) + 1) for f in filled)
+    tensor = torch.from_numpy(np.ascontiguousarray(volume[box], np.float32))[None, None].to(device)
+    with torch.inference_mode():
+        map_ = sliding_window_inference(tensor, shape, 1, forward, overlap=overlap, mode="gaussian")
+    assert isinstance(map_, torch.Tensor)
+    out[box] = np.where(roi[box], map_[0, 0].float().cpu().numpy(), 0)
+    return out

@@ -1,0 +1,284 @@
+"""SyntheticTumours: a 3D U-Net learns to segment tumours that a generator puts into healthy organs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+
+from ...datasets.case import Spacing
+from ...datasets.views.volume_view import VolumeView
+from ..card import MethodCard, same
+from ..config import Config, ConfigError
+from ..context import FitContext
+from ..method import Method
+from ..training import autocast, batches, run_updates, training_length, update
+
+if TYPE_CHECKING:
+    import torch
+
+    from ...datasets.healthy import HealthySet
+    from .parts.volume_crops import VolumeCrops
+
+Batch = tuple[np.ndarray, np.ndarray, np.ndarray]
+_SCORE = {"stage": "score"}
+
+
+@dataclass(frozen=True)
+class SyntheticTumoursConfig(Config):
+    """Settings of :class:`SyntheticTumours`.
+
+    Attributes:
+        size, spacing: the grid of the volumes: in-plane side in pixels, voxel size in mm (z, y, x).
+        window: HU range mapped to [0, 1].
+        crop: voxels of a training crop and of a window at test (z, y, x), square in-plane.
+        tumours: ``darker`` subtracts the difference (liver), ``brighter`` adds it (lung).
+        difference: HU of a tumour at a texture of 1, whose mean is about a half.
+        probability: chance that an organ gets tumours.
+        kinds: size classes, one is drawn per organ.
+        radius_scale: factor on the radii.
+        positive: share of crops centred on a tumour; the others are centred on any voxel of the organ.
+        flip, rotate: chance of a flip of each axis, and of an in-plane turn by a multiple of 90°.
+        intensity, intensity_p: largest relative scaling and largest shift of the grey values, and their chance.
+        channels, residual_units: of the 3D U-Net.
+        epochs: passes over the healthy cases; one crop per case and pass.
+        updates: overrides the epochs.
+        warmup: epochs of linear warm-up, of ``epochs`` in all; then a cosine to 0.
+        overlap: of the windows at test; 0.5 to 0.75 in the paper.
+    """
+
+    size: int = 352
+    spacing: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    window: tuple[float, float] = (-21.0, 189.0)
+    crop: tuple[int, int, int] = (96, 96, 96)
+    tumours: Literal["darker", "brighter"] = "darker"
+    difference: tuple[float, float] = (65.0, 145.0)
+    probability: float = 0.9
+    kinds: tuple[str, ...] = ("tiny", "small", "medium", "large", "mix")
+    radius_scale: float = 1.0
+    positive: float = 0.5
+    flip: float = 0.2
+    rotate: float = 0.2
+    intensity: float = 0.1
+    intensity_p: float = 0.15
+    channels: tuple[int, ...] = (16, 32, 64, 128, 256)
+    residual_units: int = 2
+    batch: int = 2
+    lr: float = 4e-4
+    weight_decay: float = 1e-5
+    epochs: int = 4000
+    updates: int | None = None
+    warmup: int = 100
+    overlap: float = field(default=0.5, metadata=_SCORE)
+
+    profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "smoke": {
+            "size": 32,
+            "spacing": (8.0, 10.0, 10.0),
+            "crop": (8, 16, 16),
+            "channels": (4, 8),
+            "residual_units": 1,
+            "updates": 3,
+        },
+        "quick": {
+            "size": 64,
+            "spacing": (5.0, 3.5, 3.5),
+            "crop": (16, 48, 48),
+            "channels": (8, 16, 32),
+            "residual_units": 0,
+            "lr": 1e-2,
+            "updates": 300,
+        },
+    }
+    anatomies: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "lung": {"window": (-800.0, 100.0), "tumours": "brighter", "difference": (300.0, 900.0)}
+    }
+
+    def __post_init__(self) -> None:
+        if self.crop[1] != self.crop[2]:
+            raise ConfigError(f"crop={self.crop}: its last two sides must be equal, crops are turned in-plane")
+
+
+class SyntheticTumours(Method):
+    """Learns to segment synthetic tumours; its map is the softmax probability of the tumour class."""
+
+    card = MethodCard(
+        name="synthetic-tumors",
+        title="Label-free tumour segmentation with synthetic tumours",
+        year=2023,
+        family="pseudo-anomaly",
+        citation="Hu, Chen, Xiao, Sun, Chen, Yuille, Zhou: Label-Free Liver Tumor Segmentation, CVPR 2023",
+        reference="arXiv:2303.14869",
+        published=(
+            (
+                "Hu et al. 2023, in Zhang, Deng & Li 2023, Table 1",
+                "lits",
+                "dice",
+                "59.77",
+                "copied; some healthy LiTS scans among the training scans",
+            ),
+            ("Hu et al. 2023, release", "lits", "dice", "57.3", "U-Net; healthy LiTS scans among the training scans"),
+        ),
+        figures=(
+            ("parameters", "n/p", ""),
+            (
+                "input",
+                "96³ at 1 mm, [−21, 189] HU, whole CT; 3 classes",
+                "96³ at 1 mm, [−21, 189] HU, masked to the organ; 2 classes",
+            ),
+            ("network", "MONAI U-Net 16–256, 2 residual units, or Swin UNETR", "MONAI U-Net 16–256, 2 residual units"),
+            same("loss", "Dice + cross-entropy"),
+            same("optimiser", "AdamW 4·10⁻⁴, decay 10⁻⁵, batch 2"),
+            same("length", "4,000 epochs, warm-up of 100, then cosine"),
+        ),
+        notes="Learns from the healthy training scans alone: the healthy LiTS scans of the published training list are "
+        "never used. Vessel collisions, mass effect and capsules of the paper are left out, as in the published "
+        "training. Lesions of the lung are added instead of subtracted, with a difference of our own. One texture is "
+        "drawn per crop instead of ten that are made beforehand.",
+    )
+    Config = SyntheticTumoursConfig
+    requires = ("monai",)
+    native_threshold = 0.5
+
+    @property
+    def view(self) -> VolumeView:
+        """The organ in the middle of a volume of one voxel size."""
+        c = self.config
+        return VolumeView(size=c.size, spacing=c.spacing, window=c.window)
+
+    def build(self) -> None:
+        """Create the 3D U-Net: tumour or not."""
+        from ..nets.unet3d import residual_unet
+
+        self.net = residual_unet(self.config.channels, self.config.residual_units)
+        self.updates = 0
+
+    def fit(self, healthy: HealthySet, ctx: FitContext) -> None:
+        """Train with Dice and cross-entropy on crops with tumours made on the way."""
+        import torch
+        from monai.losses.dice import DiceCELoss
+
+        from .parts.volume_crops import VolumeCrops
+
+        c = self.config
+        crops = VolumeCrops(healthy.volumes(self.view), c.crop)
+        wanted = training_length(c.updates, c.epochs, len(crops.cases), c.batch)
+        loss_of = DiceCELoss(to_onehot_y=True, softmax=True)
+        draw = self.batch_source(crops, ctx)
+        optimiser = torch.optim.AdamW(self.net.parameters(), lr=c.lr, weight_decay=c.weight_decay)
+        total = ctx.updates(wanted)
+        rates = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda i: warm_cosine(i, total, c.warmup / c.epochs))
+        self.net.train()
+
+        def step(_: int) -> Mapping[str, torch.Tensor]:
+            _clean, images, masks = draw()
+            with autocast(ctx.device, ctx.precision):
+                logits = self.net(torch.from_numpy(images)[:, None].to(ctx.device))
+            loss = loss_of(logits.float(), torch.from_numpy(masks)[:, None].to(ctx.device))
+            update(optimiser, loss)
+            rates.step()
+            return {"dice + ce": loss.detach()}
+
+        self.updates = run_updates(ctx, wanted, step)
+
+    def preview(self, healthy: HealthySet, ctx: FitContext) -> dict[str, np.ndarray]:
+        """Return a training batch as pictures: the middle slice of each crop, float (n, H, W) in [0, 1]."""
+        from .parts.volume_crops import VolumeCrops
+
+        c = self.config
+        clean, images, masks = self.batch_source(VolumeCrops(healthy.volumes(self.view), c.crop), ctx)()
+        middle = c.crop[0] // 2
+        return {
+            "healthy": clean[:, middle],
+            "with synthetic tumours": images[:, middle],
+            "target": masks[:, middle].astype(np.float32),
+        }
+
+    def batch_source(self, crops: VolumeCrops, ctx: FitContext) -> Callable[[], Batch]:
+        """Return what yields batches: clean crops, crops with tumours, float32 (n, D, H, W), and masks, bool."""
+        from ..synthesis.random_places import random_voxels
+        from ..synthesis.tumours import TumourGenerator, TumourRecipe
+
+        c = self.config
+        recipe = TumourRecipe(
+            probability=c.probability,
+            kinds=c.kinds,
+            radius_scale=c.radius_scale,
+            difference=c.difference,
+            sign=-1 if c.tumours == "darker" else 1,
+        )
+        generator = TumourGenerator(recipe, c.window, ctx.rng("synthesis"))
+        order, places, changes = (
+            batches(len(crops.cases), c.batch, ctx.rng("order")),
+            ctx.rng("crops"),
+            ctx.rng("change"),
+        )
+
+        def one(case: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+            run = crops.run_of(case, places)
+            roi, spacing = crops.roi(run), crops.stack.spacing(run.case)
+            tumours = generator.draw(roi, spacing)
+            if len(tumours) and places.random() < c.positive:
+                centre = tumours.centres[places.integers(len(tumours))]
+            else:
+                centre = random_voxels(roi, places.random(1))[0]
+            first = np.array([run.start, 0, 0])
+            crop = crops.around(run, centre + first)
+            image, mask = generator.place(crop.image, crop.roi, tumours, crop.origin - first, spacing)
+            return crop.image, *self._change(image, crop.roi, mask, changes)
+
+        def draw() -> Batch:
+            clean, images, masks = zip(*(one(int(case)) for case in next(order)), strict=True)
+            return np.stack(clean), np.stack(images), np.stack(masks)
+
+        return draw
+
+    def score_view(self, array: np.ndarray, roi: np.ndarray, spacing: Spacing) -> np.ndarray:
+        """Return the softmax probability of tumour; windows slide over the organ."""
+        del spacing
+        from .parts.volume_crops import slide
+
+        c = self.config
+        self.net.eval()
+        return slide(self._probability, array, roi, c.crop, overlap=c.overlap, device=self.device)
+
+    def search_space(self, trial: Any) -> dict[str, Any]:
+        """Suggest the learning rate and the generator's settings."""
+        return {
+            "lr": trial.suggest_float("lr", 1e-4, 2e-2, log=True),
+            "probability": trial.suggest_float("probability", 0.5, 1.0),
+            "positive": trial.suggest_float("positive", 0.3, 0.9),
+        }
+
+    def _change(
+        self, image: np.ndarray, roi: np.ndarray, mask: np.ndarray, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Flip and turn a crop, then scale and shift its grey values inside the ROI."""
+        c = self.config
+        axes = tuple(int(axis) for axis in np.flatnonzero(rng.random(3) < c.flip))
+        turns = int(rng.integers(1, 4)) if rng.random() < c.rotate else 0
+        image, roi, mask = (np.rot90(np.flip(a, axes), turns, (1, 2)) for a in (image, roi, mask))
+        factor = 1 + c.intensity * rng.uniform(-1, 1) if rng.random() < c.intensity_p else 1.0
+        offset = c.intensity * rng.uniform(-1, 1) if rng.random() < c.intensity_p else 0.0
+        changed = np.where(roi, image * np.float32(factor) + np.float32(offset), image)
+        return np.ascontiguousarray(changed), np.ascontiguousarray(mask)
+
+    def _probability(self, window: torch.Tensor) -> torch.Tensor:
+        import torch
+
+        return torch.softmax(self.net(window).float(), dim=1)[:, 1:]
+
+
+def warm_cosine(update: int, updates: int, warmup: float) -> float:
+    """Return the factor of the learning rate: linear up to 1 over a share of the updates, then half a cosine to 0.
+
+    >>> [round(warm_cosine(i, 10, 0.2), 2) for i in (0, 1, 2, 6, 10)]
+    [0.5, 1.0, 1.0, 0.5, 0.0]
+    """
+    warm = round(warmup * updates)
+    if update < warm:
+        return (update + 1) / warm
+    return 0.5 * (1 + math.cos(math.pi * (update - warm) / max(updates - warm, 1)))

@@ -1,0 +1,50 @@
+"""From an image and its reconstruction to an anomaly map."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+from ...roi_edge import erode_in_plane
+
+Sign = Literal["absolute", "positive", "negative"]
+
+
+def residual(image: np.ndarray, reconstruction: np.ndarray, sign: Sign) -> np.ndarray:
+    """Return |x − x̂|, or its part where the image is brighter (``positive``) or darker (``negative``), float32.
+
+    The positive part finds lesions brighter than the organ only (lung); liver tumours are mostly darker.
+    """
+    difference = image.astype(np.float32) - reconstruction
+    if sign == "absolute":
+        return np.abs(difference)
+    return np.maximum(difference if sign == "positive" else -difference, 0)
+
+
+def median_in_plane(map_: np.ndarray, size: int) -> np.ndarray:
+    """Median filter of every slice with a ``size`` × ``size`` window; 0 means no filter. Shape (slices, H, W)."""
+    return _median(map_, (1, size, size)) if size else map_
+
+
+def median_in_volume(map_: np.ndarray, size: int) -> np.ndarray:
+    """Median filter with a cube of ``size`` voxels, 5 in Baur et al. 2021; 0 means no filter.
+
+    Neighbours along z are the neighbouring slices of the view, which skips slices without a region of interest.
+    """
+    return _median(map_, (size, size, size)) if size else map_
+
+
+def _median(map_: np.ndarray, size: tuple[int, int, int]) -> np.ndarray:
+    from scipy import ndimage
+
+    return ndimage.median_filter(map_, size=size)
+
+
+def filtered_inside(map_: np.ndarray, roi: np.ndarray, median: int, erode: int) -> np.ndarray:
+    """Filter a map with a cube of ``median`` voxels inside ``roi``, then keep ``roi`` eroded by ``erode`` pixels.
+
+    Returns:
+        float32, shape (slices, H, W), 0 outside the eroded region of interest.
+    """
+    return (median_in_volume(map_ * roi, median) * erode_in_plane(roi, erode)).astype(np.float32)
