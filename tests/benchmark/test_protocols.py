@@ -11,7 +11,7 @@ from uasbench.benchmark.protocols import rules as protocols
 from uasbench.benchmark.protocols.counted import Counted
 from uasbench.benchmark.protocols.tuner import Tuner
 from uasbench.benchmark.protocols.tuning import Studies
-from uasbench.benchmark.scoring.bins import fill
+from uasbench.benchmark.scoring.bins import count_scores
 from uasbench.benchmark.scoring.cases import ArrayCase, Reader
 from uasbench.benchmark.scoring.lesions import confusion
 from uasbench.benchmark.scoring.masks import binarise
@@ -34,7 +34,7 @@ def make(k: int, patient: str, *, lesion: bool = True, noise: float = 1.0) -> Ar
 
 def counted(cases: list[ArrayCase]) -> Counted:
     reader = Reader(cases, 1 << 30)
-    bins, counts = fill(lambda: [(reader.open(i).scores, reader.open(i).labels) for i in range(len(cases))])
+    bins, counts = count_scores(lambda: [(reader.open(i).scores, reader.open(i).labels) for i in range(len(cases))])
     return Counted(reader, bins, counts)
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from uasbench.benchmark.protocols.objective import MeanDice, PatientCase
 from uasbench.benchmark.protocols.tuning import MAX_TRIALS, PLAIN, Space, Studies
-from uasbench.benchmark.scoring.bins import fill
+from uasbench.benchmark.scoring.bins import count_scores
 
 Pairs = list[tuple[np.ndarray, np.ndarray]]
 
@@ -25,7 +25,7 @@ def draw(seed: int, cases: int = 3, n: int = 400, prevalence: float = 0.02) -> P
 
 
 def objective(pairs: Pairs):
-    bins, counts = fill(lambda: pairs)
+    bins, counts = count_scores(lambda: pairs)
     cases = [PatientCase(f"p{k}", c) for k, c in enumerate(counts)]
     found = MeanDice.every_cut(bins, cases).over({c.patient for c in cases})
     assert found is not None
@@ -118,7 +118,7 @@ def test_a_second_measurement_replaces_the_journal(tmp_path):
 
 def test_mean_dice_averages_patients_not_cases():
     pairs = draw(4, cases=3)
-    bins, counts = fill(lambda: pairs)
+    bins, counts = count_scores(lambda: pairs)
     cases = [PatientCase(p, c) for p, c in zip("aab", counts, strict=True)]
     found = MeanDice.every_cut(bins, cases).over({"a", "b"})
     assert found is not None
