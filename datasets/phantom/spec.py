@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -14,6 +13,7 @@ import yaml
 from scipy.special import ndtr, ndtri
 
 from ...common.errors import DataError
+from ...common.source_hash import closure_hash
 
 PACKAGE = __name__.rpartition(".")[0]
 
@@ -143,16 +143,7 @@ def lung_spec() -> Spec:
 def generator_digest(anatomy: str) -> str:
     """Hash the source that makes the phantom of an anatomy, so that a changed generator never reuses an old cache.
 
-    Covers the anatomy's module, the modules of this folder that it imports, directly or not, and the owner of seeds.
+    Covers the import closures of the anatomy's module and of the one that writes the files.
     """
-    folder, found, waiting = resources.files(PACKAGE), dict[str, str](), [anatomy, "disk"]
-    while waiting:
-        name = waiting.pop()
-        if name not in found:
-            found[name] = folder.joinpath(f"{name}.py").read_text(encoding="utf-8")
-            waiting += re.findall(r"^from \.(\w+) import", found[name], re.MULTILINE)
-    found["seeds"] = resources.files(PACKAGE.rpartition(".")[0]).joinpath("seeds.py").read_text(encoding="utf-8")
-    digest = hashlib.sha256()
-    for name, text in sorted(found.items()):
-        digest.update(f"{name}\0{text}\0".encode())
-    return digest.hexdigest()[:16]
+    sources = [closure_hash(f"{PACKAGE}.{name}") for name in (anatomy, "disk")]
+    return hashlib.sha256("".join(sources).encode()).hexdigest()[:16]
