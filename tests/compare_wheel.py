@@ -9,7 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 SHIPPED = (".py", ".yaml", ".html", ".j2", ".css", "py.typed")
-OUTSIDE = ("tests/", "docs/", ".ci/", ".github/")
+OUTSIDE = ("tests/", "docs/", ".ci/", ".github/", ".pre-commit-config.yaml")
 
 
 def expected() -> set[str]:

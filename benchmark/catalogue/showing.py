@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, fields
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from ...methods import online as network
@@ -22,23 +22,26 @@ COUNTED = ("paper", "quick")
 SHOWN = ("paper", "quick", "smoke")
 
 
-def show(name: str) -> Iterator[RenderableType]:
-    """Yield card, settings by profile, figures, published numbers and, last, the size of the networks of a method.
+@dataclass(frozen=True)
+class Section:
+    """A table of what is known about a method; without columns it lists facts: name and text."""
 
-    Networks are counted last because they bring torch, which takes seconds. Of a data set the card is shown.
+    title: str
+    columns: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+
+
+def sections(name: str) -> Iterator[Section]:
+    """Yield card, settings by profile, figures and published numbers of a method; torch is not needed.
 
     Raises:
         RegistryError: unknown name, or a plug-in that cannot be used.
     """
     known = registry.runnable()
-    if name not in known.names() and name in registry.datasets().names():
-        yield _grid({key: value for key, value in asdict(registry.datasets().card(name)).items() if value})
-        return
     cls = known.get(name)
-    yield _grid(_facts(cls, known.entry(name), known.outline(name)))
-    settings = _settings(cls)
-    if settings:
-        yield _table(("setting", *SHOWN, "belongs to"), settings, "Settings: the defaults of each profile")
+    yield Section("", (), tuple(_facts(cls, known.entry(name), known.outline(name)).items()))
+    if settings := _settings(cls):
+        yield Section("Settings: the defaults of each profile", ("setting", *SHOWN, "belongs to"), settings)
     usual = resolve(cls.Config)
     others = [
         (anatomy, key, _text(value))
@@ -47,16 +50,31 @@ def show(name: str) -> Iterator[RenderableType]:
         if value != getattr(usual, key)
     ]
     if others:
-        yield _table(("anatomy", "setting", "value"), others, "Settings that an anatomy changes")
-    figures = [figure for figure in cls.card.figures if figure[0] != "parameters"]
-    if figures:
-        yield _table(("figure", "in the reference", "here, paper profile"), figures, "Figures; n/p: not published")
+        yield Section("Settings that an anatomy changes", ("anatomy", "setting", "value"), others)
+    if figures := [figure for figure in cls.card.figures if figure[0] != "parameters"]:
+        yield Section("Figures; n/p: not published", ("figure", "in the reference", "here, paper profile"), figures)
     if cls.card.published:
         title = "Published numbers that it is compared with, in per cent: other patients, slices or thresholds"
-        yield _table(("source", "data set", "metric", "value", "how"), cls.card.published, title)
+        yield Section(title, ("source", "data set", "metric", "value", "how"), cls.card.published)
     else:
-        yield _grid({"published numbers": "none on these data sets"})
-    yield _grid({f"parameters, {profile}": parameters(cls, profile) for profile in COUNTED})
+        yield Section("", (), [("published numbers", "none on these data sets")])
+
+
+def show(name: str) -> Iterator[RenderableType]:
+    """Yield the sections of a method and, last, the size of its networks, or the card of a data set, for a console.
+
+    Networks are counted last because they bring torch, which takes seconds.
+
+    Raises:
+        RegistryError: unknown name, or a plug-in that cannot be used.
+    """
+    known = registry.runnable()
+    if name not in known.names() and name in registry.datasets().names():
+        yield _grid(tuple((key, value) for key, value in asdict(registry.datasets().card(name)).items() if value))
+        return
+    for section in sections(name):
+        yield _table(section) if section.columns else _grid(section.rows)
+    yield _grid([(f"parameters, {profile}", parameters(known.get(name), profile)) for profile in COUNTED])
 
 
 def _facts(cls: type[Method], entry: registry.Entry, outline: Outline) -> dict[str, str]:
@@ -143,26 +161,26 @@ def _text(value: Any) -> str:
     return "none" if value is None else str(value)
 
 
-def _grid(facts: Mapping[str, str]) -> RenderableType:
+def _grid(facts: Sequence[tuple[str, str]]) -> RenderableType:
     from rich.table import Table
     from rich.text import Text
 
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="bold", no_wrap=True)
     grid.add_column(overflow="fold")
-    for key, value in facts.items():
+    for key, value in facts:
         grid.add_row(key, Text(value))
     return grid
 
 
-def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str) -> RenderableType:
+def _table(section: Section) -> RenderableType:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=title, box=SIMPLE_HEAD, title_justify="left")
-    for column in columns:
+    table = Table(title=section.title, box=SIMPLE_HEAD, title_justify="left")
+    for column in section.columns:
         table.add_column(column, overflow="fold")
-    for row in rows:
+    for row in section.rows:
         table.add_row(*(Text(cell) for cell in row))
     return table

@@ -1,0 +1,51 @@
+# Every task of a contributor, and what .ci/run calls. Tools in .venv come first where there is one.
+
+export PATH := justfile_directory() / ".venv/bin:" + env("PATH")
+
+[private]
+default:
+    @{{ just_executable() }} --list --unsorted
+
+# The default suite, or what is named: just test tests/reports -k tables
+test *arguments:
+    pytest -n 2 {{ arguments }}
+
+# Rules and format of the code
+lint:
+    ruff check .
+    ruff format --check .
+
+# Types of the package
+types:
+    pyright --pythonpath "$(command -v python)"
+
+# The site, in site/; broken links and names fail
+docs:
+    mkdocs build --strict --quiet
+
+# The example report of the site, from a smoke run on the phantom
+gallery:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    scratch=$(mktemp -d)
+    trap 'rm -rf "$scratch"' EXIT
+    bench run --methods hu-deviation,hu-opened,ae,two-stage --dataset lits --phantom --profile smoke --seeds 2 --out "$scratch/run"
+    mkdir -p docs/gallery
+    cp "$scratch/run/report.html" docs/gallery/
+
+# The wheel holds the committed files, and what it installs runs
+wheel:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    scratch=$(mktemp -d)
+    trap 'rm -rf "$scratch"' EXIT
+    git clone --quiet . "$scratch/clone"
+    python -m pip wheel --quiet --no-deps --wheel-dir "$scratch" "$scratch/clone"
+    python tests/compare_wheel.py "$scratch"/uasbench-*.whl
+    python3 -m venv "$scratch/venv"
+    "$scratch/venv/bin/pip" install --quiet --no-deps "$scratch"/uasbench-*.whl
+    export PYTHONPATH=$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+    cd "$scratch"
+    venv/bin/bench list methods
+    venv/bin/bench run --methods hu-deviation,ae --dataset lits --phantom --profile smoke --seeds 1 --out run
+    test -s run/tables/summary.csv -a -s run/report.html
