@@ -11,12 +11,11 @@ import numpy as np
 
 from ..common.errors import DataError
 from .adapters.nifti_pair import NiftiPairDataset
+from .anatomy import Anatomy, find_anatomy
 from .case import Case, Spacing
 from .dataset import CaseRef, Dataset
 from .patients import CaseKey, join_twins, overlapping, slice_hashes
 from .reading.orientation import WARNING
-
-LIVER_HU = (-50.0, 250.0)
 
 
 @dataclass
@@ -183,7 +182,7 @@ def _check_case(dataset: Dataset, ref: CaseRef, hashes: dict[CaseKey, tuple[str,
     try:
         case = dataset.load(ref.id)
         hashes[dataset.card.name, ref.id] = slice_hashes(case.image)
-        _measure(case, dataset.card.anatomy, result)
+        _measure(case, find_anatomy(dataset.card.anatomy), result)
         truth = dataset.load_truth(ref.id) if dataset.card.truth != "none" else None
         if truth is not None and truth.lesion is not None:
             result.lesion_voxels = int(truth.lesion.sum())
@@ -194,7 +193,7 @@ def _check_case(dataset: Dataset, ref: CaseRef, hashes: dict[CaseKey, tuple[str,
     return result
 
 
-def _measure(case: Case, anatomy: str, result: CaseCheck) -> None:
+def _measure(case: Case, anatomy: Anatomy, result: CaseCheck) -> None:
     result.shape, result.spacing = case.image.shape, case.spacing
     result.hu = float(case.image.min()), float(case.image.max())
     result.roi_voxels = int(case.roi.sum())
@@ -203,11 +202,11 @@ def _measure(case: Case, anatomy: str, result: CaseCheck) -> None:
             result.warnings.append(note.removeprefix(WARNING))
         else:
             result.notes.append(note)
-    if anatomy == "liver":
-        median = float(np.median(case.image[case.roi]))
-        if not LIVER_HU[0] <= median <= LIVER_HU[1]:
+    if anatomy.median_hu is not None:
+        (low, high), median = anatomy.median_hu, float(np.median(case.image[case.roi]))
+        if not low <= median <= high:
             result.warnings.append(
-                f"median of the liver is {median:.0f} HU, expected {LIVER_HU[0]:.0f} to {LIVER_HU[1]:.0f}: "
+                f"median of the {anatomy.title} is {median:.0f} HU, expected {low:.0f} to {high:.0f}: "
                 "the label may lie beside the organ, or the intensities are not HU"
             )
 

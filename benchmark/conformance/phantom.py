@@ -2,37 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
+from ...common.errors import DataError
+from ...datasets.anatomy import Tissue, find_anatomy
 from ...datasets.case import Case
 
 SHAPE = (8, 64, 64)
 SPACING = (5.0, 2.5, 2.5)
 
 
-@dataclass(frozen=True)
-class Tissue:
-    """Mean HU of an organ, its bright and dark tubes and its surroundings, noise (sd), one lesion contrast per case.
+def tissue_of(anatomy: str) -> Tissue:
+    """Return what the scans of an anatomy are made of.
 
-    The tubes (vessels; ducts or airways) are further from the organ than the lesions, so that being bright or dark is
-    no anomaly: a network without training, which sees little else, finds few lesions.
+    Raises:
+        DataError: unknown anatomy, or one without ``tissue``.
     """
-
-    organ: float
-    bright: float
-    dark: float
-    outside: float
-    noise: float
-    lesions: tuple[float, float]
-
-
-TISSUES = {
-    "liver": Tissue(organ=100.0, bright=190.0, dark=10.0, outside=20.0, noise=8.0, lesions=(-50.0, 50.0)),
-    "lung": Tissue(organ=-800.0, bright=0.0, dark=-1000.0, outside=30.0, noise=18.0, lesions=(-110.0, 400.0)),
-}
+    tissue = find_anatomy(anatomy).tissue
+    if tissue is None:
+        raise DataError(f"anatomy {anatomy!r} names no tissue; give its Anatomy(tissue=…), or check another anatomy")
+    return tissue
 
 
 def healthy_cases(anatomy: str = "liver", count: int = 4, *, filled: bool = False) -> list[Case]:
@@ -42,18 +32,18 @@ def healthy_cases(anatomy: str = "liver", count: int = 4, *, filled: bool = Fals
 
 def lesion_cases(anatomy: str = "liver", *, filled: bool = False) -> list[tuple[Case, np.ndarray]]:
     """Return a scan with dark lesions and one with bright lesions, with their masks (bool)."""
-    contrasts = TISSUES[anatomy].lesions
+    contrasts = tissue_of(anatomy).lesions
     return [_case(anatomy, f"lesion-{i}", 100 + i, contrast, filled) for i, contrast in enumerate(contrasts)]
 
 
 def labelled_cases(anatomy: str = "liver", *, filled: bool = False) -> list[tuple[Case, np.ndarray]]:
     """Return scans with lesions of both kinds to learn from, with their masks; nobody of :func:`lesion_cases`."""
-    contrasts = TISSUES[anatomy].lesions * 2
+    contrasts = tissue_of(anatomy).lesions * 2
     return [_case(anatomy, f"labelled-{i}", 200 + i, contrast, filled) for i, contrast in enumerate(contrasts)]
 
 
 def _case(anatomy: str, name: str, seed: int, contrast: float | None, filled: bool) -> tuple[Case, np.ndarray]:
-    tissue = TISSUES[anatomy]
+    tissue = tissue_of(anatomy)
     rng = np.random.default_rng(seed)
     organ = np.ones(SHAPE, bool) if filled else _organ(rng)
     image = np.full(SHAPE, tissue.organ, np.float32)

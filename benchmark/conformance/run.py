@@ -18,7 +18,7 @@ from typing import Any
 from ...common.errors import UasbenchError
 from ..catalogue import registry
 from ..device import configure, resolve_device
-from .phantom import TISSUES
+from .phantom import tissue_of
 
 TIMEOUT_S = 300.0
 IMPORT = "import"
@@ -38,10 +38,6 @@ NAMES = (
     "own decision",
     "learns",
 )
-
-
-class CheckError(UasbenchError):
-    """A check was asked for that does not exist."""
 
 
 @dataclass(frozen=True)
@@ -72,17 +68,16 @@ def check_method(
 
     Args:
         method: registered name, or the class itself.
-        anatomy: ``liver`` or ``lung``.
+        anatomy: ``liver``, ``lung`` or another with ``tissue``.
         progress: called with each result as it lands.
         timeout: seconds that a single check may take; one that takes longer fails and the rest is skipped.
 
     Raises:
         RegistryError: unknown name, or two packages claim it. Whatever the method does is a failed check.
-        CheckError: unknown anatomy.
+        DataError: unknown anatomy, or one whose tissue is not known.
         DeviceError: the device is not there.
     """
-    if anatomy not in TISSUES:
-        raise CheckError(f"anatomy {anatomy!r}: choose {' or '.join(TISSUES)}")
+    tissue_of(anatomy)
     device = resolve_device(device)
     results: list[CheckResult] = []
     if isinstance(method, str):

@@ -21,7 +21,7 @@ from ..scoring.evaluate import FREE_METRICS, VOXEL_METRICS, Under, evaluate_case
 from ..scoring.lesions import NO_LESION, Confusion, millilitres
 from ..scoring.masks import binarise
 from ..scoring.paper_grid import paper_confusion
-from ..scoring.pictured_slices import WINDOW, write_gallery
+from ..scoring.pictured_slices import write_gallery
 from ..scoring.ranking_metrics import Curves, aupro
 from ..scoring.slice_labels import SLICE_LABELS_ONLY
 from ..scoring.slice_metrics import SliceSet, slice_metrics
@@ -76,7 +76,7 @@ class MeasureOptions:
     fold_seed: int = 0
     smoothing_mm: tuple[float, ...] = SMOOTHING_MM
     min_size_mm3: tuple[float, ...] = MIN_SIZE_MM3
-    window: tuple[float, float] = WINDOW["liver"]
+    window: tuple[float, float] = (-200.0, 250.0)
     threads: int = 1
     cache_mib: int = 256
 

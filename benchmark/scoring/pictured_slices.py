@@ -12,8 +12,6 @@ import numpy as np
 from ...common.atomic import write_file
 from .cases import Opened, Reader
 
-WINDOW = {"liver": (-200.0, 250.0), "lung": (-1000.0, 400.0)}
-
 
 def choose(dice: Mapping[int, float]) -> dict[str, int]:
     """Return the case numbers of the best, median and worst Dice (fewer names where there are fewer cases)."""

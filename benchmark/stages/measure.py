@@ -12,13 +12,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from ...datasets.anatomy import find_anatomy
 from ...datasets.case import OUTSIDE_SHARE
 from ...datasets.storing.store import PreparedCase, TruthRef
 from ..protocols.measuring import HealthyMap, MeasureCase, MeasureOptions, measure
 from ..runs.map_store import healthy_map
 from ..runs.records import CellKey, Cost, DataInfo, LabelUse, MethodInfo, Record, StageIds, write_json
 from ..scoring.cases import Source
-from ..scoring.pictured_slices import WINDOW
 from ..versions import versions
 
 ZRange = tuple[int, int] | None
@@ -75,7 +75,7 @@ def run(task: MeasureTask, report: Callable[[str, Any], None]) -> None:
             study_path=Path(task.study),
             gallery_path=maps / "gallery.npz",
             anatomy=task.data["anatomy"],
-            window=WINDOW[task.data["anatomy"]],
+            window=find_anatomy(task.data["anatomy"]).window,
             threads=task.threads,
             progress=lambda done, total: report("progress", (done, total)),
         ),

@@ -1,6 +1,6 @@
 """Phantoms on disk: whole or not at all, described by ``phantom.json``, cached under the hashes of what made them.
 
-Every anatomy has a module of its name beside this one, with ``specification()`` and ``write_patients()``.
+The entry of an anatomy names the module that makes its scans, with ``specification()`` and ``write_patients()``.
 """
 
 from __future__ import annotations
@@ -15,11 +15,10 @@ from typing import Any, Literal, Protocol, cast
 
 from ...common.atomic import new_folder
 from ...common.errors import DataError
-from .spec import PACKAGE, Spec, generator_digest
+from ..anatomy import anatomy_names, find_anatomy
+from .spec import Spec, generator_digest
 
 Size = Literal["smoke", "quick", "full"]
-Anatomy = Literal["liver", "lung"]
-ANATOMIES = ("liver", "lung")
 INFO = "phantom.json"
 
 
@@ -35,18 +34,24 @@ class Maker(Protocol):
         ...
 
 
-def maker(anatomy: Anatomy | str) -> Maker:
+def maker(anatomy: str) -> Maker:
     """Return the module that makes the phantom of an anatomy.
 
     Raises:
-        DataError: there is no phantom of it.
+        DataError: unknown anatomy, or there is no phantom of it.
     """
-    if anatomy not in ANATOMIES:
-        raise DataError(f"there is no phantom of {anatomy!r}; use one of {', '.join(ANATOMIES)}, or --data-root")
-    return cast(Maker, import_module(f"{PACKAGE}.{anatomy}"))
+    return cast(Maker, import_module(_module(anatomy)))
 
 
-def describe(*, anatomy: Anatomy | str, seed: int, size: str) -> dict[str, Any]:
+def _module(anatomy: str) -> str:
+    module = find_anatomy(anatomy).phantom
+    if module is None:
+        made = ", ".join(name for name in anatomy_names() if find_anatomy(name).phantom)
+        raise DataError(f"there is no phantom of {anatomy!r}; use one of {made}, or --data-root")
+    return module
+
+
+def describe(*, anatomy: str, seed: int, size: str) -> dict[str, Any]:
     """Return what identifies a phantom: name, version, hash of the specification, hash of the generator, seed, size.
 
     Raises:
@@ -58,13 +63,13 @@ def describe(*, anatomy: Anatomy | str, seed: int, size: str) -> dict[str, Any]:
         "name": spec.values["name"],
         "version": spec.version,
         "spec_hash": spec.digest,
-        "generator_hash": generator_digest(anatomy),
+        "generator_hash": generator_digest(_module(anatomy)),
         "seed": int(seed),
         "size": size,
     }
 
 
-def write_phantom(root: Path, *, anatomy: Anatomy | str, seed: int, size: Size | str) -> dict[str, Any]:
+def write_phantom(root: Path, *, anatomy: str, seed: int, size: Size | str) -> dict[str, Any]:
     """Write a phantom below ``root`` and return what ``root/phantom.json`` says.
 
     A pure function of specification, seed and size: the same call writes the same bytes.
@@ -94,7 +99,7 @@ def write_phantom(root: Path, *, anatomy: Anatomy | str, seed: int, size: Size |
     return info
 
 
-def new_phantom(root: Path, *, anatomy: Anatomy | str, seed: int, size: Size | str) -> dict[str, Any]:
+def new_phantom(root: Path, *, anatomy: str, seed: int, size: Size | str) -> dict[str, Any]:
     """Write a phantom into a new or empty folder, which holds the whole of it or nothing.
 
     Raises:
@@ -112,7 +117,7 @@ def new_phantom(root: Path, *, anatomy: Anatomy | str, seed: int, size: Size | s
     return info
 
 
-def phantom_root(cache: Path, *, anatomy: Anatomy | str, seed: int, size: Size | str) -> Path:
+def phantom_root(cache: Path, *, anatomy: str, seed: int, size: Size | str) -> Path:
     """Return the root of a phantom below ``cache``, writing it on the first call.
 
     The folder's name contains the hashes of specification and generator; it appears under that name only when it is

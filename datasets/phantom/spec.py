@@ -140,10 +140,10 @@ def lung_spec() -> Spec:
 
 
 @cache
-def generator_digest(anatomy: str) -> str:
-    """Hash the source that makes the phantom of an anatomy, so that a changed generator never reuses an old cache.
+def generator_digest(module: str) -> str:
+    """Hash the source that makes a phantom, so that a changed generator never reuses an old cache.
 
-    Covers the import closures of the anatomy's module and of the one that writes the files.
+    Covers the import closures of its module and of the one that writes the files.
     """
-    sources = [closure_hash(f"{PACKAGE}.{name}") for name in (anatomy, "disk")]
+    sources = [closure_hash(name) for name in (module, f"{PACKAGE}.disk")]
     return hashlib.sha256("".join(sources).encode()).hexdigest()[:16]

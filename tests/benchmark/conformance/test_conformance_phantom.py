@@ -9,13 +9,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sklearn.metrics import average_precision_score
 from uasbench.benchmark.conformance.checks import average_precision
-from uasbench.benchmark.conformance.phantom import SHAPE, TISSUES, healthy_cases, lesion_cases
+from uasbench.benchmark.conformance.phantom import SHAPE, healthy_cases, lesion_cases, tissue_of
 from uasbench.benchmark.stages import drive
 
 
 def test_the_tiny_scans_are_what_they_claim():
-    for anatomy, tissue in TISSUES.items():
+    for anatomy in ("liver", "lung"):
         cases = [*healthy_cases(anatomy), *(c for c, _ in lesion_cases(anatomy))]
+        tissue = tissue_of(anatomy)
         assert len({c.id for c in cases}) == len({c.patient for c in cases}) == 6
         for case in cases:
             assert case.image.shape == SHAPE

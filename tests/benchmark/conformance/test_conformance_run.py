@@ -9,8 +9,9 @@ import pytest
 from uasbench import Method
 from uasbench.benchmark.catalogue import registry
 from uasbench.benchmark.conformance.checks import CHECKS
-from uasbench.benchmark.conformance.run import NAMES, CheckError, CheckResult, check_method, run_checks
+from uasbench.benchmark.conformance.run import NAMES, CheckResult, check_method, run_checks
 from uasbench.benchmark.device import DeviceError
+from uasbench.common.errors import DataError
 
 
 def test_names_are_those_of_the_checks():
@@ -62,7 +63,7 @@ def test_an_import_that_fails_is_a_failed_check(install):
 
 
 def test_impossible_requests_are_refused():
-    with pytest.raises(CheckError, match="'brain': choose liver or lung"):
+    with pytest.raises(DataError, match=r"'brain'.*known: liver, lung"):
         check_method("random", anatomy="brain")
     with pytest.raises(DeviceError, match="choose auto, cpu or cuda"):
         check_method("random", device="tpu")

@@ -1,0 +1,117 @@
+"""The organs of the tasks: ``anatomies.yaml`` beside this file, and the entry-point group ``uasbench.anatomies``."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any
+
+from ..common.errors import DataError
+
+GROUP = f"{__name__.partition('.')[0]}.anatomies"
+HuRange = tuple[float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tissue:
+    """Mean HU of an organ, its bright and dark tubes and its surroundings, noise (sd), one lesion contrast per case.
+
+    The tubes (vessels; ducts or airways) are further from the organ than the lesions, so that being bright or dark is
+    no anomaly: a network without training, which sees little else, finds few lesions.
+    """
+
+    organ: float
+    bright: float
+    dark: float
+    outside: float
+    noise: float
+    lesions: tuple[float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Anatomy:
+    """What the engine must know of an organ; all numbers in HU.
+
+    Attributes:
+        name: as cards name it, lower case.
+        title: the organ in words.
+        window: shown as black and white in pictures.
+        median_hu: where the median inside the organ lies in a sound scan; ``bench data check`` warns beyond.
+        phantom: module that writes its synthetic scans (:class:`.phantom.disk.Maker`); None where there is no phantom.
+        tissue: of the tiny scans of ``bench check``; None where a method cannot be checked on it.
+    """
+
+    name: str
+    title: str
+    window: HuRange
+    median_hu: HuRange | None = None
+    phantom: str | None = None
+    tissue: Tissue | None = None
+
+    def __post_init__(self) -> None:
+        for what in ("window", "median_hu"):
+            bounds = getattr(self, what)
+            if bounds is not None and not (len(bounds) == 2 and bounds[0] < bounds[1]):
+                raise DataError(f"anatomy {self.name!r}: {what} {bounds!r}; give two HU, the lower first")
+
+
+def anatomy_names() -> list[str]:
+    """Return the names of all anatomies, sorted; nothing of a plug-in is imported."""
+    return sorted({*_built_in(), *_plugged_in()})
+
+
+@cache
+def find_anatomy(name: str) -> Anatomy:
+    """Return an anatomy by name, in any process: that of a plug-in is imported here.
+
+    Raises:
+        DataError: unknown name, with the known ones; or a plug-in's entry that is no anatomy of this name.
+    """
+    if name in _built_in():
+        return _built_in()[name]
+    if name not in _plugged_in():
+        near = difflib.get_close_matches(name, anatomy_names(), n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise DataError(
+            f"unknown anatomy {name!r}; {hint}known: {', '.join(anatomy_names())}; another one is an Anatomy under the "
+            f"entry-point group {GROUP}"
+        )
+    point = _plugged_in()[name]
+    try:
+        found = point.load()
+    except Exception as error:
+        raise DataError(f"anatomy {name!r} ({point.value}) cannot be imported: {error}") from error
+    if not isinstance(found, Anatomy) or found.name != name:
+        raise DataError(f"anatomy {name!r}: {point.value} is {found!r}, not an Anatomy of that name")
+    return found
+
+
+def refresh() -> None:
+    """Forget what packages brought, for processes that install one while they run."""
+    _plugged_in.cache_clear()
+    find_anatomy.cache_clear()
+
+
+@cache
+def _plugged_in() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=GROUP)}
+
+
+@cache
+def _built_in() -> dict[str, Anatomy]:
+    """Read the file; being no Python, another entry in it trains and measures nothing again."""
+    import yaml
+
+    entries = yaml.safe_load(Path(__file__).with_name("anatomies.yaml").read_text(encoding="utf-8"))
+    return {name: Anatomy(name=name, **{k: _typed(v) for k, v in entry.items()}) for name, entry in entries.items()}
+
+
+def _typed(value: Any) -> Any:
+    if isinstance(value, dict):
+        return Tissue(**{key: _typed(v) for key, v in value.items()})
+    if isinstance(value, list):
+        return tuple(map(float, value))
+    return float(value) if isinstance(value, int) else value

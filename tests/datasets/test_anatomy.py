@@ -1,0 +1,55 @@
+"""The registry of organs: two built in, more from packages, and a name that nobody knows."""
+
+from __future__ import annotations
+
+import pytest
+from uasbench.common.errors import DataError
+from uasbench.datasets import anatomy
+from uasbench.datasets.anatomy import Anatomy, Tissue, anatomy_names, find_anatomy
+
+
+def test_the_built_in_organs_are_read_with_their_types():
+    assert anatomy_names() == ["liver", "lung"]
+    lung = find_anatomy("lung")
+    assert (lung.name, lung.window, lung.median_hu) == ("lung", (-1000.0, 400.0), None)
+    assert isinstance(lung.tissue, Tissue)
+    assert lung.tissue.lesions == (-110.0, 400.0)
+    assert find_anatomy("liver").median_hu == (-50.0, 250.0)
+
+
+def test_an_unknown_one_is_refused_with_the_nearest_and_the_known():
+    with pytest.raises(DataError, match=r"unknown anatomy 'lungs'; did you mean 'lung'.*known: liver, lung.*anatomies"):
+        find_anatomy("lungs")
+
+
+def test_bounds_in_the_wrong_order_are_refused():
+    with pytest.raises(DataError, match=r"'kidney': window .*the lower first"):
+        Anatomy(name="kidney", title="kidney", window=(300.0, -100.0))
+
+
+@pytest.fixture
+def plugged(monkeypatch):
+    """Return ``plugged(name=target)``: entry points of a package that is not there."""
+    from importlib.metadata import EntryPoint
+
+    def make(**targets: str) -> None:
+        points = [EntryPoint(name, target, anatomy.GROUP) for name, target in targets.items()]
+        monkeypatch.setattr(anatomy, "entry_points", lambda group: points)
+        anatomy.refresh()
+
+    yield make
+    monkeypatch.undo()
+    anatomy.refresh()
+
+
+def test_names_of_packages_are_known_before_they_are_imported(plugged):
+    plugged(kidney="no_such_module:KIDNEY")
+    assert anatomy_names() == ["kidney", "liver", "lung"]
+    with pytest.raises(DataError, match=r"'kidney' \(no_such_module:KIDNEY\) cannot be imported"):
+        find_anatomy("kidney")
+
+
+def test_what_is_no_anatomy_of_its_name_is_refused(plugged):
+    plugged(kidney="math:pi")
+    with pytest.raises(DataError, match=r"math:pi is 3.14.*not an Anatomy of that name"):
+        find_anatomy("kidney")
