@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from .card import MethodCard
 from .config import Config
 from .context import FitContext
+from .state import load_state, save_state
 
 if TYPE_CHECKING:
     import numpy as np
@@ -127,12 +128,8 @@ class Method:
 
     def save(self, path: Path) -> None:
         """Write the learned state: networks, tensors, arrays, numbers and plain containers of these."""
-        from .state import save_state
-
         save_state(self, path)
 
     def load(self, path: Path) -> None:
         """Read what :meth:`save` wrote (``weights_only``), building the networks first."""
-        from .state import load_state
-
         load_state(self, path)

@@ -260,7 +260,9 @@ class NormNet(Method):
         """Return what yields batches: crops with lesions, float32 (n, 1, D, H, W), and their normal bright voxels."""
         import torch
 
-        from ..synthesis.lung_lesions import LesionGenerator, LesionRecipe
+        from ..synthesis import lung_lesions_torch
+        from ..synthesis.lesion_recipe import LesionRecipe
+        from ..synthesis.lung_lesions import LesionGenerator
         from .parts.distance_targets import target
 
         c = self.config
@@ -284,7 +286,7 @@ class NormNet(Method):
                 clean, inside = torch.from_numpy(images), torch.from_numpy(rois)
             else:
                 clean, inside, full = (torch.from_numpy(a).to(ctx.device) for a in (images, rois, fullness))
-                augmented, blobs = generator.generate_on(clean, inside, full, device_draws)
+                augmented, blobs = lung_lesions_torch.generate(recipe, clean, inside, full, device_draws)
             return augmented[:, None], target(clean, blobs, inside, c.tau)
 
         return draw

@@ -10,18 +10,14 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from .lung_lesions import check
+from .lesion_recipe import LesionRecipe, check
 from .lung_shapes import Ellipsoids, draw_ellipsoids, merge
 from .salt_texture import Look, SaltSettings
 from .smooth_fields import TRUNCATE
-
-if TYPE_CHECKING:
-    from .lung_lesions import LesionRecipe
 
 BATCH_VOXELS = 1 << 25
 SMALLEST_SIDE = 16
@@ -36,7 +32,14 @@ def generate(
     fullness: torch.Tensor,
     generator: torch.Generator,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return crops with lesions, float32, and the voxels of the blobs, bool; see ``LesionGenerator.generate_on``."""
+    """Return a batch of crops with lesions, float32, and the voxels of their blobs, bool, on the images' device.
+
+    Args:
+        images: float (n, z, y, x) in [0, 1].
+        rois: bool, same shape.
+        fullness: λ of each crop, (n,).
+        generator: on the images' device; its state alone decides what is drawn.
+    """
     check(tuple(images.shape), tuple(rois.shape), fullness)
     augmented = images.to(torch.float32, copy=True)
     masks = torch.zeros_like(rois, dtype=torch.bool)

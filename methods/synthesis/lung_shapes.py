@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.sparse.csgraph import connected_components
 
 from . import volume_kernels as kernels
+from .lesion_recipe import LesionRecipe
 from .random_places import random_rotations
 from .smooth_fields import smooth_nodes
-
-if TYPE_CHECKING:
-    from .lung_lesions import LesionRecipe
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 import torch
 
+from . import stretched_noise_cpu, stretched_noise_torch
 from .stretched_noise import StretchedNoise
 
 Placement = Literal["frame", "roi"]
@@ -103,11 +104,9 @@ class ShiftedRegions:
 
     def _draw(self, count: int) -> tuple[torch.Tensor, torch.Tensor]:
         if not self.device.startswith("cpu"):
-            return self.recipe.masks_on(count, self._generator, self.size)
-        if self.control_texture:
-            masks, fields = self.recipe.masks_and_fields(count, self._rng, self.size)
-            return torch.from_numpy(masks), torch.from_numpy(fields)
-        return torch.from_numpy(self.recipe.masks(count, self._rng, self.size)), torch.empty(0)
+            return stretched_noise_torch.draw(self.recipe, count, self._generator, self.size)
+        masks, fields = stretched_noise_cpu.draw(self.recipe, count, self._rng, self.size, fields=self.control_texture)
+        return torch.from_numpy(masks), torch.from_numpy(fields)
 
     def _move(self, mask: torch.Tensor, tissue: torch.Tensor) -> torch.Tensor:
         """Shift a mask so that one of its pixels lands on tissue; what leaves the frame is lost."""

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import torch
 from torch.nn.functional import max_pool2d
 
-if TYPE_CHECKING:
-    from .stretched_noise import StretchedNoise
+from .stretched_noise import StretchedNoise
 
 
 def draw(
-    recipe: StretchedNoise, count: int, generator: torch.Generator, size: int
+    recipe: StretchedNoise, count: int, generator: torch.Generator, size: int | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return masks (bool) and stretched fields (uint8), both (count, size, size), on the generator's device."""
     device = generator.device
     noise = torch.randint(0, 256, (count, recipe.frame, recipe.frame), generator=generator, device=device)
     noise = torch.from_numpy(recipe.lut).to(device)[noise]
     masks, fields = masks_of(recipe, noise)
-    from .stretched_noise import sample_positions
-
-    at = torch.from_numpy(sample_positions(recipe.frame, size)).to(device)
+    at = torch.from_numpy(recipe.positions(size or recipe.frame)).to(device)
     return masks[:, at][:, :, at], fields[:, at][:, :, at]
 
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 from uasbench.methods.synthesis import lung_lesions_torch as device_path
-from uasbench.methods.synthesis.lung_lesions import LesionGenerator, LesionRecipe
+from uasbench.methods.synthesis.lesion_recipe import LesionRecipe
+from uasbench.methods.synthesis.lung_lesions import LesionGenerator
 from uasbench.methods.synthesis.salt_texture import Look, SaltSettings, brightness_factor, filtered_salt
 
 TOUCHING = np.ones((3, 3, 3), bool)
@@ -170,7 +171,7 @@ def tensor_path(seed, device="cpu"):
 
     def draw(recipe, image, roi, fullness):
         tensors = [torch.from_numpy(a)[None].to(device) for a in (image, roi)]
-        drawn = LesionGenerator(recipe).generate_on(*tensors, torch.tensor([fullness]), generator)
+        drawn = device_path.generate(recipe, *tensors, torch.tensor([fullness]), generator)
         return [a[0].cpu().numpy() for a in drawn]
 
     return draw
@@ -266,7 +267,7 @@ def test_device_batch_leaves_crops_without_roi_alone():
     rois[1] = False
     generator = torch.Generator().manual_seed(0)
     recipe = LesionRecipe(radius_scale=0.3)
-    augmented, blobs = LesionGenerator(recipe).generate_on(images, rois, torch.ones(3), generator)
+    augmented, blobs = device_path.generate(recipe, images, rois, torch.ones(3), generator)
     assert torch.equal(augmented[1], images[1])
     assert blobs.any(dim=3).any(dim=2).any(dim=1).tolist() == [True, False, True]
 
@@ -376,4 +377,6 @@ def test_inputs_that_do_not_fit_together_are_refused():
     with pytest.raises(ValueError, match="negative"):
         LesionGenerator()(image, roi, -0.1)
     with pytest.raises(ValueError, match="expected"):
-        LesionGenerator().generate_on(torch.zeros(2, 8, 32, 32), torch.zeros(2, 8, 32, 32) > 0, torch.ones(1), None)
+        device_path.generate(
+            LesionRecipe(), torch.zeros(2, 8, 32, 32), torch.zeros(2, 8, 32, 32) > 0, torch.ones(1), None
+        )

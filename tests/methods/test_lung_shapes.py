@@ -8,7 +8,7 @@ import torch
 from scipy import ndimage
 from uasbench.methods.synthesis import lung_lesions_torch as device_path
 from uasbench.methods.synthesis import lung_shapes
-from uasbench.methods.synthesis.lung_lesions import LesionRecipe
+from uasbench.methods.synthesis.lesion_recipe import LesionRecipe
 from uasbench.methods.synthesis.random_places import random_rotations
 
 TOUCHING = np.ones((3, 3, 3), bool)

@@ -6,10 +6,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from uasbench.methods.synthesis import stretched_noise_cpu as cpu
 from uasbench.methods.synthesis import stretched_noise_kernels as kernels
+from uasbench.methods.synthesis import stretched_noise_torch as device_path
 from uasbench.methods.synthesis.shift import ShiftedRegions
 from uasbench.methods.synthesis.stretched_noise import StretchedNoise
-from uasbench.methods.synthesis.stretched_noise_torch import masks_of
 
 
 def plain_recipe(noise, recipe):
@@ -66,7 +67,7 @@ def assert_same_statistics(ours, reference, standard_errors):
 @pytest.mark.parametrize("noise", ["uniform", "gaussian"])
 def test_masks_and_fields_equal_opencv_bit_for_bit(frame, sigma, ellipse, noise):
     recipe = StretchedNoise(frame, sigma, 200, ellipse, noise)
-    masks, fields = recipe.masks_and_fields(8, np.random.default_rng(5))
+    masks, fields = cpu.draw(recipe, 8, np.random.default_rng(5))
     words = np.empty((frame * frame + 7) // 8, np.uint64)
     for i, seed in enumerate(np.random.default_rng(5).integers(0, 2**64, 8, dtype=np.uint64)):
         kernels.fill_noise(seed, words)
@@ -104,7 +105,7 @@ def test_noise_bytes_are_uniform():
 def test_device_path_equals_compiled_path_on_the_same_noise():
     recipe = StretchedNoise()
     noise = np.random.default_rng(2).integers(0, 256, (4, 256, 256), dtype=np.uint8)
-    masks, fields = masks_of(recipe, torch.from_numpy(noise))
+    masks, fields = device_path.masks_of(recipe, torch.from_numpy(noise))
     for i in range(4):
         field, mask = plain_recipe(noise[i], recipe)
         assert np.array_equal(fields[i].numpy(), field)
@@ -112,21 +113,21 @@ def test_device_path_equals_compiled_path_on_the_same_noise():
 
 
 def test_statistics_of_the_compiled_path():
-    ours = component_areas(StretchedNoise().masks(200, np.random.default_rng(0)))
+    ours = component_areas(cpu.draw(StretchedNoise(), 200, np.random.default_rng(0))[0])
     assert_same_statistics(ours, component_areas(plain_masks(200, seed=1)), 3)
 
 
 def test_statistics_of_the_device_path():
-    masks, fields = StretchedNoise().masks_on(64, torch.Generator().manual_seed(0))
+    masks, fields = device_path.draw(StretchedNoise(), 64, torch.Generator().manual_seed(0))
     assert fields.dtype == torch.uint8
-    reference = component_areas(StretchedNoise().masks(400, np.random.default_rng(1)))
+    reference = component_areas(cpu.draw(StretchedNoise(), 400, np.random.default_rng(1))[0])
     assert_same_statistics(component_areas(masks.numpy()), reference, 3)
 
 
 @pytest.mark.slow
 def test_statistics_of_two_thousand_compiled_draws():
     rng = np.random.default_rng(0)
-    ours = areas_in_batches(lambda: StretchedNoise().masks(100, rng), 20)
+    ours = areas_in_batches(lambda: cpu.draw(StretchedNoise(), 100, rng)[0], 20)
     assert_same_statistics(ours, component_areas(plain_masks(2000, seed=1)), 2)
 
 
@@ -134,8 +135,8 @@ def test_statistics_of_two_thousand_compiled_draws():
 def test_statistics_of_two_thousand_device_draws():
     # The compiled path equals OpenCV bit for bit, and is fast enough for a reference with a small error of its own.
     rng, generator = np.random.default_rng(1), torch.Generator().manual_seed(0)
-    reference = areas_in_batches(lambda: StretchedNoise().masks(500, rng), 40)
-    ours = areas_in_batches(lambda: StretchedNoise().masks_on(25, generator)[0].numpy(), 80)
+    reference = areas_in_batches(lambda: cpu.draw(StretchedNoise(), 500, rng)[0], 40)
+    ours = areas_in_batches(lambda: device_path.draw(StretchedNoise(), 25, generator)[0].numpy(), 80)
     assert_same_statistics(ours, reference, 2)
 
 
@@ -144,26 +145,29 @@ def test_device_path_on_a_gpu():
     recipe = StretchedNoise()
     generator = torch.Generator("cuda").manual_seed(0)
     noise = np.random.default_rng(2).integers(0, 256, (4, 256, 256), dtype=np.uint8)
-    on_cpu, on_gpu = masks_of(recipe, torch.from_numpy(noise)), masks_of(recipe, torch.from_numpy(noise).cuda())
+    on_cpu, on_gpu = (
+        device_path.masks_of(recipe, torch.from_numpy(noise)),
+        device_path.masks_of(recipe, torch.from_numpy(noise).cuda()),
+    )
     assert all(torch.equal(a, b.cpu()) for a, b in zip(on_cpu, on_gpu, strict=True))
-    ours = areas_in_batches(lambda: recipe.masks_on(100, generator)[0].cpu().numpy(), 4)
+    ours = areas_in_batches(lambda: device_path.draw(recipe, 100, generator)[0].cpu().numpy(), 4)
     assert_same_statistics(ours, component_areas(plain_masks(400, seed=1)), 3)
 
 
 def test_mean_area_is_three_percent_of_the_frame():
-    areas = StretchedNoise().masks(200, np.random.default_rng(0)).mean(axis=(1, 2))
+    areas = cpu.draw(StretchedNoise(), 200, np.random.default_rng(0))[0].mean(axis=(1, 2))
     assert 0.025 <= areas.mean() <= 0.035
 
 
 def test_masks_shrink_without_changing_their_area():
-    large = StretchedNoise().masks(100, np.random.default_rng(4))
-    small = StretchedNoise().masks(100, np.random.default_rng(4), size=64)
+    large = cpu.draw(StretchedNoise(), 100, np.random.default_rng(4))[0]
+    small = cpu.draw(StretchedNoise(), 100, np.random.default_rng(4), size=64)[0]
     assert np.array_equal(small, large[:, 2::4, 2::4])
 
 
 def test_same_seed_same_masks_other_seed_other_masks():
     recipe = StretchedNoise()
-    first, again, other = (recipe.masks(4, np.random.default_rng(s)) for s in (1, 1, 2))
+    first, again, other = (cpu.draw(recipe, 4, np.random.default_rng(s))[0] for s in (1, 1, 2))
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
 
