@@ -6,7 +6,7 @@ import errno
 import os
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,24 +19,49 @@ class DiskError(DataError):
     """The disk is full, or a folder cannot be written."""
 
 
-def write_file(path: Path, chunks: Iterable[bytes | memoryview]) -> None:
-    """Write a file so that readers see the old content or the whole new one, also after a power cut.
+@contextmanager
+def new_file(path: Path, needed: int = 0) -> Iterator[Path]:
+    """Give the name of a file to write, which replaces ``path`` when the block ends without an error.
+
+    Readers see the old content or the whole new one, also after a power cut.
+
+    Args:
+        path: the final place; its folder is made where it is missing.
+        needed: bytes that will be written, for the message of a full disk.
 
     Raises:
         DiskError: the disk is full or the folder cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(_temporary_name(path.name))
-    chunks = [memoryview(c).cast("B") for c in chunks]
     try:
-        with clear_disk_errors(path.parent, sum(len(c) for c in chunks)), temporary.open("wb") as file:
-            for chunk in chunks:
-                file.write(chunk)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        with clear_disk_errors(path.parent, needed):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            _sync_path(temporary)
+            temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_file(path: Path, *chunks: bytes | memoryview) -> Path:
+    """Write bytes through :func:`new_file` and return the path.
+
+    Raises:
+        DiskError: the disk is full or the folder cannot be written.
+    """
+    views = [memoryview(c).cast("B") for c in chunks]
+    with new_file(path, sum(map(len, views))) as temporary, temporary.open("wb") as file:
+        file.writelines(views)
+    return path
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write text as UTF-8 through :func:`new_file` and return the path.
+
+    Raises:
+        DiskError: the disk is full or the folder cannot be written.
+    """
+    return write_file(path, text.encode("utf-8"))
 
 
 @contextmanager
@@ -65,7 +90,7 @@ def new_folder(path: Path, needed: int = 0) -> Iterator[Path]:
             except OSError as error:
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                     raise
-            _sync_folder(path.parent)
+            _sync_path(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -103,7 +128,8 @@ def clear_disk_errors(folder: Path, needed: int) -> Iterator[None]:
 
 
 def _temporary_name(name: str) -> str:
-    return f".{name}{_MARK}{os.uname().nodename}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    # Cut, because a file's name may have 255 bytes at most.
+    return f".{name[:60]}{_MARK}{os.uname().nodename}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
 
 
 def _alive(pid: int) -> bool:
@@ -118,13 +144,12 @@ def _alive(pid: int) -> bool:
 
 def _sync(folder: Path) -> None:
     for file in sorted(p for p in folder.rglob("*") if p.is_file()):
-        with file.open("rb") as opened:
-            os.fsync(opened.fileno())
-    _sync_folder(folder)
+        _sync_path(file)
+    _sync_path(folder)
 
 
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
+def _sync_path(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing.connection import Connection
 from typing import Any
 
 
@@ -21,3 +25,16 @@ def hidden_main() -> Iterator[None]:
     finally:
         for name, value in saved.items():
             setattr(main, name, value)
+
+
+def end_with_parent(connection: Connection, status: int = 1) -> None:
+    """Leave Ctrl-C to the parent, and end this process when the parent ends or closes its end of ``connection``."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def watch() -> None:
+        try:
+            connection.recv()
+        except (EOFError, OSError):
+            os._exit(status)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..benchmark.runs.folder import RunFolder
+from ..common.atomic import write_text
 from . import html
 from .columns import PAIRED_TESTS, SUMMARY
 from .figures.pictures import draw
@@ -12,7 +13,7 @@ from .grid import cost_grid, failure_grid, frame_grid, headline_grid, paired_gri
 from .headline import headlines
 from .scores import collect, facts
 from .tables import make_tables, run_references
-from .writers import csv_text, latex, markdown, write_atomic
+from .writers import csv_text, latex, markdown
 
 
 def build(folder: RunFolder) -> list[Path]:
@@ -25,7 +26,7 @@ def build(folder: RunFolder) -> list[Path]:
     tables = make_tables(records, folder.failures(), folder.skipped(), info, scores=scores)
     found = headlines(tables.summary)
     target = folder.tables_dir
-    files = [write_atomic(target / f"{name}.csv", csv_text(frame)) for name, frame in tables.items()]
+    files = [write_text(target / f"{name}.csv", csv_text(frame)) for name, frame in tables.items()]
     readable = {
         "cost": [cost_grid(tables.cost)],
         "summary": [frame_grid("Summary", tables.summary, [*SUMMARY[:12], "flags"])],
@@ -37,9 +38,9 @@ def build(folder: RunFolder) -> list[Path]:
         readable[f"paired_tests-{one.name}"] = paired_grids(tables.paired_tests, one.dataset, one.train)
     readable |= {"failures": [failure_grid(tables.failures)], "skipped": [skipped_grid(tables.skipped)]}
     for name, grids in readable.items():
-        files.append(write_atomic(target / f"{name}.md", markdown(grids)))
-        files.append(write_atomic(target / f"{name}.tex", latex(grids)))
+        files.append(write_text(target / f"{name}.md", markdown(grids)))
+        files.append(write_text(target / f"{name}.tex", latex(grids)))
     pictures = draw(folder, records, scores, known, found, tables.cost)
     files += [picture.path for picture in pictures.found]
     page = html.render(info, records, tables, found, pictures, run_references(records, info))
-    return [*files, write_atomic(folder.report_html, page)]
+    return [*files, write_text(folder.report_html, page)]

@@ -34,10 +34,10 @@ def real_ct() -> Path:
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data root with the smallest liver phantom."""
-    from uasbench.datasets.phantom.liver import write_liver_phantom
+    from uasbench.datasets.phantom.disk import write_phantom
 
     path = tmp_path_factory.mktemp("data")
-    write_liver_phantom(path, seed=0, size="smoke")
+    write_phantom(path, anatomy="liver", seed=0, size="smoke")
     return path
 
 

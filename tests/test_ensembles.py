@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from uasbench.benchmark.runs.map_store import read_map
-from uasbench.datasets.phantom.liver import write_liver_phantom
+from uasbench.datasets.phantom.disk import write_phantom
 
 PLUGIN = """
 from dataclasses import dataclass, field
@@ -49,7 +49,7 @@ def options(tmp_path_factory):
     from uasbench.benchmark.catalogue import registry
 
     here = tmp_path_factory.mktemp("votes")
-    write_liver_phantom(here / "data", seed=0, size="smoke")
+    write_phantom(here / "data", anatomy="liver", seed=0, size="smoke")
     site = here / "site"
     site.mkdir()
     (site / "voting.py").write_text(PLUGIN)

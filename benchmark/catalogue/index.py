@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from contextlib import suppress
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 from ...common import source_hash
+from ...common.atomic import DiskError, write_text
 from ..locations import cache_root
 
 VERSION = 2
@@ -82,15 +82,9 @@ class CardIndex:
         """Store the index atomically where it changed."""
         if not self._changed:
             return
-        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
-        with suppress(OSError):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                temporary.write_text(json.dumps({"version": VERSION, "entries": self._entries}), encoding="utf-8")
-                temporary.replace(self.path)
-                self._changed = False
-            finally:
-                temporary.unlink(missing_ok=True)
+        with suppress(OSError, DiskError):
+            write_text(self.path, json.dumps({"version": VERSION, "entries": self._entries}))
+            self._changed = False
 
     def _load(self) -> dict[str, Any]:
         try:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ...common.atomic import new_file
 from ...common.seeds import derive
 from ..runs.records import Threshold
 from .objective import Objective
@@ -114,13 +114,8 @@ class Studies:
             return
         from optuna.storages.journal import JournalFileBackend
 
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
-        try:
+        with new_file(self.path) as temporary:
             JournalFileBackend(str(temporary)).append_logs(self._logs)
-            temporary.replace(self.path)
-        finally:
-            temporary.unlink(missing_ok=True)
 
     def _journal(self) -> Any:
         if self._storage is None:

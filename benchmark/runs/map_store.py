@@ -133,7 +133,7 @@ def _write(path: Path, kind: str, header: dict[str, Any], support: np.ndarray, v
     header["digest"] = _digest(header, bits, values)
     text = json.dumps(header, sort_keys=True).encode()
     chunks = [_MAGIC[kind], struct.pack("<I", len(text)), text, *streams]
-    write_file(path, chunks)
+    write_file(path, *chunks)
     return sum(len(c) for c in chunks)
 
 

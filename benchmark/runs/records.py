@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from ...common.atomic import write_text
 
 SCHEMA_VERSION = 1
 Unit = Literal["patient", "pooled", "slice", "seed"]
@@ -204,17 +205,12 @@ class Skip(_Strict):
 
 
 def write_json(path: Path, value: BaseModel | dict[str, Any] | list[Any]) -> None:
-    """Write JSON atomically: a reader sees the old file or the whole new one, also after a power cut."""
+    """Write JSON atomically.
+
+    Raises:
+        DiskError: the disk is full or the folder cannot be written.
+    """
     text = (
         value.model_dump_json(indent=1) if isinstance(value, BaseModel) else json.dumps(value, indent=1, sort_keys=True)
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_text(path, text + "\n")

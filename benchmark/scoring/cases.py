@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from ...common.boxes import bounding_box
 from ...common.errors import DataError
 from ...datasets.case import Case, Spacing, Truth
-from .smoothing import bounding_box
 
 if TYPE_CHECKING:
     from ...datasets.storing.store import PreparedCase, TruthRef

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ...common.boxes import bounding_box
 from ...datasets.case import Spacing
-from .smoothing import bounding_box
 
 NO_LESION = "no lesion in the region of interest"
 

@@ -65,7 +65,7 @@ def write_gallery(
     arrays["meta"] = np.array(json.dumps(meta, sort_keys=True))
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)  # pyright: ignore[reportArgumentType]
-    write_file(path, [buffer.getvalue()])
+    write_file(path, buffer.getvalue())
 
 
 def _placed(crop: np.ndarray, opened: Opened, shape: tuple[int, ...]) -> np.ndarray:

@@ -6,18 +6,10 @@ import math
 
 import numpy as np
 
+from ...common.boxes import bounding_box
 from ...datasets.case import Spacing
 from .bin_kernels import max_tree, open_area
 from .keys import LOWEST
-
-
-def bounding_box(mask: np.ndarray) -> tuple[slice, slice, slice]:
-    """Return the smallest box that holds a mask (empty where the mask is)."""
-    sides = []
-    for axis in range(3):
-        used = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
-        sides.append(slice(int(used[0]), int(used[-1]) + 1) if len(used) else slice(0, 0))
-    return sides[0], sides[1], sides[2]
 
 
 def smooth(map_: np.ndarray, roi: np.ndarray, spacing: Spacing, sigma_mm: float) -> np.ndarray:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import fcntl
 import importlib
 import os
-import signal
 import sys
-import threading
 import time
 import traceback
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
+
+from ...common.processes import end_with_parent
 
 PROGRESS_EVERY_S = 0.2
 ORPHANED = 70
@@ -23,12 +23,11 @@ def work(module: str, task: Any, connection: Connection, log: str, lock: str, gp
 
     Sends ``("progress", (done, total))``, then ``("done", None)`` or ``("error", message)``.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent(connection, ORPHANED)
     os.environ.pop("UASBENCH_DATA", None)
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     _redirect(Path(log))
-    threading.Thread(target=_end_with_parent, args=(connection,), daemon=True).start()
     try:
         with Path(lock).open("w") as held:
             fcntl.flock(held, fcntl.LOCK_EX)
@@ -61,13 +60,6 @@ def _redirect(log: Path) -> None:
     os.close(descriptor)
     sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False)
     sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
-
-
-def _end_with_parent(connection: Connection) -> None:
-    try:
-        connection.recv()
-    except (EOFError, OSError):
-        os._exit(ORPHANED)
 
 
 def _reporter(connection: Connection) -> Any:

@@ -6,7 +6,6 @@ The entry of an anatomy names the module that makes its scans, with ``specificat
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterable, Iterator
 from importlib import import_module
@@ -131,19 +130,13 @@ def phantom_root(cache: Path, *, anatomy: str, seed: int, size: Size | str) -> P
     root = Path(cache) / f"phantom-{anatomy}-{size}-s{seed}-{digest}"
     if (root / INFO).is_file():
         return root
-    temporary = root.with_name(f".{root.name}.{os.getpid()}.tmp")
     try:
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        write_phantom(temporary, anatomy=anatomy, seed=seed, size=size)
-        if root.is_dir() and not (root / INFO).is_file():
+        if root.is_dir():
             shutil.rmtree(root)
-        temporary.rename(root)
+        with new_folder(root) as scratch:
+            write_phantom(scratch, anatomy=anatomy, seed=seed, size=size)
     except OSError as error:
-        if not (root / INFO).is_file():
-            raise DataError(f"the phantom cannot be kept in {cache}: {error}; give a writable folder") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        raise DataError(f"the phantom cannot be kept in {cache}: {error}; give a writable folder") from error
     return root
 
 

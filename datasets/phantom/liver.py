@@ -9,9 +9,7 @@ from typing import Any
 import numpy as np
 
 from ...common.seeds import derive
-from . import disk
 from .anatomy import LABELS
-from .disk import Size, phantom_identity, phantom_of
 from .liver_tumours import Index
 from .nifti import write_nifti
 from .patient import Patient, make_patient
@@ -55,21 +53,6 @@ def write_patients(root: Path, *, seed: int, size: str) -> Iterator[dict[str, An
         yield _write(root, *item)
 
 
-def write_liver_phantom(root: Path, *, seed: int, size: Size | str) -> dict[str, Any]:
-    """Write the liver phantom below ``root``; see :func:`.disk.write_phantom`."""
-    return disk.write_phantom(root, anatomy="liver", seed=seed, size=size)
-
-
-def new_phantom(root: Path, *, seed: int, size: Size | str) -> dict[str, Any]:
-    """Write the liver phantom into a new or empty folder; see :func:`.disk.new_phantom`."""
-    return disk.new_phantom(root, anatomy="liver", seed=seed, size=size)
-
-
-def phantom_root(cache: Path, *, seed: int, size: Size | str) -> Path:
-    """Return the root of the liver phantom below ``cache``; see :func:`.disk.phantom_root`."""
-    return disk.phantom_root(cache, anatomy="liver", seed=seed, size=size)
-
-
 def _write(root: Path, dataset: str, case: str, patient: Patient) -> dict[str, Any]:
     if dataset == "btcv":
         folder = root / "btcv" / "RawData" / "Training"
@@ -93,16 +76,3 @@ def _write(root: Path, dataset: str, case: str, patient: Patient) -> dict[str, A
         "orientation": scanner.orientation,
         "lesions": [lesion.to_json() for lesion in patient.lesions],
     }
-
-
-__all__ = [
-    "BTCV_IDS",
-    "new_phantom",
-    "patients",
-    "phantom_identity",
-    "phantom_of",
-    "phantom_root",
-    "specification",
-    "write_liver_phantom",
-    "write_patients",
-]

@@ -10,8 +10,6 @@ from typing import Any
 import numpy as np
 
 from ...common.seeds import derive
-from . import disk
-from .disk import Size
 from .lung_opacities import Burden
 from .lung_patient import AIRWAY, LEFT, RIGHT, ChestPatient, make_chest
 from .metaimage import world, write_metaimage
@@ -96,11 +94,6 @@ def write_patients(root: Path, *, seed: int, size: str) -> Iterator[dict[str, An
         }
     with (root / "luna16" / "annotations.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows([ANNOTATIONS, *nodules])
-
-
-def write_lung_phantom(root: Path, *, seed: int, size: Size | str) -> dict[str, Any]:
-    """Write the lung phantom below ``root``; see :func:`.disk.write_phantom`."""
-    return disk.write_phantom(root, anatomy="lung", seed=seed, size=size)
 
 
 def _write_luna(root: Path, case: str, patient: ChestPatient) -> None:

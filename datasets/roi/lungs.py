@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ...common.boxes import bounding_box
 from ..case import Spacing
 from ..views.resize import back_positions, interpolate_back
 from .airway import airway
@@ -66,8 +67,8 @@ def _label(image: np.ndarray, spacing: Spacing) -> np.ndarray:
     out = np.zeros(image.shape, dtype=np.uint8)
     for label, lung in _two_lungs(image, inner & ~pipes, trunk, centre[1], spacing).items():
         lung &= ~_bowel(lung, image, spacing)
-        box, corner = _box(lung, spacing, _PLEURAL_MM)
-        whole = _fill(lung[box], image[box], (centre[0] - corner[1], centre[1] - corner[2]), spacing)
+        box = bounding_box(lung, [int(np.ceil(_PLEURAL_MM / s)) for s in spacing])
+        whole = _fill(lung[box], image[box], (centre[0] - box[1].start, centre[1] - box[2].start), spacing)
         whole = _without_holes(whole & ~pipes[box], spacing)
         out[box][whole & (out[box] == 0)] = label
     return out
@@ -157,7 +158,7 @@ def _split(main: np.ndarray, middle: float, spacing: Spacing) -> dict[int, np.nd
     whole = {_side((profile * np.arange(profile.size)).sum() / profile.sum(), middle): main}
     if not _SPLIT_SHARE / 2 <= right <= 1 - _SPLIT_SHARE / 2:
         return whole
-    box, _ = _box(main, spacing, 0)
+    box = bounding_box(main)
     part, shift = main[box], box[2].start
     for radius in _SPLIT_MM:
         labels = np.asarray(cc3d.connected_components(erode(part, radius, spacing), connectivity=6))
@@ -204,7 +205,7 @@ def _bowel(lung: np.ndarray, image: np.ndarray, spacing: Spacing) -> np.ndarray:
     """Return the pockets of pure gas that hang on the lowest third of a lung through a thin diaphragm."""
     import cc3d
 
-    box, _ = _box(lung, spacing, 0)
+    box = bounding_box(lung)
     out = np.zeros_like(lung)
     height = -(-(box[0].stop - box[0].start) // 3)
     part = (slice(box[0].start, box[0].start + height), *box[1:])
@@ -269,17 +270,6 @@ def _behind(lung: np.ndarray, centre: tuple[float, float], spacing: Spacing) -> 
         some[z] = distance > first[direction]
         all_[z] = some[z] & (distance > last[direction] - _RIM_MM)
     return some, all_
-
-
-def _box(mask: np.ndarray, spacing: Spacing, margin: float) -> tuple[tuple[slice, slice, slice], tuple[int, int, int]]:
-    """Return the bounding box of ``mask`` with a margin in mm, and its first voxel."""
-    ends = []
-    for axis, size in enumerate(mask.shape):
-        used = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
-        pad = int(np.ceil(margin / spacing[axis]))
-        ends.append((max(0, int(used[0]) - pad), min(size, int(used[-1]) + 1 + pad)))
-    (z0, z1), (y0, y1), (x0, x1) = ends
-    return (slice(z0, z1), slice(y0, y1), slice(x0, x1)), (z0, y0, x0)
 
 
 def _block_mean(image: np.ndarray, step: int) -> np.ndarray:

@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import json
 import multiprocessing as mp
-import os
 import pickle
-import signal
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Literal
 
-from ...common.atomic import DiskError, remove_stale, write_file
+from ...common.atomic import DiskError, remove_stale, write_text
 from ...common.errors import DataError, UasbenchError
 from ...common.fingerprint import file_digest
-from ...common.processes import hidden_main
+from ...common.processes import end_with_parent, hidden_main
 from ..dataset import CaseRef, Dataset
 from ..views.viewing import apply_view
 from ..views.volume_view import AnyView
@@ -102,7 +98,7 @@ def _in_processes(
     context = mp.get_context("spawn")
     ours, theirs = context.Pipe()
     pickled = pickle.dumps(dataset)
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=(theirs,))
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=end_with_parent, initargs=(theirs,))
     running: dict[Future[_Outcome], CaseRef] = {}
     try:
         with hidden_main():
@@ -126,19 +122,6 @@ def _in_processes(
     finally:
         pool.shutdown(cancel_futures=True)
         ours.close()
-
-
-def _start(connection: Connection) -> None:
-    """Leave Ctrl-C to the parent, and end when the parent ends or stops."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, args=(connection,), daemon=True).start()
-
-
-def _end_with_parent(connection: Connection) -> None:
-    try:
-        connection.recv()
-    except (EOFError, OSError):
-        os._exit(1)
 
 
 def _unpickled(root: Path, pickled: bytes, ref: CaseRef, wanted: Wanted, source: str) -> _Outcome:
@@ -189,7 +172,7 @@ def prepare_case(
             entries.write_truth(path, dataset.load_truth(ref.id), prepared.shape)
         truth = TruthRef(path, entries.read_meta(path)["fingerprint"])
     if _stamp(ref) == stamp and started - max(times for *_, times in stamp) > _SETTLED_NS:
-        write_file(_index_path(root, dataset, ref, source), [json.dumps({"stamp": stamp, "key": key}).encode()])
+        write_text(_index_path(root, dataset, ref, source), json.dumps({"stamp": stamp, "key": key}))
     return prepared, truth
 
 

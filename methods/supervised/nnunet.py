@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
+from ...common.boxes import bounding_box
 from ...datasets.case import Case
 from ..card import MethodCard, same
 from ..config import Config
 from ..context import FitContext
 from ..state import load_state
 from ..supervised_method import SupervisedMethod
-from .parts.nnunet_layout import DATASET, organ_box, organ_image, training_split, write_raw, write_splits
+from .parts.nnunet_layout import DATASET, organ_image, training_split, write_raw, write_splits
 
 if TYPE_CHECKING:
     import torch
@@ -191,9 +192,9 @@ class NNUNet(SupervisedMethod):
 
         c = self.config
         out = np.zeros(case.image.shape, np.float32)
-        box = organ_box(case.roi, c.margin)
-        if box is None:
+        if not case.roi.any():
             return out
+        box = bounding_box(case.roi, c.margin)
         predictor = nnUNetPredictor(
             tile_step_size=c.step,
             use_mirroring=c.mirror,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ...common.boxes import bounds
 from ...common.errors import DataError
 
 if TYPE_CHECKING:
@@ -162,7 +163,7 @@ class ForeignPatches:
         alpha = rng.uniform(*self.alpha)
         for _ in range(MAX_DRAWS):
             centre, half = self.draw_patch(roi, rng)
-            there = same_position(centre, bounds(roi), bounds(foreign_roi))
+            there = same_position(centre, np.array(bounds(roi)), np.array(bounds(foreign_roi)))
             common = window(roi, centre, half) & window(foreign_roi, there, half)
             if common[1:-1, 1:-1].any():
                 break
@@ -184,7 +185,7 @@ class ForeignPatches:
 
         The centre is a pixel of the region of interest, in the middle of its bounding box where it has pixels there.
         """
-        box = bounds(roi)
+        box = np.array(bounds(roi))
         sides = box[:, 1] - box[:, 0]
         half = np.maximum(1, np.round(rng.uniform(*self.half_width, 2) * sides)).astype(int)
         pixels = np.argwhere(roi)
@@ -193,11 +194,6 @@ class ForeignPatches:
         chosen = middle if len(middle) else pixels
         y, x = chosen[rng.integers(len(chosen))]
         return (int(y), int(x)), (int(half[0]), int(half[1]))
-
-
-def bounds(roi: np.ndarray) -> np.ndarray:
-    """Return first and last (exclusive) row and column of a mask, int (2, 2)."""
-    return np.array([(i[0], i[-1] + 1) for i in (np.flatnonzero(roi.any(axis=1)), np.flatnonzero(roi.any(axis=0)))])
 
 
 def same_position(centre: tuple[int, int], box: np.ndarray, other: np.ndarray) -> tuple[int, int]:

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...common.atomic import write_file
+from ...common.boxes import bounds
 from ...common.errors import UasbenchError
-from ..writers import write_atomic
 from .style import INK, MUTED, PREDICTION, TRUTH
 
 NAMES = ("best", "median", "worst")
@@ -103,7 +104,7 @@ def gallery_figure(entries: Sequence[GalleryEntry], title: str, path: Path) -> P
             canvas.paste(panel, offset)
     buffer = io.BytesIO()
     canvas.save(buffer, format="png")
-    return write_atomic(path, buffer.getvalue())
+    return write_file(path, buffer.getvalue())
 
 
 def _panels(entry: GalleryEntry, low: float, high: float) -> list[Any]:
@@ -145,11 +146,8 @@ def _font(size: int) -> Any:
 def _crop(mask: NDArray[np.bool_]) -> tuple[slice, slice]:
     if not mask.any():
         return slice(None), slice(None)
-    bounds = []
-    for axis in (1, 0):
-        used = np.flatnonzero(mask.any(axis=axis))
-        bounds.append(slice(max(0, int(used[0]) - MARGIN), int(used[-1]) + 1 + MARGIN))
-    return bounds[0], bounds[1]
+    rows, columns = (slice(max(0, start - MARGIN), stop + MARGIN) for start, stop in bounds(mask))
+    return rows, columns
 
 
 def _label(meta: dict[str, Any]) -> str:

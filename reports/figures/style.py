@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from ..writers import write_atomic
+from ...common.atomic import write_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -89,4 +89,4 @@ def save(figure: Figure, path: Path, dpi: int = 150) -> Path:
     """Write a PNG atomically, without a time stamp or version in it."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
-    return write_atomic(path, buffer.getvalue())
+    return write_file(path, buffer.getvalue())

@@ -18,7 +18,7 @@ from uasbench.benchmark.runs.lock import hold
 from uasbench.benchmark.runs.map_store import read_map
 from uasbench.benchmark.runs.records import Record
 from uasbench.common.errors import DataError
-from uasbench.datasets.phantom.liver import write_liver_phantom
+from uasbench.datasets.phantom.disk import write_phantom
 
 AFFINE = np.diag([-1.0, -1.0, 1.0, 1.0])
 
@@ -27,7 +27,7 @@ AFFINE = np.diag([-1.0, -1.0, 1.0, 1.0])
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the smallest phantom, a run on it and its maps as another program would have written them."""
     root = tmp_path_factory.mktemp("importing")
-    write_liver_phantom(root / "data", seed=0, size="smoke")
+    write_phantom(root / "data", anatomy="liver", seed=0, size="smoke")
     options = {"data_root": root / "data", "cache": root / "cache", "profile": "smoke", "seeds": [0], "trials": 1}
     done = run(validated(methods="hu-deviation", datasets=["lits"], out=root / "run", **options)).folder
     (root / "maps").mkdir()

@@ -19,7 +19,7 @@ from uasbench.benchmark.planning.plan import Numerics, PlanError, PlannedCell, p
 from uasbench.benchmark.runner import planned_tasks
 from uasbench.benchmark.runs.info import Planned
 from uasbench.benchmark.stages.fit import FitError, FitTask, MethodSpec, training_scans
-from uasbench.datasets.phantom.liver import write_liver_phantom
+from uasbench.datasets.phantom.disk import write_phantom
 
 METHODS = '''
 import numpy as np
@@ -99,7 +99,7 @@ def two_sets(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("two")
     shutil.copytree(root, path, dirs_exist_ok=True)
     other = tmp_path_factory.mktemp("other")
-    write_liver_phantom(other, seed=1, size="smoke")
+    write_phantom(other, anatomy="liver", seed=1, size="smoke")
     shutil.copytree(next(other.rglob("volume-0.nii")).parent, path / "second")
     return path
 

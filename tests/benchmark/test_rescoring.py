@@ -12,14 +12,14 @@ from uasbench.benchmark.planning.options import OptionError, validated
 from uasbench.benchmark.runner import run
 from uasbench.benchmark.runs.folder import RunFolder, RunFolderError
 from uasbench.benchmark.runs.lock import hold
-from uasbench.datasets.phantom.liver import write_liver_phantom
+from uasbench.datasets.phantom.disk import write_phantom
 
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run on the smallest phantom."""
     root = tmp_path_factory.mktemp("rescoring")
-    write_liver_phantom(root / "data", seed=0, size="smoke")
+    write_phantom(root / "data", anatomy="liver", seed=0, size="smoke")
     options = {"data_root": root / "data", "cache": root / "cache", "profile": "smoke", "seeds": [0, 1], "trials": 1}
     return run(validated(methods="hu-deviation,random", datasets=["lits"], out=root / "run", **options)).folder.path
 

@@ -12,7 +12,7 @@ import pytest
 from uasbench.common.source_hash import closure_modules
 from uasbench.datasets.adapters.btcv import BTCV
 from uasbench.datasets.adapters.lits import LiTS
-from uasbench.datasets.phantom.liver import write_liver_phantom
+from uasbench.datasets.phantom.disk import write_phantom
 from uasbench.datasets.storing.store import Store
 from uasbench.datasets.views.view import View
 
@@ -35,7 +35,7 @@ def python(code: str, blocked: tuple[str, ...], cwd: Path) -> None:
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory):
     root = tmp_path_factory.mktemp("data")
-    write_liver_phantom(root, seed=0, size="smoke")
+    write_phantom(root, anatomy="liver", seed=0, size="smoke")
     store = Store(tmp_path_factory.mktemp("store"))
     sets = []
     for adapter, truth in ((BTCV(), False), (LiTS(), True)):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from uasbench.common.boxes import bounds
 from uasbench.common.errors import DataError
 from uasbench.datasets.healthy import HealthySet
 from uasbench.datasets.views.view import View
@@ -11,7 +12,6 @@ from uasbench.methods.synthesis.foreign_patch import (
     AnySlice,
     ForeignPatches,
     SamePlace,
-    bounds,
     interpolate,
     same_position,
     window,
@@ -113,7 +113,7 @@ def test_interpolation_mixes_by_alpha_at_the_same_relative_position():
         ys, xs = np.nonzero(targets[k])
         centre = int(ys[0]), int(xs[0])
         # One changed pixel gives the shift; all others must then fit it. Rounding leaves it open by a pixel.
-        guess = np.array(same_position(centre, bounds(rois[k]), bounds(foreign_rois[k]))) - centre
+        guess = np.array(same_position(centre, np.array(bounds(rois[k])), np.array(bounds(foreign_rois[k])))) - centre
         alpha = targets[k][centre]
         fits = []
         for dy in range(-4, 5):
@@ -149,7 +149,7 @@ def test_patch_size_and_centre_lie_in_their_ranges(seed):
     roi = ellipse(64, (30, 34), (20, 14))
     paste = ForeignPatches(interpolate)
     centre, half = paste.draw_patch(roi, rng(seed))
-    box = bounds(roi)
+    box = np.array(bounds(roi))
     sides = box[:, 1] - box[:, 0]
     assert roi[centre]
     for c, h, (low, _), side in zip(centre, half, box, sides, strict=True):

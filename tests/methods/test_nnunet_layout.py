@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pytest
 import SimpleITK
+from uasbench.common.boxes import bounding_box
 from uasbench.common.errors import DataError
 from uasbench.datasets.case import Case
 from uasbench.methods.supervised.parts.nnunet_layout import (
     DATASET,
-    organ_box,
     organ_image,
     raw_name,
     training_split,
@@ -62,7 +62,6 @@ def test_image_and_label_are_cropped_to_the_organ_and_keep_spacing_and_hu(tmp_pa
     image, header = read(tmp_path / DATASET / "imagesTr" / "0000-set-case-0_0000.nii.gz")
     label, label_header = read(tmp_path / DATASET / "labelsTr" / "0000-set-case-0.nii.gz")
     box = (slice(1, 5), slice(4, 16), slice(3, 15))
-    assert organ_box(case.roi) == box
     assert np.array_equal(image, case.image[box])
     assert image.dtype == np.float32
     assert label.dtype == np.uint8
@@ -76,7 +75,7 @@ def test_image_and_label_are_cropped_to_the_organ_and_keep_spacing_and_hu(tmp_pa
 def test_outside_the_organ_is_air_unless_told_otherwise():
     case, _ = labelled(1)[0]
     case.roi[2, 4, 3] = False
-    box = organ_box(case.roi, margin=2)
+    box = bounding_box(case.roi, 2)
     assert box == (slice(0, 6), slice(2, 18), slice(1, 17))
     inside = case.roi[box]
     masked = organ_image(case, box, masked=True)
@@ -86,7 +85,6 @@ def test_outside_the_organ_is_air_unless_told_otherwise():
 
 
 def test_a_case_without_an_organ_is_left_out_and_no_lesion_at_all_is_refused(tmp_path):
-    assert organ_box(np.zeros((2, 3, 4), bool)) is None
     assert list(write_raw(tmp_path / "a", labelled(3, empty=(1,)))) == ["0000-set-case-0", "0002-set-case-2"]
     with pytest.raises(DataError, match="3 labelled cases show no lesion"):
         write_raw(tmp_path / "b", labelled(3, lesion=False))

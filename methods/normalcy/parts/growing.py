@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 
+from ....common.boxes import Range, bounds
 from .growing_kernels import (
     count_components,
     count_runs,
@@ -22,7 +23,6 @@ from .growing_kernels import (
 
 Dims = Literal[2, 3]
 Reading = Literal["intensity", "binary"]
-Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 
 LIMIT, SEED = np.uint8(1), np.uint8(2)
 LARGEST_KERNEL = 31  # its cube times 2^16 levels of intensity still fits into 31 bits
@@ -135,8 +135,8 @@ def lesion_mask(
             f"image, roi and healthy must be volumes of one shape: {image.shape, roi.shape, healthy.shape}"
         )
     state = np.zeros(image.shape, np.uint8)
-    box = _box(roi)
-    if box is None:
+    box = bounds(roi)
+    if box[0] == (0, 0):
         return state.view(bool)
     seeds = _Filter(seed_kernel, seed_threshold, dims, seed_reading, tau)
     if not grow:
@@ -158,7 +158,13 @@ class _Filter:
     least: float
 
     def mark(
-        self, image: np.ndarray, roi: np.ndarray, healthy: np.ndarray, box: Box, bit: np.uint8, state: np.ndarray
+        self,
+        image: np.ndarray,
+        roi: np.ndarray,
+        healthy: np.ndarray,
+        box: tuple[Range, ...],
+        bit: np.uint8,
+        state: np.ndarray,
     ) -> None:
         """Set a bit of ``state`` on the ROI voxels whose mean exceeds the threshold; ``box`` holds the ROI."""
         radius = _radius(self.kernel, self.dims)
@@ -243,10 +249,3 @@ def _radius(kernel: int, dims: int) -> int:
     if dims not in (2, 3):
         raise ValueError(f"dims {dims}: choose 2 or 3")
     return kernel // 2
-
-
-def _box(roi: np.ndarray) -> Box | None:
-    slices_rows, columns = roi.any(axis=2), roi.any(axis=0).any(axis=0)
-    sides = (np.flatnonzero(side) for side in (slices_rows.any(axis=-1), slices_rows.any(axis=0), columns))
-    (z0, z1), (y0, y1), (x0, x1) = ((int(used[0]), int(used[-1]) + 1) if len(used) else (0, 0) for used in sides)
-    return ((z0, z1), (y0, y1), (x0, x1)) if z1 else None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ....common.boxes import bounding_box
 from ....datasets.case import Spacing
 from ...validation import held_out_count, held_out_patients
 
@@ -136,8 +137,7 @@ def slide(
     out = np.zeros(volume.shape, np.float32)
     if not roi.any():
         return out
-    filled = [np.flatnonzero(roi.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
-    box = tuple(slice(int(f[0]), int(f[-1]) + 1) for f in filled)
+    box = bounding_box(roi)
     tensor = torch.from_numpy(np.ascontiguousarray(volume[box], np.float32))[None, None].to(device)
     with torch.inference_mode():
         map_ = sliding_window_inference(tensor, shape, 1, forward, overlap=overlap, mode="gaussian")

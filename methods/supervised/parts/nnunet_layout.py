@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ....common.boxes import Box, bounding_box
 from ....common.errors import DataError
 from ....datasets.case import Case
 
@@ -20,19 +21,6 @@ DATASET = f"Dataset{DATASET_ID:03d}_Lesions"
 CHANNEL = "CT"  # this name selects normalisation by the intensities of all lesion voxels
 FILE_ENDING = ".nii.gz"
 OUTSIDE_HU = -1024.0
-
-Box = tuple[slice, slice, slice]
-
-
-def organ_box(roi: np.ndarray, margin: int = 0) -> Box | None:
-    """Return the bounding box of a region of interest (z, y, x), ``margin`` voxels wider; None where it is empty."""
-    if not roi.any():
-        return None
-    sides = []
-    for axis in range(3):
-        there = np.flatnonzero(roi.any(axis=tuple(a for a in range(3) if a != axis)))
-        sides.append(slice(max(0, int(there[0]) - margin), min(roi.shape[axis], int(there[-1]) + 1 + margin)))
-    return sides[0], sides[1], sides[2]
 
 
 def organ_image(case: Case, box: Box, *, masked: bool) -> np.ndarray:
@@ -75,9 +63,9 @@ def write_raw(
     for part in ("imagesTr", "labelsTr"):
         (folder / part).mkdir(parents=True)
     for position, (case, lesion) in enumerate(labelled):
-        box = organ_box(case.roi, margin)
-        if box is None:
+        if not case.roi.any():
             continue
+        box = bounding_box(case.roi, margin)
         name = raw_name(position, case)
         label = (lesion[box] & case.roi[box]).astype(np.uint8)
         lesion_voxels += int(label.sum())

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from uasbench.datasets.phantom.liver import patients, write_liver_phantom
+from uasbench.datasets.phantom.disk import write_phantom
+from uasbench.datasets.phantom.liver import patients
 from uasbench.datasets.phantom.lung import patients as chests
-from uasbench.datasets.phantom.lung import write_lung_phantom
 from uasbench.datasets.phantom.lung_patient import ChestPatient
 from uasbench.datasets.phantom.patient import Patient
 
@@ -19,7 +19,7 @@ from uasbench.datasets.phantom.patient import Patient
 def smoke_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The smoke phantom of seed 3 on disk."""
     root = tmp_path_factory.mktemp("phantom") / "smoke"
-    write_liver_phantom(root, seed=3, size="smoke")
+    write_phantom(root, anatomy="liver", seed=3, size="smoke")
     return root
 
 
@@ -36,7 +36,7 @@ def smoke_patients() -> dict[str, list[Patient]]:
 def lung_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The smoke phantom of the lung of seed 3 on disk."""
     root = tmp_path_factory.mktemp("phantom") / "lung"
-    write_lung_phantom(root, seed=3, size="smoke")
+    write_phantom(root, anatomy="lung", seed=3, size="smoke")
     return root
 
 

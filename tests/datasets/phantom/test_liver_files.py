@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from uasbench.common.errors import DataError
 from uasbench.datasets.phantom import disk, liver
-from uasbench.datasets.phantom.liver import phantom_identity, phantom_root, write_liver_phantom
+from uasbench.datasets.phantom.disk import phantom_identity, phantom_root, write_phantom
 from uasbench.datasets.phantom.nifti import write_nifti
 
 
@@ -40,9 +40,9 @@ def test_layout_is_the_published_one(smoke_root: Path) -> None:
 
 
 def test_same_seed_same_bytes_and_other_seed_other_voxels(smoke_root: Path, tmp_path: Path) -> None:
-    write_liver_phantom(tmp_path / "same", seed=3, size="smoke")
+    write_phantom(tmp_path / "same", anatomy="liver", seed=3, size="smoke")
     assert digests(tmp_path / "same") == digests(smoke_root)
-    write_liver_phantom(tmp_path / "other", seed=4, size="smoke")
+    write_phantom(tmp_path / "other", anatomy="liver", seed=4, size="smoke")
     other, own = digests(tmp_path / "other"), digests(smoke_root)
     assert other.keys() == own.keys()
     assert not set(other.values()) & set(own.values())
@@ -112,27 +112,27 @@ def test_info_names_the_phantom_and_its_lesions(smoke_root: Path) -> None:
 
 def test_a_second_call_returns_what_is_there_and_refuses_anything_else(smoke_root: Path, tmp_path: Path) -> None:
     before = digests(smoke_root)
-    assert write_liver_phantom(smoke_root, seed=3, size="smoke")["seed"] == 3
+    assert write_phantom(smoke_root, anatomy="liver", seed=3, size="smoke")["seed"] == 3
     assert digests(smoke_root) == before
     with pytest.raises(DataError, match="seed 3"):
-        write_liver_phantom(smoke_root, seed=5, size="smoke")
+        write_phantom(smoke_root, anatomy="liver", seed=5, size="smoke")
     (tmp_path / "thesis.docx").touch()
     with pytest.raises(DataError, match="not empty"):
-        write_liver_phantom(tmp_path, seed=3, size="smoke")
+        write_phantom(tmp_path, anatomy="liver", seed=3, size="smoke")
     with pytest.raises(DataError, match="smoke, quick, full"):
-        write_liver_phantom(tmp_path / "b", seed=3, size="huge")  # pyright: ignore[reportArgumentType]
+        write_phantom(tmp_path / "b", anatomy="liver", seed=3, size="huge")  # pyright: ignore[reportArgumentType]
 
 
 def test_damaged_info_and_unwritable_folder_are_explained(tmp_path: Path) -> None:
     (tmp_path / "phantom.json").write_text("{")
     with pytest.raises(DataError, match=r"phantom\.json"):
-        write_liver_phantom(tmp_path, seed=3, size="smoke")
+        write_phantom(tmp_path, anatomy="liver", seed=3, size="smoke")
     blocker = tmp_path / "file"
     blocker.touch()
     with pytest.raises(DataError, match="file"):
-        write_liver_phantom(blocker / "root", seed=3, size="smoke")
+        write_phantom(blocker / "root", anatomy="liver", seed=3, size="smoke")
     with pytest.raises(DataError, match="writable"):
-        phantom_root(blocker, seed=3, size="smoke")
+        phantom_root(blocker, anatomy="liver", seed=3, size="smoke")
 
 
 @pytest.fixture
@@ -142,9 +142,9 @@ def no_patients(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_cache_writes_once_and_only_whole_phantoms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    root = phantom_root(tmp_path, seed=3, size="smoke")
+    root = phantom_root(tmp_path, anatomy="liver", seed=3, size="smoke")
     stamp = (root / "phantom.json").stat().st_mtime_ns
-    assert phantom_root(tmp_path, seed=3, size="smoke") == root
+    assert phantom_root(tmp_path, anatomy="liver", seed=3, size="smoke") == root
     assert (root / "phantom.json").stat().st_mtime_ns == stamp
 
     def interrupted(*args: object, **kwargs: object) -> None:
@@ -152,7 +152,7 @@ def test_cache_writes_once_and_only_whole_phantoms(tmp_path: Path, monkeypatch: 
 
     monkeypatch.setattr(liver, "_write", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        phantom_root(tmp_path, seed=4, size="smoke")
+        phantom_root(tmp_path, anatomy="liver", seed=4, size="smoke")
     assert [path.name for path in tmp_path.iterdir()] == [root.name]
 
 
@@ -164,27 +164,27 @@ def test_cache_accepts_a_phantom_that_another_process_finished_first(
 
     def race(root: Path, **kwargs: object) -> None:
         write(root, **kwargs)  # pyright: ignore[reportArgumentType]
-        write(tmp_path / root.name.removeprefix(".").rsplit(".", 2)[0], **kwargs)  # pyright: ignore[reportArgumentType]
+        write(tmp_path / root.name.removeprefix(".").partition(".partial")[0], **kwargs)  # pyright: ignore[reportArgumentType]
 
     monkeypatch.setattr(disk, "write_phantom", race)
-    root = phantom_root(tmp_path, seed=3, size="smoke")
+    root = phantom_root(tmp_path, anatomy="liver", seed=3, size="smoke")
     assert (root / "phantom.json").is_file()
     assert [path.name for path in tmp_path.iterdir()] == [root.name]
 
 
 @pytest.mark.usefixtures("no_patients")
 def test_cache_name_follows_specification_and_generator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = phantom_root(tmp_path, seed=3, size="smoke")
+    first = phantom_root(tmp_path, anatomy="liver", seed=3, size="smoke")
     monkeypatch.setattr(disk, "generator_digest", lambda _: "0" * 16)
-    assert phantom_root(tmp_path, seed=3, size="smoke") != first
+    assert phantom_root(tmp_path, anatomy="liver", seed=3, size="smoke") != first
 
 
 @pytest.mark.usefixtures("no_patients")
 def test_a_phantom_cut_off_by_kill_is_written_again(tmp_path: Path) -> None:
-    root = phantom_root(tmp_path, seed=3, size="smoke")
+    root = phantom_root(tmp_path, anatomy="liver", seed=3, size="smoke")
     (root / "phantom.json").unlink()
     (root / "btcv").mkdir()
-    assert phantom_root(tmp_path, seed=3, size="smoke") == root
+    assert phantom_root(tmp_path, anatomy="liver", seed=3, size="smoke") == root
     assert (root / "phantom.json").is_file()
     assert not (root / "btcv").exists()
 

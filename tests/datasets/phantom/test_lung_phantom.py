@@ -20,7 +20,8 @@ from uasbench.datasets.adapters.luna16 import LUNA16
 from uasbench.datasets.case import Case
 from uasbench.datasets.phantom import disk
 from uasbench.datasets.phantom.canvas import deformed_space
-from uasbench.datasets.phantom.lung import lesion_patients, write_lung_phantom
+from uasbench.datasets.phantom.disk import write_phantom
+from uasbench.datasets.phantom.lung import lesion_patients
 from uasbench.datasets.phantom.lung_opacities import Burden
 from uasbench.datasets.phantom.lung_patient import AIRWAY, LEFT, RIGHT, ChestPatient, make_chest
 from uasbench.datasets.phantom.metaimage import world, write_metaimage
@@ -84,9 +85,9 @@ def test_layout_is_the_published_one(lung_root: Path, smoke_chests: Chests) -> N
 
 
 def test_same_seed_same_bytes_and_other_seed_other_voxels(lung_root: Path, tmp_path: Path) -> None:
-    write_lung_phantom(tmp_path / "same", seed=3, size="smoke")
+    write_phantom(tmp_path / "same", anatomy="lung", seed=3, size="smoke")
     assert digests(tmp_path / "same") == digests(lung_root)
-    write_lung_phantom(tmp_path / "other", seed=4, size="smoke")
+    write_phantom(tmp_path / "other", anatomy="lung", seed=4, size="smoke")
     own, other = set(digests(lung_root).values()), set(digests(tmp_path / "other").values())
     assert not own & other
 
