@@ -24,9 +24,14 @@ def test_a_file_is_replaced_whole_and_its_folder_made(tmp_path):
 
 def test_an_error_in_the_block_keeps_the_old_file_and_leaves_nothing(tmp_path):
     path = write_text(tmp_path / "a", "old")
-    with pytest.raises(ZeroDivisionError), new_file(path) as temporary:
-        temporary.write_text("half")
-        raise ZeroDivisionError
+
+    def interrupted():
+        with new_file(path) as temporary:
+            temporary.write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 
