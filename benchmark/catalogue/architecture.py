@@ -1,4 +1,4 @@
-"""The table of architecture figures in ``docs/methods.md``: the references and the ``paper`` profiles here."""
+"""The table of architecture figures in ``docs/architecture.md``: the references and the ``paper`` profiles here."""
 
 from __future__ import annotations
 

@@ -161,7 +161,7 @@ def _text(value: Any) -> str:
     return "none" if value is None else str(value)
 
 
-def _grid(facts: Sequence[tuple[str, str]]) -> RenderableType:
+def _grid(facts: Sequence[tuple[str, ...]]) -> RenderableType:
     from rich.table import Table
     from rich.text import Text
 

@@ -42,7 +42,7 @@ def native(value: float | None, patients: list[str]) -> Threshold:
 
 
 def paper_liver(native_threshold: float | None, patients: list[str]) -> Threshold:
-    """Return 0.5 for methods that own a threshold (docs/methods.md, two-stage)."""
+    """Return 0.5 for methods that own a threshold (docs/methods/two-stage.md)."""
     if native_threshold is None:
         return Threshold(protocol=PAPER_LIVER, threshold=None, patients=patients, reason=NO_NATIVE)
     return Threshold(protocol=PAPER_LIVER, threshold=PAPER_THRESHOLD, patients=patients)

@@ -82,7 +82,7 @@ def flips_from_liver(image: np.ndarray, liver: np.ndarray) -> Anatomy:
     """Judge each axis of a supposedly LPS scan by anatomy; image in HU and liver mask, both (z, y, x).
 
     x: the liver lies on the patient's right, at small x. y: the spine lies at the back, at large y. z: lung, not bowel,
-    lies beyond the liver's upper end. The first rule is the check of the LiTS card (docs/methods.md); the other two
+    lies beyond the liver's upper end. The first rule is the check of the LiTS card (docs/datasets.md); the other two
     are needed only for scans without a header. Mirror images of rare anatomy (situs inversus) cannot be told apart.
     """
     zs = np.flatnonzero(liver.any(axis=(1, 2)))

@@ -1,4 +1,4 @@
-"""Histogram equalisation inside the region of interest (Zhang et al. 2023; docs/methods.md, two-stage)."""
+"""Histogram equalisation inside the region of interest (Zhang et al. 2023; docs/methods/two-stage.md)."""
 
 from __future__ import annotations
 

@@ -17,9 +17,9 @@ class View:
         size: in-plane size of the square grid in pixels.
         window: HU mapped to the ends of the grey range, clipped outside; None with ``grey="slice"`` means no clipping.
         grey: ``linear`` uses the window as fixed bounds; ``slice`` stretches each full slice from its minimum to its
-            maximum (docs/methods.md, two-stage).
+            maximum (docs/methods/two-stage.md).
         mask_roi: set everything outside the region of interest to 0.
-        equalise: histogram equalisation inside the ROI (docs/methods.md, two-stage; implies 8-bit grey levels).
+        equalise: histogram equalisation inside the ROI (docs/methods/two-stage.md; implies 8-bit grey levels).
         dtype: ``float32`` holds [0, 1]; ``uint8`` holds 0 … 255.
         resize: ``linear`` averages by area when it shrinks and interpolates bilinearly when it enlarges; ``cubic`` is
             the anti-aliased bicubic filter of the liver paper's loader.

@@ -96,7 +96,7 @@ class Geometry:
             mask: bool, shape :attr:`native_shape`.
             how: ``nearest`` reads the voxel at each pixel's centre; ``any`` keeps a pixel that touches the mask;
                 ``area`` one that is at least half covered; ``cubic>0.1`` is the rule of the liver paper's 256² truth,
-                which makes lesions slightly larger (docs/methods.md, two-stage).
+                which makes lesions slightly larger (docs/methods/two-stage.md).
 
         Returns:
             bool, shape :attr:`view_shape`.

@@ -177,7 +177,7 @@ class NormNet(Method):
         ),
         notes="The map is 1 − the median healthy probability on bright voxels and 0 on the others, which no threshold "
         "reaches: only the method's own decision, with its region growing, covers dim parts of a lesion. Channels, "
-        "elastic parameters, filter dimensions and the edge rule are not in the paper (docs/methods.md).",
+        "elastic parameters, filter dimensions and the edge rule are not in the paper (docs/methods/normnet.md).",
     )
     Config = NormNetConfig
     requires = ("monai",)

@@ -14,7 +14,7 @@ Fill = Literal["shift", "constant", "texture"]
 class FilledRegions(ShiftedRegions):
     """The masks of :class:`.ShiftedRegions` with a choice of what replaces the tissue.
 
-    Deng and Li 2022 as far as it survives in the liver paper (docs/methods.md, random-shape).
+    Deng and Li 2022 as far as it survives in the liver paper (docs/methods/random-shape.md).
 
     Args:
         fill: ``shift`` adds C to the pixels; ``constant`` paints the tissue's mean plus C; ``texture`` paints the

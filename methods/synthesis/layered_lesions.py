@@ -1,4 +1,7 @@
-"""Lesions as a layer over normal tissue: x = (1 − αM)·normal + αM·lesion (Zhang et al. 2021; docs/methods.md)."""
+"""Lesions as a layer over normal tissue (Zhang et al. 2021; docs/methods/layer-decomposition.md).
+
+x = (1 − αM)·normal + αM·lesion.
+"""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True, kw_only=True)
 class LesionRecipe:
-    """The numbers of the generator (Yao et al. 2021, §III-C; docs/methods.md says which ones are ours).
+    """The numbers of the generator (Yao et al. 2021, §III-C; docs/methods/normnet.md says which ones are ours).
 
     Radii, displacements and standard deviations are voxels of the crop; a pair is a uniform range.
 

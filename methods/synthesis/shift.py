@@ -15,7 +15,7 @@ MAX_REDRAWS = 1000
 
 
 class ShiftedRegions:
-    """Add one constant C to the pixels of a random-shape mask (Zhang et al. 2023, §3.1; docs/methods.md, two-stage).
+    """Add one constant C to the pixels of a random-shape mask (Zhang et al. 2023, §3.1; docs/methods/two-stage.md).
 
     C is uniform on ±[``min_shift``, ``max_shift``] grey levels; the mask is limited to pixels above 0. On the CPU the
     masks come from the compiled kernel, on other devices from tensor code.

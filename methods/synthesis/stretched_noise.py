@@ -19,7 +19,7 @@ GAUSSIAN_SD = 50.0
 class StretchedNoise:
     """Noise → 8-bit blur → stretch to 0 … 255 → cut → open → close, on a square frame.
 
-    The recipe of the released code (docs/methods.md, two-stage). The 8-bit blur leaves about eleven grey levels, so
+    The recipe of the released code (docs/methods/two-stage.md). The 8-bit blur leaves about eleven grey levels, so
     that the stretch is a coarse staircase and the cut keeps 3 % of the frame; real numbers would keep almost 6 %. The
     masks therefore are drawn on a frame of fixed size, equal to OpenCV's bit for bit, and sampled (nearest) to the size
     that is asked for.

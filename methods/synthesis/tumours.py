@@ -1,4 +1,4 @@
-"""Synthetic tumours in healthy organs, made while training runs (Hu et al. 2023, §3; docs/methods.md)."""
+"""Synthetic tumours in healthy organs, made in training (Hu et al. 2023, §3; docs/methods/synthetic-tumors.md)."""
 
 from __future__ import annotations
 

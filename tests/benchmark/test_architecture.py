@@ -1,4 +1,4 @@
-"""The table of architecture figures in ``docs/methods.md``, and the cards that it is made from."""
+"""The table of architecture figures in ``docs/architecture.md``, and the cards that it is made from."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from uasbench.methods.config import resolve
 
 EXPONENTS = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 LONGEST = 60
-DOCS = Path(__file__).parents[2] / "docs" / "methods.md"
+DOCS = Path(__file__).parents[2] / "docs" / "architecture.md"
 
 
 @cache
@@ -47,7 +47,7 @@ def test_the_table_in_the_docs_is_the_one_made_from_the_cards(monkeypatch):
     monkeypatch.setattr(architecture, "table", lambda: made)
     text = DOCS.read_text(encoding="utf-8")
     assert architecture.rewritten(text) == text, (
-        "renew it: uasbench.benchmark.catalogue.architecture.update(docs/methods.md)"
+        "renew it: uasbench.benchmark.catalogue.architecture.update(docs/architecture.md)"
     )
 
 
