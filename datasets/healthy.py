@@ -11,13 +11,14 @@ import numpy as np
 from ..common.errors import DataError
 from .case import Case
 from .views.view import View
-from .views.viewing import ViewedCase, apply_view
+from .views.viewed import ViewedCase
+from .views.viewing import apply_view
 from .views.volume_geometry import VolumeGeometry
 from .views.volume_stack import VolumeStack
 from .views.volume_view import AnyView, VolumeView
 
 if TYPE_CHECKING:
-    from .storing.store import PreparedCase
+    from .storing.prepared import PreparedCase
 
 
 @dataclass(frozen=True, eq=False)

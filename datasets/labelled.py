@@ -11,7 +11,7 @@ import numpy as np
 from ..common.errors import DataError
 from .case import Case
 from .healthy import HealthySet, Part
-from .storing.store import PreparedCase, TruthRef, load_truth
+from .storing.prepared import PreparedCase, TruthRef, load_truth
 from .views.view import View
 from .views.volume_view import VolumeView
 

@@ -74,6 +74,62 @@ def test_arrows_only_point_down():
     assert not wrong, "\n".join(wrong)
 
 
+# Rooms of the engine in circles that are still being cut: names go, none comes.
+ROOMS_CUT_LATER: set[str] = {
+    "catalogue",
+    "commands",
+    "executors",
+    "experiments",
+    "planning",
+    "protocols",
+    "runner",
+    "runs",
+    "scoring",
+    "stages",
+}
+
+
+def arrows(modules: dict[str, Path]) -> dict[str, set[str]]:
+    """Imports between files, also those inside functions, without those for type checkers alone."""
+    return {module: {m for m in imported(module, path) if m in modules} - {module} for module, path in modules.items()}
+
+
+def circles(graph: dict[str, set[str]]) -> list[list[str]]:
+    """Groups of nodes that reach each other."""
+
+    def reached(start: str) -> set[str]:
+        found, queue = set[str](), [*graph[start]]
+        while queue:
+            node = queue.pop()
+            if node not in found:
+                found.add(node)
+                queue += graph[node]
+        return found
+
+    reach = {node: reached(node) for node in graph}
+    groups = {tuple(sorted(m for m in reach[n] if n in reach[m])) for n in graph if n in reach[n]}
+    return [list(group) for group in sorted(groups)]
+
+
+def test_circles_are_found():
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"d"}, "e": {"a"}}) == [["b", "c"], ["d"]]
+
+
+def test_no_circle_of_files():
+    assert circles(arrows(FILES)) == []
+
+
+def test_no_circle_of_the_rooms_of_the_engine():
+    """The folders of benchmark/ and the files beside them form a graph without circles."""
+    graph: dict[str, set[str]] = {}
+    inside = {m: p for m, p in FILES.items() if m.startswith("uasbench.benchmark.")}
+    for module, others in arrows(inside).items():
+        room = module.split(".")[2]
+        graph.setdefault(room, set()).update({o.split(".")[2] for o in others} - {room})
+    found = circles(graph)
+    assert {room for circle in found for room in circle} <= ROOMS_CUT_LATER, found
+
+
 def test_no_engine_file_imports_a_concrete_method_or_data_set():
     families = (p.name for p in (ROOT / "methods").iterdir() if (p / "__init__.py").is_file())
     concrete = ("uasbench.datasets.adapters.", *(f"uasbench.methods.{name}." for name in families))

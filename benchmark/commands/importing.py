@@ -17,7 +17,7 @@ from ...common.atomic import new_folder
 from ...common.errors import DataError
 from ...datasets.case import Case
 from ...datasets.reading.volume_io import read_map_volume
-from ...datasets.storing.store import PreparedCase
+from ...datasets.storing.prepared import PreparedCase
 from ..catalogue.registry import methods, toplines
 from ..planning import ids
 from ..planning.options import RunOptions

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ...common.seeds import derive
 from ...datasets.patients import natural_key
-from ...datasets.storing.store import PreparedCase, TruthRef
+from ...datasets.storing.prepared import PreparedCase, TruthRef
 from ..runs.records import LabelUse
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ...common.seeds import derive
-from ...datasets.storing.store import PreparedCase
+from ...datasets.storing.prepared import PreparedCase
 from ..runs.records import Skip
 from . import ids
 from .crossfit import Labelled, LabelPlan, label_plan

@@ -9,7 +9,8 @@ from pathlib import Path
 from ...common.errors import DataError
 from ...datasets.dataset import CaseRef, Dataset
 from ...datasets.patients import CaseKey, apply_excludes, join_twins, overlapping
-from ...datasets.storing.store import PreparedCase, Store, TruthRef
+from ...datasets.storing.prepared import PreparedCase, TruthRef
+from ...datasets.storing.store import Store
 from ...datasets.views.volume_view import AnyView
 from ..catalogue.registry import Registry
 

@@ -12,7 +12,8 @@ from ...datasets.dataset import CaseRef, Dataset
 from ...datasets.patients import apply_excludes, join_twins, overlapping, parse_excludes
 from ...datasets.phantom.disk import phantom_of
 from ...datasets.splits import HealthySplit, split_healthy
-from ...datasets.storing.store import PreparedCase, Store, TruthRef
+from ...datasets.storing.prepared import PreparedCase, TruthRef
+from ...datasets.storing.store import Store
 from ...datasets.views.volume_view import AnyView
 from ..catalogue.registry import Registry
 from ..runs.records import DataInfo

@@ -15,7 +15,7 @@ from ...common.errors import DataError
 from ...datasets.case import Case, Spacing, Truth
 
 if TYPE_CHECKING:
-    from ...datasets.storing.store import PreparedCase, TruthRef
+    from ...datasets.storing.prepared import PreparedCase, TruthRef
     from ...datasets.views.volume_geometry import AnyGeometry
 
 Box = tuple[slice, slice, slice]
@@ -122,7 +122,7 @@ class MeasureCase:
 
     def load_truth(self) -> Truth:
         """Read the truth."""
-        from ...datasets.storing.store import load_truth
+        from ...datasets.storing.prepared import load_truth
 
         return load_truth(self.truth)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...datasets.views.resize import resample, resize_taps
-from ...datasets.views.viewing import Geometry
+from ...datasets.views.slice_geometry import Geometry
 from .cases import Source
 from .lesions import Confusion, confusion
 

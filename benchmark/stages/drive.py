@@ -22,7 +22,7 @@ from ...methods.training import autocast
 if TYPE_CHECKING:
     from ...datasets.healthy import HealthySet
     from ...datasets.labelled import LabelledSet
-    from ...datasets.views.viewing import ViewedCase
+    from ...datasets.views.viewed import ViewedCase
     from ...methods.method import Method
 
 

@@ -13,7 +13,7 @@ from ...common.atomic import new_folder
 from ...common.errors import UasbenchError
 from ...datasets.healthy import HealthySet, Part
 from ...datasets.labelled import LabelledPart, LabelledSet
-from ...datasets.storing.store import PreparedCase, TruthRef
+from ...datasets.storing.prepared import PreparedCase, TruthRef
 from ...methods.config import resolve
 from ...methods.context import FitContext
 from ...methods.state import parameter_count

@@ -12,7 +12,7 @@ from typing import Any
 
 from ...common.atomic import new_folder
 from ...common.seeds import derive, seed_everything
-from ...datasets.storing.store import PreparedCase
+from ...datasets.storing.prepared import PreparedCase
 from .. import device as devices
 from ..runs.map_store import healthy_map, write_map, write_mask
 from ..runs.records import write_json

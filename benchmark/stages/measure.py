@@ -14,7 +14,7 @@ from typing import Any
 
 from ...datasets.anatomy import find_anatomy
 from ...datasets.case import OUTSIDE_SHARE
-from ...datasets.storing.store import PreparedCase, TruthRef
+from ...datasets.storing.prepared import PreparedCase, TruthRef
 from ..protocols.measuring import HealthyMap, MeasureCase, MeasureOptions, measure
 from ..runs.map_store import healthy_map
 from ..runs.records import CellKey, Cost, DataInfo, LabelUse, MethodInfo, Record, StageIds, write_json

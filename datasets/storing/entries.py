@@ -20,7 +20,7 @@ from ...common.source_hash import closure_hash
 from ..case import Case, Truth
 from ..roi.lungmask_model import weights
 from ..views.view import View
-from ..views.viewing import ViewedCase
+from ..views.viewed import ViewedCase
 from ..views.volume_geometry import geometry_from_json
 from ..views.volume_view import AnyView
 
@@ -39,7 +39,7 @@ def view_key(fingerprint: str, view: AnyView) -> str:
     fields = asdict(view)
     if fields["window"] is not None:
         fields["window"] = [float(bound) for bound in fields["window"]]
-    module = f"{_PACKAGE}.datasets.views.viewing"
+    module = f"{_PACKAGE}.datasets.views.slice_view"
     if not isinstance(view, View):
         fields |= {"kind": "volume", "spacing": [float(s) for s in view.spacing]}
         module = f"{_PACKAGE}.datasets.views.volume_view"

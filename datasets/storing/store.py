@@ -1,158 +1,45 @@
-"""Prepared data: content-addressed folders that methods, seeds and processes share, and pointers into them.
+"""Prepared data: content-addressed folders that methods, seeds and processes share.
 
-Below the root lie ``native`` (image and region of interest), ``views`` (what methods see) and ``truth``. Whoever fits
-or maps holds a :class:`PreparedCase`, which knows no label; only the scorer holds a :class:`TruthRef`.
+Below the root lie ``native`` (image and region of interest), ``views`` (what methods see) and ``truth``. Each case is
+decoded once, in parallel processes, and appears whole or not at all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+import json
+import multiprocessing as mp
+import pickle
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
-from ..case import Case, Spacing, Truth
+from ...common.atomic import DiskError, remove_stale, write_text
+from ...common.errors import DataError, UasbenchError
+from ...common.fingerprint import file_digest
+from ...common.processes import end_with_parent, hidden_main
 from ..dataset import CaseRef, Dataset
-from ..views.viewing import ViewedCase, apply_view
+from ..views.viewing import apply_view
 from ..views.volume_view import AnyView
 from . import entries
+from .prepared import PreparedCase, PreparedSet, ShowProgress, TruthRef
 
-ShowProgress = Callable[[int, int, str], None]
+SMALL_BYTES = 32 * 2**20
+"""Sets of smaller files are prepared in this process: starting others takes longer."""
 
-
-@dataclass(frozen=True, kw_only=True)
-class PreparedCase:
-    """A pointer to a case in the store; it travels to worker processes as JSON.
-
-    Attributes:
-        dataset: registry name of the set.
-        spacing: voxel size in mm, order z, y, x.
-        shape: shape of the image (z, y, x).
-        fingerprint: digest of the voxels, the region of interest and the spacing; labels inside the region of interest
-            do not enter.
-        path: the native entry.
-    """
-
-    dataset: str
-    id: str
-    patient: str
-    spacing: Spacing
-    shape: tuple[int, int, int]
-    fingerprint: str
-    path: Path
-    notes: tuple[str, ...] = ()
-    roi_source: str = ""
-
-    def case(self) -> Case:
-        """Read image and region of interest into memory.
-
-        Raises:
-            DataError: the entry is missing or damaged.
-        """
-        image, roi = entries.read_native(self.path)
-        return Case(self.id, self.patient, image, self.spacing, roi, self.notes, self.roi_source)
-
-    def roi(self) -> np.ndarray:
-        """Read the region of interest alone (bool).
-
-        Raises:
-            DataError: the entry is missing or damaged.
-        """
-        return entries.read_roi(self.path, self.shape)
-
-    def viewed(self, view: AnyView) -> ViewedCase:
-        """Open the case through a view, memory-mapped; a view that was not prepared is computed and stored now.
-
-        Raises:
-            DataError: the entry is missing or damaged, or cannot be written.
-        """
-        path = self.view_path(view)
-        if not path.is_dir():
-            entries.write_view(path, apply_view(self.case(), view))
-        return entries.read_view(path)
-
-    def view_path(self, view: AnyView) -> Path:
-        """Return where a view of the case lies."""
-        return self.path.parents[1] / "views" / entries.view_key(self.fingerprint, view)
-
-    def slice_hashes(self) -> tuple[str, ...]:
-        """Return one hash per native slice; a constant slice has the empty hash."""
-        return tuple(entries.read_meta(self.path)["slice_hashes"])
-
-    def roi_slices(self) -> tuple[int, ...]:
-        """Return the native z of the slices with a region of interest, ascending."""
-        return tuple(entries.read_meta(self.path)["roi_slices"])
-
-    def roi_voxels(self) -> int:
-        """Return the number of voxels in the region of interest."""
-        return int(entries.read_meta(self.path)["roi_voxels"])
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain values for a JSON file."""
-        return {
-            "dataset": self.dataset,
-            "id": self.id,
-            "patient": self.patient,
-            "spacing": list(self.spacing),
-            "shape": list(self.shape),
-            "fingerprint": self.fingerprint,
-            "path": str(self.path),
-            "notes": list(self.notes),
-            "roi_source": self.roi_source,
-        }
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> PreparedCase:
-        """Read what :meth:`to_json` wrote."""
-        spacing, shape = value["spacing"], value["shape"]
-        return cls(
-            dataset=value["dataset"],
-            id=value["id"],
-            patient=value["patient"],
-            spacing=(float(spacing[0]), float(spacing[1]), float(spacing[2])),
-            shape=(int(shape[0]), int(shape[1]), int(shape[2])),
-            fingerprint=value["fingerprint"],
-            path=Path(value["path"]),
-            notes=tuple(value["notes"]),
-            roi_source=value["roi_source"],
-        )
+_SETTLED_NS = 2_000_000_000
+_Outcome = tuple[PreparedCase, TruthRef | None] | str
 
 
 @dataclass(frozen=True)
-class TruthRef:
-    """A pointer to the truth of a case; only the scorer gets one."""
+class Wanted:
+    """What is prepared of every case."""
 
-    path: Path
-    fingerprint: str
-
-    def to_json(self) -> dict[str, str]:
-        """Return plain values for a JSON file."""
-        return {"path": str(self.path), "fingerprint": self.fingerprint}
-
-    @classmethod
-    def from_json(cls, value: dict[str, str]) -> TruthRef:
-        """Read what :meth:`to_json` wrote."""
-        return cls(Path(value["path"]), value["fingerprint"])
-
-
-@dataclass(frozen=True)
-class PreparedSet:
-    """Prepared cases in the order asked for, their truths by case id, and why others failed, by case id."""
-
-    cases: list[PreparedCase]
-    truths: dict[str, TruthRef] = field(default_factory=dict)
-    failures: dict[str, str] = field(default_factory=dict)
-
-
-def load_truth(ref: TruthRef) -> Truth:
-    """Read the truth of a case.
-
-    Raises:
-        DataError: the entry is missing or damaged.
-    """
-    return entries.read_truth(ref.path)
+    views: tuple[AnyView, ...]
+    truth: bool
 
 
 class Store:
@@ -186,6 +73,192 @@ class Store:
         Raises:
             DataError: cases that cannot be used (one message for all of them), a full disk, or a killed process.
         """
-        from .preparation import Wanted, prepare
+        root, wanted = self.root, Wanted(tuple(views), truth)
+        for kind in ("native", "views", "truth", "index"):
+            remove_stale(root / kind)
+        name, total = dataset.card.name, len(refs)
+        source = entries.reading_source(dataset)
+        outcomes: dict[str, _Outcome] = {}
+        missing = []
+        for ref in refs:
+            found = _indexed(root, dataset, ref, wanted, source)
+            if found is None:
+                missing.append(ref)
+            else:
+                outcomes[ref.id] = found
+        if progress is not None:
+            progress(total - len(missing), total, f"{name}: {total - len(missing)} of {total} prepared before")
+        for ref, outcome in _work(root, dataset, missing, wanted, source, workers):
+            outcomes[ref.id] = outcome
+            if progress is not None:
+                progress(len(outcomes), total, f"{name}: {ref.id}")
 
-        return prepare(self.root, dataset, refs, Wanted(tuple(views), truth), workers, progress, on_error)
+        failures = {case: outcome for case, outcome in outcomes.items() if isinstance(outcome, str)}
+        if failures and on_error == "raise":
+            some = f"{len(failures)} of {total} cases of {name} cannot be used:\n  " if len(failures) > 1 else ""
+            raise DataError(some + "\n  ".join(failures[ref.id] for ref in refs if ref.id in failures))
+        prepared = PreparedSet([], failures=failures)
+        for ref in refs:
+            outcome = outcomes[ref.id]
+            if not isinstance(outcome, str):
+                prepared.cases.append(outcome[0])
+                if outcome[1] is not None:
+                    prepared.truths[ref.id] = outcome[1]
+        return prepared
+
+
+def _work(
+    root: Path, dataset: Dataset, refs: Sequence[CaseRef], wanted: Wanted, source: str, workers: int
+) -> Iterator[tuple[CaseRef, _Outcome]]:
+    if workers > 1 and len(refs) > 1 and _size(refs) >= SMALL_BYTES and type(dataset).__module__ != "__main__":
+        yield from _in_processes(root, dataset, refs, wanted, source, min(workers, len(refs)))
+        return
+    for ref in refs:
+        yield ref, _outcome(root, dataset, ref, wanted, source)
+
+
+def _in_processes(
+    root: Path, dataset: Dataset, refs: Sequence[CaseRef], wanted: Wanted, source: str, workers: int
+) -> Iterator[tuple[CaseRef, _Outcome]]:
+    # Spawn, not forkserver: a process has one fork server, and the stages need theirs with torch preloaded.
+    context = mp.get_context("spawn")
+    ours, theirs = context.Pipe()
+    pickled = pickle.dumps(dataset)
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=end_with_parent, initargs=(theirs,))
+    running: dict[Future[_Outcome], CaseRef] = {}
+    try:
+        with hidden_main():
+            for ref in refs:
+                running[pool.submit(_unpickled, root, pickled, ref, wanted, source)] = ref
+        theirs.close()
+        while running:
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                yield running[future], future.result()
+                del running[future]
+    except BrokenProcessPool as error:
+        ours.close()
+        left = ", ".join(sorted(ref.id for ref in running.values()))
+        raise DataError(
+            f"{dataset.card.name}: a process died while preparing; not finished: {left}. The memory may have run out: "
+            "use fewer workers"
+        ) from error
+    except BaseException:
+        ours.close()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+        ours.close()
+
+
+def _unpickled(root: Path, pickled: bytes, ref: CaseRef, wanted: Wanted, source: str) -> _Outcome:
+    return _outcome(root, pickle.loads(pickled), ref, wanted, source)  # noqa: S301 - made by the parent
+
+
+def _outcome(root: Path, dataset: Dataset, ref: CaseRef, wanted: Wanted, source: str) -> _Outcome:
+    """Prepare one case; a case that cannot be used gives its message, a full disk stops everything."""
+    try:
+        return prepare_case(root, dataset, ref, wanted, source)
+    except DiskError:
+        raise
+    except UasbenchError as error:
+        return str(error)
+    except OSError as error:
+        return (
+            f"{error.filename or ref.image}: cannot be read ({error.strerror or error}); check the file and its rights"
+        )
+    except Exception as error:
+        return f"{ref.image}: {type(error).__name__} in the adapter of {dataset.card.name}: {error}"
+
+
+def prepare_case(
+    root: Path, dataset: Dataset, ref: CaseRef, wanted: Wanted, source: str
+) -> tuple[PreparedCase, TruthRef | None]:
+    """Store one case with its views and truth, as far as they are not there.
+
+    Raises:
+        DataError: the case cannot be used, or the store cannot be written.
+    """
+    stamp, started = _stamp(ref), time.time_ns()
+    key = entries.digest([source, ref.id, [[name, file_digest(path)] for name, path in _files(ref)]])
+    native = root / "native" / key
+    case = None
+    if not native.is_dir():
+        case = dataset.load(ref.id)
+        entries.write_native(native, case)
+    prepared = _pointer(native, dataset, ref)
+    for view in wanted.views:
+        path = prepared.view_path(view)
+        if not path.is_dir():
+            case = prepared.case() if case is None else case
+            entries.write_view(path, apply_view(case, view))
+    truth = None
+    if wanted.truth:
+        path = _truth_folder(root, key)
+        if not path.is_dir():
+            entries.write_truth(path, dataset.load_truth(ref.id), prepared.shape)
+        truth = TruthRef(path, entries.read_meta(path)["fingerprint"])
+    if _stamp(ref) == stamp and started - max(times for *_, times in stamp) > _SETTLED_NS:
+        write_text(_index_path(root, dataset, ref, source), json.dumps({"stamp": stamp, "key": key}))
+    return prepared, truth
+
+
+def _truth_folder(root: Path, key: str) -> Path:
+    """Return where a truth lies: under a name of its own, so that a pointer to the image does not lead to it."""
+    return root / "truth" / entries.digest(["truth", key])
+
+
+def _pointer(native: Path, dataset: Dataset, ref: CaseRef) -> PreparedCase:
+    meta = entries.read_meta(native)
+    return PreparedCase.from_json(
+        {
+            "dataset": dataset.card.name,
+            "id": ref.id,
+            "patient": ref.patient,
+            "spacing": meta["spacing"],
+            "shape": meta["shape"],
+            "fingerprint": meta["fingerprint"],
+            "path": str(native),
+            "notes": entries.unique([*ref.notes, *meta["notes"]]),
+            "roi_source": meta["roi_source"],
+        }
+    )
+
+
+def _indexed(
+    root: Path, dataset: Dataset, ref: CaseRef, wanted: Wanted, source: str
+) -> tuple[PreparedCase, TruthRef | None] | None:
+    """Return the case where its files are unchanged since they were prepared and everything wanted is there."""
+    index = _index_path(root, dataset, ref, source)
+    try:
+        known = json.loads(index.read_text(encoding="utf-8"))
+        if known["stamp"] != _stamp(ref):
+            return None
+        native, truth = root / "native" / known["key"], _truth_folder(root, known["key"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    if not native.is_dir() or (wanted.truth and not truth.is_dir()):
+        return None
+    prepared = _pointer(native, dataset, ref)
+    if not all(prepared.view_path(view).is_dir() for view in wanted.views):
+        return None
+    return prepared, TruthRef(truth, entries.read_meta(truth)["fingerprint"]) if wanted.truth else None
+
+
+def _index_path(root: Path, dataset: Dataset, ref: CaseRef, source: str) -> Path:
+    files = [str(path.resolve()) for _, path in _files(ref)]
+    return root / "index" / f"{entries.digest([source, dataset.card.name, ref.id, files])}.json"
+
+
+def _files(ref: CaseRef) -> list[tuple[str, Path]]:
+    label = [] if ref.label is None else [("label", ref.label)]
+    return [("image", ref.image), *label, *(("extra", path) for path in ref.extra)]
+
+
+def _stamp(ref: CaseRef) -> list[list[Any]]:
+    """Return name, size and the later of modification and change time of every file."""
+    status = [(name, path.stat()) for name, path in _files(ref)]
+    return [[name, s.st_size, max(s.st_mtime_ns, s.st_ctime_ns)] for name, s in status]
+
+
+def _size(refs: Sequence[CaseRef]) -> int:
+    return sum(path.stat().st_size for ref in refs for _, path in _files(ref) if path.is_file())

@@ -8,9 +8,9 @@ from functools import cached_property
 
 import numpy as np
 
+from ...common.boxes import Range
 from .resize import Taps
 
-Range = tuple[int, int]
 TINY = 1e-6  # a weight or a distance below it is rounding
 
 

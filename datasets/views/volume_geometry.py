@@ -9,10 +9,11 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ...common.boxes import Range, bounds
 from ..case import Spacing
 from .resize import interpolate_back, resample, touched_pixels
-from .viewing import Geometry, ViewError
-from .volume_axis import TINY, Axis, Range
+from .slice_geometry import Geometry, ViewError, fitting
+from .volume_axis import TINY, Axis
 
 VolumeMaskRule = Literal["nearest", "area", "any"]
 Box = tuple[Range, Range, Range]
@@ -93,7 +94,7 @@ class VolumeGeometry:
         Raises:
             ViewError: the map has another shape.
         """
-        source = _fitting(map_, self.view_shape)
+        source = fitting(map_, self.view_shape)
         out = np.zeros(self.native_shape, np.float32)
         (z0, _), (y0, y1), (x0, x1) = self.box
         lower, upper, fraction = self.axes[0].back(self.box[0])
@@ -119,7 +120,7 @@ class VolumeGeometry:
         Raises:
             ViewError: the mask has another shape.
         """
-        mask = _fitting(mask, self.view_shape).astype(bool, copy=False)
+        mask = fitting(mask, self.view_shape).astype(bool, copy=False)
         out = np.zeros(self.native_shape, bool)
         (z0, _), (y0, y1), (x0, x1) = self.box
         index = np.ix_(*(axis.back_nearest(part) for axis, part in zip(self.axes[1:], self.box[1:], strict=True)))
@@ -141,7 +142,7 @@ class VolumeGeometry:
         Raises:
             ViewError: the mask has another shape, or ``how`` is not one of the rules.
         """
-        mask = _fitting(mask, self.native_shape).astype(bool, copy=False)
+        mask = fitting(mask, self.native_shape).astype(bool, copy=False)
         out = np.zeros(self.view_shape, bool)
         if how == "nearest":
             z, rows, columns = self.axes
@@ -151,7 +152,7 @@ class VolumeGeometry:
             return out
         if how not in ("area", "any"):
             raise ViewError(f"unknown mask rule {how!r}: use nearest, area or any")
-        box = bounding_box(mask)
+        box = bounds(mask)
         for k, where, cover in self.planes(mask_reader(mask), box[1:], masks=True):
             out[k][where] = cover >= _HALF if how == "area" else cover > 0
         return out
@@ -162,7 +163,7 @@ class VolumeGeometry:
         A voxel belongs to it when at least half of it does. Where no voxel of a slice reaches half though every
         native slice it is computed from has a region, all voxels that touch the region belong to it.
         """
-        roi = _fitting(roi, self.native_shape).astype(bool, copy=False)
+        roi = fitting(roi, self.native_shape).astype(bool, copy=False)
         out = np.zeros(self.view_shape, bool)
         for k, where, cover in self.roi_planes(roi):
             out[k][where] = cover
@@ -177,7 +178,7 @@ class VolumeGeometry:
 
     def view_support(self, roi: np.ndarray) -> np.ndarray:
         """Return the voxels that :meth:`to_native` reads for the voxels of a native mask inside :attr:`box`."""
-        roi = _fitting(roi, self.native_shape).astype(bool, copy=False)
+        roi = fitting(roi, self.native_shape).astype(bool, copy=False)
         out = np.zeros(self.view_shape, bool)
         (z0, _), (y0, y1), (x0, x1) = self.box
         rows, columns, part = self._back
@@ -270,22 +271,6 @@ def geometry_from_json(value: dict[str, Any]) -> AnyGeometry:
     return VolumeGeometry.from_json(value) if value.get("kind") == "volume" else Geometry.from_json(value)
 
 
-def bounding_box(mask: np.ndarray) -> Box:
-    """Return the (start, stop) of a mask along z, y and x; an empty mask has an empty box at 0."""
-    bounds = []
-    in_plane = np.any(mask, axis=0)
-    for line in (np.any(mask, axis=(1, 2)), in_plane.any(axis=1), in_plane.any(axis=0)):
-        where = np.flatnonzero(line)
-        bounds.append((int(where[0]), int(where[-1]) + 1) if len(where) else (0, 0))
-    return bounds[0], bounds[1], bounds[2]
-
-
 def mask_reader(mask: np.ndarray) -> Callable[[int, slice, slice], np.ndarray]:
     """Return what :meth:`VolumeGeometry.planes` reads a mask with."""
     return lambda z, rows, columns: np.ascontiguousarray(mask[z, rows, columns]).view(np.uint8)
-
-
-def _fitting(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    if array.shape != shape:
-        raise ViewError(f"array of shape {array.shape} does not fit the grid, which has shape {shape}")
-    return array

@@ -9,7 +9,7 @@ import numpy as np
 
 from ...common.errors import DataError
 from ..case import Spacing
-from .viewing import ViewedCase
+from .viewed import ViewedCase
 from .volume_geometry import VolumeGeometry
 
 

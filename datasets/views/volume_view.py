@@ -8,11 +8,13 @@ from typing import Literal
 
 import numpy as np
 
-from ...common.jit import kernel
+from ...common.boxes import bounds
 from ..case import Case, Spacing
+from .grey_levels import unit_levels
+from .slice_geometry import ViewError
 from .view import View
-from .viewing import ViewedCase, ViewError
-from .volume_geometry import VolumeGeometry, bounding_box
+from .viewed import ViewedCase
+from .volume_geometry import VolumeGeometry
 
 _SAME = 1e-4  # spacings this close differ by less than a tenth of a voxel over a slice of 512
 
@@ -59,8 +61,8 @@ def volume_geometry(roi: np.ndarray, native_spacing: Spacing, view: VolumeView) 
         ViewError: the view is impossible, or the case has no voxel size.
     """
     _check(view, native_spacing)
-    box = bounding_box(roi)
-    extents = [(stop - start) * native_spacing[1 + i] for i, (start, stop) in enumerate(box[1:])]
+    in_z, in_y, in_x = bounds(roi)
+    extents = [(stop - start) * native_spacing[1 + i] for i, (start, stop) in enumerate((in_y, in_x))]
     grow = max(1.0, *(extent / (view.size * view.spacing[1 + i]) for i, extent in enumerate(extents)))
     wanted = (view.spacing[0] if view.resample_z else native_spacing[0], *(grow * s for s in view.spacing[1:]))
     spacing = [
@@ -68,6 +70,7 @@ def volume_geometry(roi: np.ndarray, native_spacing: Spacing, view: VolumeView) 
     ]
     depth, rows, columns = roi.shape
     z, y, x = (float(s) for s in native_spacing)
+    box = (in_z, in_y, in_x)
     return VolumeGeometry((depth, rows, columns), (z, y, x), (spacing[0], spacing[1], spacing[2]), view.size, box)
 
 
@@ -84,7 +87,7 @@ def apply_volume_view(case: Case, view: VolumeView) -> ViewedCase:
     def read(z: int, rows: slice, columns: slice) -> np.ndarray:
         source = np.ascontiguousarray(case.image[z, rows, columns])
         out = np.empty(source.shape, np.float32)
-        _window(source, low, high, out)
+        unit_levels(source, low, high, out)
         return out
 
     image = np.zeros(geometry.view_shape, view.dtype)
@@ -113,11 +116,3 @@ def _check(view: VolumeView, native_spacing: Spacing) -> None:
     for name, spacing in (("view", view.spacing), ("scan", native_spacing)):
         if len(spacing) != 3 or not all(math.isfinite(s) and s > 0 for s in spacing):
             raise ViewError(f"voxel size {tuple(spacing)} of the {name}: give three positive numbers in mm (z, y, x)")
-
-
-@kernel
-def _window(source, low, high, out):
-    for y in range(source.shape[0]):
-        for x in range(source.shape[1]):
-            value = (np.float32(source[y, x]) - low) / (high - low)
-            out[y, x] = min(max(value, np.float32(0)), np.float32(1))

@@ -24,7 +24,7 @@ from uasbench.benchmark.scoring.bins import ScoreError
 from uasbench.benchmark.scoring.smoothing import smooth
 from uasbench.common.errors import DataError
 from uasbench.datasets.case import Case, Truth
-from uasbench.datasets.views.viewing import Geometry
+from uasbench.datasets.views.slice_geometry import Geometry
 
 SHAPE = (6, 20, 20)
 SPACING = (2.0, 1.0, 1.0)
@@ -332,7 +332,7 @@ def test_gallery_shows_the_slice_with_most_lesion(tmp_path):
 @pytest.mark.parametrize("kind", ["liver voxels", "lung voxels", "lung slices"])
 def test_stored_maps_measure_like_arrays(tmp_path, kind):
     from uasbench.datasets.storing import entries
-    from uasbench.datasets.storing.store import PreparedCase, TruthRef
+    from uasbench.datasets.storing.prepared import PreparedCase, TruthRef
 
     options = {"native_threshold": 1.0, "anatomy": kind.split()[0]}
     memory, stored = [labelled(k, [0, 0, 1, 1, 0, 0]) if "slices" in kind else make(k) for k in range(3)], []

@@ -6,7 +6,7 @@ from uasbench.common.errors import DataError
 from uasbench.datasets.case import Case
 from uasbench.datasets.healthy import HealthySet, Part
 from uasbench.datasets.storing.entries import read_meta, write_native
-from uasbench.datasets.storing.store import PreparedCase
+from uasbench.datasets.storing.prepared import PreparedCase
 from uasbench.datasets.views.view import View
 from uasbench.datasets.views.viewing import apply_view
 

@@ -9,7 +9,7 @@ from uasbench.datasets.case import Case, Truth
 from uasbench.datasets.healthy import HealthySet
 from uasbench.datasets.labelled import LabelledPart, LabelledSet
 from uasbench.datasets.storing.entries import read_meta, write_native, write_truth
-from uasbench.datasets.storing.store import PreparedCase, TruthRef
+from uasbench.datasets.storing.prepared import PreparedCase, TruthRef
 from uasbench.datasets.views.view import View
 from uasbench.datasets.views.volume_view import VolumeView
 

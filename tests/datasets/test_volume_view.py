@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 from uasbench.datasets.case import Case
 from uasbench.datasets.storing.entries import read_view, view_key, write_view
+from uasbench.datasets.views.slice_geometry import Geometry, ViewError
 from uasbench.datasets.views.view import View
-from uasbench.datasets.views.viewing import Geometry, ViewError, apply_view
+from uasbench.datasets.views.viewing import apply_view
 from uasbench.datasets.views.volume_geometry import VolumeGeometry, geometry_from_json
 from uasbench.datasets.views.volume_view import VolumeView
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from uasbench.datasets.storing import preparation
+from uasbench.datasets.storing import store
 from uasbench.datasets.storing.store import Store
 from uasbench.datasets.views.view import View
 
@@ -99,7 +99,7 @@ def dataset(adapter, data):
 @pytest.fixture
 def settled(monkeypatch):
     """Trust time stamps of files that were just written."""
-    monkeypatch.setattr(preparation, "_SETTLED_NS", -(10**12))
+    monkeypatch.setattr(store, "_SETTLED_NS", -(10**12))
 
 
 def _prepare(tmp_path, dataset, **options):

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from uasbench.datasets.case import Case, Truth
 from uasbench.datasets.dataset import CaseRef, Dataset, DatasetCard
-from uasbench.datasets.storing import preparation
-from uasbench.datasets.storing.store import PreparedCase, Store, TruthRef, load_truth
+from uasbench.datasets.storing import store
+from uasbench.datasets.storing.prepared import PreparedCase, TruthRef, load_truth
+from uasbench.datasets.storing.store import Store
 from uasbench.datasets.views.view import View
 from uasbench.datasets.views.viewing import apply_view
 
@@ -51,7 +52,7 @@ def test_each_case_is_decoded_once_and_never_again(prepare, views, tmp_path, dat
 
 def test_unchanged_files_are_not_even_read_again(prepare, tmp_path, dataset, settled, monkeypatch):
     first = prepare(tmp_path, dataset)
-    monkeypatch.setattr(preparation, "file_digest", lambda path: pytest.fail(f"{path} was read"))
+    monkeypatch.setattr(store, "file_digest", lambda path: pytest.fail(f"{path} was read"))
     assert prepare(tmp_path, dataset) == first
 
 

@@ -11,15 +11,16 @@ import pytest
 from uasbench.common import atomic
 from uasbench.common.errors import DataError
 from uasbench.datasets.case import Truth
-from uasbench.datasets.storing import preparation
-from uasbench.datasets.storing.store import Store, TruthRef, load_truth
+from uasbench.datasets.storing import store
+from uasbench.datasets.storing.prepared import TruthRef, load_truth
+from uasbench.datasets.storing.store import Store
 from uasbench.datasets.views.view import View
 
 
 class TestProcesses:
     @pytest.fixture(autouse=True)
     def _no_set_is_small(self, monkeypatch):
-        monkeypatch.setattr(preparation, "SMALL_BYTES", 0)
+        monkeypatch.setattr(store, "SMALL_BYTES", 0)
 
     def test_same_entries_and_errors_as_in_one_process(self, views, tmp_path, dataset, data):
         (data / "c.npz").write_bytes(b"nonsense")

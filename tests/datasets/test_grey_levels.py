@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from uasbench.datasets.views.equalise import equalise
+from uasbench.datasets.views.grey_levels import equalise
 
 
 def by_the_card(levels, roi):

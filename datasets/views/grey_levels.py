@@ -1,4 +1,4 @@
-"""Histogram equalisation inside the region of interest (Zhang et al. 2023; docs/methods/two-stage.md)."""
+"""Grey levels: the window, 8 bits, histogram equalisation inside the region of interest."""
 
 from __future__ import annotations
 
@@ -7,8 +7,34 @@ import numpy as np
 from ...common.jit import kernel
 
 
+@kernel
+def unit_levels(source, low, high, out):
+    """Map HU from ``low`` to ``high`` to [0, 1], clipped outside (numba)."""
+    for y in range(source.shape[0]):
+        for x in range(source.shape[1]):
+            value = (np.float32(source[y, x]) - low) / (high - low)
+            out[y, x] = min(max(value, np.float32(0)), np.float32(1))
+
+
+@kernel
+def eight_bit_levels(source, low, high, stretched, out):
+    """Map HU from ``low`` to ``high`` to 0 … 255: rounded, or ``stretched`` to 256 equal parts (numba)."""
+    for y in range(source.shape[0]):
+        for x in range(source.shape[1]):
+            value = np.float32(0)
+            if high > low:
+                value = (np.float32(source[y, x]) - low) / (high - low)
+            value = min(max(value, np.float32(0)), np.float32(1))
+            if stretched:
+                out[y, x] = np.uint8(min(np.floor(np.float32(256) * value), np.float32(255)))
+            else:
+                out[y, x] = np.uint8(np.rint(np.float32(255) * value))
+
+
 def equalise(levels: np.ndarray, roi: np.ndarray) -> np.ndarray:
     """Equalise the grey levels of one slice inside its region of interest; levels outside stay as they are.
+
+    As in Zhang et al. 2023 (docs/methods/two-stage.md).
 
     Level 0 does not count. The cumulative histogram becomes a look-up table floor(255 · CDF) whose values 0 < v < 150
     are then moved to floor(120 · v / 150 + 30), so that non-zero results lie in 30 … 255.

@@ -1,0 +1,151 @@
+"""Pointers into the store; whoever fits or maps holds a :class:`PreparedCase`, which knows no label."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..case import Case, Spacing, Truth
+from ..views.viewed import ViewedCase
+from ..views.viewing import apply_view
+from ..views.volume_view import AnyView
+from . import entries
+
+ShowProgress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedCase:
+    """A pointer to a case in the store; it travels to worker processes as JSON.
+
+    Attributes:
+        dataset: registry name of the set.
+        spacing: voxel size in mm, order z, y, x.
+        shape: shape of the image (z, y, x).
+        fingerprint: digest of the voxels, the region of interest and the spacing; labels inside the region of interest
+            do not enter.
+        path: the native entry.
+    """
+
+    dataset: str
+    id: str
+    patient: str
+    spacing: Spacing
+    shape: tuple[int, int, int]
+    fingerprint: str
+    path: Path
+    notes: tuple[str, ...] = ()
+    roi_source: str = ""
+
+    def case(self) -> Case:
+        """Read image and region of interest into memory.
+
+        Raises:
+            DataError: the entry is missing or damaged.
+        """
+        image, roi = entries.read_native(self.path)
+        return Case(self.id, self.patient, image, self.spacing, roi, self.notes, self.roi_source)
+
+    def roi(self) -> np.ndarray:
+        """Read the region of interest alone (bool).
+
+        Raises:
+            DataError: the entry is missing or damaged.
+        """
+        return entries.read_roi(self.path, self.shape)
+
+    def viewed(self, view: AnyView) -> ViewedCase:
+        """Open the case through a view, memory-mapped; a view that was not prepared is computed and stored now.
+
+        Raises:
+            DataError: the entry is missing or damaged, or cannot be written.
+        """
+        path = self.view_path(view)
+        if not path.is_dir():
+            entries.write_view(path, apply_view(self.case(), view))
+        return entries.read_view(path)
+
+    def view_path(self, view: AnyView) -> Path:
+        """Return where a view of the case lies."""
+        return self.path.parents[1] / "views" / entries.view_key(self.fingerprint, view)
+
+    def slice_hashes(self) -> tuple[str, ...]:
+        """Return one hash per native slice; a constant slice has the empty hash."""
+        return tuple(entries.read_meta(self.path)["slice_hashes"])
+
+    def roi_slices(self) -> tuple[int, ...]:
+        """Return the native z of the slices with a region of interest, ascending."""
+        return tuple(entries.read_meta(self.path)["roi_slices"])
+
+    def roi_voxels(self) -> int:
+        """Return the number of voxels in the region of interest."""
+        return int(entries.read_meta(self.path)["roi_voxels"])
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values for a JSON file."""
+        return {
+            "dataset": self.dataset,
+            "id": self.id,
+            "patient": self.patient,
+            "spacing": list(self.spacing),
+            "shape": list(self.shape),
+            "fingerprint": self.fingerprint,
+            "path": str(self.path),
+            "notes": list(self.notes),
+            "roi_source": self.roi_source,
+        }
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> PreparedCase:
+        """Read what :meth:`to_json` wrote."""
+        spacing, shape = value["spacing"], value["shape"]
+        return cls(
+            dataset=value["dataset"],
+            id=value["id"],
+            patient=value["patient"],
+            spacing=(float(spacing[0]), float(spacing[1]), float(spacing[2])),
+            shape=(int(shape[0]), int(shape[1]), int(shape[2])),
+            fingerprint=value["fingerprint"],
+            path=Path(value["path"]),
+            notes=tuple(value["notes"]),
+            roi_source=value["roi_source"],
+        )
+
+
+@dataclass(frozen=True)
+class TruthRef:
+    """A pointer to the truth of a case; only the scorer gets one."""
+
+    path: Path
+    fingerprint: str
+
+    def to_json(self) -> dict[str, str]:
+        """Return plain values for a JSON file."""
+        return {"path": str(self.path), "fingerprint": self.fingerprint}
+
+    @classmethod
+    def from_json(cls, value: dict[str, str]) -> TruthRef:
+        """Read what :meth:`to_json` wrote."""
+        return cls(Path(value["path"]), value["fingerprint"])
+
+
+@dataclass(frozen=True)
+class PreparedSet:
+    """Prepared cases in the order asked for, their truths by case id, and why others failed, by case id."""
+
+    cases: list[PreparedCase]
+    truths: dict[str, TruthRef] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
+
+
+def load_truth(ref: TruthRef) -> Truth:
+    """Read the truth of a case.
+
+    Raises:
+        DataError: the entry is missing or damaged.
+    """
+    return entries.read_truth(ref.path)

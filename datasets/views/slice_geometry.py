@@ -1,0 +1,187 @@
+"""How the slices of a view lie on the native grid, and the ways between the two."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+
+from ...common.boxes import Range, bounds
+from ...common.errors import UasbenchError
+from .resize import Filter, Taps, back_positions, interpolate_back, nearest_index, resample, resize_taps, touched_pixels
+
+MaskRule = Literal["nearest", "any", "area", "cubic>0.1"]
+
+
+class ViewError(UasbenchError):
+    """A view cannot be computed, or an array does not fit its grid."""
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """How a view's grid lies on the native grid: the kept slices, centred padding to a square, resize to ``size``.
+
+    Attributes:
+        native_shape: shape (z, y, x) of the case.
+        slices: native z of each viewed slice, ascending.
+        size: in-plane size of the view.
+    """
+
+    native_shape: tuple[int, int, int]
+    slices: tuple[int, ...]
+    size: int
+
+    @property
+    def side(self) -> int:
+        """Side of the padded native square."""
+        return max(self.native_shape[1:])
+
+    @property
+    def padding(self) -> tuple[int, int]:
+        """Padded pixels above and left of the native slice."""
+        _, rows, columns = self.native_shape
+        return (self.side - rows) // 2, (self.side - columns) // 2
+
+    @property
+    def view_shape(self) -> tuple[int, int, int]:
+        """Shape of the view's arrays."""
+        return len(self.slices), self.size, self.size
+
+    def to_native(self, map_: np.ndarray) -> np.ndarray:
+        """Map a map back to the native grid.
+
+        Args:
+            map_: shape :attr:`view_shape`.
+
+        Returns:
+            float32, shape :attr:`native_shape`: bilinear inside the viewed slices (the identity where sizes agree), 0
+            on the others. Values outside the region of interest mean nothing.
+
+        Raises:
+            ViewError: the map has another shape.
+        """
+        source = fitting(map_, self.view_shape).astype(np.float32, copy=False)
+        out = np.zeros(self.native_shape, np.float32)
+        for k, z in enumerate(self.slices):
+            interpolate_back(np.ascontiguousarray(source[k]), *self._back, out[z])
+        return out
+
+    def mask_to_native(self, mask: np.ndarray) -> np.ndarray:
+        """Map a mask back to the native grid: every voxel reads the pixel that it lies in, False on other slices.
+
+        Raises:
+            ViewError: the mask has another shape.
+        """
+        source = fitting(mask, self.view_shape).astype(bool, copy=False)
+        (top, left), (_, rows, columns) = self.padding, self.native_shape
+        row = (2 * np.arange(top, top + rows) + 1) * self.size // (2 * self.side)
+        column = (2 * np.arange(left, left + columns) + 1) * self.size // (2 * self.side)
+        out = np.zeros(self.native_shape, bool)
+        out[list(self.slices)] = source[:, row[:, None], column[None]]
+        return out
+
+    def mask_to_view(self, mask: np.ndarray, how: MaskRule = "nearest") -> np.ndarray:
+        """Bring a native mask to the view's grid.
+
+        Args:
+            mask: bool, shape :attr:`native_shape`.
+            how: ``nearest`` reads the voxel at each pixel's centre; ``any`` keeps a pixel that touches the mask;
+                ``area`` one that is at least half covered; ``cubic>0.1`` is the rule of the liver paper's 256² truth,
+                which makes lesions slightly larger (docs/methods/two-stage.md).
+
+        Returns:
+            bool, shape :attr:`view_shape`.
+
+        Raises:
+            ViewError: the mask has another shape, or ``how`` is not one of the rules.
+        """
+        mask = fitting(mask, self.native_shape).astype(bool, copy=False)
+        out = np.zeros(self.view_shape, bool)
+        if how == "nearest":
+            rows, row_inside = self._nearest(0)
+            columns, column_inside = self._nearest(1)
+            inside = row_inside[:, None] & column_inside[None]
+            for k, z in enumerate(self.slices):
+                out[k] = mask[z][np.ix_(rows, columns)] & inside
+            return out
+        if how not in ("any", "area", "cubic>0.1"):
+            raise ViewError(f"unknown mask rule {how!r}: use nearest, any, area or cubic>0.1")
+        shrinks = self.size < self.side
+        taps = self.taps("cubic" if how == "cubic>0.1" else "area" if shrinks or how == "any" else "bilinear")
+        threshold = {"any": 0.0, "area": 0.5 - 1e-5, "cubic>0.1": 0.1}[how]
+        buffer = np.empty((self.size, self.size), np.float32)
+        for k, z in enumerate(self.slices):
+            if mask[z].any():
+                resize(taps, np.ascontiguousarray(mask[z]).view(np.uint8), bounds(mask[z]), buffer)
+                np.greater(buffer, threshold, out=out[k])
+        return out
+
+    def view_roi(self, roi: np.ndarray) -> np.ndarray:
+        """Return the region of interest on the view's grid.
+
+        A pixel belongs to it when at least half of its area does; a slice where no pixel reaches half keeps every
+        pixel that touches the region, so that no viewed slice is empty.
+        """
+        out = self.mask_to_view(roi, "area")
+        lost = np.flatnonzero(~out.any(axis=(1, 2)))
+        if len(lost):
+            few = Geometry(self.native_shape, tuple(self.slices[k] for k in lost), self.size)
+            out[lost] = few.mask_to_view(roi, "any")
+        return out
+
+    def view_support(self, roi: np.ndarray) -> np.ndarray:
+        """Return the pixels that :meth:`to_native` reads for the voxels of a native mask."""
+        roi = fitting(roi, self.native_shape).astype(bool, copy=False)
+        out = np.zeros(self.view_shape, bool)
+        for k, z in enumerate(self.slices):
+            touched_pixels(np.ascontiguousarray(roi[z]), *self._back, out[k])
+        return out
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values for a JSON file."""
+        return {"native_shape": list(self.native_shape), "slices": list(self.slices), "size": self.size}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Geometry:
+        """Read what :meth:`to_json` wrote."""
+        depth, rows, columns = (int(n) for n in value["native_shape"])
+        return cls((depth, rows, columns), tuple(int(z) for z in value["slices"]), int(value["size"]))
+
+    @cached_property
+    def _back(self) -> tuple[np.ndarray, ...]:
+        (top, left), (_, rows, columns) = self.padding, self.native_shape
+        return *back_positions(self.size, self.side, top, rows), *back_positions(self.size, self.side, left, columns)
+
+    def taps(self, filter_: Filter) -> tuple[Taps, Taps]:
+        """Return the weighted sums that resize a native slice, along y and x."""
+        (top, left), (_, rows, columns) = self.padding, self.native_shape
+        return (
+            resize_taps(self.side, self.size, top, rows, filter_),
+            resize_taps(self.side, self.size, left, columns, filter_),
+        )
+
+    def _nearest(self, axis: int) -> tuple[np.ndarray, np.ndarray]:
+        length = self.native_shape[1 + axis]
+        index = nearest_index(self.side, self.size) - self.padding[axis]
+        return np.clip(index, 0, length - 1), (index >= 0) & (index < length)
+
+
+def fitting(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Return an array that has the shape of a grid.
+
+    Raises:
+        ViewError: it has another one.
+    """
+    if array.shape != shape:
+        raise ViewError(f"array of shape {array.shape} does not fit the grid, which has shape {shape}")
+    return array
+
+
+def resize(taps: tuple[Taps, Taps], source: np.ndarray, box: tuple[Range, ...], out: np.ndarray) -> None:
+    """Resize a slice, 0 outside the rows and columns of ``box``, into ``out``."""
+    rows, columns = taps
+    (y0, y1), (x0, x1) = box
+    weights = rows.start, rows.count, rows.weight, columns.start, columns.count, columns.weight
+    resample(source, *weights, y0, y1, x0, x1, out)
