@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from .methods.card import MethodCard
     from .methods.config import Config
     from .methods.context import FitContext
-    from .methods.method import Method
-    from .methods.supervised_method import SupervisedMethod
+    from .methods.method import Method, SupervisedMethod
 
 _WHERE = {
     "Case": "datasets.case",
@@ -30,7 +29,7 @@ _WHERE = {
     "LabelledSet": "datasets.labelled",
     "Method": "methods.method",
     "MethodCard": "methods.card",
-    "SupervisedMethod": "methods.supervised_method",
+    "SupervisedMethod": "methods.method",
     "Truth": "datasets.case",
     "View": "datasets.views.view",
     "VolumeView": "datasets.views.volume_view",

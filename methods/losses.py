@@ -1,6 +1,8 @@
-"""Losses that several methods share, in plain torch: importing MONAI costs every process seconds and half a GiB."""
+"""Losses of the methods, in plain torch: importing MONAI costs every process seconds and half a GiB."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import torch
 from torch.nn import functional
@@ -40,6 +42,60 @@ def soft_dice(a: torch.Tensor, b: torch.Tensor, smooth: float = 1e-5, *, per_sam
     a, b = a.float(), b.float()
     axes = tuple(range(int(per_sample), a.ndim))
     return (2 * (a * b).sum(axes) + smooth) / (a.sum(axes) + b.sum(axes) + smooth)
+
+
+def dice_and_cross_entropy(
+    logits: torch.Tensor, lesion: torch.Tensor, roi: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return 1 − the soft Dice of the lesion over the whole batch, and the mean cross-entropy; both inside the ROI.
+
+    The batch is one sum, so that slices without a lesion do not turn their whole Dice on a single pixel.
+
+    Args:
+        logits: (n, 2, …), before the softmax.
+        lesion: bool (n, …).
+        roi: bool (n, …); other pixels count nowhere.
+    """
+    inside = roi.float()
+    truth = lesion.float() * inside
+    chance = torch.softmax(logits.float(), dim=1)[:, 1] * inside
+    entropy = functional.cross_entropy(logits.float(), lesion.long(), reduction="none")
+    return 1 - soft_dice(chance, truth), (entropy * inside).sum() / inside.sum().clamp(min=1)
+
+
+def soft_dice_loss(logits: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Return 1 − the soft Dice of a sigmoid, averaged over samples.
+
+    Args:
+        logits: (n, …), before the sigmoid.
+        mask: float, same shape, 0 and 1.
+    """
+    return 1 - soft_dice(logits.float().sigmoid(), mask, per_sample=True).mean()
+
+
+def decomposition_losses(
+    outputs: tuple[torch.Tensor, torch.Tensor, torch.Tensor], batch: Mapping[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    """Return Dice of the mask, mean absolute errors of both layers, and these once more inside the mask alone.
+
+    All have weight 1 in their sum (Zhang et al. 2021).
+
+    Args:
+        outputs: normal layer, lesion layer and logits of the mask, (n, 1, Z, Y, X).
+        batch: ``normal``, ``lesion`` and ``mask``, float32 of the same shape.
+    """
+    normal, lesion, logits = outputs
+    mask = batch["mask"]
+    inside = mask.sum().clamp(min=1)
+    errors = {
+        "normal": (normal.float() - batch["normal"]).abs(),
+        "lesion": (lesion.float() - batch["lesion"]).abs(),
+    }
+    return {
+        "dice": soft_dice_loss(logits, mask),
+        **{name: error.mean() for name, error in errors.items()},
+        **{f"{name} inside": (error * mask).sum() / inside for name, error in errors.items()},
+    }
 
 
 def ssim_map(a: torch.Tensor, b: torch.Tensor, window: int = 11, sigma: float = 1.5) -> torch.Tensor:

@@ -1,9 +1,9 @@
-"""The contract of a method: what a contributor writes and what the engine relies on."""
+"""The contracts of a method and of a top line: what a contributor writes and what the engine relies on."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from .card import MethodCard
 from .config import Config
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from ..datasets.case import Case, Spacing
     from ..datasets.healthy import HealthySet
+    from ..datasets.labelled import LabelledSet
     from ..datasets.views.volume_view import AnyView
 
 
@@ -133,3 +134,21 @@ class Method:
     def load(self, path: Path) -> None:
         """Read what :meth:`save` wrote (``weights_only``), building the networks first."""
         load_state(self, path)
+
+
+class SupervisedMethod(Method):
+    """Learns from lesion masks; its card says ``supervision="full"`` and ``uses="labels"``.
+
+    It is registered in the entry-point group ``uasbench.toplines``, is never part of ``all``, and every table marks it.
+
+    Attributes:
+        training: ``cross-fit`` trains one model per fold of the test set's patients, and each case is mapped by the
+            model that saw none of its patient's scans; ``unseen`` trains one model on the other lesion sets of the data
+            root that show the same organ, and on no case of the test set.
+    """
+
+    training: ClassVar[Literal["cross-fit", "unseen"]] = "cross-fit"
+
+    def fit(self, labelled: LabelledSet, ctx: FitContext) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Learn from scans with lesion masks."""
+        raise TypeError(f"{type(self).__name__} has no fit(labelled, ctx)")

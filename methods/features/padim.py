@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ..card import MethodCard, same
 from ..context import FitContext
 from ..training import as_input, autocast, run_updates
-from .parts.backbone import LITE0, FeatureConfig, FeatureMethod
-from .parts.maps import upsample
+from .parts.backbone import LITE0, FeatureConfig, FeatureMethod, upsample
 
 if TYPE_CHECKING:
     import torch

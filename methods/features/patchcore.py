@@ -14,8 +14,7 @@ from ...datasets.case import Spacing
 from ..card import MethodCard, same
 from ..context import FitContext, TrainingError
 from ..training import as_input, autocast, run_updates
-from .parts.backbone import LITE0, FeatureConfig, FeatureMethod
-from .parts.maps import smooth, upsample
+from .parts.backbone import LITE0, FeatureConfig, FeatureMethod, smooth, upsample
 
 if TYPE_CHECKING:
     import torch

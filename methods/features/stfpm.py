@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ..card import MethodCard, same
 from ..context import FitContext
 from ..training import as_input, autocast, batches, run_updates, training_length, update
-from .parts.backbone import LITE0, FeatureConfig, FeatureMethod
-from .parts.maps import cosine_distance, upsample
+from .parts.backbone import LITE0, FeatureConfig, FeatureMethod, cosine_distance, upsample
 
 if TYPE_CHECKING:
     import torch

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ...common.errors import DataError
-from .. import online as network
+from .. import online
 
 if TYPE_CHECKING:
     import torch
@@ -256,7 +256,7 @@ def _hub_problem(backbone: str) -> str | None:
     if _cached(name):
         return None
     missing = f"{name} is not in the hub's cache"
-    if not network.allowed():
+    if not online.allowed():
         return f"{missing}, and only a run asks the hub"
     refusal = _refusal(name)
     return refusal and f"{missing}, and {refusal}"

@@ -209,7 +209,7 @@ class NormNet(Method):
 
     def build(self) -> None:
         """Create the 3D U-Net: healthy bright voxel or not."""
-        from ..nets.unet3d import residual_unet
+        from ..nets.residual_unet import residual_unet
 
         c = self.config
         self.net = residual_unet(c.channels, c.residual_units)
@@ -260,10 +260,9 @@ class NormNet(Method):
         """Return what yields batches: crops with lesions, float32 (n, 1, D, H, W), and their normal bright voxels."""
         import torch
 
-        from ..synthesis import lung_lesions_torch
+        from ..synthesis import lung_lesions, lung_lesions_torch
         from ..synthesis.lesion_recipe import LesionRecipe
-        from ..synthesis.lung_lesions import LesionGenerator
-        from .parts.distance_targets import target
+        from .parts.crops import target
 
         c = self.config
         recipe = LesionRecipe(
@@ -272,17 +271,17 @@ class NormNet(Method):
             prob_map=c.prob_map,
             salt_noise=c.salt_noise,
             texture_extent=c.texture_extent,
-            tau=c.tau,
         )
         places = ctx.rng("crops")
-        generator = LesionGenerator(recipe, ctx.rng("synthesis"))
+        rng = ctx.rng("synthesis")
         on_cpu = ctx.device == "cpu"
         device_draws = None if on_cpu else torch.Generator(ctx.device).manual_seed(ctx.seed_for("synthesis"))
 
         def draw() -> Batch:
             images, rois, fullness = crops.draw(c.batch, places)
             if device_draws is None:
-                augmented, blobs = (torch.from_numpy(a) for a in generator.generate(images, rois, fullness))
+                made = lung_lesions.generate(recipe, images, rois, fullness, rng)
+                augmented, blobs = (torch.from_numpy(a) for a in made)
                 clean, inside = torch.from_numpy(images), torch.from_numpy(rois)
             else:
                 clean, inside, full = (torch.from_numpy(a).to(ctx.device) for a in (images, rois, fullness))

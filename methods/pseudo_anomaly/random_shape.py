@@ -120,7 +120,7 @@ class RandomShape(AugmentedSlices):
 
     def synthesis(self, stack: SliceStack, ctx: FitContext, phase: str) -> Synthesis:
         """Return random shapes of foreign intensity."""
-        from ..synthesis.filled_regions import FilledRegions
+        from ..synthesis.shift import FilledRegions
 
         del stack
         c = self.config

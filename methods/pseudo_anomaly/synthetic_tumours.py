@@ -151,7 +151,7 @@ class SyntheticTumours(Method):
 
     def build(self) -> None:
         """Create the 3D U-Net: tumour or not."""
-        from ..nets.unet3d import residual_unet
+        from ..nets.residual_unet import residual_unet
 
         self.net = residual_unet(self.config.channels, self.config.residual_units)
         self.updates = 0

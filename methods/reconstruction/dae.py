@@ -15,7 +15,6 @@ from ..card import MethodCard, same
 from ..config import Config
 from ..context import FitContext
 from ..method import Method
-from ..roi_edge import inner_foreground
 from ..training import as_input, autocast, batches, predict, run_updates, update
 from .parts.residual import median_in_plane, residual
 
@@ -123,8 +122,6 @@ class DAE(Method):
         """Minimise the squared error to the clean slice inside the region of interest."""
         import torch
 
-        from .parts.coarse_noise import coarse_noise
-
         c = self.config
         stack = healthy.array(self.view)
         order = batches(len(stack), c.batch, ctx.rng("order"))
@@ -177,3 +174,42 @@ def cyclic_cosine(epoch: int, t_max: int) -> float:
 def masked_square_error(output: torch.Tensor, clean: torch.Tensor, roi: torch.Tensor) -> torch.Tensor:
     """Return the squared error inside ``roi``, averaged over all pixels; all (n, 1, H, W)."""
     return ((output.float() - clean) ** 2 * roi).mean()
+
+
+def coarse_noise(count: int, size: int, grid: int, std: float, generator: torch.Generator) -> torch.Tensor:
+    """Draw normal noise on a coarse grid, enlarge it bilinearly and roll each image by a random shift per axis.
+
+    Kascenas et al. 2022, §2.
+
+    Args:
+        size: side of the square images in pixels.
+        grid: side of the coarse grid.
+        std: standard deviation on the coarse grid.
+        generator: decides the noise and the device.
+
+    Returns:
+        float32, shape (count, 1, size, size), on the generator's device.
+    """
+    import torch
+    from torch.nn import functional
+
+    device = generator.device
+    noise = std * torch.randn((count, 1, grid, grid), generator=generator, device=device)
+    noise = functional.interpolate(noise, size=(size, size), mode="bilinear", align_corners=True)
+    shift = torch.randint(size, (2, count, 1), generator=generator, device=device)
+    rows, columns = (torch.arange(size, device=device) - shift) % size
+    image = torch.arange(count, device=device)[:, None, None]
+    return noise[image, 0, rows[:, :, None], columns[:, None, :]][:, None]
+
+
+def inner_foreground(roi: np.ndarray, window: int, share: float) -> np.ndarray:
+    """Keep pixels whose ``window`` × ``window`` neighbourhood lies in ``roi`` by more than ``share``; 0 keeps all.
+
+    Kascenas et al. 2022 use 5 and 0.95: one of 25 pixels outside is allowed, two are not.
+    """
+    if window == 0:
+        return roi
+    from scipy import ndimage
+
+    count = ndimage.convolve(roi.astype(np.int32), np.ones((1, window, window), np.int32), mode="constant")
+    return roi & (count > share * window**2)

@@ -13,6 +13,7 @@ from ...common.errors import DataError
 from ...datasets.views.volume_stack import Run
 from ..card import MethodCard, same
 from ..context import FitContext
+from ..method import SupervisedMethod
 from ..pseudo_anomaly.parts.layer_method import (
     Draw,
     LayerConfig,
@@ -22,7 +23,6 @@ from ..pseudo_anomaly.parts.layer_method import (
     organ_statistics,
     standardised,
 )
-from ..supervised_method import SupervisedMethod
 from ..training import batches
 
 if TYPE_CHECKING:
@@ -188,6 +188,6 @@ class LayerDecompositionFinetuned(LayerMethod, SupervisedMethod):
 
     def mask_losses(self, batch: Tensors) -> Mapping[str, torch.Tensor]:
         """Return the Dice loss of the mask."""
-        from ..pseudo_anomaly.parts.layer_losses import soft_dice_loss
+        from ..losses import soft_dice_loss
 
         return {"dice": soft_dice_loss(self.net(batch["image"])[2], batch["mask"])}

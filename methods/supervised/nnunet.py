@@ -17,8 +17,8 @@ from ...datasets.case import Case
 from ..card import MethodCard, same
 from ..config import Config
 from ..context import FitContext
+from ..method import SupervisedMethod
 from ..state import load_state
-from ..supervised_method import SupervisedMethod
 from .parts.nnunet_layout import DATASET, organ_image, training_split, write_raw, write_splits
 
 if TYPE_CHECKING:

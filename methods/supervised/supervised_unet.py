@@ -14,7 +14,7 @@ from ...datasets.views.view import View
 from ..card import MethodCard
 from ..config import Config
 from ..context import FitContext
-from ..supervised_method import SupervisedMethod
+from ..method import SupervisedMethod
 from ..training import as_input, autocast, batches, predict, run_updates, update
 
 if TYPE_CHECKING:
@@ -114,27 +114,20 @@ class SupervisedUNet(SupervisedMethod):
         return View(size=self.config.size, window=self.config.window)
 
     def build(self) -> None:
-        """Create MONAI's residual U-Net: two classes, stride 2 per level, instance normalisation, PReLU."""
+        """Create the network."""
         import torch
-        from monai.networks.nets.unet import UNet
 
-        c = self.config
-        self.net = UNet(
-            spatial_dims=2,
-            in_channels=1,
-            out_channels=2,
-            channels=c.channels,
-            strides=(2,) * (len(c.channels) - 1),
-            num_res_units=c.residual_units,
-            norm="instance",
-        ).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] - torch's stub wants a device first
+        from ..nets.residual_unet import residual_unet
+
+        net = residual_unet(self.config.channels, self.config.residual_units, dims=2)
+        self.net = net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] - torch's stub wants a device first
         self.updates = 0
 
     def fit(self, labelled: LabelledSet, ctx: FitContext) -> None:
         """Train on slices of the region of interest: Dice + cross-entropy, 1:1."""
         import torch
 
-        from .parts.dice_ce import dice_and_cross_entropy
+        from ..losses import dice_and_cross_entropy
 
         c = self.config
         draw = self.batch_source(labelled, ctx)

@@ -13,10 +13,9 @@ from scipy.ndimage import map_coordinates
 
 from ...datasets.case import Spacing
 from . import volume_kernels as kernels
-from .control_points import interpolated, spline_basis
 from .random_places import random_rotations, random_voxels
 from .simplex import SimplexNoise
-from .smooth_fields import half_taps
+from .smooth_fields import half_taps, interpolated, spline_basis
 
 Range = tuple[float, float]
 POLAR = 48  # rows of the table of radii, from pole to pole; twice as many columns

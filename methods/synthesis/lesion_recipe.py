@@ -41,7 +41,6 @@ class LesionRecipe:
             salt is left out.
         texture_extent: ``box`` draws a texture over the bounding box of the merged blob, ``crop`` over the whole crop;
             the lowest and highest probability and the mean refer to it.
-        tau: brightness that :class:`Lesion` counts as bright (−500 HU).
     """
 
     small_count: Range = (5.0, 10.0)
@@ -71,7 +70,6 @@ class LesionRecipe:
     mu0: Range = (0.4, 0.8)
     guard_share: float = 0.01
     texture_extent: Literal["box", "crop"] = "box"
-    tau: float = 1 / 3
 
     def __post_init__(self) -> None:
         if self.a_range[1] - self.a_range[0] <= self.a_gap:

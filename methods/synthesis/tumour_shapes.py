@@ -9,7 +9,7 @@ from scipy.ndimage import binary_erosion
 
 from ...datasets.case import Spacing
 from . import volume_kernels as kernels
-from .control_points import spline_basis
+from .smooth_fields import spline_basis
 
 Range = tuple[float, float]
 PLANES = ((0, 1), (1, 2), (0, 2))

@@ -200,7 +200,7 @@ def sum_above(volume, threshold):
 
 
 @kernel
-def inject(texture, scale, start, component, which, owner, roi, tau, image, blobs):
+def inject(texture, scale, start, component, which, owner, roi, image, blobs):
     """Raise ``image`` to the scaled texture inside one merged blob and the ROI, and mark the voxels in ``blobs``.
 
     Args:
@@ -208,12 +208,7 @@ def inject(texture, scale, start, component, which, owner, roi, tau, image, blob
         scale: factor before clipping to 0 … 1.
         start: int64 (3,), first voxel of the box.
         component: merged blob of each label of ``owner``; ``which`` is the one to fill.
-        tau: brightness that counts as bright.
-
-    Returns:
-        Number of voxels, sum, sum of squares of the clipped texture, and number of bright ones.
     """
-    count, total, squares, bright = 0, 0.0, 0.0, 0
     for z in range(texture.shape[0]):
         for y in range(texture.shape[1]):
             line, owners, inside = texture[z, y], owner[start[0] + z, start[1] + y], roi[start[0] + z, start[1] + y]
@@ -221,11 +216,5 @@ def inject(texture, scale, start, component, which, owner, roi, tau, image, blob
             for x in range(texture.shape[2]):
                 at = start[2] + x
                 if owners[at] != 0 and component[owners[at]] == which and inside[at]:
-                    value = min(np.float32(scale * line[x]), np.float32(1))
-                    count += 1
-                    total += value
-                    squares += value * value
-                    bright += value >= tau
-                    values[at] = max(values[at], value)
+                    values[at] = max(values[at], min(np.float32(scale * line[x]), np.float32(1)))
                     marks[at] = True
-    return count, total, squares, bright

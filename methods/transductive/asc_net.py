@@ -15,7 +15,7 @@ from ..card import MethodCard, same
 from ..config import Config, ConfigError
 from ..context import FitContext
 from ..method import Method
-from ..roi_edge import erode_in_plane
+from ..reconstruction.parts.residual import erode_in_plane
 from ..training import as_input, autocast, batches, predict, run_updates, update
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ METHODS = '''
 import numpy as np
 from dataclasses import replace
 from uasbench import Method, MethodCard
-from uasbench.methods.supervised_method import SupervisedMethod
+from uasbench.methods.method import SupervisedMethod
 from uasbench.datasets.adapters.lits import LiTS
 from uasbench.datasets.adapters.nifti_pair import Survey
 

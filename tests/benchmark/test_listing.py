@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 from uasbench import Config, Method, MethodCard, View, VolumeView
-from uasbench.methods.supervised_method import SupervisedMethod
+from uasbench.methods.method import SupervisedMethod
 
 @dataclass(frozen=True)
 class Settings(Config):

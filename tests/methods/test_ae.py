@@ -13,8 +13,13 @@ from uasbench.methods.config import by_stage, resolve
 from uasbench.methods.context import FitContext, TrainingError
 from uasbench.methods.early_stopping import hold_out, train_until_no_gain
 from uasbench.methods.reconstruction.ae import AE, AEConfig
-from uasbench.methods.reconstruction.parts.residual import median_in_plane, median_in_volume, residual
-from uasbench.methods.roi_edge import erode_in_plane, inner_foreground
+from uasbench.methods.reconstruction.dae import inner_foreground
+from uasbench.methods.reconstruction.parts.residual import (
+    erode_in_plane,
+    median_in_plane,
+    median_in_volume,
+    residual,
+)
 
 
 @pytest.fixture(scope="module")

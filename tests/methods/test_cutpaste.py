@@ -9,8 +9,9 @@ from uasbench.methods.config import by_stage, resolve
 from uasbench.methods.context import FitContext
 from uasbench.methods.nets.resnet_small import CutPasteNet
 from uasbench.methods.nets.weights import WeightsError
-from uasbench.methods.pseudo_anomaly.cutpaste import CutPaste, CutPasteConfig
-from uasbench.methods.pseudo_anomaly.parts.gaussian_density import (
+from uasbench.methods.pseudo_anomaly.cutpaste import (
+    CutPaste,
+    CutPasteConfig,
     fit_gaussian,
     negative_log_density,
     shrunken_covariance,

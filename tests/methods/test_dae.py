@@ -8,9 +8,14 @@ import torch
 from uasbench.datasets.healthy import HealthySet
 from uasbench.methods.config import by_stage, resolve
 from uasbench.methods.context import FitContext
-from uasbench.methods.reconstruction.dae import DAE, DAEConfig, cyclic_cosine, masked_square_error
-from uasbench.methods.reconstruction.parts.coarse_noise import coarse_noise
-from uasbench.methods.roi_edge import inner_foreground
+from uasbench.methods.reconstruction.dae import (
+    DAE,
+    DAEConfig,
+    coarse_noise,
+    cyclic_cosine,
+    inner_foreground,
+    masked_square_error,
+)
 
 
 @pytest.fixture(scope="module")

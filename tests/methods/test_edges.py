@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
-from uasbench.methods.normalcy.parts.edges import remove_erroneous_edges
+from uasbench.methods.normalcy.parts.crops import remove_erroneous_edges
 
 TAU = 1 / 3
 CROSS = ndimage.generate_binary_structure(2, 1)[None]

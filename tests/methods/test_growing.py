@@ -1,4 +1,4 @@
-"""Mean filters, region growing and the lesion mask against SciPy and scikit-image, and their monotonicity."""
+"""Region growing and the lesion mask against SciPy and scikit-image, and their monotonicity."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 from skimage.morphology import reconstruction
-from uasbench.methods.normalcy.parts.growing import grow, lesion_mask, mean_filter
+from uasbench.methods.normalcy.parts.growing import grow, lesion_mask
 
 TAU = 1 / 3
 SHAPES = hnp.array_shapes(min_dims=3, max_dims=3, min_side=1, max_side=20)
@@ -64,30 +64,6 @@ def plain(image, roi, healthy, options, margin):
     limit = box_mean(limit_values, options["limit_kernel"], options["dims"]) > 0.15 + margin
     seeds, limit = seeds & roi, limit & roi
     return ndimage.binary_propagation(seeds, mask=limit) if options["grow"] else seeds
-
-
-@settings(deadline=None)
-@given(SHAPES, st.integers(0, 2**32 - 1), st.sampled_from([1, 1000]), KERNELS, DIMS)
-def test_the_mean_filter_is_scipys(shape, seed, scale, kernel, dims):
-    volume = np.random.default_rng(seed).normal(0, scale, shape).astype(np.float32)
-    assert np.allclose(mean_filter(volume, kernel, dims), box_mean(volume, kernel, dims), rtol=1e-6, atol=1e-7 * scale)
-    sums = mean_filter(volume > 0, kernel, dims) * kernel**dims
-    assert np.allclose(sums, np.rint(box_mean(volume > 0, kernel, dims) * kernel**dims), atol=1e-4)
-
-
-def test_the_mean_filter_forgets_bright_voxels_exactly():
-    volume = np.zeros((30, 30, 30), np.float32)
-    volume[0, 0, :] = 0.1
-    out = mean_filter(volume, 5)
-    assert out[0, 0, 10] == pytest.approx(0.1 * 5 / 125, rel=1e-6)
-    assert not out[3:].any()
-    assert not out[:, 3:].any()
-
-
-@pytest.mark.parametrize(("kernel", "dims"), [(0, 3), (4, 3), (-3, 2), (3, 1)])
-def test_an_even_kernel_or_other_dimensions_are_refused(kernel, dims):
-    with pytest.raises(ValueError, match=r"odd|dims"):
-        mean_filter(np.zeros((2, 2, 2), np.float32), kernel, dims)
 
 
 @settings(deadline=None)

@@ -11,15 +11,15 @@ from uasbench.datasets.healthy import HealthySet
 from uasbench.datasets.labelled import LabelledSet
 from uasbench.methods.config import by_stage, resolve
 from uasbench.methods.context import FitContext, TrainingError
+from uasbench.methods.losses import decomposition_losses, soft_dice_loss
+from uasbench.methods.method import SupervisedMethod
 from uasbench.methods.pseudo_anomaly.layer_decomposition import LayerDecomposition
-from uasbench.methods.pseudo_anomaly.parts.layer_losses import decomposition_losses, soft_dice_loss
 from uasbench.methods.pseudo_anomaly.parts.layer_method import LayerConfig, organ_statistics, standardised
 from uasbench.methods.supervised.layer_decomposition_finetuned import (
     LayerDecompositionFinetuned,
     LayerFinetunedConfig,
     SparseMasks,
 )
-from uasbench.methods.supervised_method import SupervisedMethod
 
 SMALL = {"spacing": (2.5, 3.0, 3.0), "size": 24, "volume": (100.0, 3000.0)}
 PHASES = ("decomposition", "fine-tuning")

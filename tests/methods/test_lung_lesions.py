@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
+from uasbench.methods.synthesis import lung_lesions
 from uasbench.methods.synthesis import lung_lesions_torch as device_path
 from uasbench.methods.synthesis.lesion_recipe import LesionRecipe
-from uasbench.methods.synthesis.lung_lesions import LesionGenerator
 from uasbench.methods.synthesis.salt_texture import Look, SaltSettings, brightness_factor, filtered_salt
 
 TOUCHING = np.ones((3, 3, 3), bool)
@@ -163,7 +163,11 @@ def compare_generators(shape, scale, draws, paths, extent="box"):
 
 def compiled_path(seed):
     rng = np.random.default_rng(seed)
-    return lambda recipe, image, roi, fullness: LesionGenerator(recipe, rng)(image, roi, fullness)
+
+    def draw(recipe, image, roi, fullness):
+        return [a[0] for a in lung_lesions.generate(recipe, image[None], roi[None], np.array([fullness]), rng)]
+
+    return draw
 
 
 def tensor_path(seed, device="cpu"):
@@ -255,10 +259,10 @@ def test_same_seed_same_lesions_other_seed_other_lesions(path):
 def test_a_batch_equals_its_crops_drawn_one_after_the_other():
     crops = [random_crop((8, 48, 48), k) for k in range(3)]
     images, rois = (np.stack(part) for part in zip(*crops, strict=True))
-    together = LesionGenerator(LesionRecipe(radius_scale=0.4), 7).generate(images, rois, np.array([1, 0.5, 0.7]))
-    single = LesionGenerator(LesionRecipe(radius_scale=0.4), 7)
+    recipe, single = LesionRecipe(radius_scale=0.4), compiled_path(7)
+    together = lung_lesions.generate(recipe, images, rois, np.array([1, 0.5, 0.7]), np.random.default_rng(7))
     for k, fullness in enumerate((1, 0.5, 0.7)):
-        drawn = single(images[k], rois[k], fullness)
+        drawn = single(recipe, images[k], rois[k], fullness)
         assert all(np.array_equal(part[k], one) for part, one in zip(together, drawn, strict=True))
 
 
@@ -312,19 +316,6 @@ def test_blobs_without_salt_are_left_out(path):
     assert not blobs.any()
 
 
-def test_records_describe_what_was_put_in():
-    image, roi = empty_crop((12, 64, 64))
-    generator = LesionGenerator(LesionRecipe(radius_scale=0.4), 3)
-    augmented, blobs = generator(image, roi, 1.0)
-    voxels = np.array([k.voxels for k in generator.lesions])
-    assert voxels.sum() == blobs.sum()
-    assert np.average([k.mean for k in generator.lesions], weights=voxels) == pytest.approx(augmented[blobs].mean())
-    bright = np.average([k.bright for k in generator.lesions], weights=voxels)
-    assert bright == pytest.approx((augmented[blobs] >= TAU).mean())
-    whole = np.array([k.spread**2 + k.mean**2 for k in generator.lesions])
-    assert np.average(whole, weights=voxels) == pytest.approx((augmented[blobs].astype(float) ** 2).mean())
-
-
 @pytest.mark.parametrize("path", [compiled_path, tensor_path])
 def test_plain_shapes_are_five_balls_for_any_fullness(path):
     image, roi = empty_crop((32, 300, 300))
@@ -343,13 +334,14 @@ def test_without_probability_map_the_salt_has_one_density():
 
 
 @pytest.mark.parametrize("extent", ["box", "crop"])
-def test_without_salt_diversity_all_blobs_of_a_crop_share_one_texture(extent):
+def test_without_salt_diversity_all_blobs_of_a_crop_share_one_texture(extent, monkeypatch):
     recipe = LesionRecipe(salt_noise=False, radius_scale=0.3, texture_extent=extent)
-    generator = LesionGenerator(recipe, 0)
-    _, blobs = generator(*empty_crop((12, 80, 80)), 1.0)
+    looks, draw_look = [], LesionRecipe.draw_look
+    monkeypatch.setattr(LesionRecipe, "draw_look", lambda *args: looks.append(draw_look(*args)) or looks[-1])
+    _, blobs = compiled_path(0)(recipe, *empty_crop((12, 80, 80)), 1.0)
     assert ndimage.label(blobs, TOUCHING)[1] > 1
-    (lesion,) = generator.lesions
-    assert (lesion.look.sigma_b, lesion.look.mu0) == (2.0, 150 / 255)
+    (look,) = looks
+    assert (look.sigma_b, look.mu0) == (2.0, 150 / 255)
 
 
 @pytest.mark.parametrize("path", [compiled_path, tensor_path])
@@ -373,9 +365,9 @@ def test_impossible_recipes_are_refused(wrong):
 def test_inputs_that_do_not_fit_together_are_refused():
     image, roi = random_crop((8, 32, 32), 0)
     with pytest.raises(ValueError, match="expected"):
-        LesionGenerator()(image, roi[:4], 1.0)
+        compiled_path(0)(LesionRecipe(), image, roi[:4], 1.0)
     with pytest.raises(ValueError, match="negative"):
-        LesionGenerator()(image, roi, -0.1)
+        compiled_path(0)(LesionRecipe(), image, roi, -0.1)
     with pytest.raises(ValueError, match="expected"):
         device_path.generate(
             LesionRecipe(), torch.zeros(2, 8, 32, 32), torch.zeros(2, 8, 32, 32) > 0, torch.ones(1), None

@@ -14,7 +14,7 @@ from uasbench.datasets.healthy import HealthySet
 from uasbench.datasets.views.viewing import apply_view
 from uasbench.methods.config import ConfigError, by_stage, resolve
 from uasbench.methods.context import FitContext
-from uasbench.methods.nets.unet3d import residual_unet
+from uasbench.methods.nets.residual_unet import residual_unet
 from uasbench.methods.normalcy.normnet import NormNet, NormNetConfig
 from uasbench.methods.normalcy.parts.crops import HealthyCrops
 

@@ -12,8 +12,7 @@ from uasbench.datasets.views.viewing import apply_view
 from uasbench.methods.config import by_stage, resolve
 from uasbench.methods.context import FitContext
 from uasbench.methods.features.padim import PaDiM, PaDiMConfig, merge, whitening
-from uasbench.methods.features.parts.backbone import LITE0
-from uasbench.methods.features.parts.maps import cosine_distance, smooth, upsample
+from uasbench.methods.features.parts.backbone import LITE0, cosine_distance, smooth, upsample
 from uasbench.methods.state import parameter_count
 from uasbench.methods.training import as_input
 

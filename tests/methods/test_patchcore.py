@@ -12,8 +12,7 @@ from uasbench.datasets.healthy import HealthySet
 from uasbench.datasets.views.viewing import apply_view
 from uasbench.methods.config import by_stage, resolve
 from uasbench.methods.context import FitContext, TrainingError
-from uasbench.methods.features.parts.backbone import LITE0
-from uasbench.methods.features.parts.maps import upsample
+from uasbench.methods.features.parts.backbone import LITE0, upsample
 from uasbench.methods.features.patchcore import PatchCore, PatchCoreConfig, memory_gib
 from uasbench.methods.nets import weights as sources
 from uasbench.methods.training import as_input

@@ -8,8 +8,7 @@ from uasbench.methods.config import by_stage, resolve
 from uasbench.methods.context import FitContext
 from uasbench.methods.pseudo_anomaly.random_shape import RandomShape, RandomShapeConfig, bce_and_dice
 from uasbench.methods.state import parameter_count
-from uasbench.methods.synthesis.filled_regions import FilledRegions
-from uasbench.methods.synthesis.shift import ShiftedRegions
+from uasbench.methods.synthesis.shift import FilledRegions, ShiftedRegions
 from uasbench.methods.synthesis.stretched_noise import StretchedNoise
 
 

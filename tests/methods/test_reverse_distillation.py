@@ -8,8 +8,7 @@ from uasbench.datasets.healthy import HealthySet
 from uasbench.datasets.views.viewing import apply_view
 from uasbench.methods.config import by_stage, resolve
 from uasbench.methods.context import FitContext
-from uasbench.methods.features.parts.backbone import LITE0
-from uasbench.methods.features.parts.maps import smooth
+from uasbench.methods.features.parts.backbone import LITE0, smooth
 from uasbench.methods.features.reverse_distillation import (
     ReverseDistillation,
     ReverseDistillationConfig,

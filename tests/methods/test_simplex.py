@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.integrate import quad
-from uasbench.methods.synthesis.simplex import VARIANCE, SimplexNoise, simplex
-from uasbench.methods.synthesis.simplex_kernels import add_octave
+from uasbench.methods.synthesis.simplex import VARIANCE, SimplexNoise, add_octave, simplex
 
 EDGES = [
     (0, -1, -1), (0, 1, -1), (0, -1, 1), (0, 1, 1),

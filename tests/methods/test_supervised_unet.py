@@ -12,11 +12,11 @@ from uasbench.datasets.labelled import LabelledSet
 from uasbench.datasets.views.viewing import apply_view
 from uasbench.methods.config import by_stage, resolve
 from uasbench.methods.context import FitContext
+from uasbench.methods.losses import dice_and_cross_entropy
+from uasbench.methods.method import SupervisedMethod
 from uasbench.methods.reconstruction.parts.roi_crop import SquareCrops
 from uasbench.methods.state import parameter_count
-from uasbench.methods.supervised.parts.dice_ce import dice_and_cross_entropy
 from uasbench.methods.supervised.supervised_unet import SupervisedUNet, SupervisedUNetConfig, relit, turn, zoomed
-from uasbench.methods.supervised_method import SupervisedMethod
 
 
 def conv(inputs: int, outputs: int, side: int) -> int:

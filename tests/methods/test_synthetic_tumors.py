@@ -13,10 +13,10 @@ from uasbench.datasets.healthy import HealthySet
 from uasbench.datasets.views.volume_stack import Run
 from uasbench.methods.config import ConfigError, by_stage, resolve
 from uasbench.methods.context import FitContext
+from uasbench.methods.early_stopping import held_out_patients
 from uasbench.methods.pseudo_anomaly.parts.volume_crops import VolumeCrops, held_out_runs, slide
 from uasbench.methods.pseudo_anomaly.synthetic_tumours import SyntheticTumours, SyntheticTumoursConfig, warm_cosine
 from uasbench.methods.state import parameter_count
-from uasbench.methods.validation import held_out_patients
 
 SMALL = {"spacing": (2.5, 3.0, 3.0), "size": 24}
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from uasbench.methods.normalcy.parts.distance_targets import fullness, target
+from uasbench.methods.normalcy.parts.crops import fullness, target
 
 TAU = 1 / 3
 

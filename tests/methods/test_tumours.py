@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 from scipy.interpolate import CubicSpline
-from uasbench.methods.synthesis.control_points import interpolated, spline_basis
+from uasbench.methods.synthesis.smooth_fields import interpolated, spline_basis
 from uasbench.methods.synthesis.tumour_shapes import SIZES, Tumours, draw_tumours, paint_tumours, random_centres
 from uasbench.methods.synthesis.tumours import TumourGenerator, TumourRecipe
 

@@ -11,8 +11,8 @@ import tracemalloc
 import numpy as np
 import pytest
 from scipy import ndimage
-from uasbench.methods.normalcy.parts.edges import remove_erroneous_edges
-from uasbench.methods.normalcy.parts.growing import lesion_mask, mean_filter
+from uasbench.methods.normalcy.parts.crops import remove_erroneous_edges
+from uasbench.methods.normalcy.parts.growing import lesion_mask
 
 pytestmark = [pytest.mark.perf, pytest.mark.benchmark(timer=time.process_time)]
 SHAPE = (300, 512, 512)
@@ -115,11 +115,3 @@ def test_erroneous_edges_are_found_three_times_faster_than_with_scipy(benchmark,
     assert np.array_equal(left, reference)
     assert ratio >= 3
     assert extra < image.nbytes / 2**20
-
-
-def test_the_time_of_a_mean_filter_does_not_depend_on_its_kernel(lungs):
-    image = lungs[0][:60]
-    mean_filter(image[:4], 3)
-    small, large = (min(timed(lambda k=k: mean_filter(image, k))[0] for _ in range(3)) for k in (3, 31))
-    assert large < 2 * small
-    assert peak_mib(lambda: mean_filter(image, 31)) < 1.2 * image.nbytes / 2**20

@@ -1,4 +1,4 @@
-"""What the methods on pretrained features share: view, frozen backbone, its provenance, saving without it."""
+"""What the methods on pretrained features share: weights, view, frozen backbone, saving without it, their maps."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import numpy as np
 from ....datasets.case import Spacing
 from ....datasets.views.view import View
 from ...config import Config
+from ...method import Method
 from ...nets import weights as sources
 from ...training import predict
-from .pretrained import PretrainedMethod
 
 if TYPE_CHECKING:
     import torch
@@ -22,6 +22,42 @@ if TYPE_CHECKING:
     from ...nets.timm_features import TimmFeatures
 
 LITE0 = sources.PACKAGED_MODEL
+
+
+class PretrainedMethod(Method):
+    """A method whose backbone takes the weights that the setting ``weights`` names (:func:`.weights.find`).
+
+    Attributes:
+        weights_used: what :func:`.weights.record` says of them; :meth:`build` of the subclass sets it.
+    """
+
+    requires = ("timm",)
+    weights_used: dict[str, str]
+
+    @property
+    def pretrained(self) -> str:
+        """The timm model that the weights belong to."""
+        raise TypeError(f"{type(self).__name__} does not say which model its weights belong to")
+
+    def skip(self) -> str | None:
+        """Say which weights are missing and how to provide them."""
+        try:
+            sources.find(self.pretrained, self.config.weights)
+        except sources.WeightsError as error:
+            return str(error)
+        return None
+
+    def extra_identity(self) -> str:
+        """Return what decides a fit beside its settings: the SHA-256 of the weights, ``random`` for none.
+
+        Raises:
+            WeightsError: the weights asked for are missing, or cannot be downloaded or read.
+        """
+        return sources.identity(self.pretrained, self.config.weights)
+
+    def provenance(self) -> dict[str, str]:
+        """Return which weights were used, for the record; empty before :meth:`build`."""
+        return dict(getattr(self, "weights_used", {}))
 
 
 @dataclass(frozen=True)
@@ -118,8 +154,6 @@ class FeatureMethod(PretrainedMethod):
     def score_view(self, array: np.ndarray, roi: np.ndarray, spacing: Spacing) -> np.ndarray:
         """Return the anomaly map of slices, smoothed."""
         del roi, spacing
-        from .maps import smooth
-
         for network in (v for v in vars(self).values() if hasattr(v, "eval")):
             network.eval()
         sigma = self.config.sigma
@@ -155,3 +189,34 @@ class FeatureMethod(PretrainedMethod):
         backbone.sha256 = used["sha256"] = sources.sha256(state)
         self.backbone = backbone.freeze().to(memory_format=torch.channels_last)
         self.weights_used = used
+
+
+def upsample(maps: torch.Tensor, size: int) -> torch.Tensor:
+    """Enlarge maps (n, h, w) bilinearly to (n, size, size)."""
+    from torch.nn import functional
+
+    return functional.interpolate(maps[:, None], size=(size, size), mode="bilinear", align_corners=False)[:, 0]
+
+
+def smooth(maps: torch.Tensor, sigma: float) -> torch.Tensor:
+    """Smooth maps (n, H, W) with a Gaussian of ``sigma`` pixels, cut at 4 σ, mirrored at the border; 0 is off."""
+    import torch
+    from torch.nn import functional
+
+    if sigma == 0:
+        return maps
+    radius = min(int(4 * sigma + 0.5), min(maps.shape[1:]) - 1)
+    offset = torch.arange(-radius, radius + 1, dtype=torch.float32, device=maps.device)
+    kernel = torch.exp(-(offset**2) / (2 * sigma**2))
+    kernel = kernel / kernel.sum()
+    with torch.autocast(maps.device.type, enabled=False):
+        padded = functional.pad(maps.float()[:, None], (radius,) * 4, mode="reflect")
+        rows = functional.conv2d(padded, kernel.view(1, 1, -1, 1))
+        return functional.conv2d(rows, kernel.view(1, 1, 1, -1))[:, 0]
+
+
+def cosine_distance(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """Return 1 − the cosine of feature maps (n, c, h, w) at every position, float32 (n, h, w)."""
+    from torch.nn import functional
+
+    return 1 - functional.cosine_similarity(a.float(), b.float(), dim=1)

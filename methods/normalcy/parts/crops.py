@@ -1,16 +1,18 @@
-"""Healthy crops for NormNet: where they may lie, how full of lung they are, and the border that is erased from them."""
+"""Training crops of NormNet: where they lie, how full of lung they are, which border is erased, what they teach."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .distance_targets import fullness
-from .edges import remove_erroneous_edges
+from .growing import Components
+from .growing_kernels import mark_edges
 
 if TYPE_CHECKING:
     from ....datasets.views.volume_stack import Run, VolumeStack
+
+EDGE = np.uint8(2)
 
 
 class HealthyCrops:
@@ -69,3 +71,65 @@ class HealthyCrops:
         areas = np.count_nonzero(self.stack.roi(run.case)[run.start : run.stop], axis=(1, 2))
         sums = np.convolve(areas, np.ones(min(self.depth, len(areas)), int), mode="valid")
         return int(sums.max())
+
+
+def target(clean: Any, blobs: Any, roi: Any, tau: float) -> Any:
+    """Return the bright normal voxels of a crop (Yao et al. 2021, Eq. 1).
+
+    A synthetic lesion excludes its whole blob, vessels inside it too; dark voxels are 0 whether normal or not.
+
+    Args:
+        clean: float array or tensor in [0, 1] without lesions, any shape.
+        blobs: bool, same shape, all voxels of the synthetic lesions.
+        roi: bool, same shape.
+        tau: least value of a bright voxel.
+
+    Returns:
+        bool array or tensor, same shape and device.
+    """
+    return (clean >= tau) & roi & ~blobs
+
+
+def fullness(rois: np.ndarray, most: int = 0) -> np.ndarray:
+    """Return λ, the ROI voxels of each crop relative to the fullest crop (Yao et al. 2021, §III-C.1).
+
+    Args:
+        rois: bool (n, z, y, x).
+        most: ROI voxels of the fullest crop of the training set; crops that are fuller still count as full.
+
+    Returns:
+        float32 (n,) in [0, 1]; 0 for crops without ROI.
+    """
+    voxels = np.count_nonzero(rois, axis=(1, 2, 3))
+    return (voxels / max(most, int(voxels.max(initial=0)), 1)).astype(np.float32)
+
+
+def remove_erroneous_edges(image: np.ndarray, roi: np.ndarray, *, tau: float, share: float = 0.5) -> np.ndarray:
+    """Erase from an ROI the bright components that lie mostly on its border; for healthy training volumes only.
+
+    Components are joined by faces, so that a rim, which runs diagonally in places, takes no vessel beside it along.
+    The border is what an erosion by one voxel within the slice takes away; outside the image is outside the ROI. The
+    paper asks for components with "most" voxels on the border, without a number.
+
+    Args:
+        image: float32 or float16 (z, y, x).
+        roi: bool, same shape.
+        tau: least value of a bright voxel.
+        share: part of a component's voxels on the border above which it is erased.
+
+    Returns:
+        bool (z, y, x), the ROI without those components.
+
+    Raises:
+        ValueError: the arrays are not 3D or differ in shape, or ``share`` is not in [0, 1].
+    """
+    if image.ndim != 3 or image.shape != roi.shape:
+        raise ValueError(f"image and roi must be volumes of one shape: {image.shape, roi.shape}")
+    if not 0 <= share <= 1:
+        raise ValueError(f"share {share}: choose a value between 0 and 1")
+    state = np.empty(image.shape, np.uint8)
+    for z, out in enumerate(state):
+        mark_edges(np.ascontiguousarray(image[z], np.float32), np.ascontiguousarray(roi[z]), np.float32(tau), out)
+    bright = Components.of(state, EDGE)
+    erased = bright.paint(bright.marked > share * bright.size, state)
+    return roi & ~erased

@@ -18,7 +18,6 @@ from .growing_kernels import (
     paint_runs,
     slide_binary,
     slide_intensity,
-    square_means,
 )
 
 Dims = Literal[2, 3]
@@ -26,41 +25,6 @@ Reading = Literal["intensity", "binary"]
 
 LIMIT, SEED = np.uint8(1), np.uint8(2)
 LARGEST_KERNEL = 31  # its cube times 2^16 levels of intensity still fits into 31 bits
-
-
-def mean_filter(volume: np.ndarray, kernel: int, dims: Dims = 3) -> np.ndarray:
-    """Average a volume over a cube or an in-plane square around every voxel, with zeros beyond the border.
-
-    Moving sums: the time does not depend on the kernel and only a few slices are held besides the result.
-
-    Args:
-        volume: (z, y, x), finite numbers or bool.
-        kernel: side in voxels, odd.
-        dims: 3 for the cube, 2 for the square.
-
-    Returns:
-        float32, same shape: ``scipy.ndimage.uniform_filter(mode="constant")`` of float64 values.
-
-    Raises:
-        ValueError: the volume is not 3D, the kernel is not odd or ``dims`` is neither 2 nor 3.
-    """
-    radius = _radius(kernel, dims)
-    if volume.ndim != 3:
-        raise ValueError(f"a volume (z, y, x) is needed, got {volume.ndim} dimensions")
-    reach = radius if dims == 3 else 0
-    depth, height, width = volume.shape
-    exact = np.float64 if volume.dtype.kind == "f" else np.int64
-    total = np.zeros((height, width), exact)
-    columns = np.zeros(width + 2 * radius + 1, exact)
-    out = np.empty(volume.shape, np.float32)
-    for z in range(-reach, depth):
-        if z + reach < depth:
-            total += volume[z + reach]
-        if z > reach:
-            total -= volume[z - reach - 1]
-        if z >= 0:
-            square_means(total, radius, float(kernel**dims), columns, out[z])
-    return out
 
 
 def grow(seeds: np.ndarray, limit: np.ndarray) -> np.ndarray:

@@ -91,34 +91,6 @@ def mark_sums(total, radius, bound, roi, y0, x0, bit, columns, state):
 
 
 @kernel
-def square_means(total, radius, cells, columns, out):
-    """Write the sum of every voxel's square of ``total`` divided by ``cells`` (see :func:`mark_sums`; numba)."""
-    height, width = total.shape
-    sums, ahead = columns[radius + 1 : radius + 1 + width], columns[2 * radius + 1 :]
-    sums[:] = 0
-    for y in range(min(radius, height)):
-        line = total[y]
-        for x in range(width):
-            sums[x] += line[x]
-    for y in range(height):
-        if y + radius < height:
-            line = total[y + radius]
-            for x in range(width):
-                sums[x] += line[x]
-        if y > radius:
-            line = total[y - radius - 1]
-            for x in range(width):
-                sums[x] -= line[x]
-        window = columns[0]
-        for x in range(min(radius, width)):
-            window += sums[x]
-        row = out[y]
-        for x in range(width):
-            window += ahead[x] - columns[x]
-            row[x] = window / cells
-
-
-@kernel
 def mark_edges(image, roi, tau, state):
     """Set bit 1 on bright ROI voxels, and bit 2 on those with a neighbour outside the ROI in the slice (numba).
 

@@ -198,7 +198,7 @@ class LayerMethod(Method):
 
     def layer_losses(self, batch: Tensors) -> Mapping[str, torch.Tensor]:
         """Return the sum of the losses, then each: Dice of the mask and the absolute errors of the two layers."""
-        from .layer_losses import decomposition_losses
+        from ...losses import decomposition_losses
 
         losses = decomposition_losses(self.net(batch["image"]), batch)
         return {"loss": sum(losses.values(), start=batch["image"].new_zeros(())), **losses}

@@ -1,12 +1,10 @@
-"""From an image and its reconstruction to an anomaly map."""
+"""From an image and its reconstruction to an anomaly map, for every method that compares the two."""
 
 from __future__ import annotations
 
 from typing import Literal
 
 import numpy as np
-
-from ...roi_edge import erode_in_plane
 
 Sign = Literal["absolute", "positive", "negative"]
 
@@ -39,6 +37,15 @@ def _median(map_: np.ndarray, size: tuple[int, int, int]) -> np.ndarray:
     from scipy import ndimage
 
     return ndimage.median_filter(map_, size=size)
+
+
+def erode_in_plane(roi: np.ndarray, pixels: int) -> np.ndarray:
+    """Erode the region of interest of every slice by ``pixels`` (4-neighbourhood); bool, shape (slices, H, W)."""
+    if pixels == 0:
+        return roi
+    from scipy import ndimage
+
+    return ndimage.binary_erosion(roi, ndimage.generate_binary_structure(2, 1)[None], iterations=pixels)
 
 
 def filtered_inside(map_: np.ndarray, roi: np.ndarray, median: int, erode: int) -> np.ndarray:

@@ -7,7 +7,7 @@ import pytest
 from uasbench import MethodCard
 from uasbench.benchmark.conformance.phantom import labelled_cases, lesion_cases
 from uasbench.benchmark.conformance.run import check_method, run_checks
-from uasbench.methods.supervised_method import SupervisedMethod
+from uasbench.methods.method import SupervisedMethod
 
 TOP = MethodCard(name="top", title="A top line", supervision="full", uses="labels")
 
@@ -59,7 +59,7 @@ def test_a_transductive_method_gets_the_scored_scans_and_no_other_does(median_re
 def test_a_registered_top_line_is_checked_by_name(install):
     text = (
         "import numpy as np\nfrom uasbench import MethodCard\n"
-        "from uasbench.methods.supervised_method import SupervisedMethod\n"
+        "from uasbench.methods.method import SupervisedMethod\n"
         "class P(SupervisedMethod):\n"
         "    card = MethodCard(name='named-top', title='T', supervision='full', uses='labels')\n"
         "    def fit(self, labelled, ctx):\n        self.count = len(labelled)\n"
