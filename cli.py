@@ -138,7 +138,7 @@ def reproduce(
         command=command_line(),
     )
     finished = _uninterrupted(lambda: execute(options, console()))
-    printed = load(experiment).published
+    printed = load(experiment).printed()
     if printed and not phantom:
         _print_frame(beside(printed, finished.table("summary")))
     _show(finished)

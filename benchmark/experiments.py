@@ -45,7 +45,10 @@ class Printed(BaseModel):
 
 
 class Experiment(BaseModel):
-    """A plan. ``dataset`` is a comma list; ``methods`` may be empty where the rows are all variants."""
+    """A plan. ``dataset`` is a comma list; ``methods`` may be empty where the rows are all variants.
+
+    ``published`` names a table of ``published.yaml``, or lists numbers of its own.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -58,7 +61,20 @@ class Experiment(BaseModel):
     profile: Literal["smoke", "quick", "paper"] = "paper"
     calibration: Literal["held-out", "none"] = "held-out"
     notes: str = ""
-    published: list[Printed] = Field(default_factory=list)
+    published: str | list[Printed] = Field(default_factory=list[Printed])
+
+    def printed(self) -> list[Printed]:
+        """Return the published numbers, each with its counterpart in a run.
+
+        Raises:
+            PublishedError: the named table does not stand in ``published.yaml``.
+        """
+        if not isinstance(self.published, str):
+            return self.published
+        from .catalogue.published import published
+
+        rows = published().of_table(self.published)
+        return [Printed(**number) for row in rows for number in row.counterparts()]
 
 
 def names() -> dict[str, Path]:

@@ -31,7 +31,8 @@ class MethodCard:
         slice_score: how a map becomes a slice score: ``max``, ``mean``, ``top1%`` or ``("meanpool", k)``.
         anatomy: tasks on which the method's assumptions hold.
         trivial: learns nothing; the best of these is marked in every table.
-        published: published Dice and the like, as printed: (source, data set, metric, value, comparability).
+        published: numbers of a plug-in's paper, as printed: (source, data set, metric, value, comparability); those of
+            built-in methods stand in ``benchmark/catalogue/published.yaml``.
         figures: (what, in the reference, here) of the ``paper`` profile, as short phrases; ``what`` follows
             :data:`FIGURE_NAMES`. The reference is the paper or its released code, ``n/p`` where neither is known to
             say; parameters are counted and stay empty here.

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
+from ..benchmark.catalogue.published import published
 from .columns import ORACLES, flag_set, metric_name
 from .formats import NOT_AVAILABLE, bracket, fixed, number, p_value, percent, points, stars
 from .headline import Headline, records_of
 from .kinds import kind_marks, kind_sentences
-from .literature import PUBLISHED
 from .paired import SECOND_REFERENCE
 
 READABLE_TESTS = (("val", "dice"), ("healthy-q95", "dice"), ("none", "ap"), ("none", "slice_auroc"))
@@ -196,15 +196,16 @@ def skipped_grid(skipped: pd.DataFrame) -> Grid:
 
 def published_grid(headline: Headline) -> Grid | None:
     """Return published numbers for the data set; None for phantoms and sets without any."""
-    published = PUBLISHED.get(headline.dataset, ())
-    if not published or "phantom" in headline.flags:
+    quoted = published().of_page(headline.dataset)
+    if not quoted or "phantom" in headline.flags:
         return None
-    rates = any(p.psc or p.sen for p in published)
+    metrics = ["dice", *(m for m in ("psc", "sen") if any(m in row.printed for row in quoted))]
     rows = []
-    for p in published:
-        numbers = (p.value, p.psc or NOT_AVAILABLE, p.sen or NOT_AVAILABLE) if rates else (p.value,)
-        rows.append(GridRow((p.method, *numbers, p.supervision, p.protocol, p.source, p.caveat), kind="published"))
-    printed = ("Dice as printed", *(("PSC as printed", "SEN as printed") if rates else ()))
+    for row in quoted:
+        numbers = (row.printed.get(metric, NOT_AVAILABLE) for metric in metrics)
+        cells = (row.name, *numbers, row.about.learned, row.about.threshold, row.source, row.caveat)
+        rows.append(GridRow(cells, kind="published"))
+    printed = (f"{metric_name(metric, 'none')} as printed" for metric in metrics)
     headers = ("Method", *printed, "Learned from", "Threshold and unit", "Source", "Caveat")
     paper = next((c.protocol for c in headline.columns if c.protocol.startswith("paper-")), None)
     closest = f" Compare with the {paper} column at most." if paper else ""

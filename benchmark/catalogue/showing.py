@@ -12,6 +12,7 @@ from ..stages.worker import summary
 from . import registry
 from .architecture import size
 from .outline import Outline, missing_packages, status_of
+from .published import published
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -53,9 +54,9 @@ def sections(name: str) -> Iterator[Section]:
         yield Section("Settings that an anatomy changes", ("anatomy", "setting", "value"), others)
     if figures := [figure for figure in cls.card.figures if figure[0] != "parameters"]:
         yield Section("Figures; n/p: not published", ("figure", "in the reference", "here, paper profile"), figures)
-    if cls.card.published:
+    if numbers := (*published().of_card(name), *cls.card.published):
         title = "Published numbers that it is compared with, in per cent: other patients, slices or thresholds"
-        yield Section(title, ("source", "data set", "metric", "value", "how"), cls.card.published)
+        yield Section(title, ("source", "data set", "metric", "value", "how"), numbers)
     else:
         yield Section("", (), [("published numbers", "none on these data sets")])
 

@@ -56,11 +56,6 @@ class PaDiM(FeatureMethod):
         citation="Defard et al., PaDiM: a Patch Distribution Modeling Framework for Anomaly Detection and "
         "Localization, ICPR Workshops 2021",
         reference="doi:10.1007/978-3-030-68799-1_35",
-        published=(
-            ("BMAD, liver", "lits", "slice_auroc", "50.78 ± 0.61", "10 volumes, tuned on the same patients"),
-            ("BMAD, liver", "lits", "pixel_auroc", "90.94 ± 0.84", "10 volumes, whole image"),
-            ("BMAD, liver", "lits", "pro", "76.79 ± 0.41", "10 volumes, whole image"),
-        ),
         figures=(
             ("parameters", "n/p", ""),
             ("input", "224² cut from 256²", "224², masked, equalised"),

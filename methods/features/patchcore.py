@@ -69,17 +69,6 @@ class PatchCore(FeatureMethod):
         family="features",
         citation="Roth et al., Towards Total Recall in Industrial Anomaly Detection, CVPR 2022",
         reference="doi:10.1109/CVPR52688.2022.01392",
-        published=(
-            (
-                "BMAD, liver",
-                "lits",
-                "slice_auroc",
-                "60.28 ± 0.76",
-                "10 volumes, ResNet-18, re-weighted, tuned on the same patients",
-            ),
-            ("BMAD, liver", "lits", "pixel_auroc", "96.43 ± 0.19", "10 volumes, ResNet-18, whole image"),
-            ("BMAD, liver", "lits", "pro", "87.75 ± 0.49", "10 volumes, ResNet-18, whole image"),
-        ),
         figures=(
             ("parameters", "n/p", ""),
             ("input", "224² cut from 256²", "224², masked, equalised"),

@@ -71,11 +71,6 @@ class ReverseDistillation(FeatureMethod):
         family="features",
         citation="Deng & Li, Anomaly Detection via Reverse Distillation from One-Class Embedding, CVPR 2022",
         reference="doi:10.1109/CVPR52688.2022.00951",
-        published=(
-            ("BMAD, liver", "lits", "slice_auroc", "60.38 ± 1.17", "10 volumes, tuned on the same patients"),
-            ("BMAD, liver", "lits", "pixel_auroc", "96.01 ± 1.19", "10 volumes, whole image"),
-            ("BMAD, liver", "lits", "pro", "90.29 ± 2.51", "10 volumes, whole image"),
-        ),
         figures=(
             ("parameters", "n/p", ""),
             ("input", "256²", "256², masked, equalised"),

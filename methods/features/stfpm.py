@@ -51,11 +51,6 @@ class STFPM(FeatureMethod):
         family="features",
         citation="Wang et al., Student-Teacher Feature Pyramid Matching for Anomaly Detection, BMVC 2021",
         reference="arXiv:2103.04257",
-        published=(
-            ("BMAD, liver", "lits", "slice_auroc", "61.75 ± 1.58", "10 volumes, tuned on the same patients"),
-            ("BMAD, liver", "lits", "pixel_auroc", "91.18 ± 5.52", "10 volumes, whole image"),
-            ("BMAD, liver", "lits", "pro", "90.62 ± 6.87", "10 volumes, whole image"),
-        ),
         figures=(
             ("parameters", "n/p", ""),
             ("input", "256²", "256², masked, equalised"),

@@ -152,7 +152,6 @@ class CutPaste(PretrainedMethod):
         citation="Li, Sohn, Yoon, Pfister: CutPaste – Self-Supervised Learning for Anomaly Detection and Localization, "
         "CVPR 2021",
         reference="doi:10.1109/CVPR46437.2021.00954",
-        published=(("BMAD, liver", "lits", "slice_auroc", "59.33 ± 4.86", "10 volumes, tuned on the same patients"),),
         figures=(
             ("parameters", "n/p", ""),
             ("input", "n/p", "64² crops of 256², masked"),

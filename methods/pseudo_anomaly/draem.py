@@ -75,13 +75,6 @@ class DRAEM(RestoreAndSegment):
         reference="arXiv:2108.07610",
         min_seeds=5,
         slice_score=("meanpool", 21),
-        published=(
-            ("Zhang et al. 2023, Table 2", "lits", "dice", "14.75 ± 14.28", "pooled, fixed 0.5, mean ± std of 3 runs"),
-            ("Zhang et al. 2023, release", "lits", "dice", "10.55", "pooled, fixed 0.5, one run of the authors"),
-            ("BMAD, liver", "lits", "slice_auroc", "69.95 ± 3.86", "10 volumes, tuned on the same patients"),
-            ("BMAD, liver", "lits", "pixel_auroc", "87.45 ± 3.23", "10 volumes, whole image"),
-            ("BMAD, liver", "lits", "pro", "79.29 ± 5.66", "10 volumes, whole image"),
-        ),
         figures=(
             ("parameters", "n/p", ""),
             ("input", "256², 3 channels", "256², 1 channel, masked, equalised"),

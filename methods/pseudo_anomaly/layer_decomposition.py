@@ -24,22 +24,6 @@ class LayerDecomposition(LayerMethod):
         family="pseudo-anomaly",
         citation="Zhang, Xie, Huang, Zhang, Wang: Self-supervised Tumor Segmentation through Layer Decomposition, 2021",
         reference="arXiv:2109.03230",
-        published=(
-            (
-                "Zhang et al. 2021, in Zhang, Deng & Li 2023, Table 1",
-                "lits",
-                "dice",
-                "40.78",
-                "copied; own protocol, 3D",
-            ),
-            (
-                "Zhang et al. 2021, in the release of Zhang, Deng & Li 2023",
-                "lits",
-                "dice",
-                "41.08",
-                "copied; own protocol",
-            ),
-        ),
         figures=(
             ("parameters", "n/p", ""),
             ("input", "128³ of MRI, z-scored where not 0", "128³ at 1 mm, z-scored in the organ"),

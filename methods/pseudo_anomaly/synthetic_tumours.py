@@ -112,16 +112,6 @@ class SyntheticTumours(Method):
         family="pseudo-anomaly",
         citation="Hu, Chen, Xiao, Sun, Chen, Yuille, Zhou: Label-Free Liver Tumor Segmentation, CVPR 2023",
         reference="arXiv:2303.14869",
-        published=(
-            (
-                "Hu et al. 2023, in Zhang, Deng & Li 2023, Table 1",
-                "lits",
-                "dice",
-                "59.77",
-                "copied; some healthy LiTS scans among the training scans",
-            ),
-            ("Hu et al. 2023, release", "lits", "dice", "57.3", "U-Net; healthy LiTS scans among the training scans"),
-        ),
         figures=(
             ("parameters", "n/p", ""),
             (

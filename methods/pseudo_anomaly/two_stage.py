@@ -94,11 +94,6 @@ class TwoStage(RestoreAndSegment):
         family="pseudo-anomaly",
         citation="Zhang, Deng, Li: Unsupervised Liver Tumor Segmentation with Pseudo Anomaly Synthesis, SASHIMI 2023",
         reference="doi:10.1007/978-3-031-44689-4_9",
-        published=(
-            ("Zhang et al. 2023, Table 2", "lits", "dice", "53.03 ± 1.78", "pooled, fixed 0.5, mean ± std of 3 runs"),
-            ("Zhang et al. 2023, release", "lits", "dice", "55.6", "pooled, fixed 0.5, one run of the authors"),
-            ("Zhang et al. 2023, release", "lits", "slice_auroc", "77.7", "largest softmax, one run of the authors"),
-        ),
         figures=(
             ("parameters", "n/p", ""),
             same("input", "256², masked, equalised"),

@@ -28,14 +28,6 @@ class AE(ReconstructionMethod):
         citation="Baur et al., Autoencoders for Unsupervised Anomaly Segmentation in Brain MR Images: A Comparative "
         "Study, Medical Image Analysis 69, 2021",
         reference="doi:10.1016/j.media.2020.101952",
-        published=(
-            ("Yao et al. 2021, Table III", "coronacases", "dice", "28.3 ± 15.5", "oracle threshold, mean over volumes"),
-            ("Yao et al. 2021, Table III", "coronacases", "psc", "21.5 ± 15.3", "oracle threshold, mean over volumes"),
-            ("Yao et al. 2021, Table III", "coronacases", "sen", "52.1 ± 11.3", "oracle threshold, mean over volumes"),
-            ("Yao et al. 2021, Table III", "radiopaedia", "dice", "30.3 ± 17.7", "oracle threshold, mean over volumes"),
-            ("Yao et al. 2021, Table III", "radiopaedia", "psc", "24.4 ± 19.0", "oracle threshold, mean over volumes"),
-            ("Yao et al. 2021, Table III", "radiopaedia", "sen", "58.9 ± 6.2", "oracle threshold, mean over volumes"),
-        ),
         figures=(
             ("parameters", "n/p", ""),
             INPUT_FIGURE,

@@ -42,14 +42,6 @@ class ConstrainedVAE(ReconstructionMethod):
         citation="Chen and Konukoglu, Unsupervised Detection of Lesions in Brain MRI using Constrained Adversarial "
         "Auto-encoders, MIDL 2018; without the critic: Baur et al., Medical Image Analysis 69, 2021",
         reference="arXiv:1806.04972",
-        published=(
-            ("Yao et al. 2021, Table III", "coronacases", "dice", "27.9 ± 14.8", "oracle threshold, mean over volumes"),
-            ("Yao et al. 2021, Table III", "coronacases", "psc", "21.0 ± 14.7", "oracle threshold, mean over volumes"),
-            ("Yao et al. 2021, Table III", "coronacases", "sen", "53.2 ± 10.5", "oracle threshold, mean over volumes"),
-            ("Yao et al. 2021, Table III", "radiopaedia", "dice", "29.2 ± 17.7", "oracle threshold, mean over volumes"),
-            ("Yao et al. 2021, Table III", "radiopaedia", "psc", "22.9 ± 18.3", "oracle threshold, mean over volumes"),
-            ("Yao et al. 2021, Table III", "radiopaedia", "sen", "61.3 ± 5.6", "oracle threshold, mean over volumes"),
-        ),
         figures=(
             ("parameters", "n/p", ""),
             INPUT_FIGURE,

@@ -52,14 +52,6 @@ class ContextVAE(VAE):
         citation="Zimmerer et al., Context-encoding Variational Autoencoder for Unsupervised Anomaly Detection, "
         "arXiv 1812.05941, 2018; the trunk: Baur et al., Medical Image Analysis 69, 2021",
         reference="arXiv:1812.05941",
-        published=(
-            ("Yao et al. 2021, Table III", "coronacases", "dice", "29.7 ± 16.0", "oracle threshold, mean over volumes"),
-            ("Yao et al. 2021, Table III", "coronacases", "psc", "21.8 ± 15.6", "oracle threshold, mean over volumes"),
-            ("Yao et al. 2021, Table III", "coronacases", "sen", "61.0 ± 9.8", "oracle threshold, mean over volumes"),
-            ("Yao et al. 2021, Table III", "radiopaedia", "dice", "32.3 ± 21.3", "oracle threshold, mean over volumes"),
-            ("Yao et al. 2021, Table III", "radiopaedia", "psc", "24.3 ± 20.6", "oracle threshold, mean over volumes"),
-            ("Yao et al. 2021, Table III", "radiopaedia", "sen", "72.2 ± 6.0", "oracle threshold, mean over volumes"),
-        ),
         figures=(
             ("parameters", "n/p", ""),
             INPUT_FIGURE,

@@ -113,15 +113,6 @@ class FAnoGAN(Method):
         "Medical Image Analysis 54, 2019",
         reference="doi:10.1016/j.media.2019.01.010",
         slice_score="mean",
-        published=(
-            ("Yao et al. 2021, Table III", "coronacases", "dice", "15.4 ± 12.6", "oracle threshold, mean over volumes"),
-            ("Yao et al. 2021, Table III", "coronacases", "psc", "10.8 ± 10.8", "oracle threshold, mean over volumes"),
-            ("Yao et al. 2021, Table III", "coronacases", "sen", "38.3 ± 13.2", "oracle threshold, mean over volumes"),
-            ("Yao et al. 2021, Table III", "radiopaedia", "dice", "19.7 ± 17.3", "oracle threshold, mean over volumes"),
-            ("Yao et al. 2021, Table III", "radiopaedia", "psc", "14.2 ± 14.9", "oracle threshold, mean over volumes"),
-            ("Yao et al. 2021, Table III", "radiopaedia", "sen", "55.2 ± 8.9", "oracle threshold, mean over volumes"),
-            ("BMAD, liver", "lits", "slice_auroc", "58.53 ± 0.21", "10 volumes, tuned on the same patients"),
-        ),
         figures=(
             ("parameters", "n/p", ""),
             ("input", "64², [−1, 1]", "64² around the organ, [−1, 1]"),

@@ -57,14 +57,6 @@ class GMVAE(VAE):
         "Study, Medical Image Analysis 69, 2021; the model: Dilokthanakul et al., Deep Unsupervised Clustering with "
         "Gaussian Mixture Variational Autoencoders, arXiv:1611.02648",
         reference="doi:10.1016/j.media.2020.101952",
-        published=(
-            ("Yao et al. 2021, Table III", "coronacases", "dice", "25.7 ± 16.4", "oracle threshold, mean over volumes"),
-            ("Yao et al. 2021, Table III", "coronacases", "psc", "20.2 ± 14.4", "oracle threshold, mean over volumes"),
-            ("Yao et al. 2021, Table III", "coronacases", "sen", "51.0 ± 12.6", "oracle threshold, mean over volumes"),
-            ("Yao et al. 2021, Table III", "radiopaedia", "dice", "28.6 ± 17.7", "oracle threshold, mean over volumes"),
-            ("Yao et al. 2021, Table III", "radiopaedia", "psc", "22.3 ± 19.5", "oracle threshold, mean over volumes"),
-            ("Yao et al. 2021, Table III", "radiopaedia", "sen", "63.3 ± 7.2", "oracle threshold, mean over volumes"),
-        ),
         figures=(
             ("parameters", "n/p", ""),
             INPUT_FIGURE,

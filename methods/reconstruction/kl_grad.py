@@ -44,14 +44,6 @@ class KLGrad(SummedVAE):
         citation="Zimmerer, Isensee, Petersen, Kohl, Maier-Hein: Unsupervised Anomaly Localization using Variational "
         "Auto-Encoders, MICCAI 2019",
         reference="arXiv:1907.02796",
-        published=(
-            ("Yao et al. 2021, Table III", "coronacases", "dice", "9.5 ± 8.2", "oracle threshold, mean over volumes"),
-            ("Yao et al. 2021, Table III", "coronacases", "psc", "5.5 ± 5.2", "oracle threshold, mean over volumes"),
-            ("Yao et al. 2021, Table III", "coronacases", "sen", "65.5 ± 19.7", "oracle threshold, mean over volumes"),
-            ("Yao et al. 2021, Table III", "radiopaedia", "dice", "10.2 ± 14.2", "oracle threshold, mean over volumes"),
-            ("Yao et al. 2021, Table III", "radiopaedia", "psc", "6.7 ± 10.3", "oracle threshold, mean over volumes"),
-            ("Yao et al. 2021, Table III", "radiopaedia", "sen", "39.1 ± 20.3", "oracle threshold, mean over volumes"),
-        ),
         near_chance=("liver", "lung"),
         figures=(
             ("parameters", "n/p", ""),

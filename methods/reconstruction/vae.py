@@ -67,14 +67,6 @@ class VAE(ReconstructionMethod):
         citation="Baur et al., Autoencoders for Unsupervised Anomaly Segmentation in Brain MR Images: A Comparative "
         "Study, Medical Image Analysis 69, 2021",
         reference="doi:10.1016/j.media.2020.101952",
-        published=(
-            ("Yao et al. 2021, Table III", "coronacases", "dice", "26.4 ± 14.5", "oracle threshold, mean over volumes"),
-            ("Yao et al. 2021, Table III", "coronacases", "psc", "19.8 ± 14.0", "oracle threshold, mean over volumes"),
-            ("Yao et al. 2021, Table III", "coronacases", "sen", "50.1 ± 9.8", "oracle threshold, mean over volumes"),
-            ("Yao et al. 2021, Table III", "radiopaedia", "dice", "28.1 ± 17.5", "oracle threshold, mean over volumes"),
-            ("Yao et al. 2021, Table III", "radiopaedia", "psc", "21.6 ± 17.6", "oracle threshold, mean over volumes"),
-            ("Yao et al. 2021, Table III", "radiopaedia", "sen", "62.3 ± 5.7", "oracle threshold, mean over volumes"),
-        ),
         figures=(
             ("parameters", "n/p", ""),
             INPUT_FIGURE,
@@ -166,14 +158,6 @@ class BayesianVAE(VAE):
         citation="Baur et al., Autoencoders for Unsupervised Anomaly Segmentation in Brain MR Images: A Comparative "
         "Study, Medical Image Analysis 69, 2021; dropout as sampling: Gal and Ghahramani, ICML 2016",
         reference="doi:10.1016/j.media.2020.101952",
-        published=(
-            ("Yao et al. 2021, Table III", "coronacases", "dice", "27.5 ± 15.0", "oracle threshold, mean over volumes"),
-            ("Yao et al. 2021, Table III", "coronacases", "psc", "20.8 ± 14.7", "oracle threshold, mean over volumes"),
-            ("Yao et al. 2021, Table III", "coronacases", "sen", "50.9 ± 11.4", "oracle threshold, mean over volumes"),
-            ("Yao et al. 2021, Table III", "radiopaedia", "dice", "29.6 ± 16.8", "oracle threshold, mean over volumes"),
-            ("Yao et al. 2021, Table III", "radiopaedia", "psc", "23.5 ± 17.6", "oracle threshold, mean over volumes"),
-            ("Yao et al. 2021, Table III", "radiopaedia", "sen", "58.2 ± 6.8", "oracle threshold, mean over volumes"),
-        ),
         trainer="vae",
         figures=(
             *VAE.card.figures[:2],

@@ -19,14 +19,6 @@ class VAEOriginal(VAE):
         citation="Yao et al., Label-Free Segmentation of COVID-19 Lesions in Lung CT, IEEE Transactions on Medical "
         "Imaging 40(10), 2021 (Table III); the trunk: Baur et al., Medical Image Analysis 69, 2021",
         reference="doi:10.1109/TMI.2021.3066161",
-        published=(
-            ("Yao et al. 2021, Table III", "coronacases", "dice", "10.9 ± 8.0", "oracle threshold, mean over volumes"),
-            ("Yao et al. 2021, Table III", "coronacases", "psc", "6.9 ± 6.1", "oracle threshold, mean over volumes"),
-            ("Yao et al. 2021, Table III", "coronacases", "sen", "41.3 ± 8.2", "oracle threshold, mean over volumes"),
-            ("Yao et al. 2021, Table III", "radiopaedia", "dice", "12.3 ± 10.5", "oracle threshold, mean over volumes"),
-            ("Yao et al. 2021, Table III", "radiopaedia", "psc", "8.5 ± 8.9", "oracle threshold, mean over volumes"),
-            ("Yao et al. 2021, Table III", "radiopaedia", "sen", "44.9 ± 4.9", "oracle threshold, mean over volumes"),
-        ),
         figures=(
             ("parameters", "n/p", ""),
             ("input", "whole slices, size n/p", "128², not masked"),

@@ -79,14 +79,6 @@ class VAERestoration(SummedVAE):
         citation="You, Tezcan, Chen, Konukoglu: Unsupervised Lesion Detection via Image Restoration with a Normative "
         "Prior, MIDL 2019",
         reference="https://proceedings.mlr.press/v102/you19a.html",
-        published=(
-            ("Yao et al. 2021, Table III", "coronacases", "dice", "12.8 ± 4.5", "oracle threshold, mean over volumes"),
-            ("Yao et al. 2021, Table III", "coronacases", "psc", "16.3 ± 10.1", "oracle threshold, mean over volumes"),
-            ("Yao et al. 2021, Table III", "coronacases", "sen", "12.1 ± 2.5", "oracle threshold, mean over volumes"),
-            ("Yao et al. 2021, Table III", "radiopaedia", "dice", "9.1 ± 3.7", "oracle threshold, mean over volumes"),
-            ("Yao et al. 2021, Table III", "radiopaedia", "psc", "16.5 ± 16.0", "oracle threshold, mean over volumes"),
-            ("Yao et al. 2021, Table III", "radiopaedia", "sen", "8.8 ± 1.6", "oracle threshold, mean over volumes"),
-        ),
         near_chance=("liver", "lung"),
         figures=(
             ("parameters", "n/p", ""),

@@ -32,14 +32,6 @@ class VAESpatial(VAE):
         citation="Yao et al., Label-Free Segmentation of COVID-19 Lesions in Lung CT, IEEE Transactions on Medical "
         "Imaging 40(10), 2021 (Table III); the trunk: Baur et al., Medical Image Analysis 69, 2021",
         reference="doi:10.1109/TMI.2021.3066161",
-        published=(
-            ("Yao et al. 2021, Table III", "coronacases", "dice", "27.4 ± 16.5", "oracle threshold, mean over volumes"),
-            ("Yao et al. 2021, Table III", "coronacases", "psc", "21.0 ± 16.4", "oracle threshold, mean over volumes"),
-            ("Yao et al. 2021, Table III", "coronacases", "sen", "49.9 ± 11.9", "oracle threshold, mean over volumes"),
-            ("Yao et al. 2021, Table III", "radiopaedia", "dice", "30.7 ± 19.8", "oracle threshold, mean over volumes"),
-            ("Yao et al. 2021, Table III", "radiopaedia", "psc", "24.8 ± 20.7", "oracle threshold, mean over volumes"),
-            ("Yao et al. 2021, Table III", "radiopaedia", "sen", "59.2 ± 8.0", "oracle threshold, mean over volumes"),
-        ),
         figures=(
             ("parameters", "n/p", ""),
             INPUT_FIGURE,

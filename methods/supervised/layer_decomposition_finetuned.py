@@ -88,15 +88,6 @@ class LayerDecompositionFinetuned(LayerMethod, SupervisedMethod):
         citation="Zhang, Xie, Huang, Zhang, Wang: Self-supervised Tumor Segmentation through Layer Decomposition, 2021",
         reference="arXiv:2109.03230",
         uses="labels",
-        published=(
-            (
-                "Zhang et al. 2021, in Zhang, Deng & Li 2023, Table 1",
-                "lits",
-                "dice",
-                "61.91",
-                "copied; own protocol, 3D",
-            ),
-        ),
         figures=(
             ("parameters", "n/p", ""),
             ("input", "128³ of MRI, z-scored where not 0", "128³ at 1 mm, z-scored in the organ"),

@@ -108,14 +108,6 @@ class NNUNet(SupervisedMethod):
         "segmentation, Nature Methods 18, 2021",
         reference="doi:10.1038/s41592-020-01008-z",
         uses="labels",
-        published=(
-            ("Yao et al. 2021, Table III", "coronacases", "dice", "80.1 ± 6.73", "five folds, version 1"),
-            ("Yao et al. 2021, Table III", "coronacases", "psc", "80.2 ± 12.4", "five folds, version 1"),
-            ("Yao et al. 2021, Table III", "coronacases", "sen", "82.3 ± 9.30", "five folds, version 1"),
-            ("Yao et al. 2021, Table III", "radiopaedia", "dice", "76.7 ± 5.81", "five folds, version 1"),
-            ("Yao et al. 2021, Table III", "radiopaedia", "psc", "77.1 ± 14.0", "five folds, version 1"),
-            ("Yao et al. 2021, Table III", "radiopaedia", "sen", "80.5 ± 13.11", "five folds, version 1"),
-        ),
         figures=(
             ("parameters", "n/p", ""),
             ("input", "planned from the data", "planned from the data, cropped to the organ"),

@@ -96,7 +96,6 @@ class ASCNet(Method):
         "MICCAI 2021",
         reference="arXiv:2103.03664",
         uses="unlabelled-test",
-        published=(("Zhang et al. 2023, Table 1", "lits", "dice", "32.24", "copied there, without post-processing"),),
         undertrained=("liver", "lung"),
         figures=(
             ("parameters", "n/p", ""),
@@ -270,7 +269,6 @@ class ASCNetPost(ASCNet):
         reference=ASCNet.card.reference,
         uses="unlabelled-test",
         trainer="asc-net",
-        published=(("Zhang et al. 2023, Table 1", "lits", "dice", "50.23", "copied there, with post-processing"),),
         undertrained=("liver", "lung"),
         figures=ASCNet.card.figures,
         notes="Shares the training of asc-net. The published post-processing is designed by hand and not specified; "

@@ -1,0 +1,195 @@
+"""Numbers that papers print, from ``published.yaml``: for ``bench show``, ``bench reproduce`` and pages of reports."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict
+
+from ...common.errors import UasbenchError
+from ..protocols import rules
+from . import registry
+
+PROTOCOLS = (*rules.COMMON, *rules.PAPER.values(), "none")
+FILE = Path(__file__).with_name("published.yaml")
+_NUMBER = re.compile(r"(\d+(?:\.\d+)?)(?: ± (\d+(?:\.\d+)?))?")
+
+
+class PublishedError(UasbenchError):
+    """Published numbers are asked for that nobody printed, or their file is wrong; then it says in which line."""
+
+
+class About(BaseModel):
+    """What is told of the rows of a table; the top of ``published.yaml`` explains the fields."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    by: str = ""
+    protocol: str = ""
+    unit: str = ""
+    n: dict[str, int] = {}
+    how: str = ""
+    card: str = ""
+    learned: str = ""
+    threshold: str = ""
+    caveat: str = ""
+    also: str = ""
+
+
+@dataclass(frozen=True)
+class PrintedRow:
+    """One row of a published table on one data set.
+
+    Attributes:
+        table: what printed it.
+        row: method, or ``method@variant``.
+        printed: metric → the number in per cent, as printed.
+        name: what pages call it, or empty.
+    """
+
+    table: str
+    row: str
+    dataset: str
+    printed: Mapping[str, str]
+    about: About
+    name: str
+
+    @property
+    def source(self) -> str:
+        """The table, and who measured the numbers where it copied them."""
+        return f"{self.about.by}, in {self.table}" if self.about.by else self.table
+
+    @property
+    def card(self) -> str:
+        """The method whose card shows it, or empty."""
+        return (self.about.card or self.row) if self.about.how else ""
+
+    @property
+    def caveat(self) -> str:
+        return "; ".join(filter(None, (self.about.caveat, self.about.also)))
+
+    def counterparts(self) -> Iterator[dict[str, Any]]:
+        """Yield each number with its spread (or None), in per cent, and where a run has its counterpart."""
+        where = {"row": self.row, "dataset": self.dataset, "protocol": self.about.protocol, "unit": self.about.unit}
+        for metric, text in self.printed.items():
+            value, _, spread = text.partition(" ± ")
+            yield where | {"metric": metric, "value": float(value), "std": float(spread) if spread else None}
+
+
+@dataclass(frozen=True)
+class Published:
+    """All printed rows, and the names of those that pages quote."""
+
+    names: Mapping[str, str]
+    rows: tuple[PrintedRow, ...]
+
+    def of_card(self, method: str) -> list[tuple[str, str, str, str, str]]:
+        """Return what the card of a method shows: source, data set, metric, number, comparability."""
+        return [
+            (row.source, row.dataset, metric, text, row.about.how)
+            for row in self.rows
+            if row.card == method
+            for metric, text in row.printed.items()
+        ]
+
+    def of_table(self, table: str) -> list[PrintedRow]:
+        """Return the rows of a published table.
+
+        Raises:
+            PublishedError: there is no such table.
+        """
+        found = [row for row in self.rows if row.table == table]
+        if not found:
+            known = "; ".join(dict.fromkeys(row.table for row in self.rows))
+            raise PublishedError(f"no published table {table!r}; known: {known}")
+        return found
+
+    def of_page(self, dataset: str) -> list[PrintedRow]:
+        """Return the rows that pages quote beside our Dice on a data set, in the order of their names."""
+        order = list(self.names.values())
+        quoted = [r for r in self.rows if r.dataset == dataset and r.name and r.about.learned and "dice" in r.printed]
+        return sorted(quoted, key=lambda row: order.index(row.name))
+
+
+@cache
+def published() -> Published:
+    """Return the numbers that ship with the benchmark."""
+    return read(FILE)
+
+
+def read(path: Path) -> Published:
+    """Read and check a file of published numbers.
+
+    Raises:
+        PublishedError: unknown method, data set, metric, protocol or field, what is no percentage, a line of the wrong
+            length, or a number that stands twice.
+    """
+    content = _Loader(path.read_text(encoding="utf-8")).get_single_data()
+    rows, seen = [], set[tuple[str, ...]]()
+    for table in content["tables"]:
+        for line in table["numbers"]:
+            try:
+                row = _row(table, line, content["names"])
+                _check(row, seen)
+            except ValueError as error:
+                raise PublishedError(f"{path}, line {line.number}: {error}") from error
+            rows.append(row)
+    return Published(content["names"], tuple(rows))
+
+
+class _Line(list[str]):
+    """A list of texts that knows where it stands."""
+
+    number = 0
+
+
+class _Loader(yaml.BaseLoader):
+    """Reads every scalar as text, so that a number keeps the digits that were printed."""
+
+
+def _line(loader: _Loader, node: yaml.SequenceNode) -> _Line:
+    line = _Line(loader.construct_sequence(node, deep=True))
+    line.number = node.start_mark.line + 1
+    return line
+
+
+_Loader.add_constructor("tag:yaml.org,2002:seq", _line)
+
+
+def _row(table: Mapping[str, Any], line: _Line, names: Mapping[str, str]) -> PrintedRow:
+    row, dataset, *texts = line
+    shared = {key: value for key, value in table.items() if key not in ("source", "metrics", "rows", "numbers")}
+    about = About.model_validate(shared | table.get("rows", {}).get(row, {}))
+    if len(texts) != len(table["metrics"]):
+        raise ValueError(f"{len(texts)} numbers for {len(table['metrics'])} metrics")
+    printed = dict(zip(table["metrics"], texts, strict=True))
+    return PrintedRow(table["source"], row, dataset, printed, about, names.get(row, ""))
+
+
+def _check(row: PrintedRow, seen: set[tuple[str, ...]]) -> None:
+    methods = registry.runnable().names()
+    _one_of("method", row.row.partition("@")[0], methods)
+    _one_of("method", row.about.card or methods[0], methods)
+    _one_of("data set", row.dataset, registry.datasets().names())
+    _one_of("protocol", row.about.protocol or "none", PROTOCOLS)
+    for metric, text in row.printed.items():
+        found = _NUMBER.fullmatch(text)
+        if found is None or not 0 < float(found[1]) < 100:
+            raise ValueError(f"{text!r} is no percentage such as '53.03 ± 1.78'")
+        key = (row.table, row.row, row.dataset, metric)
+        if key in seen:
+            raise ValueError(f"{', '.join(key)} stands twice")
+        seen.add(key)
+
+
+def _one_of(kind: str, name: str, known: Collection[str]) -> None:
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        raise ValueError(f"unknown {kind} {name!r}; " + (f"did you mean {near[0]!r}?" if near else ", ".join(known)))
