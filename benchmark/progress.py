@@ -73,7 +73,7 @@ class RunDisplay:
         self._progress.update(self._overall, completed=self.done)
         if event.kind == "failed":
             self._print(f"[red]failed[/red]  {event.job.label}: {_plain(str(event.value))}")
-        elif event.kind == "done" and event.job.kind == "measure":
+        elif event.kind == "done" and event.job.task.stage == "measure":
             elapsed = time.monotonic() - self.started
             left = elapsed / self.done * (self.total - self.done)
             self._print(

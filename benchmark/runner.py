@@ -22,13 +22,14 @@ from .executors.local import LocalExecutor, cpu_slots, gpu_slots
 from .locations import cache_root, data_root
 from .planning.fits import trainable
 from .planning.options import RunOptions
-from .planning.plan import Graph, Numerics, PlanError, plan_cells
+from .planning.plan import Graph, PlanError, plan_cells
 from .planning.selection import Selection, select
 from .planning.task_data import prepare_task, task_pairs
 from .runs.folder import RunFolder
 from .runs.info import Planned, check_source, retire_outdated, version_warnings, write_info, write_timing
 from .runs.lock import hold
 from .runs.records import CellKey, Failure, Record, write_json
+from .stages.task import ELSEWHERE, Numerics
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -64,7 +65,8 @@ def run(
     """
     started = time.monotonic()
     device = devices.resolve_device(options.device)
-    numerics = Numerics(device, options.threads, devices.resolve_precision(options.precision, device))
+    precision = devices.resolve_precision(options.precision, device)
+    numerics = Numerics(device=device, threads=options.threads, precision=precision)
     workers = options.workers or max(1, devices.default_workers(device))
     folder = _writable(options.folder())
     check_source(folder, options)
@@ -109,8 +111,8 @@ class _Bookkeeper:
         """Account for an event."""
         job = event.job
         if event.kind in ("done", "failed"):
-            self.stage_s[job.kind] += event.seconds
-        if event.kind == "done" and job.kind == "measure":
+            self.stage_s[job.task.stage] += event.seconds
+        if event.kind == "done" and job.task.stage == "measure":
             (key,) = self.graph.cells_of[job.id]
             self.folder.failure_path(key).unlink(missing_ok=True)
             self.done += 1
@@ -121,7 +123,7 @@ class _Bookkeeper:
             log = self.folder.logs_dir / f"{job.id}.log"
             for key in self.graph.cells_of[job.id]:
                 self.failed += 1
-                failure = Failure(cell=key, stage=job.kind, error=str(event.value), log=str(log))
+                failure = Failure(cell=key, stage=job.task.stage, error=str(event.value), log=str(log))
                 write_json(self.folder.failure_path(key), failure)
 
     def broken_in_the_plan(self, task: Planned, seeds: Sequence[int]) -> None:
@@ -203,7 +205,7 @@ def import_maps(source: Path, method: str, options: RunOptions, threshold: float
     record = measure_maps(source, method, folder, options, data, threshold)
     slug = record.cell.slug
     if not folder.run_json.exists():
-        write_info(folder, options, Numerics("elsewhere", 1, "fp32"), 1, [Planned(data, [], [], [])], [slug])
+        write_info(folder, options, ELSEWHERE, 1, [Planned(data, [], [], [])], [slug])
     folder.update_info(cells=sorted({*folder.info()["cells"], slug}))
     return folder, record
 

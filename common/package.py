@@ -1,8 +1,19 @@
-"""The package's name and the folder it lies in: the repository's root in a checkout."""
+"""The package's name, its folder (the repository's root in a checkout), and classes by the names that tasks give."""
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 NAME = __name__.partition(".")[0]
 ROOT = Path(__file__).resolve().parents[1]
+
+
+def import_target(target: str) -> Any:
+    """Import ``module:attribute``, the form in which entry points name a class."""
+    module, _, attribute = target.partition(":")
+    found: Any = import_module(module)
+    for part in attribute.split("."):
+        found = getattr(found, part)
+    return found

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from ...common import package
 from ...common.errors import UasbenchError
-from ..targets import import_target
+from ...common.package import import_target
 from .index import CardIndex
 
 if TYPE_CHECKING:
@@ -334,7 +334,7 @@ def _trivial(card: Any) -> bool:
 def _line(error: BaseException) -> str:
     """Return an error on one line, with the place in the plug-in where it was raised."""
     text = " ".join(str(error).split())
-    ours = ("<frozen", __file__, str(package.ROOT / "benchmark" / "targets.py"))
+    ours = ("<frozen", __file__, package.__file__)
     frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(ours)]
     place = f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
     return f"{type(error).__name__}: {text}{place}" if text else f"{type(error).__name__}{place}"

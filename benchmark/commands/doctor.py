@@ -13,8 +13,8 @@ from typing import Literal
 
 from ...common import package
 from ..catalogue import registry
+from ..environment import versions
 from ..locations import cache_root
-from ..versions import versions
 
 Status = Literal["ok", "note", "problem"]
 Finding = tuple[str, Status, str]

@@ -8,7 +8,6 @@ import math
 import re
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,7 @@ from ...datasets.storing.prepared import PreparedCase
 from ..catalogue.registry import methods, toplines
 from ..planning import ids
 from ..planning.options import RunOptions
-from ..planning.plan import BYTES_PER_VALUE, Numerics
+from ..planning.plan import BYTES_PER_VALUE
 from ..planning.task_data import TaskData
 from ..runs.folder import RunFolder, RunFolderError
 from ..runs.lock import hold
@@ -29,6 +28,7 @@ from ..runs.map_store import write_map
 from ..runs.records import CellKey, MethodInfo, Record, StageIds, write_json
 from ..stages import measure as stage_measure
 from ..stages.measure import MeasureTask
+from ..stages.task import ELSEWHERE
 
 SUFFIXES = (".nii.gz", ".nii")
 FAMILY = "imported"
@@ -69,8 +69,8 @@ def import_maps(
             address = _store(files, data.test, threshold, scratch)
             _retire(folder, key)
         task = _task(key, address, method, folder, options, data)
-        write_json(folder.cell_path(key), asdict(task))
-        stage_measure.run(task, lambda *_: None)
+        write_json(folder.cell_path(key), task)
+        stage_measure.run(task, lambda done, total: None)
     return folder.record(folder.record_path(key))
 
 
@@ -180,21 +180,18 @@ def _task(
         trivial=False,
     )
     return MeasureTask(
-        id=measured,
-        cell=key.model_dump(),
-        method=info.model_dump(),
+        cell=key,
+        method=info,
         profile=options.profile,
         config={},
-        ids=stages.model_dump(),
-        data=data.info().model_dump(),
-        cases=[case.to_json() for case in data.test],
-        truths={case: ref.to_json() for case, ref in data.truths.items()},
-        healthy=[],
-        maps=str(folder.map_dir(key)),
-        fit_dirs=[],
-        record=str(folder.record_path(key)),
-        study=str(folder.tuning_dir / f"{key.slug}.log"),
+        ids=stages,
+        data=data.info(),
+        cases=tuple(data.test),
+        truths=data.truths,
+        maps=folder.map_dir(key),
+        record=folder.record_path(key),
+        study=folder.tuning_dir / f"{key.slug}.log",
         slice_score="max",
         trials=options.study_trials,
-        **asdict(Numerics("elsewhere", 1, "fp32")),
+        numerics=ELSEWHERE,
     )

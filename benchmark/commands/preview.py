@@ -32,8 +32,7 @@ def previews(options: RunOptions, console: Console | None = None) -> dict[str, P
     """
     found: dict[str, Pictures] = {}
     for task in planned_tasks(options, options.workers or 1, console):
-        by_id = {case.id: case for case in task.data.healthy}
-        healthy = HealthySet([Part(by_id[case], z) for case, z in task.data.split.train])
+        healthy = HealthySet([Part(case, z) for case, z in task.data.training()])
         for candidate in task.candidates:
             cls, config = candidate.spec.load()
             if cls.preview is Method.preview:

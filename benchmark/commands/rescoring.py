@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from dataclasses import asdict, replace
-from pathlib import Path
 
 from ..executors.job import Event, Job
 from ..executors.local import LocalExecutor, cpu_slots
@@ -13,7 +10,7 @@ from ..planning import ids
 from ..planning.options import STAGE_LIMIT_S, OptionError
 from ..runs.folder import RunFolder, RunFolderError
 from ..runs.lock import hold
-from ..runs.records import CellKey, Record, StageIds, write_json
+from ..runs.records import CellKey, Record, write_json
 from ..stages.map import finished
 from ..stages.measure import MeasureTask
 
@@ -50,7 +47,7 @@ def rescore(
             nonlocal done
             if event.kind == "done":
                 done += 1
-                on_record(folder.record(Path(event.job.task.record)))
+                on_record(folder.record(folder.records_dir / f"{event.job.id.removeprefix('measure-')}.json"))
             elif event.kind == "failed":
                 problems[event.job.id.removeprefix("measure-")] = str(event.value)
             listener(event)
@@ -69,7 +66,7 @@ def _jobs(folder: RunFolder) -> tuple[list[Job], dict[str, str]]:
         except RunFolderError as error:
             problems[path.stem] = str(error)
             continue
-        jobs.append(Job(f"measure-{path.stem}", "measure", task, f"measure {path.stem}"))
+        jobs.append(Job(f"measure-{path.stem}", task, f"measure {path.stem}"))
     return jobs, problems
 
 
@@ -81,35 +78,36 @@ def load_task(folder: RunFolder, cell: CellKey) -> MeasureTask:
     """
     path = folder.cell_path(cell)
     try:
-        task = _rebased(MeasureTask(**json.loads(path.read_text(encoding="utf-8"))), folder, cell)
-        fresh = _readdressed(task)
-    except (OSError, ValueError, TypeError, KeyError) as error:
+        task = MeasureTask.model_validate_json(path.read_text(encoding="utf-8"))
+        fresh = _readdressed(_rebased(task, folder, cell))
+    except (OSError, ValueError) as error:
         raise RunFolderError(f"{path} cannot be used ({type(error).__name__}: {error}); {AGAIN}") from error
     maps = folder.map_dir(cell)
-    if finished(maps) != fresh.ids["map"]:
+    if finished(maps) != fresh.ids.map:
         raise RunFolderError(f"{maps} no longer holds the maps of this record; {AGAIN}")
-    write_json(path, asdict(fresh))
+    write_json(path, fresh)
     return fresh
 
 
 def _rebased(task: MeasureTask, folder: RunFolder, cell: CellKey) -> MeasureTask:
-    fits = StageIds(**task.ids).fits if task.fit_dirs else []
-    return replace(
-        task,
-        maps=str(folder.map_dir(cell)),
-        fit_dirs=[str(folder.fit_dir(fit)) for fit in fits],
-        record=str(folder.record_path(cell)),
-        study=str(folder.tuning_dir / f"{cell.slug}.log"),
+    fits = task.ids.fits if task.fit_dirs else []
+    return task.model_copy(
+        update={
+            "maps": folder.map_dir(cell),
+            "fit_dirs": tuple(folder.fit_dir(fit) for fit in fits),
+            "record": folder.record_path(cell),
+            "study": folder.tuning_dir / f"{cell.slug}.log",
+        }
     )
 
 
 def _readdressed(task: MeasureTask) -> MeasureTask:
     measured = ids.measure_id(
-        maps=task.ids["map"],
-        truth={case: ref["fingerprint"] for case, ref in task.truths.items()},
-        patients={case["id"]: case["patient"] for case in task.cases},
+        maps=task.ids.map,
+        truth={case: ref.fingerprint for case, ref in task.truths.items()},
+        patients={case.id: case.patient for case in task.cases},
         slice_score=task.slice_score,
         trials=task.trials,
-        seed=task.cell["seed"],
+        seed=task.cell.seed,
     )
-    return replace(task, id=measured, ids={**task.ids, "measure": measured})
+    return task.model_copy(update={"ids": task.ids.model_copy(update={"measure": measured})})

@@ -103,7 +103,7 @@ def inputs_untouched(subject: Subject) -> str:
     scans, unlabelled = subject.scans(), subject.unlabelled()
     given = [array for seen in (scans, unlabelled) if seen is not None for array in _arrays(seen)]
     before = [tuple(array.copy() for array in arrays) for arrays in given]
-    method = drive.train(subject.cls, subject.config(), scans, subject.context(0, unlabelled=unlabelled))
+    method, _ = drive.train(subject.cls, subject.config(), scans, subject.context(0, unlabelled=unlabelled))
     _unchanged("fit", given, before)
     case = subject.cases()[0]
     viewed = subject.view(method, case)

@@ -87,7 +87,7 @@ class Subject:
         """Train anew, at the ``smoke`` profile where no config is given."""
         config = self.config() if config is None else config
         surroundings = self.context(seed, unlabelled=self.unlabelled(filled=filled), **context)
-        return drive.train(self.cls, config, self.scans(filled=filled), surroundings)
+        return drive.train(self.cls, config, self.scans(filled=filled), surroundings)[0]
 
     def maps(self, method: Any, cases: list[Case] | None = None) -> dict[str, np.ndarray]:
         """Return the checked maps on the grids they were made on, 0 outside the region that counts."""

@@ -87,7 +87,13 @@ class LocalExecutor:
 
     def _start(self, job: Job, slot: int) -> _Running:
         ours, theirs = self._context.Pipe()
-        arguments = (job.module, job.task, theirs, str(self.log_of(job)), str(self.locks / job.id), self.slots[slot])
+        arguments = (
+            job.task.model_dump_json(),
+            theirs,
+            str(self.log_of(job)),
+            str(self.locks / job.id),
+            self.slots[slot],
+        )
         process = self._context.Process(target=worker.work, args=arguments, name=f"uasbench {job.id}", daemon=False)
         with hidden_main():
             process.start()

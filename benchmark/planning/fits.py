@@ -8,19 +8,11 @@ from dataclasses import dataclass
 from ...common.seeds import derive
 from ...datasets.storing.prepared import PreparedCase
 from ..runs.records import Skip
+from ..stages.task import Numerics, ZRange
 from . import ids
 from .crossfit import Labelled, LabelPlan, label_plan
 from .selection import Candidate
 from .task_data import TaskData
-
-
-@dataclass(frozen=True)
-class Numerics:
-    """What the arithmetic of a run depends on."""
-
-    device: str
-    threads: int
-    precision: str
 
 
 @dataclass(frozen=True)
@@ -36,7 +28,7 @@ class PlannedFit:
 
     id: str
     seed: int
-    parts: Sequence[tuple[PreparedCase, tuple[int, int] | None]] = ()
+    parts: Sequence[tuple[PreparedCase, ZRange]] = ()
     unlabelled: Sequence[PreparedCase] = ()
     labelled: Sequence[Labelled] = ()
     name: str = ""
@@ -76,8 +68,7 @@ def _refusal(candidate: Candidate, data: TaskData) -> str | None:
     if candidate.training is not None:
         plan = label_plan(data, candidate.training)
         return plan if isinstance(plan, str) else None
-    patient_of = {case.id: case.patient for case in data.healthy}
-    patients = {patient_of[case] for case, _ in data.split.train}
+    patients = {case.patient for case, _ in data.training()}
     if len(patients) < candidate.min_patients:
         return (
             f"learns from {candidate.min_patients} healthy patients or more, and {data.train} has {len(patients)} for "
@@ -118,9 +109,8 @@ def _fit(
     numerics: Numerics, data: TaskData, candidate: Candidate, seed: int, labelled: Sequence[Labelled], name: str
 ) -> PlannedFit:
     """Return one training; a method meets the scans that its card allows and no others."""
-    by_id = {case.id: case for case in data.healthy}
     learns_from_labels = candidate.training is not None
-    parts = [] if learns_from_labels else [(by_id[case], z) for case, z in data.split.train]
+    parts = [] if learns_from_labels else data.training()
     unlabelled = data.test if candidate.card.uses == "unlabelled-test" else []
     address = ids.fit_id(
         trainer=candidate.trainer,
@@ -132,9 +122,7 @@ def _fit(
         labelled=[(case.dataset, case.id, case.fingerprint, truth.fingerprint) for case, truth in labelled],
         extra=candidate.extra_identity,
         seed=seed,
-        device=numerics.device,
-        threads=numerics.threads,
-        precision=numerics.precision,
+        numerics=[numerics.device, numerics.threads, numerics.precision],
     )
     return PlannedFit(address, seed, parts, unlabelled, labelled, name)
 

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from ...common.errors import UasbenchError
 from ..executors.job import Job
 from ..runs.folder import RunFolder, RunFolderError
 from ..runs.records import CellKey, StageIds, write_json
 from ..stages.fit import FitTask
-from ..stages.map import MapTask, finished
+from ..stages.map import MapTask, Model, finished
 from ..stages.measure import MeasureTask
+from ..stages.task import Numerics, Task
 from . import ids
-from .fits import Numerics, PlannedFit, PlannedFits, planned_fits
+from .fits import PlannedFit, PlannedFits, planned_fits
 from .options import RunOptions
 from .selection import Candidate
 from .task_data import TaskData
@@ -54,7 +54,6 @@ def plan_cells(
 
 
 def _ids(options: RunOptions, data: TaskData, candidate: Candidate, seed: int, planned: PlannedFits) -> StageIds:
-    fingerprint = {case.id: case.fingerprint for case in data.healthy}
     fits = [fit.id for fit in planned.fits]
     members = fits if len(fits) > 1 or candidate.members is not None else []
     fit = ids.digest(members) if members else fits[0]
@@ -63,7 +62,7 @@ def _ids(options: RunOptions, data: TaskData, candidate: Candidate, seed: int, p
         target=candidate.spec.target,
         config=candidate.score_config,
         cases=[(case.id, case.fingerprint) for case in data.test],
-        healthy=[(fingerprint[case], z) for case, z in data.split.calibration],
+        healthy=[(case.fingerprint, z) for case, z in data.calibrating()],
     )
     measured = ids.measure_id(
         maps=maps,
@@ -93,7 +92,7 @@ class Graph:
     def add(self, cell: PlannedCell, data: TaskData) -> None:
         """Add what a cell still needs."""
         measure = measure_task(self.options, self.numerics, self.folder, cell, data)
-        write_json(self.folder.cell_path(cell.key), asdict(measure))
+        write_json(self.folder.cell_path(cell.key), measure)
         if self._has_record(cell):
             self.finished.append(cell.key)
             self.folder.failure_path(cell.key).unlink(missing_ok=True)
@@ -105,13 +104,13 @@ class Graph:
             needs = set[str]()
             for fit in cell.fits.fits:
                 if not (self.folder.fit_dir(fit.id) / "fit.json").exists():
-                    self._job(f"fit-{fit.id}", "fit", self._fit(cell, fit), cell, set(), fit.name)
+                    self._job(f"fit-{fit.id}", self._fit(cell, fit), cell, set(), fit.name)
                     needs.add(f"fit-{fit.id}")
-            self._job(f"map-{slug}", "map", self._map(cell, data), cell, needs)
+            self._job(f"map-{slug}", self._map(cell, data), cell, needs)
             calibration = data.calibration_voxels * len(cell.fits.models)
             self.map_bytes += BYTES_PER_VALUE * (data.test_voxels + calibration)
         needs = {f"map-{slug}"} if needs_map else set[str]()
-        self._job(f"measure-{slug}", "measure", measure, cell, needs)
+        self._job(f"measure-{slug}", measure, cell, needs)
 
     def check_disk(self) -> tuple[int, int]:
         """Return the bytes the maps may take and the bytes free, refusing when they do not fit.
@@ -141,40 +140,43 @@ class Graph:
             self.folder.retire(path)
         return same
 
-    def _job(self, name: str, kind: Any, task: Any, cell: PlannedCell, needs: set[str], which: str = "") -> None:
+    def _job(self, name: str, task: Task, cell: PlannedCell, needs: set[str], which: str = "") -> None:
         self.cells_of.setdefault(name, []).append(cell.key)
         if name not in self.jobs:
-            order = {"measure": 0, "map": 1, "fit": 2}[kind]
+            order = ("measure", "map", "fit").index(task.stage)
             rank = (order, int(cell.candidate.card.trivial), len(self.jobs))
-            label = f"{kind:7s} {cell.key.method} · {cell.key.dataset} · seed {cell.key.seed}"
+            label = f"{task.stage:7s} {cell.key.method} · {cell.key.dataset} · seed {cell.key.seed}"
             label += f" · {which}" if which else ""
-            self.jobs[name] = Job(name, kind, task, label, frozenset(needs), rank)
+            self.jobs[name] = Job(name, task, label, frozenset(needs), rank)
 
     def _fit(self, cell: PlannedCell, fit: PlannedFit) -> FitTask:
         return FitTask(
             id=fit.id,
             method=cell.candidate.spec,
-            parts=[(case.to_json(), z) for case, z in fit.parts],
-            unlabelled=[case.to_json() for case in fit.unlabelled],
-            labelled=[(case.to_json(), truth.to_json()) for case, truth in fit.labelled],
             seed=fit.seed,
-            out=str(self.folder.fit_dir(fit.id)),
-            **asdict(self.numerics),
+            numerics=self.numerics,
+            parts=tuple(fit.parts),
+            unlabelled=tuple(fit.unlabelled),
+            labelled=tuple(fit.labelled),
+            out=self.folder.fit_dir(fit.id),
         )
 
     def _map(self, cell: PlannedCell, data: TaskData) -> MapTask:
-        by_id = {case.id: case for case in data.healthy}
+        models = [
+            Model(
+                fits=tuple(self.folder.fit_dir(cell.ids.fits[i]) for i in positions),
+                cases=tuple(case for case in data.test if cell.fits.model_of(case) == number),
+            )
+            for number, positions in enumerate(cell.fits.models)
+        ]
         return MapTask(
             id=cell.ids.map,
             method=cell.candidate.spec,
-            fit_dirs=[str(self.folder.fit_dir(fit)) for fit in cell.ids.fits],
-            models=[list(positions) for positions in cell.fits.models],
+            models=tuple(models),
+            healthy=tuple(case for case, _ in data.calibrating()),
             seed=cell.key.seed,
-            cases=[case.to_json() for case in data.test],
-            mapped_by=[cell.fits.model_of(case) for case in data.test],
-            healthy=[by_id[case].to_json() for case, _ in data.split.calibration],
-            out=str(self.folder.map_dir(cell.key)),
-            **asdict(self.numerics),
+            numerics=self.numerics,
+            out=self.folder.map_dir(cell.key),
         )
 
 
@@ -182,26 +184,23 @@ def measure_task(
     options: RunOptions, numerics: Numerics, folder: RunFolder, cell: PlannedCell, data: TaskData
 ) -> MeasureTask:
     """Return what the measure stage gets for a cell."""
-    by_id = {case.id: case for case in data.healthy}
-    info = data.info()
     return MeasureTask(
-        id=cell.ids.measure,
-        cell=cell.key.model_dump(),
-        method=cell.candidate.info(info.anatomy).model_dump(),
+        cell=cell.key,
+        method=cell.candidate.info(data.anatomy),
         profile=options.profile,
         config=cell.candidate.config,
-        ids=cell.ids.model_dump(),
-        data=info.model_dump(),
-        cases=[case.to_json() for case in data.test],
-        truths={case: ref.to_json() for case, ref in data.truths.items()},
-        healthy=[(by_id[case].to_json(), z) for case, z in data.split.calibration],
-        maps=str(folder.map_dir(cell.key)),
-        fit_dirs=[str(folder.fit_dir(fit)) for fit in cell.ids.fits],
-        record=str(folder.record_path(cell.key)),
-        study=str(folder.tuning_dir / f"{cell.key.slug}.log"),
+        ids=cell.ids,
+        data=data.info(),
+        cases=tuple(data.test),
+        truths=data.truths,
+        healthy=tuple(data.calibrating()),
+        maps=folder.map_dir(cell.key),
+        fit_dirs=tuple(folder.fit_dir(fit) for fit in cell.ids.fits),
+        record=folder.record_path(cell.key),
+        study=folder.tuning_dir / f"{cell.key.slug}.log",
         slice_score=cell.candidate.card.slice_score,
         trials=options.study_trials,
+        numerics=numerics,
         models=len(cell.fits.models),
-        labels=None if cell.fits.labels is None else cell.fits.labels.use().model_dump(),
-        **asdict(numerics),
+        labels=None if cell.fits.labels is None else cell.fits.labels.use(),
     )

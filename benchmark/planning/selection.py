@@ -132,7 +132,12 @@ def _candidate(
     if reason:
         return str(reason)
     fit_config, score_config = (jsonable(part) for part in by_stage(config))
-    spec = MethodSpec(f"{cls.__module__}:{cls.__qualname__}", options.profile, anatomy, dict(settings))
+    spec = MethodSpec(
+        target=f"{cls.__module__}:{cls.__qualname__}",
+        profile=options.profile,
+        anatomy=anatomy,
+        settings=dict(settings),
+    )
     candidate = Candidate(
         label=label,
         card=cls.card,

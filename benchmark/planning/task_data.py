@@ -17,6 +17,7 @@ from ...datasets.storing.store import Store
 from ...datasets.views.volume_view import AnyView
 from ..catalogue.registry import Registry
 from ..runs.records import DataInfo
+from ..stages.task import ZRange
 from .options import OptionError, RunOptions
 from .other_lesions import OtherLesions, other_lesions
 
@@ -48,6 +49,18 @@ class TaskData:
     other_lesions: OtherLesions = field(default_factory=OtherLesions)
     test_voxels: int = 0
     calibration_voxels: int = 0
+
+    def training(self) -> list[tuple[PreparedCase, ZRange]]:
+        """Return the healthy cases that are trained on, with their slice ranges."""
+        return self._parts(self.split.train)
+
+    def calibrating(self) -> list[tuple[PreparedCase, ZRange]]:
+        """Return the healthy cases that are held out for calibration, with their slice ranges."""
+        return self._parts(self.split.calibration)
+
+    def _parts(self, parts: list[tuple[str, ZRange]]) -> list[tuple[PreparedCase, ZRange]]:
+        by_id = {case.id: case for case in self.healthy}
+        return [(by_id[case], z) for case, z in parts]
 
     def info(self) -> DataInfo:
         """Return what every record of the task says about its data."""

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from ...common import package
+from ..environment import commit, environment
 from ..planning.options import RunOptions
-from ..planning.plan import Numerics, PlanError
+from ..planning.plan import PlanError
 from ..planning.selection import Candidate
 from ..planning.task_data import TaskData
-from ..stages.measure import environment
+from ..stages.task import Numerics
 from .folder import RunFolder
 from .records import CellKey, Skip
 
@@ -65,18 +64,6 @@ def version_warnings(folder: RunFolder) -> list[str]:
     return [f"this run was started with other versions: {', '.join(changed)}"] if changed else []
 
 
-def commit() -> str | None:
-    """Return the commit of the source tree that runs, or None where it is not a git checkout."""
-    if not (package.ROOT / ".git").exists():
-        return None
-    try:
-        command = ["git", "-C", str(package.ROOT), "rev-parse", "HEAD"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)  # noqa: S603
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() or None
-
-
 def write_info(
     folder: RunFolder, options: RunOptions, numerics: Numerics, workers: int, tasks: Sequence[Planned], slugs: list[str]
 ) -> None:
@@ -103,7 +90,7 @@ def write_info(
         tasks=rows,
         references={**old.get("references", {}), **{d.dataset: d.reference for d in data}},
         seeds=options.seeds,
-        numerics={"device": numerics.device, "threads": numerics.threads, "precision": numerics.precision},
+        numerics=numerics.model_dump(),
         workers=workers,
         cells=sorted({*old.get("cells", []), *slugs}),
         skipped=[*kept, *skipped],

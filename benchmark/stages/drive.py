@@ -5,8 +5,9 @@ The stages and ``bench check`` share these functions: a method that passes the c
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,6 @@ from ...common.seeds import derive, seed_everything
 from ...datasets.case import Case, Spacing
 from ...methods.context import FitContext
 from ...methods.state import to_device
-from ...methods.training import autocast
 
 if TYPE_CHECKING:
     from ...datasets.healthy import HealthySet
@@ -30,11 +30,6 @@ class MethodError(UasbenchError):
     """A method returned something that is not an anomaly map or a mask."""
 
 
-def precision(device: str, kind: str) -> AbstractContextManager:
-    """Return the autocast context that scoring runs in (``fp32`` or ``bf16``)."""
-    return autocast(device, kind)
-
-
 def construct(cls: type[Method], config: Any, *, seed: int, device: str) -> Method:
     """Seed every generator, then construct the method and its networks, so that weights follow the seed."""
     seed_everything(derive(seed, "weights"))
@@ -45,11 +40,23 @@ def construct(cls: type[Method], config: Any, *, seed: int, device: str) -> Meth
     return method
 
 
-def train(cls: type[Method], config: Any, scans: HealthySet | LabelledSet, ctx: FitContext) -> Method:
-    """Construct a method and fit it: on healthy scans, or on scans with lesion masks where it is a top line."""
+def train(
+    cls: type[Method], config: Any, scans: HealthySet | LabelledSet, ctx: FitContext, checkpoints: Path | None = None
+) -> tuple[Method, float]:
+    """Construct a method and fit it: on healthy scans, or on scans with lesion masks where it is a top line.
+
+    Args:
+        checkpoints: folder of the states that the method asks to keep under way.
+
+    Returns:
+        The method, and the seconds that its fit took.
+    """
     method: Any = construct(cls, config, seed=ctx.seed, device=ctx.device)
+    if checkpoints is not None:
+        ctx = replace(ctx, save_checkpoint=lambda name: method.save(checkpoints / f"{name}.pt"))
+    start = time.perf_counter()
     method.fit(scans, ctx)
-    return method
+    return method, time.perf_counter() - start
 
 
 def load(cls: type[Method], config: Any, path: Path, device: str) -> Method:

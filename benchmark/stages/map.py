@@ -6,58 +6,58 @@ import json
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ...common.atomic import new_folder
 from ...common.seeds import derive, seed_everything
 from ...datasets.storing.prepared import PreparedCase
+from ...methods.training import autocast
 from .. import device as devices
+from ..environment import peak_ram_mib
 from ..runs.map_store import healthy_map, write_map, write_mask
 from ..runs.records import write_json
-from ..usage import peak_ram_mib
 from . import drive
-from .fit import MethodSpec, Report
+from .fit import MethodSpec
+from .task import Frozen, Numerics, Progress, Task
 
 
-@dataclass(frozen=True)
-class MapTask:
-    """Everything a worker needs to map the test cases and the cases with held-out healthy slices of one cell.
+class Model(Frozen):
+    """The folders of a model's fits, several of which are members whose median is the map, and what it maps."""
 
-    Each of the ``models`` is a list of positions in ``fit_dirs``, several of which are members whose median is the map;
-    ``mapped_by`` says which model maps each test case. Every model maps the held-out healthy cases, none of which any
-    model was trained on. Left empty, all fits are one model.
+    fits: tuple[Path, ...]
+    cases: tuple[PreparedCase, ...]
+
+
+class MapTask(Task):
+    """The maps of one cell: each model maps its own test cases and all cases with held-out healthy slices.
+
+    No model was trained on a held-out healthy slice.
     """
 
+    stage: Literal["map"] = "map"
     id: str
     method: MethodSpec
-    fit_dirs: list[str]
+    models: tuple[Model, ...]
+    healthy: tuple[PreparedCase, ...]
     seed: int
-    cases: list[dict[str, Any]]
-    healthy: list[dict[str, Any]]
-    device: str
-    precision: str
-    threads: int
-    out: str
-    models: list[list[int]] = field(default_factory=list)
-    mapped_by: list[int] = field(default_factory=list)
+    numerics: Numerics
+    out: Path
 
 
-def run(task: MapTask, report: Report) -> None:
+def run(task: MapTask, progress: Progress) -> None:
     """Write one map per case below ``task.out``, which is replaced whole or not at all."""
-    out = Path(task.out)
-    if finished(out) == task.id:
+    if finished(task.out) == task.id:
         return
-    devices.configure(task.device, task.threads)
+    devices.configure(task.numerics.device, task.numerics.threads)
     cls, config = task.method.load()
     wanted = getattr(config, "checkpoint", "last")
-    states = [_checkpoint(Path(fit), wanted) for fit in task.fit_dirs]
-    if out.exists():
-        shutil.rmtree(out)
-    with new_folder(out) as scratch:
+    states = {fit: _checkpoint(fit, wanted) for model in task.models for fit in model.fits}
+    if task.out.exists():
+        shutil.rmtree(task.out)
+    with new_folder(task.out) as scratch:
         (scratch / "healthy").mkdir()
-        _map_all(task, lambda i: drive.load(cls, config, states[i], task.device), scratch, report)
+        _map_all(task, lambda fit: drive.load(cls, config, states[fit], task.numerics.device), scratch, progress)
 
 
 def finished(out: Path) -> str | None:
@@ -76,26 +76,23 @@ def _checkpoint(fit: Path, name: str) -> Path:
     return path
 
 
-def _map_all(task: MapTask, load: Callable[[int], Any], scratch: Path, report: Report) -> None:
-    models = task.models or [list(range(len(task.fit_dirs)))]
-    mapped_by = task.mapped_by or [0] * len(task.cases)
-    total = len(task.cases) + len(task.healthy) * len(models)
+def _map_all(task: MapTask, load: Callable[[Path], Any], scratch: Path, progress: Progress) -> None:
+    count = len(task.models)
+    total = sum(len(model.cases) for model in task.models) + len(task.healthy) * count
     seconds, slices, done = 0.0, 0, 0
     thresholds: list[float | None] = []
-    for number, positions in enumerate(models):
-        members = [load(i) for i in positions]
+    for number, model in enumerate(task.models):
+        members = [load(fit) for fit in model.fits]
         thresholds.append(members[0].native_threshold)
-        for pointer in (case for case, model in zip(task.cases, mapped_by, strict=True) if model == number):
-            prepared = PreparedCase.from_json(pointer)
-            mask = scratch / f"{prepared.id}.mask"
-            case_seconds, case_slices = _map_one(task, members, prepared, scratch / f"{prepared.id}.map", mask)
+        for case in model.cases:
+            mask = scratch / f"{case.id}.mask"
+            case_seconds, case_slices = _map_one(task, members, case, scratch / f"{case.id}.map", mask)
             seconds, slices, done = seconds + case_seconds, slices + case_slices, done + 1
-            report("progress", (done, total))
-        for pointer in task.healthy:
-            prepared = PreparedCase.from_json(pointer)
-            _map_one(task, members, prepared, healthy_map(scratch, prepared.id, number, len(models)))
+            progress(done, total)
+        for case in task.healthy:
+            _map_one(task, members, case, healthy_map(scratch, case.id, number, count))
             done += 1
-            report("progress", (done, total))
+            progress(done, total)
     write_json(
         scratch / "map.json",
         {
@@ -103,7 +100,7 @@ def _map_all(task: MapTask, load: Callable[[int], Any], scratch: Path, report: R
             "score_s": seconds,
             "slices": slices,
             "peak_ram_mib": peak_ram_mib(),
-            "peak_gpu_mib": devices.peak_gpu_mib(task.device),
+            "peak_gpu_mib": devices.peak_gpu_mib(task.numerics.device),
             "native_threshold": _one_threshold(thresholds),
         },
     )
@@ -125,7 +122,7 @@ def _map_one(
     viewed = None if method.view is None else prepared.viewed(method.view)
     seed_everything(derive(task.seed, "score", prepared.dataset, prepared.id))
     start = time.perf_counter()
-    with drive.precision(task.device, task.precision):
+    with autocast(task.numerics.device, task.numerics.precision):
         scores = drive.score_together(members, case, viewed)
     seconds = time.perf_counter() - start
     geometry, support = (None, case.roi) if viewed is None else (viewed.geometry, viewed.support)

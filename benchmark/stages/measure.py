@@ -3,91 +3,84 @@
 from __future__ import annotations
 
 import json
-import platform
-import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ...datasets.anatomy import find_anatomy
 from ...datasets.case import OUTSIDE_SHARE
 from ...datasets.storing.prepared import PreparedCase, TruthRef
+from ...methods.card import SliceScore
+from ..environment import environment
 from ..protocols.measuring import HealthyMap, MeasureCase, MeasureOptions, measure
 from ..runs.map_store import healthy_map
 from ..runs.records import CellKey, Cost, DataInfo, LabelUse, MethodInfo, Record, StageIds, write_json
 from ..scoring.cases import Source
-from ..versions import versions
-
-ZRange = tuple[int, int] | None
+from .task import Numerics, Progress, Task, ZRange
 
 
-@dataclass(frozen=True)
-class MeasureTask:
+class MeasureTask(Task):
     """Everything needed to measure one cell; also what ``bench rescore`` reads back from the run folder.
 
     ``models`` is the number of models that mapped each held-out healthy case, ``labels`` how a top line used labels.
     """
 
-    id: str
-    cell: dict[str, Any]
-    method: dict[str, Any]
+    stage: Literal["measure"] = "measure"
+    cell: CellKey
+    method: MethodInfo
     profile: str
     config: dict[str, Any]
-    ids: dict[str, Any]
-    data: dict[str, Any]
-    cases: list[dict[str, Any]]
-    truths: dict[str, dict[str, Any]]
-    healthy: list[tuple[dict[str, Any], ZRange]]
-    maps: str
-    fit_dirs: list[str]
-    record: str
-    study: str
-    slice_score: Any
+    ids: StageIds
+    data: DataInfo
+    cases: tuple[PreparedCase, ...]
+    truths: dict[str, TruthRef]
+    healthy: tuple[tuple[PreparedCase, ZRange], ...] = ()
+    maps: Path
+    fit_dirs: tuple[Path, ...] = ()
+    record: Path
+    study: Path
+    slice_score: SliceScore
     trials: int
-    device: str
-    threads: int
-    precision: str
+    numerics: Numerics
     models: int = 1
-    labels: dict[str, Any] | None = None
+    labels: LabelUse | None = None
 
 
-def run(task: MeasureTask, report: Callable[[str, Any], None]) -> None:
+def run(task: MeasureTask, progress: Progress) -> None:
     """Measure a cell and write its record."""
-    maps = Path(task.maps)
+    maps = task.maps
     mapped = json.loads((maps / "map.json").read_text(encoding="utf-8"))
-    cases = [_case(task, maps, PreparedCase.from_json(c)) for c in task.cases]
+    cases = [_case(task, case) for case in task.cases]
     start = time.perf_counter()
     result = measure(
         cases,
         [
-            HealthyMap(PreparedCase.from_json(c), healthy_map(maps, c["id"], model, task.models), z)
-            for c, z in task.healthy
+            HealthyMap(case, healthy_map(maps, case.id, model, task.models), z)
+            for case, z in task.healthy
             for model in range(task.models)
         ],
         MeasureOptions(
-            seed=task.cell["seed"],
+            seed=task.cell.seed,
             trials=task.trials,
-            slice_score=tuple(task.slice_score) if isinstance(task.slice_score, list) else task.slice_score,
+            slice_score=task.slice_score,
             native_threshold=mapped["native_threshold"],
-            study_path=Path(task.study),
+            study_path=task.study,
             gallery_path=maps / "gallery.npz",
-            anatomy=task.data["anatomy"],
-            window=find_anatomy(task.data["anatomy"]).window,
-            threads=task.threads,
-            progress=lambda done, total: report("progress", (done, total)),
+            anatomy=task.data.anatomy,
+            window=find_anatomy(task.data.anatomy).window,
+            threads=task.numerics.threads,
+            progress=progress,
         ),
     )
-    fits = [json.loads((Path(folder) / "fit.json").read_text(encoding="utf-8")) for folder in task.fit_dirs]
+    fits = [json.loads((folder / "fit.json").read_text(encoding="utf-8")) for folder in task.fit_dirs]
     record = Record(
-        cell=CellKey(**task.cell),
-        method=MethodInfo(**task.method),
+        cell=task.cell,
+        method=task.method,
         profile=task.profile,
         config=task.config,
-        ids=StageIds(**task.ids),
-        data=_with_outside(DataInfo(**task.data), cases),
+        ids=task.ids,
+        data=_with_outside(task.data, cases),
         thresholds=result.thresholds,
         per_case=result.per_case,
         pooled=result.pooled,
@@ -95,10 +88,10 @@ def run(task: MeasureTask, report: Callable[[str, Any], None]) -> None:
         cost=_cost(task, fits, mapped, time.perf_counter() - start),
         environment=environment(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        labels=None if task.labels is None else LabelUse(**task.labels),
+        labels=task.labels,
         provenance=_provenance(fits),
     )
-    write_json(Path(task.record), record)
+    write_json(task.record, record)
 
 
 def outside_note(case: Source) -> str | None:
@@ -115,25 +108,9 @@ def _with_outside(data: DataInfo, cases: list[MeasureCase]) -> DataInfo:
     return data.model_copy(update={"notes": notes})
 
 
-def environment() -> dict[str, Any]:
-    """Return what was recorded beside a result and never hashed: versions and the machine."""
-    return {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "host": platform.node(),
-        "versions": versions(),
-        "byteorder": sys.byteorder,
-    }
-
-
-def _case(task: MeasureTask, maps: Path, prepared: PreparedCase) -> MeasureCase:
-    mask = maps / f"{prepared.id}.mask"
-    return MeasureCase(
-        prepared=prepared,
-        map_path=maps / f"{prepared.id}.map",
-        mask_path=mask if mask.exists() else None,
-        truth=TruthRef.from_json(task.truths[prepared.id]),
-    )
+def _case(task: MeasureTask, case: PreparedCase) -> MeasureCase:
+    mask = task.maps / f"{case.id}.mask"
+    return MeasureCase(case, task.maps / f"{case.id}.map", task.truths[case.id], mask if mask.exists() else None)
 
 
 def _provenance(fits: list[dict[str, Any]]) -> dict[str, str]:
@@ -155,8 +132,6 @@ def _cost(task: MeasureTask, fits: list[dict[str, Any]], mapped: dict[str, Any],
         peak_ram_mib=max(p["peak_ram_mib"] for p in (*fits, mapped)),
         peak_gpu_mib=max(gpu) if gpu else None,
         params=sum(fit["params"] for fit in fits) // task.models,
-        device=task.device,
-        threads=task.threads,
-        precision=task.precision,
+        **task.numerics.model_dump(),
         updates=fits[0]["updates"] if fits else {},
     )

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import fcntl
 import importlib
+import json
 import os
 import sys
 import time
 import traceback
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+
+from .task import Progress
 
 from ...common.processes import end_with_parent
 
@@ -18,8 +20,20 @@ PROGRESS_EVERY_S = 0.2
 ORPHANED = 70
 
 
-def work(module: str, task: Any, connection: Connection, log: str, lock: str, gpu: str | None) -> None:
-    """Run ``module.run(task, report)`` and report through ``connection``.
+def run_stage(text: str, progress: Progress) -> None:
+    """Run a stage from the JSON form of its task, in this process.
+
+    Raises:
+        ValidationError: the text is not a task.
+    """
+    name = json.loads(text)["stage"]
+    stage = importlib.import_module(f".{name}", __package__)
+    task = getattr(stage, f"{name.capitalize()}Task").model_validate_json(text)
+    stage.run(task, progress)
+
+
+def work(text: str, connection: Connection, log: str, lock: str, gpu: str | None) -> None:
+    """Run a stage from the JSON form of its task and report through ``connection``.
 
     Sends ``("progress", (done, total))``, then ``("done", None)`` or ``("error", message)``.
     """
@@ -31,8 +45,7 @@ def work(module: str, task: Any, connection: Connection, log: str, lock: str, gp
     try:
         with Path(lock).open("w") as held:
             fcntl.flock(held, fcntl.LOCK_EX)
-            stage = importlib.import_module(module)
-            stage.run(task, _reporter(connection))
+            run_stage(text, _reporter(connection))
         connection.send(("done", None))
     except BaseException as error:
         traceback.print_exc()
@@ -62,15 +75,15 @@ def _redirect(log: Path) -> None:
     sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
 
 
-def _reporter(connection: Connection) -> Any:
+def _reporter(connection: Connection) -> Progress:
     last = 0.0
 
-    def report(kind: str, value: Any) -> None:
+    def report(done: int, total: int) -> None:
         nonlocal last
         now = time.monotonic()
-        if kind == "progress" and value[0] < value[1] and now - last < PROGRESS_EVERY_S:
+        if done < total and now - last < PROGRESS_EVERY_S:
             return
         last = now
-        connection.send((kind, value))
+        connection.send(("progress", (done, total)))
 
     return report

@@ -11,15 +11,16 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from uasbench.benchmark import device as devices
-from uasbench.benchmark import versions
+from uasbench.benchmark import environment
 from uasbench.benchmark.catalogue import registry
 from uasbench.benchmark.planning.crossfit import folds
-from uasbench.benchmark.planning.plan import Numerics, PlanError, PlannedCell, plan_cells
+from uasbench.benchmark.planning.plan import PlanError, PlannedCell, plan_cells
 from uasbench.benchmark.runner import planned_tasks
 from uasbench.benchmark.runs.info import Planned
 from uasbench.benchmark.stages.fit import FitError, FitTask, MethodSpec, training_scans
+from uasbench.benchmark.stages.task import Numerics
 from uasbench.datasets.phantom.disk import write_phantom
+from uasbench.datasets.storing.store import PreparedCase, TruthRef
 
 METHODS = '''
 import numpy as np
@@ -111,7 +112,7 @@ def plan(smoke):
     def call(methods: str, **options) -> tuple[Planned, dict[str, PlannedCell]]:
         chosen = smoke(methods, **options)
         (task,) = planned_tasks(chosen, 1, None)
-        numerics = Numerics("cpu", 1, devices.resolve_precision("auto", "cpu"))
+        numerics = Numerics(device="cpu", threads=1, precision="fp32")
         return task, {c.key.method: c for c in plan_cells(chosen, numerics, task.data, task.candidates)}
 
     return call
@@ -255,24 +256,27 @@ def test_records_name_the_packages_that_rows_are_made_of(monkeypatch):
 
     def version(name):
         if name not in there:
-            raise versions.PackageNotFoundError(name)
+            raise environment.PackageNotFoundError(name)
         return there[name]
 
-    monkeypatch.setattr(versions, "version", version)
-    found = versions.versions.__wrapped__()
+    monkeypatch.setattr(environment, "version", version)
+    found = environment.versions.__wrapped__()
     assert {name: found[name] for name in there} == there
     assert found["monai"] == "not installed"
     there.clear()
-    assert "nnunetv2" not in versions.versions.__wrapped__(), "an extra that is not there is no fault"
+    assert "nnunetv2" not in environment.versions.__wrapped__(), "an extra that is not there is no fault"
 
 
 def test_a_fit_refuses_scans_that_the_card_does_not_allow():
-    spec = MethodSpec("somewhere:Method", "smoke", "liver", {})
-    task = FitTask("f", spec, [], 0, "cpu", "fp32", 1, "out", labelled=[({}, {})])
-    for uses in ("healthy", "unlabelled-test"):
+    spec = MethodSpec(target="somewhere:Method", profile="smoke", anatomy="liver", settings={})
+    numerics = Numerics(device="cpu", threads=1, precision="fp32")
+    task = FitTask(id="f", method=spec, seed=0, numerics=numerics, out=Path("out"))
+    case = PreparedCase(
+        dataset="d", id="c", patient="p", spacing=(1, 1, 1), shape=(1, 1, 1), fingerprint="f", path=Path("c")
+    )
+    labelled = task.model_copy(update={"labelled": ((case, TruthRef(Path("t"), "t")),)})
+    unlabelled = task.model_copy(update={"unlabelled": (case,)})
+    wrong = ((labelled, "healthy"), (labelled, "unlabelled-test"), (unlabelled, "healthy"), (unlabelled, "labels"))
+    for refused, uses in wrong:
         with pytest.raises(FitError, match="does not allow"):
-            training_scans(task, uses)
-    task = FitTask("f", spec, [], 0, "cpu", "fp32", 1, "out", unlabelled=[{}])
-    for uses in ("healthy", "labels"):
-        with pytest.raises(FitError, match="does not allow"):
-            training_scans(task, uses)
+            training_scans(refused, uses)

@@ -13,40 +13,22 @@ from pathlib import Path
 import pytest
 from uasbench.benchmark.executors.job import Event, Job
 from uasbench.benchmark.executors.local import LocalExecutor, cpu_slots
-
-STAGE = """
-import os, pathlib, signal, sys, time
-
-def run(task, report):
-    if task.get("pid"):
-        pathlib.Path(task["pid"]).write_text(str(os.getpid()))
-    print("working on", task["do"])
-    if task["do"] == "raise":
-        raise ValueError("no good\\nsecond line")
-    if task["do"] == "die":
-        os.kill(os.getpid(), signal.SIGKILL)
-    if task["do"] == "exit":
-        sys.exit(4)
-    if task["do"] == "hang":
-        time.sleep(600)
-    if task.get("data"):
-        assert "UASBENCH_DATA" not in os.environ
-    report("progress", (1, 1))
-    with open(task["out"], "a") as file:
-        file.write(task["do"] + "\\n")
-"""
+from uasbench.benchmark.stages.probe import SECOND_LINE, ProbeTask
 
 
 @pytest.fixture
-def executor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    (tmp_path / "a_stage_for_tests.py").write_text(STAGE)
-    monkeypatch.syspath_prepend(str(tmp_path))
+def executor(tmp_path: Path):
     return LocalExecutor(cpu_slots(2), logs=tmp_path / "logs", locks=tmp_path / "locks", limit_s=60)
 
 
-def job(tmp_path: Path, name: str, do: str = "", needs: tuple[str, ...] = (), **task: object) -> Job:
-    what = {"do": do or name, "out": str(tmp_path / "order"), **task}
-    return Job(name, "fit", what, name, frozenset(needs), module="a_stage_for_tests")
+def job(tmp_path: Path, name: str, act: str = "finish", needs: tuple[str, ...] = ()) -> Job:
+    return Job(name, ProbeTask(name=name, folder=tmp_path, act=act), name, frozenset(needs))
+
+
+def begun(folder: Path) -> dict[str, int]:
+    """The process of each stage in the order in which they began."""
+    path = folder / "begun"
+    return {name: int(pid) for name, pid in (line.split() for line in path.read_text().splitlines())}
 
 
 def run(executor: LocalExecutor, jobs: list[Job]) -> dict[str, Event]:
@@ -56,16 +38,16 @@ def run(executor: LocalExecutor, jobs: list[Job]) -> dict[str, Event]:
 
 
 def test_jobs_run_after_what_they_need(executor, tmp_path):
-    jobs = [job(tmp_path, "c", needs=("a", "b")), job(tmp_path, "b", needs=("a",)), job(tmp_path, "a", data=True)]
+    jobs = [job(tmp_path, "c", needs=("a", "b")), job(tmp_path, "b", needs=("a",)), job(tmp_path, "a")]
     last = run(executor, jobs)
-    assert (tmp_path / "order").read_text().split() == ["a", "b", "c"]
+    assert list(begun(tmp_path)) == ["a", "b", "c"]
     assert {e.kind for e in last.values()} == {"done"}
     assert "working on a" in (tmp_path / "logs" / "a.log").read_text()
 
 
 @pytest.mark.parametrize(
     ("do", "message"),
-    [("raise", "ValueError: no good"), ("die", "killed by SIGKILL"), ("exit", "SystemExit: 4")],
+    [("raise", "ValueError: bad was told to fail"), ("kill", "killed by SIGKILL"), ("exit", "SystemExit: 4")],
 )
 def test_a_failure_cancels_its_dependents_and_nobody_else(executor, tmp_path, do, message):
     jobs = [
@@ -83,52 +65,46 @@ def test_a_failure_cancels_its_dependents_and_nobody_else(executor, tmp_path, do
 
 def test_a_traceback_is_in_the_log(executor, tmp_path):
     run(executor, [job(tmp_path, "bad", "raise")])
-    assert "second line" in executor.log_of(job(tmp_path, "bad")).read_text()
+    assert SECOND_LINE in executor.log_of(job(tmp_path, "bad")).read_text()
 
 
 def test_a_hanging_stage_is_stopped_at_the_limit(executor, tmp_path):
     executor.limit_s = 2
-    last = run(executor, [job(tmp_path, "bad", "hang", pid=str(tmp_path / "pid")), job(tmp_path, "good")])
+    last = run(executor, [job(tmp_path, "bad", "wait"), job(tmp_path, "good")])
     assert "stage limit" in last["bad"].value
     assert last["good"].kind == "done"
-    assert not alive(int((tmp_path / "pid").read_text()))
+    assert not alive(begun(tmp_path)["bad"])
 
 
 def test_an_interrupt_leaves_no_process(executor, tmp_path):
-    pid = tmp_path / "pid"
-
     def interrupt(event: Event) -> None:
-        if event.kind == "started":
-            while not pid.exists() or not pid.read_text():
-                time.sleep(0.02)
+        if event.kind == "progress":
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        executor.run([job(tmp_path, "bad", "hang", pid=str(pid))], interrupt)
-    assert not alive(int(pid.read_text()))
+        executor.run([job(tmp_path, "bad", "wait")], interrupt)
+    assert not alive(begun(tmp_path)["bad"])
 
 
 def test_a_worker_ends_when_its_parent_is_killed(executor, tmp_path):
-    pid = tmp_path / "pid"
     script = tmp_path / "parent.py"
     script.write_text(
         textwrap.dedent(f"""
         import sys
         from pathlib import Path
-        sys.path.insert(0, {str(tmp_path)!r})
         from uasbench.benchmark.executors.job import Job
         from uasbench.benchmark.executors.local import LocalExecutor, cpu_slots
+        from uasbench.benchmark.stages.probe import ProbeTask
         here = Path({str(tmp_path)!r})
         executor = LocalExecutor(cpu_slots(1), logs=here / "logs", locks=here / "locks", limit_s=60)
-        task = {{"do": "hang", "pid": {str(pid)!r}}}
-        executor.run([Job("x", "fit", task, "x", module="a_stage_for_tests")], print)
+        executor.run([Job("x", ProbeTask(name="x", folder=here, act="wait"), "x")], print)
         """)
     )
     parent = subprocess.Popen([sys.executable, str(script)], cwd=tmp_path)
     deadline = time.monotonic() + 60
-    while not (pid.exists() and pid.read_text()) and time.monotonic() < deadline:
+    while not (tmp_path / "begun").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
-    worker = int(pid.read_text())
+    worker = begun(tmp_path)["x"]
     parent.send_signal(signal.SIGKILL)
     parent.wait()
     while alive(worker) and time.monotonic() < deadline:

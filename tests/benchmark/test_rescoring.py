@@ -53,11 +53,11 @@ def test_a_moved_run_is_measured_where_it_lies_from_any_working_directory(done, 
 def test_plans_are_rebased_and_imported_ones_have_no_fit(folder):
     record = folder.records()[0]
     task = load_task(folder, record.cell)
-    assert task.fit_dirs == [str(folder.fit_dir(record.ids.fit))]
-    assert all(Path(p).is_relative_to(folder.path) for p in (task.maps, task.record, task.study))
+    assert task.fit_dirs == (folder.fit_dir(record.ids.fit),)
+    assert all(p.is_relative_to(folder.path) for p in (task.maps, task.record, task.study))
     path = folder.cell_path(record.cell)
     path.write_text(json.dumps({**json.loads(path.read_text()), "fit_dirs": []}))
-    assert load_task(folder, record.cell).fit_dirs == []
+    assert load_task(folder, record.cell).fit_dirs == ()
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from uasbench.benchmark.planning.plan import Graph, Numerics, plan_cells
+from uasbench.benchmark.planning.plan import Graph, plan_cells
 from uasbench.benchmark.runner import planned_tasks
 from uasbench.benchmark.runs.folder import RunFolder
+from uasbench.benchmark.stages.task import Numerics
 
 
 @pytest.mark.parametrize(
@@ -14,7 +15,7 @@ from uasbench.benchmark.runs.folder import RunFolder
 def test_one_training_serves_both_and_their_maps_differ(one, other, smoke, tmp_path):
     options = smoke(f"{one},{other}")
     (task,) = planned_tasks(options, 1, None)
-    numerics = Numerics("cpu", 1, "fp32")
+    numerics = Numerics(device="cpu", threads=1, precision="fp32")
     first, second = plan_cells(options, numerics, task.data, task.candidates)
     assert first.ids.fit == second.ids.fit
     assert first.ids.map != second.ids.map
@@ -22,4 +23,4 @@ def test_one_training_serves_both_and_their_maps_differ(one, other, smoke, tmp_p
     graph = Graph(options, numerics, RunFolder(tmp_path / "run"))
     for cell in (first, second):
         graph.add(cell, task.data)
-    assert sorted(job.kind for job in graph.jobs.values()) == ["fit", "map", "map", "measure", "measure"]
+    assert sorted(job.task.stage for job in graph.jobs.values()) == ["fit", "map", "map", "measure", "measure"]

@@ -9,6 +9,9 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from uasbench.benchmark.stages.fit import FitTask, MethodSpec
+from uasbench.benchmark.stages.map import MapTask, Model
+from uasbench.benchmark.stages.task import Numerics
 from uasbench.common.source_hash import closure_modules
 from uasbench.datasets.adapters.btcv import BTCV
 from uasbench.datasets.adapters.lits import LiTS
@@ -46,22 +49,26 @@ def prepared(tmp_path_factory: pytest.TempPathFactory):
 
 def test_fit_and_map_work_without_mlflow_optuna_data_root_and_labels(prepared, tmp_path):
     healthy, test = prepared
-    case = healthy.cases[0].to_json()
-    assert "truth" not in json.dumps([case, test.cases[0].to_json()])
-    code = f"""
+    case = healthy.cases[0]
+    spec = MethodSpec(target="uasbench.methods.reconstruction.ae:AE", profile="smoke", anatomy="liver", settings={})
+    common = {"method": spec, "seed": 0, "numerics": Numerics(device="cpu", threads=1, precision="fp32")}
+    model = Model(fits=(tmp_path / "fit",), cases=(test.cases[0],))
+    tasks = (
+        FitTask(id="f", parts=((case, None),), out=tmp_path / "fit", **common),
+        MapTask(id="m", models=(model,), healthy=(case,), out=tmp_path / "map", **common),
+    )
+    for task in tasks:
+        text = task.model_dump_json()
+        assert "truth" not in text
+        assert type(task).model_validate_json(text) == task
+        (tmp_path / f"{task.stage}.json").write_text(text)
+    code = """
     import os
     from pathlib import Path
     os.environ.pop("UASBENCH_DATA", None)
-    from uasbench.benchmark.stages import fit, map
-    from uasbench.benchmark.stages.fit import FitTask, MethodSpec
-    from uasbench.benchmark.stages.map import MapTask
-    spec = MethodSpec("uasbench.methods.reconstruction.ae:AE", "smoke", "liver", {{}})
-    common = dict(method=spec, device="cpu", precision="fp32", threads=1)
-    out = Path({str(tmp_path)!r})
-    fit.run(FitTask(id="f", parts=[({case!r}, None)], seed=0, out=str(out / "fit"), **common), print)
-    map.run(
-        MapTask(id="m", seed=0, fit_dirs=[str(out / "fit")], cases=[{test.cases[0].to_json()!r}], healthy=[{case!r}],
-                out=str(out / "map"), **common), print)
+    from uasbench.benchmark.stages.worker import run_stage
+    for stage in ("fit", "map"):
+        run_stage(Path(f"{stage}.json").read_text(), print)
     """
     python(code, ("mlflow", "optuna", "matplotlib", "typer", "ray"), tmp_path)
     assert json.loads((tmp_path / "fit" / "fit.json").read_text())["updates"]["phase 1"] > 0

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from uasbench.benchmark.planning.plan import Numerics, plan_cells
+from uasbench.benchmark.planning.plan import plan_cells
 from uasbench.benchmark.runner import planned_tasks
+from uasbench.benchmark.stages.task import Numerics
 
 METHODS = """
 import os
@@ -30,7 +31,7 @@ class Peeks(Plain):
     def fit(self, healthy, ctx):
         self.seen = [case.id for case in ctx.unlabelled]
         assert not any(hasattr(case, "lesion") for case in ctx.unlabelled)
-        assert not any("truth" in str(part.case.to_json()) for part in ctx.unlabelled.parts)
+        assert not any("truth" in str(part.case) for part in ctx.unlabelled.parts)
 
     def provenance(self):
         return {"weights": "local file 1234", "seen": ", ".join(self.seen)}
@@ -53,7 +54,7 @@ def fits(smoke):
     def call(**options) -> dict[str, str]:
         chosen = smoke("plain,peeks", **options)
         (task,) = planned_tasks(chosen, 1, None)
-        cells = plan_cells(chosen, Numerics("cpu", 1, "fp32"), task.data, task.candidates)
+        cells = plan_cells(chosen, Numerics(device="cpu", threads=1, precision="fp32"), task.data, task.candidates)
         return {c.key.method: c.ids.fit for c in cells}
 
     return call

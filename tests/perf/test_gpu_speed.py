@@ -22,6 +22,7 @@ from uasbench.datasets.phantom.disk import phantom_root
 from uasbench.methods.config import resolve
 from uasbench.methods.context import FitContext
 from uasbench.methods.state import modules
+from uasbench.methods.training import autocast
 
 pytestmark = [
     pytest.mark.perf,
@@ -103,7 +104,7 @@ def test_updates_and_slices_per_second(name, mode, scans, benchmark):
     slices = int(case.roi.any((1, 2)).sum())
 
     def score() -> None:
-        with drive.precision(DEVICE, MODES[mode]):
+        with autocast(DEVICE, MODES[mode]):
             method.score(case)
         torch.cuda.synchronize()
 

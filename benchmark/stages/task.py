@@ -1,0 +1,39 @@
+"""What every stage gets: frozen and typed, with one JSON form from which any host that sees the files can run it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pydantic import BaseModel, ConfigDict
+
+Progress = Callable[[int, int], None]
+"""Called with what is done and how much there is in all."""
+
+ZRange = tuple[int, int] | None
+
+
+class Frozen(BaseModel):
+    """A value that nothing changes and that refuses fields it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
+
+
+class Numerics(Frozen):
+    """What the arithmetic of a run depends on."""
+
+    device: str
+    threads: int
+    precision: str
+
+
+ELSEWHERE = Numerics(device="elsewhere", threads=1, precision="fp32")
+"""Of maps that another program made."""
+
+
+class Task(Frozen):
+    """One stage to run: ``stage`` names the module of this folder whose ``run(task, progress)`` does it.
+
+    The subclass is called as the stage is, such as ``FitTask`` for ``fit``.
+    """
+
+    stage: str
