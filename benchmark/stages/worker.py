@@ -12,9 +12,8 @@ import traceback
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from .task import Progress
-
 from ...common.processes import end_with_parent
+from .task import Progress
 
 PROGRESS_EVERY_S = 0.2
 ORPHANED = 70
