@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
 import numpy as np
 
@@ -20,7 +20,7 @@ ShowProgress = Callable[[int, int, str], None]
 
 @dataclass(frozen=True, kw_only=True)
 class PreparedCase:
-    """A pointer to a case in the store; it travels to worker processes as JSON.
+    """A pointer to a case in the store; it travels to worker processes as JSON, inside the task of a stage.
 
     Attributes:
         dataset: registry name of the set.
@@ -30,6 +30,8 @@ class PreparedCase:
             do not enter.
         path: the native entry.
     """
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
 
     dataset: str
     id: str
@@ -85,52 +87,15 @@ class PreparedCase:
         """Return the number of voxels in the region of interest."""
         return int(entries.read_meta(self.path)["roi_voxels"])
 
-    def to_json(self) -> dict[str, Any]:
-        """Return plain values for a JSON file."""
-        return {
-            "dataset": self.dataset,
-            "id": self.id,
-            "patient": self.patient,
-            "spacing": list(self.spacing),
-            "shape": list(self.shape),
-            "fingerprint": self.fingerprint,
-            "path": str(self.path),
-            "notes": list(self.notes),
-            "roi_source": self.roi_source,
-        }
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> PreparedCase:
-        """Read what :meth:`to_json` wrote."""
-        spacing, shape = value["spacing"], value["shape"]
-        return cls(
-            dataset=value["dataset"],
-            id=value["id"],
-            patient=value["patient"],
-            spacing=(float(spacing[0]), float(spacing[1]), float(spacing[2])),
-            shape=(int(shape[0]), int(shape[1]), int(shape[2])),
-            fingerprint=value["fingerprint"],
-            path=Path(value["path"]),
-            notes=tuple(value["notes"]),
-            roi_source=value["roi_source"],
-        )
-
 
 @dataclass(frozen=True)
 class TruthRef:
     """A pointer to the truth of a case; only the scorer gets one."""
 
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
     path: Path
     fingerprint: str
-
-    def to_json(self) -> dict[str, str]:
-        """Return plain values for a JSON file."""
-        return {"path": str(self.path), "fingerprint": self.fingerprint}
-
-    @classmethod
-    def from_json(cls, value: dict[str, str]) -> TruthRef:
-        """Read what :meth:`to_json` wrote."""
-        return cls(Path(value["path"]), value["fingerprint"])
 
 
 @dataclass(frozen=True)

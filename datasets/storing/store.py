@@ -209,18 +209,17 @@ def _truth_folder(root: Path, key: str) -> Path:
 
 def _pointer(native: Path, dataset: Dataset, ref: CaseRef) -> PreparedCase:
     meta = entries.read_meta(native)
-    return PreparedCase.from_json(
-        {
-            "dataset": dataset.card.name,
-            "id": ref.id,
-            "patient": ref.patient,
-            "spacing": meta["spacing"],
-            "shape": meta["shape"],
-            "fingerprint": meta["fingerprint"],
-            "path": str(native),
-            "notes": entries.unique([*ref.notes, *meta["notes"]]),
-            "roi_source": meta["roi_source"],
-        }
+    (sz, sy, sx), (z, y, x) = map(float, meta["spacing"]), meta["shape"]
+    return PreparedCase(
+        dataset=dataset.card.name,
+        id=ref.id,
+        patient=ref.patient,
+        spacing=(sz, sy, sx),
+        shape=(z, y, x),
+        fingerprint=meta["fingerprint"],
+        path=native,
+        notes=tuple(entries.unique([*ref.notes, *meta["notes"]])),
+        roi_source=meta["roi_source"],
     )
 
 

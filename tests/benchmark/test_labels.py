@@ -20,7 +20,7 @@ from uasbench.benchmark.runs.info import Planned
 from uasbench.benchmark.stages.fit import FitError, FitTask, MethodSpec, training_scans
 from uasbench.benchmark.stages.task import Numerics
 from uasbench.datasets.phantom.disk import write_phantom
-from uasbench.datasets.storing.store import PreparedCase, TruthRef
+from uasbench.datasets.storing.prepared import PreparedCase, TruthRef
 
 METHODS = '''
 import numpy as np
