@@ -320,7 +320,7 @@ def test_real_scans(real_ct):
     assert [ref.id for ref in dataset.discover(real_ct)] == ["P001", "cap001"]
     assert dataset.notes == ()
     table = read_slice_labels(real_ct / "covid-ct-md" / "slice_labels.csv")
-    wanted = {"P001": (683979 + 696770, 80, 148), "cap001": (1145244 + 1049159, 30, 168)}
+    wanted = {"P001": (683979 + 696770, 80, 148), "cap001": (1145244 + 1049159, 86, 168)}
     for case_id, (voxels, positive, count) in wanted.items():
         case, truth = dataset.load(case_id), dataset.load_truth(case_id)
         assert case.image.shape[0] == count
