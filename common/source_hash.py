@@ -1,9 +1,13 @@
-"""The source that can change a result: a module's static import closure inside its own package."""
+"""The one answer to "which source made this": a module's static import closure, hashed without its docstrings.
+
+Fits, maps, records, decoded scans, views and phantoms take their addresses from :func:`closure_hash`.
+"""
 
 from __future__ import annotations
 
 import ast
 import hashlib
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec, PathFinder
@@ -11,6 +15,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from .errors import UasbenchError
+from .package import NAME
+
+_Stamp = tuple[str, int, int]
 
 
 class SourceError(UasbenchError):
@@ -19,32 +26,41 @@ class SourceError(UasbenchError):
 
 @dataclass(frozen=True)
 class _Source:
-    """What one file contributes: the digest of its text and the names it may import (absolute, inside its package)."""
+    """What one file contributes: the digest of what it does, and the names that it may import."""
 
     digest: str
     imports: frozenset[str]
 
 
-_cache: dict[tuple[str, Path, int, int], _Source] = {}
+@dataclass(frozen=True)
+class _Closure:
+    files: dict[str, Path]
+    stamps: tuple[_Stamp, ...]
+    digest: str
+
+
+_sources: dict[tuple[str, _Stamp], _Source] = {}
+_closures: dict[tuple[str, ...], _Closure] = {}
 
 
 def closure_hash(module: str) -> str:
     """Return a short hash over the sources of :func:`closure_modules`, independent of where the package lies.
 
+    Hashed are the syntax trees: comments, docstrings and layout do not count, everything else does. A file is read
+    again when its size or modification time changes.
+
     Raises:
         SourceError: the module is not found or a source does not parse.
     """
-    digest = hashlib.blake2b(digest_size=16)
-    for name, path in sorted(closure_files(module).items()):
-        digest.update(f"{name}\x1f{_source(name, path).digest}\x1e".encode())
-    return digest.hexdigest()
+    return _closure(module).digest
 
 
 def closure_modules(module: str) -> set[str]:
     """Return ``module`` and every module of the same top-level package that it imports, at module or function level.
 
     Imports under ``if TYPE_CHECKING`` do not run and are left out; the packages that hold a module run first and belong
-    to it. Other packages are not followed: their versions are recorded with every result.
+    to it. A plug-in's closure goes on in this package; others are not followed: their versions are recorded with every
+    result.
 
     >>> "uasbench.common.errors" in closure_modules("uasbench.common.source_hash")
     True
@@ -54,21 +70,46 @@ def closure_modules(module: str) -> set[str]:
 
 def closure_files(module: str) -> dict[str, Path]:
     """Return the closure with the file of each module."""
-    first = locate(module)
-    if first is None:
-        raise SourceError(f"module {module!r} not found: install the package that holds it, or correct its name")
-    found: dict[str, Path] = {}
+    return dict(_closure(module).files)
+
+
+def _closure(module: str) -> _Closure:
+    key = (module, *sys.path)
+    known = _closures.get(key)
+    if known is not None and known.stamps == tuple(_stamp(path) for path in known.files.values()):
+        return known
+    if locate(module) is None:
+        fix = "install the package that holds it, or correct its name"
+        if module == "__main__":
+            fix = "what a notebook or a console defines has no source file; move it to a module and import it"
+        raise SourceError(f"module {module!r} not found: {fix}")
+    files: dict[str, Path] = {}
+    stamps: list[_Stamp] = []
+    digests: dict[str, str] = {}
     queue = [module]
     while queue:
         name = queue.pop()
-        path = locate(name) if name not in found else None
-        if path is None:
+        path = locate(name) if name not in files else None
+        stamp = None if path is None else _stamp(path)
+        if path is None or stamp is None:
             continue
-        found[name] = path
-        queue.extend(_source(name, path).imports)
+        source = _source(name, path, stamp)
+        files[name], digests[name] = path, source.digest
+        stamps.append(stamp)
+        queue.extend(source.imports)
         if "." in name:
             queue.append(name.rpartition(".")[0])
-    return found
+    text = "".join(f"{name}\x1f{digests[name]}\x1e" for name in sorted(digests))
+    _closures[key] = _Closure(files, tuple(stamps), hashlib.blake2b(text.encode(), digest_size=16).hexdigest())
+    return _closures[key]
+
+
+def _stamp(path: Path) -> _Stamp | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return str(path), status.st_mtime_ns, status.st_size
 
 
 def locate(module: str) -> Path | None:
@@ -76,6 +117,9 @@ def locate(module: str) -> Path | None:
 
     ``importlib.util.find_spec`` imports the parents of a dotted name, which may be what fails; this does not.
     """
+    if module == "__main__":
+        script = getattr(sys.modules[module], "__file__", None)
+        return Path(script) if script else None
     spec = _spec(module)
     if spec is None or spec.origin is None or not spec.has_location:
         return None
@@ -102,34 +146,67 @@ def _spec(module: str) -> ModuleSpec | None:
     return spec
 
 
-def _source(module: str, path: Path) -> _Source:
-    stat = path.stat()
-    key = (module, path, stat.st_mtime_ns, stat.st_size)
-    if key not in _cache:
-        _cache[key] = _Source(file_digest(path), frozenset(imported(module, path)))
-    return _cache[key]
+def _source(module: str, path: Path, stamp: _Stamp) -> _Source:
+    key = (module, stamp)
+    if key not in _sources:
+        tree = _parsed(path)
+        _sources[key] = _Source(
+            file_digest(path) if tree is None else _tree_digest(tree), frozenset(_imports(tree, module, path, False))
+        )
+    return _sources[key]
+
+
+def _parsed(path: Path) -> ast.Module | None:
+    if path.suffix != ".py":
+        return None
+    try:
+        return ast.parse(path.read_bytes(), filename=str(path))
+    except SyntaxError as error:
+        raise SourceError(f"{path}, line {error.lineno}: {error.msg}; correct the file") from error
+
+
+def _tree_digest(tree: ast.Module) -> str:
+    parts: list[str] = []
+    _write(tree, parts)
+    return hashlib.blake2b("".join(parts).encode(), digest_size=16).hexdigest()
+
+
+def _write(value: object, parts: list[str]) -> None:
+    # Not ast.dump: empty fields are left out here, so that a Python with a new kind of field changes no hash.
+    if isinstance(value, ast.AST):
+        parts.append(f"{type(value).__name__}(")
+        for name in value._fields:
+            field = getattr(value, name, None)
+            if field is not None and field != []:
+                parts.append(f"{name}=")
+                _write(field, parts)
+        parts.append(")")
+    elif isinstance(value, list):
+        parts.append("[")
+        for item in value:
+            if not (isinstance(item, ast.Expr) and isinstance(item.value, ast.Constant)):
+                _write(item, parts)
+        parts.append("]")
+    else:
+        parts.append(f"{value!r},")
 
 
 def imported(module: str, path: Path, *, typing_too: bool = False) -> Iterator[str]:
-    """Yield the dotted names, inside the top-level package of ``module``, that a file may import.
+    """Yield the dotted names, in the top-level package of ``module`` or in this one, that a file may import.
 
     ``from .a import b`` yields both ``….a`` and ``….a.b``: which of them is a module only the file system knows.
 
     Raises:
         SourceError: the file is not valid Python.
     """
-    if path.suffix != ".py":
-        return
-    try:
-        tree = ast.parse(path.read_bytes(), filename=str(path))
-    except SyntaxError as error:
-        raise SourceError(f"{path}, line {error.lineno}: {error.msg}; correct the file") from error
+    return _imports(_parsed(path), module, path, typing_too)
+
+
+def _imports(tree: ast.Module | None, module: str, path: Path, typing_too: bool) -> Iterator[str]:
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
-    top = module.partition(".")[0]
-    for node in _nodes(tree, typing_too):
-        for name in _names(node, package):
-            if name == top or name.startswith(f"{top}."):
-                yield name
+    tops = {module.partition(".")[0], NAME}
+    for node in _nodes(tree, typing_too) if tree is not None else ():
+        yield from (name for name in _names(node, package) if name.partition(".")[0] in tops)
 
 
 def _nodes(node: ast.AST, typing_too: bool) -> Iterator[ast.AST]:

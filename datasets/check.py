@@ -14,8 +14,9 @@ from .adapters.nifti_pair import NiftiPairDataset
 from .anatomy import Anatomy, find_anatomy
 from .case import Case, Spacing
 from .dataset import CaseRef, Dataset
-from .patients import CaseKey, join_twins, overlapping, slice_hashes
+from .patients import join_twins, overlapping, slice_hashes
 from .reading.orientation import WARNING
+from .reading.tables import CaseKey
 
 
 @dataclass

@@ -1,99 +1,19 @@
-"""Who the patients are: ``patients.csv``, cases left out, scans that share slices, and patients in two sets."""
+"""Who is compared with whom: cases left out, scans that share slices, and patients in two sets."""
 
 from __future__ import annotations
 
-import csv
-import difflib
 import hashlib
-import re
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from ..common.errors import DataError
-
-CaseKey = tuple[str, str]
-"""Name of the set, id of the case."""
+from .reading.tables import CaseKey, natural_key, near
 
 MIN_SHARED_SLICES = 3
 Find = Callable[[CaseKey], CaseKey]
-
-
-def natural_key(text: str) -> list[tuple[int, int | str]]:
-    """Sort key that orders ``volume-2`` before ``volume-10``."""
-    return [(0, int(part)) if part.isdigit() else (1, part) for part in re.split(r"(\d+)", text) if part]
-
-
-@dataclass(frozen=True)
-class PatientTable:
-    """The rows of ``patients.csv``: which patient a case belongs to."""
-
-    patients: Mapping[CaseKey, str]
-    path: Path | None = None
-
-    def assign(self, dataset: str, cases: Iterable[str]) -> tuple[dict[str, str], list[str]]:
-        """Return the patient of each case (its own id where the table is silent) and warnings about unknown cases."""
-        cases = list(cases)
-        rows = {case: patient for (name, case), patient in self.patients.items() if name == dataset}
-        unknown = sorted(set(rows) - set(cases), key=natural_key)
-        warnings = [
-            f"{self.path}: case {case!r} of set {dataset!r} is not among the cases found{_hint(case, cases)}"
-            for case in unknown
-        ]
-        return {case: rows.get(case, case) for case in cases}, warnings
-
-
-def read_patients(root: Path) -> PatientTable:
-    """Read ``patients.csv`` (columns set, case, patient) of the data root; without the file the table is empty.
-
-    Raises:
-        DataError: missing column, empty field, or two patients for one case.
-    """
-    path = Path(root) / "patients.csv"
-    if not path.is_file():
-        return PatientTable({})
-    patients: dict[CaseKey, str] = {}
-    for line, row in read_table(path, ("set", "case", "patient")):
-        key = (row["set"], row["case"])
-        if patients.setdefault(key, row["patient"]) != row["patient"]:
-            raise DataError(
-                f"{path}, line {line}: case {row['case']!r} of set {row['set']!r} is given to two patients, "
-                f"{patients[key]!r} and {row['patient']!r}; keep one row"
-            )
-    return PatientTable(patients, path)
-
-
-def read_table(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
-    """Read the named columns of a CSV file with their line numbers; blank lines are skipped.
-
-    Raises:
-        DataError: unreadable file, missing column, or empty field.
-    """
-    rows: list[tuple[int, dict[str, str]]] = []
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            missing = [c for c in columns if c not in [str(f).strip() for f in reader.fieldnames or ()]]
-            if missing:
-                found = ", ".join(map(str, reader.fieldnames or ())) or "nothing"
-                raise DataError(
-                    f"{path}: no column {', '.join(missing)} (found: {found}); "
-                    f"the first line must be {','.join(columns)}"
-                )
-            for raw in reader:
-                row = {str(key).strip(): (value or "").strip() for key, value in raw.items() if isinstance(value, str)}
-                if not any(row.values()):
-                    continue
-                empty = [c for c in columns if not row.get(c)]
-                if empty:
-                    raise DataError(f"{path}, line {reader.line_num}: empty field {', '.join(empty)}; fill it in")
-                rows.append((reader.line_num, {c: row[c] for c in columns}))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: cannot be read as CSV ({error}); save it as UTF-8 text with commas") from error
-    return rows
 
 
 def parse_excludes(texts: Iterable[str]) -> dict[str, set[str]]:
@@ -119,7 +39,7 @@ def apply_excludes(dataset: str, cases: Sequence[str], excludes: Mapping[str, Co
     """
     wanted = excludes.get(dataset, ())
     for case in sorted(set(wanted) - set(cases)):
-        raise DataError(f"--exclude {dataset}:{case}: set {dataset!r} has no such case{_hint(case, cases)}")
+        raise DataError(f"--exclude {dataset}:{case}: set {dataset!r} has no such case{near(case, cases)}")
     kept = [case for case in cases if case not in wanted]
     if not kept:
         raise DataError(f"--exclude leaves no case of set {dataset!r}; leave out fewer")
@@ -252,8 +172,3 @@ def _names(keys: Sequence[CaseKey], patients: Mapping[CaseKey, str], find: Find)
         name = patients[members[0]] if common else (given[0] if given else _name(members[0]))
         named.update(dict.fromkeys(members, name))
     return {key: named[key] for key in patients}
-
-
-def _hint(case: str, cases: Iterable[str]) -> str:
-    near = difflib.get_close_matches(case, list(cases), n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""

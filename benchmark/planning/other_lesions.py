@@ -8,7 +8,8 @@ from pathlib import Path
 
 from ...common.errors import DataError
 from ...datasets.dataset import CaseRef, Dataset
-from ...datasets.patients import CaseKey, apply_excludes, join_twins, overlapping
+from ...datasets.patients import apply_excludes, join_twins, overlapping
+from ...datasets.reading.tables import CaseKey
 from ...datasets.storing.prepared import PreparedCase, TruthRef
 from ...datasets.storing.store import Store
 from ...datasets.views.volume_view import AnyView

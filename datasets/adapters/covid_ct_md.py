@@ -13,10 +13,10 @@ import numpy as np
 from ...common.errors import DataError
 from ..case import Case, Truth
 from ..dataset import CaseRef, DatasetCard
-from ..patients import natural_key, read_patients
 from ..reading.dicom_io import order_series, read_series
 from ..reading.orientation import WARNING
 from ..reading.slice_labels import SliceLabels, read_published, read_slice_labels, unknown_cases
+from ..reading.tables import natural_key, read_patients
 from ..reading.volume_io import Volume, read_grid, read_labels, read_volume
 from ..roi.lung_roi import lung_roi
 from .nifti_pair import NiftiPairDataset, Survey, listed, set_folders, unique

@@ -14,9 +14,9 @@ from ...common.errors import DataError
 from ...common.seeds import derive
 from ..case import Case, Truth
 from ..dataset import CaseRef, DatasetCard
-from ..patients import natural_key, read_patients, read_table
 from ..reading.mhd_io import canonical_index, read_header, read_mhd, read_mhd_labels
 from ..reading.orientation import Grid
+from ..reading.tables import natural_key, read_patients, read_table
 from ..roi.lung_roi import lung_roi
 from .nifti_pair import NiftiPairDataset, Survey, listed, unique
 

@@ -16,8 +16,8 @@ import numpy as np
 from ...common.errors import DataError
 from ..case import Case, Spacing, Truth
 from ..dataset import CaseRef, Dataset, DatasetCard
-from ..patients import natural_key, read_patients, read_table
 from ..reading.orientation import WARNING, Anatomy, flips_from_liver
+from ..reading.tables import natural_key, read_patients, read_table
 from ..reading.volume_io import Labels, Volume, read_grid, read_labels, read_volume
 from ..reading.walk import find_files
 

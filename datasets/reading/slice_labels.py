@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ...common.errors import DataError
-from ..patients import read_table
+from .tables import read_table
 
 COLUMNS = ("case", "slice_index", "label")
 

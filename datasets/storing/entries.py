@@ -6,7 +6,6 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,46 +13,24 @@ import numpy as np
 
 from ...common.atomic import new_folder
 from ...common.errors import DataError
-from ...common.fingerprint import array_digest, file_digest
+from ...common.fingerprint import array_digest
 from ...common.jit import kernel
-from ...common.source_hash import closure_hash
 from ..case import Case, Truth
-from ..roi.lungmask_model import weights
-from ..views.view import View
-from ..views.viewed import ViewedCase
-from ..views.volume_geometry import geometry_from_json
-from ..views.volume_view import AnyView
 
 T = TypeVar("T")
 LAYOUT = 1
-_PACKAGE = __name__.partition(".")[0]
+"""Number of the layout: what the files of an entry are called and hold. Another layout gets another number, and with it
+other addresses, so that an entry written by an older version is never read as one of today's.
+
+- ``native``: ``image.npy`` (int16 or float32), ``roi.npy`` (packed bits), ``meta.json``
+- ``views``: ``image.npy`` (the view's dtype), ``roi.npy`` (bool), ``support.npy`` (bits), ``meta.json`` (geometry)
+- ``truth``: ``lesion.npy`` and ``slices.npy`` (packed bits), ``meta.json``
+"""
 
 
 def digest(value: Any) -> str:
     """Return 24 hexadecimal digits over the JSON form of plain values."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:24]
-
-
-def view_key(fingerprint: str, view: AnyView) -> str:
-    """Address of a view entry: the voxels seen, the view's fields and the source that computes it."""
-    fields = asdict(view)
-    if fields["window"] is not None:
-        fields["window"] = [float(bound) for bound in fields["window"]]
-    module = f"{_PACKAGE}.datasets.views.slice_view"
-    if not isinstance(view, View):
-        fields |= {"kind": "volume", "spacing": [float(s) for s in view.spacing]}
-        module = f"{_PACKAGE}.datasets.views.volume_view"
-    return digest([LAYOUT, fingerprint, fields, closure_hash(module)])
-
-
-def reading_source(dataset: object) -> str:
-    """Address of the source that decodes a set: the import closure of the adapter's module, and the stored layout.
-
-    The weights of a network that segments organs count where they are present.
-    """
-    model = weights()
-    source = closure_hash(type(dataset).__module__)
-    return digest([LAYOUT, source, None if model is None else file_digest(model)])
 
 
 def write_native(path: Path, case: Case) -> None:
@@ -66,7 +43,7 @@ def write_native(path: Path, case: Case) -> None:
     if len(roi_slices) == 0:
         raise DataError(f"case {case.id}: the region of interest is empty; check its label file or exclude the case")
     image, hashes = _compact(case)
-    bits = _pack(case.roi)
+    bits = pack(case.roi)
     spacing = [float(s) for s in case.spacing]
     meta = {
         "id": case.id,
@@ -90,38 +67,14 @@ def read_native(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
     def read() -> tuple[np.ndarray, np.ndarray]:
         image = np.asarray(np.load(path / "image.npy", mmap_mode="c"))
-        return image.astype(np.float32, copy=False), _unpack(np.load(path / "roi.npy"), image.shape)
+        return image.astype(np.float32, copy=False), unpack(np.load(path / "roi.npy"), image.shape)
 
-    return _readable(path, read)
+    return readable(path, read)
 
 
 def read_roi(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     """Return the region of interest of a native entry alone (bool)."""
-    return _readable(path, lambda: _unpack(np.load(path / "roi.npy"), shape))
-
-
-def write_view(path: Path, viewed: ViewedCase) -> None:
-    """Write what a view shows."""
-    support = _pack(viewed.support)
-    with new_folder(path, viewed.image.nbytes + viewed.roi.nbytes + support.nbytes) as folder:
-        np.save(folder / "image.npy", viewed.image)
-        np.save(folder / "roi.npy", viewed.roi)
-        np.save(folder / "support.npy", support)
-        write_meta(folder, viewed.geometry.to_json())
-
-
-def read_view(path: Path) -> ViewedCase:
-    """Open a view entry; image and region of interest are memory-mapped, and writing to them changes no file."""
-
-    def read() -> ViewedCase:
-        geometry = geometry_from_json(read_meta(path))
-        image = np.asarray(np.load(path / "image.npy", mmap_mode="c"))
-        roi = np.asarray(np.load(path / "roi.npy", mmap_mode="c"))
-        if image.shape != geometry.view_shape or roi.shape != image.shape:
-            raise ValueError(f"shapes {image.shape}, {roi.shape}, expected {geometry.view_shape}")
-        return ViewedCase(image, roi, _unpack(np.load(path / "support.npy"), image.shape), geometry)
-
-    return _readable(path, read)
+    return readable(path, lambda: unpack(np.load(path / "roi.npy"), shape))
 
 
 def write_truth(path: Path, truth: Truth, case_shape: tuple[int, ...]) -> None:
@@ -141,12 +94,12 @@ def write_truth(path: Path, truth: Truth, case_shape: tuple[int, ...]) -> None:
         "id": truth.id,
         "shapes": {name: list(array.shape) for name, array in parts.items()},
         "fingerprint": digest(
-            {name: array_digest(_pack(array), np.array(array.shape)) for name, array in parts.items()}
+            {name: array_digest(pack(array), np.array(array.shape)) for name, array in parts.items()}
         ),
     }
     with new_folder(path, sum(array.size // 8 for array in parts.values())) as folder:
         for name, array in parts.items():
-            np.save(folder / f"{name}.npy", _pack(array))
+            np.save(folder / f"{name}.npy", pack(array))
         write_meta(folder, meta)
 
 
@@ -155,13 +108,13 @@ def read_truth(path: Path) -> Truth:
 
     def read() -> Truth:
         meta = read_meta(path)
-        parts = {name: _unpack(np.load(path / f"{name}.npy"), tuple(shape)) for name, shape in meta["shapes"].items()}
+        parts = {name: unpack(np.load(path / f"{name}.npy"), tuple(shape)) for name, shape in meta["shapes"].items()}
         lesion, slices = parts.get("lesion"), parts.get("slices")
         if lesion is not None and slices is None:
             slices = np.asarray(lesion.any(axis=(1, 2)))
         return Truth(meta["id"], lesion, slices)
 
-    return _readable(path, read)
+    return readable(path, read)
 
 
 def write_meta(folder: Path, meta: dict[str, Any]) -> None:
@@ -171,10 +124,15 @@ def write_meta(folder: Path, meta: dict[str, Any]) -> None:
 
 def read_meta(path: Path) -> dict[str, Any]:
     """Read ``meta.json`` of an entry."""
-    return _readable(path, lambda: json.loads((path / "meta.json").read_text(encoding="utf-8")))
+    return readable(path, lambda: json.loads((path / "meta.json").read_text(encoding="utf-8")))
 
 
-def _readable(path: Path, read: Callable[[], T]) -> T:
+def readable(path: Path, read: Callable[[], T]) -> T:
+    """Return what ``read`` returns.
+
+    Raises:
+        DataError: the entry is missing or damaged.
+    """
     try:
         return read()
     except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
@@ -214,11 +172,17 @@ def to_int16(source, out):
     return exact
 
 
-def _pack(mask: np.ndarray) -> np.ndarray:
+def pack(mask: np.ndarray) -> np.ndarray:
+    """Return a mask as bits, uint8."""
     return np.packbits(np.asarray(mask, bool))
 
 
-def _unpack(bits: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+def unpack(bits: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the mask that :func:`pack` packed.
+
+    Raises:
+        ValueError: the bits do not fit the shape.
+    """
     if len(bits) != -(-math.prod(shape) // 8):
         raise ValueError(f"{len(bits)} bytes of mask do not fit shape {shape}")
     return np.unpackbits(bits, count=math.prod(shape)).view(bool).reshape(shape)

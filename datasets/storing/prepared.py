@@ -14,6 +14,7 @@ from ..views.viewed import ViewedCase
 from ..views.viewing import apply_view
 from ..views.volume_view import AnyView
 from . import entries
+from .view_entries import read_view, view_key, write_view
 
 ShowProgress = Callable[[int, int, str], None]
 
@@ -68,12 +69,12 @@ class PreparedCase:
         """
         path = self.view_path(view)
         if not path.is_dir():
-            entries.write_view(path, apply_view(self.case(), view))
-        return entries.read_view(path)
+            write_view(path, apply_view(self.case(), view))
+        return read_view(path)
 
     def view_path(self, view: AnyView) -> Path:
         """Return where a view of the case lies."""
-        return self.path.parents[1] / "views" / entries.view_key(self.fingerprint, view)
+        return self.path.parents[1] / "views" / view_key(self.fingerprint, view)
 
     def slice_hashes(self) -> tuple[str, ...]:
         """Return one hash per native slice; a constant slice has the empty hash."""

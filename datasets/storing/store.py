@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import multiprocessing as mp
 import pickle
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -21,11 +22,14 @@ from ...common.atomic import DiskError, remove_stale, write_text
 from ...common.errors import DataError, UasbenchError
 from ...common.fingerprint import file_digest
 from ...common.processes import end_with_parent, hidden_main
+from ...common.source_hash import closure_hash
 from ..dataset import CaseRef, Dataset
+from ..roi.lungmask_model import weights
 from ..views.viewing import apply_view
 from ..views.volume_view import AnyView
 from . import entries
 from .prepared import PreparedCase, PreparedSet, ShowProgress, TruthRef
+from .view_entries import write_view
 
 SMALL_BYTES = 32 * 2**20
 """Sets of smaller files are prepared in this process: starting others takes longer."""
@@ -77,7 +81,7 @@ class Store:
         for kind in ("native", "views", "truth", "index"):
             remove_stale(root / kind)
         name, total = dataset.card.name, len(refs)
-        source = entries.reading_source(dataset)
+        source = reading_source(dataset)
         outcomes: dict[str, _Outcome] = {}
         missing = []
         for ref in refs:
@@ -105,6 +109,21 @@ class Store:
                 if outcome[1] is not None:
                     prepared.truths[ref.id] = outcome[1]
         return prepared
+
+
+def reading_source(dataset: object) -> str:
+    """Address of the source that decodes a set: the import closures of the adapter and of what writes entries.
+
+    The weights of a network that segments organs count where they are present.
+
+    Raises:
+        SourceError: the adapter's class is in no source file.
+    """
+    classes = {cls.__module__ for cls in type(dataset).__mro__}
+    modules = {m for m in classes if m.partition(".")[0] not in sys.stdlib_module_names}
+    sources = [closure_hash(module) for module in sorted({*modules, entries.__name__})]
+    model = weights()
+    return entries.digest([entries.LAYOUT, sources, None if model is None else file_digest(model)])
 
 
 def _work(
@@ -190,7 +209,7 @@ def prepare_case(
         path = prepared.view_path(view)
         if not path.is_dir():
             case = prepared.case() if case is None else case
-            entries.write_view(path, apply_view(case, view))
+            write_view(path, apply_view(case, view))
     truth = None
     if wanted.truth:
         path = _truth_folder(root, key)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ast
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from uasbench.common import source_hash
 from uasbench.common.source_hash import (
     SourceError,
     closure_files,
@@ -48,19 +51,94 @@ def test_closure_follows_relative_absolute_late_and_named_imports_and_cycles(pac
     assert "hashed" not in sys.modules
 
 
+def changed(package, name, text, module="hashed.a"):
+    """Whether a file's new text changes the hash of a module."""
+    before = closure_hash(module)
+    (package / name).write_text(text)
+    return closure_hash(module) != before
+
+
 @pytest.mark.parametrize("name", ["a.py", "deep/c.py", "by_name.py", "deep/__init__.py"])
 def test_a_change_within_reach_changes_the_hash(package, name):
-    before = closure_hash("hashed.a")
-    path = package / name
-    path.write_text(path.read_text() + "# changed\n")
-    assert closure_hash("hashed.a") != before
+    assert changed(package, name, (package / name).read_text() + "changed = True\n")
+
+
+BODY = """
+'Old words.'
+LIMIT = 2
+class Kept:
+    'Old words.'
+    def grow(self, by: int = 1) -> int:
+        'Old words.'
+        return self.size + by * LIMIT if by > 0 else 0
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("Old words", "New words"),
+        ("LIMIT = 2", "LIMIT = 2  # HU\n'What it limits.'"),
+        ("self.size + by * LIMIT", "(self.size + (by * LIMIT))"),
+        ("def grow(self, by: int = 1)", "def grow(\n        self,\n        by: int = 1,\n    )"),
+    ],
+)
+def test_docstrings_comments_and_layout_do_not_count(package, old, new):
+    (package / "d.py").write_text(BODY)
+    assert old in BODY
+    assert not changed(package, "d.py", BODY.replace(old, new))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("LIMIT = 2", "LIMIT = 2.0"),
+        ("LIMIT = 2", "LIMIT = None"),
+        ("LIMIT = 2", "LIMIT = '2'"),
+        ("by * LIMIT", "by - LIMIT"),
+        ("by > 0", "by >= 0"),
+        ("by: int = 1", "by: int = 2"),
+        ("by: int = 1", "*, by: int = 1"),
+        ("grow", "shrink"),
+        ("class Kept:", "class Kept(Base):"),
+        ("self.size + by * LIMIT if by > 0 else 0", "'Old words.'"),
+        ("    def grow", "    @property\n    def grow"),
+    ],
+)
+def test_every_other_edit_counts(package, old, new):
+    (package / "d.py").write_text(BODY)
+    assert old in BODY
+    assert changed(package, "d.py", BODY.replace(old, new))
+
+
+def test_hash_does_not_depend_on_the_version_of_python():
+    """The digest of a syntax tree is fixed here; a hash that moved with the interpreter would retrain everything."""
+    tree = ast.parse(BODY + "async def f(x, /, *y: int, **z): return [f'{x!r:>4}', {**z}, b'1', 1j, ...]\n")
+    assert source_hash._tree_digest(tree) == "ab0e5c0f32898ce29e074ea20ee07a4c"
+
+
+def test_a_script_is_its_own_source_and_a_console_has_none(tmp_path):
+    code = "import uasbench.common.source_hash as s\nprint(s.closure_hash('__main__'))\n"
+    (tmp_path / "script.py").write_text(code)
+    script = [sys.executable, "-P", str(tmp_path / "script.py")]
+    first, again = (subprocess.run(script, capture_output=True, text=True, check=True).stdout for _ in range(2))
+    assert len(first.strip()) == 32
+    assert first == again
+    console = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=False)
+    assert "a notebook or a console defines has no source file; move it to a module" in console.stderr
+
+
+def test_a_plug_in_closes_over_what_it_imports_of_this_package(tmp_path, monkeypatch):
+    (tmp_path / "plug_in.py").write_text("from uasbench.datasets.reading.volume_io import read_volume\nimport numpy\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    modules = closure_modules("plug_in")
+    assert {"plug_in", "uasbench.datasets.reading.volume_io", "uasbench.common.errors"} <= modules
+    assert "uasbench.datasets.labelled" not in modules
 
 
 @pytest.mark.parametrize("name", ["apart.py", "hints.py"])
 def test_a_change_out_of_reach_does_not(package, name):
-    before = closure_hash("hashed.a")
-    (package / name).write_text("changed = True\n")
-    assert closure_hash("hashed.a") == before
+    assert not changed(package, name, "changed = True\n")
 
 
 def test_hash_is_the_same_elsewhere_and_with_other_line_ends(package, tmp_path, monkeypatch):
@@ -76,9 +154,8 @@ def test_hash_is_the_same_elsewhere_and_with_other_line_ends(package, tmp_path, 
 
 
 def test_an_edit_of_equal_length_in_the_same_run_is_seen(package):
-    before = closure_hash("hashed.deep.c")
-    (package / "deep/c.py").write_text("from .. import d\nimport numpy\nvalue = 2\n")
-    assert closure_hash("hashed.deep.c") != before
+    text = PACKAGE["deep/c.py"].replace("1", "2")
+    assert changed(package, "deep/c.py", text, module="hashed.deep.c")
 
 
 def test_errors_name_the_module_or_the_line(package):

@@ -5,15 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from uasbench.common.errors import DataError
-from uasbench.datasets.patients import (
-    apply_excludes,
-    join_twins,
-    natural_key,
-    overlapping,
-    parse_excludes,
-    read_patients,
-    slice_hashes,
-)
+from uasbench.datasets.patients import apply_excludes, join_twins, overlapping, parse_excludes, slice_hashes
+from uasbench.datasets.reading.tables import natural_key, read_patients
 
 
 def _volume(seed, slices=8):

@@ -1,0 +1,95 @@
+"""Tables that lie beside the scans: CSV files, and ``patients.csv``, which says whose each case is."""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...common.errors import DataError
+
+CaseKey = tuple[str, str]
+"""Name of the set, id of the case."""
+
+
+def natural_key(text: str) -> list[tuple[int, int | str]]:
+    """Sort key that orders ``volume-2`` before ``volume-10``."""
+    return [(0, int(part)) if part.isdigit() else (1, part) for part in re.split(r"(\d+)", text) if part]
+
+
+@dataclass(frozen=True)
+class PatientTable:
+    """The rows of ``patients.csv``: which patient a case belongs to."""
+
+    patients: Mapping[CaseKey, str]
+    path: Path | None = None
+
+    def assign(self, dataset: str, cases: Iterable[str]) -> tuple[dict[str, str], list[str]]:
+        """Return the patient of each case (its own id where the table is silent) and warnings about unknown cases."""
+        cases = list(cases)
+        rows = {case: patient for (name, case), patient in self.patients.items() if name == dataset}
+        unknown = sorted(set(rows) - set(cases), key=natural_key)
+        warnings = [
+            f"{self.path}: case {case!r} of set {dataset!r} is not among the cases found{near(case, cases)}"
+            for case in unknown
+        ]
+        return {case: rows.get(case, case) for case in cases}, warnings
+
+
+def read_patients(root: Path) -> PatientTable:
+    """Read ``patients.csv`` (columns set, case, patient) of the data root; without the file the table is empty.
+
+    Raises:
+        DataError: missing column, empty field, or two patients for one case.
+    """
+    path = Path(root) / "patients.csv"
+    if not path.is_file():
+        return PatientTable({})
+    patients: dict[CaseKey, str] = {}
+    for line, row in read_table(path, ("set", "case", "patient")):
+        key = (row["set"], row["case"])
+        if patients.setdefault(key, row["patient"]) != row["patient"]:
+            raise DataError(
+                f"{path}, line {line}: case {row['case']!r} of set {row['set']!r} is given to two patients, "
+                f"{patients[key]!r} and {row['patient']!r}; keep one row"
+            )
+    return PatientTable(patients, path)
+
+
+def read_table(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
+    """Read the named columns of a CSV file with their line numbers; blank lines are skipped.
+
+    Raises:
+        DataError: unreadable file, missing column, or empty field.
+    """
+    rows: list[tuple[int, dict[str, str]]] = []
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            missing = [c for c in columns if c not in [str(f).strip() for f in reader.fieldnames or ()]]
+            if missing:
+                found = ", ".join(map(str, reader.fieldnames or ())) or "nothing"
+                raise DataError(
+                    f"{path}: no column {', '.join(missing)} (found: {found}); "
+                    f"the first line must be {','.join(columns)}"
+                )
+            for raw in reader:
+                row = {str(key).strip(): (value or "").strip() for key, value in raw.items() if isinstance(value, str)}
+                if not any(row.values()):
+                    continue
+                empty = [c for c in columns if not row.get(c)]
+                if empty:
+                    raise DataError(f"{path}, line {reader.line_num}: empty field {', '.join(empty)}; fill it in")
+                rows.append((reader.line_num, {c: row[c] for c in columns}))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: cannot be read as CSV ({error}); save it as UTF-8 text with commas") from error
+    return rows
+
+
+def near(case: str, cases: Iterable[str]) -> str:
+    """Return the ending of a message that suggests the known case most like an unknown one."""
+    found = difflib.get_close_matches(case, list(cases), n=1)
+    return f"; did you mean {found[0]!r}?" if found else ""
