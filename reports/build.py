@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..benchmark.runs.folder import RunFolder
+from ..benchmark.scores import collect
 from ..common.atomic import write_text
 from . import html
 from .columns import PAIRED_TESTS, SUMMARY
+from .facts import facts
 from .figures.pictures import draw
 from .grid import cost_grid, failure_grid, frame_grid, headline_grid, paired_grids, published_grid, skipped_grid
 from .headline import headlines
-from .scores import collect, facts
 from .tables import make_tables, run_references
 from .writers import csv_text, latex, markdown
 
@@ -23,7 +24,7 @@ def build(folder: RunFolder) -> list[Path]:
     """
     records, info = folder.records(), folder.info()
     scores, known = collect(records), facts(records)
-    tables = make_tables(records, folder.failures(), folder.skipped(), info, scores=scores)
+    tables = make_tables(records, folder.failures(), folder.skipped(), info, scores=scores, known=known)
     found = headlines(tables.summary)
     target = folder.tables_dir
     files = [write_text(target / f"{name}.csv", csv_text(frame)) for name, frame in tables.items()]

@@ -7,16 +7,18 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from ..benchmark.protocols.catalogue import PROTOCOLS, VAL
 from ..benchmark.runs.folder import RunFolder
 from ..benchmark.runs.records import Record
-from ..benchmark.scoring.slice_labels import SLICE_LABELS_ONLY, SLICE_METRICS
+from ..benchmark.scores import collect
+from ..benchmark.scoring.metrics import METRICS, NO_PROTOCOL, SLICE_LABELS_ONLY, needs_voxels, sign
 from ..common.errors import UasbenchError
-from .columns import METRICS, PAIRED_TESTS, PROTOCOLS, is_merit
+from .columns import PAIRED_TESTS
+from .facts import facts
 from .paired import paired_tests
-from .scores import collect, facts
 
 DEFAULT_METRICS = ("dice", "slice_auroc")
-DEFAULT_PROTOCOLS = ("val", "none")
+DEFAULT_PROTOCOLS = (VAL, NO_PROTOCOL)
 
 
 class CompareError(UasbenchError):
@@ -46,7 +48,7 @@ def compare(folder: RunFolder, reference: str, metric: str | None = None, protoc
     chosen = [s for s in collect(records) if (s.key.metric, s.key.protocol) == (wanted, protocol)]
     datasets = {r.cell.dataset for r in records if r.cell.method == reference}
     frame = paired_tests(chosen, facts(records), {d: [reference] for d in datasets})
-    if wanted not in SLICE_METRICS:
+    if needs_voxels(wanted):
         frame.loc[frame["dataset"].isin(sorted(_slice_sets(records))), "reason"] = SLICE_LABELS_ONLY
     return frame.reindex(columns=PAIRED_TESTS)
 
@@ -57,11 +59,11 @@ def _choice(records: Sequence[Record], metric: str | None, protocol: str | None)
     voxel_sets = {r.cell.dataset for r in records} - slice_sets
     absent = set() if voxel_sets else _measured(records, SLICE_LABELS_ONLY)
     measured = _measured(records) - absent
-    metrics = sorted({m for _, m in measured if is_merit(m)})
+    metrics = sorted({m for _, m in measured if sign(m)})
     if metric is None:
         metric = next((m for m in DEFAULT_METRICS if m in metrics), DEFAULT_METRICS[0])
     if metric not in metrics:
-        if not voxel_sets and metric in METRICS and metric not in SLICE_METRICS:
+        if not voxel_sets and metric in METRICS and needs_voxels(metric):
             raise CompareError(
                 f"{metric} needs voxel labels, but {', '.join(sorted(slice_sets))} came with slice labels only. "
                 f"Such a set has: {', '.join(_with_protocols(measured))}"
@@ -73,8 +75,8 @@ def _choice(records: Sequence[Record], metric: str | None, protocol: str | None)
         if len(protocols) > 1 and usual is protocols:
             raise CompareError(f"{metric} comes under several protocols; choose one of {', '.join(protocols)}")
         protocol = usual[0]
-    elif protocol == "val" and protocols == ["none"]:
-        protocol = "none"
+    elif protocol == VAL and protocols == [NO_PROTOCOL]:
+        protocol = NO_PROTOCOL
     if protocol not in protocols:
         raise CompareError(_unknown(f"protocol for {metric}", protocol, protocols))
     return metric, protocol
@@ -84,7 +86,7 @@ def _slice_sets(records: Sequence[Record]) -> set[str]:
     """Return the data sets whose voxel metrics are all missing because they have slice labels only."""
     return {
         r.cell.dataset for r in records
-        if any(v.reason == SLICE_LABELS_ONLY for v in r.pooled if v.metric not in SLICE_METRICS)
+        if any(v.reason == SLICE_LABELS_ONLY for v in r.pooled if needs_voxels(v.metric))
     }  # fmt: skip
 
 
@@ -94,16 +96,17 @@ def _measured(records: Sequence[Record], reason: str | None = None) -> set[tuple
 
 
 def _with_protocols(measured: set[tuple[str, str]]) -> list[str]:
-    metrics = sorted({m for _, m in measured} & set(METRICS), key=METRICS.index)
+    metrics = [metric for metric in METRICS if any(metric == m for _, m in measured) and sign(metric)]
     texts = []
     for metric in metrics:
-        protocols = sorted((p for p, m in measured if m == metric and p != "none"), key=_reading_order)
+        protocols = sorted((p for p, m in measured if m == metric and p != NO_PROTOCOL), key=_reading_order)
         texts.append(f"{metric} ({', '.join(protocols)})" if protocols else metric)
     return texts
 
 
 def _reading_order(protocol: str) -> tuple[int, str]:
-    return (PROTOCOLS.index(protocol) if protocol in PROTOCOLS else len(PROTOCOLS), protocol)
+    order = list(PROTOCOLS)
+    return (order.index(protocol) if protocol in order else len(order), protocol)
 
 
 def _unknown(what: str, name: str, known: Sequence[str]) -> str:

@@ -7,20 +7,13 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from ..benchmark.protocols.catalogue import PROTOCOLS, VAL
 from ..benchmark.runs.folder import RunFolder
-from .columns import PROTOCOL_LEGEND, metric_name
+from .columns import metric_name
 from .headline import Headline, headlines
 from .kinds import kind_sentences
 from .tables import summary_of
 
-_KEYS = (
-    *("native", "q95", "val", "oracle", "gap", "auroc", "ap", "slice_auroc"),
-    *("slice_auroc_patient", "slice_ap", "slice_sen-q95", "slice_spe-q95"),
-)
-_SHORT = {"native": "Dice\nnative", "q95": "Dice\nq95", "val": "Dice val\n[95 % CI]", "oracle": "Dice\noracle (!)",
-          "gap": "Oracle\ngap", "auroc": "AUROC", "ap": "AP", "slice_auroc": "Slice\nAUROC",
-          "slice_auroc_patient": "Slice AUROC\nper patient", "slice_ap": "Slice\nAP",
-          "slice_sen-q95": "Slice\nSEN q95", "slice_spe-q95": "Slice\nSPE q95"}  # fmt: skip
 _STYLES = {"best-trivial": "bold", "below-best-trivial": "dim"}
 
 
@@ -40,13 +33,12 @@ def _table(one: Headline) -> Table:
         title=escape(title), title_justify="left", title_style="bold", header_style="", box=None, pad_edge=False
     )
     table.add_column("Method", vertical="bottom", no_wrap=True)
-    columns = [c for c in one.columns if c.key in _KEYS]
+    columns = [c for c in one.columns if c.short]
     for column in columns:
-        style = "dim italic" if column.key in ("oracle", "gap") else ""
-        table.add_column(_SHORT[column.key], justify="right", style=style, no_wrap=True)
+        table.add_column(column.short, justify="right", style="dim italic" if column.muted else "", no_wrap=True)
     for row in one.rows:
         entries = {c.key: row.entries[c.key] for c in columns}
-        texts = [e.text if key == "val" else e.value for key, e in entries.items()]
+        texts = [e.text if key == VAL else e.value for key, e in entries.items()]
         style = next((s for flag, s in _STYLES.items() if flag in row.flags), "")
         table.add_row(*(escape(text) for text in (row.label, *texts)), style=style)
     return table
@@ -54,11 +46,11 @@ def _table(one: Headline) -> Table:
 
 def _legend(one: Headline) -> Text:
     protocol, metric = one.verdict
-    upper_bound = any(column.key == "oracle" for column in one.columns)
+    bounds = [PROTOCOLS[c.protocol] for c in one.columns if c.short and PROTOCOLS[c.protocol].is_oracle]
     lines = [
         f"Percent, mean over patients. ◆ best trivial baseline by {metric_name(metric, protocol)}; † does not beat it; "
         "‡ slice AUROC not above the ROI's area alone; ≠ fewer patients or seeds.",
         *kind_sentences(row.flags for row in one.rows),
-        *([f"(!) oracle: {PROTOCOL_LEGEND['oracle']}."] if upper_bound else []),
+        *(f"(!) {protocol.id}: {protocol.legend}." for protocol in bounds),
     ]
     return Text("\n".join(lines) + "\n", style="dim")

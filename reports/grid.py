@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 
 from ..benchmark.catalogue.published import published
-from .columns import ORACLES, flag_set, metric_name
+from ..benchmark.protocols.catalogue import PROTOCOLS, deciding, is_oracle
+from ..benchmark.scoring.metrics import NO_PROTOCOL
+from .columns import flag_set, metric_name
 from .formats import NOT_AVAILABLE, bracket, fixed, number, p_value, percent, points, stars
 from .headline import Headline, records_of
 from .kinds import kind_marks, kind_sentences
 from .paired import SECOND_REFERENCE
-
-READABLE_TESTS = (("val", "dice"), ("healthy-q95", "dice"), ("none", "ap"), ("none", "slice_auroc"))
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def headline_grid(headline: Headline) -> Grid:
         kind = _kind(row.flags)
         count = f"{headline.count_of(row) or NOT_AVAILABLE} × {row.n_seeds}"
         rows.append(GridRow((*cells, count), under, kind, ("", *(e.reason for e in entries), "")))
-    muted = frozenset(i + 1 for i, c in enumerate(headline.columns) if c.protocol in ORACLES or c.key == "gap")
+    muted = frozenset(i + 1 for i, c in enumerate(headline.columns) if c.muted)
     title = f"{headline.dataset}, trained on {headline.train}"
     if "phantom" in headline.flags:
         title += " (phantom)"
@@ -92,24 +92,15 @@ def _kind(flags: frozenset[str]) -> str:
 
 def paired_grids(tests: pd.DataFrame, dataset: str, train: str, *, unit: str = "patient") -> list[Grid]:
     """Return one table per reference and readable metric with any pair, the largest gain first."""
+    readable = [*((p, "dice") for p in deciding()[:2]), (NO_PROTOCOL, "ap"), (NO_PROTOCOL, "slice_auroc")]
     part = tests.loc[(tests["dataset"] == dataset) & (tests["train"] == train) & (tests["unit"] == unit), :]
     grids = []
     for reference in sorted(set(part["reference"]), key=lambda name: (name == SECOND_REFERENCE, name)):
-        for protocol, metric in READABLE_TESTS:
+        for protocol, metric in readable:
             chosen = (part["reference"] == reference) & (part["protocol"] == protocol) & (part["metric"] == metric)
             rows = records_of(part.loc[chosen, :])
             if any(row["n"] for row in rows):
                 grids.append(_paired_grid(rows, reference, protocol, metric, unit))
-    return grids
-
-
-def any_paired_grids(tests: pd.DataFrame) -> list[Grid]:
-    """Return a table per data, protocol, metric, unit and reference of any frame of paired tests."""
-    keys = ["dataset", "train", "protocol", "metric", "unit", "reference"]
-    grids = []
-    for key in dict.fromkeys(zip(*(tests[k] for k in keys), strict=True)):
-        chosen = np.logical_and.reduce([tests[k] == v for k, v in zip(keys, key, strict=True)])
-        grids.append(_paired_grid(records_of(tests.loc[chosen, :]), key[5], key[2], key[3], key[4]))
     return grids
 
 
@@ -135,7 +126,7 @@ def _paired_grid(rows: Sequence[dict], reference: str, protocol: str, metric: st
         "p (t) over the methods of this table: * ≤ 0.05, ** ≤ 0.01, *** ≤ 0.001. Detectable: the smallest difference "
         "that this number of pairs finds with power 0.8.",
     ]
-    if protocol in ORACLES:
+    if is_oracle(protocol):
         legend.append("Oracle: thresholds chosen on the test labels, an upper bound.")
     if any("phantom" in flag_set(r["flags"]) for r in rows):
         legend.append("PHANTOM: synthetic data.")
@@ -205,9 +196,9 @@ def published_grid(headline: Headline) -> Grid | None:
         numbers = (row.printed.get(metric, NOT_AVAILABLE) for metric in metrics)
         cells = (row.name, *numbers, row.about.learned, row.about.threshold, row.source, row.caveat)
         rows.append(GridRow(cells, kind="published"))
-    printed = (f"{metric_name(metric, 'none')} as printed" for metric in metrics)
+    printed = (f"{metric_name(metric, NO_PROTOCOL)} as printed" for metric in metrics)
     headers = ("Method", *printed, "Learned from", "Threshold and unit", "Source", "Caveat")
-    paper = next((c.protocol for c in headline.columns if c.protocol.startswith("paper-")), None)
+    paper = next((c.protocol for c in headline.columns if PROTOCOLS[c.protocol].anatomies), None)
     closest = f" Compare with the {paper} column at most." if paper else ""
     legend = (f"For orientation: other patients, slices or thresholds.{closest}",)
     title = f"Published on {headline.dataset}, not comparable by protocol"

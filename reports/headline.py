@@ -9,19 +9,28 @@ from typing import Any
 
 import pandas as pd
 
-from ..benchmark.scoring.slice_labels import SLICE_LABELS_ONLY, SLICE_METRICS
-from .columns import PROTOCOL_LEGEND, flag_set, metric_name
+from ..benchmark.protocols.catalogue import PROTOCOLS, VAL, Protocol, deciding, is_oracle, slice_quantiles
+from ..benchmark.scoring.metrics import NO_PROTOCOL, SLICE_LABELS_ONLY, needs_voxels
+from .columns import flag_set, metric_name
 from .formats import NOT_AVAILABLE, bracket, percent, points, spread
 from .kinds import kind_marks, kind_sentences
 
 CONFOUND = "roi-area"
-HEALTHY_SLICES = {"healthy-q95": "95 %", "healthy-q99": "99 %"}
 _SLICE_UNITS = ("slice", "pooled", "patient")
+GAP = "gap"
 
 
 @dataclass(frozen=True)
 class Column:
-    """Where a column's numbers come from in the summary."""
+    """Where a column's numbers come from in the summary.
+
+    Attributes:
+        key: protocol where the column is a Dice; unique in a table.
+        units: the first of them that has a row counts.
+        optional: left out where no method has such a row.
+        spread: whether the standard deviation is printed beside the value.
+        short: heading in a terminal, which shows no column without one.
+    """
 
     key: str
     title: str
@@ -29,37 +38,67 @@ class Column:
     metric: str
     units: tuple[str, ...] = ("patient",)
     optional: bool = False
+    spread: bool = False
+    short: str = ""
+
+    @property
+    def muted(self) -> bool:
+        """Whether it holds upper bounds, which are printed grey."""
+        return self.key == GAP or is_oracle(self.protocol)
 
 
-COLUMNS = (
-    Column("native", "Dice native", "native", "dice"),
-    Column("q95", "Dice healthy-q95", "healthy-q95", "dice"),
-    Column("val", "Dice val", "val", "dice"),
-    Column("oracle", "Dice oracle (upper bound)", "oracle", "dice"),
-    Column("gap", "Oracle gap", "val", "dice"),
-    Column("psc", "PSC val", "val", "psc"),
-    Column("sen", "SEN val", "val", "sen"),
-    Column("auroc", "AUROC", "none", "auroc"),
-    Column("ap", "AP", "none", "ap"),
-    Column("slice_auroc", "Slice AUROC", "none", "slice_auroc", _SLICE_UNITS),
-    Column("paper", "Dice paper-liver (pooled)", "paper-liver", "dice", ("pooled",), optional=True),
-    Column("paper-lung", "Dice paper-lung (upper bound)", "paper-lung", "dice", optional=True),
-)
-SLICE_COLUMNS = (
-    Column("slice_auroc", "Slice AUROC", "none", "slice_auroc", _SLICE_UNITS),
-    Column("slice_auroc_patient", "Slice AUROC per patient", "none", "slice_auroc", optional=True),
-    Column("slice_ap", "Slice AP", "none", "slice_ap", _SLICE_UNITS, optional=True),
-    *(
-        Column(f"{metric}-{quantile}", metric_name(metric, protocol), protocol, metric, _SLICE_UNITS, optional=True)
-        for quantile in ("q95", "q99")
-        for protocol in (f"healthy-{quantile}",)
-        for metric in ("slice_sen", "slice_spe")
-    ),
-)
-_VERDICTS = (
-    ("val", "dice", ("patient",)), ("healthy-q95", "dice", ("patient",)), ("healthy-q99", "dice", ("patient",)),
-    ("native", "dice", ("patient",)), ("none", "slice_auroc", _SLICE_UNITS),
-)  # fmt: skip
+def voxel_columns() -> tuple[Column, ...]:
+    """Return the columns of a set with voxel labels; Dice comes under every protocol that asks for a column."""
+    shown = [p for p in PROTOCOLS.values() if p.headline]
+    return (
+        *(_dice_column(p) for p in shown if p.anatomies is None),
+        Column(GAP, "Oracle gap", VAL, "dice", short="Oracle\ngap"),
+        Column("psc", "PSC val", VAL, "psc"),
+        Column("sen", "SEN val", VAL, "sen"),
+        Column("auroc", "AUROC", NO_PROTOCOL, "auroc", short="AUROC"),
+        Column("ap", "AP", NO_PROTOCOL, "ap", short="AP"),
+        Column("slice_auroc", "Slice AUROC", NO_PROTOCOL, "slice_auroc", _SLICE_UNITS, short="Slice\nAUROC"),
+        *(_dice_column(p) for p in shown if p.anatomies is not None),
+    )
+
+
+def _dice_column(protocol: Protocol) -> Column:
+    note = " (upper bound)" if protocol.is_oracle else " (pooled)" if protocol.grid else ""
+    short = f"Dice\n{protocol.id.removeprefix('healthy-')}{' (!)' if protocol.is_oracle else ''}"
+    if protocol.id == VAL:
+        short = "Dice val\n[95 % CI]"
+    of_paper = protocol.anatomies is not None
+    return Column(
+        protocol.id, f"{metric_name('dice', protocol.id)}{note}", protocol.id, "dice",
+        ("pooled",) if protocol.grid else ("patient",), optional=of_paper, spread=of_paper or protocol.id == VAL,
+        short="" if of_paper else short,
+    )  # fmt: skip
+
+
+def slice_columns() -> tuple[Column, ...]:
+    """Return the columns of a set with slice labels only."""
+    first = next(iter(slice_quantiles()))
+    return (
+        Column("slice_auroc", "Slice AUROC", NO_PROTOCOL, "slice_auroc", _SLICE_UNITS, short="Slice\nAUROC"),
+        Column(
+            "slice_auroc_patient", "Slice AUROC per patient", NO_PROTOCOL, "slice_auroc", optional=True,
+            short="Slice AUROC\nper patient",
+        ),
+        Column("slice_ap", "Slice AP", NO_PROTOCOL, "slice_ap", _SLICE_UNITS, optional=True, short="Slice\nAP"),
+        *(
+            Column(
+                f"{metric}-{protocol}", metric_name(metric, protocol), protocol, metric, _SLICE_UNITS, optional=True,
+                short=f"Slice\n{name} {protocol.removeprefix('healthy-')}" if protocol == first else "",
+            )
+            for protocol in slice_quantiles()
+            for metric, name in (("slice_sen", "SEN"), ("slice_spe", "SPE"))
+        ),
+    )  # fmt: skip
+
+
+def _verdicts() -> list[tuple[str, str, tuple[str, ...]]]:
+    found = [(protocol, "dice", ("patient",)) for protocol in deciding()]
+    return [*found, (NO_PROTOCOL, "slice_auroc", _SLICE_UNITS)]
 
 
 @dataclass(frozen=True)
@@ -154,8 +193,8 @@ class Headline:
             "PSC (precision) and SEN (sensitivity) are read at the val threshold. AUROC and AP count voxels inside the "
             "region of interest. Oracle gap = oracle − val.",
         ]
-        used = dict.fromkeys(c.protocol for c in self.columns if c.protocol != "none")
-        return lines + [f"{protocol}: threshold is {PROTOCOL_LEGEND[protocol]}." for protocol in used]
+        used = dict.fromkeys(c.protocol for c in self.columns if c.protocol != NO_PROTOCOL)
+        return lines + [f"{protocol}: threshold is {PROTOCOLS[protocol].legend}." for protocol in used]
 
     def _slice_legend(self) -> list[str]:
         lines = [
@@ -163,8 +202,8 @@ class Headline:
             "with slices of both kinds [95 % interval, bootstrap over seeds and patients].",
             "The labels say which slices show a lesion, not where: there is no Dice and no other voxel metric.",
         ]
-        if any(c.protocol in HEALTHY_SLICES for c in self.columns):
-            called = "; ".join(f"{protocol}: {share}" for protocol, share in HEALTHY_SLICES.items())
+        if any(c.protocol in slice_quantiles() for c in self.columns):
+            called = "; ".join(f"{protocol}: {100 * share:.0f} %" for protocol, share in slice_quantiles().items())
             lines.append(
                 "SEN and SPE: share of slices with and without a lesion called right above a quantile of the slice "
                 f"scores of held-out healthy scans ({called}); no lesion label is used."
@@ -182,12 +221,15 @@ def _headline(summary: pd.DataFrame, dataset: str, train: str) -> Headline:
     part = summary.loc[(summary["dataset"] == dataset) & (summary["train"] == train), :]
     rows = {(r["method"], r["protocol"], r["metric"], r["unit"]): r for r in records_of(part)}
     methods = sorted({key[0] for key in rows})
-    verdict = next((v for v in _VERDICTS if any(_defined(_find(rows, m, *v)) for m in methods)), _VERDICTS[0])
-    slice_auroc = {m: _find(rows, m, "none", "slice_auroc", _SLICE_UNITS) for m in methods}
+    verdicts = _verdicts()
+    verdict = next((v for v in verdicts if any(_defined(_find(rows, m, *v)) for m in methods)), verdicts[0])
+    slice_auroc = {m: _find(rows, m, *verdicts[-1]) for m in methods}
     area_row = slice_auroc.get(CONFOUND)
     area = float(area_row["mean"]) if area_row is not None else math.nan
     slices_only = has_slice_labels_only(part)
-    columns = tuple(c for c in (SLICE_COLUMNS if slices_only else COLUMNS) if _shown(c, rows, methods, slices_only))
+    columns = tuple(
+        c for c in (slice_columns() if slices_only else voxel_columns()) if _shown(c, rows, methods, slices_only)
+    )
     found = []
     for method in methods:
         deciding = _find(rows, method, *verdict)
@@ -212,7 +254,7 @@ def _headline(summary: pd.DataFrame, dataset: str, train: str) -> Headline:
 
 def has_slice_labels_only(summary: pd.DataFrame) -> bool:
     """Tell whether every voxel metric of one data set's summary is missing because the set has slice labels only."""
-    reasons = summary.loc[~summary["metric"].isin([*SLICE_METRICS, "slice_threshold"]), "reason"]
+    reasons = summary.loc[summary["metric"].map(needs_voxels).astype(bool), "reason"]
     return len(reasons) > 0 and bool((reasons == SLICE_LABELS_ONLY).all())
 
 
@@ -239,9 +281,9 @@ def _entry(row: dict | None, column: Column) -> Entry:
     if row is None:
         return Entry(NOT_AVAILABLE, reason="not measured")
     flags, reason = flag_set(row["flags"]), row["reason"]
-    if column.key == "gap":
+    if column.key == GAP:
         return Entry(points(row["oracle_gap"]), flags=flags, reason=reason)
     if math.isnan(row["mean"]):
         return Entry(NOT_AVAILABLE, flags=flags, reason=reason)
-    shown = spread(row["std"]) if column.key in ("val", "paper", "paper-lung") else ""
+    shown = spread(row["std"]) if column.spread else ""
     return Entry(percent(row["mean"]), shown, bracket(row["ci_low"], row["ci_high"]), flags, reason)

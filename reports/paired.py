@@ -10,10 +10,12 @@ import numpy as np
 import pandas as pd
 
 from ..benchmark.bootstrap import bootstrap_difference
+from ..benchmark.scores import Scores
+from ..benchmark.scoring.metrics import sign
 from ..benchmark.statistics import Interval, holm, paired_test
-from .columns import PAIRED_TESTS, flag_set, flag_text, is_merit, sort_rows
+from .columns import PAIRED_TESTS, flag_set, flag_text, sort_rows
+from .facts import Facts, MethodOnData, protocol_flags
 from .kinds import KINDS, kind_marks
-from .scores import Cell, Facts, Scores, protocol_flags
 
 SECOND_REFERENCE = "draem"
 _Values = dict[Any, float]
@@ -34,7 +36,7 @@ def references(info: Mapping[str, Any], dataset: str, methods: set[str], default
 
 
 def paired_tests(
-    scores: Sequence[Scores], facts: Mapping[Cell, Facts], references_of: Mapping[str, Sequence[str]]
+    scores: Sequence[Scores], facts: Mapping[MethodOnData, Facts], references_of: Mapping[str, Sequence[str]]
 ) -> pd.DataFrame:
     """Return one row per method, reference, data, protocol, metric and unit.
 
@@ -50,9 +52,8 @@ def paired_tests(
     """
     groups: dict[tuple[str, ...], dict[str, Scores]] = defaultdict(dict)
     for one in scores:
-        if not is_merit(one.key.metric):
-            continue
-        groups[(*one.key[1:], one.unit)][one.key.method] = one
+        if sign(one.key.metric):
+            groups[(*one.key[1:], one.unit)][one.key.method] = one
     rows = []
     for (dataset, *_, unit), by_method in groups.items():
         for reference in references_of.get(dataset, ()):
@@ -61,7 +62,7 @@ def paired_tests(
                 continue
             for method, one in by_method.items():
                 if method != reference:
-                    known = facts[Cell(*one.key[:3])], facts[Cell(*base.key[:3])]
+                    known = facts[MethodOnData(*one.key[:3])], facts[MethodOnData(*base.key[:3])]
                     for tested in ("patient", "seed") if unit == "patient" else (unit,):
                         rows.append(_row(one, base, tested, known))
     frame = pd.DataFrame(rows, columns=PAIRED_TESTS).astype({"n": "Int64", "n_zero": "Int64"})
@@ -105,8 +106,8 @@ def _by_seed(one: Scores, base: Scores, known: tuple[Facts, Facts]) -> tuple[_Va
     """Return the values of both per seed; a deterministic method's single value holds for every seed of the other."""
     common = one.complete & base.complete
     mine, theirs = one.by_seed(common), base.by_seed(common)
-    if known[1].deterministic and len(theirs) == 1:
+    if known[1].method.deterministic and len(theirs) == 1:
         theirs = dict.fromkeys(mine, *theirs.values())
-    elif known[0].deterministic and len(mine) == 1:
+    elif known[0].method.deterministic and len(mine) == 1:
         mine = dict.fromkeys(theirs, *mine.values())
     return _Values(mine), _Values(theirs)

@@ -11,16 +11,19 @@ import numpy as np
 import pandas as pd
 
 from ..benchmark.bootstrap import bootstrap_mean
+from ..benchmark.protocols.catalogue import ORACLE, PROTOCOLS
+from ..benchmark.scores import ScoreKey, Scores
+from ..benchmark.scoring.metrics import sign
 from ..benchmark.statistics import Interval, t_interval
-from .columns import ORACLES, SUMMARY, flag_text, is_merit, lower_is_better, sort_rows
-from .scores import Cell, Facts, Key, Scores, protocol_flags
+from .columns import SUMMARY, flag_text, sort_rows
+from .facts import Facts, MethodOnData, protocol_flags
 
 _INTEGERS = ["n_cases", "n_seeds", "n_patients", "n_undefined"]
 
 
 @dataclass
 class _Row:
-    key: Key
+    key: ScoreKey
     unit: str
     facts: Facts
     mean: float
@@ -47,7 +50,7 @@ class _Row:
         }  # fmt: skip
 
 
-def summary(scores: Sequence[Scores], facts: Mapping[Cell, Facts]) -> pd.DataFrame:
+def summary(scores: Sequence[Scores], facts: Mapping[MethodOnData, Facts]) -> pd.DataFrame:
     """Return one row per method, data, protocol, metric and unit.
 
     Units: ``patient`` (mean over patients of their means over seeds; standard deviation between patients; hierarchical
@@ -57,8 +60,8 @@ def summary(scores: Sequence[Scores], facts: Mapping[Cell, Facts]) -> pd.DataFra
     by_key = {(s.key, s.unit): s for s in scores}
     rows = []
     for one in scores:
-        known = facts[Cell(*one.key[:3])]
-        oracle = by_key.get((one.key._replace(protocol="oracle"), one.unit))
+        known = facts[MethodOnData(*one.key[:3])]
+        oracle = by_key.get((one.key._replace(protocol=ORACLE), one.unit))
         for unit in ("patient", "seed") if one.unit == "patient" else (one.unit,):
             rows.append(_row(one, unit, known, oracle))
     _mark(rows)
@@ -72,7 +75,7 @@ def _row(one: Scores, unit: str, known: Facts, oracle: Scores | None) -> _Row:
     else:
         values = np.array(list(one.by_seed().values()))
         interval = t_interval(values, noun="seed")
-        if known.deterministic and values.size:
+        if known.method.deterministic and values.size:
             interval = Interval(np.nan, np.nan, "deterministic method: one seed, no spread")
     return _Row(
         key=one.key,
@@ -94,7 +97,8 @@ def _row(one: Scores, unit: str, known: Facts, oracle: Scores | None) -> _Row:
 
 def _oracle_gap(one: Scores, oracle: Scores | None, unit: str) -> float:
     """Return oracle Dice − this protocol's Dice, over the patients (or seeds) that both have."""
-    if oracle is None or one.key.metric != "dice" or one.key.protocol in ("none", "paper-liver", *ORACLES):
+    protocol = PROTOCOLS.get(one.key.protocol)
+    if oracle is None or one.key.metric != "dice" or protocol is None or not protocol.has_gap:
         return np.nan
     if unit == "patient":
         return _mean_gap(oracle.by_patient, one.by_patient)
@@ -114,20 +118,20 @@ def _mark(rows: Sequence[_Row]) -> None:
         groups[(*row.key[1:], row.unit)].append(row)
     for group in groups.values():
         size = max(row.size for row in group)
-        seeds = max((row.n_seeds for row in group if not row.facts.deterministic), default=0)
+        seeds = max((row.n_seeds for row in group if not row.facts.method.deterministic), default=0)
         for row in group:
             if row.size < size:
                 row.flags.add("unequal-n")
-            if row.ragged or (not row.facts.deterministic and row.n_seeds < seeds):
+            if row.ragged or (not row.facts.method.deterministic and row.n_seeds < seeds):
                 row.flags.add("missing-seeds")
-            if row.n_seeds < row.facts.min_seeds:
+            if row.n_seeds < row.facts.method.min_seeds:
                 row.flags.add("few-seeds")
-        sign = -1 if lower_is_better(group[0].key.metric) else 1
-        trivial = [row for row in group if row.facts.trivial and not np.isnan(row.mean)]
-        if not trivial or not is_merit(group[0].key.metric):
+        better = sign(group[0].key.metric)
+        trivial = [row for row in group if row.facts.method.trivial and not np.isnan(row.mean)]
+        if not trivial or not better:
             continue
-        best = min(trivial, key=lambda row: (-sign * row.mean, row.key.method))
+        best = min(trivial, key=lambda row: (-better * row.mean, row.key.method))
         best.flags.add("best-trivial")
         for row in group:
-            if not row.facts.trivial and sign * row.mean <= sign * best.mean:
+            if not row.facts.method.trivial and better * row.mean <= better * best.mean:
                 row.flags.add("below-best-trivial")

@@ -12,9 +12,10 @@ import pandas as pd
 
 from ..benchmark.runs.folder import RunFolder
 from ..benchmark.runs.records import Failure, Record, Skip
+from ..benchmark.scores import Scores, collect, per_case_values
 from .columns import COST, FAILURES, PER_CASE, SKIPPED, flag_text, sort_rows
+from .facts import Facts, MethodOnData, facts, protocol_flags, record_flags
 from .paired import paired_tests, references
-from .scores import Cell, Facts, Scores, collect, facts, per_case_values, protocol_flags, record_flags
 from .summary import summary
 
 
@@ -43,16 +44,17 @@ def make_tables(
     *,
     reference: str | None = None,
     scores: Sequence[Scores] | None = None,
+    known: Mapping[MethodOnData, Facts] | None = None,
 ) -> Tables:
     """Compute every table; the same records give the same frames in whatever order they come.
 
     Args:
         info: ``run.json``; its ``references`` (data set → method) decide what paired tests compare with.
         reference: used for data sets that ``info`` names no reference for.
-        scores: ``collect(records)``, where it has been computed already.
+        scores: ``collect(records)``, where it has been computed already; ``known`` likewise ``facts(records)``.
     """
     info = info or {}
-    known = facts(records)
+    known = facts(records) if known is None else known
     collected = collect(records) if scores is None else scores
     return Tables(
         summary=summary(collected, known),
@@ -88,13 +90,13 @@ def run_references(
     return {d: references(info, d, {r.cell.method for r in records if r.cell.dataset == d}, default) for d in datasets}
 
 
-def per_case(records: Sequence[Record], known: Mapping[Cell, Facts]) -> pd.DataFrame:
+def per_case(records: Sequence[Record], known: Mapping[MethodOnData, Facts]) -> pd.DataFrame:
     """Return every value per case and seed."""
     frame = per_case_values(records)
-    keys = list(zip(*(frame[name] for name in (*Cell._fields, "protocol")), strict=True))
-    texts = {key: flag_text(set(known[Cell(*key[:3])].flags) | protocol_flags(key[3])) for key in set(keys)}
+    keys = list(zip(*(frame[name] for name in (*MethodOnData._fields, "protocol")), strict=True))
+    texts = {key: flag_text(set(known[MethodOnData(*key[:3])].flags) | protocol_flags(key[3])) for key in set(keys)}
     frame["flags"] = [texts[key] for key in keys]
-    frame["profile"] = [known[Cell(*key[:3])].profile for key in keys]
+    frame["profile"] = [known[MethodOnData(*key[:3])].profile for key in keys]
     order = ["dataset", "train", "method", "seed", "patient", "case", "protocol", "metric"]
     return sort_rows(frame.reindex(columns=PER_CASE), order)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+from ..benchmark.scoring.metrics import needs_voxels
 from .columns import metric_name
 from .formats import bracket, counted, p_value, percent, points
 from .headline import Headline, HeadlineRow, records_of
@@ -18,7 +19,7 @@ def sentences(headline: Headline, summary: pd.DataFrame, tests: pd.DataFrame) ->
     """Return two or three sentences for the top of a section; none where nothing is defined."""
     protocol, metric = headline.verdict
     name = metric_name(metric, protocol)
-    unit = "patient" if metric == "dice" else "slice"
+    unit = "patient" if needs_voxels(metric) else "slice"
     part = summary.loc[
         (summary["dataset"] == headline.dataset) & (summary["train"] == headline.train)
         & (summary["protocol"] == protocol) & (summary["metric"] == metric), :

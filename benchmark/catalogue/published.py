@@ -14,10 +14,10 @@ import yaml
 from pydantic import BaseModel, ConfigDict
 
 from ...common.errors import UasbenchError
-from ..protocols import rules
+from ..protocols.catalogue import PROTOCOLS
+from ..scoring.metrics import NO_PROTOCOL
 from . import registry
 
-PROTOCOLS = (*rules.COMMON, *rules.PAPER.values(), "none")
 FILE = Path(__file__).with_name("published.yaml")
 _NUMBER = re.compile(r"(\d+(?:\.\d+)?)(?: ± (\d+(?:\.\d+)?))?")
 
@@ -178,7 +178,7 @@ def _check(row: PrintedRow, seen: set[tuple[str, ...]]) -> None:
     _one_of("method", row.row.partition("@")[0], methods)
     _one_of("method", row.about.card or methods[0], methods)
     _one_of("data set", row.dataset, registry.datasets().names())
-    _one_of("protocol", row.about.protocol or "none", PROTOCOLS)
+    _one_of("protocol", row.about.protocol or NO_PROTOCOL, PROTOCOLS)
     for metric, text in row.printed.items():
         found = _NUMBER.fullmatch(text)
         if found is None or not 0 < float(found[1]) < 100:

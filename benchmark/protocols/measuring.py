@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,23 +13,24 @@ from ...common.errors import DataError
 from ...methods.card import SliceScore
 from ..runs.records import CaseValue, PooledValue, Threshold
 from ..scoring.bins import count_scores
-from ..scoring.bright import AUROC as BRIGHT_AUROC
-from ..scoring.bright import RATES as BRIGHT_RATES
 from ..scoring.bright import BrightVoxels
-from ..scoring.cases import ArrayCase, HealthyMap, MeasureCase, Reader, Source
-from ..scoring.evaluate import FREE_METRICS, VOXEL_METRICS, Under, evaluate_case, threshold_free
-from ..scoring.lesions import NO_LESION, Confusion, millilitres
-from ..scoring.masks import binarise
-from ..scoring.paper_grid import paper_confusion
+from ..scoring.cases import ArrayCase, CaseReader, HealthyMap, MeasureCase, ScoredCase
+from ..scoring.lesions import Lesions
+from ..scoring.metrics import METRICS, NO_PROTOCOL, SLICE_LABELS_ONLY, Aggregate, Metric, Needs, Undefined, applies
 from ..scoring.pictured_slices import write_gallery
-from ..scoring.ranking_metrics import Curves, aupro
-from ..scoring.slice_labels import SLICE_LABELS_ONLY
-from ..scoring.slice_metrics import SliceSet, slice_metrics
-from ..scoring.slices import slice_scores
-from . import rules as rules
-from .counted import Counted
-from .paper_lung import paper_lung
-from .tuner import MIN_SIZE_MM3, SMOOTHING_MM, Tuner
+from ..scoring.readouts import (
+    MaskMetrics,
+    MeasuredCase,
+    ReadOut,
+    ThresholdFree,
+    case_row,
+    healthy_volumes,
+    pooled_row,
+    undefined,
+)
+from ..scoring.slices import SliceMetrics, slice_scores
+from .catalogue import NATIVE, ORACLE, PROTOCOLS, VAL, Evidence, protocols_of, slice_quantiles
+from .tuner import MIN_SIZE_MM3, SMOOTHING_MM, CountedCases
 from .tuning import Studies
 
 __all__ = ["ArrayCase", "HealthyMap", "MeasureCase", "MeasureOptions", "Measurement", "measure"]
@@ -53,7 +54,7 @@ class MeasureOptions:
         trials: trials per study, at most 40.
         slice_score: the card's rule that turns a map into slice scores.
         native_threshold: the method's own constant, where it has one.
-        anatomy: ``liver`` or ``lung``; decides the paper's protocol and the bright-voxel read-out.
+        anatomy: of the set; decides which protocols and metrics apply.
         study_path: journal file of the studies; its stem opens the study names.
         gallery_path: file of the example slices.
         progress: called with (cases done, cases).
@@ -93,7 +94,7 @@ class Measurement(BaseModel):
 
 
 def measure(
-    cases: Sequence[Source], healthy: Sequence[HealthyMap], options: MeasureOptions | None = None
+    cases: Sequence[ScoredCase], healthy: Sequence[HealthyMap], options: MeasureOptions | None = None
 ) -> Measurement:
     """Measure one cell; the same inputs give the same result.
 
@@ -108,33 +109,27 @@ def measure(
         ScoreError: a map holds NaN or infinite values.
     """
     options = options or MeasureOptions()
-    reader = Reader(cases, options.cache_mib << 20)
-    calibration = _Calibration.of(healthy, options)
+    reader = CaseReader(cases, options.cache_mib << 20)
+    voxels, slices = _calibration(healthy, options)
     _check(reader)
+    sliced = SliceMetrics(options.slice_score, slices, slice_quantiles())
     if reader.voxel_truth:
-        return _measure_voxels(reader, healthy, calibration, options)
-    return _measure_slices(reader, calibration, options)
+        return _measure_voxels(reader, healthy, voxels, sliced, options)
+    return _measure_slices(reader, sliced, options)
 
 
-@dataclass(frozen=True, eq=False)
-class _Calibration:
-    """Scores of held-out healthy scans: per voxel, one array a scan, and per slice."""
-
-    voxels: list[np.ndarray]
-    slices: np.ndarray
-
-    @classmethod
-    def of(cls, healthy: Sequence[HealthyMap], options: MeasureOptions) -> _Calibration:
-        voxels, slices = [], [np.empty(0, np.float32)]
-        for part in healthy:
-            opened = part.open()
-            voxels.append(opened.scores)
-            slices.append(slice_scores(opened.map, opened.roi, options.slice_score)[1])
-        return cls(voxels, np.concatenate(slices))
+def _calibration(healthy: Sequence[HealthyMap], options: MeasureOptions) -> tuple[list[np.ndarray], np.ndarray]:
+    """Return the scores of held-out healthy scans: of their voxels, one array a scan, and of their slices."""
+    voxels, slices = [], [np.empty(0, np.float32)]
+    for part in healthy:
+        cropped = part.open()
+        voxels.append(cropped.scores)
+        slices.append(slice_scores(cropped.map, cropped.roi, options.slice_score)[1])
+    return voxels, np.concatenate(slices)
 
 
-def _check(reader: Reader) -> None:
-    ids = [s.id for s in reader.sources]
+def _check(reader: CaseReader) -> None:
+    ids = [s.id for s in reader.cases]
     if not ids:
         raise MeasureError("there are no cases to measure; check the data set and the excluded cases")
     if len(set(ids)) < len(ids):
@@ -143,159 +138,142 @@ def _check(reader: Reader) -> None:
 
 
 def _measure_voxels(
-    reader: Reader, healthy: Sequence[HealthyMap], calibration: _Calibration, options: MeasureOptions
+    reader: CaseReader,
+    healthy: Sequence[HealthyMap],
+    healthy_scores: Sequence[np.ndarray],
+    sliced: SliceMetrics,
+    options: MeasureOptions,
 ) -> Measurement:
-    indices = range(len(reader))
-    bins, counts = count_scores(lambda: ((o.scores, o.labels) for o in map(reader.open, indices)), options.threads)
-    counted = Counted(reader, bins, counts)
-    patients = counted.patients
-    studies = Studies(options.study_path, seed=options.seed, trials=options.trials)
-    tuner = Tuner(
+    def pairs() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        yield from ((case.scores, case.labels) for case in map(reader.read, range(len(reader))))
+
+    counted = CountedCases(reader, *count_scores(pairs, options.threads))
+    own_masks = any(case.native_mask() is not None for case in reader.cases)
+    thresholds, bounds = _choose(counted, healthy_scores, own_masks, options)
+    applied = _applied(t for t in thresholds if PROTOCOLS[t.protocol].grid is None)
+    masks = MaskMetrics(applied, {NATIVE} if own_masks else set())
+    readouts = [masks, ThresholdFree(counted.bins, counted.counts), *_extras(counted, thresholds, options)]
+    per_case = _read_cases(counted, readouts, sliced, options)
+    if options.gallery_path is not None:
+        _draw_gallery(options.gallery_path, reader, masks, options.window)
+    pooled = [row for part in (*readouts, sliced) for row in part.pooled()]
+    pooled += healthy_volumes(healthy, applied)
+    bounds = {name: bound for part in readouts for name, bound in part.bounds.items()} | bounds
+    return _measurement(thresholds, per_case, pooled, bounds, options.anatomy)
+
+
+def _measurement(
+    thresholds: list[Threshold],
+    per_case: list[CaseValue],
+    pooled: list[PooledValue],
+    bounds: dict[str, float],
+    anatomy: str,
+) -> Measurement:
+    """Return the rows of the metrics that apply to an anatomy."""
+    applying = {metric.id for metric in METRICS.values() if applies(metric.anatomies, anatomy)}
+    return Measurement(
+        thresholds=thresholds,
+        per_case=[row for row in per_case if row.metric in applying],
+        pooled=[row for row in pooled if row.metric in applying],
+        error_bounds=bounds,
+    )
+
+
+def _choose(
+    counted: CountedCases, healthy_scores: Sequence[np.ndarray], own_masks: bool, options: MeasureOptions
+) -> tuple[list[Threshold], dict[str, float]]:
+    """Return the thresholds of every protocol, and what the bins may hide of the tuned ones."""
+    evidence = Evidence(
         counted,
-        studies,
-        fold_seed=options.fold_seed,
+        Studies(options.study_path, seed=options.seed, trials=options.trials),
+        healthy=healthy_scores,
+        native_threshold=options.native_threshold,
+        own_masks=own_masks,
         smoothing_mm=options.smoothing_mm,
         min_size_mm3=options.min_size_mm3,
+        fold_seed=options.fold_seed,
         threads=options.threads,
     )
-    val = rules.val(tuner)
-    oracle, oracle_bound = rules.oracle(tuner)
-    oracle_pooled, pooled_bound = rules.oracle_pooled(counted, studies)
-    tuned, tuned_bounds = [*val, oracle, oracle_pooled], {"oracle": oracle_bound, "oracle-pooled": pooled_bound}
-    if options.anatomy == "lung":
-        paper_oracle, tuned_bounds[rules.PAPER_LUNG] = paper_lung(counted, studies)
-        tuned.append(paper_oracle)
-    studies.write()
-    masked = {rules.NATIVE} if any(s.native_mask() is not None for s in reader.sources) else set()
-    native = rules.native(options.native_threshold, patients)
-    if masked:
-        native = native.model_copy(update={"threshold": None, "reason": rules.OWN_MASK})
-    calibrated = rules.healthy(calibration.voxels, patients)
-    thresholds = [native, *calibrated, *tuned]
+    thresholds, bounds = [], {}
+    for protocol in protocols_of(options.anatomy):
+        chosen, bound = protocol.thresholds(evidence)
+        thresholds += chosen
+        if bound is not None:
+            bounds[protocol.id] = bound
+    evidence.studies.write()
+    return thresholds, bounds
+
+
+def _applied(thresholds: Iterable[Threshold]) -> dict[str, dict[str, Threshold]]:
     applied: dict[str, dict[str, Threshold]] = {}
     for threshold in thresholds:
         applied.setdefault(threshold.protocol, {}).update(dict.fromkeys(threshold.patients, threshold))
-
-    totals = {protocol: Under() for protocol in applied}
-    overlap, components = np.zeros(len(bins)), 0
-    per_case: list[CaseValue] = []
-    sets, dice, bounds = [], [], {"auroc_case": 0.0, "ap_case": 0.0}
-    paper = rules.paper_liver(options.native_threshold, patients) if options.anatomy == "liver" else None
-    paper_total = Confusion(0, 0, 0)
-    bright = BrightVoxels(bins, options.native_threshold) if options.anatomy == "lung" else None
-    for i in indices:
-        source, opened = reader.sources[i], reader.open(i)
-        per_patient = {protocol: by_patient[source.patient] for protocol, by_patient in applied.items()}
-        result, lesions = evaluate_case(source, opened, per_patient, masked, totals)
-        free, curves = threshold_free(source, opened, bins, counts[i], lesions, overlap)
-        bounds["auroc_case"] = max(bounds["auroc_case"], curves.auroc_bound())
-        bounds["ap_case"] = max(bounds["ap_case"], curves.ap_bound())
-        components += len(lesions)
-        per_case += [*result.values, *free]
-        dice.append(result.dice)
-        sets.append(SliceSet.of(source, opened, options.slice_score))
-        if paper is not None and paper.threshold is not None:
-            paper_total += paper_confusion(source, paper.threshold)
-        if bright is not None:
-            per_case += bright.add(source, opened)
-        options.progress(i + 1, len(reader))
-
-    pooled_curves = Curves.of(bins, counts)
-    place = np.searchsorted(bins.lower, pooled_curves.lower)
-    free_values = {
-        "auroc": pooled_curves.auroc(),
-        "ap": pooled_curves.ap(),
-        "aupro": aupro(pooled_curves, overlap[place], components),
-    }
-    pooled = [_pooled("none", metric, value) for metric, value in free_values.items()]
-    for protocol, total in totals.items():
-        pooled += _pooled_under(protocol, total)
-    if paper is not None:
-        paper_rates = paper_total.rates() if paper.reason is None else dict.fromkeys(VOXEL_METRICS)
-        pooled += [_pooled(rules.PAPER_LIVER, m, v, paper.reason or NO_LESION) for m, v in paper_rates.items()]
-        thresholds.append(paper)
-    if bright is not None:
-        pooled += bright.pooled()
-        bounds[BRIGHT_AUROC] = bright.bound
-    pooled += _healthy_volumes(healthy, applied)
-    slice_cases, slice_pooled = slice_metrics(sets, calibration.slices, rules.HEALTHY)
-
-    shown = rules.VAL if any(rules.VAL in d for d in dice) else rules.ORACLE
-    if options.gallery_path is not None:
-        _gallery(options, reader, {i: d[shown] for i, d in enumerate(dice) if shown in d}, applied[shown])
-    return Measurement(
-        thresholds=thresholds,
-        per_case=[*per_case, *slice_cases],
-        pooled=[*pooled, *slice_pooled],
-        error_bounds={
-            "auroc": pooled_curves.auroc_bound(),
-            "ap": pooled_curves.ap_bound(),
-            **bounds,
-            **tuned_bounds,
-        },
-    )
+    return applied
 
 
-def _measure_slices(reader: Reader, calibration: _Calibration, options: MeasureOptions) -> Measurement:
-    sets = []
-    for i, source in enumerate(reader.sources):
-        sets.append(SliceSet.of(source, reader.open(i), options.slice_score))
-        options.progress(i + 1, len(reader))
-    per_case, pooled = slice_metrics(sets, calibration.slices, rules.HEALTHY)
-    protocols = rules.protocols_of(options.anatomy)
-    voxel = [("none", m) for m in FREE_METRICS]
-    voxel += [(p, m) for p in protocols if p != rules.PAPER_LIVER for m in VOXEL_METRICS]
-    if options.anatomy == "lung":
-        voxel += [*((rules.NATIVE, m) for m in BRIGHT_RATES), ("none", BRIGHT_AUROC)]
-    for source in reader.sources:
-        for protocol, metric in voxel:
-            absent = {"value": None, "reason": SLICE_LABELS_ONLY, "protocol": protocol, "metric": metric}
-            per_case.append(CaseValue(case=source.id, patient=source.patient, **absent))
-    voxel += [(p, m) for p in protocols if p == rules.PAPER_LIVER for m in VOXEL_METRICS]
-    pooled += [_pooled(protocol, metric, None, SLICE_LABELS_ONLY) for protocol, metric in voxel]
-    patients = list(dict.fromkeys(s.patient for s in reader.sources))
-    thresholds = [Threshold(protocol=p, threshold=None, patients=patients, reason=SLICE_LABELS_ONLY) for p in protocols]
-    return Measurement(thresholds=thresholds, per_case=per_case, pooled=pooled)
+def _extras(counted: CountedCases, thresholds: Sequence[Threshold], options: MeasureOptions) -> list[ReadOut]:
+    """Return the read-outs that only some anatomies have, as the catalogues say."""
+    found: list[ReadOut] = [grid(t) for t in thresholds if (grid := PROTOCOLS[t.protocol].grid) is not None]
+    if any(m.needs == "bright scores" and applies(m.anatomies, options.anatomy) for m in METRICS.values()):
+        found.append(BrightVoxels(counted.bins, options.native_threshold, (NATIVE, NO_PROTOCOL)))
+    return found
 
 
-def _pooled_under(protocol: str, total: Under) -> list[PooledValue]:
-    if total.reason is not None:
-        return [_pooled(protocol, m, None, total.reason) for m in VOXEL_METRICS]
-    values: dict[str, float | None] = dict(total.counts.rates())
-    values["lesion_sen"] = total.found / total.lesions if total.lesions else None
-    values["fp_components"] = total.false_components / total.cases
-    return [_pooled(protocol, metric, value) for metric, value in values.items()]
+def _read_cases(
+    counted: CountedCases, readouts: Sequence[ReadOut], sliced: SliceMetrics, options: MeasureOptions
+) -> list[CaseValue]:
+    """Show every case to every read-out, one case in memory at a time, and return all rows."""
+    rows: list[CaseValue] = []
+    for i, case in enumerate(counted.reader.cases):
+        cropped = counted.reader.read(i)
+        assert cropped.lesion is not None
+        measured = MeasuredCase(case, cropped, counted.counts[i], Lesions.of(cropped.lesion))
+        for part in readouts:
+            rows += part.add(measured)
+        rows += sliced.add(case, cropped)
+        options.progress(i + 1, len(counted.reader))
+    return rows
 
 
-def _healthy_volumes(healthy: Sequence[HealthyMap], applied: dict[str, dict[str, Threshold]]) -> list[PooledValue]:
-    """Return the mean false-positive volume per held-out healthy scan; a tuned protocol's folds are averaged."""
-    volumes: dict[str, list[float]] = {}
-    for part in healthy:
-        opened = part.open()
-        for protocol, by_patient in applied.items():
-            folds = {(t.fold, t.threshold): t for t in by_patient.values() if t.threshold is not None}
-            found = [millilitres(int(np.count_nonzero(binarise(opened, t))), opened.spacing) for t in folds.values()]
-            if found:
-                volumes.setdefault(protocol, []).append(float(np.mean(found)))
-    return [_pooled(protocol, "healthy_fp_volume_ml", float(np.mean(v))) for protocol, v in volumes.items()]
+def _draw_gallery(path: Path, reader: CaseReader, masks: MaskMetrics, window: tuple[float, float]) -> None:
+    """Picture the cases under ``val``, or under ``oracle`` where no patient has a threshold of others."""
+    shown = VAL if any(VAL in dice for dice in masks.dice) else ORACLE
 
-
-def _gallery(options: MeasureOptions, reader: Reader, dice: dict[int, float], by_patient: dict[str, Threshold]) -> None:
     def threshold(i: int) -> Threshold:
-        return by_patient[reader.sources[i].patient]
+        return masks.thresholds[shown][reader.cases[i].patient]
 
-    assert options.gallery_path is not None
     write_gallery(
-        options.gallery_path,
+        path,
         reader,
-        dice,
-        lambda i, opened: binarise(opened, threshold(i)),
+        {i: dice[shown] for i, dice in enumerate(masks.dice) if shown in dice},
+        lambda i, cropped: cropped.binarise(threshold(i)),
         lambda i: {"protocol": threshold(i).protocol, "threshold": threshold(i).threshold},
-        options.window,
+        window,
     )
 
 
-def _pooled(protocol: str, metric: str, value: float | None, reason: str | None = NO_LESION) -> PooledValue:
-    return PooledValue(
-        protocol=protocol, metric=metric, unit="pooled", value=value, reason=reason if value is None else None
-    )
+def _measure_slices(reader: CaseReader, sliced: SliceMetrics, options: MeasureOptions) -> Measurement:
+    per_case: list[CaseValue] = []
+    absent = list(_absent(options.anatomy, "case"))
+    for i, case in enumerate(reader.cases):
+        per_case += sliced.add(case, reader.read(i))
+        per_case += [case_row(case, *row) for row in absent]
+        options.progress(i + 1, len(reader))
+    pooled = sliced.pooled() + [pooled_row(*row) for row in _absent(options.anatomy, "pooled")]
+    patients = list(dict.fromkeys(case.patient for case in reader.cases))
+    thresholds = [p.undefined(patients, SLICE_LABELS_ONLY) for p in protocols_of(options.anatomy)]
+    return _measurement(thresholds, per_case, pooled, {}, options.anatomy)
+
+
+def _absent(anatomy: str, aggregate: Aggregate) -> Iterator[tuple[str, Metric, Undefined]]:
+    """Yield the rows that slice labels leave undefined."""
+    for protocol in (*protocols_of(anatomy), PROTOCOLS[NO_PROTOCOL]):
+        needs: list[Needs] = ["voxels", "mask"]
+        if protocol.find is None:
+            needs = ["scores", "bright scores"]
+        elif protocol.grid is not None:
+            needs = ["voxels"] if aggregate == "pooled" else []
+        elif protocol.id == NATIVE:
+            needs.append("bright voxels")
+        for metric, value in undefined(needs, aggregate, SLICE_LABELS_ONLY):
+            yield protocol.id, metric, value

@@ -7,19 +7,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..runs.records import Threshold
-from ..scoring.keys import keys_of
+from ..scoring.bins import keys_of
 from ..scoring.ranking_metrics import Curves
-from .counted import Counted
 from .objective import Objective
-from .rules import PAPER_LUNG
-from .tuner import NO_LESIONS
+from .tuner import NO_LESIONS, CountedCases
 from .tuning import PLAIN, Space, Studies
 
 LEVELS = 101
 TAIL = 1e-4
 
 
-def paper_lung(counted: Counted, studies: Studies) -> tuple[Threshold, float]:
+def paper_lung(protocol: str, counted: CountedCases, studies: Studies) -> tuple[Threshold, float]:
     """Return the threshold of the best mean Dice over volumes, and how far the bins may be off that value.
 
     The levels 0.00 … 1.00 are the scores themselves where the maps lie in [0, 1]; elsewhere they run linearly over the
@@ -27,7 +25,7 @@ def paper_lung(counted: Counted, studies: Studies) -> tuple[Threshold, float]:
     """
     patients = counted.patients
     if not any(c.positives for c in counted.counts):
-        return Threshold(protocol=PAPER_LUNG, threshold=None, patients=patients, reason=NO_LESIONS), 0.0
+        return Threshold(protocol=protocol, threshold=None, patients=patients, reason=NO_LESIONS), 0.0
     low, high = score_range(Curves.of(counted.bins, counted.counts))
     levels = low + np.arange(LEVELS) / (LEVELS - 1) * (high - low)
     mean = _MeanOverVolumes.at(counted, levels)
@@ -36,9 +34,9 @@ def paper_lung(counted: Counted, studies: Studies) -> tuple[Threshold, float]:
     none = np.zeros(len(keys) - 1, np.int64)
     between = Curves(lower=keys[:-1] + 1, upper=keys[1:], negative=none, positive=none)
     bound = float(mean.doubt[tried].max())
-    found = studies.search(PAPER_LUNG, Space({PLAIN: Objective(between, mean.shares[tried], mean.dice[tried], bound)}))
+    found = studies.search(protocol, Space({PLAIN: Objective(between, mean.shares[tried], mean.dice[tried], bound)}))
     level = tried[int(np.searchsorted(keys, keys_of(np.array([found.threshold], np.float32))[0]))]
-    threshold = found.record(PAPER_LUNG, patients=patients, tuned_on=patients)
+    threshold = found.record(protocol, patients=patients, tuned_on=patients)
     return threshold.model_copy(update={"threshold": float(levels[level])}), bound
 
 
@@ -76,7 +74,7 @@ class _MeanOverVolumes:
     shares: np.ndarray
 
     @classmethod
-    def at(cls, counted: Counted, levels: np.ndarray) -> _MeanOverVolumes:
+    def at(cls, counted: CountedCases, levels: np.ndarray) -> _MeanOverVolumes:
         bins, keys = counted.bins, keys_of(levels.astype(np.float32))
         above = np.searchsorted(bins.lower, keys, side="right")
         inside = bins.upper[above - 1] > keys

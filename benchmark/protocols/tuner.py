@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 from ...common.seeds import derive
 from ...datasets.splits import val_folds
 from ..runs.records import Threshold
-from .counted import Counted
-from .objective import MeanDice
+from ..scoring.bins import Bins, CaseCounts
+from ..scoring.cases import CaseReader
+from .objective import MeanDice, PatientCase
 from .tuning import PLAIN, PostProcessing, Space, Studies
 from .variants import variants
 
@@ -18,6 +20,25 @@ MAX_DRAWN = 20
 NO_LESIONS = "no patient with a lesion to tune on"
 
 
+@dataclass(frozen=True, eq=False)
+class CountedCases:
+    """Score histogram, counts and patients of one (method, test set, train set, seed)."""
+
+    reader: CaseReader
+    bins: Bins
+    counts: Sequence[CaseCounts]
+
+    @property
+    def with_patients(self) -> list[PatientCase]:
+        """Counts with their patients."""
+        return [PatientCase(s.patient, c) for s, c in zip(self.reader.cases, self.counts, strict=True)]
+
+    @property
+    def patients(self) -> list[str]:
+        """All patients, each once, in the order of their first case."""
+        return list(dict.fromkeys(s.patient for s in self.reader.cases))
+
+
 class Tuner:
     """The search that ``val`` and ``oracle`` share; they differ in whose labels they see.
 
@@ -25,7 +46,7 @@ class Tuner:
     worth the plain optimum over all tuned patients plus what they gain over the plain optimum of the drawn ones.
 
     Args:
-        counted: the cell.
+        counted: the cases, counted.
         studies: where the searches are kept.
         fold_seed: draws the folds of the patients and the patients that try post-processing.
         smoothing_mm: smoothing to choose from, 0 first.
@@ -35,7 +56,7 @@ class Tuner:
 
     def __init__(
         self,
-        counted: Counted,
+        counted: CountedCases,
         studies: Studies,
         *,
         fold_seed: int = 0,
@@ -46,15 +67,15 @@ class Tuner:
         self.patients = counted.patients
         self.folds = val_folds(self.patients, fold_seed)
         self._studies = studies
-        with_lesion = {c.patient for c in counted.cases if c.counts.positives}
+        with_lesion = {c.patient for c in counted.with_patients if c.counts.positives}
         self._order = sorted(with_lesion, key=lambda p: (derive(fold_seed, "validation patients", p), p))
-        self._plain = MeanDice.every_cut(counted.bins, counted.cases)
+        self._plain = MeanDice.every_cut(counted.bins, counted.with_patients)
         posts = [(s, m) for s in smoothing_mm for m in min_size_mm3 if (s, m) != PLAIN]
         groups = [self.patients, *(fold.tune for fold in self.folds)]
         drawn = {p for group in groups for p in self._drawn(group)}
         self._processed: dict[PostProcessing, MeanDice] = {}
         if posts and drawn:
-            chosen = [i for i, source in enumerate(counted.reader.sources) if source.patient in drawn]
+            chosen = [i for i, case in enumerate(counted.reader.cases) if case.patient in drawn]
             tried = variants(
                 counted.reader, chosen, counted.bins, counted.counts,
                 sigmas_mm=smoothing_mm, sizes_mm3=min_size_mm3, threads=threads,

@@ -38,7 +38,7 @@ class Space:
 
 
 @dataclass(frozen=True)
-class Found:
+class TuningResult:
     """The best trial of a study."""
 
     post: PostProcessing
@@ -75,7 +75,7 @@ class Studies:
         self._logs: list[dict[str, Any]] = []
         self._storage: Any = None
 
-    def search(self, name: str, space: Space) -> Found:
+    def search(self, name: str, space: Space) -> TuningResult:
         """Run one study and return its best trial.
 
         The optimum of the plain map, exact over all cuts, is the first trial; the optima of the post-processed maps
@@ -103,7 +103,7 @@ class Studies:
         cut = objective.cut_at(best.params["quantile"])
         threshold, quantile = objective.curves.threshold(cut), float(objective.shares[cut])
         assert best.value is not None
-        return Found(post, threshold, quantile, best.value, study_name, len(study.trials))
+        return TuningResult(post, threshold, quantile, best.value, study_name, len(study.trials))
 
     def write(self) -> None:
         """Write all studies to the journal file, replacing an older one at once.

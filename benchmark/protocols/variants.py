@@ -7,9 +7,8 @@ from functools import partial
 
 import numpy as np
 
-from ..scoring.bins import Bins, CaseCounts, count_scores
-from ..scoring.cases import Opened, Reader
-from ..scoring.keys import LOWEST
+from ..scoring.bins import LOWEST, Bins, CaseCounts, count_scores
+from ..scoring.cases import CaseReader, CroppedCase
 from ..scoring.ranking_metrics import Curves
 from ..scoring.smoothing import area_openings, least_voxels, smooth
 from .objective import MeanDice, PatientCase
@@ -19,7 +18,7 @@ STEP = 0.002
 
 
 def variants(
-    reader: Reader,
+    reader: CaseReader,
     chosen: Sequence[int],
     bins: Bins,
     counts: Sequence[CaseCounts],
@@ -40,7 +39,7 @@ def variants(
         sizes_mm3: minimum sizes, 0 among them.
         threads: threads that count.
     """
-    patients = [reader.sources[i].patient for i in chosen]
+    patients = [reader.cases[i].patient for i in chosen]
     room = sum(4 * int(counts[i].negatives + counts[i].positives) for i in chosen) <= reader.budget
     out = {}
     for sigma in sigmas_mm:
@@ -62,12 +61,12 @@ def variants(
 class _Smoothed:
     """Smoothed maps of a reader's cases, kept where there is room."""
 
-    def __init__(self, reader: Reader, sigma_mm: float, *, keep: bool) -> None:
+    def __init__(self, reader: CaseReader, sigma_mm: float, *, keep: bool) -> None:
         self.reader, self.sigma_mm, self.keep = reader, sigma_mm, keep
         self._values: dict[int, np.ndarray] = {}
 
-    def map(self, index: int) -> tuple[Opened, np.ndarray]:
-        case = self.reader.open(index)
+    def map(self, index: int) -> tuple[CroppedCase, np.ndarray]:
+        case = self.reader.read(index)
         if index in self._values:
             map_ = np.zeros(case.map.shape, np.float32)
             map_[case.roi] = self._values[index]
@@ -91,7 +90,7 @@ def _groups(curves: Curves) -> np.ndarray:
 
 
 def _opened_counts(
-    case: Opened, map_: np.ndarray, bins: Bins, place: np.ndarray, sizes_mm3: Sequence[float]
+    case: CroppedCase, map_: np.ndarray, bins: Bins, place: np.ndarray, sizes_mm3: Sequence[float]
 ) -> tuple[list[CaseCounts], list[bool]]:
     """Count a map in groups after each minimum size; voxels that no threshold keeps go to the lowest group."""
     leasts = [least_voxels(size, case.spacing) for size in sizes_mm3]

@@ -18,8 +18,15 @@ import numpy as np
 
 from ...common.errors import UasbenchError
 from .bin_kernels import count_bins, count_top, find_bins
-from .keys import FIRST_TOP, KEY_BITS, LAST_TOP, TOP_BITS
 
+# The sortable key of a score: its float32 bits as an integer in [0, 2^32) with the same order.
+KEY_BITS = 32
+TOP_BITS = 16
+# The top 16 bits of every finite key lie strictly between these; the ends also shut out values beyond ±3.38e38, so
+# that a threshold below the smallest score is finite.
+FIRST_TOP, LAST_TOP = 0x0081, 0xFF7E
+LOWEST = np.float32(-3.3e38)
+NEGATIVE_ZERO = 2**31 - 1
 SHARE = 2.0**-16
 _TOPS = 1 << TOP_BITS
 _WHOLE_SPLIT = 1 << 19
@@ -33,6 +40,19 @@ Pairs = Callable[[], Iterable[tuple[np.ndarray, np.ndarray]]]
 
 class ScoreError(UasbenchError):
     """Scores cannot be measured: another dtype, NaN or infinite values."""
+
+
+def keys_of(values: np.ndarray) -> np.ndarray:
+    """Return int64 keys: equal values have equal keys (also −0.0 and 0.0), larger values larger ones."""
+    bits = np.ascontiguousarray(values, np.float32).view(np.int32).astype(np.int64)
+    keys = np.where(bits >= 0, bits + 2**31, -1 - bits)
+    return np.where(keys == NEGATIVE_ZERO, NEGATIVE_ZERO + 1, keys)
+
+
+def values_of(keys: np.ndarray) -> np.ndarray:
+    """Return the float32 value of each key; no score has the key of −0.0."""
+    keys = np.asarray(keys, np.int64)
+    return np.where(keys >= 2**31, keys - 2**31, -1 - keys).astype(np.int32).view(np.float32)
 
 
 @dataclass(frozen=True, eq=False)

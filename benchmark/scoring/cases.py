@@ -1,134 +1,109 @@
-"""What is measured: maps and truths, from files or from memory, opened one case at a time."""
+"""What is measured: maps and truths, from files or from memory, cropped and held one case at a time."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ...common.boxes import bounding_box
 from ...common.errors import DataError
 from ...datasets.case import Case, Spacing, Truth
+from ...datasets.storing.prepared import PreparedCase, TruthRef, load_truth
+from ..runs.map_store import read_map, read_mask
+from ..runs.records import Threshold
+from .smoothing import drop_small, least_voxels, smooth
 
 if TYPE_CHECKING:
-    from ...datasets.storing.prepared import PreparedCase, TruthRef
     from ...datasets.views.volume_geometry import AnyGeometry
 
 Box = tuple[slice, slice, slice]
 OnView = tuple[np.ndarray, "AnyGeometry"]
 
 
-class Source(Protocol):
-    """One case with its map and truth; every call may read from disk."""
+@dataclass(frozen=True, eq=False)
+class ScoredCase(ABC):
+    """One test case with its map and truth; every call may read from disk. Arrays are (z, y, x), spacing in mm.
+
+    Attributes:
+        scan: the case in the store, or in memory.
+    """
+
+    scan: PreparedCase | Case
 
     @property
     def id(self) -> str:
-        """Name of the case."""
-        ...
+        return self.scan.id
 
     @property
     def patient(self) -> str:
-        """Patient of the case."""
-        ...
+        return self.scan.patient
 
     @property
     def spacing(self) -> Spacing:
-        """Voxel size in mm, order z, y, x."""
-        ...
+        return self.scan.spacing
 
     def roi(self) -> np.ndarray:
-        """Return the region of interest, bool (z, y, x)."""
-        ...
+        """Return the region of interest (bool)."""
+        return _roi(self.scan)
 
     def image(self) -> np.ndarray:
-        """Return the scan in HU (z, y, x); the bright-voxel read-out and pictures use it."""
-        ...
+        """Return the scan in HU; the bright-voxel read-out and pictures use it."""
+        return (self.scan if isinstance(self.scan, Case) else self.scan.case()).image
 
     def native_map(self) -> np.ndarray:
-        """Return the map on the native grid, float32 (z, y, x)."""
-        ...
+        """Return the map on the native grid (float32)."""
+        map_, geometry = self._made()
+        return map_ if geometry is None else geometry.to_native(map_)
 
     def view_map(self) -> OnView | None:
         """Return the map on the view that it was made on, or None where that is the native grid."""
-        ...
+        map_, geometry = self._made()
+        return None if geometry is None else (map_, geometry)
 
+    @abstractmethod
+    def _made(self) -> tuple[np.ndarray, AnyGeometry | None]: ...
+
+    @abstractmethod
     def native_mask(self) -> np.ndarray | None:
         """Return the method's own mask on the native grid, where it made one."""
-        ...
 
+    @abstractmethod
     def load_truth(self) -> Truth:
         """Return the truth."""
-        ...
 
 
-@dataclass(frozen=True)
-class MeasureCase:
+@dataclass(frozen=True, eq=False)
+class MeasureCase(ScoredCase):
     """A test case in the store, its stored map and its truth.
 
     Attributes:
         map_path: file of the map; ``mask_path`` that of the method's own mask, where it has one.
     """
 
-    prepared: PreparedCase
+    scan: PreparedCase
     map_path: Path
     truth: TruthRef
     mask_path: Path | None = None
 
-    @property
-    def id(self) -> str:
-        """Name of the case."""
-        return self.prepared.id
-
-    @property
-    def patient(self) -> str:
-        """Patient of the case."""
-        return self.prepared.patient
-
-    @property
-    def spacing(self) -> Spacing:
-        """Voxel size in mm."""
-        return self.prepared.spacing
-
-    def roi(self) -> np.ndarray:
-        """Read the region of interest."""
-        return self.prepared.roi()
-
-    def image(self) -> np.ndarray:
-        """Read the scan."""
-        return self.prepared.case().image
-
-    def native_map(self) -> np.ndarray:
-        """Return the map on the native grid."""
-        from ..runs.map_store import read_map
-
-        return read_map(self.map_path).native()
-
-    def view_map(self) -> OnView | None:
-        """Return the map on its own grid, where that is a view."""
-        from ..runs.map_store import read_map
-
+    def _made(self) -> tuple[np.ndarray, AnyGeometry | None]:
         stored = read_map(self.map_path)
-        return None if stored.geometry is None else (stored.view_map(), stored.geometry)
+        return stored.view_map(), stored.geometry
 
     def native_mask(self) -> np.ndarray | None:
-        """Return the method's own mask."""
-        from ..runs.map_store import read_mask
-
         return None if self.mask_path is None else read_mask(self.mask_path)
 
     def load_truth(self) -> Truth:
-        """Read the truth."""
-        from ...datasets.storing.prepared import load_truth
-
         return load_truth(self.truth)
 
 
 @dataclass(frozen=True, eq=False)
-class ArrayCase:
+class ArrayCase(ScoredCase):
     """A test case in memory.
 
     Attributes:
@@ -141,74 +116,37 @@ class ArrayCase:
     mask: np.ndarray | None = None
     geometry: AnyGeometry | None = None
 
-    @property
-    def id(self) -> str:
-        """Name of the case."""
-        return self.scan.id
-
-    @property
-    def patient(self) -> str:
-        """Patient of the case."""
-        return self.scan.patient
-
-    @property
-    def spacing(self) -> Spacing:
-        """Voxel size in mm."""
-        return self.scan.spacing
-
-    def roi(self) -> np.ndarray:
-        """Return the region of interest."""
-        return self.scan.roi
-
-    def image(self) -> np.ndarray:
-        """Return the scan."""
-        return self.scan.image
-
-    def native_map(self) -> np.ndarray:
-        """Return the map on the native grid."""
-        return self.map if self.geometry is None else self.geometry.to_native(self.map)
-
-    def view_map(self) -> OnView | None:
-        """Return the map on its own grid, where that is a view."""
-        return None if self.geometry is None else (self.map, self.geometry)
+    def _made(self) -> tuple[np.ndarray, AnyGeometry | None]:
+        return self.map, self.geometry
 
     def native_mask(self) -> np.ndarray | None:
-        """Return the method's own mask."""
         return self.mask
 
     def load_truth(self) -> Truth:
-        """Return the truth."""
         return self.truth
 
 
 @dataclass(frozen=True)
 class HealthyMap:
-    """A held-out healthy case and its map; with ``z`` only these slices calibrate.
+    """A held-out healthy case and its map (a file, or an array on the native grid); with ``z`` only these slices."""
 
-    Attributes:
-        prepared: the case in the store, or in memory.
-        map: file of the map, or the map on the native grid.
-    """
-
-    prepared: PreparedCase | Case
+    scan: PreparedCase | Case
     map: Path | np.ndarray
     z: tuple[int, int] | None = None
 
-    def open(self) -> Opened:
+    def open(self) -> CroppedCase:
         """Read map and ROI of the slices that calibrate."""
-        roi = self.prepared.roi if isinstance(self.prepared, Case) else self.prepared.roi()
-        if isinstance(self.map, Path):
-            from ..runs.map_store import read_map
-
-            map_ = read_map(self.map).native()
-        else:
-            map_ = self.map
+        map_ = read_map(self.map).native() if isinstance(self.map, Path) else self.map
         part = slice(*self.z) if self.z else slice(None)
-        return _opened(self.prepared.id, map_[part], roi[part], self.prepared.spacing, None)
+        return CroppedCase.of(self.scan.id, map_[part], _roi(self.scan)[part], self.scan.spacing)
+
+
+def _roi(scan: PreparedCase | Case) -> np.ndarray:
+    return scan.roi if isinstance(scan, Case) else scan.roi()
 
 
 @dataclass(frozen=True, eq=False)
-class Opened:
+class CroppedCase:
     """A map, cropped to the box of the ROI.
 
     Attributes:
@@ -223,6 +161,33 @@ class Opened:
     spacing: Spacing
     lesion: np.ndarray | None
     slice_labels: np.ndarray | None = None
+
+    @classmethod
+    def of(
+        cls, id_: str, map_: np.ndarray, roi: np.ndarray, spacing: Spacing, truth: Truth | None = None
+    ) -> CroppedCase:
+        """Crop the arrays of a case.
+
+        Raises:
+            DataError: map, ROI and truth have different shapes.
+        """
+        lesion, labels = (None, None) if truth is None else (truth.lesion, truth.slice_labels)
+        for name, array in (("map", map_), ("truth", lesion)):
+            if array is not None and array.shape != roi.shape:
+                raise DataError(f"case {id_}: {name} has shape {array.shape}, the region of interest {roi.shape}")
+        if lesion is not None:
+            labels = np.any(lesion & roi, axis=(1, 2))
+        if labels is not None and labels.shape != roi.shape[:1]:
+            raise DataError(f"case {id_}: {len(labels)} slice labels for {len(roi)} slices")
+        box = bounding_box(roi)
+        return cls(
+            box,
+            np.ascontiguousarray(map_[box], np.float32),
+            np.ascontiguousarray(roi[box], bool),
+            spacing,
+            None if lesion is None else np.asarray(lesion[box] & roi[box], bool),
+            None if labels is None else np.asarray(labels, bool),
+        )
 
     @cached_property
     def scores(self) -> np.ndarray:
@@ -239,65 +204,55 @@ class Opened:
         """Bytes that this holds, look-ups included."""
         return self.map.nbytes + 2 * self.roi.nbytes + 5 * int(np.count_nonzero(self.roi))
 
+    def binarise(self, threshold: Threshold) -> np.ndarray:
+        """Return the mask: ``map > threshold`` (strictly) in the ROI, after smoothing and before the minimum size.
+
+        Raises:
+            ValueError: the threshold has no value.
+        """
+        if threshold.threshold is None:
+            raise ValueError(f"{threshold.protocol} has no threshold: {threshold.reason}")
+        map_ = smooth(self.map, self.roi, self.spacing, threshold.smoothing_mm)
+        mask = (map_ > np.float32(threshold.threshold)) & self.roi
+        return drop_small(mask, least_voxels(threshold.min_size_mm3, self.spacing))
+
 
 @dataclass
-class Reader:
-    """Opens cases; keeps as many in memory as a budget allows, so that small sets are read once.
+class CaseReader:
+    """Reads cases; keeps as many in memory as a budget allows, so that small sets are read once.
 
     Attributes:
         budget: bytes kept; a case beyond it is read again whenever it is needed.
     """
 
-    sources: Sequence[Source]
+    cases: Sequence[ScoredCase]
     budget: int
-    _kept: dict[int, Opened] = field(default_factory=dict)
+    _kept: dict[int, CroppedCase] = field(default_factory=dict)
     _used: int = 0
 
     @cached_property
     def voxel_truth(self) -> bool:
         """Whether the set has voxel labels; without, it has slice labels."""
-        return self.sources[0].load_truth().lesion is not None
+        return self.cases[0].load_truth().lesion is not None
 
-    def open(self, index: int) -> Opened:
-        """Open a case.
+    def read(self, index: int) -> CroppedCase:
+        """Return a case.
 
         Raises:
             DataError: map, ROI and truth have different shapes, or the truth is of another kind than the set's.
         """
         if index in self._kept:
             return self._kept[index]
-        source = self.sources[index]
-        truth = source.load_truth()
+        case = self.cases[index]
+        truth = case.load_truth()
         if (truth.lesion is not None) != self.voxel_truth or (truth.lesion is None and truth.slice_labels is None):
             kind = "voxel" if self.voxel_truth else "slice"
-            raise DataError(f"case {source.id} has no {kind} labels, but its set has; exclude it or add them")
-        opened = _opened(source.id, source.native_map(), source.roi(), source.spacing, truth)
-        if self._used + opened.nbytes <= self.budget:
-            self._kept[index] = opened
-            self._used += opened.nbytes
-        return opened
+            raise DataError(f"case {case.id} has no {kind} labels, but its set has; exclude it or add them")
+        cropped = CroppedCase.of(case.id, case.native_map(), case.roi(), case.spacing, truth)
+        if self._used + cropped.nbytes <= self.budget:
+            self._kept[index] = cropped
+            self._used += cropped.nbytes
+        return cropped
 
     def __len__(self) -> int:
-        return len(self.sources)
-
-
-def _opened(id_: str, map_: np.ndarray, roi: np.ndarray, spacing: Spacing, truth: Truth | None) -> Opened:
-    lesion = None if truth is None else truth.lesion
-    for name, array in (("map", map_), ("truth", lesion)):
-        if array is not None and array.shape != roi.shape:
-            raise DataError(f"case {id_}: {name} has shape {array.shape}, the region of interest {roi.shape}")
-    labels: np.ndarray | None = None if truth is None else truth.slice_labels
-    if lesion is not None:
-        labels = np.any(lesion & roi, axis=(1, 2))
-    if labels is not None and labels.shape != roi.shape[:1]:
-        raise DataError(f"case {id_}: {len(labels)} slice labels for {len(roi)} slices")
-    box = bounding_box(roi)
-    inside = None if lesion is None else np.asarray(lesion[box] & roi[box], bool)
-    return Opened(
-        box,
-        np.ascontiguousarray(map_[box], np.float32),
-        np.ascontiguousarray(roi[box], bool),
-        spacing,
-        inside,
-        None if labels is None else np.asarray(labels, bool),
-    )
+        return len(self.cases)

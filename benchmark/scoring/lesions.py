@@ -4,37 +4,69 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
 from ...common.boxes import bounding_box
 from ...datasets.case import Spacing
 
-NO_LESION = "no lesion in the region of interest"
+
+class _Sums:
+    """Counts that add up field by field."""
+
+    def __add__(self, other: Self) -> Self:
+        return type(self)(*(a + b for a, b in zip(vars(self).values(), vars(other).values(), strict=True)))
 
 
 @dataclass(frozen=True)
-class Confusion:
+class Confusion(_Sums):
     """Voxel counts inside the ROI."""
 
     tp: int
     fp: int
     fn: int
 
-    def __add__(self, other: Confusion) -> Confusion:
-        return Confusion(self.tp + other.tp, self.fp + other.fp, self.fn + other.fn)
+    @property
+    def predicted(self) -> int:
+        return self.tp + self.fp
 
-    def rates(self) -> dict[str, float | None]:
-        """Return dice, psc and sen: 0 where a lesion is there and nothing is predicted, None without a lesion."""
-        positives = self.tp + self.fn
-        if not positives:
-            return {"dice": None, "psc": None, "sen": None}
-        predicted = self.tp + self.fp
-        return {
-            "dice": 2 * self.tp / (predicted + positives),
-            "psc": self.tp / predicted if predicted else 0.0,
-            "sen": self.tp / positives,
-        }
+    @property
+    def positives(self) -> int:
+        return self.tp + self.fn
+
+
+@dataclass(frozen=True)
+class ProtocolTotals(_Sums):
+    """What one mask, or the masks of all cases under one protocol, add up to against the truth.
+
+    Attributes:
+        lesions: lesions (components of the truth); the mask touches ``found`` of them.
+        false_components: components of the mask that touch no lesion.
+    """
+
+    voxels: Confusion = Confusion(0, 0, 0)
+    lesions: int = 0
+    found: int = 0
+    false_components: int = 0
+    cases: int = 0
+
+
+@dataclass(frozen=True)
+class BrightCounts(_Sums):
+    """Bright voxels of the region of interest by class and by what the method calls them."""
+
+    healthy_kept: int = 0
+    healthy_called: int = 0
+    lesion_kept: int = 0
+    lesion_called: int = 0
+
+    @classmethod
+    def of(cls, called: np.ndarray, lesion: np.ndarray) -> BrightCounts:
+        """Count two bool arrays of the bright voxels: called anomalous, and lesion in truth."""
+        kept = np.bincount(lesion[~called], minlength=2)
+        found = np.bincount(lesion[called], minlength=2)
+        return cls(int(kept[0]), int(found[0]), int(kept[1]), int(found[1]))
 
 
 def confusion(predicted: np.ndarray, lesion: np.ndarray) -> Confusion:

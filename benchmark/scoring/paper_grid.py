@@ -6,28 +6,52 @@ import numpy as np
 
 from ...datasets.views.resize import resample, resize_taps
 from ...datasets.views.slice_geometry import Geometry
-from .cases import Source
-from .lesions import Confusion, confusion
+from ..runs.records import CaseValue, PooledValue, Threshold
+from .cases import ScoredCase
+from .lesions import Confusion, ProtocolTotals, confusion
+from .metrics import computed
+from .readouts import MeasuredCase, pooled_row, undefined
 
 SIZE = 256
 
 
-def paper_confusion(source: Source, threshold: float) -> Confusion:
+class PaperGrid:
+    """Voxel counts of all slices of a cell on the paper's grid, under one protocol."""
+
+    def __init__(self, threshold: Threshold) -> None:
+        self.threshold = threshold
+        self.bounds: dict[str, float] = {}
+        self._totals = ProtocolTotals()
+
+    def add(self, measured: MeasuredCase) -> list[CaseValue]:
+        """Count a case; the paper pools slices, so there are no rows per case."""
+        if self.threshold.threshold is not None:
+            self._totals += ProtocolTotals(paper_confusion(measured.case, self.threshold.threshold), cases=1)
+        return []
+
+    def pooled(self) -> list[PooledValue]:
+        found = computed("voxels", self._totals, "pooled")
+        if self.threshold.threshold is None:
+            found = undefined(("voxels",), "pooled", self.threshold.reason)
+        return [pooled_row(self.threshold.protocol, *pair) for pair in found]
+
+
+def paper_confusion(case: ScoredCase, threshold: float) -> Confusion:
     """Count the pixels of all ROI slices of a case on the paper's grid.
 
     A map made on 256² slices is read as it is; any other is resized from the native grid (by area where it shrinks,
     bilinearly where it grows), as 0 outside the ROI.
     """
-    roi, lesion = source.roi(), source.load_truth().lesion
+    roi, lesion = case.roi(), case.load_truth().lesion
     assert lesion is not None
-    on_view = source.view_map()
+    on_view = case.view_map()
     if on_view is not None and isinstance(on_view[1], Geometry) and on_view[1].size == SIZE:
         map_, geometry = on_view[0], on_view[1]
     else:
         depth, rows, columns = roi.shape
         slices = tuple(int(z) for z in np.flatnonzero(roi.any(axis=(1, 2))))
         geometry = Geometry((depth, rows, columns), slices, SIZE)
-        map_ = _shrunk(np.where(roi, source.native_map(), np.float32(0)), geometry)
+        map_ = _shrunk(np.where(roi, case.native_map(), np.float32(0)), geometry)
     seen = geometry.view_support(roi) | geometry.view_roi(roi)
     return confusion((map_ > np.float32(threshold)) & seen, geometry.mask_to_view(lesion & roi, "cubic>0.1"))
 

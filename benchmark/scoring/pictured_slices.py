@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ...common.atomic import write_file
-from .cases import Opened, Reader
+from .cases import CaseReader, CroppedCase
 
 
 def choose(dice: Mapping[int, float]) -> dict[str, int]:
@@ -24,9 +24,9 @@ def choose(dice: Mapping[int, float]) -> dict[str, int]:
 
 def write_gallery(
     path: Path,
-    reader: Reader,
+    reader: CaseReader,
     dice: Mapping[int, float],
-    predict: Callable[[int, Opened], np.ndarray],
+    predict: Callable[[int, CroppedCase], np.ndarray],
     about: Callable[[int], dict[str, Any]],
     window: tuple[float, float],
 ) -> None:
@@ -49,18 +49,18 @@ def write_gallery(
     arrays: dict[str, np.ndarray] = {}
     meta = {}
     for name, i in choose(dice).items():
-        opened, source = reader.open(i), reader.sources[i]
-        assert opened.lesion is not None
-        z = int(opened.lesion.sum(axis=(1, 2)).argmax())
-        image = source.image()[opened.box[0].start + z]
+        cropped, case = reader.read(i), reader.cases[i]
+        assert cropped.lesion is not None
+        z = int(cropped.lesion.sum(axis=(1, 2)).argmax())
+        image = case.image()[cropped.box[0].start + z]
         low, high = window
         grey = np.clip((np.asarray(image, np.float32) - low) / (high - low), 0, 1)
         arrays[f"{name}/image"] = np.rint(grey * 255).astype(np.uint8)
-        arrays[f"{name}/roi"] = _placed(opened.roi[z], opened, image.shape)
-        arrays[f"{name}/truth"] = _placed(opened.lesion[z], opened, image.shape)
-        arrays[f"{name}/prediction"] = _placed(predict(i, opened)[z], opened, image.shape)
-        arrays[f"{name}/map"] = _placed(np.where(opened.roi[z], opened.map[z], np.float32(0)), opened, image.shape)
-        place = {"case": source.id, "patient": source.patient, "z": opened.box[0].start + z, "dice": dice[i]}
+        arrays[f"{name}/roi"] = _placed(cropped.roi[z], cropped, image.shape)
+        arrays[f"{name}/truth"] = _placed(cropped.lesion[z], cropped, image.shape)
+        arrays[f"{name}/prediction"] = _placed(predict(i, cropped)[z], cropped, image.shape)
+        arrays[f"{name}/map"] = _placed(np.where(cropped.roi[z], cropped.map[z], np.float32(0)), cropped, image.shape)
+        place = {"case": case.id, "patient": case.patient, "z": cropped.box[0].start + z, "dice": dice[i]}
         meta[name] = place | about(i)
     arrays["meta"] = np.array(json.dumps(meta, sort_keys=True))
     buffer = io.BytesIO()
@@ -68,7 +68,7 @@ def write_gallery(
     write_file(path, buffer.getvalue())
 
 
-def _placed(crop: np.ndarray, opened: Opened, shape: tuple[int, ...]) -> np.ndarray:
+def _placed(crop: np.ndarray, cropped: CroppedCase, shape: tuple[int, ...]) -> np.ndarray:
     out = np.zeros(shape, crop.dtype)
-    out[opened.box[1], opened.box[2]] = crop
+    out[cropped.box[1], cropped.box[2]] = crop
     return out

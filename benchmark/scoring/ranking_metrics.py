@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
-from .bins import Bins, CaseCounts, count_scores
-from .keys import NEGATIVE_ZERO, keys_of, values_of
+from .bins import NEGATIVE_ZERO, Bins, CaseCounts, count_scores, keys_of, values_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,18 +176,6 @@ def score_arrays(scores: np.ndarray, labels: np.ndarray, *, threads: int = 1) ->
     """
     bins, cases = count_scores(lambda: [(scores, labels)], threads)
     return Curves.of(bins, cases)
-
-
-def quantile_thresholds(parts: Sequence[np.ndarray], quantiles: Iterable[float]) -> list[tuple[float, float]]:
-    """Return (threshold, share of the scores at or below it), the share being at least each quantile.
-
-    Args:
-        parts: float32 scores; together they must not be empty.
-        quantiles: in [0, 1].
-    """
-    curves = Curves.of(*count_scores(lambda: [(s, np.zeros(s.size, bool)) for s in parts]))
-    cuts = [curves.cut_at(q) for q in quantiles]
-    return [(curves.threshold(cut), float(curves.shares[cut])) for cut in cuts]
 
 
 def sorted_curves(scores: np.ndarray, labels: np.ndarray) -> Curves:

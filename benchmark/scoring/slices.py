@@ -1,12 +1,20 @@
-"""Slice scores: how a map becomes one number per slice."""
+"""Slice-level detection: how a map becomes one number per slice, and whether that tells slices with a lesion apart."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 
 from ...methods.card import SliceScore
+from ..runs.records import CaseValue, PooledValue
+from .cases import CroppedCase, ScoredCase
+from .metrics import NO_PROTOCOL, Aggregate, CalledSlices, computed
+from .ranking_metrics import sorted_curves
+from .readouts import case_row, pooled_row, undefined
+
+NO_CALIBRATION = "no held-out healthy scans to calibrate on"
 
 
 def slice_scores(map_: np.ndarray, roi: np.ndarray, how: SliceScore) -> tuple[np.ndarray, np.ndarray]:
@@ -38,3 +46,50 @@ def _score(image: np.ndarray, roi: np.ndarray, how: SliceScore) -> float:
         return float(values.mean(dtype=np.float64))
     count = max(1, math.ceil(len(values) / 100))
     return float(np.partition(values, len(values) - count)[len(values) - count :].mean(dtype=np.float64))
+
+
+class SliceMetrics:
+    """Metrics of the slices that show the ROI; voxel labels and slice labels serve alike.
+
+    Args:
+        how: the card's slice score.
+        calibration: float32, slice scores of held-out healthy scans; empty where there are none.
+        quantiles: protocol → quantile of the healthy slice scores above which a slice is called.
+    """
+
+    def __init__(self, how: SliceScore, calibration: np.ndarray, quantiles: Mapping[str, float]) -> None:
+        self.how = how
+        healthy = sorted_curves(calibration, np.zeros(len(calibration), bool))
+        self.thresholds = {
+            protocol: healthy.threshold(healthy.cut_at(q)) if len(calibration) else None
+            for protocol, q in quantiles.items()
+        }
+        self._scores, self._labels = [np.empty(0, np.float32)], [np.empty(0, bool)]
+
+    def add(self, case: ScoredCase, cropped: CroppedCase) -> list[CaseValue]:
+        """Score the slices of a case and return its rows."""
+        z, scores = slice_scores(cropped.map, cropped.roi, self.how)
+        assert cropped.slice_labels is not None
+        labels = cropped.slice_labels[z + cropped.box[0].start]
+        self._scores.append(scores)
+        self._labels.append(labels)
+        return [case_row(case, *row) for row in self._rows(scores, labels, "case")]
+
+    def pooled(self) -> list[PooledValue]:
+        """Return the rows over all slices added so far."""
+        rows = self._rows(np.concatenate(self._scores), np.concatenate(self._labels), "pooled")
+        for protocol, threshold in self.thresholds.items():
+            if threshold is not None:
+                rows += [(protocol, *pair) for pair in computed("slice threshold", threshold, "pooled")]
+        return [pooled_row(*row) for row in rows]
+
+    def _rows(self, scores: np.ndarray, labels: np.ndarray, aggregate: Aggregate) -> list[tuple]:
+        rows = [(NO_PROTOCOL, *pair) for pair in computed("slices", sorted_curves(scores, labels), aggregate)]
+        for protocol, threshold in self.thresholds.items():
+            if threshold is None:
+                found = undefined(("called slices",), aggregate, NO_CALIBRATION)
+            else:
+                called = scores > np.float32(threshold)
+                found = computed("called slices", CalledSlices(called, labels), aggregate)
+            rows += [(protocol, *pair) for pair in found]
+        return rows

@@ -9,7 +9,7 @@ import numpy as np
 from ...common.boxes import bounding_box
 from ...datasets.case import Spacing
 from .bin_kernels import max_tree, open_area
-from .keys import LOWEST
+from .bins import LOWEST
 
 
 def smooth(map_: np.ndarray, roi: np.ndarray, spacing: Spacing, sigma_mm: float) -> np.ndarray:

@@ -16,7 +16,7 @@ from ..environment import environment
 from ..protocols.measuring import HealthyMap, MeasureCase, MeasureOptions, measure
 from ..runs.map_store import healthy_map
 from ..runs.records import CellKey, Cost, DataInfo, LabelUse, MethodInfo, Record, StageIds, write_json
-from ..scoring.cases import Source
+from ..scoring.cases import ScoredCase
 from .task import Numerics, Progress, Task, ZRange
 
 
@@ -94,7 +94,7 @@ def run(task: MeasureTask, progress: Progress) -> None:
     write_json(task.record, record)
 
 
-def outside_note(case: Source) -> str | None:
+def outside_note(case: ScoredCase) -> str | None:
     """Return a remark where more than 5 % of a case's lesion lies outside its region of interest, else None."""
     share = case.load_truth().share_outside(case.roi())
     if share <= OUTSIDE_SHARE:

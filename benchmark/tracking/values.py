@@ -6,10 +6,11 @@ import csv
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from ..runs.records import Record
+from ..scores import collect
 
 CELL_TAG, IDS_TAG = "uasbench.cell", "uasbench.ids"
 PARENT_TAG = "mlflow.parentRunId"
@@ -17,17 +18,14 @@ PARENT_TAG = "mlflow.parentRunId"
 
 def metrics(record: Record) -> dict[str, float]:
     """Return a record's numbers under MLflow names: ``patient/val/dice`` is the mean over patients."""
-    sums: dict[str, dict[str, list[float]]] = {}
-    for row in record.per_case:
-        if row.value is not None:
-            sums.setdefault(f"patient/{row.protocol}/{row.metric}", {}).setdefault(row.patient, []).append(row.value)
-    values = {n: _mean(_mean(v) for v in patients.values()) for n, patients in sums.items()}
-    values |= {f"{r.unit}/{r.protocol}/{r.metric}": r.value for r in record.pooled if r.value is not None}
+    values = {
+        f"{one.unit}/{one.key.protocol}/{one.key.metric}": one.mean for one in collect([record]) if one.by_patient
+    }  # fmt: skip
     folds: dict[str, list[float]] = {}
     for row in record.thresholds:
         if row.threshold is not None:
             folds.setdefault(f"threshold/{row.protocol}", []).append(row.threshold)
-    return {**values, **{name: _mean(found) for name, found in folds.items()}}
+    return {**values, **{name: sum(found) / len(found) for name, found in folds.items()}}
 
 
 def costs(record: Record) -> dict[str, float]:
@@ -85,8 +83,3 @@ def clean_name(text: str) -> str:
     parts = re.sub(r"[^/\w.\- ]", "_", text).split("/")
     name = "/".join(part for part in parts if part not in ("", ".", ".."))[:200]
     return name if name == text else f"{name}-{_digest(text)}"
-
-
-def _mean(values: Iterable[float]) -> float:
-    found = list(values)
-    return sum(found) / len(found)

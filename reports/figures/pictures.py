@@ -1,4 +1,4 @@
-"""Which figures a run gets, and from which numbers; the drawing itself is in the ``figure_*`` modules."""
+"""Which figures a run gets, and from which numbers; the modules beside this one draw them."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ import pandas as pd
 
 from ...benchmark.runs.folder import RunFolder
 from ...benchmark.runs.records import Record
+from ...benchmark.scores import Scores
+from ...benchmark.scoring.metrics import sign
 from ...benchmark.statistics import rank_methods
 from ...common.errors import UasbenchError
-from ..columns import lower_is_better, metric_name
+from ..columns import metric_name
+from ..facts import Facts, MethodOnData
 from ..headline import Headline
 from ..kinds import kind_marks
-from ..scores import Cell, Facts, Scores
 from .curves import curve_figure, read_curves
 from .gallery import gallery_figure, read_gallery
 from .score_plots import MethodPoints, cost_figure, patient_figure, rank_figure
@@ -62,7 +64,7 @@ def draw(
     folder: RunFolder,
     records: Sequence[Record],
     scores: Sequence[Scores],
-    facts: Mapping[Cell, Facts],
+    facts: Mapping[MethodOnData, Facts],
     headlines: Sequence[Headline],
     cost: pd.DataFrame,
 ) -> Pictures:
@@ -79,7 +81,7 @@ def _draw_scores(
     pictures: Pictures,
     target: Path,
     scores: Sequence[Scores],
-    facts: Mapping[Cell, Facts],
+    facts: Mapping[MethodOnData, Facts],
     headline: Headline,
     cost: pd.DataFrame,
 ) -> None:
@@ -98,7 +100,7 @@ def _draw_scores(
     points = [
         MethodPoints(
             label=f"{row.method} {''.join(m for m in row.marks if m in FIGURE_MARKS)}".rstrip(),
-            family=facts[Cell(row.method, *where)].family,
+            family=facts[MethodOnData(row.method, *where)].method.family,
             values=list(by_method[row.method].by_patient.values()),
             s_per_slice=float(np.asarray(means.loc[row.method, "s_per_slice"])),
             fit_s=float(np.asarray(means.loc[row.method, "fit_s"])),
@@ -115,12 +117,12 @@ def _draw_scores(
     caption = "Grey line: methods that no other one beats in both. Costs are means over seeds on this machine."
     pictures.found.append(Picture("cost", *where, title, path, caption))
     # Ranks and Friedman's test compare competitors; a reference among them would shift everybody's rank.
-    rivals = {m: s for m, s in by_method.items() if not kind_marks(facts[Cell(m, *where)].flags)}
+    rivals = {m: s for m, s in by_method.items() if not kind_marks(facts[MethodOnData(m, *where)].flags)}
     table = pd.DataFrame({m: pd.Series(s.by_patient) for m, s in rivals.items()})
-    ranking = rank_methods(table, lower_is_better=lower_is_better(metric))
+    ranking = rank_methods(table, lower_is_better=sign(metric) < 0)
     if len(ranking.ranks) < 2:
         return
-    families = {m: facts[Cell(m, *where)].family for m in rivals}
+    families = {m: facts[MethodOnData(m, *where)].method.family for m in rivals}
     title = f"Average ranks by {name}, {where[0]} after {where[1]}{phantom}"
     path = rank_figure(ranking, families, title, target / f"ranks-{headline.name}.png")
     friedman = "" if np.isnan(ranking.p_friedman) else f" Friedman test: p = {ranking.p_friedman:.2g}."
@@ -133,12 +135,12 @@ def _draw_scores(
 
 
 def _draw_galleries(pictures: Pictures, folder: RunFolder, records: Sequence[Record]) -> None:
-    seen: set[Cell] = set()
+    seen: set[MethodOnData] = set()
     for record in sorted(records, key=lambda r: r.cell.seed):
         source = folder.map_dir(record.cell) / "gallery.npz"
         if not source.exists():
             continue
-        cell = Cell(record.cell.method, record.cell.dataset, record.cell.train)
+        cell = MethodOnData(record.cell.method, record.cell.dataset, record.cell.train)
         phantom = " (phantom)" if record.data.phantom else ""
         title = f"{cell.method}, {cell.dataset} after {cell.train}, seed {record.cell.seed}{phantom}"
         try:
@@ -156,12 +158,12 @@ def _draw_galleries(pictures: Pictures, folder: RunFolder, records: Sequence[Rec
 
 
 def _draw_curves(pictures: Pictures, folder: RunFolder, records: Sequence[Record]) -> None:
-    cells: dict[Cell, dict[int, Path]] = {}
+    cells: dict[MethodOnData, dict[int, Path]] = {}
     drawn: set[tuple[Path, ...]] = set()
     for record in records:
         source = folder.fit_dir(record.ids.fits[0]) / "curves.csv"
         if source.exists():
-            cell = Cell(record.cell.method, record.cell.dataset, record.cell.train)
+            cell = MethodOnData(record.cell.method, record.cell.dataset, record.cell.train)
             cells.setdefault(cell, {})[record.cell.seed] = source
     for cell, sources in sorted(cells.items()):
         files = tuple(sources[seed] for seed in sorted(sources))

@@ -27,6 +27,7 @@ _FAMILIES = {
     "normalcy": ("#56b4e9", "h"),
     "features": ("#009e73", "D"),
     "diffusion": ("#cc79a7", "v"),
+    "transductive": ("#e69f00", "X"),
     "supervised": ("#000000", "*"),
     "plug-in": ("#b8860b", "P"),
 }

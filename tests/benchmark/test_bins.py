@@ -8,8 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.integrate import trapezoid
-from uasbench.benchmark.scoring.bins import SHARE, Bins, ScoreError, count_scores, tops
-from uasbench.benchmark.scoring.keys import keys_of, values_of
+from uasbench.benchmark.scoring.bins import SHARE, Bins, ScoreError, count_scores, keys_of, tops, values_of
 from uasbench.benchmark.scoring.ranking_metrics import Curves, score_arrays
 
 N = 2_000_000

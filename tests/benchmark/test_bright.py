@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.metrics import precision_score, recall_score, roc_auc_score
 from uasbench.benchmark.protocols.measuring import MeasureOptions, measure
-from uasbench.benchmark.scoring.bright import BRIGHT_HU, BrightCounts
+from uasbench.benchmark.scoring.bright import BRIGHT_HU
 from uasbench.benchmark.scoring.cases import ArrayCase
+from uasbench.benchmark.scoring.lesions import BrightCounts
+from uasbench.benchmark.scoring.metrics import Undefined, computed
 from uasbench.common.errors import DataError
 from uasbench.datasets.case import Case, Truth
 
@@ -180,4 +182,5 @@ def test_counts_add_up_and_rates_are_shares(called, lesion):
     half = len(called) // 2
     parts = BrightCounts.of(called[:half], lesion[:half]) + BrightCounts.of(called[half:], lesion[half:])
     assert parts == counts
-    assert all(value is None or 0 <= value <= 1 for value, _ in counts.rates().values())
+    for _, value in computed("bright voxels", counts, "case"):
+        assert isinstance(value, Undefined) or 0 <= value <= 1

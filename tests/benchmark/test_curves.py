@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.integrate import trapezoid
 from sklearn.metrics import average_precision_score, roc_auc_score
-from uasbench.benchmark.scoring.ranking_metrics import aupro, quantile_thresholds, score_arrays, sorted_curves
+from uasbench.benchmark.scoring.ranking_metrics import aupro, score_arrays, sorted_curves
 
 
 def draw(seed: int, n: int, prevalence: float, decimals: int = 2) -> tuple[np.ndarray, np.ndarray]:
@@ -90,19 +90,6 @@ def test_one_class_is_undefined():
     empty = score_arrays(np.empty(0, np.float32), np.empty(0, bool))
     assert empty.auroc() is None
     assert empty.best_dice()[0] == 0
-
-
-@settings(deadline=None, max_examples=20)
-@given(st.integers(0, 2**32 - 1), st.floats(0.01, 0.999))
-def test_quantile_threshold_leaves_the_asked_share(seed, quantile):
-    rng = np.random.default_rng(seed)
-    parts = [rng.normal(size=n).astype(np.float32).round(1) for n in rng.integers(1, 300, 3)]
-    ((threshold, share),) = quantile_thresholds(parts, [quantile])
-    scores = np.concatenate(parts)
-    assert (scores <= np.float32(threshold)).mean() == pytest.approx(share)
-    assert share >= quantile
-    below = scores[scores < scores[scores <= np.float32(threshold)].max()]
-    assert len(below) / len(scores) < quantile
 
 
 def test_aupro_equals_brute_force():

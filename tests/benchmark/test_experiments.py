@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 from uasbench.benchmark.catalogue import registry
 from uasbench.benchmark.experiments import ExperimentError, experiment_options, load, names
+from uasbench.benchmark.protocols.catalogue import PROTOCOLS
+from uasbench.benchmark.scoring.metrics import METRICS
 from uasbench.methods.config import resolve
-from uasbench.reports.columns import METRICS, PROTOCOLS, UNITS
+from uasbench.reports.columns import UNITS
 
 
 @pytest.mark.parametrize("name", names())

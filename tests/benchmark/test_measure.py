@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 from sklearn.metrics import average_precision_score, roc_auc_score
+from uasbench.benchmark.protocols.catalogue import protocols_of
 from uasbench.benchmark.protocols.measuring import (
     ArrayCase,
     HealthyMap,
@@ -18,7 +19,6 @@ from uasbench.benchmark.protocols.measuring import (
     MeasureOptions,
     measure,
 )
-from uasbench.benchmark.protocols.rules import protocols_of
 from uasbench.benchmark.runs import map_store
 from uasbench.benchmark.scoring.bins import ScoreError
 from uasbench.benchmark.scoring.smoothing import smooth
@@ -49,6 +49,10 @@ def healthy(k: int = 50, z=None) -> HealthyMap:
 
 def run(cases, parts=(), **options):
     return measure(cases, parts, MeasureOptions(**({"trials": 3} | options)))
+
+
+def ids(anatomy):
+    return {p.id for p in protocols_of(anatomy)}
 
 
 def pooled(result, protocol, metric):
@@ -125,11 +129,11 @@ def test_the_oracle_value_is_the_mean_of_the_stored_dice(cell):
 
 def test_every_protocol_has_pooled_dice_or_a_reason(cell):
     _, result = cell
-    for protocol in protocols_of("liver"):
+    for protocol in ids("liver"):
         value = pooled(result, protocol, "dice")
         assert value.value is not None
         assert value.unit == "pooled"
-    assert {t.protocol for t in result.thresholds} == set(protocols_of("liver"))
+    assert {t.protocol for t in result.thresholds} == ids("liver")
     bare = run([make(0)])
     for protocol in ("native", "healthy-q95", "healthy-q99", "val", "paper-liver"):
         value = pooled(bare, protocol, "dice")
@@ -250,7 +254,7 @@ def test_slice_metrics_of_a_slice_label_set_agree_with_scikit_learn():
     scores, truth = np.concatenate(every), np.concatenate(truths)
     found = pooled(result, "none", "slice_auroc")
     assert (found.value, found.unit) == (pytest.approx(roc_auc_score(truth, scores)), "slice")
-    calibration = np.sort([part.map[z][part.prepared.roi[z]].max() for z in range(1, 6)])
+    calibration = np.sort([part.map[z][part.scan.roi[z]].max() for z in range(1, 6)])
     called = scores > calibration[-1]
     assert pooled(result, "healthy-q95", "slice_sen").value == called[truth].mean()
     assert pooled(result, "healthy-q95", "slice_spe").value == (~called)[~truth].mean()
@@ -277,11 +281,11 @@ def test_without_healthy_scans_slices_have_no_sensitivity_and_the_reason():
 def test_every_protocol_of_a_slice_label_set_says_why_it_is_empty(anatomy):
     cases = [labelled(0, [0, 0, 1, 1, 0, 0]), labelled(1, [0, 1, 1, 0, 0, 0])]
     result = run(cases, [healthy()], native_threshold=0.5, anatomy=anatomy)
-    assert {t.protocol for t in result.thresholds} == set(protocols_of(anatomy))
+    assert {t.protocol for t in result.thresholds} == ids(anatomy)
     assert {(t.threshold, t.reason) for t in result.thresholds} == {(None, "the set has slice labels only")}
     voxel = [v for v in (*result.per_case, *result.pooled) if not v.metric.startswith("slice_")]
     assert {(v.value, v.reason) for v in voxel} == {(None, "the set has slice labels only")}
-    assert {v.protocol for v in voxel} == {*protocols_of(anatomy), "none"}
+    assert {v.protocol for v in voxel} == {*ids(anatomy), "none"}
 
 
 def test_slice_labels_of_another_length_are_refused():
@@ -346,7 +350,7 @@ def test_stored_maps_measure_like_arrays(tmp_path, kind):
             dataset="set", id=case.id, patient=case.patient, spacing=SPACING, shape=SHAPE, fingerprint="f", path=place
         )
         truth = TruthRef(tmp_path / case.id / "truth", "f")
-        stored.append(MeasureCase(prepared=prepared, map_path=tmp_path / f"{case.id}.map", truth=truth))
+        stored.append(MeasureCase(scan=prepared, map_path=tmp_path / f"{case.id}.map", truth=truth))
     parts = [healthy()]
     assert run(stored, parts, **options).model_dump_json() == run(memory, parts, **options).model_dump_json()
 

@@ -6,14 +6,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from uasbench.benchmark.protocols import rules
-from uasbench.benchmark.protocols.counted import Counted
+from uasbench.benchmark.protocols.catalogue import PROTOCOLS, Evidence, protocols_of
 from uasbench.benchmark.protocols.measuring import MeasureOptions, measure
 from uasbench.benchmark.protocols.paper_lung import TAIL, greedy, paper_lung, score_range
-from uasbench.benchmark.protocols.tuner import Tuner
+from uasbench.benchmark.protocols.tuner import NO_LESIONS, CountedCases
 from uasbench.benchmark.protocols.tuning import Studies
 from uasbench.benchmark.scoring.bins import count_scores
-from uasbench.benchmark.scoring.cases import ArrayCase, Reader
+from uasbench.benchmark.scoring.cases import ArrayCase, CaseReader
 from uasbench.benchmark.scoring.ranking_metrics import score_arrays
 from uasbench.datasets.case import Case, Truth
 
@@ -32,15 +31,15 @@ def make(k: int, *, patient: str | None = None, lesion: bool = True, scale: floa
     return ArrayCase(Case(f"c{k}", patient or f"p{k}", map_, (1.0, 1.0, 1.0), roi), map_, Truth(f"c{k}", truth))
 
 
-def counted(cases) -> Counted:
-    reader = Reader(cases, 1 << 30)
-    return Counted(
-        reader, *count_scores(lambda: [(reader.open(i).scores, reader.open(i).labels) for i in range(len(cases))])
+def counted(cases) -> CountedCases:
+    reader = CaseReader(cases, 1 << 30)
+    return CountedCases(
+        reader, *count_scores(lambda: [(reader.read(i).scores, reader.read(i).labels) for i in range(len(cases))])
     )
 
 
 def search(cases, trials: int = 3):
-    return paper_lung(counted(cases), Studies(None, seed=0, trials=trials))
+    return paper_lung("paper-lung", counted(cases), Studies(None, seed=0, trials=trials))
 
 
 def mean_dice(cases, threshold: float) -> float:
@@ -118,15 +117,16 @@ def test_it_never_beats_the_oracle_and_depends_on_no_number_of_trials():
     cases = [make(k) for k in range(3)]
     few, many = (search(cases, trials)[0] for trials in (1, 40))
     assert (few.threshold, few.value) == (many.threshold, many.value)
-    plain = Tuner(counted(cases), Studies(None, seed=0, trials=1), smoothing_mm=(0.0,), min_size_mm3=(0.0,))
-    oracle, _ = rules.oracle(plain)
+    studies = Studies(None, seed=0, trials=1)
+    plain = Evidence(counted(cases), studies, smoothing_mm=(0.0,), min_size_mm3=(0.0,))
+    (oracle,), _ = PROTOCOLS["oracle"].thresholds(plain)
     assert few.value <= oracle.value + 0.005
     assert few.value > oracle.value - 0.02
 
 
 def test_without_a_lesion_there_is_no_threshold():
     threshold, bound = search([make(k, lesion=False) for k in range(2)])
-    assert (threshold.threshold, threshold.reason, bound) == (None, rules.NO_LESIONS, 0)
+    assert (threshold.threshold, threshold.reason, bound) == (None, NO_LESIONS, 0)
 
 
 @pytest.mark.parametrize("value", [0.0, 0.3, 7.0])
@@ -173,7 +173,7 @@ def test_each_paper_protocol_belongs_to_its_anatomy():
         result = measure(cases, [], MeasureOptions(trials=2, native_threshold=0.4, anatomy=anatomy))
         rows = [*result.thresholds, *result.pooled, *result.per_case]
         found[anatomy] = {row.protocol for row in rows} & {"paper-liver", "paper-lung"}
-        assert {t.protocol for t in result.thresholds} == set(rules.protocols_of(anatomy))
+        assert {t.protocol for t in result.thresholds} == {p.id for p in protocols_of(anatomy)}
     assert found == {"liver": {"paper-liver"}, "lung": {"paper-lung"}}
 
 

@@ -7,14 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
-from uasbench.benchmark.protocols import rules as protocols
-from uasbench.benchmark.protocols.counted import Counted
-from uasbench.benchmark.protocols.tuner import Tuner
+from uasbench.benchmark.protocols.catalogue import PROTOCOLS, Evidence
+from uasbench.benchmark.protocols.tuner import NO_LESIONS, CountedCases
 from uasbench.benchmark.protocols.tuning import Studies
 from uasbench.benchmark.scoring.bins import count_scores
-from uasbench.benchmark.scoring.cases import ArrayCase, Reader
+from uasbench.benchmark.scoring.cases import ArrayCase, CaseReader
 from uasbench.benchmark.scoring.lesions import confusion
-from uasbench.benchmark.scoring.masks import binarise
 from uasbench.datasets.case import Case, Truth
 
 SHAPE = (6, 24, 24)
@@ -32,26 +30,32 @@ def make(k: int, patient: str, *, lesion: bool = True, noise: float = 1.0) -> Ar
     return ArrayCase(Case(f"c{k}", patient, map_, (2.0, 1.0, 1.0), roi), map_, Truth(f"c{k}", truth))
 
 
-def counted(cases: list[ArrayCase]) -> Counted:
-    reader = Reader(cases, 1 << 30)
-    bins, counts = count_scores(lambda: [(reader.open(i).scores, reader.open(i).labels) for i in range(len(cases))])
-    return Counted(reader, bins, counts)
+def counted(cases: list[ArrayCase]) -> CountedCases:
+    reader = CaseReader(cases, 1 << 30)
+    return CountedCases(
+        reader, *count_scores(lambda: [(reader.read(i).scores, reader.read(i).labels) for i in range(len(cases))])
+    )
 
 
-def dice(counts: Counted, i: int, threshold) -> float | None:
-    opened = counts.reader.open(i)
-    return confusion(binarise(opened, threshold), opened.lesion).rates()["dice"]
+def choose(protocol: str, counts: CountedCases, trials: int = 12, **choices):
+    """Return the thresholds of a protocol."""
+    return PROTOCOLS[protocol].thresholds(Evidence(counts, Studies(None, seed=0, trials=trials), **choices))[0]
 
 
-def studies(trials: int = 12) -> Studies:
-    return Studies(None, seed=0, trials=trials)
+def oracle(counts: CountedCases, trials: int = 12, **choices):
+    (threshold,), bound = PROTOCOLS["oracle"].thresholds(
+        Evidence(counts, Studies(None, seed=0, trials=trials), **choices)
+    )
+    return threshold, bound
 
 
-def tuner(counts: Counted, trials: int = 12, **choices) -> Tuner:
-    return Tuner(counts, studies(trials), **choices)
+def dice(counts: CountedCases, i: int, threshold) -> float | None:
+    case = counts.reader.read(i)
+    found = confusion(case.binarise(threshold), case.lesion)
+    return 2 * found.tp / (found.predicted + found.positives) if found.positives else None
 
 
-def patient_mean(counts: Counted, threshold) -> float:
+def patient_mean(counts: CountedCases, threshold) -> float:
     values = [dice(counts, i, threshold) for i in range(len(counts.reader))]
     return float(np.mean([v for v in values if v is not None]))
 
@@ -60,13 +64,13 @@ PLAIN_ONLY: dict[str, Any] = {"smoothing_mm": (0.0,), "min_size_mm3": (0.0,)}
 
 
 @pytest.fixture(scope="module")
-def cell() -> Counted:
+def cell() -> CountedCases:
     return counted([make(k, f"p{k}", lesion=k != 2) for k in range(5)])
 
 
 def test_oracle_is_the_exhaustive_search_over_all_patients(cell):
-    threshold, bound = protocols.oracle(tuner(cell, **PLAIN_ONLY))
-    scores = np.concatenate([cell.reader.open(i).scores for i in range(5)])
+    threshold, bound = oracle(cell, **PLAIN_ONLY)
+    scores = np.concatenate([cell.reader.read(i).scores for i in range(5)])
 
     def mean(t: float) -> float:
         return patient_mean(cell, threshold.model_copy(update={"threshold": float(t)}))
@@ -79,27 +83,25 @@ def test_oracle_is_the_exhaustive_search_over_all_patients(cell):
 
 
 def test_oracle_bounds_every_choice_that_val_may_make(cell):
-    both = tuner(cell, 20)
-    oracle, bound = protocols.oracle(both)
-    assert oracle.value == pytest.approx(patient_mean(cell, oracle), abs=1e-9)
-    assert oracle.drawn == ["p0", "p1", "p3", "p4"]
-    found = protocols.val(both)
+    best, bound = oracle(cell, 20)
+    assert best.value == pytest.approx(patient_mean(cell, best), abs=1e-9)
+    assert best.drawn == ["p0", "p1", "p3", "p4"]
+    found = choose("val", cell, 20)
     assert any(t.smoothing_mm or t.min_size_mm3 for t in found)
     for t in found:
-        assert patient_mean(cell, t) <= oracle.value + bound + 1e-9
+        assert patient_mean(cell, t) <= best.value + bound + 1e-9
 
 
 def test_oracle_post_processes_where_one_patient_leaves_val_nothing():
     single = counted([make(0, "p0", noise=1.5), make(1, "p0", noise=1.5)])
-    oracle, _ = protocols.oracle(tuner(single))
-    assert oracle.smoothing_mm > 0
-    assert protocols.val(tuner(single))[0].threshold is None
+    assert oracle(single)[0].smoothing_mm > 0
+    assert choose("val", single)[0].threshold is None
 
 
 def test_oracle_pooled_maximises_the_pooled_dice(cell):
-    threshold, _ = protocols.oracle_pooled(cell, studies())
-    scores = np.concatenate([cell.reader.open(i).scores for i in range(5)])
-    labels = np.concatenate([cell.reader.open(i).labels for i in range(5)])
+    (threshold,) = choose("oracle-pooled", cell)
+    scores = np.concatenate([cell.reader.read(i).scores for i in range(5)])
+    labels = np.concatenate([cell.reader.read(i).labels for i in range(5)])
 
     def pooled(t: float) -> float:
         mask = scores > np.float32(t)
@@ -110,7 +112,7 @@ def test_oracle_pooled_maximises_the_pooled_dice(cell):
 
 
 def test_no_patient_tunes_its_own_threshold(cell):
-    thresholds = protocols.val(tuner(cell))
+    thresholds = choose("val", cell)
     assert sorted(p for t in thresholds for p in t.patients) == [f"p{k}" for k in range(5)]
     for t in thresholds:
         assert not set(t.patients) & set(t.tuned_on)
@@ -121,21 +123,21 @@ def test_no_patient_tunes_its_own_threshold(cell):
 def test_labels_of_a_patient_do_not_move_its_own_threshold():
     cases = [make(k, f"p{k}") for k in range(4)]
     changed = [*cases[:3], ArrayCase(cases[3].scan, cases[3].map, Truth("c3", np.roll(cases[3].truth.lesion, 5, 1)))]
-    one, other = (protocols.val(tuner(counted(c))) for c in (cases, changed))
+    one, other = (choose("val", counted(c)) for c in (cases, changed))
     own = [t for t in one if t.patients == ["p3"]]
     assert own == [t for t in other if t.patients == ["p3"]]
     assert one != other
 
 
 def test_val_value_is_reached_on_the_tuned_patients(cell):
-    for t in protocols.val(tuner(cell, 20)):
+    for t in choose("val", cell, 20):
         values = [dice(cell, i, t) for i in range(5) if f"p{i}" in t.tuned_on]
         assert np.mean([v for v in values if v is not None]) == pytest.approx(t.value, abs=1e-9)
 
 
 def test_val_is_never_worse_on_its_tuning_patients_than_the_plain_optimum(cell):
-    plain = protocols.val(tuner(cell, 3, **PLAIN_ONLY))
-    chosen = protocols.val(tuner(cell, 12))
+    plain = choose("val", cell, 3, **PLAIN_ONLY)
+    chosen = choose("val", cell, 12)
     for one, other in zip(plain, chosen, strict=True):
         assert other.value >= one.value - 1e-6
         assert (one.smoothing_mm, one.min_size_mm3, one.drawn) == (0, 0, [])
@@ -146,61 +148,62 @@ def test_post_processing_uses_at_most_twenty_drawn_patients():
     cases = [make(k, f"p{k:02d}") for k in range(28)]
     cell = counted(cases)
     few = {"smoothing_mm": (0.0, 1.5), "min_size_mm3": (0.0,)}
-    thresholds = protocols.val(tuner(cell, 3, fold_seed=3, **few))
+    thresholds = choose("val", cell, 3, fold_seed=3, **few)
     assert len(thresholds) == 5
     for t in thresholds:
         assert len(t.drawn) == 20
         assert len(t.tuned_on) > 20
         assert set(t.drawn) < set(t.tuned_on)
-    again = protocols.val(tuner(counted(cases), 3, fold_seed=3, **few))
+    again = choose("val", counted(cases), 3, fold_seed=3, **few)
     assert again == thresholds
-    assert len(protocols.oracle(tuner(cell, 3, fold_seed=3, **few))[0].drawn) == 20
+    assert len(oracle(cell, 3, fold_seed=3, **few)[0].drawn) == 20
 
 
 def test_values_of_drawn_trials_are_comparable_with_plain_ones():
     cases = [make(k, f"p{k:02d}", noise=0.3) for k in range(28)]
-    for t in protocols.val(tuner(counted(cases), 2, smoothing_mm=(0.0, 3.0), min_size_mm3=(0.0,))):
+    for t in choose("val", counted(cases), 2, smoothing_mm=(0.0, 3.0), min_size_mm3=(0.0,)):
         assert 0 <= t.value <= 1.0 + 1e-9
 
 
 def test_one_patient_and_no_lesion_carry_their_reason():
     single = counted([make(0, "p0"), make(1, "p0")])
-    (val,) = protocols.val(tuner(single))
+    (val,) = choose("val", single)
     assert val.threshold is None
     assert "1 patient" in val.reason
     healthy = counted([make(k, f"p{k}", lesion=False) for k in range(3)])
-    assert all(t.reason == protocols.NO_LESIONS for t in protocols.val(tuner(healthy)))
-    assert protocols.oracle(tuner(healthy))[0].reason == protocols.NO_LESIONS
-    assert protocols.oracle_pooled(healthy, studies())[0].reason == protocols.NO_LESIONS
+    assert all(t.reason == NO_LESIONS for t in choose("val", healthy))
+    assert oracle(healthy)[0].reason == NO_LESIONS
+    assert choose("oracle-pooled", healthy)[0].reason == NO_LESIONS
 
 
 def test_a_fold_without_lesions_to_tune_on_is_not_available():
     cell = counted([make(k, f"p{k}", lesion=k == 0) for k in range(3)])
-    by_patient = {t.patients[0]: t for t in protocols.val(tuner(cell))}
-    assert by_patient["p0"].reason == protocols.NO_LESIONS
+    by_patient = {t.patients[0]: t for t in choose("val", cell)}
+    assert by_patient["p0"].reason == NO_LESIONS
     assert by_patient["p1"].threshold is not None
 
 
-def test_healthy_thresholds_leave_the_asked_share_of_healthy_voxels():
+@pytest.mark.parametrize(("protocol", "share"), [("healthy-q95", 0.05), ("healthy-q99", 0.01)])
+def test_healthy_thresholds_leave_the_asked_share_of_healthy_voxels(cell, protocol, share):
     scores = [np.random.default_rng(k).gamma(2, size=5000).astype(np.float32) for k in range(2)]
-    for threshold, share in zip(protocols.healthy(scores, ["p"]), (0.05, 0.01), strict=True):
-        assert (np.concatenate(scores) > np.float32(threshold.threshold)).mean() == pytest.approx(share, abs=1e-4)
-        assert threshold.tuned_on == []
-        assert threshold.study is None
-    missing = protocols.healthy([np.empty(0, np.float32)], ["p"])
-    assert {t.reason for t in missing} == {protocols.NO_CALIBRATION}
+    (threshold,) = choose(protocol, cell, healthy=scores)
+    together = np.concatenate(scores)
+    assert (together > np.float32(threshold.threshold)).mean() == pytest.approx(share, abs=1e-4)
+    assert threshold.quantile == (together <= np.float32(threshold.threshold)).mean() >= 1 - share
+    assert (threshold.tuned_on, threshold.study) == ([], None)
+    (missing,) = choose(protocol, cell, healthy=[np.empty(0, np.float32)])
+    assert "no held-out healthy scans" in missing.reason
 
 
-def test_native_and_paper_liver_need_a_native_threshold():
-    assert protocols.native(None, ["p"]).reason == protocols.NO_NATIVE
-    assert protocols.paper_liver(None, ["p"]).reason == protocols.NO_NATIVE
-    assert protocols.native(0.95, ["p"]).threshold == 0.95
-    assert protocols.paper_liver(0.95, ["p"]).threshold == 0.5
+def test_native_and_paper_liver_need_a_native_threshold(cell):
+    for protocol, value in (("native", 0.95), ("paper-liver", 0.5)):
+        assert choose(protocol, cell)[0].reason == "the method has no native threshold"
+        assert choose(protocol, cell, native_threshold=0.95)[0].threshold == value
 
 
 def test_smoothing_wins_where_noise_is_white():
     cell = counted([make(k, f"p{k}", noise=1.5) for k in range(6)])
-    assert {t.smoothing_mm for t in protocols.val(tuner(cell))} <= {1.5, 3.0}
+    assert {t.smoothing_mm for t in choose("val", cell)} <= {1.5, 3.0}
 
 
 def test_minimum_size_wins_where_false_positives_are_specks():
@@ -211,5 +214,5 @@ def test_minimum_size_wins_where_false_positives_are_specks():
         specks = rng.random(SHAPE) < 0.01
         map_ = np.where(case.truth.lesion | specks, 1, 0) + 0.1 * gaussian_filter(rng.normal(size=SHAPE), 1)
         cases.append(ArrayCase(case.scan, map_.astype(np.float32), case.truth))
-    found = protocols.val(tuner(counted(cases), smoothing_mm=(0.0,)))
+    found = choose("val", counted(cases), smoothing_mm=(0.0,))
     assert all(t.min_size_mm3 in (10, 50) for t in found)

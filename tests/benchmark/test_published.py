@@ -7,8 +7,8 @@ from uasbench.benchmark.catalogue import published as module
 from uasbench.benchmark.catalogue import registry
 from uasbench.benchmark.catalogue.published import PublishedError, published, read
 from uasbench.benchmark.catalogue.showing import sections
+from uasbench.benchmark.scoring.metrics import METRICS
 from uasbench.methods.card import MethodCard
-from uasbench.reports.columns import METRICS
 
 HEAD = "names: {ae: AE}\nforeign: {pro: regions}\ntables:\n  - source: A, Table 1\n    metrics: [dice, pro]\n"
 HEAD += "    numbers:\n"

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from scipy.ndimage import uniform_filter
 from sklearn.metrics import average_precision_score, roc_auc_score
-from uasbench.benchmark.scoring.cases import ArrayCase, Reader
-from uasbench.benchmark.scoring.slice_metrics import SliceSet, slice_metrics
-from uasbench.benchmark.scoring.slices import slice_scores
+from uasbench.benchmark.scoring.cases import ArrayCase, CroppedCase
+from uasbench.benchmark.scoring.slices import SliceMetrics, slice_scores
 from uasbench.datasets.case import Case, Truth
 
 QUANTILES = {"healthy-q95": 0.95}
@@ -41,43 +40,42 @@ def test_region_free_of_voxels_has_no_slices():
     assert len(z) == len(scores) == 0
 
 
-def sets(seed: int = 0) -> list[SliceSet]:
-    rng = np.random.default_rng(seed)
-    out = []
+def measured(calibration: np.ndarray):
+    """Return labels and slice scores of three cases, the first of them healthy, and their rows."""
+    rng = np.random.default_rng(0)
+    sliced, labels, scores, per_case = SliceMetrics("max", calibration, QUANTILES), [], [], []
     for k in range(3):
         roi = np.ones((12, 6, 6), bool)
-        labels = rng.random(12) < 0.4 if k else np.zeros(12, bool)
-        map_ = (rng.normal(size=roi.shape) + labels[:, None, None]).astype(np.float32)
+        label = rng.random(12) < 0.4 if k else np.zeros(12, bool)
+        map_ = (rng.normal(size=roi.shape) + label[:, None, None]).astype(np.float32)
         case = Case(f"c{k}", f"p{k}", map_, (1, 1, 1), roi)
-        source = ArrayCase(case, map_, Truth(f"c{k}", slice_labels=labels))
-        out.append(SliceSet.of(source, Reader([source], 0).open(0), "max"))
-    return out
+        truth = Truth(f"c{k}", slice_labels=label)
+        per_case += sliced.add(ArrayCase(case, map_, truth), CroppedCase.of(case.id, map_, roi, (1, 1, 1), truth))
+        labels.append(label)
+        scores.append(map_.max(axis=(1, 2)))
+    return labels, scores, per_case, {(v.protocol, v.metric): v for v in sliced.pooled()}
 
 
 def test_slice_metrics_agree_with_scikit_learn():
-    made = sets()
-    per_case, pooled = slice_metrics(made, None, QUANTILES)
-    labels, scores = np.concatenate([s.labels for s in made]), np.concatenate([s.scores for s in made])
-    values = {(v.protocol, v.metric): v for v in pooled}
-    assert values["none", "slice_auroc"].value == pytest.approx(roc_auc_score(labels, scores))
-    assert values["none", "slice_ap"].value == pytest.approx(average_precision_score(labels, scores))
-    assert values["none", "slice_auroc"].unit == "slice"
-    assert values["healthy-q95", "slice_sen"].value is None
-    assert "held-out" in values["healthy-q95", "slice_sen"].reason
+    every, each, per_case, pooled = measured(np.empty(0, np.float32))
+    labels, scores = np.concatenate(every), np.concatenate(each)
+    assert pooled["none", "slice_auroc"].value == pytest.approx(roc_auc_score(labels, scores))
+    assert pooled["none", "slice_ap"].value == pytest.approx(average_precision_score(labels, scores))
+    assert pooled["none", "slice_auroc"].unit == "slice"
+    assert pooled["healthy-q95", "slice_sen"].value is None
+    assert "held-out" in pooled["healthy-q95", "slice_sen"].reason
     cases = {(v.case, v.metric): v for v in per_case if v.protocol == "none"}
     assert cases["c0", "slice_auroc"].value is None
     assert "one class" in cases["c0", "slice_auroc"].reason
     assert cases["c0", "slice_ap"].value is None
-    assert cases["c2", "slice_auroc"].value == pytest.approx(roc_auc_score(made[2].labels, made[2].scores))
+    assert cases["c2", "slice_auroc"].value == pytest.approx(roc_auc_score(every[2], each[2]))
 
 
 def test_slices_are_called_above_the_healthy_quantile():
-    made = sets()
     calibration = np.linspace(0, 3, 101).astype(np.float32)
-    _, pooled = slice_metrics(made, calibration, QUANTILES)
-    values = {v.metric: v.value for v in pooled if v.protocol == "healthy-q95"}
-    threshold = values["slice_threshold"]
+    labels, scores, _, pooled = measured(calibration)
+    threshold = pooled["healthy-q95", "slice_threshold"].value
     assert (calibration <= threshold).mean() == pytest.approx(96 / 101)
-    labels, scores = np.concatenate([s.labels for s in made]), np.concatenate([s.scores for s in made])
-    assert values["slice_sen"] == pytest.approx((scores[labels] > threshold).mean())
-    assert values["slice_spe"] == pytest.approx((scores[~labels] <= threshold).mean())
+    labels, scores = np.concatenate(labels), np.concatenate(scores)
+    assert pooled["healthy-q95", "slice_sen"].value == pytest.approx((scores[labels] > threshold).mean())
+    assert pooled["healthy-q95", "slice_spe"].value == pytest.approx((scores[~labels] <= threshold).mean())

@@ -11,12 +11,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ..benchmark.runs.records import CaseValue, PooledValue, Record
-from ..benchmark.statistics import FloatArray
-from .columns import ORACLES
+from .runs.records import CaseValue, PooledValue, Record
+from .statistics import FloatArray
 
 
-class Key(NamedTuple):
+class ScoreKey(NamedTuple):
     """Which method, on which data, under which protocol, by which metric."""
 
     method: str
@@ -24,27 +23,6 @@ class Key(NamedTuple):
     train: str
     protocol: str
     metric: str
-
-
-class Cell(NamedTuple):
-    """Which method on which data, over all seeds."""
-
-    method: str
-    dataset: str
-    train: str
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What the tables say about a method beside its numbers."""
-
-    title: str
-    family: str
-    deterministic: bool
-    trivial: bool
-    min_seeds: int
-    profile: str
-    flags: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -60,7 +38,7 @@ class Scores:
         reason: why values are undefined.
     """
 
-    key: Key
+    key: ScoreKey
     unit: str
     seeds: tuple[int, ...]
     patients: tuple[str, ...]
@@ -80,6 +58,11 @@ class Scores:
         counts = self.defined.sum(axis=0)
         totals = np.where(self.defined, self.values, 0.0).sum(axis=0)
         return {p: float(t / n) for p, t, n in zip(self.patients, totals, counts, strict=True) if n}
+
+    @property
+    def mean(self) -> float:
+        """The mean over patients of their means over seeds; NaN without a value."""
+        return float(np.mean(list(self.by_patient.values()))) if self.by_patient else np.nan
 
     @cached_property
     def used_seeds(self) -> tuple[int, ...]:
@@ -108,54 +91,9 @@ class Scores:
         return bool((self.defined.any(axis=0) & ~self.defined.all(axis=0)).any())
 
 
-def facts(records: Sequence[Record]) -> dict[Cell, Facts]:
-    """Return the facts of every method; a flag counts when any of its records has it."""
-    found: dict[Cell, Facts] = {}
-    for record in records:
-        cell = Cell(record.cell.method, record.cell.dataset, record.cell.train)
-        flags = set(found[cell].flags) if cell in found else set()
-        flags |= record_flags(record)
-        info = record.method
-        found[cell] = Facts(
-            title=info.title,
-            family=info.family,
-            deterministic=info.deterministic,
-            trivial=info.trivial,
-            min_seeds=info.min_seeds,
-            profile=record.profile,
-            flags=frozenset(flags),
-        )
-    return found
-
-
-def record_flags(record: Record) -> set[str]:
-    """Return the flags that hold for every number of a record."""
-    flags = set()
-    if record.data.phantom is not None:
-        flags.add("phantom")
-    if record.profile == "smoke":
-        flags.add("smoke")
-    if record.method.uses == "unlabelled-test":
-        flags.add("transductive")
-    if record.method.uses == "labels" or record.method.supervision == "full":
-        flags.add("topline")
-    if record.method.trivial:
-        flags.add("trivial")
-    if record.method.near_chance:
-        flags.add("near-chance")
-    if record.method.undertrained and record.profile != "paper":
-        flags.add("undertrained")
-    return flags
-
-
-def protocol_flags(protocol: str) -> set[str]:
-    """Return the flags that a protocol brings with it."""
-    return {"oracle"} if protocol in ORACLES else set()
-
-
 def per_case_values(records: Sequence[Record]) -> pd.DataFrame:
     """Return every value per case in long form, NaN where undefined."""
-    columns = [*Key._fields, "seed", "case", "patient", "value", "reason"]
+    columns = [*ScoreKey._fields, "seed", "case", "patient", "value", "reason"]
     rows = [
         (*_key(r, v), r.cell.seed, v.case, v.patient, _number(v), v.reason or "") for r in records for v in r.per_case
     ]  # fmt: skip
@@ -167,8 +105,8 @@ def collect(records: Sequence[Record]) -> list[Scores]:
     return [*_patient_scores(per_case_values(records)), *_pooled_scores(records)]
 
 
-def _key(record: Record, value: CaseValue | PooledValue) -> Key:
-    return Key(record.cell.method, record.cell.dataset, record.cell.train, value.protocol, value.metric)
+def _key(record: Record, value: CaseValue | PooledValue) -> ScoreKey:
+    return ScoreKey(record.cell.method, record.cell.dataset, record.cell.train, value.protocol, value.metric)
 
 
 def _number(value: CaseValue | PooledValue) -> float:
@@ -176,7 +114,7 @@ def _number(value: CaseValue | PooledValue) -> float:
 
 
 def _patient_scores(values: pd.DataFrame) -> list[Scores]:
-    key = list(Key._fields)
+    key = list(ScoreKey._fields)
     means = pd.DataFrame(values.groupby([*key, "seed", "patient"], sort=True)["value"].mean()).reset_index()
     cases = dict(iter(values.groupby(key, sort=False)))
     found = []
@@ -191,7 +129,7 @@ def _patient_scores(values: pd.DataFrame) -> list[Scores]:
         n_known = len(set(case_ids[known]))
         n_undefined = len(set(case_ids)) - n_known
         reason = _reason(set(every["reason"].to_numpy(dtype=str)[~known]))
-        scored = Key(*cast(tuple[str, ...], name))
+        scored = ScoreKey(*cast(tuple[str, ...], name))
         names = tuple(patients.tolist())
         found.append(Scores(scored, "patient", tuple(seeds.tolist()), names, matrix, n_known, n_undefined, reason))
     return found
@@ -202,9 +140,9 @@ def _reason(reasons: set[str]) -> str:
 
 
 def _pooled_scores(records: Sequence[Record]) -> list[Scores]:
-    series: dict[tuple[Key, str], dict[int, float]] = {}
-    cases: dict[tuple[Key, str], int] = {}
-    reasons: dict[tuple[Key, str], set[str]] = {}
+    series: dict[tuple[ScoreKey, str], dict[int, float]] = {}
+    cases: dict[tuple[ScoreKey, str], int] = {}
+    reasons: dict[tuple[ScoreKey, str], set[str]] = {}
     for record in records:
         for value in record.pooled:
             name = (_key(record, value), value.unit)

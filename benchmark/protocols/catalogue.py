@@ -1,0 +1,227 @@
+"""The catalogue of threshold protocols: what each is called, whose labels it sees, and how it finds its threshold.
+
+A new protocol is its function and its entry in ``PROTOCOLS``. Records, undefined rows, tables, headline, marks and the
+check of docs/protocols.md follow from the entry; the mark of an upper bound follows from ``sees_labels``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+
+from ...datasets.splits import no_folds_reason
+from ..runs.records import Threshold
+from ..scoring.bins import count_scores
+from ..scoring.metrics import NO_NATIVE, NO_PROTOCOL, applies
+from ..scoring.paper_grid import PaperGrid
+from ..scoring.ranking_metrics import Curves
+from ..scoring.readouts import ReadOut
+from ..scoring.slices import NO_CALIBRATION
+from .objective import pooled_dice
+from .paper_lung import paper_lung
+from .tuner import MIN_SIZE_MM3, NO_LESIONS, SMOOTHING_MM, CountedCases, Tuner
+from .tuning import PLAIN, Space, Studies
+
+OWN_MASK = "the mask is the method's own"
+PAPER_THRESHOLD = 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What a protocol may choose a threshold from.
+
+    Attributes:
+        healthy: float32 (ROI voxels,) per held-out healthy scan, the scores there.
+        native_threshold: the method's own constant, where it has one.
+        own_masks: whether the method makes masks of its own.
+        smoothing_mm: smoothing that may be chosen, 0 first; likewise ``min_size_mm3``, least component volumes.
+        fold_seed: draws validation folds and patients.
+    """
+
+    counted: CountedCases
+    studies: Studies
+    healthy: Sequence[np.ndarray] = ()
+    native_threshold: float | None = None
+    own_masks: bool = False
+    smoothing_mm: Sequence[float] = SMOOTHING_MM
+    min_size_mm3: Sequence[float] = MIN_SIZE_MM3
+    fold_seed: int = 0
+    threads: int = 1
+
+    @property
+    def patients(self) -> list[str]:
+        return self.counted.patients
+
+    @cached_property
+    def tuner(self) -> Tuner:
+        """The search that tuned protocols share."""
+        return Tuner(
+            self.counted, self.studies, fold_seed=self.fold_seed, smoothing_mm=self.smoothing_mm,
+            min_size_mm3=self.min_size_mm3, threads=self.threads,
+        )  # fmt: skip
+
+    @cached_property
+    def healthy_curves(self) -> Curves | None:
+        """Scores of all held-out healthy voxels together; None without any."""
+        parts = [s for s in self.healthy if len(s)]
+        if not parts:
+            return None
+        return Curves.of(*count_scores(lambda: [(s, np.zeros(s.size, bool)) for s in parts]))
+
+
+Chosen = tuple[list[Threshold], float | None]
+"""Thresholds for every patient, and what the bins may hide of the value that they were chosen by, where they were."""
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """Where a threshold comes from.
+
+    Attributes:
+        id: its name in records, tables and headings.
+        legend: what the threshold is: below tables, and its row in docs/protocols.md.
+        sees_labels: whether it sees lesion labels of the patients that it is applied to; those get the mark ``oracle``.
+        find: chooses the thresholds; None where no threshold is needed.
+        anatomies: sets that it applies to; None is all.
+        headline: whether headline tables have a column of its Dice.
+        decides: whether its Dice may order the rows of a table, before the protocols below it.
+        quantile: share of held-out healthy scores at or below the threshold; slices are called by the same share.
+        grid: read-out of masks on another grid than the scan's, which gives pooled rows alone.
+    """
+
+    id: str
+    legend: str
+    sees_labels: Literal["no", "of other patients", "yes"]
+    find: Callable[[Protocol, Evidence], Chosen] | None
+    anatomies: tuple[str, ...] | None = None
+    headline: bool = False
+    decides: int | None = None
+    quantile: float | None = None
+    grid: Callable[[Threshold], ReadOut] | None = None
+
+    @property
+    def is_oracle(self) -> bool:
+        """Whether its numbers are upper bounds and no results."""
+        return self.sees_labels == "yes"
+
+    @property
+    def has_gap(self) -> bool:
+        """Whether ``oracle`` bounds it: both choose for the same masks."""
+        return self.find is not None and self.grid is None and not self.is_oracle
+
+    def thresholds(self, evidence: Evidence) -> Chosen:
+        """Return what it chooses."""
+        return ([], None) if self.find is None else self.find(self, evidence)
+
+    def undefined(self, patients: list[str], reason: str | None) -> Threshold:
+        """Return what the record stores where it cannot be applied."""
+        return Threshold(protocol=self.id, threshold=None, patients=patients, reason=reason)
+
+
+def _native(protocol: Protocol, evidence: Evidence) -> Chosen:
+    value, patients = evidence.native_threshold, evidence.patients
+    if evidence.own_masks or value is None:
+        return [protocol.undefined(patients, OWN_MASK if evidence.own_masks else NO_NATIVE)], None
+    return [Threshold(protocol=protocol.id, threshold=value, patients=patients)], None
+
+
+def _healthy_quantile(protocol: Protocol, evidence: Evidence) -> Chosen:
+    curves, patients = evidence.healthy_curves, evidence.patients
+    if curves is None:
+        return [protocol.undefined(patients, NO_CALIBRATION)], None
+    assert protocol.quantile is not None
+    cut = curves.cut_at(protocol.quantile)
+    share = float(curves.shares[cut])
+    return [
+        Threshold(protocol=protocol.id, threshold=curves.threshold(cut), quantile=share, patients=patients)
+    ], None  # fmt: skip
+
+
+def _cross_fitted(protocol: Protocol, evidence: Evidence) -> Chosen:
+    folds = evidence.tuner.folds
+    if not folds:
+        return [protocol.undefined(evidence.patients, no_folds_reason(evidence.patients))], None
+    tune = evidence.tuner.tune
+    return [tune(protocol.id, tuned=f.tune, applied=f.apply, fold=f.index)[0] for f in folds], None
+
+
+def _tuned_on_all(protocol: Protocol, evidence: Evidence) -> Chosen:
+    threshold, bound = evidence.tuner.tune(protocol.id, tuned=evidence.patients, applied=evidence.patients)
+    return [threshold], bound
+
+
+def _best_pooled_dice(protocol: Protocol, evidence: Evidence) -> Chosen:
+    patients = evidence.patients
+    objective = pooled_dice(Curves.of(evidence.counted.bins, evidence.counted.counts))
+    if objective is None:
+        return [protocol.undefined(patients, NO_LESIONS)], 0.0
+    found = evidence.studies.search(protocol.id, Space({PLAIN: objective}))
+    return [found.record(protocol.id, patients=patients, tuned_on=patients)], objective.bound
+
+
+def _fixed(protocol: Protocol, evidence: Evidence) -> Chosen:
+    """Return 0.5 for methods that own a threshold (docs/methods/two-stage.md)."""
+    if evidence.native_threshold is None:
+        return [protocol.undefined(evidence.patients, NO_NATIVE)], None
+    return [Threshold(protocol=protocol.id, threshold=PAPER_THRESHOLD, patients=evidence.patients)], None
+
+
+def _two_decimals(protocol: Protocol, evidence: Evidence) -> Chosen:
+    threshold, bound = paper_lung(protocol.id, evidence.counted, evidence.studies)
+    return [threshold], bound
+
+
+VAL, ORACLE, NATIVE = "val", "oracle", "native"
+# In reading order: tables are sorted by it.
+PROTOCOLS: dict[str, Protocol] = {
+    protocol.id: protocol
+    for protocol in (
+        Protocol(NATIVE, "the method's own constant", sees_labels="no", find=_native, headline=True, decides=4),
+        Protocol("healthy-q95", "the 95 % quantile of scores on held-out healthy voxels; no lesion label is used",
+                 sees_labels="no", find=_healthy_quantile, headline=True, decides=2, quantile=0.95),
+        Protocol("healthy-q99", "the 99 % quantile of scores on held-out healthy voxels; no lesion label is used",
+                 sees_labels="no", find=_healthy_quantile, decides=3, quantile=0.99),
+        Protocol(VAL, "tuned with smoothing and least size on labelled validation patients; none tunes its own "
+                 "(cross-fitted)", sees_labels="of other patients", find=_cross_fitted, headline=True, decides=1),
+        Protocol(ORACLE, "tuned like val, but on the test labels: an upper bound, not a result",
+                 sees_labels="yes", find=_tuned_on_all, headline=True),
+        Protocol("oracle-pooled",
+                 "the threshold of the best pooled Dice on the test labels: an upper bound, not a result",
+                 sees_labels="yes", find=_best_pooled_dice),
+        Protocol("paper-liver", "fixed at 0.5, slices pooled on the 256² grid, as in the liver paper",
+                 sees_labels="no", find=_fixed, anatomies=("liver",), headline=True, grid=PaperGrid),
+        Protocol("paper-lung",
+                 "found on the test labels by a search to two decimals, as in the lung paper: an upper bound",
+                 sees_labels="yes", find=_two_decimals, anatomies=("lung",), headline=True),
+        Protocol(NO_PROTOCOL, "no threshold is needed", sees_labels="no", find=None),
+    )
+}  # fmt: skip
+
+
+def protocols_of(anatomy: str) -> list[Protocol]:
+    """Return the protocols that choose a threshold on sets of an anatomy, in reading order.
+
+    >>> protocols_of("lung")[-1].id
+    'paper-lung'
+    """
+    return [p for p in PROTOCOLS.values() if p.find is not None and applies(p.anatomies, anatomy)]
+
+
+def is_oracle(protocol: str) -> bool:
+    """Tell whether numbers need the mark of an upper bound; those of a protocol that is not known here get it too."""
+    return protocol not in PROTOCOLS or PROTOCOLS[protocol].is_oracle
+
+
+def deciding() -> list[str]:
+    """Return the protocols whose Dice may order methods, the preferred one first."""
+    found = {p.decides: p.id for p in PROTOCOLS.values() if p.decides is not None}
+    return [found[place] for place in sorted(found)]
+
+
+def slice_quantiles() -> dict[str, float]:
+    """Return the protocols that call slices, with their quantile of healthy slice scores."""
+    return {p.id: p.quantile for p in PROTOCOLS.values() if p.quantile is not None}

@@ -1,0 +1,266 @@
+"""The catalogue of metrics: what each is called, what it needs, how it is computed and what the tables say of it.
+
+A new metric is its function and its entry in ``METRICS``. Records, undefined rows, tables, ranks, marks and the check
+of docs/metrics.md follow from the entry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from ...datasets.case import Spacing
+from ..runs.records import Unit
+from .lesions import BrightCounts, ProtocolTotals, millilitres
+from .ranking_metrics import Curves, aupro
+
+NO_PROTOCOL = "none"  # the protocol of metrics without a threshold
+NO_LESION = "no lesion in the region of interest"
+ONE_CLASS = "only one class in the region of interest"
+ONE_KIND = "all slices belong to one class"
+SLICE_LABELS_ONLY = "the set has slice labels only"
+ONE_BRIGHT_CLASS = "the bright voxels do not hold both classes"
+NO_NATIVE = "the method has no native threshold"
+
+Needs = Literal[
+    "voxels", "components", "mask", "scores", "slices", "called slices", "slice threshold", "bright voxels",
+    "bright scores", "healthy volumes",
+]  # fmt: skip
+Aggregate = Literal["case", "pooled"]
+
+
+@dataclass(frozen=True)
+class Undefined:
+    """There is no value, and why."""
+
+    reason: str
+
+
+# None: the metric has no row here, such as a false-positive volume in a case with a lesion.
+Value = float | Undefined | None
+
+
+class MaskedCase(NamedTuple):
+    """The mask of one case on the native grid, cropped to the region of interest: bool (z, y, x), as the lesion is."""
+
+    mask: np.ndarray
+    lesion: np.ndarray
+    spacing: Spacing
+    totals: ProtocolTotals
+
+
+class ScoredVoxels(NamedTuple):
+    """Voxels of a case or a cell by score; ``overlap`` is what :func:`aupro` takes, ``regions`` counts lesions."""
+
+    curves: Curves
+    overlap: np.ndarray
+    regions: int
+
+
+class CalledSlices(NamedTuple):
+    """Slices called above a threshold, and those that show a lesion (bool, same shape)."""
+
+    called: np.ndarray
+    labels: np.ndarray
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric.
+
+    Attributes:
+        id: its name in records and tables.
+        title: its name in headings and on axes.
+        direction: whether ``higher`` or ``lower`` is better; None where methods are not compared by it.
+        needs: what ``value`` is given: ``voxels`` and ``components`` a :class:`ProtocolTotals` (which pools),
+            ``mask`` a :class:`MaskedCase`, ``scores`` :class:`ScoredVoxels`, ``slices`` :class:`Curves` of slices,
+            ``called slices`` :class:`CalledSlices`, ``slice threshold`` a score, ``bright voxels``
+            :class:`BrightCounts` or None without a native threshold, ``bright scores`` :class:`Curves`,
+            ``healthy volumes`` the predicted ml of every held-out healthy scan.
+        value: computes it, or says why it is undefined.
+        meaning: what it measures; with ``undefined`` and ``pooled`` its row in docs/metrics.md.
+        pooled: what its value over the cell is of; ``no`` where it has none.
+        unit: of a value: ``share`` (0 … 1, printed in percent), ``count``, ``ml``, ``mm`` or ``score`` (of the map).
+        per_case: whether it has rows per case, which tables average over patients.
+        anatomies: sets that it applies to; None is all.
+        always_listed: whether a cell without such masks or labels still gets its rows, undefined and with the reason.
+    """
+
+    id: str
+    title: str
+    direction: Literal["higher", "lower"] | None
+    needs: Needs
+    value: Callable[[Any], Value]
+    meaning: str
+    undefined: str
+    pooled: str = "no"
+    unit: Literal["share", "count", "ml", "mm", "score"] = "share"
+    per_case: bool = True
+    anatomies: tuple[str, ...] | None = None
+    always_listed: bool = True
+
+    def has(self, aggregate: Aggregate) -> bool:
+        """Tell whether it has rows per case, or over the cell."""
+        return self.per_case if aggregate == "case" else self.pooled != "no"
+
+    @property
+    def of_slices(self) -> bool:
+        """Whether slice labels are enough for it."""
+        return self.needs in ("slices", "called slices", "slice threshold")
+
+    @property
+    def pooled_unit(self) -> Unit:
+        return "slice" if self.of_slices else "pooled"
+
+
+def applies(anatomies: tuple[str, ...] | None, anatomy: str) -> bool:
+    """Tell whether a metric or a protocol of these anatomies applies to a set of this one."""
+    return anatomies is None or anatomy in anatomies
+
+
+def computed(needs: Needs, evidence: Any, aggregate: Aggregate) -> Iterator[tuple[Metric, Value]]:
+    """Yield every metric that needs this evidence, with its value."""
+    for metric in METRICS.values():
+        if metric.needs == needs and metric.has(aggregate):
+            value = metric.value(evidence)
+            if value is not None:
+                yield metric, value
+
+
+def _dice(totals: ProtocolTotals) -> Value:
+    v = totals.voxels
+    return 2 * v.tp / (v.predicted + v.positives) if v.positives else Undefined(NO_LESION)
+
+
+def _precision(totals: ProtocolTotals) -> Value:
+    v = totals.voxels
+    if not v.positives:
+        return Undefined(NO_LESION)
+    return v.tp / v.predicted if v.predicted else 0.0
+
+
+def _sensitivity(totals: ProtocolTotals) -> Value:
+    return totals.voxels.tp / totals.voxels.positives if totals.voxels.positives else Undefined(NO_LESION)
+
+
+def _lesion_sensitivity(totals: ProtocolTotals) -> Value:
+    return totals.found / totals.lesions if totals.lesions else Undefined(NO_LESION)
+
+
+def _false_components(totals: ProtocolTotals) -> Value:
+    return totals.false_components / totals.cases
+
+
+def _false_volume(case: MaskedCase) -> Value:
+    return None if case.totals.lesions else millilitres(case.totals.voxels.fp, case.spacing)
+
+
+def _defined(value: float | None, reason: str) -> Value:
+    return Undefined(reason) if value is None else value
+
+
+def _why(scored: ScoredVoxels) -> str:
+    return ONE_CLASS if scored.curves.positives else NO_LESION
+
+
+def _share(part: int, whole: int, reason: str) -> Value:
+    return part / whole if whole else Undefined(reason)
+
+
+def _slice_sensitivity(slices: CalledSlices) -> Value:
+    return _share(int((slices.called & slices.labels).sum()), int(slices.labels.sum()), ONE_KIND)
+
+
+def _slice_specificity(slices: CalledSlices) -> Value:
+    return _share(int((~slices.called & ~slices.labels).sum()), int((~slices.labels).sum()), ONE_KIND)
+
+
+# As in Yao et al. 2021, Table II, the positive class of bright voxels is *healthy* (docs/metrics.md).
+def _bright_precision(counts: BrightCounts | None) -> Value:
+    if counts is None:
+        return Undefined(NO_NATIVE)
+    if not counts.healthy_kept + counts.healthy_called or not counts.lesion_kept + counts.lesion_called:
+        return Undefined(ONE_BRIGHT_CLASS)
+    kept = counts.healthy_kept + counts.lesion_kept
+    return counts.healthy_kept / kept if kept else 0.0
+
+
+def _bright_sensitivity(counts: BrightCounts | None) -> Value:
+    if counts is None:
+        return Undefined(NO_NATIVE)
+    return _share(counts.healthy_kept, counts.healthy_kept + counts.healthy_called, "no bright healthy voxel")
+
+
+def _bright_specificity(counts: BrightCounts | None) -> Value:
+    if counts is None:
+        return Undefined(NO_NATIVE)
+    return _share(counts.lesion_called, counts.lesion_kept + counts.lesion_called, "no bright lesion voxel")
+
+
+_VOXELS, _SLICES, _LUNG = "of the voxels of all cases", "of the slices of all cases", ("lung",)
+# In reading order: tables are sorted by it.
+METRICS: dict[str, Metric] = {
+    metric.id: metric
+    for metric in (
+        Metric("dice", "Dice", "higher", "voxels", _dice, "Dice of the mask", "no lesion", _VOXELS),
+        Metric("psc", "PSC", "higher", "voxels", _precision, "precision of the mask", "no lesion", _VOXELS),
+        Metric("sen", "SEN", "higher", "voxels", _sensitivity, "sensitivity of the mask", "no lesion", _VOXELS),
+        Metric("auroc", "AUROC", "higher", "scores", lambda s: _defined(s.curves.auroc(), _why(s)),
+               "area under the ROC curve; ties count half", "one class", _VOXELS),
+        Metric("ap", "AP", "higher", "scores", lambda s: _defined(s.curves.ap(), _why(s)),
+               "average precision (step sum, as in scikit-learn)", "no lesion", _VOXELS),
+        Metric("slice_auroc", "Slice AUROC", "higher", "slices", lambda c: _defined(c.auroc(), ONE_KIND),
+               "slices with a lesion against slices without, by the card's slice score", "one class", _SLICES),
+        Metric("slice_ap", "Slice AP", "higher", "slices",
+               lambda c: _defined(c.ap() if c.negatives else None, ONE_KIND),
+               "average precision of the same", "one class", _SLICES),
+        Metric("slice_sen", "Slice SEN", "higher", "called slices", _slice_sensitivity,
+               "share of slices with a lesion called above a quantile of healthy slices", "no such slice", _SLICES),
+        Metric("slice_spe", "Slice SPE", "higher", "called slices", _slice_specificity,
+               "share of slices without a lesion not called", "no such slice", _SLICES),
+        Metric("aupro", "AUPRO", "higher", "scores", lambda s: _defined(aupro(*s), _why(s)),
+               "per-region overlap up to a false-positive rate of 0.3, divided by 0.3", "no lesion", "of all lesions"),
+        Metric("bright_psc", "Bright-voxel PSC", "higher", "bright voxels", _bright_precision,
+               "of the bright voxels not called anomalous, the share that is healthy (0 if all are called)",
+               "one class", _VOXELS, anatomies=_LUNG),
+        Metric("bright_sen", "Bright-voxel SEN", "higher", "bright voxels", _bright_sensitivity,
+               "of the bright healthy voxels, the share not called anomalous", "no such voxel", _VOXELS,
+               anatomies=_LUNG),
+        Metric("bright_spe", "Bright-voxel SPE", "higher", "bright voxels", _bright_specificity,
+               "of the bright lesion voxels, the share called anomalous", "no such voxel", _VOXELS, anatomies=_LUNG),
+        Metric("bright_auroc", "Bright-voxel AUROC", "higher", "bright scores",
+               lambda c: _defined(c.auroc(), ONE_BRIGHT_CLASS),
+               "area under the ROC curve of the bright voxels; the same for either positive class", "one class",
+               _VOXELS, anatomies=_LUNG),
+        Metric("lesion_sen", "Lesion SEN", "higher", "components", _lesion_sensitivity,
+               "share of lesions (components, 26 neighbours) that the mask touches", "no lesion", "of all lesions",
+               always_listed=False),
+        Metric("fp_components", "False-positive components", "lower", "components", _false_components,
+               "components of the mask that touch no lesion", "never", "mean over cases", unit="count",
+               always_listed=False),
+        Metric("fp_volume_ml", "False-positive volume (ml)", "lower", "mask", _false_volume,
+               "predicted volume in a case without a lesion", "listed for those alone", unit="ml",
+               always_listed=False),
+        Metric("healthy_fp_volume_ml", "False-positive volume in healthy scans (ml)", "lower", "healthy volumes",
+               lambda volumes: float(np.mean(volumes)) if volumes else None,
+               "predicted volume in held-out healthy scans", "listed where there is one", "mean over those scans",
+               unit="ml", per_case=False, always_listed=False),
+        Metric("slice_threshold", "Slice threshold", None, "slice threshold", lambda score: score,
+               "the quantile of healthy slices above which slices are called", "listed where there is one",
+               "of all healthy slices", unit="score", per_case=False, always_listed=False),
+    )
+}  # fmt: skip
+
+
+def sign(metric: str) -> int:
+    """Return 1 where higher is better, −1 where lower is, and 0 where methods are not compared by a metric."""
+    known = METRICS.get(metric)
+    return 0 if known is None or known.direction is None else 1 if known.direction == "higher" else -1
+
+
+def needs_voxels(metric: str) -> bool:
+    """Tell whether a metric cannot be had from slice labels."""
+    return metric not in METRICS or not METRICS[metric].of_slices

@@ -1,0 +1,210 @@
+"""What is read out of every case of a set with voxel labels: its rows per case, and the rows of the cell at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from ...common.errors import DataError
+from ..runs.records import CaseValue, PooledValue, Threshold
+from .bins import Bins, CaseCounts
+from .cases import CroppedCase, HealthyMap, ScoredCase
+from .lesions import Lesions, ProtocolTotals, confusion, false_components, millilitres
+from .metrics import (
+    METRICS,
+    NO_PROTOCOL,
+    Aggregate,
+    MaskedCase,
+    Metric,
+    Needs,
+    ScoredVoxels,
+    Undefined,
+    Value,
+    computed,
+)
+from .ranking_metrics import Curves
+
+Applied = Mapping[str, Mapping[str, Threshold]]
+"""Protocol → patient → the threshold of that patient's cases."""
+
+
+@dataclass(frozen=True, eq=False)
+class MeasuredCase:
+    """A case in memory, with its counts in the bins of the cell and the components of its truth."""
+
+    case: ScoredCase
+    cropped: CroppedCase
+    counts: CaseCounts
+    lesions: Lesions
+
+    @property
+    def lesion(self) -> np.ndarray:
+        """Truth inside the ROI, bool (z, y, x)."""
+        assert self.cropped.lesion is not None
+        return self.cropped.lesion
+
+
+class ReadOut(Protocol):
+    """One kind of numbers: cases are added one after the other.
+
+    Attributes:
+        bounds: name → what the bins may hide of a number (``error_bounds`` of the record).
+    """
+
+    bounds: dict[str, float]
+
+    def add(self, measured: MeasuredCase) -> list[CaseValue]:
+        """Count a case and return its rows."""
+        ...
+
+    def pooled(self) -> list[PooledValue]:
+        """Return the rows over the cases added so far."""
+        ...
+
+
+def case_row(case: ScoredCase, protocol: str, metric: Metric, value: Value) -> CaseValue:
+    """Return a value of one case as the record stores it."""
+    return CaseValue(case=case.id, patient=case.patient, protocol=protocol, metric=metric.id, **_stored(value))
+
+
+def pooled_row(protocol: str, metric: Metric, value: Value) -> PooledValue:
+    """Return a value of the cell as the record stores it."""
+    return PooledValue(protocol=protocol, metric=metric.id, unit=metric.pooled_unit, **_stored(value))
+
+
+def _stored(value: Value) -> dict:
+    if isinstance(value, Undefined):
+        return {"value": None, "reason": value.reason}
+    return {"value": value}
+
+
+def undefined(needs: Sequence[Needs], aggregate: Aggregate, reason: str | None) -> Iterator[tuple[Metric, Undefined]]:
+    """Yield the metrics that a reader must find undefined where nothing could be measured."""
+    for metric in METRICS.values():
+        if metric.needs in needs and metric.always_listed and metric.has(aggregate):
+            yield metric, Undefined(reason or "")
+
+
+class MaskMetrics:
+    """Metrics of the mask under every protocol that is applied to the native grid.
+
+    Args:
+        thresholds: what is applied.
+        own_mask: protocols that use the method's own mask instead.
+    """
+
+    def __init__(self, thresholds: Applied, own_mask: Set[str]) -> None:
+        self.thresholds, self.own_mask = thresholds, own_mask
+        self.totals = {protocol: ProtocolTotals() for protocol in thresholds}
+        self.reasons: dict[str, str | None] = {}
+        self.dice: list[dict[str, float]] = []
+        """Dice per protocol of every case with a lesion, empty for the others."""
+        self.bounds: dict[str, float] = {}
+
+    def add(self, measured: MeasuredCase) -> list[CaseValue]:
+        rows, dice = [], {}
+        masks: dict[tuple[float | None, float, float], MaskedCase] = {}
+        for protocol, by_patient in self.thresholds.items():
+            threshold = by_patient[measured.case.patient]
+            if protocol in self.own_mask:
+                masked = _masked(measured, own_mask(measured))
+            elif threshold.threshold is None:
+                self.reasons[protocol] = threshold.reason
+                found = undefined(("voxels", "mask"), "case", threshold.reason)
+                rows += [case_row(measured.case, protocol, *pair) for pair in found]
+                continue
+            else:
+                key = (threshold.threshold, threshold.smoothing_mm, threshold.min_size_mm3)
+                if key not in masks:
+                    masks[key] = _masked(measured, measured.cropped.binarise(threshold))
+                masked = masks[key]
+            self.totals[protocol] += masked.totals
+            found = (
+                *computed("voxels", masked.totals, "case"),
+                *computed("components", masked.totals, "case"),
+                *computed("mask", masked, "case"),
+            )
+            rows += [case_row(measured.case, protocol, *pair) for pair in found]
+            if len(measured.lesions):
+                dice[protocol] = METRICS["dice"].value(masked.totals)
+        self.dice.append(dice)
+        return rows
+
+    def pooled(self) -> list[PooledValue]:
+        rows = []
+        for protocol, totals in self.totals.items():
+            if protocol in self.reasons:
+                found = list(undefined(("voxels", "mask"), "pooled", self.reasons[protocol]))
+            else:
+                found = [pair for needs in ("voxels", "components") for pair in computed(needs, totals, "pooled")]
+            rows += [pooled_row(protocol, *pair) for pair in found]
+        return rows
+
+
+def _masked(measured: MeasuredCase, mask: np.ndarray) -> MaskedCase:
+    lesions, lesion = measured.lesions, measured.lesion
+    totals = ProtocolTotals(
+        confusion(mask, lesion), len(lesions), lesions.found(mask), false_components(mask, lesion), 1
+    )  # fmt: skip
+    return MaskedCase(mask, lesion, measured.cropped.spacing, totals)
+
+
+def own_mask(measured: MeasuredCase) -> np.ndarray:
+    """Return the method's own mask inside the ROI, cropped like the map.
+
+    Raises:
+        DataError: it has another shape than the map, or is missing.
+    """
+    mask, cropped = measured.case.native_mask(), measured.cropped
+    if mask is None:
+        raise DataError(
+            f"case {measured.case.id}: the method's own mask is missing, but other cases have one; map again"
+        )
+    try:
+        return mask[cropped.box] & cropped.roi
+    except ValueError:
+        raise DataError(f"case {measured.case.id}: the mask has shape {mask.shape}, which is not the map's") from None
+
+
+class ThresholdFree:
+    """Metrics of the scores, which need no threshold."""
+
+    def __init__(self, bins: Bins, counts: Sequence[CaseCounts]) -> None:
+        self.bins = bins
+        self.curves = Curves.of(bins, counts)
+        self.bounds = {"auroc": self.curves.auroc_bound(), "ap": self.curves.ap_bound()}
+        self.bounds |= {"auroc_case": 0.0, "ap_case": 0.0}
+        self._overlap, self._lesions = np.zeros(len(bins)), 0
+
+    def add(self, measured: MeasuredCase) -> list[CaseValue]:
+        curves, own = Curves.of_case(self.bins, measured.counts), np.zeros(len(self.bins))
+        if len(measured.lesions):
+            cropped = measured.cropped
+            np.add.at(own, self.bins.find(cropped.scores[cropped.labels]), measured.lesions.weights())
+            self._overlap += own
+        self._lesions += len(measured.lesions)
+        self.bounds["auroc_case"] = max(self.bounds["auroc_case"], curves.auroc_bound())
+        self.bounds["ap_case"] = max(self.bounds["ap_case"], curves.ap_bound())
+        scored = ScoredVoxels(curves, own[measured.counts.index], len(measured.lesions))
+        return [case_row(measured.case, NO_PROTOCOL, *pair) for pair in computed("scores", scored, "case")]
+
+    def pooled(self) -> list[PooledValue]:
+        place = np.searchsorted(self.bins.lower, self.curves.lower)
+        scored = ScoredVoxels(self.curves, self._overlap[place], self._lesions)
+        return [pooled_row(NO_PROTOCOL, *pair) for pair in computed("scores", scored, "pooled")]
+
+
+def healthy_volumes(healthy: Sequence[HealthyMap], thresholds: Applied) -> list[PooledValue]:
+    """Return what is predicted in held-out healthy scans; a tuned protocol's folds are averaged."""
+    volumes: dict[str, list[float]] = {protocol: [] for protocol in thresholds}
+    for part in healthy:
+        cropped = part.open()
+        for protocol, by_patient in thresholds.items():
+            folds = {(t.fold, t.threshold): t for t in by_patient.values() if t.threshold is not None}
+            masks = [np.count_nonzero(cropped.binarise(t)) for t in folds.values()]
+            if masks:
+                volumes[protocol].append(float(np.mean([millilitres(int(n), cropped.spacing) for n in masks])))
+    return [pooled_row(p, *pair) for p, v in volumes.items() for pair in computed("healthy volumes", v, "pooled")]

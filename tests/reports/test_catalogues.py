@@ -1,0 +1,194 @@
+"""The catalogues of metrics and protocols: every reader knows what they hold; a new one needs an entry alone."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+from scipy.ndimage import distance_transform_edt
+from uasbench.benchmark.protocols.catalogue import PROTOCOLS, Protocol, deciding, is_oracle
+from uasbench.benchmark.protocols.measuring import ArrayCase, HealthyMap, MeasureOptions, measure
+from uasbench.benchmark.runs.records import Threshold
+from uasbench.benchmark.scoring.metrics import METRICS, NO_LESION, MaskedCase, Metric, Undefined, sign
+from uasbench.datasets.case import Case, Truth
+from uasbench.reports.compare import compare
+from uasbench.reports.console import headline as console_headline
+from uasbench.reports.grid import headline_grid
+from uasbench.reports.headline import headlines
+from uasbench.reports.tables import make_tables
+
+ROOT = Path(__file__).parents[2]
+SHAPE = (4, 16, 16)
+SLICES_ONLY = "the set has slice labels only"
+
+
+def make(k: int, *, slices: bool = False, level: float = 1.5) -> ArrayCase:
+    rng = np.random.default_rng(k)
+    roi = np.ones(SHAPE, bool)
+    lesion = np.zeros(SHAPE, bool)
+    lesion[1:3, 4:8, 5:9] = k != 3
+    map_ = (rng.normal(size=SHAPE) + level * lesion).astype(np.float32)
+    truth = Truth(f"c{k}", slice_labels=lesion.any(axis=(1, 2))) if slices else Truth(f"c{k}", lesion)
+    return ArrayCase(Case(f"c{k}", f"p{k}", 100 * map_, (1.0, 1.0, 1.0), roi), map_, truth)
+
+
+def measured(anatomy: str, *, slices: bool = False, **how):
+    healthy = make(9)
+    options = MeasureOptions(trials=2, anatomy=anatomy, native_threshold=1.0, min_size_mm3=(0.0,))
+    return measure([make(k, slices=slices, **how) for k in range(4)], [HealthyMap(healthy.scan, healthy.map)], options)
+
+
+def page_rows(name: str) -> list[str]:
+    """The rows of the table of a page that lists a catalogue."""
+    text = (ROOT / "docs" / name).read_text(encoding="utf-8")
+    table = next(block for block in text.split("\n\n") if block.startswith(("| metric |", "| id |")))
+    return table.splitlines()[2:]
+
+
+def metric_rows() -> list[str]:
+    return [
+        f"| `{m.id}` | {m.title} | {m.meaning} | {m.unit} | {m.direction or 'neither'} | {m.undefined} | {m.pooled} |"
+        for m in METRICS.values()
+    ]
+
+
+def protocol_rows() -> list[str]:
+    return [
+        f"| `{p.id}` | {p.legend} | {p.sees_labels} | {', '.join(p.anatomies or ('all',))} |"
+        for p in PROTOCOLS.values()
+    ]
+
+
+def test_the_docs_hold_the_catalogues():
+    assert page_rows("metrics.md") == metric_rows()
+    assert page_rows("protocols.md") == protocol_rows()
+
+
+def test_what_is_measured_is_what_the_catalogues_hold():
+    found = [measured(anatomy) for anatomy in ("liver", "lung")]
+    rows = [row for result in found for row in (*result.per_case, *result.pooled)]
+    assert {row.metric for row in rows} == METRICS.keys()
+    assert {row.protocol for row in rows} == PROTOCOLS.keys()
+    assert {t.protocol for result in found for t in result.thresholds} == {p.id for p in PROTOCOLS.values() if p.find}
+    for metric in METRICS.values():
+        per_case = {row.metric for result in found for row in result.per_case}
+        assert (metric.id in per_case) == metric.per_case, metric.id
+        assert (metric.id in {row.metric for r in found for row in r.pooled}) == (metric.pooled != "no"), metric.id
+
+
+def test_values_lie_in_their_unit():
+    for row in (row for anatomy in ("liver", "lung") for row in measured(anatomy).per_case):
+        if row.value is not None:
+            assert 0 <= row.value <= (1 if METRICS[row.metric].unit == "share" else np.inf), row
+
+
+def test_only_thresholds_are_not_compared_and_no_upper_bound_decides():
+    assert [m for m in METRICS if not sign(m)] == ["slice_threshold"]
+    assert [m for m in METRICS if sign(m) < 0] == ["fp_components", "fp_volume_ml", "healthy_fp_volume_ml"]
+    assert deciding() == ["val", "healthy-q95", "healthy-q99", "native"]
+    assert not any(is_oracle(protocol) for protocol in deciding())
+    assert all("upper bound" in p.legend for p in PROTOCOLS.values() if p.is_oracle)
+    assert [p for p in PROTOCOLS if is_oracle(p)] == ["oracle", "oracle-pooled", "paper-lung"]
+    assert is_oracle("of another version")
+
+
+def test_whose_labels_a_protocol_sees_must_be_said():
+    with pytest.raises(TypeError, match="sees_labels"):
+        Protocol("new", "a threshold", find=None)  # pyright: ignore[reportCallIssue]
+
+
+def test_ids_stand_in_the_catalogues_alone():
+    told = {p for p in PROTOCOLS if "-" in p or p == "val"} | {m for m in METRICS if "fp_" in m}
+    homes = {"catalogue.py", "metrics.py"}
+    said = [
+        f"{path}: {node.value}"
+        for room in ("benchmark", "reports")
+        for path in (ROOT / room).rglob("*.py")
+        if path.name not in homes
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and node.value in told
+    ]
+    assert not said
+
+
+def farthest(case: MaskedCase) -> float | Undefined:
+    """Return the 95 % quantile of the distances of mask voxels to the lesion, in mm."""
+    if not case.totals.lesions or not case.mask.any():
+        return Undefined(NO_LESION)
+    return float(np.quantile(distance_transform_edt(~case.lesion, sampling=case.spacing)[case.mask], 0.95))
+
+
+def greedy(protocol: Protocol, evidence):
+    return [Threshold(protocol=protocol.id, threshold=0.5, patients=evidence.patients)], None
+
+
+@pytest.fixture
+def added(monkeypatch):
+    """A metric and an upper bound, each by its entry."""
+    metric = Metric("hd95", "HD95 (mm)", "lower", "mask", farthest, "distance", "no lesion", unit="mm")
+    protocol = Protocol("peek", "0.5, seen on the test labels", sees_labels="yes", find=greedy, headline=True)
+    monkeypatch.setitem(METRICS, metric.id, metric)
+    monkeypatch.setitem(PROTOCOLS, protocol.id, protocol)
+
+
+@pytest.mark.usefixtures("added")
+class TestANewMetricAndANewProtocol:
+    @pytest.fixture
+    def records(self, make_record):
+        found = []
+        for method, level in (("hu-deviation", 2.0), ("hu-threshold", 1.0), ("ae", 0.0)):
+            result = measured("liver", level=level)
+            made = make_record(method, dice={f"c{k}": 0.0 for k in range(4)}, protocols=[])
+            found.append(made.model_copy(update={"per_case": result.per_case, "pooled": result.pooled}))
+        return found
+
+    def test_are_measured(self):
+        result = measured("liver")
+        (threshold,) = [t for t in result.thresholds if t.protocol == "peek"]
+        assert threshold.threshold == 0.5
+        rows = {(v.case, v.protocol, v.metric): v for v in result.per_case}
+        case = make(0)
+        distance = distance_transform_edt(~case.truth.lesion)
+        assert rows["c0", "peek", "hd95"].value == pytest.approx(np.quantile(distance[case.map > 0.5], 0.95))
+        assert rows["c3", "val", "hd95"].reason == NO_LESION
+        assert {m for _, p, m in rows if p == "peek"} >= {"dice", "psc", "sen", "lesion_sen", "fp_components", "hd95"}
+        assert ("peek", "dice") in {(v.protocol, v.metric) for v in result.pooled}
+        assert "hd95" not in {v.metric for v in result.pooled}
+
+    def test_are_undefined_where_nothing_can_be_measured(self):
+        rows = {(v.case, v.protocol, v.metric): v for v in measured("lung", slices=True).per_case}
+        assert rows["c0", "val", "hd95"].reason == rows["c0", "peek", "dice"].reason == SLICES_ONLY
+
+    def test_are_tabulated_ranked_and_tested(self, records):
+        tables = make_tables(records, info={"references": {"lits": "hu-deviation"}})
+        assert {"hd95", "peek"} <= {*tables.per_case["metric"], *tables.per_case["protocol"]}
+        summary = tables.summary.set_index(["protocol", "metric", "unit", "method"]).sort_index()
+        near = summary.loc[("val", "hd95", "patient")]["mean"]
+        best = "hu-deviation" if near["hu-deviation"] < near["hu-threshold"] else "hu-threshold"
+        assert "best-trivial" in summary.loc[("val", "hd95", "patient", best)]["flags"]
+        for frame in (tables.summary, tables.per_case, tables.paired_tests):
+            marked = frame["flags"].str.split(";").map(lambda flags: "oracle" in flags)
+            assert marked[frame["protocol"] == "peek"].all()
+            assert not marked[frame["protocol"] == "val"].any()
+        assert summary["oracle_gap"].loc[("peek", "dice", "patient")].isna().all()
+
+    def test_are_printed_and_marked(self, records, make_run, tmp_path):
+        (found,) = headlines(make_tables(records).summary)
+        grid = headline_grid(found)
+        assert grid.headers.index("Dice peek (upper bound)") in grid.muted
+        assert any(line == "peek: threshold is 0.5, seen on the test labels." for line in grid.legend)
+        folder = make_run(tmp_path, records)
+        console = Console(width=160)
+        with console.capture() as captured:
+            console.print(console_headline(folder))
+        assert "(!) peek: 0.5, seen on the test labels." in captured.get()
+        assert set(compare(folder, "ae", "hd95")["protocol"]) == {"val"}
+
+    def test_are_missed_in_the_docs(self):
+        with pytest.raises(AssertionError):
+            test_the_docs_hold_the_catalogues()
+        assert len(set(metric_rows()) - set(page_rows("metrics.md"))) == 1
+        assert len(set(protocol_rows()) - set(page_rows("protocols.md"))) == 1
