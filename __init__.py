@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .api import open_run, run
+    from .datasets.anatomy import Anatomy
     from .datasets.case import Case, Truth
     from .datasets.dataset import CaseRef, Dataset, DatasetCard
     from .datasets.healthy import HealthySet
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from .methods.method import Method, SupervisedMethod
 
 _WHERE = {
+    "Anatomy": "datasets.anatomy",
     "Case": "datasets.case",
     "CaseRef": "datasets.dataset",
     "Config": "methods.config",
@@ -38,6 +40,7 @@ _WHERE = {
 }
 
 __all__ = [
+    "Anatomy",
     "Case",
     "CaseRef",
     "Config",

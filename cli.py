@@ -241,7 +241,7 @@ def show(
 @app.command()
 def check(
     method: Annotated[str, typer.Argument(help="Registered method.")],
-    anatomy: Annotated[str, typer.Option(help="liver or lung.")] = "liver",
+    anatomy: Annotated[str, typer.Option(help="liver, lung, or an organ that a package brings.")] = "liver",
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     timeout: Annotated[float, typer.Option(min=1, help="Seconds that a single check may take.")] = 300.0,
 ) -> None:

@@ -64,7 +64,7 @@ def data_prepare(
 @app.command("phantom")
 def data_phantom(
     out: Annotated[Path, typer.Option(help="Folder that becomes a data root.")],
-    anatomy: Annotated[str, typer.Option(help="liver or lung.")] = "liver",
+    anatomy: Annotated[str, typer.Option(help="liver, lung, or an organ that a package brings.")] = "liver",
     seed: Annotated[int, typer.Option(help="Seed of the synthetic patients.")] = 0,
     size: Annotated[str, typer.Option(help="smoke, quick or full.")] = "quick",
 ) -> None:

@@ -70,22 +70,25 @@ def find_anatomy(name: str) -> Anatomy:
     Raises:
         DataError: unknown name, with the known ones; or a plug-in's entry that is no anatomy of this name.
     """
-    if name in _built_in():
-        return _built_in()[name]
-    if name not in _plugged_in():
+    own, targets = _built_in().get(name), sorted(_plugged_in().get(name, ()))
+    if len(targets) + (own is not None) > 1:
+        claims = " and ".join([*(["the benchmark"] if own else []), *targets])
+        raise DataError(f"anatomy {name!r} is registered twice: {claims}; rename or uninstall one of them")
+    if own is not None:
+        return own
+    if not targets:
         near = difflib.get_close_matches(name, anatomy_names(), n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise DataError(
             f"unknown anatomy {name!r}; {hint}known: {', '.join(anatomy_names())}; another one is an Anatomy under the "
             f"entry-point group {GROUP}"
         )
-    point = _plugged_in()[name]
     try:
-        found = point.load()
+        found = EntryPoint(name, targets[0], GROUP).load()
     except Exception as error:
-        raise DataError(f"anatomy {name!r} ({point.value}) cannot be imported: {error}") from error
+        raise DataError(f"anatomy {name!r} ({targets[0]}) cannot be imported: {error}") from error
     if not isinstance(found, Anatomy) or found.name != name:
-        raise DataError(f"anatomy {name!r}: {point.value} is {found!r}, not an Anatomy of that name")
+        raise DataError(f"anatomy {name!r}: {targets[0]} is {found!r}, not an Anatomy of that name")
     return found
 
 
@@ -96,8 +99,12 @@ def refresh() -> None:
 
 
 @cache
-def _plugged_in() -> dict[str, EntryPoint]:
-    return {point.name: point for point in entry_points(group=GROUP)}
+def _plugged_in() -> dict[str, set[str]]:
+    """Return name → targets; one package may stand on the path twice."""
+    found: dict[str, set[str]] = {}
+    for point in entry_points(group=GROUP):
+        found.setdefault(point.name, set()).add(point.value)
+    return found
 
 
 @cache

@@ -16,7 +16,7 @@ class DatasetCard:
 
     Attributes:
         name: registry name, lower case with dashes.
-        anatomy: the organ of the task, ``liver`` or ``lung``.
+        anatomy: the organ of the task, a name in ``anatomies.yaml`` or of a package (:class:`.anatomy.Anatomy`).
         role: ``healthy`` sets train, ``lesion`` sets test.
         obtain: where and how the data are obtained.
         layout: the published on-disk layout that the adapter reads.

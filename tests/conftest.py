@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+Install = Callable[..., Path]
 
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(_name, "1")  # tests share the cores; set before torch and NumPy start their threads
@@ -72,3 +75,36 @@ def quick_run(mlflow_tables: Path) -> Callable[..., Any]:
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An empty folder for prepared data."""
     return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
+    """Return ``install(distribution, files, methods={name: target})``: modules and metadata on ``sys.path``."""
+    from uasbench.benchmark.catalogue import registry
+
+    monkeypatch.setenv("UASBENCH_CACHE", str(tmp_path / "cache"))
+    before = set(sys.modules)
+
+    def make(distribution: str, files: dict[str, str], **groups: dict[str, str]) -> Path:
+        site = tmp_path / "site" / distribution
+        for name, text in files.items():
+            path = site / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        info = site / f"{distribution.replace('-', '_')}-1.0.dist-info"
+        info.mkdir(parents=True, exist_ok=True)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n")
+        lines = []
+        for group, points in groups.items():
+            lines += [f"[uasbench.{group}]", *(f"{n} = {t}" for n, t in points.items())]
+        (info / "entry_points.txt").write_text("\n".join(lines) + "\n")
+        monkeypatch.syspath_prepend(str(site))
+        registry.refresh()
+        return site
+
+    registry.refresh()
+    yield make
+    registry.refresh()
+    for name in set(sys.modules) - before:
+        if getattr(sys.modules[name], "__file__", None) and str(tmp_path) in str(sys.modules[name].__file__):
+            del sys.modules[name]

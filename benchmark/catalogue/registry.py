@@ -12,8 +12,9 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from ...common import package
-from ...common.errors import UasbenchError
+from ...common.errors import DataError, UasbenchError
 from ...common.package import import_target
+from ...datasets import anatomy
 from .index import CardIndex
 
 if TYPE_CHECKING:
@@ -133,6 +134,7 @@ class Registry(Generic[T, C]):
             if known is None:
                 self.get(name)
             else:
+                self._accept(entry, _unknown_anatomy(known))
                 self._cards[name] = cast(C, known)
         return self._cards[name]
 
@@ -238,10 +240,12 @@ class Registry(Generic[T, C]):
             found = import_target(entry.target)
         except (Exception, SystemExit) as error:
             raise RegistryError(f"{self.kind} {entry.name!r} ({entry}) cannot be imported: {_line(error)}") from error
-        problem = _problem(found, entry.group, entry.name)
+        self._accept(entry, _problem(found, entry.group, entry.name))
+        return found
+
+    def _accept(self, entry: Entry, problem: str | None) -> None:
         if problem:
             raise RegistryError(f"{self.kind} {entry.name!r} ({entry}): {problem}")
-        return found
 
 
 @cache
@@ -285,6 +289,7 @@ def check_class(found: Any) -> type[Method]:
 
 def refresh() -> None:
     """Forget what was found, for processes that install a package while they run."""
+    anatomy.refresh()
     for registry in (methods, datasets, toplines, runnable):
         registry.cache_clear()
 
@@ -324,6 +329,17 @@ def _problem(found: Any, group: str, name: str) -> str | None:
     if group.endswith(TOPLINES) != (uses == "labels"):
         right = "toplines" if uses == "labels" else "methods"
         return f"its card says uses={uses!r}; register it under '{PACKAGE}.{right}'"
+    return _unknown_anatomy(card)
+
+
+def _unknown_anatomy(card: Any) -> str | None:
+    """Return what is wrong with the organs that a card names, or None; without it only measuring would notice."""
+    named = [card.anatomy] if isinstance(card.anatomy, str) else card.anatomy
+    try:
+        for name in (*named, *getattr(card, "near_chance", ()), *getattr(card, "undertrained", ())):
+            anatomy.find_anatomy(name)
+    except DataError as error:
+        return str(error)
     return None
 
 

@@ -16,6 +16,7 @@ from uasbench.benchmark.commands.plugin_template import PluginError, new_plugin
 from uasbench.benchmark.conformance.phantom import lesion_cases
 from uasbench.benchmark.conformance.run import run_checks
 from uasbench.common.errors import DataError
+from uasbench.datasets.anatomy import find_anatomy
 
 
 def test_the_package_is_found_and_keeps_the_contract(tmp_path, install):
@@ -100,13 +101,19 @@ def test_the_documented_methods_keep_the_contract(repository, install, monkeypat
     from uasbench.benchmark.conformance import checks as conformance_checks
 
     monkeypatch.setattr(conformance_checks, "_affordable", lambda subject, config: 150)
-    median, network, _ = documented(repository, "python")
+    median, network, *_ = documented(repository, "python")
     points = {"median-residual": "doc_plugin.median:MedianResidual", "mean-net": "doc_plugin.network:MeanNet"}
     files = {"doc_plugin/__init__.py": "", "doc_plugin/median.py": median, "doc_plugin/network.py": network}
     install("doc-plugin", files, methods=points)
     assert tomllib.loads(documented(repository, "toml")[0])["project"]["entry-points"]["uasbench.methods"]
     for name in points:
         assert not [r for r in run_checks(name) if r.failed]
+
+
+def test_the_documented_organ_is_found_by_its_name(repository, install):
+    points = tomllib.loads(documented(repository, "toml")[2])["project"]["entry-points"]["uasbench.anatomies"]
+    install("my-package", {"my_package.py": documented(repository, "python")[3]}, anatomies=points)
+    assert find_anatomy("kidney").median_hu == (-20.0, 250.0)
 
 
 def test_the_documented_data_set_reads_its_layout(repository, install, tmp_path):

@@ -33,7 +33,7 @@ def plugged(monkeypatch):
     from importlib.metadata import EntryPoint
 
     def make(**targets: str) -> None:
-        points = [EntryPoint(name, target, anatomy.GROUP) for name, target in targets.items()]
+        points = [EntryPoint(name, value, anatomy.GROUP) for name, text in targets.items() for value in text.split()]
         monkeypatch.setattr(anatomy, "entry_points", lambda group: points)
         anatomy.refresh()
 
@@ -53,3 +53,11 @@ def test_what_is_no_anatomy_of_its_name_is_refused(plugged):
     plugged(kidney="math:pi")
     with pytest.raises(DataError, match=r"math:pi is 3.14.*not an Anatomy of that name"):
         find_anatomy("kidney")
+
+
+def test_two_of_one_name_are_refused(plugged):
+    plugged(kidney="one:KIDNEY two:KIDNEY", liver="mine:LIVER")
+    with pytest.raises(DataError, match=r"'kidney' is registered twice: one:KIDNEY and two:KIDNEY"):
+        find_anatomy("kidney")
+    with pytest.raises(DataError, match=r"'liver' is registered twice: the benchmark and mine:LIVER"):
+        find_anatomy("liver")
