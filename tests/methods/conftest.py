@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
+import yaml
 from scipy import ndimage
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 from uasbench.common.seeds import derive, seed_everything
 from uasbench.datasets.case import Case
+from uasbench.datasets.healthy import HealthySet
 from uasbench.methods.config import resolve
+from uasbench.methods.context import FitContext
 
 ToyCase = Callable[..., tuple[Case, np.ndarray]]
 
@@ -41,21 +45,73 @@ def toy_case() -> ToyCase:
 
 @pytest.fixture(scope="session")
 def make_method() -> Callable:
-    """Return ``make(cls, profile, settings, anatomy, seed)``: a method built as the engine builds it, seeds first."""
+    """Return ``make(cls, profile, settings, anatomy, seed)``: a method built as the engine builds it, seeds first.
+
+    Backbones have random weights where the settings name no others.
+    """
 
     def make(cls, profile="smoke", settings=None, anatomy="liver", seed=0):
         seed_everything(derive(seed, "weights"))
-        method = cls(resolve(cls.Config, profile, anatomy, settings))
+        random = {"weights": "random"} if hasattr(cls.Config, "weights") else {}
+        method = cls(resolve(cls.Config, profile, anatomy, {**random, **(settings or {})}))
         method.build()
         return method
 
     return make
 
 
+@pytest.fixture(scope="session")
+def healthy(toy_case: ToyCase) -> HealthySet:
+    """Three livers of eight slices each."""
+    return HealthySet.from_cases([toy_case(i)[0] for i in range(3)])
+
+
+@pytest.fixture(scope="session")
+def healthy_volumes(toy_case: ToyCase) -> HealthySet:
+    """Three livers that are thick enough for crops of volumes."""
+    return HealthySet.from_cases([toy_case(i, slices=12)[0] for i in range(3)])
+
+
+@pytest.fixture(scope="session")
+def train(make_method: Callable, healthy: HealthySet) -> Callable:
+    """Return ``train(cls, scans=healthy, **settings) -> (method, curve)``, where curve holds the logged values."""
+
+    def train(
+        cls,
+        scans=healthy,
+        *,
+        profile="smoke",
+        anatomy="liver",
+        seed=0,
+        limit=None,
+        precision="fp32",
+        unlabelled=None,
+        **settings,
+    ):
+        method, curve = make_method(cls, profile, settings, anatomy, seed), []
+        context = FitContext(
+            seed,
+            precision=precision,
+            max_updates=limit,
+            unlabelled=unlabelled,
+            on_log=lambda _, values: curve.append(values),
+        )
+        method.fit(scans, context)
+        return method, curve
+
+    return train
+
+
 @pytest.fixture
-def optimisers(monkeypatch: pytest.MonkeyPatch) -> list[torch.optim.Adam]:
-    """Collect every Adam that a test makes."""
-    made: list[torch.optim.Adam] = []
-    adam = torch.optim.Adam
-    monkeypatch.setattr(torch.optim, "Adam", lambda *a, **k: made.append(adam(*a, **k)) or made[-1])
-    return made
+def rates() -> Iterator[list[float]]:
+    """Collect the learning rate of every step that an optimiser takes in a test."""
+    found: list[float] = []
+    hook = register_optimizer_step_pre_hook(lambda optimiser, *_: found.append(optimiser.param_groups[0]["lr"]))
+    yield found
+    hook.remove()
+
+
+@pytest.fixture(scope="session")
+def published() -> dict[str, dict]:
+    """The published settings of every method, by name."""
+    return yaml.safe_load((Path(__file__).parent / "published_settings.yaml").read_text())

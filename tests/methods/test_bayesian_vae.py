@@ -7,11 +7,10 @@ import dataclasses
 import numpy as np
 import pytest
 from uasbench.datasets.healthy import HealthySet
-from uasbench.methods.config import PROFILES, ConfigError, by_stage, resolve
+from uasbench.methods.config import ConfigError, resolve
 from uasbench.methods.context import FitContext
 from uasbench.methods.nets.seeded_dropout import SeededDropout
 from uasbench.methods.reconstruction.vae import VAE, BayesianVAE, BayesianVAEConfig, VAEConfig
-from uasbench.methods.state import parameter_count
 
 
 @pytest.fixture(scope="module")
@@ -27,26 +26,6 @@ def with_samples(trained, tmp_path, cls=BayesianVAE, **values):
     method = cls(dataclasses.replace(trained.config, **values))
     method.load(tmp_path / "state.pt")
     return method
-
-
-def test_published_settings():
-    for anatomy in ("liver", "lung"):
-        c = resolve(BayesianVAEConfig, "paper", anatomy)
-        assert (c.samples, c.dropout, c.alpha_kl) == (20, 0.2, 1e-6)
-
-
-@pytest.mark.parametrize("profile", PROFILES)
-def test_the_training_is_that_of_the_variational_autoencoder(profile, make_method):
-    assert BayesianVAE.card.trainer == VAE.card.name
-    assert BayesianVAE.__module__ == VAE.__module__
-    assert BayesianVAE.fit is VAE.fit
-    assert BayesianVAE.losses is VAE.losses
-    for anatomy in ("liver", "lung"):
-        bayesian, plain = (resolve(c, profile, anatomy) for c in (BayesianVAEConfig, VAEConfig))
-        assert by_stage(bayesian)[0] == by_stage(plain)[0]
-        assert set(by_stage(bayesian)[1]) == {*by_stage(plain)[1], "samples"}
-    if profile == "paper":
-        assert parameter_count(make_method(BayesianVAE, "paper")) == parameter_count(make_method(VAE, "paper"))
 
 
 @pytest.mark.parametrize("values", [{"dropout": 0.0}, {"samples": 0}])

@@ -9,11 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 from uasbench.datasets.healthy import HealthySet
-from uasbench.methods.config import by_stage, resolve
+from uasbench.methods.config import resolve
 from uasbench.methods.context import FitContext
 from uasbench.methods.reconstruction.context_vae import ContextVAE, ContextVAEConfig, cut_squares
 from uasbench.methods.reconstruction.vae import VAE
-from uasbench.methods.state import parameter_count
 
 
 def generator(seed=0):
@@ -24,17 +23,6 @@ def ones_and_roi(n, size=128):
     roi = torch.zeros((n, 1, size, size), dtype=torch.bool)
     roi[:, :, size // 2 : size // 2 + size // 4, size // 4 : size // 2] = True
     return torch.ones((n, 1, size, size)), roi
-
-
-def test_published_settings():
-    for anatomy in ("liver", "lung"):
-        c = resolve(ContextVAEConfig, "paper", anatomy)
-        assert (c.square * c.size, c.most_squares, c.context, c.alpha_kl, c.score) == (32, 3, 0.5, 1e-6, "rec")
-    assert set(by_stage(ContextVAEConfig())[1]) == {"sign", "erode", "median", "score"}
-
-
-def test_it_is_the_variational_autoencoder_s_network(make_method):
-    assert parameter_count(make_method(ContextVAE, "paper")) == parameter_count(make_method(VAE, "paper"))
 
 
 def test_one_to_three_squares_of_32_pixels_around_the_organ():

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 from collections.abc import Iterator
-from contextlib import suppress
-from dataclasses import fields, replace
-from functools import cache
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from uasbench.methods.config import PROFILES, resolve
 from uasbench.methods.state import modules
 
 UPDATES = 2
+RATES = ("lr", "encoder_lr", "beta1", "beta2", "momentum", "weight_decay", "l2")
 KNOWN = registry.runnable()
 NAMES = [name for name in KNOWN.names() if KNOWN.entry(name).built_in]
 IN_ANOTHER_PROCESS = {"nnunet", "nnunet-unseen"}
@@ -60,9 +62,10 @@ class Trainings(Subject):
     disturbances = itertools.count(1)
 
     def config(self, profile: str = "smoke", **settings: Any) -> Any:
-        """Return settings that need no file of weights."""
-        known = {f.name for f in fields(self.cls.Config)}
-        return super().config(profile, **{k: "random" for k in ("weights",) if k in known}, **settings)
+        """Return settings that need no file of weights, with the published rates."""
+        paper = vars(resolve(self.cls.Config, "paper", self.anatomy))
+        random = {"weights": "random"} if "weights" in paper else {}
+        return super().config(profile, **{key: paper[key] for key in RATES if key in paper} | random | settings)
 
     def context(self, seed: int, max_updates: int | None = UPDATES, losses=None, unlabelled=None) -> FitContext:
         """Return the surroundings of a short training."""
@@ -90,6 +93,40 @@ class Trainings(Subject):
         seed_everything(next(self.disturbances))
         method.fit(self.scans(), self.context(seed, unlabelled=self.unlabelled(), **context))
         return method
+
+    @cached_property
+    def trained(self) -> Any:
+        """The method after two updates; what its optimisers began with is kept in ``optimisers``."""
+        with optimisers_made() as self.optimisers:
+            return self.train()
+
+
+@contextmanager
+def optimisers_made() -> Iterator[list[tuple[type, list[dict[str, Any]]]]]:
+    """Collect class and first parameter groups of every optimiser."""
+    made: list[tuple[type, list[dict[str, Any]]]] = []
+    begin = torch.optim.Optimizer.__init__
+
+    def spied(self: torch.optim.Optimizer, *arguments: Any) -> None:
+        begin(self, *arguments)
+        made.append((type(self), [dict(group) for group in self.param_groups]))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.optim.Optimizer, "__init__", spied)
+        yield made
+
+
+def told(kind: type, groups: list[dict[str, Any]], networks: dict[str, torch.nn.Module]) -> dict[str, Any]:
+    """Return an optimiser as data: its networks, its rate, and what else is not PyTorch's default."""
+    held = {id(p) for group in groups for p in group["params"]}
+    names = [name for name, net in networks.items() if held & {id(p) for p in net.parameters()}]
+    assert held == {id(p) for name in names for p in networks[name].parameters()}, "a part of a network"
+    values: dict[str, Any] = {kind.__name__: names[0] if len(names) == 1 else names}
+    for key, parameter in inspect.signature(kind).parameters.items():
+        found = [group[key] for group in groups if key in group and key not in ("params", "fused")]
+        if found and (key == "lr" or any(value != parameter.default for value in found)):
+            values[key] = found[0] if found == found[:1] * len(found) else found
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
 
 
 @cache
@@ -141,6 +178,10 @@ def learned(method: Method) -> dict[str, torch.nn.Module]:
     return {name: net for name, net in modules(method).items() if any(p.requires_grad for p in net.parameters())}
 
 
+def same(state: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(value, other[key]) for key, value in state.items())
+
+
 def changed(before: torch.nn.Module, after: torch.nn.Module) -> bool:
     return any(not torch.equal(a, b) for a, b in zip(before.parameters(), after.parameters(), strict=True))
 
@@ -180,17 +221,25 @@ def test_no_updates_leave_the_untrained_method(subject):
     assert not losses
     assert not any(done.values() if isinstance(done, dict) else [done])
     for name, net in modules(subject.fresh()).items():
-        state = modules(untrained)[name].state_dict()
-        assert all(torch.equal(value, state[key]) for key, value in net.state_dict().items()), name
+        assert same(net.state_dict(), modules(untrained)[name].state_dict()), name
     subject.maps(untrained, subject.cases()[:1])
 
 
 def test_training_changes_every_network_and_its_statistics(subject):
-    fresh = modules(subject.fresh())
+    fresh, trained = modules(subject.fresh()), modules(subject.trained)
+    for name in fresh.keys() - learned(subject.trained):
+        assert same(fresh[name].state_dict(), trained[name].state_dict()), f"{name} is frozen"
     for name, net in learned(subject.trained).items():
         assert name not in fresh or changed(fresh[name], net), name
         means = [part.running_mean for part in net.modules() if isinstance(part, _BatchNorm)]
         assert all(mean.any() for mean in means if mean is not None), name
+
+
+def test_the_optimisers_are_the_published_ones(subject, published):
+    networks = modules(subject.trained)
+    found = [told(kind, groups, networks) for kind, groups in subject.optimisers]
+    if subject.cls.card.name not in IN_ANOTHER_PROCESS:
+        assert found == published[subject.cls.card.name].get("optimisers", [])
 
 
 def test_a_slice_scores_alone_as_among_others(subject, loaded):

@@ -6,39 +6,9 @@ import numpy as np
 import pytest
 import torch
 from torch import distributions as d
-from uasbench.datasets.healthy import HealthySet
 from uasbench.datasets.views.viewing import apply_view
-from uasbench.methods.config import by_stage, resolve
-from uasbench.methods.context import FitContext
 from uasbench.methods.nets.gmvae_net import BaurGMVAE
-from uasbench.methods.reconstruction.gmvae import GMVAE, GMVAEConfig
-
-
-@pytest.fixture(scope="module")
-def healthy(toy_case):
-    return HealthySet.from_cases([toy_case(i)[0] for i in range(4)])
-
-
-def train(make_method, healthy, limit=None, precision="fp32", **values):
-    method = make_method(GMVAE, "smoke", values)
-    curve: list[tuple[int, dict[str, float]]] = []
-    context = FitContext(0, precision=precision, max_updates=limit, on_log=lambda step, v: curve.append((step, v)))
-    method.fit(healthy, context)
-    return method, curve
-
-
-def test_paper_profile_equals_the_published_settings():
-    for anatomy in ("liver", "lung"):
-        config = resolve(GMVAEConfig, "paper", anatomy)
-        assert (config.dim_c, config.dim_w, config.c_lambda, config.alpha_kl) == (9, 1, 1.0, 1.0)
-
-
-@pytest.mark.parametrize(("budget", "lr"), [("seed2", 3e-4), ("baur", 5e-5)])
-def test_the_optimiser_gets_the_rate_of_the_budget(make_method, healthy, monkeypatch, budget, lr):
-    made, adam = [], torch.optim.Adam
-    monkeypatch.setattr(torch.optim, "Adam", lambda parameters, **k: made.append(k["lr"]) or adam(parameters, **k))
-    train(make_method, healthy, limit=1, budget=budget, lr="none")
-    assert made == [lr]
+from uasbench.methods.reconstruction.gmvae import GMVAE
 
 
 def test_the_net_has_the_sizes_of_the_settings(make_method):
@@ -46,12 +16,6 @@ def test_the_net_has_the_sizes_of_the_settings(make_method):
     assert isinstance(net, BaurGMVAE)
     assert net.prior.shape == (4, 16)
     assert net.to_mean_w.out_features == 2
-
-
-def test_score_switches_do_not_belong_to_fit():
-    fit, score = by_stage(GMVAEConfig())
-    assert set(score) == {"sign", "erode", "median"}
-    assert {"dim_c", "dim_w", "c_lambda", "alpha_kl", "lr"} <= set(fit)
 
 
 def gaussian(mean, log_std):
@@ -94,8 +58,8 @@ def test_below_its_floor_the_component_divergence_has_no_gradient(make_method):
     assert not torch.allclose(gradients[0.0], gradients[10.0])
 
 
-def test_the_map_is_the_residual_inside_the_organ_and_does_not_need_a_draw(make_method, healthy, toy_case):
-    method, _ = train(make_method, healthy, limit=0)
+def test_the_map_is_the_residual_inside_the_organ_and_does_not_need_a_draw(train, toy_case):
+    method, _ = train(GMVAE, limit=0)
     seen = apply_view(toy_case(9)[0], method.view)
     scores = method.score_view(seen.image, seen.roi, (1.0, 1.0, 1.0))
     with torch.no_grad():
@@ -104,15 +68,14 @@ def test_the_map_is_the_residual_inside_the_organ_and_does_not_need_a_draw(make_
     assert np.allclose(scores, expected, atol=1e-6)
 
 
-def test_loss_falls_and_the_mixture_is_trained(make_method, healthy):
+def test_the_mixture_is_trained(train, make_method):
     fresh = make_method(GMVAE)
-    method, curve = train(make_method, healthy, updates=60)
-    assert curve[-1][1]["loss"] < 0.7 * curve[0][1]["loss"]
+    method, _ = train(GMVAE, limit=2)
     assert not torch.equal(fresh.net.prior.to_mean.weight, method.net.prior.to_mean.weight)
     assert not torch.equal(fresh.net.to_log_std_w.weight, method.net.to_log_std_w.weight)
 
 
-def test_half_precision_trains(make_method, healthy, toy_case):
-    method, curve = train(make_method, healthy, precision="bf16", limit=3)
-    assert all(np.isfinite(v) for _, values in curve for v in values.values())
+def test_half_precision_trains(train, toy_case):
+    method, curve = train(GMVAE, precision="bf16", limit=3)
+    assert all(np.isfinite(v) for values in curve for v in values.values())
     assert np.isfinite(method.score(toy_case(9)[0])).all()

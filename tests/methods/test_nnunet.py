@@ -11,7 +11,7 @@ import psutil
 import pytest
 import torch
 from uasbench.common.errors import DataError
-from uasbench.methods.config import by_stage, resolve
+from uasbench.methods.config import resolve
 from uasbench.methods.context import FitContext, TrainingError
 from uasbench.methods.supervised import nnunet
 from uasbench.methods.supervised.nnunet import NNUNet, NNUNetConfig
@@ -27,17 +27,6 @@ JOB = NNUNetJob("p", "t", "2d", None, 2, 1, None, 1, 0, None, 5, "cpu", 1)
 @pytest.fixture
 def labelled(toy_case):
     return [toy_case(i, lesion=True) for i in range(3)]
-
-
-def test_paper_profile_is_the_package_as_it_is():
-    c = resolve(NNUNetConfig, "paper", "liver")
-    assert (c.planner, c.trainer, c.configuration) == ("ExperimentPlanner", "nnUNetTrainer", "3d_fullres")
-    assert (c.epochs, c.iterations, c.validation_iterations, c.memory_gb) == (None, 250, 50, None)
-    assert (c.mirror, c.step) == (True, 0.5)
-    assert set(by_stage(c)[1]) == {"mirror", "step"}
-    assert (NNUNet.native_threshold, NNUNet.training, NNUNetUnseen.training) == (0.5, "cross-fit", "unseen")
-    for cls in (NNUNet, NNUNetUnseen):
-        assert (cls.card.uses, cls.card.supervision) == ("labels", "full")
 
 
 def test_without_the_package_it_says_which_extra_to_install(monkeypatch):
@@ -263,7 +252,7 @@ def test_epochs_and_budget_set_the_length_of_the_training(epochs, limit, calls):
 
 
 @pytest.mark.slow
-def test_the_real_package_trains_predicts_and_repeats_itself(labelled, toy_case, tmp_path):
+def test_the_real_package_trains_predicts_and_repeats_itself(labelled, tmp_path):
     pytest.importorskip("nnunetv2", reason="needs the extra 'nnunet'")
     maps, curve = [], []
     for _ in range(2):

@@ -7,57 +7,10 @@ from scipy.ndimage import gaussian_filter
 from scipy.spatial.distance import mahalanobis
 from uasbench.common.errors import DataError
 from uasbench.common.seeds import derive
-from uasbench.datasets.healthy import HealthySet
 from uasbench.datasets.views.viewing import apply_view
-from uasbench.methods.config import by_stage, resolve
-from uasbench.methods.context import FitContext
-from uasbench.methods.features.padim import PaDiM, PaDiMConfig, merge, whitening
-from uasbench.methods.features.parts.backbone import LITE0, cosine_distance, smooth, upsample
-from uasbench.methods.state import parameter_count
+from uasbench.methods.features.padim import PaDiM, merge, whitening
+from uasbench.methods.features.parts.backbone import cosine_distance, smooth, upsample
 from uasbench.methods.training import as_input
-
-RANDOM = {"weights": "random"}
-
-
-@pytest.fixture(scope="module")
-def healthy(toy_case):
-    return HealthySet.from_cases([toy_case(i)[0] for i in range(3)])
-
-
-def train(make_method, healthy, seed=0, limit=None, **values):
-    method = make_method(PaDiM, "smoke", {**RANDOM, **values}, seed=seed)
-    curve: list[dict[str, float]] = []
-    method.fit(healthy, FitContext(seed=seed, max_updates=limit, on_log=lambda _, v: curve.append(v)))
-    return method, curve
-
-
-def test_paper_profile_equals_the_published_settings():
-    c = resolve(PaDiMConfig, "paper", "liver")
-    assert (c.backbone, c.weights, c.stages, c.dims, c.epsilon) == (
-        "resnet18.tv_in1k",
-        "imagenet",
-        (1, 2, 3),
-        100,
-        0.01,
-    )
-    assert (c.size, c.window, c.equalise, c.sigma, c.batch) == (224, (-200, 250), True, 4, 32)
-    assert set(by_stage(c)[1]) == {"sigma"}
-    assert resolve(PaDiMConfig, "paper", "lung").window == (-800, 100)
-    assert {resolve(PaDiMConfig, p).backbone for p in ("smoke", "quick")} == {LITE0}
-    assert PaDiM.card.slice_score == "max"
-
-
-def test_paper_backbone_has_the_parameters_of_resnet_18_to_layer_three(make_method):
-    """Stem 7×7 from 3 channels; per layer two basic blocks, a 1×1 shortcut where the width changes; affine norms."""
-
-    def block(before, out):
-        return 9 * before * out + 9 * out * out + 2 * 2 * out + (before * out + 2 * out if before != out else 0)
-
-    wanted = 7 * 7 * 3 * 64 + 2 * 64 + sum(block(a, b) + block(b, b) for a, b in ((64, 64), (64, 128), (128, 256)))
-    method = make_method(PaDiM, "paper", RANDOM)
-    assert parameter_count(method) == wanted
-    assert method.mean.shape == (56 * 56, 100)
-    assert method.whitening.shape == (56 * 56, 100, 100)
 
 
 def test_streamed_gaussians_equal_numpy():
@@ -84,9 +37,9 @@ def test_a_single_slice_gives_a_finite_distance():
     assert torch.allclose(whitening(scatter, 1, 0.01), 10 * torch.eye(3).expand(2, 3, 3))
 
 
-def test_map_is_the_distance_to_the_gaussian_of_its_position(make_method, healthy, toy_case):
+def test_map_is_the_distance_to_the_gaussian_of_its_position(train, healthy, toy_case):
     """The whole method against a plain one that keeps all embeddings."""
-    method, curve = train(make_method, healthy, sigma=0.0, dims=7)
+    method, curve = train(PaDiM, sigma=0.0, dims=7)
     assert [v["slices"] for v in curve] == [8, 16, 24]
     images = as_input(healthy.array(method.view).take(range(24))[0], "cpu")
     stacked = method.embed(images).double().numpy()
@@ -102,7 +55,7 @@ def test_map_is_the_distance_to_the_gaussian_of_its_position(make_method, health
 
 
 def test_channels_lie_on_the_finest_grid_by_nearest_neighbour(make_method, healthy):
-    method = make_method(PaDiM, "smoke", {**RANDOM, "dims": 9})
+    method = make_method(PaDiM, "smoke", {"dims": 9})
     images = as_input(healthy.array(method.view).take([3, 5])[0], "cpu")
     method.chosen = torch.tensor([0, 23, 24, 30, 63, 64, 70, 100, 175])
     maps = method.features(images)
@@ -111,25 +64,25 @@ def test_channels_lie_on_the_finest_grid_by_nearest_neighbour(make_method, healt
     assert torch.equal(method.embed(images), wanted)
 
 
-def test_channels_are_drawn_by_the_seed(make_method, healthy):
-    first, second = (train(make_method, healthy, seed)[0].chosen for seed in (0, 1))
+def test_channels_are_drawn_by_the_seed(train):
+    first, second = (train(PaDiM, seed=seed)[0].chosen for seed in (0, 1))
     assert len(set(first.tolist())) == 20
     assert 0 <= first.min() <= first.max() < 24 + 40 + 112
     assert not torch.equal(first, second)
-    few, _ = train(make_method, healthy, dims=1000)
+    few, _ = train(PaDiM, dims=1000)
     assert torch.equal(few.chosen, torch.arange(176))
 
 
-def test_without_a_slice_the_map_is_the_norm_of_the_features(make_method, healthy, toy_case):
-    method, curve = train(make_method, healthy, limit=0, sigma=0.0)
+def test_without_a_slice_the_map_is_the_norm_of_the_features(train, toy_case):
+    method, curve = train(PaDiM, limit=0, sigma=0.0)
     assert curve == []
     test = as_input(apply_view(toy_case(9)[0], method.view).image, "cpu")
     norm = method.embed(test).norm(dim=2).T.reshape(8, 8, 8)
     assert torch.allclose(method.maps(test), upsample(norm, 32), rtol=1e-4)
 
 
-def test_a_saved_state_leaves_the_backbone_out(make_method, healthy, tmp_path):
-    method, _ = train(make_method, healthy)
+def test_a_saved_state_leaves_the_backbone_out(train, tmp_path):
+    method, _ = train(PaDiM)
     method.save(tmp_path / "padim.pt")
     state = torch.load(tmp_path / "padim.pt", weights_only=True)
     assert set(state) == {"chosen", "mean", "whitening", "seen", "weights_used"}
@@ -138,11 +91,11 @@ def test_a_saved_state_leaves_the_backbone_out(make_method, healthy, tmp_path):
     assert len(method.provenance()["sha256"]) == 64
 
 
-def test_weights_from_a_file_are_recorded_and_others_refused(make_method, healthy, toy_case, tmp_path):
-    donor = make_method(PaDiM, "smoke", RANDOM, seed=derive(3, "donor"))
+def test_weights_from_a_file_are_recorded_and_others_refused(train, make_method, toy_case, tmp_path):
+    donor = make_method(PaDiM, "smoke", seed=derive(3, "donor"))
     file = tmp_path / "mine.pth"
     torch.save(donor.backbone.net.state_dict(), file)
-    method, _ = train(make_method, healthy, weights=str(file))
+    method, _ = train(PaDiM, weights=str(file))
     assert method.provenance()["file"] == "mine.pth"
     assert method.provenance()["source"] == "file"
     assert method.provenance()["sha256"] == donor.provenance()["sha256"] == method.extra_identity()
@@ -150,7 +103,7 @@ def test_weights_from_a_file_are_recorded_and_others_refused(make_method, health
     again = PaDiM(method.config)
     again.load(tmp_path / "padim.pt")
     assert np.array_equal(again.score(toy_case(9)[0]), method.score(toy_case(9)[0]))
-    other = make_method(PaDiM, "smoke", RANDOM, seed=derive(4, "donor"))
+    other = make_method(PaDiM, "smoke", seed=derive(4, "donor"))
     torch.save(other.backbone.net.state_dict(), file)
     with pytest.raises(DataError, match=r"mine\.pth.*weights=/path/to/file, or train again"):
         PaDiM(method.config).load(tmp_path / "padim.pt")

@@ -69,7 +69,7 @@ def test_tensor_code_equals_the_kernel():
     assert np.allclose(found[1].numpy(), kernel(77, -where), atol=1e-12)
 
 
-def test_tensor_code_sums_octaves_like_the_kernel(monkeypatch):
+def test_tensor_code_sums_octaves_like_the_kernel():
     """The path of an accelerator, followed on the CPU."""
     from uasbench.methods.synthesis import simplex as module
 

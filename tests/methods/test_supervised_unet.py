@@ -10,13 +10,11 @@ import torch
 from sklearn.metrics import average_precision_score
 from uasbench.datasets.labelled import LabelledSet
 from uasbench.datasets.views.viewing import apply_view
-from uasbench.methods.config import by_stage, resolve
 from uasbench.methods.context import FitContext
 from uasbench.methods.losses import dice_and_cross_entropy
-from uasbench.methods.method import SupervisedMethod
 from uasbench.methods.reconstruction.parts.roi_crop import SquareCrops
 from uasbench.methods.state import parameter_count
-from uasbench.methods.supervised.supervised_unet import SupervisedUNet, SupervisedUNetConfig, relit, turn, zoomed
+from uasbench.methods.supervised.supervised_unet import SupervisedUNet, relit, turn, zoomed
 
 
 def conv(inputs: int, outputs: int, side: int) -> int:
@@ -57,20 +55,6 @@ def train(make_method, labelled, limit=None, **settings) -> SupervisedUNet:
     method = make_method(SupervisedUNet, "smoke", settings)
     method.fit(labelled, FitContext(seed=0, max_updates=limit))
     return method
-
-
-def test_settings_of_the_paper_profile():
-    c = resolve(SupervisedUNetConfig, "paper", "liver")
-    assert (c.size, c.window, c.crop) == (256, (-21, 189), None)
-    assert resolve(SupervisedUNetConfig, "paper", "lung").window == (-800, 100)
-    assert (c.channels, c.residual_units) == ((32, 64, 128, 256, 512), 2)
-    assert (c.batch, c.lr, c.lr_power, c.updates, c.lesion_share) == (16, 1e-3, 0.9, 20000, 1 / 3)
-    assert (c.turns, c.contrast, c.brightness, c.zoom, c.mirror) == (True, 0.2, 0.05, 0.2, True)
-    assert set(by_stage(c)[1]) == {"mirror"}
-    assert SupervisedUNet.native_threshold == 0.5
-    assert issubclass(SupervisedUNet, SupervisedMethod)
-    assert (SupervisedUNet.card.uses, SupervisedUNet.card.supervision) == ("labels", "full")
-    assert SupervisedUNet.training == "cross-fit"
 
 
 def test_parameters_follow_from_the_layers(make_method):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
 from uasbench.datasets.healthy import HealthySet
@@ -119,23 +118,10 @@ def test_cards_print_the_published_rows_and_the_decisions(cls):
 
 
 @pytest.mark.parametrize("cls", [AE, *FAMILY, *SUMMED])
-def test_paper_profiles_share_the_trunk_and_the_budget(cls):
-    for anatomy, window, sign in (("liver", (-200, 250), "absolute"), ("lung", (-800, 100), "positive")):
-        c = resolve(cls.Config, "paper", anatomy)
-        assert (c.size, c.z, c.width, c.norm, c.dropout) == (128, 128, 32, "batch", 0.2)
-        assert (c.lr, c.beta1, c.batch, c.updates, c.patience) == (3e-4, 0.9, 16, 6000, None)
-        assert (c.erode, c.median) == (0, 0)
-        assert (c.window, c.sign) == (window, sign)
+def test_the_other_budget_is_that_of_the_trunk_unless_told_otherwise(cls):
+    for anatomy in ("liver", "lung"):
         baur = resolve(cls.Config, "paper", anatomy, {"budget": "baur"})
         assert (baur.lr, baur.beta1, baur.batch) == (BAUR_RATE.get(cls, 1e-4), 0.5, 8)
         assert (baur.updates, baur.epochs, baur.patience) == (None, 1000, 5)
         told = resolve(cls.Config, "paper", anatomy, {"budget": "baur", "lr": "5e-4", "patience": "2"})
         assert (told.lr, told.beta1, told.patience) == (5e-4, 0.5, 2)
-
-
-@pytest.mark.parametrize("cls", FAMILY)
-def test_the_training_loss_falls(cls, make_method, healthy):
-    curve = []
-    method = make_method(cls, "smoke", {"updates": 24, "lr": "5e-3", "norm": "affine"})
-    method.fit(healthy, FitContext(seed=0, on_log=lambda step, values: curve.append(values["loss"])))
-    assert np.mean(curve[-4:]) < 0.6 * curve[0]

@@ -8,11 +8,9 @@ import torch
 from torch.distributions import Normal, kl_divergence
 from uasbench.datasets.case import Case
 from uasbench.datasets.views.viewing import apply_view
-from uasbench.methods.config import by_stage, resolve
-from uasbench.methods.reconstruction.vae import VAE, VAEConfig
+from uasbench.methods.reconstruction.vae import VAE
 from uasbench.methods.reconstruction.vae_original import VAEOriginal
-from uasbench.methods.reconstruction.vae_spatial import VAESpatial, VAESpatialConfig
-from uasbench.methods.state import parameter_count
+from uasbench.methods.reconstruction.vae_spatial import VAESpatial
 
 
 class Fixed(torch.nn.Module):
@@ -31,13 +29,6 @@ class Fixed(torch.nn.Module):
 
 def slices(n=4, size=32):
     return torch.rand((n, 1, size, size), generator=torch.Generator().manual_seed(0))
-
-
-def test_published_weight_of_the_divergence():
-    for anatomy in ("liver", "lung"):
-        assert resolve(VAEConfig, "paper", anatomy).alpha_kl == 1e-6
-    assert "alpha_kl" in by_stage(VAEConfig())[0]
-    assert set(by_stage(VAEConfig())[1]) == {"sign", "erode", "median"}
 
 
 @pytest.mark.parametrize("alpha", [1e-6, 0.3])
@@ -67,30 +58,10 @@ def test_training_samples_the_code_and_scoring_does_not(make_method):
         assert np.allclose(method.reconstruct(array), method.net.decode(mean)[:, 0].numpy(), atol=1e-6)
 
 
-def test_the_map_is_the_signed_residual_of_the_mean_code(make_method):
-    array, roi = np.full((1, 32, 32), 0.5, np.float32), np.ones((1, 32, 32), bool)
-    array[0, 10, 10], array[0, 20, 20] = 0.1, 0.8
-    for sign, darker, brighter in (("absolute", 0.4, 0.3), ("positive", 0, 0.3), ("negative", 0.4, 0)):
-        method = make_method(VAE, "smoke", {"sign": sign})
-        method.net = Fixed(torch.zeros(1, 3), torch.zeros(1, 3))
-        scores = method.score_view(array, roi, (1.0, 1.0, 1.0))
-        assert scores[0, 10, 10] == pytest.approx(darker)
-        assert scores[0, 20, 20] == pytest.approx(brighter)
-
-
 def test_the_spatial_code_has_a_vector_at_each_of_64_positions(make_method):
-    assert resolve(VAESpatialConfig, "paper").alpha_kl == 1e-6
-    method = make_method(VAESpatial, "paper")
     with torch.no_grad():
-        mean, log_std = method.net.encode(torch.zeros(1, 1, 128, 128))
+        mean, log_std = make_method(VAESpatial, "paper").net.encode(torch.zeros(1, 1, 128, 128))
     assert mean.shape == log_std.shape == (1, 128, 8, 8)
-    trunk = (25 * 32 + 25 * 32 * 64 + 25 * 64 * 128 + 25 * 128 * 128 + 3 * (32 + 64 + 128 + 128)) + (
-        2 * 128 + 25 * 128 * 128 + 25 * 128 * 64 + 25 * 64 * 32 + 25 * 32 * 32 + 3 * (128 + 64 + 32 + 32) + 33
-    )
-    assert parameter_count(method) == trunk + 2 * (128 * 128 + 128)
-    dense = (128 * 16 + 16) + 2 * (1024 * 128 + 128) + (128 * 1024 + 1024) + (16 * 128 + 128)
-    for cls in (VAE, VAEOriginal):
-        assert parameter_count(make_method(cls, "paper")) == trunk + dense
 
 
 def test_a_change_in_a_corner_moves_the_spatial_code_there_only(make_method):

@@ -129,7 +129,7 @@ def test_missing_weights_are_said_with_every_way_to_provide_them(tmp_path, monke
     assert FeatureMethod(FeatureConfig(weights="random")).skip() is None
 
 
-def test_an_offline_hub_answers_at_once(monkeypatch, tmp_path):
+def test_an_offline_hub_answers_at_once(monkeypatch):
     import huggingface_hub
 
     asked = []
@@ -333,7 +333,7 @@ def test_a_frozen_backbone_stays_frozen():
     assert TimmFeatures(LITE0, (1,)).train().net.training
 
 
-def test_weights_of_another_network_are_refused(tmp_path):
+def test_weights_of_another_network_are_refused():
     net = TimmFeatures(RESNET, (1,))
     state = {**net.net.state_dict()}
     TimmFeatures(RESNET, (1,)).fill({**state, "fc.weight": torch.zeros(1)})

@@ -1,0 +1,97 @@
+"""The paper profile of every method against ``published_settings.yaml``, field by field."""
+
+from __future__ import annotations
+
+from dataclasses import MISSING, fields
+from typing import Any
+
+import pytest
+from uasbench.benchmark.catalogue import registry
+from uasbench.methods.config import PROFILES, by_stage, resolve
+from uasbench.methods.features.parts.backbone import LITE0, FeatureMethod
+
+KNOWN = registry.runnable()
+NAMES = [name for name in KNOWN.names() if KNOWN.entry(name).built_in]
+TRAITS_OF_THE_CARD = ("slice_score", "uses", "supervision", "trainer", "deterministic")
+
+
+def plain(value: Any) -> Any:
+    """Data files have lists where settings have tuples, and no rounding errors."""
+    if isinstance(value, tuple | list):
+        return [plain(item) for item in value]
+    return round(value, 12) if isinstance(value, float) else value
+
+
+def others_than_default(of: Any, names: Any) -> dict[str, Any]:
+    return {f.name: getattr(of, f.name) for f in fields(of) if f.name in names and getattr(of, f.name) != f.default}
+
+
+def traits(name: str, anatomy: str) -> dict[str, Any]:
+    """What a method is beside its settings, where it differs from the contract's defaults."""
+    method = KNOWN.get(name)(resolve(KNOWN.get(name).Config, "paper", anatomy))
+    plainest = {"native_threshold": None, "members": None, "min_patients": 1, "training": None}
+    found = {k: getattr(method, k, v) for k, v in plainest.items() if getattr(method, k, v) != v}
+    found |= others_than_default(method.card, TRAITS_OF_THE_CARD)
+    if method.view is not None:
+        settings = vars(method.config)
+        own = [f.name for f in fields(method.view) if f.name not in settings and f.default is not MISSING]
+        found |= {f"view_{key}": value for key, value in others_than_default(method.view, own).items()}
+        found |= {
+            f"view_{f.name}": getattr(method.view, f.name)
+            for f in fields(method.view)
+            if f.name in settings and getattr(method.view, f.name) != settings[f.name]
+        }
+    return found
+
+
+def differences(where: str, found: dict[str, Any], published: dict[str, Any]) -> list[str]:
+    """One line for each field with another value."""
+    found, published = ({key: plain(value) for key, value in d.items()} for d in (found, published))
+    return [
+        f"{where}: {key} is {found.get(key, 'missing')!r}, published {published.get(key, 'missing')!r}"
+        for key in dict.fromkeys((*published, *found))
+        if found.get(key, "missing") != published.get(key, "missing")
+    ]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_paper_profile_has_the_published_settings(name, published):
+    card, config = KNOWN.card(name), KNOWN.get(name).Config
+    block = published[name]
+    assert set(block) - {"source", "score_stage", "traits", "optimisers"} == set(card.anatomy)
+    wrong = []
+    for anatomy in card.anatomy:
+        wrong += differences(f"{name}, {anatomy}", vars(resolve(config, "paper", anatomy)), block[anatomy])
+        wrong += differences(f"{name}, {anatomy}", traits(name, anatomy), block.get("traits", {}))
+    score_stage = {"score_stage": list(by_stage(resolve(config, "paper"))[1])}
+    wrong += differences(name, score_stage, {"score_stage": block.get("score_stage", [])})
+    assert not wrong, "\n".join(["", *wrong])
+
+
+def test_every_block_has_a_source_and_a_method(published):
+    assert set(published) == set(NAMES)
+    assert all(block["source"] for block in published.values())
+
+
+def test_a_changed_default_is_told_with_method_organ_field_and_both_values():
+    told = differences("fpi, lung", {"lr": 2e-3, "alpha": (0.05, 0.95)}, {"lr": 1e-3, "alpha": [0.05, 0.95], "new": 1})
+    assert told == ["fpi, lung: lr is 0.002, published 0.001", "fpi, lung: new is 'missing', published 1"]
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if KNOWN.card(name).trainer])
+def test_methods_that_share_a_training_have_its_settings_and_its_code(name):
+    own, shared = KNOWN.get(name), KNOWN.get(KNOWN.card(name).trainer)
+    assert own.__module__ == shared.__module__
+    assert own.fit is shared.fit
+    for profile in PROFILES:
+        for anatomy in own.card.anatomy:
+            fit, score = by_stage(resolve(own.Config, profile, anatomy))
+            wanted, at_least = by_stage(resolve(shared.Config, profile, anatomy))
+            assert fit == wanted
+            assert set(score) >= set(at_least)
+
+
+def test_small_profiles_use_the_backbone_of_the_package():
+    for cls in (KNOWN.get(name) for name in NAMES):
+        if issubclass(cls, FeatureMethod):
+            assert {resolve(cls.Config, profile).backbone for profile in ("smoke", "quick")} == {LITE0}
