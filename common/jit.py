@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import FunctionType
 from typing import Any
 
 
@@ -10,7 +11,8 @@ class Kernel:
     """A function that numba compiles when it is first called.
 
     Compiled code is cached beside the module, or in numba's user cache (``NUMBA_CACHE_DIR``) where the package folder
-    cannot be written; where neither can, the kernel is compiled once per process. A kernel calls no other kernel.
+    cannot be written; where neither can, the kernel is compiled once per process. A kernel calls no other kernel,
+    but functions of its module that are marked :func:`inlined`.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
@@ -28,14 +30,25 @@ class Kernel:
     def _compile(self) -> Callable[..., Any]:
         import numba
 
+        made = self.function
+        helpers = {n: numba.njit(h) for n, h in made.__globals__.items() if getattr(h, "inlined", False)}
+        if helpers:  # numba looks names up in the globals of the function that it compiles
+            made = FunctionType(made.__code__, made.__globals__ | helpers, made.__name__)
+            made.__module__, made.__qualname__ = self.function.__module__, self.function.__qualname__
         try:
-            return numba.njit(self.function, cache=True, nogil=True)
+            return numba.njit(made, cache=True, nogil=True)
         except RuntimeError as error:
             if "no locator available" not in str(error):
                 raise
-            return numba.njit(self.function, nogil=True)
+            return numba.njit(made, nogil=True)
 
 
 def kernel(function: Callable[..., Any]) -> Kernel:
     """Mark a function as a numba kernel (see :class:`Kernel`)."""
     return Kernel(function)
+
+
+def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Mark a small function that kernels of the same module call; it is compiled into each of them."""
+    function.inlined = True  # pyright: ignore[reportFunctionMemberAccess]
+    return function

@@ -170,11 +170,15 @@ class Bins:
         An entry packs ``offset << 7 | shift << 1 | more``: ``(key >> shift) + offset`` is a bin, or with ``more`` the
         place of another entry. A node that is not split has shift 32 and so its own number.
         """
+        # Level 0 holds the top halves, level k + 1 the children of the nodes of level k that split k divides.
         nodes = [np.arange(_TOPS, dtype=np.int64) << TOP_BITS, *(_children(*split) for split in self._splits)]
         places = [np.searchsorted(n, s[0]) for n, s in zip(nodes, self._splits, strict=False)]
+        # How many bins lie below each node: one, or from the deepest level upwards the sum over its children.
         leaves = [np.ones(len(n), np.int64) for n in nodes]
         for k in reversed(range(len(places))):
             leaves[k][places[k]] = np.add.reduceat(leaves[k + 1], _firsts(self._splits[k][2]))
+        # The number of the first bin below each node. Bins are numbered in key order across all levels, so a child
+        # starts where its parent does, plus the bins below its elder siblings.
         ranks = [_before(leaves[0])]
         starts = np.cumsum([0, *(len(n) for n in nodes)])
         entries = []
@@ -182,6 +186,8 @@ class Bins:
             first, shift = _firsts(bits), remaining - bits
             within = _before(leaves[k + 1])
             ranks.append(within + np.repeat(ranks[k][place] - within[first], 1 << bits))
+            # With as many bins as children no child is split: the entry counts off bins. Otherwise it counts off the
+            # entries of its children, which lie together in the next level. Both count from the node's own first key.
             more = leaves[k][place] > 1 << bits
             offset = np.where(more, starts[k + 1] + first, ranks[k][place]) - (low >> shift)
             entry = _leaf_entries(ranks[k])
