@@ -29,9 +29,10 @@ gallery:
     set -euo pipefail
     scratch=$(mktemp -d)
     trap 'rm -rf "$scratch"' EXIT
-    bench run --methods hu-deviation,hu-opened,ae,two-stage --dataset lits --phantom --profile smoke --seeds 2 --out "$scratch/run"
     mkdir -p docs/gallery
-    cp "$scratch/run/report.html" docs/gallery/
+    cd "$scratch"
+    bench run --methods hu-deviation,hu-opened,ae,two-stage --dataset lits --phantom --profile smoke --seeds 2 --out run
+    cp run/report.html "{{ justfile_directory() }}/docs/gallery/"
 
 # The wheel holds the committed files, and what it installs runs
 wheel:
