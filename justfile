@@ -1,5 +1,6 @@
 # Every task of a contributor, and what .ci/run calls. Tools in .venv come first where there is one.
 
+export NO_MKDOCS_2_WARNING := "1"
 export PATH := justfile_directory() / ".venv/bin:" + env("PATH")
 
 [private]
