@@ -41,6 +41,8 @@ class Anatomy:
         window: shown as black and white in pictures.
         median_hu: where the median inside the organ lies in a sound scan; ``bench data check`` warns beyond.
         phantom: module that writes its synthetic scans (:class:`.phantom.disk.Maker`); None where there is no phantom.
+        segmenter: module that finds the organ where a set has no mask of it; the file that its ``weights()`` gives, if
+            any, counts in the address of prepared scans.
         tissue: of the tiny scans of ``bench check``; None where a method cannot be checked on it.
     """
 
@@ -49,6 +51,7 @@ class Anatomy:
     window: HuRange
     median_hu: HuRange | None = None
     phantom: str | None = None
+    segmenter: str | None = None
     tissue: Tissue | None = None
 
     def __post_init__(self) -> None:

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 
 from ...common.errors import UasbenchError
 from ..protocols.catalogue import PROTOCOLS
-from ..scoring.metrics import NO_PROTOCOL
+from ..scoring.metrics import METRICS, NO_PROTOCOL
 from . import registry
 
 FILE = Path(__file__).with_name("published.yaml")
@@ -137,7 +137,7 @@ def read(path: Path) -> Published:
         for line in table["numbers"]:
             try:
                 row = _row(table, line, content["names"])
-                _check(row, seen)
+                _check(row, content["foreign"], seen)
             except ValueError as error:
                 raise PublishedError(f"{path}, line {line.number}: {error}") from error
             rows.append(row)
@@ -173,13 +173,14 @@ def _row(table: Mapping[str, Any], line: _Line, names: Mapping[str, str]) -> Pri
     return PrintedRow(table["source"], row, dataset, printed, about, names.get(row, ""))
 
 
-def _check(row: PrintedRow, seen: set[tuple[str, ...]]) -> None:
+def _check(row: PrintedRow, foreign: Mapping[str, str], seen: set[tuple[str, ...]]) -> None:
     methods = registry.runnable().names()
     _one_of("method", row.row.partition("@")[0], methods)
     _one_of("method", row.about.card or methods[0], methods)
     _one_of("data set", row.dataset, registry.datasets().names())
     _one_of("protocol", row.about.protocol or NO_PROTOCOL, PROTOCOLS)
     for metric, text in row.printed.items():
+        _one_of("metric", metric, [*METRICS, *foreign])
         found = _NUMBER.fullmatch(text)
         if found is None or not 0 < float(found[1]) < 100:
             raise ValueError(f"{text!r} is no percentage such as '53.03 ± 1.78'")

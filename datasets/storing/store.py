@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,8 +24,8 @@ from ...common.errors import DataError, UasbenchError
 from ...common.fingerprint import file_digest
 from ...common.processes import end_with_parent, hidden_main
 from ...common.source_hash import closure_hash
+from ..anatomy import find_anatomy
 from ..dataset import CaseRef, Dataset
-from ..roi.lungmask_model import weights
 from ..views.viewing import apply_view
 from ..views.volume_view import AnyView
 from . import entries
@@ -111,18 +112,20 @@ class Store:
         return prepared
 
 
-def reading_source(dataset: object) -> str:
+def reading_source(dataset: Dataset) -> str:
     """Address of the source that decodes a set: the import closures of the adapter and of what writes entries.
 
-    The weights of a network that segments organs count where they are present.
+    The weights of the network that segments the organ count where they are present.
 
     Raises:
+        DataError: the set's anatomy is unknown.
         SourceError: the adapter's class is in no source file.
     """
     classes = {cls.__module__ for cls in type(dataset).__mro__}
     modules = {m for m in classes if m.partition(".")[0] not in sys.stdlib_module_names}
     sources = [closure_hash(module) for module in sorted({*modules, entries.__name__})]
-    model = weights()
+    segmenter = find_anatomy(dataset.card.anatomy).segmenter
+    model = import_module(segmenter).weights() if segmenter else None
     return entries.digest([entries.LAYOUT, sources, None if model is None else file_digest(model)])
 
 

@@ -2,9 +2,13 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from uasbench.common.source_hash import closure_modules
+from uasbench.datasets.adapters.coronacases import Coronacases
+from uasbench.datasets.adapters.lits import LiTS
+from uasbench.datasets.roi import lungmask_model
 from uasbench.datasets.storing import entries, store
 from uasbench.datasets.storing.store import reading_source
 
@@ -28,6 +32,7 @@ def mine(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
     from my_scans.adapter import Mine  # pyright: ignore[reportMissingImports]
 
+    Mine.card = Coronacases.card
     yield Mine(), folder
     for name in [n for n in sys.modules if n.partition(".")[0] == "my_scans"]:
         del sys.modules[name]
@@ -55,9 +60,15 @@ def test_the_layout_and_the_weights_of_a_segmenter_count(mine, monkeypatch):
     found = {reading_source(dataset)}
     monkeypatch.setattr(entries, "LAYOUT", entries.LAYOUT + 1)
     found.add(reading_source(dataset))
-    monkeypatch.setattr(store, "weights", lambda: folder / "threshold.py")
+    monkeypatch.setattr(lungmask_model, "weights", lambda: folder / "threshold.py")
     found.add(reading_source(dataset))
     assert len(found) == 3
+
+
+def test_the_weights_of_another_organ_do_not_count(monkeypatch):
+    before = reading_source(LiTS())
+    monkeypatch.setattr(lungmask_model, "weights", lambda: Path(__file__))
+    assert reading_source(LiTS()) == before
 
 
 def test_it_is_the_source_of_every_class_above_and_of_what_writes_entries(mine, monkeypatch):
