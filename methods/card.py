@@ -35,7 +35,7 @@ class MethodCard:
             built-in methods stand in ``benchmark/catalogue/published.yaml``.
         figures: (what, in the reference, here) of the ``paper`` profile, as short phrases; ``what`` follows
             :data:`FIGURE_NAMES`. The reference is the paper or its released code, ``n/p`` where neither is known to
-            say; parameters are counted and stay empty here.
+            say; parameters are counted and stay empty here, and are added where a card leaves them out.
     """
 
     name: str
@@ -59,6 +59,8 @@ class MethodCard:
     notes: str = ""
 
     def __post_init__(self) -> None:
+        if self.figures and self.figures[0][0] != "parameters":
+            object.__setattr__(self, "figures", (("parameters", "n/p", ""), *self.figures))
         if not _NAME.fullmatch(self.name):
             raise ValueError(f"method name {self.name!r}: use lower-case letters, digits and single dashes")
         kinds = ("max", "mean", "top1%")

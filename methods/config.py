@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin
 
 from ..common.errors import UasbenchError
+from ..datasets.views.view import View
 
 PROFILES = ("smoke", "quick", "paper")
 C = TypeVar("C", bound="Config")
@@ -30,6 +31,33 @@ class Config:
 
     profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     anatomies: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+
+
+@dataclass(frozen=True)
+class SliceConfig(Config):
+    """Settings of a method on axial slices, masked to the organ.
+
+    Attributes:
+        size: side of the view in pixels.
+        window: HU range mapped to [0, 1].
+    """
+
+    size: int = 256
+    window: tuple[float, float] = (-200.0, 250.0)
+
+    anatomies: ClassVar[Mapping[str, Mapping[str, Any]]] = {"lung": {"window": (-800.0, 100.0)}}
+
+    @property
+    def view(self) -> View:
+        """Masked slices with fixed grey bounds, the same in training and test."""
+        return View(size=self.size, window=self.window)
+
+
+def complete(config: Config, values: Mapping[str, Any]) -> None:
+    """Give the settings that are None these values; for ``__post_init__``."""
+    for name, value in values.items():
+        if getattr(config, name) is None:
+            object.__setattr__(config, name, value)
 
 
 def resolve(
@@ -99,16 +127,7 @@ def coerce(key: str, value: Any, hint: Any) -> Any:
 
 def _scalar(key: str, value: Any, hint: Any) -> Any:
     if hint is bool:
-        words = {
-            "true": True,
-            "on": True,
-            "yes": True,
-            "1": True,
-            "false": False,
-            "off": False,
-            "no": False,
-            "0": False,
-        }
+        words = {**dict.fromkeys(("true", "on", "yes", "1"), True), **dict.fromkeys(("false", "off", "no", "0"), False)}
         if isinstance(value, bool):
             return value
         if str(value).lower() in words:

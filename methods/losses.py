@@ -87,10 +87,7 @@ def decomposition_losses(
     normal, lesion, logits = outputs
     mask = batch["mask"]
     inside = mask.sum().clamp(min=1)
-    errors = {
-        "normal": (normal.float() - batch["normal"]).abs(),
-        "lesion": (lesion.float() - batch["lesion"]).abs(),
-    }
+    errors = {"normal": (normal.float() - batch["normal"]).abs(), "lesion": (lesion.float() - batch["lesion"]).abs()}
     return {
         "dice": soft_dice_loss(logits, mask),
         **{name: error.mean() for name, error in errors.items()},

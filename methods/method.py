@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from .card import MethodCard
-from .config import Config
+from .config import Config, SliceConfig
 from .context import FitContext
 from .state import load_state, save_state
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from ..datasets.case import Case, Spacing
     from ..datasets.healthy import HealthySet
     from ..datasets.labelled import LabelledSet
-    from ..datasets.views.volume_view import AnyView
 
 
 class Method:
@@ -44,9 +43,12 @@ class Method:
         self.config: Any = self.Config() if config is None else config
 
     @property
-    def view(self) -> AnyView | None:
-        """The view that the method works on; None means the native grid."""
-        return None
+    def view(self) -> Any:
+        """The view that the method works on, a ``View`` or a ``VolumeView``, by default that of its settings.
+
+        None means the native grid.
+        """
+        return self.config.view if isinstance(self.config, SliceConfig) else None
 
     @property
     def members(self) -> int | None:

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from ...datasets.case import Spacing
-from ...datasets.views.view import View
 from ..card import MethodCard, same
-from ..config import Config, ConfigError
+from ..config import ConfigError, SliceConfig
 from ..context import FitContext
 from ..method import Method
 from ..reconstruction.parts.residual import erode_in_plane
@@ -28,12 +27,10 @@ SCORE_BATCH = 16
 
 
 @dataclass(frozen=True)
-class AnoDDPMConfig(Config):
+class AnoDDPMConfig(SliceConfig):
     """Settings of :class:`AnoDDPM`.
 
     Attributes:
-        size: side of the view in pixels.
-        window: HU range of the view, mapped to [−1, 1] for the network.
         patch: side to which the square around the region of interest is resized; 0 takes the whole slice, as the
             paper does with the head.
         base: width of the first level of the U-Net.
@@ -55,8 +52,6 @@ class AnoDDPMConfig(Config):
         erode: pixels (of the view) taken off the region of interest, whose edge restores badly.
     """
 
-    size: int = 256
-    window: tuple[float, float] = (-200.0, 250.0)
     patch: int = 0
     base: int = 128
     multipliers: tuple[int, ...] = (1, 1, 2, 2, 4, 4)
@@ -112,10 +107,6 @@ class AnoDDPMConfig(Config):
             "erode": 2,
         },
     }
-    anatomies: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "liver": {"window": (-200.0, 250.0)},
-        "lung": {"window": (-800.0, 100.0)},
-    }
 
     def __post_init__(self) -> None:
         for name in ("distance", "train_steps"):
@@ -142,7 +133,6 @@ class AnoDDPM(Method):
         "Noise, CVPR Workshops 2022",
         reference="doi:10.1109/CVPRW56347.2022.00080",
         figures=(
-            ("parameters", "n/p", ""),
             ("input", "256²", "256², masked, [−1, 1]"),
             (
                 "network",
@@ -163,13 +153,7 @@ class AnoDDPM(Method):
     Config = AnoDDPMConfig
     native_threshold = 0.5
 
-    @property
-    def view(self) -> View:
-        """Masked slices with fixed grey bounds, the same in training and test."""
-        return View(size=self.config.size, window=self.config.window)
-
     def build(self) -> None:
-        """Create the U-Net."""
         import torch
 
         from ..nets.diffusion_unet import DiffusionUNet
@@ -282,7 +266,6 @@ class AnoDDPM(Method):
         return SimplexNoise(self.config.octaves, self.config.persistence, self.config.frequency)
 
     def search_space(self, trial: Any) -> dict[str, Any]:
-        """Suggest the learning rate, the scale of the noise and how far to diffuse."""
         return {
             "lr": trial.suggest_float("lr", 1e-5, 1e-3, log=True),
             "frequency": trial.suggest_categorical("frequency", [16.0, 32.0, 64.0, 128.0]),

@@ -34,7 +34,6 @@ class PaDiMConfig(FeatureConfig):
         "smoke": {"size": 32, "backbone": LITE0, "dims": 20, "batch": 8, "sigma": 1.0},
         "quick": {"size": 128, "backbone": LITE0, "dims": 100, "batch": 16, "sigma": 2.0},
     }
-    anatomies: ClassVar[Mapping[str, Mapping[str, Any]]] = {"lung": {"window": (-800.0, 100.0)}}
 
 
 class PaDiM(FeatureMethod):
@@ -57,7 +56,6 @@ class PaDiM(FeatureMethod):
         "Localization, ICPR Workshops 2021",
         reference="doi:10.1007/978-3-030-68799-1_35",
         figures=(
-            ("parameters", "n/p", ""),
             ("input", "224² cut from 256²", "224², masked, equalised"),
             same("network", "ResNet-18 layers 1–3, 100 random channels"),
             same("loss", "none: Gaussian per position, covariance + 0.01 · I"),
@@ -140,7 +138,6 @@ class PaDiM(FeatureMethod):
         return upsample(distance.T.reshape(-1, side, side), self.config.size)
 
     def search_space(self, trial: Any) -> dict[str, Any]:
-        """Suggest the channels, the regularisation and the smoothing."""
         return {
             "dims": trial.suggest_int("dims", 30, 150),
             "epsilon": trial.suggest_float("epsilon", 1e-3, 1.0, log=True),

@@ -50,7 +50,6 @@ class PatchCoreConfig(FeatureConfig):
         "smoke": {"size": 32, "backbone": LITE0, "batch": 8, "max_patches": 500, "sigma": 1.0},
         "quick": {"size": 128, "backbone": LITE0, "batch": 16, "max_patches": 20_000, "sigma": 2.0},
     }
-    anatomies: ClassVar[Mapping[str, Mapping[str, Any]]] = {"lung": {"window": (-800.0, 100.0)}}
 
 
 class PatchCore(FeatureMethod):
@@ -70,7 +69,6 @@ class PatchCore(FeatureMethod):
         citation="Roth et al., Towards Total Recall in Industrial Anomaly Detection, CVPR 2022",
         reference="doi:10.1109/CVPR52688.2022.01392",
         figures=(
-            ("parameters", "n/p", ""),
             ("input", "224² cut from 256²", "224², masked, equalised"),
             same("network", "Wide-ResNet-50-2 layers 2–3, pooled, 1024 components"),
             (
@@ -163,7 +161,6 @@ class PatchCore(FeatureMethod):
 
     def score_view(self, array: np.ndarray, roi: np.ndarray, spacing: Spacing) -> np.ndarray:
         """Return the smoothed distances of the patches that touch the organ or its neighbourhood, 0 on the others."""
-        del spacing
         import torch
 
         c = self.config
@@ -178,7 +175,6 @@ class PatchCore(FeatureMethod):
         return out
 
     def search_space(self, trial: Any) -> dict[str, Any]:
-        """Suggest the share that the coreset keeps, the pooling and the smoothing."""
         return {
             "ratio": trial.suggest_float("ratio", 0.01, 0.25, log=True),
             "pool": trial.suggest_categorical("pool", [1, 3, 5]),

@@ -58,7 +58,6 @@ class ReverseDistillationConfig(FeatureConfig):
             "sigma": 2.0,
         },
     }
-    anatomies: ClassVar[Mapping[str, Mapping[str, Any]]] = {"lung": {"window": (-800.0, 100.0)}}
 
 
 class ReverseDistillation(FeatureMethod):
@@ -72,7 +71,6 @@ class ReverseDistillation(FeatureMethod):
         citation="Deng & Li, Anomaly Detection via Reverse Distillation from One-Class Embedding, CVPR 2022",
         reference="doi:10.1109/CVPR52688.2022.00951",
         figures=(
-            ("parameters", "n/p", ""),
             ("input", "256²", "256², masked, equalised"),
             same("network", "Wide-ResNet-50-2 layers 1–3, embedding, mirrored decoder"),
             same("loss", "Σ over 3 scales of 1 − cosine of flattened features"),
@@ -87,7 +85,6 @@ class ReverseDistillation(FeatureMethod):
     Config = ReverseDistillationConfig
 
     def build(self) -> None:
-        """Create the frozen encoder, the embedding and the decoder."""
         import torch
 
         from ..nets.rd4ad import OneClassBottleneck, ReverseDecoder
@@ -134,11 +131,7 @@ class ReverseDistillation(FeatureMethod):
         return torch.stack([upsample(cosine_distance(e, d), self.config.size) for e, d in pairs]).sum(dim=0)
 
     def search_space(self, trial: Any) -> dict[str, Any]:
-        """Suggest the learning rate and the smoothing."""
-        return {
-            "lr": trial.suggest_float("lr", 5e-4, 2e-2, log=True),
-            "sigma": trial.suggest_float("sigma", 0.0, 6.0),
-        }
+        return {"lr": trial.suggest_float("lr", 5e-4, 2e-2, log=True), "sigma": trial.suggest_float("sigma", 0.0, 6.0)}
 
 
 def whole_map_loss(encoded: Sequence[torch.Tensor], decoded: Sequence[torch.Tensor]) -> torch.Tensor:

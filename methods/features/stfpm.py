@@ -38,7 +38,6 @@ class STFPMConfig(FeatureConfig):
         "smoke": {"size": 32, "backbone": LITE0, "batch": 4, "updates": 4},
         "quick": {"size": 96, "backbone": LITE0, "batch": 8, "updates": 90},
     }
-    anatomies: ClassVar[Mapping[str, Mapping[str, Any]]] = {"lung": {"window": (-800.0, 100.0)}}
 
 
 class STFPM(FeatureMethod):
@@ -52,7 +51,6 @@ class STFPM(FeatureMethod):
         citation="Wang et al., Student-Teacher Feature Pyramid Matching for Anomaly Detection, BMVC 2021",
         reference="arXiv:2103.04257",
         figures=(
-            ("parameters", "n/p", ""),
             ("input", "256²", "256², masked, equalised"),
             same("network", "ResNet-18 layers 1–3, student from scratch"),
             (
@@ -71,7 +69,6 @@ class STFPM(FeatureMethod):
     Config = STFPMConfig
 
     def build(self) -> None:
-        """Create the frozen teacher and a student with random weights."""
         import torch
 
         from ..nets.timm_features import TimmFeatures
@@ -110,11 +107,7 @@ class STFPM(FeatureMethod):
         return torch.stack([upsample(cosine_distance(t, s), self.config.size) for t, s in pairs]).prod(dim=0)
 
     def search_space(self, trial: Any) -> dict[str, Any]:
-        """Suggest the learning rate and the smoothing."""
-        return {
-            "lr": trial.suggest_float("lr", 0.01, 1.0, log=True),
-            "sigma": trial.suggest_float("sigma", 0.0, 6.0),
-        }
+        return {"lr": trial.suggest_float("lr", 0.01, 1.0, log=True), "sigma": trial.suggest_float("sigma", 0.0, 6.0)}
 
 
 def matching_loss(teacher: Sequence[torch.Tensor], student: Sequence[torch.Tensor]) -> torch.Tensor:

@@ -89,7 +89,6 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
         """Keep the shape (n, channels, H, W); the embedding of t is not used."""
-        del time
         n, channels, height, width = x.shape
         qkv = self.to_qkv(self.norm(x)).reshape(n, 3, self.heads, channels // self.heads, height * width)
         q, k, v = qkv.transpose(-1, -2).unbind(1)

@@ -146,7 +146,6 @@ class NormNet(Method):
         "Medical Imaging 40(10), 2021",
         reference="arXiv:2009.06456",
         figures=(
-            ("parameters", "n/p", ""),
             same("input", "32 × 512 × 512 at 1 × 0.8 × 0.8 mm"),
             ("network", "MONAI's 3D U-Net, channels n/p", "MONAI's 3D U-Net, 16–256, 2 residual units"),
             ("loss", "Dice + cross-entropy, weights n/p", "Dice + cross-entropy, 1:1"),
@@ -168,7 +167,6 @@ class NormNet(Method):
 
     @property
     def members(self) -> int:
-        """The number of votes."""
         return self.config.votes
 
     @property
@@ -186,7 +184,6 @@ class NormNet(Method):
         )
 
     def build(self) -> None:
-        """Create the 3D U-Net: healthy bright voxel or not."""
         from ..nets.residual_unet import residual_unet
 
         c = self.config
@@ -270,7 +267,6 @@ class NormNet(Method):
 
     def score_view(self, array: np.ndarray, roi: np.ndarray, spacing: Spacing) -> np.ndarray:
         """Return 1 − the healthy probability on bright voxels, 0 on the others."""
-        del spacing
         import torch
         from monai.inferers.utils import sliding_window_inference
 
@@ -291,7 +287,6 @@ class NormNet(Method):
         Returns:
             bool, shape of ``array``.
         """
-        del spacing
         from .parts.growing import lesion_mask
 
         c = self.config
@@ -313,7 +308,6 @@ class NormNet(Method):
         )
 
     def search_space(self, trial: Any) -> dict[str, Any]:
-        """Suggest the learning rate and the decision's settings."""
         return {
             "lr": trial.suggest_float("lr", 1e-4, 3e-3, log=True),
             "healthy": trial.suggest_float("healthy", 0.5, 0.99),

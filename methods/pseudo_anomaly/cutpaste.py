@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from ...datasets.case import Spacing
-from ...datasets.views.view import View
 from ..card import MethodCard, same
-from ..config import Config
+from ..config import SliceConfig, complete
 from ..context import FitContext
 from ..features.parts.backbone import PretrainedMethod
 from ..nets import weights as sources
@@ -28,27 +27,18 @@ SCORE_BATCH = 512
 CLASSES = ("normal", "patch", "scar")
 
 
-@dataclass(frozen=True)
-class Budget:
-    """Updates that are called an epoch, and epochs for which the backbone does not learn."""
-
-    epoch_updates: int
-    frozen_epochs: int
-
-
-BUDGETS: Mapping[str, Budget] = {
-    "paper": Budget(epoch_updates=256, frozen_epochs=0),
-    "port": Budget(epoch_updates=1, frozen_epochs=20),
+# Updates that are called an epoch, and epochs for which the backbone does not learn.
+BUDGETS: Mapping[str, Mapping[str, int]] = {
+    "paper": {"epoch_updates": 256, "frozen_epochs": 0},
+    "port": {"epoch_updates": 1, "frozen_epochs": 20},
 }
 
 
 @dataclass(frozen=True)
-class CutPasteConfig(Config):
+class CutPasteConfig(SliceConfig):
     """Settings of :class:`CutPaste`; those that are None come from ``budget``.
 
     Attributes:
-        size: side of the view in pixels.
-        window: HU range mapped to [0, 1].
         crop: side of the crops in pixels that are classified and scored.
         weights: start of the backbone: ``random`` as in the paper's main results, ``imagenet``, or the path of a file
             or folder (:func:`..features.weights.find`).
@@ -65,8 +55,6 @@ class CutPasteConfig(Config):
         sigma: standard deviation in pixels of the Gaussian with which a crop's score spreads.
     """
 
-    size: int = 256
-    window: tuple[float, float] = (-200.0, 250.0)
     crop: int = 64
     weights: str = sources.RANDOM
     channels: tuple[int, ...] = (64, 128, 256, 512)
@@ -124,15 +112,9 @@ class CutPasteConfig(Config):
             "sigma": 2.0,
         },
     }
-    anatomies: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "liver": {"window": (-200.0, 250.0)},
-        "lung": {"window": (-800.0, 100.0)},
-    }
 
     def __post_init__(self) -> None:
-        for name, value in vars(BUDGETS[self.budget]).items():
-            if getattr(self, name) is None:
-                object.__setattr__(self, name, value)
+        complete(self, BUDGETS[self.budget])
 
 
 class CutPaste(PretrainedMethod):
@@ -153,7 +135,6 @@ class CutPaste(PretrainedMethod):
         "CVPR 2021",
         reference="doi:10.1109/CVPR46437.2021.00954",
         figures=(
-            ("parameters", "n/p", ""),
             ("input", "n/p", "64² crops of 256², masked"),
             ("network", "port: ResNet-18, head 512 × n, 128", "ResNet-18, head 512, 128"),
             same("loss", "cross-entropy of plain, patch, scar"),
@@ -170,13 +151,7 @@ class CutPaste(PretrainedMethod):
 
     @property
     def pretrained(self) -> str:
-        """The timm model that the weights belong to."""
         return BACKBONE
-
-    @property
-    def view(self) -> View:
-        """Masked slices with fixed grey bounds."""
-        return View(size=self.config.size, window=self.config.window)
 
     def build(self) -> None:
         """Create the network, its backbone with pretrained weights where these are asked for.
@@ -252,7 +227,6 @@ class CutPaste(PretrainedMethod):
 
     def score_view(self, array: np.ndarray, roi: np.ndarray, spacing: Spacing) -> np.ndarray:
         """Return −log density of the crops around each pixel, spread by a Gaussian, inside the region of interest."""
-        del spacing
         c = self.config
         out = np.zeros(array.shape, np.float32)
         for image, inside, map_ in zip(array, roi, out, strict=True):
@@ -264,7 +238,6 @@ class CutPaste(PretrainedMethod):
         return out
 
     def search_space(self, trial: Any) -> dict[str, Any]:
-        """Suggest the learning rate, the crops and how scores spread."""
         return {
             "lr": trial.suggest_float("lr", 1e-3, 0.1, log=True),
             "crop": trial.suggest_categorical("crop", [32, 64]),

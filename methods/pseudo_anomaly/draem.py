@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from ..card import MethodCard, same
+from ..config import complete
 from ..context import FitContext
+from ..training import training_length
 from .parts.augmented_slices import Synthesis
-from .parts.restore_segment import QUICK_PERLIN, RestoreAndSegment, RestoreSegmentConfig
+from .parts.restore_segment import QUICK_PERLIN, RestoreAndSegment, RestoreSegmentConfig, blended_textures
 
 if TYPE_CHECKING:
     from ...datasets.healthy import HealthySet, SliceStack
@@ -55,11 +57,9 @@ class DRAEMConfig(RestoreSegmentConfig):
             "segmentation_init": "he",
         },
     }
-    anatomies: ClassVar[Mapping[str, Mapping[str, Any]]] = {"lung": {"window": (-800.0, 100.0)}}
 
     def __post_init__(self) -> None:
-        if self.epochs is None:
-            object.__setattr__(self, "epochs", EPOCHS[self.budget])
+        complete(self, {"epochs": EPOCHS[self.budget]})
 
 
 class DRAEM(RestoreAndSegment):
@@ -76,7 +76,6 @@ class DRAEM(RestoreAndSegment):
         min_seeds=5,
         slice_score=("meanpool", 21),
         figures=(
-            ("parameters", "n/p", ""),
             ("input", "256², 3 channels", "256², 1 channel, masked, equalised"),
             same("network", "AE 128–1024 without skips; U-Net 64–512, 2 outputs"),
             same("loss", "L2 + SSIM(11, σ 1.5) + focal(γ 2), 1:1:1"),
@@ -103,14 +102,14 @@ class DRAEM(RestoreAndSegment):
         """Train both networks on slices with synthetic anomalies."""
         c = self.config
         stack = healthy.array(self.view)
-        self.train_jointly(stack, ctx, self.updates_for(stack, c.updates, c.epochs), rotate_p=c.rotate_p)
+        updates = training_length(c.updates, c.epochs, len(stack), c.batch)
+        self.train_jointly(stack, ctx, updates, rotate_p=c.rotate_p)
 
     def synthesis(self, stack: SliceStack, ctx: FitContext, phase: str) -> Synthesis:
         """Return textured Perlin anomalies."""
-        return self.blended(stack, ctx, phase, self.config.texture_source)
+        return blended_textures(self.config, stack, ctx, phase, self.config.texture_source)
 
     def search_space(self, trial: Any) -> dict[str, Any]:
-        """Suggest the learning rate and the anomaly settings."""
         return {
             "lr": trial.suggest_float("lr", 1e-5, 2e-3, log=True),
             "texture_source": trial.suggest_categorical("texture_source", ["perlin", "healthy"]),

@@ -31,7 +31,6 @@ class FPI(ForeignPatchMethod):
 
     @property
     def blend(self) -> Blend:
-        """Interpolate grey values."""
         from ..synthesis.foreign_patch import interpolate
 
         return interpolate

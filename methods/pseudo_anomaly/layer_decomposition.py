@@ -25,7 +25,6 @@ class LayerDecomposition(LayerMethod):
         citation="Zhang, Xie, Huang, Zhang, Wang: Self-supervised Tumor Segmentation through Layer Decomposition, 2021",
         reference="arXiv:2109.03230",
         figures=(
-            ("parameters", "n/p", ""),
             ("input", "128³ of MRI, z-scored where not 0", "128³ at 1 mm, z-scored in the organ"),
             same("network", "3D U-Net 64–512, BN of the batch at test, 3 heads"),
             same("loss", "Dice + L1 of both layers + L1 of both in the mask"),

@@ -39,7 +39,6 @@ class PII(ForeignPatchMethod):
 
     @property
     def blend(self) -> Blend:
-        """Mix gradients."""
         from ..synthesis.poisson_blend import poisson_blend
 
         return poisson_blend

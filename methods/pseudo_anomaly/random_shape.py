@@ -10,10 +10,11 @@ import numpy as np
 
 from ...datasets.case import Spacing
 from ..card import MethodCard
+from ..config import SliceConfig
 from ..context import FitContext
+from ..synthesis.shape_settings import QUICK_SHAPES, ShapeConfig
 from ..training import autocast, predict, run_updates, training_length, update
 from .parts.augmented_slices import AugmentedSlices, Synthesis
-from .parts.shape_settings import QUICK_SHAPES, ShapeConfig
 
 if TYPE_CHECKING:
     import torch
@@ -24,12 +25,10 @@ SCORE_BATCH = 32
 
 
 @dataclass(frozen=True)
-class RandomShapeConfig(ShapeConfig):
+class RandomShapeConfig(SliceConfig, ShapeConfig):
     """Settings of :class:`RandomShape`; those of the masks mean what they mean for the liver paper's method.
 
     Attributes:
-        size: side of the view in pixels.
-        window: HU range of the view.
         equalise: histogram equalisation inside the region of interest.
         seg_base: width of the first level of the segmentation net.
         epochs: times that every training slice is seen.
@@ -38,8 +37,6 @@ class RandomShapeConfig(ShapeConfig):
         fill: what replaces the tissue inside a mask: ``shift`` of its intensity, a ``constant`` or a noise ``texture``.
     """
 
-    size: int = 256
-    window: tuple[float, float] = (-200.0, 250.0)
     equalise: bool = True
     seg_base: int = 64
     batch: int = 8
@@ -52,10 +49,6 @@ class RandomShapeConfig(ShapeConfig):
     profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "smoke": {"size": 32, "seg_base": 4, "batch": 4, "updates": 5},
         "quick": {**QUICK_SHAPES, "size": 64, "seg_base": 16, "batch": 4, "lr": 5e-4, "updates": 600},
-    }
-    anatomies: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "liver": {"window": (-200.0, 250.0)},
-        "lung": {"window": (-800.0, 100.0)},
     }
 
 
@@ -74,7 +67,6 @@ class RandomShape(AugmentedSlices):
         citation="Deng, Li: Self-supervised anomaly detection with random-shape pseudo-outliers, EMBC 2022",
         reference="EMBC 2022, pages 4768–4772",
         figures=(
-            ("parameters", "n/p", ""),
             ("input", "n/p", "256², masked, equalised"),
             ("network", "n/p", "DRAEM's U-Net 64–512 on the slice"),
             ("loss", "n/p", "cross-entropy + Dice over the batch"),
@@ -90,7 +82,6 @@ class RandomShape(AugmentedSlices):
     augmented = "with pseudo outliers"
 
     def build(self) -> None:
-        """Create the segmentation net."""
         import torch
 
         from ..nets.draem_nets import DiscriminativeUNet
@@ -122,18 +113,15 @@ class RandomShape(AugmentedSlices):
         """Return random shapes of foreign intensity."""
         from ..synthesis.shift import FilledRegions
 
-        del stack
         c = self.config
-        return FilledRegions(c.size, ctx.device, ctx.seed_for("synthesis", phase), fill=c.fill, **c.regions())
+        return FilledRegions(c.size, ctx.device, ctx.seed_for("synthesis", phase), c, fill=c.fill)
 
     def score_view(self, array: np.ndarray, roi: np.ndarray, spacing: Spacing) -> np.ndarray:
         """Return the probability of an outlier inside the region of interest."""
-        del spacing
         self.net.eval()
         return predict(lambda x: self.net(x)[:, 0].sigmoid(), array, batch=SCORE_BATCH, device=self.device) * roi
 
     def search_space(self, trial: Any) -> dict[str, Any]:
-        """Suggest the learning rate, the filling and the generator's settings."""
         return {
             "lr": trial.suggest_float("lr", 1e-5, 2e-3, log=True),
             "fill": trial.suggest_categorical("fill", ["shift", "constant", "texture"]),

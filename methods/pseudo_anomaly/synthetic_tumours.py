@@ -113,7 +113,6 @@ class SyntheticTumours(Method):
         citation="Hu, Chen, Xiao, Sun, Chen, Yuille, Zhou: Label-Free Liver Tumor Segmentation, CVPR 2023",
         reference="arXiv:2303.14869",
         figures=(
-            ("parameters", "n/p", ""),
             (
                 "input",
                 "96³ at 1 mm, [−21, 189] HU, whole CT; 3 classes",
@@ -140,7 +139,6 @@ class SyntheticTumours(Method):
         return VolumeView(size=c.size, spacing=c.spacing, window=c.window)
 
     def build(self) -> None:
-        """Create the 3D U-Net: tumour or not."""
         from ..nets.residual_unet import residual_unet
 
         self.net = residual_unet(self.config.channels, self.config.residual_units)
@@ -228,7 +226,6 @@ class SyntheticTumours(Method):
 
     def score_view(self, array: np.ndarray, roi: np.ndarray, spacing: Spacing) -> np.ndarray:
         """Return the softmax probability of tumour; windows slide over the organ."""
-        del spacing
         from .parts.volume_crops import slide
 
         c = self.config
@@ -236,7 +233,6 @@ class SyntheticTumours(Method):
         return slide(self._probability, array, roi, c.crop, overlap=c.overlap, device=self.device)
 
     def search_space(self, trial: Any) -> dict[str, Any]:
-        """Suggest the learning rate and the generator's settings."""
         return {
             "lr": trial.suggest_float("lr", 1e-4, 2e-2, log=True),
             "probability": trial.suggest_float("probability", 0.5, 1.0),

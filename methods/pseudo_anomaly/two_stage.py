@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from ..card import MethodCard, same
 from ..context import FitContext
-from ..training import autocast, run_updates, update
+from ..synthesis.shape_settings import QUICK_SHAPES, ShapeConfig
+from ..training import autocast, run_updates, training_length, update
 from .parts.augmented_slices import Synthesis
-from .parts.restore_segment import QUICK_PERLIN, RestoreAndSegment, RestoreSegmentConfig, decaying
-from .parts.shape_settings import QUICK_SHAPES, ShapeConfig
+from .parts.restore_segment import QUICK_PERLIN, RestoreAndSegment, RestoreSegmentConfig, blended_textures, decaying
 
 if TYPE_CHECKING:
     import torch
@@ -81,7 +82,6 @@ class TwoStageConfig(ShapeConfig, RestoreSegmentConfig):
             "joint_updates": 220,
         },
     }
-    anatomies: ClassVar[Mapping[str, Mapping[str, Any]]] = {"lung": {"window": (-800.0, 100.0)}}
 
 
 class TwoStage(RestoreAndSegment):
@@ -95,7 +95,6 @@ class TwoStage(RestoreAndSegment):
         citation="Zhang, Deng, Li: Unsupervised Liver Tumor Segmentation with Pseudo Anomaly Synthesis, SASHIMI 2023",
         reference="doi:10.1007/978-3-031-44689-4_9",
         figures=(
-            ("parameters", "n/p", ""),
             same("input", "256², masked, equalised"),
             same("network", "U-Net 64–512, 4 levels; DRAEM's U-Net 64–512"),
             same("loss", "L1 to the clean slice; focal(γ 2)"),
@@ -118,21 +117,25 @@ class TwoStage(RestoreAndSegment):
         """Train restoration, then segmentation; or both at once without ``two_phase``."""
         c = self.config
         stack = healthy.array(self.view)
+
+        def length(updates: int | None, epochs: int) -> int:
+            return training_length(updates, epochs, len(stack), c.batch)
+
         if not c.two_phase:
-            self.train_jointly(stack, ctx, self.updates_for(stack, c.joint_updates, c.joint_epochs))
+            self.train_jointly(stack, ctx, length(c.joint_updates, c.joint_epochs))
             return
-        self.train_restoration(stack, ctx, self.updates_for(stack, c.restoration_updates, c.restoration_epochs))
-        self.train_segmentation(stack, ctx, self.updates_for(stack, c.segmentation_updates, c.segmentation_epochs))
+        self.train_restoration(stack, ctx, length(c.restoration_updates, c.restoration_epochs))
+        self.train_segmentation(stack, ctx, length(c.segmentation_updates, c.segmentation_epochs))
 
     def synthesis(self, stack: SliceStack, ctx: FitContext, phase: str) -> Synthesis:
         """Return shifted random shapes, or DRAEM's textured Perlin anomalies."""
         c = self.config
         if c.anomaly == "perlin":
-            return self.blended(stack, ctx, phase, "perlin")
+            return blended_textures(c, stack, ctx, phase, "perlin")
         from ..synthesis.shift import ShiftedRegions
 
         seed = ctx.seed_for("synthesis", phase)
-        return ShiftedRegions(c.size, ctx.device, seed, control_texture=c.control_texture, **c.regions())
+        return ShiftedRegions(c.size, ctx.device, seed, c, control_texture=c.control_texture)
 
     def train_restoration(self, stack: SliceStack, ctx: FitContext, updates: int) -> None:
         """Phase one: mean absolute error between the restored and the clean slice."""
@@ -162,7 +165,7 @@ class TwoStage(RestoreAndSegment):
         draw = self.batch_source(stack, ctx, "segmentation")
         optimiser = torch.optim.Adam(self.segmentation.parameters(), lr=c.lr)
         schedule = decaying(optimiser, ctx.updates(updates), c.segmentation_decay_at, c.lr_decay)
-        keep = {epoch * self.per_epoch(stack) for epoch in c.segmentation_checkpoints}
+        keep = {epoch * math.ceil(len(stack) / c.batch) for epoch in c.segmentation_checkpoints}
         self.restoration.eval()
 
         def step(i: int) -> Mapping[str, torch.Tensor]:
@@ -183,7 +186,6 @@ class TwoStage(RestoreAndSegment):
         self.updates["segmentation"] = run_updates(ctx, updates, step, phase="segmentation", first=first)
 
     def search_space(self, trial: Any) -> dict[str, Any]:
-        """Suggest the learning rate and the generator's settings."""
         return {
             "lr": trial.suggest_float("lr", 1e-5, 2e-3, log=True),
             "rejection": trial.suggest_categorical("rejection", [False, True]),

@@ -29,7 +29,6 @@ class AE(ReconstructionMethod):
         "Study, Medical Image Analysis 69, 2021",
         reference="doi:10.1016/j.media.2020.101952",
         figures=(
-            ("parameters", "n/p", ""),
             INPUT_FIGURE,
             (
                 "network",
@@ -46,7 +45,6 @@ class AE(ReconstructionMethod):
     Config = AEConfig
 
     def make_net(self) -> torch.nn.Module:
-        """Create the autoencoder."""
         from ..nets.baur import BaurAE
 
         c = self.config
@@ -54,7 +52,6 @@ class AE(ReconstructionMethod):
 
     def losses(self, x: torch.Tensor, roi: torch.Tensor, draws: torch.Generator) -> dict[str, torch.Tensor]:
         """Return the mean absolute error between slice and reconstruction."""
-        del roi, draws
         from torch.nn import functional
 
         return {"l1": functional.l1_loss(self.net(x), x)}

@@ -43,7 +43,6 @@ class ConstrainedVAE(ReconstructionMethod):
         "Auto-encoders, MIDL 2018; without the critic: Baur et al., Medical Image Analysis 69, 2021",
         reference="arXiv:1806.04972",
         figures=(
-            ("parameters", "n/p", ""),
             INPUT_FIGURE,
             ("network", "Baur: trunk of ae with z 1024", "trunk of ae, dense z 128"),
             same("loss", "mean L2 + ρ · mean L2 of the codes, ρ 1"),
@@ -59,7 +58,6 @@ class ConstrainedVAE(ReconstructionMethod):
     net: BaurAE
 
     def make_net(self) -> torch.nn.Module:
-        """Create the autoencoder."""
         from ..nets.baur import BaurAE
 
         c = self.config
@@ -67,7 +65,6 @@ class ConstrainedVAE(ReconstructionMethod):
 
     def losses(self, x: torch.Tensor, roi: torch.Tensor, draws: torch.Generator) -> dict[str, torch.Tensor]:
         """Return the squared error per pixel plus the weighted distance of the codes, and both terms."""
-        del roi, draws
         from torch.nn import functional
 
         z = self.net.encode(x)
@@ -77,5 +74,4 @@ class ConstrainedVAE(ReconstructionMethod):
         return {"loss": l2 + self.config.rho * code, "l2": l2, "code": code}
 
     def search_space(self, trial: Any) -> dict[str, Any]:
-        """Suggest what the trunk suggests and the weight of the codes."""
         return {**super().search_space(trial), "rho": trial.suggest_float("rho", 1e-2, 10.0, log=True)}

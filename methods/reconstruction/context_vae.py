@@ -53,7 +53,6 @@ class ContextVAE(VAE):
         "arXiv 1812.05941, 2018; the trunk: Baur et al., Medical Image Analysis 69, 2021",
         reference="arXiv:1812.05941",
         figures=(
-            ("parameters", "n/p", ""),
             INPUT_FIGURE,
             ("network", "Zimmerer: 4×4 stride 2, 16–1024, no norm, z 128", "trunk of ae, dense mean and log σ, z 128"),
             (
@@ -99,7 +98,6 @@ class ContextVAE(VAE):
         return (reconstruction - x).abs().mean((1, 2, 3)) + self.config.alpha_kl * kl(mean, log_std)
 
     def search_space(self, trial: Any) -> dict[str, Any]:
-        """Suggest what the variational autoencoder suggests, and the squares."""
         return {
             **super().search_space(trial),
             "square": trial.suggest_float("square", 0.1, 0.4),

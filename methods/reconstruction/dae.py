@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from ...datasets.case import Spacing
-from ...datasets.views.view import View
 from ..card import MethodCard, same
-from ..config import Config
+from ..config import SliceConfig
 from ..context import FitContext
 from ..method import Method
 from ..training import as_input, autocast, batches, predict, run_updates, update
@@ -27,12 +26,10 @@ SCORE_BATCH = 64
 
 
 @dataclass(frozen=True)
-class DAEConfig(Config):
+class DAEConfig(SliceConfig):
     """Settings of :class:`DAE`.
 
     Attributes:
-        size: side of the view in pixels.
-        window: HU range mapped to [0, 1].
         wf: binary logarithm of the U-Net's first width.
         depth: levels of the U-Net.
         noise_grid: side of the grid on which the noise is drawn.
@@ -47,7 +44,6 @@ class DAEConfig(Config):
     """
 
     size: int = 128
-    window: tuple[float, float] = (-200.0, 250.0)
     wf: int = 6
     depth: int = 4
     noise_grid: int = 16
@@ -65,10 +61,6 @@ class DAEConfig(Config):
     profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "smoke": {"size": 32, "wf": 2, "depth": 3, "batch": 4, "epoch_updates": 2, "epochs": 5, "lr": 1e-3, "t_max": 5},
         "quick": {"size": 64, "wf": 3, "batch": 4, "epoch_updates": 10, "epochs": 24, "lr": 4e-3, "t_max": 24},
-    }
-    anatomies: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "liver": {"window": (-200.0, 250.0)},
-        "lung": {"window": (-800.0, 100.0)},
     }
 
     @property
@@ -88,7 +80,6 @@ class DAE(Method):
         citation="Kascenas et al., Denoising Autoencoders for Unsupervised Anomaly Detection in Brain MRI, MIDL 2022",
         reference="https://proceedings.mlr.press/v172/kascenas22a.html",
         figures=(
-            ("parameters", "n/p", ""),
             ("input", "128², 4 channels of MRI", "128², masked"),
             same("network", "weight-standardised U-Net, 64–512, 4 levels"),
             (
@@ -104,13 +95,7 @@ class DAE(Method):
     )
     Config = DAEConfig
 
-    @property
-    def view(self) -> View:
-        """Masked slices with fixed grey bounds, the same in training and test."""
-        return View(size=self.config.size, window=self.config.window)
-
     def build(self) -> None:
-        """Create the denoiser."""
         import torch
 
         from ..nets.kascenas_unet import WeightStandardisedUNet
@@ -152,7 +137,6 @@ class DAE(Method):
         return (map_ * inner_foreground(roi, c.edge_window, c.edge_share)).astype(np.float32)
 
     def search_space(self, trial: Any) -> dict[str, Any]:
-        """Suggest the noise, the learning rate and the score switches."""
         return {
             "lr": trial.suggest_float("lr", 1e-5, 3e-3, log=True),
             "noise_std": trial.suggest_float("noise_std", 0.05, 0.5),

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from ...datasets.case import Spacing
-from ...datasets.views.view import View
 from ..card import MethodCard, same
-from ..config import Config
+from ..config import SliceConfig
 from ..context import FitContext
 from ..method import Method
 from ..training import as_input, autocast, batches, run_updates, update
@@ -26,12 +25,10 @@ SCORE_BATCH = 64
 
 
 @dataclass(frozen=True)
-class FAnoGANConfig(Config):
+class FAnoGANConfig(SliceConfig):
     """Settings of :class:`FAnoGAN`.
 
     Attributes:
-        size: side of the view in pixels.
-        window: HU range of the view, mapped to [−1, 1] for the networks.
         patch: side to which the square around the region of interest is resized.
         z: length of the latent vector, standard normal in training.
         dim: channels of the networks at full resolution.
@@ -42,11 +39,9 @@ class FAnoGANConfig(Config):
         encoder_lr: RMSProp of the encoder.
         encoder_updates: encoder updates.
         kappa: weight κ of the critic's features in the encoder's loss.
-        sign, erode, median: as for the autoencoder (:class:`.trunk.ReconstructionConfig`).
+        sign, erode, median: as for the autoencoder (:class:`.base.ReconstructionConfig`).
     """
 
-    size: int = 256
-    window: tuple[float, float] = (-200.0, 250.0)
     patch: int = 64
     z: int = 128
     dim: int = 64
@@ -92,8 +87,7 @@ class FAnoGANConfig(Config):
         },
     }
     anatomies: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "liver": {"window": (-200.0, 250.0), "sign": "absolute"},
-        "lung": {"window": (-800.0, 100.0), "sign": "positive", "erode": 0},
+        "lung": {"window": (-800.0, 100.0), "sign": "positive", "erode": 0}
     }
 
 
@@ -114,7 +108,6 @@ class FAnoGAN(Method):
         reference="doi:10.1016/j.media.2019.01.010",
         slice_score="mean",
         figures=(
-            ("parameters", "n/p", ""),
             ("input", "64², [−1, 1]", "64² around the organ, [−1, 1]"),
             same("network", "residual G, critic, encoder; 64 channels at 64², z 128"),
             same("loss", "WGAN-GP λ 10, 5 critic steps; MSE + 1 · features"),
@@ -127,13 +120,7 @@ class FAnoGAN(Method):
     )
     Config = FAnoGANConfig
 
-    @property
-    def view(self) -> View:
-        """Masked slices with fixed grey bounds, the same in training and test."""
-        return View(size=self.config.size, window=self.config.window)
-
     def build(self) -> None:
-        """Create the three networks."""
         import torch
 
         from ..nets.anogan_nets import Critic, Encoder, Generator
@@ -237,7 +224,6 @@ class FAnoGAN(Method):
         return filtered_inside(self._residual(array, roi), roi, c.median, c.erode)
 
     def search_space(self, trial: Any) -> dict[str, Any]:
-        """Suggest the learning rates, the weight of the features and the score switches."""
         return {
             "lr": trial.suggest_float("lr", 2e-5, 5e-4, log=True),
             "encoder_lr": trial.suggest_float("encoder_lr", 1e-5, 5e-4, log=True),

@@ -3,19 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..card import MethodCard, same
-from .parts.base import (
-    BUDGETS,
-    INPUT_FIGURE,
-    LENGTH_FIGURE,
-    LUNG_NOTE,
-    Budget,
-    ReconstructionConfig,
-    ReconstructionMethod,
-)
+from .parts.base import BUDGETS, INPUT_FIGURE, LENGTH_FIGURE, LUNG_NOTE, ReconstructionConfig, ReconstructionMethod
 from .vae import VAE
 
 if TYPE_CHECKING:
@@ -38,7 +30,7 @@ class GMVAEConfig(ReconstructionConfig):
     c_lambda: float = 1.0
     alpha_kl: float = 1.0
 
-    budgets: ClassVar[Mapping[str, Budget]] = {**BUDGETS, "baur": replace(BUDGETS["baur"], lr=5e-5)}
+    budgets: ClassVar[Mapping[str, Mapping[str, Any]]] = {**BUDGETS, "baur": {**BUDGETS["baur"], "lr": 5e-5}}
     profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "smoke": ReconstructionConfig.profiles["smoke"],
         "quick": {**ReconstructionConfig.profiles["quick"], "z": 32, "alpha_kl": 0.01},
@@ -58,7 +50,6 @@ class GMVAE(VAE):
         "Gaussian Mixture Variational Autoencoders, arXiv:1611.02648",
         reference="doi:10.1016/j.media.2020.101952",
         figures=(
-            ("parameters", "n/p", ""),
             INPUT_FIGURE,
             same("network", "trunk of ae, z 128, c 9, w 1"),
             same("loss", "summed L1 + E KL(z) + KL(w) + max(KL(c), 1)"),
@@ -73,7 +64,6 @@ class GMVAE(VAE):
     net: Any
 
     def make_net(self) -> torch.nn.Module:
-        """Create the mixture model."""
         from ..nets.gmvae_net import BaurGMVAE
 
         c = self.config
@@ -81,7 +71,6 @@ class GMVAE(VAE):
 
     def losses(self, x: torch.Tensor, roi: torch.Tensor, draws: torch.Generator) -> dict[str, torch.Tensor]:
         """Return the negative lower bound per slice, the mean absolute error per pixel and the three divergences."""
-        del roi
         import torch
         from torch.nn import functional
 
@@ -102,7 +91,6 @@ class GMVAE(VAE):
         return {"loss": loss, "l1": l1, "kl_z": kl_z, "kl_w": kl_w, "kl_c": kl_c.mean()}
 
     def search_space(self, trial: Any) -> dict[str, Any]:
-        """Suggest the learning rate, the length of the code, the mixture and the score switches."""
         return {**ReconstructionMethod.search_space(self, trial), "dim_c": trial.suggest_int("dim_c", 3, 12)}
 
 

@@ -11,7 +11,8 @@ from ...datasets.case import Spacing
 from ..card import MethodCard
 from .parts.base import SCORE_BATCH
 from .parts.residual import residual
-from .parts.summed_vae import SummedVAE, SummedVAEConfig
+from .parts.summed_vae import KL_WEIGHTS, SummedVAEConfig, summed_losses
+from .vae import VAE
 
 if TYPE_CHECKING:
     import torch
@@ -33,7 +34,7 @@ class KLGradConfig(SummedVAEConfig):
     sigma: float = field(default=3.0, metadata={"stage": "score"})
 
 
-class KLGrad(SummedVAE):
+class KLGrad(VAE):
     """Pixels whose change would bring the code of a slice nearer to the prior are anomalous."""
 
     card = MethodCard(
@@ -46,7 +47,6 @@ class KLGrad(SummedVAE):
         reference="arXiv:1907.02796",
         near_chance=("liver", "lung"),
         figures=(
-            ("parameters", "n/p", ""),
             ("input", "64² patches of z-scored MRI", "128², masked"),
             ("network", "4×4 stride 2, 16–256, no norm, z 256", "trunk of ae, dense mean and log σ, z 128"),
             ("loss", "summed squared error (σ 1) + KL, σ exponentiated twice", "summed L1 + KL"),
@@ -58,10 +58,20 @@ class KLGrad(SummedVAE):
         "little better than untrained: the divergence of a whole slice says little about a pixel.",
     )
     Config = KLGradConfig
+    kl_weights = KL_WEIGHTS
+
+    def losses(self, x: torch.Tensor, roi: torch.Tensor, draws: torch.Generator) -> dict[str, torch.Tensor]:
+        return summed_losses(self, x, draws, self.divergence)
 
     def divergence(self, mean: torch.Tensor, log_std: torch.Tensor) -> torch.Tensor:
         """Return the KL divergence of the code, float32 (n,); of a code of width exp(σ) with ``kl_bug``."""
-        return super().divergence(mean, log_std.float().exp() if self.config.kl_bug else log_std)
+        from ..nets.baur_vae import kl
+
+        return kl(mean, log_std.float().exp() if self.config.kl_bug else log_std)
+
+    def code_divergence(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the KL divergence of slices (n, 1, H, W), (n,)."""
+        return self.divergence(*self.net.encode(x))
 
     def gradient(self, array: np.ndarray, roi: np.ndarray) -> np.ndarray:
         """Return |∂KL/∂x| inside the region of interest, smoothed; float32, shape (slices, H, W)."""
@@ -74,16 +84,18 @@ class KLGrad(SummedVAE):
 
     def score_view(self, array: np.ndarray, roi: np.ndarray, spacing: Spacing) -> np.ndarray:
         """Return the smoothed gradient inside the (eroded) region of interest, 0 elsewhere."""
-        del spacing
         return self.finish(self.gradient(array, roi), roi)
 
     def search_space(self, trial: Any) -> dict[str, Any]:
-        """Suggest what the autoencoder suggests, and whether the gradient is smoothed."""
         return {**super().search_space(trial), "smooth": trial.suggest_categorical("smooth", [0, 7])}
 
 
 class KLGradCombi(KLGrad):
-    """The residual, weighted by the gradient of the KL divergence scaled to [0, 1] in every slice."""
+    """The residual, weighted by the gradient of the KL divergence scaled to [0, 1] in every slice.
+
+    The training is :class:`KLGrad`'s, network and reconstruction are :class:`.vae.VAE`'s, the rest is
+    :class:`.base.ReconstructionMethod`'s; only the score is its own.
+    """
 
     card = MethodCard(
         name="kl-grad-combi",
@@ -103,7 +115,6 @@ class KLGradCombi(KLGrad):
 
     def score_view(self, array: np.ndarray, roi: np.ndarray, spacing: Spacing) -> np.ndarray:
         """Return gradient × residual inside the (eroded) region of interest, 0 elsewhere."""
-        del spacing
         from .parts.input_gradient import min_max
 
         weight = min_max(self.gradient(array, roi), roi)

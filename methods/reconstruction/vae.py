@@ -68,7 +68,6 @@ class VAE(ReconstructionMethod):
         "Study, Medical Image Analysis 69, 2021",
         reference="doi:10.1016/j.media.2020.101952",
         figures=(
-            ("parameters", "n/p", ""),
             INPUT_FIGURE,
             same("network", "trunk of ae, dense mean and log σ, z 128"),
             ("loss", "Baur: summed L1 + KL; Yao: KL · 10⁻⁶, reduction n/p", "L1 per pixel + 10⁻⁶ · KL summed over z"),
@@ -87,7 +86,6 @@ class VAE(ReconstructionMethod):
     kl_weights: ClassVar[tuple[float, float]] = (1e-7, 1e-4)
 
     def build(self) -> None:
-        """Create the network; the seed of its thinned copies comes from the fit."""
         super().build()
         self.dropout_seed = 0
 
@@ -97,7 +95,6 @@ class VAE(ReconstructionMethod):
         self.dropout_seed = ctx.seed_for("thinned networks")
 
     def make_net(self) -> torch.nn.Module:
-        """Create the variational autoencoder."""
         from ..nets.baur_vae import BaurVAE
 
         c = self.config
@@ -105,7 +102,6 @@ class VAE(ReconstructionMethod):
 
     def losses(self, x: torch.Tensor, roi: torch.Tensor, draws: torch.Generator) -> dict[str, torch.Tensor]:
         """Return the mean absolute error per pixel plus the weighted KL divergence, and both terms."""
-        del roi
         from torch.nn import functional
 
         from ..nets.baur_vae import kl
@@ -121,7 +117,6 @@ class VAE(ReconstructionMethod):
         return predict(lambda x: self.net(x)[0][:, 0], array, batch=SCORE_BATCH, device=self.device)
 
     def search_space(self, trial: Any) -> dict[str, Any]:
-        """Suggest what the trunk suggests and the weight of the KL divergence."""
         return {**super().search_space(trial), "alpha_kl": trial.suggest_float("alpha_kl", *self.kl_weights, log=True)}
 
 
@@ -173,7 +168,6 @@ class BayesianVAE(VAE):
 
     def score_view(self, array: np.ndarray, roi: np.ndarray, spacing: Spacing) -> np.ndarray:
         """Return the mean residual of the thinned networks inside the (eroded) region of interest, 0 elsewhere."""
-        del spacing
         map_ = np.zeros(array.shape, np.float32)
         for number in range(self.config.samples):
             map_ += residual(array, self.thinned(array, number), self.config.sign)

@@ -20,7 +20,6 @@ class VAEOriginal(VAE):
         "Imaging 40(10), 2021 (Table III); the trunk: Baur et al., Medical Image Analysis 69, 2021",
         reference="doi:10.1109/TMI.2021.3066161",
         figures=(
-            ("parameters", "n/p", ""),
             ("input", "whole slices, size n/p", "128², not masked"),
             same("network", "trunk of ae, dense mean and log σ, z 128"),
             ("loss", "Baur: summed L1 + KL; Yao: KL · 10⁻⁶, reduction n/p", "L1 per pixel + 10⁻⁶ · KL summed over z"),

@@ -14,9 +14,12 @@ from ..context import FitContext, TrainingError
 from ..early_stopping import hold_out
 from .parts.base import SCORE_BATCH
 from .parts.residual import residual
-from .parts.summed_vae import SummedVAE, SummedVAEConfig
+from .parts.summed_vae import KL_WEIGHTS, SummedVAEConfig, summed_losses
+from .vae import VAE
 
 if TYPE_CHECKING:
+    import torch
+
     from ...datasets.healthy import HealthySet, SliceStack
 
 TV_GRID = tuple(round(0.2 * i, 1) for i in range(20))
@@ -63,7 +66,7 @@ class VAERestorationConfig(SummedVAEConfig):
     }
 
 
-class VAERestoration(SummedVAE):
+class VAERestoration(VAE):
     """Changes a slice until a model of healthy slices finds it likely; the map is the size of the change.
 
     Attributes:
@@ -81,7 +84,6 @@ class VAERestoration(SummedVAE):
         reference="https://proceedings.mlr.press/v102/you19a.html",
         near_chance=("liver", "lung"),
         figures=(
-            ("parameters", "n/p", ""),
             ("input", "158 × 198", "128², masked"),
             ("network", "mixture VAE, 3×3, 64 channels, spatial z, c 6", "trunk of ae, dense mean and log σ, z 128"),
             ("loss", "mixture bound, KL(c) floored at 0.5", "summed L1 + KL"),
@@ -96,6 +98,7 @@ class VAERestoration(SummedVAE):
         "at the chosen weight; lesions differ by 38 HU. Either way the map stays near chance.",
     )
     Config = VAERestorationConfig
+    kl_weights = KL_WEIGHTS
 
     def build(self) -> None:
         """Create the network; a method that was not fitted restores without total variation."""
@@ -113,6 +116,18 @@ class VAERestoration(SummedVAE):
         count = min(self.config.tv_slices, len(held_out))
         chosen = np.sort(ctx.rng("tv-slices").choice(held_out, count, replace=False))
         self.choose_weight(*stack.take(chosen))
+
+    def losses(self, x: torch.Tensor, roi: torch.Tensor, draws: torch.Generator) -> dict[str, torch.Tensor]:
+        from ..nets.baur_vae import kl
+
+        return summed_losses(self, x, draws, kl)
+
+    def bound(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the lower bound of slices (n, 1, H, W) with the mean code in place of a random one, (n,)."""
+        from ..nets.baur_vae import kl
+
+        reconstruction, mean, log_std = self.net(x)
+        return -(x - reconstruction).abs().sum((1, 2, 3)) - self.config.alpha_kl * kl(mean, log_std)
 
     def training_slices(self, healthy: HealthySet, stack: SliceStack, ctx: FitContext) -> np.ndarray:
         """Return the slices of the patients that do not choose the weight."""
@@ -140,12 +155,7 @@ class VAERestoration(SummedVAE):
 
     def score_view(self, array: np.ndarray, roi: np.ndarray, spacing: Spacing) -> np.ndarray:
         """Return what the restoration took from the slice inside the (eroded) region of interest, 0 elsewhere."""
-        del spacing
         return self.finish(residual(array, self.restored(array, roi, self.tv_weight), self.config.sign), roi)
 
     def search_space(self, trial: Any) -> dict[str, Any]:
-        """Suggest what the autoencoder suggests, and the length of the ascent."""
-        return {
-            **super().search_space(trial),
-            "steps": trial.suggest_categorical("steps", [50, 150, 500]),
-        }
+        return {**super().search_space(trial), "steps": trial.suggest_categorical("steps", [50, 150, 500])}

@@ -33,7 +33,6 @@ class VAESpatial(VAE):
         "Imaging 40(10), 2021 (Table III); the trunk: Baur et al., Medical Image Analysis 69, 2021",
         reference="doi:10.1109/TMI.2021.3066161",
         figures=(
-            ("parameters", "n/p", ""),
             INPUT_FIGURE,
             ("network", "code of 8 × 8 × 128, the rest n/p", "trunk of ae, code of 8 × 8 × 128 by 1×1 convolutions"),
             ("loss", "KL · 10⁻⁶, reduction n/p", "L1 per pixel + 10⁻⁶ · KL summed over the code"),

@@ -89,7 +89,6 @@ class LayerDecompositionFinetuned(LayerMethod, SupervisedMethod):
         reference="arXiv:2109.03230",
         uses="labels",
         figures=(
-            ("parameters", "n/p", ""),
             ("input", "128³ of MRI, z-scored where not 0", "128³ at 1 mm, z-scored in the organ"),
             same("network", "3D U-Net 64–512, BN of the batch at test, 3 heads"),
             ("loss", "that of layer-decomposition, then n/p", "that of layer-decomposition, then Dice of the mask"),
@@ -167,10 +166,7 @@ class LayerDecompositionFinetuned(LayerMethod, SupervisedMethod):
                 where = inside
             crop = crops.around(run, random_voxels(where, places.random(1))[0] + np.array([run.start, 0, 0]))
             mask = crops.cut(lesion, crop) & crop.roi
-            return {
-                "image": standardised(crop.image, crop.roi, statistics[run.case]),
-                "mask": mask.astype(np.float32),
-            }
+            return {"image": standardised(crop.image, crop.roi, statistics[run.case]), "mask": mask.astype(np.float32)}
 
         def draw() -> Tensors:
             return as_batch([one(int(case)) for case in next(order)], ctx.device)

@@ -109,7 +109,6 @@ class NNUNet(SupervisedMethod):
         reference="doi:10.1038/s41592-020-01008-z",
         uses="labels",
         figures=(
-            ("parameters", "n/p", ""),
             ("input", "planned from the data", "planned from the data, cropped to the organ"),
             same("network", "planned from the data"),
             same("loss", "Dice + cross-entropy, deep supervision"),

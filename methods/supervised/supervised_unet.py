@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from ...datasets.case import Spacing
-from ...datasets.views.view import View
 from ..card import MethodCard
-from ..config import Config
+from ..config import SliceConfig
 from ..context import FitContext
 from ..method import SupervisedMethod
 from ..training import as_input, autocast, batches, predict, run_updates, update
@@ -29,12 +28,11 @@ MIRRORED = ((), (2,), (3,), (2, 3))
 
 
 @dataclass(frozen=True)
-class SupervisedUNetConfig(Config):
+class SupervisedUNetConfig(SliceConfig):
     """Settings of :class:`SupervisedUNet`.
 
     Attributes:
-        size: side of the view in pixels.
-        window: HU range mapped to [0, 1]; wide ones drown the faint contrast of lesions.
+        window: wide ones drown the faint contrast of lesions.
         crop: side in pixels of the square around the organ that the network sees of a slice; None for the whole slice.
         channels: widths of the levels of MONAI's ``UNet``.
         residual_units: convolutions per residual block.
@@ -47,7 +45,6 @@ class SupervisedUNetConfig(Config):
         lr_power: the learning rate falls as (1 − done / updates) to this power.
     """
 
-    size: int = 256
     window: tuple[float, float] = (-21.0, 189.0)
     crop: int | None = None
     channels: tuple[int, ...] = (32, 64, 128, 256, 512)
@@ -75,7 +72,6 @@ class SupervisedUNetConfig(Config):
             "updates": 1200,
         },
     }
-    anatomies: ClassVar[Mapping[str, Mapping[str, Any]]] = {"lung": {"window": (-800.0, 100.0)}}
 
 
 class SupervisedUNet(SupervisedMethod):
@@ -93,7 +89,6 @@ class SupervisedUNet(SupervisedMethod):
         uses="labels",
         slice_score="max",
         figures=(
-            ("parameters", "n/p", ""),
             ("input", "n/p", "256², masked"),
             ("network", "MONAI's residual U-Net, channels free", "the same in 2D, 32–512, 2 residual units"),
             ("loss", "n/p", "Dice + cross-entropy, 1:1"),
@@ -108,13 +103,7 @@ class SupervisedUNet(SupervisedMethod):
     requires = ("monai",)
     native_threshold = 0.5
 
-    @property
-    def view(self) -> View:
-        """Masked slices."""
-        return View(size=self.config.size, window=self.config.window)
-
     def build(self) -> None:
-        """Create the network."""
         import torch
 
         from ..nets.residual_unet import residual_unet
@@ -187,7 +176,6 @@ class SupervisedUNet(SupervisedMethod):
 
         from ..reconstruction.parts.roi_crop import SquareCrops
 
-        del spacing
         c = self.config
         self.net.eval()
         if c.crop is None:
@@ -202,7 +190,6 @@ class SupervisedUNet(SupervisedMethod):
         return out
 
     def search_space(self, trial: Any) -> dict[str, Any]:
-        """Suggest the learning rate and the share of slices with a lesion."""
         return {
             "lr": trial.suggest_float("lr", 1e-4, 1e-2, log=True),
             "lesion_share": trial.suggest_float("lesion_share", 0.0, 0.8),

@@ -20,7 +20,6 @@ Blend = Callable[[np.ndarray, np.ndarray, np.ndarray, float], np.ndarray]
 
 def interpolate(own: np.ndarray, foreign: np.ndarray, common: np.ndarray, alpha: float) -> np.ndarray:
     """Return (1 − α)·own + α·foreign on the patch without its ring (Tan et al. 2020, FPI)."""
-    del common
     inside = own[1:-1, 1:-1]
     return inside + alpha * (foreign[1:-1, 1:-1] - inside)
 

@@ -26,11 +26,7 @@ HALF_NEIGHBOURS = [offset for offset in product((-1, 0, 1), repeat=3) if offset 
 
 
 def generate(
-    recipe: LesionRecipe,
-    images: torch.Tensor,
-    rois: torch.Tensor,
-    fullness: torch.Tensor,
-    generator: torch.Generator,
+    recipe: LesionRecipe, images: torch.Tensor, rois: torch.Tensor, fullness: torch.Tensor, generator: torch.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return a batch of crops with lesions, float32, and the voxels of their blobs, bool, on the images' device.
 

@@ -8,9 +8,8 @@ import numpy as np
 import torch
 
 from . import stretched_noise_cpu, stretched_noise_torch
-from .stretched_noise import StretchedNoise
+from .shape_settings import ShapeConfig
 
-Placement = Literal["frame", "roi"]
 Fill = Literal["shift", "constant", "texture"]
 MAX_REDRAWS = 1000
 
@@ -18,44 +17,25 @@ MAX_REDRAWS = 1000
 class ShiftedRegions:
     """Add one constant C to the pixels of a random-shape mask (Zhang et al. 2023, §3.1; docs/methods/two-stage.md).
 
-    C is uniform on ±[``min_shift``, ``max_shift``] grey levels; the mask is limited to pixels above 0. On the CPU the
+    C is uniform on ± the range of shifts, in grey levels; the mask is limited to pixels above 0. On the CPU the
     masks come from the compiled kernel, on other devices from tensor code.
 
     Args:
         size: side of the slices.
         device: torch device string that the images live on.
-        rejection: redraw a mask until it meets tissue, a thousand times at most: only a slice with a few pixels of
-            tissue stays clean. Off in the released code, so that most slices stay clean.
-        p_anomaly: share of slices that get a mask at all.
-        placement: ``frame`` leaves the mask where it was drawn; ``roi`` moves a random mask pixel onto a random tissue
-            pixel.
+        shapes: masks and shifts.
         control_texture: fill half of the masks with the stretched noise, scaled to the mean of the tissue.
     """
 
     def __init__(
-        self,
-        size: int,
-        device: str,
-        seed: int,
-        *,
-        recipe: StretchedNoise | None = None,
-        min_shift: float = 60.0,
-        max_shift: float = 100.0,
-        rejection: bool = False,
-        p_anomaly: float = 1.0,
-        placement: Placement = "frame",
-        control_texture: bool = False,
+        self, size: int, device: str, seed: int, shapes: ShapeConfig | None = None, *, control_texture: bool = False
     ) -> None:
-        if not 0 < min_shift <= max_shift:
-            raise ValueError(f"shifts of {min_shift} to {max_shift}: expected 0 < min_shift <= max_shift")
+        self.shapes = shapes = shapes or ShapeConfig()
+        if not 0 < shapes.min_shift <= shapes.max_shift:
+            raise ValueError(f"shifts of {shapes.min_shift} to {shapes.max_shift}: expected 0 < min_shift <= max_shift")
         self.size = size
         self.device = device
-        self.recipe = recipe or StretchedNoise()
-        self.min_shift = min_shift
-        self.max_shift = max_shift
-        self.rejection = rejection
-        self.p_anomaly = p_anomaly
-        self.placement = placement
+        self.recipe = shapes.recipe
         self.control_texture = control_texture
         self._rng = np.random.default_rng(seed)
         self._generator = torch.Generator(device).manual_seed(seed)
@@ -67,7 +47,6 @@ class ShiftedRegions:
             images: uint8 (n, H, W).
             rois: bool (n, H, W); not used, because tissue is what lies above 0.
         """
-        del rois
         masks, fields = self._masks(images > 0)
         shift = torch.from_numpy(self.draw_shifts(len(images))).to(images.device)[:, None, None]
         filled = (images.float() + shift).clamp(0, 255).floor()
@@ -78,13 +57,13 @@ class ShiftedRegions:
 
     def draw_shifts(self, count: int) -> np.ndarray:
         """Draw C for each slice, float32 (count,)."""
-        sizes = self._rng.uniform(self.min_shift, self.max_shift, count)
+        sizes = self._rng.uniform(self.shapes.min_shift, self.shapes.max_shift, count)
         signs = self._rng.integers(0, 2, count) * 2 - 1
         return (sizes * signs).astype(np.float32)
 
     def _masks(self, tissue: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         masks, fields = self._place(tissue)
-        if self.rejection:
+        if self.shapes.rejection:
             has_tissue = tissue.any(dim=2).any(dim=1)
             for _ in range(MAX_REDRAWS):
                 empty = torch.nonzero(has_tissue & ~masks.any(dim=2).any(dim=1))[:, 0]
@@ -93,13 +72,13 @@ class ShiftedRegions:
                 masks[empty], new_fields = self._place(tissue[empty])
                 if len(fields):
                     fields[empty] = new_fields
-        if self.p_anomaly < 1:
-            masks = masks & self._coins(len(masks), self.p_anomaly)
+        if self.shapes.p_anomaly < 1:
+            masks = masks & self._coins(len(masks), self.shapes.p_anomaly)
         return masks, fields
 
     def _place(self, tissue: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         masks, fields = self._draw(len(tissue))
-        if self.placement == "roi":
+        if self.shapes.placement == "roi":
             masks = torch.stack([self._move(mask, to) for mask, to in zip(masks, tissue, strict=True)])
         return masks & tissue, fields
 
@@ -143,8 +122,10 @@ class FilledRegions(ShiftedRegions):
             stretched noise behind the mask, scaled so that its mean there is the tissue's plus C.
     """
 
-    def __init__(self, size: int, device: str, seed: int, *, fill: Fill = "shift", **settings) -> None:
-        super().__init__(size, device, seed, control_texture=fill == "texture", **settings)
+    def __init__(
+        self, size: int, device: str, seed: int, shapes: ShapeConfig | None = None, *, fill: Fill = "shift"
+    ) -> None:
+        super().__init__(size, device, seed, shapes, control_texture=fill == "texture")
         self.fill = fill
 
     def __call__(self, images: torch.Tensor, rois: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

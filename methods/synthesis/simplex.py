@@ -138,11 +138,7 @@ def add_octave(seed, offset, scale, amplitude, points, out):
     first, second = np.empty(3, np.int64), np.empty(3, np.int64)
     moved = np.empty(3, np.float64)
     for p in range(points.shape[0]):
-        x, y, z = (
-            scale * points[p, 0] + offset[0],
-            scale * points[p, 1] + offset[1],
-            scale * points[p, 2] + offset[2],
-        )
+        x, y, z = (scale * points[p, 0] + offset[0], scale * points[p, 1] + offset[1], scale * points[p, 2] + offset[2])
         skew = (x + y + z) / 3
         cell[0], cell[1], cell[2] = (
             np.int64(np.floor(x + skew)),

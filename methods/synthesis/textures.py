@@ -116,7 +116,6 @@ def _sharpness(textures: torch.Tensor, generator: torch.Generator) -> torch.Tens
 
 def _colour(textures: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Stand for the original's hue and saturation changes, which leave grey images as they are."""
-    del generator
     return textures
 
 
@@ -132,18 +131,15 @@ def _posterise(textures: torch.Tensor, generator: torch.Generator) -> torch.Tens
 
 
 def _invert(textures: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    del generator
     return 1 - textures
 
 
 def _autocontrast(textures: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    del generator
     low, high = textures.amin((1, 2), keepdim=True), textures.amax((1, 2), keepdim=True)
     return (textures - low) / (high - low).clamp(min=1 / 255)
 
 
 def _equalise(textures: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    del generator
     levels = (textures * 255).long().view(len(textures), -1)
     histogram = torch.zeros(len(textures), 256, device=textures.device)
     histogram.scatter_add_(1, levels, torch.ones_like(levels, dtype=histogram.dtype))
@@ -155,15 +151,4 @@ def _turn(textures: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     return rotate(textures, random_angles(len(textures), 45.0, generator))
 
 
-OPERATIONS = (
-    _gamma,
-    _brightness,
-    _sharpness,
-    _colour,
-    _solarise,
-    _posterise,
-    _invert,
-    _autocontrast,
-    _equalise,
-    _turn,
-)
+OPERATIONS = (_gamma, _brightness, _sharpness, _colour, _solarise, _posterise, _invert, _autocontrast, _equalise, _turn)

@@ -10,9 +10,8 @@ import numpy as np
 
 from ...common.errors import UasbenchError
 from ...datasets.case import Spacing
-from ...datasets.views.view import View
 from ..card import MethodCard, same
-from ..config import Config, ConfigError
+from ..config import ConfigError, SliceConfig
 from ..context import FitContext
 from ..method import Method
 from ..reconstruction.parts.residual import erode_in_plane
@@ -28,12 +27,11 @@ REFERENCE, CUT = -1.0, 1.0
 
 
 @dataclass(frozen=True)
-class ASCNetConfig(Config):
+class ASCNetConfig(SliceConfig):
     """Settings of :class:`ASCNet`.
 
     Attributes:
-        size: side of the view in pixels, a multiple of 16.
-        window: HU range mapped to [0, 1].
+        size: a multiple of 16.
         base: width of the finest level of both networks.
         dropout, l2: rate of dropout; factor of the summed squares of the 3×3 kernels in both losses.
         norm_momentum: share of a batch in the running statistics of batch normalisation.
@@ -47,8 +45,6 @@ class ASCNetConfig(Config):
         erode: pixels (of the view) taken off the region of interest, whose edge fades to the background.
     """
 
-    size: int = 256
-    window: tuple[float, float] = (-200.0, 250.0)
     base: int = 32
     dropout: float = 0.3
     l2: float = 2e-4
@@ -79,8 +75,7 @@ class ASCNetConfig(Config):
         },
     }
     anatomies: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "liver": {"window": (-200.0, 250.0), "orientation": "dark"},
-        "lung": {"window": (-800.0, 100.0), "orientation": "bright"},
+        "lung": {"window": (-800.0, 100.0), "orientation": "bright"}
     }
 
 
@@ -98,7 +93,6 @@ class ASCNet(Method):
         uses="unlabelled-test",
         undertrained=("liver", "lung"),
         figures=(
-            ("parameters", "n/p", ""),
             ("input", "n/p for LiTS", "256², masked"),
             same("network", "U-Net 32–512, 2 decoders; discriminator 32–256"),
             same("loss", "MSE + Dice of the cuts + adversarial MAE, labels ∓1"),
@@ -115,13 +109,7 @@ class ASCNet(Method):
     )
     Config = ASCNetConfig
 
-    @property
-    def view(self) -> View:
-        """Masked slices with fixed grey bounds."""
-        return View(size=self.config.size, window=self.config.window)
-
     def build(self) -> None:
-        """Create the main module and the discriminator."""
         import torch
 
         from ..nets.asc_nets import CutNet, Discriminator
@@ -199,14 +187,12 @@ class ASCNet(Method):
 
     def score_view(self, array: np.ndarray, roi: np.ndarray, spacing: Spacing) -> np.ndarray:
         """Return Iro, turned so that larger is more anomalous, inside the region of interest and 0 elsewhere."""
-        del spacing
         self.net.eval()
         joined = predict(lambda x: self.net(x)[2][:, 0], array, batch=SCORE_BATCH, device=self.device)
         kept = erode_in_plane(roi, self.config.erode)
         return np.where(kept, oriented(joined, roi, self.config.orientation), 0).astype(np.float32)
 
     def search_space(self, trial: Any) -> dict[str, Any]:
-        """Suggest the learning rate and the weights of the losses."""
         return {
             "lr": trial.suggest_float("lr", 1e-5, 2e-3, log=True),
             "disjoint_weight": trial.suggest_float("disjoint_weight", 0.1, 10.0, log=True),

@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ...datasets.case import Case
 from ..card import MethodCard
 from ..config import Config
-from ..context import FitContext
-from ..method import Method
-from .hu import map_in_roi, roi_median, smooth_in_roi
-
-if TYPE_CHECKING:
-    from ...datasets.healthy import HealthySet
+from .parts.hu import Untrained, map_in_roi, roi_median, smooth_in_roi
 
 
 @dataclass(frozen=True)
@@ -25,7 +19,7 @@ class HuDeviationConfig(Config):
     sigma: float = field(default=2.0, metadata={"stage": "score"})
 
 
-class HuDeviation(Method):
+class HuDeviation(Untrained):
     """|Gaussian-smoothed HU − median HU of the region of interest|, both computed inside the region alone."""
 
     card = MethodCard(
@@ -41,9 +35,6 @@ class HuDeviation(Method):
         notes="Reference of the paired tests on liver. In-plane smoothing on the native grid, sigma in pixels.",
     )
     Config = HuDeviationConfig
-
-    def fit(self, healthy: HealthySet, ctx: FitContext) -> None:
-        """Nothing to learn."""
 
     def score(self, case: Case) -> np.ndarray:
         """Return the absolute deviation in HU, float32 (z, y, x), 0 outside the region of interest."""

@@ -4,19 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from ...datasets.case import Case
 from ..card import MethodCard
 from ..config import Config
-from ..context import FitContext
-from ..method import Method
-from .hu import Sign, map_in_roi, roi_median, signed
-
-if TYPE_CHECKING:
-    from ...datasets.healthy import HealthySet
+from .parts.hu import Sign, Untrained, map_in_roi, roi_median, signed
 
 
 @dataclass(frozen=True)
@@ -30,13 +25,10 @@ class HuThresholdConfig(Config):
     sign: Sign = field(default="darker", metadata={"stage": "score"})
     origin: Literal["median", "absolute"] = field(default="median", metadata={"stage": "score"})
 
-    anatomies: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "liver": {"sign": "darker", "origin": "median"},
-        "lung": {"sign": "brighter", "origin": "absolute"},
-    }
+    anatomies: ClassVar[Mapping[str, Mapping[str, Any]]] = {"lung": {"sign": "brighter", "origin": "absolute"}}
 
 
-class HuThreshold(Method):
+class HuThreshold(Untrained):
     """Signed HU, unsmoothed: darker is more anomalous in liver, brighter in lung."""
 
     card = MethodCard(
@@ -52,9 +44,6 @@ class HuThreshold(Method):
         notes="Liver: ROI median minus HU. Lung: HU.",
     )
     Config = HuThresholdConfig
-
-    def fit(self, healthy: HealthySet, ctx: FitContext) -> None:
-        """Nothing to learn."""
 
     def score(self, case: Case) -> np.ndarray:
         """Return the signed HU, float32 (z, y, x), 0 outside the region of interest."""

@@ -4,19 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from ...datasets.case import Case
 from ..card import MethodCard
 from ..config import Config, ConfigError
-from ..context import FitContext
-from ..method import Method
-from .hu import map_in_roi
-
-if TYPE_CHECKING:
-    from ...datasets.healthy import HealthySet
+from .parts.hu import Untrained, map_in_roi
 
 
 @dataclass(frozen=True)
@@ -29,17 +24,14 @@ class LocalResidualConfig(Config):
     size: int = field(default=15, metadata={"stage": "score"})
     window: tuple[float, float] = field(default=(-200.0, 250.0), metadata={"stage": "score"})
 
-    anatomies: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "liver": {"window": (-200.0, 250.0)},
-        "lung": {"window": (-1000.0, 100.0)},
-    }
+    anatomies: ClassVar[Mapping[str, Mapping[str, Any]]] = {"lung": {"window": (-1000.0, 100.0)}}
 
     def __post_init__(self) -> None:
         if self.size < 3 or self.size % 2 == 0:
             raise ConfigError(f"size={self.size}: choose an odd number of pixels, at least 3")
 
 
-class LocalResidual(Method):
+class LocalResidual(Untrained):
     """|HU − local median|, where the neighbourhood holds only voxels of the region of interest."""
 
     card = MethodCard(
@@ -54,9 +46,6 @@ class LocalResidual(Method):
         notes="15 × 15 pixels in-plane on the native grid.",
     )
     Config = LocalResidualConfig
-
-    def fit(self, healthy: HealthySet, ctx: FitContext) -> None:
-        """Nothing to learn."""
 
     def score(self, case: Case) -> np.ndarray:
         """Return the absolute residual in HU, float32 (z, y, x), 0 outside the region of interest."""

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from ...datasets.case import Case
 from ..card import MethodCard
-from ..context import FitContext
-from ..method import Method
-
-if TYPE_CHECKING:
-    from ...datasets.healthy import HealthySet
+from .parts.hu import Untrained
 
 
-class RoiArea(Method):
+class RoiArea(Untrained):
     """Every voxel of a slice carries the slice's area of the region of interest.
 
     Slices through the middle of an organ are larger and hold more lesions, so a slice AUROC above 0.5 needs no image at
@@ -33,9 +27,6 @@ class RoiArea(Method):
         trivial=True,
         notes="A slice-level confound; its voxel metrics mean nothing.",
     )
-
-    def fit(self, healthy: HealthySet, ctx: FitContext) -> None:
-        """Nothing to learn."""
 
     def score(self, case: Case) -> np.ndarray:
         """Return the area of each slice in mm² at its voxels, float32 (z, y, x), 0 outside the region of interest."""

@@ -5,8 +5,8 @@ import pytest
 import torch
 from uasbench.methods.context import FitContext
 from uasbench.methods.pseudo_anomaly.random_shape import RandomShape, bce_and_dice
+from uasbench.methods.synthesis.shape_settings import ShapeConfig
 from uasbench.methods.synthesis.shift import FilledRegions, ShiftedRegions
-from uasbench.methods.synthesis.stretched_noise import StretchedNoise
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,7 @@ def slices():
 
 def fill(slices, mode, seed=3, **values):
     images, rois = slices
-    make = FilledRegions(64, "cpu", seed, fill=mode, recipe=StretchedNoise(threshold=170), rejection=True, **values)
+    make = FilledRegions(64, "cpu", seed, ShapeConfig(threshold=170, rejection=True, **values), fill=mode)
     return make(images, rois)
 
 
@@ -37,9 +37,9 @@ def test_only_pixels_of_the_mask_change_and_masks_lie_inside(slices, mode):
 
 def test_shift_is_that_of_the_liver_paper(slices):
     images, rois = slices
-    recipe = StretchedNoise(threshold=170)
-    ours = FilledRegions(64, "cpu", 5, recipe=recipe)(images, rois)
-    theirs = ShiftedRegions(64, "cpu", 5, recipe=recipe)(images, rois)
+    shapes = ShapeConfig(threshold=170)
+    ours = FilledRegions(64, "cpu", 5, shapes)(images, rois)
+    theirs = ShiftedRegions(64, "cpu", 5, shapes)(images, rois)
     assert torch.equal(ours[0], theirs[0])
     assert torch.equal(ours[1], theirs[1])
 

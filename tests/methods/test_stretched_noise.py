@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from uasbench.methods.synthesis import stretched_noise_cpu as cpu
 from uasbench.methods.synthesis import stretched_noise_kernels as kernels
 from uasbench.methods.synthesis import stretched_noise_torch as device_path
+from uasbench.methods.synthesis.shape_settings import ShapeConfig
 from uasbench.methods.synthesis.shift import ShiftedRegions
 from uasbench.methods.synthesis.stretched_noise import StretchedNoise
 
@@ -198,13 +199,13 @@ def test_one_disc_of_radius_25_in_six_meets_a_mask():
 @pytest.mark.parametrize("placement", ["frame", "roi"])
 def test_rejection_gives_every_disc_a_mask(placement):
     images, rois = repeated(disc(25), 40)
-    _, masks = ShiftedRegions(256, "cpu", 0, rejection=True, placement=placement)(images, rois)
+    _, masks = ShiftedRegions(256, "cpu", 0, ShapeConfig(rejection=True, placement=placement))(images, rois)
     assert masks.any(dim=2).any(dim=1).all()
 
 
 def test_rejection_leaves_empty_slices_alone():
     images, rois = repeated(torch.zeros(64, 64, dtype=torch.uint8), 3)
-    augmented, masks = ShiftedRegions(64, "cpu", 0, rejection=True)(images, rois)
+    augmented, masks = ShiftedRegions(64, "cpu", 0, ShapeConfig(rejection=True))(images, rois)
     assert not masks.any()
     assert not augmented.any()
 
@@ -212,7 +213,7 @@ def test_rejection_leaves_empty_slices_alone():
 def test_masks_placed_on_the_roi_meet_it_more_often():
     images, rois = repeated(disc(25), 200)
     met = [
-        ShiftedRegions(256, "cpu", 0, placement=p)(images, rois)[1].any(dim=2).any(dim=1).float().mean()
+        ShiftedRegions(256, "cpu", 0, ShapeConfig(placement=p))(images, rois)[1].any(dim=2).any(dim=1).float().mean()
         for p in ("frame", "roi")
     ]
     assert met[1] > 0.9 > met[0]
@@ -220,7 +221,7 @@ def test_masks_placed_on_the_roi_meet_it_more_often():
 
 def test_p_anomaly_is_the_share_of_slices_with_a_mask():
     images, rois = repeated(disc(100), 200)
-    _, masks = ShiftedRegions(256, "cpu", 0, rejection=True, p_anomaly=0.3)(images, rois)
+    _, masks = ShiftedRegions(256, "cpu", 0, ShapeConfig(rejection=True, p_anomaly=0.3))(images, rois)
     assert 0.2 <= masks.any(dim=2).any(dim=1).float().mean() <= 0.4
 
 
@@ -228,7 +229,9 @@ def test_p_anomaly_is_the_share_of_slices_with_a_mask():
 @given(seed=st.integers(0, 2**31), texture=st.booleans(), value=st.integers(1, 254))  # 255 is clipped to itself
 def test_image_changes_only_inside_the_mask(seed, texture, value):
     images, rois = repeated(disc(30, 64, value), 6)
-    augmented, masks = ShiftedRegions(64, "cpu", seed, rejection=True, control_texture=texture)(images, rois)
+    augmented, masks = ShiftedRegions(64, "cpu", seed, ShapeConfig(rejection=True), control_texture=texture)(
+        images, rois
+    )
     clean = images.float() / 255
     assert torch.equal(augmented[~masks], clean[~masks])
     assert not (masks & ~rois).any()
@@ -240,12 +243,12 @@ def test_image_changes_only_inside_the_mask(seed, texture, value):
 
 def test_regions_get_one_shift_per_slice_and_are_clipped():
     images, rois = repeated(disc(100, value=128), 60)
-    augmented, masks = ShiftedRegions(256, "cpu", 3, rejection=True)(images, rois)
+    augmented, masks = ShiftedRegions(256, "cpu", 3, ShapeConfig(rejection=True))(images, rois)
     for image, mask in zip(augmented * 255, masks, strict=True):
         values = image[mask].unique()
         assert len(values) == 1
         assert 60 - 1 <= abs(values.item() - 128) <= 100
-    bright, _ = ShiftedRegions(256, "cpu", 3, rejection=True)(*repeated(disc(100, value=250), 60))
+    bright, _ = ShiftedRegions(256, "cpu", 3, ShapeConfig(rejection=True))(*repeated(disc(100, value=250), 60))
     assert bright.max() == 1.0
 
 
@@ -255,13 +258,13 @@ def test_shifts_lie_between_minimum_and_maximum_with_both_signs():
     assert np.abs(shifts).max() <= 100
     assert abs((shifts > 0).mean() - 0.5) < 0.02
     assert abs(np.abs(shifts).mean() - 80) < 0.5
-    assert np.abs(ShiftedRegions(64, "cpu", 0, min_shift=50.0).draw_shifts(2000)).min() < 55
+    assert np.abs(ShiftedRegions(64, "cpu", 0, ShapeConfig(min_shift=50.0)).draw_shifts(2000)).min() < 55
 
 
 def test_identity_restoration_costs_mean_shift_times_area():
     """A net that returns its input pays mean |C|·area/255 against the clean slice, nothing against its own input."""
     images, rois = repeated(disc(90), 64)
-    augmented, masks = ShiftedRegions(256, "cpu", 1, rejection=True)(images, rois)
+    augmented, masks = ShiftedRegions(256, "cpu", 1, ShapeConfig(rejection=True))(images, rois)
     clean = images.float() / 255
     per_slice = (augmented - clean).abs().mean(dim=(1, 2))
     change = torch.tensor(
@@ -272,4 +275,4 @@ def test_identity_restoration_costs_mean_shift_times_area():
 
 def test_impossible_shifts_are_refused():
     with pytest.raises(ValueError, match="min_shift"):
-        ShiftedRegions(64, "cpu", 0, min_shift=120.0)
+        ShiftedRegions(64, "cpu", 0, ShapeConfig(min_shift=120.0))

@@ -14,11 +14,11 @@ from uasbench.datasets.case import Case
 from uasbench.datasets.healthy import HealthySet
 from uasbench.methods.config import ConfigError, by_stage, resolve
 from uasbench.methods.context import FitContext
-from uasbench.methods.trivial.hu import ball_footprint, open_in_roi, smooth_in_roi
 from uasbench.methods.trivial.hu_deviation import HuDeviation
 from uasbench.methods.trivial.hu_opened import HuOpened
 from uasbench.methods.trivial.hu_threshold import HuThreshold
 from uasbench.methods.trivial.local_residual import LocalResidual
+from uasbench.methods.trivial.parts.hu import ball_footprint, open_in_roi, smooth_in_roi
 from uasbench.methods.trivial.random_map import RandomMap
 from uasbench.methods.trivial.roi_area import RoiArea
 

@@ -55,10 +55,10 @@ def healthy(toy_case):
 
 
 def test_the_budgets_are_those_of_the_two_papers():
-    assert vars(BUDGETS["seed2"]) == {
+    assert BUDGETS["seed2"] == {
         "lr": 3e-4, "beta1": 0.9, "batch": 16, "updates": 6000, "epochs": None, "patience": None,
     }  # fmt: skip
-    assert vars(BUDGETS["baur"]) == {
+    assert BUDGETS["baur"] == {
         "lr": 1e-4, "beta1": 0.5, "batch": 8, "updates": None, "epochs": 1000, "patience": 5,
     }  # fmt: skip
     assert issubclass(AEConfig, ReconstructionConfig)

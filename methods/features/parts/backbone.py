@@ -11,7 +11,7 @@ import numpy as np
 
 from ....datasets.case import Spacing
 from ....datasets.views.view import View
-from ...config import Config
+from ...config import SliceConfig
 from ...method import Method
 from ...nets import weights as sources
 from ...training import predict
@@ -61,13 +61,11 @@ class PretrainedMethod(Method):
 
 
 @dataclass(frozen=True)
-class FeatureConfig(Config):
+class FeatureConfig(SliceConfig):
     """Settings that all methods on pretrained features have.
 
     Attributes:
-        size: side of the view in pixels. The references crop 224 from 256; nothing is cropped here, because every
-            pixel of the organ needs a score.
-        window: HU range of the view.
+        size: the references crop 224 from 256; nothing is cropped here, because every pixel of the organ needs a score.
         equalise: histogram equalisation inside the region of interest, as in the liver benchmark BMAD.
         backbone: timm model.
         weights: ``imagenet``, ``random``, or the path of a file or folder (:func:`.weights.find`).
@@ -77,7 +75,6 @@ class FeatureConfig(Config):
     """
 
     size: int = 224
-    window: tuple[float, float] = (-200.0, 250.0)
     equalise: bool = True
     backbone: str = "resnet18.tv_in1k"
     weights: str = sources.IMAGENET
@@ -99,7 +96,6 @@ class FeatureMethod(PretrainedMethod):
 
     @property
     def pretrained(self) -> str:
-        """The timm model that the weights belong to."""
         return self.config.backbone
 
     @property
@@ -153,7 +149,6 @@ class FeatureMethod(PretrainedMethod):
 
     def score_view(self, array: np.ndarray, roi: np.ndarray, spacing: Spacing) -> np.ndarray:
         """Return the anomaly map of slices, smoothed."""
-        del roi, spacing
         for network in (v for v in vars(self).values() if hasattr(v, "eval")):
             network.eval()
         sigma = self.config.sigma

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from ....datasets.case import Spacing
-from ....datasets.views.view import View
 from ...card import same
-from ...config import Config
+from ...config import SliceConfig
 from ...context import FitContext
 from ...method import Method
 from ...training import as_input, autocast, batches, predict, run_updates, training_length, update
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 SCORE_BATCH = 32
 NextBatch = Callable[[], tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]
 FIGURES = (
-    ("parameters", "n/p", ""),
     ("input", "2D slices along each axis, size n/p", "256², axial, masked"),
     ("network", "wide residual encoder–decoder, k 4, n 16 or 19", "WRN-16-4 encoder, mirrored decoder"),
     ("loss", "BCE, or CE of 5 levels of α", "BCE in the organ"),
@@ -35,12 +33,10 @@ FIGURES = (
 
 
 @dataclass(frozen=True)
-class ForeignPatchConfig(Config):
+class ForeignPatchConfig(SliceConfig):
     """Settings of both methods.
 
     Attributes:
-        size: side of the view in pixels.
-        window: HU range mapped to [0, 1].
         depth, widen: n and k of the wide residual net.
         epochs: times that every training slice is seen.
         updates: overrides epochs.
@@ -52,8 +48,6 @@ class ForeignPatchConfig(Config):
             slice, for a training set of one patient.
     """
 
-    size: int = 256
-    window: tuple[float, float] = (-200.0, 250.0)
     depth: int = 16
     widen: int = 4
     batch: int = 32
@@ -70,10 +64,6 @@ class ForeignPatchConfig(Config):
         "smoke": {"size": 32, "depth": 10, "widen": 1, "batch": 4, "updates": 5, "donors": "slices"},
         "quick": {"size": 64, "depth": 10, "widen": 1, "batch": 4, "updates": 250, "lr": 3e-3},
     }
-    anatomies: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "liver": {"window": (-200.0, 250.0)},
-        "lung": {"window": (-800.0, 100.0)},
-    }
 
 
 class ForeignPatchMethod(Method):
@@ -86,11 +76,6 @@ class ForeignPatchMethod(Method):
     Config = ForeignPatchConfig
 
     @property
-    def view(self) -> View:
-        """Masked slices with fixed grey bounds."""
-        return View(size=self.config.size, window=self.config.window)
-
-    @property
     def min_patients(self) -> int:
         """Two where a patch comes from another patient."""
         return 2 if self.config.donors == "patients" else 1
@@ -101,7 +86,6 @@ class ForeignPatchMethod(Method):
         raise TypeError(f"{type(self).__name__} declares no blend")
 
     def build(self) -> None:
-        """Create the network."""
         import torch
 
         from ...nets.wide_residual import WideResidualNet
@@ -143,11 +127,7 @@ class ForeignPatchMethod(Method):
         order = batches(len(stack), c.batch, ctx.rng("order", phase))
         rng = ctx.rng("patches", phase)
         paste = ForeignPatches(
-            self.blend,
-            alpha=c.alpha,
-            half_width=c.half_width,
-            centre_share=c.centre_share,
-            tolerance=c.tolerance,
+            self.blend, alpha=c.alpha, half_width=c.half_width, centre_share=c.centre_share, tolerance=c.tolerance
         )
 
         def draw() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -165,13 +145,11 @@ class ForeignPatchMethod(Method):
 
     def score_view(self, array: np.ndarray, roi: np.ndarray, spacing: Spacing) -> np.ndarray:
         """Return the predicted blending factor, 0 to 1, inside the region of interest."""
-        del spacing
         self.net.eval()
         factor = predict(lambda x: self.net(x)[:, 0].sigmoid(), array, batch=SCORE_BATCH, device=self.device)
         return factor * roi
 
     def search_space(self, trial: Any) -> dict[str, Any]:
-        """Suggest the learning rate and the size of the patches."""
         return {
             "lr": trial.suggest_float("lr", 1e-4, 1e-2, log=True),
             "half_width": trial.suggest_categorical("half_width", ["0.05,0.2", "0.05,0.1", "0.1,0.3"]),

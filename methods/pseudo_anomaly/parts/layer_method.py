@@ -75,13 +75,7 @@ class LayerConfig(Config):
     overlap: float = field(default=0.5, metadata=_SCORE)
 
     profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "smoke": {
-            "size": 32,
-            "spacing": (8.0, 10.0, 10.0),
-            "crop": (8, 16, 16),
-            "channels": (4, 8),
-            "updates": 3,
-        },
+        "smoke": {"size": 32, "spacing": (8.0, 10.0, 10.0), "crop": (8, 16, 16), "channels": (4, 8), "updates": 3},
         "quick": {
             "size": 44,
             "spacing": (5.0, 5.0, 5.0),
@@ -117,7 +111,6 @@ class LayerMethod(Method):
         return VolumeView(size=c.size, spacing=c.spacing, window=c.window)
 
     def build(self) -> None:
-        """Create the 3D U-Net with three heads."""
         import torch
 
         from ...nets.layer_unet import LayerUNet
@@ -259,18 +252,11 @@ class LayerMethod(Method):
 
         named = replace(ctx, on_log=lambda i, values: ctx.on_log(i, {f"{phase}/{k}": v for k, v in values.items()}))
         self.updates[phase] = train_until_no_gain(
-            named,
-            self.net,
-            step,
-            validate,
-            per_epoch=per_epoch,
-            updates=c.epochs * per_epoch,
-            patience=c.patience,
+            named, self.net, step, validate, per_epoch=per_epoch, updates=c.epochs * per_epoch, patience=c.patience
         )
 
     def score_view(self, array: np.ndarray, roi: np.ndarray, spacing: Spacing) -> np.ndarray:
         """Return the probability of the mask; windows slide over the organ one by one, each with its own statistics."""
-        del spacing
         from .volume_crops import slide
 
         c = self.config
@@ -285,7 +271,6 @@ class LayerMethod(Method):
         )
 
     def search_space(self, trial: Any) -> dict[str, Any]:
-        """Suggest the learning rate and the range of the lesions' opacity."""
         return {
             "lr": trial.suggest_float("lr", 1e-3, 3e-2, log=True),
             "alpha": trial.suggest_categorical("alpha", ["0.2,0.8", "0.1,0.8", "0.4,0.8"]),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
@@ -11,9 +10,9 @@ import numpy as np
 
 from ....datasets.case import Spacing
 from ....datasets.views.view import View
-from ...config import Config
+from ...config import SliceConfig
 from ...context import FitContext
-from ...training import autocast, predict, run_updates, training_length
+from ...training import autocast, predict, run_updates
 from .augmented_slices import AugmentedSlices, Synthesis
 
 if TYPE_CHECKING:
@@ -27,12 +26,10 @@ QUICK_PERLIN = {"octaves": 3, "perlin_threshold": 0.25, "p_none": 0.2}
 
 
 @dataclass(frozen=True)
-class RestoreSegmentConfig(Config):
+class RestoreSegmentConfig(SliceConfig):
     """Settings that both methods have.
 
     Attributes:
-        size: side of the view in pixels.
-        window: HU range of the view.
         preprocessing: ``fixed`` maps the window linearly to grey levels; ``faithful`` stretches every slice from its
             own minimum to its maximum and resizes with a cubic filter, as the liver paper's code does. That code clips
             its test scans and not its training scans; here both are clipped, because a view cannot tell them apart.
@@ -48,8 +45,6 @@ class RestoreSegmentConfig(Config):
             as DRAEM.
     """
 
-    size: int = 256
-    window: tuple[float, float] = (-200.0, 250.0)
     preprocessing: Literal["fixed", "faithful"] = "fixed"
     equalise: bool = True
     ae_base: int = 128
@@ -73,6 +68,9 @@ class RestoreSegmentConfig(Config):
 class RestoreAndSegment(AugmentedSlices):
     """Restores a slice, then segments where slice and restoration disagree in a way that matters.
 
+    It adds two networks and their joint training to the batches of :class:`AugmentedSlices`; DRAEM and two-stage add
+    their synthesis and :meth:`fit`.
+
     Attributes:
         updates: optimiser updates done, by phase.
     """
@@ -87,7 +85,6 @@ class RestoreAndSegment(AugmentedSlices):
         return replace(view, grey="slice", resize="cubic") if self.config.preprocessing == "faithful" else view
 
     def build(self) -> None:
-        """Create both networks."""
         import torch
 
         from ...nets.draem_nets import DiscriminativeUNet
@@ -105,7 +102,6 @@ class RestoreAndSegment(AugmentedSlices):
 
     def score_view(self, array: np.ndarray, roi: np.ndarray, spacing: Spacing) -> np.ndarray:
         """Return the softmax probability of the anomalous class."""
-        del roi, spacing
         self.restoration.eval()
         self.segmentation.eval()
         return predict(self._probability, array, batch=SCORE_BATCH, device=self.device)
@@ -115,36 +111,6 @@ class RestoreAndSegment(AugmentedSlices):
         import torch
 
         return self.segmentation(torch.cat([restored.to(image.dtype), image], dim=1))
-
-    def synthesis(self, stack: SliceStack, ctx: FitContext, phase: str) -> Synthesis:
-        """Return what turns slices into slices with anomalies and their masks: here Perlin masks."""
-        return self.blended(stack, ctx, phase, "perlin")
-
-    def blended(
-        self, stack: SliceStack, ctx: FitContext, phase: str, source: Literal["perlin", "healthy"]
-    ) -> Synthesis:
-        """Return DRAEM's synthesis with one of its texture sources."""
-        import torch
-
-        from ...synthesis.textures import BlendedTextures
-
-        c = self.config
-        rng = ctx.rng("texture", phase)
-
-        def other_slices(count: int) -> tuple[torch.Tensor, torch.Tensor]:
-            images, rois = stack.take(rng.integers(0, len(stack), count))
-            return torch.from_numpy(images).to(ctx.device), torch.from_numpy(rois).to(ctx.device)
-
-        return BlendedTextures(
-            c.size,
-            torch.Generator(ctx.device).manual_seed(ctx.seed_for("synthesis", phase)),
-            source=source,
-            octaves=c.octaves,
-            threshold=c.perlin_threshold,
-            max_image_share=c.max_image_share,
-            p_none=c.p_none,
-            other_slices=other_slices,
-        )
 
     def train_jointly(self, stack: SliceStack, ctx: FitContext, updates: int, *, rotate_p: float = 0.0) -> None:
         """Train both nets at once: squared error and structural similarity to the clean slice, focal on the mask.
@@ -187,18 +153,36 @@ class RestoreAndSegment(AugmentedSlices):
         self.updates["joint"] = run_updates(ctx, updates, step)
         self.restoration.requires_grad_(True)
 
-    def per_epoch(self, stack: SliceStack) -> int:
-        """Return the updates that go over every slice once."""
-        return math.ceil(len(stack) / self.config.batch)
-
-    def updates_for(self, stack: SliceStack, updates: int | None, epochs: int) -> int:
-        """Return the updates of a phase: the number given, or as many as the epochs have."""
-        return training_length(updates, epochs, len(stack), self.config.batch)
-
     def _probability(self, image: torch.Tensor) -> torch.Tensor:
         import torch
 
         return torch.softmax(self.segment(self.restoration(image), image), dim=1)[:, 1]
+
+
+def blended_textures(
+    config: RestoreSegmentConfig, stack: SliceStack, ctx: FitContext, phase: str, source: Literal["perlin", "healthy"]
+) -> Synthesis:
+    """Return DRAEM's synthesis with one of its texture sources."""
+    import torch
+
+    from ...synthesis.textures import BlendedTextures
+
+    rng = ctx.rng("texture", phase)
+
+    def other_slices(count: int) -> tuple[torch.Tensor, torch.Tensor]:
+        images, rois = stack.take(rng.integers(0, len(stack), count))
+        return torch.from_numpy(images).to(ctx.device), torch.from_numpy(rois).to(ctx.device)
+
+    return BlendedTextures(
+        config.size,
+        torch.Generator(ctx.device).manual_seed(ctx.seed_for("synthesis", phase)),
+        source=source,
+        octaves=config.octaves,
+        threshold=config.perlin_threshold,
+        max_image_share=config.max_image_share,
+        p_none=config.p_none,
+        other_slices=other_slices,
+    )
 
 
 def decaying(

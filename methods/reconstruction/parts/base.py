@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from ....datasets.case import Spacing
-from ....datasets.views.view import View
 from ...card import Figure
-from ...config import Config
+from ...config import SliceConfig, complete
 from ...context import FitContext
 from ...early_stopping import hold_out, train_until_no_gain
 from ...method import Method
@@ -36,34 +35,21 @@ TRAINING_FIGURES: tuple[Figure, ...] = (
 )
 
 
-@dataclass(frozen=True)
-class Budget:
-    """How long and how fast to train; ``patience`` is counted in epochs without a better validation loss."""
-
-    lr: float
-    beta1: float
-    batch: int
-    updates: int | None
-    epochs: int | None
-    patience: int | None
-
-
-BUDGETS: Mapping[str, Budget] = {
-    "seed2": Budget(lr=3e-4, beta1=0.9, batch=16, updates=6000, epochs=None, patience=None),
-    "baur": Budget(lr=1e-4, beta1=0.5, batch=8, updates=None, epochs=1000, patience=5),
+# How long and how fast to train; ``patience`` is counted in epochs without a better validation loss.
+BUDGETS: Mapping[str, Mapping[str, Any]] = {
+    "seed2": {"lr": 3e-4, "beta1": 0.9, "batch": 16, "updates": 6000, "epochs": None, "patience": None},
+    "baur": {"lr": 1e-4, "beta1": 0.5, "batch": 8, "updates": None, "epochs": 1000, "patience": 5},
 }
 
 
 @dataclass(frozen=True)
-class ReconstructionConfig(Config):
+class ReconstructionConfig(SliceConfig):
     """Settings of every method on the trunk; those that are None come from ``budget``, an entry of ``budgets``.
 
     ``seed2`` trains for a fixed number of updates (Yao et al. 2021); ``baur`` until ``patience`` epochs have not
     improved the loss on a part of the training slices that is held out by patient (Baur et al. 2021).
 
     Attributes:
-        size: side of the view in pixels.
-        window: HU range mapped to [0, 1].
         z: length of the latent vector, or channels of a spatial code.
         width: width of the first stage of the trunk.
         norm: ``batch``, or ``affine`` as the published networks effectively behave.
@@ -74,7 +60,6 @@ class ReconstructionConfig(Config):
     """
 
     size: int = 128
-    window: tuple[float, float] = (-200.0, 250.0)
     z: int = 128
     width: int = 32
     norm: Literal["batch", "affine"] = "batch"
@@ -90,7 +75,7 @@ class ReconstructionConfig(Config):
     erode: int = field(default=0, metadata={"stage": "score"})
     median: int = field(default=0, metadata={"stage": "score"})
 
-    budgets: ClassVar[Mapping[str, Budget]] = BUDGETS
+    budgets: ClassVar[Mapping[str, Mapping[str, Any]]] = BUDGETS
     profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "smoke": {"size": 32, "width": 8, "z": 16, "dropout": 0.0, "batch": 8, "updates": 10, "lr": 1e-3},
         "quick": {
@@ -105,15 +90,12 @@ class ReconstructionConfig(Config):
         },
     }
     anatomies: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "liver": {"window": (-200.0, 250.0), "sign": "absolute"},
         # Opacities begin at the pleura: an eroded lung has lost half of them.
-        "lung": {"window": (-800.0, 100.0), "sign": "positive", "erode": 0},
+        "lung": {"window": (-800.0, 100.0), "sign": "positive", "erode": 0}
     }
 
     def __post_init__(self) -> None:
-        for name, value in vars(self.budgets[self.budget]).items():
-            if getattr(self, name) is None:
-                object.__setattr__(self, name, value)
+        complete(self, self.budgets[self.budget])
 
 
 class ReconstructionMethod(Method):
@@ -129,17 +111,11 @@ class ReconstructionMethod(Method):
     Config = ReconstructionConfig
     net: Any
 
-    @property
-    def view(self) -> View:
-        """Masked slices with fixed grey bounds, the same in training and test."""
-        return View(size=self.config.size, window=self.config.window)
-
     def make_net(self) -> torch.nn.Module:
         """Create the network."""
         raise TypeError(f"{type(self).__name__} has no make_net()")
 
     def build(self) -> None:
-        """Create the network as ``net``."""
         import torch
 
         self.net = self.make_net().to(memory_format=torch.channels_last)
@@ -179,7 +155,6 @@ class ReconstructionMethod(Method):
 
     def training_slices(self, healthy: HealthySet, stack: SliceStack, ctx: FitContext) -> np.ndarray:
         """Return the numbers of the slices that a training without validation uses, int64: all of them."""
-        del healthy, ctx
         return np.arange(len(stack))
 
     def reconstruct(self, array: np.ndarray) -> np.ndarray:
@@ -189,7 +164,6 @@ class ReconstructionMethod(Method):
 
     def score_view(self, array: np.ndarray, roi: np.ndarray, spacing: Spacing) -> np.ndarray:
         """Return the residual inside the (eroded) region of interest, 0 elsewhere."""
-        del spacing
         return self.finish(residual(array, self.reconstruct(array), self.config.sign), roi)
 
     def finish(self, map_: np.ndarray, roi: np.ndarray) -> np.ndarray:
@@ -197,7 +171,6 @@ class ReconstructionMethod(Method):
         return filtered_inside(map_, roi, self.config.median, self.config.erode)
 
     def search_space(self, trial: Any) -> dict[str, Any]:
-        """Suggest the learning rate, the length of the code and the score switches."""
         return {
             "lr": trial.suggest_float("lr", 1e-5, 3e-3, log=True),
             "z": trial.suggest_categorical("z", [32, 64, 128, 256]),

@@ -62,14 +62,7 @@ def restore(x: torch.Tensor, roi: torch.Tensor, bound: Bound, weight: float, asc
 
 
 def restored_slices(
-    array: np.ndarray,
-    roi: np.ndarray,
-    bound: Bound,
-    weight: float,
-    ascent: Ascent,
-    *,
-    batch: int,
-    device: str,
+    array: np.ndarray, roi: np.ndarray, bound: Bound, weight: float, ascent: Ascent, *, batch: int, device: str
 ) -> np.ndarray:
     """Return :func:`restore` of many slices (slices, H, W), float32, same shape; uint8 is divided by 255."""
     out = np.empty(array.shape, np.float32)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-from ...config import Config
+from ..config import Config
+from .stretched_noise import StretchedNoise
 
 # On 64² slices an organ has a few hundred pixels, which the published masks seldom meet.
 QUICK_SHAPES = {"threshold": 180, "rejection": True, "placement": "roi"}
@@ -18,9 +19,11 @@ class ShapeConfig(Config):
     Attributes:
         frame, sigma, threshold, ellipse, noise: recipe of the masks (:class:`StretchedNoise`).
         min_shift, max_shift: grey levels by which a region gets brighter or darker; 50 in an earlier version.
-        rejection: redraw a mask until it meets tissue.
-        p_anomaly: share of slices that get a mask.
-        placement: draw masks on the ``frame`` or move them onto the ``roi``.
+        rejection: redraw a mask until it meets tissue, a thousand times at most: only a slice with a few pixels of
+            tissue stays clean. Off in the released code, so that most slices stay clean.
+        p_anomaly: share of slices that get a mask at all.
+        placement: ``frame`` leaves the mask where it was drawn; ``roi`` moves a random mask pixel onto a random tissue
+            pixel.
     """
 
     frame: int = 256
@@ -34,15 +37,7 @@ class ShapeConfig(Config):
     p_anomaly: float = 1.0
     placement: Literal["frame", "roi"] = "frame"
 
-    def regions(self) -> dict[str, Any]:
-        """Return the settings as keyword arguments of :class:`ShiftedRegions`."""
-        from ...synthesis.stretched_noise import StretchedNoise
-
-        return {
-            "recipe": StretchedNoise(self.frame, self.sigma, self.threshold, self.ellipse, self.noise),
-            "min_shift": self.min_shift,
-            "max_shift": self.max_shift,
-            "rejection": self.rejection,
-            "p_anomaly": self.p_anomaly,
-            "placement": self.placement,
-        }
+    @property
+    def recipe(self) -> StretchedNoise:
+        """The masks before they meet a slice."""
+        return StretchedNoise(self.frame, self.sigma, self.threshold, self.ellipse, self.noise)

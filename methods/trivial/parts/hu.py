@@ -1,16 +1,28 @@
-"""Operations on Hounsfield units that see the region of interest and nothing else."""
+"""What the trivial baselines share: no training, and operations on HU that see the region of interest alone."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from scipy import ndimage
 
-from ...datasets.case import Case
+from ....datasets.case import Case
+from ...context import FitContext
+from ...method import Method
+
+if TYPE_CHECKING:
+    from ....datasets.healthy import HealthySet
 
 Sign = Literal["darker", "brighter"]
+
+
+class Untrained(Method):
+    """A method that needs no healthy scan."""
+
+    def fit(self, healthy: HealthySet, ctx: FitContext) -> None:
+        """Nothing to learn."""
 
 
 def map_in_roi(case: Case, compute: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> np.ndarray:
