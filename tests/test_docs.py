@@ -231,7 +231,8 @@ def test_links_lead_to_files_and_headings(page):
 
 
 def groups() -> set[str]:
-    return set(PROJECT["project"]["entry-points"]) | {"uasbench.methods"}
+    tables = [tomllib.loads(block.text)["project"]["entry-points"] for block in blocks("toml")]
+    return {group for table in [PROJECT["project"]["entry-points"], *tables] for group in table}
 
 
 def missing(name: str) -> bool:
