@@ -60,7 +60,7 @@ def run(
     threads: Annotated[int, typer.Option(help="CPU threads of each stage; part of the result's address.")] = 1,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto (bf16 on CUDA, fp32 on CPU), fp32 or bf16.")] = "auto",
-    executor: Annotated[str, typer.Option(help="Where stages run: local.")] = "local",
+    executor: Annotated[str, typer.Option(help="Where stages run: local, or the name of a plug-in.")] = "local",
     out: Annotated[Path | None, typer.Option(help="Run folder; default a name made from the options.")] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="METHOD.KEY=VALUE; may be repeated.")] = None,
     variants: Annotated[
@@ -77,11 +77,9 @@ def run(
 ) -> None:
     """Train, map and measure every method on a task; the same command again continues it."""
     from .api import execute
-    from .benchmark.planning.options import OptionError, parse_seeds, parse_settings, parse_variant, validated
+    from .benchmark.planning.options import parse_seeds, parse_settings, parse_variant, validated
     from .benchmark.runner import command_line
 
-    if executor != "local":
-        raise OptionError(f"--executor {executor!r}: only 'local' runs stages in this version")
     options = validated(
         methods=methods,
         datasets=[name.strip() for name in dataset.split(",") if name.strip()],
@@ -95,6 +93,7 @@ def run(
         threads=threads,
         device=device,
         precision=precision,
+        executor=executor,
         out=out,
         settings=parse_settings(settings or []),
         variants=[parse_variant(text) for text in variants or []],

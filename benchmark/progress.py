@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from .executors.job import Event
+from .executors.contract import Event
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -17,8 +17,8 @@ from ..common.atomic import remove_stale
 from ..datasets.storing.store import Store
 from . import device as devices
 from .catalogue.registry import datasets, runnable
-from .executors.job import Event
-from .executors.local import LocalExecutor, cpu_slots, gpu_slots
+from .executors.contract import Event, Executor, Place, find_executor
+from .executors.schedule import run_jobs
 from .locations import cache_root, data_root
 from .planning.fits import trainable
 from .planning.options import RunOptions
@@ -68,6 +68,7 @@ def run(
     precision = devices.resolve_precision(options.precision, device)
     numerics = Numerics(device=device, threads=options.threads, precision=precision)
     workers = options.workers or max(1, devices.default_workers(device))
+    executor = find_executor(options.executor)
     folder = _writable(options.folder())
     check_source(folder, options)
     with hold(folder):
@@ -89,7 +90,8 @@ def run(
             book.broken_in_the_plan(task, options.seeds)
         for key in graph.finished:
             on_record(folder.record(folder.record_path(key)))
-        _execute(graph, book, workers, device, options, console)
+        place = Place(folder, workers, device, options.limit_s, tuple(sorted(graph.packages)))
+        _execute(graph, book, executor, place, console)
         wall = time.monotonic() - started
         write_timing(folder, wall_s=wall, workers=workers, stage_s=book.stage_s, work_s=book.fit_and_score_s)
     return Outcome(folder, book.done + len(graph.finished), book.failed)
@@ -246,21 +248,12 @@ def _writable(path: Path) -> RunFolder:
     return RunFolder(path)
 
 
-def _execute(
-    graph: Graph, book: _Bookkeeper, workers: int, device: str, options: RunOptions, console: Console | None
-) -> None:
-    if not graph.jobs:
+def _execute(graph: Graph, book: _Bookkeeper, executor: type[Executor], place: Place, console: Console | None) -> None:
+    jobs = list(graph.jobs.values())
+    if not jobs:
         return
-    slots = cpu_slots(workers) if device == "cpu" else gpu_slots(workers, devices.gpu_count())
-    executor = LocalExecutor(
-        slots,
-        logs=graph.folder.logs_dir,
-        locks=graph.folder.path / "locks",
-        limit_s=options.limit_s,
-        preload=sorted(graph.packages),
-    )
     if console is None:
-        executor.run(list(graph.jobs.values()), book)
+        run_jobs(executor(place), jobs, book, place.limit_s)
         return
     from .progress import RunDisplay
 
@@ -270,7 +263,7 @@ def _execute(
             book(event)
             display(event)
 
-        executor.run(list(graph.jobs.values()), both)
+        run_jobs(executor(place), jobs, both, place.limit_s)
 
 
 def _announce(console: Console | None, graph: Graph, tasks: Sequence[Planned], needed: int, free: int) -> None:

@@ -117,8 +117,8 @@ class Registry(Generic[T, C]):
             entry = self.entry(name)
             found = self._import(entry)
             self._classes[name] = found
-            self._cards[name] = cast(Any, found).card
-            if self._index.get(entry.group, entry.name, entry.target) != self._cards[name]:
+            self._cards[name] = cast(Any, getattr(found, "card", None))
+            if self._cards[name] and self._index.get(entry.group, entry.name, entry.target) != self._cards[name]:
                 self._index.put(entry.group, entry.name, entry.target, self._cards[name])
         return self._classes[name]
 
@@ -267,6 +267,12 @@ def toplines() -> Registry[Method, MethodCard]:
 
 
 @cache
+def executors() -> Registry[Any, None]:
+    """Return the executors (group ``uasbench.executors``), which have no card."""
+    return _registry("executors", "executor")
+
+
+@cache
 def runnable() -> Registry[Method, MethodCard]:
     """Return methods and top lines together: whatever ``--methods`` may name."""
     groups = (f"{PACKAGE}.methods", f"{PACKAGE}{TOPLINES}")
@@ -290,7 +296,7 @@ def check_class(found: Any) -> type[Method]:
 def refresh() -> None:
     """Forget what was found, for processes that install a package while they run."""
     anatomy.refresh()
-    for registry in (methods, datasets, toplines, runnable):
+    for registry in (methods, datasets, toplines, executors, runnable):
         registry.cache_clear()
 
 
@@ -312,6 +318,8 @@ def _entry(point: EntryPoint) -> Entry:
 
 def _problem(found: Any, group: str, name: str) -> str | None:
     """Return why an object cannot stand in a group, or None."""
+    if group.endswith(".executors"):
+        return None if isinstance(found, type) else "is not a class"
     if group.endswith(".datasets"):
         from ...datasets.dataset import Dataset as Base
         from ...datasets.dataset import DatasetCard as Card

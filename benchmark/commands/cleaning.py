@@ -65,16 +65,12 @@ def _children(path: Path) -> list[Path]:
 def _leftovers(folder: RunFolder) -> Iterator[Path]:
     for pattern in (".*.tmp", ".*.partial-*"):
         yield from folder.path.rglob(pattern)
-    yield from (p for p in (folder.stale_dir, _locks(folder)) if p.is_dir())
-
-
-def _locks(folder: RunFolder) -> Path:
-    return folder.path / "locks"
+    yield from (p for p in (folder.stale_dir, folder.locks_dir, folder.tasks_dir) if p.is_dir())
 
 
 def _refuse_live_workers(folder: RunFolder) -> None:
     """Workers outlive a killed bench by a moment."""
-    for path in _children(_locks(folder)):
+    for path in _children(folder.locks_dir):
         with path.open("a", encoding="utf-8") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -71,7 +71,7 @@ def _processor() -> Iterator[tuple[Status, str]]:
 
 
 def _plugins() -> Iterator[tuple[Status, str]]:
-    for group in (registry.methods(), registry.datasets(), registry.toplines()):
+    for group in (registry.methods(), registry.datasets(), registry.toplines(), registry.executors()):
         names = group.names()
         if names:
             yield "ok", f"{group.kind}s: {', '.join(f'{n}{_origin(group, n)}' for n in names)}"
@@ -97,7 +97,7 @@ def _installed() -> Iterator[tuple[Status, str]]:
 
     wanted = tomllib.loads(project.read_text(encoding="utf-8"))["project"]["entry-points"]
     stale = []
-    for group in (registry.methods(), registry.datasets()):
+    for group in (registry.methods(), registry.datasets(), registry.executors()):
         declared = wanted.get(group.group, {})
         here = {n: group.entry(n).target for n in group.names() if _origin(group, n) == ""}
         stale += sorted(n for n in declared.keys() | here.keys() if declared.get(n) != here.get(n))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..executors.job import Event, Job
-from ..executors.local import LocalExecutor, cpu_slots
+from ..executors.contract import Event, Job, Place
+from ..executors.local import LocalExecutor
+from ..executors.schedule import run_jobs
 from ..planning import ids
 from ..planning.options import STAGE_LIMIT_S, OptionError
 from ..runs.folder import RunFolder, RunFolderError
@@ -53,8 +54,7 @@ def rescore(
             listener(event)
 
         limit = STAGE_LIMIT_S["paper"]
-        executor = LocalExecutor(cpu_slots(workers), logs=folder.logs_dir, locks=folder.path / "locks", limit_s=limit)
-        executor.run(jobs, listen)
+        run_jobs(LocalExecutor(Place(folder, workers)), jobs, listen, limit)
     return done, problems
 
 

@@ -55,6 +55,7 @@ class RunOptions(BaseModel):
     threads: int = Field(default=1, ge=1)
     device: str = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
+    executor: str = "local"
     out: Path | None = None
     name: str | None = None
     settings: dict[str, dict[str, Any]] = Field(default_factory=dict)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ...common.errors import UasbenchError
-from ..executors.job import Job
+from ..executors.contract import Job, Resources
 from ..runs.folder import RunFolder, RunFolderError
 from ..runs.records import CellKey, StageIds, write_json
 from ..stages.fit import FitTask
@@ -147,7 +147,9 @@ class Graph:
             rank = (order, int(cell.candidate.card.trivial), len(self.jobs))
             label = f"{task.stage:7s} {cell.key.method} · {cell.key.dataset} · seed {cell.key.seed}"
             label += f" · {which}" if which else ""
-            self.jobs[name] = Job(name, task, label, frozenset(needs), rank)
+            on_gpu = self.numerics.device == "cuda" and task.stage != "measure"
+            takes = Resources(cpus=self.numerics.threads, gpus=float(on_gpu))
+            self.jobs[name] = Job(name, task, label, frozenset(needs), rank, takes)
 
     def _fit(self, cell: PlannedCell, fit: PlannedFit) -> FitTask:
         return FitTask(

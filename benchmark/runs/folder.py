@@ -35,6 +35,8 @@ class RunFolder:
         self.tuning_dir = self.path / "tuning"
         self.cells_dir = self.path / "cells"
         self.logs_dir = self.path / "logs"
+        self.locks_dir = self.path / "locks"
+        self.tasks_dir = self.path / "tasks"
         self.report_html = self.path / "report.html"
         self.mlflow_db = self.path / "mlflow.db"
 

@@ -6,12 +6,14 @@ import fcntl
 import importlib
 import json
 import os
+import signal
 import sys
 import time
 import traceback
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from ...common.atomic import write_text
 from ...common.processes import end_with_parent
 from .task import Progress
 
@@ -31,29 +33,40 @@ def run_stage(text: str, progress: Progress) -> None:
     stage.run(task, progress)
 
 
-def work(text: str, connection: Connection, log: str, lock: str, gpu: str | None) -> None:
-    """Run a stage from the JSON form of its task and report through ``connection``.
+def work(text: str, connection: Connection, log: Path, lock: Path, gpu: str | None) -> None:
+    """Run a stage from the JSON form of its task and report through ``connection``, with whose other end it ends.
 
-    Sends ``("progress", (done, total))``, then ``("done", None)`` or ``("error", message)``.
+    Sends ``("progress", (done, total))``, then ``("done", None)`` or ``("failed", message)``.
     """
     end_with_parent(connection, ORPHANED)
-    os.environ.pop("UASBENCH_DATA", None)
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
-    _redirect(Path(log))
+    error = _alone(text, _reporter(connection), log, lock)
+    connection.send(("done", None) if error is None else ("failed", error))
+
+
+def work_file(task: Path, result: Path, log: Path, lock: Path) -> None:
+    """Run a stage from a file with the JSON form of its task and leave ``{"error": message or null}`` in another."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    error = _alone(task.read_text(encoding="utf-8"), lambda done, total: None, log, lock)
+    write_text(result, json.dumps({"error": error}))
+
+
+def _alone(text: str, progress: Progress, log: Path, lock: Path) -> str | None:
+    """Run a stage in silence, while nobody else runs it, and return what went wrong, in one line."""
+    os.environ.pop("UASBENCH_DATA", None)
+    _redirect(log)
     try:
-        with Path(lock).open("w") as held:
+        with lock.open("w") as held:
             fcntl.flock(held, fcntl.LOCK_EX)
-            run_stage(text, _reporter(connection))
-        connection.send(("done", None))
+            run_stage(text, progress)
     except BaseException as error:
         traceback.print_exc()
-        connection.send(("error", summary(error)))
-        if not isinstance(error, Exception):
-            raise
+        return summary(error)
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
+    return None
 
 
 def summary(error: BaseException) -> str:
@@ -63,7 +76,6 @@ def summary(error: BaseException) -> str:
 
 
 def _redirect(log: Path) -> None:
-    log.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
@@ -86,3 +98,7 @@ def _reporter(connection: Connection) -> Progress:
         connection.send(("progress", (done, total)))
 
     return report
+
+
+if __name__ == "__main__":
+    work_file(*map(Path, sys.argv[1:]))

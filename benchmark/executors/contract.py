@@ -1,0 +1,183 @@
+"""What an executor is asked for, and what the engine does itself; docs/plugins.md tells how to write one.
+
+The executor starts single stages from the JSON form of their tasks, says what becomes of them, and stops them. The
+engine (:func:`.schedule.run_jobs`) submits a stage once what it needs is done, cancels what needed a failed one and
+nothing else, stops stages at the limit, and closes the executor however the run ends. The stage itself leaves alone
+what is finished, and :func:`~uasbench.benchmark.stages.worker.work_file` holds its lock, so that no stage runs twice
+at once and a later submitter adopts whatever an earlier one has finished.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from ..catalogue import registry
+from ..runs.folder import RunFolder
+from ..stages import worker
+from ..stages.task import Task
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a stage takes: CPU threads, memory in MiB, share of one GPU, seconds; None where nothing is predicted."""
+
+    cpus: int = 1
+    memory_mib: float | None = None
+    gpus: float = 0.0
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """One stage to run.
+
+    Attributes:
+        id: unique in the run; also names the job's lock, log and files.
+        task: what the stage gets; :attr:`text` is all that a worker needs.
+        label: for people.
+        needs: ids of jobs that must be done first.
+        rank: smaller starts earlier among the jobs that are ready.
+    """
+
+    id: str
+    task: Task
+    label: str
+    needs: frozenset[str] = frozenset()
+    rank: tuple[int, ...] = field(default=())
+    resources: Resources = Resources()
+
+    @property
+    def text(self) -> str:
+        """The JSON form of the task."""
+        return self.task.model_dump_json()
+
+
+@dataclass(frozen=True)
+class Event:
+    """What happened to a job: started, progress (done, total), done, failed (message) or cancelled (failed need)."""
+
+    job: Job
+    kind: Literal["started", "progress", "done", "failed", "cancelled"]
+    value: Any = None
+    seconds: float = 0.0
+
+
+Listener = Callable[[Event], None]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What an executor says about a job: started, progress (done, total), done or failed (a message of one line)."""
+
+    id: str
+    kind: Literal["started", "progress", "done", "failed"]
+    value: Any = None
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an executor works and how much it may do at once.
+
+    Attributes:
+        folder: the run, whose files every worker sees under the same path.
+        workers: stages at once.
+        device: ``cpu`` or ``cuda``.
+        limit_s: seconds after which the engine stops a stage.
+        preload: modules that a warm server of workers may import beforehand.
+    """
+
+    folder: RunFolder
+    workers: int
+    device: str = "cpu"
+    limit_s: float = float("inf")
+    preload: tuple[str, ...] = ()
+
+    def log(self, job: str) -> Path:
+        """Return the file that a job's output goes to."""
+        return _made(self.folder.logs_dir) / f"{job}.log"
+
+    def lock(self, job: str) -> Path:
+        """Return the file that a worker locks while it runs the job."""
+        return _made(self.folder.locks_dir) / job
+
+    def command(self, job: Job) -> list[str]:
+        """Write the job's task down and return the command that runs it on any host that sees the run folder."""
+        self._result(job.id).unlink(missing_ok=True)
+        task = self._result(job.id).with_suffix(".json")
+        task.write_text(job.text, encoding="utf-8")
+        files = (task, self._result(job.id), self.log(job.id), self.lock(job.id))
+        return [sys.executable, "-P", "-m", worker.__name__, *(os.fspath(file.absolute()) for file in files)]
+
+    def outcome(self, job: str) -> Report | None:
+        """Return how a job ended that :meth:`command` ran, None where it has left no result (yet)."""
+        try:
+            error = json.loads(self._result(job).read_text(encoding="utf-8"))["error"]
+        except FileNotFoundError:
+            return None
+        return Report(job, "done") if error is None else Report(job, "failed", error)
+
+    def _result(self, job: str) -> Path:
+        return _made(self.folder.tasks_dir) / f"{job}.result"
+
+
+class Executor(Protocol):
+    """Runs stages somewhere; ``uasbench.benchmark.conformance.executors`` checks one.
+
+    It promises: a job runs from :attr:`Job.text` alone, with nothing pickled; its output goes to :meth:`Place.log`; it
+    holds :meth:`Place.lock` while it runs and does not see ``UASBENCH_DATA`` (a job that :meth:`Place.command` or
+    ``stages.worker.work`` runs keeps these promises by itself); a job that dies, however it dies, is reported as
+    failed; after :meth:`stop` and :meth:`close` no process of it is left; and when the submitter is killed, a job
+    either ends too or goes on and is found by :meth:`attach`.
+    """
+
+    def __init__(self, place: Place) -> None: ...
+
+    def room(self) -> int:
+        """Return how many further jobs may be submitted now."""
+        ...
+
+    def attach(self, jobs: Sequence[Job]) -> Collection[str]:
+        """Return the ids of those jobs that an earlier submitter left running, and report on them from now on."""
+        ...
+
+    def submit(self, job: Job) -> None:
+        """Start a job, or queue it; its needs are done."""
+        ...
+
+    def reports(self, timeout: float) -> list[Report]:
+        """Return what has happened since the last call, in order; wait at most ``timeout`` seconds for it."""
+        ...
+
+    def stop(self, job: str) -> None:
+        """End a job and wait until it has ended; nothing more is reported about it."""
+        ...
+
+    def close(self) -> None:
+        """End every job that still runs; called once, last, also after an interrupt."""
+        ...
+
+
+PARTS = ("room", "attach", "submit", "reports", "stop", "close")
+
+
+def find_executor(name: str) -> type[Executor]:
+    """Return the registered executor of this name (group ``uasbench.executors``).
+
+    Raises:
+        RegistryError: unknown name, or not an executor; the message says which there are.
+    """
+    found = registry.executors().get(name)
+    if missing := [part for part in PARTS if not callable(getattr(found, part, None))]:
+        raise registry.RegistryError(f"executor {name!r} has no {', '.join(missing)}; see docs/plugins.md")
+    return found
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

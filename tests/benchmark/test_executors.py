@@ -1,0 +1,89 @@
+"""The contract of executors, kept by the built-in one and by a plug-in that shares no code with it."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from uasbench.benchmark.catalogue.registry import RegistryError
+from uasbench.benchmark.conformance.executors import CHECKS, Bench
+from uasbench.benchmark.executors.contract import PARTS, Executor, Place, find_executor
+from uasbench.benchmark.executors.local import LocalExecutor, slots
+from uasbench.benchmark.executors.schedule import run_jobs
+from uasbench.benchmark.runs.folder import RunFolder
+from uasbench.common.errors import UasbenchError
+
+TARGETS = {"local": "uasbench.benchmark.executors.local:LocalExecutor", "detached": "detached_plugin:Detached"}
+
+
+@pytest.fixture
+def plugin(install, repository) -> None:
+    """The executor of the documentation, and half of one, as pip would have installed them."""
+    page = (repository / "docs" / "plugins.md").read_text(encoding="utf-8")
+    (text,) = (block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "def submit" in block)
+    half = "class Half:\n    def submit(self, job): ...\n"
+    points = {"detached": TARGETS["detached"], "half": "detached_plugin:Half"}
+    install("pkg-detached", {"detached_plugin.py": text + half}, executors=points)
+
+
+@pytest.mark.usefixtures("plugin")
+@pytest.mark.parametrize("check", list(CHECKS))
+@pytest.mark.parametrize("executor", list(TARGETS))
+def test_the_contract(executor, check, tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    CHECKS[check](Bench(TARGETS[executor], folder))
+
+
+@pytest.mark.usefixtures("plugin")
+def test_executors_are_found_by_name_and_a_wrong_one_is_refused():
+    assert find_executor("local") is LocalExecutor
+    assert find_executor("detached").__name__ == "Detached"
+    with pytest.raises(RegistryError, match="unknown executor 'lokal'; did you mean 'local'"):
+        find_executor("lokal")
+    with pytest.raises(RegistryError, match=r"unknown executor 'xyz'; known: detached, half, local"):
+        find_executor("xyz")
+    with pytest.raises(RegistryError, match="has no room, attach, reports, stop, close"):
+        find_executor("half")
+    assert set(PARTS) == {name for name, _ in inspect.getmembers(Executor, inspect.isfunction) if name[0] != "_"}
+
+
+@pytest.mark.usefixtures("plugin")
+def test_a_run_goes_through_the_executor_that_it_names(quick_run, root, cache, tmp_path):
+    options = {"data_root": root, "cache": cache, "profile": "smoke", "seeds": [0], "trials": 1}
+    done = quick_run("hu-deviation", "lits", executor="detached", out=tmp_path / "run", **options)
+    assert (len(done.records), done.failures) == (1, [])
+    assert {path.suffix for path in done.folder.tasks_dir.iterdir()} == {".json", ".result", ".pid"}
+    with pytest.raises(UasbenchError, match="unknown executor 'slurn'"):
+        quick_run("hu-deviation", "lits", executor="slurn", out=tmp_path / "other", **options)
+
+
+def test_jobs_that_need_what_nobody_runs_are_refused(tmp_path):
+    bench = Bench(TARGETS["local"], tmp_path)
+    with pytest.raises(ValueError, match="a need jobs that are not there"):
+        run_jobs(bench.executor(), [bench.job("a", "finish", "nowhere")], print, 60)
+
+
+def test_workers_share_the_visible_gpus_in_turn(monkeypatch, tmp_path):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert slots(2, 0) == [None, None]
+    assert slots(3, 2) == ["0", "1", "0"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7")
+    assert slots(3, 2) == ["5", "7", "5"]
+    with pytest.raises(ValueError, match="at least one worker"):
+        LocalExecutor(Place(RunFolder(tmp_path), workers=0))
+
+
+def test_a_command_runs_a_stage_anywhere(tmp_path):
+    bench = Bench(TARGETS["local"], tmp_path)
+    for act, kind in (("finish", "done"), ("raise", "failed")):
+        job = bench.job(act, act)
+        command = bench.place.command(job)
+        assert bench.place.outcome(job.id) is None
+        subprocess.run(command, check=True, cwd=Path("/"))
+        outcome = bench.place.outcome(job.id)
+        assert outcome is not None
+        assert outcome.kind == kind
