@@ -13,12 +13,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from ...common.package import import_target
 from ..executors.contract import Event, Executor, Job, Listener, Place
 from ..executors.schedule import run_jobs
 from ..runs.folder import RunFolder
+from ..stages import worker
 from ..stages.probe import SECOND_LINE, ProbeTask
 
 LIMIT_S = 120.0
@@ -160,6 +162,8 @@ def outlives_its_submitter(bench: Bench) -> None:
     path = os.pathsep.join(part for part in sys.path if part)
     submitter = subprocess.Popen([sys.executable, "-P", "-c", code], env={**os.environ, "PYTHONPATH": path})  # noqa: S603
     try:
+        _until(lambda: submitter.poll() is not None or any(name == "slow" for name, _ in bench.begun()), "slow begins")
+        assert submitter.poll() is None, "the submitter ended before it could be killed"
         first = bench.process("slow")
     finally:
         submitter.kill()
@@ -191,6 +195,18 @@ CHECKS: dict[str, Callable[[Bench], None]] = {
     )
 }
 """What every executor is put through, by name; each raises AssertionError where a promise is broken."""
+
+
+def failures(target: str) -> dict[str, str]:
+    """Put an executor (``module:Class``) through every check; return what went wrong, by check."""
+    wrong = {}
+    for name, check in CHECKS.items():
+        with TemporaryDirectory() as folder:
+            try:
+                check(Bench(target, Path(folder)))
+            except Exception as error:
+                wrong[name] = worker.summary(error)
+    return wrong
 
 
 def submit(target: str, folder: str) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from uasbench.benchmark.catalogue.registry import RegistryError
-from uasbench.benchmark.conformance.executors import CHECKS, Bench
+from uasbench.benchmark.conformance.executors import CHECKS, Bench, failures
 from uasbench.benchmark.executors.contract import PARTS, Executor, Place, find_executor
 from uasbench.benchmark.executors.local import LocalExecutor, slots
 from uasbench.benchmark.executors.schedule import run_jobs
@@ -87,3 +87,8 @@ def test_a_command_runs_a_stage_anywhere(tmp_path):
         outcome = bench.place.outcome(job.id)
         assert outcome is not None
         assert outcome.kind == kind
+
+
+@pytest.mark.usefixtures("plugin")
+def test_broken_promises_are_named():
+    assert failures("detached_plugin:Half").keys() == CHECKS.keys()
