@@ -7,6 +7,7 @@ patient's right to left, so that ``image[z]`` displays upright in the radiologic
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -14,6 +15,44 @@ from ..common.errors import DataError
 
 Spacing = tuple[float, float, float]
 OUTSIDE_SHARE = 0.05
+
+
+@dataclass(frozen=True)
+class Note:
+    """What a reader of the numbers should know about a case; a warning asks for a look at it.
+
+    >>> str(Note("spacing from spacing.csv")), str(warning("lost header"))
+    ('spacing from spacing.csv', 'warning: lost header')
+    """
+
+    text: str
+    level: Literal["note", "warning"] = "note"
+
+    def __str__(self) -> str:
+        return self.text if self.level == "note" else f"{self.level}: {self.text}"
+
+
+def warning(text: str) -> Note:
+    """Return a note that asks for a look."""
+    return Note(text, "warning")
+
+
+@dataclass(frozen=True)
+class Trust:
+    """Where the geometry of a scan comes from, and whether lengths in mm mean what they say.
+
+    Attributes:
+        spacing_source: the file's ``header``, or the ``table`` spacing.csv.
+        spacing_trusted: False where the header was lost or contradicts what is known of the release.
+        orientation_source: the ``header``; ``anatomy`` where axes without a header were turned by what the scan shows;
+            ``stored`` where they were left as they are.
+    """
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+    spacing_source: Literal["header", "table"] = "header"
+    spacing_trusted: bool = True
+    orientation_source: Literal["header", "anatomy", "stored"] = "header"
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +66,9 @@ class Case:
         spacing: voxel size in mm, order z, y, x.
         roi: bool, shape (z, y, x), the organ in which anomalies are sought.
         roi_source: how this case's region of interest was made, where the set leaves a choice.
-        notes: what a reader of the numbers should know (lost header, untrusted spacing, …).
+        notes: what a reader of the numbers should know (lost header, untrusted spacing, …); steers nothing. Plain
+            text becomes a note.
+        trust: where spacing and orientation come from.
     """
 
     id: str
@@ -35,10 +76,13 @@ class Case:
     image: np.ndarray
     spacing: Spacing
     roi: np.ndarray
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
     roi_source: str = ""
+    trust: Trust = Trust()
 
     def __post_init__(self) -> None:
+        noted = (note if isinstance(note, Note) else Note(note) for note in self.notes)
+        object.__setattr__(self, "notes", tuple(noted))
         if self.image.ndim != 3:
             raise DataError(f"case {self.id}: image has {self.image.ndim} dimensions, expected 3 (z, y, x)")
         if self.image.shape != self.roi.shape:

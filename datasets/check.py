@@ -15,7 +15,6 @@ from .anatomy import Anatomy, find_anatomy
 from .case import Case, Spacing
 from .dataset import CaseRef, Dataset
 from .patients import join_twins, overlapping, slice_hashes
-from .reading.orientation import WARNING
 from .reading.tables import CaseKey
 
 
@@ -199,10 +198,7 @@ def _measure(case: Case, anatomy: Anatomy, result: CaseCheck) -> None:
     result.hu = float(case.image.min()), float(case.image.max())
     result.roi_voxels = int(case.roi.sum())
     for note in case.notes:
-        if note.startswith(WARNING):
-            result.warnings.append(note.removeprefix(WARNING))
-        else:
-            result.notes.append(note)
+        (result.warnings if note.level == "warning" else result.notes).append(note.text)
     if anatomy.median_hu is not None:
         (low, high), median = anatomy.median_hu, float(np.median(case.image[case.roi]))
         if not low <= median <= high:

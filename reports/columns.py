@@ -43,6 +43,7 @@ FLAG_LEGEND = {
     "below-best-trivial": "does not beat the best trivial baseline",
     "unequal-n": "fewer patients or cases than other rows of its group: means are not comparable as they stand",
     "missing-seeds": "fewer seeds than other rows of its group, or some values lack a seed",
+    "untrusted-spacing": "tuned or counted in mm or ml where the spacing of a scan is not trusted (lost header)",
     "few-seeds": "fewer seeds than the spread of this method between runs demands (its card says how many)",
 }
 

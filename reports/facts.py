@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ..benchmark.protocols.catalogue import is_oracle
+from ..benchmark.protocols.catalogue import PROTOCOLS, is_oracle
 from ..benchmark.runs.records import MethodInfo, Record
+from ..benchmark.scoring.metrics import METRICS
 
 
 class MethodOnData(NamedTuple):
@@ -18,11 +19,12 @@ class MethodOnData(NamedTuple):
 
 
 class Facts(NamedTuple):
-    """What the tables say about a method beside its numbers."""
+    """What the tables say about a method beside its numbers; ``untrusted`` are cases whose spacing is not trusted."""
 
     method: MethodInfo
     profile: str
     flags: frozenset[str]
+    untrusted: frozenset[str] = frozenset()
 
 
 def facts(records: Sequence[Record]) -> dict[MethodOnData, Facts]:
@@ -30,8 +32,10 @@ def facts(records: Sequence[Record]) -> dict[MethodOnData, Facts]:
     found: dict[MethodOnData, Facts] = {}
     for record in records:
         where = MethodOnData(record.cell.method, record.cell.dataset, record.cell.train)
-        flags = found[where].flags if where in found else frozenset()
-        found[where] = Facts(record.method, record.profile, flags | record_flags(record))
+        known = found.get(where)
+        flags, untrusted = (frozenset(), frozenset()) if known is None else (known.flags, known.untrusted)
+        untrusted |= {case for case, trust in record.data.trust.items() if not trust.spacing_trusted}
+        found[where] = Facts(record.method, record.profile, flags | record_flags(record), untrusted)
     return found
 
 
@@ -55,6 +59,20 @@ def record_flags(record: Record) -> set[str]:
     return flags
 
 
-def protocol_flags(protocol: str) -> set[str]:
-    """Return the flags that a protocol brings with it."""
-    return {"oracle"} if is_oracle(protocol) else set()
+def number_flags(known: Facts, protocol: str, metric: str, case: str | None = None) -> set[str]:
+    """Return the flags of a number: those of its method, and those that protocol and metric bring with them.
+
+    Args:
+        known: what is known of the method on the data.
+        protocol: registered name.
+        metric: registered name.
+        case: the case that is measured; None where the number is of all.
+    """
+    flags = {*known.flags}
+    if is_oracle(protocol):
+        flags.add("oracle")
+    tuned = protocol in PROTOCOLS and PROTOCOLS[protocol].post_processes
+    counted = metric in METRICS and METRICS[metric].unit in ("ml", "mm")
+    if known.untrusted and (tuned or (counted and (case is None or case in known.untrusted))):
+        flags.add("untrusted-spacing")
+    return flags

@@ -14,7 +14,7 @@ from ..benchmark.scores import Scores
 from ..benchmark.scoring.metrics import sign
 from ..benchmark.statistics import Interval, holm, paired_test
 from .columns import PAIRED_TESTS, flag_set, flag_text, sort_rows
-from .facts import Facts, MethodOnData, protocol_flags
+from .facts import Facts, MethodOnData, number_flags
 from .kinds import KINDS, kind_marks
 
 SECOND_REFERENCE = "draem"
@@ -83,7 +83,7 @@ def _row(one: Scores, base: Scores, unit: str, known: tuple[Facts, Facts]) -> di
         mine, theirs = _by_seed(one, base, known)
     pairs = sorted(mine.keys() & theirs.keys())
     test = paired_test([mine[p] for p in pairs], [theirs[p] for p in pairs], noun=noun)
-    flags = set(known[0].flags | (known[1].flags - KINDS.keys())) | protocol_flags(one.key.protocol)
+    flags = number_flags(known[0], one.key.protocol, one.key.metric) | (known[1].flags - KINDS.keys())
     if mine.keys() != theirs.keys():
         flags.add("unequal-n")
     if one.ragged or base.ragged:

@@ -16,7 +16,7 @@ from ..benchmark.scores import ScoreKey, Scores
 from ..benchmark.scoring.metrics import sign
 from ..benchmark.statistics import Interval, t_interval
 from .columns import SUMMARY, flag_text, sort_rows
-from .facts import Facts, MethodOnData, protocol_flags
+from .facts import Facts, MethodOnData, number_flags
 
 _INTEGERS = ["n_cases", "n_seeds", "n_patients", "n_undefined"]
 
@@ -90,7 +90,7 @@ def _row(one: Scores, unit: str, known: Facts, oracle: Scores | None) -> _Row:
         n_undefined=one.n_undefined,
         oracle_gap=_oracle_gap(one, oracle, unit),
         ragged=one.ragged,
-        flags=set(known.flags) | protocol_flags(one.key.protocol),
+        flags=number_flags(known, one.key.protocol, one.key.metric),
         reason="; ".join(filter(None, [one.reason, interval.reason if values.size else ""])),
     )
 

@@ -14,7 +14,7 @@ from ..benchmark.runs.folder import RunFolder
 from ..benchmark.runs.records import Failure, Record, Skip
 from ..benchmark.scores import Scores, collect, per_case_values
 from .columns import COST, FAILURES, PER_CASE, SKIPPED, flag_text, sort_rows
-from .facts import Facts, MethodOnData, facts, protocol_flags, record_flags
+from .facts import Facts, MethodOnData, facts, number_flags, record_flags
 from .paired import paired_tests, references
 from .summary import summary
 
@@ -93,8 +93,8 @@ def run_references(
 def per_case(records: Sequence[Record], known: Mapping[MethodOnData, Facts]) -> pd.DataFrame:
     """Return every value per case and seed."""
     frame = per_case_values(records)
-    keys = list(zip(*(frame[name] for name in (*MethodOnData._fields, "protocol")), strict=True))
-    texts = {key: flag_text(set(known[MethodOnData(*key[:3])].flags) | protocol_flags(key[3])) for key in set(keys)}
+    keys = list(zip(*(frame[name] for name in (*MethodOnData._fields, "protocol", "metric", "case")), strict=True))
+    texts = {key: flag_text(number_flags(known[MethodOnData(*key[:3])], *key[3:])) for key in set(keys)}
     frame["flags"] = [texts[key] for key in keys]
     frame["profile"] = [known[MethodOnData(*key[:3])].profile for key in keys]
     order = ["dataset", "train", "method", "seed", "patient", "case", "protocol", "metric"]

@@ -32,8 +32,6 @@ from ..stages.task import ELSEWHERE
 
 SUFFIXES = (".nii.gz", ".nii")
 FAMILY = "imported"
-BY_ANATOMY = "orientation chosen by anatomy"
-"""What the notes of a case say whose stored axes had to be turned without a header (datasets.adapters)."""
 
 
 def import_maps(
@@ -75,7 +73,7 @@ def import_maps(
 
 
 def _refuse_untrusted(dataset: str, cases: Sequence[PreparedCase]) -> None:
-    turned = [case.id for case in cases if any(BY_ANATOMY in note for note in case.notes)]
+    turned = [case.id for case in cases if case.trust.orientation_source == "anatomy"]
     if turned:
         excludes = " ".join(f"--exclude {dataset}:{case}" for case in turned)
         raise DataError(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ...common.errors import DataError
+from ...datasets.case import Trust
 from ...datasets.dataset import CaseRef, Dataset
 from ...datasets.patients import apply_excludes, join_twins, overlapping, parse_excludes
 from ...datasets.phantom.disk import phantom_of
@@ -74,7 +75,8 @@ class TaskData:
             roi_source=self.roi_source,
             roi_sources={case.id: case.roi_source for case in [*self.test, *self.healthy] if case.roi_source},
             excluded=self.excluded,
-            notes={case.id: list(case.notes) for case in [*self.test, *self.healthy] if case.notes},
+            notes={case.id: [str(note) for note in case.notes] for case in [*self.test, *self.healthy] if case.notes},
+            trust={case.id: case.trust for case in [*self.test, *self.healthy] if case.trust != Trust()},
             phantom=self.phantom,
         )
 

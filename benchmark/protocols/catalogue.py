@@ -89,6 +89,7 @@ class Protocol:
         anatomies: sets that it applies to; None is all.
         headline: whether headline tables have a column of its Dice.
         decides: whether its Dice may order the rows of a table, before the protocols below it.
+        post_processes: whether it may smooth by mm and drop components below mm³ as well.
         quantile: share of held-out healthy scores at or below the threshold; slices are called by the same share.
         grid: read-out of masks on another grid than the scan's, which gives pooled rows alone.
     """
@@ -100,6 +101,7 @@ class Protocol:
     anatomies: tuple[str, ...] | None = None
     headline: bool = False
     decides: int | None = None
+    post_processes: bool = False
     quantile: float | None = None
     grid: Callable[[Threshold], ReadOut] | None = None
 
@@ -186,9 +188,10 @@ PROTOCOLS: dict[str, Protocol] = {
         Protocol("healthy-q99", "the 99 % quantile of scores on held-out healthy voxels; no lesion label is used",
                  sees_labels="no", find=_healthy_quantile, decides=3, quantile=0.99),
         Protocol(VAL, "tuned with smoothing and least size on labelled validation patients; none tunes its own "
-                 "(cross-fitted)", sees_labels="of other patients", find=_cross_fitted, headline=True, decides=1),
+                 "(cross-fitted)", sees_labels="of other patients", find=_cross_fitted, headline=True, decides=1,
+                 post_processes=True),
         Protocol(ORACLE, "tuned like val, but on the test labels: an upper bound, not a result",
-                 sees_labels="yes", find=_tuned_on_all, headline=True),
+                 sees_labels="yes", find=_tuned_on_all, headline=True, post_processes=True),
         Protocol("oracle-pooled",
                  "the threshold of the best pooled Dice on the test labels: an upper bound, not a result",
                  sees_labels="yes", find=_best_pooled_dice),

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from ...common.atomic import write_text
+from ...datasets.case import Trust
 
 SCHEMA_VERSION = 1
 Unit = Literal["patient", "pooled", "slice", "seed"]
@@ -72,7 +73,8 @@ class DataInfo(_Strict):
 
     ``cases`` and ``train_cases`` map a case id to the fingerprint of its image and region of interest; ``truth`` maps
     it to the fingerprint of its labels. ``roi_source`` is the set's rule, ``roi_sources`` what a case got where the
-    rule leaves a choice. ``split`` is the manifest (train and calibration parts, its hash).
+    rule leaves a choice. ``trust`` names the cases whose spacing or orientation is not simply that of their header.
+    ``split`` is the manifest (train and calibration parts, its hash).
     """
 
     anatomy: str
@@ -85,6 +87,7 @@ class DataInfo(_Strict):
     roi_sources: dict[str, str] = Field(default_factory=dict)
     excluded: list[str] = Field(default_factory=list)
     notes: dict[str, list[str]] = Field(default_factory=dict)
+    trust: dict[str, Trust] = Field(default_factory=dict)
     phantom: dict[str, Any] | None = None
 
 

@@ -5,16 +5,15 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from ...common.errors import DataError
-from ..case import Case, Truth
+from ..case import Case, Truth, warning
 from ..dataset import CaseRef, DatasetCard
 from ..reading.dicom_io import order_series, read_series
-from ..reading.orientation import WARNING
 from ..reading.slice_labels import SliceLabels, read_published, read_slice_labels, unknown_cases
 from ..reading.tables import natural_key, read_patients
 from ..reading.volume_io import Volume, read_grid, read_labels, read_volume
@@ -127,7 +126,7 @@ class CovidCTMD(NiftiPairDataset):
             mask = labels.data > 0
             notes += labels.notes
         roi, source, known = lung_roi(case_id, image, volume.spacing, mask, notes=notes)
-        return Case(case_id, ref.patient, image, volume.spacing, roi, tuple(known), source)
+        return Case(case_id, ref.patient, image, volume.spacing, roi, known, source, volume.trust)
 
     def load_truth(self, case_id: str) -> Truth:
         """Read the slice labels, bool, shape (z,), from feet to head; there is no lesion mask."""
@@ -158,11 +157,11 @@ class CovidCTMD(NiftiPairDataset):
         series = order_series(files)
         volume = read_series(series)
         if self._labels is not None and self._labels.from_head and series.numbered_from_head is not True:
-            note = (
-                f"{WARNING}instance numbers do not run from head to feet as in the labelled scans; the labels are "
-                "counted from the head by slice position: look at a labelled slice"
+            note = warning(
+                "instance numbers do not run from head to feet as in the labelled scans; the labels are counted from "
+                "the head by slice position: look at a labelled slice"
             )
-            return Volume(volume.data, volume.spacing, volume.affine_trusted, (*volume.notes, note), volume.grid)
+            return replace(volume, notes=(*volume.notes, note))
         return volume
 
     def _labelled(self, labels: SliceLabels, images: dict[str, Path], survey: Survey) -> list[str]:

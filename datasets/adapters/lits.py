@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from ..case import Case
+from ..case import Case, warning
 from ..dataset import DatasetCard
-from ..reading.orientation import WARNING
 from .nifti_pair import NiftiPairDataset, Survey, match_labels, unique
 
 TUMOUR_FREE = frozenset(f"volume-{n}" for n in (32, 34, 38, 41, 47, 87, 89, 91, 105, 106, 114, 115, 119))
@@ -83,10 +82,10 @@ class LiTS(NiftiPairDataset):
     def load(self, case_id: str) -> Case:
         """Read a case; spacing of exactly 1 mm among the scans with lost headers is marked as not trusted."""
         case = super().load(case_id)
-        doubted = case_id in LOST_HEADERS and case.spacing == (1.0, 1.0, 1.0)
-        if doubted and not any("not trusted" in note for note in case.notes):
-            note = f"{WARNING}spacing 1 x 1 x 1 mm is not trusted (volume-28 to volume-47 lost their headers)"
-            return replace(case, notes=(*case.notes, note))
+        believed = case.trust.spacing_trusted and case.trust.spacing_source == "header"
+        if case_id in LOST_HEADERS and case.spacing == (1.0, 1.0, 1.0) and believed:
+            note = warning("spacing 1 x 1 x 1 mm is not trusted (volume-28 to volume-47 lost their headers)")
+            return replace(case, notes=(*case.notes, note), trust=replace(case.trust, spacing_trusted=False))
         return case
 
     def inspect_all(self, lesion_voxels: Mapping[str, int]) -> list[str]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from ...common.errors import DataError
 from ...common.seeds import derive
-from ..case import Case, Truth
+from ..case import Case, Note, Truth
 from ..dataset import CaseRef, DatasetCard
 from ..reading.mhd_io import canonical_index, read_header, read_mhd, read_mhd_labels
 from ..reading.orientation import Grid
@@ -142,11 +142,9 @@ class LUNA16(NiftiPairDataset):
                     f"{ref.image}: no slice with lung is left once those near its {len(nodules)} nodules are taken "
                     f"out; leave it out with --exclude {self.card.name}:{case_id}"
                 )
-            notes.append(
-                f"{lost} slices with lung left out of the region of interest: within diameter/2 + {MARGIN_SLICES} "
-                f"slice of {len(nodules)} annotated nodules"
-            )
-        return Case(case_id, ref.patient, image, volume.spacing, roi, tuple(notes), source)
+            where = f"within diameter/2 + {MARGIN_SLICES} slice of {len(nodules)} annotated nodules"
+            notes.append(Note(f"{lost} slices with lung left out of the region of interest: {where}"))
+        return Case(case_id, ref.patient, image, volume.spacing, roi, tuple(notes), source, volume.trust)
 
     def load_truth(self, case_id: str) -> Truth:
         """Return an empty truth: a healthy set has none."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 
 from ...common.errors import DataError
-from ..case import OUTSIDE_SHARE, Case, Truth
-from ..reading.orientation import WARNING
+from ..case import OUTSIDE_SHARE, Case, Note, Truth, warning
 from ..reading.tables import natural_key
 from ..reading.volume_io import Volume, read_grid, read_labels, read_volume
 from ..roi.lung_roi import MASK_FILE, lung_roi
@@ -80,11 +80,11 @@ class LungFoldersDataset(NiftiPairDataset):
         """Read image and lungs; see :class:`~uasbench.datasets.dataset.Dataset` for what is refused."""
         ref = self._ref(case_id)
         volume = read_volume(ref.image)
-        notes = [*volume.notes, *slice_notes(volume)]
-        spacing = volume.spacing
-        if case_id in self._spacing:
-            spacing = self._spacing[case_id]
-            notes.append(f"spacing {' x '.join(f'{s:g}' for s in spacing)} mm (z, y, x) from spacing.csv")
+        spacing, trust, found = self._geometry(case_id, volume)
+        repeated = repeated_slices(volume.data)
+        notes = [*volume.notes, *slice_notes(volume, repeated), *found]
+        if repeated:
+            trust = replace(trust, spacing_trusted=False)
         image = np.ascontiguousarray(volume.data, dtype=np.float32)
         lung = self.lung_files.get(case_id)
         mask = None
@@ -93,15 +93,14 @@ class LungFoldersDataset(NiftiPairDataset):
             mask = labels.data > 0
             notes += labels.notes
             if lung.sides and _is_mirrored(labels.data):
-                notes.append(
-                    f"{WARNING}the left lung (1) of {lung.path.name} lies on the patient's right: wrong affine, "
-                    f"mirrored export or exchanged labels; look at {ref.image.name} before using it"
-                )
+                wrong = f"the left lung (1) of {lung.path.name} lies on the patient's right: wrong affine"
+                look = f"mirrored export or exchanged labels; look at {ref.image.name} before using it"
+                notes.append(warning(f"{wrong}, {look}"))
         source = MASK_FILE if lung is None else lung.source
-        roi, source, found = lung_roi(
+        roi, source, known = lung_roi(
             case_id, image, spacing, mask, notes=notes, mask_source=source, image_file=ref.image
         )
-        return Case(case_id, ref.patient, image, spacing, roi, found, source)
+        return Case(case_id, ref.patient, image, spacing, roi, known, source, trust)
 
     def load_truth(self, case_id: str) -> Truth:
         """Read the lesion mask on the grid of :meth:`load`."""
@@ -121,17 +120,19 @@ class LungFoldersDataset(NiftiPairDataset):
         return [f"{100 * share:.0f} % of the infection lies outside the lung mask ({case.roi_source})"]
 
 
-def slice_notes(volume: Volume) -> list[str]:
+def repeated_slices(data: np.ndarray) -> int:
+    """Return how many slices equal the slice below: padded or uneven ones, so that the spacing along z means little."""
+    return sum(np.array_equal(a, b) for a, b in pairwise(data))
+
+
+def slice_notes(volume: Volume, repeated: int) -> list[Note]:
     """Return remarks about thick or repeated slices, which make distances along z unreliable."""
     notes = []
-    if volume.affine_trusted and volume.spacing[0] > THICK_MM:
-        notes.append(f"{WARNING}slices {volume.spacing[0]:g} mm apart: resampling along z invents most of them")
-    repeated = sum(np.array_equal(a, b) for a, b in zip(volume.data[:-1], volume.data[1:], strict=True))
+    if volume.grid.trusted and volume.spacing[0] > THICK_MM:
+        notes.append(warning(f"slices {volume.spacing[0]:g} mm apart: resampling along z invents most of them"))
     if repeated:
-        notes.append(
-            f"{WARNING}{repeated} of {len(volume.data)} slices repeat the slice below: padded or uneven slices, "
-            "the spacing along z is not trusted"
-        )
+        text = f"{repeated} of {len(volume.data)} slices repeat the slice below: padded or uneven slices"
+        notes.append(warning(f"{text}, the spacing along z is not trusted"))
     return notes
 
 

@@ -7,16 +7,16 @@ import re
 from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 
 from ...common.errors import DataError
-from ..case import Case, Spacing, Truth
+from ..case import Case, Note, Spacing, Trust, Truth, warning
 from ..dataset import CaseRef, Dataset, DatasetCard
-from ..reading.orientation import WARNING, Anatomy, flips_from_liver
+from ..reading.orientation import Anatomy, flips_from_liver
 from ..reading.tables import natural_key, read_patients, read_table
 from ..reading.volume_io import Labels, Volume, read_grid, read_labels, read_volume
 from ..reading.walk import find_files
@@ -102,26 +102,24 @@ class NiftiPairDataset(Dataset):
         """Read image and region of interest; see :class:`Dataset` for what is refused."""
         ref = self._ref(case_id)
         volume, labels, roi, anatomy = self._read(ref)
-        flips = () if volume.affine_trusted else anatomy.flipped
+        spacing, trust, found = self._geometry(case_id, volume)
         notes = [*volume.notes, *labels.notes]
-        if not volume.affine_trusted:
+        flips = ()
+        if not volume.grid.trusted:
+            flips, trust = anatomy.flipped, replace(trust, orientation_source="anatomy")
             notes.append(_decision(anatomy))
         elif anatomy.x:
-            notes.append(
-                f"{WARNING}the liver lies on the patient's left although the header is intact: wrong affine, "
-                f"mirrored export or situs inversus; look at {ref.image.name} before using it"
-            )
-        spacing = volume.spacing
-        if case_id in self._spacing:
-            spacing = self._spacing[case_id]
-            notes.append(f"spacing {' x '.join(f'{s:g}' for s in spacing)} mm (z, y, x) from spacing.csv")
+            wrong = "the liver lies on the patient's left although the header is intact"
+            why = f"wrong affine, mirrored export or situs inversus; look at {ref.image.name} before using it"
+            notes.append(warning(f"{wrong}: {why}"))
         return Case(
             case_id,
             ref.patient,
             np.ascontiguousarray(np.flip(volume.data, flips), dtype=np.float32),
             spacing,
             np.ascontiguousarray(np.flip(roi, flips)),
-            tuple(notes),
+            (*notes, *found),
+            trust=trust,
         )
 
     def load_truth(self, case_id: str) -> Truth:
@@ -145,6 +143,14 @@ class NiftiPairDataset(Dataset):
     def inspect_all(self, lesion_voxels: Mapping[str, int]) -> list[str]:
         """Return findings about the set as a whole for ``bench data check``."""
         return []
+
+    def _geometry(self, case_id: str, volume: Volume) -> tuple[Spacing, Trust, list[Note]]:
+        """Return the voxel size of a case, what to think of it, and a note where the side table gives it."""
+        if case_id not in self._spacing:
+            return volume.spacing, volume.trust, []
+        spacing = self._spacing[case_id]
+        trust = replace(volume.trust, spacing_source="table", spacing_trusted=True)
+        return spacing, trust, [Note(f"spacing {' x '.join(f'{s:g}' for s in spacing)} mm (z, y, x) from spacing.csv")]
 
     def _ref(self, case_id: str) -> CaseRef:
         try:
@@ -264,7 +270,7 @@ def _is_in(labels: Labels, wanted: Collection[int]) -> np.ndarray:
     return mask
 
 
-def _decision(anatomy: Anatomy) -> str:
+def _decision(anatomy: Anatomy) -> Note:
     parts = []
     for axis, wrong, evidence in (
         ("left-right", anatomy.x, "side of the liver"),
@@ -273,4 +279,4 @@ def _decision(anatomy: Anatomy) -> str:
     ):
         outcome = "unclear, kept as stored" if wrong is None else ("flipped" if wrong else "kept")
         parts.append(f"{axis} {outcome} ({evidence})")
-    return f"{WARNING}orientation chosen by anatomy, assuming the order of the axes: " + ", ".join(parts)
+    return warning(f"orientation chosen by anatomy, assuming the order of the axes: {', '.join(parts)}")

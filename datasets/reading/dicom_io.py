@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from ...common.errors import DataError
+from ..case import Note
 from .mhd_io import OBLIQUE_DEGREES, to_volume
 from .orientation import Grid
 from .volume_io import Volume
@@ -58,7 +59,7 @@ class Series:
 
     slices: tuple[SliceHeader, ...]
     grid: Grid
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
 
     @property
     def numbered_from_head(self) -> bool | None:
@@ -140,7 +141,7 @@ def order_series(files: Sequence[Path]) -> Series:
             f"{folder}: {len(groups)} series of {sizes} slices, expected one scan; keep the files of one series"
         )
     scouts = [group[0].path.name for group in groups.values() if len(group) == 1]
-    notes = [f"{name}: a single image of another series, ignored" for name in scouts]
+    notes = [Note(f"{name}: a single image of another series, ignored") for name in scouts]
     slices = scans[0]
     normal = _check_alike(folder, slices)
     heights = np.array([one.position @ normal for one in slices])

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...common.errors import DataError
-from .orientation import WARNING, Grid
-from .volume_io import HU_RANGE, Labels, Volume
+from ..case import Note, warning
+from .orientation import Grid
+from .volume_io import HU_RANGE, Labels, Volume, range_notes, spacing_notes
 
 if TYPE_CHECKING:
     import SimpleITK
@@ -118,16 +119,15 @@ def read_mhd_labels(path: Path, like: Volume, expected: Collection[int]) -> Labe
     image = _read_image(header)
     grid = _grid(header.path, image)
     stored = _stored(image)
-    notes: list[str] = []
+    notes: list[Note] = []
     if not _same_place(grid, like.grid):
         if grid.shape != like.grid.shape:
             raise DataError(
                 f"{path}: shape {grid.shape} (x, y, z) differs from the image's {like.grid.shape}; "
                 "pair the mask with its own image, or remove it to have the lungs segmented"
             )
-        notes.append(
-            f"{WARNING}{Path(path).name} lies elsewhere than its image according to the headers; paired index by index"
-        )
+        text = f"{Path(path).name} lies elsewhere than its image according to the headers; paired index by index"
+        notes.append(warning(text))
         grid = like.grid
     data = np.ascontiguousarray(grid.to_lps(stored))
     found = np.unique(data)
@@ -139,7 +139,7 @@ def read_mhd_labels(path: Path, like: Volume, expected: Collection[int]) -> Labe
     return Labels(data.astype(np.uint8), tuple(int(v) for v in found), tuple(notes))
 
 
-def to_volume(path: Path, grid: Grid, stored: np.ndarray, notes: Collection[str] = ()) -> Volume:
+def to_volume(path: Path, grid: Grid, stored: np.ndarray, notes: Collection[Note] = ()) -> Volume:
     """Check that ``stored`` (i, j, k) holds Hounsfield units, clip it to [-1024, 3071] and turn it to LPS (z, y, x).
 
     Raises:
@@ -163,23 +163,12 @@ def to_volume(path: Path, grid: Grid, stored: np.ndarray, notes: Collection[str]
             f"{path}: values {low:g} to {high:g}: no Hounsfield units (windowed, normalised or empty); "
             "use the original CT"
         )
-    if low >= 0:
-        found.append(
-            f"{WARNING}no value below 0 HU (lowest {low:g}): the rescale intercept of the conversion may be missing"
-        )
-    if low < HU_RANGE[0] or high > HU_RANGE[1]:
-        found.append(
-            f"values {low:g} to {high:g} clipped to {HU_RANGE[0]} to {HU_RANGE[1]} HU "
-            "(padding such as -2000 or -3024 becomes air)"
-        )
-    if not all(0.05 <= size <= 30 for size in grid.spacing):
-        size = " x ".join(f"{s:g}" for s in grid.spacing)
-        found.append(f"{WARNING}spacing {size} mm (z, y, x) is implausible for CT")
+    found += [*range_notes(low, high), *spacing_notes(grid.spacing)]
     view = grid.to_lps(stored)
     dtype = np.int16 if stored.dtype.kind in "iu" else np.float32
     data = np.empty(view.shape, dtype)
     np.clip(view, *_limits(stored.dtype), out=data, casting="unsafe")
-    return Volume(data, grid.spacing, grid.trusted, tuple(found), grid)
+    return Volume(data, grid, tuple(found))
 
 
 def canonical_index(grid: Grid, world: tuple[float, float, float]) -> tuple[float, float, float]:

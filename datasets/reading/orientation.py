@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..case import Spacing
+from ..case import Note, Spacing
 
-WARNING = "warning: "
 AIR_HU, BONE_HU, BODY_HU = -500, 300, -300
 _MIN_SIDE_OFFSET = 0.02
 _MIN_SPINE_OFFSET = 0.05
@@ -29,7 +28,7 @@ class Grid:
     shape: tuple[int, int, int]
     affine: np.ndarray
     trusted: bool = True
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
 
     @property
     def codes(self) -> str:

@@ -15,8 +15,8 @@ from typing import IO, Any, cast
 import numpy as np
 
 from ...common.errors import DataError
-from ..case import Spacing
-from .orientation import WARNING, Grid
+from ..case import Note, Spacing, Trust, warning
+from .orientation import Grid
 
 HU_RANGE = (-1024, 3071)
 _OBLIQUE_DEGREES = 0.5
@@ -42,17 +42,23 @@ class Volume:
 
     Attributes:
         data: Hounsfield units, shape (z, y, x), C-contiguous; int16 where the file holds whole numbers, else float32.
-        spacing: voxel size in mm, order z, y, x.
-        affine_trusted: False where the header was lost.
-        notes: what was found and mended on the way.
         grid: the stored grid, which labels of this volume share.
+        notes: what was found and mended on the way.
     """
 
     data: np.ndarray
-    spacing: Spacing
-    affine_trusted: bool
-    notes: tuple[str, ...]
     grid: Grid
+    notes: tuple[Note, ...] = ()
+
+    @property
+    def spacing(self) -> Spacing:
+        """Voxel size in mm, order z, y, x."""
+        return self.grid.spacing
+
+    @property
+    def trust(self) -> Trust:
+        """What the header allows to believe."""
+        return Trust() if self.grid.trusted else Trust(spacing_trusted=False, orientation_source="stored")
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +67,7 @@ class Labels:
 
     data: np.ndarray
     values: tuple[int, ...]
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
 
 
 def read_grid(path: Path) -> Grid:
@@ -70,8 +76,8 @@ def read_grid(path: Path) -> Grid:
     Raises:
         DataError: not a readable NIfTI file, not three-dimensional.
     """
-    with _open(path) as (stream, notes):
-        return _grid(path, _header(path, stream)[0], notes)
+    with _open(path) as (stream, _):
+        return _grid(path, _header(path, stream)[0])
 
 
 def read_volume(path: Path) -> Volume:
@@ -83,8 +89,8 @@ def read_volume(path: Path) -> Volume:
         DataError: truncated, corrupt or foreign file, 2D or 4D data, NaN or infinite voxels, grey values instead of HU.
     """
     path = Path(path)
-    grid, stored, slope, inter = _read(path)
-    notes = list(grid.notes)
+    grid, stored, slope, inter, notes = _read(path)
+    notes += grid.notes
     low, high = stored.min(), stored.max()
     if not (np.isfinite(low) and np.isfinite(high)):
         bad = int(stored.size - np.isfinite(stored).sum())
@@ -94,16 +100,28 @@ def read_volume(path: Path) -> Volume:
         )
     ends = sorted((float(low) * slope + inter, float(high) * slope + inter))
     _refuse_grey_values(path, *ends)
-    if ends[0] >= 0:
-        notes.append(
-            f"{WARNING}no value below 0 HU (lowest {ends[0]:g}): the rescale intercept of the conversion may be missing"
-        )
-    if ends[0] < HU_RANGE[0] or ends[1] > HU_RANGE[1]:
-        notes.append(
-            f"values {ends[0]:g} to {ends[1]:g} clipped to {HU_RANGE[0]} to {HU_RANGE[1]} HU "
-            "(padding such as -2000 or -3024 becomes air)"
-        )
-    return Volume(_to_hu(grid.to_lps(stored), slope, inter), grid.spacing, grid.trusted, tuple(notes), grid)
+    notes += range_notes(*ends)
+    return Volume(_to_hu(grid.to_lps(stored), slope, inter), grid, tuple(notes))
+
+
+def range_notes(low: float, high: float) -> list[Note]:
+    """Return what the range of the values in HU says about the conversion of a scan."""
+    notes = []
+    if low >= 0:
+        text = f"no value below 0 HU (lowest {low:g}): the rescale intercept of the conversion may be missing"
+        notes.append(warning(text))
+    if low < HU_RANGE[0] or high > HU_RANGE[1]:
+        clipped = f"values {low:g} to {high:g} clipped to {HU_RANGE[0]} to {HU_RANGE[1]} HU"
+        notes.append(Note(f"{clipped} (padding such as -2000 or -3024 becomes air)"))
+    return notes
+
+
+def spacing_notes(spacing: Spacing) -> list[Note]:
+    """Return a warning where a voxel size in mm (z, y, x) is none of CT."""
+    if all(0.05 <= size <= 30 for size in spacing):
+        return []
+    size = " x ".join(f"{s:g}" for s in spacing)
+    return [warning(f"spacing {size} mm (z, y, x) is implausible for CT")]
 
 
 def read_labels(path: Path, like: Volume | Grid, expected: Collection[int] | None = None) -> Labels:
@@ -117,7 +135,7 @@ def read_labels(path: Path, like: Volume | Grid, expected: Collection[int] | Non
     """
     path = Path(path)
     reference = like.grid if isinstance(like, Volume) else like
-    grid, stored, slope, inter = _read(path)
+    grid, stored, slope, inter, notes = _read(path)
     if grid.shape != reference.shape:
         raise DataError(
             f"{path}: shape {grid.shape} differs from the image's {reference.shape}; "
@@ -134,10 +152,10 @@ def read_labels(path: Path, like: Volume | Grid, expected: Collection[int] | Non
             f"{path}: unexpected labels {', '.join(map(str, unexpected))}; this set uses "
             f"{', '.join(map(str, sorted(expected)))}; check that this is the published label file"
         )
-    notes = [n for n in grid.notes if n.startswith("gzip") or n.startswith("plain")]
     if reference.trusted and not np.allclose(grid.affine, reference.affine, atol=1e-2):
         moved = f" ({grid.codes} instead of {reference.codes})" if grid.codes != reference.codes else ""
-        notes.append(f"affine of {path.name} differs from the image's{moved}; the image's affine is used for both")
+        text = f"affine of {path.name} differs from the image's{moved}; the image's affine is used for both"
+        notes.append(Note(text))
     return Labels(data, values, tuple(notes))
 
 
@@ -149,28 +167,28 @@ def read_map_volume(path: Path) -> np.ndarray:
     Raises:
         DataError: truncated, corrupt or foreign file, 2D or 4D data.
     """
-    grid, stored, slope, inter = _read(Path(path))
+    grid, stored, slope, inter, _ = _read(Path(path))
     return _scaled(grid.to_lps(stored), slope, inter)
 
 
 @contextmanager
-def _open(path: Path) -> Iterator[tuple[IO[bytes], list[str]]]:
+def _open(path: Path) -> Iterator[tuple[IO[bytes], list[Note]]]:
     """Open plain or gzip bytes by content; translate every reading error into a refusal."""
     from gzip import BadGzipFile
 
     from isal import igzip, isal_zlib
 
     path = Path(path)
-    notes: list[str] = []
+    notes: list[Note] = []
     try:
         with path.open("rb") as file:
             start = file.read(32)
             file.seek(0)
             zipped = start.startswith(_GZIP)
             if zipped and not path.name.lower().endswith(".gz"):
-                notes.append(f"gzip bytes under the name {path.name}; read as gzip")
+                notes.append(Note(f"gzip bytes under the name {path.name}; read as gzip"))
             elif not zipped and path.name.lower().endswith(".gz"):
-                notes.append(f"plain bytes under the name {path.name}; read as plain NIfTI")
+                notes.append(Note(f"plain bytes under the name {path.name}; read as plain NIfTI"))
             if not start:
                 raise DataError(f"{path}: the file is empty; copy or download it again")
             for magic, what in _FOREIGN.items():
@@ -220,11 +238,11 @@ def _header(path: Path, stream: IO[bytes]) -> tuple[Any, int]:
     return header, len(block)
 
 
-def _grid(path: Path, header: Any, notes: list[str]) -> Grid:
-    notes = list(notes)
+def _grid(path: Path, header: Any) -> Grid:
+    notes: list[Note] = []
     shape = tuple(int(n) for n in header.get_data_shape())
     if len(shape) > 3 and set(shape[3:]) == {1}:
-        notes.append(f"shape {shape}: the last axes of size 1 are dropped")
+        notes.append(Note(f"shape {shape}: the last axes of size 1 are dropped"))
         shape = shape[:3]
     if len(shape) != 3 or min(shape, default=0) < 1:
         fix = {2: "stack the slices to one volume", 4: "keep one volume of the series"}.get(
@@ -243,23 +261,21 @@ def _grid(path: Path, header: Any, notes: list[str]) -> Grid:
     if coded and usable and not unit:
         grid = Grid((shape[0], shape[1], shape[2]), affine)
         if grid.obliquity > _OBLIQUE_DEGREES:
-            notes.append(f"axes are oblique by {grid.obliquity:.1f} degrees; the nearest patient axes are used")
-        if not all(0.05 <= size <= 30 for size in grid.spacing):
-            size = " x ".join(f"{s:g}" for s in grid.spacing)
-            notes.append(f"{WARNING}spacing {size} mm (z, y, x) is implausible for CT")
+            notes.append(Note(f"axes are oblique by {grid.obliquity:.1f} degrees; the nearest patient axes are used"))
+        notes += spacing_notes(grid.spacing)
         return Grid(grid.shape, affine, True, tuple(notes))
     if not (coded and usable):
         affine = np.diag([*np.where(np.isfinite(sizes) & (sizes > 0), sizes, 1.0), 1.0])
     reason = "identity affine" if unit and coded else "no usable sform or qform"
-    notes.append(f"{WARNING}lost header ({reason}): spacing and orientation are not trusted")
+    notes.append(warning(f"lost header ({reason}): spacing and orientation are not trusted"))
     return Grid((shape[0], shape[1], shape[2]), affine, False, tuple(notes))
 
 
-def _read(path: Path) -> tuple[Grid, np.ndarray, float, float]:
-    """Return grid, stored voxels (i, j, k) and their scaling."""
+def _read(path: Path) -> tuple[Grid, np.ndarray, float, float, list[Note]]:
+    """Return grid, stored voxels (i, j, k), their scaling, and notes about the file's bytes."""
     with _open(path) as (stream, notes):
         header, used = _header(path, stream)
-        grid = _grid(path, header, notes)
+        grid = _grid(path, header)
         offset = max(int(header.get_data_offset()), used)
         if len(_read_bytes(stream, offset - used)) < offset - used:
             raise DataError(f"{path}: ends before its voxels begin (byte {offset}); copy or download it again")
@@ -273,7 +289,7 @@ def _read(path: Path) -> tuple[Grid, np.ndarray, float, float]:
         while stream.read(1 << 20):
             pass
     slope, inter = header.get_slope_inter()
-    return grid, stored, 1.0 if slope is None else float(slope), 0.0 if inter is None else float(inter)
+    return grid, stored, 1.0 if slope is None else float(slope), 0.0 if inter is None else float(inter), notes
 
 
 def _read_bytes(stream: IO[bytes], count: int) -> bytes:

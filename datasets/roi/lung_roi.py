@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ...common.errors import DataError
-from ..case import Spacing
-from ..reading.orientation import WARNING
+from ..case import Note, Spacing, warning
 from . import lungmask_model
 from .lungs import segment_lungs
 
@@ -26,10 +25,10 @@ def lung_roi(
     spacing: Spacing,
     mask: np.ndarray | None = None,
     *,
-    notes: Iterable[str] = (),
+    notes: Iterable[Note] = (),
     mask_source: str = MASK_FILE,
     image_file: Path | None = None,
-) -> tuple[np.ndarray, str, tuple[str, ...]]:
+) -> tuple[np.ndarray, str, tuple[Note, ...]]:
     """Return the lungs, how they were found, and the notes with what a reader should know added (docs/datasets.md).
 
     A given mask is kept where it holds at least 0.5 l (in a crop: a tenth of the scan). Otherwise the lungmask network
@@ -59,17 +58,17 @@ def lung_roi(
         mask = np.ascontiguousarray(mask, dtype=bool)
         if _is_plausible(mask, spacing):
             return mask, mask_source, tuple(found)
-        found.append(f"{WARNING}the lung mask is {_size(mask, spacing)}, expected {_expected(mask, spacing)}: replaced")
+        text = f"the lung mask is {_size(mask, spacing)}, expected {_expected(mask, spacing)}: replaced"
+        found.append(warning(text))
     reason = lungmask_model.available()
     if reason is None:
         roi, source = lungmask_model.segment(image, spacing), LUNGMASK
-        found.append(f"lungs by the lungmask network (R231){'' if mask is not None else ', for want of a mask file'}")
+        text = f"lungs by the lungmask network (R231){'' if mask is not None else ', for want of a mask file'}"
+        found.append(Note(text))
     else:
         roi, source = segment_lungs(image, spacing), CLASSICAL
-        found.append(
-            f"{WARNING}lungs by classical segmentation, which may leave out consolidation at the pleura "
-            f"(lungmask: {reason})"
-        )
+        text = "lungs by classical segmentation, which may leave out consolidation at the pleura"
+        found.append(warning(f"{text} (lungmask: {reason})"))
     if not _is_plausible(roi, spacing):
         given = "no lung mask" if mask is None else f"the lung mask is {_size(mask, spacing)}"
         raise DataError(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,7 +19,7 @@ from ...common.jit import kernel
 from ..case import Case, Truth
 
 T = TypeVar("T")
-LAYOUT = 1
+LAYOUT = 2
 """Number of the layout: what the files of an entry are called and hold. Another layout gets another number, and with it
 other addresses, so that an entry written by an older version is never read as one of today's.
 
@@ -49,7 +50,8 @@ def write_native(path: Path, case: Case) -> None:
         "id": case.id,
         "spacing": spacing,
         "shape": list(image.shape),
-        "notes": list(case.notes),
+        "notes": [[note.text, note.level] for note in case.notes],
+        "trust": asdict(case.trust),
         "roi_source": case.roi_source,
         "slice_hashes": ["" if constant else text for text, constant in hashes],
         "roi_slices": roi_slices.tolist(),
@@ -186,8 +188,3 @@ def unpack(bits: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     if len(bits) != -(-math.prod(shape) // 8):
         raise ValueError(f"{len(bits)} bytes of mask do not fit shape {shape}")
     return np.unpackbits(bits, count=math.prod(shape)).view(bool).reshape(shape)
-
-
-def unique(notes: Iterable[str]) -> tuple[str, ...]:
-    """Return notes without repeats, in order."""
-    return tuple(dict.fromkeys(notes))

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from ..case import Case, Spacing, Truth
+from ..case import Case, Note, Spacing, Trust, Truth
 from ..views.viewed import ViewedCase
 from ..views.viewing import apply_view
 from ..views.volume_view import AnyView
@@ -41,8 +41,9 @@ class PreparedCase:
     shape: tuple[int, int, int]
     fingerprint: str
     path: Path
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
     roi_source: str = ""
+    trust: Trust = field(default_factory=Trust)
 
     def case(self) -> Case:
         """Read image and region of interest into memory.
@@ -51,7 +52,7 @@ class PreparedCase:
             DataError: the entry is missing or damaged.
         """
         image, roi = entries.read_native(self.path)
-        return Case(self.id, self.patient, image, self.spacing, roi, self.notes, self.roi_source)
+        return Case(self.id, self.patient, image, self.spacing, roi, self.notes, self.roi_source, self.trust)
 
     def roi(self) -> np.ndarray:
         """Read the region of interest alone (bool).

@@ -25,6 +25,7 @@ from ...common.fingerprint import file_digest
 from ...common.processes import end_with_parent, hidden_main
 from ...common.source_hash import closure_hash
 from ..anatomy import find_anatomy
+from ..case import Note, Trust
 from ..dataset import CaseRef, Dataset
 from ..views.viewing import apply_view
 from ..views.volume_view import AnyView
@@ -240,7 +241,8 @@ def _pointer(native: Path, dataset: Dataset, ref: CaseRef) -> PreparedCase:
         shape=(z, y, x),
         fingerprint=meta["fingerprint"],
         path=native,
-        notes=tuple(entries.unique([*ref.notes, *meta["notes"]])),
+        notes=tuple(dict.fromkeys([*map(Note, ref.notes), *(Note(*note) for note in meta["notes"])])),
+        trust=Trust(**meta["trust"]),
         roi_source=meta["roi_source"],
     )
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from uasbench.common.errors import DataError
 from uasbench.datasets.adapters.coronacases import COMBINED_ROI, Coronacases, case_id
+from uasbench.datasets.case import Trust
 from uasbench.datasets.check import check
 
 ZENODO = ("COVID-19-CT-Seg_20cases", "Lung_Mask", "Infection_Mask", "Lung_and_Infection_Mask")
@@ -215,7 +216,7 @@ def test_sides_that_contradict_the_axes_warn(tmp_path, put_scan):
     scan.lungs = np.where(scan.lungs > 0, 3 - scan.lungs, 0).astype(np.uint8)
     put_scan(tmp_path, scan=scan)
     (note,) = _open(tmp_path).load("coronacases_001").notes
-    assert note.startswith("warning: the left lung (1) of coronacases_001.nii.gz lies on the patient's right")
+    assert str(note).startswith("warning: the left lung (1) of coronacases_001.nii.gz lies on the patient's right")
 
 
 def test_spacing_table_and_patients(tmp_path, put_scan):
@@ -227,8 +228,8 @@ def test_spacing_table_and_patients(tmp_path, put_scan):
     assert ref.patient == "someone"
     assert tmp_path / "spacing.csv" in ref.extra
     case = dataset.load(ref.id)
-    assert case.spacing == (5, 0.7, 0.7)
-    assert any("spacing.csv" in note for note in case.notes)
+    assert (case.spacing, case.trust) == ((5, 0.7, 0.7), Trust("table"))
+    assert any("spacing.csv" in note.text for note in case.notes)
 
 
 def test_thick_and_repeated_slices_are_noted(tmp_path, put_nifti):
@@ -236,9 +237,11 @@ def test_thick_and_repeated_slices_are_noted(tmp_path, put_nifti):
     scan.image[4] = scan.image[3]
     for folder, array in zip(ZENODO, (scan.image, scan.lungs, scan.infection, scan.combined), strict=True):
         put_nifti(tmp_path / folder / "coronacases_001.nii.gz", array, spacing=(8.0, 1.5, 1.25))
-    notes = _open(tmp_path).load("coronacases_001").notes
-    assert any(note.startswith("warning: slices 8 mm apart") for note in notes)
-    assert any(note.startswith("warning: 1 of 10 slices repeat") for note in notes)
+    case = _open(tmp_path).load("coronacases_001")
+    notes, trust = case.notes, case.trust
+    assert trust == Trust("header", spacing_trusted=False)
+    assert any(str(note).startswith("warning: slices 8 mm apart") for note in notes)
+    assert any(str(note).startswith("warning: 1 of 10 slices repeat") for note in notes)
 
 
 def test_two_copies(tmp_path, put_scan):
@@ -396,4 +399,4 @@ def test_lungs_are_segmented_where_no_mask_exists(tmp_path, put_nifti, monkeypat
     case = _open(tmp_path).load("coronacases_001")
     assert case.roi_source == "classical segmentation"
     assert (case.roi ^ lungs).sum() < 0.05 * lungs.sum()
-    assert any(note.startswith("warning: lungs by classical segmentation") for note in case.notes)
+    assert any(str(note).startswith("warning: lungs by classical segmentation") for note in case.notes)

@@ -8,6 +8,7 @@ import SimpleITK
 from uasbench.common.errors import DataError
 from uasbench.datasets.adapters import covid_ct_md
 from uasbench.datasets.adapters.covid_ct_md import CovidCTMD
+from uasbench.datasets.case import warning
 from uasbench.datasets.check import check, format_report
 from uasbench.datasets.reading.slice_labels import read_published, read_slice_labels
 
@@ -133,11 +134,11 @@ def test_without_a_mask_the_lungs_are_segmented(tmp_path, put_case, monkeypatch)
 
     def lung_roi(case_id, image, spacing, mask=None, *, notes):
         assert (case_id, mask, spacing) == ("P001", None, SPACING)
-        return lungs == 1, "classical segmentation", (*notes, "warning: segmented")
+        return lungs == 1, "classical segmentation", (*notes, warning("segmented"))
 
     monkeypatch.setattr(covid_ct_md, "lung_roi", lung_roi)
     case = _open(tmp_path).load("P001")
-    assert (case.roi_source, case.notes) == ("classical segmentation", ("warning: segmented",))
+    assert (case.roi_source, case.notes) == ("classical segmentation", (warning("segmented"),))
 
 
 @pytest.mark.parametrize(
@@ -265,8 +266,8 @@ def test_dicom_layout_as_published(tmp_path):
     assert "1 labelled cases are not among the scans found (first: P002)" in notes
     np.testing.assert_array_equal(dataset.load_truth("P001").slice_labels, _labels(0))
     np.testing.assert_array_equal(dataset.load_truth("cap001").slice_labels, _labels(1))
-    assert not any("instance numbers" in note for note in dataset.load("P001").notes)
-    assert any("warning: instance numbers do not run from head" in note for note in dataset.load("cap001").notes)
+    assert not any("instance numbers" in note.text for note in dataset.load("P001").notes)
+    assert any("warning: instance numbers do not run from head" in str(note) for note in dataset.load("cap001").notes)
 
 
 def test_published_labels_of_converted_scans(tmp_path, put_case):

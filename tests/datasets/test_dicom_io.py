@@ -132,7 +132,7 @@ def test_a_scout_is_left_out_and_a_second_scan_refused(tmp_path):
     scout = _put_slice(tmp_path / "scout.dcm", _noise((20, 20)), (0, 0, 0), series="1.2.4")
     series = order_series([*files, scout])
     assert len(series.slices) == 6
-    assert "scout.dcm: a single image of another series" in read_series(series).notes[0]
+    assert "scout.dcm: a single image of another series" in read_series(series).notes[0].text
     other = _put_series(tmp_path / "other", lps, series="1.2.5")
     with pytest.raises(DataError, match="2 series of 6, 6 slices, expected one scan"):
         order_series([*files, *other])

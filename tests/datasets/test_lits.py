@@ -10,6 +10,7 @@ import pytest
 from scipy import ndimage
 from uasbench.common.errors import DataError
 from uasbench.datasets.adapters.lits import TUMOUR_FREE, LiTS, tumour_free_findings
+from uasbench.datasets.case import Trust
 
 
 def _open(root):
@@ -204,8 +205,9 @@ def test_lost_header_is_turned_by_anatomy(tmp_path, abdomen, put_nifti, codes):
     np.testing.assert_array_equal(case.roi, abdomen.labels > 0)
     np.testing.assert_array_equal(dataset.load_truth("volume-32").lesion, abdomen.labels == 2)
     assert case.spacing == (1.0, 1.0, 1.0)
-    assert any("not trusted" in note for note in case.notes)
-    assert any("orientation chosen by anatomy" in note for note in case.notes)
+    assert case.trust == Trust("header", spacing_trusted=False, orientation_source="anatomy")
+    assert sum("not trusted" in note.text for note in case.notes) == 1
+    assert any("orientation chosen by anatomy" in note.text for note in case.notes)
 
 
 def test_side_table_of_spacings(tmp_path, abdomen, put_nifti):
@@ -216,8 +218,8 @@ def test_side_table_of_spacings(tmp_path, abdomen, put_nifti):
     (ref,) = dataset.discover(tmp_path)
     assert ref.extra == (tmp_path / "spacing.csv",)
     case = dataset.load("volume-32")
-    assert case.spacing == (2.5, 0.7, 0.7)
-    assert any("spacing.csv" in note for note in case.notes)
+    assert (case.spacing, case.trust) == ((2.5, 0.7, 0.7), Trust("table", orientation_source="anatomy"))
+    assert any("spacing.csv" in note.text for note in case.notes)
     for bad in ("0", "nan", "wide"):
         (tmp_path / "spacing.csv").write_text(f"case,z,y,x\nvolume-32,{bad},0.7,0.7\n")
         with pytest.raises(DataError, match="line 2: spacing"):
@@ -227,8 +229,17 @@ def test_side_table_of_spacings(tmp_path, abdomen, put_nifti):
 @pytest.mark.parametrize(("number", "doubted"), [(27, False), (28, True), (47, True), (48, False)])
 def test_unit_spacing_of_the_lost_headers_is_never_trusted(tmp_path, put_lits_case, number, doubted):
     put_lits_case(tmp_path, number, spacing=(1.0, 1.0, 1.0))
-    notes = _open(tmp_path).load(f"volume-{number}").notes
-    assert any("spacing 1 x 1 x 1 mm is not trusted" in note for note in notes) == doubted
+    case = _open(tmp_path).load(f"volume-{number}")
+    assert case.trust == Trust(spacing_trusted=not doubted)
+    assert any("spacing 1 x 1 x 1 mm is not trusted" in note.text for note in case.notes) == doubted
+
+
+def test_what_the_side_table_says_of_a_lost_header_is_trusted(tmp_path, put_lits_case):
+    put_lits_case(tmp_path / "lits", 28, spacing=(1.0, 1.0, 1.0))
+    (tmp_path / "spacing.csv").write_text("case,z,y,x\nvolume-28,1,1,1\n")
+    dataset = LiTS()
+    dataset.discover(tmp_path)
+    assert dataset.load("volume-28").trust == Trust("table")
 
 
 def test_a_folder_that_cannot_be_listed_is_named(tmp_path, monkeypatch, put_lits_case):
@@ -250,7 +261,7 @@ def test_mirrored_scan_with_an_intact_header_is_kept_with_a_warning(tmp_path, ab
     put_nifti(tmp_path / "segmentation-0.nii", abdomen.labels[..., ::-1])
     case = _open(tmp_path).load("volume-0")
     np.testing.assert_array_equal(case.image, abdomen.image[..., ::-1])
-    assert any(note.startswith("warning: the liver lies on the patient's left") for note in case.notes)
+    assert any(str(note).startswith("warning: the liver lies on the patient's left") for note in case.notes)
 
 
 def test_disagreeing_affine_of_the_segmentation_is_noted_not_obeyed(tmp_path, abdomen, put_nifti):
@@ -263,7 +274,7 @@ def test_disagreeing_affine_of_the_segmentation_is_noted_not_obeyed(tmp_path, ab
     dataset = _open(tmp_path)
     case = dataset.load("volume-0")
     np.testing.assert_array_equal(case.roi, abdomen.labels > 0)
-    assert any("the image's affine is used for both" in note for note in case.notes)
+    assert any("the image's affine is used for both" in note.text for note in case.notes)
     np.testing.assert_array_equal(dataset.load_truth("volume-0").lesion, abdomen.labels == 2)
 
 
@@ -297,7 +308,7 @@ def test_real_scan_with_a_lost_header(real_ct):
     dataset = _open(real_ct / "robustness" / "lits_header_lost")
     case = dataset.load("volume-32")
     assert case.spacing == (1.0, 1.0, 1.0)
-    assert any("spacing and orientation are not trusted" in note for note in case.notes)
+    assert any("spacing and orientation are not trusted" in note.text for note in case.notes)
     assert not dataset.load_truth("volume-32").lesion.any()
     host = _open(real_ct).load("volume-0")
     every_second = host.image[::2, ::-2, ::-2][:, ::-1, ::-1]

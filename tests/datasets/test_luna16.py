@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from uasbench.common.errors import DataError
 from uasbench.datasets.adapters import luna16
 from uasbench.datasets.adapters.luna16 import LUNA16, draw, read_annotations, slices_near
+from uasbench.datasets.case import warning
 from uasbench.datasets.check import check, format_report
 from uasbench.datasets.reading.tables import natural_key
 
@@ -95,7 +96,7 @@ def test_direction_is_undone_for_scan_lungs_and_nodules(tmp_path, flips):
     kept = np.isin(labels, (3, 4))
     kept[4:9] = False  # diameter/2 = 1 slice, and one more on either side
     np.testing.assert_array_equal(case.roi, kept)
-    assert any("5 slices with lung left out" in note and "1 annotated nodules" in note for note in case.notes)
+    assert any("5 slices with lung left out" in note.text and "1 annotated nodules" in note.text for note in case.notes)
 
 
 def test_every_file_that_decides_a_case_is_named(tmp_path):
@@ -210,14 +211,14 @@ def test_scan_without_lung_mask_is_segmented_and_says_so(tmp_path, monkeypatch):
 
     def lung_roi(case_id, image, spacing, mask=None, *, notes):
         asked.append((case_id, image.shape, spacing, mask))
-        return labels == 3, "classical segmentation", (*notes, "warning: segmented")
+        return labels == 3, "classical segmentation", (*notes, warning("segmented"))
 
     monkeypatch.setattr(luna16, "lung_roi", lung_roi)
     dataset = _open(tmp_path)
     assert "1 of 1 series without a mask" in dataset.notes[0]
     case = dataset.load("1.2")
     assert asked == [("1.2", SHAPE, SPACING, None)]
-    assert (case.roi_source, case.notes) == ("classical segmentation", ("warning: segmented",))
+    assert (case.roi_source, case.notes) == ("classical segmentation", (warning("segmented"),))
 
 
 def test_bad_scans_are_named_one_by_one(tmp_path):

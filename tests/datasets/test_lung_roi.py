@@ -85,9 +85,9 @@ def test_a_small_or_empty_mask_falls_back_with_a_warning(scan, size):
     roi, source, notes = lung_roi("a", image, SPACING, mask)
     assert source == CLASSICAL
     assert litres(roi ^ lungs, SPACING) < 0.05 * litres(lungs, SPACING)
-    assert notes[0].startswith("warning: the lung mask is ")
-    assert ("empty" in notes[0]) is (size == 0)
-    assert notes[1].startswith("warning: lungs by classical segmentation")
+    assert str(notes[0]).startswith("warning: the lung mask is ")
+    assert ("empty" in notes[0].text) is (size == 0)
+    assert str(notes[1]).startswith("warning: lungs by classical segmentation")
 
 
 def test_without_a_mask_the_reason_for_the_classical_way_is_named(scan, tmp_path):
@@ -97,7 +97,7 @@ def test_without_a_mask_the_reason_for_the_classical_way_is_named(scan, tmp_path
     reason = lungmask_model.available()
     assert reason is not None
     assert len(notes) == 1
-    assert reason in notes[0]
+    assert reason in notes[0].text
 
 
 def test_no_lung_is_refused_with_file_value_and_fix(scan, tmp_path):
@@ -135,7 +135,7 @@ def test_the_network_is_used_where_its_weights_lie(scan, fake_lungmask):
     assert source == LUNGMASK
     assert roi.dtype == bool
     np.testing.assert_array_equal(roi, lungs)
-    assert not any(note.startswith("warning") for note in notes)
+    assert not any(str(note).startswith("warning") for note in notes)
 
 
 def test_missing_weights_are_named_and_never_fetched(monkeypatch, tmp_path, fake_lungmask):

@@ -79,12 +79,12 @@ def test_padding_becomes_air(tmp_path):
     lps[0, 0, 0], lps[1, 1, 1] = -3024, 20000
     volume = read_mhd(_write(tmp_path / "a.mhd", lps))
     assert (volume.data[0, 0, 0], volume.data[1, 1, 1]) == (-1024, 3071)
-    assert any("-3024 to 20000 clipped" in note for note in volume.notes)
+    assert any("-3024 to 20000 clipped" in note.text for note in volume.notes)
 
 
 def test_unsigned_values_warn_of_a_lost_intercept(tmp_path):
     volume = read_mhd(_write(tmp_path / "a.mhd", (_noise() + 1024).astype(np.uint16)))
-    assert any(note.startswith("warning: no value below 0 HU") for note in volume.notes)
+    assert any(str(note).startswith("warning: no value below 0 HU") for note in volume.notes)
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,7 @@ def test_labels_elsewhere_are_paired_by_index_with_a_warning(tmp_path):
     _edit(path, "Offset = -90 -80 -300", "Offset = 0 0 0")
     read = read_mhd_labels(path, volume, {0, 1})
     np.testing.assert_array_equal(read.data, labels)
-    assert read.notes[0].startswith("warning: m.mhd lies elsewhere")
+    assert str(read.notes[0]).startswith("warning: m.mhd lies elsewhere")
 
 
 def test_labels_that_do_not_fit(tmp_path):

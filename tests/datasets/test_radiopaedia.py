@@ -140,8 +140,8 @@ def test_thick_and_repeated_slices_are_noted(tmp_path, put_volume, put_nifti):
     image[3] = image[2] = image[1]
     put_nifti(tmp_path / "rp_im" / "4.nii.gz", image.astype(np.int16), spacing=(8.0, 0.7, 0.7))
     notes = _open(tmp_path).load("rp_4").notes
-    assert any(note.startswith("warning: slices 8 mm apart") for note in notes)
-    assert any(note.startswith("warning: 2 of 6 slices repeat the slice below") for note in notes)
+    assert any(str(note).startswith("warning: slices 8 mm apart") for note in notes)
+    assert any(str(note).startswith("warning: 2 of 6 slices repeat the slice below") for note in notes)
 
 
 def test_absent(tmp_path):

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 from uasbench.benchmark.runs.records import CaseValue, CellKey, Failure, PooledValue, Skip
+from uasbench.datasets.case import Trust
 from uasbench.reports.grid import headline_grid, published_grid
 from uasbench.reports.headline import headlines
 from uasbench.reports.tables import all_tables, make_tables
@@ -177,6 +178,32 @@ def test_transductive_topline_and_smoke_are_flagged(make_record):
         "flags"
     ]
     assert [frame["ascnet"], frame["unet"], frame["ae"]] == ["transductive", "topline", "smoke"]
+
+
+def test_what_is_chosen_or_counted_in_millimetres_on_an_untrusted_spacing_is_flagged(make_record):
+    record = make_record("vae", protocols=("val", "native"))
+    volumes = [
+        CaseValue(case=case, patient=patient, protocol="native", metric="fp_volume_ml", value=1.0, reason=None)
+        for case, patient in record.data.patients.items()
+    ]
+    doubted, believed = list(record.data.patients)[:2]
+    trust = {doubted: Trust(spacing_trusted=False), believed: Trust("table")}
+    data = record.data.model_copy(update={"trust": trust})
+    record = record.model_copy(update={"data": data, "per_case": [*record.per_case, *volumes]})
+    tables = make_tables([record, make_record("hu-deviation", protocols=("val", "native"))], info=INFO)
+
+    def flagged(frame, **where):
+        return {"untrusted-spacing" in flags(row) for _, row in pick(frame, method="vae", **where).iterrows()}
+
+    for frame in (tables.summary, tables.per_case):
+        assert flagged(frame, protocol="val", metric="dice") == {True}
+        assert flagged(frame, protocol="native", metric="dice") == {False}
+    assert flagged(tables.paired_tests, protocol="val") == {True}
+    assert flagged(tables.paired_tests, protocol="native", metric="dice") == {False}
+    assert flagged(tables.summary, metric="fp_volume_ml") == {True}
+    assert flagged(tables.per_case, metric="fp_volume_ml", case=doubted) == {True}
+    assert flagged(tables.per_case, metric="fp_volume_ml", case=believed) == {False}
+    assert not [f for f in tables.cost["flags"] if "spacing" in f]
 
 
 def test_unequal_sets_are_flagged_and_tests_pair_what_is_common(make_record):

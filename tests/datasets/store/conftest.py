@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from uasbench.datasets.case import Case, Truth
+from uasbench.datasets.case import Case, Trust, Truth, warning
 from uasbench.datasets.dataset import CaseRef, Dataset, DatasetCard
 from uasbench.common.errors import DataError
 
@@ -51,7 +51,9 @@ class Arrays(Dataset):
         if case_id == os.environ.get("KILL_AT"):
             os._exit(9)
         image, label = self._read(case_id)
-        return Case(case_id, f"patient-{case_id}", image.astype(np.float32), (2.0, 0.8, 0.7), label > 0, ("read",))
+        trust = Trust("table", False, "anatomy")
+        return Case(case_id, f"patient-{case_id}", image.astype(np.float32), (2.0, 0.8, 0.7), label > 0,
+                    ("read", warning("look")), trust=trust)
 
     def load_truth(self, case_id):
         label = np.load(self.root / f"{case_id}.label.npy")

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pydantic import TypeAdapter
-from uasbench.datasets.case import Case, Truth
+from uasbench.datasets.case import Case, Note, Trust, Truth, warning
 from uasbench.datasets.dataset import CaseRef, Dataset, DatasetCard
 from uasbench.datasets.storing import store
 from uasbench.datasets.storing.prepared import PreparedCase, TruthRef, load_truth
@@ -24,7 +24,9 @@ def test_cases_views_and_truths_come_back(prepare, views, tmp_path, dataset, dat
         assert case.image.dtype == np.float32
         np.testing.assert_array_equal(case.image, original.image)
         np.testing.assert_array_equal(case.roi, original.roi)
-        assert (case.spacing, case.patient, case.notes) == ((2.0, 0.8, 0.7), f"patient-{case.id}", ("found", "read"))
+        assert (case.spacing, case.patient) == ((2.0, 0.8, 0.7), f"patient-{case.id}")
+        assert case.notes == (Note("found"), Note("read"), warning("look"))
+        assert case.trust == pointer.trust == Trust("table", spacing_trusted=False, orientation_source="anatomy")
         assert pointer.shape == case.image.shape
         assert pointer.roi_slices() == (1, 2, 3)
         assert pointer.roi_voxels() == case.roi.sum()
