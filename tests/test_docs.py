@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import re
 import shlex
@@ -307,6 +308,36 @@ def test_the_changelog_has_this_version_and_known_headings():
     assert PROJECT["project"]["version"] in versions
     known = {"Added", "Changed", "Deprecated", "Fixed", "Removed", "Security", "Numbers change"}
     assert set(re.findall(r"^### (.+)$", text, re.MULTILINE)) <= known
+
+
+def lines_of(entry: str, path: Path) -> int:
+    """Lines of an entry of a catalogue, the functions that it names included."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".yaml":
+        return len(re.findall(rf"^{entry}:\n((?:  .*\n)+)", text, re.MULTILINE)[0].splitlines()) + 1
+    tree = ast.parse(text)
+    functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and node.args]
+    (call,) = [
+        c
+        for c in calls
+        if getattr(c.args[0], "value", None) == entry and getattr(c.func, "id", "") in ("Metric", "Protocol")
+    ]
+    named = [functions[node.id] for node in ast.walk(call) if isinstance(node, ast.Name) and node.id in functions]
+    return sum(node.end_lineno - node.lineno + 1 for node in [call, *named])
+
+
+def test_what_an_addition_costs_is_what_the_tree_says():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    entries = re.findall(r"`([a-z_-]+)` in `([\w./]+)` \((\d+) lines\)", text)
+    files = re.findall(r"`([\w./]+\.py)` \((\d+) lines\)", re.sub(r"`[a-z_-]+` in `.*?\)", "", text))
+    assert len(entries) >= 3
+    assert len(files) >= 4
+    counted = {entry: lines_of(entry, ROOT / name) for entry, name, _ in entries}
+    counted |= {name: len((ROOT / name).read_text(encoding="utf-8").splitlines()) for name, _ in files}
+    said = {entry: int(lines) for entry, _, lines in entries} | {name: int(lines) for name, lines in files}
+    wrong = {what: found for what, found in counted.items() if abs(found - said[what]) > max(1, found / 5)}
+    assert not wrong
 
 
 def test_tasks_have_one_home():
