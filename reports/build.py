@@ -13,7 +13,8 @@ from .facts import facts
 from .figures.pictures import draw
 from .grid import cost_grid, failure_grid, frame_grid, headline_grid, paired_grids, published_grid, skipped_grid
 from .headline import headlines
-from .tables import make_tables, run_references
+from .paired import run_references
+from .tables import make_tables
 from .writers import csv_text, latex, markdown
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Iterable, Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -47,6 +48,12 @@ FLAG_LEGEND = {
     "few-seeds": "fewer seeds than the spread of this method between runs demands (its card says how many)",
 }
 
+# What is no competitor of a method that learns from healthy scans alone: the marks that follow its name.
+KINDS = {
+    "topline": "§ supervised top line: it learned from lesion labels, and is a reference.",
+    "transductive": "¶ its training saw the test scans, without labels.",
+}
+
 
 def metric_name(metric: str, protocol: str) -> str:
     """Return a metric with its protocol, as tables and axes print it.
@@ -81,3 +88,22 @@ def sort_rows(frame: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
         return column.map(lambda name: ranks.get(name, f"~{name}"))
 
     return frame.sort_values(list(by), key=key, kind="stable", ignore_index=True)
+
+
+def kind_marks(flags: Container[str]) -> str:
+    """Return the marks of a method with these flags, the same in every table and figure."""
+    return "".join(sentence[0] for flag, sentence in KINDS.items() if flag in flags)
+
+
+def kind_sentences(flags_of_rows: Iterable[Container[str]]) -> list[str]:
+    """Return the sentences that explain the marks of some rows."""
+    rows = list(flags_of_rows)
+    return [sentence for flag, sentence in KINDS.items() if any(flag in flags for flags in rows)]
+
+
+def records_of(frame: pd.DataFrame, **where: str) -> list[dict[str, Any]]:
+    """Return the rows of a frame with these values as dictionaries."""
+    for name, value in where.items():
+        frame = frame.loc[frame[name] == value, :]
+    columns = [frame[name].tolist() for name in frame.columns]
+    return [dict(zip(map(str, frame.columns), values, strict=True)) for values in zip(*columns, strict=True)]

@@ -9,9 +9,8 @@ from rich.text import Text
 
 from ..benchmark.protocols.catalogue import PROTOCOLS, VAL
 from ..benchmark.runs.folder import RunFolder
-from .columns import metric_name
+from .columns import kind_sentences, metric_name
 from .headline import Headline, headlines
-from .kinds import kind_sentences
 from .tables import summary_of
 
 _STYLES = {"best-trivial": "bold", "below-best-trivial": "dim"}

@@ -11,10 +11,9 @@ import pandas as pd
 from ..benchmark.catalogue.published import published
 from ..benchmark.protocols.catalogue import PROTOCOLS, deciding, is_oracle
 from ..benchmark.scoring.metrics import NO_PROTOCOL
-from .columns import flag_set, metric_name
+from .columns import flag_set, kind_marks, kind_sentences, metric_name, records_of
 from .formats import NOT_AVAILABLE, bracket, fixed, number, p_value, percent, points, stars
-from .headline import Headline, records_of
-from .kinds import kind_marks, kind_sentences
+from .headline import Headline
 from .paired import SECOND_REFERENCE
 
 
@@ -93,12 +92,11 @@ def _kind(flags: frozenset[str]) -> str:
 def paired_grids(tests: pd.DataFrame, dataset: str, train: str, *, unit: str = "patient") -> list[Grid]:
     """Return one table per reference and readable metric with any pair, the largest gain first."""
     readable = [*((p, "dice") for p in deciding()[:2]), (NO_PROTOCOL, "ap"), (NO_PROTOCOL, "slice_auroc")]
-    part = tests.loc[(tests["dataset"] == dataset) & (tests["train"] == train) & (tests["unit"] == unit), :]
+    part = records_of(tests, dataset=dataset, train=train, unit=unit)
     grids = []
-    for reference in sorted(set(part["reference"]), key=lambda name: (name == SECOND_REFERENCE, name)):
+    for reference in sorted({row["reference"] for row in part}, key=lambda name: (name == SECOND_REFERENCE, name)):
         for protocol, metric in readable:
-            chosen = (part["reference"] == reference) & (part["protocol"] == protocol) & (part["metric"] == metric)
-            rows = records_of(part.loc[chosen, :])
+            rows = [r for r in part if (r["reference"], r["protocol"], r["metric"]) == (reference, protocol, metric)]
             if any(row["n"] for row in rows):
                 grids.append(_paired_grid(rows, reference, protocol, metric, unit))
     return grids

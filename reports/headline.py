@@ -5,15 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 
 from ..benchmark.protocols.catalogue import PROTOCOLS, VAL, Protocol, deciding, is_oracle, slice_quantiles
 from ..benchmark.scoring.metrics import NO_PROTOCOL, SLICE_LABELS_ONLY, needs_voxels
-from .columns import flag_set, metric_name
+from .columns import flag_set, kind_marks, kind_sentences, metric_name, records_of
 from .formats import NOT_AVAILABLE, bracket, percent, points, spread
-from .kinds import kind_marks, kind_sentences
 
 CONFOUND = "roi-area"
 _SLICE_UNITS = ("slice", "pooled", "patient")
@@ -218,15 +216,16 @@ def headlines(summary: pd.DataFrame) -> list[Headline]:
 
 
 def _headline(summary: pd.DataFrame, dataset: str, train: str) -> Headline:
-    part = summary.loc[(summary["dataset"] == dataset) & (summary["train"] == train), :]
-    rows = {(r["method"], r["protocol"], r["metric"], r["unit"]): r for r in records_of(part)}
+    part = records_of(summary, dataset=dataset, train=train)
+    rows = {(r["method"], r["protocol"], r["metric"], r["unit"]): r for r in part}
     methods = sorted({key[0] for key in rows})
     verdicts = _verdicts()
     verdict = next((v for v in verdicts if any(_defined(_find(rows, m, *v)) for m in methods)), verdicts[0])
     slice_auroc = {m: _find(rows, m, *verdicts[-1]) for m in methods}
     area_row = slice_auroc.get(CONFOUND)
     area = float(area_row["mean"]) if area_row is not None else math.nan
-    slices_only = has_slice_labels_only(part)
+    reasons = {row["reason"] for row in part if needs_voxels(row["metric"])}
+    slices_only = reasons == {SLICE_LABELS_ONLY}
     columns = tuple(
         c for c in (slice_columns() if slices_only else voxel_columns()) if _shown(c, rows, methods, slices_only)
     )
@@ -252,21 +251,9 @@ def _headline(summary: pd.DataFrame, dataset: str, train: str) -> Headline:
     return Headline(dataset, train, columns, ordered, verdict[:2], area, frozenset(common), slices_only)
 
 
-def has_slice_labels_only(summary: pd.DataFrame) -> bool:
-    """Tell whether every voxel metric of one data set's summary is missing because the set has slice labels only."""
-    reasons = summary.loc[summary["metric"].map(needs_voxels).astype(bool), "reason"]
-    return len(reasons) > 0 and bool((reasons == SLICE_LABELS_ONLY).all())
-
-
 def _shown(column: Column, rows: dict, methods: Sequence[str], slices_only: bool) -> bool:
     found = [_find(rows, m, column.protocol, column.metric, column.units) for m in methods]
     return not column.optional or any(map(_defined, found) if slices_only else found)
-
-
-def records_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return the rows of a frame as dictionaries."""
-    columns = [frame[name].tolist() for name in frame.columns]
-    return [dict(zip(map(str, frame.columns), values, strict=True)) for values in zip(*columns, strict=True)]
 
 
 def _find(rows: dict, method: str, protocol: str, metric: str, units: Sequence[str]) -> dict | None:

@@ -15,9 +15,8 @@ from .columns import FLAG_LEGEND
 from .figures.gallery import CAPTION
 from .figures.pictures import Picture, Pictures
 from .formats import counted, number, percent
-from .grid import Grid, cost_grid, failure_grid, headline_grid, paired_grids, published_grid, skipped_grid
+from .grid import Grid, GridRow, cost_grid, failure_grid, headline_grid, paired_grids, published_grid, skipped_grid
 from .headline import Headline
-from .method_table import method_grid
 from .tables import Tables
 from .verdict import sentences
 
@@ -66,7 +65,7 @@ def render(
         sections=[_section(h, records, tables, pictures, references) for h in headlines],
         run=_run_facts(info, records, tables),
         warnings=[str(w) for w in info.get("warnings", [])] + pictures.notes,
-        methods=method_grid(records),
+        methods=_method_grid(records),
         cost=cost_grid(tables.cost),
         failures=failure_grid(tables.failures),
         skipped=skipped_grid(tables.skipped),
@@ -185,3 +184,29 @@ def _timed(timing: Mapping[str, Any]) -> list[str]:
         elif isinstance(value, int | float):
             shown.append(f"{words} {number(value)}{' s' if name.endswith('_s') else ''}")
     return shown
+
+
+def _method_grid(records: Sequence[Record]) -> Grid:
+    """Return one row per method and data: title, family, year, what it learned from, provenance."""
+    rows: dict[tuple[str, ...], None] = {}
+    for r in sorted(records, key=lambda r: (r.cell.dataset, r.cell.train, r.cell.method, r.cell.seed)):
+        info = r.method
+        told = "; ".join(f"{name}: {text}" for name, text in r.provenance.items())
+        data = f"{r.cell.dataset} / {r.cell.train}"
+        rows[r.cell.method, data, info.title, info.family, str(info.year or ""), _learned_from(r), told] = None
+    headers = ("Method", "Data / train", "Title", "Family", "Year", "Learned from", "Provenance")
+    return Grid("Methods", headers, tuple(GridRow(row) for row in rows), left=len(headers))
+
+
+def _learned_from(record: Record) -> str:
+    """Say what training saw: healthy scans, the unlabelled test scans, or which lesion labels."""
+    labels = record.labels
+    if labels is not None and labels.training == "cross-fit":
+        return f"lesion labels of {', '.join(labels.sets)}, cross-fitted in {counted(len(labels.folds), 'fold')}"
+    if labels is not None:
+        return f"lesion labels of {', '.join(labels.sets)}, none of {record.cell.dataset}"
+    if record.method.trivial:
+        return "nothing"
+    if record.method.uses == "unlabelled-test":
+        return "healthy scans and the unlabelled test scans (transductive)"
+    return {"healthy": "healthy scans"}.get(record.method.uses, "not recorded")

@@ -10,29 +10,33 @@ import numpy as np
 import pandas as pd
 
 from ..benchmark.bootstrap import bootstrap_difference
+from ..benchmark.runs.records import Record
 from ..benchmark.scores import Scores
 from ..benchmark.scoring.metrics import sign
 from ..benchmark.statistics import Interval, holm, paired_test
-from .columns import PAIRED_TESTS, flag_set, flag_text, sort_rows
+from .columns import KINDS, PAIRED_TESTS, flag_set, flag_text, kind_marks, sort_rows
 from .facts import Facts, MethodOnData, number_flags
-from .kinds import KINDS, kind_marks
 
 SECOND_REFERENCE = "draem"
 _Values = dict[Any, float]
 FAMILY = ["dataset", "train", "protocol", "metric", "unit", "reference"]
 
 
-def references(info: Mapping[str, Any], dataset: str, methods: set[str], default: str | None = None) -> list[str]:
-    """Return the references of a data set: the one its card names, then ``draem`` where it was run.
+def run_references(
+    records: Sequence[Record], info: Mapping[str, Any], default: str | None = None
+) -> dict[str, list[str]]:
+    """Return the references of every data set: those its card names, then ``draem`` where it was run.
 
     ``run.json`` holds them as ``{"references": {dataset: method or methods}}``; ``default`` counts where it has none.
     A reference without a finished cell is still returned, so that a report can say that it is missing.
     """
-    named = (info.get("references") or {}).get(dataset, default)
-    found = [named] if isinstance(named, str) else list(named or [])
-    if SECOND_REFERENCE in methods and SECOND_REFERENCE not in found:
-        found.append(SECOND_REFERENCE)
-    return found
+    references: dict[str, list[str]] = {}
+    for dataset, method in sorted({(r.cell.dataset, r.cell.method) for r in records}):
+        named = (info.get("references") or {}).get(dataset, default)
+        found = references.setdefault(dataset, [named] if isinstance(named, str) else list(named or []))
+        if method == SECOND_REFERENCE and method not in found:
+            found.append(method)
+    return references
 
 
 def paired_tests(

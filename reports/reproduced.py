@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from ..benchmark.experiments import Printed
-from .columns import flag_set, metric_name
-from .kinds import KINDS
+from .columns import KINDS, flag_set, metric_name
 
 COLUMNS = ("row", "dataset", "metric", "printed", "here", "difference", "n_cases", "n_seeds", "flags")
 PERCENT = 100

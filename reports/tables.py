@@ -15,7 +15,7 @@ from ..benchmark.runs.records import Failure, Record, Skip
 from ..benchmark.scores import Scores, collect, per_case_values
 from .columns import COST, FAILURES, PER_CASE, SKIPPED, flag_text, sort_rows
 from .facts import Facts, MethodOnData, facts, number_flags, record_flags
-from .paired import paired_tests, references
+from .paired import paired_tests, run_references
 from .summary import summary
 
 
@@ -61,33 +61,23 @@ def make_tables(
         per_case=per_case(records, known),
         paired_tests=paired_tests(collected, known, run_references(records, info, reference)),
         cost=cost(records),
-        failures=failure_table(failures, info),
-        skipped=skip_table(skipped, info),
-    )
-
-
-def of_folder(folder: RunFolder, *, reference: str | None = None) -> Tables:
-    """Compute every table of a run folder."""
-    return make_tables(folder.records(), folder.failures(), folder.skipped(), folder.info(), reference=reference)
+        failures=_listed(
+            [f.cell.model_dump() | f.model_dump(exclude={"cell"}) for f in failures], FAILURES,
+            ["dataset", "train", "method", "seed", "stage"], info,
+        ),
+        skipped=_listed([s.model_dump() for s in skipped], SKIPPED, ["dataset", "method"], info),
+    )  # fmt: skip
 
 
 def all_tables(folder: RunFolder) -> dict[str, pd.DataFrame]:
-    """Return every table of a run folder by name."""
-    return dict(of_folder(folder).items())
+    """Compute every table of a run folder, by name."""
+    return dict(make_tables(folder.records(), folder.failures(), folder.skipped(), folder.info()).items())
 
 
 def summary_of(folder: RunFolder) -> pd.DataFrame:
     """Compute the summary of a run folder alone."""
     records = folder.records()
     return summary(collect(records), facts(records))
-
-
-def run_references(
-    records: Sequence[Record], info: Mapping[str, Any], default: str | None = None
-) -> dict[str, list[str]]:
-    """Return the references of every data set in ``records``."""
-    datasets = sorted({r.cell.dataset for r in records})
-    return {d: references(info, d, {r.cell.method for r in records if r.cell.dataset == d}, default) for d in datasets}
 
 
 def per_case(records: Sequence[Record], known: Mapping[MethodOnData, Facts]) -> pd.DataFrame:
@@ -113,17 +103,6 @@ def cost(records: Sequence[Record]) -> pd.DataFrame:
     return sort_rows(pd.DataFrame(rows, columns=COST), ["dataset", "train", "method", "seed"])
 
 
-def failure_table(failures: Sequence[Failure], info: Mapping[str, Any]) -> pd.DataFrame:
-    """Return the cells that failed."""
+def _listed(rows: Sequence[dict], columns: list[str], order: Sequence[str], info: Mapping[str, Any]) -> pd.DataFrame:
     flags = "phantom" if info.get("phantom") else ""
-    rows = [
-        {**f.cell.model_dump(), "stage": f.stage, "error": f.error, "log": f.log, "flags": flags} for f in failures
-    ]  # fmt: skip
-    return sort_rows(pd.DataFrame(rows, columns=FAILURES), ["dataset", "train", "method", "seed", "stage"])
-
-
-def skip_table(skipped: Sequence[Skip], info: Mapping[str, Any]) -> pd.DataFrame:
-    """Return the methods that declined, with their reasons."""
-    flags = "phantom" if info.get("phantom") else ""
-    rows = [{**s.model_dump(), "flags": flags} for s in skipped]
-    return sort_rows(pd.DataFrame(rows, columns=SKIPPED), ["dataset", "method"])
+    return sort_rows(pd.DataFrame([row | {"flags": flags} for row in rows], columns=columns), order)

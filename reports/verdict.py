@@ -5,10 +5,9 @@ from __future__ import annotations
 import pandas as pd
 
 from ..benchmark.scoring.metrics import needs_voxels
-from .columns import metric_name
+from .columns import KINDS, metric_name, records_of
 from .formats import bracket, counted, p_value, percent, points
-from .headline import Headline, HeadlineRow, records_of
-from .kinds import KINDS
+from .headline import Headline, HeadlineRow
 from .paired import SECOND_REFERENCE
 
 _SKIP = {"trivial", *KINDS}
@@ -20,11 +19,8 @@ def sentences(headline: Headline, summary: pd.DataFrame, tests: pd.DataFrame) ->
     protocol, metric = headline.verdict
     name = metric_name(metric, protocol)
     unit = "patient" if needs_voxels(metric) else "slice"
-    part = summary.loc[
-        (summary["dataset"] == headline.dataset) & (summary["train"] == headline.train)
-        & (summary["protocol"] == protocol) & (summary["metric"] == metric), :
-    ]  # fmt: skip
-    values = {r["method"]: r for r in records_of(part) if r["unit"] == unit}
+    where = {"dataset": headline.dataset, "train": headline.train, "protocol": protocol, "metric": metric}
+    values = {r["method"]: r for r in records_of(summary, **where, unit=unit)}
     rows = [row for row in headline.rows if row.method in values and not pd.isna(values[row.method]["mean"])]
     learned = [row for row in rows if not row.flags & _SKIP]
     trivial = next((row for row in rows if "best-trivial" in row.flags), None)
@@ -51,12 +47,11 @@ def _value(row: dict) -> str:
 
 def _tested(best: HeadlineRow, headline: Headline, tests: pd.DataFrame) -> list[str]:
     protocol, metric = headline.verdict
-    chosen = tests.loc[
-        (tests["dataset"] == headline.dataset) & (tests["train"] == headline.train) & (tests["protocol"] == protocol)
-        & (tests["metric"] == metric) & (tests["unit"] == "patient") & (tests["method"] == best.method), :
-    ]  # fmt: skip
+    where = {"dataset": headline.dataset, "train": headline.train, "protocol": protocol, "metric": metric}
     said = []
-    for row in sorted(records_of(chosen), key=lambda r: r["reference"] == SECOND_REFERENCE):
+    for row in sorted(
+        records_of(tests, **where, unit="patient", method=best.method), key=lambda r: r["reference"] == SECOND_REFERENCE
+    ):
         if pd.isna(row["p_holm"]):
             why = row["reason"] or "undefined"
             said.append(

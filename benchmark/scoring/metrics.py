@@ -130,6 +130,10 @@ def computed(needs: Needs, evidence: Any, aggregate: Aggregate) -> Iterator[tupl
                 yield metric, value
 
 
+def _share(part: int, whole: int, reason: str) -> Value:
+    return part / whole if whole else Undefined(reason)
+
+
 def _dice(totals: ProtocolTotals) -> Value:
     v = totals.voxels
     return 2 * v.tp / (v.predicted + v.positives) if v.positives else Undefined(NO_LESION)
@@ -142,18 +146,6 @@ def _precision(totals: ProtocolTotals) -> Value:
     return v.tp / v.predicted if v.predicted else 0.0
 
 
-def _sensitivity(totals: ProtocolTotals) -> Value:
-    return totals.voxels.tp / totals.voxels.positives if totals.voxels.positives else Undefined(NO_LESION)
-
-
-def _lesion_sensitivity(totals: ProtocolTotals) -> Value:
-    return totals.found / totals.lesions if totals.lesions else Undefined(NO_LESION)
-
-
-def _false_components(totals: ProtocolTotals) -> Value:
-    return totals.false_components / totals.cases
-
-
 def _false_volume(case: MaskedCase) -> Value:
     return None if case.totals.lesions else millilitres(case.totals.voxels.fp, case.spacing)
 
@@ -164,10 +156,6 @@ def _defined(value: float | None, reason: str) -> Value:
 
 def _why(scored: ScoredVoxels) -> str:
     return ONE_CLASS if scored.curves.positives else NO_LESION
-
-
-def _share(part: int, whole: int, reason: str) -> Value:
-    return part / whole if whole else Undefined(reason)
 
 
 def _slice_sensitivity(slices: CalledSlices) -> Value:
@@ -207,7 +195,9 @@ METRICS: dict[str, Metric] = {
     for metric in (
         Metric("dice", "Dice", "higher", "voxels", _dice, "Dice of the mask", "no lesion", _VOXELS),
         Metric("psc", "PSC", "higher", "voxels", _precision, "precision of the mask", "no lesion", _VOXELS),
-        Metric("sen", "SEN", "higher", "voxels", _sensitivity, "sensitivity of the mask", "no lesion", _VOXELS),
+        Metric("sen", "SEN", "higher", "voxels",
+               lambda t: _share(t.voxels.tp, t.voxels.positives, NO_LESION),
+               "sensitivity of the mask", "no lesion", _VOXELS),
         Metric("auroc", "AUROC", "higher", "scores", lambda s: _defined(s.curves.auroc(), _why(s)),
                "area under the ROC curve; ties count half", "one class", _VOXELS),
         Metric("ap", "AP", "higher", "scores", lambda s: _defined(s.curves.ap(), _why(s)),
@@ -235,10 +225,11 @@ METRICS: dict[str, Metric] = {
                lambda c: _defined(c.auroc(), ONE_BRIGHT_CLASS),
                "area under the ROC curve of the bright voxels; the same for either positive class", "one class",
                _VOXELS, anatomies=_LUNG),
-        Metric("lesion_sen", "Lesion SEN", "higher", "components", _lesion_sensitivity,
+        Metric("lesion_sen", "Lesion SEN", "higher", "components", lambda t: _share(t.found, t.lesions, NO_LESION),
                "share of lesions (components, 26 neighbours) that the mask touches", "no lesion", "of all lesions",
                always_listed=False),
-        Metric("fp_components", "False-positive components", "lower", "components", _false_components,
+        Metric("fp_components", "False-positive components", "lower", "components",
+               lambda t: t.false_components / t.cases,
                "components of the mask that touch no lesion", "never", "mean over cases", unit="count",
                always_listed=False),
         Metric("fp_volume_ml", "False-positive volume (ml)", "lower", "mask", _false_volume,

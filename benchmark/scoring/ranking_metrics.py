@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from .bins import NEGATIVE_ZERO, Bins, CaseCounts, count_scores, keys_of, values_of
+from .bins import NEGATIVE_ZERO, Bins, CaseCounts, keys_of, values_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,21 +161,6 @@ class Curves:
         inside = 2 * self.tp[:-1] / np.maximum(1, self.tp[:-1] + self.fp[1:] + self.positives)
         highest = np.where(self.exact, 0.0, inside).max(initial=0.0)
         return float(max(0.0, highest - self.best_dice()[0]))
-
-
-def score_arrays(scores: np.ndarray, labels: np.ndarray, *, threads: int = 1) -> Curves:
-    """Count one pair of arrays.
-
-    Args:
-        scores: float32, any shape, finite.
-        labels: bool, same size.
-        threads: threads that count; the result does not depend on it.
-
-    Raises:
-        ScoreError: scores are not finite float32, or labels not bool of the same size.
-    """
-    bins, cases = count_scores(lambda: [(scores, labels)], threads)
-    return Curves.of(bins, cases)
 
 
 def sorted_curves(scores: np.ndarray, labels: np.ndarray) -> Curves:

@@ -15,10 +15,9 @@ from ...benchmark.scores import Scores
 from ...benchmark.scoring.metrics import sign
 from ...benchmark.statistics import rank_methods
 from ...common.errors import UasbenchError
-from ..columns import metric_name
+from ..columns import kind_marks, metric_name
 from ..facts import Facts, MethodOnData
 from ..headline import Headline
-from ..kinds import kind_marks
 from .curves import curve_figure, read_curves
 from .gallery import gallery_figure, read_gallery
 from .score_plots import MethodPoints, cost_figure, patient_figure, rank_figure

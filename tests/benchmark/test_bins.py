@@ -9,10 +9,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.integrate import trapezoid
 from uasbench.benchmark.scoring.bins import SHARE, Bins, ScoreError, count_scores, keys_of, tops, values_of
-from uasbench.benchmark.scoring.ranking_metrics import Curves, score_arrays
+from uasbench.benchmark.scoring.ranking_metrics import Curves
 
 N = 2_000_000
 FINITE = st.floats(-(2.0**100), 2.0**100, width=32)
+
+
+def score_arrays(scores: np.ndarray, labels: np.ndarray, threads: int = 1) -> Curves:
+    return Curves.of(*count_scores(lambda: [(scores, labels)], threads))
 
 
 def scores_named(name: str, n: int, labels: np.ndarray) -> np.ndarray:

@@ -8,7 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.integrate import trapezoid
 from sklearn.metrics import average_precision_score, roc_auc_score
-from uasbench.benchmark.scoring.ranking_metrics import aupro, score_arrays, sorted_curves
+from uasbench.benchmark.scoring.bins import count_scores
+from uasbench.benchmark.scoring.ranking_metrics import Curves, aupro, sorted_curves
+
+
+def score_arrays(scores: np.ndarray, labels: np.ndarray, threads: int = 1) -> Curves:
+    return Curves.of(*count_scores(lambda: [(scores, labels)], threads))
 
 
 def draw(seed: int, n: int, prevalence: float, decimals: int = 2) -> tuple[np.ndarray, np.ndarray]:

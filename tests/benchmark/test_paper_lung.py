@@ -13,7 +13,7 @@ from uasbench.benchmark.protocols.tuner import NO_LESIONS, CountedCases
 from uasbench.benchmark.protocols.tuning import Studies
 from uasbench.benchmark.scoring.bins import count_scores
 from uasbench.benchmark.scoring.cases import ArrayCase, CaseReader
-from uasbench.benchmark.scoring.ranking_metrics import score_arrays
+from uasbench.benchmark.scoring.ranking_metrics import Curves
 from uasbench.datasets.case import Case, Truth
 
 SHAPE = (5, 24, 24)
@@ -80,7 +80,7 @@ def test_maps_in_the_unit_interval_get_a_threshold_of_two_decimals():
 @pytest.mark.parametrize(("scale", "shift"), [(1800.0, -1000.0), (1e-3, 5.0), (-2.0, 0.0)])
 def test_other_maps_get_hundredths_of_their_range(scale, shift):
     cases = [make(k, scale=scale, shift=shift) for k in range(3)]
-    low, high = score_range(score_arrays(*(np.concatenate([f(c) for c in cases]) for f in (_scores, _labels))))
+    low, high = score_range(Curves.of(*count_scores(lambda: [(_scores(c), _labels(c)) for c in cases])))
     scores = np.concatenate([_scores(c) for c in cases])
     assert (scores <= low).mean() >= TAIL
     assert (scores > high).mean() <= TAIL

@@ -8,7 +8,8 @@ import tracemalloc
 import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
-from uasbench.benchmark.scoring.ranking_metrics import score_arrays
+from uasbench.benchmark.scoring.bins import count_scores
+from uasbench.benchmark.scoring.ranking_metrics import Curves
 
 pytestmark = pytest.mark.perf
 N = 50_000_000
@@ -58,10 +59,10 @@ def test_scoring_is_a_hundred_times_faster_than_scikit_learn(benchmark, name):
     scores = scores_named(name, labels)
 
     def ours():
-        curves = score_arrays(scores, labels, threads=THREADS)
+        curves = Curves.of(*count_scores(lambda: [(scores, labels)], THREADS))
         return curves.auroc(), curves.ap(), curves.best_dice()[0]
 
-    score_arrays(scores[:1000], labels[:1000])
+    count_scores(lambda: [(scores[:1000], labels[:1000])])
     auroc, ap, dice = benchmark.pedantic(ours, rounds=5, warmup_rounds=1)
     tracemalloc.start()
     ours()
