@@ -1,7 +1,5 @@
 """f-AnoGAN's networks: parameters from the layer list, shapes, norms, initial weights."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

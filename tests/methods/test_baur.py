@@ -1,36 +1,69 @@
-"""The unified trunk against the published layer list."""
+"""The networks of the comparative study: layer lists, codes, divergences against PyTorch's own, thinning."""
 
-from __future__ import annotations
+import math
+from functools import partial
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import distributions as d
 from torch import nn
+from torch.distributions import Normal, kl_divergence
 from uasbench.methods.nets.baur import Affine2d, BaurAE, stage_count
+from uasbench.methods.nets.baur_vae import BaurVAE, kl, thinned
+from uasbench.methods.nets.gmvae_net import (
+    BaurGMVAE,
+    MixturePrior,
+    categorical_kl,
+    component_log_probabilities,
+    gaussian_kl,
+)
+from uasbench.methods.nets.seeded_dropout import SeededDropout, seed_dropout
 
 
-def expected_parameters(size: int, z: int, width: int = 32) -> int:
-    """Count from the layer list: 5×5 stages with bias and two numbers of normalisation per channel, 1×1 and dense."""
+def parameters(size: int, z: int, width: int, kind: str = "ae", dim_c: int = 9, dim_w: int = 1) -> int:
+    """Count from the layer list: 5×5 stages with bias and two numbers of normalisation per channel, and the code.
+
+    The code is dense behind 1×1 convolutions (``ae``); with two heads (``vae``); two 1×1 heads (``spatial``); or dense
+    with two more heads for w and the network of the prior of z given w (``mixture``).
+    """
     stages = {16: 1, 32: 2, 64: 3, 128: 4}[size]
-    down = [min(4 * width, width * 2**i) for i in range(stages)]
-    up = [max(width, 4 * width // 2**i) for i in range(stages)]
     total, channels = 0, 1
-    for wider in down:
+    for wider in (min(4 * width, width * 2**i) for i in range(stages)):
         total += 25 * channels * wider + wider + 2 * wider
         channels = wider
-    code, flat = channels // 8, channels // 8 * 64
-    total += channels * code + code + flat * z + z + z * flat + flat + code * channels + channels
+    if kind == "spatial":
+        total += 2 * (channels * z + z)
+        channels = z
+    else:
+        code, flat, heads = channels // 8, channels // 8 * 64, 1 if kind == "ae" else 2
+        total += channels * code + code + heads * (flat * z + z) + z * flat + flat + code * channels + channels
+    if kind == "mixture":
+        total += 2 * (flat * dim_w + dim_w) + dim_w * 64 + 64 + 2 * (64 * dim_c * z + dim_c * z)
     total += 2 * channels
-    for narrower in up:
+    for narrower in (max(width, 4 * width // 2**i) for i in range(stages)):
         total += 25 * channels * narrower + narrower + 2 * narrower
         channels = narrower
     return total + channels + 1
 
 
-@pytest.mark.parametrize(("size", "z", "width"), [(128, 128, 32), (64, 128, 32), (64, 32, 8), (16, 8, 32)])
+def count(net: nn.Module) -> int:
+    return sum(p.numel() for p in net.parameters())
+
+
+@pytest.mark.parametrize("kind", ["ae", "vae", "spatial", "mixture"])
 @pytest.mark.parametrize("norm", ["batch", "affine"])
-def test_parameter_count_follows_the_layer_list(size, z, width, norm):
-    net = BaurAE(size, z, norm, width=width)
-    assert sum(p.numel() for p in net.parameters()) == expected_parameters(size, z, width)
+@pytest.mark.parametrize(("size", "z", "width"), [(128, 128, 32), (64, 128, 32), (64, 32, 8), (16, 8, 32)])
+def test_parameter_counts_follow_the_layer_list(size, z, width, norm, kind):
+    makers = {"ae": BaurAE, "vae": BaurVAE, "spatial": partial(BaurVAE, spatial=True), "mixture": BaurGMVAE}
+    with torch.device("meta" if kind != "mixture" else "cpu"):
+        net = makers[kind](size, z, norm=norm, width=width)
+    assert count(net) == parameters(size, z, width, kind)
+
+
+def test_the_mixture_has_its_components_and_its_second_code():
+    assert count(BaurGMVAE(64, 16, dim_c=6, dim_w=2, width=8)) == parameters(64, 16, 8, "mixture", 6, 2)
 
 
 def test_published_widths_and_bottleneck():
@@ -76,8 +109,167 @@ def test_output_is_not_squashed():
     assert net(torch.zeros(1, 1, 32, 32)).mean() > 2
 
 
-def test_every_parameter_learns():
-    net = BaurAE(32, 16, "batch", 0.0, width=8)
-    x = torch.rand((4, 1, 32, 32), generator=torch.Generator().manual_seed(1))
-    (net(x) - x).square().mean().backward()
-    assert all(p.grad is not None for p in net.parameters())
+@pytest.mark.parametrize(("spatial", "code"), [(False, (2, 128)), (True, (2, 128, 8, 8))])
+def test_shapes_at_the_published_size(spatial, code):
+    net = BaurVAE(spatial=spatial).eval()
+    x = torch.rand((2, 1, 128, 128), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        mean, log_std = net.encode(x)
+        reconstruction, *_ = net(x)
+    assert mean.shape == log_std.shape == code
+    assert net.decode(mean).shape == reconstruction.shape == x.shape
+
+
+@pytest.mark.parametrize("spatial", [False, True])
+def test_the_code_is_mean_plus_standard_deviation_times_noise(spatial):
+    net = BaurVAE(32, 8, "affine", width=8, spatial=spatial).eval()
+    x = torch.rand((3, 1, 32, 32), generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        mean, log_std = net.encode(x)
+        noise = torch.randn(mean.shape, generator=torch.Generator().manual_seed(2))
+        expected = net.decode(mean + log_std.exp() * noise)
+        assert torch.equal(net(x, noise)[0], expected)
+        assert torch.equal(net(x)[0], net.decode(mean))
+        drawn = net.draw(x, torch.Generator().manual_seed(3))
+        again = net.draw(x, torch.Generator().manual_seed(3))
+    assert torch.equal(drawn[0], again[0])
+    assert not torch.equal(drawn[0], net.decode(mean))
+    assert torch.equal(drawn[1], mean)
+    assert torch.equal(drawn[2], log_std)
+
+
+@pytest.mark.parametrize("shape", [(5, 7), (5, 3, 8, 8)])
+def test_the_divergence_takes_the_logarithm_of_the_standard_deviation_once(shape):
+    draws = torch.Generator().manual_seed(4)
+    mean, log_std = torch.randn(shape, generator=draws), torch.randn(shape, generator=draws)
+    reference = kl_divergence(Normal(mean, log_std.exp()), Normal(0.0, 1.0)).flatten(1).sum(1)
+    assert torch.allclose(kl(mean, log_std), reference, rtol=1e-5)
+    assert kl(mean, log_std).shape == (5,)
+    assert torch.equal(kl(torch.zeros(shape), torch.zeros(shape)), torch.zeros(5))
+    assert kl(mean.bfloat16(), log_std.bfloat16()).dtype == torch.float32
+
+
+@pytest.mark.parametrize(("spatial", "layers"), [(False, 3), (True, 2)])
+def test_dropout_follows_both_heads(spatial, layers):
+    net = BaurVAE(32, 16, "affine", 0.5, width=8, spatial=spatial)
+    seed_dropout(net, 0)
+    found = [m for m in net.modules() if isinstance(m, SeededDropout)]
+    assert len(found) == layers
+    assert {m.p for m in found} == {0.5}
+    mean, log_std = net.encode(torch.rand((4, 1, 32, 32), generator=torch.Generator().manual_seed(5)))
+    for head in (mean, log_std):
+        assert 0.2 < (head == 0).float().mean() < 0.8
+    assert not torch.equal(mean == 0, log_std == 0)
+
+
+def test_a_thinned_network_is_one_network_for_all_slices_and_calls():
+    net = BaurVAE(32, 16, "batch", 0.5, width=8)
+    x = torch.rand((4, 1, 32, 32), generator=torch.Generator().manual_seed(6))
+    plain = net.eval()(x)[0]
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    with torch.no_grad(), thinned(net, 1) as forward:
+        whole, again, last = forward(x)[0], forward(x)[0], forward(x[3:])[0]
+    with torch.no_grad(), thinned(net, 2) as forward:
+        other = forward(x)[0]
+    assert torch.equal(whole, again)
+    assert torch.allclose(whole[3:], last, atol=1e-6)
+    assert not torch.allclose(whole, other, atol=1e-4)
+    assert not torch.allclose(whole, plain, atol=1e-4)
+    assert torch.equal(net(x)[0], plain)
+    assert not any(m.shared for m in net.modules() if isinstance(m, SeededDropout))
+    assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
+
+
+def test_shapes_of_posterior_prior_and_reconstruction():
+    net = BaurGMVAE(size=32, z=6, dim_c=5, dim_w=2, width=8)
+    q = net.posterior(torch.rand(3, 1, 32, 32))
+    assert [tuple(part.shape) for part in q] == [(3, 6), (3, 6), (3, 2), (3, 2)]
+    assert [tuple(part.shape) for part in net.prior(q.mean_w)] == [(3, 5, 6), (3, 5, 6)]
+    assert net.decode(q.mean_z).shape == (3, 1, 32, 32)
+
+
+def test_plain_reconstruction_uses_the_mean_code():
+    net = BaurGMVAE(size=32, z=6, width=8).eval()
+    x = torch.rand(2, 1, 32, 32)
+    assert torch.equal(net(x)[0], net.decode(net.posterior(x).mean_z))
+
+
+def test_components_of_the_prior_differ_from_the_start():
+    torch.manual_seed(0)
+    means, log_stds = MixturePrior(1, 9, 16)(torch.zeros(1, 1))
+    assert len({tuple(component.tolist()) for component in means[0]}) == 9
+    assert log_stds.exp().min() > 0.2
+
+
+@given(seed=st.integers(0, 10_000), scale=st.floats(0.1, 3.0))
+@settings(max_examples=25, deadline=None)
+def test_gaussian_divergence_equals_torch_distributions(seed, scale):
+    draws = torch.Generator().manual_seed(seed)
+    mean, log_std, prior_mean, prior_log_std = (scale * torch.randn(4, 5, 7, generator=draws) for _ in range(4))
+    expected = d.kl_divergence(d.Normal(mean, log_std.exp()), d.Normal(prior_mean, prior_log_std.exp())).sum(-1)
+    assert torch.allclose(gaussian_kl(mean, log_std, prior_mean, prior_log_std), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_component_probabilities_equal_bayes_rule():
+    draws = torch.Generator().manual_seed(0)
+    z, means, log_stds = (torch.randn(*s, generator=draws) for s in ((3, 4), (3, 5, 4), (3, 5, 4)))
+    density = d.Independent(d.Normal(means, log_stds.exp()), 1).log_prob(z[:, None])
+    expected = density - density.logsumexp(1, keepdim=True)
+    assert torch.allclose(component_log_probabilities(z, means, log_stds), expected, atol=1e-5)
+
+
+def test_component_divergence_equals_torch_distributions():
+    logits = torch.randn(6, 9, generator=torch.Generator().manual_seed(0))
+    expected = d.kl_divergence(d.Categorical(logits=logits), d.Categorical(logits=torch.zeros(6, 9)))
+    assert torch.allclose(categorical_kl(torch.log_softmax(logits, 1)), expected, atol=1e-6)
+
+
+def test_component_divergence_runs_from_zero_to_the_logarithm_of_the_count():
+    sure = torch.log_softmax(torch.tensor([[200.0] + 8 * [0.0], 9 * [0.0]]), 1)
+    assert categorical_kl(sure).tolist() == pytest.approx([math.log(9), 0.0], abs=1e-6)
+
+
+def test_divergences_stay_single_precision_under_autocast():
+    half = torch.randn(2, 3, dtype=torch.bfloat16)
+    assert gaussian_kl(half, half, half, half).dtype == torch.float32
+    assert component_log_probabilities(half, half[:, None], half[:, None]).dtype == torch.float32
+
+
+def test_dropout_follows_its_own_generator_and_rests_in_evaluation():
+    layer = SeededDropout(0.3)
+    net = nn.Sequential(nn.Linear(4, 4), layer)
+    x = torch.ones(50, 40)
+    seed_dropout(net, 1)
+    first = layer(x)
+    torch.manual_seed(123)
+    seed_dropout(net, 1)
+    assert torch.equal(layer(x), first)
+    assert not torch.equal(layer(x), first)
+    assert sorted(first.unique().tolist()) == pytest.approx([0, 1 / 0.7])
+    assert (first == 0).float().mean() == pytest.approx(0.3, abs=0.05)
+    assert torch.equal(layer.eval()(x), x)
+
+
+def test_a_shared_mask_is_the_same_for_every_item():
+    layer = SeededDropout(0.5)
+    x = torch.ones(6, 40)
+    seed_dropout(nn.Sequential(nn.Linear(1, 1), layer), 0)
+    assert (layer(x) != layer(x)[:1]).any()
+    layer.shared = True
+    dropped = layer(x)
+    assert torch.equal(dropped, dropped[:1].expand_as(x))
+    assert 0 < (dropped == 0).float().mean() < 1
+
+
+@pytest.mark.parametrize("spatial", [None, False, True])
+def test_every_parameter_learns(spatial):
+    x = torch.rand((4, 1, 32, 32), generator=torch.Generator().manual_seed(7))
+    if spatial is None:
+        net = BaurAE(32, 16, dropout=0.0, width=8)
+        loss = (net(x) - x).square().mean()
+    else:
+        net = BaurVAE(32, 16, "batch", 0.0, width=8, spatial=spatial)
+        reconstruction, mean, log_std = net.draw(x, torch.Generator().manual_seed(8))
+        loss = (reconstruction - x).square().mean() + kl(mean, log_std).mean()
+    loss.backward()
+    assert all(p.grad is not None and p.grad.abs().max() > 0 for p in net.parameters())

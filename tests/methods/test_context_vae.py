@@ -1,7 +1,5 @@
 """The context-encoding variational autoencoder: squares, clean target, weights, the three scores."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

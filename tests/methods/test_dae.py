@@ -1,7 +1,5 @@
 """The denoising autoencoder: published settings, noise, schedule, training, score switches."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch
@@ -35,21 +33,10 @@ def test_learning_rate_steps_once_per_epoch(train, rates):
     assert rates == pytest.approx([1, 1, 0.5, 0.5, 0, 0])
 
 
-def test_noise_is_coarse_gaussian_and_follows_its_generator():
-    noise = coarse_noise(64, 128, 16, 0.2, generator(0))
-    assert noise.shape == (64, 1, 128, 128)
-    assert noise.mean().item() == pytest.approx(0, abs=0.01)
-    assert 0.1 < noise.std().item() < 0.2
-    neighbours = (noise[..., 1:] - noise[..., :-1]).std()
-    assert neighbours < 0.3 * noise.std()
-    assert torch.equal(coarse_noise(64, 128, 16, 0.2, generator(0)), noise)
-    assert not torch.equal(coarse_noise(64, 128, 16, 0.2, generator(1)), noise)
-
-
 def test_noise_is_the_enlarged_grid_rolled_by_one_shift_per_image():
-    noise = coarse_noise(3, 32, 4, 1.0, generator(5))[:, 0]
+    noise = coarse_noise(3, 32, 4, 0.2, generator(5))[:, 0]
     twin = generator(5)
-    grid = torch.randn((3, 1, 4, 4), generator=twin)
+    grid = 0.2 * torch.randn((3, 1, 4, 4), generator=twin)
     large = torch.nn.functional.interpolate(grid, size=(32, 32), mode="bilinear", align_corners=True)[:, 0]
     shifts = torch.randint(32, (2, 3, 1), generator=twin)[..., 0]
     for i in range(3):

@@ -1,7 +1,5 @@
 """The noise-predicting U-Net: parameters from the layer list, attention, time, shapes, initial state."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

@@ -1,7 +1,5 @@
 """Erroneous edges: what is erased from an ROI, against SciPy."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import given, settings

@@ -1,7 +1,5 @@
 """What every method promises, checked on each of them; one short training per seed serves all checks of a method."""
 
-from __future__ import annotations
-
 import inspect
 import itertools
 from collections.abc import Iterator
@@ -22,6 +20,7 @@ from uasbench.benchmark.conformance.subject import NotApplicable, Subject
 from uasbench.benchmark.stages import drive
 from uasbench.common.seeds import seed_everything
 from uasbench.methods.config import PROFILES, resolve
+from uasbench.methods.features.parts.backbone import FeatureMethod
 from uasbench.methods.state import modules
 
 UPDATES = 2
@@ -248,6 +247,15 @@ def test_a_slice_scores_alone_as_among_others(subject, loaded):
     (case, *_) = subject.cases()
     whole = loaded.score(case)[2:3]
     assert np.allclose(loaded.score(case.crop_z(2, 3)), whole, rtol=1e-3, atol=1e-4 * np.abs(whole).max())
+
+
+def test_a_pretrained_backbone_is_recorded_and_not_saved(subject, tmp_path):
+    if isinstance(subject.trained, FeatureMethod):
+        subject.trained.save(tmp_path / "state.pt")
+        assert "backbone" not in torch.load(tmp_path / "state.pt", weights_only=True)
+        recorded = subject.trained.provenance()
+        assert (recorded["source"], len(recorded["sha256"])) == ("random", 64)
+        assert not {"file", "hub"} & set(recorded)
 
 
 def test_a_loaded_method_knows_its_origin_and_its_updates(subject, loaded):

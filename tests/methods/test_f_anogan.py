@@ -1,7 +1,5 @@
 """f-AnoGAN: published settings, the crop, the penalty, the two phases, score."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

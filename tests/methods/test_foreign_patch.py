@@ -1,13 +1,20 @@
-"""Same-place patches: which slice they come from, where they lie, what the target says."""
+"""Patches of other slices: their place, their blend, what the target says; the two methods that train on them."""
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import sparse
+from scipy.sparse.linalg import spsolve
 from uasbench.common.boxes import bounds
 from uasbench.common.errors import DataError
 from uasbench.datasets.healthy import HealthySet
 from uasbench.datasets.views.view import View
+from uasbench.methods.context import FitContext
+from uasbench.methods.pseudo_anomaly.fpi import FPI
+from uasbench.methods.pseudo_anomaly.parts.foreign_patches import ForeignPatchConfig, masked_cross_entropy
+from uasbench.methods.pseudo_anomaly.pii import PII, PIIConfig
 from uasbench.methods.synthesis.foreign_patch import (
     AnySlice,
     ForeignPatches,
@@ -16,7 +23,7 @@ from uasbench.methods.synthesis.foreign_patch import (
     same_position,
     window,
 )
-from uasbench.methods.synthesis.poisson_blend import poisson_blend
+from uasbench.methods.synthesis.poisson_blend import poisson_blend, solve_poisson
 
 BLENDS = {"interpolate": interpolate, "poisson": poisson_blend}
 
@@ -60,13 +67,6 @@ def test_donor_is_another_patient_at_the_same_relative_height(place):
     c_low, c_high = 15, 14
     assert {int(d) for s in range(20) for d in finder.donors(np.array([0]), rng(s))} == {5, c_low}
     assert {int(d) for s in range(20) for d in finder.donors(np.array([4]), rng(s))} == {13, c_high}
-
-
-def test_donors_follow_the_generator(place):
-    finder, _, _, z = place
-    slices = np.arange(len(z))
-    assert np.array_equal(finder.donors(slices, rng(3)), finder.donors(slices, rng(3)))
-    assert not np.array_equal(finder.donors(slices, rng(3)), finder.donors(slices, rng(4)))
 
 
 def test_one_patient_is_refused(toy_case):
@@ -193,3 +193,118 @@ def test_any_slice_is_never_the_same_and_reaches_all():
 def test_a_lone_slice_has_no_donor():
     with pytest.raises(DataError, match="two healthy slices"):
         AnySlice(1)
+
+
+def blended_directly(own, foreign, alpha):
+    """Solve the discrete Poisson equation of Pérez et al. 2003 (their eq. 7 and 13), pixel by pixel."""
+    height, width = own.shape[0] - 2, own.shape[1] - 2
+    number = np.arange(height * width).reshape(height, width)
+    matrix, right = sparse.lil_matrix((height * width, height * width)), np.zeros(height * width)
+    for y in range(height):
+        for x in range(width):
+            p = number[y, x]
+            matrix[p, p] = 4
+            for dy, dx in ((1, 0), (-1, 0), (0, 1), (0, -1)):
+                here, there = (y + 1, x + 1), (y + 1 + dy, x + 1 + dx)
+                weak = (1 - alpha) * (own[here] - own[there])
+                strong = alpha * (foreign[here] - foreign[there])
+                right[p] += strong if abs(strong) > abs(weak) else weak
+                if 0 <= y + dy < height and 0 <= x + dx < width:
+                    matrix[p, number[y + dy, x + dx]] = -1
+                else:
+                    right[p] += own[there]
+    return spsolve(matrix.tocsr(), right).reshape(height, width)
+
+
+@pytest.mark.parametrize("shape", [(3, 3), (4, 7), (12, 9), (23, 31)])
+@pytest.mark.parametrize("alpha", [0.05, 0.5, 0.95])
+def test_blend_equals_the_sparse_direct_solve(shape, alpha):
+    rng = np.random.default_rng(sum(shape))
+    own, foreign = rng.random((2, *shape))
+    fast = poisson_blend(own, foreign, np.ones(shape, bool), alpha)
+    assert fast.shape == (shape[0] - 2, shape[1] - 2)
+    assert np.allclose(fast, blended_directly(own, foreign, alpha), atol=1e-9)
+
+
+def test_solution_has_the_divergence_asked_for_and_is_zero_around():
+    divergence = np.random.default_rng(0).normal(size=(6, 11))
+    u = np.pad(solve_poisson(divergence), 1)
+    laplacian = u[2:, 1:-1] + u[:-2, 1:-1] + u[1:-1, 2:] + u[1:-1, :-2] - 4 * u[1:-1, 1:-1]
+    assert np.allclose(laplacian, divergence)
+
+
+def test_no_foreign_gradient_and_no_share_leave_the_patch_alone():
+    own, foreign = np.random.default_rng(1).random((2, 9, 9))
+    everywhere = np.ones((9, 9), bool)
+    assert np.allclose(poisson_blend(own, foreign, everywhere, 0.0), own[1:-1, 1:-1])
+    assert np.allclose(poisson_blend(own, own + 0.3, everywhere, 0.0), own[1:-1, 1:-1])
+
+
+def test_full_share_takes_the_foreign_gradients_but_not_its_level():
+    own = np.full((15, 15), 0.5)
+    foreign = np.zeros((15, 15))
+    foreign[6:9, 6:9] = 0.3
+    everywhere = np.ones_like(own, bool)
+    found = poisson_blend(own, foreign, everywhere, 1.0)
+    assert np.allclose(found, 0.5 + foreign[1:-1, 1:-1])
+    assert np.allclose(poisson_blend(own, foreign + 0.2, everywhere, 1.0), found)
+
+
+def test_gradients_across_the_edge_of_the_region_do_not_enter():
+    own = np.random.default_rng(2).random((12, 12))
+    foreign = own.copy()
+    common = np.zeros((12, 12), bool)
+    common[:, :6] = True
+    foreign[~common] = 5.0
+    weak = poisson_blend(own, foreign, common, 0.0)
+    assert np.allclose(weak, own[1:-1, 1:-1])
+    nothing = poisson_blend(own, foreign, np.zeros_like(common), 0.7)
+    assert np.allclose(nothing, own[1:-1, 1:-1])
+    both = poisson_blend(own, foreign, common, 0.7)
+    assert np.abs(both).max() < 2
+
+
+def test_loss_is_cross_entropy_with_soft_targets_inside_the_organ():
+    generator = torch.Generator().manual_seed(0)
+    logits, target = torch.randn(2, 1, 5, 5, generator=generator), torch.rand(2, 1, 5, 5, generator=generator)
+    roi = (torch.rand(2, 1, 5, 5, generator=generator) < 0.5).float()
+    p = 1 / (1 + np.exp(-logits.numpy().astype(np.float64)))
+    entropy = -(target.numpy() * np.log(p) + (1 - target.numpy()) * np.log(1 - p))
+    assert masked_cross_entropy(logits, target, roi) == pytest.approx(entropy[roi.numpy() > 0].mean(), rel=1e-5)
+
+
+def test_batches_carry_patches_of_other_patients_inside_the_organ(make_method, healthy):
+    method = make_method(FPI, "smoke", {"batch": 24})
+    clean, images, targets, rois = method.batch_source(healthy, FitContext(seed=0), "fit")()
+    assert np.array_equal(clean != images, targets > 0)
+    assert not (targets > 0)[~rois].any()
+    assert (targets.reshape(24, -1).max(axis=1) > 0).mean() > 0.9
+    assert set(method.preview(healthy, FitContext(seed=0))) == {"healthy", "with foreign patches", "target"}
+
+
+def test_scores_are_probabilities(train, toy_case):
+    method, _ = train(FPI, limit=1)
+    case, _ = toy_case(9, lesion=True)
+    scores = method.score(case)[case.roi]
+    assert 0 <= scores.min() < scores.max() <= 1
+
+
+def test_patches_have_no_seam(make_method, healthy):
+    """At a patch's rim the blend stays close to the slice, where interpolation jumps."""
+    steps = {}
+    for cls in (FPI, PII):
+        method = make_method(cls, "smoke", {"batch": 24, "half_width": (0.15, 0.25), "alpha": (0.9, 0.95)})
+        clean, images, targets, rois = method.batch_source(healthy, FitContext(seed=0), "fit")()
+        changed = targets > 0
+        inner = changed[:, 1:-1, 1:-1] & changed[:, 2:, 1:-1] & changed[:, :-2, 1:-1]
+        inner &= changed[:, 1:-1, 2:] & changed[:, 1:-1, :-2]
+        rim = changed[:, 1:-1, 1:-1] & ~inner
+        rim &= rois[:, 2:, 1:-1] & rois[:, :-2, 1:-1] & rois[:, 1:-1, 2:] & rois[:, 1:-1, :-2]
+        away = np.abs(images - clean)[:, 1:-1, 1:-1]
+        steps[cls.card.name] = away[rim].mean() / away[inner].mean()
+    assert steps["pii"] < 0.8 * steps["fpi"]
+
+
+def test_each_has_its_blend():
+    assert FPI(ForeignPatchConfig()).blend is interpolate
+    assert PII(PIIConfig()).blend is poisson_blend

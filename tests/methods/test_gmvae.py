@@ -1,7 +1,5 @@
 """The Gaussian mixture autoencoder: published settings, its loss term by term, training."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -1,7 +1,5 @@
 """Region growing and the lesion mask against SciPy and scikit-image, and their monotonicity."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import given, settings

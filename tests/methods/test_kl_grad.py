@@ -1,7 +1,5 @@
 """The gradient of the KL divergence: published settings, the gradient itself, smoothing, two scores of one training."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -1,7 +1,5 @@
 """Lesions as layers: composition, masks, brightness and where the texture comes from."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np
@@ -127,13 +125,8 @@ def test_the_texture_comes_from_another_region():
     assert max(changes) < 0.2
 
 
-def test_equal_seeds_equal_lesions_and_an_empty_organ_stays_empty():
+def test_an_empty_organ_stays_empty():
     normal, roi = tissue()
-    first, again, other = (
-        LayerGenerator(LayerRecipe(), np.random.default_rng(s))(normal, roi, SPACING).image for s in (0, 0, 1)
-    )
-    assert np.array_equal(first, again)
-    assert not np.array_equal(first, other)
     made = LayerGenerator(LayerRecipe(), np.random.default_rng(0))(normal, np.zeros_like(roi), SPACING)
     assert np.array_equal(made.image, normal)
     assert not made.mask.any()

@@ -5,8 +5,6 @@ from every other patient with lesions and are scored on the rest. nnU-Net trains
 and is checked by ``bench check``.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

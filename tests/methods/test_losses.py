@@ -1,7 +1,5 @@
 """Losses against MONAI and against their definitions."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

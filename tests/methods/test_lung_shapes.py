@@ -1,4 +1,4 @@
-"""Shapes of the lung lesions: draws, deformation and merging, on both paths."""
+"""Shapes of the lung lesions on both paths: places, smooth fields, draws, deformation and merging."""
 
 from itertools import product
 
@@ -9,7 +9,53 @@ from scipy import ndimage
 from uasbench.methods.synthesis import lung_lesions_torch as device_path
 from uasbench.methods.synthesis import lung_shapes
 from uasbench.methods.synthesis.lesion_recipe import LesionRecipe
-from uasbench.methods.synthesis.random_places import random_rotations
+from uasbench.methods.synthesis.random_places import random_rotations, random_voxels
+from uasbench.methods.synthesis.smooth_fields import half_taps, smooth_nodes
+from uasbench.methods.synthesis.volume_kernels import smooth
+
+
+def test_rotations_are_rotations_without_a_preferred_direction():
+    turns = random_rotations(3000, np.random.default_rng(0))
+    assert np.allclose(turns @ turns.transpose(0, 2, 1), np.eye(3))
+    assert np.allclose(np.linalg.det(turns), 1)
+    assert np.abs(turns.mean(axis=0)).max() < 4 * (1 / 3 / 3000) ** 0.5
+    assert np.allclose((turns**2).mean(axis=0), 1 / 3, atol=0.03)
+
+
+def test_centres_are_uniform_over_the_roi_on_both_paths():
+    roi = np.random.default_rng(0).random((3, 5, 7)) < 0.3
+    voxels = np.argwhere(roi)
+    picks = (np.arange(len(voxels)) + 0.5) / len(voxels)
+    assert np.array_equal(random_voxels(roi, picks), voxels)
+    rois = torch.from_numpy(np.stack([np.zeros_like(roi), roi]))
+    crop = torch.ones(len(picks), dtype=torch.long)
+    assert np.array_equal(device_path.random_voxels(rois, crop, torch.from_numpy(picks)), voxels)
+    assert (device_path.random_voxels(rois, 0 * crop, torch.from_numpy(picks)) == -1).all()
+
+
+@pytest.mark.parametrize("shape", [(7, 9, 20), (1, 4, 3)])
+def test_both_gaussian_filters_are_those_of_scipy(shape):
+    values, sigma = np.random.default_rng(0).random(shape), (11.3, 0.9, 5.0)
+    expected = ndimage.gaussian_filter(values, sigma, mode="reflect")
+    ours = values.copy()
+    smooth(ours, *(half_taps(s) for s in sigma))
+    assert np.allclose(ours, expected, rtol=0, atol=1e-12)
+    padded = np.zeros((2, 1, 24, 24, 24))
+    padded[1, 0, : shape[0], : shape[1], : shape[2]] = values
+    lengths, sigmas = np.array([(24, 24, 24), shape]), np.array([(2, 2, 2), sigma])
+    result = device_path.filtered(torch.from_numpy(padded), lengths, sigmas)[1, 0].numpy()
+    assert np.allclose(result[: shape[0], : shape[1], : shape[2]], expected, rtol=0, atol=1e-12)
+    result[: shape[0], : shape[1], : shape[2]] = 0
+    assert not result.any()
+
+
+def test_nodes_are_as_many_as_the_smoothness_asks_for():
+    fields = smooth_nodes((1, 10, 101), 5.0, np.random.default_rng(0), 2)
+    assert fields.shape == (2, 1, 10, 61)  # at most 5 / 3 voxels apart, one per voxel where that is few
+    expected = np.random.default_rng(0).random(fields.shape) - 0.5
+    for one, noise in zip(fields, expected, strict=True):
+        assert np.allclose(one, ndimage.gaussian_filter(noise, (5, 5, 3), mode="reflect"), rtol=0, atol=1e-12)
+
 
 TOUCHING = np.ones((3, 3, 3), bool)
 

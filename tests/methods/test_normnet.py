@@ -1,6 +1,4 @@
-"""NormNet: published settings, crops, the vote, the decision, and the traps of the lung paper."""
-
-from __future__ import annotations
+"""NormNet: targets, crops, the vote, the decision, and the traps of the lung paper."""
 
 import numpy as np
 import pytest
@@ -14,9 +12,50 @@ from uasbench.datasets.healthy import HealthySet
 from uasbench.datasets.views.viewing import apply_view
 from uasbench.methods.config import ConfigError, by_stage, resolve
 from uasbench.methods.context import FitContext
-from uasbench.methods.nets.residual_unet import residual_unet
 from uasbench.methods.normalcy.normnet import NormNet, NormNetConfig
-from uasbench.methods.normalcy.parts.crops import HealthyCrops
+from uasbench.methods.normalcy.parts.crops import HealthyCrops, fullness, target
+
+TAU = 1 / 3
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_the_whole_blob_and_all_dark_voxels_are_excluded(seed):
+    rng = np.random.default_rng(seed)
+    clean = rng.random((3, 4, 5), dtype=np.float32)
+    blobs, roi = rng.random(clean.shape) < 0.3, rng.random(clean.shape) < 0.8
+    marked = target(clean, blobs, roi, TAU)
+    assert marked.dtype == bool
+    for at in np.ndindex(clean.shape):
+        assert marked[at] == (clean[at] >= np.float32(TAU) and roi[at] and not blobs[at])
+
+
+def test_tensors_and_arrays_give_the_same_target():
+    rng = np.random.default_rng(0)
+    clean, blobs, roi = (
+        rng.random((2, 3, 8, 8), dtype=np.float32),
+        rng.random((2, 3, 8, 8)) < 0.3,
+        np.ones((2, 3, 8, 8), bool),
+    )
+    marked = target(*(torch.from_numpy(a) for a in (clean, blobs, roi)), TAU)
+    assert marked.dtype == torch.bool
+    assert np.array_equal(marked.numpy(), target(clean, blobs, roi, TAU))
+
+
+def test_fullness_is_relative_to_the_fullest_crop():
+    rois = np.zeros((3, 2, 4, 4), bool)
+    rois[0, 0, :2] = True
+    rois[1] = True
+    assert fullness(rois).tolist() == [0.25, 1, 0]
+    assert fullness(rois, most=64).tolist() == [0.125, 0.5, 0]
+    assert fullness(rois, most=16).tolist() == [0.25, 1, 0]
+    assert fullness(np.zeros((2, 2, 4, 4), bool)).tolist() == [0, 0]
+
+
+def test_fullness_is_float32_in_the_unit_interval():
+    lam = fullness(np.random.default_rng(0).random((5, 2, 8, 8)) < 0.5)
+    assert lam.dtype == np.float32
+    assert lam.max() == 1
+    assert lam.min() >= 0
 
 
 def lungs(number: int, *, lesion: bool = False, dropped: slice | None = None) -> tuple[Case, np.ndarray]:
@@ -45,25 +84,6 @@ def train(make_method, healthy, limit=None, **values):
     method = make_method(NormNet, "smoke", values, anatomy="lung")
     method.fit(healthy, FitContext(seed=0, max_updates=limit))
     return method
-
-
-def residual_unit(inputs: int, outputs: int, kernel: int, convolutions: int, last_plain: bool = False) -> int:
-    """Weights of a residual unit: its convolutions, one PReLU each, and the convolution of the shortcut."""
-    weights = 27 * inputs * outputs + outputs + (convolutions - 1) * (27 * outputs**2 + outputs)
-    return weights + convolutions - last_plain + (kernel**3 * inputs * outputs + outputs if inputs != outputs else 0)
-
-
-@pytest.mark.parametrize("channels", [(16, 32, 64, 128, 256), (8, 16, 32), (4, 8)])
-def test_parameters_follow_from_the_layer_list(channels):
-    down = [residual_unit(i, o, 3, 2) for i, o in zip((1, *channels), channels[:-1], strict=False)]
-    bottom = residual_unit(channels[-2], channels[-1], 1, 2)
-    up = 0
-    for level in range(len(channels) - 1):
-        joined = channels[level] + (channels[level + 1] if level == len(channels) - 2 else channels[level])
-        out = channels[level - 1] if level else 2
-        up += 27 * joined * out + out + 1 + residual_unit(out, out, 3, 1, last_plain=level == 0)
-    net = residual_unet(channels, 2)
-    assert sum(p.numel() for p in net.parameters()) == sum(down) + bottom + up
 
 
 def test_training_crops_lie_inside_contiguous_runs():

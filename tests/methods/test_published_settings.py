@@ -1,7 +1,5 @@
 """The paper profile of every method against ``published_settings.yaml``, field by field."""
 
-from __future__ import annotations
-
 from dataclasses import MISSING, fields
 from typing import Any
 

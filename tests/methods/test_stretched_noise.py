@@ -113,23 +113,12 @@ def test_device_path_equals_compiled_path_on_the_same_noise():
         assert np.array_equal(masks[i].numpy(), mask)
 
 
-def test_statistics_of_the_compiled_path():
-    ours = component_areas(cpu.draw(StretchedNoise(), 200, np.random.default_rng(0))[0])
-    assert_same_statistics(ours, component_areas(plain_masks(200, seed=1)), 3)
-
-
 def test_statistics_of_the_device_path():
-    masks, fields = device_path.draw(StretchedNoise(), 64, torch.Generator().manual_seed(0))
+    masks, fields = device_path.draw(StretchedNoise(), 48, torch.Generator().manual_seed(0))
+    reference, _ = cpu.draw(StretchedNoise(), 200, np.random.default_rng(1))
     assert fields.dtype == torch.uint8
-    reference = component_areas(cpu.draw(StretchedNoise(), 400, np.random.default_rng(1))[0])
-    assert_same_statistics(component_areas(masks.numpy()), reference, 3)
-
-
-@pytest.mark.slow
-def test_statistics_of_two_thousand_compiled_draws():
-    rng = np.random.default_rng(0)
-    ours = areas_in_batches(lambda: cpu.draw(StretchedNoise(), 100, rng)[0], 20)
-    assert_same_statistics(ours, component_areas(plain_masks(2000, seed=1)), 2)
+    assert 0.025 <= reference.mean() <= 0.035
+    assert_same_statistics(component_areas(masks.numpy()), component_areas(reference), 3)
 
 
 @pytest.mark.slow
@@ -155,22 +144,10 @@ def test_device_path_on_a_gpu():
     assert_same_statistics(ours, component_areas(plain_masks(400, seed=1)), 3)
 
 
-def test_mean_area_is_three_percent_of_the_frame():
-    areas = cpu.draw(StretchedNoise(), 200, np.random.default_rng(0))[0].mean(axis=(1, 2))
-    assert 0.025 <= areas.mean() <= 0.035
-
-
 def test_masks_shrink_without_changing_their_area():
     large = cpu.draw(StretchedNoise(), 100, np.random.default_rng(4))[0]
     small = cpu.draw(StretchedNoise(), 100, np.random.default_rng(4), size=64)[0]
     assert np.array_equal(small, large[:, 2::4, 2::4])
-
-
-def test_same_seed_same_masks_other_seed_other_masks():
-    recipe = StretchedNoise()
-    first, again, other = (cpu.draw(recipe, 4, np.random.default_rng(s))[0] for s in (1, 1, 2))
-    assert np.array_equal(first, again)
-    assert not np.array_equal(first, other)
 
 
 @pytest.mark.parametrize("settings_", [{"ellipse": 4}, {"ellipse": 0}, {"frame": 40}])
@@ -191,7 +168,7 @@ def repeated(image, count):
 
 
 def test_one_disc_of_radius_25_in_six_meets_a_mask():
-    images, rois = repeated(disc(25), 800)
+    images, rois = repeated(disc(25), 500)
     _, masks = ShiftedRegions(256, "cpu", 0)(images, rois)
     assert 0.12 <= masks.any(dim=2).any(dim=1).float().mean() <= 0.20
 
@@ -211,7 +188,7 @@ def test_rejection_leaves_empty_slices_alone():
 
 
 def test_masks_placed_on_the_roi_meet_it_more_often():
-    images, rois = repeated(disc(25), 200)
+    images, rois = repeated(disc(25), 80)
     met = [
         ShiftedRegions(256, "cpu", 0, ShapeConfig(placement=p))(images, rois)[1].any(dim=2).any(dim=1).float().mean()
         for p in ("frame", "roi")
@@ -220,7 +197,7 @@ def test_masks_placed_on_the_roi_meet_it_more_often():
 
 
 def test_p_anomaly_is_the_share_of_slices_with_a_mask():
-    images, rois = repeated(disc(100), 200)
+    images, rois = repeated(disc(100), 100)
     _, masks = ShiftedRegions(256, "cpu", 0, ShapeConfig(rejection=True, p_anomaly=0.3))(images, rois)
     assert 0.2 <= masks.any(dim=2).any(dim=1).float().mean() <= 0.4
 

@@ -1,7 +1,5 @@
 """That training lowers the loss of every method that minimises one, and how epochs become updates."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

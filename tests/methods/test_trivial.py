@@ -1,7 +1,5 @@
 """Trivial baselines: they see the region of interest alone, and each does what its name says."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np
@@ -12,7 +10,7 @@ from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 from uasbench.datasets.case import Case
 from uasbench.datasets.healthy import HealthySet
-from uasbench.methods.config import ConfigError, by_stage, resolve
+from uasbench.methods.config import ConfigError, resolve
 from uasbench.methods.context import FitContext
 from uasbench.methods.trivial.hu_deviation import HuDeviation
 from uasbench.methods.trivial.hu_opened import HuOpened
@@ -50,19 +48,6 @@ def test_map_is_float32_finite_and_deaf_to_everything_outside_the_roi(cls, toy_c
     assert before.shape == case.image.shape
     assert np.isfinite(before).all()
     assert np.array_equal(method.score(outside)[case.roi], before[case.roi])
-
-
-@pytest.mark.parametrize("cls", ALL)
-def test_cards_and_settings_never_cause_a_retraining(cls):
-    card = cls.card
-    assert card.trivial
-    assert card.supervision == "none"
-    assert card.family == "trivial"
-    assert card.deterministic == (card.name != "random")
-    assert all((card.title, card.year, card.citation, card.reference))
-    fit, score = by_stage(resolve(cls.Config, "paper", "liver"))
-    assert not fit
-    assert card.name in {"random", "roi-area"} or score
 
 
 @pytest.mark.parametrize("cls", ALL)
@@ -180,17 +165,11 @@ def test_local_residual_refuses_an_even_window():
         resolve(LocalResidual.Config, "paper", "liver", {"size": "4"})
 
 
-def test_random_follows_seed_and_case_and_survives_saving(tmp_path):
-    case = flat_case()
-    method, other = fitted(RandomMap), fitted(RandomMap, seed=1)
+def test_random_follows_seed_and_case():
+    case, method = flat_case(), fitted(RandomMap)
     scores = method.score(case)
-    assert np.array_equal(scores, fitted(RandomMap).score(case))
-    assert not np.array_equal(scores, other.score(case))
+    assert not np.array_equal(scores, fitted(RandomMap, seed=1).score(case))
     assert not np.array_equal(scores, method.score(dataclasses.replace(case, id="another")))
-    method.save(tmp_path / "random.pt")
-    restored = RandomMap()
-    restored.load(tmp_path / "random.pt")
-    assert np.array_equal(scores, restored.score(case))
 
 
 def test_roi_area_carries_square_millimetres():
