@@ -130,11 +130,11 @@ def run(
 
 def execute(options: RunOptions, console: Console | None = None) -> Run:
     """Run validated options: cells, then tables and report, then the tracker's files."""
-    from .benchmark import runner
+    from .benchmark.commands import running
     from .benchmark.tracking.tracker import Tracker
 
     with Tracker(options.tracking_uri, console) as tracker:
-        outcome = runner.run(options, console=console, on_start=tracker.start, on_record=tracker.cell)
+        outcome = running.run(options, console=console, on_start=tracker.start, on_record=tracker.cell)
         report(outcome.folder.path)
         tracker.finish()
     return Run(outcome.folder.path, outcome.failed)
@@ -219,11 +219,11 @@ def import_maps(
     Raises:
         DataError: a case has no map, or a map does not fit its case.
     """
-    from .benchmark import runner
+    from .benchmark.commands import importing
     from .benchmark.tracking.tracker import Tracker
 
     with Tracker(None, console) as tracker:
-        folder, record = runner.import_maps(maps, method, options, threshold)
+        folder, record = importing.import_maps(maps, method, options, threshold)
         tracker.start(folder)
         tracker.cell(record)
         report(folder.path)

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from . import cli_data
-from .cli_options import EXIT_USAGE, Cache, DataRoot, console
+from .cli_options import EXIT_USAGE, Cache, DataRoot, command_line, console
 from .common.errors import UasbenchError
 
 EXIT_FAILED_CELLS = 3
@@ -78,7 +78,6 @@ def run(
     """Train, map and measure every method on a task; the same command again continues it."""
     from .api import execute
     from .benchmark.planning.options import parse_seeds, parse_settings, parse_variant, validated
-    from .benchmark.runner import command_line
 
     options = validated(
         methods=methods,
@@ -121,8 +120,8 @@ def reproduce(
 ) -> None:
     """Run a table or figure of a paper as one experiment."""
     from .api import execute
-    from .benchmark.experiments import experiment_options, load
-    from .benchmark.runner import command_line
+    from .benchmark.experiments import load
+    from .benchmark.planning.options import experiment_options
     from .reports.reproduced import beside
 
     options = experiment_options(
@@ -146,17 +145,17 @@ def reproduce(
 @app.command()
 def rescore(path: RunPath, workers: Annotated[int, typer.Option(help="Stages at once.")] = 2) -> None:
     """Measure the stored maps again with the present protocols; nothing is trained."""
-    from .api import rescore as again
+    from . import api
 
-    _show(again(path, workers, console()))
+    _show(api.rescore(path, workers, console()))
 
 
 @app.command()
 def report(path: RunPath) -> None:
     """Write the tables, figures and the HTML report from the records."""
-    from .api import report as write
+    from . import api
 
-    for file in write(path):
+    for file in api.report(path):
         print(file)
 
 
@@ -172,10 +171,9 @@ def compare(
     ] = None,
 ) -> None:
     """Print paired tests of every method against a reference."""
-    from .benchmark.runs.folder import RunFolder
-    from .reports.compare import compare as paired
+    from . import api
 
-    _print_frame(paired(RunFolder.open(path), reference, metric=metric, protocol=protocol))
+    _print_frame(api.open_run(path).compare(reference, metric, protocol))
 
 
 @app.command()
@@ -192,12 +190,12 @@ def preview(
     cache: Cache = None,
 ) -> None:
     """Draw what a method trains on: healthy, with synthetic lesions, and the target, side by side."""
-    from .api import preview as draw
+    from . import api
     from .benchmark.planning.options import parse_settings
 
     chosen = parse_settings(settings or [])
     options = {"train": train, "data_root": data_root, "phantom": phantom, "profile": profile, "cache": cache}
-    for file in draw(methods, dataset, out=out, seed=seed, set=chosen, console=console(), **options):
+    for file in api.preview(methods, dataset, out=out, seed=seed, set=chosen, console=console(), **options):
         print(file)
 
 
@@ -208,7 +206,7 @@ def list_(
     ] = "methods",
 ) -> None:
     """List what is registered, what is broken and why."""
-    from .benchmark.catalogue import listing
+    from .benchmark.commands import listing
 
     tables = {"methods": listing.methods, "datasets": listing.datasets, "experiments": listing.experiments}
     if what not in tables:
@@ -231,9 +229,9 @@ def show(
 
         typer.echo(table())
         return
-    from .benchmark.catalogue.showing import show as parts
+    from .benchmark.catalogue import showing
 
-    for part in parts(method):
+    for part in showing.show(method):
         console(stderr=False).print(part)
 
 
@@ -296,9 +294,9 @@ def new_plugin(
     folder: Annotated[Path, typer.Option(help="Where the package is written.")] = Path(),
 ) -> None:
     """Write an installable package with one method and its test."""
-    from .benchmark.commands.plugin_template import new_plugin as write
+    from .benchmark.commands import plugin_template
 
-    for file in write(name, folder):
+    for file in plugin_template.new_plugin(name, folder):
         print(file)
 
 
@@ -343,10 +341,10 @@ def clean(
     ] = False,
 ) -> None:
     """Drop fits, maps and logs that no cell of the run refers to."""
-    from .benchmark.commands.cleaning import clean as sweep
+    from .benchmark.commands import cleaning
     from .benchmark.runs.folder import RunFolder
 
-    freed = sweep(RunFolder.open(path), maps=maps)
+    freed = cleaning.clean(RunFolder.open(path), maps=maps)
     print(f"freed {freed / 2**20:.1f} MiB")
 
 

@@ -19,12 +19,11 @@ def data_check(
     dataset: Annotated[str | None, typer.Option(help="Check these sets only (comma list).")] = None,
 ) -> None:
     """Print what is there, what is wrong and the fix."""
-    from .benchmark.catalogue.listing import dataset_adapters
-    from .datasets.check import check as check_data
-    from .datasets.check import format_report
+    from .benchmark.commands.listing import dataset_adapters
+    from .datasets import check
 
-    found = check_data(path, dataset_adapters(dataset))
-    print(format_report(found))
+    found = check.check(path, dataset_adapters(dataset))
+    print(check.format_report(found))
     sys.exit(EXIT_USAGE if found.errors else 0)
 
 
@@ -42,8 +41,8 @@ def data_prepare(
     cache: Cache = None,
 ) -> None:
     """Decode, check and standardise the scans that a run will need."""
+    from .benchmark.commands.preparing import prepare_only
     from .benchmark.planning.options import validated
-    from .benchmark.runner import prepare_only
 
     options = validated(
         methods=methods,

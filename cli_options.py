@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -26,3 +28,8 @@ def console(*, stderr: bool = True):
     if not found.is_terminal:
         found.width = PIPED_WIDTH
     return found
+
+
+def command_line() -> str:
+    """Return the command as it was typed."""
+    return shlex.join(["bench", *sys.argv[1:]])

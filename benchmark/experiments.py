@@ -11,7 +11,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..common import package
 from ..common.errors import UasbenchError
-from .planning.options import RunOptions, Variant, parse_seeds, validated
 
 FOLDER = package.ROOT / "experiments"
 
@@ -98,22 +97,3 @@ def load(name: str) -> Experiment:
         return Experiment.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
     except (OSError, yaml.YAMLError, ValidationError) as error:
         raise ExperimentError(f"{path} is not a valid experiment: {error}") from error
-
-
-def experiment_options(
-    name: str, *, profile: str | None, seeds: str | None, out: Path | None, **others: Any
-) -> RunOptions:
-    """Turn an experiment into run options; what is given explicitly wins."""
-    plan = load(name)
-    return validated(
-        methods=plan.methods,
-        datasets=plan.dataset.split(","),
-        train=plan.train,
-        profile=profile or plan.profile,
-        seeds=parse_seeds(seeds or str(plan.seeds)),
-        variants=[Variant(label=row.label, method=row.method, settings=row.set) for row in plan.variants],
-        calibration=plan.calibration,
-        out=out,
-        name=Path(name).with_suffix("").as_posix().strip("./").replace("/", "-"),
-        **others,
-    )

@@ -7,3 +7,9 @@ class UasbenchError(Exception):
 
 class DataError(UasbenchError):
     """A scan, a label file or a folder cannot be used as it is."""
+
+
+def summary(error: BaseException) -> str:
+    """Return an error as one line: its type and the first line of its message."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

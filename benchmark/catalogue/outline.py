@@ -6,8 +6,8 @@ import importlib.util
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ...common.errors import summary
 from ...methods.config import resolve
-from ..stages.worker import summary
 from .limits import time_limit
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
+from ...common.errors import summary
 from ...methods import online as network
 from ...methods.config import by_stage, resolve
-from ..stages.worker import summary
 from . import registry
 from .architecture import size
 from .outline import Outline, missing_packages, status_of

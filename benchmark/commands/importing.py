@@ -17,11 +17,14 @@ from ...common.errors import DataError
 from ...datasets.case import Case
 from ...datasets.reading.volume_io import read_map_volume
 from ...datasets.storing.prepared import PreparedCase
+from .. import device as devices
 from ..catalogue.registry import methods, toplines
 from ..planning import ids
+from ..planning.info import check_source, write_info
 from ..planning.options import RunOptions
 from ..planning.plan import BYTES_PER_VALUE
 from ..planning.task_data import TaskData
+from ..planning.tasks import Planned, plain_task
 from ..runs.folder import RunFolder, RunFolderError
 from ..runs.lock import hold
 from ..runs.map_store import write_map
@@ -34,15 +37,8 @@ SUFFIXES = (".nii.gz", ".nii")
 FAMILY = "imported"
 
 
-def import_maps(
-    source: Path,
-    method: str,
-    folder: RunFolder,
-    options: RunOptions,
-    data: TaskData,
-    threshold: float | None,
-) -> Record:
-    """Store the maps of ``source`` (one NIfTI per test case, named like the case) and measure them.
+def import_maps(source: Path, method: str, options: RunOptions, threshold: float | None) -> tuple[RunFolder, Record]:
+    """Store the maps of ``source`` (one NIfTI per test case, named like the case) and measure them as a cell of a run.
 
     Maps of the same name that were imported before are replaced, whole or not at all.
 
@@ -54,6 +50,9 @@ def import_maps(
             finite inside the region of interest, or a bad name or threshold.
         RunFolderError: another bench works in the folder.
     """
+    folder = RunFolder.create(options.folder())
+    check_source(folder, options)
+    data = plain_task(options, devices.default_workers("cpu"))
     if not re.fullmatch(r"[a-z0-9]+([-@.][a-z0-9]+)*", method):
         raise DataError(f"--method {method!r}: use lower-case letters, digits, dashes and one @ before a variant")
     if threshold is not None and not math.isfinite(threshold):
@@ -69,7 +68,10 @@ def import_maps(
         task = _task(key, address, method, folder, options, data)
         write_json(folder.cell_path(key), task)
         stage_measure.run(task, lambda done, total: None)
-    return folder.record(folder.record_path(key))
+    if not folder.run_json.exists():
+        write_info(folder, options, ELSEWHERE, 1, [Planned(data, [], [], [])], [key.slug])
+    folder.update_info(cells=sorted({*folder.info()["cells"], key.slug}))
+    return folder, folder.record(folder.record_path(key))
 
 
 def _refuse_untrusted(dataset: str, cases: Sequence[PreparedCase]) -> None:

@@ -11,8 +11,9 @@ from ...datasets.healthy import HealthySet, Part
 from ...methods.context import FitContext
 from ...methods.method import Method
 from ..planning.options import RunOptions
-from ..runner import planned_tasks
+from ..planning.tasks import planned_tasks
 from ..stages import drive
+from .display import preparing
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -30,8 +31,10 @@ def previews(options: RunOptions, console: Console | None = None) -> dict[str, P
     Raises:
         UasbenchError: no chosen method has a preview, or the data cannot be used.
     """
+    with preparing(console) as progress:
+        tasks = planned_tasks(options, options.workers or 1, progress)
     found: dict[str, Pictures] = {}
-    for task in planned_tasks(options, options.workers or 1, console):
+    for task in tasks:
         healthy = HealthySet([Part(case, z) for case, z in task.data.training()])
         for candidate in task.candidates:
             cls, config = candidate.spec.load()

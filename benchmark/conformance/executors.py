@@ -16,11 +16,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from ...common.errors import summary
 from ...common.package import import_target
 from ..executors.contract import Event, Executor, Job, Listener, Place
 from ..executors.schedule import run_jobs
 from ..runs.folder import RunFolder
-from ..stages import worker
 from ..stages.probe import SECOND_LINE, ProbeTask
 
 LIMIT_S = 120.0
@@ -205,7 +205,7 @@ def failures(target: str) -> dict[str, str]:
             try:
                 check(Bench(target, Path(folder)))
             except Exception as error:
-                wrong[name] = worker.summary(error)
+                wrong[name] = summary(error)
     return wrong
 
 

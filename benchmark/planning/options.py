@@ -13,6 +13,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from ...common.errors import UasbenchError
+from .. import experiments
 
 Profile = Literal["smoke", "quick", "paper"]
 STAGE_LIMIT_S = {"smoke": 300.0, "quick": 1800.0, "paper": 7 * 86400.0}
@@ -194,3 +195,22 @@ def validated(**values: Any) -> RunOptions:
         first = error.errors()[0]
         name = str(first["loc"][0]).replace("_", "-") if first["loc"] else "options"
         raise OptionError(f"--{name} {first['input']!r}: {first['msg']}") from error
+
+
+def experiment_options(
+    name: str, *, profile: str | None, seeds: str | None, out: Path | None, **others: Any
+) -> RunOptions:
+    """Turn an experiment into run options; what is given explicitly wins."""
+    plan = experiments.load(name)
+    return validated(
+        methods=plan.methods,
+        datasets=plan.dataset.split(","),
+        train=plan.train,
+        profile=profile or plan.profile,
+        seeds=parse_seeds(seeds or str(plan.seeds)),
+        variants=[Variant(label=row.label, method=row.method, settings=row.set) for row in plan.variants],
+        calibration=plan.calibration,
+        out=out,
+        name=Path(name).with_suffix("").as_posix().strip("./").replace("/", "-"),
+        **others,
+    )

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from ...common.errors import DataError, UasbenchError
+from ...common.errors import DataError, UasbenchError, summary
 from ...datasets.views.volume_view import AnyView
 from ...methods.card import MethodCard
 from ...methods.config import ConfigError, by_stage, resolve
@@ -17,7 +17,6 @@ from ..catalogue.outline import missing_packages
 from ..catalogue.registry import Registry
 from ..runs.records import MethodInfo, Skip
 from ..stages.fit import MethodSpec
-from ..stages.worker import summary
 from .options import OptionError, RunOptions, jsonable
 
 

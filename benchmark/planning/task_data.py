@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any
 
 from ...common.errors import DataError
 from ...datasets.case import Trust
-from ...datasets.dataset import CaseRef, Dataset
-from ...datasets.patients import apply_excludes, join_twins, overlapping, parse_excludes
+from ...datasets.patients import overlapping
 from ...datasets.phantom.disk import phantom_of
 from ...datasets.splits import HealthySplit, split_healthy
 from ...datasets.storing.prepared import PreparedCase, TruthRef
-from ...datasets.storing.store import Store
-from ...datasets.views.volume_view import AnyView
 from ..catalogue.registry import Registry
 from ..runs.records import DataInfo
 from ..stages.task import ZRange
 from .options import OptionError, RunOptions
 from .other_lesions import OtherLesions, other_lesions
+from .scans import Source, joined, key, people
 
 SPLIT_SEED = 0
-ShowProgress = Callable[[int, int, str], None]
 
 
 @dataclass
@@ -107,44 +102,18 @@ def task_pairs(options: RunOptions, registry: Registry) -> list[tuple[str, str]]
     return pairs
 
 
-def prepare_task(
-    options: RunOptions,
-    pair: tuple[str, str],
-    registry: Registry,
-    root: Path,
-    store: Store,
-    views: Sequence[AnyView],
-    *,
-    workers: int,
-    progress: ShowProgress | None = None,
-    others: bool = False,
-) -> TaskData:
-    """Discover, prepare and split the two sets of a task, and the other lesion sets of the organ where asked for.
+def prepare_task(options: RunOptions, pair: tuple[str, str], source: Source, *, others: bool = False) -> TaskData:
+    """Prepare and split the two sets of a task, and the other lesion sets of the organ where asked for.
 
     Raises:
         DataError: files that cannot be used, whole volumes that occur twice, nothing left to train or test on.
     """
-    excludes = parse_excludes(options.exclude)
-    for name in set(excludes) - set(pair):
-        registry.card(name)
-    prepared, warnings, files = {}, [], []
-    for name in pair:
-        dataset = registry.get(name)()
-        refs = _discover(dataset, root, excludes)
-        files += [ref.image for ref in refs]
-        warnings += [f"{name}: {note}" for note in getattr(dataset, "notes", ())]
-        warnings += [f"{name}:{ref.id}: {note}" for ref in refs for note in ref.notes]
-        prepared[name] = store.prepare(
-            dataset, refs, views=views, truth=name == pair[0], workers=workers, progress=progress
-        )
-    test, healthy = prepared[pair[0]].cases, prepared[pair[1]].cases
-    twins = join_twins(
-        {_key(c): c.slice_hashes() for c in [*test, *healthy]}, {_key(c): c.patient for c in [*test, *healthy]}
-    )
-    test = [replace(c, patient=twins.patients[_key(c)]) for c in test]
-    healthy = [replace(c, patient=twins.patients[_key(c)]) for c in healthy]
-    leaks = overlapping({_key(c): c.patient for c in healthy}, {_key(c): c.patient for c in test})
-    healthy = [c for c in healthy if _key(c) not in leaks]
+    for name in set(source.excludes) - set(pair):
+        source.registry.card(name)
+    scans = [source.scans(pair[0], truth=True), source.scans(pair[1], truth=False)]
+    (test, healthy), twins = joined(scans[0].cases, scans[1].cases)
+    leaks = overlapping(people(healthy), people(test))
+    healthy = [case for case in healthy if key(case) not in leaks]
     if not healthy:
         raise DataError(f"every case of {pair[1]} belongs to a patient who is tested; nothing is left to train on")
     split = split_healthy(
@@ -153,15 +122,13 @@ def prepare_task(
         SPLIT_SEED,
         "none" if options.calibration == "none" else "patients",
     )
-    card = registry.card(pair[0])
     calibrates = {case for case, _ in split.calibration}
     other = OtherLesions()
     if others:
-        people = {c.patient for c in healthy if c.id in calibrates}
-        calibrating = [c for c in healthy if c.patient in people]
-        other = other_lesions(
-            pair[0], registry, root, store, views, test, calibrating, excludes, workers=workers, progress=progress
-        )
+        patients = {case.patient for case in healthy if case.id in calibrates}
+        other = other_lesions(pair[0], source, test, [case for case in healthy if case.patient in patients])
+    notes = [note for found in scans for note in (*found.notes, *found.case_notes)]
+    card = source.registry.card(pair[0])
     return TaskData(
         dataset=pair[0],
         train=pair[1],
@@ -169,23 +136,14 @@ def prepare_task(
         reference=card.reference,
         roi_source=card.roi_source,
         test=test,
-        truths=prepared[pair[0]].truths,
+        truths=scans[0].truths,
         healthy=healthy,
         split=split,
         excluded=[text for text in options.exclude if text.partition(":")[0] in (*pair, *other.looked_for)],
-        warnings=[*warnings, *twins.warnings, *leaks.values(), *other.warnings],
-        phantom=phantom_of(files),
+        warnings=[*notes, *twins, *leaks.values(), *other.warnings],
+        phantom=phantom_of([file for found in scans for file in found.files]),
         voxel_truth=card.truth == "voxel",
         other_lesions=other,
         test_voxels=sum(c.roi_voxels() for c in test),
         calibration_voxels=sum(c.roi_voxels() for c in healthy if c.id in calibrates),
     )
-
-
-def _discover(dataset: Dataset, root: Path, excludes: Mapping[str, set[str]]) -> list[CaseRef]:
-    refs = {ref.id: ref for ref in dataset.discover(root)}
-    return [refs[case] for case in apply_excludes(dataset.card.name, list(refs), excludes)]
-
-
-def _key(case: PreparedCase) -> tuple[str, str]:
-    return case.dataset, case.id

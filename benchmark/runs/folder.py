@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -39,6 +41,24 @@ class RunFolder:
         self.tasks_dir = self.path / "tasks"
         self.report_html = self.path / "report.html"
         self.mlflow_db = self.path / "mlflow.db"
+
+    @classmethod
+    def create(cls, path: Path) -> RunFolder:
+        """Make the folder of a run, or go on in one.
+
+        Raises:
+            RunFolderError: it cannot be written.
+        """
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            probe = path / f".probe-{os.getpid()}"
+            probe.write_bytes(b"\0" * 65536)
+            probe.unlink()
+        except OSError as error:
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            fix = "free space or choose another --out" if full else "choose another --out or mend its permissions"
+            raise RunFolderError(f"cannot write to the run folder {path}: {error.strerror}; {fix}") from error
+        return cls(path)
 
     @classmethod
     def open(cls, path: Path | str) -> RunFolder:

@@ -14,6 +14,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from ...common.atomic import write_text
+from ...common.errors import summary
 from ...common.processes import end_with_parent
 from .task import Progress
 
@@ -67,12 +68,6 @@ def _alone(text: str, progress: Progress, log: Path, lock: Path) -> str | None:
         sys.stdout.flush()
         sys.stderr.flush()
     return None
-
-
-def summary(error: BaseException) -> str:
-    """Return an error as one line: its type and the first line of its message."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 def _redirect(log: Path) -> None:

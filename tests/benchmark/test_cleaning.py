@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 from uasbench.benchmark.commands.cleaning import clean
+from uasbench.benchmark.commands.running import run
 from uasbench.benchmark.planning.options import validated
-from uasbench.benchmark.runner import run
 from uasbench.benchmark.runs.folder import RunFolder, RunFolderError
 from uasbench.benchmark.runs.lock import hold
 from uasbench.datasets.phantom.disk import write_phantom

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 from uasbench.benchmark.catalogue import registry
-from uasbench.benchmark.experiments import ExperimentError, experiment_options, load, names
+from uasbench.benchmark.experiments import ExperimentError, load, names
+from uasbench.benchmark.planning.options import experiment_options
 from uasbench.benchmark.protocols.catalogue import PROTOCOLS
 from uasbench.benchmark.scoring.metrics import METRICS
 from uasbench.methods.config import resolve

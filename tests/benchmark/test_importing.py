@@ -11,8 +11,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 from uasbench.benchmark.commands import importing
+from uasbench.benchmark.commands.importing import import_maps
+from uasbench.benchmark.commands.running import run
 from uasbench.benchmark.planning.options import validated
-from uasbench.benchmark.runner import import_maps, run
 from uasbench.benchmark.runs.folder import RunFolder, RunFolderError
 from uasbench.benchmark.runs.lock import hold
 from uasbench.benchmark.runs.map_store import read_map

@@ -11,12 +11,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from uasbench.benchmark import environment
 from uasbench.benchmark.catalogue import registry
 from uasbench.benchmark.planning.crossfit import folds
 from uasbench.benchmark.planning.plan import PlanError, PlannedCell, plan_cells
-from uasbench.benchmark.runner import planned_tasks
-from uasbench.benchmark.runs.info import Planned
+from uasbench.benchmark.planning.tasks import Planned, planned_tasks
 from uasbench.benchmark.stages.fit import FitError, FitTask, MethodSpec, training_scans
 from uasbench.benchmark.stages.task import Numerics
 from uasbench.datasets.phantom.disk import write_phantom
@@ -249,22 +247,6 @@ def test_unseen_leaves_out_patients_who_calibrate_and_keeps_those_who_train(plan
         assert f"healthy scans of patient 'person {calibrates}' calibrate" in said[0]
     for path in tables:
         path.unlink()
-
-
-def test_records_name_the_packages_that_rows_are_made_of(monkeypatch):
-    there = dict.fromkeys(("torch", "timm", "SimpleITK", "nnunetv2"), "1.2")
-
-    def version(name):
-        if name not in there:
-            raise environment.PackageNotFoundError(name)
-        return there[name]
-
-    monkeypatch.setattr(environment, "version", version)
-    found = environment.versions.__wrapped__()
-    assert {name: found[name] for name in there} == there
-    assert found["monai"] == "not installed"
-    there.clear()
-    assert "nnunetv2" not in environment.versions.__wrapped__(), "an extra that is not there is no fault"
 
 
 def test_a_fit_refuses_scans_that_the_card_does_not_allow():

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from uasbench.benchmark.catalogue import listing, registry, showing
+from uasbench.benchmark.catalogue import registry, showing
 from uasbench.benchmark.catalogue.outline import Outline, outline_of, status_of
 from uasbench.benchmark.catalogue.registry import RegistryError
+from uasbench.benchmark.commands import listing
 from uasbench.methods import online as network
 
 METHODS = """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from uasbench.benchmark.runner import planned_tasks
+from uasbench.benchmark.planning.tasks import planned_tasks
 
 
 @pytest.mark.parametrize("name", ["fpi", "pii"])

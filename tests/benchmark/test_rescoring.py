@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 from uasbench.benchmark.commands.rescoring import load_task, rescore
+from uasbench.benchmark.commands.running import run
 from uasbench.benchmark.planning.options import OptionError, validated
-from uasbench.benchmark.runner import run
 from uasbench.benchmark.runs.folder import RunFolder, RunFolderError
 from uasbench.benchmark.runs.lock import hold
 from uasbench.datasets.phantom.disk import write_phantom

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from uasbench.benchmark.planning.plan import Graph, plan_cells
-from uasbench.benchmark.runner import planned_tasks
+from uasbench.benchmark.planning.tasks import planned_tasks
 from uasbench.benchmark.runs.folder import RunFolder
 from uasbench.benchmark.stages.task import Numerics
 

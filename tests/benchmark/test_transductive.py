@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from uasbench.benchmark.planning.plan import plan_cells
-from uasbench.benchmark.runner import planned_tasks
+from uasbench.benchmark.planning.tasks import planned_tasks
 from uasbench.benchmark.stages.task import Numerics
 
 METHODS = """

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from ...methods import online as network
-from . import registry
-from .outline import missing_packages, status_of
+from ..catalogue import registry
+from ..catalogue.outline import missing_packages, status_of
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -3,27 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from ..environment import commit, environment
-from ..planning.options import RunOptions
-from ..planning.plan import PlanError
-from ..planning.selection import Candidate
-from ..planning.task_data import TaskData
+from ..runs.folder import RunFolder
+from ..runs.records import CellKey
 from ..stages.task import Numerics
-from .folder import RunFolder
-from .records import CellKey, Skip
-
-
-@dataclass
-class Planned:
-    """A task of the present command: its data, and the configurations that run on it."""
-
-    data: TaskData
-    candidates: list[Candidate]
-    skipped: list[Skip]
-    broken: list[tuple[str, str]]
+from .options import RunOptions
+from .plan import PlanError
+from .tasks import Planned
 
 
 def check_source(folder: RunFolder, options: RunOptions) -> None:

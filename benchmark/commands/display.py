@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from .executors.contract import Event
+from ...datasets.storing.prepared import ShowProgress
+from ..executors.contract import Event, Listener
+from ..planning.info import version_warnings
+from ..planning.plan import Graph
+from ..planning.tasks import Planned
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -91,8 +95,11 @@ def _plain(text: str) -> str:
 
 
 @contextmanager
-def preparation(console: Console) -> Iterator[Callable[[int, int, str], None]]:
+def preparing(console: Console | None) -> Iterator[ShowProgress | None]:
     """Show a bar while data are prepared; nothing appears where everything is prepared already."""
+    if console is None:
+        yield None
+        return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("preparing {task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -103,3 +110,49 @@ def preparation(console: Console) -> Iterator[Callable[[int, int, str], None]]:
             bars.update(bar, completed=done, total=total, description=text, visible=True)
 
         yield show
+
+
+@contextmanager
+def shown(console: Console | None, jobs: int, listener: Listener) -> Iterator[Listener]:
+    """Give a listener that shows each event beside passing it on."""
+    if console is None:
+        yield listener
+        return
+    with RunDisplay(console, jobs) as display:
+
+        def both(event: Event) -> None:
+            listener(event)
+            display(event)
+
+        yield both
+
+
+def announce(console: Console | None, graph: Graph, tasks: Sequence[Planned], needed: int, free: int) -> None:
+    """Say what will be done, on what, and what will not."""
+    if console is None:
+        return
+
+    def say(text: str) -> None:
+        console.print(text, highlight=False, markup=False)
+
+    for task in tasks:
+        data = task.data
+        what = "phantom, synthetic CT" if data.phantom else "files"
+        say(
+            f"{data.dataset} ({len(data.test)} cases) after {data.train} ({len(data.healthy)} cases), {what}; "
+            f"{len(task.candidates)} configurations"
+        )
+        for warning in data.warnings:
+            say(f"  note: {warning}")
+        for skip in task.skipped:
+            say(f"  skipped {skip.method}: {skip.reason}")
+        for label, reason in task.broken:
+            say(f"  failed {label}: {reason}")
+    for warning in version_warnings(graph.folder):
+        say(f"  note: {warning}")
+    for key in graph.replaced:
+        say(f"  outdated {key.slug}: its configuration, data or source changed; the old record is in stale/")
+    say(
+        f"{len(graph.jobs)} stages to do, {len(graph.finished)} cells already done; "
+        f"maps take up to {needed / 2**20:.0f} MiB of {free / 2**30:.0f} GiB free; folder {graph.folder.path}"
+    )

@@ -1,0 +1,137 @@
+"""``bench run``: plan, execute, keep the books; whatever finishes is kept, whatever fails is a row."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ...common.atomic import remove_stale
+from .. import device as devices
+from ..executors.contract import Event, Place, find_executor
+from ..executors.schedule import run_jobs
+from ..planning.info import check_source, retire_outdated, write_info, write_timing
+from ..planning.options import RunOptions
+from ..planning.plan import Graph, plan_cells
+from ..planning.tasks import Planned, planned_tasks
+from ..runs.folder import RunFolder
+from ..runs.lock import hold
+from ..runs.records import CellKey, Failure, Record, write_json
+from ..stages.task import Numerics
+from .display import announce, preparing, shown
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+OnRecord = Callable[[Record], None]
+
+
+@dataclass
+class Outcome:
+    """What a run left behind."""
+
+    folder: RunFolder
+    done: int
+    failed: int
+
+
+def run(
+    options: RunOptions,
+    *,
+    console: Console | None = None,
+    on_start: Callable[[RunFolder], None] = lambda _: None,
+    on_record: OnRecord = lambda _: None,
+) -> Outcome:
+    """Do what is still to do of a run.
+
+    Args:
+        on_start: called with the run folder once ``run.json`` is written.
+        on_record: called with the record of each cell as it lands.
+
+    Raises:
+        UasbenchError: the options, the data or the output folder cannot be used; the message says how to mend it.
+    """
+    started = time.monotonic()
+    device = devices.resolve_device(options.device)
+    precision = devices.resolve_precision(options.precision, device)
+    numerics = Numerics(device=device, threads=options.threads, precision=precision)
+    workers = options.workers or max(1, devices.default_workers(device))
+    executor = find_executor(options.executor)
+    folder = RunFolder.create(options.folder())
+    check_source(folder, options)
+    with hold(folder):
+        with preparing(console) as progress:
+            tasks = planned_tasks(options, workers, progress)
+        for leftover in (folder.fits_dir, folder.maps_dir):
+            remove_stale(leftover)
+        retired = retire_outdated(folder, tasks)
+        graph = Graph(options, numerics, folder)
+        cells = [(c, t.data) for t in tasks for c in plan_cells(options, numerics, t.data, t.candidates)]
+        for cell, data in cells:
+            graph.add(cell, data)
+        needed, free = graph.check_disk()
+        graph.replaced = [*retired, *(key for key in graph.replaced if key not in retired)]
+        announce(console, graph, tasks, needed, free)
+        write_info(folder, options, numerics, workers, tasks, [cell.key.slug for cell, _ in cells])
+        on_start(folder)
+        book = _Bookkeeper(graph, folder, on_record)
+        for task in tasks:
+            book.broken_in_the_plan(task, options.seeds)
+        for key in graph.finished:
+            on_record(folder.record(folder.record_path(key)))
+        if jobs := list(graph.jobs.values()):
+            place = Place(folder, workers, device, options.limit_s, tuple(sorted(graph.packages)))
+            with shown(console, len(jobs), book) as listener:
+                run_jobs(executor(place), jobs, listener, options.limit_s)
+        wall = time.monotonic() - started
+        write_timing(folder, wall_s=wall, workers=workers, stage_s=book.stage_s, work_s=book.fit_and_score_s)
+    return Outcome(folder, book.done + len(graph.finished), book.failed)
+
+
+class _Bookkeeper:
+    """Turns events into records, failure files and counts."""
+
+    def __init__(self, graph: Graph, folder: RunFolder, on_record: OnRecord) -> None:
+        self.graph = graph
+        self.folder = folder
+        self.on_record = on_record
+        self.done = 0
+        self.failed = 0
+        self.stage_s = {"fit": 0.0, "map": 0.0, "measure": 0.0}
+        self.fit_and_score_s = 0.0
+
+    def __call__(self, event: Event) -> None:
+        """Account for an event."""
+        job = event.job
+        if event.kind in ("done", "failed"):
+            self.stage_s[job.task.stage] += event.seconds
+        if event.kind == "done" and job.task.stage == "measure":
+            (key,) = self.graph.cells_of[job.id]
+            self.folder.failure_path(key).unlink(missing_ok=True)
+            self.done += 1
+            record = self.folder.record(self.folder.record_path(key))
+            self._count_work(record)
+            self.on_record(record)
+        elif event.kind == "failed":
+            log = self.folder.logs_dir / f"{job.id}.log"
+            for key in self.graph.cells_of[job.id]:
+                self.failed += 1
+                failure = Failure(cell=key, stage=job.task.stage, error=str(event.value), log=str(log))
+                write_json(self.folder.failure_path(key), failure)
+
+    def broken_in_the_plan(self, task: Planned, seeds: Sequence[int]) -> None:
+        """Make rows of methods whose own code failed before anything could be computed."""
+        for label, reason in task.broken:
+            for seed in seeds:
+                key = CellKey(method=label, dataset=task.data.dataset, train=task.data.train, seed=seed)
+                self.failed += 1
+                write_json(self.folder.failure_path(key), Failure(cell=key, stage="plan", error=reason))
+
+    def _count_work(self, record: Record) -> None:
+        if f"map-{record.cell.slug}" in self.graph.jobs:
+            self.fit_and_score_s += record.cost.score_s
+        for fit in record.ids.fits:
+            job = f"fit-{fit}"
+            if job in self.graph.jobs and record.cell == self.graph.cells_of[job][0]:
+                self.fit_and_score_s += self.folder.fit_seconds(fit)

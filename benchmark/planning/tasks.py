@@ -1,0 +1,94 @@
+"""The tasks of a command: their data, and the configurations that run on it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from ...datasets.patients import parse_excludes
+from ...datasets.phantom.disk import phantom_root
+from ...datasets.storing.prepared import ShowProgress
+from ...datasets.storing.store import Store
+from ...datasets.views.volume_view import AnyView
+from ..catalogue.registry import datasets, runnable
+from ..locations import cache_root, data_root
+from ..runs.records import Skip
+from .fits import trainable
+from .options import RunOptions
+from .plan import PlanError
+from .scans import Source
+from .selection import Candidate, Selection, select
+from .task_data import TaskData, prepare_task, task_pairs
+
+PHANTOM_SIZE: dict[str, Literal["smoke", "quick", "full"]] = {"smoke": "smoke", "quick": "quick", "paper": "full"}
+
+
+@dataclass
+class Planned:
+    """A task of the present command: its data, and the configurations that run on it."""
+
+    data: TaskData
+    candidates: list[Candidate]
+    skipped: list[Skip]
+    broken: list[tuple[str, str]]
+
+
+def planned_tasks(options: RunOptions, workers: int, progress: ShowProgress | None = None) -> list[Planned]:
+    """Select methods and prepare data for every task of the options.
+
+    Raises:
+        UasbenchError: no method can run on a task, or its data cannot be used.
+    """
+    sets, known = datasets(), runnable()
+    pairs = task_pairs(options, sets)
+    selections = [select(options, sets.card(pair[0]).anatomy, pair[0], known) for pair in pairs]
+    for selection, pair in zip(selections, pairs, strict=True):
+        _refuse_nobody(selection, pair[0])
+    roots = [_root(options, pair) for pair in pairs]
+    tasks = []
+    for pair, root, chosen in zip(pairs, roots, selections, strict=True):
+        views = list(dict.fromkeys(c.view for c in chosen.candidates if c.view is not None))
+        source = _source(options, root, views, workers, progress)
+        data = prepare_task(options, pair, source, others=any(c.training == "unseen" for c in chosen.candidates))
+        chosen.candidates, refused = trainable(chosen.candidates, data)
+        chosen.skipped += refused
+        _refuse_nobody(chosen, pair[0])
+        tasks.append(Planned(data, chosen.candidates, chosen.skipped, chosen.broken))
+    return tasks
+
+
+def _refuse_nobody(selection: Selection, dataset: str) -> None:
+    if selection.candidates:
+        return
+    reasons = [f"{s.method}: {s.reason}" for s in selection.skipped]
+    reasons += [f"{label}: {reason}" for label, reason in selection.broken]
+    raise PlanError(f"no method can run on {dataset}: {'; '.join(reasons)}")
+
+
+def plain_task(options: RunOptions, workers: int) -> TaskData:
+    """Prepare the data of the one task of the options as they are, through no view.
+
+    Raises:
+        UasbenchError: the data cannot be used.
+    """
+    (pair,) = task_pairs(options, datasets())
+    return prepare_task(options, pair, _source(options, _root(options, pair), [], workers, None))
+
+
+def _source(
+    options: RunOptions, root: Path, views: Sequence[AnyView], workers: int, progress: ShowProgress | None
+) -> Source:
+    store = Store(cache_root(options.cache) / "store")
+    return Source(datasets(), root, store, views, parse_excludes(options.exclude), workers, progress)
+
+
+def _root(options: RunOptions, pair: tuple[str, str]) -> Path:
+    cards = [datasets().card(name) for name in pair]
+    if not options.phantom:
+        return data_root(options.data_root, cards)
+    if options.data_root is not None:
+        raise PlanError("--phantom and --data-root exclude each other: synthetic and real numbers never share a run")
+    cache, size = cache_root(options.cache) / "phantom", PHANTOM_SIZE[options.profile]
+    return phantom_root(cache, anatomy=cards[0].anatomy, seed=options.phantom_seed, size=size)
