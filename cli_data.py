@@ -68,7 +68,7 @@ def data_phantom(
     size: Annotated[str, typer.Option(help="smoke, quick or full.")] = "quick",
 ) -> None:
     """Write a phantom: the liver as BTCV and LiTS files, the lung as LUNA16 and COVID-19-CT-Seg files."""
-    from .datasets.phantom.disk import new_phantom
+    from .datasets.phantom.disk import write_phantom
 
-    info = new_phantom(out, anatomy=anatomy, seed=seed, size=size)
+    info = write_phantom(out, anatomy=anatomy, seed=seed, size=size)
     print(f"{anatomy} phantom in {out}: seed {seed}, {size}, specification {info['spec_hash']}")

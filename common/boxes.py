@@ -17,13 +17,13 @@ def bounds(mask: np.ndarray) -> tuple[Range, ...]:
     ((1, 2), (1, 3))
     """
     found: list[Range] = []
-    rest = mask
+    rest: np.ndarray = mask
     for _ in range(mask.ndim):
-        used = np.flatnonzero(rest.any(axis=tuple(range(1, rest.ndim))))
+        used = np.flatnonzero(np.any(rest, axis=tuple(range(1, rest.ndim))))
         if len(used) == 0:
             return ((0, 0),) * mask.ndim
         found.append((int(used[0]), int(used[-1]) + 1))
-        rest = rest[found[-1][0] : found[-1][1]].any(axis=0)
+        rest = np.asarray(np.any(rest[used[0] : used[-1] + 1], axis=0))
     return tuple(found)
 
 

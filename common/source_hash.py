@@ -44,7 +44,7 @@ _closures: dict[tuple[str, ...], _Closure] = {}
 
 
 def closure_hash(module: str) -> str:
-    """Return a short hash over the sources of :func:`closure_modules`, independent of where the package lies.
+    """Return a short hash over the sources of :func:`closure_files`, independent of where the package lies.
 
     Hashed are the syntax trees: comments, docstrings and layout do not count, everything else does. A file is read
     again when its size or modification time changes.
@@ -55,21 +55,16 @@ def closure_hash(module: str) -> str:
     return _closure(module).digest
 
 
-def closure_modules(module: str) -> set[str]:
-    """Return ``module`` and every module of the same top-level package that it imports, at module or function level.
+def closure_files(module: str) -> dict[str, Path]:
+    """Return the file of ``module`` and of every module of its package that it imports, at module or function level.
 
     Imports under ``if TYPE_CHECKING`` do not run and are left out; the packages that hold a module run first and belong
     to it. A plug-in's closure goes on in this package; others are not followed: their versions are recorded with every
     result.
 
-    >>> "uasbench.common.errors" in closure_modules("uasbench.common.source_hash")
+    >>> "uasbench.common.errors" in closure_files("uasbench.common.source_hash")
     True
     """
-    return set(closure_files(module))
-
-
-def closure_files(module: str) -> dict[str, Path]:
-    """Return the closure with the file of each module."""
     return dict(_closure(module).files)
 
 

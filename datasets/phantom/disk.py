@@ -69,14 +69,14 @@ def describe(*, anatomy: str, seed: int, size: str) -> dict[str, Any]:
 
 
 def write_phantom(root: Path, *, anatomy: str, seed: int, size: Size | str) -> dict[str, Any]:
-    """Write a phantom below ``root`` and return what ``root/phantom.json`` says.
+    """Write a phantom to a new or empty folder, whole or not at all, and return what its ``phantom.json`` says.
 
-    A pure function of specification, seed and size: the same call writes the same bytes.
+    A pure function of specification, seed and size: the same call writes the same bytes; a second one writes nothing.
 
     Raises:
         DataError: unknown anatomy or size; ``root`` holds something else; ``root`` cannot be written.
     """
-    root = Path(root)
+    root = Path(root).resolve()
     identity = describe(anatomy=anatomy, seed=seed, size=size)
     present = _present(root)
     if present is not None:
@@ -89,28 +89,10 @@ def write_phantom(root: Path, *, anatomy: str, seed: int, size: Size | str) -> d
     if root.is_dir() and any(root.iterdir()):
         raise DataError(f"{root} is not empty and holds no {INFO}; give a new folder for the phantom")
     try:
-        root.mkdir(parents=True, exist_ok=True)
-        table = list(maker(anatomy).write_patients(root, seed=seed, size=size))
-        info = {**identity, "patients": table}
-        (root / INFO).write_text(json.dumps(info, indent=1) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise DataError(f"the phantom cannot be written to {root}: {error}; give a folder with free space") from error
-    return info
-
-
-def new_phantom(root: Path, *, anatomy: str, seed: int, size: Size | str) -> dict[str, Any]:
-    """Write a phantom into a new or empty folder, which holds the whole of it or nothing.
-
-    Raises:
-        DataError: unknown anatomy or size; the folder holds something else; it cannot be written.
-    """
-    root = Path(root).resolve()
-    if root.is_dir() and any(root.iterdir()):
-        return write_phantom(root, anatomy=anatomy, seed=seed, size=size)
-    describe(anatomy=anatomy, seed=seed, size=size)
-    try:
         with new_folder(root) as scratch:
-            info = write_phantom(scratch, anatomy=anatomy, seed=seed, size=size)
+            table = list(maker(anatomy).write_patients(scratch, seed=seed, size=size))
+            info = {**identity, "patients": table}
+            (scratch / INFO).write_text(json.dumps(info, indent=1) + "\n", encoding="utf-8")
     except OSError as error:
         raise DataError(f"the phantom cannot be written to {root}: {error}; give a writable folder") from error
     return info
@@ -130,13 +112,9 @@ def phantom_root(cache: Path, *, anatomy: str, seed: int, size: Size | str) -> P
     root = Path(cache) / f"phantom-{anatomy}-{size}-s{seed}-{digest}"
     if (root / INFO).is_file():
         return root
-    try:
-        if root.is_dir():
-            shutil.rmtree(root)
-        with new_folder(root) as scratch:
-            write_phantom(scratch, anatomy=anatomy, seed=seed, size=size)
-    except OSError as error:
-        raise DataError(f"the phantom cannot be kept in {cache}: {error}; give a writable folder") from error
+    if root.is_dir():
+        shutil.rmtree(root)
+    write_phantom(root, anatomy=anatomy, seed=seed, size=size)
     return root
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from ...common.errors import DataError
 from ..case import Note, warning
 from .orientation import Grid
-from .volume_io import HU_RANGE, Labels, Volume, range_notes, spacing_notes
+from .volume_io import Labels, Volume, finite_range, range_notes, spacing_notes, to_hu
 
 if TYPE_CHECKING:
     import SimpleITK
@@ -151,24 +151,14 @@ def to_volume(path: Path, grid: Grid, stored: np.ndarray, notes: Collection[Note
             f"{path}: axes are oblique by {grid.obliquity:.1f} degrees (tilted gantry or rotated export); "
             "resample the scan to patient axes, or leave it out with --exclude"
         )
-    low, high = float(stored.min()), float(stored.max())
-    if not (math.isfinite(low) and math.isfinite(high)):
-        bad = int(stored.size - np.isfinite(stored).sum())
-        raise DataError(
-            f"{path}: {bad} voxels are NaN or infinite; "
-            "replace them by a HU value (air is -1024) or convert the scan again"
-        )
+    low, high = finite_range(path, stored)
     if low >= -1 and high <= 255:
         raise DataError(
             f"{path}: values {low:g} to {high:g}: no Hounsfield units (windowed, normalised or empty); "
             "use the original CT"
         )
     found += [*range_notes(low, high), *spacing_notes(grid.spacing)]
-    view = grid.to_lps(stored)
-    dtype = np.int16 if stored.dtype.kind in "iu" else np.float32
-    data = np.empty(view.shape, dtype)
-    np.clip(view, *_limits(stored.dtype), out=data, casting="unsafe")
-    return Volume(data, grid, tuple(found))
+    return Volume(to_hu(grid.to_lps(stored)), grid, tuple(found))
 
 
 def canonical_index(grid: Grid, world: tuple[float, float, float]) -> tuple[float, float, float]:
@@ -300,11 +290,3 @@ def _same_place(a: Grid, b: Grid) -> bool:
         corners.append(np.sort(ends[:, :3], axis=0))
     play = 0.5 * np.asarray(b.spacing[::-1])
     return bool(np.allclose(a.spacing, b.spacing, rtol=0.01) and (np.abs(corners[0] - corners[1]) <= play).all())
-
-
-def _limits(dtype: np.dtype) -> tuple[float, float]:
-    low, high = HU_RANGE
-    if dtype.kind not in "iu":
-        return low, high
-    info = np.iinfo(dtype)
-    return max(low, int(info.min)), min(high, int(info.max))

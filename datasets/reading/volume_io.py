@@ -91,17 +91,26 @@ def read_volume(path: Path) -> Volume:
     path = Path(path)
     grid, stored, slope, inter, notes = _read(path)
     notes += grid.notes
-    low, high = stored.min(), stored.max()
-    if not (np.isfinite(low) and np.isfinite(high)):
+    ends = sorted(end * slope + inter for end in finite_range(path, stored))
+    _refuse_grey_values(path, *ends)
+    notes += range_notes(*ends)
+    return Volume(to_hu(grid.to_lps(stored), slope, inter), grid, tuple(notes))
+
+
+def finite_range(path: Path, stored: np.ndarray) -> tuple[float, float]:
+    """Return the smallest and the largest value of a scan.
+
+    Raises:
+        DataError: NaN or infinite voxels.
+    """
+    low, high = float(stored.min()), float(stored.max())
+    if not np.isfinite([low, high]).all():
         bad = int(stored.size - np.isfinite(stored).sum())
         raise DataError(
             f"{path}: {bad} voxels are NaN or infinite; "
             "replace them by a HU value (air is -1024) or convert the scan again"
         )
-    ends = sorted((float(low) * slope + inter, float(high) * slope + inter))
-    _refuse_grey_values(path, *ends)
-    notes += range_notes(*ends)
-    return Volume(_to_hu(grid.to_lps(stored), slope, inter), grid, tuple(notes))
+    return low, high
 
 
 def range_notes(low: float, high: float) -> list[Note]:
@@ -323,7 +332,7 @@ def _refuse_grey_values(path: Path, low: float, high: float) -> None:
         )
 
 
-def _to_hu(view: np.ndarray, slope: float, inter: float) -> np.ndarray:
+def to_hu(view: np.ndarray, slope: float = 1.0, inter: float = 0.0) -> np.ndarray:
     """Clip and copy to contiguous memory in one pass; int16 where the values are whole numbers."""
     low, high = HU_RANGE
     if view.dtype.kind in "iu" and slope == 1.0 and inter.is_integer():

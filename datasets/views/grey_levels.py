@@ -31,29 +31,14 @@ def eight_bit_levels(source, low, high, stretched, out):
                 out[y, x] = np.uint8(np.rint(np.float32(255) * value))
 
 
-def equalise(levels: np.ndarray, roi: np.ndarray) -> np.ndarray:
-    """Equalise the grey levels of one slice inside its region of interest; levels outside stay as they are.
-
-    As in Zhang et al. 2023 (docs/methods/two-stage.md).
-
-    Level 0 does not count. The cumulative histogram becomes a look-up table floor(255 · CDF) whose values 0 < v < 150
-    are then moved to floor(120 · v / 150 + 30), so that non-zero results lie in 30 … 255.
-
-    Args:
-        levels: uint8, shape (y, x).
-        roi: bool, same shape.
-
-    Returns:
-        uint8, same shape.
-    """
-    out = np.array(levels, np.uint8)
-    equalise_in_place(out, np.ascontiguousarray(roi))
-    return out
-
-
 @kernel
 def equalise_in_place(levels, roi):
-    """Do the work of :func:`equalise` on a slice in place (numba)."""
+    """Equalise the grey levels (uint8) of one slice inside its region of interest; others stay as they are (numba).
+
+    As in Zhang et al. 2023 (docs/methods/two-stage.md). Level 0 does not count. The cumulative histogram becomes a
+    look-up table floor(255 · CDF) whose values 0 < v < 150 are then moved to floor(120 · v / 150 + 30), so that
+    non-zero results lie in 30 … 255.
+    """
     histogram = np.zeros(256, np.int64)
     for y in range(levels.shape[0]):
         for x in range(levels.shape[1]):

@@ -145,15 +145,15 @@ class VolumeGeometry:
         mask = fitting(mask, self.native_shape).astype(bool, copy=False)
         out = np.zeros(self.view_shape, bool)
         if how == "nearest":
-            z, rows, columns = self.axes
-            inside = rows.inside[:, None] & columns.inside[None]
+            z, y, x = self.axes
+            inside = y.inside[:, None] & x.inside[None]
             for k in range(z.count):
-                out[k] = mask[z.nearest[k]][np.ix_(rows.nearest, columns.nearest)] & inside
+                out[k] = mask[z.nearest[k]][np.ix_(y.nearest, x.nearest)] & inside
             return out
         if how not in ("area", "any"):
             raise ViewError(f"unknown mask rule {how!r}: use nearest, area or any")
-        box = bounds(mask)
-        for k, where, cover in self.planes(mask_reader(mask), box[1:], masks=True):
+        _, rows, columns = bounds(mask)
+        for k, where, cover in self.planes(mask_reader(mask), (rows, columns), masks=True):
             out[k][where] = cover >= _HALF if how == "area" else cover > 0
         return out
 

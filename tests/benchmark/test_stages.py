@@ -12,7 +12,7 @@ import pytest
 from uasbench.benchmark.stages.fit import FitTask, MethodSpec
 from uasbench.benchmark.stages.map import MapTask, Model
 from uasbench.benchmark.stages.task import Numerics
-from uasbench.common.source_hash import closure_modules
+from uasbench.common.source_hash import closure_files
 from uasbench.datasets.adapters.btcv import BTCV
 from uasbench.datasets.adapters.lits import LiTS
 from uasbench.datasets.phantom.disk import write_phantom
@@ -78,14 +78,14 @@ def test_fit_and_map_work_without_mlflow_optuna_data_root_and_labels(prepared, t
 
 def test_measuring_imports_no_torch_and_no_method(tmp_path):
     python("import uasbench.benchmark.stages.measure", ("torch", "monai", "mlflow", "timm"), tmp_path)
-    modules = closure_modules("uasbench.benchmark.stages.measure")
+    modules = closure_files("uasbench.benchmark.stages.measure")
     methods = {m for m in modules if m.startswith("uasbench.methods.") and m.count(".") > 2}
     assert not methods
 
 
 @pytest.mark.parametrize("stage", ["fit", "map"])
 def test_fit_and_map_never_read_truth(stage):
-    modules = closure_modules(f"uasbench.benchmark.stages.{stage}")
+    modules = closure_files(f"uasbench.benchmark.stages.{stage}")
     assert not {m for m in modules if "scoring" in m or m.endswith((".measure", ".tuning", ".adapters.lits"))}
 
 

@@ -15,7 +15,6 @@ from uasbench.common.source_hash import (
     SourceError,
     closure_files,
     closure_hash,
-    closure_modules,
     file_digest,
     imported,
     locate,
@@ -47,7 +46,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_closure_follows_relative_absolute_late_and_named_imports_and_cycles(package):
     expected = {"", ".a", ".b", ".deep", ".deep.c", ".d", ".e", ".by_name"}
-    assert closure_modules("hashed.a") == {f"hashed{name}" for name in expected}
+    assert closure_files("hashed.a").keys() == {f"hashed{name}" for name in expected}
     assert "hashed" not in sys.modules
 
 
@@ -131,8 +130,8 @@ def test_a_script_is_its_own_source_and_a_console_has_none(tmp_path):
 def test_a_plug_in_closes_over_what_it_imports_of_this_package(tmp_path, monkeypatch):
     (tmp_path / "plug_in.py").write_text("from uasbench.datasets.reading.volume_io import read_volume\nimport numpy\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    modules = closure_modules("plug_in")
-    assert {"plug_in", "uasbench.datasets.reading.volume_io", "uasbench.common.errors"} <= modules
+    modules = closure_files("plug_in")
+    assert {"plug_in", "uasbench.datasets.reading.volume_io", "uasbench.common.errors"} <= modules.keys()
     assert "uasbench.datasets.labelled" not in modules
 
 
@@ -174,8 +173,8 @@ def test_a_module_of_its_own_and_a_missing_package(tmp_path, monkeypatch):
 
 
 def test_a_method_closes_over_its_nets_and_not_over_the_engine():
-    modules = closure_modules("uasbench.methods.trivial.random_map")
-    assert {"uasbench.methods.method", "uasbench.common.seeds"} <= modules
+    modules = closure_files("uasbench.methods.trivial.random_map")
+    assert {"uasbench.methods.method", "uasbench.common.seeds"} <= modules.keys()
     assert not [m for m in modules if m.startswith(("uasbench.benchmark", "uasbench.reports", "uasbench.api"))]
 
 

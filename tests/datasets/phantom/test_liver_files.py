@@ -160,13 +160,16 @@ def test_cache_writes_once_and_only_whole_phantoms(tmp_path: Path, monkeypatch: 
 def test_cache_accepts_a_phantom_that_another_process_finished_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = disk.write_phantom
+    write = liver.write_patients
 
-    def race(root: Path, **kwargs: object) -> None:
-        write(root, **kwargs)  # pyright: ignore[reportArgumentType]
-        write(tmp_path / root.name.removeprefix(".").partition(".partial")[0], **kwargs)  # pyright: ignore[reportArgumentType]
+    def race(root: Path, *, seed: int, size: str) -> object:
+        monkeypatch.setattr(liver, "write_patients", write)
+        write_phantom(
+            tmp_path / root.name.removeprefix(".").partition(".partial")[0], anatomy="liver", seed=3, size=size
+        )
+        return write(root, seed=seed, size=size)
 
-    monkeypatch.setattr(disk, "write_phantom", race)
+    monkeypatch.setattr(liver, "write_patients", race)
     root = phantom_root(tmp_path, anatomy="liver", seed=3, size="smoke")
     assert (root / "phantom.json").is_file()
     assert [path.name for path in tmp_path.iterdir()] == [root.name]

@@ -344,10 +344,10 @@ def test_compiled_pipes_are_the_vessels_of_the_reference() -> None:
 
 def test_unknown_anatomy_and_the_other_phantoms_folder_are_refused(lung_root: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="liver, lung"):
-        disk.new_phantom(tmp_path / "a", anatomy="brain", seed=0, size="smoke")
+        disk.write_phantom(tmp_path / "a", anatomy="brain", seed=0, size="smoke")
     with pytest.raises(DataError, match="lung phantom of seed 3"):
-        disk.new_phantom(lung_root, anatomy="liver", seed=3, size="smoke")
-    assert disk.new_phantom(lung_root, anatomy="lung", seed=3, size="smoke")["seed"] == 3
+        disk.write_phantom(lung_root, anatomy="liver", seed=3, size="smoke")
+    assert disk.write_phantom(lung_root, anatomy="lung", seed=3, size="smoke")["seed"] == 3
 
 
 def test_liver_and_lung_lie_side_by_side_in_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

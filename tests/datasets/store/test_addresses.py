@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from uasbench.common.source_hash import closure_modules
+from uasbench.common.source_hash import closure_files
 from uasbench.datasets.adapters.coronacases import Coronacases
 from uasbench.datasets.adapters.lits import LiTS
 from uasbench.datasets.roi import lungmask_model
@@ -90,7 +90,7 @@ def test_it_is_the_source_of_every_class_above_and_of_what_writes_entries(mine, 
     ],
 )
 def test_a_set_is_decoded_by_its_readers_and_by_nothing_that_comes_later(adapter, read_by):
-    modules = {m.removeprefix("uasbench.") for m in closure_modules(f"uasbench.datasets.adapters.{adapter}")}
+    modules = {m.removeprefix("uasbench.") for m in closure_files(f"uasbench.datasets.adapters.{adapter}")}
     assert {m.rpartition(".")[2] for m in modules if m.startswith("datasets.reading.")} == read_by
     assert ("datasets.roi.lungs" in modules) == (adapter not in ("lits", "btcv"))
     later = ("labelled", "healthy", "splits", "patients", "check", "storing", "phantom", "views.viewing", "anatomy")
@@ -99,7 +99,7 @@ def test_a_set_is_decoded_by_its_readers_and_by_nothing_that_comes_later(adapter
 
 
 def test_what_writes_entries_is_hashed_without_the_views():
-    modules = closure_modules("uasbench.datasets.storing.entries")
+    modules = closure_files("uasbench.datasets.storing.entries")
     assert "uasbench.datasets.case" in modules
     assert not [m for m in modules if m.startswith(("uasbench.datasets.views", "uasbench.datasets.adapters"))]
 
