@@ -69,11 +69,12 @@ def training_length(updates: int | None, epochs: int, count: int, batch: int) ->
     return epochs * math.ceil(count / batch) if updates is None else updates
 
 
-def update(optimiser: torch.optim.Optimizer, loss: Any) -> None:
-    """Do one optimiser update."""
+def update(optimiser: torch.optim.Optimizer, loss: Any) -> torch.Tensor:
+    """Do one optimiser update; return the loss for the curves, detached."""
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
     optimiser.step()
+    return loss.detach()
 
 
 def autocast(device: str, precision: str) -> AbstractContextManager:

@@ -167,7 +167,7 @@ class AnoDDPM(Method):
         """Minimise the squared error of the predicted noise; the network ends with its averaged weights."""
         import torch
 
-        from ..reconstruction.parts.roi_crop import SquareCrops
+        from ..roi_crop import SquareCrops
         from .parts.schedule import Diffusion
 
         c = self.config
@@ -211,7 +211,7 @@ class AnoDDPM(Method):
         """Return the squared error of the denoised slice, grey values in [−1, 1], inside the region of interest."""
         import torch
 
-        from ..reconstruction.parts.roi_crop import SquareCrops
+        from ..roi_crop import SquareCrops
 
         c = self.config
         self.net.eval()

@@ -113,8 +113,7 @@ class ReverseDistillation(FeatureMethod):
                 encoded = self.features(images)
                 decoded = self.decode(encoded)
             loss = whole_map_loss(encoded, decoded)
-            update(optimiser, loss)
-            return {"loss": loss.detach()}
+            return {"loss": update(optimiser, loss)}
 
         run_updates(ctx, training_length(c.updates, c.epochs, len(stack), c.batch), step)
 

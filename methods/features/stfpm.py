@@ -94,8 +94,7 @@ class STFPM(FeatureMethod):
             with autocast(ctx.device, ctx.precision):
                 teacher, student = self.features(images), self.student(images)
             loss = matching_loss(teacher, student)
-            update(optimiser, loss)
-            return {"loss": loss.detach()}
+            return {"loss": update(optimiser, loss)}
 
         run_updates(ctx, training_length(c.updates, c.epochs, len(stack), c.batch), step)
 

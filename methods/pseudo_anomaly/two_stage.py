@@ -150,8 +150,7 @@ class TwoStage(RestoreAndSegment):
             with autocast(ctx.device, ctx.precision):
                 restored = self.restoration(augmented)
             loss = torch.nn.functional.l1_loss(restored.float(), clean)
-            update(optimiser, loss)
-            return {"l1": loss.detach()}
+            return {"l1": update(optimiser, loss)}
 
         self.updates["restoration"] = run_updates(ctx, updates, step, phase="restoration")
 

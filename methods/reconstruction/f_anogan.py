@@ -210,7 +210,7 @@ class FAnoGAN(Method):
         """Yield training batches for ever: the cropped slices, (n, 1, patch, patch) in [−1, 1]."""
         import torch
 
-        from .parts.roi_crop import SquareCrops
+        from ..roi_crop import SquareCrops
 
         c = self.config
         for indices in batches(len(stack), c.batch, ctx.rng("order", phase)):
@@ -235,7 +235,7 @@ class FAnoGAN(Method):
     def _residual(self, array: np.ndarray, roi: np.ndarray) -> np.ndarray:
         import torch
 
-        from .parts.roi_crop import SquareCrops
+        from ..roi_crop import SquareCrops
 
         c = self.config
         self.encoder.eval()

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import torch
 
     from ...datasets.labelled import LabelledSet
-    from ..reconstruction.parts.roi_crop import SquareCrops
+    from ..roi_crop import SquareCrops
 
 SCORE_BATCH = 32
 HALF = 0.5
@@ -140,7 +140,7 @@ class SupervisedUNet(SupervisedMethod):
         """Return what yields batches: slices float32 (n, 1, H, W), lesions and regions of interest bool (n, H, W)."""
         import torch
 
-        from ..reconstruction.parts.roi_crop import SquareCrops
+        from ..roi_crop import SquareCrops
 
         c = self.config
         stack, lesions = labelled.cases.array(self.view), labelled.lesions(self.view)
@@ -174,7 +174,7 @@ class SupervisedUNet(SupervisedMethod):
         """Return the softmax probability of lesion; 0 outside the squares that the network sees."""
         import torch
 
-        from ..reconstruction.parts.roi_crop import SquareCrops
+        from ..roi_crop import SquareCrops
 
         c = self.config
         self.net.eval()

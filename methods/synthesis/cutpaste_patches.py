@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch.nn.functional import grid_sample
 
+Range = tuple[float, float]
 
+
+@dataclass(eq=False)
 class CutPastePatches:
     """Cut a rectangle at one pixel of the organ and paste it at another (Li et al. 2021, §2.2).
 
     Only tissue is moved, and only onto tissue: a piece of background inside an organ would be told at a glance.
 
-    Args:
+    Attributes:
         generator: source of all randomness; its device does the work.
         area: range of a patch's area, as share of the image.
         aspect: range of a patch's height over width; half of the draws lie below 1.
@@ -22,26 +26,17 @@ class CutPastePatches:
         jitter: brightness and contrast of the pasted piece are multiplied by 1 ± jitter.
     """
 
-    def __init__(
-        self,
-        generator: torch.Generator,
-        *,
-        area: tuple[float, float] = (0.02, 0.15),
-        aspect: tuple[float, float] = (0.3, 3.3),
-        scar_width: tuple[float, float] = (2.0, 16.0),
-        scar_length: tuple[float, float] = (10.0, 25.0),
-        scar_angle: float = 45.0,
-        jitter: float = 0.1,
-    ) -> None:
-        if not 0 < aspect[0] <= 1 <= aspect[1]:
-            raise ValueError(f"aspect {aspect}: expected a range around 1")
-        self.generator = generator
-        self.area = area
-        self.aspect = aspect
-        self.scar_width = scar_width
-        self.scar_length = scar_length
-        self.scar_angle = scar_angle
-        self.jitter = jitter
+    generator: torch.Generator
+    area: Range = (0.02, 0.15)
+    aspect: Range = (0.3, 3.3)
+    scar_width: Range = (2.0, 16.0)
+    scar_length: Range = (10.0, 25.0)
+    scar_angle: float = 45.0
+    jitter: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not 0 < self.aspect[0] <= 1 <= self.aspect[1]:
+            raise ValueError(f"aspect {self.aspect}: expected a range around 1")
 
     def patch(self, images: torch.Tensor, rois: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Paste an upright rectangle into each image.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -99,6 +100,7 @@ class AnySlice:
         return (slices + rng.integers(1, self._count, len(slices))) % self._count
 
 
+@dataclass(frozen=True)
 class ForeignPatches:
     """Blend a rectangle of a foreign slice into each slice; the target is α where pixels really changed.
 
@@ -106,7 +108,7 @@ class ForeignPatches:
     interest, which stands for their whole image. "Same place" in the plane is the same relative position in the two
     bounding boxes, moved by whole pixels and never stretched. Only pixels that lie in both regions of interest change.
 
-    Args:
+    Attributes:
         blend: :func:`interpolate` or :func:`.poisson_blend.poisson_blend`.
         alpha: range of α.
         half_width: range of half the patch's side, as share of the bounding box's side, drawn for each axis.
@@ -114,20 +116,11 @@ class ForeignPatches:
         tolerance: change in grey value that a pixel of the target must exceed.
     """
 
-    def __init__(
-        self,
-        blend: Blend,
-        *,
-        alpha: tuple[float, float] = (0.05, 0.95),
-        half_width: tuple[float, float] = (0.05, 0.2),
-        centre_share: float = 0.8,
-        tolerance: float = 0.0,
-    ) -> None:
-        self.blend = blend
-        self.alpha = alpha
-        self.half_width = half_width
-        self.centre_share = centre_share
-        self.tolerance = tolerance
+    blend: Blend
+    alpha: tuple[float, float] = (0.05, 0.95)
+    half_width: tuple[float, float] = (0.05, 0.2)
+    centre_share: float = 0.8
+    tolerance: float = 0.0
 
     def __call__(
         self,

@@ -85,17 +85,17 @@ class Layers:
     factor: float
 
 
+@dataclass(frozen=True, eq=False)
 class LayerGenerator:
     """Covers a part of a healthy crop with a texture from another part of it.
 
-    Args:
+    Attributes:
         recipe: the numbers.
         rng: source of all randomness.
     """
 
-    def __init__(self, recipe: LayerRecipe, rng: np.random.Generator) -> None:
-        self.recipe = recipe
-        self._rng = rng
+    recipe: LayerRecipe
+    rng: np.random.Generator
 
     def __call__(self, normal: np.ndarray, roi: np.ndarray, spacing: Spacing) -> Layers:
         """Return a crop with a lesion around a random ROI voxel; without any ROI it stays as it is.
@@ -105,7 +105,7 @@ class LayerGenerator:
             roi: bool, same shape.
             spacing: voxel size in mm, order z, y, x.
         """
-        r, rng = self.recipe, self._rng
+        r, rng = self.recipe, self.rng
         alpha, factor = float(rng.uniform(*r.alpha)), r.draw_factor(rng)
         mask = np.zeros(normal.shape, bool)
         lesion = np.zeros(normal.shape, np.float32)
@@ -125,7 +125,7 @@ class LayerGenerator:
         self, centre: np.ndarray, shape: tuple[int, ...], spacing: Spacing
     ) -> tuple[tuple[slice, ...], np.ndarray]:
         """Return a box of the crop and the voxels in it that lie in a perturbed, turned ball, bool."""
-        rng, (least, most) = self._rng, self.recipe.volume
+        rng, (least, most) = self.rng, self.recipe.volume
         radius = rng.uniform(*((3 * v / (4 * math.pi)) ** (1 / 3) for v in (least, most)))
         table = perturbed_radii(self.recipe, rng) * radius
         reach = np.ceil(table.max() / np.asarray(spacing)).astype(int)
@@ -141,7 +141,7 @@ class LayerGenerator:
 
     def _texture(self, image: np.ndarray, roi: np.ndarray, box: tuple[slice, ...], inside: np.ndarray) -> np.ndarray:
         """Return another part of the image, deformed and blurred, in the shape of the box; float32."""
-        r, rng = self.recipe, self._rng
+        r, rng = self.recipe, self.rng
         sides = inside.shape
         start = np.array([part.start for part in box])
         offset = self._elsewhere(roi, start, sides)
@@ -159,7 +159,7 @@ class LayerGenerator:
         """Return the offset of another box: of a few random ones, that with most ROI and least overlap."""
         centre = start + np.array(sides) // 2
         best, most = np.zeros(3, np.int64), -1.0
-        for candidate in random_voxels(roi, self._rng.random(CANDIDATES)):
+        for candidate in random_voxels(roi, self.rng.random(CANDIDATES)):
             offset = candidate - centre
             low = np.maximum(start + offset, 0)
             part = roi[tuple(slice(a, a + n) for a, n in zip(low, sides, strict=True))]

@@ -132,7 +132,9 @@ def add_octave(seed, offset, scale, amplitude, points, out):
         points: float64 (n, 3).
         out: float64 (n,).
     """
-    mask = np.uint64(0xFFFFFFFF)
+    mask = np.uint64(
+        0xFFFFFFFF
+    )  # 64-bit arithmetic of which the low 32 bits are kept: the same hash as in the tensor code
     cell = np.empty(3, np.int64)
     inside = np.empty(3, np.float64)
     first, second = np.empty(3, np.int64), np.empty(3, np.int64)

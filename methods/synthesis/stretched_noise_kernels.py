@@ -35,6 +35,8 @@ def column_sums(padded, first, rises, falls, lone, running, sums):
         lone: int64, padded rows relative to the output row that count once more; a multiple of LONE.
         running: scratch (n,), in the dtype of ``sums``, which is wide enough for the result.
     """
+    # Bytes times taps that add up to 256 stay below 2^16: unsigned 16 bits hold every sum, and wrap on the way there
+    # without harm. Groups of fixed size let the compiler add whole rows with vector instructions.
     n = running.size
     running[:] = 0
     for line in first:
@@ -82,12 +84,14 @@ def blur_rows(sums, rises, falls, lone, padded, prefix, field, tops):
         for i in range(1, pad + 1):
             padded[pad - i] = sums[y, i]
             padded[pad + n - 1 + i] = sums[y, n - 1 - i]
+        # A step of the staircase adds or takes everything to its left: prefix sums give that at once. They may wrap at
+        # 2^32, since only their differences count.
         total = np.uint32(0)
         for x in range(padded.size):
             total += padded[x]
             prefix[x + 1] = total
         for x in range(n):
-            wide[x] = np.uint32(32768)
+            wide[x] = np.uint32(32768)  # half of 65536: rounds halves up in the shift below
         for j in range(0, rises.size, PAIRS):
             a, b, c = prefix[rises[j] + 1 :], prefix[rises[j + 1] + 1 :], prefix[rises[j + 2] + 1 :]
             d, e = prefix[rises[j + 3] + 1 :], prefix[rises[j + 4] + 1 :]
@@ -117,7 +121,7 @@ def cut_bits(field, tops, level, bits):
     for word in range(bits.shape[0]):
         for y in range(n):
             packed = np.uint64(0)
-            if tops[y] >= level:
+            if tops[y] >= level:  # a row below the cut throughout needs no look at its pixels
                 for x in range(64 * word, min(64 * word + 64, n)):
                     packed |= np.uint64(field[y, x] >= level) << np.uint64(x - 64 * word)
             bits[word, y] = packed
@@ -142,6 +146,7 @@ def dilate(bits, flip, halves, valid, spans, out):
         row = spans[0, w + 1]
         for y in range(n):
             row[radius + y] = (bits[w, y] ^ flip) & valid[w]
+    # spans[h] is every row widened by h pixels to both sides; bits carry over from the words beside.
     for h in range(1, spans.shape[0]):
         near, far = np.uint64(h), np.uint64(64 - h)
         for w in range(1, words + 1):
@@ -149,6 +154,7 @@ def dilate(bits, flip, halves, valid, spans, out):
             before, wide = spans[h - 1, w], spans[h, w]
             for y in range(n + 2 * radius):
                 wide[y] = before[y] | (row[y] << near) | (row[y] >> near) | (left[y] >> far) | (right[y] << far)
+    # Each row of the element then adds the row of the image that it meets, widened by its own reach.
     for w in range(words):
         row = out[w]
         for y in range(n):

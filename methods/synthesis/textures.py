@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -14,6 +15,7 @@ TextureSource = Literal["perlin", "healthy"]
 OPERATIONS_PER_TEXTURE = 3
 
 
+@dataclass(eq=False)
 class BlendedTextures:
     """Blend a texture into a Perlin mask: out = (1 − β)·texture + β·image inside the mask.
 
@@ -21,7 +23,7 @@ class BlendedTextures:
     (``perlin``, photometrically augmented) or another healthy slice whose intensity is scaled by 0.5 … 1.5
     (``healthy``).
 
-    Args:
+    Attributes:
         size: side of the slices.
         generator: source of all randomness; its device does the work.
         octaves: largest binary logarithm of the number of Perlin cells per axis.
@@ -31,27 +33,18 @@ class BlendedTextures:
         other_slices: returns that many random healthy slices (uint8) and their regions of interest; for ``healthy``.
     """
 
-    def __init__(
-        self,
-        size: int,
-        generator: torch.Generator,
-        *,
-        source: TextureSource = "perlin",
-        octaves: int = 5,
-        threshold: float = 0.5,
-        max_image_share: float = 0.8,
-        p_none: float = 0.5,
-        other_slices: Callable[[int], tuple[torch.Tensor, torch.Tensor]] | None = None,
-    ) -> None:
-        if source == "healthy" and other_slices is None:
+    size: int
+    generator: torch.Generator
+    source: TextureSource = "perlin"
+    octaves: int = 5
+    threshold: float = 0.5
+    max_image_share: float = 0.8
+    p_none: float = 0.5
+    other_slices: Callable[[int], tuple[torch.Tensor, torch.Tensor]] | None = None
+
+    def __post_init__(self) -> None:
+        if self.source == "healthy" and self.other_slices is None:
             raise ValueError("texture source 'healthy' needs other_slices")
-        self.size = size
-        self.generator = generator
-        self.octaves = octaves
-        self.threshold = threshold
-        self.max_image_share = max_image_share
-        self.p_none = p_none
-        self.other_slices = other_slices if source == "healthy" else None
 
     def __call__(self, images: torch.Tensor, rois: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return augmented images, float32 in [0, 1], and masks, bool; both (n, H, W).
@@ -70,7 +63,7 @@ class BlendedTextures:
         return torch.where(masks, blended, clean), masks
 
     def _texture(self, field: torch.Tensor) -> torch.Tensor:
-        if self.other_slices is None:
+        if self.source == "perlin" or self.other_slices is None:
             return augment(field.clamp(0, 1), self.generator)
         slices, rois = self.other_slices(len(field))
         texture = slices.float() / 255

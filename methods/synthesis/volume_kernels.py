@@ -83,12 +83,16 @@ def paint(field, slack, start, stop, centre, to_unit, label, owner, touched):
     """
     depth, height, width = owner.shape
     nz, ny, nx = field.shape[1:]
+    # The nodes lie evenly over the box: a step from voxel to voxel in units of their distance.
     step_z = (nz - 1) / max(stop[0] - start[0] - 1, 1)
     step_y = (ny - 1) / max(stop[1] - start[1] - 1, 1)
     step_x = (nx - 1) / max(stop[2] - start[2] - 1, 1)
+    # No displacement moves a point farther than slack: nearer than inner it is inside, beyond outer it is outside, and
+    # only the shell between the two looks the field up.
     inner, outer = max(1 - slack, 0.0) ** 2, (1 + slack) ** 2
     low_z, low_y, low_x, high_z, high_y, high_x, count = depth, height, width, -1, -1, -1, 0
     along = to_unit[0, 2] ** 2 + to_unit[1, 2] ** 2 + to_unit[2, 2] ** 2
+    # One voxel of margin on both sides, so that neighbours need no test of the border.
     inside = np.zeros(width + 2, np.bool_)
     knots = np.empty((3, nx))
     for z in range(start[0], stop[0]):
@@ -101,6 +105,7 @@ def paint(field, slack, start, stop, centre, to_unit, label, owner, touched):
             u0 = to_unit[0, 0] * pz + to_unit[0, 1] * py
             v0 = to_unit[1, 0] * pz + to_unit[1, 1] * py
             w0 = to_unit[2, 0] * pz + to_unit[2, 1] * py
+            # Along x the squared distance from the centre is a parabola: its vertex, and from there as far as outer.
             nearest = -(to_unit[0, 2] * u0 + to_unit[1, 2] * v0 + to_unit[2, 2] * w0) / along
             room = (outer - (u0 * u0 + v0 * v0 + w0 * w0)) / along + nearest * nearest
             if room < 0:
@@ -110,6 +115,7 @@ def paint(field, slack, start, stop, centre, to_unit, label, owner, touched):
             gy = (y - start[1]) * step_y
             iy = min(int(gy), max(ny - 2, 0))
             jy, fy = min(iy + 1, ny - 1), gy - iy
+            # The field on this line is interpolated between rows of nodes once; voxels then read it along x alone.
             for axis in range(3):
                 a, b, c, d = field[axis, iz, iy], field[axis, iz, jy], field[axis, jz, iy], field[axis, jz, jy]
                 for k in range(nx):
@@ -178,7 +184,7 @@ def salt(nodes, bits, out):
             for k in range(nx):
                 near = (1 - fy) * nodes[iz, iy, k] + fy * nodes[iz, jy, k]
                 far = (1 - fy) * nodes[jz, iy, k] + fy * nodes[jz, jy, k]
-                knots[k] = ((1 - fz) * near + fz * far) * 4294967296.0
+                knots[k] = ((1 - fz) * near + fz * far) * 4294967296.0  # 2^32: compared with whole random words
             row = out[z, y]
             for x in range(width):
                 i = below[x]

@@ -6,7 +6,7 @@ import torch
 from uasbench.methods.context import FitContext
 from uasbench.methods.reconstruction import f_anogan
 from uasbench.methods.reconstruction.f_anogan import FAnoGAN, gradient_penalty
-from uasbench.methods.reconstruction.parts.roi_crop import SquareCrops
+from uasbench.methods.roi_crop import SquareCrops
 
 
 def rois(size: int = 40) -> torch.Tensor:

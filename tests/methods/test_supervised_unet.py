@@ -8,7 +8,7 @@ from uasbench.datasets.labelled import LabelledSet
 from uasbench.datasets.views.viewing import apply_view
 from uasbench.methods.context import FitContext
 from uasbench.methods.losses import dice_and_cross_entropy
-from uasbench.methods.reconstruction.parts.roi_crop import SquareCrops
+from uasbench.methods.roi_crop import SquareCrops
 from uasbench.methods.supervised.supervised_unet import SupervisedUNet, relit, turn, zoomed
 
 

@@ -27,30 +27,6 @@ LIMIT, SEED = np.uint8(1), np.uint8(2)
 LARGEST_KERNEL = 31  # its cube times 2^16 levels of intensity still fits into 31 bits
 
 
-def grow(seeds: np.ndarray, limit: np.ndarray) -> np.ndarray:
-    """Grow seeds from voxel to voxel through shared faces inside a limit.
-
-    This is the binary reconstruction of the seeds under ``limit | seeds``; a seed outside the limit stays and reaches
-    the limit beside it (``scipy.ndimage.binary_propagation(seeds, mask=limit)``).
-
-    Args:
-        seeds: bool (z, y, x).
-        limit: bool, same shape.
-
-    Returns:
-        bool, same shape.
-
-    Raises:
-        ValueError: the arrays are not 3D or differ in shape.
-    """
-    if seeds.ndim != 3 or seeds.shape != limit.shape:
-        raise ValueError(f"two volumes of one shape are needed, got {seeds.shape} and {limit.shape}")
-    state = np.empty(seeds.shape, np.uint8)
-    np.multiply(seeds, SEED, out=state, casting="unsafe")
-    np.bitwise_or(state, limit, out=state, casting="unsafe")
-    return _grown(state)
-
-
 def lesion_mask(
     image: np.ndarray,
     roi: np.ndarray,
@@ -69,7 +45,7 @@ def lesion_mask(
     """Return the lesions left in the ROI after removing healthy voxels (Yao et al. 2021, §III-D).
 
     Seeds are ROI voxels where the mean of the unhealthy voxels ≥ ``tau`` exceeds its threshold; they grow
-    (:func:`grow`) through ROI voxels where the mean of all unhealthy voxels exceeds the other threshold. The paper
+    (:func:`grown`) through ROI voxels where the mean of all unhealthy voxels exceeds the other threshold. The paper
     names neither the values that are averaged nor the shape of the kernels. Sums are integers: the result never
     depends on the order of additions and shrinks with every voxel that is healthy.
 
@@ -108,7 +84,7 @@ def lesion_mask(
         return state.view(bool)
     seeds.mark(image, roi, healthy, box, SEED, state)
     _Filter(limit_kernel, limit_threshold, dims, reading, -np.inf).mark(image, roi, healthy, box, LIMIT, state)
-    return _grown(state)
+    return grown(state)
 
 
 @dataclass(frozen=True)
@@ -202,7 +178,14 @@ class Components:
         return state.view(bool)
 
 
-def _grown(state: np.ndarray) -> np.ndarray:
+def grown(state: np.ndarray) -> np.ndarray:
+    """Return the components, joined by faces, of non-zero voxels that hold a seed; ``state`` is overwritten.
+
+    This is the binary reconstruction of the seeds: ``scipy.ndimage.binary_propagation(seeds, mask=limit)``.
+
+    Args:
+        state: uint8 (z, y, x), bits LIMIT and SEED; a seed outside the limit stays and reaches the limit beside it.
+    """
     components = Components.of(state, SEED)
     return components.paint(components.marked > 0, state)
 

@@ -39,6 +39,7 @@ def slide_intensity(image, roi, healthy, y0, x0, least, scale, slot, total):
         values, inside = image[y0 + y, x0 : x0 + width], roi[y0 + y, x0 : x0 + width]
         normal, old, line = healthy[y0 + y, x0 : x0 + width], slot[y], total[y]
         for x in range(width):
+            # Whole levels instead of real numbers: what enters the moving sum leaves it again without a rest.
             value = min(max(values[x], np.float32(0)), np.float32(1))
             level = np.int32(value * scale + np.float32(0.5))
             new = level if (values[x] >= least) & inside[x] & (not normal[x]) else np.int32(0)
@@ -61,6 +62,8 @@ def mark_sums(total, radius, bound, roi, y0, x0, bit, columns, state):
         columns: zeros (w + 2 · radius + 1,), sums over rows with zeros on both sides.
         state: uint8 (H, W), out.
     """
+    # sums holds each column over the rows of the square; a window runs over them with the zeros beside as margins, so
+    # that ahead[x] enters and columns[x] leaves without a test of the border.
     height, width = total.shape
     sums, ahead = columns[radius + 1 : radius + 1 + width], columns[2 * radius + 1 :]
     windows = np.empty(width, np.int32)
@@ -107,6 +110,7 @@ def mark_edges(image, roi, tau, state):
             for x in range(width):
                 out[x] = np.uint8((values[x] >= tau) & inside[x]) * np.uint8(3)
             continue
+        # Every bright voxel gets both bits, then those with four neighbours in the ROI lose the second: no branch.
         above, below, left, right = roi[y - 1], roi[y + 1], inside[: width - 2], inside[2:]
         for x in range(width):
             out[x] = np.uint8((values[x] >= tau) & inside[x]) * np.uint8(3)
@@ -174,6 +178,8 @@ def join_runs(state, height, offsets, first, stop, parent):
                     first[run] = x
                     parent[run] = run
                 inside = not inside
+        # Both rows are sorted: two pointers find every pair of runs that overlap. The root of a pair is its first run,
+        # and looking it up shortens the way for the next time.
         for side in range(2):
             other = row - 1 if side == 0 else row - height
             if other < 0 or (side == 0 and row % height == 0):

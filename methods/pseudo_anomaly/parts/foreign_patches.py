@@ -107,8 +107,7 @@ class ForeignPatchMethod(Method):
             with autocast(ctx.device, ctx.precision):
                 logits = self.net(as_input(images, ctx.device))
             loss = masked_cross_entropy(logits, as_input(targets, ctx.device), as_input(rois, ctx.device))
-            update(optimiser, loss)
-            return {"bce": loss.detach()}
+            return {"bce": update(optimiser, loss)}
 
         slices = len(healthy.array(self.view))
         self.updates = run_updates(ctx, training_length(c.updates, c.epochs, slices, c.batch), step)

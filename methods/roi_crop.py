@@ -1,4 +1,4 @@
-"""A square crop around the region of interest of every slice, and the way back to the slice."""
+"""A square crop around the region of interest of every slice, and the way back: for methods of several families."""
 
 from __future__ import annotations
 
