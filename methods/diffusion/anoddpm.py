@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -74,7 +73,7 @@ class AnoDDPMConfig(SliceConfig):
     repeats: int = field(default=1, metadata={"stage": "score"})
     erode: int = field(default=0, metadata={"stage": "score"})
 
-    profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+    profiles: ClassVar = {
         "smoke": {
             "size": 32,
             "base": 8,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -30,7 +29,7 @@ class PaDiMConfig(FeatureConfig):
     dims: int = 100
     epsilon: float = 0.01
 
-    profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+    profiles: ClassVar = {
         "smoke": {"size": 32, "backbone": LITE0, "dims": 20, "batch": 8, "sigma": 1.0},
         "quick": {"size": 128, "backbone": LITE0, "dims": 100, "batch": 16, "sigma": 2.0},
     }
@@ -101,7 +100,7 @@ class PaDiM(FeatureMethod):
         self.backbone.eval()
         batch = self.config.batch
 
-        def step(i: int) -> Mapping[str, float]:
+        def step(i: int) -> dict[str, float]:
             images = stack.take(range(i * batch, min((i + 1) * batch, len(stack))))[0]
             with torch.no_grad(), autocast(ctx.device, ctx.precision):
                 embedded = self.embed(as_input(images, ctx.device))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -46,7 +45,7 @@ class PatchCoreConfig(FeatureConfig):
     max_gib: float = 8.0
     organ_only: bool = True
 
-    profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+    profiles: ClassVar = {
         "smoke": {"size": 32, "backbone": LITE0, "batch": 8, "max_patches": 500, "sigma": 1.0},
         "quick": {"size": 128, "backbone": LITE0, "batch": 16, "max_patches": 20_000, "sigma": 2.0},
     }
@@ -117,7 +116,7 @@ class PatchCore(FeatureMethod):
         ends = np.searchsorted(wanted, np.arange(0, len(stack) + c.batch, c.batch) * self._side() ** 2)
         self.backbone.eval()
 
-        def step(i: int) -> Mapping[str, float]:
+        def step(i: int) -> dict[str, float]:
             first, last = i * c.batch, min((i + 1) * c.batch, len(stack))
             if ends[i] < ends[i + 1]:
                 with torch.no_grad(), autocast(ctx.device, ctx.precision):
@@ -143,7 +142,6 @@ class PatchCore(FeatureMethod):
         self.patches = {"found": found, "extracted": len(memory), "kept": kept}
 
     def provenance(self) -> dict[str, str]:
-        """Add how many patches the memory was made of."""
         found, extracted, kept = (self.patches[part] for part in ("found", "extracted", "kept"))
         return {**super().provenance(), "patches": f"{extracted} of {found} extracted, {kept} kept"}
 

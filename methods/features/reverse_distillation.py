@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -38,7 +38,7 @@ class ReverseDistillationConfig(FeatureConfig):
     epochs: int = 200
     updates: int | None = None
 
-    profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+    profiles: ClassVar = {
         "smoke": {
             "size": 32,
             "backbone": LITE0,
@@ -107,7 +107,7 @@ class ReverseDistillation(FeatureMethod):
         self.bottleneck.train()
         self.decoder.train()
 
-        def step(_: int) -> Mapping[str, torch.Tensor]:
+        def step(_: int) -> dict[str, torch.Tensor]:
             images = as_input(stack.take(next(order))[0], ctx.device)
             with autocast(ctx.device, ctx.precision):
                 encoded = self.features(images)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -34,7 +34,7 @@ class STFPMConfig(FeatureConfig):
     updates: int | None = None
     sigma: float = field(default=0.0, metadata={"stage": "score"})
 
-    profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+    profiles: ClassVar = {
         "smoke": {"size": 32, "backbone": LITE0, "batch": 4, "updates": 4},
         "quick": {"size": 96, "backbone": LITE0, "batch": 8, "updates": 90},
     }
@@ -89,7 +89,7 @@ class STFPM(FeatureMethod):
         )
         self.student.train()
 
-        def step(_: int) -> Mapping[str, torch.Tensor]:
+        def step(_: int) -> dict[str, torch.Tensor]:
             images = as_input(stack.take(next(order))[0], ctx.device)
             with autocast(ctx.device, ctx.precision):
                 teacher, student = self.features(images), self.student(images)

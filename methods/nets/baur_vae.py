@@ -51,16 +51,10 @@ class SpatialCode(nn.Module):
 class BaurVAE(nn.Module):
     """Variational autoencoder on the unified trunk.
 
-    Args:
-        size: side of the square image, 16, 32, 64, 128, …
-        z: length of the latent vector, or channels of the spatial code.
-        norm: ``batch``, or ``affine`` for the published networks' effective behaviour.
-        dropout: rate in training, after both heads and after the dense layer back.
-        width: width of the first stage, a multiple of 8; 32 in the paper.
-        spatial: the code is an 8 × 8 map, made by 1×1 convolutions.
+    Arguments are those of :class:`.baur.BaurAE`; dropout follows both heads and the dense layer back.
 
-    Raises:
-        ValueError: ``size`` does not fit the trunk.
+    Args:
+        spatial: the code is an 8 × 8 map of ``z`` channels, made by 1×1 convolutions.
     """
 
     def __init__(

@@ -42,17 +42,11 @@ class MixturePrior(nn.Module):
 class BaurGMVAE(BaurVAE):
     """The variational autoencoder of the trunk with a mixture of Gaussians, steered by w, as prior of its code z.
 
+    Arguments are those of :class:`.baur_vae.BaurVAE` with a dense code.
+
     Args:
-        size: side of the square image, 16, 32, 64, 128, …
-        z: length of the code.
         dim_c: components of the mixture.
         dim_w: length of w, whose prior is standard normal.
-        norm: ``batch``, or ``affine`` for the published networks' effective behaviour.
-        dropout: rate in training, after the heads of z and after the dense layer back.
-        width: width of the first stage, a multiple of 8; 32 in the paper.
-
-    Raises:
-        ValueError: ``size`` does not fit the trunk.
     """
 
     code: DenseCode

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -89,7 +89,7 @@ class NormNetConfig(Config):
     seed_reading: Literal["intensity", "binary"] = field(default="binary", metadata=_SCORE)
     bright_lesions: bool = True
 
-    profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+    profiles: ClassVar = {
         "smoke": {
             "size": 32,
             "spacing": (8.0, 10.0, 10.0),
@@ -119,9 +119,7 @@ class NormNetConfig(Config):
             "limit_kernel": 3,
         },
     }
-    anatomies: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "liver": {"window": (-200.0, 250.0), "hu_threshold": 150.0, "bright_lesions": False}
-    }
+    anatomies: ClassVar = {"liver": {"window": (-200.0, 250.0), "hu_threshold": 150.0, "bright_lesions": False}}
 
     def __post_init__(self) -> None:
         if self.votes < 1 or self.votes % 2 == 0:
@@ -161,7 +159,6 @@ class NormNet(Method):
 
     @property
     def view(self) -> VolumeView:
-        """The lungs in the middle of a volume of one voxel size."""
         c = self.config
         return VolumeView(size=c.size, spacing=c.spacing, resample_z=c.resample_z, window=c.window)
 
@@ -204,7 +201,7 @@ class NormNet(Method):
         optimiser = torch.optim.Adam(self.net.parameters(), lr=c.lr)
         self.net.train()
 
-        def step(i: int) -> Mapping[str, torch.Tensor]:
+        def step(i: int) -> dict[str, torch.Tensor]:
             images, normal = draw()
             with autocast(ctx.device, ctx.precision):
                 logits = self.net(images)
@@ -217,7 +214,6 @@ class NormNet(Method):
         self.updates = run_updates(ctx, c.updates, step)
 
     def preview(self, healthy: HealthySet, ctx: FitContext) -> dict[str, np.ndarray]:
-        """Return a training batch as pictures: the middle slice of each crop, float (n, H, W) in [0, 1]."""
         from .parts.crops import HealthyCrops
 
         c = self.config

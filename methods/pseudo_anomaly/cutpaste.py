@@ -79,7 +79,7 @@ class CutPasteConfig(SliceConfig):
     stride: int = field(default=4, metadata={"stage": "score"})
     sigma: float = field(default=10.0, metadata={"stage": "score"})
 
-    profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+    profiles: ClassVar = {
         "smoke": {
             "size": 32,
             "crop": 16,
@@ -221,7 +221,6 @@ class CutPaste(PretrainedMethod):
         return draw
 
     def preview(self, healthy: HealthySet, ctx: FitContext) -> dict[str, np.ndarray]:
-        """Return one training batch as pictures, float (n, crop, crop) in [0, 1]."""
         drawn = self.batch_source(healthy.array(self.view), ctx, "preview")()
         return {name: crops.cpu().numpy() for name, crops in zip(CLASSES, drawn, strict=True)}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -41,7 +40,7 @@ class DRAEMConfig(RestoreSegmentConfig):
     rotate_p: float = 0.3
     segmentation_init: Literal["published", "he"] = "published"
 
-    profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+    profiles: ClassVar = {
         "smoke": {"size": 32, "ae_base": 4, "seg_base": 4, "batch": 4, "updates": 5},
         "quick": {
             **QUICK_PERLIN,
@@ -99,14 +98,12 @@ class DRAEM(RestoreAndSegment):
                     torch.nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
 
     def fit(self, healthy: HealthySet, ctx: FitContext) -> None:
-        """Train both networks on slices with synthetic anomalies."""
         c = self.config
         stack = healthy.array(self.view)
         updates = training_length(c.updates, c.epochs, len(stack), c.batch)
         self.train_jointly(stack, ctx, updates, rotate_p=c.rotate_p)
 
     def synthesis(self, stack: SliceStack, ctx: FitContext, phase: str) -> Synthesis:
-        """Return textured Perlin anomalies."""
         return blended_textures(self.config, stack, ctx, phase, self.config.texture_source)
 
     def search_space(self, trial: Any) -> dict[str, Any]:

@@ -37,12 +37,10 @@ class LayerDecomposition(LayerMethod):
     )
 
     def fit(self, healthy: HealthySet, ctx: FitContext) -> None:
-        """Train on healthy crops with synthetic lesions."""
         stack = healthy.volumes(self.view)
         self.pretrain(stack, stack.runs, [part.case.patient for part in healthy.parts], ctx)
 
     def preview(self, healthy: HealthySet, ctx: FitContext) -> dict[str, np.ndarray]:
-        """Return a training batch as pictures: the middle slice of each crop, float (n, H, W), scaled to [0, 1]."""
         stack = healthy.volumes(self.view)
         batch = self.next_layers(stack, stack.runs, ctx, "decomposition")()
         middle = self.config.crop[0] // 2

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -46,7 +45,7 @@ class RandomShapeConfig(SliceConfig, ShapeConfig):
     dice_smooth: float = 1.0
     fill: Literal["shift", "constant", "texture"] = "shift"
 
-    profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+    profiles: ClassVar = {
         "smoke": {"size": 32, "seg_base": 4, "batch": 4, "updates": 5},
         "quick": {**QUICK_SHAPES, "size": 64, "seg_base": 16, "batch": 4, "lr": 5e-4, "updates": 600},
     }
@@ -110,7 +109,6 @@ class RandomShape(AugmentedSlices):
         self.updates = run_updates(ctx, training_length(c.updates, c.epochs, len(stack), c.batch), step)
 
     def synthesis(self, stack: SliceStack, ctx: FitContext, phase: str) -> Synthesis:
-        """Return random shapes of foreign intensity."""
         from ..synthesis.shift import FilledRegions
 
         c = self.config

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -74,7 +74,7 @@ class SyntheticTumoursConfig(Config):
     warmup: int = 100
     overlap: float = field(default=0.5, metadata=_SCORE)
 
-    profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+    profiles: ClassVar = {
         "smoke": {
             "size": 32,
             "spacing": (8.0, 10.0, 10.0),
@@ -93,9 +93,7 @@ class SyntheticTumoursConfig(Config):
             "updates": 300,
         },
     }
-    anatomies: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "lung": {"window": (-800.0, 100.0), "tumours": "brighter", "difference": (300.0, 900.0)}
-    }
+    anatomies: ClassVar = {"lung": {"window": (-800.0, 100.0), "tumours": "brighter", "difference": (300.0, 900.0)}}
 
     def __post_init__(self) -> None:
         if self.crop[1] != self.crop[2]:
@@ -134,7 +132,6 @@ class SyntheticTumours(Method):
 
     @property
     def view(self) -> VolumeView:
-        """The organ in the middle of a volume of one voxel size."""
         c = self.config
         return VolumeView(size=c.size, spacing=c.spacing, window=c.window)
 
@@ -161,7 +158,7 @@ class SyntheticTumours(Method):
         rates = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda i: warm_cosine(i, total, c.warmup / c.epochs))
         self.net.train()
 
-        def step(_: int) -> Mapping[str, torch.Tensor]:
+        def step(_: int) -> dict[str, torch.Tensor]:
             _clean, images, masks = draw()
             with autocast(ctx.device, ctx.precision):
                 logits = self.net(torch.from_numpy(images)[:, None].to(ctx.device))
@@ -173,7 +170,6 @@ class SyntheticTumours(Method):
         self.updates = run_updates(ctx, wanted, step)
 
     def preview(self, healthy: HealthySet, ctx: FitContext) -> dict[str, np.ndarray]:
-        """Return a training batch as pictures: the middle slice of each crop, float (n, H, W) in [0, 1]."""
         from .parts.volume_crops import VolumeCrops
 
         c = self.config

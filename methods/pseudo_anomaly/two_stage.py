@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -56,7 +55,7 @@ class TwoStageConfig(ShapeConfig, RestoreSegmentConfig):
     control_texture: bool = False
     focal_on_empty: bool = False
 
-    profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+    profiles: ClassVar = {
         "smoke": {
             "size": 32,
             "wf": 2,
@@ -128,7 +127,6 @@ class TwoStage(RestoreAndSegment):
         self.train_segmentation(stack, ctx, length(c.segmentation_updates, c.segmentation_epochs))
 
     def synthesis(self, stack: SliceStack, ctx: FitContext, phase: str) -> Synthesis:
-        """Return shifted random shapes, or DRAEM's textured Perlin anomalies."""
         c = self.config
         if c.anomaly == "perlin":
             return blended_textures(c, stack, ctx, phase, "perlin")
@@ -145,7 +143,7 @@ class TwoStage(RestoreAndSegment):
         optimiser = torch.optim.Adam(self.restoration.parameters(), lr=self.config.lr)
         self.restoration.train()
 
-        def step(_: int) -> Mapping[str, torch.Tensor]:
+        def step(_: int) -> dict[str, torch.Tensor]:
             clean, augmented, _masks = draw()
             with autocast(ctx.device, ctx.precision):
                 restored = self.restoration(augmented)
@@ -167,7 +165,7 @@ class TwoStage(RestoreAndSegment):
         keep = {epoch * math.ceil(len(stack) / c.batch) for epoch in c.segmentation_checkpoints}
         self.restoration.eval()
 
-        def step(i: int) -> Mapping[str, torch.Tensor]:
+        def step(i: int) -> dict[str, torch.Tensor]:
             self.segmentation.train()
             _clean, augmented, masks = draw()
             with autocast(ctx.device, ctx.precision):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -25,7 +24,7 @@ class ConstrainedVAEConfig(ReconstructionConfig):
 
     rho: float = 1.0
 
-    profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+    profiles: ClassVar = {
         **ReconstructionConfig.profiles,
         "quick": {**ReconstructionConfig.profiles["quick"], "updates": 450},
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -35,10 +34,7 @@ class ContextVAEConfig(VAEConfig):
     context: float = 0.5
     score: Literal["rec", "grad", "product"] = field(default="rec", metadata={"stage": "score"})
 
-    profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        **VAEConfig.profiles,
-        "quick": {**VAEConfig.profiles["quick"], "updates": 300},
-    }
+    profiles: ClassVar = {**VAEConfig.profiles, "quick": {**VAEConfig.profiles["quick"], "updates": 300}}
 
 
 class ContextVAE(VAE):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -58,7 +57,7 @@ class DAEConfig(SliceConfig):
     edge_window: int = field(default=5, metadata={"stage": "score"})
     edge_share: float = field(default=0.95, metadata={"stage": "score"})
 
-    profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+    profiles: ClassVar = {
         "smoke": {"size": 32, "wf": 2, "depth": 3, "batch": 4, "epoch_updates": 2, "epochs": 5, "lr": 1e-3, "t_max": 5},
         "quick": {"size": 64, "wf": 3, "batch": 4, "epoch_updates": 10, "epochs": 24, "lr": 4e-3, "t_max": 24},
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -59,7 +59,7 @@ class FAnoGANConfig(SliceConfig):
     erode: int = field(default=0, metadata={"stage": "score"})
     median: int = field(default=0, metadata={"stage": "score"})
 
-    profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+    profiles: ClassVar = {
         "smoke": {
             "size": 32,
             "patch": 16,
@@ -86,9 +86,7 @@ class FAnoGANConfig(SliceConfig):
             "erode": 2,
         },
     }
-    anatomies: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "lung": {"window": (-800.0, 100.0), "sign": "positive", "erode": 0}
-    }
+    anatomies: ClassVar = {"lung": {"window": (-800.0, 100.0), "sign": "positive", "erode": 0}}
 
 
 class FAnoGAN(Method):

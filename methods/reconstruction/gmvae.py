@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -30,8 +29,8 @@ class GMVAEConfig(ReconstructionConfig):
     c_lambda: float = 1.0
     alpha_kl: float = 1.0
 
-    budgets: ClassVar[Mapping[str, Mapping[str, Any]]] = {**BUDGETS, "baur": {**BUDGETS["baur"], "lr": 5e-5}}
-    profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+    budgets: ClassVar = {**BUDGETS, "baur": {**BUDGETS["baur"], "lr": 5e-5}}
+    profiles: ClassVar = {
         "smoke": ReconstructionConfig.profiles["smoke"],
         "quick": {**ReconstructionConfig.profiles["quick"], "z": 32, "alpha_kl": 0.01},
     }

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -45,7 +44,7 @@ class VAEConfig(ReconstructionConfig):
 
     alpha_kl: float = 1e-6
 
-    profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+    profiles: ClassVar = {
         "smoke": {**ReconstructionConfig.profiles["smoke"], "dropout": 0.1},
         "quick": {**ReconstructionConfig.profiles["quick"], "z": 32, "dropout": 0.1},
     }

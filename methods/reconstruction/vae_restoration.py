@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -47,7 +46,7 @@ class VAERestorationConfig(SummedVAEConfig):
     tv_grid: tuple[float, ...] = TV_GRID
     tv_slices: int = 128
 
-    profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+    profiles: ClassVar = {
         "smoke": {
             **SummedVAEConfig.profiles["smoke"],
             "steps": 3,

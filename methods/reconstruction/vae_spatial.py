@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from ..card import MethodCard
 from .parts.base import INPUT_FIGURE, LUNG_NOTE, TRAINING_FIGURES
@@ -15,7 +14,7 @@ from .vae import VAE, VAEConfig
 class VAESpatialConfig(VAEConfig):
     """Settings of :class:`VAESpatial`; ``z`` is the number of channels of the code."""
 
-    profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+    profiles: ClassVar = {
         **VAEConfig.profiles,
         "quick": {**VAEConfig.profiles["quick"], "norm": "batch", "updates": 800},
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
@@ -49,7 +49,7 @@ class LayerFinetunedConfig(LayerConfig):
     positive: float = 0.5
     least_run: float = 0.25
 
-    profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+    profiles: ClassVar = {
         "smoke": {**LayerConfig.profiles["smoke"], "tuning_updates": 3},
         "quick": {**LayerConfig.profiles["quick"], "updates": 130, "tuning_updates": 110},
     }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -64,7 +63,7 @@ class NNUNetConfig(Config):
     mirror: bool = field(default=True, metadata=_SCORE)
     step: float = field(default=0.5, metadata=_SCORE)
 
-    profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+    profiles: ClassVar = {
         "smoke": {
             "configuration": "2d",
             "epochs": 1,
@@ -126,7 +125,6 @@ class NNUNet(SupervisedMethod):
     native_threshold = 0.5
 
     def skip(self) -> str | None:
-        """Name the extra where the package is missing."""
         return None if find_spec("nnunetv2") else f"the package nnunetv2 is not installed; install {EXTRA}"
 
     def build(self) -> None:

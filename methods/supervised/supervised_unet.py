@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -60,7 +60,7 @@ class SupervisedUNetConfig(SliceConfig):
     zoom: float = 0.2
     mirror: bool = field(default=True, metadata={"stage": "score"})
 
-    profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+    profiles: ClassVar = {
         "smoke": {"size": 32, "channels": (4, 8), "residual_units": 0, "batch": 4, "updates": 4},
         "quick": {
             "size": 96,
@@ -124,7 +124,7 @@ class SupervisedUNet(SupervisedMethod):
         schedule = torch.optim.lr_scheduler.PolynomialLR(optimiser, max(1, ctx.updates(c.updates)), c.lr_power)
         self.net.train()
 
-        def step(_: int) -> Mapping[str, torch.Tensor]:
+        def step(_: int) -> dict[str, torch.Tensor]:
             image, lesion, roi = draw()
             with autocast(ctx.device, ctx.precision):
                 logits = self.net(image)

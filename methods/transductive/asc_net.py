@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -60,7 +59,7 @@ class ASCNetConfig(SliceConfig):
     orientation: Literal["dark", "bright", "both"] = field(default="dark", metadata={"stage": "score"})
     erode: int = field(default=0, metadata={"stage": "score"})
 
-    profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+    profiles: ClassVar = {
         "smoke": {"size": 32, "base": 4, "batch": 4, "updates": 5, "lr": 1e-3, "norm_momentum": 0.1},
         "quick": {
             "size": 48,
@@ -74,9 +73,7 @@ class ASCNetConfig(SliceConfig):
             "erode": 1,
         },
     }
-    anatomies: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "lung": {"window": (-800.0, 100.0), "orientation": "bright"}
-    }
+    anatomies: ClassVar = {"lung": {"window": (-800.0, 100.0), "orientation": "bright"}}
 
 
 class ASCNet(Method):

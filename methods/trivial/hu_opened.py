@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -26,7 +25,7 @@ class HuOpenedConfig(Config):
     sign: Sign = field(default="darker", metadata={"stage": "score"})
     origin: Literal["median", "absolute"] = field(default="median", metadata={"stage": "score"})
 
-    anatomies: ClassVar[Mapping[str, Mapping[str, Any]]] = {"lung": {"sign": "brighter", "origin": "absolute"}}
+    anatomies: ClassVar = {"lung": {"sign": "brighter", "origin": "absolute"}}
 
 
 class HuOpened(Untrained):

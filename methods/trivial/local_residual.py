@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -24,7 +23,7 @@ class LocalResidualConfig(Config):
     size: int = field(default=15, metadata={"stage": "score"})
     window: tuple[float, float] = field(default=(-200.0, 250.0), metadata={"stage": "score"})
 
-    anatomies: ClassVar[Mapping[str, Mapping[str, Any]]] = {"lung": {"window": (-1000.0, 100.0)}}
+    anatomies: ClassVar = {"lung": {"window": (-1000.0, 100.0)}}
 
     def __post_init__(self) -> None:
         if self.size < 3 or self.size % 2 == 0:

@@ -56,7 +56,6 @@ class PretrainedMethod(Method):
         return sources.identity(self.pretrained, self.config.weights)
 
     def provenance(self) -> dict[str, str]:
-        """Return which weights were used, for the record; empty before :meth:`build`."""
         return dict(getattr(self, "weights_used", {}))
 
 
@@ -148,7 +147,6 @@ class FeatureMethod(PretrainedMethod):
         self.weights_used = used
 
     def score_view(self, array: np.ndarray, roi: np.ndarray, spacing: Spacing) -> np.ndarray:
-        """Return the anomaly map of slices, smoothed."""
         for network in (v for v in vars(self).values() if hasattr(v, "eval")):
             network.eval()
         sigma = self.config.sigma

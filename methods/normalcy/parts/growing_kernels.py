@@ -1,4 +1,8 @@
-"""Compiled loops of NormNet's post-processing: box sums of one slice, and runs of voxels joined to components."""
+"""Compiled loops of NormNet's post-processing: box sums of one slice, and runs of voxels joined to components.
+
+``state`` is uint8 (rows, width), rows of all slices; its runs of non-zero voxels are described by the arrays of
+:class:`.growing.Components`: ``offsets``, ``first``, ``stop``, ``parent``, ``size`` and ``marked``.
+"""
 
 from __future__ import annotations
 
@@ -121,12 +125,7 @@ def mark_edges(image, roi, tau, state):
 
 @kernel
 def count_runs(state, offsets):
-    """Write the number of runs of non-zero voxels before each row (numba).
-
-    Args:
-        state: uint8 (rows, width).
-        offsets: int32 (rows + 1,), out.
-    """
+    """Write the number of runs of non-zero voxels before each row into ``offsets`` (numba)."""
     width = state.shape[1]
     offsets[0] = 0
     for row in range(state.shape[0]):
@@ -142,13 +141,8 @@ def count_runs(state, offsets):
 def join_runs(state, height, offsets, first, stop, parent):
     """Find the runs of every row and join those that share a face with a run of the row or slice before (numba).
 
-    Args:
-        state: uint8 (slices · height, width).
-        height: rows of a slice.
-        offsets: int32 (rows + 1,), from :func:`count_runs`.
-        first: int32 (runs,), out: first voxel of each run in its row.
-        stop: int32 (runs,), out: the voxel after its last.
-        parent: int32 (runs,), out: a run of the same component, never a later one; the first run is its own parent.
+    Slices have ``height`` rows. Filled are ``first``, ``stop`` and ``parent``: a run of the same component, never a
+    later one; the first run is its own parent.
     """
     width = state.shape[1]
     # One byte per voxel says whether a run begins or ends there; eight bytes without either are passed at once.
@@ -203,18 +197,7 @@ def join_runs(state, height, offsets, first, stop, parent):
 
 @kernel
 def count_components(state, bit, offsets, first, stop, parent, size, marked):
-    """Count each component's voxels, and those with ``bit``, at its first run; point every run there (numba).
-
-    Args:
-        state: uint8 (rows, width).
-        bit: uint8.
-        offsets: int32 (rows + 1,).
-        first: int32 (runs,).
-        stop: int32 (runs,).
-        parent: int32 (runs,), from :func:`join_runs`; out: first run of the component.
-        size: zeros (runs,), out.
-        marked: zeros (runs,), out.
-    """
+    """Count each component's voxels, and those with ``bit``, at its first run; point every run there (numba)."""
     for row in range(state.shape[0]):
         line = state[row]
         for run in range(offsets[row], offsets[row + 1]):
@@ -230,16 +213,7 @@ def count_components(state, bit, offsets, first, stop, parent, size, marked):
 
 @kernel
 def paint_runs(offsets, first, stop, parent, keep, state):
-    """Write 1 on the runs of the components to keep and 0 on all others (numba).
-
-    Args:
-        offsets: int32 (rows + 1,).
-        first: int32 (runs,).
-        stop: int32 (runs,).
-        parent: int32 (runs,), first run of the component.
-        keep: bool (runs,), read at first runs.
-        state: uint8 (rows, width), out; voxels outside the runs are 0 already.
-    """
+    """Write 1 on the runs of the components to keep (bool, read at first runs) and 0 on all others (numba)."""
     for row in range(state.shape[0]):
         line = state[row]
         for run in range(offsets[row], offsets[row + 1]):

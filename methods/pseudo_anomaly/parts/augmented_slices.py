@@ -32,7 +32,6 @@ class AugmentedSlices(Method):
 
     @property
     def view(self) -> View:
-        """Masked, equalised 8-bit slices."""
         c = self.config
         return View(size=c.size, window=c.window, equalise=c.equalise, dtype="uint8")
 
@@ -67,7 +66,6 @@ class AugmentedSlices(Method):
         return draw
 
     def preview(self, healthy: HealthySet, ctx: FitContext) -> dict[str, np.ndarray]:
-        """Return one training batch as pictures, float (n, H, W) in [0, 1]."""
         clean, augmented, masks = self.batch_source(healthy.array(self.view), ctx, "preview")()
         return {
             "healthy": clean[:, 0].cpu().numpy(),

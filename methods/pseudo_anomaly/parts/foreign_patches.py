@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -60,7 +60,7 @@ class ForeignPatchConfig(SliceConfig):
     tolerance: float = 0.0
     donors: Literal["patients", "slices"] = "patients"
 
-    profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+    profiles: ClassVar = {
         "smoke": {"size": 32, "depth": 10, "widen": 1, "batch": 4, "updates": 5, "donors": "slices"},
         "quick": {"size": 64, "depth": 10, "widen": 1, "batch": 4, "updates": 250, "lr": 3e-3},
     }
@@ -138,7 +138,6 @@ class ForeignPatchMethod(Method):
         return draw
 
     def preview(self, healthy: HealthySet, ctx: FitContext) -> dict[str, np.ndarray]:
-        """Return one training batch as pictures, float (n, H, W) in [0, 1]."""
         clean, images, targets, _rois = self.batch_source(healthy, ctx, "preview")()
         return {"healthy": clean, "with foreign patches": images, "target": targets}
 

@@ -74,7 +74,7 @@ class LayerConfig(Config):
     updates: int | None = None
     overlap: float = field(default=0.5, metadata=_SCORE)
 
-    profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+    profiles: ClassVar = {
         "smoke": {"size": 32, "spacing": (8.0, 10.0, 10.0), "crop": (8, 16, 16), "channels": (4, 8), "updates": 3},
         "quick": {
             "size": 44,
@@ -89,7 +89,7 @@ class LayerConfig(Config):
             "overlap": 0.25,
         },
     }
-    anatomies: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+    anatomies: ClassVar = {
         "lung": {"window": (-800.0, 100.0), "darker": None, "brighter": (1.1, 3.0), "zero_hu": -1000.0}
     }
 
@@ -106,7 +106,6 @@ class LayerMethod(Method):
 
     @property
     def view(self) -> VolumeView:
-        """The organ in the middle of a volume of one voxel size."""
         c = self.config
         return VolumeView(size=c.size, spacing=c.spacing, window=c.window)
 
@@ -227,7 +226,7 @@ class LayerMethod(Method):
         optimiser = torch.optim.Adam(trained, lr=c.lr, weight_decay=c.weight_decay)
         self.net.train()
 
-        def step(_: int) -> Mapping[str, torch.Tensor]:
+        def step(_: int) -> dict[str, torch.Tensor]:
             batch = draw()
             with autocast(ctx.device, ctx.precision):
                 values = losses(batch)

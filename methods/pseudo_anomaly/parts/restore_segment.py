@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -130,7 +130,7 @@ class RestoreAndSegment(AugmentedSlices):
         self.restoration.train().requires_grad_(not c.frozen_restoration)
         self.segmentation.train()
 
-        def step(_: int) -> Mapping[str, torch.Tensor]:
+        def step(_: int) -> dict[str, torch.Tensor]:
             clean, augmented, masks = draw()
             with autocast(ctx.device, ctx.precision):
                 restored = self.restoration(augmented)

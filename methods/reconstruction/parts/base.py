@@ -75,8 +75,8 @@ class ReconstructionConfig(SliceConfig):
     erode: int = field(default=0, metadata={"stage": "score"})
     median: int = field(default=0, metadata={"stage": "score"})
 
-    budgets: ClassVar[Mapping[str, Mapping[str, Any]]] = BUDGETS
-    profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+    budgets: ClassVar = BUDGETS
+    profiles: ClassVar = {
         "smoke": {"size": 32, "width": 8, "z": 16, "dropout": 0.0, "batch": 8, "updates": 10, "lr": 1e-3},
         "quick": {
             "size": 64,
@@ -89,7 +89,7 @@ class ReconstructionConfig(SliceConfig):
             "erode": 3,
         },
     }
-    anatomies: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+    anatomies: ClassVar = {
         # Opacities begin at the pleura: an eroded lung has lost half of them.
         "lung": {"window": (-800.0, 100.0), "sign": "positive", "erode": 0}
     }

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from ..vae import VAE, VAEConfig
 from .base import ReconstructionConfig
@@ -26,7 +26,7 @@ class SummedVAEConfig(VAEConfig):
 
     alpha_kl: float = 1.0
 
-    profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+    profiles: ClassVar = {
         "smoke": ReconstructionConfig.profiles["smoke"],
         "quick": {
             **ReconstructionConfig.profiles["quick"],
