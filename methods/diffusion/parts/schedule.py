@@ -1,4 +1,4 @@
-"""The diffusion process and the steps back: DDPM (Ho et al. 2020) and DDIM (Song et al. 2021)."""
+"""The diffusion process of AnoDDPM and its steps back: DDPM (Ho et al. 2020) and DDIM (Song et al. 2021)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Greedy k-centre selection and nearest neighbours, in plain torch on any device."""
+"""The memory of PatchCore: greedy k-centre selection and nearest neighbours, in plain torch on any device."""
 
 from __future__ import annotations
 

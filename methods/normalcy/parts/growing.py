@@ -1,4 +1,4 @@
-"""From healthy bright voxels to a lesion mask: two mean filters and region growing (Yao et al. 2021, §III-D)."""
+"""The decision of NormNet: two mean filters and region growing turn what is not healthy into a lesion mask (§III-D)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Square crops centred on an organ's pixels, and maps made of the crops' scores."""
+"""What CutPaste looks at: square crops centred on an organ's pixels, and maps made of the crops' scores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Gradients of a slice's objective with respect to its pixels, and what turns them into a map."""
+"""Gradients with respect to the pixels, and what turns them into a map: for kl-grad, context-vae, vae-restoration."""
 
 from __future__ import annotations
 

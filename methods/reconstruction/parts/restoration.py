@@ -1,4 +1,4 @@
-"""Restoration by gradient ascent: move a slice towards what a generative model finds likely (You et al. 2019)."""
+"""The ascent of vae-restoration: move a slice towards what a generative model finds likely (You et al. 2019)."""
 
 from __future__ import annotations
 
