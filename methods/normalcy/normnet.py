@@ -283,25 +283,14 @@ class NormNet(Method):
         Returns:
             bool, shape of ``array``.
         """
-        from .parts.growing import lesion_mask
+        from .parts.growing import MeanFilter, lesion_mask
 
         c = self.config
         image = np.asarray(array, np.float32)
         normal = (image >= np.float32(c.tau)) & roi & (scores <= np.float32(self.native_threshold))
-        return lesion_mask(
-            image,
-            roi,
-            normal,
-            tau=c.tau,
-            seed_kernel=c.seed_kernel,
-            seed_threshold=c.seed_threshold,
-            limit_kernel=c.limit_kernel,
-            limit_threshold=c.limit_threshold,
-            grow=c.grow,
-            dims=c.filter_dims,
-            reading=c.limit_reading,
-            seed_reading=c.seed_reading,
-        )
+        seeds = MeanFilter(c.seed_kernel, c.seed_threshold, c.filter_dims, c.seed_reading)
+        limit = MeanFilter(c.limit_kernel, c.limit_threshold, c.filter_dims, c.limit_reading)
+        return lesion_mask(image, roi, normal, c.tau, seeds, limit if c.grow else None)
 
     def search_space(self, trial: Any) -> dict[str, Any]:
         return {

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 from skimage.morphology import reconstruction
-from uasbench.methods.normalcy.parts.growing import LIMIT, SEED, grown, lesion_mask
+from uasbench.methods.normalcy.parts.growing import LIMIT, SEED, MeanFilter, grown, lesion_mask
 
 TAU = 1 / 3
 SHAPES = hnp.array_shapes(min_dims=3, max_dims=3, min_side=1, max_side=20)
@@ -17,6 +17,13 @@ DIMS = st.sampled_from([2, 3])
 
 def grow(seeds, limit):
     return grown(seeds * SEED | limit * LIMIT)
+
+
+def lesions(image, roi, healthy, *, seed_kernel=9, seed_threshold=0.2, limit_kernel=7, grow=True, dims=3, **readings):
+    """The lesion mask with the settings of NormNet where no others are given."""
+    seeds = MeanFilter(seed_kernel, seed_threshold, dims, readings.get("seed_reading", "binary"))
+    limit = MeanFilter(limit_kernel, 0.15, dims, readings.get("reading", "intensity"))
+    return lesion_mask(image, roi, healthy, TAU, seeds, limit if grow else None)
 
 
 def masks(shape, share=0.5):
@@ -118,7 +125,7 @@ def test_growing_never_wraps_around_an_edge_of_the_volume():
 @given(scans())
 def test_the_lesion_mask_is_the_plain_one_up_to_ties(scan):
     image, roi, healthy, options = scan
-    ours = lesion_mask(image, roi, healthy, tau=TAU, **options)
+    ours = lesions(image, roi, healthy, **options)
     assert not (ours & ~plain(image, roi, healthy, options, -1e-6)).any()
     assert not (plain(image, roi, healthy, options, 1e-6) & ~ours).any()
 
@@ -128,14 +135,14 @@ def test_the_lesion_mask_is_the_plain_one_up_to_ties(scan):
 def test_the_lesion_mask_holds_its_seeds_and_is_monotone(scan, seed):
     image, roi, healthy, options = scan
     rng = np.random.default_rng(seed)
-    mask = lesion_mask(image, roi, healthy, tau=TAU, **options)
-    seeds = lesion_mask(image, roi, healthy, tau=TAU, **{**options, "grow": False})
+    mask = lesions(image, roi, healthy, **options)
+    seeds = lesions(image, roi, healthy, **{**options, "grow": False})
     assert not (mask & ~roi).any()
     assert not (seeds & ~mask).any()
     brighter = np.clip(image + 0.1 * rng.random(image.shape, dtype=np.float32), 0, 1)
-    assert not (mask & ~lesion_mask(brighter, roi, healthy, tau=TAU, **options)).any()
+    assert not (mask & ~lesions(brighter, roi, healthy, **options)).any()
     healthier = healthy | (rng.random(image.shape) < 0.2)
-    assert not (lesion_mask(image, roi, healthier, tau=TAU, **options) & ~mask).any()
+    assert not (lesions(image, roi, healthier, **options) & ~mask).any()
 
 
 @pytest.mark.parametrize(("voxels", "found"), [(7, False), (8, True)])
@@ -143,7 +150,7 @@ def test_a_mean_at_the_threshold_is_below_it(voxels, found):
     image = np.zeros((1, 5, 5), np.float32)
     image.reshape(-1)[:voxels] = 1
     kept = {"seed_kernel": 5, "seed_threshold": 0.28, "dims": 2, "grow": False}
-    mask = lesion_mask(image, np.ones(image.shape, bool), np.zeros(image.shape, bool), tau=TAU, **kept)
+    mask = lesions(image, np.ones(image.shape, bool), np.zeros(image.shape, bool), **kept)
     assert mask[0, 2, 2] == found
 
 
@@ -152,29 +159,29 @@ def test_plain_air_limits_growing_only_if_intensities_are_averaged():
     image[6:14, 6:14, 6:14] = 0.6
     image[6:14, 6:14, 14:20] = 0.25
     roi, healthy = np.ones(image.shape, bool), np.zeros(image.shape, bool)
-    limited = lesion_mask(image, roi, healthy, tau=TAU)
+    limited = lesions(image, roi, healthy)
     assert limited[10, 10, 10]
     assert limited[10, 10, 17]
     assert not limited[10, 10, 25:].any()
-    assert lesion_mask(image, roi, healthy, tau=TAU, reading="binary").mean() > 0.9
-    assert not lesion_mask(image, roi, healthy, tau=TAU, grow=False)[10, 10, 19]
+    assert lesions(image, roi, healthy, reading="binary").mean() > 0.9
+    assert not lesions(image, roi, healthy, grow=False)[10, 10, 19]
 
 
 def test_half_precision_views_and_other_memory_orders_give_the_same_mask():
     rng = np.random.default_rng(0)
     image = (ndimage.gaussian_filter(rng.random((12, 30, 20)), 1) * 2 - 0.5).clip(0, 1).astype(np.float16)
     roi, healthy = rng.random(image.shape) < 0.9, rng.random(image.shape) < 0.2
-    mask = lesion_mask(image.astype(np.float32), roi, healthy, tau=TAU)
+    mask = lesions(image.astype(np.float32), roi, healthy)
     assert 0 < mask.sum() < roi.sum()
-    assert np.array_equal(lesion_mask(image, roi, healthy, tau=TAU), mask)
-    assert np.array_equal(lesion_mask(*(np.asfortranarray(a) for a in (image, roi, healthy)), tau=TAU), mask)
+    assert np.array_equal(lesions(image, roi, healthy), mask)
+    assert np.array_equal(lesions(*(np.asfortranarray(a) for a in (image, roi, healthy))), mask)
 
 
 def test_no_roi_gives_no_lesion_and_wrong_settings_are_refused():
     image, none = np.ones((3, 4, 5), np.float32), np.zeros((3, 4, 5), bool)
-    assert not lesion_mask(image, none, none, tau=TAU).any()
+    assert not lesions(image, none, none).any()
     with pytest.raises(ValueError, match="one shape"):
-        lesion_mask(image, none[:2], none, tau=TAU)
+        lesions(image, none[:2], none)
     for wrong in ({"seed_kernel": 4}, {"limit_kernel": 33}, {"reading": "mean"}, {"dims": 1}, {"seed_threshold": 20}):
         with pytest.raises(ValueError, match=r"odd|largest|reading|dims|between"):
-            lesion_mask(image, ~none, none, tau=TAU, **wrong)
+            lesions(image, ~none, none, **wrong)

@@ -20,82 +20,26 @@ from .growing_kernels import (
     slide_intensity,
 )
 
-Dims = Literal[2, 3]
-Reading = Literal["intensity", "binary"]
-
 LIMIT, SEED = np.uint8(1), np.uint8(2)
 LARGEST_KERNEL = 31  # its cube times 2^16 levels of intensity still fits into 31 bits
 
 
-def lesion_mask(
-    image: np.ndarray,
-    roi: np.ndarray,
-    healthy: np.ndarray,
-    *,
-    tau: float,
-    seed_kernel: int = 9,
-    seed_threshold: float = 0.2,
-    limit_kernel: int = 7,
-    limit_threshold: float = 0.15,
-    grow: bool = True,
-    dims: Dims = 3,
-    reading: Reading = "intensity",
-    seed_reading: Reading = "binary",
-) -> np.ndarray:
-    """Return the lesions left in the ROI after removing healthy voxels (Yao et al. 2021, §III-D).
-
-    Seeds are ROI voxels where the mean of the unhealthy voxels ≥ ``tau`` exceeds its threshold; they grow
-    (:func:`grown`) through ROI voxels where the mean of all unhealthy voxels exceeds the other threshold. The paper
-    names neither the values that are averaged nor the shape of the kernels. Sums are integers: the result never
-    depends on the order of additions and shrinks with every voxel that is healthy.
-
-    Args:
-        image: float32 or float16 (z, y, x) in [0, 1]; values beyond are clipped.
-        roi: bool, same shape.
-        healthy: bool, same shape; voxels taken for normal tissue.
-        tau: least value of a bright voxel.
-        seed_kernel: side of the first mean filter, voxels, odd, at most 31.
-        seed_threshold: mean to exceed.
-        limit_kernel: side of the second mean filter.
-        limit_threshold: mean to exceed.
-        grow: False returns the seeds.
-        dims: 3 averages over cubes, 2 over squares in the slice.
-        reading: what the growth limit averages: the intensities of the unhealthy voxels, or their share (``binary``;
-            dark air then counts as much as a lesion, and the limit is nearly all of the ROI).
-        seed_reading: the same choice for the seeds.
-
-    Returns:
-        bool (z, y, x), inside the ROI.
-
-    Raises:
-        ValueError: shapes differ, or a kernel, a threshold, ``dims`` or a reading is not one of the above.
-    """
-    if image.ndim != 3 or not image.shape == roi.shape == healthy.shape:
-        raise ValueError(
-            f"image, roi and healthy must be volumes of one shape: {image.shape, roi.shape, healthy.shape}"
-        )
-    state = np.zeros(image.shape, np.uint8)
-    box = bounds(roi)
-    if box[0] == (0, 0):
-        return state.view(bool)
-    seeds = _Filter(seed_kernel, seed_threshold, dims, seed_reading, tau)
-    if not grow:
-        seeds.mark(image, roi, healthy, box, LIMIT, state)
-        return state.view(bool)
-    seeds.mark(image, roi, healthy, box, SEED, state)
-    _Filter(limit_kernel, limit_threshold, dims, reading, -np.inf).mark(image, roi, healthy, box, LIMIT, state)
-    return grown(state)
-
-
 @dataclass(frozen=True)
-class _Filter:
-    """A mean filter over unhealthy voxels ≥ ``least`` and the threshold on its result."""
+class MeanFilter:
+    """A mean over unhealthy voxels around every voxel, and the threshold that it must exceed.
+
+    Attributes:
+        kernel: side in voxels, odd, at most 31.
+        threshold: mean to exceed.
+        dims: 3 averages over cubes, 2 over squares in the slice.
+        reading: what is averaged: the ``intensity`` of the unhealthy voxels, or their share (``binary``; without a
+            least value dark air then counts as much as a lesion).
+    """
 
     kernel: int
     threshold: float
-    dims: Dims
-    reading: Reading
-    least: float
+    dims: Literal[2, 3] = 3
+    reading: Literal["intensity", "binary"] = "intensity"
 
     def mark(
         self,
@@ -103,10 +47,14 @@ class _Filter:
         roi: np.ndarray,
         healthy: np.ndarray,
         box: tuple[Range, ...],
+        least: float,
         bit: np.uint8,
         state: np.ndarray,
     ) -> None:
-        """Set a bit of ``state`` on the ROI voxels whose mean exceeds the threshold; ``box`` holds the ROI."""
+        """Set a bit of ``state`` on the ROI voxels whose mean of values ≥ ``least`` exceeds the threshold.
+
+        ``box`` holds the ROI.
+        """
         radius = _radius(self.kernel, self.dims)
         if self.kernel > LARGEST_KERNEL:
             raise ValueError(f"kernel {self.kernel}: the largest is {LARGEST_KERNEL}")
@@ -122,19 +70,57 @@ class _Filter:
         slots = np.zeros((2 * reach + 1, y1 - y0, x1 - x0), np.int32 if levels > 1 else np.uint8)
         total = np.zeros(slots.shape[1:], slots.dtype)
         columns = np.zeros(slots.shape[2] + 2 * radius + 1, np.int32)
-        least, empty = np.float32(self.least), np.zeros(roi.shape[1:], bool)
+        lowest, empty = np.float32(least), np.zeros(roi.shape[1:], bool)
         for z in range(z0, z1 + reach):
             inside = np.ascontiguousarray(roi[z]) if z < z1 else empty
             place = min(z, z1 - 1)
             values, normal = np.ascontiguousarray(image[place], np.float32), np.ascontiguousarray(healthy[place])
             slot = slots[z % len(slots)]
             if levels > 1:
-                slide_intensity(values, inside, normal, y0, x0, least, np.float32(levels), slot, total)
+                slide_intensity(values, inside, normal, y0, x0, lowest, np.float32(levels), slot, total)
             else:
-                slide_binary(values, inside, normal, y0, x0, least, slot, total)
+                slide_binary(values, inside, normal, y0, x0, lowest, slot, total)
             centre = z - reach
             if centre >= z0:
                 mark_sums(total, radius, bound, np.ascontiguousarray(roi[centre]), y0, x0, bit, columns, state[centre])
+
+
+def lesion_mask(
+    image: np.ndarray, roi: np.ndarray, healthy: np.ndarray, tau: float, seeds: MeanFilter, limit: MeanFilter | None
+) -> np.ndarray:
+    """Return the lesions left in the ROI after removing healthy voxels (Yao et al. 2021, §III-D).
+
+    Seeds are ROI voxels where the mean of the unhealthy voxels ≥ ``tau`` exceeds its threshold; they grow
+    (:func:`grown`) through ROI voxels where the mean of all unhealthy voxels exceeds the other threshold. The paper
+    names neither the values that are averaged nor the shape of the kernels. Sums are integers: the result never
+    depends on the order of additions and shrinks with every voxel that is healthy.
+
+    Args:
+        image: float32 or float16 (z, y, x) in [0, 1]; values beyond are clipped.
+        roi: bool, same shape.
+        healthy: bool, same shape; voxels taken for normal tissue.
+        tau: least value of a bright voxel.
+        limit: None returns the seeds.
+
+    Returns:
+        bool (z, y, x), inside the ROI.
+
+    Raises:
+        ValueError: shapes differ, or a setting of a filter is not one of its values.
+    """
+    if image.ndim != 3 or not image.shape == roi.shape == healthy.shape:
+        raise ValueError(
+            f"image, roi and healthy must be volumes of one shape: {image.shape, roi.shape, healthy.shape}"
+        )
+    state = np.zeros(image.shape, np.uint8)
+    box = bounds(roi)
+    if box[0] == (0, 0):
+        return state.view(bool)
+    seeds.mark(image, roi, healthy, box, tau, LIMIT if limit is None else SEED, state)
+    if limit is None:
+        return state.view(bool)
+    limit.mark(image, roi, healthy, box, -np.inf, LIMIT, state)
+    return grown(state)
 
 
 @dataclass(frozen=True, eq=False)

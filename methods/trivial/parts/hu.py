@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from scipy import ndimage
 
+from ....common.boxes import bounding_box
 from ....datasets.case import Case
 from ...context import FitContext
 from ...method import Method
@@ -34,7 +35,7 @@ def map_in_roi(case: Case, compute: Callable[[np.ndarray, np.ndarray], np.ndarra
     result = np.zeros(case.image.shape, np.float32)
     if not case.roi.any():
         return result
-    box = ndimage.find_objects(case.roi.astype(np.uint8))[0]
+    box = bounding_box(case.roi)
     roi = case.roi[box]
     result[box] = np.where(roi, compute(case.image[box], roi), 0)
     return result
