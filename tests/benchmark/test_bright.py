@@ -13,7 +13,6 @@ from uasbench.benchmark.scoring.bright import BRIGHT_HU
 from uasbench.benchmark.scoring.cases import ArrayCase
 from uasbench.benchmark.scoring.lesions import BrightCounts
 from uasbench.benchmark.scoring.metrics import Undefined, computed
-from uasbench.common.errors import DataError
 from uasbench.datasets.case import Case, Truth
 
 SHAPE = (4, 20, 20)
@@ -143,12 +142,6 @@ def test_post_processing_of_the_method_does_not_enter():
     assert pooled(masked) == pooled(plain)
 
 
-def test_liver_sets_have_no_bright_voxels():
-    result = run([make(0), make(1)], anatomy="liver")
-    assert not pooled(result)
-    assert not of_case(result, "c0")
-
-
 def test_scans_are_read_one_at_a_time():
     live = []
 
@@ -160,17 +153,6 @@ def test_scans_are_read_one_at_a_time():
     cases = [Counting(c.scan, c.map, c.truth) for c in (make(k) for k in range(3))]
     run(cases, cache_mib=0)
     assert live == ["c0", "c1", "c2"]
-
-
-def test_slice_labels_alone_give_none_with_the_reason():
-    cases = [ArrayCase(c.scan, c.map, Truth(c.id, slice_labels=np.arange(4) < 2)) for c in (make(0), make(1))]
-    result = run(cases)
-    for values in (of_case(result, "c0"), pooled(result)):
-        assert set(values) == set(METRICS)
-        assert {v.value for v in values.values()} == {None}
-        assert {v.reason for v in values.values()} == {"the set has slice labels only"}
-    with pytest.raises(DataError):
-        run([cases[0], make(5)])
 
 
 @given(arrays(bool, st.shared(st.integers(1, 60), key="n")), arrays(bool, st.shared(st.integers(1, 60), key="n")))

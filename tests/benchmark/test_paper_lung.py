@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from uasbench.benchmark.protocols.catalogue import PROTOCOLS, Evidence, protocols_of
-from uasbench.benchmark.protocols.measuring import MeasureOptions, measure
+from uasbench.benchmark.protocols.catalogue import PROTOCOLS, Evidence
 from uasbench.benchmark.protocols.paper_lung import TAIL, greedy, paper_lung, score_range
 from uasbench.benchmark.protocols.tuner import NO_LESIONS, CountedCases
 from uasbench.benchmark.protocols.tuning import Studies
@@ -164,30 +163,3 @@ def test_the_greedy_search_visits_the_tenths_and_the_neighbours_of_the_best(valu
 def test_the_greedy_search_finds_the_top_of_one_hill(top):
     values = -np.abs(np.arange(101) - top).astype(float)
     assert top in greedy(values)
-
-
-def test_each_paper_protocol_belongs_to_its_anatomy():
-    cases = [make(k) for k in range(3)]
-    found = {}
-    for anatomy in ("liver", "lung"):
-        result = measure(cases, [], MeasureOptions(trials=2, native_threshold=0.4, anatomy=anatomy))
-        rows = [*result.thresholds, *result.pooled, *result.per_case]
-        found[anatomy] = {row.protocol for row in rows} & {"paper-liver", "paper-lung"}
-        assert {t.protocol for t in result.thresholds} == {p.id for p in protocols_of(anatomy)}
-    assert found == {"liver": {"paper-liver"}, "lung": {"paper-lung"}}
-
-
-def test_the_record_holds_dice_psc_and_sen_of_every_volume_at_the_stored_threshold():
-    cases = [make(k, lesion=k != 1) for k in range(3)]
-    result = measure(cases, [], MeasureOptions(trials=2, anatomy="lung"))
-    (threshold,) = [t for t in result.thresholds if t.protocol == "paper-lung"]
-    values = {(v.case, v.metric): v.value for v in result.per_case if v.protocol == "paper-lung"}
-    for case in (cases[0], cases[2]):
-        mask, truth = (case.map > np.float32(threshold.threshold)) & case.scan.roi, case.truth.lesion
-        tp, fp, fn = (mask & truth).sum(), (mask & ~truth).sum(), (~mask & truth).sum()
-        assert [values[case.id, m] for m in ("dice", "psc", "sen")] == pytest.approx(
-            [2 * tp / (2 * tp + fp + fn), tp / (tp + fp), tp / (tp + fn)]
-        )
-    assert values["c1", "dice"] is None
-    bound = result.error_bounds["paper-lung"]
-    assert np.mean([values["c0", "dice"], values["c2", "dice"]]) == pytest.approx(threshold.value, abs=bound)

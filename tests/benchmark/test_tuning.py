@@ -14,6 +14,10 @@ from uasbench.benchmark.scoring.bins import count_scores
 Pairs = list[tuple[np.ndarray, np.ndarray]]
 
 
+def journal(path):
+    return optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(path)))
+
+
 def draw(seed: int, cases: int = 3, n: int = 400, prevalence: float = 0.02) -> Pairs:
     rng = np.random.default_rng(seed)
     out = []
@@ -59,8 +63,7 @@ def test_the_exact_optimum_is_the_first_trial(tmp_path):
     space = Space({PLAIN: objective(draw(0))})
     found = studies.search("oracle", space)
     studies.write()
-    journal = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(path)))
-    study = optuna.load_study(study_name=found.study, storage=journal)
+    study = optuna.load_study(study_name=found.study, storage=journal(path))
     assert found.study == "cell/oracle"
     assert len(study.trials) == found.trials == 12
     assert study.trials[0].value == pytest.approx(space.objectives[PLAIN].best)
@@ -72,13 +75,11 @@ def test_studies_are_seeded_and_sequential(tmp_path):
     space = Space({PLAIN: objective(draw(1))})
     params = []
     for k, seed in enumerate((0, 0, 1)):
-        studies = Studies(tmp_path / f"{k}" / "cell.log", seed=seed, trials=20)
+        path = tmp_path / f"{k}" / "cell.log"
+        studies = Studies(path, seed=seed, trials=20)
         name = studies.search("oracle", space).study
         studies.write()
-        journal = optuna.storages.JournalStorage(
-            optuna.storages.journal.JournalFileBackend(str(tmp_path / f"{k}" / "cell.log"))
-        )
-        params.append([t.params for t in optuna.load_study(study_name=name, storage=journal).trials])
+        params.append([t.params for t in optuna.load_study(study_name=name, storage=journal(path)).trials])
     assert params[0] == params[1]
     assert params[0] != params[2]
     assert [t["quantile"] for t in params[0][:1]] == [t["quantile"] for t in params[2][:1]]
@@ -111,8 +112,7 @@ def test_a_second_measurement_replaces_the_journal(tmp_path):
         studies = Studies(path, seed=0, trials=2)
         studies.search("oracle", Space({PLAIN: objective(draw(0))}))
         studies.write()
-    journal = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(path)))
-    assert [(s.study_name, s.n_trials) for s in optuna.get_all_study_summaries(journal)] == [("cell/oracle", 2)]
+    assert [(s.study_name, s.n_trials) for s in optuna.get_all_study_summaries(journal(path))] == [("cell/oracle", 2)]
     assert [p.name for p in tmp_path.iterdir()] == ["cell.log"]
 
 

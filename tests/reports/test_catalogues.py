@@ -67,16 +67,21 @@ def test_the_docs_hold_the_catalogues():
     assert page_rows("protocols.md") == protocol_rows()
 
 
-def test_what_is_measured_is_what_the_catalogues_hold():
-    found = [measured(anatomy) for anatomy in ("liver", "lung")]
-    rows = [row for result in found for row in (*result.per_case, *result.pooled)]
-    assert {row.metric for row in rows} == METRICS.keys()
-    assert {row.protocol for row in rows} == PROTOCOLS.keys()
-    assert {t.protocol for result in found for t in result.thresholds} == {p.id for p in PROTOCOLS.values() if p.find}
-    for metric in METRICS.values():
-        per_case = {row.metric for result in found for row in result.per_case}
-        assert (metric.id in per_case) == metric.per_case, metric.id
-        assert (metric.id in {row.metric for r in found for row in r.pooled}) == (metric.pooled != "no"), metric.id
+@pytest.mark.parametrize("slices", [False, True])
+@pytest.mark.parametrize("anatomy", ["liver", "lung"])
+def test_what_is_measured_is_what_the_catalogues_hold(anatomy, slices):
+    result = measured(anatomy, slices=slices)
+    protocols = {p.id for p in PROTOCOLS.values() if p.anatomies is None or anatomy in p.anatomies}
+    metrics = [m for m in METRICS.values() if m.anatomies is None or anatomy in m.anatomies]
+    metrics = [m for m in metrics if not slices or m.of_slices or m.always_listed]
+    assert {row.protocol for row in (*result.per_case, *result.pooled)} == protocols
+    assert {t.protocol for t in result.thresholds} == protocols - {"none"}
+    assert {row.metric for row in result.per_case} == {m.id for m in metrics if m.per_case}
+    assert {row.metric for row in result.pooled} == {m.id for m in metrics if m.pooled != "no"}
+    if slices:
+        voxel = [row for row in (*result.per_case, *result.pooled) if not METRICS[row.metric].of_slices]
+        assert {(row.value, row.reason) for row in voxel} == {(None, SLICES_ONLY)}
+        assert {(t.threshold, t.reason) for t in result.thresholds} == {(None, SLICES_ONLY)}
 
 
 def test_values_lie_in_their_unit():
