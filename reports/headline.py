@@ -25,19 +25,24 @@ class Column:
     Attributes:
         key: protocol where the column is a Dice; unique in a table.
         units: the first of them that has a row counts.
+        note: added to the heading.
         optional: left out where no method has such a row.
         spread: whether the standard deviation is printed beside the value.
         short: heading in a terminal, which shows no column without one.
     """
 
     key: str
-    title: str
     protocol: str
     metric: str
     units: tuple[str, ...] = ("patient",)
+    note: str = ""
     optional: bool = False
     spread: bool = False
     short: str = ""
+
+    @property
+    def title(self) -> str:
+        return "Oracle gap" if self.key == GAP else metric_name(self.metric, self.protocol) + self.note
 
     @property
     def muted(self) -> bool:
@@ -45,53 +50,48 @@ class Column:
         return self.key == GAP or is_oracle(self.protocol)
 
 
+_SLICE_AUROC = Column("slice_auroc", NO_PROTOCOL, "slice_auroc", _SLICE_UNITS, short="Slice\nAUROC")
+
+
 def voxel_columns() -> tuple[Column, ...]:
     """Return the columns of a set with voxel labels; Dice comes under every protocol that asks for a column."""
     shown = [p for p in PROTOCOLS.values() if p.headline]
     return (
         *(_dice_column(p) for p in shown if p.anatomies is None),
-        Column(GAP, "Oracle gap", VAL, "dice", short="Oracle\ngap"),
-        Column("psc", "PSC val", VAL, "psc"),
-        Column("sen", "SEN val", VAL, "sen"),
-        Column("auroc", "AUROC", NO_PROTOCOL, "auroc", short="AUROC"),
-        Column("ap", "AP", NO_PROTOCOL, "ap", short="AP"),
-        Column("slice_auroc", "Slice AUROC", NO_PROTOCOL, "slice_auroc", _SLICE_UNITS, short="Slice\nAUROC"),
+        Column(GAP, VAL, "dice", short="Oracle\ngap"),
+        *(Column(metric, VAL, metric) for metric in ("psc", "sen")),
+        *(Column(metric, NO_PROTOCOL, metric, short=metric.upper()) for metric in ("auroc", "ap")),
+        _SLICE_AUROC,
         *(_dice_column(p) for p in shown if p.anatomies is not None),
     )
 
 
 def _dice_column(protocol: Protocol) -> Column:
+    of_paper, first = protocol.anatomies is not None, protocol.id == VAL
     note = " (upper bound)" if protocol.is_oracle else " (pooled)" if protocol.grid else ""
     short = f"Dice\n{protocol.id.removeprefix('healthy-')}{' (!)' if protocol.is_oracle else ''}"
-    if protocol.id == VAL:
-        short = "Dice val\n[95 % CI]"
-    of_paper = protocol.anatomies is not None
+    short = "" if of_paper else f"Dice {protocol.id}\n[95 % CI]" if first else short
+    units = ("pooled",) if protocol.grid else ("patient",)
     return Column(
-        protocol.id, f"{metric_name('dice', protocol.id)}{note}", protocol.id, "dice",
-        ("pooled",) if protocol.grid else ("patient",), optional=of_paper, spread=of_paper or protocol.id == VAL,
-        short="" if of_paper else short,
-    )  # fmt: skip
+        protocol.id, protocol.id, "dice", units, note, optional=of_paper, spread=of_paper or first, short=short
+    )
 
 
 def slice_columns() -> tuple[Column, ...]:
     """Return the columns of a set with slice labels only."""
-    first = next(iter(slice_quantiles()))
-    return (
-        Column("slice_auroc", "Slice AUROC", NO_PROTOCOL, "slice_auroc", _SLICE_UNITS, short="Slice\nAUROC"),
-        Column(
-            "slice_auroc_patient", "Slice AUROC per patient", NO_PROTOCOL, "slice_auroc", optional=True,
-            short="Slice AUROC\nper patient",
-        ),
-        Column("slice_ap", "Slice AP", NO_PROTOCOL, "slice_ap", _SLICE_UNITS, optional=True, short="Slice\nAP"),
-        *(
-            Column(
-                f"{metric}-{protocol}", metric_name(metric, protocol), protocol, metric, _SLICE_UNITS, optional=True,
-                short=f"Slice\n{name} {protocol.removeprefix('healthy-')}" if protocol == first else "",
-            )
-            for protocol in slice_quantiles()
-            for metric, name in (("slice_sen", "SEN"), ("slice_spe", "SPE"))
-        ),
-    )  # fmt: skip
+    patient = "Slice AUROC\nper patient"
+    columns = [
+        _SLICE_AUROC,
+        Column("slice_auroc_patient", NO_PROTOCOL, "slice_auroc", note=" per patient", optional=True, short=patient),
+        Column("slice_ap", NO_PROTOCOL, "slice_ap", _SLICE_UNITS, optional=True, short="Slice\nAP"),
+    ]
+    for protocol in slice_quantiles():
+        first = protocol == next(iter(slice_quantiles()))
+        for metric, name in (("slice_sen", "SEN"), ("slice_spe", "SPE")):
+            short = f"Slice\n{name} {protocol.removeprefix('healthy-')}" if first else ""
+            key = f"{metric}-{protocol}"
+            columns.append(Column(key, protocol, metric, _SLICE_UNITS, optional=True, short=short))
+    return tuple(columns)
 
 
 def _verdicts() -> list[tuple[str, str, tuple[str, ...]]]:

@@ -21,9 +21,10 @@ from ..scoring.paper_grid import PaperGrid
 from ..scoring.ranking_metrics import Curves
 from ..scoring.readouts import ReadOut
 from ..scoring.slices import NO_CALIBRATION
+from .inputs import CountedCases, MeasureOptions
 from .objective import pooled_dice
 from .paper_lung import paper_lung
-from .tuner import MIN_SIZE_MM3, NO_LESIONS, SMOOTHING_MM, CountedCases, Tuner
+from .tuner import NO_LESIONS, Tuner
 from .tuning import PLAIN, Space, Studies
 
 OWN_MASK = "the mask is the method's own"
@@ -35,22 +36,16 @@ class Evidence:
     """What a protocol may choose a threshold from.
 
     Attributes:
+        options: how the cell is measured; holds the method's own constant.
         healthy: float32 (ROI voxels,) per held-out healthy scan, the scores there.
-        native_threshold: the method's own constant, where it has one.
         own_masks: whether the method makes masks of its own.
-        smoothing_mm: smoothing that may be chosen, 0 first; likewise ``min_size_mm3``, least component volumes.
-        fold_seed: draws validation folds and patients.
     """
 
     counted: CountedCases
     studies: Studies
+    options: MeasureOptions
     healthy: Sequence[np.ndarray] = ()
-    native_threshold: float | None = None
     own_masks: bool = False
-    smoothing_mm: Sequence[float] = SMOOTHING_MM
-    min_size_mm3: Sequence[float] = MIN_SIZE_MM3
-    fold_seed: int = 0
-    threads: int = 1
 
     @property
     def patients(self) -> list[str]:
@@ -59,10 +54,7 @@ class Evidence:
     @cached_property
     def tuner(self) -> Tuner:
         """The search that tuned protocols share."""
-        return Tuner(
-            self.counted, self.studies, fold_seed=self.fold_seed, smoothing_mm=self.smoothing_mm,
-            min_size_mm3=self.min_size_mm3, threads=self.threads,
-        )  # fmt: skip
+        return Tuner(self.counted, self.studies, self.options)
 
     @cached_property
     def healthy_curves(self) -> Curves | None:
@@ -125,7 +117,7 @@ class Protocol:
 
 
 def _native(protocol: Protocol, evidence: Evidence) -> Chosen:
-    value, patients = evidence.native_threshold, evidence.patients
+    value, patients = evidence.options.native_threshold, evidence.patients
     if evidence.own_masks or value is None:
         return [protocol.undefined(patients, OWN_MASK if evidence.own_masks else NO_NATIVE)], None
     return [Threshold(protocol=protocol.id, threshold=value, patients=patients)], None
@@ -167,7 +159,7 @@ def _best_pooled_dice(protocol: Protocol, evidence: Evidence) -> Chosen:
 
 def _fixed(protocol: Protocol, evidence: Evidence) -> Chosen:
     """Return 0.5 for methods that own a threshold (docs/methods/two-stage.md)."""
-    if evidence.native_threshold is None:
+    if evidence.options.native_threshold is None:
         return [protocol.undefined(evidence.patients, NO_NATIVE)], None
     return [Threshold(protocol=protocol.id, threshold=PAPER_THRESHOLD, patients=evidence.patients)], None
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from ...common.errors import DataError
-from ...methods.card import SliceScore
 from ..runs.records import CaseValue, PooledValue, Threshold
 from ..scoring.bins import count_scores
 from ..scoring.bright import BrightVoxels
@@ -30,7 +28,7 @@ from ..scoring.readouts import (
 )
 from ..scoring.slices import SliceMetrics, slice_scores
 from .catalogue import NATIVE, ORACLE, PROTOCOLS, VAL, Evidence, protocols_of, slice_quantiles
-from .tuner import MIN_SIZE_MM3, SMOOTHING_MM, CountedCases
+from .inputs import CountedCases, MeasureOptions
 from .tuning import Studies
 
 __all__ = ["ArrayCase", "HealthyMap", "MeasureCase", "MeasureOptions", "Measurement", "measure"]
@@ -38,48 +36,6 @@ __all__ = ["ArrayCase", "HealthyMap", "MeasureCase", "MeasureOptions", "Measurem
 
 class MeasureError(DataError):
     """The cases cannot be measured together."""
-
-
-def _ignore(done: int, total: int) -> None:
-    """Take any report and drop it."""
-    del done, total
-
-
-@dataclass(frozen=True)
-class MeasureOptions:
-    """How a cell is measured.
-
-    Attributes:
-        seed: the cell's seed; seeds the studies.
-        trials: trials per study, at most 40.
-        slice_score: the card's rule that turns a map into slice scores.
-        native_threshold: the method's own constant, where it has one.
-        anatomy: of the set; decides which protocols and metrics apply.
-        study_path: journal file of the studies; its stem opens the study names.
-        gallery_path: file of the example slices.
-        progress: called with (cases done, cases).
-        fold_seed: seeds the validation folds and the drawn patients; the same for every cell that is compared.
-        smoothing_mm: smoothing that ``val`` and ``oracle`` choose from, 0 first.
-        min_size_mm3: minimum component volume that they choose from, 0 first.
-        window: HU shown as black and white in the gallery.
-        threads: threads that count voxels.
-        cache_mib: maps kept in memory between the passes.
-    """
-
-    seed: int = 0
-    trials: int = 40
-    slice_score: SliceScore = "max"
-    native_threshold: float | None = None
-    anatomy: str = "liver"
-    study_path: Path | None = None
-    gallery_path: Path | None = None
-    progress: Callable[[int, int], None] = field(default=_ignore)
-    fold_seed: int = 0
-    smoothing_mm: tuple[float, ...] = SMOOTHING_MM
-    min_size_mm3: tuple[float, ...] = MIN_SIZE_MM3
-    window: tuple[float, float] = (-200.0, 250.0)
-    threads: int = 1
-    cache_mib: int = 256
 
 
 class Measurement(BaseModel):
@@ -183,24 +139,15 @@ def _choose(
     counted: CountedCases, healthy_scores: Sequence[np.ndarray], own_masks: bool, options: MeasureOptions
 ) -> tuple[list[Threshold], dict[str, float]]:
     """Return the thresholds of every protocol, and what the bins may hide of the tuned ones."""
-    evidence = Evidence(
-        counted,
-        Studies(options.study_path, seed=options.seed, trials=options.trials),
-        healthy=healthy_scores,
-        native_threshold=options.native_threshold,
-        own_masks=own_masks,
-        smoothing_mm=options.smoothing_mm,
-        min_size_mm3=options.min_size_mm3,
-        fold_seed=options.fold_seed,
-        threads=options.threads,
-    )
+    studies = Studies(options.study_path, seed=options.seed, trials=options.trials)
+    evidence = Evidence(counted, studies, options, healthy_scores, own_masks)
     thresholds, bounds = [], {}
     for protocol in protocols_of(options.anatomy):
         chosen, bound = protocol.thresholds(evidence)
         thresholds += chosen
         if bound is not None:
             bounds[protocol.id] = bound
-    evidence.studies.write()
+    studies.write()
     return thresholds, bounds
 
 

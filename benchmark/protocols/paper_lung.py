@@ -9,8 +9,9 @@ import numpy as np
 from ..runs.records import Threshold
 from ..scoring.bins import keys_of
 from ..scoring.ranking_metrics import Curves
+from .inputs import CountedCases
 from .objective import Objective
-from .tuner import NO_LESIONS, CountedCases
+from .tuner import NO_LESIONS
 from .tuning import PLAIN, Space, Studies
 
 LEVELS = 101

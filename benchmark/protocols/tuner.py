@@ -3,40 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 
 from ...common.seeds import derive
 from ...datasets.splits import val_folds
 from ..runs.records import Threshold
-from ..scoring.bins import Bins, CaseCounts
-from ..scoring.cases import CaseReader
-from .objective import MeanDice, PatientCase
+from .inputs import CountedCases, MeasureOptions
+from .objective import MeanDice
 from .tuning import PLAIN, PostProcessing, Space, Studies
 from .variants import variants
 
-SMOOTHING_MM = (0.0, 1.5, 3.0)
-MIN_SIZE_MM3 = (0.0, 10.0, 50.0, 200.0)
 MAX_DRAWN = 20
 NO_LESIONS = "no patient with a lesion to tune on"
-
-
-@dataclass(frozen=True, eq=False)
-class CountedCases:
-    """Score histogram, counts and patients of one (method, test set, train set, seed)."""
-
-    reader: CaseReader
-    bins: Bins
-    counts: Sequence[CaseCounts]
-
-    @property
-    def with_patients(self) -> list[PatientCase]:
-        """Counts with their patients."""
-        return [PatientCase(s.patient, c) for s, c in zip(self.reader.cases, self.counts, strict=True)]
-
-    @property
-    def patients(self) -> list[str]:
-        """All patients, each once, in the order of their first case."""
-        return list(dict.fromkeys(s.patient for s in self.reader.cases))
 
 
 class Tuner:
@@ -44,33 +21,16 @@ class Tuner:
 
     Smoothing and minimum size are tried on at most 20 patients with a lesion, drawn by ``fold_seed``. Their trials are
     worth the plain optimum over all tuned patients plus what they gain over the plain optimum of the drawn ones.
-
-    Args:
-        counted: the cases, counted.
-        studies: where the searches are kept.
-        fold_seed: draws the folds of the patients and the patients that try post-processing.
-        smoothing_mm: smoothing to choose from, 0 first.
-        min_size_mm3: minimum component volumes to choose from, 0 first.
-        threads: threads that count voxels.
     """
 
-    def __init__(
-        self,
-        counted: CountedCases,
-        studies: Studies,
-        *,
-        fold_seed: int = 0,
-        smoothing_mm: Sequence[float] = SMOOTHING_MM,
-        min_size_mm3: Sequence[float] = MIN_SIZE_MM3,
-        threads: int = 1,
-    ) -> None:
+    def __init__(self, counted: CountedCases, studies: Studies, options: MeasureOptions) -> None:
         self.patients = counted.patients
-        self.folds = val_folds(self.patients, fold_seed)
+        self.folds = val_folds(self.patients, options.fold_seed)
         self._studies = studies
         with_lesion = {c.patient for c in counted.with_patients if c.counts.positives}
-        self._order = sorted(with_lesion, key=lambda p: (derive(fold_seed, "validation patients", p), p))
+        self._order = sorted(with_lesion, key=lambda p: (derive(options.fold_seed, "validation patients", p), p))
         self._plain = MeanDice.every_cut(counted.bins, counted.with_patients)
-        posts = [(s, m) for s in smoothing_mm for m in min_size_mm3 if (s, m) != PLAIN]
+        posts = [(s, m) for s in options.smoothing_mm for m in options.min_size_mm3 if (s, m) != PLAIN]
         groups = [self.patients, *(fold.tune for fold in self.folds)]
         drawn = {p for group in groups for p in self._drawn(group)}
         self._processed: dict[PostProcessing, MeanDice] = {}
@@ -78,7 +38,7 @@ class Tuner:
             chosen = [i for i, case in enumerate(counted.reader.cases) if case.patient in drawn]
             tried = variants(
                 counted.reader, chosen, counted.bins, counted.counts,
-                sigmas_mm=smoothing_mm, sizes_mm3=min_size_mm3, threads=threads,
+                sigmas_mm=options.smoothing_mm, sizes_mm3=options.min_size_mm3, threads=options.threads,
             )  # fmt: skip
             self._processed = {post: tried[post] for post in posts}
 

@@ -71,12 +71,10 @@ class CaseCounts:
 
     @property
     def positives(self) -> int:
-        """Voxels with lesion."""
         return int(self.positive.sum())
 
     @property
     def negatives(self) -> int:
-        """Voxels without lesion."""
         return int(self.negative.sum())
 
     def above(self, bin_: int) -> tuple[int, int]:

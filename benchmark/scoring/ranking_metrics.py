@@ -59,17 +59,14 @@ class Curves:
 
     @cached_property
     def positives(self) -> int:
-        """Voxels with lesion."""
         return int(self.positive.sum())
 
     @cached_property
     def negatives(self) -> int:
-        """Voxels without lesion."""
         return int(self.negative.sum())
 
     @cached_property
     def voxels(self) -> int:
-        """All voxels."""
         return self.positives + self.negatives
 
     @cached_property

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from uasbench.benchmark.protocols.catalogue import PROTOCOLS, Evidence
+from uasbench.benchmark.protocols.inputs import CountedCases, MeasureOptions
 from uasbench.benchmark.protocols.paper_lung import TAIL, greedy, paper_lung, score_range
-from uasbench.benchmark.protocols.tuner import NO_LESIONS, CountedCases
+from uasbench.benchmark.protocols.tuner import NO_LESIONS
 from uasbench.benchmark.protocols.tuning import Studies
 from uasbench.benchmark.scoring.bins import count_scores
 from uasbench.benchmark.scoring.cases import ArrayCase, CaseReader
@@ -117,7 +118,7 @@ def test_it_never_beats_the_oracle_and_depends_on_no_number_of_trials():
     few, many = (search(cases, trials)[0] for trials in (1, 40))
     assert (few.threshold, few.value) == (many.threshold, many.value)
     studies = Studies(None, seed=0, trials=1)
-    plain = Evidence(counted(cases), studies, smoothing_mm=(0.0,), min_size_mm3=(0.0,))
+    plain = Evidence(counted(cases), studies, MeasureOptions(smoothing_mm=(0.0,), min_size_mm3=(0.0,)))
     (oracle,), _ = PROTOCOLS["oracle"].thresholds(plain)
     assert few.value <= oracle.value + 0.005
     assert few.value > oracle.value - 0.02

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 from uasbench.benchmark.protocols.catalogue import PROTOCOLS, Evidence
-from uasbench.benchmark.protocols.tuner import NO_LESIONS, CountedCases
+from uasbench.benchmark.protocols.inputs import CountedCases, MeasureOptions
+from uasbench.benchmark.protocols.tuner import NO_LESIONS
 from uasbench.benchmark.protocols.tuning import Studies
 from uasbench.benchmark.scoring.bins import count_scores
 from uasbench.benchmark.scoring.cases import ArrayCase, CaseReader
@@ -37,15 +38,18 @@ def counted(cases: list[ArrayCase]) -> CountedCases:
     )
 
 
-def choose(protocol: str, counts: CountedCases, trials: int = 12, **choices):
+def choose(protocol: str, counts: CountedCases, trials: int = 12, healthy=(), **choices):
     """Return the thresholds of a protocol."""
-    return PROTOCOLS[protocol].thresholds(Evidence(counts, Studies(None, seed=0, trials=trials), **choices))[0]
+    return find(protocol, counts, trials, healthy, **choices)[0]
+
+
+def find(protocol: str, counts: CountedCases, trials: int = 12, healthy=(), **choices):
+    studies = Studies(None, seed=0, trials=trials)
+    return PROTOCOLS[protocol].thresholds(Evidence(counts, studies, MeasureOptions(**choices), healthy))
 
 
 def oracle(counts: CountedCases, trials: int = 12, **choices):
-    (threshold,), bound = PROTOCOLS["oracle"].thresholds(
-        Evidence(counts, Studies(None, seed=0, trials=trials), **choices)
-    )
+    (threshold,), bound = find("oracle", counts, trials, **choices)
     return threshold, bound
 
 
