@@ -10,7 +10,7 @@ import numpy as np
 
 from ...common.seeds import derive
 from .anatomy import LABELS
-from .liver_tumours import Index
+from .liver_tumours import Strata
 from .nifti import write_nifti
 from .patient import Patient, make_patient
 from .spec import SizePlan, Spec, liver_spec
@@ -35,10 +35,10 @@ def patients(*, seed: int, size: str, spec: Spec | None = None) -> Iterator[tupl
         yield "lits", str(number), make_patient(spec, plan, own, style="lits", index=index)
 
 
-def _tumour_bearers(plan: SizePlan, seed: int) -> list[Index | None]:
+def _tumour_bearers(plan: SizePlan, seed: int) -> list[Strata | None]:
     """Return the strata of every lesion patient's first tumour, None for the tumour-free patients."""
     rng = np.random.default_rng(derive(seed, "phantom", "tumour-free"))
-    bearers: list[Index | None] = [*Index.strata(rng, plan.lesion - plan.free)]
+    bearers: list[Strata | None] = [*Strata.strata(rng, plan.lesion - plan.free)]
     for place in sorted(rng.choice(plan.lesion, plan.free, replace=False).tolist()):
         bearers.insert(place, None)
     return bearers

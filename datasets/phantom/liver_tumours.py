@@ -51,7 +51,7 @@ class Lesion:
 
 
 @dataclass(frozen=True)
-class Index:
+class Strata:
     """Quantiles of a patient's first tumour: size, contrast and kind.
 
     They are drawn for all patients of a set together, each from its own stratum, so that two phantom seeds are about
@@ -63,7 +63,7 @@ class Index:
     kind: float
 
     @classmethod
-    def strata(cls, rng: np.random.Generator, patients: int) -> list[Index]:
+    def strata(cls, rng: np.random.Generator, patients: int) -> list[Strata]:
         """Draw one stratum per patient and quantity."""
         columns = [(rng.permutation(patients) + rng.uniform(size=patients)) / max(patients, 1) for _ in range(3)]
         return [cls(*(float(value) for value in row)) for row in zip(*columns, strict=True)]
@@ -82,7 +82,7 @@ def add_tumours(
     spec: Spec,
     rng: np.random.Generator,
     count: int,
-    index: Index,
+    index: Strata,
     spacing: tuple[float, float, float],
 ) -> tuple[np.ndarray, list[Lesion]]:
     """Paint up to ``count`` tumours into the liver: at least one, and no more than find a place of their own.
@@ -97,7 +97,7 @@ def add_tumours(
     truth = np.zeros(canvas.labels.shape, bool)
     lesions: list[Lesion] = []
     while len(lesions) < count:
-        strata = index if not lesions else Index(*(float(value) for value in rng.uniform(size=3)))
+        strata = index if not lesions else Strata(*(float(value) for value in rng.uniform(size=3)))
         radius = max(spec.quantile("tumours.radius_mm", strata.radius), 0.8 * spacing[0], 1.2 * spacing[1])
         centre = _place(canvas, liver, rng, radius, lesions)
         if centre is None:
@@ -131,7 +131,7 @@ def _paint(
     liver: Liver,
     spec: Spec,
     rng: np.random.Generator,
-    strata: Index,
+    strata: Strata,
     radius: float,
     centre: tuple[float, float, float],
     truth: np.ndarray,
@@ -184,7 +184,7 @@ def _surface(
 def _inside(
     spec: Spec,
     rng: np.random.Generator,
-    strata: Index,
+    strata: Strata,
     axes: tuple[np.ndarray, ...],
     distance: np.ndarray,
     radius: float,

@@ -10,7 +10,7 @@ from ...common.seeds import derive
 from .anatomy import LABELS, Body, Liver
 from .canvas import SUB, Canvas, deformed_space
 from .fields import smooth_field, tissue_texture
-from .liver_tumours import Index, Lesion, add_tumours, draw_count
+from .liver_tumours import Lesion, Strata, add_tumours, draw_count
 from .scanner import Scanner, add_noise, average_slices, blur
 from .spec import SizePlan, Spec
 from .vessels import grow, occupy
@@ -39,7 +39,7 @@ class Patient:
     lesions: list[Lesion]
 
 
-def make_patient(spec: Spec, plan: SizePlan, seed: int, *, style: str, index: Index | None = None) -> Patient:
+def make_patient(spec: Spec, plan: SizePlan, seed: int, *, style: str, index: Strata | None = None) -> Patient:
     """Make the patient of a seed in a scanner style; without strata of a first tumour the liver has none.
 
     Every part of the patient has a generator of its own, so that one part never shifts the numbers of another.

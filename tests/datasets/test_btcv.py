@@ -27,13 +27,6 @@ def test_published_layout_and_its_mirrors(tmp_path, put_btcv_case, folder):
     assert truth.slice_labels is None
 
 
-def test_card_says_that_healthy_is_a_convention():
-    card = BTCV.card
-    assert (card.role, card.truth) == ("healthy", "none")
-    assert "convention" in card.citation
-    assert all((card.title, card.licence, card.obtain, card.layout, card.roi_source))
-
-
 def test_test_scans_are_ignored(tmp_path, put_btcv_case):
     put_btcv_case(tmp_path / "RawData" / "Training", 1)
     testing = tmp_path / "RawData" / "Testing" / "img"

@@ -71,13 +71,6 @@ def _open(root: Path) -> Coronacases:
     return dataset
 
 
-def test_card():
-    card = Coronacases.card
-    assert (card.name, card.anatomy, card.role, card.truth) == ("coronacases", "lung", "lesion", "voxel")
-    assert (card.partner, card.reference) == ("luna16", "hu-opened")
-    assert all((card.title, card.licence, card.citation, card.obtain, card.layout, card.roi_source))
-
-
 @pytest.mark.parametrize("folder", [".", "coronacases", "COVID-19-CT-Seg", "some/where/else"])
 @pytest.mark.parametrize("codes", ["LPS", "RAS", "PIR"])
 def test_zenodo_layout(tmp_path, put_scan, folder, codes):
@@ -257,12 +250,6 @@ def test_masks_without_ct_are_ignored_beside_whole_cases(tmp_path, put_scan):
     dataset = Coronacases()
     assert [ref.id for ref in dataset.discover(tmp_path)] == ["coronacases_001"]
     assert ["coronacases_002" in note and "ignored" in note for note in dataset.notes] == [True]
-
-
-def test_an_absent_set_says_so(tmp_path):
-    survey = Coronacases().survey(tmp_path)
-    assert survey.absent
-    assert "Zenodo" in survey.problems[0]
 
 
 def _outcome(root: Path) -> str:

@@ -93,13 +93,6 @@ def _open(root):
     return dataset
 
 
-def test_card():
-    card = CovidCTMD.card
-    assert (card.name, card.anatomy, card.role, card.truth) == ("covid-ct-md", "lung", "lesion", "slice")
-    assert (card.partner, card.reference) == ("luna16", "hu-opened")
-    assert all((card.title, card.licence, card.citation, card.obtain, card.layout, card.roi_source))
-
-
 @pytest.mark.parametrize("folder", ["covid-ct-md", "COVID-CT-MD/nifti", "elsewhere/deep", "."])
 @pytest.mark.parametrize("codes", ["LPS", "RAS", "LPI"])
 def test_nifti_layout(tmp_path, put_case, folder, codes):

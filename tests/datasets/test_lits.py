@@ -19,18 +19,6 @@ def _open(root):
     return dataset
 
 
-def test_card():
-    card = LiTS.card
-    assert (card.name, card.role, card.partner, card.reference, card.truth) == (
-        "lits",
-        "lesion",
-        "btcv",
-        "hu-deviation",
-        "voxel",
-    )
-    assert all((card.title, card.licence, card.citation, card.obtain, card.layout, card.roi_source))
-
-
 @pytest.mark.parametrize(
     "folder", ["lits/Training Batch 1", "LiTS", "LITS17/media/nas/Training_Batch2", "some/where/else", "."]
 )

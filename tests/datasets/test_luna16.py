@@ -65,13 +65,6 @@ def _open(root):
     return dataset
 
 
-def test_card_says_that_healthy_is_a_convention():
-    card = LUNA16.card
-    assert (card.name, card.anatomy, card.role, card.truth) == ("luna16", "lung", "healthy", "none")
-    assert "convention" in card.citation
-    assert all((card.title, card.licence, card.obtain, card.layout, card.roi_source))
-
-
 @pytest.mark.parametrize("folder", ["luna16", "LUNA16/download", "some/where", "."])
 def test_published_layout_at_any_depth(tmp_path, folder):
     image, labels = _put(tmp_path / folder, "1.2.10", subset="subset9")

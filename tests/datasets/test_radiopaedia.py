@@ -40,13 +40,6 @@ def _open(root: Path) -> Radiopaedia:
     return dataset
 
 
-def test_card():
-    card = Radiopaedia.card
-    assert (card.name, card.anatomy, card.role, card.truth) == ("radiopaedia", "lung", "lesion", "voxel")
-    assert (card.partner, card.reference) == ("luna16", "hu-opened")
-    assert all((card.title, card.licence, card.citation, card.obtain, card.layout, card.roi_source))
-
-
 @pytest.mark.parametrize("folder", [".", "radiopaedia", "MedSeg", "deep/er"])
 @pytest.mark.parametrize("ext", [".nii", ".nii.gz"])
 def test_three_folders_paired_by_number(tmp_path, put_volume, folder, ext):
@@ -133,16 +126,3 @@ def test_630_pixels_and_thick_padded_slices(tmp_path, put_volume):
     assert case.image.shape == (3, 630, 630)
     np.testing.assert_array_equal(case.image, image)
     np.testing.assert_array_equal(case.roi, lungs > 0)
-
-
-def test_thick_and_repeated_slices_are_noted(tmp_path, put_volume, put_nifti):
-    image, _, _ = put_volume(tmp_path, 4, spacing=(8.0, 0.7, 0.7))
-    image[3] = image[2] = image[1]
-    put_nifti(tmp_path / "rp_im" / "4.nii.gz", image.astype(np.int16), spacing=(8.0, 0.7, 0.7))
-    notes = _open(tmp_path).load("rp_4").notes
-    assert any(str(note).startswith("warning: slices 8 mm apart") for note in notes)
-    assert any(str(note).startswith("warning: 2 of 6 slices repeat the slice below") for note in notes)
-
-
-def test_absent(tmp_path):
-    assert Radiopaedia().survey(tmp_path).absent

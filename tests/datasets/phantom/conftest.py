@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pytest
 from uasbench.datasets.phantom.disk import write_phantom
@@ -21,6 +23,34 @@ def smoke_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("phantom") / "smoke"
     write_phantom(root, anatomy="liver", seed=3, size="smoke")
     return root
+
+
+@pytest.fixture(scope="session")
+def roots(smoke_root: Path, lung_root: Path) -> dict[str, Path]:
+    """The smoke phantoms of seed 3 by anatomy."""
+    return {"liver": smoke_root, "lung": lung_root}
+
+
+@pytest.fixture(scope="session")
+def digests() -> Callable[[Path], dict[str, str]]:
+    """The hash of every file below a folder."""
+
+    def of(root: Path) -> dict[str, str]:
+        files = sorted(path for path in root.rglob("*") if path.is_file())
+        return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+    return of
+
+
+@pytest.fixture(scope="session")
+def as_lps() -> Callable[[Path], np.ndarray]:
+    """The voxels of a NIfTI file, (z, y, x) in LPS, by nibabel."""
+
+    def read(path: Path) -> np.ndarray:
+        image = nib.as_closest_canonical(nib.load(path))
+        return np.asarray(image.dataobj).transpose(2, 1, 0)[:, ::-1, ::-1]
+
+    return read
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 from uasbench.datasets.phantom.fields import ct_noise, smooth_field, tissue_texture
-from uasbench.datasets.phantom.liver_tumours import Index
+from uasbench.datasets.phantom.liver_tumours import Strata
 from uasbench.datasets.phantom.patient import Patient, make_patient
 from uasbench.datasets.phantom.scanner import Scanner
 from uasbench.datasets.phantom.shapes import Space, ellipsoid, intersection, occupancy, union
@@ -21,7 +21,7 @@ LIVER = 6
 @pytest.fixture(scope="module")
 def quick() -> dict[str, Patient]:
     """One patient of every set at the size that tables use."""
-    spec, index = liver_spec(), Index(0.7, 0.4, 0.9)
+    spec, index = liver_spec(), Strata(0.7, 0.4, 0.9)
     plan = spec.size("quick")
     return {
         "btcv": make_patient(spec, plan, 11, style="btcv"),
@@ -82,7 +82,7 @@ def test_most_lesions_are_10_to_60_hu_darker_and_some_are_brighter() -> None:
     plan = spec.size("smoke")
     lesions = [
         lesion
-        for seed, index in enumerate(Index.strata(np.random.default_rng(0), 20))
+        for seed, index in enumerate(Strata.strata(np.random.default_rng(0), 20))
         for lesion in make_patient(spec, plan, 1000 + seed, style="lits", index=index).lesions
     ]
     dark = [lesion for lesion in lesions if lesion.kind != "bright"]

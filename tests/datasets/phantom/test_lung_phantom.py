@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,19 +12,16 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from scipy import ndimage
-from uasbench.common.errors import DataError
 from uasbench.datasets.adapters.coronacases import Coronacases
 from uasbench.datasets.adapters.luna16 import LUNA16
 from uasbench.datasets.case import Case
-from uasbench.datasets.phantom import disk
 from uasbench.datasets.phantom.canvas import deformed_space
-from uasbench.datasets.phantom.disk import write_phantom
 from uasbench.datasets.phantom.lung import lesion_patients
 from uasbench.datasets.phantom.lung_opacities import Burden
 from uasbench.datasets.phantom.lung_patient import AIRWAY, LEFT, RIGHT, ChestPatient, make_chest
 from uasbench.datasets.phantom.metaimage import world, write_metaimage
 from uasbench.datasets.phantom.pipes import filled_share
-from uasbench.datasets.phantom.spec import SizePlan, generator_digest, lung_spec, parse_spec, spec_text
+from uasbench.datasets.phantom.spec import SizePlan, lung_spec, parse_spec, spec_text
 from uasbench.datasets.phantom.vessels import grow, occupy
 from uasbench.methods.method import Method
 from uasbench.methods.trivial.hu_deviation import HuDeviation
@@ -36,6 +31,9 @@ from uasbench.methods.trivial.local_residual import LocalResidual
 
 Chests = dict[str, dict[str, ChestPatient]]
 NAMES = ("COVID-19-CT-Seg_20cases", "Lung_Mask", "Infection_Mask")
+
+Digests = Callable[[Path], dict[str, str]]
+Reader = Callable[[Path], np.ndarray]
 
 
 @pytest.fixture(scope="module")
@@ -58,23 +56,13 @@ def lung(patient: ChestPatient) -> np.ndarray:
     return (patient.labels == LEFT) | (patient.labels == RIGHT)
 
 
-def digests(root: Path) -> dict[str, str]:
-    files = sorted(path for path in root.rglob("*") if path.is_file())
-    return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
-
-
-def as_lps(path: Path) -> np.ndarray:
-    image = nib.as_closest_canonical(nib.load(path))
-    return np.asarray(image.dataobj).transpose(2, 1, 0)[:, ::-1, ::-1]
-
-
 def read_lps(path: Path) -> tuple[np.ndarray, sitk.Image]:
     image = sitk.ReadImage(str(path))
     flips = [axis for axis, sign in enumerate(np.diag(np.reshape(image.GetDirection(), (3, 3)))[::-1]) if sign < 0]
     return np.flip(sitk.GetArrayFromImage(image), tuple(flips)), image
 
 
-def test_layout_is_the_published_one(lung_root: Path, smoke_chests: Chests) -> None:
+def test_layout_is_the_published_one(lung_root: Path, smoke_chests: Chests, digests: Digests) -> None:
     expected = {"phantom.json", "luna16/annotations.csv"}
     for uid in smoke_chests["luna16"]:
         expected |= {
@@ -82,14 +70,6 @@ def test_layout_is_the_published_one(lung_root: Path, smoke_chests: Chests) -> N
         }
     expected |= {f"coronacases/{folder}/coronacases_{k:03d}.nii.gz" for folder in NAMES for k in (1, 2, 3)}
     assert set(digests(lung_root)) == expected
-
-
-def test_same_seed_same_bytes_and_other_seed_other_voxels(lung_root: Path, tmp_path: Path) -> None:
-    write_phantom(tmp_path / "same", anatomy="lung", seed=3, size="smoke")
-    assert digests(tmp_path / "same") == digests(lung_root)
-    write_phantom(tmp_path / "other", anatomy="lung", seed=4, size="smoke")
-    own, other = set(digests(lung_root).values()), set(digests(tmp_path / "other").values())
-    assert not own & other
 
 
 def test_luna_files_read_back_whichever_way_they_are_stored(lung_root: Path, smoke_chests: Chests) -> None:
@@ -108,7 +88,9 @@ def test_luna_files_read_back_whichever_way_they_are_stored(lung_root: Path, smo
     assert directions == {1.0, -1.0}
 
 
-def test_corona_files_read_back_with_the_published_labels(lung_root: Path, smoke_chests: Chests) -> None:
+def test_corona_files_read_back_with_the_published_labels(
+    lung_root: Path, smoke_chests: Chests, as_lps: Reader
+) -> None:
     for case, patient in smoke_chests["coronacases"].items():
         image, mask, lesion = (lung_root / "coronacases" / name / f"{case}.nii.gz" for name in NAMES)
         assert "".join(nib.aff2axcodes(nib.load(image).affine)) == patient.scanner.orientation
@@ -319,19 +301,6 @@ def test_adapters_read_the_phantom(lung_root: Path, smoke_chests: Chests) -> Non
         assert np.array_equal(truth.lesion, patient.lesion)
 
 
-def test_info_and_identity_name_the_lung(lung_root: Path) -> None:
-    info = json.loads((lung_root / "phantom.json").read_text())
-    identity = disk.phantom_identity(lung_root)
-    assert identity == {key: value for key, value in info.items() if key != "patients"}
-    assert identity["name"] == "lung"
-    assert identity["spec_hash"] == lung_spec().digest
-    assert identity["generator_hash"] == generator_digest("uasbench.datasets.phantom.lung")
-    assert identity["generator_hash"] != generator_digest("uasbench.datasets.phantom.liver")
-    assert disk.phantom_of([lung_root / "luna16" / "annotations.csv"]) == identity
-    by_set = [row["set"] for row in info["patients"]]
-    assert by_set == ["luna16"] * 3 + ["coronacases"] * 3
-
-
 def test_compiled_pipes_are_the_vessels_of_the_reference() -> None:
     rng = np.random.default_rng(0)
     space = deformed_space(rng, 8, 48, (9.0, 5.0, 5.0))
@@ -340,21 +309,6 @@ def test_compiled_pipes_are_the_vessels_of_the_reference() -> None:
     expected = occupy(space, tree)[0]
     assert expected.max() == 1
     assert np.allclose(filled_share(space, tree), expected, atol=1e-5)
-
-
-def test_unknown_anatomy_and_the_other_phantoms_folder_are_refused(lung_root: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="liver, lung"):
-        disk.write_phantom(tmp_path / "a", anatomy="brain", seed=0, size="smoke")
-    with pytest.raises(DataError, match="lung phantom of seed 3"):
-        disk.write_phantom(lung_root, anatomy="liver", seed=3, size="smoke")
-    assert disk.write_phantom(lung_root, anatomy="lung", seed=3, size="smoke")["seed"] == 3
-
-
-def test_liver_and_lung_lie_side_by_side_in_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("uasbench.datasets.phantom.lung.write_patients", lambda root, **_: iter(()))
-    monkeypatch.setattr("uasbench.datasets.phantom.liver.write_patients", lambda root, **_: iter(()))
-    roots = {disk.phantom_root(tmp_path, anatomy=anatomy, seed=0, size="quick") for anatomy in ("liver", "lung")}
-    assert {root.name.split("-")[1] for root in roots} == {"liver", "lung"}
 
 
 def baselines() -> dict[str, Method]:
