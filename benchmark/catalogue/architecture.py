@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,32 +28,34 @@ def table() -> str:
     lines = [_row(("method", *FIGURE_NAMES)), _row(["---"] * (1 + len(FIGURE_NAMES)))]
     for name, card in known.cards().items():
         if known.entry(name).built_in and not card.trivial:
-            phrases = dict.fromkeys(FIGURE_NAMES, "") | {what: _phrase(*both) for what, *both in card.figures}
-            phrases["parameters"] = _with_reference(card.figures, size(known.get(name)) or "planned from the data")
-            lines.append(_row((f"`{name}`", *phrases.values())))
+            made = size(known.get(name)) or "planned from the data"
+            figures = {what: _phrase(reference, here, made) for what, reference, here in card.figures}
+            lines.append(_row((f"`{name}`", *(figures.get(what, "") for what in FIGURE_NAMES))))
     return "\n".join(lines)
 
 
-def rewritten(text: str) -> str:
-    """Return a document with the table between its two marks renewed.
+def update(path: Path) -> None:
+    """Renew the table between the two marks of a Markdown file.
 
     Raises:
         DataError: a mark is missing.
     """
-    before, start, rest = text.partition(START)
+    before, start, rest = path.read_text(encoding="utf-8").partition(START)
     _, end, after = rest.partition(END)
     if not start or not end:
-        raise DataError(f"no table can be written: the document needs a line {START} and, below it, a line {END}")
-    return f"{before}{START}\n{table()}\n{END}{after}"
+        raise DataError(f"no table can be written: {path} needs a line {START} and, below it, a line {END}")
+    path.write_text(f"{before}{START}\n{table()}\n{END}{after}", encoding="utf-8")
 
 
-def update(path: Path) -> None:
-    """Renew the table in a file.
+def size(cls: type[Method], profile: str = "paper") -> str:
+    """Return the number of parameters of a profile's networks, empty where training creates them.
 
-    Raises:
-        DataError: the file has no marks.
+    Pretrained backbones are made with random weights, so that none need be at hand.
     """
-    path.write_text(rewritten(path.read_text(encoding="utf-8")), encoding="utf-8")
+    pretrained = any(field.name == "weights" for field in fields(cls.Config))
+    config = resolve(cls.Config, profile, settings={"weights": "random"} if pretrained else None)
+    count, members = count_parameters(cls, config), cls(config).members
+    return (f"{count:,}" + (f" × {members}" if members else "")) if count else ""
 
 
 def count_parameters(cls: type[Method], config: Any) -> int:
@@ -78,27 +81,11 @@ def count_parameters(cls: type[Method], config: Any) -> int:
         return count("cpu")
 
 
-def size(cls: type[Method], profile: str = "paper") -> str:
-    """Return the number of parameters of a profile's networks, empty where training creates them.
-
-    Pretrained backbones are made with random weights, so that none need be at hand.
-    """
-    pretrained = any(field.name == "weights" for field in fields(cls.Config))
-    config = resolve(cls.Config, profile, settings={"weights": "random"} if pretrained else None)
-    count = count_parameters(cls, config)
-    members = cls(config).members
-    return (f"{count:,}" + (f" × {members}" if members else "")) if count else ""
+def _phrase(reference: str, here: str, size: str) -> str:
+    """Parameters, which are counted here, have an arrow only where a reference prints a count."""
+    shown = here or size
+    return shown if reference == here or (reference == "n/p" and not here) else f"{reference} → {shown}"
 
 
-def _with_reference(figures: tuple[tuple[str, str, str], ...], size: str) -> str:
-    """A count is known of no reference but those that print one."""
-    printed = next((reference for what, reference, _ in figures if what == "parameters"), "n/p")
-    return size if printed == "n/p" else _phrase(printed, size)
-
-
-def _phrase(reference: str, here: str) -> str:
-    return here if reference == here else f"{reference} → {here}"
-
-
-def _row(cells: tuple[str, ...] | list[str]) -> str:
+def _row(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"

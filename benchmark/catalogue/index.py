@@ -4,16 +4,39 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from ...common import source_hash
+from ...common import package, source_hash
 from ...common.atomic import DiskError, write_text
 from ..locations import cache_root
 
-VERSION = 2
-OUTLINE = {"dims", "packages", "asks", "declines"}
+VERSION = 3
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One registered name: ``target`` is ``module:class``, ``distribution`` the package that brings it."""
+
+    name: str
+    target: str
+    distribution: str
+    version: str
+    group: str
+
+    @property
+    def module(self) -> str:
+        """Module that holds the class."""
+        return self.target.partition(":")[0]
+
+    @property
+    def built_in(self) -> bool:
+        """Whether it ships with the benchmark."""
+        return self.module.partition(".")[0] == package.NAME
+
+    def __str__(self) -> str:
+        return f"{self.target} from {self.distribution} {self.version}"
 
 
 class CardIndex:
@@ -25,75 +48,59 @@ class CardIndex:
 
     def __init__(self, path: Path | None = None) -> None:
         self.path = cache_root() / "cards.json" if path is None else path
-        self._entries = self._load()
+        self._stored = self._load()
         self._digests: dict[str, str | None] = {}
         self._changed = False
 
-    def get(self, group: str, name: str, target: str) -> Any | None:
+    def card(self, entry: Entry) -> Any | None:
         """Return the stored card, or None where there is none or a source has changed."""
-        entry = self._valid(group, name, target)
-        if entry is None:
-            return None
         try:
-            return _from_plain(group, entry["card"])
-        except (KeyError, TypeError, ValueError):
+            return _card_class(entry.group)(**_tuples(self._valid(entry).get("card")))
+        except (TypeError, ValueError):
             return None
 
-    def outline(self, group: str, name: str, target: str) -> dict[str, Any] | None:
-        """Return the stored outline (:class:`.outline.Outline` as plain values), or None as :meth:`get`."""
-        found = (self._valid(group, name, target) or {}).get("outline")
-        return found if isinstance(found, dict) and set(found) == OUTLINE else None
+    def outline(self, entry: Entry) -> dict[str, Any] | None:
+        """Return the fields of the stored :class:`.outline.Outline`, or None as :meth:`card`."""
+        return _tuples(self._valid(entry).get("outline"))
 
-    def put_outline(self, group: str, name: str, target: str, outline: dict[str, Any]) -> None:
-        """Remember an outline beside its card; without a card that could be stored it is left out."""
-        entry = self._entries.get(_key(group, name, target))
-        if isinstance(entry, dict):
-            entry["outline"] = outline
-            self._changed = True
-
-    def _valid(self, group: str, name: str, target: str) -> dict[str, Any] | None:
-        """Return an entry whose sources have not changed."""
-        entry = self._entries.get(_key(group, name, target))
-        if not isinstance(entry, dict) or not isinstance(entry.get("files"), dict):
-            return None
-        located = source_hash.locate(target.partition(":")[0])
-        if located is None or str(located) not in entry["files"]:
-            return None
-        if any(self._digest(path) != digest for path, digest in entry["files"].items()):
-            return None
-        return entry
-
-    def put(self, group: str, name: str, target: str, card: Any) -> None:
-        """Remember a card; one that JSON cannot hold, or whose source is not found, is left out."""
-        module = target.partition(":")[0]
+    def put(self, entry: Entry, card: Any, outline: dict[str, Any] | None = None) -> None:
+        """Remember a card and its outline; a card that JSON cannot hold, or without a source file, is left out."""
         try:
-            files = source_hash.closure_files(module).values()
-            own = source_hash.closure_files(type(card).__module__).values()
-            plain = json.loads(json.dumps(_to_plain(group, card)))
+            modules = (entry.module, type(card).__module__)
+            files = {str(f) for module in modules for f in source_hash.closure_files(module).values()}
+            known = {f.name for f in fields(_card_class(entry.group))}
+            plain = json.loads(json.dumps({k: v for k, v in asdict(card).items() if k in known}))
         except (source_hash.SourceError, TypeError, ValueError):
             return
-        entry = {"files": {str(f): self._digest(str(f)) for f in (*files, *own)}, "card": plain}
-        known = self._entries.get(_key(group, name, target))
-        if not isinstance(known, dict) or any(known.get(k) != v for k, v in entry.items()):
-            self._entries[_key(group, name, target)] = entry
+        before = self._valid(entry)
+        new = before | {"files": {f: self._digest(f) for f in files}, "card": plain}
+        new |= {"outline": json.loads(json.dumps(outline))} if outline else {}
+        if new != before:
+            self._stored[_key(entry)] = new
             self._changed = True
 
     def write(self) -> None:
         """Store the index atomically where it changed."""
-        if not self._changed:
-            return
-        with suppress(OSError, DiskError):
-            write_text(self.path, json.dumps({"version": VERSION, "entries": self._entries}))
-            self._changed = False
+        if self._changed:
+            with suppress(OSError, DiskError):
+                write_text(self.path, json.dumps({"version": VERSION, "entries": self._stored}))
+                self._changed = False
+
+    def _valid(self, entry: Entry) -> dict[str, Any]:
+        """Return what is stored, or nothing where a source has changed."""
+        stored = self._stored.get(_key(entry))
+        files = stored.get("files") if isinstance(stored, dict) else None
+        if not isinstance(stored, dict) or not isinstance(files, dict):
+            return {}
+        fresh = str(source_hash.locate(entry.module)) in files and all(self._digest(f) == d for f, d in files.items())
+        return stored if fresh else {}
 
     def _load(self) -> dict[str, Any]:
         try:
             stored = json.loads(self.path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}
-        if not isinstance(stored, dict) or stored.get("version") != VERSION:
-            return {}
-        entries = stored.get("entries")
+        entries = stored.get("entries") if isinstance(stored, dict) and stored.get("version") == VERSION else None
         return entries if isinstance(entries, dict) else {}
 
     def _digest(self, path: str) -> str | None:
@@ -105,29 +112,20 @@ class CardIndex:
         return self._digests[path]
 
 
-def _key(group: str, name: str, target: str) -> str:
-    return f"{group} {name} = {target}"
+def _key(entry: Entry) -> str:
+    return f"{entry.group} {entry.name} = {entry.target}"
 
 
 def _card_class(group: str) -> Any:
     if group.endswith(".datasets"):
-        from ...datasets.dataset import DatasetCard
-
-        return DatasetCard
-    from ...methods.card import MethodCard
-
-    return MethodCard
-
-
-def _to_plain(group: str, card: Any) -> dict[str, Any]:
-    known = {f.name for f in fields(_card_class(group))}
-    return {k: v for k, v in asdict(card).items() if k in known}
-
-
-def _from_plain(group: str, plain: dict[str, Any]) -> Any:
-    return _card_class(group)(**{k: _tuples(v) for k, v in plain.items()})
+        from ...datasets.dataset import DatasetCard as Card
+    else:
+        from ...methods.card import MethodCard as Card
+    return Card
 
 
 def _tuples(value: Any) -> Any:
-    """JSON has no tuples and cards have no lists."""
+    """Turn lists into the tuples that they were before JSON; cards and outlines hold no lists."""
+    if isinstance(value, dict):
+        return {key: _tuples(v) for key, v in value.items()}
     return tuple(map(_tuples, value)) if isinstance(value, list) else value

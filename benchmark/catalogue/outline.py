@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ...common.errors import summary
+from ...methods import online as network
 from ...methods.config import resolve
-from .limits import time_limit
 
 if TYPE_CHECKING:
     from ...datasets.views.view import View
@@ -16,6 +20,7 @@ if TYPE_CHECKING:
     from ...methods.method import Method
 
 TRIED = ("paper", "quick")
+CONSTRUCTION_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -84,7 +89,7 @@ def status_of(cls: type[Method]) -> str:
 
 def _reason(cls: type[Method], profile: str, anatomy: str) -> str | None:
     try:
-        with time_limit():
+        with time_limit(), network.forbidden():
             return cls(resolve(cls.Config, profile, anatomy)).skip()
     except Exception as error:
         return f"fails: {summary(error)}"
@@ -97,3 +102,22 @@ def _at(where: list[tuple[str, str]], places: list[tuple[str, str]]) -> str:
         if where != places and where == [place for place in places if place[part] in named]:
             return f"{', '.join(named)}: "
     return "" if where == places else f"{', '.join(' on the '.join(place) for place in where)}: "
+
+
+@contextmanager
+def time_limit(seconds: float = CONSTRUCTION_S) -> Iterator[None]:
+    """Raise TimeoutError in code that does not come back; in the main thread only, where signals arrive."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(*_: object) -> None:
+        raise TimeoutError(f"did not come back within {seconds:.0f} s of being constructed")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

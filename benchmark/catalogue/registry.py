@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import traceback
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict
 from fnmatch import fnmatchcase
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -15,7 +16,7 @@ from ...common import package
 from ...common.errors import DataError, UasbenchError
 from ...common.package import import_target
 from ...datasets import anatomy
-from .index import CardIndex
+from .index import CardIndex, Entry
 
 if TYPE_CHECKING:
     from ...datasets.dataset import Dataset, DatasetCard
@@ -31,30 +32,6 @@ C = TypeVar("C")
 
 class RegistryError(UasbenchError):
     """A name is unknown, registered twice, or belongs to a plug-in that cannot be used."""
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One registered name: ``target`` is ``module:class``, ``distribution`` the package that brings it."""
-
-    name: str
-    target: str
-    distribution: str
-    version: str
-    group: str
-
-    @property
-    def module(self) -> str:
-        """Module that holds the class."""
-        return self.target.partition(":")[0]
-
-    @property
-    def built_in(self) -> bool:
-        """Whether it ships with the benchmark."""
-        return self.module.partition(".")[0] == PACKAGE
-
-    def __str__(self) -> str:
-        return f"{self.target} from {self.distribution} {self.version}"
 
 
 class Registry(Generic[T, C]):
@@ -115,11 +92,15 @@ class Registry(Generic[T, C]):
         """
         if name not in self._classes:
             entry = self.entry(name)
-            found = self._import(entry)
-            self._classes[name] = found
-            self._cards[name] = cast(Any, getattr(found, "card", None))
-            if self._cards[name] and self._index.get(entry.group, entry.name, entry.target) != self._cards[name]:
-                self._index.put(entry.group, entry.name, entry.target, self._cards[name])
+            try:
+                found = import_target(entry.target)
+            except (Exception, SystemExit) as error:
+                reason = f"cannot be imported: {_line(error)}"
+                raise RegistryError(f"{self.kind} {name!r} ({entry}) {reason}") from error
+            self._accept(entry, _problem(found, entry.group, name))
+            self._classes[name], self._cards[name] = found, cast(Any, getattr(found, "card", None))
+            if self._cards[name]:
+                self._index.put(entry, self._cards[name])
         return self._classes[name]
 
     def card(self, name: str) -> C:
@@ -130,7 +111,7 @@ class Registry(Generic[T, C]):
         """
         if name not in self._cards:
             entry = self.entry(name)
-            known = self._index.get(entry.group, entry.name, entry.target)
+            known = self._index.card(entry)
             if known is None:
                 self.get(name)
             else:
@@ -148,13 +129,11 @@ class Registry(Generic[T, C]):
 
         if name not in self._outlines:
             entry = self.entry(name)
-            plain = self._index.outline(entry.group, entry.name, entry.target)
-            if plain is None:
+            with suppress(TypeError):  # nothing stored, or the fields of another version
+                self._outlines[name] = Outline(**cast(Any, self._index.outline(entry)))
+            if name not in self._outlines:
                 self._outlines[name] = outline_of(cast(Any, self.get(name)))
-                self._index.put_outline(entry.group, entry.name, entry.target, asdict(self._outlines[name]))
-            else:
-                packages, asks = tuple(plain["packages"]), tuple(plain["asks"])
-                self._outlines[name] = Outline(plain["dims"], packages, asks, plain["declines"])
+                self._index.put(entry, self._cards[name], asdict(self._outlines[name]))
         return self._outlines[name]
 
     def is_topline(self, name: str) -> bool:
@@ -168,12 +147,11 @@ class Registry(Generic[T, C]):
     def cards(self) -> dict[str, C]:
         """Return the cards of every usable name: what learns nothing first, top lines last, then by name."""
         self._read()
-        usable = [n for n in self.names() if n in self._cards]
 
         def rank(name: str) -> tuple[bool, bool, str]:
-            return self.is_topline(name), not _trivial(self._cards[name]), name
+            return self.is_topline(name), not getattr(self._cards[name], "trivial", False), name
 
-        return {n: self._cards[n] for n in sorted(usable, key=rank)}
+        return {n: self._cards[n] for n in sorted(self._cards, key=rank)}
 
     def broken(self) -> dict[str, str]:
         """Return the names that cannot be used, each with the reason on one line."""
@@ -203,8 +181,8 @@ class Registry(Generic[T, C]):
             self.card(part)
             return {part}
         pattern = "*" if part == "all" else part
-        wide = not any(map(str.isalnum, pattern))
-        hits = {n for n in self.names() if fnmatchcase(n, pattern) and not (wide and self._apart(n))}
+        apart = not any(map(str.isalnum, pattern)) and not self.group.endswith(TOPLINES)
+        hits = {n for n in self.names() if fnmatchcase(n, pattern) and not (apart and self.is_topline(n))}
         for name in hits:
             if len(self._entries[name]) > 1:
                 self.entry(name)
@@ -213,9 +191,6 @@ class Registry(Generic[T, C]):
             reasons = "; ".join(f"{n}: {self._broken[n]}" for n in sorted(hits))
             raise RegistryError(f"{part!r} matches only broken plug-ins: {reasons}" if hits else self._unknown(part))
         return usable
-
-    def _apart(self, name: str) -> bool:
-        return self.is_topline(name) and not self.group.endswith(TOPLINES)
 
     def _unknown(self, name: str) -> str:
         names = self.names()
@@ -234,14 +209,6 @@ class Registry(Generic[T, C]):
                 self._broken[name] = str(error)
         self._index.write()
         self._read_all = True
-
-    def _import(self, entry: Entry) -> type[T]:
-        try:
-            found = import_target(entry.target)
-        except (Exception, SystemExit) as error:
-            raise RegistryError(f"{self.kind} {entry.name!r} ({entry}) cannot be imported: {_line(error)}") from error
-        self._accept(entry, _problem(found, entry.group, entry.name))
-        return found
 
     def _accept(self, entry: Entry, problem: str | None) -> None:
         if problem:
@@ -285,10 +252,9 @@ def check_class(found: Any) -> type[Method]:
     Raises:
         RegistryError: not a subclass of Method, or without a card.
     """
-    name = getattr(getattr(found, "card", None), "name", "my-method")
-    uses = getattr(getattr(found, "card", None), "uses", "healthy")
-    problem = _problem(found, f"{PACKAGE}{TOPLINES if uses == 'labels' else '.methods'}", name)
-    if problem:
+    card = getattr(found, "card", None)
+    group = TOPLINES if getattr(card, "uses", "healthy") == "labels" else ".methods"
+    if problem := _problem(found, f"{PACKAGE}{group}", getattr(card, "name", "my-method")):
         raise RegistryError(f"{getattr(found, '__qualname__', found)} {problem}")
     return found
 
@@ -307,13 +273,8 @@ def _registry(group: str, kind: str) -> Registry[Any, Any]:
 
 def _entry(point: EntryPoint) -> Entry:
     dist = point.dist
-    return Entry(
-        name=point.name,
-        target=point.value.replace(" ", ""),
-        distribution=dist.name if dist else "an unnamed package",
-        version=dist.version if dist else "",
-        group=point.group,
-    )
+    brought = (dist.name, dist.version) if dist else ("an unnamed package", "")
+    return Entry(point.name, point.value.replace(" ", ""), *brought, point.group)
 
 
 def _problem(found: Any, group: str, name: str) -> str | None:
@@ -349,10 +310,6 @@ def _unknown_anatomy(card: Any) -> str | None:
     except DataError as error:
         return str(error)
     return None
-
-
-def _trivial(card: Any) -> bool:
-    return bool(getattr(card, "trivial", False))
 
 
 def _line(error: BaseException) -> str:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, fields
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...common.errors import summary
-from ...methods import online as network
 from ...methods.config import by_stage, resolve
 from . import registry
 from .architecture import size
 from .outline import Outline, missing_packages, status_of
-from .published import published
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+    from rich.table import Table
 
     from ...methods.method import Method
 
@@ -23,8 +22,7 @@ COUNTED = ("paper", "quick")
 SHOWN = ("paper", "quick", "smoke")
 
 
-@dataclass(frozen=True)
-class Section:
+class Section(NamedTuple):
     """A table of what is known about a method; without columns it lists facts: name and text."""
 
     title: str
@@ -38,6 +36,8 @@ def sections(name: str) -> Iterator[Section]:
     Raises:
         RegistryError: unknown name, or a plug-in that cannot be used.
     """
+    from .published import published
+
     known = registry.runnable()
     cls = known.get(name)
     yield Section("", (), tuple(_facts(cls, known.entry(name), known.outline(name)).items()))
@@ -74,7 +74,7 @@ def show(name: str) -> Iterator[RenderableType]:
         yield _grid(tuple((key, value) for key, value in asdict(registry.datasets().card(name)).items() if value))
         return
     for section in sections(name):
-        yield _table(section) if section.columns else _grid(section.rows)
+        yield table_of(section.columns, section.rows, section.title) if section.columns else _grid(section.rows)
     yield _grid([(f"parameters, {profile}", parameters(known.get(name), profile)) for profile in COUNTED])
 
 
@@ -98,16 +98,11 @@ def _facts(cls: type[Method], entry: registry.Entry, outline: Outline) -> dict[s
         "slice score": card.slice_score if isinstance(card.slice_score, str) else " ".join(map(str, card.slice_score)),
         "seeds": seeds,
         "needs": ", ".join(outline.needs),
-        "status": _status(cls),
+        "status": status_of(cls),
         "source": str(entry),
         "notes": card.notes,
     }
     return {key: value for key, value in facts.items() if value}
-
-
-def _status(cls: type[Method]) -> str:
-    with network.forbidden():
-        return status_of(cls)
 
 
 def _training(cls: type[Method]) -> str:
@@ -174,14 +169,22 @@ def _grid(facts: Sequence[tuple[str, ...]]) -> RenderableType:
     return grid
 
 
-def _table(section: Section) -> RenderableType:
+def table_of(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    title: str | None = None,
+    broken: Mapping[str, str] | None = None,
+) -> Table:
+    """Return a table for a console; ``broken`` are names with what is wrong with them, in red below the rows."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=section.title, box=SIMPLE_HEAD, title_justify="left")
-    for column in section.columns:
-        table.add_column(column, overflow="fold")
-    for row in section.rows:
-        table.add_row(*(Text(cell) for cell in row))
+    table = Table(title=title, box=SIMPLE_HEAD, title_justify="left")
+    for column in columns:
+        table.add_column(column, overflow="fold", no_wrap=column == "name")  # a name is typed again: it stays whole
+    for row in rows:
+        table.add_row(*map(Text, row))
+    for name, reason in (broken or {}).items():
+        table.add_row(name, Text(f"broken: {reason}", style="red"), *[""] * (len(columns) - 2))
     return table

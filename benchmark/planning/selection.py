@@ -12,8 +12,7 @@ from ...datasets.views.volume_view import AnyView
 from ...methods.card import MethodCard
 from ...methods.config import ConfigError, by_stage, resolve
 from ...methods.method import Method
-from ..catalogue.limits import time_limit
-from ..catalogue.outline import missing_packages
+from ..catalogue.outline import missing_packages, time_limit
 from ..catalogue.registry import Registry
 from ..runs.records import MethodInfo, Skip
 from ..stages.fit import MethodSpec

@@ -132,7 +132,7 @@ def test_the_second_list_imports_only_what_must_be_asked():
 def test_listing_imports_no_network_library(tmp_path, monkeypatch):
     monkeypatch.setenv("UASBENCH_CACHE", str(tmp_path / "cache"))
     code = (
-        "import sys; from uasbench.benchmark.catalogue import listing; listing.methods(); "
+        "import sys; from uasbench.benchmark.commands import listing; listing.methods(); "
         "print(sorted({'torch', 'monai', 'timm', 'mlflow', 'optuna', 'scipy'} & set(sys.modules)))"
     )
     for imported in ("['scipy']", "[]"):  # the first call reads every class, the second the index

@@ -171,13 +171,13 @@ def test_a_cached_hub_file_needs_no_network(monkeypatch, tmp_path, small_state):
 def choose(monkeypatch):
     """Return ``choose()``: what a run makes of ``padim`` without weights here, when construction may take 0.2 s."""
     import huggingface_hub
-    from uasbench.benchmark.catalogue import limits, registry
+    from uasbench.benchmark.catalogue import outline, registry
     from uasbench.benchmark.planning import selection
     from uasbench.benchmark.planning.options import validated
 
     monkeypatch.setattr(weights, "find", lambda *_: Source("hub", "timm/resnet18.tv_in1k"))
     monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_: None)
-    monkeypatch.setattr(selection, "time_limit", lambda: limits.time_limit(0.2))
+    monkeypatch.setattr(selection, "time_limit", lambda: outline.time_limit(0.2))
     known = registry.runnable()
     known.get("padim")
     weights.fingerprint.cache_clear()
