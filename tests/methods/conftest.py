@@ -76,27 +76,10 @@ def healthy_volumes(toy_case: ToyCase) -> HealthySet:
 def train(make_method: Callable, healthy: HealthySet) -> Callable:
     """Return ``train(cls, scans=healthy, **settings) -> (method, curve)``, where curve holds the logged values."""
 
-    def train(
-        cls,
-        scans=healthy,
-        *,
-        profile="smoke",
-        anatomy="liver",
-        seed=0,
-        limit=None,
-        precision="fp32",
-        unlabelled=None,
-        **settings,
-    ):
+    def train(cls, scans=healthy, *, profile="smoke", anatomy="liver", seed=0, limit=None, **settings):
+        around = {key: settings.pop(key) for key in ("precision", "unlabelled") if key in settings}
         method, curve = make_method(cls, profile, settings, anatomy, seed), []
-        context = FitContext(
-            seed,
-            precision=precision,
-            max_updates=limit,
-            unlabelled=unlabelled,
-            on_log=lambda _, values: curve.append(values),
-        )
-        method.fit(scans, context)
+        method.fit(scans, FitContext(seed, max_updates=limit, on_log=lambda _, values: curve.append(values), **around))
         return method, curve
 
     return train

@@ -215,7 +215,7 @@ def test_loss_is_soft_dice_plus_cross_entropy(make_method, healthy, monkeypatch)
 
 
 def test_loss_falls(make_method, healthy):
-    method = make_method(NormNet, "smoke", {"updates": 60, "lr": 5e-3}, anatomy="lung")
+    method = make_method(NormNet, "smoke", {"updates": 30, "lr": 1e-2}, anatomy="lung")
     losses: list[float] = []
     method.fit(healthy, FitContext(seed=0, on_log=lambda _, v: losses.append(v["dice + ce"])))
     assert np.mean(losses[-10:]) < 0.8 * np.mean(losses[:5])

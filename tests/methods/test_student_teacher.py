@@ -3,17 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from uasbench.benchmark.catalogue.architecture import count_parameters
 from uasbench.datasets.views.viewing import apply_view
-from uasbench.methods.config import resolve
 from uasbench.methods.features.parts.backbone import smooth
 from uasbench.methods.features.reverse_distillation import (
     ReverseDistillation,
-    ReverseDistillationConfig,
     whole_map_loss,
 )
 from uasbench.methods.features.stfpm import STFPM, matching_loss
-from uasbench.methods.nets import weights as sources
 from uasbench.methods.nets.rd4ad import OneClassBottleneck, ReverseDecoder
 from uasbench.methods.training import as_input
 
@@ -57,22 +53,7 @@ def test_the_student_starts_from_scratch(make_method):
     assert not torch.equal(weights(first.student), weights(first.backbone))
 
 
-def teacher_parameters():
-    """Wide ResNet-50-2 to its third layer: 3, 4 and 6 bottlenecks of inner width twice the planes, outside four times.
-
-    Convolutions have no bias, norms a scale and a shift; the first block of a layer has a 1×1 shortcut.
-    """
-
-    def block(before, planes):
-        inner, out = 2 * planes, 4 * planes
-        own = before * inner + 9 * inner * inner + inner * out + 2 * (inner + inner + out)
-        return own + (before * out + 2 * out if before != out else 0)
-
-    layers = ((64, 64, 3), (256, 128, 4), (512, 256, 6))
-    return 49 * 3 * 64 + 2 * 64 + sum(block(b, p) + (depth - 1) * block(4 * p, p) for b, p, depth in layers)
-
-
-def test_paper_networks_have_the_parameters_of_the_layer_list(monkeypatch):
+def test_networks_have_the_parameters_of_the_layer_list():
     """Bias-free convolutions with affine norms; blocks of inner width half the output; shortcuts where shapes change.
 
     Fusion: 256 → 512 → 1024 and 512 → 1024 by 3×3; 3 × 1024 channels are embedded in 2048 by three blocks. The decoder
@@ -96,10 +77,6 @@ def test_paper_networks_have_the_parameters_of_the_layer_list(monkeypatch):
     with torch.device("meta"):
         nets = OneClassBottleneck((256, 512, 1024), 3), ReverseDecoder((256, 512, 1024), (3, 4, 6))
     assert [sum(p.numel() for p in net.parameters()) for net in nets] == [bottleneck, decoder]
-    monkeypatch.setattr(torch, "randint", lambda *_: 0)  # what reads values would cost weights of 400 MiB
-    monkeypatch.setattr(sources, "sha256", lambda _: "")
-    paper = resolve(ReverseDistillationConfig, "paper", settings={"weights": "random"})
-    assert count_parameters(ReverseDistillation, paper) == teacher_parameters() + bottleneck + decoder
 
 
 def test_shapes_of_embedding_and_decoded_maps():
