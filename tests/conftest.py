@@ -34,9 +34,9 @@ def real_ct() -> Path:
     return path
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data root with the smallest liver phantom."""
+    """A data root with the smallest liver phantom; whoever changes files does so in a copy."""
     from uasbench.datasets.phantom.disk import write_phantom
 
     path = tmp_path_factory.mktemp("data")
@@ -71,9 +71,9 @@ def quick_run(mlflow_tables: Path) -> Callable[..., Any]:
     return call
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty folder for prepared data."""
+    """A folder for prepared data, which all tests fill together."""
     return tmp_path_factory.mktemp("cache")
 
 

@@ -50,13 +50,13 @@ def import_maps(source: Path, method: str, options: RunOptions, threshold: float
             finite inside the region of interest, or a bad name or threshold.
         RunFolderError: another bench works in the folder.
     """
-    folder = RunFolder.create(options.folder())
-    check_source(folder, options)
-    data = plain_task(options, devices.default_workers("cpu"))
     if not re.fullmatch(r"[a-z0-9]+([-@.][a-z0-9]+)*", method):
         raise DataError(f"--method {method!r}: use lower-case letters, digits, dashes and one @ before a variant")
     if threshold is not None and not math.isfinite(threshold):
         raise DataError(f"--threshold {threshold}: give a finite number")
+    folder = RunFolder.create(options.folder())
+    check_source(folder, options)
+    data = plain_task(options, devices.default_workers("cpu"))
     _refuse_untrusted(data.dataset, data.test)
     files = {case.id: _find(source, case.id) for case in data.test}
     key = CellKey(method=method, dataset=data.dataset, train=data.train, seed=0)

@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from uasbench.benchmark.commands.running import run
 from uasbench.benchmark.planning.options import RunOptions, validated
+from uasbench.benchmark.runs.folder import RunFolder
 
 Install = Callable[..., Path]
+
+
+@pytest.fixture(scope="session")
+def small_run(root: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """A finished run of three cells, that of ``hu-deviation`` first; whoever changes it does so in a copy."""
+    out = tmp_path_factory.mktemp("small") / "run"
+    options = {"data_root": root, "cache": cache, "profile": "smoke", "seeds": [0, 1], "trials": 1}
+    return run(validated(methods="hu-deviation,random", datasets=["lits"], out=out, **options)).folder
+
+
+@pytest.fixture
+def folder(small_run: RunFolder, tmp_path: Path) -> RunFolder:
+    """A copy of the small run for one test."""
+    return RunFolder.open(shutil.copytree(small_run.path, tmp_path / "run"))
 
 
 @pytest.fixture

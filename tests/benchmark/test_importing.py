@@ -12,50 +12,37 @@ import numpy as np
 import pytest
 from uasbench.benchmark.commands import importing
 from uasbench.benchmark.commands.importing import import_maps
-from uasbench.benchmark.commands.running import run
-from uasbench.benchmark.planning.options import validated
+from uasbench.benchmark.planning.options import RunOptions
 from uasbench.benchmark.runs.folder import RunFolder, RunFolderError
 from uasbench.benchmark.runs.lock import hold
 from uasbench.benchmark.runs.map_store import read_map
 from uasbench.benchmark.runs.records import Record
 from uasbench.common.errors import DataError
-from uasbench.datasets.phantom.disk import write_phantom
 
 AFFINE = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the smallest phantom, a run on it and its maps as another program would have written them."""
-    root = tmp_path_factory.mktemp("importing")
-    write_phantom(root / "data", anatomy="liver", seed=0, size="smoke")
-    options = {"data_root": root / "data", "cache": root / "cache", "profile": "smoke", "seeds": [0], "trials": 1}
-    done = run(validated(methods="hu-deviation", datasets=["lits"], out=root / "run", **options)).folder
-    (root / "maps").mkdir()
-    for path in done.map_dir(done.records()[0].cell).glob("*.map"):
-        write(root / "maps" / f"{path.stem}.nii.gz", read_map(path).native())
-    return root
+def written(small_run: RunFolder, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The maps of the run as another program would have written them."""
+    folder = tmp_path_factory.mktemp("maps")
+    for path in small_run.map_dir(small_run.records()[0].cell).glob("*.map"):
+        write(folder / f"{path.stem}.nii.gz", read_map(path).native())
+    return folder
 
 
 @pytest.fixture
-def folder(base: Path, tmp_path: Path) -> RunFolder:
-    """A copy of the run for one test."""
-    return RunFolder.open(shutil.copytree(base / "run", tmp_path / "run"))
-
-
-@pytest.fixture
-def maps(base: Path, tmp_path: Path) -> Path:
+def maps(written: Path, tmp_path: Path) -> Path:
     """A copy of the maps for one test."""
-    return shutil.copytree(base / "maps", tmp_path / "maps")
+    return shutil.copytree(written, tmp_path / "maps")
 
 
 @pytest.fixture
-def bring(base: Path, folder: RunFolder, maps: Path) -> Callable[..., Record]:
+def bring(smoke: Callable[..., RunOptions], folder: RunFolder, maps: Path) -> Callable[..., Record]:
     """Import the maps into the run."""
 
     def call(method: str = "elsewhere", threshold: float | None = None, **options) -> Record:
-        settings = {"data_root": base / "data", "cache": base / "cache", "profile": "smoke", "trials": 1}
-        chosen = validated(**{"datasets": ["lits"], "out": folder.path, **settings, **options})
+        chosen = smoke("all", **{"trials": 1, "out": folder.path, **options})
         return import_maps(maps, method, chosen, threshold)[1]
 
     return call
@@ -150,7 +137,7 @@ def test_the_name_of_a_registered_method_is_refused(bring, name):
 
 @pytest.mark.parametrize("kind", ["records", "cells"])
 def test_the_name_of_another_cell_of_the_run_is_refused(bring, folder, kind):
-    (record,) = folder.records()
+    record = folder.records()[0]
     cell = record.cell.model_copy(update={"method": "gone@v2"})
     path = folder.path / kind / f"{cell.slug}.json"
     source = json.loads((folder.path / kind / f"{record.cell.slug}.json").read_text())
@@ -178,8 +165,8 @@ def test_a_missing_map_and_a_wrong_shape_are_refused_with_the_fix(bring, maps):
         bring()
 
 
-def test_a_scan_that_lost_its_header_is_refused_and_can_be_left_out(bring, base, tmp_path):
-    root = shutil.copytree(base / "data", tmp_path / "data")
+def test_a_scan_that_lost_its_header_is_refused_and_can_be_left_out(bring, root, tmp_path):
+    root = shutil.copytree(root, tmp_path / "data")
     lost = sorted(root.rglob("volume-*.nii*"))[0]
     image = nib.load(lost)
     bare = nib.Nifti1Image(np.asanyarray(image.dataobj).astype(np.int16), np.eye(4))

@@ -8,26 +8,15 @@ from pathlib import Path
 
 import pytest
 from uasbench.benchmark.commands.rescoring import load_task, rescore
-from uasbench.benchmark.commands.running import run
-from uasbench.benchmark.planning.options import OptionError, validated
+from uasbench.benchmark.planning.options import OptionError
 from uasbench.benchmark.runs.folder import RunFolder, RunFolderError
 from uasbench.benchmark.runs.lock import hold
-from uasbench.datasets.phantom.disk import write_phantom
-
-
-@pytest.fixture(scope="module")
-def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run on the smallest phantom."""
-    root = tmp_path_factory.mktemp("rescoring")
-    write_phantom(root / "data", anatomy="liver", seed=0, size="smoke")
-    options = {"data_root": root / "data", "cache": root / "cache", "profile": "smoke", "seeds": [0, 1], "trials": 1}
-    return run(validated(methods="hu-deviation,random", datasets=["lits"], out=root / "run", **options)).folder.path
 
 
 @pytest.fixture
-def folder(done: Path, tmp_path: Path) -> RunFolder:
+def folder(small_run: RunFolder, tmp_path: Path) -> RunFolder:
     """The run after a move: its plans still name the place where it was made."""
-    return RunFolder.open(shutil.copytree(done, tmp_path / "moved"))
+    return RunFolder.open(shutil.copytree(small_run.path, tmp_path / "moved"))
 
 
 def again(folder: RunFolder, workers: int = 1):
@@ -36,18 +25,18 @@ def again(folder: RunFolder, workers: int = 1):
     return count, problems, records
 
 
-def test_a_moved_run_is_measured_where_it_lies_from_any_working_directory(done, folder, monkeypatch):
+def test_a_moved_run_is_measured_where_it_lies_from_any_working_directory(small_run, folder, monkeypatch):
     def files(path: Path) -> dict[Path, int]:
         return {p: p.stat().st_mtime_ns for p in path.rglob("*") if p.is_file()}
 
-    before = files(done)
+    before = files(small_run.path)
     old = folder.records()
     monkeypatch.chdir(folder.path.parent)
     count, problems, records = again(RunFolder.open("moved"), 2)
     assert (count, problems, len(records)) == (3, {}, 3)
     assert [(r.ids, r.per_case, r.pooled) for r in folder.records()] == [(r.ids, r.per_case, r.pooled) for r in old]
     assert [r.cost.fit_s for r in folder.records()] == [r.cost.fit_s for r in old]
-    assert files(done) == before
+    assert files(small_run.path) == before
 
 
 def test_plans_are_rebased_and_imported_ones_have_no_fit(folder):

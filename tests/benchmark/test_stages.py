@@ -15,7 +15,6 @@ from uasbench.benchmark.stages.task import Numerics
 from uasbench.common.source_hash import closure_files
 from uasbench.datasets.adapters.btcv import BTCV
 from uasbench.datasets.adapters.lits import LiTS
-from uasbench.datasets.phantom.disk import write_phantom
 from uasbench.datasets.storing.store import Store
 from uasbench.datasets.views.view import View
 
@@ -35,11 +34,10 @@ def python(code: str, blocked: tuple[str, ...], cwd: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory):
-    root = tmp_path_factory.mktemp("data")
-    write_phantom(root, anatomy="liver", seed=0, size="smoke")
-    store = Store(tmp_path_factory.mktemp("store"))
+@pytest.fixture
+def prepared(root: Path, cache: Path):
+    """The healthy and the lesion set of the phantom, in the store."""
+    store = Store(cache / "store")
     sets = []
     for adapter, truth in ((BTCV(), False), (LiTS(), True)):
         refs = adapter.discover(root)
