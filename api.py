@@ -11,9 +11,6 @@ from .benchmark.planning.options import (
     OptionError,
     RunOptions,
     Variant,
-    parse_seeds,
-    parse_settings,
-    parse_variant,
     validated,
 )
 from .benchmark.runs.folder import RunFolder, RunFolderError
@@ -118,11 +115,11 @@ def run(
         UasbenchError: something the caller can mend; the message says how.
     """
     chosen = validated(
-        methods=methods if isinstance(methods, str) else ",".join(methods),
-        datasets=_names(dataset),
-        seeds=_seeds(seeds),
-        settings=dict(set) if isinstance(set, Mapping) else parse_settings(set),
-        variants=[parse_variant(v) if isinstance(v, str) else v for v in variants],
+        methods=methods,
+        datasets=dataset,
+        seeds=seeds,
+        settings=set,
+        variants=variants,
         **options,
     )
     return execute(chosen, console)
@@ -175,10 +172,10 @@ def preview(
     from .reports.figures.preview_picture import draw_preview
 
     chosen = validated(
-        methods=methods if isinstance(methods, str) else ",".join(methods),
-        datasets=_names(dataset),
+        methods=methods,
+        datasets=dataset,
         seeds=[seed],
-        settings=dict(set) if isinstance(set, Mapping) else parse_settings(set),
+        settings=set,
         **options,
     )
     folder = Path(out)
@@ -229,14 +226,3 @@ def import_maps(
         report(folder.path)
         tracker.finish()
     return Run(folder.path)
-
-
-def _names(dataset: str | Iterable[str]) -> list[str]:
-    names = dataset.split(",") if isinstance(dataset, str) else list(dataset)
-    return [name.strip() for name in names if name.strip()]
-
-
-def _seeds(seeds: int | str | Iterable[int]) -> list[int]:
-    if isinstance(seeds, int):
-        return parse_seeds(str(seeds))
-    return parse_seeds(seeds) if isinstance(seeds, str) else list(seeds)

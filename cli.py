@@ -77,25 +77,25 @@ def run(
 ) -> None:
     """Train, map and measure every method on a task; the same command again continues it."""
     from .api import execute
-    from .benchmark.planning.options import parse_seeds, parse_settings, parse_variant, validated
+    from .benchmark.planning.options import validated
 
     options = validated(
         methods=methods,
-        datasets=[name.strip() for name in dataset.split(",") if name.strip()],
+        datasets=dataset,
         train=train,
         data_root=data_root,
         phantom=phantom,
         phantom_seed=phantom_seed,
         profile=profile,
-        seeds=parse_seeds(seeds),
-        workers=None if workers == "auto" else workers,
+        seeds=seeds,
+        workers=workers,
         threads=threads,
         device=device,
         precision=precision,
         executor=executor,
         out=out,
-        settings=parse_settings(settings or []),
-        variants=[parse_variant(text) for text in variants or []],
+        settings=settings or [],
+        variants=variants or [],
         exclude=exclude or [],
         calibration=calibration,
         trials=trials,
@@ -131,7 +131,7 @@ def reproduce(
         profile=profile,
         seeds=seeds,
         out=out,
-        workers=None if workers == "auto" else workers,
+        workers=workers,
         device=device,
         command=command_line(),
     )
@@ -191,11 +191,9 @@ def preview(
 ) -> None:
     """Draw what a method trains on: healthy, with synthetic lesions, and the target, side by side."""
     from . import api
-    from .benchmark.planning.options import parse_settings
 
-    chosen = parse_settings(settings or [])
     options = {"train": train, "data_root": data_root, "phantom": phantom, "profile": profile, "cache": cache}
-    for file in api.preview(methods, dataset, out=out, seed=seed, set=chosen, console=console(), **options):
+    for file in api.preview(methods, dataset, out=out, seed=seed, set=settings or [], console=console(), **options):
         print(file)
 
 

@@ -46,14 +46,14 @@ def data_prepare(
 
     options = validated(
         methods=methods,
-        datasets=[name.strip() for name in dataset.split(",") if name.strip()],
+        datasets=dataset,
         train=train,
         data_root=data_root,
         phantom=phantom,
         phantom_seed=phantom_seed,
         profile=profile,
         exclude=exclude or [],
-        workers=None if workers == "auto" else workers,
+        workers=workers,
         cache=cache,
     )
     for line in prepare_only(options, console()):

@@ -163,8 +163,8 @@ def _task(
 ) -> MeasureTask:
     measured = ids.measure_id(
         maps=address,
-        truth={case: ref.fingerprint for case, ref in data.truths.items()},
-        patients={case.id: case.patient for case in data.test},
+        truths=data.truths,
+        cases=data.test,
         slice_score="max",
         trials=options.study_trials,
         seed=0,

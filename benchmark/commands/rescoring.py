@@ -104,8 +104,8 @@ def _rebased(task: MeasureTask, folder: RunFolder, cell: CellKey) -> MeasureTask
 def _readdressed(task: MeasureTask) -> MeasureTask:
     measured = ids.measure_id(
         maps=task.ids.map,
-        truth={case: ref.fingerprint for case, ref in task.truths.items()},
-        patients={case.id: case.patient for case in task.cases},
+        truths=task.truths,
+        cases=task.cases,
         slice_score=task.slice_score,
         trials=task.trials,
         seed=task.cell.seed,

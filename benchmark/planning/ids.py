@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...common.source_hash import closure_hash
+from ...datasets.storing.prepared import PreparedCase, TruthRef
 
 PACKAGE = __name__.split(".")[0]
 
@@ -88,7 +89,13 @@ def map_id(
 
 
 def measure_id(
-    *, maps: str, truth: Mapping[str, str], patients: Mapping[str, str], slice_score: Any, trials: int, seed: int
+    *,
+    maps: str,
+    truths: Mapping[str, TruthRef],
+    cases: Sequence[PreparedCase],
+    slice_score: Any,
+    trials: int,
+    seed: int,
 ) -> str:
     """Address of a record: the maps, the truth, the patients and the protocols' source and settings."""
     return digest(
@@ -96,8 +103,8 @@ def measure_id(
             "stage": "measure",
             "source": closure_hash(f"{PACKAGE}.benchmark.stages.measure"),
             "maps": maps,
-            "truth": truth,
-            "patients": patients,
+            "truth": {case: truth.fingerprint for case, truth in truths.items()},
+            "patients": {case.id: case.patient for case in cases},
             "slice_score": slice_score,
             "trials": trials,
             "seed": seed,

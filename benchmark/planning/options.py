@@ -6,11 +6,11 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from ...common.errors import UasbenchError
 from .. import experiments
@@ -36,7 +36,7 @@ class Variant(BaseModel):
 
 
 class RunOptions(BaseModel):
-    """Everything that ``bench run`` and :func:`uasbench.run` take.
+    """Everything that ``bench run`` and :func:`uasbench.run` take, as values or as the texts that a user types.
 
     ``settings`` maps a method to its ``--set`` values. ``stage_limit_s`` is the longest a stage may take before it is
     stopped and reported as failed; None takes the profile's default. ``trials`` bounds each threshold study.
@@ -68,6 +68,11 @@ class RunOptions(BaseModel):
     tracking_uri: str | None = None
     cache: Path | None = None
     command: str = ""
+
+    @field_validator("methods", "datasets", "workers", "seeds", "settings", "variants", mode="before")
+    @classmethod
+    def _typed(cls, value: Any, info: ValidationInfo) -> Any:
+        return _TYPED[str(info.field_name)](value)
 
     @field_validator("datasets", "seeds")
     @classmethod
@@ -178,6 +183,22 @@ def parse_variant(text: str) -> Variant:
     return Variant(label=label, method=method, settings=settings)
 
 
+def _names(value: str | Iterable[str]) -> list[str]:
+    parts = value.split(",") if isinstance(value, str) else value
+    return [part.strip() for part in parts if part.strip()]
+
+
+_TYPED: dict[str, Callable[[Any], Any]] = {
+    "methods": lambda value: value if isinstance(value, str) else ",".join(value),
+    "datasets": _names,
+    "workers": lambda value: None if value == "auto" else value,
+    "seeds": lambda value: parse_seeds(str(value)) if isinstance(value, int | str) else list(value),
+    "settings": lambda value: dict(value) if isinstance(value, Mapping) else parse_settings(value),
+    "variants": lambda value: [parse_variant(item) if isinstance(item, str) else item for item in value],
+}
+"""What users type, turned into what an option holds."""
+
+
 def jsonable(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return a mapping as JSON holds it (tuples become lists), for hashing and records."""
     return json.loads(json.dumps(dict(values)))
@@ -204,10 +225,10 @@ def experiment_options(
     plan = experiments.load(name)
     return validated(
         methods=plan.methods,
-        datasets=plan.dataset.split(","),
+        datasets=plan.dataset,
         train=plan.train,
         profile=profile or plan.profile,
-        seeds=parse_seeds(seeds or str(plan.seeds)),
+        seeds=seeds or plan.seeds,
         variants=[Variant(label=row.label, method=row.method, settings=row.set) for row in plan.variants],
         calibration=plan.calibration,
         out=out,

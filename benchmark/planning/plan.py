@@ -66,8 +66,8 @@ def _ids(options: RunOptions, data: TaskData, candidate: Candidate, seed: int, p
     )
     measured = ids.measure_id(
         maps=maps,
-        truth={case: ref.fingerprint for case, ref in data.truths.items()},
-        patients={case.id: case.patient for case in data.test},
+        truths=data.truths,
+        cases=data.test,
         slice_score=candidate.card.slice_score,
         trials=options.study_trials,
         seed=seed,

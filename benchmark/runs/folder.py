@@ -72,7 +72,6 @@ class RunFolder:
         return folder
 
     def info(self) -> dict[str, Any]:
-        """Return ``run.json``."""
         try:
             return json.loads(self.run_json.read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -96,7 +95,6 @@ class RunFolder:
         record.replace(self.stale_dir / record.name)
 
     def record_path(self, cell: CellKey) -> Path:
-        """Return where the record of a cell lies."""
         return self.records_dir / f"{cell.slug}.json"
 
     def cell_path(self, cell: CellKey) -> Path:
@@ -104,15 +102,12 @@ class RunFolder:
         return self.cells_dir / f"{cell.slug}.json"
 
     def failure_path(self, cell: CellKey) -> Path:
-        """Return where the failure of a cell lies."""
         return self.failures_dir / f"{cell.slug}.json"
 
     def map_dir(self, cell: CellKey) -> Path:
-        """Return the folder of a cell's maps."""
         return self.maps_dir / cell.slug
 
     def fit_dir(self, fit_id: str) -> Path:
-        """Return the folder of a fit: checkpoints and curves."""
         return self.fits_dir / fit_id
 
     def fit_seconds(self, fit_id: str) -> float:
@@ -145,5 +140,4 @@ class RunFolder:
         ]
 
     def skipped(self) -> list[Skip]:
-        """Return the methods that declined."""
         return [Skip.model_validate(s) for s in self.info().get("skipped", [])]
