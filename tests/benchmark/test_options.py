@@ -50,6 +50,26 @@ def test_a_wrong_value_names_its_option(values, name):
         validated(datasets=["lits"], **values)
 
 
+def test_options_take_what_users_type_and_what_programs_hold():
+    typed = validated(
+        methods="ae,dae",
+        datasets="lits, other",
+        workers="auto",
+        seeds="2",
+        settings=["ae.lr=1"],
+        variants=["x:ae.lr=2"],
+    )
+    held = validated(
+        methods=["ae", "dae"],
+        datasets=["lits", "other"],
+        workers=None,
+        seeds=(0, 1),
+        settings={"ae": {"lr": "1"}},
+        variants=[parse_variant("x:ae.lr=2")],
+    )
+    assert typed == held
+
+
 def test_the_same_command_gives_the_same_folder_and_methods_and_seeds_extend_it():
     base = RunOptions(datasets=["lits"], profile="quick")
     assert base.folder() == RunOptions(datasets=["lits"], profile="quick", methods="ae", seeds=[7]).folder()
