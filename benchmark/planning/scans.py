@@ -101,4 +101,4 @@ def joined(*groups: Sequence[PreparedCase]) -> tuple[list[list[PreparedCase]], l
     everyone = [case for group in groups for case in group]
     twins = join_twins({key(case): case.slice_hashes() for case in everyone}, people(everyone))
     named = [[replace(case, patient=twins.patients[key(case)]) for case in group] for group in groups]
-    return named, twins.warnings
+    return named, list(twins.warnings)

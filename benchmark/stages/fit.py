@@ -26,7 +26,7 @@ class FitError(UasbenchError):
     """A fit was given scans that its method's card does not allow."""
 
 
-class MethodSpec(Frozen):
+class MethodSpec(Frozen, frozen=True):
     """A method (``module:Class``) and its settings."""
 
     target: str
@@ -40,7 +40,7 @@ class MethodSpec(Frozen):
         return cls, resolve(cls.Config, self.profile, self.anatomy, self.settings)
 
 
-class FitTask(Task):
+class FitTask(Task, frozen=True):
     """One training.
 
     ``parts`` are the healthy training cases with their slice ranges; ``unlabelled`` the test cases, for a method that

@@ -22,14 +22,14 @@ from .fit import MethodSpec
 from .task import Frozen, Numerics, Progress, Task
 
 
-class Model(Frozen):
+class Model(Frozen, frozen=True):
     """The folders of a model's fits, several of which are members whose median is the map, and what it maps."""
 
     fits: tuple[Path, ...]
     cases: tuple[PreparedCase, ...]
 
 
-class MapTask(Task):
+class MapTask(Task, frozen=True):
     """The maps of one cell: each model maps its own test cases and all cases with held-out healthy slices.
 
     No model was trained on a held-out healthy slice.

@@ -20,7 +20,7 @@ from ..scoring.cases import ScoredCase
 from .task import Numerics, Progress, Task, ZRange
 
 
-class MeasureTask(Task):
+class MeasureTask(Task, frozen=True):
     """Everything needed to measure one cell; also what ``bench rescore`` reads back from the run folder.
 
     ``models`` is the number of models that mapped each held-out healthy case, ``labels`` how a top line used labels.

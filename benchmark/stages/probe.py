@@ -14,7 +14,7 @@ from .task import Progress, Task
 SECOND_LINE = "the second line of a message is in the log alone"
 
 
-class ProbeTask(Task):
+class ProbeTask(Task, frozen=True):
     """Append ``name`` and the process id to ``folder/begun``, act, and leave ``folder/NAME.done``.
 
     ``wait`` waits for ``folder/NAME.go``; ``kill`` kills its own process.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 Progress = Callable[[int, int], None]
 """Called with what is done and how much there is in all."""
@@ -12,13 +12,11 @@ Progress = Callable[[int, int], None]
 ZRange = tuple[int, int] | None
 
 
-class Frozen(BaseModel):
+class Frozen(BaseModel, frozen=True, extra="forbid", ser_json_inf_nan="constants"):
     """A value that nothing changes and that refuses fields it does not know."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
 
-
-class Numerics(Frozen):
+class Numerics(Frozen, frozen=True):
     """What the arithmetic of a run depends on."""
 
     device: str
@@ -30,7 +28,7 @@ ELSEWHERE = Numerics(device="elsewhere", threads=1, precision="fp32")
 """Of maps that another program made."""
 
 
-class Task(Frozen):
+class Task(Frozen, frozen=True):
     """One stage to run: ``stage`` names the module of this folder whose ``run(task, progress)`` does it.
 
     The subclass is called as the stage is, such as ``FitTask`` for ``fit``.
