@@ -76,7 +76,7 @@ def resolve(
     for key, value in (settings or {}).items():
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
+            hint = f"; did you mean {near[0]!r}?" if near else "."
             raise ConfigError(f"unknown setting {key!r}{hint} Known: {', '.join(known) or 'none'}")
         values[key] = coerce(key, value, hints[key])
     return cls(**values)

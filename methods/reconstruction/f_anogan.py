@@ -218,19 +218,6 @@ class FAnoGAN(Method):
 
     def score_view(self, array: np.ndarray, roi: np.ndarray, spacing: Spacing) -> np.ndarray:
         """Return the residual of the crop, brought back to the slice, inside the (eroded) region of interest."""
-        c = self.config
-        return filtered_inside(self._residual(array, roi), roi, c.median, c.erode)
-
-    def search_space(self, trial: Any) -> dict[str, Any]:
-        return {
-            "lr": trial.suggest_float("lr", 2e-5, 5e-4, log=True),
-            "encoder_lr": trial.suggest_float("encoder_lr", 1e-5, 5e-4, log=True),
-            "kappa": trial.suggest_float("kappa", 0.0, 2.0),
-            "erode": trial.suggest_int("erode", 0, 3),
-            "median": trial.suggest_categorical("median", [0, 5]),
-        }
-
-    def _residual(self, array: np.ndarray, roi: np.ndarray) -> np.ndarray:
         import torch
 
         from ..roi_crop import SquareCrops
@@ -247,7 +234,16 @@ class FAnoGAN(Method):
                 restored = (self.generator(self.encoder(2 * x - 1)) + 1) / 2
                 left = residual(x[:, 0].cpu().numpy(), restored[:, 0].float().cpu().numpy(), c.sign)
                 out[part] = crops.put_back(torch.from_numpy(left).to(self.device)).cpu().numpy()
-        return out
+        return filtered_inside(out, roi, c.median, c.erode)
+
+    def search_space(self, trial: Any) -> dict[str, Any]:
+        return {
+            "lr": trial.suggest_float("lr", 2e-5, 5e-4, log=True),
+            "encoder_lr": trial.suggest_float("encoder_lr", 1e-5, 5e-4, log=True),
+            "kappa": trial.suggest_float("kappa", 0.0, 2.0),
+            "erode": trial.suggest_int("erode", 0, 3),
+            "median": trial.suggest_categorical("median", [0, 5]),
+        }
 
 
 def gradient_penalty(

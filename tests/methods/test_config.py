@@ -2,7 +2,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import pytest
-from uasbench.methods.config import Config, ConfigError, by_stage, resolve
+from uasbench import Method, View
+from uasbench.methods.config import Config, ConfigError, SliceConfig, by_stage, complete, resolve
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,8 @@ def test_values_of_the_wrong_type_are_refused_by_name(key, text):
 def test_an_unknown_key_gets_a_suggestion():
     with pytest.raises(ConfigError, match="did you mean 'updates'"):
         resolve(Settings, settings={"update": 1})
+    with pytest.raises(ConfigError, match=r"'zzz'\. Known: updates"):
+        resolve(Settings, settings={"zzz": 1})
     with pytest.raises(ConfigError, match="unknown profile"):
         resolve(Settings, "fast")
 
@@ -78,3 +81,15 @@ def test_score_fields_are_kept_apart_from_fit_fields():
     assert score == {"sigma": 2.0}
     assert "sigma" not in fit
     assert fit["updates"] == 1000
+
+
+def test_a_method_sees_the_view_of_its_settings_or_the_native_grid():
+    assert Method(resolve(SliceConfig, "paper", "lung", {"size": 64})).view == View(size=64, window=(-800.0, 100.0))
+    assert Method(Settings()).view is None
+    assert Method().view is None
+
+
+def test_a_budget_fills_in_only_what_is_not_set():
+    settings = Settings(limit=None, lr=0.1)
+    complete(settings, {"limit": 7, "lr": 0.5})
+    assert (settings.limit, settings.lr) == (7, 0.1)

@@ -37,6 +37,14 @@ def test_a_card_refuses_an_unknown_slice_score():
         MethodCard(name="a", title="x", slice_score="median")
 
 
+def test_a_card_with_figures_leaves_the_parameters_to_be_counted():
+    loss = ("loss", "L2", "L1")
+    assert MethodCard(name="a", title="x", figures=(loss,)).figures == (("parameters", "n/p", ""), loss)
+    printed = ("parameters", "2 M", "")
+    assert MethodCard(name="a", title="x", figures=(printed, loss)).figures == (printed, loss)
+    assert MethodCard(name="a", title="x").figures == ()
+
+
 @given(st.integers(0, 2**31), st.text(max_size=8), st.text(max_size=8))
 def test_seeds_differ_by_purpose_and_repeat(seed, a, b):
     assert derive(seed, a) == derive(seed, a)
