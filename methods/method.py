@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -28,6 +29,8 @@ class Method:
     Attributes:
         requires: packages that workers import before the method; where one is missing the method is skipped.
         needs: what else a list should name, such as a package that :meth:`skip` looks for.
+        tuned: what a tuner may change: by setting a list to choose from, or the least and the largest float or whole
+            number, with ``"log"`` or a step as a third entry.
         native_threshold: the method's own decision threshold on its map, where it has one.
         device: torch device string of the networks, set by the engine before fit and score.
     """
@@ -36,6 +39,7 @@ class Method:
     Config: ClassVar[type[Config]] = Config
     requires: ClassVar[tuple[str, ...]] = ()
     needs: ClassVar[tuple[str, ...]] = ()
+    tuned: ClassVar[Mapping[str, list | tuple]] = {}
     native_threshold: float | None = None
     device: str = "cpu"
 
@@ -125,9 +129,8 @@ class Method:
         return ""
 
     def search_space(self, trial: Any) -> dict[str, Any]:
-        """Suggest settings to a tuner, with Optuna's trial interface; an empty dictionary means nothing to tune."""
-        del trial
-        return {}
+        """Suggest the settings in ``tuned`` to a tuner, with Optuna's trial interface; {} means nothing to tune."""
+        return {name: _suggested(trial, name, choice) for name, choice in self.tuned.items()}
 
     def save(self, path: Path) -> None:
         """Write the learned state: networks, tensors, arrays, numbers and plain containers of these."""
@@ -154,3 +157,11 @@ class SupervisedMethod(Method):
     def fit(self, labelled: LabelledSet, ctx: FitContext) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Learn from scans with lesion masks."""
         raise TypeError(f"{type(self).__name__} has no fit(labelled, ctx)")
+
+
+def _suggested(trial: Any, name: str, choice: list | tuple) -> Any:
+    if isinstance(choice, list):
+        return trial.suggest_categorical(name, choice)
+    low, high, *how = choice
+    options = {"log": True} if how == ["log"] else {"step": how[0]} if how else {}
+    return (trial.suggest_int if isinstance(low, int) else trial.suggest_float)(name, low, high, **options)

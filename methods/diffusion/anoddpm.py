@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
@@ -150,6 +150,12 @@ class AnoDDPM(Method):
         "lesions are closer to that than healthy tissue.",
     )
     Config = AnoDDPMConfig
+    tuned: ClassVar = {
+        "lr": (1e-5, 1e-3, "log"),
+        "frequency": [16.0, 32.0, 64.0, 128.0],
+        "distance": (100, 400, 50),
+        "erode": (0, 3),
+    }
     native_threshold = 0.5
 
     def build(self) -> None:
@@ -263,11 +269,3 @@ class AnoDDPM(Method):
         from ..synthesis.simplex import SimplexNoise
 
         return SimplexNoise(self.config.octaves, self.config.persistence, self.config.frequency)
-
-    def search_space(self, trial: Any) -> dict[str, Any]:
-        return {
-            "lr": trial.suggest_float("lr", 1e-5, 1e-3, log=True),
-            "frequency": trial.suggest_categorical("frequency", [16.0, 32.0, 64.0, 128.0]),
-            "distance": trial.suggest_int("distance", 100, 400, step=50),
-            "erode": trial.suggest_int("erode", 0, 3),
-        }

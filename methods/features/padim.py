@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from ..card import MethodCard, same
 from ..context import FitContext
@@ -67,6 +67,7 @@ class PaDiM(FeatureMethod):
         "seen the map is the norm of the features.",
     )
     Config = PaDiMConfig
+    tuned: ClassVar = {"dims": (30, 150), "epsilon": (1e-3, 1.0, "log"), "sigma": (0.0, 6.0)}
 
     def build(self) -> None:
         """Create the backbone and the Gaussians before any slice: mean 0, covariance 1."""
@@ -135,13 +136,6 @@ class PaDiM(FeatureMethod):
             distance = torch.bmm(embedded - mean[:, None], white.transpose(1, 2)).norm(dim=2)
         side = math.isqrt(len(distance))
         return upsample(distance.T.reshape(-1, side, side), self.config.size)
-
-    def search_space(self, trial: Any) -> dict[str, Any]:
-        return {
-            "dims": trial.suggest_int("dims", 30, 150),
-            "epsilon": trial.suggest_float("epsilon", 1e-3, 1.0, log=True),
-            "sigma": trial.suggest_float("sigma", 0.0, 6.0),
-        }
 
 
 def merge(mean: torch.Tensor, scatter: torch.Tensor, seen: int, batch: torch.Tensor) -> int:

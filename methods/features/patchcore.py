@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -84,6 +84,7 @@ class PatchCore(FeatureMethod):
         "norm of the features.",
     )
     Config = PatchCoreConfig
+    tuned: ClassVar = {"ratio": (0.01, 0.25, "log"), "pool": [1, 3, 5], "sigma": (0.0, 6.0)}
 
     def build(self) -> None:
         """Create the backbone and a memory that holds nothing but the origin."""
@@ -171,13 +172,6 @@ class PatchCore(FeatureMethod):
                 maps = self._distances(as_input(array[part], self.device), cells)
                 out[part] = smooth(maps, c.sigma).cpu().numpy()
         return out
-
-    def search_space(self, trial: Any) -> dict[str, Any]:
-        return {
-            "ratio": trial.suggest_float("ratio", 0.01, 0.25, log=True),
-            "pool": trial.suggest_categorical("pool", [1, 3, 5]),
-            "sigma": trial.suggest_float("sigma", 0.0, 6.0),
-        }
 
     def _distances(self, images: torch.Tensor, cells: torch.Tensor) -> torch.Tensor:
         import torch

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from ..card import MethodCard, same
 from ..context import FitContext
@@ -83,6 +83,7 @@ class ReverseDistillation(FeatureMethod):
         "quick profile learns too little: vessels differ from scan to scan as much as opacities do.",
     )
     Config = ReverseDistillationConfig
+    tuned: ClassVar = {"lr": (5e-4, 2e-2, "log"), "sigma": (0.0, 6.0)}
 
     def build(self) -> None:
         import torch
@@ -128,9 +129,6 @@ class ReverseDistillation(FeatureMethod):
         encoded = self.features(images)
         pairs = zip(encoded, self.decode(encoded), strict=True)
         return torch.stack([upsample(cosine_distance(e, d), self.config.size) for e, d in pairs]).sum(dim=0)
-
-    def search_space(self, trial: Any) -> dict[str, Any]:
-        return {"lr": trial.suggest_float("lr", 5e-4, 2e-2, log=True), "sigma": trial.suggest_float("sigma", 0.0, 6.0)}
 
 
 def whole_map_loss(encoded: Sequence[torch.Tensor], decoded: Sequence[torch.Tensor]) -> torch.Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from ..card import MethodCard, same
 from ..context import FitContext
@@ -67,6 +67,7 @@ class STFPM(FeatureMethod):
         "last student scores.",
     )
     Config = STFPMConfig
+    tuned: ClassVar = {"lr": (0.01, 1.0, "log"), "sigma": (0.0, 6.0)}
 
     def build(self) -> None:
         import torch
@@ -104,9 +105,6 @@ class STFPM(FeatureMethod):
 
         pairs = zip(self.features(images), self.student(images), strict=True)
         return torch.stack([upsample(cosine_distance(t, s), self.config.size) for t, s in pairs]).prod(dim=0)
-
-    def search_space(self, trial: Any) -> dict[str, Any]:
-        return {"lr": trial.suggest_float("lr", 0.01, 1.0, log=True), "sigma": trial.suggest_float("sigma", 0.0, 6.0)}
 
 
 def matching_loss(teacher: Sequence[torch.Tensor], student: Sequence[torch.Tensor]) -> torch.Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
@@ -155,6 +155,7 @@ class NormNet(Method):
         "elastic parameters, filter dimensions and the edge rule are not in the paper (docs/methods/normnet.md).",
     )
     Config = NormNetConfig
+    tuned: ClassVar = {"lr": (1e-4, 3e-3, "log"), "healthy": (0.5, 0.99), "seed_threshold": (0.05, 0.4)}
     requires = ("monai",)
 
     @property
@@ -291,13 +292,6 @@ class NormNet(Method):
         seeds = MeanFilter(c.seed_kernel, c.seed_threshold, c.filter_dims, c.seed_reading)
         limit = MeanFilter(c.limit_kernel, c.limit_threshold, c.filter_dims, c.limit_reading)
         return lesion_mask(image, roi, normal, c.tau, seeds, limit if c.grow else None)
-
-    def search_space(self, trial: Any) -> dict[str, Any]:
-        return {
-            "lr": trial.suggest_float("lr", 1e-4, 3e-3, log=True),
-            "healthy": trial.suggest_float("healthy", 0.5, 0.99),
-            "seed_threshold": trial.suggest_float("seed_threshold", 0.05, 0.4),
-        }
 
     def _healthy(self, window: torch.Tensor) -> torch.Tensor:
         import torch

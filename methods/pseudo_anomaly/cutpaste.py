@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
@@ -148,6 +148,7 @@ class CutPaste(PretrainedMethod):
         "pasted patches.",
     )
     Config = CutPasteConfig
+    tuned: ClassVar = {"lr": (1e-3, 0.1, "log"), "crop": [32, 64], "sigma": (2.0, 16.0)}
 
     @property
     def pretrained(self) -> str:
@@ -235,13 +236,6 @@ class CutPaste(PretrainedMethod):
                 scores = negative_log_density(self._embed(crops), self.mean, self.precision)
                 map_[:] = spread_scores(scores, rows, columns, inside, c.sigma)
         return out
-
-    def search_space(self, trial: Any) -> dict[str, Any]:
-        return {
-            "lr": trial.suggest_float("lr", 1e-3, 0.1, log=True),
-            "crop": trial.suggest_categorical("crop", [32, 64]),
-            "sigma": trial.suggest_float("sigma", 2.0, 16.0),
-        }
 
     def _train(self, stack: SliceStack, ctx: FitContext) -> None:
         import torch

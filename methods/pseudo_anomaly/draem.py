@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from ..card import MethodCard, same
 from ..config import complete
@@ -86,6 +86,12 @@ class DRAEM(RestoreAndSegment):
         "between the liver paper's three runs.",
     )
     Config = DRAEMConfig
+    tuned: ClassVar = {
+        "lr": (1e-5, 2e-3, "log"),
+        "texture_source": ["perlin", "healthy"],
+        "p_none": (0.1, 0.7),
+        "max_image_share": (0.5, 1.0),
+    }
 
     def build(self) -> None:
         """Create both networks; the segmentation net with the weights that ``segmentation_init`` asks for."""
@@ -105,11 +111,3 @@ class DRAEM(RestoreAndSegment):
 
     def synthesis(self, stack: SliceStack, ctx: FitContext, phase: str) -> Synthesis:
         return blended_textures(self.config, stack, ctx, phase, self.config.texture_source)
-
-    def search_space(self, trial: Any) -> dict[str, Any]:
-        return {
-            "lr": trial.suggest_float("lr", 1e-5, 2e-3, log=True),
-            "texture_source": trial.suggest_categorical("texture_source", ["perlin", "healthy"]),
-            "p_none": trial.suggest_float("p_none", 0.1, 0.7),
-            "max_image_share": trial.suggest_float("max_image_share", 0.5, 1.0),
-        }

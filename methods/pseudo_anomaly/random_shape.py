@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
@@ -77,6 +77,13 @@ class RandomShape(AugmentedSlices):
         "method.",
     )
     Config = RandomShapeConfig
+    tuned: ClassVar = {
+        "lr": (1e-5, 2e-3, "log"),
+        "fill": ["shift", "constant", "texture"],
+        "rejection": [False, True],
+        "threshold": (170, 220),
+        "min_shift": (20.0, 60.0),
+    }
     native_threshold = 0.5
     augmented = "with pseudo outliers"
 
@@ -118,15 +125,6 @@ class RandomShape(AugmentedSlices):
         """Return the probability of an outlier inside the region of interest."""
         self.net.eval()
         return predict(lambda x: self.net(x)[:, 0].sigmoid(), array, batch=SCORE_BATCH, device=self.device) * roi
-
-    def search_space(self, trial: Any) -> dict[str, Any]:
-        return {
-            "lr": trial.suggest_float("lr", 1e-5, 2e-3, log=True),
-            "fill": trial.suggest_categorical("fill", ["shift", "constant", "texture"]),
-            "rejection": trial.suggest_categorical("rejection", [False, True]),
-            "threshold": trial.suggest_int("threshold", 170, 220),
-            "min_shift": trial.suggest_float("min_shift", 20.0, 60.0),
-        }
 
 
 def bce_and_dice(logits: torch.Tensor, target: torch.Tensor, smooth: float) -> dict[str, torch.Tensor]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
@@ -127,6 +127,7 @@ class SyntheticTumours(Method):
         "drawn per crop instead of ten that are made beforehand.",
     )
     Config = SyntheticTumoursConfig
+    tuned: ClassVar = {"lr": (1e-4, 2e-2, "log"), "probability": (0.5, 1.0), "positive": (0.3, 0.9)}
     requires = ("monai",)
     native_threshold = 0.5
 
@@ -227,13 +228,6 @@ class SyntheticTumours(Method):
         c = self.config
         self.net.eval()
         return slide(self._probability, array, roi, c.crop, overlap=c.overlap, device=self.device)
-
-    def search_space(self, trial: Any) -> dict[str, Any]:
-        return {
-            "lr": trial.suggest_float("lr", 1e-4, 2e-2, log=True),
-            "probability": trial.suggest_float("probability", 0.5, 1.0),
-            "positive": trial.suggest_float("positive", 0.3, 0.9),
-        }
 
     def _change(
         self, image: np.ndarray, roi: np.ndarray, mask: np.ndarray, rng: np.random.Generator

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from ..card import MethodCard, same
 from ..context import FitContext
@@ -104,6 +104,12 @@ class TwoStage(RestoreAndSegment):
         "the restoration is compared with the clean slice, the noise is uniform, opening precedes closing.",
     )
     Config = TwoStageConfig
+    tuned: ClassVar = {
+        "lr": (1e-5, 2e-3, "log"),
+        "rejection": [False, True],
+        "threshold": (170, 220),
+        "min_shift": (20.0, 60.0),
+    }
 
     def restoration_net(self) -> torch.nn.Module:
         """Create the U-Net, or DRAEM's autoencoder."""
@@ -181,11 +187,3 @@ class TwoStage(RestoreAndSegment):
 
         first = self.updates.get("restoration", 0)
         self.updates["segmentation"] = run_updates(ctx, updates, step, phase="segmentation", first=first)
-
-    def search_space(self, trial: Any) -> dict[str, Any]:
-        return {
-            "lr": trial.suggest_float("lr", 1e-5, 2e-3, log=True),
-            "rejection": trial.suggest_categorical("rejection", [False, True]),
-            "threshold": trial.suggest_int("threshold", 170, 220),
-            "min_shift": trial.suggest_float("min_shift", 20.0, 60.0),
-        }

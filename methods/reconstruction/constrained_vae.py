@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from ..card import MethodCard, same
 from .parts.base import INPUT_FIGURE, LENGTH_FIGURE, LUNG_NOTE, ReconstructionConfig, ReconstructionMethod
@@ -54,6 +54,7 @@ class ConstrainedVAE(ReconstructionMethod):
         "Code of 128 like the others (the study's script: 1024); codes are compared before dropout. " + LUNG_NOTE,
     )
     Config = ConstrainedVAEConfig
+    tuned: ClassVar = {**ReconstructionMethod.tuned, "rho": (1e-2, 10.0, "log")}
     net: BaurAE
 
     def make_net(self) -> torch.nn.Module:
@@ -71,6 +72,3 @@ class ConstrainedVAE(ReconstructionMethod):
         l2 = functional.mse_loss(reconstruction.float(), x)
         code = functional.mse_loss(self.net.encode(reconstruction).float(), z.float())
         return {"loss": l2 + self.config.rho * code, "l2": l2, "code": code}
-
-    def search_space(self, trial: Any) -> dict[str, Any]:
-        return {**super().search_space(trial), "rho": trial.suggest_float("rho", 1e-2, 10.0, log=True)}

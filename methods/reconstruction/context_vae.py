@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
@@ -62,6 +62,7 @@ class ContextVAE(VAE):
         "clean slice, where one published trainer compares with the cut one. Squares are filled in from the mean code.",
     )
     Config = ContextVAEConfig
+    tuned: ClassVar = {**VAE.tuned, "square": (0.1, 0.4), "most_squares": (1, 5), "score": ["rec", "grad", "product"]}
 
     def losses(self, x: torch.Tensor, roi: torch.Tensor, draws: torch.Generator) -> dict[str, torch.Tensor]:
         """Return the weighted sum of the plain loss and of the error of filled-in slices, and its terms."""
@@ -92,14 +93,6 @@ class ContextVAE(VAE):
 
         reconstruction, mean, log_std = self.net(x)
         return (reconstruction - x).abs().mean((1, 2, 3)) + self.config.alpha_kl * kl(mean, log_std)
-
-    def search_space(self, trial: Any) -> dict[str, Any]:
-        return {
-            **super().search_space(trial),
-            "square": trial.suggest_float("square", 0.1, 0.4),
-            "most_squares": trial.suggest_int("most_squares", 1, 5),
-            "score": trial.suggest_categorical("score", ["rec", "grad", "product"]),
-        }
 
 
 def cut_squares(x: torch.Tensor, roi: torch.Tensor, side: int, most: int, draws: torch.Generator) -> torch.Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -93,6 +93,13 @@ class DAE(Method):
         "No CT figures are published.",
     )
     Config = DAEConfig
+    tuned: ClassVar = {
+        "lr": (1e-5, 3e-3, "log"),
+        "noise_std": (0.05, 0.5),
+        "noise_grid": [8, 16, 32],
+        "median": [0, 5],
+        "edge_window": [0, 5],
+    }
 
     def build(self) -> None:
         import torch
@@ -134,15 +141,6 @@ class DAE(Method):
         denoised = predict(lambda x: self.net(x)[:, 0], array, batch=SCORE_BATCH, device=self.device)
         map_ = median_in_plane(residual(array, denoised, "absolute") * roi, c.median)
         return (map_ * inner_foreground(roi, c.edge_window, c.edge_share)).astype(np.float32)
-
-    def search_space(self, trial: Any) -> dict[str, Any]:
-        return {
-            "lr": trial.suggest_float("lr", 1e-5, 3e-3, log=True),
-            "noise_std": trial.suggest_float("noise_std", 0.05, 0.5),
-            "noise_grid": trial.suggest_categorical("noise_grid", [8, 16, 32]),
-            "median": trial.suggest_categorical("median", [0, 5]),
-            "edge_window": trial.suggest_categorical("edge_window", [0, 5]),
-        }
 
 
 def cyclic_cosine(epoch: int, t_max: int) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -117,6 +117,13 @@ class FAnoGAN(Method):
         "residual of the critic's features has no place in the image and only trains the encoder.",
     )
     Config = FAnoGANConfig
+    tuned: ClassVar = {
+        "lr": (2e-5, 5e-4, "log"),
+        "encoder_lr": (1e-5, 5e-4, "log"),
+        "kappa": (0.0, 2.0),
+        "erode": (0, 3),
+        "median": [0, 5],
+    }
 
     def build(self) -> None:
         import torch
@@ -235,15 +242,6 @@ class FAnoGAN(Method):
                 left = residual(x[:, 0].cpu().numpy(), restored[:, 0].float().cpu().numpy(), c.sign)
                 out[part] = crops.put_back(torch.from_numpy(left).to(self.device)).cpu().numpy()
         return filtered_inside(out, roi, c.median, c.erode)
-
-    def search_space(self, trial: Any) -> dict[str, Any]:
-        return {
-            "lr": trial.suggest_float("lr", 2e-5, 5e-4, log=True),
-            "encoder_lr": trial.suggest_float("encoder_lr", 1e-5, 5e-4, log=True),
-            "kappa": trial.suggest_float("kappa", 0.0, 2.0),
-            "erode": trial.suggest_int("erode", 0, 3),
-            "median": trial.suggest_categorical("median", [0, 5]),
-        }
 
 
 def gradient_penalty(

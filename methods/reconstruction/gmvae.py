@@ -60,6 +60,7 @@ class GMVAE(VAE):
         "is the 3e-4 of Yao et al., and with budget=baur the 5e-5 of the comparative study. " + LUNG_NOTE,
     )
     Config = GMVAEConfig
+    tuned: ClassVar = {**ReconstructionMethod.tuned, "dim_c": (3, 12)}
     net: Any
 
     def make_net(self) -> torch.nn.Module:
@@ -88,9 +89,6 @@ class GMVAE(VAE):
         floored = torch.clamp(kl_c, min=self.config.c_lambda).mean()
         loss = l1 * x[0].numel() + self.config.alpha_kl * (kl_z + kl_w + floored)
         return {"loss": loss, "l1": l1, "kl_z": kl_z, "kl_w": kl_w, "kl_c": kl_c.mean()}
-
-    def search_space(self, trial: Any) -> dict[str, Any]:
-        return {**ReconstructionMethod.search_space(self, trial), "dim_c": trial.suggest_int("dim_c", 3, 12)}
 
 
 def _sample(mean: torch.Tensor, log_std: torch.Tensor, draws: torch.Generator) -> torch.Tensor:

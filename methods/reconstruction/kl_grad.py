@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -58,7 +58,7 @@ class KLGrad(VAE):
         "little better than untrained: the divergence of a whole slice says little about a pixel.",
     )
     Config = KLGradConfig
-    kl_weights = KL_WEIGHTS
+    tuned: ClassVar = {**VAE.tuned, "alpha_kl": KL_WEIGHTS, "smooth": [0, 7]}
 
     def losses(self, x: torch.Tensor, roi: torch.Tensor, draws: torch.Generator) -> dict[str, torch.Tensor]:
         return summed_losses(self, x, draws, self.divergence)
@@ -85,9 +85,6 @@ class KLGrad(VAE):
     def score_view(self, array: np.ndarray, roi: np.ndarray, spacing: Spacing) -> np.ndarray:
         """Return the smoothed gradient inside the (eroded) region of interest, 0 elsewhere."""
         return self.finish(self.gradient(array, roi), roi)
-
-    def search_space(self, trial: Any) -> dict[str, Any]:
-        return {**super().search_space(trial), "smooth": trial.suggest_categorical("smooth", [0, 7])}
 
 
 class KLGradCombi(KLGrad):

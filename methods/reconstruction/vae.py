@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -80,9 +80,9 @@ class VAE(ReconstructionMethod):
         "healthy livers 0.13 and 0.68). " + LUNG_NOTE,
     )
     Config = VAEConfig
+    tuned: ClassVar = {**ReconstructionMethod.tuned, "alpha_kl": (1e-7, 1e-4, "log")}
     net: BaurVAE
     spatial: ClassVar[bool] = False
-    kl_weights: ClassVar[tuple[float, float]] = (1e-7, 1e-4)
 
     def build(self) -> None:
         super().build()
@@ -114,9 +114,6 @@ class VAE(ReconstructionMethod):
         """Return the reconstruction from the mean code, without dropout, float32, shape of ``array``."""
         self.net.eval()
         return predict(lambda x: self.net(x)[0][:, 0], array, batch=SCORE_BATCH, device=self.device)
-
-    def search_space(self, trial: Any) -> dict[str, Any]:
-        return {**super().search_space(trial), "alpha_kl": trial.suggest_float("alpha_kl", *self.kl_weights, log=True)}
 
 
 @dataclass(frozen=True)

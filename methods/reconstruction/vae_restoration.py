@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -97,7 +97,7 @@ class VAERestoration(VAE):
         "at the chosen weight; lesions differ by 38 HU. Either way the map stays near chance.",
     )
     Config = VAERestorationConfig
-    kl_weights = KL_WEIGHTS
+    tuned: ClassVar = {**VAE.tuned, "alpha_kl": KL_WEIGHTS, "steps": [50, 150, 500]}
 
     def build(self) -> None:
         """Create the network; a method that was not fitted restores without total variation."""
@@ -155,6 +155,3 @@ class VAERestoration(VAE):
     def score_view(self, array: np.ndarray, roi: np.ndarray, spacing: Spacing) -> np.ndarray:
         """Return what the restoration took from the slice inside the (eroded) region of interest, 0 elsewhere."""
         return self.finish(residual(array, self.restored(array, roi, self.tv_weight), self.config.sign), roi)
-
-    def search_space(self, trial: Any) -> dict[str, Any]:
-        return {**super().search_space(trial), "steps": trial.suggest_categorical("steps", [50, 150, 500])}

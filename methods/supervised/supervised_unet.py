@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -100,6 +100,7 @@ class SupervisedUNet(SupervisedMethod):
         "Loss and masks end at the region of interest, as everywhere in the tables.",
     )
     Config = SupervisedUNetConfig
+    tuned: ClassVar = {"lr": (1e-4, 1e-2, "log"), "lesion_share": (0.0, 0.8)}
     requires = ("monai",)
     native_threshold = 0.5
 
@@ -188,12 +189,6 @@ class SupervisedUNet(SupervisedMethod):
                 found = self._probability(crops.take(as_input(array[part], self.device)))
                 out[part] = crops.put_back(found).cpu().numpy()
         return out
-
-    def search_space(self, trial: Any) -> dict[str, Any]:
-        return {
-            "lr": trial.suggest_float("lr", 1e-4, 1e-2, log=True),
-            "lesion_share": trial.suggest_float("lesion_share", 0.0, 0.8),
-        }
 
     def _probability(self, image: torch.Tensor) -> torch.Tensor:
         import torch

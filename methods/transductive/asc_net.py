@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
@@ -105,6 +105,12 @@ class ASCNet(Method):
         "losses, or a lower rate, do not change that.",
     )
     Config = ASCNetConfig
+    tuned: ClassVar = {
+        "lr": (1e-5, 2e-3, "log"),
+        "disjoint_weight": (0.1, 10.0, "log"),
+        "adversarial_weight": (0.01, 1.0, "log"),
+        "critic_updates": (1, 5),
+    }
 
     def build(self) -> None:
         import torch
@@ -188,14 +194,6 @@ class ASCNet(Method):
         joined = predict(lambda x: self.net(x)[2][:, 0], array, batch=SCORE_BATCH, device=self.device)
         kept = erode_in_plane(roi, self.config.erode)
         return np.where(kept, oriented(joined, roi, self.config.orientation), 0).astype(np.float32)
-
-    def search_space(self, trial: Any) -> dict[str, Any]:
-        return {
-            "lr": trial.suggest_float("lr", 1e-5, 2e-3, log=True),
-            "disjoint_weight": trial.suggest_float("disjoint_weight", 0.1, 10.0, log=True),
-            "adversarial_weight": trial.suggest_float("adversarial_weight", 0.01, 1.0, log=True),
-            "critic_updates": trial.suggest_int("critic_updates", 1, 5),
-        }
 
     def _optimiser(self, net: torch.nn.Module) -> torch.optim.Optimizer:
         import torch

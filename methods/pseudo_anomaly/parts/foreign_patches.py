@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
@@ -74,6 +74,7 @@ class ForeignPatchMethod(Method):
     """
 
     Config = ForeignPatchConfig
+    tuned: ClassVar = {"lr": (1e-4, 1e-2, "log"), "half_width": ["0.05,0.2", "0.05,0.1", "0.1,0.3"]}
 
     @property
     def min_patients(self) -> int:
@@ -146,12 +147,6 @@ class ForeignPatchMethod(Method):
         self.net.eval()
         factor = predict(lambda x: self.net(x)[:, 0].sigmoid(), array, batch=SCORE_BATCH, device=self.device)
         return factor * roi
-
-    def search_space(self, trial: Any) -> dict[str, Any]:
-        return {
-            "lr": trial.suggest_float("lr", 1e-4, 1e-2, log=True),
-            "half_width": trial.suggest_categorical("half_width", ["0.05,0.2", "0.05,0.1", "0.1,0.3"]),
-        }
 
 
 def masked_cross_entropy(logits: torch.Tensor, target: torch.Tensor, roi: torch.Tensor) -> torch.Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -101,6 +101,7 @@ class LayerMethod(Method):
     """
 
     Config = LayerConfig
+    tuned: ClassVar = {"lr": (1e-3, 3e-2, "log"), "alpha": ["0.2,0.8", "0.1,0.8", "0.4,0.8"]}
     requires = ("monai",)
     native_threshold = 0.5
 
@@ -268,12 +269,6 @@ class LayerMethod(Method):
             overlap=c.overlap,
             device=self.device,
         )
-
-    def search_space(self, trial: Any) -> dict[str, Any]:
-        return {
-            "lr": trial.suggest_float("lr", 1e-3, 3e-2, log=True),
-            "alpha": trial.suggest_categorical("alpha", ["0.2,0.8", "0.1,0.8", "0.4,0.8"]),
-        }
 
     def _probability(self, window: torch.Tensor) -> torch.Tensor:
         return self.net(window)[2].float().sigmoid()

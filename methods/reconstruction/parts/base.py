@@ -109,6 +109,7 @@ class ReconstructionMethod(Method):
     """
 
     Config = ReconstructionConfig
+    tuned: ClassVar = {"lr": (1e-5, 3e-3, "log"), "z": [32, 64, 128, 256], "erode": (0, 3), "median": [0, 5]}
     net: Any
 
     def make_net(self) -> torch.nn.Module:
@@ -169,14 +170,6 @@ class ReconstructionMethod(Method):
     def finish(self, map_: np.ndarray, roi: np.ndarray) -> np.ndarray:
         """Apply ``median`` and ``erode`` to a map; float32, 0 outside the (eroded) region of interest."""
         return filtered_inside(map_, roi, self.config.median, self.config.erode)
-
-    def search_space(self, trial: Any) -> dict[str, Any]:
-        return {
-            "lr": trial.suggest_float("lr", 1e-5, 3e-3, log=True),
-            "z": trial.suggest_categorical("z", [32, 64, 128, 256]),
-            "erode": trial.suggest_int("erode", 0, 3),
-            "median": trial.suggest_categorical("median", [0, 5]),
-        }
 
     def _step(self, stack: SliceStack, of: np.ndarray, ctx: FitContext) -> Callable[[int], dict[str, torch.Tensor]]:
         import torch

@@ -12,7 +12,7 @@ from .base import ReconstructionConfig
 if TYPE_CHECKING:
     import torch
 
-KL_WEIGHTS = (1e-2, 10.0)
+KL_WEIGHTS = (1e-2, 10.0, "log")
 
 
 @dataclass(frozen=True)
