@@ -185,18 +185,8 @@ def _read_cases(
 def _draw_gallery(path: Path, reader: CaseReader, masks: MaskMetrics, window: tuple[float, float]) -> None:
     """Picture the cases under ``val``, or under ``oracle`` where no patient has a threshold of others."""
     shown = VAL if any(VAL in dice for dice in masks.dice) else ORACLE
-
-    def threshold(i: int) -> Threshold:
-        return masks.thresholds[shown][reader.cases[i].patient]
-
-    write_gallery(
-        path,
-        reader,
-        {i: dice[shown] for i, dice in enumerate(masks.dice) if shown in dice},
-        lambda i, cropped: cropped.binarise(threshold(i)),
-        lambda i: {"protocol": threshold(i).protocol, "threshold": threshold(i).threshold},
-        window,
-    )
+    dice = {i: dice[shown] for i, dice in enumerate(masks.dice) if shown in dice}
+    write_gallery(path, reader, dice, masks.thresholds[shown], window)
 
 
 def _measure_slices(reader: CaseReader, sliced: SliceMetrics, options: MeasureOptions) -> Measurement:

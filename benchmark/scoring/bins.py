@@ -77,11 +77,6 @@ class CaseCounts:
     def negatives(self) -> int:
         return int(self.negative.sum())
 
-    def above(self, bin_: int) -> tuple[int, int]:
-        """Return (true positives, false positives) where the bins from ``bin_`` upwards are predicted."""
-        first = int(np.searchsorted(self.index, bin_))
-        return int(self.positive[first:].sum()), int(self.negative[first:].sum())
-
 
 class Bins:
     """Intervals of the sortable key, which cover all of it.

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ...common.atomic import write_file
+from ..runs.records import Threshold
 from .cases import CaseReader, CroppedCase
 
 
@@ -26,8 +26,7 @@ def write_gallery(
     path: Path,
     reader: CaseReader,
     dice: Mapping[int, float],
-    predict: Callable[[int, CroppedCase], np.ndarray],
-    about: Callable[[int], dict[str, Any]],
+    thresholds: Mapping[str, Threshold],
     window: tuple[float, float],
 ) -> None:
     """Write ``gallery.npz``.
@@ -40,8 +39,7 @@ def write_gallery(
         path: file to write.
         reader: the cell's cases.
         dice: Dice by case number, of cases with a lesion.
-        predict: returns the mask of a case on its cropped box.
-        about: returns protocol and threshold of a case.
+        thresholds: patient → threshold of the mask that is shown.
         window: HU shown as black and white.
     """
     import io
@@ -50,6 +48,7 @@ def write_gallery(
     meta = {}
     for name, i in choose(dice).items():
         cropped, case = reader.read(i), reader.cases[i]
+        threshold = thresholds[case.patient]
         assert cropped.lesion is not None
         z = int(cropped.lesion.sum(axis=(1, 2)).argmax())
         image = case.image()[cropped.box[0].start + z]
@@ -58,10 +57,16 @@ def write_gallery(
         arrays[f"{name}/image"] = np.rint(grey * 255).astype(np.uint8)
         arrays[f"{name}/roi"] = _placed(cropped.roi[z], cropped, image.shape)
         arrays[f"{name}/truth"] = _placed(cropped.lesion[z], cropped, image.shape)
-        arrays[f"{name}/prediction"] = _placed(predict(i, cropped)[z], cropped, image.shape)
+        arrays[f"{name}/prediction"] = _placed(cropped.binarise(threshold)[z], cropped, image.shape)
         arrays[f"{name}/map"] = _placed(np.where(cropped.roi[z], cropped.map[z], np.float32(0)), cropped, image.shape)
-        place = {"case": case.id, "patient": case.patient, "z": cropped.box[0].start + z, "dice": dice[i]}
-        meta[name] = place | about(i)
+        meta[name] = {
+            "case": case.id,
+            "patient": case.patient,
+            "z": cropped.box[0].start + z,
+            "dice": dice[i],
+            "protocol": threshold.protocol,
+            "threshold": threshold.threshold,
+        }
     arrays["meta"] = np.array(json.dumps(meta, sort_keys=True))
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)  # pyright: ignore[reportArgumentType]

@@ -186,6 +186,8 @@ def test_a_mask_of_the_method_replaces_its_threshold():
     assert native.threshold is None
     with pytest.raises(DataError, match="own mask is missing"):
         run([cases[0], make(5)])
+    with pytest.raises(DataError, match="not the map's"):
+        run([make(0, mask=np.zeros((1, 2, 3), bool))])
 
 
 def test_components_never_span_two_patients():
