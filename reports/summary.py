@@ -12,9 +12,9 @@ import pandas as pd
 
 from ..benchmark.bootstrap import bootstrap_mean
 from ..benchmark.protocols.catalogue import ORACLE, PROTOCOLS
-from ..benchmark.scores import ScoreKey, Scores
+from ..benchmark.scores import Scores
 from ..benchmark.scoring.metrics import sign
-from ..benchmark.statistics import Interval, t_interval
+from ..benchmark.statistics import FloatArray, Interval, t_interval
 from .columns import SUMMARY, flag_text, sort_rows
 from .facts import Facts, MethodOnData, number_flags
 
@@ -23,30 +23,39 @@ _INTEGERS = ["n_cases", "n_seeds", "n_patients", "n_undefined"]
 
 @dataclass
 class _Row:
-    key: ScoreKey
+    scores: Scores
     unit: str
     facts: Facts
-    mean: float
-    std: float
+    values: FloatArray
     interval: Interval
-    n_cases: int
-    n_seeds: int
-    n_patients: int | None
-    n_undefined: int
     oracle_gap: float
-    ragged: bool
     flags: set[str]
-    reason: str
+
+    @property
+    def mean(self) -> float:
+        return float(self.values.mean()) if self.values.size else np.nan
+
+    @property
+    def n_seeds(self) -> int:
+        return len(self.scores.used_seeds)
+
+    @property
+    def n_patients(self) -> int | None:
+        return len(self.scores.by_patient) if self.scores.unit == "patient" else None
 
     @property
     def size(self) -> int:
-        return self.n_cases if self.n_patients is None else self.n_patients
+        return self.scores.n_cases if self.n_patients is None else self.n_patients
 
     def as_dict(self) -> dict[str, object]:
-        values = {name: getattr(self, name) for name in ("unit", "mean", "std", "oracle_gap", "reason", *_INTEGERS)}
-        bounds = {"ci_low": self.interval.low, "ci_high": self.interval.high}
+        std = float(self.values.std(ddof=1)) if self.values.size > 1 else np.nan
+        reason = "; ".join(filter(None, [self.scores.reason, self.interval.reason if self.values.size else ""]))
         return {
-            **self.key._asdict(), **values, **bounds, "profile": self.facts.profile, "flags": flag_text(self.flags)
+            **self.scores.key._asdict(), "unit": self.unit, "mean": self.mean, "std": std,
+            "ci_low": self.interval.low, "ci_high": self.interval.high, "n_cases": self.scores.n_cases,
+            "n_seeds": self.n_seeds, "n_patients": self.n_patients, "n_undefined": self.scores.n_undefined,
+            "oracle_gap": self.oracle_gap, "profile": self.facts.profile, "flags": flag_text(self.flags),
+            "reason": reason,
         }  # fmt: skip
 
 
@@ -77,22 +86,8 @@ def _row(one: Scores, unit: str, known: Facts, oracle: Scores | None) -> _Row:
         interval = t_interval(values, noun="seed")
         if known.method.deterministic and values.size:
             interval = Interval(np.nan, np.nan, "deterministic method: one seed, no spread")
-    return _Row(
-        key=one.key,
-        unit=unit,
-        facts=known,
-        mean=float(values.mean()) if values.size else np.nan,
-        std=float(values.std(ddof=1)) if values.size > 1 else np.nan,
-        interval=interval,
-        n_cases=one.n_cases,
-        n_seeds=len(one.used_seeds),
-        n_patients=len(one.by_patient) if one.unit == "patient" else None,
-        n_undefined=one.n_undefined,
-        oracle_gap=_oracle_gap(one, oracle, unit),
-        ragged=one.ragged,
-        flags=number_flags(known, one.key.protocol, one.key.metric),
-        reason="; ".join(filter(None, [one.reason, interval.reason if values.size else ""])),
-    )
+    flags = number_flags(known, one.key.protocol, one.key.metric)
+    return _Row(one, unit, known, values, interval, _oracle_gap(one, oracle, unit), flags)
 
 
 def _oracle_gap(one: Scores, oracle: Scores | None, unit: str) -> float:
@@ -115,22 +110,22 @@ def _mark(rows: Sequence[_Row]) -> None:
     """Add the flags that need the other methods: best trivial baseline, not beating it, unequal sets."""
     groups: dict[tuple[str, ...], list[_Row]] = defaultdict(list)
     for row in rows:
-        groups[(*row.key[1:], row.unit)].append(row)
+        groups[(*row.scores.key[1:], row.unit)].append(row)
     for group in groups.values():
         size = max(row.size for row in group)
         seeds = max((row.n_seeds for row in group if not row.facts.method.deterministic), default=0)
         for row in group:
             if row.size < size:
                 row.flags.add("unequal-n")
-            if row.ragged or (not row.facts.method.deterministic and row.n_seeds < seeds):
+            if row.scores.ragged or (not row.facts.method.deterministic and row.n_seeds < seeds):
                 row.flags.add("missing-seeds")
             if row.n_seeds < row.facts.method.min_seeds:
                 row.flags.add("few-seeds")
-        better = sign(group[0].key.metric)
+        better = sign(group[0].scores.key.metric)
         trivial = [row for row in group if row.facts.method.trivial and not np.isnan(row.mean)]
         if not trivial or not better:
             continue
-        best = min(trivial, key=lambda row: (-better * row.mean, row.key.method))
+        best = min(trivial, key=lambda row: (-better * row.mean, row.scores.key.method))
         best.flags.add("best-trivial")
         for row in group:
             if not row.facts.method.trivial and better * row.mean <= better * best.mean:

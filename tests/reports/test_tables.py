@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 from uasbench.benchmark.runs.records import CaseValue, CellKey, Failure, PooledValue, Skip
+from uasbench.benchmark.tracking.values import metrics
 from uasbench.datasets.case import Trust
 from uasbench.reports.grid import headline_grid, published_grid
 from uasbench.reports.headline import headlines
@@ -101,6 +102,15 @@ def test_cases_of_a_patient_count_once(make_record):
     row = dice(make_tables([record]).summary, "ae")
     assert row["mean"] == pytest.approx((0.2 + 0.8) / 2)
     assert (row["n_cases"], row["n_patients"]) == (3, 2)
+
+
+def test_the_tracking_server_gets_the_means_of_the_summary(make_record):
+    record = make_record(dice={"a-1": 0.0, "a-2": 0.4, "b-1": 0.8, "c-1": None})
+    rows = make_tables([record]).summary.query("unit != 'seed'").dropna(subset="mean")
+    sent = metrics(record)
+    assert sent.pop("threshold/val") == 0.42
+    assert sent == {f"{r['unit']}/{r['protocol']}/{r['metric']}": r["mean"] for _, r in rows.iterrows()}
+    assert sent["patient/val/dice"] == pytest.approx(0.5)
 
 
 def test_marks(tables):
