@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ..common.errors import DataError
-from .adapters.nifti_pair import NiftiPairDataset
+from .adapters.surveying import SurveyedDataset
 from .anatomy import Anatomy, find_anatomy
 from .case import Case, Spacing
 from .dataset import CaseRef, Dataset
@@ -158,7 +158,7 @@ def _check_set(
     if progress is not None and refs:
         progress(card.name, len(refs), len(refs))
     lesions = {case.id: case.lesion_voxels for case in result.cases if case.lesion_voxels is not None}
-    if isinstance(dataset, NiftiPairDataset) and not (path / "phantom.json").is_file():
+    if isinstance(dataset, SurveyedDataset) and not (path / "phantom.json").is_file():
         result.warnings += dataset.inspect_all(lesions)
     return result
 
@@ -166,7 +166,7 @@ def _check_set(
 def _discover(path: Path, dataset: Dataset, result: SetCheck) -> tuple[list[CaseRef], bool]:
     """Return the cases that can be tried, and whether the set is absent."""
     try:
-        if isinstance(dataset, NiftiPairDataset):
+        if isinstance(dataset, SurveyedDataset):
             survey = dataset.survey(path)
             result.errors += survey.problems
             result.warnings += survey.notes
@@ -186,7 +186,7 @@ def _check_case(dataset: Dataset, ref: CaseRef, hashes: dict[CaseKey, tuple[str,
         truth = dataset.load_truth(ref.id) if dataset.card.truth != "none" else None
         if truth is not None and truth.lesion is not None:
             result.lesion_voxels = int(truth.lesion.sum())
-        if isinstance(dataset, NiftiPairDataset):
+        if isinstance(dataset, SurveyedDataset):
             result.warnings += dataset.inspect(case, truth)
     except Exception as error:
         result.error = _describe(error)

@@ -9,7 +9,8 @@ import numpy as np
 
 from ..case import Case, Truth
 from ..dataset import DatasetCard
-from .nifti_pair import NiftiPairDataset, Survey, match_labels, unique
+from .nifti_pair import NiftiPairDataset, match_labels
+from .surveying import Survey, unique
 
 LIVER = 6
 _NAME = re.compile(r"(img|label)_?(\d{4})\.nii(?:\.gz)?", re.IGNORECASE)

@@ -9,7 +9,7 @@ from typing import ClassVar
 from ..dataset import DatasetCard
 from ..reading.tables import natural_key
 from .lung_folders import LungFile, LungFoldersDataset, files_by_kind, report_orphans
-from .nifti_pair import Survey
+from .surveying import Survey
 
 INFECTION = 3
 COMBINED_ROI = "mask file Lung_and_Infection_Mask (lung 1, 2 and infection 3)"

@@ -18,7 +18,7 @@ from ..reading.slice_labels import SliceLabels, read_published, read_slice_label
 from ..reading.tables import natural_key, read_patients
 from ..reading.volume_io import Volume, read_grid, read_labels, read_volume
 from ..roi.lung_roi import lung_roi
-from .nifti_pair import NiftiPairDataset, Survey, listed, set_folders, unique
+from .surveying import Survey, SurveyedDataset, listed, set_folders, unique
 
 MASK_LABELS = frozenset({0, 1, 2})
 """1 is the left lung, 2 the right one."""
@@ -39,7 +39,7 @@ class _Found:
     series: dict[Path, tuple[Path, ...]]
 
 
-class CovidCTMD(NiftiPairDataset):
+class CovidCTMD(SurveyedDataset):
     """Chest CT whose slices are labelled with or without infection; there are no lesion voxels."""
 
     card = DatasetCard(
@@ -65,19 +65,11 @@ class CovidCTMD(NiftiPairDataset):
         truth="slice",
     )
     folders = ("covid-ct-md", "covid_ct_md", "covidctmd", "covid-ctmd")
-    case_labels = MASK_LABELS
-    roi_labels = frozenset({1, 2})
 
     def __init__(self) -> None:
         super().__init__()
         self._labels: SliceLabels | None = None
         self._series: dict[str, tuple[Path, ...]] = {}
-
-    def pair(self, files: list[Path], survey: Survey) -> dict[str, tuple[Path, Path]]:
-        """Pair each NIfTI scan with its lung mask; scans without a mask are not in the result."""
-        found = _sort(files)
-        masks = unique(found.masks, survey)
-        return {case: (path, masks[case]) for case, path in unique(found.images, survey).items() if case in masks}
 
     def survey(self, root: Path) -> Survey:
         """Look at names and label tables below ``root``; cases without slice labels are left out with a note."""

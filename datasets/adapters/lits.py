@@ -9,7 +9,8 @@ from pathlib import Path
 
 from ..case import Case, warning
 from ..dataset import DatasetCard
-from .nifti_pair import NiftiPairDataset, Survey, match_labels, unique
+from .nifti_pair import NiftiPairDataset, match_labels
+from .surveying import Survey, unique
 
 TUMOUR_FREE = frozenset(f"volume-{n}" for n in (32, 34, 38, 41, 47, 87, 89, 91, 105, 106, 114, 115, 119))
 """The training scans without tumour (LiTS card, docs/datasets.md)."""

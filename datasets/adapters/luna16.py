@@ -18,7 +18,7 @@ from ..reading.mhd_io import canonical_index, read_header, read_mhd, read_mhd_la
 from ..reading.orientation import Grid
 from ..reading.tables import natural_key, read_patients, read_table
 from ..roi.lung_roi import lung_roi
-from .nifti_pair import NiftiPairDataset, Survey, listed, unique
+from .surveying import Survey, SurveyedDataset, listed, unique
 
 LUNGS = frozenset({3, 4})
 MASK_LABELS = frozenset({0, *LUNGS, 5})
@@ -39,7 +39,7 @@ class Nodule:
     diameter: float
 
 
-class LUNA16(NiftiPairDataset):
+class LUNA16(SurveyedDataset):
     """Chest CT of LIDC-IDRI with automatic lung masks; slices near an annotated nodule have no region of interest.
 
     Attributes:
@@ -71,18 +71,11 @@ class LUNA16(NiftiPairDataset):
         truth="none",
     )
     folders = ("luna16", "luna-16", "luna_16", "luna")
-    case_labels = MASK_LABELS
-    roi_labels = LUNGS
 
     def __init__(self) -> None:
         super().__init__()
         self.drawn: tuple[str, ...] = ()
         self.nodules: dict[str, tuple[Nodule, ...]] = {}
-
-    def pair(self, files: list[Path], survey: Survey) -> dict[str, tuple[Path, Path]]:
-        """Pair each scan with its lung mask by series uid; scans without a mask are not in the result."""
-        images, masks = _scans(files, survey)
-        return {uid: (path, masks[uid]) for uid, path in images.items() if uid in masks}
 
     def survey(self, root: Path) -> Survey:
         """Look at names, headers and ``annotations.csv`` below ``root`` and draw the scans that are used."""

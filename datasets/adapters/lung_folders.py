@@ -17,7 +17,8 @@ from ..reading.tables import natural_key
 from ..reading.volume_io import Volume, read_grid, read_labels, read_volume
 from ..roi.lung_roi import MASK_FILE, lung_roi
 from ..roi.lungmask_model import weights
-from .nifti_pair import NiftiPairDataset, Survey, unique
+from .nifti_pair import NiftiPairDataset
+from .surveying import Survey, unique
 
 THICK_MM = 5.0
 LEFT, RIGHT = 1, 2

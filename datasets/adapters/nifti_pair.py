@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 import re
 from abc import abstractmethod
-from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -15,52 +14,31 @@ import numpy as np
 
 from ...common.errors import DataError
 from ..case import Case, Note, Spacing, Trust, Truth, warning
-from ..dataset import CaseRef, Dataset, DatasetCard
+from ..dataset import CaseRef
 from ..reading.orientation import Anatomy, flips_from_liver
 from ..reading.tables import natural_key, read_patients, read_table
 from ..reading.volume_io import Labels, Volume, read_grid, read_labels, read_volume
-from ..reading.walk import find_files
+from .surveying import Survey, SurveyedDataset, listed
 
 SPACING_TABLE = "spacing.csv"
 
 
-@dataclass
-class Survey:
-    """What a look at names and folders found: usable cases, problems that stop a run, and remarks that don't.
-
-    ``absent`` says that nothing below the folder looks like this set.
-    """
-
-    refs: list[CaseRef] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    absent: bool = False
-
-    def nothing_of(self, card: DatasetCard, root: Path) -> None:
-        """Report that ``root`` holds no case of a set."""
-        self.absent = True
-        self.problems.append(f"{root}: no case of {card.title} found; expected {card.layout}; {card.obtain}")
-
-
-class NiftiPairDataset(Dataset):
+class NiftiPairDataset(SurveyedDataset):
     """Base of an adapter whose cases are a CT file and a label file.
 
-    A subclass names its folders, its labels and how files pair (:meth:`pair`). ``folders`` are the names under which
-    the set is looked for in a data root, ``twin_folders`` those of another release of the same scans, looked into as
-    well. ``case_labels`` are all values that may occur in a label file, ``roi_labels`` make the region of interest,
-    ``lesion_labels`` the truth.
+    A subclass names its folders, its labels and how files pair (:meth:`pair`). ``twin_folders`` are the names of
+    another release of the same scans, looked into as well. ``case_labels`` are all values that may occur in a label
+    file, ``roi_labels`` make the region of interest, ``lesion_labels`` the truth.
     """
 
-    folders: ClassVar[tuple[str, ...]]
     twin_folders: ClassVar[tuple[str, ...]] = ()
     case_labels: ClassVar[frozenset[int]]
     roi_labels: ClassVar[frozenset[int]]
     lesion_labels: ClassVar[frozenset[int]] = frozenset()
 
     def __init__(self) -> None:
-        self._refs: dict[str, CaseRef] = {}
+        super().__init__()
         self._spacing: dict[str, Spacing] = {}
-        self.notes: tuple[str, ...] = ()
 
     @abstractmethod
     def pair(self, files: list[Path], survey: Survey) -> dict[str, tuple[Path, Path]]:
@@ -89,14 +67,6 @@ class NiftiPairDataset(Dataset):
         survey.refs = [CaseRef(case, patients[case], *pairs[case], extra=tables.get(case, ())) for case in ids]
         self._refs = {ref.id: ref for ref in survey.refs}
         return survey
-
-    def discover(self, root: Path) -> list[CaseRef]:
-        """List the cases below ``root``, sorted naturally; ``notes`` then holds remarks about the folder."""
-        survey = self.survey(root)
-        if survey.problems:
-            raise DataError("\n".join(survey.problems))
-        self.notes = tuple(survey.notes)
-        return survey.refs
 
     def load(self, case_id: str) -> Case:
         """Read image and region of interest; see :class:`Dataset` for what is refused."""
@@ -136,14 +106,6 @@ class NiftiPairDataset(Dataset):
         lesion = np.ascontiguousarray(np.flip(_is_in(labels, self.lesion_labels), flips))
         return Truth(case_id, lesion, np.asarray(lesion.any(axis=(1, 2))))
 
-    def inspect(self, case: Case, truth: Truth | None) -> list[str]:
-        """Return findings about one case for ``bench data check``."""
-        return []
-
-    def inspect_all(self, lesion_voxels: Mapping[str, int]) -> list[str]:
-        """Return findings about the set as a whole for ``bench data check``."""
-        return []
-
     def _geometry(self, case_id: str, volume: Volume) -> tuple[Spacing, Trust, list[Note]]:
         """Return the voxel size of a case, what to think of it, and a note where the side table gives it."""
         if case_id not in self._spacing:
@@ -151,13 +113,6 @@ class NiftiPairDataset(Dataset):
         spacing = self._spacing[case_id]
         trust = replace(volume.trust, spacing_source="table", spacing_trusted=True)
         return spacing, trust, [Note(f"spacing {' x '.join(f'{s:g}' for s in spacing)} mm (z, y, x) from spacing.csv")]
-
-    def _ref(self, case_id: str) -> CaseRef:
-        try:
-            return self._refs[case_id]
-        except KeyError:
-            known = f"{len(self._refs)} cases known" if self._refs else "call discover(root) first"
-            raise DataError(f"{self.card.name}: no case {case_id!r} ({known})") from None
 
     def _read(self, ref: CaseRef) -> tuple[Volume, Labels, np.ndarray, Anatomy]:
         """Return volume, labels and region of interest in the order of the header, and what anatomy says about it."""
@@ -176,45 +131,6 @@ class NiftiPairDataset(Dataset):
                 f"use the published label file or --exclude {self.card.name}:{ref.id}"
             )
         return roi
-
-
-def set_folders(root: Path, names: Iterable[str], twins: Iterable[str] = ()) -> list[Path]:
-    """Return the folders of a set below ``root`` by any of its names in any case, or ``root`` where there is none."""
-    children = [child for child in sorted(root.iterdir()) if child.is_dir()]
-    own = [child for child in children if child.name.lower() in set(names)]
-    return [*own, *(child for child in children if child.name.lower() in set(twins))] if own else [root]
-
-
-def listed(
-    root: Path, survey: Survey, pattern: str, names: Iterable[str], twins: Iterable[str] = ()
-) -> list[Path] | None:
-    """Return the files of a set whose names match, in natural order, or None with the problem in ``survey``."""
-    if not root.is_dir():
-        survey.problems.append(f"{root}: no such folder; give the data root with --data-root or UASBENCH_DATA")
-        survey.absent = True
-        return None
-    try:
-        found = [
-            sorted(find_files(place, pattern), key=lambda path: natural_key(str(path)))
-            for place in set_folders(root, names, twins)
-        ]
-    except OSError as error:
-        survey.problems.append(f"{error.filename}: cannot be listed ({error.strerror}); check the rights of the folder")
-        return None
-    return [file for files in found for file in files]
-
-
-def unique(found: Iterable[tuple[str, Path]], survey: Survey) -> dict[str, Path]:
-    """Return one file per case id; a case that lies in two places is a problem, and left out."""
-    places: dict[str, list[Path]] = defaultdict(list)
-    for case, path in found:
-        places[case].append(path)
-    for case, paths in places.items():
-        if len(paths) > 1:
-            survey.problems.append(
-                f"{case} lies in {len(paths)} places: {', '.join(map(str, paths))}; keep one of them"
-            )
-    return {case: paths[0] for case, paths in places.items() if len(paths) == 1}
 
 
 def match_labels(

@@ -12,7 +12,7 @@ from ...common.errors import DataError
 from ..dataset import DatasetCard
 from ..reading.volume_io import read_grid, read_labels
 from .lung_folders import LungFile, LungFoldersDataset, files_by_kind, report_orphans
-from .nifti_pair import Survey
+from .surveying import Survey
 
 GROUND_GLASS, CONSOLIDATION, EFFUSION = 1, 2, 3
 MIN_LESION_VOXELS = 100

@@ -26,7 +26,7 @@ from dataclasses import replace
 from uasbench import Method, MethodCard
 from uasbench.methods.method import SupervisedMethod
 from uasbench.datasets.adapters.lits import LiTS
-from uasbench.datasets.adapters.nifti_pair import Survey
+from uasbench.datasets.adapters.surveying import Survey
 
 
 class Upper(SupervisedMethod):

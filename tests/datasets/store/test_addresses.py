@@ -75,18 +75,23 @@ def test_it_is_the_source_of_every_class_above_and_of_what_writes_entries(mine, 
     asked = []
     monkeypatch.setattr(store, "closure_hash", lambda module: asked.append(module) or "0")
     reading_source(mine[0])
-    adapters = {"my_scans.adapter", "uasbench.datasets.adapters.nifti_pair", "uasbench.datasets.dataset"}
+    adapters = {
+        "my_scans.adapter",
+        "uasbench.datasets.adapters.nifti_pair",
+        "uasbench.datasets.adapters.surveying",
+        "uasbench.datasets.dataset",
+    }
     assert {*asked} == adapters | {"uasbench.datasets.storing.entries"}
 
 
 @pytest.mark.parametrize(
     ("adapter", "read_by"),
     [
-        ("lits", {"volume_io", "orientation", "tables", "walk"}),
-        ("btcv", {"volume_io", "orientation", "tables", "walk"}),
-        ("luna16", {"mhd_io", "volume_io", "orientation", "tables", "walk"}),
-        ("coronacases", {"volume_io", "orientation", "tables", "walk"}),
-        ("covid_ct_md", {"dicom_io", "mhd_io", "slice_labels", "volume_io", "orientation", "tables", "walk"}),
+        ("lits", {"volume_io", "orientation", "tables"}),
+        ("btcv", {"volume_io", "orientation", "tables"}),
+        ("luna16", {"mhd_io", "volume_io", "orientation", "tables"}),
+        ("coronacases", {"volume_io", "orientation", "tables"}),
+        ("covid_ct_md", {"dicom_io", "mhd_io", "slice_labels", "volume_io", "orientation", "tables"}),
     ],
 )
 def test_a_set_is_decoded_by_its_readers_and_by_nothing_that_comes_later(adapter, read_by):

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from uasbench.datasets.reading.walk import find_files
+from uasbench.datasets.adapters.surveying import find_files
 
 
 def test_names_links_and_hidden_files(tmp_path):

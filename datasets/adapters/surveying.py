@@ -1,0 +1,140 @@
+"""Looking at names and folders: what lies below a data root, without opening a scan."""
+
+from __future__ import annotations
+
+import os
+import re
+from abc import abstractmethod
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+from ...common.errors import DataError
+from ..case import Case, Truth
+from ..dataset import CaseRef, Dataset, DatasetCard
+from ..reading.tables import natural_key
+
+
+@dataclass
+class Survey:
+    """What a look at names and folders found: usable cases, problems that stop a run, and remarks that don't.
+
+    ``absent`` says that nothing below the folder looks like this set.
+    """
+
+    refs: list[CaseRef] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    absent: bool = False
+
+    def nothing_of(self, card: DatasetCard, root: Path) -> None:
+        """Report that ``root`` holds no case of a set."""
+        self.absent = True
+        self.problems.append(f"{root}: no case of {card.title} found; expected {card.layout}; {card.obtain}")
+
+
+class SurveyedDataset(Dataset):
+    """Base of an adapter that reports everything it finds, good or bad, for ``bench data check``.
+
+    ``folders`` are the names under which the set is looked for in a data root.
+    """
+
+    folders: ClassVar[tuple[str, ...]]
+
+    def __init__(self) -> None:
+        self._refs: dict[str, CaseRef] = {}
+        self.notes: tuple[str, ...] = ()
+
+    @abstractmethod
+    def survey(self, root: Path) -> Survey:
+        """Look at names and folders below ``root``, and remember the cases in ``_refs``."""
+
+    def discover(self, root: Path) -> list[CaseRef]:
+        """List the cases below ``root``, sorted naturally; ``notes`` then holds remarks about the folder."""
+        survey = self.survey(root)
+        if survey.problems:
+            raise DataError("\n".join(survey.problems))
+        self.notes = tuple(survey.notes)
+        return survey.refs
+
+    def inspect(self, case: Case, truth: Truth | None) -> list[str]:
+        """Return findings about one case for ``bench data check``."""
+        return []
+
+    def inspect_all(self, lesion_voxels: Mapping[str, int]) -> list[str]:
+        """Return findings about the set as a whole for ``bench data check``."""
+        return []
+
+    def _ref(self, case_id: str) -> CaseRef:
+        try:
+            return self._refs[case_id]
+        except KeyError:
+            known = f"{len(self._refs)} cases known" if self._refs else "call discover(root) first"
+            raise DataError(f"{self.card.name}: no case {case_id!r} ({known})") from None
+
+
+def set_folders(root: Path, names: Iterable[str], twins: Iterable[str] = ()) -> list[Path]:
+    """Return the folders of a set below ``root`` by any of its names in any case, or ``root`` where there is none."""
+    children = [child for child in sorted(root.iterdir()) if child.is_dir()]
+    own = [child for child in children if child.name.lower() in set(names)]
+    return [*own, *(child for child in children if child.name.lower() in set(twins))] if own else [root]
+
+
+def listed(
+    root: Path, survey: Survey, pattern: str, names: Iterable[str], twins: Iterable[str] = ()
+) -> list[Path] | None:
+    """Return the files of a set whose names match, in natural order, or None with the problem in ``survey``."""
+    if not root.is_dir():
+        survey.problems.append(f"{root}: no such folder; give the data root with --data-root or UASBENCH_DATA")
+        survey.absent = True
+        return None
+    try:
+        found = [
+            sorted(find_files(place, pattern), key=lambda path: natural_key(str(path)))
+            for place in set_folders(root, names, twins)
+        ]
+    except OSError as error:
+        survey.problems.append(f"{error.filename}: cannot be listed ({error.strerror}); check the rights of the folder")
+        return None
+    return [file for files in found for file in files]
+
+
+def unique(found: Iterable[tuple[str, Path]], survey: Survey) -> dict[str, Path]:
+    """Return one file per case id; a case that lies in two places is a problem, and left out."""
+    places: dict[str, list[Path]] = defaultdict(list)
+    for case, path in found:
+        places[case].append(path)
+    for case, paths in places.items():
+        if len(paths) > 1:
+            survey.problems.append(
+                f"{case} lies in {len(paths)} places: {', '.join(map(str, paths))}; keep one of them"
+            )
+    return {case: paths[0] for case, paths in places.items() if len(paths) == 1}
+
+
+def find_files(folder: Path, pattern: str) -> list[Path]:
+    """Return the files below ``folder`` whose whole name matches ``pattern`` (in any case), sorted.
+
+    Links are followed, each real folder once; hidden files and folders are left out.
+
+    Raises:
+        OSError: a folder cannot be listed.
+    """
+    name_is_wanted = re.compile(pattern, re.IGNORECASE)
+    seen: set[str] = set()
+    found: list[Path] = []
+
+    def refuse(error: OSError) -> None:
+        raise error
+
+    for here, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
+        real = os.path.realpath(here)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        found += [Path(here, name) for name in files if name_is_wanted.fullmatch(name) and not name.startswith(".")]
+    return sorted(found)
