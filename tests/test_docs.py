@@ -38,7 +38,7 @@ FOLDERS = ("common", "datasets", "methods", "benchmark", "reports", "docs", "tes
 SOURCES = sorted(ROOT.glob("*.py")) + [path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.py"))]
 TOP = "api|benchmark|cli|common|datasets|docs|experiments|methods|reports|tests|\\.ci"
 FENCE = re.compile(r"^(<!-- run -->\n)?```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-SPAN = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
+SPAN = re.compile(r"(?<!`)`([^`\n]+(?:\n[^`\n]+)?)`(?!`)")
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 COMMAND = typer.main.get_command(cli.app)
 PLACEHOLDER = re.compile(r"[A-Z]+|.*…")
@@ -68,7 +68,7 @@ def blocks(*languages: str) -> list[Block]:
 
 
 def spans(page: Path) -> Iterator[str]:
-    yield from SPAN.findall(FENCE.sub("", page.read_text(encoding="utf-8")))
+    yield from (" ".join(span.split()) for span in SPAN.findall(FENCE.sub("", page.read_text(encoding="utf-8"))))
 
 
 def python(name: str) -> str:
