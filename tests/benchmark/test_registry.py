@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -37,13 +35,8 @@ def test_a_plugin_is_listed_beside_the_built_ins_and_imported_at_first_use(insta
     assert cls is methods.get("good")
     assert methods.card("good").slice_score == ("meanpool", 3)
     entry = methods.entry("good")
-    assert (entry.target, entry.distribution, entry.version, entry.built_in) == (
-        "good_plugin:Good",
-        "pkg-good",
-        "1.0",
-        False,
-    )
-    assert methods.entry("random").built_in
+    assert str(entry) == "good_plugin:Good from pkg-good 1.0"
+    assert methods.entry("random").built_in > entry.built_in
 
 
 def test_trivial_methods_come_first(install):
@@ -132,18 +125,14 @@ def test_two_packages_with_one_name_collide_loudly(install):
         methods.select("all")
     assert "twin" in methods.broken()
     assert methods.select("random") == ["random"]
+    install("pkg-two", {}, methods={"twin": "plugin_one : Good"})  # the same class twice is fine
+    assert registry.methods().get("twin").card.name == "twin"
 
 
 def test_a_plugin_cannot_replace_a_built_in(install):
     install("pkg-random", {"plugin_random.py": plugin("random")}, methods={"random": "plugin_random:Good"})
     with pytest.raises(RegistryError, match=r"registered twice: .*uasbench.*pkg-random|pkg-random.*uasbench"):
         registry.methods().get("random")
-
-
-def test_the_same_object_twice_is_fine(install):
-    install("pkg-one", {"plugin_one.py": plugin("twin")}, methods={"twin": "plugin_one:Good"})
-    install("pkg-two", {}, methods={"twin": "plugin_one : Good"})
-    assert registry.methods().get("twin").card.name == "twin"
 
 
 def test_toplines_are_a_group_of_their_own(install):
@@ -225,24 +214,17 @@ def test_a_card_made_in_another_file_follows_that_file(install, tmp_path):
     assert title() == "Two"
 
 
-@pytest.mark.parametrize("damage", ["", "{", "[]", '{"version": 1, "entries": 3}', "\x00\xff", '{"version": 99}'])
+@pytest.mark.parametrize("damage", ["", "{", "[]", '{"version": 1, "entries": 3}', "\x00\xff", '{"version": 99}', None])
 def test_a_damaged_index_is_made_again(install, tmp_path, damage):
     install("pkg-good", {"good_plugin.py": plugin("good")})
     path = tmp_path / "cards.json"
+    if damage is None:
+        fresh(tmp_path).cards()
+        damage = path.read_text().replace('"name": "good"', '"name": "Not A Name", "nonsense": 1')
     path.write_text(damage, encoding="latin-1")
-    assert fresh(tmp_path).cards()["good"].name == "good"
-    assert json.loads(path.read_text())["entries"]
-
-
-def test_damaged_entries_are_made_again(install, tmp_path):
-    install("pkg-good", {"good_plugin.py": plugin("good")})
-    fresh(tmp_path).cards()
-    path = tmp_path / "cards.json"
-    stored = json.loads(path.read_text())
-    for key in stored["entries"]:
-        stored["entries"][key]["card"] = {"name": "Not A Name", "nonsense": 1}
-    path.write_text(json.dumps(stored))
     assert fresh(tmp_path).cards()["good"].title == "A plug-in"
+    (entry,) = json.loads(path.read_text())["entries"].values()
+    assert entry["card"]["name"] == "good"
 
 
 def test_an_index_that_cannot_be_written_costs_nothing_else(install, tmp_path):
@@ -250,19 +232,3 @@ def test_an_index_that_cannot_be_written_costs_nothing_else(install, tmp_path):
     (tmp_path / "file").write_text("")
     index = CardIndex(tmp_path / "file" / "cards.json")
     assert "good" in Registry("uasbench.methods", "method", points(), index).cards()
-
-
-def test_listing_imports_neither_torch_nor_a_method_when_nothing_changed(tmp_path):
-    code = (
-        "import sys; from uasbench.benchmark.catalogue import registry\n"
-        "registry.methods().cards(); registry.datasets().cards()\n"
-        "print(sorted(m for m in sys.modules if m in ('torch', 'monai', 'mlflow', 'optuna')"
-        " or m.startswith('uasbench.methods.trivial.')))"
-    )
-    environment = {**os.environ, "UASBENCH_CACHE": str(tmp_path)}
-    command = [sys.executable, "-P", "-c", code]
-    outputs = [
-        subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout for _ in range(2)
-    ]
-    assert "torch" not in outputs[0]
-    assert outputs[1].strip() == "[]"
