@@ -7,12 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .benchmark.planning.options import (
-    OptionError,
-    RunOptions,
-    Variant,
-    validated,
-)
+from .benchmark.planning.options import OptionError, RunOptions, Variant, validated
 from .benchmark.runs.folder import RunFolder, RunFolderError
 from .benchmark.runs.records import Failure, Record, Skip
 
@@ -114,14 +109,7 @@ def run(
     Raises:
         UasbenchError: something the caller can mend; the message says how.
     """
-    chosen = validated(
-        methods=methods,
-        datasets=dataset,
-        seeds=seeds,
-        settings=set,
-        variants=variants,
-        **options,
-    )
+    chosen = validated(methods=methods, datasets=dataset, seeds=seeds, settings=set, variants=variants, **options)
     return execute(chosen, console)
 
 
@@ -171,13 +159,7 @@ def preview(
     from .benchmark.commands.preview import previews
     from .reports.figures.preview_picture import draw_preview
 
-    chosen = validated(
-        methods=methods,
-        datasets=dataset,
-        seeds=[seed],
-        settings=set,
-        **options,
-    )
+    chosen = validated(methods=methods, datasets=dataset, seeds=[seed], settings=set, **options)
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     found = previews(chosen, console)

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from . import cli_data
-from .cli_options import EXIT_USAGE, Cache, DataRoot, command_line, console
+from .cli_options import EXIT_USAGE, Cache, DataRoot, command_line, console, given
 from .common.errors import UasbenchError
 
 EXIT_FAILED_CELLS = 3
@@ -48,7 +48,8 @@ def main() -> None:
 
 @app.command()
 def run(
-    dataset: Annotated[str, typer.Option("--dataset", help="Test set, or several with commas.")],
+    ctx: typer.Context,
+    datasets: Annotated[str, typer.Option("--dataset", help="Test set, or several with commas.")],
     methods: Annotated[str, typer.Option(help="Names, comma lists and wildcards ('vae*,draem'), or all.")] = "all",
     train: Annotated[str | None, typer.Option(help="Healthy set to train on; default the test set's partner.")] = None,
     data_root: DataRoot = None,
@@ -71,7 +72,9 @@ def run(
         str, typer.Option(help="held-out keeps a fifth of the healthy patients; none.")
     ] = "held-out",
     trials: Annotated[int | None, typer.Option(help="Trials of each threshold study, at most 40.")] = None,
-    stage_limit: Annotated[float | None, typer.Option(help="Seconds after which a stage is stopped.")] = None,
+    stage_limit_s: Annotated[
+        float | None, typer.Option("--stage-limit", help="Seconds after which a stage is stopped.")
+    ] = None,
     tracking_uri: Annotated[str | None, typer.Option(help="MLflow server; default SQLite in the run folder.")] = None,
     cache: Cache = None,
 ) -> None:
@@ -79,36 +82,13 @@ def run(
     from .api import execute
     from .benchmark.planning.options import validated
 
-    options = validated(
-        methods=methods,
-        datasets=dataset,
-        train=train,
-        data_root=data_root,
-        phantom=phantom,
-        phantom_seed=phantom_seed,
-        profile=profile,
-        seeds=seeds,
-        workers=workers,
-        threads=threads,
-        device=device,
-        precision=precision,
-        executor=executor,
-        out=out,
-        settings=settings or [],
-        variants=variants or [],
-        exclude=exclude or [],
-        calibration=calibration,
-        trials=trials,
-        stage_limit_s=stage_limit,
-        tracking_uri=tracking_uri,
-        cache=cache,
-        command=command_line(),
-    )
+    options = validated(**given(ctx), command=command_line())
     _show(_uninterrupted(lambda: execute(options, console())))
 
 
 @app.command()
 def reproduce(
+    ctx: typer.Context,
     experiment: Annotated[str, typer.Argument(help="Name of a built-in experiment, or a YAML file.")],
     data_root: DataRoot = None,
     phantom: Annotated[bool, typer.Option("--phantom", help="Run it on synthetic CT instead.")] = False,
@@ -124,17 +104,7 @@ def reproduce(
     from .benchmark.planning.options import experiment_options
     from .reports.reproduced import beside
 
-    options = experiment_options(
-        experiment,
-        data_root=data_root,
-        phantom=phantom,
-        profile=profile,
-        seeds=seeds,
-        out=out,
-        workers=workers,
-        device=device,
-        command=command_line(),
-    )
+    options = experiment_options(experiment, **given(ctx), command=command_line())
     finished = _uninterrupted(lambda: execute(options, console()))
     printed = load(experiment).printed()
     if printed and not phantom:
@@ -257,6 +227,7 @@ def check(
 
 @app.command("import")
 def import_(
+    ctx: typer.Context,
     maps: Annotated[Path, typer.Argument(help="Folder with one NIfTI map per case, named like the case.")],
     method: Annotated[str, typer.Option(help="Name under which the maps are shown.")],
     dataset: Annotated[str, typer.Option(help="Test set that the maps belong to.")],
@@ -273,16 +244,7 @@ def import_(
     from .api import import_maps
     from .benchmark.planning.options import validated
 
-    options = validated(
-        datasets=[dataset],
-        data_root=data_root,
-        phantom=phantom,
-        phantom_seed=phantom_seed,
-        profile=profile,
-        exclude=exclude or [],
-        out=out,
-        cache=cache,
-    )
+    options = validated(**given(ctx), datasets=[dataset])
     _show(import_maps(maps, method, options, threshold, console()))
 
 
@@ -308,10 +270,7 @@ def doctor() -> None:
 
 
 @app.command()
-def ui(
-    path: RunPath,
-    port: Annotated[int, typer.Option(help="Port on localhost.")] = 5000,
-) -> None:
+def ui(path: RunPath, port: Annotated[int, typer.Option(help="Port on localhost.")] = 5000) -> None:
     """Open the MLflow dashboard of a run on localhost."""
     from .benchmark.runs.folder import RunFolder
     from .benchmark.tracking.server import serve

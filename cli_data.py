@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from .cli_options import EXIT_USAGE, Cache, DataRoot, console
+from .cli_options import EXIT_USAGE, Cache, DataRoot, console, given
 
 app = typer.Typer(help="Look at data sets on disk, prepare them, write the phantom.", no_args_is_help=True)
 
@@ -29,7 +29,8 @@ def data_check(
 
 @app.command("prepare")
 def data_prepare(
-    dataset: Annotated[str, typer.Option("--dataset", help="Test set, or several with commas.")],
+    ctx: typer.Context,
+    datasets: Annotated[str, typer.Option("--dataset", help="Test set, or several with commas.")],
     methods: Annotated[str, typer.Option(help="Methods whose views are prepared.")] = "all",
     train: Annotated[str | None, typer.Option(help="Healthy set; default the partner.")] = None,
     data_root: DataRoot = None,
@@ -44,19 +45,7 @@ def data_prepare(
     from .benchmark.commands.preparing import prepare_only
     from .benchmark.planning.options import validated
 
-    options = validated(
-        methods=methods,
-        datasets=dataset,
-        train=train,
-        data_root=data_root,
-        phantom=phantom,
-        phantom_seed=phantom_seed,
-        profile=profile,
-        exclude=exclude or [],
-        workers=workers,
-        cache=cache,
-    )
-    for line in prepare_only(options, console()):
+    for line in prepare_only(validated(**given(ctx)), console()):
         print(line)
 
 

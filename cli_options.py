@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -33,3 +33,10 @@ def console(*, stderr: bool = True):
 def command_line() -> str:
     """Return the command as it was typed."""
     return shlex.join(["bench", *sys.argv[1:]])
+
+
+def given(ctx: typer.Context) -> dict[str, Any]:
+    """Return what was given of the options that make a run; a command calls them as ``RunOptions`` does."""
+    from .benchmark.planning.options import RunOptions
+
+    return {k: v for k, v in ctx.params.items() if k in RunOptions.model_fields and v is not None}

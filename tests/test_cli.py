@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from uasbench import cli
+from uasbench.benchmark.planning.options import RunOptions
 
 BENCH = Path(sys.executable).with_name("bench")
 
@@ -32,6 +35,10 @@ def test_help_names_every_command(bench):
     words = "run reproduce rescore report compare list show check import new-plugin doctor ui track clean data"
     for command in words.split():
         assert f"\n  {command} " in shown
+
+
+def test_every_option_of_a_run_is_a_field_of_its_options():
+    assert inspect.signature(cli.run).parameters.keys() - {"ctx"} <= RunOptions.model_fields.keys()
 
 
 def test_lists(bench):

@@ -162,12 +162,7 @@ def _task(
     key: CellKey, address: str, method: str, folder: RunFolder, options: RunOptions, data: TaskData
 ) -> MeasureTask:
     measured = ids.measure_id(
-        maps=address,
-        truths=data.truths,
-        cases=data.test,
-        slice_score="max",
-        trials=options.study_trials,
-        seed=0,
+        maps=address, truths=data.truths, cases=data.test, slice_score="max", trials=options.study_trials, seed=0
     )
     stages = StageIds(fit=FAMILY, map=address, measure=measured)
     info = MethodInfo(

@@ -218,20 +218,17 @@ def validated(**values: Any) -> RunOptions:
         raise OptionError(f"--{name} {first['input']!r}: {first['msg']}") from error
 
 
-def experiment_options(
-    name: str, *, profile: str | None, seeds: str | None, out: Path | None, **others: Any
-) -> RunOptions:
+def experiment_options(name: str, **given: Any) -> RunOptions:
     """Turn an experiment into run options; what is given explicitly wins."""
     plan = experiments.load(name)
-    return validated(
-        methods=plan.methods,
-        datasets=plan.dataset,
-        train=plan.train,
-        profile=profile or plan.profile,
-        seeds=seeds or plan.seeds,
-        variants=[Variant(label=row.label, method=row.method, settings=row.set) for row in plan.variants],
-        calibration=plan.calibration,
-        out=out,
-        name=Path(name).with_suffix("").as_posix().strip("./").replace("/", "-"),
-        **others,
-    )
+    planned = {
+        "methods": plan.methods,
+        "datasets": plan.dataset,
+        "train": plan.train,
+        "profile": plan.profile,
+        "seeds": plan.seeds,
+        "variants": [Variant(label=row.label, method=row.method, settings=row.set) for row in plan.variants],
+        "calibration": plan.calibration,
+        "name": Path(name).with_suffix("").as_posix().strip("./").replace("/", "-"),
+    }
+    return validated(**{**planned, **given})

@@ -131,10 +131,7 @@ def _candidate(
         return str(reason)
     fit_config, score_config = (jsonable(part) for part in by_stage(config))
     spec = MethodSpec(
-        target=f"{cls.__module__}:{cls.__qualname__}",
-        profile=options.profile,
-        anatomy=anatomy,
-        settings=dict(settings),
+        target=f"{cls.__module__}:{cls.__qualname__}", profile=options.profile, anatomy=anatomy, settings=dict(settings)
     )
     candidate = Candidate(
         label=label,

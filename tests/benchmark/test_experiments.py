@@ -31,7 +31,7 @@ def test_every_row_exists_and_every_printed_number_belongs_to_one(name):
 
 
 def test_an_experiment_of_several_sets_becomes_one_run():
-    options = experiment_options("lung/table3", profile=None, seeds="2", out=None)
+    options = experiment_options("lung/table3", seeds="2")
     assert options.datasets == ["coronacases", "radiopaedia"]
     assert options.profile == "paper"
 

@@ -10,16 +10,7 @@ from typing import Any
 
 import pytest
 from uasbench.benchmark.runs.folder import RunFolder
-from uasbench.benchmark.runs.records import (
-    CaseValue,
-    CellKey,
-    Cost,
-    DataInfo,
-    MethodInfo,
-    Record,
-    StageIds,
-    write_json,
-)
+from uasbench.benchmark.runs.records import CaseValue, CellKey, Cost, DataInfo, MethodInfo, Record, StageIds, write_json
 
 TASK = {"dataset": "lits", "train": "btcv", "anatomy": "liver"}
 

@@ -8,10 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from uasbench.benchmark.runs.records import (
-    Failure,
-    write_json,
-)
+from uasbench.benchmark.runs.records import Failure, write_json
 from uasbench.benchmark.tracking import mirror
 from uasbench.benchmark.tracking.server import TrackingError
 from uasbench.benchmark.tracking.tracker import publish, sync

@@ -13,9 +13,7 @@ from typing import Any
 
 import pytest
 from uasbench.benchmark.runs.folder import RunFolder
-from uasbench.benchmark.runs.records import (
-    Failure,
-)
+from uasbench.benchmark.runs.records import Failure
 from uasbench.benchmark.tracking.server import QUIET, TrackingError
 from uasbench.benchmark.tracking.tracker import INTERRUPTED_WAIT_S, Tracker, publish, sync
 
