@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from ..common import package
 from ..common.errors import UasbenchError
@@ -19,20 +19,16 @@ class ExperimentError(UasbenchError):
     """An experiment is unknown or its file is not valid."""
 
 
-class Row(BaseModel):
+class Row(BaseModel, extra="forbid"):
     """A variant of a method: a row of the table."""
-
-    model_config = ConfigDict(extra="forbid")
 
     label: str
     method: str
     set: dict[str, Any] = Field(default_factory=dict)
 
 
-class Printed(BaseModel):
+class Printed(BaseModel, extra="forbid"):
     """A number that a paper prints, in per cent, and where a run of the experiment has its counterpart."""
-
-    model_config = ConfigDict(extra="forbid")
 
     row: str
     dataset: str
@@ -43,13 +39,11 @@ class Printed(BaseModel):
     std: float | None = None
 
 
-class Experiment(BaseModel):
+class Experiment(BaseModel, extra="forbid"):
     """A plan. ``dataset`` is a comma list; ``methods`` may be empty where the rows are all variants.
 
     ``published`` names a table of ``published.yaml``, or lists numbers of its own.
     """
-
-    model_config = ConfigDict(extra="forbid")
 
     title: str
     dataset: str

@@ -18,14 +18,8 @@ from ..stages.map import finished
 def clean(folder: RunFolder, *, maps: bool = False) -> int:
     """Delete unreferenced fits and maps, replaced records, leftovers of killed workers and logs of finished stages.
 
-    What a record or the plan of a cell names is kept, so that an interrupted run continues where it stood.
-
-    Args:
-        folder: the run.
-        maps: also drop the maps of finished cells; their records stay, but they cannot be measured again.
-
-    Returns:
-        Bytes freed.
+    What a record or the plan of a cell names is kept, so that an interrupted run continues where it stood. With
+    ``maps`` those of finished cells go too: their records stay, but they cannot be measured again. Returns bytes freed.
 
     Raises:
         RunFolderError: another bench or a worker of one works in the folder, or a record or plan cannot be read.
@@ -41,7 +35,9 @@ def _doomed(folder: RunFolder, maps: bool) -> Iterator[Path]:
     plans = {path.stem: _planned(path) for path in sorted(folder.cells_dir.glob("*.json"))}
     fits = {fit for ids in (*records.values(), *plans.values()) for fit in ids.fits}
     known = {*folder.info().get("cells", []), *records, *plans}
-    yield from _leftovers(folder)
+    for pattern in (".*.tmp", ".*.partial-*"):
+        yield from folder.path.rglob(pattern)
+    yield from (p for p in (folder.stale_dir, folder.locks_dir, folder.tasks_dir) if p.is_dir())
     yield from (p for p in _children(folder.fits_dir) if p.name not in fits)
     for path in _children(folder.maps_dir):
         measured = path.name in records and finished(path) in (None, records[path.name].map)
@@ -60,12 +56,6 @@ def _planned(path: Path) -> StageIds:
 
 def _children(path: Path) -> list[Path]:
     return [p for p in sorted(path.iterdir()) if not p.name.startswith(".")] if path.is_dir() else []
-
-
-def _leftovers(folder: RunFolder) -> Iterator[Path]:
-    for pattern in (".*.tmp", ".*.partial-*"):
-        yield from folder.path.rglob(pattern)
-    yield from (p for p in (folder.stale_dir, folder.locks_dir, folder.tasks_dir) if p.is_dir())
 
 
 def _refuse_live_workers(folder: RunFolder) -> None:

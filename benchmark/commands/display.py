@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from ...datasets.storing.prepared import ShowProgress
@@ -17,81 +16,6 @@ from ..planning.tasks import Planned
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import TaskID
-
-
-class RunDisplay:
-    """Overall progress with an estimate of the time left, and a bar per running stage."""
-
-    def __init__(self, console: Console, total: int) -> None:
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeElapsedColumn,
-            TimeRemainingColumn,
-        )
-
-        self.console = console
-        self.live = console.is_terminal
-        self.total = total
-        self.done = 0
-        self.started = time.monotonic()
-        self._bars: dict[str, TaskID] = {}
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=console,
-            disable=not self.live,
-        )
-        self._overall = self._progress.add_task("all stages", total=total)
-
-    def __enter__(self) -> RunDisplay:
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._progress.stop()
-
-    def __call__(self, event: Event) -> None:
-        """Show an event."""
-        job = event.job
-        if event.kind == "started":
-            self._bars[job.id] = self._progress.add_task(job.label, total=None)
-        elif event.kind == "progress":
-            done, total = event.value
-            self._progress.update(self._bars[job.id], completed=done, total=total)
-        else:
-            self._finish(event)
-
-    def _finish(self, event: Event) -> None:
-        self.done += 1
-        bar = self._bars.pop(event.job.id, None)
-        if bar is not None:
-            self._progress.remove_task(bar)
-        self._progress.update(self._overall, completed=self.done)
-        if event.kind == "failed":
-            self._print(f"[red]failed[/red]  {event.job.label}: {_plain(str(event.value))}")
-        elif event.kind == "done" and event.job.task.stage == "measure":
-            elapsed = time.monotonic() - self.started
-            left = elapsed / self.done * (self.total - self.done)
-            self._print(
-                f"[green]done[/green]    {event.job.label}  ({self.done}/{self.total} stages, about {left:.0f} s left)"
-            )
-
-    def _print(self, text: str) -> None:
-        self._progress.console.print(text, highlight=False)
-
-
-def _plain(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)
 
 
 @contextmanager
@@ -113,18 +37,51 @@ def preparing(console: Console | None) -> Iterator[ShowProgress | None]:
 
 
 @contextmanager
-def shown(console: Console | None, jobs: int, listener: Listener) -> Iterator[Listener]:
-    """Give a listener that shows each event beside passing it on."""
+def shown(console: Console | None, stages: int, listener: Listener) -> Iterator[Listener]:
+    """Give a listener that shows each event beside passing it on: progress with the time left, a bar per stage."""
     if console is None:
         yield listener
         return
-    with RunDisplay(console, jobs) as display:
+    from rich.markup import escape
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
-        def both(event: Event) -> None:
-            listener(event)
-            display(event)
+    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    progress = Progress(TextColumn("{task.description}"), *columns, console=console, disable=not console.is_terminal)
+    overall = progress.add_task("all stages", total=stages)
+    bars: dict[str, TaskID] = {}
+    started, ended = time.monotonic(), 0
 
-        yield both
+    def show(event: Event) -> None:
+        nonlocal ended
+        listener(event)
+        job = event.job
+        if event.kind == "started":
+            bars[job.id] = progress.add_task(job.label, total=None)
+            return
+        if event.kind == "progress":
+            done, total = event.value
+            progress.update(bars[job.id], completed=done, total=total)
+            return
+        ended += 1
+        if job.id in bars:
+            progress.remove_task(bars.pop(job.id))
+        progress.update(overall, completed=ended)
+        if event.kind == "failed":
+            console.print(f"[red]failed[/red]  {job.label}: {escape(str(event.value))}", highlight=False)
+        elif event.kind == "done" and job.task.stage == "measure":
+            left = (time.monotonic() - started) / ended * (stages - ended)
+            text = f"[green]done[/green]    {job.label}  ({ended}/{stages} stages, about {left:.0f} s left)"
+            console.print(text, highlight=False)
+
+    with progress:
+        yield show
 
 
 def announce(console: Console | None, graph: Graph, tasks: Sequence[Planned], needed: int, free: int) -> None:

@@ -64,10 +64,8 @@ def _processor() -> Iterator[tuple[Status, str]]:
     threads = {k: os.environ[k] for k in ("OMP_NUM_THREADS", "MKL_NUM_THREADS") if k in os.environ}
     limits = "".join(f", {k}={v}" for k, v in threads.items())
     memory = psutil.virtual_memory()
-    yield (
-        "ok",
-        f"{usable} usable cores{limits}; memory {memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB free",
-    )
+    free = f"memory {memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB free"
+    yield "ok", f"{usable} usable cores{limits}; {free}"
 
 
 def _plugins() -> Iterator[tuple[Status, str]]:
@@ -119,10 +117,6 @@ def _cache() -> Iterator[tuple[Status, str]]:
     yield _space(folder, f"{folder} can be written")
 
 
-def _work() -> Iterator[tuple[Status, str]]:
-    yield _space(Path.cwd(), f"working folder {Path.cwd()}")
-
-
 def _space(folder: Path, text: str) -> tuple[Status, str]:
     free = shutil.disk_usage(folder).free / 2**30
     return ("ok" if free >= LOW_DISK_GIB else "problem"), f"{text}, {free:.0f} GiB free"
@@ -146,6 +140,6 @@ _TOPICS: dict[str, Callable[[], Iterator[tuple[Status, str]]]] = {
     "processor": _processor,
     "plug-ins": _plugins,
     "cache": _cache,
-    "disk": _work,
+    "disk": lambda: iter([_space(Path.cwd(), f"working folder {Path.cwd()}")]),
     "data": _data,
 }

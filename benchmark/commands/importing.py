@@ -33,17 +33,14 @@ from ..stages import measure as stage_measure
 from ..stages.measure import MeasureTask
 from ..stages.task import ELSEWHERE
 
-SUFFIXES = (".nii.gz", ".nii")
 FAMILY = "imported"
 
 
 def import_maps(source: Path, method: str, options: RunOptions, threshold: float | None) -> tuple[RunFolder, Record]:
     """Store the maps of ``source`` (one NIfTI per test case, named like the case) and measure them as a cell of a run.
 
-    Maps of the same name that were imported before are replaced, whole or not at all.
-
-    Args:
-        threshold: the method's own threshold, for the ``native`` protocol.
+    Maps of the same name that were imported before are replaced, whole or not at all. ``threshold`` is the method's
+    own, for the ``native`` protocol.
 
     Raises:
         DataError: a case without a map or without a trusted orientation, a shape that differs, values that are not
@@ -64,7 +61,12 @@ def import_maps(source: Path, method: str, options: RunOptions, threshold: float
         _refuse_taken(folder, method)
         with new_folder(folder.map_dir(key), BYTES_PER_VALUE * data.test_voxels) as scratch:
             address = _store(files, data.test, threshold, scratch)
-            _retire(folder, key)
+            # The former record goes before the maps: it must not stand beside maps that it was not made from.
+            if folder.record_path(key).exists():
+                folder.retire(folder.record_path(key))
+            if folder.map_dir(key).exists():
+                (folder.map_dir(key) / "map.json").unlink(missing_ok=True)
+                shutil.rmtree(folder.map_dir(key))
         task = _task(key, address, method, folder, options, data)
         write_json(folder.cell_path(key), task)
         stage_measure.run(task, lambda done, total: None)
@@ -99,16 +101,6 @@ def _refuse_taken(folder: RunFolder, method: str) -> None:
             raise DataError(f"--method {method!r}: {path} belongs to a method of that name; choose another name")
 
 
-def _retire(folder: RunFolder, key: CellKey) -> None:
-    """Take away the cell's former maps, but first its record, which must not stand beside maps it was not made from."""
-    target, record = folder.map_dir(key), folder.record_path(key)
-    if record.exists():
-        folder.retire(record)
-    if target.exists():
-        (target / "map.json").unlink(missing_ok=True)
-        shutil.rmtree(target)
-
-
 def _store(files: dict[str, Path], cases: Sequence[PreparedCase], threshold: float | None, folder: Path) -> str:
     """Store the maps and return their address."""
     stored = []
@@ -119,23 +111,13 @@ def _store(files: dict[str, Path], cases: Sequence[PreparedCase], threshold: flo
         digest = hashlib.blake2b(values[case.roi].tobytes(), digest_size=16).hexdigest()
         stored.append((case.id, prepared.fingerprint, digest))
     address = ids.digest({"imported": stored, "threshold": threshold})
-    write_json(
-        folder / "map.json",
-        {
-            "id": address,
-            "score_s": 0.0,
-            "slices": 0,
-            "peak_ram_mib": 0.0,
-            "peak_gpu_mib": None,
-            "native_threshold": threshold,
-        },
-    )
+    costs = {"score_s": 0.0, "slices": 0, "peak_ram_mib": 0.0, "peak_gpu_mib": None}
+    write_json(folder / "map.json", {"id": address, **costs, "native_threshold": threshold})
     return address
 
 
 def _find(source: Path, case: str) -> Path:
-    for suffix in SUFFIXES:
-        path = source / f"{case}{suffix}"
+    for path in (source / f"{case}.nii.gz", source / f"{case}.nii"):
         if path.is_file():
             return path
     raise DataError(f"{source}: no map for case {case}; expected {case}.nii.gz or {case}.nii for every test case")
@@ -161,10 +143,6 @@ def _read(path: Path, case: Case) -> np.ndarray:
 def _task(
     key: CellKey, address: str, method: str, folder: RunFolder, options: RunOptions, data: TaskData
 ) -> MeasureTask:
-    measured = ids.measure_id(
-        maps=address, truths=data.truths, cases=data.test, slice_score="max", trials=options.study_trials, seed=0
-    )
-    stages = StageIds(fit=FAMILY, map=address, measure=measured)
     info = MethodInfo(
         name=method,
         title=f"{method} (imported maps)",
@@ -174,12 +152,12 @@ def _task(
         deterministic=True,
         trivial=False,
     )
-    return MeasureTask(
+    task = MeasureTask(
         cell=key,
         method=info,
         profile=options.profile,
         config={},
-        ids=stages,
+        ids=StageIds(fit=FAMILY, map=address, measure=""),
         data=data.info(),
         cases=tuple(data.test),
         truths=data.truths,
@@ -190,3 +168,4 @@ def _task(
         trials=options.study_trials,
         numerics=ELSEWHERE,
     )
+    return ids.addressed(task)

@@ -78,11 +78,7 @@ The method is `$package/method.py`. docs/plugins.md of uasbench explains setting
 
 
 def new_plugin(name: str, folder: Path | str = ".") -> list[Path]:
-    """Write the package ``folder/NAME`` and return its files.
-
-    Args:
-        name: name of the method in ``--methods`` and tables: lower-case letters, digits and single dashes.
-        folder: where to make the folder of the package.
+    """Write the package ``folder/NAME`` for a method of that name and return its files.
 
     Raises:
         PluginError: bad or taken name, or the folder exists.
@@ -97,12 +93,13 @@ def new_plugin(name: str, folder: Path | str = ".") -> list[Path]:
     if root.exists():
         raise PluginError(f"{root} exists already; choose another name or folder, or remove it")
     package = f"uasbench_{name.replace('-', '_')}"
+    joined = "".join(part.capitalize() for part in name.split("-"))
     words = {
         "name": name,
         "title": name.replace("-", " ").capitalize(),
         "package": package,
         "package_dashed": package.replace("_", "-"),
-        "cls": _class_name(name),
+        "cls": joined if joined[0].isalpha() else f"Method{joined}",
     }
     texts = {
         "pyproject.toml": _PYPROJECT,
@@ -121,8 +118,3 @@ def new_plugin(name: str, folder: Path | str = ".") -> list[Path]:
             raise PluginError(f"{path} cannot be written: {error.strerror}; choose another folder") from error
         written.append(path)
     return written
-
-
-def _class_name(name: str) -> str:
-    joined = "".join(part.capitalize() for part in name.split("-"))
-    return joined if joined[0].isalpha() else f"Method{joined}"

@@ -21,16 +21,9 @@ AGAIN = "run the same 'bench run' or 'bench import' again"
 def rescore(
     folder: RunFolder, workers: int, listener: Callable[[Event], None], on_record: Callable[[Record], None]
 ) -> tuple[int, dict[str, str]]:
-    """Measure every finished cell with the present source.
+    """Measure every finished cell with the present source; the run may have moved since, the prepared data may not.
 
-    Args:
-        folder: the run; it may have moved since, but not the prepared data.
-        workers: cells measured at once, at least 1.
-        listener: called with every event.
-        on_record: called with each new record.
-
-    Returns:
-        The number of cells measured and, by cell, why others were not.
+    Returns the number of cells measured and, by cell, why others were not.
 
     Raises:
         OptionError: fewer than one worker.
@@ -53,8 +46,7 @@ def rescore(
                 problems[event.job.id.removeprefix("measure-")] = str(event.value)
             listener(event)
 
-        limit = STAGE_LIMIT_S["paper"]
-        run_jobs(LocalExecutor(Place(folder, workers)), jobs, listen, limit)
+        run_jobs(LocalExecutor(Place(folder, workers)), jobs, listen, STAGE_LIMIT_S["paper"])
     return done, problems
 
 
@@ -79,35 +71,16 @@ def load_task(folder: RunFolder, cell: CellKey) -> MeasureTask:
     path = folder.cell_path(cell)
     try:
         task = MeasureTask.model_validate_json(path.read_text(encoding="utf-8"))
-        fresh = _readdressed(_rebased(task, folder, cell))
-    except (OSError, ValueError) as error:
-        raise RunFolderError(f"{path} cannot be used ({type(error).__name__}: {error}); {AGAIN}") from error
-    maps = folder.map_dir(cell)
-    if finished(maps) != fresh.ids.map:
-        raise RunFolderError(f"{maps} no longer holds the maps of this record; {AGAIN}")
-    write_json(path, fresh)
-    return fresh
-
-
-def _rebased(task: MeasureTask, folder: RunFolder, cell: CellKey) -> MeasureTask:
-    fits = task.ids.fits if task.fit_dirs else []
-    return task.model_copy(
-        update={
+        here = {
             "maps": folder.map_dir(cell),
-            "fit_dirs": tuple(folder.fit_dir(fit) for fit in fits),
+            "fit_dirs": tuple(folder.fit_dir(fit) for fit in (task.ids.fits if task.fit_dirs else ())),
             "record": folder.record_path(cell),
             "study": folder.tuning_dir / f"{cell.slug}.log",
         }
-    )
-
-
-def _readdressed(task: MeasureTask) -> MeasureTask:
-    measured = ids.measure_id(
-        maps=task.ids.map,
-        truths=task.truths,
-        cases=task.cases,
-        slice_score=task.slice_score,
-        trials=task.trials,
-        seed=task.cell.seed,
-    )
-    return task.model_copy(update={"ids": task.ids.model_copy(update={"measure": measured})})
+        fresh = ids.addressed(task.model_copy(update=here))
+    except (OSError, ValueError) as error:
+        raise RunFolderError(f"{path} cannot be used ({type(error).__name__}: {error}); {AGAIN}") from error
+    if finished(fresh.maps) != fresh.ids.map:
+        raise RunFolderError(f"{fresh.maps} no longer holds the maps of this record; {AGAIN}")
+    write_json(path, fresh)
+    return fresh

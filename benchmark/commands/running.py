@@ -45,9 +45,7 @@ def run(
 ) -> Outcome:
     """Do what is still to do of a run.
 
-    Args:
-        on_start: called with the run folder once ``run.json`` is written.
-        on_record: called with the record of each cell as it lands.
+    ``on_start`` gets the run folder once ``run.json`` is written, ``on_record`` the record of each cell as it lands.
 
     Raises:
         UasbenchError: the options, the data or the output folder cannot be used; the message says how to mend it.
@@ -66,7 +64,7 @@ def run(
         for leftover in (folder.fits_dir, folder.maps_dir):
             remove_stale(leftover)
         retired = retire_outdated(folder, tasks)
-        graph = Graph(options, numerics, folder)
+        graph = Graph(numerics, folder)
         cells = [(c, t.data) for t in tasks for c in plan_cells(options, numerics, t.data, t.candidates)]
         for cell, data in cells:
             graph.add(cell, data)

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ...common.seeds import derive
-from ...datasets.storing.prepared import PreparedCase
+from ..runs.folder import RunFolder
 from ..runs.records import Skip
-from ..stages.task import Numerics, ZRange
+from ..stages.fit import FitTask
+from ..stages.task import Numerics
 from . import ids
 from .crossfit import Labelled, LabelPlan, label_plan
 from .selection import Candidate
@@ -16,40 +17,20 @@ from .task_data import TaskData
 
 
 @dataclass(frozen=True)
-class PlannedFit:
-    """One training.
-
-    Attributes:
-        parts: healthy cases with their slice ranges; none for a method that learns from labels.
-        unlabelled: the test cases, for a method that may see them without their labels.
-        labelled: cases with their truths, for a method that learns from labels.
-        name: which of several trainings it is, such as ``fold 2/5``, for the display.
-    """
-
-    id: str
-    seed: int
-    parts: Sequence[tuple[PreparedCase, ZRange]] = ()
-    unlabelled: Sequence[PreparedCase] = ()
-    labelled: Sequence[Labelled] = ()
-    name: str = ""
-
-
-@dataclass(frozen=True)
 class PlannedFits:
     """The trainings of a cell and who maps what.
 
     Attributes:
+        tasks: the trainings.
+        names: which of several trainings each is, such as ``fold 2/5``, for the display.
         models: for each model the positions of its trainings; several are members whose median is the map.
         labels: how labels are used, for top lines.
     """
 
-    fits: tuple[PlannedFit, ...]
+    tasks: tuple[FitTask, ...]
+    names: tuple[str, ...]
     models: tuple[tuple[int, ...], ...]
     labels: LabelPlan | None = None
-
-    def model_of(self, case: PreparedCase) -> int:
-        """Return the model that maps a test case."""
-        return 0 if self.labels is None else self.labels.model_of(case.patient)
 
 
 def trainable(candidates: Sequence[Candidate], data: TaskData) -> tuple[list[Candidate], list[Skip]]:
@@ -77,7 +58,7 @@ def _refusal(candidate: Candidate, data: TaskData) -> str | None:
     return None
 
 
-def planned_fits(numerics: Numerics, data: TaskData, candidate: Candidate, seed: int) -> PlannedFits:
+def planned_fits(folder: RunFolder, numerics: Numerics, data: TaskData, candidate: Candidate, seed: int) -> PlannedFits:
     """Return the trainings that a cell needs, with their addresses.
 
     Raises:
@@ -90,41 +71,46 @@ def planned_fits(numerics: Numerics, data: TaskData, candidate: Candidate, seed:
             raise ValueError(f"{candidate.label}: {plan}")
         labels = plan
     learns: Sequence[Sequence[Labelled]] = ((),) if labels is None else labels.learns
-    seeds = fit_seeds(candidate.members, seed)
-    fits, models = [], []
+    members = candidate.members
+    seeds = [seed] if members is None else [derive(seed, "member", index) for index in range(members)]
+    tasks, names = [], []
     for fold, labelled in enumerate(learns):
-        models.append(tuple(range(len(fits), len(fits) + len(seeds))))
         for member, fit_seed in enumerate(seeds):
-            name = ", ".join(_numbered(fold, len(learns), "fold") + _numbered(member, len(seeds), "member"))
-            fits.append(_fit(numerics, data, candidate, fit_seed, labelled, name))
-    return PlannedFits(tuple(fits), tuple(models), labels)
-
-
-def fit_seeds(members: int | None, seed: int) -> list[int]:
-    """Return the seed of each fit of a model: the run's own, or one per member of an ensemble."""
-    return [seed] if members is None else [derive(seed, "member", index) for index in range(members)]
+            tasks.append(_fit(folder, numerics, data, candidate, fit_seed, labelled))
+            names.append(", ".join(_numbered(fold, len(learns), "fold") + _numbered(member, len(seeds), "member")))
+    count = len(seeds)
+    models = tuple(tuple(range(count * fold, count * (fold + 1))) for fold in range(len(learns)))
+    return PlannedFits(tuple(tasks), tuple(names), models, labels)
 
 
 def _fit(
-    numerics: Numerics, data: TaskData, candidate: Candidate, seed: int, labelled: Sequence[Labelled], name: str
-) -> PlannedFit:
+    folder: RunFolder,
+    numerics: Numerics,
+    data: TaskData,
+    candidate: Candidate,
+    seed: int,
+    labelled: Sequence[Labelled],
+) -> FitTask:
     """Return one training; a method meets the scans that its card allows and no others."""
     learns_from_labels = candidate.training is not None
-    parts = [] if learns_from_labels else data.training()
-    unlabelled = data.test if candidate.card.uses == "unlabelled-test" else []
-    address = ids.fit_id(
-        trainer=candidate.trainer,
-        module=candidate.module,
-        config=candidate.fit_config,
-        parts=[(case.fingerprint, z) for case, z in parts],
-        split="" if learns_from_labels else data.split.hash,
-        unlabelled=[(case.dataset, case.id, case.fingerprint) for case in unlabelled],
-        labelled=[(case.dataset, case.id, case.fingerprint, truth.fingerprint) for case, truth in labelled],
-        extra=candidate.extra_identity,
+    task = FitTask(
+        id="",
+        method=candidate.spec,
         seed=seed,
-        numerics=[numerics.device, numerics.threads, numerics.precision],
+        numerics=numerics,
+        parts=() if learns_from_labels else tuple(data.training()),
+        unlabelled=tuple(data.test) if candidate.card.uses == "unlabelled-test" else (),
+        labelled=tuple(labelled),
+        out=folder.fits_dir,
     )
-    return PlannedFit(address, seed, parts, unlabelled, labelled, name)
+    address = ids.fit_id(
+        task,
+        trainer=candidate.card.trainer or candidate.card.name,  # methods that share a trainer share fits
+        config=candidate.fit_config,
+        split="" if learns_from_labels else data.split.hash,
+        extra=candidate.extra_identity,
+    )
+    return task.model_copy(update={"id": address, "out": folder.fit_dir(address)})
 
 
 def _numbered(index: int, count: int, what: str) -> list[str]:

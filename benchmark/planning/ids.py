@@ -8,7 +8,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...common.source_hash import closure_hash
-from ...datasets.storing.prepared import PreparedCase, TruthRef
+from ...datasets.storing.prepared import PreparedCase
+from ..stages.fit import FitTask, MethodSpec
+from ..stages.measure import MeasureTask
+from ..stages.task import ZRange
 
 PACKAGE = __name__.split(".")[0]
 
@@ -19,94 +22,76 @@ def digest(value: Any) -> str:
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
-def _sources(stage: str) -> list[str]:
-    """Source of a stage and of what every method inherits; a plug-in's own closure ends at its package."""
+def _sources(stage: str, method: MethodSpec) -> list[str]:
+    """Source of a stage, of what every method inherits and of the method; a plug-in's own closure ends at its package.
+
+    Methods of one module that share a fit score it each in their own way: maps take the whole target besides.
+    """
     modules = (f"benchmark.stages.{stage}", "methods.method", "methods.training")
-    return [closure_hash(f"{PACKAGE}.{name}") for name in modules]
+    own = method.target.partition(":")[0]
+    return [*(closure_hash(f"{PACKAGE}.{name}") for name in modules), closure_hash(own)]
 
 
-def fit_id(
-    *,
-    trainer: str,
-    module: str,
-    config: Mapping[str, Any],
-    parts: Sequence[tuple[str, tuple[int, int] | None]],
-    split: str,
-    seed: int,
-    numerics: Sequence[str | int],
-    unlabelled: Sequence[tuple[str, str, str]] = (),
-    labelled: Sequence[tuple[str, str, str, str]] = (),
-    extra: str = "",
-) -> str:
-    """Address of a fit: source, fit settings, training voxels, split, seed and numerics; no label enters.
+def _named(case: PreparedCase) -> tuple[str, str, str]:
+    return case.dataset, case.id, case.fingerprint
+
+
+def fit_id(task: FitTask, *, trainer: str, config: Mapping[str, Any], split: str, extra: str) -> str:
+    """Address of a fit: source, fit settings, training voxels, split, seed and numerics; only a top line's has labels.
 
     Args:
-        unlabelled: set, case and fingerprint of test cases that the method may see, for transductive methods.
-        labelled: set, case, fingerprint and fingerprint of the truth of the cases that a top line learns from.
         extra: what the method itself adds, such as the hash of local weights.
     """
     return digest(
         {
             "stage": "fit",
-            "source": [*_sources("fit"), closure_hash(module)],
+            "source": _sources("fit", task.method),
             "trainer": trainer,
             "config": config,
-            "parts": list(parts),
+            "parts": [(case.fingerprint, z) for case, z in task.parts],
             "split": split,
-            "seed": seed,
-            "numerics": list(numerics),
-            "unlabelled": list(unlabelled),
-            "labelled": list(labelled),
+            "seed": task.seed,
+            "numerics": task.numerics.model_dump(),
+            "unlabelled": [_named(case) for case in task.unlabelled],
+            "labelled": [(*_named(case), truth.fingerprint) for case, truth in task.labelled],
             "extra": extra,
         }
     )
 
 
 def map_id(
-    *,
     fit: str,
-    target: str,
+    method: MethodSpec,
     config: Mapping[str, Any],
-    cases: Sequence[tuple[str, str]],
-    healthy: Sequence[tuple[str, tuple[int, int] | None]],
+    cases: Sequence[PreparedCase],
+    healthy: Sequence[tuple[PreparedCase, ZRange]],
 ) -> str:
-    """Address of a cell's maps: the fit, the class that scores, its settings, the test and calibration voxels.
-
-    Args:
-        target: ``module:Class``; methods of one module that share a fit score it each in their own way.
-    """
+    """Address of a cell's maps: the fit, the class that scores, its settings, the test and calibration voxels."""
     return digest(
         {
             "stage": "map",
-            "source": [*_sources("map"), closure_hash(target.partition(":")[0])],
+            "source": _sources("map", method),
             "fit": fit,
-            "target": target,
+            "target": method.target,
             "config": config,
-            "cases": list(cases),
-            "healthy": list(healthy),
+            "cases": [(case.id, case.fingerprint) for case in cases],
+            "healthy": [(case.fingerprint, z) for case, z in healthy],
         }
     )
 
 
-def measure_id(
-    *,
-    maps: str,
-    truths: Mapping[str, TruthRef],
-    cases: Sequence[PreparedCase],
-    slice_score: Any,
-    trials: int,
-    seed: int,
-) -> str:
-    """Address of a record: the maps, the truth, the patients and the protocols' source and settings."""
-    return digest(
+def addressed(task: MeasureTask) -> MeasureTask:
+    """Return a measuring with its address: the maps, the truth, the patients, the protocols' source and settings."""
+    address = digest(
         {
             "stage": "measure",
             "source": closure_hash(f"{PACKAGE}.benchmark.stages.measure"),
-            "maps": maps,
-            "truth": {case: truth.fingerprint for case, truth in truths.items()},
-            "patients": {case.id: case.patient for case in cases},
-            "slice_score": slice_score,
-            "trials": trials,
-            "seed": seed,
+            "maps": task.ids.map,
+            "truth": {case: truth.fingerprint for case, truth in task.truths.items()},
+            "patients": {case.id: case.patient for case in task.cases},
+            "slice_score": task.slice_score,
+            "trials": task.trials,
+            "seed": task.cell.seed,
         }
     )
+    return task.model_copy(update={"ids": task.ids.model_copy(update={"measure": address})})

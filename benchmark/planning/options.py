@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_validator
 
 from ...common.errors import UasbenchError
 from .. import experiments
@@ -25,24 +25,20 @@ class OptionError(UasbenchError):
     """An option has a value that cannot be used."""
 
 
-class Variant(BaseModel):
+class Variant(BaseModel, extra="forbid"):
     """A further configuration of a method, shown as ``method@label``."""
-
-    model_config = ConfigDict(extra="forbid")
 
     label: str
     method: str
     settings: dict[str, Any]
 
 
-class RunOptions(BaseModel):
+class RunOptions(BaseModel, extra="forbid"):
     """Everything that ``bench run`` and :func:`uasbench.run` take, as values or as the texts that a user types.
 
     ``settings`` maps a method to its ``--set`` values. ``stage_limit_s`` is the longest a stage may take before it is
     stopped and reported as failed; None takes the profile's default. ``trials`` bounds each threshold study.
     """
-
-    model_config = ConfigDict(extra="forbid")
 
     methods: str = "all"
     datasets: list[str] = Field(min_length=1)

@@ -10,12 +10,11 @@ from ...common.errors import UasbenchError
 from ..executors.contract import Job, Resources
 from ..runs.folder import RunFolder, RunFolderError
 from ..runs.records import CellKey, StageIds, write_json
-from ..stages.fit import FitTask
 from ..stages.map import MapTask, Model, finished
 from ..stages.measure import MeasureTask
 from ..stages.task import Numerics, Task
 from . import ids
-from .fits import PlannedFit, PlannedFits, planned_fits
+from .fits import PlannedFits, planned_fits
 from .options import RunOptions
 from .selection import Candidate
 from .task_data import TaskData
@@ -31,55 +30,84 @@ class PlanError(UasbenchError):
 
 @dataclass(frozen=True)
 class PlannedCell:
-    """One path through the graph."""
+    """One path through the graph: trainings, maps, measuring."""
 
-    key: CellKey
     candidate: Candidate
-    ids: StageIds
     fits: PlannedFits
+    maps: MapTask
+    measure: MeasureTask
+
+    @property
+    def key(self) -> CellKey:
+        return self.measure.cell
+
+    @property
+    def ids(self) -> StageIds:
+        return self.measure.ids
 
 
 def plan_cells(
     options: RunOptions, numerics: Numerics, data: TaskData, candidates: Sequence[Candidate]
 ) -> list[PlannedCell]:
     """Return the cells of one task; a deterministic method gets seed 0 only."""
-    cells = []
-    for candidate in candidates:
-        seeds = [DETERMINISTIC_SEED] if candidate.card.deterministic else options.seeds
-        for seed in seeds:
-            key = CellKey(method=candidate.label, dataset=data.dataset, train=data.train, seed=seed)
-            fits = planned_fits(numerics, data, candidate, seed)
-            cells.append(PlannedCell(key, candidate, _ids(options, data, candidate, seed, fits), fits))
-    return cells
+    return [
+        _plan_cell(options, numerics, data, candidate, seed)
+        for candidate in candidates
+        for seed in ([DETERMINISTIC_SEED] if candidate.card.deterministic else options.seeds)
+    ]
 
 
-def _ids(options: RunOptions, data: TaskData, candidate: Candidate, seed: int, planned: PlannedFits) -> StageIds:
-    fits = [fit.id for fit in planned.fits]
-    members = fits if len(fits) > 1 or candidate.members is not None else []
-    fit = ids.digest(members) if members else fits[0]
-    maps = ids.map_id(
-        fit=fit,
-        target=candidate.spec.target,
-        config=candidate.score_config,
-        cases=[(case.id, case.fingerprint) for case in data.test],
-        healthy=[(case.fingerprint, z) for case, z in data.calibrating()],
+def _plan_cell(options: RunOptions, numerics: Numerics, data: TaskData, candidate: Candidate, seed: int) -> PlannedCell:
+    folder = RunFolder(options.folder())
+    key = CellKey(method=candidate.label, dataset=data.dataset, train=data.train, seed=seed)
+    fits, healthy = planned_fits(folder, numerics, data, candidate, seed), tuple(data.calibrating())
+    of_fits = [task.id for task in fits.tasks]
+    members = of_fits if len(of_fits) > 1 or candidate.members is not None else []
+    fit = ids.digest(members) if members else of_fits[0]
+    mapped_by = {case.id: 0 if fits.labels is None else fits.labels.model_of(case.patient) for case in data.test}
+    models = [
+        Model(
+            fits=tuple(fits.tasks[i].out for i in positions),
+            cases=tuple(case for case in data.test if mapped_by[case.id] == number),
+        )
+        for number, positions in enumerate(fits.models)
+    ]
+    maps = MapTask(
+        id=ids.map_id(fit, candidate.spec, candidate.score_config, data.test, healthy),
+        method=candidate.spec,
+        models=tuple(models),
+        healthy=tuple(case for case, _ in healthy),
+        seed=seed,
+        numerics=numerics,
+        out=folder.map_dir(key),
     )
-    measured = ids.measure_id(
-        maps=maps,
+    measure = MeasureTask(
+        cell=key,
+        method=candidate.info(data.anatomy),
+        profile=options.profile,
+        config=candidate.config,
+        ids=StageIds(fit=fit, map=maps.id, measure="", members=members),
+        data=data.info(),
+        cases=tuple(data.test),
         truths=data.truths,
-        cases=data.test,
+        healthy=healthy,
+        maps=maps.out,
+        fit_dirs=tuple(task.out for task in fits.tasks),
+        record=folder.record_path(key),
+        study=folder.tuning_dir / f"{key.slug}.log",
         slice_score=candidate.card.slice_score,
         trials=options.study_trials,
-        seed=seed,
+        numerics=numerics,
+        models=len(models),
+        labels=None if fits.labels is None else fits.labels.use(),
     )
-    return StageIds(fit=fit, map=maps, measure=measured, members=members)
+    return PlannedCell(candidate, fits, maps, ids.addressed(measure))
 
 
 class Graph:
     """The jobs of a run that are not finished yet, and which cells each of them serves."""
 
-    def __init__(self, options: RunOptions, numerics: Numerics, folder: RunFolder) -> None:
-        self.options = options
+    def __init__(self, numerics: Numerics, folder: RunFolder) -> None:
         self.numerics = numerics
         self.folder = folder
         self.jobs: dict[str, Job] = {}
@@ -91,26 +119,25 @@ class Graph:
 
     def add(self, cell: PlannedCell, data: TaskData) -> None:
         """Add what a cell still needs."""
-        measure = measure_task(self.options, self.numerics, self.folder, cell, data)
-        write_json(self.folder.cell_path(cell.key), measure)
+        write_json(self.folder.cell_path(cell.key), cell.measure)
         if self._has_record(cell):
             self.finished.append(cell.key)
             self.folder.failure_path(cell.key).unlink(missing_ok=True)
             return
         self.packages.update(cell.candidate.packages)
         slug = cell.key.slug
-        needs_map = finished(self.folder.map_dir(cell.key)) != cell.ids.map
+        needs_map = finished(cell.maps.out) != cell.maps.id
         if needs_map:
             needs = set[str]()
-            for fit in cell.fits.fits:
-                if not (self.folder.fit_dir(fit.id) / "fit.json").exists():
-                    self._job(f"fit-{fit.id}", self._fit(cell, fit), cell, set(), fit.name)
+            for fit, name in zip(cell.fits.tasks, cell.fits.names, strict=True):
+                if not (fit.out / "fit.json").exists():
+                    self._job(f"fit-{fit.id}", fit, cell, set(), name)
                     needs.add(f"fit-{fit.id}")
-            self._job(f"map-{slug}", self._map(cell, data), cell, needs)
+            self._job(f"map-{slug}", cell.maps, cell, needs)
             calibration = data.calibration_voxels * len(cell.fits.models)
             self.map_bytes += BYTES_PER_VALUE * (data.test_voxels + calibration)
         needs = {f"map-{slug}"} if needs_map else set[str]()
-        self._job(f"measure-{slug}", measure, cell, needs)
+        self._job(f"measure-{slug}", cell.measure, cell, needs)
 
     def check_disk(self) -> tuple[int, int]:
         """Return the bytes the maps may take and the bytes free, refusing when they do not fit.
@@ -150,59 +177,3 @@ class Graph:
             on_gpu = self.numerics.device == "cuda" and task.stage != "measure"
             takes = Resources(cpus=self.numerics.threads, gpus=float(on_gpu))
             self.jobs[name] = Job(name, task, label, frozenset(needs), rank, takes)
-
-    def _fit(self, cell: PlannedCell, fit: PlannedFit) -> FitTask:
-        return FitTask(
-            id=fit.id,
-            method=cell.candidate.spec,
-            seed=fit.seed,
-            numerics=self.numerics,
-            parts=tuple(fit.parts),
-            unlabelled=tuple(fit.unlabelled),
-            labelled=tuple(fit.labelled),
-            out=self.folder.fit_dir(fit.id),
-        )
-
-    def _map(self, cell: PlannedCell, data: TaskData) -> MapTask:
-        models = [
-            Model(
-                fits=tuple(self.folder.fit_dir(cell.ids.fits[i]) for i in positions),
-                cases=tuple(case for case in data.test if cell.fits.model_of(case) == number),
-            )
-            for number, positions in enumerate(cell.fits.models)
-        ]
-        return MapTask(
-            id=cell.ids.map,
-            method=cell.candidate.spec,
-            models=tuple(models),
-            healthy=tuple(case for case, _ in data.calibrating()),
-            seed=cell.key.seed,
-            numerics=self.numerics,
-            out=self.folder.map_dir(cell.key),
-        )
-
-
-def measure_task(
-    options: RunOptions, numerics: Numerics, folder: RunFolder, cell: PlannedCell, data: TaskData
-) -> MeasureTask:
-    """Return what the measure stage gets for a cell."""
-    return MeasureTask(
-        cell=cell.key,
-        method=cell.candidate.info(data.anatomy),
-        profile=options.profile,
-        config=cell.candidate.config,
-        ids=cell.ids,
-        data=data.info(),
-        cases=tuple(data.test),
-        truths=data.truths,
-        healthy=tuple(data.calibrating()),
-        maps=folder.map_dir(cell.key),
-        fit_dirs=tuple(folder.fit_dir(fit) for fit in cell.ids.fits),
-        record=folder.record_path(cell.key),
-        study=folder.tuning_dir / f"{cell.key.slug}.log",
-        slice_score=cell.candidate.card.slice_score,
-        trials=options.study_trials,
-        numerics=numerics,
-        models=len(cell.fits.models),
-        labels=None if cell.fits.labels is None else cell.fits.labels.use(),
-    )

@@ -39,31 +39,15 @@ class Candidate:
     training: str | None = None
     extra_identity: str = ""
 
-    @property
-    def module(self) -> str:
-        """Module that defines the method."""
-        return self.spec.target.partition(":")[0]
-
-    @property
-    def trainer(self) -> str:
-        """Name under which the method trains; methods that share it share fits."""
-        return self.card.trainer or self.card.name
-
     def info(self, anatomy: str) -> MethodInfo:
         """Return what records of scans of an anatomy keep of the card."""
         card = self.card
+        names = ("name", "title", "family", "supervision", "uses", "deterministic", "trivial", "year")
         return MethodInfo(
-            name=card.name,
-            title=card.title,
-            family=card.family,
-            supervision=card.supervision,
-            uses=card.uses,
-            deterministic=card.deterministic,
-            trivial=card.trivial,
+            **{name: getattr(card, name) for name in names},
             min_seeds=1 if card.deterministic or card.trivial else card.min_seeds,
             near_chance=anatomy in card.near_chance,
             undertrained=anatomy in card.undertrained,
-            year=card.year,
         )
 
 

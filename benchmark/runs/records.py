@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from ...common.atomic import write_text
 from ...datasets.case import Trust
@@ -15,14 +15,12 @@ SCHEMA_VERSION = 1
 Unit = Literal["patient", "pooled", "slice", "seed"]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+class _Strict(BaseModel, extra="forbid"):
+    """A value that refuses fields it does not know."""
 
 
-class CellKey(_Strict):
+class CellKey(_Strict, frozen=True):
     """What a cell is: a method label (``name`` or ``name@variant``), test set, train set, seed."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     method: str
     dataset: str

@@ -185,11 +185,11 @@ def test_folds_and_their_truth_enter_the_address_of_a_fit_and_of_no_other(plan, 
     _, second = plan("upper,healthy-only", data_root=noisy)
     assert first["healthy-only"].ids.map == second["healthy-only"].ids.map
     changed = [a != b for a, b in zip(first["upper"].ids.fits, second["upper"].ids.fits, strict=True)]
-    learned = ["volume-0" in [c.id for c, _ in fit.labelled] for fit in first["upper"].fits.fits]
+    learned = ["volume-0" in [c.id for c, _ in fit.labelled] for fit in first["upper"].fits.tasks]
     assert changed == learned
     assert sorted(learned) == [False, True]
-    assert not any(fit.labelled or fit.unlabelled for fit in first["healthy-only"].fits.fits)
-    assert not any(fit.parts or fit.unlabelled for fit in first["upper"].fits.fits)
+    assert not any(fit.labelled or fit.unlabelled for fit in first["healthy-only"].fits.tasks)
+    assert not any(fit.parts or fit.unlabelled for fit in first["upper"].fits.tasks)
 
 
 @pytest.mark.usefixtures("plugins")
@@ -219,7 +219,7 @@ def test_unseen_leaves_out_patients_who_are_tested(plan, two_sets):
     for path, case in zip(tables, ("lits,volume-0", "second,volume-1"), strict=True):
         path.write_text(f"set,case,patient\n{case},anna\n")
     task, cells = plan("unseen", data_root=two_sets)
-    (fit,) = cells["unseen"].fits.fits
+    (fit,) = cells["unseen"].fits.tasks
     assert [case.id for case, _ in fit.labelled] == ["volume-0"]
     assert any("second:volume-1 is left out of training" in w for w in task.data.warnings)
     for path in tables:
@@ -237,7 +237,7 @@ def test_unseen_leaves_out_patients_who_calibrate_and_keeps_those_who_train(plan
     ((calibrates, _),), ((trains, _),) = task.data.split.calibration, task.data.split.train
     tables[1].write_text(f"set,case,patient\nsecond,volume-0,person {trains}\nsecond,volume-1,person {calibrates}\n")
     task, cells = plan("unseen", data_root=two_sets, calibration=calibration)
-    (fit,) = cells["unseen"].fits.fits
+    (fit,) = cells["unseen"].fits.tasks
     learned = [case.id for case, _ in fit.labelled]
     said = [w for w in task.data.warnings if "second:volume-1 is left out of training" in w]
     if calibration == "none":

@@ -20,7 +20,7 @@ def test_one_training_serves_both_and_their_maps_differ(one, other, smoke, tmp_p
     assert first.ids.fit == second.ids.fit
     assert first.ids.map != second.ids.map
     assert first.ids.measure != second.ids.measure
-    graph = Graph(options, numerics, RunFolder(tmp_path / "run"))
+    graph = Graph(numerics, RunFolder(tmp_path / "run"))
     for cell in (first, second):
         graph.add(cell, task.data)
     assert sorted(job.task.stage for job in graph.jobs.values()) == ["fit", "map", "map", "measure", "measure"]
