@@ -23,11 +23,8 @@ class DiskError(DataError):
 def new_file(path: Path, needed: int = 0) -> Iterator[Path]:
     """Give the name of a file to write, which replaces ``path`` when the block ends without an error.
 
-    Readers see the old content or the whole new one, also after a power cut.
-
-    Args:
-        path: the final place; its folder is made where it is missing.
-        needed: bytes that will be written, for the message of a full disk.
+    Readers see the old content or the whole new one, also after a power cut. ``needed`` bytes are named where the disk
+    is full.
 
     Raises:
         DiskError: the disk is full or the folder cannot be written.
@@ -44,11 +41,7 @@ def new_file(path: Path, needed: int = 0) -> Iterator[Path]:
 
 
 def write_file(path: Path, *chunks: bytes | memoryview) -> Path:
-    """Write bytes through :func:`new_file` and return the path.
-
-    Raises:
-        DiskError: the disk is full or the folder cannot be written.
-    """
+    """Write bytes through :func:`new_file` and return the path."""
     views = [memoryview(c).cast("B") for c in chunks]
     with new_file(path, sum(map(len, views))) as temporary, temporary.open("wb") as file:
         file.writelines(views)
@@ -56,11 +49,7 @@ def write_file(path: Path, *chunks: bytes | memoryview) -> Path:
 
 
 def write_text(path: Path, text: str) -> Path:
-    """Write text as UTF-8 through :func:`new_file` and return the path.
-
-    Raises:
-        DiskError: the disk is full or the folder cannot be written.
-    """
+    """Write text as UTF-8 through :func:`new_file` and return the path."""
     return write_file(path, text.encode("utf-8"))
 
 
@@ -68,14 +57,8 @@ def write_text(path: Path, text: str) -> Path:
 def new_folder(path: Path, needed: int = 0) -> Iterator[Path]:
     """Give an empty folder to fill, which becomes ``path`` when the block ends without an error.
 
-    Where ``path`` exists by then (another process was faster), the new folder is dropped.
-
-    Args:
-        path: the final place.
-        needed: bytes that will be written, for the message of a full disk.
-
-    Raises:
-        DiskError: the disk is full or the folder cannot be written.
+    Where ``path`` exists by then (another process was faster), the new folder is dropped. ``needed`` is as in
+    :func:`new_file`, and so is what is raised.
     """
     with clear_disk_errors(path.parent, needed):
         path.parent.mkdir(parents=True, exist_ok=True)

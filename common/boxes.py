@@ -30,9 +30,7 @@ def bounds(mask: np.ndarray) -> tuple[Range, ...]:
 def bounding_box(mask: np.ndarray, margin: int | Sequence[int] = 0) -> Box:
     """Return the smallest box that holds a mask (z, y, x), empty where the mask is.
 
-    Args:
-        mask: bool, three axes.
-        margin: voxels by which the box is wider on both sides, of all axes or of each, as far as the grid goes.
+    ``margin``: voxels by which it is wider on both sides, of all axes or of each, as far as the grid goes.
     """
     margins = (margin,) * 3 if isinstance(margin, int) else margin
     z, y, x = (

@@ -11,11 +11,7 @@ _BYTES = 10
 
 
 def file_digest(path: Path) -> str:
-    """Return the BLAKE2b digest (20 hex digits) of a file's bytes.
-
-    Raises:
-        OSError: the file cannot be read.
-    """
+    """Return the BLAKE2b digest (20 hex digits) of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=_BYTES)).hexdigest()
 

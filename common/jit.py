@@ -22,7 +22,6 @@ class Kernel:
         self.__doc__ = function.__doc__
 
     def __call__(self, *args: Any) -> Any:
-        """Run the compiled function."""
         if self._compiled is None:
             self._compiled = self._compile()
         return self._compiled(*args)

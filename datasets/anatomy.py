@@ -36,11 +36,9 @@ class Anatomy:
     """What the engine must know of an organ; all numbers in HU.
 
     Attributes:
-        name: as cards name it, lower case.
-        title: the organ in words.
         window: shown as black and white in pictures.
         median_hu: where the median inside the organ lies in a sound scan; ``bench data check`` warns beyond.
-        phantom: module that writes its synthetic scans (:class:`.phantom.disk.Maker`); None where there is no phantom.
+        phantom: module that writes its synthetic scans (:class:`.phantom.disk.Maker`).
         segmenter: module that finds the organ where a set has no mask of it; the file that its ``weights()`` gives, if
             any, counts in the address of prepared scans.
         tissue: of the tiny scans of ``bench check``; None where a method cannot be checked on it.

@@ -60,15 +60,12 @@ class Case:
     """One scan without its lesions.
 
     Attributes:
-        id: name of the case inside its data set.
-        patient: patient the case belongs to; splits and statistics use it.
+        patient: splits and statistics use it.
         image: float32, shape (z, y, x), Hounsfield units.
         spacing: voxel size in mm, order z, y, x.
         roi: bool, shape (z, y, x), the organ in which anomalies are sought.
         roi_source: how this case's region of interest was made, where the set leaves a choice.
-        notes: what a reader of the numbers should know (lost header, untrusted spacing, …); steers nothing. Plain
-            text becomes a note.
-        trust: where spacing and orientation come from.
+        notes: what a reader of the numbers should know; steers nothing. Plain text becomes a note.
     """
 
     id: str
@@ -98,7 +95,6 @@ class Truth:
     """What only the scorer opens.
 
     Attributes:
-        id: name of the case.
         lesion: bool, shape (z, y, x), or None where the set has no voxel truth.
         slice_labels: bool, shape (z,), or None; derived from ``lesion`` where that exists.
     """

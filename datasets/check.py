@@ -65,19 +65,16 @@ class CheckReport:
 
     @property
     def errors(self) -> list[str]:
-        """Every error, those of sets and cases included."""
         inner = [e for s in self.sets for e in [*s.errors, *(c.error for c in s.cases if c.error)]]
         return [*self.general_errors, *inner]
 
     @property
     def warnings(self) -> list[str]:
-        """Every warning, those of sets and cases included."""
         inner = [w for s in self.sets for w in [*s.warnings, *(w for c in s.cases for w in c.warnings)]]
         return [*self.general_warnings, *inner]
 
     @property
     def ok(self) -> bool:
-        """True where every case found can be used."""
         return not self.errors
 
 
@@ -91,7 +88,6 @@ def check(
 
     Args:
         path: the data root, or the folder of one set.
-        adapters: the known data sets by name; they are asked what lies there.
         names: report these sets, also where they are absent; by default those found.
         progress: called with (set, cases done, cases in all).
     """
@@ -164,7 +160,6 @@ def _check_set(
 
 
 def _discover(path: Path, dataset: Dataset, result: SetCheck) -> tuple[list[CaseRef], bool]:
-    """Return the cases that can be tried, and whether the set is absent."""
     try:
         if isinstance(dataset, SurveyedDataset):
             survey = dataset.survey(path)

@@ -18,12 +18,9 @@ class DatasetCard:
         name: registry name, lower case with dashes.
         anatomy: the organ of the task, a name in ``anatomies.yaml`` or of a package (:class:`.anatomy.Anatomy`).
         role: ``healthy`` sets train, ``lesion`` sets test.
-        obtain: where and how the data are obtained.
         layout: the published on-disk layout that the adapter reads.
-        roi_source: how the region of interest is made.
         partner: the healthy set that usually trains for this lesion set.
         reference: the method that paired tests compare with.
-        truth: ``voxel`` masks, ``slice`` labels, or ``none``.
     """
 
     name: str
@@ -42,12 +39,9 @@ class DatasetCard:
 
 @dataclass(frozen=True)
 class CaseRef:
-    """Where the files of one case lie.
+    """Where the files of one case lie; the label file holds the region of interest and, in a lesion set, the truth.
 
-    Attributes:
-        image: file of the CT.
-        label: file that holds the region of interest and, in a lesion set, the truth.
-        notes: findings of the layout scan that do not stop the case from being used.
+    ``notes`` are findings of the layout scan that do not stop the case from being used.
     """
 
     id: str

@@ -59,7 +59,6 @@ class SliceStack:
 
     Attributes:
         shape: (slices, height, width).
-        dtype: dtype of the images.
         case_of: int64, shape (slices,), position of the slice's case in the healthy set.
         z_of: int64, shape (slices,), native z of the slice in its whole case.
     """
@@ -118,7 +117,6 @@ class HealthySet:
 
     @classmethod
     def from_cases(cls, cases: Iterable[Case]) -> HealthySet:
-        """Make a set of cases in memory."""
         return cls([Part(case) for case in cases])
 
     def __len__(self) -> int:
@@ -133,17 +131,9 @@ class HealthySet:
         return tuple(dict.fromkeys(part.case.patient for part in self.parts))
 
     def array(self, view: View) -> SliceStack:
-        """Return all slices with a region of interest through a view; prepared cases are memory-mapped.
-
-        Raises:
-            DataError: no slice has a region of interest.
-        """
+        """Return all slices with a region of interest through a view; prepared cases are memory-mapped."""
         return SliceStack((part.viewed(view) for part in self.parts), view)
 
     def volumes(self, view: VolumeView) -> VolumeStack:
-        """Return the cases as volumes of one voxel size; prepared cases are memory-mapped.
-
-        Raises:
-            DataError: no viewed slice has a region of interest.
-        """
+        """Return the cases as volumes of one voxel size; prepared cases are memory-mapped."""
         return VolumeStack(part.viewed_volume(view) for part in self.parts)

@@ -24,16 +24,11 @@ class LabelledPart:
     truth: TruthRef | np.ndarray
 
     def load(self) -> tuple[Case, np.ndarray]:
-        """Return the case and its lesion mask."""
         case = self.case if isinstance(self.case, Case) else self.case.case()
         return case, self.lesion()
 
     def lesion(self) -> np.ndarray:
-        """Return the lesion mask, bool (z, y, x).
-
-        Raises:
-            DataError: the set has no voxel truth, or the mask has another shape than the image.
-        """
+        """Return the lesion mask, bool (z, y, x)."""
         case = self.case
         shape = case.image.shape if isinstance(case, Case) else case.shape
         lesion = self.truth if isinstance(self.truth, np.ndarray) else load_truth(self.truth).lesion
@@ -74,7 +69,6 @@ class LabelledSet:
 
     @classmethod
     def from_cases(cls, cases: Iterable[tuple[Case, np.ndarray]]) -> LabelledSet:
-        """Make a set of cases and lesion masks in memory."""
         return cls([LabelledPart(case, lesion) for case, lesion in cases])
 
     def __len__(self) -> int:
@@ -94,22 +88,14 @@ class LabelledSet:
         return self.cases.patients
 
     def lesions(self, view: View) -> LesionStack:
-        """Return the lesions on the slices of ``cases.array(view)``, each pixel read at its centre.
-
-        Raises:
-            DataError: as :meth:`LabelledPart.lesion`.
-        """
+        """Return the lesions on the slices of ``cases.array(view)``, each pixel read at its centre."""
         masks = (self.lesion_volume(i, view) for i in range(len(self)))
         return LesionStack(masks, view.size)
 
     def lesion_volume(self, i: int, view: View | VolumeView) -> np.ndarray:
         """Return the lesions of case ``i`` on a view's grid, each pixel or voxel read at its centre.
 
-        Returns:
-            bool (Z, H, W), aligned with ``cases.volumes(view).image(i)``; for slices Z are the viewed slices.
-
-        Raises:
-            DataError: as :meth:`LabelledPart.lesion`.
+        Bool (Z, H, W), aligned with ``cases.volumes(view).image(i)``; for slices Z are the viewed slices.
         """
         viewed, _ = self.cases.parts[i].viewed(view)
         return viewed.geometry.mask_to_view(self.parts[i].lesion(), "nearest")

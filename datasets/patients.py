@@ -17,11 +17,7 @@ Find = Callable[[CaseKey], CaseKey]
 
 
 def parse_excludes(texts: Iterable[str]) -> dict[str, set[str]]:
-    """Turn ``SET:ID`` texts into the ids to leave out of each set.
-
-    Raises:
-        DataError: a text without a set or an id.
-    """
+    """Turn ``SET:ID`` texts into the ids to leave out of each set."""
     excludes: dict[str, set[str]] = defaultdict(set)
     for text in texts:
         dataset, colon, case = text.strip().partition(":")
@@ -32,11 +28,7 @@ def parse_excludes(texts: Iterable[str]) -> dict[str, set[str]]:
 
 
 def apply_excludes(dataset: str, cases: Sequence[str], excludes: Mapping[str, Collection[str]]) -> list[str]:
-    """Return the cases that stay, in their order.
-
-    Raises:
-        DataError: an excluded id that the set does not have, or nothing left.
-    """
+    """Return the cases that stay, in their order; an unknown id or an empty rest is refused."""
     wanted = excludes.get(dataset, ())
     for case in sorted(set(wanted) - set(cases)):
         raise DataError(f"--exclude {dataset}:{case}: set {dataset!r} has no such case{near(case, cases)}")

@@ -52,13 +52,8 @@ def split_healthy(
     so. The result depends on the patients and the seed, not on the order of the cases.
 
     Args:
-        patients: patient of each case id.
         roi_slices: z indices with a region of interest, ascending (or their number); read for a single patient only.
-        seed: seed of the draw.
         calibration: ``none`` (or False) trains on everything.
-
-    Raises:
-        DataError: no case.
     """
     if not patients:
         raise DataError("no healthy case to train on; check the data root and --exclude")

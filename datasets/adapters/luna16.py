@@ -42,9 +42,7 @@ class Nodule:
 class LUNA16(SurveyedDataset):
     """Chest CT of LIDC-IDRI with automatic lung masks; slices near an annotated nodule have no region of interest.
 
-    Attributes:
-        drawn: the series used, sorted; see :func:`draw`.
-        nodules: what ``annotations.csv`` says, by series.
+    ``drawn`` are the series used, sorted (see :func:`draw`); ``nodules`` what ``annotations.csv`` says, by series.
     """
 
     card = DatasetCard(
@@ -140,7 +138,6 @@ class LUNA16(SurveyedDataset):
         return Case(case_id, ref.patient, image, volume.spacing, roi, tuple(notes), source, volume.trust)
 
     def load_truth(self, case_id: str) -> Truth:
-        """Return an empty truth: a healthy set has none."""
         self._ref(case_id)
         return Truth(case_id)
 
@@ -191,11 +188,7 @@ def slices_near(centre: float, diameter: float, step: float, count: int) -> slic
 
 
 def read_annotations(path: Path) -> dict[str, tuple[Nodule, ...]]:
-    """Read ``annotations.csv`` (columns seriesuid, coordX, coordY, coordZ, diameter_mm); a header alone means none.
-
-    Raises:
-        DataError: missing column, empty field, or a value that is no length in mm.
-    """
+    """Read ``annotations.csv`` (columns seriesuid, coordX, coordY, coordZ, diameter_mm); a header alone means none."""
     found: dict[str, list[Nodule]] = defaultdict(list)
     for line, row in read_table(path, COLUMNS):
         try:
@@ -212,7 +205,6 @@ def read_annotations(path: Path) -> dict[str, tuple[Nodule, ...]]:
 
 
 def _scans(files: Iterable[Path], survey: Survey) -> tuple[dict[str, Path], dict[str, Path]]:
-    """Return scans and lung masks by series uid."""
     images, masks = [], []
     for path in files:
         is_mask = any(part.lower().startswith(_MASK_FOLDER) for part in path.parts[-3:-1])

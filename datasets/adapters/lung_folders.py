@@ -26,10 +26,9 @@ LEFT, RIGHT = 1, 2
 
 @dataclass(frozen=True)
 class LungFile:
-    """Where the lung mask of a case is read from.
+    """Where the lung mask of a case is read from: every value above 0 is lung.
 
     Attributes:
-        path: the mask; every value above 0 is lung.
         labels: values that may occur; None accepts any whole number.
         source: what the region of interest is called in the records.
         sides: True where 1 is the left and 2 the right lung, which is then compared with the image's axes.
@@ -78,7 +77,6 @@ class LungFoldersDataset(NiftiPairDataset):
         return survey
 
     def load(self, case_id: str) -> Case:
-        """Read image and lungs; see :class:`~uasbench.datasets.dataset.Dataset` for what is refused."""
         ref = self._ref(case_id)
         volume = read_volume(ref.image)
         spacing, trust, found = self._geometry(case_id, volume)
@@ -142,11 +140,8 @@ def files_by_kind(
 ) -> dict[str, dict[str, Path]]:
     """Return the file of each case by kind; the nearest folder whose name is known tells the kind.
 
-    Args:
-        files: all NIfTI files found.
-        kinds: kind by folder name, lower case with letters and digits only.
-        identify: turns a file name without its ending into a case id, or None where it belongs to something else.
-        survey: receives the cases that lie in two places.
+    ``kinds`` are given by folder name, lower case with letters and digits only; ``identify`` turns a file name without
+    its ending into a case id, or None where it belongs to something else.
     """
     found: dict[str, list[tuple[str, Path]]] = {kind: [] for kind in kinds.values()}
     for path in files:

@@ -69,7 +69,6 @@ class NiftiPairDataset(SurveyedDataset):
         return survey
 
     def load(self, case_id: str) -> Case:
-        """Read image and region of interest; see :class:`Dataset` for what is refused."""
         ref = self._ref(case_id)
         volume, labels, roi, anatomy = self._read(ref)
         spacing, trust, found = self._geometry(case_id, volume)
@@ -150,11 +149,7 @@ def match_labels(
 
 
 def read_spacings(root: Path, dataset: str) -> dict[str, Spacing]:
-    """Read ``spacing.csv`` (columns case, z, y, x in mm) of the data root: true spacings of scans with a lost header.
-
-    Raises:
-        DataError: missing column, or a value that is not a positive number.
-    """
+    """Read ``spacing.csv`` (columns case, z, y, x in mm) of the data root: true spacings where headers were lost."""
     path = root / SPACING_TABLE
     if not path.is_file():
         return {}

@@ -118,9 +118,6 @@ def find_files(folder: Path, pattern: str) -> list[Path]:
     """Return the files below ``folder`` whose whole name matches ``pattern`` (in any case), sorted.
 
     Links are followed, each real folder once; hidden files and folders are left out.
-
-    Raises:
-        OSError: a folder cannot be listed.
     """
     name_is_wanted = re.compile(pattern, re.IGNORECASE)
     seen: set[str] = set()

@@ -54,8 +54,7 @@ def central(box: Box) -> tuple[Box, slice]:
 def deformed_space(rng: np.random.Generator, slices: int, pixels: int, spacing: tuple[float, float, float]) -> Space:
     """Return the samples of a scan, bent, turned and scaled differently for every patient.
 
-    Args:
-        spacing: voxel size in mm, z, y, x; the samples are finer by ``SUB`` along z.
+    ``spacing`` of the voxels in mm, z, y, x; the samples are finer by ``SUB`` along z.
     """
 
     def centred(count: int, step: float) -> np.ndarray:

@@ -34,11 +34,7 @@ class Maker(Protocol):
 
 
 def maker(anatomy: str) -> Maker:
-    """Return the module that makes the phantom of an anatomy.
-
-    Raises:
-        DataError: unknown anatomy, or there is no phantom of it.
-    """
+    """Return the module that makes the phantom of an anatomy."""
     return cast(Maker, import_module(_module(anatomy)))
 
 
@@ -51,11 +47,7 @@ def _module(anatomy: str) -> str:
 
 
 def describe(*, anatomy: str, seed: int, size: str) -> dict[str, Any]:
-    """Return what identifies a phantom: name, version, hash of the specification, hash of the generator, seed, size.
-
-    Raises:
-        DataError: there is no such anatomy or size.
-    """
+    """Return what identifies a phantom: name, version, hash of the specification, hash of the generator, seed, size."""
     spec = maker(anatomy).specification()
     spec.size(size)
     return {
@@ -103,9 +95,6 @@ def phantom_root(cache: Path, *, anatomy: str, seed: int, size: Size | str) -> P
 
     The folder's name contains the hashes of specification and generator; it appears under that name only when it is
     complete, so a killed or concurrent call never leaves or meets half a phantom.
-
-    Raises:
-        DataError: unknown anatomy or size; ``cache`` cannot be written.
     """
     identity = describe(anatomy=anatomy, seed=seed, size=size)
     digest = f"{identity['spec_hash'][:8]}{identity['generator_hash'][:8]}"
@@ -119,11 +108,7 @@ def phantom_root(cache: Path, *, anatomy: str, seed: int, size: Size | str) -> P
 
 
 def phantom_identity(root: Path) -> dict[str, Any] | None:
-    """Return what identifies the phantom in a data root, or None where the root holds real data.
-
-    Raises:
-        DataError: ``phantom.json`` is damaged.
-    """
+    """Return what identifies the phantom in a data root, or None where the root holds real data."""
     present = _present(Path(root))
     return None if present is None else {key: value for key, value in present.items() if key != "patients"}
 

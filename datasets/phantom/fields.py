@@ -9,16 +9,10 @@ Axes = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def smooth_field(rng: np.random.Generator, axes: Axes, scale_mm: float) -> np.ndarray:
-    """Return a smooth random field of zero mean and about unit standard deviation.
+    """Return a smooth random field of zero mean and about unit standard deviation, float32, shape (z, y, x).
 
-    Cubic B-splines on a lattice of ``scale_mm``. The contraction is plain ``einsum`` and no BLAS call, so that the
-    bits do not depend on the number of threads.
-
-    Args:
-        axes: coordinates in mm along z, y, x.
-
-    Returns:
-        float32, shape (z, y, x).
+    Cubic B-splines on a lattice of ``scale_mm``, for ``axes`` of coordinates in mm. The contraction is plain ``einsum``
+    and no BLAS call, so that the bits do not depend on the number of threads.
     """
     bases = [_spline_basis(axis, scale_mm) for axis in axes]
     nodes = rng.standard_normal([basis.shape[1] for basis in bases]).astype(np.float32)
@@ -41,11 +35,7 @@ def _spline_basis(axis: np.ndarray, scale_mm: float) -> np.ndarray:
 def tissue_texture(
     rng: np.random.Generator, shape: tuple[int, int, int], spacing: tuple[float, float, float], scale_mm: float
 ) -> np.ndarray:
-    """Return an isotropic texture of unit variance whose spectrum falls as a power of frequency beyond ``1/scale_mm``.
-
-    Returns:
-        float32, shape (z, y, x).
-    """
+    """Return isotropic texture of unit variance whose spectrum falls as a power of frequency beyond ``1/scale_mm``."""
     fz, fy, fx = _frequencies(shape, spacing)
     power = (1 + (scale_mm**2) * (fz**2 + fy**2 + fx**2) * 4) ** -2.0
     power[0, 0, 0] = 0
@@ -64,9 +54,6 @@ def ct_noise(
         peak: frequency of the maximum as a share of the Nyquist frequency.
         floor: power at zero frequency relative to the peak.
         z_correlation: weight of each neighbouring slice.
-
-    Returns:
-        float32, shape (z, y, x).
     """
     slices, height, width = shape
     fy = fft.fftfreq(height)[:, None] * 2

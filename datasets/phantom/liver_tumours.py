@@ -42,7 +42,6 @@ class Lesion:
     volume_ml: float
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain rounded values."""
         values = asdict(self)
         for name, digits in (("radius_mm", 2), ("contrast_hu", 2), ("mean_contrast_hu", 2), ("volume_ml", 4)):
             values[name] = round(values[name], digits)
@@ -87,12 +86,8 @@ def add_tumours(
 ) -> tuple[np.ndarray, list[Lesion]]:
     """Paint up to ``count`` tumours into the liver: at least one, and no more than find a place of their own.
 
-    Args:
-        index: strata of the first tumour; the others are drawn freely.
-        spacing: voxel size of the slices in mm, z, y, x.
-
-    Returns:
-        bool truth on the slices, shape (z, y, x), and the lesions.
+    ``index`` are the strata of the first tumour; the others are drawn freely. Returns the truth on the slices and the
+    lesions.
     """
     truth = np.zeros(canvas.labels.shape, bool)
     lesions: list[Lesion] = []

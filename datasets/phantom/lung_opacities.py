@@ -48,7 +48,6 @@ class Opacity:
     volume_ml: float
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain rounded values."""
         values = asdict(self)
         for name, digits in (("radius_mm", 2), ("hu", 1), ("mean_hu", 1), ("volume_ml", 3)):
             values[name] = round(values[name], digits)
@@ -253,6 +252,6 @@ def add_nodules(hu: np.ndarray, space: Space, lungs: Lungs, spec: Spec, rng: np.
 
 
 def _place(space: Space, index: tuple[int, int, int]) -> Point:
-    """Return the scanner coordinates x, y, z of a sample."""
+    """Scanner coordinates x, y, z of a sample."""
     z, y, x = (float(axis[place]) for axis, place in zip(space.axes, index, strict=True))
     return x, y, z

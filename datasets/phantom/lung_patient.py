@@ -58,10 +58,8 @@ def make_chest(
 ) -> ChestPatient:
     """Make the patient of a seed in a scanner style; without a burden the lungs have no opacity.
 
-    Every part of the patient has a generator of its own, so that one part never shifts the numbers of another.
-
-    Args:
-        number: place in the set; the patients of a set go through the orientations of their style in turn.
+    Every part of the patient has a generator of its own, so that one part never shifts the numbers of another. The
+    patients of a set go through the orientations of their style in turn, by ``number``.
     """
 
     def stream(purpose: str) -> np.random.Generator:
@@ -127,6 +125,5 @@ def make_chest(
 
 
 def _outside_the_circle(pixels: int) -> np.ndarray:
-    """Return the corners of the square that the scanner did not measure."""
     axis = np.arange(pixels) - (pixels - 1) / 2
     return np.hypot(axis[:, None], axis[None]) > pixels / 2

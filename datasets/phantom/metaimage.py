@@ -19,16 +19,10 @@ def world(index: np.ndarray, shape: tuple[int, ...], spacing: Spacing) -> np.nda
 
 
 def write_metaimage(path: Path, array: np.ndarray, spacing: Spacing, *, orientation: str) -> None:
-    """Write an LPS array (z, y, x) as ``.mhd`` and ``.raw``; the volume's centre lies at the scanner's origin.
+    """Write an LPS array (z, y, x), int16 or uint8, as ``.mhd`` and ``.raw``; its centre lies at the scanner's origin.
 
-    Args:
-        array: int16 or uint8.
-        spacing: voxel size in mm, z, y, x.
-        orientation: direction of the stored axes, such as ``RPS``: x runs towards the right, so that its entry of the
-            direction matrix is −1.
-
-    Raises:
-        ValueError: ``orientation`` exchanges axes.
+    Spacing is in mm, z, y, x. ``orientation`` is the direction of the stored axes, such as ``RPS``: x runs towards the
+    right, so that its entry of the direction matrix is −1.
     """
     signs, stored = [], array
     for axis, (code, lps, opposite) in enumerate(zip(orientation, "LPS", "RAI", strict=True)):

@@ -21,14 +21,10 @@ def write_nifti(
     slope: float = 1.0,
     intercept: float = 0.0,
 ) -> None:
-    """Write an LPS array (z, y, x) as NIfTI-1, stored along ``orientation``.
+    """Write an LPS array (z, y, x), int16 or uint8, as NIfTI-1, stored along ``orientation``, such as ``RAS``.
 
-    The affine keeps the centre of the volume at the scanner's origin, whichever way the axes run.
-
-    Args:
-        array: int16 or uint8, the stored values.
-        spacing: voxel size in mm, z, y, x.
-        orientation: axis codes such as ``RAS``: first index towards the right, …
+    The affine keeps the centre of the volume at the scanner's origin, whichever way the axes run; spacing in mm, z, y,
+    x.
     """
     flips = {"L": "R", "P": "A", "S": "I"}
     stored = array.transpose(2, 1, 0)

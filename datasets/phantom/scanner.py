@@ -76,8 +76,7 @@ def blur(scanner: Scanner, slices: np.ndarray) -> np.ndarray:
 def add_noise(scanner: Scanner, slices: np.ndarray, rng: np.random.Generator, half: tuple[float, float]) -> np.ndarray:
     """Add noise: strongest in the middle of the body, weaker towards the skin and in the air around.
 
-    Args:
-        half: half axes of the body in mm, x and y.
+    ``half``: half axes of the body in mm, x and y.
     """
     shape = (slices.shape[0], slices.shape[1], slices.shape[2])
     noise = ct_noise(rng, shape, peak=scanner.peak, floor=scanner.floor, z_correlation=scanner.z_correlation)

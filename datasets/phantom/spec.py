@@ -81,11 +81,6 @@ class Spec:
         return value if "normal" in entry else float(np.exp(value))
 
     def size(self, name: str) -> SizePlan:
-        """Return a size plan.
-
-        Raises:
-            DataError: there is no such size.
-        """
         if name not in self.values["sizes"]:
             raise DataError(f"phantom size {name!r} is unknown; use one of {', '.join(self.values['sizes'])}")
         return SizePlan(**self.values["sizes"][name])
@@ -102,11 +97,7 @@ def _log_normal(rng: np.random.Generator, entry: dict[str, Any]) -> float:
 
 
 def parse_spec(text: str) -> Spec:
-    """Read a specification from YAML text.
-
-    Raises:
-        ValueError: an entry has no known source.
-    """
+    """Read a specification from YAML text; an entry without a known source is a ValueError."""
     values = yaml.safe_load(text)
     for section in values.keys() - {"name", "version", "sources", "styles", "sizes"}:
         _check_sources(values[section], section, values["sources"])

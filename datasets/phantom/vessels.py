@@ -33,12 +33,7 @@ def grow(
     """Connect every end point to the nearest piece of the tree, nearest end points first.
 
     The radius of a piece is ``root_radius · (share of the end points behind it)^(1/exponent)``, at least
-    ``leaf_radius``.
-
-    Args:
-        trunk: path of the root vessel.
-        limbs: first branches, all leaving the end of the trunk.
-        ends: shape (n, 3), x, y, z.
+    ``leaf_radius``. ``limbs`` are first branches, all leaving the end of the ``trunk``; points are x, y, z in mm.
     """
     points = [np.asarray(p, float) for p in trunk]
     parents = [-1, *range(len(trunk) - 1)]
@@ -69,12 +64,9 @@ def grow(
 
 
 def occupy(space: Space, tree: Tree, *, sheath: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
-    """Return the share of vessel in every sample, and the share of vessel and sheath.
+    """Return the share of vessel in every sample, and the share of vessel and a sheath of so many mm around it.
 
     A vessel thinner than a pixel fills the part of it that its cross-section covers.
-
-    Args:
-        sheath: thickness in mm of the tissue around the vessel.
     """
     share, around = np.zeros(space.shape, np.float32), np.zeros(space.shape, np.float32)
     low, high = space.locate(tree.start), space.locate(tree.stop)

@@ -31,8 +31,7 @@ class SliceHeader:
     Attributes:
         position: centre of the first voxel, LPS millimetres (x, y, z).
         axes: direction of a row, then of a column, six numbers.
-        spacing: distance of voxels along a row and along a column, mm.
-        size: voxels along a row and along a column.
+        spacing, size: distance in mm, and number, of voxels along a row and along a column.
         number: instance number, None where there is none.
         tilt: gantry tilt in degrees, 0 where the header is silent.
         rescale: slope and intercept, 1 and 0 where the header is silent.
@@ -51,11 +50,7 @@ class SliceHeader:
 
 @dataclass(frozen=True, eq=False)
 class Series:
-    """The slices of one series from feet to head, with the grid they lie on.
-
-    Attributes:
-        notes: files that were left out.
-    """
+    """The slices of one series from feet to head, with the grid they lie on; notes name the files left out."""
 
     slices: tuple[SliceHeader, ...]
     grid: Grid

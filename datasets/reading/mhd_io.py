@@ -29,10 +29,9 @@ _CHUNK = 1 << 22
 
 @dataclass(frozen=True, eq=False)
 class MetaHeader:
-    """The text of a MetaImage header.
+    """The text of a MetaImage header: values by key, as written.
 
     Attributes:
-        fields: values by key, as written.
         data: file that holds the voxels; the header's own path where they follow it (``LOCAL``).
         start: byte at which the voxels begin, None where the header does not tell.
     """
@@ -54,7 +53,6 @@ class MetaHeader:
 
     @property
     def compressed(self) -> bool:
-        """Whether the voxels are a zlib stream."""
         return self.fields.get("CompressedData", "False").lower() in {"true", "1"}
 
 
@@ -140,11 +138,7 @@ def read_mhd_labels(path: Path, like: Volume, expected: Collection[int]) -> Labe
 
 
 def to_volume(path: Path, grid: Grid, stored: np.ndarray, notes: Collection[Note] = ()) -> Volume:
-    """Check that ``stored`` (i, j, k) holds Hounsfield units, clip it to [-1024, 3071] and turn it to LPS (z, y, x).
-
-    Raises:
-        DataError: oblique axes, NaN or infinite voxels, grey values instead of HU.
-    """
+    """Check that ``stored`` (i, j, k) holds Hounsfield units, clip it to [-1024, 3071] and turn it to LPS (z, y, x)."""
     found = list(notes)
     if grid.obliquity > OBLIQUE_DEGREES:
         raise DataError(

@@ -19,10 +19,9 @@ class Grid:
     """The stored voxel grid of a NIfTI file.
 
     Attributes:
-        shape: stored shape, order i, j, k.
+        shape: stored, order i, j, k.
         affine: 4 x 4, stored index to RAS millimetres.
         trusted: False where the header was lost, so that neither orientation nor spacing mean anything.
-        notes: findings of the header.
     """
 
     shape: tuple[int, int, int]

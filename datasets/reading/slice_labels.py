@@ -21,7 +21,6 @@ class SliceLabels:
     """Labels of the slices of many cases.
 
     Attributes:
-        paths: the files they come from.
         cases: label (True: a lesion is seen) by slice index, by case.
         from_head: whether index 0 is the slice nearest to the head; otherwise the first slice as stored.
         padded: whether rows go on with False behind the last slice.
@@ -33,11 +32,7 @@ class SliceLabels:
     padded: bool = False
 
     def of(self, case: str, count: int) -> np.ndarray:
-        """Return the labels of ``case``, bool, shape (count,), in the order of the indices.
-
-        Raises:
-            DataError: no label for some slice of the ``count``, or a label for a slice that is not there.
-        """
+        """Return the labels of ``case``, bool, shape (count,), in the order of the indices; every slice needs one."""
         known = self.cases.get(case)
         if known is None:
             raise DataError(f"{self.paths[0]}: no labels of {case}; add one row per slice")
@@ -57,12 +52,7 @@ class SliceLabels:
 
 
 def read_slice_labels(path: Path) -> SliceLabels:
-    """Read a table with columns case, slice_index, label (0 or 1).
-
-    Raises:
-        DataError: missing column, an index that is no whole number from 0 on, a label other than 0 or 1, two labels for
-            one slice, no row at all.
-    """
+    """Read a table with columns case, slice_index (a whole number from 0 on), label (0 or 1)."""
     cases: dict[str, dict[int, bool]] = defaultdict(dict)
     for line, row in read_table(path, COLUMNS):
         if row["label"] not in ("0", "1"):
@@ -87,9 +77,6 @@ def read_published(index: Path, array: Path) -> SliceLabels:
 
     Afshar et al. 2021 publish 79 rows for the labels 0 to 79: label 43 is in neither file, so the rows of the two files
     correspond in order, and a label index behind the gap is not the row of the array.
-
-    Raises:
-        DataError: unreadable array, values other than 0 and 1, or rows that do not correspond.
     """
     rows = read_table(index, ("Label Index", "Folder/ID"))
     try:

@@ -40,11 +40,7 @@ class PatientTable:
 
 
 def read_patients(root: Path) -> PatientTable:
-    """Read ``patients.csv`` (columns set, case, patient) of the data root; without the file the table is empty.
-
-    Raises:
-        DataError: missing column, empty field, or two patients for one case.
-    """
+    """Read ``patients.csv`` (columns set, case, patient) of the data root; without the file the table is empty."""
     path = Path(root) / "patients.csv"
     if not path.is_file():
         return PatientTable({})
@@ -60,11 +56,7 @@ def read_patients(root: Path) -> PatientTable:
 
 
 def read_table(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
-    """Read the named columns of a CSV file with their line numbers; blank lines are skipped.
-
-    Raises:
-        DataError: unreadable file, missing column, or empty field.
-    """
+    """Read the named columns of a CSV file with their line numbers; blank lines are skipped, empty fields refused."""
     rows: list[tuple[int, dict[str, str]]] = []
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:

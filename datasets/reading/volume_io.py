@@ -38,12 +38,10 @@ _FOREIGN = {
 
 @dataclass(frozen=True, eq=False)
 class Volume:
-    """A CT volume on LPS axes.
+    """A CT volume on LPS axes; labels of it share its stored grid.
 
-    Attributes:
-        data: Hounsfield units, shape (z, y, x), C-contiguous; int16 where the file holds whole numbers, else float32.
-        grid: the stored grid, which labels of this volume share.
-        notes: what was found and mended on the way.
+    ``data`` are Hounsfield units, shape (z, y, x), C-contiguous; int16 where the file holds whole numbers, else
+    float32.
     """
 
     data: np.ndarray
@@ -52,12 +50,10 @@ class Volume:
 
     @property
     def spacing(self) -> Spacing:
-        """Voxel size in mm, order z, y, x."""
         return self.grid.spacing
 
     @property
     def trust(self) -> Trust:
-        """What the header allows to believe."""
         return Trust() if self.grid.trusted else Trust(spacing_trusted=False, orientation_source="stored")
 
 
@@ -71,11 +67,7 @@ class Labels:
 
 
 def read_grid(path: Path) -> Grid:
-    """Read shape, affine and trust of a NIfTI file from its header alone.
-
-    Raises:
-        DataError: not a readable NIfTI file, not three-dimensional.
-    """
+    """Read shape, affine and trust of a NIfTI file from its header alone."""
     with _open(path) as (stream, _):
         return _grid(path, _header(path, stream)[0])
 
@@ -98,11 +90,7 @@ def read_volume(path: Path) -> Volume:
 
 
 def finite_range(path: Path, stored: np.ndarray) -> tuple[float, float]:
-    """Return the smallest and the largest value of a scan.
-
-    Raises:
-        DataError: NaN or infinite voxels.
-    """
+    """Return the smallest and the largest value of a scan; NaN or infinite voxels are refused."""
     low, high = float(stored.min()), float(stored.max())
     if not np.isfinite([low, high]).all():
         bad = int(stored.size - np.isfinite(stored).sum())
@@ -172,9 +160,6 @@ def read_map_volume(path: Path) -> np.ndarray:
     """Read an anomaly map of another program: float32, (z, y, x) on LPS axes by its own affine, values as they are.
 
     Values that are not finite are kept, because only those inside the region of interest count.
-
-    Raises:
-        DataError: truncated, corrupt or foreign file, 2D or 4D data.
     """
     grid, stored, slope, inter, _ = _read(Path(path))
     return _scaled(grid.to_lps(stored), slope, inter)
@@ -219,7 +204,6 @@ def _open(path: Path) -> Iterator[tuple[IO[bytes], list[Note]]]:
 
 
 def _header(path: Path, stream: IO[bytes]) -> tuple[Any, int]:
-    """Return nibabel's header and the number of bytes read."""
     import nibabel as nib
     from nibabel.spatialimages import HeaderDataError
     from nibabel.wrapstruct import WrapStructError

@@ -24,13 +24,7 @@ def airway(image: np.ndarray, inner: np.ndarray, centre: tuple[float, float], sp
     Seen from the top, the first slice counts that has a round hole near the middle of the body which goes on for 15 mm;
     the longest of its holes is the trachea, because a gullet may hold air too. Below it, a hole belongs to the airway
     while it overlaps the airway of the slice above; where it opens into a lung, what lies below the airway of the slice
-    above is taken for 10 mm more.
-
-    Args:
-        image: Hounsfield units, shape (z, y, x).
-        inner: bool, air inside the body.
-        centre: middle of the body (y, x), voxels.
-        spacing: voxel size in mm, order z, y, x.
+    above is taken for 10 mm more. ``inner`` is the air inside the body, ``centre`` its middle (y, x) in voxels.
     """
     lumen = inner & (image < LUMEN_HU)
     top = len(image) - 1
@@ -48,7 +42,6 @@ def airway(image: np.ndarray, inner: np.ndarray, centre: tuple[float, float], sp
 
 
 def _round_holes(plane: np.ndarray, centre: tuple[float, float], spacing: Spacing) -> list[np.ndarray]:
-    """Return the holes of one slice that could be a trachea."""
     import cc3d
 
     labels = cc3d.connected_components(plane, connectivity=4)

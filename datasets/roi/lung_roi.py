@@ -36,13 +36,11 @@ def lung_roi(
     ever downloaded. Only the image and the mask are read, never a lesion.
 
     Args:
-        case_id: name of the case, for the messages.
         image: Hounsfield units, shape (z, y, x), LPS.
         spacing: voxel size in mm, order z, y, x.
         mask: bool, shape (z, y, x), or None where the set has no mask of this case.
         notes: what is known of the case already; the result begins with it.
         mask_source: what the source is called where the given mask is kept.
-        image_file: file of the CT, for the messages.
 
     Raises:
         DataError: mask and image differ in shape, or less lung is found than a chest holds.

@@ -36,9 +36,6 @@ def segment(image: np.ndarray, spacing: Spacing) -> np.ndarray:
 
     The network gives 1 for the right and 2 for the left lung and knows no spacing; it runs on the CPU, so that the
     region of interest does not depend on the device.
-
-    Raises:
-        DataError: package or weights are missing, or the weights cannot be read.
     """
     del spacing
     reason = available()

@@ -41,10 +41,6 @@ def segment_lungs(image: np.ndarray, spacing: Spacing) -> np.ndarray:
     its holes up to 700 mm2 per slice are filled. To keep consolidation in and the hilum out it is also closed by 18 mm
     where, seen from the middle of the chest, the gap lies behind some lung, and by 24 mm where it lies behind all of
     it, bone left out. In-plane grids finer than 1.2 mm are segmented coarser and interpolated back.
-
-    Args:
-        image: Hounsfield units, shape (z, y, x), LPS.
-        spacing: voxel size in mm, order z, y, x.
     """
     return lung_labels(image, spacing) > 0
 
@@ -106,7 +102,6 @@ def _between(trunk: np.ndarray) -> np.ndarray:
 
 
 def _centre(trunk: np.ndarray) -> tuple[float, float]:
-    """Return the centre (y, x) of the body in voxels."""
     flat = trunk.sum(axis=0, dtype=np.float64)
     total = max(flat.sum(), 1.0)
     y, x = (np.arange(n, dtype=np.float64) for n in flat.shape)
@@ -254,10 +249,7 @@ def _without_holes(mask: np.ndarray, spacing: Spacing) -> np.ndarray:
 
 
 def _behind(lung: np.ndarray, centre: tuple[float, float], spacing: Spacing) -> tuple[np.ndarray, np.ndarray]:
-    """Return what lies behind some lung, and what lies behind all of it up to a thin rim.
-
-    Seen from the middle of the chest, slice by slice.
-    """
+    """Return what lies behind some lung seen from the middle of its slice, and behind all of it up to a thin rim."""
     y = (np.arange(lung.shape[1]) - centre[0])[:, None] * spacing[1]
     x = (np.arange(lung.shape[2]) - centre[1])[None] * spacing[2]
     distance = np.hypot(y, x)

@@ -35,11 +35,7 @@ def digest(value: Any) -> str:
 
 
 def write_native(path: Path, case: Case) -> None:
-    """Write the image (int16 where that loses nothing, else float32) and the region of interest of a case.
-
-    Raises:
-        DataError: empty region of interest, or NaN or infinite voxels.
-    """
+    """Write the image (int16 where that loses nothing, else float32) and the region of interest of a case."""
     roi_slices = np.flatnonzero(case.roi.any(axis=(1, 2)))
     if len(roi_slices) == 0:
         raise DataError(f"case {case.id}: the region of interest is empty; check its label file or exclude the case")
@@ -80,11 +76,7 @@ def read_roi(path: Path, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def write_truth(path: Path, truth: Truth, case_shape: tuple[int, ...]) -> None:
-    """Write the truth of a case.
-
-    Raises:
-        DataError: the truth does not fit the case.
-    """
+    """Write the truth of a case, which must fit its image."""
     lesion, labels = truth.lesion, truth.slice_labels
     for name, array, shape in (("lesion mask", lesion, case_shape), ("list of slice labels", labels, case_shape[:1])):
         if array is not None and array.shape != shape:
@@ -130,11 +122,7 @@ def read_meta(path: Path) -> dict[str, Any]:
 
 
 def readable(path: Path, read: Callable[[], T]) -> T:
-    """Return what ``read`` returns.
-
-    Raises:
-        DataError: the entry is missing or damaged.
-    """
+    """Return what ``read`` returns; a missing or damaged entry is a DataError."""
     try:
         return read()
     except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
@@ -180,11 +168,7 @@ def pack(mask: np.ndarray) -> np.ndarray:
 
 
 def unpack(bits: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Return the mask that :func:`pack` packed.
-
-    Raises:
-        ValueError: the bits do not fit the shape.
-    """
+    """Return the mask that :func:`pack` packed; bits that do not fit the shape are a ValueError."""
     if len(bits) != -(-math.prod(shape) // 8):
         raise ValueError(f"{len(bits)} bytes of mask do not fit shape {shape}")
     return np.unpackbits(bits, count=math.prod(shape)).view(bool).reshape(shape)

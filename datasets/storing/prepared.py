@@ -23,10 +23,10 @@ ShowProgress = Callable[[int, int, str], None]
 class PreparedCase:
     """A pointer to a case in the store; it travels to worker processes as JSON, inside the task of a stage.
 
+    What reads the entry raises DataError where it is missing or damaged.
+
     Attributes:
-        dataset: registry name of the set.
         spacing: voxel size in mm, order z, y, x.
-        shape: shape of the image (z, y, x).
         fingerprint: digest of the voxels, the region of interest and the spacing; labels inside the region of interest
             do not enter.
         path: the native entry.
@@ -46,35 +46,22 @@ class PreparedCase:
     trust: Trust = field(default_factory=Trust)
 
     def case(self) -> Case:
-        """Read image and region of interest into memory.
-
-        Raises:
-            DataError: the entry is missing or damaged.
-        """
+        """Read image and region of interest into memory."""
         image, roi = entries.read_native(self.path)
         return Case(self.id, self.patient, image, self.spacing, roi, self.notes, self.roi_source, self.trust)
 
     def roi(self) -> np.ndarray:
-        """Read the region of interest alone (bool).
-
-        Raises:
-            DataError: the entry is missing or damaged.
-        """
+        """Read the region of interest alone (bool)."""
         return entries.read_roi(self.path, self.shape)
 
     def viewed(self, view: AnyView) -> ViewedCase:
-        """Open the case through a view, memory-mapped; a view that was not prepared is computed and stored now.
-
-        Raises:
-            DataError: the entry is missing or damaged, or cannot be written.
-        """
+        """Open the case through a view, memory-mapped; a view that was not prepared is computed and stored now."""
         path = self.view_path(view)
         if not path.is_dir():
             write_view(path, apply_view(self.case(), view))
         return read_view(path)
 
     def view_path(self, view: AnyView) -> Path:
-        """Return where a view of the case lies."""
         return self.path.parents[1] / "views" / view_key(self.fingerprint, view)
 
     def slice_hashes(self) -> tuple[str, ...]:
@@ -86,7 +73,6 @@ class PreparedCase:
         return tuple(entries.read_meta(self.path)["roi_slices"])
 
     def roi_voxels(self) -> int:
-        """Return the number of voxels in the region of interest."""
         return int(entries.read_meta(self.path)["roi_voxels"])
 
 

@@ -69,10 +69,6 @@ class Store:
 
         Args:
             dataset: adapter after :meth:`Dataset.discover`; it is pickled to the worker processes.
-            refs: the cases wanted.
-            views: views to compute.
-            truth: store the truth as well.
-            workers: processes to use.
             progress: called with cases done, cases in all, and a line of text.
             on_error: ``collect`` returns what went wrong instead of raising it.
 
@@ -117,10 +113,6 @@ def reading_source(dataset: Dataset) -> str:
     """Address of the source that decodes a set: the import closures of the adapter and of what writes entries.
 
     The weights of the network that segments the organ count where they are present.
-
-    Raises:
-        DataError: the set's anatomy is unknown.
-        SourceError: the adapter's class is in no source file.
     """
     classes = {cls.__module__ for cls in type(dataset).__mro__}
     modules = {m for m in classes if m.partition(".")[0] not in sys.stdlib_module_names}
@@ -196,11 +188,7 @@ def _outcome(root: Path, dataset: Dataset, ref: CaseRef, wanted: Wanted, source:
 def prepare_case(
     root: Path, dataset: Dataset, ref: CaseRef, wanted: Wanted, source: str
 ) -> tuple[PreparedCase, TruthRef | None]:
-    """Store one case with its views and truth, as far as they are not there.
-
-    Raises:
-        DataError: the case cannot be used, or the store cannot be written.
-    """
+    """Store one case with its views and truth, as far as they are not there."""
     stamp, started = _stamp(ref), time.time_ns()
     key = entries.digest([source, ref.id, [[name, file_digest(path)] for name, path in _files(ref)]])
     native = root / "native" / key

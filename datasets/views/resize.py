@@ -34,15 +34,11 @@ class Taps:
 
 @lru_cache(maxsize=128)
 def resize_taps(side: int, size: int, offset: int, length: int, filter_: Filter) -> Taps:
-    """Return the sums that resize a padded axis of ``side`` pixels to ``size``.
+    """Return the sums that resize a padded axis of ``side`` pixels, ``length`` of data after ``offset``, to ``size``.
 
-    Args:
-        side: length of the axis with its padding.
-        size: length after the resize.
-        offset: padded pixels before the data; padding is 0 and contributes nothing.
-        length: pixels of data.
-        filter_: ``area`` is the mean of the touched pixels (torch ``interpolate(mode="area")``), ``bilinear`` the two
-            nearest pixels, ``cubic`` the Keys filter (a = −0.5) widened when it shrinks, as in Pillow.
+    Padding is 0 and contributes nothing. ``area`` is the mean of the touched pixels (torch
+    ``interpolate(mode="area")``), ``bilinear`` the two nearest pixels, ``cubic`` the Keys filter (a = −0.5) widened
+    when it shrinks, as in Pillow.
     """
     rows = [_ROWS[filter_](side, size, i) for i in range(size)]
     start = np.zeros(size, np.int32)
@@ -154,8 +150,7 @@ def touched_pixels(roi, row, row_next, row_fraction, col, col_next, col_fraction
 def back_positions(size: int, side: int, offset: int, length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return where ``length`` pixels of a padded axis of ``side`` lie on an axis of ``size``.
 
-    Returns:
-        lower neighbour (int32), upper neighbour (int32), distance from the lower one (float32 in [0, 1)).
+    Lower and upper neighbour (int32), and the distance from the lower one (float32 in [0, 1)).
     """
     position = (np.arange(offset, offset + length) + 0.5) * size / side - 0.5
     position = np.clip(position, 0, size - 1)

@@ -46,21 +46,13 @@ class Geometry:
 
     @property
     def view_shape(self) -> tuple[int, int, int]:
-        """Shape of the view's arrays."""
         return len(self.slices), self.size, self.size
 
     def to_native(self, map_: np.ndarray) -> np.ndarray:
-        """Map a map back to the native grid.
+        """Return a map of :attr:`view_shape` on the native grid, float32.
 
-        Args:
-            map_: shape :attr:`view_shape`.
-
-        Returns:
-            float32, shape :attr:`native_shape`: bilinear inside the viewed slices (the identity where sizes agree), 0
-            on the others. Values outside the region of interest mean nothing.
-
-        Raises:
-            ViewError: the map has another shape.
+        Bilinear inside the viewed slices (the identity where sizes agree), 0 on the others. Values outside the region
+        of interest mean nothing.
         """
         source = fitting(map_, self.view_shape).astype(np.float32, copy=False)
         out = np.zeros(self.native_shape, np.float32)
@@ -69,11 +61,7 @@ class Geometry:
         return out
 
     def mask_to_native(self, mask: np.ndarray) -> np.ndarray:
-        """Map a mask back to the native grid: every voxel reads the pixel that it lies in, False on other slices.
-
-        Raises:
-            ViewError: the mask has another shape.
-        """
+        """Map a mask back to the native grid: every voxel reads the pixel that it lies in, False on other slices."""
         source = fitting(mask, self.view_shape).astype(bool, copy=False)
         (top, left), (_, rows, columns) = self.padding, self.native_shape
         row = (2 * np.arange(top, top + rows) + 1) * self.size // (2 * self.side)
@@ -83,19 +71,11 @@ class Geometry:
         return out
 
     def mask_to_view(self, mask: np.ndarray, how: MaskRule = "nearest") -> np.ndarray:
-        """Bring a native mask to the view's grid.
+        """Bring a native mask to the view's grid (bool).
 
-        Args:
-            mask: bool, shape :attr:`native_shape`.
-            how: ``nearest`` reads the voxel at each pixel's centre; ``any`` keeps a pixel that touches the mask;
-                ``area`` one that is at least half covered; ``cubic>0.1`` is the rule of the liver paper's 256² truth,
-                which makes lesions slightly larger (docs/methods/two-stage.md).
-
-        Returns:
-            bool, shape :attr:`view_shape`.
-
-        Raises:
-            ViewError: the mask has another shape, or ``how`` is not one of the rules.
+        ``nearest`` reads the voxel at each pixel's centre; ``any`` keeps a pixel that touches the mask; ``area`` one
+        that is at least half covered; ``cubic>0.1`` is the rule of the liver paper's 256² truth, which makes lesions
+        slightly larger (docs/methods/two-stage.md).
         """
         mask = fitting(mask, self.native_shape).astype(bool, copy=False)
         out = np.zeros(self.view_shape, bool)
@@ -140,7 +120,6 @@ class Geometry:
         return out
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain values for a JSON file."""
         return {"native_shape": list(self.native_shape), "slices": list(self.slices), "size": self.size}
 
     @classmethod
@@ -169,11 +148,7 @@ class Geometry:
 
 
 def fitting(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Return an array that has the shape of a grid.
-
-    Raises:
-        ViewError: it has another one.
-    """
+    """Return an array that has the shape of a grid; another one is a ViewError."""
     if array.shape != shape:
         raise ViewError(f"array of shape {array.shape} does not fit the grid, which has shape {shape}")
     return array

@@ -28,5 +28,4 @@ class ViewedCase:
     geometry: AnyGeometry
 
     def to_native(self, map_: np.ndarray) -> np.ndarray:
-        """Return a map on the native grid (see :meth:`Geometry.to_native`)."""
         return self.geometry.to_native(map_)

@@ -10,9 +10,5 @@ from .volume_view import AnyView, apply_volume_view
 
 
 def apply_view(case: Case, view: AnyView) -> ViewedCase:
-    """Compute a view of a case (see :func:`.slice_view.apply_slice_view`, :func:`.volume_view.apply_volume_view`).
-
-    Raises:
-        ViewError: the view is impossible: no window where it needs one, an empty one, a size below 1, …
-    """
+    """Compute a view of a case (see :func:`.slice_view.apply_slice_view`, :func:`.volume_view.apply_volume_view`)."""
     return apply_slice_view(case, view) if isinstance(view, View) else apply_volume_view(case, view)

@@ -65,14 +65,10 @@ class Axis:
         return min(max(lowest, 0), self.count), max(min(highest, self.count), 0)
 
     def part(self, where: Range, masks: bool) -> tuple[Taps, Range]:
-        """Return the sums of viewed voxels ``where`` alone.
+        """Return the sums of viewed voxels ``where`` (start, stop) alone, and the native voxels (start, stop) that they
+        read.
 
-        Args:
-            where: viewed voxels (start, stop).
-            masks: take :attr:`coverage`, else :attr:`values`.
-
-        Returns:
-            the sums, counted from the first native voxel that they read, and the native voxels (start, stop) read.
+        They are those of :attr:`coverage` for ``masks``, else of :attr:`values`, counted from the first voxel read.
         """
         taps = self.coverage if masks else self.values
         start, count, weight = (array[slice(*where)] for array in (taps.start, taps.count, taps.weight))

@@ -26,11 +26,9 @@ class VolumeGeometry:
 
     In-plane the grid's centre is that of the region's bounding box, moved to whole native voxels where the spacings
     agree, so that nothing is interpolated there. In z the grid covers the box; slices beyond it are never read.
+    Spacings are in mm, order z, y, x.
 
     Attributes:
-        native_shape: shape (z, y, x) of the case.
-        native_spacing: voxel size of the case in mm, order z, y, x.
-        spacing: voxel size of the view in mm, order z, y, x.
         size: in-plane side of the grid in pixels.
         box: bounding box of the region of interest in native voxels, (start, stop) of z, y, x.
     """
@@ -43,7 +41,6 @@ class VolumeGeometry:
 
     @property
     def view_shape(self) -> tuple[int, int, int]:
-        """Shape of the view's arrays."""
         return self.axes[0].count, self.size, self.size
 
     @property
@@ -70,29 +67,15 @@ class VolumeGeometry:
         return np.stack([taps.start, taps.start + taps.count], axis=1).astype(np.int64)
 
     def complete(self, native_slices: np.ndarray) -> np.ndarray:
-        """Return which viewed slices are computed from wanted native slices only.
-
-        Args:
-            native_slices: bool, one value per native slice.
-
-        Returns:
-            bool, one value per viewed slice.
-        """
+        """Return which viewed slices are computed from wanted native slices only; both bool, one value per slice."""
         unwanted = np.concatenate([[0], np.cumsum(~native_slices)])
         return unwanted[self.reads[:, 1]] == unwanted[self.reads[:, 0]]
 
     def to_native(self, map_: np.ndarray) -> np.ndarray:
-        """Map a map back to the native grid.
+        """Return a map of :attr:`view_shape` on the native grid, float32.
 
-        Args:
-            map_: shape :attr:`view_shape`.
-
-        Returns:
-            float32, shape :attr:`native_shape`: trilinear inside :attr:`box` (the identity where spacings agree), 0
-            outside. Values outside the region of interest mean nothing.
-
-        Raises:
-            ViewError: the map has another shape.
+        Trilinear inside :attr:`box` (the identity where spacings agree), 0 outside. Values outside the region of
+        interest mean nothing.
         """
         source = fitting(map_, self.view_shape)
         out = np.zeros(self.native_shape, np.float32)
@@ -109,17 +92,7 @@ class VolumeGeometry:
         return out
 
     def mask_to_native(self, mask: np.ndarray) -> np.ndarray:
-        """Map a mask back to the native grid by nearest voxel.
-
-        Args:
-            mask: bool, shape :attr:`view_shape`.
-
-        Returns:
-            bool, shape :attr:`native_shape`; False outside :attr:`box`.
-
-        Raises:
-            ViewError: the mask has another shape.
-        """
+        """Map a mask back to the native grid by nearest voxel; False outside :attr:`box`."""
         mask = fitting(mask, self.view_shape).astype(bool, copy=False)
         out = np.zeros(self.native_shape, bool)
         (z0, _), (y0, y1), (x0, x1) = self.box
@@ -129,18 +102,10 @@ class VolumeGeometry:
         return out
 
     def mask_to_view(self, mask: np.ndarray, how: VolumeMaskRule = "nearest") -> np.ndarray:
-        """Bring a native mask to the view's grid.
+        """Bring a native mask to the view's grid (bool).
 
-        Args:
-            mask: bool, shape :attr:`native_shape`.
-            how: ``nearest`` reads the voxel at each viewed voxel's centre; ``area`` keeps a voxel that is at least
-                half covered; ``any`` one that touches the mask.
-
-        Returns:
-            bool, shape :attr:`view_shape`.
-
-        Raises:
-            ViewError: the mask has another shape, or ``how`` is not one of the rules.
+        ``nearest`` reads the voxel at each viewed voxel's centre; ``area`` keeps a voxel that is at least half covered;
+        ``any`` one that touches the mask.
         """
         mask = fitting(mask, self.native_shape).astype(bool, copy=False)
         out = np.zeros(self.view_shape, bool)
@@ -232,7 +197,6 @@ class VolumeGeometry:
             yield k, region, out
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain values for a JSON file."""
         return {
             "kind": "volume",
             "native_shape": list(self.native_shape),

@@ -15,11 +15,7 @@ from .volume_geometry import VolumeGeometry
 
 @dataclass(frozen=True)
 class Run:
-    """Consecutive viewed slices ``start`` to ``stop`` (exclusive) of one case, all with a region of interest.
-
-    Attributes:
-        case: position of the case in the healthy set.
-    """
+    """Consecutive viewed slices ``start`` to ``stop`` (exclusive) of one case, all with a region of interest."""
 
     case: int
     start: int
@@ -68,15 +64,10 @@ class VolumeStack:
         return self._arrays[i][2]
 
     def crop(self, run: Run, start: int, depth: int) -> tuple[np.ndarray, np.ndarray]:
-        """Copy consecutive slices of a run.
+        """Copy ``depth`` consecutive slices of a run, from viewed slice ``start`` on.
 
-        Args:
-            run: one of :attr:`runs`.
-            start: first viewed slice, ``run.start <= start < run.stop``.
-            depth: slices wanted; where the run ends before, the rest is 0 and outside the region of interest.
-
-        Returns:
-            image (depth, H, W) in the view's dtype and region of interest (depth, H, W) bool; fresh arrays.
+        Returns image (depth, H, W) in the view's dtype and region of interest (depth, H, W) bool; where the run ends
+        before, the rest is 0 and outside the region of interest.
 
         Raises:
             IndexError: the first slice lies outside the run, or no slice is wanted.

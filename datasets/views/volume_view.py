@@ -50,16 +50,7 @@ AnyView = View | VolumeView
 
 
 def volume_geometry(roi: np.ndarray, native_spacing: Spacing, view: VolumeView) -> VolumeGeometry:
-    """Lay the grid of a view over a case.
-
-    Args:
-        roi: bool (z, y, x).
-        native_spacing: voxel size of the case in mm, order z, y, x.
-        view: the view wanted.
-
-    Raises:
-        ViewError: the view is impossible, or the case has no voxel size.
-    """
+    """Lay the grid of a view over a region of interest, bool (z, y, x), with native spacing in mm (z, y, x)."""
     _check(view, native_spacing)
     in_z, in_y, in_x = bounds(roi)
     extents = [(stop - start) * native_spacing[1 + i] for i, (start, stop) in enumerate((in_y, in_x))]
@@ -75,11 +66,7 @@ def volume_geometry(roi: np.ndarray, native_spacing: Spacing, view: VolumeView) 
 
 
 def apply_volume_view(case: Case, view: VolumeView) -> ViewedCase:
-    """Compute a volume view of a case, slab by slab and on one core.
-
-    Raises:
-        ViewError: the view is impossible: a size below 1, an empty window, a spacing that is not positive.
-    """
+    """Compute a volume view of a case, slab by slab and on one core."""
     roi = np.ascontiguousarray(case.roi, dtype=bool)
     geometry = volume_geometry(roi, case.spacing, view)
     low, high = np.float32(view.window[0]), np.float32(view.window[1])
