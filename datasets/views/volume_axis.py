@@ -65,8 +65,7 @@ class Axis:
         return min(max(lowest, 0), self.count), max(min(highest, self.count), 0)
 
     def part(self, where: Range, masks: bool) -> tuple[Taps, Range]:
-        """Return the sums of viewed voxels ``where`` (start, stop) alone, and the native voxels (start, stop) that they
-        read.
+        """Return the sums of viewed voxels ``where`` (start, stop) alone, and the native voxels (start, stop) read.
 
         They are those of :attr:`coverage` for ``masks``, else of :attr:`values`, counted from the first voxel read.
         """
