@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,7 +9,7 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError
 
 from ..common import package
-from ..common.errors import UasbenchError
+from ..common.errors import UasbenchError, did_you_mean
 
 FOLDER = package.ROOT / "experiments"
 
@@ -84,9 +83,7 @@ def load(name: str) -> Experiment:
     known = names()
     path = known.get(name, Path(name))
     if not path.is_file():
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
-        raise ExperimentError(f"no experiment {name!r}; {hint}")
+        raise ExperimentError(f"no experiment {name!r}{did_you_mean(name, known) or '; known: ' + ', '.join(known)}")
     try:
         return Experiment.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
     except (OSError, yaml.YAMLError, ValidationError) as error:

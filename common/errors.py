@@ -1,5 +1,10 @@
 """Errors that a user can mend: each message names the file, the value found and the fix."""
 
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
 
 class UasbenchError(Exception):
     """Base of every refusal that ends a command with exit status 2 instead of a traceback."""
@@ -13,3 +18,9 @@ def summary(error: BaseException) -> str:
     """Return an error as one line: its type and the first line of its message."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def did_you_mean(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """Return ``; did you mean 'x'?`` with the known name most like a misspelt one, empty where none is."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)
+    return f"; did you mean {near[0]!r}?" if near else ""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
-from ..common.errors import DataError
+from ..common.errors import DataError, did_you_mean
 
 GROUP = f"{__name__.partition('.')[0]}.anatomies"
 HuRange = tuple[float, float]
@@ -78,11 +77,10 @@ def find_anatomy(name: str) -> Anatomy:
     if own is not None:
         return own
     if not targets:
-        near = difflib.get_close_matches(name, anatomy_names(), n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
+        known = anatomy_names()
         raise DataError(
-            f"unknown anatomy {name!r}; {hint}known: {', '.join(anatomy_names())}; another one is an Anatomy under the "
-            f"entry-point group {GROUP}"
+            f"unknown anatomy {name!r}{did_you_mean(name, known) or ';'} known: {', '.join(known)}; "
+            f"another one is an Anatomy under the entry-point group {GROUP}"
         )
     try:
         found = EntryPoint(name, targets[0], GROUP).load()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from ..common.errors import DataError
+from ..common.errors import DataError, did_you_mean
 from .adapters.surveying import SurveyedDataset
 from .anatomy import Anatomy, find_anatomy
 from .case import Case, Spacing
@@ -96,8 +95,7 @@ def check(
     wanted = list(dict.fromkeys(names)) if names is not None else None
     for name in wanted or ():
         if name not in adapters:
-            near = difflib.get_close_matches(name, list(adapters), n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
+            hint = did_you_mean(name, adapters)
             report.general_errors.append(f"unknown data set {name!r}{hint} (known: {', '.join(sorted(adapters))})")
     if not path.is_dir():
         report.general_errors.append(f"{path}: no such folder; give the folder that holds the data sets")

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..common.errors import DataError
-from .reading.tables import CaseKey, natural_key, near
+from ..common.errors import DataError, did_you_mean
+from .reading.tables import CaseKey, natural_key
 
 MIN_SHARED_SLICES = 3
 Find = Callable[[CaseKey], CaseKey]
@@ -31,7 +31,7 @@ def apply_excludes(dataset: str, cases: Sequence[str], excludes: Mapping[str, Co
     """Return the cases that stay, in their order; an unknown id or an empty rest is refused."""
     wanted = excludes.get(dataset, ())
     for case in sorted(set(wanted) - set(cases)):
-        raise DataError(f"--exclude {dataset}:{case}: set {dataset!r} has no such case{near(case, cases)}")
+        raise DataError(f"--exclude {dataset}:{case}: set {dataset!r} has no such case{did_you_mean(case, cases)}")
     kept = [case for case in cases if case not in wanted]
     if not kept:
         raise DataError(f"--exclude leaves no case of set {dataset!r}; leave out fewer")

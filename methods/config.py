@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import ast
-import difflib
 import types
 import typing
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin
 
-from ..common.errors import UasbenchError
+from ..common.errors import UasbenchError, did_you_mean
 from ..datasets.views.view import View
 
 PROFILES = ("smoke", "quick", "paper")
@@ -75,8 +74,7 @@ def resolve(
     values: dict[str, Any] = {**cls.profiles.get(profile, {}), **cls.anatomies.get(anatomy or "", {})}
     for key, value in (settings or {}).items():
         if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else "."
+            hint = did_you_mean(key, known) or "."
             raise ConfigError(f"unknown setting {key!r}{hint} Known: {', '.join(known) or 'none'}")
         values[key] = coerce(key, value, hints[key])
     return cls(**values)

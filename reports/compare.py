@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 
 import pandas as pd
@@ -12,7 +11,7 @@ from ..benchmark.runs.folder import RunFolder
 from ..benchmark.runs.records import Record
 from ..benchmark.scores import collect
 from ..benchmark.scoring.metrics import METRICS, NO_PROTOCOL, SLICE_LABELS_ONLY, needs_voxels, sign
-from ..common.errors import UasbenchError
+from ..common.errors import UasbenchError, did_you_mean
 from .columns import PAIRED_TESTS
 from .facts import facts
 from .paired import paired_tests
@@ -110,6 +109,5 @@ def _reading_order(protocol: str) -> tuple[int, str]:
 
 
 def _unknown(what: str, name: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = f"; did you mean {close[0]!r}?" if close else "."
+    hint = did_you_mean(name, known, cutoff=0.5) or "."
     return f"no {what} {name!r} in this run{hint} It has: {', '.join(known)}"

@@ -41,33 +41,21 @@ def facts(records: Sequence[Record]) -> dict[MethodOnData, Facts]:
 
 def record_flags(record: Record) -> set[str]:
     """Return the flags that hold for every number of a record."""
-    flags = set()
-    if record.data.phantom is not None:
-        flags.add("phantom")
-    if record.profile == "smoke":
-        flags.add("smoke")
-    if record.method.uses == "unlabelled-test":
-        flags.add("transductive")
-    if record.method.uses == "labels" or record.method.supervision == "full":
-        flags.add("topline")
-    if record.method.trivial:
-        flags.add("trivial")
-    if record.method.near_chance:
-        flags.add("near-chance")
-    if record.method.undertrained and record.profile != "paper":
-        flags.add("undertrained")
-    return flags
+    method = record.method
+    holds = {
+        "phantom": record.data.phantom is not None,
+        "smoke": record.profile == "smoke",
+        "transductive": method.uses == "unlabelled-test",
+        "topline": method.uses == "labels" or method.supervision == "full",
+        "trivial": method.trivial,
+        "near-chance": method.near_chance,
+        "undertrained": method.undertrained and record.profile != "paper",
+    }
+    return {flag for flag, held in holds.items() if held}
 
 
 def number_flags(known: Facts, protocol: str, metric: str, case: str | None = None) -> set[str]:
-    """Return the flags of a number: those of its method, and those that protocol and metric bring with them.
-
-    Args:
-        known: what is known of the method on the data.
-        protocol: registered name.
-        metric: registered name.
-        case: the case that is measured; None where the number is of all.
-    """
+    """Return the flags of a number, of one case or of all: those of its method, its protocol and its metric."""
     flags = {*known.flags}
     if is_oracle(protocol):
         flags.add("oracle")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -19,13 +19,9 @@ from .paired import SECOND_REFERENCE
 
 @dataclass(frozen=True)
 class GridRow:
-    """One row.
+    """One text per column; ``under`` them a smaller second line, ``hints`` where a format has room for it.
 
-    Attributes:
-        cells: what is printed, one text per column.
-        under: smaller second line of each cell (intervals), or empty.
-        kind: ``""``, ``trivial``, ``best`` (the best trivial baseline), ``below`` (does not beat it) or ``published``.
-        hints: longer explanation of each cell, shown where a format has room for it.
+    ``kind`` is empty, ``trivial``, ``best`` (the best trivial baseline), ``below`` (does not beat it) or ``published``.
     """
 
     cells: tuple[str, ...]
@@ -36,23 +32,22 @@ class GridRow:
 
 @dataclass(frozen=True)
 class Grid:
-    """Headers, rows and the sentences below them; the first ``left`` columns hold text, the others numbers."""
+    """Headers, rows and the sentences below them; the first ``left`` columns hold text, the others numbers.
+
+    Columns that are ``muted`` hold upper bounds and are printed grey.
+    """
 
     title: str
     headers: tuple[str, ...]
     rows: tuple[GridRow, ...]
     legend: tuple[str, ...] = ()
     left: int = 1
-    muted: frozenset[int] = field(default=frozenset())
-    """Columns that are upper bounds, printed grey."""
+    muted: frozenset[int] = frozenset()
 
 
 def frame_grid(title: str, frame: pd.DataFrame, columns: Sequence[str]) -> Grid:
     """Return the named columns of a table as they are: numbers with four digits, nothing rounded to a story."""
-    rows = tuple(
-        GridRow(tuple(_plain(value) for value in row))
-        for row in frame[list(columns)].itertuples(index=False, name=None)
-    )
+    rows = tuple(GridRow(tuple(map(_plain, row))) for row in frame[list(columns)].itertuples(index=False, name=None))
     numeric = [pd.api.types.is_numeric_dtype(frame[c]) for c in columns]
     return Grid(title, tuple(columns), rows, left=numeric.index(True) if any(numeric) else len(numeric))
 
@@ -73,20 +68,15 @@ def headline_grid(headline: Headline) -> Grid:
         cells = (row.label, *(" ".join(filter(None, [e.value, e.spread])) for e in entries))
         tags = ", ".join(sorted(row.flags & {"transductive", "topline", "near-chance", "undertrained", "few-seeds"}))
         under = (tags, *(e.interval for e in entries), "")
-        kind = _kind(row.flags)
-        count = f"{headline.count_of(row) or NOT_AVAILABLE} × {row.n_seeds}"
+        ranks = {"best-trivial": "best", "trivial": "trivial", "below-best-trivial": "below"}
+        kind = next((kind for flag, kind in ranks.items() if flag in row.flags), "")
+        count = f"{(row.n_cases if headline.slices_only else row.n_patients) or NOT_AVAILABLE} × {row.n_seeds}"
         rows.append(GridRow((*cells, count), under, kind, ("", *(e.reason for e in entries), "")))
     muted = frozenset(i + 1 for i, c in enumerate(headline.columns) if c.muted)
     title = f"{headline.dataset}, trained on {headline.train}"
     if "phantom" in headline.flags:
         title += " (phantom)"
     return Grid(title, headers, tuple(rows), tuple(headline.legend()), muted=muted)
-
-
-def _kind(flags: frozenset[str]) -> str:
-    if "best-trivial" in flags:
-        return "best"
-    return "trivial" if "trivial" in flags else "below" if "below-best-trivial" in flags else ""
 
 
 def paired_grids(tests: pd.DataFrame, dataset: str, train: str, *, unit: str = "patient") -> list[Grid]:
@@ -122,7 +112,7 @@ def _paired_grid(rows: Sequence[dict], reference: str, protocol: str, metric: st
     legend = [
         f"Difference = method − {reference}, in percentage points, over {noun}; two-sided tests; p (Holm) corrects "
         "p (t) over the methods of this table: * ≤ 0.05, ** ≤ 0.01, *** ≤ 0.001. Detectable: the smallest difference "
-        "that this number of pairs finds with power 0.8.",
+        "that this number of pairs finds with power 0.8."
     ]
     if is_oracle(protocol):
         legend.append("Oracle: thresholds chosen on the test labels, an upper bound.")
@@ -137,18 +127,13 @@ def _paired_grid(rows: Sequence[dict], reference: str, protocol: str, metric: st
 
 def cost_grid(cost: pd.DataFrame) -> Grid:
     """Return cost per method and data, averaged over seeds."""
-    groups: dict[tuple[str, str, str], list[dict]] = {}
-    for row in records_of(cost):
-        groups.setdefault((row["dataset"], row["train"], row["method"]), []).append(row)
     rows = []
-    for (dataset, train, _), group in sorted(groups.items()):
-        first = group[0]
-        mean = {name: float(np.mean([r[name] for r in group])) for name in ("fit_s", "score_s", "s_per_slice")}
-        gpu = [r["peak_gpu_mib"] for r in group if not np.isnan(r["peak_gpu_mib"])]
+    for (dataset, train, _), group in cost.groupby(["dataset", "train", "method"]):
+        first, mean = records_of(group)[0], group[["fit_s", "score_s", "s_per_slice"]].mean()
         cells = (
             _marked(first), f"{dataset} / {train}", number(mean["fit_s"]), number(mean["score_s"]),
-            number(1000 * mean["s_per_slice"]), number(max(r["peak_ram_mib"] for r in group)),
-            number(max(gpu, default=np.nan)), number(first["params"], 4), first["device"],
+            number(1000 * mean["s_per_slice"]), number(group["peak_ram_mib"].max()),
+            number(group["peak_gpu_mib"].max()), number(first["params"], 4), first["device"],
             f"{first['threads']} / {first['precision']}",
         )  # fmt: skip
         rows.append(GridRow(cells))
@@ -170,17 +155,19 @@ def _kinds(rows: Sequence[dict]) -> list[str]:
 
 def failure_grid(failures: pd.DataFrame) -> Grid:
     """Return the cells that failed."""
-    rows = tuple(
-        GridRow((r["method"], f"{r['dataset']} / {r['train']}", str(r["seed"]), r["stage"], r["error"], r["log"]))
-        for r in records_of(failures)
-    )
-    return Grid("Failed cells", ("Method", "Data / train", "Seed", "Stage", "Error", "Log"), rows, left=6)
+    shown = failures.assign(data=failures["dataset"] + " / " + failures["train"])
+    headers = ("Method", "Data / train", "Seed", "Stage", "Error", "Log")
+    return _texts("Failed cells", headers, shown[["method", "data", "seed", "stage", "error", "log"]])
 
 
 def skipped_grid(skipped: pd.DataFrame) -> Grid:
     """Return the methods that declined."""
-    rows = tuple(GridRow((r["method"], r["dataset"], r["reason"])) for r in records_of(skipped))
-    return Grid("Skipped methods", ("Method", "Data", "Reason"), rows, left=3)
+    return _texts("Skipped methods", ("Method", "Data", "Reason"), skipped[["method", "dataset", "reason"]])
+
+
+def _texts(title: str, headers: tuple[str, ...], frame: pd.DataFrame) -> Grid:
+    rows = tuple(GridRow(tuple(map(str, row))) for row in frame.itertuples(index=False, name=None))
+    return Grid(title, headers, rows, left=len(headers))
 
 
 def published_grid(headline: Headline) -> Grid | None:

@@ -20,15 +20,10 @@ GAP = "gap"
 
 @dataclass(frozen=True)
 class Column:
-    """Where a column's numbers come from in the summary.
+    """Where a column's numbers come from in the summary: the first of ``units`` that has a row counts.
 
-    Attributes:
-        key: protocol where the column is a Dice; unique in a table.
-        units: the first of them that has a row counts.
-        note: added to the heading.
-        optional: left out where no method has such a row.
-        spread: whether the standard deviation is printed beside the value.
-        short: heading in a terminal, which shows no column without one.
+    Its ``key`` is the protocol where it is a Dice, and ``note`` is added to the heading; a terminal shows no column
+    without a ``short`` one. A column that is ``optional`` is left out where no method has such a row.
     """
 
     key: str
@@ -94,11 +89,6 @@ def slice_columns() -> tuple[Column, ...]:
     return tuple(columns)
 
 
-def _verdicts() -> list[tuple[str, str, tuple[str, ...]]]:
-    found = [(protocol, "dice", ("patient",)) for protocol in deciding()]
-    return [*found, (NO_PROTOCOL, "slice_auroc", _SLICE_UNITS)]
-
-
 @dataclass(frozen=True)
 class Entry:
     """One printed number: the value, its spread, its interval, and why it is missing."""
@@ -111,7 +101,6 @@ class Entry:
 
     @property
     def text(self) -> str:
-        """Everything in one line."""
         return " ".join(filter(None, [self.value, self.spread, self.interval]))
 
 
@@ -129,7 +118,6 @@ class HeadlineRow:
 
     @property
     def label(self) -> str:
-        """Name with marks."""
         return f"{self.method} {self.marks}".rstrip()
 
 
@@ -137,10 +125,8 @@ class HeadlineRow:
 class Headline:
     """The table of one (dataset, train) pair, best method first.
 
-    Attributes:
-        verdict: protocol and metric that order the rows and decide the marks.
-        area: slice AUROC that the area of the region of interest reaches alone, NaN where it was not run.
-        slices_only: the set has slice labels only, so that no voxel metric exists.
+    ``verdict`` holds protocol and metric that order the rows and decide the marks, ``area`` the slice AUROC that the
+    area of the region of interest reaches alone (NaN where it was not run).
     """
 
     dataset: str
@@ -163,10 +149,6 @@ class Headline:
             return f"{column.title} (ROI area alone: {percent(self.area)})"
         return column.title
 
-    def count_of(self, row: HeadlineRow) -> int:
-        """Return the number of patients of a row, or of its cases where the verdict pools slices."""
-        return row.n_cases if self.slices_only else row.n_patients
-
     def legend(self) -> list[str]:
         """Return the sentences that every rendering prints below the table."""
         protocol, metric = self.verdict
@@ -176,8 +158,7 @@ class Headline:
             "‡ slice AUROC not above what the area of the region of interest reaches alone; "
             "≠ fewer patients or seeds than other rows, so that means are not comparable as they stand."
         )
-        ranked = " ".join([ranked, *kind_sentences(row.flags for row in self.rows)])
-        lines.insert(1, ranked)
+        lines.insert(1, " ".join([ranked, *kind_sentences(row.flags for row in self.rows)]))
         if "phantom" in self.flags:
             lines.insert(0, "PHANTOM: synthetic data. No number here says anything about patients.")
         if "smoke" in self.flags:
@@ -219,7 +200,8 @@ def _headline(summary: pd.DataFrame, dataset: str, train: str) -> Headline:
     part = records_of(summary, dataset=dataset, train=train)
     rows = {(r["method"], r["protocol"], r["metric"], r["unit"]): r for r in part}
     methods = sorted({key[0] for key in rows})
-    verdicts = _verdicts()
+    verdicts = [(protocol, "dice", ("patient",)) for protocol in deciding()]
+    verdicts.append((NO_PROTOCOL, "slice_auroc", _SLICE_UNITS))
     verdict = next((v for v in verdicts if any(_defined(_find(rows, m, *v)) for m in methods)), verdicts[0])
     slice_auroc = {m: _find(rows, m, *verdicts[-1]) for m in methods}
     area_row = slice_auroc.get(CONFOUND)
@@ -231,8 +213,8 @@ def _headline(summary: pd.DataFrame, dataset: str, train: str) -> Headline:
     )
     found = []
     for method in methods:
-        deciding = _find(rows, method, *verdict)
-        shown = deciding or next(row for key, row in rows.items() if key[0] == method)
+        decided = _find(rows, method, *verdict)
+        shown = decided or next(row for key, row in rows.items() if key[0] == method)
         flags = flag_set(shown["flags"])
         marks = "◆" if "best-trivial" in flags else "†" if "below-best-trivial" in flags else ""
         own = slice_auroc[method]
@@ -242,9 +224,9 @@ def _headline(summary: pd.DataFrame, dataset: str, train: str) -> Headline:
             marks += "≠"
         marks += kind_marks(flags)
         entries = {c.key: _entry(_find(rows, method, c.protocol, c.metric, c.units), c) for c in columns}
-        n_patients = 0 if deciding is None or pd.isna(deciding["n_patients"]) else int(deciding["n_patients"])
-        n_cases, n_seeds = (0 if deciding is None else int(deciding[name]) for name in ("n_cases", "n_seeds"))
-        order = (-float(deciding["mean"]) if deciding and _defined(deciding) else math.inf, method)
+        n_patients = 0 if decided is None or pd.isna(decided["n_patients"]) else int(decided["n_patients"])
+        n_cases, n_seeds = (0 if decided is None else int(decided[name]) for name in ("n_cases", "n_seeds"))
+        order = (-float(decided["mean"]) if decided and _defined(decided) else math.inf, method)
         found.append((order, HeadlineRow(method, marks, flags, entries, n_patients, n_cases, n_seeds)))
     ordered = tuple(row for _, row in sorted(found, key=lambda pair: pair[0]))
     common = frozenset.union(*(row.flags for row in ordered)) & {"phantom", "smoke"}

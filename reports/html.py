@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..benchmark.runs.records import DataInfo, Record
+from ..benchmark.runs.records import Record
 from .columns import FLAG_LEGEND
 from .figures.gallery import CAPTION
-from .figures.pictures import Picture, Pictures
+from .figures.pictures import Pictures
 from .formats import counted, number, percent
 from .grid import Grid, GridRow, cost_grid, failure_grid, headline_grid, paired_grids, published_grid, skipped_grid
 from .headline import Headline
@@ -21,25 +21,6 @@ from .tables import Tables
 from .verdict import sentences
 
 TEMPLATES = Path(__file__).parent / "templates"
-
-
-@dataclass(frozen=True)
-class Section:
-    """One (dataset, train) pair."""
-
-    headline: Headline
-    sentences: list[str]
-    table: Grid
-    tests: list[Grid]
-    seed_tests: list[Grid]
-    published: Grid | None
-    patients: list[Picture]
-    ranks: list[Picture]
-    cost: list[Picture]
-    gallery: list[Picture]
-    curves: list[Picture]
-    data: dict[str, str]
-    missing: list[str]
 
 
 def render(
@@ -86,33 +67,31 @@ def _section(
     tables: Tables,
     pictures: Pictures,
     references: Mapping[str, Sequence[str]],
-) -> Section:
+) -> dict[str, Any]:
+    """Return what the template is told of one (dataset, train) pair."""
     own = [r for r in records if (r.cell.dataset, r.cell.train) == (headline.dataset, headline.train)]
     methods = {r.cell.method for r in own}
     tests = tables.paired_tests
-    return Section(
-        headline=headline,
-        sentences=sentences(headline, tables.summary, tests),
-        table=headline_grid(headline),
-        tests=paired_grids(tests, headline.dataset, headline.train),
-        seed_tests=paired_grids(tests, headline.dataset, headline.train, unit="seed"),
-        published=published_grid(headline),
-        patients=pictures.of("patients", headline),
-        ranks=pictures.of("ranks", headline),
-        cost=pictures.of("cost", headline),
-        gallery=pictures.of("gallery", headline),
-        curves=pictures.of("curves", headline),
-        data=_data_facts(own),
-        missing=[r for r in references.get(headline.dataset, ()) if r not in methods],
-    )
+    return {group: pictures.of(group, headline) for group in ("patients", "ranks", "cost", "gallery", "curves")} | {
+        "headline": headline,
+        "sentences": sentences(headline, tables.summary, tests),
+        "table": headline_grid(headline),
+        "tests": paired_grids(tests, headline.dataset, headline.train),
+        "seed_tests": paired_grids(tests, headline.dataset, headline.train, unit="seed"),
+        "published": published_grid(headline),
+        "data": _data_facts(own),
+        "missing": [r for r in references.get(headline.dataset, ()) if r not in methods],
+    }
 
 
 def _data_facts(records: Sequence[Record]) -> dict[str, str]:
     first = records[0].data
+    found = Counter(first.roi_sources.values())
+    sources = [f"{source}: {counted(n, 'case')}" for source, n in sorted(found.items())]
     facts = {
         "Test cases": f"{counted(len(first.cases), 'case')} of {counted(len(set(first.patients.values())), 'patient')}",
         "Healthy cases": f"{len(first.train_cases)} for training and calibration",
-        "Region of interest": _roi_source(first),
+        "Region of interest": "; ".join([first.roi_source, *sources]),
         "Fingerprint of test images": _several({_digest(r.data.cases) for r in records}),
         "Fingerprint of labels": _several({_digest(r.data.truth) for r in records}),
         "Fingerprint of healthy images": _several({_digest(r.data.train_cases) for r in records}),
@@ -127,15 +106,7 @@ def _data_facts(records: Sequence[Record]) -> dict[str, str]:
     return facts
 
 
-def _roi_source(data: DataInfo) -> str:
-    found = Counter(data.roi_sources.values())
-    parts = [f"{source}: {counted(number, 'case')}" for source, number in sorted(found.items())]
-    return "; ".join([data.roi_source, *parts])
-
-
 def _digest(value: Any) -> str:
-    import hashlib
-
     return hashlib.blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=6).hexdigest()
 
 
@@ -166,13 +137,10 @@ def _run_facts(info: Mapping[str, Any], records: Sequence[Record], tables: Table
 
 def _environment(info: Mapping[str, Any], records: Sequence[Record]) -> dict[str, str]:
     found = info.get("environment") or (records[-1].environment if records else {})
-    flat: dict[str, str] = {}
-    for key, value in found.items():
-        if isinstance(value, Mapping):
-            flat[str(key)] = ", ".join(f"{k} {v}" for k, v in sorted(value.items()))
-        else:
-            flat[str(key)] = str(value)
-    return flat
+    return {
+        str(key): ", ".join(f"{k} {v}" for k, v in sorted(value.items())) if isinstance(value, Mapping) else str(value)
+        for key, value in found.items()
+    }
 
 
 def _timed(timing: Mapping[str, Any]) -> list[str]:

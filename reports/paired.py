@@ -18,7 +18,6 @@ from .columns import KINDS, PAIRED_TESTS, flag_set, flag_text, kind_marks, sort_
 from .facts import Facts, MethodOnData, number_flags
 
 SECOND_REFERENCE = "draem"
-_Values = dict[Any, float]
 FAMILY = ["dataset", "train", "protocol", "metric", "unit", "reference"]
 
 
@@ -48,11 +47,8 @@ def paired_tests(
     over the patients common to both, as the liver paper does; ``pooled`` and ``slice`` pair pooled values by seed. A
     deterministic method has the same value at every seed. Holm's correction runs over the methods of one data set,
     train set, protocol, metric, unit and reference, over the supervised top lines apart, so that running one changes no
-    other method's p; ``p_holm`` corrects ``p_t``. The interval is Student's;
-    ``boot_low`` and ``boot_high`` are the hierarchical bootstrap's.
-
-    Args:
-        references_of: data set → labels of its references.
+    other method's p; ``p_holm`` corrects ``p_t``. The interval is Student's; ``boot_low`` and ``boot_high`` are the
+    hierarchical bootstrap's. ``references_of`` holds the references of each data set.
     """
     groups: dict[tuple[str, ...], dict[str, Scores]] = defaultdict(dict)
     for one in scores:
@@ -78,12 +74,14 @@ def paired_tests(
 
 
 def _row(one: Scores, base: Scores, unit: str, known: tuple[Facts, Facts]) -> dict[str, object]:
-    noun, boot = "seed", Interval(np.nan, np.nan)
+    mine: Mapping[Any, float]
+    theirs: Mapping[Any, float]
     if unit == "patient":
-        noun = "patient"
-        mine, theirs = _Values(one.by_patient), _Values(base.by_patient)
-        boot = _bootstrap(one, base)
+        noun, mine, theirs = "patient", one.by_patient, base.by_patient
+        common = [p for p in one.patients if p in set(base.patients)]
+        boot = bootstrap_difference(*(s.values[:, [s.patients.index(p) for p in common]] for s in (one, base)))
     else:
+        noun, boot = "seed", Interval(np.nan, np.nan)
         mine, theirs = _by_seed(one, base, known)
     pairs = sorted(mine.keys() & theirs.keys())
     test = paired_test([mine[p] for p in pairs], [theirs[p] for p in pairs], noun=noun)
@@ -93,20 +91,12 @@ def _row(one: Scores, base: Scores, unit: str, known: tuple[Facts, Facts]) -> di
     if one.ragged or base.ragged:
         flags.add("missing-seeds")
     return {
-        **one.key._asdict(), "unit": unit, "reference": base.key.method, "n": test.n, "n_zero": test.n_zero,
-        "mean_diff": test.mean_diff, "t": test.t, "p_t": test.p_t, "p_wilcoxon": test.p_wilcoxon, "d_z": test.d_z,
-        "ci_low": test.ci_low, "ci_high": test.ci_high, "boot_low": boot.low, "boot_high": boot.high,
-        "detectable": test.detectable, "flags": flag_text(flags - {"trivial"}), "reason": test.reason,
+        **one.key._asdict(), **vars(test), "unit": unit, "reference": base.key.method, "boot_low": boot.low,
+        "boot_high": boot.high, "flags": flag_text(flags - {"trivial"}),
     }  # fmt: skip
 
 
-def _bootstrap(one: Scores, base: Scores) -> Interval:
-    common = [p for p in one.patients if p in set(base.patients)]
-    first, second = (s.values[:, [s.patients.index(p) for p in common]] for s in (one, base))
-    return bootstrap_difference(first, second)
-
-
-def _by_seed(one: Scores, base: Scores, known: tuple[Facts, Facts]) -> tuple[_Values, _Values]:
+def _by_seed(one: Scores, base: Scores, known: tuple[Facts, Facts]) -> tuple[dict, dict]:
     """Return the values of both per seed; a deterministic method's single value holds for every seed of the other."""
     common = one.complete & base.complete
     mine, theirs = one.by_seed(common), base.by_seed(common)
@@ -114,4 +104,4 @@ def _by_seed(one: Scores, base: Scores, known: tuple[Facts, Facts]) -> tuple[_Va
         theirs = dict.fromkeys(mine, *theirs.values())
     elif known[0].method.deterministic and len(mine) == 1:
         mine = dict.fromkeys(theirs, *mine.values())
-    return _Values(mine), _Values(theirs)
+    return mine, theirs

@@ -14,15 +14,9 @@ PERCENT = 100
 
 
 def beside(printed: Sequence[Printed], summary: pd.DataFrame) -> pd.DataFrame:
-    """Return one line per printed number that the run has measured, in per cent.
+    """Return one line per printed number with columns ``COLUMNS``, in per cent as text; ``n/a`` where the run has none.
 
-    Args:
-        printed: the numbers of an experiment.
-        summary: the table ``summary`` of its run.
-
-    Returns:
-        DataFrame: columns ``COLUMNS``, values as text; ``n/a`` where the run has none; ``flags`` names the rows
-            that are no competitors (``topline``, ``transductive``).
+    ``summary`` is the run's table; ``flags`` names the rows that are no competitors (``topline``, ``transductive``).
     """
     keys = ["method", "dataset", "protocol", "metric", "unit"]
     values = summary.drop_duplicates(keys).set_index(keys)

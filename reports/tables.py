@@ -48,10 +48,9 @@ def make_tables(
 ) -> Tables:
     """Compute every table; the same records give the same frames in whatever order they come.
 
-    Args:
-        info: ``run.json``; its ``references`` (data set → method) decide what paired tests compare with.
-        reference: used for data sets that ``info`` names no reference for.
-        scores: ``collect(records)``, where it has been computed already; ``known`` likewise ``facts(records)``.
+    The ``references`` (data set → method) of ``info``, which is ``run.json``, decide what paired tests compare with;
+    ``reference`` stands in for data sets without any. ``collect(records)`` may be given as ``scores``, and
+    ``facts(records)`` as ``known``, where they have been computed already.
     """
     info = info or {}
     known = facts(records) if known is None else known

@@ -34,11 +34,12 @@ def markdown(grids: Sequence[Grid]) -> str:
 
 def _markdown(grid: Grid) -> str:
     rules = ["---" if i < grid.left else "---:" for i in range(len(grid.headers))]
-    lines = [f"### {_escape_markdown(grid.title)}", "", _pipe(map(_escape_markdown, grid.headers)), _pipe(rules)]
-    for row in grid.rows:
-        lines.append(_pipe(_markdown_cells(row, grid)))
-    if not grid.rows:
-        lines = [*lines[:2], "None."]
+    lines = [f"### {_escape_markdown(grid.title)}", ""]
+    if grid.rows:
+        table = [map(_escape_markdown, grid.headers), rules, *(_markdown_cells(row, grid) for row in grid.rows)]
+        lines += [f"| {' | '.join(cells)} |" for cells in table]
+    else:
+        lines.append("None.")
     legend = [line for sentence in grid.legend for line in ("", _escape_markdown(sentence))]
     return "\n".join([*lines, *legend, ""])
 
@@ -52,10 +53,6 @@ def _markdown_cells(row: GridRow, grid: Grid) -> list[str]:
     if row.kind == "published":
         escaped = [f"<sub>{text}</sub>" for text in escaped]
     return [f"*{text}*" if i in grid.muted and text != NOT_AVAILABLE else text for i, text in enumerate(escaped)]
-
-
-def _pipe(cells: Iterable[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
 
 
 def _escape_markdown(text: str) -> str:
@@ -74,25 +71,21 @@ def _latex(grid: Grid) -> str:
     columns = "".join("l" if i < grid.left else "r" for i in range(len(grid.headers)))
     lines = [
         r"\begin{table*}", r"\centering", rf"\caption{{{escape_latex(grid.title)}}}", r"\resizebox{\linewidth}{!}{%",
-        rf"\begin{{tabular}}{{{columns}}}", r"\toprule", _latex_row(grid.headers), r"\midrule",
+        rf"\begin{{tabular}}{{{columns}}}", r"\toprule", _latex_row(map(escape_latex, grid.headers)), r"\midrule",
     ]  # fmt: skip
     for row in grid.rows:
         cells = [escape_latex(cell) for cell in row.cells]
         if row.kind == "best":
             cells[0] = rf"\textbf{{{cells[0]}}}"
-        lines.append(_join_latex([rf"\textit{{{c}}}" if i in grid.muted else c for i, c in enumerate(cells)]))
+        lines.append(_latex_row([rf"\textit{{{c}}}" if i in grid.muted else c for i, c in enumerate(cells)]))
         if any(row.under):
-            lines.append(_join_latex([rf"{{\scriptsize {escape_latex(u)}}}" if u else "" for u in row.under]))
+            lines.append(_latex_row([rf"{{\scriptsize {escape_latex(u)}}}" if u else "" for u in row.under]))
     lines += [r"\bottomrule", r"\end{tabular}}"]
     lines += [rf"\par\smallskip\footnotesize {escape_latex(sentence)}" for sentence in grid.legend]
     return "\n".join([*lines, r"\end{table*}", ""])
 
 
-def _latex_row(cells: Sequence[str]) -> str:
-    return _join_latex([escape_latex(cell) for cell in cells])
-
-
-def _join_latex(cells: Sequence[str]) -> str:
+def _latex_row(cells: Iterable[str]) -> str:
     return " & ".join(cells) + r" \\"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict
 
-from ...common.errors import UasbenchError
+from ...common.errors import UasbenchError, did_you_mean
 from ..protocols.catalogue import PROTOCOLS
 from ..scoring.metrics import METRICS, NO_PROTOCOL
 from . import registry
@@ -192,5 +191,4 @@ def _check(row: PrintedRow, foreign: Mapping[str, str], seen: set[tuple[str, ...
 
 def _one_of(kind: str, name: str, known: Collection[str]) -> None:
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
-        raise ValueError(f"unknown {kind} {name!r}; " + (f"did you mean {near[0]!r}?" if near else ", ".join(known)))
+        raise ValueError(f"unknown {kind} {name!r}{did_you_mean(name, known) or '; ' + ', '.join(known)}")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from ...common.errors import DataError, UasbenchError, summary
+from ...common.errors import DataError, UasbenchError, did_you_mean, summary
 from ...datasets.views.volume_view import AnyView
 from ...methods.card import MethodCard
 from ...methods.config import ConfigError, by_stage, resolve
@@ -147,6 +146,5 @@ def _identified(candidate: Candidate, method: Method) -> Candidate | str:
 def _check_settings(settings: Mapping[str, Any], chosen: set[str]) -> None:
     for name in settings:
         if name not in chosen:
-            near = difflib.get_close_matches(name, sorted(chosen), n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
+            hint = did_you_mean(name, sorted(chosen)).replace("; d", " D", 1)
             raise OptionError(f"--set {name}.…: {name!r} is not among the methods of this run.{hint}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...common.errors import DataError
+from ...common.errors import DataError, did_you_mean
 from .tables import read_table
 
 COLUMNS = ("case", "slice_index", "label")
@@ -106,5 +105,4 @@ def read_published(index: Path, array: Path) -> SliceLabels:
 def unknown_cases(labels: SliceLabels, cases: Collection[str]) -> tuple[list[str], str]:
     """Return the labelled cases that are not among ``cases``, and a hint where the first looks misspelt."""
     unknown = sorted(set(labels.cases) - set(cases))
-    near = difflib.get_close_matches(unknown[0], list(cases), n=1) if unknown else []
-    return unknown, f"; did you mean {near[0]!r}?" if near else ""
+    return unknown, did_you_mean(unknown[0], cases) if unknown else ""

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import csv
-import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...common.errors import DataError
+from ...common.errors import DataError, did_you_mean
 
 CaseKey = tuple[str, str]
 """Name of the set, id of the case."""
@@ -33,7 +32,7 @@ class PatientTable:
         rows = {case: patient for (name, case), patient in self.patients.items() if name == dataset}
         unknown = sorted(set(rows) - set(cases), key=natural_key)
         warnings = [
-            f"{self.path}: case {case!r} of set {dataset!r} is not among the cases found{near(case, cases)}"
+            f"{self.path}: case {case!r} of set {dataset!r} is not among the cases found{did_you_mean(case, cases)}"
             for case in unknown
         ]
         return {case: rows.get(case, case) for case in cases}, warnings
@@ -79,9 +78,3 @@ def read_table(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, 
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: cannot be read as CSV ({error}); save it as UTF-8 text with commas") from error
     return rows
-
-
-def near(case: str, cases: Iterable[str]) -> str:
-    """Return the ending of a message that suggests the known case most like an unknown one."""
-    found = difflib.get_close_matches(case, list(cases), n=1)
-    return f"; did you mean {found[0]!r}?" if found else ""
