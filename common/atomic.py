@@ -67,7 +67,9 @@ def new_folder(path: Path, needed: int = 0) -> Iterator[Path]:
     try:
         with clear_disk_errors(path.parent, needed):
             yield temporary
-            _sync(temporary)
+            for file in sorted(p for p in temporary.rglob("*") if p.is_file()):
+                _sync_path(file)
+            _sync_path(temporary)
             try:
                 temporary.rename(path)
             except OSError as error:
@@ -123,12 +125,6 @@ def _alive(pid: int) -> bool:
     except PermissionError:
         return True
     return True
-
-
-def _sync(folder: Path) -> None:
-    for file in sorted(p for p in folder.rglob("*") if p.is_file()):
-        _sync_path(file)
-    _sync_path(folder)
 
 
 def _sync_path(path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,6 @@ from ..common.errors import DataError, did_you_mean
 from .reading.tables import CaseKey, natural_key
 
 MIN_SHARED_SLICES = 3
-Find = Callable[[CaseKey], CaseKey]
 
 
 def parse_excludes(texts: Iterable[str]) -> dict[str, set[str]]:
@@ -44,13 +43,10 @@ def slice_hashes(image: np.ndarray) -> tuple[str, ...]:
     for plane in np.asarray(image, dtype=np.float32):
         constant = bool(plane.size == 0 or plane.min() == plane.max())
         data = np.ascontiguousarray(plane)
-        text = hashlib.blake2b(data.view(np.uint8).data, digest_size=8, salt=_salt(plane.shape)).hexdigest()
+        salt = np.array(plane.shape, "<u4").tobytes()[:16]
+        text = hashlib.blake2b(data.view(np.uint8).data, digest_size=8, salt=salt).hexdigest()
         hashes.append("" if constant else text)
     return tuple(hashes)
-
-
-def _salt(shape: tuple[int, ...]) -> bytes:
-    return b"".join(int(n).to_bytes(4, "little") for n in shape)[:16]
 
 
 @dataclass(frozen=True)
@@ -84,28 +80,28 @@ def join_twins(hashes: Mapping[CaseKey, Sequence[str]], patients: Mapping[CaseKe
         for i, a in enumerate(group):
             for b in group[i + 1 :]:
                 shared[a, b] += 1
-    parent = {key: key for key in keys}
+    group = {key: [key] for key in keys}
 
-    def find(key: CaseKey) -> CaseKey:
-        while parent[key] != key:
-            key = parent[key]
-        return key
+    def join(a: CaseKey, b: CaseKey) -> None:
+        if b not in group[a]:
+            members = sorted([*group[a], *group[b]], key=keys.index)
+            group.update((key, members) for key in members)
 
     by_patient: dict[CaseKey, CaseKey] = {}
     for key in keys:
         for identity in _identities(key, patients[key]):
-            _join(parent, find, keys, key, by_patient.setdefault(identity, key))
+            join(key, by_patient.setdefault(identity, key))
     warnings = []
     for (a, b), count in sorted(shared.items(), key=lambda item: (keys.index(item[0][0]), keys.index(item[0][1]))):
         if count < min(MIN_SHARED_SLICES, len(slices[a]), len(slices[b])):
             continue
-        if find(a) != find(b):
+        if b not in group[a]:
             warnings.append(
                 f"{_name(a)} and {_name(b)} share {count} slices: they count as one patient "
                 "(say so in patients.csv to silence this)"
             )
-        _join(parent, find, keys, a, b)
-    return Twins(_names(keys, patients, find), tuple(warnings))
+        join(a, b)
+    return Twins({key: _joined_name(group[key], patients) for key in patients}, tuple(warnings))
 
 
 def overlapping(train: Mapping[CaseKey, str], test: Mapping[CaseKey, str]) -> dict[CaseKey, str]:
@@ -132,11 +128,6 @@ def _identities(key: CaseKey, patient: str) -> tuple[CaseKey, ...]:
     return (own,) if patient == key[1] else (own, ("", patient))
 
 
-def _join(parent: dict[CaseKey, CaseKey], find: Find, keys: Sequence[CaseKey], a: CaseKey, b: CaseKey) -> None:
-    first, second = sorted((find(a), find(b)), key=keys.index)
-    parent[second] = first
-
-
 def _name(key: CaseKey) -> str:
     return f"{key[0]}:{key[1]}"
 
@@ -153,14 +144,7 @@ def _refuse_copies(keys: Sequence[CaseKey], hashes: Mapping[CaseKey, Sequence[st
             )
 
 
-def _names(keys: Sequence[CaseKey], patients: Mapping[CaseKey, str], find: Find) -> dict[CaseKey, str]:
-    groups: dict[CaseKey, list[CaseKey]] = defaultdict(list)
-    for key in keys:
-        groups[find(key)].append(key)
-    named: dict[CaseKey, str] = {}
-    for members in groups.values():
-        common = set.intersection(*(set(_identities(key, patients[key])) for key in members))
-        given = [patients[key] for key in members if patients[key] != key[1]]
-        name = patients[members[0]] if common else (given[0] if given else _name(members[0]))
-        named.update(dict.fromkeys(members, name))
-    return {key: named[key] for key in patients}
+def _joined_name(members: Sequence[CaseKey], patients: Mapping[CaseKey, str]) -> str:
+    if set.intersection(*(set(_identities(key, patients[key])) for key in members)):
+        return patients[members[0]]
+    return next((patients[key] for key in members if patients[key] != key[1]), _name(members[0]))

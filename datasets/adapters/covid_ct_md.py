@@ -18,7 +18,7 @@ from ..reading.slice_labels import SliceLabels, read_published, read_slice_label
 from ..reading.tables import natural_key, read_patients
 from ..reading.volume_io import Volume, read_grid, read_labels, read_volume
 from ..roi.lung_roi import lung_roi
-from .surveying import Survey, SurveyedDataset, listed, set_folders, unique
+from .surveying import Survey, SurveyedDataset, set_folders, unique
 
 MASK_LABELS = frozenset({0, 1, 2})
 """1 is the left lung, 2 the right one."""
@@ -26,7 +26,6 @@ MASK_LABELS = frozenset({0, 1, 2})
 _MASK_FOLDER = "lung_mask"
 _TABLE = "slice_labels.csv"
 _ARRAY = re.compile(r"slice[-_]level[-_]labels(-updated-\d+)?\.npy", re.IGNORECASE)
-_FILES = r".+\.nii(\.gz)?|.+\.dcm|slice_labels\.csv|index\.csv|" + _ARRAY.pattern
 
 
 @dataclass(frozen=True)
@@ -65,41 +64,33 @@ class CovidCTMD(SurveyedDataset):
         truth="slice",
     )
     folders = ("covid-ct-md", "covid_ct_md", "covidctmd", "covid-ctmd")
+    pattern = r".+\.nii(\.gz)?|.+\.dcm|slice_labels\.csv|index\.csv|" + _ARRAY.pattern
 
     def __init__(self) -> None:
         super().__init__()
         self._labels: SliceLabels | None = None
         self._series: dict[str, tuple[Path, ...]] = {}
 
-    def survey(self, root: Path) -> Survey:
-        """Look at names and label tables below ``root``; cases without slice labels are left out with a note."""
-        root, survey = Path(root), Survey()
-        files = listed(root, survey, _FILES, self.folders)
-        if files is None:
-            return survey
+    def search(self, root: Path, files: list[Path], survey: Survey) -> None:
         places = set_folders(root, self.folders)
         if places == [root]:
-            files = _beside_labels(files)
+            # A data root may hold other sets too: only what lies at and below slice labels counts.
+            homes = {path.parent for path in files if path.name.lower() == _TABLE or _ARRAY.fullmatch(path.name)}
+            files = [path for path in files if homes & set(path.parents)]
         found = _sort(files)
         if not found.tables and (places == [root] or not found.images):
             survey.nothing_of(self.card, root)
-            return survey
+            return
         images = unique(found.images, survey)
         masks = unique(found.masks, survey)
-        try:
-            self._labels = _read_tables(found.tables, places[0], survey)
-            cases = self._labelled(self._labels, images, survey)
-            patients, warnings = read_patients(root).assign(self.card.name, cases)
-        except DataError as error:
-            survey.problems.append(str(error))
-            return survey
+        self._labels = _read_tables(found.tables, places[0], survey)
+        cases = self._labelled(self._labels, images, survey)
+        patients, warnings = read_patients(root).assign(self.card.name, cases)
         survey.notes += warnings
         self._series = {case: found.series[images[case]] for case in cases if images[case] in found.series}
         for case in cases:
             extra = (*self._series.get(case, ())[1:], *self._labels.paths)
             survey.refs.append(CaseRef(case, patients[case], images[case], masks.get(case), extra))
-        self._refs = {ref.id: ref for ref in survey.refs}
-        return survey
 
     def load(self, case_id: str) -> Case:
         """Read scan and lungs; slice labels are not opened."""
@@ -193,12 +184,6 @@ def _sort(files: Iterable[Path]) -> _Found:
     series = {slices[0]: tuple(slices) for slices in folders.values()}
     images += [(first.parent.name, first) for first in series]
     return _Found(tuple(tables), tuple(images), tuple(masks), series)
-
-
-def _beside_labels(files: Sequence[Path]) -> list[Path]:
-    """Return the files at and below the folders that hold slice labels: a data root may hold other sets too."""
-    homes = {path.parent for path in files if path.name.lower() == _TABLE or _ARRAY.fullmatch(path.name)}
-    return [path for path in files if homes & set(path.parents)]
 
 
 def _read_tables(tables: Sequence[Path], place: Path, survey: Survey) -> SliceLabels:

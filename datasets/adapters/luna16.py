@@ -18,7 +18,7 @@ from ..reading.mhd_io import canonical_index, read_header, read_mhd, read_mhd_la
 from ..reading.orientation import Grid
 from ..reading.tables import natural_key, read_patients, read_table
 from ..roi.lung_roi import lung_roi
-from .surveying import Survey, SurveyedDataset, listed, unique
+from .surveying import Survey, SurveyedDataset, unique
 
 LUNGS = frozenset({3, 4})
 MASK_LABELS = frozenset({0, *LUNGS, 5})
@@ -69,32 +69,24 @@ class LUNA16(SurveyedDataset):
         truth="none",
     )
     folders = ("luna16", "luna-16", "luna_16", "luna")
+    pattern = r".+\.mhd|annotations\.csv"
 
     def __init__(self) -> None:
         super().__init__()
         self.drawn: tuple[str, ...] = ()
         self.nodules: dict[str, tuple[Nodule, ...]] = {}
 
-    def survey(self, root: Path) -> Survey:
-        """Look at names, headers and ``annotations.csv`` below ``root`` and draw the scans that are used."""
-        root, survey = Path(root), Survey()
-        files = listed(root, survey, r".+\.mhd|annotations\.csv", self.folders)
-        if files is None:
-            return survey
+    def search(self, root: Path, files: list[Path], survey: Survey) -> None:
         images, masks = _scans([file for file in files if file.suffix.lower() == ".mhd"], survey)
         if not images:
             if not survey.problems:
                 survey.nothing_of(self.card, root)
-            return survey
-        try:
-            table = _annotation_file([file for file in files if file.name.lower() == "annotations.csv"], root)
-            self.nodules = read_annotations(table)
-            self.drawn = draw(images)
-            survey.notes += _annotation_notes(table, self.nodules, images)
-            patients, warnings = read_patients(root).assign(self.card.name, self.drawn)
-        except DataError as error:
-            survey.problems.append(str(error))
-            return survey
+            return
+        table = _annotation_file([file for file in files if file.name.lower() == "annotations.csv"], root)
+        self.nodules = read_annotations(table)
+        self.drawn = draw(images)
+        survey.notes += _annotation_notes(table, self.nodules, images)
+        patients, warnings = read_patients(root).assign(self.card.name, self.drawn)
         survey.notes += warnings
         if len(self.drawn) < len(images):
             survey.notes.append(
@@ -107,8 +99,6 @@ class LUNA16(SurveyedDataset):
                 "their lungs are segmented here"
             )
         survey.refs = [_ref(uid, patients[uid], images[uid], masks.get(uid), table) for uid in self.drawn]
-        self._refs = {ref.id: ref for ref in survey.refs}
-        return survey
 
     def load(self, case_id: str) -> Case:
         """Read scan and lungs; slices within the margin of a nodule have an empty region of interest."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -59,22 +60,17 @@ class LungFoldersDataset(NiftiPairDataset):
     def lesion_values(self, case_id: str) -> tuple[frozenset[int], frozenset[int]]:
         """Return the labels that may occur in the lesion file of a case, and those that are lesion."""
 
-    def survey(self, root: Path) -> Survey:
-        """Look at names and folders below ``root``; a case's lung mask is one of its files."""
+    def search(self, root: Path, files: list[Path], survey: Survey) -> None:
         self.lung_files, self.case_notes = {}, {}
-        survey = super().survey(root)
+        super().search(root, files, survey)
         network = weights()
         for place, ref in enumerate(survey.refs):
             lung = self.lung_files.get(ref.id)
             # Without a mask the lungs depend on the network's weights, so that these are one of the case's files.
-            files = (lung.path,) if lung is not None else (() if network is None else (network,))
-            survey.refs[place] = replace(
-                ref,
-                extra=tuple(dict.fromkeys((*ref.extra, *(file for file in files if file != ref.label)))),
-                notes=(*ref.notes, *self.case_notes.get(ref.id, ())),
-            )
-        self._refs = {ref.id: ref for ref in survey.refs}
-        return survey
+            file = network if lung is None else lung.path
+            own = () if file in (None, ref.label) else (file,)
+            notes = (*ref.notes, *self.case_notes.get(ref.id, ()))
+            survey.refs[place] = replace(ref, extra=tuple(dict.fromkeys((*ref.extra, *own))), notes=notes)
 
     def load(self, case_id: str) -> Case:
         ref = self._ref(case_id)
@@ -145,7 +141,7 @@ def files_by_kind(
     """
     found: dict[str, list[tuple[str, Path]]] = {kind: [] for kind in kinds.values()}
     for path in files:
-        case = identify(path.name[: -len("".join(path.suffixes[-2:]))] if _is_double(path) else path.stem)
+        case = identify(re.sub(r"\.nii(\.gz)?$", "", path.name, flags=re.IGNORECASE))
         names = ("".join(c for c in parent.name.lower() if c.isalnum()) for parent in path.parents)
         kind = next((kinds[name] for name in names if name in kinds), None)
         if case is not None and kind is not None:
@@ -168,10 +164,6 @@ def report_orphans(
             survey.notes.append(f"{text}, ignored")
         else:
             survey.problems.append(f"{text}: the case is incomplete; add the CT as .nii or .nii.gz")
-
-
-def _is_double(path: Path) -> bool:
-    return path.name.lower().endswith(".nii.gz")
 
 
 def _is_mirrored(labels: np.ndarray) -> bool:

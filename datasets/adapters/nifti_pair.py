@@ -18,7 +18,7 @@ from ..dataset import CaseRef
 from ..reading.orientation import Anatomy, flips_from_liver
 from ..reading.tables import natural_key, read_patients, read_table
 from ..reading.volume_io import Labels, Volume, read_grid, read_labels, read_volume
-from .surveying import Survey, SurveyedDataset, listed
+from .surveying import Survey, SurveyedDataset
 
 SPACING_TABLE = "spacing.csv"
 
@@ -26,12 +26,10 @@ SPACING_TABLE = "spacing.csv"
 class NiftiPairDataset(SurveyedDataset):
     """Base of an adapter whose cases are a CT file and a label file.
 
-    A subclass names its folders, its labels and how files pair (:meth:`pair`). ``twin_folders`` are the names of
-    another release of the same scans, looked into as well. ``case_labels`` are all values that may occur in a label
-    file, ``roi_labels`` make the region of interest, ``lesion_labels`` the truth.
+    A subclass names its folders, its labels and how files pair (:meth:`pair`). ``case_labels`` are all values that may
+    occur in a label file, ``roi_labels`` make the region of interest, ``lesion_labels`` the truth.
     """
 
-    twin_folders: ClassVar[tuple[str, ...]] = ()
     case_labels: ClassVar[frozenset[int]]
     roi_labels: ClassVar[frozenset[int]]
     lesion_labels: ClassVar[frozenset[int]] = frozenset()
@@ -44,29 +42,17 @@ class NiftiPairDataset(SurveyedDataset):
     def pair(self, files: list[Path], survey: Survey) -> dict[str, tuple[Path, Path]]:
         """Return image and label by case id; what doesn't pair goes to ``survey``."""
 
-    def survey(self, root: Path) -> Survey:
-        """Look at names and folders below ``root`` and report everything found, good or bad."""
-        root = Path(root)
-        survey = Survey()
-        files = listed(root, survey, r".*\.nii(\.gz)?", self.folders, self.twin_folders)
-        if files is None:
-            return survey
+    def search(self, root: Path, files: list[Path], survey: Survey) -> None:
         pairs = self.pair(files, survey)
         if not pairs and not survey.problems:
             survey.nothing_of(self.card, root)
         ids = sorted(pairs, key=natural_key)
-        try:
-            patients, warnings = read_patients(root).assign(self.card.name, ids)
-            self._spacing = read_spacings(root, self.card.name)
-        except DataError as error:
-            survey.problems.append(str(error))
-            return survey
+        patients, warnings = read_patients(root).assign(self.card.name, ids)
+        self._spacing = read_spacings(root, self.card.name)
         survey.notes += warnings
         # A case named in the side table carries it as one of its files, so that a changed table is a changed case.
         tables = dict.fromkeys(self._spacing, (root / SPACING_TABLE,))
         survey.refs = [CaseRef(case, patients[case], *pairs[case], extra=tables.get(case, ())) for case in ids]
-        self._refs = {ref.id: ref for ref in survey.refs}
-        return survey
 
     def load(self, case_id: str) -> Case:
         ref = self._ref(case_id)
@@ -117,10 +103,6 @@ class NiftiPairDataset(SurveyedDataset):
         """Return volume, labels and region of interest in the order of the header, and what anatomy says about it."""
         volume = read_volume(ref.image)
         labels = read_labels(_label(ref), volume, self.case_labels)
-        roi = self._roi(ref, labels)
-        return volume, labels, roi, flips_from_liver(volume.data, roi)
-
-    def _roi(self, ref: CaseRef, labels: Labels) -> np.ndarray:
         roi = _is_in(labels, self.roi_labels)
         if not roi.any():
             wanted = ", ".join(map(str, sorted(self.roi_labels)))
@@ -129,7 +111,7 @@ class NiftiPairDataset(SurveyedDataset):
                 f"{_label(ref)}: empty region of interest (no voxel with label {wanted}; found {found}); "
                 f"use the published label file or --exclude {self.card.name}:{ref.id}"
             )
-        return roi
+        return volume, labels, roi, flips_from_liver(volume.data, roi)
 
 
 def match_labels(

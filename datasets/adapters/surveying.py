@@ -38,18 +38,33 @@ class Survey:
 class SurveyedDataset(Dataset):
     """Base of an adapter that reports everything it finds, good or bad, for ``bench data check``.
 
-    ``folders`` are the names under which the set is looked for in a data root.
+    ``folders`` are the names under which the set is looked for in a data root, ``twin_folders`` those of another
+    release of the same scans, looked into as well; ``pattern`` matches the names of its files, in any case.
     """
 
     folders: ClassVar[tuple[str, ...]]
+    twin_folders: ClassVar[tuple[str, ...]] = ()
+    pattern: ClassVar[str] = r".*\.nii(\.gz)?"
 
     def __init__(self) -> None:
         self._refs: dict[str, CaseRef] = {}
         self.notes: tuple[str, ...] = ()
 
     @abstractmethod
+    def search(self, root: Path, files: list[Path], survey: Survey) -> None:
+        """Sort the files found below ``root`` into the cases of ``survey``; what is raised becomes a problem."""
+
     def survey(self, root: Path) -> Survey:
-        """Look at names and folders below ``root``, and remember the cases in ``_refs``."""
+        """Look at names and folders below ``root``, remember the cases, and report everything found, good or bad."""
+        root, survey = Path(root), Survey()
+        files = listed(root, survey, self.pattern, self.folders, self.twin_folders)
+        if files is not None:
+            try:
+                self.search(root, files, survey)
+            except DataError as error:
+                survey.problems.append(str(error))
+        self._refs = {ref.id: ref for ref in survey.refs}
+        return survey
 
     def discover(self, root: Path) -> list[CaseRef]:
         """List the cases below ``root``, sorted naturally; ``notes`` then holds remarks about the folder."""
@@ -82,9 +97,7 @@ def set_folders(root: Path, names: Iterable[str], twins: Iterable[str] = ()) -> 
     return [*own, *(child for child in children if child.name.lower() in set(twins))] if own else [root]
 
 
-def listed(
-    root: Path, survey: Survey, pattern: str, names: Iterable[str], twins: Iterable[str] = ()
-) -> list[Path] | None:
+def listed(root: Path, survey: Survey, pattern: str, names: Iterable[str], twins: Iterable[str]) -> list[Path] | None:
     """Return the files of a set whose names match, in natural order, or None with the problem in ``survey``."""
     if not root.is_dir():
         survey.problems.append(f"{root}: no such folder; give the data root with --data-root or UASBENCH_DATA")

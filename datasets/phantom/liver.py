@@ -9,39 +9,31 @@ from typing import Any
 import numpy as np
 
 from ...common.seeds import derive
-from .anatomy import LABELS
+from .liver_anatomy import LABELS
 from .liver_tumours import Strata
 from .nifti import write_nifti
 from .patient import Patient, make_patient
-from .spec import SizePlan, Spec, liver_spec
+from .spec import Spec, read_spec
 
 BTCV_IDS = (*range(1, 11), *range(21, 41))  # the ids of the published training set
 
 
 def specification() -> Spec:
     """Return the frozen specification of this phantom."""
-    return liver_spec()
+    return read_spec("liver")
 
 
-def patients(*, seed: int, size: str, spec: Spec | None = None) -> Iterator[tuple[str, str, Patient]]:
+def patients(*, seed: int, size: str) -> Iterator[tuple[str, str, Patient]]:
     """Yield set (``btcv`` or ``lits``), case id and patient, one by one."""
-    spec = liver_spec() if spec is None else spec
+    spec = specification()
     plan = spec.size(size)
     for number in BTCV_IDS[: plan.healthy]:
         made = make_patient(spec, plan, derive(seed, "phantom", "btcv", number), style="btcv")
         yield "btcv", f"{number:04d}", made
-    for number, index in enumerate(_tumour_bearers(plan, seed)):
+    bearers = Strata.deal(np.random.default_rng(derive(seed, "phantom", "tumour-free")), plan)
+    for number, index in enumerate(bearers):
         own = derive(seed, "phantom", "lits", number)
         yield "lits", str(number), make_patient(spec, plan, own, style="lits", index=index)
-
-
-def _tumour_bearers(plan: SizePlan, seed: int) -> list[Strata | None]:
-    """Return the strata of every lesion patient's first tumour, None for the tumour-free patients."""
-    rng = np.random.default_rng(derive(seed, "phantom", "tumour-free"))
-    bearers: list[Strata | None] = [*Strata.strata(rng, plan.lesion - plan.free)]
-    for place in sorted(rng.choice(plan.lesion, plan.free, replace=False).tolist()):
-        bearers.insert(place, None)
-    return bearers
 
 
 def write_patients(root: Path, *, seed: int, size: str) -> Iterator[dict[str, Any]]:

@@ -7,16 +7,16 @@ follow the distance from that surface.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from .anatomy import LABELS, Liver
 from .canvas import Canvas, central
 from .fields import smooth_field
-from .shapes import Box, ellipsoid, occupancy, union
-from .spec import Spec
+from .liver_anatomy import LABELS, Liver
+from .shapes import ellipsoid, occupancy, union
+from .spec import Spec, Stratified, rounded
 
 
 @dataclass(frozen=True)
@@ -42,30 +42,16 @@ class Lesion:
     volume_ml: float
 
     def to_json(self) -> dict[str, Any]:
-        values = asdict(self)
-        for name, digits in (("radius_mm", 2), ("contrast_hu", 2), ("mean_contrast_hu", 2), ("volume_ml", 4)):
-            values[name] = round(values[name], digits)
-        values["centre_mm"] = [round(c, 2) for c in self.centre_mm]
-        return values
+        return rounded(self, radius_mm=2, contrast_hu=2, mean_contrast_hu=2, volume_ml=4)
 
 
 @dataclass(frozen=True)
-class Strata:
-    """Quantiles of a patient's first tumour: size, contrast and kind.
-
-    They are drawn for all patients of a set together, each from its own stratum, so that two phantom seeds are about
-    equally hard although a set has few patients.
-    """
+class Strata(Stratified):
+    """Quantiles of a patient's first tumour: size, contrast and kind."""
 
     radius: float
     contrast: float
     kind: float
-
-    @classmethod
-    def strata(cls, rng: np.random.Generator, patients: int) -> list[Strata]:
-        """Draw one stratum per patient and quantity."""
-        columns = [(rng.permutation(patients) + rng.uniform(size=patients)) / max(patients, 1) for _ in range(3)]
-        return [cls(*(float(value) for value in row)) for row in zip(*columns, strict=True)]
 
 
 def draw_count(spec: Spec, rng: np.random.Generator) -> int:
@@ -205,6 +191,3 @@ def _inside(
         target += np.float32(rim - contrast) * at_rim
     target += np.float32(sd) * smooth_field(rng, (axes[0], axes[1], axes[2]), max(3.0, 0.3 * radius))
     return kind, contrast, target
-
-
-__all__ = ["Box", "Lesion", "add_tumours", "draw_count"]

@@ -14,7 +14,7 @@ from .lung_opacities import Burden
 from .lung_patient import AIRWAY, LEFT, RIGHT, ChestPatient, make_chest
 from .metaimage import world, write_metaimage
 from .nifti import write_nifti
-from .spec import SizePlan, Spec, lung_spec
+from .spec import Spec, read_spec
 
 LUNA_LABELS = {LEFT: 3, RIGHT: 4, AIRWAY: 5}
 ANNOTATIONS = ("seriesuid", "coordX", "coordY", "coordZ", "diameter_mm")
@@ -22,34 +22,29 @@ ANNOTATIONS = ("seriesuid", "coordX", "coordY", "coordZ", "diameter_mm")
 
 def specification() -> Spec:
     """Return the frozen specification of this phantom."""
-    return lung_spec()
+    return read_spec("lung")
 
 
-def patients(*, seed: int, size: str, spec: Spec | None = None) -> Iterator[tuple[str, str, ChestPatient]]:
-    """Yield set (``luna16`` or ``coronacases``), case id and patient, one by one."""
-    for case, patient in healthy_patients(seed=seed, size=size, spec=spec):
-        yield "luna16", case, patient
-    for case, patient in lesion_patients(seed=seed, size=size, spec=spec):
-        yield "coronacases", case, patient
-
-
-def healthy_patients(*, seed: int, size: str, spec: Spec | None = None) -> Iterator[tuple[str, ChestPatient]]:
-    """Yield series uid and patient of the healthy set; a few have annotated nodules."""
-    spec = lung_spec() if spec is None else spec
+def patients(*, seed: int, size: str) -> Iterator[tuple[str, str, ChestPatient]]:
+    """Yield set (``luna16`` or ``coronacases``), case id and patient, one by one; a few healthy have nodules."""
+    spec = specification()
     plan = spec.size(size)
     drawn = np.random.default_rng(derive(seed, "phantom", "nodule-scans"))
     with_nodules = drawn.choice(plan.healthy, plan.nodules, replace=False)
     for number in range(plan.healthy):
         own = derive(seed, "phantom", "luna16", number)
         made = make_chest(spec, plan, own, style="luna16", number=number, nodules=number in with_nodules)
-        yield series_uid(own), made
+        yield "luna16", series_uid(own), made
+    for case, patient in lesion_patients(seed=seed, size=size):
+        yield "coronacases", case, patient
 
 
-def lesion_patients(*, seed: int, size: str, spec: Spec | None = None) -> Iterator[tuple[str, ChestPatient]]:
+def lesion_patients(*, seed: int, size: str) -> Iterator[tuple[str, ChestPatient]]:
     """Yield case id and patient of the lesion set."""
-    spec = lung_spec() if spec is None else spec
+    spec = specification()
     plan = spec.size(size)
-    for number, burden in enumerate(_burdens(plan, seed)):
+    burdens = Burden.deal(np.random.default_rng(derive(seed, "phantom", "lesion-free")), plan)
+    for number, burden in enumerate(burdens):
         own = derive(seed, "phantom", "coronacases", number)
         made = make_chest(spec, plan, own, style="coronacases", number=number, burden=burden)
         yield f"coronacases_{number + 1:03d}", made
@@ -58,15 +53,6 @@ def lesion_patients(*, seed: int, size: str, spec: Spec | None = None) -> Iterat
 def series_uid(seed: int) -> str:
     """Return a series uid under the root of uids that need no registration."""
     return f"2.25.{derive(seed, 'uid'):010d}{derive(seed, 'uid', 'tail'):010d}".replace("2.25.0", "2.25.1")
-
-
-def _burdens(plan: SizePlan, seed: int) -> list[Burden | None]:
-    """Return the strata of every lesion patient, None for those without lesion."""
-    rng = np.random.default_rng(derive(seed, "phantom", "lesion-free"))
-    burdens: list[Burden | None] = [*Burden.strata(rng, plan.lesion - plan.free)]
-    for place in sorted(rng.choice(plan.lesion, plan.free, replace=False).tolist()):
-        burdens.insert(place, None)
-    return burdens
 
 
 def write_patients(root: Path, *, seed: int, size: str) -> Iterator[dict[str, Any]]:

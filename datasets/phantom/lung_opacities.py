@@ -8,7 +8,7 @@ unchanged and bronchi keep their air.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from .canvas import central
 from .fields import smooth_field
 from .lung_anatomy import Lungs, lay
 from .shapes import Box, Point, Space, ellipsoid, occupancy
-from .spec import Spec
+from .spec import Spec, Stratified, rounded
 
 SPREAD = np.asarray([0.8191725, 0.6710436, 0.5497005])  # powers of 1/1.2207441: the R3 sequence of Roberts, 2018
 
@@ -48,11 +48,7 @@ class Opacity:
     volume_ml: float
 
     def to_json(self) -> dict[str, Any]:
-        values = asdict(self)
-        for name, digits in (("radius_mm", 2), ("hu", 1), ("mean_hu", 1), ("volume_ml", 3)):
-            values[name] = round(values[name], digits)
-        values["centre_mm"] = [round(c, 2) for c in self.centre_mm]
-        return values
+        return rounded(self, radius_mm=2, hu=1, mean_hu=1, volume_ml=3)
 
 
 @dataclass(frozen=True)
@@ -64,10 +60,8 @@ class Nodule:
 
 
 @dataclass(frozen=True)
-class Burden:
-    """Quantiles of a patient's disease, drawn for all patients of a set together, each from its own stratum.
-
-    Two phantom seeds are then about equally hard although a set has few patients.
+class Burden(Stratified):
+    """Quantiles of a patient's disease.
 
     Attributes:
         count: of the number of opacities.
@@ -79,12 +73,6 @@ class Burden:
     radius: float
     kind: float
     glass: float
-
-    @classmethod
-    def strata(cls, rng: np.random.Generator, patients: int) -> list[Burden]:
-        """Draw one stratum per patient and quantity."""
-        columns = [(rng.permutation(patients) + rng.uniform(size=patients)) / max(patients, 1) for _ in range(4)]
-        return [cls(*(float(value) for value in row)) for row in zip(*columns, strict=True)]
 
 
 class Painter:

@@ -18,18 +18,27 @@ def world(index: np.ndarray, shape: tuple[int, ...], spacing: Spacing) -> np.nda
     return ((np.asarray(index, float) - (np.asarray(shape) - 1) / 2) * np.asarray(spacing))[::-1]
 
 
+def stored_along(array: np.ndarray, orientation: str) -> tuple[np.ndarray, list[int]]:
+    """Return an LPS array (z, y, x) as stored along axis codes such as ``RAS``, and the sign of each of x, y, z in LPS.
+
+    Raises:
+        ValueError: ``orientation`` exchanges axes.
+    """
+    signs = []
+    for code, lps, opposite in zip(orientation, "LPS", "RAI", strict=True):
+        if code not in (lps, opposite):
+            raise ValueError(f"orientation {orientation!r}: expected one of L or R, then P or A, then S or I")
+        signs.append(1 if code == lps else -1)
+    return np.flip(array, [2 - axis for axis, sign in enumerate(signs) if sign < 0]), signs
+
+
 def write_metaimage(path: Path, array: np.ndarray, spacing: Spacing, *, orientation: str) -> None:
     """Write an LPS array (z, y, x), int16 or uint8, as ``.mhd`` and ``.raw``; its centre lies at the scanner's origin.
 
     Spacing is in mm, z, y, x. ``orientation`` is the direction of the stored axes, such as ``RPS``: x runs towards the
     right, so that its entry of the direction matrix is −1.
     """
-    signs, stored = [], array
-    for axis, (code, lps, opposite) in enumerate(zip(orientation, "LPS", "RAI", strict=True)):
-        if code not in (lps, opposite):
-            raise ValueError(f"orientation {orientation!r}: expected one of L or R, then P or A, then S or I")
-        signs.append(1 if code == lps else -1)
-        stored = stored if code == lps else np.flip(stored, 2 - axis)
+    stored, signs = stored_along(array, orientation)
     sizes, steps = array.shape[::-1], spacing[::-1]
     first = [-sign * step * (size - 1) / 2 for sign, step, size in zip(signs, steps, sizes, strict=True)]
     matrix = np.diag(signs).ravel().tolist()

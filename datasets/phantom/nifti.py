@@ -9,6 +9,8 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
+from .metaimage import stored_along
+
 COMPRESSION = 4
 
 
@@ -26,17 +28,11 @@ def write_nifti(
     The affine keeps the centre of the volume at the scanner's origin, whichever way the axes run; spacing in mm, z, y,
     x.
     """
-    flips = {"L": "R", "P": "A", "S": "I"}
-    stored = array.transpose(2, 1, 0)
-    affine = np.eye(4)
-    for axis, (code, lps) in enumerate(zip(orientation, "LPS", strict=True)):
-        if code == flips[lps]:
-            stored = np.flip(stored, axis)
-        elif code != lps:
-            raise ValueError(f"orientation {orientation!r}: expected one of L or R, then P or A, then S or I")
-        step = spacing[2 - axis] * (1 if code in "RAS" else -1)
-        affine[axis, axis] = step
-        affine[axis, 3] = -step * (stored.shape[axis] - 1) / 2
+    stored, signs = stored_along(array, orientation)
+    stored = stored.transpose(2, 1, 0)
+    steps = np.array(spacing[::-1]) * signs * (-1, -1, 1)
+    affine = np.diag([*steps, 1.0])
+    affine[:3, 3] = -steps * (np.array(stored.shape) - 1) / 2
     header = nib.Nifti1Header()
     header.set_data_dtype(array.dtype)
     header.set_data_shape(stored.shape)
@@ -48,11 +44,10 @@ def write_nifti(
     header["scl_slope"], header["scl_inter"] = slope, intercept
     data = header.binaryblock + b"\0\0\0\0" + np.asarray(stored, array.dtype.newbyteorder("<")).tobytes(order="F")
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(_compress(data) if path.name.endswith(".gz") else data)
-
-
-def _compress(data: bytes) -> bytes:
-    buffer = io.BytesIO()
-    with gzip.GzipFile(filename="", mode="wb", compresslevel=COMPRESSION, fileobj=buffer, mtime=0) as file:
-        file.write(data)
-    return buffer.getvalue()
+    if path.name.endswith(".gz"):
+        # Not gzip.compress: its header depends on the version of Python.
+        buffer = io.BytesIO()
+        with gzip.GzipFile(filename="", mode="wb", compresslevel=COMPRESSION, fileobj=buffer, mtime=0) as file:
+            file.write(data)
+        data = buffer.getvalue()
+    path.write_bytes(data)

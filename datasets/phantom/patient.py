@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...common.seeds import derive
-from .anatomy import LABELS, Body, Liver
 from .canvas import SUB, Canvas, deformed_space
 from .fields import smooth_field, tissue_texture
+from .liver_anatomy import LABELS, Body, Liver
 from .liver_tumours import Lesion, Strata, add_tumours, draw_count
 from .scanner import Scanner, add_noise, average_slices, blur
 from .spec import SizePlan, Spec
@@ -56,7 +56,9 @@ def make_patient(spec: Spec, plan: SizePlan, seed: int, *, style: str, index: St
     liver = body.paint()
     vessels = _parenchyma(canvas, liver, spec, stream("vessels"), scanner.enhancement)
 
-    _trim_label(canvas, scanner)
+    # Voxels that look partly like something else are no liver to the annotator.
+    seen = blur(scanner, average_slices(canvas.liver))
+    canvas.labels[(canvas.labels == LABELS["liver"]) & (seen < scanner.label_level)] = 0
     truth, lesions = np.zeros(canvas.labels.shape, bool), []
     if index is not None:
         rng = stream("tumours")
@@ -123,22 +125,11 @@ def _parenchyma(canvas: Canvas, liver: Liver, spec: Spec, rng: np.random.Generat
     for name, vessel in everywhere.items():
         value = np.float32(liver.hu + enhancement * above[name])
         hu += vessel[box] * share * (value - hu)
-    _portal_trunk(canvas, everywhere["portal"], liver.hu + enhancement * above["portal"])
+    # BTCV labels the part of the portal vein that lies outside the liver as an organ of its own.
+    outside = everywhere["portal"] * (1 - canvas.liver)
+    canvas.hu += outside * (np.float32(liver.hu + enhancement * above["portal"]) - canvas.hu)
+    canvas.labels[outside[SUB // 2 :: SUB] >= 0.5] = LABELS["portal vein"]
     return np.maximum(everywhere["portal"], everywhere["hepatic"]) * canvas.liver
-
-
-def _portal_trunk(canvas: Canvas, share: np.ndarray, hu: float) -> None:
-    """Paint the part of the portal vein that lies outside the liver, which BTCV labels as an organ of its own."""
-    outside = share * (1 - canvas.liver)
-    canvas.hu += outside * (np.float32(hu) - canvas.hu)
-    middle = outside[SUB // 2 :: SUB] >= 0.5
-    canvas.labels[middle] = LABELS["portal vein"]
-
-
-def _trim_label(canvas: Canvas, scanner: Scanner) -> None:
-    """Take the voxels that look partly like something else out of the liver label, as far as the annotator does."""
-    seen = blur(scanner, average_slices(canvas.liver))
-    canvas.labels[(canvas.labels == LABELS["liver"]) & (seen < scanner.label_level)] = 0
 
 
 def _texture(

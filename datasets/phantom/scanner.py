@@ -46,16 +46,12 @@ class Scanner:
         """Draw a protocol of a style (``btcv`` or ``lits``) for a grid of ``pixels``²."""
         take = {name: spec.draw(rng, f"styles.{style}.{name}") for name in spec.entry(f"styles.{style}")}
         slope, intercept = take["scaling"]
+        same = ("noise", "peak", "psf_pixels", "floor", "z_correlation", "label_level")
         return cls(
-            noise=take["noise"],
-            peak=take["peak"],
-            psf_pixels=take["psf_pixels"],
-            floor=take["floor"],
-            z_correlation=take["z_correlation"],
+            **{name: take[name] for name in same},
             pixel=round(take["field_of_view_mm"] / pixels, 4),
             thickness=round(spacing_mm * take["slice_factor"], 4),
             enhancement=take["enhancement_factor"],
-            label_level=take["label_level"],
             orientation=take["orientations"],
             slope=slope,
             intercept=intercept,

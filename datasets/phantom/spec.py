@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import cache
 from importlib import resources
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import yaml
@@ -32,6 +32,35 @@ class SizePlan:
     slices: int
     spacing_mm: float
     nodules: int = 0
+
+
+@dataclass(frozen=True)
+class Stratified:
+    """Quantiles of a patient's disease, drawn for all patients of a set together, each from its own stratum.
+
+    Two phantom seeds are then about equally hard although a set has few patients.
+    """
+
+    @classmethod
+    def strata(cls, rng: np.random.Generator, patients: int) -> list[Self]:
+        """Draw one stratum per patient and quantity."""
+        columns = [(rng.permutation(patients) + rng.uniform(size=patients)) / max(patients, 1) for _ in fields(cls)]
+        return [cls(*(float(value) for value in row)) for row in zip(*columns, strict=True)]
+
+    @classmethod
+    def deal(cls, rng: np.random.Generator, plan: SizePlan) -> list[Self | None]:
+        """Return the strata of every lesion patient, None for those without lesion."""
+        dealt: list[Self | None] = [*cls.strata(rng, plan.lesion - plan.free)]
+        for place in sorted(rng.choice(plan.lesion, plan.free, replace=False).tolist()):
+            dealt.insert(place, None)
+        return dealt
+
+
+def rounded(record: Any, **digits: int) -> dict[str, Any]:
+    """Return the fields of a record of a lesion as plain values, its centre and those named rounded."""
+    values = asdict(record)
+    values["centre_mm"] = [round(c, 2) for c in values["centre_mm"]]
+    return values | {name: round(values[name], places) for name, places in digits.items()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,15 +148,9 @@ def spec_text(name: str = "liver") -> str:
 
 
 @cache
-def liver_spec() -> Spec:
-    """Return the frozen specification of the liver phantom."""
-    return parse_spec(spec_text("liver"))
-
-
-@cache
-def lung_spec() -> Spec:
-    """Return the frozen specification of the lung phantom."""
-    return parse_spec(spec_text("lung"))
+def read_spec(name: str) -> Spec:
+    """Return the frozen specification of a phantom."""
+    return parse_spec(spec_text(name))
 
 
 @cache

@@ -9,7 +9,6 @@ import math
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,9 +16,6 @@ from ...common.errors import DataError
 from ..case import Note, warning
 from .orientation import Grid
 from .volume_io import Labels, Volume, finite_range, range_notes, spacing_notes, to_hu
-
-if TYPE_CHECKING:
-    import SimpleITK
 
 OBLIQUE_DEGREES = 0.5
 _BYTES = {"CHAR": 1, "SHORT": 2, "INT": 4, "LONG": 4, "LONG_LONG": 8, "FLOAT": 4, "DOUBLE": 8}
@@ -99,9 +95,7 @@ def read_mhd(path: Path) -> Volume:
         DataError: header or data file missing, truncated, damaged or foreign; 2D or 4D data; oblique axes; NaN or
             infinite voxels; grey values instead of HU.
     """
-    header = read_header(path)
-    image = _read_image(header)
-    return to_volume(header.path, _grid(header.path, image), _stored(image))
+    return to_volume(Path(path), *_read(path))
 
 
 def read_mhd_labels(path: Path, like: Volume, expected: Collection[int]) -> Labels:
@@ -113,10 +107,7 @@ def read_mhd_labels(path: Path, like: Volume, expected: Collection[int]) -> Labe
     Raises:
         DataError: unreadable file, shape differs from the image's, labels that are not expected.
     """
-    header = read_header(path)
-    image = _read_image(header)
-    grid = _grid(header.path, image)
-    stored = _stored(image)
+    grid, stored = _read(path)
     notes: list[Note] = []
     if not _same_place(grid, like.grid):
         if grid.shape != like.grid.shape:
@@ -162,7 +153,6 @@ def canonical_index(grid: Grid, world: tuple[float, float, float]) -> tuple[floa
     ``grid.to_lps`` follow. Whole numbers are voxel centres; points outside the scan have indices outside its shape.
     """
     import SimpleITK
-    from nibabel import orientations
 
     lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ grid.affine
     sizes = np.sqrt((lps[:3, :3] ** 2).sum(axis=0))
@@ -171,9 +161,8 @@ def canonical_index(grid: Grid, world: tuple[float, float, float]) -> tuple[floa
     header.SetSpacing(sizes.tolist())
     header.SetDirection((lps[:3, :3] / sizes).ravel().tolist())
     stored = header.TransformPhysicalPointToContinuousIndex(world)
-    turn = orientations.ornt_transform(orientations.io_orientation(grid.affine), orientations.axcodes2ornt("LPS"))
     index = [0.0, 0.0, 0.0]
-    for axis, (target, sign) in enumerate(turn):
+    for axis, (target, sign) in enumerate(grid.turn):
         index[int(target)] = stored[axis] if sign > 0 else grid.shape[axis] - 1 - stored[axis]
     x, y, z = index
     return z, y, x
@@ -202,18 +191,27 @@ def _check_fields(path: Path, fields: dict[str, str]) -> None:
         raise DataError(f"{path}: voxels spread over several files ({name}); export the scan with one data file")
 
 
-def _read_image(header: MetaHeader) -> SimpleITK.Image:
+def _read(path: Path) -> tuple[Grid, np.ndarray]:
+    """Return the grid and the stored voxels (i, j, k)."""
     import SimpleITK
 
+    header = read_header(path)
     _check_data(header)
     reader = SimpleITK.ImageFileReader()
     reader.SetImageIO("MetaImageIO")
     reader.SetFileName(str(header.path))
     try:
-        return reader.Execute()
+        image = reader.Execute()
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1]
-        raise DataError(f"{header.path}: SimpleITK cannot read it ({reason}); copy or download it again") from error
+        raise DataError(f"{path}: SimpleITK cannot read it ({reason}); copy or download it again") from error
+    affine = np.eye(4)
+    affine[:3, :3] = np.asarray(image.GetDirection()).reshape(3, 3) * np.asarray(image.GetSpacing())
+    affine[:3, 3] = image.GetOrigin()
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+        raise DataError(f"{path}: direction, spacing or origin are unusable; export the scan again")
+    i, j, k = image.GetSize()
+    return Grid((i, j, k), np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine), SimpleITK.GetArrayFromImage(image).T
 
 
 def _check_data(header: MetaHeader) -> None:
@@ -258,22 +256,6 @@ def _inflated_size(header: MetaHeader) -> int:
     except isal_zlib.error as error:  # pyright: ignore[reportGeneralTypeIssues]
         raise DataError(f"{header.data}: damaged compressed voxels ({error}); copy or download it again") from error
     return count if stream.eof else min(count, header.voxel_bytes - 1)
-
-
-def _stored(image: SimpleITK.Image) -> np.ndarray:
-    import SimpleITK
-
-    return SimpleITK.GetArrayFromImage(image).T
-
-
-def _grid(path: Path, image: SimpleITK.Image) -> Grid:
-    linear = np.asarray(image.GetDirection()).reshape(3, 3) * np.asarray(image.GetSpacing())
-    affine = np.eye(4)
-    affine[:3, :3], affine[:3, 3] = linear, image.GetOrigin()
-    if not np.isfinite(affine).all() or abs(np.linalg.det(linear)) < 1e-9:
-        raise DataError(f"{path}: direction, spacing or origin are unusable; export the scan again")
-    i, j, k = image.GetSize()
-    return Grid((i, j, k), np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine)
 
 
 def _same_place(a: Grid, b: Grid) -> bool:

@@ -52,14 +52,19 @@ class Grid:
         columns = self.affine[:3, :3] / np.sqrt((self.affine[:3, :3] ** 2).sum(axis=0))
         return float(np.degrees(np.arccos(np.clip(np.abs(columns).max(axis=0), 0, 1)).max()))
 
+    @property
+    def turn(self) -> np.ndarray:
+        """The flips and transposes from the stored order to LPS, as nibabel's orientations."""
+        from nibabel import orientations
+
+        stored = orientations.io_orientation(self.affine)
+        return orientations.ornt_transform(stored, orientations.axcodes2ornt("LPS"))
+
     def to_lps(self, stored: np.ndarray) -> np.ndarray:
         """Return a view of ``stored`` (i, j, k) with axes z, y, x in LPS; only flips and transposes, no resampling."""
         from nibabel import orientations
 
-        transform = orientations.ornt_transform(
-            orientations.io_orientation(self.affine), orientations.axcodes2ornt("LPS")
-        )
-        return orientations.apply_orientation(stored, transform).T
+        return orientations.apply_orientation(stored, self.turn).T
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, Literal
 
@@ -120,7 +120,7 @@ class Geometry:
         return out
 
     def to_json(self) -> dict[str, Any]:
-        return {"native_shape": list(self.native_shape), "slices": list(self.slices), "size": self.size}
+        return asdict(self)
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Geometry:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, Literal
 
@@ -197,14 +197,7 @@ class VolumeGeometry:
             yield k, region, out
 
     def to_json(self) -> dict[str, Any]:
-        return {
-            "kind": "volume",
-            "native_shape": list(self.native_shape),
-            "native_spacing": list(self.native_spacing),
-            "spacing": list(self.spacing),
-            "size": self.size,
-            "box": [list(part) for part in self.box],
-        }
+        return {"kind": "volume", **asdict(self)}
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> VolumeGeometry:

@@ -12,7 +12,7 @@ from uasbench.datasets.phantom.liver_tumours import Strata
 from uasbench.datasets.phantom.patient import Patient, make_patient
 from uasbench.datasets.phantom.scanner import Scanner
 from uasbench.datasets.phantom.shapes import Space, ellipsoid, intersection, occupancy, union
-from uasbench.datasets.phantom.spec import liver_spec
+from uasbench.datasets.phantom.spec import read_spec
 from uasbench.datasets.phantom.vessels import grow
 
 LIVER = 6
@@ -21,7 +21,7 @@ LIVER = 6
 @pytest.fixture(scope="module")
 def quick() -> dict[str, Patient]:
     """One patient of every set at the size that tables use."""
-    spec, index = liver_spec(), Strata(0.7, 0.4, 0.9)
+    spec, index = read_spec("liver"), Strata(0.7, 0.4, 0.9)
     plan = spec.size("quick")
     return {
         "btcv": make_patient(spec, plan, 11, style="btcv"),
@@ -51,7 +51,7 @@ def test_liver_lies_on_the_right_and_has_an_adult_volume(quick: dict[str, Patien
 
 
 def test_liver_varies_between_patients() -> None:
-    spec = liver_spec()
+    spec = read_spec("liver")
     plan = spec.size("smoke")
     masks = [make_patient(spec, plan, seed, style="btcv").labels == LIVER for seed in (1, 2, 3)]
     for a, b in ((0, 1), (0, 2), (1, 2)):
@@ -78,7 +78,7 @@ def test_lesions_lie_inside_the_liver(smoke_patients: dict, quick: dict[str, Pat
 
 
 def test_most_lesions_are_10_to_60_hu_darker_and_some_are_brighter() -> None:
-    spec = liver_spec()
+    spec = read_spec("liver")
     plan = spec.size("smoke")
     lesions = [
         lesion
@@ -145,7 +145,7 @@ def test_noise_of_a_patient_has_the_level_of_its_scanner(quick: dict[str, Patien
 
 
 def test_the_two_styles_differ() -> None:
-    spec = liver_spec()
+    spec = read_spec("liver")
     drawn = {
         style: [Scanner.draw(spec, style, np.random.default_rng(seed), 128, 5.0) for seed in range(40)]
         for style in ("btcv", "lits")

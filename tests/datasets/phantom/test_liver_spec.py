@@ -7,15 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
-from uasbench.datasets.phantom.spec import liver_spec, parse_spec, spec_text
+from uasbench.datasets.phantom.spec import parse_spec, read_spec, spec_text
 
 
 def test_hash_covers_every_number_and_every_source() -> None:
     text = spec_text()
-    assert parse_spec(text).digest == liver_spec().digest
-    assert parse_spec(text.replace("-850", "-851")).digest != liver_spec().digest
-    assert parse_spec(text.replace("Murray, PNAS 1926", "Murray, PNAS 1927")).digest != liver_spec().digest
-    assert parse_spec(text.replace("\n", "\r\n")).digest == liver_spec().digest
+    assert parse_spec(text).digest == read_spec("liver").digest
+    assert parse_spec(text.replace("-850", "-851")).digest != read_spec("liver").digest
+    assert parse_spec(text.replace("Murray, PNAS 1926", "Murray, PNAS 1927")).digest != read_spec("liver").digest
+    assert parse_spec(text.replace("\n", "\r\n")).digest == read_spec("liver").digest
 
 
 def test_every_number_has_a_source() -> None:
@@ -24,7 +24,7 @@ def test_every_number_has_a_source() -> None:
 
 
 def test_only_noise_and_lesion_count_are_calibrated() -> None:
-    values = liver_spec().values
+    values = read_spec("liver").values
     entries = {f"{s}.{n}": e for s in ("hu", "texture", "vessels", "tumours") for n, e in values[s].items()}
     entries |= {f"{s}.{n}": e for s, group in values["styles"].items() for n, e in group.items()}
     calibrated = {name for name, entry in entries.items() if entry["source"] == "calibrated"}
@@ -39,7 +39,7 @@ def test_only_noise_and_lesion_count_are_calibrated() -> None:
 
 @pytest.mark.parametrize("name", ["tumours.radius_mm", "tumours.contrast"])
 def test_quantiles_and_draws_are_the_same_distribution(name: str) -> None:
-    spec = liver_spec()
+    spec = read_spec("liver")
     rng = np.random.default_rng(0)
     drawn = [spec.draw(rng, name) for _ in range(2000)]
     through_quantiles = [spec.quantile(name, u) for u in rng.uniform(size=2000)]
@@ -48,7 +48,7 @@ def test_quantiles_and_draws_are_the_same_distribution(name: str) -> None:
 
 @given(st.floats(0, 1))
 def test_quantiles_stay_inside_the_clip(share: float) -> None:
-    spec = liver_spec()
+    spec = read_spec("liver")
     for name in ("tumours.radius_mm", "tumours.contrast"):
         low, high = spec.entry(name)["clip"]
         assert low - 1e-6 <= spec.quantile(name, share) <= high + 1e-6

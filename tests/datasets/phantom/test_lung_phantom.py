@@ -21,7 +21,7 @@ from uasbench.datasets.phantom.lung_opacities import Burden
 from uasbench.datasets.phantom.lung_patient import AIRWAY, LEFT, RIGHT, ChestPatient, make_chest
 from uasbench.datasets.phantom.metaimage import world, write_metaimage
 from uasbench.datasets.phantom.pipes import filled_share
-from uasbench.datasets.phantom.spec import SizePlan, lung_spec, parse_spec, spec_text
+from uasbench.datasets.phantom.spec import SizePlan, parse_spec, read_spec, spec_text
 from uasbench.datasets.phantom.vessels import grow, occupy
 from uasbench.methods.method import Method
 from uasbench.methods.trivial.hu_deviation import HuDeviation
@@ -39,7 +39,7 @@ Reader = Callable[[Path], np.ndarray]
 @pytest.fixture(scope="module")
 def quick() -> dict[str, ChestPatient]:
     """One chest of every set at the size that tables use."""
-    spec = lung_spec()
+    spec = read_spec("lung")
     plan = spec.size("quick")
     return {
         "luna16": make_chest(spec, plan, 11, style="luna16"),
@@ -49,7 +49,7 @@ def quick() -> dict[str, ChestPatient]:
 
 def coarse() -> SizePlan:
     """A grid between smoke and quick, for tests that need several chests."""
-    return replace(lung_spec().size("quick"), pixels=92, slices=30, spacing_mm=8.8)
+    return replace(read_spec("lung").size("quick"), pixels=92, slices=30, spacing_mm=8.8)
 
 
 def lung(patient: ChestPatient) -> np.ndarray:
@@ -105,7 +105,7 @@ def test_annotations_point_at_nodules_in_a_minority_of_scans(lung_root: Path, sm
         reader = csv.DictReader(file)
         rows = list(reader)
         assert reader.fieldnames == ["seriesuid", "coordX", "coordY", "coordZ", "diameter_mm"]
-    assert len({row["seriesuid"] for row in rows}) == lung_spec().size("smoke").nodules
+    assert len({row["seriesuid"] for row in rows}) == read_spec("lung").size("smoke").nodules
     for row in rows:
         image = sitk.ReadImage(str(lung_root / "luna16" / "subset0" / f"{row['seriesuid']}.mhd"))
         point = [float(row[f"coord{axis}"]) for axis in "XYZ"]
@@ -117,7 +117,7 @@ def test_annotations_point_at_nodules_in_a_minority_of_scans(lung_root: Path, sm
 
 
 def test_a_nodule_is_denser_than_its_surroundings() -> None:
-    spec = lung_spec()
+    spec = read_spec("lung")
     plan = coarse()
     with_nodules, without = (make_chest(spec, plan, 5, style="luna16", nodules=nodules) for nodules in (True, False))
     change = with_nodules.hu.astype(int) - without.hu
@@ -212,7 +212,7 @@ def test_opacities_lie_in_the_lung_and_have_their_hu(smoke_chests: Chests, quick
 )
 def test_measured_hu_follow_the_kind(kind: float, low: float, high: float) -> None:
     """Ground glass, consolidation, crazy paving, and glass with a consolidated core, as the scanner sees them."""
-    spec = lung_spec()
+    spec = read_spec("lung")
     patient = make_chest(spec, coarse(), 21, style="coronacases", burden=Burden(0.01, 0.95, kind, 0.7))
     core = ndimage.binary_erosion(patient.lesion) & ~ndimage.binary_dilation(patient.vessels)
     assert core.sum() > 30
@@ -220,7 +220,7 @@ def test_measured_hu_follow_the_kind(kind: float, low: float, high: float) -> No
 
 
 def test_vessels_run_through_ground_glass_and_borders_are_soft() -> None:
-    spec = lung_spec()
+    spec = read_spec("lung")
     sick = make_chest(spec, coarse(), 24, style="coronacases", burden=Burden(0.9, 0.95, 0.0, 0.9))
     well = make_chest(spec, coarse(), 24, style="coronacases")
     through = sick.vessels & sick.lesion
@@ -235,7 +235,7 @@ def test_vessels_run_through_ground_glass_and_borders_are_soft() -> None:
 
 
 def test_opacities_prefer_the_pleura_the_back_and_the_base() -> None:
-    spec = lung_spec()
+    spec = read_spec("lung")
     plan = spec.size("smoke")
     where, peripheral = [], []
     for seed, burden in enumerate(Burden.strata(np.random.default_rng(0), 10)):
@@ -258,7 +258,7 @@ def test_styles_differ_and_orientations_take_turns(smoke_chests: Chests) -> None
 
 
 def test_specification_is_sourced_and_names_what_was_set_with_figures_in_view() -> None:
-    values = lung_spec().values
+    values = read_spec("lung").values
     sections = values.keys() - {"name", "version", "sources", "styles", "sizes"}
     entries = {f"{s}.{n}": e for s in sections for n, e in values[s].items()}
     entries |= {f"{s}.{n}": e for s, group in values["styles"].items() for n, e in group.items()}
