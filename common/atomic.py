@@ -36,6 +36,7 @@ def new_file(path: Path, needed: int = 0) -> Iterator[Path]:
             yield temporary
             _sync_path(temporary)
             temporary.replace(path)
+            _sync_path(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -67,9 +68,8 @@ def new_folder(path: Path, needed: int = 0) -> Iterator[Path]:
     try:
         with clear_disk_errors(path.parent, needed):
             yield temporary
-            for file in sorted(p for p in temporary.rglob("*") if p.is_file()):
-                _sync_path(file)
-            _sync_path(temporary)
+            for entry in (*temporary.rglob("*"), temporary):
+                _sync_path(entry)
             try:
                 temporary.rename(path)
             except OSError as error:

@@ -66,7 +66,8 @@ def headline_grid(headline: Headline) -> Grid:
     for row in headline.rows:
         entries = [row.entries[c.key] for c in headline.columns]
         cells = (row.label, *(" ".join(filter(None, [e.value, e.spread])) for e in entries))
-        tags = ", ".join(sorted(row.flags & {"transductive", "topline", "near-chance", "undertrained", "few-seeds"}))
+        told = {"transductive", "topline", "near-chance", "undertrained", "few-seeds", "untrusted-spacing"}
+        tags = ", ".join(sorted(row.flags & told))
         under = (tags, *(e.interval for e in entries), "")
         ranks = {"best-trivial": "best", "trivial": "trivial", "below-best-trivial": "below"}
         kind = next((kind for flag, kind in ranks.items() if flag in row.flags), "")

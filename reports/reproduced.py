@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from ..benchmark.experiments import Printed
-from .columns import KINDS, flag_set, metric_name
+from .columns import KINDS, flag_set, flag_text, metric_name
 
 COLUMNS = ("row", "dataset", "metric", "printed", "here", "difference", "n_cases", "n_seeds", "flags")
 PERCENT = 100
@@ -16,7 +16,8 @@ PERCENT = 100
 def beside(printed: Sequence[Printed], summary: pd.DataFrame) -> pd.DataFrame:
     """Return one line per printed number with columns ``COLUMNS``, in per cent as text; ``n/a`` where the run has none.
 
-    ``summary`` is the run's table; ``flags`` names the rows that are no competitors (``topline``, ``transductive``).
+    ``summary`` is the run's table; ``flags`` names the rows that are no competitors (``topline``, ``transductive``) and
+    the upper bounds (``oracle``).
     """
     keys = ["method", "dataset", "protocol", "metric", "unit"]
     values = summary.drop_duplicates(keys).set_index(keys)
@@ -35,7 +36,7 @@ def beside(printed: Sequence[Printed], summary: pd.DataFrame) -> pd.DataFrame:
                 "difference": "n/a" if here is None or pd.isna(here) else f"{here - one.value:+.1f}",
                 "n_cases": 0 if found is None else int(found["n_cases"]),
                 "n_seeds": 0 if found is None else int(found["n_seeds"]),
-                "flags": "" if found is None else ";".join(kind for kind in KINDS if kind in flag_set(found["flags"])),
+                "flags": "" if found is None else flag_text({*flag_set(found["flags"])} & {*KINDS, "oracle"}),
             }
         )
     return pd.DataFrame(rows, columns=list(COLUMNS))

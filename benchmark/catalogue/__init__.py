@@ -1,1 +1,1 @@
-"""What can run: methods, top lines and data sets by name, listed and shown."""
+"""What can run, by name: methods, top lines, data sets, executors; listed and shown."""

@@ -1,1 +1,1 @@
-"""What a command does besides running: import, rescore, clean, diagnose, preview, new plug-in."""
+"""What each command of `bench` does: run, import, rescore, clean, diagnose, preview, new plug-in."""

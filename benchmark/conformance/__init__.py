@@ -1,1 +1,1 @@
-"""What `bench check` asks of a method."""
+"""What `bench check` asks of a method, and what an executor must keep."""

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from ...common.atomic import write_text
 from ..catalogue import registry
 from ..runs.folder import RunFolder
 from ..stages import worker
@@ -110,7 +111,7 @@ class Place:
         """Write the job's task down and return the command that runs it on any host that sees the run folder."""
         self._result(job.id).unlink(missing_ok=True)
         task = self._result(job.id).with_suffix(".json")
-        task.write_text(job.text, encoding="utf-8")
+        write_text(task, job.text)
         files = (task, self._result(job.id), self.log(job.id), self.lock(job.id))
         return [sys.executable, "-P", "-m", worker.__name__, *(os.fspath(file.absolute()) for file in files)]
 

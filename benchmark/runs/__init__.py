@@ -1,1 +1,1 @@
-"""The run folder: what is in it, and what can be done with a finished one."""
+"""The run folder: records, maps, lock."""

@@ -1,1 +1,1 @@
-"""One file per data set."""
+"""One file per data set, and the bases that several share."""

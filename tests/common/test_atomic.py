@@ -53,11 +53,11 @@ def test_a_full_or_closed_disk_is_said_and_the_old_file_stays(tmp_path, monkeypa
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_every_byte_reaches_the_disk_before_the_name_changes(tmp_path, monkeypatch):
+def test_every_byte_reaches_the_disk_before_the_name_changes_and_then_the_name(tmp_path, monkeypatch):
     path, seen = write_text(tmp_path / "a", "old"), []
-    monkeypatch.setattr(atomic.os, "fsync", lambda handle: seen.append((os.fstat(handle).st_size, path.read_text())))
+    monkeypatch.setattr(atomic.os, "fsync", lambda handle: seen.append((os.fstat(handle).st_ino, path.read_text())))
     write_text(path, "newer")
-    assert seen == [(5, "old")]
+    assert seen == [(path.stat().st_ino, "old"), (tmp_path.stat().st_ino, "newer")]
 
 
 def test_the_longest_name_that_a_disk_takes_can_be_written(tmp_path):

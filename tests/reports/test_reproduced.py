@@ -21,3 +21,22 @@ def test_printed_and_measured_stand_in_per_cent_side_by_side():
     assert found.loc["a"].tolist() == ["lits", "Dice native, patient", "48.2 ± 2.0", "50.0 ± 12.5", "+1.8", 9, 3, ""]
     for row in ("b", "c"):
         assert found.loc[row, ["printed", "here", "difference", "n_cases"]].tolist() == ["48.2", "n/a", "n/a", 0]
+
+
+def test_an_upper_bound_is_marked():
+    where = {"dataset": "coronacases", "protocol": "paper-lung", "metric": "dice", "unit": "pooled"}
+    summary = pd.DataFrame(
+        [
+            {
+                "method": "a",
+                **where,
+                "mean": 0.5,
+                "std": 0.1,
+                "n_cases": 9,
+                "n_seeds": 3,
+                "flags": "phantom;oracle;topline",
+            }
+        ]
+    )
+    found = beside([Printed(row="a", value=48.0, std=None, **where)], summary)
+    assert found.loc[0, "flags"] == "oracle;topline"
