@@ -126,7 +126,7 @@ def test_a_run_leaves_records_maps_tables_report_and_dashboard(two_seeds):
     for file in ("report.html", "mlflow.db", "tables/summary.md", "tables/summary.tex", "tuning", "figures"):
         assert (done.path / file).exists(), file
     assert all(record.data.phantom for record in done.records)
-    assert done.info["mlflow"]["local"]["cells"].keys() == {r.cell.slug for r in done.records}
+    assert done.info["mlflow"]["local"]["parents"].keys() == {"lits after btcv"}
 
 
 def test_seeds_change_weights_and_nothing_else_changes_a_map(two_seeds, run):

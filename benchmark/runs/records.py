@@ -19,7 +19,7 @@ class _Strict(BaseModel, extra="forbid"):
     """A value that refuses fields it does not know."""
 
 
-class CellKey(_Strict, frozen=True):
+class CellKey(BaseModel, extra="forbid", frozen=True):
     """What a cell is: a method label (``name`` or ``name@variant``), test set, train set, seed."""
 
     method: str

@@ -47,7 +47,7 @@ class Mirror:
         self.stopped = stopped or threading.Event()
         self.info = folder.info()
         self.key = LOCAL if own else address
-        self.state: dict[str, Any] = self.info.get("mlflow", {}).get(self.key) or {"parents": {}, "cells": {}}
+        self.state: dict[str, Any] = self.info.get("mlflow", {}).get(self.key) or {"parents": {}}
         self.tasks: dict[tuple[str, str], _Task] = {}
         self.refused: dict[str, str] = {}
 
@@ -78,7 +78,6 @@ class Mirror:
             if files:
                 self._finish(pair, task, mine)
             sent += changed
-        self._save()
         if self.refused:
             some = "; ".join(f"{name}: {why}" for name, why in islice(self.refused.items(), 3))
             raise TrackingError(f"{self.address} lacks {len(self.refused)} of the cells ({some})")
@@ -136,6 +135,9 @@ class Mirror:
             "mlflow.runName": self.folder.path.resolve().name,
         }
         run = found[0] if found else self.client.create_run(experiment, tags=tags).info.run_id
+        if known:  # its cells are sent anew
+            for orphan in self._active(experiment, f"tags.`{PARENT_TAG}` = '{known['run']}'"):
+                self.client.delete_run(orphan.info.run_id)
         self.state["parents"][name] = {"experiment": experiment, "run": run}
         self._save()
         return experiment, run
@@ -159,25 +161,19 @@ class Mirror:
 
     def _cell(self, record: Record, task: _Task) -> bool:
         slug, ids = record.cell.slug, record.ids.model_dump_json()
-        known = self.state["cells"].get(slug, {}).get("run")
         found = task.nested.setdefault(slug, {})
-        whole = [run for run, its in found.items() if its == ids]
-        kept = known if known in whole else next(iter(whole), None)
-        if kept is None and known and known not in found and self._alive(known):
-            self.client.delete_run(known)
+        kept = next((run for run, its in found.items() if its == ids), None)
         for run in [run for run in found if run != kept]:
             self.client.delete_run(run)
             del found[run]
-        run = kept or self.client.create_run(task.experiment, tags=cell_tags(record, task.run)).info.run_id
-        if kept is None:
-            found[run] = ""
-            self._log(run, record)
-            self.client.set_terminated(run, "FINISHED")
-            found[run] = ids
-        self.state["cells"][slug] = {"run": run, "measure": record.ids.measure, "complete": True}
-        if kept is None:
-            self._save()
-        return kept is None
+        if kept is not None:
+            return False
+        run = self.client.create_run(task.experiment, tags=cell_tags(record, task.run)).info.run_id
+        found[run] = ""
+        self._log(run, record)
+        self.client.set_terminated(run, "FINISHED")
+        found[run] = ids
+        return True
 
     def _settle(self, task: _Task, records: list[Record]) -> None:
         """Delete what a request that was repeated, or refused half-way, has left beside the cells."""
@@ -196,10 +192,10 @@ class Mirror:
         fit = self.folder.fit_dir(record.ids.fits[0])
         points += [Metric(clean_name(f"training/{n}"), v, now, s) for s, n, v in curves(fit)]
         params = [Param(clean_name(name), value[:6000]) for name, value in parameters(record).items()]
-        for chunk in _chunks(params, PARAMS_PER_CALL):
-            self.client.log_batch(run, params=chunk)
-        for chunk in _chunks(points, METRICS_PER_CALL):
-            self.client.log_batch(run, metrics=chunk)
+        for start in range(0, len(params), PARAMS_PER_CALL):
+            self.client.log_batch(run, params=params[start : start + PARAMS_PER_CALL])
+        for start in range(0, len(points), METRICS_PER_CALL):
+            self.client.log_batch(run, metrics=points[start : start + METRICS_PER_CALL])
         self.client.log_artifact(run, str(self.folder.record_path(record.cell)))
 
     def _finish(self, pair: tuple[str, str], task: _Task, records: list[Record]) -> None:
@@ -240,9 +236,3 @@ class Mirror:
         servers = self.folder.info().get("mlflow", {})
         if servers.get(self.key) != self.state:
             self.folder.update_info(mlflow={**servers, self.key: self.state})
-
-
-def _chunks(items: list[Any], size: int) -> Iterator[list[Any]]:
-    rest = iter(items)
-    while chunk := list(islice(rest, size)):
-        yield chunk

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import queue
 import threading
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from ...common.errors import UasbenchError
@@ -42,9 +41,7 @@ class Tracker:
     def __enter__(self) -> Tracker:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._thread is None or not self._thread.is_alive():
             return
         if kind is not None:
@@ -101,12 +98,9 @@ def sync(folder: RunFolder, uri: str | None = None) -> str:
 
 
 def publish(folder: RunFolder, uri: str | None, *, files: bool) -> int:
-    """Bring the server up to date with the run folder and return how many cells were sent.
+    """Bring the server (None: the run's own) up to date with the folder and return how many cells were sent.
 
-    Args:
-        folder: the run.
-        uri: server, or None for the run's own.
-        files: also send tables, report and figures, which are made at the end of a run.
+    ``files`` sends tables, report and figures too, which are made at the end of a run.
 
     Raises:
         TrackingError: the server cannot be reached, or refuses cells (the others have been sent then).

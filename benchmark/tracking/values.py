@@ -6,6 +6,7 @@ import csv
 import hashlib
 import json
 import re
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,25 +22,26 @@ def metrics(record: Record) -> dict[str, float]:
     values = {
         f"{one.unit}/{one.key.protocol}/{one.key.metric}": one.mean for one in collect([record]) if one.by_patient
     }  # fmt: skip
-    folds: dict[str, list[float]] = {}
+    folds = defaultdict[str, list[float]](list)
     for row in record.thresholds:
         if row.threshold is not None:
-            folds.setdefault(f"threshold/{row.protocol}", []).append(row.threshold)
+            folds[f"threshold/{row.protocol}"].append(row.threshold)
     return {**values, **{name: sum(found) / len(found) for name, found in folds.items()}}
 
 
 def costs(record: Record) -> dict[str, float]:
     """Return seconds and memory under MLflow names."""
-    cost = record.cost.model_dump(include={"fit_s", "score_s", "measure_s", "s_per_slice", "peak_ram_mib", "params"})
-    gpu = {} if record.cost.peak_gpu_mib is None else {"peak_gpu_mib": record.cost.peak_gpu_mib}
-    return {f"cost/{name}": float(value) for name, value in {**cost, **gpu}.items()}
+    names = {"fit_s", "score_s", "measure_s", "s_per_slice", "peak_ram_mib", "peak_gpu_mib", "params"}
+    found = record.cost.model_dump(include=names, exclude_none=True)
+    return {f"cost/{name}": float(value) for name, value in found.items()}
 
 
 def parameters(record: Record) -> dict[str, str]:
     """Return what a cell was run with, as texts."""
-    fixed = {**record.cell.model_dump(), "profile": record.profile, "device": record.cost.device}
-    fixed |= {"precision": record.cost.precision, "threads": record.cost.threads}
-    return {k: str(v) for k, v in {**fixed, **{f"config.{k}": v for k, v in record.config.items()}}.items()}
+    found = {**record.cell.model_dump(), "profile": record.profile}
+    found |= record.cost.model_dump(include={"device", "precision", "threads"})
+    found |= {f"config.{name}": value for name, value in record.config.items()}
+    return {name: str(value) for name, value in found.items()}
 
 
 def curves(fit: Path) -> Iterator[tuple[int, str, float]]:

@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 from uasbench.benchmark.runs.folder import RunFolder
 from uasbench.benchmark.runs.records import CaseValue, CellKey, Cost, DataInfo, MethodInfo, Record, StageIds, write_json
+from uasbench.benchmark.tracking.tracker import publish
 
 TASK = {"dataset": "lits", "train": "btcv", "anatomy": "liver"}
+NAME = "lits after btcv"
 
 
 def _build(seed: int = 0, *, dataset: str = "lits", measure: str = "m", **config: Any) -> Record:
@@ -36,50 +38,60 @@ def _build(seed: int = 0, *, dataset: str = "lits", measure: str = "m", **config
     )  # fmt: skip
 
 
-def _write(folder: RunFolder, *records: Record) -> RunFolder:
-    for record in records:
-        write_json(folder.record_path(record.cell), record)
-    return folder
+class Mirrored:
+    """A run folder, the server that it is sent to, and what lies there."""
+
+    def __init__(self, path: Path, *records: Record, uri: str | None = None) -> None:
+        self.folder = RunFolder(path)
+        self.uri = uri
+        self.folder.update_info(
+            command="bench run", profile="quick", phantom=None, tasks=[TASK], options={"tracking_uri": uri}, skipped=[]
+        )
+        self.write(*records)
+
+    def write(self, *records: Record) -> None:
+        for record in records:
+            write_json(self.folder.record_path(record.cell), record)
+
+    def publish(self, *, files: bool = False) -> int:
+        return publish(self.folder, self.uri, files=files)
+
+    @property
+    def client(self) -> Any:
+        from mlflow import MlflowClient
+
+        return MlflowClient(tracking_uri=self.uri)
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """What the folder knows about the server."""
+        return self.folder.info()["mlflow"][self.uri]
+
+    def parent(self, name: str = NAME) -> Any:
+        return self.client.get_run(self.state["parents"][name]["run"])
+
+    def nested(self, name: str = NAME) -> list[Any]:
+        """The runs below the parent."""
+        at = self.state["parents"][name]
+        query = f"tags.`mlflow.parentRunId` = '{at['run']}'"
+        return list(self.client.search_runs([at["experiment"]], query, max_results=1000))
+
+    def slugs(self, name: str = NAME) -> list[str]:
+        """The cells behind finished runs."""
+        runs = self.nested(name)
+        assert all(run.info.status == "FINISHED" for run in runs)
+        return sorted(run.data.tags["uasbench.cell"] for run in runs)
+
+    def sent(self) -> int:
+        """How many cells are there, whole."""
+        begun = NAME in self.folder.info().get("mlflow", {}).get(self.uri, {}).get("parents", {})
+        return sum(run.info.status == "FINISHED" for run in self.nested()) if begun else 0
+
+    def artifacts(self, run: str, path: str = "") -> list[str]:
+        return sorted(Path(a.path).name for a in self.client.list_artifacts(run, path))
 
 
-def _begin(path: Path, *records: Record, uri: str | None = None) -> RunFolder:
-    folder = RunFolder(path)
-    folder.update_info(
-        command="bench run", profile="quick", phantom=None, tasks=[TASK], options={"tracking_uri": uri}, skipped=[]
-    )
-    return _write(folder, *records)
-
-
-def _client(uri: str) -> Any:
-    from mlflow import MlflowClient
-
-    return MlflowClient(tracking_uri=uri)
-
-
-def _state(folder: RunFolder, uri: str) -> dict[str, Any]:
-    return folder.info()["mlflow"][uri]
-
-
-def _parent(folder: RunFolder, uri: str, name: str = "lits after btcv") -> str:
-    return _state(folder, uri)["parents"][name]["run"]
-
-
-def _nested(folder: RunFolder, uri: str, name: str = "lits after btcv") -> list[Any]:
-    at = _state(folder, uri)["parents"][name]
-    query = f"tags.`mlflow.parentRunId` = '{at['run']}'"
-    return list(_client(uri).search_runs([at["experiment"]], query, max_results=1000))
-
-
-def _slugs(runs: list[Any]) -> list[str]:
-    assert all(run.info.status == "FINISHED" for run in runs)
-    return sorted(run.data.tags["uasbench.cell"] for run in runs)
-
-
-def _artifacts(uri: str, run: str, path: str = "") -> list[str]:
-    return sorted(Path(a.path).name for a in _client(uri).list_artifacts(run, path))
-
-
-def _until(true: Any, seconds: float = 60) -> None:
+def _until(true: Callable[[], Any], seconds: float = 60) -> None:
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end, "waited in vain"
@@ -87,61 +99,19 @@ def _until(true: Any, seconds: float = 60) -> None:
 
 
 @pytest.fixture(scope="session")
-def build() -> Callable[..., Any]:
+def build() -> Callable[..., Record]:
     """Return ``build(seed)``: the record of a finished cell."""
     return _build
 
 
 @pytest.fixture(scope="session")
-def write() -> Callable[..., Any]:
-    """Return ``write(folder, *records)``."""
-    return _write
+def begin() -> type[Mirrored]:
+    """Return ``begin(path, *records, uri=None)``: a run folder and its server."""
+    return Mirrored
 
 
 @pytest.fixture(scope="session")
-def begin() -> Callable[..., Any]:
-    """Return ``begin(path, *records, uri=None)``: a run folder."""
-    return _begin
-
-
-@pytest.fixture(scope="session")
-def client() -> Callable[..., Any]:
-    """Return ``client(uri)`` of MLflow."""
-    return _client
-
-
-@pytest.fixture(scope="session")
-def state() -> Callable[..., Any]:
-    """Return ``state(folder, uri)``: what the folder knows about a server."""
-    return _state
-
-
-@pytest.fixture(scope="session")
-def parent() -> Callable[..., Any]:
-    """Return ``parent(folder, uri)``: the id of its parent run."""
-    return _parent
-
-
-@pytest.fixture(scope="session")
-def nested() -> Callable[..., Any]:
-    """Return ``nested(folder, uri)``: the runs below the parent."""
-    return _nested
-
-
-@pytest.fixture(scope="session")
-def slugs() -> Callable[..., Any]:
-    """Return ``slugs(runs)``: the cells behind finished runs."""
-    return _slugs
-
-
-@pytest.fixture(scope="session")
-def artifacts() -> Callable[..., Any]:
-    """Return ``artifacts(uri, run)``: their names."""
-    return _artifacts
-
-
-@pytest.fixture(scope="session")
-def until() -> Callable[..., Any]:
+def until() -> Callable[..., None]:
     """Return ``until(true, seconds)``: wait."""
     return _until
 
@@ -153,6 +123,6 @@ def uri(mlflow_tables: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, uri: str, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
+def here(tmp_path: Path, uri: str, monkeypatch: pytest.MonkeyPatch) -> Mirrored:
     monkeypatch.chdir(tmp_path)
-    return _begin(tmp_path / "it's a run", uri=uri)
+    return Mirrored(tmp_path / "it's a run", uri=uri)

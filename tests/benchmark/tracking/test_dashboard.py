@@ -12,33 +12,33 @@ from uasbench.benchmark.tracking.tracker import sync
 
 
 def test_the_dashboard_of_a_server_is_its_address(begin, tmp_path, capsys):
-    assert serve(begin(tmp_path / "run", uri="http://127.0.0.1:9"), 5000) == 0
+    assert serve(begin(tmp_path / "run", uri="http://127.0.0.1:9").folder, 5000) == 0
     assert "http://127.0.0.1:9" in capsys.readouterr().out
 
 
 def test_the_dashboard_reads_the_database_that_the_run_used(begin, tmp_path, monkeypatch):
     mine = tmp_path / "mine.db"
-    folder = begin(tmp_path / "run", uri=f"sqlite:///{mine}")
-    folder.mlflow_db.touch()
+    here = begin(tmp_path / "run", uri=f"sqlite:///{mine}")
+    here.folder.mlflow_db.touch()
     with pytest.raises(TrackingError, match=r"mine\.db"):
-        serve(folder, 5000)
+        serve(here.folder, 5000)
     mine.touch()
-    folder.mlflow_db.unlink()
+    here.folder.mlflow_db.unlink()
     commands: list[list[str]] = []
     done = subprocess.CompletedProcess([], 0)
     monkeypatch.setattr(tracking_server.subprocess, "run", lambda command, **_: (commands.append(command), done)[1])
-    assert serve(folder, 5000) == 0
+    assert serve(here.folder, 5000) == 0
     assert f"sqlite:///{mine}" in commands[0]
 
 
 def test_the_dashboard_names_the_run_list_of_every_task(begin, build, tmp_path, monkeypatch, capsys):
-    folder = begin(tmp_path / "run", build(0))
-    sync(folder, None)
-    client = MlflowClient(tracking_uri=tracking_uri(folder))
+    here = begin(tmp_path / "run", build(0))
+    sync(here.folder, None)
+    client = MlflowClient(tracking_uri=tracking_uri(here.folder))
     (experiment,) = client.search_experiments(filter_string="name LIKE 'uasbench: %'")
     done = subprocess.CompletedProcess([], 0)
     monkeypatch.setattr(tracking_server.subprocess, "run", lambda *_, **__: done)
-    serve(folder, 5001)
+    serve(here.folder, 5001)
     task = experiment.name.removeprefix("uasbench: ")
     address = f"http://127.0.0.1:5001/#/experiments/{experiment.experiment_id}/runs?workflowType=machine_learning"
     assert f"{task}: {address}" in capsys.readouterr().out

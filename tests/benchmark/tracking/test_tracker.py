@@ -15,7 +15,7 @@ import pytest
 from uasbench.benchmark.runs.folder import RunFolder
 from uasbench.benchmark.runs.records import Failure
 from uasbench.benchmark.tracking.server import QUIET, TrackingError
-from uasbench.benchmark.tracking.tracker import INTERRUPTED_WAIT_S, Tracker, publish, sync
+from uasbench.benchmark.tracking.tracker import INTERRUPTED_WAIT_S, Tracker, sync
 
 
 class Server:
@@ -52,7 +52,7 @@ class Server:
 
 
 @pytest.mark.parametrize("error", ["pydantic", "sqlalchemy", "folder", "odd"])
-def test_no_error_of_the_tracker_ends_a_run(build, write, folder, uri, monkeypatch, capsys, error):
+def test_no_error_of_the_tracker_ends_a_run(build, here, monkeypatch, capsys, error):
     from mlflow import MlflowClient
     from rich.console import Console
     from sqlalchemy.exc import OperationalError
@@ -68,72 +68,68 @@ def test_no_error_of_the_tracker_ends_a_run(build, write, folder, uri, monkeypat
         }[error]
 
     monkeypatch.setattr(MlflowClient, "search_runs", broken)
-    with Tracker(uri, Console(width=1000)) as tracker:
-        tracker.start(folder)
+    with Tracker(here.uri, Console(width=1000)) as tracker:
+        tracker.start(here.folder)
         tracker.cell(build(0))
         tracker.finish()
     assert tracker.problem
     assert "\n" not in tracker.problem
     assert "no number is lost" in capsys.readouterr().out
     monkeypatch.undo()
-    write(folder, build(0))
-    assert publish(folder, uri, files=True) == 1
+    here.write(build(0))
+    assert here.publish(files=True) == 1
 
 
-def test_finish_without_start_and_a_lost_folder_raise_nothing(tmp_path, uri):
-    with Tracker(uri, None) as tracker:
+def test_finish_without_start_and_a_lost_folder_raise_nothing(here, tmp_path):
+    with Tracker(here.uri, None) as tracker:
         tracker.finish()
-    with Tracker(uri, None) as tracker:
+    with Tracker(here.uri, None) as tracker:
         tracker.start(RunFolder(tmp_path / "nothing"))
         tracker.finish()
     assert tracker.problem
     assert "run.json" in tracker.problem
 
 
-def test_the_tracker_sends_each_record_as_it_lands_and_reads_none_again(
-    build, write, client, state, parent, nested, slugs, until, folder, uri, monkeypatch
-):
+def test_the_tracker_sends_each_record_as_it_lands_and_reads_none_again(build, here, until, monkeypatch):
     reads: list[Path] = []
     whole = RunFolder.record
     monkeypatch.setattr(RunFolder, "record", lambda self, path: (reads.append(path), whole(self, path))[1])
-    with Tracker(uri, None) as tracker:
-        tracker.start(folder)
+    with Tracker(here.uri, None) as tracker:
+        tracker.start(here.folder)
         for seed in range(3):
-            write(folder, build(seed))
+            here.write(build(seed))
             tracker.cell(build(seed))
-            until(lambda n=seed: len(state(folder, uri)["cells"]) == n + 1 if "mlflow" in folder.info() else False)
-        assert client(uri).get_run(parent(folder, uri)).info.status == "RUNNING"
+            until(lambda n=seed: here.sent() == n + 1)
+        assert here.parent().info.status == "RUNNING"
         assert reads == []
         tracker.finish()
     assert tracker.problem is None
     assert len(reads) == 3
-    assert len(slugs(nested(folder, uri))) == 3
-    assert client(uri).get_run(parent(folder, uri)).info.status == "FINISHED"
+    assert len(here.slugs()) == 3
+    assert here.parent().info.status == "FINISHED"
 
 
-def test_an_interrupted_run_is_killed_and_the_next_one_finishes_it(
-    build, write, client, parent, nested, slugs, until, folder, uri
-):
-    write(folder, build(0), build(1))
-    tracker = Tracker(uri, None)
-    tracker.start(folder)
+def test_an_interrupted_run_is_killed_and_the_next_one_finishes_it(build, here, until):
+    here.write(build(0), build(1))
+    tracker = Tracker(here.uri, None)
+    tracker.start(here.folder)
     tracker.cell(build(0))
-    until(lambda: bool(folder.info().get("mlflow", {}).get(uri, {}).get("cells")))
+    until(here.sent)
     tracker.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
-    until(lambda: client(uri).get_run(parent(folder, uri)).info.status == "KILLED")
-    with Tracker(uri, None) as tracker:
-        tracker.start(folder)
+    until(lambda: here.parent().info.status == "KILLED")
+    with Tracker(here.uri, None) as tracker:
+        tracker.start(here.folder)
         tracker.finish()
-    assert len(slugs(nested(folder, uri))) == 2
-    assert client(uri).get_run(parent(folder, uri)).info.status == "FINISHED"
+    assert len(here.slugs()) == 2
+    assert here.parent().info.status == "FINISHED"
 
 
-def test_an_interrupted_run_does_not_wait_for_a_server_that_hangs(folder):
+def test_an_interrupted_run_does_not_wait_for_a_server_that_hangs(here):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         hanging = f"http://127.0.0.1:{silent.getsockname()[1]}"
         waits: list[float | None] = []
         tracker = Tracker(hanging, None)
-        tracker.start(folder)
+        tracker.start(here.folder)
         thread = tracker._thread
         assert thread is not None
         join = thread.join
@@ -143,28 +139,28 @@ def test_an_interrupted_run_does_not_wait_for_a_server_that_hangs(folder):
 
 
 @pytest.mark.slow
-def test_a_server_killed_in_the_middle_gets_the_rest_exactly_once(build, begin, state, nested, slugs, until, tmp_path):
+def test_a_server_killed_in_the_middle_gets_the_rest_exactly_once(build, here, begin, until, tmp_path):
     server = Server(tmp_path, until)
     records = [build(s) for s in range(12)]
-    folder = begin(tmp_path / "run", *records, uri=server.uri)
+    here = begin(tmp_path / "run", *records, uri=server.uri)
     server.start()
     try:
         with Tracker(server.uri, None) as tracker:
-            tracker.start(folder)
+            tracker.start(here.folder)
             for record in records:
                 tracker.cell(record)
-            until(lambda: len(folder.info().get("mlflow", {}).get(server.uri, {}).get("cells", {})) >= 3)
+            until(lambda: here.sent() >= 3)
             server.kill()
             tracker.finish()
         assert tracker.problem
-        assert len(folder.records()) == 12
+        assert len(here.folder.records()) == 12
         with pytest.raises(TrackingError):
-            sync(folder)
-        had = len(state(folder, server.uri)["cells"])
-        assert 3 <= had < 12
+            sync(here.folder)
         server.start()
-        assert sync(folder).startswith(f"{12 - had} cells sent")
-        assert sync(folder).startswith("0 cells sent")
-        assert slugs(nested(folder, server.uri)) == sorted(r.cell.slug for r in records)
+        had = here.sent()
+        assert 3 <= had < 12
+        assert sync(here.folder).startswith(f"{12 - had} cells sent")
+        assert sync(here.folder).startswith("0 cells sent")
+        assert here.slugs() == sorted(r.cell.slug for r in records)
     finally:
         server.kill()
