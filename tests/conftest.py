@@ -77,6 +77,27 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
+def _package(site: Path, distribution: str, files: dict[str, str], groups: dict[str, dict[str, str]]) -> None:
+    """Write modules and metadata as pip leaves them."""
+    for name, text in files.items():
+        path = site / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    info = site / f"{distribution.replace('-', '_')}-1.0.dist-info"
+    info.mkdir(parents=True, exist_ok=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n")
+    lines = []
+    for group, points in groups.items():
+        lines += [f"[uasbench.{group}]", *(f"{n} = {t}" for n, t in points.items())]
+    (info / "entry_points.txt").write_text("\n".join(lines) + "\n")
+
+
+@pytest.fixture(scope="session")
+def package() -> Callable[..., None]:
+    """Return ``package(site, distribution, files, groups)``, for fixtures that outlive a test."""
+    return _package
+
+
 @pytest.fixture
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
     """Return ``install(distribution, files, methods={name: target})``: modules and metadata on ``sys.path``."""
@@ -87,17 +108,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
 
     def make(distribution: str, files: dict[str, str], **groups: dict[str, str]) -> Path:
         site = tmp_path / "site" / distribution
-        for name, text in files.items():
-            path = site / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8")
-        info = site / f"{distribution.replace('-', '_')}-1.0.dist-info"
-        info.mkdir(parents=True, exist_ok=True)
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n")
-        lines = []
-        for group, points in groups.items():
-            lines += [f"[uasbench.{group}]", *(f"{n} = {t}" for n, t in points.items())]
-        (info / "entry_points.txt").write_text("\n".join(lines) + "\n")
+        _package(site, distribution, files, groups)
         monkeypatch.syspath_prepend(str(site))
         registry.refresh()
         return site

@@ -44,21 +44,15 @@ class Votes(Method):
 
 
 @pytest.fixture(scope="module")
-def options(tmp_path_factory):
+def options(package, tmp_path_factory):
     """Options of a run in which the plug-in is installed."""
     from uasbench.benchmark.catalogue import registry
 
     here = tmp_path_factory.mktemp("votes")
     write_phantom(here / "data", anatomy="liver", seed=0, size="smoke")
-    site = here / "site"
-    site.mkdir()
-    (site / "voting.py").write_text(PLUGIN)
-    info = site / "voting-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: voting\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[uasbench.methods]\nvotes = voting:Votes\n")
+    package(here / "site", "voting", {"voting.py": PLUGIN}, {"methods": {"votes": "voting:Votes"}})
     with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(site))
+        patch.syspath_prepend(str(here / "site"))
         registry.refresh()
         yield {"data_root": here / "data", "cache": here / "cache", "profile": "smoke"}
     registry.refresh()

@@ -63,8 +63,10 @@ class Declines(Base):
 class Good(Base):
     card = MethodCard(name="good", title="good", deterministic=True)
 """
-NAMES = ["raises", "gives-nan", "wrong-shape", "hangs", "dies", "declines", "good"]
-CLASSES = ["Raises", "GivesNaN", "WrongShape", "Hangs", "Dies", "Declines", "Good"]
+CLASSES = {
+    **{"raises": "Raises", "gives-nan": "GivesNaN", "wrong-shape": "WrongShape", "hangs": "Hangs"},
+    **{"dies": "Dies", "declines": "Declines", "good": "Good"},
+}
 
 
 @pytest.fixture
@@ -85,24 +87,6 @@ def two_seeds(root: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory)
     return uasbench.run("hu-deviation,random,ae", "lits", out=tmp_path_factory.mktemp("two") / "run", **options)
 
 
-@pytest.fixture
-def plugins(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Plug-ins that misbehave, as pip would have installed them."""
-    from uasbench.benchmark.catalogue import registry
-
-    site = tmp_path_factory.mktemp("site")
-    (site / "misbehaving.py").write_text(PLUGINS)
-    info = site / "misbehaving-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: misbehaving\nVersion: 1.0\n")
-    points = "\n".join(f"{n} = misbehaving:{c}" for n, c in zip(NAMES, CLASSES, strict=True))
-    (info / "entry_points.txt").write_text(f"[uasbench.methods]\n{points}\n")
-    monkeypatch.syspath_prepend(str(site))
-    registry.refresh()
-    yield
-    registry.refresh()
-
-
 def tables(run: Path) -> dict[str, bytes]:
     """Return the tables that a rerun must reproduce byte for byte; costs are times and differ."""
     return {p.name: p.read_bytes() for p in (run / "tables").glob("*.csv") if p.name != "cost.csv"}
@@ -110,13 +94,8 @@ def tables(run: Path) -> dict[str, bytes]:
 
 def test_a_run_leaves_records_maps_tables_report_and_dashboard(two_seeds):
     done = two_seeds
-    assert {(r.cell.method, r.cell.seed) for r in done.records} == {
-        ("hu-deviation", 0),
-        ("random", 0),
-        ("random", 1),
-        ("ae", 0),
-        ("ae", 1),
-    }
+    seeds = {("hu-deviation", 0), ("random", 0), ("random", 1), ("ae", 0), ("ae", 1)}
+    assert {(r.cell.method, r.cell.seed) for r in done.records} == seeds
     assert not done.failures
     summary = done.table("summary")
     columns = "method,dataset,train,protocol,metric,unit,mean,std,ci_low,ci_high,n_cases,n_seeds"
@@ -183,9 +162,10 @@ def test_labels_replaced_by_noise_leave_every_map_identical(run, root, tmp_path)
     assert first.table("summary").to_csv() != second.table("summary").to_csv()
 
 
-@pytest.mark.usefixtures("plugins")
-def test_misbehaving_plugins_are_rows_and_stop_nobody(run):
-    done = run(",".join(NAMES), stage_limit_s=20)
+def test_misbehaving_plugins_are_rows_and_stop_nobody(run, install):
+    methods = {name: f"misbehaving:{cls}" for name, cls in CLASSES.items()}
+    install("misbehaving", {"misbehaving.py": PLUGINS}, methods=methods)
+    done = run(",".join(CLASSES), stage_limit_s=20)
     assert {r.cell.method for r in done.records} == {"good"}
     errors = {f.cell.method: f.error for f in done.failures}
     assert "this plug-in is broken" in errors["raises"]
@@ -277,11 +257,8 @@ def test_imported_maps_get_the_numbers_of_the_method_that_made_them(run, root, c
     ],
 )
 def test_a_mistake_is_refused_with_the_fix(run, options, message):
-    options = dict(options)
-    if "data_root" in options:
-        options["data_root"] = Path(options["data_root"])
     with pytest.raises(UasbenchError, match=message):
-        run(options.pop("methods"), **options)
+        run(**options)
 
 
 def test_a_folder_that_cannot_be_written_is_refused(run, tmp_path):

@@ -7,6 +7,7 @@ import json
 import math
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, fields, is_dataclass, replace
@@ -161,13 +162,9 @@ def _weights(method: Any) -> dict[str, np.ndarray]:
         f"{name}.{key}": value.detach().cpu().numpy().copy()
         for name, module in modules(method).items()
         for key, value in module.named_parameters()
-        if value.requires_grad and value.numel() > 1 and not _constant(value)
+        # Biases and norms start as zeros or ones whatever the seed.
+        if value.requires_grad and value.numel() > 1 and not (value == value.flatten()[0]).all()
     }
-
-
-def _constant(value: Any) -> bool:
-    """Biases and norms start as zeros or ones whatever the seed."""
-    return bool((value == value.flatten()[0]).all())
 
 
 def save_and_load(subject: Subject) -> str:
@@ -198,17 +195,12 @@ def batches(subject: Subject) -> str:
         if live:
             raise Broken(f"batch normalisation is in training mode while scoring ({live[0]}); call .eval() in score")
         subject.same(backwards, "cases scored in another order")
-        names = [f.name for f in fields(subject.config()) if "batch" in f.name and _is_int(subject.config(), f.name)]
+        names = [n for n, v in asdict(subject.config()).items() if "batch" in n and type(v) is int]
         for name in names:
             config = replace(subject.config(), **{name: 1})
             alone = drive.load(subject.cls, config, path, subject.device)
             subject.same(subject.maps(alone), f"scored with {name}=1", exact=False)
     return "same maps in another order" + (f" and with {', '.join(names)} = 1" if names else "")
-
-
-def _is_int(config: Any, name: str) -> bool:
-    value = getattr(config, name)
-    return isinstance(value, int) and not isinstance(value, bool)
 
 
 @contextmanager
@@ -246,11 +238,9 @@ def blind(subject: Subject) -> str:
     own = {n: p for n, p in files.items() if n == inside or n.startswith(f"{inside}.")}
     for name, path in own.items():
         for node in ast.walk(ast.parse(path.read_bytes())) if path.suffix == ".py" else ():
-            used = _truth_name(node)
-            if used:
-                raise Broken(
-                    f"{name}, line {getattr(node, 'lineno', '?')}: {used} reads labels, which only the scorer may"
-                )
+            if used := _truth_name(node):
+                line = getattr(node, "lineno", "?")
+                raise Broken(f"{name}, line {line}: {used} reads labels, which only the scorer may")
     return f"no label reader in {len(own)} module{'s' * (len(own) != 1)}"
 
 
@@ -298,11 +288,17 @@ def learns(subject: Subject) -> str:
     """
     if not _weights(subject.trained):
         raise NotApplicable("no trainable network")
-    config = _small_but_serious(subject)
+    size = getattr(subject.config(), "size", None)  # ``quick`` on slices as small as those of ``smoke``
+    config = subject.config("quick") if size is None else subject.config("quick", size=size)
     before = _precisions(subject, subject.train(0, config, filled=True, max_updates=0))
     updates = _affordable(subject, config)
-    losses: dict[str, list[float]] = {}
-    after = _precisions(subject, subject.train(0, config, filled=True, max_updates=updates, losses=losses))
+    losses = defaultdict[str, list[float]](list)
+
+    def keep(_: int, values: dict[str, float]) -> None:
+        for name, value in values.items():
+            losses[name].append(value)
+
+    after = _precisions(subject, subject.train(0, config, filled=True, max_updates=updates, on_log=keep))
     text = f"AP (dark, bright) {_pair(before)} untrained, {_pair(after)} after {updates} updates" + "".join(
         f"; {name} {values[0]:.3g} → {values[-1]:.3g}" for name, values in list(losses.items())[:2] if len(values) > 1
     )
@@ -315,13 +311,6 @@ def learns(subject: Subject) -> str:
     if updates < ENOUGH_UPDATES and any(v[-1] < 0.9 * v[0] for v in losses.values()):
         raise NotApplicable(f"undecided in {LEARNING_S:g} s: {text}")
     raise Broken(f"{text}: training does not help; look at the loss, the sign of the map, or a network left untrained")
-
-
-def _small_but_serious(subject: Subject) -> Any:
-    """Return the ``quick`` profile, at the ``size`` of the ``smoke`` profile where that is a setting."""
-    quick = subject.config("quick")
-    size = getattr(subject.config(), "size", None)
-    return quick if size is None else subject.config("quick", size=size)
 
 
 def _affordable(subject: Subject, config: Any) -> int:
@@ -338,10 +327,13 @@ def _affordable(subject: Subject, config: Any) -> int:
 
 
 def _precisions(subject: Subject, method: Any) -> tuple[float, ...]:
-    return tuple(
-        average_precision(subject.native(method, case)[case.roi], lesion[case.roi])
-        for case, lesion in lesion_cases(subject.anatomy, filled=True)
-    )
+    found = []
+    for case, lesion in lesion_cases(subject.anatomy, filled=True):
+        viewed = subject.view(method, case)
+        scores = drive.score(method, case, viewed)
+        native = scores if viewed is None else viewed.to_native(scores)
+        found.append(average_precision(native[case.roi], lesion[case.roi]))
+    return tuple(found)
 
 
 def _pair(values: tuple[float, ...]) -> str:

@@ -28,12 +28,7 @@ LABELS = "UASBENCH_DATA"
 
 
 class Bench:
-    """An executor under test and a folder that serves as its run.
-
-    Args:
-        target: ``module:Class`` of the executor, as its entry point names it.
-        folder: an empty folder.
-    """
+    """An executor under test (``module:Class``, as its entry point names it) and an empty folder for its run."""
 
     def __init__(self, target: str, folder: Path) -> None:
         self.target = target

@@ -64,13 +64,10 @@ def check_method(
     progress: Callable[[CheckResult], None] | None = None,
     timeout: float = TIMEOUT_S,
 ) -> list[CheckResult]:
-    """Check a method on a tiny phantom in memory.
+    """Check a method, or the one registered under a name, on a tiny phantom in memory.
 
-    Args:
-        method: registered name, or the class itself.
-        anatomy: ``liver``, ``lung`` or another with ``tissue``.
-        progress: called with each result as it lands.
-        timeout: seconds that a single check may take; one that takes longer fails and the rest is skipped.
+    ``progress`` gets each result as it lands; a check that takes longer than ``timeout`` seconds fails and the rest is
+    skipped.
 
     Raises:
         RegistryError: unknown name, or two packages claim it. Whatever the method does is a failed check.
@@ -84,9 +81,8 @@ def check_method(
         registry.runnable().entry(method)
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "output.txt"
-        context: Any = multiprocessing.get_context(
-            "spawn" if isinstance(method, str) or _importable(method) else "fork"
-        )
+        start = "spawn" if isinstance(method, str) or _importable(method) else "fork"
+        context: Any = multiprocessing.get_context(start)
         ours, theirs = context.Pipe()
         process: Any = context.Process(target=_child, args=(theirs, method, anatomy, device, str(log)))
         process.start()
@@ -190,15 +186,18 @@ def _run(name: str, check: Callable[[Any], str], subject: Any) -> tuple[CheckRes
     from .checks import Broken, NotApplicable
 
     start = time.perf_counter()
+    passed = skipped = False
+    problem = None
     try:
         detail = check(subject)
+        passed = True
     except NotApplicable as error:
-        return CheckResult(name, False, True, str(error), time.perf_counter() - start), error
+        skipped, detail, problem = True, str(error), error
     except (Broken, UasbenchError) as error:
-        return CheckResult(name, False, False, str(error), time.perf_counter() - start), error
+        detail, problem = str(error), error
     except (Exception, SystemExit) as error:
-        return CheckResult(name, False, False, short_traceback(error), time.perf_counter() - start), error
-    return CheckResult(name, True, False, detail, time.perf_counter() - start), None
+        detail, problem = short_traceback(error), error
+    return CheckResult(name, passed, skipped, detail, time.perf_counter() - start), problem
 
 
 def short_traceback(error: BaseException) -> str:

@@ -40,16 +40,11 @@ class Subject:
         self.cls = cls
         self.anatomy = anatomy
         self.device = device
+        self.uses = cls.card.uses
         self.built_in = cls.__module__.partition(".")[0] == PACKAGE
 
     def config(self, profile: str = "smoke", **settings: Any) -> Any:
-        """Return the settings of a profile."""
         return resolve(self.cls.Config, profile, self.anatomy, settings)
-
-    @property
-    def uses(self) -> str:
-        """What training may see, as the card says."""
-        return self.cls.card.uses
 
     def scans(self, *, filled: bool = False) -> HealthySet | LabelledSet:
         """Return the training scans: three healthy ones, or four with lesion masks for a top line."""
@@ -67,21 +62,8 @@ class Subject:
         """Return two scans with lesions and the healthy one that is never trained on."""
         return [case for case, _ in lesion_cases(self.anatomy)] + healthy_cases(self.anatomy)[3:]
 
-    def context(
-        self,
-        seed: int,
-        max_updates: int | None = None,
-        losses: dict[str, list[float]] | None = None,
-        unlabelled: HealthySet | None = None,
-    ) -> FitContext:
-        """Return a fit context that appends the training curves to ``losses``."""
-
-        def keep(_: int, values: dict[str, float]) -> None:
-            for name, value in values.items():
-                if losses is not None:
-                    losses.setdefault(name, []).append(value)
-
-        return FitContext(seed=seed, device=self.device, max_updates=max_updates, on_log=keep, unlabelled=unlabelled)
+    def context(self, seed: int, **options: Any) -> FitContext:
+        return FitContext(seed=seed, device=self.device, **options)
 
     def train(self, seed: int = 0, config: Any = None, *, filled: bool = False, **context: Any) -> Any:
         """Train anew, at the ``smoke`` profile where no config is given."""
@@ -102,12 +84,6 @@ class Subject:
     def view(method: Any, case: Case) -> ViewedCase | None:
         """Return the case through the method's view, or None where it works on the native grid."""
         return None if method.view is None else apply_view(case, method.view)
-
-    def native(self, method: Any, case: Case) -> np.ndarray:
-        """Return the checked map on the grid of the case."""
-        viewed = self.view(method, case)
-        scores = drive.score(method, case, viewed)
-        return scores if viewed is None else viewed.to_native(scores)
 
     @cached_property
     def trained(self) -> Any:

@@ -13,8 +13,7 @@ TICK_S = 0.25
 def run_jobs(executor: Executor, jobs: Sequence[Job], listener: Listener, limit_s: float) -> None:
     """Run all jobs, reporting to ``listener``; a failed job cancels what needs it and nothing else.
 
-    Args:
-        limit_s: a job that takes longer is stopped and failed.
+    A job that takes longer than ``limit_s`` is stopped and failed.
 
     Raises:
         ValueError: jobs need one that is not there.

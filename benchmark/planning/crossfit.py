@@ -22,12 +22,9 @@ Labelled = tuple[PreparedCase, TruthRef]
 
 @dataclass(frozen=True)
 class LabelPlan:
-    """The models of a top line.
+    """The models of a top line: for each the labelled cases that it ``learns`` from, and the patients that it maps.
 
-    Attributes:
-        learns: for each model the labelled cases that it is trained on.
-        maps: for each model the patients of the test set that it maps; none of them is among those it learns from.
-        sets: the data sets that the labels come from.
+    No model maps a patient it learns from; ``sets`` are those that the labels come from.
     """
 
     training: str
@@ -61,11 +58,7 @@ def folds(patients: Iterable[str]) -> list[tuple[str, ...]]:
 
 
 def label_plan(data: TaskData, training: str) -> LabelPlan | str:
-    """Return how a top line is trained for the test set of a task, or why it cannot be.
-
-    Args:
-        training: ``cross-fit`` or ``unseen``, see ``SupervisedMethod``.
-    """
+    """Return how a top line is trained (see ``SupervisedMethod``) for the test set of a task, or why it cannot be."""
     if training == "unseen":
         return _unseen(data)
     if training != "cross-fit":

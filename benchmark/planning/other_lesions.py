@@ -24,10 +24,7 @@ def other_lesions(
 ) -> OtherLesions:
     """Prepare the lesion sets of the target's organ that lie in the data root, without tested and calibrating patients.
 
-    Args:
-        target: name of the set that is tested.
-        test: its cases.
-        calibrating: healthy cases of the patients whose maps set the quantiles of ``healthy-q*``.
+    ``target`` is tested, with the cases ``test``; the maps of ``calibrating`` set the quantiles of ``healthy-q*``.
 
     Raises:
         DataError: a set that is there cannot be used.

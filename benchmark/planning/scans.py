@@ -28,13 +28,7 @@ class Scans:
 
 @dataclass(frozen=True)
 class Source:
-    """Where scans come from, and what is prepared of them.
-
-    Attributes:
-        views: what the methods of the task see.
-        excludes: by set, the cases that are left out.
-        workers: processes that prepare.
-    """
+    """Where scans come from, what the methods see of them, and by set the cases that are left out."""
 
     registry: Registry
     root: Path

@@ -32,12 +32,9 @@ class MapError(UasbenchError):
 
 @dataclass(frozen=True, eq=False)
 class StoredMap:
-    """A map as it was made.
+    """A map as it was made: the support on its grid (bool), and the values inside in C order (float32).
 
-    Attributes:
-        support: bool, shape of the grid that the map was made on.
-        values: float32, the map inside the support, in C order.
-        geometry: the grid's place on the native grid; None where it is the native grid.
+    ``geometry`` is the grid's place on the native grid; None where it is the native grid.
     """
 
     support: np.ndarray
@@ -56,13 +53,10 @@ class StoredMap:
 
 
 def write_map(path: Path, map_: np.ndarray, geometry: AnyGeometry | None, support: np.ndarray) -> int:
-    """Store a map atomically and return the bytes written.
+    """Store a float32 map atomically, its folder made, and return the bytes written.
 
-    Args:
-        path: file to write; its folder is made.
-        map_: float32, on the view's grid where ``geometry`` is given, else on the native grid (z, y, x).
-        geometry: how the view's grid lies on the native grid, or None.
-        support: bool, same shape: where values are kept (``ViewedCase.support``, or the native region of interest).
+    It lies on the view's grid where ``geometry`` is given, else on the native grid (z, y, x). ``support`` (bool, same
+    shape) says where values are kept: ``ViewedCase.support``, or the native region of interest.
 
     Raises:
         MapError: another shape or dtype, or NaN or infinite values inside the support.

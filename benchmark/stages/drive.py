@@ -43,13 +43,9 @@ def construct(cls: type[Method], config: Any, *, seed: int, device: str) -> Meth
 def train(
     cls: type[Method], config: Any, scans: HealthySet | LabelledSet, ctx: FitContext, checkpoints: Path | None = None
 ) -> tuple[Method, float]:
-    """Construct a method and fit it: on healthy scans, or on scans with lesion masks where it is a top line.
+    """Construct a method and fit it, on healthy scans or, a top line, on scans with lesion masks.
 
-    Args:
-        checkpoints: folder of the states that the method asks to keep under way.
-
-    Returns:
-        The method, and the seconds that its fit took.
+    Returns the method and the seconds that its fit took; ``checkpoints`` gets the states that it keeps under way.
     """
     method: Any = construct(cls, config, seed=ctx.seed, device=ctx.device)
     if checkpoints is not None:
@@ -70,8 +66,7 @@ def load(cls: type[Method], config: Any, path: Path, device: str) -> Method:
 def score(method: Method, case: Case, viewed: ViewedCase | None = None) -> np.ndarray:
     """Return the checked anomaly map, on the grid of ``viewed`` where that is given, else on the grid of the case.
 
-    Returns:
-        float32, contiguous; values outside the region of interest are whatever the method left there.
+    It is float32 and contiguous; values outside the region of interest are whatever the method left there.
 
     Raises:
         MethodError: not an array, wrong shape, not floating or below 32 bits, NaN or infinite where it counts.
@@ -119,10 +114,7 @@ def decide(method: Method, case: Case, viewed: ViewedCase | None, scores: np.nda
 
 
 def check_map(method: Method, scores: Any, support: np.ndarray, case_id: str) -> np.ndarray:
-    """Return ``scores`` as a contiguous float32 array.
-
-    Args:
-        support: bool, the shape expected; only its voxels must be finite.
+    """Return ``scores`` as a contiguous float32 array; ``support`` (bool) gives the shape and what must be finite.
 
     Raises:
         MethodError: as :func:`score`.

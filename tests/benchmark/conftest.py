@@ -10,7 +10,10 @@ from typing import Any
 import pytest
 from uasbench.benchmark.commands.running import run
 from uasbench.benchmark.planning.options import RunOptions, validated
+from uasbench.benchmark.planning.plan import PlannedCell, plan_cells
+from uasbench.benchmark.planning.tasks import Planned, planned_tasks
 from uasbench.benchmark.runs.folder import RunFolder
+from uasbench.benchmark.stages.task import Numerics
 
 Install = Callable[..., Path]
 
@@ -38,3 +41,16 @@ def smoke(root: Path, cache: Path, tmp_path: Path) -> Callable[..., RunOptions]:
         return validated(methods=methods, datasets=["lits"], **{**settings, **others})
 
     return options
+
+
+@pytest.fixture
+def plan(smoke: Callable[..., RunOptions]) -> Callable[..., tuple[Planned, dict[str, PlannedCell]]]:
+    """Return ``plan(methods, **options)``: the task of a run and its cells by method; nothing is trained."""
+
+    def call(methods: str, **options: Any) -> tuple[Planned, dict[str, PlannedCell]]:
+        chosen = smoke(methods, **options)
+        (task,) = planned_tasks(chosen, 1, None)
+        numerics = Numerics(device="cpu", threads=1, precision="fp32")
+        return task, {c.key.method: c for c in plan_cells(chosen, numerics, task.data, task.candidates)}
+
+    return call

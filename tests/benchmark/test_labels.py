@@ -13,8 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from uasbench.benchmark.catalogue import registry
 from uasbench.benchmark.planning.crossfit import folds
-from uasbench.benchmark.planning.plan import PlanError, PlannedCell, plan_cells
-from uasbench.benchmark.planning.tasks import Planned, planned_tasks
+from uasbench.benchmark.planning.plan import PlanError
 from uasbench.benchmark.stages.fit import FitError, FitTask, MethodSpec, training_scans
 from uasbench.benchmark.stages.task import Numerics
 from uasbench.datasets.phantom.disk import write_phantom
@@ -101,19 +100,6 @@ def two_sets(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_phantom(other, anatomy="liver", seed=1, size="smoke")
     shutil.copytree(next(other.rglob("volume-0.nii")).parent, path / "second")
     return path
-
-
-@pytest.fixture
-def plan(smoke):
-    """Return ``plan(methods, **options)``: the task of a run and its cells by method; nothing is trained."""
-
-    def call(methods: str, **options) -> tuple[Planned, dict[str, PlannedCell]]:
-        chosen = smoke(methods, **options)
-        (task,) = planned_tasks(chosen, 1, None)
-        numerics = Numerics(device="cpu", threads=1, precision="fp32")
-        return task, {c.key.method: c for c in plan_cells(chosen, numerics, task.data, task.candidates)}
-
-    return call
 
 
 @given(st.sets(st.text("abcdef0123", min_size=1, max_size=4), min_size=1, max_size=40))

@@ -7,9 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from uasbench.benchmark.planning.plan import plan_cells
-from uasbench.benchmark.planning.tasks import planned_tasks
-from uasbench.benchmark.stages.task import Numerics
 
 METHODS = """
 import os
@@ -48,16 +45,9 @@ def _plugins(install: Callable[..., Path]) -> None:
 
 
 @pytest.fixture
-def fits(smoke):
+def fits(plan):
     """Return ``fits(**options)``: the address of each method's fit, without training."""
-
-    def call(**options) -> dict[str, str]:
-        chosen = smoke("plain,peeks", **options)
-        (task,) = planned_tasks(chosen, 1, None)
-        cells = plan_cells(chosen, Numerics(device="cpu", threads=1, precision="fp32"), task.data, task.candidates)
-        return {c.key.method: c.ids.fit for c in cells}
-
-    return call
+    return lambda **options: {name: cell.ids.fit for name, cell in plan("plain,peeks", **options)[1].items()}
 
 
 def test_a_transductive_method_sees_the_test_scans_and_is_marked(quick_run, root, cache, tmp_path):
