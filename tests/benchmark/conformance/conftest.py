@@ -87,12 +87,13 @@ def _outcome(results: list[CheckResult]) -> dict[str, str]:
     return {r.name: "skipped" if r.skipped else "passed" if r.passed else r.detail for r in results}
 
 
-def _failures(cls: type, *only: str) -> dict[str, str]:
-    return {r.name: r.detail for r in run_checks(cls, only=only or NAMES) if r.failed}
-
-
 def _variant(base: type[Method], **members: Any) -> type[Method]:
     return type("Variant", (base,), {"__module__": __name__, **members})
+
+
+def _failures(base: type[Method], *only: str, **members: Any) -> dict[str, str]:
+    cls = _variant(base, **members) if members else base
+    return {r.name: r.detail for r in run_checks(cls, only=only or NAMES) if r.failed}
 
 
 @pytest.fixture(autouse=True)
@@ -119,12 +120,18 @@ def outcome() -> Callable[..., dict[str, str]]:
 
 
 @pytest.fixture(scope="session")
+def variant() -> Callable[..., type[Method]]:
+    """Return ``variant(base, **members)``: a class with other members."""
+    return _variant
+
+
+@pytest.fixture(scope="session")
 def failures() -> Callable[..., dict[str, str]]:
-    """Return ``failures(cls, *only)``: what is wrong, by check."""
+    """Return ``failures(cls, *only, **members)``: what is wrong with a class, or a variant of it, by check."""
     return _failures
 
 
 @pytest.fixture(scope="session")
-def variant() -> Callable[..., type[Method]]:
-    """Return ``variant(base, **members)``: a class with other members."""
-    return _variant
+def wrong() -> Callable[..., str]:
+    """Return ``wrong(check, cls, **members)``: what one check finds wrong with a variant of a class."""
+    return lambda check, base, **members: _failures(base, check, **members)[check]

@@ -53,11 +53,10 @@ def test_a_bad_map_fails_and_the_rest_is_skipped(outcome, wrong_map, change, mes
     assert found["blind to labels"] == "passed"
 
 
-def test_a_tensor_gets_the_hint(failures, wrong_map):
+def test_a_tensor_gets_the_hint(wrong, wrong_map):
     import torch
 
-    cls = wrong_map(lambda image, roi: torch.from_numpy(image))
-    assert "call .cpu().numpy()" in failures(cls, "fit and score")["fit and score"]
+    assert "call .cpu().numpy()" in wrong("fit and score", wrong_map(lambda image, roi: torch.from_numpy(image)))
 
 
 def test_values_outside_the_region_do_not_count(failures, wrong_map):
@@ -69,21 +68,21 @@ def noisy(self: Method, case: Case) -> np.ndarray:
     return (case.image + next(COUNTER)).astype(np.float32)
 
 
-def test_randomness_of_ones_own_breaks_same_seed(median_residual, failures, variant):
-    found = failures(variant(median_residual, score=noisy))
+def test_randomness_of_ones_own_breaks_same_seed(median_residual, failures):
+    found = failures(median_residual, score=noisy)
     assert {"same seed", "order and batch", "save and load"} <= found.keys()
     assert "ctx.rng()" in found["same seed"]
 
 
-def test_a_memory_of_earlier_cases_breaks_order(median_residual, failures, variant):
+def test_a_memory_of_earlier_cases_breaks_order(median_residual, wrong):
     def score(self, case):
         self.seen = getattr(self, "seen", 0) + 1
         return case.image * np.float32(self.seen)
 
-    assert "another order" in failures(variant(median_residual, score=score), "order and batch")["order and batch"]
+    assert "another order" in wrong("order and batch", median_residual, score=score)
 
 
-def test_writing_into_the_input_is_found(median_residual, tiny_net, failures, variant):
+def test_writing_into_the_input_is_found(median_residual, tiny_net, wrong):
     def score(self, case):
         np.abs(case.image, out=case.image)
         return case.image.copy()
@@ -92,99 +91,83 @@ def test_writing_into_the_input_is_found(median_residual, tiny_net, failures, va
         for case in healthy:
             case.roi[0, 0, 0] = True
 
-    assert (
-        "score writes into the image"
-        in failures(variant(median_residual, score=score), "inputs untouched")["inputs untouched"]
-    )
-    assert (
-        "fit writes into the region"
-        in failures(variant(median_residual, fit=fit), "inputs untouched")["inputs untouched"]
-    )
-
     def score_view(self, array, roi, spacing):
         array *= 2
         return array.copy()
 
-    assert "score writes" in failures(variant(tiny_net, score_view=score_view), "inputs untouched")["inputs untouched"]
+    assert "score writes into the image" in wrong("inputs untouched", median_residual, score=score)
+    assert "fit writes into the region" in wrong("inputs untouched", median_residual, fit=fit)
+    assert "score writes" in wrong("inputs untouched", tiny_net, score_view=score_view)
 
 
-def test_a_state_that_cannot_be_saved_is_found(median_residual, failures, variant):
+def test_a_state_that_cannot_be_saved_is_found(median_residual, failures):
     def fit(self, healthy, ctx):
         self.function = lambda x: x
 
-    found = failures(variant(median_residual, fit=fit))
+    found = failures(median_residual, fit=fit)
     assert "Variant.function is a function that cannot be saved" in found["save and load"]
 
 
-def test_a_state_that_is_not_saved_is_found(median_residual, failures, variant):
+@pytest.fixture
+def scaled(median_residual, variant) -> type[Method]:
+    """Return a method whose map follows the seed."""
+
     def fit(self, healthy, ctx):
         self.scale = float(ctx.rng("scale").random())
 
     def score(self, case):
         return case.image * np.float32(getattr(self, "scale", 1.0))
 
-    def save(self, path):
-        path.write_bytes(b"")
-
-    def load(self, path):
-        pass
-
-    cls = variant(median_residual, fit=fit, score=score, save=save, load=load)
-    assert "saved and loaded" in failures(cls, "save and load")["save and load"]
-    assert "did not write" in failures(variant(cls, save=lambda self, path: None), "save and load")["save and load"]
+    return variant(median_residual, fit=fit, score=score)
 
 
-def test_a_card_that_denies_the_seed_is_found(median_residual, failures, variant):
-    def fit(self, healthy, ctx):
-        self.scale = float(ctx.rng("scale").random())
+def test_a_state_that_is_not_saved_is_found(scaled, wrong):
+    nothing = {"save": lambda self, path: path.write_bytes(b""), "load": lambda self, path: None}
+    assert "saved and loaded" in wrong("save and load", scaled, **nothing)
+    assert "did not write" in wrong("save and load", scaled, save=lambda self, path: None)
 
-    def score(self, case):
-        return case.image * np.float32(self.scale)
 
+def test_a_card_that_denies_the_seed_is_found(scaled, wrong, failures):
     card = MethodCard(name="liar", title="Liar", deterministic=True)
-    cls = variant(median_residual, fit=fit, score=score, card=card)
-    assert "the map follows the seed" in failures(cls, "other seed")["other seed"]
-    assert not failures(variant(cls, card=MethodCard(name="honest", title="Honest")))
+    assert "the map follows the seed" in wrong("other seed", scaled, card=card)
+    assert not failures(scaled, card=MethodCard(name="honest", title="Honest"))
 
 
-def test_weights_that_ignore_the_seed_are_found(tiny_net, failures, variant):
+def test_weights_that_ignore_the_seed_are_found(tiny_net, wrong):
     def build(self):
         import torch
 
         torch.manual_seed(0)
         tiny_net.build(self)
 
-    assert (
-        "initial weights do not follow the seed" in failures(variant(tiny_net, build=build), "other seed")["other seed"]
-    )
+    assert "initial weights do not follow the seed" in wrong("other seed", tiny_net, build=build)
 
 
-def test_batch_statistics_while_scoring_are_found(tiny_net, failures, variant):
+def test_batch_statistics_while_scoring_are_found(tiny_net, wrong):
     def score_view(self, array, roi, spacing):
         self.net.eval = lambda: self.net
         self.net.train()
         return tiny_net.score_view(self, array, roi, spacing)
 
-    found = failures(variant(tiny_net, norm=True, score_view=score_view), "order and batch")
-    assert "batch normalisation is in training mode" in found["order and batch"]
+    found = wrong("order and batch", tiny_net, norm=True, score_view=score_view)
+    assert "batch normalisation is in training mode" in found
 
 
-def test_a_result_that_depends_on_the_batch_size_is_found(tiny_net, failures, variant):
+def test_a_result_that_depends_on_the_batch_size_is_found(tiny_net, wrong):
     def score_view(self, array, roi, spacing):
         return array * np.float32(self.config.batch)
 
-    assert "batch=1" in failures(variant(tiny_net, score_view=score_view), "order and batch")["order and batch"]
+    assert "batch=1" in wrong("order and batch", tiny_net, score_view=score_view)
 
 
 @pytest.mark.slow
-def test_training_that_does_not_help_is_found_unless_the_card_admits_it(tiny_net, failures, variant):
+def test_training_that_does_not_help_is_found_unless_the_card_admits_it(tiny_net, failures, wrong):
     def score_view(self, array, roi, spacing):
         return np.zeros_like(array)
 
-    cls = variant(tiny_net, score_view=score_view)
-    assert "training does not help" in failures(cls, "learns")["learns"]
+    assert "training does not help" in wrong("learns", tiny_net, score_view=score_view)
     card = MethodCard(name="tiny-net", title="A tiny network", near_chance=("liver",), notes="Too small a budget.")
-    assert not failures(variant(cls, card=card), "learns")
+    assert not failures(tiny_net, "learns", score_view=score_view, card=card)
 
 
 def test_a_training_that_is_slow_to_start_is_not_called_a_failure(tiny_net, monkeypatch):
@@ -213,48 +196,52 @@ def test_a_method_that_asks_for_labels_is_found(failures, install):
     assert "peeker_plugin.helper, line 2: load_truth reads labels" in found["blind to labels"]
 
 
-def test_settings_are_checked(median_residual, failures, variant):
-    class NotAConfig:
-        pass
-
-    assert "frozen dataclass" in failures(variant(median_residual, Config=NotAConfig), "settings")["settings"]
-
-    class Bare(Config):
-        size: int = 3
-
-    assert "@dataclass(frozen=True)" in failures(variant(median_residual, Config=Bare), "settings")["settings"]
-
-    @dataclass(frozen=True)
-    class Odd(Config):
-        size: int = 3
-        profiles: ClassVar = {"smoke": {"sizes": 1}}
-
-    assert (
-        "profiles['smoke'] sets unknown fields: sizes"
-        in failures(variant(median_residual, Config=Odd), "settings")["settings"]
-    )
-
-    @dataclass(frozen=True)
-    class Strange(Config):
-        size: int = 3
-        profiles: ClassVar = {"fast": {"size": 1}}
-
-    assert "unknown profiles fast" in failures(variant(median_residual, Config=Strange), "settings")["settings"]
-
-    @dataclass(frozen=True)
-    class Unwritable(Config):
-        kernel: Any = field(default_factory=lambda: np.zeros(3))
-
-    assert "cannot be written" in failures(variant(median_residual, Config=Unwritable), "settings")["settings"]
+class NotAConfig:
+    pass
 
 
-def test_a_method_that_declines_is_skipped_with_its_reason(median_residual, failures, variant):
+class Bare(Config):
+    size: int = 3
+
+
+@dataclass(frozen=True)
+class Odd(Config):
+    size: int = 3
+    profiles: ClassVar = {"smoke": {"sizes": 1}}
+
+
+@dataclass(frozen=True)
+class Strange(Config):
+    size: int = 3
+    profiles: ClassVar = {"fast": {"size": 1}}
+
+
+@dataclass(frozen=True)
+class Unwritable(Config):
+    kernel: Any = field(default_factory=lambda: np.zeros(3))
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (NotAConfig, "frozen dataclass"),
+        (Bare, "@dataclass(frozen=True)"),
+        (Odd, "profiles['smoke'] sets unknown fields: sizes"),
+        (Strange, "unknown profiles fast"),
+        (Unwritable, "cannot be written"),
+    ],
+)
+def test_settings_are_checked(median_residual, wrong, config, message):
+    assert message in wrong("settings", median_residual, Config=config)
+
+
+def test_a_method_that_declines_is_skipped_with_its_reason(median_residual, wrong, variant):
     results = list(run_checks(variant(median_residual, skip=lambda self: "needs the weights of X")))
     assert not [r for r in results if r.failed]
     by_name = {r.name: r for r in results}
     assert by_name["available"].detail == "needs the weights of X"
     assert by_name["learns"].detail == "not run: needs the weights of X"
-    assert "return None to run" in failures(variant(median_residual, skip=lambda self: True), "available")["available"]
+    assert "return None to run" in wrong("available", median_residual, skip=lambda self: True)
 
 
 def test_what_a_method_cannot_do_here_is_said(median_residual, variant):
@@ -267,21 +254,8 @@ def test_what_a_method_cannot_do_here_is_said(median_residual, variant):
     assert "pip install package_that_nobody_has" in {r.name: r.detail for r in run_checks(needy)}["available"]
 
 
-def test_decisions_are_checked(median_residual, failures, variant):
-    assert (
-        "expected a finite number"
-        in failures(variant(median_residual, native_threshold=np.nan), "own decision")["own decision"]
-    )
-
-    def grey(self, case, scores):
-        return scores
-
-    assert (
-        "postprocess returned float32"
-        in failures(variant(median_residual, postprocess=grey), "own decision")["own decision"]
-    )
-
-    def mask(self, case, scores):
-        return scores > 10
-
-    assert not failures(variant(median_residual, postprocess=mask), "own decision")
+def test_decisions_are_checked(median_residual, failures, wrong):
+    assert "expected a finite number" in wrong("own decision", median_residual, native_threshold=np.nan)
+    found = wrong("own decision", median_residual, postprocess=lambda self, case, scores: scores)
+    assert "postprocess returned float32" in found
+    assert not failures(median_residual, "own decision", postprocess=lambda self, case, scores: scores > 10)

@@ -27,13 +27,13 @@ def test_a_top_line_gets_labelled_scans(failures):
     assert not failures(MeanOfLesions)
 
 
-def test_a_top_line_that_writes_into_a_mask_is_found(variant, failures):
+def test_a_top_line_that_writes_into_a_mask_is_found(wrong):
     def fit(self, labelled, ctx):
         for _, lesion in labelled:
             lesion[0, 0, 0] = True
 
-    cls = variant(MeanOfLesions, fit=fit, score=lambda self, case: case.image * np.float32(1))
-    assert "fit writes into the lesion mask" in failures(cls, "inputs untouched")["inputs untouched"]
+    found = wrong("inputs untouched", MeanOfLesions, fit=fit, score=lambda self, case: case.image * np.float32(1))
+    assert "fit writes into the lesion mask" in found
 
 
 def test_labelled_scans_are_those_of_other_patients():
@@ -42,18 +42,18 @@ def test_labelled_scans_are_those_of_other_patients():
     assert all(lesion.any() and (lesion <= case.roi).all() for case, lesion in learned)
 
 
-def test_a_transductive_method_gets_the_scored_scans_and_no_other_does(median_residual, variant, failures):
+def test_a_transductive_method_gets_the_scored_scans_and_no_other_does(median_residual, failures):
     def fit(self, healthy, ctx):
         self.seen = [case.id for case in ctx.unlabelled]
         assert self.seen == [case.id for case, _ in lesion_cases()]
 
     peeks = MethodCard(name="peeks", title="Peeks", uses="unlabelled-test")
-    assert not failures(variant(median_residual, card=peeks, fit=fit))
+    assert not failures(median_residual, card=peeks, fit=fit)
 
     def plain(self, healthy, ctx):
         assert ctx.unlabelled is None
 
-    assert not failures(variant(median_residual, fit=plain))
+    assert not failures(median_residual, fit=plain)
 
 
 def test_a_registered_top_line_is_checked_by_name(install):
