@@ -123,12 +123,6 @@ def _finish(
     def rows(parts: list[Part]) -> list[dict[str, Any]]:
         return [{"case": c, "patient": patients[c], "z": list(z) if z else None} for c, z in parts]
 
-    manifest = {
-        "seed": seed,
-        "calibration": kind,
-        "note": note,
-        "train": rows(train),
-        "calibrate": rows(calibrate),
-    }
+    manifest = {"seed": seed, "calibration": kind, "note": note, "train": rows(train), "calibrate": rows(calibrate)}
     text = json.dumps(manifest, sort_keys=True, separators=(",", ":"))
     return HealthySplit(train, calibrate, manifest, hashlib.blake2b(text.encode(), digest_size=8).hexdigest())

@@ -29,7 +29,7 @@ def stored_along(array: np.ndarray, orientation: str) -> tuple[np.ndarray, list[
         if code not in (lps, opposite):
             raise ValueError(f"orientation {orientation!r}: expected one of L or R, then P or A, then S or I")
         signs.append(1 if code == lps else -1)
-    return np.flip(array, [2 - axis for axis, sign in enumerate(signs) if sign < 0]), signs
+    return np.flip(array, tuple(2 - axis for axis, sign in enumerate(signs) if sign < 0)), signs
 
 
 def write_metaimage(path: Path, array: np.ndarray, spacing: Spacing, *, orientation: str) -> None:

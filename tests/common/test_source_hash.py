@@ -1,24 +1,14 @@
 """The hash follows every source that a module can reach in its own package, and nothing else."""
 
-from __future__ import annotations
-
 import ast
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from uasbench.common import source_hash
-from uasbench.common.source_hash import (
-    SourceError,
-    closure_files,
-    closure_hash,
-    file_digest,
-    imported,
-    locate,
-)
+from uasbench.common.source_hash import SourceError, closure_files, closure_hash, file_digest, imported, locate
 
 PACKAGE = {
     "__init__.py": "raise RuntimeError('hashing must not import')\n",
@@ -35,7 +25,7 @@ PACKAGE = {
 
 
 @pytest.fixture
-def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def package(tmp_path, monkeypatch):
     for name, text in PACKAGE.items():
         path = tmp_path / "hashed" / name
         path.parent.mkdir(parents=True, exist_ok=True)

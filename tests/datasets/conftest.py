@@ -1,12 +1,8 @@
 """Small NIfTI files in any orientation, and an abdomen: liver on the right, spine at the back, lungs above."""
 
-from __future__ import annotations
-
 import gzip
 import locale
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -15,7 +11,7 @@ from nibabel import orientations
 
 
 @pytest.fixture(autouse=True)
-def _same_locale() -> Iterator[None]:
+def _same_locale():
     """SimpleITK's writer of DICOM files leaves the process in the C locale, where text files are read as ASCII."""
     before = locale.setlocale(locale.LC_ALL)
     yield
@@ -30,7 +26,7 @@ class Abdomen:
     labels: np.ndarray
 
 
-def make_abdomen(seed: int = 0, tumour: bool = True, shape: tuple[int, int, int] = (14, 24, 32)) -> Abdomen:
+def make_abdomen(seed=0, tumour=True, shape=(14, 24, 32)):
     rng = np.random.default_rng(seed)
     z, y, x = np.mgrid[: shape[0], : shape[1], : shape[2]]
     cy, cx = (shape[1] - 1) / 2, (shape[2] - 1) / 2
@@ -52,17 +48,17 @@ def make_abdomen(seed: int = 0, tumour: bool = True, shape: tuple[int, int, int]
 
 
 def nifti_bytes(
-    lps: np.ndarray,
-    spacing: tuple[float, float, float] = (2.0, 1.5, 1.25),
-    codes: str = "LPS",
+    lps,
+    spacing=(2.0, 1.5, 1.25),
+    codes="LPS",
     *,
-    slope: float = 1.0,
-    inter: float = 0.0,
-    affine: np.ndarray | None = None,
-    sform_code: int = 1,
-    qform_code: int = 1,
-    version: int = 1,
-) -> bytes:
+    slope=1.0,
+    inter=0.0,
+    affine=None,
+    sform_code=1,
+    qform_code=1,
+    version=1,
+):
     """Encode an LPS (z, y, x) array whose stored axes follow ``codes``; values are stored as given."""
     z, y, x = spacing
     stored = np.asarray(lps).T
@@ -86,7 +82,7 @@ def nifti_bytes(
     return bytes(data)
 
 
-def write_nifti(path: Path, lps: np.ndarray, *, zipped: bool | None = None, **options) -> Path:
+def write_nifti(path, lps, *, zipped=None, **options):
     """Write ``nifti_bytes``; zipped follows the name unless it is given."""
     data = nifti_bytes(lps, **options)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -95,28 +91,28 @@ def write_nifti(path: Path, lps: np.ndarray, *, zipped: bool | None = None, **op
 
 
 @pytest.fixture
-def encode_nifti() -> Callable[..., bytes]:
+def encode_nifti():
     return nifti_bytes
 
 
 @pytest.fixture
-def put_nifti() -> Callable[..., Path]:
+def put_nifti():
     return write_nifti
 
 
 @pytest.fixture(scope="session")
-def abdomen() -> Abdomen:
+def abdomen():
     return make_abdomen()
 
 
 @pytest.fixture
-def new_abdomen() -> Callable[..., Abdomen]:
+def new_abdomen():
     return make_abdomen
 
 
 @pytest.fixture
-def put_lits_case() -> Callable[..., Abdomen]:
-    def put(folder: Path, number: int, *, seed: int | None = None, tumour: bool = True, ext: str = ".nii", **options):
+def put_lits_case():
+    def put(folder, number, *, seed=None, tumour=True, ext=".nii", **options):
         scan = make_abdomen(number if seed is None else seed, tumour)
         write_nifti(folder / f"volume-{number}{ext}", scan.image, **options)
         write_nifti(folder / f"segmentation-{number}{ext}", scan.labels, **options)
@@ -126,8 +122,8 @@ def put_lits_case() -> Callable[..., Abdomen]:
 
 
 @pytest.fixture
-def put_btcv_case() -> Callable[..., Abdomen]:
-    def put(folder: Path, number: int, *, seed: int | None = None, **options):
+def put_btcv_case():
+    def put(folder, number, *, seed=None, **options):
         scan = make_abdomen(100 + number if seed is None else seed, tumour=False)
         write_nifti(folder / "img" / f"img{number:04d}.nii.gz", scan.image, **options)
         labels = np.where(scan.labels > 0, 6, 0).astype(np.uint8)

@@ -1,7 +1,5 @@
 """The registry of organs: two built in, more from packages, and a name that nobody knows."""
 
-from __future__ import annotations
-
 import pytest
 from uasbench.common.errors import DataError
 from uasbench.datasets import anatomy
@@ -32,7 +30,7 @@ def plugged(monkeypatch):
     """Return ``plugged(name=target)``: entry points of a package that is not there."""
     from importlib.metadata import EntryPoint
 
-    def make(**targets: str) -> None:
+    def make(**targets):
         points = [EntryPoint(name, value, anatomy.GROUP) for name, text in targets.items() for value in text.split()]
         monkeypatch.setattr(anatomy, "entry_points", lambda group: points)
         anatomy.refresh()

@@ -1,11 +1,7 @@
 """COVID-19-CT-Seg under both namings, what is refused, and the robustness files of the real pack."""
 
-from __future__ import annotations
-
 import gzip
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -28,11 +24,11 @@ class Scan:
     infection: np.ndarray
 
     @property
-    def combined(self) -> np.ndarray:
+    def combined(self):
         return np.where(self.infection > 0, 3, self.lungs).astype(np.uint8)
 
 
-def make_scan(seed: int = 0) -> Scan:
+def make_scan(seed=0):
     rng = np.random.default_rng(seed)
     z, y, x = np.indices((10, 24, 32))
     lungs = np.where(((abs(x - 15.5) - 7) / 5) ** 2 + ((y - 12) / 8) ** 2 < 1, np.where(x > 15, 1, 2), 0)
@@ -43,18 +39,18 @@ def make_scan(seed: int = 0) -> Scan:
 
 
 @pytest.fixture
-def put_scan(put_nifti) -> Callable[..., Scan]:
+def put_scan(put_nifti):
     def put(
-        root: Path,
-        number: int = 1,
+        root,
+        number=1,
         *,
-        folders: tuple[str, ...] = ZENODO,
-        ct: str = "coronacases_{:03d}.nii.gz",
-        mask: str = "coronacases_{:03d}.nii.gz",
-        without: tuple[str, ...] = (),
-        scan: Scan | None = None,
+        folders=ZENODO,
+        ct="coronacases_{:03d}.nii.gz",
+        mask="coronacases_{:03d}.nii.gz",
+        without=(),
+        scan=None,
         **options,
-    ) -> Scan:
+    ):
         scan = make_scan(number) if scan is None else scan
         arrays = (scan.image, scan.lungs, scan.infection, scan.combined)
         for folder, array, name in zip(folders, arrays, (ct, mask, mask, mask), strict=True):
@@ -65,7 +61,7 @@ def put_scan(put_nifti) -> Callable[..., Scan]:
     return put
 
 
-def _open(root: Path) -> Coronacases:
+def _open(root):
     dataset = Coronacases()
     dataset.discover(root)
     return dataset
@@ -252,7 +248,7 @@ def test_masks_without_ct_are_ignored_beside_whole_cases(tmp_path, put_scan):
     assert ["coronacases_002" in note and "ignored" in note for note in dataset.notes] == [True]
 
 
-def _outcome(root: Path) -> str:
+def _outcome(root):
     """Return what happens to the only case of a folder: discover, load and truth errors, or ``loaded``."""
     dataset = Coronacases()
     try:
@@ -267,7 +263,7 @@ def _outcome(root: Path) -> str:
     return "loaded"
 
 
-def _twin(name: str, root: Path, put_scan, put_nifti) -> None:
+def _twin(name, root, put_scan, put_nifti):
     """Write a synthetic folder with the same flaw as a folder of the real pack."""
     scan = make_scan()
     ct, lung, infection, combined = (root / folder / "coronacases_001.nii.gz" for folder in ZENODO)

@@ -1,7 +1,5 @@
 """Scans with lesion masks: masks lie on the slices and volumes that the images lie on."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from uasbench.common.errors import DataError
@@ -18,7 +16,7 @@ VIEW = View(size=34, window=(0.0, BRIGHT))
 VOLUME = VolumeView(size=48, spacing=(2.0, 1.0, 1.0), window=(0.0, BRIGHT))
 
 
-def make(name: str, seed: int, depth: int = 9) -> tuple[Case, np.ndarray]:
+def make(name, seed, depth=9):
     """A dark organ whose lesion is what is bright, so that image and mask can be compared on any grid."""
     rng = np.random.default_rng(seed)
     roi = np.zeros((depth, 30, 34), bool)
@@ -30,12 +28,12 @@ def make(name: str, seed: int, depth: int = 9) -> tuple[Case, np.ndarray]:
 
 
 @pytest.fixture
-def pairs() -> list[tuple[Case, np.ndarray]]:
+def pairs():
     return [make("a", 0), make("b", 1, 12), make("c", 2, 8)]
 
 
 @pytest.fixture
-def prepared(pairs, tmp_path) -> LabelledSet:
+def prepared(pairs, tmp_path):
     """The same scans in a store."""
     parts = []
     for case, lesion in pairs:

@@ -1,7 +1,5 @@
 """Which lung mask a case gets, and what is said about it."""
 
-from __future__ import annotations
-
 import sys
 
 import numpy as np
@@ -14,7 +12,7 @@ SPACING = (5.0, 4.0, 4.0)
 
 
 @pytest.fixture(scope="module")
-def scan() -> tuple[np.ndarray, np.ndarray]:
+def scan():
     """A chest of two plain lungs in HU, and where they are (z, y, x)."""
     z, y, x = np.indices((40, 70, 90))
     image = np.full(z.shape, -1000, np.float32)

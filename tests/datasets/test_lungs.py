@@ -1,7 +1,5 @@
 """Classical lung segmentation on an analytic chest, its morphology, and the masks of real scans."""
 
-from __future__ import annotations
-
 import csv
 from dataclasses import dataclass
 
@@ -31,13 +29,11 @@ class Chest:
     gas: np.ndarray
 
     @property
-    def lungs(self) -> np.ndarray:
+    def lungs(self):
         return self.left | self.right
 
 
-def make_chest(
-    *, seed: int = 0, bridge: bool = False, spacing: tuple[float, float, float] = SPACING, gullet: bool = False
-) -> Chest:
+def make_chest(*, seed=0, bridge=False, spacing=SPACING, gullet=False):
     """Body, two lungs with vessels, trachea with main bronchi, spine, bowel gas, and a table with foam inside."""
     rng = np.random.default_rng(seed)
     shape = tuple(round(length / step) for length, step in zip((240.0, 300.0, 368.0), spacing, strict=True))
@@ -52,7 +48,7 @@ def make_chest(
     shell = np.broadcast_to((abs(y - 255) < 20) & (abs(x) < 150), shape)
     table = np.broadcast_to((abs(y - 255) < 16) & (abs(x) < 146), shape)
 
-    def lung(side: int) -> np.ndarray:
+    def lung(side):
         return ((x - side * 72) / 58) ** 2 + ((y - 130) / 80) ** 2 + ((z - 115) / 100) ** 2 < 1
 
     left, right = lung(1), lung(-1)
@@ -78,15 +74,15 @@ def make_chest(
 
 
 @pytest.fixture(scope="module")
-def chest() -> Chest:
+def chest():
     return make_chest()
 
 
-def dice(a: np.ndarray, b: np.ndarray) -> float:
+def dice(a, b):
     return 2 * np.count_nonzero(a & b) / (np.count_nonzero(a) + np.count_nonzero(b))
 
 
-def consolidated(chest: Chest, side: int, radius: float = 16.0) -> tuple[np.ndarray, np.ndarray]:
+def consolidated(chest, side, radius=16.0):
     """Return the image with a ball of soft tissue at the outer pleura of one lung, and the ball inside the lung."""
     z, y, x = np.indices(chest.image.shape)
     centre = (115.0, 130.0, MIDDLE + side * 126)

@@ -1,10 +1,5 @@
 """The MedSeg volumes: three folders paired by number, effusion, the rule that leaves volumes out."""
 
-from __future__ import annotations
-
-from collections.abc import Callable
-from pathlib import Path
-
 import numpy as np
 import pytest
 from uasbench.common.errors import DataError
@@ -15,8 +10,8 @@ SHAPE = (6, 40, 50)
 
 
 @pytest.fixture
-def put_volume(put_nifti) -> Callable[..., tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    def put(root: Path, number: int, *, lesion: int = 200, effusion: int = 50, ext: str = ".nii.gz", **options):
+def put_volume(put_nifti):
+    def put(root, number, *, lesion=200, effusion=50, ext=".nii.gz", **options):
         rng = np.random.default_rng(number)
         shape = options.pop("shape", SHAPE)
         _, y, x = np.indices(shape) / np.reshape(shape, (3, 1, 1, 1))
@@ -34,7 +29,7 @@ def put_volume(put_nifti) -> Callable[..., tuple[np.ndarray, np.ndarray, np.ndar
     return put
 
 
-def _open(root: Path) -> Radiopaedia:
+def _open(root):
     dataset = Radiopaedia()
     dataset.discover(root)
     return dataset

@@ -1,10 +1,6 @@
 """Phantoms of the smallest size, made once per session."""
 
-from __future__ import annotations
-
 import hashlib
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import nibabel as nib
@@ -14,11 +10,10 @@ from uasbench.datasets.phantom.disk import write_phantom
 from uasbench.datasets.phantom.liver import patients
 from uasbench.datasets.phantom.lung import patients as chests
 from uasbench.datasets.phantom.lung_patient import ChestPatient
-from uasbench.datasets.phantom.patient import Patient
 
 
 @pytest.fixture(scope="session")
-def smoke_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def smoke_root(tmp_path_factory):
     """The smoke phantom of seed 3 on disk."""
     root = tmp_path_factory.mktemp("phantom") / "smoke"
     write_phantom(root, anatomy="liver", seed=3, size="smoke")
@@ -26,16 +21,16 @@ def smoke_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def roots(smoke_root: Path, lung_root: Path) -> dict[str, Path]:
+def roots(smoke_root, lung_root):
     """The smoke phantoms of seed 3 by anatomy."""
     return {"liver": smoke_root, "lung": lung_root}
 
 
 @pytest.fixture(scope="session")
-def digests() -> Callable[[Path], dict[str, str]]:
+def digests():
     """The hash of every file below a folder."""
 
-    def of(root: Path) -> dict[str, str]:
+    def of(root):
         files = sorted(path for path in root.rglob("*") if path.is_file())
         return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
@@ -43,10 +38,10 @@ def digests() -> Callable[[Path], dict[str, str]]:
 
 
 @pytest.fixture(scope="session")
-def as_lps() -> Callable[[Path], np.ndarray]:
+def as_lps():
     """The voxels of a NIfTI file, (z, y, x) in LPS, by nibabel."""
 
-    def read(path: Path) -> np.ndarray:
+    def read(path):
         image = nib.as_closest_canonical(nib.load(path))
         return np.asarray(image.dataobj).transpose(2, 1, 0)[:, ::-1, ::-1]
 
@@ -54,7 +49,7 @@ def as_lps() -> Callable[[Path], np.ndarray]:
 
 
 @pytest.fixture(scope="session")
-def smoke_patients() -> dict[str, list[Patient]]:
+def smoke_patients():
     """The patients of seed 3 in memory, by set."""
     sets: dict[str, list[Any]] = {"btcv": [], "lits": []}
     for dataset, _, patient in patients(seed=3, size="smoke"):
@@ -63,7 +58,7 @@ def smoke_patients() -> dict[str, list[Patient]]:
 
 
 @pytest.fixture(scope="session")
-def lung_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def lung_root(tmp_path_factory):
     """The smoke phantom of the lung of seed 3 on disk."""
     root = tmp_path_factory.mktemp("phantom") / "lung"
     write_phantom(root, anatomy="lung", seed=3, size="smoke")
@@ -71,7 +66,7 @@ def lung_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def smoke_chests() -> dict[str, dict[str, ChestPatient]]:
+def smoke_chests():
     """The chests of seed 3 in memory, by set and case."""
     sets: dict[str, dict[str, ChestPatient]] = {"luna16": {}, "coronacases": {}}
     for dataset, case, patient in chests(seed=3, size="smoke"):
@@ -80,10 +75,10 @@ def smoke_chests() -> dict[str, dict[str, ChestPatient]]:
 
 
 @pytest.fixture(scope="session")
-def oracle_dice() -> Callable[[list[np.ndarray], list[np.ndarray]], float]:
+def oracle_dice():
     """Mean over patients of their Dice at the one threshold that is best for that mean."""
 
-    def best(scores: list[np.ndarray], truths: list[np.ndarray]) -> float:
+    def best(scores, truths):
         edges = np.append(np.unique(np.quantile(np.concatenate(scores), np.linspace(0, 1, 2001))), np.inf)
         dice = []
         for score, truth in zip(scores, truths, strict=True):

@@ -1,10 +1,6 @@
 """Phantoms on disk: the same bytes for the same seed, whole or not at all, and told from everything else."""
 
-from __future__ import annotations
-
 import json
-from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from uasbench.common.errors import DataError
@@ -12,15 +8,12 @@ from uasbench.datasets.phantom import disk, liver, lung
 from uasbench.datasets.phantom.disk import phantom_identity, phantom_of, phantom_root, write_phantom
 from uasbench.datasets.phantom.spec import generator_digest
 
-Digests = Callable[[Path], dict[str, str]]
 ANATOMIES = ("liver", "lung")
 SETS = {"liver": ["btcv"] * 2 + ["lits"] * 2, "lung": ["luna16"] * 3 + ["coronacases"] * 3}
 
 
 @pytest.mark.parametrize("anatomy", ANATOMIES)
-def test_same_seed_same_bytes_and_other_seed_other_voxels(
-    roots: dict[str, Path], digests: Digests, tmp_path: Path, anatomy: str
-) -> None:
+def test_same_seed_same_bytes_and_other_seed_other_voxels(roots, digests, tmp_path, anatomy):
     own = digests(roots[anatomy])
     write_phantom(tmp_path / "same", anatomy=anatomy, seed=3, size="smoke")
     assert digests(tmp_path / "same") == own
@@ -29,9 +22,7 @@ def test_same_seed_same_bytes_and_other_seed_other_voxels(
 
 
 @pytest.mark.parametrize("anatomy", ANATOMIES)
-def test_a_second_call_returns_what_is_there_and_refuses_anything_else(
-    roots: dict[str, Path], digests: Digests, anatomy: str
-) -> None:
+def test_a_second_call_returns_what_is_there_and_refuses_anything_else(roots, digests, anatomy):
     root = roots[anatomy]
     before = digests(root)
     assert write_phantom(root, anatomy=anatomy, seed=3, size="smoke")["seed"] == 3
@@ -41,7 +32,7 @@ def test_a_second_call_returns_what_is_there_and_refuses_anything_else(
             write_phantom(root, size="smoke", **other)
 
 
-def test_what_cannot_be_written_is_explained(tmp_path: Path) -> None:
+def test_what_cannot_be_written_is_explained(tmp_path):
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "thesis.docx").touch()
     (tmp_path / "damaged").mkdir()
@@ -61,9 +52,7 @@ def test_what_cannot_be_written_is_explained(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("anatomy", ANATOMIES)
-def test_identity_tells_phantoms_from_each_other_and_from_real_data(
-    roots: dict[str, Path], tmp_path: Path, anatomy: str
-) -> None:
+def test_identity_tells_phantoms_from_each_other_and_from_real_data(roots, tmp_path, anatomy):
     info, identity = json.loads((roots[anatomy] / "phantom.json").read_text()), phantom_identity(roots[anatomy])
     assert identity == {key: value for key, value in info.items() if key != "patients"}
     assert [row["set"] for row in info["patients"]] == SETS[anatomy]
@@ -78,7 +67,7 @@ def test_identity_tells_phantoms_from_each_other_and_from_real_data(
 
 
 @pytest.fixture
-def no_patients(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_patients(monkeypatch):
     """Phantoms without patients: the cache treats them like any other, and they take no time."""
     for module in (liver, lung):
         monkeypatch.setattr(module, "write_patients", lambda root, **_: iter(()))
@@ -88,16 +77,16 @@ def no_patients(monkeypatch: pytest.MonkeyPatch) -> None:
 class TestCache:
     """What :func:`phantom_root` keeps."""
 
-    def root(self, cache: Path, seed: int = 3) -> Path:
+    def root(self, cache, seed=3):
         return phantom_root(cache, anatomy="liver", seed=seed, size="smoke")
 
-    def test_writes_once_and_only_whole_phantoms(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_writes_once_and_only_whole_phantoms(self, tmp_path, monkeypatch):
         root = self.root(tmp_path)
         stamp = (root / "phantom.json").stat().st_mtime_ns
         assert self.root(tmp_path) == root
         assert (root / "phantom.json").stat().st_mtime_ns == stamp
 
-        def interrupted(root: Path, **_: object) -> None:
+        def interrupted(root, **_):
             (root / "half").touch()
             raise KeyboardInterrupt
 
@@ -106,12 +95,10 @@ class TestCache:
             self.root(tmp_path, seed=4)
         assert [path.name for path in tmp_path.iterdir()] == [root.name]
 
-    def test_accepts_a_phantom_that_another_process_finished_first(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_accepts_a_phantom_that_another_process_finished_first(self, tmp_path, monkeypatch):
         write = liver.write_patients
 
-        def race(scratch: Path, **options: int | str) -> object:
+        def race(scratch, **options):
             monkeypatch.setattr(liver, "write_patients", write)
             self.root(tmp_path)
             return write(scratch, **options)
@@ -121,15 +108,13 @@ class TestCache:
         assert (root / "phantom.json").is_file()
         assert [path.name for path in tmp_path.iterdir()] == [root.name]
 
-    def test_name_follows_anatomy_specification_and_generator(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_name_follows_anatomy_specification_and_generator(self, tmp_path, monkeypatch):
         names = {phantom_root(tmp_path, anatomy=anatomy, seed=3, size="smoke").name for anatomy in ANATOMIES}
         assert {name.split("-")[1] for name in names} == set(ANATOMIES)
         monkeypatch.setattr(disk, "generator_digest", lambda _: "0" * 16)
         assert self.root(tmp_path).name not in names
 
-    def test_what_was_cut_off_by_kill_is_written_again(self, tmp_path: Path) -> None:
+    def test_what_was_cut_off_by_kill_is_written_again(self, tmp_path):
         root = self.root(tmp_path)
         (root / "phantom.json").unlink()
         (root / "btcv").mkdir()

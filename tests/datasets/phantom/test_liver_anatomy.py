@@ -1,15 +1,11 @@
 """What a patient looks like: organs, vessels, tumours, noise, styles."""
 
-from __future__ import annotations
-
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 from scipy import ndimage
 from uasbench.datasets.phantom.fields import ct_noise, smooth_field, tissue_texture
 from uasbench.datasets.phantom.liver_tumours import Strata
-from uasbench.datasets.phantom.patient import Patient, make_patient
+from uasbench.datasets.phantom.patient import make_patient
 from uasbench.datasets.phantom.scanner import Scanner
 from uasbench.datasets.phantom.shapes import Space, ellipsoid, intersection, occupancy, union
 from uasbench.datasets.phantom.spec import read_spec
@@ -19,7 +15,7 @@ LIVER = 6
 
 
 @pytest.fixture(scope="module")
-def quick() -> dict[str, Patient]:
+def quick():
     """One patient of every set at the size that tables use."""
     spec, index = read_spec("liver"), Strata(0.7, 0.4, 0.9)
     plan = spec.size("quick")
@@ -29,19 +25,19 @@ def quick() -> dict[str, Patient]:
     }
 
 
-def everyone(smoke_patients: dict[str, list[Patient]], quick: dict[str, Patient]) -> Iterator[Patient]:
+def everyone(smoke_patients, quick):
     yield from (patient for group in smoke_patients.values() for patient in group)
     yield from quick.values()
 
 
-def test_healthy_patients_have_no_tumour_and_the_organs_of_btcv(quick: dict[str, Patient]) -> None:
+def test_healthy_patients_have_no_tumour_and_the_organs_of_btcv(quick):
     patient = quick["btcv"]
     assert not patient.tumour.any()
     assert patient.lesions == []
     assert set(np.unique(patient.labels)) == set(range(12))
 
 
-def test_liver_lies_on_the_right_and_has_an_adult_volume(quick: dict[str, Patient]) -> None:
+def test_liver_lies_on_the_right_and_has_an_adult_volume(quick):
     for patient in quick.values():
         liver = patient.labels == LIVER
         assert 700 < liver.sum() * np.prod(patient.spacing) / 1000 < 2500
@@ -50,7 +46,7 @@ def test_liver_lies_on_the_right_and_has_an_adult_volume(quick: dict[str, Patien
         assert largest >= 0.5 * liver.sum()
 
 
-def test_liver_varies_between_patients() -> None:
+def test_liver_varies_between_patients():
     spec = read_spec("liver")
     plan = spec.size("smoke")
     masks = [make_patient(spec, plan, seed, style="btcv").labels == LIVER for seed in (1, 2, 3)]
@@ -59,7 +55,7 @@ def test_liver_varies_between_patients() -> None:
         assert 0.5 < dice < 0.97
 
 
-def test_vessels_are_brighter_than_the_parenchyma(quick: dict[str, Patient]) -> None:
+def test_vessels_are_brighter_than_the_parenchyma(quick):
     for patient in quick.values():
         liver = (patient.labels == LIVER) & ~ndimage.binary_dilation(patient.tumour, iterations=3)
         inner = ndimage.binary_erosion(liver, iterations=2)
@@ -69,7 +65,7 @@ def test_vessels_are_brighter_than_the_parenchyma(quick: dict[str, Patient]) -> 
         assert 12 < patient.hu[branches].mean() - patient.hu[away].mean() < 60
 
 
-def test_lesions_lie_inside_the_liver(smoke_patients: dict, quick: dict[str, Patient]) -> None:
+def test_lesions_lie_inside_the_liver(smoke_patients, quick):
     for patient in everyone(smoke_patients, quick):
         assert not (patient.tumour & (patient.labels != LIVER)).any()
         assert patient.tumour.sum() == sum(lesion.voxels for lesion in patient.lesions)
@@ -77,7 +73,7 @@ def test_lesions_lie_inside_the_liver(smoke_patients: dict, quick: dict[str, Pat
     assert all(patient.tumour.any() for patient in smoke_patients["lits"])
 
 
-def test_most_lesions_are_10_to_60_hu_darker_and_some_are_brighter() -> None:
+def test_most_lesions_are_10_to_60_hu_darker_and_some_are_brighter():
     spec = read_spec("liver")
     plan = spec.size("smoke")
     lesions = [
@@ -93,7 +89,7 @@ def test_most_lesions_are_10_to_60_hu_darker_and_some_are_brighter() -> None:
     assert np.mean([lesion.mean_contrast_hu for lesion in dark if lesion.kind == "dark"]) < -12
 
 
-def test_measured_contrast_agrees_with_the_table(quick: dict[str, Patient]) -> None:
+def test_measured_contrast_agrees_with_the_table(quick):
     patient = quick["lits"]
     weights = [lesion.voxels for lesion in patient.lesions]
     expected = np.average([lesion.mean_contrast_hu for lesion in patient.lesions], weights=weights)
@@ -102,7 +98,7 @@ def test_measured_contrast_agrees_with_the_table(quick: dict[str, Patient]) -> N
     assert patient.hu[patient.tumour].mean() - patient.hu[around].mean() == pytest.approx(expected, abs=10)
 
 
-def test_tumour_edges_are_soft(quick: dict[str, Patient]) -> None:
+def test_tumour_edges_are_soft(quick):
     """The rim inside the label is closer to the liver than the middle of the tumour."""
     patient = quick["lits"]
     inner = np.stack([ndimage.binary_erosion(plane, iterations=2) for plane in patient.tumour])
@@ -112,7 +108,7 @@ def test_tumour_edges_are_soft(quick: dict[str, Patient]) -> None:
     assert patient.hu[inner].mean() < patient.hu[edge].mean() < patient.hu[outside].mean()
 
 
-def radial_spectrum(noise: np.ndarray) -> np.ndarray:
+def radial_spectrum(noise):
     """Mean power in 8 rings between zero and the Nyquist frequency."""
     n = noise.shape[-1]
     power = (np.abs(np.fft.fft2(noise)) ** 2).mean(0)
@@ -121,7 +117,7 @@ def radial_spectrum(noise: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("peak", [0.36, 0.48])
-def test_noise_spectrum_is_a_band_with_little_power_at_both_ends(peak: float) -> None:
+def test_noise_spectrum_is_a_band_with_little_power_at_both_ends(peak):
     noise = ct_noise(np.random.default_rng(0), (24, 96, 96), peak=peak, floor=0.1, z_correlation=0.2)
     rings = radial_spectrum(noise)
     best = int(rings.argmax())
@@ -131,20 +127,20 @@ def test_noise_spectrum_is_a_band_with_little_power_at_both_ends(peak: float) ->
     assert noise.std() == pytest.approx(1, abs=0.03)
 
 
-def test_noise_is_correlated_between_neighbouring_slices_only() -> None:
+def test_noise_is_correlated_between_neighbouring_slices_only():
     noise = ct_noise(np.random.default_rng(1), (40, 64, 64), peak=0.4, floor=0.1, z_correlation=0.2)
     next_slice = (noise[1:] * noise[:-1]).mean()
     assert next_slice == pytest.approx(2 * 0.2 / (1 + 2 * 0.2**2), abs=0.03)
     assert abs((noise[3:] * noise[:-3]).mean()) < 0.02
 
 
-def test_noise_of_a_patient_has_the_level_of_its_scanner(quick: dict[str, Patient]) -> None:
+def test_noise_of_a_patient_has_the_level_of_its_scanner(quick):
     for patient in quick.values():
         liver = patient.labels == LIVER
         assert patient.noise[liver].std() == pytest.approx(patient.scanner.noise, rel=0.2)
 
 
-def test_the_two_styles_differ() -> None:
+def test_the_two_styles_differ():
     spec = read_spec("liver")
     drawn = {
         style: [Scanner.draw(spec, style, np.random.default_rng(seed), 128, 5.0) for seed in range(40)]
@@ -159,7 +155,7 @@ def test_the_two_styles_differ() -> None:
     assert {scanner.slope for scanner in drawn["lits"]} == {1.0, 0.5}
 
 
-def test_fields_have_the_promised_scale() -> None:
+def test_fields_have_the_promised_scale():
     rng = np.random.default_rng(0)
     axis = np.arange(96, dtype=np.float32)
     field = smooth_field(rng, (axis, axis, axis), 8.0)
@@ -171,14 +167,14 @@ def test_fields_have_the_promised_scale() -> None:
     assert texture.mean() == pytest.approx(0, abs=1e-3)
 
 
-def test_ellipsoid_distances_are_exact_for_balls() -> None:
+def test_ellipsoid_distances_are_exact_for_balls():
     axis = np.linspace(-20, 20, 41, dtype=np.float32)
     x, y, z = axis[None, None], axis[None, :, None], axis[:, None, None]
     distance = ellipsoid(x, y, z, (0, 0, 0), (8, 8, 8))
     assert np.allclose(distance, np.sqrt(x**2 + y**2 + z**2) - 8, atol=0.02)
 
 
-def test_blends_only_add_near_the_seam() -> None:
+def test_blends_only_add_near_the_seam():
     a, b = np.meshgrid(np.linspace(-30, 30, 61), np.linspace(-30, 30, 61))
     joined, cut = union(a, b, 10), intersection(a, b, 10)
     assert np.all(joined <= np.minimum(a, b) + 1e-6)
@@ -189,7 +185,7 @@ def test_blends_only_add_near_the_seam() -> None:
     assert occupancy(np.array([-9.0, 0.0, 9.0]), 2.0).tolist() == [1, 0.5, 0]
 
 
-def test_vessel_radii_follow_murrays_law() -> None:
+def test_vessel_radii_follow_murrays_law():
     rng = np.random.default_rng(0)
     ends = rng.uniform(-50, 50, (40, 3))
     tree = grow(rng, [(0, 0, -60), (0, 0, -50)], [(20, 0, -30)], ends, root_radius=6, leaf_radius=0.5, exponent=3.0)
@@ -199,7 +195,7 @@ def test_vessel_radii_follow_murrays_law() -> None:
     assert all(tuple(np.round(end, 6)) in tips for end in ends)
 
 
-def test_locate_inverts_the_deformation() -> None:
+def test_locate_inverts_the_deformation():
     axis = np.arange(-60, 60, 2, dtype=np.float32)
     grid = np.meshgrid(axis, axis, axis, indexing="ij")
     bent = tuple((part + 4 * np.sin(grid[2] / 40)).astype(np.float32) for part in grid)

@@ -1,9 +1,5 @@
 """No trivial baseline saturates on the phantom, and none is hopeless (docs/phantom.md, calibration)."""
 
-from __future__ import annotations
-
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 from uasbench.datasets.case import Case
@@ -24,10 +20,7 @@ BASELINES: dict[str, Method] = {
 }
 
 
-Oracle = Callable[[list[np.ndarray], list[np.ndarray]], float]
-
-
-def lesion_cases(seed: int) -> list[tuple[Case, np.ndarray]]:
+def lesion_cases(seed):
     return [
         (Case(name, name, patient.hu.astype(np.float32), patient.spacing, patient.labels == 6), patient.tumour)
         for dataset, name, patient in patients(seed=seed, size="quick")
@@ -37,7 +30,7 @@ def lesion_cases(seed: int) -> list[tuple[Case, np.ndarray]]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(5))
-def test_best_trivial_baseline_stays_inside_the_window(seed: int, oracle_dice: Oracle) -> None:
+def test_best_trivial_baseline_stays_inside_the_window(seed, oracle_dice):
     everyone = lesion_cases(seed)
     sick = [(case, tumour) for case, tumour in everyone if tumour.any()]
     assert len(everyone) - len(sick) == 1
@@ -54,6 +47,6 @@ def test_best_trivial_baseline_stays_inside_the_window(seed: int, oracle_dice: O
     assert table["random"] < 0.15
 
 
-def test_oracle_dice_of_the_truth_is_one(oracle_dice: Oracle) -> None:
+def test_oracle_dice_of_the_truth_is_one(oracle_dice):
     truths = [np.array([True, False, False]), np.array([False, True])]
     assert oracle_dice([truth.astype(float) for truth in truths], truths) == 1

@@ -1,21 +1,14 @@
 """What the phantom writes: layouts, headers, bytes, cache."""
 
-from __future__ import annotations
-
 import json
-from collections.abc import Callable
-from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 from uasbench.datasets.phantom.nifti import write_nifti
 
-Digests = Callable[[Path], dict[str, str]]
-Reader = Callable[[Path], np.ndarray]
 
-
-def test_layout_is_the_published_one(smoke_root: Path, digests: Digests) -> None:
+def test_layout_is_the_published_one(smoke_root, digests):
     assert set(digests(smoke_root)) == {
         "btcv/RawData/Training/img/img0001.nii.gz",
         "btcv/RawData/Training/img/img0002.nii.gz",
@@ -29,7 +22,7 @@ def test_layout_is_the_published_one(smoke_root: Path, digests: Digests) -> None
     }
 
 
-def test_files_read_back_with_the_expected_types_and_labels(smoke_root: Path) -> None:
+def test_files_read_back_with_the_expected_types_and_labels(smoke_root):
     for image_path in smoke_root.glob("btcv/RawData/Training/img/*.nii.gz"):
         label_path = smoke_root / "btcv/RawData/Training/label" / image_path.name.replace("img", "label")
         image, label = nib.load(image_path), nib.load(label_path)
@@ -48,9 +41,7 @@ def test_files_read_back_with_the_expected_types_and_labels(smoke_root: Path) ->
         assert set(np.unique(np.asarray(label.dataobj)).tolist()) == {0, 1, 2}
 
 
-def test_orientation_and_scaling_bring_back_the_same_patient(
-    smoke_root: Path, smoke_patients: dict, as_lps: Reader
-) -> None:
+def test_orientation_and_scaling_bring_back_the_same_patient(smoke_root, smoke_patients, as_lps):
     for number, patient in enumerate(smoke_patients["lits"]):
         folder = smoke_root / "lits" / "Training Batch 1"
         image = nib.load(folder / f"volume-{number}.nii")
@@ -65,9 +56,7 @@ def test_orientation_and_scaling_bring_back_the_same_patient(
 
 @pytest.mark.parametrize("orientation", ["LPS", "RAS", "LAS", "RPI"])
 @pytest.mark.parametrize(("slope", "intercept"), [(1.0, 0.0), (0.5, -1024.0)])
-def test_every_orientation_and_scaling_round_trips(
-    tmp_path: Path, orientation: str, slope: float, intercept: float, as_lps: Reader
-) -> None:
+def test_every_orientation_and_scaling_round_trips(tmp_path, orientation, slope, intercept, as_lps):
     hu = np.random.default_rng(0).integers(-1000, 1000, (4, 5, 6)).astype(np.int16)
     stored = np.rint((hu - intercept) / slope).astype(np.int16)
     path = tmp_path / "a.nii.gz"
@@ -77,12 +66,12 @@ def test_every_orientation_and_scaling_round_trips(
     assert np.allclose(nib.load(path).affine @ [2.5, 2, 1.5, 1], [0, 0, 0, 1])
 
 
-def test_transposed_axes_are_refused(tmp_path: Path) -> None:
+def test_transposed_axes_are_refused(tmp_path):
     with pytest.raises(ValueError, match="orientation 'PLS'"):
         write_nifti(tmp_path / "a.nii", np.zeros((2, 2, 2), np.int16), (1, 1, 1), orientation="PLS")
 
 
-def test_info_names_the_phantom_and_its_lesions(smoke_root: Path, as_lps: Reader) -> None:
+def test_info_names_the_phantom_and_its_lesions(smoke_root, as_lps):
     info = json.loads((smoke_root / "phantom.json").read_text())
     assert {"name", "version", "spec_hash", "generator_hash", "seed", "size", "patients"} == set(info)
     for entry in info["patients"]:

@@ -1,7 +1,5 @@
 """The frozen specification: its hash, its sources, its distributions."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,7 +8,7 @@ from scipy import stats
 from uasbench.datasets.phantom.spec import parse_spec, read_spec, spec_text
 
 
-def test_hash_covers_every_number_and_every_source() -> None:
+def test_hash_covers_every_number_and_every_source():
     text = spec_text()
     assert parse_spec(text).digest == read_spec("liver").digest
     assert parse_spec(text.replace("-850", "-851")).digest != read_spec("liver").digest
@@ -18,12 +16,12 @@ def test_hash_covers_every_number_and_every_source() -> None:
     assert parse_spec(text.replace("\n", "\r\n")).digest == read_spec("liver").digest
 
 
-def test_every_number_has_a_source() -> None:
+def test_every_number_has_a_source():
     with pytest.raises(ValueError, match="not listed"):
         parse_spec(spec_text().replace("source: murray", "source: hearsay"))
 
 
-def test_only_noise_and_lesion_count_are_calibrated() -> None:
+def test_only_noise_and_lesion_count_are_calibrated():
     values = read_spec("liver").values
     entries = {f"{s}.{n}": e for s in ("hu", "texture", "vessels", "tumours") for n, e in values[s].items()}
     entries |= {f"{s}.{n}": e for s, group in values["styles"].items() for n, e in group.items()}
@@ -38,7 +36,7 @@ def test_only_noise_and_lesion_count_are_calibrated() -> None:
 
 
 @pytest.mark.parametrize("name", ["tumours.radius_mm", "tumours.contrast"])
-def test_quantiles_and_draws_are_the_same_distribution(name: str) -> None:
+def test_quantiles_and_draws_are_the_same_distribution(name):
     spec = read_spec("liver")
     rng = np.random.default_rng(0)
     drawn = [spec.draw(rng, name) for _ in range(2000)]
@@ -47,14 +45,14 @@ def test_quantiles_and_draws_are_the_same_distribution(name: str) -> None:
 
 
 @given(st.floats(0, 1))
-def test_quantiles_stay_inside_the_clip(share: float) -> None:
+def test_quantiles_stay_inside_the_clip(share):
     spec = read_spec("liver")
     for name in ("tumours.radius_mm", "tumours.contrast"):
         low, high = spec.entry(name)["clip"]
         assert low - 1e-6 <= spec.quantile(name, share) <= high + 1e-6
 
 
-def test_an_empty_clip_is_an_error() -> None:
+def test_an_empty_clip_is_an_error():
     spec = parse_spec(spec_text().replace("clip: [-900, -790]", "clip: [900, 901]"))
     with pytest.raises(ValueError, match=r"hu\.lung"):
         spec.draw(np.random.default_rng(0), "hu.lung")

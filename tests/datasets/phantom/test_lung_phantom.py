@@ -1,11 +1,7 @@
 """The lung phantom: what it writes, what a chest looks like, and how hard it is."""
 
-from __future__ import annotations
-
 import csv
-from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -18,10 +14,10 @@ from uasbench.datasets.case import Case
 from uasbench.datasets.phantom.canvas import deformed_space
 from uasbench.datasets.phantom.lung import lesion_patients
 from uasbench.datasets.phantom.lung_opacities import Burden
-from uasbench.datasets.phantom.lung_patient import AIRWAY, LEFT, RIGHT, ChestPatient, make_chest
+from uasbench.datasets.phantom.lung_patient import AIRWAY, LEFT, RIGHT, make_chest
 from uasbench.datasets.phantom.metaimage import world, write_metaimage
 from uasbench.datasets.phantom.pipes import filled_share
-from uasbench.datasets.phantom.spec import SizePlan, parse_spec, read_spec, spec_text
+from uasbench.datasets.phantom.spec import parse_spec, read_spec, spec_text
 from uasbench.datasets.phantom.vessels import grow, occupy
 from uasbench.methods.method import Method
 from uasbench.methods.trivial.hu_deviation import HuDeviation
@@ -29,15 +25,11 @@ from uasbench.methods.trivial.hu_opened import HuOpened
 from uasbench.methods.trivial.hu_threshold import HuThreshold
 from uasbench.methods.trivial.local_residual import LocalResidual
 
-Chests = dict[str, dict[str, ChestPatient]]
 NAMES = ("COVID-19-CT-Seg_20cases", "Lung_Mask", "Infection_Mask")
-
-Digests = Callable[[Path], dict[str, str]]
-Reader = Callable[[Path], np.ndarray]
 
 
 @pytest.fixture(scope="module")
-def quick() -> dict[str, ChestPatient]:
+def quick():
     """One chest of every set at the size that tables use."""
     spec = read_spec("lung")
     plan = spec.size("quick")
@@ -47,22 +39,22 @@ def quick() -> dict[str, ChestPatient]:
     }
 
 
-def coarse() -> SizePlan:
+def coarse():
     """A grid between smoke and quick, for tests that need several chests."""
     return replace(read_spec("lung").size("quick"), pixels=92, slices=30, spacing_mm=8.8)
 
 
-def lung(patient: ChestPatient) -> np.ndarray:
+def lung(patient):
     return (patient.labels == LEFT) | (patient.labels == RIGHT)
 
 
-def read_lps(path: Path) -> tuple[np.ndarray, sitk.Image]:
+def read_lps(path):
     image = sitk.ReadImage(str(path))
     flips = [axis for axis, sign in enumerate(np.diag(np.reshape(image.GetDirection(), (3, 3)))[::-1]) if sign < 0]
     return np.flip(sitk.GetArrayFromImage(image), tuple(flips)), image
 
 
-def test_layout_is_the_published_one(lung_root: Path, smoke_chests: Chests, digests: Digests) -> None:
+def test_layout_is_the_published_one(lung_root, smoke_chests, digests):
     expected = {"phantom.json", "luna16/annotations.csv"}
     for uid in smoke_chests["luna16"]:
         expected |= {
@@ -72,7 +64,7 @@ def test_layout_is_the_published_one(lung_root: Path, smoke_chests: Chests, dige
     assert set(digests(lung_root)) == expected
 
 
-def test_luna_files_read_back_whichever_way_they_are_stored(lung_root: Path, smoke_chests: Chests) -> None:
+def test_luna_files_read_back_whichever_way_they_are_stored(lung_root, smoke_chests):
     directions = set()
     for uid, patient in smoke_chests["luna16"].items():
         stored, image = read_lps(lung_root / "luna16" / "subset0" / f"{uid}.mhd")
@@ -88,9 +80,7 @@ def test_luna_files_read_back_whichever_way_they_are_stored(lung_root: Path, smo
     assert directions == {1.0, -1.0}
 
 
-def test_corona_files_read_back_with_the_published_labels(
-    lung_root: Path, smoke_chests: Chests, as_lps: Reader
-) -> None:
+def test_corona_files_read_back_with_the_published_labels(lung_root, smoke_chests, as_lps):
     for case, patient in smoke_chests["coronacases"].items():
         image, mask, lesion = (lung_root / "coronacases" / name / f"{case}.nii.gz" for name in NAMES)
         assert "".join(nib.aff2axcodes(nib.load(image).affine)) == patient.scanner.orientation
@@ -100,7 +90,7 @@ def test_corona_files_read_back_with_the_published_labels(
         assert set(np.unique(as_lps(mask)).tolist()) == {0, 1, 2}
 
 
-def test_annotations_point_at_nodules_in_a_minority_of_scans(lung_root: Path, smoke_chests: Chests) -> None:
+def test_annotations_point_at_nodules_in_a_minority_of_scans(lung_root, smoke_chests):
     with (lung_root / "luna16" / "annotations.csv").open(newline="") as file:
         reader = csv.DictReader(file)
         rows = list(reader)
@@ -116,7 +106,7 @@ def test_annotations_point_at_nodules_in_a_minority_of_scans(lung_root: Path, sm
     assert sum(len(p.nodules) for p in smoke_chests["luna16"].values()) == len(rows)
 
 
-def test_a_nodule_is_denser_than_its_surroundings() -> None:
+def test_a_nodule_is_denser_than_its_surroundings():
     spec = read_spec("lung")
     plan = coarse()
     with_nodules, without = (make_chest(spec, plan, 5, style="luna16", nodules=nodules) for nodules in (True, False))
@@ -129,7 +119,7 @@ def test_a_nodule_is_denser_than_its_surroundings() -> None:
 
 
 @pytest.mark.parametrize("orientation", ["LPS", "RPS", "LAS", "RAI"])
-def test_metaimage_keeps_points_where_they_are(tmp_path: Path, orientation: str) -> None:
+def test_metaimage_keeps_points_where_they_are(tmp_path, orientation):
     array = np.arange(4 * 5 * 6, dtype=np.int16).reshape(4, 5, 6)
     spacing = (5.0, 2.0, 3.0)
     write_metaimage(tmp_path / "a.mhd", array, spacing, orientation=orientation)
@@ -139,12 +129,12 @@ def test_metaimage_keeps_points_where_they_are(tmp_path: Path, orientation: str)
     assert image[image.TransformPhysicalPointToIndex(point.tolist())] == array[3, 1, 4]
 
 
-def test_metaimage_refuses_exchanged_axes(tmp_path: Path) -> None:
+def test_metaimage_refuses_exchanged_axes(tmp_path):
     with pytest.raises(ValueError, match="orientation 'PLS'"):
         write_metaimage(tmp_path / "a.mhd", np.zeros((2, 2, 2), np.int16), (1, 1, 1), orientation="PLS")
 
 
-def test_lungs_have_an_adult_volume_and_lie_on_their_sides(smoke_chests: Chests, quick: dict) -> None:
+def test_lungs_have_an_adult_volume_and_lie_on_their_sides(smoke_chests, quick):
     everyone = [p for group in smoke_chests.values() for p in group.values()] + list(quick.values())
     for patient in everyone:
         litres = [float((patient.labels == side).sum() * np.prod(patient.spacing) / 1e6) for side in (LEFT, RIGHT)]
@@ -156,13 +146,13 @@ def test_lungs_have_an_adult_volume_and_lie_on_their_sides(smoke_chests: Chests,
             assert np.max(parts) > 0.95 * np.sum(parts)
 
 
-def test_lungs_vary_between_patients(smoke_chests: Chests) -> None:
+def test_lungs_vary_between_patients(smoke_chests):
     masks = [lung(p) for p in smoke_chests["luna16"].values()]
     for a, b in ((0, 1), (0, 2), (1, 2)):
         assert 0.6 < 2 * (masks[a] & masks[b]).sum() / (masks[a].sum() + masks[b].sum()) < 0.97
 
 
-def test_healthy_parenchyma_is_darker_in_front(quick: dict[str, ChestPatient]) -> None:
+def test_healthy_parenchyma_is_darker_in_front(quick):
     patient = quick["luna16"]
     assert not patient.lesion.any()
     inner = ndimage.binary_erosion(lung(patient), iterations=2) & ~ndimage.binary_dilation(
@@ -175,7 +165,7 @@ def test_healthy_parenchyma_is_darker_in_front(quick: dict[str, ChestPatient]) -
     assert 25 < back - front < 160
 
 
-def test_vessels_and_airways_stand_out(quick: dict[str, ChestPatient]) -> None:
+def test_vessels_and_airways_stand_out(quick):
     for patient in quick.values():
         inside = lung(patient) & ~patient.lesion
         assert (patient.vessels & inside).sum() > 300
@@ -187,7 +177,7 @@ def test_vessels_and_airways_stand_out(quick: dict[str, ChestPatient]) -> None:
         assert np.percentile(patient.hu[trachea], 20) < -900
 
 
-def test_chest_has_bone_soft_tissue_and_air_outside(quick: dict[str, ChestPatient]) -> None:
+def test_chest_has_bone_soft_tissue_and_air_outside(quick):
     padded = {int(p.hu.min()) for p in quick.values()}
     assert padded <= {-2000, -1024}
     for patient in quick.values():
@@ -196,7 +186,7 @@ def test_chest_has_bone_soft_tissue_and_air_outside(quick: dict[str, ChestPatien
         assert 0.15 < share[1] < 0.5
 
 
-def test_opacities_lie_in_the_lung_and_have_their_hu(smoke_chests: Chests, quick: dict) -> None:
+def test_opacities_lie_in_the_lung_and_have_their_hu(smoke_chests, quick):
     for patient in [*smoke_chests["coronacases"].values(), quick["coronacases"]]:
         assert patient.lesion.any()
         assert not (patient.lesion & ~lung(patient)).any()
@@ -210,7 +200,7 @@ def test_opacities_lie_in_the_lung_and_have_their_hu(smoke_chests: Chests, quick
 @pytest.mark.parametrize(
     ("kind", "low", "high"), [(0.1, -720, -420), (0.5, -330, 80), (0.7, -700, -350), (0.9, -720, 80)]
 )
-def test_measured_hu_follow_the_kind(kind: float, low: float, high: float) -> None:
+def test_measured_hu_follow_the_kind(kind, low, high):
     """Ground glass, consolidation, crazy paving, and glass with a consolidated core, as the scanner sees them."""
     spec = read_spec("lung")
     patient = make_chest(spec, coarse(), 21, style="coronacases", burden=Burden(0.01, 0.95, kind, 0.7))
@@ -219,7 +209,7 @@ def test_measured_hu_follow_the_kind(kind: float, low: float, high: float) -> No
     assert low < np.median(patient.hu[core]) < high
 
 
-def test_vessels_run_through_ground_glass_and_borders_are_soft() -> None:
+def test_vessels_run_through_ground_glass_and_borders_are_soft():
     spec = read_spec("lung")
     sick = make_chest(spec, coarse(), 24, style="coronacases", burden=Burden(0.9, 0.95, 0.0, 0.9))
     well = make_chest(spec, coarse(), 24, style="coronacases")
@@ -234,7 +224,7 @@ def test_vessels_run_through_ground_glass_and_borders_are_soft() -> None:
     assert np.abs(change[far]).max() <= 2
 
 
-def test_opacities_prefer_the_pleura_the_back_and_the_base() -> None:
+def test_opacities_prefer_the_pleura_the_back_and_the_base():
     spec = read_spec("lung")
     plan = spec.size("smoke")
     where, peripheral = [], []
@@ -248,7 +238,7 @@ def test_opacities_prefer_the_pleura_the_back_and_the_base() -> None:
     assert 0.6 < np.mean(peripheral) < 0.95
 
 
-def test_styles_differ_and_orientations_take_turns(smoke_chests: Chests) -> None:
+def test_styles_differ_and_orientations_take_turns(smoke_chests):
     noise = {name: np.mean([p.scanner.noise for p in group.values()]) for name, group in smoke_chests.items()}
     assert noise["coronacases"] > noise["luna16"] + 4
     assert [p.scanner.orientation for p in smoke_chests["luna16"].values()] == ["LPS", "RAS", "LPS"]
@@ -257,7 +247,7 @@ def test_styles_differ_and_orientations_take_turns(smoke_chests: Chests) -> None
             assert patient.noise[lung(patient)].std() == pytest.approx(patient.scanner.noise, rel=0.2)
 
 
-def test_specification_is_sourced_and_names_what_was_set_with_figures_in_view() -> None:
+def test_specification_is_sourced_and_names_what_was_set_with_figures_in_view():
     values = read_spec("lung").values
     sections = values.keys() - {"name", "version", "sources", "styles", "sizes"}
     entries = {f"{s}.{n}": e for s in sections for n, e in values[s].items()}
@@ -279,7 +269,7 @@ def test_specification_is_sourced_and_names_what_was_set_with_figures_in_view() 
         parse_spec(spec_text("lung").replace("source: murray", "source: hearsay"))
 
 
-def test_adapters_read_the_phantom(lung_root: Path, smoke_chests: Chests) -> None:
+def test_adapters_read_the_phantom(lung_root, smoke_chests):
     healthy, sick = LUNA16(), Coronacases()
     assert {ref.id for ref in healthy.discover(lung_root)} == set(smoke_chests["luna16"])
     assert {ref.id for ref in sick.discover(lung_root)} == set(smoke_chests["coronacases"])
@@ -301,7 +291,7 @@ def test_adapters_read_the_phantom(lung_root: Path, smoke_chests: Chests) -> Non
         assert np.array_equal(truth.lesion, patient.lesion)
 
 
-def test_compiled_pipes_are_the_vessels_of_the_reference() -> None:
+def test_compiled_pipes_are_the_vessels_of_the_reference():
     rng = np.random.default_rng(0)
     space = deformed_space(rng, 8, 48, (9.0, 5.0, 5.0))
     ends = rng.uniform(-50, 50, (30, 3)) * (1, 1, 0.5)
@@ -311,7 +301,7 @@ def test_compiled_pipes_are_the_vessels_of_the_reference() -> None:
     assert np.allclose(filled_share(space, tree), expected, atol=1e-5)
 
 
-def baselines() -> dict[str, Method]:
+def baselines():
     methods = {
         "hu-opened": HuOpened,
         "hu-threshold": HuThreshold,
@@ -326,9 +316,7 @@ def baselines() -> dict[str, Method]:
 
 
 @pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 5))])
-def test_hu_opened_stays_inside_the_window(
-    seed: int, oracle_dice: Callable[[list[np.ndarray], list[np.ndarray]], float]
-) -> None:
+def test_hu_opened_stays_inside_the_window(seed, oracle_dice):
     everyone = [patient for _, patient in lesion_patients(seed=seed, size="quick")]
     sick = [patient for patient in everyone if patient.lesion.any()]
     assert len(everyone) - len(sick) == 1

@@ -1,10 +1,6 @@
 """A data set of four cases in files of its own, and a store to prepare it in."""
 
-from __future__ import annotations
-
 import sys
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
@@ -114,18 +110,18 @@ def _entries(tmp_path, kind):
 
 
 @pytest.fixture
-def views() -> tuple[View, ...]:
+def views():
     """Two views that the tests prepare."""
     return VIEWS
 
 
 @pytest.fixture
-def prepare() -> Callable[..., Any]:
+def prepare():
     """Return ``prepare(tmp_path, dataset, **options)``: everything in a store below the folder."""
     return _prepare
 
 
 @pytest.fixture
-def entries() -> Callable[..., list[str]]:
+def entries():
     """Return ``entries(tmp_path, kind)``: the names of the stored entries."""
     return _entries

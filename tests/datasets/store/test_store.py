@@ -1,7 +1,6 @@
 """What is prepared comes back, and is prepared once."""
 
 import dataclasses
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -161,15 +160,15 @@ class Local(Dataset):
         roi_source="",
     )
 
-    def discover(self, root: Path) -> list[CaseRef]:
+    def discover(self, root):
         (root / "x").write_text("x")
         return [CaseRef("x", "x", root / "x")]
 
-    def load(self, case_id: str) -> Case:
+    def load(self, case_id):
         image = np.full((1, 4, 4), 30, np.float32)
         return Case(case_id, case_id, image, (1, 1, 1), np.ones(image.shape, bool))
 
-    def load_truth(self, case_id: str) -> Truth:
+    def load_truth(self, case_id):
         return Truth(case_id, slice_labels=np.array([True]))
 
 
