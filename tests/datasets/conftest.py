@@ -106,8 +106,39 @@ def abdomen():
 
 
 @pytest.fixture
-def new_abdomen():
-    return make_abdomen
+def stored(tmp_path):
+    """Return ``stored(case)``: the pointer to a case that was written to a store below the test's folder."""
+    from uasbench.datasets.storing.entries import read_meta, write_native
+    from uasbench.datasets.storing.prepared import PreparedCase
+
+    def store(case):
+        path = tmp_path / "native" / case.id
+        write_native(path, case)
+        same = {name: getattr(case, name) for name in ("id", "patient", "spacing")}
+        print_ = read_meta(path)["fingerprint"]
+        return PreparedCase(dataset="set", shape=case.image.shape, fingerprint=print_, path=path, **same)
+
+    return store
+
+
+@pytest.fixture
+def put_slice():
+    """Return ``put_slice(path, plane, tags)``: write one slice as DICOM, CT of one series unless the tags say other."""
+    import SimpleITK
+
+    def put(path, plane, spacing, tags):
+        image = SimpleITK.GetImageFromArray(plane[None])
+        image.SetSpacing((spacing[1], spacing[0], 1.0))
+        for tag, value in {"0008|0060": "CT", "0020|000e": "1.2.3", "0020|0037": "1\\0\\0\\0\\1\\0", **tags}.items():
+            image.SetMetaData(tag, value)
+        writer = SimpleITK.ImageFileWriter()
+        writer.KeepOriginalImageUIDOn()
+        writer.SetFileName(str(path))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        writer.Execute(image)
+        return path
+
+    return put
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@ import shutil
 
 import numpy as np
 import pytest
-import SimpleITK
 from uasbench.common.errors import DataError
 from uasbench.datasets.adapters import covid_ct_md
 from uasbench.datasets.adapters.covid_ct_md import CovidCTMD
@@ -34,26 +33,18 @@ def _rows(case, labels):
     return "".join(f"{case},{index},{int(label)}\n" for index, label in enumerate(labels))
 
 
-def _put_slices(folder, image, *, number_from_head=True):
-    """Write one DICOM slice per plane under names in no order."""
-    folder.mkdir(parents=True)
-    names = np.random.default_rng(1).permutation(len(image))
-    for at, plane in enumerate(image):
-        slice_ = SimpleITK.GetImageFromArray(plane[None])
-        slice_.SetSpacing((SPACING[2], SPACING[1], 1.0))
-        tags = {
-            "0008|0060": "CT",
-            "0020|000e": "1.2.3",
-            "0020|0032": f"-100\\-90\\{at * SPACING[0] - 400}",
-            "0020|0037": "1\\0\\0\\0\\1\\0",
-            "0020|0013": str(len(image) - at if number_from_head else at + 1),
-        }
-        for tag, value in tags.items():
-            slice_.SetMetaData(tag, value)
-        writer = SimpleITK.ImageFileWriter()
-        writer.KeepOriginalImageUIDOn()
-        writer.SetFileName(str(folder / f"IM{names[at]:04d}.dcm"))
-        writer.Execute(slice_)
+@pytest.fixture
+def put_slices(put_slice):
+    """Return a writer of one DICOM slice per plane under names in no order."""
+
+    def put(folder, image, *, number_from_head=True):
+        names = np.random.default_rng(1).permutation(len(image))
+        for at, plane in enumerate(image):
+            number = len(image) - at if number_from_head else at + 1
+            tags = {"0020|0032": f"-100\\-90\\{at * SPACING[0] - 400}", "0020|0013": str(number)}
+            put_slice(folder / f"IM{names[at]:04d}.dcm", plane, SPACING[1:], tags)
+
+    return put
 
 
 def _put_published(root, labels_from_feet, numbers=None, names=None):
@@ -188,10 +179,6 @@ def test_missing_labels_and_absent_set(tmp_path, put_case, put_lits_case):
     put_lits_case(tmp_path / "other" / "lits", 1)
     (tmp_path / "other" / "lits" / "Index.csv").write_text("a,b\n")
     assert check(tmp_path / "other", {"covid-ct-md": CovidCTMD()}).sets == []
-    with pytest.raises(DataError, match="no case of COVID-CT-MD"):
-        CovidCTMD().discover(tmp_path / "other")
-    with pytest.raises(DataError, match="no such folder"):
-        CovidCTMD().discover(tmp_path / "nowhere")
 
 
 def test_bad_files_are_named_one_by_one(tmp_path, put_case, put_nifti):
@@ -226,9 +213,9 @@ def test_labelled_slices_outside_the_lungs_are_reported(tmp_path, put_case):
 
 
 @pytest.mark.parametrize("main", ["COVID-19 Cases", "covid-ct-md/COVID-19 subjects", "COVID-CT-MD"])
-def test_dicom_layout_with_a_table(tmp_path, put_nifti, main):
+def test_dicom_layout_with_a_table(tmp_path, put_nifti, put_slices, main):
     image, lungs = _chest()
-    _put_slices(tmp_path / main / "P001", image)
+    put_slices(tmp_path / main / "P001", image)
     home = (tmp_path / main).parent if main != "COVID-CT-MD" else tmp_path / main
     put_nifti(home / "lung_mask" / "P001.nii.gz", lungs, spacing=SPACING, codes="RAS")
     (home / "slice_labels.csv").write_text(HEADER + _rows("P001", _labels()))
@@ -242,11 +229,11 @@ def test_dicom_layout_with_a_table(tmp_path, put_nifti, main):
     np.testing.assert_array_equal(dataset.load_truth("P001").slice_labels, _labels())
 
 
-def test_dicom_layout_as_published(tmp_path):
+def test_dicom_layout_as_published(tmp_path, put_slices):
     first, second = _chest()[0], _chest(1)[0]
-    _put_slices(tmp_path / "COVID-19 Cases" / "P001", first)
-    _put_slices(tmp_path / "Cap Cases" / "cap001", second, number_from_head=False)
-    _put_slices(tmp_path / "Normal Cases" / "normal001", _chest(2)[0])
+    put_slices(tmp_path / "COVID-19 Cases" / "P001", first)
+    put_slices(tmp_path / "Cap Cases" / "cap001", second, number_from_head=False)
+    put_slices(tmp_path / "Normal Cases" / "normal001", _chest(2)[0])
     _put_published(tmp_path, [_labels(0), _labels(5), _labels(1)], numbers=[0, 1, 3], names=["P001", "P002", "cap001"])
     (tmp_path / "Slice-level-labels.npy").write_bytes(b"")
     dataset = CovidCTMD()
@@ -294,12 +281,8 @@ def test_published_labels_that_do_not_fit(tmp_path, put_case):
         CovidCTMD().discover(tmp_path)
 
 
-def test_one_case_in_two_places_or_tables(tmp_path, put_case):
+def test_two_tables(tmp_path, put_case):
     put_case(tmp_path, "P001")
-    shutil.copy(tmp_path / "P001.nii.gz", tmp_path / "P001.nii")
-    with pytest.raises(DataError, match="P001 lies in 2 places"):
-        CovidCTMD().discover(tmp_path)
-    (tmp_path / "P001.nii").unlink()
     (tmp_path / "b").mkdir()
     shutil.copy(tmp_path / "slice_labels.csv", tmp_path / "b")
     with pytest.raises(DataError, match=r"slice_labels\.csv lies in 2 places"):

@@ -5,8 +5,6 @@ import pytest
 from uasbench.common.errors import DataError
 from uasbench.datasets.case import Case
 from uasbench.datasets.healthy import HealthySet, Part
-from uasbench.datasets.storing.entries import read_meta, write_native
-from uasbench.datasets.storing.prepared import PreparedCase
 from uasbench.datasets.views.view import View
 from uasbench.datasets.views.viewing import apply_view
 
@@ -27,24 +25,9 @@ def cases():
 
 
 @pytest.fixture
-def prepared(cases, tmp_path):
+def prepared(cases, stored):
     """The same cases in a store."""
-    pointers = []
-    for case in cases:
-        path = tmp_path / "native" / case.id
-        write_native(path, case)
-        pointers.append(
-            PreparedCase(
-                dataset="healthy",
-                id=case.id,
-                patient=case.patient,
-                spacing=case.spacing,
-                shape=case.image.shape,
-                fingerprint=read_meta(path)["fingerprint"],
-                path=path,
-            )
-        )
-    return pointers
+    return [stored(case) for case in cases]
 
 
 def test_no_scans_are_refused():

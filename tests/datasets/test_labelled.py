@@ -6,8 +6,8 @@ from uasbench.common.errors import DataError
 from uasbench.datasets.case import Case, Truth
 from uasbench.datasets.healthy import HealthySet
 from uasbench.datasets.labelled import LabelledPart, LabelledSet
-from uasbench.datasets.storing.entries import read_meta, write_native, write_truth
-from uasbench.datasets.storing.prepared import PreparedCase, TruthRef
+from uasbench.datasets.storing.entries import write_truth
+from uasbench.datasets.storing.prepared import TruthRef
 from uasbench.datasets.views.view import View
 from uasbench.datasets.views.volume_view import VolumeView
 
@@ -33,24 +33,13 @@ def pairs():
 
 
 @pytest.fixture
-def prepared(pairs, tmp_path):
+def prepared(pairs, stored, tmp_path):
     """The same scans in a store."""
     parts = []
     for case, lesion in pairs:
-        native, truth = tmp_path / "native" / case.id, tmp_path / "truth" / case.id
-        write_native(native, case)
+        truth = tmp_path / "truth" / case.id
         write_truth(truth, Truth(case.id, lesion), case.image.shape)
-        shape = (case.image.shape[0], case.image.shape[1], case.image.shape[2])
-        pointer = PreparedCase(
-            dataset="lesions",
-            id=case.id,
-            patient=case.patient,
-            spacing=case.spacing,
-            shape=shape,
-            fingerprint=read_meta(native)["fingerprint"],
-            path=native,
-        )
-        parts.append(LabelledPart(pointer, TruthRef(truth, "f")))
+        parts.append(LabelledPart(stored(case), TruthRef(truth, "f")))
     return LabelledSet(parts)
 
 
@@ -59,9 +48,12 @@ def test_no_scans_are_refused():
         LabelledSet([])
 
 
-@pytest.mark.parametrize("stored", [False, True])
-def test_cases_and_masks_come_back(pairs, prepared, stored):
-    labelled = prepared if stored else LabelledSet.from_cases(pairs)
+@pytest.fixture(params=["memory", "store"])
+def labelled(request, pairs, prepared):
+    return prepared if request.param == "store" else LabelledSet.from_cases(pairs)
+
+
+def test_cases_and_masks_come_back(pairs, labelled):
     assert len(labelled) == 3
     assert labelled.patients == ("p-a", "p-b", "p-c")
     assert isinstance(labelled.cases, HealthySet)
@@ -72,9 +64,7 @@ def test_cases_and_masks_come_back(pairs, prepared, stored):
         assert lesion.dtype == bool
 
 
-@pytest.mark.parametrize("stored", [False, True])
-def test_slice_masks_are_aligned_with_the_slices(pairs, prepared, stored):
-    labelled = prepared if stored else LabelledSet.from_cases(pairs)
+def test_slice_masks_are_aligned_with_the_slices(labelled):
     stack, lesions = labelled.cases.array(VIEW), labelled.lesions(VIEW)
     assert len(stack) == len(lesions) == 6 + 9 + 5
     order = np.random.default_rng(0).permutation(len(stack))
@@ -89,9 +79,7 @@ def test_slice_masks_are_aligned_with_the_slices(pairs, prepared, stored):
     assert not lesions.take(order).all()
 
 
-@pytest.mark.parametrize("stored", [False, True])
-def test_volume_masks_are_aligned_with_the_volumes(pairs, prepared, stored):
-    labelled = prepared if stored else LabelledSet.from_cases(pairs)
+def test_volume_masks_are_aligned_with_the_volumes(labelled):
     volumes = labelled.cases.volumes(VOLUME)
     for i in range(3):
         mask = labelled.lesion_volume(i, VOLUME)

@@ -5,8 +5,6 @@ from hypothesis import strategies as st
 from uasbench.common.errors import DataError
 from uasbench.datasets.case import Case
 from uasbench.datasets.healthy import HealthySet, Part
-from uasbench.datasets.storing.entries import read_meta, write_native
-from uasbench.datasets.storing.prepared import PreparedCase
 from uasbench.datasets.views.view import View
 from uasbench.datasets.views.viewing import apply_view
 from uasbench.datasets.views.volume_stack import Run, VolumeStack
@@ -23,16 +21,6 @@ def make_case(name="a", seed=0, depth=12, dropped=(), spacing=(2.5, 0.8, 0.8)):
     roi[list(dropped)] = False
     image = rng.integers(-900, 200, roi.shape).astype(np.float32)
     return Case(name, name, image, spacing, roi)
-
-
-def prepare(case, root):
-    path = root / "native" / case.id
-    write_native(path, case)
-    fingerprint = read_meta(path)["fingerprint"]
-    return PreparedCase(
-        dataset="healthy", id=case.id, patient=case.patient, spacing=case.spacing, shape=case.image.shape,
-        fingerprint=fingerprint, path=path,
-    )  # fmt: skip
 
 
 def test_dropped_slices_end_runs():
@@ -74,9 +62,9 @@ def test_values_of_dropped_slices_never_reach_a_run(dropped, z, resample_z):
         assert a.stop < b.start
 
 
-def test_parts_keep_to_their_slices(tmp_path):
+def test_parts_keep_to_their_slices(stored):
     case = make_case(depth=14, dropped=(8,))
-    for whole in (case, prepare(case, tmp_path)):
+    for whole in (case, stored(case)):
         healthy = HealthySet([Part(whole, (0, 5)), Part(whole, (5, 14))])
         assert healthy.volumes(NATIVE).runs == (Run(0, 0, 4), Run(1, 4, 7), Run(1, 8, 12))
         stack = healthy.volumes(VolumeView(size=32))
@@ -105,11 +93,11 @@ def test_slices_are_not_volumes():
         VolumeStack([(apply_view(case, View(size=16)), case.roi.any(axis=(1, 2)))])
 
 
-def test_arrays_are_those_of_the_view(tmp_path):
+def test_arrays_are_those_of_the_view(stored):
     cases = [make_case(), make_case("b", 1, 9, spacing=(1.0, 0.9, 0.9))]
     view = VolumeView(size=32, dtype="float16")
     memory = HealthySet.from_cases(cases).volumes(view)
-    disk = HealthySet([Part(prepare(case, tmp_path)) for case in cases]).volumes(view)
+    disk = HealthySet([Part(stored(case)) for case in cases]).volumes(view)
     assert memory.runs == disk.runs
     for i, case in enumerate(cases):
         seen = apply_view(case, view)
