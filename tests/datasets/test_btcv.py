@@ -35,13 +35,6 @@ def test_test_scans_are_ignored(tmp_path, put_btcv_case):
     assert "1 test scans" in dataset.notes[0]
 
 
-def test_image_without_label(tmp_path, put_btcv_case):
-    put_btcv_case(tmp_path, 1)
-    (tmp_path / "label" / "label0001.nii.gz").unlink()
-    with pytest.raises(DataError, match=r"img0001\.nii\.gz: image without label \(no label0001"):
-        BTCV().discover(tmp_path)
-
-
 def test_labels_beyond_13_and_missing_liver(tmp_path, abdomen, put_btcv_case, put_nifti):
     put_btcv_case(tmp_path, 1)
     dataset = BTCV()

@@ -1,10 +1,12 @@
+from dataclasses import replace
+
 import nibabel as nib
 import numpy as np
 import pytest
 from uasbench.datasets.adapters.btcv import BTCV
 from uasbench.datasets.adapters.lits import LiTS
 from uasbench.datasets.check import check, format_report
-from uasbench.datasets.dataset import Dataset, DatasetCard
+from uasbench.datasets.dataset import Dataset
 
 
 def _adapters():
@@ -130,17 +132,7 @@ def test_a_broken_patients_csv_is_an_error(tmp_path, put_lits_case):
 
 
 class _Broken(Dataset):
-    card = DatasetCard(
-        name="broken",
-        title="Broken",
-        anatomy="lung",
-        role="lesion",
-        licence="-",
-        citation="-",
-        obtain="-",
-        layout="-",
-        roi_source="-",
-    )
+    card = replace(LiTS.card, name="broken")
 
     def discover(self, root):
         raise ZeroDivisionError("oops")
@@ -160,11 +152,11 @@ def test_an_adapter_that_raises_does_not_stop_the_check(tmp_path, put_lits_case)
 
 
 def test_progress(tmp_path, put_lits_case):
-    put_lits_case(tmp_path, 0)
-    put_lits_case(tmp_path, 1)
+    for number in (0, 1):
+        put_lits_case(tmp_path, number)
     seen = []
     check(tmp_path, _adapters(), progress=lambda *step: seen.append(step))
-    assert seen == [("lits", 0, 2), ("lits", 1, 2), ("lits", 2, 2)]
+    assert seen == [("lits", done, 2) for done in (0, 1, 2)]
 
 
 @pytest.mark.real_data

@@ -142,12 +142,6 @@ def test_infection_of_the_combined_file_where_its_own_is_missing(tmp_path, put_s
     np.testing.assert_array_equal(dataset.load_truth(ref.id).lesion, scan.infection > 0)
 
 
-def test_no_infection_anywhere(tmp_path, put_scan):
-    put_scan(tmp_path, without=ZENODO[2:])
-    with pytest.raises(DataError, match=r"coronacases_001\.nii\.gz: image without label \(no Infection_Mask"):
-        Coronacases().discover(tmp_path)
-
-
 def test_every_file_of_a_case_is_known_so_that_a_change_is_seen(tmp_path, put_scan):
     put_scan(tmp_path)
     (ref,) = Coronacases().discover(tmp_path)
@@ -208,19 +202,6 @@ def test_sides_that_contradict_the_axes_warn(tmp_path, put_scan):
     assert str(note).startswith("warning: the left lung (1) of coronacases_001.nii.gz lies on the patient's right")
 
 
-def test_spacing_table_and_patients(tmp_path, put_scan):
-    put_scan(tmp_path)
-    (tmp_path / "spacing.csv").write_text("case,z,y,x\ncoronacases:coronacases_001,5,0.7,0.7\n")
-    (tmp_path / "patients.csv").write_text("set,case,patient\ncoronacases,coronacases_001,someone\n")
-    dataset = Coronacases()
-    (ref,) = dataset.discover(tmp_path)
-    assert ref.patient == "someone"
-    assert tmp_path / "spacing.csv" in ref.extra
-    case = dataset.load(ref.id)
-    assert (case.spacing, case.trust) == ((5, 0.7, 0.7), Trust("table"))
-    assert any("spacing.csv" in note.text for note in case.notes)
-
-
 def test_thick_and_repeated_slices_are_noted(tmp_path, put_nifti):
     scan = make_scan()
     scan.image[4] = scan.image[3]
@@ -231,13 +212,6 @@ def test_thick_and_repeated_slices_are_noted(tmp_path, put_nifti):
     assert trust == Trust("header", spacing_trusted=False)
     assert any(str(note).startswith("warning: slices 8 mm apart") for note in notes)
     assert any(str(note).startswith("warning: 1 of 10 slices repeat") for note in notes)
-
-
-def test_two_copies(tmp_path, put_scan):
-    put_scan(tmp_path / "a")
-    put_scan(tmp_path / "b", ct="coronacases_{:03d}.nii")
-    with pytest.raises(DataError, match="coronacases_001 lies in 2 places"):
-        Coronacases().discover(tmp_path)
 
 
 def test_masks_without_ct_are_ignored_beside_whole_cases(tmp_path, put_scan):

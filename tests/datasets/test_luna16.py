@@ -236,20 +236,6 @@ def test_mask_labels_beyond_the_published_ones(tmp_path):
         _open(tmp_path).load("1.2")
 
 
-def test_two_copies_and_no_scans(tmp_path):
-    assert check(tmp_path, {"luna16": LUNA16()}).sets == []
-    with pytest.raises(DataError, match="no case of LUNA16"):
-        LUNA16().discover(tmp_path)
-    with pytest.raises(DataError, match="no such folder"):
-        LUNA16().discover(tmp_path / "nowhere")
-    _put(tmp_path, "1.2")
-    _put(tmp_path, "1.2", subset="subset1")
-    with pytest.raises(DataError, match=r"1\.2 lies in 2 places"):
-        LUNA16().discover(tmp_path)
-    with pytest.raises(DataError, match="no case '7'"):
-        LUNA16().load("7")
-
-
 def test_mask_beside_the_lungs_is_reported(tmp_path):
     image, _ = _chest()
     _put(tmp_path, "1.2")

@@ -94,14 +94,6 @@ def test_an_unreadable_mask_stays_a_case_and_is_refused_by_name(tmp_path, put_vo
         dataset.load_truth("rp_1")
 
 
-def test_missing_lesion_mask(tmp_path, put_volume):
-    put_volume(tmp_path, 1)
-    put_volume(tmp_path, 2)
-    (tmp_path / "rp_msk" / "2.nii.gz").unlink()
-    with pytest.raises(DataError, match=r"rp_im/2\.nii\.gz: image without label \(no rp_msk/2\.nii\.gz\)"):
-        Radiopaedia().discover(tmp_path)
-
-
 def test_unexpected_label(tmp_path, put_volume, put_nifti):
     _, labels, _ = put_volume(tmp_path, 1)
     put_nifti(tmp_path / "rp_msk" / "1.nii.gz", np.where(labels == 3, 4, labels).astype(np.uint8), spacing=SPACING)

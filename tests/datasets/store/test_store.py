@@ -5,8 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 from pydantic import TypeAdapter
+from uasbench.datasets.adapters.lits import LiTS
 from uasbench.datasets.case import Case, Note, Trust, Truth, warning
-from uasbench.datasets.dataset import CaseRef, Dataset, DatasetCard
+from uasbench.datasets.dataset import CaseRef, Dataset
 from uasbench.datasets.storing import store
 from uasbench.datasets.storing.prepared import PreparedCase, TruthRef, load_truth
 from uasbench.datasets.storing.store import Store
@@ -148,17 +149,7 @@ def test_order_and_progress(prepare, tmp_path, dataset):
 class Local(Dataset):
     """An adapter that other processes could not import."""
 
-    card = DatasetCard(
-        name="local",
-        title="Local",
-        anatomy="liver",
-        role="healthy",
-        licence="",
-        citation="",
-        obtain="",
-        layout="",
-        roi_source="",
-    )
+    card = dataclasses.replace(LiTS.card, name="local")
 
     def discover(self, root):
         (root / "x").write_text("x")
