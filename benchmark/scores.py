@@ -27,15 +27,11 @@ class ScoreKey(NamedTuple):
 
 @dataclass(frozen=True)
 class Scores:
-    """One metric of one method under one protocol.
+    """One metric of one method under one protocol: ``values`` (seeds, patients), NaN where undefined, and why.
 
-    Attributes:
-        unit: ``patient``, or ``pooled`` or ``slice`` where the scorer pooled before the metric.
-        values: shape (seeds, patients), one column where pooled; NaN where undefined. A patient's value is the mean
-            over the defined cases of that patient.
-        n_cases: cases with a defined value in some seed; for pooled values the cases of the cell.
-        n_undefined: cases without a value in any seed.
-        reason: why values are undefined.
+    A patient's value is the mean over its defined cases. Where the scorer pooled before the metric, the ``unit`` is
+    ``pooled`` or ``slice`` and not ``patient``, and there is one column. ``n_cases`` have a value in some seed (of
+    pooled values: are in the cell), ``n_undefined`` in none.
     """
 
     key: ScoreKey
@@ -124,13 +120,11 @@ def _patient_scores(values: pd.DataFrame) -> list[Scores]:
         matrix = np.full((len(seeds), len(patients)), np.nan)
         matrix[row, column] = group["value"].to_numpy()
         every = cases[name]
-        known = every["value"].notna().to_numpy()
-        case_ids = every["case"].to_numpy(dtype=str)
-        n_known = len(set(case_ids[known]))
-        n_undefined = len(set(case_ids)) - n_known
-        reason = _reason(set(every["reason"].to_numpy(dtype=str)[~known]))
-        scored = ScoreKey(*cast(tuple[str, ...], name))
-        names = tuple(patients.tolist())
+        known = every["value"].notna()
+        n_known = every.loc[known, "case"].nunique()
+        n_undefined = every["case"].nunique() - n_known
+        reason = _reason(set(every.loc[~known, "reason"]))
+        scored, names = ScoreKey(*cast(tuple[str, ...], name)), tuple(patients.tolist())
         found.append(Scores(scored, "patient", tuple(seeds.tolist()), names, matrix, n_known, n_undefined, reason))
     return found
 
@@ -140,19 +134,16 @@ def _reason(reasons: set[str]) -> str:
 
 
 def _pooled_scores(records: Sequence[Record]) -> list[Scores]:
-    series: dict[tuple[ScoreKey, str], dict[int, float]] = {}
-    cases: dict[tuple[ScoreKey, str], int] = {}
-    reasons: dict[tuple[ScoreKey, str], set[str]] = {}
+    series: dict[tuple[ScoreKey, str], dict[int, tuple[PooledValue, int]]] = {}
     for record in records:
         for value in record.pooled:
-            name = (_key(record, value), value.unit)
-            series.setdefault(name, {})[record.cell.seed] = _number(value)
-            cases[name] = max(cases.get(name, 0), len(record.data.cases))
-            reasons.setdefault(name, set()).add(value.reason or "")
+            by_seed = series.setdefault((_key(record, value), value.unit), {})
+            by_seed[record.cell.seed] = value, len(record.data.cases)
     found = []
     for (key, unit), by_seed in sorted(series.items()):
         seeds = tuple(sorted(by_seed))
-        matrix = np.array([[by_seed[seed]] for seed in seeds], dtype=np.float64)
-        reason = _reason(reasons[key, unit])
-        found.append(Scores(key, unit, seeds, ("all",), matrix, cases[key, unit], 0, reason))
+        matrix = np.array([[_number(by_seed[seed][0])] for seed in seeds], dtype=np.float64)
+        n_cases = max(cases for _, cases in by_seed.values())
+        reason = _reason({value.reason or "" for value, _ in by_seed.values()})
+        found.append(Scores(key, unit, seeds, ("all",), matrix, n_cases, 0, reason))
     return found

@@ -35,17 +35,12 @@ class Interval:
 
 @dataclass(frozen=True)
 class PairedTest:
-    """Differences ``method − reference`` over pairs (patients or seeds).
+    """Differences ``method − reference`` over ``n`` pairs (patients or seeds) with both values defined.
 
-    Attributes:
-        n: pairs with both values defined.
-        n_zero: pairs without any difference; the Wilcoxon test leaves them out.
-        t: paired t statistic; ``p_t`` and ``p_wilcoxon`` are two-sided and not corrected.
-        d_z: Cohen's d_z, the mean difference over the standard deviation of the differences.
-        ci_low: lower bound of the 95 % t-interval of the mean difference; ``ci_high`` is the upper one.
-        detectable: smallest true mean difference that a paired t-test finds with power 0.8 at α = 0.05, given ``n``
-            and the spread seen.
-        reason: why a number is missing, else empty.
+    ``n_zero`` of them do not differ. p values are two-sided and not corrected; ``ci_low`` and ``ci_high`` bound the
+    95 % t-interval of the mean difference; ``d_z`` is Cohen's, that mean over the standard deviation of the
+    differences. A paired t-test finds a true mean difference of ``detectable`` with power 0.8 at α = 0.05, given ``n``
+    and the spread seen. ``reason`` says why a number is missing.
     """
 
     n: int
@@ -65,12 +60,8 @@ def paired_test(method: ArrayLike, reference: ArrayLike, *, noun: str = "patient
     """Compare two aligned vectors by the paired t-test and the Wilcoxon signed-rank test, two-sided.
 
     Wilcoxon drops pairs without a difference (SciPy's ``zero_method="wilcox"``). Where no pair differs both tests give
-    p = 1; where every pair differs by the same amount the t-test is undefined and the reason says so.
-
-    Args:
-        method: values, shape (n,), NaN where undefined.
-        reference: values of the same patients or seeds, same order.
-        noun: what a pair is, for the reasons.
+    p = 1; where every pair differs by the same amount the t-test is undefined and the reason says so. ``noun`` is what
+    a pair is, for the reasons.
     """
     difference = np.asarray(method, dtype=np.float64) - np.asarray(reference, dtype=np.float64)
     # Means over seeds carry rounding noise, which would turn equal differences and zeros into ranks.
@@ -108,7 +99,8 @@ def paired_test(method: ArrayLike, reference: ArrayLike, *, noun: str = "patient
 
 def t_interval(values: ArrayLike, *, level: float = LEVEL, noun: str = "patient") -> Interval:
     """Return Student's interval of the mean of ``values``; undefined below three values."""
-    array = _defined(values)
+    array = np.asarray(values, dtype=np.float64)
+    array = array[~np.isnan(array)]
     if array.size < MIN_FOR_INTERVAL:
         return Interval(np.nan, np.nan, too_few(array.size, noun))
     half = float(stats.t.ppf(0.5 + level / 2, array.size - 1) * array.std(ddof=1) / np.sqrt(array.size))
@@ -122,11 +114,7 @@ def too_few(n: int, noun: str) -> str:
 
 
 def holm(p_values: ArrayLike) -> FloatArray:
-    """Return Holm's step-down adjusted p values; NaN stays NaN and does not count as a comparison.
-
-    >>> holm([0.01, 0.04, 0.03]).round(4).tolist()
-    [0.03, 0.06, 0.06]
-    """
+    """Return Holm's step-down adjusted p values; NaN stays NaN and does not count as a comparison."""
     p = np.asarray(p_values, dtype=np.float64)
     adjusted = np.full(p.shape, np.nan)
     known = np.flatnonzero(~np.isnan(p))
@@ -155,15 +143,10 @@ def detectable_effect(n: int, power: float = POWER, alpha: float = ALPHA) -> flo
 
 @dataclass(frozen=True)
 class Ranking:
-    """Average ranks of methods over patients, 1 is best.
+    """Average ranks of methods, the best (1) first, over the ``n`` patients on which every method has a value.
 
-    Attributes:
-        ranks: method → average rank, best first.
-        n: patients on which every method has a value; the others are left out.
-        n_dropped: patients left out.
-        p_friedman: p value of the Friedman test (three or more methods).
-        critical_difference: ranks closer than this do not differ (Nemenyi, α = 0.05).
-        groups: largest sets of methods, as index pairs (first, last), whose ranks lie within the critical difference.
+    Friedman's test needs three methods. Ranks closer than the critical difference do not differ (Nemenyi, α = 0.05);
+    ``groups`` are the largest sets of methods within it, as index pairs (first, last).
     """
 
     ranks: pd.Series
@@ -178,9 +161,7 @@ class Ranking:
 def rank_methods(values: pd.DataFrame, *, lower_is_better: bool = False) -> Ranking:
     """Rank methods within patients (Demšar 2006): Friedman test, average ranks and Nemenyi's critical difference.
 
-    Args:
-        values: one row per patient, one column per method, already averaged over seeds.
-        lower_is_better: rank small values first.
+    ``values`` has one row per patient and one column per method, already averaged over seeds.
     """
     complete = values.dropna(axis=0).sort_index(axis=1)
     n, k = complete.shape
@@ -202,11 +183,7 @@ def rank_methods(values: pd.DataFrame, *, lower_is_better: bool = False) -> Rank
 
 
 def critical_difference(methods: int, patients: int, alpha: float = ALPHA) -> float:
-    """Return Nemenyi's critical difference of average ranks.
-
-    >>> round(critical_difference(4, 14), 2)
-    1.25
-    """
+    """Return Nemenyi's critical difference of average ranks."""
     q = float(stats.studentized_range.ppf(1 - alpha, methods, np.inf)) / np.sqrt(2)
     return float(q * np.sqrt(methods * (methods + 1) / (6 * patients)))
 
@@ -223,8 +200,3 @@ def rank_groups(ranks: Sequence[float] | FloatArray, difference: float) -> tuple
         if last > first and (not groups or last > groups[-1][1]):
             groups.append((first, last))
     return tuple(groups)
-
-
-def _defined(values: ArrayLike) -> FloatArray:
-    array = np.asarray(values, dtype=np.float64)
-    return array[~np.isnan(array)]

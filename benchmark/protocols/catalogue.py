@@ -33,13 +33,7 @@ PAPER_THRESHOLD = 0.5
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """What a protocol may choose a threshold from.
-
-    Attributes:
-        options: how the cell is measured; holds the method's own constant.
-        healthy: float32 (ROI voxels,) per held-out healthy scan, the scores there.
-        own_masks: whether the method makes masks of its own.
-    """
+    """What a protocol may choose a threshold from; ``healthy`` are ROI scores (float32) of held-out healthy scans."""
 
     counted: CountedCases
     studies: Studies
@@ -59,10 +53,8 @@ class Evidence:
     @cached_property
     def healthy_curves(self) -> Curves | None:
         """Scores of all held-out healthy voxels together; None without any."""
-        parts = [s for s in self.healthy if len(s)]
-        if not parts:
-            return None
-        return Curves.of(*count_scores(lambda: [(s, np.zeros(s.size, bool)) for s in parts]))
+        parts = [(s, np.zeros(s.size, bool)) for s in self.healthy if len(s)]
+        return Curves.of(*count_scores(lambda: parts)) if parts else None
 
 
 Chosen = tuple[list[Threshold], float | None]
@@ -71,10 +63,9 @@ Chosen = tuple[list[Threshold], float | None]
 
 @dataclass(frozen=True)
 class Protocol:
-    """Where a threshold comes from.
+    """Where a threshold comes from; ``id`` is its name in records, tables and headings.
 
     Attributes:
-        id: its name in records, tables and headings.
         legend: what the threshold is: below tables, and its row in docs/protocols.md.
         sees_labels: whether it sees lesion labels of the patients that it is applied to; those get the mark ``oracle``.
         find: chooses the thresholds; None where no threshold is needed.
@@ -129,10 +120,8 @@ def _healthy_quantile(protocol: Protocol, evidence: Evidence) -> Chosen:
         return [protocol.undefined(patients, NO_CALIBRATION)], None
     assert protocol.quantile is not None
     cut = curves.cut_at(protocol.quantile)
-    share = float(curves.shares[cut])
-    return [
-        Threshold(protocol=protocol.id, threshold=curves.threshold(cut), quantile=share, patients=patients)
-    ], None  # fmt: skip
+    threshold, share = curves.threshold(cut), float(curves.shares[cut])
+    return [Threshold(protocol=protocol.id, threshold=threshold, quantile=share, patients=patients)], None
 
 
 def _cross_fitted(protocol: Protocol, evidence: Evidence) -> Chosen:
@@ -198,11 +187,7 @@ PROTOCOLS: dict[str, Protocol] = {
 
 
 def protocols_of(anatomy: str) -> list[Protocol]:
-    """Return the protocols that choose a threshold on sets of an anatomy, in reading order.
-
-    >>> protocols_of("lung")[-1].id
-    'paper-lung'
-    """
+    """Return the protocols that choose a threshold on sets of an anatomy, in reading order."""
     return [p for p in PROTOCOLS.values() if p.find is not None and applies(p.anatomies, anatomy)]
 
 
@@ -213,8 +198,7 @@ def is_oracle(protocol: str) -> bool:
 
 def deciding() -> list[str]:
     """Return the protocols whose Dice may order methods, the preferred one first."""
-    found = {p.decides: p.id for p in PROTOCOLS.values() if p.decides is not None}
-    return [found[place] for place in sorted(found)]
+    return [id_ for _, id_ in sorted((p.decides, p.id) for p in PROTOCOLS.values() if p.decides is not None)]
 
 
 def slice_quantiles() -> dict[str, float]:

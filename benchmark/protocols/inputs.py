@@ -7,17 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ...methods.card import SliceScore
-from ..scoring.bins import Bins, CaseCounts
+from ..scoring.bins import Bins, CaseCounts, count_scores
 from ..scoring.cases import CaseReader
 from .objective import PatientCase
 
 SMOOTHING_MM = (0.0, 1.5, 3.0)
 MIN_SIZE_MM3 = (0.0, 10.0, 50.0, 200.0)
-
-
-def _ignore(done: int, total: int) -> None:
-    """Take any report and drop it."""
-    del done, total
 
 
 @dataclass(frozen=True)
@@ -27,17 +22,12 @@ class MeasureOptions:
     Attributes:
         seed: the cell's seed; seeds the studies.
         trials: trials per study, at most 40.
-        slice_score: the card's rule that turns a map into slice scores.
         native_threshold: the method's own constant, where it has one.
-        anatomy: of the set; decides which protocols and metrics apply.
         study_path: journal file of the studies; its stem opens the study names.
-        gallery_path: file of the example slices.
         progress: called with (cases done, cases).
         fold_seed: seeds the validation folds and the drawn patients; the same for every cell that is compared.
-        smoothing_mm: smoothing that ``val`` and ``oracle`` choose from, 0 first.
-        min_size_mm3: minimum component volume that they choose from, 0 first.
+        smoothing_mm: smoothing that ``val`` and ``oracle`` choose from, 0 first, like the minimum component volumes.
         window: HU shown as black and white in the gallery.
-        threads: threads that count voxels.
         cache_mib: maps kept in memory between the passes.
     """
 
@@ -48,7 +38,7 @@ class MeasureOptions:
     anatomy: str = "liver"
     study_path: Path | None = None
     gallery_path: Path | None = None
-    progress: Callable[[int, int], None] = field(default=_ignore)
+    progress: Callable[[int, int], object] = field(default=lambda done, total: None)
     fold_seed: int = 0
     smoothing_mm: tuple[float, ...] = SMOOTHING_MM
     min_size_mm3: tuple[float, ...] = MIN_SIZE_MM3
@@ -65,9 +55,14 @@ class CountedCases:
     bins: Bins
     counts: Sequence[CaseCounts]
 
+    @classmethod
+    def of(cls, reader: CaseReader, threads: int = 1) -> CountedCases:
+        """Count the cases of a reader, one in memory at a time."""
+        cases = range(len(reader))
+        return cls(reader, *count_scores(lambda: ((c.scores, c.labels) for c in map(reader.read, cases)), threads))
+
     @property
     def with_patients(self) -> list[PatientCase]:
-        """Counts with their patients."""
         return [PatientCase(s.patient, c) for s, c in zip(self.reader.cases, self.counts, strict=True)]
 
     @property

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from ...common.errors import DataError
 from ..runs.records import CaseValue, PooledValue, Threshold
-from ..scoring.bins import count_scores
 from ..scoring.bright import BrightVoxels
 from ..scoring.cases import ArrayCase, CaseReader, HealthyMap, MeasureCase, ScoredCase
 from ..scoring.lesions import Lesions
@@ -52,12 +50,7 @@ class Measurement(BaseModel):
 def measure(
     cases: Sequence[ScoredCase], healthy: Sequence[HealthyMap], options: MeasureOptions | None = None
 ) -> Measurement:
-    """Measure one cell; the same inputs give the same result.
-
-    Args:
-        cases: test cases, at least one.
-        healthy: maps of held-out healthy scans; empty where there is no calibration.
-        options: how to measure.
+    """Measure one cell; the same inputs give the same result. Without ``healthy`` maps there is no calibration.
 
     Raises:
         MeasureError: no cases, or a case twice.
@@ -100,18 +93,21 @@ def _measure_voxels(
     sliced: SliceMetrics,
     options: MeasureOptions,
 ) -> Measurement:
-    def pairs() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        yield from ((case.scores, case.labels) for case in map(reader.read, range(len(reader))))
-
-    counted = CountedCases(reader, *count_scores(pairs, options.threads))
+    counted = CountedCases.of(reader, options.threads)
     own_masks = any(case.native_mask() is not None for case in reader.cases)
     thresholds, bounds = _choose(counted, healthy_scores, own_masks, options)
-    applied = _applied(t for t in thresholds if PROTOCOLS[t.protocol].grid is None)
+    applied: dict[str, dict[str, Threshold]] = {}
+    for t in thresholds:
+        if PROTOCOLS[t.protocol].grid is None:
+            applied.setdefault(t.protocol, {}).update(dict.fromkeys(t.patients, t))
     masks = MaskMetrics(applied, {NATIVE} if own_masks else set())
     readouts = [masks, ThresholdFree(counted.bins, counted.counts), *_extras(counted, thresholds, options)]
     per_case = _read_cases(counted, readouts, sliced, options)
     if options.gallery_path is not None:
-        _draw_gallery(options.gallery_path, reader, masks, options.window)
+        # Under ``val``, or under ``oracle`` where no patient has a threshold of others.
+        shown = VAL if any(VAL in dice for dice in masks.dice) else ORACLE
+        dice = {i: dice[shown] for i, dice in enumerate(masks.dice) if shown in dice}
+        write_gallery(options.gallery_path, reader, dice, masks.thresholds[shown], options.window)
     pooled = [row for part in (*readouts, sliced) for row in part.pooled()]
     pooled += healthy_volumes(healthy, applied)
     bounds = {name: bound for part in readouts for name, bound in part.bounds.items()} | bounds
@@ -151,13 +147,6 @@ def _choose(
     return thresholds, bounds
 
 
-def _applied(thresholds: Iterable[Threshold]) -> dict[str, dict[str, Threshold]]:
-    applied: dict[str, dict[str, Threshold]] = {}
-    for threshold in thresholds:
-        applied.setdefault(threshold.protocol, {}).update(dict.fromkeys(threshold.patients, threshold))
-    return applied
-
-
 def _extras(counted: CountedCases, thresholds: Sequence[Threshold], options: MeasureOptions) -> list[ReadOut]:
     """Return the read-outs that only some anatomies have, as the catalogues say."""
     found: list[ReadOut] = [grid(t) for t in thresholds if (grid := PROTOCOLS[t.protocol].grid) is not None]
@@ -180,13 +169,6 @@ def _read_cases(
         rows += sliced.add(case, cropped)
         options.progress(i + 1, len(counted.reader))
     return rows
-
-
-def _draw_gallery(path: Path, reader: CaseReader, masks: MaskMetrics, window: tuple[float, float]) -> None:
-    """Picture the cases under ``val``, or under ``oracle`` where no patient has a threshold of others."""
-    shown = VAL if any(VAL in dice for dice in masks.dice) else ORACLE
-    dice = {i: dice[shown] for i, dice in enumerate(masks.dice) if shown in dice}
-    write_gallery(path, reader, dice, masks.thresholds[shown], window)
 
 
 def _measure_slices(reader: CaseReader, sliced: SliceMetrics, options: MeasureOptions) -> Measurement:

@@ -22,13 +22,9 @@ class PatientCase:
 
 @dataclass(frozen=True, eq=False)
 class Objective:
-    """A value for every cut of pooled curves.
+    """The ``values`` at every cut of pooled curves, float64 (bins + 1,); inside a bin the best may be ``bound`` higher.
 
-    Attributes:
-        curves: the cuts.
-        shares: float64 (bins + 1), share of the tuned voxels at or below the threshold of each cut, ascending.
-        values: float64 (bins + 1), the value at every cut.
-        bound: how much a threshold inside a bin could exceed the best value.
+    ``shares``, float64 (bins + 1,), of the tuned voxels lie at or below the threshold of each cut, ascending.
     """
 
     curves: Curves
@@ -71,12 +67,8 @@ class MeanDice:
     """The mean over patients with a lesion of their Dice, for any group of patients.
 
     A patient with several cases counts with the mean Dice of those that have a lesion; cases without a lesion only
-    shape the quantiles.
-
-    Args:
-        axis: the cuts; its counts are not used.
-        cases: cases that may be tuned on, counted in the bins of ``axis``.
-        cut_all: whether the cut below the lowest score may be chosen.
+    shape the quantiles. Cases are counted in the bins of ``axis``, whose own counts are not used; ``cut_all`` says
+    whether the cut below the lowest score may be chosen.
     """
 
     def __init__(self, axis: Curves, cases: Sequence[PatientCase], *, cut_all: bool = True) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from ..runs.records import Threshold
@@ -29,13 +27,13 @@ def paper_lung(protocol: str, counted: CountedCases, studies: Studies) -> tuple[
         return Threshold(protocol=protocol, threshold=None, patients=patients, reason=NO_LESIONS), 0.0
     low, high = score_range(Curves.of(counted.bins, counted.counts))
     levels = low + np.arange(LEVELS) / (LEVELS - 1) * (high - low)
-    mean = _MeanOverVolumes.at(counted, levels)
-    tried = greedy(mean.dice)
+    dice, doubt, shares = _over_volumes(counted, levels)
+    tried = greedy(dice)
     keys = keys_of(levels[tried].astype(np.float32))
     none = np.zeros(len(keys) - 1, np.int64)
     between = Curves(lower=keys[:-1] + 1, upper=keys[1:], negative=none, positive=none)
-    bound = float(mean.doubt[tried].max())
-    found = studies.search(protocol, Space({PLAIN: Objective(between, mean.shares[tried], mean.dice[tried], bound)}))
+    bound = float(doubt[tried].max())
+    found = studies.search(protocol, Space({PLAIN: Objective(between, shares[tried], dice[tried], bound)}))
     level = tried[int(np.searchsorted(keys, keys_of(np.array([found.threshold], np.float32))[0]))]
     threshold = found.record(protocol, patients=patients, tuned_on=patients)
     return threshold.model_copy(update={"threshold": float(levels[level])}), bound
@@ -52,46 +50,35 @@ def score_range(curves: Curves) -> tuple[float, float]:
 def greedy(values: np.ndarray) -> np.ndarray:
     """Return the levels (ascending) that a search visits: all tenths, then the hundredths around the best tenth.
 
-    Args:
-        values: float64 (101,), the value at each level; of equal ones the lowest level counts.
+    ``values``, float64 (101,), are those at each level; of equal ones the lowest level counts.
     """
     tenths = np.arange(0, LEVELS, 10)
     best = int(tenths[np.argmax(values[tenths])])
     return np.union1d(tenths, np.arange(max(0, best - 9), min(LEVELS, best + 10)))
 
 
-@dataclass(frozen=True, eq=False)
-class _MeanOverVolumes:
-    """Look-ups at every level.
+def _over_volumes(counted: CountedCases, levels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return, at every level (float64), three look-ups over volumes.
 
-    Attributes:
-        dice: float64 (levels,), mean over volumes with a lesion.
-        doubt: float64 (levels,), what the bin that a level lies in may add to or take from it.
-        shares: float64 (levels,), share of all voxels at or below the level.
+    The mean Dice of those with a lesion, what the bin that the level lies in may add to or take from it, and the share
+    of all voxels at or below the level.
     """
-
-    dice: np.ndarray
-    doubt: np.ndarray
-    shares: np.ndarray
-
-    @classmethod
-    def at(cls, counted: CountedCases, levels: np.ndarray) -> _MeanOverVolumes:
-        bins, keys = counted.bins, keys_of(levels.astype(np.float32))
-        above = np.searchsorted(bins.lower, keys, side="right")
-        inside = bins.upper[above - 1] > keys
-        dice, highest, lowest = (np.zeros(len(levels)) for _ in range(3))
-        predicted, voxels = np.zeros(len(levels), np.int64), 0
-        volumes = sum(c.positives > 0 for c in counted.counts)
-        for c in counted.counts:
-            first = np.searchsorted(c.index, above)
-            tp, fp = (np.append(np.cumsum(n[::-1])[::-1], 0)[first] for n in (c.positive, c.negative))
-            predicted += tp + fp
-            voxels += c.positives + c.negatives
-            if not c.positives:
-                continue
-            cut = inside & (first > 0) & (c.index[first - 1] == above - 1)
-            more_tp, more_fp = (np.where(cut, n[first - 1], 0) for n in (c.positive, c.negative))
-            dice += 2 * tp / (tp + fp + c.positives) / volumes
-            highest += 2 * (tp + more_tp) / (tp + more_tp + fp + c.positives) / volumes
-            lowest += 2 * tp / (tp + fp + more_fp + c.positives) / volumes
-        return cls(dice, np.maximum(highest - dice, dice - lowest), 1 - predicted / voxels)
+    bins, keys = counted.bins, keys_of(levels.astype(np.float32))
+    above = np.searchsorted(bins.lower, keys, side="right")
+    inside = bins.upper[above - 1] > keys
+    dice, highest, lowest = (np.zeros(len(levels)) for _ in range(3))
+    predicted, voxels = np.zeros(len(levels), np.int64), 0
+    volumes = sum(c.positives > 0 for c in counted.counts)
+    for c in counted.counts:
+        first = np.searchsorted(c.index, above)
+        tp, fp = (np.append(np.cumsum(n[::-1])[::-1], 0)[first] for n in (c.positive, c.negative))
+        predicted += tp + fp
+        voxels += c.positives + c.negatives
+        if not c.positives:
+            continue
+        cut = inside & (first > 0) & (c.index[first - 1] == above - 1)
+        more_tp, more_fp = (np.where(cut, n[first - 1], 0) for n in (c.positive, c.negative))
+        dice += 2 * tp / (tp + fp + c.positives) / volumes
+        highest += 2 * (tp + more_tp) / (tp + more_tp + fp + c.positives) / volumes
+        lowest += 2 * tp / (tp + fp + more_fp + c.positives) / volumes
+    return dice, np.maximum(highest - dice, dice - lowest), 1 - predicted / voxels

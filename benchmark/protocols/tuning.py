@@ -24,16 +24,14 @@ PostProcessing = tuple[float, float]
 class Space:
     """What a study searches: a quantile of the scores, and post-processing where there is a choice.
 
-    Attributes:
-        objectives: the value at every cut, by (smoothing in mm, least volume in mm³); ``PLAIN`` is always among them.
-        shift: added to the value of every trial with post-processing (docs/protocols.md, validation patients).
+    Objectives go by (smoothing in mm, least volume in mm³), ``PLAIN`` always among them; ``shift`` is added to the
+    value of every trial with another one (docs/protocols.md, validation patients).
     """
 
     objectives: Mapping[PostProcessing, Objective]
     shift: float = 0.0
 
     def value(self, post: PostProcessing, quantile: float) -> float:
-        """Return the value of a trial."""
         return self.objectives[post].at(quantile) + (0.0 if post == PLAIN else self.shift)
 
 
@@ -92,10 +90,12 @@ class Studies:
             direction="maximize",
         )
         chosen = len(space.objectives) > 1
-        for post in _promising(space)[: self.trials]:
+        posts = sorted(space.objectives, key=lambda post: (post != PLAIN, -space.objectives[post].best, post))
+        for post in posts[: self.trials]:
             objective = space.objectives[post]
             first = {"quantile": float(objective.shares[objective.best_cut])}
-            study.enqueue_trial(first | (_named(post) if chosen else {}))
+            named = {"smoothing_mm": post[0], "min_size_mm3": post[1]}
+            study.enqueue_trial(first | (named if chosen else {}))
         study.optimize(lambda trial: _try(trial, space, chosen), n_trials=self.trials)
         best = study.best_trial
         post = (best.params["smoothing_mm"], best.params["min_size_mm3"]) if chosen else PLAIN
@@ -134,11 +134,6 @@ class Studies:
         return self._storage
 
 
-def _promising(space: Space) -> list[PostProcessing]:
-    posts = sorted(space.objectives, key=lambda post: (-space.objectives[post].best, post))
-    return [PLAIN, *(p for p in posts if p != PLAIN)]
-
-
 def _try(trial: optuna.Trial, space: Space, chosen: bool) -> float:
     post = PLAIN
     if chosen:
@@ -146,7 +141,3 @@ def _try(trial: optuna.Trial, space: Space, chosen: bool) -> float:
         size = trial.suggest_categorical("min_size_mm3", sorted({m for _, m in space.objectives}))
         post = (smoothing, size)
     return space.value(post, trial.suggest_float("quantile", 0.0, 1.0))
-
-
-def _named(post: PostProcessing) -> dict[str, float]:
-    return {"smoothing_mm": post[0], "min_size_mm3": post[1]}

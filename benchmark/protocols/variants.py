@@ -29,15 +29,8 @@ def variants(
 ) -> dict[tuple[float, float], MeanDice]:
     """Return the objective of every (smoothing, minimum size) over some of the cases.
 
-    A minimum size is an area opening of the map, so one opened map serves all thresholds.
-
-    Args:
-        reader: the cell's cases.
-        chosen: which of them; the others are not opened.
-        bins: the bins of the plain maps; ``counts`` the counts of all cases in them.
-        sigmas_mm: smoothing, 0 among them.
-        sizes_mm3: minimum sizes, 0 among them.
-        threads: threads that count.
+    A minimum size is an area opening of the map, so one opened map serves all thresholds. Only ``chosen`` cases are
+    read; ``bins`` are those of the plain maps, with the ``counts`` of all cases. 0 is among the sigmas and the sizes.
     """
     patients = [reader.cases[i].patient for i in chosen]
     room = sum(4 * int(counts[i].negatives + counts[i].positives) for i in chosen) <= reader.budget
