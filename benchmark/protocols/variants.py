@@ -94,7 +94,6 @@ def _opened_counts(
     for least in leasts:
         values = openings[least] if least > 1 else map_[case.roi]
         both = np.bincount(2 * place[bins.find(values)] + case.labels, minlength=2 * groups).reshape(-1, 2)
-        index = np.flatnonzero(both.any(axis=1))
-        counted.append(CaseCounts(index, both[index, 0], both[index, 1]))
+        counted.append(CaseCounts.of(both))
         lost.append(bool((values == LOWEST).any()))
     return counted, lost

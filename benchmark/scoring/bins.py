@@ -57,17 +57,17 @@ def values_of(keys: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class CaseCounts:
-    """How many voxels of one case fall into each bin; only bins that hold some are kept.
-
-    Attributes:
-        index: int64, ascending bin numbers.
-        negative: int64, voxels without lesion.
-        positive: int64, voxels with lesion.
-    """
+    """How many voxels of one case without and with lesion (int64) fall into each bin that holds some, ascending."""
 
     index: np.ndarray
     negative: np.ndarray
     positive: np.ndarray
+
+    @classmethod
+    def of(cls, both: np.ndarray) -> CaseCounts:
+        """Drop the empty ones of all bins, given as negatives and positives (bins, 2)."""
+        index = np.flatnonzero(both.any(axis=1))
+        return cls(index, both[index, 0], both[index, 1])
 
     @property
     def positives(self) -> int:
@@ -79,11 +79,9 @@ class CaseCounts:
 
 
 class Bins:
-    """Intervals of the sortable key, which cover all of it.
+    """Intervals of the sortable key, which cover all of it: ``lower`` holds their first keys (int64, ascending).
 
-    Attributes:
-        lower: int64, ascending, the first key of each bin.
-        limit: voxels that a bin may hold unless they are equal.
+    A bin may hold ``limit`` voxels unless they are equal.
     """
 
     def __init__(self, limit: int, splits: list[Split]) -> None:
@@ -93,11 +91,7 @@ class Bins:
 
     @classmethod
     def from_top(cls, counts: np.ndarray) -> Bins:
-        """Split the crowded bins of the first pass.
-
-        Args:
-            counts: int64 (65536,), voxels per top half of the key.
-        """
+        """Split the crowded bins of the first pass, which counted int64 (65536,) voxels per top half of the key."""
         limit = max(1, math.floor(int(counts.sum()) * SHARE))
         crowded = np.flatnonzero(counts > limit)
         if not len(crowded):
@@ -132,23 +126,16 @@ class Bins:
             bits = _bits(counts[crowded], self.limit, remaining)
         return Bins(self.limit, [*self._splits, (self.lower[crowded], remaining, bits)])
 
-    def count(self, scores: np.ndarray, labels: np.ndarray, threads: int = 1) -> np.ndarray:
-        """Return int64 (bins, 2): negatives and positives of each bin."""
+    def count(self, scores: np.ndarray, labels: np.ndarray, threads: int = 1) -> CaseCounts:
+        """Return the counts of one case."""
         bits, flags = as_bits(scores), _flags(labels, scores)
-        parts = _spread(len(bits), threads)
 
         def one(part: slice) -> np.ndarray:
             counts = np.zeros(2 * len(self), np.int32)
             count_bins(bits[part], flags[part], self._table, counts)
             return counts.astype(np.int64)
 
-        return _summed(one, parts, threads).reshape(-1, 2)
-
-    def count_case(self, scores: np.ndarray, labels: np.ndarray, threads: int = 1) -> CaseCounts:
-        """Return the sparse counts of one case."""
-        counts = self.count(scores, labels, threads)
-        index = np.flatnonzero(counts[:, 0] + counts[:, 1])
-        return CaseCounts(index, counts[index, 0], counts[index, 1])
+        return CaseCounts.of(_summed(one, _spread(len(bits), threads), threads).reshape(-1, 2))
 
     def find(self, scores: np.ndarray) -> np.ndarray:
         """Return the bin of every score (int64)."""
@@ -169,14 +156,14 @@ class Bins:
         # How many bins lie below each node: one, or from the deepest level upwards the sum over its children.
         leaves = [np.ones(len(n), np.int64) for n in nodes]
         for k in reversed(range(len(places))):
-            leaves[k][places[k]] = np.add.reduceat(leaves[k + 1], _firsts(self._splits[k][2]))
+            leaves[k][places[k]] = np.add.reduceat(leaves[k + 1], _before(1 << self._splits[k][2]))
         # The number of the first bin below each node. Bins are numbered in key order across all levels, so a child
         # starts where its parent does, plus the bins below its elder siblings.
         ranks = [_before(leaves[0])]
         starts = np.cumsum([0, *(len(n) for n in nodes)])
         entries = []
         for k, (place, (low, remaining, bits)) in enumerate(zip(places, self._splits, strict=True)):
-            first, shift = _firsts(bits), remaining - bits
+            first, shift = _before(1 << bits), remaining - bits
             within = _before(leaves[k + 1])
             ranks.append(within + np.repeat(ranks[k][place] - within[first], 1 << bits))
             # With as many bins as children no child is split: the entry counts off bins. Otherwise it counts off the
@@ -213,11 +200,9 @@ def tops(scores: np.ndarray, threads: int = 1) -> np.ndarray:
 
 
 def count_scores(pairs: Pairs, threads: int = 1) -> tuple[Bins, list[CaseCounts]]:
-    """Make the bins of a set of cases and count each of them.
+    """Make the bins of a set of cases and count each of them; the result does not depend on the threads.
 
-    Args:
-        pairs: called once per pass; yields (scores float32 (n,), labels bool (n,)) case by case, the same every time.
-        threads: threads that count one case; the result does not depend on it.
+    ``pairs`` is called once per pass and yields (scores float32 (n,), labels bool (n,)) case by case, always the same.
 
     Raises:
         ScoreError: a score is NaN or infinite, or not float32.
@@ -227,7 +212,7 @@ def count_scores(pairs: Pairs, threads: int = 1) -> tuple[Bins, list[CaseCounts]
         coarse += tops(scores, threads)
     bins = Bins.from_top(coarse)
     while True:
-        counted = [bins.count_case(scores, labels, threads) for scores, labels in pairs()]
+        counted = [bins.count(scores, labels, threads) for scores, labels in pairs()]
         total = np.zeros(len(bins), np.int64)
         for case in counted:
             total[case.index] += case.negative + case.positive
@@ -279,12 +264,8 @@ def _bits(counts: np.ndarray, limit: int, remaining: np.ndarray) -> np.ndarray:
 
 def _children(low: np.ndarray, remaining: np.ndarray, bits: np.ndarray) -> np.ndarray:
     count = 1 << bits
-    step = np.arange(int(count.sum())) - np.repeat(_firsts(bits), count)
+    step = np.arange(int(count.sum())) - np.repeat(_before(1 << bits), count)
     return np.repeat(low, count) + (step << np.repeat(remaining - bits, count))
-
-
-def _firsts(bits: np.ndarray) -> np.ndarray:
-    return _before(1 << bits)
 
 
 def _before(counts: np.ndarray) -> np.ndarray:

@@ -15,12 +15,9 @@ BRIGHT_HU = -500.0
 
 
 class BrightVoxels:
-    """Collects the bright voxels of a cell, one case at a time.
+    """Collects the bright voxels of a cell, one case at a time; the rates and the area stand under two protocols.
 
-    Args:
-        bins: the cell's bins.
-        native_threshold: the method's own constant; a voxel is called anomalous above it, before any post-processing.
-        protocols: under which the rates and the area stand.
+    A voxel is called anomalous above the method's own constant, before any post-processing.
     """
 
     def __init__(self, bins: Bins, native_threshold: float | None, protocols: tuple[str, str]) -> None:
@@ -35,8 +32,7 @@ class BrightVoxels:
         bright = measured.case.image()[cropped.box][cropped.roi] >= BRIGHT_HU
         scores, lesion = cropped.scores[bright], cropped.labels[bright]
         both = np.bincount(2 * self.bins.find(scores) + lesion, minlength=2 * len(self.bins)).reshape(-1, 2)
-        index = np.flatnonzero(both.any(axis=1))
-        counts = CaseCounts(index, both[index, 0], both[index, 1])
+        counts = CaseCounts.of(both)
         self._cases.append(counts)
         own = BrightCounts()
         if self.native_threshold is not None:

@@ -28,11 +28,7 @@ OnView = tuple[np.ndarray, "AnyGeometry"]
 
 @dataclass(frozen=True, eq=False)
 class ScoredCase(ABC):
-    """One test case with its map and truth; every call may read from disk. Arrays are (z, y, x), spacing in mm.
-
-    Attributes:
-        scan: the case in the store, or in memory.
-    """
+    """One test case with its map and truth; every call may read from disk. Arrays are (z, y, x), spacing in mm."""
 
     scan: PreparedCase | Case
 
@@ -80,11 +76,7 @@ class ScoredCase(ABC):
 
 @dataclass(frozen=True, eq=False)
 class MeasureCase(ScoredCase):
-    """A test case in the store, its stored map and its truth.
-
-    Attributes:
-        map_path: file of the map; ``mask_path`` that of the method's own mask, where it has one.
-    """
+    """A test case in the store with the files of its map and, where it has one, of the method's own mask."""
 
     scan: PreparedCase
     map_path: Path
@@ -104,11 +96,7 @@ class MeasureCase(ScoredCase):
 
 @dataclass(frozen=True, eq=False)
 class ArrayCase(ScoredCase):
-    """A test case in memory.
-
-    Attributes:
-        map: float32 (z, y, x); on the view's grid where ``geometry`` is given.
-    """
+    """A test case in memory; the map, float32 (z, y, x), is on the view's grid where ``geometry`` is given."""
 
     scan: Case
     map: np.ndarray
@@ -149,10 +137,7 @@ def _roi(scan: PreparedCase | Case) -> np.ndarray:
 class CroppedCase:
     """A map, cropped to the box of the ROI.
 
-    Attributes:
-        box: where the crop lies on the native grid.
-        lesion: bool, limited to the ROI; None without a voxel truth.
-        slice_labels: bool (slices of the native grid,), None without a truth.
+    The lesion is limited to the ROI, None without a voxel truth; ``slice_labels`` are those of the native grid.
     """
 
     box: Box
@@ -219,11 +204,7 @@ class CroppedCase:
 
 @dataclass
 class CaseReader:
-    """Reads cases; keeps as many in memory as a budget allows, so that small sets are read once.
-
-    Attributes:
-        budget: bytes kept; a case beyond it is read again whenever it is needed.
-    """
+    """Reads cases; keeps as many in memory as a budget of bytes allows, so that small sets are read once."""
 
     cases: Sequence[ScoredCase]
     budget: int

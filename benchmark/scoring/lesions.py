@@ -40,9 +40,7 @@ class Confusion(_Sums):
 class ProtocolTotals(_Sums):
     """What one mask, or the masks of all cases under one protocol, add up to against the truth.
 
-    Attributes:
-        lesions: lesions (components of the truth); the mask touches ``found`` of them.
-        false_components: components of the mask that touch no lesion.
+    Lesions are components of the truth; the mask touches ``found`` of them, its false components touch none.
     """
 
     voxels: Confusion = Confusion(0, 0, 0)
@@ -77,12 +75,7 @@ def confusion(predicted: np.ndarray, lesion: np.ndarray) -> Confusion:
 
 @dataclass(frozen=True, eq=False)
 class Lesions:
-    """The components (26 neighbours) of one case's truth.
-
-    Attributes:
-        labels: integers (z, y, x) on ``box``, 0 outside lesions.
-        sizes: int64, voxels of each component (without the background).
-    """
+    """The components (26 neighbours) of one case's truth: labels (z, y, x) on ``box``, 0 outside, and their voxels."""
 
     box: tuple[slice, slice, slice]
     labels: np.ndarray

@@ -69,11 +69,9 @@ class CalledSlices(NamedTuple):
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric.
+    """A metric: ``id`` is its name in records and tables, ``title`` in headings and on axes.
 
     Attributes:
-        id: its name in records and tables.
-        title: its name in headings and on axes.
         direction: whether ``higher`` or ``lower`` is better; None where methods are not compared by it.
         needs: what ``value`` is given: ``voxels`` and ``components`` a :class:`ProtocolTotals` (which pools),
             ``mask`` a :class:`MaskedCase`, ``scores`` :class:`ScoredVoxels`, ``slices`` :class:`Curves` of slices,
@@ -158,12 +156,8 @@ def _why(scored: ScoredVoxels) -> str:
     return ONE_CLASS if scored.curves.positives else NO_LESION
 
 
-def _slice_sensitivity(slices: CalledSlices) -> Value:
-    return _share(int((slices.called & slices.labels).sum()), int(slices.labels.sum()), ONE_KIND)
-
-
-def _slice_specificity(slices: CalledSlices) -> Value:
-    return _share(int((~slices.called & ~slices.labels).sum()), int((~slices.labels).sum()), ONE_KIND)
+def _right(called: np.ndarray, labels: np.ndarray) -> Value:
+    return _share(int((called & labels).sum()), int(labels.sum()), ONE_KIND)
 
 
 # As in Yao et al. 2021, Table II, the positive class of bright voxels is *healthy* (docs/metrics.md).
@@ -207,9 +201,9 @@ METRICS: dict[str, Metric] = {
         Metric("slice_ap", "Slice AP", "higher", "slices",
                lambda c: _defined(c.ap() if c.negatives else None, ONE_KIND),
                "average precision of the same", "one class", _SLICES),
-        Metric("slice_sen", "Slice SEN", "higher", "called slices", _slice_sensitivity,
+        Metric("slice_sen", "Slice SEN", "higher", "called slices", lambda s: _right(s.called, s.labels),
                "share of slices with a lesion called above a quantile of healthy slices", "no such slice", _SLICES),
-        Metric("slice_spe", "Slice SPE", "higher", "called slices", _slice_specificity,
+        Metric("slice_spe", "Slice SPE", "higher", "called slices", lambda s: _right(~s.called, ~s.labels),
                "share of slices without a lesion not called", "no such slice", _SLICES),
         Metric("aupro", "AUPRO", "higher", "scores", lambda s: _defined(aupro(*s), _why(s)),
                "per-region overlap up to a false-positive rate of 0.3, divided by 0.3", "no lesion", "of all lesions"),

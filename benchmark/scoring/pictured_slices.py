@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 
 from ...common.atomic import write_file
 from ..runs.records import Threshold
-from .cases import CaseReader, CroppedCase
+from .cases import CaseReader
 
 
 def choose(dice: Mapping[int, float]) -> dict[str, int]:
@@ -33,17 +34,9 @@ def write_gallery(
 
     For each of best, median and worst it holds ``<name>/image`` (uint8, windowed), ``<name>/roi``, ``<name>/truth``,
     ``<name>/prediction`` (bool) and ``<name>/map`` (float32, 0 outside the ROI), all (y, x); ``meta`` is JSON text:
-    name → case, patient, z, dice, protocol, threshold.
-
-    Args:
-        path: file to write.
-        reader: the cell's cases.
-        dice: Dice by case number, of cases with a lesion.
-        thresholds: patient → threshold of the mask that is shown.
-        window: HU shown as black and white.
+    name → case, patient, z, dice, protocol, threshold. ``dice`` goes by case number, ``thresholds`` by patient; the
+    window says which HU are black and white.
     """
-    import io
-
     arrays: dict[str, np.ndarray] = {}
     meta = {}
     for name, i in choose(dice).items():
@@ -55,25 +48,14 @@ def write_gallery(
         low, high = window
         grey = np.clip((np.asarray(image, np.float32) - low) / (high - low), 0, 1)
         arrays[f"{name}/image"] = np.rint(grey * 255).astype(np.uint8)
-        arrays[f"{name}/roi"] = _placed(cropped.roi[z], cropped, image.shape)
-        arrays[f"{name}/truth"] = _placed(cropped.lesion[z], cropped, image.shape)
-        arrays[f"{name}/prediction"] = _placed(cropped.binarise(threshold)[z], cropped, image.shape)
-        arrays[f"{name}/map"] = _placed(np.where(cropped.roi[z], cropped.map[z], np.float32(0)), cropped, image.shape)
-        meta[name] = {
-            "case": case.id,
-            "patient": case.patient,
-            "z": cropped.box[0].start + z,
-            "dice": dice[i],
-            "protocol": threshold.protocol,
-            "threshold": threshold.threshold,
-        }
+        crops = {"roi": cropped.roi[z], "truth": cropped.lesion[z], "prediction": cropped.binarise(threshold)[z]}
+        crops["map"] = np.where(cropped.roi[z], cropped.map[z], np.float32(0))
+        for part, crop in crops.items():
+            placed = arrays[f"{name}/{part}"] = np.zeros(image.shape, crop.dtype)
+            placed[cropped.box[1:]] = crop
+        where = {"case": case.id, "patient": case.patient, "z": cropped.box[0].start + z, "dice": dice[i]}
+        meta[name] = where | {"protocol": threshold.protocol, "threshold": threshold.threshold}
     arrays["meta"] = np.array(json.dumps(meta, sort_keys=True))
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)  # pyright: ignore[reportArgumentType]
     write_file(path, buffer.getvalue())
-
-
-def _placed(crop: np.ndarray, cropped: CroppedCase, shape: tuple[int, ...]) -> np.ndarray:
-    out = np.zeros(shape, crop.dtype)
-    out[cropped.box[1], cropped.box[2]] = crop
-    return out

@@ -16,13 +16,7 @@ class Curves:
     """Counts over the bins that hold voxels, from the lowest score to the highest.
 
     Cut c predicts bin c and everything above it: cut 0 predicts all voxels, the last cut none. A cut is the same as
-    ``score > threshold(c)``.
-
-    Attributes:
-        lower: int64, the first key of each bin.
-        upper: int64, the last key of each bin.
-        negative: int64, voxels without lesion.
-        positive: int64, voxels with lesion.
+    ``score > threshold(c)``. All arrays are int64: first and last key of each bin, voxels without and with lesion.
     """
 
     lower: np.ndarray
@@ -33,8 +27,7 @@ class Curves:
     @classmethod
     def of(cls, bins: Bins, cases: Iterable[CaseCounts]) -> Curves:
         """Pool cases."""
-        negative = np.zeros(len(bins), np.int64)
-        positive = np.zeros(len(bins), np.int64)
+        negative, positive = np.zeros((2, len(bins)), np.int64)
         for case in cases:
             negative[case.index] += case.negative
             positive[case.index] += case.positive
@@ -47,11 +40,7 @@ class Curves:
         return cls(bins.lower[case.index], bins.upper[case.index], case.negative, case.positive)
 
     def merged(self, group: np.ndarray) -> Curves:
-        """Join neighbouring bins.
-
-        Args:
-            group: int64 (bins,), ascending group numbers from 0.
-        """
+        """Join neighbouring bins, given their ascending group numbers from 0, int64 (bins,)."""
         first = np.flatnonzero(np.concatenate([[True], np.diff(group) != 0]))
         last = np.append(first[1:], len(group)) - 1
         counts = np.add.reduceat(self.negative, first), np.add.reduceat(self.positive, first)
@@ -64,10 +53,6 @@ class Curves:
     @cached_property
     def negatives(self) -> int:
         return int(self.negative.sum())
-
-    @cached_property
-    def voxels(self) -> int:
-        return self.positives + self.negatives
 
     @cached_property
     def exact(self) -> np.ndarray:
@@ -88,7 +73,7 @@ class Curves:
     def shares(self) -> np.ndarray:
         """Share of the voxels at or below the threshold of every cut: 0 … 1, strictly increasing."""
         below = np.concatenate([[0], np.cumsum(self.negative + self.positive)])
-        return below / max(1, self.voxels)
+        return below / max(1, self.positives + self.negatives)
 
     def cut_at(self, quantile: float) -> int:
         """Return the lowest cut that leaves at least ``quantile`` of the voxels at or below its threshold."""
@@ -161,12 +146,7 @@ class Curves:
 
 
 def sorted_curves(scores: np.ndarray, labels: np.ndarray) -> Curves:
-    """Count a small array exactly, one bin per value; for slice scores.
-
-    Args:
-        scores: float32 (n,).
-        labels: bool (n,).
-    """
+    """Count a small array exactly, one bin per value; for slice scores, float32 (n,), and their labels, bool (n,)."""
     keys, place = np.unique(keys_of(scores), return_inverse=True)
     positive = np.bincount(place[labels], minlength=len(keys))
     negative = np.bincount(place[~labels], minlength=len(keys))
@@ -176,14 +156,9 @@ def sorted_curves(scores: np.ndarray, labels: np.ndarray) -> Curves:
 def aupro(curves: Curves, overlap: np.ndarray, regions: int, limit: float = 0.3) -> float | None:
     """Area under the per-region-overlap curve up to a false-positive rate, divided by that rate.
 
-    Args:
-        curves: pooled counts.
-        overlap: float64 (bins,), sum over lesion components of the share of the component that lies in each bin.
-        regions: number of lesion components.
-        limit: false-positive rate at which the integral ends (0.3: Bergmann et al. 2021).
-
-    Returns:
-        A value in [0, 1], or None without a component or a negative voxel.
+    ``overlap``, float64 (bins,), sums over the ``regions``, which are lesion components, what share of each lies in a
+    bin. The integral ends at a false-positive rate of 0.3 (Bergmann et al. 2021). None without a component or a
+    negative voxel.
     """
     if not regions or not curves.negatives:
         return None

@@ -48,11 +48,7 @@ class MeasuredCase:
 
 
 class ReadOut(Protocol):
-    """One kind of numbers: cases are added one after the other.
-
-    Attributes:
-        bounds: name → what the bins may hide of a number (``error_bounds`` of the record).
-    """
+    """One kind of numbers: cases are added one after the other; ``bounds`` say what the bins may hide of a number."""
 
     bounds: dict[str, float]
 
@@ -76,9 +72,7 @@ def pooled_row(protocol: str, metric: Metric, value: Value) -> PooledValue:
 
 
 def _stored(value: Value) -> dict:
-    if isinstance(value, Undefined):
-        return {"value": None, "reason": value.reason}
-    return {"value": value}
+    return {"value": None, "reason": value.reason} if isinstance(value, Undefined) else {"value": value}
 
 
 def undefined(needs: Sequence[Needs], aggregate: Aggregate, reason: str | None) -> Iterator[tuple[Metric, Undefined]]:
@@ -89,19 +83,13 @@ def undefined(needs: Sequence[Needs], aggregate: Aggregate, reason: str | None) 
 
 
 class MaskMetrics:
-    """Metrics of the mask under every protocol that is applied to the native grid.
-
-    Args:
-        thresholds: what is applied.
-        own_mask: protocols that use the method's own mask instead.
-    """
+    """Metrics of the mask under every protocol on the native grid; some use the method's own mask instead."""
 
     def __init__(self, thresholds: Applied, own_mask: Set[str]) -> None:
         self.thresholds, self.own_mask = thresholds, own_mask
         self.totals = {protocol: ProtocolTotals() for protocol in thresholds}
         self.reasons: dict[str, str | None] = {}
-        self.dice: list[dict[str, float]] = []
-        """Dice per protocol of every case with a lesion, empty for the others."""
+        self.dice: list[dict[str, float]] = []  # per protocol of every case with a lesion, empty for the others
         self.bounds: dict[str, float] = {}
 
     def add(self, measured: MeasuredCase) -> list[CaseValue]:

@@ -18,16 +18,10 @@ NO_CALIBRATION = "no held-out healthy scans to calibrate on"
 
 
 def slice_scores(map_: np.ndarray, roi: np.ndarray, how: SliceScore) -> tuple[np.ndarray, np.ndarray]:
-    """Score every slice that shows the ROI, from the map inside it.
+    """Return z (int64) and score (float32) of every slice that shows the ROI, from the map (z, y, x) inside it.
 
-    Args:
-        map_: float32 (z, y, x).
-        roi: bool, same shape.
-        how: ``max``; ``mean``; ``top1%``, the mean of the highest hundredth of the voxels (at least one);
-            ``("meanpool", k)``, the highest mean over k × k pixels (pixels outside the ROI count as 0, as in DRAEM).
-
-    Returns:
-        z of the slices (int64) and their scores (float32).
+    The rules are ``max``; ``mean``; ``top1%``, the mean of the highest hundredth of the voxels (at least one);
+    ``("meanpool", k)``, the highest mean over k × k pixels (pixels outside the ROI count as 0, as in DRAEM).
     """
     z = np.flatnonzero(roi.any(axis=(1, 2)))
     return z, np.array([_score(map_[k], roi[k], how) for k in z], np.float32)
@@ -51,10 +45,7 @@ def _score(image: np.ndarray, roi: np.ndarray, how: SliceScore) -> float:
 class SliceMetrics:
     """Metrics of the slices that show the ROI; voxel labels and slice labels serve alike.
 
-    Args:
-        how: the card's slice score.
-        calibration: float32, slice scores of held-out healthy scans; empty where there are none.
-        quantiles: protocol → quantile of the healthy slice scores above which a slice is called.
+    A slice is called above a quantile, by protocol, of the slice scores of held-out healthy scans (empty without any).
     """
 
     def __init__(self, how: SliceScore, calibration: np.ndarray, quantiles: Mapping[str, float]) -> None:

@@ -13,16 +13,9 @@ from .bins import LOWEST
 
 
 def smooth(map_: np.ndarray, roi: np.ndarray, spacing: Spacing, sigma_mm: float) -> np.ndarray:
-    """Average a map with Gaussian weights over voxels of the ROI only (normalised convolution).
+    """Average a float32 map (z, y, x) with Gaussian weights over voxels of the ROI only (normalised convolution).
 
-    Args:
-        map_: float32 (z, y, x).
-        roi: bool, same shape.
-        spacing: mm, order z, y, x.
-        sigma_mm: standard deviation in mm; 0 returns the map as it is.
-
-    Returns:
-        float32, same shape; values outside the ROI neither count nor mean anything.
+    Values outside the ROI neither count nor mean anything afterwards; with 0 mm the map returns as it is.
     """
     if sigma_mm == 0 or not roi.any():
         return map_
@@ -59,18 +52,11 @@ def drop_small(mask: np.ndarray, least: int) -> np.ndarray:
 
 
 def area_openings(map_: np.ndarray, roi: np.ndarray, leasts: list[int]) -> list[np.ndarray]:
-    """Return the map's values in the ROI after area openings.
+    """Return the map's values in the ROI, float32 (ROI voxels,), after one area opening per least size.
 
-    Thresholding an area opening equals thresholding the map and dropping small components, for every threshold at once.
-    The component tree is built from the highest voxel down with a union-find (Berger et al. 2007).
-
-    Args:
-        map_: float32 (z, y, x).
-        roi: bool, same shape; components end at its border.
-        leasts: least voxels per component, one opening each.
-
-    Returns:
-        float32 (ROI voxels,) per opening; ``LOWEST`` where no threshold leaves a large enough component.
+    Thresholding an area opening equals thresholding the map and dropping small components, for every threshold at once;
+    where none leaves a large enough component, it holds ``LOWEST``. Components end at the border of the ROI. Their tree
+    is built from the highest voxel down with a union-find (Berger et al. 2007).
     """
     values = map_[roi]
     box = bounding_box(roi)
