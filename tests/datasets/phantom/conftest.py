@@ -13,17 +13,22 @@ from uasbench.datasets.phantom.lung_patient import ChestPatient
 
 
 @pytest.fixture(scope="session")
-def smoke_root(tmp_path_factory):
-    """The smoke phantom of seed 3 on disk."""
-    root = tmp_path_factory.mktemp("phantom") / "smoke"
-    write_phantom(root, anatomy="liver", seed=3, size="smoke")
-    return root
+def roots(tmp_path_factory):
+    """The smoke phantoms of seed 3 by anatomy."""
+    folder = tmp_path_factory.mktemp("phantom")
+    for anatomy in ("liver", "lung"):
+        write_phantom(folder / anatomy, anatomy=anatomy, seed=3, size="smoke")
+    return {anatomy: folder / anatomy for anatomy in ("liver", "lung")}
 
 
 @pytest.fixture(scope="session")
-def roots(smoke_root, lung_root):
-    """The smoke phantoms of seed 3 by anatomy."""
-    return {"liver": smoke_root, "lung": lung_root}
+def smoke_root(roots):
+    return roots["liver"]
+
+
+@pytest.fixture(scope="session")
+def lung_root(roots):
+    return roots["lung"]
 
 
 @pytest.fixture(scope="session")
@@ -58,33 +63,9 @@ def smoke_patients():
 
 
 @pytest.fixture(scope="session")
-def lung_root(tmp_path_factory):
-    """The smoke phantom of the lung of seed 3 on disk."""
-    root = tmp_path_factory.mktemp("phantom") / "lung"
-    write_phantom(root, anatomy="lung", seed=3, size="smoke")
-    return root
-
-
-@pytest.fixture(scope="session")
 def smoke_chests():
     """The chests of seed 3 in memory, by set and case."""
     sets: dict[str, dict[str, ChestPatient]] = {"luna16": {}, "coronacases": {}}
     for dataset, case, patient in chests(seed=3, size="smoke"):
         sets[dataset][case] = patient
     return sets
-
-
-@pytest.fixture(scope="session")
-def oracle_dice():
-    """Mean over patients of their Dice at the one threshold that is best for that mean."""
-
-    def best(scores, truths):
-        edges = np.append(np.unique(np.quantile(np.concatenate(scores), np.linspace(0, 1, 2001))), np.inf)
-        dice = []
-        for score, truth in zip(scores, truths, strict=True):
-            hit = np.histogram(score[truth], edges)[0][::-1].cumsum()[::-1]
-            miss = np.histogram(score[~truth], edges)[0][::-1].cumsum()[::-1]
-            dice.append(2 * hit / (hit + miss + truth.sum()))
-        return float(np.mean(dice, axis=0).max())
-
-    return best

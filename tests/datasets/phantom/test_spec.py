@@ -16,23 +16,32 @@ def test_hash_covers_every_number_and_every_source():
     assert parse_spec(text.replace("\n", "\r\n")).digest == read_spec("liver").digest
 
 
-def test_every_number_has_a_source():
+@pytest.mark.parametrize("name", ["liver", "lung"])
+def test_every_number_has_a_source(name):
     with pytest.raises(ValueError, match="not listed"):
-        parse_spec(spec_text().replace("source: murray", "source: hearsay"))
+        parse_spec(spec_text(name).replace("source: murray", "source: hearsay"))
 
 
-def test_only_noise_and_lesion_count_are_calibrated():
-    values = read_spec("liver").values
-    entries = {f"{s}.{n}": e for s in ("hu", "texture", "vessels", "tumours") for n, e in values[s].items()}
+DRAFTED = (
+    "hu.lung_front lung.dependent_probability lung.dependent_rise lung.dependent_depth_mm lesions.radius_mm "
+    "lesions.flatness lesions.glass lesions.least_rise"
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "expected"),
+    [
+        ("liver", "calibrated", "tumours.count_median tumours.count_sigma tumours.count_max btcv.noise lits.noise"),
+        ("lung", "calibrated", "lesions.count luna16.noise coronacases.noise"),
+        ("lung", "drafted", DRAFTED),
+    ],
+)
+def test_what_was_set_with_figures_in_view_is_named(name, source, expected):
+    values = read_spec(name).values
+    sections = values.keys() - {"name", "version", "sources", "styles", "sizes"}
+    entries = {f"{s}.{n}": e for s in sections for n, e in values[s].items()}
     entries |= {f"{s}.{n}": e for s, group in values["styles"].items() for n, e in group.items()}
-    calibrated = {name for name, entry in entries.items() if entry["source"] == "calibrated"}
-    assert calibrated == {
-        "tumours.count_median",
-        "tumours.count_sigma",
-        "tumours.count_max",
-        "btcv.noise",
-        "lits.noise",
-    }
+    assert {name for name, entry in entries.items() if entry["source"] == source} == set(expected.split())
 
 
 @pytest.mark.parametrize("name", ["tumours.radius_mm", "tumours.contrast"])
