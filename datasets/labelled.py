@@ -23,10 +23,6 @@ class LabelledPart:
     case: PreparedCase | Case
     truth: TruthRef | np.ndarray
 
-    def load(self) -> tuple[Case, np.ndarray]:
-        case = self.case if isinstance(self.case, Case) else self.case.case()
-        return case, self.lesion()
-
     def lesion(self) -> np.ndarray:
         """Return the lesion mask, bool (z, y, x)."""
         case = self.case
@@ -75,7 +71,7 @@ class LabelledSet:
         return len(self.parts)
 
     def __iter__(self) -> Iterator[tuple[Case, np.ndarray]]:
-        return (part.load() for part in self.parts)
+        return ((case, part.lesion()) for case, part in zip(self.cases, self.parts, strict=True))
 
     @cached_property
     def cases(self) -> HealthySet:

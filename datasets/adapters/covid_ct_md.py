@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,17 +25,8 @@ MASK_LABELS = frozenset({0, 1, 2})
 
 _MASK_FOLDER = "lung_mask"
 _TABLE = "slice_labels.csv"
+_Named = tuple[str, Path]
 _ARRAY = re.compile(r"slice[-_]level[-_]labels(-updated-\d+)?\.npy", re.IGNORECASE)
-
-
-@dataclass(frozen=True)
-class _Found:
-    """The files of the set by kind; a folder of DICOM slices counts as an image by its first slice."""
-
-    tables: tuple[Path, ...]
-    images: tuple[tuple[str, Path], ...]
-    masks: tuple[tuple[str, Path], ...]
-    series: dict[Path, tuple[Path, ...]]
 
 
 class CovidCTMD(SurveyedDataset):
@@ -77,17 +68,16 @@ class CovidCTMD(SurveyedDataset):
             # A data root may hold other sets too: only what lies at and below slice labels counts.
             homes = {path.parent for path in files if path.name.lower() == _TABLE or _ARRAY.fullmatch(path.name)}
             files = [path for path in files if homes & set(path.parents)]
-        found = _sort(files)
-        if not found.tables and (places == [root] or not found.images):
+        tables, images, masks, series = _sort(files)
+        if not tables and (places == [root] or not images):
             survey.nothing_of(self.card, root)
             return
-        images = unique(found.images, survey)
-        masks = unique(found.masks, survey)
-        self._labels = _read_tables(found.tables, places[0], survey)
+        images, masks = unique(images, survey), unique(masks, survey)
+        self._labels = _read_tables(tables, places[0], survey)
         cases = self._labelled(self._labels, images, survey)
         patients, warnings = read_patients(root).assign(self.card.name, cases)
         survey.notes += warnings
-        self._series = {case: found.series[images[case]] for case in cases if images[case] in found.series}
+        self._series = {case: series[images[case]] for case in cases if images[case] in series}
         for case in cases:
             extra = (*self._series.get(case, ())[1:], *self._labels.paths)
             survey.refs.append(CaseRef(case, patients[case], images[case], masks.get(case), extra))
@@ -169,7 +159,8 @@ class CovidCTMD(SurveyedDataset):
         return cases
 
 
-def _sort(files: Iterable[Path]) -> _Found:
+def _sort(files: Iterable[Path]) -> tuple[list[Path], list[_Named], list[_Named], dict[Path, tuple[Path, ...]]]:
+    """Return tables, images, masks and series; a folder of DICOM slices counts as an image by its first slice."""
     tables, images, masks = [], [], []
     folders: dict[Path, list[Path]] = defaultdict(list)
     for path in files:
@@ -183,7 +174,7 @@ def _sort(files: Iterable[Path]) -> _Found:
             tables.append(path)
     series = {slices[0]: tuple(slices) for slices in folders.values()}
     images += [(first.parent.name, first) for first in series]
-    return _Found(tuple(tables), tuple(images), tuple(masks), series)
+    return tables, images, masks, series
 
 
 def _read_tables(tables: Sequence[Path], place: Path, survey: Survey) -> SliceLabels:

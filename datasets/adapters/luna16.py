@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -232,18 +233,9 @@ def _annotation_notes(table: Path, nodules: dict[str, tuple[Nodule, ...]], image
 def _ref(uid: str, patient: str, image: Path, mask: Path | None, table: Path) -> CaseRef:
     """Name every file whose bytes decide the case; a data file that is not there is reported when the case is read."""
     extra = [table]
-    for header in (image, mask):
-        data = _data_file(header)
-        if data is not None:
-            extra.append(data)
+    for header in filter(None, (image, mask)):
+        with suppress(DataError):
+            data = read_header(header).data
+            if data.is_file() and data != header:
+                extra.append(data)
     return CaseRef(uid, patient, image, mask, tuple(extra))
-
-
-def _data_file(header: Path | None) -> Path | None:
-    if header is None:
-        return None
-    try:
-        data = read_header(header).data
-    except DataError:
-        return None
-    return data if data.is_file() and data != header else None

@@ -57,12 +57,22 @@ class SurveyedDataset(Dataset):
     def survey(self, root: Path) -> Survey:
         """Look at names and folders below ``root``, remember the cases, and report everything found, good or bad."""
         root, survey = Path(root), Survey()
-        files = listed(root, survey, self.pattern, self.folders, self.twin_folders)
-        if files is not None:
-            try:
-                self.search(root, files, survey)
-            except DataError as error:
-                survey.problems.append(str(error))
+        if not root.is_dir():
+            survey.problems.append(f"{root}: no such folder; give the data root with --data-root or UASBENCH_DATA")
+            survey.absent = True
+            return survey
+        try:
+            files: list[Path] = []
+            for place in set_folders(root, self.folders, self.twin_folders):
+                files += sorted(find_files(place, self.pattern), key=lambda path: natural_key(str(path)))
+        except OSError as error:
+            fix = f"cannot be listed ({error.strerror}); check the rights of the folder"
+            survey.problems.append(f"{error.filename}: {fix}")
+            return survey
+        try:
+            self.search(root, files, survey)
+        except DataError as error:
+            survey.problems.append(str(error))
         self._refs = {ref.id: ref for ref in survey.refs}
         return survey
 
@@ -95,23 +105,6 @@ def set_folders(root: Path, names: Iterable[str], twins: Iterable[str] = ()) -> 
     children = [child for child in sorted(root.iterdir()) if child.is_dir()]
     own = [child for child in children if child.name.lower() in set(names)]
     return [*own, *(child for child in children if child.name.lower() in set(twins))] if own else [root]
-
-
-def listed(root: Path, survey: Survey, pattern: str, names: Iterable[str], twins: Iterable[str]) -> list[Path] | None:
-    """Return the files of a set whose names match, in natural order, or None with the problem in ``survey``."""
-    if not root.is_dir():
-        survey.problems.append(f"{root}: no such folder; give the data root with --data-root or UASBENCH_DATA")
-        survey.absent = True
-        return None
-    try:
-        found = [
-            sorted(find_files(place, pattern), key=lambda path: natural_key(str(path)))
-            for place in set_folders(root, names, twins)
-        ]
-    except OSError as error:
-        survey.problems.append(f"{error.filename}: cannot be listed ({error.strerror}); check the rights of the folder")
-        return None
-    return [file for files in found for file in files]
 
 
 def unique(found: Iterable[tuple[str, Path]], survey: Survey) -> dict[str, Path]:

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from .lung_anatomy import HILA, SIDES, Lungs
-from .pipes import filled_share
 from .shapes import Point, Space
 from .spec import Spec
-from .vessels import Tree, grow
+from .vessels import Tree, filled_share, grow
 
 CARINA: Point = (0.0, 16.0, 30.0)
 

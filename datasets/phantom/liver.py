@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from ...common.seeds import derive
+from .files import write_nifti
 from .liver_anatomy import LABELS
 from .liver_tumours import Strata
-from .nifti import write_nifti
 from .patient import Patient, make_patient
 from .spec import Spec, read_spec
 

@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 
 from ...common.seeds import derive
+from .files import world, write_metaimage, write_nifti
 from .lung_opacities import Burden
 from .lung_patient import AIRWAY, LEFT, RIGHT, ChestPatient, make_chest
-from .metaimage import world, write_metaimage
-from .nifti import write_nifti
 from .spec import Spec, read_spec
 
 LUNA_LABELS = {LEFT: 3, RIGHT: 4, AIRWAY: 5}

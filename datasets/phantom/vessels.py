@@ -1,4 +1,4 @@
-"""Branching vessel trees inside the liver: grown towards random end points, with radii by Murray's law."""
+"""Branching trees of vessels and airways: grown towards random end points, with radii by Murray's law."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ...common.jit import kernel
 from .shapes import Space, occupancy
 
 STEP_MM = 9.0
+MARGIN_MM = 2.0  # by how much the deformation may bend a piece away from the straight line
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +74,7 @@ def occupy(space: Space, tree: Tree, *, sheath: float = 0.0) -> tuple[np.ndarray
     low, high = space.locate(tree.start), space.locate(tree.stop)
     middles, reaches = (low + high) / 2, np.abs(high - low) / 2 + tree.radius[:, None] + sheath + space.pixel
     for start, stop, radius, middle, reach in zip(tree.start, tree.stop, tree.radius, middles, reaches, strict=True):
-        box = space.box(tuple(middle), tuple(reach), margin=2.0)
+        box = space.box(tuple(middle), tuple(reach), margin=MARGIN_MM)
         if any(part.start >= part.stop for part in box):
             continue
         along = (stop - start).astype(np.float32)
@@ -86,3 +88,39 @@ def occupy(space: Space, tree: Tree, *, sheath: float = 0.0) -> tuple[np.ndarray
         if sheath:
             np.maximum(around[box], occupancy(distance - np.float32(radius + sheath), space.pixel), out=around[box])
     return share, around
+
+
+def filled_share(space: Space, tree: Tree) -> np.ndarray:
+    """Return the share of the tree in every sample, float32: :func:`occupy`, compiled for thousands of pieces.
+
+    A piece thinner than a pixel fills the part of it that its cross-section covers.
+    """
+    share = np.zeros(space.shape, np.float32)
+    low, high = space.locate(tree.start), space.locate(tree.stop)
+    reach = np.abs(high - low) / 2 + tree.radius[:, None] + space.pixel + MARGIN_MM
+    middle = (low + high) / 2
+    first = [np.searchsorted(axis, (middle - reach)[:, 2 - k]) for k, axis in enumerate(space.axes)]
+    last = [np.searchsorted(axis, (middle + reach)[:, 2 - k]) for k, axis in enumerate(space.axes)]
+    z, y, x = (np.ascontiguousarray(coordinate, dtype=np.float32) for coordinate in space.warped)
+    ends = (tree.start.astype(np.float32), tree.stop.astype(np.float32), tree.radius.astype(np.float32))
+    _fill(share, z, y, x, *ends, np.stack(first, 1), np.stack(last, 1), np.float32(space.pixel))
+    return share
+
+
+@kernel
+def _fill(share, z, y, x, start, stop, radius, first, last, pixel):
+    """Keep the largest share of any piece in every sample of the pieces' boxes (numba)."""
+    for piece in range(len(radius)):
+        ax, ay, az = start[piece]
+        bx, by, bz = stop[piece] - start[piece]
+        length = bx * bx + by * by + bz * bz + np.float32(1e-6)
+        most = min(np.float32(1), np.float32(np.pi) * radius[piece] ** 2 / pixel**2)
+        for i in range(first[piece, 0], last[piece, 0]):
+            for j in range(first[piece, 1], last[piece, 1]):
+                for k in range(first[piece, 2], last[piece, 2]):
+                    dx, dy, dz = x[i, j, k] - ax, y[i, j, k] - ay, z[i, j, k] - az
+                    t = min(max((dx * bx + dy * by + dz * bz) / length, np.float32(0)), np.float32(1))
+                    dx, dy, dz = dx - t * bx, dy - t * by, dz - t * bz
+                    inside = np.float32(0.5) - (np.sqrt(dx * dx + dy * dy + dz * dz) - radius[piece]) / pixel
+                    value = min(max(inside, np.float32(0)), np.float32(1)) * most
+                    share[i, j, k] = max(share[i, j, k], value)

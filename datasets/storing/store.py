@@ -30,8 +30,7 @@ from ..dataset import CaseRef, Dataset
 from ..views.viewing import apply_view
 from ..views.volume_view import AnyView
 from . import entries
-from .prepared import PreparedCase, PreparedSet, ShowProgress, TruthRef
-from .view_entries import write_view
+from .prepared import PreparedCase, PreparedSet, ShowProgress, TruthRef, write_view
 
 SMALL_BYTES = 32 * 2**20
 """Sets of smaller files are prepared in this process: starting others takes longer."""

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 from uasbench.datasets.case import Case
-from uasbench.datasets.storing.view_entries import read_view, view_key, write_view
+from uasbench.datasets.storing.prepared import read_view, view_key, write_view
 from uasbench.datasets.views.slice_geometry import ViewError
 from uasbench.datasets.views.view import View
 from uasbench.datasets.views.viewing import apply_view

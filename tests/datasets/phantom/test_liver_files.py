@@ -5,7 +5,7 @@ import json
 import nibabel as nib
 import numpy as np
 import pytest
-from uasbench.datasets.phantom.nifti import write_nifti
+from uasbench.datasets.phantom.files import write_nifti
 
 
 def test_layout_is_the_published_one(smoke_root, digests):

@@ -11,12 +11,11 @@ from scipy import ndimage
 from uasbench.datasets.adapters.coronacases import Coronacases
 from uasbench.datasets.adapters.luna16 import LUNA16
 from uasbench.datasets.phantom.canvas import deformed_space
+from uasbench.datasets.phantom.files import world, write_metaimage
 from uasbench.datasets.phantom.lung_opacities import Burden
 from uasbench.datasets.phantom.lung_patient import AIRWAY, LEFT, RIGHT, make_chest
-from uasbench.datasets.phantom.metaimage import world, write_metaimage
-from uasbench.datasets.phantom.pipes import filled_share
 from uasbench.datasets.phantom.spec import read_spec
-from uasbench.datasets.phantom.vessels import grow, occupy
+from uasbench.datasets.phantom.vessels import filled_share, grow, occupy
 
 NAMES = ("COVID-19-CT-Seg_20cases", "Lung_Mask", "Infection_Mask")
 
