@@ -29,7 +29,6 @@ class Part:
     z: tuple[int, int] | None = None
 
     def load(self) -> Case:
-        """Return the case, cropped to its slices."""
         case = self.case if isinstance(self.case, Case) else self.case.case()
         return case if self.z is None else case.crop_z(*self.z)
 
@@ -127,7 +126,6 @@ class HealthySet:
 
     @property
     def patients(self) -> tuple[str, ...]:
-        """The patients, each once, in the order of their first case."""
         return tuple(dict.fromkeys(part.case.patient for part in self.parts))
 
     def array(self, view: View) -> SliceStack:

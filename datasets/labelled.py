@@ -80,7 +80,6 @@ class LabelledSet:
 
     @property
     def patients(self) -> tuple[str, ...]:
-        """The patients, each once, in the order of their first case."""
         return self.cases.patients
 
     def lesions(self, view: View) -> LesionStack:

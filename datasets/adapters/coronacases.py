@@ -102,7 +102,6 @@ class Coronacases(LungFoldersDataset):
         return pairs
 
     def lesion_values(self, case_id: str) -> tuple[frozenset[int], frozenset[int]]:
-        """Infection is 1 of Infection_Mask, or 3 of the combined mask where that is the only file."""
         if case_id in self._combined:
             return frozenset({0, 1, 2, INFECTION}), frozenset({INFECTION})
         return self.case_labels, self.lesion_labels

@@ -98,7 +98,6 @@ class LungFoldersDataset(NiftiPairDataset):
         return Case(case_id, ref.patient, image, spacing, roi, known, source, trust)
 
     def load_truth(self, case_id: str) -> Truth:
-        """Read the lesion mask on the grid of :meth:`load`."""
         ref = self._ref(case_id)
         if ref.label is None:
             raise DataError(f"{ref.image}: image without lesion mask; add the mask file")

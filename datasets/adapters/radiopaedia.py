@@ -79,7 +79,6 @@ class Radiopaedia(LungFoldersDataset):
         return pairs
 
     def lesion_values(self, case_id: str) -> tuple[frozenset[int], frozenset[int]]:
-        """Ground glass and consolidation are lesion, effusion is not."""
         del case_id
         return self.case_labels, self.lesion_labels
 

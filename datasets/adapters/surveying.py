@@ -77,7 +77,6 @@ class SurveyedDataset(Dataset):
         return survey
 
     def discover(self, root: Path) -> list[CaseRef]:
-        """List the cases below ``root``, sorted naturally; ``notes`` then holds remarks about the folder."""
         survey = self.survey(root)
         if survey.problems:
             raise DataError("\n".join(survey.problems))

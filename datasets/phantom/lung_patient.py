@@ -26,11 +26,8 @@ class ChestPatient:
     Attributes:
         hu: int16, shape (z, y, x), LPS.
         labels: uint8: 1 left lung, 2 right lung, 3 trachea and main bronchi.
-        lesion: bool truth.
-        vessels, airways: bool, voxels mostly filled by a vessel or by the air of a bronchus inside the lungs; not
-            written, for tests.
+        vessels, airways: bool, mostly filled by a vessel or by the air of a bronchus inside the lungs; for tests.
         noise: the noise that was added, HU; for tests.
-        spacing: mm, z, y, x.
         nodules: what ``annotations.csv`` names, centres as an index z, y, x into the arrays.
     """
 

@@ -23,9 +23,7 @@ class Patient:
     Attributes:
         hu: int16, shape (z, y, x), LPS.
         labels: uint8, BTCV organ numbers.
-        tumour: bool truth.
-        vessels: bool, voxels mostly filled by a portal or hepatic branch; not written, for tests.
-        spacing: mm, z, y, x.
+        vessels: bool, voxels mostly filled by a portal or hepatic branch; for tests.
         noise: the noise that was added, HU; for tests.
     """
 

@@ -26,7 +26,6 @@ class Space:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Number of samples along z, y, x."""
         return len(self.axes[0]), len(self.axes[1]), len(self.axes[2])
 
     def box(self, centre: Point, reach: Point, margin: float = 14.0) -> Box:
@@ -50,7 +49,6 @@ class Space:
         return found
 
     def at(self, box: Box) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return anatomical coordinates x, y, z inside a box."""
         z, y, x = (coordinate[box] for coordinate in self.warped)
         return x, y, z
 

@@ -124,7 +124,6 @@ class Geometry:
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Geometry:
-        """Read what :meth:`to_json` wrote."""
         depth, rows, columns = (int(n) for n in value["native_shape"])
         return cls((depth, rows, columns), tuple(int(z) for z in value["slices"]), int(value["size"]))
 

@@ -201,7 +201,6 @@ class VolumeGeometry:
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> VolumeGeometry:
-        """Read what :meth:`to_json` wrote."""
         depth, rows, columns = (int(n) for n in value["native_shape"])
         native, spacing = (tuple(float(s) for s in value[key]) for key in ("native_spacing", "spacing"))
         z, y, x = ((int(start), int(stop)) for start, stop in value["box"])
