@@ -31,7 +31,6 @@ class Run:
 
     @cached_property
     def records(self) -> list[Record]:
-        """Every finished cell."""
         return self.folder.records()
 
     @cached_property
@@ -98,13 +97,10 @@ def run(
 
     Args:
         methods: names, comma lists and wildcards, or ``all``.
-        dataset: one or several test sets.
-        seeds: a number of seeds, or the seeds themselves.
         set: settings by method, or ``METHOD.KEY=VALUE`` texts.
         variants: ``LABEL:METHOD.KEY=VALUE,…`` texts.
         console: where progress is shown; None is silent.
-        options: the other fields of :class:`~uasbench.benchmark.planning.options.RunOptions`, such as ``data_root``,
-            ``phantom``, ``profile``, ``train``, ``workers``, ``device``, ``out``, ``exclude``.
+        options: the other fields of :class:`~uasbench.benchmark.planning.options.RunOptions`, such as ``data_root``.
 
     Raises:
         UasbenchError: something the caller can mend; the message says how.

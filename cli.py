@@ -108,7 +108,7 @@ def reproduce(
     finished = _uninterrupted(lambda: execute(options, console()))
     printed = load(experiment).printed()
     if printed and not phantom:
-        _print_frame(beside(printed, finished.table("summary")))
+        print(beside(printed, finished.table("summary")).to_string(index=False))
     _show(finished)
 
 
@@ -143,7 +143,7 @@ def compare(
     """Print paired tests of every method against a reference."""
     from . import api
 
-    _print_frame(api.open_run(path).compare(reference, metric, protocol))
+    print(api.open_run(path).compare(reference, metric, protocol).to_string(index=False))
 
 
 @app.command()
@@ -218,9 +218,7 @@ def check(
         print(f"{sign}  {result.name}  ({result.seconds:.1f} s)  {result.detail}".rstrip(), flush=True)
 
     results = check_method(method, anatomy=anatomy, device=device, progress=show, timeout=timeout)
-    passed, failed = (
-        sum(map(select, results)) for select in (lambda r: r.passed and not r.skipped, lambda r: r.failed)
-    )
+    passed, failed = sum(r.passed for r in results), sum(r.failed for r in results)
     print(f"{method}: {passed} checks passed, {failed} failed, {len(results) - passed - failed} skipped")
     sys.exit(EXIT_FAILED_CELLS if failed else 0)
 
@@ -313,18 +311,14 @@ def _uninterrupted(work):
         sys.exit(EXIT_INTERRUPTED)
 
 
-def _print_frame(frame) -> None:
-    print(frame.to_string(index=False))
-
-
 def _show(finished) -> None:
     from .reports.console import headline
 
     out = console(stderr=False)
     out.print(headline(finished.folder))
-    out.print(f"report: {finished.folder.report_html}", highlight=False, soft_wrap=True)
-    out.print(f"tables: {finished.folder.tables_dir}", highlight=False, soft_wrap=True)
-    out.print(f"dashboard: bench ui {finished.path}", highlight=False, soft_wrap=True)
+    folder = finished.folder
+    for line in (f"report: {folder.report_html}", f"tables: {folder.tables_dir}", f"dashboard: bench ui {folder.path}"):
+        out.print(line, highlight=False, soft_wrap=True)
     if finished.new_failures:
         out.print(f"{finished.new_failures} cells failed; see tables/failures.csv and logs/", highlight=False)
         sys.exit(EXIT_FAILED_CELLS)

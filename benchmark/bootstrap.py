@@ -27,7 +27,9 @@ def bootstrap_mean(values: FloatArray, *, level: float = LEVEL, replicates: int 
     patients = values.shape[1]
     if patients < MIN_FOR_INTERVAL:
         return Interval(np.nan, np.nan, too_few(patients, "patient"))
-    means = _replicates(values, _counts(values.shape[0], replicates, "seeds"), _patients(patients, replicates))
+    means = _replicates(
+        values, _counts(values.shape[0], replicates, "seeds"), _counts(patients, replicates, "patients")
+    )
     return _percentiles(means, level)
 
 
@@ -46,7 +48,7 @@ def bootstrap_difference(
     patients = int(both.sum())
     if patients < MIN_FOR_INTERVAL:
         return Interval(np.nan, np.nan, too_few(patients, "patient"))
-    drawn = _patients(patients, replicates)
+    drawn = _counts(patients, replicates, "patients")
     first = _replicates(method[:, both], _counts(method.shape[0], replicates, "seeds"), drawn)
     second = _replicates(reference[:, both], _counts(reference.shape[0], replicates, "seeds-of-reference"), drawn)
     return _percentiles(first - second, level)
@@ -70,10 +72,6 @@ def _percentiles(means: FloatArray, level: float) -> Interval:
     tail = 50 * (1 - level)
     low, high = np.nanpercentile(means, [tail, 100 - tail])
     return Interval(float(low), float(high))
-
-
-def _patients(n: int, replicates: int) -> FloatArray:
-    return _counts(n, replicates, "patients")
 
 
 @lru_cache(maxsize=64)

@@ -7,8 +7,9 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 
@@ -38,3 +39,15 @@ def end_with_parent(connection: Connection, status: int = 1) -> None:
             os._exit(status)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def redirect_output(log: Path) -> None:
+    """Send what this process prints from now on to the end of a file, also from compiled code."""
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    for stream, number in ((sys.stdout, 1), (sys.stderr, 2)):
+        with suppress(OSError, ValueError):
+            stream.flush()
+        os.dup2(descriptor, number)
+    os.close(descriptor)
+    sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False)
+    sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)

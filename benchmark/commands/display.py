@@ -88,28 +88,20 @@ def announce(console: Console | None, graph: Graph, tasks: Sequence[Planned], ne
     """Say what will be done, on what, and what will not."""
     if console is None:
         return
-
-    def say(text: str) -> None:
-        console.print(text, highlight=False, markup=False)
-
+    lines = []
     for task in tasks:
-        data = task.data
-        what = "phantom, synthetic CT" if data.phantom else "files"
-        say(
-            f"{data.dataset} ({len(data.test)} cases) after {data.train} ({len(data.healthy)} cases), {what}; "
-            f"{len(task.candidates)} configurations"
-        )
-        for warning in data.warnings:
-            say(f"  note: {warning}")
-        for skip in task.skipped:
-            say(f"  skipped {skip.method}: {skip.reason}")
-        for label, reason in task.broken:
-            say(f"  failed {label}: {reason}")
-    for warning in version_warnings(graph.folder):
-        say(f"  note: {warning}")
-    for key in graph.replaced:
-        say(f"  outdated {key.slug}: its configuration, data or source changed; the old record is in stale/")
-    say(
+        data, what = task.data, "phantom, synthetic CT" if task.data.phantom else "files"
+        sets = f"{data.dataset} ({len(data.test)} cases) after {data.train} ({len(data.healthy)} cases)"
+        lines.append(f"{sets}, {what}; {len(task.candidates)} configurations")
+        lines += [f"  note: {warning}" for warning in data.warnings]
+        lines += [f"  skipped {skip.method}: {skip.reason}" for skip in task.skipped]
+        lines += [f"  failed {label}: {reason}" for label, reason in task.broken]
+    lines += [f"  note: {warning}" for warning in version_warnings(graph.folder)]
+    why = "its configuration, data or source changed; the old record is in stale/"
+    lines += [f"  outdated {key.slug}: {why}" for key in graph.replaced]
+    lines.append(
         f"{len(graph.jobs)} stages to do, {len(graph.finished)} cells already done; "
         f"maps take up to {needed / 2**20:.0f} MiB of {free / 2**30:.0f} GiB free; folder {graph.folder.path}"
     )
+    for line in lines:
+        console.print(line, highlight=False, markup=False)

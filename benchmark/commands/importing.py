@@ -71,7 +71,7 @@ def import_maps(source: Path, method: str, options: RunOptions, threshold: float
         write_json(folder.cell_path(key), task)
         stage_measure.run(task, lambda done, total: None)
     if not folder.run_json.exists():
-        write_info(folder, options, ELSEWHERE, 1, [Planned(data, [], [], [])], [key.slug])
+        write_info(folder, options, ELSEWHERE, 1, [Planned(data=data)], [key.slug])
     folder.update_info(cells=sorted({*folder.info()["cells"], key.slug}))
     return folder, folder.record(folder.record_path(key))
 

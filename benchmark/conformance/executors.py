@@ -10,11 +10,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from unittest.mock import patch
 
 from ...common.errors import summary
 from ...common.package import import_target
@@ -24,7 +25,6 @@ from ..runs.folder import RunFolder
 from ..stages.probe import SECOND_LINE, ProbeTask
 
 LIMIT_S = 120.0
-LABELS = "UASBENCH_DATA"
 
 
 class Bench:
@@ -85,7 +85,7 @@ def runs_in_order(bench: Bench) -> None:
 
 def hides_the_labels(bench: Bench) -> None:
     """No stage sees where the labels lie."""
-    with _environment(LABELS, "/labels"):
+    with patch.dict(os.environ, {"UASBENCH_DATA": "/labels"}):
         last = bench.run(bench.job("a"))
     assert last["a"].kind == "done", last["a"].value
 
@@ -228,15 +228,3 @@ def _alive(process: int) -> bool:
     except OSError:
         return False
     return "zombie" not in status
-
-
-@contextmanager
-def _environment(name: str, value: str) -> Iterator[None]:
-    before = os.environ.get(name)
-    os.environ[name] = value
-    try:
-        yield
-    finally:
-        os.environ.pop(name)
-        if before is not None:
-            os.environ[name] = before

@@ -9,35 +9,23 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Collection, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from ...common.errors import UasbenchError
+from ...common.processes import redirect_output
 from ..catalogue import registry
 from ..device import configure, resolve_device
+from .checks import ALONE, CHECKS
 from .phantom import tissue_of
+from .subject import Broken, NotApplicable, Subject, Unavailable
 
 TIMEOUT_S = 300.0
 IMPORT = "import"
 NEEDED = "fit and score"
-NAMES = (
-    IMPORT,
-    "card",
-    "settings",
-    "available",
-    NEEDED,
-    "inputs untouched",
-    "same seed",
-    "other seed",
-    "save and load",
-    "order and batch",
-    "blind to labels",
-    "own decision",
-    "learns",
-)
+NAMES = (IMPORT, *CHECKS)
 
 
 @dataclass(frozen=True)
@@ -84,7 +72,7 @@ def check_method(
         start = "spawn" if isinstance(method, str) or _importable(method) else "fork"
         context: Any = multiprocessing.get_context(start)
         ours, theirs = context.Pipe()
-        process: Any = context.Process(target=_child, args=(theirs, method, anatomy, device, str(log)))
+        process: Any = context.Process(target=_child, args=(theirs, method, anatomy, device, log))
         process.start()
         theirs.close()
         try:
@@ -129,9 +117,9 @@ def _outcomes(connection: Connection, process: Any, log: Path, timeout: float) -
         return
 
 
-def _child(connection: Connection, method: str | type, anatomy: str, device: str, log: str) -> None:
+def _child(connection: Connection, method: str | type, anatomy: str, device: str, log: Path) -> None:
     os.environ.pop("UASBENCH_DATA", None)
-    _redirect(log)
+    redirect_output(log)
     configure(device, 1)
     for result in run_checks(method, anatomy=anatomy, device=device):
         connection.send(result)
@@ -140,24 +128,10 @@ def _child(connection: Connection, method: str | type, anatomy: str, device: str
     os._exit(0)
 
 
-def _redirect(log: str) -> None:
-    """Send what the method prints to a file, also from compiled code."""
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    for stream, number in ((sys.stdout, 1), (sys.stderr, 2)):
-        with suppress(OSError, ValueError):
-            stream.flush()
-        os.dup2(descriptor, number)
-    os.close(descriptor)
-    sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False)
-    sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
-
-
 def run_checks(
     method: str | type, *, anatomy: str = "liver", device: str = "cpu", only: Collection[str] = NAMES
 ) -> Iterator[CheckResult]:
     """Yield the results of the checks named in ``only``, in this process; :func:`check_method` adds the protection."""
-    from .checks import ALONE, CHECKS, Subject, Unavailable
-
     start = time.perf_counter()
     try:
         cls: Any = registry.runnable().get(method) if isinstance(method, str) else registry.check_class(method)
@@ -183,8 +157,6 @@ def run_checks(
 
 
 def _run(name: str, check: Callable[[Any], str], subject: Any) -> tuple[CheckResult, BaseException | None]:
-    from .checks import Broken, NotApplicable
-
     start = time.perf_counter()
     passed = skipped = False
     problem = None

@@ -70,21 +70,12 @@ class RunOptions(BaseModel, extra="forbid"):
     def _typed(cls, value: Any, info: ValidationInfo) -> Any:
         return _TYPED[str(info.field_name)](value)
 
-    @field_validator("datasets", "seeds")
+    @field_validator("datasets", "seeds", "variants")
     @classmethod
     def _once(cls, values: list[Any]) -> list[Any]:
-        twice = sorted({str(v) for v in values if values.count(v) > 1})
-        if twice:
+        names = [f"{v.method}@{v.label}" if isinstance(v, Variant) else str(v) for v in values]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"{', '.join(twice)} named twice")
-        return values
-
-    @field_validator("variants")
-    @classmethod
-    def _labels_once(cls, values: list[Variant]) -> list[Variant]:
-        labels = [f"{v.method}@{v.label}" for v in values]
-        twice = sorted({label for label in labels if labels.count(label) > 1})
-        if twice:
-            raise ValueError(f"{', '.join(twice)} given twice")
         return values
 
     @field_validator("out", "cache", "data_root")

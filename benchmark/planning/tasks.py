@@ -14,25 +14,21 @@ from ...datasets.storing.store import Store
 from ...datasets.views.volume_view import AnyView
 from ..catalogue.registry import datasets, runnable
 from ..locations import cache_root, data_root
-from ..runs.records import Skip
 from .fits import trainable
 from .options import RunOptions
 from .plan import PlanError
 from .scans import Source
-from .selection import Candidate, Selection, select
+from .selection import Selection, select
 from .task_data import TaskData, prepare_task, task_pairs
 
 PHANTOM_SIZE: dict[str, Literal["smoke", "quick", "full"]] = {"smoke": "smoke", "quick": "quick", "paper": "full"}
 
 
-@dataclass
-class Planned:
-    """A task of the present command: its data, and the configurations that run on it."""
+@dataclass(kw_only=True)
+class Planned(Selection):
+    """A task of the present command: its data, and who runs on it."""
 
     data: TaskData
-    candidates: list[Candidate]
-    skipped: list[Skip]
-    broken: list[tuple[str, str]]
 
 
 def planned_tasks(options: RunOptions, workers: int, progress: ShowProgress | None = None) -> list[Planned]:
@@ -55,7 +51,7 @@ def planned_tasks(options: RunOptions, workers: int, progress: ShowProgress | No
         chosen.candidates, refused = trainable(chosen.candidates, data)
         chosen.skipped += refused
         _refuse_nobody(chosen, pair[0])
-        tasks.append(Planned(data, chosen.candidates, chosen.skipped, chosen.broken))
+        tasks.append(Planned(data=data, **vars(chosen)))
     return tasks
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ...common.atomic import write_text
 from ...common.errors import summary
-from ...common.processes import end_with_parent
+from ...common.processes import end_with_parent, redirect_output
 from .task import Progress
 
 PROGRESS_EVERY_S = 0.2
@@ -56,7 +56,8 @@ def work_file(task: Path, result: Path, log: Path, lock: Path) -> None:
 def _alone(text: str, progress: Progress, log: Path, lock: Path) -> str | None:
     """Run a stage in silence, while nobody else runs it, and return what went wrong, in one line."""
     os.environ.pop("UASBENCH_DATA", None)
-    _redirect(log)
+    log.unlink(missing_ok=True)
+    redirect_output(log)
     try:
         with lock.open("w") as held:
             fcntl.flock(held, fcntl.LOCK_EX)
@@ -68,17 +69,6 @@ def _alone(text: str, progress: Progress, log: Path, lock: Path) -> str | None:
         sys.stdout.flush()
         sys.stderr.flush()
     return None
-
-
-def _redirect(log: Path) -> None:
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
-    for stream in (sys.stdout, sys.stderr):
-        stream.flush()
-    os.dup2(descriptor, 1)
-    os.dup2(descriptor, 2)
-    os.close(descriptor)
-    sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False)
-    sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
 
 
 def _reporter(connection: Connection) -> Progress:

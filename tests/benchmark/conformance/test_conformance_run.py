@@ -8,14 +8,9 @@ import time
 import pytest
 from uasbench import Method
 from uasbench.benchmark.catalogue import registry
-from uasbench.benchmark.conformance.checks import CHECKS
 from uasbench.benchmark.conformance.run import NAMES, CheckResult, check_method, run_checks
 from uasbench.benchmark.device import DeviceError
 from uasbench.common.errors import DataError
-
-
-def test_names_are_those_of_the_checks():
-    assert ("import", *CHECKS) == NAMES
 
 
 def test_the_twenty_line_method_passes_in_a_process_of_its_own(median_residual):
