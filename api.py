@@ -35,7 +35,6 @@ class Run:
 
     @cached_property
     def failures(self) -> list[Failure]:
-        """Every cell that could not be finished."""
         return self.folder.failures()
 
     @property

@@ -45,7 +45,6 @@ class Scores:
 
     @cached_property
     def defined(self) -> NDArray[np.bool_]:
-        """Where ``values`` holds a number."""
         return ~np.isnan(self.values)
 
     @cached_property
@@ -62,7 +61,6 @@ class Scores:
 
     @cached_property
     def used_seeds(self) -> tuple[int, ...]:
-        """Seeds with any defined value."""
         return tuple(s for s, row in zip(self.seeds, self.defined, strict=True) if row.any())
 
     @cached_property

@@ -71,13 +71,8 @@ def load_task(folder: RunFolder, cell: CellKey) -> MeasureTask:
     path = folder.cell_path(cell)
     try:
         task = MeasureTask.model_validate_json(path.read_text(encoding="utf-8"))
-        here = {
-            "maps": folder.map_dir(cell),
-            "fit_dirs": tuple(folder.fit_dir(fit) for fit in (task.ids.fits if task.fit_dirs else ())),
-            "record": folder.record_path(cell),
-            "study": folder.tuning_dir / f"{cell.slug}.log",
-        }
-        fresh = ids.addressed(task.model_copy(update=here))
+        fits = tuple(folder.fit_dir(fit) for fit in (task.ids.fits if task.fit_dirs else ()))
+        fresh = ids.addressed(task.model_copy(update={"fit_dirs": fits, **folder.measuring(cell)}))
     except (OSError, ValueError) as error:
         raise RunFolderError(f"{path} cannot be used ({type(error).__name__}: {error}); {AGAIN}") from error
     if finished(fresh.maps) != fresh.ids.map:

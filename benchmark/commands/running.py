@@ -100,7 +100,6 @@ class _Bookkeeper:
         self.fit_and_score_s = 0.0
 
     def __call__(self, event: Event) -> None:
-        """Account for an event."""
         job = event.job
         if event.kind in ("done", "failed"):
             self.stage_s[job.task.stage] += event.seconds

@@ -41,7 +41,6 @@ class Bench:
         return import_target(self.target)(self.place)
 
     def job(self, name: str, act: Any = "finish", *needs: str) -> Job:
-        """Return a job that acts so."""
         return Job(name, ProbeTask(name=name, folder=self.folder, act=act), name, frozenset(needs))
 
     def run(self, *jobs: Job, limit_s: float = LIMIT_S, watch: Listener = lambda _: None) -> dict[str, Event]:
@@ -65,11 +64,9 @@ class Bench:
         return [(line.split()[0], int(line.split()[1])) for line in lines]
 
     def process(self, job: str) -> int:
-        """Return the process of a stage once it has begun."""
         return _until(lambda: next((pid for name, pid in self.begun() if name == job), 0), f"{job} begins")
 
     def log(self, job: str) -> str:
-        """Return the output of a job."""
         return self.place.log(job).read_text(encoding="utf-8")
 
 

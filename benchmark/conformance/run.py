@@ -40,7 +40,6 @@ class CheckResult:
 
     @property
     def failed(self) -> bool:
-        """Whether the method broke a promise."""
         return not self.passed and not self.skipped
 
 

@@ -87,7 +87,6 @@ class Subject:
 
     @cached_property
     def trained(self) -> Any:
-        """The method after a ``smoke`` training with seed 0."""
         return self.train()
 
     @cached_property

@@ -55,7 +55,6 @@ class Job:
 
     @property
     def text(self) -> str:
-        """The JSON form of the task."""
         return self.task.model_dump_json()
 
 

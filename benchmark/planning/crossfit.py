@@ -37,7 +37,6 @@ class LabelPlan:
         return next(k for k, patients in enumerate(self.maps) if patient in patients)
 
     def use(self) -> LabelUse:
-        """Return what records say about it."""
         return LabelUse(
             training=self.training,
             sets=list(self.sets),

@@ -91,10 +91,8 @@ def _plan_cell(options: RunOptions, numerics: Numerics, data: TaskData, candidat
         cases=tuple(data.test),
         truths=data.truths,
         healthy=healthy,
-        maps=maps.out,
         fit_dirs=tuple(task.out for task in fits.tasks),
-        record=folder.record_path(key),
-        study=folder.tuning_dir / f"{key.slug}.log",
+        **folder.measuring(key),
         slice_score=candidate.card.slice_score,
         trials=options.study_trials,
         numerics=numerics,
@@ -118,7 +116,6 @@ class Graph:
         self.packages: set[str] = set()
 
     def add(self, cell: PlannedCell, data: TaskData) -> None:
-        """Add what a cell still needs."""
         write_json(self.folder.cell_path(cell.key), cell.measure)
         if self._has_record(cell):
             self.finished.append(cell.key)

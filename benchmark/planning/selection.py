@@ -39,7 +39,6 @@ class Candidate:
     extra_identity: str = ""
 
     def info(self, anatomy: str) -> MethodInfo:
-        """Return what records of scans of an anatomy keep of the card."""
         card = self.card
         names = ("name", "title", "family", "supervision", "uses", "deterministic", "trivial", "year")
         return MethodInfo(

@@ -47,7 +47,6 @@ class TaskData:
     calibration_voxels: int = 0
 
     def training(self) -> list[tuple[PreparedCase, ZRange]]:
-        """Return the healthy cases that are trained on, with their slice ranges."""
         return self._parts(self.split.train)
 
     def calibrating(self) -> list[tuple[PreparedCase, ZRange]]:
@@ -59,7 +58,6 @@ class TaskData:
         return [(by_id[case], z) for case, z in parts]
 
     def info(self) -> DataInfo:
-        """Return what every record of the task says about its data."""
         return DataInfo(
             anatomy=self.anatomy,
             cases={case.id: case.fingerprint for case in self.test},

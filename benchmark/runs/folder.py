@@ -101,6 +101,11 @@ class RunFolder:
         """Return where the plan of a cell's measuring lies, from which it can be measured again."""
         return self.cells_dir / f"{cell.slug}.json"
 
+    def measuring(self, cell: CellKey) -> dict[str, Any]:
+        """Return where the measuring of a cell reads and writes, as its task names it."""
+        study = self.tuning_dir / f"{cell.slug}.log"
+        return {"maps": self.map_dir(cell), "record": self.record_path(cell), "study": study}
+
     def failure_path(self, cell: CellKey) -> Path:
         return self.failures_dir / f"{cell.slug}.json"
 
@@ -111,7 +116,6 @@ class RunFolder:
         return self.fits_dir / fit_id
 
     def fit_seconds(self, fit_id: str) -> float:
-        """Return how long a finished fit took."""
         return json.loads((self.fit_dir(fit_id) / "fit.json").read_text(encoding="utf-8"))["fit_s"]
 
     def record(self, path: Path) -> Record:

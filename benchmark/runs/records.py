@@ -29,7 +29,6 @@ class CellKey(BaseModel, extra="forbid", frozen=True):
 
     @property
     def slug(self) -> str:
-        """File-system name of the cell."""
         return f"{self.method}__{self.dataset}__{self.train}__s{self.seed}".replace("/", "-").replace(":", "-")
 
 

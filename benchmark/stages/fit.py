@@ -35,7 +35,6 @@ class MethodSpec(Frozen, frozen=True):
     settings: dict[str, Any]
 
     def load(self) -> tuple[Any, Any]:
-        """Import the class and resolve its config."""
         cls = import_target(self.target)
         return cls, resolve(cls.Config, self.profile, self.anatomy, self.settings)
 

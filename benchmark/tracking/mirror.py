@@ -52,12 +52,10 @@ class Mirror:
         self.refused: dict[str, str] = {}
 
     def begin(self) -> None:
-        """Open the parents of the present command."""
         for pair in self._announced():
             self.client.update_run(self._task(*pair).run, status="RUNNING")
 
     def end(self, status: str) -> None:
-        """Close every parent that was opened."""
         for task in self.tasks.values():
             self.client.set_terminated(task.run, status)
 

@@ -50,13 +50,11 @@ class Tracker:
         self._thread.join(timeout=None if kind is None else INTERRUPTED_WAIT_S)
 
     def start(self, folder: RunFolder) -> None:
-        """Begin to mirror a run."""
         self._folder = folder
         self._thread = threading.Thread(target=self._work, args=(folder,), name="mlflow", daemon=True)
         self._thread.start()
 
     def cell(self, record: Record) -> None:
-        """A record has landed."""
         if self.problem is None:
             self._events.put(record)
 
