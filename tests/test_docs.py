@@ -197,6 +197,7 @@ def unknown_names(params: dict[str, Any]) -> Iterator[str]:
         "method": [*methods, *sets],
         "reference": methods,
         "dataset": sets,
+        "datasets": sets,
         "profile": ["smoke", "quick", "paper"],
         "experiment": list(experiments.names()),
     }
