@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
-from uasbench.benchmark import bootstrap, statistics
+from uasbench.benchmark import bootstrap
 from uasbench.benchmark.statistics import (
     critical_difference,
     detectable_effect,
@@ -25,10 +23,6 @@ from uasbench.benchmark.statistics import (
 DICE = st.floats(0, 1).map(lambda x: round(x, 3))
 VECTORS = st.integers(3, 30).flatmap(lambda n: st.tuples(*[arrays(float, n, elements=DICE)] * 2))
 FEW = settings(max_examples=40, deadline=None)
-
-
-def test_doctests():
-    assert doctest.testmod(statistics).failed == 0
 
 
 class TestPairedTest:
