@@ -27,12 +27,10 @@ class Entry:
 
     @property
     def module(self) -> str:
-        """Module that holds the class."""
         return self.target.partition(":")[0]
 
     @property
     def built_in(self) -> bool:
-        """Whether it ships with the benchmark."""
         return self.module.partition(".")[0] == package.NAME
 
     def __str__(self) -> str:

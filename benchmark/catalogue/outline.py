@@ -15,8 +15,6 @@ from ...methods import online as network
 from ...methods.config import resolve
 
 if TYPE_CHECKING:
-    from ...datasets.views.view import View
-    from ...datasets.views.volume_view import VolumeView
     from ...methods.method import Method
 
 TRIED = ("paper", "quick")
@@ -27,12 +25,9 @@ CONSTRUCTION_S = 60.0
 class Outline:
     """Facts about a class that do not change from machine to machine.
 
-    Attributes:
-        dims: ``2D`` or ``3D`` from its view, ``native`` where it works on the grid of the scan, ``?`` where its view
-            cannot be made from the default settings.
-        packages: what must be installed.
-        asks: what it needs beside: weights, lesion labels, the unlabelled test scans.
-        declines: it has a ``skip`` of its own, which must be asked on every machine.
+    Its view gives ``2D`` or ``3D``, ``native`` where it works on the grid of the scan, ``?`` where the default settings
+    make none. Beside packages it asks for weights, lesion labels or the unlabelled test scans. Where it ``declines``,
+    it has a ``skip`` of its own, which must be asked on every machine.
     """
 
     dims: str
@@ -42,7 +37,6 @@ class Outline:
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """Packages and everything else."""
         return (*self.packages, *self.asks)
 
 
@@ -54,18 +48,13 @@ def outline_of(cls: type[Method]) -> Outline:
     asks = (*cls.needs, *uses.get(cls.card.uses, ()))
     try:
         method = cls(cls.Config())
-        dims = _dims(method.view)
+        view = method.view
+        dims = "native" if view is None else "3D" if hasattr(view, "spacing") else "2D"
         if cls.extra_identity is not Method.extra_identity and getattr(method.config, "weights", "") != "random":
             asks = ("weights", *asks)
     except Exception:  # a plug-in's own code may raise anything, and the listing of the others goes on
         dims = "?"
     return Outline(dims, tuple(cls.requires), asks, cls.skip is not Method.skip)
-
-
-def _dims(view: View | VolumeView | None) -> str:
-    if view is None:
-        return "native"
-    return "3D" if hasattr(view, "spacing") else "2D"
 
 
 def missing_packages(packages: tuple[str, ...]) -> str | None:

@@ -44,13 +44,9 @@ class About(BaseModel):
 
 @dataclass(frozen=True)
 class PrintedRow:
-    """One row of a published table on one data set.
+    """One row (``method`` or ``method@variant``) of a published table on one data set: per cent by metric, as printed.
 
-    Attributes:
-        table: what printed it.
-        row: method, or ``method@variant``.
-        printed: metric → the number in per cent, as printed.
-        name: what pages call it, or empty.
+    Pages call it by its name, where it has one.
     """
 
     table: str

@@ -52,7 +52,8 @@ class Registry(Generic[T, C]):
         self._index = CardIndex() if index is None else index
         self._outlines: dict[str, Outline] = {}
         for point in points:
-            entry = _entry(point)
+            brought = (point.dist.name, point.dist.version) if point.dist else ("an unnamed package", "")
+            entry = Entry(point.name, point.value.replace(" ", ""), *brought, point.group)
             same = self._entries.setdefault(entry.name, [])
             if entry.target not in [e.target for e in same]:
                 same.append(entry)
@@ -104,11 +105,7 @@ class Registry(Generic[T, C]):
         return self._classes[name]
 
     def card(self, name: str) -> C:
-        """Return the card behind a name; the module is imported only if it or what it imports changed.
-
-        Raises:
-            RegistryError: as :meth:`get`.
-        """
+        """Return a card, or raise as :meth:`get`; the module is imported only if it or what it imports changed."""
         if name not in self._cards:
             entry = self.entry(name)
             known = self._index.card(entry)
@@ -120,11 +117,7 @@ class Registry(Generic[T, C]):
         return self._cards[name]
 
     def outline(self, name: str) -> Outline:
-        """Return what a list says about a method beside its card, from the index where that is possible.
-
-        Raises:
-            RegistryError: as :meth:`get`.
-        """
+        """Return what a list says beside the card, from the index where it can be, or raise as :meth:`get`."""
         from .outline import Outline, outline_of
 
         if name not in self._outlines:
@@ -171,9 +164,7 @@ class Registry(Generic[T, C]):
         parts = [p.strip() for text in texts for p in text.split(",") if p.strip()]
         if not parts:
             raise RegistryError(f"no {self.kind} given; choose from {', '.join(self.names())}, or 'all'")
-        chosen: set[str] = set()
-        for part in parts:
-            chosen |= self._matches(part)
+        chosen = set().union(*map(self._matches, parts))
         return [name for name in self.cards() if name in chosen]
 
     def _matches(self, part: str) -> set[str]:
@@ -267,14 +258,7 @@ def refresh() -> None:
 
 
 def _registry(group: str, kind: str) -> Registry[Any, Any]:
-    full = f"{PACKAGE}.{group}"
-    return Registry(full, kind, entry_points(group=full))
-
-
-def _entry(point: EntryPoint) -> Entry:
-    dist = point.dist
-    brought = (dist.name, dist.version) if dist else ("an unnamed package", "")
-    return Entry(point.name, point.value.replace(" ", ""), *brought, point.group)
+    return Registry(f"{PACKAGE}.{group}", kind, entry_points(group=f"{PACKAGE}.{group}"))
 
 
 def _problem(found: Any, group: str, name: str) -> str | None:

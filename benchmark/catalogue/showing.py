@@ -80,9 +80,10 @@ def show(name: str) -> Iterator[RenderableType]:
 
 def _facts(cls: type[Method], entry: registry.Entry, outline: Outline) -> dict[str, str]:
     card = cls.card
-    seeds = "deterministic: one seed" if card.deterministic else f"{card.min_seeds} or more"
     supervision = "lesion labels" if card.supervision == "full" else "no lesion label"
-    uses = {"unlabelled-test": "; sees the unlabelled test scans (transductive)", "labels": f"; {_training(cls)}"}
+    unseen = getattr(cls, "training", "cross-fit") == "unseen"
+    fitted = "trained on the other lesion sets" if unseen else "cross-fitted over the patients of the test set"
+    uses = {"unlabelled-test": "; sees the unlabelled test scans (transductive)", "labels": f"; {fitted}"}
     facts = {
         "name": card.name,
         "title": card.title,
@@ -96,18 +97,13 @@ def _facts(cls: type[Method], entry: registry.Entry, outline: Outline) -> dict[s
         "anatomy": ", ".join(card.anatomy),
         "own threshold": "" if outline.dims == "?" else _threshold(cls),
         "slice score": card.slice_score if isinstance(card.slice_score, str) else " ".join(map(str, card.slice_score)),
-        "seeds": seeds,
+        "seeds": "deterministic: one seed" if card.deterministic else f"{card.min_seeds} or more",
         "needs": ", ".join(outline.needs),
         "status": status_of(cls),
         "source": str(entry),
         "notes": card.notes,
     }
     return {key: value for key, value in facts.items() if value}
-
-
-def _training(cls: type[Method]) -> str:
-    unseen = getattr(cls, "training", "cross-fit") == "unseen"
-    return "trained on the other lesion sets" if unseen else "cross-fitted over the patients of the test set"
 
 
 def _works_on(cls: type[Method], outline: Outline) -> str:

@@ -37,11 +37,7 @@ def read_curves(path: Path) -> pd.DataFrame:
 
 
 def curve_figure(by_seed: Mapping[int, pd.DataFrame], title: str, path: Path) -> Path | None:
-    """Draw the curves of all seeds; None where nothing was logged.
-
-    Args:
-        by_seed: seed → frame with columns step, name, value.
-    """
+    """Draw the curves of all seeds, as :func:`read_curves` gives them; None where nothing was logged."""
     from matplotlib.ticker import MaxNLocator
 
     names = list(dict.fromkeys(name for frame in by_seed.values() for name in frame["name"]))

@@ -39,11 +39,7 @@ class GalleryError(UasbenchError):
 
 @dataclass(frozen=True)
 class GalleryEntry:
-    """One slice of one patient; arrays of shape (rows, columns).
-
-    Attributes:
-        meta: which (best, median or worst), case, patient, z, dice, protocol, threshold.
-    """
+    """One slice of one patient; ``meta`` says which (best, median or worst), case, z, dice, protocol, threshold."""
 
     image: NDArray[np.uint8]
     roi: NDArray[np.bool_]
@@ -62,20 +58,18 @@ def read_gallery(path: Path) -> list[GalleryEntry]:
     try:
         with np.load(path, allow_pickle=False) as stored:
             metas = json.loads(str(stored["meta"]))
-            return [_entry(stored, name, metas[name]) for name in NAMES if name in metas]
+            return [
+                GalleryEntry(
+                    image=stored[f"{name}/image"].astype(np.uint8),
+                    map=stored[f"{name}/map"].astype(np.float32),
+                    **{part: stored[f"{name}/{part}"].astype(bool) for part in ("roi", "truth", "prediction")},
+                    meta={"which": name, **metas[name]},
+                )
+                for name in NAMES
+                if name in metas
+            ]
     except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         raise GalleryError(f"{path} cannot be read ({error}): 'bench rescore' writes it again") from error
-
-
-def _entry(stored: Any, name: str, meta: dict[str, Any]) -> GalleryEntry:
-    return GalleryEntry(
-        image=stored[f"{name}/image"].astype(np.uint8),
-        roi=stored[f"{name}/roi"].astype(bool),
-        truth=stored[f"{name}/truth"].astype(bool),
-        map=stored[f"{name}/map"].astype(np.float32),
-        prediction=stored[f"{name}/prediction"].astype(bool),
-        meta={"which": name, **meta},
-    )
 
 
 def gallery_figure(entries: Sequence[GalleryEntry], title: str, path: Path) -> Path:

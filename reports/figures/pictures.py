@@ -27,11 +27,9 @@ FIGURE_MARKS = "◆†§¶"
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure that lies on disk, with what the report says about it.
+    """A figure that lies on disk, with what the report says about it; those not ``shown`` there are files only.
 
-    Attributes:
-        group: ``patients``, ``ranks``, ``cost``, ``gallery`` or ``curves``.
-        shown: whether the report inlines it; the others are files only.
+    Groups are ``patients``, ``ranks``, ``cost``, ``gallery`` and ``curves``.
     """
 
     group: str

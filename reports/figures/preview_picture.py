@@ -13,13 +13,7 @@ ROWS, INCHES = 4, 2.4
 
 
 def draw_preview(title: str, pictures: Mapping[str, np.ndarray], path: Path) -> Path:
-    """Draw the first examples, one row each.
-
-    Args:
-        title: printed above.
-        pictures: float arrays (n, H, W) in [0, 1] by column title.
-        path: PNG file to write.
-    """
+    """Draw the first examples, one row each, from float arrays (n, H, W) in [0, 1] by column title."""
     rows = min(ROWS, *(len(images) for images in pictures.values()))
     with style():
         figure = new_figure(INCHES * len(pictures), INCHES * rows + 0.6)

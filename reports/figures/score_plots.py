@@ -21,12 +21,9 @@ MOST_NUMBERED = 18  # ranks whose numbers fit side by side on the axis
 
 @dataclass(frozen=True)
 class MethodPoints:
-    """What the figures need of one method.
+    """What the figures need of one method: its name with marks, a value in [0, 1] per patient, and its seconds.
 
-    Attributes:
-        label: name as in the tables, marks included.
-        values: one value per patient in [0, 1], averaged over seeds.
-        s_per_slice: scoring seconds per slice; ``fit_s`` training seconds; both averaged over seeds.
+    Values, scoring seconds per slice and training seconds (``fit_s``) are averaged over seeds.
     """
 
     label: str
@@ -115,9 +112,10 @@ def _plain_ticks(axes: Axes) -> None:
 
 
 def _pareto(axes: Axes, methods: Sequence[MethodPoints], x: Sequence[float]) -> None:
-    front = pareto_front(x, [m.mean for m in methods])
-    axes.step([x[i] for i in front], [methods[i].mean for i in front], where="post", color=MUTED, linewidth=1, zorder=1)
-    heights = _apart([m.mean for m in methods], 4.2 * max(1.0, _range([m.mean for m in methods]) / 70))
+    means = [m.mean for m in methods]
+    front = pareto_front(x, means)
+    axes.step([x[i] for i in front], [means[i] for i in front], where="post", color=MUTED, linewidth=1, zorder=1)
+    heights = _apart(means, 4.2 * max(1.0, float(np.ptp(means)) / 70))
     for i, method in enumerate(methods):
         colour, marker = look_of(method.family)
         axes.plot(x[i], method.mean, marker, color=colour, markersize=6.5, markeredgecolor="white", zorder=3)
@@ -128,20 +126,12 @@ def _pareto(axes: Axes, methods: Sequence[MethodPoints], x: Sequence[float]) -> 
 
 
 def pareto_front(cost: Sequence[float], gain: Sequence[float]) -> list[int]:
-    """Return the indices that no other point beats in both, cheapest first.
-
-    >>> pareto_front([1.0, 2.0, 3.0], [10.0, 5.0, 20.0])
-    [0, 2]
-    """
+    """Return the indices that no other point beats in both, cheapest first."""
     front: list[int] = []
     for i in sorted(range(len(cost)), key=lambda i: (cost[i], -gain[i])):
         if not front or gain[i] > gain[front[-1]]:
             front.append(i)
     return front
-
-
-def _range(values: Sequence[float]) -> float:
-    return max(values, default=0.0) - min(values, default=0.0)
 
 
 def _apart(values: Sequence[float], gap: float) -> list[float]:

@@ -146,28 +146,25 @@ def test_threads_change_nothing():
     rng = np.random.default_rng(3)
     scores, labels = rng.lognormal(0, 3, 3_000_000).astype(np.float32), rng.random(3_000_000) < 0.01
     one, two = score_arrays(scores, labels, threads=1), score_arrays(scores, labels, threads=3)
-    assert np.array_equal(one.lower, two.lower)
-    assert np.array_equal(one.positive, two.positive)
-    assert np.array_equal(one.negative, two.negative)
+    for name in ("lower", "positive", "negative"):
+        assert np.array_equal(getattr(one, name), getattr(two, name))
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_scores_that_are_not_finite_are_refused(bad):
-    with pytest.raises(ScoreError, match="1 of 3 scores"):
-        score_arrays(np.array([0, bad, 1], np.float32), np.array([True, False, True]))
-
-
-@pytest.mark.parametrize("dtype", [np.float16, np.float64, np.int32])
-def test_other_precisions_are_refused(dtype):
-    with pytest.raises(ScoreError, match="expected float32"):
-        score_arrays(np.zeros(3, dtype), np.array([True, False, True]))
-
-
-def test_labels_must_be_bool_of_the_same_size():
-    with pytest.raises(ScoreError, match="expected bool of size 3"):
-        score_arrays(np.zeros(3, np.float32), np.array([0, 1, 2]))
-    with pytest.raises(ScoreError, match="expected bool of size 3"):
-        score_arrays(np.zeros(3, np.float32), np.array([True, False]))
+@pytest.mark.parametrize(
+    ("scores", "labels", "message"),
+    [
+        *(
+            (np.array([0, bad, 1], np.float32), [True, False, True], "1 of 3 scores")
+            for bad in (np.nan, np.inf, -np.inf)
+        ),
+        *((np.zeros(3, kind), [True, False, True], "expected float32") for kind in (np.float16, np.float64, np.int32)),
+        (np.zeros(3, np.float32), [0, 1, 2], "expected bool of size 3"),
+        (np.zeros(3, np.float32), [True, False], "expected bool of size 3"),
+    ],
+)
+def test_what_cannot_be_counted_is_refused(scores, labels, message):
+    with pytest.raises(ScoreError, match=message):
+        score_arrays(scores, np.array(labels))
 
 
 def test_inputs_are_not_changed():

@@ -113,6 +113,4 @@ def test_smoothing_is_in_millimetres_on_both_axes():
 
 
 def test_least_voxels_reaches_the_volume():
-    assert least_voxels(0, SPACING) == 1
-    assert least_voxels(10, (1, 1, 1)) == 10
-    assert least_voxels(10, (2.5, 0.8, 0.8)) == 7
+    assert [least_voxels(0, SPACING), least_voxels(10, (1, 1, 1)), least_voxels(10, (2.5, 0.8, 0.8))] == [1, 10, 7]

@@ -9,16 +9,10 @@ import pytest
 from scipy import ndimage
 from sklearn.metrics import average_precision_score, roc_auc_score
 from uasbench.benchmark.protocols.catalogue import protocols_of
-from uasbench.benchmark.protocols.measuring import (
-    ArrayCase,
-    HealthyMap,
-    MeasureCase,
-    MeasureError,
-    MeasureOptions,
-    measure,
-)
+from uasbench.benchmark.protocols.measuring import MeasureError, MeasureOptions, measure
 from uasbench.benchmark.runs import map_store
 from uasbench.benchmark.scoring.bins import ScoreError
+from uasbench.benchmark.scoring.cases import ArrayCase, HealthyMap, MeasureCase
 from uasbench.benchmark.scoring.smoothing import smooth
 from uasbench.common.errors import DataError
 from uasbench.datasets.case import Case, Truth
@@ -64,20 +58,14 @@ def of_case(result, case, protocol, metric):
 
 
 @pytest.fixture(scope="module")
-def cell():
+def cells():
     cases = [make(k, lesion=k != 1) for k in range(4)]
-    return cases, run(cases, [healthy()], native_threshold=1.0)
+    return {a: (cases, run(cases, [healthy()], native_threshold=1.0, anatomy=a)) for a in ("liver", "lung")}
 
 
 @pytest.fixture(scope="module")
-def lung():
-    cases = [make(k, lesion=k != 1) for k in range(4)]
-    return cases, run(cases, [healthy()], native_threshold=1.0, anatomy="lung")
-
-
-def masks(cases, result, protocol):
-    by_patient = {p: t for t in result.thresholds if t.protocol == protocol for p in t.patients}
-    return [thresholded(c, by_patient[c.patient]) for c in cases]
+def cell(cells):
+    return cells["liver"]
 
 
 def thresholded(case, threshold):
@@ -103,11 +91,12 @@ def test_threshold_free_metrics_agree_with_scikit_learn(cell):
 
 
 @pytest.mark.parametrize("protocol", sorted({*ids("liver"), *ids("lung")} - {"paper-liver"}))
-def test_the_stored_threshold_reproduces_the_stored_numbers(cell, lung, protocol):
-    cases, result = cell if protocol in ids("liver") else lung
+def test_the_stored_threshold_reproduces_the_stored_numbers(cells, protocol):
+    cases, result = cells["liver" if protocol in ids("liver") else "lung"]
+    by_patient = {p: t for t in result.thresholds if t.protocol == protocol for p in t.patients}
     total = np.zeros(3)
-    for case, mask in zip(cases, masks(cases, result, protocol), strict=True):
-        truth = case.truth.lesion
+    for case in cases:
+        mask, truth = thresholded(case, by_patient[case.patient]), case.truth.lesion
         tp, fp, fn = (mask & truth).sum(), (mask & ~truth).sum(), (~mask & truth).sum()
         total += tp, fp, fn
         stored = of_case(result, case.id, protocol, "dice")
@@ -194,12 +183,9 @@ def test_components_never_span_two_patients():
     shape = (1, 8, 8)
     truth = np.zeros(shape, bool)
     truth[0, 2:5, 2:5] = True
-    cases = []
-    for k in range(2):
-        map_ = truth.astype(np.float32)
-        cases.append(
-            ArrayCase(Case(f"c{k}", f"p{k}", map_, SPACING, np.ones(shape, bool)), map_, Truth(f"c{k}", truth))
-        )
+    map_ = truth.astype(np.float32)
+    scans = [Case(f"c{k}", f"p{k}", map_, SPACING, np.ones(shape, bool)) for k in range(2)]
+    cases = [ArrayCase(scan, map_, Truth(scan.id, truth)) for scan in scans]
     result = run(cases, native_threshold=0.5)
     assert pooled(result, "native", "lesion_sen").value == 1
     assert pooled(result, "native", "fp_components").value == 0
@@ -218,10 +204,7 @@ def test_held_out_slices_alone_calibrate():
 
 
 def test_slice_labels_alone_give_slice_metrics_alone():
-    cases = []
-    for k in range(2):
-        case = make(k)
-        cases.append(ArrayCase(case.scan, case.map, Truth(case.id, slice_labels=case.truth.lesion.any(axis=(1, 2)))))
+    cases = [labelled(k, make(k).truth.lesion.any(axis=(1, 2))) for k in range(2)]
     result = run(cases, [healthy()])
     full = run([make(0), make(1)], [healthy()])
     for metric in ("slice_auroc", "slice_ap"):

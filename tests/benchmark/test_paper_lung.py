@@ -11,7 +11,6 @@ from uasbench.benchmark.protocols.inputs import CountedCases, MeasureOptions
 from uasbench.benchmark.protocols.paper_lung import TAIL, greedy, paper_lung, score_range
 from uasbench.benchmark.protocols.tuner import NO_LESIONS
 from uasbench.benchmark.protocols.tuning import Studies
-from uasbench.benchmark.scoring.bins import count_scores
 from uasbench.benchmark.scoring.cases import ArrayCase, CaseReader
 from uasbench.benchmark.scoring.ranking_metrics import Curves
 from uasbench.datasets.case import Case, Truth
@@ -32,10 +31,7 @@ def make(k: int, *, patient: str | None = None, lesion: bool = True, scale: floa
 
 
 def counted(cases) -> CountedCases:
-    reader = CaseReader(cases, 1 << 30)
-    return CountedCases(
-        reader, *count_scores(lambda: [(reader.read(i).scores, reader.read(i).labels) for i in range(len(cases))])
-    )
+    return CountedCases.of(CaseReader(cases, 1 << 30))
 
 
 def search(cases, trials: int = 3):
@@ -80,22 +76,15 @@ def test_maps_in_the_unit_interval_get_a_threshold_of_two_decimals():
 @pytest.mark.parametrize(("scale", "shift"), [(1800.0, -1000.0), (1e-3, 5.0), (-2.0, 0.0)])
 def test_other_maps_get_hundredths_of_their_range(scale, shift):
     cases = [make(k, scale=scale, shift=shift) for k in range(3)]
-    low, high = score_range(Curves.of(*count_scores(lambda: [(_scores(c), _labels(c)) for c in cases])))
-    scores = np.concatenate([_scores(c) for c in cases])
+    cell = counted(cases)
+    low, high = score_range(Curves.of(cell.bins, cell.counts))
+    scores = np.concatenate([c.map[c.scan.roi] for c in cases])
     assert (scores <= low).mean() >= TAIL
     assert (scores > high).mean() <= TAIL
     threshold, bound = search(cases)
     expected, value = by_hand(cases, low, high)
     assert threshold.threshold == pytest.approx(expected, rel=1e-6)
     assert threshold.value == pytest.approx(value, abs=bound)
-
-
-def _scores(case):
-    return case.map[case.scan.roi]
-
-
-def _labels(case):
-    return case.truth.lesion[case.scan.roi]
 
 
 def test_one_huge_score_in_ten_thousand_does_not_stretch_the_levels():

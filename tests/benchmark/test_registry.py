@@ -174,12 +174,9 @@ def test_check_class_accepts_what_is_not_registered():
 # the card index
 
 
-def points(name: str = "good", target: str = "good_plugin:Good") -> list[EntryPoint]:
-    return [EntryPoint(name=name, value=target, group="uasbench.methods")]
-
-
-def fresh(tmp_path: Path) -> Registry:
-    return Registry("uasbench.methods", "method", points(), CardIndex(tmp_path / "cards.json"))
+def fresh(folder: Path, target: str = "good_plugin:Good") -> Registry:
+    points = [EntryPoint(name="good", value=target, group="uasbench.methods")]
+    return Registry("uasbench.methods", "method", points, CardIndex(folder / "cards.json"))
 
 
 def test_a_known_card_is_read_without_an_import(install, tmp_path):
@@ -206,8 +203,7 @@ def test_a_card_made_in_another_file_follows_that_file(install, tmp_path):
     def title() -> str:
         for name in [n for n in sys.modules if n.startswith("cardpkg")]:
             del sys.modules[name]
-        index = CardIndex(tmp_path / "cards.json")
-        return Registry("uasbench.methods", "method", points(target="cardpkg.m:Good"), index).cards()["good"].title
+        return fresh(tmp_path, "cardpkg.m:Good").cards()["good"].title
 
     assert title() == "One"
     (site / "cardpkg/cards.py").write_text(files["cardpkg/cards.py"].replace("One", "Two"))
@@ -230,5 +226,4 @@ def test_a_damaged_index_is_made_again(install, tmp_path, damage):
 def test_an_index_that_cannot_be_written_costs_nothing_else(install, tmp_path):
     install("pkg-good", {"good_plugin.py": plugin("good")})
     (tmp_path / "file").write_text("")
-    index = CardIndex(tmp_path / "file" / "cards.json")
-    assert "good" in Registry("uasbench.methods", "method", points(), index).cards()
+    assert "good" in fresh(tmp_path / "file").cards()

@@ -46,10 +46,9 @@ class TestPairedTest:
         one, other = paired_test(a, b), paired_test(b, a)
         assert one.mean_diff == pytest.approx(-other.mean_diff)
         assert (one.n, one.n_zero, one.reason) == (other.n, other.n_zero, other.reason)
-        for name in ("t", "d_z"):
-            assert getattr(one, name) == pytest.approx(-getattr(other, name), nan_ok=True)
-        for name in ("p_t", "p_wilcoxon", "detectable"):
-            assert getattr(one, name) == pytest.approx(getattr(other, name), nan_ok=True)
+        for sign, names in ((-1, ("t", "d_z")), (1, ("p_t", "p_wilcoxon", "detectable"))):
+            for name in names:
+                assert getattr(one, name) == pytest.approx(sign * getattr(other, name), nan_ok=True)
         assert one.ci_low == pytest.approx(-other.ci_high, nan_ok=True)
 
     @FEW
@@ -84,21 +83,16 @@ class TestPairedTest:
         found = paired_test(a, b)
         assert found.n_zero == 2
         assert found.p_wilcoxon == pytest.approx(stats.wilcoxon(a[2:], b[2:]).pvalue) == pytest.approx(0.125)
+        assert paired_test([0.1 + 0.2, 0.5, 0.7], [0.3, 0.1, 0.2]).n_zero == 1  # rounding noise is no difference
 
-    def test_rounding_noise_is_not_a_difference(self):
-        found = paired_test([0.1 + 0.2, 0.5, 0.7], [0.3, 0.1, 0.2])
-        assert found.n_zero == 1
-
-    def test_no_difference_at_all_is_p_one(self):
-        found = paired_test([0.2, 0.4, 0.6], [0.2, 0.4, 0.6])
-        assert (found.p_t, found.p_wilcoxon, found.mean_diff, found.d_z) == (1, 1, 0, 0)
-        assert "no patient differs" in found.reason
-
-    def test_a_constant_difference_has_no_t_test(self):
-        found = paired_test([0.5, 0.75, 1.0], [0.25, 0.5, 0.75])
-        assert np.isnan(found.p_t)
-        assert found.p_wilcoxon == pytest.approx(0.25)
-        assert "no spread" in found.reason
+    def test_without_spread_there_is_a_reason(self):
+        same = paired_test([0.2, 0.4, 0.6], [0.2, 0.4, 0.6])
+        assert (same.p_t, same.p_wilcoxon, same.mean_diff, same.d_z) == (1, 1, 0, 0)
+        assert "no patient differs" in same.reason
+        constant = paired_test([0.5, 0.75, 1.0], [0.25, 0.5, 0.75])
+        assert np.isnan(constant.p_t)
+        assert constant.p_wilcoxon == pytest.approx(0.25)
+        assert "no spread" in constant.reason
 
     def test_too_few_pairs_give_a_reason_not_an_error(self):
         assert paired_test([], []).reason == "no patient with both values defined"
@@ -127,10 +121,8 @@ class TestHolm:
         random.shuffle(order)
         np.testing.assert_array_equal(holm(p)[order], holm(p[order]))
 
-    def test_the_example_of_holm_1979_style_tables(self):
+    def test_examples_where_undefined_is_no_comparison(self):
         np.testing.assert_allclose(holm([0.01, 0.02, 0.03, 0.04]), [0.04, 0.06, 0.06, 0.06])
-
-    def test_undefined_is_no_comparison(self):
         np.testing.assert_allclose(holm([0.01, np.nan, 0.04]), [0.02, np.nan, 0.04])
         assert holm([]).size == 0
 
@@ -191,12 +183,10 @@ class TestBootstrap:
         narrow, wide = bootstrap.bootstrap_mean(same), bootstrap.bootstrap_mean(moved)
         assert wide.high - wide.low > 2 * (narrow.high - narrow.low)
 
-    def test_undefined_values_equal_leaving_the_patient_out(self):
+    def test_a_patient_without_values_is_left_out_and_one_with_some_keeps_them(self):
         x = np.random.default_rng(5).uniform(size=(2, 8))
         x[:, 3] = np.nan
         assert bootstrap.bootstrap_mean(x) == bootstrap.bootstrap_mean(np.delete(x, 3, axis=1))
-
-    def test_a_patient_missing_in_one_seed_keeps_the_others(self):
         x = np.full((3, 6), 0.4)
         x[1, 2] = np.nan
         found = bootstrap.bootstrap_mean(x)

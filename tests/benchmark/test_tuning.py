@@ -90,20 +90,16 @@ def test_trials_are_limited():
     assert Studies(None, seed=0, trials=0).trials == 1
 
 
-def test_post_processing_is_chosen_by_its_shifted_value():
+def test_one_trial_is_the_plain_optimum_and_more_choose_post_processing_by_its_shifted_value():
     weak, strong = objective(draw(2)), objective([(s + np.float32(2) * y, y) for s, y in draw(2)])
     posts = {PLAIN: weak, (1.5, 0.0): strong, (0.0, 10.0): weak, (1.5, 10.0): weak}
+    one = Studies(None, seed=0, trials=1).search("val", Space(posts))
+    assert (one.post, one.trials) == (PLAIN, 1)
     found = Studies(None, seed=0, trials=4).search("val", Space(posts))
     assert found.post == (1.5, 0.0)
     assert found.value == pytest.approx(strong.best)
     kept = Studies(None, seed=0, trials=4).search("val", Space(posts, shift=weak.best - strong.best - 0.01))
     assert kept.post == PLAIN
-
-
-def test_one_trial_is_the_plain_optimum():
-    weak, strong = objective(draw(2)), objective([(s + np.float32(2) * y, y) for s, y in draw(2)])
-    found = Studies(None, seed=0, trials=1).search("val", Space({(1.5, 0.0): strong, PLAIN: weak}))
-    assert (found.post, found.trials) == (PLAIN, 1)
 
 
 def test_a_second_measurement_replaces_the_journal(tmp_path):

@@ -8,21 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from uasbench.benchmark.runs import records as kept
 from uasbench.benchmark.runs.folder import RunFolder
-from uasbench.benchmark.runs.records import (
-    CaseValue,
-    CellKey,
-    Cost,
-    DataInfo,
-    Failure,
-    MethodInfo,
-    PooledValue,
-    Record,
-    Skip,
-    StageIds,
-    Threshold,
-    write_json,
-)
+from uasbench.benchmark.runs.records import CellKey, Failure, Record, Skip
 
 TRIVIAL = ("hu-deviation", "hu-threshold", "hu-opened", "local-residual", "random", "roi-area")
 PROTOCOLS = ("native", "healthy-q95", "healthy-q99", "val", "oracle")
@@ -67,37 +55,31 @@ def build_record(
             for metric, offset in (("dice", 0.0), ("psc", 0.05), ("sen", -0.05)):
                 number = None if shifted is None else float(np.clip(shifted + offset, 0, 1))
                 why = "no lesion" if number is None else None
-                per_case.append(
-                    CaseValue(
-                        case=case, patient=owners[case], protocol=protocol, metric=metric, value=number, reason=why
-                    )
-                )
+                where = {"case": case, "patient": owners[case], "protocol": protocol}
+                per_case.append(kept.CaseValue(**where, metric=metric, value=number, reason=why))
         defined = [v for v in values if v is not None]
         mean = float(np.mean(defined)) if defined else None
-        pooled.append(PooledValue(protocol=protocol, metric="dice", unit="pooled", value=mean))
+        pooled.append(kept.PooledValue(protocol=protocol, metric="dice", unit="pooled", value=mean))
     for metric in ("auroc", "ap"):
         for case, value in dice.items():
             number = None if value is None else float(min(value + (0.4 if metric == "auroc" else 0.02), 1))
-            per_case.append(CaseValue(case=case, patient=owners[case], protocol="none", metric=metric, value=number))
+            per_case.append(
+                kept.CaseValue(case=case, patient=owners[case], protocol="none", metric=metric, value=number)
+            )
     area = 0.7 if name == "roi-area" else 0.5 + level / 2
-    pooled.append(PooledValue(protocol="none", metric="slice_auroc", unit="slice", value=area))
+    pooled.append(kept.PooledValue(protocol="none", metric="slice_auroc", unit="slice", value=area))
     info = {
-        "name": name,
-        "title": title or method.replace("-", " ").capitalize(),
-        "family": "trivial" if name in TRIVIAL else "reconstruction",
-        "supervision": "none",
-        "uses": "healthy",
-        "deterministic": name in TRIVIAL and name != "random",
-        "trivial": name in TRIVIAL,
-        "year": 2024,
-    } | method_info
+        "name": name, "title": title or method.replace("-", " ").capitalize(), "year": 2024, "uses": "healthy",
+        "family": "trivial" if name in TRIVIAL else "reconstruction", "supervision": "none",
+        "deterministic": name in TRIVIAL and name != "random", "trivial": name in TRIVIAL,
+    } | method_info  # fmt: skip
     return Record(
         cell=CellKey(method=method, dataset=dataset, train=train, seed=seed),
-        method=MethodInfo(**info),
+        method=kept.MethodInfo(**info),
         profile=profile,
         config={"width": 16},
-        ids=StageIds(fit=f"fit-{name}-{seed}", map=f"map-{name}-{seed}", measure=f"measure-{name}-{seed}"),
-        data=DataInfo(
+        ids=kept.StageIds(fit=f"fit-{name}-{seed}", map=f"map-{name}-{seed}", measure=f"measure-{name}-{seed}"),
+        data=kept.DataInfo(
             anatomy="liver",
             cases={case: f"{i:08x}" for i, case in enumerate(dice)},
             patients=dict(owners),
@@ -107,21 +89,14 @@ def build_record(
             roi_source="label >= 1",
             phantom={"seed": 1, "spec": "0123abcd", "size": "quick"} if phantom else None,
         ),
-        thresholds=[Threshold(protocol="val", fold=0, threshold=0.42, patients=sorted(set(owners.values())))],
+        thresholds=[kept.Threshold(protocol="val", fold=0, threshold=0.42, patients=sorted(set(owners.values())))],
         per_case=per_case,
         pooled=pooled,
         error_bounds={"dice": 1e-5},
-        cost=Cost(
-            fit_s=0.0 if name in TRIVIAL else 20.0 + 3 * seed,
-            score_s=1.5,
-            measure_s=0.4,
-            s_per_slice=0.002 if name in TRIVIAL else 0.018,
-            peak_ram_mib=512.25,
-            peak_gpu_mib=None,
-            params=0 if name in TRIVIAL else 1_234_567,
-            device="cpu",
-            threads=1,
-            precision="fp32",
+        cost=kept.Cost(
+            fit_s=0.0 if name in TRIVIAL else 20.0 + 3 * seed, score_s=1.5, measure_s=0.4,
+            s_per_slice=0.002 if name in TRIVIAL else 0.018, peak_ram_mib=512.25, peak_gpu_mib=None,
+            params=0 if name in TRIVIAL else 1_234_567, device="cpu", threads=1, precision="fp32",
             updates={} if name in TRIVIAL else {"fit": 300},
         ),
         environment={"python": "3.11", "versions": {"numpy": "2"}},
@@ -139,9 +114,9 @@ def build_run(
     """Write records and ``run.json`` as the engine does."""
     folder = RunFolder(path)
     for record in records:
-        write_json(folder.record_path(record.cell), record)
+        kept.write_json(folder.record_path(record.cell), record)
     for failure in failures:
-        write_json(folder.failure_path(failure.cell), failure)
+        kept.write_json(folder.failure_path(failure.cell), failure)
     values = {
         "command": "bench run --methods all --dataset lits --phantom",
         "references": {"lits": "hu-deviation"},

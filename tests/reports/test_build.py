@@ -77,25 +77,17 @@ def test_building_again_changes_no_byte(built):
     assert {f: f.read_bytes() for f in files} == before
 
 
-def test_html_escapes_what_it_prints(built):
+def test_html_is_self_contained_escapes_what_it_prints_and_notes_a_damaged_gallery(built):
     page = built[0].report_html.read_text()
     assert "<script" not in page
     assert page.count("&lt;script&gt;") >= 5
-
-
-def test_html_is_self_contained(built):
-    page = built[0].report_html.read_text()
+    assert "gallery.npz cannot be read" in page
     assert not re.findall(r"""(?:src|href)\s*=\s*["'](?!data:|#)""", page)
     assert "@import" not in page
     assert "url(" not in page
     for section in ("What was run", "Is the difference real?", "Gallery", "Training curves", "Published numbers",
                     "Failures and skipped", "Environment"):  # fmt: skip
         assert section in page
-
-
-def test_a_damaged_gallery_is_a_note_in_the_report(built):
-    page = built[0].report_html.read_text()
-    assert "gallery.npz cannot be read" in page
 
 
 def test_phantom_banner(make_run, make_record, tmp_path):
@@ -119,37 +111,24 @@ def test_only_failures(make_run, tmp_path):
     assert (folder.tables_dir / "summary.csv").read_text().startswith("method,dataset,train,")
 
 
-def test_an_empty_run(make_run, tmp_path):
-    assert build(make_run(tmp_path))[-1].exists()
-
-
-def test_one_seed_one_patient_one_method(make_run, make_record, tmp_path):
-    folder = make_run(tmp_path, [make_record("hu-deviation", patients=["p1"])])
-    build(folder)
-    assert "n/a" in (folder.tables_dir / "summary.csv").read_text()
-
-
-def test_all_values_undefined(make_run, make_record, tmp_path):
-    record = make_record("ae", dice={"p1-c": None, "p2-c": None}).model_copy(update={"pooled": []})
-    folder = make_run(tmp_path, [record])
-    build(folder)
-    assert "no lesion" in folder.report_html.read_text()
-
-
-def test_two_data_sets(make_run, make_record, tmp_path):
-    records = [
-        make_record(m, dataset=d, train=t) for m in ("ae", "draem") for d, t in (("lits", "btcv"), ("my-set", "x"))
-    ]
-    folder = make_run(tmp_path, records)
-    build(folder)
-    assert (folder.tables_dir / "headline-my-set-x.md").exists()
-    assert "my-set, trained on x" in folder.report_html.read_text()
-
-
-def test_a_missing_reference_is_said(make_run, make_record, tmp_path):
-    folder = make_run(tmp_path, [make_record("ae"), make_record("dae")])
-    build(folder)
-    assert "The reference hu-deviation has no finished cell" in folder.report_html.read_text()
+@pytest.mark.parametrize(
+    ("cells", "file", "said"),
+    [
+        ([], "report.html", "No cell has finished"),
+        ([{"method": "hu-deviation", "patients": ["p1"]}], "tables/summary.csv", "n/a"),
+        ([{"method": "ae", "dice": {"p1-c": None, "p2-c": None}}], "report.html", "no lesion"),
+        (
+            [{"method": "ae"}, {"method": "ae", "dataset": "my-set", "train": "x"}],
+            "report.html",
+            "my-set, trained on x",
+        ),
+        ([{"dataset": "my-set", "train": "x"}], "tables/headline-my-set-x.md", "my-set, trained on x"),
+        ([{"method": "ae"}, {"method": "dae"}], "report.html", "The reference hu-deviation has no finished cell"),
+    ],
+)
+def test_small_and_odd_runs_say_what_they_hold(make_run, make_record, tmp_path, cells, file, said):
+    build(make_run(tmp_path, [make_record(**cell) for cell in cells]))
+    assert said in (tmp_path / file).read_text()
 
 
 class TestCompare:
