@@ -128,14 +128,16 @@ def _paired_grid(rows: Sequence[dict], reference: str, protocol: str, metric: st
 
 def cost_grid(cost: pd.DataFrame) -> Grid:
     """Return cost per method and data, averaged over seeds."""
+    same = dict.fromkeys(("params", "device", "threads", "precision", "flags"), "first")
+    means = dict.fromkeys(("fit_s", "score_s", "s_per_slice"), "mean")
+    peaks = dict.fromkeys(("peak_ram_mib", "peak_gpu_mib"), "max")
     rows = []
-    for (dataset, train, _), group in cost.groupby(["dataset", "train", "method"]):
-        first, mean = records_of(group)[0], group[["fit_s", "score_s", "s_per_slice"]].mean()
+    grouped = cost.groupby(["dataset", "train", "method"], as_index=False).agg(same | means | peaks)
+    for r in records_of(pd.DataFrame(grouped)):
         cells = (
-            _marked(first), f"{dataset} / {train}", number(mean["fit_s"]), number(mean["score_s"]),
-            number(1000 * mean["s_per_slice"]), number(group["peak_ram_mib"].max()),
-            number(group["peak_gpu_mib"].max()), number(first["params"], 4), first["device"],
-            f"{first['threads']} / {first['precision']}",
+            _marked(r), f"{r['dataset']} / {r['train']}", number(r["fit_s"]), number(r["score_s"]),
+            number(1000 * r["s_per_slice"]), number(r["peak_ram_mib"]), number(r["peak_gpu_mib"]),
+            number(r["params"], 4), r["device"], f"{r['threads']} / {r['precision']}",
         )  # fmt: skip
         rows.append(GridRow(cells))
     headers = (
@@ -158,16 +160,16 @@ def failure_grid(failures: pd.DataFrame) -> Grid:
     """Return the cells that failed."""
     shown = failures.assign(data=failures["dataset"] + " / " + failures["train"])
     headers = ("Method", "Data / train", "Seed", "Stage", "Error", "Log")
-    return _texts("Failed cells", headers, shown[["method", "data", "seed", "stage", "error", "log"]])
+    return _texts("Failed cells", headers, shown, ["method", "data", "seed", "stage", "error", "log"])
 
 
 def skipped_grid(skipped: pd.DataFrame) -> Grid:
     """Return the methods that declined."""
-    return _texts("Skipped methods", ("Method", "Data", "Reason"), skipped[["method", "dataset", "reason"]])
+    return _texts("Skipped methods", ("Method", "Data", "Reason"), skipped, ["method", "dataset", "reason"])
 
 
-def _texts(title: str, headers: tuple[str, ...], frame: pd.DataFrame) -> Grid:
-    rows = tuple(GridRow(tuple(map(str, row))) for row in frame.itertuples(index=False, name=None))
+def _texts(title: str, headers: tuple[str, ...], frame: pd.DataFrame, columns: Sequence[str]) -> Grid:
+    rows = tuple(GridRow(tuple(str(row[column]) for column in columns)) for row in records_of(frame))
     return Grid(title, headers, rows, left=len(headers))
 
 

@@ -200,8 +200,8 @@ def _headline(summary: pd.DataFrame, dataset: str, train: str) -> Headline:
     part = records_of(summary, dataset=dataset, train=train)
     rows = {(r["method"], r["protocol"], r["metric"], r["unit"]): r for r in part}
     methods = sorted({key[0] for key in rows})
-    verdicts = [(protocol, "dice", ("patient",)) for protocol in deciding()]
-    verdicts.append((NO_PROTOCOL, "slice_auroc", _SLICE_UNITS))
+    by_dice = [(protocol, "dice", ("patient",)) for protocol in deciding()]
+    verdicts = [*by_dice, (NO_PROTOCOL, "slice_auroc", _SLICE_UNITS)]
     verdict = next((v for v in verdicts if any(_defined(_find(rows, m, *v)) for m in methods)), verdicts[0])
     slice_auroc = {m: _find(rows, m, *verdicts[-1]) for m in methods}
     area_row = slice_auroc.get(CONFOUND)
