@@ -66,9 +66,9 @@ class Trainings(Subject):
         random = {"weights": "random"} if "weights" in paper else {}
         return super().config(profile, **{key: paper[key] for key in RATES if key in paper} | random | settings)
 
-    def context(self, seed: int, max_updates: int | None = UPDATES, losses=None, unlabelled=None) -> FitContext:
+    def context(self, seed: int, **options: Any) -> FitContext:
         """Return the surroundings of a short training."""
-        return super().context(seed, max_updates, losses, unlabelled)
+        return super().context(seed, **{"max_updates": UPDATES, **options})
 
     def scans(self, *, filled: bool = False) -> HealthySet | LabelledSet:
         """Return the scans of all methods that learn from the same kind."""
@@ -214,10 +214,10 @@ def test_a_map_is_float32_on_the_grid_of_its_scan(subject):
 
 
 def test_no_updates_leave_the_untrained_method(subject):
-    losses: dict[str, list[float]] = {}
-    untrained = subject.train(max_updates=0, losses=losses)
+    logged: list[int] = []
+    untrained = subject.train(max_updates=0, on_log=lambda step, _: logged.append(step))
     done = getattr(untrained, "updates", 0)
-    assert not losses
+    assert not logged
     assert not any(done.values() if isinstance(done, dict) else [done])
     for name, net in modules(subject.fresh()).items():
         assert same(net.state_dict(), modules(untrained)[name].state_dict()), name
