@@ -121,7 +121,7 @@ def locate(module: str) -> Path | None:
     return Path(spec.origin)
 
 
-def file_digest(path: Path) -> str:
+def source_file_digest(path: Path) -> str:
     """Return the digest of a source file; line ends count as on Unix, so that a checkout's setting is no change."""
     return hashlib.blake2b(path.read_bytes().replace(b"\r\n", b"\n"), digest_size=16).hexdigest()
 
@@ -146,7 +146,8 @@ def _source(module: str, path: Path, stamp: _Stamp) -> _Source:
     if key not in _sources:
         tree = _parsed(path)
         _sources[key] = _Source(
-            file_digest(path) if tree is None else _tree_digest(tree), frozenset(_imports(tree, module, path, False))
+            source_file_digest(path) if tree is None else _tree_digest(tree),
+            frozenset(_imports(tree, module, path, False)),
         )
     return _sources[key]
 

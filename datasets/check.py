@@ -14,7 +14,7 @@ from .anatomy import Anatomy, find_anatomy
 from .case import Case, Spacing
 from .dataset import CaseRef, Dataset
 from .patients import join_twins, overlapping, slice_hashes
-from .reading.tables import CaseKey
+from .reading.side_tables import CaseKey
 
 
 @dataclass

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..common.errors import DataError, did_you_mean
-from .reading.tables import CaseKey, natural_key
+from .reading.side_tables import CaseKey, natural_key
 
 MIN_SHARED_SLICES = 3
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from ..common.errors import DataError
 from ..common.seeds import derive
-from .reading.tables import natural_key
+from .reading.side_tables import natural_key
 
 CALIBRATION_SHARE = 0.2
 GAP_SLICES = 5

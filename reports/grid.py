@@ -18,7 +18,7 @@ from .paired import SECOND_REFERENCE
 
 
 @dataclass(frozen=True)
-class GridRow:
+class PrintedRow:
     """One text per column; ``under`` them a smaller second line, ``hints`` where a format has room for it.
 
     ``kind`` is empty, ``trivial``, ``best`` (the best trivial baseline), ``below`` (does not beat it) or ``published``.
@@ -31,7 +31,7 @@ class GridRow:
 
 
 @dataclass(frozen=True)
-class Grid:
+class PrintedTable:
     """Headers, rows and the sentences below them; the first ``left`` columns hold text, the others numbers.
 
     Columns that are ``muted`` hold upper bounds and are printed grey.
@@ -39,17 +39,17 @@ class Grid:
 
     title: str
     headers: tuple[str, ...]
-    rows: tuple[GridRow, ...]
+    rows: tuple[PrintedRow, ...]
     legend: tuple[str, ...] = ()
     left: int = 1
     muted: frozenset[int] = frozenset()
 
 
-def frame_grid(title: str, frame: pd.DataFrame, columns: Sequence[str]) -> Grid:
+def frame_grid(title: str, frame: pd.DataFrame, columns: Sequence[str]) -> PrintedTable:
     """Return the named columns of a table as they are: numbers with four digits, nothing rounded to a story."""
-    rows = tuple(GridRow(tuple(map(_plain, row))) for row in frame[list(columns)].itertuples(index=False, name=None))
+    rows = tuple(PrintedRow(tuple(map(_plain, row))) for row in frame[list(columns)].itertuples(index=False, name=None))
     numeric = [pd.api.types.is_numeric_dtype(frame[c]) for c in columns]
-    return Grid(title, tuple(columns), rows, left=numeric.index(True) if any(numeric) else len(numeric))
+    return PrintedTable(title, tuple(columns), rows, left=numeric.index(True) if any(numeric) else len(numeric))
 
 
 def _plain(value: object) -> str:
@@ -58,7 +58,7 @@ def _plain(value: object) -> str:
     return str(value)
 
 
-def headline_grid(headline: Headline) -> Grid:
+def headline_grid(headline: Headline) -> PrintedTable:
     """Return the headline table."""
     counted = "n (cases × seeds)" if headline.slices_only else "n (patients × seeds)"
     headers = ("Method", *(headline.title_of(c) for c in headline.columns), counted)
@@ -72,15 +72,15 @@ def headline_grid(headline: Headline) -> Grid:
         ranks = {"best-trivial": "best", "trivial": "trivial", "below-best-trivial": "below"}
         kind = next((kind for flag, kind in ranks.items() if flag in row.flags), "")
         count = f"{(row.n_cases if headline.slices_only else row.n_patients) or NOT_AVAILABLE} × {row.n_seeds}"
-        rows.append(GridRow((*cells, count), under, kind, ("", *(e.reason for e in entries), "")))
+        rows.append(PrintedRow((*cells, count), under, kind, ("", *(e.reason for e in entries), "")))
     muted = frozenset(i + 1 for i, c in enumerate(headline.columns) if c.muted)
     title = f"{headline.dataset}, trained on {headline.train}"
     if "phantom" in headline.flags:
         title += " (phantom)"
-    return Grid(title, headers, tuple(rows), tuple(headline.legend()), muted=muted)
+    return PrintedTable(title, headers, tuple(rows), tuple(headline.legend()), muted=muted)
 
 
-def paired_grids(tests: pd.DataFrame, dataset: str, train: str, *, unit: str = "patient") -> list[Grid]:
+def paired_grids(tests: pd.DataFrame, dataset: str, train: str, *, unit: str = "patient") -> list[PrintedTable]:
     """Return one table per reference and readable metric with any pair, the largest gain first."""
     readable = [*((p, "dice") for p in deciding()[:2]), (NO_PROTOCOL, "ap"), (NO_PROTOCOL, "slice_auroc")]
     part = records_of(tests, dataset=dataset, train=train, unit=unit)
@@ -93,7 +93,7 @@ def paired_grids(tests: pd.DataFrame, dataset: str, train: str, *, unit: str = "
     return grids
 
 
-def _paired_grid(rows: Sequence[dict], reference: str, protocol: str, metric: str, unit: str) -> Grid:
+def _paired_grid(rows: Sequence[dict], reference: str, protocol: str, metric: str, unit: str) -> PrintedTable:
     name = metric_name(metric, protocol)
     noun = "patients" if unit == "patient" else "seeds"
     headers = (
@@ -109,7 +109,7 @@ def _paired_grid(rows: Sequence[dict], reference: str, protocol: str, metric: st
             p_value(r["p_holm"]) + stars(r["p_holm"]), fixed(r["d_z"]),
             ">100" if r["detectable"] > 1 else percent(r["detectable"]),
         )  # fmt: skip
-        body.append(GridRow(cells, hints=(r["reason"], *[""] * 9)))
+        body.append(PrintedRow(cells, hints=(r["reason"], *[""] * 9)))
     legend = [
         f"Difference = method − {reference}, in percentage points, over {noun}; two-sided tests; p (Holm) corrects "
         "p (t) over the methods of this table: * ≤ 0.05, ** ≤ 0.01, *** ≤ 0.001. Detectable: the smallest difference "
@@ -123,10 +123,10 @@ def _paired_grid(rows: Sequence[dict], reference: str, protocol: str, metric: st
     if unequal:
         legend.append(f"Only {noun} defined for both count; some were dropped for {', '.join(sorted(unequal))}.")
     legend += _kinds(rows)
-    return Grid(f"{name} against {reference}", headers, tuple(body), tuple(legend))
+    return PrintedTable(f"{name} against {reference}", headers, tuple(body), tuple(legend))
 
 
-def cost_grid(cost: pd.DataFrame) -> Grid:
+def cost_grid(cost: pd.DataFrame) -> PrintedTable:
     """Return cost per method and data, averaged over seeds."""
     same = dict.fromkeys(("params", "device", "threads", "precision", "flags"), "first")
     means = dict.fromkeys(("fit_s", "score_s", "s_per_slice"), "mean")
@@ -139,13 +139,13 @@ def cost_grid(cost: pd.DataFrame) -> Grid:
             number(1000 * r["s_per_slice"]), number(r["peak_ram_mib"]), number(r["peak_gpu_mib"]),
             number(r["params"], 4), r["device"], f"{r['threads']} / {r['precision']}",
         )  # fmt: skip
-        rows.append(GridRow(cells))
+        rows.append(PrintedRow(cells))
     headers = (
         "Method", "Data / train", "Fit (s)", "Score (s)", "ms per slice", "Peak RAM (MiB)", "Peak GPU (MiB)",
         "Parameters", "Device", "Threads / precision",
     )  # fmt: skip
     legend = ("Means over seeds; peaks are maxima over seeds.", *_kinds(records_of(cost)))
-    return Grid("Cost", headers, tuple(rows), legend, left=2)
+    return PrintedTable("Cost", headers, tuple(rows), legend, left=2)
 
 
 def _marked(row: dict) -> str:
@@ -156,24 +156,24 @@ def _kinds(rows: Sequence[dict]) -> list[str]:
     return kind_sentences(flag_set(row["flags"]) for row in rows)
 
 
-def failure_grid(failures: pd.DataFrame) -> Grid:
+def failure_grid(failures: pd.DataFrame) -> PrintedTable:
     """Return the cells that failed."""
     shown = failures.assign(data=failures["dataset"] + " / " + failures["train"])
     headers = ("Method", "Data / train", "Seed", "Stage", "Error", "Log")
     return _texts("Failed cells", headers, shown, ["method", "data", "seed", "stage", "error", "log"])
 
 
-def skipped_grid(skipped: pd.DataFrame) -> Grid:
+def skipped_grid(skipped: pd.DataFrame) -> PrintedTable:
     """Return the methods that declined."""
     return _texts("Skipped methods", ("Method", "Data", "Reason"), skipped, ["method", "dataset", "reason"])
 
 
-def _texts(title: str, headers: tuple[str, ...], frame: pd.DataFrame, columns: Sequence[str]) -> Grid:
-    rows = tuple(GridRow(tuple(str(row[column]) for column in columns)) for row in records_of(frame))
-    return Grid(title, headers, rows, left=len(headers))
+def _texts(title: str, headers: tuple[str, ...], frame: pd.DataFrame, columns: Sequence[str]) -> PrintedTable:
+    rows = tuple(PrintedRow(tuple(str(row[column]) for column in columns)) for row in records_of(frame))
+    return PrintedTable(title, headers, rows, left=len(headers))
 
 
-def published_grid(headline: Headline) -> Grid | None:
+def published_grid(headline: Headline) -> PrintedTable | None:
     """Return published numbers for the data set; None for phantoms and sets without any."""
     quoted = published().of_page(headline.dataset)
     if not quoted or "phantom" in headline.flags:
@@ -183,11 +183,11 @@ def published_grid(headline: Headline) -> Grid | None:
     for row in quoted:
         numbers = (row.printed.get(metric, NOT_AVAILABLE) for metric in metrics)
         cells = (row.name, *numbers, row.about.learned, row.about.threshold, row.source, row.caveat)
-        rows.append(GridRow(cells, kind="published"))
+        rows.append(PrintedRow(cells, kind="published"))
     printed = (f"{metric_name(metric, NO_PROTOCOL)} as printed" for metric in metrics)
     headers = ("Method", *printed, "Learned from", "Threshold and unit", "Source", "Caveat")
     paper = next((c.protocol for c in headline.columns if PROTOCOLS[c.protocol].anatomies), None)
     closest = f" Compare with the {paper} column at most." if paper else ""
     legend = (f"For orientation: other patients, slices or thresholds.{closest}",)
     title = f"Published on {headline.dataset}, not comparable by protocol"
-    return Grid(title, headers, tuple(rows), legend, left=len(headers))
+    return PrintedTable(title, headers, tuple(rows), legend, left=len(headers))

@@ -90,7 +90,7 @@ def slice_columns() -> tuple[Column, ...]:
 
 
 @dataclass(frozen=True)
-class Entry:
+class HeadlineNumber:
     """One printed number: the value, its spread, its interval, and why it is missing."""
 
     value: str
@@ -111,7 +111,7 @@ class HeadlineRow:
     method: str
     marks: str
     flags: frozenset[str]
-    entries: dict[str, Entry]
+    entries: dict[str, HeadlineNumber]
     n_patients: int
     n_cases: int
     n_seeds: int
@@ -246,13 +246,13 @@ def _defined(row: dict | None) -> bool:
     return row is not None and not math.isnan(row["mean"])
 
 
-def _entry(row: dict | None, column: Column) -> Entry:
+def _entry(row: dict | None, column: Column) -> HeadlineNumber:
     if row is None:
-        return Entry(NOT_AVAILABLE, reason="not measured")
+        return HeadlineNumber(NOT_AVAILABLE, reason="not measured")
     flags, reason = flag_set(row["flags"]), row["reason"]
     if column.key == GAP:
-        return Entry(points(row["oracle_gap"]), flags=flags, reason=reason)
+        return HeadlineNumber(points(row["oracle_gap"]), flags=flags, reason=reason)
     if math.isnan(row["mean"]):
-        return Entry(NOT_AVAILABLE, flags=flags, reason=reason)
+        return HeadlineNumber(NOT_AVAILABLE, flags=flags, reason=reason)
     shown = spread(row["std"]) if column.spread else ""
-    return Entry(percent(row["mean"]), shown, bracket(row["ci_low"], row["ci_high"]), flags, reason)
+    return HeadlineNumber(percent(row["mean"]), shown, bracket(row["ci_low"], row["ci_high"]), flags, reason)

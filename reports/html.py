@@ -15,7 +15,16 @@ from .columns import FLAG_LEGEND
 from .figures.gallery import CAPTION
 from .figures.pictures import Pictures
 from .formats import counted, number, percent
-from .grid import Grid, GridRow, cost_grid, failure_grid, headline_grid, paired_grids, published_grid, skipped_grid
+from .grid import (
+    PrintedRow,
+    PrintedTable,
+    cost_grid,
+    failure_grid,
+    headline_grid,
+    paired_grids,
+    published_grid,
+    skipped_grid,
+)
 from .headline import Headline
 from .tables import Tables
 from .verdict import sentences
@@ -154,7 +163,7 @@ def _timed(timing: Mapping[str, Any]) -> list[str]:
     return shown
 
 
-def _method_grid(records: Sequence[Record]) -> Grid:
+def _method_grid(records: Sequence[Record]) -> PrintedTable:
     """Return one row per method and data: title, family, year, what it learned from, provenance."""
     rows: dict[tuple[str, ...], None] = {}
     for r in sorted(records, key=lambda r: (r.cell.dataset, r.cell.train, r.cell.method, r.cell.seed)):
@@ -163,7 +172,7 @@ def _method_grid(records: Sequence[Record]) -> Grid:
         data = f"{r.cell.dataset} / {r.cell.train}"
         rows[r.cell.method, data, info.title, info.family, str(info.year or ""), _learned_from(r), told] = None
     headers = ("Method", "Data / train", "Title", "Family", "Year", "Learned from", "Provenance")
-    return Grid("Methods", headers, tuple(GridRow(row) for row in rows), left=len(headers))
+    return PrintedTable("Methods", headers, tuple(PrintedRow(row) for row in rows), left=len(headers))
 
 
 def _learned_from(record: Record) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 import pandas as pd
 
 from .formats import NOT_AVAILABLE
-from .grid import Grid, GridRow
+from .grid import PrintedRow, PrintedTable
 
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
@@ -27,12 +27,12 @@ def csv_text(frame: pd.DataFrame) -> str:
     return frame.to_csv(index=False, float_format="%.9g", na_rep=NOT_AVAILABLE, lineterminator="\n")
 
 
-def markdown(grids: Sequence[Grid]) -> str:
+def markdown(grids: Sequence[PrintedTable]) -> str:
     """Return tables as GitHub-flavoured Markdown; intervals stand in the cell of their value."""
     return "\n".join(_markdown(grid) for grid in grids)
 
 
-def _markdown(grid: Grid) -> str:
+def _markdown(grid: PrintedTable) -> str:
     rules = ["---" if i < grid.left else "---:" for i in range(len(grid.headers))]
     lines = [f"### {_escape_markdown(grid.title)}", ""]
     if grid.rows:
@@ -44,7 +44,7 @@ def _markdown(grid: Grid) -> str:
     return "\n".join([*lines, *legend, ""])
 
 
-def _markdown_cells(row: GridRow, grid: Grid) -> list[str]:
+def _markdown_cells(row: PrintedRow, grid: PrintedTable) -> list[str]:
     under = row.under or ("",) * len(row.cells)
     texts = [" ".join(filter(None, [a, b])) for a, b in zip(row.cells, under, strict=True)]
     escaped = [_escape_markdown(text) for text in texts]
@@ -62,12 +62,12 @@ def _escape_markdown(text: str) -> str:
     return flat
 
 
-def latex(grids: Sequence[Grid]) -> str:
+def latex(grids: Sequence[PrintedTable]) -> str:
     """Return tables as LaTeX that needs the booktabs and graphicx packages; intervals stand below their value."""
     return "% \\usepackage{booktabs,graphicx}\n" + "\n".join(_latex(grid) for grid in grids)
 
 
-def _latex(grid: Grid) -> str:
+def _latex(grid: PrintedTable) -> str:
     columns = "".join("l" if i < grid.left else "r" for i in range(len(grid.headers)))
     lines = [
         r"\begin{table*}", r"\centering", rf"\caption{{{escape_latex(grid.title)}}}", r"\resizebox{\linewidth}{!}{%",

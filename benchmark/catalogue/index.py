@@ -104,7 +104,7 @@ class CardIndex:
     def _digest(self, path: str) -> str | None:
         if path not in self._digests:
             try:
-                self._digests[path] = source_hash.file_digest(Path(path))
+                self._digests[path] = source_hash.source_file_digest(Path(path))
             except OSError:
                 self._digests[path] = None
         return self._digests[path]

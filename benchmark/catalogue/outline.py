@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ...common.errors import summary
-from ...methods import online as network
+from ...methods import online
 from ...methods.config import resolve
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def status_of(cls: type[Method]) -> str:
 
 def _reason(cls: type[Method], profile: str, anatomy: str) -> str | None:
     try:
-        with time_limit(), network.forbidden():
+        with time_limit(), online.forbidden():
             return cls(resolve(cls.Config, profile, anatomy)).skip()
     except Exception as error:
         return f"fails: {summary(error)}"

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..executors.contract import Event, Job, Place
-from ..executors.local import LocalExecutor
+from ..executors.contract import Event, Job, Place, find_executor
 from ..executors.schedule import run_jobs
 from ..planning import ids
 from ..planning.options import STAGE_LIMIT_S, OptionError
@@ -46,7 +45,7 @@ def rescore(
                 problems[event.job.id.removeprefix("measure-")] = str(event.value)
             listener(event)
 
-        run_jobs(LocalExecutor(Place(folder, workers)), jobs, listen, STAGE_LIMIT_S["paper"])
+        run_jobs(find_executor("local")(Place(folder, workers)), jobs, listen, STAGE_LIMIT_S["paper"])
     return done, problems
 
 

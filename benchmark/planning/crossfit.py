@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ...common.seeds import derive
-from ...datasets.reading.tables import natural_key
+from ...datasets.reading.side_tables import natural_key
 from ...datasets.storing.prepared import PreparedCase, TruthRef
 from ..runs.records import LabelUse
 

@@ -23,7 +23,7 @@ def digest(value: Any) -> str:
 
 
 def _sources(stage: str, method: MethodSpec) -> list[str]:
-    """Source of a stage, of what every method inherits and of the method; a plug-in's own closure ends at its package.
+    """Sources of a stage, of the method, and of what a plug-in gets through the lazy names of the package.
 
     Methods of one module that share a fit score it each in their own way: maps take the whole target besides.
     """

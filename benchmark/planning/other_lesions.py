@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from ...datasets.patients import overlapping
 from ...datasets.storing.prepared import PreparedCase, TruthRef
-from .scans import Source, joined, key, people
+from .scans import ScanSource, joined, key, people
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class OtherLesions:
 
 
 def other_lesions(
-    target: str, source: Source, test: Sequence[PreparedCase], calibrating: Sequence[PreparedCase]
+    target: str, source: ScanSource, test: Sequence[PreparedCase], calibrating: Sequence[PreparedCase]
 ) -> OtherLesions:
     """Prepare the lesion sets of the target's organ that lie in the data root, without tested and calibrating patients.
 

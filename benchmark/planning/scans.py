@@ -27,7 +27,7 @@ class Scans:
 
 
 @dataclass(frozen=True)
-class Source:
+class ScanSource:
     """Where scans come from, what the methods see of them, and by set the cases that are left out."""
 
     registry: Registry

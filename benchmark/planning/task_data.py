@@ -16,7 +16,7 @@ from ..runs.records import DataInfo
 from ..stages.task import ZRange
 from .options import OptionError, RunOptions
 from .other_lesions import OtherLesions, other_lesions
-from .scans import Source, joined, key, people
+from .scans import ScanSource, joined, key, people
 
 SPLIT_SEED = 0
 
@@ -100,7 +100,7 @@ def task_pairs(options: RunOptions, registry: Registry) -> list[tuple[str, str]]
     return pairs
 
 
-def prepare_task(options: RunOptions, pair: tuple[str, str], source: Source, *, others: bool = False) -> TaskData:
+def prepare_task(options: RunOptions, pair: tuple[str, str], source: ScanSource, *, others: bool = False) -> TaskData:
     """Prepare and split the two sets of a task, and the other lesion sets of the organ where asked for.
 
     Raises:

@@ -17,7 +17,7 @@ from ..locations import cache_root, data_root
 from .fits import trainable
 from .options import RunOptions
 from .plan import PlanError
-from .scans import Source
+from .scans import ScanSource
 from .selection import Selection, select
 from .task_data import TaskData, prepare_task, task_pairs
 
@@ -75,9 +75,9 @@ def plain_task(options: RunOptions, workers: int) -> TaskData:
 
 def _source(
     options: RunOptions, root: Path, views: Sequence[AnyView], workers: int, progress: ShowProgress | None
-) -> Source:
+) -> ScanSource:
     store = Store(cache_root(options.cache) / "store")
-    return Source(datasets(), root, store, views, parse_excludes(options.exclude), workers, progress)
+    return ScanSource(datasets(), root, store, views, parse_excludes(options.exclude), workers, progress)
 
 
 def _root(options: RunOptions, pair: tuple[str, str]) -> Path:

@@ -25,7 +25,7 @@ from .inputs import CountedCases, MeasureOptions
 from .objective import pooled_dice
 from .paper_lung import paper_lung
 from .tuner import NO_LESIONS, Tuner
-from .tuning import PLAIN, Space, Studies
+from .tuning import PLAIN, SearchSpace, Studies
 
 OWN_MASK = "the mask is the method's own"
 PAPER_THRESHOLD = 0.5
@@ -142,7 +142,7 @@ def _best_pooled_dice(protocol: Protocol, evidence: Evidence) -> Chosen:
     objective = pooled_dice(Curves.of(evidence.counted.bins, evidence.counted.counts))
     if objective is None:
         return [protocol.undefined(patients, NO_LESIONS)], 0.0
-    found = evidence.studies.search(protocol.id, Space({PLAIN: objective}))
+    found = evidence.studies.search(protocol.id, SearchSpace({PLAIN: objective}))
     return [found.record(protocol.id, patients=patients, tuned_on=patients)], objective.bound
 
 

@@ -10,7 +10,7 @@ from ..scoring.ranking_metrics import Curves
 from .inputs import CountedCases
 from .objective import Objective
 from .tuner import NO_LESIONS
-from .tuning import PLAIN, Space, Studies
+from .tuning import PLAIN, SearchSpace, Studies
 
 LEVELS = 101
 TAIL = 1e-4
@@ -33,7 +33,7 @@ def paper_lung(protocol: str, counted: CountedCases, studies: Studies) -> tuple[
     none = np.zeros(len(keys) - 1, np.int64)
     between = Curves(lower=keys[:-1] + 1, upper=keys[1:], negative=none, positive=none)
     bound = float(doubt[tried].max())
-    found = studies.search(protocol, Space({PLAIN: Objective(between, shares[tried], dice[tried], bound)}))
+    found = studies.search(protocol, SearchSpace({PLAIN: Objective(between, shares[tried], dice[tried], bound)}))
     level = tried[int(np.searchsorted(keys, keys_of(np.array([found.threshold], np.float32))[0]))]
     threshold = found.record(protocol, patients=patients, tuned_on=patients)
     return threshold.model_copy(update={"threshold": float(levels[level])}), bound

@@ -9,7 +9,7 @@ from ...datasets.splits import val_folds
 from ..runs.records import Threshold
 from .inputs import CountedCases, MeasureOptions
 from .objective import MeanDice
-from .tuning import PLAIN, PostProcessing, Space, Studies
+from .tuning import PLAIN, PostProcessing, SearchSpace, Studies
 from .variants import variants
 
 MAX_DRAWN = 20
@@ -60,7 +60,7 @@ class Tuner:
             assert among_drawn is not None
             shift = plain.best - among_drawn.best
         study = protocol if fold is None else f"{protocol}/fold-{fold}"
-        found = self._studies.search(study, Space(objectives, shift))
+        found = self._studies.search(study, SearchSpace(objectives, shift))
         threshold = found.record(protocol, patients=applied, tuned_on=tuned)
         tried_on = sorted(drawn) if self._processed else []
         return threshold.model_copy(update={"fold": fold, "drawn": tried_on}), objectives[found.post].bound

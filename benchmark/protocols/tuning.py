@@ -21,7 +21,7 @@ PostProcessing = tuple[float, float]
 
 
 @dataclass(frozen=True, eq=False)
-class Space:
+class SearchSpace:
     """What a study searches: a quantile of the scores, and post-processing where there is a choice.
 
     Objectives go by (smoothing in mm, least volume in mm³), ``PLAIN`` always among them; ``shift`` is added to the
@@ -73,7 +73,7 @@ class Studies:
         self._logs: list[dict[str, Any]] = []
         self._storage: Any = None
 
-    def search(self, name: str, space: Space) -> TuningResult:
+    def search(self, name: str, space: SearchSpace) -> TuningResult:
         """Run one study and return its best trial.
 
         The optimum of the plain map, exact over all cuts, is the first trial; the optima of the post-processed maps
@@ -134,7 +134,7 @@ class Studies:
         return self._storage
 
 
-def _try(trial: optuna.Trial, space: Space, chosen: bool) -> float:
+def _try(trial: optuna.Trial, space: SearchSpace, chosen: bool) -> float:
     post = PLAIN
     if chosen:
         smoothing = trial.suggest_categorical("smoothing_mm", sorted({s for s, _ in space.objectives}))

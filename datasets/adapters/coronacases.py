@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from ..dataset import DatasetCard
-from ..reading.tables import natural_key
+from ..reading.side_tables import natural_key
 from .lung_folders import LungFile, LungFoldersDataset, files_by_kind, report_orphans
 from .surveying import Survey
 

@@ -14,8 +14,8 @@ from ...common.errors import DataError
 from ..case import Case, Truth, warning
 from ..dataset import CaseRef, DatasetCard
 from ..reading.dicom_io import order_series, read_series
+from ..reading.side_tables import natural_key, read_patients
 from ..reading.slice_labels import SliceLabels, read_published, read_slice_labels, unknown_cases
-from ..reading.tables import natural_key, read_patients
 from ..reading.volume_io import Volume, read_grid, read_labels, read_volume
 from ..roi.lung_roi import lung_roi
 from .surveying import Survey, SurveyedDataset, set_folders, unique

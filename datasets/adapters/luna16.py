@@ -17,7 +17,7 @@ from ..case import Case, Note, Truth
 from ..dataset import CaseRef, DatasetCard
 from ..reading.mhd_io import canonical_index, read_header, read_mhd, read_mhd_labels
 from ..reading.orientation import Grid
-from ..reading.tables import natural_key, read_patients, read_table
+from ..reading.side_tables import natural_key, read_patients, read_table
 from ..roi.lung_roi import lung_roi
 from .surveying import Survey, SurveyedDataset, unique
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from ...common.errors import DataError
 from ..case import OUTSIDE_SHARE, Case, Note, Truth, warning
-from ..reading.tables import natural_key
+from ..reading.side_tables import natural_key
 from ..reading.volume_io import Volume, read_grid, read_labels, read_volume
 from ..roi.lung_roi import MASK_FILE, lung_roi
 from ..roi.lungmask_model import weights

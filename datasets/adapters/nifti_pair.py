@@ -15,8 +15,8 @@ import numpy as np
 from ...common.errors import DataError
 from ..case import Case, Note, Spacing, Trust, Truth, warning
 from ..dataset import CaseRef
-from ..reading.orientation import Anatomy, flips_from_liver
-from ..reading.tables import natural_key, read_patients, read_table
+from ..reading.orientation import AxisFlips, flips_from_liver
+from ..reading.side_tables import natural_key, read_patients, read_table
 from ..reading.volume_io import Labels, Volume, read_grid, read_labels, read_volume
 from .surveying import Survey, SurveyedDataset
 
@@ -99,7 +99,7 @@ class NiftiPairDataset(SurveyedDataset):
         trust = replace(volume.trust, spacing_source="table", spacing_trusted=True)
         return spacing, trust, [Note(f"spacing {' x '.join(f'{s:g}' for s in spacing)} mm (z, y, x) from spacing.csv")]
 
-    def _read(self, ref: CaseRef) -> tuple[Volume, Labels, np.ndarray, Anatomy]:
+    def _read(self, ref: CaseRef) -> tuple[Volume, Labels, np.ndarray, AxisFlips]:
         """Return volume, labels and region of interest in the order of the header, and what anatomy says about it."""
         volume = read_volume(ref.image)
         labels = read_labels(_label(ref), volume, self.case_labels)
@@ -163,7 +163,7 @@ def _is_in(labels: Labels, wanted: Collection[int]) -> np.ndarray:
     return mask
 
 
-def _decision(anatomy: Anatomy) -> Note:
+def _decision(anatomy: AxisFlips) -> Note:
     parts = []
     for axis, wrong, evidence in (
         ("left-right", anatomy.x, "side of the liver"),

@@ -14,7 +14,7 @@ from typing import ClassVar
 from ...common.errors import DataError
 from ..case import Case, Truth
 from ..dataset import CaseRef, Dataset, DatasetCard
-from ..reading.tables import natural_key
+from ..reading.side_tables import natural_key
 
 
 @dataclass

@@ -68,7 +68,7 @@ class Grid:
 
 
 @dataclass(frozen=True)
-class Anatomy:
+class AxisFlips:
     """Which axes look flipped: True, False, or None where the scan does not tell."""
 
     x: bool | None
@@ -81,7 +81,7 @@ class Anatomy:
         return tuple(axis for axis, wrong in enumerate((self.z, self.y, self.x)) if wrong)
 
 
-def flips_from_liver(image: np.ndarray, liver: np.ndarray) -> Anatomy:
+def flips_from_liver(image: np.ndarray, liver: np.ndarray) -> AxisFlips:
     """Judge each axis of a supposedly LPS scan by anatomy; image in HU and liver mask, both (z, y, x).
 
     x: the liver lies on the patient's right, at small x. y: the spine lies at the back, at large y. z: lung, not bowel,
@@ -90,14 +90,14 @@ def flips_from_liver(image: np.ndarray, liver: np.ndarray) -> Anatomy:
     """
     zs = np.flatnonzero(liver.any(axis=(1, 2)))
     if zs.size == 0:
-        return Anatomy(None, None, None)
+        return AxisFlips(None, None, None)
     part = slice(int(zs[0]), int(zs[-1]) + 1)
     step = max(1, int(np.ceil(np.sqrt(image[part].size / _CHECK_VOXELS))))
     view, organ = image[part, ::step, ::step], liver[part, ::step, ::step]
     if not organ.any():
         view, organ = image[part], liver[part]
     body = view > BODY_HU
-    return Anatomy(_wrong_side(body, organ), _wrong_back(body, view > BONE_HU), _wrong_way_up(image, liver))
+    return AxisFlips(_wrong_side(body, organ), _wrong_back(body, view > BONE_HU), _wrong_way_up(image, liver))
 
 
 def _centre(mask: np.ndarray, axis: int) -> float:

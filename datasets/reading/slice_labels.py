@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ...common.errors import DataError, did_you_mean
-from .tables import read_table
+from .side_tables import read_table
 
 COLUMNS = ("case", "slice_index", "label")
 

@@ -14,7 +14,7 @@ from .volume_geometry import VolumeGeometry
 
 
 @dataclass(frozen=True)
-class Run:
+class SliceRun:
     """Consecutive viewed slices ``start`` to ``stop`` (exclusive) of one case, all with a region of interest."""
 
     case: int
@@ -35,7 +35,7 @@ class VolumeStack:
 
     def __init__(self, parts: Iterable[tuple[ViewedCase, np.ndarray]]) -> None:
         self._arrays: list[tuple[np.ndarray, np.ndarray, Spacing]] = []
-        runs: list[Run] = []
+        runs: list[SliceRun] = []
         for case, (viewed, native_slices) in enumerate(parts):
             geometry = viewed.geometry
             if not isinstance(geometry, VolumeGeometry):
@@ -43,7 +43,7 @@ class VolumeStack:
             self._arrays.append((viewed.image, viewed.roi, geometry.spacing))
             usable = geometry.complete(native_slices)  # ``view_roi`` leaves none of these without a region
             edges = np.flatnonzero(np.diff(np.concatenate([[False], usable, [False]]).astype(np.int8)))
-            runs += [Run(case, int(a), int(b)) for a, b in zip(edges[::2], edges[1::2], strict=True)]
+            runs += [SliceRun(case, int(a), int(b)) for a, b in zip(edges[::2], edges[1::2], strict=True)]
         self.runs = tuple(runs)
         if not self.runs:
             raise DataError("the healthy volumes show no region of interest; check the label files of the healthy set")
@@ -63,7 +63,7 @@ class VolumeStack:
         """Return the voxel size of case ``i`` on the view's grid in mm, order z, y, x."""
         return self._arrays[i][2]
 
-    def crop(self, run: Run, start: int, depth: int) -> tuple[np.ndarray, np.ndarray]:
+    def crop(self, run: SliceRun, start: int, depth: int) -> tuple[np.ndarray, np.ndarray]:
         """Copy ``depth`` consecutive slices of a run, from viewed slice ``start`` on.
 
         Returns image (depth, H, W) in the view's dtype and region of interest (depth, H, W) bool; where the run ends

@@ -173,7 +173,7 @@ class AnoDDPM(Method):
         import torch
 
         from ..roi_crop import SquareCrops
-        from .parts.schedule import Diffusion
+        from .parts.noise_schedule import Diffusion
 
         c = self.config
         self.noise_seed = ctx.seed_for("score-noise")
@@ -244,7 +244,7 @@ class AnoDDPM(Method):
         """
         import torch
 
-        from .parts.schedule import Diffusion, path
+        from .parts.noise_schedule import Diffusion, path
 
         c = self.config
         diffusion, simplex = Diffusion(c.steps), self.noise()

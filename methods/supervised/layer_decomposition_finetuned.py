@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 
 from ...common.errors import DataError
-from ...datasets.views.volume_stack import Run
+from ...datasets.views.volume_stack import SliceRun
 from ..card import MethodCard, same
 from ..context import FitContext
 from ..method import SupervisedMethod
@@ -112,7 +112,7 @@ class LayerDecompositionFinetuned(LayerMethod, SupervisedMethod):
         self.pretrain(stack, self.healthy_runs(stack, lesions), patients, ctx)
         self.tune(stack, lesions, patients, ctx)
 
-    def healthy_runs(self, stack: VolumeStack, lesions: Sequence[np.ndarray]) -> list[Run]:
+    def healthy_runs(self, stack: VolumeStack, lesions: Sequence[np.ndarray]) -> list[SliceRun]:
         """Return the runs of slices without a lesion, the short ones only where there are no others.
 
         Raises:
@@ -124,7 +124,7 @@ class LayerDecompositionFinetuned(LayerMethod, SupervisedMethod):
             free = ~lesions[run.case][run.start : run.stop].any(axis=(1, 2))
             edges = np.flatnonzero(np.diff(np.concatenate([[False], free, [False]]).astype(np.int8)))
             pairs = zip(edges[::2], edges[1::2], strict=True)
-            runs += [Run(run.case, run.start + int(a), run.start + int(b)) for a, b in pairs]
+            runs += [SliceRun(run.case, run.start + int(a), run.start + int(b)) for a, b in pairs]
         if not runs:
             raise DataError("every slice of the labelled cases shows a lesion; add cases with lesion-free slices")
         return [run for run in runs if len(run) >= c.least_run * c.crop[0]] or runs
@@ -147,7 +147,7 @@ class LayerDecompositionFinetuned(LayerMethod, SupervisedMethod):
         )
 
     def next_labelled(
-        self, stack: VolumeStack, runs: Sequence[Run], lesions: Sequence[np.ndarray], ctx: FitContext, phase: str
+        self, stack: VolumeStack, runs: Sequence[SliceRun], lesions: Sequence[np.ndarray], ctx: FitContext, phase: str
     ) -> Draw:
         """Return what yields batches ``image`` and ``mask``, float32 (n, 1, Z, Y, X)."""
         from ..pseudo_anomaly.parts.volume_crops import VolumeCrops

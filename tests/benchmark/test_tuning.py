@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from uasbench.benchmark.protocols.objective import MeanDice, PatientCase
-from uasbench.benchmark.protocols.tuning import MAX_TRIALS, PLAIN, Space, Studies
+from uasbench.benchmark.protocols.tuning import MAX_TRIALS, PLAIN, SearchSpace, Studies
 from uasbench.benchmark.scoring.bins import count_scores
 
 Pairs = list[tuple[np.ndarray, np.ndarray]]
@@ -48,7 +48,7 @@ def mean_dice(pairs: Pairs, threshold: float) -> float:
 @given(st.integers(0, 2**32 - 1), st.integers(1, 3))
 def test_a_study_never_reports_less_than_the_exhaustive_search(seed, trials):
     pairs = draw(seed)
-    found = Studies(None, seed=seed % 7, trials=trials).search("oracle", Space({PLAIN: objective(pairs)}))
+    found = Studies(None, seed=seed % 7, trials=trials).search("oracle", SearchSpace({PLAIN: objective(pairs)}))
     candidates = np.unique(np.concatenate([s for s, _ in pairs]))
     exhaustive = max(mean_dice(pairs, t) for t in candidates)
     assert found.value >= exhaustive - 1e-6
@@ -60,7 +60,7 @@ def test_a_study_never_reports_less_than_the_exhaustive_search(seed, trials):
 def test_the_exact_optimum_is_the_first_trial(tmp_path):
     path = tmp_path / "tuning" / "cell.log"
     studies = Studies(path, seed=0, trials=12)
-    space = Space({PLAIN: objective(draw(0))})
+    space = SearchSpace({PLAIN: objective(draw(0))})
     found = studies.search("oracle", space)
     studies.write()
     study = optuna.load_study(study_name=found.study, storage=journal(path))
@@ -72,7 +72,7 @@ def test_the_exact_optimum_is_the_first_trial(tmp_path):
 
 
 def test_studies_are_seeded_and_sequential(tmp_path):
-    space = Space({PLAIN: objective(draw(1))})
+    space = SearchSpace({PLAIN: objective(draw(1))})
     params = []
     for k, seed in enumerate((0, 0, 1)):
         path = tmp_path / f"{k}" / "cell.log"
@@ -93,12 +93,12 @@ def test_trials_are_limited():
 def test_one_trial_is_the_plain_optimum_and_more_choose_post_processing_by_its_shifted_value():
     weak, strong = objective(draw(2)), objective([(s + np.float32(2) * y, y) for s, y in draw(2)])
     posts = {PLAIN: weak, (1.5, 0.0): strong, (0.0, 10.0): weak, (1.5, 10.0): weak}
-    one = Studies(None, seed=0, trials=1).search("val", Space(posts))
+    one = Studies(None, seed=0, trials=1).search("val", SearchSpace(posts))
     assert (one.post, one.trials) == (PLAIN, 1)
-    found = Studies(None, seed=0, trials=4).search("val", Space(posts))
+    found = Studies(None, seed=0, trials=4).search("val", SearchSpace(posts))
     assert found.post == (1.5, 0.0)
     assert found.value == pytest.approx(strong.best)
-    kept = Studies(None, seed=0, trials=4).search("val", Space(posts, shift=weak.best - strong.best - 0.01))
+    kept = Studies(None, seed=0, trials=4).search("val", SearchSpace(posts, shift=weak.best - strong.best - 0.01))
     assert kept.post == PLAIN
 
 
@@ -106,7 +106,7 @@ def test_a_second_measurement_replaces_the_journal(tmp_path):
     path = tmp_path / "cell.log"
     for _ in range(2):
         studies = Studies(path, seed=0, trials=2)
-        studies.search("oracle", Space({PLAIN: objective(draw(0))}))
+        studies.search("oracle", SearchSpace({PLAIN: objective(draw(0))}))
         studies.write()
     assert [(s.study_name, s.n_trials) for s in optuna.get_all_study_summaries(journal(path))] == [("cell/oracle", 2)]
     assert [p.name for p in tmp_path.iterdir()] == ["cell.log"]

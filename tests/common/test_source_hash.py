@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from uasbench.common import source_hash
-from uasbench.common.source_hash import SourceError, closure_files, closure_hash, file_digest, imported, locate
+from uasbench.common.source_hash import SourceError, closure_files, closure_hash, imported, locate, source_file_digest
 
 PACKAGE = {
     "__init__.py": "raise RuntimeError('hashing must not import')\n",
@@ -165,5 +165,5 @@ def test_relative_names_resolve_as_python_resolves_them(tmp_path_factory, dots, 
 
 def test_digest_reads_bytes(tmp_path):
     (tmp_path / "x.so").write_bytes(b"\x00\xff")
-    assert len(file_digest(tmp_path / "x.so")) == 32
+    assert len(source_file_digest(tmp_path / "x.so")) == 32
     assert list(imported("top.x", tmp_path / "x.so")) == []

@@ -10,7 +10,7 @@ from uasbench.datasets.adapters import luna16
 from uasbench.datasets.adapters.luna16 import LUNA16, draw, read_annotations, slices_near
 from uasbench.datasets.case import warning
 from uasbench.datasets.check import check, format_report
-from uasbench.datasets.reading.tables import natural_key
+from uasbench.datasets.reading.side_tables import natural_key
 
 HEADER = "seriesuid,coordX,coordY,coordZ,diameter_mm\n"
 SPACING = (5.0, 10.0, 12.0)

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from uasbench.common.errors import DataError
 from uasbench.datasets.patients import apply_excludes, join_twins, overlapping, parse_excludes, slice_hashes
-from uasbench.datasets.reading.tables import natural_key, read_patients
+from uasbench.datasets.reading.side_tables import natural_key, read_patients
 
 
 def _volume(seed, slices=8):

@@ -7,7 +7,7 @@ from uasbench.datasets.case import Case
 from uasbench.datasets.healthy import HealthySet, Part
 from uasbench.datasets.views.view import View
 from uasbench.datasets.views.viewing import apply_view
-from uasbench.datasets.views.volume_stack import Run, VolumeStack
+from uasbench.datasets.views.volume_stack import SliceRun, VolumeStack
 from uasbench.datasets.views.volume_view import VolumeView
 
 NATIVE = VolumeView(size=32, resample_z=False)
@@ -26,7 +26,7 @@ def make_case(name="a", seed=0, depth=12, dropped=(), spacing=(2.5, 0.8, 0.8)):
 def test_dropped_slices_end_runs():
     stack = HealthySet.from_cases([make_case(), make_case("b", 1, dropped=(4, 7, 8))]).volumes(NATIVE)
     assert len(stack) == 2
-    assert stack.runs == (Run(0, 0, 10), Run(1, 0, 3), Run(1, 4, 6), Run(1, 8, 10))
+    assert stack.runs == (SliceRun(0, 0, 10), SliceRun(1, 0, 3), SliceRun(1, 4, 6), SliceRun(1, 8, 10))
     assert [len(run) for run in stack.runs] == [10, 3, 2, 2]
 
 
@@ -66,7 +66,7 @@ def test_parts_keep_to_their_slices(stored):
     case = make_case(depth=14, dropped=(8,))
     for whole in (case, stored(case)):
         healthy = HealthySet([Part(whole, (0, 5)), Part(whole, (5, 14))])
-        assert healthy.volumes(NATIVE).runs == (Run(0, 0, 4), Run(1, 4, 7), Run(1, 8, 12))
+        assert healthy.volumes(NATIVE).runs == (SliceRun(0, 0, 4), SliceRun(1, 4, 7), SliceRun(1, 8, 12))
         stack = healthy.volumes(VolumeView(size=32))
         reads = apply_view(case, VolumeView(size=32)).geometry.reads
         first, *second = ((reads[run.start, 0], reads[run.stop - 1, 1]) for run in stack.runs)

@@ -8,7 +8,7 @@ import torch
 from uasbench.methods.config import ConfigError, resolve
 from uasbench.methods.context import FitContext
 from uasbench.methods.diffusion.anoddpm import AnoDDPM, AnoDDPMConfig
-from uasbench.methods.diffusion.parts.schedule import Diffusion, path
+from uasbench.methods.diffusion.parts.noise_schedule import Diffusion, path
 from uasbench.methods.synthesis.simplex import SimplexNoise
 
 

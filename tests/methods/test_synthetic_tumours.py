@@ -10,7 +10,7 @@ from scipy import ndimage
 from scipy.interpolate import CubicSpline
 from uasbench.datasets.case import Case
 from uasbench.datasets.healthy import HealthySet
-from uasbench.datasets.views.volume_stack import Run
+from uasbench.datasets.views.volume_stack import SliceRun
 from uasbench.methods.config import ConfigError, resolve
 from uasbench.methods.context import FitContext
 from uasbench.methods.early_stopping import held_out_patients
@@ -288,16 +288,16 @@ def test_crops_never_bridge_a_slice_that_was_taken_out(toy_case, make_method):
 
 
 def test_held_out_runs_share_no_patient_with_the_others():
-    runs = [Run(case, 0, 10) for case in range(10)]
+    runs = [SliceRun(case, 0, 10) for case in range(10)]
     patients = [f"p{case // 2}" for case in range(10)]
     rest, held = held_out_runs(patients, runs, np.random.default_rng(0))
     assert len(rest) + len(held) == 10
     assert held
     assert not {patients[r.case] for r in rest} & {patients[r.case] for r in held}
-    rest, held = held_out_runs(["p"], [Run(0, 5, 15)], np.random.default_rng(0))
-    assert (rest, held) == ([Run(0, 5, 13)], [Run(0, 13, 15)])
-    rest, held = held_out_runs(["p", "p"], [Run(0, 0, 4), Run(1, 0, 4)], np.random.default_rng(0))
-    assert (rest, held) == ([Run(0, 0, 4)], [Run(1, 0, 4)])
+    rest, held = held_out_runs(["p"], [SliceRun(0, 5, 15)], np.random.default_rng(0))
+    assert (rest, held) == ([SliceRun(0, 5, 13)], [SliceRun(0, 13, 15)])
+    rest, held = held_out_runs(["p", "p"], [SliceRun(0, 0, 4), SliceRun(1, 0, 4)], np.random.default_rng(0))
+    assert (rest, held) == ([SliceRun(0, 0, 4)], [SliceRun(1, 0, 4)])
 
 
 @pytest.mark.parametrize(("patients", "wanted"), [(1, 0), (2, 1), (7, 1), (8, 2), (20, 4)])

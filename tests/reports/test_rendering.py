@@ -10,7 +10,7 @@ from rich.console import Console
 from uasbench.benchmark.protocols.catalogue import PROTOCOLS
 from uasbench.reports import columns, formats, writers
 from uasbench.reports.console import headline as console_headline
-from uasbench.reports.grid import Grid, GridRow, headline_grid, paired_grids, published_grid
+from uasbench.reports.grid import PrintedRow, PrintedTable, headline_grid, paired_grids, published_grid
 from uasbench.reports.headline import headlines
 from uasbench.reports.tables import make_tables
 from uasbench.reports.verdict import sentences
@@ -89,17 +89,17 @@ def test_latex_escapes_every_special_sign():
     assert escape_latex(r"a\b_c & 5 % $ # {x} ~ ^") == (
         r"a\textbackslash{}b\_c \& 5 \% \$ \# \{x\} \textasciitilde{} \textasciicircum{}"
     )
-    grid = Grid("t", ("a", "b"), (GridRow(("x@y_z & co", "[1, 2]\n% gone")),))
+    grid = PrintedTable("t", ("a", "b"), (PrintedRow(("x@y_z & co", "[1, 2]\n% gone")),))
     row = next(line for line in latex([grid]).splitlines() if line.startswith("x@"))
     assert row == r"x@y\_z \& co & {[}1, 2{]} \% gone \\"
 
 
 def test_markdown_escapes_markup():
-    grid = Grid("<script>", ("a",), (GridRow(("a|b *c* <b> `d`",)),))
+    grid = PrintedTable("<script>", ("a",), (PrintedRow(("a|b *c* <b> `d`",)),))
     text = markdown([grid])
     assert "<script>" not in text
     assert r"| a\|b \*c\* &lt;b&gt; \`d\` |" in text
-    assert "None." in markdown([Grid("Failed cells", ("a",), ())])
+    assert "None." in markdown([PrintedTable("Failed cells", ("a",), ())])
 
 
 def test_stars_follow_holm_and_the_card_reference_comes_before_draem(tables):

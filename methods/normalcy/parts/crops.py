@@ -10,7 +10,7 @@ from .growing import Components
 from .growing_kernels import mark_edges
 
 if TYPE_CHECKING:
-    from ....datasets.views.volume_stack import Run, VolumeStack
+    from ....datasets.views.volume_stack import SliceRun, VolumeStack
 
 EDGE = np.uint8(2)
 
@@ -31,7 +31,7 @@ class HealthyCrops:
         self.tau = tau
         self.edge_share = edge_share
         whole = [run for run in stack.runs if len(run) >= depth]
-        self.runs: tuple[Run, ...] = tuple(whole) or stack.runs
+        self.runs: tuple[SliceRun, ...] = tuple(whole) or stack.runs
         self._positions = np.cumsum([max(1, len(run) - depth + 1) for run in self.runs])
         self._erased: dict[int, np.ndarray] = {}
         self.most = max(self._fullest(run) for run in self.runs)
@@ -67,7 +67,7 @@ class HealthyCrops:
         out.reshape(-1)[self._erased[case][low:high] - start * plane] = True
         return out
 
-    def _fullest(self, run: Run) -> int:
+    def _fullest(self, run: SliceRun) -> int:
         areas = np.count_nonzero(self.stack.roi(run.case)[run.start : run.stop], axis=(1, 2))
         sums = np.convolve(areas, np.ones(min(self.depth, len(areas)), int), mode="valid")
         return int(sums.max())

@@ -19,7 +19,7 @@ from ...training import autocast, batches, run_updates, update
 if TYPE_CHECKING:
     import torch
 
-    from ....datasets.views.volume_stack import Run, VolumeStack
+    from ....datasets.views.volume_stack import SliceRun, VolumeStack
     from ...synthesis.layered_lesions import LayerRecipe, Layers
 
 Tensors = Mapping[str, "torch.Tensor"]
@@ -119,7 +119,7 @@ class LayerMethod(Method):
         self.net = LayerUNet(self.config.channels).to(memory_format=layout)
         self.updates: dict[str, int] = {}
 
-    def pretrain(self, stack: VolumeStack, runs: Sequence[Run], patients: Sequence[str], ctx: FitContext) -> None:
+    def pretrain(self, stack: VolumeStack, runs: Sequence[SliceRun], patients: Sequence[str], ctx: FitContext) -> None:
         """Learn to take crops of healthy tissue with a synthetic lesion apart.
 
         Args:
@@ -141,8 +141,8 @@ class LayerMethod(Method):
         )
 
     def split(
-        self, patients: Sequence[str], runs: Sequence[Run], ctx: FitContext, phase: str
-    ) -> tuple[Sequence[Run], Sequence[Run]]:
+        self, patients: Sequence[str], runs: Sequence[SliceRun], ctx: FitContext, phase: str
+    ) -> tuple[Sequence[SliceRun], Sequence[SliceRun]]:
         """Return training and validation runs; none validates where the number of updates is given."""
         from .volume_crops import held_out_runs
 
@@ -165,7 +165,7 @@ class LayerMethod(Method):
             zero=(c.zero_hu - low) / (high - low),
         )
 
-    def next_layers(self, stack: VolumeStack, runs: Sequence[Run], ctx: FitContext, phase: str) -> Draw:
+    def next_layers(self, stack: VolumeStack, runs: Sequence[SliceRun], ctx: FitContext, phase: str) -> Draw:
         """Return what yields batches ``image``, ``normal``, ``lesion`` and ``mask``, float32 (n, 1, Z, Y, X)."""
         from ...synthesis.layered_lesions import LayerGenerator
         from ...synthesis.random_places import random_voxels

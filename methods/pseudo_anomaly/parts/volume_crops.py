@@ -15,7 +15,7 @@ from ...early_stopping import held_out_count, held_out_patients
 if TYPE_CHECKING:
     import torch
 
-    from ....datasets.views.volume_stack import Run, VolumeStack
+    from ....datasets.views.volume_stack import SliceRun, VolumeStack
 
 Shape = tuple[int, int, int]
 
@@ -34,7 +34,7 @@ class Crop:
 
     image: np.ndarray
     roi: np.ndarray
-    run: Run
+    run: SliceRun
     origin: np.ndarray
     spacing: Spacing
 
@@ -48,23 +48,23 @@ class VolumeCrops:
         runs: runs to take crops from; all of the stack's by default.
     """
 
-    def __init__(self, stack: VolumeStack, shape: Shape, runs: Sequence[Run] | None = None) -> None:
+    def __init__(self, stack: VolumeStack, shape: Shape, runs: Sequence[SliceRun] | None = None) -> None:
         self.stack = stack
         self.shape = shape
         self.runs = tuple(stack.runs if runs is None else runs)
         self.cases = tuple(sorted({run.case for run in self.runs}))
 
-    def run_of(self, case: int, rng: np.random.Generator) -> Run:
+    def run_of(self, case: int, rng: np.random.Generator) -> SliceRun:
         """Draw one of a case's runs, each as likely as it is long; ``case`` counts through :attr:`cases`."""
         runs = [run for run in self.runs if run.case == self.cases[case]]
         ends = np.cumsum([len(run) for run in runs])
         return runs[int(np.searchsorted(ends, rng.integers(ends[-1]), side="right"))]
 
-    def roi(self, run: Run) -> np.ndarray:
+    def roi(self, run: SliceRun) -> np.ndarray:
         """Return the ROI of a run's slices, bool; z counts from the run's first slice."""
         return self.stack.roi(run.case)[run.start : run.stop]
 
-    def around(self, run: Run, centre: np.ndarray) -> Crop:
+    def around(self, run: SliceRun, centre: np.ndarray) -> Crop:
         """Copy the box whose middle is nearest to a voxel of the volume, inside run and grid where it fits."""
         image, roi = self.stack.image(run.case), self.stack.roi(run.case)
         bounds = ((run.start, run.stop), (0, image.shape[1]), (0, image.shape[2]))
@@ -81,15 +81,15 @@ class VolumeCrops:
         """Copy the box of a crop from another array (Z, H, W) of its case, 0 beyond the run or the grid."""
         return self._cut(volume, crop.origin, crop.run)
 
-    def _cut(self, volume: np.ndarray, origin: np.ndarray, run: Run) -> np.ndarray:
+    def _cut(self, volume: np.ndarray, origin: np.ndarray, run: SliceRun) -> np.ndarray:
         ends = (run.stop, *volume.shape[1:])
         part = tuple(slice(a, min(a + n, end)) for a, n, end in zip(origin, self.shape, ends, strict=True))
         return np.pad(volume[part], [(0, n - (p.stop - p.start)) for n, p in zip(self.shape, part, strict=True)])
 
 
 def held_out_runs(
-    patients: Sequence[str], runs: Sequence[Run], rng: np.random.Generator
-) -> tuple[list[Run], list[Run]]:
+    patients: Sequence[str], runs: Sequence[SliceRun], rng: np.random.Generator
+) -> tuple[list[SliceRun], list[SliceRun]]:
     """Split runs into a training and a validation part.
 
     A fifth of the patients, at least one, validates; with a single patient the last fifth of the runs does, or, of a
