@@ -11,6 +11,10 @@ default:
 test *arguments:
     pytest -n 2 {{ arguments }}
 
+# Lines and branches that the default suite reaches
+coverage:
+    pytest -n 2 --cov=uasbench --cov-branch --cov-report=term
+
 # Rules and format of the code
 lint:
     ruff check .
