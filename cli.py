@@ -1,7 +1,5 @@
 """The front door, ``bench``: parses, calls the API or one function of a room below, and prints."""
 
-from __future__ import annotations
-
 import errno
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The commands of ``bench data``: check, prepare, phantom."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 from typing import Annotated

@@ -1,7 +1,5 @@
 """Options and printing that the commands of ``bench`` share."""
 
-from __future__ import annotations
-
 import shlex
 import sys
 from pathlib import Path

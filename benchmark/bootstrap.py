@@ -5,8 +5,6 @@ patients once, both with replacement, and applies the two draws to the whole see
 within each seed would understate the spread between patients.
 """
 
-from __future__ import annotations
-
 from functools import lru_cache
 
 import numpy as np

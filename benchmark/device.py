@@ -1,7 +1,5 @@
 """The one owner of device choice, thread count and determinism flags."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from pathlib import Path

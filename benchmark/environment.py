@@ -1,7 +1,5 @@
 """What computes the numbers: versions, the machine, the commit, and the memory that this process took."""
 
-from __future__ import annotations
-
 import platform
 import resource
 import subprocess

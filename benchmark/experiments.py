@@ -1,7 +1,5 @@
 """Experiments: YAML plans of the papers' tables, shipped with the package or written by a user."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any, Literal
 

@@ -1,7 +1,5 @@
 """From records to one seed × patient matrix per method, protocol and metric: what every table is computed from."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property

@@ -3,8 +3,6 @@
 Arrays may hold NaN for undefined values: pairs with one are dropped, and ``n`` says how many remain.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache

@@ -1,7 +1,5 @@
 """Boxes around masks."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

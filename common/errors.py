@@ -1,7 +1,5 @@
 """Errors that a user can mend: each message names the file, the value found and the fix."""
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Iterable
 

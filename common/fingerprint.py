@@ -1,7 +1,5 @@
 """Content addresses of files and arrays."""
 
-from __future__ import annotations
-
 import hashlib
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Compiled kernels: numba is imported at the first call; compiled code comes from a disk cache if there is one."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from types import FunctionType
 from typing import Any

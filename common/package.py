@@ -1,7 +1,5 @@
 """The package's name, its folder (the repository's root in a checkout), and classes by the names that tasks give."""
 
-from __future__ import annotations
-
 from importlib import import_module
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Worker processes that need nothing of the script that started them."""
 
-from __future__ import annotations
-
 import os
 import signal
 import sys

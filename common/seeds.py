@@ -1,7 +1,5 @@
 """The one owner of seeds: every purpose gets its own, derived by hashing."""
 
-from __future__ import annotations
-
 import hashlib
 import random
 

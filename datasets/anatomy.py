@@ -1,7 +1,5 @@
 """The organs of the tasks: ``anatomies.yaml`` beside this file, and the entry-point group ``uasbench.anatomies``."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points

@@ -1,7 +1,5 @@
 """``bench data check``: which sets lie in a folder, what is wrong with them, and the fix."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path

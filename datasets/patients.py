@@ -1,7 +1,5 @@
 """Who is compared with whom: cases left out, scans that share slices, and patients in two sets."""
 
-from __future__ import annotations
-
 import hashlib
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Patient-disjoint, seeded, hashed splits: training against calibration, and validation folds."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence

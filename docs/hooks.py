@@ -1,7 +1,5 @@
 """What the site adds to the pages of this folder: front page, a page per method from its card, example report."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 from html import escape

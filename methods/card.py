@@ -1,7 +1,5 @@
 """What a table needs to know about a method."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from typing import Literal

@@ -1,7 +1,5 @@
 """Method settings: a frozen dataclass, its profiles, and ``--set`` values turned into field types."""
 
-from __future__ import annotations
-
 import ast
 import types
 import typing

@@ -1,7 +1,5 @@
 """Losses of the methods, in plain torch: importing MONAI costs every process seconds and half a GiB."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import torch

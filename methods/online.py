@@ -1,7 +1,5 @@
 """Whether ``skip`` may ask the network: before a run it may, in a listing it looks at this machine alone."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar

@@ -1,7 +1,5 @@
 """The default ``save`` and ``load`` of a method: its attributes, with networks as state dicts, no pickled code."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any, Protocol
 

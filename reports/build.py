@@ -1,7 +1,5 @@
 """Everything that a finished or half-finished run shows: tables, figures, report; a pure function of its records."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from ..benchmark.runs.folder import RunFolder

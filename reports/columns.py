@@ -1,7 +1,5 @@
 """Names and orders of tables: fixed columns first, protocols and metrics in reading order, what the flags mean."""
 
-from __future__ import annotations
-
 from collections.abc import Container, Iterable, Sequence
 from typing import Any
 

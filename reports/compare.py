@@ -1,7 +1,5 @@
 """Paired tests of a finished run against a reference that the reader chooses (``bench compare``)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import pandas as pd

@@ -1,7 +1,5 @@
 """The headline table in a terminal, at the end of ``bench run``."""
 
-from __future__ import annotations
-
 from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table

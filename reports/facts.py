@@ -1,7 +1,5 @@
 """What the tables say of a method beside its numbers: its kind, its profile, and the flags of every number."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 

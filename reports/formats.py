@@ -1,7 +1,5 @@
 """How numbers are printed for readers: percent with one decimal, p values, stars, signs."""
 
-from __future__ import annotations
-
 import math
 
 NOT_AVAILABLE = "n/a"

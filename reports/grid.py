@@ -1,7 +1,5 @@
 """A printed table, independent of its format: headline, tests, cost, failures, published numbers."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

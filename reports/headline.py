@@ -1,7 +1,5 @@
 """The headline table of one data set and train set: what a reader looks at first."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

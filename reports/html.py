@@ -1,7 +1,5 @@
 """The report: one self-contained HTML file, everything escaped, no outside resources."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import json

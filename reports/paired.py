@@ -1,7 +1,5 @@
 """Paired tests of every method against the references fixed beforehand."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """What a paper printed and what a run gave, row by row, at the end of ``bench reproduce``."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import pandas as pd

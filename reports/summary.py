@@ -1,7 +1,5 @@
 """The summary table: mean, spread and interval of every metric, with the marks that keep a reader honest."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Every table of a run as a pandas frame: pure functions of the records."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields

@@ -1,7 +1,5 @@
 """The headline table in sentences: best method, best trivial baseline, and whether the difference is real."""
 
-from __future__ import annotations
-
 import pandas as pd
 
 from ..benchmark.scoring.metrics import needs_voxels

@@ -1,7 +1,5 @@
 """Tables as files: CSV for machines, Markdown and LaTeX (booktabs) for readers; the same tables give the same bytes."""
 
-from __future__ import annotations
-
 import html
 from collections.abc import Iterable, Sequence
 

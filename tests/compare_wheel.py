@@ -1,7 +1,5 @@
 """Compare a wheel with the tracked files: every module and data file of the package, and nothing else."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 import zipfile

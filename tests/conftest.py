@@ -1,7 +1,5 @@
 """Fixtures shared by every folder of tests."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import sys

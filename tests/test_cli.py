@@ -1,7 +1,5 @@
 """The small commands, as a user types them."""
 
-from __future__ import annotations
-
 import inspect
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """The pages of the project: snippets run, commands parse, links lead somewhere, and what they name exists."""
 
-from __future__ import annotations
-
 import ast
 import importlib
 import re

@@ -1,7 +1,5 @@
 """An ensemble: each member a fit of its own, shared between score settings, never between seeds; the map a median."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from uasbench.benchmark.runs.map_store import read_map

@@ -1,7 +1,5 @@
 """The rules of the house, read from the imports: floors, contracts, light listing, packaging."""
 
-from __future__ import annotations
-
 import ast
 import doctest
 import importlib

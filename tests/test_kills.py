@@ -1,7 +1,5 @@
 """Whatever is killed, and whenever: the same command completes the run, with the tables of an undisturbed one."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

@@ -1,7 +1,5 @@
 """One built-in method of each kind through a run: pretrained features, unlabelled test scans, lesion labels."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

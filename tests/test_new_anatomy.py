@@ -1,7 +1,5 @@
 """A third organ: a package brings the organ, its data sets and a method; the engine knows no name of it."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from uasbench.benchmark.catalogue import registry

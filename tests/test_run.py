@@ -1,7 +1,5 @@
 """The main job end to end on a tiny phantom: resume, failures, tripwire, variants, tracking."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

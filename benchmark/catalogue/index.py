@@ -1,7 +1,5 @@
 """The cards of registered classes on disk, so that listing imports neither a method nor torch."""
 
-from __future__ import annotations
-
 import json
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields

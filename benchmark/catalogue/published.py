@@ -1,7 +1,5 @@
 """Numbers that papers print, from ``published.yaml``: for ``bench show``, ``bench reproduce`` and pages of reports."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass

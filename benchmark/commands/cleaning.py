@@ -1,7 +1,5 @@
 """Drops what no cell of a run refers to."""
 
-from __future__ import annotations
-
 import fcntl
 import json
 import os

@@ -1,7 +1,5 @@
 """``bench doctor``: what is installed here, and what would stand in the way of a run."""
 
-from __future__ import annotations
-
 import os
 import platform
 import shutil

@@ -1,7 +1,5 @@
 """Scores maps that another program made: NIfTI files in, a record beside the others out."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math

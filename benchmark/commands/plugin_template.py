@@ -1,7 +1,5 @@
 """``bench new-plugin``: an installable package with one method and one test, to be changed into somebody's own."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from string import Template

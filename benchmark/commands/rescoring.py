@@ -1,7 +1,5 @@
 """Measures stored maps again: new protocols and metrics without a training step."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from ..executors.contract import Event, Job, Place, find_executor

@@ -1,7 +1,5 @@
 """What ``bench check`` asks of a method, one function per promise of the contract."""
 
-from __future__ import annotations
-
 import ast
 import json
 import math

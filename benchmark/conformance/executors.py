@@ -3,8 +3,6 @@
 The checks kill processes of this machine: an executor of a cluster is checked on a cluster of one machine.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

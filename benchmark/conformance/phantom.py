@@ -1,7 +1,5 @@
 """Tiny scans made in memory for ``bench check``: quick to score, with lesions that a trained method should find."""
 
-from __future__ import annotations
-
 import numpy as np
 from scipy.ndimage import gaussian_filter
 

@@ -1,7 +1,5 @@
 """``bench check``: does a method keep the contract? Run in a process of its own, so that it may hang or crash."""
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import sys

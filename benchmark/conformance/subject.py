@@ -1,7 +1,5 @@
 """A method under test, and the runs that its checks share."""
 
-from __future__ import annotations
-
 from functools import cached_property
 from typing import Any
 

@@ -7,8 +7,6 @@ what is finished, and :func:`~uasbench.benchmark.stages.worker.work_file` holds 
 at once and a later submitter adopts whatever an earlier one has finished.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import sys

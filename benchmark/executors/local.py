@@ -1,7 +1,5 @@
 """Runs jobs in worker processes of this machine, forked from a server that has done the slow imports."""
 
-from __future__ import annotations
-
 import math
 import multiprocessing as mp
 import os

@@ -1,7 +1,5 @@
 """The engine's side of the contract: order, cancelling, limits and a clean end, whatever runs the stages."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """The fits behind a cell: one, one per member of an ensemble, or one per fold of a cross-fitted top line."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

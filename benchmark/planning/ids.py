@@ -1,7 +1,5 @@
 """Content addresses of stages: an id hashes everything that can change the stage's result."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """What ``run.json`` says about a run, and whether a folder may go on with the present command."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from datetime import UTC, datetime
 

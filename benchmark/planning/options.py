@@ -1,7 +1,5 @@
 """What a run was asked for: the command's options as one validated object."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -1,7 +1,5 @@
 """The other lesion sets of a data root, for top lines that never train on the set they are tested on."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 

@@ -1,7 +1,5 @@
 """The plan of a run: cells, their stages' addresses, and the graph of jobs that is still to do."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass

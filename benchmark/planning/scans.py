@@ -1,7 +1,5 @@
 """Scans of a data root: discovered, prepared, and told apart by patient."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path

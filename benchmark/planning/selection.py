@@ -1,7 +1,5 @@
 """Which methods run on a task: patterns, variants, settings, and who declines with which reason."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any

@@ -1,7 +1,5 @@
 """The data of a task: a test set and its healthy partner, discovered, prepared, checked for twins and split."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Any
 

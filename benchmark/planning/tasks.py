@@ -1,7 +1,5 @@
 """The tasks of a command: their data, and the configurations that run on it."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

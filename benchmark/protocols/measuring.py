@@ -1,7 +1,5 @@
 """Maps and truth in, every number out. Needs neither torch nor a method, and can be repeated from stored maps."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 import numpy as np

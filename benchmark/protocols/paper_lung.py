@@ -1,7 +1,5 @@
 """The lung paper's threshold for its baselines: greedy search to two decimals on test labels (docs/protocols.md)."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from ..runs.records import Threshold

@@ -1,7 +1,5 @@
 """Threshold, smoothing and minimum size, tuned together on any group of patients (docs/protocols.md)."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Sequence
 
 from ...common.seeds import derive

@@ -1,7 +1,5 @@
 """Post-processed maps as bins, so that smoothing and minimum size are tuned by look-up like the plain map."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from functools import partial
 

@@ -5,8 +5,6 @@ support as packed bits, and its float32 values in C order with their bytes regro
 …), which compresses better. Python's ``zlib`` reads it without any of this package.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math

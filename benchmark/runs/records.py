@@ -1,7 +1,5 @@
 """The record schema: one JSON file per finished cell, from which every table is computed."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any, Literal

@@ -1,7 +1,5 @@
 """Compiled loops over voxels; their sums are integers, so results do not depend on the order of the voxels."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from ...common.jit import inlined, kernel

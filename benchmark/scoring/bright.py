@@ -1,7 +1,5 @@
 """The bright-voxel read-out: does the map tell bright lesion voxels from bright healthy ones (docs/metrics.md)."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from ..runs.records import CaseValue, PooledValue

@@ -4,8 +4,6 @@ A new metric is its function and its entry in ``METRICS``. Records, undefined ro
 of docs/metrics.md follow from the entry.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple

@@ -1,7 +1,5 @@
 """The liver paper's evaluation grid: 256² slices, truth resized bicubically and kept above 0.1 (docs/protocols.md)."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from ...datasets.views.resize import resample, resize_taps

@@ -1,7 +1,5 @@
 """The pictures of a cell: the best, the median and the worst patient, the slice with most lesion of each."""
 
-from __future__ import annotations
-
 import io
 import json
 from collections.abc import Mapping

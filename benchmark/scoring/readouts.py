@@ -1,7 +1,5 @@
 """What is read out of every case of a set with voxel labels: its rows per case, and the rows of the cell at the end."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Protocol

@@ -1,7 +1,5 @@
 """Slice-level detection: how a map becomes one number per slice, and whether that tells slices with a lesion apart."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 

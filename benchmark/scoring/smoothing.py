@@ -1,7 +1,5 @@
 """Post-processing that ``val`` and ``oracle`` may add to a map: smoothing and a minimum size, inside the ROI only."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The fit stage: scans in, checkpoints and curves out. Only a top line's fit gets the path of a label."""
 
-from __future__ import annotations
-
 import csv
 from pathlib import Path
 from typing import Any, Literal

@@ -1,7 +1,5 @@
 """The map stage: a fitted method and cases in, anomaly maps out. It never sees a label path."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import time

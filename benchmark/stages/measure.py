@@ -1,7 +1,5 @@
 """The measure stage: maps and truth in, a record out. It imports no method and no torch."""
 
-from __future__ import annotations
-
 import json
 import time
 from datetime import UTC, datetime

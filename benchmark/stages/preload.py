@@ -3,8 +3,6 @@
 Nothing here may start a thread pool or touch CUDA: workers are forks of this state.
 """
 
-from __future__ import annotations
-
 import contextlib
 import importlib
 import os

@@ -1,7 +1,5 @@
 """A stage that does as it is told, fails included: what the contract test of executors runs."""
 
-from __future__ import annotations
-
 import os
 import signal
 import sys

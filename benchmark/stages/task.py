@@ -1,7 +1,5 @@
 """What every stage gets: frozen and typed, with one JSON form from which any host that sees the files can run it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from pydantic import BaseModel

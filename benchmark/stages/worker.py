@@ -1,7 +1,5 @@
 """The life of one worker process: silence, a lock on its stage, the stage, and an end when the parent ends."""
 
-from __future__ import annotations
-
 import fcntl
 import importlib
 import json

@@ -1,7 +1,5 @@
 """A record's numbers, settings and provenance under the names that MLflow takes."""
 
-from __future__ import annotations
-
 import csv
 import hashlib
 import json

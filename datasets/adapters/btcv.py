@@ -1,7 +1,5 @@
 """BTCV: abdominal CT of Beyond the Cranial Vault, the healthy liver set of the papers."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

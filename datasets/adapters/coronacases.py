@@ -1,7 +1,5 @@
 """Coronacases: the ten COVID-19 CT in Hounsfield units of COVID-19-CT-Seg, with lung and infection masks."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import ClassVar

@@ -1,7 +1,5 @@
 """COVID-CT-MD: chest CT of COVID-19 and community-acquired pneumonia with labels of whole slices, no masks."""
 
-from __future__ import annotations
-
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence

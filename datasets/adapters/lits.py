@@ -1,7 +1,5 @@
 """LiTS: liver tumours of the MICCAI 2017 challenge; also its twin, task 3 of the Medical Segmentation Decathlon."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """LUNA16: chest CT of the nodule challenge, the healthy lung set once slices with nodules are left out."""
 
-from __future__ import annotations
-
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence

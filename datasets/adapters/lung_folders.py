@@ -1,7 +1,5 @@
 """Shared by lung sets that keep CT, lung masks and lesion masks in folders of their own, paired by name."""
 
-from __future__ import annotations
-
 import re
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping

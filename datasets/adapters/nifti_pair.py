@@ -1,7 +1,5 @@
 """Shared by sets that store a CT and one label file per case as NIfTI."""
 
-from __future__ import annotations
-
 import math
 import re
 from abc import abstractmethod

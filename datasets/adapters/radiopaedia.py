@@ -1,7 +1,5 @@
 """Radiopaedia: the nine COVID-19 volumes that MedSeg labelled."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import ClassVar

@@ -1,7 +1,5 @@
 """Looking at names and folders: what lies below a data root, without opening a scan."""
 
-from __future__ import annotations
-
 import os
 import re
 from abc import abstractmethod

@@ -1,7 +1,5 @@
 """What branches inside the lungs: pulmonary arteries and veins, and the bronchi with their walls."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Where a patient is painted: HU on a grid finer than the slices, labels on the slices."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from .fields import smooth_field

@@ -3,8 +3,6 @@
 The entry of an anatomy names the module that makes its scans, with ``specification()`` and ``write_patients()``.
 """
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Iterable, Iterator

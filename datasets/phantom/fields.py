@@ -1,7 +1,5 @@
 """Random fields: smooth deformations, tissue texture, and CT noise with its power spectrum."""
 
-from __future__ import annotations
-
 import numpy as np
 from scipy import fft
 

@@ -1,7 +1,5 @@
 """NIfTI and MetaImage files as the sets publish them, with the same bytes for the same arrays."""
 
-from __future__ import annotations
-
 import gzip
 import io
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The liver phantom on disk: healthy patients in the layout of BTCV, lesion patients in the layout of LiTS."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any

@@ -5,8 +5,6 @@ is a signed distance (merged balls, displaced by noise on two scales) with an ed
 follow the distance from that surface.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The lung phantom on disk: healthy patients in the layout of LUNA16, lesion patients in that of COVID-19-CT-Seg."""
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Iterator
 from pathlib import Path

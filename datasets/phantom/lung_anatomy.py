@@ -4,8 +4,6 @@ Centres and radii are millimetres of an average adult in anatomical coordinates 
 z to the head, origin in the body's centre at the height of the lung's hilum); every patient varies them.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -6,8 +6,6 @@ and, by a drawn share, the walls of secondary lobules (the cells of a jittered l
 unchanged and bronchi keep their air.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

@@ -1,7 +1,5 @@
 """One synthetic chest, from a seed to HU, lung labels and opacities."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 import numpy as np

@@ -1,7 +1,5 @@
 """One synthetic patient, from a seed to HU, organ labels and lesions."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

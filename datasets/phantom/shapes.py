@@ -1,7 +1,5 @@
 """Implicit shapes: signed distances in mm (negative inside), their blends, and soft occupancies."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The frozen specification of a phantom: every number with its source, and the hash that records carry."""
 
-from __future__ import annotations
-
 import hashlib
 from dataclasses import asdict, dataclass, fields
 from functools import cache

@@ -1,7 +1,5 @@
 """Branching trees of vessels and airways: grown towards random end points, with radii by Murray's law."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -4,8 +4,6 @@ SimpleITK and GDCM stack slices as if they were evenly spaced and straight above
 first: a tilted gantry, uneven steps, missing or doubled slices are refused with the numbers, never resampled.
 """
 
-from __future__ import annotations
-
 import math
 from collections import defaultdict
 from collections.abc import Sequence

@@ -3,8 +3,6 @@
 SimpleITK passes over a damaged .zraw with a line on stderr and returns rubbish, so the data file is checked first.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Collection
 from dataclasses import dataclass

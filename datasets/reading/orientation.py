@@ -1,7 +1,5 @@
 """Voxel axes: from the stored order to LPS by the affine, and the anatomical check where no affine can be trusted."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Tables that lie beside the scans: CSV files, and ``patients.csv``, which says whose each case is."""
 
-from __future__ import annotations
-
 import csv
 import re
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Labels of whole slices: ``slice_labels.csv``, and the published arrays of COVID-CT-MD."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass

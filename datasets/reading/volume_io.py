@@ -3,8 +3,6 @@
 nibabel interprets the header; the voxels are inflated by ISA-L straight into one buffer, and integers stay integers.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """The trachea and main bronchi: followed from the top of the chest, slice by slice, until they enter a lung."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from ..case import Spacing

@@ -1,7 +1,5 @@
 """Which lung mask a case gets: the one given, the lungmask network's, or the classical segmentation's."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable
 from pathlib import Path

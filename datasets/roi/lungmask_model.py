@@ -1,7 +1,5 @@
 """The lungmask network R231, where its package is installed and its weights lie on this machine."""
 
-from __future__ import annotations
-
 import importlib.util
 import os
 import warnings as python_warnings

@@ -1,7 +1,5 @@
 """Lungs by classical segmentation: air inside the body, without airways and bowel gas, closed over what fills it."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

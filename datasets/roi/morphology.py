@@ -1,7 +1,5 @@
 """Dilation, erosion and closing of masks by balls given in millimetres, exact on anisotropic voxels."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from ...common.jit import kernel

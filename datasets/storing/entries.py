@@ -1,7 +1,5 @@
 """What lies in one folder of the store: arrays as ``.npy``, masks as packed bits, and a ``meta.json``."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math

@@ -1,7 +1,5 @@
 """Pointers into the store; whoever fits or maps holds a :class:`PreparedCase`, which knows no label."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path

@@ -4,8 +4,6 @@ Below the root lie ``native`` (image and region of interest), ``views`` (what me
 decoded once, in parallel processes, and appears whole or not at all.
 """
 
-from __future__ import annotations
-
 import json
 import multiprocessing as mp
 import pickle

@@ -1,7 +1,5 @@
 """Grey levels: the window, 8 bits, histogram equalisation inside the region of interest."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from ...common.jit import kernel

@@ -4,8 +4,6 @@ Pixel centres lie at half-integers (``align_corners=False``). An axis of a resiz
 input pixels an output pixel sums and with which weights, so that one kernel serves every filter.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal

@@ -1,7 +1,5 @@
 """From a case to the slices that a method sees."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from ...common.boxes import bounds

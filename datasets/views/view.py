@@ -1,7 +1,5 @@
 """How a method wants to look at a case: window, masking, equalisation, in-plane size."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

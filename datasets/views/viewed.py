@@ -1,7 +1,5 @@
 """A case as a method sees it."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,7 +1,5 @@
 """From a case to what a method sees of it."""
 
-from __future__ import annotations
-
 from ..case import Case
 from .slice_view import apply_slice_view
 from .view import View

@@ -1,7 +1,5 @@
 """One axis of a resampled grid: which native voxels each of its voxels sums, and the way back."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property

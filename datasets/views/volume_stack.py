@@ -1,7 +1,5 @@
 """Volumes of many healthy cases, and the contiguous runs of slices that crops may come from."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 

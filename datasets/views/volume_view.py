@@ -1,7 +1,5 @@
 """The whole region of interest of a case as one resampled volume."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import Literal

@@ -1,7 +1,5 @@
 """Generator, critic and encoder of f-AnoGAN (Schlegl et al. 2019): the residual networks of WGAN-GP for 64² images."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from itertools import pairwise

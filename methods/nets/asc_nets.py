@@ -1,7 +1,5 @@
 """The networks of ASC-Net (Dey and Hong 2021), its main module and its discriminator, and the overlap of two cuts."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 import torch

@@ -1,7 +1,5 @@
 """The unified autoencoder trunk of the comparative study of Baur et al. 2021 (Medical Image Analysis 69)."""
 
-from __future__ import annotations
-
 import math
 from typing import Literal
 

@@ -1,7 +1,5 @@
 """Variational autoencoder on the unified trunk of Baur et al. 2021, with a dense or a spatial code."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any

@@ -1,7 +1,5 @@
 """The U-Net that predicts the noise of a diffused image (Dhariwal and Nichol 2021), as AnoDDPM uses it."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Literal

@@ -1,7 +1,5 @@
 """The two networks of DRAEM: a restoration autoencoder without skips and a discriminative U-Net."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -1,7 +1,5 @@
 """Gaussian mixture variational autoencoder on the unified trunk (Dilokthanakul et al. 2016; Baur et al. 2021)."""
 
-from __future__ import annotations
-
 import math
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """U-Net with weight-standardised convolutions: the denoiser of Kascenas et al. 2022."""
 
-from __future__ import annotations
-
 import torch
 from torch import nn
 from torch.nn import functional

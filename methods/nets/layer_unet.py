@@ -1,7 +1,5 @@
 """3D U-Net of Çiçek et al. 2016 with a head per layer: normal tissue, lesion, mask (Zhang et al. 2021)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

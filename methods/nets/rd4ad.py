@@ -1,7 +1,5 @@
 """Networks of reverse distillation (Deng & Li 2022, §3): one-class bottleneck and mirrored decoder."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

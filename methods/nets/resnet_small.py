@@ -1,7 +1,5 @@
 """ResNet-18 with a projection head and a three-way classifier: the network of CutPaste."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import timm

@@ -1,7 +1,5 @@
 """Dropout whose masks come from a generator of its own."""
 
-from __future__ import annotations
-
 import torch
 from torch import nn
 

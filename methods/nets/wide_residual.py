@@ -1,7 +1,5 @@
 """Wide residual encoder-decoder: the network of FPI and PII."""
 
-from __future__ import annotations
-
 import torch
 from torch import nn
 

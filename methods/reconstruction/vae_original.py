@@ -1,7 +1,5 @@
 """Variational autoencoder on slices that are not masked to the organ."""
 
-from __future__ import annotations
-
 from ...datasets.views.view import View
 from ..card import MethodCard, same
 from .parts.base import LUNG_NOTE, TRAINING_FIGURES

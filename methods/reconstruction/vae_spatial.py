@@ -1,7 +1,5 @@
 """Variational autoencoder whose code is a map of 8 × 8 positions instead of one vector."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar
 

@@ -1,7 +1,5 @@
 """nnU-Net trained on the other lesion sets: what labels of other hospitals are worth."""
 
-from __future__ import annotations
-
 from typing import ClassVar, Literal
 
 from ..card import MethodCard

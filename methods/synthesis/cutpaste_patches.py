@@ -1,7 +1,5 @@
 """Rectangles and thin scars cut from an image and pasted elsewhere in it: the anomalies of CutPaste."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

@@ -3,8 +3,6 @@
 x = (1 − αM)·normal + αM·lesion.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Synthetic lung lesions: random blobs filled with filtered salt noise (Yao et al. 2021, §III-C), on one core."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from . import volume_kernels as kernels

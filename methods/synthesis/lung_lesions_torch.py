@@ -4,8 +4,6 @@ Ellipsoids and textures of all crops are computed in batches of boxes of similar
 per box and axis. The numbers of each lesion are drawn on the host, the noise on the device.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass

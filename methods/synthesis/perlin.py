@@ -1,7 +1,5 @@
 """Perlin noise as batched tensor code: the mask source of DRAEM (Zavrtanik et al. 2021)."""
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -1,7 +1,5 @@
 """Gradient-domain pasting on rectangles: Poisson's equation solved by a fast sine transform."""
 
-from __future__ import annotations
-
 from functools import lru_cache
 
 import numpy as np

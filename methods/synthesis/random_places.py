@@ -1,7 +1,5 @@
 """Random places and directions of synthetic lesions."""
 
-from __future__ import annotations
-
 import numpy as np
 
 

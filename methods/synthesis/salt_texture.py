@@ -1,7 +1,5 @@
 """Textures of filtered salt noise for synthetic lesions (Yao et al. 2021, §III-C.2)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Settings of random-shape masks, of the liver paper's method and of the direct segmentation of its shapes."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

@@ -1,7 +1,5 @@
 """Random-shape anomalies: the shifted intensities of the liver paper, and the other fillings of random-shape."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 import numpy as np

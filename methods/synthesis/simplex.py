@@ -1,7 +1,5 @@
 """Simplex noise in space (Perlin 2001), summed over octaves and scaled to unit variance: the noise of AnoDDPM."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from functools import cached_property

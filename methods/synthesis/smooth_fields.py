@@ -1,7 +1,5 @@
 """Smooth fields over a box: Gaussian-filtered noise, and splines through a few control points."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

@@ -3,8 +3,6 @@
 :mod:`.stretched_noise_cpu` draws it with compiled kernels, :mod:`.stretched_noise_torch` on an accelerator.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import NormalDist

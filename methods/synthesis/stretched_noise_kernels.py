@@ -5,8 +5,6 @@ convolution. The cut field is packed into 64-bit words, word columns first, so t
 with vector instructions.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from ...common.jit import kernel

@@ -1,7 +1,5 @@
 """The stretched-noise masks as batched tensor code, for training on an accelerator."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from torch.nn.functional import max_pool2d

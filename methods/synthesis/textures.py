@@ -1,7 +1,5 @@
 """Textured anomalies of DRAEM: a Perlin mask filled with a texture that is blended with the image."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal

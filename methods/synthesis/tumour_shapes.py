@@ -1,7 +1,5 @@
 """Shapes of synthetic tumours: ellipsoids of four sizes, deformed in three planes (Hu et al. 2023, §3)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

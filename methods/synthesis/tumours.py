@@ -1,7 +1,5 @@
 """Synthetic tumours in healthy organs, made in training (Hu et al. 2023, §3; docs/methods/synthetic-tumors.md)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

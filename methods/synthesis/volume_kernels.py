@@ -1,7 +1,5 @@
 """Compiled kernels of the synthesis in volumes: Gaussian filter, ellipsoid painting, salt noise, injection."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from ...common.jit import kernel

@@ -1,7 +1,5 @@
 """Smoothed distance of the HU from the organ's median: what a learned method has to beat on liver."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Smoothed HU after a grey opening that removes vessels: what a learned method has to beat on lung."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 

@@ -1,7 +1,5 @@
 """The HU itself as anomaly score: the threshold protocols turn it into plain thresholding."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 

@@ -1,7 +1,5 @@
 """Distance of every voxel from the median of its in-plane neighbourhood."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import ClassVar
 

@@ -1,7 +1,5 @@
 """The area of the organ in a slice: the confound of every slice-level number."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from ...datasets.case import Case

@@ -1,7 +1,5 @@
 """Training curves of a method: one panel per logged value, one line per seed."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 

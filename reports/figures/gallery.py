@@ -1,7 +1,5 @@
 """Overlays: input, anomaly map, and truth against prediction for the worst, median and best patient of a cell."""
 
-from __future__ import annotations
-
 import io
 import json
 import zipfile

@@ -1,7 +1,5 @@
 """Which figures a run gets, and from which numbers; the modules beside this one draw them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A picture of what methods train on: healthy, synthetic and target side by side."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Plug-in packages as pip leaves them, and a cache of their own."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable
 from pathlib import Path

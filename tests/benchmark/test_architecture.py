@@ -1,7 +1,5 @@
 """The table of architecture figures in ``docs/architecture.md``, and the cards that it is made from."""
 
-from __future__ import annotations
-
 from functools import cache
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Bins that come from the scores: accuracy on awkward distributions, pooling, refusals."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import given, settings

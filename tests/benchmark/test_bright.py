@@ -1,7 +1,5 @@
 """The bright-voxel read-out against scikit-learn, with *healthy* as the positive class."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import given, settings

@@ -1,7 +1,5 @@
 """Cleaning keeps what a run needs to continue, drops the rest, and never works beside another bench."""
 
-from __future__ import annotations
-
 import fcntl
 import json
 import subprocess

@@ -1,7 +1,5 @@
 """Metrics from bins against scikit-learn, brute force, and their own bounds."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import given, settings

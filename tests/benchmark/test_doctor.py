@@ -1,7 +1,5 @@
 """The doctor reports what is wrong and never falls ill itself."""
 
-from __future__ import annotations
-
 import sys
 
 import pytest

@@ -1,7 +1,5 @@
 """What a run says about the machine and the source that made it."""
 
-from __future__ import annotations
-
 import subprocess
 
 import pytest

@@ -1,7 +1,5 @@
 """The contract of executors, kept by the built-in one and by a plug-in that shares no code with it."""
 
-from __future__ import annotations
-
 import inspect
 import re
 import subprocess

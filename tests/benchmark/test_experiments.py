@@ -1,7 +1,5 @@
 """The shipped experiments: they name what exists, and print what the papers print."""
 
-from __future__ import annotations
-
 import pytest
 from uasbench.benchmark.catalogue import registry
 from uasbench.benchmark.experiments import ExperimentError, load, names

@@ -1,7 +1,5 @@
 """Imported maps: replaced whole, told apart from methods, refused where they cannot be right."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Callable

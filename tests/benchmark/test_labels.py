@@ -1,7 +1,5 @@
 """Top lines: cross-fitted over patients or trained on other sets, never in ``all``, and nobody else sees a label."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable
 from pathlib import Path

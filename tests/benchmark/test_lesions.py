@@ -1,7 +1,5 @@
 """Voxel counts, components, smoothing and minimum size."""
 
-from __future__ import annotations
-
 import cc3d
 import numpy as np
 import pytest

@@ -1,7 +1,5 @@
 """What ``bench list methods`` and ``bench show`` say about methods, usable or not."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """The measure stage: from maps and truths to the numbers of a record."""
 
-from __future__ import annotations
-
 import json
 
 import numpy as np

@@ -1,7 +1,5 @@
 """A lesion that leaves the region of interest is remarked on, because that part of it is never measured."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from uasbench.benchmark.scoring.cases import ArrayCase

@@ -1,7 +1,5 @@
 """Protocol ``paper-lung``: the two-decimal oracle of the lung paper against its definition on the raw maps."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import given, settings

@@ -1,7 +1,5 @@
 """A method that needs more healthy patients than there are is skipped with that reason before anything is computed."""
 
-from __future__ import annotations
-
 import pytest
 from uasbench.benchmark.planning.tasks import planned_tasks
 

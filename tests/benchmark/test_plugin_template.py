@@ -1,7 +1,5 @@
 """The package that ``bench new-plugin`` writes installs, keeps the contract and passes its own test."""
 
-from __future__ import annotations
-
 import os
 import re
 import subprocess

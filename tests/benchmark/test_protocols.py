@@ -1,7 +1,5 @@
 """Where thresholds come from: every protocol against its definition on the raw maps."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Published numbers: the file is read row by row, and what is wrong in it is refused with its line."""
 
-from __future__ import annotations
-
 import pytest
 from uasbench.benchmark.catalogue import published as module
 from uasbench.benchmark.catalogue import registry

@@ -1,7 +1,5 @@
 """Names, cards and classes from installed packages: suggestions, collisions, wildcards, broken plug-ins, the index."""
 
-from __future__ import annotations
-
 import json
 import sys
 from importlib.metadata import EntryPoint

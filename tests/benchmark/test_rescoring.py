@@ -1,7 +1,5 @@
 """Measuring again: moved runs, other working directories, single cells that cannot be measured."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path

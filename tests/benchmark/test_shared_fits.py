@@ -1,7 +1,5 @@
 """Methods that share their training are trained once and scored each in their own way."""
 
-from __future__ import annotations
-
 import pytest
 from uasbench.benchmark.planning.plan import Graph
 from uasbench.benchmark.runs.folder import RunFolder

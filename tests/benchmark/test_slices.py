@@ -1,7 +1,5 @@
 """Slice scores."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from scipy.ndimage import uniform_filter

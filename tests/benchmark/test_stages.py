@@ -1,7 +1,5 @@
 """What each stage may import and see."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

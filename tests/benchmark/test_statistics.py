@@ -1,7 +1,5 @@
 """Tests against SciPy and closed formulas, and properties that any correct statistic has."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import pytest

@@ -1,7 +1,5 @@
 """Methods that may see the unlabelled test scans: images alone, one fit per test set, a mark in every table."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path

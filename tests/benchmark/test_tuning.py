@@ -1,7 +1,5 @@
 """Optuna studies over look-ups."""
 
-from __future__ import annotations
-
 import numpy as np
 import optuna
 import pytest

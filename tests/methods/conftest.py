@@ -1,7 +1,5 @@
 """Small synthetic livers for the tests of methods."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from pathlib import Path
 

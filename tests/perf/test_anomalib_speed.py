@@ -5,8 +5,6 @@ get their slices ready-made, as a loader gives them; the other side is called as
 framework around it. Weights are random on both sides: speed does not depend on them.
 """
 
-from __future__ import annotations
-
 import functools
 import statistics
 import time

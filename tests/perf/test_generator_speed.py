@@ -1,7 +1,5 @@
 """The stretched-noise generator against the plain OpenCV recipe, on one core and in one run."""
 
-from __future__ import annotations
-
 import time
 from functools import partial
 

@@ -3,8 +3,6 @@
 ``pytest -m gpu tests/perf/test_gpu_speed.py --benchmark-json=gpu.json`` prints a line per method and mode.
 """
 
-from __future__ import annotations
-
 import itertools
 import statistics
 import time

@@ -3,8 +3,6 @@
 Both sides are single threads, so processor time is compared: it does not depend on what else the machine does.
 """
 
-from __future__ import annotations
-
 import time
 import tracemalloc
 

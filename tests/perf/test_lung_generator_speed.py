@@ -1,7 +1,5 @@
 """The lung lesions against the plain SciPy recipe, on one core and in one run."""
 
-from __future__ import annotations
-
 import importlib.util
 import time
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Preparing a LiTS-sized volume against the equivalent MONAI chain, on one core and in one run."""
 
-from __future__ import annotations
-
 import statistics
 import time
 

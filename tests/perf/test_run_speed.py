@@ -1,7 +1,5 @@
 """The main job on the phantom: how long it takes, how much memory, and how much of it is the harness."""
 
-from __future__ import annotations
-
 import pytest
 import uasbench
 import uasbench.api

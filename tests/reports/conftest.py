@@ -1,7 +1,5 @@
 """A factory of small records with known values, shared by the tests of reports."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any

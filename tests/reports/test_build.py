@@ -1,7 +1,5 @@
 """The whole build: files, stable bytes, escaping, damaged inputs, empty runs."""
 
-from __future__ import annotations
-
 import json
 import re
 

@@ -1,7 +1,5 @@
 """The catalogues of metrics and protocols: every reader knows what they hold; a new one needs an entry alone."""
 
-from __future__ import annotations
-
 import ast
 from pathlib import Path
 

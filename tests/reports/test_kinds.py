@@ -1,7 +1,5 @@
 """Top lines, transductive methods and weak maps carry their mark wherever they are printed, and move nobody else."""
 
-from __future__ import annotations
-
 import re
 
 import pandas as pd

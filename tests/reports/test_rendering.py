@@ -1,7 +1,5 @@
 """Headline, Markdown, LaTeX, console and literature: what readers see, escaped."""
 
-from __future__ import annotations
-
 import doctest
 import re
 

@@ -1,7 +1,5 @@
 """Printed numbers beside those of a run."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 from uasbench.benchmark.experiments import Printed

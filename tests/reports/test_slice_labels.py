@@ -1,7 +1,5 @@
 """Sets with slice labels only: their headline, their tests, and what ``bench compare`` refuses."""
 
-from __future__ import annotations
-
 import pytest
 from uasbench.benchmark.runs.records import CaseValue, PooledValue
 from uasbench.reports.compare import CompareError, compare

@@ -1,7 +1,5 @@
 """Tables from records: columns, marks, unequal sets, stable bytes."""
 
-from __future__ import annotations
-
 import io
 import random
 

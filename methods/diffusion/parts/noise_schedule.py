@@ -1,7 +1,5 @@
 """The diffusion process of AnoDDPM and its steps back: DDPM (Ho et al. 2020) and DDIM (Song et al. 2021)."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The memory of PatchCore: greedy k-centre selection and nearest neighbours, in plain torch on any device."""
 
-from __future__ import annotations
-
 import math
 
 import torch

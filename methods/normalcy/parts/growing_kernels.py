@@ -4,8 +4,6 @@
 :class:`.growing.Components`: ``offsets``, ``first``, ``stop``, ``parent``, ``size`` and ``marked``.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from ....common.jit import kernel

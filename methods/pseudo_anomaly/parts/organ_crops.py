@@ -1,7 +1,5 @@
 """What CutPaste looks at: square crops centred on an organ's pixels, and maps made of the crops' scores."""
 
-from __future__ import annotations
-
 import numpy as np
 
 REACH = 4.0

@@ -1,7 +1,5 @@
 """Gradients with respect to the pixels, and what turns them into a map: for kl-grad, context-vae, vae-restoration."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

@@ -1,7 +1,5 @@
 """From an image and its reconstruction to an anomaly map, for every method that compares the two."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The ascent of vae-restoration: move a slice towards what a generative model finds likely (You et al. 2019)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 

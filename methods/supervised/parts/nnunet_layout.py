@@ -3,8 +3,6 @@
 Isensee et al. 2021 and the package's documentation of its data set format; axes and spacing as SimpleITK stores them.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterable, Sequence

@@ -1,7 +1,5 @@
 """Two honest methods, variants of them that break one promise each, and what the checks say."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar

@@ -1,7 +1,5 @@
 """The conformance check passes honest methods and names the broken promise of each dishonest one."""
 
-from __future__ import annotations
-
 import itertools
 from dataclasses import dataclass, field
 from typing import Any, ClassVar

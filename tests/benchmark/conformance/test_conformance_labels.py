@@ -1,7 +1,5 @@
 """Top lines and transductive methods meet in the check what they meet in a run."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from uasbench import MethodCard

@@ -1,7 +1,5 @@
 """The scans, the measure and the seeds that the conformance check relies on."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import given

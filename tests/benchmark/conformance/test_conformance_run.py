@@ -1,7 +1,5 @@
 """The conformance check runs in a process of its own, and says what became of it."""
 
-from __future__ import annotations
-
 import os
 import time
 

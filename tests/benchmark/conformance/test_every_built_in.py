@@ -1,7 +1,5 @@
 """``bench check`` of every built-in method and top line, on both organs."""
 
-from __future__ import annotations
-
 import pytest
 from uasbench.benchmark.catalogue import registry
 from uasbench.benchmark.conformance.run import check_method

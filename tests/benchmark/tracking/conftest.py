@@ -1,7 +1,5 @@
 """A run folder without a run, an MLflow database of its own, and what lies in it."""
 
-from __future__ import annotations
-
 import shutil
 import time
 from collections.abc import Callable

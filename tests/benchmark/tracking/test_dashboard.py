@@ -1,7 +1,5 @@
 """The dashboard of a run reads where its cells were sent."""
 
-from __future__ import annotations
-
 import subprocess
 
 import pytest

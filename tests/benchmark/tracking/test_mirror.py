@@ -1,7 +1,5 @@
 """The mirror of a run folder on MLflow: exactly one nested run per cell, whatever dies in between."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 import sys

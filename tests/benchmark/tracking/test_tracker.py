@@ -1,7 +1,5 @@
 """The tracker beside a run: it sends as cells land, never ends a run, and survives its server."""
 
-from __future__ import annotations
-
 import os
 import signal
 import socket
