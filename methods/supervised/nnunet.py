@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -18,7 +19,7 @@ from ..config import Config
 from ..context import FitContext
 from ..method import SupervisedMethod
 from ..state import load_state
-from .parts.nnunet_layout import DATASET, organ_image, training_split, write_raw, write_splits
+from .parts.nnunet_layout import DATASET, organ_image, write_raw, write_split
 
 if TYPE_CHECKING:
     import torch
@@ -140,23 +141,15 @@ class NNUNet(SupervisedMethod):
         """
         import torch
 
-        from .parts.nnunet_process import NNUNetJob, train_apart
+        from .parts.nnunet_process import train_apart
 
         c = self.config
         with tempfile.TemporaryDirectory(prefix="uasbench-nnunet-") as scratch:
             folder = Path(scratch)
             patients = write_raw(folder / "raw" / DATASET, labelled, margin=c.margin, masked=c.masked)
-            write_splits(folder / "preprocessed" / DATASET, [training_split(patients)])
-            job = NNUNetJob(
-                planner=c.planner,
-                trainer=c.trainer,
-                configuration=c.configuration,
-                epochs=c.epochs,
-                iterations=c.iterations,
-                validation_iterations=c.validation_iterations,
-                memory_gb=c.memory_gb,
-                processes=c.processes,
-                augmenters=c.augmenters,
+            write_split(folder / "preprocessed" / DATASET, patients)
+            job = SimpleNamespace(
+                **asdict(c),
                 limit=ctx.max_updates,
                 seed=ctx.seed_for("nnunet"),
                 device=ctx.device,
@@ -169,9 +162,9 @@ class NNUNet(SupervisedMethod):
                 ctx.progress(report["done"], report["total"])
 
             trained = train_apart(folder, job, on_epoch)
-        self.plans, self.dataset, self.mirror_axes = trained.plans, trained.dataset, trained.mirror_axes
+        self.plans, self.dataset, self.mirror_axes = (trained[key] for key in ("plans", "dataset", "mirror_axes"))
         self.net = self._network()
-        self.net.load_state_dict(trained.weights)
+        self.net.load_state_dict(trained["weights"])
         self.net.to(self.device)
 
     def score(self, case: Case) -> np.ndarray:
@@ -226,3 +219,22 @@ class NNUNet(SupervisedMethod):
         return trainer.build_network_architecture(
             plans, configuration, len(dataset["channel_names"]), heads, enable_deep_supervision=False
         )
+
+
+class NNUNetUnseen(NNUNet):
+    """Trains nnU-Net on all lesion sets of the organ but the one that it is tested on."""
+
+    card = MethodCard(
+        name="nnunet-unseen",
+        title="nnU-Net-Unseen",
+        year=2021,
+        supervision="full",
+        family="supervised",
+        citation=NNUNet.card.citation,
+        reference=NNUNet.card.reference,
+        uses="labels",
+        figures=NNUNet.card.figures,
+        notes="As nnunet, trained on the other lesion sets of the organ in the data root and never on a case of the "
+        "tested set. The paper trains on two sets and does not name the third; how many there were is in the record.",
+    )
+    training: ClassVar[Literal["cross-fit", "unseen"]] = "unseen"

@@ -8,14 +8,7 @@ import SimpleITK
 from uasbench.common.boxes import bounding_box
 from uasbench.common.errors import DataError
 from uasbench.datasets.case import Case
-from uasbench.methods.supervised.parts.nnunet_layout import (
-    DATASET,
-    organ_image,
-    raw_name,
-    training_split,
-    write_raw,
-    write_splits,
-)
+from uasbench.methods.supervised.parts.nnunet_layout import DATASET, organ_image, raw_name, write_raw, write_split
 
 
 def labelled(count=3, *, lesion=True, empty=()):
@@ -95,12 +88,8 @@ def test_names_are_unique_and_plain():
     assert [raw_name(i, c) for i, c in enumerate(cases)] == ["0000-a-1", "0001-a-1", "0002"]
 
 
-def test_every_case_of_a_fold_trains_and_one_patient_shows_the_curves():
+def test_every_case_of_a_fold_trains_and_one_patient_shows_the_curves_where_the_trainer_looks(tmp_path):
     patients = {f"c{i:02d}": f"p{i % 7}" for i in range(20)}
-    assert training_split(patients) == {"train": sorted(patients), "val": ["c00", "c07", "c14"]}
-
-
-def test_one_split_is_written_where_the_trainer_looks(tmp_path):
-    write_splits(tmp_path / "preprocessed" / DATASET, [{"train": ["a"], "val": ["b"]}])
+    write_split(tmp_path / "preprocessed" / DATASET, patients)
     written = json.loads((tmp_path / "preprocessed" / DATASET / "splits_final.json").read_text())
-    assert written == [{"train": ["a"], "val": ["b"]}]
+    assert written == [{"train": sorted(patients), "val": ["c00", "c07", "c14"]}]

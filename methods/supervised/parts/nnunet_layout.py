@@ -5,7 +5,7 @@ Isensee et al. 2021 and the package's documentation of its data set format; axes
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -85,23 +85,20 @@ def write_raw(
     return patients
 
 
-def training_split(patients: dict[str, str]) -> dict[str, list[str]]:
-    """Return raw names of ``train`` and ``val``: all of them train, the first patient's show a curve as well.
+def write_split(folder: Path, patients: dict[str, str]) -> None:
+    """Write ``splits_final.json``, where all cases train and the first patient's show a curve as well.
 
     The cases that a fold holds out are not here at all, because nobody but the engine may see their labels; nnU-Net
     wants a validation case, and uses it for a curve alone, since the last weights are kept.
 
     Args:
+        folder: the data set's own folder inside ``nnUNet_preprocessed``.
         patients: the patient of each raw name.
     """
     first = next(iter(patients.values()))
-    return {"train": sorted(patients), "val": sorted(name for name, patient in patients.items() if patient == first)}
-
-
-def write_splits(folder: Path, splits: Sequence[dict[str, list[str]]]) -> None:
-    """Write ``splits_final.json`` into the data set's own folder inside ``nnUNet_preprocessed``."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "splits_final.json").write_text(json.dumps(list(splits), indent=2), encoding="utf-8")
+    split = {"train": sorted(patients), "val": sorted(name for name, patient in patients.items() if patient == first)}
+    folder.mkdir(parents=True)
+    (folder / "splits_final.json").write_text(json.dumps([split], indent=2), encoding="utf-8")
 
 
 def _write(path: Path, array: np.ndarray, case: Case) -> None:

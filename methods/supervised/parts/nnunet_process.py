@@ -5,8 +5,6 @@ may not. It leads a process group, which is killed as a whole when it ends, whoe
 the caller ends, because it then reads the end of its standard input.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import signal
@@ -14,76 +12,50 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from types import SimpleNamespace
+from typing import Any
 
 from ...context import TrainingError
 from .nnunet_layout import DATASET, DATASET_ID
-
-if TYPE_CHECKING:
-    import torch
 
 FOLDERS = ("raw", "preprocessed", "results")
 AUGMENTERS = "nnUNet_n_proc_DA"
 
 
-@dataclass(frozen=True)
-class NNUNetJob:
-    """What one training needs to know.
-
-    Attributes:
-        epochs: None leaves the trainer's own number.
-        limit: most optimiser updates; None sets none, 0 keeps the random weights.
-        memory_gb: GPU memory that the planned patch and batch shall fill; None is the planner's own.
-    """
-
-    planner: str
-    trainer: str
-    configuration: str
-    epochs: int | None
-    iterations: int
-    validation_iterations: int
-    memory_gb: float | None
-    processes: int
-    augmenters: int
-    limit: int | None
-    seed: int
-    device: str
-    threads: int
-
-
-@dataclass(frozen=True)
-class Trained:
-    """What a training leaves: the plans and the description of the data set (JSON), weights, axes to mirror at test."""
-
-    plans: str
-    dataset: str
-    weights: dict[str, torch.Tensor]
-    mirror_axes: tuple[int, ...]
-
-
-def train_apart(folder: Path, job: NNUNetJob, on_epoch: Callable[[dict[str, Any]], None]) -> Trained:
+def train_apart(folder: Path, job: SimpleNamespace, on_epoch: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
     """Train on ``folder/raw`` with the split in ``folder/preprocessed``; nnU-Net's own words go to standard output.
 
     Args:
         folder: scratch folder; nothing outside it is written.
+        job: the settings of :class:`.nnunet.NNUNetConfig`, with ``seed``, ``device``, ``threads`` and ``limit``, the
+            most optimiser updates; None sets no limit, 0 keeps the random weights.
         on_epoch: called after each epoch with ``done`` and ``total`` updates, and the losses ``train`` and
             ``training_patient`` (one patient's cases, which train as well).
+
+    Returns:
+        ``plans`` and ``dataset``, the plans and the description of the data set (JSON); ``weights``, tensors by name;
+        ``mirror_axes``, the axes to mirror at test.
 
     Raises:
         TrainingError: nnU-Net stopped with an error.
     """
     import torch
 
-    (folder / "job.json").write_text(json.dumps(asdict(job)), encoding="utf-8")
+    (folder / "job.json").write_text(json.dumps(vars(job)), encoding="utf-8")
+    environment = {
+        **{f"nnUNet_{name}": str(folder / name) for name in FOLDERS},
+        "nnUNet_def_n_proc": str(job.processes),
+        AUGMENTERS: str(max(1, job.augmenters)),  # the planner takes it for a number of threads
+        "OMP_NUM_THREADS": str(job.threads),
+    }
     reading, writing = os.pipe()
     with os.fdopen(reading, encoding="utf-8") as reports:
         try:
             child = subprocess.Popen(  # noqa: S603
                 [sys.executable, "-m", __name__, str(folder), str(writing)],
                 cwd=folder,
-                env={**os.environ, **_environment(folder, job)},
+                env={**os.environ, **environment},
                 stdin=subprocess.PIPE,
                 pass_fds=(writing,),
                 start_new_session=True,
@@ -93,8 +65,13 @@ def train_apart(folder: Path, job: NNUNetJob, on_epoch: Callable[[dict[str, Any]
         # Forked children keep the pipe open: without this, reports of a process that died would have no end.
         ending = threading.Thread(target=_end_group_with, args=(child.pid,), daemon=True)
         ending.start()
+        error = None
         try:
-            error = _follow(reports, on_epoch)
+            for line in reports:
+                report = json.loads(line)
+                if error := report.get("error"):
+                    break
+                on_epoch(report)
             ending.join()
         finally:
             os.killpg(child.pid, signal.SIGKILL)
@@ -103,17 +80,7 @@ def train_apart(folder: Path, job: NNUNetJob, on_epoch: Callable[[dict[str, Any]
     if child.returncode != 0:
         why = error or _ending(child.returncode)
         raise TrainingError(f"nnU-Net stopped: {why}; its output is in the log of the job")
-    model = torch.load(folder / "model.pt", weights_only=True)
-    return Trained(model["plans"], model["dataset"], model["weights"], tuple(model["mirror_axes"]))
-
-
-def _environment(folder: Path, job: NNUNetJob) -> dict[str, str]:
-    return {
-        **{f"nnUNet_{name}": str(folder / name) for name in FOLDERS},
-        "nnUNet_def_n_proc": str(job.processes),
-        AUGMENTERS: str(max(1, job.augmenters)),  # the planner takes it for a number of threads
-        "OMP_NUM_THREADS": str(job.threads),
-    }
+    return torch.load(folder / "model.pt", weights_only=True)
 
 
 def _end_group_with(leader: int) -> None:
@@ -132,16 +99,6 @@ def _ending(status: int) -> str:
     return f"ended by signal {-status} ({signal.strsignal(-status)}){hint}"
 
 
-def _follow(reports: IO[str], on_epoch: Callable[[dict[str, Any]], None]) -> str | None:
-    """Pass the reports on until the process closes them; return its error, if it names one."""
-    for line in reports:
-        report = json.loads(line)
-        if "error" in report:
-            return report["error"]
-        on_epoch(report)
-    return None
-
-
 def main() -> None:
     """Be the process: read the job from the folder named first, report on the file descriptor named second."""
     folder, descriptor = Path(sys.argv[1]), int(sys.argv[2])
@@ -153,7 +110,7 @@ def main() -> None:
             reports.write(json.dumps(values) + "\n")
 
         try:
-            _train(folder, NNUNetJob(**json.loads((folder / "job.json").read_text(encoding="utf-8"))), report)
+            _train(folder, SimpleNamespace(**json.loads((folder / "job.json").read_text(encoding="utf-8"))), report)
         except Exception as error:
             report({"error": f"{type(error).__name__}: {error}"})
             raise
@@ -166,7 +123,7 @@ def _end_with_caller() -> None:
     os.killpg(0, signal.SIGKILL)
 
 
-def _train(folder: Path, job: NNUNetJob, report: Callable[[dict[str, Any]], None]) -> None:
+def _train(folder: Path, job: SimpleNamespace, report: Callable[[dict[str, Any]], None]) -> None:
     import torch
     from nnunetv2.experiment_planning import plan_and_preprocess_api as planning  # pyright: ignore[reportMissingImports]
     from nnunetv2.run.run_training import get_trainer_from_args  # pyright: ignore[reportMissingImports]
@@ -194,13 +151,13 @@ def _train(folder: Path, job: NNUNetJob, report: Callable[[dict[str, Any]], None
             "plans": (preprocessed / f"{plans}.json").read_text(encoding="utf-8"),
             "dataset": (preprocessed / "dataset.json").read_text(encoding="utf-8"),
             "weights": {name: value.detach().cpu() for name, value in network.state_dict().items()},
-            "mirror_axes": [int(axis) for axis in trainer.inference_allowed_mirroring_axes or ()],
+            "mirror_axes": tuple(int(axis) for axis in trainer.inference_allowed_mirroring_axes or ()),
         },
         folder / "model.pt",
     )
 
 
-def _run(trainer: Any, job: NNUNetJob, report: Callable[[dict[str, Any]], None]) -> None:
+def _run(trainer: Any, job: SimpleNamespace, report: Callable[[dict[str, Any]], None]) -> None:
     """Train within the limit, or only initialise; the last weights are kept, so nnU-Net writes no checkpoint."""
     wanted = (trainer.num_epochs if job.epochs is None else job.epochs) * job.iterations
     limit = wanted if job.limit is None else min(job.limit, wanted)
