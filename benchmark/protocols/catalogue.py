@@ -6,55 +6,23 @@ check of docs/protocols.md follow from the entry; the mark of an upper bound fol
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Literal
-
-import numpy as np
 
 from ...datasets.splits import no_folds_reason
 from ..runs.records import Threshold
-from ..scoring.bins import count_scores
-from ..scoring.metrics import NO_NATIVE, NO_PROTOCOL, applies
+from ..scoring.metrics import NO_NATIVE, NO_PROTOCOL, Needs, applies
 from ..scoring.paper_grid import PaperGrid
-from ..scoring.ranking_metrics import Curves
 from ..scoring.readouts import ReadOut
 from ..scoring.slices import NO_CALIBRATION
-from .inputs import CountedCases, MeasureOptions
-from .objective import pooled_dice
+from .evidence import NO_LESIONS, Evidence
+from .objective import Objective
 from .paper_lung import paper_lung
-from .tuner import NO_LESIONS, Tuner
-from .tuning import PLAIN, SearchSpace, Studies
+from .tuning import PLAIN
 
 OWN_MASK = "the mask is the method's own"
 PAPER_THRESHOLD = 0.5
-
-
-@dataclass(frozen=True, eq=False)
-class Evidence:
-    """What a protocol may choose a threshold from; ``healthy`` are ROI scores (float32) of held-out healthy scans."""
-
-    counted: CountedCases
-    studies: Studies
-    options: MeasureOptions
-    healthy: Sequence[np.ndarray] = ()
-    own_masks: bool = False
-
-    @property
-    def patients(self) -> list[str]:
-        return self.counted.patients
-
-    @cached_property
-    def tuner(self) -> Tuner:
-        """The search that tuned protocols share."""
-        return Tuner(self.counted, self.studies, self.options)
-
-    @cached_property
-    def healthy_curves(self) -> Curves | None:
-        """Scores of all held-out healthy voxels together; None without any."""
-        parts = [(s, np.zeros(s.size, bool)) for s in self.healthy if len(s)]
-        return Curves.of(*count_scores(lambda: parts)) if parts else None
 
 
 Chosen = tuple[list[Threshold], float | None]
@@ -75,6 +43,7 @@ class Protocol:
         post_processes: whether it may smooth by mm and drop components below mm³ as well.
         quantile: share of held-out healthy scores at or below the threshold; slices are called by the same share.
         grid: read-out of masks on another grid than the scan's, which gives pooled rows alone.
+        needs: metrics of what it has; their rows stay undefined where a set has slice labels only.
     """
 
     id: str
@@ -87,6 +56,7 @@ class Protocol:
     post_processes: bool = False
     quantile: float | None = None
     grid: Callable[[Threshold], ReadOut] | None = None
+    needs: tuple[Needs, ...] = ("voxels", "mask")
 
     @property
     def is_oracle(self) -> bool:
@@ -125,25 +95,23 @@ def _healthy_quantile(protocol: Protocol, evidence: Evidence) -> Chosen:
 
 
 def _cross_fitted(protocol: Protocol, evidence: Evidence) -> Chosen:
-    folds = evidence.tuner.folds
-    if not folds:
+    if not evidence.folds:
         return [protocol.undefined(evidence.patients, no_folds_reason(evidence.patients))], None
-    tune = evidence.tuner.tune
-    return [tune(protocol.id, tuned=f.tune, applied=f.apply, fold=f.index)[0] for f in folds], None
+    return [evidence.tune(protocol.id, f.tune, f.apply, f.index)[0] for f in evidence.folds], None
 
 
 def _tuned_on_all(protocol: Protocol, evidence: Evidence) -> Chosen:
-    threshold, bound = evidence.tuner.tune(protocol.id, tuned=evidence.patients, applied=evidence.patients)
+    threshold, bound = evidence.tune(protocol.id, evidence.patients, evidence.patients)
     return [threshold], bound
 
 
 def _best_pooled_dice(protocol: Protocol, evidence: Evidence) -> Chosen:
-    patients = evidence.patients
-    objective = pooled_dice(Curves.of(evidence.counted.bins, evidence.counted.counts))
-    if objective is None:
+    patients, curves = evidence.patients, evidence.curves
+    if not curves.positives:
         return [protocol.undefined(patients, NO_LESIONS)], 0.0
-    found = evidence.studies.search(protocol.id, SearchSpace({PLAIN: objective}))
-    return [found.record(protocol.id, patients=patients, tuned_on=patients)], objective.bound
+    objective = Objective(curves, curves.shares, curves.dice(), curves.dice_bound())
+    asked = Threshold(protocol=protocol.id, threshold=None, patients=patients, tuned_on=patients)
+    return [evidence.studies.search(asked, {PLAIN: objective})], objective.bound
 
 
 def _fixed(protocol: Protocol, evidence: Evidence) -> Chosen:
@@ -154,7 +122,7 @@ def _fixed(protocol: Protocol, evidence: Evidence) -> Chosen:
 
 
 def _two_decimals(protocol: Protocol, evidence: Evidence) -> Chosen:
-    threshold, bound = paper_lung(protocol.id, evidence.counted, evidence.studies)
+    threshold, bound = paper_lung(protocol.id, evidence)
     return [threshold], bound
 
 
@@ -163,7 +131,8 @@ VAL, ORACLE, NATIVE = "val", "oracle", "native"
 PROTOCOLS: dict[str, Protocol] = {
     protocol.id: protocol
     for protocol in (
-        Protocol(NATIVE, "the method's own constant", sees_labels="no", find=_native, headline=True, decides=4),
+        Protocol(NATIVE, "the method's own constant", sees_labels="no", find=_native, headline=True, decides=4,
+                 needs=("voxels", "mask", "bright voxels")),
         Protocol("healthy-q95", "the 95 % quantile of scores on held-out healthy voxels; no lesion label is used",
                  sees_labels="no", find=_healthy_quantile, headline=True, decides=2, quantile=0.95),
         Protocol("healthy-q99", "the 99 % quantile of scores on held-out healthy voxels; no lesion label is used",
@@ -177,11 +146,12 @@ PROTOCOLS: dict[str, Protocol] = {
                  "the threshold of the best pooled Dice on the test labels: an upper bound, not a result",
                  sees_labels="yes", find=_best_pooled_dice),
         Protocol("paper-liver", "fixed at 0.5, slices pooled on the 256² grid, as in the liver paper",
-                 sees_labels="no", find=_fixed, anatomies=("liver",), headline=True, grid=PaperGrid),
+                 sees_labels="no", find=_fixed, anatomies=("liver",), headline=True, grid=PaperGrid,
+                 needs=("voxels",)),
         Protocol("paper-lung",
                  "found on the test labels by a search to two decimals, as in the lung paper: an upper bound",
                  sees_labels="yes", find=_two_decimals, anatomies=("lung",), headline=True),
-        Protocol(NO_PROTOCOL, "no threshold is needed", sees_labels="no", find=None),
+        Protocol(NO_PROTOCOL, "no threshold is needed", sees_labels="no", find=None, needs=("scores", "bright scores")),
     )
 }  # fmt: skip
 

@@ -1,6 +1,7 @@
 """Maps and truth in, every number out. Needs neither torch nor a method, and can be repeated from stored maps."""
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -9,8 +10,7 @@ from ...common.errors import DataError
 from ..runs.records import CaseValue, PooledValue, Threshold
 from ..scoring.bright import BrightVoxels
 from ..scoring.cases import ArrayCase, CaseReader, HealthyMap, MeasureCase, ScoredCase
-from ..scoring.lesions import Lesions
-from ..scoring.metrics import METRICS, NO_PROTOCOL, SLICE_LABELS_ONLY, Aggregate, Metric, Needs, Undefined, applies
+from ..scoring.metrics import METRICS, NO_PROTOCOL, SLICE_LABELS_ONLY, applies
 from ..scoring.pictured_slices import write_gallery
 from ..scoring.readouts import (
     MaskMetrics,
@@ -23,9 +23,8 @@ from ..scoring.readouts import (
     undefined,
 )
 from ..scoring.slices import SliceMetrics, slice_scores
-from .catalogue import NATIVE, ORACLE, PROTOCOLS, VAL, Evidence, protocols_of, slice_quantiles
-from .inputs import CountedCases, MeasureOptions
-from .tuning import Studies
+from .catalogue import NATIVE, ORACLE, PROTOCOLS, VAL, protocols_of, slice_quantiles
+from .evidence import Evidence, MeasureOptions
 
 __all__ = ["ArrayCase", "HealthyMap", "MeasureCase", "MeasureOptions", "Measurement", "measure"]
 
@@ -57,59 +56,80 @@ def measure(
     """
     options = options or MeasureOptions()
     reader = CaseReader(cases, options.cache_mib << 20)
-    voxels, slices = _calibration(healthy, options)
-    _check(reader)
-    sliced = SliceMetrics(options.slice_score, slices, slice_quantiles())
-    if reader.voxel_truth:
-        return _measure_voxels(reader, healthy, voxels, sliced, options)
-    return _measure_slices(reader, sliced, options)
-
-
-def _calibration(healthy: Sequence[HealthyMap], options: MeasureOptions) -> tuple[list[np.ndarray], np.ndarray]:
-    """Return the scores of held-out healthy scans: of their voxels, one array a scan, and of their slices."""
     voxels, slices = [], [np.empty(0, np.float32)]
     for part in healthy:
         cropped = part.open()
         voxels.append(cropped.scores)
         slices.append(slice_scores(cropped.map, cropped.roi, options.slice_score)[1])
-    return voxels, np.concatenate(slices)
-
-
-def _check(reader: CaseReader) -> None:
-    ids = [s.id for s in reader.cases]
-    if not ids:
+    if not cases:
         raise MeasureError("there are no cases to measure; check the data set and the excluded cases")
-    if len(set(ids)) < len(ids):
-        twice = sorted({i for i in ids if ids.count(i) > 1})
-        raise MeasureError(f"case {twice[0]} appears twice; name the cases of a set differently")
+    if twice := [id_ for id_, number in Counter(case.id for case in cases).items() if number > 1]:
+        raise MeasureError(f"case {min(twice)} appears twice; name the cases of a set differently")
+    sliced = SliceMetrics(options.slice_score, np.concatenate(slices), slice_quantiles())
+    if not reader.voxel_truth:
+        thresholds = [p.undefined(reader.patients, SLICE_LABELS_ONLY) for p in protocols_of(options.anatomy)]
+        per_case, pooled = _read_out(reader, [sliced, _Unlabelled(options.anatomy)], options)
+        return _measurement(thresholds, per_case, pooled, {}, options.anatomy)
 
-
-def _measure_voxels(
-    reader: CaseReader,
-    healthy: Sequence[HealthyMap],
-    healthy_scores: Sequence[np.ndarray],
-    sliced: SliceMetrics,
-    options: MeasureOptions,
-) -> Measurement:
-    counted = CountedCases.of(reader, options.threads)
-    own_masks = any(case.native_mask() is not None for case in reader.cases)
-    thresholds, bounds = _choose(counted, healthy_scores, own_masks, options)
+    evidence = Evidence.of(reader, options, voxels)
+    thresholds, bounds = _choose(evidence)
+    grids: list[ReadOut] = [grid(t) for t in thresholds if (grid := PROTOCOLS[t.protocol].grid) is not None]
     applied: dict[str, dict[str, Threshold]] = {}
     for t in thresholds:
         if PROTOCOLS[t.protocol].grid is None:
             applied.setdefault(t.protocol, {}).update(dict.fromkeys(t.patients, t))
-    masks = MaskMetrics(applied, {NATIVE} if own_masks else set())
-    readouts = [masks, ThresholdFree(counted.bins, counted.counts), *_extras(counted, thresholds, options)]
-    per_case = _read_cases(counted, readouts, sliced, options)
+    masks = MaskMetrics(applied, {NATIVE} if evidence.own_masks else set())
+    readouts = [masks, ThresholdFree(evidence.bins, evidence.counts), *grids]
+    if any(m.needs == "bright scores" and applies(m.anatomies, options.anatomy) for m in METRICS.values()):
+        readouts.append(BrightVoxels(evidence.bins, options.native_threshold, (NATIVE, NO_PROTOCOL)))
+    per_case, pooled = _read_out(reader, [*readouts, sliced], options)
     if options.gallery_path is not None:
         # Under ``val``, or under ``oracle`` where no patient has a threshold of others.
         shown = VAL if any(VAL in dice for dice in masks.dice) else ORACLE
         dice = {i: dice[shown] for i, dice in enumerate(masks.dice) if shown in dice}
-        write_gallery(options.gallery_path, reader, dice, masks.thresholds[shown], options.window)
-    pooled = [row for part in (*readouts, sliced) for row in part.pooled()]
-    pooled += healthy_volumes(healthy, applied)
+        write_gallery(options.gallery_path, reader, dice, applied[shown], options.window)
     bounds = {name: bound for part in readouts for name, bound in part.bounds.items()} | bounds
-    return _measurement(thresholds, per_case, pooled, bounds, options.anatomy)
+    return _measurement(thresholds, per_case, pooled + healthy_volumes(healthy, applied), bounds, options.anatomy)
+
+
+class _Unlabelled:
+    """The rows that slice labels leave undefined."""
+
+    def __init__(self, anatomy: str) -> None:
+        self.protocols = (*protocols_of(anatomy), PROTOCOLS[NO_PROTOCOL])
+        self.bounds: dict[str, float] = {}
+
+    def add(self, measured: MeasuredCase) -> list[CaseValue]:
+        found = [(p.id, undefined(p.needs, "case", SLICE_LABELS_ONLY)) for p in self.protocols if p.grid is None]
+        return [case_row(measured.case, protocol, *pair) for protocol, pairs in found for pair in pairs]
+
+    def pooled(self) -> list[PooledValue]:
+        found = [(p.id, undefined(p.needs, "pooled", SLICE_LABELS_ONLY)) for p in self.protocols]
+        return [pooled_row(protocol, *pair) for protocol, pairs in found for pair in pairs]
+
+
+def _choose(evidence: Evidence) -> tuple[list[Threshold], dict[str, float]]:
+    """Return the thresholds of every protocol, and what the bins may hide of the tuned ones."""
+    thresholds, bounds = [], {}
+    for protocol in protocols_of(evidence.options.anatomy):
+        chosen, bound = protocol.thresholds(evidence)
+        thresholds += chosen
+        if bound is not None:
+            bounds[protocol.id] = bound
+    evidence.studies.write()
+    return thresholds, bounds
+
+
+def _read_out(
+    reader: CaseReader, readouts: Sequence[ReadOut], options: MeasureOptions
+) -> tuple[list[CaseValue], list[PooledValue]]:
+    """Show every case to every read-out, one case in memory at a time; return rows per case and over the cell."""
+    per_case: list[CaseValue] = []
+    for i, case in enumerate(reader.cases):
+        measured = MeasuredCase(i, case, reader.read(i))
+        per_case += [row for part in readouts for row in part.add(measured)]
+        options.progress(i + 1, len(reader))
+    return per_case, [row for part in readouts for row in part.pooled()]
 
 
 def _measurement(
@@ -127,70 +147,3 @@ def _measurement(
         pooled=[row for row in pooled if row.metric in applying],
         error_bounds=bounds,
     )
-
-
-def _choose(
-    counted: CountedCases, healthy_scores: Sequence[np.ndarray], own_masks: bool, options: MeasureOptions
-) -> tuple[list[Threshold], dict[str, float]]:
-    """Return the thresholds of every protocol, and what the bins may hide of the tuned ones."""
-    studies = Studies(options.study_path, seed=options.seed, trials=options.trials)
-    evidence = Evidence(counted, studies, options, healthy_scores, own_masks)
-    thresholds, bounds = [], {}
-    for protocol in protocols_of(options.anatomy):
-        chosen, bound = protocol.thresholds(evidence)
-        thresholds += chosen
-        if bound is not None:
-            bounds[protocol.id] = bound
-    studies.write()
-    return thresholds, bounds
-
-
-def _extras(counted: CountedCases, thresholds: Sequence[Threshold], options: MeasureOptions) -> list[ReadOut]:
-    """Return the read-outs that only some anatomies have, as the catalogues say."""
-    found: list[ReadOut] = [grid(t) for t in thresholds if (grid := PROTOCOLS[t.protocol].grid) is not None]
-    if any(m.needs == "bright scores" and applies(m.anatomies, options.anatomy) for m in METRICS.values()):
-        found.append(BrightVoxels(counted.bins, options.native_threshold, (NATIVE, NO_PROTOCOL)))
-    return found
-
-
-def _read_cases(
-    counted: CountedCases, readouts: Sequence[ReadOut], sliced: SliceMetrics, options: MeasureOptions
-) -> list[CaseValue]:
-    """Show every case to every read-out, one case in memory at a time, and return all rows."""
-    rows: list[CaseValue] = []
-    for i, case in enumerate(counted.reader.cases):
-        cropped = counted.reader.read(i)
-        assert cropped.lesion is not None
-        measured = MeasuredCase(case, cropped, counted.counts[i], Lesions.of(cropped.lesion))
-        for part in readouts:
-            rows += part.add(measured)
-        rows += sliced.add(case, cropped)
-        options.progress(i + 1, len(counted.reader))
-    return rows
-
-
-def _measure_slices(reader: CaseReader, sliced: SliceMetrics, options: MeasureOptions) -> Measurement:
-    per_case: list[CaseValue] = []
-    absent = list(_absent(options.anatomy, "case"))
-    for i, case in enumerate(reader.cases):
-        per_case += sliced.add(case, reader.read(i))
-        per_case += [case_row(case, *row) for row in absent]
-        options.progress(i + 1, len(reader))
-    pooled = sliced.pooled() + [pooled_row(*row) for row in _absent(options.anatomy, "pooled")]
-    patients = list(dict.fromkeys(case.patient for case in reader.cases))
-    thresholds = [p.undefined(patients, SLICE_LABELS_ONLY) for p in protocols_of(options.anatomy)]
-    return _measurement(thresholds, per_case, pooled, {}, options.anatomy)
-
-
-def _absent(anatomy: str, aggregate: Aggregate) -> Iterator[tuple[str, Metric, Undefined]]:
-    """Yield the rows that slice labels leave undefined."""
-    for protocol in (*protocols_of(anatomy), PROTOCOLS[NO_PROTOCOL]):
-        needs: list[Needs] = ["voxels", "mask"]
-        if protocol.find is None:
-            needs = ["scores", "bright scores"]
-        elif protocol.grid is not None:
-            needs = ["voxels"] if aggregate == "pooled" else []
-        elif protocol.id == NATIVE:
-            needs.append("bright voxels")
-        for metric, value in undefined(needs, aggregate, SLICE_LABELS_ONLY):
-            yield protocol.id, metric, value

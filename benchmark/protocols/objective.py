@@ -13,14 +13,6 @@ from ..scoring.ranking_metrics import Curves
 
 
 @dataclass(frozen=True, eq=False)
-class PatientCase:
-    """The counts of one case and whose it is."""
-
-    patient: str
-    counts: CaseCounts
-
-
-@dataclass(frozen=True, eq=False)
 class Objective:
     """The ``values`` at every cut of pooled curves, float64 (bins + 1,); inside a bin the best may be ``bound`` higher.
 
@@ -43,24 +35,7 @@ class Objective:
 
     @property
     def best(self) -> float:
-        """The largest value."""
         return float(self.values[self.best_cut])
-
-    def at(self, quantile: float) -> float:
-        """Return the value at a quantile of the tuned voxels' scores."""
-        return float(self.values[self.cut_at(quantile)])
-
-
-@dataclass(frozen=True, eq=False)
-class _Steps:
-    """One case on the pooled cuts: where its Dice changes, going down, and by how much."""
-
-    patient: str
-    index: np.ndarray
-    voxels: np.ndarray
-    step: np.ndarray
-    inside: np.ndarray
-    lesion: bool
 
 
 class MeanDice:
@@ -71,34 +46,34 @@ class MeanDice:
     whether the cut below the lowest score may be chosen.
     """
 
-    def __init__(self, axis: Curves, cases: Sequence[PatientCase], *, cut_all: bool = True) -> None:
+    def __init__(
+        self, axis: Curves, patients: Sequence[str], counts: Sequence[CaseCounts], *, cut_all: bool = True
+    ) -> None:
         self.axis = axis
         self.cut_all = cut_all
-        self._steps = [_steps(c.patient, c.counts) for c in cases]
+        self._cases = [(p, c, *_steps(c)) for p, c in zip(patients, counts, strict=True)]
 
     @classmethod
-    def every_cut(cls, bins: Bins, cases: Sequence[PatientCase]) -> MeanDice:
+    def every_cut(cls, bins: Bins, patients: Sequence[str], counts: Sequence[CaseCounts]) -> MeanDice:
         """Use every bin that holds a voxel of the cases, so that the best cut is the exhaustive search's."""
-        axis = Curves.of(bins, (c.counts for c in cases))
-        place = np.empty(len(bins), np.int64)
-        place[np.searchsorted(bins.lower, axis.lower)] = np.arange(len(axis.lower))
-        moved = [replace(c, counts=replace(c.counts, index=place[c.counts.index])) for c in cases]
-        return cls(axis, moved)
+        axis = Curves.of(bins, counts)
+        place = np.searchsorted(axis.lower, bins.lower)
+        return cls(axis, patients, [replace(c, index=place[c.index]) for c in counts])
 
     def over(self, patients: Collection[str]) -> Objective | None:
         """Return the objective of a group; None where none of them has a lesion."""
-        chosen = [s for s in self._steps if s.patient in patients]
-        per_patient = Counter(s.patient for s in chosen if s.lesion)
+        chosen = [case for case in self._cases if case[0] in patients]
+        per_patient = Counter(patient for patient, counts, *_ in chosen if counts.positives)
         if not per_patient:
             return None
-        steps, inside = np.zeros(len(self.axis.lower)), np.zeros(len(self.axis.lower))
+        steps, inside = np.zeros((2, len(self.axis.lower)))
         voxels = np.zeros(len(self.axis.lower), np.int64)
-        for s in chosen:
-            voxels[s.index] += s.voxels
-            if s.lesion:
-                weight = 1.0 / (per_patient[s.patient] * len(per_patient))
-                steps[s.index] += weight * s.step
-                inside[s.index] += weight * s.inside
+        for patient, counts, step, within in chosen:
+            voxels[counts.index] += counts.negative + counts.positive
+            if counts.positives:
+                weight = 1.0 / (per_patient[patient] * len(per_patient))
+                steps[counts.index] += weight * step
+                inside[counts.index] += weight * within
         values = np.append(np.cumsum(steps[::-1])[::-1], 0.0)
         if not self.cut_all:
             values[0] = -1.0
@@ -107,21 +82,13 @@ class MeanDice:
         return Objective(self.axis, shares, values, max(0.0, float(higher.max() - values.max())))
 
 
-def pooled_dice(curves: Curves) -> Objective | None:
-    """Return the Dice of all voxels together; None without a positive."""
-    if not curves.positives:
-        return None
-    return Objective(curves, curves.shares, curves.dice(), curves.dice_bound())
-
-
-def _steps(patient: str, counts: CaseCounts) -> _Steps:
-    index, voxels = counts.index, counts.negative + counts.positive
+def _steps(counts: CaseCounts) -> tuple[np.ndarray, np.ndarray]:
+    """Return by how much the Dice of a case changes at its bins, going down, and at best inside of them."""
     if not counts.positives:
-        empty = np.zeros(len(index))
-        return _Steps(patient, index, voxels, empty, empty, lesion=False)
-    tp, predicted = np.cumsum(counts.positive[::-1])[::-1], np.cumsum(voxels[::-1])[::-1]
+        return np.zeros(len(counts.index)), np.zeros(len(counts.index))
+    tp = np.cumsum(counts.positive[::-1])[::-1]
+    predicted = np.cumsum((counts.negative + counts.positive)[::-1])[::-1]
     dice = 2 * tp / (predicted + counts.positives)
     above = np.append(dice[1:], 0.0)
     # The best threshold inside a bin takes all of its positives and none of its negatives.
-    inside = 2 * tp / (predicted - counts.negative + counts.positives)
-    return _Steps(patient, index, voxels, dice - above, inside - above, lesion=True)
+    return dice - above, 2 * tp / (predicted - counts.negative + counts.positives) - above

@@ -5,36 +5,36 @@ import numpy as np
 from ..runs.records import Threshold
 from ..scoring.bins import keys_of
 from ..scoring.ranking_metrics import Curves
-from .inputs import CountedCases
+from .evidence import NO_LESIONS, Evidence
 from .objective import Objective
-from .tuner import NO_LESIONS
-from .tuning import PLAIN, SearchSpace, Studies
+from .tuning import PLAIN
 
 LEVELS = 101
 TAIL = 1e-4
 
 
-def paper_lung(protocol: str, counted: CountedCases, studies: Studies) -> tuple[Threshold, float]:
+def paper_lung(protocol: str, evidence: Evidence) -> tuple[Threshold, float]:
     """Return the threshold of the best mean Dice over volumes, and how far the bins may be off that value.
 
     The levels 0.00 … 1.00 are the scores themselves where the maps lie in [0, 1]; elsewhere they run linearly over the
     range of the cell's scores without the lowest and the highest 1/10,000 of them. Yao et al. 2021, §IV-C.
     """
-    patients = counted.patients
-    if not any(c.positives for c in counted.counts):
-        return Threshold(protocol=protocol, threshold=None, patients=patients, reason=NO_LESIONS), 0.0
-    low, high = score_range(Curves.of(counted.bins, counted.counts))
+    patients = evidence.patients
+    asked = Threshold(protocol=protocol, threshold=None, patients=patients)
+    if not evidence.curves.positives:
+        return asked.model_copy(update={"reason": NO_LESIONS}), 0.0
+    low, high = score_range(evidence.curves)
     levels = low + np.arange(LEVELS) / (LEVELS - 1) * (high - low)
-    dice, doubt, shares = _over_volumes(counted, levels)
+    dice, doubt, shares = _over_volumes(evidence, levels)
     tried = greedy(dice)
     keys = keys_of(levels[tried].astype(np.float32))
     none = np.zeros(len(keys) - 1, np.int64)
     between = Curves(lower=keys[:-1] + 1, upper=keys[1:], negative=none, positive=none)
     bound = float(doubt[tried].max())
-    found = studies.search(protocol, SearchSpace({PLAIN: Objective(between, shares[tried], dice[tried], bound)}))
+    asked = asked.model_copy(update={"tuned_on": patients})
+    found = evidence.studies.search(asked, {PLAIN: Objective(between, shares[tried], dice[tried], bound)})
     level = tried[int(np.searchsorted(keys, keys_of(np.array([found.threshold], np.float32))[0]))]
-    threshold = found.record(protocol, patients=patients, tuned_on=patients)
-    return threshold.model_copy(update={"threshold": float(levels[level])}), bound
+    return found.model_copy(update={"threshold": float(levels[level])}), bound
 
 
 def score_range(curves: Curves) -> tuple[float, float]:
@@ -55,19 +55,19 @@ def greedy(values: np.ndarray) -> np.ndarray:
     return np.union1d(tenths, np.arange(max(0, best - 9), min(LEVELS, best + 10)))
 
 
-def _over_volumes(counted: CountedCases, levels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _over_volumes(evidence: Evidence, levels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return, at every level (float64), three look-ups over volumes.
 
     The mean Dice of those with a lesion, what the bin that the level lies in may add to or take from it, and the share
     of all voxels at or below the level.
     """
-    bins, keys = counted.bins, keys_of(levels.astype(np.float32))
+    bins, keys = evidence.bins, keys_of(levels.astype(np.float32))
     above = np.searchsorted(bins.lower, keys, side="right")
     inside = bins.upper[above - 1] > keys
     dice, highest, lowest = (np.zeros(len(levels)) for _ in range(3))
     predicted, voxels = np.zeros(len(levels), np.int64), 0
-    volumes = sum(c.positives > 0 for c in counted.counts)
-    for c in counted.counts:
+    volumes = sum(c.positives > 0 for c in evidence.counts)
+    for c in evidence.counts:
         first = np.searchsorted(c.index, above)
         tp, fp = (np.append(np.cumsum(n[::-1])[::-1], 0)[first] for n in (c.positive, c.negative))
         predicted += tp + fp

@@ -216,6 +216,11 @@ class CaseReader:
         """Whether the set has voxel labels; without, it has slice labels."""
         return self.cases[0].load_truth().lesion is not None
 
+    @property
+    def patients(self) -> list[str]:
+        """All patients, each once, in the order of their first case."""
+        return list(dict.fromkeys(case.patient for case in self.cases))
+
     def read(self, index: int) -> CroppedCase:
         """Return a case.
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -31,18 +32,21 @@ Applied = Mapping[str, Mapping[str, Threshold]]
 
 @dataclass(frozen=True, eq=False)
 class MeasuredCase:
-    """A case in memory, with its counts in the bins of the cell and the components of its truth."""
+    """A case in memory, with its number in the cell."""
 
+    index: int
     case: ScoredCase
     cropped: CroppedCase
-    counts: CaseCounts
-    lesions: Lesions
 
     @property
     def lesion(self) -> np.ndarray:
-        """Truth inside the ROI, bool (z, y, x)."""
+        """Truth inside the ROI, bool (z, y, x), in sets with voxel labels."""
         assert self.cropped.lesion is not None
         return self.cropped.lesion
+
+    @cached_property
+    def lesions(self) -> Lesions:
+        return Lesions.of(self.lesion)
 
 
 class ReadOut(Protocol):
@@ -159,14 +163,15 @@ class ThresholdFree:
     """Metrics of the scores, which need no threshold."""
 
     def __init__(self, bins: Bins, counts: Sequence[CaseCounts]) -> None:
-        self.bins = bins
+        self.bins, self.counts = bins, counts
         self.curves = Curves.of(bins, counts)
         self.bounds = {"auroc": self.curves.auroc_bound(), "ap": self.curves.ap_bound()}
         self.bounds |= {"auroc_case": 0.0, "ap_case": 0.0}
         self._overlap, self._lesions = np.zeros(len(bins)), 0
 
     def add(self, measured: MeasuredCase) -> list[CaseValue]:
-        curves, own = Curves.of_case(self.bins, measured.counts), np.zeros(len(self.bins))
+        counts = self.counts[measured.index]
+        curves, own = Curves.of_case(self.bins, counts), np.zeros(len(self.bins))
         if len(measured.lesions):
             cropped = measured.cropped
             np.add.at(own, self.bins.find(cropped.scores[cropped.labels]), measured.lesions.weights())
@@ -174,7 +179,7 @@ class ThresholdFree:
         self._lesions += len(measured.lesions)
         self.bounds["auroc_case"] = max(self.bounds["auroc_case"], curves.auroc_bound())
         self.bounds["ap_case"] = max(self.bounds["ap_case"], curves.ap_bound())
-        scored = ScoredVoxels(curves, own[measured.counts.index], len(measured.lesions))
+        scored = ScoredVoxels(curves, own[counts.index], len(measured.lesions))
         return [case_row(measured.case, NO_PROTOCOL, *pair) for pair in computed("scores", scored, "case")]
 
     def pooled(self) -> list[PooledValue]:

@@ -7,10 +7,9 @@ import numpy as np
 
 from ...methods.card import SliceScore
 from ..runs.records import CaseValue, PooledValue
-from .cases import CroppedCase, ScoredCase
 from .metrics import NO_PROTOCOL, Aggregate, CalledSlices, computed
 from .ranking_metrics import sorted_curves
-from .readouts import case_row, pooled_row, undefined
+from .readouts import MeasuredCase, case_row, pooled_row, undefined
 
 NO_CALIBRATION = "no held-out healthy scans to calibrate on"
 
@@ -53,19 +52,19 @@ class SliceMetrics:
             protocol: healthy.threshold(healthy.cut_at(q)) if len(calibration) else None
             for protocol, q in quantiles.items()
         }
+        self.bounds: dict[str, float] = {}
         self._scores, self._labels = [np.empty(0, np.float32)], [np.empty(0, bool)]
 
-    def add(self, case: ScoredCase, cropped: CroppedCase) -> list[CaseValue]:
-        """Score the slices of a case and return its rows."""
+    def add(self, measured: MeasuredCase) -> list[CaseValue]:
+        cropped = measured.cropped
         z, scores = slice_scores(cropped.map, cropped.roi, self.how)
         assert cropped.slice_labels is not None
         labels = cropped.slice_labels[z + cropped.box[0].start]
         self._scores.append(scores)
         self._labels.append(labels)
-        return [case_row(case, *row) for row in self._rows(scores, labels, "case")]
+        return [case_row(measured.case, *row) for row in self._rows(scores, labels, "case")]
 
     def pooled(self) -> list[PooledValue]:
-        """Return the rows over all slices added so far."""
         rows = self._rows(np.concatenate(self._scores), np.concatenate(self._labels), "pooled")
         for protocol, threshold in self.thresholds.items():
             if threshold is not None:

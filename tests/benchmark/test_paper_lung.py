@@ -4,13 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from uasbench.benchmark.protocols.catalogue import PROTOCOLS, Evidence
-from uasbench.benchmark.protocols.inputs import CountedCases, MeasureOptions
+from uasbench.benchmark.protocols.catalogue import PROTOCOLS
+from uasbench.benchmark.protocols.evidence import NO_LESIONS, Evidence, MeasureOptions
 from uasbench.benchmark.protocols.paper_lung import TAIL, greedy, paper_lung, score_range
-from uasbench.benchmark.protocols.tuner import NO_LESIONS
-from uasbench.benchmark.protocols.tuning import Studies
 from uasbench.benchmark.scoring.cases import ArrayCase, CaseReader
-from uasbench.benchmark.scoring.ranking_metrics import Curves
 from uasbench.datasets.case import Case, Truth
 
 SHAPE = (5, 24, 24)
@@ -28,12 +25,12 @@ def make(k: int, *, patient: str | None = None, lesion: bool = True, scale: floa
     return ArrayCase(Case(f"c{k}", patient or f"p{k}", map_, (1.0, 1.0, 1.0), roi), map_, Truth(f"c{k}", truth))
 
 
-def counted(cases) -> CountedCases:
-    return CountedCases.of(CaseReader(cases, 1 << 30))
+def counted(cases, **options) -> Evidence:
+    return Evidence.of(CaseReader(cases, 1 << 30), MeasureOptions(**options))
 
 
 def search(cases, trials: int = 3):
-    return paper_lung("paper-lung", counted(cases), Studies(None, seed=0, trials=trials))
+    return paper_lung("paper-lung", counted(cases, trials=trials))
 
 
 def mean_dice(cases, threshold: float) -> float:
@@ -74,8 +71,7 @@ def test_maps_in_the_unit_interval_get_a_threshold_of_two_decimals():
 @pytest.mark.parametrize(("scale", "shift"), [(1800.0, -1000.0), (1e-3, 5.0), (-2.0, 0.0)])
 def test_other_maps_get_hundredths_of_their_range(scale, shift):
     cases = [make(k, scale=scale, shift=shift) for k in range(3)]
-    cell = counted(cases)
-    low, high = score_range(Curves.of(cell.bins, cell.counts))
+    low, high = score_range(counted(cases).curves)
     scores = np.concatenate([c.map[c.scan.roi] for c in cases])
     assert (scores <= low).mean() >= TAIL
     assert (scores > high).mean() <= TAIL
@@ -104,8 +100,7 @@ def test_it_never_beats_the_oracle_and_depends_on_no_number_of_trials():
     cases = [make(k) for k in range(3)]
     few, many = (search(cases, trials)[0] for trials in (1, 40))
     assert (few.threshold, few.value) == (many.threshold, many.value)
-    studies = Studies(None, seed=0, trials=1)
-    plain = Evidence(counted(cases), studies, MeasureOptions(smoothing_mm=(0.0,), min_size_mm3=(0.0,)))
+    plain = counted(cases, trials=1, smoothing_mm=(0.0,), min_size_mm3=(0.0,))
     (oracle,), _ = PROTOCOLS["oracle"].thresholds(plain)
     assert few.value <= oracle.value + 0.005
     assert few.value > oracle.value - 0.02

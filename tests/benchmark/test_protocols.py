@@ -1,14 +1,13 @@
 """Where thresholds come from: every protocol against its definition on the raw maps."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
-from uasbench.benchmark.protocols.catalogue import PROTOCOLS, Evidence
-from uasbench.benchmark.protocols.inputs import CountedCases, MeasureOptions
-from uasbench.benchmark.protocols.tuner import NO_LESIONS
-from uasbench.benchmark.protocols.tuning import Studies
+from uasbench.benchmark.protocols.catalogue import PROTOCOLS
+from uasbench.benchmark.protocols.evidence import NO_LESIONS, Evidence, MeasureOptions
 from uasbench.benchmark.scoring.cases import ArrayCase, CaseReader
 from uasbench.benchmark.scoring.lesions import confusion
 from uasbench.datasets.case import Case, Truth
@@ -28,8 +27,8 @@ def make(k: int, patient: str, *, lesion: bool = True, noise: float = 1.0) -> Ar
     return ArrayCase(Case(f"c{k}", patient, map_, (2.0, 1.0, 1.0), roi), map_, Truth(f"c{k}", truth))
 
 
-def counted(cases: list[ArrayCase]) -> CountedCases:
-    return CountedCases.of(CaseReader(cases, 1 << 30))
+def counted(cases: list[ArrayCase]) -> Evidence:
+    return Evidence.of(CaseReader(cases, 1 << 30), MeasureOptions())
 
 
 def choose(*args, **choices):
@@ -37,23 +36,23 @@ def choose(*args, **choices):
     return find(*args, **choices)[0]
 
 
-def find(protocol: str, counts: CountedCases, trials: int = 12, healthy=(), **choices):
-    studies = Studies(None, seed=0, trials=trials)
-    return PROTOCOLS[protocol].thresholds(Evidence(counts, studies, MeasureOptions(**choices), healthy))
+def find(protocol: str, counts: Evidence, trials: int = 12, healthy=(), **choices):
+    options = MeasureOptions(trials=trials, **choices)
+    return PROTOCOLS[protocol].thresholds(replace(counts, options=options, healthy=healthy))
 
 
-def oracle(counts: CountedCases, trials: int = 12, **choices):
+def oracle(counts: Evidence, trials: int = 12, **choices):
     (threshold,), bound = find("oracle", counts, trials, **choices)
     return threshold, bound
 
 
-def dice(counts: CountedCases, i: int, threshold) -> float | None:
+def dice(counts: Evidence, i: int, threshold) -> float | None:
     case = counts.reader.read(i)
     found = confusion(case.binarise(threshold), case.lesion)
     return 2 * found.tp / (found.predicted + found.positives) if found.positives else None
 
 
-def patient_mean(counts: CountedCases, threshold) -> float:
+def patient_mean(counts: Evidence, threshold) -> float:
     values = [dice(counts, i, threshold) for i in range(len(counts.reader))]
     return float(np.mean([v for v in values if v is not None]))
 
@@ -62,7 +61,7 @@ PLAIN_ONLY: dict[str, Any] = {"smoothing_mm": (0.0,), "min_size_mm3": (0.0,)}
 
 
 @pytest.fixture(scope="module")
-def cell() -> CountedCases:
+def cell() -> Evidence:
     return counted([make(k, f"p{k}", lesion=k != 2) for k in range(5)])
 
 

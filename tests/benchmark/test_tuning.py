@@ -5,8 +5,9 @@ import optuna
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from uasbench.benchmark.protocols.objective import MeanDice, PatientCase
-from uasbench.benchmark.protocols.tuning import MAX_TRIALS, PLAIN, SearchSpace, Studies
+from uasbench.benchmark.protocols.objective import MeanDice
+from uasbench.benchmark.protocols.tuning import MAX_TRIALS, PLAIN, Studies
+from uasbench.benchmark.runs.records import Threshold
 from uasbench.benchmark.scoring.bins import count_scores
 
 Pairs = list[tuple[np.ndarray, np.ndarray]]
@@ -14,6 +15,10 @@ Pairs = list[tuple[np.ndarray, np.ndarray]]
 
 def journal(path):
     return optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(path)))
+
+
+def asked(protocol: str) -> Threshold:
+    return Threshold(protocol=protocol, threshold=None)
 
 
 def draw(seed: int, cases: int = 3, n: int = 400, prevalence: float = 0.02) -> Pairs:
@@ -28,8 +33,8 @@ def draw(seed: int, cases: int = 3, n: int = 400, prevalence: float = 0.02) -> P
 
 def objective(pairs: Pairs):
     bins, counts = count_scores(lambda: pairs)
-    cases = [PatientCase(f"p{k}", c) for k, c in enumerate(counts)]
-    found = MeanDice.every_cut(bins, cases).over({c.patient for c in cases})
+    patients = [f"p{k}" for k in range(len(counts))]
+    found = MeanDice.every_cut(bins, patients, counts).over(set(patients))
     assert found is not None
     return found
 
@@ -46,7 +51,7 @@ def mean_dice(pairs: Pairs, threshold: float) -> float:
 @given(st.integers(0, 2**32 - 1), st.integers(1, 3))
 def test_a_study_never_reports_less_than_the_exhaustive_search(seed, trials):
     pairs = draw(seed)
-    found = Studies(None, seed=seed % 7, trials=trials).search("oracle", SearchSpace({PLAIN: objective(pairs)}))
+    found = Studies(None, seed=seed % 7, trials=trials).search(asked("oracle"), {PLAIN: objective(pairs)})
     candidates = np.unique(np.concatenate([s for s, _ in pairs]))
     exhaustive = max(mean_dice(pairs, t) for t in candidates)
     assert found.value >= exhaustive - 1e-6
@@ -58,24 +63,24 @@ def test_a_study_never_reports_less_than_the_exhaustive_search(seed, trials):
 def test_the_exact_optimum_is_the_first_trial(tmp_path):
     path = tmp_path / "tuning" / "cell.log"
     studies = Studies(path, seed=0, trials=12)
-    space = SearchSpace({PLAIN: objective(draw(0))})
-    found = studies.search("oracle", space)
+    objectives = {PLAIN: objective(draw(0))}
+    found = studies.search(asked("oracle"), objectives)
     studies.write()
     study = optuna.load_study(study_name=found.study, storage=journal(path))
     assert found.study == "cell/oracle"
     assert len(study.trials) == found.trials == 12
-    assert study.trials[0].value == pytest.approx(space.objectives[PLAIN].best)
+    assert study.trials[0].value == pytest.approx(objectives[PLAIN].best)
     assert study.best_value == found.value
     assert all(0 <= t.params["quantile"] <= 1 for t in study.trials)
 
 
 def test_studies_are_seeded_and_sequential(tmp_path):
-    space = SearchSpace({PLAIN: objective(draw(1))})
+    objectives = {PLAIN: objective(draw(1))}
     params = []
     for k, seed in enumerate((0, 0, 1)):
         path = tmp_path / f"{k}" / "cell.log"
         studies = Studies(path, seed=seed, trials=20)
-        name = studies.search("oracle", space).study
+        name = studies.search(asked("oracle"), objectives).study
         studies.write()
         params.append([t.params for t in optuna.load_study(study_name=name, storage=journal(path)).trials])
     assert params[0] == params[1]
@@ -91,20 +96,20 @@ def test_trials_are_limited():
 def test_one_trial_is_the_plain_optimum_and_more_choose_post_processing_by_its_shifted_value():
     weak, strong = objective(draw(2)), objective([(s + np.float32(2) * y, y) for s, y in draw(2)])
     posts = {PLAIN: weak, (1.5, 0.0): strong, (0.0, 10.0): weak, (1.5, 10.0): weak}
-    one = Studies(None, seed=0, trials=1).search("val", SearchSpace(posts))
-    assert (one.post, one.trials) == (PLAIN, 1)
-    found = Studies(None, seed=0, trials=4).search("val", SearchSpace(posts))
-    assert found.post == (1.5, 0.0)
+    one = Studies(None, seed=0, trials=1).search(asked("val"), posts)
+    assert (one.smoothing_mm, one.min_size_mm3, one.trials) == (*PLAIN, 1)
+    found = Studies(None, seed=0, trials=4).search(asked("val"), posts)
+    assert (found.smoothing_mm, found.min_size_mm3) == (1.5, 0.0)
     assert found.value == pytest.approx(strong.best)
-    kept = Studies(None, seed=0, trials=4).search("val", SearchSpace(posts, shift=weak.best - strong.best - 0.01))
-    assert kept.post == PLAIN
+    kept = Studies(None, seed=0, trials=4).search(asked("val"), posts, weak.best - strong.best - 0.01)
+    assert (kept.smoothing_mm, kept.min_size_mm3) == PLAIN
 
 
 def test_a_second_measurement_replaces_the_journal(tmp_path):
     path = tmp_path / "cell.log"
     for _ in range(2):
         studies = Studies(path, seed=0, trials=2)
-        studies.search("oracle", SearchSpace({PLAIN: objective(draw(0))}))
+        studies.search(asked("oracle"), {PLAIN: objective(draw(0))})
         studies.write()
     assert [(s.study_name, s.n_trials) for s in optuna.get_all_study_summaries(journal(path))] == [("cell/oracle", 2)]
     assert [p.name for p in tmp_path.iterdir()] == ["cell.log"]
@@ -113,10 +118,10 @@ def test_a_second_measurement_replaces_the_journal(tmp_path):
 def test_mean_dice_averages_patients_not_cases():
     pairs = draw(4, cases=3)
     bins, counts = count_scores(lambda: pairs)
-    cases = [PatientCase(p, c) for p, c in zip("aab", counts, strict=True)]
-    found = MeanDice.every_cut(bins, cases).over({"a", "b"})
+    means = MeanDice.every_cut(bins, "aab", counts)
+    found = means.over({"a", "b"})
     assert found is not None
     threshold = found.curves.threshold(found.best_cut)
     one, two, three = (mean_dice([p], threshold) for p in pairs)
     assert found.best == pytest.approx(((one + two) / 2 + three) / 2)
-    assert MeanDice.every_cut(bins, cases).over({"nobody"}) is None
+    assert means.over({"nobody"}) is None
