@@ -43,6 +43,26 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def make() -> Callable[..., Any]:
+    """Return ``make(k, patient, **parts)``: a case in memory, its map noise that is higher in a box of lesion."""
+    import numpy as np
+    from uasbench.benchmark.scoring.cases import ArrayCase
+    from uasbench.datasets.case import Case, Truth
+
+    def case(k: int, patient: str = "", *, lesion=True, noise=1.0, level=1.5, slices=None, **parts) -> ArrayCase:
+        rng, shape = np.random.default_rng(k), (6, 20, 20)
+        roi, truth = np.zeros((2, *shape), bool)
+        roi[1:, 3:18, 2:19], truth[2:4, 8:12, 6:11] = True, lesion
+        map_ = (noise * rng.normal(size=shape) + level * truth).astype(np.float32)
+        hu = rng.choice([-900, -700, -500, -200, 40], shape).astype(np.float32)
+        known = Truth(f"c{k}", truth if slices is None else None, slices if slices is None else np.array(slices, bool))
+        scan = Case(f"c{k}", patient or f"p{k}", parts.pop("image", hu), (2.0, 1.0, 1.0), parts.pop("roi", roi))
+        return ArrayCase(scan, **{"map": map_, "truth": known, **parts})
+
+    return case
+
+
+@pytest.fixture(scope="session")
 def mlflow_tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An MLflow database that holds nothing yet; MLflow makes one by dozens of migrations."""
     from uasbench.benchmark.tracking.server import lay_out

@@ -1,6 +1,7 @@
 """The measure stage: from maps and truths to the numbers of a record."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -20,21 +21,9 @@ SHAPE = (6, 20, 20)
 SPACING = (2.0, 1.0, 1.0)
 
 
-def make(k: int, *, lesion: bool = True, patient: str | None = None, mask=None) -> ArrayCase:
-    rng = np.random.default_rng(k)
-    roi = np.zeros(SHAPE, bool)
-    roi[1:, 3:18, 2:19] = True
-    truth = np.zeros(SHAPE, bool)
-    if lesion:
-        truth[2:4, 8:12, 6:11] = True
-    map_ = (rng.normal(size=SHAPE) + 1.5 * truth).astype(np.float32)
-    case = Case(f"c{k}", patient or f"p{k}", map_, SPACING, roi)
-    return ArrayCase(case, map_, Truth(f"c{k}", truth), mask)
-
-
-def healthy(k: int = 50, z=None) -> HealthyMap:
-    case = make(k, lesion=False)
-    return HealthyMap(case.scan, case.map, z)
+@pytest.fixture
+def healthy(make) -> HealthyMap:
+    return HealthyMap(make(50, lesion=False).scan, make(50, lesion=False).map)
 
 
 def run(cases, parts=(), **options):
@@ -56,9 +45,10 @@ def of_case(result, case, protocol, metric):
 
 
 @pytest.fixture(scope="module")
-def cells():
-    cases = [make(k, lesion=k != 1) for k in range(4)]
-    return {a: (cases, run(cases, [healthy()], native_threshold=1.0, anatomy=a)) for a in ("liver", "lung")}
+def cells(make):
+    cases, other = [make(k, lesion=k != 1) for k in range(4)], make(50, lesion=False)
+    healthy = HealthyMap(other.scan, other.map)
+    return {a: (cases, run(cases, [healthy], native_threshold=1.0, anatomy=a)) for a in ("liver", "lung")}
 
 
 @pytest.fixture(scope="module")
@@ -109,21 +99,7 @@ def test_the_stored_threshold_reproduces_the_stored_numbers(cells, protocol):
     assert pooled(result, protocol, "dice").value == 2 * tp / (2 * tp + fp + fn)
 
 
-def test_the_oracle_value_is_the_mean_of_the_stored_dice(cell):
-    cases, result = cell
-    (oracle,) = [t for t in result.thresholds if t.protocol == "oracle"]
-    values = [of_case(result, c.id, "oracle", "dice").value for c in cases if c.id != "c1"]
-    assert np.mean(values) == pytest.approx(oracle.value, abs=1e-12)
-    val = [of_case(result, c.id, "val", "dice").value for c in cases if c.id != "c1"]
-    assert all(v is not None for v in val)
-
-
-def test_every_protocol_has_pooled_dice_or_a_reason(cell):
-    _, result = cell
-    for protocol in ids("liver"):
-        value = pooled(result, protocol, "dice")
-        assert value.value is not None
-        assert value.unit == "pooled"
+def test_without_folds_healthy_scans_and_a_threshold_of_its_own_there_is_a_reason(make, healthy):
     bare = run([make(0)])
     for protocol in ("native", "healthy-q95", "healthy-q99", "val", "paper-liver"):
         value = pooled(bare, protocol, "dice")
@@ -132,49 +108,39 @@ def test_every_protocol_has_pooled_dice_or_a_reason(cell):
     assert of_case(bare, "c0", "val", "dice").reason == pooled(bare, "val", "dice").reason
 
 
-def test_measuring_twice_gives_the_same_json_and_changes_nothing(tmp_path):
+def test_measuring_twice_gives_the_same_json_and_changes_nothing(tmp_path, make, healthy):
     cases = [make(k) for k in range(3)]
     before = [(c.map.tobytes(), c.truth.lesion.tobytes(), c.scan.roi.tobytes()) for c in cases]
     options = {"study_path": tmp_path / "x.log", "seed": 4}
-    one, two = (run(cases, [healthy()], **options).model_dump_json() for _ in range(2))
+    one, two = (run(cases, [healthy], **options).model_dump_json() for _ in range(2))
     assert one == two
     assert before == [(c.map.tobytes(), c.truth.lesion.tobytes(), c.scan.roi.tobytes()) for c in cases]
-    assert run(cases, [healthy()], **options, cache_mib=0, threads=2).model_dump_json() == one
+    assert run(cases, [healthy], **options, cache_mib=0, threads=2).model_dump_json() == one
 
 
-def test_values_outside_the_region_do_not_count():
+def test_values_outside_the_region_do_not_count(make):
     cases = [make(k) for k in range(3)]
     poisoned = [
-        ArrayCase(c.scan, np.where(c.scan.roi, c.map, np.float32(np.nan)), Truth(c.id, c.truth.lesion | ~c.scan.roi))
+        replace(c, map=np.where(c.scan.roi, c.map, np.float32(np.nan)), truth=Truth(c.id, c.truth.lesion | ~c.scan.roi))
         for c in cases
     ]
     assert run(poisoned).model_dump_json() == run(cases).model_dump_json()
 
 
-def test_an_empty_region_is_safe():
-    empty = make(9)
-    scan = Case("c9", "p9", empty.scan.image, SPACING, np.zeros(SHAPE, bool))
-    result = run([make(0), make(1), ArrayCase(scan, empty.map, empty.truth)], [healthy()], native_threshold=0.5)
+def test_an_empty_region_is_safe(make, healthy):
+    empty = make(9, roi=np.zeros(SHAPE, bool))
+    result = run([make(0), make(1), empty], [healthy], native_threshold=0.5)
     assert of_case(result, "c9", "oracle", "dice").value is None
     assert of_case(result, "c9", "oracle", "fp_volume_ml").value == 0
     assert of_case(result, "c9", "none", "slice_auroc").value is None
 
 
-def test_nothing_predicted_is_zero():
-    result = run([make(0), make(1)], native_threshold=1e9)
-    assert [of_case(result, "c0", "native", m).value for m in ("dice", "psc", "sen", "lesion_sen")] == [0, 0, 0, 0]
-
-
-def test_a_mask_of_the_method_replaces_its_threshold():
+def test_a_mask_of_the_method_replaces_its_threshold(make):
     cases = [make(k, mask=make(k).truth.lesion) for k in range(2)]
     result = run(cases, native_threshold=0.5)
     assert pooled(result, "native", "dice").value == 1
     (native,) = [t for t in result.thresholds if t.protocol == "native"]
     assert native.threshold is None
-    with pytest.raises(DataError, match="own mask is missing"):
-        run([cases[0], make(5)])
-    with pytest.raises(DataError, match="not the map's"):
-        run([make(0, mask=np.zeros((1, 2, 3), bool))])
 
 
 def test_components_never_span_two_patients():
@@ -190,10 +156,9 @@ def test_components_never_span_two_patients():
     assert pooled(result, "none", "aupro").value == 1
 
 
-def test_held_out_slices_alone_calibrate():
-    case = make(50, lesion=False)
-    result = run([make(0), make(1)], [healthy(50, (4, 6))])
-    scores = case.map[4:6][case.scan.roi[4:6]]
+def test_held_out_slices_alone_calibrate(make, healthy):
+    result = run([make(0), make(1)], [replace(healthy, z=(4, 6))])
+    scores = healthy.map[4:6][healthy.scan.roi[4:6]]
     (q95,) = [t for t in result.thresholds if t.protocol == "healthy-q95"]
     share = (scores > np.float32(q95.threshold)).mean()
     assert 0.05 - 1 / len(scores) <= share <= 0.05
@@ -201,26 +166,18 @@ def test_held_out_slices_alone_calibrate():
     assert volume == pytest.approx(share * len(scores) * 2 / 1000)
 
 
-def test_slice_labels_alone_give_slice_metrics_alone():
-    cases = [labelled(k, make(k).truth.lesion.any(axis=(1, 2))) for k in range(2)]
-    result = run(cases, [healthy()])
-    full = run([make(0), make(1)], [healthy()])
+def test_slice_labels_alone_give_slice_metrics_alone(make, healthy):
+    cases = [make(k, slices=make(k).truth.lesion.any(axis=(1, 2))) for k in range(2)]
+    result = run(cases, [healthy])
+    full = run([make(0), make(1)], [healthy])
     for metric in ("slice_auroc", "slice_ap"):
         assert pooled(result, "none", metric).value == pooled(full, "none", metric).value is not None
-    with pytest.raises(DataError, match="no voxel labels"):
-        run([make(5), cases[0]])
 
 
-def labelled(k: int, slices, *, patient: str | None = None) -> ArrayCase:
-    case = make(k, patient=patient)
-    return ArrayCase(case.scan, case.map, Truth(case.id, slice_labels=np.asarray(slices, bool)))
-
-
-def test_slice_metrics_of_a_slice_label_set_agree_with_scikit_learn():
+def test_slice_metrics_of_a_slice_label_set_agree_with_scikit_learn(make, healthy):
     labels = {0: [0, 0, 1, 1, 0, 0], 1: [1, 1, 1, 0, 0, 1]}
-    cases = [labelled(k, v) for k, v in labels.items()]
-    part = healthy()
-    result = run(cases, [part], anatomy="lung")
+    cases = [make(k, slices=v) for k, v in labels.items()]
+    result = run(cases, [healthy], anatomy="lung")
     every, truths = [], []
     for case, label in zip(cases, labels.values(), strict=True):
         # The first slice shows no region of interest and takes no part, whatever its label.
@@ -235,7 +192,7 @@ def test_slice_metrics_of_a_slice_label_set_agree_with_scikit_learn():
     scores, truth = np.concatenate(every), np.concatenate(truths)
     found = pooled(result, "none", "slice_auroc")
     assert (found.value, found.unit) == (pytest.approx(roc_auc_score(truth, scores)), "slice")
-    calibration = np.sort([part.map[z][part.scan.roi[z]].max() for z in range(1, 6)])
+    calibration = np.sort([healthy.map[z][healthy.scan.roi[z]].max() for z in range(1, 6)])
     called = scores > calibration[-1]
     assert pooled(result, "healthy-q95", "slice_sen").value == called[truth].mean()
     assert pooled(result, "healthy-q95", "slice_spe").value == (~called)[~truth].mean()
@@ -245,19 +202,14 @@ def test_slice_metrics_of_a_slice_label_set_agree_with_scikit_learn():
     assert "no held-out healthy scans" in bare.reason
 
 
-def test_a_patient_with_slices_of_one_kind_has_no_slice_auroc():
-    result = run([labelled(0, [0, 0, 1, 1, 0, 0]), labelled(1, [0] * 6)], [healthy()], anatomy="lung")
+def test_a_patient_with_slices_of_one_kind_has_no_slice_auroc(make, healthy):
+    result = run([make(0, slices=[0, 0, 1, 1, 0, 0]), make(1, slices=[0] * 6)], [healthy], anatomy="lung")
     for metric in ("slice_auroc", "slice_ap"):
         assert of_case(result, "c1", "none", metric).value is None
         assert "one class" in of_case(result, "c1", "none", metric).reason
         assert pooled(result, "none", metric).value is not None
     assert of_case(result, "c1", "healthy-q95", "slice_spe").value is not None
     assert of_case(result, "c1", "healthy-q95", "slice_sen").value is None
-
-
-def test_slice_labels_of_another_length_are_refused():
-    with pytest.raises(DataError, match="5 slice labels for 6 slices"):
-        run([labelled(0, [0, 0, 1, 1, 0])])
 
 
 def test_paper_liver_reads_256_maps_as_they_are_and_resizes_others():
@@ -282,7 +234,7 @@ def test_paper_liver_reads_256_maps_as_they_are_and_resizes_others():
     assert 0.9 < value < 1
 
 
-def test_gallery_shows_the_slice_with_most_lesion(tmp_path):
+def test_gallery_shows_the_slice_with_most_lesion(tmp_path, make):
     cases = [make(k, lesion=k != 1) for k in range(4)]
     result = run(cases, gallery_path=tmp_path / "maps" / "gallery.npz", window=(-1, 1))
     with np.load(tmp_path / "maps" / "gallery.npz") as file:
@@ -301,12 +253,12 @@ def test_gallery_shows_the_slice_with_most_lesion(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["liver voxels", "lung voxels", "lung slices"])
-def test_stored_maps_measure_like_arrays(tmp_path, kind):
+def test_stored_maps_measure_like_arrays(tmp_path, kind, make, healthy):
     from uasbench.datasets.storing import entries
     from uasbench.datasets.storing.prepared import PreparedCase, TruthRef
 
     options = {"native_threshold": 1.0, "anatomy": kind.split()[0]}
-    memory, stored = [labelled(k, [0, 0, 1, 1, 0, 0]) if "slices" in kind else make(k) for k in range(3)], []
+    memory, stored = [make(k, slices=[0, 0, 1, 1, 0, 0] if "slices" in kind else None) for k in range(3)], []
     for case in memory:
         scan = case.scan
         entries.write_native(tmp_path / case.id / "native", scan)
@@ -318,19 +270,22 @@ def test_stored_maps_measure_like_arrays(tmp_path, kind):
         )
         truth = TruthRef(tmp_path / case.id / "truth", "f")
         stored.append(MeasureCase(scan=prepared, map_path=tmp_path / f"{case.id}.map", truth=truth))
-    parts = [healthy()]
-    assert run(stored, parts, **options).model_dump_json() == run(memory, parts, **options).model_dump_json()
+    assert run(stored, [healthy], **options).model_dump_json() == run(memory, [healthy], **options).model_dump_json()
 
 
-def test_bad_input_is_refused():
-    with pytest.raises(MeasureError, match="no cases"):
-        run([])
-    with pytest.raises(MeasureError, match="twice"):
-        run([make(0), make(0)])
+def test_bad_input_is_refused(make):
     case = make(0)
-    with pytest.raises(DataError, match="map has shape"):
-        run([ArrayCase(case.scan, case.map[:-1], case.truth)])
     broken = case.map.copy()
     broken[2, 8, 8] = np.nan
-    with pytest.raises(ScoreError, match="NaN"):
-        run([ArrayCase(case.scan, broken, case.truth)])
+    for cases, error, message in (
+        ([], MeasureError, "no cases"),
+        ([case, case], MeasureError, "twice"),
+        ([replace(case, map=case.map[:-1])], DataError, "map has shape"),
+        ([replace(case, map=broken)], ScoreError, "NaN"),
+        ([make(0, slices=[0, 0, 1, 1, 0])], DataError, "5 slice labels for 6 slices"),
+        ([case, make(1, slices=[0, 0, 1, 1, 0, 0])], DataError, "no voxel labels"),
+        ([make(0, mask=case.truth.lesion), make(5)], DataError, "own mask is missing"),
+        ([make(0, mask=np.zeros((1, 2, 3), bool))], DataError, "not the map's"),
+    ):
+        with pytest.raises(error, match=message):
+            run(cases)

@@ -8,10 +8,9 @@ import pytest
 from rich.console import Console
 from scipy.ndimage import distance_transform_edt
 from uasbench.benchmark.protocols.catalogue import PROTOCOLS, Protocol, deciding, is_oracle
-from uasbench.benchmark.protocols.measuring import ArrayCase, HealthyMap, MeasureOptions, measure
+from uasbench.benchmark.protocols.measuring import HealthyMap, MeasureOptions, measure
 from uasbench.benchmark.runs.records import Threshold
 from uasbench.benchmark.scoring.metrics import METRICS, NO_LESION, MaskedCase, Metric, Undefined, sign
-from uasbench.datasets.case import Case, Truth
 from uasbench.reports.columns import FLAG_LEGEND
 from uasbench.reports.compare import compare
 from uasbench.reports.console import headline as console_headline
@@ -20,24 +19,21 @@ from uasbench.reports.headline import headlines
 from uasbench.reports.tables import make_tables
 
 ROOT = Path(__file__).parents[2]
-SHAPE = (4, 16, 16)
 SLICES_ONLY = "the set has slice labels only"
 
 
-def make(k: int, *, slices: bool = False, level: float = 1.5) -> ArrayCase:
-    rng = np.random.default_rng(k)
-    roi = np.ones(SHAPE, bool)
-    lesion = np.zeros(SHAPE, bool)
-    lesion[1:3, 4:8, 5:9] = k != 3
-    map_ = (rng.normal(size=SHAPE) + level * lesion).astype(np.float32)
-    truth = Truth(f"c{k}", slice_labels=lesion.any(axis=(1, 2))) if slices else Truth(f"c{k}", lesion)
-    return ArrayCase(Case(f"c{k}", f"p{k}", 100 * map_, (1.0, 1.0, 1.0), roi), map_, truth)
+@pytest.fixture
+def measured(make):
+    """Return ``measured(anatomy, slices=…, level=…)``: four cases, the last without a lesion."""
 
+    def call(anatomy: str, *, slices: bool = False, level: float = 1.5):
+        healthy, cases = make(9, lesion=False), [make(k, lesion=k != 3, level=level) for k in range(4)]
+        if slices:
+            cases = [make(k, slices=case.truth.lesion.any(axis=(1, 2))) for k, case in enumerate(cases)]
+        options = MeasureOptions(trials=2, anatomy=anatomy, native_threshold=1.0, min_size_mm3=(0.0,))
+        return measure(cases, [HealthyMap(healthy.scan, healthy.map)], options)
 
-def measured(anatomy: str, *, slices: bool = False, **how):
-    healthy = make(9)
-    options = MeasureOptions(trials=2, anatomy=anatomy, native_threshold=1.0, min_size_mm3=(0.0,))
-    return measure([make(k, slices=slices, **how) for k in range(4)], [HealthyMap(healthy.scan, healthy.map)], options)
+    return call
 
 
 def page_rows(name: str) -> list[str]:
@@ -73,7 +69,7 @@ def test_the_docs_hold_the_catalogues():
 
 @pytest.mark.parametrize("slices", [False, True])
 @pytest.mark.parametrize("anatomy", ["liver", "lung"])
-def test_what_is_measured_is_what_the_catalogues_hold(anatomy, slices):
+def test_what_is_measured_is_what_the_catalogues_hold(anatomy, slices, measured):
     result = measured(anatomy, slices=slices)
     protocols = {p.id for p in PROTOCOLS.values() if p.anatomies is None or anatomy in p.anatomies}
     metrics = [m for m in METRICS.values() if m.anatomies is None or anatomy in m.anatomies]
@@ -88,7 +84,7 @@ def test_what_is_measured_is_what_the_catalogues_hold(anatomy, slices):
         assert {(t.threshold, t.reason) for t in result.thresholds} == {(None, SLICES_ONLY)}
 
 
-def test_values_lie_in_their_unit():
+def test_values_lie_in_their_unit(measured):
     for row in (row for anatomy in ("liver", "lung") for row in measured(anatomy).per_case):
         if row.value is not None:
             assert 0 <= row.value <= (1 if METRICS[row.metric].unit == "share" else np.inf), row
@@ -146,7 +142,7 @@ def added(monkeypatch):
 @pytest.mark.usefixtures("added")
 class TestANewMetricAndANewProtocol:
     @pytest.fixture
-    def records(self, make_record):
+    def records(self, make_record, measured):
         found = []
         for method, level in (("hu-deviation", 2.0), ("hu-threshold", 1.0), ("ae", 0.0)):
             result = measured("liver", level=level)
@@ -154,20 +150,21 @@ class TestANewMetricAndANewProtocol:
             found.append(made.model_copy(update={"per_case": result.per_case, "pooled": result.pooled}))
         return found
 
-    def test_are_measured(self):
+    def test_are_measured(self, measured, make):
         result = measured("liver")
         (threshold,) = [t for t in result.thresholds if t.protocol == "peek"]
         assert threshold.threshold == 0.5
         rows = {(v.case, v.protocol, v.metric): v for v in result.per_case}
         case = make(0)
-        distance = distance_transform_edt(~case.truth.lesion)
-        assert rows["c0", "peek", "hd95"].value == pytest.approx(np.quantile(distance[case.map > 0.5], 0.95))
+        distance = distance_transform_edt(~case.truth.lesion, sampling=case.spacing)
+        called = (case.map > 0.5) & case.scan.roi
+        assert rows["c0", "peek", "hd95"].value == pytest.approx(np.quantile(distance[called], 0.95))
         assert rows["c3", "val", "hd95"].reason == NO_LESION
         assert {m for _, p, m in rows if p == "peek"} >= {"dice", "psc", "sen", "lesion_sen", "fp_components", "hd95"}
         assert ("peek", "dice") in {(v.protocol, v.metric) for v in result.pooled}
         assert "hd95" not in {v.metric for v in result.pooled}
 
-    def test_are_undefined_where_nothing_can_be_measured(self):
+    def test_are_undefined_where_nothing_can_be_measured(self, measured):
         rows = {(v.case, v.protocol, v.metric): v for v in measured("lung", slices=True).per_case}
         assert rows["c0", "val", "hd95"].reason == rows["c0", "peek", "dice"].reason == SLICES_ONLY
 
