@@ -5,10 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
+from ...common.boxes import bounding_box
 from ..case import Case, Truth
 from ..dataset import DatasetCard
 from .nifti_pair import NiftiPairDataset, match_labels
-from .surveying import Survey, unique
+from .surveying import Survey, by_kind
 
 LIVER = 6
 _NAME = re.compile(r"(img|label)_?(\d{4})\.nii(?:\.gz)?", re.IGNORECASE)
@@ -40,21 +41,14 @@ class BTCV(NiftiPairDataset):
 
     def pair(self, files: list[Path], survey: Survey) -> dict[str, tuple[Path, Path]]:
         """Pair imgNNNN with labelNNNN; test images have no public label and are ignored."""
-        images, labels = [], []
-        for path in files:
-            match = _NAME.fullmatch(path.name)
-            if match is not None:
-                (images if match[1].lower() == "img" else labels).append((f"img{match[2]}", path))
-        labelled = {case for case, _ in labels}
-        testing = [
-            (case, path)
-            for case, path in images
-            if case not in labelled and "testing" in {part.lower() for part in path.parts[-3:-1]}
-        ]
+        found = by_kind(files, _identify, survey)
+        images, labels = found["img"], found["label"]
+        bare = [(case, path) for case, path in images.items() if case not in labels]
+        testing = [case for case, path in bare if "testing" in {part.lower() for part in path.parts[-3:-1]}]
         if testing:
             survey.notes.append(f"{len(testing)} test scans without public labels are ignored")
-        images = [item for item in images if item not in testing]
-        return match_labels(unique(images, survey), unique(labels, survey), "label{}.nii.gz", survey)
+        images = {case: path for case, path in images.items() if case not in testing}
+        return match_labels(images, labels, "label{}.nii.gz", survey)
 
     def inspect(self, case: Case, truth: Truth | None) -> list[str]:
         """Report dark blobs in a liver that passes for healthy."""
@@ -65,6 +59,11 @@ class BTCV(NiftiPairDataset):
         return [f"{len(blobs)} blobs below liver mean - 4 sd (largest {sizes} ml): cyst, metastasis or leaking label?"]
 
 
+def _identify(path: Path) -> tuple[str, str] | None:
+    match = _NAME.fullmatch(path.name)
+    return None if match is None else (match[1].lower(), f"img{match[2]}")
+
+
 def dark_blobs(case: Case) -> list[float]:
     """Return the volumes (ml, largest first) of connected regions of the liver darker than its mean - 4 sd.
 
@@ -73,7 +72,7 @@ def dark_blobs(case: Case) -> list[float]:
     """
     from scipy import ndimage
 
-    box = ndimage.find_objects(case.roi.astype(np.uint8))[0]
+    box = bounding_box(case.roi)
     core, image = np.asarray(ndimage.binary_erosion(case.roi[box]), dtype=bool), case.image[box]
     values = image[core]
     if values.size == 0:

@@ -6,10 +6,12 @@ from typing import ClassVar
 
 from ..dataset import DatasetCard
 from ..reading.side_tables import natural_key
-from .lung_folders import LungFile, LungFoldersDataset, files_by_kind, report_orphans
-from .surveying import Survey
+from .lung_folders import LungFile, LungFoldersDataset, case_name, kind_of_folder
+from .nifti_pair import match_labels
+from .surveying import Survey, by_kind
 
 INFECTION = 3
+COMBINED_LABELS = frozenset({0, 1, 2, INFECTION})
 COMBINED_ROI = "mask file Lung_and_Infection_Mask (lung 1, 2 and infection 3)"
 
 _KINDS = {
@@ -57,12 +59,9 @@ class Coronacases(LungFoldersDataset):
 
     def pair(self, files: list[Path], survey: Survey) -> dict[str, tuple[Path, Path]]:
         """Pair CT and masks by the id in their names; radiopaedia_* files are counted and left alone."""
-        found = files_by_kind(files, _KINDS, case_id, survey)
-        windowed = sorted((c for c in found["image"] if _is_windowed(c)), key=natural_key)
-        images, lungs, infections, combined = (
-            {case: path for case, path in found[kind].items() if not _is_windowed(case)}
-            for kind in ("image", "lung", "infection", "combined")
-        )
+        found = by_kind(files, _identify, survey)
+        windowed = sorted(found["windowed"], key=natural_key)
+        images, lungs, infections, combined = (found[kind] for kind in ("image", "lung", "infection", "combined"))
         if windowed:
             text = (
                 f"{len(windowed)} radiopaedia_* CT of COVID-19-CT-Seg are windowed to 0-255 and no longer in "
@@ -72,37 +71,27 @@ class Coronacases(LungFoldersDataset):
                 survey.notes.append(f"{text}: ignored")
             else:
                 survey.problems.append(
-                    f"{found['image'][windowed[0]]}: {text}, which every method here needs; use the coronacases_* files"
+                    f"{found['windowed'][windowed[0]]}: {text}, which every method here needs; use the coronacases_* "
+                    "files"
                 )
                 return {}
-        report_orphans((infections, lungs, combined), images, "COVID-19-CT-Seg_20cases/{}.nii.gz", survey)
-        self._combined = set(images) & set(combined) - set(infections)
-        pairs = {}
-        reported = "\n".join(survey.problems)
-        for case, image in images.items():
+        expected = "Infection_Mask/coronacases_{}.nii.gz and no Lung_and_Infection_Mask"
+        pairs = match_labels(images, {**combined, **infections}, expected, survey, others=lungs)
+        self._combined = pairs.keys() & combined.keys() - infections.keys()
+        for case in pairs:
             if case in lungs:
                 self.lung_files[case] = LungFile(lungs[case], frozenset({0, 1, 2}), sides=True)
             elif case in combined:
-                labels = frozenset({0, 1, 2, INFECTION})
-                self.lung_files[case] = LungFile(combined[case], labels, COMBINED_ROI, sides=True)
-            if case in infections:
-                pairs[case] = (image, infections[case])
-            elif case in combined:
-                pairs[case] = (image, combined[case])
-                self.case_notes[case] = [
-                    f"no Infection_Mask: infection is label {INFECTION} of {combined[case].parent.name}"
-                ]
-            elif f"{case} lies in" not in reported:
-                survey.problems.append(
-                    f"{image}: image without label (no Infection_Mask/{case}.nii.gz and no Lung_and_Infection_Mask); "
-                    "add the mask or move the image out of the data root"
-                )
+                self.lung_files[case] = LungFile(combined[case], COMBINED_LABELS, COMBINED_ROI, sides=True)
+            if case in self._combined:
+                folder = combined[case].parent.name
+                self.case_notes[case] = [f"no Infection_Mask: infection is label {INFECTION} of {folder}"]
         return pairs
 
     def lesion_values(self, case_id: str) -> tuple[frozenset[int], frozenset[int]]:
         if case_id in self._combined:
-            return frozenset({0, 1, 2, INFECTION}), frozenset({INFECTION})
-        return self.case_labels, self.lesion_labels
+            return COMBINED_LABELS, frozenset({INFECTION})
+        return super().lesion_values(case_id)
 
 
 def case_id(name: str) -> str | None:
@@ -118,5 +107,10 @@ def case_id(name: str) -> str | None:
     return None
 
 
-def _is_windowed(case: str) -> bool:
-    return case.startswith("radiopaedia_")
+def _identify(path: Path) -> tuple[str, str] | None:
+    kind, case = kind_of_folder(path, _KINDS), case_id(case_name(path))
+    if kind is None or case is None:
+        return None
+    if case.startswith("radiopaedia_"):
+        return ("windowed", case) if kind == "image" else None
+    return kind, case

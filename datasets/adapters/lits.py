@@ -8,7 +8,7 @@ from pathlib import Path
 from ..case import Case, warning
 from ..dataset import DatasetCard
 from .nifti_pair import NiftiPairDataset, match_labels
-from .surveying import Survey, unique
+from .surveying import Survey, by_kind
 
 TUMOUR_FREE = frozenset(f"volume-{n}" for n in (32, 34, 38, 41, 47, 87, 89, 91, 105, 106, 114, 115, 119))
 """The training scans without tumour (LiTS card, docs/datasets.md)."""
@@ -46,37 +46,20 @@ class LiTS(NiftiPairDataset):
 
     def pair(self, files: list[Path], survey: Survey) -> dict[str, tuple[Path, Path]]:
         """Pair volume-N with segmentation-N, or the Decathlon's imagesTr with labelsTr."""
-        volumes, segmentations, twin_images, twin_labels = [], [], [], []
-        unlabelled = 0
-        for path in files:
-            match = _NAME.fullmatch(path.name)
-            if match is None:
-                continue
-            kind, case = match[1].lower(), f"volume-{int(match[2])}"
-            folder = path.parent.name.lower()
-            if kind == "volume":
-                volumes.append((case, path))
-            elif kind == "segmentation":
-                segmentations.append((case, path))
-            elif kind == "test-volume" or folder == "imagests":
-                unlabelled += 1
-            elif folder == "imagestr":
-                twin_images.append((case, path))
-            elif folder == "labelstr":
-                twin_labels.append((case, path))
-        if unlabelled:
-            survey.notes.append(f"{unlabelled} test scans without public labels are ignored")
-        if volumes and twin_images:
+        found = by_kind(files, _identify, survey)
+        volumes, twins = found["volume"], found["imagestr"]
+        if found["test"]:
+            survey.notes.append(f"{len(found['test'])} test scans without public labels are ignored")
+        if volumes and twins:
             survey.problems.append(
-                f"{volumes[0][1].parent} and {twin_images[0][1].parent} hold the same scans twice (Task03_Liver of the "
-                "Medical Segmentation Decathlon is LiTS under other names); keep one of the two"
+                f"{min(volumes.values()).parent} and {min(twins.values()).parent} hold the same scans twice "
+                "(Task03_Liver of the Medical Segmentation Decathlon is LiTS under other names); keep one of the two"
             )
             return {}
-        if twin_images:
+        if twins:
             survey.notes.append("Task03_Liver names: liver_N is read as volume-N")
-            expected = "labelsTr/liver_{}.nii.gz"
-            return match_labels(unique(twin_images, survey), unique(twin_labels, survey), expected, survey)
-        return match_labels(unique(volumes, survey), unique(segmentations, survey), "segmentation-{}.nii", survey)
+            return match_labels(twins, found["labelstr"], "labelsTr/liver_{}.nii.gz", survey)
+        return match_labels(volumes, found["segmentation"], "segmentation-{}.nii", survey)
 
     def load(self, case_id: str) -> Case:
         """Read a case; spacing of exactly 1 mm among the scans with lost headers is marked as not trusted."""
@@ -90,6 +73,17 @@ class LiTS(NiftiPairDataset):
     def inspect_all(self, lesion_voxels: Mapping[str, int]) -> list[str]:
         """Compare the scans without tumour with the published list."""
         return tumour_free_findings(lesion_voxels)
+
+
+def _identify(path: Path) -> tuple[str, str] | None:
+    """A scan of the Decathlon is what its folder says; every test scan counts."""
+    match = _NAME.fullmatch(path.name)
+    if match is None:
+        return None
+    kind, folder = match[1].lower(), path.parent.name.lower()
+    if kind == "test-volume" or (kind == "liver" and folder == "imagests"):
+        return "test", str(path)
+    return (folder if kind == "liver" else kind), f"volume-{int(match[2])}"
 
 
 def tumour_free_findings(lesion_voxels: Mapping[str, int]) -> list[str]:

@@ -1,8 +1,7 @@
 """Shared by lung sets that keep CT, lung masks and lesion masks in folders of their own, paired by name."""
 
 import re
-from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -10,14 +9,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from ...common.errors import DataError
-from ..case import OUTSIDE_SHARE, Case, Note, Truth, warning
-from ..reading.side_tables import natural_key
-from ..reading.volume_io import Volume, read_grid, read_labels, read_volume
+from ..case import OUTSIDE_SHARE, Case, Truth, warning
+from ..reading.volume_io import read_labels, read_volume
 from ..roi.lung_roi import MASK_FILE, lung_roi
 from ..roi.lungmask_model import weights
 from .nifti_pair import NiftiPairDataset
-from .surveying import Survey, unique
+from .surveying import Survey
 
 THICK_MM = 5.0
 LEFT, RIGHT = 1, 2
@@ -42,9 +39,9 @@ class LungFile:
 class LungFoldersDataset(NiftiPairDataset):
     """Base of an adapter with one folder of CT, one of lung masks and one of lesion masks.
 
-    A subclass finds the files of each case (:meth:`pair`) and leaves the lung masks in ``lung_files``; a case that has
-    none gets its lungs segmented (:func:`~uasbench.datasets.roi.lung_roi.lung_roi`). The lesion file is opened by
-    :meth:`load_truth` alone, unless it is the only file that holds the lungs.
+    A subclass finds the files of each case (:meth:`pair`) and leaves the lung masks in ``lung_files``, remarks in
+    ``case_notes``; a case that has no mask gets its lungs segmented (:func:`~uasbench.datasets.roi.lung_roi.lung_roi`).
+    The lesion file is opened by :meth:`load_truth` alone, unless it is the only file that holds the lungs.
     """
 
     roi_labels: ClassVar[frozenset[int]] = frozenset()
@@ -53,10 +50,6 @@ class LungFoldersDataset(NiftiPairDataset):
         super().__init__()
         self.lung_files: dict[str, LungFile] = {}
         self.case_notes: dict[str, list[str]] = {}
-
-    @abstractmethod
-    def lesion_values(self, case_id: str) -> tuple[frozenset[int], frozenset[int]]:
-        """Return the labels that may occur in the lesion file of a case, and those that are lesion."""
 
     def search(self, root: Path, files: list[Path], survey: Survey) -> None:
         self.lung_files, self.case_notes = {}, {}
@@ -74,10 +67,14 @@ class LungFoldersDataset(NiftiPairDataset):
         ref = self._ref(case_id)
         volume = read_volume(ref.image)
         spacing, trust, found = self._geometry(case_id, volume)
-        repeated = repeated_slices(volume.data)
-        notes = [*volume.notes, *slice_notes(volume, repeated), *found]
-        if repeated:
+        notes = list(volume.notes)
+        if volume.grid.trusted and volume.spacing[0] > THICK_MM:
+            notes.append(warning(f"slices {volume.spacing[0]:g} mm apart: resampling along z invents most of them"))
+        if repeated := sum(np.array_equal(a, b) for a, b in pairwise(volume.data)):
             trust = replace(trust, spacing_trusted=False)
+            text = f"{repeated} of {len(volume.data)} slices repeat the slice below: padded or uneven slices"
+            notes.append(warning(f"{text}, the spacing along z is not trusted"))
+        notes += found
         image = np.ascontiguousarray(volume.data, dtype=np.float32)
         lung = self.lung_files.get(case_id)
         mask = None
@@ -95,15 +92,6 @@ class LungFoldersDataset(NiftiPairDataset):
         )
         return Case(case_id, ref.patient, image, spacing, roi, known, source, trust)
 
-    def load_truth(self, case_id: str) -> Truth:
-        ref = self._ref(case_id)
-        if ref.label is None:
-            raise DataError(f"{ref.image}: image without lesion mask; add the mask file")
-        expected, wanted = self.lesion_values(case_id)
-        labels = read_labels(ref.label, read_grid(ref.image), expected)
-        lesion = np.isin(labels.data, sorted(wanted))
-        return Truth(case_id, lesion, np.asarray(lesion.any(axis=(1, 2))))
-
     def inspect(self, case: Case, truth: Truth | None) -> list[str]:
         """Report lesions that lie outside the lungs by more than 5 % of their voxels; those are never measured."""
         share = 0.0 if truth is None else truth.share_outside(case.roi)
@@ -112,55 +100,15 @@ class LungFoldersDataset(NiftiPairDataset):
         return [f"{100 * share:.0f} % of the infection lies outside the lung mask ({case.roi_source})"]
 
 
-def repeated_slices(data: np.ndarray) -> int:
-    """Return how many slices equal the slice below: padded or uneven ones, so that the spacing along z means little."""
-    return sum(np.array_equal(a, b) for a, b in pairwise(data))
+def kind_of_folder(path: Path, kinds: Mapping[str, str]) -> str | None:
+    """Return the kind of the nearest folder that is known; ``kinds`` have lower case with letters and digits only."""
+    names = ("".join(c for c in parent.name.lower() if c.isalnum()) for parent in path.parents)
+    return next((kinds[name] for name in names if name in kinds), None)
 
 
-def slice_notes(volume: Volume, repeated: int) -> list[Note]:
-    """Return remarks about thick or repeated slices, which make distances along z unreliable."""
-    notes = []
-    if volume.grid.trusted and volume.spacing[0] > THICK_MM:
-        notes.append(warning(f"slices {volume.spacing[0]:g} mm apart: resampling along z invents most of them"))
-    if repeated:
-        text = f"{repeated} of {len(volume.data)} slices repeat the slice below: padded or uneven slices"
-        notes.append(warning(f"{text}, the spacing along z is not trusted"))
-    return notes
-
-
-def files_by_kind(
-    files: Iterable[Path], kinds: Mapping[str, str], identify: Callable[[str], str | None], survey: Survey
-) -> dict[str, dict[str, Path]]:
-    """Return the file of each case by kind; the nearest folder whose name is known tells the kind.
-
-    ``kinds`` are given by folder name, lower case with letters and digits only; ``identify`` turns a file name without
-    its ending into a case id, or None where it belongs to something else.
-    """
-    found: dict[str, list[tuple[str, Path]]] = {kind: [] for kind in kinds.values()}
-    for path in files:
-        case = identify(re.sub(r"\.nii(\.gz)?$", "", path.name, flags=re.IGNORECASE))
-        names = ("".join(c for c in parent.name.lower() if c.isalnum()) for parent in path.parents)
-        kind = next((kinds[name] for name in names if name in kinds), None)
-        if case is not None and kind is not None:
-            found[kind].append((case, path))
-    return {kind: unique(items, survey) for kind, items in found.items()}
-
-
-def report_orphans(
-    masks: Iterable[Mapping[str, Path]], images: Mapping[str, Path], expected: str, survey: Survey
-) -> None:
-    """Note masks whose CT is missing; where no CT was found at all that is a problem, as the set is incomplete."""
-    orphans: dict[str, Path] = {}
-    for files in masks:
-        for case, path in files.items():
-            if case not in images:
-                orphans.setdefault(case, path)
-    for case in sorted(orphans, key=natural_key):
-        text = f"{orphans[case]}: mask of {case} without its CT (no {expected.format(case)})"
-        if images:
-            survey.notes.append(f"{text}, ignored")
-        else:
-            survey.problems.append(f"{text}: the case is incomplete; add the CT as .nii or .nii.gz")
+def case_name(path: Path) -> str:
+    """Return a file's name without its ending."""
+    return re.sub(r"\.nii(\.gz)?$", "", path.name, flags=re.IGNORECASE)
 
 
 def _is_mirrored(labels: np.ndarray) -> bool:

@@ -6,6 +6,7 @@ from abc import abstractmethod
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import ClassVar
 
 import numpy as np
@@ -25,7 +26,8 @@ class NiftiPairDataset(SurveyedDataset):
     """Base of an adapter whose cases are a CT file and a label file.
 
     A subclass names its folders, its labels and how files pair (:meth:`pair`). ``case_labels`` are all values that may
-    occur in a label file, ``roi_labels`` make the region of interest, ``lesion_labels`` the truth.
+    occur in a label file, ``roi_labels`` make the region of interest, ``lesion_labels`` the truth. Where a header was
+    lost, the axes of a liver scan are turned by anatomy; those of another organ stay as they are stored.
     """
 
     case_labels: ClassVar[frozenset[int]]
@@ -58,7 +60,7 @@ class NiftiPairDataset(SurveyedDataset):
         spacing, trust, found = self._geometry(case_id, volume)
         notes = [*volume.notes, *labels.notes]
         flips = ()
-        if not volume.grid.trusted:
+        if not volume.grid.trusted and self.card.anatomy == "liver":
             flips, trust = anatomy.flipped, replace(trust, orientation_source="anatomy")
             notes.append(_decision(anatomy))
         elif anatomy.x:
@@ -77,17 +79,19 @@ class NiftiPairDataset(SurveyedDataset):
 
     def load_truth(self, case_id: str) -> Truth:
         """Read the lesion mask on the grid of :meth:`load`; a healthy set has none."""
-        if not self.lesion_labels:
+        ref, (expected, wanted) = self._ref(case_id), self.lesion_values(case_id)
+        if not wanted:
             return Truth(case_id)
-        ref = self._ref(case_id)
         grid = read_grid(ref.image)
-        if grid.trusted:
-            labels, flips = read_labels(_label(ref), grid, self.case_labels), ()
-        else:
-            _, labels, _, anatomy = self._read(ref)
-            flips = anatomy.flipped
-        lesion = np.ascontiguousarray(np.flip(_is_in(labels, self.lesion_labels), flips))
-        return Truth(case_id, lesion, np.asarray(lesion.any(axis=(1, 2))))
+        lesion = _is_in(read_labels(_label(ref), grid, expected), wanted)
+        if not grid.trusted and self.roi_labels:
+            lesion = np.flip(lesion, self._read(ref)[3].flipped)
+        return Truth(case_id, np.ascontiguousarray(lesion), np.asarray(lesion.any(axis=(1, 2))))
+
+    def lesion_values(self, case_id: str) -> tuple[frozenset[int], frozenset[int]]:
+        """Return the labels that may occur in the label file of a case, and those that are lesion."""
+        del case_id
+        return self.case_labels, self.lesion_labels
 
     def _geometry(self, case_id: str, volume: Volume) -> tuple[Spacing, Trust, list[Note]]:
         """Return the voxel size of a case, what to think of it, and a note where the side table gives it."""
@@ -109,22 +113,34 @@ class NiftiPairDataset(SurveyedDataset):
                 f"{_label(ref)}: empty region of interest (no voxel with label {wanted}; found {found}); "
                 f"use the published label file or --exclude {self.card.name}:{ref.id}"
             )
-        return volume, labels, roi, flips_from_liver(volume.data, roi)
+        anatomy = flips_from_liver(volume.data, roi) if self.card.anatomy == "liver" else AxisFlips()
+        return volume, labels, roi, anatomy
 
 
 def match_labels(
-    images: Mapping[str, Path], labels: Mapping[str, Path], expected: str, survey: Survey
+    images: Mapping[str, Path],
+    labels: Mapping[str, Path],
+    expected: str,
+    survey: Survey,
+    others: Mapping[str, Path] = MappingProxyType({}),
 ) -> dict[str, tuple[Path, Path]]:
-    """Pair images with labels by case id; ``expected`` is the label's name with ``{}`` for the case number."""
-    reported = "\n".join(survey.problems)
+    """Pair images with labels by case id; ``expected`` is the label's name with ``{}`` for the digits of the case.
+
+    A label, or one of ``others``, without its CT is a note; where no CT was found at all it is a problem.
+    """
     for case, path in images.items():
-        if case not in labels and f"{case} lies in" not in reported:
+        if case not in labels:
             name = expected.format(re.sub(r"\D", "", case))
             survey.problems.append(
                 f"{path}: image without label (no {name}); add the label file or move the image out of the data root"
             )
-    orphans = [path for case, path in labels.items() if case not in images and f"{case} lies in" not in reported]
-    survey.notes += [f"{path}: label without image, ignored" for path in orphans]
+    masks = {**others, **labels}
+    for case in sorted(set(masks) - set(images), key=natural_key):
+        text = f"{masks[case]}: mask of {case} without its CT"
+        if images:
+            survey.notes.append(f"{text}, ignored")
+        else:
+            survey.problems.append(f"{text}: the case is incomplete; add the CT as .nii or .nii.gz")
     return {case: (path, labels[case]) for case, path in images.items() if case in labels}
 
 

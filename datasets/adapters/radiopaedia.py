@@ -1,6 +1,5 @@
 """Radiopaedia: the nine COVID-19 volumes that MedSeg labelled."""
 
-import re
 from pathlib import Path
 from typing import ClassVar
 
@@ -9,14 +8,14 @@ import numpy as np
 from ...common.errors import DataError
 from ..dataset import DatasetCard
 from ..reading.volume_io import read_grid, read_labels
-from .lung_folders import LungFile, LungFoldersDataset, files_by_kind, report_orphans
-from .surveying import Survey
+from .lung_folders import LungFile, LungFoldersDataset, case_name, kind_of_folder
+from .nifti_pair import match_labels
+from .surveying import Survey, by_kind
 
 GROUND_GLASS, CONSOLIDATION, EFFUSION = 1, 2, 3
 MIN_LESION_VOXELS = 100
 
 _KINDS = {"rpim": "image", "rplungmsk": "lung", "rpmsk": "lesion"}
-_NAME = re.compile(r"(\d+)")
 
 
 class Radiopaedia(LungFoldersDataset):
@@ -50,24 +49,12 @@ class Radiopaedia(LungFoldersDataset):
 
     def pair(self, files: list[Path], survey: Survey) -> dict[str, tuple[Path, Path]]:
         """Pair the three folders by number and leave volumes without lesion out."""
-        found = files_by_kind(files, _KINDS, _case_id, survey)
-        images, lungs, lesions = found["image"], found["lung"], found["lesion"]
-        report_orphans((lesions, lungs), images, "rp_im/{}.nii.gz", survey)
-        pairs, excluded = {}, []
-        reported = "\n".join(survey.problems)
-        for case, image in images.items():
-            if case not in lesions:
-                if f"{case} lies in" not in reported:
-                    survey.problems.append(
-                        f"{image}: image without label (no rp_msk/{image.name}); add the mask or move the image away"
-                    )
-                continue
-            if self._count(lesions[case]) < MIN_LESION_VOXELS:
-                excluded.append(case)
-                continue
-            pairs[case] = (image, lesions[case])
-            if case in lungs:
-                self.lung_files[case] = LungFile(lungs[case])
+        found = by_kind(files, _identify, survey)
+        images, lungs = found["image"], found["lung"]
+        pairs = match_labels(images, found["lesion"], "rp_msk/{}.nii.gz", survey, others=lungs)
+        excluded = [case for case, (_, label) in pairs.items() if self._count(label) < MIN_LESION_VOXELS]
+        pairs = {case: files for case, files in pairs.items() if case not in excluded}
+        self.lung_files = {case: LungFile(path) for case, path in lungs.items() if case in pairs}
         if excluded:
             text = (
                 f"{len(excluded)} of {len(images)} volumes excluded by rule, fewer than {MIN_LESION_VOXELS} lesion "
@@ -75,10 +62,6 @@ class Radiopaedia(LungFoldersDataset):
             )
             (survey.notes if pairs else survey.problems).append(text)
         return pairs
-
-    def lesion_values(self, case_id: str) -> tuple[frozenset[int], frozenset[int]]:
-        del case_id
-        return self.case_labels, self.lesion_labels
 
     def _count(self, path: Path) -> int:
         """Return the lesion voxels of a mask; a mask that cannot be read counts as full."""
@@ -89,6 +72,6 @@ class Radiopaedia(LungFoldersDataset):
         return int(np.isin(labels.data, sorted(self.lesion_labels)).sum())
 
 
-def _case_id(name: str) -> str | None:
-    match = _NAME.fullmatch(name)
-    return f"rp_{int(match[1])}" if match else None
+def _identify(path: Path) -> tuple[str, str] | None:
+    kind, name = kind_of_folder(path, _KINDS), case_name(path)
+    return (kind, f"rp_{int(name)}") if kind is not None and name.isdecimal() else None

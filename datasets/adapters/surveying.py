@@ -4,7 +4,7 @@ import os
 import re
 from abc import abstractmethod
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
@@ -105,7 +105,7 @@ def set_folders(root: Path, names: Iterable[str], twins: Iterable[str] = ()) -> 
 
 
 def unique(found: Iterable[tuple[str, Path]], survey: Survey) -> dict[str, Path]:
-    """Return one file per case id; a case that lies in two places is a problem, and left out."""
+    """Return one file per case id, the first where several are found, which is a problem."""
     places: dict[str, list[Path]] = defaultdict(list)
     for case, path in found:
         places[case].append(path)
@@ -114,7 +114,18 @@ def unique(found: Iterable[tuple[str, Path]], survey: Survey) -> dict[str, Path]
             survey.problems.append(
                 f"{case} lies in {len(paths)} places: {', '.join(map(str, paths))}; keep one of them"
             )
-    return {case: paths[0] for case, paths in places.items() if len(paths) == 1}
+    return {case: paths[0] for case, paths in places.items()}
+
+
+def by_kind(
+    files: Iterable[Path], identify: Callable[[Path], tuple[str, str] | None], survey: Survey
+) -> defaultdict[str, dict[str, Path]]:
+    """Return one file per case id by kind; ``identify`` gives kind and case of a file, or None of a foreign one."""
+    found: dict[str, list[tuple[str, Path]]] = defaultdict(list)
+    for path in files:
+        if (named := identify(path)) is not None:
+            found[named[0]].append((named[1], path))
+    return defaultdict(dict, {kind: unique(items, survey) for kind, items in found.items()})
 
 
 def find_files(folder: Path, pattern: str) -> list[Path]:

@@ -69,9 +69,9 @@ class Grid:
 class AxisFlips:
     """Which axes look flipped: True, False, or None where the scan does not tell."""
 
-    x: bool | None
-    y: bool | None
-    z: bool | None
+    x: bool | None = None
+    y: bool | None = None
+    z: bool | None = None
 
     @property
     def flipped(self) -> tuple[int, ...]:
@@ -88,7 +88,7 @@ def flips_from_liver(image: np.ndarray, liver: np.ndarray) -> AxisFlips:
     """
     zs = np.flatnonzero(liver.any(axis=(1, 2)))
     if zs.size == 0:
-        return AxisFlips(None, None, None)
+        return AxisFlips()
     part = slice(int(zs[0]), int(zs[-1]) + 1)
     step = max(1, int(np.ceil(np.sqrt(image[part].size / _CHECK_VOXELS))))
     view, organ = image[part, ::step, ::step], liver[part, ::step, ::step]

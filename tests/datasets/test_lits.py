@@ -51,7 +51,7 @@ def test_label_without_image_is_a_note(tmp_path, put_lits_case):
     (tmp_path / "volume-3.nii").unlink()
     dataset = LiTS()
     assert [ref.id for ref in dataset.discover(tmp_path)] == ["volume-4"]
-    assert "label without image" in dataset.notes[0]
+    assert "mask of volume-3 without its CT, ignored" in dataset.notes[0]
 
 
 def _as_twin(source, root):
