@@ -6,9 +6,9 @@ from typing import ClassVar
 
 from ..dataset import DatasetCard
 from ..reading.side_tables import natural_key
-from .lung_folders import LungFile, LungFoldersDataset, case_name, kind_of_folder
+from .lung_folders import LungFile, LungFoldersDataset, kind_of_folder
 from .nifti_pair import match_labels
-from .surveying import Survey, by_kind
+from .surveying import Survey, by_kind, case_name
 
 INFECTION = 3
 COMBINED_LABELS = frozenset({0, 1, 2, INFECTION})

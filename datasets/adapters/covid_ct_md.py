@@ -8,15 +8,15 @@ from pathlib import Path
 
 import numpy as np
 
-from ...common.errors import DataError
+from ...common.errors import DataError, did_you_mean
 from ..case import Case, Truth, warning
 from ..dataset import CaseRef, DatasetCard
 from ..reading.dicom_io import order_series, read_series
 from ..reading.side_tables import natural_key, read_patients
-from ..reading.slice_labels import SliceLabels, read_published, read_slice_labels, unknown_cases
+from ..reading.slice_labels import SliceLabels, read_published, read_slice_labels
 from ..reading.volume_io import Volume, read_grid, read_labels, read_volume
 from ..roi.lung_roi import lung_roi
-from .surveying import Survey, SurveyedDataset, set_folders, unique
+from .surveying import Survey, SurveyedDataset, case_name, set_folders, unique
 
 MASK_LABELS = frozenset({0, 1, 2})
 """1 is the left lung, 2 the right one."""
@@ -141,17 +141,13 @@ class CovidCTMD(SurveyedDataset):
         bare = sorted(set(images) - set(cases), key=natural_key)
         if bare:
             survey.notes.append(f"{len(bare)} scans without slice labels are ignored (first: {bare[0]})")
-        unknown, hint = unknown_cases(labels, images)
-        if unknown and labels.padded:
-            survey.notes.append(
-                f"{labels.paths[0].name}: {len(unknown)} labelled cases are not among the scans found "
-                f"(first: {unknown[0]})"
-            )
-        elif unknown:
-            survey.problems.append(
-                f"{labels.paths[0]}: labels of {', '.join(unknown[:5])}, but no such scan{hint}; "
-                "add the scan or remove its rows"
-            )
+        if unknown := sorted(set(labels.cases) - set(images)):
+            text = f"{labels.paths[0]}: labels of {', '.join(unknown[:5])}, {len(unknown)} in all, but no such scan"
+            if labels.padded:
+                survey.notes.append(text)
+            else:
+                hint = did_you_mean(unknown[0], images)
+                survey.problems.append(f"{text}{hint}; add the scan or remove its rows")
         if not cases:
             survey.problems.append(f"{labels.paths[0]}: none of the {len(images)} scans found has slice labels")
         return cases
@@ -166,8 +162,7 @@ def _sort(files: Iterable[Path]) -> tuple[list[Path], list[_Named], list[_Named]
         if name.endswith(".dcm"):
             folders[path.parent].append(path)
         elif name.endswith((".nii", ".nii.gz")):
-            case = re.sub(r"\.nii(\.gz)?$", "", path.name, flags=re.IGNORECASE)
-            (masks if path.parent.name.lower() == _MASK_FOLDER else images).append((case, path))
+            (masks if path.parent.name.lower() == _MASK_FOLDER else images).append((case_name(path), path))
         else:
             tables.append(path)
     series = {slices[0]: tuple(slices) for slices in folders.values()}

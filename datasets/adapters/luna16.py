@@ -17,7 +17,7 @@ from ..reading.mhd_io import canonical_index, read_header, read_mhd, read_mhd_la
 from ..reading.orientation import Grid
 from ..reading.side_tables import natural_key, read_patients, read_table
 from ..roi.lung_roi import lung_roi
-from .surveying import Survey, SurveyedDataset, unique
+from .surveying import Survey, SurveyedDataset, by_kind
 
 LUNGS = frozenset({3, 4})
 MASK_LABELS = frozenset({0, *LUNGS, 5})
@@ -76,12 +76,12 @@ class LUNA16(SurveyedDataset):
         self.nodules: dict[str, tuple[Nodule, ...]] = {}
 
     def search(self, root: Path, files: list[Path], survey: Survey) -> None:
-        images, masks = _scans([file for file in files if file.suffix.lower() == ".mhd"], survey)
+        found = by_kind(files, _identify, survey)
+        images, masks = found["image"], found["mask"]
         if not images:
-            if not survey.problems:
-                survey.nothing_of(self.card, root)
+            survey.nothing_of(self.card, root)
             return
-        table = _annotation_file([file for file in files if file.name.lower() == "annotations.csv"], root)
+        table = _annotation_file(list(found["table"].values()), root)
         self.nodules = read_annotations(table)
         self.drawn = draw(images)
         survey.notes += _annotation_notes(table, self.nodules, images)
@@ -193,12 +193,11 @@ def read_annotations(path: Path) -> dict[str, tuple[Nodule, ...]]:
     return {uid: tuple(nodules) for uid, nodules in found.items()}
 
 
-def _scans(files: Iterable[Path], survey: Survey) -> tuple[dict[str, Path], dict[str, Path]]:
-    images, masks = [], []
-    for path in files:
-        is_mask = any(part.lower().startswith(_MASK_FOLDER) for part in path.parts[-3:-1])
-        (masks if is_mask else images).append((path.name[: -len(".mhd")], path))
-    return unique(images, survey), unique(masks, survey)
+def _identify(path: Path) -> tuple[str, str]:
+    if path.suffix.lower() != ".mhd":
+        return "table", str(path)
+    is_mask = any(part.lower().startswith(_MASK_FOLDER) for part in path.parts[-3:-1])
+    return "mask" if is_mask else "image", path.name[: -len(".mhd")]
 
 
 def _annotation_file(files: Sequence[Path], root: Path) -> Path:

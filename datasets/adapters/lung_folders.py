@@ -1,6 +1,5 @@
 """Shared by lung sets that keep CT, lung masks and lesion masks in folders of their own, paired by name."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -104,11 +103,6 @@ def kind_of_folder(path: Path, kinds: Mapping[str, str]) -> str | None:
     """Return the kind of the nearest folder that is known; ``kinds`` have lower case with letters and digits only."""
     names = ("".join(c for c in parent.name.lower() if c.isalnum()) for parent in path.parents)
     return next((kinds[name] for name in names if name in kinds), None)
-
-
-def case_name(path: Path) -> str:
-    """Return a file's name without its ending."""
-    return re.sub(r"\.nii(\.gz)?$", "", path.name, flags=re.IGNORECASE)
 
 
 def _is_mirrored(labels: np.ndarray) -> bool:

@@ -8,9 +8,9 @@ import numpy as np
 from ...common.errors import DataError
 from ..dataset import DatasetCard
 from ..reading.volume_io import read_grid, read_labels
-from .lung_folders import LungFile, LungFoldersDataset, case_name, kind_of_folder
+from .lung_folders import LungFile, LungFoldersDataset, kind_of_folder
 from .nifti_pair import match_labels
-from .surveying import Survey, by_kind
+from .surveying import Survey, by_kind, case_name
 
 GROUND_GLASS, CONSOLIDATION, EFFUSION = 1, 2, 3
 MIN_LESION_VOXELS = 100

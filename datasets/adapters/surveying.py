@@ -128,6 +128,11 @@ def by_kind(
     return defaultdict(dict, {kind: unique(items, survey) for kind, items in found.items()})
 
 
+def case_name(path: Path) -> str:
+    """Return the name of a NIfTI file without its ending."""
+    return re.sub(r"\.nii(\.gz)?$", "", path.name, flags=re.IGNORECASE)
+
+
 def find_files(folder: Path, pattern: str) -> list[Path]:
     """Return the files below ``folder`` whose whole name matches ``pattern`` (in any case), sorted.
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from ...common.errors import DataError
 from ..case import Note
-from .mhd_io import OBLIQUE_DEGREES, to_volume
+from .mhd_io import OBLIQUE_DEGREES, axial_volume
 from .orientation import Grid
 from .volume_io import Volume
 
@@ -173,7 +173,7 @@ def read_series(series: Series) -> Volume:
             planes.append(SimpleITK.GetArrayFromImage(reader.Execute())[0])
         except RuntimeError as error:
             raise DataError(f"{one.path}: its voxels cannot be read; copy or download the slice again") from error
-    return to_volume(series.slices[0].path.parent, series.grid, np.stack(planes).T, series.notes)
+    return axial_volume(series.slices[0].path.parent, series.grid, np.stack(planes).T, series.notes)
 
 
 def _check_alike(folder: Path, slices: Sequence[SliceHeader]) -> np.ndarray:

@@ -5,7 +5,7 @@ SimpleITK passes over a damaged .zraw with a line on stderr and returns rubbish,
 
 import math
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ import numpy as np
 from ...common.errors import DataError
 from ..case import Note, warning
 from .orientation import Grid
-from .volume_io import Labels, Volume, finite_range, range_notes, spacing_notes, to_hu
+from .volume_io import Labels, Volume, to_labels, to_volume
 
 OBLIQUE_DEGREES = 0.5
 _BYTES = {"CHAR": 1, "SHORT": 2, "INT": 4, "LONG": 4, "LONG_LONG": 8, "FLOAT": 4, "DOUBLE": 8}
@@ -93,7 +93,8 @@ def read_mhd(path: Path) -> Volume:
         DataError: header or data file missing, truncated, damaged or foreign; 2D or 4D data; oblique axes; NaN or
             infinite voxels; grey values instead of HU.
     """
-    return to_volume(Path(path), *_read(path))
+    grid, stored = _read(path)
+    return axial_volume(path, grid, stored)
 
 
 def read_mhd_labels(path: Path, like: Volume, expected: Collection[int]) -> Labels:
@@ -116,54 +117,30 @@ def read_mhd_labels(path: Path, like: Volume, expected: Collection[int]) -> Labe
         text = f"{Path(path).name} lies elsewhere than its image according to the headers; paired index by index"
         notes.append(warning(text))
         grid = like.grid
-    data = np.ascontiguousarray(grid.to_lps(stored))
-    found = np.unique(data)
-    if set(found.tolist()) - set(expected):
-        raise DataError(
-            f"{path}: unexpected labels {', '.join(f'{v:g}' for v in found[:10])}; "
-            f"expected {', '.join(map(str, sorted(expected)))}; use the published label file"
-        )
-    return Labels(data.astype(np.uint8), tuple(int(v) for v in found), tuple(notes))
+    return replace(to_labels(path, grid.to_lps(stored), expected), notes=tuple(notes))
 
 
-def to_volume(path: Path, grid: Grid, stored: np.ndarray, notes: Collection[Note] = ()) -> Volume:
-    """Check that ``stored`` (i, j, k) holds Hounsfield units, clip it to [-1024, 3071] and turn it to LPS (z, y, x)."""
-    found = list(notes)
+def axial_volume(path: Path, grid: Grid, stored: np.ndarray, notes: Collection[Note] = ()) -> Volume:
+    """Make a volume of ``stored`` (i, j, k) as :func:`.volume_io.to_volume` does, and refuse an oblique one."""
     if grid.obliquity > OBLIQUE_DEGREES:
         raise DataError(
             f"{path}: axes are oblique by {grid.obliquity:.1f} degrees (tilted gantry or rotated export); "
             "resample the scan to patient axes, or leave it out with --exclude"
         )
-    low, high = finite_range(path, stored)
-    if low >= -1 and high <= 255:
-        raise DataError(
-            f"{path}: values {low:g} to {high:g}: no Hounsfield units (windowed, normalised or empty); "
-            "use the original CT"
-        )
-    found += [*range_notes(low, high), *spacing_notes(grid.spacing)]
-    return Volume(to_hu(grid.to_lps(stored)), grid, tuple(found))
+    return to_volume(path, grid, stored, notes)
 
 
 def canonical_index(grid: Grid, world: tuple[float, float, float]) -> tuple[float, float, float]:
     """Map a point in LPS millimetres (x, y, z) to the continuous index (z, y, x) of the LPS array.
 
-    SimpleITK maps the point to the stored index by origin, spacing and the full direction matrix; the flips of
-    ``grid.to_lps`` follow. Whole numbers are voxel centres; points outside the scan have indices outside its shape.
+    Whole numbers are voxel centres; points outside the scan have indices outside its shape.
     """
-    import SimpleITK
-
-    lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ grid.affine
-    sizes = np.sqrt((lps[:3, :3] ** 2).sum(axis=0))
-    header = SimpleITK.Image([1, 1, 1], SimpleITK.sitkUInt8)
-    header.SetOrigin(lps[:3, 3].tolist())
-    header.SetSpacing(sizes.tolist())
-    header.SetDirection((lps[:3, :3] / sizes).ravel().tolist())
-    stored = header.TransformPhysicalPointToContinuousIndex(world)
+    x, y, z = world
+    stored = np.linalg.solve(grid.affine, (-x, -y, z, 1.0))
     index = [0.0, 0.0, 0.0]
     for axis, (target, sign) in enumerate(grid.turn):
-        index[int(target)] = stored[axis] if sign > 0 else grid.shape[axis] - 1 - stored[axis]
-    x, y, z = index
-    return z, y, x
+        index[int(target)] = float(stored[axis] if sign > 0 else grid.shape[axis] - 1 - stored[axis])
+    return index[2], index[1], index[0]
 
 
 def _check_fields(path: Path, fields: dict[str, str]) -> None:

@@ -1,13 +1,13 @@
 """Labels of whole slices: ``slice_labels.csv``, and the published arrays of COVID-CT-MD."""
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from ...common.errors import DataError, did_you_mean
+from ...common.errors import DataError
 from .side_tables import read_table
 
 COLUMNS = ("case", "slice_index", "label")
@@ -98,9 +98,3 @@ def read_published(index: Path, array: Path) -> SliceLabels:
         for (_, row), values in zip(rows, labels[: len(rows)], strict=True)
     }
     return SliceLabels((array, index), cases, from_head=True, padded=True)
-
-
-def unknown_cases(labels: SliceLabels, cases: Collection[str]) -> tuple[list[str], str]:
-    """Return the labelled cases that are not among ``cases``, and a hint where the first looks misspelt."""
-    unknown = sorted(set(labels.cases) - set(cases))
-    return unknown, did_you_mean(unknown[0], cases) if unknown else ""

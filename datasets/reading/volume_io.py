@@ -4,9 +4,9 @@ nibabel interprets the header; the voxels are inflated by ISA-L straight into on
 """
 
 import logging
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -80,43 +80,41 @@ def read_volume(path: Path) -> Volume:
     """
     path = Path(path)
     grid, stored, slope, inter, notes = _read(path)
-    notes += grid.notes
-    ends = sorted(end * slope + inter for end in finite_range(path, stored))
-    _refuse_grey_values(path, *ends)
-    notes += range_notes(*ends)
-    return Volume(to_hu(grid.to_lps(stored), slope, inter), grid, tuple(notes))
+    return to_volume(path, grid, stored, [*notes, *grid.notes], slope, inter)
 
 
-def finite_range(path: Path, stored: np.ndarray) -> tuple[float, float]:
-    """Return the smallest and the largest value of a scan; NaN or infinite voxels are refused."""
-    low, high = float(stored.min()), float(stored.max())
-    if not np.isfinite([low, high]).all():
+def to_volume(
+    path: Path, grid: Grid, stored: np.ndarray, notes: Iterable[Note], slope: float = 1.0, inter: float = 0.0
+) -> Volume:
+    """Scale ``stored`` (i, j, k) to HU, check the values, clip them to [-1024, 3071] and turn them to LPS (z, y, x).
+
+    Raises:
+        DataError: NaN or infinite voxels, grey values instead of HU.
+    """
+    ends = float(stored.min()), float(stored.max())
+    if not np.isfinite(ends).all():
         bad = int(stored.size - np.isfinite(stored).sum())
         raise DataError(
             f"{path}: {bad} voxels are NaN or infinite; "
             "replace them by a HU value (air is -1024) or convert the scan again"
         )
-    return low, high
-
-
-def range_notes(low: float, high: float) -> list[Note]:
-    """Return what the range of the values in HU says about the conversion of a scan."""
-    notes = []
+    low, high = sorted(end * slope + inter for end in ends)
+    if low >= -1 and high <= 255:
+        raise DataError(
+            f"{path}: values {low:g} to {high:g}: no Hounsfield units (windowed to 0–255, normalised or empty); "
+            "use the original CT"
+        )
+    found = list(notes)
     if low >= 0:
         text = f"no value below 0 HU (lowest {low:g}): the rescale intercept of the conversion may be missing"
-        notes.append(warning(text))
+        found.append(warning(text))
     if low < HU_RANGE[0] or high > HU_RANGE[1]:
         clipped = f"values {low:g} to {high:g} clipped to {HU_RANGE[0]} to {HU_RANGE[1]} HU"
-        notes.append(Note(f"{clipped} (padding such as -2000 or -3024 becomes air)"))
-    return notes
-
-
-def spacing_notes(spacing: Spacing) -> list[Note]:
-    """Return a warning where a voxel size in mm (z, y, x) is none of CT."""
-    if all(0.05 <= size <= 30 for size in spacing):
-        return []
-    size = " x ".join(f"{s:g}" for s in spacing)
-    return [warning(f"spacing {size} mm (z, y, x) is implausible for CT")]
+        found.append(Note(f"{clipped} (padding such as -2000 or -3024 becomes air)"))
+    if not all(0.05 <= size <= 30 for size in grid.spacing) and grid.trusted:
+        size = " x ".join(f"{s:g}" for s in grid.spacing)
+        found.append(warning(f"spacing {size} mm (z, y, x) is implausible for CT"))
+    return Volume(_to_hu(grid.to_lps(stored), slope, inter), grid, tuple(found))
 
 
 def read_labels(path: Path, like: Volume | Grid, expected: Collection[int] | None = None) -> Labels:
@@ -138,20 +136,12 @@ def read_labels(path: Path, like: Volume | Grid, expected: Collection[int] | Non
         )
     if (slope, inter) != (1.0, 0.0):
         stored = _scaled(stored, slope, inter)
-    labels = _whole_numbers(path, stored)
-    data = np.ascontiguousarray(reference.to_lps(labels))
-    values = _values(data)
-    unexpected = sorted(set(values) - set(expected)) if expected is not None else []
-    if unexpected and expected is not None:
-        raise DataError(
-            f"{path}: unexpected labels {', '.join(map(str, unexpected))}; this set uses "
-            f"{', '.join(map(str, sorted(expected)))}; check that this is the published label file"
-        )
+    labels = to_labels(path, reference.to_lps(stored), expected)
     if reference.trusted and not np.allclose(grid.affine, reference.affine, atol=1e-2):
         moved = f" ({grid.codes} instead of {reference.codes})" if grid.codes != reference.codes else ""
         text = f"affine of {path.name} differs from the image's{moved}; the image's affine is used for both"
         notes.append(Note(text))
-    return Labels(data, values, tuple(notes))
+    return replace(labels, notes=tuple(notes))
 
 
 def read_map_volume(path: Path) -> np.ndarray:
@@ -253,7 +243,6 @@ def _grid(path: Path, header: Any) -> Grid:
         grid = Grid((shape[0], shape[1], shape[2]), affine)
         if grid.obliquity > _OBLIQUE_DEGREES:
             notes.append(Note(f"axes are oblique by {grid.obliquity:.1f} degrees; the nearest patient axes are used"))
-        notes += spacing_notes(grid.spacing)
         return Grid(grid.shape, affine, True, tuple(notes))
     if not (coded and usable):
         affine = np.diag([*np.where(np.isfinite(sizes) & (sizes > 0), sizes, 1.0), 1.0])
@@ -302,19 +291,7 @@ def _fill(stream: IO[bytes], array: np.ndarray) -> int:
     return done
 
 
-def _refuse_grey_values(path: Path, low: float, high: float) -> None:
-    if low >= 0 and high <= 255:
-        raise DataError(
-            f"{path}: values {low:g} to {high:g}: already windowed to 0–255 (or empty), no longer Hounsfield units; "
-            "use the original CT"
-        )
-    if low >= -1 and high <= 1:
-        raise DataError(
-            f"{path}: values {low:g} to {high:g}: already normalised; use the original CT in Hounsfield units"
-        )
-
-
-def to_hu(view: np.ndarray, slope: float = 1.0, inter: float = 0.0) -> np.ndarray:
+def _to_hu(view: np.ndarray, slope: float = 1.0, inter: float = 0.0) -> np.ndarray:
     """Clip and copy to contiguous memory in one pass; int16 where the values are whole numbers."""
     low, high = HU_RANGE
     if view.dtype.kind in "iu" and slope == 1.0 and inter.is_integer():
@@ -336,14 +313,22 @@ def _scaled(view: np.ndarray, slope: float, inter: float) -> np.ndarray:
     return data
 
 
-def _whole_numbers(path: Path, stored: np.ndarray) -> np.ndarray:
+def to_labels(path: Path, stored: np.ndarray, expected: Collection[int] | None) -> Labels:
+    """Check labels that lie on LPS axes (z, y, x): whole numbers up to 255, of those that the set uses."""
     low, high = stored.min(), stored.max()
     if not (np.isfinite(low) and np.isfinite(high)) or low < 0 or high > 255:
         raise DataError(f"{path}: unexpected labels from {low:g} to {high:g}; use the published label file")
-    labels = stored.astype(np.uint8)
-    if stored.dtype.kind == "f" and not np.array_equal(labels, stored):
+    data = stored.astype(np.uint8, order="C")
+    if stored.dtype.kind == "f" and not np.array_equal(data, stored):
         raise DataError(f"{path}: unexpected labels that are not whole numbers; labels must not be interpolated")
-    return labels
+    values = _values(data)
+    unexpected = sorted(set(values) - set(expected)) if expected is not None else []
+    if unexpected and expected is not None:
+        raise DataError(
+            f"{path}: unexpected labels {', '.join(map(str, unexpected))}; this set uses "
+            f"{', '.join(map(str, sorted(expected)))}; check that this is the published label file"
+        )
+    return Labels(data, values)
 
 
 def _values(labels: np.ndarray) -> tuple[int, ...]:

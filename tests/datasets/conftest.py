@@ -47,6 +47,20 @@ def make_abdomen(seed=0, tumour=True, shape=(14, 24, 32)):
     return Abdomen(np.round(image).astype(np.int16), labels)
 
 
+def make_chest(shape, seed=0):
+    """Return CT (HU) and lungs (1 left, 2 right), both (z, y, x) in LPS, of a chest of boxes."""
+    depth, height, width = shape
+    image = np.full(shape, -1000.0)
+    image[:, height // 8 : height - height // 8, width // 16 : width - width // 16] = 40
+    lungs = np.zeros(shape, np.uint8)
+    rows = np.s_[depth // 10 : depth - depth // 10, height // 4 : 3 * height // 4]
+    lungs[(*rows, slice(width // 8, 7 * width // 16))] = 2
+    lungs[(*rows, slice(9 * width // 16, 7 * width // 8))] = 1
+    image[lungs > 0] = -850
+    noise = np.random.default_rng(seed).normal(0, 15, shape)
+    return np.round(image + noise).clip(-1024).astype(np.int16), lungs
+
+
 def nifti_bytes(
     lps,
     spacing=(2.0, 1.5, 1.25),
@@ -103,6 +117,12 @@ def put_nifti():
 @pytest.fixture(scope="session")
 def abdomen():
     return make_abdomen()
+
+
+@pytest.fixture(scope="session")
+def chest():
+    """Return ``chest(shape, seed)``: CT and lungs."""
+    return make_chest
 
 
 @pytest.fixture

@@ -75,7 +75,7 @@ def test_every_bad_file_is_reported(tmp_path, abdomen, put_nifti, put_lits_case)
         "volume-2.nii.gz: 1 voxels are NaN",
         "segmentation-3.nii.gz: shape (32, 24, 12) differs",
         "segmentation-4.nii.gz: unexpected labels 40, 80",
-        "segmentation-5.nii.gz: empty region of interest",
+        "segmentation-5.nii.gz: empty region of interest (no voxel with label 1, 2; found 0)",
         "volume-6.nii.gz: 2D data",
     ]
     for words in expected:

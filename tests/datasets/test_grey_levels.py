@@ -1,7 +1,5 @@
 import numpy as np
-import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from uasbench.datasets.views.grey_levels import equalise_in_place
 
@@ -40,23 +38,3 @@ def test_keeps_the_order_of_grey_levels(levels):
     roi = np.ones(levels.shape, bool)
     order = np.argsort(levels, axis=None, kind="stable")
     assert (np.diff(equalise(levels, roi).ravel()[order].astype(int)) >= 0).all()
-
-
-@pytest.mark.parametrize(("level", "expected"), [(0, 0), (1, 255), (120, 255), (255, 255)])
-def test_constant_slice(level, expected):
-    assert (equalise(np.full((8, 8), level, np.uint8), np.ones((8, 8), bool)) == expected).all()
-
-
-def test_without_a_region_of_interest_nothing_changes():
-    levels = np.arange(64, dtype=np.uint8).reshape(8, 8)
-    np.testing.assert_array_equal(equalise(levels, np.zeros((8, 8), bool)), levels)
-
-
-@settings(deadline=None)
-@given(st.integers(1, 254))
-def test_darkest_pixels_become_background_when_they_are_few(dark):
-    levels = np.full((32, 32), dark + 1, np.uint8)
-    levels[0, 0] = dark
-    result = equalise(levels, np.ones(levels.shape, bool))
-    assert result[0, 0] == 0
-    assert (result.ravel()[1:] == 255).all()

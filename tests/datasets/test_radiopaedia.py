@@ -10,19 +10,14 @@ SHAPE = (6, 40, 50)
 
 
 @pytest.fixture
-def put_volume(put_nifti):
-    def put(root, number, *, lesion=200, effusion=50, ext=".nii.gz", **options):
-        rng = np.random.default_rng(number)
-        shape = options.pop("shape", SHAPE)
-        _, y, x = np.indices(shape) / np.reshape(shape, (3, 1, 1, 1))
-        lungs = np.where((abs(abs(x - 0.5) - 0.22) < 0.18) & (abs(y - 0.5) < 0.35), 2 - (x > 0.5), 0).astype(np.uint8)
-        image = np.where(lungs > 0, -850, 40) + rng.integers(-20, 20, lungs.shape)
-        labels = np.zeros(lungs.shape, np.uint8)
+def put_volume(put_nifti, chest):
+    def put(root, number, *, lesion=200, effusion=50, ext=".nii.gz", shape=SHAPE, spacing=SPACING, **options):
+        image, lungs = chest(shape, number)
+        labels = np.zeros(shape, np.uint8)
         places = np.flatnonzero(lungs)
         labels.flat[places[:lesion]] = 1 + np.arange(lesion) % 2
         labels.flat[places[lesion : lesion + effusion]] = 3
-        spacing = options.pop("spacing", SPACING)
-        for folder, array in (("rp_im", image.astype(np.int16)), ("rp_msk", labels), ("rp_lung_msk", lungs)):
+        for folder, array in (("rp_im", image), ("rp_msk", labels), ("rp_lung_msk", lungs)):
             put_nifti(root / folder / f"{number}{ext}", array, spacing=spacing, **options)
         return image, labels, lungs
 
@@ -103,7 +98,7 @@ def test_unexpected_label(tmp_path, put_volume, put_nifti):
 
 def test_other_numbers_in_other_folders_are_not_cases(tmp_path, put_volume, put_nifti):
     image, _, _ = put_volume(tmp_path, 1)
-    put_nifti(tmp_path / "elsewhere" / "2.nii.gz", image.astype(np.int16), spacing=SPACING)
+    put_nifti(tmp_path / "elsewhere" / "2.nii.gz", image, spacing=SPACING)
     assert [ref.id for ref in Radiopaedia().discover(tmp_path)] == ["rp_1"]
 
 

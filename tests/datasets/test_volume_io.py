@@ -30,20 +30,6 @@ def test_same_anatomy_reads_back_the_same_from_every_axis_code(tmp_path, abdomen
     assert read.notes == ()
 
 
-def test_whole_numbers_stay_int16(tmp_path, abdomen, put_nifti):
-    for dtype in (np.int16, np.int32, ">i2"):
-        path = put_nifti(tmp_path / "ct.nii.gz", abdomen.image.astype(dtype))
-        assert read_volume(path).data.dtype == np.int16
-
-
-@pytest.mark.parametrize("dtype", [np.uint16, np.int16, np.int32])
-def test_whole_intercept_keeps_integers(tmp_path, abdomen, put_nifti, dtype):
-    stored = (abdomen.image.astype(int) + 1024).astype(dtype)
-    volume = read_volume(put_nifti(tmp_path / "ct.nii", stored, inter=-1024.0))
-    assert volume.data.dtype == np.int16
-    np.testing.assert_array_equal(volume.data, abdomen.image)
-
-
 @pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.int32])
 @pytest.mark.parametrize("inter", [-3000.0, -900.0, 5000.0])
 def test_intercepts_beyond_the_stored_type(tmp_path, put_nifti, dtype, inter):
@@ -52,19 +38,11 @@ def test_intercepts_beyond_the_stored_type(tmp_path, put_nifti, dtype, inter):
     np.testing.assert_array_equal(volume.data, np.clip(stored.astype(int) + int(inter), -1024, 3071))
 
 
-@pytest.mark.parametrize(("slope", "inter"), [(0.5, -1024.0), (-1.0, 0.0)])
-def test_slope_and_intercept(tmp_path, abdomen, put_nifti, slope, inter):
-    stored = ((abdomen.image.astype(int) - inter) / slope).astype(np.int16)
-    volume = read_volume(put_nifti(tmp_path / "ct.nii", stored, slope=slope, inter=inter))
-    assert volume.data.dtype == np.float32
-    np.testing.assert_array_equal(volume.data, abdomen.image)
-
-
 @ANY
 @given(
-    slope=st.sampled_from([1.0, 0.5, 0.25, 2.0, 1.7]),
+    slope=st.sampled_from([1.0, 0.5, 0.25, -1.0, 1.7]),
     inter=st.sampled_from([0.0, -1024.0, -1000.5, 12.0]),
-    dtype=st.sampled_from(["<i2", ">i2", "<u2", "<i4", "<f4", ">f4", "<f8"]),
+    dtype=st.sampled_from(["<i2", ">i2", "<u2", "<i4", ">i4", "<f4", ">f4", "<f8"]),
     version=st.sampled_from([1, 2]),
     seed=st.integers(0, 1000),
 )
@@ -75,7 +53,10 @@ def test_values_agree_with_nibabel(tmp_path, put_nifti, slope, inter, dtype, ver
     stored.flat[0] = 0 if "u" in dtype else -1100
     path = put_nifti(tmp_path / "ct.nii.gz", stored, slope=slope, inter=inter, version=version, codes="RAS")
     expected = np.clip(nib.as_closest_canonical(nib.load(path)).get_fdata()[::-1, ::-1].T, -1024, 3071)
-    np.testing.assert_allclose(read_volume(path).data, expected, rtol=1e-6, atol=2e-3)
+    data = read_volume(path).data
+    np.testing.assert_allclose(data, expected, rtol=1e-6, atol=2e-3)
+    whole = "f" not in dtype and slope == 1.0 and inter.is_integer()
+    assert data.dtype == (np.int16 if whole else np.float32)
 
 
 def test_padding_is_clipped_and_noted(tmp_path, abdomen, put_nifti):
@@ -139,8 +120,6 @@ def test_names_that_lie_about_gzip(tmp_path, abdomen, put_nifti):
     [
         (b"", "empty"),
         (b"BZh91AY", "bzip2"),
-        (b"\xfd7zXZ\x00", "xz"),
-        (b"PK\x03\x04zip", "zip archive"),
         (b"version https://git-lfs.github.com/spec/v1", "Git LFS"),
         (b"<!DOCTYPE html>", "web page"),
         (b"hello", "only 5 bytes"),
@@ -185,12 +164,10 @@ def test_nan_and_inf_are_counted(tmp_path, encoded, put_nifti, bad):
         read_volume(put_nifti(tmp_path / "ct.nii.gz", image))
 
 
-@pytest.mark.parametrize(
-    ("low", "top", "message"), [(0, 255, "0–255"), (0, 1, "0–255"), (0, 0, "0–255"), (-1, 1, "normalised")]
-)
-def test_grey_values_are_refused(tmp_path, put_nifti, low, top, message):
+@pytest.mark.parametrize(("low", "top"), [(0, 255), (0, 1), (0, 0), (-1, 1)])
+def test_grey_values_are_refused(tmp_path, put_nifti, low, top):
     image = np.linspace(low, top, 60).reshape(3, 4, 5).astype(np.float32)
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(DataError, match=f"{low} to {top}: no Hounsfield units"):
         read_volume(put_nifti(tmp_path / "ct.nii.gz", image))
 
 
@@ -296,18 +273,6 @@ def test_maps_keep_their_values(tmp_path, put_nifti, dtype):
     np.testing.assert_array_equal(scaled, 1.25)
 
 
-@pytest.mark.parametrize("codes", ["LPS", "RAS", "ILP"])
-def test_hu_agree_with_simpleitk(tmp_path, abdomen, put_nifti, codes):
-    import SimpleITK as sitk
-
-    stored = (2 * (abdomen.image.astype(int) + 1024)).astype(np.int16)
-    path = put_nifti(tmp_path / "ct.nii.gz", stored, codes=codes, slope=0.5, inter=-1024.0)
-    image = sitk.DICOMOrient(sitk.ReadImage(str(path)), "LPS")
-    volume = read_volume(path)
-    np.testing.assert_array_equal(volume.data, sitk.GetArrayFromImage(image))
-    assert volume.spacing == pytest.approx(image.GetSpacing()[::-1])
-
-
 @pytest.mark.real_data
 @pytest.mark.parametrize(
     "name",
@@ -324,31 +289,3 @@ def test_real_scans_agree_with_simpleitk(real_ct, name):
     volume = read_volume(real_ct / name)
     np.testing.assert_array_equal(volume.data, sitk.GetArrayFromImage(image))
     assert volume.spacing == pytest.approx(image.GetSpacing()[::-1])
-
-
-@pytest.mark.real_data
-@pytest.mark.parametrize(
-    ("folder", "words"),
-    [
-        ("truncated_gz", "truncated"),
-        ("nan_values", "130 voxels are NaN or infinite"),
-        ("windowed_0_255", "0–255"),
-        ("two_dimensional", "2D data"),
-    ],
-)
-def test_broken_real_scans_are_refused(real_ct, folder, words):
-    (path,) = (real_ct / "robustness" / folder / "COVID-19-CT-Seg_20cases").iterdir()
-    with pytest.raises(DataError, match=words):
-        read_volume(path)
-
-
-@pytest.mark.real_data
-def test_misnamed_real_scans_equal_the_valid_one(real_ct):
-    valid, *others = (
-        next((real_ct / "robustness" / folder / "COVID-19-CT-Seg_20cases").iterdir())
-        for folder in ("valid_crop", "gzip_named_nii", "plain_named_nii_gz")
-    )
-    for path in others:
-        volume = read_volume(path)
-        np.testing.assert_array_equal(volume.data, read_volume(valid).data)
-        assert "read as" in volume.notes[0].text

@@ -1,6 +1,5 @@
 """What moves the address of a decoded scan, and what does not."""
 
-import subprocess
 import sys
 from pathlib import Path
 
@@ -107,10 +106,3 @@ def test_what_writes_entries_is_hashed_without_the_views():
     modules = closure_files("uasbench.datasets.storing.entries")
     assert "uasbench.datasets.case" in modules
     assert not [m for m in modules if m.startswith(("uasbench.datasets.views", "uasbench.datasets.adapters"))]
-
-
-def test_a_set_defined_in_a_console_is_refused_with_a_way_out():
-    code = "from uasbench.datasets.storing.store import reading_source\nclass Mine: pass\nreading_source(Mine())\n"
-    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=False)
-    assert "SourceError: module '__main__' not found" in done.stderr
-    assert "move it to a module and import it" in done.stderr

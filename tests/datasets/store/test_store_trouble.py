@@ -101,14 +101,6 @@ class TestTrouble:
             assert entries(tmp_path, "native") == []
         assert len(prepare(tmp_path, dataset).cases) == 4
 
-    def test_read_only_cache(self, prepare, tmp_path, dataset, monkeypatch):
-        def refuse(*_, **__):
-            raise PermissionError(13, "Permission denied")
-
-        monkeypatch.setattr(atomic.Path, "mkdir", refuse)
-        with pytest.raises(DataError, match=r"cannot be written \(Permission denied\); choose another folder"):
-            prepare(tmp_path, dataset)
-
     @pytest.mark.parametrize("name", ["image.npy", "roi.npy", "meta.json"])
     def test_damaged_entries_say_what_to_do(self, prepare, views, tmp_path, dataset, name):
         pointer = prepare(tmp_path, dataset).cases[0]
