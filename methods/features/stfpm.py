@@ -72,7 +72,7 @@ class STFPM(FeatureMethod):
     def build(self) -> None:
         import torch
 
-        from ..nets.timm_features import TimmFeatures
+        from ..nets.timm_nets import TimmFeatures
 
         super().build()
         c = self.config

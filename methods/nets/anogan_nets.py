@@ -9,6 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from .layers import halvings
+
 Norm = Callable[[int], nn.Module]
 COARSEST = 4
 WIDEST = 8
@@ -23,15 +25,8 @@ def layer_norm(channels: int) -> nn.GroupNorm:
 
 
 def widths(size: int, dim: int) -> list[int]:
-    """Return the channels at every resolution from ``size`` down to 4 × 4: dim, 2·dim, 4·dim, 8·dim, 8·dim for 64².
-
-    Raises:
-        ValueError: ``size`` is not 4 times a power of two, or no more than 4.
-    """
-    stages = round(math.log2(size / COARSEST)) if size > COARSEST else 0
-    if stages < 1 or COARSEST * 2**stages != size:
-        raise ValueError(f"size={size}: these networks need 8, 16, 32, 64, … pixels")
-    return [dim * min(WIDEST, 2**i) for i in range(stages + 1)]
+    """Return the channels at every resolution from ``size`` down to 4 × 4: dim, 2·dim, 4·dim, 8·dim, 8·dim for 64²."""
+    return [dim * min(WIDEST, 2**i) for i in range(halvings(size, COARSEST) + 1)]
 
 
 class ResBlock(nn.Module):

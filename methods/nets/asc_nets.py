@@ -1,16 +1,15 @@
 """The networks of ASC-Net (Dey and Hong 2021), its main module and its discriminator, and the overlap of two cuts."""
 
+from functools import partial
+from itertools import pairwise
 from typing import Literal
 
 import torch
 from torch import nn
-from torch.nn import functional
 
 from ..losses import soft_dice
-from .seeded_dropout import SeededDropout
+from .layers import SeededDropout, ascend, chain, check_sides, descend
 
-LEVELS = (1, 2, 4, 8, 16)
-DISCRIMINATOR_LEVELS = (1, 2, 4, 8, 8)
 NORM_EPS = 1e-3
 DICE_SMOOTH = 1.0
 ON = 1e-16
@@ -31,16 +30,10 @@ def disjointness(a: torch.Tensor, b: torch.Tensor, kind: Literal["soft", "binari
     return soft_dice(a, b, DICE_SMOOTH)
 
 
-def conv_block(in_channels: int, out_channels: int, momentum: float) -> nn.Sequential:
-    """Twice: 3×3 convolution with bias, ReLU, batch normalisation, in this order."""
-    layers: list[nn.Module] = []
-    for channels in (in_channels, out_channels):
-        layers += [
-            nn.Conv2d(channels, out_channels, 3, padding=1),
-            nn.ReLU(inplace=True),
-            nn.BatchNorm2d(out_channels, eps=NORM_EPS, momentum=momentum),
-        ]
-    return nn.Sequential(*layers)
+def cut_unit(inputs: int, outputs: int, momentum: float) -> list[nn.Module]:
+    """3×3 convolution with bias, ReLU, batch normalisation, in this order."""
+    norm = nn.BatchNorm2d(outputs, eps=NORM_EPS, momentum=momentum)
+    return [nn.Conv2d(inputs, outputs, 3, padding=1), nn.ReLU(inplace=True), norm]
 
 
 def initialise(net: nn.Module) -> None:
@@ -62,17 +55,30 @@ class _Cut(nn.Module):
 
     def __init__(self, widths: list[int], dropout: float, momentum: float) -> None:
         super().__init__()
-        steps = list(zip(widths[:0:-1], widths[-2::-1], strict=True))
+        steps = list(pairwise(widths[::-1]))
+        unit = partial(cut_unit, momentum=momentum)
         self.enlarge = nn.ModuleList(nn.ConvTranspose2d(i, o, 2, stride=2) for i, o in steps)
-        self.drop = nn.ModuleList(SeededDropout(dropout if k < len(steps) - 1 else 0.0) for k in range(len(steps)))
-        self.up = nn.ModuleList(conv_block(2 * o, o, momentum) for _, o in steps)
+        rates = [*[dropout] * (len(steps) - 1), 0.0]
+        self.up = nn.ModuleList(
+            nn.Sequential(SeededDropout(p), chain(unit, 2 * o, o, o)) for p, (_, o) in zip(rates, steps, strict=True)
+        )
         self.head = nn.Conv2d(widths[0], 1, 1)
 
     def forward(self, features: list[torch.Tensor]) -> torch.Tensor:
-        x = features[-1]
-        for enlarge, drop, up, skip in zip(self.enlarge, self.drop, self.up, features[-2::-1], strict=True):
-            x = up(drop(torch.cat([enlarge(x), skip], dim=1)))
-        return torch.sigmoid(self.head(x))
+        return torch.sigmoid(self.head(ascend(features, self.enlarge, self.up)))
+
+
+class _Trunk(nn.Module):
+    """Levels of two convolutions; max pooling and dropout in between."""
+
+    def __init__(self, widths: list[int], dropout: float, momentum: float) -> None:
+        super().__init__()
+        unit = partial(cut_unit, momentum=momentum)
+        self.down = nn.ModuleList(chain(unit, i, o, o) for i, o in pairwise([1, *widths]))
+        self.pool = nn.Sequential(nn.MaxPool2d(2), SeededDropout(dropout))
+
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        return descend(x, self.down, self.pool)
 
 
 class CutNet(nn.Module):
@@ -89,9 +95,8 @@ class CutNet(nn.Module):
 
     def __init__(self, base: int = 32, dropout: float = 0.3, momentum: float = 0.01) -> None:
         super().__init__()
-        widths = [base * level for level in LEVELS]
-        self.down = nn.ModuleList(conv_block(i, o, momentum) for i, o in zip([1, *widths[:-1]], widths, strict=True))
-        self.drop = SeededDropout(dropout)
+        widths = [base * level for level in (1, 2, 4, 8, 16)]
+        self.trunk = _Trunk(widths, dropout, momentum)
         self.reference = _Cut(widths, dropout, momentum)
         self.rest = _Cut(widths, dropout, momentum)
         self.join = nn.Conv2d(2, 1, 1)
@@ -107,12 +112,8 @@ class CutNet(nn.Module):
         Raises:
             ValueError: H or W is not a multiple of 16.
         """
-        if x.shape[-2] % self.factor or x.shape[-1] % self.factor:
-            raise ValueError(f"image size {x.shape[-2]}×{x.shape[-1]}: this network needs multiples of {self.factor}")
-        features: list[torch.Tensor] = []
-        for level, block in enumerate(self.down):
-            x = block(x if level == 0 else self.drop(functional.max_pool2d(x, 2)))
-            features.append(x)
+        check_sides(x, self.factor)
+        features = self.trunk(x)
         reference, rest = self.reference(features), self.rest(features)
         return reference, rest, torch.sigmoid(self.join(torch.cat([reference, rest], dim=1)))
 
@@ -126,14 +127,11 @@ class Discriminator(nn.Module):
 
     def __init__(self, size: int, base: int = 32, dropout: float = 0.3, momentum: float = 0.01) -> None:
         super().__init__()
-        widths = [base * level for level in DISCRIMINATOR_LEVELS]
-        self.down = nn.ModuleList(conv_block(i, o, momentum) for i, o in zip([1, *widths[:-1]], widths, strict=True))
-        self.drop = SeededDropout(dropout)
+        widths = [base * level for level in (1, 2, 4, 8, 8)]
+        self.trunk = _Trunk(widths, dropout, momentum)
         self.dense = nn.Linear(widths[-1] * (size // 2 ** (len(widths) - 1)) ** 2, 1)
         initialise(self)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map (n, 1, size, size) to (n,) in [−1, 1]."""
-        for level, block in enumerate(self.down):
-            x = block(x if level == 0 else self.drop(functional.max_pool2d(x, 2)))
-        return torch.tanh(self.dense(x.flatten(1)))[:, 0]
+        return torch.tanh(self.dense(self.trunk(x)[-1].flatten(1)))[:, 0]

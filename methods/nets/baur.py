@@ -1,16 +1,23 @@
-"""The unified autoencoder trunk of the comparative study of Baur et al. 2021 (Medical Image Analysis 69)."""
+"""The networks of the comparative study of Baur et al. 2021 (Medical Image Analysis 69): one trunk, four kinds of code.
+
+Autoencoder, variational autoencoders with a dense or a spatial code, and the Gaussian mixture variational autoencoder
+(Dilokthanakul et al. 2016).
+"""
 
 import math
-from typing import Literal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import nn
 
-from .seeded_dropout import SeededDropout
+from .layers import SeededDropout, halvings, seed_dropout
 
 Norm = Literal["batch", "affine"]
 BOTTLENECK_SIZE = 8
 SLOPE = 0.3
+HIDDEN = 64
 
 
 class Affine2d(nn.Module):
@@ -29,18 +36,6 @@ class Affine2d(nn.Module):
         return x * self.weight.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)
 
 
-def stage_count(size: int) -> int:
-    """Return the number of halvings from ``size`` to the 8 × 8 bottleneck.
-
-    Raises:
-        ValueError: ``size`` is not 8 times a power of two, or no more than 8.
-    """
-    stages = round(math.log2(size / BOTTLENECK_SIZE)) if size > BOTTLENECK_SIZE else 0
-    if stages < 1 or BOTTLENECK_SIZE * 2**stages != size:
-        raise ValueError(f"size={size}: the trunk needs 16, 32, 64, 128, … pixels")
-    return stages
-
-
 def normalisation(norm: Norm, channels: int) -> nn.Module:
     """Return the layer named ``norm``."""
     return nn.BatchNorm2d(channels) if norm == "batch" else Affine2d(channels)
@@ -55,7 +50,7 @@ class Encoder(nn.Sequential):
     def __init__(self, size: int, norm: Norm, width: int) -> None:
         layers: list[nn.Module] = []
         channels = 1
-        for i in range(stage_count(size)):
+        for i in range(halvings(size, BOTTLENECK_SIZE)):
             wider = min(4 * width, width * 2**i)
             layers += [nn.Conv2d(channels, wider, 5, stride=2, padding=2), normalisation(norm, wider)]
             layers += [nn.LeakyReLU(SLOPE)]
@@ -72,7 +67,7 @@ class Decoder(nn.Sequential):
 
     def __init__(self, channels: int, size: int, norm: Norm, width: int) -> None:
         layers: list[nn.Module] = [normalisation(norm, channels), nn.ReLU()]
-        for i in range(stage_count(size)):
+        for i in range(halvings(size, BOTTLENECK_SIZE)):
             narrower = max(width, 4 * width // 2**i)
             layers += [
                 nn.ConvTranspose2d(channels, narrower, 5, stride=2, padding=2, output_padding=1),
@@ -142,3 +137,211 @@ class BaurAE(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Reconstruct images (n, 1, size, size)."""
         return self.decode(self.encode(x))
+
+
+class DenseCode(DenseBottleneck):
+    """The autoencoder's dense bottleneck with a second head; dropout follows both heads and the dense layer back."""
+
+    def __init__(self, channels: int, z: int, dropout: float) -> None:
+        super().__init__(channels, z, dropout)
+        self.decoder_channels = channels
+        self.to_log_std = nn.Linear(self.to_z.in_features, z)
+        self.drop_log_std = SeededDropout(dropout)
+
+    def encode(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Map (n, channels, 8, 8) to mean and logarithm of the standard deviation, each (n, z)."""
+        flat = self.flatten(features)
+        return self.drop_z(self.to_z(flat)), self.drop_log_std(self.to_log_std(flat))
+
+
+class SpatialCode(nn.Module):
+    """Two 1×1 convolutions to z channels at 8 × 8, with dropout; the code is the decoder's input."""
+
+    def __init__(self, channels: int, z: int, dropout: float) -> None:
+        super().__init__()
+        self.decoder_channels = z
+        self.to_mean = nn.Conv2d(channels, z, 1)
+        self.to_log_std = nn.Conv2d(channels, z, 1)
+        self.drop_mean = SeededDropout(dropout)
+        self.drop_log_std = SeededDropout(dropout)
+
+    def encode(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Map (n, channels, 8, 8) to mean and logarithm of the standard deviation, each (n, z, 8, 8)."""
+        return self.drop_mean(self.to_mean(features)), self.drop_log_std(self.to_log_std(features))
+
+    def decode(self, z: torch.Tensor) -> torch.Tensor:
+        """Return the code itself."""
+        return z
+
+
+class BaurVAE(nn.Module):
+    """Variational autoencoder on the unified trunk.
+
+    Arguments are those of :class:`BaurAE`; dropout follows both heads and the dense layer back.
+
+    Args:
+        spatial: the code is an 8 × 8 map of ``z`` channels, made by 1×1 convolutions.
+    """
+
+    def __init__(
+        self,
+        size: int = 128,
+        z: int = 128,
+        norm: Norm = "batch",
+        dropout: float = 0.2,
+        width: int = 32,
+        spatial: bool = False,
+    ) -> None:
+        super().__init__()
+        self.encoder = Encoder(size, norm, width)
+        self.code = (SpatialCode if spatial else DenseCode)(self.encoder.channels, z, dropout)
+        self.decoder = Decoder(self.code.decoder_channels, size, norm, width)
+
+    def encode(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return mean and logarithm of the standard deviation of the code of images (n, 1, size, size).
+
+        Both have shape (n, z), or (n, z, 8, 8) with a spatial code.
+        """
+        return self.code.encode(self.encoder(x))
+
+    def decode(self, z: torch.Tensor) -> torch.Tensor:
+        """Return the image (n, 1, size, size) of codes."""
+        return self.decoder(self.code.decode(z))
+
+    def forward(
+        self, x: torch.Tensor, noise: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Reconstruct images (n, 1, size, size) from z = mean + exp(log_std) · noise; without noise, from the mean.
+
+        Returns:
+            reconstruction, mean, log_std.
+        """
+        mean, log_std = self.encode(x)
+        z = mean if noise is None else mean + torch.exp(log_std) * noise
+        return self.decode(z), mean, log_std
+
+    def draw(self, x: torch.Tensor, draws: torch.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Reconstruct images from a random code; returns what :meth:`forward` returns."""
+        mean, log_std = self.encode(x)
+        noise = torch.empty_like(mean).normal_(generator=draws)
+        return self.decode(mean + torch.exp(log_std) * noise), mean, log_std
+
+
+def kl(mean: torch.Tensor, log_std: torch.Tensor) -> torch.Tensor:
+    """Return KL(N(mean, exp(log_std)²) ‖ N(0, 1)) summed over the latent dimensions, float32 (n,)."""
+    mean, log_std = mean.float(), log_std.float()
+    return 0.5 * (mean**2 + torch.exp(2 * log_std) - 1 - 2 * log_std).flatten(1).sum(1)
+
+
+@contextmanager
+def thinned(net: nn.Module, seed: int) -> Iterator[Callable[[torch.Tensor], Any]]:
+    """Yield the network with the units that ``seed`` drops removed, everything else in evaluation mode.
+
+    Every call and every item of a batch sees the same thinned network (dropout as sampling of networks, Gal and
+    Ghahramani 2016); normalisation keeps its running statistics.
+    """
+    layers = [module for module in net.modules() if isinstance(module, SeededDropout)]
+    net.eval()
+    for layer in layers:
+        layer.train()
+        layer.shared = True
+
+    def forward(x: torch.Tensor) -> Any:
+        seed_dropout(net, seed)
+        return net(x)
+
+    try:
+        yield forward
+    finally:
+        net.eval()
+        for layer in layers:
+            layer.shared = False
+
+
+class Posterior(NamedTuple):
+    """Means and logarithms of the standard deviations of z (n, dim_z) and w (n, dim_w), given a slice."""
+
+    mean_z: torch.Tensor
+    log_std_z: torch.Tensor
+    mean_w: torch.Tensor
+    log_std_w: torch.Tensor
+
+
+class MixturePrior(nn.Module):
+    """p(z | w, c): a layer of 64 with ReLU, then a linear head each for the means and the log standard deviations."""
+
+    def __init__(self, dim_w: int, dim_c: int, dim_z: int) -> None:
+        super().__init__()
+        self.shape = (dim_c, dim_z)
+        self.hidden = nn.Sequential(nn.Linear(dim_w, HIDDEN), nn.ReLU())
+        self.to_mean = nn.Linear(HIDDEN, dim_c * dim_z)
+        self.to_log_std = nn.Linear(HIDDEN, dim_c * dim_z)
+
+    def forward(self, w: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return means and log standard deviations of every component, each (n, dim_c, dim_z)."""
+        hidden = self.hidden(w)
+        return self.to_mean(hidden).view(-1, *self.shape), self.to_log_std(hidden).view(-1, *self.shape)
+
+
+class BaurGMVAE(BaurVAE):
+    """The variational autoencoder of the trunk with a mixture of Gaussians, steered by w, as prior of its code z.
+
+    Arguments are those of :class:`BaurVAE` with a dense code.
+
+    Args:
+        dim_c: components of the mixture.
+        dim_w: length of w, whose prior is standard normal.
+    """
+
+    code: DenseCode
+
+    def __init__(
+        self,
+        size: int = 128,
+        z: int = 128,
+        dim_c: int = 9,
+        dim_w: int = 1,
+        norm: Norm = "batch",
+        dropout: float = 0.2,
+        width: int = 32,
+    ) -> None:
+        super().__init__(size, z, norm, dropout, width)
+        flat = self.code.to_z.in_features
+        self.to_mean_w = nn.Linear(flat, dim_w)
+        self.to_log_std_w = nn.Linear(flat, dim_w)
+        self.prior = MixturePrior(dim_w, dim_c, z)
+
+    def posterior(self, x: torch.Tensor) -> Posterior:
+        """Return q(z | x) and q(w | x) of images (n, 1, size, size)."""
+        features = self.encoder(x)
+        flat = self.code.flatten(features)
+        return Posterior(*self.code.encode(features), self.to_mean_w(flat), self.to_log_std_w(flat))
+
+
+def gaussian_kl(
+    mean: torch.Tensor, log_std: torch.Tensor, prior_mean: torch.Tensor, prior_log_std: torch.Tensor
+) -> torch.Tensor:
+    """Return KL(N(mean, exp(log_std)²) ‖ N(prior_mean, exp(prior_log_std)²)) summed over the last axis, float32."""
+    mean, log_std, prior_mean, prior_log_std = (t.float() for t in (mean, log_std, prior_mean, prior_log_std))
+    ratio = 2 * (log_std - prior_log_std)
+    distance = (mean - prior_mean) ** 2 * torch.exp(-2 * prior_log_std)
+    return 0.5 * (torch.exp(ratio) + distance - 1 - ratio).sum(-1)
+
+
+def component_log_probabilities(z: torch.Tensor, means: torch.Tensor, log_stds: torch.Tensor) -> torch.Tensor:
+    """Return log p(c | z, w) of a mixture with equal weights, float32 (n, dim_c).
+
+    Args:
+        z: (n, dim_z).
+        means: (n, dim_c, dim_z), of the components.
+        log_stds: same shape.
+    """
+    z, means, log_stds = z.float()[:, None], means.float(), log_stds.float()
+    log_density = -(0.5 * ((z - means) * torch.exp(-log_stds)) ** 2 + log_stds).sum(-1)
+    return torch.log_softmax(log_density, dim=1)
+
+
+def categorical_kl(log_probabilities: torch.Tensor) -> torch.Tensor:
+    """Return KL(p ‖ uniform) of log probabilities (n, dim_c), (n,); at most log(dim_c)."""
+    entropy = -(log_probabilities.exp() * log_probabilities).sum(1)
+    return math.log(log_probabilities.shape[1]) - entropy

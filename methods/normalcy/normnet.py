@@ -182,7 +182,7 @@ class NormNet(Method):
         )
 
     def build(self) -> None:
-        from ..nets.residual_unet import residual_unet
+        from ..nets.unets import residual_unet
 
         c = self.config
         self.net = residual_unet(c.channels, c.residual_units)

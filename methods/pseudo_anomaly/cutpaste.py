@@ -162,7 +162,7 @@ class CutPaste(PretrainedMethod):
         """
         import torch
 
-        from ..nets.resnet_small import CutPasteNet
+        from ..nets.timm_nets import CutPasteNet
 
         c = self.config
         self.net = CutPasteNet(c.channels, c.layers, c.hidden, len(CLASSES)).to(memory_format=torch.channels_last)

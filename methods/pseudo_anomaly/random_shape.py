@@ -90,7 +90,7 @@ class RandomShape(AugmentedSlices):
     def build(self) -> None:
         import torch
 
-        from ..nets.draem_nets import DiscriminativeUNet
+        from ..nets.unets import DiscriminativeUNet
 
         self.net = DiscriminativeUNet(1, 1, self.config.seg_base).to(memory_format=torch.channels_last)
         self.updates = 0

@@ -137,7 +137,7 @@ class SyntheticTumours(Method):
         return VolumeView(size=c.size, spacing=c.spacing, window=c.window)
 
     def build(self) -> None:
-        from ..nets.residual_unet import residual_unet
+        from ..nets.unets import residual_unet
 
         self.net = residual_unet(self.config.channels, self.config.residual_units)
         self.updates = 0

@@ -113,7 +113,7 @@ class TwoStage(RestoreAndSegment):
 
     def restoration_net(self) -> torch.nn.Module:
         """Create the U-Net, or DRAEM's autoencoder."""
-        from ..nets.kascenas_unet import WeightStandardisedUNet
+        from ..nets.unets import WeightStandardisedUNet
 
         c = self.config
         return WeightStandardisedUNet(1, 1, c.depth, c.wf) if c.restoration == "unet" else super().restoration_net()

@@ -89,7 +89,7 @@ class ContextVAE(VAE):
 
     def bound(self, x: torch.Tensor) -> torch.Tensor:
         """Return the loss of each slice (n, 1, H, W) with the mean code in place of a random one, (n,)."""
-        from ..nets.baur_vae import kl
+        from ..nets.baur import kl
 
         reconstruction, mean, log_std = self.net(x)
         return (reconstruction - x).abs().mean((1, 2, 3)) + self.config.alpha_kl * kl(mean, log_std)

@@ -104,7 +104,7 @@ class DAE(Method):
     def build(self) -> None:
         import torch
 
-        from ..nets.kascenas_unet import WeightStandardisedUNet
+        from ..nets.unets import WeightStandardisedUNet
 
         net = WeightStandardisedUNet(depth=self.config.depth, wf=self.config.wf)
         self.net = net.to(memory_format=torch.channels_last)

@@ -64,7 +64,7 @@ class GMVAE(VAE):
     net: Any
 
     def make_net(self) -> torch.nn.Module:
-        from ..nets.gmvae_net import BaurGMVAE
+        from ..nets.baur import BaurGMVAE
 
         c = self.config
         return BaurGMVAE(c.size, c.z, c.dim_c, c.dim_w, c.norm, c.dropout, c.width)
@@ -74,8 +74,7 @@ class GMVAE(VAE):
         import torch
         from torch.nn import functional
 
-        from ..nets.baur_vae import kl
-        from ..nets.gmvae_net import categorical_kl, component_log_probabilities, gaussian_kl
+        from ..nets.baur import categorical_kl, component_log_probabilities, gaussian_kl, kl
 
         q = self.net.posterior(x)
         z, w = (_sample(m, s, draws) for m, s in ((q.mean_z, q.log_std_z), (q.mean_w, q.log_std_w)))

@@ -65,7 +65,7 @@ class KLGrad(VAE):
 
     def divergence(self, mean: torch.Tensor, log_std: torch.Tensor) -> torch.Tensor:
         """Return the KL divergence of the code, float32 (n,); of a code of width exp(σ) with ``kl_bug``."""
-        from ..nets.baur_vae import kl
+        from ..nets.baur import kl
 
         return kl(mean, log_std.float().exp() if self.config.kl_bug else log_std)
 

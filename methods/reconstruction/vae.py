@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import torch
 
     from ...datasets.healthy import HealthySet
-    from ..nets.baur_vae import BaurVAE
+    from ..nets.baur import BaurVAE
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class VAE(ReconstructionMethod):
         self.dropout_seed = ctx.seed_for("thinned networks")
 
     def make_net(self) -> torch.nn.Module:
-        from ..nets.baur_vae import BaurVAE
+        from ..nets.baur import BaurVAE
 
         c = self.config
         return BaurVAE(c.size, c.z, c.norm, c.dropout, c.width, self.spatial)
@@ -103,7 +103,7 @@ class VAE(ReconstructionMethod):
         """Return the mean absolute error per pixel plus the weighted KL divergence, and both terms."""
         from torch.nn import functional
 
-        from ..nets.baur_vae import kl
+        from ..nets.baur import kl
 
         reconstruction, mean, log_std = self.net.draw(x, draws)
         l1 = functional.l1_loss(reconstruction.float(), x)
@@ -174,7 +174,7 @@ class BayesianVAE(VAE):
 
         The network depends on the fit and on ``number`` alone, not on the slices that are scored with it or before it.
         """
-        from ..nets.baur_vae import thinned
+        from ..nets.baur import thinned
 
         with thinned(self.net, derive(self.dropout_seed, number)) as forward:
             return predict(lambda x: forward(x)[0][:, 0], array, batch=SCORE_BATCH, device=self.device)

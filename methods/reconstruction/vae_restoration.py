@@ -117,13 +117,13 @@ class VAERestoration(VAE):
         self.choose_weight(*stack.take(chosen))
 
     def losses(self, x: torch.Tensor, roi: torch.Tensor, draws: torch.Generator) -> dict[str, torch.Tensor]:
-        from ..nets.baur_vae import kl
+        from ..nets.baur import kl
 
         return summed_losses(self, x, draws, kl)
 
     def bound(self, x: torch.Tensor) -> torch.Tensor:
         """Return the lower bound of slices (n, 1, H, W) with the mean code in place of a random one, (n,)."""
-        from ..nets.baur_vae import kl
+        from ..nets.baur import kl
 
         reconstruction, mean, log_std = self.net(x)
         return -(x - reconstruction).abs().sum((1, 2, 3)) - self.config.alpha_kl * kl(mean, log_std)

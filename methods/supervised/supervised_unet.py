@@ -107,7 +107,7 @@ class SupervisedUNet(SupervisedMethod):
     def build(self) -> None:
         import torch
 
-        from ..nets.residual_unet import residual_unet
+        from ..nets.unets import residual_unet
 
         net = residual_unet(self.config.channels, self.config.residual_units, dims=2)
         self.net = net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] - torch's stub wants a device first

@@ -128,7 +128,7 @@ class ASCNet(Method):
         Raises:
             UasbenchError: the context holds no unlabelled test cases.
         """
-        from ..nets.seeded_dropout import seed_dropout
+        from ..nets.layers import seed_dropout
 
         if ctx.unlabelled is None:
             raise UasbenchError(

@@ -69,9 +69,9 @@ def test_discriminator_answers_between_the_two_labels():
 
 def test_dropout_follows_every_pooling_and_every_skip_but_the_finest():
     net = CutNet(base=2, dropout=0.3)
-    assert net.drop.p == 0.3
+    assert net.trunk.pool[1].p == 0.3
     for decoder in (net.reference, net.rest):
-        assert [d.p for d in decoder.drop] == [0.3, 0.3, 0.3, 0.0]
+        assert [block[0].p for block in decoder.up] == [0.3, 0.3, 0.3, 0.0]
 
 
 def test_the_penalty_holds_the_3x3_kernels_alone():

@@ -10,16 +10,19 @@ from hypothesis import strategies as st
 from torch import distributions as d
 from torch import nn
 from torch.distributions import Normal, kl_divergence
-from uasbench.methods.nets.baur import Affine2d, BaurAE, stage_count
-from uasbench.methods.nets.baur_vae import BaurVAE, kl, thinned
-from uasbench.methods.nets.gmvae_net import (
+from uasbench.methods.nets.baur import (
+    Affine2d,
+    BaurAE,
     BaurGMVAE,
+    BaurVAE,
     MixturePrior,
     categorical_kl,
     component_log_probabilities,
     gaussian_kl,
+    kl,
+    thinned,
 )
-from uasbench.methods.nets.seeded_dropout import SeededDropout, seed_dropout
+from uasbench.methods.nets.layers import SeededDropout, halvings, seed_dropout
 
 
 def parameters(size: int, z: int, width: int, kind: str = "ae", dim_c: int = 9, dim_w: int = 1) -> int:
@@ -85,7 +88,7 @@ def test_output_has_the_shape_of_the_input(size):
 @pytest.mark.parametrize("size", [0, 8, 48, 100])
 def test_other_sizes_are_refused(size):
     with pytest.raises(ValueError, match=f"size={size}"):
-        stage_count(size)
+        halvings(size, 8)
 
 
 def test_affine_is_batch_norm_with_fixed_statistics():

@@ -6,7 +6,7 @@ import torch
 from scipy.spatial.distance import mahalanobis
 from uasbench.methods.config import resolve
 from uasbench.methods.context import FitContext
-from uasbench.methods.nets.resnet_small import CutPasteNet
+from uasbench.methods.nets.timm_nets import CutPasteNet
 from uasbench.methods.nets.weights import WeightsError
 from uasbench.methods.pseudo_anomaly.cutpaste import (
     CutPaste,

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from uasbench.benchmark.catalogue.architecture import count_parameters
 from uasbench.methods.config import resolve
-from uasbench.methods.nets.draem_nets import DiscriminativeUNet, RestorationAE
+from uasbench.methods.nets.unets import DiscriminativeUNet, RestorationAE
 from uasbench.methods.pseudo_anomaly.draem import DRAEM
 from uasbench.methods.pseudo_anomaly.two_stage import TwoStage
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import distributions as d
 from uasbench.datasets.views.viewing import apply_view
-from uasbench.methods.nets.gmvae_net import BaurGMVAE
+from uasbench.methods.nets.baur import BaurGMVAE
 from uasbench.methods.reconstruction.gmvae import GMVAE
 
 

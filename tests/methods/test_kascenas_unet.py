@@ -5,7 +5,8 @@ from itertools import pairwise
 import pytest
 import torch
 from torch import nn
-from uasbench.methods.nets.kascenas_unet import ConvBlock, WeightStandardisedConv2d, WeightStandardisedUNet, group_count
+from uasbench.methods.nets.layers import chain
+from uasbench.methods.nets.unets import WeightStandardisedConv2d, WeightStandardisedUNet, group_count, standardised_unit
 
 
 def expected_parameters(channels_in: int, channels_out: int, widths: list[int]) -> int:
@@ -40,7 +41,7 @@ def test_groups_are_the_middle_divisor():
 
 
 def test_block_order_is_convolution_activation_norm_with_reflecting_border_and_bias():
-    block = ConvBlock(2, 8)
+    block = chain(standardised_unit, 2, 8, 8)
     assert [type(m) for m in block] == [WeightStandardisedConv2d, nn.SiLU, nn.GroupNorm] * 2
     for conv in (m for m in block if isinstance(m, nn.Conv2d)):
         assert conv.padding_mode == "reflect"
@@ -65,7 +66,7 @@ def test_output_ignores_scale_and_offset_of_the_filters():
 
 
 def test_a_constant_image_stays_constant_through_the_reflecting_border():
-    block = ConvBlock(1, 8)
+    block = chain(standardised_unit, 1, 8, 8)
     assert block(torch.full((1, 1, 12, 12), 0.7)).std(dim=(2, 3)).max() < 1e-4
 
 

@@ -11,7 +11,7 @@ from uasbench.datasets.labelled import LabelledSet
 from uasbench.methods.config import resolve
 from uasbench.methods.context import FitContext, TrainingError
 from uasbench.methods.losses import decomposition_losses, soft_dice_loss
-from uasbench.methods.nets.layer_unet import LayerUNet
+from uasbench.methods.nets.unets import LayerUNet
 from uasbench.methods.pseudo_anomaly.layer_decomposition import LayerDecomposition
 from uasbench.methods.pseudo_anomaly.parts.layer_method import LayerConfig, organ_statistics, standardised
 from uasbench.methods.supervised.layer_decomposition_finetuned import (

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from uasbench.methods.nets.residual_unet import residual_unet
+from uasbench.methods.nets.unets import residual_unet
 
 
 def parameters(channels: tuple[int, ...], units: int, dims: int) -> int:

@@ -9,8 +9,7 @@ from uasbench.datasets.healthy import HealthySet
 from uasbench.methods.config import resolve
 from uasbench.methods.context import FitContext
 from uasbench.methods.losses import focal_loss, ssim_loss
-from uasbench.methods.nets.draem_nets import RestorationAE
-from uasbench.methods.nets.kascenas_unet import WeightStandardisedUNet
+from uasbench.methods.nets.unets import RestorationAE, WeightStandardisedUNet
 from uasbench.methods.pseudo_anomaly.draem import DRAEM
 from uasbench.methods.pseudo_anomaly.two_stage import TwoStage, TwoStageConfig
 from uasbench.methods.synthesis.shift import ShiftedRegions

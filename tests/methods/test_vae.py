@@ -11,7 +11,7 @@ from uasbench.datasets.healthy import HealthySet
 from uasbench.datasets.views.viewing import apply_view
 from uasbench.methods.config import ConfigError, resolve
 from uasbench.methods.context import FitContext
-from uasbench.methods.nets.seeded_dropout import SeededDropout, seed_dropout
+from uasbench.methods.nets.layers import SeededDropout, seed_dropout
 from uasbench.methods.reconstruction.constrained_vae import ConstrainedVAE
 from uasbench.methods.reconstruction.vae import VAE, BayesianVAE, BayesianVAEConfig, VAEConfig
 from uasbench.methods.reconstruction.vae_original import VAEOriginal

@@ -8,7 +8,7 @@ from uasbench.common.errors import DataError
 from uasbench.methods import online as network
 from uasbench.methods.features.parts.backbone import FeatureConfig, FeatureMethod
 from uasbench.methods.nets import weights
-from uasbench.methods.nets.timm_features import TimmFeatures
+from uasbench.methods.nets.timm_nets import TimmFeatures
 from uasbench.methods.nets.weights import Source, WeightsError, find, fingerprint, lite0_names, read, record, sha256
 
 LITE0 = "tf_efficientnet_lite0"

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from uasbench.methods.nets.wide_residual import WideBlock, WideResidualNet
+from uasbench.methods.nets.unets import WideBlock, WideResidualNet
 
 
 def block(i, o, changes):

@@ -19,7 +19,7 @@ from ...training import predict
 if TYPE_CHECKING:
     import torch
 
-    from ...nets.timm_features import TimmFeatures
+    from ...nets.timm_nets import TimmFeatures
 
 LITE0 = sources.PACKAGED_MODEL
 
@@ -166,7 +166,7 @@ class FeatureMethod(PretrainedMethod):
     def _create_backbone(self, source: sources.Source, seed: int) -> None:
         import torch
 
-        from ...nets.timm_features import TimmFeatures
+        from ...nets.timm_nets import TimmFeatures
 
         c = self.config
         with torch.random.fork_rng(devices=[]):

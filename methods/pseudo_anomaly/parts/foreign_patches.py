@@ -89,7 +89,7 @@ class ForeignPatchMethod(Method):
     def build(self) -> None:
         import torch
 
-        from ...nets.wide_residual import WideResidualNet
+        from ...nets.unets import WideResidualNet
 
         self.net = WideResidualNet(self.config.depth, self.config.widen).to(memory_format=torch.channels_last)
         self.updates = 0

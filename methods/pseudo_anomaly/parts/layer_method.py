@@ -113,7 +113,7 @@ class LayerMethod(Method):
     def build(self) -> None:
         import torch
 
-        from ...nets.layer_unet import LayerUNet
+        from ...nets.unets import LayerUNet
 
         layout = torch.channels_last_3d
         self.net = LayerUNet(self.config.channels).to(memory_format=layout)

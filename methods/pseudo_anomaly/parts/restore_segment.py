@@ -87,7 +87,7 @@ class RestoreAndSegment(AugmentedSlices):
     def build(self) -> None:
         import torch
 
-        from ...nets.draem_nets import DiscriminativeUNet
+        from ...nets.unets import DiscriminativeUNet
 
         layout = torch.channels_last
         self.restoration = self.restoration_net().to(memory_format=layout)
@@ -96,7 +96,7 @@ class RestoreAndSegment(AugmentedSlices):
 
     def restoration_net(self) -> torch.nn.Module:
         """Create the restoration network: here DRAEM's autoencoder."""
-        from ...nets.draem_nets import RestorationAE
+        from ...nets.unets import RestorationAE
 
         return RestorationAE(1, 1, self.config.ae_base)
 

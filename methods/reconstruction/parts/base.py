@@ -133,7 +133,7 @@ class ReconstructionMethod(Method):
 
     def fit(self, healthy: HealthySet, ctx: FitContext) -> None:
         """Minimise the loss for the updates of the budget, or until held-out patients stop improving."""
-        from ...nets.seeded_dropout import seed_dropout
+        from ...nets.layers import seed_dropout
 
         stack = healthy.array(self.view)
         seed_dropout(self.net, ctx.seed_for("dropout"))
