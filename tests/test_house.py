@@ -3,15 +3,14 @@
 import ast
 import doctest
 import importlib
-import pkgutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
-import uasbench
 from uasbench.common.source_hash import closure_files, imported
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -40,6 +39,18 @@ def package_files() -> dict[str, Path]:
 FILES = package_files()
 
 
+@cache
+def tree(path: Path) -> list[ast.AST]:
+    """The nodes of a file, read once for all rules."""
+    return [*ast.walk(ast.parse(path.read_bytes()))]
+
+
+@cache
+def named(module: str, *, typing_too: bool = True) -> frozenset[str]:
+    """The modules of the package that one imports, also inside functions."""
+    return frozenset(imported(module, FILES[module], typing_too=typing_too))
+
+
 def floor(module: str) -> int | None:
     part = module.split(".")[1] if "." in module else ""
     return FLOORS.index(part) if part in FLOORS else None
@@ -47,7 +58,7 @@ def floor(module: str) -> int | None:
 
 def external(path: Path) -> Iterator[tuple[str, int]]:
     """Names of absolute imports with their lines."""
-    for node in ast.walk(ast.parse(path.read_bytes())):
+    for node in tree(path):
         if isinstance(node, ast.Import):
             yield from ((alias.name, node.lineno) for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
@@ -62,19 +73,20 @@ def test_the_tree_is_read():
 
 
 def test_arrows_only_point_down():
-    wrong = []
-    for module, path in FILES.items():
-        own = floor(module)
-        for other in sorted(set(imported(module, path, typing_too=True))):
-            their = floor(other)
-            if own is not None and their is not None and their > own:
-                wrong.append(f"{module} imports {other}")
+    floors = {module: floor(module) for module in FILES}
+    wrong = [
+        f"{module} imports {other}"
+        for module, own in floors.items()
+        for other in sorted(named(module))
+        if own is not None and (floor(other) or 0) > own
+    ]
     assert not wrong, "\n".join(wrong)
 
 
-def arrows(modules: dict[str, Path]) -> dict[str, set[str]]:
+def arrows(modules: Iterable[str]) -> dict[str, set[str]]:
     """Imports between files, also those inside functions, without those for type checkers alone."""
-    return {module: {m for m in imported(module, path) if m in modules} - {module} for module, path in modules.items()}
+    inside = {*modules}
+    return {module: (named(module, typing_too=False) & inside) - {module} for module in inside}
 
 
 def circles(graph: dict[str, set[str]]) -> list[list[str]]:
@@ -105,7 +117,7 @@ def test_no_circle_of_files():
 def test_no_circle_of_the_rooms_of_the_engine():
     """The folders of benchmark/ and the files beside them form a graph without circles."""
     graph: dict[str, set[str]] = {}
-    inside = {m: p for m, p in FILES.items() if m.startswith("uasbench.benchmark.")}
+    inside = (module for module in FILES if module.startswith("uasbench.benchmark."))
     for module, others in arrows(inside).items():
         room = module.split(".")[2]
         graph.setdefault(room, set()).update({o.split(".")[2] for o in others} - {room})
@@ -117,9 +129,9 @@ def test_no_engine_file_imports_a_concrete_method_or_data_set():
     concrete = ("uasbench.datasets.adapters.", *(f"uasbench.methods.{name}." for name in families))
     wrong = [
         f"{module} imports {other}"
-        for module, path in FILES.items()
+        for module in FILES
         if (floor(module) or 0) >= FLOORS.index("benchmark")
-        for other in imported(module, path, typing_too=True)
+        for other in named(module)
         if other in ENTRY_POINTS or other.startswith(concrete)
     ]
     assert not wrong, "\n".join(wrong)
@@ -132,7 +144,7 @@ def test_methods_see_no_metric_no_tracker_and_no_truth():
         if floor(module) != FLOORS.index("methods"):
             continue
         wrong += [f"{path}:{line} imports {name}" for name, line in external(path) if name.startswith(forbidden)]
-        for node in ast.walk(ast.parse(path.read_bytes())):
+        for node in tree(path):
             names = [a.name for a in node.names] if isinstance(node, ast.ImportFrom) else []
             names += [node.attr] if isinstance(node, ast.Attribute) else []
             names += [node.value] if isinstance(node, ast.Constant) else []
@@ -181,8 +193,8 @@ def test_importing_every_built_in_class_imports_nothing_heavy():
 
 
 def test_packages_listed_for_installation_equal_the_tree():
-    tree = {m for m, path in FILES.items() if path.name == "__init__.py"}
-    assert set(PROJECT["tool"]["setuptools"]["packages"]) == tree
+    packages = {m for m, path in FILES.items() if path.name == "__init__.py"}
+    assert set(PROJECT["tool"]["setuptools"]["packages"]) == packages
     folders = {p.parent for room in ROOMS for p in (ROOT / room).rglob("*.py")}
     assert not [f for f in folders if not (f / "__init__.py").is_file()]
 
@@ -192,11 +204,8 @@ def test_every_entry_point_names_a_class_that_exists():
         assert module in FILES, f"pyproject.toml names {module}, which has no file"
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_doctests():
-    tried = 0
-    for info in pkgutil.walk_packages(uasbench.__path__, "uasbench."):
-        result = doctest.testmod(importlib.import_module(info.name))
-        assert result.failed == 0, info.name
-        tried += result.attempted
-    assert tried > 0
+@pytest.mark.parametrize("module", [module for module, path in FILES.items() if ">>>" in path.read_text("utf-8")])
+def test_doctests(module):
+    result = doctest.testmod(importlib.import_module(module))
+    assert result.attempted
+    assert result.failed == 0

@@ -1,8 +1,10 @@
 """The doctor reports what is wrong and never falls ill itself."""
 
+import re
 import sys
 
-import pytest
+from typer.testing import CliRunner
+from uasbench import cli
 from uasbench.benchmark.commands import doctor
 from uasbench.benchmark.commands.doctor import diagnose
 
@@ -11,23 +13,23 @@ def found(topic: str) -> list[tuple[str, str]]:
     return [(status, detail) for t, status, detail in diagnose() if t == topic]
 
 
-def test_every_topic_is_looked_at():
-    findings = diagnose()
-    assert {t for t, _, _ in findings} == set(doctor._TOPICS)
-    assert {s for _, s, _ in findings} <= {"ok", "note", "problem"}
-    assert any("torch" in d for t, s, d in findings if t == "packages" and s == "ok")
-    assert any("hu-deviation" in d for t, s, d in findings if t == "plug-ins" and s == "ok")
+def test_every_topic_is_looked_at_and_printed():
+    done = CliRunner().invoke(cli.app, ["doctor"])
+    assert done.exit_code == 0
+    findings = [re.fullmatch(r"(ok|note|problem) *([\w-]+): (.*)", line) for line in done.output.splitlines()]
+    told = {(found[2], found[1]): found[3] for found in findings if found}
+    assert {topic for topic, _ in told} == set(doctor._TOPICS)
+    assert "torch" in told["packages", "ok"]
+    assert "hu-deviation" in done.output
 
 
-def test_a_broken_plugin_is_a_problem(install):
-    install("pkg-ill", {"ill_plugin.py": "1 / 0"}, methods={"ill": "ill_plugin:P"})
-    assert [d for s, d in found("plug-ins") if s == "problem" and "ZeroDivisionError" in d and "pkg-ill" in d]
-
-
-def test_a_plugin_shows_its_package(install):
+def test_a_plugin_shows_its_package_and_a_broken_one_is_a_problem(install):
     text = "from uasbench import Method, MethodCard\nclass P(Method):\n    card = MethodCard(name='well', title='W')\n"
     install("pkg-well", {"well_plugin.py": text}, methods={"well": "well_plugin:P"})
-    assert [d for s, d in found("plug-ins") if s == "ok" and "well (pkg-well 1.0)" in d]
+    install("pkg-ill", {"ill_plugin.py": "1 / 0"}, methods={"ill": "ill_plugin:P"})
+    findings = found("plug-ins")
+    assert [d for s, d in findings if s == "ok" and "well (pkg-well 1.0)" in d]
+    assert [d for s, d in findings if s == "problem" and "ZeroDivisionError" in d and "pkg-ill" in d]
 
 
 def test_the_data_root(monkeypatch, tmp_path):
@@ -56,13 +58,13 @@ def test_an_old_installation_is_noticed(monkeypatch):
     assert "pip install -e ." in detail
 
 
-@pytest.mark.parametrize("topic", list(doctor._TOPICS))
-def test_a_topic_that_raises_is_a_finding(monkeypatch, topic):
+def test_a_topic_that_raises_is_a_finding(monkeypatch):
     def ill():
         raise RuntimeError("cannot look")
 
-    monkeypatch.setattr(doctor, "_TOPICS", {topic: ill})
-    assert diagnose() == [(topic, "problem", "cannot be determined: RuntimeError: cannot look")]
+    monkeypatch.setattr(doctor, "_TOPICS", dict.fromkeys(doctor._TOPICS, ill))
+    why = "cannot be determined: RuntimeError: cannot look"
+    assert diagnose() == [(topic, "problem", why) for topic in doctor._TOPICS]
 
 
 def test_a_missing_package_is_a_problem_and_torch_may_be_unusable(monkeypatch):

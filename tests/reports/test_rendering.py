@@ -1,12 +1,10 @@
 """Headline, Markdown, LaTeX, console and literature: what readers see, escaped."""
 
-import doctest
 import re
 
 import pytest
 from rich.console import Console
 from uasbench.benchmark.protocols.catalogue import PROTOCOLS
-from uasbench.reports import columns, formats, writers
 from uasbench.reports.console import headline as console_headline
 from uasbench.reports.grid import PrintedRow, PrintedTable, headline_grid, paired_grids, published_grid
 from uasbench.reports.headline import headlines
@@ -15,11 +13,6 @@ from uasbench.reports.verdict import sentences
 from uasbench.reports.writers import escape_latex, latex, markdown
 
 INFO = {"references": {"lits": "hu-deviation"}}
-
-
-@pytest.mark.parametrize("module", [columns, formats, writers])
-def test_doctests(module):
-    assert doctest.testmod(module).failed == 0
 
 
 @pytest.fixture(scope="module")
