@@ -190,13 +190,11 @@ def show(
     """Print what is known about a method: card, settings, figures, published numbers, size of its networks."""
     if architecture == (method is not None):
         raise UasbenchError("name a method, or ask for --architecture alone; 'bench list methods' shows the names")
-    if method is None:
-        from .benchmark.catalogue.architecture import table
-
-        typer.echo(table())
-        return
     from .benchmark.catalogue import showing
 
+    if method is None:
+        typer.echo(showing.architecture_table())
+        return
     for part in showing.show(method):
         console(stderr=False).print(part)
 

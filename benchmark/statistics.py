@@ -13,10 +13,13 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import optimize, stats
 
+from ..common.seeds import derive
+
 MIN_PAIRS = 2
 MIN_FOR_INTERVAL = 3
 LEVEL = 0.95
 ALPHA = 0.05
+REPLICATES = 2000
 POWER = 0.8
 
 FloatArray = NDArray[np.float64]
@@ -95,20 +98,66 @@ def paired_test(method: ArrayLike, reference: ArrayLike, *, noun: str = "patient
     )
 
 
-def t_interval(values: ArrayLike, *, level: float = LEVEL, noun: str = "patient") -> Interval:
-    """Return Student's interval of the mean of ``values``; undefined below three values."""
+def t_interval(values: ArrayLike, *, noun: str = "patient") -> Interval:
+    """Return Student's 95 % interval of the mean of ``values``; undefined below three values."""
     array = np.asarray(values, dtype=np.float64)
     array = array[~np.isnan(array)]
     if array.size < MIN_FOR_INTERVAL:
-        return Interval(np.nan, np.nan, too_few(array.size, noun))
-    half = float(stats.t.ppf(0.5 + level / 2, array.size - 1) * array.std(ddof=1) / np.sqrt(array.size))
+        return _too_few(array.size, noun)
+    half = float(stats.t.ppf(0.5 + LEVEL / 2, array.size - 1) * array.std(ddof=1) / np.sqrt(array.size))
     mean = float(array.mean())
     return Interval(mean - half, mean + half)
 
 
-def too_few(n: int, noun: str) -> str:
-    """Say why there is no interval."""
-    return f"{n} {noun}{'' if n == 1 else 's'}: an interval needs {MIN_FOR_INTERVAL}"
+def _too_few(n: int, noun: str) -> Interval:
+    return Interval(np.nan, np.nan, f"{n} {noun}{'' if n == 1 else 's'}: an interval needs {MIN_FOR_INTERVAL}")
+
+
+def bootstrap_mean(values: FloatArray, *, replicates: int = REPLICATES) -> Interval:
+    """Return the 95 % percentile interval of the mean over patients of their means over seeds (seeds, patients)."""
+    return bootstrap_difference(values, np.zeros((1, values.shape[1])), replicates=replicates)
+
+
+def bootstrap_difference(method: FloatArray, reference: FloatArray, *, replicates: int = REPLICATES) -> Interval:
+    """Return the 95 % percentile interval of the mean paired difference ``method − reference``.
+
+    Both are (seeds, patients) over the same patients, NaN where undefined. Seeds and patients are crossed: every seed
+    sees the same patients. A replicate therefore draws the seeds once and the patients once, both with replacement, and
+    applies the two draws to the whole matrix; drawing new patients within each seed would understate the spread between
+    patients. Patients are drawn once for both methods, seeds apart, because those of two have nothing in common.
+    """
+    both = ~(np.isnan(method).all(axis=0) | np.isnan(reference).all(axis=0))
+    patients = int(both.sum())
+    if patients < MIN_FOR_INTERVAL:
+        return _too_few(patients, "patient")
+    drawn = _counts(patients, replicates, "patients")
+    first = _replicates(method[:, both], _counts(method.shape[0], replicates, "seeds"), drawn)
+    second = _replicates(reference[:, both], _counts(reference.shape[0], replicates, "seeds-of-reference"), drawn)
+    low, high = np.nanpercentile(first - second, [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
+    return Interval(float(low), float(high))
+
+
+def _replicates(values: FloatArray, seeds: FloatArray, patients: FloatArray) -> FloatArray:
+    """Return one mean per replicate; ``seeds`` and ``patients`` hold how often each was drawn."""
+    known = ~np.isnan(values)
+    if known.all():
+        per_patient = seeds @ values / seeds.sum(axis=1, keepdims=True)
+        return (per_patient * patients).sum(axis=1) / patients.sum(axis=1)
+    total, weight = seeds @ np.where(known, values, 0.0), seeds @ known.astype(np.float64)
+    usable = weight > 0
+    per_patient = np.divide(total, weight, out=np.zeros_like(total), where=usable)
+    drawn = patients * usable
+    size = drawn.sum(axis=1)
+    return np.divide((per_patient * drawn).sum(axis=1), size, out=np.full(size.shape, np.nan), where=size > 0)
+
+
+@lru_cache(maxsize=64)
+def _counts(n: int, replicates: int, purpose: str) -> FloatArray:
+    """Draw ``n`` of ``n`` with replacement; every table row uses the same draws."""
+    rng = np.random.default_rng(derive(0, "bootstrap", purpose, n))
+    counts = rng.multinomial(n, np.full(n, 1 / n), size=replicates).astype(np.float64)
+    counts.flags.writeable = False
+    return counts
 
 
 def holm(p_values: ArrayLike) -> FloatArray:
@@ -123,18 +172,18 @@ def holm(p_values: ArrayLike) -> FloatArray:
 
 
 @lru_cache(maxsize=1024)
-def detectable_effect(n: int, power: float = POWER, alpha: float = ALPHA) -> float:
-    """Return the smallest d_z that a two-sided paired t-test on ``n`` pairs finds with ``power``.
+def detectable_effect(n: int) -> float:
+    """Return the smallest d_z that a two-sided paired t-test on ``n`` pairs finds with power 0.8 at α = 0.05.
 
     Solved from the non-central distribution of t²; NaN below two pairs.
     """
     if n < MIN_PAIRS:
         return float("nan")
     # t² is a non-central F: both tails in one call, where SciPy's non-central t is NaN in the far one.
-    critical = float(stats.f.ppf(1 - alpha, 1, n - 1))
+    critical = float(stats.f.ppf(1 - ALPHA, 1, n - 1))
 
     def shortfall(d: float) -> float:
-        return float(stats.ncf.sf(critical, 1, n - 1, n * d * d)) - power
+        return float(stats.ncf.sf(critical, 1, n - 1, n * d * d)) - POWER
 
     return cast(float, optimize.brentq(shortfall, 1e-6, (1.5 * np.sqrt(critical) + 3) / np.sqrt(n), xtol=1e-10))
 
@@ -180,9 +229,9 @@ def rank_methods(values: pd.DataFrame, *, lower_is_better: bool = False) -> Rank
     return Ranking(ranks, n, dropped, p_friedman, difference, rank_groups(ranks.to_numpy(), difference))
 
 
-def critical_difference(methods: int, patients: int, alpha: float = ALPHA) -> float:
-    """Return Nemenyi's critical difference of average ranks."""
-    q = float(stats.studentized_range.ppf(1 - alpha, methods, np.inf)) / np.sqrt(2)
+def critical_difference(methods: int, patients: int) -> float:
+    """Return Nemenyi's critical difference of average ranks at α = 0.05."""
+    q = float(stats.studentized_range.ppf(1 - ALPHA, methods, np.inf)) / np.sqrt(2)
     return float(q * np.sqrt(methods * (methods + 1) / (6 * patients)))
 
 

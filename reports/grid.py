@@ -180,7 +180,7 @@ def published_grid(headline: Headline) -> PrintedTable | None:
     rows = []
     for row in quoted:
         numbers = (row.printed.get(metric, NOT_AVAILABLE) for metric in metrics)
-        cells = (row.name, *numbers, row.about.learned, row.about.threshold, row.source, row.caveat)
+        cells = (row.name, *numbers, row.learned, row.threshold, row.source, row.caveat)
         rows.append(PrintedRow(cells, kind="published"))
     printed = (f"{metric_name(metric, NO_PROTOCOL)} as printed" for metric in metrics)
     headers = ("Method", *printed, "Learned from", "Threshold and unit", "Source", "Caveat")

@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..benchmark.bootstrap import bootstrap_difference
 from ..benchmark.runs.records import Record
 from ..benchmark.scores import Scores
 from ..benchmark.scoring.metrics import sign
-from ..benchmark.statistics import Interval, holm, paired_test
+from ..benchmark.statistics import Interval, bootstrap_difference, holm, paired_test
 from .columns import KINDS, PAIRED_TESTS, flag_set, flag_text, kind_marks, sort_rows
 from .facts import Facts, MethodOnData, number_flags
 

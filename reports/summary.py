@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..benchmark.bootstrap import bootstrap_mean
 from ..benchmark.protocols.catalogue import ORACLE, PROTOCOLS
 from ..benchmark.scores import Scores
 from ..benchmark.scoring.metrics import sign
-from ..benchmark.statistics import FloatArray, Interval, t_interval
+from ..benchmark.statistics import FloatArray, Interval, bootstrap_mean, t_interval
 from .columns import SUMMARY, flag_text, sort_rows
 from .facts import Facts, MethodOnData, number_flags
 

@@ -84,20 +84,17 @@ class CardIndex:
 
     def _valid(self, entry: Entry) -> dict[str, Any]:
         """Return what is stored, or nothing where a source has changed."""
-        stored = self._stored.get(_key(entry))
-        files = stored.get("files") if isinstance(stored, dict) else None
-        if not isinstance(stored, dict) or not isinstance(files, dict):
-            return {}
+        stored = self._stored.get(_key(entry), {"files": {}})
+        files = stored["files"]
         fresh = str(source_hash.locate(entry.module)) in files and all(self._digest(f) == d for f, d in files.items())
         return stored if fresh else {}
 
     def _load(self) -> dict[str, Any]:
         try:
             stored = json.loads(self.path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            return dict(stored["entries"]) if stored["version"] == VERSION else {}
+        except (OSError, ValueError, TypeError, KeyError):
             return {}
-        entries = stored.get("entries") if isinstance(stored, dict) and stored.get("version") == VERSION else None
-        return entries if isinstance(entries, dict) else {}
 
     def _digest(self, path: str) -> str | None:
         if path not in self._digests:

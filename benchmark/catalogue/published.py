@@ -23,11 +23,19 @@ class PublishedError(UasbenchError):
     """Published numbers are asked for that nobody printed, or their file is wrong; then it says in which line."""
 
 
-class About(BaseModel):
-    """What is told of the rows of a table; the top of ``published.yaml`` explains the fields."""
+class PublishedRow(BaseModel):
+    """One row (``method`` or ``method@variant``) of a published table on one data set: per cent by metric, as printed.
+
+    The top of ``published.yaml`` explains the fields. Pages call the row by its name, where it has one.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    table: str
+    row: str
+    dataset: str
+    printed: dict[str, str]
+    name: str = ""
     by: str = ""
     protocol: str = ""
     unit: str = ""
@@ -37,40 +45,20 @@ class About(BaseModel):
     learned: str = ""
     threshold: str = ""
     caveat: str = ""
-    also: str = ""
-
-
-@dataclass(frozen=True)
-class PrintedRow:
-    """One row (``method`` or ``method@variant``) of a published table on one data set: per cent by metric, as printed.
-
-    Pages call it by its name, where it has one.
-    """
-
-    table: str
-    row: str
-    dataset: str
-    printed: Mapping[str, str]
-    about: About
-    name: str
 
     @property
     def source(self) -> str:
         """The table, and who measured the numbers where it copied them."""
-        return f"{self.about.by}, in {self.table}" if self.about.by else self.table
+        return f"{self.by}, in {self.table}" if self.by else self.table
 
     @property
-    def card(self) -> str:
+    def shown_by(self) -> str:
         """The method whose card shows it, or empty."""
-        return (self.about.card or self.row) if self.about.how else ""
-
-    @property
-    def caveat(self) -> str:
-        return "; ".join(filter(None, (self.about.caveat, self.about.also)))
+        return (self.card or self.row) if self.how else ""
 
     def counterparts(self) -> Iterator[dict[str, Any]]:
         """Yield each number with its spread (or None), in per cent, and where a run has its counterpart."""
-        where = {"row": self.row, "dataset": self.dataset, "protocol": self.about.protocol, "unit": self.about.unit}
+        where = {"row": self.row, "dataset": self.dataset, "protocol": self.protocol, "unit": self.unit}
         for metric, text in self.printed.items():
             value, _, spread = text.partition(" ± ")
             yield where | {"metric": metric, "value": float(value), "std": float(spread) if spread else None}
@@ -81,18 +69,18 @@ class Published:
     """All printed rows, and the names of those that pages quote."""
 
     names: Mapping[str, str]
-    rows: tuple[PrintedRow, ...]
+    rows: tuple[PublishedRow, ...]
 
     def of_card(self, method: str) -> list[tuple[str, str, str, str, str]]:
         """Return what the card of a method shows: source, data set, metric, number, comparability."""
         return [
-            (row.source, row.dataset, metric, text, row.about.how)
+            (row.source, row.dataset, metric, text, row.how)
             for row in self.rows
-            if row.card == method
+            if row.shown_by == method
             for metric, text in row.printed.items()
         ]
 
-    def of_table(self, table: str) -> list[PrintedRow]:
+    def of_table(self, table: str) -> list[PublishedRow]:
         """Return the rows of a published table.
 
         Raises:
@@ -104,10 +92,10 @@ class Published:
             raise PublishedError(f"no published table {table!r}; known: {known}")
         return found
 
-    def of_page(self, dataset: str) -> list[PrintedRow]:
+    def of_page(self, dataset: str) -> list[PublishedRow]:
         """Return the rows that pages quote beside our Dice on a data set, in the order of their names."""
         order = list(self.names.values())
-        quoted = [r for r in self.rows if r.dataset == dataset and r.name and r.about.learned and "dice" in r.printed]
+        quoted = [r for r in self.rows if r.dataset == dataset and r.name and r.learned and "dice" in r.printed]
         return sorted(quoted, key=lambda row: order.index(row.name))
 
 
@@ -156,22 +144,24 @@ def _line(loader: _Loader, node: yaml.SequenceNode) -> _Line:
 _Loader.add_constructor("tag:yaml.org,2002:seq", _line)
 
 
-def _row(table: Mapping[str, Any], line: _Line, names: Mapping[str, str]) -> PrintedRow:
+def _row(table: Mapping[str, Any], line: _Line, names: Mapping[str, str]) -> PublishedRow:
     row, dataset, *texts = line
-    shared = {key: value for key, value in table.items() if key not in ("source", "metrics", "rows", "numbers")}
-    about = About.model_validate(shared | table.get("rows", {}).get(row, {}))
     if len(texts) != len(table["metrics"]):
         raise ValueError(f"{len(texts)} numbers for {len(table['metrics'])} metrics")
+    facts = {key: value for key, value in table.items() if key not in ("source", "metrics", "rows", "numbers")}
+    facts |= table.get("rows", {}).get(row, {})
+    facts["caveat"] = "; ".join(filter(None, (facts.get("caveat"), facts.pop("also", None))))
     printed = dict(zip(table["metrics"], texts, strict=True))
-    return PrintedRow(table["source"], row, dataset, printed, about, names.get(row, ""))
+    where = {"table": table["source"], "row": row, "dataset": dataset, "name": names.get(row, "")}
+    return PublishedRow(**facts, **where, printed=printed)
 
 
-def _check(row: PrintedRow, foreign: Mapping[str, str], seen: set[tuple[str, ...]]) -> None:
+def _check(row: PublishedRow, foreign: Mapping[str, str], seen: set[tuple[str, ...]]) -> None:
     methods = registry.runnable().names()
     _one_of("method", row.row.partition("@")[0], methods)
-    _one_of("method", row.about.card or methods[0], methods)
+    _one_of("method", row.card or methods[0], methods)
     _one_of("data set", row.dataset, registry.datasets().names())
-    _one_of("protocol", row.about.protocol or NO_PROTOCOL, PROTOCOLS)
+    _one_of("protocol", row.protocol or NO_PROTOCOL, PROTOCOLS)
     for metric, text in row.printed.items():
         _one_of("metric", metric, [*METRICS, *foreign])
         found = _NUMBER.fullmatch(text)

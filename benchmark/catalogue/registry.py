@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import traceback
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import asdict
 from fnmatch import fnmatchcase
 from functools import cache
@@ -50,10 +49,10 @@ class Registry(Generic[T, C]):
         self._broken: dict[str, str] = {}
         self._read_all = False
         self._index = CardIndex() if index is None else index
-        self._outlines: dict[str, Outline] = {}
+        # A package that brings many names has its metadata read once.
+        origin = cache(lambda dist: (dist.name, dist.version) if dist else ("an unnamed package", ""))
         for point in points:
-            brought = (point.dist.name, point.dist.version) if point.dist else ("an unnamed package", "")
-            entry = Entry(point.name, point.value.replace(" ", ""), *brought, point.group)
+            entry = Entry(point.name, point.value.replace(" ", ""), *origin(point.dist), point.group)
             same = self._entries.setdefault(entry.name, [])
             if entry.target not in [e.target for e in same]:
                 same.append(entry)
@@ -120,14 +119,13 @@ class Registry(Generic[T, C]):
         """Return what a list says beside the card, from the index where it can be, or raise as :meth:`get`."""
         from .outline import Outline, outline_of
 
-        if name not in self._outlines:
-            entry = self.entry(name)
-            with suppress(TypeError):  # nothing stored, or the fields of another version
-                self._outlines[name] = Outline(**cast(Any, self._index.outline(entry)))
-            if name not in self._outlines:
-                self._outlines[name] = outline_of(cast(Any, self.get(name)))
-                self._index.put(entry, self._cards[name], asdict(self._outlines[name]))
-        return self._outlines[name]
+        entry = self.entry(name)
+        try:
+            return Outline(**cast(Any, self._index.outline(entry)))
+        except TypeError:  # nothing stored, or the fields of another version
+            found = outline_of(cast(Any, self.get(name)))
+            self._index.put(entry, self._cards[name], asdict(found))
+            return found
 
     def is_topline(self, name: str) -> bool:
         """Tell a method that learns from lesion labels, which no ``all`` contains, from the others."""
@@ -207,34 +205,34 @@ class Registry(Generic[T, C]):
 
 
 @cache
+def _registry(kind: str, *groups: str) -> Registry[Any, Any]:
+    named = [f"{PACKAGE}.{group}" for group in groups]
+    return Registry(named[0], kind, [point for group in named for point in entry_points(group=group)])
+
+
 def methods() -> Registry[Method, MethodCard]:
     """Return the registered methods (group ``uasbench.methods``)."""
-    return _registry("methods", "method")
+    return _registry("method", "methods")
 
 
-@cache
 def datasets() -> Registry[Dataset, DatasetCard]:
     """Return the registered data sets (group ``uasbench.datasets``)."""
-    return _registry("datasets", "data set")
+    return _registry("data set", "datasets")
 
 
-@cache
 def toplines() -> Registry[Method, MethodCard]:
     """Return the supervised top lines (group ``uasbench.toplines``), which ``all`` never contains."""
-    return _registry("toplines", "top line")
+    return _registry("top line", "toplines")
 
 
-@cache
 def executors() -> Registry[Any, None]:
     """Return the executors (group ``uasbench.executors``), which have no card."""
-    return _registry("executors", "executor")
+    return _registry("executor", "executors")
 
 
-@cache
 def runnable() -> Registry[Method, MethodCard]:
     """Return methods and top lines together: whatever ``--methods`` may name."""
-    groups = (f"{PACKAGE}.methods", f"{PACKAGE}{TOPLINES}")
-    return Registry(groups[0], "method", [point for group in groups for point in entry_points(group=group)])
+    return _registry("method", "methods", "toplines")
 
 
 def check_class(found: Any) -> type[Method]:
@@ -253,12 +251,7 @@ def check_class(found: Any) -> type[Method]:
 def refresh() -> None:
     """Forget what was found, for processes that install a package while they run."""
     anatomy.refresh()
-    for registry in (methods, datasets, toplines, executors, runnable):
-        registry.cache_clear()
-
-
-def _registry(group: str, kind: str) -> Registry[Any, Any]:
-    return Registry(f"{PACKAGE}.{group}", kind, entry_points(group=f"{PACKAGE}.{group}"))
+    _registry.cache_clear()
 
 
 def _problem(found: Any, group: str, name: str) -> str | None:

@@ -1,4 +1,4 @@
-"""``bench show``: everything that is known about one method before it runs, and the card of a data set."""
+"""``bench show``: all that is known about a method before it runs, a data set's card, the table of architectures."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...common.errors import summary
+from ...methods.card import FIGURE_NAMES
 from ...methods.config import by_stage, resolve
 from . import registry
-from .architecture import size
 from .outline import Outline, missing_packages, status_of
 
 if TYPE_CHECKING:
@@ -109,9 +109,9 @@ def _facts(cls: type[Method], entry: registry.Entry, outline: Outline) -> dict[s
 def _works_on(cls: type[Method], outline: Outline) -> str:
     if outline.dims in ("native", "?"):
         return {"native": "the grid of the scan", "?": "a view that its default settings do not make"}[outline.dims]
-    size = cls(cls.Config()).view
-    assert size is not None
-    return f"{outline.dims}, {size.size}² pixels"
+    view = cls(cls.Config()).view
+    assert view is not None
+    return f"{outline.dims}, {view.size}² pixels"
 
 
 def _threshold(cls: type[Method]) -> str:
@@ -129,6 +129,40 @@ def parameters(cls: type[Method], profile: str) -> str:
         return size(cls, profile) or "none before training"
     except Exception as error:
         return f"unknown ({missing_packages(cls.requires) or summary(error)})"
+
+
+def size(cls: type[Method], profile: str = "paper") -> str:
+    """Return the number of parameters of a profile's networks, empty where training creates them.
+
+    Pretrained backbones are made with random weights, so that none need be at hand.
+    """
+    pretrained = any(field.name == "weights" for field in fields(cls.Config))
+    config = resolve(cls.Config, profile, settings={"weights": "random"} if pretrained else None)
+    count, members = count_parameters(cls, config), cls(config).members
+    return (f"{count:,}" + (f" × {members}" if members else "")) if count else ""
+
+
+def count_parameters(cls: type[Method], config: Any) -> int:
+    """Return the number of parameters of the networks of a method, 0 where training creates them.
+
+    Networks are made without memory for their weights where they can be; those that read values while they are made
+    get it.
+    """
+    import torch
+
+    from ...methods.state import parameter_count
+
+    def count(device: str) -> int:
+        method = cls(config)
+        with torch.device(device):
+            method.build()
+        return parameter_count(method)
+
+    try:
+        return count("meta")
+    # Torch's answers to reading a value that a meta tensor has not; a fault of the method comes again with memory.
+    except (NotImplementedError, RuntimeError):
+        return count("cpu")
 
 
 def _settings(cls: type[Method]) -> list[tuple[str, ...]]:
@@ -184,3 +218,23 @@ def table_of(
     for name, reason in (broken or {}).items():
         table.add_row(name, Text(f"broken: {reason}", style="red"), *[""] * (len(columns) - 2))
     return table
+
+
+def architecture_table() -> str:
+    """Return the ``paper`` profiles as Markdown: one row per learned built-in method, top lines last.
+
+    Parameters are counted in networks that are made for it, those of pretrained backbones with random weights. Where a
+    reference has another figure, it stands before an arrow.
+    """
+    known = registry.runnable()
+    rows = [("method", *FIGURE_NAMES), ("---",) * (1 + len(FIGURE_NAMES))]
+    for name, card in known.cards().items():
+        if known.entry(name).built_in and not card.trivial:
+            made, figures = size(known.get(name)) or "planned from the data", dict.fromkeys(FIGURE_NAMES, "")
+            for what, reference, here in card.figures:
+                # Parameters, which are counted here, have an arrow only where a reference prints a count.
+                same = reference == here or (reference == "n/p" and not here)
+                figures[what] = (here or made) if same else f"{reference} → {here or made}"
+            rows.append((f"`{name}`", *figures.values()))
+    lines = [" | ".join(cell.replace("|", r"\|") for cell in row) for row in rows]
+    return "\n".join(f"| {line} |" for line in lines)

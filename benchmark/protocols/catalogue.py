@@ -17,9 +17,8 @@ from ..scoring.paper_grid import PaperGrid
 from ..scoring.readouts import ReadOut
 from ..scoring.slices import NO_CALIBRATION
 from .evidence import NO_LESIONS, Evidence
-from .objective import Objective
 from .paper_lung import paper_lung
-from .tuning import PLAIN
+from .tuning import PLAIN, Objective
 
 OWN_MASK = "the mask is the method's own"
 PAPER_THRESHOLD = 0.5

@@ -14,8 +14,7 @@ from ..runs.records import Threshold
 from ..scoring.bins import Bins, CaseCounts, count_scores
 from ..scoring.cases import CaseReader
 from ..scoring.ranking_metrics import Curves
-from .objective import MeanDice
-from .tuning import PLAIN, PostProcessing, Studies
+from .tuning import PLAIN, MeanDice, PostProcessing, Studies
 from .variants import variants
 
 SMOOTHING_MM = (0.0, 1.5, 3.0)

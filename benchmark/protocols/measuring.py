@@ -8,11 +8,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ...common.errors import DataError
 from ..runs.records import CaseValue, PooledValue, Threshold
-from ..scoring.bright import BrightVoxels
 from ..scoring.cases import ArrayCase, CaseReader, HealthyMap, MeasureCase, ScoredCase
 from ..scoring.metrics import METRICS, NO_PROTOCOL, SLICE_LABELS_ONLY, applies
 from ..scoring.pictured_slices import write_gallery
 from ..scoring.readouts import (
+    BrightVoxels,
     MaskMetrics,
     MeasuredCase,
     ReadOut,

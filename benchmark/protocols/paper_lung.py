@@ -6,8 +6,7 @@ from ..runs.records import Threshold
 from ..scoring.bins import keys_of
 from ..scoring.ranking_metrics import Curves
 from .evidence import NO_LESIONS, Evidence
-from .objective import Objective
-from .tuning import PLAIN
+from .tuning import PLAIN, Objective
 
 LEVELS = 101
 TAIL = 1e-4

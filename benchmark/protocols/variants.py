@@ -8,7 +8,7 @@ from ..scoring.bins import LOWEST, Bins, CaseCounts, count_scores
 from ..scoring.cases import CaseReader, CroppedCase
 from ..scoring.ranking_metrics import Curves
 from ..scoring.smoothing import area_openings, least_voxels, smooth
-from .objective import MeanDice
+from .tuning import MeanDice
 
 # Neighbouring cuts of a post-processed map predict volumes that differ by this share at most.
 STEP = 0.002

@@ -50,23 +50,6 @@ class ProtocolTotals(_Sums):
     cases: int = 0
 
 
-@dataclass(frozen=True)
-class BrightCounts(_Sums):
-    """Bright voxels of the region of interest by class and by what the method calls them."""
-
-    healthy_kept: int = 0
-    healthy_called: int = 0
-    lesion_kept: int = 0
-    lesion_called: int = 0
-
-    @classmethod
-    def of(cls, called: np.ndarray, lesion: np.ndarray) -> BrightCounts:
-        """Count two bool arrays of the bright voxels: called anomalous, and lesion in truth."""
-        kept = np.bincount(lesion[~called], minlength=2)
-        found = np.bincount(lesion[called], minlength=2)
-        return cls(int(kept[0]), int(found[0]), int(kept[1]), int(found[1]))
-
-
 def confusion(predicted: np.ndarray, lesion: np.ndarray) -> Confusion:
     """Count voxels of two bool arrays that are already limited to the ROI."""
     tp = int(np.count_nonzero(predicted & lesion))

@@ -12,7 +12,7 @@ import numpy as np
 
 from ...datasets.case import Spacing
 from ..runs.records import Unit
-from .lesions import BrightCounts, ProtocolTotals, millilitres
+from .lesions import ProtocolTotals, millilitres
 from .ranking_metrics import Curves, aupro
 
 NO_PROTOCOL = "none"  # the protocol of metrics without a threshold
@@ -73,9 +73,9 @@ class Metric:
         direction: whether ``higher`` or ``lower`` is better; None where methods are not compared by it.
         needs: what ``value`` is given: ``voxels`` and ``components`` a :class:`ProtocolTotals` (which pools),
             ``mask`` a :class:`MaskedCase`, ``scores`` :class:`ScoredVoxels`, ``slices`` :class:`Curves` of slices,
-            ``called slices`` :class:`CalledSlices`, ``slice threshold`` a score, ``bright voxels``
-            :class:`BrightCounts` or None without a native threshold, ``bright scores`` :class:`Curves`,
-            ``healthy volumes`` the predicted ml of every held-out healthy scan.
+            ``called slices`` :class:`CalledSlices`, ``slice threshold`` a score, ``bright voxels`` how many are not
+            and are called anomalous of the healthy and the lesion ones, int64 (2, 2), ``bright scores``
+            :class:`Curves`, ``healthy volumes`` the predicted ml of every held-out healthy scan.
         value: computes it, or says why it is undefined.
         meaning: what it measures; with ``undefined`` and ``pooled`` its row in docs/metrics.md.
         pooled: what its value over the cell is of; ``no`` where it has none.
@@ -127,7 +127,7 @@ def computed(needs: Needs, evidence: Any, aggregate: Aggregate) -> Iterator[tupl
 
 
 def _share(part: int, whole: int, reason: str) -> Value:
-    return part / whole if whole else Undefined(reason)
+    return float(part / whole) if whole else Undefined(reason)
 
 
 def _dice(totals: ProtocolTotals) -> Value:
@@ -159,25 +159,11 @@ def _right(called: np.ndarray, labels: np.ndarray) -> Value:
 
 
 # As in Yao et al. 2021, Table II, the positive class of bright voxels is *healthy* (docs/metrics.md).
-def _bright_precision(counts: BrightCounts | None) -> Value:
-    if counts is None:
-        return Undefined(NO_NATIVE)
-    if not counts.healthy_kept + counts.healthy_called or not counts.lesion_kept + counts.lesion_called:
+def _bright_precision(counts: np.ndarray) -> Value:
+    if not counts.any(axis=1).all():
         return Undefined(ONE_BRIGHT_CLASS)
-    kept = counts.healthy_kept + counts.lesion_kept
-    return counts.healthy_kept / kept if kept else 0.0
-
-
-def _bright_sensitivity(counts: BrightCounts | None) -> Value:
-    if counts is None:
-        return Undefined(NO_NATIVE)
-    return _share(counts.healthy_kept, counts.healthy_kept + counts.healthy_called, "no bright healthy voxel")
-
-
-def _bright_specificity(counts: BrightCounts | None) -> Value:
-    if counts is None:
-        return Undefined(NO_NATIVE)
-    return _share(counts.lesion_called, counts.lesion_kept + counts.lesion_called, "no bright lesion voxel")
+    kept = counts[:, 0].sum()
+    return float(counts[0, 0] / kept) if kept else 0.0
 
 
 _VOXELS, _SLICES, _LUNG = "of the voxels of all cases", "of the slices of all cases", ("lung",)
@@ -208,10 +194,12 @@ METRICS: dict[str, Metric] = {
         Metric("bright_psc", "Bright-voxel PSC", "higher", "bright voxels", _bright_precision,
                "of the bright voxels not called anomalous, the share that is healthy (0 if all are called)",
                "one class", _VOXELS, anatomies=_LUNG),
-        Metric("bright_sen", "Bright-voxel SEN", "higher", "bright voxels", _bright_sensitivity,
+        Metric("bright_sen", "Bright-voxel SEN", "higher", "bright voxels",
+               lambda counts: _share(counts[0, 0], counts[0].sum(), "no bright healthy voxel"),
                "of the bright healthy voxels, the share not called anomalous", "no such voxel", _VOXELS,
                anatomies=_LUNG),
-        Metric("bright_spe", "Bright-voxel SPE", "higher", "bright voxels", _bright_specificity,
+        Metric("bright_spe", "Bright-voxel SPE", "higher", "bright voxels",
+               lambda counts: _share(counts[1, 1], counts[1].sum(), "no bright lesion voxel"),
                "of the bright lesion voxels, the share called anomalous", "no such voxel", _VOXELS, anatomies=_LUNG),
         Metric("bright_auroc", "Bright-voxel AUROC", "higher", "bright scores",
                lambda c: _defined(c.auroc(), ONE_BRIGHT_CLASS),

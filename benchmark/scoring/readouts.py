@@ -14,6 +14,7 @@ from .cases import CroppedCase, HealthyMap, ScoredCase
 from .lesions import Lesions, ProtocolTotals, confusion, false_components, millilitres
 from .metrics import (
     METRICS,
+    NO_NATIVE,
     NO_PROTOCOL,
     Aggregate,
     MaskedCase,
@@ -26,6 +27,7 @@ from .metrics import (
 )
 from .ranking_metrics import Curves
 
+BRIGHT_HU = -500.0
 Applied = Mapping[str, Mapping[str, Threshold]]
 """Protocol → patient → the threshold of that patient's cases."""
 
@@ -186,6 +188,43 @@ class ThresholdFree:
         place = np.searchsorted(self.bins.lower, self.curves.lower)
         scored = ScoredVoxels(self.curves, self._overlap[place], self._lesions)
         return [pooled_row(NO_PROTOCOL, *pair) for pair in computed("scores", scored, "pooled")]
+
+
+class BrightVoxels:
+    """Does the map tell bright lesion voxels from bright healthy ones: rates and area, under two protocols.
+
+    A voxel is called anomalous above the method's own constant, before any post-processing (docs/metrics.md).
+    """
+
+    def __init__(self, bins: Bins, native_threshold: float | None, protocols: tuple[str, str]) -> None:
+        self.bins, self.native_threshold, self.protocols = bins, native_threshold, protocols
+        self.bounds = {"bright_auroc": 0.0}
+        self._total = np.zeros((2, 2), np.int64)
+        self._cases: list[CaseCounts] = []
+
+    def add(self, measured: MeasuredCase) -> list[CaseValue]:
+        """Count a case and return its values; the scan is read and dropped."""
+        cropped = measured.cropped
+        bright = measured.case.image()[cropped.box][cropped.roi] >= BRIGHT_HU
+        scores, lesion = cropped.scores[bright], cropped.labels[bright]
+        both = np.bincount(2 * self.bins.find(scores) + lesion, minlength=2 * len(self.bins)).reshape(-1, 2)
+        self._cases.append(CaseCounts.of(both))
+        called = scores > np.float32(np.inf if self.native_threshold is None else self.native_threshold)
+        own = np.bincount(2 * lesion + called, minlength=4).reshape(2, 2)
+        self._total += own
+        curves = Curves.of_case(self.bins, self._cases[-1])
+        return [case_row(measured.case, *row) for row in self._rows(own, curves, "case")]
+
+    def pooled(self) -> list[PooledValue]:
+        return [pooled_row(*row) for row in self._rows(self._total, Curves.of(self.bins, self._cases), "pooled")]
+
+    def _rows(self, counts: np.ndarray, curves: Curves, aggregate: Aggregate) -> list[tuple[str, Metric, Value]]:
+        self.bounds["bright_auroc"] = max(self.bounds["bright_auroc"], curves.auroc_bound())
+        native, free = self.protocols
+        rates = computed("bright voxels", counts, aggregate)
+        if self.native_threshold is None:
+            rates = undefined(("bright voxels",), aggregate, NO_NATIVE)
+        return [*((native, *r) for r in rates), *((free, *r) for r in computed("bright scores", curves, aggregate))]
 
 
 def healthy_volumes(healthy: Sequence[HealthyMap], thresholds: Applied) -> list[PooledValue]:

@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 from typer.testing import CliRunner
-from uasbench.benchmark.catalogue import architecture, registry, showing
+from uasbench.benchmark.catalogue import registry, showing
 from uasbench.cli import app
-from uasbench.common.errors import DataError
 from uasbench.methods.card import FIGURE_NAMES, MethodCard, same
 from uasbench.methods.config import resolve
 
@@ -19,7 +18,7 @@ DOCS = Path(__file__).parents[2] / "docs" / "architecture.md"
 
 @cache
 def table() -> str:
-    return architecture.table()
+    return showing.architecture_table()
 
 
 def rows() -> dict[str, dict[str, str]]:
@@ -41,10 +40,8 @@ def scientific(rate: float) -> str:
 
 @pytest.mark.skipif(not DOCS.exists(), reason="an installed package has no docs folder")
 def test_the_table_in_the_docs_is_the_one_made_from_the_cards():
-    _, _, rest = DOCS.read_text(encoding="utf-8").partition(f"{architecture.START}\n")
-    assert rest.partition(f"\n{architecture.END}")[0] == table(), (
-        "renew it: uasbench.benchmark.catalogue.architecture.update(docs/architecture.md)"
-    )
+    shown = DOCS.read_text(encoding="utf-8").partition("\n\n|")[2]
+    assert f"|{shown}" == f"{table()}\n", "renew it with the output of 'bench show --architecture'"
 
 
 @pytest.mark.parametrize("name", sorted(learned()))
@@ -100,18 +97,6 @@ def test_a_figure_that_is_the_same_is_printed_once():
     assert same("length", "1 epoch") == ("length", "1 epoch", "1 epoch")
 
 
-def test_only_the_marked_part_of_a_document_changes(tmp_path, monkeypatch):
-    monkeypatch.setattr(architecture, "table", lambda: "| new |")
-    file = tmp_path / "methods.md"
-    file.write_text(f"before\n{architecture.START}\n| old |\n{architecture.END}\nafter\n", encoding="utf-8")
-    architecture.update(file)
-    kept = file.read_text(encoding="utf-8")
-    assert kept == f"before\n{architecture.START}\n| new |\n{architecture.END}\nafter\n"
-    file.write_text(f"{architecture.END} {architecture.START}")
-    with pytest.raises(DataError, match=r"methods.md needs a line <!-- architecture -->"):
-        architecture.update(file)
-
-
 def test_show_prints_the_figures_of_a_method_or_the_table_of_all(monkeypatch):
     console = Console(width=200)
     with console.capture() as captured:
@@ -119,7 +104,7 @@ def test_show_prints_the_figures_of_a_method_or_the_table_of_all(monkeypatch):
             console.print(part)
     assert "mean L2 + ρ · mean L2 of the codes, ρ 1" in captured.get()
     assert "n/p" not in captured.get().split("parameters, paper")[1]
-    monkeypatch.setattr(architecture, "table", lambda: "| the table |")
+    monkeypatch.setattr(showing, "architecture_table", lambda: "| the table |")
     assert CliRunner().invoke(app, ["show", "--architecture"]).output == "| the table |\n"
     assert CliRunner().invoke(app, ["show"]).exit_code != 0
     assert CliRunner().invoke(app, ["show", "ae", "--architecture"]).exit_code != 0

@@ -1,4 +1,4 @@
-"""Bins that come from the scores: accuracy on awkward distributions, pooling, refusals."""
+"""Bins that come from the scores, and metrics from them: exactness, bounds, pooling, refusals."""
 
 import numpy as np
 import pytest
@@ -6,10 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.integrate import trapezoid
+from sklearn.metrics import average_precision_score, roc_auc_score
 from uasbench.benchmark.scoring.bins import SHARE, Bins, ScoreError, count_scores, keys_of, tops, values_of
-from uasbench.benchmark.scoring.ranking_metrics import Curves
+from uasbench.benchmark.scoring.ranking_metrics import Curves, aupro, sorted_curves
 
 N = 2_000_000
+SEEDS = st.integers(0, 2**32 - 1)
+FEW = settings(deadline=None, max_examples=15)
 FINITE = st.floats(-(2.0**100), 2.0**100, width=32)
 
 
@@ -117,8 +120,8 @@ def test_both_zeros_are_one_score():
     assert (scores > np.float32(curves.threshold(0))).all()
 
 
-@settings(deadline=None, max_examples=15)
-@given(st.integers(0, 2**32 - 1), st.lists(st.integers(0, 400), min_size=1, max_size=4))
+@FEW
+@given(SEEDS, st.lists(st.integers(0, 400), min_size=1, max_size=4))
 def test_pooling_cases_equals_concatenating_them(seed, sizes):
     rng = np.random.default_rng(seed)
     pairs = [(rng.normal(size=n).astype(np.float32).round(2), rng.random(n) < 0.3) for n in sizes]
@@ -129,8 +132,8 @@ def test_pooling_cases_equals_concatenating_them(seed, sizes):
         assert np.array_equal(getattr(pooled, name), getattr(whole, name))
 
 
-@settings(deadline=None, max_examples=15)
-@given(st.integers(0, 2**32 - 1))
+@FEW
+@given(SEEDS)
 def test_order_of_voxels_does_not_matter(seed):
     rng = np.random.default_rng(seed)
     scores, labels = rng.normal(size=500).astype(np.float32), rng.random(500) < 0.2
@@ -165,8 +168,94 @@ def test_what_cannot_be_counted_is_refused(scores, labels, message):
         score_arrays(scores, np.array(labels))
 
 
-def test_inputs_are_not_changed():
-    scores, labels = np.array([0.5, -0.0, 1], np.float32), np.array([True, False, True])
-    copies = scores.tobytes(), labels.tobytes()
-    assert score_arrays(scores, labels).ap() == score_arrays(scores, labels).ap()
-    assert (scores.tobytes(), labels.tobytes()) == copies
+def draw(seed: int, n: int, prevalence: float, decimals: int = 2) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    labels = rng.random(n) < prevalence
+    labels[0], labels[1] = True, False
+    return (rng.normal(size=n) + labels).round(decimals).astype(np.float32), labels
+
+
+@FEW
+@given(SEEDS, st.integers(2, 400), st.floats(0.01, 0.9), st.integers(0, 3))
+def test_small_arrays_agree_with_scikit_learn(seed, n, prevalence, decimals):
+    scores, labels = draw(seed, n, prevalence, decimals)
+    for curves in (score_arrays(scores, labels), sorted_curves(scores, labels)):
+        assert curves.auroc() == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
+        assert curves.ap() == pytest.approx(average_precision_score(labels, scores), abs=1e-12)
+        assert curves.auroc_bound() == curves.ap_bound() == curves.dice_bound() == 0
+
+
+@FEW
+@given(SEEDS)
+def test_best_dice_equals_brute_force_at_low_prevalence(seed):
+    scores, labels = draw(seed, 10_000, 0.001, 5)
+    best, cut = score_arrays(scores, labels).best_dice()
+    positives = labels.sum()
+    brute = max(
+        2 * (labels & (scores >= t)).sum() / ((scores >= t).sum() + positives) for t in np.unique(scores[labels])
+    )
+    assert best == pytest.approx(brute, abs=1e-15)
+    assert cut > 0
+
+
+@FEW
+@given(SEEDS, st.integers(1, 300))
+def test_every_cut_is_a_strict_threshold_on_the_raw_scores(seed, n):
+    scores, labels = draw(seed, n + 1, 0.3, 1)
+    curves = score_arrays(scores, labels)
+    for cut in range(len(curves.lower) + 1):
+        mask = scores > np.float32(curves.threshold(cut))
+        assert (curves.tp[cut], curves.fp[cut]) == ((mask & labels).sum(), (mask & ~labels).sum())
+        assert curves.cut_at(curves.shares[cut]) == cut
+
+
+@FEW
+@given(SEEDS, st.sampled_from([lambda x: 4 * x, np.exp, np.arctan, lambda x: x**3]))
+def test_monotone_transforms_change_nothing(seed, transform):
+    scores, labels = draw(seed, 300, 0.2, 1)
+    one, other = score_arrays(scores, labels), score_arrays(transform(scores), labels)
+    assert one.auroc() == pytest.approx(other.auroc(), abs=1e-12)
+    assert one.ap() == pytest.approx(other.ap(), abs=1e-12)
+    assert one.best_dice()[0] == other.best_dice()[0]
+
+
+def test_monotone_transform_of_many_scores_stays_within_the_bounds():
+    scores, labels = draw(5, 500_000, 0.02, 7)
+    one, other = score_arrays(scores, labels), score_arrays(np.exp(3 * scores), labels)
+    assert abs(one.auroc() - other.auroc()) <= one.auroc_bound() + other.auroc_bound()
+    assert abs(one.ap() - other.ap()) <= one.ap_bound() + other.ap_bound()
+    assert one.auroc_bound() < 1e-5
+
+
+def test_one_class_is_undefined():
+    scores = np.array([1, 2, 3], np.float32)
+    healthy, ill = score_arrays(scores, np.zeros(3, bool)), score_arrays(scores, np.ones(3, bool))
+    assert healthy.auroc() is None
+    assert healthy.ap() is None
+    assert healthy.best_dice() == (0, 0)
+    assert ill.auroc() is None
+    assert ill.ap() == 1
+    empty = score_arrays(np.empty(0, np.float32), np.empty(0, bool))
+    assert empty.auroc() is None
+    assert empty.best_dice()[0] == 0
+
+
+def test_aupro_equals_brute_force():
+    rng = np.random.default_rng(0)
+    region = np.zeros(400, int)
+    region[10:30], region[50:55], region[90:140] = 1, 2, 3
+    scores = (rng.normal(size=400) + (region > 0)).round(2).astype(np.float32)
+    curves = score_arrays(scores, region > 0)
+    sizes = np.bincount(region)
+    overlap = np.zeros(len(curves.lower))
+    for value, r in zip(scores[region > 0], region[region > 0], strict=True):
+        overlap[curves.cut_at((scores <= value).mean()) - 1] += 1 / sizes[r]
+
+    points = [(0.0, 0.0)]
+    for t in np.unique(scores)[::-1]:
+        mask = scores >= t
+        points.append(((mask & (region == 0)).sum() / sizes[0], np.mean([mask[region == r].mean() for r in (1, 2, 3)])))
+    x, y = np.array(points).T
+    limited = np.append(x[x < 0.3], 0.3), np.append(y[x < 0.3], np.interp(0.3, x, y))
+    assert aupro(curves, overlap, 3) == pytest.approx(trapezoid(limited[1], limited[0]) / 0.3)
+    assert aupro(curves, overlap, 0) is None

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import precision_score, recall_score, roc_auc_score
 from uasbench.benchmark.protocols.measuring import MeasureOptions, measure
-from uasbench.benchmark.scoring.bright import BRIGHT_HU
 from uasbench.benchmark.scoring.cases import ArrayCase
+from uasbench.benchmark.scoring.readouts import BRIGHT_HU
 
 SHAPE = (6, 20, 20)
 RATES = ("bright_psc", "bright_sen", "bright_spe")

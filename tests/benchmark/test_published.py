@@ -30,48 +30,43 @@ def test_a_row_keeps_the_digits_that_were_printed_and_knows_value_and_spread(num
         ("ae@wide", "dice", 82.3, 9.3),
         ("ae@wide", "pro", 80.0, None),
     ]
-    assert (row.source, row.name, row.card) == ("A, Table 1", "", "")
+    assert (row.source, row.name, row.shown_by) == ("A, Table 1", "", "")
 
 
 def test_a_row_of_its_own_overrides_the_table_and_adds_to_its_caveat(numbers):
     about = "    how: short\n    caveat: tuned\n    rows:\n      ae: {by: 'B', card: vae, also: copied}\n    numbers:\n"
     rows = numbers("ae, lits, 5, 6", "vae, lits, 7, 8", head=HEAD.replace("    numbers:\n", about)).rows
-    assert [(row.source, row.card, row.caveat) for row in rows] == [
+    assert [(row.source, row.shown_by, row.caveat) for row in rows] == [
         ("B, in A, Table 1", "vae", "tuned; copied"),
         ("A, Table 1", "vae", "tuned"),
     ]
 
 
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        ("aee, lits, 5, 6", "unknown method 'aee'; did you mean 'ae'"),
-        ("ae, litz, 5, 6", "unknown data set 'litz'; did you mean 'lits'"),
-        ("ae, lits, 5", "1 numbers for 2 metrics"),
-        ("ae, lits, nan, 6", "'nan' is no percentage"),
-        ("ae, lits, 0.53 +- 0.01, 6", "no percentage"),
-        ("ae, lits, 553, 6", "'553' is no percentage"),
-        ("vae, lits, 5, 6", "vae, lits, dice stands twice"),
-    ],
-)
-def test_a_wrong_line_is_refused_with_file_and_line(numbers, line, message):
-    with pytest.raises(PublishedError, match=f"published.yaml, line 8: .*{message}"):
-        numbers("vae, lits, 5, 6", line)
+LINE = "vae, lits, 5, 6"
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "message"),
+    ("lines", "old", "new", "message"),
     [
-        ("metrics: [dice, pro]", "metrics: [dice, prost]", "unknown metric 'prost'; did you mean 'pro'"),
-        ("    metrics", "    protocol: vall\n    metrics", "unknown protocol 'vall'; did you mean 'val'"),
-        ("    metrics", "    rows: {ae: {caveats: none}}\n    metrics", "caveats"),
-        ("    metrics", "    capttion: none\n    metrics", "capttion"),
-        ("    metrics", "    rows: {ae: {how: short, card: aee}}\n    metrics", "unknown method 'aee'"),
+        ([LINE, "aee, lits, 5, 6"], "", "", "unknown method 'aee'; did you mean 'ae'"),
+        ([LINE, "ae, litz, 5, 6"], "", "", "unknown data set 'litz'; did you mean 'lits'"),
+        ([LINE, "ae, lits, 5"], "", "", "1 numbers for 2 metrics"),
+        ([LINE, "ae, lits, nan, 6"], "", "", "'nan' is no percentage"),
+        ([LINE, "ae, lits, 0.53 +- 0.01, 6"], "", "", "no percentage"),
+        ([LINE, "ae, lits, 553, 6"], "", "", "'553' is no percentage"),
+        ([LINE, LINE], "", "", "vae, lits, dice stands twice"),
+        ([LINE], "metrics: [dice, pro]", "metrics: [dice, prost]", "unknown metric 'prost'; did you mean 'pro'"),
+        ([LINE], "    metrics", "    protocol: vall\n    metrics", "unknown protocol 'vall'; did you mean 'val'"),
+        ([LINE], "    metrics", "    rows: {vae: {caveats: none}}\n    metrics", "caveats"),
+        ([LINE], "    metrics", "    capttion: none\n    metrics", "capttion"),
+        ([LINE], "    metrics", "    rows: {vae: {how: short, card: aee}}\n    metrics", "unknown method 'aee'"),
     ],
 )
-def test_wrong_facts_of_a_table_are_refused(numbers, old, new, message):
-    with pytest.raises(PublishedError, match=f"line {7 + new.count(chr(10))}: (.|\n)*{message}"):
-        numbers("ae, lits, 5, 6", head=HEAD.replace(old, new))
+def test_what_is_wrong_is_refused_with_file_and_line(numbers, lines, old, new, message):
+    with pytest.raises(
+        PublishedError, match=f"published.yaml, line {6 + len(lines) + new.count(chr(10))}: (.|\n)*{message}"
+    ):
+        numbers(*lines, head=HEAD.replace(old, new) if old else HEAD)
 
 
 def test_an_unknown_table_is_refused_with_the_known_ones():
@@ -86,7 +81,7 @@ def test_every_name_of_a_page_has_a_row_there():
 
 def test_every_row_that_a_card_shows_belongs_to_a_method_made_for_the_organ():
     cards, sets = registry.runnable().cards(), registry.datasets().cards()
-    shown = {row.card: row for row in published().rows if row.card in cards}
+    shown = {row.shown_by: row for row in published().rows if row.shown_by in cards}
     assert len(shown) > 25
     for name, row in shown.items():
         assert sets[row.dataset].anatomy in cards[name].anatomy

@@ -127,12 +127,6 @@ def test_two_packages_with_one_name_collide_loudly(install):
     assert registry.methods().get("twin").card.name == "twin"
 
 
-def test_a_plugin_cannot_replace_a_built_in(install):
-    install("pkg-random", {"plugin_random.py": plugin("random")}, methods={"random": "plugin_random:Good"})
-    with pytest.raises(RegistryError, match=r"registered twice: .*uasbench.*pkg-random|pkg-random.*uasbench"):
-        registry.methods().get("random")
-
-
 def test_toplines_are_a_group_of_their_own(install):
     text = plugin("upper").replace("title=", "uses='labels', supervision='full', title=")
     install("pkg-top", {"top_plugin.py": text}, toplines={"upper": "top_plugin:Good"})

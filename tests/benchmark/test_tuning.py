@@ -5,8 +5,7 @@ import optuna
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from uasbench.benchmark.protocols.objective import MeanDice
-from uasbench.benchmark.protocols.tuning import MAX_TRIALS, PLAIN, Studies
+from uasbench.benchmark.protocols.tuning import MAX_TRIALS, PLAIN, MeanDice, Studies
 from uasbench.benchmark.runs.records import Threshold
 from uasbench.benchmark.scoring.bins import count_scores
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from torch import nn
-from uasbench.benchmark.catalogue.architecture import count_parameters
+from uasbench.benchmark.catalogue.showing import count_parameters
 from uasbench.methods.config import resolve
 from uasbench.methods.diffusion.anoddpm import AnoDDPM
 from uasbench.methods.nets.diffusion_unet import DiffusionUNet, ResBlock, SelfAttention, TimeEmbedding, group_norm

@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 from torch import nn
-from uasbench.benchmark.catalogue.architecture import count_parameters
+from uasbench.benchmark.catalogue.showing import count_parameters
 from uasbench.methods.config import resolve
 from uasbench.methods.nets.unets import DiscriminativeUNet, RestorationAE
 from uasbench.methods.pseudo_anomaly.draem import DRAEM
