@@ -29,6 +29,11 @@ class Config:
     profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     anatomies: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
+    @classmethod
+    def profiles_with(cls, **changes: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+        """Return the profiles with some fields changed, by profile: what a subclass declares."""
+        return {name: {**values, **changes.get(name, {})} for name, values in cls.profiles.items()}
+
 
 @dataclass(frozen=True)
 class SliceConfig(Config):

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..card import MethodCard
-from .parts.base import INPUT_FIGURE, LUNG_NOTE, TRAINING_FIGURES, ReconstructionConfig, ReconstructionMethod
+from .parts.base import INPUT_FIGURE, LUNG_NOTE, TRAINING_FIGURES, ReconstructionMethod
 
 if TYPE_CHECKING:
     import torch
-
-
-@dataclass(frozen=True)
-class AEConfig(ReconstructionConfig):
-    """Settings of :class:`AE`, all of them the trunk's."""
 
 
 class AE(ReconstructionMethod):
@@ -42,7 +36,6 @@ class AE(ReconstructionMethod):
         notes="Unified trunk, dense latent vector of 128, mean absolute error. The component filter of Baur et al. is "
         "left to the protocols, which apply it to all methods alike. " + LUNG_NOTE,
     )
-    Config = AEConfig
 
     def make_net(self) -> torch.nn.Module:
         from ..nets.baur import BaurAE

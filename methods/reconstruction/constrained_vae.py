@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from ..card import MethodCard, same
-from .parts.base import INPUT_FIGURE, LENGTH_FIGURE, LUNG_NOTE, ReconstructionConfig, ReconstructionMethod
+from .ae import AE
+from .parts.base import INPUT_FIGURE, LENGTH_FIGURE, LUNG_NOTE, ReconstructionConfig
 
 if TYPE_CHECKING:
     import torch
-
-    from ..nets.baur import BaurAE
 
 
 @dataclass(frozen=True)
@@ -24,13 +23,10 @@ class ConstrainedVAEConfig(ReconstructionConfig):
 
     rho: float = 1.0
 
-    profiles: ClassVar = {
-        **ReconstructionConfig.profiles,
-        "quick": {**ReconstructionConfig.profiles["quick"], "updates": 450},
-    }
+    profiles: ClassVar = ReconstructionConfig.profiles_with(quick={"updates": 450})
 
 
-class ConstrainedVAE(ReconstructionMethod):
+class ConstrainedVAE(AE):
     """Learns codes that agree between a slice and its reconstruction, so that a lesion cannot shift them unnoticed."""
 
     card = MethodCard(
@@ -54,14 +50,7 @@ class ConstrainedVAE(ReconstructionMethod):
         "Code of 128 like the others (the study's script: 1024); codes are compared before dropout. " + LUNG_NOTE,
     )
     Config = ConstrainedVAEConfig
-    tuned: ClassVar = {**ReconstructionMethod.tuned, "rho": (1e-2, 10.0, "log")}
-    net: BaurAE
-
-    def make_net(self) -> torch.nn.Module:
-        from ..nets.baur import BaurAE
-
-        c = self.config
-        return BaurAE(c.size, c.z, c.norm, c.dropout, c.width)
+    tuned: ClassVar = {**AE.tuned, "rho": (1e-2, 10.0, "log")}
 
     def losses(self, x: torch.Tensor, roi: torch.Tensor, draws: torch.Generator) -> dict[str, torch.Tensor]:
         """Return the squared error per pixel plus the weighted distance of the codes, and both terms."""

@@ -34,7 +34,7 @@ class ContextVAEConfig(VAEConfig):
     context: float = 0.5
     score: Literal["rec", "grad", "product"] = field(default="rec", metadata={"stage": "score"})
 
-    profiles: ClassVar = {**VAEConfig.profiles, "quick": {**VAEConfig.profiles["quick"], "updates": 300}}
+    profiles: ClassVar = VAEConfig.profiles_with(quick={"updates": 300})
 
 
 class ContextVAE(VAE):
@@ -82,17 +82,10 @@ class ContextVAE(VAE):
         from .parts.input_gradient import gradient_maps
 
         self.net.eval()
-        map_ = np.abs(gradient_maps(self.bound, array, batch=SCORE_BATCH, device=self.device))
+        map_ = np.abs(gradient_maps(self.slice_losses, array, batch=SCORE_BATCH, device=self.device))
         if self.config.score == "product":
             map_ *= residual(array, self.reconstruct(array), self.config.sign)
         return self.finish(map_, roi)
-
-    def bound(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the loss of each slice (n, 1, H, W) with the mean code in place of a random one, (n,)."""
-        from ..nets.baur import kl
-
-        reconstruction, mean, log_std = self.net(x)
-        return (reconstruction - x).abs().mean((1, 2, 3)) + self.config.alpha_kl * kl(mean, log_std)
 
 
 def cut_squares(x: torch.Tensor, roi: torch.Tensor, side: int, most: int, draws: torch.Generator) -> torch.Tensor:

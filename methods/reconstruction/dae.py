@@ -14,14 +14,13 @@ from ..config import SliceConfig
 from ..context import FitContext
 from ..method import Method
 from ..training import as_input, autocast, batches, predict, run_updates, update
-from .parts.residual import median_in_plane, residual
+from .parts.base import SCORE_BATCH
+from .parts.residual import residual
 
 if TYPE_CHECKING:
     import torch
 
     from ...datasets.healthy import HealthySet
-
-SCORE_BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -110,7 +109,7 @@ class DAE(Method):
         self.net = net.to(memory_format=torch.channels_last)
 
     def fit(self, healthy: HealthySet, ctx: FitContext) -> None:
-        """Minimise the squared error to the clean slice inside the region of interest."""
+        """Minimise the squared error to the clean slice inside the region of interest, averaged over all pixels."""
         import torch
 
         c = self.config
@@ -126,7 +125,7 @@ class DAE(Method):
             clean, roi = as_input(images, ctx.device), as_input(rois, ctx.device)
             noisy = clean + coarse_noise(len(clean), c.size, c.noise_grid, c.noise_std, generator) * roi
             with autocast(ctx.device, ctx.precision):
-                loss = masked_square_error(self.net(noisy), clean, roi)
+                loss = ((self.net(noisy).float() - clean) ** 2 * roi).mean()
             update(optimiser, loss)
             if (i + 1) % c.epoch_updates == 0:
                 schedule.step()
@@ -136,10 +135,14 @@ class DAE(Method):
 
     def score_view(self, array: np.ndarray, roi: np.ndarray, spacing: Spacing) -> np.ndarray:
         """Return the filtered absolute residual away from the edge of the region of interest, 0 elsewhere."""
+        from scipy import ndimage
+
         c = self.config
         self.net.eval()
         denoised = predict(lambda x: self.net(x)[:, 0], array, batch=SCORE_BATCH, device=self.device)
-        map_ = median_in_plane(residual(array, denoised, "absolute") * roi, c.median)
+        map_ = residual(array, denoised, "absolute") * roi
+        if c.median:
+            map_ = ndimage.median_filter(map_, size=(1, c.median, c.median))
         return (map_ * inner_foreground(roi, c.edge_window, c.edge_share)).astype(np.float32)
 
 
@@ -150,11 +153,6 @@ def cyclic_cosine(epoch: int, t_max: int) -> float:
     [1.0, 0.5, 0.0, 0.5, 1.0]
     """
     return (1 + math.cos(math.pi * epoch / t_max)) / 2
-
-
-def masked_square_error(output: torch.Tensor, clean: torch.Tensor, roi: torch.Tensor) -> torch.Tensor:
-    """Return the squared error inside ``roi``, averaged over all pixels; all (n, 1, H, W)."""
-    return ((output.float() - clean) ** 2 * roi).mean()
 
 
 def coarse_noise(count: int, size: int, grid: int, std: float, generator: torch.Generator) -> torch.Tensor:

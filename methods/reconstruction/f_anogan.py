@@ -13,15 +13,14 @@ from ..card import MethodCard, same
 from ..config import SliceConfig
 from ..context import FitContext
 from ..method import Method
-from ..training import as_input, autocast, batches, run_updates, update
+from ..training import as_input, autocast, batches, predict, run_updates, update
+from .parts.base import SCORE_BATCH
 from .parts.residual import Sign, filtered_inside, residual
 
 if TYPE_CHECKING:
     import torch
 
     from ...datasets.healthy import HealthySet, SliceStack
-
-SCORE_BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -232,16 +231,16 @@ class FAnoGAN(Method):
         c = self.config
         self.encoder.eval()
         self.generator.eval()
-        out = np.empty(array.shape, np.float32)
-        with torch.inference_mode():
-            for start in range(0, len(array), SCORE_BATCH):
-                part = slice(start, start + SCORE_BATCH)
-                crops = SquareCrops.around(torch.from_numpy(roi[part]).to(self.device), c.patch)
-                x = crops.take(as_input(array[part], self.device))
-                restored = (self.generator(self.encoder(2 * x - 1)) + 1) / 2
-                left = residual(x[:, 0].cpu().numpy(), restored[:, 0].float().cpu().numpy(), c.sign)
-                out[part] = crops.put_back(torch.from_numpy(left).to(self.device)).cpu().numpy()
-        return filtered_inside(out, roi, c.median, c.erode)
+        crops = SquareCrops.around(torch.from_numpy(roi), c.patch)
+        seen = crops.take(as_input(array, "cpu"))[:, 0].numpy()
+        restored = predict(
+            lambda x: (self.generator(self.encoder(2 * x - 1))[:, 0] + 1) / 2,
+            seen,
+            batch=SCORE_BATCH,
+            device=self.device,
+        )
+        map_ = crops.put_back(torch.from_numpy(residual(seen, restored, c.sign))).numpy()
+        return filtered_inside(map_, roi, c.median, c.erode)
 
 
 def gradient_penalty(

@@ -30,10 +30,7 @@ class GMVAEConfig(ReconstructionConfig):
     alpha_kl: float = 1.0
 
     budgets: ClassVar = {**BUDGETS, "baur": {**BUDGETS["baur"], "lr": 5e-5}}
-    profiles: ClassVar = {
-        "smoke": ReconstructionConfig.profiles["smoke"],
-        "quick": {**ReconstructionConfig.profiles["quick"], "z": 32, "alpha_kl": 0.01},
-    }
+    profiles: ClassVar = ReconstructionConfig.profiles_with(quick={"z": 32, "alpha_kl": 0.01})
 
 
 class GMVAE(VAE):
@@ -77,7 +74,10 @@ class GMVAE(VAE):
         from ..nets.baur import categorical_kl, component_log_probabilities, gaussian_kl, kl
 
         q = self.net.posterior(x)
-        z, w = (_sample(m, s, draws) for m, s in ((q.mean_z, q.log_std_z), (q.mean_w, q.log_std_w)))
+        z, w = (
+            mean + torch.exp(log_std) * torch.empty_like(mean).normal_(generator=draws)
+            for mean, log_std in ((q.mean_z, q.log_std_z), (q.mean_w, q.log_std_w))
+        )
         l1 = functional.l1_loss(self.net.decode(z).float(), x)
         means, log_stds = self.net.prior(w)
         log_c = component_log_probabilities(z, means, log_stds)
@@ -88,9 +88,3 @@ class GMVAE(VAE):
         floored = torch.clamp(kl_c, min=self.config.c_lambda).mean()
         loss = l1 * x[0].numel() + self.config.alpha_kl * (kl_z + kl_w + floored)
         return {"loss": loss, "l1": l1, "kl_z": kl_z, "kl_w": kl_w, "kl_c": kl_c.mean()}
-
-
-def _sample(mean: torch.Tensor, log_std: torch.Tensor, draws: torch.Generator) -> torch.Tensor:
-    import torch
-
-    return mean + torch.exp(log_std) * torch.empty_like(mean).normal_(generator=draws)

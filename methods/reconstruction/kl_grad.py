@@ -11,8 +11,7 @@ from ...datasets.case import Spacing
 from ..card import MethodCard
 from .parts.base import SCORE_BATCH
 from .parts.residual import residual
-from .parts.summed_vae import KL_WEIGHTS, SummedVAEConfig, summed_losses
-from .vae import VAE
+from .vae import VAE, SummedVAEConfig
 
 if TYPE_CHECKING:
     import torch
@@ -58,16 +57,12 @@ class KLGrad(VAE):
         "little better than untrained: the divergence of a whole slice says little about a pixel.",
     )
     Config = KLGradConfig
-    tuned: ClassVar = {**VAE.tuned, "alpha_kl": KL_WEIGHTS, "smooth": [0, 7]}
-
-    def losses(self, x: torch.Tensor, roi: torch.Tensor, draws: torch.Generator) -> dict[str, torch.Tensor]:
-        return summed_losses(self, x, draws, self.divergence)
+    tuned: ClassVar = {**VAE.tuned, "alpha_kl": (1e-2, 10.0, "log"), "smooth": [0, 7]}
+    summed = True
 
     def divergence(self, mean: torch.Tensor, log_std: torch.Tensor) -> torch.Tensor:
         """Return the KL divergence of the code, float32 (n,); of a code of width exp(σ) with ``kl_bug``."""
-        from ..nets.baur import kl
-
-        return kl(mean, log_std.float().exp() if self.config.kl_bug else log_std)
+        return super().divergence(mean, log_std.float().exp() if self.config.kl_bug else log_std)
 
     def code_divergence(self, x: torch.Tensor) -> torch.Tensor:
         """Return the KL divergence of slices (n, 1, H, W), (n,)."""

@@ -1,4 +1,4 @@
-"""Variational autoencoder on the unified trunk, scored by the reconstruction from the mean code or by many of them.
+"""Variational autoencoders on the unified trunk: plain, by dropout at test time, on whole slices, with a spatial code.
 
 ``vae`` and ``bayesian-vae`` are one training, scored twice.
 """
@@ -12,6 +12,7 @@ import numpy as np
 
 from ...common.seeds import derive
 from ...datasets.case import Spacing
+from ...datasets.views.view import View
 from ..card import MethodCard, same
 from ..config import ConfigError
 from ..context import FitContext
@@ -44,10 +45,26 @@ class VAEConfig(ReconstructionConfig):
 
     alpha_kl: float = 1e-6
 
-    profiles: ClassVar = {
-        "smoke": {**ReconstructionConfig.profiles["smoke"], "dropout": 0.1},
-        "quick": {**ReconstructionConfig.profiles["quick"], "z": 32, "dropout": 0.1},
-    }
+    profiles: ClassVar = ReconstructionConfig.profiles_with(smoke={"dropout": 0.1}, quick={"z": 32, "dropout": 0.1})
+
+
+@dataclass(frozen=True)
+class SummedVAEConfig(ReconstructionConfig):
+    """Settings of a variational autoencoder trained on the lower bound with both terms summed.
+
+    Its divergence shapes the code, which the scores of ``kl-grad`` and ``vae-restoration`` need: with 10⁻⁶ on the error
+    per pixel neither its gradient nor the bound says what is normal.
+
+    Attributes:
+        alpha_kl: weight of the KL divergence against the absolute error *summed* over the slice (Baur et al. 2021).
+            On the error per pixel, as in ``vae``, it would be alpha_kl / size².
+    """
+
+    alpha_kl: float = 1.0
+
+    profiles: ClassVar = ReconstructionConfig.profiles_with(
+        quick={"z": 32, "lr": 2e-3, "updates": 500, "alpha_kl": 0.01, "erode": 2}
+    )
 
 
 class VAE(ReconstructionMethod):
@@ -56,6 +73,7 @@ class VAE(ReconstructionMethod):
     Attributes:
         net: the network, made by :meth:`build`.
         dropout_seed: seed of random draws at test time, from the seed of the fit.
+        summed: the error counts summed over the slice and not per pixel; see :class:`SummedVAEConfig`.
     """
 
     card = MethodCard(
@@ -83,6 +101,7 @@ class VAE(ReconstructionMethod):
     tuned: ClassVar = {**ReconstructionMethod.tuned, "alpha_kl": (1e-7, 1e-4, "log")}
     net: BaurVAE
     spatial: ClassVar[bool] = False
+    summed: ClassVar[bool] = False
 
     def build(self) -> None:
         super().build()
@@ -100,15 +119,27 @@ class VAE(ReconstructionMethod):
         return BaurVAE(c.size, c.z, c.norm, c.dropout, c.width, self.spatial)
 
     def losses(self, x: torch.Tensor, roi: torch.Tensor, draws: torch.Generator) -> dict[str, torch.Tensor]:
-        """Return the mean absolute error per pixel plus the weighted KL divergence, and both terms."""
+        """Return the absolute error plus the weighted KL divergence, the error per pixel and the divergence."""
         from torch.nn import functional
-
-        from ..nets.baur import kl
 
         reconstruction, mean, log_std = self.net.draw(x, draws)
         l1 = functional.l1_loss(reconstruction.float(), x)
-        divergence = kl(mean, log_std).mean()
-        return {"loss": l1 + self.config.alpha_kl * divergence, "l1": l1, "kl": divergence}
+        kl = self.divergence(mean, log_std).mean()
+        pixels = x[0].numel() if self.summed else 1
+        return {"loss": l1 * pixels + self.config.alpha_kl * kl, "l1": l1, "kl": kl}
+
+    def divergence(self, mean: torch.Tensor, log_std: torch.Tensor) -> torch.Tensor:
+        """Return the KL divergence of codes from the standard normal, float32 (n,)."""
+        from ..nets.baur import kl
+
+        return kl(mean, log_std)
+
+    def slice_losses(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the loss of each slice (n, 1, H, W) with the mean code in place of a random one, (n,)."""
+        reconstruction, mean, log_std = self.net(x)
+        error = (x - reconstruction).abs()
+        of_slice = error.sum((1, 2, 3)) if self.summed else error.mean((1, 2, 3))
+        return of_slice + self.config.alpha_kl * self.divergence(mean, log_std)
 
     def reconstruct(self, array: np.ndarray) -> np.ndarray:
         """Return the reconstruction from the mean code, without dropout, float32, shape of ``array``."""
@@ -178,3 +209,63 @@ class BayesianVAE(VAE):
 
         with thinned(self.net, derive(self.dropout_seed, number)) as forward:
             return predict(lambda x: forward(x)[0][:, 0], array, batch=SCORE_BATCH, device=self.device)
+
+
+class VAEOriginal(VAE):
+    """Learns whole slices and is scored inside the organ: what masking the input to the organ is worth."""
+
+    card = MethodCard(
+        name="vae-original",
+        title="Variational autoencoder on whole slices",
+        year=2021,
+        family="reconstruction",
+        citation="Yao et al., Label-Free Segmentation of COVID-19 Lesions in Lung CT, IEEE Transactions on Medical "
+        "Imaging 40(10), 2021 (Table III); the trunk: Baur et al., Medical Image Analysis 69, 2021",
+        reference="doi:10.1109/TMI.2021.3066161",
+        figures=(
+            ("input", "whole slices, size n/p", "128², not masked"),
+            same("network", "trunk of ae, dense mean and log σ, z 128"),
+            ("loss", "Baur: summed L1 + KL; Yao: KL · 10⁻⁶, reduction n/p", "L1 per pixel + 10⁻⁶ · KL summed over z"),
+            *TRAINING_FIGURES,
+        ),
+        undertrained=("lung",),
+        notes="As vae, on whole slices. Slices without organ are left out of training here as everywhere. " + LUNG_NOTE,
+    )
+
+    @property
+    def view(self) -> View:
+        """Whole slices with fixed grey bounds, the same in training and test."""
+        return View(size=self.config.size, window=self.config.window, mask_roi=False)
+
+
+@dataclass(frozen=True)
+class VAESpatialConfig(VAEConfig):
+    """Settings of :class:`VAESpatial`; ``z`` is the number of channels of the code."""
+
+    profiles: ClassVar = VAEConfig.profiles_with(quick={"norm": "batch", "updates": 800})
+
+
+class VAESpatial(VAE):
+    """Learns to reproduce healthy slices through a random map of codes that knows where each part lies."""
+
+    card = MethodCard(
+        name="vae-spatial",
+        title="Spatial variational autoencoder",
+        year=2021,
+        family="reconstruction",
+        citation="Yao et al., Label-Free Segmentation of COVID-19 Lesions in Lung CT, IEEE Transactions on Medical "
+        "Imaging 40(10), 2021 (Table III); the trunk: Baur et al., Medical Image Analysis 69, 2021",
+        reference="doi:10.1109/TMI.2021.3066161",
+        figures=(
+            INPUT_FIGURE,
+            ("network", "code of 8 × 8 × 128, the rest n/p", "trunk of ae, code of 8 × 8 × 128 by 1×1 convolutions"),
+            ("loss", "KL · 10⁻⁶, reduction n/p", "L1 per pixel + 10⁻⁶ · KL summed over the code"),
+            *TRAINING_FIGURES,
+        ),
+        undertrained=("lung",),
+        notes="Yao et al. print the shape of the code, 8 × 8 × 128, and nothing else; the heads here are 1×1 "
+        "convolutions and the code is the decoder's input, as in the comparative study's spatial autoencoder. "
+        + LUNG_NOTE,
+    )
+    Config = VAESpatialConfig
+    spatial = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -11,17 +12,15 @@ from ...datasets.case import Spacing
 from ..card import MethodCard
 from ..context import FitContext, TrainingError
 from ..early_stopping import hold_out
+from ..training import as_input
 from .parts.base import SCORE_BATCH
 from .parts.residual import residual
-from .parts.summed_vae import KL_WEIGHTS, SummedVAEConfig, summed_losses
-from .vae import VAE
+from .vae import VAE, SummedVAEConfig
 
 if TYPE_CHECKING:
     import torch
 
     from ...datasets.healthy import HealthySet, SliceStack
-
-TV_GRID = tuple(round(0.2 * i, 1) for i in range(20))
 
 
 @dataclass(frozen=True)
@@ -43,26 +42,13 @@ class VAERestorationConfig(SummedVAEConfig):
     early_rate: float = 5e-3
     early_steps: int = 100
     clip: float = 100.0
-    tv_grid: tuple[float, ...] = TV_GRID
+    tv_grid: tuple[float, ...] = tuple(round(0.2 * i, 1) for i in range(20))
     tv_slices: int = 128
 
-    profiles: ClassVar = {
-        "smoke": {
-            **SummedVAEConfig.profiles["smoke"],
-            "steps": 3,
-            "early_steps": 1,
-            "tv_grid": (0.0, 1.0),
-            "tv_slices": 4,
-        },
-        "quick": {
-            **SummedVAEConfig.profiles["quick"],
-            "steps": 30,
-            "early_steps": 10,
-            "rate": 3e-3,
-            "tv_grid": (0.0, 0.6, 1.2, 1.8),
-            "tv_slices": 8,
-        },
-    }
+    profiles: ClassVar = SummedVAEConfig.profiles_with(
+        smoke={"steps": 3, "early_steps": 1, "tv_grid": (0.0, 1.0), "tv_slices": 4},
+        quick={"steps": 30, "early_steps": 10, "rate": 3e-3, "tv_grid": (0.0, 0.6, 1.2, 1.8), "tv_slices": 8},
+    )
 
 
 class VAERestoration(VAE):
@@ -97,7 +83,8 @@ class VAERestoration(VAE):
         "at the chosen weight; lesions differ by 38 HU. Either way the map stays near chance.",
     )
     Config = VAERestorationConfig
-    tuned: ClassVar = {**VAE.tuned, "alpha_kl": KL_WEIGHTS, "steps": [50, 150, 500]}
+    tuned: ClassVar = {**VAE.tuned, "alpha_kl": (1e-2, 10.0, "log"), "steps": [50, 150, 500]}
+    summed = True
 
     def build(self) -> None:
         """Create the network; a method that was not fitted restores without total variation."""
@@ -116,42 +103,65 @@ class VAERestoration(VAE):
         chosen = np.sort(ctx.rng("tv-slices").choice(held_out, count, replace=False))
         self.choose_weight(*stack.take(chosen))
 
-    def losses(self, x: torch.Tensor, roi: torch.Tensor, draws: torch.Generator) -> dict[str, torch.Tensor]:
-        from ..nets.baur import kl
-
-        return summed_losses(self, x, draws, kl)
-
-    def bound(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the lower bound of slices (n, 1, H, W) with the mean code in place of a random one, (n,)."""
-        from ..nets.baur import kl
-
-        reconstruction, mean, log_std = self.net(x)
-        return -(x - reconstruction).abs().sum((1, 2, 3)) - self.config.alpha_kl * kl(mean, log_std)
-
     def training_slices(self, healthy: HealthySet, stack: SliceStack, ctx: FitContext) -> np.ndarray:
         """Return the slices of the patients that do not choose the weight."""
         return hold_out(healthy, stack, ctx.rng("hold-out"))[0]
 
     def choose_weight(self, images: np.ndarray, rois: np.ndarray) -> None:
-        """Set ``tv_weight`` to the candidate that changes healthy slices (n, H, W) least."""
-        from .parts.restoration import healthy_weight
-
+        """Set ``tv_weight`` to the candidate that changes healthy slices (n, H, W) least, the smaller one of equals."""
         changes = {}
         for weight in self.config.tv_grid:
             change = np.abs(images - self.restored(images, rois, weight))
             changes[weight] = float(change[rois].mean())
         self.healthy_changes = list(changes.items())
-        self.tv_weight = healthy_weight(changes)
+        self.tv_weight = min(changes, key=lambda weight: (changes[weight], weight))
 
     def restored(self, array: np.ndarray, roi: np.ndarray, weight: float) -> np.ndarray:
-        """Return the slices after the ascent, float32, shape of ``array`` (slices, H, W)."""
-        from .parts.restoration import Ascent, restored_slices
-
-        c = self.config
+        """Return the slices after the ascent, float32, shape of ``array`` (slices, H, W); uint8 is divided by 255."""
         self.net.eval()
-        ascent = Ascent(c.steps, (c.early_rate, c.rate), c.early_steps, c.clip)
-        return restored_slices(array, roi, self.bound, weight, ascent, batch=SCORE_BATCH, device=self.device)
+        out = np.empty(array.shape, np.float32)
+        for start in range(0, len(array), SCORE_BATCH):
+            part = slice(start, start + SCORE_BATCH)
+            x, inside = as_input(array[part], self.device), as_input(roi[part], self.device) > 0
+            climbed = restore(x, inside, lambda y: -self.slice_losses(y), weight, self.config)
+            out[part] = climbed[:, 0].cpu().numpy()
+        return out
 
     def score_view(self, array: np.ndarray, roi: np.ndarray, spacing: Spacing) -> np.ndarray:
         """Return what the restoration took from the slice inside the (eroded) region of interest, 0 elsewhere."""
         return self.finish(residual(array, self.restored(array, roi, self.tv_weight), self.config.sign), roi)
+
+
+def total_variation(images: torch.Tensor) -> torch.Tensor:
+    """Return the sum of absolute differences of neighbouring pixels, (n, 1, H, W) to (n,)."""
+    down = (images[:, :, 1:] - images[:, :, :-1]).abs().sum((1, 2, 3))
+    return down + (images[:, :, :, 1:] - images[:, :, :, :-1]).abs().sum((1, 2, 3))
+
+
+def restore(
+    x: torch.Tensor,
+    roi: torch.Tensor,
+    bound: Callable[[torch.Tensor], torch.Tensor],
+    weight: float,
+    c: VAERestorationConfig,
+) -> torch.Tensor:
+    """Climb ``bound(y) − weight · TV(x − y)`` from y = x, inside ``roi`` only, with clipped gradients.
+
+    The penalty is on what has been taken from the slice, not on the difference to a reconstruction: a restoration is a
+    piecewise constant change of the input (You et al. 2019, PMLR 102). Slices do not influence each other.
+
+    Args:
+        x: float32 (n, 1, H, W).
+        roi: bool, same shape.
+        bound: lower bound of the log likelihood, (n, 1, H, W) to (n,); its networks in evaluation mode.
+        weight: of the total variation.
+        c: number, size and clip of the steps.
+    """
+    from .parts.input_gradient import pixel_gradient
+
+    restored = x
+    for i in range(c.steps):
+        rate = c.early_rate if i < c.early_steps else c.rate
+        gradient = pixel_gradient(lambda y: bound(y) - weight * total_variation(x - y), restored)
+        restored = restored + rate * gradient.clamp(-c.clip, c.clip) * roi
+    return restored

@@ -88,26 +88,18 @@ def test_penalty_trains_the_critic():
     assert scale.grad.item() == pytest.approx(2 * (3 - 1))
 
 
-class Constant(torch.nn.Module):
-    """Generates the same image from every code."""
+class Toy(torch.nn.Module):
+    """A network of one parameter and one formula, ``formula(x, weight)``."""
 
-    def __init__(self, image):
-        super().__init__()
-        self.image = torch.nn.Parameter(image)
-
-    def forward(self, z):
-        return self.image.expand(len(z), -1, -1, -1)
-
-
-class Linear(torch.nn.Module):
-    """Criticises by a weighted sum of the pixels, whose gradient is its weight everywhere."""
-
-    def __init__(self, weight):
+    def __init__(self, weight, formula):
         super().__init__()
         self.weight = torch.nn.Parameter(weight)
+        self.formula = formula
 
     def forward(self, x):
-        return (x * self.weight).sum(dim=(1, 2, 3))
+        return self.formula(x, self.weight)
+
+    features = forward
 
 
 def test_losses_of_critic_and_generator_have_the_published_signs_and_weight(make_method, healthy, monkeypatch):
@@ -115,7 +107,8 @@ def test_losses_of_critic_and_generator_have_the_published_signs_and_weight(make
     draws = torch.Generator().manual_seed(0)
     weight, image = (torch.rand((1, 16, 16), generator=draws) for _ in range(2))
     method, minimised, logged = make_method(FAnoGAN, "smoke", {"critic_steps": 1, "updates": 1}), [], []
-    method.critic, method.generator = Linear(weight), Constant(image)
+    method.critic = Toy(weight, lambda x, w: (x * w).sum(dim=(1, 2, 3)))
+    method.generator = Toy(image, lambda z, w: w.expand(len(z), -1, -1, -1))
     monkeypatch.setattr(f_anogan, "update", lambda _, loss: minimised.append(loss.item()))
     stack, context = healthy.array(method.view), FitContext(seed=0, on_log=lambda _, v: logged.append(v))
     real = next(method.patches(stack, context, "gan"))
@@ -129,43 +122,35 @@ def test_losses_of_critic_and_generator_have_the_published_signs_and_weight(make
 
 
 def test_the_double_backward_of_the_penalty_is_in_single_precision(make_method, healthy, monkeypatch):
-    found, penalty, grad = [], f_anogan.gradient_penalty, torch.autograd.grad
+    found, outputs, penalty = [], set(), f_anogan.gradient_penalty
 
-    def seen(*tensors):
-        found.append((*(t.dtype for t in tensors), torch.is_autocast_enabled("cpu")))
-
-    def spied_penalty(critic, real, fake, share):
-        value = penalty(lambda x: seen(x, critic(x)) or critic(x), real, fake, share)
-        seen(real, fake, share, value)
+    def spied(critic, *images):
+        value = penalty(critic, *images)
+        found.append(({t.dtype for t in (*images, critic(images[0]), value)}, torch.is_autocast_enabled("cpu")))
         return value
 
-    def spied_grad(outputs, inputs, **keywords):
-        gradients = grad(outputs, inputs, **keywords)
-        seen(outputs, inputs, *gradients)
-        return gradients
-
-    monkeypatch.setattr(f_anogan, "gradient_penalty", spied_penalty)
-    monkeypatch.setattr(torch.autograd, "grad", spied_grad)
+    monkeypatch.setattr(f_anogan, "gradient_penalty", spied)
     method = make_method(FAnoGAN, "smoke", {"critic_steps": 1})
-    outputs = set()
     method.generator.register_forward_hook(lambda net, args, made: outputs.add(made.dtype))
     method.train_gan(healthy.array(method.view), FitContext(seed=0, precision="bf16", max_updates=1))
     assert outputs == {torch.bfloat16}
-    assert len(found) == 3
-    for *dtypes, autocast in found:
-        assert set(dtypes) == {torch.float32}
-        assert not autocast
+    assert found == [({torch.float32}, False)]
 
 
-def test_the_critic_takes_its_steps_before_each_generator_update(train, monkeypatch):
-    stepped = []
+def test_the_critic_takes_its_steps_before_each_generator_update_and_both_phases_are_one_curve(
+    make_method, healthy, monkeypatch
+):
+    stepped, points, names = [], [], {}
     step = torch.optim.Adam.step
     monkeypatch.setattr(torch.optim.Adam, "step", lambda self, *a: stepped.append(id(self)) or step(self, *a))
-    method, _ = train(FAnoGAN, critic_steps=5, updates=2)
+    method = make_method(FAnoGAN, "smoke", {"critic_steps": 5, "updates": 2})
+    method.fit(healthy, FitContext(seed=0, on_log=lambda at, values: points.append(at) or names.update(values)))
     assert len(set(stepped)) == 2
-    critic = stepped[0]
-    assert [s == critic for s in stepped] == ([True] * 5 + [False]) * 2
+    assert [s == stepped[0] for s in stepped] == ([True] * 5 + [False]) * 2
     assert method.updates == {"gan": 2, "encoder": 6}
+    assert points == list(range(8))
+    of_phase = {"gan": ("distance", "penalty", "generator"), "encoder": ("loss", "image", "features")}
+    assert [*names] == [f"{phase}/{name}" for phase, found in of_phase.items() for name in found]
 
 
 def test_the_encoder_phase_changes_the_encoder_alone(make_method, healthy):
@@ -181,44 +166,13 @@ def test_the_encoder_phase_changes_the_encoder_alone(make_method, healthy):
     assert not torch.equal(encoder, method.encoder.dense.weight)
 
 
-class Brightness(torch.nn.Module):
-    """Encodes an image to its weighted mean."""
-
-    def __init__(self):
-        super().__init__()
-        self.weight = torch.nn.Parameter(torch.tensor(0.7))
-
-    def forward(self, x):
-        return self.weight * x.mean((1, 2, 3))[:, None]
-
-
-class Painter(torch.nn.Module):
-    """Generates an image in proportion to the code."""
-
-    def __init__(self, image):
-        super().__init__()
-        self.image = torch.nn.Parameter(image)
-
-    def forward(self, z):
-        return z[..., None, None] * self.image
-
-
-class Rows(torch.nn.Module):
-    """Has the squared sums of weighted rows as features."""
-
-    def __init__(self, weight):
-        super().__init__()
-        self.weight = torch.nn.Parameter(weight)
-
-    def features(self, x):
-        return (x * self.weight).sum((1, 3)) ** 2
-
-
 def test_features_of_the_critic_are_compared_and_train_the_encoder(make_method, healthy, monkeypatch):
     draws = torch.Generator().manual_seed(0)
     image, weight = (torch.rand((1, 16, 16), generator=draws) for _ in range(2))
     method, logged = make_method(FAnoGAN, "smoke", {"kappa": 3, "encoder_updates": 1}), []
-    method.encoder, method.generator, method.critic = Brightness(), Painter(image), Rows(weight)
+    method.encoder = Toy(torch.tensor(0.7), lambda x, w: w * x.mean((1, 2, 3))[:, None])
+    method.generator = Toy(image, lambda z, w: z[..., None, None] * w)
+    method.critic = Toy(weight, lambda x, w: (x * w).sum((1, 3)) ** 2)
     monkeypatch.setattr(f_anogan, "update", lambda _, loss: loss.backward())
     stack, context = healthy.array(method.view), FitContext(seed=0, on_log=lambda _, v: logged.append(v))
     x = next(method.patches(stack, context, "encoder"))
@@ -240,33 +194,12 @@ def test_features_of_the_critic_are_compared_and_train_the_encoder(make_method, 
     assert slope.item() == pytest.approx((slope_of_image + 3 * slope_of_features).item(), rel=1e-4)
 
 
-def test_both_phases_are_logged_in_one_curve(make_method, healthy):
-    points: list[int] = []
-    names: set[str] = set()
-    method = make_method(FAnoGAN)
-    method.fit(healthy, FitContext(seed=0, on_log=lambda step, values: points.append(step) or names.update(values)))
-    assert points == list(range(10))
-    assert names == {
-        *("gan/distance", "gan/penalty", "gan/generator"),
-        *("encoder/loss", "encoder/image", "encoder/features"),
-    }
-
-
 def test_networks_see_crops_between_minus_one_and_one(make_method, healthy):
     method = make_method(FAnoGAN)
     batch = next(method.patches(healthy.array(method.view), FitContext(seed=0), "gan"))
     assert batch.shape == (4, 1, 16, 16)
     assert batch.min() == -1
     assert 0 < batch.max() <= 1
-
-
-class Grey(torch.nn.Module):
-    def __init__(self, shape: tuple[int, ...] = ()):
-        super().__init__()
-        self.shape = shape
-
-    def forward(self, x):
-        return torch.zeros((len(x), *self.shape))
 
 
 def test_score_is_the_residual_of_the_crop_in_grey_values(make_method):
@@ -278,7 +211,9 @@ def test_score_is_the_residual_of_the_crop_in_grey_values(make_method):
     found = {}
     for sign in ("absolute", "positive"):
         method = make_method(FAnoGAN, "smoke", {"sign": sign, "erode": 2})
-        method.encoder, method.generator = Grey((8,)), Grey((1, 16, 16))
+        method.encoder, method.generator = (
+            Toy(torch.zeros(shape), lambda x, w: w.expand(len(x), *w.shape)) for shape in ((8,), (1, 16, 16))
+        )
         found[sign] = method.score_view(array, roi, (1.0, 1.0, 1.0))
     assert found["absolute"][:, 12, 12] == pytest.approx([0.4, 0.4])
     assert found["positive"][:, 12, 12] == pytest.approx([0.4, 0])

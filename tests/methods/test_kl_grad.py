@@ -23,18 +23,6 @@ def seen(toy_case, trained):
     return apply_view(toy_case(9, lesion=True)[0], trained.view)
 
 
-def test_a_state_of_one_score_serves_the_other(train, trained, seen, tmp_path):
-    trained.save(tmp_path / "state.pt")
-    combi = KLGradCombi(trained.config)
-    combi.load(tmp_path / "state.pt")
-    own = train(KLGradCombi)[0]
-    for part in (seen.image, seen.roi):
-        assert part.any()
-    assert np.array_equal(
-        combi.score_view(seen.image, seen.roi, SPACING), own.score_view(seen.image, seen.roi, SPACING)
-    )
-
-
 @pytest.mark.parametrize("bug", [False, True])
 def test_the_width_of_the_code_is_exponentiated_once_unless_the_bug_is_asked_for(make_method, bug):
     method = make_method(KLGrad, "smoke", {"kl_bug": bug, "norm": "affine"})
@@ -91,12 +79,6 @@ def test_the_gradient_leaves_the_input_and_the_parameters_alone():
     assert layer.weight.grad is None
     assert not x.requires_grad
     assert not gradient.requires_grad
-
-
-def test_bf16_training_leaves_the_gradient_in_single_precision(train, seen):
-    method, curve = train(KLGrad, precision="bf16", limit=2)
-    assert all(np.isfinite(v) for values in curve for v in values.values())
-    assert method.score_view(seen.image, seen.roi, SPACING).dtype == np.float32
 
 
 def test_smoothing_is_a_normalised_window_of_seven_pixels():

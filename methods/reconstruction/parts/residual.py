@@ -18,25 +18,6 @@ def residual(image: np.ndarray, reconstruction: np.ndarray, sign: Sign) -> np.nd
     return np.maximum(difference if sign == "positive" else -difference, 0)
 
 
-def median_in_plane(map_: np.ndarray, size: int) -> np.ndarray:
-    """Median filter of every slice with a ``size`` × ``size`` window; 0 means no filter. Shape (slices, H, W)."""
-    return _median(map_, (1, size, size)) if size else map_
-
-
-def median_in_volume(map_: np.ndarray, size: int) -> np.ndarray:
-    """Median filter with a cube of ``size`` voxels, 5 in Baur et al. 2021; 0 means no filter.
-
-    Neighbours along z are the neighbouring slices of the view, which skips slices without a region of interest.
-    """
-    return _median(map_, (size, size, size)) if size else map_
-
-
-def _median(map_: np.ndarray, size: tuple[int, int, int]) -> np.ndarray:
-    from scipy import ndimage
-
-    return ndimage.median_filter(map_, size=size)
-
-
 def erode_in_plane(roi: np.ndarray, pixels: int) -> np.ndarray:
     """Erode the region of interest of every slice by ``pixels`` (4-neighbourhood); bool, shape (slices, H, W)."""
     if pixels == 0:
@@ -49,7 +30,15 @@ def erode_in_plane(roi: np.ndarray, pixels: int) -> np.ndarray:
 def filtered_inside(map_: np.ndarray, roi: np.ndarray, median: int, erode: int) -> np.ndarray:
     """Filter a map with a cube of ``median`` voxels inside ``roi``, then keep ``roi`` eroded by ``erode`` pixels.
 
+    The median is 5 in Baur et al. 2021; 0 is none. Neighbours along z are those of the view, which skips slices without
+    a region of interest.
+
     Returns:
         float32, shape (slices, H, W), 0 outside the eroded region of interest.
     """
-    return (median_in_volume(map_ * roi, median) * erode_in_plane(roi, erode)).astype(np.float32)
+    map_ = map_ * roi
+    if median:
+        from scipy import ndimage
+
+        map_ = ndimage.median_filter(map_, size=median)
+    return (map_ * erode_in_plane(roi, erode)).astype(np.float32)
