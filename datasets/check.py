@@ -1,34 +1,31 @@
 """``bench data check``: which sets lie in a folder, what is wrong with them, and the fix."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from ..common.errors import DataError, did_you_mean
+from ..common.errors import DataError
 from .adapters.surveying import SurveyedDataset
-from .anatomy import Anatomy, find_anatomy
-from .case import Case, Spacing
+from .anatomy import find_anatomy
 from .dataset import CaseRef, Dataset
-from .patients import join_twins, overlapping, slice_hashes
-from .reading.side_tables import CaseKey
+from .patients import join_twins, overlapping
+from .storing.entries import slice_hashes
 
 
 @dataclass
 class CaseCheck:
-    """One case: what was measured, and its error where it cannot be used.
+    """One case: what was measured as a line of text, and its error where it cannot be used.
 
-    ``hu`` is the range after clipping; ``lesion_voxels`` is None where the set has no voxel truth.
+    ``lesion_voxels`` is None where the set has no voxel truth.
     """
 
     id: str
     patient: str
-    shape: tuple[int, ...] = ()
-    spacing: Spacing | None = None
-    hu: tuple[float, float] | None = None
-    roi_voxels: int = 0
+    measured: str = ""
     lesion_voxels: int | None = None
+    slice_hashes: tuple[str, ...] = ()
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     error: str | None = None
@@ -75,42 +72,24 @@ class CheckReport:
         return not self.errors
 
 
-def check(
-    path: Path,
-    adapters: Mapping[str, Dataset],
-    names: Iterable[str] | None = None,
-    progress: Callable[[str, int, int], None] | None = None,
-) -> CheckReport:
+def check(path: Path, adapters: Mapping[str, Dataset]) -> CheckReport:
     """Read every case of every set below ``path`` and report all that is wrong; never raises for bad data.
 
-    Args:
-        path: the data root, or the folder of one set.
-        names: report these sets, also where they are absent; by default those found.
-        progress: called with (set, cases done, cases in all).
+    ``path`` is the data root, or the folder of one set; a set that is not there is no error.
     """
     path = Path(path)
     report = CheckReport(path)
-    wanted = list(dict.fromkeys(names)) if names is not None else None
-    for name in wanted or ():
-        if name not in adapters:
-            hint = did_you_mean(name, adapters)
-            report.general_errors.append(f"unknown data set {name!r}{hint} (known: {', '.join(sorted(adapters))})")
     if not path.is_dir():
         report.general_errors.append(f"{path}: no such folder; give the folder that holds the data sets")
         return report
-    hashes: dict[CaseKey, tuple[str, ...]] = {}
-    for name in wanted if wanted is not None else adapters:
-        if name in adapters:
-            found = _check_set(path, adapters[name], wanted is not None, hashes, progress)
-            if found is not None:
-                report.sets.append(found)
-    if not report.sets and not report.general_errors:
+    report.sets += filter(None, (_check_set(path, adapter) for adapter in adapters.values()))
+    if not report.sets:
         layouts = "; ".join(f"{name}: {a.card.layout} ({a.card.obtain})" for name, a in adapters.items())
         report.general_errors.append(
             f"{path}: no known data set found. Expected layouts: {layouts}. "
             "Without data, --phantom writes synthetic CT in the same layouts"
         )
-    _check_patients(report, hashes)
+    _check_patients(report)
     return report
 
 
@@ -131,52 +110,52 @@ def format_report(report: CheckReport) -> str:
     return "\n".join(lines)
 
 
-def _check_set(
-    path: Path,
-    dataset: Dataset,
-    asked: bool,
-    hashes: dict[CaseKey, tuple[str, ...]],
-    progress: Callable[[str, int, int], None] | None,
-) -> SetCheck | None:
+def _check_set(path: Path, dataset: Dataset) -> SetCheck | None:
+    """Check one set; None where it is absent."""
     card = dataset.card
     result = SetCheck(card.name, card.title, card.role)
-    refs, absent = _discover(path, dataset, result)
-    if absent and not asked:
+    try:
+        if isinstance(dataset, SurveyedDataset):
+            survey = dataset.survey(path)
+            refs, absent = survey.refs, survey.absent
+            result.errors += survey.problems
+            result.warnings += survey.notes
+        else:
+            refs, absent = dataset.discover(path), False
+    except Exception as error:
+        result.errors.append(_describe(error))
+        refs, absent = [], not (path / card.name).is_dir()
+    if absent:
         return None
-    for done, ref in enumerate(refs):
-        if progress is not None:
-            progress(card.name, done, len(refs))
-        result.cases.append(_check_case(dataset, ref, hashes))
-    if progress is not None and refs:
-        progress(card.name, len(refs), len(refs))
+    result.cases += [_check_case(dataset, ref) for ref in refs]
     lesions = {case.id: case.lesion_voxels for case in result.cases if case.lesion_voxels is not None}
     if isinstance(dataset, SurveyedDataset) and not (path / "phantom.json").is_file():
         result.warnings += dataset.inspect_all(lesions)
     return result
 
 
-def _discover(path: Path, dataset: Dataset, result: SetCheck) -> tuple[list[CaseRef], bool]:
-    try:
-        if isinstance(dataset, SurveyedDataset):
-            survey = dataset.survey(path)
-            result.errors += survey.problems
-            result.warnings += survey.notes
-            return survey.refs, survey.absent
-        return dataset.discover(path), False
-    except Exception as error:
-        result.errors.append(_describe(error))
-        return [], not (path / dataset.card.name).is_dir()
-
-
-def _check_case(dataset: Dataset, ref: CaseRef, hashes: dict[CaseKey, tuple[str, ...]]) -> CaseCheck:
+def _check_case(dataset: Dataset, ref: CaseRef) -> CaseCheck:
     result = CaseCheck(ref.id, ref.patient, notes=list(ref.notes))
     try:
         case = dataset.load(ref.id)
-        hashes[dataset.card.name, ref.id] = slice_hashes(case.image)
-        _measure(case, find_anatomy(dataset.card.anatomy), result)
+        result.slice_hashes = slice_hashes(case)
+        for note in case.notes:
+            (result.warnings if note.level == "warning" else result.notes).append(note.text)
+        shape, spacing = "x".join(map(str, case.image.shape)), "x".join(f"{s:.3g}" for s in case.spacing)
+        hu = f"HU {case.image.min():.0f} to {case.image.max():.0f}"
+        result.measured = f"{shape}  {spacing} mm  {hu}  roi {np.count_nonzero(case.roi)}"
+        anatomy = find_anatomy(dataset.card.anatomy)
+        if anatomy.median_hu is not None:
+            (low, high), median = anatomy.median_hu, float(np.median(case.image[case.roi]))
+            if not low <= median <= high:
+                result.warnings.append(
+                    f"median of the {anatomy.title} is {median:.0f} HU, expected {low:.0f} to {high:.0f}: "
+                    "the label may lie beside the organ, or the intensities are not HU"
+                )
         truth = dataset.load_truth(ref.id) if dataset.card.truth != "none" else None
         if truth is not None and truth.lesion is not None:
             result.lesion_voxels = int(truth.lesion.sum())
+            result.measured += f"  lesion {result.lesion_voxels}"
         if isinstance(dataset, SurveyedDataset):
             result.warnings += dataset.inspect(case, truth)
     except Exception as error:
@@ -184,35 +163,22 @@ def _check_case(dataset: Dataset, ref: CaseRef, hashes: dict[CaseKey, tuple[str,
     return result
 
 
-def _measure(case: Case, anatomy: Anatomy, result: CaseCheck) -> None:
-    result.shape, result.spacing = case.image.shape, case.spacing
-    result.hu = float(case.image.min()), float(case.image.max())
-    result.roi_voxels = int(case.roi.sum())
-    for note in case.notes:
-        (result.warnings if note.level == "warning" else result.notes).append(note.text)
-    if anatomy.median_hu is not None:
-        (low, high), median = anatomy.median_hu, float(np.median(case.image[case.roi]))
-        if not low <= median <= high:
-            result.warnings.append(
-                f"median of the {anatomy.title} is {median:.0f} HU, expected {low:.0f} to {high:.0f}: "
-                "the label may lie beside the organ, or the intensities are not HU"
-            )
-
-
-def _check_patients(report: CheckReport, hashes: Mapping[CaseKey, tuple[str, ...]]) -> None:
-    patients = {(s.name, c.id): c.patient for s in report.sets for c in s.cases if (s.name, c.id) in hashes}
-    roles = {s.name: s.role for s in report.sets}
+def _check_patients(report: CheckReport) -> None:
+    read = {(s.name, c.id): c for s in report.sets for c in s.cases if c.slice_hashes}
+    hashes = {key: case.slice_hashes for key, case in read.items()}
     try:
-        twins = join_twins(hashes, patients)
+        twins = join_twins(hashes, {key: case.patient for key, case in read.items()})
     except DataError as error:
         report.general_errors.append(str(error))
         return
     report.general_warnings += twins.warnings
-    for one in report.sets:
-        for case in one.cases:
-            case.patient = twins.patients.get((one.name, case.id), case.patient)
-    train = {key: patient for key, patient in twins.patients.items() if roles[key[0]] == "healthy"}
-    test = {key: patient for key, patient in twins.patients.items() if roles[key[0]] == "lesion"}
+    for key, case in read.items():
+        case.patient = twins.patients[key]
+    roles = {s.name: s.role for s in report.sets}
+    train, test = (
+        {key: patient for key, patient in twins.patients.items() if roles[key[0]] == role}
+        for role in ("healthy", "lesion")
+    )
     report.general_warnings += overlapping(train, test).values()
 
 
@@ -233,14 +199,7 @@ def _set_lines(one: SetCheck) -> list[str]:
         lines.append(f"  without lesion: {', '.join(one.lesion_free)}")
     width = max((len(case.id) for case in one.cases), default=0)
     for case in one.cases:
-        if case.spacing is not None and case.hu is not None:
-            shape = "x".join(map(str, case.shape))
-            spacing = "x".join(f"{s:.3g}" for s in case.spacing)
-            lesion = "" if case.lesion_voxels is None else f"  lesion {case.lesion_voxels}"
-            lines.append(
-                f"  {case.id:<{width}}  {shape}  {spacing} mm  HU {case.hu[0]:.0f} to {case.hu[1]:.0f}"
-                f"  roi {case.roi_voxels}{lesion}"
-            )
+        lines += [f"  {case.id:<{width}}  {case.measured}"] if case.measured else []
         lines += [f"    note: {text}" for text in case.notes]
         lines += [f"    WARNING {case.id}: {text}" for text in case.warnings]
         lines += [f"    ERROR {case.id}: {case.error}"] if case.error else []

@@ -1,11 +1,8 @@
 """Who is compared with whom: cases left out, scans that share slices, and patients in two sets."""
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-
-import numpy as np
 
 from ..common.errors import DataError, did_you_mean
 from .reading.side_tables import CaseKey, natural_key
@@ -33,18 +30,6 @@ def apply_excludes(dataset: str, cases: Sequence[str], excludes: Mapping[str, Co
     if not kept:
         raise DataError(f"--exclude leaves no case of set {dataset!r}; leave out fewer")
     return kept
-
-
-def slice_hashes(image: np.ndarray) -> tuple[str, ...]:
-    """Return one hash per axial slice of ``image`` (z, y, x); a constant slice has the empty hash."""
-    hashes = []
-    for plane in np.asarray(image, dtype=np.float32):
-        constant = bool(plane.size == 0 or plane.min() == plane.max())
-        data = np.ascontiguousarray(plane)
-        salt = np.array(plane.shape, "<u4").tobytes()[:16]
-        text = hashlib.blake2b(data.view(np.uint8).data, digest_size=8, salt=salt).hexdigest()
-        hashes.append("" if constant else text)
-    return tuple(hashes)
 
 
 @dataclass(frozen=True)

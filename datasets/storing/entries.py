@@ -127,6 +127,11 @@ def readable(path: Path, read: Callable[[], T]) -> T:
         raise DataError(f"{path} is missing or damaged ({error}); delete the folder and run again") from error
 
 
+def slice_hashes(case: Case) -> tuple[str, ...]:
+    """Return one hash per axial slice; a constant slice has the empty hash."""
+    return tuple("" if constant else text for text, constant in _compact(case)[1])
+
+
 def _compact(case: Case) -> tuple[np.ndarray, list[tuple[str, bool]]]:
     """Return the image as it is stored, and for each slice its digest and whether it is constant.
 

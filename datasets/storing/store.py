@@ -6,7 +6,6 @@ decoded once, in parallel processes, and appears whole or not at all.
 
 import json
 import multiprocessing as mp
-import pickle
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -34,15 +33,8 @@ SMALL_BYTES = 32 * 2**20
 """Sets of smaller files are prepared in this process: starting others takes longer."""
 
 _SETTLED_NS = 2_000_000_000
-_Outcome = tuple[PreparedCase, TruthRef | None] | str
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What is prepared of every case."""
-
-    views: tuple[AnyView, ...]
-    truth: bool
+_Prepared = tuple[PreparedCase, TruthRef | None]
+_Outcome = _Prepared | str
 
 
 class Store:
@@ -72,22 +64,15 @@ class Store:
         Raises:
             DataError: cases that cannot be used (one message for all of them), a full disk, or a killed process.
         """
-        root, wanted = self.root, Wanted(tuple(views), truth)
         for kind in ("native", "views", "truth", "index"):
-            remove_stale(root / kind)
+            remove_stale(self.root / kind)
         name, total = dataset.card.name, len(refs)
-        source = reading_source(dataset)
-        outcomes: dict[str, _Outcome] = {}
-        missing = []
-        for ref in refs:
-            found = _indexed(root, dataset, ref, wanted, source)
-            if found is None:
-                missing.append(ref)
-            else:
-                outcomes[ref.id] = found
+        job = _Preparation(self.root, dataset, tuple(views), truth, reading_source(dataset))
+        outcomes: dict[str, _Outcome] = {ref.id: found for ref in refs if (found := job.stored(ref)) is not None}
+        missing = [ref for ref in refs if ref.id not in outcomes]
         if progress is not None:
             progress(total - len(missing), total, f"{name}: {total - len(missing)} of {total} prepared before")
-        for ref, outcome in _work(root, dataset, missing, wanted, source, workers):
+        for ref, outcome in job.work(missing, workers):
             outcomes[ref.id] = outcome
             if progress is not None:
                 progress(len(outcomes), total, f"{name}: {ref.id}")
@@ -119,142 +104,131 @@ def reading_source(dataset: Dataset) -> str:
     return entries.digest([entries.LAYOUT, sources, None if model is None else file_digest(model)])
 
 
-def _work(
-    root: Path, dataset: Dataset, refs: Sequence[CaseRef], wanted: Wanted, source: str, workers: int
-) -> Iterator[tuple[CaseRef, _Outcome]]:
-    if workers > 1 and len(refs) > 1 and _size(refs) >= SMALL_BYTES and type(dataset).__module__ != "__main__":
-        yield from _in_processes(root, dataset, refs, wanted, source, min(workers, len(refs)))
-        return
-    for ref in refs:
-        yield ref, _outcome(root, dataset, ref, wanted, source)
+@dataclass(frozen=True)
+class _Preparation:
+    """What is prepared of every case of a set, and where; it travels to worker processes."""
 
+    root: Path
+    dataset: Dataset
+    views: tuple[AnyView, ...]
+    truth: bool
+    source: str
 
-def _in_processes(
-    root: Path, dataset: Dataset, refs: Sequence[CaseRef], wanted: Wanted, source: str, workers: int
-) -> Iterator[tuple[CaseRef, _Outcome]]:
-    # Spawn, not forkserver: a process has one fork server, and the stages need theirs with torch preloaded.
-    context = mp.get_context("spawn")
-    ours, theirs = context.Pipe()
-    pickled = pickle.dumps(dataset)
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=end_with_parent, initargs=(theirs,))
-    running: dict[Future[_Outcome], CaseRef] = {}
-    try:
-        with hidden_main():
-            for ref in refs:
-                running[pool.submit(_unpickled, root, pickled, ref, wanted, source)] = ref
-        theirs.close()
-        while running:
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                yield running[future], future.result()
-                del running[future]
-    except BrokenProcessPool as error:
-        ours.close()
-        left = ", ".join(sorted(ref.id for ref in running.values()))
-        raise DataError(
-            f"{dataset.card.name}: a process died while preparing; not finished: {left}. The memory may have run out: "
-            "use fewer workers"
-        ) from error
-    except BaseException:
-        ours.close()
-        raise
-    finally:
-        pool.shutdown(cancel_futures=True)
-        ours.close()
+    def work(self, refs: Sequence[CaseRef], workers: int) -> Iterator[tuple[CaseRef, _Outcome]]:
+        """Prepare cases, in processes where there is much to read."""
+        size = sum(path.stat().st_size for ref in refs for _, path in _files(ref) if path.is_file())
+        processes = min(workers, len(refs))
+        if processes > 1 and size >= SMALL_BYTES and type(self.dataset).__module__ != "__main__":
+            yield from self._in_processes(refs, processes)
+        else:
+            yield from ((ref, self._outcome(ref)) for ref in refs)
 
+    def _in_processes(self, refs: Sequence[CaseRef], processes: int) -> Iterator[tuple[CaseRef, _Outcome]]:
+        # Spawn, not forkserver: a process has one fork server, and the stages need theirs with torch preloaded.
+        context = mp.get_context("spawn")
+        ours, theirs = context.Pipe()
+        pool = ProcessPoolExecutor(processes, mp_context=context, initializer=end_with_parent, initargs=(theirs,))
+        running: dict[Future[_Outcome], CaseRef] = {}
+        try:
+            with hidden_main():
+                for ref in refs:
+                    running[pool.submit(self._outcome, ref)] = ref
+            theirs.close()
+            while running:
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    yield running[future], future.result()
+                    del running[future]
+        except BrokenProcessPool as error:
+            ours.close()
+            left = ", ".join(sorted(ref.id for ref in running.values()))
+            raise DataError(
+                f"{self.dataset.card.name}: a process died while preparing; not finished: {left}. The memory may have "
+                "run out: use fewer workers"
+            ) from error
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            pool.shutdown(cancel_futures=True)
+            ours.close()
 
-def _unpickled(root: Path, pickled: bytes, ref: CaseRef, wanted: Wanted, source: str) -> _Outcome:
-    return _outcome(root, pickle.loads(pickled), ref, wanted, source)  # noqa: S301 - made by the parent
+    def _outcome(self, ref: CaseRef) -> _Outcome:
+        """Prepare one case; a case that cannot be used gives its message, a full disk stops everything."""
+        try:
+            return self._prepare(ref)
+        except DiskError:
+            raise
+        except UasbenchError as error:
+            return str(error)
+        except OSError as error:
+            what = f"cannot be read ({error.strerror or error}); check the file and its rights"
+            return f"{error.filename or ref.image}: {what}"
+        except Exception as error:
+            return f"{ref.image}: {type(error).__name__} in the adapter of {self.dataset.card.name}: {error}"
 
+    def _prepare(self, ref: CaseRef) -> _Prepared:
+        """Store one case with its views and truth, as far as they are not there."""
+        stamp, started = _stamp(ref), time.time_ns()
+        key = entries.digest([self.source, ref.id, [[name, file_digest(path)] for name, path in _files(ref)]])
+        native, truth = self._folders(key)
+        case = None
+        if not native.is_dir():
+            case = self.dataset.load(ref.id)
+            entries.write_native(native, case)
+        prepared = self._pointer(native, ref)
+        for view in self.views:
+            path = prepared.view_path(view)
+            if not path.is_dir():
+                case = prepared.case() if case is None else case
+                write_view(path, apply_view(case, view))
+        if self.truth and not truth.is_dir():
+            entries.write_truth(truth, self.dataset.load_truth(ref.id), prepared.shape)
+        if _stamp(ref) == stamp and started - max(times for *_, times in stamp) > _SETTLED_NS:
+            write_text(self._index_path(ref), json.dumps({"stamp": stamp, "key": key}))
+        return prepared, self._truth_ref(truth)
 
-def _outcome(root: Path, dataset: Dataset, ref: CaseRef, wanted: Wanted, source: str) -> _Outcome:
-    """Prepare one case; a case that cannot be used gives its message, a full disk stops everything."""
-    try:
-        return prepare_case(root, dataset, ref, wanted, source)
-    except DiskError:
-        raise
-    except UasbenchError as error:
-        return str(error)
-    except OSError as error:
-        return (
-            f"{error.filename or ref.image}: cannot be read ({error.strerror or error}); check the file and its rights"
-        )
-    except Exception as error:
-        return f"{ref.image}: {type(error).__name__} in the adapter of {dataset.card.name}: {error}"
-
-
-def prepare_case(
-    root: Path, dataset: Dataset, ref: CaseRef, wanted: Wanted, source: str
-) -> tuple[PreparedCase, TruthRef | None]:
-    """Store one case with its views and truth, as far as they are not there."""
-    stamp, started = _stamp(ref), time.time_ns()
-    key = entries.digest([source, ref.id, [[name, file_digest(path)] for name, path in _files(ref)]])
-    native = root / "native" / key
-    case = None
-    if not native.is_dir():
-        case = dataset.load(ref.id)
-        entries.write_native(native, case)
-    prepared = _pointer(native, dataset, ref)
-    for view in wanted.views:
-        path = prepared.view_path(view)
-        if not path.is_dir():
-            case = prepared.case() if case is None else case
-            write_view(path, apply_view(case, view))
-    truth = None
-    if wanted.truth:
-        path = _truth_folder(root, key)
-        if not path.is_dir():
-            entries.write_truth(path, dataset.load_truth(ref.id), prepared.shape)
-        truth = TruthRef(path, entries.read_meta(path)["fingerprint"])
-    if _stamp(ref) == stamp and started - max(times for *_, times in stamp) > _SETTLED_NS:
-        write_text(_index_path(root, dataset, ref, source), json.dumps({"stamp": stamp, "key": key}))
-    return prepared, truth
-
-
-def _truth_folder(root: Path, key: str) -> Path:
-    """Return where a truth lies: under a name of its own, so that a pointer to the image does not lead to it."""
-    return root / "truth" / entries.digest(["truth", key])
-
-
-def _pointer(native: Path, dataset: Dataset, ref: CaseRef) -> PreparedCase:
-    meta = entries.read_meta(native)
-    (sz, sy, sx), (z, y, x) = map(float, meta["spacing"]), meta["shape"]
-    return PreparedCase(
-        dataset=dataset.card.name,
-        id=ref.id,
-        patient=ref.patient,
-        spacing=(sz, sy, sx),
-        shape=(z, y, x),
-        fingerprint=meta["fingerprint"],
-        path=native,
-        notes=tuple(dict.fromkeys([*map(Note, ref.notes), *(Note(*note) for note in meta["notes"])])),
-        trust=Trust(**meta["trust"]),
-        roi_source=meta["roi_source"],
-    )
-
-
-def _indexed(
-    root: Path, dataset: Dataset, ref: CaseRef, wanted: Wanted, source: str
-) -> tuple[PreparedCase, TruthRef | None] | None:
-    """Return the case where its files are unchanged since they were prepared and everything wanted is there."""
-    index = _index_path(root, dataset, ref, source)
-    try:
-        known = json.loads(index.read_text(encoding="utf-8"))
-        if known["stamp"] != _stamp(ref):
+    def stored(self, ref: CaseRef) -> _Prepared | None:
+        """Return the case where its files are unchanged since they were prepared and everything wanted is there."""
+        try:
+            known = json.loads(self._index_path(ref).read_text(encoding="utf-8"))
+            if known["stamp"] != _stamp(ref):
+                return None
+            native, truth = self._folders(known["key"])
+        except (OSError, ValueError, KeyError, TypeError):
             return None
-        native, truth = root / "native" / known["key"], _truth_folder(root, known["key"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    if not native.is_dir() or (wanted.truth and not truth.is_dir()):
-        return None
-    prepared = _pointer(native, dataset, ref)
-    if not all(prepared.view_path(view).is_dir() for view in wanted.views):
-        return None
-    return prepared, TruthRef(truth, entries.read_meta(truth)["fingerprint"]) if wanted.truth else None
+        if not native.is_dir() or (self.truth and not truth.is_dir()):
+            return None
+        prepared = self._pointer(native, ref)
+        if not all(prepared.view_path(view).is_dir() for view in self.views):
+            return None
+        return prepared, self._truth_ref(truth)
 
+    def _folders(self, key: str) -> tuple[Path, Path]:
+        """Return where image and truth lie; the pointer to the image does not lead to the name of the truth."""
+        return self.root / "native" / key, self.root / "truth" / entries.digest(["truth", key])
 
-def _index_path(root: Path, dataset: Dataset, ref: CaseRef, source: str) -> Path:
-    files = [str(path.resolve()) for _, path in _files(ref)]
-    return root / "index" / f"{entries.digest([source, dataset.card.name, ref.id, files])}.json"
+    def _truth_ref(self, path: Path) -> TruthRef | None:
+        return TruthRef(path, entries.read_meta(path)["fingerprint"]) if self.truth else None
+
+    def _index_path(self, ref: CaseRef) -> Path:
+        files = [str(path.resolve()) for _, path in _files(ref)]
+        return self.root / "index" / f"{entries.digest([self.source, self.dataset.card.name, ref.id, files])}.json"
+
+    def _pointer(self, native: Path, ref: CaseRef) -> PreparedCase:
+        meta = entries.read_meta(native)
+        (sz, sy, sx), (z, y, x) = map(float, meta["spacing"]), meta["shape"]
+        return PreparedCase(
+            dataset=self.dataset.card.name,
+            id=ref.id,
+            patient=ref.patient,
+            spacing=(sz, sy, sx),
+            shape=(z, y, x),
+            fingerprint=meta["fingerprint"],
+            path=native,
+            notes=tuple(dict.fromkeys([*map(Note, ref.notes), *(Note(*note) for note in meta["notes"])])),
+            trust=Trust(**meta["trust"]),
+            roi_source=meta["roi_source"],
+        )
 
 
 def _files(ref: CaseRef) -> list[tuple[str, Path]]:
@@ -266,7 +240,3 @@ def _stamp(ref: CaseRef) -> list[list[Any]]:
     """Return name, size and the later of modification and change time of every file."""
     status = [(name, path.stat()) for name, path in _files(ref)]
     return [[name, s.st_size, max(s.st_mtime_ns, s.st_ctime_ns)] for name, s in status]
-
-
-def _size(refs: Sequence[CaseRef]) -> int:
-    return sum(path.stat().st_size for ref in refs for _, path in _files(ref) if path.is_file())
