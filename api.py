@@ -151,7 +151,7 @@ def preview(
     Raises:
         UasbenchError: a method has nothing to show, or the data cannot be used.
     """
-    from .benchmark.commands.preview import previews
+    from .benchmark.commands.preparing import previews
     from .reports.figures.preview_picture import draw_preview
 
     chosen = validated(methods=methods, datasets=dataset, seeds=[seed], settings=set, **options)

@@ -1,37 +1,28 @@
 """Compiled kernels: numba is imported at the first call; compiled code comes from a disk cache if there is one."""
 
 from collections.abc import Callable
+from functools import cache, wraps
 from types import FunctionType
 from typing import Any
 
 
-class Kernel:
-    """A function that numba compiles when it is first called.
+def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Mark a function that numba compiles when it is first called.
 
     Compiled code is cached beside the module, or in numba's user cache (``NUMBA_CACHE_DIR``) where the package folder
     cannot be written; where neither can, the kernel is compiled once per process. A kernel calls no other kernel,
     but functions of its module that are marked :func:`inlined`.
     """
 
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self.function = function
-        self._compiled: Callable[..., Any] | None = None
-        self.__name__ = function.__name__
-        self.__doc__ = function.__doc__
-
-    def __call__(self, *args: Any) -> Any:
-        if self._compiled is None:
-            self._compiled = self._compile()
-        return self._compiled(*args)
-
-    def _compile(self) -> Callable[..., Any]:
+    @cache
+    def compiled() -> Callable[..., Any]:
         import numba
 
-        made = self.function
+        made: Any = function
         helpers = {n: numba.njit(h) for n, h in made.__globals__.items() if getattr(h, "inlined", False)}
         if helpers:  # numba looks names up in the globals of the function that it compiles
             made = FunctionType(made.__code__, made.__globals__ | helpers, made.__name__)
-            made.__module__, made.__qualname__ = self.function.__module__, self.function.__qualname__
+            made.__module__, made.__qualname__ = function.__module__, function.__qualname__
         try:
             return numba.njit(made, cache=True, nogil=True)
         except RuntimeError as error:
@@ -39,10 +30,11 @@ class Kernel:
                 raise
             return numba.njit(made, nogil=True)
 
+    @wraps(function)
+    def call(*args: Any) -> Any:
+        return compiled()(*args)
 
-def kernel(function: Callable[..., Any]) -> Kernel:
-    """Mark a function as a numba kernel (see :class:`Kernel`)."""
-    return Kernel(function)
+    return call
 
 
 def inlined(function: Callable[..., Any]) -> Callable[..., Any]:

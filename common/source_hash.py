@@ -10,8 +10,9 @@ import hashlib
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.machinery import ModuleSpec, PathFinder
-from importlib.util import find_spec
+from functools import cache
+from importlib.machinery import PathFinder
+from importlib.util import find_spec, resolve_name
 from pathlib import Path
 
 from .errors import UasbenchError
@@ -25,21 +26,12 @@ class SourceError(UasbenchError):
 
 
 @dataclass(frozen=True)
-class _Source:
-    """What one file contributes: the digest of what it does, and the names that it may import."""
-
-    digest: str
-    imports: frozenset[str]
-
-
-@dataclass(frozen=True)
 class _Closure:
     files: dict[str, Path]
     stamps: tuple[_Stamp, ...]
     digest: str
 
 
-_sources: dict[tuple[str, _Stamp], _Source] = {}
 _closures: dict[tuple[str, ...], _Closure] = {}
 
 
@@ -88,10 +80,10 @@ def _closure(module: str) -> _Closure:
         stamp = None if path is None else _stamp(path)
         if path is None or stamp is None:
             continue
-        source = _source(name, path, stamp)
-        files[name], digests[name] = path, source.digest
+        digests[name], names = _source(name, path, stamp)
+        files[name] = path
         stamps.append(stamp)
-        queue.extend(source.imports)
+        queue.extend(names)
         if "." in name:
             queue.append(name.rpartition(".")[0])
     text = "".join(f"{name}\x1f{digests[name]}\x1e" for name in sorted(digests))
@@ -115,10 +107,17 @@ def locate(module: str) -> Path | None:
     if module == "__main__":
         script = getattr(sys.modules[module], "__file__", None)
         return Path(script) if script else None
-    spec = _spec(module)
-    if spec is None or spec.origin is None or not spec.has_location:
+    name, *rest = module.split(".")
+    try:
+        spec = find_spec(name)
+    except (ImportError, ValueError):
         return None
-    return Path(spec.origin)
+    for part in rest:
+        if spec is None or spec.submodule_search_locations is None:
+            return None
+        name = f"{name}.{part}"
+        spec = PathFinder.find_spec(name, list(spec.submodule_search_locations))
+    return Path(spec.origin) if spec is not None and spec.origin is not None and spec.has_location else None
 
 
 def source_file_digest(path: Path) -> str:
@@ -126,30 +125,13 @@ def source_file_digest(path: Path) -> str:
     return hashlib.blake2b(path.read_bytes().replace(b"\r\n", b"\n"), digest_size=16).hexdigest()
 
 
-def _spec(module: str) -> ModuleSpec | None:
-    head, *rest = module.split(".")
-    try:
-        spec = find_spec(head)
-    except (ImportError, ValueError):
-        return None
-    name = head
-    for part in rest:
-        if spec is None or spec.submodule_search_locations is None:
-            return None
-        name = f"{name}.{part}"
-        spec = PathFinder.find_spec(name, list(spec.submodule_search_locations))
-    return spec
-
-
-def _source(module: str, path: Path, stamp: _Stamp) -> _Source:
-    key = (module, stamp)
-    if key not in _sources:
-        tree = _parsed(path)
-        _sources[key] = _Source(
-            source_file_digest(path) if tree is None else _tree_digest(tree),
-            frozenset(_imports(tree, module, path, False)),
-        )
-    return _sources[key]
+@cache
+def _source(module: str, path: Path, stamp: _Stamp) -> tuple[str, frozenset[str]]:
+    """Return the digest of what a file does, and the names that it may import; read again for another stamp."""
+    del stamp
+    tree = _parsed(path)
+    digest = source_file_digest(path) if tree is None else _tree_digest(tree)
+    return digest, frozenset(_imports(tree, module, path, False))
 
 
 def _parsed(path: Path) -> ast.Module | None:
@@ -208,17 +190,12 @@ def _imports(tree: ast.Module | None, module: str, path: Path, typing_too: bool)
 def _nodes(node: ast.AST, typing_too: bool) -> Iterator[ast.AST]:
     yield node
     for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.If) and _is_type_checking(child.test) and not typing_too:
+        test = child.test if isinstance(child, ast.If) and not typing_too else None
+        if getattr(test, "id", getattr(test, "attr", "")) == "TYPE_CHECKING" and isinstance(child, ast.If):
             for branch in child.orelse:
                 yield from _nodes(branch, typing_too)
         else:
             yield from _nodes(child, typing_too)
-
-
-def _is_type_checking(test: ast.expr) -> bool:
-    return (isinstance(test, ast.Name) and test.id == "TYPE_CHECKING") or (
-        isinstance(test, ast.Attribute) and test.attr == "TYPE_CHECKING"
-    )
 
 
 def _names(node: ast.AST, package: str) -> Iterator[str]:
@@ -235,9 +212,7 @@ def _names(node: ast.AST, package: str) -> Iterator[str]:
 
 
 def _resolve(name: str, package: str) -> str:
-    dots = len(name) - len(name.lstrip("."))
-    if dots == 0:
-        return name
-    parts = package.split(".")
-    base = ".".join(parts[: len(parts) - dots + 1])
-    return ".".join(p for p in (base, name[dots:]) if p)
+    try:
+        return resolve_name(name, package)
+    except ImportError:  # more dots than packages: Python would not import it either
+        return ""
