@@ -107,7 +107,7 @@ class Critic(nn.Module):
         return self.dense(self.trunk(x))[:, 0]
 
 
-class Encoder(nn.Module):
+class LatentEncoder(nn.Module):
     """Trunk with batch normalisation, a dense layer to the latent vector, tanh."""
 
     def __init__(self, size: int = 64, z: int = 128, dim: int = 64) -> None:

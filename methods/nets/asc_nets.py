@@ -68,7 +68,7 @@ class _Cut(nn.Module):
         return torch.sigmoid(self.head(ascend(features, self.enlarge, self.up)))
 
 
-class _Trunk(nn.Module):
+class _CutTrunk(nn.Module):
     """Levels of two convolutions; max pooling and dropout in between."""
 
     def __init__(self, widths: list[int], dropout: float, momentum: float) -> None:
@@ -96,7 +96,7 @@ class CutNet(nn.Module):
     def __init__(self, base: int = 32, dropout: float = 0.3, momentum: float = 0.01) -> None:
         super().__init__()
         widths = [base * level for level in (1, 2, 4, 8, 16)]
-        self.trunk = _Trunk(widths, dropout, momentum)
+        self.trunk = _CutTrunk(widths, dropout, momentum)
         self.reference = _Cut(widths, dropout, momentum)
         self.rest = _Cut(widths, dropout, momentum)
         self.join = nn.Conv2d(2, 1, 1)
@@ -128,7 +128,7 @@ class Discriminator(nn.Module):
     def __init__(self, size: int, base: int = 32, dropout: float = 0.3, momentum: float = 0.01) -> None:
         super().__init__()
         widths = [base * level for level in (1, 2, 4, 8, 8)]
-        self.trunk = _Trunk(widths, dropout, momentum)
+        self.trunk = _CutTrunk(widths, dropout, momentum)
         self.dense = nn.Linear(widths[-1] * (size // 2 ** (len(widths) - 1)) ** 2, 1)
         initialise(self)
 

@@ -51,7 +51,7 @@ class TimeEmbedding(nn.Module):
         return self.dense(torch.cat([phase.sin(), phase.cos()], dim=1))
 
 
-class ResBlock(nn.Module):
+class TimedBlock(nn.Module):
     """Two 3×3 convolutions, each after group normalisation and swish; t shifts the channels in between.
 
     With ``how`` the block also changes the size, after the first swish and on the shortcut.
@@ -139,7 +139,7 @@ class DiffusionUNet(nn.Module):
         self.time = TimeEmbedding(base)
 
         def level(in_channels: int, out_channels: int, side: int) -> Level:
-            layers: list[nn.Module] = [ResBlock(in_channels, out_channels, time_width)]
+            layers: list[nn.Module] = [TimedBlock(in_channels, out_channels, time_width)]
             return Level([*layers, SelfAttention(out_channels, heads)] if side in attention else layers)
 
         self.stem = nn.Conv2d(1, base, 3, padding=1)
@@ -151,13 +151,13 @@ class DiffusionUNet(nn.Module):
                 channels = base * multiplier
                 skips.append(channels)
             if i < len(multipliers) - 1:
-                self.down.append(Level([ResBlock(channels, channels, time_width, "down")]))
+                self.down.append(Level([TimedBlock(channels, channels, time_width, "down")]))
                 skips.append(channels)
         self.middle = Level(
             [
-                ResBlock(channels, channels, time_width),
+                TimedBlock(channels, channels, time_width),
                 SelfAttention(channels, heads),
-                ResBlock(channels, channels, time_width),
+                TimedBlock(channels, channels, time_width),
             ]
         )
         self.up = nn.ModuleList()
@@ -166,7 +166,7 @@ class DiffusionUNet(nn.Module):
                 layers = level(channels + skips.pop(), base * multiplier, size // 2**i)
                 channels = base * multiplier
                 if i > 0 and j == blocks:
-                    layers.append(ResBlock(channels, channels, time_width, "up"))
+                    layers.append(TimedBlock(channels, channels, time_width, "up"))
                 self.up.append(layers)
         self.norm = group_norm(channels)
         self.head = zero(nn.Conv2d(channels, 1, 3, padding=1))

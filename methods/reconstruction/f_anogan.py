@@ -127,13 +127,13 @@ class FAnoGAN(Method):
     def build(self) -> None:
         import torch
 
-        from ..nets.anogan_nets import Critic, Encoder, Generator
+        from ..nets.anogan_nets import Critic, Generator, LatentEncoder
 
         c = self.config
         layout = torch.channels_last
         self.generator = Generator(c.patch, c.z, c.dim).to(memory_format=layout)
         self.critic = Critic(c.patch, c.dim).to(memory_format=layout)
-        self.encoder = Encoder(c.patch, c.z, c.dim).to(memory_format=layout)
+        self.encoder = LatentEncoder(c.patch, c.z, c.dim).to(memory_format=layout)
         self.updates: dict[str, int] = {}
 
     def fit(self, healthy: HealthySet, ctx: FitContext) -> None:

@@ -10,7 +10,6 @@ from uasbench.methods.features.reverse_distillation import (
     whole_map_loss,
 )
 from uasbench.methods.features.stfpm import STFPM, matching_loss
-from uasbench.methods.nets.rd4ad import OneClassBottleneck, ReverseDecoder
 from uasbench.methods.training import as_input
 
 
@@ -51,41 +50,6 @@ def test_the_student_starts_from_scratch(make_method):
     assert torch.equal(weights(first.backbone), weights(second.backbone))
     assert not torch.equal(weights(first.student), weights(second.student))
     assert not torch.equal(weights(first.student), weights(first.backbone))
-
-
-def test_networks_have_the_parameters_of_the_layer_list():
-    """Bias-free convolutions with affine norms; blocks of inner width half the output; shortcuts where shapes change.
-
-    Fusion: 256 → 512 → 1024 and 512 → 1024 by 3×3; 3 × 1024 channels are embedded in 2048 by three blocks. The decoder
-    gives 1024, 512 and 256 channels by 3, 4 and 6 blocks, whose first doubles the side by transposed 2×2 convolutions.
-    """
-
-    def norm(n):
-        return 2 * n
-
-    def block(before, out, kernel=9, shortcut=1):
-        inner = out // 2
-        own = before * inner + kernel * inner * inner + inner * out + norm(inner) + norm(inner) + norm(out)
-        return own + (shortcut * before * out + norm(out) if before != out else 0)
-
-    fusion = 9 * (256 * 512 + 512 * 1024 + 512 * 1024) + norm(512) + 2 * norm(1024)
-    bottleneck = fusion + block(3072, 2048) + 2 * block(2048, 2048)
-    decoder = sum(
-        block(before, out, kernel=4, shortcut=4) + (depth - 1) * block(out, out)
-        for before, out, depth in ((2048, 1024, 3), (1024, 512, 4), (512, 256, 6))
-    )
-    with torch.device("meta"):
-        nets = OneClassBottleneck((256, 512, 1024), 3), ReverseDecoder((256, 512, 1024), (3, 4, 6))
-    assert [sum(p.numel() for p in net.parameters()) for net in nets] == [bottleneck, decoder]
-
-
-def test_shapes_of_embedding_and_decoded_maps():
-    maps = [torch.rand(2, c, s, s) for c, s in ((8, 16), (12, 8), (16, 4))]
-    embedding = OneClassBottleneck((8, 12, 16), 2)(maps)
-    assert embedding.shape == (2, 32, 2, 2)
-    decoded = ReverseDecoder((8, 12, 16), (1, 2, 1))(embedding)
-    assert [d.shape for d in decoded] == [m.shape for m in maps]
-    assert all((d >= 0).all() for d in decoded)  # as the encoder's maps, they come from a ReLU
 
 
 def test_the_decoder_sees_nothing_but_the_embedding(make_method):
