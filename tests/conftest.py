@@ -4,6 +4,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -73,20 +74,39 @@ def mlflow_tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def quick_run(mlflow_tables: Path) -> Callable[..., Any]:
-    """Return ``uasbench.run`` without what a tiny run spends most of its time on: figures and those migrations."""
-    import uasbench
+def quick(mlflow_tables: Path) -> Callable[[], AbstractContextManager[None]]:
+    """Return a context without what a tiny run spends most of its time on: figures and those migrations."""
     from uasbench.benchmark.tracking import mirror
     from uasbench.reports import build
     from uasbench.reports.figures.pictures import Pictures
 
-    def call(*arguments: Any, **options: Any) -> Any:
+    @contextmanager
+    def patched() -> Iterator[None]:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(build, "draw", lambda *_: Pictures())
             patch.setattr(mirror, "lay_out", lambda file: shutil.copyfile(mlflow_tables, file))
+            yield
+
+    return patched
+
+
+@pytest.fixture(scope="session")
+def quick_run(quick: Callable[[], AbstractContextManager[None]]) -> Callable[..., Any]:
+    """Return ``uasbench.run`` in that context."""
+    import uasbench
+
+    def call(*arguments: Any, **options: Any) -> Any:
+        with quick():
             return uasbench.run(*arguments, **options)
 
     return call
+
+
+@pytest.fixture
+def run(quick_run: Callable[..., Any], root: Path, cache: Path, tmp_path: Path) -> Callable[..., Any]:
+    """Return ``run(methods, **options)``: one seed and one threshold trial on the smallest liver phantom."""
+    few = {"data_root": root, "cache": cache, "profile": "smoke", "seeds": [0], "trials": 1, "out": tmp_path / "run"}
+    return lambda methods, **options: quick_run(methods, "lits", **{**few, **options})
 
 
 @pytest.fixture(scope="session")

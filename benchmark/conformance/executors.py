@@ -116,7 +116,9 @@ def survives_a_killed_worker(bench: Bench) -> None:
 
 def stops_at_the_limit(bench: Bench) -> None:
     """A stage that takes too long is stopped, leaves no process and stops nobody else."""
-    last = bench.run(bench.job("slow", "wait"), bench.job("good"), bench.job("after", "finish", "good"), limit_s=8)
+    usual = bench.run(bench.job("first"))["first"].seconds
+    jobs = (bench.job("slow", "wait"), bench.job("good"), bench.job("after", "finish", "good"))
+    last = bench.run(*jobs, limit_s=1 + 5 * usual)
     assert last["slow"].kind == "failed"
     assert "stage limit" in last["slow"].value
     assert last["good"].kind == last["after"].kind == "done"

@@ -50,13 +50,12 @@ def test_executors_are_found_by_name_and_a_wrong_one_is_refused():
 
 
 @pytest.mark.usefixtures("plugin")
-def test_a_run_goes_through_the_executor_that_it_names(quick_run, root, cache, tmp_path):
-    options = {"data_root": root, "cache": cache, "profile": "smoke", "seeds": [0], "trials": 1}
-    done = quick_run("hu-deviation", "lits", executor="detached", out=tmp_path / "run", **options)
+def test_a_run_goes_through_the_executor_that_it_names(run, tmp_path):
+    done = run("hu-deviation", executor="detached")
     assert (len(done.records), done.failures) == (1, [])
     assert {path.suffix for path in done.folder.tasks_dir.iterdir()} == {".json", ".result", ".pid"}
     with pytest.raises(UasbenchError, match="unknown executor 'slurn'"):
-        quick_run("hu-deviation", "lits", executor="slurn", out=tmp_path / "other", **options)
+        run("hu-deviation", executor="slurn", out=tmp_path / "other")
 
 
 def test_jobs_that_need_what_nobody_runs_are_refused(tmp_path):

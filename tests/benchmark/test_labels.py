@@ -121,9 +121,8 @@ def test_all_never_contains_a_top_line_and_patterns_do():
 
 
 @pytest.mark.usefixtures("plugins")
-def test_top_lines_are_cross_fitted_or_learn_from_the_other_sets_and_say_so(quick_run, two_sets, cache, tmp_path):
-    methods = "upper,unseen,healthy-only"
-    done = quick_run(methods, "lits", data_root=two_sets, cache=cache, profile="smoke", seeds=[0], out=tmp_path / "run")
+def test_top_lines_are_cross_fitted_or_learn_from_the_other_sets_and_say_so(run, two_sets):
+    done = run("upper,unseen,healthy-only", data_root=two_sets)
     assert not done.failures
     records = {r.cell.method: r for r in done.records}
     record = records["upper"]

@@ -48,10 +48,8 @@ def fits(plan):
     return lambda **options: {name: cell.ids.fit for name, cell in plan("plain,peeks", **options)[1].items()}
 
 
-def test_a_transductive_method_sees_the_test_scans_and_is_marked(quick_run, root, cache, tmp_path):
-    done = quick_run(
-        "plain,peeks", "lits", data_root=root, cache=cache, profile="smoke", seeds=[0], out=tmp_path / "run"
-    )
+def test_a_transductive_method_sees_the_test_scans_and_is_marked(run):
+    done = run("plain,peeks")
     assert not done.failures
     records = {r.cell.method: r for r in done.records}
     assert records["peeks"].provenance == {"weights": "local file 1234", "seen": "volume-0, volume-1"}

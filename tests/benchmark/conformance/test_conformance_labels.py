@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from uasbench import MethodCard
 from uasbench.benchmark.conformance.phantom import labelled_cases, lesion_cases
-from uasbench.benchmark.conformance.run import check_method, run_checks
+from uasbench.benchmark.conformance.run import run_checks
 from uasbench.methods.method import SupervisedMethod
 
 TOP = MethodCard(name="top", title="A top line", supervision="full", uses="labels")
@@ -64,7 +64,7 @@ def test_a_registered_top_line_is_checked_by_name(install):
         "    def score(self, case):\n        return case.image * np.float32(self.count)\n"
     )
     install("pkg-top", {"named_top_plugin.py": text}, toplines={"named-top": "named_top_plugin:P"})
-    assert not [r for r in check_method("named-top") if r.failed]
+    assert not [r for r in run_checks("named-top") if r.failed]
 
 
 @pytest.mark.slow
