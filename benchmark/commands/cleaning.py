@@ -7,8 +7,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..runs.folder import RunFolder, RunFolderError
-from ..runs.lock import hold
+from ..runs.folder import RunFolder, RunFolderError, hold
 from ..runs.records import StageIds
 from ..stages.map import finished
 

@@ -23,8 +23,7 @@ from ..planning.options import RunOptions
 from ..planning.plan import BYTES_PER_VALUE
 from ..planning.task_data import TaskData
 from ..planning.tasks import Planned, plain_task
-from ..runs.folder import RunFolder, RunFolderError
-from ..runs.lock import hold
+from ..runs.folder import RunFolder, RunFolderError, hold
 from ..runs.map_store import write_map
 from ..runs.records import CellKey, MethodInfo, Record, StageIds, write_json
 from ..stages import measure as stage_measure

@@ -6,8 +6,7 @@ from ..executors.contract import Event, Job, Place, find_executor
 from ..executors.schedule import run_jobs
 from ..planning import ids
 from ..planning.options import STAGE_LIMIT_S, OptionError
-from ..runs.folder import RunFolder, RunFolderError
-from ..runs.lock import hold
+from ..runs.folder import RunFolder, RunFolderError, hold
 from ..runs.records import CellKey, Record, write_json
 from ..stages.map import finished
 from ..stages.measure import MeasureTask

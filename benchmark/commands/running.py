@@ -15,8 +15,7 @@ from ..planning.info import check_source, retire_outdated, write_info, write_tim
 from ..planning.options import RunOptions
 from ..planning.plan import Graph, plan_cells
 from ..planning.tasks import Planned, planned_tasks
-from ..runs.folder import RunFolder
-from ..runs.lock import hold
+from ..runs.folder import RunFolder, hold
 from ..runs.records import CellKey, Failure, Record, write_json
 from ..stages.task import Numerics
 from .display import announce, preparing, shown

@@ -1,17 +1,47 @@
 """The fits behind a cell: one, one per member of an ensemble, or one per fold of a cross-fitted top line."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ...common.seeds import derive
+from ...datasets.reading.side_tables import natural_key
+from ...datasets.storing.prepared import PreparedCase, TruthRef
 from ..runs.folder import RunFolder
-from ..runs.records import Skip
+from ..runs.records import LabelUse, Skip
 from ..stages.fit import FitTask
 from ..stages.task import Numerics
 from . import ids
-from .crossfit import Labelled, LabelPlan, label_plan
 from .selection import Candidate
 from .task_data import TaskData
+
+MOST_FOLDS = 5
+FOLD_SEED = 0
+Labelled = tuple[PreparedCase, TruthRef]
+
+
+@dataclass(frozen=True)
+class LabelPlan:
+    """The models of a top line: for each the labelled cases that it ``learns`` from, and the patients that it maps.
+
+    No model maps a patient it learns from; ``sets`` are those that the labels come from.
+    """
+
+    training: str
+    learns: tuple[tuple[Labelled, ...], ...]
+    maps: tuple[tuple[str, ...], ...]
+    sets: tuple[str, ...]
+
+    def model_of(self, patient: str) -> int:
+        """Return which model maps the cases of a patient of the test set."""
+        return next(k for k, patients in enumerate(self.maps) if patient in patients)
+
+    def use(self) -> LabelUse:
+        return LabelUse(
+            training=self.training,
+            sets=list(self.sets),
+            folds=[list(patients) for patients in self.maps] if self.training == "cross-fit" else [],
+            cases=[[case.id for case, _ in learns] for learns in self.learns],
+        )
 
 
 @dataclass(frozen=True)
@@ -34,8 +64,17 @@ class PlannedFits:
 def trainable(candidates: Sequence[Candidate], data: TaskData) -> tuple[list[Candidate], list[Skip]]:
     """Part the configurations that can be trained on the data of a task from those that cannot, with the reasons."""
     kept, refused = [], []
+    healthy = sorted({case.patient for case, _ in data.training()})
     for candidate in candidates:
-        reason = _refusal(candidate, data)
+        reason = None
+        if candidate.training is not None:
+            plan = label_plan(data, candidate.training)
+            reason = plan if isinstance(plan, str) else None
+        elif len(healthy) < candidate.min_patients:
+            reason = (
+                f"learns from {candidate.min_patients} healthy patients or more, and {data.train} has {len(healthy)} "
+                f"for training ({', '.join(healthy)}); add scans"
+            )
         if reason is None:
             kept.append(candidate)
         else:
@@ -43,24 +82,11 @@ def trainable(candidates: Sequence[Candidate], data: TaskData) -> tuple[list[Can
     return kept, refused
 
 
-def _refusal(candidate: Candidate, data: TaskData) -> str | None:
-    if candidate.training is not None:
-        plan = label_plan(data, candidate.training)
-        return plan if isinstance(plan, str) else None
-    patients = {case.patient for case, _ in data.training()}
-    if len(patients) < candidate.min_patients:
-        return (
-            f"learns from {candidate.min_patients} healthy patients or more, and {data.train} has {len(patients)} for "
-            f"training ({', '.join(sorted(patients))}); add scans"
-        )
-    return None
-
-
 def planned_fits(folder: RunFolder, numerics: Numerics, data: TaskData, candidate: Candidate, seed: int) -> PlannedFits:
     """Return the trainings that a cell needs, with their addresses.
 
     Raises:
-        ValueError: a top line that cannot be trained here, which :func:`.crossfit.label_plan` says beforehand.
+        ValueError: a top line that cannot be trained here, which :func:`label_plan` says beforehand.
     """
     labels = None
     if candidate.training is not None:
@@ -74,42 +100,57 @@ def planned_fits(folder: RunFolder, numerics: Numerics, data: TaskData, candidat
     tasks, names = [], []
     for fold, labelled in enumerate(learns):
         for member, fit_seed in enumerate(seeds):
-            tasks.append(_fit(folder, numerics, data, candidate, fit_seed, labelled))
-            names.append(", ".join(_numbered(fold, len(learns), "fold") + _numbered(member, len(seeds), "member")))
+            task = FitTask(  # a method meets the scans that its card allows and no others
+                id="",
+                method=candidate.spec,
+                seed=fit_seed,
+                numerics=numerics,
+                parts=() if labels else tuple(data.training()),
+                unlabelled=tuple(data.test) if candidate.card.uses == "unlabelled-test" else (),
+                labelled=tuple(labelled),
+                out=folder.fits_dir,
+            )
+            address = ids.fit_id(task, candidate, "" if labels else data.split.hash)
+            tasks.append(task.model_copy(update={"id": address, "out": folder.fit_dir(address)}))
+            places = (("fold", fold, len(learns)), ("member", member, len(seeds)))
+            names.append(", ".join(f"{what} {index + 1}/{count}" for what, index, count in places if count > 1))
     count = len(seeds)
     models = tuple(tuple(range(count * fold, count * (fold + 1))) for fold in range(len(learns)))
     return PlannedFits(tuple(tasks), tuple(names), models, labels)
 
 
-def _fit(
-    folder: RunFolder,
-    numerics: Numerics,
-    data: TaskData,
-    candidate: Candidate,
-    seed: int,
-    labelled: Sequence[Labelled],
-) -> FitTask:
-    """Return one training; a method meets the scans that its card allows and no others."""
-    learns_from_labels = candidate.training is not None
-    task = FitTask(
-        id="",
-        method=candidate.spec,
-        seed=seed,
-        numerics=numerics,
-        parts=() if learns_from_labels else tuple(data.training()),
-        unlabelled=tuple(data.test) if candidate.card.uses == "unlabelled-test" else (),
-        labelled=tuple(labelled),
-        out=folder.fits_dir,
-    )
-    address = ids.fit_id(
-        task,
-        trainer=candidate.card.trainer or candidate.card.name,  # methods that share a trainer share fits
-        config=candidate.fit_config,
-        split="" if learns_from_labels else data.split.hash,
-        extra=candidate.extra_identity,
-    )
-    return task.model_copy(update={"id": address, "out": folder.fit_dir(address)})
+def folds(patients: Iterable[str]) -> list[tuple[str, ...]]:
+    """Return at most five groups of patients that differ in size by one at most; every patient is in exactly one.
+
+    They depend on the patients alone, so that runs with several seeds vary the training and not the folds.
+    """
+    people = sorted(set(patients), key=natural_key)
+    order = sorted(people, key=lambda person: (derive(FOLD_SEED, "cross-fit", person), person))
+    count = min(MOST_FOLDS, len(people))
+    return [tuple(sorted(order[k::count], key=natural_key)) for k in range(count)]
 
 
-def _numbered(index: int, count: int, what: str) -> list[str]:
-    return [f"{what} {index + 1}/{count}"] if count > 1 else []
+def label_plan(data: TaskData, training: str) -> LabelPlan | str:
+    """Return how a top line is trained (see ``SupervisedMethod``) for the test set of a task, or why it cannot be."""
+    if training == "unseen":
+        found = data.other_lesions
+        if not found.cases:
+            looked = f" (looked for {', '.join(found.looked_for)})" if found.looked_for else ""
+            return (
+                f"learns from the other {data.anatomy} sets with lesion masks, of which the data root holds none that "
+                f"may train{looked}; it never trains on {data.dataset} itself"
+            )
+        everybody = tuple(dict.fromkeys(case.patient for case in data.test))
+        sets = tuple(dict.fromkeys(case.dataset for case, _ in found.cases))
+        return LabelPlan(training, (tuple(found.cases),), (everybody,), sets)
+    if training != "cross-fit":
+        return f"its class says training={training!r}; choose cross-fit or unseen"
+    if not data.voxel_truth:
+        return f"learns from lesion masks; {data.dataset} has slice labels only"
+    groups = folds(case.patient for case in data.test)
+    if len(groups) < 2:
+        return f"cross-fitting leaves patients out, and {data.dataset} has one patient: nobody else to learn from"
+    learns = tuple(
+        tuple((case, data.truths[case.id]) for case in data.test if case.patient not in group) for group in groups
+    )
+    return LabelPlan(training, learns, tuple(groups), (data.dataset,))

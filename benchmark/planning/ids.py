@@ -2,14 +2,14 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...common.source_hash import closure_hash
 from ...datasets.storing.prepared import PreparedCase
 from ..stages.fit import FitTask, MethodSpec
 from ..stages.measure import MeasureTask
-from ..stages.task import ZRange
+from .selection import Candidate
+from .task_data import TaskData
 
 PACKAGE = __name__.split(".")[0]
 
@@ -30,50 +30,43 @@ def _sources(stage: str, method: MethodSpec) -> list[str]:
     return [*(closure_hash(f"{PACKAGE}.{name}") for name in modules), closure_hash(own)]
 
 
-def _named(case: PreparedCase) -> tuple[str, str, str]:
-    return case.dataset, case.id, case.fingerprint
-
-
-def fit_id(task: FitTask, *, trainer: str, config: Mapping[str, Any], split: str, extra: str) -> str:
+def fit_id(task: FitTask, candidate: Candidate, split: str) -> str:
     """Address of a fit: source, fit settings, training voxels, split, seed and numerics; only a top line's has labels.
 
-    Args:
-        extra: what the method itself adds, such as the hash of local weights.
+    Methods that share a trainer share fits. What a method adds itself is, for instance, the hash of local weights.
     """
+
+    def named(case: PreparedCase) -> tuple[str, str, str]:
+        return case.dataset, case.id, case.fingerprint
+
     return digest(
         {
             "stage": "fit",
             "source": _sources("fit", task.method),
-            "trainer": trainer,
-            "config": config,
+            "trainer": candidate.card.trainer or candidate.card.name,
+            "config": candidate.fit_config,
             "parts": [(case.fingerprint, z) for case, z in task.parts],
             "split": split,
             "seed": task.seed,
             "numerics": task.numerics.model_dump(),
-            "unlabelled": [_named(case) for case in task.unlabelled],
-            "labelled": [(*_named(case), truth.fingerprint) for case, truth in task.labelled],
-            "extra": extra,
+            "unlabelled": [named(case) for case in task.unlabelled],
+            "labelled": [(*named(case), truth.fingerprint) for case, truth in task.labelled],
+            "extra": candidate.extra_identity,
         }
     )
 
 
-def map_id(
-    fit: str,
-    method: MethodSpec,
-    config: Mapping[str, Any],
-    cases: Sequence[PreparedCase],
-    healthy: Sequence[tuple[PreparedCase, ZRange]],
-) -> str:
+def map_id(fit: str, candidate: Candidate, data: TaskData) -> str:
     """Address of a cell's maps: the fit, the class that scores, its settings, the test and calibration voxels."""
     return digest(
         {
             "stage": "map",
-            "source": _sources("map", method),
+            "source": _sources("map", candidate.spec),
             "fit": fit,
-            "target": method.target,
-            "config": config,
-            "cases": [(case.id, case.fingerprint) for case in cases],
-            "healthy": [(case.fingerprint, z) for case, z in healthy],
+            "target": candidate.spec.target,
+            "config": candidate.score_config,
+            "cases": [(case.id, case.fingerprint) for case in data.test],
+            "healthy": [(case.fingerprint, z) for case, z in data.calibrating()],
         }
     )
 

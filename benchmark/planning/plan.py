@@ -71,7 +71,7 @@ def _plan_cell(options: RunOptions, numerics: Numerics, data: TaskData, candidat
         for number, positions in enumerate(fits.models)
     ]
     maps = MapTask(
-        id=ids.map_id(fit, candidate.spec, candidate.score_config, data.test, healthy),
+        id=ids.map_id(fit, candidate, data),
         method=candidate.spec,
         models=tuple(models),
         healthy=tuple(case for case, _ in healthy),

@@ -13,8 +13,7 @@ from ..catalogue.registry import Registry
 from ..runs.records import DataInfo
 from ..stages.task import ZRange
 from .options import OptionError, RunOptions
-from .other_lesions import OtherLesions, other_lesions
-from .scans import ScanSource, joined, key, people
+from .scans import OtherLesions, ScanSource, joined, key, other_lesions, people
 
 SPLIT_SEED = 0
 

@@ -1,11 +1,14 @@
-"""The one owner of file locations inside a run folder."""
+"""The one owner of file locations inside a run folder, and its lock."""
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -145,3 +148,34 @@ class RunFolder:
 
     def skipped(self) -> list[Skip]:
         return [Skip.model_validate(s) for s in self.info().get("skipped", [])]
+
+
+@contextmanager
+def hold(folder: RunFolder) -> Iterator[None]:
+    """Hold ``RUN/lock`` exclusively; the kernel frees it when the process ends, however it ends. The file stays.
+
+    It is not re-entrant: a second hold of the same folder is refused in the same process too.
+
+    Raises:
+        RunFolderError: another process holds it, or the folder cannot be locked.
+    """
+    path = folder.path / "lock"
+    with ExitStack() as closing:
+        try:
+            file = closing.enter_context(path.open("a+", encoding="utf-8"))
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = path.read_text(encoding="utf-8").strip() or "unknown"
+            raise RunFolderError(
+                f"another bench works in {folder.path} (pid {holder}); wait until it ends, or stop it"
+            ) from None
+        except OSError as error:
+            fix = "mend its permissions, or put the run on a file system with file locks"
+            raise RunFolderError(f"{path} cannot be locked: {error.strerror}; {fix}") from error
+        file.truncate(0)
+        file.write(f"{os.getpid()} on {os.uname().nodename}")
+        file.flush()
+        try:
+            yield
+        finally:
+            file.truncate(0)

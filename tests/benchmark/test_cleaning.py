@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 from uasbench.benchmark.commands.cleaning import clean
-from uasbench.benchmark.runs.folder import RunFolderError
-from uasbench.benchmark.runs.lock import hold
+from uasbench.benchmark.runs.folder import RunFolderError, hold
 
 
 def fill(path: Path, size: int = 1000) -> Path:
@@ -73,7 +72,7 @@ def test_a_folder_in_use_is_left_alone(folder):
     scratch = fill(folder.fits_dir / ".a.1.tmp" / "last.pt")
     code = (
         "import sys, time\nfrom uasbench.benchmark.runs.folder import RunFolder\n"
-        "from uasbench.benchmark.runs.lock import hold\n"
+        "from uasbench.benchmark.runs.folder import hold\n"
         "with hold(RunFolder(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(60)\n"
     )
     command = [sys.executable, "-c", code, str(folder.path)]

@@ -11,8 +11,7 @@ import pytest
 from uasbench.benchmark.commands import importing
 from uasbench.benchmark.commands.importing import import_maps
 from uasbench.benchmark.planning.options import RunOptions
-from uasbench.benchmark.runs.folder import RunFolder, RunFolderError
-from uasbench.benchmark.runs.lock import hold
+from uasbench.benchmark.runs.folder import RunFolder, RunFolderError, hold
 from uasbench.benchmark.runs.map_store import read_map
 from uasbench.benchmark.runs.records import Record
 from uasbench.common.errors import DataError

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from uasbench.benchmark.catalogue import registry
-from uasbench.benchmark.planning.crossfit import folds
+from uasbench.benchmark.planning.fits import folds
 from uasbench.benchmark.planning.plan import PlanError
 from uasbench.benchmark.stages.fit import FitError, FitTask, MethodSpec, training_scans
 from uasbench.benchmark.stages.task import Numerics
@@ -189,7 +189,7 @@ def test_what_cannot_be_trained_is_skipped_with_its_reason(plan):
 
 @pytest.mark.usefixtures("plugins")
 def test_slice_labels_are_not_enough(plan, monkeypatch):
-    from uasbench.benchmark.planning.crossfit import label_plan
+    from uasbench.benchmark.planning.fits import label_plan
 
     task, _ = plan("upper")
     task.data.voxel_truth = False

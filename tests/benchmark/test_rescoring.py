@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 from uasbench.benchmark.commands.rescoring import load_task, rescore
 from uasbench.benchmark.planning.options import OptionError
-from uasbench.benchmark.runs.folder import RunFolder, RunFolderError
-from uasbench.benchmark.runs.lock import hold
+from uasbench.benchmark.runs.folder import RunFolder, RunFolderError, hold
 
 
 @pytest.fixture
