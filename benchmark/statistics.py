@@ -140,9 +140,6 @@ def bootstrap_difference(method: FloatArray, reference: FloatArray, *, replicate
 def _replicates(values: FloatArray, seeds: FloatArray, patients: FloatArray) -> FloatArray:
     """Return one mean per replicate; ``seeds`` and ``patients`` hold how often each was drawn."""
     known = ~np.isnan(values)
-    if known.all():
-        per_patient = seeds @ values / seeds.sum(axis=1, keepdims=True)
-        return (per_patient * patients).sum(axis=1) / patients.sum(axis=1)
     total, weight = seeds @ np.where(known, values, 0.0), seeds @ known.astype(np.float64)
     usable = weight > 0
     per_patient = np.divide(total, weight, out=np.zeros_like(total), where=usable)

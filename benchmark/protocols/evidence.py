@@ -71,7 +71,7 @@ class Evidence:
     @staticmethod
     def of(reader: CaseReader, options: MeasureOptions, healthy: Sequence[np.ndarray] = ()) -> "Evidence":
         """Count the cases of a reader, one in memory at a time."""
-        cases = range(len(reader))
+        cases = range(len(reader.cases))
         counted = count_scores(lambda: ((c.scores, c.labels) for c in map(reader.read, cases)), options.threads)
         return Evidence(reader, *counted, options, healthy)
 

@@ -128,7 +128,7 @@ def _read_out(
     for i, case in enumerate(reader.cases):
         measured = MeasuredCase(i, case, reader.read(i))
         per_case += [row for part in readouts for row in part.add(measured)]
-        options.progress(i + 1, len(reader))
+        options.progress(i + 1, len(reader.cases))
     return per_case, [row for part in readouts for row in part.pooled()]
 
 

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from ...datasets.views.volume_geometry import AnyGeometry
 
 Box = tuple[slice, slice, slice]
-OnView = tuple[np.ndarray, "AnyGeometry"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,16 +53,12 @@ class ScoredCase(ABC):
 
     def native_map(self) -> np.ndarray:
         """Return the map on the native grid (float32)."""
-        map_, geometry = self._made()
+        map_, geometry = self.made()
         return map_ if geometry is None else geometry.to_native(map_)
 
-    def view_map(self) -> OnView | None:
-        """Return the map on the view that it was made on, or None where that is the native grid."""
-        map_, geometry = self._made()
-        return None if geometry is None else (map_, geometry)
-
     @abstractmethod
-    def _made(self) -> tuple[np.ndarray, AnyGeometry | None]: ...
+    def made(self) -> tuple[np.ndarray, AnyGeometry | None]:
+        """Return the map on the grid that it was made on, and how that lies on the native one, None if it is that."""
 
     @abstractmethod
     def native_mask(self) -> np.ndarray | None:
@@ -83,7 +78,7 @@ class MeasureCase(ScoredCase):
     truth: TruthRef
     mask_path: Path | None = None
 
-    def _made(self) -> tuple[np.ndarray, AnyGeometry | None]:
+    def made(self) -> tuple[np.ndarray, AnyGeometry | None]:
         stored = read_map(self.map_path)
         return stored.view_map(), stored.geometry
 
@@ -104,7 +99,7 @@ class ArrayCase(ScoredCase):
     mask: np.ndarray | None = None
     geometry: AnyGeometry | None = None
 
-    def _made(self) -> tuple[np.ndarray, AnyGeometry | None]:
+    def made(self) -> tuple[np.ndarray, AnyGeometry | None]:
         return self.map, self.geometry
 
     def native_mask(self) -> np.ndarray | None:
@@ -184,11 +179,6 @@ class CroppedCase:
         """Lesion labels of the ROI voxels, bool (n,); all False without a voxel truth."""
         return np.zeros(len(self.scores), bool) if self.lesion is None else self.lesion[self.roi]
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes that this holds, look-ups included."""
-        return self.map.nbytes + 2 * self.roi.nbytes + 5 * int(np.count_nonzero(self.roi))
-
     def binarise(self, threshold: Threshold) -> np.ndarray:
         """Return the mask: ``map > threshold`` (strictly) in the ROI, after smoothing and before the minimum size.
 
@@ -235,10 +225,9 @@ class CaseReader:
             kind = "voxel" if self.voxel_truth else "slice"
             raise DataError(f"case {case.id} has no {kind} labels, but its set has; exclude it or add them")
         cropped = CroppedCase.of(case.id, case.native_map(), case.roi(), case.spacing, truth)
-        if self._used + cropped.nbytes <= self.budget:
+        # What the look-ups of scores and labels take is reckoned in.
+        size = cropped.map.nbytes + 2 * cropped.roi.nbytes + 5 * int(np.count_nonzero(cropped.roi))
+        if self._used + size <= self.budget:
             self._kept[index] = cropped
-            self._used += cropped.nbytes
+            self._used += size
         return cropped
-
-    def __len__(self) -> int:
-        return len(self.cases)

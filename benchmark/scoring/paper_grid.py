@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from ...datasets.views.resize import resample, resize_taps
-from ...datasets.views.slice_geometry import Geometry
+from ...datasets.views.slice_geometry import Geometry, resize
 from ..runs.records import CaseValue, PooledValue, Threshold
 from .cases import ScoredCase
 from .lesions import Confusion, ProtocolTotals, confusion
@@ -42,27 +41,14 @@ def paper_confusion(case: ScoredCase, threshold: float) -> Confusion:
     """
     roi, lesion = case.roi(), case.load_truth().lesion
     assert lesion is not None
-    on_view = case.view_map()
-    if on_view is not None and isinstance(on_view[1], Geometry) and on_view[1].size == SIZE:
-        map_, geometry = on_view[0], on_view[1]
-    else:
+    map_, geometry = case.made()
+    if not isinstance(geometry, Geometry) or geometry.size != SIZE:
         depth, rows, columns = roi.shape
         slices = tuple(int(z) for z in np.flatnonzero(roi.any(axis=(1, 2))))
         geometry = Geometry((depth, rows, columns), slices, SIZE)
-        map_ = _shrunk(np.where(roi, case.native_map(), np.float32(0)), geometry)
+        native, map_ = np.where(roi, case.native_map(), np.float32(0)), np.empty(geometry.view_shape, np.float32)
+        taps = geometry.taps("area" if geometry.side > SIZE else "bilinear")
+        for k, z in enumerate(slices):
+            resize(taps, native[z], ((0, rows), (0, columns)), map_[k])
     seen = geometry.view_support(roi) | geometry.view_roi(roi)
     return confusion((map_ > np.float32(threshold)) & seen, geometry.mask_to_view(lesion & roi, "cubic>0.1"))
-
-
-def _shrunk(map_: np.ndarray, geometry: Geometry) -> np.ndarray:
-    filter_ = "area" if geometry.size < geometry.side else "bilinear"
-    (top, left), (_, rows, columns) = geometry.padding, geometry.native_shape
-    down = resize_taps(geometry.side, geometry.size, top, rows, filter_)
-    across = resize_taps(geometry.side, geometry.size, left, columns, filter_)
-    out = np.empty(geometry.view_shape, np.float32)
-    for k, z in enumerate(geometry.slices):
-        resample(
-            np.ascontiguousarray(map_[z]), down.start, down.count, down.weight,
-            across.start, across.count, across.weight, 0, rows, 0, columns, out[k],
-        )  # fmt: skip
-    return out

@@ -34,11 +34,6 @@ class Curves:
         used = np.flatnonzero((negative > 0) | (positive > 0))
         return cls(bins.lower[used], bins.upper[used], negative[used], positive[used])
 
-    @classmethod
-    def of_case(cls, bins: Bins, case: CaseCounts) -> Curves:
-        """Return the curves of one case."""
-        return cls(bins.lower[case.index], bins.upper[case.index], case.negative, case.positive)
-
     def merged(self, group: np.ndarray) -> Curves:
         """Join neighbouring bins, given their ascending group numbers from 0, int64 (bins,)."""
         first = np.flatnonzero(np.concatenate([[True], np.diff(group) != 0]))

@@ -102,7 +102,7 @@ class MaskMetrics:
         for protocol, by_patient in self.thresholds.items():
             threshold = by_patient[measured.case.patient]
             if protocol in self.own_mask:
-                masked = _masked(measured, own_mask(measured))
+                masked = _masked(measured, _own_mask(measured))
             elif threshold.threshold is None:
                 self.reasons[protocol] = threshold.reason
                 found = undefined(("voxels", "mask"), "case", threshold.reason)
@@ -114,11 +114,8 @@ class MaskMetrics:
                     masks[key] = _masked(measured, measured.cropped.binarise(threshold))
                 masked = masks[key]
             self.totals[protocol] += masked.totals
-            found = (
-                *computed("voxels", masked.totals, "case"),
-                *computed("components", masked.totals, "case"),
-                *computed("mask", masked, "case"),
-            )
+            given = {"voxels": masked.totals, "components": masked.totals, "mask": masked}
+            found = (pair for needs, evidence in given.items() for pair in computed(needs, evidence, "case"))
             rows += [case_row(measured.case, protocol, *pair) for pair in found]
             if len(measured.lesions):
                 dice[protocol] = METRICS["dice"].value(masked.totals)
@@ -144,21 +141,15 @@ def _masked(measured: MeasuredCase, mask: np.ndarray) -> MaskedCase:
     return MaskedCase(mask, lesion, measured.cropped.spacing, totals)
 
 
-def own_mask(measured: MeasuredCase) -> np.ndarray:
-    """Return the method's own mask inside the ROI, cropped like the map.
-
-    Raises:
-        DataError: it has another shape than the map, or is missing.
-    """
-    mask, cropped = measured.case.native_mask(), measured.cropped
+def _own_mask(measured: MeasuredCase) -> np.ndarray:
+    """Return the method's own mask inside the ROI, cropped like the map."""
+    mask, cropped, name = measured.case.native_mask(), measured.cropped, f"case {measured.case.id}"
     if mask is None:
-        raise DataError(
-            f"case {measured.case.id}: the method's own mask is missing, but other cases have one; map again"
-        )
+        raise DataError(f"{name}: the method's own mask is missing, but other cases have one; map again")
     try:
         return mask[cropped.box] & cropped.roi
     except ValueError:
-        raise DataError(f"case {measured.case.id}: the mask has shape {mask.shape}, which is not the map's") from None
+        raise DataError(f"{name}: the mask has shape {mask.shape}, which is not the map's") from None
 
 
 class ThresholdFree:
@@ -173,7 +164,7 @@ class ThresholdFree:
 
     def add(self, measured: MeasuredCase) -> list[CaseValue]:
         counts = self.counts[measured.index]
-        curves, own = Curves.of_case(self.bins, counts), np.zeros(len(self.bins))
+        curves, own = Curves.of(self.bins, [counts]), np.zeros(len(self.bins))
         if len(measured.lesions):
             cropped = measured.cropped
             np.add.at(own, self.bins.find(cropped.scores[cropped.labels]), measured.lesions.weights())
@@ -212,7 +203,7 @@ class BrightVoxels:
         called = scores > np.float32(np.inf if self.native_threshold is None else self.native_threshold)
         own = np.bincount(2 * lesion + called, minlength=4).reshape(2, 2)
         self._total += own
-        curves = Curves.of_case(self.bins, self._cases[-1])
+        curves = Curves.of(self.bins, self._cases[-1:])
         return [case_row(measured.case, *row) for row in self._rows(own, curves, "case")]
 
     def pooled(self) -> list[PooledValue]:

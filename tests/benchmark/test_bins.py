@@ -209,16 +209,6 @@ def test_every_cut_is_a_strict_threshold_on_the_raw_scores(seed, n):
         assert curves.cut_at(curves.shares[cut]) == cut
 
 
-@FEW
-@given(SEEDS, st.sampled_from([lambda x: 4 * x, np.exp, np.arctan, lambda x: x**3]))
-def test_monotone_transforms_change_nothing(seed, transform):
-    scores, labels = draw(seed, 300, 0.2, 1)
-    one, other = score_arrays(scores, labels), score_arrays(transform(scores), labels)
-    assert one.auroc() == pytest.approx(other.auroc(), abs=1e-12)
-    assert one.ap() == pytest.approx(other.ap(), abs=1e-12)
-    assert one.best_dice()[0] == other.best_dice()[0]
-
-
 def test_monotone_transform_of_many_scores_stays_within_the_bounds():
     scores, labels = draw(5, 500_000, 0.02, 7)
     one, other = score_arrays(scores, labels), score_arrays(np.exp(3 * scores), labels)

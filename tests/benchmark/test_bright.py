@@ -94,13 +94,6 @@ def test_minus_500_is_bright(make):
     assert {v.value for v in below.values()} == {None}
 
 
-@pytest.mark.parametrize("value", [1, 0])
-def test_a_perfect_and_an_inverted_method(value, make):
-    case = make(0)
-    result = run([replace(case, map=(case.truth.lesion == value).astype(np.float32))], native_threshold=0.5)
-    assert [of_case(result, "c0")[m].value for m in METRICS] == [value] * 4
-
-
 def test_everything_called_anomalous_keeps_nothing(make):
     found = of_case(run([make(0)], native_threshold=-10.0), "c0")
     assert [found[m].value for m in RATES] == [0, 0, 1]

@@ -1,4 +1,4 @@
-"""Voxel counts, components, smoothing and minimum size."""
+"""Voxel counts, components, smoothing, minimum size, slice scores."""
 
 import cc3d
 import numpy as np
@@ -10,6 +10,7 @@ from sklearn.metrics import f1_score, precision_score, recall_score
 from uasbench.benchmark.scoring.bins import LOWEST
 from uasbench.benchmark.scoring.lesions import Confusion, Lesions, ProtocolTotals, confusion, false_components
 from uasbench.benchmark.scoring.metrics import NO_LESION, Undefined, computed
+from uasbench.benchmark.scoring.slices import slice_scores
 from uasbench.benchmark.scoring.smoothing import area_openings, drop_small, least_voxels, smooth
 
 SHAPE = (6, 12, 14)
@@ -36,11 +37,6 @@ def test_rates_agree_with_scikit_learn(seed, predicted_share, lesion_share):
 
 def rates_of(counts: Confusion) -> dict:
     return {metric.id: value for metric, value in computed("voxels", ProtocolTotals(counts), "case")}
-
-
-def test_nothing_predicted_is_zero_and_no_lesion_is_undefined():
-    assert rates_of(Confusion(0, 0, 9)) == {"dice": 0, "psc": 0, "sen": 0}
-    assert rates_of(Confusion(0, 9, 0)) == dict.fromkeys(("dice", "psc", "sen"), Undefined(NO_LESION))
 
 
 def test_lesions_are_counted_where_the_mask_touches_them():
@@ -112,3 +108,22 @@ def test_smoothing_is_in_millimetres_on_both_axes():
 
 def test_least_voxels_reaches_the_volume():
     assert [least_voxels(0, SPACING), least_voxels(10, (1, 1, 1)), least_voxels(10, (2.5, 0.8, 0.8))] == [1, 10, 7]
+
+
+def test_slice_scores_follow_their_rule_inside_the_region():
+    rng = np.random.default_rng(0)
+    map_ = rng.normal(size=(5, 20, 22)).astype(np.float32)
+    roi = rng.random(map_.shape) < 0.4
+    roi[2] = False
+    map_[~roi] = 99
+    values = map_[3][roi[3]]
+    top = np.sort(values)[-int(np.ceil(len(values) / 100)) :]
+    pooled = ndimage.uniform_filter(np.where(roi[3], map_[3], 0).astype(float), 3, mode="constant")
+    expected = {"max": values.max(), "mean": values.mean(), "top1%": top.mean(), ("meanpool", 3): pooled[roi[3]].max()}
+    for how, value in expected.items():
+        z, scores = slice_scores(map_, roi, how)
+        assert list(z) == [0, 1, 3, 4]
+        assert scores.dtype == np.float32
+        assert scores[2] == pytest.approx(value, rel=1e-5)
+    z, scores = slice_scores(map_, np.zeros(map_.shape, bool), "max")
+    assert len(z) == len(scores) == 0

@@ -3,8 +3,6 @@
 import numpy as np
 import optuna
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from uasbench.benchmark.protocols.tuning import MAX_TRIALS, PLAIN, MeanDice, Studies
 from uasbench.benchmark.runs.records import Threshold
 from uasbench.benchmark.scoring.bins import count_scores
@@ -46,25 +44,14 @@ def mean_dice(pairs: Pairs, threshold: float) -> float:
     return float(np.mean(values))
 
 
-@settings(deadline=None, max_examples=8)
-@given(st.integers(0, 2**32 - 1), st.integers(1, 3))
-def test_a_study_never_reports_less_than_the_exhaustive_search(seed, trials):
-    pairs = draw(seed)
-    found = Studies(None, seed=seed % 7, trials=trials).search(asked("oracle"), {PLAIN: objective(pairs)})
-    candidates = np.unique(np.concatenate([s for s, _ in pairs]))
-    exhaustive = max(mean_dice(pairs, t) for t in candidates)
-    assert found.value >= exhaustive - 1e-6
-    assert mean_dice(pairs, found.threshold) == pytest.approx(found.value, abs=1e-9)
-    share = np.mean(np.concatenate([s for s, _ in pairs]) <= np.float32(found.threshold))
-    assert found.quantile == pytest.approx(share)
-
-
 def test_the_exact_optimum_is_the_first_trial(tmp_path):
     path = tmp_path / "tuning" / "cell.log"
-    studies = Studies(path, seed=0, trials=12)
     objectives = {PLAIN: objective(draw(0))}
-    found = studies.search(asked("oracle"), objectives)
-    studies.write()
+    for _ in range(2):  # a second measurement replaces the journal
+        studies = Studies(path, seed=0, trials=12)
+        found = studies.search(asked("oracle"), objectives)
+        studies.write()
+    assert [p.name for p in path.parent.iterdir()] == ["cell.log"]
     study = optuna.load_study(study_name=found.study, storage=journal(path))
     assert found.study == "cell/oracle"
     assert len(study.trials) == found.trials == 12
@@ -102,16 +89,6 @@ def test_one_trial_is_the_plain_optimum_and_more_choose_post_processing_by_its_s
     assert found.value == pytest.approx(strong.best)
     kept = Studies(None, seed=0, trials=4).search(asked("val"), posts, weak.best - strong.best - 0.01)
     assert (kept.smoothing_mm, kept.min_size_mm3) == PLAIN
-
-
-def test_a_second_measurement_replaces_the_journal(tmp_path):
-    path = tmp_path / "cell.log"
-    for _ in range(2):
-        studies = Studies(path, seed=0, trials=2)
-        studies.search(asked("oracle"), {PLAIN: objective(draw(0))})
-        studies.write()
-    assert [(s.study_name, s.n_trials) for s in optuna.get_all_study_summaries(journal(path))] == [("cell/oracle", 2)]
-    assert [p.name for p in tmp_path.iterdir()] == ["cell.log"]
 
 
 def test_mean_dice_averages_patients_not_cases():
