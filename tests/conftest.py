@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 Install = Callable[..., Path]
 
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(_name, "1")  # tests share the cores; set before torch and NumPy start their threads
 
+settings.register_profile("house", max_examples=25, deadline=None)  # the machine may be busy
+settings.load_profile("house")
 ROOT = Path(__file__).resolve().parents[1]
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.integrate import trapezoid
@@ -12,7 +12,6 @@ from uasbench.benchmark.scoring.ranking_metrics import Curves, aupro, sorted_cur
 
 N = 2_000_000
 SEEDS = st.integers(0, 2**32 - 1)
-FEW = settings(deadline=None, max_examples=15)
 FINITE = st.floats(-(2.0**100), 2.0**100, width=32)
 
 
@@ -120,7 +119,6 @@ def test_both_zeros_are_one_score():
     assert (scores > np.float32(curves.threshold(0))).all()
 
 
-@FEW
 @given(SEEDS, st.lists(st.integers(0, 400), min_size=1, max_size=4))
 def test_pooling_cases_equals_concatenating_them(seed, sizes):
     rng = np.random.default_rng(seed)
@@ -132,7 +130,6 @@ def test_pooling_cases_equals_concatenating_them(seed, sizes):
         assert np.array_equal(getattr(pooled, name), getattr(whole, name))
 
 
-@FEW
 @given(SEEDS)
 def test_order_of_voxels_does_not_matter(seed):
     rng = np.random.default_rng(seed)
@@ -175,7 +172,6 @@ def draw(seed: int, n: int, prevalence: float, decimals: int = 2) -> tuple[np.nd
     return (rng.normal(size=n) + labels).round(decimals).astype(np.float32), labels
 
 
-@FEW
 @given(SEEDS, st.integers(2, 400), st.floats(0.01, 0.9), st.integers(0, 3))
 def test_small_arrays_agree_with_scikit_learn(seed, n, prevalence, decimals):
     scores, labels = draw(seed, n, prevalence, decimals)
@@ -185,7 +181,6 @@ def test_small_arrays_agree_with_scikit_learn(seed, n, prevalence, decimals):
         assert curves.auroc_bound() == curves.ap_bound() == curves.dice_bound() == 0
 
 
-@FEW
 @given(SEEDS)
 def test_best_dice_equals_brute_force_at_low_prevalence(seed):
     scores, labels = draw(seed, 10_000, 0.001, 5)
@@ -198,7 +193,6 @@ def test_best_dice_equals_brute_force_at_low_prevalence(seed):
     assert cut > 0
 
 
-@FEW
 @given(SEEDS, st.integers(1, 300))
 def test_every_cut_is_a_strict_threshold_on_the_raw_scores(seed, n):
     scores, labels = draw(seed, n + 1, 0.3, 1)

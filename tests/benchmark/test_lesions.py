@@ -3,7 +3,7 @@
 import cc3d
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 from sklearn.metrics import f1_score, precision_score, recall_score
@@ -53,7 +53,6 @@ def test_lesions_are_counted_where_the_mask_touches_them():
     assert false_components(np.zeros(SHAPE, bool), lesion) == 0
 
 
-@settings(deadline=None, max_examples=15)
 @given(st.integers(0, 2**32 - 1), st.floats(0.02, 0.4))
 def test_components_agree_with_scipy(seed, share):
     lesion = blobs(seed, share)
@@ -62,7 +61,6 @@ def test_components_agree_with_scipy(seed, share):
     assert len(Lesions.of(lesion)) == count
 
 
-@settings(deadline=None, max_examples=15)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 30), st.floats(0.05, 0.6))
 def test_drop_small_agrees_with_cc3d(seed, least, share):
     mask = blobs(seed, share)
@@ -70,7 +68,6 @@ def test_drop_small_agrees_with_cc3d(seed, least, share):
     assert np.array_equal(drop_small(mask, least), expected)
 
 
-@settings(deadline=None, max_examples=15)
 @given(st.integers(0, 2**32 - 1), st.integers(0, 3))
 def test_area_opening_equals_dropping_small_components_at_every_threshold(seed, decimals):
     rng = np.random.default_rng(seed)

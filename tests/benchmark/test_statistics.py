@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
@@ -21,7 +21,6 @@ from uasbench.benchmark.statistics import (
 
 DICE = st.floats(0, 1).map(lambda x: round(x, 3))
 VECTORS = st.integers(3, 30).flatmap(lambda n: st.tuples(*[arrays(float, n, elements=DICE)] * 2))
-FEW = settings(max_examples=40, deadline=None)
 
 
 class TestPairedTest:
@@ -38,7 +37,6 @@ class TestPairedTest:
         assert found.d_z == pytest.approx(np.mean(a - b) / np.std(a - b, ddof=1))
         assert found.d_z == pytest.approx(found.t / np.sqrt(20))
 
-    @FEW
     @given(VECTORS)
     def test_is_antisymmetric(self, pair):
         a, b = pair
@@ -94,7 +92,6 @@ class TestPairedTest:
 
 
 class TestHolm:
-    @FEW
     @given(arrays(float, st.integers(1, 20), elements=st.floats(0, 1)))
     def test_properties(self, p):
         adjusted = holm(p)
@@ -168,7 +165,6 @@ class TestBootstrap:
         found = bootstrap_difference(np.tile(patients + 0.1, (3, 1)), patients[None])
         assert (found.low, found.high) == pytest.approx((0.1, 0.1))
 
-    @FEW
     @given(arrays(float, (2, 7), elements=DICE), arrays(float, (3, 7), elements=DICE))
     def test_the_interval_lies_within_the_values(self, a, b):
         found = bootstrap_difference(a, b)
@@ -210,7 +206,6 @@ class TestRanks:
         assert found.reason
         assert np.isnan(found.critical_difference)
 
-    @FEW
     @given(st.lists(st.floats(1, 10), min_size=1, max_size=12).map(sorted), st.floats(0, 5))
     def test_groups_are_maximal_and_within_the_difference(self, ranks, difference):
         groups = rank_groups(ranks, difference)

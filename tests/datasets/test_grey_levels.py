@@ -1,5 +1,5 @@
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis.extra.numpy import arrays
 from uasbench.datasets.views.grey_levels import equalise_in_place
 
@@ -21,7 +21,6 @@ def by_the_card(levels, roi):
     return np.where(roi, table[levels], levels).astype(np.uint8)
 
 
-@settings(deadline=None)
 @given(arrays(np.uint8, (7, 9)), arrays(bool, (7, 9)))
 def test_equals_the_recipe(levels, roi):
     result = equalise(levels, roi)
@@ -32,7 +31,6 @@ def test_equals_the_recipe(levels, roi):
     assert (inside[levels[roi] == 0] == 0).all()
 
 
-@settings(deadline=None)
 @given(arrays(np.uint8, (6, 6)))
 def test_keeps_the_order_of_grey_levels(levels):
     roi = np.ones(levels.shape, bool)

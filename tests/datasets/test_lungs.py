@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage
@@ -190,7 +190,6 @@ masks = hnp.arrays(bool, st.tuples(*(st.integers(1, 9) for _ in range(3))), elem
 steps = st.tuples(*(st.sampled_from([0.7, 1.0, 1.5, 2.5]) for _ in range(3)))
 
 
-@settings(max_examples=60, deadline=None)
 @given(masks, steps, st.sampled_from([0.6, 1.0, 2.6, 4.1]))
 def test_dilation_is_the_exact_distance(mask, spacing, radius):
     expected = ndimage.distance_transform_edt(~mask, sampling=spacing) <= radius * (1 + 1e-09) if mask.any() else mask
@@ -198,7 +197,6 @@ def test_dilation_is_the_exact_distance(mask, spacing, radius):
     np.testing.assert_array_equal(erode(~mask, radius, spacing), ~expected)
 
 
-@settings(max_examples=40, deadline=None)
 @given(masks, steps, st.sampled_from([1.0, 2.6, 4.1]))
 def test_closing_only_adds_and_grows_with_its_input(mask, spacing, radius):
     closed = close(mask, radius, spacing)

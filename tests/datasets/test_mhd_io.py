@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from uasbench.common.errors import DataError
 from uasbench.datasets.reading.mhd_io import canonical_index, read_header, read_mhd, read_mhd_labels
@@ -37,7 +37,6 @@ def _edit(path, old, new):
     path.write_text(text.replace(old, new))
 
 
-@settings(max_examples=40, deadline=None)
 @given(
     axes=st.permutations([0, 1, 2]),
     flips=st.tuples(st.booleans(), st.booleans(), st.booleans()),

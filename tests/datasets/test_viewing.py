@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 from uasbench.datasets.case import Case
@@ -123,7 +123,6 @@ class TestLook:
         np.testing.assert_array_equal(apply_view(case.crop_z(3, 6), view).image, apply_view(case, view).image[2:5])
 
     @given(cases)
-    @settings(max_examples=30, deadline=None)
     def test_image_is_not_changed_and_no_viewed_slice_has_an_empty_roi(self, case):
         before = case.image.copy()
         viewed = apply_view(case, View(size=9, equalise=True))
@@ -141,7 +140,6 @@ class TestLook:
 
 class TestBack:
     @given(cases)
-    @settings(max_examples=20, deadline=None)
     def test_identity_at_equal_size(self, case):
         side = max(case.image.shape[1:])
         viewed = apply_view(case, View(size=side))
@@ -202,7 +200,6 @@ class TestMasks:
         np.testing.assert_array_equal(nearest[0], mask[0, 1::2, 1::2])
 
     @given(cases, st.integers(1, 60))
-    @settings(max_examples=30, deadline=None)
     def test_any_covers_area_and_loses_no_slice(self, case, size):
         geometry = apply_view(case, View(size=size)).geometry
         any_, area = geometry.mask_to_view(case.roi, "any"), geometry.mask_to_view(case.roi, "area")

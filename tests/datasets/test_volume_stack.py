@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from uasbench.common.errors import DataError
 from uasbench.datasets.case import Case
@@ -46,7 +46,6 @@ def test_resampled_slices_of_runs_read_slices_with_a_region_only(z):
 
 
 @given(st.sets(st.integers(2, 22)), st.sampled_from([1.0, 2.5, 3.3]), st.booleans())
-@settings(max_examples=25, deadline=None)
 def test_values_of_dropped_slices_never_reach_a_run(dropped, z, resample_z):
     case = make_case(depth=25, dropped=dropped)
     image = case.image.copy()

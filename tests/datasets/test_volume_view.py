@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 from uasbench.datasets.case import Case
@@ -16,7 +16,6 @@ from uasbench.datasets.views.volume_geometry import VolumeGeometry, geometry_fro
 from uasbench.datasets.views.volume_view import VolumeView
 
 WINDOW = (-800.0, 100.0)
-ONCE = settings(max_examples=40, deadline=None)
 
 
 def make_case(shape=(8, 40, 44), spacing=(2.0, 0.7, 0.7), seed=0, roi=None):
@@ -206,7 +205,6 @@ class TestLook:
         assert peak < results + case.roi.nbytes + 12 * viewed.image[0].nbytes
 
     @given(cases, views)
-    @ONCE
     def test_shape_bounds_and_place(self, case, view):
         before = case.image.copy()
         viewed = apply_view(case, view)
@@ -251,7 +249,6 @@ class TestLook:
 
 class TestBack:
     @given(cases, any_view, st.floats(-1e6, 1e6, width=32))
-    @ONCE
     def test_constant_stays_exactly_constant_and_support_is_all_that_is_read(self, case, view, value):
         viewed = apply_view(case, view)
         map_ = np.where(viewed.support, np.float32(value), np.float32(np.nan))
@@ -261,7 +258,6 @@ class TestBack:
         assert (native[case.roi] == np.float32(value)).all()
 
     @given(cases, any_view)
-    @ONCE
     def test_values_off_the_support_change_nothing_inside_the_region(self, case, view):
         viewed = apply_view(case, view)
         full = np.random.default_rng(1).random(viewed.image.shape, np.float32)
@@ -301,7 +297,6 @@ class TestBack:
             assert abs((weights.sum(axis=tuple({0, 1, 2} - {axis})) * np.arange(back.shape[axis])).sum() - centre) <= 1
 
     @given(cases, views)
-    @ONCE
     def test_mask_goes_back_by_nearest_voxel(self, case, view):
         geometry = apply_view(case, view).geometry
         mask = np.random.default_rng(1).random(geometry.view_shape) < 0.5
@@ -329,7 +324,6 @@ class TestBack:
 
 class TestMasks:
     @given(cases, views)
-    @ONCE
     def test_any_covers_area_and_region(self, case, view):
         viewed = apply_view(case, view)
         any_, area = (viewed.geometry.mask_to_view(case.roi, how) for how in ("any", "area"))

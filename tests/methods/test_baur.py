@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import distributions as d
 from torch import nn
@@ -154,7 +154,6 @@ def test_components_of_the_prior_differ_from_the_start():
 
 
 @given(seed=st.integers(0, 10_000), scale=st.floats(0.1, 3.0))
-@settings(max_examples=25, deadline=None)
 def test_gaussian_divergence_equals_torch_distributions(seed, scale):
     draws = torch.Generator().manual_seed(seed)
     mean, log_std, prior_mean, prior_log_std = (scale * torch.randn(4, 5, 7, generator=draws) for _ in range(4))

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 from uasbench.methods.normalcy.parts.crops import remove_erroneous_edges
@@ -29,7 +29,6 @@ def lung(shape=(6, 30, 30)):
     return np.where(roi, np.float32(0.1), np.float32(0)), roi
 
 
-@settings(deadline=None)
 @given(
     st.integers(0, 2**32 - 1),
     st.tuples(st.integers(1, 5), st.integers(1, 14), st.integers(1, 14)),

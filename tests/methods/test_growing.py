@@ -75,7 +75,6 @@ def plain(image, roi, healthy, options, margin):
     return ndimage.binary_propagation(seeds, mask=limit) if options["grow"] else seeds
 
 
-@settings(deadline=None)
 @given(pairs())
 def test_growing_is_the_reconstruction_of_scipy_and_scikit_image(masks):
     seeds, limit = masks
@@ -87,7 +86,6 @@ def test_growing_is_the_reconstruction_of_scipy_and_scikit_image(masks):
     assert np.array_equal(grown, reconstruction(seeds.astype(np.uint8), under, footprint=faces) > 0)
 
 
-@settings(deadline=None)
 @given(pairs(), st.integers(0, 2**32 - 1))
 def test_growing_is_bounded_monotone_and_idempotent(masks, seed):
     seeds, limit = masks
@@ -130,7 +128,6 @@ def test_the_lesion_mask_is_the_plain_one_up_to_ties(scan):
     assert not (plain(image, roi, healthy, options, 1e-6) & ~ours).any()
 
 
-@settings(deadline=None)
 @given(scans(), st.integers(0, 2**32 - 1))
 def test_the_lesion_mask_holds_its_seeds_and_is_monotone(scan, seed):
     image, roi, healthy, options = scan

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from uasbench.methods.synthesis.layered_lesions import POLAR, LayerGenerator, LayerRecipe, perturbed_radii
 
@@ -24,7 +24,6 @@ def test_the_numbers_are_the_published_ones_or_said_to_be_ours():
     assert r.factors == ((0.4, 0.9), (1.1, 1.4))
 
 
-@settings(max_examples=12, deadline=None)
 @given(seed=st.integers(0, 1000))
 def test_the_image_is_composed_of_its_layers_and_differs_inside_the_mask_only(seed):
     normal, roi = tissue(seed % 3)

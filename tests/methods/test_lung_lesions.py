@@ -5,7 +5,7 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
@@ -220,7 +220,6 @@ def random_crop(shape, seed):
     return np.where(roi, image, 0).astype(np.float32), roi
 
 
-@settings(max_examples=25, deadline=None)
 @given(
     seed=st.integers(0, 2**31),
     shape=st.tuples(st.integers(8, 20), st.integers(32, 60), st.integers(32, 60)),

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 from uasbench.benchmark.stages.drive import score_together
@@ -125,7 +125,6 @@ def test_batches_show_lesions_and_their_whole_blobs_are_not_normal(make_method, 
     assert normal.numpy().sum() < bright.sum(), "no bright voxel of a blob was taken out of the target"
 
 
-@settings(max_examples=30, deadline=None)
 @given(votes=st.lists(st.floats(0, 1, width=32), min_size=1, max_size=7), healthy=st.floats(0.5, 0.99))
 def test_exceeding_the_native_threshold_is_the_majority_vote(votes, healthy):
     """With an odd number of members; one member alone is its own majority."""

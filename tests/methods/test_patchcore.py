@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from uasbench.common.errors import DataError
 from uasbench.datasets.healthy import HealthySet
@@ -29,7 +29,6 @@ def naive_k_centre(vectors, count, first):
     return chosen
 
 
-@settings(max_examples=25, deadline=None)
 @given(st.integers(2, 60), st.integers(1, 8), st.integers(0, 10**6), st.sampled_from([0.0, 100.0]))
 def test_selection_equals_the_naive_one(count, dims, seed, offset):
     rng = np.random.default_rng(seed)

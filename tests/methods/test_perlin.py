@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from uasbench.methods.synthesis.perlin import perlin_noise, rotate
 from uasbench.methods.synthesis.textures import OPERATIONS, BlendedTextures, augment
@@ -55,7 +55,6 @@ def test_rotation_by_a_right_angle_permutes_pixels():
     assert any(torch.allclose(turned, c, atol=1e-5) for c in candidates)
 
 
-@settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 2**31), source=st.sampled_from(["perlin", "healthy"]))
 def test_slices_change_only_inside_masks_that_lie_in_the_roi(seed, source):
     images, rois = slices(8)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from uasbench.datasets.healthy import HealthySet
@@ -151,7 +151,6 @@ maps_3d = hnp.arrays(np.float32, (3, 7, 7), elements=st.floats(0, 1, width=32))
 
 
 @given(image=maps_3d, reconstruction=maps_3d)
-@settings(max_examples=30, deadline=None)
 def test_the_two_parts_of_a_residual_add_up(image, reconstruction):
     positive, negative = (residual(image, reconstruction, sign) for sign in ("positive", "negative"))
     assert np.array_equal(positive + negative, residual(image, reconstruction, "absolute"))
@@ -159,7 +158,6 @@ def test_the_two_parts_of_a_residual_add_up(image, reconstruction):
 
 
 @given(map_=maps_3d, roi=hnp.arrays(bool, (3, 7, 7)), erode=st.integers(0, 2))
-@settings(max_examples=30, deadline=None)
 def test_filters_act_inside_the_organ_with_the_neighbours_of_the_volume(map_, roi, erode):
     plain = filtered_inside(map_, roi, 0, 0)
     assert np.array_equal(plain, map_ * roi)

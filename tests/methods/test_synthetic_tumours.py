@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from monai.losses.dice import DiceCELoss
 from scipy import ndimage
@@ -91,7 +91,6 @@ def test_an_organ_too_thin_for_the_erosion_gets_no_tumour():
     assert len(draw_tumours("small", np.zeros_like(roi), MM, np.random.default_rng(0))) == 0
 
 
-@settings(max_examples=20, deadline=None)
 @given(
     radii=st.tuples(*[st.floats(4, 12)] * 3),
     spacing=st.tuples(st.floats(0.8, 4), st.floats(0.8, 2), st.floats(0.8, 2)),

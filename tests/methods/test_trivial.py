@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage
@@ -86,7 +86,6 @@ def test_hu_deviation_sees_both_signs():
     roi=hnp.arrays(bool, (3, 9, 9)),
     sigma=st.sampled_from([0.0, 0.7, 2.0]),
 )
-@settings(max_examples=50, deadline=None)
 def test_smoothing_stays_within_the_range_of_the_roi(image, roi, sigma):
     roi[1, 4, 4] = True
     smoothed = smooth_in_roi(image, roi, sigma)
@@ -101,7 +100,6 @@ def test_smoothing_stays_within_the_range_of_the_roi(image, roi, sigma):
     roi=hnp.arrays(bool, (4, 8, 8)),
     radius=st.sampled_from([0, 1, 2]),
 )
-@settings(max_examples=50, deadline=None)
 def test_opening_in_the_roi_is_an_opening(image, roi, radius):
     opened = open_in_roi(image, roi, radius)
     assert (opened[roi] <= image[roi]).all()
