@@ -14,7 +14,7 @@ import numpy as np
 from dataclasses import dataclass
 from uasbench import Anatomy, Case, CaseRef, Config, Dataset, DatasetCard, Method, MethodCard, Truth
 from uasbench.datasets.anatomy import Tissue
-from uasbench.methods.trivial.hu_opened import HuOpened, HuOpenedConfig
+from uasbench.methods.trivial.baselines import HuOpened, HuOpenedConfig
 
 KIDNEY = Anatomy(
     name="kidney", title="kidneys", window=(-100.0, 300.0), median_hu=(0.0, 60.0),

@@ -129,11 +129,11 @@ def test_listing_imports_no_network_library(tmp_path, monkeypatch):
     monkeypatch.setenv("UASBENCH_CACHE", str(tmp_path / "cache"))
     code = (
         "import sys; from uasbench.benchmark.commands import listing; listing.methods(); "
-        "heavy = {'torch', 'monai', 'timm', 'mlflow', 'optuna', 'scipy', 'uasbench.methods.trivial.random_map'}; "
+        "heavy = {'torch', 'monai', 'timm', 'mlflow', 'optuna', 'scipy', 'uasbench.methods.trivial.baselines'}; "
         "print(sorted(heavy & set(sys.modules)))"
     )
     # the first call reads every class, the second the index
-    for imported in ("['scipy', 'uasbench.methods.trivial.random_map']", "[]"):
+    for imported in ("['scipy', 'uasbench.methods.trivial.baselines']", "[]"):
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False)
         assert done.stdout.strip() == imported, done.stderr
 

@@ -90,7 +90,7 @@ def test_every_row_that_a_card_shows_belongs_to_a_method_made_for_the_organ():
 def test_built_in_cards_hold_no_numbers_and_those_of_a_plug_in_are_shown(install):
     assert not [name for name, card in registry.runnable().cards().items() if card.published]
     text = (
-        "from uasbench.methods.trivial.random_map import RandomMap\nfrom uasbench import MethodCard\n"
+        "from uasbench.methods.trivial.baselines import RandomMap\nfrom uasbench import MethodCard\n"
         "class Mine(RandomMap):\n    card = MethodCard(name='mine', title='M',"
         " published=(('Me 2026', 'lits', 'dice', '42.0', 'n'),))\n"
     )

@@ -148,7 +148,7 @@ def test_a_module_of_its_own_and_a_missing_package(tmp_path, monkeypatch):
 
 
 def test_a_method_closes_over_its_nets_and_not_over_the_engine():
-    modules = closure_files("uasbench.methods.trivial.random_map")
+    modules = closure_files("uasbench.methods.trivial.baselines")
     assert {"uasbench.methods.method", "uasbench.common.seeds"} <= modules.keys()
     assert not [m for m in modules if m.startswith(("uasbench.benchmark", "uasbench.reports", "uasbench.api"))]
 

@@ -12,22 +12,26 @@ from uasbench.datasets.case import Case
 from uasbench.datasets.healthy import HealthySet
 from uasbench.methods.config import ConfigError, resolve
 from uasbench.methods.context import FitContext
-from uasbench.methods.trivial.hu_deviation import HuDeviation
-from uasbench.methods.trivial.hu_opened import HuOpened
-from uasbench.methods.trivial.hu_threshold import HuThreshold
-from uasbench.methods.trivial.local_residual import LocalResidual
-from uasbench.methods.trivial.parts.hu import ball_footprint, open_in_roi, smooth_in_roi
-from uasbench.methods.trivial.random_map import RandomMap
-from uasbench.methods.trivial.roi_area import RoiArea
+from uasbench.methods.trivial.baselines import (
+    HuDeviation,
+    HuOpened,
+    HuThreshold,
+    LocalResidual,
+    RandomMap,
+    RoiArea,
+    ball_footprint,
+    open_in_roi,
+    smooth_in_roi,
+)
 
 ALL = (HuDeviation, HuThreshold, HuOpened, LocalResidual, RandomMap, RoiArea)
 
 
-def fitted(cls, anatomy="liver", seed=0, **values):
+def fitted(cls, anatomy="liver", **values):
     method = cls(resolve(cls.Config, "paper", anatomy, values))
     method.build()
     case = Case("h", "h", np.zeros((1, 4, 4), np.float32), (1.0, 1.0, 1.0), np.ones((1, 4, 4), bool))
-    method.fit(HealthySet.from_cases([case]), FitContext(seed=seed))
+    method.fit(HealthySet.from_cases([case]), FitContext(seed=0))
     return method
 
 
@@ -39,21 +43,12 @@ def flat_case(value=100.0, shape=(7, 33, 35)):
 
 
 @pytest.mark.parametrize("cls", ALL)
-def test_map_is_float32_finite_and_deaf_to_everything_outside_the_roi(cls, toy_case):
+def test_maps_are_deaf_to_everything_outside_the_roi_which_may_be_empty(cls, toy_case):
     case, _ = toy_case(1, lesion=True)
     method = fitted(cls)
-    before = method.score(case)
     outside = dataclasses.replace(case, image=np.where(case.roi, case.image, 3000).astype(np.float32))
-    assert before.dtype == np.float32
-    assert before.shape == case.image.shape
-    assert np.isfinite(before).all()
-    assert np.array_equal(method.score(outside)[case.roi], before[case.roi])
-
-
-@pytest.mark.parametrize("cls", ALL)
-def test_an_empty_roi_gives_an_empty_map(cls):
-    case = Case("e", "p", np.zeros((2, 8, 8), np.float32), (1.0, 1.0, 1.0), np.zeros((2, 8, 8), bool))
-    assert fitted(cls).score(case).shape == case.image.shape
+    assert np.array_equal(method.score(outside)[case.roi], method.score(case)[case.roi])
+    assert method.score(dataclasses.replace(case, roi=np.zeros_like(case.roi))).shape == case.image.shape
 
 
 @pytest.mark.parametrize("cls", [HuDeviation, HuOpened, LocalResidual])
@@ -70,15 +65,6 @@ def test_hu_deviation_equals_a_plain_gaussian_where_the_roi_is_everything():
     case = Case("c", "p", image, (1.0, 1.0, 1.0), np.ones(image.shape, bool))
     expected = np.abs(ndimage.gaussian_filter(image, (0, 2, 2)) - np.median(image))
     assert np.allclose(fitted(HuDeviation).score(case)[:, 8:-8, 8:-8], expected[:, 8:-8, 8:-8], atol=1e-3)
-
-
-def test_hu_deviation_sees_both_signs():
-    case = flat_case()
-    case.image[3, 12:16, 12:16] -= 50
-    case.image[3, 20:24, 20:24] += 50
-    scores = fitted(HuDeviation).score(case)[3]
-    assert scores[14, 14] > 20
-    assert scores[22, 22] > 20
 
 
 @given(
@@ -163,11 +149,9 @@ def test_local_residual_refuses_an_even_window():
         resolve(LocalResidual.Config, "paper", "liver", {"size": "4"})
 
 
-def test_random_follows_seed_and_case():
+def test_random_follows_the_case():
     case, method = flat_case(), fitted(RandomMap)
-    scores = method.score(case)
-    assert not np.array_equal(scores, fitted(RandomMap, seed=1).score(case))
-    assert not np.array_equal(scores, method.score(dataclasses.replace(case, id="another")))
+    assert not np.array_equal(method.score(case), method.score(dataclasses.replace(case, id="another")))
 
 
 def test_roi_area_carries_square_millimetres():

@@ -5,10 +5,7 @@ import pytest
 from uasbench.datasets.case import Case
 from uasbench.datasets.phantom.liver import patients
 from uasbench.datasets.phantom.lung import lesion_patients
-from uasbench.methods.trivial.hu_deviation import HuDeviation
-from uasbench.methods.trivial.hu_opened import HuOpened
-from uasbench.methods.trivial.hu_threshold import HuThreshold
-from uasbench.methods.trivial.local_residual import LocalResidual
+from uasbench.methods.trivial.baselines import HuDeviation, HuOpened, HuThreshold, LocalResidual
 
 SIGNED = {"hu-opened": HuOpened, "hu-threshold": HuThreshold}
 OTHERS = {"hu-deviation": HuDeviation, "local-residual": LocalResidual}

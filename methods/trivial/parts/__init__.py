@@ -1,1 +1,0 @@
-"""What the methods of this family are made of; no file here is a method."""
