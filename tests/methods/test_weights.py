@@ -16,13 +16,21 @@ RESNET = "resnet18.tv_in1k"
 
 
 @pytest.fixture(autouse=True)
-def _no_folder(monkeypatch):
+def hub(monkeypatch, tmp_path):
+    """A machine whose cache of the hub is an empty folder; return the folder. Nothing else names weights."""
     monkeypatch.delenv("UASBENCH_WEIGHTS", raising=False)
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    remembered = weights._refusal, weights.fingerprint
+    for function in remembered:
+        function.cache_clear()
+    yield tmp_path / "hub"
+    for function in remembered:
+        function.cache_clear()
 
 
 @pytest.fixture
 def no_hub(monkeypatch):
-    monkeypatch.setattr(weights, "_hub_problem", lambda backbone: "the hub does not answer")
+    monkeypatch.setattr(weights, "_refusal", lambda name: "the hub does not answer")
 
 
 @pytest.fixture(scope="module")
@@ -96,10 +104,10 @@ def test_missing_weights_are_said_with_every_way_to_provide_them(tmp_path, monke
     with pytest.raises(WeightsError, match="has no weights of resnet18"):
         find(RESNET, str(tmp_path))
     monkeypatch.setenv("UASBENCH_WEIGHTS", str(tmp_path / "nowhere"))
-    with pytest.raises(WeightsError, match="is not a folder"):
+    with pytest.raises(WeightsError, match="nowhere: there is no such folder"):
         find(RESNET, "imagenet")
     method = FeatureMethod(FeatureConfig())
-    assert "is not a folder" in method.skip()
+    assert "there is no such folder" in method.skip()
     assert FeatureMethod(FeatureConfig(weights="random")).skip() is None
 
 
@@ -112,8 +120,6 @@ def test_an_offline_hub_answers_at_once(monkeypatch):
         asked.append(timeout)
         raise ConnectionError("no route")
 
-    weights._refusal.cache_clear()
-    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_: None)
     monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", refuse)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
     for _ in range(2):
@@ -125,81 +131,51 @@ def test_an_offline_hub_answers_at_once(monkeypatch):
     with pytest.raises(WeightsError, match="HF_HUB_OFFLINE"):
         find(RESNET, "imagenet")
     assert asked == [5.0]
-    weights._refusal.cache_clear()
 
 
-def test_a_cached_hub_file_needs_no_network(monkeypatch, tmp_path, small_state):
-    import huggingface_hub
+def test_a_cached_hub_file_needs_no_network(monkeypatch, hub, small_state):
     from safetensors.torch import save_file
 
-    save_file(small_state, tmp_path / "model.safetensors")
-    weights._refusal.cache_clear()
-    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_: str(tmp_path / "model.safetensors"))
+    monkeypatch.setattr(weights, "_refusal", lambda name: pytest.fail("asked the hub"))
+    with network.forbidden(), pytest.raises(WeightsError, match="only a run asks the hub"):
+        find(RESNET, "imagenet")
+    repository = hub / "models--timm--resnet18.tv_in1k"
+    for folder in ("refs", "snapshots/0a1b"):
+        (repository / folder).mkdir(parents=True)
+    (repository / "refs" / "main").write_text("0a1b")
+    save_file(small_state, repository / "snapshots" / "0a1b" / "model.safetensors")
     source = find(RESNET, "imagenet")
     assert source == Source("hub", "timm/resnet18.tv_in1k")
     assert sha256(read(source, RESNET)) == sha256(small_state)
-    weights._refusal.cache_clear()
 
 
-@pytest.fixture
-def choose(monkeypatch):
-    """Return ``choose()``: what a run makes of ``padim`` without weights here, when construction may take 0.2 s."""
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_slow_download_is_waited_for_and_one_that_fails_skips_the_method(fails, monkeypatch, tmp_path, small_state):
+    """What a run makes of ``padim`` without weights here, when construction may take 0.2 s."""
     import huggingface_hub
+    from safetensors.torch import save_file
     from uasbench.benchmark.catalogue import outline, registry
     from uasbench.benchmark.planning import selection
     from uasbench.benchmark.planning.options import validated
 
-    monkeypatch.setattr(weights, "find", lambda *_: Source("hub", "timm/resnet18.tv_in1k"))
-    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_: None)
-    monkeypatch.setattr(selection, "time_limit", lambda: outline.time_limit(0.2))
-    known = registry.runnable()
-    known.get("padim")
-    weights.fingerprint.cache_clear()
-    options = validated(methods="padim", datasets=["lits"], profile="smoke")
-    yield lambda: selection.select(options, "liver", "lits", known)
-    weights.fingerprint.cache_clear()
-
-
-def test_a_slow_download_of_weights_is_waited_for(choose, monkeypatch, tmp_path, small_state):
-    import huggingface_hub
-    from safetensors.torch import save_file
-
     def download(*_):
+        if fails:
+            raise ConnectionError("reset by peer\nmore of it")
         time.sleep(0.5)
         save_file(small_state, tmp_path / "model.safetensors")
         return str(tmp_path / "model.safetensors")
 
+    monkeypatch.setattr(weights, "find", lambda *_: Source("hub", "timm/resnet18.tv_in1k"))
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
-    chosen = choose()
-    assert [c.extra_identity for c in chosen.candidates] == [sha256(small_state)]
-    assert (chosen.skipped, chosen.broken) == ([], [])
-
-
-def test_a_download_that_fails_skips_the_method_with_the_reason(choose, monkeypatch):
-    import huggingface_hub
-
-    def download(*_):
-        raise ConnectionError("reset by peer\nmore of it")
-
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
-    chosen = choose()
-    assert (chosen.candidates, chosen.broken) == ([], [])
-    (skip,) = chosen.skipped
-    wanted = "timm/resnet18.tv_in1k could not be downloaded from the hub (ConnectionError: reset by peer). Ways to"
-    assert (skip.method, skip.reason[: len(wanted)]) == ("padim", wanted)
-
-
-def test_a_listing_finds_the_hubs_cache_and_asks_no_network(monkeypatch, tmp_path):
-    monkeypatch.setattr(weights, "_refusal", lambda name: pytest.fail("asked the hub"))
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
-    with network.forbidden(), pytest.raises(WeightsError, match="only a run asks the hub"):
-        find(RESNET, "imagenet")
-    repository = tmp_path / "models--timm--resnet18.tv_in1k"
-    for folder in ("refs", "snapshots/0a1b"):
-        (repository / folder).mkdir(parents=True)
-    (repository / "refs" / "main").write_text("0a1b")
-    (repository / "snapshots" / "0a1b" / "model.safetensors").touch()
-    assert find(RESNET, "imagenet") == Source("hub", "timm/resnet18.tv_in1k")
+    monkeypatch.setattr(selection, "time_limit", lambda: outline.time_limit(0.2))
+    known = registry.runnable()
+    known.get("padim")
+    options = validated(methods="padim", datasets=["lits"], profile="smoke")
+    chosen = selection.select(options, "liver", "lits", known)
+    assert chosen.broken == []
+    assert [c.extra_identity for c in chosen.candidates] == ([] if fails else [sha256(small_state)])
+    said = "timm/resnet18.tv_in1k could not be downloaded from the hub (ConnectionError: reset by peer). Ways to"
+    assert [(s.method, s.reason[: len(said)]) for s in chosen.skipped] == ([("padim", said)] if fails else [])
 
 
 def test_the_hash_is_of_the_tensors_and_not_of_the_file(tmp_path, small_state):

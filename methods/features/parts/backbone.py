@@ -111,9 +111,7 @@ class FeatureMethod(PretrainedMethod):
         """
         import torch
 
-        source = sources.find(self.config.backbone, self.config.weights)
-        seed = int(torch.randint(2**31, ()))
-        self._create_backbone(source, seed)
+        self._create_backbone(int(torch.randint(2**31, ())))
 
     def save(self, path: Path) -> None:
         """Write what is learned and which weights it stands on, without the backbone."""
@@ -134,7 +132,7 @@ class FeatureMethod(PretrainedMethod):
         load_state(self, path)
         used = self.weights_used
         if used["source"] == sources.RANDOM:
-            self._create_backbone(sources.Source("random", self.config.backbone), int(used["seed"]))
+            self._create_backbone(int(used["seed"]))
             to_device(self, self.device)
         here = self.backbone.sha256
         if here != used["sha256"]:
@@ -163,12 +161,13 @@ class FeatureMethod(PretrainedMethod):
         with torch.no_grad():
             return [f.float() for f in self.backbone(images)]
 
-    def _create_backbone(self, source: sources.Source, seed: int) -> None:
+    def _create_backbone(self, seed: int) -> None:
         import torch
 
         from ...nets.timm_nets import TimmFeatures
 
         c = self.config
+        source = sources.find(c.backbone, c.weights)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             backbone = TimmFeatures(c.backbone, c.stages)
