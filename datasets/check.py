@@ -167,17 +167,16 @@ def _check_patients(report: CheckReport) -> None:
     read = {(s.name, c.id): c for s in report.sets for c in s.cases if c.slice_hashes}
     hashes = {key: case.slice_hashes for key, case in read.items()}
     try:
-        twins = join_twins(hashes, {key: case.patient for key, case in read.items()})
+        patients, warnings = join_twins(hashes, {key: case.patient for key, case in read.items()})
     except DataError as error:
         report.general_errors.append(str(error))
         return
-    report.general_warnings += twins.warnings
+    report.general_warnings += warnings
     for key, case in read.items():
-        case.patient = twins.patients[key]
+        case.patient = patients[key]
     roles = {s.name: s.role for s in report.sets}
     train, test = (
-        {key: patient for key, patient in twins.patients.items() if roles[key[0]] == role}
-        for role in ("healthy", "lesion")
+        {key: patient for key, patient in patients.items() if roles[key[0]] == role} for role in ("healthy", "lesion")
     )
     report.general_warnings += overlapping(train, test).values()
 

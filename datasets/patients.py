@@ -2,7 +2,6 @@
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from ..common.errors import DataError, did_you_mean
 from .reading.side_tables import CaseKey, natural_key
@@ -32,16 +31,10 @@ def apply_excludes(dataset: str, cases: Sequence[str], excludes: Mapping[str, Co
     return kept
 
 
-@dataclass(frozen=True)
-class Twins:
-    """Patients after scans that share slices were joined, and what was joined."""
-
-    patients: dict[CaseKey, str]
-    warnings: tuple[str, ...]
-
-
-def join_twins(hashes: Mapping[CaseKey, Sequence[str]], patients: Mapping[CaseKey, str]) -> Twins:
-    """Make cases with common slices one patient, also across sets.
+def join_twins(
+    hashes: Mapping[CaseKey, Sequence[str]], patients: Mapping[CaseKey, str]
+) -> tuple[dict[CaseKey, str], list[str]]:
+    """Make cases with common slices one patient, also across sets; return the patients, and what was joined.
 
     Two cases are joined when at least three different, non-constant slices agree bit by bit (all of them where a case
     has fewer): CT noise makes one chance agreement of a real slice impossible, while a synthetic or blank page may
@@ -84,7 +77,7 @@ def join_twins(hashes: Mapping[CaseKey, Sequence[str]], patients: Mapping[CaseKe
                 "(say so in patients.csv to silence this)"
             )
         join(a, b)
-    return Twins({key: _joined_name(group[key], patients) for key in patients}, tuple(warnings))
+    return {key: _joined_name(group[key], patients) for key in patients}, warnings
 
 
 def overlapping(train: Mapping[CaseKey, str], test: Mapping[CaseKey, str]) -> dict[CaseKey, str]:

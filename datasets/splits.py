@@ -33,31 +33,27 @@ class HealthySplit:
 class Fold:
     """Thresholds tuned on the patients ``tune`` are applied to the patients ``apply``, and to nobody else."""
 
-    index: int
     tune: tuple[str, ...]
     apply: tuple[str, ...]
 
 
 def split_healthy(
     patients: Mapping[str, str],
-    roi_slices: Mapping[str, int | Sequence[int]],
+    roi_slices: Mapping[str, Sequence[int]],
     seed: int,
-    calibration: Literal["patients", "none"] | bool = "patients",
+    calibration: Literal["patients", "none"] = "patients",
 ) -> HealthySplit:
     """Hold out 20 % of the patients, at least one, for calibration; they are never trained on.
 
     With one patient the last fifth of each scan's ROI slices calibrates, after a gap of 5 slices, and the manifest says
     so. The result depends on the patients and the seed, not on the order of the cases.
-
-    Args:
-        roi_slices: z indices with a region of interest, ascending (or their number); read for a single patient only.
-        calibration: ``none`` (or False) trains on everything.
+    ``roi_slices`` are the z indices with a region of interest, ascending. ``none`` trains on everything.
     """
     if not patients:
         raise DataError("no healthy case to train on; check the data root and --exclude")
     people = sorted(set(patients.values()), key=natural_key)
     cases = sorted(patients, key=natural_key)
-    if calibration in ("none", False):
+    if calibration == "none":
         return _finish([(c, None) for c in cases], [], patients, seed, "none", "all cases train, as asked")
     if len(people) == 1:
         return _within_one_patient(cases, patients, roi_slices, seed)
@@ -81,7 +77,7 @@ def val_folds(patients: Iterable[str], seed: int) -> list[Fold]:
     else:
         order = _shuffled(people, seed, "validation")
         groups = [sorted(order[k::FOLDS], key=natural_key) for k in range(FOLDS)]
-    return [Fold(index, tuple(p for p in people if p not in group), tuple(group)) for index, group in enumerate(groups)]
+    return [Fold(tuple(p for p in people if p not in group), tuple(group)) for group in groups]
 
 
 def no_folds_reason(patients: Iterable[str]) -> str | None:
@@ -95,13 +91,12 @@ def _shuffled(people: Sequence[str], seed: int, purpose: str) -> list[str]:
 
 
 def _within_one_patient(
-    cases: Sequence[str], patients: Mapping[str, str], roi_slices: Mapping[str, int | Sequence[int]], seed: int
+    cases: Sequence[str], patients: Mapping[str, str], roi_slices: Mapping[str, Sequence[int]], seed: int
 ) -> HealthySplit:
     train: list[Part] = []
     calibrate: list[Part] = []
     for case in cases:
-        given = roi_slices[case]
-        zs = range(given) if isinstance(given, int) else [int(z) for z in given]
+        zs = roi_slices[case]
         held = max(1, len(zs) // 5)
         last = len(zs) - held - GAP_SLICES - 1
         if last < 0:

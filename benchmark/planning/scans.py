@@ -91,9 +91,9 @@ def joined(*groups: Sequence[PreparedCase]) -> tuple[list[list[PreparedCase]], l
         DataError: whole volumes occur twice.
     """
     everyone = [case for group in groups for case in group]
-    twins = join_twins({key(case): case.slice_hashes() for case in everyone}, people(everyone))
-    named = [[replace(case, patient=twins.patients[key(case)]) for case in group] for group in groups]
-    return named, list(twins.warnings)
+    patients, warnings = join_twins({key(case): case.slice_hashes() for case in everyone}, people(everyone))
+    named = [[replace(case, patient=patients[key(case)]) for case in group] for group in groups]
+    return named, warnings
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from ...common.errors import DataError, did_you_mean
 from ..case import Case, Truth, warning
 from ..dataset import CaseRef, DatasetCard
 from ..reading.dicom_io import order_series, read_series
-from ..reading.side_tables import natural_key, read_patients
+from ..reading.side_tables import natural_key, patients_of
 from ..reading.slice_labels import SliceLabels, read_published, read_slice_labels
 from ..reading.volume_io import Volume, read_grid, read_labels, read_volume
 from ..roi.lung_roi import lung_roi
@@ -73,7 +73,7 @@ class CovidCTMD(SurveyedDataset):
         images, masks = unique(images, survey), unique(masks, survey)
         self._labels = _read_tables(tables, places[0], survey)
         cases = self._labelled(self._labels, images, survey)
-        patients, warnings = read_patients(root).assign(self.card.name, cases)
+        patients, warnings = patients_of(root, self.card.name, cases)
         survey.notes += warnings
         self._series = {case: series[images[case]] for case in cases if images[case] in series}
         for case in cases:

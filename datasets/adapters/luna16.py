@@ -15,7 +15,7 @@ from ..case import Case, Note, Truth
 from ..dataset import CaseRef, DatasetCard
 from ..reading.mhd_io import canonical_index, read_header, read_mhd, read_mhd_labels
 from ..reading.orientation import Grid
-from ..reading.side_tables import natural_key, read_patients, read_table
+from ..reading.side_tables import natural_key, patients_of, read_table
 from ..roi.lung_roi import lung_roi
 from .surveying import Survey, SurveyedDataset, by_kind
 
@@ -85,7 +85,7 @@ class LUNA16(SurveyedDataset):
         self.nodules = read_annotations(table)
         self.drawn = draw(images)
         survey.notes += _annotation_notes(table, self.nodules, images)
-        patients, warnings = read_patients(root).assign(self.card.name, self.drawn)
+        patients, warnings = patients_of(root, self.card.name, self.drawn)
         survey.notes += warnings
         if len(self.drawn) < len(images):
             survey.notes.append(

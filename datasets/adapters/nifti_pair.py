@@ -15,7 +15,7 @@ from ...common.errors import DataError
 from ..case import Case, Note, Spacing, Trust, Truth, warning
 from ..dataset import CaseRef
 from ..reading.orientation import AxisFlips, flips_from_liver
-from ..reading.side_tables import natural_key, read_patients, read_table
+from ..reading.side_tables import natural_key, patients_of, read_table
 from ..reading.volume_io import Labels, Volume, read_grid, read_labels, read_volume
 from .surveying import Survey, SurveyedDataset
 
@@ -47,7 +47,7 @@ class NiftiPairDataset(SurveyedDataset):
         if not pairs and not survey.problems:
             survey.nothing_of(self.card, root)
         ids = sorted(pairs, key=natural_key)
-        patients, warnings = read_patients(root).assign(self.card.name, ids)
+        patients, warnings = patients_of(root, self.card.name, ids)
         self._spacing = read_spacings(root, self.card.name)
         survey.notes += warnings
         # A case named in the side table carries it as one of its files, so that a changed table is a changed case.

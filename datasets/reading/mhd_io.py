@@ -36,14 +36,10 @@ class MetaHeader:
     start: int | None = 0
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        """Stored size, order i, j, k."""
-        return tuple(int(text) for text in self.fields["DimSize"].split())
-
-    @property
     def voxel_bytes(self) -> int:
         """Bytes that the header promises, before compression."""
-        return math.prod(self.shape) * _BYTES[self.fields["ElementType"].removeprefix("MET_").removeprefix("U")]
+        voxels = math.prod(int(text) for text in self.fields["DimSize"].split())
+        return voxels * _BYTES[self.fields["ElementType"].removeprefix("MET_").removeprefix("U")]
 
     @property
     def compressed(self) -> bool:

@@ -95,7 +95,10 @@ def flips_from_liver(image: np.ndarray, liver: np.ndarray) -> AxisFlips:
     if not organ.any():
         view, organ = image[part], liver[part]
     body = view > BODY_HU
-    return AxisFlips(_wrong_side(body, organ), _wrong_back(body, view > BONE_HU), _wrong_way_up(image, liver))
+    y = _wrong_end(view > BONE_HU, body, 1, _MIN_SPINE_OFFSET)
+    return AxisFlips(
+        _wrong_end(organ, body, 2, _MIN_SIDE_OFFSET), None if y is None else not y, _wrong_way_up(image, liver)
+    )
 
 
 def _centre(mask: np.ndarray, axis: int) -> float:
@@ -103,23 +106,13 @@ def _centre(mask: np.ndarray, axis: int) -> float:
     return float((profile * np.arange(profile.size)).sum() / profile.sum())
 
 
-def _extent(mask: np.ndarray, axis: int) -> int:
-    used = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
-    return int(used[-1] - used[0] + 1)
-
-
-def _wrong_side(body: np.ndarray, organ: np.ndarray) -> bool | None:
-    if not body.any():
+def _wrong_end(part: np.ndarray, body: np.ndarray, axis: int, least: float) -> bool | None:
+    """Whether a part of the low end of an axis lies at the high one; None within ``least`` of the body's extent."""
+    if not (body.any() and part.any()):
         return None
-    offset = (_centre(organ, 2) - _centre(body, 2)) / _extent(body, 2)
-    return None if abs(offset) < _MIN_SIDE_OFFSET else offset > 0
-
-
-def _wrong_back(body: np.ndarray, bone: np.ndarray) -> bool | None:
-    if not bone.any():
-        return None
-    offset = (_centre(bone, 1) - _centre(body, 1)) / _extent(body, 1)
-    return None if abs(offset) < _MIN_SPINE_OFFSET else offset < 0
+    used = np.flatnonzero(body.any(axis=tuple(a for a in range(3) if a != axis)))
+    offset = (_centre(part, axis) - _centre(body, axis)) / int(used[-1] - used[0] + 1)
+    return None if abs(offset) < least else offset > 0
 
 
 def _wrong_way_up(image: np.ndarray, liver: np.ndarray, reach: int = 8) -> bool | None:

@@ -2,8 +2,7 @@
 
 import csv
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ...common.errors import DataError, did_you_mean
@@ -17,39 +16,25 @@ def natural_key(text: str) -> list[tuple[int, int | str]]:
     return [(0, int(part)) if part.isdigit() else (1, part) for part in re.split(r"(\d+)", text) if part]
 
 
-@dataclass(frozen=True)
-class PatientTable:
-    """The rows of ``patients.csv``: which patient a case belongs to."""
+def patients_of(root: Path, dataset: str, cases: Iterable[str]) -> tuple[dict[str, str], list[str]]:
+    """Return the patient of each case by ``patients.csv`` (columns set, case, patient) of the data root, and warnings.
 
-    patients: Mapping[CaseKey, str]
-    path: Path | None = None
-
-    def assign(self, dataset: str, cases: Iterable[str]) -> tuple[dict[str, str], list[str]]:
-        """Return the patient of each case (its own id where the table is silent) and warnings about unknown cases."""
-        cases = list(cases)
-        rows = {case: patient for (name, case), patient in self.patients.items() if name == dataset}
-        unknown = sorted(set(rows) - set(cases), key=natural_key)
-        warnings = [
-            f"{self.path}: case {case!r} of set {dataset!r} is not among the cases found{did_you_mean(case, cases)}"
-            for case in unknown
-        ]
-        return {case: rows.get(case, case) for case in cases}, warnings
-
-
-def read_patients(root: Path) -> PatientTable:
-    """Read ``patients.csv`` (columns set, case, patient) of the data root; without the file the table is empty."""
-    path = Path(root) / "patients.csv"
-    if not path.is_file():
-        return PatientTable({})
-    patients: dict[CaseKey, str] = {}
-    for line, row in read_table(path, ("set", "case", "patient")):
-        key = (row["set"], row["case"])
-        if patients.setdefault(key, row["patient"]) != row["patient"]:
+    A case that the table does not name is a patient of its own; a warning tells of rows without a case.
+    """
+    path = root / "patients.csv"
+    cases = list(cases)
+    rows: dict[str, str] = {}
+    for line, row in read_table(path, ("set", "case", "patient")) if path.is_file() else ():
+        if row["set"] == dataset and rows.setdefault(row["case"], row["patient"]) != row["patient"]:
             raise DataError(
-                f"{path}, line {line}: case {row['case']!r} of set {row['set']!r} is given to two patients, "
-                f"{patients[key]!r} and {row['patient']!r}; keep one row"
+                f"{path}, line {line}: case {row['case']!r} of set {dataset!r} is given to two patients, "
+                f"{rows[row['case']]!r} and {row['patient']!r}; keep one row"
             )
-    return PatientTable(patients, path)
+    warnings = [
+        f"{path}: case {case!r} of set {dataset!r} is not among the cases found{did_you_mean(case, cases)}"
+        for case in sorted(set(rows) - set(cases), key=natural_key)
+    ]
+    return {case: rows.get(case, case) for case in cases}, warnings
 
 
 def read_table(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, str]]]:

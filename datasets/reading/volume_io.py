@@ -7,8 +7,9 @@ import logging
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from io import BufferedIOBase
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -154,7 +155,7 @@ def read_map_volume(path: Path) -> np.ndarray:
 
 
 @contextmanager
-def _open(path: Path) -> Iterator[tuple[IO[bytes], list[Note]]]:
+def _open(path: Path) -> Iterator[tuple[BufferedIOBase, list[Note]]]:
     """Open plain or gzip bytes by content; translate every reading error into a refusal."""
     from gzip import BadGzipFile
 
@@ -178,7 +179,7 @@ def _open(path: Path) -> Iterator[tuple[IO[bytes], list[Note]]]:
                     raise DataError(f"{path}: holds {what}, not NIfTI; unpack, download or convert it to .nii.gz")
             if zipped:
                 with igzip.IGzipFile(fileobj=file, mode="rb") as stream:
-                    yield cast("IO[bytes]", stream), notes
+                    yield cast("BufferedIOBase", stream), notes
             else:
                 yield file, notes
     except FileNotFoundError as error:
@@ -191,18 +192,18 @@ def _open(path: Path) -> Iterator[tuple[IO[bytes], list[Note]]]:
         raise DataError(f"{path}: cannot be read ({error.strerror or error}); check the file and its rights") from error
 
 
-def _header(path: Path, stream: IO[bytes]) -> tuple[Any, int]:
+def _header(path: Path, stream: BufferedIOBase) -> tuple[Any, int]:
     import nibabel as nib
     from nibabel.spatialimages import HeaderDataError
     from nibabel.wrapstruct import WrapStructError
 
-    block = _read_bytes(stream, 348)
+    block = stream.read(348)
     if len(block) < 348:
         raise DataError(f"{path}: only {len(block)} bytes, a NIfTI header has 348; copy or download it again")
     kind = nib.Nifti1Header
     if 540 in (int.from_bytes(block[:4], "little"), int.from_bytes(block[:4], "big")):
         kind = nib.Nifti2Header
-        block += _read_bytes(stream, 540 - 348)
+        block += stream.read(540 - 348)
     elif block[344:348] == b"ni1\0":
         raise DataError(f"{path}: header of an .hdr/.img pair; convert the pair to one .nii.gz")
     elif block[344:348] != b"n+1\0":
@@ -257,38 +258,19 @@ def _read(path: Path) -> tuple[Grid, np.ndarray, float, float, list[Note]]:
         header, used = _header(path, stream)
         grid = _grid(path, header)
         offset = max(int(header.get_data_offset()), used)
-        if len(_read_bytes(stream, offset - used)) < offset - used:
+        if len(stream.read(offset - used)) < offset - used:
             raise DataError(f"{path}: ends before its voxels begin (byte {offset}); copy or download it again")
         try:
             stored = np.empty(grid.shape, dtype=header.get_data_dtype(), order="F")
         except (MemoryError, ValueError) as error:
             raise DataError(f"{path}: header asks for shape {grid.shape}, more than memory holds") from error
-        got = _fill(stream, stored)
+        got = stream.readinto(stored.reshape(-1, order="F").view(np.uint8).data)
         if got < stored.nbytes:
             raise DataError(f"{path}: {got} of {stored.nbytes} voxel bytes (truncated file); copy or download it again")
         while stream.read(1 << 20):
             pass
     slope, inter = header.get_slope_inter()
     return grid, stored, 1.0 if slope is None else float(slope), 0.0 if inter is None else float(inter), notes
-
-
-def _read_bytes(stream: IO[bytes], count: int) -> bytes:
-    parts = []
-    while count > 0 and (part := stream.read(count)):
-        parts.append(part)
-        count -= len(part)
-    return b"".join(parts)
-
-
-def _fill(stream: IO[bytes], array: np.ndarray) -> int:
-    buffer = array.reshape(-1, order="F").view(np.uint8).data
-    done = 0
-    while done < len(buffer):
-        count = stream.readinto(buffer[done:])  # pyright: ignore[reportAttributeAccessIssue]
-        if not count:
-            break
-        done += count
-    return done
 
 
 def _to_hu(view: np.ndarray, slope: float = 1.0, inter: float = 0.0) -> np.ndarray:

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from uasbench.common.errors import DataError
 from uasbench.datasets.patients import apply_excludes, join_twins, overlapping, parse_excludes
-from uasbench.datasets.reading.side_tables import natural_key, read_patients
+from uasbench.datasets.reading.side_tables import natural_key, patients_of
 
 A, B, C = (tuple(f"{name}{z}" for z in range(8)) for name in "abc")
 """Hashes of the slices of three scans."""
@@ -18,46 +18,29 @@ def test_natural_order():
 
 
 def test_patients_csv(tmp_path):
+    assert patients_of(tmp_path, "lits", ["a"]) == ({"a": "a"}, [])
     (tmp_path / "patients.csv").write_text(
         "\ufeffset, case,patient,remark\nlits,volume-0,p1,x\n\nlits,volume-1, p1 ,\nbtcv,img0001,p2,\n"
     )
-    table = read_patients(tmp_path)
-    patients, warnings = table.assign("lits", ["volume-0", "volume-1", "volume-2"])
-    assert patients == {"volume-0": "p1", "volume-1": "p1", "volume-2": "volume-2"}
-    assert warnings == []
-
-
-def test_unknown_case_is_a_warning_with_a_suggestion(tmp_path):
-    (tmp_path / "patients.csv").write_text("set,case,patient\nlits,volume-00,p1\n")
-    _, warnings = read_patients(tmp_path).assign("lits", ["volume-0"])
-    assert "'volume-00'" in warnings[0]
-    assert "did you mean 'volume-0'?" in warnings[0]
-
-
-def test_without_the_file_every_case_is_a_patient(tmp_path):
-    assert read_patients(tmp_path).assign("lits", ["a"]) == ({"a": "a"}, [])
+    patients, warnings = patients_of(tmp_path, "lits", ["volume-0", "volume-2"])
+    assert patients == {"volume-0": "p1", "volume-2": "volume-2"}
+    assert "'volume-1' of set 'lits' is not among the cases found; did you mean 'volume-2'?" in warnings[0]
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
         ("set,case\nlits,a\n", "no column patient"),
-        ("", "no column set, case, patient"),
-        ("set,case,patient\nlits,a,\n", "line 2: empty field patient"),
+        ("", "no column set, case, patient .found: nothing"),
         ("set,case,patient\nlits,a\n", "line 2: empty field patient"),
         ("set,case,patient\nlits,a,p\nlits,a,q\n", "two patients, 'p' and 'q'"),
+        ("set,case,patient\nlits,a,\xe4\n", "UTF-8"),
     ],
 )
 def test_bad_tables_are_refused(tmp_path, text, words):
-    (tmp_path / "patients.csv").write_text(text)
+    (tmp_path / "patients.csv").write_bytes(text.encode("latin-1"))
     with pytest.raises(DataError, match=words):
-        read_patients(tmp_path)
-
-
-def test_binary_table_is_refused(tmp_path):
-    (tmp_path / "patients.csv").write_bytes(b"\xff\xfe\x00set")
-    with pytest.raises(DataError, match="UTF-8"):
-        read_patients(tmp_path)
+        patients_of(tmp_path, "lits", ["a"])
 
 
 def test_excludes():
@@ -81,34 +64,31 @@ def test_identical_volumes_are_refused():
 
 def test_shared_slices_make_one_patient():
     hashes = {("lits", "a"): A, ("lits", "b"): (*A[:3], *B[3:]), ("lits", "c"): C}
-    twins = join_twins(hashes, _keys("a", "b", "c"))
-    assert twins.patients[("lits", "a")] == twins.patients[("lits", "b")] != twins.patients[("lits", "c")]
-    assert "share 3 slices" in twins.warnings[0]
+    patients, (warning,) = join_twins(hashes, _keys("a", "b", "c"))
+    assert patients[("lits", "a")] == patients[("lits", "b")] != patients[("lits", "c")]
+    assert "share 3 slices" in warning
 
 
 @pytest.mark.parametrize("shared", [1, 2])
 def test_one_or_two_shared_slices_or_constant_ones_prove_nothing(shared):
     constant = ("",) * 4
     hashes = {("lits", "a"): A[:4] + constant, ("lits", "b"): A[:shared] + B[shared:4] + constant}
-    twins = join_twins(hashes, _keys("a", "b"))
-    assert len(set(twins.patients.values())) == 2
-    assert twins.warnings == ()
+    patients = _keys("a", "b")
+    assert join_twins(hashes, patients) == (patients, [])
 
 
 def test_named_patients_keep_their_name_and_stay_silent():
     hashes = {("lits", "a"): A, ("lits", "b"): A[:4] + B[4:]}
-    twins = join_twins(hashes, {("lits", "a"): "p1", ("lits", "b"): "p1"})
-    assert set(twins.patients.values()) == {"p1"}
-    assert twins.warnings == ()
-    assert set(join_twins(hashes, {("lits", "a"): "a", ("lits", "b"): "p1"}).patients.values()) == {"p1"}
+    named = {("lits", "a"): "p1", ("lits", "b"): "p1"}
+    assert join_twins(hashes, named) == (named, [])
+    assert join_twins(hashes, {("lits", "a"): "a", ("lits", "b"): "p1"})[0] == named
 
 
 def test_joining_is_transitive_and_independent_of_order():
     hashes = {("lits", "a"): A, ("lits", "b"): A[:3] + B[3:], ("lits", "c"): C[:5] + B[5:], ("lits", "d"): ("d",) * 4}
-    forward = join_twins(hashes, _keys("a", "b", "c", "d"))
-    backward = join_twins(dict(reversed(hashes.items())), _keys("d", "c", "b", "a"))
-    assert forward.patients == backward.patients
-    assert len(set(forward.patients.values())) == 2
+    forward, _ = join_twins(hashes, _keys("a", "b", "c", "d"))
+    assert forward == join_twins(dict(reversed(hashes.items())), _keys("d", "c", "b", "a"))[0]
+    assert len(set(forward.values())) == 2
 
 
 def test_a_test_patient_among_the_healthy_is_dropped():
@@ -121,7 +101,7 @@ def test_a_test_patient_among_the_healthy_is_dropped():
 
 def test_a_scan_that_is_in_both_sets_is_dropped_after_joining():
     hashes = {("btcv", "x"): A, ("lits", "y"): A[:4] + B[4:], ("lits", "z"): C}
-    joined = join_twins(hashes, {("btcv", "x"): "x", ("lits", "y"): "y", ("lits", "z"): "z"}).patients
+    joined, _ = join_twins(hashes, {("btcv", "x"): "x", ("lits", "y"): "y", ("lits", "z"): "z"})
     train = {k: v for k, v in joined.items() if k[0] == "btcv"}
     test = {k: v for k, v in joined.items() if k[0] == "lits"}
     assert list(overlapping(train, test)) == [("btcv", "x")]
@@ -136,4 +116,4 @@ def test_a_healthy_set_that_is_also_tested_is_dropped_case_by_case():
 def test_joining_without_shared_slices_changes_no_grouping(named):
     patients = {("lits", case): patient for case, patient in named.items()}
     hashes = {key: tuple(f"{key[1]}{z}" for z in range(8)) for key in patients}
-    assert join_twins(hashes, patients).patients == patients
+    assert join_twins(hashes, patients)[0] == patients
