@@ -1,6 +1,10 @@
 """What holds for every built-in data set."""
 
+import importlib
+
+import numpy as np
 import pytest
+import SimpleITK
 from uasbench.common.errors import DataError
 from uasbench.datasets.adapters.btcv import BTCV
 from uasbench.datasets.adapters.coronacases import Coronacases
@@ -8,6 +12,7 @@ from uasbench.datasets.adapters.covid_ct_md import CovidCTMD
 from uasbench.datasets.adapters.lits import LiTS
 from uasbench.datasets.adapters.luna16 import LUNA16
 from uasbench.datasets.adapters.radiopaedia import Radiopaedia
+from uasbench.datasets.case import warning
 
 CARDS = {
     BTCV: ("btcv", "liver", "healthy", "none", None, None),
@@ -87,6 +92,101 @@ def test_a_case_in_two_places_is_refused(adapter, tmp_path):
         adapter().discover(tmp_path)
 
 
+SHAPE, SPACING = (12, 24, 32), (6.0, 10.0, 10.0)
+
+
+@pytest.fixture
+def write(chest, put_nifti):
+    """Return ``write(adapter, folder, number)``: write a case as published; gives its id, CT, organ and lesion."""
+
+    def case_of(adapter, folder, number, mask=True):
+        image, lungs = chest(SHAPE, number)
+        lesion = np.zeros_like(lungs)
+        lesion[4:7, 9:15, 19:27] = 1
+        organ, name, masked = (lungs > 0).astype(np.uint8), f"coronacases_{number:03d}.nii.gz", f"P{number}.nii.gz"
+        case, files, masks = {
+            BTCV: (f"img{number:04d}", {"img/{}.nii.gz": image, f"label/label{number:04d}.nii.gz": 6 * organ}, {}),
+            LiTS: (f"volume-{number}", {"{}.nii": image, f"segmentation-{number}.nii": organ + lesion}, {}),
+            Coronacases: (
+                f"coronacases_{number:03d}",
+                {f"COVID-19-CT-Seg_20cases/{name}": image, f"Infection_Mask/{name}": lesion},
+                {f"Lung_Mask/{name}": lungs},
+            ),
+            Radiopaedia: (
+                f"rp_{number}",
+                {f"rp_im/{number}.nii": image, f"rp_msk/{number}.nii": lesion},
+                {f"rp_lung_msk/{number}.nii": lungs},
+            ),
+            CovidCTMD: (f"P{number}", {masked: image}, {f"lung_mask/{masked}": lungs}),
+            LUNA16: (f"1.{number}", {"subset0/{}.mhd": image}, {"seg-lungs-LUNA16/{}.mhd": (3 + (lungs > 1)) * organ}),
+        }[adapter]
+        for path, array in {**files, **(masks if mask else {})}.items():
+            file = folder / path.format(case)
+            if file.suffix == ".mhd":
+                stored = SimpleITK.GetImageFromArray(array)
+                stored.SetSpacing(SPACING[::-1])
+                file.parent.mkdir(parents=True, exist_ok=True)
+                SimpleITK.WriteImage(stored, str(file))
+            else:
+                put_nifti(file, array, spacing=SPACING, codes="RAS")
+        for table, rows in (
+            ("annotations.csv", ""),
+            ("slice_labels.csv", "".join(f"{case},{z},{int(4 <= z < 7)}\n" for z in range(12))),
+        ):
+            before = (
+                (folder / table).read_text() if (folder / table).is_file() else TABLES[table].partition("\n")[0] + "\n"
+            )
+            if adapter is {"annotations.csv": LUNA16, "slice_labels.csv": CovidCTMD}[table]:
+                (folder / table).write_text(before + rows)
+        return case, image, organ > 0, lesion > 0
+
+    return case_of
+
+
+ROOTS = {
+    BTCV: ("btcv/RawData/Training", "Abdomen/RawData/Training"),
+    LUNA16: ("luna16", "LUNA16/download"),
+    LiTS: ("lits/Training Batch 1", "LITS17/media/nas/Training_Batch2"),
+    Coronacases: ("coronacases", "COVID-19-CT-Seg"),
+    Radiopaedia: ("radiopaedia", "MedSeg"),
+    CovidCTMD: ("covid-ct-md", "COVID-CT-MD/nifti"),
+}
+
+
+@pytest.mark.parametrize(("adapter", "folder"), [(a, f) for a in ROOTS for f in (*ROOTS[a], "some/where", ".")])
+def test_cases_come_back_from_any_depth(adapter, folder, tmp_path, write):
+    last, *_ = write(adapter, tmp_path / folder, 10)
+    name, image, roi, lesion = write(adapter, tmp_path / folder, 9)
+    dataset = adapter()
+    assert [ref.id for ref in dataset.discover(tmp_path)] == [name, last]
+    case, truth = dataset.load(name), dataset.load_truth(name)
+    np.testing.assert_array_equal(case.image, image)
+    np.testing.assert_array_equal(case.roi, roi)
+    assert (case.image.dtype, case.roi.dtype, case.spacing) == (np.float32, bool, SPACING)
+    assert (truth.lesion is not None) == (adapter.card.truth == "voxel")
+    if truth.lesion is not None:
+        np.testing.assert_array_equal(truth.lesion, lesion)
+    if truth.slice_labels is not None:
+        np.testing.assert_array_equal(truth.slice_labels, lesion.any(axis=(1, 2)))
+    assert (truth.slice_labels is None) == (adapter.card.truth == "none")
+
+
+@pytest.mark.parametrize("adapter", [LUNA16, Coronacases, Radiopaedia, CovidCTMD])
+def test_without_a_mask_the_lungs_are_segmented(adapter, tmp_path, write, monkeypatch):
+    name, image, roi, _ = write(adapter, tmp_path, 1, mask=False)
+
+    def lung_roi(case_id, image, spacing, mask=None, **_):
+        assert (case_id, image.shape, spacing, mask) == (name, SHAPE, SPACING, None)
+        return roi, "classical segmentation", (warning("segmented"),)
+
+    module = adapter.load.__module__
+    monkeypatch.setattr(importlib.import_module(module), "lung_roi", lung_roi)
+    dataset = adapter()
+    dataset.discover(tmp_path)
+    case = dataset.load(name)
+    assert (case.roi_source, case.notes) == ("classical segmentation", (warning("segmented"),))
+
+
 @pytest.mark.parametrize(
     ("adapter", "message"),
     [
@@ -100,3 +200,35 @@ def test_an_image_without_its_label_is_refused(adapter, message, tmp_path):
     put(tmp_path, FILES[adapter][0])
     with pytest.raises(DataError, match=message):
         adapter().discover(tmp_path)
+
+
+REAL = {
+    BTCV: {"img0001": (338383, None)},
+    LUNA16: {
+        "2.25.37445861865020869553034547712043038080": (49912 + 65908, None),
+        "2.25.114830353727890971241773279082409909534": (65526 + 72227, None),
+        "2.25.175392350629871485534849291908651991666": (497481 + 576089, None),
+        "2.25.336687283563550370866562927003623652634": (52103 + 61287, None),
+    },
+    Coronacases: {
+        "coronacases_001": (152422, 4354),
+        "coronacases_002": (543073, 8655),
+        "coronacases_003": (290734, 9040),
+    },
+    CovidCTMD: {"P001": (683979 + 696770, 80), "cap001": (1145244 + 1049159, 86)},
+}
+"""Voxels of the region of interest, and of the lesion (of a set of slice labels: slices)."""
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("adapter", REAL)
+def test_real_scans(adapter, real_ct):
+    dataset = adapter()
+    assert {ref.id for ref in dataset.discover(real_ct)} == set(REAL[adapter])
+    for name, (voxels, wanted) in REAL[adapter].items():
+        case, truth = dataset.load(name), dataset.load_truth(name)
+        found = truth.slice_labels if truth.lesion is None else truth.lesion
+        assert (np.count_nonzero(case.roi), None if found is None else np.count_nonzero(found)) == (voxels, wanted)
+        assert case.notes == ()
+        assert truth.share_outside(case.roi) == 0
+        assert adapter is BTCV or dataset.inspect(case, truth) == []

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 from uasbench.common.errors import DataError
-from uasbench.datasets.adapters import lung_folders
 from uasbench.datasets.adapters.coronacases import COMBINED_ROI, Coronacases, case_id
-from uasbench.datasets.case import Trust, warning
+from uasbench.datasets.case import Trust
 from uasbench.datasets.check import check
 
 ZENODO = ("COVID-19-CT-Seg_20cases", "Lung_Mask", "Infection_Mask", "Lung_and_Infection_Mask")
@@ -58,23 +57,6 @@ def _open(root):
     dataset = Coronacases()
     dataset.discover(root)
     return dataset
-
-
-@pytest.mark.parametrize("folder", [".", "coronacases", "COVID-19-CT-Seg", "some/where/else"])
-@pytest.mark.parametrize("codes", ["LPS", "RAS", "PIR"])
-def test_zenodo_layout(tmp_path, put_scan, folder, codes):
-    put_scan(tmp_path / folder, 10)
-    scan = put_scan(tmp_path / folder, 2, codes=codes)
-    dataset = Coronacases()
-    assert [ref.id for ref in dataset.discover(tmp_path)] == ["coronacases_002", "coronacases_010"]
-    case = dataset.load("coronacases_002")
-    np.testing.assert_array_equal(case.image, scan.image)
-    np.testing.assert_array_equal(case.roi, scan.lungs > 0)
-    assert (case.image.dtype, case.roi.dtype, case.spacing) == (np.float32, bool, SPACING)
-    assert (case.roi_source, case.notes) == ("mask file", ())
-    truth = dataset.load_truth("coronacases_002")
-    np.testing.assert_array_equal(truth.lesion, scan.infection > 0)
-    np.testing.assert_array_equal(truth.slice_labels, (scan.infection > 0).any(axis=(1, 2)))
 
 
 def test_kaggle_naming(tmp_path, put_scan):
@@ -274,30 +256,3 @@ def test_a_real_empty_truth_and_a_real_crop(real_ct):
     assert dataset.load_truth("coronacases_001").lesion.sum() == 0
     dataset = _open(real_ct / "robustness" / "mask_missing")
     assert dataset.load_truth("coronacases_001").lesion.sum() == 3110
-
-
-@pytest.mark.real_data
-def test_the_real_stacks(real_ct):
-    dataset = Coronacases()
-    refs = dataset.discover(real_ct)
-    assert [ref.id for ref in refs] == ["coronacases_001", "coronacases_002", "coronacases_003"]
-    assert {ref.patient for ref in refs} == {"covid-ct-md-normal002"}
-    for ref, lung, infection in zip(refs, (152422, 543073, 290734), (4354, 8655, 9040), strict=True):
-        case, truth = dataset.load(ref.id), dataset.load_truth(ref.id)
-        assert (case.roi.sum(), case.spacing, case.notes) == (lung, (2.0, 1.5, 1.5), ())
-        assert truth.lesion is not None
-        assert truth.lesion.sum() == infection
-        assert truth.share_outside(case.roi) == 0
-
-
-def test_lungs_are_segmented_where_no_mask_exists(tmp_path, put_scan, monkeypatch):
-    scan = put_scan(tmp_path, without=(ZENODO[1], ZENODO[3]))
-
-    def lung_roi(case_id, image, spacing, mask, **_):
-        assert (case_id, spacing, mask) == ("coronacases_001", SPACING, None)
-        return scan.lungs == 1, "classical segmentation", (warning("segmented"),)
-
-    monkeypatch.setattr(lung_folders, "lung_roi", lung_roi)
-    case = _open(tmp_path).load("coronacases_001")
-    assert (case.roi_source, case.notes) == ("classical segmentation", (warning("segmented"),))
-    np.testing.assert_array_equal(case.roi, scan.lungs == 1)

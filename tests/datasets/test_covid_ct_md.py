@@ -3,11 +3,9 @@ import shutil
 import numpy as np
 import pytest
 from uasbench.common.errors import DataError
-from uasbench.datasets.adapters import covid_ct_md
 from uasbench.datasets.adapters.covid_ct_md import CovidCTMD
-from uasbench.datasets.case import warning
-from uasbench.datasets.check import check, format_report
-from uasbench.datasets.reading.slice_labels import read_published, read_slice_labels
+from uasbench.datasets.check import check
+from uasbench.datasets.reading.slice_labels import read_published
 
 SHAPE = (12, 20, 24)
 SPACING = (10.0, 12.0, 12.0)
@@ -71,26 +69,6 @@ def _open(root):
     return dataset
 
 
-@pytest.mark.parametrize("folder", ["covid-ct-md", "COVID-CT-MD/nifti", "elsewhere/deep", "."])
-@pytest.mark.parametrize("codes", ["LPS", "RAS", "LPI"])
-def test_nifti_layout(tmp_path, put_case, folder, codes):
-    image, lungs = put_case(tmp_path / folder, "P010", codes=codes)
-    put_case(tmp_path / folder, "P2", seed=1)
-    dataset = CovidCTMD()
-    refs = dataset.discover(tmp_path)
-    assert [ref.id for ref in refs] == ["P2", "P010"]
-    assert [ref.patient for ref in refs] == ["P2", "P010"]
-    assert (tmp_path / folder / "slice_labels.csv") in refs[0].extra
-    case = dataset.load("P010")
-    np.testing.assert_array_equal(case.image, image)
-    np.testing.assert_array_equal(case.roi, lungs > 0)
-    assert (case.image.dtype, case.roi.dtype, case.roi_source, case.notes) == (np.float32, bool, "mask file", ())
-    truth = dataset.load_truth("P010")
-    assert truth.lesion is None
-    assert truth.slice_labels.dtype == bool
-    np.testing.assert_array_equal(truth.slice_labels, _labels())
-
-
 def test_labels_decide_nothing_before_scoring(tmp_path, put_case):
     put_case(tmp_path, "P001")
     before = _open(tmp_path).load("P001")
@@ -98,18 +76,6 @@ def test_labels_decide_nothing_before_scoring(tmp_path, put_case):
     after = _open(tmp_path).load("P001")
     np.testing.assert_array_equal(before.image, after.image)
     np.testing.assert_array_equal(before.roi, after.roi)
-
-
-def test_without_a_mask_the_lungs_are_segmented(tmp_path, put_case, monkeypatch):
-    _, lungs = put_case(tmp_path, "P001", mask=False)
-
-    def lung_roi(case_id, image, spacing, mask=None, *, notes):
-        assert (case_id, mask, spacing) == ("P001", None, SPACING)
-        return lungs == 1, "classical segmentation", (*notes, warning("segmented"))
-
-    monkeypatch.setattr(covid_ct_md, "lung_roi", lung_roi)
-    case = _open(tmp_path).load("P001")
-    assert (case.roi_source, case.notes) == ("classical segmentation", (warning("segmented"),))
 
 
 @pytest.mark.parametrize(
@@ -149,20 +115,6 @@ def test_missing_labels_and_absent_set(tmp_path, put_case, put_lits_case):
     put_lits_case(tmp_path / "other" / "lits", 1)
     (tmp_path / "other" / "lits" / "Index.csv").write_text("a,b\n")
     assert check(tmp_path / "other", {"covid-ct-md": CovidCTMD()}).sets == []
-
-
-def test_bad_files_are_named_one_by_one(tmp_path, put_case, put_nifti):
-    for number in range(4):
-        _, lungs = put_case(tmp_path, f"P{number}", seed=number)
-    path = tmp_path / "P0.nii.gz"
-    path.write_bytes(path.read_bytes()[:2000])
-    put_nifti(tmp_path / "lung_mask" / "P1.nii.gz", lungs[:8], spacing=SPACING)
-    put_nifti(tmp_path / "lung_mask" / "P2.nii.gz", lungs * 4, spacing=SPACING)
-    report = check(tmp_path, {"covid-ct-md": CovidCTMD()})
-    first, second, third = report.errors
-    assert "P0.nii.gz: the gzip stream ends early" in first
-    assert "P1.nii.gz: shape (24, 20, 8) differs from the image's (24, 20, 12)" in second
-    assert "P2.nii.gz: unexpected labels" in third
 
 
 def test_scan_stored_in_sagittal_slices(tmp_path, put_case):
@@ -256,21 +208,3 @@ def test_two_tables(tmp_path, put_case):
     shutil.copy(tmp_path / "slice_labels.csv", tmp_path / "b")
     with pytest.raises(DataError, match=r"slice_labels\.csv lies in 2 places"):
         CovidCTMD().discover(tmp_path)
-
-
-@pytest.mark.real_data
-def test_real_scans(real_ct):
-    dataset = CovidCTMD()
-    assert [ref.id for ref in dataset.discover(real_ct)] == ["P001", "cap001"]
-    assert dataset.notes == ()
-    table = read_slice_labels(real_ct / "covid-ct-md" / "slice_labels.csv")
-    wanted = {"P001": (683979 + 696770, 80, 148), "cap001": (1145244 + 1049159, 86, 168)}
-    for case_id, (voxels, positive, count) in wanted.items():
-        case, truth = dataset.load(case_id), dataset.load_truth(case_id)
-        assert case.image.shape[0] == count
-        assert (int(case.roi.sum()), case.roi_source) == (voxels, "mask file")
-        assert truth.lesion is None
-        assert (truth.slice_labels.shape, int(truth.slice_labels.sum())) == ((count,), positive)
-        np.testing.assert_array_equal(truth.slice_labels, table.of(case_id, count))
-        assert dataset.inspect(case, truth) == []
-    assert "2 of 2 cases usable" in format_report(check(real_ct, {"covid-ct-md": CovidCTMD()}))

@@ -1,5 +1,3 @@
-import csv
-
 import numpy as np
 import pytest
 import SimpleITK
@@ -170,28 +168,3 @@ def test_a_slice_cut_short(put_series, tmp_path):
 def test_values_that_are_no_hu(put_series, tmp_path):
     with pytest.raises(DataError, match="no Hounsfield units"):
         read_series(order_series(put_series(tmp_path, _noise().clip(0, 255))))
-
-
-@pytest.mark.real_data
-def test_positions_of_a_real_tilted_scan(put, real_ct, tmp_path):
-    table = real_ct / "robustness" / "head_tilt_uneven" / "true_slice_geometry.csv"
-    with table.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    planes = _noise((len(rows), 8, 8))
-    files = [
-        put(
-            tmp_path / f"{row['slice_index']}.dcm",
-            plane,
-            [float(row[f"ipp_{axis}"]) for axis in "xyz"],
-            tags={"0018|1120": row["gantry_tilt_deg"]}.items(),
-        )
-        for row, plane in zip(rows, planes, strict=True)
-    ]
-    with pytest.raises(DataError, match=r"gantry tilt of 18\.5 degrees"):
-        order_series(files)
-    upright = [
-        put(tmp_path / "upright" / f"{row['slice_index']}.dcm", plane, [0, 0, float(row["slice_location_mm"])])
-        for row, plane in zip(rows, planes, strict=True)
-    ]
-    with pytest.raises(DataError, match=r"uneven slice spacing, 1\.14 to 7\.38 mm \(mostly 4\.22"):
-        order_series(upright)

@@ -16,28 +16,6 @@ def _open(root):
     return dataset
 
 
-@pytest.mark.parametrize(
-    "folder", ["lits/Training Batch 1", "LiTS", "LITS17/media/nas/Training_Batch2", "some/where/else", "."]
-)
-@pytest.mark.parametrize("ext", [".nii", ".nii.gz"])
-def test_any_depth_and_alias(tmp_path, put_lits_case, folder, ext):
-    for number in (10, 2):
-        scan = put_lits_case(tmp_path / folder, number, ext=ext)
-    dataset = LiTS()
-    refs = dataset.discover(tmp_path)
-    assert [ref.id for ref in refs] == ["volume-2", "volume-10"]
-    assert [ref.patient for ref in refs] == ["volume-2", "volume-10"]
-    case = dataset.load("volume-2")
-    np.testing.assert_array_equal(case.image, scan.image)
-    np.testing.assert_array_equal(case.roi, scan.labels >= 1)
-    assert case.image.dtype == np.float32
-    assert case.roi.dtype == bool
-    assert case.spacing == (2.0, 1.5, 1.25)
-    truth = dataset.load_truth("volume-2")
-    np.testing.assert_array_equal(truth.lesion, scan.labels == 2)
-    np.testing.assert_array_equal(truth.slice_labels, (scan.labels == 2).any(axis=(1, 2)))
-
-
 def test_the_named_folder_wins_over_the_rest_of_the_root(tmp_path, put_lits_case):
     put_lits_case(tmp_path / "lits", 1)
     put_lits_case(tmp_path / "robustness", 1)

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from uasbench.common.errors import DataError
 from uasbench.datasets.adapters import luna16
 from uasbench.datasets.adapters.luna16 import LUNA16, draw, read_annotations, slices_near
-from uasbench.datasets.case import warning
 from uasbench.datasets.check import check, format_report
 from uasbench.datasets.reading.side_tables import natural_key
 
@@ -57,22 +56,6 @@ def _open(root):
     dataset = LUNA16()
     dataset.discover(root)
     return dataset
-
-
-@pytest.mark.parametrize("folder", ["luna16", "LUNA16/download", "some/where", "."])
-def test_published_layout_at_any_depth(tmp_path, put, folder):
-    image, labels = put("1.2.10", root=tmp_path / folder, subset="subset9")
-    put("1.2.9", root=tmp_path / folder, seed=1)
-    dataset = LUNA16()
-    assert [ref.id for ref in dataset.discover(tmp_path)] == ["1.2.9", "1.2.10"]
-    assert dataset.drawn == ("1.2.9", "1.2.10")
-    case = dataset.load("1.2.10")
-    np.testing.assert_array_equal(case.image, image)
-    np.testing.assert_array_equal(case.roi, (labels == 3) | (labels == 4))
-    assert (case.image.dtype, case.roi.dtype, case.roi_source) == (np.float32, bool, "mask file")
-    assert case.spacing == SPACING
-    truth = dataset.load_truth("1.2.10")
-    assert (truth.lesion, truth.slice_labels) == (None, None)
 
 
 @pytest.mark.parametrize("flips", [(True, False, False), (False, True, False), (True, True, True)])
@@ -189,22 +172,6 @@ def test_more_scans_than_drawn_are_announced(tmp_path, put, monkeypatch):
     assert "3 of 5 series are used" in format_report(report)
 
 
-def test_scan_without_lung_mask_is_segmented_and_says_so(tmp_path, put, monkeypatch):
-    _, labels = put("1.2", mask=False)
-    asked = []
-
-    def lung_roi(case_id, image, spacing, mask=None, *, notes):
-        asked.append((case_id, image.shape, spacing, mask))
-        return labels == 3, "classical segmentation", (*notes, warning("segmented"))
-
-    monkeypatch.setattr(luna16, "lung_roi", lung_roi)
-    dataset = _open(tmp_path)
-    assert "1 of 1 series without a mask" in dataset.notes[0]
-    case = dataset.load("1.2")
-    assert asked == [("1.2", SHAPE, SPACING, None)]
-    assert (case.roi_source, case.notes) == ("classical segmentation", (warning("segmented"),))
-
-
 def test_bad_scans_and_masks_are_named_one_by_one(tmp_path, put):
     for number in range(6):
         _, labels = put(f"1.{number}", seed=number)
@@ -231,30 +198,14 @@ def test_bad_scans_and_masks_are_named_one_by_one(tmp_path, put):
 
 
 @pytest.mark.real_data
-def test_real_scans(real_ct):
+def test_the_direction_matrix_of_real_scans_is_obeyed(real_ct):
     dataset = LUNA16()
-    refs = dataset.discover(real_ct)
-    assert len(refs) == len(dataset.drawn) == 4
-    assert dataset.notes == ()
-    voxels = {
-        "2.25.175392350629871485534849291908651991666": 497481 + 576089,
-        "2.25.37445861865020869553034547712043038080": 49912 + 65908,
-        "2.25.114830353727890971241773279082409909534": 65526 + 72227,
-        "2.25.336687283563550370866562927003623652634": 52103 + 61287,
-    }
-    median = {"666": -837, "080": -873, "534": -868, "634": -868}
-    for ref in refs:
+    for ref in dataset.discover(real_ct):
         case = dataset.load(ref.id)
-        assert int(case.roi.sum()) == voxels[ref.id]
-        assert case.roi_source == "mask file"
-        assert float(np.median(case.image[case.roi])) == pytest.approx(median[ref.id[-3:]], abs=1)
-        assert dataset.inspect(case, None) == []
         bone = np.nonzero(case.image > 300)[1].mean()
-        lung = np.nonzero(case.roi)[1].mean()
-        assert bone > lung, "the spine lies behind the lungs once the direction matrix is obeyed"
+        assert bone > np.nonzero(case.roi)[1].mean(), "the spine lies behind the lungs"
         stored = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(ref.image))).clip(-1024, 3071)
-        flipped = "subset1" in str(ref.image)
-        np.testing.assert_array_equal(case.image, stored[:, ::-1] if flipped else stored)
+        np.testing.assert_array_equal(case.image, stored[:, ::-1] if "subset1" in str(ref.image) else stored)
 
 
 @pytest.mark.real_data

@@ -30,21 +30,6 @@ def _open(root):
     return dataset
 
 
-@pytest.mark.parametrize("folder", [".", "radiopaedia", "MedSeg", "deep/er"])
-@pytest.mark.parametrize("ext", [".nii", ".nii.gz"])
-def test_three_folders_paired_by_number(tmp_path, put_volume, folder, ext):
-    put_volume(tmp_path / folder, 9, ext=ext)
-    image, labels, lungs = put_volume(tmp_path / folder, 1, ext=ext, codes="RAS")
-    dataset = Radiopaedia()
-    assert [ref.id for ref in dataset.discover(tmp_path)] == ["rp_1", "rp_9"]
-    assert dataset.notes == ()
-    case = dataset.load("rp_1")
-    np.testing.assert_array_equal(case.image, image)
-    np.testing.assert_array_equal(case.roi, lungs > 0)
-    assert case.roi_source == "mask file"
-    np.testing.assert_array_equal(dataset.load_truth("rp_1").lesion, (labels == 1) | (labels == 2))
-
-
 def test_effusion_is_not_lesion(tmp_path, put_volume):
     _, labels, _ = put_volume(tmp_path, 1, lesion=150, effusion=300)
     lesion = _open(tmp_path).load_truth("rp_1").lesion
