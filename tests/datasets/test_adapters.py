@@ -58,10 +58,11 @@ FILES = {
     CovidCTMD: ("P001.nii.gz", "slice_labels.csv"),
 }
 IDS = dict(zip(FILES, ("img0001", "1.2", "volume-3", "coronacases_001", "rp_2", "P001"), strict=True))
-TABLES = {
+HEADERS = {
     "annotations.csv": "seriesuid,coordX,coordY,coordZ,diameter_mm\n",
-    "slice_labels.csv": "case,slice_index,label\nP001,0,1\n",
+    "slice_labels.csv": "case,slice_index,label\n",
 }
+TABLES = {**HEADERS, "slice_labels.csv": HEADERS["slice_labels.csv"] + "P001,0,1\n"}
 
 
 def put(root, *names):
@@ -129,15 +130,11 @@ def write(chest, put_nifti):
                 SimpleITK.WriteImage(stored, str(file))
             else:
                 put_nifti(file, array, spacing=SPACING, codes="RAS")
-        for table, rows in (
-            ("annotations.csv", ""),
-            ("slice_labels.csv", "".join(f"{case},{z},{int(4 <= z < 7)}\n" for z in range(12))),
-        ):
-            before = (
-                (folder / table).read_text() if (folder / table).is_file() else TABLES[table].partition("\n")[0] + "\n"
-            )
-            if adapter is {"annotations.csv": LUNA16, "slice_labels.csv": CovidCTMD}[table]:
-                (folder / table).write_text(before + rows)
+        labels = "".join(f"{case},{z},{int(4 <= z < 7)}\n" for z in range(SHAPE[0]))
+        table, rows = {LUNA16: ("annotations.csv", ""), CovidCTMD: ("slice_labels.csv", labels)}.get(adapter, ("", ""))
+        if table:
+            with (folder / table).open("a") as file:
+                file.write(HEADERS[table] * (file.tell() == 0) + rows)
         return case, image, organ > 0, lesion > 0
 
     return case_of
@@ -173,7 +170,7 @@ def test_cases_come_back_from_any_depth(adapter, folder, tmp_path, write):
 
 @pytest.mark.parametrize("adapter", [LUNA16, Coronacases, Radiopaedia, CovidCTMD])
 def test_without_a_mask_the_lungs_are_segmented(adapter, tmp_path, write, monkeypatch):
-    name, image, roi, _ = write(adapter, tmp_path, 1, mask=False)
+    name, _, roi, _ = write(adapter, tmp_path, 1, mask=False)
 
     def lung_roi(case_id, image, spacing, mask=None, **_):
         assert (case_id, image.shape, spacing, mask) == (name, SHAPE, SPACING, None)

@@ -176,10 +176,12 @@ def test_published_labels_of_converted_scans(tmp_path, put_case):
     dataset = _open(tmp_path)
     np.testing.assert_array_equal(dataset.load_truth("P001").slice_labels, _labels(0))
     np.testing.assert_array_equal(dataset.load_truth("P002").slice_labels, _labels(1))
-    (tmp_path / "slice_labels.csv").write_text(HEADER + _rows("P001", ~_labels(0)))
+    table = HEADER + _rows("P001", ~_labels(0)) + _rows("P002", ~_labels(1)[::-1])
+    (tmp_path / "slice_labels.csv").write_text(table)
     dataset = _open(tmp_path)
     assert "slice_labels.csv is used, Slice-level-labels-updated-1.npy is ignored" in dataset.notes
     np.testing.assert_array_equal(dataset.load_truth("P001").slice_labels, ~_labels(0))
+    np.testing.assert_array_equal(dataset.load_truth("P002").slice_labels, ~_labels(1))
 
 
 def test_published_labels_that_do_not_fit(tmp_path, put_case):
