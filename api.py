@@ -50,9 +50,9 @@ class Run:
     @cached_property
     def tables(self) -> dict[str, pd.DataFrame]:
         """Every table of the run by name: summary, per_case, paired_tests, cost, failures, skipped."""
-        from .reports.tables import all_tables
+        from .reports.tables import tables_of
 
-        return all_tables(self.folder)
+        return dict(tables_of(self.folder).items())
 
     def table(self, name: str) -> pd.DataFrame:
         """Return one table.
@@ -152,7 +152,7 @@ def preview(
         UasbenchError: a method has nothing to show, or the data cannot be used.
     """
     from .benchmark.commands.preparing import previews
-    from .reports.figures.preview_picture import draw_preview
+    from .reports.figures.gallery import draw_preview
 
     chosen = validated(methods=methods, datasets=dataset, seeds=[seed], settings=set, **options)
     folder = Path(out)

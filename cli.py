@@ -100,7 +100,7 @@ def reproduce(
     from .api import execute
     from .benchmark.experiments import load
     from .benchmark.planning.options import experiment_options
-    from .reports.reproduced import beside
+    from .reports.console import beside
 
     options = experiment_options(experiment, **given(ctx), command=command_line())
     finished = _uninterrupted(lambda: execute(options, console()))

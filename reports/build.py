@@ -3,16 +3,13 @@
 from pathlib import Path
 
 from ..benchmark.runs.folder import RunFolder
-from ..benchmark.scores import collect
 from ..common.atomic import write_text
 from . import html
 from .columns import PAIRED_TESTS, SUMMARY
-from .facts import facts
 from .figures.pictures import draw
 from .grid import cost_grid, failure_grid, frame_grid, headline_grid, paired_grids, published_grid, skipped_grid
 from .headline import headlines
-from .paired import run_references
-from .tables import make_tables
+from .tables import tables_of
 from .writers import csv_text, latex, markdown
 
 
@@ -21,9 +18,7 @@ def build(folder: RunFolder) -> list[Path]:
 
     Works with whatever is there: no record at all, one seed, one patient. Every file is replaced atomically.
     """
-    records, info = folder.records(), folder.info()
-    scores, known = collect(records), facts(records)
-    tables = make_tables(records, folder.failures(), folder.skipped(), info, scores=scores, known=known)
+    tables = tables_of(folder)
     found = headlines(tables.summary)
     target = folder.tables_dir
     files = [write_text(target / f"{name}.csv", csv_text(frame)) for name, frame in tables.items()]
@@ -40,7 +35,6 @@ def build(folder: RunFolder) -> list[Path]:
     for name, grids in readable.items():
         files.append(write_text(target / f"{name}.md", markdown(grids)))
         files.append(write_text(target / f"{name}.tex", latex(grids)))
-    pictures = draw(folder, records, scores, known, found, tables.cost)
+    pictures = draw(folder, tables, found)
     files += [picture.path for picture in pictures.found]
-    page = html.render(info, records, tables, found, pictures, run_references(records, info))
-    return [*files, write_text(folder.report_html, page)]
+    return [*files, write_text(folder.report_html, html.render(folder, tables, found, pictures))]

@@ -1,11 +1,12 @@
-"""Names and orders of tables: fixed columns first, protocols and metrics in reading order, what the flags mean."""
+"""What tables share: fixed columns, the order of protocols and metrics, the facts and flags behind a number."""
 
 from collections.abc import Container, Iterable, Sequence
-from typing import Any
+from typing import NamedTuple
 
 import pandas as pd
 
-from ..benchmark.protocols.catalogue import PROTOCOLS
+from ..benchmark.protocols.catalogue import PROTOCOLS, is_oracle
+from ..benchmark.runs.records import MethodInfo, Record
 from ..benchmark.scoring.metrics import METRICS, NO_PROTOCOL
 
 SUMMARY = [
@@ -99,9 +100,63 @@ def kind_sentences(flags_of_rows: Iterable[Container[str]]) -> list[str]:
     return [sentence for flag, sentence in KINDS.items() if any(flag in flags for flags in rows)]
 
 
-def records_of(frame: pd.DataFrame, **where: str) -> list[dict[str, Any]]:
+def records_of(frame: pd.DataFrame, **where: str) -> list[dict]:
     """Return the rows of a frame with these values as dictionaries."""
     for name, value in where.items():
         frame = frame.loc[frame[name] == value, :]
-    columns = [frame[name].tolist() for name in frame.columns]
-    return [dict(zip(map(str, frame.columns), values, strict=True)) for values in zip(*columns, strict=True)]
+    return frame.to_dict("records")
+
+
+class MethodOnData(NamedTuple):
+    """Which method on which data, over all seeds."""
+
+    method: str
+    dataset: str
+    train: str
+
+
+class Facts(NamedTuple):
+    """What the tables say about a method beside its numbers; ``untrusted`` are cases whose spacing is not trusted."""
+
+    method: MethodInfo
+    profile: str
+    flags: frozenset[str]
+    untrusted: frozenset[str] = frozenset()
+
+    def of_number(self, protocol: str, metric: str, case: str | None = None) -> set[str]:
+        """Return the flags of a number, of one case or of all: those of its method, its protocol and its metric."""
+        flags = {*self.flags}
+        if is_oracle(protocol):
+            flags.add("oracle")
+        tuned = protocol in PROTOCOLS and PROTOCOLS[protocol].post_processes
+        counted = metric in METRICS and METRICS[metric].unit in ("ml", "mm")
+        if self.untrusted and (tuned or (counted and (case is None or case in self.untrusted))):
+            flags.add("untrusted-spacing")
+        return flags
+
+
+def facts(records: Sequence[Record]) -> dict[MethodOnData, Facts]:
+    """Return the facts of every method; a flag counts when any of its records has it."""
+    found: dict[MethodOnData, Facts] = {}
+    for record in records:
+        where = MethodOnData(record.cell.method, record.cell.dataset, record.cell.train)
+        known = found.get(where)
+        flags, untrusted = (frozenset(), frozenset()) if known is None else (known.flags, known.untrusted)
+        untrusted |= {case for case, trust in record.data.trust.items() if not trust.spacing_trusted}
+        found[where] = Facts(record.method, record.profile, flags | record_flags(record), untrusted)
+    return found
+
+
+def record_flags(record: Record) -> set[str]:
+    """Return the flags that hold for every number of a record."""
+    method = record.method
+    holds = {
+        "phantom": record.data.phantom is not None,
+        "smoke": record.profile == "smoke",
+        "transductive": method.uses == "unlabelled-test",
+        "topline": method.uses == "labels" or method.supervision == "full",
+        "trivial": method.trivial,
+        "near-chance": method.near_chance,
+        "undertrained": method.undertrained and record.profile != "paper",
+    }
+    return {flag for flag, held in holds.items() if held}

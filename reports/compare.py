@@ -6,12 +6,10 @@ import pandas as pd
 
 from ..benchmark.protocols.catalogue import PROTOCOLS, VAL
 from ..benchmark.runs.folder import RunFolder
-from ..benchmark.runs.records import Record
-from ..benchmark.scores import collect
+from ..benchmark.scores import Scores, collect
 from ..benchmark.scoring.metrics import METRICS, NO_PROTOCOL, SLICE_LABELS_ONLY, needs_voxels, sign
 from ..common.errors import UasbenchError, did_you_mean
-from .columns import PAIRED_TESTS
-from .facts import facts
+from .columns import PAIRED_TESTS, facts
 from .paired import paired_tests
 
 DEFAULT_METRICS = ("dice", "slice_auroc")
@@ -41,37 +39,42 @@ def compare(folder: RunFolder, reference: str, metric: str | None = None, protoc
     methods = sorted({r.cell.method for r in records})
     if reference not in methods:
         raise CompareError(_unknown("method", reference, methods))
-    wanted, protocol = _choice(records, metric, protocol)
-    chosen = [s for s in collect(records) if (s.key.metric, s.key.protocol) == (wanted, protocol)]
+    scores = collect(records)
+    slice_sets = {s.key.dataset for s in scores if needs_voxels(s.key.metric) and SLICE_LABELS_ONLY in s.reason}
+    wanted, protocol = _choice(scores, slice_sets, metric, protocol)
+    chosen = [s for s in scores if (s.key.metric, s.key.protocol) == (wanted, protocol)]
     datasets = {r.cell.dataset for r in records if r.cell.method == reference}
     frame = paired_tests(chosen, facts(records), {d: [reference] for d in datasets})
     if needs_voxels(wanted):
-        frame.loc[frame["dataset"].isin(sorted(_slice_sets(records))), "reason"] = SLICE_LABELS_ONLY
+        frame.loc[frame["dataset"].isin(sorted(slice_sets)), "reason"] = SLICE_LABELS_ONLY
     return frame.reindex(columns=PAIRED_TESTS)
 
 
-def _choice(records: Sequence[Record], metric: str | None, protocol: str | None) -> tuple[str, str]:
+def _choice(
+    scores: Sequence[Scores], slice_sets: set[str], metric: str | None, protocol: str | None
+) -> tuple[str, str]:
     """Return the metric and protocol to compare by."""
-    slice_sets = _slice_sets(records)
-    voxel_sets = {r.cell.dataset for r in records} - slice_sets
-    absent = set() if voxel_sets else _measured(records, SLICE_LABELS_ONLY)
-    measured = _measured(records) - absent
-    metrics = sorted({m for _, m in measured if sign(m)})
+    voxels = any(s.key.dataset not in slice_sets for s in scores)
+    metrics: dict[str, set[str]] = {}
+    for one in scores:
+        if sign(one.key.metric) and (voxels or SLICE_LABELS_ONLY not in one.reason):
+            metrics.setdefault(one.key.metric, set()).add(one.key.protocol)
     if metric is None:
         metric = next((m for m in DEFAULT_METRICS if m in metrics), DEFAULT_METRICS[0])
     if metric not in metrics:
-        if not voxel_sets and metric in METRICS and needs_voxels(metric):
+        if not voxels and metric in METRICS and needs_voxels(metric):
+            ordered = [(m, _in_order(metrics[m] - {NO_PROTOCOL})) for m in METRICS if m in metrics]
+            listed = (f"{m} ({', '.join(protocols)})" if protocols else m for m, protocols in ordered)
             raise CompareError(
                 f"{metric} needs voxel labels, but {', '.join(sorted(slice_sets))} came with slice labels only. "
-                f"Such a set has: {', '.join(_with_protocols(measured))}"
+                f"Such a set has: {', '.join(listed)}"
             )
-        raise CompareError(_unknown("metric", metric, metrics))
-    protocols = sorted({p for p, m in measured if m == metric}, key=_reading_order)
+        raise CompareError(_unknown("metric", metric, sorted(metrics)))
+    protocols = _in_order(metrics[metric])
     if protocol is None:
-        usual = [p for p in DEFAULT_PROTOCOLS if p in protocols] or protocols
-        if len(protocols) > 1 and usual is protocols:
+        protocol = next((p for p in DEFAULT_PROTOCOLS if p in protocols), protocols[0])
+        if len(protocols) > 1 and protocol not in DEFAULT_PROTOCOLS:
             raise CompareError(f"{metric} comes under several protocols; choose one of {', '.join(protocols)}")
-        protocol = usual[0]
     elif protocol == VAL and protocols == [NO_PROTOCOL]:
         protocol = NO_PROTOCOL
     if protocol not in protocols:
@@ -79,31 +82,8 @@ def _choice(records: Sequence[Record], metric: str | None, protocol: str | None)
     return metric, protocol
 
 
-def _slice_sets(records: Sequence[Record]) -> set[str]:
-    """Return the data sets whose voxel metrics are all missing because they have slice labels only."""
-    return {
-        r.cell.dataset for r in records
-        if any(v.reason == SLICE_LABELS_ONLY for v in r.pooled if needs_voxels(v.metric))
-    }  # fmt: skip
-
-
-def _measured(records: Sequence[Record], reason: str | None = None) -> set[tuple[str, str]]:
-    values = [v for r in records for v in (*r.per_case, *r.pooled)]
-    return {(v.protocol, v.metric) for v in values if reason is None or v.reason == reason}
-
-
-def _with_protocols(measured: set[tuple[str, str]]) -> list[str]:
-    metrics = [metric for metric in METRICS if any(metric == m for _, m in measured) and sign(metric)]
-    texts = []
-    for metric in metrics:
-        protocols = sorted((p for p, m in measured if m == metric and p != NO_PROTOCOL), key=_reading_order)
-        texts.append(f"{metric} ({', '.join(protocols)})" if protocols else metric)
-    return texts
-
-
-def _reading_order(protocol: str) -> tuple[int, str]:
-    order = list(PROTOCOLS)
-    return (order.index(protocol) if protocol in order else len(order), protocol)
+def _in_order(protocols: set[str]) -> list[str]:
+    return [p for p in PROTOCOLS if p in protocols] + sorted(protocols - PROTOCOLS.keys())
 
 
 def _unknown(what: str, name: str, known: Sequence[str]) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..benchmark.runs.folder import RunFolder
 from ..benchmark.runs.records import Record
 from .columns import FLAG_LEGEND
 from .figures.gallery import CAPTION
@@ -24,23 +25,18 @@ from .grid import (
     skipped_grid,
 )
 from .headline import Headline
+from .paired import run_references
 from .tables import Tables
 from .verdict import sentences
 
 TEMPLATES = Path(__file__).parent / "templates"
 
 
-def render(
-    info: Mapping[str, Any],
-    records: Sequence[Record],
-    tables: Tables,
-    headlines: Sequence[Headline],
-    pictures: Pictures,
-    references: Mapping[str, Sequence[str]],
-) -> str:
+def render(folder: RunFolder, tables: Tables, headlines: Sequence[Headline], pictures: Pictures) -> str:
     """Return the report as HTML text."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+    info, records = folder.info(), tables.records
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
@@ -50,7 +46,7 @@ def render(
         css=(TEMPLATES / "report.css").read_text(encoding="utf-8"),
         phantom=bool(info.get("phantom")) or any("phantom" in h.flags for h in headlines),
         smoke=any("smoke" in h.flags for h in headlines),
-        sections=[_section(h, records, tables, pictures, references) for h in headlines],
+        sections=[_section(h, info, tables, pictures) for h in headlines],
         run=_run_facts(info, records, tables),
         warnings=[str(w) for w in info.get("warnings", [])] + pictures.notes,
         methods=_method_grid(records),
@@ -68,15 +64,9 @@ def data_uri(path: Path) -> str:
     return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii")
 
 
-def _section(
-    headline: Headline,
-    records: Sequence[Record],
-    tables: Tables,
-    pictures: Pictures,
-    references: Mapping[str, Sequence[str]],
-) -> dict[str, Any]:
+def _section(headline: Headline, info: Mapping[str, Any], tables: Tables, pictures: Pictures) -> dict[str, Any]:
     """Return what the template is told of one (dataset, train) pair."""
-    own = [r for r in records if (r.cell.dataset, r.cell.train) == (headline.dataset, headline.train)]
+    own = [r for r in tables.records if (r.cell.dataset, r.cell.train) == (headline.dataset, headline.train)]
     methods = {r.cell.method for r in own}
     tests = tables.paired_tests
     return {group: pictures.of(group, headline) for group in ("patients", "ranks", "cost", "gallery", "curves")} | {
@@ -87,7 +77,7 @@ def _section(
         "seed_tests": paired_grids(tests, headline.dataset, headline.train, unit="seed"),
         "published": published_grid(headline),
         "data": _data_facts(own),
-        "missing": [r for r in references.get(headline.dataset, ()) if r not in methods],
+        "missing": [r for r in run_references(own, info)[headline.dataset] if r not in methods],
     }
 
 

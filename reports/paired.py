@@ -11,24 +11,21 @@ from ..benchmark.runs.records import Record
 from ..benchmark.scores import Scores
 from ..benchmark.scoring.metrics import sign
 from ..benchmark.statistics import Interval, bootstrap_difference, holm, paired_test
-from .columns import KINDS, PAIRED_TESTS, flag_set, flag_text, kind_marks, sort_rows
-from .facts import Facts, MethodOnData, number_flags
+from .columns import KINDS, PAIRED_TESTS, Facts, MethodOnData, flag_set, flag_text, kind_marks, sort_rows
 
 SECOND_REFERENCE = "draem"
 FAMILY = ["dataset", "train", "protocol", "metric", "unit", "reference"]
 
 
-def run_references(
-    records: Sequence[Record], info: Mapping[str, Any], default: str | None = None
-) -> dict[str, list[str]]:
+def run_references(records: Sequence[Record], info: Mapping[str, Any]) -> dict[str, list[str]]:
     """Return the references of every data set: those its card names, then ``draem`` where it was run.
 
-    ``run.json`` holds them as ``{"references": {dataset: method or methods}}``; ``default`` counts where it has none.
-    A reference without a finished cell is still returned, so that a report can say that it is missing.
+    ``run.json`` holds them as ``{"references": {dataset: method or methods}}``. A reference without a finished cell is
+    still returned, so that a report can say that it is missing.
     """
     references: dict[str, list[str]] = {}
     for dataset, method in sorted({(r.cell.dataset, r.cell.method) for r in records}):
-        named = (info.get("references") or {}).get(dataset, default)
+        named = (info.get("references") or {}).get(dataset)
         found = references.setdefault(dataset, [named] if isinstance(named, str) else list(named or []))
         if method == SECOND_REFERENCE and method not in found:
             found.append(method)
@@ -82,7 +79,7 @@ def _row(one: Scores, base: Scores, unit: str, known: tuple[Facts, Facts]) -> di
         mine, theirs = _by_seed(one, base, known)
     pairs = sorted(mine.keys() & theirs.keys())
     test = paired_test([mine[p] for p in pairs], [theirs[p] for p in pairs], noun=noun)
-    flags = number_flags(known[0], one.key.protocol, one.key.metric) | (known[1].flags - KINDS.keys())
+    flags = known[0].of_number(one.key.protocol, one.key.metric) | (known[1].flags - KINDS.keys())
     if mine.keys() != theirs.keys():
         flags.add("unequal-n")
     if one.ragged or base.ragged:

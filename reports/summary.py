@@ -2,58 +2,32 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from ..benchmark.protocols.catalogue import ORACLE, PROTOCOLS
+from ..benchmark.runs.records import MethodInfo
 from ..benchmark.scores import Scores
 from ..benchmark.scoring.metrics import sign
-from ..benchmark.statistics import FloatArray, Interval, bootstrap_mean, t_interval
-from .columns import SUMMARY, flag_text, sort_rows
-from .facts import Facts, MethodOnData, number_flags
+from ..benchmark.statistics import Interval, bootstrap_mean, t_interval
+from .columns import SUMMARY, Facts, MethodOnData, flag_text, sort_rows
 
 _INTEGERS = ["n_cases", "n_seeds", "n_patients", "n_undefined"]
 
 
-@dataclass
-class _Row:
-    scores: Scores
-    unit: str
-    facts: Facts
-    values: FloatArray
-    interval: Interval
-    oracle_gap: float
+class _Row(NamedTuple):
+    """A row in the making: its values, its flags so far, and what its marks are decided by."""
+
+    values: dict[str, Any]
     flags: set[str]
-
-    @property
-    def mean(self) -> float:
-        return float(self.values.mean()) if self.values.size else np.nan
-
-    @property
-    def n_seeds(self) -> int:
-        return len(self.scores.used_seeds)
-
-    @property
-    def n_patients(self) -> int | None:
-        return len(self.scores.by_patient) if self.scores.unit == "patient" else None
+    scores: Scores
+    method: MethodInfo
 
     @property
     def size(self) -> int:
-        return self.scores.n_cases if self.n_patients is None else self.n_patients
-
-    def as_dict(self) -> dict[str, object]:
-        std = float(self.values.std(ddof=1)) if self.values.size > 1 else np.nan
-        reason = "; ".join(filter(None, [self.scores.reason, self.interval.reason if self.values.size else ""]))
-        return {
-            **self.scores.key._asdict(), "unit": self.unit, "mean": self.mean, "std": std,
-            "ci_low": self.interval.low, "ci_high": self.interval.high, "n_cases": self.scores.n_cases,
-            "n_seeds": self.n_seeds, "n_patients": self.n_patients, "n_undefined": self.scores.n_undefined,
-            "oracle_gap": self.oracle_gap, "profile": self.facts.profile, "flags": flag_text(self.flags),
-            "reason": reason,
-        }  # fmt: skip
+        return self.values["n_cases"] if self.values["n_patients"] is None else self.values["n_patients"]
 
 
 def summary(scores: Sequence[Scores], facts: Mapping[MethodOnData, Facts]) -> pd.DataFrame:
@@ -64,14 +38,16 @@ def summary(scores: Sequence[Scores], facts: Mapping[MethodOnData, Facts]) -> pd
     paper prints it), ``pooled`` and ``slice`` (pooled by the scorer, then as ``seed``).
     """
     by_key = {(s.key, s.unit): s for s in scores}
-    rows = []
+    groups: dict[tuple[str, ...], list[_Row]] = defaultdict(list)
     for one in scores:
         known = facts[MethodOnData(*one.key[:3])]
         oracle = by_key.get((one.key._replace(protocol=ORACLE), one.unit))
         for unit in ("patient", "seed") if one.unit == "patient" else (one.unit,):
-            rows.append(_row(one, unit, known, oracle))
-    _mark(rows)
-    frame = pd.DataFrame([row.as_dict() for row in rows], columns=SUMMARY).astype(dict.fromkeys(_INTEGERS, "Int64"))
+            groups[(*one.key[1:], unit)].append(_row(one, unit, known, oracle))
+    for group in groups.values():
+        _mark(group)
+    rows = [row.values | {"flags": flag_text(row.flags)} for group in groups.values() for row in group]
+    frame = pd.DataFrame(rows, columns=SUMMARY).astype(dict.fromkeys(_INTEGERS, "Int64"))
     return sort_rows(frame, ["dataset", "train", "protocol", "metric", "unit", "method"])
 
 
@@ -83,8 +59,15 @@ def _row(one: Scores, unit: str, known: Facts, oracle: Scores | None) -> _Row:
         interval = t_interval(values, noun="seed")
         if known.method.deterministic and values.size:
             interval = Interval(np.nan, np.nan, "deterministic method: one seed, no spread")
-    flags = number_flags(known, one.key.protocol, one.key.metric)
-    return _Row(one, unit, known, values, interval, _oracle_gap(one, oracle, unit), flags)
+    row = {
+        **one.key._asdict(), "unit": unit, "mean": float(values.mean()) if values.size else np.nan,
+        "std": float(values.std(ddof=1)) if values.size > 1 else np.nan,
+        "ci_low": interval.low, "ci_high": interval.high, "n_cases": one.n_cases, "n_seeds": len(one.used_seeds),
+        "n_patients": len(one.by_patient) if one.unit == "patient" else None, "n_undefined": one.n_undefined,
+        "oracle_gap": _oracle_gap(one, oracle, unit), "profile": known.profile,
+        "reason": "; ".join(filter(None, [one.reason, interval.reason if values.size else ""])),
+    }  # fmt: skip
+    return _Row(row, known.of_number(one.key.protocol, one.key.metric), one, known.method)
 
 
 def _oracle_gap(one: Scores, oracle: Scores | None, unit: str) -> float:
@@ -103,27 +86,24 @@ def _mean_gap(best: Mapping[Any, float], mine: Mapping[Any, float]) -> float:
     return float(np.mean(gaps)) if gaps else np.nan
 
 
-def _mark(rows: Sequence[_Row]) -> None:
+def _mark(group: Sequence[_Row]) -> None:
     """Add the flags that need the other methods: best trivial baseline, not beating it, unequal sets."""
-    groups: dict[tuple[str, ...], list[_Row]] = defaultdict(list)
-    for row in rows:
-        groups[(*row.scores.key[1:], row.unit)].append(row)
-    for group in groups.values():
-        size = max(row.size for row in group)
-        seeds = max((row.n_seeds for row in group if not row.facts.method.deterministic), default=0)
-        for row in group:
-            if row.size < size:
-                row.flags.add("unequal-n")
-            if row.scores.ragged or (not row.facts.method.deterministic and row.n_seeds < seeds):
-                row.flags.add("missing-seeds")
-            if row.n_seeds < row.facts.method.min_seeds:
-                row.flags.add("few-seeds")
-        better = sign(group[0].scores.key.metric)
-        trivial = [row for row in group if row.facts.method.trivial and not np.isnan(row.mean)]
-        if not trivial or not better:
-            continue
-        best = min(trivial, key=lambda row: (-better * row.mean, row.scores.key.method))
-        best.flags.add("best-trivial")
-        for row in group:
-            if not row.facts.method.trivial and better * row.mean <= better * best.mean:
-                row.flags.add("below-best-trivial")
+    size = max(row.size for row in group)
+    seeds = max((row.values["n_seeds"] for row in group if not row.method.deterministic), default=0)
+    for row in group:
+        n_seeds = row.values["n_seeds"]
+        if row.size < size:
+            row.flags.add("unequal-n")
+        if row.scores.ragged or (not row.method.deterministic and n_seeds < seeds):
+            row.flags.add("missing-seeds")
+        if n_seeds < row.method.min_seeds:
+            row.flags.add("few-seeds")
+    better = sign(group[0].scores.key.metric)
+    trivial = [row for row in group if row.method.trivial and not np.isnan(row.values["mean"])]
+    if not trivial or not better:
+        return
+    best = min(trivial, key=lambda row: (-better * row.values["mean"], row.values["method"]))
+    best.flags.add("best-trivial")
+    for row in group:
+        if not row.method.trivial and better * row.values["mean"] <= better * best.values["mean"]:
+            row.flags.add("below-best-trivial")

@@ -1,8 +1,8 @@
 """Every table of a run as a pandas frame: pure functions of the records."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,16 +11,18 @@ import pandas as pd
 from ..benchmark.runs.folder import RunFolder
 from ..benchmark.runs.records import Failure, Record, Skip
 from ..benchmark.scores import Scores, collect, per_case_values
-from .columns import COST, FAILURES, PER_CASE, SKIPPED, flag_text, sort_rows
-from .facts import Facts, MethodOnData, facts, number_flags, record_flags
+from .columns import COST, FAILURES, PER_CASE, SKIPPED, Facts, MethodOnData, facts, flag_text, record_flags, sort_rows
 from .paired import paired_tests, run_references
 from .summary import summary
 
 
 @dataclass(frozen=True)
 class Tables:
-    """The tables of a run; columns and meanings in docs/tables.md."""
+    """The tables of a run, with columns and meanings in docs/tables.md, and what they were computed from."""
 
+    records: Sequence[Record]
+    scores: Sequence[Scores]
+    facts: Mapping[MethodOnData, Facts]
     summary: pd.DataFrame
     per_case: pd.DataFrame
     paired_tests: pd.DataFrame
@@ -28,10 +30,9 @@ class Tables:
     failures: pd.DataFrame
     skipped: pd.DataFrame
 
-    def items(self) -> Iterator[tuple[str, pd.DataFrame]]:
-        """Iterate over (file stem, frame)."""
-        for one in fields(self):
-            yield one.name, getattr(self, one.name)
+    def items(self) -> list[tuple[str, pd.DataFrame]]:
+        """Return (file stem, frame) of every table."""
+        return [(name, value) for name, value in vars(self).items() if isinstance(value, pd.DataFrame)]
 
 
 def make_tables(
@@ -39,36 +40,29 @@ def make_tables(
     failures: Sequence[Failure] = (),
     skipped: Sequence[Skip] = (),
     info: Mapping[str, Any] | None = None,
-    *,
-    reference: str | None = None,
-    scores: Sequence[Scores] | None = None,
-    known: Mapping[MethodOnData, Facts] | None = None,
 ) -> Tables:
     """Compute every table; the same records give the same frames in whatever order they come.
 
-    The ``references`` (data set → method) of ``info``, which is ``run.json``, decide what paired tests compare with;
-    ``reference`` stands in for data sets without any. ``collect(records)`` may be given as ``scores``, and
-    ``facts(records)`` as ``known``, where they have been computed already.
+    The ``references`` (data set → method) of ``info``, which is ``run.json``, decide what paired tests compare with.
     """
-    info = info or {}
-    known = facts(records) if known is None else known
-    collected = collect(records) if scores is None else scores
+    info, known, scores = info or {}, facts(records), collect(records)
+    failed = [f.cell.model_dump() | f.model_dump(exclude={"cell"}) for f in failures]
     return Tables(
-        summary=summary(collected, known),
+        records,
+        scores,
+        known,
+        summary=summary(scores, known),
         per_case=per_case(records, known),
-        paired_tests=paired_tests(collected, known, run_references(records, info, reference)),
+        paired_tests=paired_tests(scores, known, run_references(records, info)),
         cost=cost(records),
-        failures=_listed(
-            [f.cell.model_dump() | f.model_dump(exclude={"cell"}) for f in failures], FAILURES,
-            ["dataset", "train", "method", "seed", "stage"], info,
-        ),
+        failures=_listed(failed, FAILURES, ["dataset", "train", "method", "seed", "stage"], info),
         skipped=_listed([s.model_dump() for s in skipped], SKIPPED, ["dataset", "method"], info),
-    )  # fmt: skip
+    )
 
 
-def all_tables(folder: RunFolder) -> dict[str, pd.DataFrame]:
-    """Compute every table of a run folder, by name."""
-    return dict(make_tables(folder.records(), folder.failures(), folder.skipped(), folder.info()).items())
+def tables_of(folder: RunFolder) -> Tables:
+    """Compute every table of a run folder."""
+    return make_tables(folder.records(), folder.failures(), folder.skipped(), folder.info())
 
 
 def summary_of(folder: RunFolder) -> pd.DataFrame:
@@ -81,7 +75,7 @@ def per_case(records: Sequence[Record], known: Mapping[MethodOnData, Facts]) -> 
     """Return every value per case and seed."""
     frame = per_case_values(records)
     keys = list(zip(*(frame[name] for name in (*MethodOnData._fields, "protocol", "metric", "case")), strict=True))
-    texts = {key: flag_text(number_flags(known[MethodOnData(*key[:3])], *key[3:])) for key in set(keys)}
+    texts = {key: flag_text(known[MethodOnData(*key[:3])].of_number(*key[3:])) for key in set(keys)}
     frame["flags"] = [texts[key] for key in keys]
     frame["profile"] = [known[MethodOnData(*key[:3])].profile for key in keys]
     order = ["dataset", "train", "method", "seed", "patient", "case", "protocol", "metric"]

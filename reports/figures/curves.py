@@ -24,14 +24,11 @@ def read_curves(path: Path) -> pd.DataFrame:
     Raises:
         CurveError: the file is not such a table.
     """
+    columns = {"step": np.int64, "name": str, "value": np.float64}
     try:
-        frame = pd.read_csv(path, dtype={"step": np.int64, "name": str, "value": np.float64})
+        return pd.read_csv(path, dtype=columns, usecols=list(columns))
     except (OSError, ValueError) as error:
         raise CurveError(f"{path} cannot be read ({error}); delete the fit's folder and run again") from error
-    missing = {"step", "name", "value"} - set(frame.columns)
-    if missing:
-        raise CurveError(f"{path} has no column {', '.join(sorted(missing))}; delete the fit's folder and run again")
-    return frame
 
 
 def curve_figure(by_seed: Mapping[int, pd.DataFrame], title: str, path: Path) -> Path | None:

@@ -1,9 +1,9 @@
-"""Overlays: input, anomaly map, and truth against prediction for the worst, median and best patient of a cell."""
+"""Pictures of slices: input, map, truth and prediction of the worst, median and best patient; what methods train on."""
 
 import io
 import json
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 from ...common.atomic import write_file
 from ...common.boxes import bounds
 from ...common.errors import UasbenchError
-from .style import INK, MUTED, PREDICTION, TRUTH
+from .style import INK, MUTED, PREDICTION, TRUTH, new_figure, save, style
 
 NAMES = ("best", "median", "worst")
 LOW, HIGH = 1.0, 99.5
 MARGIN = 6
 PANEL = 236
 LABEL = 14
+PREVIEW_ROWS, PREVIEW_INCHES = 4, 2.4
 
 CAPTION = (
     "Slice with most lesion of the best, median and worst patient by Dice. Input: window as stored by the scorer, the "
@@ -152,3 +153,18 @@ def _label(meta: dict[str, Any]) -> str:
     where = f"{threshold:.4g}" if isinstance(threshold, (int, float)) else "mask"
     lines += [str(meta.get("protocol", "")), f"threshold {where}"]
     return "\n".join(filter(None, lines))
+
+
+def draw_preview(title: str, pictures: Mapping[str, np.ndarray], path: Path) -> Path:
+    """Draw the first examples, one row each, from float arrays (n, H, W) in [0, 1] by column title."""
+    rows = min(PREVIEW_ROWS, *(len(images) for images in pictures.values()))
+    with style():
+        figure = new_figure(PREVIEW_INCHES * len(pictures), PREVIEW_INCHES * rows + 0.6)
+        axes = figure.subplots(rows, len(pictures), squeeze=False)
+        for column, (name, images) in enumerate(pictures.items()):
+            axes[0, column].set_title(name)
+            for row in range(rows):
+                axes[row, column].imshow(images[row], cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+                axes[row, column].set_axis_off()
+        figure.suptitle(title, x=0.01, ha="left")
+        return save(figure, path)

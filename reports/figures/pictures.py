@@ -1,6 +1,6 @@
 """Which figures a run gets, and from which numbers; the modules beside this one draw them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,13 +9,12 @@ import pandas as pd
 
 from ...benchmark.runs.folder import RunFolder
 from ...benchmark.runs.records import Record
-from ...benchmark.scores import Scores
 from ...benchmark.scoring.metrics import sign
 from ...benchmark.statistics import rank_methods
 from ...common.errors import UasbenchError
-from ..columns import kind_marks, metric_name
-from ..facts import Facts, MethodOnData
+from ..columns import MethodOnData, kind_marks, metric_name
 from ..headline import Headline
+from ..tables import Tables
 from .curves import curve_figure, read_curves
 from .gallery import gallery_figure, read_gallery
 from .score_plots import MethodPoints, cost_figure, patient_figure, rank_figure
@@ -55,39 +54,26 @@ class Pictures:
         return sorted(chosen, key=lambda p: order.get(p.method, 0))
 
 
-def draw(
-    folder: RunFolder,
-    records: Sequence[Record],
-    scores: Sequence[Scores],
-    facts: Mapping[MethodOnData, Facts],
-    headlines: Sequence[Headline],
-    cost: pd.DataFrame,
-) -> Pictures:
+def draw(folder: RunFolder, tables: Tables, headlines: Sequence[Headline]) -> Pictures:
     """Draw every figure into ``figures/``; a damaged gallery or curve file becomes a note, not a failure."""
     pictures = Pictures()
     for headline in headlines:
-        _draw_scores(pictures, folder.figures_dir, scores, facts, headline, cost)
-    _draw_galleries(pictures, folder, records)
-    _draw_curves(pictures, folder, records)
+        _draw_scores(pictures, folder.figures_dir, tables, headline)
+    _draw_galleries(pictures, folder, tables.records)
+    _draw_curves(pictures, folder, tables.records)
     return pictures
 
 
-def _draw_scores(
-    pictures: Pictures,
-    target: Path,
-    scores: Sequence[Scores],
-    facts: Mapping[MethodOnData, Facts],
-    headline: Headline,
-    cost: pd.DataFrame,
-) -> None:
+def _draw_scores(pictures: Pictures, target: Path, tables: Tables, headline: Headline) -> None:
     protocol, metric = headline.verdict
     where = (headline.dataset, headline.train)
     by_method = {
-        s.key.method: s for s in scores
+        s.key.method: s for s in tables.scores
         if s.unit == "patient" and s.key[1:] == (*where, protocol, metric) and s.by_patient
     }  # fmt: skip
     if not by_method:
         return
+    facts, cost = {method: tables.facts[MethodOnData(method, *where)] for method in by_method}, tables.cost
     name = metric_name(metric, protocol)
     phantom = " (phantom)" if "phantom" in headline.flags else ""
     spent = cost.loc[(cost["dataset"] == where[0]) & (cost["train"] == where[1]), :]
@@ -95,7 +81,7 @@ def _draw_scores(
     points = [
         MethodPoints(
             label=f"{row.method} {''.join(m for m in row.marks if m in FIGURE_MARKS)}".rstrip(),
-            family=facts[MethodOnData(row.method, *where)].method.family,
+            family=facts[row.method].method.family,
             values=list(by_method[row.method].by_patient.values()),
             s_per_slice=float(np.asarray(means.loc[row.method, "s_per_slice"])),
             fit_s=float(np.asarray(means.loc[row.method, "fit_s"])),
@@ -112,12 +98,12 @@ def _draw_scores(
     caption = "Grey line: methods that no other one beats in both. Costs are means over seeds on this machine."
     pictures.found.append(Picture("cost", *where, title, path, caption))
     # Ranks and Friedman's test compare competitors; a reference among them would shift everybody's rank.
-    rivals = {m: s for m, s in by_method.items() if not kind_marks(facts[MethodOnData(m, *where)].flags)}
+    rivals = {m: s for m, s in by_method.items() if not kind_marks(facts[m].flags)}
     table = pd.DataFrame({m: pd.Series(s.by_patient) for m, s in rivals.items()})
     ranking = rank_methods(table, lower_is_better=sign(metric) < 0)
     if len(ranking.ranks) < 2:
         return
-    families = {m: facts[MethodOnData(m, *where)].method.family for m in rivals}
+    families = {m: facts[m].method.family for m in rivals}
     title = f"Average ranks by {name}, {where[0]} after {where[1]}{phantom}"
     path = rank_figure(ranking, families, title, target / f"ranks-{headline.name}.png")
     friedman = "" if np.isnan(ranking.p_friedman) else f" Friedman test: p = {ranking.p_friedman:.2g}."

@@ -8,11 +8,11 @@ from rich.console import Console
 from uasbench.benchmark.experiments import Printed
 from uasbench.reports import build
 from uasbench.reports.columns import KINDS
+from uasbench.reports.console import beside
 from uasbench.reports.console import headline as console_headline
 from uasbench.reports.figures import pictures
 from uasbench.reports.grid import headline_grid
 from uasbench.reports.headline import headlines
-from uasbench.reports.reproduced import beside
 from uasbench.reports.tables import make_tables
 from uasbench.reports.verdict import sentences
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 from uasbench.benchmark.experiments import Printed
-from uasbench.reports.reproduced import beside
+from uasbench.reports.console import beside
 
 
 def test_printed_and_measured_stand_in_per_cent_side_by_side():

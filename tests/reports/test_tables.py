@@ -12,7 +12,7 @@ from uasbench.benchmark.tracking.values import metrics
 from uasbench.datasets.case import Trust
 from uasbench.reports.grid import headline_grid, published_grid
 from uasbench.reports.headline import headlines
-from uasbench.reports.tables import all_tables, make_tables
+from uasbench.reports.tables import make_tables, tables_of
 from uasbench.reports.writers import csv_text
 
 INFO = {"references": {"lits": "hu-deviation"}}
@@ -274,7 +274,7 @@ class TestPairedTests:
     def test_the_argument_stands_in_for_run_json(self, make_record):
         records = [make_record("ae"), make_record("dae")]
         assert make_tables(records).paired_tests.empty
-        assert set(make_tables(records, reference="ae").paired_tests["reference"]) == {"ae"}
+        assert set(make_tables(records, info={"references": {"lits": "ae"}}).paired_tests["reference"]) == {"ae"}
         assert set(make_tables(records, info={"references": {"lits": None}}).paired_tests["reference"]) == set()
 
 
@@ -325,7 +325,7 @@ def test_undefined_numbers_are_written_as_not_available(make_record):
 
 def test_all_tables_of_a_folder(make_run, liver_records, tmp_path):
     folder = make_run(tmp_path, liver_records[:2])
-    assert list(all_tables(folder)) == list(FIXED)
+    assert [name for name, _ in tables_of(folder).items()] == list(FIXED)
 
 
 def test_paper_lung_has_a_column_that_says_upper_bound(make_record):
