@@ -279,9 +279,12 @@ def track(
 ) -> None:
     """Send to MLflow whatever of a run it does not have yet."""
     from .benchmark.runs.folder import RunFolder
-    from .benchmark.tracking.tracker import sync
+    from .benchmark.tracking import server
+    from .benchmark.tracking.tracker import publish
 
-    print(sync(RunFolder.open(path), tracking_uri))
+    folder = RunFolder.open(path)
+    sent = publish(folder, tracking_uri)
+    print(f"{sent} cells sent to {server.tracking_uri(folder, tracking_uri)}, {len(folder.records())} are there now")
 
 
 @app.command()

@@ -85,18 +85,8 @@ class Tracker:
             self.problem = _problem(folder, self.uri, error)
 
 
-def sync(folder: RunFolder, uri: str | None = None) -> str:
-    """Send whatever the server lacks and say what was sent.
-
-    Raises:
-        TrackingError: the server cannot be reached or refuses.
-    """
-    sent = publish(folder, uri, files=True)
-    return f"{sent} cells sent to {tracking_uri(folder, uri)}, {len(folder.records())} are there now"
-
-
-def publish(folder: RunFolder, uri: str | None, *, files: bool) -> int:
-    """Bring the server (None: the run's own) up to date with the folder and return how many cells were sent.
+def publish(folder: RunFolder, uri: str | None = None, *, files: bool = True) -> int:
+    """Send what the server (None: the run's own) lacks and return how many cells were sent.
 
     ``files`` sends tables, report and figures too, which are made at the end of a run.
 
@@ -110,7 +100,6 @@ def publish(folder: RunFolder, uri: str | None, *, files: bool) -> int:
 
 
 def _problem(folder: RunFolder, uri: str | None, error: Exception) -> str:
-    """Return one line that says why a run could not be sent."""
     if isinstance(error, UasbenchError):
         return first_line(error)
     try:

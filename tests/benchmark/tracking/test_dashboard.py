@@ -1,12 +1,12 @@
 """The dashboard of a run reads where its cells were sent."""
 
+import shutil
 import subprocess
 
 import pytest
 from mlflow import MlflowClient
 from uasbench.benchmark.tracking import server as tracking_server
 from uasbench.benchmark.tracking.server import TrackingError, serve, tracking_uri
-from uasbench.benchmark.tracking.tracker import sync
 
 
 def test_the_dashboard_of_a_server_is_its_address(begin, tmp_path, capsys):
@@ -29,9 +29,12 @@ def test_the_dashboard_reads_the_database_that_the_run_used(begin, tmp_path, mon
     assert f"sqlite:///{mine}" in commands[0]
 
 
-def test_the_dashboard_names_the_run_list_of_every_task(begin, build, tmp_path, monkeypatch, capsys):
+def test_the_dashboard_names_the_run_list_of_every_task(
+    begin, build, mlflow_tables, tmp_path, monkeypatch, capsys
+):  # fmt: skip
     here = begin(tmp_path / "run", build(0))
-    sync(here.folder, None)
+    shutil.copyfile(mlflow_tables, here.folder.mlflow_db)
+    here.publish()
     client = MlflowClient(tracking_uri=tracking_uri(here.folder))
     (experiment,) = client.search_experiments(filter_string="name LIKE 'uasbench: %'")
     done = subprocess.CompletedProcess([], 0)

@@ -1,15 +1,15 @@
 """The mirror of a run folder on MLflow: exactly one nested run per cell, whatever dies in between."""
 
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
+from uasbench.benchmark.runs.folder import RunFolder
 from uasbench.benchmark.runs.records import Failure, write_json
-from uasbench.benchmark.tracking import mirror
+from uasbench.benchmark.tracking import mirror, server
 from uasbench.benchmark.tracking.server import TrackingError
-from uasbench.benchmark.tracking.tracker import sync
+from uasbench.benchmark.tracking.tracker import publish
 
 
 def test_cells_that_the_server_has_lost_are_sent_again(build, here):
@@ -32,28 +32,20 @@ def test_a_new_parent_gets_every_cell_and_the_old_ones_go(build, here):
     assert here.publish(files=True) == 2
     assert len(here.slugs()) == 2
     assert all(here.client.get_run(r.info.run_id).info.lifecycle_stage == "deleted" for r in before)
-
-
-def test_ids_that_the_server_does_not_know_are_no_obstacle(build, here):
-    here.write(build(0), build(1))
     gone = {"token": "t" * 32, "parents": {"lits after btcv": {"experiment": "77", "run": "a" * 32}}}
     here.folder.update_info(mlflow={here.uri: gone})
     assert here.publish(files=True) == 2
     assert len(here.slugs()) == 2
 
 
-def test_after_the_database_was_deleted_everything_is_sent_anew(build, begin, mlflow_tables, tmp_path):
+def test_after_the_database_was_deleted_everything_is_sent_anew(build, begin, mlflow_tables, tmp_path, monkeypatch):
     here = begin(tmp_path / "run", build(0), build(1))
-    code = (
-        "import sys; from uasbench.benchmark.tracking import tracker as t; print(t.sync(t.RunFolder.open(sys.argv[1])))"
-    )
-    shutil.copyfile(mlflow_tables, here.folder.mlflow_db)
+    monkeypatch.setattr(mirror, "lay_out", lambda file: shutil.copyfile(mlflow_tables, file))
     assert here.publish() == 2
-    here.folder.mlflow_db.unlink()
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(here.folder.path)], capture_output=True, text=True, cwd=tmp_path, check=False
-    )
-    assert done.stdout.startswith("2 cells sent"), done.stderr
+    # MLflow of this process holds the deleted file open; another place is a database that it has never seen.
+    moved = RunFolder(here.folder.path.rename(tmp_path / "moved"))
+    moved.mlflow_db.unlink()
+    assert publish(moved) == 2
 
 
 def test_lost_state_doubles_neither_parent_nor_cell(build, here):
@@ -67,8 +59,6 @@ def test_lost_state_doubles_neither_parent_nor_cell(build, here):
 
 
 def test_a_kill_at_any_call_leaves_one_finished_run_per_cell(build, here, monkeypatch):
-    from mlflow import MlflowClient
-
     here.write(build(0), build(1))
     here.publish()
     for method in ("create_run", "log_batch", "log_artifact", "set_terminated"):
@@ -90,8 +80,6 @@ def test_a_kill_at_any_call_leaves_one_finished_run_per_cell(build, here, monkey
 
 
 def test_a_request_that_was_repeated_leaves_no_double(build, here, monkeypatch):
-    from mlflow import MlflowClient
-
     here.write(build(0), build(1))
     once = MlflowClient.create_run
 
@@ -105,8 +93,6 @@ def test_a_request_that_was_repeated_leaves_no_double(build, here, monkeypatch):
 
 
 def test_the_listing_is_paged_and_asks_once_per_parent(build, here, monkeypatch):
-    from mlflow import MlflowClient
-
     here.write(*(build(s) for s in range(5)))
     here.publish()
     calls: list[str] = []
@@ -137,7 +123,7 @@ def test_names_that_mlflow_refuses_are_changed_and_kept_apart(build, here):
     assert {"1", "2", "3", "4", "16"} <= {v for n, v in data.params.items() if n.startswith("config")}
 
 
-def test_one_cell_that_is_refused_stops_no_other(build, here):
+def test_a_cell_that_is_refused_and_a_damaged_record_are_named_and_stop_no_other(build, here):
     records = [build(s) for s in range(3)]
     here.write(*records)
     fit = here.folder.fit_dir(records[0].ids.fit)
@@ -148,19 +134,13 @@ def test_one_cell_that_is_refused_stops_no_other(build, here):
     assert "\n" not in str(refusal.value)
     assert here.slugs() == [r.cell.slug for r in records[1:]]
     (fit / "curves.csv").unlink()
-    assert here.publish(files=True) == 1
+    (here.folder.records_dir / "broken.json").write_text("{}")
+    with pytest.raises(TrackingError, match=r"broken\.json"):
+        here.publish(files=True)
     assert len(here.slugs()) == 3
 
 
-def test_a_damaged_record_is_named_and_stops_no_other(build, here):
-    here.write(build(0))
-    (here.folder.records_dir / "broken.json").write_text("{}")
-    with pytest.raises(TrackingError, match=r"broken\.json"):
-        sync(here.folder, here.uri)
-    assert here.slugs() == [build(0).cell.slug]
-
-
-def test_overlays_go_to_their_own_seed_only(build, here):
+def test_overlays_go_to_their_own_seed_only_and_lie_beside_the_database(build, here, tmp_path):
     here.write(build(1), build(10))
     overlays = here.folder.figures_dir / "overlays"
     overlays.mkdir(parents=True)
@@ -170,11 +150,6 @@ def test_overlays_go_to_their_own_seed_only(build, here):
     for run in here.nested():
         assert here.artifacts(run.info.run_id, "overlays") == [f"{run.data.tags['uasbench.cell']}.png"]
         assert f"{run.data.tags['uasbench.cell']}.json" in here.artifacts(run.info.run_id)
-
-
-def test_artifacts_lie_beside_the_database_and_never_where_the_command_ran(build, here, tmp_path):
-    here.write(build(0))
-    here.publish(files=True)
     assert not (tmp_path / "mlruns").exists()
     assert (Path(here.uri.removeprefix("sqlite:///")).parent / "mlruns").is_dir()
 
@@ -199,18 +174,22 @@ def test_tasks_of_earlier_commands_are_mirrored_too(build, here):
     assert here.parent("other after btcv").info.status == "FINISHED"
 
 
-def test_a_kill_while_the_database_is_made_leaves_none(build, begin, tmp_path, monkeypatch):
-    from mlflow import MlflowClient
-
+def test_a_kill_while_the_database_is_made_leaves_none(build, begin, mlflow_tables, tmp_path, monkeypatch):
     here = begin(tmp_path / "run", build(0))
+    client = server.client
 
-    def killed(self, *arguments, **options):
+    def killed(address):
+        Path(address.removeprefix("sqlite:///")).write_text("half of the tables")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(MlflowClient, "search_experiments", killed)
+    def made(address):
+        shutil.copyfile(mlflow_tables, address.removeprefix("sqlite:///"))
+        return client(address)
+
+    monkeypatch.setattr(server, "client", killed)
     with pytest.raises(KeyboardInterrupt):
         here.publish()
     assert not here.folder.mlflow_db.exists()
-    monkeypatch.undo()
+    monkeypatch.setattr(server, "client", made)
     assert here.publish() == 1
     assert not list(here.folder.path.glob(".*.tmp"))
