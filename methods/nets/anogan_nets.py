@@ -98,10 +98,6 @@ class Critic(nn.Module):
         self.dense = nn.Linear(self.trunk.features, 1)
         initialise(self)
 
-    def features(self, x: torch.Tensor) -> torch.Tensor:
-        """Map images (n, 1, size, size) to the flat input of the last layer."""
-        return self.trunk(x)
-
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Judge images: (n,), larger = more real."""
         return self.dense(self.trunk(x))[:, 0]

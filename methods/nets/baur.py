@@ -89,10 +89,8 @@ class DenseBottleneck(nn.Module):
         self.shape = (channels // 8, BOTTLENECK_SIZE, BOTTLENECK_SIZE)
         flat = math.prod(self.shape)
         self.reduce = nn.Conv2d(channels, channels // 8, 1)
-        self.to_z = nn.Linear(flat, z)
-        self.from_z = nn.Linear(z, flat)
-        self.drop_z = SeededDropout(dropout)
-        self.drop_flat = SeededDropout(dropout)
+        self.to_z, self.from_z = nn.Linear(flat, z), nn.Linear(z, flat)
+        self.drop_z, self.drop_flat = SeededDropout(dropout), SeededDropout(dropout)
         self.expand = nn.Conv2d(channels // 8, channels, 1)
 
     def flatten(self, features: torch.Tensor) -> torch.Tensor:
@@ -113,9 +111,6 @@ class BaurAE(nn.Module):
         norm: ``batch``, or ``affine`` for the published networks' effective behaviour.
         dropout: rate in training, after the latent vector and after the second dense layer.
         width: width of the first stage, a multiple of 8; 32 in the paper.
-
-    Raises:
-        ValueError: ``size`` does not fit the trunk.
     """
 
     def __init__(
@@ -160,17 +155,14 @@ class SpatialCode(nn.Module):
     def __init__(self, channels: int, z: int, dropout: float) -> None:
         super().__init__()
         self.decoder_channels = z
-        self.to_mean = nn.Conv2d(channels, z, 1)
-        self.to_log_std = nn.Conv2d(channels, z, 1)
-        self.drop_mean = SeededDropout(dropout)
-        self.drop_log_std = SeededDropout(dropout)
+        self.to_mean, self.to_log_std = nn.Conv2d(channels, z, 1), nn.Conv2d(channels, z, 1)
+        self.drop_mean, self.drop_log_std = SeededDropout(dropout), SeededDropout(dropout)
 
     def encode(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Map (n, channels, 8, 8) to mean and logarithm of the standard deviation, each (n, z, 8, 8)."""
         return self.drop_mean(self.to_mean(features)), self.drop_log_std(self.to_log_std(features))
 
     def decode(self, z: torch.Tensor) -> torch.Tensor:
-        """Return the code itself."""
         return z
 
 
@@ -198,10 +190,7 @@ class BaurVAE(nn.Module):
         self.decoder = Decoder(self.code.decoder_channels, size, norm, width)
 
     def encode(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return mean and logarithm of the standard deviation of the code of images (n, 1, size, size).
-
-        Both have shape (n, z), or (n, z, 8, 8) with a spatial code.
-        """
+        """Return mean and logarithm of the standard deviation of the code, (n, z), or (n, z, 8, 8) if spatial."""
         return self.code.encode(self.encoder(x))
 
     def decode(self, z: torch.Tensor) -> torch.Tensor:
@@ -209,22 +198,16 @@ class BaurVAE(nn.Module):
         return self.decoder(self.code.decode(z))
 
     def forward(
-        self, x: torch.Tensor, noise: torch.Tensor | None = None
+        self, x: torch.Tensor, draws: torch.Generator | None = None
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Reconstruct images (n, 1, size, size) from z = mean + exp(log_std) · noise; without noise, from the mean.
+        """Reconstruct images (n, 1, size, size) from a random code, or without ``draws`` from its mean.
 
         Returns:
             reconstruction, mean, log_std.
         """
         mean, log_std = self.encode(x)
-        z = mean if noise is None else mean + torch.exp(log_std) * noise
+        z = mean if draws is None else mean + torch.exp(log_std) * torch.empty_like(mean).normal_(generator=draws)
         return self.decode(z), mean, log_std
-
-    def draw(self, x: torch.Tensor, draws: torch.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Reconstruct images from a random code; returns what :meth:`forward` returns."""
-        mean, log_std = self.encode(x)
-        noise = torch.empty_like(mean).normal_(generator=draws)
-        return self.decode(mean + torch.exp(log_std) * noise), mean, log_std
 
 
 def kl(mean: torch.Tensor, log_std: torch.Tensor) -> torch.Tensor:
@@ -274,8 +257,7 @@ class MixturePrior(nn.Module):
         super().__init__()
         self.shape = (dim_c, dim_z)
         self.hidden = nn.Sequential(nn.Linear(dim_w, HIDDEN), nn.ReLU())
-        self.to_mean = nn.Linear(HIDDEN, dim_c * dim_z)
-        self.to_log_std = nn.Linear(HIDDEN, dim_c * dim_z)
+        self.to_mean, self.to_log_std = (nn.Linear(HIDDEN, dim_c * dim_z) for _ in range(2))
 
     def forward(self, w: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return means and log standard deviations of every component, each (n, dim_c, dim_z)."""
@@ -295,20 +277,10 @@ class BaurGMVAE(BaurVAE):
 
     code: DenseCode
 
-    def __init__(
-        self,
-        size: int = 128,
-        z: int = 128,
-        dim_c: int = 9,
-        dim_w: int = 1,
-        norm: Norm = "batch",
-        dropout: float = 0.2,
-        width: int = 32,
-    ) -> None:
-        super().__init__(size, z, norm, dropout, width)
+    def __init__(self, size: int = 128, z: int = 128, dim_c: int = 9, dim_w: int = 1, **trunk: Any) -> None:
+        super().__init__(size, z, **trunk)
         flat = self.code.to_z.in_features
-        self.to_mean_w = nn.Linear(flat, dim_w)
-        self.to_log_std_w = nn.Linear(flat, dim_w)
+        self.to_mean_w, self.to_log_std_w = nn.Linear(flat, dim_w), nn.Linear(flat, dim_w)
         self.prior = MixturePrior(dim_w, dim_c, z)
 
     def posterior(self, x: torch.Tensor) -> Posterior:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-Resample = Literal["up", "down"]
+Resample = Literal["up", "down"] | None
 GROUPS = 32
 LONGEST_PERIOD = 10_000
 
@@ -23,13 +23,12 @@ def group_norm(channels: int) -> nn.GroupNorm:
 
 def zero(layer: nn.Conv2d) -> nn.Conv2d:
     """Set a layer to 0, so that the branch that it ends adds nothing at first."""
-    nn.init.zeros_(layer.weight)
-    if layer.bias is not None:
-        nn.init.zeros_(layer.bias)
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
     return layer
 
 
-def resample(x: torch.Tensor, how: Resample | None) -> torch.Tensor:
+def resample(x: torch.Tensor, how: Resample) -> torch.Tensor:
     """Halve an image by averaging, double it by repetition, or leave it."""
     if how == "down":
         return functional.avg_pool2d(x, 2)
@@ -57,9 +56,9 @@ class TimedBlock(nn.Module):
     With ``how`` the block also changes the size, after the first swish and on the shortcut.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, time_width: int, how: Resample | None = None) -> None:
+    def __init__(self, in_channels: int, out_channels: int, time_width: int, how: Resample = None) -> None:
         super().__init__()
-        self.how: Resample | None = how
+        self.how: Resample = how
         self.norm_in = group_norm(in_channels)
         self.conv_in = nn.Conv2d(in_channels, out_channels, 3, padding=1)
         self.shift = nn.Linear(time_width, out_channels)
@@ -95,10 +94,9 @@ class SelfAttention(nn.Module):
 
 
 class Level(nn.ModuleList):
-    """Layers that each take the image and the embedding of t."""
+    """Layers, one after the other, that each take the image and the embedding of t."""
 
     def forward(self, x: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
-        """Run the layers one after the other."""
         for layer in self:
             x = layer(x, time)
         return x

@@ -25,11 +25,10 @@ class Bottleneck(nn.Module):
             self.skip = nn.Sequential(*doubling(channels, out)[:-1])
         elif down or channels != out:
             self.skip = nn.Sequential(*unit(channels, out, 1, stride=2 if down else 1)[:-1])
-        self.last = nn.ReLU(inplace=True)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return a map of half, the same or twice the size."""
-        return self.last(self.body(x) + self.skip(x))
+        return torch.relu(self.body(x) + self.skip(x))
 
 
 class OneClassBottleneck(nn.Module):

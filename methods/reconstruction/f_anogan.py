@@ -198,7 +198,7 @@ class FAnoGAN(Method):
             x = next(real)
             with autocast(ctx.device, ctx.precision):
                 restored = self.generator(self.encoder(x))
-                seen, expected = self.critic.features(restored), self.critic.features(x)
+                seen, expected = self.critic.trunk(restored), self.critic.trunk(x)
             image = functional.mse_loss(restored.float(), x)
             features = functional.mse_loss(seen.float(), expected.float())
             loss = image + c.kappa * features

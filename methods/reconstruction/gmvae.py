@@ -64,7 +64,7 @@ class GMVAE(VAE):
         from ..nets.baur import BaurGMVAE
 
         c = self.config
-        return BaurGMVAE(c.size, c.z, c.dim_c, c.dim_w, c.norm, c.dropout, c.width)
+        return BaurGMVAE(c.size, c.z, c.dim_c, c.dim_w, norm=c.norm, dropout=c.dropout, width=c.width)
 
     def losses(self, x: torch.Tensor, roi: torch.Tensor, draws: torch.Generator) -> dict[str, torch.Tensor]:
         """Return the negative lower bound per slice, the mean absolute error per pixel and the three divergences."""

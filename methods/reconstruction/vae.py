@@ -122,7 +122,7 @@ class VAE(ReconstructionMethod):
         """Return the absolute error plus the weighted KL divergence, the error per pixel and the divergence."""
         from torch.nn import functional
 
-        reconstruction, mean, log_std = self.net.draw(x, draws)
+        reconstruction, mean, log_std = self.net(x, draws)
         l1 = functional.l1_loss(reconstruction.float(), x)
         kl = self.divergence(mean, log_std).mean()
         pixels = x[0].numel() if self.summed else 1

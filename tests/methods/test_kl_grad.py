@@ -39,7 +39,7 @@ def test_loss_is_the_sum_over_the_slice_plus_the_divergence(make_method):
     method = make_method(KLGrad, "smoke", {"alpha_kl": 2.0, "norm": "affine"})
     x = torch.rand(3, 1, 32, 32, generator=torch.Generator().manual_seed(0))
     losses = method.losses(x, x > 0, torch.Generator().manual_seed(5))
-    reconstruction, mean, log_std = method.net.draw(x, torch.Generator().manual_seed(5))
+    reconstruction, mean, log_std = method.net(x, torch.Generator().manual_seed(5))
     divergence = d.kl_divergence(d.Normal(mean, log_std.exp()), d.Normal(0.0, 1.0)).sum(1)
     expected = ((reconstruction - x).abs().sum((1, 2, 3)) + 2.0 * divergence).mean()
     assert losses["loss"].item() == pytest.approx(expected.item(), rel=1e-5)
