@@ -99,7 +99,7 @@ class Toy(torch.nn.Module):
     def forward(self, x):
         return self.formula(x, self.weight)
 
-    features = forward
+    trunk = forward
 
 
 def test_losses_of_critic_and_generator_have_the_published_signs_and_weight(make_method, healthy, monkeypatch):
