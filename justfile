@@ -9,11 +9,11 @@ default:
 
 # The default suite, or what is named: just test tests/reports -k tables
 test *arguments:
-    pytest -n 2 {{ arguments }}
+    pytest -n 2 --dist worksteal {{ arguments }}
 
 # Lines and branches that the default suite reaches
 coverage:
-    pytest -n 2 --cov=uasbench --cov-branch --cov-report=term
+    pytest -n 2 --dist worksteal --cov=uasbench --cov-branch --cov-report=term
 
 # Rules and format of the code
 lint:

@@ -49,11 +49,18 @@ class Opened(HuOpened):
     card = MethodCard(name="kidney-opened", title="Opened", anatomy=("ORGAN",), deterministic=True)
     Config = OpenedConfig
 """
-GROUPS = {
-    "datasets": {"kidney-healthy": "kidney_pack:Healthy", "kidney-lesions": "kidney_pack:Lesions"},
-    "methods": {"kidney-opened": "kidney_pack:Opened"},
-}
-ANATOMIES = {"kidney": "kidney_pack:KIDNEY"}
+DATASETS = {"kidney-healthy": "kidney_pack:Healthy", "kidney-lesions": "kidney_pack:Lesions"}
+
+
+@pytest.fixture
+def pack(install):
+    """Return ``pack()``: the package installed; ``organ`` is what its sets and its method say they are made for."""
+    points = {
+        "anatomies": {"kidney": "kidney_pack:KIDNEY"},
+        "datasets": DATASETS,
+        "methods": {"kidney-opened": "kidney_pack:Opened"},
+    }
+    return lambda organ="kidney": install("kidney-pack", {"kidney_pack.py": PACKAGE.replace("ORGAN", organ)}, **points)
 
 
 @pytest.fixture
@@ -70,8 +77,8 @@ def data(tmp_path):
     return tmp_path / "data"
 
 
-def test_it_is_prepared_fitted_mapped_measured_and_reported(install, quick_run, data, tmp_path):
-    install("kidney-pack", {"kidney_pack.py": PACKAGE.replace("ORGAN", "kidney")}, anatomies=ANATOMIES, **GROUPS)
+def test_it_is_prepared_fitted_mapped_measured_and_reported(pack, quick_run, data, tmp_path):
+    pack()
     options = {"data_root": data, "cache": tmp_path / "cache", "profile": "smoke", "seeds": [0]}
     done = quick_run("all", "kidney-lesions", out=tmp_path / "run", **options)
     assert not done.failures
@@ -89,9 +96,9 @@ def test_it_is_prepared_fitted_mapped_measured_and_reported(install, quick_run, 
     assert "kidney-lesions" in (done.path / "report.html").read_text()
 
 
-def test_checks_of_data_and_methods_know_it_and_a_phantom_that_it_lacks_is_refused(install, data, tmp_path):
-    install("kidney-pack", {"kidney_pack.py": PACKAGE.replace("ORGAN", "kidney")}, anatomies=ANATOMIES, **GROUPS)
-    adapters = {name: registry.datasets().get(name)() for name in GROUPS["datasets"]}
+def test_checks_of_data_and_methods_know_it_and_a_phantom_that_it_lacks_is_refused(pack, data, tmp_path):
+    pack()
+    adapters = {name: registry.datasets().get(name)() for name in DATASETS}
     warnings = [w for one in check(data, adapters).sets for case in one.cases for w in case.warnings]
     assert any("median of the kidneys is 9" in w and "expected 0 to 60" in w for w in warnings)
     results = list(run_checks("kidney-opened", anatomy="kidney", only=("card", "available", "learns")))
@@ -100,8 +107,8 @@ def test_checks_of_data_and_methods_know_it_and_a_phantom_that_it_lacks_is_refus
         write_phantom(tmp_path / "phantom", anatomy="kidney", seed=0, size="smoke")
 
 
-def test_an_organ_that_nobody_registered_is_refused_with_its_set_and_method(install, quick_run, data, tmp_path):
-    install("kidney-pack", {"kidney_pack.py": PACKAGE.replace("ORGAN", "kidny")}, anatomies=ANATOMIES, **GROUPS)
+def test_an_organ_that_nobody_registered_is_refused_with_its_set_and_method(pack, quick_run, data, tmp_path):
+    pack(organ="kidny")
     problem = "unknown anatomy 'kidny'; did you mean 'kidney'? known: kidney, liver, lung"
     assert problem in registry.datasets().broken()["kidney-lesions"]
     assert problem in registry.runnable().broken()["kidney-opened"]
@@ -110,8 +117,8 @@ def test_an_organ_that_nobody_registered_is_refused_with_its_set_and_method(inst
     assert not list((tmp_path / "run").rglob("fits/*"))
 
 
-def test_a_card_from_the_index_is_refused_where_its_organ_went(install, monkeypatch):
-    site = install("kidney-pack", {"kidney_pack.py": PACKAGE.replace("ORGAN", "kidney")}, anatomies=ANATOMIES, **GROUPS)
+def test_a_card_from_the_index_is_refused_where_its_organ_went(pack):
+    site = pack()
     assert registry.datasets().card("kidney-lesions").anatomy == "kidney"
     registry.datasets().write_index()
     points = next(site.glob("*.dist-info")) / "entry_points.txt"

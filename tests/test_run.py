@@ -199,28 +199,6 @@ def check_rescoring(path: Path) -> None:
     assert {p: p.stat().st_mtime_ns for p in (path / "fits").rglob("*")} == fits
 
 
-def test_imported_maps_get_the_numbers_of_the_method_that_made_them(run, root, cache, tmp_path):
-    from uasbench.api import import_maps
-    from uasbench.benchmark.planning.options import validated
-    from uasbench.benchmark.runs.map_store import read_map
-
-    done = run("hu-deviation")
-    slug = done.records[0].cell.slug
-    folder = tmp_path / "maps"
-    folder.mkdir()
-    for path in (done.path / "maps" / slug).glob("*.map"):
-        native = read_map(path).native()
-        affine = np.diag([-1.0, -1.0, 1.0, 1.0])
-        nib.save(nib.Nifti1Image(native.transpose(2, 1, 0), affine), folder / f"{path.stem}.nii.gz")
-    options = validated(datasets=["lits"], data_root=root, cache=cache, profile="smoke", trials=1, out=done.path)
-    both = import_maps(folder, "elsewhere", options, None)
-    oracle = {
-        r.cell.method: [v.value for v in r.per_case if (v.protocol, v.metric) == ("oracle", "dice")]
-        for r in both.records
-    }
-    assert oracle["elsewhere"] == oracle["hu-deviation"]
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -14,16 +14,26 @@ from uasbench.benchmark.runs.folder import RunFolder
 from uasbench.common.errors import UasbenchError
 
 TARGETS = {"local": "uasbench.benchmark.executors.local:LocalExecutor", "detached": "detached_plugin:Detached"}
+OTHERS = """
+from uasbench.benchmark.executors.local import LocalExecutor
+
+class Half:
+    def submit(self, job): ...
+
+class Noting(LocalExecutor):
+    def submit(self, job):
+        self.place.log(job.id).with_suffix(".submitted").touch()
+        super().submit(job)
+"""
 
 
 @pytest.fixture
 def plugin(install, repository) -> None:
-    """The executor of the documentation, and half of one, as pip would have installed them."""
+    """The executor of the documentation, half of one, and one that notes its jobs, as if installed by pip."""
     page = (repository / "docs" / "plugins.md").read_text(encoding="utf-8")
     (text,) = (block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "def submit" in block)
-    half = "class Half:\n    def submit(self, job): ...\n"
-    points = {"detached": TARGETS["detached"], "half": "detached_plugin:Half"}
-    install("pkg-detached", {"detached_plugin.py": text + half}, executors=points)
+    points = {"detached": TARGETS["detached"], "half": "detached_plugin:Half", "noting": "detached_plugin:Noting"}
+    install("pkg-detached", {"detached_plugin.py": text + OTHERS}, executors=points)
 
 
 @pytest.mark.usefixtures("plugin")
@@ -41,7 +51,7 @@ def test_executors_are_found_by_name_and_a_wrong_one_is_refused():
     assert find_executor("detached").__name__ == "Detached"
     with pytest.raises(RegistryError, match="unknown executor 'lokal'; did you mean 'local'"):
         find_executor("lokal")
-    with pytest.raises(RegistryError, match=r"unknown executor 'xyz'; known: detached, half, local"):
+    with pytest.raises(RegistryError, match=r"unknown executor 'xyz'; known: detached, half, local, noting"):
         find_executor("xyz")
     with pytest.raises(RegistryError, match="has no room, attach, reports, stop, close"):
         find_executor("half")
@@ -49,9 +59,10 @@ def test_executors_are_found_by_name_and_a_wrong_one_is_refused():
 
 @pytest.mark.usefixtures("plugin")
 def test_a_run_goes_through_the_executor_that_it_names(run, tmp_path):
-    done = run("hu-deviation", executor="detached")
+    done = run("hu-deviation", executor="noting")
     assert (len(done.records), done.failures) == (1, [])
-    assert {path.suffix for path in done.folder.tasks_dir.iterdir()} == {".json", ".result", ".pid"}
+    noted = {path.name.partition("-")[0] for path in done.folder.logs_dir.glob("*.submitted")}
+    assert noted == {"fit", "map", "measure"}
     with pytest.raises(UasbenchError, match="unknown executor 'slurn'"):
         run("hu-deviation", executor="slurn", out=tmp_path / "other")
 

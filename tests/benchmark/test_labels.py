@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from uasbench.benchmark.catalogue import registry
-from uasbench.benchmark.planning.fits import folds
+from uasbench.benchmark.planning.fits import folds, label_plan
 from uasbench.benchmark.planning.plan import PlanError
 from uasbench.benchmark.stages.fit import FitError, FitTask, MethodSpec, training_scans
 from uasbench.benchmark.stages.task import Numerics
@@ -183,53 +183,50 @@ def test_what_cannot_be_trained_is_skipped_with_its_reason(plan):
     assert "lits has one patient: nobody else to learn from" in reasons["upper"]
     assert "of which the data root holds none that may train (looked for second)" in reasons["unseen"]
     assert "choose cross-fit or unseen" in reasons["strange"]
+    task.data.voxel_truth = False
+    assert label_plan(task.data, "cross-fit") == "learns from lesion masks; lits has slice labels only"
     with pytest.raises(PlanError, match="no method can run on lits: unseen: learns from the other liver sets"):
         plan("unseen")
 
 
-@pytest.mark.usefixtures("plugins")
-def test_slice_labels_are_not_enough(plan, monkeypatch):
-    from uasbench.benchmark.planning.fits import label_plan
-
-    task, _ = plan("upper")
-    task.data.voxel_truth = False
-    assert label_plan(task.data, "cross-fit") == "learns from lesion masks; lits has slice labels only"
-
-
-@pytest.mark.usefixtures("plugins")
-def test_unseen_leaves_out_patients_who_are_tested(plan, two_sets):
+@pytest.fixture
+def people(two_sets):
+    """Return ``people(lits, second)``: tables of patients beside the two sets, each row ``set,case,patient``."""
     tables = [two_sets / "patients.csv", two_sets / "second" / "patients.csv"]
-    for path, case in zip(tables, ("lits,volume-0", "second,volume-1"), strict=True):
-        path.write_text(f"set,case,patient\n{case},anna\n")
+
+    def write(*rows: list[str]) -> None:
+        for path, lines in zip(tables, rows, strict=True):
+            path.write_text("\n".join(["set,case,patient", *lines]) + "\n")
+
+    yield write
+    for path in tables:
+        path.unlink()
+
+
+@pytest.mark.usefixtures("plugins")
+def test_unseen_leaves_out_patients_who_are_tested(plan, two_sets, people):
+    people(["lits,volume-0,anna"], ["second,volume-1,anna"])
     task, cells = plan("unseen", data_root=two_sets)
     (fit,) = cells["unseen"].fits.tasks
     assert [case.id for case, _ in fit.labelled] == ["volume-0"]
     assert any("second:volume-1 is left out of training" in w for w in task.data.warnings)
-    for path in tables:
-        path.unlink()
 
 
 @pytest.mark.usefixtures("plugins")
-@pytest.mark.parametrize("calibration", ["held-out", "none"])
-def test_unseen_leaves_out_patients_who_calibrate_and_keeps_those_who_train(plan, two_sets, calibration):
-    tables = [two_sets / "patients.csv", two_sets / "second" / "patients.csv"]
-    task, _ = plan("unseen", data_root=two_sets)
-    healthy = sorted(case.id for case in task.data.healthy)
-    tables[0].write_text("set,case,patient\n" + "".join(f"btcv,{case},person {case}\n" for case in healthy))
-    task, _ = plan("unseen", data_root=two_sets)
-    ((calibrates, _),), ((trains, _),) = task.data.split.calibration, task.data.split.train
-    tables[1].write_text(f"set,case,patient\nsecond,volume-0,person {trains}\nsecond,volume-1,person {calibrates}\n")
-    task, cells = plan("unseen", data_root=two_sets, calibration=calibration)
-    (fit,) = cells["unseen"].fits.tasks
-    learned = [case.id for case, _ in fit.labelled]
-    said = [w for w in task.data.warnings if "second:volume-1 is left out of training" in w]
-    if calibration == "none":
-        assert (learned, said) == (["volume-0", "volume-1"], [])
-    else:
-        assert learned == ["volume-0"]
-        assert f"healthy scans of patient 'person {calibrates}' calibrate" in said[0]
-    for path in tables:
-        path.unlink()
+def test_unseen_leaves_out_patients_who_calibrate_and_keeps_those_who_train(plan, two_sets, people):
+    healthy = sorted(case.id for case in plan("unseen", data_root=two_sets)[0].data.healthy)
+    ours = [f"btcv,{case},person {case}" for case in healthy]
+    people(ours, [])
+    split = plan("unseen", data_root=two_sets)[0].data.split
+    ((calibrates, _),), ((trains, _),) = split.calibration, split.train
+    people(ours, [f"second,volume-0,person {trains}", f"second,volume-1,person {calibrates}"])
+    for calibration, learns in (("held-out", ["volume-0"]), ("none", ["volume-0", "volume-1"])):
+        task, cells = plan("unseen", data_root=two_sets, calibration=calibration)
+        (fit,) = cells["unseen"].fits.tasks
+        assert [case.id for case, _ in fit.labelled] == learns
+        said = [w for w in task.data.warnings if "second:volume-1 is left out of training" in w]
+        assert bool(said) == (calibration == "held-out")
+        assert all(f"healthy scans of patient 'person {calibrates}' calibrate" in w for w in said)
 
 
 def test_a_fit_refuses_scans_that_the_card_does_not_allow():

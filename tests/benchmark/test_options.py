@@ -9,22 +9,18 @@ from uasbench.benchmark.planning.options import (
 )
 
 
-@pytest.mark.parametrize("text", ["", "0", "x", "1,1", "-1,2", ",", "1.5"])
-def test_bad_seeds_are_refused(text):
-    with pytest.raises(OptionError, match="--seeds"):
-        parse_seeds(text)
-
-
-@pytest.mark.parametrize("text", ["ae.lr", "lr=1", "=1", ".lr=1", "ae.=1"])
-def test_bad_settings_are_refused(text):
-    with pytest.raises(OptionError, match=r"METHOD\.KEY=VALUE"):
-        parse_settings([text])
-
-
-@pytest.mark.parametrize("text", ["tp", "tp:", "tp:lr=1", ":ae.lr=1", "a b:ae.lr=1", "x:ae.lr=1,dae.lr=2"])
-def test_bad_variants_are_refused(text):
-    with pytest.raises(OptionError, match="LABEL:METHOD"):
-        parse_variant(text)
+@pytest.mark.parametrize(
+    ("parse", "texts", "message"),
+    [
+        (parse_seeds, ("", "0", "x", "1,1", "-1,2", ",", "1.5"), "--seeds"),
+        (lambda text: parse_settings([text]), ("ae.lr", "lr=1", "=1", ".lr=1", "ae.=1"), r"METHOD\.KEY=VALUE"),
+        (parse_variant, ("tp", "tp:", "tp:lr=1", ":ae.lr=1", "a b:ae.lr=1", "x:ae.lr=1,dae.lr=2"), "LABEL:METHOD"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(parse, texts, message):
+    for text in texts:
+        with pytest.raises(OptionError, match=message):
+            parse(text)
 
 
 def test_a_variant_takes_values_with_commas():

@@ -27,11 +27,6 @@ def test_a_trained_network_passes_and_beats_its_untrained_self(tiny_net, outcome
     assert set(found.values()) == {"passed"}, found
 
 
-@pytest.mark.parametrize("name", ["random", "hu-deviation", "roi-area"])
-def test_built_ins_pass(failures, name):
-    assert not failures(registry.methods().get(name))
-
-
 def test_a_registered_plugin_is_checked_by_name(install):
     text = (
         "import numpy as np\nfrom uasbench import Method, MethodCard\n"
