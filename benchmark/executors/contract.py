@@ -138,15 +138,18 @@ class Executor(Protocol):
 
     def room(self) -> int:
         """Return how many further jobs may be submitted now."""
+        ...
 
     def attach(self, jobs: Sequence[Job]) -> Collection[str]:
         """Return the ids of those jobs that an earlier submitter left running, and report on them from now on."""
+        ...
 
     def submit(self, job: Job) -> None:
         """Start a job, or queue it; its needs are done."""
 
     def reports(self, timeout: float) -> list[Report]:
         """Return what has happened since the last call, in order; wait at most ``timeout`` seconds for it."""
+        ...
 
     def stop(self, job: str) -> None:
         """End a job and wait until it has ended; nothing more is reported about it."""

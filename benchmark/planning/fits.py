@@ -9,6 +9,7 @@ from ...datasets.storing.prepared import PreparedCase, TruthRef
 from ..runs.folder import RunFolder
 from ..runs.records import LabelUse, Skip
 from ..stages.fit import FitTask
+from ..stages.map import Model
 from ..stages.task import Numerics
 from . import ids
 from .selection import Candidate
@@ -31,10 +32,6 @@ class LabelPlan:
     maps: tuple[tuple[str, ...], ...]
     sets: tuple[str, ...]
 
-    def model_of(self, patient: str) -> int:
-        """Return which model maps the cases of a patient of the test set."""
-        return next(k for k, patients in enumerate(self.maps) if patient in patients)
-
     def use(self) -> LabelUse:
         return LabelUse(
             training=self.training,
@@ -51,13 +48,13 @@ class PlannedFits:
     Attributes:
         tasks: the trainings.
         names: which of several trainings each is, such as ``fold 2/5``, for the display.
-        models: for each model the positions of its trainings; several are members whose median is the map.
+        models: each with its trainings, several of which are members whose median is the map.
         labels: how labels are used, for top lines.
     """
 
     tasks: tuple[FitTask, ...]
     names: tuple[str, ...]
-    models: tuple[tuple[int, ...], ...]
+    models: tuple[Model, ...]
     labels: LabelPlan | None = None
 
 
@@ -97,7 +94,7 @@ def planned_fits(folder: RunFolder, numerics: Numerics, data: TaskData, candidat
     learns: Sequence[Sequence[Labelled]] = ((),) if labels is None else labels.learns
     members = candidate.members
     seeds = [seed] if members is None else [derive(seed, "member", index) for index in range(members)]
-    tasks, names = [], []
+    tasks, names, models = [], [], []
     for fold, labelled in enumerate(learns):
         for member, fit_seed in enumerate(seeds):
             task = FitTask(  # a method meets the scans that its card allows and no others
@@ -114,9 +111,9 @@ def planned_fits(folder: RunFolder, numerics: Numerics, data: TaskData, candidat
             tasks.append(task.model_copy(update={"id": address, "out": folder.fit_dir(address)}))
             places = (("fold", fold, len(learns)), ("member", member, len(seeds)))
             names.append(", ".join(f"{what} {index + 1}/{count}" for what, index, count in places if count > 1))
-    count = len(seeds)
-    models = tuple(tuple(range(count * fold, count * (fold + 1))) for fold in range(len(learns)))
-    return PlannedFits(tuple(tasks), tuple(names), models, labels)
+        mapped = [case for case in data.test if labels is None or case.patient in labels.maps[fold]]
+        models.append(Model(fits=tuple(task.out for task in tasks[-len(seeds) :]), cases=tuple(mapped)))
+    return PlannedFits(tuple(tasks), tuple(names), tuple(models), labels)
 
 
 def folds(patients: Iterable[str]) -> list[tuple[str, ...]]:

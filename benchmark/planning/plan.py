@@ -8,7 +8,7 @@ from ...common.errors import UasbenchError
 from ..executors.contract import Job, Resources
 from ..runs.folder import RunFolder, RunFolderError
 from ..runs.records import CellKey, StageIds, write_json
-from ..stages.map import MapTask, Model, finished
+from ..stages.map import MapTask, finished
 from ..stages.measure import MeasureTask
 from ..stages.task import Numerics, Task
 from . import ids
@@ -62,18 +62,10 @@ def _plan_cell(options: RunOptions, numerics: Numerics, data: TaskData, candidat
     of_fits = [task.id for task in fits.tasks]
     members = of_fits if len(of_fits) > 1 or candidate.members is not None else []
     fit = ids.digest(members) if members else of_fits[0]
-    mapped_by = {case.id: 0 if fits.labels is None else fits.labels.model_of(case.patient) for case in data.test}
-    models = [
-        Model(
-            fits=tuple(fits.tasks[i].out for i in positions),
-            cases=tuple(case for case in data.test if mapped_by[case.id] == number),
-        )
-        for number, positions in enumerate(fits.models)
-    ]
     maps = MapTask(
         id=ids.map_id(fit, candidate, data),
         method=candidate.spec,
-        models=tuple(models),
+        models=fits.models,
         healthy=tuple(case for case, _ in healthy),
         seed=seed,
         numerics=numerics,
@@ -94,7 +86,7 @@ def _plan_cell(options: RunOptions, numerics: Numerics, data: TaskData, candidat
         slice_score=candidate.card.slice_score,
         trials=options.study_trials,
         numerics=numerics,
-        models=len(models),
+        models=len(fits.models),
         labels=None if fits.labels is None else fits.labels.use(),
     )
     return PlannedCell(candidate, fits, maps, ids.addressed(measure))

@@ -119,7 +119,7 @@ def check_map(method: Method, scores: Any, support: np.ndarray, case_id: str) ->
     Raises:
         MethodError: as :func:`score`.
     """
-    who = f"method {_name(method)}, case {case_id}"
+    who = f"method {method.card.name}, case {case_id}"
     if not isinstance(scores, np.ndarray):
         hint = "; call .cpu().numpy()" if hasattr(scores, "detach") else ""
         raise MethodError(f"{who}: the map is a {type(scores).__name__}, expected a NumPy array{hint}")
@@ -148,10 +148,7 @@ def check_mask(method: Method, mask: Any, shape: tuple[int, ...], case_id: str) 
     """
     if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_ or mask.shape != shape:
         got = f"{mask.dtype} {mask.shape}" if isinstance(mask, np.ndarray) else type(mask).__name__
-        raise MethodError(f"method {_name(method)}, case {case_id}: postprocess returned {got}, expected bool {shape}")
+        raise MethodError(
+            f"method {method.card.name}, case {case_id}: postprocess returned {got}, expected bool {shape}"
+        )
     return mask
-
-
-def _name(method: Method) -> str:
-    card = getattr(type(method), "card", None)
-    return getattr(card, "name", type(method).__name__)

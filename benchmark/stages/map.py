@@ -49,13 +49,16 @@ def run(task: MapTask, progress: Progress) -> None:
         return
     devices.configure(task.numerics.device, task.numerics.threads)
     cls, config = task.method.load()
-    wanted = getattr(config, "checkpoint", "last")
-    states = {fit: _checkpoint(fit, wanted) for model in task.models for fit in model.fits}
+    name = getattr(config, "checkpoint", "last")
+    for fit in {fit for model in task.models for fit in model.fits}:
+        if not (fit / f"{name}.pt").exists():
+            there = ", ".join(sorted(p.stem for p in fit.glob("*.pt")))
+            raise FileNotFoundError(f"the fit kept no checkpoint {name!r}; it has {there}")
     if task.out.exists():
         shutil.rmtree(task.out)
     with new_folder(task.out) as scratch:
         (scratch / "healthy").mkdir()
-        _map_all(task, lambda fit: drive.load(cls, config, states[fit], task.numerics.device), scratch, progress)
+        _map_all(task, lambda fit: drive.load(cls, config, fit / f"{name}.pt", task.numerics.device), scratch, progress)
 
 
 def finished(out: Path) -> str | None:
@@ -64,14 +67,6 @@ def finished(out: Path) -> str | None:
         return json.loads((out / "map.json").read_text(encoding="utf-8"))["id"]
     except (OSError, ValueError, KeyError):
         return None
-
-
-def _checkpoint(fit: Path, name: str) -> Path:
-    path = fit / f"{name}.pt"
-    if not path.exists():
-        there = ", ".join(sorted(p.stem for p in fit.glob("*.pt")))
-        raise FileNotFoundError(f"the fit kept no checkpoint {name!r}; it has {there}")
-    return path
 
 
 def _map_all(task: MapTask, load: Callable[[Path], Any], scratch: Path, progress: Progress) -> None:
@@ -91,6 +86,11 @@ def _map_all(task: MapTask, load: Callable[[Path], Any], scratch: Path, progress
             _map_one(task, members, case, healthy_map(scratch, case.id, number, count))
             done += 1
             progress(done, total)
+    if any(threshold != thresholds[0] for threshold in thresholds):
+        raise drive.MethodError(
+            f"native_threshold differs between folds: {', '.join(map(str, thresholds))}; make it a constant, or decide "
+            "in postprocess"
+        )
     write_json(
         scratch / "map.json",
         {
@@ -99,18 +99,9 @@ def _map_all(task: MapTask, load: Callable[[Path], Any], scratch: Path, progress
             "slices": slices,
             "peak_ram_mib": peak_ram_mib(),
             "peak_gpu_mib": devices.peak_gpu_mib(task.numerics.device),
-            "native_threshold": _one_threshold(thresholds),
+            "native_threshold": thresholds[0],
         },
     )
-
-
-def _one_threshold(thresholds: list[float | None]) -> float | None:
-    if any(threshold != thresholds[0] for threshold in thresholds):
-        raise drive.MethodError(
-            f"native_threshold differs between folds: {', '.join(map(str, thresholds))}; make it a constant, or decide "
-            "in postprocess"
-        )
-    return thresholds[0]
 
 
 def _map_one(

@@ -49,7 +49,10 @@ def run(task: MeasureTask, progress: Progress) -> None:
     """Measure a cell and write its record."""
     maps = task.maps
     mapped = json.loads((maps / "map.json").read_text(encoding="utf-8"))
-    cases = [_case(task, case) for case in task.cases]
+    cases = []
+    for case in task.cases:
+        mask = maps / f"{case.id}.mask"
+        cases.append(MeasureCase(case, maps / f"{case.id}.map", task.truths[case.id], mask if mask.exists() else None))
     start = time.perf_counter()
     result = measure(
         cases,
@@ -71,6 +74,10 @@ def run(task: MeasureTask, progress: Progress) -> None:
             progress=progress,
         ),
     )
+    notes = dict(task.data.notes)
+    for case in cases:
+        if (note := outside_note(case)) is not None:
+            notes[case.id] = [*notes.get(case.id, []), note]
     fits = [json.loads((folder / "fit.json").read_text(encoding="utf-8")) for folder in task.fit_dirs]
     record = Record(
         cell=task.cell,
@@ -78,7 +85,7 @@ def run(task: MeasureTask, progress: Progress) -> None:
         profile=task.profile,
         config=task.config,
         ids=task.ids,
-        data=_with_outside(task.data, cases),
+        data=task.data.model_copy(update={"notes": notes}),
         thresholds=result.thresholds,
         per_case=result.per_case,
         pooled=result.pooled,
@@ -98,17 +105,6 @@ def outside_note(case: ScoredCase) -> str | None:
     if share <= OUTSIDE_SHARE:
         return None
     return f"{100 * share:.0f} % of the lesion lies outside the region of interest and is not measured"
-
-
-def _with_outside(data: DataInfo, cases: list[MeasureCase]) -> DataInfo:
-    found = {case.id: note for case in cases if (note := outside_note(case)) is not None}
-    notes = {**data.notes, **{case: [*data.notes.get(case, []), note] for case, note in found.items()}}
-    return data.model_copy(update={"notes": notes})
-
-
-def _case(task: MeasureTask, case: PreparedCase) -> MeasureCase:
-    mask = task.maps / f"{case.id}.mask"
-    return MeasureCase(case, task.maps / f"{case.id}.map", task.truths[case.id], mask if mask.exists() else None)
 
 
 def _provenance(fits: list[dict[str, Any]]) -> dict[str, str]:
