@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from .datasets.dataset import CaseRef, Dataset, DatasetCard
     from .datasets.healthy import HealthySet
     from .datasets.labelled import LabelledSet
-    from .datasets.views.view import View
+    from .datasets.views.slice_view import View
     from .datasets.views.volume_view import VolumeView
     from .methods.card import MethodCard
     from .methods.config import Config
@@ -33,7 +33,7 @@ _WHERE = {
     "MethodCard": "methods.card",
     "SupervisedMethod": "methods.method",
     "Truth": "datasets.case",
-    "View": "datasets.views.view",
+    "View": "datasets.views.slice_view",
     "VolumeView": "datasets.views.volume_view",
     "open_run": "api",
     "run": "api",

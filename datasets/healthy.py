@@ -10,12 +10,10 @@ import numpy as np
 
 from ..common.errors import DataError
 from .case import Case
-from .views.view import View
-from .views.viewed import ViewedCase
-from .views.viewing import apply_view
-from .views.volume_geometry import VolumeGeometry
+from .views.slice_view import View
+from .views.volume_geometry import ViewedCase, VolumeGeometry
 from .views.volume_stack import VolumeStack
-from .views.volume_view import AnyView, VolumeView
+from .views.volume_view import AnyView, VolumeView, apply_view
 
 if TYPE_CHECKING:
     from .storing.prepared import PreparedCase

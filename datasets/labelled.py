@@ -12,7 +12,7 @@ from ..common.errors import DataError
 from .case import Case
 from .healthy import HealthySet, Part
 from .storing.prepared import PreparedCase, TruthRef, load_truth
-from .views.view import View
+from .views.slice_view import View
 from .views.volume_view import VolumeView
 
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin
 
 from ..common.errors import UasbenchError, did_you_mean
-from ..datasets.views.view import View
+from ..datasets.views.slice_view import View
 
 PROFILES = ("smoke", "quick", "paper")
 C = TypeVar("C", bound="Config")

@@ -87,7 +87,7 @@ class Method:
         """
         if self.view is None:
             raise TypeError(f"{type(self).__name__} needs score(case), or a view and score_view(array, roi, spacing)")
-        from ..datasets.views.viewing import apply_view
+        from ..datasets.views.volume_view import apply_view
 
         seen = apply_view(case, self.view)
         spacing = getattr(seen.geometry, "spacing", case.spacing)

@@ -8,8 +8,8 @@ import numpy as np
 from ...datasets.case import Case
 from ...datasets.healthy import HealthySet
 from ...datasets.labelled import LabelledSet
-from ...datasets.views.viewed import ViewedCase
-from ...datasets.views.viewing import apply_view
+from ...datasets.views.volume_geometry import ViewedCase
+from ...datasets.views.volume_view import apply_view
 from ...methods.config import resolve
 from ...methods.context import FitContext
 from ..stages import drive

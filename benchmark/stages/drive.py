@@ -22,7 +22,7 @@ from ...methods.state import to_device
 if TYPE_CHECKING:
     from ...datasets.healthy import HealthySet
     from ...datasets.labelled import LabelledSet
-    from ...datasets.views.viewed import ViewedCase
+    from ...datasets.views.volume_geometry import ViewedCase
     from ...methods.method import Method
 
 

@@ -11,11 +11,9 @@ from ...common.atomic import new_folder
 from ...common.package import NAME
 from ...common.source_hash import closure_hash
 from ..case import Case, Note, Spacing, Trust, Truth
-from ..views.view import View
-from ..views.viewed import ViewedCase
-from ..views.viewing import apply_view
-from ..views.volume_geometry import geometry_from_json
-from ..views.volume_view import AnyView
+from ..views.slice_view import View
+from ..views.volume_geometry import ViewedCase, geometry_from_json
+from ..views.volume_view import AnyView, apply_view
 from . import entries
 from .entries import LAYOUT, digest, pack, read_meta, readable, unpack, write_meta
 

@@ -24,8 +24,7 @@ from ...common.source_hash import closure_hash
 from ..anatomy import find_anatomy
 from ..case import Note, Trust
 from ..dataset import CaseRef, Dataset
-from ..views.viewing import apply_view
-from ..views.volume_view import AnyView
+from ..views.volume_view import AnyView, apply_view
 from . import entries
 from .prepared import PreparedCase, PreparedSet, ShowProgress, TruthRef, write_view
 

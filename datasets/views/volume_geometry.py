@@ -219,6 +219,11 @@ class VolumeGeometry:
         return positions[0], positions[1], (part[0], part[1])
 
 
+def mask_reader(mask: np.ndarray) -> Callable[[int, slice, slice], np.ndarray]:
+    """Return what :meth:`VolumeGeometry.planes` reads a mask with."""
+    return lambda z, rows, columns: np.ascontiguousarray(mask[z, rows, columns]).view(np.uint8)
+
+
 AnyGeometry = Geometry | VolumeGeometry
 
 
@@ -227,6 +232,23 @@ def geometry_from_json(value: dict[str, Any]) -> AnyGeometry:
     return VolumeGeometry.from_json(value) if value.get("kind") == "volume" else Geometry.from_json(value)
 
 
-def mask_reader(mask: np.ndarray) -> Callable[[int, slice, slice], np.ndarray]:
-    """Return what :meth:`VolumeGeometry.planes` reads a mask with."""
-    return lambda z, rows, columns: np.ascontiguousarray(mask[z, rows, columns]).view(np.uint8)
+@dataclass(frozen=True, eq=False)
+class ViewedCase:
+    """A case through a view.
+
+    Attributes:
+        image: shape (slices, size, size), in the view's dtype.
+        roi: bool, same shape; slices have at least one pixel each (see :meth:`Geometry.view_roi`), volumes may have
+            slices without.
+        support: bool, same shape: the region of interest and every pixel that mapping back to it reads. A map that is
+            kept on these pixels only gives the same native values.
+        geometry: the way back to the native grid.
+    """
+
+    image: np.ndarray
+    roi: np.ndarray
+    support: np.ndarray
+    geometry: AnyGeometry
+
+    def to_native(self, map_: np.ndarray) -> np.ndarray:
+        return self.geometry.to_native(map_)

@@ -7,8 +7,7 @@ import numpy as np
 
 from ...common.errors import DataError
 from ..case import Spacing
-from .viewed import ViewedCase
-from .volume_geometry import VolumeGeometry
+from .volume_geometry import ViewedCase, VolumeGeometry
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,8 @@ from ...common.boxes import bounds
 from ..case import Case, Spacing
 from .grey_levels import unit_levels
 from .slice_geometry import ViewError
-from .view import View
-from .viewed import ViewedCase
-from .volume_geometry import VolumeGeometry
+from .slice_view import View, apply_slice_view
+from .volume_geometry import ViewedCase, VolumeGeometry
 
 _SAME = 1e-4  # spacings this close differ by less than a tenth of a voxel over a slice of 512
 
@@ -89,6 +88,11 @@ def apply_volume_view(case: Case, view: VolumeView) -> ViewedCase:
     support = geometry.view_support(roi)
     support |= view_roi
     return ViewedCase(image, view_roi, support, geometry)
+
+
+def apply_view(case: Case, view: AnyView) -> ViewedCase:
+    """Compute a view of a case (see :func:`.apply_slice_view`, :func:`apply_volume_view`)."""
+    return apply_slice_view(case, view) if isinstance(view, View) else apply_volume_view(case, view)
 
 
 def _check(view: VolumeView, native_spacing: Spacing) -> None:

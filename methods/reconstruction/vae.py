@@ -12,7 +12,7 @@ import numpy as np
 
 from ...common.seeds import derive
 from ...datasets.case import Spacing
-from ...datasets.views.view import View
+from ...datasets.views.slice_view import View
 from ..card import MethodCard, same
 from ..config import ConfigError
 from ..context import FitContext

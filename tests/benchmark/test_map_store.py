@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from uasbench.benchmark.runs.map_store import MapError, read_map, read_mask, write_map, write_mask
 from uasbench.datasets.case import Case
-from uasbench.datasets.views.view import View
-from uasbench.datasets.views.viewing import apply_view
+from uasbench.datasets.views.slice_view import View
+from uasbench.datasets.views.volume_view import apply_view
 
 FLOATS = st.floats(width=32, allow_nan=False, allow_infinity=False)
 in_tmp_path = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)

@@ -14,7 +14,7 @@ from uasbench.common.source_hash import closure_files
 from uasbench.datasets.adapters.btcv import BTCV
 from uasbench.datasets.adapters.lits import LiTS
 from uasbench.datasets.storing.store import Store
-from uasbench.datasets.views.view import View
+from uasbench.datasets.views.slice_view import View
 
 BLOCK = """
 import sys

@@ -6,9 +6,8 @@ from uasbench.benchmark.runs.map_store import MapError, read_map, write_map
 from uasbench.benchmark.scoring.cases import ArrayCase
 from uasbench.benchmark.scoring.paper_grid import paper_confusion
 from uasbench.datasets.case import Case, Truth
-from uasbench.datasets.views.view import View
-from uasbench.datasets.views.viewing import apply_view
-from uasbench.datasets.views.volume_view import VolumeView
+from uasbench.datasets.views.slice_view import View
+from uasbench.datasets.views.volume_view import VolumeView, apply_view
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ def test_a_function_without_a_place_for_its_cache_still_compiles():
 
 def test_importing_kernels_imports_neither_numba_nor_torch(tmp_path):
     code = (
-        "import sys, uasbench.datasets.views.viewing, uasbench.datasets.storing.store, uasbench.datasets.healthy,"
+        "import sys, uasbench.datasets.views.volume_view, uasbench.datasets.storing.store, uasbench.datasets.healthy,"
         "uasbench.benchmark.runs.map_store; print(sorted({'numba', 'torch', 'monai', 'scipy'} & set(sys.modules)))"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=True)

@@ -5,8 +5,8 @@ import pytest
 from uasbench.common.errors import DataError
 from uasbench.datasets.case import Case
 from uasbench.datasets.healthy import HealthySet, Part
-from uasbench.datasets.views.view import View
-from uasbench.datasets.views.viewing import apply_view
+from uasbench.datasets.views.slice_view import View
+from uasbench.datasets.views.volume_view import apply_view
 
 VIEW = View(size=24)
 

@@ -8,7 +8,7 @@ from uasbench.datasets.healthy import HealthySet
 from uasbench.datasets.labelled import LabelledPart, LabelledSet
 from uasbench.datasets.storing.entries import write_truth
 from uasbench.datasets.storing.prepared import TruthRef
-from uasbench.datasets.views.view import View
+from uasbench.datasets.views.slice_view import View
 from uasbench.datasets.views.volume_view import VolumeView
 
 BRIGHT = 400.0

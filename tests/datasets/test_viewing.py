@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 from uasbench.datasets.case import Case
 from uasbench.datasets.views.slice_geometry import Geometry, ViewError
-from uasbench.datasets.views.view import View
-from uasbench.datasets.views.viewing import apply_view
+from uasbench.datasets.views.slice_view import View
+from uasbench.datasets.views.volume_view import apply_view
 
 SPACING = (2.5, 0.8, 0.8)
 

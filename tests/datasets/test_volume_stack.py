@@ -5,10 +5,9 @@ from hypothesis import strategies as st
 from uasbench.common.errors import DataError
 from uasbench.datasets.case import Case
 from uasbench.datasets.healthy import HealthySet, Part
-from uasbench.datasets.views.view import View
-from uasbench.datasets.views.viewing import apply_view
+from uasbench.datasets.views.slice_view import View
 from uasbench.datasets.views.volume_stack import SliceRun, VolumeStack
-from uasbench.datasets.views.volume_view import VolumeView
+from uasbench.datasets.views.volume_view import VolumeView, apply_view
 
 NATIVE = VolumeView(size=32, resample_z=False)
 

@@ -10,10 +10,9 @@ from scipy.ndimage import gaussian_filter
 from uasbench.datasets.case import Case
 from uasbench.datasets.storing.prepared import read_view, view_key, write_view
 from uasbench.datasets.views.slice_geometry import ViewError
-from uasbench.datasets.views.view import View
-from uasbench.datasets.views.viewing import apply_view
+from uasbench.datasets.views.slice_view import View
 from uasbench.datasets.views.volume_geometry import VolumeGeometry, geometry_from_json
-from uasbench.datasets.views.volume_view import VolumeView
+from uasbench.datasets.views.volume_view import VolumeView, apply_view
 
 WINDOW = (-800.0, 100.0)
 

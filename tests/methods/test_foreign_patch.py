@@ -10,7 +10,7 @@ from scipy.sparse.linalg import spsolve
 from uasbench.common.boxes import bounds
 from uasbench.common.errors import DataError
 from uasbench.datasets.healthy import HealthySet
-from uasbench.datasets.views.view import View
+from uasbench.datasets.views.slice_view import View
 from uasbench.methods.context import FitContext
 from uasbench.methods.pseudo_anomaly.fpi import FPI
 from uasbench.methods.pseudo_anomaly.parts.foreign_patches import ForeignPatchConfig, masked_cross_entropy

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import distributions as d
-from uasbench.datasets.views.viewing import apply_view
+from uasbench.datasets.views.volume_view import apply_view
 from uasbench.methods.reconstruction.kl_grad import KLGrad, KLGradCombi
 from uasbench.methods.reconstruction.parts.input_gradient import gradient_maps, min_max, pixel_gradient, smoothed
 

@@ -9,7 +9,7 @@ from scipy import ndimage
 from uasbench.benchmark.stages.drive import score_together
 from uasbench.datasets.case import Case
 from uasbench.datasets.healthy import HealthySet
-from uasbench.datasets.views.viewing import apply_view
+from uasbench.datasets.views.volume_view import apply_view
 from uasbench.methods.config import ConfigError, by_stage, resolve
 from uasbench.methods.context import FitContext
 from uasbench.methods.normalcy.normnet import NormNet, NormNetConfig

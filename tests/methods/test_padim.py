@@ -7,7 +7,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.spatial.distance import mahalanobis
 from uasbench.common.errors import DataError
 from uasbench.common.seeds import derive
-from uasbench.datasets.views.viewing import apply_view
+from uasbench.datasets.views.volume_view import apply_view
 from uasbench.methods.features.padim import PaDiM, merge, whitening
 from uasbench.methods.features.parts.backbone import cosine_distance, smooth, upsample
 from uasbench.methods.training import as_input

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from uasbench.common.errors import DataError
 from uasbench.datasets.healthy import HealthySet
-from uasbench.datasets.views.viewing import apply_view
+from uasbench.datasets.views.volume_view import apply_view
 from uasbench.methods.config import resolve
 from uasbench.methods.context import FitContext, TrainingError
 from uasbench.methods.features.parts.backbone import upsample

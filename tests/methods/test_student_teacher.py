@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from uasbench.datasets.views.viewing import apply_view
+from uasbench.datasets.views.volume_view import apply_view
 from uasbench.methods.features.parts.backbone import smooth
 from uasbench.methods.features.reverse_distillation import (
     ReverseDistillation,

@@ -5,7 +5,7 @@ import pytest
 import torch
 from sklearn.metrics import average_precision_score
 from uasbench.datasets.labelled import LabelledSet
-from uasbench.datasets.views.viewing import apply_view
+from uasbench.datasets.views.volume_view import apply_view
 from uasbench.methods.context import FitContext
 from uasbench.methods.losses import dice_and_cross_entropy
 from uasbench.methods.roi_crop import SquareCrops

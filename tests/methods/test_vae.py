@@ -8,7 +8,7 @@ import torch
 from torch.distributions import Normal, kl_divergence
 from uasbench.datasets.case import Case
 from uasbench.datasets.healthy import HealthySet
-from uasbench.datasets.views.viewing import apply_view
+from uasbench.datasets.views.volume_view import apply_view
 from uasbench.methods.config import ConfigError, resolve
 from uasbench.methods.context import FitContext
 from uasbench.methods.nets.layers import seed_dropout

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from uasbench.datasets.healthy import HealthySet
-from uasbench.datasets.views.viewing import apply_view
+from uasbench.datasets.views.volume_view import apply_view
 from uasbench.methods.config import resolve
 from uasbench.methods.context import FitContext
 from uasbench.methods.early_stopping import hold_out

@@ -13,9 +13,8 @@ from scipy.ndimage import gaussian_filter
 from uasbench.datasets.adapters.lits import LiTS
 from uasbench.datasets.case import Case
 from uasbench.datasets.storing.store import Store
-from uasbench.datasets.views.view import View
-from uasbench.datasets.views.viewing import apply_view
-from uasbench.datasets.views.volume_view import VolumeView
+from uasbench.datasets.views.slice_view import View
+from uasbench.datasets.views.volume_view import VolumeView, apply_view
 
 pytestmark = pytest.mark.perf
 SHAPE = (512, 512, 200)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ....datasets.case import Spacing
-from ....datasets.views.view import View
+from ....datasets.views.slice_view import View
 from ...config import SliceConfig
 from ...method import Method
 from ...nets import weights as sources

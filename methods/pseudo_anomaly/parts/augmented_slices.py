@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from ....datasets.views.view import View
+from ....datasets.views.slice_view import View
 from ...context import FitContext
 from ...method import Method
 from ...training import batches

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from ....datasets.case import Spacing
-from ....datasets.views.view import View
+from ....datasets.views.slice_view import View
 from ...config import SliceConfig
 from ...context import FitContext
 from ...training import autocast, predict, run_updates

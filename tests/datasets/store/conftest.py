@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from uasbench.datasets.storing import store
 from uasbench.datasets.storing.store import Store
-from uasbench.datasets.views.view import View
+from uasbench.datasets.views.slice_view import View
 
 VIEWS = (View(size=16), View(size=16, dtype="uint8", equalise=True))
 

@@ -97,7 +97,7 @@ def test_a_set_is_decoded_by_its_readers_and_by_nothing_that_comes_later(adapter
     modules = {m.removeprefix("uasbench.") for m in closure_files(f"uasbench.datasets.adapters.{adapter}")}
     assert {m.rpartition(".")[2] for m in modules if m.startswith("datasets.reading.")} == read_by
     assert ("datasets.roi.lungs" in modules) == (adapter not in ("lits", "btcv"))
-    later = ("labelled", "healthy", "splits", "patients", "check", "storing", "phantom", "views.viewing", "anatomy")
+    later = ("labelled", "healthy", "splits", "patients", "check", "storing", "phantom", "views.volume_view", "anatomy")
     assert not [m for m in modules if m.startswith(tuple(f"datasets.{name}" for name in later))]
     assert {m.partition(".")[0] for m in modules} == {"common", "datasets", "uasbench"}
 

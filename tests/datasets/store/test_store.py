@@ -11,8 +11,8 @@ from uasbench.datasets.dataset import CaseRef, Dataset
 from uasbench.datasets.storing import store
 from uasbench.datasets.storing.prepared import PreparedCase, TruthRef, load_truth
 from uasbench.datasets.storing.store import Store
-from uasbench.datasets.views.view import View
-from uasbench.datasets.views.viewing import apply_view
+from uasbench.datasets.views.slice_view import View
+from uasbench.datasets.views.volume_view import apply_view
 
 
 def test_cases_views_and_truths_come_back(prepare, views, tmp_path, dataset, data):

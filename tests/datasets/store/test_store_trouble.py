@@ -14,7 +14,7 @@ from uasbench.datasets.case import Truth
 from uasbench.datasets.storing import store
 from uasbench.datasets.storing.prepared import TruthRef, load_truth
 from uasbench.datasets.storing.store import Store
-from uasbench.datasets.views.view import View
+from uasbench.datasets.views.slice_view import View
 
 
 class TestProcesses:
@@ -144,7 +144,7 @@ def test_an_interrupted_preparation_is_continued(prepare, entries, tmp_path, ada
     """A process that is killed in the middle leaves whole entries only, and the next one does the rest."""
     code = (
         "import sys; from pathlib import Path; import arrays_adapter as m;"
-        "from uasbench.datasets.storing.store import Store; from uasbench.datasets.views.view import View;"
+        "from uasbench.datasets.storing.store import Store; from uasbench.datasets.views.slice_view import View;"
         "d = m.Arrays(); refs = d.discover(Path(sys.argv[1]));"
         "Store(sys.argv[2]).prepare(d, refs, views=[View(size=16)], truth=True)"
     )
