@@ -1,9 +1,14 @@
-"""What ``fit`` gets from the engine: seed, device, precision, budget, checkpoints, progress, logging; nothing else."""
+"""What a method gets from the engine: ``fit`` seed, device, precision, budget, checkpoints, progress and logging.
+
+``skip`` may ask the network before a run; in a listing it looks at this machine alone.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -78,3 +83,21 @@ class FitContext:
     def checkpoint(self, name: str) -> None:
         """Store the method's present state under ``name`` beside the final ``last``."""
         self.save_checkpoint(name)
+
+
+_network = ContextVar("uasbench_network", default=True)
+
+
+def network_allowed() -> bool:
+    """Return whether a method may ask the network."""
+    return _network.get()
+
+
+@contextmanager
+def network_forbidden() -> Iterator[None]:
+    """Forbid it for a while."""
+    token = _network.set(False)
+    try:
+        yield
+    finally:
+        _network.reset(token)

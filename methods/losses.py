@@ -10,11 +10,7 @@ def focal_loss(logits: torch.Tensor, target: torch.Tensor, gamma: float = 2.0, s
     """Focal loss on a softmax, −(1 − p_t)^γ · log p_t with α = 1, averaged over pixels.
 
     The one-hot target is clamped to [smooth, 1 − smooth], so that p_t never reaches 0 (DRAEM, Zavrtanik et al. 2021;
-    Zhang et al. 2023, eq. 3).
-
-    Args:
-        logits: (n, 2, H, W), before the softmax.
-        target: (n, H, W), bool or 0 and 1.
+    Zhang et al. 2023, eq. 3). Logits (n, 2, H, W) before the softmax, target (n, H, W) bool or 0 and 1.
     """
     normal, anomalous = torch.softmax(logits.float(), dim=1).unbind(1)
     truth = target.bool()
@@ -62,12 +58,7 @@ def dice_and_cross_entropy(
 
 
 def soft_dice_loss(logits: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Return 1 − the soft Dice of a sigmoid, averaged over samples.
-
-    Args:
-        logits: (n, …), before the sigmoid.
-        mask: float, same shape, 0 and 1.
-    """
+    """Return 1 − the soft Dice of a sigmoid of ``logits`` (n, …) with a float mask, averaged over samples."""
     return 1 - soft_dice(logits.float().sigmoid(), mask, per_sample=True).mean()
 
 
@@ -94,14 +85,9 @@ def decomposition_losses(
 
 
 def ssim_map(a: torch.Tensor, b: torch.Tensor, window: int = 11, sigma: float = 1.5) -> torch.Tensor:
-    """Structural similarity at every pixel (Wang et al. 2004), images in [0, 1], zeros beyond the border.
+    """Structural similarity at every pixel (Wang et al. 2004), images (n, c, H, W) in [0, 1], zeros around.
 
-    Args:
-        a: (n, c, H, W).
-        b: same shape.
-
-    Returns:
-        float32, same shape, 1 where the neighbourhoods are equal.
+    Float32, same shape, 1 where the neighbourhoods are equal.
     """
     a, b = a.float(), b.float()
     moments = _blur(torch.stack([a, b, a * a, b * b, a * b]), window, sigma)
@@ -119,7 +105,6 @@ def ssim_loss(a: torch.Tensor, b: torch.Tensor, window: int = 11, sigma: float =
 
 
 def _blur(images: torch.Tensor, window: int, sigma: float) -> torch.Tensor:
-    """Convolve the last two axes with a normalised Gaussian, separably, zeros beyond the border."""
     offset = torch.arange(window, dtype=images.dtype, device=images.device) - (window - 1) / 2
     kernel = torch.exp(-(offset**2) / (2 * sigma**2))
     kernel = kernel / kernel.sum()

@@ -1,24 +1,19 @@
 """The default ``save`` and ``load`` of a method: its attributes, with networks as state dicts, no pickled code."""
 
+from __future__ import annotations
+
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from .method import Method
 
 _ENGINE = ("config", "device")
 
 
-class Stateful(Protocol):
-    """What has a state: a method, as far as saving and loading know one."""
-
-    config: Any
-    device: str
-
-    def build(self) -> None:
-        """Create the networks as attributes."""
-
-
-def save_state(method: Stateful, path: Path) -> None:
+def save_state(method: Method, path: Path) -> None:
     """Write every attribute that fit has set.
 
     Raises:
@@ -30,7 +25,7 @@ def save_state(method: Stateful, path: Path) -> None:
     torch.save(state, path)
 
 
-def load_state(method: Stateful, path: Path) -> None:
+def load_state(method: Method, path: Path) -> None:
     """Build the networks, then fill in what :func:`save_state` wrote."""
     import torch
 
@@ -50,21 +45,21 @@ def load_state(method: Stateful, path: Path) -> None:
     to_device(method, method.device)
 
 
-def modules(method: Stateful) -> dict[str, Any]:
+def modules(method: Method) -> dict[str, Any]:
     """Return the networks of a method by attribute name."""
     import torch
 
     return {k: v for k, v in vars(method).items() if isinstance(v, torch.nn.Module)}
 
 
-def to_device(method: Stateful, device: str) -> None:
+def to_device(method: Method, device: str) -> None:
     """Move the networks of a method and remember the device."""
     method.device = device
     for module in modules(method).values():
         module.to(device)
 
 
-def parameter_count(method: Stateful) -> int:
+def parameter_count(method: Method) -> int:
     """Return the number of trainable and frozen parameters."""
     return sum(p.numel() for m in modules(method).values() for p in m.parameters())
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ...common.errors import summary
-from ...methods import online
 from ...methods.config import resolve
+from ...methods.context import network_forbidden
 
 if TYPE_CHECKING:
     from ...methods.method import Method
@@ -78,7 +78,7 @@ def status_of(cls: type[Method]) -> str:
 
 def _reason(cls: type[Method], profile: str, anatomy: str) -> str | None:
     try:
-        with time_limit(), online.forbidden():
+        with time_limit(), network_forbidden():
             return cls(resolve(cls.Config, profile, anatomy)).skip()
     except Exception as error:
         return f"fails: {summary(error)}"

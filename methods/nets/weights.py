@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ...common.errors import DataError
-from .. import online
+from ..context import network_allowed
 
 if TYPE_CHECKING:
     import torch
@@ -68,7 +68,7 @@ def find(backbone: str, weights: str) -> Source:
     name = _hub_name(backbone)
     if _cached(name):
         return Source("hub", name)
-    why = _refusal(name) if online.allowed() else "only a run asks the hub"
+    why = _refusal(name) if network_allowed() else "only a run asks the hub"
     if why is None:
         return Source("hub", name)
     missing = f"no ImageNet weights for {backbone}: {name} is not in the hub's cache, and {why}"

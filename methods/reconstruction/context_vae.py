@@ -89,14 +89,9 @@ class ContextVAE(VAE):
 
 
 def cut_squares(x: torch.Tensor, roi: torch.Tensor, side: int, most: int, draws: torch.Generator) -> torch.Tensor:
-    """Return slices with one to ``most`` squares set to 0, centred anywhere in the bounding box of ``roi``.
+    """Return slices (n, 1, H, W) with one to ``most`` squares of ``side`` pixels set to 0.
 
-    Args:
-        x: (n, 1, H, W).
-        roi: bool, same shape; slices without any region of interest have their centres anywhere.
-        side: side of a square in pixels.
-        most: largest number of squares.
-        draws: generator on the device of ``x``.
+    Their centres lie anywhere in the bounding box of ``roi``, or of a slice without any region of interest.
     """
     import torch
 

@@ -158,16 +158,8 @@ def cyclic_cosine(epoch: int, t_max: int) -> float:
 def coarse_noise(count: int, size: int, grid: int, std: float, generator: torch.Generator) -> torch.Tensor:
     """Draw normal noise on a coarse grid, enlarge it bilinearly and roll each image by a random shift per axis.
 
-    Kascenas et al. 2022, §2.
-
-    Args:
-        size: side of the square images in pixels.
-        grid: side of the coarse grid.
-        std: standard deviation on the coarse grid.
-        generator: decides the noise and the device.
-
-    Returns:
-        float32, shape (count, 1, size, size), on the generator's device.
+    Kascenas et al. 2022, §2. Grid and size are sides in pixels; float32 (count, 1, size, size) on the generator's
+    device.
     """
     import torch
     from torch.nn import functional

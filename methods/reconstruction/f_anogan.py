@@ -248,12 +248,8 @@ def gradient_penalty(
 ) -> torch.Tensor:
     """Return the mean of (‖∇ critic‖ − 1)² at points between real and fake images (Gulrajani et al. 2017, eq. 3).
 
-    The norm is taken over all axes of an image. Interpolates lie between the two: real + share · (fake − real).
-
-    Args:
-        real: (n, 1, H, W).
-        fake: same shape.
-        share: (n, 1, 1, 1) in [0, 1].
+    The norm is taken over all axes of an image (n, 1, H, W). Interpolates lie between the two:
+    real + share · (fake − real), with a share (n, 1, 1, 1) in [0, 1].
     """
     import torch
 

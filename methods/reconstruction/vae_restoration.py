@@ -11,8 +11,7 @@ import numpy as np
 from ...datasets.case import Spacing
 from ..card import MethodCard
 from ..context import FitContext, TrainingError
-from ..early_stopping import hold_out
-from ..training import as_input
+from ..training import as_input, hold_out
 from .parts.base import SCORE_BATCH
 from .parts.residual import residual
 from .vae import VAE, SummedVAEConfig

@@ -11,7 +11,7 @@ from uasbench.benchmark.catalogue import registry, showing
 from uasbench.benchmark.catalogue.outline import Outline, outline_of, status_of
 from uasbench.benchmark.catalogue.registry import RegistryError
 from uasbench.benchmark.commands import listing
-from uasbench.methods import online
+from uasbench.methods.context import network_allowed
 
 METHODS = """
 from collections.abc import Mapping
@@ -193,7 +193,7 @@ def test_networks_that_read_values_while_they_are_made_are_counted_too():
 
 
 def test_show_asks_no_network(monkeypatch):
-    monkeypatch.setattr(registry.runnable().get("weighty"), "skip", lambda self: f"asked: {online.allowed()}")
+    monkeypatch.setattr(registry.runnable().get("weighty"), "skip", lambda self: f"asked: {network_allowed()}")
     assert "asked: False" in text(*showing.show("weighty"))
 
 

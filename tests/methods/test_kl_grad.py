@@ -35,34 +35,6 @@ def test_the_width_of_the_code_is_exponentiated_once_unless_the_bug_is_asked_for
     assert losses["kl"].item() == pytest.approx(expected.mean().item(), rel=1e-4, abs=1e-5)
 
 
-def test_loss_is_the_sum_over_the_slice_plus_the_divergence(make_method):
-    method = make_method(KLGrad, "smoke", {"alpha_kl": 2.0, "norm": "affine"})
-    x = torch.rand(3, 1, 32, 32, generator=torch.Generator().manual_seed(0))
-    losses = method.losses(x, x > 0, torch.Generator().manual_seed(5))
-    reconstruction, mean, log_std = method.net(x, torch.Generator().manual_seed(5))
-    divergence = d.kl_divergence(d.Normal(mean, log_std.exp()), d.Normal(0.0, 1.0)).sum(1)
-    expected = ((reconstruction - x).abs().sum((1, 2, 3)) + 2.0 * divergence).mean()
-    assert losses["loss"].item() == pytest.approx(expected.item(), rel=1e-5)
-    assert list(losses) == ["loss", "l1", "kl"]
-
-
-def test_the_map_is_the_slope_of_the_divergence(trained, seen):
-    array = np.array(seen.image[3:4], np.float64)
-    gradient = gradient_maps(trained.code_divergence, array.astype(np.float32), batch=1, device="cpu")[0]
-    at = np.unravel_index(np.abs(gradient).argmax(), gradient.shape)
-    trained.net.double()
-    try:
-        kl = []
-        for step in (-1e-3, 1e-3):
-            moved = array.copy()
-            moved[0][at] += step
-            mean, log_std = (t.detach() for t in trained.net.encode(torch.from_numpy(moved)[:, None]))
-            kl.append(d.kl_divergence(d.Normal(mean, log_std.exp()), d.Normal(0.0, 1.0)).sum().item())
-    finally:
-        trained.net.float()
-    assert gradient[at] == pytest.approx((kl[1] - kl[0]) / 2e-3, rel=2e-2)
-
-
 def test_scoring_works_in_inference_mode_and_in_single_precision_under_autocast(trained, seen):
     expected = trained.score_view(seen.image, seen.roi, SPACING)
     with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
@@ -87,11 +59,6 @@ def test_smoothing_is_a_normalised_window_of_seven_pixels():
     map_ = np.random.default_rng(0).random((2, 20, 20)).astype(np.float32)
     expected = np.stack([cv2.GaussianBlur(a, (7, 7), 3, borderType=cv2.BORDER_CONSTANT) for a in map_])
     assert np.allclose(smoothed(map_, 7, 3.0), expected, atol=1e-6)
-    impulse = np.zeros((3, 21, 21), np.float32)
-    impulse[1, 10, 10] = 1
-    spread = smoothed(impulse, 7, 3.0)
-    assert spread.sum() == pytest.approx(1, abs=1e-5)
-    assert (spread > 0).sum() == 49
 
 
 @given(seed=st.integers(0, 1000), offset=st.floats(-5, 5), scale=st.floats(0.1, 100))

@@ -8,9 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from uasbench.datasets.healthy import HealthySet
 from uasbench.methods.card import MethodCard
-from uasbench.methods.config import by_stage, resolve
+from uasbench.methods.config import resolve
 from uasbench.methods.context import FitContext, TrainingError
-from uasbench.methods.early_stopping import hold_out, train_until_no_gain
 from uasbench.methods.reconstruction.ae import AE
 from uasbench.methods.reconstruction.constrained_vae import ConstrainedVAE
 from uasbench.methods.reconstruction.context_vae import ContextVAE
@@ -20,6 +19,7 @@ from uasbench.methods.reconstruction.parts.base import ReconstructionConfig, Rec
 from uasbench.methods.reconstruction.parts.residual import filtered_inside, residual
 from uasbench.methods.reconstruction.vae import VAE, VAEOriginal, VAESpatial
 from uasbench.methods.reconstruction.vae_restoration import VAERestoration
+from uasbench.methods.training import hold_out, train_until_no_gain
 
 TRUNK = (AE, VAE, VAESpatial, VAEOriginal, ContextVAE, ConstrainedVAE, GMVAE, KLGrad, VAERestoration)
 
@@ -87,18 +87,6 @@ def test_the_other_budget_is_that_of_the_trunk_unless_told_otherwise(cls):
         assert (baur.updates, baur.epochs, baur.patience) == (None, 1000, 5)
         told = resolve(cls.Config, "paper", anatomy, {"budget": "baur", "lr": "5e-4", "patience": "2"})
         assert (told.lr, told.beta1, told.patience) == (5e-4, 0.5, 2)
-
-
-def test_the_edge_of_the_organ_is_reported_with_and_without_erosion():
-    from uasbench.benchmark.experiments import load
-
-    rows = {v.label: resolve(ReconstructionConfig, "paper", "liver", v.set) for v in load("liver/erosion").variants}
-    assert {label: config.erode for label, config in rows.items()} == {"whole": 0, "eroded": 3}
-    assert by_stage(rows["whole"])[0] == by_stage(rows["eroded"])[0]
-
-
-def test_affine_norms_keep_no_statistics(make_method):
-    assert not any("running" in key for key in make_method(AE, "smoke", {"norm": "affine"}).net.state_dict())
 
 
 class Grey(torch.nn.Module):

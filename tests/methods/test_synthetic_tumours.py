@@ -13,12 +13,12 @@ from uasbench.datasets.healthy import HealthySet
 from uasbench.datasets.views.volume_stack import SliceRun
 from uasbench.methods.config import ConfigError, resolve
 from uasbench.methods.context import FitContext
-from uasbench.methods.early_stopping import held_out_patients
 from uasbench.methods.pseudo_anomaly.parts.volume_crops import VolumeCrops, held_out_runs, slide
 from uasbench.methods.pseudo_anomaly.synthetic_tumours import SyntheticTumours, SyntheticTumoursConfig, warm_cosine
 from uasbench.methods.synthesis.smooth_fields import interpolated, spline_basis
 from uasbench.methods.synthesis.tumour_shapes import SIZES, Tumours, draw_tumours, paint_tumours, random_centres
 from uasbench.methods.synthesis.tumours import TumourGenerator, TumourRecipe
+from uasbench.methods.training import held_out_patients
 
 LIVER = (-21.0, 189.0)
 

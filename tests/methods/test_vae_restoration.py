@@ -7,7 +7,6 @@ from uasbench.datasets.healthy import HealthySet
 from uasbench.datasets.views.volume_view import apply_view
 from uasbench.methods.config import resolve
 from uasbench.methods.context import FitContext
-from uasbench.methods.early_stopping import hold_out
 from uasbench.methods.reconstruction import vae_restoration
 from uasbench.methods.reconstruction.vae_restoration import (
     VAERestoration,
@@ -15,6 +14,7 @@ from uasbench.methods.reconstruction.vae_restoration import (
     restore,
     total_variation,
 )
+from uasbench.methods.training import hold_out
 
 SPACING = (1.0, 1.0, 1.0)
 
@@ -88,11 +88,13 @@ def test_restoring_climbs_the_bound_whatever_the_batch_and_scales_bytes(trained,
     assert np.allclose(trained.restored(levels, seen.roi, 0.5), whole, atol=1e-5)
 
 
-def test_the_smallest_of_the_weights_that_change_healthy_slices_least_is_taken(make_method, monkeypatch):
+def test_the_smallest_of_the_weights_that_change_healthy_organs_least_is_taken(make_method, monkeypatch):
     changes = {2.0: 1.0, 1.0: 1.0, 0.0: 4.0, 3.0: 2.0}
     method = make_method(VAERestoration, "smoke", {"tv_grid": tuple(changes)})
-    monkeypatch.setattr(method, "restored", lambda images, rois, weight: images + changes[weight])
-    method.choose_weight(np.zeros((1, 8, 8), np.float32), np.ones((1, 8, 8), bool))
+    images, rois = np.zeros((1, 8, 8), np.float32), np.arange(64).reshape(1, 8, 8) < 20
+    monkeypatch.setattr(method, "restored", lambda images, rois, weight: np.where(rois, changes[weight], -weight))
+    method.choose_weight(images, rois)
+    assert method.healthy_changes == list(changes.items())
     assert method.tv_weight == 1.0
 
 
@@ -118,22 +120,6 @@ def test_the_weight_is_chosen_on_held_out_patients_which_are_not_trained_on(trai
     assert taken["weight"] <= set(held.tolist())
     assert [w for w, _ in method.healthy_changes] == [0.0, 1.0]
     assert method.tv_weight == min(method.healthy_changes, key=lambda pair: pair[1])[0]
-
-
-def test_the_healthy_rule_measures_the_change_inside_the_organ(trained, seen):
-    weights = dict(trained.healthy_changes)
-    trained.choose_weight(np.array(seen.image), seen.roi)
-    for weight, change in trained.healthy_changes:
-        moved = np.abs(seen.image - trained.restored(seen.image, seen.roi, weight))
-        assert change == pytest.approx(moved[seen.roi].mean(), rel=1e-5)
-    assert set(weights) == {w for w, _ in trained.healthy_changes}
-
-
-def test_budget_baur_keeps_the_same_patients_out(train):
-    values = {"budget": "baur", "updates": "none", "batch": 8, "epochs": 2}
-    method, curve = train(VAERestoration, **values)
-    assert all("validation" in v for v in curve)
-    assert len(method.healthy_changes) == 2
 
 
 def test_the_map_is_the_signed_change_inside_the_organ(trained, seen):

@@ -5,7 +5,7 @@ import time
 import pytest
 import torch
 from uasbench.common.errors import DataError
-from uasbench.methods import online as network
+from uasbench.methods.context import network_forbidden
 from uasbench.methods.features.parts.backbone import FeatureConfig, FeatureMethod
 from uasbench.methods.nets import weights
 from uasbench.methods.nets.timm_nets import TimmFeatures
@@ -137,7 +137,7 @@ def test_a_cached_hub_file_needs_no_network(monkeypatch, hub, small_state):
     from safetensors.torch import save_file
 
     monkeypatch.setattr(weights, "_refusal", lambda name: pytest.fail("asked the hub"))
-    with network.forbidden(), pytest.raises(WeightsError, match="only a run asks the hub"):
+    with network_forbidden(), pytest.raises(WeightsError, match="only a run asks the hub"):
         find(RESNET, "imagenet")
     repository = hub / "models--timm--resnet18.tv_in1k"
     for folder in ("refs", "snapshots/0a1b"):

@@ -220,7 +220,7 @@ class LayerMethod(Method):
         """
         import torch
 
-        from ...early_stopping import train_until_no_gain
+        from ...training import train_until_no_gain
 
         c = self.config
         trained = list(self.net.parameters()) if parameters is None else list(parameters)

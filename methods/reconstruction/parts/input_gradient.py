@@ -13,14 +13,8 @@ def pixel_gradient(objective: Callable[[torch.Tensor], torch.Tensor], x: torch.T
     """Differentiate ``objective``, one number per slice, with respect to the slices.
 
     The numbers are summed, never averaged, so that the gradient of a slice does not depend on the others of its batch;
-    the networks behind ``objective`` must be in evaluation mode. Float32, also inside autocast or inference mode.
-
-    Args:
-        objective: takes float32 (n, 1, H, W) and returns (n,).
-        x: float32 (n, 1, H, W), left as it is.
-
-    Returns:
-        float32, shape of ``x``, detached; its parameters' gradients are not touched.
+    the networks behind ``objective``, (n, 1, H, W) to (n,), must be in evaluation mode. Float32, also inside autocast
+    or inference mode, and detached; gradients of parameters are not touched.
     """
     with torch.inference_mode(False), torch.enable_grad(), torch.autocast(x.device.type, enabled=False):
         leaf = x.detach().float().clone().requires_grad_(True)
@@ -46,12 +40,7 @@ def smoothed(map_: np.ndarray, size: int, sigma: float) -> np.ndarray:
 
 
 def min_max(map_: np.ndarray, roi: np.ndarray) -> np.ndarray:
-    """Scale every slice so that its values inside ``roi`` span [0, 1]; 0 outside and where all values are equal.
-
-    Args:
-        map_: shape (slices, H, W).
-        roi: bool, same shape.
-    """
+    """Scale every slice so that its values inside ``roi`` span [0, 1]; 0 outside and where all values are equal."""
     low = np.min(map_, axis=(1, 2), keepdims=True, where=roi, initial=np.inf)
     span = np.max(map_, axis=(1, 2), keepdims=True, where=roi, initial=-np.inf) - low
     known = roi & (span > 0)
