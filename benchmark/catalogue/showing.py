@@ -230,7 +230,8 @@ def architecture_table() -> str:
     rows = [("method", *FIGURE_NAMES), ("---",) * (1 + len(FIGURE_NAMES))]
     for name, card in known.cards().items():
         if known.entry(name).built_in and not card.trivial:
-            made, figures = size(known.get(name)) or "planned from the data", dict.fromkeys(FIGURE_NAMES, "")
+            made = size(known.get(name)) or "planned from the data"
+            figures: dict[str, str] = dict.fromkeys(FIGURE_NAMES, "")
             for what, reference, here in card.figures:
                 # Parameters, which are counted here, have an arrow only where a reference prints a count.
                 same = reference == here or (reference == "n/p" and not here)

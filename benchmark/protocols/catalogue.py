@@ -120,11 +120,6 @@ def _fixed(protocol: Protocol, evidence: Evidence) -> Chosen:
     return [Threshold(protocol=protocol.id, threshold=PAPER_THRESHOLD, patients=evidence.patients)], None
 
 
-def _two_decimals(protocol: Protocol, evidence: Evidence) -> Chosen:
-    threshold, bound = paper_lung(protocol.id, evidence)
-    return [threshold], bound
-
-
 VAL, ORACLE, NATIVE = "val", "oracle", "native"
 # In reading order: tables are sorted by it.
 PROTOCOLS: dict[str, Protocol] = {
@@ -149,7 +144,8 @@ PROTOCOLS: dict[str, Protocol] = {
                  needs=("voxels",)),
         Protocol("paper-lung",
                  "found on the test labels by a search to two decimals, as in the lung paper: an upper bound",
-                 sees_labels="yes", find=_two_decimals, anatomies=("lung",), headline=True),
+                 sees_labels="yes", find=lambda protocol, evidence: paper_lung(protocol.id, evidence),
+                 anatomies=("lung",), headline=True),
         Protocol(NO_PROTOCOL, "no threshold is needed", sees_labels="no", find=None, needs=("scores", "bright scores")),
     )
 }  # fmt: skip

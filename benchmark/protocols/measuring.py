@@ -66,13 +66,33 @@ def measure(
     if twice := [id_ for id_, number in Counter(case.id for case in cases).items() if number > 1]:
         raise MeasureError(f"case {min(twice)} appears twice; name the cases of a set differently")
     sliced = SliceMetrics(options.slice_score, np.concatenate(slices), slice_quantiles())
-    if not reader.voxel_truth:
+    if reader.voxel_truth:
+        found = _of_voxels(Evidence.of(reader, options, voxels), healthy, sliced)
+    else:
         thresholds = [p.undefined(reader.patients, SLICE_LABELS_ONLY) for p in protocols_of(options.anatomy)]
-        per_case, pooled = _read_out(reader, [sliced, _Unlabelled(options.anatomy)], options)
-        return _measurement(thresholds, per_case, pooled, {}, options.anatomy)
+        found = thresholds, *_read_out(reader, [sliced, _Unlabelled(options.anatomy)], options), {}
+    thresholds, per_case, pooled, bounds = found
+    applying = {metric.id for metric in METRICS.values() if applies(metric.anatomies, options.anatomy)}
+    return Measurement(
+        thresholds=thresholds,
+        per_case=[row for row in per_case if row.metric in applying],
+        pooled=[row for row in pooled if row.metric in applying],
+        error_bounds=bounds,
+    )
 
-    evidence = Evidence.of(reader, options, voxels)
-    thresholds, bounds = _choose(evidence)
+
+def _of_voxels(
+    evidence: Evidence, healthy: Sequence[HealthyMap], sliced: SliceMetrics
+) -> tuple[list[Threshold], list[CaseValue], list[PooledValue], dict[str, float]]:
+    """Return thresholds, rows per case and over the cell, and what the bins may hide of numbers."""
+    reader, options = evidence.reader, evidence.options
+    thresholds, tuned = [], {}
+    for protocol in protocols_of(options.anatomy):
+        chosen, bound = protocol.thresholds(evidence)
+        thresholds += chosen
+        if bound is not None:
+            tuned[protocol.id] = bound
+    evidence.studies.write()
     grids: list[ReadOut] = [grid(t) for t in thresholds if (grid := PROTOCOLS[t.protocol].grid) is not None]
     applied: dict[str, dict[str, Threshold]] = {}
     for t in thresholds:
@@ -88,8 +108,8 @@ def measure(
         shown = VAL if any(VAL in dice for dice in masks.dice) else ORACLE
         dice = {i: dice[shown] for i, dice in enumerate(masks.dice) if shown in dice}
         write_gallery(options.gallery_path, reader, dice, applied[shown], options.window)
-    bounds = {name: bound for part in readouts for name, bound in part.bounds.items()} | bounds
-    return _measurement(thresholds, per_case, pooled + healthy_volumes(healthy, applied), bounds, options.anatomy)
+    bounds = {name: bound for part in readouts for name, bound in part.bounds.items()} | tuned
+    return thresholds, per_case, pooled + healthy_volumes(healthy, applied), bounds
 
 
 class _Unlabelled:
@@ -108,18 +128,6 @@ class _Unlabelled:
         return [pooled_row(protocol, *pair) for protocol, pairs in found for pair in pairs]
 
 
-def _choose(evidence: Evidence) -> tuple[list[Threshold], dict[str, float]]:
-    """Return the thresholds of every protocol, and what the bins may hide of the tuned ones."""
-    thresholds, bounds = [], {}
-    for protocol in protocols_of(evidence.options.anatomy):
-        chosen, bound = protocol.thresholds(evidence)
-        thresholds += chosen
-        if bound is not None:
-            bounds[protocol.id] = bound
-    evidence.studies.write()
-    return thresholds, bounds
-
-
 def _read_out(
     reader: CaseReader, readouts: Sequence[ReadOut], options: MeasureOptions
 ) -> tuple[list[CaseValue], list[PooledValue]]:
@@ -130,20 +138,3 @@ def _read_out(
         per_case += [row for part in readouts for row in part.add(measured)]
         options.progress(i + 1, len(reader.cases))
     return per_case, [row for part in readouts for row in part.pooled()]
-
-
-def _measurement(
-    thresholds: list[Threshold],
-    per_case: list[CaseValue],
-    pooled: list[PooledValue],
-    bounds: dict[str, float],
-    anatomy: str,
-) -> Measurement:
-    """Return the rows of the metrics that apply to an anatomy."""
-    applying = {metric.id for metric in METRICS.values() if applies(metric.anatomies, anatomy)}
-    return Measurement(
-        thresholds=thresholds,
-        per_case=[row for row in per_case if row.metric in applying],
-        pooled=[row for row in pooled if row.metric in applying],
-        error_bounds=bounds,
-    )

@@ -12,7 +12,7 @@ LEVELS = 101
 TAIL = 1e-4
 
 
-def paper_lung(protocol: str, evidence: Evidence) -> tuple[Threshold, float]:
+def paper_lung(protocol: str, evidence: Evidence) -> tuple[list[Threshold], float]:
     """Return the threshold of the best mean Dice over volumes, and how far the bins may be off that value.
 
     The levels 0.00 … 1.00 are the scores themselves where the maps lie in [0, 1]; elsewhere they run linearly over the
@@ -21,7 +21,7 @@ def paper_lung(protocol: str, evidence: Evidence) -> tuple[Threshold, float]:
     patients = evidence.patients
     asked = Threshold(protocol=protocol, threshold=None, patients=patients)
     if not evidence.curves.positives:
-        return asked.model_copy(update={"reason": NO_LESIONS}), 0.0
+        return [asked.model_copy(update={"reason": NO_LESIONS})], 0.0
     low, high = score_range(evidence.curves)
     levels = low + np.arange(LEVELS) / (LEVELS - 1) * (high - low)
     dice, doubt, shares = _over_volumes(evidence, levels)
@@ -33,7 +33,7 @@ def paper_lung(protocol: str, evidence: Evidence) -> tuple[Threshold, float]:
     asked = asked.model_copy(update={"tuned_on": patients})
     found = evidence.studies.search(asked, {PLAIN: Objective(between, shares[tried], dice[tried], bound)})
     level = tried[int(np.searchsorted(keys, keys_of(np.array([found.threshold], np.float32))[0]))]
-    return found.model_copy(update={"threshold": float(levels[level])}), bound
+    return [found.model_copy(update={"threshold": float(levels[level])})], bound
 
 
 def score_range(curves: Curves) -> tuple[float, float]:

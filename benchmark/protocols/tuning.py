@@ -135,7 +135,7 @@ class Studies:
             study_name=f"{self.prefix}/{name}",
             direction="maximize",
         )
-        smoothings, sizes = (sorted(set(values)) for values in zip(*objectives, strict=True))
+        smoothings, sizes = sorted({s for s, _ in objectives}), sorted({m for _, m in objectives})
         for post in sorted(objectives, key=lambda post: (post != PLAIN, -objectives[post].best, post))[: self.trials]:
             first = {"quantile": float(objectives[post].shares[objectives[post].best_cut])}
             named = {"smoothing_mm": post[0], "min_size_mm3": post[1]}

@@ -135,7 +135,7 @@ class Bins:
             count_bins(bits[part], flags[part], self._table, counts)
             return counts.astype(np.int64)
 
-        return CaseCounts.of(_summed(one, _spread(len(bits), threads), threads).reshape(-1, 2))
+        return CaseCounts.of(_summed(one, len(bits), threads).reshape(-1, 2))
 
     def find(self, scores: np.ndarray) -> np.ndarray:
         """Return the bin of every score (int64)."""
@@ -192,7 +192,7 @@ def tops(scores: np.ndarray, threads: int = 1) -> np.ndarray:
         count_top(bits[part], counts)
         return counts.astype(np.int64)
 
-    counts = _summed(one, _spread(len(bits), threads), threads).reshape(4, -1).sum(axis=0)
+    counts = _summed(one, len(bits), threads).reshape(4, -1).sum(axis=0)
     bad = int(counts[:FIRST_TOP].sum() + counts[LAST_TOP + 1 :].sum())
     if bad:
         raise ScoreError(f"{bad} of {len(bits)} scores are NaN, infinite or beyond ±3.3e38; scores must be finite")
@@ -242,13 +242,10 @@ def _flags(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(labels).reshape(-1).view(np.uint8)
 
 
-def _spread(count: int, threads: int) -> list[slice]:
-    pieces = max(threads if count > _SMALL else 1, -(-count // _LARGE))
-    edges = np.linspace(0, count, pieces + 1).astype(np.int64)
-    return [slice(int(a), int(b)) for a, b in pairwise(edges)]
-
-
-def _summed(one: Callable[[slice], np.ndarray], parts: list[slice], threads: int) -> np.ndarray:
+def _summed(one: Callable[[slice], np.ndarray], count: int, threads: int) -> np.ndarray:
+    """Add up what the threads count, each in a part of the voxels."""
+    edges = np.linspace(0, count, max(threads if count > _SMALL else 1, -(-count // _LARGE)) + 1).astype(np.int64)
+    parts = [slice(int(a), int(b)) for a, b in pairwise(edges)]
     if len(parts) == 1:
         return one(parts[0])
     with ThreadPoolExecutor(threads) as pool:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Self
+from dataclasses import astuple, dataclass
 
 import numpy as np
 
@@ -12,20 +11,21 @@ from ...common.boxes import bounding_box
 from ...datasets.case import Spacing
 
 
-class _Sums:
-    """Counts that add up field by field."""
-
-    def __add__(self, other: Self) -> Self:
-        return type(self)(*(a + b for a, b in zip(vars(self).values(), vars(other).values(), strict=True)))
-
-
 @dataclass(frozen=True)
-class Confusion(_Sums):
-    """Voxel counts inside the ROI."""
+class ProtocolTotals:
+    """What one mask, or the masks of all cases under one protocol, add up to against the truth inside the ROI.
 
-    tp: int
-    fp: int
-    fn: int
+    Lesions are components of the truth; the mask touches ``found`` of them, its false components touch none. The other
+    counts, true and false positives and false negatives, are of voxels.
+    """
+
+    tp: int = 0
+    fp: int = 0
+    fn: int = 0
+    lesions: int = 0
+    found: int = 0
+    false_components: int = 0
+    cases: int = 0
 
     @property
     def predicted(self) -> int:
@@ -35,25 +35,15 @@ class Confusion(_Sums):
     def positives(self) -> int:
         return self.tp + self.fn
 
-
-@dataclass(frozen=True)
-class ProtocolTotals(_Sums):
-    """What one mask, or the masks of all cases under one protocol, add up to against the truth.
-
-    Lesions are components of the truth; the mask touches ``found`` of them, its false components touch none.
-    """
-
-    voxels: Confusion = Confusion(0, 0, 0)
-    lesions: int = 0
-    found: int = 0
-    false_components: int = 0
-    cases: int = 0
+    def __add__(self, other: ProtocolTotals) -> ProtocolTotals:
+        return ProtocolTotals(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
 
 
-def confusion(predicted: np.ndarray, lesion: np.ndarray) -> Confusion:
-    """Count voxels of two bool arrays that are already limited to the ROI."""
+def confusion(predicted: np.ndarray, lesion: np.ndarray, **components: int) -> ProtocolTotals:
+    """Count voxels of two bool arrays of one case that are already limited to the ROI; its components are given."""
     tp = int(np.count_nonzero(predicted & lesion))
-    return Confusion(tp, int(np.count_nonzero(predicted)) - tp, int(np.count_nonzero(lesion)) - tp)
+    fp, fn = int(np.count_nonzero(predicted)) - tp, int(np.count_nonzero(lesion)) - tp
+    return ProtocolTotals(tp, fp, fn, cases=1, **components)
 
 
 @dataclass(frozen=True, eq=False)

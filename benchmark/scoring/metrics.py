@@ -11,7 +11,6 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from ...datasets.case import Spacing
-from ..runs.records import Unit
 from .lesions import ProtocolTotals, millilitres
 from .ranking_metrics import Curves, aupro
 
@@ -107,10 +106,6 @@ class Metric:
         """Whether slice labels are enough for it."""
         return self.needs in ("slices", "called slices", "slice threshold")
 
-    @property
-    def pooled_unit(self) -> Unit:
-        return "slice" if self.of_slices else "pooled"
-
 
 def applies(anatomies: tuple[str, ...] | None, anatomy: str) -> bool:
     """Tell whether a metric or a protocol of these anatomies applies to a set of this one."""
@@ -131,19 +126,17 @@ def _share(part: int, whole: int, reason: str) -> Value:
 
 
 def _dice(totals: ProtocolTotals) -> Value:
-    v = totals.voxels
-    return 2 * v.tp / (v.predicted + v.positives) if v.positives else Undefined(NO_LESION)
+    return 2 * totals.tp / (totals.predicted + totals.positives) if totals.positives else Undefined(NO_LESION)
 
 
 def _precision(totals: ProtocolTotals) -> Value:
-    v = totals.voxels
-    if not v.positives:
+    if not totals.positives:
         return Undefined(NO_LESION)
-    return v.tp / v.predicted if v.predicted else 0.0
+    return totals.tp / totals.predicted if totals.predicted else 0.0
 
 
 def _false_volume(case: MaskedCase) -> Value:
-    return None if case.totals.lesions else millilitres(case.totals.voxels.fp, case.spacing)
+    return None if case.totals.lesions else millilitres(case.totals.fp, case.spacing)
 
 
 def _defined(value: float | None, reason: str) -> Value:
@@ -174,7 +167,7 @@ METRICS: dict[str, Metric] = {
         Metric("dice", "Dice", "higher", "voxels", _dice, "Dice of the mask", "no lesion", _VOXELS),
         Metric("psc", "PSC", "higher", "voxels", _precision, "precision of the mask", "no lesion", _VOXELS),
         Metric("sen", "SEN", "higher", "voxels",
-               lambda t: _share(t.voxels.tp, t.voxels.positives, NO_LESION),
+               lambda t: _share(t.tp, t.positives, NO_LESION),
                "sensitivity of the mask", "no lesion", _VOXELS),
         Metric("auroc", "AUROC", "higher", "scores", lambda s: _defined(s.curves.auroc(), _why(s)),
                "area under the ROC curve; ties count half", "one class", _VOXELS),

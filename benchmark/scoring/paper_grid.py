@@ -5,7 +5,7 @@ import numpy as np
 from ...datasets.views.slice_geometry import Geometry, resize
 from ..runs.records import CaseValue, PooledValue, Threshold
 from .cases import ScoredCase
-from .lesions import Confusion, ProtocolTotals, confusion
+from .lesions import ProtocolTotals, confusion
 from .metrics import computed
 from .readouts import MeasuredCase, pooled_row, undefined
 
@@ -23,7 +23,7 @@ class PaperGrid:
     def add(self, measured: MeasuredCase) -> list[CaseValue]:
         """Count a case; the paper pools slices, so there are no rows per case."""
         if self.threshold.threshold is not None:
-            self._totals += ProtocolTotals(paper_confusion(measured.case, self.threshold.threshold), cases=1)
+            self._totals += paper_confusion(measured.case, self.threshold.threshold)
         return []
 
     def pooled(self) -> list[PooledValue]:
@@ -33,7 +33,7 @@ class PaperGrid:
         return [pooled_row(self.threshold.protocol, *pair) for pair in found]
 
 
-def paper_confusion(case: ScoredCase, threshold: float) -> Confusion:
+def paper_confusion(case: ScoredCase, threshold: float) -> ProtocolTotals:
     """Count the pixels of all ROI slices of a case on the paper's grid.
 
     A map made on 256² slices is read as it is; any other is resized from the native grid (by area where it shrinks,

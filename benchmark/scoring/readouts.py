@@ -72,7 +72,8 @@ def case_row(case: ScoredCase, protocol: str, metric: Metric, value: Value) -> C
 
 def pooled_row(protocol: str, metric: Metric, value: Value) -> PooledValue:
     """Return a value of the cell as the record stores it."""
-    return PooledValue(protocol=protocol, metric=metric.id, unit=metric.pooled_unit, **_stored(value))
+    unit = "slice" if metric.of_slices else "pooled"
+    return PooledValue(protocol=protocol, metric=metric.id, unit=unit, **_stored(value))
 
 
 def _stored(value: Value) -> dict:
@@ -114,7 +115,7 @@ class MaskMetrics:
                     masks[key] = _masked(measured, measured.cropped.binarise(threshold))
                 masked = masks[key]
             self.totals[protocol] += masked.totals
-            given = {"voxels": masked.totals, "components": masked.totals, "mask": masked}
+            given: dict[Needs, object] = {"voxels": masked.totals, "components": masked.totals, "mask": masked}
             found = (pair for needs, evidence in given.items() for pair in computed(needs, evidence, "case"))
             rows += [case_row(measured.case, protocol, *pair) for pair in found]
             if len(measured.lesions):
@@ -135,9 +136,8 @@ class MaskMetrics:
 
 def _masked(measured: MeasuredCase, mask: np.ndarray) -> MaskedCase:
     lesions, lesion = measured.lesions, measured.lesion
-    totals = ProtocolTotals(
-        confusion(mask, lesion), len(lesions), lesions.found(mask), false_components(mask, lesion), 1
-    )  # fmt: skip
+    components = {"lesions": len(lesions), "found": lesions.found(mask)}
+    totals = confusion(mask, lesion, false_components=false_components(mask, lesion), **components)
     return MaskedCase(mask, lesion, measured.cropped.spacing, totals)
 
 
@@ -212,10 +212,10 @@ class BrightVoxels:
     def _rows(self, counts: np.ndarray, curves: Curves, aggregate: Aggregate) -> list[tuple[str, Metric, Value]]:
         self.bounds["bright_auroc"] = max(self.bounds["bright_auroc"], curves.auroc_bound())
         native, free = self.protocols
-        rates = computed("bright voxels", counts, aggregate)
+        rates = [(native, *pair) for pair in computed("bright voxels", counts, aggregate)]
         if self.native_threshold is None:
-            rates = undefined(("bright voxels",), aggregate, NO_NATIVE)
-        return [*((native, *r) for r in rates), *((free, *r) for r in computed("bright scores", curves, aggregate))]
+            rates = [(native, *pair) for pair in undefined(("bright voxels",), aggregate, NO_NATIVE)]
+        return [*rates, *((free, *pair) for pair in computed("bright scores", curves, aggregate))]
 
 
 def healthy_volumes(healthy: Sequence[HealthyMap], thresholds: Applied) -> list[PooledValue]:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from sklearn.metrics import f1_score, precision_score, recall_score
 from uasbench.benchmark.scoring.bins import LOWEST
-from uasbench.benchmark.scoring.lesions import Confusion, Lesions, ProtocolTotals, confusion, false_components
+from uasbench.benchmark.scoring.lesions import Lesions, confusion, false_components
 from uasbench.benchmark.scoring.metrics import NO_LESION, Undefined, computed
 from uasbench.benchmark.scoring.slices import slice_scores
 from uasbench.benchmark.scoring.smoothing import area_openings, drop_small, least_voxels, smooth
@@ -26,17 +26,13 @@ def blobs(seed: int, share: float) -> np.ndarray:
 def test_rates_agree_with_scikit_learn(seed, predicted_share, lesion_share):
     rng = np.random.default_rng(seed)
     predicted, lesion = rng.random(60) < predicted_share, rng.random(60) < lesion_share
-    rates = rates_of(confusion(predicted, lesion))
+    rates = {m.id: value for m, value in computed("voxels", confusion(predicted, lesion), "case")}
     if not lesion.any():
         assert set(rates.values()) == {Undefined(NO_LESION)}
         return
     assert rates["dice"] == pytest.approx(f1_score(lesion, predicted, zero_division=0))
     assert rates["psc"] == pytest.approx(precision_score(lesion, predicted, zero_division=0))
     assert rates["sen"] == pytest.approx(recall_score(lesion, predicted))
-
-
-def rates_of(counts: Confusion) -> dict:
-    return {metric.id: value for metric, value in computed("voxels", ProtocolTotals(counts), "case")}
 
 
 def test_lesions_are_counted_where_the_mask_touches_them():

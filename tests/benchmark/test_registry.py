@@ -35,13 +35,7 @@ def test_a_plugin_is_listed_beside_the_built_ins_and_imported_at_first_use(insta
     entry = methods.entry("good")
     assert str(entry) == "good_plugin:Good from pkg-good 1.0"
     assert methods.entry("random").built_in > entry.built_in
-
-
-def test_trivial_methods_come_first(install):
-    install("pkg-good", {"good_plugin.py": plugin("aaa")}, methods={"aaa": "good_plugin:Good"})
-    order = list(registry.methods().cards())
-    assert order.index("random") < order.index("aaa")
-    trivial = [registry.methods().card(n).trivial for n in order]
+    trivial = [card.trivial for card in methods.cards().values()]
     assert trivial == sorted(trivial, reverse=True)
 
 
@@ -76,39 +70,39 @@ def test_select_takes_names_lists_wildcards_and_all():
         methods.select(" , ")
 
 
-@pytest.mark.parametrize(
-    ("text", "reason"),
-    [
-        ("raise OSError('no licence file')", "OSError: no licence file .*bad_plugin.py, line 1"),
-        ("import package_that_nobody_has", "No module named 'package_that_nobody_has'"),
-        ("def f(:", "SyntaxError"),
-        ("import sys; sys.exit(3)", "SystemExit: 3"),
-        ("Bad = 3", "is not a subclass of uasbench.Method"),
-        ("class Bad: pass", "is not a subclass of uasbench.Method"),
-        ("from uasbench import Method\nclass Bad(Method): pass", "has no card; add 'card = MethodCard"),
-        (plugin("other").replace("Good", "Bad"), "its card is named 'other' but the entry point 'bad'"),
-        (
-            plugin("bad").replace("Good", "Bad").replace("title=", "uses='labels', title="),
-            "register it under 'uasbench.toplines'",
-        ),
-        ("x = 1", "has no attribute 'Bad'"),
-    ],
-)
-def test_a_broken_plugin_is_listed_with_its_reason_and_breaks_nothing_else(install, text, reason):
-    install("pkg-bad", {"bad_plugin.py": text}, methods={"bad": "bad_plugin:Bad"})
+BAD = plugin("{name}").replace("Good", "Bad")
+BROKEN = {
+    "raises": ("raise OSError('no licence file')", "OSError: no licence file .*raises_plugin.py, line 1"),
+    "needs": ("import package_that_nobody_has", "No module named 'package_that_nobody_has'"),
+    "syntax": ("def f(:", "SyntaxError"),
+    "exits": ("import sys; sys.exit(3)", "SystemExit: 3"),
+    "number": ("Bad = 3", "is not a subclass of uasbench.Method"),
+    "plain": ("class Bad: pass", "is not a subclass of uasbench.Method"),
+    "bare": ("from uasbench import Method\nclass Bad(Method): pass", "has no card; add 'card = MethodCard"),
+    "named": (BAD.format(name="other"), "its card is named 'other' but the entry point 'named'"),
+    "labels": (
+        BAD.format(name="labels").replace("title=", "uses='labels', title="),
+        "register it under 'uasbench.toplines'",
+    ),
+    "empty": ("x = 1", "has no attribute 'Bad'"),
+}
+
+
+def test_broken_plugins_are_listed_with_their_reason_and_break_nothing_else(install):
+    files = {f"{name}_plugin.py": text for name, (text, _) in BROKEN.items()}
+    install("pkg-bad", files, methods={name: f"{name}_plugin:Bad" for name in BROKEN})
     methods = registry.methods()
-    assert "bad" in methods.names()
-    broken = methods.broken()
-    assert "bad" in broken
-    assert "\n" not in broken["bad"]
-    with pytest.raises(RegistryError, match=reason):
-        methods.get("bad")
+    for name, (_, reason) in BROKEN.items():
+        assert name in methods.names()
+        assert "\n" not in methods.broken()[name]
+        with pytest.raises(RegistryError, match=reason):
+            methods.get(name)
+        for wanted in (f"random,{name}", f"{name[:-1]}*{name[-1]}"):
+            with pytest.raises(RegistryError, match=name):
+                methods.select(wanted)
     assert "random" in methods.select("all")
-    assert "bad" not in methods.select("all")
+    assert not BROKEN.keys() & set(methods.select("all"))
     assert methods.get("random").card.name == "random"
-    for wanted in ("random,bad", "bad*"):
-        with pytest.raises(RegistryError, match="bad"):
-            methods.select(wanted)
 
 
 def test_two_packages_with_one_name_collide_loudly(install):
@@ -133,19 +127,6 @@ def test_toplines_are_a_group_of_their_own(install):
     assert "upper" in registry.toplines().names()
     assert registry.toplines().get("upper").card.uses == "labels"
     assert "upper" not in registry.methods().select("all")
-
-
-def test_data_sets_come_through_the_same_door(install):
-    text = """
-from uasbench import Dataset, DatasetCard
-
-class Mine(Dataset):
-    card = DatasetCard(name="mine", title="Mine", anatomy="liver", role="lesion", licence="-", citation="-",
-                       obtain="-", layout="-", roi_source="-")
-"""
-    install("pkg-data", {"data_plugin.py": text}, datasets={"mine": "data_plugin:Mine"})
-    assert registry.datasets().card("mine").role == "lesion"
-    assert registry.datasets().get("mine").__name__ == "Mine"
 
 
 def test_no_entry_points_means_not_installed():

@@ -119,14 +119,12 @@ class TestDetectableEffect:
         assert np.all(np.isfinite(sizes))
 
 
-class TestIntervals:
-    def test_needs_three(self):
+class TestBootstrap:
+    def test_needs_three_patients_as_the_t_interval_does(self):
         assert t_interval([0.1, np.nan, 0.2]).reason == "2 patients: an interval needs 3"
         assert bootstrap_mean(np.array([[0.1, np.nan, 0.2]])).reason == "2 patients: an interval needs 3"
         assert np.isnan(bootstrap_mean(np.empty((1, 0))).low)
 
-
-class TestBootstrap:
     def test_one_seed_is_the_plain_bootstrap_of_patients(self):
         rng = np.random.default_rng(3)
         x = rng.uniform(size=40)
@@ -210,7 +208,6 @@ class TestRanks:
     def test_groups_are_maximal_and_within_the_difference(self, ranks, difference):
         groups = rank_groups(ranks, difference)
         for first, last in groups:
-            assert ranks[last] - ranks[first] <= difference
             assert last == len(ranks) - 1 or ranks[last + 1] - ranks[first] > difference
         joined = {(i, j) for first, last in groups for i in range(first, last + 1) for j in range(i + 1, last + 1)}
         close = {

@@ -100,11 +100,6 @@ def test_only_thresholds_are_not_compared_and_no_upper_bound_decides():
     assert is_oracle("of another version")
 
 
-def test_whose_labels_a_protocol_sees_must_be_said():
-    with pytest.raises(TypeError, match="sees_labels"):
-        Protocol("new", "a threshold", find=None)  # pyright: ignore[reportCallIssue]
-
-
 def test_ids_stand_in_the_catalogues_alone():
     told = {p for p in PROTOCOLS if "-" in p or p == "val"} | {m for m in METRICS if "fp_" in m}
     homes = {"catalogue.py", "metrics.py"}
