@@ -43,11 +43,14 @@ class PrintedTable:
     muted: frozenset[int] = frozenset()
 
 
-def frame_grid(title: str, frame: pd.DataFrame, columns: Sequence[str]) -> PrintedTable:
+def frame_grid(
+    title: str, frame: pd.DataFrame, columns: Sequence[str], headers: Sequence[str] = (), left: int | None = None
+) -> PrintedTable:
     """Return the named columns of a table as they are: numbers with four digits, nothing rounded to a story."""
     rows = tuple(PrintedRow(tuple(map(_plain, row))) for row in frame[list(columns)].itertuples(index=False, name=None))
-    numeric = [pd.api.types.is_numeric_dtype(frame[c]) for c in columns]
-    return PrintedTable(title, tuple(columns), rows, left=numeric.index(True) if any(numeric) else len(numeric))
+    if left is None:
+        left = next((i for i, c in enumerate(columns) if pd.api.types.is_numeric_dtype(frame[c])), len(columns))
+    return PrintedTable(title, tuple(headers or columns), rows, left=left)
 
 
 def _plain(value: object) -> str:
@@ -158,17 +161,12 @@ def failure_grid(failures: pd.DataFrame) -> PrintedTable:
     """Return the cells that failed."""
     shown = failures.assign(data=failures["dataset"] + " / " + failures["train"])
     headers = ("Method", "Data / train", "Seed", "Stage", "Error", "Log")
-    return _texts("Failed cells", headers, shown, ["method", "data", "seed", "stage", "error", "log"])
+    return frame_grid("Failed cells", shown, ["method", "data", "seed", "stage", "error", "log"], headers, left=6)
 
 
 def skipped_grid(skipped: pd.DataFrame) -> PrintedTable:
     """Return the methods that declined."""
-    return _texts("Skipped methods", ("Method", "Data", "Reason"), skipped, ["method", "dataset", "reason"])
-
-
-def _texts(title: str, headers: tuple[str, ...], frame: pd.DataFrame, columns: Sequence[str]) -> PrintedTable:
-    rows = tuple(PrintedRow(tuple(str(row[column]) for column in columns)) for row in records_of(frame))
-    return PrintedTable(title, headers, rows, left=len(headers))
+    return frame_grid("Skipped methods", skipped, ["method", "dataset", "reason"], ("Method", "Data", "Reason"), left=3)
 
 
 def published_grid(headline: Headline) -> PrintedTable | None:

@@ -71,30 +71,28 @@ def _dice_column(protocol: Protocol) -> Column:
 
 
 def slice_columns() -> tuple[Column, ...]:
-    """Return the columns of a set with slice labels only."""
+    """Return the columns of a set with slice labels only; a terminal shows those of the first quantile."""
     patient = "Slice AUROC\nper patient"
-    columns = [
+    rates = [
+        (protocol, metric, "" if i else f"Slice\n{name} {protocol.removeprefix('healthy-')}")
+        for i, protocol in enumerate(slice_quantiles())
+        for metric, name in (("slice_sen", "SEN"), ("slice_spe", "SPE"))
+    ]
+    return (
         _SLICE_AUROC,
         Column("slice_auroc_patient", NO_PROTOCOL, "slice_auroc", note=" per patient", optional=True, short=patient),
         Column("slice_ap", NO_PROTOCOL, "slice_ap", _SLICE_UNITS, optional=True, short="Slice\nAP"),
-    ]
-    for protocol in slice_quantiles():
-        first = protocol == next(iter(slice_quantiles()))
-        for metric, name in (("slice_sen", "SEN"), ("slice_spe", "SPE")):
-            short = f"Slice\n{name} {protocol.removeprefix('healthy-')}" if first else ""
-            key = f"{metric}-{protocol}"
-            columns.append(Column(key, protocol, metric, _SLICE_UNITS, optional=True, short=short))
-    return tuple(columns)
+        *(Column(f"{m}-{p}", p, m, _SLICE_UNITS, optional=True, short=short) for p, m, short in rates),
+    )
 
 
 @dataclass(frozen=True)
 class HeadlineNumber:
-    """One printed number: the value, its spread, its interval, and why it is missing."""
+    """One printed number, and why it is missing."""
 
     value: str
     spread: str = ""
     interval: str = ""
-    flags: frozenset[str] = frozenset()
     reason: str = ""
 
     @property
@@ -150,42 +148,39 @@ class Headline:
     def legend(self) -> list[str]:
         """Return the sentences that every rendering prints below the table."""
         protocol, metric = self.verdict
-        lines = self._slice_legend() if self.slices_only else self._voxel_legend()
         ranked = (
             f"Rows are ordered by {metric_name(metric, protocol)}. ◆ best trivial baseline; † does not beat it; "
             "‡ slice AUROC not above what the area of the region of interest reaches alone; "
             "≠ fewer patients or seeds than other rows, so that means are not comparable as they stand."
         )
-        lines.insert(1, " ".join([ranked, *kind_sentences(row.flags for row in self.rows)]))
-        if "phantom" in self.flags:
-            lines.insert(0, "PHANTOM: synthetic data. No number here says anything about patients.")
-        if "smoke" in self.flags:
-            lines.insert(0, "SMOKE profile: a few training steps; no claim about any method.")
-        return lines
+        first, *others = self._slice_legend() if self.slices_only else self._voxel_legend()
+        smoke = ["SMOKE profile: a few training steps; no claim about any method."] if "smoke" in self.flags else []
+        phantom = "PHANTOM: synthetic data. No number here says anything about patients."
+        banners = smoke + ([phantom] if "phantom" in self.flags else [])
+        return [*banners, first, " ".join([ranked, *kind_sentences(row.flags for row in self.rows)]), *others]
 
     def _voxel_legend(self) -> list[str]:
-        lines = [
+        used = dict.fromkeys(c.protocol for c in self.columns if c.protocol != NO_PROTOCOL)
+        return [
             "Percent; mean over patients (each averaged over seeds) ± standard deviation between patients "
             "[95 % interval, bootstrap over seeds and patients]; slice and pooled columns: over seeds.",
             "PSC (precision) and SEN (sensitivity) are read at the val threshold. AUROC and AP count voxels inside the "
             "region of interest. Oracle gap = oracle − val.",
+            *(f"{protocol}: threshold is {PROTOCOLS[protocol].legend}." for protocol in used),
         ]
-        used = dict.fromkeys(c.protocol for c in self.columns if c.protocol != NO_PROTOCOL)
-        return lines + [f"{protocol}: threshold is {PROTOCOLS[protocol].legend}." for protocol in used]
 
     def _slice_legend(self) -> list[str]:
-        lines = [
+        called = "; ".join(f"{protocol}: {100 * share:.0f} %" for protocol, share in slice_quantiles().items())
+        rates = (
+            "SEN and SPE: share of slices with and without a lesion called right above a quantile of the slice "
+            f"scores of held-out healthy scans ({called}); no lesion label is used."
+        )
+        return [
             "Percent; slices of all cases pooled, mean over seeds [95 % interval]; per patient: mean over patients "
             "with slices of both kinds [95 % interval, bootstrap over seeds and patients].",
             "The labels say which slices show a lesion, not where: there is no Dice and no other voxel metric.",
+            *([rates] if any(c.protocol in slice_quantiles() for c in self.columns) else []),
         ]
-        if any(c.protocol in slice_quantiles() for c in self.columns):
-            called = "; ".join(f"{protocol}: {100 * share:.0f} %" for protocol, share in slice_quantiles().items())
-            lines.append(
-                "SEN and SPE: share of slices with and without a lesion called right above a quantile of the slice "
-                f"scores of held-out healthy scans ({called}); no lesion label is used."
-            )
-        return lines
 
 
 def headlines(summary: pd.DataFrame) -> list[Headline]:
@@ -206,9 +201,8 @@ def _headline(summary: pd.DataFrame, dataset: str, train: str) -> Headline:
     area = float(area_row["mean"]) if area_row is not None else math.nan
     reasons = {row["reason"] for row in part if needs_voxels(row["metric"])}
     slices_only = reasons == {SLICE_LABELS_ONLY}
-    columns = tuple(
-        c for c in (slice_columns() if slices_only else voxel_columns()) if _shown(c, rows, methods, slices_only)
-    )
+    chosen = slice_columns() if slices_only else voxel_columns()
+    columns = tuple(c for c in chosen if _shown(c, rows, methods, slices_only))
     found = []
     for method in methods:
         decided = _find(rows, method, *verdict)
@@ -247,10 +241,7 @@ def _defined(row: dict | None) -> bool:
 def _entry(row: dict | None, column: Column) -> HeadlineNumber:
     if row is None:
         return HeadlineNumber(NOT_AVAILABLE, reason="not measured")
-    flags, reason = flag_set(row["flags"]), row["reason"]
     if column.key == GAP:
-        return HeadlineNumber(points(row["oracle_gap"]), flags=flags, reason=reason)
-    if math.isnan(row["mean"]):
-        return HeadlineNumber(NOT_AVAILABLE, flags=flags, reason=reason)
+        return HeadlineNumber(points(row["oracle_gap"]), reason=row["reason"])
     shown = spread(row["std"]) if column.spread else ""
-    return HeadlineNumber(percent(row["mean"]), shown, bracket(row["ci_low"], row["ci_high"]), flags, reason)
+    return HeadlineNumber(percent(row["mean"]), shown, bracket(row["ci_low"], row["ci_high"]), row["reason"])
