@@ -40,24 +40,9 @@ _WHERE = {
 }
 
 __all__ = [
-    "Anatomy",
-    "Case",
-    "CaseRef",
-    "Config",
-    "Dataset",
-    "DatasetCard",
-    "FitContext",
-    "HealthySet",
-    "LabelledSet",
-    "Method",
-    "MethodCard",
-    "SupervisedMethod",
-    "Truth",
-    "View",
-    "VolumeView",
-    "open_run",
-    "run",
-]
+    "Anatomy", "Case", "CaseRef", "Config", "Dataset", "DatasetCard", "FitContext", "HealthySet", "LabelledSet",
+    "Method", "MethodCard", "SupervisedMethod", "Truth", "View", "VolumeView", "open_run", "run",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

@@ -50,11 +50,8 @@ def compare(folder: RunFolder, reference: str, metric: str | None = None, protoc
     return frame.reindex(columns=PAIRED_TESTS)
 
 
-def _choice(
-    scores: Sequence[Scores], slice_sets: set[str], metric: str | None, protocol: str | None
-) -> tuple[str, str]:
-    """Return the metric and protocol to compare by."""
-    voxels = any(s.key.dataset not in slice_sets for s in scores)
+def _choice(scores: Sequence[Scores], slices: set[str], metric: str | None, protocol: str | None) -> tuple[str, str]:
+    voxels = any(s.key.dataset not in slices for s in scores)
     metrics: dict[str, set[str]] = {}
     for one in scores:
         if sign(one.key.metric) and (voxels or SLICE_LABELS_ONLY not in one.reason):
@@ -66,7 +63,7 @@ def _choice(
             ordered = [(m, _in_order(metrics[m] - {NO_PROTOCOL})) for m in METRICS if m in metrics]
             listed = (f"{m} ({', '.join(protocols)})" if protocols else m for m, protocols in ordered)
             raise CompareError(
-                f"{metric} needs voxel labels, but {', '.join(sorted(slice_sets))} came with slice labels only. "
+                f"{metric} needs voxel labels, but {', '.join(sorted(slices))} came with slice labels only. "
                 f"Such a set has: {', '.join(listed)}"
             )
         raise CompareError(_unknown("metric", metric, sorted(metrics)))

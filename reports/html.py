@@ -65,7 +65,6 @@ def data_uri(path: Path) -> str:
 
 
 def _section(headline: Headline, info: Mapping[str, Any], tables: Tables, pictures: Pictures) -> dict[str, Any]:
-    """Return what the template is told of one (dataset, train) pair."""
     own = [r for r in tables.records if (r.cell.dataset, r.cell.train) == (headline.dataset, headline.train)]
     methods = {r.cell.method for r in own}
     tests = tables.paired_tests
@@ -152,7 +151,6 @@ def _timed(timing: Mapping[str, Any]) -> list[str]:
 
 
 def _method_grid(records: Sequence[Record]) -> PrintedTable:
-    """Return one row per method and data: title, family, year, what it learned from, provenance."""
     rows: dict[tuple[str, ...], None] = {}
     for r in sorted(records, key=lambda r: (r.cell.dataset, r.cell.train, r.cell.method, r.cell.seed)):
         info = r.method

@@ -31,7 +31,7 @@ def bench(tmp_path, monkeypatch, capsys):
         monkeypatch.setattr(sys, "argv", ["bench", *arguments])
         with pytest.raises(SystemExit) as ended:
             cli.main()
-        return Done(ended.value.code or 0, *capsys.readouterr())
+        return Done(int(ended.value.code or 0), *capsys.readouterr())
 
     return call
 

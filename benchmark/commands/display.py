@@ -24,10 +24,11 @@ def preparing(console: Console | None) -> Iterator[ShowProgress | None]:
     if console is None:
         yield None
         return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich import progress as parts
 
-    columns = (TextColumn("preparing {task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+    text, left = parts.TextColumn("preparing {task.description}"), parts.TimeRemainingColumn()
+    columns = (text, parts.BarColumn(), parts.MofNCompleteColumn(), left)
+    with parts.Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
         bar = bars.add_task("", total=None, visible=False)
 
         def show(done: int, total: int, text: str) -> None:
@@ -42,18 +43,12 @@ def shown(console: Console | None, stages: int, listener: Listener) -> Iterator[
     if console is None:
         yield listener
         return
+    from rich import progress as parts
     from rich.markup import escape
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
 
-    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    progress = Progress(TextColumn("{task.description}"), *columns, console=console, disable=not console.is_terminal)
+    times = (parts.TimeElapsedColumn(), parts.TimeRemainingColumn())
+    columns = (parts.TextColumn("{task.description}"), parts.BarColumn(), parts.MofNCompleteColumn(), *times)
+    progress = parts.Progress(*columns, console=console, disable=not console.is_terminal)
     overall = progress.add_task("all stages", total=stages)
     bars: dict[str, TaskID] = {}
     started, ended = time.monotonic(), 0

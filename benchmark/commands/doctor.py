@@ -112,12 +112,12 @@ def _cache() -> Iterator[tuple[Status, str]]:
     except OSError as error:
         yield "problem", f"{folder} cannot be written ({error.strerror}); set UASBENCH_CACHE to a folder that can"
         return
-    yield _space(folder, f"{folder} can be written")
+    yield from _space(folder, f"{folder} can be written")
 
 
-def _space(folder: Path, text: str) -> tuple[Status, str]:
+def _space(folder: Path, text: str) -> Iterator[tuple[Status, str]]:
     free = shutil.disk_usage(folder).free / 2**30
-    return ("ok" if free >= LOW_DISK_GIB else "problem"), f"{text}, {free:.0f} GiB free"
+    yield ("ok" if free >= LOW_DISK_GIB else "problem"), f"{text}, {free:.0f} GiB free"
 
 
 def _data() -> Iterator[tuple[Status, str]]:
@@ -138,6 +138,6 @@ _TOPICS: dict[str, Callable[[], Iterator[tuple[Status, str]]]] = {
     "processor": _processor,
     "plug-ins": _plugins,
     "cache": _cache,
-    "disk": lambda: iter([_space(Path.cwd(), f"working folder {Path.cwd()}")]),
+    "disk": lambda: _space(Path.cwd(), f"working folder {Path.cwd()}"),
     "data": _data,
 }

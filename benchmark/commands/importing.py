@@ -99,7 +99,6 @@ def _refuse_taken(folder: RunFolder, method: str) -> None:
 
 
 def _store(files: dict[str, Path], cases: Sequence[PreparedCase], threshold: float | None, folder: Path) -> str:
-    """Store the maps and return their address."""
     stored = []
     for prepared in cases:
         case = prepared.case()
@@ -141,14 +140,9 @@ def _task(
     key: CellKey, address: str, method: str, folder: RunFolder, options: RunOptions, data: TaskData
 ) -> MeasureTask:
     info = MethodInfo(
-        name=method,
-        title=f"{method} (imported maps)",
-        family=FAMILY,
-        supervision="unknown",
-        uses="unknown",
-        deterministic=True,
-        trivial=False,
-    )
+        name=method, title=f"{method} (imported maps)", family=FAMILY, supervision="unknown", uses="unknown",
+        deterministic=True, trivial=False,
+    )  # fmt: skip
     task = MeasureTask(
         cell=key,
         method=info,

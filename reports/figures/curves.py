@@ -24,9 +24,10 @@ def read_curves(path: Path) -> pd.DataFrame:
     Raises:
         CurveError: the file is not such a table.
     """
-    columns = {"step": np.int64, "name": str, "value": np.float64}
     try:
-        return pd.read_csv(path, dtype=columns, usecols=list(columns))
+        return pd.read_csv(
+            path, dtype={"step": np.int64, "name": str, "value": np.float64}, usecols=["step", "name", "value"]
+        )
     except (OSError, ValueError) as error:
         raise CurveError(f"{path} cannot be read ({error}); delete the fit's folder and run again") from error
 

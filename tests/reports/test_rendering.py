@@ -2,9 +2,13 @@
 
 import re
 
+import numpy as np
+import pandas as pd
 import pytest
 from rich.console import Console
+from uasbench.benchmark.experiments import Printed
 from uasbench.benchmark.protocols.catalogue import PROTOCOLS
+from uasbench.reports.console import beside
 from uasbench.reports.console import headline as console_headline
 from uasbench.reports.grid import PrintedRow, PrintedTable, headline_grid, paired_grids, published_grid
 from uasbench.reports.headline import headlines
@@ -141,3 +145,23 @@ def test_console_prints_marks_and_phantom(make_run, make_record, tmp_path):
 
 def test_console_without_records(make_run, tmp_path):
     assert "No cell has finished" in str(console_headline(make_run(tmp_path)))
+
+
+def test_printed_and_measured_stand_in_per_cent_side_by_side_and_an_upper_bound_is_marked():
+    where = {"dataset": "lits", "protocol": "native", "metric": "dice", "unit": "patient"}
+    summary = pd.DataFrame(
+        [
+            {"method": "a", **where, "mean": 0.5, "std": 0.125, "n_cases": 9, "n_seeds": 3, "flags": ""},
+            {"method": "b", **where, "mean": np.nan, "std": np.nan, "n_cases": 0, "n_seeds": 0, "flags": ""},
+        ]
+    )
+    printed = [Printed(row=row, value=48.25, std=2.0 if row == "a" else None, **where) for row in ("a", "b", "c")]
+    found = beside(printed, summary).set_index("row")
+    assert found.loc["a"].tolist() == ["lits", "Dice native, patient", "48.2 ± 2.0", "50.0 ± 12.5", "+1.8", 9, 3, ""]
+    for row in ("b", "c"):
+        assert found.loc[row, ["printed", "here", "difference", "n_cases"]].tolist() == ["48.2", "n/a", "n/a", 0]
+    where = {"dataset": "coronacases", "protocol": "paper-lung", "metric": "dice", "unit": "pooled"}
+    row = {"method": "a", **where, "mean": 0.5, "std": 0.1, "n_cases": 9, "n_seeds": 3}
+    summary = pd.DataFrame([row | {"flags": "phantom;oracle;topline"}])
+    found = beside([Printed(row="a", value=48.0, std=None, **where)], summary)
+    assert found.loc[0, "flags"] == "oracle;topline"

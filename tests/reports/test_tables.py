@@ -12,7 +12,7 @@ from uasbench.benchmark.tracking.values import metrics
 from uasbench.datasets.case import Trust
 from uasbench.reports.grid import headline_grid, published_grid
 from uasbench.reports.headline import headlines
-from uasbench.reports.tables import make_tables, tables_of
+from uasbench.reports.tables import make_tables
 from uasbench.reports.writers import csv_text
 
 INFO = {"references": {"lits": "hu-deviation"}}
@@ -52,12 +52,11 @@ def flags(row):
     return set(row["flags"].split(";")) - {""}
 
 
-@pytest.mark.parametrize("name", FIXED)
-@pytest.mark.parametrize("empty", [False, True])
-def test_fixed_columns_come_first(tables, name, empty):
-    frame = getattr(make_tables([]) if empty else tables, name)
-    fixed = FIXED[name].split()
-    assert list(frame.columns)[: len(fixed)] == fixed
+def test_fixed_columns_come_first(tables):
+    for made in (tables, make_tables([])):
+        assert [name for name, _ in made.items()] == list(FIXED)
+        for name, frame in made.items():
+            assert " ".join(frame.columns).startswith(FIXED[name])
 
 
 def test_summary_is_the_mean_over_patients_of_means_over_seeds(tables, liver_records):
@@ -150,13 +149,6 @@ def test_thresholds_are_tabulated_but_neither_marked_nor_tested(make_record):
     assert set(made.summary["metric"]) == {"slice_threshold"}
     assert not made.summary["flags"].str.contains("best-trivial").any()
     assert made.paired_tests.empty
-
-
-def test_oracles_are_flagged_everywhere(tables):
-    for frame in (tables.summary, tables.per_case, tables.paired_tests):
-        oracle = frame["protocol"].isin(["oracle"])
-        assert oracle.any()
-        assert (frame["flags"].str.split(";").map(lambda f: "oracle" in f) == oracle).all()
 
 
 def test_the_oracle_gap(tables):
@@ -306,26 +298,13 @@ def test_different_metrics_per_record_are_no_problem(make_record):
     assert set(made.cost["method"]) == {"odd", "bare", "hu-deviation"}
 
 
-def test_csv_reads_back_equal(tables):
-    for name, frame in tables.items():
-        text = csv_text(frame)
-        back = pd.read_csv(io.StringIO(text))
-        assert list(back.columns) == list(frame.columns), name
-        assert len(back) == len(frame)
-        assert "\r" not in text
-        if name == "summary":
-            np.testing.assert_allclose(back["mean"], frame["mean"], rtol=1e-8)
-
-
-def test_undefined_numbers_are_written_as_not_available(make_record):
+def test_csv_reads_back_equal_with_undefined_numbers_as_not_available(tables, make_record):
+    text = csv_text(tables.summary)
+    np.testing.assert_allclose(pd.read_csv(io.StringIO(text))["mean"], tables.summary["mean"], rtol=1e-8)
+    assert "\r" not in text
     record = make_record("ae", patients=["p1"])
     line = next(x for x in csv_text(make_tables([record]).summary).splitlines() if ",val,dice,patient," in x)
     assert ",n/a,n/a,n/a," in line
-
-
-def test_all_tables_of_a_folder(make_run, liver_records, tmp_path):
-    folder = make_run(tmp_path, liver_records[:2])
-    assert [name for name, _ in tables_of(folder).items()] == list(FIXED)
 
 
 def test_paper_lung_has_a_column_that_says_upper_bound(make_record):
