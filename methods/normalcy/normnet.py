@@ -54,7 +54,7 @@ class NormNetConfig(Config):
         bright_lesions: the method's assumption, lesions brighter than the organ, may be taken for granted.
 
     Raises:
-        ConfigError: ``votes`` is even or below 1.
+        ConfigError: ``votes`` is even or below 1, or ``edge_share`` is no share.
     """
 
     size: int = 512
@@ -124,6 +124,8 @@ class NormNetConfig(Config):
     def __post_init__(self) -> None:
         if self.votes < 1 or self.votes % 2 == 0:
             raise ConfigError(f"votes={self.votes}: only an odd number of members has a majority; set 1, 3, 5 or more")
+        if not 0 <= self.edge_share <= 1:
+            raise ConfigError(f"edge_share={self.edge_share}: choose a share between 0 and 1")
 
     @property
     def tau(self) -> float:
@@ -188,17 +190,21 @@ class NormNet(Method):
         self.net = residual_unet(c.channels, c.residual_units)
         self.updates = 0
 
+    def crops(self, healthy: HealthySet) -> HealthyCrops:
+        """Return the crops that training draws from."""
+        from .parts.crops import HealthyCrops
+
+        c = self.config
+        return HealthyCrops(healthy.volumes(self.view), c.depth, c.tau, c.edge_share)
+
     def fit(self, healthy: HealthySet, ctx: FitContext) -> None:
         """Train one member: Dice and cross-entropy against the bright voxels outside the synthetic lesions."""
         import torch
         from monai.losses.dice import DiceCELoss
 
-        from .parts.crops import HealthyCrops
-
         c = self.config
         loss_of = DiceCELoss(to_onehot_y=True, softmax=True)
-        crops = HealthyCrops(healthy.volumes(self.view), c.depth, c.tau, c.edge_share)
-        draw = self.batch_source(crops, ctx)
+        draw = self.batch_source(self.crops(healthy), ctx)
         optimiser = torch.optim.Adam(self.net.parameters(), lr=c.lr)
         self.net.train()
 
@@ -215,13 +221,9 @@ class NormNet(Method):
         self.updates = run_updates(ctx, c.updates, step)
 
     def preview(self, healthy: HealthySet, ctx: FitContext) -> dict[str, np.ndarray]:
-        from .parts.crops import HealthyCrops
-
-        c = self.config
-        crops = HealthyCrops(healthy.volumes(self.view), c.depth, c.tau, c.edge_share)
-        clean, _rois, _ = crops.draw(c.batch, ctx.rng("crops"))
+        crops, middle = self.crops(healthy), self.config.depth // 2
+        clean, _rois, _ = crops.draw(self.config.batch, ctx.rng("crops"))
         augmented, normal = self.batch_source(crops, ctx)()
-        middle = c.depth // 2
         return {
             "healthy": clean[:, middle],
             "with synthetic lesions": augmented[:, 0, middle].cpu().numpy(),
@@ -237,15 +239,9 @@ class NormNet(Method):
         from .parts.crops import target
 
         c = self.config
-        recipe = LesionRecipe(
-            radius_scale=c.radius_scale,
-            shapes=c.shapes,
-            prob_map=c.prob_map,
-            salt_noise=c.salt_noise,
-            texture_extent=c.texture_extent,
-        )
-        places = ctx.rng("crops")
-        rng = ctx.rng("synthesis")
+        switches = ("radius_scale", "shapes", "prob_map", "salt_noise", "texture_extent")
+        recipe = LesionRecipe(**{name: getattr(c, name) for name in switches})
+        places, rng = ctx.rng("crops"), ctx.rng("synthesis")
         on_cpu = ctx.device == "cpu"
         device_draws = None if on_cpu else torch.Generator(ctx.device).manual_seed(ctx.seed_for("synthesis"))
 
@@ -279,11 +275,7 @@ class NormNet(Method):
         return np.where(bright, 1 - healthy[0, 0].float().cpu().numpy(), 0).astype(np.float32)
 
     def postprocess_view(self, array: np.ndarray, roi: np.ndarray, scores: np.ndarray, spacing: Spacing) -> np.ndarray:
-        """Filter what is left after removing normal voxels, and grow it (§III-D).
-
-        Returns:
-            bool, shape of ``array``.
-        """
+        """Filter what is left after removing normal voxels, and grow it (§III-D); bool, shape of ``array``."""
         from .parts.growing import MeanFilter, lesion_mask
 
         c = self.config

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from ..roi_crop import SquareCrops
 
 SCORE_BATCH = 32
-HALF = 0.5
 MIRRORED = ((), (2,), (3,), (2, 3))
 
 
@@ -165,7 +164,7 @@ class SupervisedUNet(SupervisedMethod):
             if c.crop is not None:
                 crops = zoomed(SquareCrops.around(roi[:, 0], c.crop), 1 + c.zoom * random[2])
                 image = crops.take(image)
-                lesion, roi = (crops.take(mask.float()) >= HALF for mask in (lesion, roi))
+                lesion, roi = (crops.take(mask.float()) >= 0.5 for mask in (lesion, roi))
             factor, shift = (v.reshape(-1, 1, 1, 1) for v in (1 + c.contrast * random[0], c.brightness * random[1]))
             return relit(image, roi, factor, shift), lesion[:, 0], roi[:, 0]
 

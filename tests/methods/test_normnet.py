@@ -18,27 +18,17 @@ from uasbench.methods.normalcy.parts.crops import HealthyCrops, fullness, target
 TAU = 1 / 3
 
 
-@given(st.integers(0, 2**32 - 1))
-def test_the_whole_blob_and_all_dark_voxels_are_excluded(seed):
-    rng = np.random.default_rng(seed)
-    clean = rng.random((3, 4, 5), dtype=np.float32)
+def test_the_whole_blob_and_all_dark_voxels_are_excluded_from_arrays_and_tensors():
+    rng = np.random.default_rng(0)
+    clean = rng.random((3, 14, 15), dtype=np.float32)
     blobs, roi = rng.random(clean.shape) < 0.3, rng.random(clean.shape) < 0.8
     marked = target(clean, blobs, roi, TAU)
     assert marked.dtype == bool
     for at in np.ndindex(clean.shape):
         assert marked[at] == (clean[at] >= np.float32(TAU) and roi[at] and not blobs[at])
-
-
-def test_tensors_and_arrays_give_the_same_target():
-    rng = np.random.default_rng(0)
-    clean, blobs, roi = (
-        rng.random((2, 3, 8, 8), dtype=np.float32),
-        rng.random((2, 3, 8, 8)) < 0.3,
-        np.ones((2, 3, 8, 8), bool),
-    )
-    marked = target(*(torch.from_numpy(a) for a in (clean, blobs, roi)), TAU)
-    assert marked.dtype == torch.bool
-    assert np.array_equal(marked.numpy(), target(clean, blobs, roi, TAU))
+    tensor = target(*(torch.from_numpy(a) for a in (clean, blobs, roi)), TAU)
+    assert tensor.dtype == torch.bool
+    assert np.array_equal(tensor.numpy(), marked)
 
 
 def test_fullness_is_relative_to_the_fullest_crop():
@@ -49,13 +39,7 @@ def test_fullness_is_relative_to_the_fullest_crop():
     assert fullness(rois, most=64).tolist() == [0.125, 0.5, 0]
     assert fullness(rois, most=16).tolist() == [0.25, 1, 0]
     assert fullness(np.zeros((2, 2, 4, 4), bool)).tolist() == [0, 0]
-
-
-def test_fullness_is_float32_in_the_unit_interval():
-    lam = fullness(np.random.default_rng(0).random((5, 2, 8, 8)) < 0.5)
-    assert lam.dtype == np.float32
-    assert lam.max() == 1
-    assert lam.min() >= 0
+    assert fullness(rois).dtype == np.float32
 
 
 def lungs(number: int, *, lesion: bool = False, dropped: slice | None = None) -> tuple[Case, np.ndarray]:
@@ -92,28 +76,21 @@ def test_training_crops_lie_inside_contiguous_runs():
     stack = HealthySet.from_cases([case]).volumes(view)
     crops = HealthyCrops(stack, 4, 1 / 3, 1.0)
     assert len(stack.runs) == 2
-    rng = np.random.default_rng(0)
+    rng, fullest = np.random.default_rng(0), 0
     for _ in range(20):
         _, rois, fullness = crops.draw(2, rng)
         assert rois.any(axis=(2, 3)).all(), "a slice of the crop has no lung: it bridges the gap"
         assert ((fullness > 0) & (fullness <= 1)).all()
-
-
-def test_fullness_of_the_fullest_crop_is_one(healthy):
-    view = NormNet(resolve(NormNetConfig, "smoke", "lung")).view
-    crops = HealthyCrops(healthy.volumes(view), 8, 1 / 3, 1.0)
-    drawn = [crops.draw(8, np.random.default_rng(seed))[2].max() for seed in range(10)]
-    assert max(drawn) == pytest.approx(1, abs=0.02)
+        fullest = max(fullest, fullness.max())
+    assert fullest == pytest.approx(1, abs=0.02)
 
 
 def test_batches_show_lesions_and_their_whole_blobs_are_not_normal(make_method, healthy):
     method = make_method(NormNet, "smoke", {"batch": 4}, anatomy="lung")
     context = FitContext(seed=3)
-    crops = HealthyCrops(healthy.volumes(method.view), method.config.depth, method.config.tau, 0.5)
+    crops = method.crops(healthy)
     images, normal = method.batch_source(crops, context)()
-    clean, rois, _ = HealthyCrops(healthy.volumes(method.view), method.config.depth, method.config.tau, 0.5).draw(
-        4, context.rng("crops")
-    )
+    clean, rois, _ = crops.draw(4, context.rng("crops"))
     assert images.shape == (4, 1, 8, 32, 32)
     changed = images[:, 0].numpy() != clean
     assert (images[:, 0].numpy() >= clean).all()
@@ -145,17 +122,19 @@ def test_exceeding_the_native_threshold_is_the_majority_vote(votes, healthy):
     assert (map_[0, 0, 0] > threshold) == (sum(np.float32(v) > threshold for v in votes) > len(votes) / 2)
 
 
-@pytest.mark.parametrize("votes", ["-1", "0", "2", "4"])
-def test_a_vote_without_a_majority_is_refused(votes):
-    with pytest.raises(ConfigError, match=f"votes={votes}: only an odd number"):
-        resolve(NormNetConfig, "paper", "lung", {"votes": votes})
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [*(("votes", v, "only an odd number") for v in ("-1", "0", "2")), ("edge_share", "50.0", "choose a share")],
+)
+def test_a_vote_without_a_majority_and_what_is_no_share_are_refused(name, value, said):
+    with pytest.raises(ConfigError, match=f"{name}={value}: {said}"):
+        resolve(NormNetConfig, "paper", "lung", {name: value})
     assert [resolve(NormNetConfig, "paper", "lung", {"votes": odd}).votes for odd in (1, 3, 7)] == [1, 3, 7]
 
 
 def test_map_marks_bright_voxels_of_the_lung_only(make_method, healthy):
     method = train(make_method, healthy)
-    case, _ = lungs(7, lesion=True)
-    seen = apply_view(case, method.view)
+    seen = apply_view(lungs(7, lesion=True)[0], method.view)
     map_ = method.score_view(seen.image, seen.roi, (1, 1, 1))
     bright = (seen.image >= np.float32(method.config.tau)) & seen.roi
     assert map_.dtype == np.float32
@@ -214,10 +193,10 @@ def test_loss_is_soft_dice_plus_cross_entropy(make_method, healthy, monkeypatch)
 
 
 def test_loss_falls(make_method, healthy):
-    method = make_method(NormNet, "smoke", {"updates": 30, "lr": 1e-2}, anatomy="lung")
+    method = make_method(NormNet, "smoke", {"updates": 20, "lr": 2e-2}, anatomy="lung")
     losses: list[float] = []
     method.fit(healthy, FitContext(seed=0, on_log=lambda _, v: losses.append(v["dice + ce"])))
-    assert np.mean(losses[-10:]) < 0.8 * np.mean(losses[:5])
+    assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
 
 
 def test_liver_is_declined_with_the_assumption_and_runs_when_told_to():

@@ -74,18 +74,15 @@ class HealthyCrops:
 
 
 def target(clean: Any, blobs: Any, roi: Any, tau: float) -> Any:
-    """Return the bright normal voxels of a crop (Yao et al. 2021, Eq. 1).
+    """Return the bright normal voxels of a crop (Yao et al. 2021, Eq. 1), bool, as array or tensor like the crop.
 
     A synthetic lesion excludes its whole blob, vessels inside it too; dark voxels are 0 whether normal or not.
 
     Args:
-        clean: float array or tensor in [0, 1] without lesions, any shape.
+        clean: in [0, 1] without lesions, any shape.
         blobs: bool, same shape, all voxels of the synthetic lesions.
         roi: bool, same shape.
         tau: least value of a bright voxel.
-
-    Returns:
-        bool array or tensor, same shape and device.
     """
     return (clean >= tau) & roi & ~blobs
 
@@ -119,14 +116,7 @@ def remove_erroneous_edges(image: np.ndarray, roi: np.ndarray, *, tau: float, sh
 
     Returns:
         bool (z, y, x), the ROI without those components.
-
-    Raises:
-        ValueError: the arrays are not 3D or differ in shape, or ``share`` is not in [0, 1].
     """
-    if image.ndim != 3 or image.shape != roi.shape:
-        raise ValueError(f"image and roi must be volumes of one shape: {image.shape, roi.shape}")
-    if not 0 <= share <= 1:
-        raise ValueError(f"share {share}: choose a value between 0 and 1")
     state = np.empty(image.shape, np.uint8)
     for z, out in enumerate(state):
         mark_edges(np.ascontiguousarray(image[z], np.float32), np.ascontiguousarray(roi[z]), np.float32(tau), out)

@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from ....common.boxes import Range, bounds
+from ....common.boxes import bounds
 from .growing_kernels import (
     count_components,
     count_runs,
@@ -41,31 +41,20 @@ class MeanFilter:
     dims: Literal[2, 3] = 3
     reading: Literal["intensity", "binary"] = "intensity"
 
-    def mark(
-        self,
-        image: np.ndarray,
-        roi: np.ndarray,
-        healthy: np.ndarray,
-        box: tuple[Range, ...],
-        least: float,
-        bit: np.uint8,
-        state: np.ndarray,
-    ) -> None:
-        """Set a bit of ``state`` on the ROI voxels whose mean of values ≥ ``least`` exceeds the threshold.
-
-        ``box`` holds the ROI.
-        """
-        radius = _radius(self.kernel, self.dims)
-        if self.kernel > LARGEST_KERNEL:
-            raise ValueError(f"kernel {self.kernel}: the largest is {LARGEST_KERNEL}")
+    def __post_init__(self) -> None:
+        if not 1 <= self.kernel <= LARGEST_KERNEL or self.kernel % 2 == 0:
+            raise ValueError(f"kernel {self.kernel}: choose an odd number of voxels, at most {LARGEST_KERNEL}")
         if not 0 <= self.threshold <= 1:
             raise ValueError(f"threshold {self.threshold}: means lie between 0 and 1")
-        if self.reading not in ("intensity", "binary"):
-            raise ValueError(f'reading {self.reading!r}: choose "intensity" or "binary"')
+
+    def mark(self, volumes: tuple[np.ndarray, ...], least: float, bit: np.uint8, state: np.ndarray) -> None:
+        """Set a bit of ``state`` on the ROI voxels whose mean of values ≥ ``least`` exceeds the threshold."""
+        image, roi, healthy = volumes
+        radius = self.kernel // 2
         levels = 2 ** (31 - (self.kernel**self.dims).bit_length()) if self.reading == "intensity" else 1
         # A decimal threshold is meant as written: 0.28 of 25 voxels is 7, not 7.000000000000001.
         bound = floor(Fraction(str(self.threshold)) * self.kernel**self.dims * levels)
-        (z0, z1), (y0, y1), (x0, x1) = box
+        (z0, z1), (y0, y1), (x0, x1) = bounds(roi)
         reach = radius if self.dims == 3 else 0
         slots = np.zeros((2 * reach + 1, y1 - y0, x1 - x0), np.int32 if levels > 1 else np.uint8)
         total = np.zeros(slots.shape[1:], slots.dtype)
@@ -104,22 +93,14 @@ def lesion_mask(
 
     Returns:
         bool (z, y, x), inside the ROI.
-
-    Raises:
-        ValueError: shapes differ, or a setting of a filter is not one of its values.
     """
-    if image.ndim != 3 or not image.shape == roi.shape == healthy.shape:
-        raise ValueError(
-            f"image, roi and healthy must be volumes of one shape: {image.shape, roi.shape, healthy.shape}"
-        )
     state = np.zeros(image.shape, np.uint8)
-    box = bounds(roi)
-    if box[0] == (0, 0):
+    if not roi.any():
         return state.view(bool)
-    seeds.mark(image, roi, healthy, box, tau, LIMIT if limit is None else SEED, state)
+    seeds.mark((image, roi, healthy), tau, LIMIT if limit is None else SEED, state)
     if limit is None:
         return state.view(bool)
-    limit.mark(image, roi, healthy, box, -np.inf, LIMIT, state)
+    limit.mark((image, roi, healthy), -np.inf, LIMIT, state)
     return grown(state)
 
 
@@ -174,11 +155,3 @@ def grown(state: np.ndarray) -> np.ndarray:
     """
     components = Components.of(state, SEED)
     return components.paint(components.marked > 0, state)
-
-
-def _radius(kernel: int, dims: int) -> int:
-    if kernel < 1 or kernel % 2 == 0:
-        raise ValueError(f"kernel {kernel}: an odd number of voxels is needed")
-    if dims not in (2, 3):
-        raise ValueError(f"dims {dims}: choose 2 or 3")
-    return kernel // 2
