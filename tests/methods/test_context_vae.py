@@ -63,11 +63,8 @@ def test_cutting_only_sets_pixels_to_zero_and_follows_its_generator(seed, side, 
 class Echo(torch.nn.Module):
     """Reconstructs its input; the code is standard normal."""
 
-    def forward(self, x):
+    def forward(self, x, draws=None):
         return x, torch.zeros(len(x), 2), torch.zeros(len(x), 2)
-
-    def draw(self, x, draws):
-        return self(x)
 
 
 def test_filled_in_slices_are_compared_with_the_clean_slice(make_method):
