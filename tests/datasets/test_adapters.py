@@ -140,6 +140,12 @@ def write(chest, put_nifti):
     return case_of
 
 
+def _opened(adapter, root):
+    dataset = adapter()
+    dataset.discover(root)
+    return dataset
+
+
 ROOTS = {
     BTCV: ("btcv/RawData/Training", "Abdomen/RawData/Training"),
     LUNA16: ("luna16", "LUNA16/download"),
@@ -178,9 +184,7 @@ def test_without_a_mask_the_lungs_are_segmented(adapter, tmp_path, write, monkey
 
     module = adapter.load.__module__
     monkeypatch.setattr(importlib.import_module(module), "lung_roi", lung_roi)
-    dataset = adapter()
-    dataset.discover(tmp_path)
-    case = dataset.load(name)
+    case = _opened(adapter, tmp_path).load(name)
     assert (case.roi_source, case.notes) == ("classical segmentation", (warning("segmented"),))
 
 
@@ -197,6 +201,31 @@ def test_an_image_without_its_label_is_refused(adapter, message, tmp_path):
     put(tmp_path, FILES[adapter][0])
     with pytest.raises(DataError, match=message):
         adapter().discover(tmp_path)
+
+
+TRUTHS = {
+    LiTS: "segmentation-1.nii",
+    Coronacases: "Infection_Mask/coronacases_001.nii.gz",
+    Radiopaedia: "rp_msk/1.nii",
+    CovidCTMD: "slice_labels.csv",
+}
+
+
+@pytest.mark.parametrize("adapter", TRUTHS)
+def test_the_truth_decides_nothing_that_methods_see(adapter, tmp_path, write, put_nifti):
+    name, _, roi, lesion = write(adapter, tmp_path, 1)
+    before, file = _opened(adapter, tmp_path).load(name), tmp_path / TRUTHS[adapter]
+    if adapter is CovidCTMD:
+        file.write_text(file.read_text().replace(",1\n", ",0\n"))
+    else:
+        other = np.random.default_rng(0).permutation(lesion[roi]).astype(np.uint8)
+        labels = np.zeros(SHAPE, np.uint8)
+        labels[roi] = other + (adapter is LiTS)
+        put_nifti(file, labels, spacing=SPACING, codes="RAS")
+    after = _opened(adapter, tmp_path)
+    assert not np.array_equal(after.load_truth(name).slice_labels, lesion.any(axis=(1, 2)))
+    np.testing.assert_array_equal(before.roi, after.load(name).roi)
+    np.testing.assert_array_equal(before.image, after.load(name).image)
 
 
 REAL = {

@@ -116,16 +116,6 @@ def test_every_file_of_a_case_is_known_so_that_a_change_is_seen(tmp_path, put_sc
     assert [path.parent.name for path in (ref.image, ref.label, *ref.extra)] == [ZENODO[0], ZENODO[2], ZENODO[1]]
 
 
-def test_the_image_side_never_opens_the_infection_mask(tmp_path, put_scan):
-    put_scan(tmp_path)
-    dataset = _open(tmp_path)
-    before = dataset.load("coronacases_001")
-    (tmp_path / "Infection_Mask" / "coronacases_001.nii.gz").write_bytes(b"")
-    after = dataset.load("coronacases_001")
-    np.testing.assert_array_equal(before.roi, after.roi)
-    np.testing.assert_array_equal(before.image, after.image)
-
-
 def test_permuted_truth_changes_nothing_the_methods_see(tmp_path, put_scan, put_nifti):
     scan = put_scan(tmp_path, without=("Lung_Mask", "Infection_Mask"))
     before = _open(tmp_path).load("coronacases_001")

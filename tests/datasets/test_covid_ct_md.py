@@ -69,15 +69,6 @@ def _open(root):
     return dataset
 
 
-def test_labels_decide_nothing_before_scoring(tmp_path, put_case):
-    put_case(tmp_path, "P001")
-    before = _open(tmp_path).load("P001")
-    (tmp_path / "slice_labels.csv").write_text(HEADER + _rows("P001", ~_labels()))
-    after = _open(tmp_path).load("P001")
-    np.testing.assert_array_equal(before.image, after.image)
-    np.testing.assert_array_equal(before.roi, after.roi)
-
-
 @pytest.mark.parametrize(
     ("text", "message"),
     [

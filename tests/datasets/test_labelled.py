@@ -43,11 +43,6 @@ def prepared(pairs, stored, tmp_path):
     return LabelledSet(parts)
 
 
-def test_no_scans_are_refused():
-    with pytest.raises(DataError, match="no labelled scans"):
-        LabelledSet([])
-
-
 @pytest.fixture(params=["memory", "store"])
 def labelled(request, pairs, prepared):
     return prepared if request.param == "store" else LabelledSet.from_cases(pairs)
@@ -88,6 +83,8 @@ def test_volume_masks_are_aligned_with_the_volumes(labelled):
 
 
 def test_masks_that_cannot_be_used_are_refused(pairs, prepared, tmp_path):
+    with pytest.raises(DataError, match="no labelled scans"):
+        LabelledSet([])
     case, lesion = pairs[0]
     with pytest.raises(DataError, match=r"case a: lesion mask has shape \(8, 30, 34\), the image \(9, 30, 34\)"):
         LabelledPart(case, lesion[1:]).lesion()

@@ -59,20 +59,6 @@ def test_test_scans_are_ignored(tmp_path, put_lits_case):
     assert "1 test scans without public labels" in dataset.notes[0]
 
 
-def test_roi_does_not_depend_on_where_the_tumour_is(tmp_path, abdomen, put_nifti):
-    put_nifti(tmp_path / "volume-0.nii", abdomen.image)
-    rng = np.random.default_rng(0)
-    loaded = []
-    for _ in range(2):
-        put_nifti(
-            tmp_path / "segmentation-0.nii",
-            np.where(abdomen.labels > 0, rng.integers(1, 3, abdomen.labels.shape), 0).astype(np.uint8),
-        )
-        loaded.append(_open(tmp_path).load("volume-0"))
-    np.testing.assert_array_equal(loaded[0].roi, loaded[1].roi)
-    np.testing.assert_array_equal(loaded[0].image, loaded[1].image)
-
-
 @pytest.mark.parametrize("codes", ["RAS", "LPS", "LAS", "RPS", "RAI", "LPI"])
 def test_lost_header_is_turned_by_anatomy(tmp_path, abdomen, put_nifti, codes):
     lost = {"codes": codes, "affine": np.eye(4)}

@@ -55,14 +55,9 @@ def test_volumes_with_few_lesion_voxels_are_excluded_and_counted(tmp_path, put_v
     if not stays:
         assert dataset.notes[0].startswith("1 of 2 volumes excluded by rule")
         assert "rp_6" in dataset.notes[0]
-        with pytest.raises(DataError, match="no case 'rp_6'"):
-            dataset.load("rp_6")
-
-
-def test_nothing_left(tmp_path, put_volume):
-    put_volume(tmp_path, 6, lesion=3)
-    with pytest.raises(DataError, match="1 of 1 volumes excluded by rule"):
-        Radiopaedia().discover(tmp_path)
+        (tmp_path / "rp_im" / "5.nii.gz").unlink()
+        with pytest.raises(DataError, match="1 of 1 volumes excluded by rule"):
+            Radiopaedia().discover(tmp_path)
 
 
 def test_an_unreadable_mask_stays_a_case_and_is_refused_by_name(tmp_path, put_volume):
@@ -74,22 +69,7 @@ def test_an_unreadable_mask_stays_a_case_and_is_refused_by_name(tmp_path, put_vo
         dataset.load_truth("rp_1")
 
 
-def test_unexpected_label(tmp_path, put_volume, put_nifti):
-    _, labels, _ = put_volume(tmp_path, 1)
-    put_nifti(tmp_path / "rp_msk" / "1.nii.gz", np.where(labels == 3, 4, labels).astype(np.uint8), spacing=SPACING)
-    with pytest.raises(DataError, match="unexpected labels 4; this set uses 0, 1, 2, 3"):
-        _open(tmp_path).load_truth("rp_1")
-
-
 def test_other_numbers_in_other_folders_are_not_cases(tmp_path, put_volume, put_nifti):
     image, _, _ = put_volume(tmp_path, 1)
     put_nifti(tmp_path / "elsewhere" / "2.nii.gz", image, spacing=SPACING)
     assert [ref.id for ref in Radiopaedia().discover(tmp_path)] == ["rp_1"]
-
-
-def test_630_pixels_and_thick_padded_slices(tmp_path, put_volume):
-    image, _, lungs = put_volume(tmp_path, 3, shape=(3, 630, 630), spacing=(10.0, 0.6, 0.6))
-    case = _open(tmp_path).load("rp_3")
-    assert case.image.shape == (3, 630, 630)
-    np.testing.assert_array_equal(case.image, image)
-    np.testing.assert_array_equal(case.roi, lungs > 0)

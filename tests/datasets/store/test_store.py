@@ -5,12 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 from pydantic import TypeAdapter
-from uasbench.datasets.adapters.lits import LiTS
-from uasbench.datasets.case import Case, Note, Trust, Truth, warning
-from uasbench.datasets.dataset import CaseRef, Dataset
+from uasbench.datasets.case import Note, Trust, Truth, warning
 from uasbench.datasets.storing import store
 from uasbench.datasets.storing.prepared import PreparedCase, TruthRef, load_truth
-from uasbench.datasets.storing.store import Store
 from uasbench.datasets.views.slice_view import View
 from uasbench.datasets.views.volume_view import apply_view
 
@@ -146,28 +143,9 @@ def test_order_and_progress(prepare, tmp_path, dataset):
     assert all("arrays" in text for *_, text in seen)
 
 
-class Local(Dataset):
-    """An adapter that other processes could not import."""
-
-    card = dataclasses.replace(LiTS.card, name="local")
-
-    def discover(self, root):
-        (root / "x").write_text("x")
-        return [CaseRef("x", "x", root / "x")]
-
-    def load(self, case_id):
-        image = np.full((1, 4, 4), 30, np.float32)
-        return Case(case_id, case_id, image, (1, 1, 1), np.ones(image.shape, bool))
-
-    def load_truth(self, case_id):
-        return Truth(case_id, slice_labels=np.array([True]))
-
-
-def test_sets_with_slice_labels_only(tmp_path):
-    dataset = Local()
-    refs = dataset.discover(tmp_path)
-    prepared = Store(tmp_path / "cache").prepare(dataset, refs, truth=True)
-    truth = load_truth(prepared.truths["x"])
+def test_sets_with_slice_labels_only(prepare, tmp_path, dataset, monkeypatch):
+    labels = [True, False, True, False, False]
+    monkeypatch.setattr(type(dataset), "load_truth", lambda _, case: Truth(case, slice_labels=np.array(labels)))
+    truth = load_truth(prepare(tmp_path, dataset).truths["a"])
     assert truth.lesion is None
-    assert truth.slice_labels is not None
-    assert truth.slice_labels.tolist() == [True]
+    assert truth.slice_labels.tolist() == labels
