@@ -71,8 +71,16 @@ class LiTS(NiftiPairDataset):
         return case
 
     def inspect_all(self, lesion_voxels: Mapping[str, int]) -> list[str]:
-        """Compare the scans without tumour with the published list."""
-        return tumour_free_findings(lesion_voxels)
+        """Return where the labels disagree with the 13 scans known to have no tumour; others are not judged."""
+        empty = {case for case, count in lesion_voxels.items() if count == 0}
+        wrong_empty = sorted(empty - TUMOUR_FREE)
+        wrong_full = sorted((TUMOUR_FREE & set(lesion_voxels)) - empty)
+        findings = []
+        if wrong_empty:
+            findings.append(f"no tumour label in {', '.join(wrong_empty)}, which have tumours in the published labels")
+        if wrong_full:
+            findings.append(f"tumour labels in {', '.join(wrong_full)}, which have none in the published labels")
+        return findings
 
 
 def _identify(path: Path) -> tuple[str, str] | None:
@@ -84,16 +92,3 @@ def _identify(path: Path) -> tuple[str, str] | None:
     if kind == "test-volume" or (kind == "liver" and folder == "imagests"):
         return "test", str(path)
     return (folder if kind == "liver" else kind), f"volume-{int(match[2])}"
-
-
-def tumour_free_findings(lesion_voxels: Mapping[str, int]) -> list[str]:
-    """Return where the labels disagree with the 13 scans known to have no tumour; cases not given are not judged."""
-    empty = {case for case, count in lesion_voxels.items() if count == 0}
-    wrong_empty = sorted(empty - TUMOUR_FREE)
-    wrong_full = sorted((TUMOUR_FREE & set(lesion_voxels)) - empty)
-    findings = []
-    if wrong_empty:
-        findings.append(f"no tumour label in {', '.join(wrong_empty)}, which have tumours in the published labels")
-    if wrong_full:
-        findings.append(f"tumour labels in {', '.join(wrong_full)}, which have none in the published labels")
-    return findings

@@ -4,7 +4,6 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -30,12 +29,8 @@ LUNG_HU = (-980.0, -500.0)
 _MASK_FOLDER = "seg-lungs"
 
 
-@dataclass(frozen=True)
-class Nodule:
-    """One row of ``annotations.csv``: centre in LPS millimetres (x, y, z) and diameter in mm."""
-
-    centre: tuple[float, float, float]
-    diameter: float
+Nodule = tuple[tuple[float, float, float], float]
+"""One row of ``annotations.csv``: centre in LPS millimetres (x, y, z) and diameter in mm."""
 
 
 class LUNA16(SurveyedDataset):
@@ -84,7 +79,17 @@ class LUNA16(SurveyedDataset):
         table = _annotation_file(list(found["table"].values()), root)
         self.nodules = read_annotations(table)
         self.drawn = draw(images)
-        survey.notes += _annotation_notes(table, self.nodules, images)
+        if unknown := sorted(set(self.nodules) - set(images)):
+            if len(unknown) == len(self.nodules):
+                raise DataError(
+                    f"{table}: none of its {len(unknown)} series is among the {len(images)} scans found (first: "
+                    f"{unknown[0]}); use the annotations.csv of these scans, so that slices with nodules are found"
+                )
+            rows = sum(len(self.nodules[uid]) for uid in unknown)
+            survey.notes.append(
+                f"{table}: {rows} annotations of {len(unknown)} series that are not among the {len(images)} scans "
+                f"found (first: {unknown[0]}), ignored"
+            )
         patients, warnings = patients_of(root, self.card.name, self.drawn)
         survey.notes += warnings
         if len(self.drawn) < len(images):
@@ -144,15 +149,15 @@ class LUNA16(SurveyedDataset):
         """Return the z indices of the slices near a nodule."""
         z, y, x = grid.to_lps(np.empty(grid.shape, dtype=bool)).shape
         near = np.zeros(z, dtype=bool)
-        for nodule in nodules:
-            centre = canonical_index(grid, nodule.centre)
+        for place, diameter in nodules:
+            centre = canonical_index(grid, place)
             if not all(-0.5 <= c <= n - 0.5 for c, n in zip(centre, (z, y, x), strict=True)):
-                place = ", ".join(f"{c:g}" for c in nodule.centre)
+                where = ", ".join(f"{c:g}" for c in place)
                 raise DataError(
-                    f"{ref.image}: annotated nodule at ({place}) mm lies outside the scan; use header and "
+                    f"{ref.image}: annotated nodule at ({where}) mm lies outside the scan; use header and "
                     f"annotations.csv of one release, or leave the scan out with --exclude {self.card.name}:{ref.id}"
                 )
-            near[slices_near(centre[0], nodule.diameter, step, z)] = True
+            near[slices_near(centre[0], diameter, step, z)] = True
         return np.flatnonzero(near)
 
 
@@ -189,7 +194,7 @@ def read_annotations(path: Path) -> dict[str, tuple[Nodule, ...]]:
             raise DataError(
                 f"{path}, line {line}: {values}; expected centre x, y, z and a positive diameter, all in mm"
             )
-        found[row["seriesuid"]].append(Nodule((x, y, z), diameter))
+        found[row["seriesuid"]].append(((x, y, z), diameter))
     return {uid: tuple(nodules) for uid, nodules in found.items()}
 
 
@@ -209,22 +214,6 @@ def _annotation_file(files: Sequence[Path], root: Path) -> Path:
     if len({path.read_bytes() for path in files}) > 1:
         raise DataError(f"annotations.csv lies in several versions: {', '.join(map(str, files))}; keep one of them")
     return min(files, key=lambda path: (len(path.parts), path))
-
-
-def _annotation_notes(table: Path, nodules: dict[str, tuple[Nodule, ...]], images: dict[str, Path]) -> list[str]:
-    unknown = sorted(set(nodules) - set(images))
-    if not unknown:
-        return []
-    if len(unknown) == len(nodules):
-        raise DataError(
-            f"{table}: none of its {len(nodules)} series is among the {len(images)} scans found (first: {unknown[0]}); "
-            "use the annotations.csv of these scans, so that slices with nodules are found"
-        )
-    rows = sum(len(nodules[uid]) for uid in unknown)
-    return [
-        f"{table}: {rows} annotations of {len(unknown)} series that are not among the {len(images)} scans found "
-        f"(first: {unknown[0]}), ignored"
-    ]
 
 
 def _ref(uid: str, patient: str, image: Path, mask: Path | None, table: Path) -> CaseRef:

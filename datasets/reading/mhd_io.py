@@ -13,7 +13,7 @@ import numpy as np
 from ...common.errors import DataError
 from ..case import Note, warning
 from .orientation import Grid
-from .volume_io import Labels, Volume, to_labels, to_volume
+from .volume_io import Labels, Volume, to_labels, to_volume, volume_shape
 
 OBLIQUE_DEGREES = 0.5
 _BYTES = {"CHAR": 1, "SHORT": 2, "INT": 4, "LONG": 4, "LONG_LONG": 8, "FLOAT": 4, "DOUBLE": 8}
@@ -141,14 +141,11 @@ def canonical_index(grid: Grid, world: tuple[float, float, float]) -> tuple[floa
 
 def _check_fields(path: Path, fields: dict[str, str]) -> None:
     try:
-        shape = [int(text) for text in fields["DimSize"].split()]
+        shape = tuple(int(text) for text in fields["DimSize"].split())
         int(fields.get("HeaderSize", "0"))
     except ValueError as error:
         raise DataError(f"{path}: broken MetaImage header ({error}); copy or download it again") from error
-    if len(shape) != 3 or min(shape) < 1:
-        fixes = {2: "stack the slices to one volume", 4: "keep one volume of the series"}
-        fix = fixes.get(len(shape), "export it again")
-        raise DataError(f"{path}: {len(shape)}D data of size {fields['DimSize']}, expected one 3D volume; {fix}")
+    volume_shape(path, shape)
     kind = fields["ElementType"].removeprefix("MET_").removeprefix("U")
     if kind not in _BYTES or fields.get("ElementNumberOfChannels", "1") != "1":
         raise DataError(

@@ -192,6 +192,15 @@ def _open(path: Path) -> Iterator[tuple[BufferedIOBase, list[Note]]]:
         raise DataError(f"{path}: cannot be read ({error.strerror or error}); check the file and its rights") from error
 
 
+def volume_shape(path: Path, shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """Return a stored shape (i, j, k); one that is no volume is refused."""
+    if len(shape) != 3 or min(shape) < 1:
+        fixes = {2: "stack the slices to one volume", 4: "keep one volume of the series"}
+        fix = fixes.get(len(shape), "export it again")
+        raise DataError(f"{path}: {len(shape)}D data of shape {shape}, expected one 3D volume; {fix}")
+    return shape[0], shape[1], shape[2]
+
+
 def _header(path: Path, stream: BufferedIOBase) -> tuple[Any, int]:
     import nibabel as nib
     from nibabel.spatialimages import HeaderDataError
@@ -226,11 +235,7 @@ def _grid(path: Path, header: Any) -> Grid:
     if len(shape) > 3 and set(shape[3:]) == {1}:
         notes.append(Note(f"shape {shape}: the last axes of size 1 are dropped"))
         shape = shape[:3]
-    if len(shape) != 3 or min(shape, default=0) < 1:
-        fix = {2: "stack the slices to one volume", 4: "keep one volume of the series"}.get(
-            len(shape), "export it again"
-        )
-        raise DataError(f"{path}: {len(shape)}D data of shape {shape}, expected one 3D volume; {fix}")
+    size = volume_shape(path, shape)
     try:
         affine = np.asarray(header.get_best_affine(), dtype=np.float64)
     except (ValueError, ArithmeticError):
@@ -241,15 +246,15 @@ def _grid(path: Path, header: Any) -> Grid:
     usable = bool(np.isfinite(affine).all()) and abs(np.linalg.det(linear)) > 1e-9
     unit = usable and bool(np.allclose(np.abs(linear), np.eye(3)) and np.allclose(affine[:3, 3], 0))
     if coded and usable and not unit:
-        grid = Grid((shape[0], shape[1], shape[2]), affine)
+        grid = Grid(size, affine)
         if grid.obliquity > _OBLIQUE_DEGREES:
             notes.append(Note(f"axes are oblique by {grid.obliquity:.1f} degrees; the nearest patient axes are used"))
-        return Grid(grid.shape, affine, True, tuple(notes))
+        return Grid(size, affine, True, tuple(notes))
     if not (coded and usable):
         affine = np.diag([*np.where(np.isfinite(sizes) & (sizes > 0), sizes, 1.0), 1.0])
     reason = "identity affine" if unit and coded else "no usable sform or qform"
     notes.append(warning(f"lost header ({reason}): spacing and orientation are not trusted"))
-    return Grid((shape[0], shape[1], shape[2]), affine, False, tuple(notes))
+    return Grid(size, affine, False, tuple(notes))
 
 
 def _read(path: Path) -> tuple[Grid, np.ndarray, float, float, list[Note]]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 from uasbench.common.errors import DataError
-from uasbench.datasets.adapters.lits import TUMOUR_FREE, LiTS, tumour_free_findings
+from uasbench.datasets.adapters.lits import TUMOUR_FREE, LiTS
 from uasbench.datasets.case import Trust
 
 
@@ -132,10 +132,10 @@ def test_mirrored_scan_with_an_intact_header_is_kept_with_a_warning(tmp_path, ab
 def test_thirteen_tumour_free_scans():
     assert len(TUMOUR_FREE) == 13
     published = {f"volume-{n}": 0 if f"volume-{n}" in TUMOUR_FREE else 500 for n in range(131)}
-    assert tumour_free_findings(published) == []
-    assert tumour_free_findings({"volume-32": 0}) == []
-    assert "volume-0" in tumour_free_findings({**published, "volume-0": 0})[0]
-    assert "volume-119" in tumour_free_findings({**published, "volume-119": 4})[0]
+    assert LiTS().inspect_all(published) == []
+    assert LiTS().inspect_all({"volume-32": 0}) == []
+    assert "volume-0" in LiTS().inspect_all({**published, "volume-0": 0})[0]
+    assert "volume-119" in LiTS().inspect_all({**published, "volume-119": 4})[0]
 
 
 @pytest.mark.real_data

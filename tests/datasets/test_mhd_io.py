@@ -119,7 +119,7 @@ def test_data_of_another_size(tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("DimSize = 6 5 4", "DimSize = 6 20", "2D data of size 6 20, expected one 3D volume; stack"),
+        ("DimSize = 6 5 4", "DimSize = 6 20", r"2D data of shape \(6, 20\), expected one 3D volume; stack"),
         ("DimSize = 6 5 4", "DimSize = 6 5 2 2", "4D data .* keep one volume"),
         ("DimSize = 6 5 4", "DimSize = 6 5 x", "broken MetaImage header"),
         ("DimSize = 6 5 4\n", "", r"not a MetaImage header \(no DimSize\)"),
