@@ -57,7 +57,7 @@ class CovidCTMD(SurveyedDataset):
 
     def __init__(self) -> None:
         super().__init__()
-        self._labels: SliceLabels | None = None
+        self._labels = SliceLabels((), {})
         self._series: dict[str, tuple[Path, ...]] = {}
 
     def search(self, root: Path, files: list[Path], survey: Survey) -> None:
@@ -89,22 +89,14 @@ class CovidCTMD(SurveyedDataset):
             # The mask of a DICOM series has an order of its own; one of a NIfTI scan is paired index by index.
             like = read_grid(ref.label) if case_id in self._series else volume
             labels = read_labels(ref.label, like, MASK_LABELS)
-            if labels.data.shape != image.shape:
-                raise DataError(
-                    f"{ref.label}: shape {labels.data.shape} (z, y, x) differs from the scan's {image.shape}; pair the "
-                    "mask with its own scan, or remove it to have the lungs segmented"
-                )
             mask = labels.data > 0
             notes += labels.notes
-        roi, source, known = lung_roi(case_id, image, volume.spacing, mask, notes=notes)
+        roi, source, known = lung_roi(case_id, image, volume.spacing, mask, notes=notes, image_file=ref.image)
         return Case(case_id, ref.patient, image, volume.spacing, roi, known, source, volume.trust)
 
     def load_truth(self, case_id: str) -> Truth:
         """Read the slice labels, bool, shape (z,), from feet to head; there is no lesion mask."""
-        ref = self._ref(case_id)
-        labels = self._labels
-        if labels is None:
-            raise DataError(f"{self.card.name}: no slice labels read; call discover(root) first")
+        ref, labels = self._ref(case_id), self._labels
         if case_id in self._series:
             count, from_head = len(order_series(self._series[case_id]).slices), False
         else:
@@ -127,7 +119,7 @@ class CovidCTMD(SurveyedDataset):
             return read_volume(ref.image)
         series = order_series(files)
         volume = read_series(series)
-        if self._labels is not None and self._labels.from_head and series.numbered_from_head is not True:
+        if self._labels.from_head and series.numbered_from_head is not True:
             note = warning(
                 "instance numbers do not run from head to feet as in the labelled scans; the labels are counted from "
                 "the head by slice position: look at a labelled slice"

@@ -3,10 +3,11 @@
 import hashlib
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +17,6 @@ from ...common.fingerprint import array_digest
 from ...common.jit import kernel
 from ..case import Case, Truth
 
-T = TypeVar("T")
 LAYOUT = 2
 """Number of the layout: what the files of an entry are called and hold. Another layout gets another number, and with it
 other addresses, so that an entry written by an older version is never read as one of today's.
@@ -60,17 +60,15 @@ def write_native(path: Path, case: Case) -> None:
 
 def read_native(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Return image (float32, z, y, x) and region of interest (bool) of a native entry."""
-
-    def read() -> tuple[np.ndarray, np.ndarray]:
+    with readable(path):
         image = np.asarray(np.load(path / "image.npy", mmap_mode="c"))
         return image.astype(np.float32, copy=False), unpack(np.load(path / "roi.npy"), image.shape)
-
-    return readable(path, read)
 
 
 def read_roi(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     """Return the region of interest of a native entry alone (bool)."""
-    return readable(path, lambda: unpack(np.load(path / "roi.npy"), shape))
+    with readable(path):
+        return unpack(np.load(path / "roi.npy"), shape)
 
 
 def write_truth(path: Path, truth: Truth, case_shape: tuple[int, ...]) -> None:
@@ -97,16 +95,13 @@ def write_truth(path: Path, truth: Truth, case_shape: tuple[int, ...]) -> None:
 
 def read_truth(path: Path) -> Truth:
     """Read a truth entry."""
-
-    def read() -> Truth:
+    with readable(path):
         meta = read_meta(path)
         parts = {name: unpack(np.load(path / f"{name}.npy"), tuple(shape)) for name, shape in meta["shapes"].items()}
         lesion, slices = parts.get("lesion"), parts.get("slices")
         if lesion is not None and slices is None:
             slices = np.asarray(lesion.any(axis=(1, 2)))
         return Truth(meta["id"], lesion, slices)
-
-    return readable(path, read)
 
 
 def write_meta(folder: Path, meta: dict[str, Any]) -> None:
@@ -116,13 +111,15 @@ def write_meta(folder: Path, meta: dict[str, Any]) -> None:
 
 def read_meta(path: Path) -> dict[str, Any]:
     """Read ``meta.json`` of an entry."""
-    return readable(path, lambda: json.loads((path / "meta.json").read_text(encoding="utf-8")))
+    with readable(path):
+        return json.loads((path / "meta.json").read_text(encoding="utf-8"))
 
 
-def readable(path: Path, read: Callable[[], T]) -> T:
-    """Return what ``read`` returns; a missing or damaged entry is a DataError."""
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Turn what goes wrong with a missing or damaged entry into a DataError."""
     try:
-        return read()
+        yield
     except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
         raise DataError(f"{path} is missing or damaged ({error}); delete the folder and run again") from error
 

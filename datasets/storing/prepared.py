@@ -129,13 +129,10 @@ def write_view(path: Path, viewed: ViewedCase) -> None:
 
 def read_view(path: Path) -> ViewedCase:
     """Open a view entry; image and region of interest are memory-mapped, and writing to them changes no file."""
-
-    def read() -> ViewedCase:
+    with readable(path):
         geometry = geometry_from_json(read_meta(path))
         image = np.asarray(np.load(path / "image.npy", mmap_mode="c"))
         roi = np.asarray(np.load(path / "roi.npy", mmap_mode="c"))
         if image.shape != geometry.view_shape or roi.shape != image.shape:
             raise ValueError(f"shapes {image.shape}, {roi.shape}, expected {geometry.view_shape}")
         return ViewedCase(image, roi, unpack(np.load(path / "support.npy"), image.shape), geometry)
-
-    return readable(path, read)
