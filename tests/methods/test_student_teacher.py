@@ -5,10 +5,7 @@ import pytest
 import torch
 from uasbench.datasets.views.volume_view import apply_view
 from uasbench.methods.features.parts.backbone import smooth
-from uasbench.methods.features.reverse_distillation import (
-    ReverseDistillation,
-    whole_map_loss,
-)
+from uasbench.methods.features.reverse_distillation import ReverseDistillation, whole_map_loss
 from uasbench.methods.features.stfpm import STFPM, matching_loss
 from uasbench.methods.training import as_input
 
