@@ -16,14 +16,12 @@ from uasbench.methods.reconstruction.context_vae import ContextVAE
 from uasbench.methods.reconstruction.gmvae import GMVAE
 from uasbench.methods.reconstruction.kl_grad import KLGrad
 from uasbench.methods.reconstruction.parts.base import ReconstructionConfig, ReconstructionMethod
-from uasbench.methods.reconstruction.parts.residual import filtered_inside, residual
+from uasbench.methods.reconstruction.parts.residual import filtered_inside
 from uasbench.methods.reconstruction.vae import VAE, VAEOriginal, VAESpatial
 from uasbench.methods.reconstruction.vae_restoration import VAERestoration
 from uasbench.methods.training import hold_out, train_until_no_gain
 
 TRUNK = (AE, VAE, VAESpatial, VAEOriginal, ContextVAE, ConstrainedVAE, GMVAE, KLGrad, VAERestoration)
-
-
 VIEW = resolve(ReconstructionConfig, "smoke").view
 
 
@@ -103,46 +101,28 @@ def test_loss_is_the_mean_absolute_error_per_pixel(make_method):
     assert losses["l1"].item() == pytest.approx((x - 0.5).abs().mean().item())
 
 
-@pytest.mark.parametrize(
-    ("sign", "darker", "brighter"), [("absolute", 0.4, 0.3), ("positive", 0, 0.3), ("negative", 0.4, 0)]
-)
-def test_sign_of_the_residual(make_method, sign, darker, brighter):
-    method = make_method(AE, "smoke", {"sign": sign})
-    method.net = Grey()
-    array, roi = np.full((1, 32, 32), 0.5, np.float32), np.zeros((1, 32, 32), bool)
-    roi[0, 4:28, 4:28] = True
-    array[0, 10, 10], array[0, 20, 20], array[0, 1, 1] = 0.1, 0.8, 0.9
-    scores = method.score_view(array, roi, (1.0, 1.0, 1.0))
-    assert scores[0, 10, 10] == pytest.approx(darker)
-    assert scores[0, 20, 20] == pytest.approx(brighter)
-    assert scores[0, 1, 1] == 0
-
-
-def test_erosion_and_median_act_on_the_map(make_method):
+def test_sign_erosion_and_median_act_on_the_map(make_method):
     array, roi = np.full((5, 32, 32), 0.5, np.float32), np.zeros((5, 32, 32), bool)
     roi[:, 4:28, 4:28] = True
     array[:, 4:8, 4:28] = 0.9
-    array[2, 20, 20] = 0.9
-    maps = {}
-    for name, values in {"plain": {}, "erode": {"erode": 3}, "median": {"median": 5}}.items():
-        method = make_method(AE, "smoke", values)
+    array[2, 20, 20], array[2, 1, 1] = 0.1, 0.9
+    edge, inner, spot, outside = (2, 4, 15), (2, 7, 15), (2, 20, 20), (2, 1, 1)
+    expected = {
+        ("sign", "absolute"): (0.4, 0.4, 0.4, 0),
+        ("sign", "positive"): (0.4, 0.4, 0, 0),
+        ("sign", "negative"): (0, 0, 0.4, 0),
+        ("erode", 3): (0, 0.4, 0.4, 0),
+        ("median", 5): (0.4, 0.4, 0, 0),
+    }
+    for (name, value), wanted in expected.items():
+        method = make_method(AE, "smoke", {name: value})
         method.net = Grey()
-        maps[name] = method.score_view(array, roi, (1.0, 1.0, 1.0))
-    assert maps["plain"][2, 4, 15] == pytest.approx(0.4)
-    assert not maps["erode"][:, 4:7].any()
-    assert maps["erode"][2, 7, 15] == pytest.approx(0.4)
-    assert maps["median"][2, 20, 20] == 0
-    assert maps["median"][2, 6, 15] == pytest.approx(0.4)
+        scores = method.score_view(array, roi, (1.0, 1.0, 1.0))
+        found = [scores[at].item() for at in (edge, inner, spot, outside)]
+        assert found == pytest.approx(wanted, abs=1e-6), (name, value)
 
 
 maps_3d = hnp.arrays(np.float32, (3, 7, 7), elements=st.floats(0, 1, width=32))
-
-
-@given(image=maps_3d, reconstruction=maps_3d)
-def test_the_two_parts_of_a_residual_add_up(image, reconstruction):
-    positive, negative = (residual(image, reconstruction, sign) for sign in ("positive", "negative"))
-    assert np.array_equal(positive + negative, residual(image, reconstruction, "absolute"))
-    assert not (positive * negative).any()
 
 
 @given(map_=maps_3d, roi=hnp.arrays(bool, (3, 7, 7)), erode=st.integers(0, 2))
