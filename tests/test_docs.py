@@ -7,12 +7,11 @@ import shlex
 import sys
 import tomllib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -23,6 +22,7 @@ from typer.testing import CliRunner
 from uasbench import cli
 from uasbench.benchmark import experiments
 from uasbench.benchmark.catalogue import registry
+from uasbench.common.errors import DataError
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -46,8 +46,7 @@ def named(page: Path) -> str:
     return page.relative_to(ROOT).as_posix()
 
 
-@dataclass(frozen=True)
-class Block:
+class Block(NamedTuple):
     """A fenced block of a page."""
 
     page: Path
@@ -98,13 +97,10 @@ def elsewhere(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
-def test_pages_are_read():
+def test_pages_are_read_and_those_with_python_are_run_by_a_test_below():
     assert len(PAGES) > 30
     assert {block.language for block in blocks("python", "bash", "toml", "")} == {"python", "bash", "toml", ""}
     assert "bench list methods" in {span for page in PAGES for span in spans(page)}
-
-
-def test_every_page_with_python_is_run_by_a_test_below():
     tests = Path(__file__).read_text(encoding="utf-8")
     assert {named(block.page) for block in blocks("python")} == set(re.findall(r'python\("([^"]+)"\)', tests))
 
@@ -124,24 +120,19 @@ def test_the_phantom_page(elsewhere, execute):
     assert list((elsewhere / "cache").rglob("luna16"))
 
 
-def test_the_examples_of_plug_ins_do_what_their_page_says(elsewhere, execute):
-    example = execute("docs/plugins.md", python("docs/plugins.md"))
-    draw = np.random.default_rng(0)
-    image, roi = draw.normal(60, 10, (4, 24, 24)).astype(np.float32), np.ones((4, 24, 24), bool)
-    (elsewhere / "folders" / "p1").mkdir(parents=True)
-    np.savez(elsewhere / "folders/p1/ct.npz", image=image, roi=roi, lesion=image > 75, spacing=np.array([5.0, 1, 1]))
-    data = example["Folders"]()
-    (ref,) = data.discover(elsewhere)
-    case = data.load(ref.id)
-    assert data.load_truth(ref.id).lesion.sum() == (image > 75).sum()
-    healthy = uasbench.HealthySet.from_cases([case])
-    for cls in (example["MedianResidual"], example["MeanNet"]):
-        method = cls(cls.Config(**cls.Config.profiles.get("smoke", {})))
-        method.build()
-        method.fit(healthy, uasbench.FitContext(seed=0, max_updates=2))
-        scores = method.score(case)
-        assert scores.shape == image.shape
-        assert np.isfinite(scores).all()
+def test_the_data_set_of_the_plug_ins_page_reads_its_layout(elsewhere, execute):
+    """The methods of the page are held against the contract in test_plugin_template.py."""
+    data = execute("docs/plugins.md", python("docs/plugins.md"))["Folders"]()
+    with pytest.raises(DataError, match=r"no folders/PATIENT/ct\.npz"):
+        data.discover(elsewhere)
+    image = np.random.default_rng(0).normal(60, 10, (4, 24, 24)).astype(np.float32)
+    arrays = {"image": image, "roi": np.ones(image.shape, bool), "lesion": image > 75, "spacing": np.array([5.0, 1, 1])}
+    for patient in ("b", "a"):
+        (elsewhere / "folders" / patient).mkdir(parents=True)
+        np.savez(elsewhere / "folders" / patient / "ct.npz", **arrays)
+    assert [(ref.id, ref.patient) for ref in data.discover(elsewhere)] == [("a", "a"), ("b", "b")]
+    assert data.load("a").spacing == (5.0, 1, 1)
+    assert (data.load_truth("a").lesion == arrays["lesion"]).all()
 
 
 @pytest.mark.parametrize("block", [b for b in blocks("bash") if b.runs], ids=lambda block: named(block.page))

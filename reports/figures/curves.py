@@ -9,8 +9,7 @@ import pandas as pd
 from ...common.errors import UasbenchError
 from .style import INK, MUTED, new_figure, save, style
 
-MAX_POINTS = 400
-COLUMNS = 3
+MAX_POINTS, COLUMNS = 400, 3
 _LINES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
 
 

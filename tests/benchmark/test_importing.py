@@ -128,12 +128,6 @@ def test_values_outside_the_region_of_interest_do_not_count(bring, folder, maps,
     assert bring().ids == first.ids
 
 
-@pytest.mark.parametrize("name", ["ae", "draem@authors", "hu-deviation"])
-def test_the_name_of_a_registered_method_is_refused(bring, name):
-    with pytest.raises(DataError, match="is a registered method"):
-        bring(name)
-
-
 @pytest.mark.parametrize("kind", ["records", "cells"])
 def test_the_name_of_another_cell_of_the_run_is_refused(bring, folder, kind):
     record = folder.records()[0]
@@ -147,9 +141,13 @@ def test_the_name_of_another_cell_of_the_run_is_refused(bring, folder, kind):
 
 @pytest.mark.parametrize(
     ("name", "threshold", "message"),
-    [("Bad Name", None, "lower-case"), ("a__b", None, "lower-case"), ("fine", float("nan"), "finite")],
+    [
+        *((name, None, "is a registered method") for name in ("ae", "draem@authors", "hu-deviation")),
+        *((name, None, "lower-case") for name in ("Bad Name", "a__b")),
+        ("fine", float("nan"), "finite"),
+    ],
 )
-def test_a_bad_name_or_threshold_is_refused(bring, name, threshold, message):
+def test_a_bad_or_registered_name_and_a_bad_threshold_are_refused(bring, name, threshold, message):
     with pytest.raises(DataError, match=message):
         bring(name, threshold)
 

@@ -7,13 +7,10 @@ import sys
 import tomllib
 from pathlib import Path
 
-import numpy as np
 import pytest
 from uasbench.benchmark.catalogue import registry
 from uasbench.benchmark.commands.plugin_template import PluginError, new_plugin
-from uasbench.benchmark.conformance.phantom import lesion_cases
 from uasbench.benchmark.conformance.run import run_checks
-from uasbench.common.errors import DataError
 from uasbench.datasets.anatomy import find_anatomy
 
 
@@ -63,14 +60,11 @@ def test_bad_and_taken_names_are_refused(tmp_path, name, hint):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_existing_folder_is_left_alone(tmp_path):
+def test_a_folder_that_exists_is_left_alone_and_one_that_cannot_be_written_refused(tmp_path):
     (tmp_path / "my-idea").mkdir()
     with pytest.raises(PluginError, match="exists already"):
         new_plugin("my-idea", tmp_path)
     assert list((tmp_path / "my-idea").iterdir()) == []
-
-
-def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(PluginError, match="cannot be written"):
         new_plugin("my-idea", tmp_path / "file")
@@ -98,20 +92,3 @@ def test_the_documented_organ_is_found_by_its_name(repository, install):
     points = tomllib.loads(documented(repository, "toml")[2])["project"]["entry-points"]["uasbench.anatomies"]
     install("my-package", {"my_package.py": documented(repository, "python")[3]}, anatomies=points)
     assert find_anatomy("kidney").median_hu == (-20.0, 250.0)
-
-
-def test_the_documented_data_set_reads_its_layout(repository, install, tmp_path):
-    install("doc-data", {"doc_data.py": documented(repository, "python")[2]}, datasets={"folders": "doc_data:Folders"})
-    dataset = registry.datasets().get("folders")()
-    root = tmp_path / "patients"
-    with pytest.raises(DataError, match=r"no folders/PATIENT/ct\.npz"):
-        dataset.discover(root)
-    (case, lesion), *_ = lesion_cases()
-    for patient in ("b", "a"):
-        folder = root / "folders" / patient
-        folder.mkdir(parents=True)
-        arrays = {"image": case.image.astype(np.int16), "roi": case.roi, "lesion": lesion, "spacing": case.spacing}
-        np.savez(folder / "ct.npz", **arrays)
-    assert [(ref.id, ref.patient) for ref in dataset.discover(root)] == [("a", "a"), ("b", "b")]
-    assert dataset.load("a").spacing == case.spacing
-    assert (dataset.load_truth("a").lesion == lesion).all()
