@@ -19,7 +19,7 @@ MOMENTS = {
     "tables are being written": "tables/*",
     "MLflow gets the report": "report.html",
 }
-SLOW = ("a cell is being measured", "a record has landed", "tables are being written")
+USUAL = "a record has landed"
 QUICK_BENCH = """
 import shutil
 from uasbench.benchmark.tracking import mirror
@@ -68,7 +68,7 @@ def tables(run: Path) -> dict[str, bytes]:
     return {p.name: p.read_bytes() for p in (run / "tables").glob("*.csv") if p.name != "cost.csv"}
 
 
-@pytest.mark.parametrize("moment", [pytest.param(m, marks=pytest.mark.slow if m in SLOW else ()) for m in MOMENTS])
+@pytest.mark.parametrize("moment", [pytest.param(m, marks=() if m == USUAL else pytest.mark.slow) for m in MOMENTS])
 def test_a_killed_parent_is_continued(start, whole, run, moment, tmp_path):
     process = start(MOMENTS[moment])
     process.kill()

@@ -159,14 +159,14 @@ def test_misbehaving_plugins_are_rows_and_stop_nobody(run, install, tmp_path):
     assert all(Path(log).exists() for log in failures.log)
 
 
-def test_a_dead_server_loses_nothing_and_track_sends_the_rest(run, tmp_path):
+def test_a_dead_server_loses_nothing_and_track_sends_the_rest(run, mlflow_tables, tmp_path):
     from uasbench.benchmark.runs.folder import RunFolder
     from uasbench.benchmark.tracking.tracker import publish
 
     done = run("hu-deviation", tracking_uri="http://127.0.0.1:9")
     assert len(done.records) == 1
     assert (done.path / "report.html").exists()
-    uri = f"sqlite:///{tmp_path / 'server.db'}"
+    uri = f"sqlite:///{shutil.copyfile(mlflow_tables, tmp_path / 'server.db')}"
     assert publish(RunFolder.open(done.path), uri) == 1
     assert publish(RunFolder.open(done.path), uri) == 0
 

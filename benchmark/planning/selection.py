@@ -68,7 +68,11 @@ def select(options: RunOptions, anatomy: str, dataset: str, registry: Registry) 
         registry.get(variant.method)
         settings = {**options.settings.get(variant.method, {}), **variant.settings}
         wanted.append((f"{variant.method}@{variant.label}", variant.method, settings))
-    _check_settings(options.settings, {method for _, method, _ in wanted})
+    running = sorted({method for _, method, _ in wanted})
+    for name in options.settings:
+        if name not in running:
+            hint = did_you_mean(name, running).replace("; d", " D", 1)
+            raise OptionError(f"--set {name}.…: {name!r} is not among the methods of this run.{hint}")
     chosen = Selection()
     if options.methods.strip() == "all":
         broken = {n: why for n, why in registry.broken().items() if not registry.is_topline(n)}
@@ -138,10 +142,3 @@ def _identified(candidate: Candidate, method: Method) -> Candidate | str:
         return replace(candidate, extra_identity=method.extra_identity())
     except DataError as error:
         return str(error)
-
-
-def _check_settings(settings: Mapping[str, Any], chosen: set[str]) -> None:
-    for name in settings:
-        if name not in chosen:
-            hint = did_you_mean(name, sorted(chosen)).replace("; d", " D", 1)
-            raise OptionError(f"--set {name}.…: {name!r} is not among the methods of this run.{hint}")

@@ -1,7 +1,6 @@
 """Top lines and transductive methods meet in the check what they meet in a run."""
 
 import numpy as np
-import pytest
 from uasbench import MethodCard
 from uasbench.benchmark.conformance.phantom import labelled_cases, lesion_cases
 from uasbench.benchmark.conformance.run import run_checks
@@ -65,11 +64,3 @@ def test_a_registered_top_line_is_checked_by_name(install):
     )
     install("pkg-top", {"named_top_plugin.py": text}, toplines={"named-top": "named_top_plugin:P"})
     assert not [r for r in run_checks("named-top") if r.failed]
-
-
-@pytest.mark.slow
-def test_the_supervised_unet_keeps_the_contract():
-    from uasbench.methods.supervised.supervised_unet import SupervisedUNet
-
-    for anatomy in ("liver", "lung"):
-        assert not [r for r in run_checks(SupervisedUNet, anatomy=anatomy) if r.failed]
