@@ -1,7 +1,8 @@
-"""Methods that share their training are trained once and scored each in their own way."""
+"""Which fits a cell has: shared between methods and score settings, or none, where too few patients are healthy."""
 
 import pytest
 from uasbench.benchmark.planning.plan import Graph
+from uasbench.benchmark.planning.tasks import planned_tasks
 from uasbench.benchmark.runs.folder import RunFolder
 
 
@@ -25,3 +26,15 @@ def test_a_score_setting_trains_nothing_anew_and_a_fit_setting_does(plan):
     ids = {method: cell.ids for method, cell in cells.items()}
     assert ids["ae@eroded"].fit == ids["ae"].fit != ids["ae@slow"].fit
     assert len({found.map for found in ids.values()}) == 3
+
+
+@pytest.mark.parametrize("name", ["fpi", "pii"])
+def test_foreign_patches_need_a_second_healthy_patient(name, smoke):
+    def planned(donors):
+        (task,) = planned_tasks(smoke(f"{name},ae", settings={name: {"donors": donors}}), 1, None)
+        return {candidate.label for candidate in task.candidates}, task.skipped
+
+    assert planned("slices") == ({name, "ae"}, [])
+    run, (skipped,) = planned("patients")
+    assert (run, skipped.method) == ({"ae"}, name)
+    assert skipped.reason.startswith("learns from 2 healthy patients or more, and btcv has 1 for training (")
