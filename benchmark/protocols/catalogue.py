@@ -96,7 +96,7 @@ def _healthy_quantile(protocol: Protocol, evidence: Evidence) -> Chosen:
 def _cross_fitted(protocol: Protocol, evidence: Evidence) -> Chosen:
     if not evidence.folds:
         return [protocol.undefined(evidence.patients, no_folds_reason(evidence.patients))], None
-    return [evidence.tune(protocol.id, f.tune, f.apply, f.index)[0] for f in evidence.folds], None
+    return [evidence.tune(protocol.id, f.tune, f.apply, k)[0] for k, f in enumerate(evidence.folds)], None
 
 
 def _tuned_on_all(protocol: Protocol, evidence: Evidence) -> Chosen:
