@@ -3,7 +3,7 @@
 import numpy as np
 
 from .fields import smooth_field
-from .shapes import Box, Space
+from .shapes import Box, Space, lay
 
 SUB = 3  # samples per slice thickness; the middle one lies at the slice's centre and carries the labels
 
@@ -21,16 +21,13 @@ class Canvas:
         self.space = space
         self.hu = np.full(space.shape, background, np.float32)
         self.liver = np.zeros(space.shape, np.float32)
-        self.has_liver = False
         slices, height, width = space.shape[0] // SUB, space.shape[1], space.shape[2]
         self.labels = np.zeros((slices, height, width), np.uint8)
 
     def paint(self, box: Box, share: np.ndarray, value: float | np.ndarray, label: int = 0) -> None:
         """Cover ``share`` of the samples in ``box`` with ``value`` HU, and label where a slice's centre is covered."""
-        target = self.hu[box]
-        target += share * (value - target)
-        if self.has_liver:
-            self.liver[box] *= 1 - share
+        lay(self.hu[box], share, value)
+        self.liver[box] *= 1 - share
         slices, middle = central(box)
         self.labels[slices][share[middle] >= 0.5] = label
 
@@ -38,7 +35,6 @@ class Canvas:
         """Paint the liver itself and remember its occupancy."""
         self.paint(box, share, value, label)
         self.liver[box] += share
-        self.has_liver = True
 
 
 def central(box: Box) -> tuple[Box, slice]:

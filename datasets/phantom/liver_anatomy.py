@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .canvas import Canvas
-from .shapes import Box, Point, column, ellipsoid, intersection, occupancy, superellipse, union
+from .shapes import Box, Point, column, ellipsoid, intersection, lay, occupancy, superellipse, union, vary
 from .spec import Spec
 
 LABELS = {
@@ -46,7 +46,6 @@ class Body:
     def __init__(self, canvas: Canvas, spec: Spec, rng: np.random.Generator, enhancement: float) -> None:
         self.canvas, self.space, self.rng = canvas, canvas.space, rng
         self.spec = spec
-        self.enhancement = enhancement
         self.hu = {name: spec.draw(rng, f"hu.{name}") for name in spec.entry("hu")}
         self.liver_hu = self.hu["liver_unenhanced"] + enhancement * self.hu["liver_enhancement"]
         self.wall = float(rng.uniform(13, 18))
@@ -65,11 +64,6 @@ class Body:
         self._neighbours()
         return liver
 
-    def _vary(self, centre: Point, radii: Point, shift: float = 4.0, stretch: float = 0.08) -> tuple[Point, Point]:
-        moved = np.asarray(centre) + shift * self.rng.standard_normal(3).clip(-2, 2)
-        scaled = np.asarray(radii) * (1 + stretch * self.rng.standard_normal(3).clip(-2, 2))
-        return tuple(moved), tuple(scaled)
-
     def _paint(self, centre: Point, radii: Point, *layers: tuple[float, float], label: str = "") -> None:
         """Paint an ellipsoid in layers of (mm beyond its surface, HU), from outside to inside.
 
@@ -83,10 +77,7 @@ class Body:
             self.canvas.paint(box, occupancy(distance - np.float32(grow), self.space.pixel), hu, number)
 
     def _column(self, centre: tuple[float, float], radii: tuple[float, float], hu: float, label: str = "") -> None:
-        box = self.space.box((*centre, 0.0), (*radii, 1e4))
-        x, y, _ = self.space.at(box)
-        share = occupancy(column(x, y, centre, radii), self.space.pixel)
-        self.canvas.paint(box, share, hu, LABELS.get(label, 0))
+        self.canvas.paint(*self.space.column(centre, radii), hu, LABELS.get(label, 0))
 
     def _wall(self) -> None:
         """Paint skin and fat, muscle, ribs and the inside of the body; none of it follows the organs' deformation."""
@@ -98,7 +89,7 @@ class Body:
         middle = np.zeros_like(plane)
         for inset, hu in ((-self.fat, self.hu["fat"]), (0.0, self.hu["muscle"]), (self.wall, self.hu["fat"])):
             middle = superellipse(x, y, (self.half[0] - inset, self.half[1] - 0.8 * inset), self.power)
-            plane += occupancy(middle, pixel) * (np.float32(hu) - plane)
+            lay(plane, occupancy(middle, pixel), hu)
         self.cavity = middle[None]
         self.canvas.hu[:] = plane
         self._ribs(z, np.arctan2(np.abs(x), y), middle - np.float32(0.5 * self.wall))
@@ -112,7 +103,7 @@ class Body:
         distance = np.sqrt(radial[where] ** 2 + along.astype(np.float32) ** 2)
         hu = self.canvas.hu[:, where[0], where[1]]
         for radius, value in ((5.2, 0.85 * self.hu["bone_cortical"]), (2.6, self.hu["bone_trabecular"])):
-            hu += occupancy(distance - np.float32(radius), self.space.pixel) * (np.float32(value) - hu)
+            lay(hu, occupancy(distance - np.float32(radius), self.space.pixel), value)
         self.canvas.hu[:, where[0], where[1]] = hu
 
     def _spine(self) -> None:
@@ -168,10 +159,10 @@ class Body:
 
     def _liver(self) -> Liver:
         space, rng = self.space, self.rng
-        right = self._vary((-64, -2, -8), (72, 78, 84), 5, 0.07)
-        left = self._vary((18, -46, 20), (66, 36, 42), 8, 0.14)
-        front = self._vary((-34, -50, 10), (52, 32, 46), 6, 0.12)
-        caudate = self._vary((-8, 8, 14), (24, 18, 28), 3, 0.10)
+        right = vary(self.rng, (-64, -2, -8), (72, 78, 84), 5, 0.07)
+        left = vary(self.rng, (18, -46, 20), (66, 36, 42), 8, 0.14)
+        front = vary(self.rng, (-34, -50, 10), (52, 32, 46), 6, 0.12)
+        caudate = vary(self.rng, (-8, 8, 14), (24, 18, 28), 3, 0.10)
         box = space.box((-40, -8, 0), (118, 100, 110))
         x, y, z = space.at(box)
         distance = ellipsoid(x, y, z, *right)
@@ -180,7 +171,7 @@ class Body:
         cavity = np.broadcast_to(self.cavity, space.shape)[box]
         distance = intersection(distance, cavity + np.float32(2.5), 10)
         distance = intersection(distance, self.below_dome[box] + np.float32(2.0), 10)
-        hilum = ellipsoid(x, y, z, *self._vary((0, 12, -22), (27, 12, 17), 3, 0.12))
+        hilum = ellipsoid(x, y, z, *vary(self.rng, (0, 12, -22), (27, 12, 17), 3, 0.12))
         distance = intersection(distance, -hilum, 10)
         tilt = rng.uniform(-0.25, 0.25)
         sheet = np.abs(x - np.float32(rng.uniform(-8, 10)) - np.float32(tilt) * (y + 50)) - np.float32(1.2)
@@ -194,27 +185,27 @@ class Body:
 
     def _neighbours(self) -> None:
         fat, rng = self.hu["fat"], self.rng
-        spleen = self._vary((96, 26, 6), (24, 40, 42), 5, 0.12)
+        spleen = vary(self.rng, (96, 26, 6), (24, 40, 42), 5, 0.12)
         self._paint(*spleen, (3, fat), (0, self.liver_hu + self.hu["spleen_above_liver"]), label="spleen")
         for side, centre in (("right kidney", (-53, 48, -66)), ("left kidney", (60, 42, -44))):
-            kidney = self._vary(centre, (26, 23, 50), 4, 0.07)
+            kidney = vary(self.rng, centre, (26, 23, 50), 4, 0.07)
             self._paint(*kidney, (6, fat), (0, self.hu["kidney"]), label=side)
             inner = -1 if centre[0] > 0 else 1
             sinus = (kidney[0][0] + inner * 18, kidney[0][1] - 2, kidney[0][2])
             self._paint(sinus, (13, 7, 18), (0, fat + 60), label=side)
-        stomach = self._vary((60, -30, 4), (42, 32, 42), 6, 0.12)
+        stomach = vary(self.rng, (60, -30, 4), (42, 32, 42), 6, 0.12)
         wall, content = self.hu["stomach_wall"], self.hu["stomach_content"]
         self._paint(*stomach, (2.5, fat), (0, wall), (-4, content), label="stomach")
         gas = (stomach[0][0], stomach[0][1] - 0.48 * stomach[1][1], stomach[0][2])
         bubble = (0.6 * stomach[1][0], 0.3 * stomach[1][1], 0.6 * stomach[1][2])
         self._paint(gas, bubble, (0, self.hu["air"]), label="stomach")
         for centre in ((52, 12, -22), (30, 2, -26), (8, -2, -34)):
-            self._paint(*self._vary(centre, (19, 10, 11), 2, 0.1), (0, 0.85 * self.liver_hu), label="pancreas")
+            self._paint(*vary(self.rng, centre, (19, 10, 11), 2, 0.1), (0, 0.85 * self.liver_hu), label="pancreas")
         self._column((16, 36), (self.spec.draw(rng, "vessels.aorta_radius_mm"),) * 2, self.hu["aorta"], "aorta")
         radius = self.spec.draw(rng, "vessels.ivc_radius_mm")
         self._column(
             (-24, 34), (radius, 0.85 * radius), self.liver_hu + self.hu["ivc_above_liver"], "inferior vena cava"
         )
         self._paint((14, 12, 60), (9, 7, 34), (0, self.hu["muscle"]), label="oesophagus")
-        bladder = self._vary((-36, -46, -46), (14, 16, 27), 4, 0.15)
+        bladder = vary(self.rng, (-36, -46, -46), (14, 16, 27), 4, 0.15)
         self._paint(*bladder, (2, self.hu["muscle"]), (0, self.hu["gallbladder"]), label="gallbladder")

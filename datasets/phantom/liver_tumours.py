@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from .canvas import Canvas, central
-from .fields import smooth_field
+from .fields import Axes, smooth_field
 from .liver_anatomy import LABELS, Liver
 from .shapes import ellipsoid, occupancy, union
 from .spec import Spec, Stratified, rounded
@@ -93,9 +93,8 @@ def _place(
     depth = np.where(canvas.labels[slices] == LABELS["liver"], -liver.distance[middle], -np.inf)
     enough = min(0.7 * radius, 0.8 * float(depth.max()))
     z, y, x = np.nonzero(depth >= enough)
-    axes = canvas.space.axes
-    zs = axes[0][liver.box[0]][middle]
-    candidates = np.stack([axes[2][liver.box[2]][x], axes[1][liver.box[1]][y], zs[z]], 1)
+    zs, ys, xs = canvas.space.cut(liver.box)
+    candidates = np.stack([xs[x], ys[y], zs[middle][z]], 1)
     for other in others:
         distance = np.sqrt(((candidates - np.asarray(other.centre_mm)) ** 2).sum(1))
         candidates = candidates[distance >= 1.3 * (radius + other.radius_mm)]
@@ -117,7 +116,7 @@ def _paint(
     spacing: tuple[float, float, float],
 ) -> Lesion:
     box = canvas.space.box(centre, (1.9 * radius, 1.9 * radius, 1.9 * radius), margin=6.0)
-    axes = tuple(axis[part] for axis, part in zip(canvas.space.axes, box, strict=True))
+    axes = canvas.space.cut(box)
     distance = _surface(spec, rng, axes, centre, radius)
     kind, contrast, target = _inside(spec, rng, strata, axes, distance, radius)
     edge = max(spec.draw(rng, "tumours.edge_mm"), canvas.space.pixel)
@@ -138,7 +137,7 @@ def _paint(
 def _surface(
     spec: Spec,
     rng: np.random.Generator,
-    axes: tuple[np.ndarray, ...],
+    axes: Axes,
     centre: tuple[float, float, float],
     radius: float,
 ) -> np.ndarray:
@@ -155,8 +154,8 @@ def _surface(
         lobe = ellipsoid(x, y, z, tuple(np.asarray(centre) + way), radii)
         distance = union(distance, lobe, 0.35 * radius)
     roughness = radius * spec.draw(rng, "tumours.roughness")
-    coarse = smooth_field(rng, (axes[0], axes[1], axes[2]), 0.75 * radius)
-    fine = smooth_field(rng, (axes[0], axes[1], axes[2]), 0.36 * radius)
+    coarse = smooth_field(rng, axes, 0.75 * radius)
+    fine = smooth_field(rng, axes, 0.36 * radius)
     return distance + np.float32(roughness) * (np.float32(0.75) * coarse + np.float32(0.4) * fine).clip(-1.8, 1.8)
 
 
@@ -164,7 +163,7 @@ def _inside(
     spec: Spec,
     rng: np.random.Generator,
     strata: Strata,
-    axes: tuple[np.ndarray, ...],
+    axes: Axes,
     distance: np.ndarray,
     radius: float,
 ) -> tuple[str, float, np.ndarray]:
@@ -187,5 +186,5 @@ def _inside(
     if kind == "rim":
         at_rim = np.exp(-0.5 * ((distance + np.float32(0.5 * width)) / np.float32(0.5 * width)) ** 2)
         target += np.float32(rim - contrast) * at_rim
-    target += np.float32(sd) * smooth_field(rng, (axes[0], axes[1], axes[2]), max(3.0, 0.3 * radius))
+    target += np.float32(sd) * smooth_field(rng, axes, max(3.0, 0.3 * radius))
     return kind, contrast, target

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .fields import smooth_field
-from .shapes import Point, Space, column, ellipsoid, intersection, occupancy, superellipse, union
+from .shapes import Point, Space, column, ellipsoid, intersection, lay, occupancy, superellipse, union, vary
 from .spec import Spec
 
 SIDES = {"left": 1.0, "right": -1.0}
@@ -29,11 +29,6 @@ class Lungs:
     distance: np.ndarray
     share: np.ndarray
     left: np.ndarray
-
-
-def lay(hu: np.ndarray, share: np.ndarray, value: float | np.ndarray) -> None:
-    """Cover ``share`` of the samples with ``value`` HU, in place."""
-    hu += share * (value - hu)
 
 
 class Chest:
@@ -62,11 +57,6 @@ class Chest:
         lay(self.hu, lungs.share, self._parenchyma(lungs))
         return lungs
 
-    def _vary(self, centre: Point, radii: Point, shift: float = 3.0, stretch: float = 0.06) -> tuple[Point, Point]:
-        moved = np.asarray(centre) + shift * self.rng.standard_normal(3).clip(-2, 2)
-        scaled = np.asarray(radii) * (1 + stretch * self.rng.standard_normal(3).clip(-2, 2))
-        return tuple(moved), tuple(scaled)
-
     @property
     def _everywhere(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         z, y, x = self.space.warped
@@ -80,9 +70,8 @@ class Chest:
             lay(self.hu[box], occupancy(distance - np.float32(grow), self.space.pixel) * within[box], value)
 
     def _column(self, centre: tuple[float, float], radii: tuple[float, float], value: float) -> None:
-        box = self.space.box((*centre, 0.0), (*radii, 1e4))
-        x, y, _ = self.space.at(box)
-        lay(self.hu[box], occupancy(column(x, y, centre, radii), self.space.pixel), value)
+        box, share = self.space.column(centre, radii)
+        lay(self.hu[box], share, value)
 
     def _envelope(self) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Return the signed distance to the inside of the rib cage, and to the bell-shaped body of each lung."""
@@ -90,7 +79,7 @@ class Chest:
         cavity = superellipse(x, y, (self.half[0] - 16.0, self.half[1] - 16.0), float(self.rng.uniform(2.2, 2.5)))
         bodies = {}
         for side, sign in SIDES.items():
-            centre, radii = self._vary((sign * 62.0, 2.0, -38.0), (76.0, 98.0, 160.0), 3, 0.03)
+            centre, radii = vary(self.rng, (sign * 62.0, 2.0, -38.0), (76.0, 98.0, 160.0), 3, 0.03)
             bodies[side] = intersection(ellipsoid(x, y, z, centre, radii), cavity, 10)
         return union(bodies["left"], bodies["right"], 45), bodies
 
@@ -139,7 +128,7 @@ class Chest:
     def _lungs(self, envelope: np.ndarray, bodies: dict[str, np.ndarray]) -> Lungs:
         x, y, z = self._everywhere
         self.below_dome = (z - self._dome(x, y)) * np.float32(0.75)
-        self.heart = self._vary((26, -30, -46), (58, 46, 50), 4, 0.07)
+        self.heart = vary(self.rng, (26, -30, -46), (58, 46, 50), 4, 0.07)
         middle = union(column(x, y, (2, 8), (27, 60)), column(x, y, (0, 78), (27, 26)), 14)
         middle = union(middle, ellipsoid(x, y, z, *self.heart) - np.float32(3), 14)
         middle = union(middle, column(x, y, (25, 50), (15, 15)), 6)
@@ -169,7 +158,7 @@ class Chest:
             ((0, 14, -20), (30, 20, 20)),
         ]
         for centre, radii in vessels:
-            self._ellipsoid(*self._vary(centre, radii, 2, 0.06), (0.0, self.blood), within=inside)
+            self._ellipsoid(*vary(self.rng, centre, radii, 2, 0.06), (0.0, self.blood), within=inside)
         for sign in SIDES.values():
             self._ellipsoid((sign * 18.0, 4, 105), (7, 7, 40), (0.0, self.blood), within=inside)
 

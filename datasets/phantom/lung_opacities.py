@@ -14,8 +14,8 @@ from scipy.spatial import KDTree
 
 from .canvas import central
 from .fields import smooth_field
-from .lung_anatomy import Lungs, lay
-from .shapes import Box, Point, Space, ellipsoid, occupancy
+from .lung_anatomy import Lungs
+from .shapes import Box, Point, Space, ellipsoid, lay, occupancy
 from .spec import Spec, Stratified, rounded
 
 SPREAD = np.asarray([0.8191725, 0.6710436, 0.5497005])  # powers of 1/1.2207441: the R3 sequence of Roberts, 2018
@@ -153,8 +153,7 @@ class Painter:
         """Return how far inside the border every sample lies (share of the radius), and its mm to a lobule's wall."""
         spec, rng = self.spec, self.rng
         x, y, z = self.space.at(box)
-        axes = tuple(axis[part] for axis, part in zip(self.space.axes, box, strict=True))
-        axes = (axes[0], axes[1], axes[2])
+        axes = self.space.cut(box)
         squared = (x - centre[0]) ** 2 + (y - centre[1]) ** 2 + (z - centre[2]) ** 2
         flat = spec.draw(rng, "lesions.flatness")
         if peripheral:
@@ -198,8 +197,7 @@ class Painter:
         core, sd = spec.draw(rng, "lesions.core"), spec.draw(rng, "lesions.texture_sd")
         level = firm if kind == "consolidation" else glass
         target = np.full(grown.shape, level, np.float32)
-        axes = tuple(axis[part] for axis, part in zip(self.space.axes, box, strict=True))
-        target += np.float32(sd) * smooth_field(rng, (axes[0], axes[1], axes[2]), 9.0)
+        target += np.float32(sd) * smooth_field(rng, self.space.cut(box), 9.0)
         if kind == "paving":
             pixel = self.space.pixel
             line = np.clip(1 - wall / np.float32(pixel), 0, 1) * np.float32(min(1.0, width / pixel))
@@ -230,7 +228,7 @@ def add_nodules(hu: np.ndarray, space: Space, lungs: Lungs, spec: Spec, rng: np.
         picked = int(rng.integers(len(inside[0])))
         where = _place(space, (inside[0][picked], inside[1][picked], inside[2][picked]))
         box = space.box(where, (diameter, diameter, diameter), margin=2.0)
-        z, y, x = (axis[part] for axis, part in zip(space.axes, box, strict=True))
+        z, y, x = space.cut(box)
         ball = ellipsoid(x[None, None], y[None, :, None], z[:, None, None], where, (radius, radius, radius))
         lay(hu[box], occupancy(ball, space.pixel), spec.draw(rng, "nodules.hu"))
         nodules.append(Nodule(where, diameter))

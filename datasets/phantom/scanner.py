@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from .canvas import SUB
+from ...common.seeds import derive
+from ..case import Spacing
+from .canvas import SUB, deformed_space
 from .fields import ct_noise
-from .spec import Spec
+from .shapes import Space
+from .spec import SizePlan, Spec
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,22 @@ class Scanner:
             slope=slope,
             intercept=intercept,
         )
+
+
+def begin(
+    spec: Spec, plan: SizePlan, seed: int, style: str
+) -> tuple[Callable[[str], np.random.Generator], Scanner, Spacing, Space]:
+    """Return a patient's generators by purpose, the scanner of a style, the voxel size (z, y, x) in mm and the samples.
+
+    Every part of the patient has a generator of its own, so that one part never shifts the numbers of another.
+    """
+
+    def stream(purpose: str) -> np.random.Generator:
+        return np.random.default_rng(derive(seed, "phantom", purpose))
+
+    scanner = Scanner.draw(spec, style, stream("scanner"), plan.pixels, plan.spacing_mm)
+    spacing = (scanner.thickness, scanner.pixel, scanner.pixel)
+    return stream, scanner, spacing, deformed_space(stream("shape"), plan.slices, plan.pixels, spacing)
 
 
 def average_slices(samples: np.ndarray) -> np.ndarray:

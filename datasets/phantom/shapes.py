@@ -46,9 +46,32 @@ class Space:
             found = here + points - there
         return found
 
+    def cut(self, box: Box) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the scanner coordinates z, y, x of a box."""
+        z, y, x = (axis[part] for axis, part in zip(self.axes, box, strict=True))
+        return z, y, x
+
     def at(self, box: Box) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         z, y, x = (coordinate[box] for coordinate in self.warped)
         return x, y, z
+
+    def column(self, centre: tuple[float, float], radii: tuple[float, float]) -> tuple[Box, np.ndarray]:
+        """Return the box of samples around an elliptic column along z, and the share of it in each."""
+        box = self.box((*centre, 0.0), (*radii, 1e4))
+        x, y, _ = self.at(box)
+        return box, occupancy(column(x, y, centre, radii), self.pixel)
+
+
+def vary(rng: np.random.Generator, centre: Point, radii: Point, shift: float, stretch: float) -> tuple[Point, Point]:
+    """Move a shape by about ``shift`` mm and stretch it by about the share ``stretch``, up to twice as much."""
+    moved = np.asarray(centre) + shift * rng.standard_normal(3).clip(-2, 2)
+    scaled = np.asarray(radii) * (1 + stretch * rng.standard_normal(3).clip(-2, 2))
+    return tuple(moved), tuple(scaled)
+
+
+def lay(hu: np.ndarray, share: np.ndarray, value: float | np.ndarray) -> None:
+    """Cover ``share`` of the samples with ``value`` HU, in place."""
+    hu += share * (value - hu)
 
 
 def ellipsoid(x: np.ndarray, y: np.ndarray, z: np.ndarray, centre: Point, radii: Point) -> np.ndarray:

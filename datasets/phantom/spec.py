@@ -91,9 +91,10 @@ class Spec:
         if "uniform" in entry:
             return float(rng.uniform(*entry["uniform"]))
         low, high = entry["clip"]
-        draw = _log_normal if "lognormal" in entry else _normal
+        middle, spread = entry.get("lognormal") or entry["normal"]
         for _ in range(1000):
-            value = draw(rng, entry)
+            step = spread * rng.standard_normal()
+            value = float(middle * np.exp(step) if "lognormal" in entry else middle + step)
             if low <= value <= high:
                 return value
         raise ValueError(f"{name}: the range {low} … {high} is never drawn")
@@ -111,16 +112,6 @@ class Spec:
         if name not in self.values["sizes"]:
             raise DataError(f"phantom size {name!r} is unknown; use one of {', '.join(self.values['sizes'])}")
         return SizePlan(**self.values["sizes"][name])
-
-
-def _normal(rng: np.random.Generator, entry: dict[str, Any]) -> float:
-    mean, sd = entry["normal"]
-    return float(mean + sd * rng.standard_normal())
-
-
-def _log_normal(rng: np.random.Generator, entry: dict[str, Any]) -> float:
-    median, sigma = entry["lognormal"]
-    return float(median * np.exp(sigma * rng.standard_normal()))
 
 
 def parse_spec(text: str) -> Spec:

@@ -1,7 +1,5 @@
 """How the slices of a view lie on the native grid, and the ways between the two."""
 
-from __future__ import annotations
-
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -121,11 +119,6 @@ class Geometry:
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> Geometry:
-        depth, rows, columns = (int(n) for n in value["native_shape"])
-        return cls((depth, rows, columns), tuple(int(z) for z in value["slices"]), int(value["size"]))
 
     @cached_property
     def _back(self) -> tuple[np.ndarray, ...]:

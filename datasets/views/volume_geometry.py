@@ -1,13 +1,12 @@
 """How the grid of a volume view lies on the native grid, and the ways between the two."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from ...common.boxes import Range, bounds
 from ..case import Spacing
@@ -199,14 +198,6 @@ class VolumeGeometry:
     def to_json(self) -> dict[str, Any]:
         return {"kind": "volume", **asdict(self)}
 
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> VolumeGeometry:
-        depth, rows, columns = (int(n) for n in value["native_shape"])
-        native, spacing = (tuple(float(s) for s in value[key]) for key in ("native_spacing", "spacing"))
-        z, y, x = ((int(start), int(stop)) for start, stop in value["box"])
-        return cls((depth, rows, columns), (native[0], native[1], native[2]), (spacing[0], spacing[1], spacing[2]),
-                   int(value["size"]), (z, y, x))  # fmt: skip
-
     @cached_property
     def _back(self) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...], tuple[slice, slice]]:
         """Positions of the box's rows and columns in the part of a viewed slice that they read, and that part."""
@@ -229,7 +220,7 @@ AnyGeometry = Geometry | VolumeGeometry
 
 def geometry_from_json(value: dict[str, Any]) -> AnyGeometry:
     """Read what ``to_json`` of a geometry wrote; one without a kind is that of slices."""
-    return VolumeGeometry.from_json(value) if value.get("kind") == "volume" else Geometry.from_json(value)
+    return TypeAdapter(VolumeGeometry if value.get("kind") == "volume" else Geometry).validate_python(value)
 
 
 @dataclass(frozen=True, eq=False)

@@ -55,6 +55,12 @@ def fake_lungmask(monkeypatch, tmp_path):
     sys.modules.pop("lungmask", None)
 
 
+def why_not():
+    reason = lungmask_model.available()
+    assert reason is not None
+    return reason
+
+
 def test_a_plausible_mask_is_kept_as_it_is(scan):
     image, lungs = scan
     mask = lungs & (np.arange(90) > 45)
@@ -92,10 +98,8 @@ def test_without_a_mask_the_reason_for_the_classical_way_is_named(scan, tmp_path
     image, _ = scan
     _, source, notes = lung_roi("a", image, SPACING)
     assert source == CLASSICAL
-    reason = lungmask_model.available()
-    assert reason is not None
     assert len(notes) == 1
-    assert reason in notes[0].text
+    assert why_not() in notes[0].text
 
 
 def test_no_lung_is_refused_with_file_value_and_fix(scan, tmp_path):
@@ -138,15 +142,11 @@ def test_the_network_is_used_where_its_weights_lie(scan, fake_lungmask):
 
 def test_missing_weights_are_named_and_never_fetched(monkeypatch, tmp_path, fake_lungmask):
     monkeypatch.setenv(lungmask_model.VARIABLE, str(tmp_path / "elsewhere.pth"))
-    reason = lungmask_model.available()
-    assert reason is not None
-    assert str(tmp_path / "elsewhere.pth") in reason
+    assert str(tmp_path / "elsewhere.pth") in why_not()
     assert lungmask_model.weights() is None
     monkeypatch.delenv(lungmask_model.VARIABLE)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    reason = lungmask_model.available()
-    assert reason is not None
-    assert str(tmp_path / "torch" / "hub" / "checkpoints" / lungmask_model.WEIGHTS) in reason
+    assert str(tmp_path / "torch" / "hub" / "checkpoints" / lungmask_model.WEIGHTS) in why_not()
     with pytest.raises(DataError, match="cannot be segmented by lungmask: no weights"):
         lungmask_model.segment(np.zeros((2, 4, 4), np.float32), SPACING)
 
@@ -159,9 +159,7 @@ def test_damaged_weights_are_refused(scan, fake_lungmask):
 
 def test_without_the_package_the_reason_is_the_package(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    reason = lungmask_model.available()
-    assert reason is not None
-    assert "not installed" in reason
+    assert "not installed" in why_not()
 
 
 def test_the_search_folder_is_that_of_torch(monkeypatch):
@@ -171,7 +169,5 @@ def test_the_search_folder_is_that_of_torch(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
     for name in ("TORCH_HOME", "XDG_CACHE_HOME"):
         monkeypatch.setenv(name, "/somewhere")
-        reason = lungmask_model.available()
-        assert reason is not None
-        assert f"{torch.hub.get_dir()}/checkpoints" in reason
+        assert f"{torch.hub.get_dir()}/checkpoints" in why_not()
         monkeypatch.delenv(name)

@@ -112,24 +112,18 @@ class TestCrop:
     def stack(self):
         return HealthySet.from_cases([make_case(dropped=(6,))]).volumes(NATIVE)
 
-    def test_crop_inside_a_run(self, stack):
-        image, roi = stack.crop(stack.runs[0], 1, 3)
-        np.testing.assert_array_equal(image, stack.image(0)[1:4])
-        np.testing.assert_array_equal(roi, stack.roi(0)[1:4])
-
-    @pytest.mark.parametrize("start", [0, 3])
-    def test_crop_never_reads_beyond_the_run(self, stack, start):
-        run = stack.runs[0]
-        image, roi = stack.crop(run, start, 9)
-        assert image.shape == roi.shape == (9, 32, 32)
-        np.testing.assert_array_equal(image[: run.stop - start], stack.image(0)[start : run.stop])
-        assert not image[run.stop - start :].any()
-        assert not roi[run.stop - start :].any()
-
-    def test_crops_are_copies(self, stack):
-        image, roi = stack.crop(stack.runs[1], stack.runs[1].start, 2)
-        before = stack.image(0).copy()
-        image[:], roi[:] = -1, False
+    @pytest.mark.parametrize(("start", "depth"), [(1, 3), (0, 9), (3, 9)])
+    def test_crops_are_copies_that_never_read_beyond_the_run(self, stack, start, depth):
+        run, before = stack.runs[0], stack.image(0).copy()
+        image, roi = stack.crop(run, start, depth)
+        inside = slice(start, min(run.stop, start + depth))
+        read = inside.stop - start
+        assert image.shape == roi.shape == (depth, 32, 32)
+        np.testing.assert_array_equal(image[:read], stack.image(0)[inside])
+        np.testing.assert_array_equal(roi[:read], stack.roi(0)[inside])
+        assert not image[read:].any()
+        assert not roi[read:].any()
+        image[:] = -1
         np.testing.assert_array_equal(stack.image(0), before)
 
     @pytest.mark.parametrize(("start", "depth"), [(-1, 2), (5, 2), (0, 0)])

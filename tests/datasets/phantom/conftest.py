@@ -1,24 +1,38 @@
 """Phantoms of the smallest size, made once per session."""
 
 import hashlib
-from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pytest
+from uasbench.datasets.phantom import liver, lung
 from uasbench.datasets.phantom.disk import write_phantom
-from uasbench.datasets.phantom.liver import patients
-from uasbench.datasets.phantom.lung import patients as chests
-from uasbench.datasets.phantom.lung_patient import ChestPatient
 
 
 @pytest.fixture(scope="session")
-def roots(tmp_path_factory):
-    """The smoke phantoms of seed 3 by anatomy."""
-    folder = tmp_path_factory.mktemp("phantom")
-    for anatomy in ("liver", "lung"):
-        write_phantom(folder / anatomy, anatomy=anatomy, seed=3, size="smoke")
-    return {anatomy: folder / anatomy for anatomy in ("liver", "lung")}
+def made(tmp_path_factory):
+    """The smoke phantoms of seed 3: their folders by anatomy, and their patients in memory by set and case."""
+    folder, sets = tmp_path_factory.mktemp("phantom"), {}
+
+    def kept(patients):
+        def yielded(**options):
+            for dataset, case, patient in patients(**options):
+                sets.setdefault(dataset, {})[case] = patient
+                yield dataset, case, patient
+
+        return yielded
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (liver, lung):
+            patch.setattr(module, "patients", kept(module.patients))
+        for anatomy in ("liver", "lung"):
+            write_phantom(folder / anatomy, anatomy=anatomy, seed=3, size="smoke")
+    return {anatomy: folder / anatomy for anatomy in ("liver", "lung")}, sets
+
+
+@pytest.fixture(scope="session")
+def roots(made):
+    return made[0]
 
 
 @pytest.fixture(scope="session")
@@ -54,18 +68,12 @@ def as_lps():
 
 
 @pytest.fixture(scope="session")
-def smoke_patients():
+def smoke_patients(made):
     """The patients of seed 3 in memory, by set."""
-    sets: dict[str, list[Any]] = {"btcv": [], "lits": []}
-    for dataset, _, patient in patients(seed=3, size="smoke"):
-        sets[dataset].append(patient)
-    return sets
+    return {dataset: list(made[1][dataset].values()) for dataset in ("btcv", "lits")}
 
 
 @pytest.fixture(scope="session")
-def smoke_chests():
+def smoke_chests(made) -> dict[str, dict[str, lung.ChestPatient]]:
     """The chests of seed 3 in memory, by set and case."""
-    sets: dict[str, dict[str, ChestPatient]] = {"luna16": {}, "coronacases": {}}
-    for dataset, case, patient in chests(seed=3, size="smoke"):
-        sets[dataset][case] = patient
-    return sets
+    return {dataset: made[1][dataset] for dataset in ("luna16", "coronacases")}

@@ -5,21 +5,13 @@ import json
 import nibabel as nib
 import numpy as np
 import pytest
-from uasbench.datasets.phantom.files import write_nifti
+from uasbench.datasets.phantom.files import write_metaimage, write_nifti
 
 
 def test_layout_is_the_published_one(smoke_root, digests):
-    assert set(digests(smoke_root)) == {
-        "btcv/RawData/Training/img/img0001.nii.gz",
-        "btcv/RawData/Training/img/img0002.nii.gz",
-        "btcv/RawData/Training/label/label0001.nii.gz",
-        "btcv/RawData/Training/label/label0002.nii.gz",
-        "lits/Training Batch 1/volume-0.nii",
-        "lits/Training Batch 1/volume-1.nii",
-        "lits/Training Batch 1/segmentation-0.nii",
-        "lits/Training Batch 1/segmentation-1.nii",
-        "phantom.json",
-    }
+    btcv = {f"btcv/RawData/Training/{kind}/{kind}000{n}.nii.gz" for kind in ("img", "label") for n in (1, 2)}
+    lits = {f"lits/Training Batch 1/{kind}-{n}.nii" for kind in ("volume", "segmentation") for n in (0, 1)}
+    assert set(digests(smoke_root)) == btcv | lits | {"phantom.json"}
 
 
 def test_files_read_back_with_the_expected_types_and_labels(smoke_root):
@@ -66,9 +58,10 @@ def test_every_orientation_and_scaling_round_trips(tmp_path, orientation, slope,
     assert np.allclose(nib.load(path).affine @ [2.5, 2, 1.5, 1], [0, 0, 0, 1])
 
 
-def test_transposed_axes_are_refused(tmp_path):
+@pytest.mark.parametrize("write", [write_nifti, write_metaimage])
+def test_transposed_axes_are_refused(tmp_path, write):
     with pytest.raises(ValueError, match="orientation 'PLS'"):
-        write_nifti(tmp_path / "a.nii", np.zeros((2, 2, 2), np.int16), (1, 1, 1), orientation="PLS")
+        write(tmp_path / "a.nii", np.zeros((2, 2, 2), np.int16), (1, 1, 1), orientation="PLS")
 
 
 def test_info_names_the_phantom_and_its_lesions(smoke_root, as_lps):

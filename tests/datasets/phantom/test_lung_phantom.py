@@ -2,6 +2,7 @@
 
 import csv
 from dataclasses import replace
+from itertools import combinations
 
 import nibabel as nib
 import numpy as np
@@ -12,8 +13,8 @@ from uasbench.datasets.adapters.coronacases import Coronacases
 from uasbench.datasets.adapters.luna16 import LUNA16
 from uasbench.datasets.phantom.canvas import deformed_space
 from uasbench.datasets.phantom.files import world, write_metaimage
+from uasbench.datasets.phantom.lung import AIRWAY, LEFT, RIGHT, make_chest
 from uasbench.datasets.phantom.lung_opacities import Burden
-from uasbench.datasets.phantom.lung_patient import AIRWAY, LEFT, RIGHT, make_chest
 from uasbench.datasets.phantom.spec import read_spec
 from uasbench.datasets.phantom.vessels import filled_share, grow, occupy
 
@@ -121,11 +122,6 @@ def test_metaimage_keeps_points_where_they_are(tmp_path, orientation):
     assert image[image.TransformPhysicalPointToIndex(point.tolist())] == array[3, 1, 4]
 
 
-def test_metaimage_refuses_exchanged_axes(tmp_path):
-    with pytest.raises(ValueError, match="orientation 'PLS'"):
-        write_metaimage(tmp_path / "a.mhd", np.zeros((2, 2, 2), np.int16), (1, 1, 1), orientation="PLS")
-
-
 def test_lungs_have_an_adult_volume_and_lie_on_their_sides(smoke_chests, quick):
     everyone = [p for group in smoke_chests.values() for p in group.values()] + list(quick.values())
     for patient in everyone:
@@ -139,9 +135,8 @@ def test_lungs_have_an_adult_volume_and_lie_on_their_sides(smoke_chests, quick):
 
 
 def test_lungs_vary_between_patients(smoke_chests):
-    masks = [lung(p) for p in smoke_chests["luna16"].values()]
-    for a, b in ((0, 1), (0, 2), (1, 2)):
-        assert 0.6 < 2 * (masks[a] & masks[b]).sum() / (masks[a].sum() + masks[b].sum()) < 0.97
+    for a, b in combinations([lung(p) for p in smoke_chests["luna16"].values()], 2):
+        assert 0.6 < 2 * (a & b).sum() / (a.sum() + b.sum()) < 0.97
 
 
 def test_healthy_parenchyma_is_darker_in_front(quick):
