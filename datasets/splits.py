@@ -33,6 +33,7 @@ class HealthySplit:
 class Fold:
     """Thresholds tuned on the patients ``tune`` are applied to the patients ``apply``, and to nobody else."""
 
+    index: int
     tune: tuple[str, ...]
     apply: tuple[str, ...]
 
@@ -77,7 +78,7 @@ def val_folds(patients: Iterable[str], seed: int) -> list[Fold]:
     else:
         order = _shuffled(people, seed, "validation")
         groups = [sorted(order[k::FOLDS], key=natural_key) for k in range(FOLDS)]
-    return [Fold(tuple(p for p in people if p not in group), tuple(group)) for group in groups]
+    return [Fold(index, tuple(p for p in people if p not in group), tuple(group)) for index, group in enumerate(groups)]
 
 
 def no_folds_reason(patients: Iterable[str]) -> str | None:

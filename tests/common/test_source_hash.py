@@ -153,14 +153,18 @@ def test_a_method_closes_over_its_nets_and_not_over_the_engine():
     assert not [m for m in modules if m.startswith(("uasbench.benchmark", "uasbench.reports", "uasbench.api"))]
 
 
-@given(dots=st.integers(1, 3), name=st.sampled_from(["x", "x.y"]))
+@given(dots=st.integers(1, 5), name=st.sampled_from(["x", "x.y"]))
 def test_relative_names_resolve_as_python_resolves_them(tmp_path_factory, dots, name):
     from importlib.util import resolve_name
 
     path = tmp_path_factory.mktemp("relative") / "m.py"
     path.write_text(f"from {'.' * dots}{name} import z\n")
-    expected = resolve_name("." * dots + name, "top.mid.low")
-    assert list(imported("top.mid.low.m", path)) == [expected, f"{expected}.z"]
+    found = list(imported("top.mid.low.m", path))
+    if dots > 3:
+        assert found == []
+    else:
+        expected = resolve_name("." * dots + name, "top.mid.low")
+        assert found == [expected, f"{expected}.z"]
 
 
 def test_digest_reads_bytes(tmp_path):
