@@ -7,24 +7,12 @@ from uasbench.methods.context import FitContext
 from uasbench.methods.reconstruction.dae import (
     DAE,
     coarse_noise,
-    cyclic_cosine,
     inner_foreground,
 )
 
 
 def generator(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
-
-
-def test_schedule_is_the_closed_cosine_and_goes_on_past_t_max():
-    optimiser = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, T_max=20)
-    for epoch in range(101):
-        assert cyclic_cosine(epoch, 20) == pytest.approx(schedule.get_last_lr()[0], abs=1e-6)
-        optimiser.step()
-        schedule.step()
-    assert cyclic_cosine(2100, 100) == pytest.approx(0)
-    assert cyclic_cosine(200, 100) == pytest.approx(1)
 
 
 def test_learning_rate_steps_once_per_epoch(train, rates):

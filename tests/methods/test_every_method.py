@@ -68,15 +68,12 @@ class Trainings(Subject):
         return super().config(profile, **{key: paper[key] for key in RATES if key in paper} | random | settings)
 
     def context(self, seed: int, **options: Any) -> FitContext:
-        """Return the surroundings of a short training."""
         return super().context(seed, **{"max_updates": UPDATES, **options})
 
     def scans(self, *, filled: bool = False) -> HealthySet | LabelledSet:
-        """Return the scans of all methods that learn from the same kind."""
         return scans_of(self.anatomy, self.uses == "labels")
 
     def unlabelled(self, *, filled: bool = False) -> HealthySet | None:
-        """Return the scans to be scored, for a method that may see them."""
         return scored(self.anatomy) if self.uses == "unlabelled-test" else None
 
     def cases(self) -> list[Case]:
@@ -84,11 +81,9 @@ class Trainings(Subject):
         return list(scored(self.anatomy))
 
     def fresh(self, seed: int = 0, config: Any = None) -> Any:
-        """Return the method as it is built, before any training."""
         return drive.construct(self.cls, config or self.config(), seed=seed, device=self.device)
 
     def train(self, seed: int = 0, config: Any = None, *, filled: bool = False, **context: Any) -> Any:
-        """Train anew on the shared scans."""
         method = self.fresh(seed, config)
         seed_everything(next(self.disturbances))
         method.fit(self.scans(), self.context(seed, unlabelled=self.unlabelled(), **context))
