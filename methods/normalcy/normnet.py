@@ -235,7 +235,7 @@ class NormNet(Method):
         import torch
 
         from ..synthesis import lung_lesions, lung_lesions_torch
-        from ..synthesis.lesion_recipe import LesionRecipe
+        from ..synthesis.lung_lesions import LesionRecipe
         from .parts.crops import target
 
         c = self.config

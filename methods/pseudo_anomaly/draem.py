@@ -9,8 +9,7 @@ from ..card import MethodCard, same
 from ..config import complete
 from ..context import FitContext
 from ..training import training_length
-from .parts.augmented_slices import Synthesis
-from .parts.restore_segment import QUICK_PERLIN, RestoreAndSegment, RestoreSegmentConfig, blended_textures
+from .parts.augmented_slices import QUICK_PERLIN, RestoreAndSegment, RestoreSegmentConfig, Synthesis
 
 if TYPE_CHECKING:
     from ...datasets.healthy import HealthySet, SliceStack
@@ -110,4 +109,4 @@ class DRAEM(RestoreAndSegment):
         self.train_jointly(stack, ctx, updates, rotate_p=c.rotate_p)
 
     def synthesis(self, stack: SliceStack, ctx: FitContext, phase: str) -> Synthesis:
-        return blended_textures(self.config, stack, ctx, phase, self.config.texture_source)
+        return self.blended_textures(stack, ctx, phase, self.config.texture_source)

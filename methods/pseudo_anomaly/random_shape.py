@@ -11,7 +11,7 @@ from ...datasets.case import Spacing
 from ..card import MethodCard
 from ..config import SliceConfig
 from ..context import FitContext
-from ..synthesis.shape_settings import QUICK_SHAPES, ShapeConfig
+from ..synthesis.stretched_noise import QUICK_SHAPES, ShapeConfig
 from ..training import autocast, predict, run_updates, training_length, update
 from .parts.augmented_slices import AugmentedSlices, Synthesis
 

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from .parts.volume_crops import VolumeCrops
 
 Batch = tuple[np.ndarray, np.ndarray, np.ndarray]
-_SCORE = {"stage": "score"}
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ class SyntheticTumoursConfig(Config):
     epochs: int = 4000
     updates: int | None = None
     warmup: int = 100
-    overlap: float = field(default=0.5, metadata=_SCORE)
+    overlap: float = field(default=0.5, metadata={"stage": "score"})
 
     profiles: ClassVar = {
         "smoke": {
@@ -184,8 +183,8 @@ class SyntheticTumours(Method):
 
     def batch_source(self, crops: VolumeCrops, ctx: FitContext) -> Callable[[], Batch]:
         """Return what yields batches: clean crops, crops with tumours, float32 (n, D, H, W), and masks, bool."""
-        from ..synthesis.random_places import random_voxels
         from ..synthesis.tumours import TumourGenerator, TumourRecipe
+        from ..synthesis.volume_fields import random_voxels
 
         c = self.config
         recipe = TumourRecipe(
@@ -196,13 +195,10 @@ class SyntheticTumours(Method):
             sign=-1 if c.tumours == "darker" else 1,
         )
         generator = TumourGenerator(recipe, c.window, ctx.rng("synthesis"))
-        order, places, changes = (
-            batches(len(crops.cases), c.batch, ctx.rng("order")),
-            ctx.rng("crops"),
-            ctx.rng("change"),
-        )
+        order = batches(len(crops.cases), c.batch, ctx.rng("order"))
+        places, changes = ctx.rng("crops"), ctx.rng("change")
 
-        def one(case: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        def one(case: int) -> Batch:
             run = crops.run_of(case, places)
             roi, spacing = crops.roi(run), crops.stack.spacing(run.case)
             tumours = generator.draw(roi, spacing)
@@ -210,9 +206,9 @@ class SyntheticTumours(Method):
                 centre = tumours.centres[places.integers(len(tumours))]
             else:
                 centre = random_voxels(roi, places.random(1))[0]
-            first = np.array([run.start, 0, 0])
-            crop = crops.around(run, centre + first)
-            image, mask = generator.place(crop.image, crop.roi, tumours, crop.origin - first, spacing)
+            crop = crops.around(run, centre)
+            origin = crop.origin - np.array([run.start, 0, 0])
+            image, mask = generator.place(crop.image, crop.roi, tumours, origin, spacing)
             return crop.image, *self._change(image, crop.roi, mask, changes)
 
         def draw() -> Batch:
@@ -227,7 +223,9 @@ class SyntheticTumours(Method):
 
         c = self.config
         self.net.eval()
-        return slide(self._probability, array, roi, c.crop, overlap=c.overlap, device=self.device)
+        return slide(
+            lambda x: self.net(x).float().softmax(1)[:, 1:], array, roi, c.crop, overlap=c.overlap, device=self.device
+        )
 
     def _change(
         self, image: np.ndarray, roi: np.ndarray, mask: np.ndarray, rng: np.random.Generator
@@ -241,11 +239,6 @@ class SyntheticTumours(Method):
         offset = c.intensity * rng.uniform(-1, 1) if rng.random() < c.intensity_p else 0.0
         changed = np.where(roi, image * np.float32(factor) + np.float32(offset), image)
         return np.ascontiguousarray(changed), np.ascontiguousarray(mask)
-
-    def _probability(self, window: torch.Tensor) -> torch.Tensor:
-        import torch
-
-        return torch.softmax(self.net(window).float(), dim=1)[:, 1:]
 
 
 def warm_cosine(update: int, updates: int, warmup: float) -> float:

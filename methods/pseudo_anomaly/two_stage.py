@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from ..card import MethodCard, same
 from ..context import FitContext
-from ..synthesis.shape_settings import QUICK_SHAPES, ShapeConfig
+from ..synthesis.stretched_noise import QUICK_SHAPES, ShapeConfig
 from ..training import autocast, run_updates, training_length, update
-from .parts.augmented_slices import Synthesis
-from .parts.restore_segment import QUICK_PERLIN, RestoreAndSegment, RestoreSegmentConfig, blended_textures, decaying
+from .parts.augmented_slices import QUICK_PERLIN, RestoreAndSegment, RestoreSegmentConfig, Synthesis, decaying
 
 if TYPE_CHECKING:
     import torch
@@ -135,7 +134,7 @@ class TwoStage(RestoreAndSegment):
     def synthesis(self, stack: SliceStack, ctx: FitContext, phase: str) -> Synthesis:
         c = self.config
         if c.anomaly == "perlin":
-            return blended_textures(c, stack, ctx, phase, "perlin")
+            return self.blended_textures(stack, ctx, phase, "perlin")
         from ..synthesis.shift import ShiftedRegions
 
         seed = ctx.seed_for("synthesis", phase)

@@ -151,7 +151,7 @@ class LayerDecompositionFinetuned(LayerMethod, SupervisedMethod):
     ) -> Draw:
         """Return what yields batches ``image`` and ``mask``, float32 (n, 1, Z, Y, X)."""
         from ..pseudo_anomaly.parts.volume_crops import VolumeCrops
-        from ..synthesis.random_places import random_voxels
+        from ..synthesis.volume_fields import random_voxels
 
         c = self.config
         crops = VolumeCrops(stack, c.crop, runs)
@@ -164,14 +164,11 @@ class LayerDecompositionFinetuned(LayerMethod, SupervisedMethod):
             inside = lesion[run.start : run.stop] & where
             if places.random() < c.positive and inside.any():
                 where = inside
-            crop = crops.around(run, random_voxels(where, places.random(1))[0] + np.array([run.start, 0, 0]))
+            crop = crops.around(run, random_voxels(where, places.random(1))[0])
             mask = crops.cut(lesion, crop) & crop.roi
             return {"image": standardised(crop.image, crop.roi, statistics[run.case]), "mask": mask.astype(np.float32)}
 
-        def draw() -> Tensors:
-            return as_batch([one(int(case)) for case in next(order)], ctx.device)
-
-        return draw
+        return lambda: as_batch([one(int(case)) for case in next(order)], ctx.device)
 
     def mask_losses(self, batch: Tensors) -> Mapping[str, torch.Tensor]:
         """Return the Dice loss of the mask."""

@@ -1,12 +1,15 @@
-"""Patches from the same place of another patient's scan: the anomalies of FPI and PII."""
+"""Patches from the same place of another patient's scan, interpolated (FPI) or blended by their gradients (PII)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.random import Generator
+from scipy.fft import dstn, idstn
 
 from ...common.boxes import bounds
 from ...common.errors import DataError
@@ -64,7 +67,7 @@ class SamePlace:
         cases = [part.case for part in healthy.parts]
         return cls([cases[i].patient for i in stack.case_of], [cases[i].id for i in stack.case_of], stack.z_of)
 
-    def donors(self, slices: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def donors(self, slices: np.ndarray, rng: Generator) -> np.ndarray:
         """Return for each slice one of another, random patient, int64 (n,)."""
         shift = rng.integers(1, len(self._sorted), len(slices))
         patients = (self._patient_of[slices] + shift) % len(self._sorted)
@@ -95,7 +98,7 @@ class AnySlice:
             raise DataError(f"foreign patches need two healthy slices or more, found {count}; add scans")
         self._count = count
 
-    def donors(self, slices: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def donors(self, slices: np.ndarray, rng: Generator) -> np.ndarray:
         """Return for each slice another, random one, int64 (n,)."""
         return (slices + rng.integers(1, self._count, len(slices))) % self._count
 
@@ -109,7 +112,7 @@ class ForeignPatches:
     bounding boxes, moved by whole pixels and never stretched. Only pixels that lie in both regions of interest change.
 
     Attributes:
-        blend: :func:`interpolate` or :func:`.poisson_blend.poisson_blend`.
+        blend: :func:`interpolate` or :func:`poisson_blend`.
         alpha: range of α.
         half_width: range of half the patch's side, as share of the bounding box's side, drawn for each axis.
         centre_share: share of the bounding box, about its centre, in which the patch has its centre.
@@ -123,12 +126,7 @@ class ForeignPatches:
     tolerance: float = 0.0
 
     def __call__(
-        self,
-        images: np.ndarray,
-        rois: np.ndarray,
-        foreign: np.ndarray,
-        foreign_rois: np.ndarray,
-        rng: np.random.Generator,
+        self, images: np.ndarray, rois: np.ndarray, foreign: np.ndarray, foreign_rois: np.ndarray, rng: Generator
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return slices with one patch each and their targets, float32 in [0, 1]; all arrays (n, H, W).
 
@@ -138,7 +136,8 @@ class ForeignPatches:
         images = images.astype(np.float32)
         targets = np.zeros_like(images)
         for pair in zip(images, targets, rois, foreign, foreign_rois, strict=True):
-            self._paste(*pair, rng)
+            if pair[2].any() and pair[4].any():
+                self._paste(*pair, rng)
         return images, targets
 
     def _paste(
@@ -146,23 +145,20 @@ class ForeignPatches:
         image: np.ndarray,
         target: np.ndarray,
         roi: np.ndarray,
-        foreign: np.ndarray,
-        foreign_roi: np.ndarray,
-        rng: np.random.Generator,
+        there: np.ndarray,
+        there_roi: np.ndarray,
+        rng: Generator,
     ) -> None:
-        if not (roi.any() and foreign_roi.any()):
-            return
         alpha = rng.uniform(*self.alpha)
         for _ in range(MAX_DRAWS):
             centre, half = self.draw_patch(roi, rng)
-            there = same_position(centre, np.array(bounds(roi)), np.array(bounds(foreign_roi)))
-            common = window(roi, centre, half) & window(foreign_roi, there, half)
+            other = same_position(centre, np.array(bounds(roi)), np.array(bounds(there_roi)))
+            common = window(roi, centre, half) & window(there_roi, other, half)
             if common[1:-1, 1:-1].any():
                 break
         else:
             return
-        own = window(image, centre, half)
-        blended = np.clip(self.blend(own, window(foreign, there, half), common, alpha), 0, 1)
+        blended = np.clip(self.blend(window(image, centre, half), window(there, other, half), common, alpha), 0, 1)
         rows, columns = (slice(max(c - h, 0), c + h + 1) for c, h in zip(centre, half, strict=True))
         inner = tuple(slice(max(h - c, 0), None) for c, h in zip(centre, half, strict=True))
         here, new, allowed = image[rows, columns], blended[inner], common[1:-1, 1:-1][inner]
@@ -172,7 +168,7 @@ class ForeignPatches:
         target[rows, columns][changed] = alpha
         here[changed] = new[changed]
 
-    def draw_patch(self, roi: np.ndarray, rng: np.random.Generator) -> tuple[tuple[int, int], tuple[int, int]]:
+    def draw_patch(self, roi: np.ndarray, rng: Generator) -> tuple[tuple[int, int], tuple[int, int]]:
         """Return centre and half side of a patch in pixels, (y, x) each; it is 2·half + 1 pixels long.
 
         The centre is a pixel of the region of interest, in the middle of its bounding box where it has pixels there.
@@ -205,3 +201,52 @@ def window(array: np.ndarray, centre: tuple[int, int], half: tuple[int, int]) ->
         target.append(slice(first - (c - h - 1), last - (c - h - 1)))
     out[tuple(target)] = array[tuple(source)]
     return out
+
+
+def poisson_blend(own: np.ndarray, foreign: np.ndarray, common: np.ndarray, alpha: float) -> np.ndarray:
+    """Blend ``foreign`` into ``own`` by mixed gradients (Pérez et al. 2003; Tan et al. 2021, PII).
+
+    Between two neighbours the guidance is the larger in magnitude of (1 − α)·∇own and α·∇foreign; the pixels of the
+    outer ring keep their value. Where one of two neighbours is not ``common``, the guidance is ∇own, so that neither
+    image's background enters.
+
+    Args:
+        own: float (h + 2, w + 2), the patch with a ring of one pixel around it.
+        foreign: same shape.
+        common: bool, same shape; pixels that belong to the region of interest of both images.
+        alpha: share of the foreign gradients, 0 to 1.
+
+    Returns:
+        float64 (h, w), the patch without its ring, neither clipped nor limited to ``common``.
+    """
+    own, foreign = own.astype(np.float64), foreign.astype(np.float64)
+    down = _excess(np.diff(own, axis=0), np.diff(foreign, axis=0), common[1:] & common[:-1], alpha)
+    right = _excess(np.diff(own, axis=1), np.diff(foreign, axis=1), common[:, 1:] & common[:, :-1], alpha)
+    divergence = np.diff(down, axis=0)[:, 1:-1] + np.diff(right, axis=1)[1:-1]
+    return own[1:-1, 1:-1] + solve_poisson(divergence)
+
+
+def solve_poisson(divergence: np.ndarray) -> np.ndarray:
+    """Solve Δu = ``divergence`` with the five-point Laplacian and u = 0 on the ring around the rectangle.
+
+    Both are float64 (h, w).
+    """
+    height, width = divergence.shape
+    spectrum = dstn(divergence, type=1) / (_eigenvalues(height)[:, None] + _eigenvalues(width))
+    return np.asarray(idstn(spectrum, type=1))
+
+
+def _excess(own: np.ndarray, foreign: np.ndarray, common: np.ndarray, alpha: float) -> np.ndarray:
+    """Return the mixed guidance less the own gradient, 0 where a neighbour is not common."""
+    weak, strong = (1 - alpha) * own, alpha * foreign
+    mixed = np.where(np.abs(strong) > np.abs(weak), strong, weak)
+    return np.where(common, mixed - own, 0.0)
+
+
+@lru_cache(maxsize=1024)
+def _eigenvalues(length: int) -> np.ndarray:
+    """Eigenvalues of the second difference with zero ends."""
+    return 2 * np.cos(np.pi * np.arange(1, length + 1) / (length + 1)) - 2
+
+
+BLENDS: dict[str, Blend] = {"interpolation": interpolate, "poisson": poisson_blend}

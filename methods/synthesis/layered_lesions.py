@@ -11,9 +11,8 @@ from scipy.ndimage import map_coordinates
 
 from ...datasets.case import Spacing
 from . import volume_kernels as kernels
-from .random_places import random_rotations, random_voxels
 from .simplex import SimplexNoise
-from .smooth_fields import half_taps, interpolated, spline_basis
+from .volume_fields import half_taps, interpolated, random_rotations, random_voxels, spline_basis
 
 Range = tuple[float, float]
 POLAR = 48  # rows of the table of radii, from pole to pole; twice as many columns

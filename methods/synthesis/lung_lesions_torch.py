@@ -12,10 +12,8 @@ from itertools import product
 import numpy as np
 import torch
 
-from .lesion_recipe import LesionRecipe, check
-from .lung_shapes import Ellipsoids, draw_ellipsoids, merge
-from .salt_texture import Look, SaltSettings
-from .smooth_fields import TRUNCATE
+from .lung_lesions import Ellipsoids, LesionRecipe, check, draw_ellipsoids, merge
+from .volume_fields import TRUNCATE, Look
 
 BATCH_VOXELS = 1 << 25
 SMALLEST_SIDE = 16
@@ -28,11 +26,7 @@ def generate(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return a batch of crops with lesions, float32, and the voxels of their blobs, bool, on the images' device.
 
-    Args:
-        images: float (n, z, y, x) in [0, 1].
-        rois: bool, same shape.
-        fullness: λ of each crop, (n,).
-        generator: on the images' device; its state alone decides what is drawn.
+    Arguments are those of :func:`.lung_lesions.generate` as tensors; the generator's state alone decides what is drawn.
     """
     check(tuple(images.shape), tuple(rois.shape), fullness)
     augmented = images.to(torch.float32, copy=True)
@@ -69,10 +63,7 @@ def shapes(
 ) -> DeviceBlobs:
     """Draw, place and merge the ellipsoids of a batch of crops.
 
-    Args:
-        rois: bool (n, z, y, x).
-        fullness: λ, float (n,).
-        rng: for the numbers; ``generator`` is for the noise.
+    ``rois`` is bool (n, z, y, x), ``fullness`` λ, float (n,); numbers come from ``rng``, noise from ``generator``.
     """
     device, (count, depth, height, width) = rois.device, rois.shape
     drawn = [draw_ellipsoids(recipe, rng, float(share)) for share in fullness]
@@ -109,13 +100,7 @@ def shapes(
 def random_voxels(rois: torch.Tensor, crop: torch.Tensor, picks: torch.Tensor) -> torch.Tensor:
     """Return the ROI voxels of the given crops at the shares ``picks`` of their volumes, int64 (m, 3).
 
-    Args:
-        rois: bool (n, z, y, x).
-        crop: int64 (m,).
-        picks: float64 (m,), 0 … 1.
-
-    Returns:
-        z, y, x; −1 where a crop has no ROI.
+    ``rois`` is bool (n, z, y, x), ``crop`` int64 (m,), ``picks`` float64 (m,) in 0 … 1; −1 where a crop has no ROI.
     """
     height = rois.shape[2]
     rows = rois.sum(dim=3).flatten(1).cumsum(1)
@@ -169,8 +154,8 @@ def _fill(
     extents = np.tile(rois.shape[1:], (len(looks), 1)) if whole else blobs.stop - blobs.start
     for which, size in _batches(extents, 1):
         part = [looks[i] for i in which]
-        texture, inside = filtered_salt(recipe.salt, part, extents[which], size, generator)
-        beta = brightness_factors(recipe.salt, part, texture, inside)
+        texture, inside = filtered_salt(part, extents[which], size, generator)
+        beta = brightness_factors(part, texture, inside)
         texture = (texture * beta.nan_to_num(0)[:, None, None, None]).clamp_(max=1)
         for k, blob in enumerate(which):
             (z0, y0, x0), (z1, y1, x1) = blobs.start[blob].tolist(), blobs.stop[blob].tolist()
@@ -184,21 +169,15 @@ def _fill(
 
 
 def filtered_salt(
-    settings: SaltSettings,
-    looks: list[Look],
-    lengths: np.ndarray,
-    size: tuple[int, int, int],
-    generator: torch.Generator,
+    looks: list[Look], lengths: np.ndarray, size: tuple[int, int, int], generator: torch.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return filtered salt, float32, and the voxels of each box, bool; both (k, *size), padded with zeros.
 
-    Args:
-        lengths: int64 (k, 3), sizes of the boxes.
-        size: common size that they are padded to.
+    The looks are of one recipe; boxes of ``lengths``, int64 (k, 3), are padded to the common ``size``.
     """
     device = generator.device
     inside = (_grid(size, device) < _column(lengths, device)).all(dim=1)
-    probability: torch.Tensor | float | None = settings.probability
+    probability: torch.Tensor | float | None = looks[0].probability
     if probability is None:
         # Where σ exceeds a short axis, the filter leaves differences of 1e-5 that rounding must not swamp.
         dtype = torch.float64 if size[1] <= DOUBLE_SIDE else torch.float32
@@ -206,23 +185,21 @@ def filtered_salt(
         field = filtered(noise, lengths, np.array([[k.sigma_a] * 3 for k in looks]))[:, 0]
         low = field.masked_fill(~inside, math.inf).amin(dim=(1, 2, 3), keepdim=True)
         high = field.masked_fill(~inside, -math.inf).amax(dim=(1, 2, 3), keepdim=True)
-        a_low = torch.tensor([k.a_low for k in looks], device=device, dtype=dtype)[:, None, None, None]
-        a_high = torch.tensor([k.a_high for k in looks], device=device, dtype=dtype)[:, None, None, None]
+        ends = torch.tensor([(k.a_low, k.a_high) for k in looks], device=device, dtype=dtype)
+        a_low, a_high = ends.T[..., None, None, None]
         probability = (field - low) * ((a_high - a_low) / (high - low).clamp(min=torch.finfo(dtype).tiny)) + a_low
     drawn = torch.rand((len(looks), *size), generator=generator, device=device)
     salt = ((drawn < probability) & inside).float()
     return filtered(salt[:, None], lengths, np.array([[k.sigma_b] * 3 for k in looks]))[:, 0], inside
 
 
-def brightness_factors(
-    settings: SaltSettings, looks: list[Look], texture: torch.Tensor, inside: torch.Tensor
-) -> torch.Tensor:
+def brightness_factors(looks: list[Look], texture: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
     """Return β of each box, float32 (k,), NaN where a box has no salt; see ``brightness_factor``."""
-    above = (texture > settings.mean_threshold) & inside
+    above = (texture > looks[0].mean_threshold) & inside
     count, total = above.sum(dim=(1, 2, 3)), (texture * above).sum(dim=(1, 2, 3))
     for k in torch.nonzero(count == 0)[:, 0].tolist():
         values = texture[k][inside[k]]
-        brightest = values.topk(max(round(settings.guard_share * len(values)), 1)).values
+        brightest = values.topk(max(round(looks[0].guard_share * len(values)), 1)).values
         count[k], total[k] = len(brightest), brightest.sum()
     mu0 = torch.tensor([k.mu0 for k in looks], device=texture.device)
     return torch.where(total > 0, mu0 * count / total, math.nan)
@@ -231,13 +208,8 @@ def brightness_factors(
 def filtered(volumes: torch.Tensor, lengths: np.ndarray, sigma: np.ndarray) -> torch.Tensor:
     """Gaussian-filter padded boxes, mirrored about the edges of each box (SciPy's ``reflect``).
 
-    Args:
-        volumes: float (k, channels, z, y, x), boxes in the low corner, anything behind them.
-        lengths: int64 (k, 3), sizes of the boxes.
-        sigma: float64 (k, 3), standard deviations in voxels.
-
-    Returns:
-        The filtered boxes, zeros behind them.
+    Boxes of ``lengths``, int64 (k, 3), lie in the low corner of ``volumes``, float (k, channels, z, y, x); what lies
+    behind them does not count and becomes 0. ``sigma`` is float64 (k, 3), in voxels.
     """
     for axis, rule in enumerate(("kab,kcbyx->kcayx", "kab,kczbx->kczax", "kab,kczyb->kczya")):
         matrices = gaussian_matrices(lengths[:, axis], sigma[:, axis], volumes.shape[2 + axis], volumes)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from . import stretched_noise_cpu, stretched_noise_torch
-from .shape_settings import ShapeConfig
+from .stretched_noise import ShapeConfig
 
 Fill = Literal["shift", "constant", "texture"]
 MAX_REDRAWS = 1000
@@ -101,10 +101,12 @@ class ShiftedRegions:
         return moved
 
     def _noise_texture(self, images: torch.Tensor, fields: torch.Tensor) -> torch.Tensor:
-        tissue = images > 0
-        mean = (images * tissue).sum(dim=(1, 2), keepdim=True) / tissue.sum(dim=(1, 2), keepdim=True).clamp(min=1)
         noise = fields.to(images.device).float()
-        return (noise * (mean / noise.mean(dim=(1, 2), keepdim=True).clamp(min=1))).clamp(0, 255).floor()
+        return (
+            (noise * (_mean(images, images > 0) / noise.mean(dim=(1, 2), keepdim=True).clamp(min=1)))
+            .clamp(0, 255)
+            .floor()
+        )
 
     def _coins(self, count: int, p: float) -> torch.Tensor:
         return torch.from_numpy(self._rng.random(count) < p).to(self.device)[:, None, None]

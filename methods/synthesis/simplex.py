@@ -130,21 +130,17 @@ def add_octave(seed, offset, scale, amplitude, points, out):
         points: float64 (n, 3).
         out: float64 (n,).
     """
-    mask = np.uint64(
-        0xFFFFFFFF
-    )  # 64-bit arithmetic of which the low 32 bits are kept: the same hash as in the tensor code
+    # 64-bit arithmetic of which the low 32 bits are kept: the same hash as in the tensor code.
+    mask = np.uint64(0xFFFFFFFF)
     cell = np.empty(3, np.int64)
     inside = np.empty(3, np.float64)
-    first, second = np.empty(3, np.int64), np.empty(3, np.int64)
+    steps = np.zeros((4, 3), np.int64)  # from the cell to the corners of the simplex that holds the point
+    steps[3] = 1
     moved = np.empty(3, np.float64)
     for p in range(points.shape[0]):
-        x, y, z = (scale * points[p, 0] + offset[0], scale * points[p, 1] + offset[1], scale * points[p, 2] + offset[2])
+        x, y, z = scale * points[p, 0] + offset[0], scale * points[p, 1] + offset[1], scale * points[p, 2] + offset[2]
         skew = (x + y + z) / 3
-        cell[0], cell[1], cell[2] = (
-            np.int64(np.floor(x + skew)),
-            np.int64(np.floor(y + skew)),
-            np.int64(np.floor(z + skew)),
-        )
+        cell[0], cell[1], cell[2] = np.floor(x + skew), np.floor(y + skew), np.floor(z + skew)
         unskew = (cell[0] + cell[1] + cell[2]) / 6
         inside[0], inside[1], inside[2] = x - cell[0] + unskew, y - cell[1] + unskew, z - cell[2] + unskew
         largest, smallest = 0, 0
@@ -154,20 +150,14 @@ def add_octave(seed, offset, scale, amplitude, points, out):
             if inside[axis] <= inside[smallest]:
                 smallest = axis
         for axis in range(3):
-            first[axis] = axis == largest
-            second[axis] = axis != smallest
+            steps[1, axis] = axis == largest
+            steps[2, axis] = axis != smallest
         total = 0.0
         for corner in range(4):
             falloff = 0.5
             h = np.uint64(seed)
             for axis in range(3):
-                step = 0
-                if corner == 1:
-                    step = first[axis]
-                elif corner == 2:
-                    step = second[axis]
-                elif corner == 3:
-                    step = 1
+                step = steps[corner, axis]
                 moved[axis] = inside[axis] - step + corner / 6
                 falloff -= moved[axis] * moved[axis]
                 h = ((h ^ (np.uint64(cell[axis] + step) & mask)) * np.uint64(0x9E3779B1)) & mask

@@ -1,13 +1,12 @@
-"""Textured anomalies of DRAEM: a Perlin mask filled with a texture that is blended with the image."""
+"""Textured anomalies of DRAEM (Zavrtanik et al. 2021): a Perlin mask filled with a texture blended with the image."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch.nn.functional import avg_pool2d
-
-from .perlin import perlin_noise, random_angles, rotate
+from torch.nn.functional import affine_grid, avg_pool2d, grid_sample
 
 TextureSource = Literal["perlin", "healthy"]
 OPERATIONS_PER_TEXTURE = 3
@@ -38,7 +37,7 @@ class BlendedTextures:
     threshold: float = 0.5
     max_image_share: float = 0.8
     p_none: float = 0.5
-    other_slices: Callable[[int], tuple[torch.Tensor, torch.Tensor]] | None = None
+    other_slices: Callable[[int], Sequence[torch.Tensor]] | None = None
 
     def __post_init__(self) -> None:
         if self.source == "healthy" and self.other_slices is None:
@@ -91,10 +90,6 @@ def _between(low: float, high: float, textures: torch.Tensor, generator: torch.G
     return (low + (high - low) * uniform)[:, None, None]
 
 
-def _gamma(textures: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    return textures ** _between(0.5, 2.0, textures, generator)
-
-
 def _brightness(textures: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     factor = _between(0.8, 1.2, textures, generator)
     return textures * factor + _between(-30 / 255, 30 / 255, textures, generator)
@@ -103,11 +98,6 @@ def _brightness(textures: torch.Tensor, generator: torch.Generator) -> torch.Ten
 def _sharpness(textures: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     smooth = avg_pool2d(textures[:, None], 3, stride=1, padding=1, count_include_pad=False)[:, 0]
     return smooth + (textures - smooth) * _between(0.5, 2.0, textures, generator)
-
-
-def _colour(textures: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Stand for the original's hue and saturation changes, which leave grey images as they are."""
-    return textures
 
 
 def _solarise(textures: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -121,16 +111,12 @@ def _posterise(textures: torch.Tensor, generator: torch.Generator) -> torch.Tens
     return (textures * levels).floor().clamp(max=levels - 1) / (levels - 1).clamp(min=1)
 
 
-def _invert(textures: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    return 1 - textures
-
-
-def _autocontrast(textures: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+def _autocontrast(textures: torch.Tensor, _: torch.Generator) -> torch.Tensor:
     low, high = textures.amin((1, 2), keepdim=True), textures.amax((1, 2), keepdim=True)
     return (textures - low) / (high - low).clamp(min=1 / 255)
 
 
-def _equalise(textures: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+def _equalise(textures: torch.Tensor, _: torch.Generator) -> torch.Tensor:
     levels = (textures * 255).long().view(len(textures), -1)
     histogram = torch.zeros(len(textures), 256, device=textures.device)
     histogram.scatter_add_(1, levels, torch.ones_like(levels, dtype=histogram.dtype))
@@ -138,8 +124,71 @@ def _equalise(textures: torch.Tensor, generator: torch.Generator) -> torch.Tenso
     return share.gather(1, levels).view_as(textures)
 
 
-def _turn(textures: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    return rotate(textures, random_angles(len(textures), 45.0, generator))
+OPERATIONS: tuple[Callable[[torch.Tensor, torch.Generator], torch.Tensor], ...] = (
+    lambda textures, generator: textures ** _between(0.5, 2.0, textures, generator),
+    _brightness,
+    _sharpness,
+    lambda textures, _: textures,  # changes of hue and saturation in the original leave grey images as they are
+    _solarise,
+    _posterise,
+    lambda textures, _: 1 - textures,
+    _autocontrast,
+    _equalise,
+    lambda textures, generator: rotate(textures, random_angles(len(textures), 45.0, generator)),
+)
 
 
-OPERATIONS = (_gamma, _brightness, _sharpness, _colour, _solarise, _posterise, _invert, _autocontrast, _equalise, _turn)
+def perlin_noise(
+    count: int, size: int, generator: torch.Generator, *, octaves: int = 5, max_angle: float = 90.0
+) -> torch.Tensor:
+    """Draw rotated Perlin noise, float32 (count, size, size), about −1 … 1, on the generator's device.
+
+    Each axis of each sample has 2^k lattice cells with k uniform in 0 … ``octaves``; the sample is turned by a uniform
+    angle up to ``max_angle`` degrees; what the turn brings in from outside the frame is 0. The noise is evaluated at
+    the turned positions, so that nothing is interpolated twice.
+    """
+    device = generator.device
+    cells = 2 ** torch.randint(0, octaves + 1, (count, 2), generator=generator, device=device)
+    nodes = 2**octaves + 1
+    angles = torch.rand(count, nodes * nodes, generator=generator, device=device) * (2 * math.pi)
+    turns = _turns(random_angles(count, max_angle, generator))
+    x, y = affine_grid(turns, [count, 1, size, size], align_corners=False).unbind(-1)  # −1 … 1 across the frame
+    inside = (x.abs() <= 1) & (y.abs() <= 1)
+    x = (x + 1) * 0.5 * cells[:, 0, None, None]
+    y = (y + 1) * 0.5 * cells[:, 1, None, None]
+    column, row = x.floor().clamp_(0, nodes - 2), y.floor().clamp_(0, nodes - 2)
+    fx, fy = x - column, y - row
+    first = (row * nodes + column).long().view(count, -1)
+    cosines, sines = angles.cos(), angles.sin()
+
+    def corner(dx: int, dy: int) -> torch.Tensor:
+        at = first + (dy * nodes + dx)
+        along_x = cosines.gather(1, at).view_as(fx) * (fx - dx)
+        return along_x + sines.gather(1, at).view_as(fy) * (fy - dy)
+
+    wx, wy = _fade(fx), _fade(fy)
+    top = torch.lerp(corner(0, 0), corner(1, 0), wx)
+    bottom = torch.lerp(corner(0, 1), corner(1, 1), wx)
+    return math.sqrt(2) * torch.lerp(top, bottom, wy) * inside
+
+
+def random_angles(count: int, max_angle: float, generator: torch.Generator) -> torch.Tensor:
+    """Return ``count`` uniform angles between −``max_angle`` and ``max_angle`` degrees, in radians."""
+    uniform = torch.rand(count, generator=generator, device=generator.device) * 2 - 1
+    return uniform * math.radians(max_angle)
+
+
+def rotate(images: torch.Tensor, angles: torch.Tensor, *, nearest: bool = False) -> torch.Tensor:
+    """Turn float images (n, H, W) about their centre, zeros from outside; bilinear, or nearest for masks."""
+    grid = affine_grid(_turns(angles), [len(images), 1, *images.shape[-2:]], align_corners=False)
+    mode = "nearest" if nearest else "bilinear"
+    return grid_sample(images[:, None], grid, mode=mode, padding_mode="zeros", align_corners=False)[:, 0]
+
+
+def _turns(angles: torch.Tensor) -> torch.Tensor:
+    cosine, sine, zero = angles.cos(), angles.sin(), torch.zeros_like(angles)
+    return torch.stack([torch.stack([cosine, -sine, zero], 1), torch.stack([sine, cosine, zero], 1)], 1)
+
+
+def _fade(t: torch.Tensor) -> torch.Tensor:
+    return t * t * t * (t * (t * 6 - 15) + 10)

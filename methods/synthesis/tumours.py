@@ -1,21 +1,171 @@
-"""Synthetic tumours in healthy organs, made in training (Hu et al. 2023, §3; docs/methods/synthetic-tumors.md)."""
+"""Synthetic tumours in healthy organs, made in training (Hu et al. 2023, §3; docs/methods/synthetic-tumors.md).
+
+Ellipsoids of four sizes are deformed in three planes and filled with filtered salt.
+"""
 
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.ndimage import binary_erosion
 
 from ...datasets.case import Spacing
 from . import volume_kernels as kernels
-from .salt_texture import Look, SaltSettings, brightness_factor, filtered_salt
-from .smooth_fields import half_taps
-from .tumour_shapes import KINDS, Range, Tumours, draw_tumours, paint_tumours
+from .volume_fields import Look, brightness_factor, filtered_salt, half_taps, spline_basis
+
+Range = tuple[float, float]
+PLANES = ((0, 1), (1, 2), (0, 2))
+CONTROL_POINTS = 3
+CONTROL_REACH = 2.0  # the control points span twice the ellipsoid
+OVERSHOOT = 1.25  # of a cubic spline beyond its control values
+NODES = 12  # per axis, at which a deformation is computed before it is read linearly
+RADIUS_SPREAD = 0.25
+EROSION_MM = 2.0  # a 5×5 square on a grid of 1 mm
+MIDDLE = (0.3, 0.7)
+
+
+@dataclass(frozen=True)
+class TumourSize:
+    """One size class.
+
+    Attributes:
+        radius: mean radius in mm; each of the three radii is drawn within ±25 %.
+        count: least and largest number per organ.
+        elastic: range of the standard deviation of the displacements of the control points, mm.
+    """
+
+    radius: float
+    count: tuple[int, int]
+    elastic: Range
+
+
+SIZES = {
+    "tiny": TumourSize(4, (3, 10), (0.5, 1)),
+    "small": TumourSize(8, (3, 10), (1, 2)),
+    "medium": TumourSize(16, (2, 5), (3, 6)),
+    "large": TumourSize(32, (1, 3), (5, 10)),
+}
+MIX_COUNT = {"small": (5, 10)}
+KINDS = (*SIZES, "mix")
+
+
+@dataclass(frozen=True, eq=False)
+class Tumours:
+    """The tumours of one organ, before they are painted.
+
+    Attributes:
+        centres: int64 (n, 3), voxels of the volume.
+        radii: float64 (n, 3), mm along z, y, x.
+        elastic: float64 (n,), standard deviation of the control points' displacements, mm.
+    """
+
+    centres: np.ndarray
+    radii: np.ndarray
+    elastic: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.centres)
+
+
+def draw_tumours(
+    kind: str, roi: np.ndarray, spacing: Spacing, rng: np.random.Generator, radius_scale: float = 1.0
+) -> Tumours:
+    """Draw the tumours of one organ; none where its middle slices leave nothing after the erosion.
+
+    Args:
+        kind: one of :data:`KINDS`; ``mix`` draws every size.
+        roi: bool (z, y, x), the organ.
+        spacing: voxel size in mm, order z, y, x.
+        radius_scale: factor on radii and displacements.
+    """
+    names = tuple(SIZES) if kind == "mix" else (kind,)
+    radii, elastic = [], []
+    for name in names:
+        size = SIZES[name]
+        least, most = MIX_COUNT.get(name, size.count) if kind == "mix" else size.count
+        count = int(rng.integers(least, most + 1))
+        spread = rng.uniform(1 - RADIUS_SPREAD, 1 + RADIUS_SPREAD, (count, 3))
+        radii.append(radius_scale * size.radius * spread)
+        elastic.append(radius_scale * rng.uniform(*size.elastic, count))
+    wanted = np.concatenate(radii)
+    centres = random_centres(roi, spacing, len(wanted), rng)
+    return Tumours(centres, wanted[: len(centres)], np.concatenate(elastic)[: len(centres)])
+
+
+def random_centres(roi: np.ndarray, spacing: Spacing, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Return voxels in the eroded slices of the middle 30–70 % of the organ's z extent, int64 (count, 3).
+
+    A slice that vanishes under the erosion by a square of 5 mm is left out; with no slice left the result is empty.
+    """
+    filled = np.flatnonzero(roi.any(axis=(1, 2)))
+    if not len(filled):
+        return np.zeros((0, 3), np.int64)
+    first, extent = int(filled[0]), int(filled[-1] - filled[0])
+    lowest, highest = (first + round(share * extent) for share in MIDDLE)
+    reach = [round(EROSION_MM / s) for s in spacing[1:]]
+    square = np.ones([2 * r + 1 for r in reach], bool)
+    slices, eroded, centres = list(range(lowest, highest + 1)), {}, []
+    while slices and len(centres) < count:
+        z = slices[int(rng.integers(len(slices)))]
+        if z not in eroded:
+            eroded[z] = np.flatnonzero(binary_erosion(roi[z], square))
+        if not len(eroded[z]):
+            slices.remove(z)
+            continue
+        y, x = divmod(int(eroded[z][rng.integers(len(eroded[z]))]), roi.shape[2])
+        centres.append((z, y, x))
+    return np.array(centres, np.int64).reshape(-1, 3)
+
+
+def paint_tumours(
+    tumours: Tumours, origin: np.ndarray, shape: tuple[int, ...], spacing: Spacing, rng: np.random.Generator
+) -> np.ndarray:
+    """Deform the ellipsoids and paint those parts that lie in a crop.
+
+    Each plane (z, y), (y, x) and (z, x) is deformed by 3×3 control points with normal displacements; the published
+    generator applies the three one after another, here they are added.
+
+    Args:
+        origin: int64 (3,), first voxel of the crop in the volume.
+        shape: of the crop.
+
+    Returns:
+        bool, ``shape``.
+    """
+    owner, voxel = np.zeros(shape, np.uint16), np.asarray(spacing, float)
+    touched = np.zeros(2, np.bool_)
+    for at, radii, sigma in zip(tumours.centres - origin, tumours.radii, tumours.elastic, strict=True):
+        controls = rng.normal(0, sigma, (len(PLANES), 2, CONTROL_POINTS, CONTROL_POINTS))
+        slip = OVERSHOOT * np.abs(controls).max() * 2
+        reach = np.ceil((radii + slip) / voxel).astype(np.int64)
+        start, stop = np.maximum(at - reach, 0), np.minimum(at + reach + 1, shape)
+        if (stop <= start).any():
+            continue
+        shares = [
+            ((np.linspace(a, b - 1, min(b - a, NODES)) - c) * v / (CONTROL_REACH * r) + 1) / 2
+            for a, b, c, v, r in zip(start, stop, at, voxel, radii, strict=True)
+        ]
+        field = _planar_field(controls, shares) / radii[:, None, None, None]
+        slack = float(np.sqrt((field**2).sum(axis=0)).max())
+        kernels.paint(field, slack, start, stop, at, np.diag(voxel / radii), 1, owner, touched)
+    return owner > 0
+
+
+def _planar_field(controls: np.ndarray, shares: list[np.ndarray]) -> np.ndarray:
+    """Add up the displacements (mm) of the three planes on a grid of shares; float64 (3, Z, Y, X)."""
+    bases = [spline_basis(s, CONTROL_POINTS) for s in shares]
+    field = np.zeros((3, *map(len, shares)))
+    for (a, b), plane in zip(PLANES, controls, strict=True):
+        constant = ({0, 1, 2} - {a, b}).pop()
+        for axis, values in zip((a, b), plane, strict=True):
+            field[axis] += np.expand_dims(bases[a] @ values @ bases[b].T, constant)
+    return field
 
 
 @dataclass(frozen=True, kw_only=True)
 class TumourRecipe:
     """The numbers of the generator; a pair is a uniform range.
 
-    The texture is NormNet's filtered salt with narrower ranges (:mod:`~.salt_texture`). Lengths are mm;
+    The texture is NormNet's filtered salt with narrower ranges (:class:`.Look`). Lengths are mm;
     the filters of the texture are voxels of 1 mm and shrink with the geometric mean of a coarser voxel.
 
     Attributes:
@@ -63,7 +213,6 @@ class TumourGenerator:
         self.recipe = recipe
         self.width = window[1] - window[0]
         self._rng = rng
-        self._salt = SaltSettings(mean_threshold=recipe.mean_threshold)
 
     def draw(self, roi: np.ndarray, spacing: Spacing) -> Tumours:
         """Return the tumours of an organ, none with probability 1 − ``probability``.
@@ -112,7 +261,8 @@ class TumourGenerator:
             a_high=rng.uniform(*r.a_high),
             sigma_b=float(rng.choice(r.sigma_b)) / voxel,
             mu0=rng.uniform(*r.mu0),
+            mean_threshold=r.mean_threshold,
         )
-        salt = filtered_salt(self._salt, look, shape, rng)
-        beta = brightness_factor(self._salt, look, salt)
+        salt = filtered_salt(look, shape, rng)
+        beta = brightness_factor(look, salt)
         return np.zeros(shape, np.float32) if beta is None else np.clip(salt * np.float32(beta), 0, 1)

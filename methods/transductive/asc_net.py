@@ -267,8 +267,8 @@ def opened(map_: np.ndarray, kernel: int) -> np.ndarray:
     """Open every slice with a ``kernel`` × ``kernel`` square, zeros beyond the border; float32 (slices, H, W)."""
     if kernel == 1:
         return map_
-    size = (1, kernel, kernel)
     from scipy import ndimage
 
+    size = (1, kernel, kernel)
     low = ndimage.minimum_filter(map_, size=size, mode="constant", cval=0.0)
     return ndimage.maximum_filter(low, size=size, mode="constant", cval=0.0).astype(np.float32)

@@ -6,9 +6,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from uasbench.methods.synthesis.layered_lesions import POLAR, LayerGenerator, LayerRecipe, perturbed_radii
+from uasbench.methods.synthesis.layered_lesions import POLAR, LayerGenerator, LayerRecipe, Layers, perturbed_radii
 
 SPACING = (2.0, 2.0, 2.0)
+
+
+def layers(seed: int, normal: np.ndarray, roi: np.ndarray, **recipe) -> Layers:
+    return LayerGenerator(LayerRecipe(**recipe), np.random.default_rng(seed))(normal, roi, SPACING)
 
 
 def tissue(seed: int = 0, side: int = 40) -> tuple[np.ndarray, np.ndarray]:
@@ -18,16 +22,10 @@ def tissue(seed: int = 0, side: int = 40) -> tuple[np.ndarray, np.ndarray]:
     return np.where(roi, 0.5 + rng.normal(0, 0.03, roi.shape), 0).astype(np.float32), roi
 
 
-def test_the_numbers_are_the_published_ones_or_said_to_be_ours():
-    r = LayerRecipe()
-    assert (r.volume, r.octaves, r.alpha, r.control_points) == ((7000, 200_000), (4, 7), (0.2, 0.8), 7)
-    assert r.factors == ((0.4, 0.9), (1.1, 1.4))
-
-
 @given(seed=st.integers(0, 1000))
 def test_the_image_is_composed_of_its_layers_and_differs_inside_the_mask_only(seed):
     normal, roi = tissue(seed % 3)
-    made = LayerGenerator(LayerRecipe(), np.random.default_rng(seed))(normal, roi, SPACING)
+    made = layers(seed, normal, roi)
     m = made.mask.astype(np.float64)
     expected = (1 - made.alpha * m) * normal + made.alpha * m * made.lesion
     assert np.allclose(made.image, expected, atol=1e-6)
@@ -44,7 +42,7 @@ def test_the_image_is_composed_of_its_layers_and_differs_inside_the_mask_only(se
 def test_the_lesion_has_the_mean_of_the_tissue_under_it_times_its_factor(zero):
     normal, roi = tissue()
     for seed in range(10):
-        made = LayerGenerator(LayerRecipe(zero=zero), np.random.default_rng(seed))(normal, roi, SPACING)
+        made = layers(seed, normal, roi, zero=zero)
         under, over = normal[made.mask].mean() - zero, made.lesion[made.mask].mean() - zero
         assert over == pytest.approx(made.factor * under, rel=0.01)
 
@@ -56,14 +54,6 @@ def test_factors_are_drawn_from_the_union_of_their_ranges():
     assert ((drawn[dark] >= 0.4) & (drawn[dark] <= 0.9)).all()
     assert ((drawn[~dark] >= 1.1) & (drawn[~dark] <= 1.4)).all()
     assert dark.mean() == pytest.approx(0.5 / 0.8, abs=0.04)
-
-
-def test_brightening_alone_makes_every_lesion_brighter():
-    normal, roi = tissue()
-    recipe = LayerRecipe(factors=((1.1, 3.0),))
-    for seed in range(8):
-        made = LayerGenerator(recipe, np.random.default_rng(seed))(normal, roi, SPACING)
-        assert made.image[made.mask].mean() > normal[made.mask].mean()
 
 
 def test_rough_balls_keep_the_volume_and_get_rougher():
@@ -109,7 +99,7 @@ def test_nothing_from_outside_the_organ_enters_the_texture():
     _, roi = tissue()
     flat = np.where(roi, 0.5, 0).astype(np.float32)
     for seed in range(8):
-        made = LayerGenerator(LayerRecipe(), np.random.default_rng(seed))(flat, roi, SPACING)
+        made = layers(seed, flat, roi)
         assert np.allclose(made.lesion[made.mask], 0.5 * made.factor, atol=1e-5)
 
 
@@ -117,16 +107,14 @@ def test_the_texture_comes_from_another_region():
     normal, roi = tissue()
     changes = []
     for seed in range(6):
-        made = LayerGenerator(LayerRecipe(blur=(0.3, 0.31), elastic=0.0), np.random.default_rng(seed))(
-            normal, roi, SPACING
-        )
+        made = layers(seed, normal, roi, blur=(0.3, 0.31), elastic=0.0)
         changes.append(abs(np.corrcoef(made.lesion[made.mask], normal[made.mask])[0, 1]))
     assert max(changes) < 0.2
 
 
 def test_an_empty_organ_stays_empty():
     normal, roi = tissue()
-    made = LayerGenerator(LayerRecipe(), np.random.default_rng(0))(normal, np.zeros_like(roi), SPACING)
+    made = layers(0, normal, np.zeros_like(roi))
     assert np.array_equal(made.image, normal)
     assert not made.mask.any()
 

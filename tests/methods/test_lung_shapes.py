@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 import torch
 from scipy import ndimage
+from uasbench.methods.synthesis import lung_lesions
 from uasbench.methods.synthesis import lung_lesions_torch as device_path
-from uasbench.methods.synthesis import lung_shapes
-from uasbench.methods.synthesis.lesion_recipe import LesionRecipe
-from uasbench.methods.synthesis.random_places import random_rotations, random_voxels
-from uasbench.methods.synthesis.smooth_fields import half_taps, smooth_nodes
+from uasbench.methods.synthesis.lung_lesions import LesionRecipe
+from uasbench.methods.synthesis.volume_fields import half_taps, random_rotations, random_voxels, smooth_nodes
 from uasbench.methods.synthesis.volume_kernels import smooth
 
 
@@ -62,14 +61,14 @@ TOUCHING = np.ones((3, 3, 3), bool)
 
 def test_counts_radii_and_amplitudes_follow_the_recipe():
     recipe, rng = LesionRecipe(), np.random.default_rng(0)
-    drawn = [lung_shapes.draw_ellipsoids(recipe, rng, 1.0) for _ in range(2000)]
+    drawn = [lung_lesions.draw_ellipsoids(recipe, rng, 1.0) for _ in range(2000)]
     classes = np.array([[(e.radii.max(axis=1) <= top).sum() for top in (10, 32, 64)] for e in drawn])
     small, medium, large = classes[:, 0], classes[:, 1] - classes[:, 0], classes[:, 2] - classes[:, 1]
     for counts in (small, medium):
         assert set(counts) == set(range(5, 11))
         assert abs(counts.mean() - 7.5) < 4 * counts.std() / len(counts) ** 0.5
     assert abs(large.mean() - 0.2) < 4 * (0.16 / len(large)) ** 0.5
-    everything = lung_shapes.Ellipsoids.joined(drawn)
+    everything = lung_lesions.Ellipsoids.joined(drawn)
     assert everything.radii.min() >= 3
     assert abs(np.concatenate([e.radii[:5].ravel() for e in drawn]).mean() - 6.5) < 0.1
     assert (everything.amplitude <= np.maximum(0.3 * everything.radii.mean(axis=1), 1)).all()
@@ -79,10 +78,10 @@ def test_counts_radii_and_amplitudes_follow_the_recipe():
 
 
 def test_fullness_scales_the_counts_and_radius_scale_the_sizes():
-    half = [len(lung_shapes.draw_ellipsoids(LesionRecipe(), np.random.default_rng(s), 0.5)) for s in range(300)]
+    half = [len(lung_lesions.draw_ellipsoids(LesionRecipe(), np.random.default_rng(s), 0.5)) for s in range(300)]
     assert abs(np.mean(half) - 7.6) < 0.5
     full, small = (
-        lung_shapes.draw_ellipsoids(LesionRecipe(radius_scale=s), np.random.default_rng(0), 1.0) for s in (1.0, 0.5)
+        lung_lesions.draw_ellipsoids(LesionRecipe(radius_scale=s), np.random.default_rng(0), 1.0) for s in (1.0, 0.5)
     )
     for name in ("radii", "sigma", "amplitude"):
         assert np.allclose(getattr(full, name) / 2, getattr(small, name))
@@ -91,7 +90,9 @@ def test_fullness_scales_the_counts_and_radius_scale_the_sizes():
 def ellipsoids_in(shape, count, seed, amplitude):
     rng = np.random.default_rng(seed)
     turns = random_rotations(count, rng)
-    drawn = lung_shapes.Ellipsoids(rng.uniform(2, 9, (count, 3)), turns, np.full(count, 3.0), np.full(count, amplitude))
+    drawn = lung_lesions.Ellipsoids(
+        rng.uniform(2, 9, (count, 3)), turns, np.full(count, 3.0), np.full(count, amplitude)
+    )
     return drawn, rng.integers(0, shape, (count, 3))
 
 
@@ -99,7 +100,7 @@ def ellipsoids_in(shape, count, seed, amplitude):
 def test_touching_ellipsoids_merge_as_components_of_their_union(seed):
     shape = (20, 60, 60)
     ellipsoids, centres = ellipsoids_in(shape, 14, seed, 0.0)
-    blobs = lung_shapes.paint_blobs(ellipsoids, centres, shape, np.random.default_rng(0), merge_all=False)
+    blobs = lung_lesions.paint_blobs(ellipsoids, centres, shape, np.random.default_rng(0), merge_all=False)
     offset = np.moveaxis(np.indices(shape), 0, -1)[None] - centres[:, None, None, None]
     unit = np.einsum("kab,kzyxb->kzyxa", ellipsoids.to_unit, offset)
     masks = (unit**2).sum(axis=-1) <= 1
@@ -138,12 +139,12 @@ def test_device_blobs_merge_as_components_of_their_union():
 def test_deformation_keeps_volume_and_stays_near_the_surface(path):
     shape = (40, 40, 40)
     radii, turns = np.full((20, 3), 10.0), np.tile(np.eye(3), (20, 1, 1))
-    deformed = lung_shapes.Ellipsoids(radii, turns, np.full(20, 4.0), np.full(20, 2.0))
+    deformed = lung_lesions.Ellipsoids(radii, turns, np.full(20, 4.0), np.full(20, 2.0))
     centres = np.full((20, 3), 20)
     if path == "compiled":
         rng = np.random.default_rng(0)
         one = [deformed[np.array([k])] for k in range(20)]
-        masks = np.array([lung_shapes.paint_blobs(e, centres[:1], shape, rng, merge_all=False).owner > 0 for e in one])
+        masks = np.array([lung_lesions.paint_blobs(e, centres[:1], shape, rng, merge_all=False).owner > 0 for e in one])
     else:
         label, *voxels = device_path.painted_voxels(deformed, centres, shape, torch.Generator().manual_seed(0))
         masks = np.zeros((20, *shape), bool)

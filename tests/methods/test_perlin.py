@@ -5,8 +5,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from uasbench.methods.synthesis.perlin import perlin_noise, rotate
-from uasbench.methods.synthesis.textures import OPERATIONS, BlendedTextures, augment
+from uasbench.methods.synthesis.textures import OPERATIONS, BlendedTextures, augment, perlin_noise, rotate
 
 
 def generator(seed=0):

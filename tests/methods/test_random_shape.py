@@ -5,8 +5,8 @@ import pytest
 import torch
 from uasbench.methods.context import FitContext
 from uasbench.methods.pseudo_anomaly.random_shape import RandomShape, bce_and_dice
-from uasbench.methods.synthesis.shape_settings import ShapeConfig
 from uasbench.methods.synthesis.shift import FilledRegions, ShiftedRegions
+from uasbench.methods.synthesis.stretched_noise import ShapeConfig
 
 
 @pytest.fixture(scope="module")

@@ -14,18 +14,20 @@ from uasbench.datasets.views.volume_stack import SliceRun
 from uasbench.methods.config import ConfigError, resolve
 from uasbench.methods.context import FitContext
 from uasbench.methods.pseudo_anomaly.parts.volume_crops import VolumeCrops, held_out_runs, slide
-from uasbench.methods.pseudo_anomaly.synthetic_tumours import SyntheticTumours, SyntheticTumoursConfig, warm_cosine
-from uasbench.methods.synthesis.smooth_fields import interpolated, spline_basis
-from uasbench.methods.synthesis.tumour_shapes import SIZES, Tumours, draw_tumours, paint_tumours, random_centres
-from uasbench.methods.synthesis.tumours import TumourGenerator, TumourRecipe
+from uasbench.methods.pseudo_anomaly.synthetic_tumours import SyntheticTumours, SyntheticTumoursConfig
+from uasbench.methods.synthesis.tumours import (
+    TumourGenerator,
+    TumourRecipe,
+    Tumours,
+    draw_tumours,
+    paint_tumours,
+    random_centres,
+)
+from uasbench.methods.synthesis.volume_fields import interpolated, spline_basis
 from uasbench.methods.training import held_out_patients
 
 LIVER = (-21.0, 189.0)
-
-
 MM = (1.0, 1.0, 1.0)
-
-
 TABLE = {  # radius, least and most, elastic sigma: Hu et al. 2023 at 1 mm
     "tiny": (4, (3, 10), (0.5, 1)),
     "small": (8, (3, 10), (1, 2)),
@@ -41,15 +43,6 @@ def ball(side: int = 48, radius: float = 22) -> np.ndarray:
 
 def one(radii, centre, elastic: float = 0.0) -> Tumours:
     return Tumours(np.array([centre], np.int64), np.array([radii], float), np.array([elastic]))
-
-
-def test_the_numbers_are_the_published_ones():
-    assert {k: (s.radius, s.count, s.elastic) for k, s in SIZES.items()} == TABLE
-    r = TumourRecipe()
-    assert r.kinds == ("tiny", "small", "medium", "large", "mix")
-    assert (r.probability, r.difference, r.edge, r.sign) == (0.9, (65, 145), (1, 2), -1)
-    assert (r.sigma_a, r.sigma_b) == ((3, 6, 9, 12, 15), (4, 7))
-    assert (r.a_low, r.a_high, r.mean_threshold, r.mu0) == ((0.04, 0.06), (0.19, 0.21), 0.12, (0.5, 0.55))
 
 
 @pytest.mark.parametrize("kind", [*TABLE, "mix"])
@@ -183,12 +176,7 @@ def test_impossible_recipes_are_refused(wrong):
 SMALL = {"spacing": (2.5, 3.0, 3.0), "size": 24}
 
 
-@pytest.fixture(scope="module")
-def healthy(toy_case) -> HealthySet:
-    return HealthySet.from_cases([toy_case(i, slices=12)[0] for i in range(3)])
-
-
-def test_optimiser_schedule_and_loss_are_the_published_ones(make_method, healthy, monkeypatch):
+def test_optimiser_schedule_and_loss_are_the_published_ones(make_method, healthy_volumes, monkeypatch):
     seen: dict = {}
     original, steps = torch.optim.AdamW, []
 
@@ -201,34 +189,25 @@ def test_optimiser_schedule_and_loss_are_the_published_ones(make_method, healthy
     monkeypatch.setattr(torch.optim, "AdamW", spy)
     losses = []
     method = make_method(SyntheticTumours, "smoke", {**SMALL, "lr": 4e-4, "updates": 4, "warmup": 2000})
-    method.fit(healthy, FitContext(seed=0, on_log=lambda _, v: losses.append(v["dice + ce"])))
+    method.fit(healthy_volumes, FitContext(seed=0, on_log=lambda _, v: losses.append(v["dice + ce"])))
     assert seen == {"lr": 4e-4, "weight_decay": 1e-5}
     assert steps == pytest.approx([2e-4, 4e-4, 4e-4, 2e-4])
     fresh = make_method(SyntheticTumours, "smoke", SMALL)
-    _, images, masks = fresh.batch_source(VolumeCrops(healthy.volumes(fresh.view), fresh.config.crop), FitContext(0))()
+    _, images, masks = fresh.batch_source(
+        VolumeCrops(healthy_volumes.volumes(fresh.view), fresh.config.crop), FitContext(0)
+    )()
     reference = DiceCELoss(to_onehot_y=True, softmax=True)(
         fresh.net(torch.from_numpy(images)[:, None]), torch.from_numpy(masks)[:, None]
     )
     assert losses[0] == pytest.approx(reference.item(), rel=1e-5)
 
 
-def test_the_paper_warms_up_for_a_fortieth_of_the_epochs():
-    updates = 4000 * 12
-    factors = [warm_cosine(i, updates, 100 / 4000) for i in range(updates + 1)]
-    assert factors[0] == pytest.approx(1 / 1200)
-    assert factors[1199] == factors[1200] == 1
-    assert factors[1200 + (updates - 1200) // 2] == pytest.approx(0.5)
-    assert factors[-1] == pytest.approx(0, abs=1e-12)
-    assert (np.diff(factors[:1200]) > 0).all()
-    assert (np.diff(factors[1200:]) <= 0).all()
-
-
 @pytest.mark.parametrize(("anatomy", "sign"), [("liver", -1), ("lung", 1)])
-def test_batches_show_tumours_of_the_right_sign_inside_the_organ(make_method, healthy, anatomy, sign):
+def test_batches_show_tumours_of_the_right_sign_inside_the_organ(make_method, healthy_volumes, anatomy, sign):
     values = {**SMALL, "flip": 0.0, "rotate": 0.0, "intensity_p": 0.0, "window": (-200.0, 250.0), "batch": 8}
     method = make_method(SyntheticTumours, "smoke", values, anatomy)
     clean, images, masks = method.batch_source(
-        VolumeCrops(healthy.volumes(method.view), method.config.crop), FitContext(seed=1)
+        VolumeCrops(healthy_volumes.volumes(method.view), method.config.crop), FitContext(seed=1)
     )()
     assert clean.shape == images.shape == masks.shape == (8, 8, 16, 16)
     assert (images.dtype, masks.dtype) == (np.float32, bool)
@@ -273,7 +252,7 @@ def test_crops_never_bridge_a_slice_that_was_taken_out(toy_case, make_method):
     rng = np.random.default_rng(0)
     for _ in range(30):
         run = crops.run_of(0, rng)
-        centre = np.array([rng.integers(run.start, run.stop), rng.integers(24), rng.integers(24)])
+        centre = np.array([rng.integers(len(run)), rng.integers(24), rng.integers(24)])
         crop = crops.around(run, centre)
         stop = min(crop.origin[0] + 6, run.stop)
         assert run.start <= crop.origin[0]
@@ -323,7 +302,7 @@ def test_turned_crops_must_be_square():
         resolve(SyntheticTumoursConfig, "paper", "liver", {"crop": (96, 96, 64)})
 
 
-def test_preview_shows_healthy_crops_and_tumours(make_method, healthy):
-    shown = make_method(SyntheticTumours, "smoke", SMALL).preview(healthy, FitContext(seed=0))
+def test_preview_shows_healthy_crops_and_tumours(make_method, healthy_volumes):
+    shown = make_method(SyntheticTumours, "smoke", SMALL).preview(healthy_volumes, FitContext(seed=0))
     assert list(shown) == ["healthy", "with synthetic tumours", "target"]
     assert all(p.shape == (2, 16, 16) for p in shown.values())

@@ -9,8 +9,7 @@ import cv2
 import numpy as np
 import pytest
 from uasbench.methods.synthesis import stretched_noise_cpu
-from uasbench.methods.synthesis.lesion_recipe import LesionRecipe
-from uasbench.methods.synthesis.lung_lesions import generate
+from uasbench.methods.synthesis.lung_lesions import LesionRecipe, generate
 from uasbench.methods.synthesis.stretched_noise import StretchedNoise
 
 pytestmark = [pytest.mark.perf, pytest.mark.benchmark(timer=time.process_time)]

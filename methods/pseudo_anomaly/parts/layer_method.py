@@ -20,13 +20,11 @@ if TYPE_CHECKING:
     import torch
 
     from ....datasets.views.volume_stack import SliceRun, VolumeStack
-    from ...synthesis.layered_lesions import LayerRecipe, Layers
+    from ...synthesis.layered_lesions import LayerRecipe
 
 Tensors = Mapping[str, "torch.Tensor"]
 Draw = Callable[[], Tensors]
 Losses = Callable[[Tensors], Mapping[str, "torch.Tensor"]]
-_SCORE = {"stage": "score"}
-DECAY = 0.1
 # Per training batch of an epoch. A held-out fifth of the cases has a quarter of the other cases' batches, so that half
 # as many show each of its cases about twice: another crop, another lesion.
 VALIDATION_BATCHES = 0.5
@@ -72,7 +70,7 @@ class LayerConfig(Config):
     plateau: int = 10
     patience: int = 40
     updates: int | None = None
-    overlap: float = field(default=0.5, metadata=_SCORE)
+    overlap: float = field(default=0.5, metadata={"stage": "score"})
 
     profiles: ClassVar = {
         "smoke": {"size": 32, "spacing": (8.0, 10.0, 10.0), "crop": (8, 16, 16), "channels": (4, 8), "updates": 3},
@@ -168,26 +166,26 @@ class LayerMethod(Method):
     def next_layers(self, stack: VolumeStack, runs: Sequence[SliceRun], ctx: FitContext, phase: str) -> Draw:
         """Return what yields batches ``image``, ``normal``, ``lesion`` and ``mask``, float32 (n, 1, Z, Y, X)."""
         from ...synthesis.layered_lesions import LayerGenerator
-        from ...synthesis.random_places import random_voxels
+        from ...synthesis.volume_fields import random_voxels
         from .volume_crops import VolumeCrops
 
         crops = VolumeCrops(stack, self.config.crop, runs)
         generator = LayerGenerator(self.recipe(), ctx.rng("synthesis", phase))
         order, places = batches(len(crops.cases), self.config.batch, ctx.rng("order", phase)), ctx.rng("crops", phase)
-
         statistics = {case: organ_statistics(stack.image(case), stack.roi(case)) for case in crops.cases}
 
         def one(case: int) -> dict[str, np.ndarray]:
             run = crops.run_of(case, places)
-            centre = random_voxels(crops.roi(run), places.random(1))[0]
-            crop = crops.around(run, centre + np.array([run.start, 0, 0]))
-            layers = generator(crop.image, crop.roi, crop.spacing)
-            return standardised_layers(layers, crop.roi, statistics[run.case])
+            crop = crops.around(run, random_voxels(crops.roi(run), places.random(1))[0])
+            layers, of_case = generator(crop.image, crop.roi, crop.spacing), statistics[run.case]
+            return {
+                "image": standardised(layers.image, crop.roi, of_case),
+                "normal": standardised(layers.normal, crop.roi, of_case),
+                "lesion": standardised(layers.lesion, layers.mask, of_case),  # 0 outside the mask
+                "mask": layers.mask.astype(np.float32),
+            }
 
-        def draw() -> Tensors:
-            return as_batch([one(int(case)) for case in next(order)], ctx.device)
-
-        return draw
+        return lambda: as_batch([one(int(case)) for case in next(order)], ctx.device)
 
     def layer_losses(self, batch: Tensors) -> Mapping[str, torch.Tensor]:
         """Return the sum of the losses, then each: Dice of the mask and the absolute errors of the two layers."""
@@ -241,7 +239,7 @@ class LayerMethod(Method):
             raise TrainingError(
                 f"{phase}: nothing tells when to stop; give held_draw, which yields validation batches, or updates"
             )
-        schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimiser, factor=DECAY, patience=c.plateau)
+        schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimiser, factor=0.1, patience=c.plateau)
         fixed = [held_draw() for _ in range(max(1, int(VALIDATION_BATCHES * per_epoch)))]
 
         def validate() -> float:
@@ -261,17 +259,10 @@ class LayerMethod(Method):
 
         c = self.config
         self.net.eval()
+        image = standardised(np.asarray(array, np.float32), roi, organ_statistics(array, roi))
         return slide(
-            self._probability,
-            standardised(np.asarray(array, np.float32), roi, organ_statistics(array, roi)),
-            roi,
-            c.crop,
-            overlap=c.overlap,
-            device=self.device,
+            lambda x: self.net(x)[2].float().sigmoid(), image, roi, c.crop, overlap=c.overlap, device=self.device
         )
-
-    def _probability(self, window: torch.Tensor) -> torch.Tensor:
-        return self.net(window)[2].float().sigmoid()
 
 
 def organ_statistics(image: np.ndarray, roi: np.ndarray) -> tuple[float, float]:
@@ -286,16 +277,6 @@ def standardised(image: np.ndarray, roi: np.ndarray, statistics: tuple[float, fl
     """Subtract the mean and divide by the standard deviation inside the ROI; 0 elsewhere, float32."""
     mean, spread = (np.float32(value) for value in statistics)
     return np.where(roi, (image - mean) / spread, np.float32(0)).astype(np.float32)
-
-
-def standardised_layers(layers: Layers, roi: np.ndarray, statistics: tuple[float, float]) -> dict[str, np.ndarray]:
-    """Standardise the layers of a crop; the lesion layer is 0 outside the mask."""
-    return {
-        "image": standardised(layers.image, roi, statistics),
-        "normal": standardised(layers.normal, roi, statistics),
-        "lesion": standardised(layers.lesion, layers.mask, statistics),
-        "mask": layers.mask.astype(np.float32),
-    }
 
 
 def as_batch(samples: Sequence[Mapping[str, np.ndarray]], device: str) -> Tensors:

@@ -65,14 +65,11 @@ class VolumeCrops:
         return self.stack.roi(run.case)[run.start : run.stop]
 
     def around(self, run: SliceRun, centre: np.ndarray) -> Crop:
-        """Copy the box whose middle is nearest to a voxel of the volume, inside run and grid where it fits."""
+        """Copy the box whose middle is nearest to a voxel of :meth:`roi`, inside run and grid where it fits."""
         image, roi = self.stack.image(run.case), self.stack.roi(run.case)
         bounds = ((run.start, run.stop), (0, image.shape[1]), (0, image.shape[2]))
-        start = [
-            max(low, min(int(c) - n // 2, high - n))
-            for c, n, (low, high) in zip(centre, self.shape, bounds, strict=True)
-        ]
-        origin = np.array(start, np.int64)
+        wanted = zip(centre + np.array([run.start, 0, 0]), self.shape, bounds, strict=True)
+        origin = np.array([max(low, min(int(c) - n // 2, high - n)) for c, n, (low, high) in wanted], np.int64)
         inside = self._cut(roi, origin, run)
         values = np.where(inside, self._cut(image, origin, run), 0).astype(np.float32)
         return Crop(values, inside, run, origin, self.stack.spacing(run.case))
