@@ -14,8 +14,6 @@ from .parts.augmented_slices import QUICK_PERLIN, RestoreAndSegment, RestoreSegm
 if TYPE_CHECKING:
     from ...datasets.healthy import HealthySet, SliceStack
 
-EPOCHS = {"short": 100, "released": 700}
-
 
 @dataclass(frozen=True)
 class DRAEMConfig(RestoreSegmentConfig):
@@ -57,7 +55,7 @@ class DRAEMConfig(RestoreSegmentConfig):
     }
 
     def __post_init__(self) -> None:
-        complete(self, {"epochs": EPOCHS[self.budget]})
+        complete(self, {"epochs": {"short": 100, "released": 700}[self.budget]})
 
 
 class DRAEM(RestoreAndSegment):

@@ -42,7 +42,7 @@ class LayerDecomposition(LayerMethod):
 
     def preview(self, healthy: HealthySet, ctx: FitContext) -> dict[str, np.ndarray]:
         stack = healthy.volumes(self.view)
-        batch = self.next_layers(stack, stack.runs, ctx, "decomposition")()
+        batch = self.next_layers(stack, ctx, stack.runs, "decomposition")()
         middle = self.config.crop[0] // 2
         pictures = {name: tensor[:, 0, middle].cpu().numpy() for name, tensor in batch.items()}
         grey = {name: np.clip(pictures[name] / 6 + 0.5, 0, 1) for name in ("normal", "image", "lesion")}

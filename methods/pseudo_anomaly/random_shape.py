@@ -116,10 +116,10 @@ class RandomShape(AugmentedSlices):
         self.updates = run_updates(ctx, training_length(c.updates, c.epochs, len(stack), c.batch), step)
 
     def synthesis(self, stack: SliceStack, ctx: FitContext, phase: str) -> Synthesis:
-        from ..synthesis.shift import FilledRegions
+        from ..synthesis.shift import ShiftedRegions
 
         c = self.config
-        return FilledRegions(c.size, ctx.device, ctx.seed_for("synthesis", phase), c, fill=c.fill)
+        return ShiftedRegions(c.size, ctx.device, ctx.seed_for("synthesis", phase), c, fill=c.fill)
 
     def score_view(self, array: np.ndarray, roi: np.ndarray, spacing: Spacing) -> np.ndarray:
         """Return the probability of an outlier inside the region of interest."""

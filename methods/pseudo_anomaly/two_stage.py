@@ -137,8 +137,8 @@ class TwoStage(RestoreAndSegment):
             return self.blended_textures(stack, ctx, phase, "perlin")
         from ..synthesis.shift import ShiftedRegions
 
-        seed = ctx.seed_for("synthesis", phase)
-        return ShiftedRegions(c.size, ctx.device, seed, c, control_texture=c.control_texture)
+        fill = "control" if c.control_texture else "shift"
+        return ShiftedRegions(c.size, ctx.device, ctx.seed_for("synthesis", phase), c, fill=fill, in_roi=False)
 
     def train_restoration(self, stack: SliceStack, ctx: FitContext, updates: int) -> None:
         """Phase one: mean absolute error between the restored and the clean slice."""

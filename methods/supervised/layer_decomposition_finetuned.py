@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
@@ -132,22 +132,19 @@ class LayerDecompositionFinetuned(LayerMethod, SupervisedMethod):
     def tune(self, stack: VolumeStack, lesions: Sequence[np.ndarray], patients: Sequence[str], ctx: FitContext) -> None:
         """Train the mask on labels with the Dice loss."""
         c = self.config
-        phase = "fine-tuning"
-        train, held = self.split(patients, stack.runs, ctx, phase)
-        cases = len({run.case for run in train})
         self.train(
             ctx,
-            phase,
-            self.next_labelled(stack, train, lesions, ctx, phase),
+            "fine-tuning",
+            patients,
+            stack.runs,
+            partial(self.next_labelled, stack, lesions, ctx),
             self.mask_losses,
-            self.next_labelled(stack, held, lesions, ctx, f"{phase} validation") if held else None,
-            per_epoch=math.ceil(cases / c.batch),
             updates=c.updates if c.updates is None or c.tuning_updates is None else c.tuning_updates,
             parameters=list(self.net.mask.parameters()) if c.tuned == "head" else None,
         )
 
     def next_labelled(
-        self, stack: VolumeStack, runs: Sequence[SliceRun], lesions: Sequence[np.ndarray], ctx: FitContext, phase: str
+        self, stack: VolumeStack, lesions: Sequence[np.ndarray], ctx: FitContext, runs: Sequence[SliceRun], phase: str
     ) -> Draw:
         """Return what yields batches ``image`` and ``mask``, float32 (n, 1, Z, Y, X)."""
         from ..pseudo_anomaly.parts.volume_crops import VolumeCrops

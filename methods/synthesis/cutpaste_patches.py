@@ -37,15 +37,7 @@ class CutPastePatches:
             raise ValueError(f"aspect {self.aspect}: expected a range around 1")
 
     def patch(self, images: torch.Tensor, rois: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Paste an upright rectangle into each image.
-
-        Args:
-            images: float32 (n, H, W) in [0, 1].
-            rois: bool (n, H, W).
-
-        Returns:
-            images of the same form, and bool (n, H, W): where something was pasted.
-        """
+        """Paste an upright rectangle into images, float32 (n, H, W) in [0, 1]; return them, and where it lies, bool."""
         count = len(images)
         area = self._between(count, *self.area) * images[0].numel()
         flat, tall = self._between(count, self.aspect[0], 1.0), self._between(count, 1.0, self.aspect[1])
@@ -54,7 +46,7 @@ class CutPastePatches:
         return self._paste(images, rois, (area * aspect).sqrt(), (area / aspect).sqrt(), angles)
 
     def scar(self, images: torch.Tensor, rois: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Paste a thin, turned rectangle into each image; arguments and results as for :meth:`patch`."""
+        """Paste a thin, turned rectangle into each image, as :meth:`patch` does."""
         count = len(images)
         width = self._between(count, *self.scar_width)
         length = self._between(count, *self.scar_length)

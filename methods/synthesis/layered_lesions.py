@@ -84,24 +84,13 @@ class Layers:
 
 @dataclass(frozen=True, eq=False)
 class LayerGenerator:
-    """Covers a part of a healthy crop with a texture from another part of it.
-
-    Attributes:
-        recipe: the numbers.
-        rng: source of all randomness.
-    """
+    """Covers a part of a healthy crop with a texture from another part of it."""
 
     recipe: LayerRecipe
     rng: np.random.Generator
 
     def __call__(self, normal: np.ndarray, roi: np.ndarray, spacing: Spacing) -> Layers:
-        """Return a crop with a lesion around a random ROI voxel; without any ROI it stays as it is.
-
-        Args:
-            normal: float32 (z, y, x) in [0, 1].
-            roi: bool, same shape.
-            spacing: voxel size in mm, order z, y, x.
-        """
+        """Return a crop, float32 (z, y, x) in [0, 1], with a lesion around a random ROI voxel; as it is without any."""
         r, rng = self.recipe, self.rng
         alpha, factor = float(rng.uniform(*r.alpha)), r.draw_factor(rng)
         mask = np.zeros(normal.shape, bool)

@@ -236,14 +236,10 @@ class Blobs:
 def paint_blobs(
     ellipsoids: Ellipsoids, centres: np.ndarray, shape: tuple[int, ...], rng: np.random.Generator, *, merge_all: bool
 ) -> Blobs:
-    """Deform, place and merge the ellipsoids in a crop of the given ``shape``.
+    """Deform the ellipsoids, place them in a crop of the given ``shape`` and merge those that touch, or all.
 
     The displacements are Gaussian-filtered noise on the ellipsoid's box, scaled so that the largest is the amplitude;
     what reaches beyond the crop is cut off. An ellipsoid that its deformation tears stays one blob.
-
-    Args:
-        centres: int64 (n, 3).
-        merge_all: make one blob of all of them, touching or not.
     """
     count = len(ellipsoids)
     owner = np.zeros(shape, np.uint16)

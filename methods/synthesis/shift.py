@@ -8,25 +8,36 @@ import torch
 from . import stretched_noise_cpu, stretched_noise_torch
 from .stretched_noise import ShapeConfig
 
-Fill = Literal["shift", "constant", "texture"]
+Fill = Literal["shift", "constant", "texture", "control"]
 MAX_REDRAWS = 1000
 
 
 class ShiftedRegions:
-    """Add one constant C to the pixels of a random-shape mask (Zhang et al. 2023, §3.1; docs/methods/two-stage.md).
+    """Fill the tissue of a random-shape mask (docs/methods/two-stage.md, docs/methods/random-shape.md).
 
-    C is uniform on ± the range of shifts, in grey levels; the mask is limited to pixels above 0. On the CPU the
-    masks come from the compiled kernel, on other devices from tensor code.
+    Zhang et al. 2023, §3.1, add one constant C, uniform on ± the range of shifts in grey levels; tissue is what lies
+    above 0. On the CPU the masks come from the compiled kernel, on other devices from tensor code.
 
     Args:
         size: side of the slices.
         device: torch device string that the images live on.
         shapes: masks and shifts.
-        control_texture: fill half of the masks with the stretched noise, scaled to the mean of the tissue.
+        fill: ``shift`` adds C to the pixels; ``constant`` paints the tissue's mean plus C; ``texture`` paints the
+            stretched noise behind the mask, scaled so that its mean there is the tissue's plus C (both Deng and Li 2022
+            as far as it survives in the liver paper); ``control`` shifts half of the masks and fills the others with
+            the stretched noise, scaled to the mean of the tissue.
+        in_roi: keep masks inside the region of interest too, beyond which resizing leaves a rim of tissue.
     """
 
     def __init__(
-        self, size: int, device: str, seed: int, shapes: ShapeConfig | None = None, *, control_texture: bool = False
+        self,
+        size: int,
+        device: str,
+        seed: int,
+        shapes: ShapeConfig | None = None,
+        *,
+        fill: Fill = "shift",
+        in_roi: bool = True,
     ) -> None:
         self.shapes = shapes = shapes or ShapeConfig()
         if not 0 < shapes.min_shift <= shapes.max_shift:
@@ -34,24 +45,25 @@ class ShiftedRegions:
         self.size = size
         self.device = device
         self.recipe = shapes.recipe
-        self.control_texture = control_texture
+        self.fill = fill
+        self.in_roi = in_roi
         self._rng = np.random.default_rng(seed)
         self._generator = torch.Generator(device).manual_seed(seed)
 
     def __call__(self, images: torch.Tensor, rois: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return augmented images, float32 in [0, 1], and masks, bool; both (n, H, W).
-
-        Args:
-            images: uint8 (n, H, W).
-            rois: bool (n, H, W); not used, because tissue is what lies above 0.
-        """
-        masks, fields = self._masks(images > 0)
+        """Return uint8 images augmented, float32 in [0, 1], and masks, bool; all (n, H, W)."""
+        masks, fields = self._masks((images > 0) & rois if self.in_roi else images > 0)
+        clean, noise = images.float(), fields.to(images.device).float()
         shift = torch.from_numpy(self.draw_shifts(len(images))).to(images.device)[:, None, None]
-        filled = (images.float() + shift).clamp(0, 255).floor()
-        if self.control_texture:
-            filled = torch.where(self._coins(len(images), 0.5), self._noise_texture(images, fields), filled)
-        clean = images.float()
-        return torch.where(masks, filled, clean) / 255, masks
+        filled = clean + shift
+        if self.fill in ("constant", "texture"):
+            filled = _mean(clean, rois) + shift
+        if self.fill == "texture":
+            filled = noise * (filled / _mean(noise, masks).clamp(min=1))
+        if self.fill == "control":
+            scale = _mean(images, images > 0) / noise.mean(dim=(1, 2), keepdim=True).clamp(min=1)
+            filled = torch.where(self._coins(len(images), 0.5), noise * scale, filled)
+        return torch.where(masks, filled.clamp(0, 255).floor(), clean) / 255, masks
 
     def draw_shifts(self, count: int) -> np.ndarray:
         """Draw C for each slice, float32 (count,)."""
@@ -83,7 +95,8 @@ class ShiftedRegions:
     def _draw(self, count: int) -> tuple[torch.Tensor, torch.Tensor]:
         if not self.device.startswith("cpu"):
             return stretched_noise_torch.draw(self.recipe, count, self._generator, self.size)
-        masks, fields = stretched_noise_cpu.draw(self.recipe, count, self._rng, self.size, fields=self.control_texture)
+        wanted = self.fill in ("texture", "control")
+        masks, fields = stretched_noise_cpu.draw(self.recipe, count, self._rng, self.size, fields=wanted)
         return torch.from_numpy(masks), torch.from_numpy(fields)
 
     def _move(self, mask: torch.Tensor, tissue: torch.Tensor) -> torch.Tensor:
@@ -100,51 +113,8 @@ class ShiftedRegions:
         moved[rows[kept], columns[kept]] = True
         return moved
 
-    def _noise_texture(self, images: torch.Tensor, fields: torch.Tensor) -> torch.Tensor:
-        noise = fields.to(images.device).float()
-        return (
-            (noise * (_mean(images, images > 0) / noise.mean(dim=(1, 2), keepdim=True).clamp(min=1)))
-            .clamp(0, 255)
-            .floor()
-        )
-
     def _coins(self, count: int, p: float) -> torch.Tensor:
         return torch.from_numpy(self._rng.random(count) < p).to(self.device)[:, None, None]
-
-
-class FilledRegions(ShiftedRegions):
-    """The masks of :class:`ShiftedRegions` with a choice of what replaces the tissue.
-
-    Deng and Li 2022 as far as it survives in the liver paper (docs/methods/random-shape.md).
-
-    Args:
-        fill: ``shift`` adds C to the pixels; ``constant`` paints the tissue's mean plus C; ``texture`` paints the
-            stretched noise behind the mask, scaled so that its mean there is the tissue's plus C.
-    """
-
-    def __init__(
-        self, size: int, device: str, seed: int, shapes: ShapeConfig | None = None, *, fill: Fill = "shift"
-    ) -> None:
-        super().__init__(size, device, seed, shapes, control_texture=fill == "texture")
-        self.fill = fill
-
-    def __call__(self, images: torch.Tensor, rois: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return augmented images, float32 in [0, 1], and masks, bool; both (n, H, W).
-
-        Args:
-            images: uint8 (n, H, W).
-            rois: bool (n, H, W); masks lie inside.
-        """
-        masks, fields = self._masks((images > 0) & rois)
-        clean = images.float()
-        shift = torch.from_numpy(self.draw_shifts(len(images))).to(images.device)[:, None, None]
-        filled = clean + shift
-        if self.fill != "shift":
-            filled = _mean(clean, rois) + shift
-        if self.fill == "texture":
-            noise = fields.to(clean.device).float()
-            filled = noise * (filled / _mean(noise, masks).clamp(min=1))
-        return torch.where(masks, filled.clamp(0, 255).floor(), clean) / 255, masks
 
 
 def _mean(images: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:

@@ -46,11 +46,7 @@ class SimplexNoise:
         return self._sum(seeds, points).view(-1, 1, size, size)
 
     def at(self, points: np.ndarray, seed: int) -> np.ndarray:
-        """Return the noise of one seed at points in space, float32 (n,).
-
-        Args:
-            points: (n, 3), in units in which ``frequency`` is given.
-        """
+        """Return the noise of one seed at points (n, 3) in the unit of ``frequency``, float32 (n,)."""
         where = torch.from_numpy(np.ascontiguousarray(points, dtype=np.float64))
         return self._sum(torch.tensor([seed & MASK]), where)[0].numpy()
 
@@ -76,14 +72,9 @@ class SimplexNoise:
 
 
 def simplex(seeds: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
-    """Return one octave of raw noise as tensor code, equal to the compiled kernel; variance :data:`VARIANCE`.
+    """Return one octave of raw noise at points, float64 (n, p, 3), as tensor code; float64 (n, p).
 
-    Args:
-        seeds: int64 (n,), below 2^32.
-        points: float64 (n, p, 3).
-
-    Returns:
-        float64 (n, p).
+    It equals the compiled kernel; seeds are int64 (n,), below 2^32. Its variance is :data:`VARIANCE`.
     """
     cell = torch.floor(points + points.sum(-1, keepdim=True) / 3)
     inside = points - cell + cell.sum(-1, keepdim=True) / 6

@@ -44,12 +44,7 @@ class BlendedTextures:
             raise ValueError("texture source 'healthy' needs other_slices")
 
     def __call__(self, images: torch.Tensor, rois: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return augmented images, float32 in [0, 1], and masks, bool; both (n, H, W).
-
-        Args:
-            images: uint8 (n, H, W).
-            rois: bool (n, H, W); masks lie inside.
-        """
+        """Return uint8 images augmented, float32 in [0, 1], and masks inside ``rois``, bool; all (n, H, W)."""
         count = len(images)
         clean = images.float() / 255
         field = perlin_noise(count, self.size, self.generator, octaves=self.octaves)

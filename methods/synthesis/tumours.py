@@ -69,14 +69,7 @@ class Tumours:
 def draw_tumours(
     kind: str, roi: np.ndarray, spacing: Spacing, rng: np.random.Generator, radius_scale: float = 1.0
 ) -> Tumours:
-    """Draw the tumours of one organ; none where its middle slices leave nothing after the erosion.
-
-    Args:
-        kind: one of :data:`KINDS`; ``mix`` draws every size.
-        roi: bool (z, y, x), the organ.
-        spacing: voxel size in mm, order z, y, x.
-        radius_scale: factor on radii and displacements.
-    """
+    """Draw the tumours of one organ, of a kind in :data:`KINDS`; none where its middle does not survive the erosion."""
     names = tuple(SIZES) if kind == "mix" else (kind,)
     radii, elastic = [], []
     for name in names:
@@ -122,14 +115,8 @@ def paint_tumours(
     """Deform the ellipsoids and paint those parts that lie in a crop.
 
     Each plane (z, y), (y, x) and (z, x) is deformed by 3×3 control points with normal displacements; the published
-    generator applies the three one after another, here they are added.
-
-    Args:
-        origin: int64 (3,), first voxel of the crop in the volume.
-        shape: of the crop.
-
-    Returns:
-        bool, ``shape``.
+    generator applies the three one after another, here they are added. The crop begins at the voxel ``origin``, int64
+    (3,); the result is bool, ``shape``.
     """
     owner, voxel = np.zeros(shape, np.uint16), np.asarray(spacing, float)
     touched = np.zeros(2, np.bool_)
@@ -203,10 +190,7 @@ class TumourRecipe:
 class TumourGenerator:
     """Draws the tumours of an organ and puts the part of them that lies in a crop into the image.
 
-    Args:
-        recipe: the numbers.
-        window: HU that the image's 0 and 1 stand for.
-        rng: source of all randomness.
+    ``window`` gives the HU that the image's 0 and 1 stand for.
     """
 
     def __init__(self, recipe: TumourRecipe, window: tuple[float, float], rng: np.random.Generator) -> None:
@@ -215,12 +199,7 @@ class TumourGenerator:
         self._rng = rng
 
     def draw(self, roi: np.ndarray, spacing: Spacing) -> Tumours:
-        """Return the tumours of an organ, none with probability 1 − ``probability``.
-
-        Args:
-            roi: bool (z, y, x).
-            spacing: mm, order z, y, x.
-        """
+        """Return the tumours of an organ, none with probability 1 − ``probability``."""
         r = self.recipe
         if self._rng.random() >= r.probability:
             return Tumours(np.zeros((0, 3), np.int64), np.zeros((0, 3)), np.zeros(0))
@@ -230,15 +209,10 @@ class TumourGenerator:
     def place(
         self, image: np.ndarray, roi: np.ndarray, tumours: Tumours, origin: np.ndarray, spacing: Spacing
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return a crop with tumours, float32, and their mask, bool.
+        """Return a crop (z, y, x) in [0, 1] with tumours, float32, and their mask, bool.
 
         The mask is blurred before it scales the texture, so that the image also changes a little around the mask; both
-        stay inside the ROI.
-
-        Args:
-            image: float32 (z, y, x) in [0, 1].
-            roi: bool, same shape.
-            origin: int64 (3,), first voxel of the crop in the volume of the tumours.
+        stay inside the ROI. ``origin`` is the first voxel of the crop in the volume of the tumours.
         """
         r, rng = self.recipe, self._rng
         mask = paint_tumours(tumours, origin, image.shape, spacing, rng) & roi

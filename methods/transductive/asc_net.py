@@ -227,11 +227,7 @@ class ASCNetPostConfig(ASCNetConfig):
 
     kernel: int = field(default=5, metadata={"stage": "score"})
 
-    profiles: ClassVar = {
-        **ASCNetConfig.profiles,
-        "smoke": {**ASCNetConfig.profiles["smoke"], "kernel": 3},
-        "quick": {**ASCNetConfig.profiles["quick"], "kernel": 3},
-    }
+    profiles: ClassVar = ASCNetConfig.profiles_with(smoke={"kernel": 3}, quick={"kernel": 3})
 
     def __post_init__(self) -> None:
         if self.kernel < 1 or self.kernel % 2 == 0:

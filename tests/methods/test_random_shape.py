@@ -5,7 +5,7 @@ import pytest
 import torch
 from uasbench.methods.context import FitContext
 from uasbench.methods.pseudo_anomaly.random_shape import RandomShape, bce_and_dice
-from uasbench.methods.synthesis.shift import FilledRegions, ShiftedRegions
+from uasbench.methods.synthesis.shift import ShiftedRegions
 from uasbench.methods.synthesis.stretched_noise import ShapeConfig
 
 
@@ -20,7 +20,7 @@ def slices():
 
 def fill(slices, mode, seed=3, **values):
     images, rois = slices
-    make = FilledRegions(64, "cpu", seed, ShapeConfig(threshold=170, rejection=True, **values), fill=mode)
+    make = ShiftedRegions(64, "cpu", seed, ShapeConfig(threshold=170, rejection=True, **values), fill=mode)
     return make(images, rois)
 
 
@@ -35,13 +35,16 @@ def test_only_pixels_of_the_mask_change_and_masks_lie_inside(slices, mode):
     assert made.max() <= 1
 
 
-def test_shift_is_that_of_the_liver_paper(slices):
+def test_masks_of_the_liver_paper_ignore_the_region_of_interest(slices):
     images, rois = slices
-    shapes = ShapeConfig(threshold=170)
-    ours = FilledRegions(64, "cpu", 5, shapes)(images, rois)
-    theirs = ShiftedRegions(64, "cpu", 5, shapes)(images, rois)
-    assert torch.equal(ours[0], theirs[0])
-    assert torch.equal(ours[1], theirs[1])
+    shapes = ShapeConfig(threshold=170, rejection=True)
+    inner = rois & (torch.arange(64) < 30)
+    (_, whole), (_, kept) = (
+        ShiftedRegions(64, "cpu", 3, shapes, in_roi=inside)(images, inner) for inside in (False, True)
+    )
+    assert (whole & ~inner).any()
+    assert kept.any()
+    assert not (kept & ~inner).any()
 
 
 def test_constant_is_flat_and_far_from_the_tissue(slices):

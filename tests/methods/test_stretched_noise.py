@@ -127,9 +127,8 @@ def test_p_anomaly_is_the_share_of_slices_with_a_mask():
 @given(seed=st.integers(0, 2**31), texture=st.booleans(), value=st.integers(1, 254))  # 255 is clipped to itself
 def test_image_changes_only_inside_the_mask(seed, texture, value):
     images, rois = repeated(disc(30, 64, value), 6)
-    augmented, masks = ShiftedRegions(64, "cpu", seed, ShapeConfig(rejection=True), control_texture=texture)(
-        images, rois
-    )
+    fill = "control" if texture else "shift"
+    augmented, masks = ShiftedRegions(64, "cpu", seed, ShapeConfig(rejection=True), fill=fill)(images, rois)
     clean = images.float() / 255
     assert torch.equal(augmented[~masks], clean[~masks])
     assert not (masks & ~rois).any()

@@ -51,8 +51,7 @@ class AugmentedSlices(Method):
     def batch_source(self, stack: SliceStack, ctx: FitContext, phase: str, rotate_p: float = 0.0) -> NextBatch:
         """Return what yields training batches: clean and augmented slices (n, 1, H, W) in [0, 1], masks (n, H, W).
 
-        Args:
-            rotate_p: share of slices that are turned first.
+        A share ``rotate_p`` of the slices is turned first.
         """
         import torch
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy as np
 from ....datasets.case import Spacing
 from ....datasets.views.volume_view import VolumeView
 from ...config import Config
-from ...context import FitContext, TrainingError
+from ...context import FitContext
 from ...method import Method
 from ...training import autocast, batches, run_updates, update
 
@@ -124,29 +125,8 @@ class LayerMethod(Method):
             runs: of the stack, without lesions.
             patients: patient of each case of the stack.
         """
-        phase = "decomposition"
-        train, held = self.split(patients, runs, ctx, phase)
-        cases = len({run.case for run in train})
-        held_draw = self.next_layers(stack, held, ctx, f"{phase} validation") if held else None
-        self.train(
-            ctx,
-            phase,
-            self.next_layers(stack, train, ctx, phase),
-            self.layer_losses,
-            held_draw,
-            per_epoch=math.ceil(cases / self.config.batch),
-            updates=self.config.updates,
-        )
-
-    def split(
-        self, patients: Sequence[str], runs: Sequence[SliceRun], ctx: FitContext, phase: str
-    ) -> tuple[Sequence[SliceRun], Sequence[SliceRun]]:
-        """Return training and validation runs; none validates where the number of updates is given."""
-        from .volume_crops import held_out_runs
-
-        if self.config.updates is not None:
-            return runs, ()
-        return held_out_runs(patients, runs, ctx.rng("validation", phase))
+        draws = partial(self.next_layers, stack, ctx)
+        self.train(ctx, "decomposition", patients, runs, draws, self.layer_losses, updates=self.config.updates)
 
     def recipe(self) -> LayerRecipe:
         """Return the numbers of the generator, in grey values of the view."""
@@ -163,7 +143,7 @@ class LayerMethod(Method):
             zero=(c.zero_hu - low) / (high - low),
         )
 
-    def next_layers(self, stack: VolumeStack, runs: Sequence[SliceRun], ctx: FitContext, phase: str) -> Draw:
+    def next_layers(self, stack: VolumeStack, ctx: FitContext, runs: Sequence[SliceRun], phase: str) -> Draw:
         """Return what yields batches ``image``, ``normal``, ``lesion`` and ``mask``, float32 (n, 1, Z, Y, X)."""
         from ...synthesis.layered_lesions import LayerGenerator
         from ...synthesis.volume_fields import random_voxels
@@ -198,29 +178,34 @@ class LayerMethod(Method):
         self,
         ctx: FitContext,
         phase: str,
-        draw: Draw,
+        patients: Sequence[str],
+        runs: Sequence[SliceRun],
+        draws: Callable[[Sequence[SliceRun], str], Draw],
         losses: Losses,
-        held_draw: Draw | None,
         *,
-        per_epoch: int,
         updates: int | None,
         parameters: Sequence[torch.nn.Parameter] | None = None,
     ) -> None:
         """Train a number of updates, or until the loss on fixed held-out crops stops falling.
 
         Args:
+            patients: patient of each case; some of them are held out where ``updates`` is None.
+            draws: returns what yields batches of some runs; the name decides its random numbers.
             losses: the first entry is minimised, and is the validation loss.
-            held_draw: yields validation batches; needed without ``updates``.
             parameters: to train; all by default.
 
         Raises:
-            TrainingError: neither ``updates`` nor ``held_draw`` is given, or a loss is not finite.
+            TrainingError: a loss is not finite.
         """
         import torch
 
         from ...training import train_until_no_gain
+        from .volume_crops import held_out_runs
 
-        c = self.config
+        c, held = self.config, []
+        if updates is None:
+            runs, held = held_out_runs(patients, runs, ctx.rng("validation", phase))
+        draw = draws(runs, phase)
         trained = list(self.net.parameters()) if parameters is None else list(parameters)
         optimiser = torch.optim.Adam(trained, lr=c.lr, weight_decay=c.weight_decay)
         self.net.train()
@@ -235,10 +220,7 @@ class LayerMethod(Method):
         if updates is not None:
             self.updates[phase] = run_updates(ctx, updates, step, phase=phase)
             return
-        if held_draw is None:
-            raise TrainingError(
-                f"{phase}: nothing tells when to stop; give held_draw, which yields validation batches, or updates"
-            )
+        per_epoch, held_draw = math.ceil(len({run.case for run in runs}) / c.batch), draws(held, f"{phase} validation")
         schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimiser, factor=0.1, patience=c.plateau)
         fixed = [held_draw() for _ in range(max(1, int(VALIDATION_BATCHES * per_epoch)))]
 

@@ -40,13 +40,7 @@ class Crop:
 
 
 class VolumeCrops:
-    """Boxes from contiguous runs of slices, so that no crop bridges a slice that was taken out.
-
-    Args:
-        stack: the volumes.
-        shape: of the crops.
-        runs: runs to take crops from; all of the stack's by default.
-    """
+    """Boxes from contiguous runs of slices (all of the stack's by default): none bridges a slice that was taken out."""
 
     def __init__(self, stack: VolumeStack, shape: Shape, runs: Sequence[SliceRun] | None = None) -> None:
         self.stack = stack
@@ -89,12 +83,8 @@ def held_out_runs(
 ) -> tuple[list[SliceRun], list[SliceRun]]:
     """Split runs into a training and a validation part.
 
-    A fifth of the patients, at least one, validates; with a single patient the last fifth of the runs does, or, of a
-    single run, its last fifth of slices.
-
-    Args:
-        patients: patient of each case.
-        runs: runs of these cases.
+    A fifth of the patients, given for each case, validates, at least one; with a single patient the last fifth of the
+    runs does, or, of a single run, its last fifth of slices.
     """
     held = held_out_patients((patients[run.case] for run in runs), rng)
     if held:
@@ -116,17 +106,12 @@ def slide(
     overlap: float,
     device: str,
 ) -> np.ndarray:
-    """Run a network over the box of a volume's ROI in overlapping windows, blended with a Gaussian.
+    """Run a network over the box of a volume's ROI in overlapping windows, blended with a Gaussian; 0 outside, float32.
 
     Args:
         forward: takes float32 (1, 1, z, y, x) on ``device`` and returns the same shape.
-        volume: float (z, y, x).
-        roi: bool, same shape.
         shape: of the windows; a smaller box is padded with zeros.
         overlap: share of a window that the next one repeats.
-
-    Returns:
-        float32, shape of ``volume``, 0 outside the ROI.
     """
     import torch
     from monai.inferers.utils import sliding_window_inference
