@@ -74,16 +74,10 @@ class PaDiM(FeatureMethod):
         import torch
 
         super().build()
-        side = math.ceil(self.config.size / self.backbone.strides[0])
         self.chosen = torch.arange(self.dims)
-        self.mean = torch.zeros(side**2, self.dims)
-        self.whitening = torch.eye(self.dims).expand(side**2, -1, -1).contiguous()
+        self.mean = torch.zeros(self.side**2, self.dims)
+        self.whitening = torch.eye(self.dims).expand(self.side**2, -1, -1).contiguous()
         self.seen = 0
-
-    @property
-    def dims(self) -> int:
-        """Channels kept: ``dims``, or all where the stages have fewer."""
-        return min(self.config.dims, sum(self.backbone.channels))
 
     def fit(self, healthy: HealthySet, ctx: FitContext) -> None:
         """Go once over the slices, merging means and scatters, then factorise the covariances.
@@ -134,8 +128,7 @@ class PaDiM(FeatureMethod):
         with torch.autocast(images.device.type, enabled=False):
             mean, white = self.mean.to(images.device), self.whitening.to(images.device)
             distance = torch.bmm(embedded - mean[:, None], white.transpose(1, 2)).norm(dim=2)
-        side = math.isqrt(len(distance))
-        return upsample(distance.T.reshape(-1, side, side), self.config.size)
+        return upsample(distance.T.reshape(-1, self.side, self.side), self.config.size)
 
 
 def merge(mean: torch.Tensor, scatter: torch.Tensor, seen: int, batch: torch.Tensor) -> int:

@@ -94,11 +94,6 @@ class PatchCore(FeatureMethod):
         self.bank = torch.zeros(1, self.dims)
         self.patches = {"found": 0, "extracted": 0, "kept": 0}
 
-    @property
-    def dims(self) -> int:
-        """Components of a patch: ``dims``, or the channels of all stages where there are fewer."""
-        return min(self.config.dims, sum(self.backbone.channels))
-
     def fit(self, healthy: HealthySet, ctx: FitContext) -> None:
         """Extract the patches of the organ, then keep a greedy coreset.
 
@@ -114,7 +109,7 @@ class PatchCore(FeatureMethod):
         stack = healthy.array(self.view)
         wanted, found = self._choose(stack, ctx)
         memory = torch.empty((len(wanted), self.dims), device=ctx.device)
-        ends = np.searchsorted(wanted, np.arange(0, len(stack) + c.batch, c.batch) * self._side() ** 2)
+        ends = np.searchsorted(wanted, np.arange(0, len(stack) + c.batch, c.batch) * self.side**2)
         self.backbone.eval()
 
         def step(i: int) -> dict[str, float]:
@@ -122,7 +117,7 @@ class PatchCore(FeatureMethod):
             if ends[i] < ends[i + 1]:
                 with torch.no_grad(), autocast(ctx.device, ctx.precision):
                     embedded = self.embed(as_input(stack.take(range(first, last))[0], ctx.device))
-                local = torch.from_numpy(wanted[ends[i] : ends[i + 1]] - first * self._side() ** 2).to(ctx.device)
+                local = torch.from_numpy(wanted[ends[i] : ends[i + 1]] - first * self.side**2).to(ctx.device)
                 memory[ends[i] : ends[i + 1]] = embedded.reshape(-1, self.dims)[local]
             return {"patches": float(ends[i + 1])}
 
@@ -184,16 +179,13 @@ class PatchCore(FeatureMethod):
             distance[cells] = nearest_distance(vectors[cells.flatten(1)], self.bank.to(images.device))
         return upsample(distance, self.config.size)
 
-    def _side(self) -> int:
-        return math.ceil(self.config.size / self.backbone.strides[0])
-
     def _cells(self, roi: np.ndarray) -> np.ndarray:
         """Return the patches (n, side, side) that touch the organ, or a patch that does: enlarging reads those too."""
         import torch
         from torch.nn import functional
 
         if not self.config.organ_only:
-            return np.ones((len(roi), self._side(), self._side()), bool)
+            return np.ones((len(roi), self.side, self.side), bool)
         stride = self.backbone.strides[0]
         touched = torch.from_numpy(np.ascontiguousarray(roi)).float()[:, None]
         touched = functional.max_pool2d(touched, stride, ceil_mode=True)
@@ -202,7 +194,7 @@ class PatchCore(FeatureMethod):
     def _choose(self, stack: SliceStack, ctx: FitContext) -> tuple[np.ndarray, int]:
         """Return the patches to extract, ascending (slice · positions + position), and how many there are in all."""
         c = self.config
-        per_slice = self._side() ** 2
+        per_slice = self.side**2
         found = [np.empty(0, np.int64)]
         for start in range(0, len(stack), c.batch):
             rois = stack.take(range(start, min(start + c.batch, len(stack))))[1]

@@ -36,13 +36,11 @@ def cut_unit(inputs: int, outputs: int, momentum: float) -> list[nn.Module]:
     return [nn.Conv2d(inputs, outputs, 3, padding=1), nn.ReLU(inplace=True), norm]
 
 
-def initialise(net: nn.Module) -> None:
+def initialise(module: nn.Module) -> None:
     """Draw convolution and dense weights as Glorot and Bengio do, uniformly; biases are 0."""
-    for module in net.modules():
-        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
-            nn.init.xavier_uniform_(module.weight)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
+    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+        nn.init.xavier_uniform_(module.weight)
+        nn.init.zeros_(module.bias)
 
 
 def regularised(net: nn.Module) -> list[torch.Tensor]:
@@ -101,7 +99,7 @@ class CutNet(nn.Module):
         self.rest = _Cut(widths, dropout, momentum)
         self.join = nn.Conv2d(2, 1, 1)
         self.factor = 2 ** (len(widths) - 1)
-        initialise(self)
+        self.apply(initialise)
         # It starts as the union of the cuts: with random signs it can settle where Iro is 0 everywhere.
         for parameter, value in zip(self.join.parameters(), (JOIN_WEIGHT, JOIN_BIAS), strict=True):
             nn.init.constant_(parameter, value)
@@ -130,7 +128,7 @@ class Discriminator(nn.Module):
         widths = [base * level for level in (1, 2, 4, 8, 8)]
         self.trunk = _CutTrunk(widths, dropout, momentum)
         self.dense = nn.Linear(widths[-1] * (size // 2 ** (len(widths) - 1)) ** 2, 1)
-        initialise(self)
+        self.apply(initialise)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map (n, 1, size, size) to (n,) in [−1, 1]."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -149,6 +150,16 @@ class FeatureMethod(PretrainedMethod):
             network.eval()
         sigma = self.config.sigma
         return predict(lambda x: smooth(self.maps(x), sigma), array, batch=self.config.batch, device=self.device)
+
+    @property
+    def side(self) -> int:
+        """Side of the finest map."""
+        return math.ceil(self.config.size / self.backbone.strides[0])
+
+    @property
+    def dims(self) -> int:
+        """Components of a position: the setting ``dims``, or the channels of all stages where there are fewer."""
+        return min(self.config.dims, sum(self.backbone.channels))
 
     def maps(self, images: torch.Tensor) -> torch.Tensor:
         """Return the unsmoothed anomaly maps (n, H, W) of images (n, 1, H, W)."""

@@ -14,12 +14,8 @@ def slide_binary(image, roi, healthy, y0, x0, least, slot, total):
     """Replace a slice of the moving sum by 1 where an unhealthy ROI voxel reaches ``least`` (numba).
 
     Args:
-        image: float32 (H, W).
-        roi: bool, same shape.
-        healthy: bool, same shape.
-        y0: first row of the box.
-        x0: first column of the box.
-        least: lowest value that counts.
+        image: float32 (H, W); ``roi`` and ``healthy`` are bool of the same shape.
+        y0: first row of the box, ``x0`` its first column.
         slot: (h, w), the slice that leaves the sum; holds the one that enters afterwards.
         total: (h, w), the sum.
     """
@@ -56,11 +52,7 @@ def mark_sums(total, radius, bound, roi, y0, x0, bit, columns, state):
     Args:
         total: integers (h, w), 0 beyond its border.
         radius: half the side of the square, voxels.
-        bound: the sum to exceed.
-        roi: bool (H, W).
-        y0: first row of the box in the slice.
-        x0: first column of the box in the slice.
-        bit: uint8.
+        roi: bool (H, W), where the box begins at row ``y0`` and column ``x0``.
         columns: zeros (w + 2 · radius + 1,), sums over rows with zeros on both sides.
         state: uint8 (H, W), out.
     """

@@ -93,10 +93,8 @@ def _end_group_with(leader: int) -> None:
 
 
 def _ending(status: int) -> str:
-    if status >= 0:
-        return f"exit status {status}"
     hint = "; memory may have run out" if -status == signal.SIGKILL else ""
-    return f"ended by signal {-status} ({signal.strsignal(-status)}){hint}"
+    return f"exit status {status}" if status >= 0 else f"ended by signal {-status} ({signal.strsignal(-status)}){hint}"
 
 
 def main() -> None:
