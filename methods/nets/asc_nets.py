@@ -40,7 +40,8 @@ def initialise(module: nn.Module) -> None:
     """Draw convolution and dense weights as Glorot and Bengio do, uniformly; biases are 0."""
     if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
         nn.init.xavier_uniform_(module.weight)
-        nn.init.zeros_(module.bias)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
 
 
 def regularised(net: nn.Module) -> list[torch.Tensor]:
