@@ -109,7 +109,7 @@ def test_exceeding_the_native_threshold_is_the_majority_vote(votes, healthy):
     case = Case("c", "p", np.zeros((1, 1, 1), np.float32), (1, 1, 1), np.ones((1, 1, 1), bool))
 
     class Member:
-        view = None
+        card, view = NormNet.card, None
 
         def __init__(self, value):
             self.value = value
