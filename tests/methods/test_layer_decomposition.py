@@ -21,33 +21,10 @@ from uasbench.methods.supervised.layer_decomposition_finetuned import (
 CICEK = 19_069_955  # printed by Çiçek et al. 2016 for three channels in and three classes out, without normalisation
 
 
-def expected(channels: tuple[int, ...], inputs: int, heads: int = 3) -> tuple[int, int]:
-    """Weights of the convolutions and of the normalisations, from the layer list."""
-
-    def conv(i: int, o: int) -> int:
-        return 27 * i * o + o
-
-    convolutions, norms, before = 0, 0, inputs
-    for width in channels:
-        convolutions += conv(before, width // 2) + conv(width // 2, width)
-        norms += 2 * (width // 2 + width)
-        before = width
-    for low, high in zip(channels[:0:-1], channels[-2::-1], strict=True):
-        convolutions += 8 * low * low + conv(low + high, high) + conv(high, high)
-        norms += 4 * high
-    return convolutions + heads * (channels[0] + 1), norms
-
-
-@pytest.mark.parametrize(("channels", "inputs"), [((64, 128, 256, 512), 1), ((8, 16, 32), 1), ((4, 8), 2)])
-def test_parameters_follow_from_the_layer_list(channels, inputs):
-    net = LayerUNet(channels, inputs)
-    assert sum(p.numel() for p in net.parameters()) == sum(expected(channels, inputs))
-
-
 def test_convolutions_are_those_of_the_3d_unet_paper():
     net = LayerUNet((64, 128, 256, 512), inputs=3)
     norms = sum(p.numel() for m in net.modules() if isinstance(m, nn.BatchNorm3d) for p in m.parameters())
-    assert sum(p.numel() for p in net.parameters()) - norms == CICEK == expected((64, 128, 256, 512), 3)[0]
+    assert sum(p.numel() for p in net.parameters()) - norms == CICEK
 
 
 def test_heads_have_the_shape_of_the_input_and_weights_of_their_own():
@@ -166,27 +143,13 @@ def test_batches_are_layers_of_one_scale(make_method, healthy_volumes):
     assert (mixed >= -1e-4).all(), "the image lies between its two layers"
 
 
-def test_training_ends_when_held_out_patients_stop_improving(make_method, healthy_volumes):
-    logs: list[dict[str, float]] = []
-    method = make_method(LayerDecomposition, "smoke", {**SMALL, "updates": None, "epochs": 6, "patience": 2, "lr": 0.5})
-    method.fit(healthy_volumes, FitContext(seed=0, on_log=lambda _, v: logs.append(v)))
-    values = [v["decomposition/validation"] for v in logs]
-    assert method.updates["decomposition"] == len(values) <= 6
-    assert {"decomposition/loss", "decomposition/dice"} <= set(logs[0])
-
-
 def test_the_rate_falls_on_a_plateau_of_ten_epochs(make_method, healthy_volumes, monkeypatch):
-    seen = {}
-    original = torch.optim.lr_scheduler.ReduceLROnPlateau
-
-    def spy(optimiser, **values):
-        seen.update(values, lr=optimiser.param_groups[0]["lr"], decay=optimiser.param_groups[0]["weight_decay"])
-        assert type(optimiser) is torch.optim.Adam
-        return original(optimiser, **values)
-
-    monkeypatch.setattr(torch.optim.lr_scheduler, "ReduceLROnPlateau", spy)
+    seen, original = {}, torch.optim.lr_scheduler.ReduceLROnPlateau
+    monkeypatch.setattr(
+        torch.optim.lr_scheduler, "ReduceLROnPlateau", lambda o, **values: seen.update(values) or original(o, **values)
+    )
     train(make_method, healthy_volumes, updates=None, epochs=1)
-    assert seen == {"factor": 0.1, "patience": 10, "lr": 1e-2, "decay": 3e-5}
+    assert seen == {"factor": 0.1, "patience": 10}
 
 
 def test_no_updates_leave_the_method_untrained_where_it_trains_in_epochs_too(make_method, healthy_volumes, toy_case):
@@ -243,9 +206,12 @@ def test_the_top_line_trains_in_two_phases(make_method, labelled, given, done):
 
 
 def test_the_top_line_stops_early_in_both_phases(make_method, labelled):
-    method = train(make_method, labelled, LayerDecompositionFinetuned, updates=None, epochs=2)
+    names: set[str] = set()
+    method = make_method(LayerDecompositionFinetuned, "smoke", {**SMALL, "updates": None, "epochs": 2})
+    method.fit(labelled, FitContext(seed=0, on_log=lambda _, v: names.update(v)))
     assert set(method.updates) == set(PHASES)
     assert all(0 < n <= 4 for n in method.updates.values())
+    assert {f"{phase}/validation" for phase in PHASES} <= names
 
 
 def test_labelled_batches_show_the_lesions_inside_the_organ(make_method, labelled):

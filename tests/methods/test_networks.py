@@ -11,12 +11,14 @@ from uasbench.benchmark.catalogue.showing import count_parameters
 from uasbench.methods.config import resolve
 from uasbench.methods.diffusion.anoddpm import AnoDDPM
 from uasbench.methods.nets.anogan_nets import Critic, Generator, LatentEncoder, ResBlock, layer_norm, widths
+from uasbench.methods.nets.asc_nets import CutNet, Discriminator
 from uasbench.methods.nets.baur import BaurAE, BaurGMVAE, BaurVAE, kl
 from uasbench.methods.nets.diffusion_unet import DiffusionUNet, SelfAttention, TimedBlock, TimeEmbedding, group_norm
 from uasbench.methods.nets.layers import chain, halvings
 from uasbench.methods.nets.rd4ad import OneClassBottleneck, ReverseDecoder
 from uasbench.methods.nets.unets import (
     DiscriminativeUNet,
+    LayerUNet,
     RestorationAE,
     WeightStandardisedConv2d,
     WeightStandardisedUNet,
@@ -26,6 +28,7 @@ from uasbench.methods.nets.unets import (
     residual_unet,
     standardised_unit,
 )
+from uasbench.methods.pseudo_anomaly.cutpaste import CutPaste
 from uasbench.methods.pseudo_anomaly.draem import DRAEM
 from uasbench.methods.pseudo_anomaly.two_stage import TwoStage
 
@@ -63,6 +66,11 @@ PARAMETERS = [
     (DiffusionUNet, PAPER_DIFFUSION, 130_331_393),
     (DiffusionUNet, (64, 16, (1, 2, 3, 4), 2, (32, 16, 8)), 1_526_513),
     (DiffusionUNet, (32, 8, (1, 2), 1, ()), 45_401),
+    (CutNet, (), 10_815_205),
+    (Discriminator, (256,), 2_420_321),
+    (LayerUNet, ((64, 128, 256, 512), 1), 19_072_899),
+    (LayerUNet, ((8, 16, 32), 1), 72_115),
+    (LayerUNet, ((4, 8), 2), 3_953),
     (OneClassBottleneck, ((256, 512, 1024), 3), 58_885_120),
     (ReverseDecoder, ((256, 512, 1024), (3, 4, 6)), 24_917_504),
 ]
@@ -82,7 +90,10 @@ def test_parameters_follow_from_the_layer_list(make, arguments, parameters):
         assert count(make(*arguments)) == parameters
 
 
-@pytest.mark.parametrize(("method", "total"), [(DRAEM, 97_415_811), (TwoStage, 36_073_667), (AnoDDPM, 130_331_393)])
+@pytest.mark.parametrize(
+    ("method", "total"),
+    [(DRAEM, 97_415_811), (TwoStage, 36_073_667), (AnoDDPM, 130_331_393), (CutPaste, 11_505_859)],
+)
 def test_parameters_of_paper_profiles(method, total):
     assert count_parameters(method, resolve(method.Config, "paper")) == total
 

@@ -9,7 +9,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from uasbench.common.errors import DataError
-from uasbench.datasets.healthy import HealthySet
 from uasbench.datasets.views.volume_view import apply_view
 from uasbench.methods.config import resolve
 from uasbench.methods.context import FitContext, TrainingError
@@ -51,12 +50,6 @@ def test_equal_vectors_are_never_selected_twice():
         greedy_k_centre(vectors, 6, 0)
 
 
-def test_selection_covers_better_than_chance():
-    vectors = torch.from_numpy(np.random.default_rng(0).normal(size=(500, 4)).astype(np.float32))
-    greedy = vectors[greedy_k_centre(vectors, 50, 0)]
-    assert nearest_distance(vectors, greedy).max() < 0.7 * nearest_distance(vectors, vectors[:50]).max()
-
-
 @pytest.mark.parametrize("offset", [0.0, 300.0])
 @pytest.mark.parametrize("chunk", [4000, 2**26])
 def test_nearest_distance_equals_scikit_learn(offset, chunk):
@@ -83,15 +76,6 @@ def test_projection_keeps_distances_and_follows_its_generator():
     assert torch.equal(project(0), project(0))
     assert not torch.equal(project(0), project(1))
     assert torch.equal(random_projection(vectors[:, :128], 128, torch.Generator()), vectors[:, :128])
-
-
-@pytest.mark.slow
-def test_paper_profile_remembers_a_tenth_of_the_patches(train, toy_case):
-    case, _ = toy_case(0, slices=1, size=224)
-    method, _ = train(PatchCore, HealthySet.from_cases([case]), profile="paper")
-    assert method.patches["kept"] == round(0.1 * method.patches["extracted"])
-    assert method.bank.shape == (method.patches["kept"], 1024)
-    assert np.isfinite(method.score(case)).all()
 
 
 def test_patches_are_pooled_resized_and_concatenated(make_method, healthy):

@@ -24,17 +24,6 @@ def fill(slices, mode, seed=3, **values):
     return make(images, rois)
 
 
-@pytest.mark.parametrize("mode", ["shift", "constant", "texture"])
-def test_only_pixels_of_the_mask_change_and_masks_lie_inside(slices, mode):
-    images, rois = slices
-    made, masks = fill(slices, mode)
-    assert masks.flatten(1).any(dim=1).all()
-    assert not (masks & ~rois).any()
-    assert torch.equal(made[~masks], (images.float() / 255)[~masks])
-    assert made.min() >= 0
-    assert made.max() <= 1
-
-
 def test_masks_of_the_liver_paper_ignore_the_region_of_interest(slices):
     images, rois = slices
     shapes = ShapeConfig(threshold=170, rejection=True)

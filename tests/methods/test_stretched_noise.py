@@ -73,9 +73,11 @@ def test_masks_shrink_without_changing_their_area():
 
 
 @pytest.mark.parametrize("settings_", [{"ellipse": 4}, {"ellipse": 0}, {"frame": 40}])
-def test_impossible_recipes_are_refused(settings_):
+def test_impossible_recipes_and_shifts_are_refused(settings_):
     with pytest.raises(ValueError, match=next(iter(settings_))):
         StretchedNoise(**settings_)
+    with pytest.raises(ValueError, match="min_shift"):
+        ShiftedRegions(64, "cpu", 0, ShapeConfig(min_shift=120.0))
 
 
 def disc(radius, size=256, value=128):
@@ -124,17 +126,19 @@ def test_p_anomaly_is_the_share_of_slices_with_a_mask():
     assert 0.2 <= masks.any(dim=2).any(dim=1).float().mean() <= 0.4
 
 
-@given(seed=st.integers(0, 2**31), texture=st.booleans(), value=st.integers(1, 254))  # 255 is clipped to itself
-def test_image_changes_only_inside_the_mask(seed, texture, value):
+@given(  # 255 is clipped to itself
+    st.integers(0, 2**31), st.integers(1, 254), st.sampled_from(["shift", "control", "constant", "texture"])
+)
+def test_image_changes_only_inside_the_mask(seed, value, fill):
     images, rois = repeated(disc(30, 64, value), 6)
-    fill = "control" if texture else "shift"
     augmented, masks = ShiftedRegions(64, "cpu", seed, ShapeConfig(rejection=True), fill=fill)(images, rois)
     clean = images.float() / 255
     assert torch.equal(augmented[~masks], clean[~masks])
+    assert masks.flatten(1).any(dim=1).all()
     assert not (masks & ~rois).any()
     assert augmented.min() >= 0
     assert augmented.max() <= 1
-    if not texture:
+    if fill == "shift":
         assert (augmented != clean)[masks].all()
 
 
@@ -156,8 +160,3 @@ def test_shifts_lie_between_minimum_and_maximum_with_both_signs():
     assert abs((shifts > 0).mean() - 0.5) < 0.02
     assert abs(np.abs(shifts).mean() - 80) < 0.5
     assert np.abs(ShiftedRegions(64, "cpu", 0, ShapeConfig(min_shift=50.0)).draw_shifts(2000)).min() < 55
-
-
-def test_impossible_shifts_are_refused():
-    with pytest.raises(ValueError, match="min_shift"):
-        ShiftedRegions(64, "cpu", 0, ShapeConfig(min_shift=120.0))
