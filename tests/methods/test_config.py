@@ -28,43 +28,31 @@ def test_defaults_profile_anatomy_settings_in_this_order():
     assert resolve(Settings, "quick", "lung", {"window": "-1,1"}).window == (-1.0, 1.0)
 
 
-@pytest.mark.parametrize(
-    ("key", "text", "value"),
-    [
-        ("updates", "7", 7),
-        ("updates", 7.0, 7),
-        ("lr", "1e-4", 1e-4),
-        ("lr", 2, 2.0),
-        ("widths", "(1, 2, 3)", (1, 2, 3)),
-        ("widths", [4], (4,)),
-        ("budget", "baur", "baur"),
-        ("limit", "none", None),
-        ("limit", "5", 5),
-        ("equalise", "on", True),
-        ("equalise", False, False),
-    ],
-)
-def test_texts_become_field_types(key, text, value):
-    assert getattr(resolve(Settings, settings={key: text}), key) == value
+TEXTS = {
+    "updates": [("7", 7), (7.0, 7)],
+    "lr": [("1e-4", 1e-4), (2, 2.0)],
+    "widths": [("(1, 2, 3)", (1, 2, 3)), ([4], (4,))],
+    "budget": [("baur", "baur")],
+    "limit": [("none", None), ("5", 5)],
+    "equalise": [("on", True), (False, False)],
+}
+WRONG = {
+    "updates": ["1.5", "many", True],
+    "lr": ["fast"],
+    "window": ["1", "1,b"],
+    "budget": ["none"],
+    "limit": ["x"],
+    "equalise": ["maybe"],
+}
 
 
-@pytest.mark.parametrize(
-    ("key", "text"),
-    [
-        ("updates", "1.5"),
-        ("updates", "many"),
-        ("updates", True),
-        ("lr", "fast"),
-        ("window", "1"),
-        ("window", "1,b"),
-        ("budget", "none"),
-        ("limit", "x"),
-        ("equalise", "maybe"),
-    ],
-)
-def test_values_of_the_wrong_type_are_refused_by_name(key, text):
-    with pytest.raises(ConfigError, match=key):
-        resolve(Settings, settings={key: text})
+@pytest.mark.parametrize("key", [*TEXTS, "window"])
+def test_texts_become_field_types_or_are_refused_by_name(key):
+    for text, value in TEXTS.get(key, []):
+        assert getattr(resolve(Settings, settings={key: text}), key) == value
+    for text in WRONG.get(key, []):
+        with pytest.raises(ConfigError, match=key):
+            resolve(Settings, settings={key: text})
 
 
 def test_an_unknown_key_gets_a_suggestion():

@@ -8,12 +8,7 @@ from uasbench.methods.config import resolve
 from uasbench.methods.context import FitContext
 from uasbench.methods.nets.timm_nets import CutPasteNet
 from uasbench.methods.nets.weights import WeightsError
-from uasbench.methods.pseudo_anomaly.cutpaste import (
-    CutPaste,
-    CutPasteConfig,
-    fit_gaussian,
-    negative_log_density,
-)
+from uasbench.methods.pseudo_anomaly.cutpaste import CutPaste, CutPasteConfig, fit_gaussian, negative_log_density
 from uasbench.methods.pseudo_anomaly.parts.organ_crops import cut, grid_centres, random_centres, spread_scores
 from uasbench.methods.synthesis.cutpaste_patches import CutPastePatches
 

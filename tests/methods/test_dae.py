@@ -4,11 +4,7 @@ import numpy as np
 import pytest
 import torch
 from uasbench.methods.context import FitContext
-from uasbench.methods.reconstruction.dae import (
-    DAE,
-    coarse_noise,
-    inner_foreground,
-)
+from uasbench.methods.reconstruction.dae import DAE, coarse_noise, inner_foreground
 
 
 def generator(seed: int) -> torch.Generator:
@@ -78,11 +74,7 @@ def test_score_switches(make_method):
     array[1, 10:20, 10:20] = 0.1
     array[1, 0, 0] = 0.9
     found = {}
-    for name, values in {
-        "both": {},
-        "no median": {"median": 0},
-        "neither": {"median": 0, "edge_window": 0},
-    }.items():
+    for name, values in {"both": {}, "no median": {"median": 0}, "neither": {"median": 0, "edge_window": 0}}.items():
         method = make_method(DAE, "smoke", values)
         method.net = Grey()
         found[name] = method.score_view(array, roi, (1.0, 1.0, 1.0))

@@ -43,17 +43,11 @@ def pairs(count=24, size=48, seed=0):
     return out
 
 
-@pytest.fixture
-def place():
+def test_donor_is_another_patient_at_the_same_relative_height():
     # Patient a has 5 slices, b 9, c 3 in another order and one more scan of a single slice.
-    patients = ["a"] * 5 + ["b"] * 9 + ["c"] * 4
-    cases = ["a1"] * 5 + ["b1"] * 9 + ["c1"] * 3 + ["c2"]
+    patients = np.array(["a"] * 5 + ["b"] * 9 + ["c"] * 4)
     z = np.array([*range(10, 15), *range(9), 4, 2, 3, 77])
-    return SamePlace(patients, cases, z), np.array(patients), cases, z
-
-
-def test_donor_is_another_patient_at_the_same_relative_height(place):
-    finder, patients, _, z = place
+    finder = SamePlace(patients.tolist(), ["a1"] * 5 + ["b1"] * 9 + ["c1"] * 3 + ["c2"], z)
     for seed in range(20):
         slices = np.arange(len(z))
         donors = finder.donors(slices, rng(seed))
@@ -64,12 +58,6 @@ def test_donor_is_another_patient_at_the_same_relative_height(place):
     c_low, c_high = 15, 14
     assert {int(d) for s in range(20) for d in finder.donors(np.array([0]), rng(s))} == {5, c_low}
     assert {int(d) for s in range(20) for d in finder.donors(np.array([4]), rng(s))} == {13, c_high}
-
-
-def test_one_patient_is_refused(toy_case):
-    healthy = HealthySet.from_cases([toy_case(0)[0]])
-    with pytest.raises(DataError, match="two patients or more, found 1 \\(p0\\)"):
-        SamePlace.of(healthy, healthy.array(View(size=32)))
 
 
 def test_finder_of_a_healthy_set(toy_case):
@@ -186,7 +174,10 @@ def test_any_slice_is_never_the_same_and_reaches_all():
     assert [sorted(set(row.tolist())) for row in found] == [[j for j in range(5) if j != i] for i in range(5)]
 
 
-def test_a_lone_slice_has_no_donor():
+def test_a_lone_patient_or_slice_has_no_donor(toy_case):
+    healthy = HealthySet.from_cases([toy_case(0)[0]])
+    with pytest.raises(DataError, match="two patients or more, found 1 \\(p0\\)"):
+        SamePlace.of(healthy, healthy.array(View(size=32)))
     with pytest.raises(DataError, match="two healthy slices"):
         AnySlice(1)
 

@@ -13,10 +13,7 @@ from uasbench.methods.losses import decomposition_losses, soft_dice_loss
 from uasbench.methods.nets.unets import LayerUNet
 from uasbench.methods.pseudo_anomaly.layer_decomposition import LayerDecomposition
 from uasbench.methods.pseudo_anomaly.parts.layer_method import LayerConfig, organ_statistics, standardised
-from uasbench.methods.supervised.layer_decomposition_finetuned import (
-    LayerDecompositionFinetuned,
-    SparseMasks,
-)
+from uasbench.methods.supervised.layer_decomposition_finetuned import LayerDecompositionFinetuned, SparseMasks
 
 CICEK = 19_069_955  # printed by Çiçek et al. 2016 for three channels in and three classes out, without normalisation
 

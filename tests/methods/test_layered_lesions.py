@@ -103,6 +103,15 @@ def test_nothing_from_outside_the_organ_enters_the_texture():
         assert np.allclose(made.lesion[made.mask], 0.5 * made.factor, atol=1e-5)
 
 
+def test_an_empty_organ_stays_empty_and_a_recipe_without_brightness_is_refused():
+    normal, roi = tissue()
+    made = layers(0, normal, np.zeros_like(roi))
+    assert np.array_equal(made.image, normal)
+    assert not made.mask.any()
+    with pytest.raises(ValueError, match="factors"):
+        LayerRecipe(factors=())
+
+
 def test_the_texture_comes_from_another_region():
     normal, roi = tissue()
     changes = []
@@ -110,15 +119,3 @@ def test_the_texture_comes_from_another_region():
         made = layers(seed, normal, roi, blur=(0.3, 0.31), elastic=0.0)
         changes.append(abs(np.corrcoef(made.lesion[made.mask], normal[made.mask])[0, 1]))
     assert max(changes) < 0.2
-
-
-def test_an_empty_organ_stays_empty():
-    normal, roi = tissue()
-    made = layers(0, normal, np.zeros_like(roi))
-    assert np.array_equal(made.image, normal)
-    assert not made.mask.any()
-
-
-def test_a_recipe_without_a_range_of_brightness_is_refused():
-    with pytest.raises(ValueError, match="factors"):
-        LayerRecipe(factors=())

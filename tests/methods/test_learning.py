@@ -79,10 +79,7 @@ def precision(
         pytest.skip(reason)
     method.build()
     unlabelled = HealthySet.from_cases([case for case, _ in test]) if cls.card.uses == "unlabelled-test" else None
-    method.fit(
-        train,
-        FitContext(seed=seed, max_updates=max_updates, on_log=keep, unlabelled=unlabelled),
-    )
+    method.fit(train, FitContext(seed=seed, max_updates=max_updates, on_log=keep, unlabelled=unlabelled))
     truth = np.concatenate([lesion[case.roi] for case, lesion in test])
     scores = np.concatenate([method.score(case)[case.roi] for case, _ in test])
     return float(average_precision_score(truth, scores)), losses

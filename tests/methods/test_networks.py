@@ -13,7 +13,7 @@ from uasbench.methods.diffusion.anoddpm import AnoDDPM
 from uasbench.methods.nets.anogan_nets import Critic, Generator, LatentEncoder, ResBlock, layer_norm, widths
 from uasbench.methods.nets.asc_nets import CutNet, Discriminator
 from uasbench.methods.nets.baur import BaurAE, BaurGMVAE, BaurVAE, kl
-from uasbench.methods.nets.diffusion_unet import DiffusionUNet, SelfAttention, TimedBlock, TimeEmbedding, group_norm
+from uasbench.methods.nets.diffusion_unet import DiffusionUNet, SelfAttention, TimeEmbedding, group_norm
 from uasbench.methods.nets.layers import chain, halvings
 from uasbench.methods.nets.rd4ad import OneClassBottleneck, ReverseDecoder
 from uasbench.methods.nets.unets import (
@@ -91,8 +91,7 @@ def test_parameters_follow_from_the_layer_list(make, arguments, parameters):
 
 
 @pytest.mark.parametrize(
-    ("method", "total"),
-    [(DRAEM, 97_415_811), (TwoStage, 36_073_667), (AnoDDPM, 130_331_393), (CutPaste, 11_505_859)],
+    ("method", "total"), [(DRAEM, 97_415_811), (TwoStage, 36_073_667), (AnoDDPM, 130_331_393), (CutPaste, 11_505_859)]
 )
 def test_parameters_of_paper_profiles(method, total):
     assert count_parameters(method, resolve(method.Config, "paper")) == total
@@ -326,11 +325,6 @@ def test_attention_equals_torch_multihead_attention():
     tokens = layer.norm(x).flatten(2).transpose(1, 2)
     expected = x + reference(tokens, tokens, tokens)[0].transpose(1, 2).reshape(x.shape)
     assert torch.allclose(layer(x, torch.empty(0)), expected, atol=1e-5)
-
-
-@pytest.mark.parametrize(("how", "side"), [(None, 8), ("down", 4), ("up", 16)])
-def test_timed_blocks_change_the_size(how, side):
-    assert TimedBlock(4, 12, 16, how)(torch.rand(3, 4, 8, 8), torch.rand(3, 16)).shape == (3, 12, side, side)
 
 
 def test_shapes_of_embedding_and_decoded_maps():

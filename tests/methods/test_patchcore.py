@@ -84,18 +84,15 @@ def test_patches_are_pooled_resized_and_concatenated(make_method, healthy):
     fine, coarse = method.features(images)
     padded = np.pad(fine.numpy(), ((0, 0), (0, 0), (1, 1), (1, 1)))
     pooled = sum(padded[..., y : y + 4, x : x + 4] for y in range(3) for x in range(3)) / 9
+    # Corners of the enlarged coarse map are those of the pooled one: half a cell outside the outermost centres.
+    padded = np.pad(coarse.numpy(), ((0, 0), (0, 0), (1, 1), (1, 1)))
+    corners = sum(padded[..., y : y + 2, x : x + 2] for y in range(3) for x in range(3)) / 9
     vectors = method.embed(images)
     assert vectors.shape == (2, 16, 40 + 112)
     assert np.allclose(vectors[..., :40].transpose(1, 2).reshape(2, 40, 4, 4), pooled, atol=1e-4)
-    assert np.allclose(vectors[:, [0, 3, 12, 15], 40:].mean(), coarse_corners(coarse), atol=1e-3)
+    assert np.allclose(vectors[:, [0, 3, 12, 15], 40:].mean(), corners.mean(), atol=1e-3)
     fewer = make_method(PatchCore, "smoke", {"dims": 76}).embed(images)
     assert torch.allclose(fewer, vectors.reshape(2, 16, 76, 2).mean(dim=3), atol=1e-5)
-
-
-def coarse_corners(coarse):
-    """Corners of the enlarged map are the corners of the pooled one: half a cell outside the outermost centres."""
-    padded = np.pad(coarse.numpy(), ((0, 0), (0, 0), (1, 1), (1, 1)))
-    return (sum(padded[..., y : y + 2, x : x + 2] for y in range(3) for x in range(3)) / 9).mean()
 
 
 def test_memory_holds_a_tenth_of_the_organs_patches(train, healthy):

@@ -198,9 +198,11 @@ def test_the_record_names_a_file_only_where_there_is_one(source, named):
     assert record(source, RESNET) == {"backbone": RESNET, "source": source.kind, **named}
 
 
-def test_features_have_the_strides_and_channels_of_layers_one_to_three():
-    for backbone, channels in ((RESNET, (64, 128, 256)), (LITE0, (24, 40, 112))):
+def test_features_are_those_of_layers_one_to_three_and_backbones_end_there():
+    # Parameters: ResNet-18 to layer 3, summed over its table, and Lite0 to its fifth stage.
+    for backbone, channels, parameters in ((RESNET, (64, 128, 256), 2_782_784), (LITE0, (24, 40, 112), 700_768)):
         net = TimmFeatures(backbone, (1, 2, 3)).freeze()
+        assert sum(p.numel() for p in net.parameters()) == parameters
         assert (net.channels, net.strides) == (channels, (4, 8, 16))
         maps = net(torch.zeros(2, 1, 64, 64))
         assert [tuple(m.shape) for m in maps] == [
@@ -208,28 +210,9 @@ def test_features_have_the_strides_and_channels_of_layers_one_to_three():
         ]
 
 
-def test_backbones_stop_at_the_last_map():
-    """ResNet-18 to layer 3 counted from its table, and Lite0 to its fifth stage from timm's names."""
-    import timm
-
-    def basic(before, out):
-        shortcut = before * out + 2 * out if before != out else 0
-        return 9 * before * out + 9 * out * out + 4 * out + shortcut
-
-    resnet = 49 * 3 * 64 + 2 * 64 + sum(basic(a, b) + basic(b, b) for a, b in ((64, 64), (64, 128), (128, 256)))
-    used = ("conv_stem", "bn1", *(f"blocks.{stage}." for stage in range(5)))
-    model = timm.create_model(LITE0, pretrained=False)
-    lite0 = sum(p.numel() for name, p in model.named_parameters() if name.startswith(used))
-    for backbone, wanted in ((RESNET, resnet), (LITE0, lite0)):
-        assert sum(p.numel() for p in TimmFeatures(backbone, (1, 2, 3)).parameters()) == wanted
-
-
 def test_grey_is_replicated_and_normalised_as_the_weights_expect():
     seen = {}
-    for backbone, mean, std in (
-        (RESNET, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
-        (LITE0, [0.5] * 3, [0.5] * 3),
-    ):
+    for backbone, mean, std in ((RESNET, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]), (LITE0, [0.5] * 3, [0.5] * 3)):
         net = TimmFeatures(backbone, (1,)).freeze()
         net.net.register_forward_pre_hook(lambda _, inputs: seen.update(x=inputs[0]))
         grey = torch.rand(2, 1, 32, 32)
