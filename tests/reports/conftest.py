@@ -14,9 +14,6 @@ TRIVIAL = ("hu-deviation", "hu-threshold", "hu-opened", "local-residual", "rando
 PROTOCOLS = ("native", "healthy-q95", "healthy-q99", "val", "oracle")
 SHIFT = {"native": -0.1, "healthy-q95": -0.05, "healthy-q99": -0.08, "val": 0.0, "oracle": 0.06}
 
-MakeRecord = Callable[..., Record]
-MakeRun = Callable[..., RunFolder]
-
 
 def build_record(
     method: str = "ae",
@@ -28,7 +25,6 @@ def build_record(
     train: str = "btcv",
     protocols: Sequence[str] = PROTOCOLS,
     level: float = 0.3,
-    title: str | None = None,
     phantom: bool = False,
     profile: str = "quick",
     **method_info: Any,
@@ -45,29 +41,29 @@ def build_record(
     else:
         owners = {case: case.partition("-")[0] for case in dice}
     per_case, pooled = [], []
+
+    def add(case: str, protocol: str, metric: str, value: float | None, offset: float) -> float | None:
+        number = None if value is None else float(np.clip(value + offset, 0, 1))
+        why = "no lesion" if number is None else None
+        where = {"case": case, "patient": owners[case], "protocol": protocol}
+        per_case.append(kept.CaseValue(**where, metric=metric, value=number, reason=why))
+        return number
+
     for protocol in protocols:
-        values = []
-        for case, value in dice.items():
-            shifted = None if value is None else float(np.clip(value + SHIFT.get(protocol, 0.0), 0, 1))
-            values.append(shifted)
-            for metric, offset in (("dice", 0.0), ("psc", 0.05), ("sen", -0.05)):
-                number = None if shifted is None else float(np.clip(shifted + offset, 0, 1))
-                why = "no lesion" if number is None else None
-                where = {"case": case, "patient": owners[case], "protocol": protocol}
-                per_case.append(kept.CaseValue(**where, metric=metric, value=number, reason=why))
+        values = [add(case, protocol, "dice", value, SHIFT.get(protocol, 0.0)) for case, value in dice.items()]
+        for case, value in zip(dice, values, strict=True):
+            add(case, protocol, "psc", value, 0.05)
+            add(case, protocol, "sen", value, -0.05)
         defined = [v for v in values if v is not None]
         mean = float(np.mean(defined)) if defined else None
         pooled.append(kept.PooledValue(protocol=protocol, metric="dice", unit="pooled", value=mean))
-    for metric in ("auroc", "ap"):
-        for case, value in dice.items():
-            number = None if value is None else float(min(value + (0.4 if metric == "auroc" else 0.02), 1))
-            per_case.append(
-                kept.CaseValue(case=case, patient=owners[case], protocol="none", metric=metric, value=number)
-            )
+    for case, value in dice.items():
+        add(case, "none", "auroc", value, 0.4)
+        add(case, "none", "ap", value, 0.02)
     area = 0.7 if name == "roi-area" else 0.5 + level / 2
     pooled.append(kept.PooledValue(protocol="none", metric="slice_auroc", unit="slice", value=area))
     info = {
-        "name": name, "title": title or method.replace("-", " ").capitalize(), "year": 2024, "uses": "healthy",
+        "name": name, "title": method.replace("-", " ").capitalize(), "year": 2024, "uses": "healthy",
         "family": "trivial" if name in TRIVIAL else "reconstruction", "supervision": "none",
         "deterministic": name in TRIVIAL and name != "random", "trivial": name in TRIVIAL,
     } | method_info  # fmt: skip
@@ -116,25 +112,20 @@ def build_run(
     for failure in failures:
         kept.write_json(folder.failure_path(failure.cell), failure)
     values = {
-        "command": "bench run --methods all --dataset lits --phantom",
-        "references": {"lits": "hu-deviation"},
-        "profile": "quick",
-        "phantom": None,
-        "skipped": [s.model_dump() for s in skipped],
-    }
+        "command": "bench run --methods all --dataset lits --phantom", "references": {"lits": "hu-deviation"},
+        "profile": "quick", "phantom": None, "skipped": [s.model_dump() for s in skipped],
+    }  # fmt: skip
     folder.update_info(**(values | info))
     return folder
 
 
 @pytest.fixture(scope="session")
-def make_record() -> MakeRecord:
-    """Factory of records; see :func:`build_record`."""
+def make_record() -> Callable[..., Record]:
     return build_record
 
 
 @pytest.fixture(scope="session")
-def make_run() -> MakeRun:
-    """Factory of run folders; see :func:`build_run`."""
+def make_run() -> Callable[..., RunFolder]:
     return build_run
 
 

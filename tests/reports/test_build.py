@@ -56,7 +56,7 @@ def built(make_run, liver_records, tmp_path_factory):
     return folder, build(folder)
 
 
-def test_files(built):
+def test_files_and_that_building_again_changes_no_byte(built):
     folder, files = built
     names = {str(f.relative_to(folder.path)) for f in files}
     assert {f"tables/{t}.csv" for t in ("summary", "per_case", "paired_tests", "cost", "failures", "skipped")} <= names
@@ -66,10 +66,6 @@ def test_files(built):
     assert files[-1] == folder.report_html
     assert all(f.stat().st_size for f in files)
     assert not list(folder.path.rglob("*.tmp"))
-
-
-def test_building_again_changes_no_byte(built):
-    folder, files = built
     before = {f: f.read_bytes() for f in files}
     assert build(folder) == files
     assert {f: f.read_bytes() for f in files} == before
@@ -81,11 +77,10 @@ def test_html_is_self_contained_escapes_what_it_prints_and_notes_a_damaged_galle
     assert page.count("&lt;script&gt;") >= 5
     assert "gallery.npz cannot be read" in page
     assert not re.findall(r"""(?:src|href)\s*=\s*["'](?!data:|#)""", page)
-    assert "@import" not in page
-    assert "url(" not in page
-    for section in ("What was run", "Is the difference real?", "Gallery", "Training curves", "Published numbers",
-                    "Failures and skipped", "Environment"):  # fmt: skip
-        assert section in page
+    assert not any(word in page for word in ("@import", "url("))
+    sections = ("What was run", "Is the difference real?", "Gallery", "Training curves", "Published numbers",
+                "Failures and skipped", "Environment")  # fmt: skip
+    assert [section for section in sections if section not in page] == []
 
 
 def test_phantom_banner(make_run, make_record, tmp_path):
@@ -94,8 +89,7 @@ def test_phantom_banner(make_run, make_record, tmp_path):
     page = folder.report_html.read_text()
     assert "All scans are synthetic" in page
     assert "Published numbers" not in page
-    assert "phantom" in (folder.tables_dir / "headline-lits-btcv.md").read_text()
-    assert "phantom" in (folder.tables_dir / "headline-lits-btcv.tex").read_text()
+    assert all("phantom" in (folder.tables_dir / f"headline-lits-btcv.{x}").read_text() for x in ("md", "tex"))
 
 
 @pytest.mark.parametrize(
@@ -118,28 +112,23 @@ def test_small_and_odd_runs_say_what_they_hold(make_run, make_record, tmp_path, 
     assert (tmp_path / "tables/summary.csv").read_text().startswith("method,dataset,train,")
 
 
-class TestCompare:
-    def test_any_method_may_be_the_reference(self, built):
-        frame = compare(built[0], "two-stage")
-        assert set(frame["reference"]) == {"two-stage"}
-        assert set(frame["metric"]) == {"dice"}
-        assert set(frame["unit"]) == {"patient", "seed", "pooled"}
-        assert (frame[frame["unit"] == "patient"]["mean_diff"] < 0).all()
+def test_any_method_may_be_compared_with_and_metrics_without_threshold_need_no_protocol(built):
+    frame = compare(built[0], "two-stage")
+    assert [set(frame[column]) for column in ("reference", "metric")] == [{"two-stage"}, {"dice"}]
+    assert set(frame["unit"]) == {"patient", "seed", "pooled"}
+    assert (frame[frame["unit"] == "patient"]["mean_diff"] < 0).all()
+    assert set(compare(built[0], "ae", metric="auroc")["protocol"]) == {"none"}
 
-    def test_metrics_without_threshold_need_no_protocol(self, built):
-        assert set(compare(built[0], "ae", metric="auroc")["protocol"]) == {"none"}
 
-    def test_unknown_names_get_a_suggestion(self, built):
-        with pytest.raises(CompareError, match="did you mean 'two-stage'"):
-            compare(built[0], "two-stag")
-        with pytest.raises(CompareError, match="no metric 'dicee' in this run; did you mean 'dice'"):
-            compare(built[0], "ae", metric="dicee")
-        with pytest.raises(CompareError, match="healthy-q95"):
-            compare(built[0], "ae", protocol="healthy")
-
-    def test_an_empty_run_is_refused(self, make_run, tmp_path):
-        with pytest.raises(CompareError, match="no finished cell"):
-            compare(make_run(tmp_path), "ae")
+def test_a_comparison_with_what_a_run_lacks_is_refused_with_a_suggestion(built, make_run, tmp_path):
+    for folder, asked, said in (
+        (built[0], ("two-stag",), "did you mean 'two-stage'"),
+        (built[0], ("ae", "dicee"), "no metric 'dicee' in this run; did you mean 'dice'"),
+        (built[0], ("ae", "dice", "healthy"), "healthy-q95"),
+        (make_run(tmp_path), ("ae",), "no finished cell"),
+    ):
+        with pytest.raises(CompareError, match=said):
+            compare(folder, *asked)
 
 
 class TestFigures:
@@ -153,25 +142,18 @@ class TestFigures:
         path = gallery_figure(entries, "t", tmp_path / "g.png")
         assert path.read_bytes().startswith(b"\x89PNG")
 
-    @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 broken"])
-    def test_damaged_gallery(self, tmp_path, content):
-        path = tmp_path / "gallery.npz"
-        path.write_bytes(content)
-        with pytest.raises(GalleryError, match=r"gallery\.npz cannot be read"):
-            read_gallery(path)
+        for damage in (b"", b"PK\x03\x04 broken"):
+            (tmp_path / "gallery.npz").write_bytes(damage)
+            with pytest.raises(GalleryError, match=r"gallery\.npz cannot be read"):
+                read_gallery(tmp_path / "gallery.npz")
 
-    def test_outline_is_the_border(self):
+    def test_outline_is_the_border_and_the_front_is_not_dominated_and_long_curves_are_thinned(self):
         mask = np.zeros((12, 12), bool)
         mask[2:10, 2:10] = True
         found = outline(mask)
-        assert found.sum() == 64 - 16
-        assert not found[5, 5]
-
-    def test_pareto_front(self):
+        assert (found.sum(), found[5, 5]) == (64 - 16, False)
         assert pareto_front([3, 1, 2, 1], [9, 2, 1, 4]) == [3, 0]
         assert pareto_front([], []) == []
-
-    def test_long_curves_are_thinned(self):
         steps, values = thin(np.arange(10_000.0), np.ones(10_000))
         assert len(steps) == len(values) == MAX_POINTS
         assert values.min() == 1

@@ -42,14 +42,9 @@ def slice_records(make_record):
     return [slice_record(make_record, m, level=v, seed=s) for m, (v, seeds) in levels.items() for s in range(seeds)]
 
 
-@pytest.fixture(scope="module")
-def slice_headline(slice_records):
-    (found,) = headlines(make_tables(slice_records).summary)
-    return found
-
-
 class TestSliceLabelSets:
-    def test_the_headline_holds_slice_metrics_without_an_empty_column(self, slice_headline):
+    def test_the_headline_and_its_grid_hold_slice_metrics_without_an_empty_column(self, slice_records):
+        (slice_headline,) = headlines(make_tables(slice_records).summary)
         titles = [c.title for c in slice_headline.columns]
         assert titles == [
             "Slice AUROC", "Slice AUROC per patient", "Slice AP", "Slice SEN healthy-q95", "Slice SPE healthy-q95",
@@ -59,55 +54,44 @@ class TestSliceLabelSets:
             assert any(row.entries[column.key].value != "n/a" for row in slice_headline.rows), column.title
         assert [row.method for row in slice_headline.rows] == ["ae", "roi-area", "hu-opened"]
         assert "‡" in next(row.marks for row in slice_headline.rows if row.method == "hu-opened")
-
-    def test_without_calibration_slice_rates_have_no_column(self, make_record):
-        (found,) = headlines(make_tables([slice_record(make_record, "ae", calibrated=False)]).summary)
-        assert {c.metric for c in found.columns} == {"slice_auroc", "slice_ap"}
-
-    def test_the_grid_counts_cases_and_says_what_the_labels_are(self, slice_headline):
         grid = headline_grid(slice_headline)
         assert grid.headers[-1] == "n (cases × seeds)"
         assert {row.cells[-1] for row in grid.rows} == {"6 × 1", "6 × 2"}
         assert not any("Dice" in text for text in grid.headers)
         assert any("not where" in line for line in grid.legend)
 
-    def test_no_table_of_tests_without_a_pair(self, slice_records):
+    def test_a_column_or_a_table_needs_something_to_hold(self, slice_records, make_record):
+        (found,) = headlines(make_tables([slice_record(make_record, "ae", calibrated=False)]).summary)
+        assert {c.metric for c in found.columns} == {"slice_auroc", "slice_ap"}
+        (found,) = headlines(make_tables([make_record("ae", dice={"p1-c": None, "p2-c": None})]).summary)
+        assert not found.slices_only
         tests = make_tables(slice_records, info={"references": {"covid-ct-md": "hu-opened"}}).paired_tests
         grids = paired_grids(tests, "covid-ct-md", "luna16")
         assert [g.title for g in grids] == ["Slice AUROC against hu-opened"]
 
-    def test_a_set_without_lesions_keeps_its_voxel_columns(self, make_record):
-        (found,) = headlines(make_tables([make_record("ae", dice={"p1-c": None, "p2-c": None})]).summary)
-        assert not found.slices_only
-
     def test_compare_uses_slice_auroc_unless_told_otherwise(self, slice_records, make_run, tmp_path):
         frame = compare(make_run(tmp_path, slice_records), "hu-opened")
-        assert set(frame["metric"]) == {"slice_auroc"}
-        assert set(frame["protocol"]) == {"none"}
+        assert [set(frame[column]) for column in ("metric", "protocol")] == [{"slice_auroc"}, {"none"}]
         row = frame.loc[(frame["method"] == "ae") & (frame["unit"] == "patient")].iloc[0]
         assert row["n"] == 3
         assert row["mean_diff"] == pytest.approx(0.1)
 
-    @pytest.mark.parametrize("metric", ["dice", "auroc", "aupro", "lesion_sen", "bright_psc", "fp_volume_ml"])
-    def test_a_voxel_metric_asked_for_by_name_is_refused(self, slice_records, make_run, tmp_path, metric):
-        with pytest.raises(CompareError) as caught:
-            compare(make_run(tmp_path, slice_records), "hu-opened", metric)
-        said = str(caught.value)
-        assert f"{metric} needs voxel labels, but covid-ct-md came with slice labels only" in said
-        assert "slice_auroc, slice_ap, slice_sen (healthy-q95, healthy-q99)" in said
-
-    def test_unknown_names_get_a_suggestion(self, slice_records, make_run, tmp_path):
+    def test_what_slices_cannot_say_is_refused(self, slice_records, make_run, tmp_path):
         folder = make_run(tmp_path, slice_records)
-        with pytest.raises(CompareError, match="did you mean 'slice_auroc'"):
-            compare(folder, "hu-opened", "slice_auc")
-        with pytest.raises(CompareError, match="choose one of healthy-q95, healthy-q99"):
-            compare(folder, "hu-opened", "slice_sen")
-        with pytest.raises(CompareError, match="no protocol for slice_sen 'val'"):
-            compare(folder, "hu-opened", "slice_sen", "val")
+        offered = r".*slice_auroc, slice_ap, slice_sen \(healthy-q95, healthy-q99\)"
+        for metric in ("dice", "auroc", "aupro", "lesion_sen", "bright_psc", "fp_volume_ml"):
+            said = f"(?s){metric} needs voxel labels, but covid-ct-md came with slice labels only"
+            with pytest.raises(CompareError, match=said + offered):
+                compare(folder, "hu-opened", metric)
+        for asked, said in (
+            (("slice_auc",), "did you mean 'slice_auroc'"),
+            (("slice_sen",), "choose one of healthy-q95, healthy-q99"),
+            (("slice_sen", "val"), "no protocol for slice_sen 'val'"),
+        ):
+            with pytest.raises(CompareError, match=said):
+                compare(folder, "hu-opened", *asked)
 
-    def test_beside_a_set_with_voxels_its_rows_say_why_they_are_empty(
-        self, slice_records, make_record, make_run, tmp_path
-    ):
+    def test_beside_voxels_its_rows_say_why_they_are_empty(self, slice_records, make_record, make_run, tmp_path):
         lung = [make_record(m, dataset="coronacases", train="luna16") for m in ("hu-opened", "ae")]
         frame = compare(make_run(tmp_path, [*slice_records, *lung]), "hu-opened", "dice")
         reasons = frame.loc[(frame["unit"] == "patient") & (frame["method"] == "ae")].set_index("dataset")["reason"]
