@@ -48,28 +48,23 @@ def tables(records):
 
 
 @pytest.fixture(scope="module")
-def ranked():
-    return []
-
-
-@pytest.fixture(scope="module")
-def run(make_run, records, ranked, tmp_path_factory):
-    folder = make_run(tmp_path_factory.mktemp("run"), records, **INFO)
+def run(make_run, records, tmp_path_factory):
+    """A run folder, the files of its report, and the methods of each ranking in it."""
+    folder, ranked = make_run(tmp_path_factory.mktemp("run"), records, **INFO), []
     with pytest.MonkeyPatch.context() as patched:
         rank_methods = pictures.rank_methods
         patched.setattr(
             pictures, "rank_methods", lambda table, **how: (ranked.append(list(table)), rank_methods(table, **how))[1]
         )
         files = build.build(folder)
-    return folder, files
+    return folder, files, ranked
 
 
 @pytest.mark.parametrize("method", REFERENCES)
 def test_every_table_of_a_run_marks_what_is_no_competitor(method, run):
-    folder, files = run
-    tables = [f for f in files if f.suffix in (".md", ".tex")]
+    folder, files, _ = run
     seen = set()
-    for file in tables:
+    for file in (f for f in files if f.suffix in (".md", ".tex")):
         for line in file.read_text().splitlines():
             if re.match(rf"(\| )?{method}\b", line):
                 seen.add(file.name)
@@ -92,22 +87,22 @@ def test_the_terminal_explains_the_marks(run):
     console = Console(width=200, record=True)
     console.print(console_headline(run[0]))
     text = console.export_text()
-    assert all(sentence in text for sentence in KINDS.values())
-    assert "asc-net ¶" in text
-    assert "unet §" in text
+    assert all(sentence in text for sentence in (*KINDS.values(), "asc-net ¶", "unet §"))
 
 
-def test_the_best_learning_method_is_a_competitor(tables):
+def test_the_best_learning_method_is_a_competitor_and_weak_maps_say_so_below_their_name(tables):
     (headline,) = headlines(tables.summary)
     said = sentences(headline, tables.summary, tables.paired_tests)
     assert said[0].startswith("Best learning method: draem,")
     assert any(s.startswith("Transductive method asc-net: ") for s in said)
     assert any(s.startswith("Supervised top line unet: ") for s in said)
     assert "1 of 4 learning methods lies above it." in said
+    below = {row.cells[0].split()[0]: row.under[0] for row in headline_grid(headline).rows}
+    assert (below["kl-grad"], below["fpi"], below["ae"]) == ("near-chance", "undertrained", "")
 
 
-def test_references_change_neither_ranks_nor_corrected_p_values(run, ranked, competitors, tables):
-    assert [set(names) for names in ranked] == [{r.cell.method for r in competitors}]
+def test_references_change_neither_ranks_nor_corrected_p_values(run, competitors, tables):
+    assert [set(names) for names in run[2]] == [{r.cell.method for r in competitors}]
     keys = ["method", "protocol", "metric", "unit", "reference"]
     alone, together = (
         some.paired_tests.set_index(keys)["p_holm"] for some in (make_tables(competitors, info=INFO), tables)
@@ -121,12 +116,6 @@ def test_a_reference_in_a_pair_leaves_the_other_unmarked(records):
     flags = tests.loc[tests["reference"] == "unet"].groupby("method")["flags"].first()
     assert "topline" not in flags["ae"]
     assert "transductive" in flags["asc-net"]
-
-
-def test_maps_that_the_card_calls_weak_say_so_below_their_name(tables):
-    (headline,) = headlines(tables.summary)
-    below = {row.cells[0].split()[0]: row.under[0] for row in headline_grid(headline).rows}
-    assert (below["kl-grad"], below["fpi"], below["ae"]) == ("near-chance", "undertrained", "")
 
 
 def test_paper_numbers_stand_beside_marked_rows(tables):

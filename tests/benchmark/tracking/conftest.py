@@ -98,19 +98,16 @@ def _until(true: Callable[[], Any], seconds: float = 60) -> None:
 
 @pytest.fixture(scope="session")
 def build() -> Callable[..., Record]:
-    """Return ``build(seed)``: the record of a finished cell."""
     return _build
 
 
 @pytest.fixture(scope="session")
 def begin() -> type[Mirrored]:
-    """Return ``begin(path, *records, uri=None)``: a run folder and its server."""
     return Mirrored
 
 
 @pytest.fixture(scope="session")
 def until() -> Callable[..., None]:
-    """Return ``until(true, seconds)``: wait."""
     return _until
 
 

@@ -9,12 +9,19 @@ from uasbench.benchmark.tracking import server as tracking_server
 from uasbench.benchmark.tracking.server import TrackingError, serve, tracking_uri
 
 
-def test_the_dashboard_of_a_server_is_its_address(begin, tmp_path, capsys):
-    assert serve(begin(tmp_path / "run", uri="http://127.0.0.1:9").folder, 5000) == 0
+@pytest.fixture
+def commands(monkeypatch):
+    """The commands that would have been run."""
+    kept, done = [], subprocess.CompletedProcess([], 0)
+    monkeypatch.setattr(tracking_server.subprocess, "run", lambda command, **_: (kept.append(command), done)[1])
+    return kept
+
+
+def test_the_dashboard_is_the_address_of_a_server_or_reads_the_database_that_the_run_used(
+    begin, tmp_path, capsys, commands
+):
+    assert serve(begin(tmp_path / "server", uri="http://127.0.0.1:9").folder, 5000) == 0
     assert "http://127.0.0.1:9" in capsys.readouterr().out
-
-
-def test_the_dashboard_reads_the_database_that_the_run_used(begin, tmp_path, monkeypatch):
     mine = tmp_path / "mine.db"
     here = begin(tmp_path / "run", uri=f"sqlite:///{mine}")
     here.folder.mlflow_db.touch()
@@ -22,23 +29,17 @@ def test_the_dashboard_reads_the_database_that_the_run_used(begin, tmp_path, mon
         serve(here.folder, 5000)
     mine.touch()
     here.folder.mlflow_db.unlink()
-    commands: list[list[str]] = []
-    done = subprocess.CompletedProcess([], 0)
-    monkeypatch.setattr(tracking_server.subprocess, "run", lambda command, **_: (commands.append(command), done)[1])
     assert serve(here.folder, 5000) == 0
     assert f"sqlite:///{mine}" in commands[0]
 
 
-def test_the_dashboard_names_the_run_list_of_every_task(
-    begin, build, mlflow_tables, tmp_path, monkeypatch, capsys
-):  # fmt: skip
+@pytest.mark.usefixtures("commands")
+def test_the_dashboard_names_the_run_list_of_every_task(begin, build, mlflow_tables, tmp_path, capsys):
     here = begin(tmp_path / "run", build(0))
     shutil.copyfile(mlflow_tables, here.folder.mlflow_db)
     here.publish()
     client = MlflowClient(tracking_uri=tracking_uri(here.folder))
     (experiment,) = client.search_experiments(filter_string="name LIKE 'uasbench: %'")
-    done = subprocess.CompletedProcess([], 0)
-    monkeypatch.setattr(tracking_server.subprocess, "run", lambda *_, **__: done)
     serve(here.folder, 5001)
     task = experiment.name.removeprefix("uasbench: ")
     address = f"http://127.0.0.1:5001/#/experiments/{experiment.experiment_id}/runs?workflowType=machine_learning"

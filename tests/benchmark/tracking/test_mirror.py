@@ -12,21 +12,15 @@ from uasbench.benchmark.tracking.server import TrackingError
 from uasbench.benchmark.tracking.tracker import publish
 
 
-def test_cells_that_the_server_has_lost_are_sent_again(build, here):
-    records = [build(s) for s in range(3)]
+def test_lost_cells_are_sent_again_and_a_new_parent_gets_every_cell_and_the_old_ones_go(build, here):
+    records = [build(s) for s in range(2)]
     here.write(*records)
-    assert here.publish(files=True) == 3
-    assert here.publish(files=True) == 0
+    assert [here.publish(files=True) for _ in range(2)] == [2, 0]
     lost = here.nested()[0].info.run_id
     here.client.delete_run(lost)
     assert here.publish(files=True) == 1
     assert here.slugs() == [r.cell.slug for r in records]
     assert lost not in {r.info.run_id for r in here.nested()}
-
-
-def test_a_new_parent_gets_every_cell_and_the_old_ones_go(build, here):
-    here.write(build(0), build(1))
-    here.publish(files=True)
     before = here.nested()
     here.client.delete_run(here.parent().info.run_id)
     assert here.publish(files=True) == 2
@@ -46,16 +40,6 @@ def test_after_the_database_was_deleted_everything_is_sent_anew(build, begin, ml
     moved = RunFolder(here.folder.path.rename(tmp_path / "moved"))
     moved.mlflow_db.unlink()
     assert publish(moved) == 2
-
-
-def test_lost_state_doubles_neither_parent_nor_cell(build, here):
-    here.write(build(0))
-    here.publish()
-    before, ids = here.parent().info.run_id, [r.info.run_id for r in here.nested()]
-    here.folder.update_info(mlflow={here.uri: {"token": here.state["token"], "parents": {}}})
-    assert here.publish() == 0
-    assert here.parent().info.run_id == before
-    assert [r.info.run_id for r in here.nested()] == ids
 
 
 def test_a_kill_at_any_call_leaves_one_finished_run_per_cell(build, here, monkeypatch):
@@ -79,7 +63,7 @@ def test_a_kill_at_any_call_leaves_one_finished_run_per_cell(build, here, monkey
         assert all(method in r.data.tags["uasbench.ids"] for r in runs)
 
 
-def test_a_request_that_was_repeated_leaves_no_double(build, here, monkeypatch):
+def test_neither_a_repeated_request_nor_lost_state_leaves_a_double(build, here, monkeypatch):
     here.write(build(0), build(1))
     once = MlflowClient.create_run
 
@@ -90,6 +74,11 @@ def test_a_request_that_was_repeated_leaves_no_double(build, here, monkeypatch):
     monkeypatch.setattr(MlflowClient, "create_run", twice)
     here.publish()
     assert len(here.slugs()) == 2
+    before, ids = here.parent().info.run_id, [r.info.run_id for r in here.nested()]
+    here.folder.update_info(mlflow={here.uri: {"token": here.state["token"], "parents": {}}})
+    assert here.publish() == 0
+    assert here.parent().info.run_id == before
+    assert [r.info.run_id for r in here.nested()] == ids
 
 
 def test_the_listing_is_paged_and_asks_once_per_parent(build, here, monkeypatch):
