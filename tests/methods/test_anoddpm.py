@@ -217,7 +217,7 @@ def test_repeats_average_restorations_and_erosion_drops_the_edge(train, monkeypa
     assert map_[0, 7, 16] > 0
 
 
-def test_a_patch_shows_the_network_the_square_around_the_organ(make_method):
+def test_a_patch_shows_the_network_the_square_around_the_organ(make_method, healthy):
     array, roi = np.zeros((3, 48, 48), np.float32), np.zeros((3, 48, 48), bool)
     roi[:, 6:22, 20:36] = True
     array[roi] = 0.5
@@ -236,12 +236,6 @@ def test_a_patch_shows_the_network_the_square_around_the_organ(make_method):
     expected[1, 0, 4:8, 4:8] = 0.5
     assert torch.allclose(shown[0], expected, atol=1e-6)
     assert np.allclose(map_, np.where(array == 0.75, 0.25, 0), atol=1e-6)
-
-
-def test_a_patch_is_what_training_sees(make_method, healthy, toy_case):
-    method = make_method(AnoDDPM, "smoke", {"patch": 16})
     method.net = Spy()
     method.fit(healthy, FitContext(seed=3, max_updates=1))
-    noisy, _ = method.net.seen[0]
-    assert noisy.shape == (4, 1, 16, 16)
-    assert method.score(toy_case(9, lesion=True)[0]).max() > 0
+    assert method.net.seen[0][0].shape == (4, 1, 16, 16), "training sees patches too"

@@ -250,16 +250,6 @@ def test_a_batch_equals_its_crops_drawn_one_after_the_other():
         assert all(np.array_equal(part[k], one) for part, one in zip(together, drawn, strict=True))
 
 
-def test_device_batch_leaves_crops_without_roi_alone():
-    images, rois = torch.rand(3, 8, 48, 48), torch.ones(3, 8, 48, 48, dtype=torch.bool)
-    rois[1] = False
-    generator = torch.Generator().manual_seed(0)
-    recipe = LesionRecipe(radius_scale=0.3)
-    augmented, blobs = device_path.generate(recipe, images, rois, torch.ones(3), generator)
-    assert torch.equal(augmented[1], images[1])
-    assert blobs.any(dim=3).any(dim=2).any(dim=1).tolist() == [True, False, True]
-
-
 def test_looks_follow_the_recipe():
     rng = np.random.default_rng(0)
     looks, plain = [[draw(rng) for _ in range(4000)] for draw in (LesionRecipe().draw_look, plain_look)]
@@ -297,6 +287,12 @@ def test_crops_without_roi_fullness_or_salt_stay_as_they_are(path):
         augmented, blobs = path(0)(recipe, image, where, fullness)
         assert np.array_equal(augmented, image)
         assert not blobs.any()
+    images, rois = torch.rand(3, 8, 48, 48), torch.ones(3, 8, 48, 48, dtype=torch.bool)
+    rois[1] = False  # one crop of a batch
+    draws = torch.Generator().manual_seed(0)
+    augmented, blobs = device_path.generate(LesionRecipe(radius_scale=0.3), images, rois, torch.ones(3), draws)
+    assert torch.equal(augmented[1], images[1])
+    assert blobs.flatten(1).any(dim=1).tolist() == [True, False, True]
 
 
 @pytest.mark.parametrize("path", [compiled_path, tensor_path])
@@ -338,10 +334,9 @@ def test_impossible_recipes_are_refused(wrong):
 
 def test_inputs_that_do_not_fit_together_are_refused():
     image, roi = random_crop((8, 32, 32), 0)
-    with pytest.raises(ValueError, match="expected"):
-        compiled_path(0)(LesionRecipe(), image, roi[:4], 1.0)
-    with pytest.raises(ValueError, match="negative"):
-        compiled_path(0)(LesionRecipe(), image, roi, -0.1)
+    for said, *inputs in (("expected", roi[:4], 1.0), ("negative", roi, -0.1)):
+        with pytest.raises(ValueError, match=said):
+            compiled_path(0)(LesionRecipe(), image, *inputs)
     crops = torch.zeros(2, 8, 32, 32)
     with pytest.raises(ValueError, match="expected"):
         device_path.generate(LesionRecipe(), crops, crops > 0, torch.ones(1), None)

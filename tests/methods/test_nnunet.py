@@ -107,12 +107,6 @@ os.write(out, (json.dumps({"done": 2, "environment": values}) + "\\n").encode())
     assert dict(nnunet_process.os.environ) == before
 
 
-def test_an_error_there_is_an_error_here(tmp_path, monkeypatch):
-    stand_in_for_python(tmp_path, monkeypatch, 'os.write(out, b\'{"error": "ValueError: odd"}\\n\')\nsys.exit(1)')
-    with pytest.raises(TrainingError, match="nnU-Net stopped: ValueError: odd"):
-        train_apart(tmp_path, JOB, lambda _: None)
-
-
 FORKS = """
 forked = os.fork()
 if forked == 0:
@@ -155,6 +149,7 @@ def test_the_process_and_its_children_end_when_a_report_is_refused(tmp_path, mon
         ("os.kill(os.getpid(), 9)", r"stopped: ended by signal 9 \(Killed\); memory may have run out; its output"),
         ("os.kill(os.getpid(), 11)", r"stopped: ended by signal 11 \(Segmentation fault\); its output"),
         ("os._exit(3)", "stopped: exit status 3; its output"),
+        ('os.write(out, b\'{"error": "ValueError: odd"}\\n\')\nsys.exit(1)', "nnU-Net stopped: ValueError: odd"),
     ],
 )
 def test_a_trainer_that_dies_leaves_neither_a_hanging_job_nor_children(tmp_path, monkeypatch, last, said):

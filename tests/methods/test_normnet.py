@@ -192,13 +192,6 @@ def test_loss_is_soft_dice_plus_cross_entropy(make_method, healthy, monkeypatch)
     assert logged == [{"dice + ce": pytest.approx((dice + ce).item(), rel=1e-5)}]
 
 
-def test_loss_falls(make_method, healthy):
-    method = make_method(NormNet, "smoke", {"updates": 20, "lr": 2e-2}, anatomy="lung")
-    losses: list[float] = []
-    method.fit(healthy, FitContext(seed=0, on_log=lambda _, v: losses.append(v["dice + ce"])))
-    assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
-
-
 def test_liver_is_declined_with_the_assumption_and_runs_when_told_to():
     liver = NormNet(resolve(NormNetConfig, "quick", "liver"))
     assert "brighter" in str(liver.skip())

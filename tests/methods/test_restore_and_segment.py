@@ -21,8 +21,6 @@ TABLE2 = {
     "pa-unet": (False, "stretched", "unet"),
     "tp-pa-unet": (True, "stretched", "unet"),
 }
-
-
 BUG = "draem-seed1-bug"
 
 

@@ -98,17 +98,13 @@ def test_one_disc_of_radius_25_in_six_meets_a_mask():
 
 
 @pytest.mark.parametrize("placement", ["frame", "roi"])
-def test_rejection_gives_every_disc_a_mask(placement):
+def test_rejection_gives_every_disc_a_mask_and_leaves_empty_slices_alone(placement):
     images, rois = repeated(disc(25), 40)
-    _, masks = ShiftedRegions(256, "cpu", 0, ShapeConfig(rejection=True, placement=placement))(images, rois)
-    assert masks.any(dim=2).any(dim=1).all()
-
-
-def test_rejection_leaves_empty_slices_alone():
-    images, rois = repeated(torch.zeros(64, 64, dtype=torch.uint8), 3)
-    augmented, masks = ShiftedRegions(64, "cpu", 0, ShapeConfig(rejection=True))(images, rois)
-    assert not masks.any()
-    assert not augmented.any()
+    images[0], rois[0] = 0, False
+    augmented, masks = ShiftedRegions(256, "cpu", 0, ShapeConfig(rejection=True, placement=placement))(images, rois)
+    assert masks[1:].any(dim=2).any(dim=1).all()
+    assert not masks[0].any()
+    assert not augmented[0].any()
 
 
 def test_masks_placed_on_the_roi_meet_it_more_often():

@@ -24,6 +24,7 @@ FALLS: dict[str, tuple[dict[str, Any], str, float]] = {  # settings, curve, shar
     "fpi": ({"updates": 30, "lr": 1e-2, "half_width": (0.1, 0.3)}, "bce", 0.7),
     "gmvae": ({"updates": 24, "lr": 5e-3, "norm": "affine"}, "loss", 0.6),
     "layer-decomposition": (VOLUMES | {"volume": (100.0, 3000.0), "updates": 30}, "decomposition/loss", 0.9),
+    "normnet": ({"updates": 20, "lr": 2e-2, "bright_lesions": True}, "dice + ce", 0.8),
     "random-shape": (
         {"updates": 30, "lr": 5e-3, "rejection": True, "placement": "roi", "threshold": 180},
         *("bce", 0.6),
@@ -44,7 +45,7 @@ LENGTHS: dict[str, tuple[dict[str, Any], int]] = {  # settings; updates over thr
 
 
 def scans_for(settings: dict[str, Any], healthy: HealthySet, healthy_volumes: HealthySet) -> HealthySet:
-    return healthy_volumes if "spacing" in settings else healthy
+    return healthy_volumes if {"spacing", "bright_lesions"} & settings.keys() else healthy
 
 
 @pytest.mark.parametrize("name", FALLS)

@@ -184,24 +184,21 @@ def test_files_that_are_no_weights_are_refused(tmp_path):
         lite0_names({"layer1": torch.zeros(1)})
 
 
-@pytest.mark.parametrize(
-    ("source", "named"),
-    [
-        (Source("file", "/somewhere/mine.pth"), {"file": "mine.pth"}),
-        (Source("package", "/site/lite0.pth"), {"file": "lite0.pth"}),
-        (Source("hub", "timm/resnet18.tv_in1k"), {"hub": "timm/resnet18.tv_in1k"}),
-        (Source("random", RESNET), {}),
-    ],
-    ids=lambda value: getattr(value, "kind", ""),
-)
-def test_the_record_names_a_file_only_where_there_is_one(source, named):
-    assert record(source, RESNET) == {"backbone": RESNET, "source": source.kind, **named}
+def test_the_record_names_a_file_only_where_there_is_one():
+    file, package = Source("file", "/somewhere/mine.pth"), Source("package", "/site/lite0.pth")
+    hub, random = Source("hub", "timm/resnet18.tv_in1k"), Source("random", RESNET)
+    named = {file: {"file": "mine.pth"}, package: {"file": "lite0.pth"}, hub: {"hub": hub.where}, random: {}}
+    for source, name in named.items():
+        assert record(source, RESNET) == {"backbone": RESNET, "source": source.kind, **name}
 
 
 def test_features_are_those_of_layers_one_to_three_and_backbones_end_there():
     # Parameters: ResNet-18 to layer 3, summed over its table, and Lite0 to its fifth stage.
     for backbone, channels, parameters in ((RESNET, (64, 128, 256), 2_782_784), (LITE0, (24, 40, 112), 700_768)):
         net = TimmFeatures(backbone, (1, 2, 3)).freeze()
+        assert not any(p.requires_grad for p in net.parameters())
+        assert not any(m.training for m in net.train().modules()), "frozen, it stays in evaluation mode"
+        assert TimmFeatures(backbone, (1,)).train().net.training
         assert sum(p.numel() for p in net.parameters()) == parameters
         assert (net.channels, net.strides) == (channels, (4, 8, 16))
         maps = net(torch.zeros(2, 1, 64, 64))
@@ -219,17 +216,6 @@ def test_grey_is_replicated_and_normalised_as_the_weights_expect():
         net(grey)
         wanted = (grey - torch.tensor(mean).view(1, 3, 1, 1)) / torch.tensor(std).view(1, 3, 1, 1)
         assert torch.allclose(seen["x"], wanted, atol=1e-6)
-
-
-def test_a_frozen_backbone_stays_frozen():
-    net = TimmFeatures(LITE0, (1,)).freeze()
-    before = {k: v.clone() for k, v in net.state_dict().items()}
-    net.train()
-    net(torch.rand(4, 1, 32, 32))
-    assert not any(m.training for m in net.modules())
-    assert not any(p.requires_grad for p in net.parameters())
-    assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
-    assert TimmFeatures(LITE0, (1,)).train().net.training
 
 
 def test_weights_of_another_network_are_refused():
