@@ -1,6 +1,7 @@
 """The one owner of device choice, thread count and determinism flags."""
 
 import os
+import resource
 import shutil
 from pathlib import Path
 
@@ -58,10 +59,11 @@ def configure(device: str, threads: int) -> None:
         torch.cuda.reset_peak_memory_stats()
 
 
-def peak_gpu_mib(device: str) -> float | None:
-    """Return the peak memory that torch reserved on the GPU in this process, in MiB; None on the CPU."""
-    if not device.startswith("cuda"):
-        return None
-    import torch
+def peaks(device: str) -> dict[str, float | None]:
+    """Return the peak resident memory of this process and what torch reserved on the GPU (None on the CPU), in MiB."""
+    gpu = None
+    if device.startswith("cuda"):
+        import torch
 
-    return torch.cuda.max_memory_reserved() / 2**20
+        gpu = torch.cuda.max_memory_reserved() / 2**20
+    return {"peak_ram_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, "peak_gpu_mib": gpu}

@@ -1,7 +1,6 @@
-"""What computes the numbers: versions, the machine, the commit, and the memory that this process took."""
+"""What computes the numbers: versions, the machine and the commit."""
 
 import platform
-import resource
 import subprocess
 import sys
 from functools import cache
@@ -10,21 +9,8 @@ from typing import Any
 
 from ..common import package
 
-PACKAGES = (
-    "uasbench",
-    "torch",
-    "timm",
-    "monai",
-    "numpy",
-    "scipy",
-    "numba",
-    "pandas",
-    "nibabel",
-    "SimpleITK",
-    "optuna",
-    "mlflow",
-)
-OF_EXTRAS = ("nnunetv2",)
+PACKAGES = "uasbench torch timm monai numpy scipy numba pandas nibabel SimpleITK optuna mlflow"
+OF_EXTRAS = "nnunetv2"
 
 
 @cache
@@ -34,7 +20,7 @@ def versions() -> dict[str, str]:
     A package of an extra is named where it is installed.
     """
     found = {}
-    for name in (*PACKAGES, *OF_EXTRAS):
+    for name in f"{PACKAGES} {OF_EXTRAS}".split():
         try:
             found[name] = version(name)
         except PackageNotFoundError:
@@ -60,12 +46,6 @@ def commit() -> str | None:
         return None
     try:
         command = ["git", "-C", str(package.ROOT), "rev-parse", "HEAD"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)  # noqa: S603
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=False).stdout.strip() or None  # noqa: S603
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return done.stdout.strip() or None
-
-
-def peak_ram_mib() -> float:
-    """Return the peak resident memory of this process in MiB (Linux counts in KiB)."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

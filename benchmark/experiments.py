@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import AliasChoices, BaseModel, Field, ValidationError
 
 from ..common import package
 from ..common.errors import UasbenchError, did_you_mean
@@ -16,12 +16,12 @@ class ExperimentError(UasbenchError):
     """An experiment is unknown or its file is not valid."""
 
 
-class Row(BaseModel, extra="forbid"):
-    """A variant of a method: a row of the table."""
+class Variant(BaseModel, extra="forbid"):
+    """A further configuration of a method, shown as ``method@label``; an experiment calls its ``settings`` ``set``."""
 
     label: str
     method: str
-    set: dict[str, Any] = Field(default_factory=dict)
+    settings: dict[str, Any] = Field(default_factory=dict, validation_alias=AliasChoices("settings", "set"))
 
 
 class Printed(BaseModel, extra="forbid"):
@@ -46,7 +46,7 @@ class Experiment(BaseModel, extra="forbid"):
     dataset: str
     train: str | None = None
     methods: str = ""
-    variants: list[Row] = Field(default_factory=list)
+    variants: list[Variant] = Field(default_factory=list)
     seeds: str | int = 3
     profile: Literal["smoke", "quick", "paper"] = "paper"
     calibration: Literal["held-out", "none"] = "held-out"

@@ -2,8 +2,7 @@
 
 from collections.abc import Callable
 
-from ..executors.contract import Event, Job, Place, find_executor
-from ..executors.schedule import run_jobs
+from ..executors.contract import Event, Job, Place, find_executor, run_jobs
 from ..planning import ids
 from ..planning.options import STAGE_LIMIT_S, OptionError
 from ..runs.folder import RunFolder, RunFolderError, hold

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 from ...common.atomic import remove_stale
 from .. import device as devices
-from ..executors.contract import Event, Place, find_executor
-from ..executors.schedule import run_jobs
+from ..executors.contract import Event, Place, find_executor, run_jobs
 from ..planning.info import check_source, retire_outdated, write_info, write_timing
 from ..planning.options import RunOptions
 from ..planning.plan import Graph, plan_cells

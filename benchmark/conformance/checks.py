@@ -8,6 +8,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,6 @@ from typing import Any
 import numpy as np
 
 from ...common import source_hash
-from ...datasets.healthy import HealthySet
 from ...datasets.labelled import LabelledSet
 from ...methods.config import PROFILES, Config, resolve
 from ...methods.state import modules
@@ -36,10 +36,7 @@ def card(subject: Subject) -> str:
     if not subject.built_in:
         return f"{card.name}: {card.title}"
     wanted = ("title", "year", "family", "citation", "reference")
-    missing = [name for name in wanted if not getattr(card, name)]
-    if card.family == "plug-in":
-        missing.append("family")
-    if missing:
+    if missing := [name for name in wanted if getattr(card, name) in (None, "", "plug-in")]:
         raise Broken(f"the card of a built-in must be complete; fill in {', '.join(missing)}")
     return f"complete: {card.title}"
 
@@ -54,11 +51,9 @@ def config(subject: Subject) -> str:
     known = {f.name for f in fields(cls)}
     for kind in ("profiles", "anatomies"):
         for name, values in getattr(cls, kind).items():
-            unknown = sorted(set(values) - known)
-            if unknown:
+            if unknown := sorted(set(values) - known):
                 raise Broken(f"{kind}[{name!r}] sets unknown fields: {', '.join(unknown)}")
-    strange = sorted(set(cls.profiles) - set(PROFILES))
-    if strange:
+    if strange := sorted(set(cls.profiles) - set(PROFILES)):
         raise Broken(f"unknown profiles {', '.join(strange)}; they are {', '.join(PROFILES)}")
     for profile in PROFILES:
         for anatomy in (None, *subject.cls.card.anatomy):
@@ -74,8 +69,7 @@ def available(subject: Subject) -> str:
     made_for = subject.cls.card.anatomy
     if subject.anatomy not in made_for:
         raise Unavailable(f"made for {', '.join(made_for)}; check it with --anatomy {made_for[0]}")
-    missing = missing_packages(subject.cls.requires)
-    if missing:
+    if missing := missing_packages(subject.cls.requires):
         raise Unavailable(missing)
     reason = subject.cls(subject.config()).skip()
     if reason is None:
@@ -100,24 +94,21 @@ def runs(subject: Subject) -> str:
 def inputs_untouched(subject: Subject) -> str:
     """Neither fit nor score writes into what it was given."""
     scans, unlabelled = subject.scans(), subject.unlabelled()
-    given = [array for seen in (scans, unlabelled) if seen is not None for array in _arrays(seen)]
-    before = [tuple(array.copy() for array in arrays) for arrays in given]
+    given: list[tuple[np.ndarray, ...]] = [(case.image, case.roi) for case in unlabelled or ()]
+    if isinstance(scans, LabelledSet):
+        given += [(case.image, case.roi, lesion) for case, lesion in scans]
+    else:
+        given += [(case.image, case.roi) for case in scans]
+    before = deepcopy(given)
     method, _ = drive.train(subject.cls, subject.config(), scans, subject.context(0, unlabelled=unlabelled))
     _unchanged("fit", given, before)
     case = subject.cases()[0]
     viewed = subject.view(method, case)
     arrays = [(case.image, case.roi)] + ([] if viewed is None else [(viewed.image, viewed.roi)])
-    before = [(image.copy(), roi.copy()) for image, roi in arrays]
+    before = deepcopy(arrays)
     drive.score(method, case, viewed)
     _unchanged("score", arrays, before)
     return "fit and score leave images and regions as they were"
-
-
-def _arrays(scans: HealthySet | LabelledSet) -> list[tuple[np.ndarray, ...]]:
-    """Return image, region of interest and, where there is one, lesion mask of each scan, not as copies."""
-    if isinstance(scans, LabelledSet):
-        return [(case.image, case.roi, lesion) for case, lesion in scans]
-    return [(case.image, case.roi) for case in scans]
 
 
 def _unchanged(stage: str, now: list[tuple[np.ndarray, ...]], before: list[tuple[np.ndarray, ...]]) -> None:
@@ -237,21 +228,17 @@ def blind(subject: Subject) -> str:
     for name, path in own.items():
         for node in ast.walk(ast.parse(path.read_bytes())) if path.suffix == ".py" else ():
             if used := _truth_name(node):
-                line = getattr(node, "lineno", "?")
-                raise Broken(f"{name}, line {line}: {used} reads labels, which only the scorer may")
+                where = f"{name}, line {getattr(node, 'lineno', '?')}"
+                raise Broken(f"{where}: {used} reads labels, which only the scorer may")
     return f"no label reader in {len(own)} module{'s' * (len(own) != 1)}"
 
 
 def _truth_name(node: ast.AST) -> str | None:
-    names: list[Any] = []
-    if isinstance(node, ast.Name):
-        names = [node.id]
-    elif isinstance(node, ast.Attribute):
-        names = [node.attr]
-    elif isinstance(node, ast.ImportFrom | ast.Import):
+    if isinstance(node, ast.Constant):
+        return "UASBENCH_DATA" if node.value == "UASBENCH_DATA" else None
+    names = [getattr(node, "id", None), getattr(node, "attr", None)]
+    if isinstance(node, ast.ImportFrom | ast.Import):
         names = [a.name.rpartition(".")[2] for a in node.names]
-    elif isinstance(node, ast.Constant) and node.value == "UASBENCH_DATA":
-        return "UASBENCH_DATA"
     return next((n for n in names if n in TRUTH_NAMES), None)
 
 

@@ -17,8 +17,7 @@ from unittest.mock import patch
 
 from ...common.errors import summary
 from ...common.package import import_target
-from ..executors.contract import Event, Executor, Job, Listener, Place
-from ..executors.schedule import run_jobs
+from ..executors.contract import Event, Executor, Job, Listener, Place, run_jobs
 from ..runs.folder import RunFolder
 from ..stages.probe import SECOND_LINE, ProbeTask
 

@@ -66,8 +66,8 @@ def check_method(
         registry.runnable().entry(method)
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "output.txt"
-        start = "spawn" if isinstance(method, str) or _importable(method) else "fork"
-        context: Any = multiprocessing.get_context(start)
+        spawned = isinstance(method, str) or _importable(method)
+        context: Any = multiprocessing.get_context("spawn" if spawned else "fork")
         ours, theirs = context.Pipe()
         process: Any = context.Process(target=_child, args=(theirs, method, anatomy, device, log))
         process.start()
@@ -94,16 +94,16 @@ def _importable(cls: type) -> bool:
 
 
 def _outcomes(connection: Connection, process: Any, log: Path, timeout: float) -> Iterator[CheckResult]:
-    """Yield one result per check, whatever becomes of the child."""
     for done, name in enumerate(NAMES):
         start = time.perf_counter()
-        end = None
         try:
             if connection.poll(timeout):
                 yield connection.recv()
                 continue
-            end = f"not finished within {timeout:g} s; give the smoke profile fewer steps, respect ctx.updates(), "
-            end += "or allow more (--timeout)"
+            end = (
+                f"not finished within {timeout:g} s; give the smoke profile fewer steps, respect ctx.updates(), or "
+                "allow more (--timeout)"
+            )
         except EOFError:
             process.join(timeout)
             last = log.read_text(errors="replace").strip().splitlines()[-3:] if log.exists() else []
@@ -145,28 +145,22 @@ def run_checks(
         if barred and name not in ALONE:
             yield CheckResult(name, False, True, barred, 0.0)
             continue
-        result, error = _run(name, check, subject)
+        start = time.perf_counter()
+        passed = skipped = False
+        try:
+            detail, passed = check(subject), True
+        except NotApplicable as error:
+            detail, skipped = str(error), True
+            if isinstance(error, Unavailable):
+                barred = f"not run: {error}"
+        except (Broken, UasbenchError) as error:
+            detail = str(error)
+        except (Exception, SystemExit) as error:
+            detail = short_traceback(error)
+        result = CheckResult(name, passed, skipped, detail, time.perf_counter() - start)
         yield result
-        if isinstance(error, Unavailable):
-            barred = f"not run: {error}"
-        elif result.failed and name not in ALONE and name in ("available", NEEDED):
+        if result.failed and name in ("available", NEEDED):
             barred = f"not run: {name!r} failed"
-
-
-def _run(name: str, check: Callable[[Any], str], subject: Any) -> tuple[CheckResult, BaseException | None]:
-    start = time.perf_counter()
-    passed = skipped = False
-    problem = None
-    try:
-        detail = check(subject)
-        passed = True
-    except NotApplicable as error:
-        skipped, detail, problem = True, str(error), error
-    except (Broken, UasbenchError) as error:
-        detail, problem = str(error), error
-    except (Exception, SystemExit) as error:
-        detail, problem = short_traceback(error), error
-    return CheckResult(name, passed, skipped, detail, time.perf_counter() - start), problem
 
 
 def short_traceback(error: BaseException) -> str:

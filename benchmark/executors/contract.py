@@ -1,7 +1,7 @@
 """What an executor is asked for, and what the engine does itself; docs/plugins.md tells how to write one.
 
 The executor starts single stages from the JSON form of their tasks, says what becomes of them, and stops them. The
-engine (:func:`.schedule.run_jobs`) submits a stage once what it needs is done, cancels what needed a failed one and
+engine (:func:`run_jobs`) submits a stage once what it needs is done, cancels what needed a failed one and
 nothing else, stops stages at the limit, and closes the executor however the run ends. The stage itself leaves alone
 what is finished, and :func:`~uasbench.benchmark.stages.worker.work_file` holds its lock, so that no stage runs twice
 at once and a later submitter adopts whatever an earlier one has finished.
@@ -10,6 +10,7 @@ at once and a later submitter adopts whatever an earlier one has finished.
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,8 @@ from ..catalogue import registry
 from ..runs.folder import RunFolder
 from ..stages import worker
 from ..stages.task import Task
+
+TICK_S = 0.25
 
 
 @dataclass(frozen=True)
@@ -171,6 +174,66 @@ def find_executor(name: str) -> type[Executor]:
     if missing := [part for part in PARTS if not callable(getattr(found, part, None))]:
         raise registry.RegistryError(f"executor {name!r} has no {', '.join(missing)}; see docs/plugins.md")
     return found
+
+
+def run_jobs(executor: Executor, jobs: Sequence[Job], listener: Listener, limit_s: float) -> None:
+    """Run all jobs, reporting to ``listener``; a failed job cancels what needs it and nothing else.
+
+    A job that takes longer than ``limit_s`` is stopped and failed.
+
+    Raises:
+        ValueError: jobs need one that is not there.
+        KeyboardInterrupt: raised again after the running jobs were stopped.
+    """
+    waiting = {job.id: job for job in sorted(jobs, key=lambda job: job.rank)}
+    running: dict[str, Job] = {}
+    started: dict[str, float] = {}
+    done: set[str] = set()
+
+    def start(job: Job) -> None:
+        started[job.id] = time.monotonic()
+        listener(Event(job, "started"))
+
+    def end(job: Job, error: str | None) -> None:
+        del running[job.id]
+        seconds = time.monotonic() - started.pop(job.id, time.monotonic())
+        if error is None:
+            done.add(job.id)
+            listener(Event(job, "done", seconds=seconds))
+            return
+        listener(Event(job, "failed", error, seconds))
+        lost = {job.id}
+        while cancelled := [other for other in waiting.values() if other.needs & lost]:
+            for other in cancelled:
+                lost.add(other.id)
+                del waiting[other.id]
+                listener(Event(other, "cancelled", job))
+
+    try:
+        for name in executor.attach(list(waiting.values())):
+            running[name] = waiting.pop(name)
+            start(running[name])
+        while waiting or running:
+            ready = [job for job in waiting.values() if job.needs <= done]
+            for job in ready[: executor.room()]:
+                running[job.id] = waiting.pop(job.id)
+                executor.submit(job)
+            if waiting and not running:
+                raise ValueError(f"{', '.join(waiting)} need jobs that are not there, or the executor takes none")
+            for report in executor.reports(TICK_S):
+                job = running[report.id]
+                if report.kind == "started":
+                    start(job)
+                elif report.kind == "progress":
+                    listener(Event(job, "progress", report.value))
+                else:
+                    end(job, report.value if report.kind == "failed" else None)
+            now = time.monotonic()
+            for name in [name for name, at in started.items() if now - at > limit_s]:
+                executor.stop(name)
+                end(running[name], f"stopped after {limit_s:.0f} s, the stage limit; raise it with --stage-limit")
+    finally:
+        executor.close()
 
 
 def _made(folder: Path) -> Path:

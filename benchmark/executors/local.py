@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -45,8 +46,7 @@ class LocalExecutor:
         return len(self.slots) - len(self._running)
 
     def attach(self, jobs: Sequence[Job]) -> tuple[str, ...]:
-        """Return nothing: a worker ends with its submitter."""
-        return ()
+        return ()  # a worker ends with its submitter
 
     def submit(self, job: Job) -> None:
         taken = {item.slot for item in self._running.values()}
@@ -66,11 +66,13 @@ class LocalExecutor:
         wait(handles, timeout=0 if found else timeout)
         for name, item in list(self._running.items()):
             ended = not item.process.is_alive()
-            for kind, value in _received(item.connection):
-                if kind == "progress":
-                    found.append(Report(name, "progress", value))
-                else:
-                    item.outcome, item.until = Report(name, kind, value), time.monotonic() + GRACE_S
+            with suppress(EOFError, OSError):
+                while item.connection.poll():
+                    report = Report(name, *item.connection.recv())
+                    if report.kind == "progress":
+                        found.append(report)
+                    else:
+                        item.outcome, item.until = report, time.monotonic() + GRACE_S
             if not ended and time.monotonic() > item.until:
                 item.process.kill()
             elif ended:
@@ -95,16 +97,6 @@ class LocalExecutor:
         item = self._running.pop(job)
         item.connection.close()
         item.process.close()
-
-
-def _received(connection: Connection) -> list[tuple]:
-    said = []
-    try:
-        while connection.poll():
-            said.append(connection.recv())
-    except (EOFError, OSError):
-        pass
-    return said
 
 
 def _death(code: int | None) -> str:

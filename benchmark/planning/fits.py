@@ -43,14 +43,7 @@ class LabelPlan:
 
 @dataclass(frozen=True)
 class PlannedFits:
-    """The trainings of a cell and who maps what.
-
-    Attributes:
-        tasks: the trainings.
-        names: which of several trainings each is, such as ``fold 2/5``, for the display.
-        models: each with its trainings, several of which are members whose median is the map.
-        labels: how labels are used, for top lines.
-    """
+    """The trainings of a cell, which of several each is (such as ``fold 2/5``), and who maps what."""
 
     tasks: tuple[FitTask, ...]
     names: tuple[str, ...]
@@ -63,37 +56,29 @@ def trainable(candidates: Sequence[Candidate], data: TaskData) -> tuple[list[Can
     kept, refused = [], []
     healthy = sorted({case.patient for case, _ in data.training()})
     for candidate in candidates:
-        reason = None
+        plan = None
         if candidate.training is not None:
             plan = label_plan(data, candidate.training)
-            reason = plan if isinstance(plan, str) else None
         elif len(healthy) < candidate.min_patients:
-            reason = (
+            plan = (
                 f"learns from {candidate.min_patients} healthy patients or more, and {data.train} has {len(healthy)} "
                 f"for training ({', '.join(healthy)}); add scans"
             )
-        if reason is None:
-            kept.append(candidate)
+        if isinstance(plan, str):
+            refused.append(Skip(method=candidate.label, dataset=data.dataset, reason=plan))
         else:
-            refused.append(Skip(method=candidate.label, dataset=data.dataset, reason=reason))
+            kept.append(candidate)
     return kept, refused
 
 
 def planned_fits(folder: RunFolder, numerics: Numerics, data: TaskData, candidate: Candidate, seed: int) -> PlannedFits:
-    """Return the trainings that a cell needs, with their addresses.
-
-    Raises:
-        ValueError: a top line that cannot be trained here, which :func:`label_plan` says beforehand.
-    """
-    labels = None
-    if candidate.training is not None:
-        plan = label_plan(data, candidate.training)
-        if isinstance(plan, str):
-            raise ValueError(f"{candidate.label}: {plan}")
-        labels = plan
+    """Return the trainings that a cell of a :func:`trainable` configuration needs, with their addresses."""
+    labels = None if candidate.training is None else label_plan(data, candidate.training)
+    assert not isinstance(labels, str), labels
     learns: Sequence[Sequence[Labelled]] = ((),) if labels is None else labels.learns
-    members = candidate.members
-    seeds = [seed] if members is None else [derive(seed, "member", index) for index in range(members)]
+    seeds = [seed]
+    if candidate.members is not None:
+        seeds = [derive(seed, "member", index) for index in range(candidate.members)]
     tasks, names, models = [], [], []
     for fold, labelled in enumerate(learns):
         for member, fit_seed in enumerate(seeds):
@@ -123,8 +108,7 @@ def folds(patients: Iterable[str]) -> list[tuple[str, ...]]:
     """
     people = sorted(set(patients), key=natural_key)
     order = sorted(people, key=lambda person: (derive(FOLD_SEED, "cross-fit", person), person))
-    count = min(MOST_FOLDS, len(people))
-    return [tuple(sorted(order[k::count], key=natural_key)) for k in range(count)]
+    return [tuple(sorted(order[k::MOST_FOLDS], key=natural_key)) for k in range(min(MOST_FOLDS, len(people)))]
 
 
 def label_plan(data: TaskData, training: str) -> LabelPlan | str:
@@ -134,15 +118,15 @@ def label_plan(data: TaskData, training: str) -> LabelPlan | str:
         if not found.cases:
             looked = f" (looked for {', '.join(found.looked_for)})" if found.looked_for else ""
             return (
-                f"learns from the other {data.anatomy} sets with lesion masks, of which the data root holds none that "
-                f"may train{looked}; it never trains on {data.dataset} itself"
+                f"learns from the other {data.card.anatomy} sets with lesion masks, of which the data root holds none "
+                f"that may train{looked}; it never trains on {data.dataset} itself"
             )
         everybody = tuple(dict.fromkeys(case.patient for case in data.test))
         sets = tuple(dict.fromkeys(case.dataset for case, _ in found.cases))
         return LabelPlan(training, (tuple(found.cases),), (everybody,), sets)
     if training != "cross-fit":
         return f"its class says training={training!r}; choose cross-fit or unseen"
-    if not data.voxel_truth:
+    if data.card.truth != "voxel":
         return f"learns from lesion masks; {data.dataset} has slice labels only"
     groups = folds(case.patient for case in data.test)
     if len(groups) < 2:

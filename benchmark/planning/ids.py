@@ -21,13 +21,9 @@ def digest(value: Any) -> str:
 
 
 def _sources(stage: str, method: MethodSpec) -> list[str]:
-    """Sources of a stage, of the method, and of what a plug-in gets through the lazy names of the package.
-
-    Methods of one module that share a fit score it each in their own way: maps take the whole target besides.
-    """
+    """Sources of a stage, of what a plug-in gets through the lazy names of the package, and of the method."""
     modules = (f"benchmark.stages.{stage}", "methods.method", "methods.training")
-    own = method.target.partition(":")[0]
-    return [*(closure_hash(f"{PACKAGE}.{name}") for name in modules), closure_hash(own)]
+    return [closure_hash(name) for name in (*(f"{PACKAGE}.{m}" for m in modules), method.target.partition(":")[0])]
 
 
 def fit_id(task: FitTask, candidate: Candidate, split: str) -> str:
@@ -57,7 +53,10 @@ def fit_id(task: FitTask, candidate: Candidate, split: str) -> str:
 
 
 def map_id(fit: str, candidate: Candidate, data: TaskData) -> str:
-    """Address of a cell's maps: the fit, the class that scores, its settings, the test and calibration voxels."""
+    """Address of a cell's maps: the fit, the class that scores, its settings, the test and calibration voxels.
+
+    Methods of one module that share a fit score it each in their own way, therefore the class beside the source.
+    """
     return digest(
         {
             "stage": "map",

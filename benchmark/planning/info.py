@@ -18,9 +18,7 @@ def check_source(folder: RunFolder, options: RunOptions) -> None:
     Raises:
         PlanError: the folder holds a run on other scans.
     """
-    if not folder.run_json.exists():
-        return
-    before = folder.info().get("source")
+    before = folder.info().get("source") if folder.run_json.exists() else None
     if before not in (None, options.source()):
         raise PlanError(
             f"{folder.path} holds a run on {before}, this command reads {options.source()}; choose another --out"
@@ -30,10 +28,10 @@ def check_source(folder: RunFolder, options: RunOptions) -> None:
 def retire_outdated(folder: RunFolder, tasks: Sequence[Planned]) -> list[CellKey]:
     """Move records whose scans, labels, patients or split are not the present ones out of the tables."""
     present = {(t.data.dataset, t.data.train): t.data.info() for t in tasks}
+    fields = ("cases", "patients", "truth", "train_cases", "phantom")
     retired = []
     for record in folder.records():
         now = present.get((record.cell.dataset, record.cell.train))
-        fields = ("cases", "patients", "truth", "train_cases", "phantom")
         if now is not None and any(getattr(now, f) != getattr(record.data, f) for f in fields):
             folder.retire(folder.record_path(record.cell))
             retired.append(record.cell)
@@ -42,9 +40,7 @@ def retire_outdated(folder: RunFolder, tasks: Sequence[Planned]) -> list[CellKey
 
 def version_warnings(folder: RunFolder) -> list[str]:
     """Say which packages changed since the run was started; results are kept, because versions are not hashed."""
-    if not folder.run_json.exists():
-        return []
-    before = folder.info().get("environment", {}).get("versions", {})
+    before = folder.info().get("environment", {}).get("versions", {}) if folder.run_json.exists() else {}
     now = environment()["versions"]
     changed = [f"{name} {before[name]} → {now[name]}" for name in now if before.get(name, now[name]) != now[name]]
     return [f"this run was started with other versions: {', '.join(changed)}"] if changed else []
@@ -58,11 +54,11 @@ def write_info(
     now = datetime.now(UTC).isoformat(timespec="seconds")
     command = options.command or f"uasbench.run(**{options.model_dump(mode='json', exclude_defaults=True)})"
     data = [t.data for t in tasks]
-    planned = {(t.data.dataset, c.label) for t in tasks for c in t.candidates}
     skipped = [s.model_dump() for t in tasks for s in t.skipped]
+    planned = {(t.data.dataset, c.label) for t in tasks for c in t.candidates}
     planned |= {(s["dataset"], s["method"]) for s in skipped}
     kept = [s for s in old.get("skipped", []) if (s["dataset"], s["method"]) not in planned]
-    rows = [{"dataset": d.dataset, "train": d.train, "anatomy": d.anatomy} for d in data]
+    rows = [{"dataset": d.dataset, "train": d.train, "anatomy": d.card.anatomy} for d in data]
     rows += [row for row in old.get("tasks", []) if row not in rows]
     folder.update_info(
         schema=1,
@@ -74,7 +70,7 @@ def write_info(
         profile=options.profile,
         phantom=next((d.phantom for d in data if d.phantom), None),
         tasks=rows,
-        references={**old.get("references", {}), **{d.dataset: d.reference for d in data}},
+        references={**old.get("references", {}), **{d.dataset: d.card.reference for d in data}},
         seeds=options.seeds,
         numerics=numerics.model_dump(),
         workers=workers,

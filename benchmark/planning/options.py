@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_validator
 
 from ...common.errors import UasbenchError
-from .. import experiments
+from ..experiments import Variant, load
 
 Profile = Literal["smoke", "quick", "paper"]
 STAGE_LIMIT_S = {"smoke": 300.0, "quick": 1800.0, "paper": 7 * 86400.0}
@@ -21,14 +21,6 @@ _ASSIGNMENT = re.compile(r",(?=[A-Za-z_][\w.-]*=)")
 
 class OptionError(UasbenchError):
     """An option has a value that cannot be used."""
-
-
-class Variant(BaseModel, extra="forbid"):
-    """A further configuration of a method, shown as ``method@label``."""
-
-    label: str
-    method: str
-    settings: dict[str, Any]
 
 
 class RunOptions(BaseModel, extra="forbid"):
@@ -168,25 +160,17 @@ def parse_variant(text: str) -> Variant:
     return Variant(label=label, method=method, settings=settings)
 
 
-def _names(value: str | Iterable[str]) -> list[str]:
-    parts = value.split(",") if isinstance(value, str) else value
-    return [part.strip() for part in parts if part.strip()]
-
-
 _TYPED: dict[str, Callable[[Any], Any]] = {
     "methods": lambda value: value if isinstance(value, str) else ",".join(value),
-    "datasets": _names,
+    "datasets": lambda value: [
+        part.strip() for part in (value.split(",") if isinstance(value, str) else value) if part.strip()
+    ],
     "workers": lambda value: None if value == "auto" else value,
     "seeds": lambda value: parse_seeds(str(value)) if isinstance(value, int | str) else list(value),
     "settings": lambda value: dict(value) if isinstance(value, Mapping) else parse_settings(value),
     "variants": lambda value: [parse_variant(item) if isinstance(item, str) else item for item in value],
 }
 """What users type, turned into what an option holds."""
-
-
-def jsonable(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a mapping as JSON holds it (tuples become lists), for hashing and records."""
-    return json.loads(json.dumps(dict(values)))
 
 
 def validated(**values: Any) -> RunOptions:
@@ -205,15 +189,8 @@ def validated(**values: Any) -> RunOptions:
 
 def experiment_options(name: str, **given: Any) -> RunOptions:
     """Turn an experiment into run options; what is given explicitly wins."""
-    plan = experiments.load(name)
-    planned = {
-        "methods": plan.methods,
-        "datasets": plan.dataset,
-        "train": plan.train,
-        "profile": plan.profile,
-        "seeds": plan.seeds,
-        "variants": [Variant(label=row.label, method=row.method, settings=row.set) for row in plan.variants],
-        "calibration": plan.calibration,
-        "name": Path(name).with_suffix("").as_posix().strip("./").replace("/", "-"),
-    }
-    return validated(**{**planned, **given})
+    plan = load(name)
+    fields = ("methods", "train", "profile", "seeds", "variants", "calibration")
+    planned = {field: getattr(plan, field) for field in fields} | {"datasets": plan.dataset}
+    planned["name"] = Path(name).with_suffix("").as_posix().strip("./").replace("/", "-")
+    return validated(**planned | given)

@@ -73,7 +73,7 @@ def _plan_cell(options: RunOptions, numerics: Numerics, data: TaskData, candidat
     )
     measure = MeasureTask(
         cell=key,
-        method=candidate.info(data.anatomy),
+        method=candidate.info(data.card.anatomy),
         profile=options.profile,
         config=candidate.config,
         ids=StageIds(fit=fit, map=maps.id, measure="", members=members),

@@ -1,5 +1,6 @@
 """Which methods run on a task: patterns, variants, settings, and who declines with which reason."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -13,7 +14,7 @@ from ..catalogue.outline import missing_packages, time_limit
 from ..catalogue.registry import Registry
 from ..runs.records import MethodInfo, Skip
 from ..stages.fit import MethodSpec
-from .options import OptionError, RunOptions, jsonable
+from .options import OptionError, RunOptions
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,7 @@ class Candidate:
     extra_identity: str = ""
 
     def info(self, anatomy: str) -> MethodInfo:
-        card = self.card
-        names = ("name", "title", "family", "supervision", "uses", "deterministic", "trivial", "year")
+        card, names = self.card, MethodInfo.model_fields.keys() - {"min_seeds", "near_chance", "undertrained"}
         return MethodInfo(
             **{name: getattr(card, name) for name in names},
             min_seeds=1 if card.deterministic or card.trivial else card.min_seeds,
@@ -82,15 +82,17 @@ def select(options: RunOptions, anatomy: str, dataset: str, registry: Registry) 
             with time_limit():
                 found = _candidate(options, registry, label, name, settings, anatomy)
             if not isinstance(found, str):
-                found = _identified(*found)
+                candidate, method = found
+                try:  # without a limit of time: weights may have to be downloaded, which the hub's client shows
+                    chosen.candidates.append(replace(candidate, extra_identity=method.extra_identity()))
+                except DataError as error:
+                    found = str(error)
         except UasbenchError:
             raise
         except Exception as error:
             chosen.broken.append((label, summary(error)))
             continue
-        if isinstance(found, Candidate):
-            chosen.candidates.append(found)
-        else:
+        if isinstance(found, str):
             chosen.skipped.append(Skip(method=label, dataset=dataset, reason=found))
     return chosen
 
@@ -113,15 +115,16 @@ def _candidate(
     reason = method.skip()
     if reason:
         return str(reason)
-    fit_config, score_config = (jsonable(part) for part in by_stage(config))
-    spec = MethodSpec(
-        target=f"{cls.__module__}:{cls.__qualname__}", profile=options.profile, anatomy=anatomy, settings=dict(settings)
+    whole, fit_config, score_config = (
+        json.loads(json.dumps(dict(part)))  # tuples become lists, as a record and a hash hold them
+        for part in (asdict(config), *by_stage(config))
     )
+    target = f"{cls.__module__}:{cls.__qualname__}"
     candidate = Candidate(
         label=label,
         card=cls.card,
-        spec=spec,
-        config=jsonable(asdict(config)),
+        spec=MethodSpec(target=target, profile=options.profile, anatomy=anatomy, settings=dict(settings)),
+        config=whole,
         fit_config=fit_config,
         score_config=score_config,
         view=method.view,
@@ -131,14 +134,3 @@ def _candidate(
         training=getattr(cls, "training", "cross-fit") if cls.card.uses == "labels" else None,
     )
     return candidate, method
-
-
-def _identified(candidate: Candidate, method: Method) -> Candidate | str:
-    """Ask what enters the address of the fit, or return why it cannot be known.
-
-    There is no limit of time here: pretrained weights may have to be downloaded, which the hub's client shows.
-    """
-    try:
-        return replace(candidate, extra_identity=method.extra_identity())
-    except DataError as error:
-        return str(error)

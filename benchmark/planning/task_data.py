@@ -5,6 +5,7 @@ from typing import Any
 
 from ...common.errors import DataError
 from ...datasets.case import Trust
+from ...datasets.dataset import DatasetCard
 from ...datasets.patients import overlapping
 from ...datasets.phantom.disk import phantom_of
 from ...datasets.splits import HealthySplit, split_healthy
@@ -20,17 +21,14 @@ SPLIT_SEED = 0
 
 @dataclass
 class TaskData:
-    """Prepared data of one (test set, train set) pair.
+    """Prepared data of one (test set, train set) pair, with the card of the test set.
 
-    ``voxel_truth`` tells sets with lesion masks from those with slice labels; ``other_lesions`` are labelled cases of
-    other sets, prepared where a top line learns from them.
+    ``other_lesions`` are labelled cases of other sets, prepared where a top line learns from them.
     """
 
     dataset: str
     train: str
-    anatomy: str
-    reference: str | None
-    roi_source: str
+    card: DatasetCard
     test: list[PreparedCase]
     truths: dict[str, TruthRef]
     healthy: list[PreparedCase]
@@ -38,35 +36,33 @@ class TaskData:
     excluded: list[str]
     warnings: list[str]
     phantom: dict[str, Any] | None = None
-    voxel_truth: bool = True
     other_lesions: OtherLesions = field(default_factory=OtherLesions)
     test_voxels: int = 0
     calibration_voxels: int = 0
 
     def training(self) -> list[tuple[PreparedCase, ZRange]]:
-        return self._parts(self.split.train)
+        by_id = {case.id: case for case in self.healthy}
+        return [(by_id[case], z) for case, z in self.split.train]
 
     def calibrating(self) -> list[tuple[PreparedCase, ZRange]]:
         """Return the healthy cases that are held out for calibration, with their slice ranges."""
-        return self._parts(self.split.calibration)
-
-    def _parts(self, parts: list[tuple[str, ZRange]]) -> list[tuple[PreparedCase, ZRange]]:
         by_id = {case.id: case for case in self.healthy}
-        return [(by_id[case], z) for case, z in parts]
+        return [(by_id[case], z) for case, z in self.split.calibration]
 
     def info(self) -> DataInfo:
+        everyone = [*self.test, *self.healthy]
         return DataInfo(
-            anatomy=self.anatomy,
+            anatomy=self.card.anatomy,
             cases={case.id: case.fingerprint for case in self.test},
             patients={case.id: case.patient for case in self.test},
             truth={case: ref.fingerprint for case, ref in self.truths.items()},
             train_cases={case.id: case.fingerprint for case in self.healthy},
             split={**self.split.manifest, "hash": self.split.hash},
-            roi_source=self.roi_source,
-            roi_sources={case.id: case.roi_source for case in [*self.test, *self.healthy] if case.roi_source},
+            roi_source=self.card.roi_source,
+            roi_sources={case.id: case.roi_source for case in everyone if case.roi_source},
             excluded=self.excluded,
-            notes={case.id: [str(note) for note in case.notes] for case in [*self.test, *self.healthy] if case.notes},
-            trust={case.id: case.trust for case in [*self.test, *self.healthy] if case.trust != Trust()},
+            notes={case.id: [str(note) for note in case.notes] for case in everyone if case.notes},
+            trust={case.id: case.trust for case in everyone if case.trust != Trust()},
             phantom=self.phantom,
         )
 
@@ -106,7 +102,7 @@ def prepare_task(options: RunOptions, pair: tuple[str, str], source: ScanSource,
     for name in set(source.excludes) - set(pair):
         source.registry.card(name)
     scans = [source.scans(pair[0], truth=True), source.scans(pair[1], truth=False)]
-    (test, healthy), twins = joined(scans[0].cases, scans[1].cases)
+    (test, healthy), twins = joined(*(found.cases for found in scans))
     leaks = overlapping(people(healthy), people(test))
     healthy = [case for case in healthy if key(case) not in leaks]
     if not healthy:
@@ -123,13 +119,10 @@ def prepare_task(options: RunOptions, pair: tuple[str, str], source: ScanSource,
         patients = {case.patient for case in healthy if case.id in calibrates}
         other = other_lesions(pair[0], source, test, [case for case in healthy if case.patient in patients])
     notes = [note for found in scans for note in (*found.notes, *found.case_notes)]
-    card = source.registry.card(pair[0])
     return TaskData(
         dataset=pair[0],
         train=pair[1],
-        anatomy=card.anatomy,
-        reference=card.reference,
-        roi_source=card.roi_source,
+        card=source.registry.card(pair[0]),
         test=test,
         truths=scans[0].truths,
         healthy=healthy,
@@ -137,7 +130,6 @@ def prepare_task(options: RunOptions, pair: tuple[str, str], source: ScanSource,
         excluded=[text for text in options.exclude if text.partition(":")[0] in (*pair, *other.looked_for)],
         warnings=[*notes, *twins, *leaks.values(), *other.warnings],
         phantom=phantom_of([file for found in scans for file in found.files]),
-        voxel_truth=card.truth == "voxel",
         other_lesions=other,
         test_voxels=sum(c.roi_voxels() for c in test),
         calibration_voxels=sum(c.roi_voxels() for c in healthy if c.id in calibrates),

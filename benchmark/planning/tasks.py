@@ -37,9 +37,9 @@ def planned_tasks(options: RunOptions, workers: int, progress: ShowProgress | No
     """
     sets, known = datasets(), runnable()
     pairs = task_pairs(options, sets)
-    selections = [select(options, sets.card(pair[0]).anatomy, pair[0], known) for pair in pairs]
-    for selection, pair in zip(selections, pairs, strict=True):
-        _refuse_nobody(selection, pair[0])
+    selections = [select(options, sets.card(test).anatomy, test, known) for test, _ in pairs]
+    for selection, (test, _) in zip(selections, pairs, strict=True):
+        _refuse_nobody(selection, test)
     roots = [_root(options, pair) for pair in pairs]
     tasks = []
     for pair, root, chosen in zip(pairs, roots, selections, strict=True):
@@ -54,11 +54,10 @@ def planned_tasks(options: RunOptions, workers: int, progress: ShowProgress | No
 
 
 def _refuse_nobody(selection: Selection, dataset: str) -> None:
-    if selection.candidates:
-        return
-    reasons = [f"{s.method}: {s.reason}" for s in selection.skipped]
-    reasons += [f"{label}: {reason}" for label, reason in selection.broken]
-    raise PlanError(f"no method can run on {dataset}: {'; '.join(reasons)}")
+    if not selection.candidates:
+        declined = [(s.method, s.reason) for s in selection.skipped] + selection.broken
+        reasons = "; ".join(f"{label}: {reason}" for label, reason in declined)
+        raise PlanError(f"no method can run on {dataset}: {reasons}")
 
 
 def plain_task(options: RunOptions, workers: int) -> TaskData:

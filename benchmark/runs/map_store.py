@@ -9,7 +9,6 @@ import hashlib
 import json
 import math
 import struct
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,8 +65,7 @@ def write_map(path: Path, map_: np.ndarray, geometry: AnyGeometry | None, suppor
         expected = support.shape if geometry is None else geometry.view_shape
         raise MapError(f"the anomaly map has shape {map_.shape}, expected {expected}")
     values = map_[support]
-    if not np.isfinite(values).all():
-        bad = int(np.count_nonzero(~np.isfinite(values)))
+    if bad := np.count_nonzero(~np.isfinite(values)):
         raise MapError(f"the anomaly map has {bad} NaN or infinite values of {len(values)} in the region of interest")
     header = {"dtype": "float32", "geometry": None if geometry is None else geometry.to_json()}
     regrouped = np.ascontiguousarray(values.astype("<f4", copy=False).view(np.uint8).reshape(-1, 4).T)
@@ -117,11 +115,8 @@ def _write(path: Path, kind: str, header: dict[str, Any], support: np.ndarray, v
 
     bits = np.packbits(support)
     streams = [isal_zlib.compress(a.reshape(-1).data, _LEVEL) if a.size else b"" for a in (bits, values)]
-    header |= {
-        "shape": list(support.shape),
-        "count": int(np.count_nonzero(support)),
-        "bytes": [len(s) for s in streams],
-    }
+    count, sizes = int(np.count_nonzero(support)), [len(s) for s in streams]
+    header |= {"shape": list(support.shape), "count": count, "bytes": sizes}
     header["digest"] = _digest(header, bits, values)
     text = json.dumps(header, sort_keys=True).encode()
     chunks = [_MAGIC[kind], struct.pack("<I", len(text)), text, *streams]
@@ -130,6 +125,8 @@ def _write(path: Path, kind: str, header: dict[str, Any], support: np.ndarray, v
 
 
 def _read(path: Path, kind: str) -> tuple[dict[str, Any], np.ndarray, bytes]:
+    from isal import isal_zlib
+
     try:
         content = memoryview(path.read_bytes())
     except OSError as error:
@@ -137,38 +134,23 @@ def _read(path: Path, kind: str) -> tuple[dict[str, Any], np.ndarray, bytes]:
     if bytes(content[:8]) != _MAGIC[kind]:
         raise MapError(f"{path} is not a stored {kind}: it starts with {bytes(content[:8])!r}; delete it and run again")
     try:
-        return _parse(content, kind)
-    except (ValueError, KeyError, TypeError, IndexError, struct.error, zlib.error) as error:
+        (length,) = struct.unpack_from("<I", content, 8)
+        header = json.loads(bytes(content[12 : 12 + length]))
+        shape, sizes = tuple(header["shape"]), header["bytes"]
+        start = 12 + length
+        if len(content) != start + sum(sizes):
+            raise ValueError(f"{len(content)} bytes, expected {start + sum(sizes)}")
+        streams = (content[start : start + sizes[0]], content[start + sizes[0] :])
+        bits, values = (isal_zlib.decompress(stream) if len(stream) else b"" for stream in streams)
+        if header.pop("digest") != _digest(header, bits, values):
+            raise ValueError("its checksum differs")
+        support = np.unpackbits(np.frombuffer(bits, np.uint8), count=math.prod(shape)).view(bool).reshape(shape)
+        expected = 4 * header["count"] if kind == "map" else 0
+        if np.count_nonzero(support) != header["count"] or len(values) != expected:
+            raise ValueError("its number of values differs")
+    except (ValueError, KeyError, TypeError, IndexError, struct.error, isal_zlib.error) as error:  # pyright: ignore[reportGeneralTypeIssues]
         raise MapError(f"{path} is damaged ({error}); delete it and run again") from error
-
-
-def _parse(content: memoryview, kind: str) -> tuple[dict[str, Any], np.ndarray, bytes]:
-    (length,) = struct.unpack_from("<I", content, 8)
-    header = json.loads(bytes(content[12 : 12 + length]))
-    shape, sizes = tuple(header["shape"]), header["bytes"]
-    start = 12 + length
-    if len(content) != start + sum(sizes):
-        raise ValueError(f"{len(content)} bytes, expected {start + sum(sizes)}")
-    bits = _inflate(content[start : start + sizes[0]])
-    values = _inflate(content[start + sizes[0] :])
-    if header.pop("digest") != _digest(header, bits, values):
-        raise ValueError("its checksum differs")
-    support = np.unpackbits(np.frombuffer(bits, np.uint8), count=math.prod(shape)).view(bool).reshape(shape)
-    expected = 4 * header["count"] if kind == "map" else 0
-    if np.count_nonzero(support) != header["count"] or len(values) != expected:
-        raise ValueError("its number of values differs")
     return header, support, values
-
-
-def _inflate(stream: memoryview) -> bytes:
-    from isal import isal_zlib
-
-    if not len(stream):
-        return b""
-    try:
-        return isal_zlib.decompress(stream)
-    except isal_zlib.error as error:  # pyright: ignore[reportGeneralTypeIssues] - the stub lacks its base
-        raise ValueError(str(error)) from error
 
 
 def _digest(header: dict[str, Any], bits: Any, values: Any) -> str:

@@ -119,24 +119,22 @@ def check_map(method: Method, scores: Any, support: np.ndarray, case_id: str) ->
     Raises:
         MethodError: as :func:`score`.
     """
-    who = f"method {method.card.name}, case {case_id}"
+    wrong = ""
     if not isinstance(scores, np.ndarray):
         hint = "; call .cpu().numpy()" if hasattr(scores, "detach") else ""
-        raise MethodError(f"{who}: the map is a {type(scores).__name__}, expected a NumPy array{hint}")
-    if scores.shape != support.shape:
-        raise MethodError(f"{who}: the map has shape {scores.shape}, expected {support.shape}, that of the input")
-    if not np.issubdtype(scores.dtype, np.floating) or scores.dtype.itemsize < 4:
-        raise MethodError(
-            f"{who}: the map is {scores.dtype}, expected float32; coarser numbers tie and change every curve"
-        )
-    with np.errstate(over="ignore"):
-        scores = np.ascontiguousarray(scores, dtype=np.float32)
-    bad = np.count_nonzero(~np.isfinite(scores[support]))
-    if bad:
-        raise MethodError(
-            f"{who}: {bad} of {np.count_nonzero(support)} values inside the region of interest are NaN or infinite, "
-            "expected finite float32"
-        )
+        wrong = f"the map is a {type(scores).__name__}, expected a NumPy array{hint}"
+    elif scores.shape != support.shape:
+        wrong = f"the map has shape {scores.shape}, expected {support.shape}, that of the input"
+    elif not np.issubdtype(scores.dtype, np.floating) or scores.dtype.itemsize < 4:
+        wrong = f"the map is {scores.dtype}, expected float32; coarser numbers tie and change every curve"
+    else:
+        with np.errstate(over="ignore"):
+            scores = np.ascontiguousarray(scores, dtype=np.float32)
+        if bad := np.count_nonzero(~np.isfinite(scores[support])):
+            wrong = f"{bad} of {np.count_nonzero(support)} values inside the region of interest are NaN or infinite, "
+            wrong += "expected finite float32"
+    if wrong:
+        raise MethodError(f"method {method.card.name}, case {case_id}: {wrong}")
     return scores
 
 

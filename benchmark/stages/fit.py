@@ -14,7 +14,6 @@ from ...methods.config import resolve
 from ...methods.context import FitContext
 from ...methods.state import parameter_count
 from .. import device as devices
-from ..environment import peak_ram_mib
 from ..runs.records import write_json
 from . import drive
 from .task import Frozen, Numerics, Progress, Task, ZRange
@@ -73,51 +72,41 @@ def run(task: FitTask, progress: Progress) -> None:
     """Train and store under ``task.out``, which appears whole or not at all."""
     if (task.out / "fit.json").exists():
         return
-    devices.configure(task.numerics.device, task.numerics.threads)
-    cls, config = task.method.load()
-    with new_folder(task.out) as scratch:
-        _train(task, cls, config, scratch, progress)
-
-
-def _train(task: FitTask, cls: Any, config: Any, scratch: Path, progress: Progress) -> None:
     numerics = task.numerics
-    with (scratch / "curves.csv").open("w", newline="", encoding="utf-8") as file:
-        curves = csv.writer(file)
-        curves.writerow(["step", "name", "value"])
-        phases: list[int] = []
+    devices.configure(numerics.device, numerics.threads)
+    cls, config = task.method.load()
+    phases: list[int] = []
 
-        def on_progress(done: int, total: int) -> None:
-            if done == 1 or not phases:
-                phases.append(0)
-            phases[-1] = done
-            progress(done, total)
+    def on_progress(done: int, total: int) -> None:
+        if done == 1 or not phases:
+            phases.append(0)
+        phases[-1] = done
+        progress(done, total)
 
-        def on_log(step: int, values: dict[str, float]) -> None:
-            curves.writerows([step, name, repr(value)] for name, value in values.items())
-
-        scans, unlabelled = training_scans(task, cls.card.uses)
-        context = FitContext(
-            seed=task.seed,
-            device=numerics.device,
-            precision=numerics.precision,
-            on_progress=on_progress,
-            on_log=on_log,
-            unlabelled=unlabelled,
-        )
-        method, seconds = drive.train(cls, config, scans, context, scratch)
-    method.save(scratch / "last.pt")
-    write_json(
-        scratch / "fit.json",
-        {
+    with new_folder(task.out) as scratch:
+        with (scratch / "curves.csv").open("w", newline="", encoding="utf-8") as file:
+            curves = csv.writer(file)
+            curves.writerow(["step", "name", "value"])
+            scans, unlabelled = training_scans(task, cls.card.uses)
+            context = FitContext(
+                seed=task.seed,
+                device=numerics.device,
+                precision=numerics.precision,
+                on_progress=on_progress,
+                on_log=lambda step, values: curves.writerows([step, name, repr(v)] for name, v in values.items()),
+                unlabelled=unlabelled,
+            )
+            method, seconds = drive.train(cls, config, scans, context, scratch)
+        method.save(scratch / "last.pt")
+        about = {
             "id": task.id,
             "method": task.method.target,
             "seed": task.seed,
             "fit_s": seconds,
             "updates": {f"phase {i + 1}": n for i, n in enumerate(phases)},
             "params": parameter_count(method),
-            "peak_ram_mib": peak_ram_mib(),
-            "peak_gpu_mib": devices.peak_gpu_mib(numerics.device),
+            **devices.peaks(numerics.device),
             "provenance": method.provenance(),
             "checkpoints": sorted(p.stem for p in scratch.glob("*.pt")),
-        },
-    )
+        }
+        write_json(scratch / "fit.json", about)

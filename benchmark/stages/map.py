@@ -3,7 +3,6 @@
 import json
 import shutil
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +11,6 @@ from ...common.seeds import derive, seed_everything
 from ...datasets.storing.prepared import PreparedCase
 from ...methods.training import autocast
 from .. import device as devices
-from ..environment import peak_ram_mib
 from ..runs.map_store import healthy_map, write_map, write_mask
 from ..runs.records import write_json
 from . import drive
@@ -56,9 +54,30 @@ def run(task: MapTask, progress: Progress) -> None:
             raise FileNotFoundError(f"the fit kept no checkpoint {name!r}; it has {there}")
     if task.out.exists():
         shutil.rmtree(task.out)
+    count = len(task.models)
+    total = sum(len(model.cases) for model in task.models) + len(task.healthy) * count
+    seconds, slices, done = 0.0, 0, 0
+    thresholds: list[float | None] = []
     with new_folder(task.out) as scratch:
         (scratch / "healthy").mkdir()
-        _map_all(task, lambda fit: drive.load(cls, config, fit / f"{name}.pt", task.numerics.device), scratch, progress)
+        for number, model in enumerate(task.models):
+            members = [drive.load(cls, config, fit / f"{name}.pt", task.numerics.device) for fit in model.fits]
+            thresholds.append(members[0].native_threshold)
+            tested = [(case, scratch / f"{case.id}.map", scratch / f"{case.id}.mask") for case in model.cases]
+            held_out = [(case, healthy_map(scratch, case.id, number, count), None) for case in task.healthy]
+            for case, path, mask in (*tested, *held_out):
+                case_seconds, case_slices = _map_one(task, members, case, path, mask)
+                if mask is not None:
+                    seconds, slices = seconds + case_seconds, slices + case_slices
+                done += 1
+                progress(done, total)
+        if any(threshold != thresholds[0] for threshold in thresholds):
+            raise drive.MethodError(
+                f"native_threshold differs between folds: {', '.join(map(str, thresholds))}; make it a constant, or "
+                "decide in postprocess"
+            )
+        about = {"id": task.id, "score_s": seconds, "slices": slices, "native_threshold": thresholds[0]}
+        write_json(scratch / "map.json", about | devices.peaks(task.numerics.device))
 
 
 def finished(out: Path) -> str | None:
@@ -69,43 +88,8 @@ def finished(out: Path) -> str | None:
         return None
 
 
-def _map_all(task: MapTask, load: Callable[[Path], Any], scratch: Path, progress: Progress) -> None:
-    count = len(task.models)
-    total = sum(len(model.cases) for model in task.models) + len(task.healthy) * count
-    seconds, slices, done = 0.0, 0, 0
-    thresholds: list[float | None] = []
-    for number, model in enumerate(task.models):
-        members = [load(fit) for fit in model.fits]
-        thresholds.append(members[0].native_threshold)
-        for case in model.cases:
-            mask = scratch / f"{case.id}.mask"
-            case_seconds, case_slices = _map_one(task, members, case, scratch / f"{case.id}.map", mask)
-            seconds, slices, done = seconds + case_seconds, slices + case_slices, done + 1
-            progress(done, total)
-        for case in task.healthy:
-            _map_one(task, members, case, healthy_map(scratch, case.id, number, count))
-            done += 1
-            progress(done, total)
-    if any(threshold != thresholds[0] for threshold in thresholds):
-        raise drive.MethodError(
-            f"native_threshold differs between folds: {', '.join(map(str, thresholds))}; make it a constant, or decide "
-            "in postprocess"
-        )
-    write_json(
-        scratch / "map.json",
-        {
-            "id": task.id,
-            "score_s": seconds,
-            "slices": slices,
-            "peak_ram_mib": peak_ram_mib(),
-            "peak_gpu_mib": devices.peak_gpu_mib(task.numerics.device),
-            "native_threshold": thresholds[0],
-        },
-    )
-
-
 def _map_one(
-    task: MapTask, members: list[Any], prepared: PreparedCase, path: Path, mask: Path | None = None
+    task: MapTask, members: list[Any], prepared: PreparedCase, path: Path, mask: Path | None
 ) -> tuple[float, int]:
     method, case = members[0], prepared.case()
     viewed = None if method.view is None else prepared.viewed(method.view)
@@ -116,7 +100,6 @@ def _map_one(
     seconds = time.perf_counter() - start
     geometry, support = (None, case.roi) if viewed is None else (viewed.geometry, viewed.support)
     write_map(path, scores, geometry, support)
-    decision = None if mask is None else drive.decide(method, case, viewed, scores)
-    if decision is not None and mask is not None:
+    if mask is not None and (decision := drive.decide(method, case, viewed, scores)) is not None:
         write_mask(mask, decision)
     return seconds, int(case.roi.any(axis=(1, 2)).sum())

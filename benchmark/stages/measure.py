@@ -49,10 +49,8 @@ def run(task: MeasureTask, progress: Progress) -> None:
     """Measure a cell and write its record."""
     maps = task.maps
     mapped = json.loads((maps / "map.json").read_text(encoding="utf-8"))
-    cases = []
-    for case in task.cases:
-        mask = maps / f"{case.id}.mask"
-        cases.append(MeasureCase(case, maps / f"{case.id}.map", task.truths[case.id], mask if mask.exists() else None))
+    masks = {case.id: path for case in task.cases if (path := maps / f"{case.id}.mask").exists()}
+    cases = [MeasureCase(c, maps / f"{c.id}.map", task.truths[c.id], masks.get(c.id)) for c in task.cases]
     start = time.perf_counter()
     result = measure(
         cases,
@@ -79,6 +77,11 @@ def run(task: MeasureTask, progress: Progress) -> None:
         if (note := outside_note(case)) is not None:
             notes[case.id] = [*notes.get(case.id, []), note]
     fits = [json.loads((folder / "fit.json").read_text(encoding="utf-8")) for folder in task.fit_dirs]
+    gpu = [p["peak_gpu_mib"] for p in (*fits, mapped) if p["peak_gpu_mib"] is not None]
+    origins: dict[str, dict[str, None]] = {}  # where fits differ in one, each of its texts once
+    for fit in fits:
+        for name, text in fit.get("provenance", {}).items():
+            origins.setdefault(name, {})[text] = None
     record = Record(
         cell=task.cell,
         method=task.method,
@@ -90,11 +93,21 @@ def run(task: MeasureTask, progress: Progress) -> None:
         per_case=result.per_case,
         pooled=result.pooled,
         error_bounds=result.error_bounds,
-        cost=_cost(task, fits, mapped, time.perf_counter() - start),
+        cost=Cost(
+            fit_s=sum(fit["fit_s"] for fit in fits),
+            score_s=mapped["score_s"],
+            measure_s=time.perf_counter() - start,
+            s_per_slice=mapped["score_s"] / max(1, mapped["slices"]),
+            peak_ram_mib=max(p["peak_ram_mib"] for p in (*fits, mapped)),
+            peak_gpu_mib=max(gpu, default=None),
+            params=sum(fit["params"] for fit in fits) // task.models,
+            **task.numerics.model_dump(),
+            updates=fits[0]["updates"] if fits else {},
+        ),
         environment=environment(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         labels=task.labels,
-        provenance=_provenance(fits),
+        provenance={name: "; ".join(texts) for name, texts in origins.items()},
     )
     write_json(task.record, record)
 
@@ -105,27 +118,3 @@ def outside_note(case: ScoredCase) -> str | None:
     if share <= OUTSIDE_SHARE:
         return None
     return f"{100 * share:.0f} % of the lesion lies outside the region of interest and is not measured"
-
-
-def _provenance(fits: list[dict[str, Any]]) -> dict[str, str]:
-    """Return what the fits say about their origin; where they differ, each of the texts once."""
-    found: dict[str, dict[str, None]] = {}
-    for fit in fits:
-        for name, text in fit.get("provenance", {}).items():
-            found.setdefault(name, {})[text] = None
-    return {name: "; ".join(texts) for name, texts in found.items()}
-
-
-def _cost(task: MeasureTask, fits: list[dict[str, Any]], mapped: dict[str, Any], measure_s: float) -> Cost:
-    gpu = [p["peak_gpu_mib"] for p in (*fits, mapped) if p["peak_gpu_mib"] is not None]
-    return Cost(
-        fit_s=sum(fit["fit_s"] for fit in fits),
-        score_s=mapped["score_s"],
-        measure_s=measure_s,
-        s_per_slice=mapped["score_s"] / max(1, mapped["slices"]),
-        peak_ram_mib=max(p["peak_ram_mib"] for p in (*fits, mapped)),
-        peak_gpu_mib=max(gpu) if gpu else None,
-        params=sum(fit["params"] for fit in fits) // task.models,
-        **task.numerics.model_dump(),
-        updates=fits[0]["updates"] if fits else {},
-    )

@@ -9,23 +9,9 @@ import os
 
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[_name] = "1"  # no thread pool before the fork; a stage sets its own thread count
-for _name in (
-    "numpy",
-    "scipy.ndimage",
-    "torch",
-    "torch._dynamo",
-    "numba",
-    "nibabel",
-    "optuna",
-    f"{__package__}.worker",
-):
+_SLOW = ("numpy", "scipy.ndimage", "torch", "torch._dynamo", "numba", "nibabel", "optuna")
+for _name in (*_SLOW, f"{__package__}.worker"):
     with contextlib.suppress(ImportError):
         importlib.import_module(_name)
-
-
-def _nothing() -> None:
-    """Be compiled: numba fills its registries at the first compilation, which takes a process most of a second."""
-
-
-with contextlib.suppress(ImportError):
-    importlib.import_module("numba").njit(_nothing)()
+with contextlib.suppress(ImportError):  # numba fills its registries at the first compilation: most of a second
+    importlib.import_module("numba").njit(lambda: None)()

@@ -52,7 +52,6 @@ def work_file(task: Path, result: Path, log: Path, lock: Path) -> None:
 
 
 def _alone(text: str, progress: Progress, log: Path, lock: Path) -> str | None:
-    """Run a stage in silence, while nobody else runs it, and return what went wrong, in one line."""
     os.environ.pop("UASBENCH_DATA", None)
     log.unlink(missing_ok=True)
     redirect_output(log)

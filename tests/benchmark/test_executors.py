@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 from uasbench.benchmark.catalogue.registry import RegistryError
 from uasbench.benchmark.conformance.executors import CHECKS, Bench, failures
-from uasbench.benchmark.executors.contract import Place, find_executor
+from uasbench.benchmark.executors.contract import Place, find_executor, run_jobs
 from uasbench.benchmark.executors.local import LocalExecutor, slots
-from uasbench.benchmark.executors.schedule import run_jobs
 from uasbench.benchmark.runs.folder import RunFolder
 from uasbench.common.errors import UasbenchError
 

@@ -17,7 +17,7 @@ def test_every_row_exists_and_every_printed_number_belongs_to_one(name):
     chosen = known.select(plan.methods) if plan.methods else []
     rows = {*chosen, *(f"{row.method}@{row.label}" for row in plan.variants)}
     for row in plan.variants:
-        resolve(known.get(row.method).Config, plan.profile, settings=row.set)
+        resolve(known.get(row.method).Config, plan.profile, settings=row.settings)
     datasets = plan.dataset.split(",")
     assert set(datasets) <= set(registry.datasets().names())
     for printed in plan.printed():

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -183,7 +184,7 @@ def test_what_cannot_be_trained_is_skipped_with_its_reason(plan):
     assert "lits has one patient: nobody else to learn from" in reasons["upper"]
     assert "of which the data root holds none that may train (looked for second)" in reasons["unseen"]
     assert "choose cross-fit or unseen" in reasons["strange"]
-    task.data.voxel_truth = False
+    task.data.card = replace(task.data.card, truth="slice")
     assert label_plan(task.data, "cross-fit") == "learns from lesion masks; lits has slice labels only"
     with pytest.raises(PlanError, match="no method can run on lits: unseen: learns from the other liver sets"):
         plan("unseen")
