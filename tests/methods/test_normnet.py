@@ -207,8 +207,8 @@ def test_tables_of_the_paper_are_configurations(table):
 
     plan = load(f"lung/{table}")
     for variant in plan.variants:
-        config = resolve(NormNetConfig, "paper", "lung", variant.set)
+        config = resolve(NormNetConfig, "paper", "lung", variant.settings)
         if config.checkpoint != "last":
             assert int(config.checkpoint.removeprefix("it-")) in config.checkpoints
-    fits = {str(by_stage(resolve(NormNetConfig, "paper", "lung", v.set))[0]) for v in plan.variants}
+    fits = {str(by_stage(resolve(NormNetConfig, "paper", "lung", v.settings))[0]) for v in plan.variants}
     assert len(fits) == {"table4": 1, "table5": 4, "table6": 5}[table]

@@ -81,14 +81,14 @@ def test_table_2_is_shipped_as_one_experiment_whose_last_row_is_the_paper_but_fo
     from uasbench.benchmark.experiments import load
 
     plan = load("liver/table2")
-    rows = {v.label: (v.set["two_phase"], v.set["anomaly"], v.set["restoration"]) for v in plan.variants}
+    rows = {v.label: (v.settings["two_phase"], v.settings["anomaly"], v.settings["restoration"]) for v in plan.variants}
     assert rows == {**TABLE2, BUG: (False, "stretched", "ae")}
-    assert not any("frozen_restoration" in v.set for v in plan.variants if v.label != BUG)
+    assert not any("frozen_restoration" in v.settings for v in plan.variants if v.label != BUG)
     assert {v.method for v in plan.variants} == {"two-stage"}
     assert (plan.dataset, plan.train, plan.seeds, plan.calibration) == ("lits", "btcv", 3, "none")
     assert [p.value for p in plan.printed()] == [14.75, 21.31, 30.17, 40.06, 53.03]
     for variant in plan.variants:
-        resolve(TwoStageConfig, "paper", "liver", variant.set)
+        resolve(TwoStageConfig, "paper", "liver", variant.settings)
     ours, paper = (vars(resolve(TwoStageConfig, "paper", "liver", s)) for s in (faulty_settings(), {}))
     fault = {"two_phase": False, "restoration": "ae", "frozen_restoration": True}
     assert {k: v for k, v in ours.items() if v != paper[k]} == fault
@@ -97,7 +97,7 @@ def test_table_2_is_shipped_as_one_experiment_whose_last_row_is_the_paper_but_fo
 def faulty_settings():
     from uasbench.benchmark.experiments import load
 
-    return next(v.set for v in load("liver/table2").variants if v.label == BUG)
+    return next(v.settings for v in load("liver/table2").variants if v.label == BUG)
 
 
 def test_the_faulty_row_trains_the_segmentation_alone_where_there_is_an_anomaly(make_method, healthy):
