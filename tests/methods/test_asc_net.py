@@ -9,7 +9,7 @@ from scipy import ndimage
 from skimage.morphology import footprint_rectangle, opening
 from uasbench.common.errors import UasbenchError
 from uasbench.datasets.healthy import HealthySet
-from uasbench.methods.config import ConfigError, resolve
+from uasbench.methods.config import resolve
 from uasbench.methods.context import FitContext
 from uasbench.methods.nets.asc_nets import CutNet, Discriminator, disjointness, regularised
 from uasbench.methods.transductive.asc_net import ASCNet, ASCNetPost, opened, oriented
@@ -161,9 +161,3 @@ def test_opening_equals_the_binary_one_at_every_threshold():
     for cut in np.quantile(map_, (0.3, 0.6, 0.9)):
         assert np.array_equal(result > cut, ndimage.binary_opening(map_ > cut, np.ones((1, 3, 3), bool)))
     assert opened(map_, 1) is map_
-
-
-@pytest.mark.parametrize("kernel", [0, 2, -1])
-def test_an_even_kernel_is_refused(kernel):
-    with pytest.raises(ConfigError, match="odd number"):
-        resolve(ASCNetPost.Config, "paper", None, {"kernel": kernel})

@@ -6,7 +6,7 @@ from typing import Any
 import optuna
 import pytest
 from uasbench.benchmark.catalogue import registry
-from uasbench.methods.config import PROFILES, by_stage, resolve
+from uasbench.methods.config import PROFILES, ConfigError, by_stage, resolve
 from uasbench.methods.features.parts.backbone import LITE0, FeatureMethod
 
 KNOWN = registry.runnable()
@@ -94,6 +94,28 @@ def test_small_profiles_use_the_backbone_of_the_package():
     for cls in (KNOWN.get(name) for name in NAMES):
         if issubclass(cls, FeatureMethod):
             assert {resolve(cls.Config, profile).backbone for profile in ("smoke", "quick")} == {LITE0}
+
+
+REFUSED = {
+    "anoddpm": [
+        *(({key: 0}, key) for key in ("distance", "jumps", "repeats")),
+        *(({key: value}, key) for key, value in (("distance", 1001), ("train_steps", 2000))),
+    ],
+    "asc-net-post": [({"kernel": k}, "odd number") for k in (0, 2, -1)],
+    "bayesian-vae": [(values, "set dropout above 0") for values in ({"dropout": 0.0}, {"samples": 0})],
+    "local-residual": [({"size": "4"}, "odd")],
+    "normnet": [({"votes": votes}, f"votes={votes}: only an odd number") for votes in ("-1", "0", "2")]
+    + [({"edge_share": "50.0"}, "edge_share=50.0: choose a share")],
+    "synthetic-tumors": [({"crop": (96, 96, 64)}, "crop")],
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_impossible_settings_are_refused(name):
+    config = KNOWN.get(name).Config
+    for values, said in REFUSED[name]:
+        with pytest.raises(ConfigError, match=said):
+            resolve(config, "paper", None, values)
 
 
 def marked(field: str) -> dict[str, set[str]]:

@@ -68,7 +68,7 @@ def test_tensor_code_equals_the_kernel():
 
 
 def test_tensor_code_sums_octaves_like_the_kernel():
-    """The path of an accelerator, followed on the CPU."""
+    """The path of an accelerator, followed on the CPU: each octave halves the scale, which is in pixels."""
     from uasbench.methods.synthesis import simplex as module
 
     noise, seeds = SimplexNoise(3, 0.7, 5.0), torch.tensor([5, 6])
@@ -112,21 +112,11 @@ def test_seeds_next_to_each_other_are_unrelated():
     assert abs(np.corrcoef(draws[:-1], draws[1:])[0, 1]) < 0.07
 
 
-def test_octaves_halve_the_scale_and_follow_the_persistence():
-    coarse, fine = SimplexNoise(1, 1.0, 32.0), SimplexNoise(6, 0.8, 32.0)
-    seeds = torch.arange(100)
-    rough = {n: (x[..., 1:] - x[..., :-1]).std().item() for n, x in
-             (("coarse", coarse.images(seeds, 32)), ("fine", fine.images(seeds, 32)))}  # fmt: skip
-    assert rough["fine"] > 4 * rough["coarse"]
+def test_octaves_follow_the_persistence():
+    fine = SimplexNoise(6, 0.8, 32.0)
     ratios = np.divide(fine.amplitudes[1:], fine.amplitudes[:-1])
     assert np.allclose(ratios, 0.8)
     assert sum(a * a for a in fine.amplitudes) * VARIANCE == pytest.approx(1)
-
-
-def test_frequency_is_the_edge_of_the_lattice_in_pixels():
-    seeds = torch.tensor([1])
-    small, large = SimplexNoise(1, 1.0, 8.0).images(seeds, 8), SimplexNoise(1, 1.0, 16.0).images(seeds, 16)
-    assert torch.allclose(small, large[..., ::2, ::2], atol=1e-6)
 
 
 def test_points_in_space_agree_with_images():

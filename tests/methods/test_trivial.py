@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 from uasbench.datasets.case import Case
 from uasbench.datasets.healthy import HealthySet
-from uasbench.methods.config import ConfigError, resolve
+from uasbench.methods.config import resolve
 from uasbench.methods.context import FitContext
 from uasbench.methods.trivial.baselines import (
     HuDeviation,
@@ -130,11 +130,6 @@ def test_local_residual_equals_the_masked_median():
         middle = values[[(len(values) - 1) // 2, len(values) // 2]]
         residuals = np.abs(case.image[z, y, x] - middle)
         assert np.abs(scores[z, y, x] - residuals).min() <= grey_level
-
-
-def test_local_residual_refuses_an_even_window():
-    with pytest.raises(ConfigError, match="odd"):
-        resolve(LocalResidual.Config, "paper", "liver", {"size": "4"})
 
 
 def test_random_follows_the_case():
