@@ -141,6 +141,18 @@ def stored(tmp_path):
     return store
 
 
+@pytest.fixture(scope="session")
+def opened():
+    """Return ``opened(adapter, root)``: the data set after its discovery."""
+
+    def discover(adapter, root):
+        dataset = adapter()
+        dataset.discover(root)
+        return dataset
+
+    return discover
+
+
 @pytest.fixture
 def put_slice():
     """Return ``put_slice(path, plane, tags)``: write one slice as DICOM, CT of one series unless the tags say other."""

@@ -140,12 +140,6 @@ def write(chest, put_nifti):
     return case_of
 
 
-def _opened(adapter, root):
-    dataset = adapter()
-    dataset.discover(root)
-    return dataset
-
-
 ROOTS = {
     BTCV: ("btcv/RawData/Training", "Abdomen/RawData/Training"),
     LUNA16: ("luna16", "LUNA16/download"),
@@ -175,7 +169,7 @@ def test_cases_come_back_from_any_depth(adapter, folder, tmp_path, write):
 
 
 @pytest.mark.parametrize("adapter", [LUNA16, Coronacases, Radiopaedia, CovidCTMD])
-def test_without_a_mask_the_lungs_are_segmented(adapter, tmp_path, write, monkeypatch):
+def test_without_a_mask_the_lungs_are_segmented(adapter, tmp_path, write, monkeypatch, opened):
     name, _, roi, _ = write(adapter, tmp_path, 1, mask=False)
 
     def lung_roi(case_id, image, spacing, mask=None, **_):
@@ -184,7 +178,7 @@ def test_without_a_mask_the_lungs_are_segmented(adapter, tmp_path, write, monkey
 
     module = adapter.load.__module__
     monkeypatch.setattr(importlib.import_module(module), "lung_roi", lung_roi)
-    case = _opened(adapter, tmp_path).load(name)
+    case = opened(adapter, tmp_path).load(name)
     assert (case.roi_source, case.notes) == ("classical segmentation", (warning("segmented"),))
 
 
@@ -212,9 +206,9 @@ TRUTHS = {
 
 
 @pytest.mark.parametrize("adapter", TRUTHS)
-def test_the_truth_decides_nothing_that_methods_see(adapter, tmp_path, write, put_nifti):
+def test_the_truth_decides_nothing_that_methods_see(adapter, tmp_path, write, put_nifti, opened):
     name, _, roi, lesion = write(adapter, tmp_path, 1)
-    before, file = _opened(adapter, tmp_path).load(name), tmp_path / TRUTHS[adapter]
+    before, file = opened(adapter, tmp_path).load(name), tmp_path / TRUTHS[adapter]
     if adapter is CovidCTMD:
         file.write_text(file.read_text().replace(",1\n", ",0\n"))
     else:
@@ -222,7 +216,7 @@ def test_the_truth_decides_nothing_that_methods_see(adapter, tmp_path, write, pu
         labels = np.zeros(SHAPE, np.uint8)
         labels[roi] = other + (adapter is LiTS)
         put_nifti(file, labels, spacing=SPACING, codes="RAS")
-    after = _opened(adapter, tmp_path)
+    after = opened(adapter, tmp_path)
     assert not np.array_equal(after.load_truth(name).slice_labels, lesion.any(axis=(1, 2)))
     np.testing.assert_array_equal(before.roi, after.load(name).roi)
     np.testing.assert_array_equal(before.image, after.load(name).image)

@@ -53,15 +53,9 @@ def put_scan(put_nifti, make_scan):
     return put
 
 
-def _open(root):
-    dataset = Coronacases()
-    dataset.discover(root)
-    return dataset
-
-
-def test_kaggle_naming(tmp_path, put_scan):
+def test_kaggle_naming(tmp_path, put_scan, opened):
     scan = put_scan(tmp_path, 3, folders=KAGGLE, ct="coronacases_org_{:03d}.nii", mask="coronacases_{:03d}.nii")
-    dataset = _open(tmp_path)
+    dataset = opened(Coronacases, tmp_path)
     np.testing.assert_array_equal(dataset.load("coronacases_003").roi, scan.lungs > 0)
     np.testing.assert_array_equal(dataset.load_truth("coronacases_003").lesion, scan.infection > 0)
 
@@ -91,13 +85,19 @@ def test_windowed_radiopaedia_files_alone_are_refused_with_the_reason(tmp_path, 
         Coronacases().discover(tmp_path)
 
 
-def test_combined_file_alone(tmp_path, put_scan):
+def test_combined_file_alone_whose_permuted_truth_changes_nothing_the_methods_see(
+    tmp_path, put_scan, put_nifti, opened
+):
     scan = put_scan(tmp_path, without=("Lung_Mask", "Infection_Mask"))
-    dataset = _open(tmp_path)
+    dataset = opened(Coronacases, tmp_path)
     case = dataset.load("coronacases_001")
-    np.testing.assert_array_equal(case.roi, scan.combined > 0)
+    labels, inside = scan.combined.copy(), scan.combined > 0
+    np.testing.assert_array_equal(case.roi, inside)
     assert case.roi_source == COMBINED_ROI
     np.testing.assert_array_equal(dataset.load_truth("coronacases_001").lesion, scan.infection > 0)
+    labels[inside] = np.random.default_rng(0).permutation(labels[inside])
+    put_nifti(tmp_path / ZENODO[3] / "coronacases_001.nii.gz", labels, spacing=SPACING)
+    np.testing.assert_array_equal(case.roi, opened(Coronacases, tmp_path).load("coronacases_001").roi)
 
 
 def test_infection_of_the_combined_file_where_its_own_is_missing(tmp_path, put_scan):
@@ -116,21 +116,12 @@ def test_every_file_of_a_case_is_known_so_that_a_change_is_seen(tmp_path, put_sc
     assert [path.parent.name for path in (ref.image, ref.label, *ref.extra)] == [ZENODO[0], ZENODO[2], ZENODO[1]]
 
 
-def test_permuted_truth_changes_nothing_the_methods_see(tmp_path, put_scan, put_nifti):
-    scan = put_scan(tmp_path, without=("Lung_Mask", "Infection_Mask"))
-    before = _open(tmp_path).load("coronacases_001")
-    labels, inside = scan.combined.copy(), scan.combined > 0
-    labels[inside] = np.random.default_rng(0).permutation(labels[inside])
-    put_nifti(tmp_path / ZENODO[3] / "coronacases_001.nii.gz", labels, spacing=SPACING)
-    np.testing.assert_array_equal(before.roi, _open(tmp_path).load("coronacases_001").roi)
-
-
 @pytest.mark.parametrize(("outside", "warned"), [(np.s_[0, :2], True), (np.s_[0, 0, :2], False)])
-def test_infection_outside_the_lungs_warns_beyond_a_little(tmp_path, put_scan, make_scan, outside, warned):
+def test_infection_outside_the_lungs_warns_beyond_a_little(tmp_path, put_scan, make_scan, outside, warned, opened):
     scan = make_scan()
     scan.infection[outside] = 1
     put_scan(tmp_path, scan=scan)
-    dataset = _open(tmp_path)
+    dataset = opened(Coronacases, tmp_path)
     case, truth = dataset.load("coronacases_001"), dataset.load_truth("coronacases_001")
     share = scan.infection[outside].size / scan.infection.sum()
     assert truth.share_outside(case.roi) == pytest.approx(share)
@@ -141,19 +132,19 @@ def test_infection_outside_the_lungs_warns_beyond_a_little(tmp_path, put_scan, m
     assert any("outside the lung mask" in text for text in report.warnings) == warned
 
 
-def test_sides_that_contradict_the_axes_warn(tmp_path, put_scan, make_scan):
+def test_sides_that_contradict_the_axes_warn(tmp_path, put_scan, make_scan, opened):
     scan = make_scan()
     scan.lungs = np.where(scan.lungs > 0, 3 - scan.lungs, 0).astype(np.uint8)
     put_scan(tmp_path, scan=scan)
-    (note,) = _open(tmp_path).load("coronacases_001").notes
+    (note,) = opened(Coronacases, tmp_path).load("coronacases_001").notes
     assert str(note).startswith("warning: the left lung (1) of coronacases_001.nii.gz lies on the patient's right")
 
 
-def test_thick_and_repeated_slices_are_noted(tmp_path, put_scan, make_scan):
+def test_thick_and_repeated_slices_are_noted(tmp_path, put_scan, make_scan, opened):
     scan = make_scan()
     scan.image[4] = scan.image[3]
     put_scan(tmp_path, scan=scan, spacing=(8.0, 1.5, 1.25))
-    case = _open(tmp_path).load("coronacases_001")
+    case = opened(Coronacases, tmp_path).load("coronacases_001")
     assert case.trust == Trust("header", spacing_trusted=False)
     assert [str(note)[:30] for note in case.notes] == [
         "warning: slices 8 mm apart: re",
@@ -210,19 +201,19 @@ ROBUSTNESS = {
         (lambda scan: np.where(scan.infection > 0, 255, 7 * (scan.lungs > 0)), "unexpected labels 7, 255"),
     ],
 )
-def test_a_truth_that_does_not_fit_is_refused_and_the_image_is_not(tmp_path, put_scan, put_nifti, odd, message):
+def test_a_truth_that_does_not_fit_is_refused_and_the_image_is_not(tmp_path, put_scan, put_nifti, odd, message, opened):
     scan = put_scan(tmp_path)
     put_nifti(tmp_path / "Infection_Mask" / "coronacases_001.nii.gz", odd(scan).astype(np.uint8), spacing=SPACING)
-    dataset = _open(tmp_path)
+    dataset = opened(Coronacases, tmp_path)
     dataset.load("coronacases_001")
     with pytest.raises(DataError, match=message):
         dataset.load_truth("coronacases_001")
 
 
-def test_masks_alone_are_an_incomplete_case(tmp_path, put_scan):
+def test_masks_alone_are_an_incomplete_case(tmp_path, put_scan, opened):
     put_scan(tmp_path, without=ZENODO[:1])
     with pytest.raises(DataError, match="mask of coronacases_001 without its CT: the case is incomplete"):
-        _open(tmp_path)
+        opened(Coronacases, tmp_path)
 
 
 @pytest.mark.real_data
@@ -236,13 +227,9 @@ def test_real_bad_input(real_ct, monkeypatch, name):
 
 
 @pytest.mark.real_data
-def test_every_robustness_folder_has_an_outcome(real_ct):
+def test_every_robustness_folder_has_an_outcome_and_the_truth_of_two_is_right(real_ct, opened):
     assert {path.name for path in (real_ct / "robustness").iterdir()} == set(ROBUSTNESS)
-
-
-@pytest.mark.real_data
-def test_a_real_empty_truth_and_a_real_crop(real_ct):
-    dataset = _open(real_ct / "robustness" / "all_zero_mask")
+    dataset = opened(Coronacases, real_ct / "robustness" / "all_zero_mask")
     assert dataset.load_truth("coronacases_001").lesion.sum() == 0
-    dataset = _open(real_ct / "robustness" / "mask_missing")
+    dataset = opened(Coronacases, real_ct / "robustness" / "mask_missing")
     assert dataset.load_truth("coronacases_001").lesion.sum() == 3110

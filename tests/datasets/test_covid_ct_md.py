@@ -63,12 +63,6 @@ def put_case(put_nifti, chest):
     return put
 
 
-def _open(root):
-    dataset = CovidCTMD()
-    dataset.discover(root)
-    return dataset
-
-
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -108,9 +102,9 @@ def test_missing_labels_and_absent_set(tmp_path, put_case, put_lits_case):
     assert check(tmp_path / "other", {"covid-ct-md": CovidCTMD()}).sets == []
 
 
-def test_scan_stored_in_sagittal_slices(tmp_path, put_case):
+def test_scan_stored_in_sagittal_slices(tmp_path, put_case, opened):
     put_case(tmp_path, "P001", codes="SPL")
-    dataset = _open(tmp_path)
+    dataset = opened(CovidCTMD, tmp_path)
     assert dataset.load("P001").image.shape == SHAPE
     with pytest.raises(DataError, match="last axis does not run along the body"):
         dataset.load_truth("P001")
@@ -160,26 +154,26 @@ def test_dicom_layout_as_published(tmp_path, put_slices, chest):
     assert any("warning: instance numbers do not run from head" in str(note) for note in dataset.load("cap001").notes)
 
 
-def test_published_labels_of_converted_scans(tmp_path, put_case):
+def test_published_labels_of_converted_scans(tmp_path, put_case, opened):
     put_case(tmp_path, "P001", labels=False)
     put_case(tmp_path, "P002", labels=False, seed=1, codes="LPI")
     _put_published(tmp_path, [_labels(0), _labels(1)])
-    dataset = _open(tmp_path)
+    dataset = opened(CovidCTMD, tmp_path)
     np.testing.assert_array_equal(dataset.load_truth("P001").slice_labels, _labels(0))
     np.testing.assert_array_equal(dataset.load_truth("P002").slice_labels, _labels(1))
     table = HEADER + _rows("P001", ~_labels(0)) + _rows("P002", ~_labels(1)[::-1])
     (tmp_path / "slice_labels.csv").write_text(table)
-    dataset = _open(tmp_path)
+    dataset = opened(CovidCTMD, tmp_path)
     assert "slice_labels.csv is used, Slice-level-labels-updated-1.npy is ignored" in dataset.notes
     np.testing.assert_array_equal(dataset.load_truth("P001").slice_labels, ~_labels(0))
     np.testing.assert_array_equal(dataset.load_truth("P002").slice_labels, ~_labels(1))
 
 
-def test_published_labels_that_do_not_fit(tmp_path, put_case):
+def test_published_labels_that_do_not_fit(tmp_path, put_case, opened):
     put_case(tmp_path, "P001", labels=False)
     _put_published(tmp_path, [np.ones(13, bool)])
     with pytest.raises(DataError, match="P001 has 12 slices, but slice 12 is labelled"):
-        _open(tmp_path).load_truth("P001")
+        opened(CovidCTMD, tmp_path).load_truth("P001")
     index, array = tmp_path / "Index.csv", tmp_path / "Slice-level-labels-updated-1.npy"
     np.save(array, np.full((1, 200), 2))
     with pytest.raises(DataError, match=r"values 0 to 2; expected one row of 0 and 1 per case"):

@@ -10,12 +10,6 @@ from uasbench.datasets.adapters.lits import TUMOUR_FREE, LiTS
 from uasbench.datasets.case import Trust
 
 
-def _open(root):
-    dataset = LiTS()
-    dataset.discover(root)
-    return dataset
-
-
 def test_the_named_folder_wins_over_the_rest_of_the_root(tmp_path, put_lits_case):
     put_lits_case(tmp_path / "lits", 1)
     put_lits_case(tmp_path / "robustness", 1)
@@ -60,11 +54,11 @@ def test_test_scans_are_ignored(tmp_path, put_lits_case):
 
 
 @pytest.mark.parametrize("codes", ["RAS", "LPS", "LAS", "RPS", "RAI", "LPI"])
-def test_lost_header_is_turned_by_anatomy(tmp_path, abdomen, put_nifti, codes):
+def test_lost_header_is_turned_by_anatomy(tmp_path, abdomen, put_nifti, codes, opened):
     lost = {"codes": codes, "affine": np.eye(4)}
     put_nifti(tmp_path / "volume-32.nii", abdomen.image, **lost)
     put_nifti(tmp_path / "segmentation-32.nii", abdomen.labels, **lost)
-    dataset = _open(tmp_path)
+    dataset = opened(LiTS, tmp_path)
     case = dataset.load("volume-32")
     np.testing.assert_array_equal(case.image, abdomen.image)
     np.testing.assert_array_equal(case.roi, abdomen.labels > 0)
@@ -92,18 +86,17 @@ def test_side_table_of_spacings(tmp_path, abdomen, put_nifti):
 
 
 @pytest.mark.parametrize(("number", "doubted"), [(27, False), (28, True), (47, True), (48, False)])
-def test_unit_spacing_of_the_lost_headers_is_never_trusted(tmp_path, put_lits_case, number, doubted):
+def test_unit_spacing_of_the_lost_headers_is_never_trusted(tmp_path, put_lits_case, number, doubted, opened):
     put_lits_case(tmp_path, number, spacing=(1.0, 1.0, 1.0))
-    case = _open(tmp_path).load(f"volume-{number}")
+    case = opened(LiTS, tmp_path).load(f"volume-{number}")
     assert case.trust == Trust(spacing_trusted=not doubted)
     assert any("spacing 1 x 1 x 1 mm is not trusted" in note.text for note in case.notes) == doubted
 
 
-def test_what_the_side_table_says_of_a_lost_header_is_trusted(tmp_path, put_lits_case):
+def test_what_the_side_table_says_of_a_lost_header_is_trusted(tmp_path, put_lits_case, opened):
     put_lits_case(tmp_path / "lits", 28, spacing=(1.0, 1.0, 1.0))
     (tmp_path / "spacing.csv").write_text("case,z,y,x\nvolume-28,1,1,1\n")
-    dataset = LiTS()
-    dataset.discover(tmp_path)
+    dataset = opened(LiTS, tmp_path)
     assert dataset.load("volume-28").trust == Trust("table")
 
 
@@ -121,10 +114,10 @@ def test_a_folder_that_cannot_be_listed_is_named(tmp_path, monkeypatch, put_lits
         LiTS().discover(tmp_path)
 
 
-def test_mirrored_scan_with_an_intact_header_is_kept_with_a_warning(tmp_path, abdomen, put_nifti):
+def test_mirrored_scan_with_an_intact_header_is_kept_with_a_warning(tmp_path, abdomen, put_nifti, opened):
     put_nifti(tmp_path / "volume-0.nii", abdomen.image[..., ::-1])
     put_nifti(tmp_path / "segmentation-0.nii", abdomen.labels[..., ::-1])
-    case = _open(tmp_path).load("volume-0")
+    case = opened(LiTS, tmp_path).load("volume-0")
     np.testing.assert_array_equal(case.image, abdomen.image[..., ::-1])
     assert any(str(note).startswith("warning: the liver lies on the patient's left") for note in case.notes)
 
@@ -139,8 +132,8 @@ def test_thirteen_tumour_free_scans():
 
 
 @pytest.mark.real_data
-def test_real_scan_stored_twice_differs_only_at_its_lesions(real_ct):
-    dataset = _open(real_ct)
+def test_real_scan_stored_twice_differs_only_at_its_lesions(real_ct, opened):
+    dataset = opened(LiTS, real_ct)
     first, second = dataset.load("volume-0"), dataset.load("volume-1")
     assert first.patient == second.patient == "totalsegmentator-example"
     np.testing.assert_array_equal(first.roi, second.roi)
@@ -155,13 +148,13 @@ def test_real_scan_stored_twice_differs_only_at_its_lesions(real_ct):
 
 
 @pytest.mark.real_data
-def test_real_scan_with_a_lost_header(real_ct):
-    dataset = _open(real_ct / "robustness" / "lits_header_lost")
+def test_real_scan_with_a_lost_header(real_ct, opened):
+    dataset = opened(LiTS, real_ct / "robustness" / "lits_header_lost")
     case = dataset.load("volume-32")
     assert case.spacing == (1.0, 1.0, 1.0)
     assert any("spacing and orientation are not trusted" in note.text for note in case.notes)
     assert not dataset.load_truth("volume-32").lesion.any()
-    host = _open(real_ct).load("volume-0")
+    host = opened(LiTS, real_ct).load("volume-0")
     every_second = host.image[::2, ::-2, ::-2][:, ::-1, ::-1]
     healthy = np.abs(every_second - case.image) < 1
     assert healthy[~case.roi].all()

@@ -52,16 +52,10 @@ def _row(uid, zyx, diameter):
     return f"{uid}," + ",".join(f"{c:.3f}" for c in _world(*zyx)) + f",{diameter}\n"
 
 
-def _open(root):
-    dataset = LUNA16()
-    dataset.discover(root)
-    return dataset
-
-
 @pytest.mark.parametrize("flips", [(True, False, False), (False, True, False), (True, True, True)])
-def test_direction_is_undone_for_scan_lungs_and_nodules(tmp_path, put, flips):
+def test_direction_is_undone_for_scan_lungs_and_nodules(tmp_path, put, flips, opened):
     image, labels = put("1.2", flips=flips, annotations=_row("1.2", (6, 9, 8), 10.0))
-    case = _open(tmp_path).load("1.2")
+    case = opened(LUNA16, tmp_path).load("1.2")
     np.testing.assert_array_equal(case.image, image)
     kept = np.isin(labels, (3, 4))
     kept[4:9] = False  # diameter/2 = 1 slice, and one more on either side
@@ -84,30 +78,30 @@ def test_slices_near_a_nodule(centre, diameter, step, count):
     assert set(np.flatnonzero(distance < reach - 1e-4)) <= set(chosen) <= set(np.flatnonzero(distance < reach + 1e-4))
 
 
-def test_nodules_that_leave_nothing_or_lie_outside(tmp_path, put):
+def test_nodules_that_leave_nothing_or_lie_outside(tmp_path, put, opened):
     put("1.2", annotations=_row("1.2", (10, 9, 8), 200.0))
     with pytest.raises(DataError, match=r"no slice with lung is left .* 1 nodules .*--exclude luna16:1\.2"):
-        _open(tmp_path).load("1.2")
+        opened(LUNA16, tmp_path).load("1.2")
     (tmp_path / "annotations.csv").write_text(HEADER + _row("1.2", (10, 60, 8), 5.0))
     with pytest.raises(DataError, match=r"nodule at \(-84, 480, -350\) mm lies outside the scan"):
-        _open(tmp_path).load("1.2")
+        opened(LUNA16, tmp_path).load("1.2")
 
 
-def test_missing_annotations_are_refused_and_none_are_fine(tmp_path, put):
+def test_missing_annotations_are_refused_and_none_are_fine(tmp_path, put, opened):
     put("1.2")
-    assert _open(tmp_path).load("1.2").roi.any(axis=(1, 2)).sum() == 16
+    assert opened(LUNA16, tmp_path).load("1.2").roi.any(axis=(1, 2)).sum() == 16
     (tmp_path / "annotations.csv").unlink()
     with pytest.raises(DataError, match=r"no annotations\.csv, so slices with nodules cannot be told"):
         LUNA16().discover(tmp_path)
 
 
-def test_annotations_in_csvfiles_and_copies(tmp_path, put):
+def test_annotations_in_csvfiles_and_copies(tmp_path, put, opened):
     put("1.2", annotations=_row("1.2", (6, 9, 8), 10.0))
     (tmp_path / "CSVFILES").mkdir()
     shutil.move(tmp_path / "annotations.csv", tmp_path / "CSVFILES" / "annotations.csv")
-    assert len(_open(tmp_path).nodules["1.2"]) == 1
+    assert len(opened(LUNA16, tmp_path).nodules["1.2"]) == 1
     shutil.copy(tmp_path / "CSVFILES" / "annotations.csv", tmp_path / "annotations.csv")
-    assert len(_open(tmp_path).nodules["1.2"]) == 1
+    assert len(opened(LUNA16, tmp_path).nodules["1.2"]) == 1
     (tmp_path / "annotations.csv").write_text(HEADER)
     with pytest.raises(DataError, match="several versions"):
         LUNA16().discover(tmp_path)
@@ -127,9 +121,9 @@ def test_tables_that_cannot_be_used(tmp_path, text, message):
         read_annotations(tmp_path / "annotations.csv")
 
 
-def test_annotations_of_unknown_series(tmp_path, put):
+def test_annotations_of_unknown_series(tmp_path, put, opened):
     put("1.2", annotations=_row("1.2", (6, 9, 8), 10.0) + 2 * _row("9.9", (6, 9, 8), 10.0))
-    dataset = _open(tmp_path)
+    dataset = opened(LUNA16, tmp_path)
     assert any("2 annotations of 1 series" in note and "9.9" in note for note in dataset.notes)
     (tmp_path / "annotations.csv").write_text(HEADER + _row("9.9", (6, 9, 8), 10.0))
     with pytest.raises(DataError, match="none of its 1 series is among the 1 scans found"):
@@ -209,12 +203,12 @@ def test_the_direction_matrix_of_real_scans_is_obeyed(real_ct):
 
 
 @pytest.mark.real_data
-def test_real_scan_without_its_mask(real_ct, tmp_path):
+def test_real_scan_without_its_mask(real_ct, tmp_path, opened):
     uid = "2.25.37445861865020869553034547712043038080"
     for path in (real_ct / "luna16" / "subset1").glob(f"{uid}.*"):
         (tmp_path / path.name).symlink_to(path)
     (tmp_path / "annotations.csv").write_text(HEADER)
-    case = _open(tmp_path).load(uid)
+    case = opened(LUNA16, tmp_path).load(uid)
     given = LUNA16()
     given.discover(real_ct)
     mask = given.load(uid).roi

@@ -24,24 +24,18 @@ def put_volume(put_nifti, chest):
     return put
 
 
-def _open(root):
-    dataset = Radiopaedia()
-    dataset.discover(root)
-    return dataset
-
-
-def test_effusion_is_not_lesion(tmp_path, put_volume):
+def test_effusion_is_not_lesion(tmp_path, put_volume, opened):
     _, labels, _ = put_volume(tmp_path, 1, lesion=150, effusion=300)
-    lesion = _open(tmp_path).load_truth("rp_1").lesion
+    lesion = opened(Radiopaedia, tmp_path).load_truth("rp_1").lesion
     assert lesion is not None
     assert lesion.sum() == 150
     assert not lesion[labels == 3].any()
 
 
-def test_any_lung_value_counts(tmp_path, put_volume, put_nifti):
+def test_any_lung_value_counts(tmp_path, put_volume, put_nifti, opened):
     _, _, lungs = put_volume(tmp_path, 1)
     put_nifti(tmp_path / "rp_lung_msk" / "1.nii.gz", np.where(lungs > 0, 17, 0).astype(np.uint8), spacing=SPACING)
-    np.testing.assert_array_equal(_open(tmp_path).load("rp_1").roi, lungs > 0)
+    np.testing.assert_array_equal(opened(Radiopaedia, tmp_path).load("rp_1").roi, lungs > 0)
 
 
 @pytest.mark.parametrize(("voxels", "stays"), [(MIN_LESION_VOXELS - 1, False), (MIN_LESION_VOXELS, True), (0, False)])
@@ -60,11 +54,11 @@ def test_volumes_with_few_lesion_voxels_are_excluded_and_counted(tmp_path, put_v
             Radiopaedia().discover(tmp_path)
 
 
-def test_an_unreadable_mask_stays_a_case_and_is_refused_by_name(tmp_path, put_volume):
+def test_an_unreadable_mask_stays_a_case_and_is_refused_by_name(tmp_path, put_volume, opened):
     put_volume(tmp_path, 1)
     path = tmp_path / "rp_msk" / "1.nii.gz"
     path.write_bytes(path.read_bytes()[:100])
-    dataset = _open(tmp_path)
+    dataset = opened(Radiopaedia, tmp_path)
     with pytest.raises(DataError, match=r"rp_msk/1\.nii\.gz: "):
         dataset.load_truth("rp_1")
 

@@ -101,13 +101,10 @@ def test_a_changed_byte_is_refused_or_harmless(tmp_path, encode_nifti, encoded, 
     np.testing.assert_array_equal(read, encoded)
 
 
-def test_gzip_in_two_members(tmp_path, encode_nifti, encoded):
+def test_gzip_in_two_members_and_names_that_lie_about_gzip(tmp_path, encode_nifti, encoded, abdomen, put_nifti):
     whole = encode_nifti(encoded)
     (tmp_path / "ct.nii.gz").write_bytes(gzip.compress(whole[:500]) + gzip.compress(whole[500:]))
     np.testing.assert_array_equal(read_volume(tmp_path / "ct.nii.gz").data, encoded)
-
-
-def test_names_that_lie_about_gzip(tmp_path, abdomen, put_nifti):
     gzipped = read_volume(put_nifti(tmp_path / "a.nii", abdomen.image, zipped=True))
     plain = read_volume(put_nifti(tmp_path / "b.nii.gz", abdomen.image, zipped=False))
     np.testing.assert_array_equal(gzipped.data, plain.data)
@@ -118,6 +115,7 @@ def test_names_that_lie_about_gzip(tmp_path, abdomen, put_nifti):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
+        (None, "no such file"),
         (b"", "empty"),
         (b"BZh91AY", "bzip2"),
         (b"version https://git-lfs.github.com/spec/v1", "Git LFS"),
@@ -129,15 +127,12 @@ def test_names_that_lie_about_gzip(tmp_path, abdomen, put_nifti):
 )
 def test_foreign_files_are_named(tmp_path, content, words):
     path = tmp_path / "ct.nii"
-    path.write_bytes(content)
+    if content is not None:
+        path.write_bytes(content)
     with pytest.raises(DataError, match=words):
         read_volume(path)
-
-
-@pytest.mark.parametrize(("name", "message"), [("ct.nii", "no such file"), (".", "cannot be read")])
-def test_what_is_no_file(tmp_path, name, message):
-    with pytest.raises(DataError, match=message):
-        read_volume(tmp_path / name)
+    with pytest.raises(DataError, match="cannot be read"):
+        read_volume(tmp_path)
 
 
 def _save(path, array, affine=None):
@@ -146,7 +141,10 @@ def _save(path, array, affine=None):
     return path
 
 
-def test_2d_and_4d_are_refused_and_a_lone_last_axis_is_dropped(tmp_path, encoded):
+def test_2d_4d_and_colours_are_refused_and_a_lone_last_axis_is_dropped(tmp_path, encoded):
+    colour = np.zeros((3, 4, 5), dtype=[("R", "u1"), ("G", "u1"), ("B", "u1")])
+    with pytest.raises(DataError, match="voxels of type"):
+        read_volume(_save(tmp_path / "rgb.nii", colour))
     with pytest.raises(DataError, match=r"2D data of shape \(8, 10\).*stack"):
         read_volume(_save(tmp_path / "flat.nii", encoded[0]))
     with pytest.raises(DataError, match="4D data"):
@@ -174,12 +172,6 @@ def test_grey_values_are_refused(tmp_path, put_nifti, low, top):
 def test_missing_intercept_is_warned_about(tmp_path, abdomen, put_nifti):
     volume = read_volume(put_nifti(tmp_path / "ct.nii.gz", abdomen.image + np.int16(1024)))
     assert any(str(note).startswith("warning: no value below 0 HU") for note in volume.notes)
-
-
-def test_colour_voxels_are_refused(tmp_path):
-    colour = np.zeros((3, 4, 5), dtype=[("R", "u1"), ("G", "u1"), ("B", "u1")])
-    with pytest.raises(DataError, match="voxels of type"):
-        read_volume(_save(tmp_path / "rgb.nii", colour))
 
 
 @pytest.mark.parametrize(
@@ -220,17 +212,17 @@ def test_oblique_scan_keeps_its_voxels(tmp_path, abdomen, put_nifti):
     assert "oblique by 12.0 degrees" in volume.notes[0].text
 
 
-def test_labels_follow_the_image_and_say_when_affines_differ(tmp_path, abdomen, put_nifti):
+def test_labels_follow_the_image_whole_floats_too_and_say_when_affines_or_shapes_differ(tmp_path, abdomen, put_nifti):
     volume = read_volume(put_nifti(tmp_path / "ct.nii", abdomen.image, codes="RAS"))
     stored = nib.load(put_nifti(tmp_path / "right.nii", abdomen.labels, codes="RAS"))
     _save(tmp_path / "seg.nii", np.asarray(stored.dataobj), np.diag([-1.25, -1.5, 2.0, 1.0]))
     labels = read_labels(tmp_path / "seg.nii", like=volume)
     np.testing.assert_array_equal(labels.data, abdomen.labels)
     assert "LPS instead of RAS" in labels.notes[0].text
-
-
-def test_a_label_of_another_shape(tmp_path, abdomen, put_nifti):
-    volume = read_volume(put_nifti(tmp_path / "ct.nii", abdomen.image))
+    floats = put_nifti(tmp_path / "seg.nii.gz", abdomen.labels.astype(np.float64), codes="RAS")
+    labels = read_labels(floats, like=volume.grid)
+    assert labels.data.dtype == np.uint8
+    np.testing.assert_array_equal(labels.data, abdomen.labels)
     short = put_nifti(tmp_path / "short.nii", abdomen.labels[:-1])
     with pytest.raises(DataError, match=r"\(32, 24, 13\) differs from the image's \(32, 24, 14\)"):
         read_labels(short, like=volume)
@@ -251,13 +243,6 @@ def test_label_refusals(tmp_path, abdomen, put_nifti, odd, dtype, message):
     labels[0, 0, 0] = odd
     with pytest.raises(DataError, match=message):
         read_labels(put_nifti(tmp_path / "odd.nii", labels), like=volume, expected={0, 1, 2})
-
-
-def test_float_labels_with_whole_values_are_read(tmp_path, abdomen, put_nifti):
-    volume = read_volume(put_nifti(tmp_path / "ct.nii", abdomen.image))
-    labels = read_labels(put_nifti(tmp_path / "seg.nii.gz", abdomen.labels.astype(np.float64)), like=volume.grid)
-    assert labels.data.dtype == np.uint8
-    np.testing.assert_array_equal(labels.data, abdomen.labels)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.uint8])
