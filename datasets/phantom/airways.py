@@ -91,7 +91,5 @@ def _pipe(path: list[Point], radius: float) -> Tree:
 
 def _join(trees: list[Tree]) -> Tree:
     return Tree(
-        np.concatenate([tree.start for tree in trees]),
-        np.concatenate([tree.stop for tree in trees]),
-        np.concatenate([tree.radius for tree in trees]),
+        *(np.concatenate([getattr(tree, name) for tree in trees]) for name in ("start", "stop", "radius")),
     )

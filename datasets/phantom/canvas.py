@@ -3,7 +3,7 @@
 import numpy as np
 
 from .fields import smooth_field
-from .shapes import Box, Space, lay
+from .shapes import Box, Point, Space, lay
 
 SUB = 3  # samples per slice thickness; the middle one lies at the slice's centre and carries the labels
 
@@ -43,6 +43,21 @@ def central(box: Box) -> tuple[Box, slice]:
     first = (SUB // 2 - start) % SUB
     z0, z1 = (start + first) // SUB, (box[0].stop - 1 - SUB // 2) // SUB + 1
     return (slice(z0, max(z0, z1)), box[1], box[2]), slice(first, None, SUB)
+
+
+def mark(
+    truth: np.ndarray, seen: np.ndarray, box: Box, share: np.ndarray, values: np.ndarray, spacing: Point
+) -> tuple[float, int, float]:
+    """Add what fills half a voxel of ``seen`` to ``truth``; return its mean of ``values``, new voxels and their ml.
+
+    ``share`` and ``values`` are on the samples of ``box``, ``truth`` and ``seen`` bool on the slices.
+    """
+    slices, middle = central(box)
+    mask = (share[middle] >= 0.5) & seen[slices]
+    own = mask & ~truth[slices]
+    truth[slices] |= mask
+    mean = float(values[middle][mask].mean()) if mask.any() else 0.0
+    return mean, int(own.sum()), float(own.sum() * np.prod(spacing) / 1000)
 
 
 def deformed_space(rng: np.random.Generator, slices: int, pixels: int, spacing: tuple[float, float, float]) -> Space:

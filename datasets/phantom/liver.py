@@ -16,13 +16,17 @@ from .canvas import SUB, Canvas
 from .fields import smooth_field, tissue_texture
 from .files import write_nifti
 from .liver_anatomy import LABELS, Body, Liver
-from .liver_tumours import Lesion, Strata, add_tumours, draw_count
+from .liver_tumours import Lesion, Strata, TumourPainter
 from .scanner import Scanner, add_noise, average_slices, begin, blur
-from .shapes import lay
+from .shapes import Point, lay
 from .spec import SizePlan, Spec, read_spec
 from .vessels import grow, occupy
 
 BTCV_IDS = (*range(1, 11), *range(21, 41))  # the ids of the published training set
+TREES: dict[str, tuple[list[Point], list[Point]]] = {
+    "portal": ([(12, 14, -46), (2, 8, -32), (-14, 4, -18)], [(-46, 4, -10), (4, -26, 8)]),
+    "hepatic": ([(-24, 30, 58), (-24, 22, 50)], [(-66, 14, 34), (-36, -18, 32), (4, -22, 36)]),
+}  # trunk and first limbs, x, y, z in mm
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,20 +61,16 @@ def make_patient(spec: Spec, plan: SizePlan, seed: int, *, style: str, index: St
     # Voxels that look partly like something else are no liver to the annotator.
     seen = blur(scanner, average_slices(canvas.liver))
     canvas.labels[(canvas.labels == LABELS["liver"]) & (seen < scanner.label_level)] = 0
-    truth, lesions = np.zeros(canvas.labels.shape, bool), []
-    if index is not None:
-        rng = stream("tumours")
-        truth, lesions = add_tumours(canvas, liver, spec, rng, draw_count(spec, rng), index, spacing)
+    painter = TumourPainter(canvas, liver, spec, stream("tumours"), spacing)
+    lesions = [] if index is None else painter.paint(index)
 
     clean = blur(scanner, average_slices(canvas.hu))
     clean += _texture(canvas, clean, spec, stream("texture"), spacing)
     outer = (body.half[0] + body.fat, body.half[1] + body.fat)
     noisy = add_noise(scanner, clean, stream("noise"), outer)
     hu = np.clip(np.rint(noisy), -1024, 3071).astype(np.int16)
-    inside = canvas.labels == LABELS["liver"]
-    return Patient(
-        hu, canvas.labels, truth & inside, average_slices(vessels) >= 0.5, noisy - clean, spacing, scanner, lesions
-    )
+    inner = average_slices(vessels) >= 0.5
+    return Patient(hu, canvas.labels, painter.truth, inner, noisy - clean, spacing, scanner, lesions)
 
 
 def _parenchyma(canvas: Canvas, liver: Liver, spec: Spec, rng: np.random.Generator, enhancement: float) -> np.ndarray:
@@ -86,46 +86,35 @@ def _parenchyma(canvas: Canvas, liver: Liver, spec: Spec, rng: np.random.Generat
     x, y, z = (coordinate[inside] for coordinate in space.at(box))
     cloud = np.stack([x, y, z], 1).astype(float)
 
-    def ends(name: str) -> np.ndarray:
-        return cloud[rng.integers(len(cloud), size=spec.entry(f"vessels.{name}")["value"])]
-
     common = {
         "leaf_radius": spec.draw(rng, "vessels.leaf_radius_mm"),
         "exponent": spec.draw(rng, "vessels.murray_exponent"),
     }
-    portal = grow(
-        rng,
-        [(12, 14, -46), (2, 8, -32), (-14, 4, -18)],
-        [(-46, 4, -10), (4, -26, 8)],
-        ends("portal_leaves"),
-        root_radius=spec.draw(rng, "vessels.portal_root_radius_mm"),
-        **common,
-    )
-    hepatic = grow(
-        rng,
-        [(-24, 30, 58), (-24, 22, 50)],
-        [(-66, 14, 34), (-36, -18, 32), (4, -22, 36)],
-        ends("hepatic_leaves"),
-        root_radius=spec.draw(rng, "vessels.hepatic_root_radius_mm"),
-        **common,
-    )
+    trees = {
+        name: grow(
+            rng,
+            trunk,
+            limbs,
+            cloud[rng.integers(len(cloud), size=spec.entry(f"vessels.{name}_leaves")["value"])],
+            root_radius=spec.draw(rng, f"vessels.{name}_root_radius_mm"),
+            **common,
+        )
+        for name, (trunk, limbs) in TREES.items()
+    }
     halo, drop = spec.draw(rng, "texture.periportal_width_mm"), spec.draw(rng, "texture.periportal_drop")
     if rng.random() >= spec.draw(rng, "texture.periportal_probability"):
         drop = 0.0
-    portal_share, sheath = occupy(space, portal, sheath=halo)
-    everywhere = {"portal": portal_share, "hepatic": occupy(space, hepatic)[0]}
+    portal, sheath = occupy(space, trees["portal"], sheath=halo)
+    hepatic, _ = occupy(space, trees["hepatic"])
     hu += (coarse - np.float32(drop) * sheath[box]) * share
-    above = {
-        "portal": spec.draw(rng, "hu.portal_above_liver"),
-        "hepatic": spec.draw(rng, "hu.hepatic_vein_above_liver"),
-    }
-    for name, vessel in everywhere.items():
-        lay(hu, vessel[box] * share, liver.hu + enhancement * above[name])
+    levels = [liver.hu + enhancement * spec.draw(rng, f"hu.{name}_above_liver") for name in ("portal", "hepatic_vein")]
+    for vessel, level in zip((portal, hepatic), levels, strict=True):
+        lay(hu, vessel[box] * share, level)
     # BTCV labels the part of the portal vein that lies outside the liver as an organ of its own.
-    outside = everywhere["portal"] * (1 - canvas.liver)
-    lay(canvas.hu, outside, liver.hu + enhancement * above["portal"])
+    outside = portal * (1 - canvas.liver)
+    lay(canvas.hu, outside, levels[0])
     canvas.labels[outside[SUB // 2 :: SUB] >= 0.5] = LABELS["portal vein"]
-    return np.maximum(everywhere["portal"], everywhere["hepatic"]) * canvas.liver
+    return np.maximum(portal, hepatic) * canvas.liver
 
 
 def _texture(canvas: Canvas, clean: np.ndarray, spec: Spec, rng: np.random.Generator, spacing: Spacing) -> np.ndarray:
@@ -162,30 +151,19 @@ def write_patients(root: Path, *, seed: int, size: str) -> Iterator[dict[str, An
 
     Yields the row of ``phantom.json`` on every patient.
     """
-    for item in patients(seed=seed, size=size):
-        yield _write(root, *item)
-
-
-def _write(root: Path, dataset: str, case: str, patient: Patient) -> dict[str, Any]:
-    if dataset == "btcv":
-        folder = root / "btcv" / "RawData" / "Training"
-        image, label = folder / "img" / f"img{case}.nii.gz", folder / "label" / f"label{case}.nii.gz"
-        mask = patient.labels
-    else:
-        folder = root / "lits" / "Training Batch 1"
-        image, label = folder / f"volume-{case}.nii", folder / f"segmentation-{case}.nii"
-        mask = (patient.labels == LABELS["liver"]).astype(np.uint8)
-        mask[patient.tumour] = 2
-    scanner = patient.scanner
-    stored = np.rint((patient.hu - scanner.intercept) / scanner.slope).astype(np.int16)
-    where = {"spacing": patient.spacing, "orientation": scanner.orientation}
-    write_nifti(image, stored, **where, slope=scanner.slope, intercept=scanner.intercept)
-    write_nifti(label, mask, **where)
-    return {
-        "set": dataset,
-        "case": case,
-        "spacing_mm": list(patient.spacing),
-        "noise_hu": round(scanner.noise, 3),
-        "orientation": scanner.orientation,
-        "lesions": [lesion.to_json() for lesion in patient.lesions],
-    }
+    for dataset, case, patient in patients(seed=seed, size=size):
+        if dataset == "btcv":
+            folder = root / "btcv" / "RawData" / "Training"
+            image, label = folder / "img" / f"img{case}.nii.gz", folder / "label" / f"label{case}.nii.gz"
+            mask = patient.labels
+        else:
+            folder = root / "lits" / "Training Batch 1"
+            image, label = folder / f"volume-{case}.nii", folder / f"segmentation-{case}.nii"
+            mask = (patient.labels == LABELS["liver"]).astype(np.uint8)
+            mask[patient.tumour] = 2
+        scanner = patient.scanner
+        stored = np.rint((patient.hu - scanner.intercept) / scanner.slope).astype(np.int16)
+        where = {"spacing": patient.spacing, "orientation": scanner.orientation}
+        write_nifti(image, stored, **where, slope=scanner.slope, intercept=scanner.intercept)
+        write_nifti(label, mask, **where)
+        yield scanner.row(dataset, case, lesions=[lesion.to_json() for lesion in patient.lesions])

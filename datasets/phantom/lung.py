@@ -24,7 +24,7 @@ from .shapes import lay
 from .spec import SizePlan, Spec, read_spec
 
 LEFT, RIGHT, AIRWAY = 1, 2, 3
-LUNA_LABELS = {LEFT: 3, RIGHT: 4, AIRWAY: 5}
+LUNA_LABELS = (0, 3, 4, 5)  # what LUNA16 calls nothing, left, right and airway
 ANNOTATIONS = ("seriesuid", "coordX", "coordY", "coordZ", "diameter_mm")
 MIDDLE = slice(SUB // 2, None, SUB)
 
@@ -105,28 +105,23 @@ def make_chest(
     clean = blur(scanner, average_slices(hu))
     outer = (chest.half[0] + chest.fat, chest.half[1] + chest.fat)
     noisy = add_noise(scanner, clean, stream("noise"), outer)
-    noise = noisy - clean
     padding = spec.draw(stream("padding"), f"styles.{style}.padding")
     stored = np.clip(np.rint(noisy), -1024, 3071)
     if padding < -1024:
-        stored[:, _outside_the_circle(plan.pixels)] = padding
+        axis = np.arange(plan.pixels) - (plan.pixels - 1) / 2
+        stored[:, np.hypot(axis[:, None], axis[None]) > plan.pixels / 2] = padding
     return ChestPatient(
         stored.astype(np.int16),
         labels,
         painter.truth,
         average_slices(vessels) >= 0.5,
         average_slices(air * inside) >= 0.5,
-        noise,
+        noisy - clean,
         spacing,
         scanner,
         opacities,
         found,
     )
-
-
-def _outside_the_circle(pixels: int) -> np.ndarray:
-    axis = np.arange(pixels) - (pixels - 1) / 2
-    return np.hypot(axis[:, None], axis[None]) > pixels / 2
 
 
 def specification() -> Spec:
@@ -171,38 +166,20 @@ def write_patients(root: Path, *, seed: int, size: str) -> Iterator[dict[str, An
     """
     nodules: list[tuple[Any, ...]] = []
     for dataset, case, patient in patients(seed=seed, size=size):
+        home, where = root / dataset, {"spacing": patient.spacing, "orientation": patient.scanner.orientation}
         if dataset == "luna16":
-            _write_luna(root / "luna16", case, patient)
+            labels = np.asarray(LUNA_LABELS, np.uint8)[patient.labels]
+            write_metaimage(home / "subset0" / f"{case}.mhd", patient.hu, **where)
+            write_metaimage(home / "seg-lungs-LUNA16" / f"{case}.mhd", labels, **where)
             for nodule in patient.nodules:
                 point = world(np.asarray(nodule.centre_mm), patient.hu.shape, patient.spacing)
                 nodules.append((case, *(f"{value:.4f}" for value in (*point, nodule.diameter_mm))))
         else:
-            _write_corona(root / "coronacases", case, patient)
-        yield {
-            "set": dataset,
-            "case": case,
-            "spacing_mm": list(patient.spacing),
-            "noise_hu": round(patient.scanner.noise, 3),
-            "orientation": patient.scanner.orientation,
-            "nodules": len(patient.nodules),
-            "lesions": [opacity.to_json() for opacity in patient.opacities],
-        }
+            lungs = np.where(patient.labels == AIRWAY, 0, patient.labels).astype(np.uint8)
+            write_nifti(home / "COVID-19-CT-Seg_20cases" / f"{case}.nii.gz", patient.hu, **where)
+            write_nifti(home / "Lung_Mask" / f"{case}.nii.gz", lungs, **where)
+            write_nifti(home / "Infection_Mask" / f"{case}.nii.gz", patient.lesion.astype(np.uint8), **where)
+        lesions = [opacity.to_json() for opacity in patient.opacities]
+        yield patient.scanner.row(dataset, case, nodules=len(patient.nodules), lesions=lesions)
     with (root / "luna16" / "annotations.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows([ANNOTATIONS, *nodules])
-
-
-def _write_luna(root: Path, case: str, patient: ChestPatient) -> None:
-    where = {"spacing": patient.spacing, "orientation": patient.scanner.orientation}
-    labels = np.zeros_like(patient.labels)
-    for own, published in LUNA_LABELS.items():
-        labels[patient.labels == own] = published
-    write_metaimage(root / "subset0" / f"{case}.mhd", patient.hu, **where)
-    write_metaimage(root / "seg-lungs-LUNA16" / f"{case}.mhd", labels, **where)
-
-
-def _write_corona(root: Path, case: str, patient: ChestPatient) -> None:
-    where = {"spacing": patient.spacing, "orientation": patient.scanner.orientation}
-    lungs = np.where(patient.labels == AIRWAY, 0, patient.labels).astype(np.uint8)
-    write_nifti(root / "COVID-19-CT-Seg_20cases" / f"{case}.nii.gz", patient.hu, **where)
-    write_nifti(root / "Lung_Mask" / f"{case}.nii.gz", lungs, **where)
-    write_nifti(root / "Infection_Mask" / f"{case}.nii.gz", patient.lesion.astype(np.uint8), **where)

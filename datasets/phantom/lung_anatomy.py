@@ -57,11 +57,6 @@ class Chest:
         lay(self.hu, lungs.share, self._parenchyma(lungs))
         return lungs
 
-    @property
-    def _everywhere(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        z, y, x = self.space.warped
-        return x, y, z
-
     def _ellipsoid(self, centre: Point, radii: Point, *layers: tuple[float, float], within: np.ndarray) -> None:
         """Paint an ellipsoid in layers of (mm beyond its surface, HU), from outside to inside, where ``within``."""
         box = self.space.box(centre, radii)
@@ -75,7 +70,7 @@ class Chest:
 
     def _envelope(self) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Return the signed distance to the inside of the rib cage, and to the bell-shaped body of each lung."""
-        x, y, z = self._everywhere
+        z, y, x = self.space.warped
         cavity = superellipse(x, y, (self.half[0] - 16.0, self.half[1] - 16.0), float(self.rng.uniform(2.2, 2.5)))
         bodies = {}
         for side, sign in SIDES.items():
@@ -126,7 +121,7 @@ class Chest:
         return -union(-domes[0], -domes[1], 16)
 
     def _lungs(self, envelope: np.ndarray, bodies: dict[str, np.ndarray]) -> Lungs:
-        x, y, z = self._everywhere
+        z, y, x = self.space.warped
         self.below_dome = (z - self._dome(x, y)) * np.float32(0.75)
         self.heart = vary(self.rng, (26, -30, -46), (58, 46, 50), 4, 0.07)
         middle = union(column(x, y, (2, 8), (27, 60)), column(x, y, (0, 78), (27, 26)), 14)
@@ -145,7 +140,7 @@ class Chest:
 
     def _mediastinum(self, envelope: np.ndarray) -> None:
         inside = occupancy(envelope - np.float32(1), self.space.pixel)
-        spine = occupancy(column(*self._everywhere[:2], (0.0, 76.0), (22.0, 18.0)), self.space.pixel)
+        spine = occupancy(column(*self.space.warped[:0:-1], (0.0, 76.0), (22.0, 18.0)), self.space.pixel)
         lay(self.hu, inside * (1 - spine), self.values["fat"] + 30)
         self._ellipsoid(*self.heart, (2.0, self.values["fat"]), (0.0, 0.9 * self.blood + 2), within=inside)
         self._column((25, 50), (12, 12), self.blood)
@@ -175,7 +170,7 @@ class Chest:
     def _parenchyma(self, lungs: Lungs) -> np.ndarray:
         """Return the HU of healthy lung: denser at the back and the base, with slow variation and fissures."""
         spec, rng = self.spec, self.rng
-        _, y, z = self._everywhere
+        z, y, _ = self.space.warped
         level = np.clip((y + 84) * np.float32(1 / 168), 0, 1) * np.float32(self.values["gravity"])
         level -= np.clip((z + 20) * np.float32(1 / 120), -1, 1) * np.float32(spec.draw(rng, "lung.base_gradient"))
         level += np.float32(self.values["lung_front"])

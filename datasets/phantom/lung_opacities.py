@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from scipy.spatial import KDTree
 
-from .canvas import central
+from .canvas import central, mark
 from .fields import smooth_field
 from .lung_anatomy import Lungs
 from .shapes import Box, Point, Space, ellipsoid, lay, occupancy
@@ -39,7 +39,7 @@ class Opacity:
     kind: str
     peripheral: bool
     radius_mm: float
-    centre_mm: tuple[float, float, float]
+    centre_mm: Point
     hu: float
     mean_hu: float
     voxels: int
@@ -53,7 +53,7 @@ class Opacity:
 class Nodule:
     """A small nodule of a scan that counts as healthy: centre in the space's coordinates x, y, z, and diameter, mm."""
 
-    centre_mm: tuple[float, float, float]
+    centre_mm: Point
     diameter_mm: float
 
 
@@ -73,30 +73,28 @@ class Burden(Stratified):
     glass: float
 
 
+@dataclass(eq=False)
 class Painter:
     """Paints opacities into the lungs of one patient.
 
-    Args:
+    Attributes:
         hu: float32, samples; changed in place.
         air: share of airway lumen in every sample.
         seen: bool, slices: voxels of the lung label.
         spacing: voxel size of the slices in mm, z, y, x.
     """
 
-    def __init__(
-        self,
-        hu: np.ndarray,
-        space: Space,
-        lungs: Lungs,
-        air: np.ndarray,
-        seen: np.ndarray,
-        spec: Spec,
-        rng: np.random.Generator,
-        spacing: tuple[float, float, float],
-    ) -> None:
-        self.hu, self.space, self.lungs, self.air, self.seen = hu, space, lungs, air, seen
-        self.spec, self.rng, self.spacing = spec, rng, spacing
-        self.truth = np.zeros(seen.shape, bool)
+    hu: np.ndarray
+    space: Space
+    lungs: Lungs
+    air: np.ndarray
+    seen: np.ndarray
+    spec: Spec
+    rng: np.random.Generator
+    spacing: tuple[float, float, float]
+
+    def __post_init__(self) -> None:
+        self.truth = np.zeros(self.seen.shape, bool)
 
     def paint(self, burden: Burden) -> list[Opacity]:
         """Paint a patient's opacities, at least one of them large enough for a label; ``truth`` has their voxels."""
@@ -128,7 +126,8 @@ class Painter:
         # Diseased lung is denser than it was, also where dependent density was there before; vessels stay as they are.
         tissue = np.clip((-450 - hu) / 150, 0, 1)
         hu += cover * np.maximum(target - hu, tissue * np.float32(spec.draw(rng, "lesions.least_rise")))
-        return self._record(box, share, hu, (kind, peripheral, radius, where, level))
+        marked = mark(self.truth, self.seen, box, share, hu, self.spacing)
+        return Opacity(kind, peripheral, radius, where, level, *marked)
 
     def _origin(self, peripheral: bool, radius: float) -> tuple[int, int, int]:
         """Choose a sample of the lung: below the pleura or deeper, more often at the back and the base."""
@@ -138,8 +137,7 @@ class Painter:
         rim = (depth > 1) & (depth < max(6.0, 1.2 * self.space.pixel))
         wanted = rim if peripheral else depth > min(1.2 * radius, 0.7 * float(depth.max()))
         z, y, x = np.nonzero(wanted & self.seen[slices])
-        z = z * middle.step + middle.start
-        at = (z, y, x)
+        at = z, y, x = z * middle.step + middle.start, y, x
         weight = np.exp(
             self.space.warped[1][at] / spec.draw(rng, "lesions.posterior_mm")
             - self.space.warped[0][at] / spec.draw(rng, "lesions.basal_mm")
@@ -206,16 +204,6 @@ class Painter:
             inner = np.clip((grown - np.float32(core)) / 0.15, 0, 1)
             lay(target, inner, firm)
         return target, level
-
-    def _record(self, box: Box, share: np.ndarray, hu: np.ndarray, drawn: tuple[Any, ...]) -> Opacity:
-        slices, middle = central(box)
-        mask = (share[middle] >= 0.5) & self.seen[slices]
-        own = mask & ~self.truth[slices]
-        self.truth[slices] |= mask
-        mean = float(hu[middle][mask].mean()) if mask.any() else 0.0
-        kind, peripheral, radius, where, level = drawn
-        volume = float(own.sum() * np.prod(self.spacing) / 1000)
-        return Opacity(kind, peripheral, radius, where, level, mean, int(own.sum()), volume)
 
 
 def add_nodules(hu: np.ndarray, space: Space, lungs: Lungs, spec: Spec, rng: np.random.Generator) -> list[Nodule]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
@@ -60,6 +61,17 @@ class Scanner:
             slope=slope,
             intercept=intercept,
         )
+
+    def row(self, dataset: str, case: str, **found: Any) -> dict[str, Any]:
+        """Return the row of ``phantom.json`` on a patient, with what was ``found`` in it at the end."""
+        return {
+            "set": dataset,
+            "case": case,
+            "spacing_mm": [self.thickness, self.pixel, self.pixel],
+            "noise_hu": round(self.noise, 3),
+            "orientation": self.orientation,
+            **found,
+        }
 
 
 def begin(

@@ -43,7 +43,8 @@ def lung_roi(
     Raises:
         DataError: mask and image differ in shape, or less lung is found than a chest holds.
     """
-    found = list(notes)
+    found, least = list(notes), min(MIN_LITRES, MIN_SHARE * image.size * math.prod(spacing) / 1e6)
+    expected = f"expected at least {least:.2g} l"
     name = f"case {case_id}" if image_file is None else str(image_file)
     if mask is not None:
         if mask.shape != image.shape:
@@ -52,23 +53,21 @@ def lung_roi(
                 "pair the mask with its own image, or remove the mask to have the lungs segmented"
             )
         mask = np.ascontiguousarray(mask, dtype=bool)
-        if _is_plausible(mask, spacing):
+        if litres(mask, spacing) >= least:
             return mask, mask_source, tuple(found)
-        text = f"the lung mask is {_size(mask, spacing)}, expected {_expected(mask, spacing)}: replaced"
-        found.append(warning(text))
+        found.append(warning(f"the lung mask is {_size(mask, spacing)}, {expected}: replaced"))
     reason = lungmask_model.available()
     if reason is None:
         roi, source = lungmask_model.segment(image, spacing), LUNGMASK
-        text = f"lungs by the lungmask network (R231){'' if mask is not None else ', for want of a mask file'}"
-        found.append(Note(text))
+        found.append(Note(f"lungs by the lungmask network (R231){', for want of a mask file' if mask is None else ''}"))
     else:
         roi, source = segment_lungs(image, spacing), CLASSICAL
         text = "lungs by classical segmentation, which may leave out consolidation at the pleura"
         found.append(warning(f"{text} (lungmask: {reason})"))
-    if not _is_plausible(roi, spacing):
+    if litres(roi, spacing) < least:
         given = "no lung mask" if mask is None else f"the lung mask is {_size(mask, spacing)}"
         raise DataError(
-            f"{name}: {given}, and what {source} finds is {_size(roi, spacing)}, expected {_expected(roi, spacing)}; "
+            f"{name}: {given}, and what {source} finds is {_size(roi, spacing)}, {expected}; "
             f"provide a lung mask file or leave {case_id} out with --exclude"
         )
     return roi, source, tuple(found)
@@ -79,17 +78,5 @@ def litres(mask: np.ndarray, spacing: Spacing) -> float:
     return int(np.count_nonzero(mask)) * math.prod(spacing) / 1e6
 
 
-def _least(mask: np.ndarray, spacing: Spacing) -> float:
-    return min(MIN_LITRES, MIN_SHARE * mask.size * math.prod(spacing) / 1e6)
-
-
-def _is_plausible(mask: np.ndarray, spacing: Spacing) -> bool:
-    return bool(mask.any()) and litres(mask, spacing) >= _least(mask, spacing)
-
-
 def _size(mask: np.ndarray, spacing: Spacing) -> str:
     return f"{litres(mask, spacing):.2g} l" if mask.any() else "empty"
-
-
-def _expected(mask: np.ndarray, spacing: Spacing) -> str:
-    return f"at least {_least(mask, spacing):.2g} l"
