@@ -90,6 +90,4 @@ def _pipe(path: list[Point], radius: float) -> Tree:
 
 
 def _join(trees: list[Tree]) -> Tree:
-    return Tree(
-        *(np.concatenate([getattr(tree, name) for tree in trees]) for name in ("start", "stop", "radius")),
-    )
+    return Tree(*(np.concatenate([getattr(tree, name) for tree in trees]) for name in ("start", "stop", "radius")))

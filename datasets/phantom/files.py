@@ -68,13 +68,7 @@ def _row(values: object) -> str:
 
 
 def write_nifti(
-    path: Path,
-    array: np.ndarray,
-    spacing: Spacing,
-    *,
-    orientation: str,
-    slope: float = 1.0,
-    intercept: float = 0.0,
+    path: Path, array: np.ndarray, spacing: Spacing, *, orientation: str, slope: float = 1.0, intercept: float = 0.0
 ) -> None:
     """Write an LPS array (z, y, x), int16 or uint8, as NIfTI-1, stored along ``orientation``, such as ``RAS``.
 

@@ -31,14 +31,8 @@ def lung_roi(
 
     A given mask is kept where it holds at least 0.5 l (in a crop: a tenth of the scan). Otherwise the lungmask network
     segments the lungs where its weights lie on this machine, else the classical segmentation does; no network is
-    ever downloaded. Only the image and the mask are read, never a lesion.
-
-    Args:
-        image: Hounsfield units, shape (z, y, x), LPS.
-        spacing: voxel size in mm, order z, y, x.
-        mask: bool, shape (z, y, x), or None where the set has no mask of this case.
-        notes: what is known of the case already; the result begins with it.
-        mask_source: what the source is called where the given mask is kept.
+    ever downloaded. Only the image (HU, z y x, LPS) and the mask are read, never a lesion; spacing in mm (z, y, x).
+    The result begins with ``notes``; a given mask that is kept is called ``mask_source``.
 
     Raises:
         DataError: mask and image differ in shape, or less lung is found than a chest holds.

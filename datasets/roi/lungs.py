@@ -93,12 +93,6 @@ def _trunk(image: np.ndarray, spacing: Spacing) -> np.ndarray:
     return labels == counts.argmax() if counts.any() else np.zeros(image.shape, dtype=bool)
 
 
-def _between(trunk: np.ndarray) -> np.ndarray:
-    """Return what has the body in front of it and behind it; a table's foam has nothing behind it."""
-    front = np.logical_or.accumulate(trunk, axis=1)
-    return front & np.logical_or.accumulate(trunk[:, ::-1], axis=1)[:, ::-1]
-
-
 def _centre(trunk: np.ndarray) -> tuple[float, float]:
     flat = trunk.sum(axis=0, dtype=np.float64)
     total = max(flat.sum(), 1.0)
@@ -117,9 +111,10 @@ def _two_lungs(
     ml = np.asarray(stats["voxel_counts"]) * float(np.prod(spacing)) / 1000
     ml[0] = 0
     order = [int(i) for i in np.argsort(-ml, kind="stable") if ml[i] >= _MIN_ML]
-    within = np.bincount(labels[_between(trunk)], minlength=len(ml)) >= _WITHIN_SHARE * np.asarray(
-        stats["voxel_counts"]
-    )
+    # A lung has the body in front of it and behind it; a table's foam has nothing behind it.
+    front, behind = (np.logical_or.accumulate(part, axis=1) for part in (trunk, trunk[:, ::-1]))
+    enclosed = np.bincount(labels[front & behind[:, ::-1]], minlength=len(ml))
+    within = enclosed >= _WITHIN_SHARE * np.asarray(stats["voxel_counts"])
     order = [i for i in order if within[i] and (ml[i] >= _GAS_ML or np.median(image[labels == i]) >= _GAS_HU)]
     if not order:
         return {}

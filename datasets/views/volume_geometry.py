@@ -129,16 +129,11 @@ class VolumeGeometry:
         """
         roi = fitting(roi, self.native_shape).astype(bool, copy=False)
         out = np.zeros(self.view_shape, bool)
-        for k, where, cover in self.roi_planes(roi):
-            out[k][where] = cover
-        return out
-
-    def roi_planes(self, roi: np.ndarray) -> Iterator[tuple[int, tuple[slice, slice], np.ndarray]]:
-        """Yield what :meth:`view_roi` holds, slice by slice: its number, rows and columns, and the mask there."""
         complete = self.complete(np.any(roi, axis=(1, 2)))
         for k, where, cover in self.planes(mask_reader(roi), self.box[1:], masks=True):
             kept = cover >= _HALF
-            yield k, where, cover > 0 if complete[k] and not kept.any() else kept
+            out[k][where] = cover > 0 if complete[k] and not kept.any() else kept
+        return out
 
     def view_support(self, roi: np.ndarray) -> np.ndarray:
         """Return the voxels that :meth:`to_native` reads for the voxels of a native mask inside :attr:`box`."""

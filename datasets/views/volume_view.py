@@ -75,9 +75,7 @@ def apply_volume_view(case: Case, view: VolumeView) -> ViewedCase:
         return out
 
     image = np.zeros(geometry.view_shape, view.dtype)
-    view_roi = np.zeros(geometry.view_shape, bool)
-    for k, where, inside in geometry.roi_planes(roi):
-        view_roi[k][where] = inside
+    view_roi = geometry.view_roi(roi)
     _, rows, columns = roi.shape
     part = (geometry.box[1], geometry.box[2]) if view.mask_roi else ((0, rows), (0, columns))
     for k, where, values in geometry.planes(read, part):
@@ -85,9 +83,7 @@ def apply_volume_view(case: Case, view: VolumeView) -> ViewedCase:
         if view.mask_roi:
             values *= view_roi[k][where]
         image[k][where] = values
-    support = geometry.view_support(roi)
-    support |= view_roi
-    return ViewedCase(image, view_roi, support, geometry)
+    return ViewedCase(image, view_roi, geometry.view_support(roi) | view_roi, geometry)
 
 
 def apply_view(case: Case, view: AnyView) -> ViewedCase:
