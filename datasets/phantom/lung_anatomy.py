@@ -140,7 +140,8 @@ class Chest:
 
     def _mediastinum(self, envelope: np.ndarray) -> None:
         inside = occupancy(envelope - np.float32(1), self.space.pixel)
-        spine = occupancy(column(*self.space.warped[:0:-1], (0.0, 76.0), (22.0, 18.0)), self.space.pixel)
+        _, y, x = self.space.warped
+        spine = occupancy(column(x, y, (0.0, 76.0), (22.0, 18.0)), self.space.pixel)
         lay(self.hu, inside * (1 - spine), self.values["fat"] + 30)
         self._ellipsoid(*self.heart, (2.0, self.values["fat"]), (0.0, 0.9 * self.blood + 2), within=inside)
         self._column((25, 50), (12, 12), self.blood)
