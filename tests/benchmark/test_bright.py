@@ -62,10 +62,6 @@ def test_pooled_values_are_those_of_all_bright_voxels_together(cell):
     assert {m: v.value for m, v in pooled(result).items()} == pytest.approx(reference(scores, lesion), abs=1e-12)
     assert {v.unit for v in pooled(result).values()} == {"pooled"}
     assert 0 <= result.error_bounds["bright_auroc"] < 1e-3
-
-
-def test_protocols_are_native_and_none(cell):
-    _, result = cell
     for values in (of_case(result, "c0"), pooled(result)):
         assert {m: v.protocol for m, v in values.items()} == dict.fromkeys(RATES, "native") | {"bright_auroc": "none"}
 
@@ -80,26 +76,20 @@ def test_a_case_without_lesion_has_sensitivity_alone(cell):
         assert found[metric].reason
 
 
-def test_only_bright_voxels_count(make):
+def test_only_bright_voxels_count_and_minus_500_is_bright(make):
     case = make(0)
     dark = case.scan.image < BRIGHT_HU
     changed = replace(case, map=np.where(dark, np.float32(0.9), case.map))
     assert of_case(run([case, make(1)]), "c0") == of_case(run([changed, make(1)]), "c0")
-
-
-def test_minus_500_is_bright(make):
     image = np.full(SHAPE, -500.0, np.float32)
     at, below = (of_case(run([make(0, image=im), make(1)]), "c0") for im in (image, np.nextafter(image, -1000)))
     assert at["bright_auroc"].value is not None
     assert {v.value for v in below.values()} == {None}
 
 
-def test_everything_called_anomalous_keeps_nothing(make):
+def test_everything_called_anomalous_keeps_nothing_and_without_a_native_threshold_only_auroc_is_there(make):
     found = of_case(run([make(0)], native_threshold=-10.0), "c0")
     assert [found[m].value for m in RATES] == [0, 0, 1]
-
-
-def test_without_a_native_threshold_only_auroc_is_there(make):
     result = run([make(0), make(1)], native_threshold=None)
     for values in (of_case(result, "c0"), pooled(result)):
         assert values["bright_auroc"].value is not None

@@ -32,16 +32,13 @@ def test_a_plugin_shows_its_package_and_a_broken_one_is_a_problem(install):
     assert [d for s, d in findings if s == "problem" and "ZeroDivisionError" in d and "pkg-ill" in d]
 
 
-def test_the_data_root(monkeypatch, tmp_path):
+def test_the_data_root_and_a_cache_that_cannot_be_written(monkeypatch, tmp_path):
     monkeypatch.delenv("UASBENCH_DATA", raising=False)
     assert found("data")[0][0] == "note"
     monkeypatch.setenv("UASBENCH_DATA", str(tmp_path / "missing"))
     assert found("data")[0][0] == "problem"
     monkeypatch.setenv("UASBENCH_DATA", str(tmp_path))
     assert found("data") == [("ok", f"UASBENCH_DATA={tmp_path}")]
-
-
-def test_a_cache_that_cannot_be_written(monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("UASBENCH_CACHE", str(tmp_path / "file" / "cache"))
     ((status, detail),) = found("cache")

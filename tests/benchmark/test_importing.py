@@ -152,7 +152,9 @@ def test_a_bad_or_registered_name_and_a_bad_threshold_are_refused(bring, name, t
         bring(name, threshold)
 
 
-def test_a_missing_map_and_a_wrong_shape_are_refused_with_the_fix(bring, maps):
+def test_a_missing_map_a_wrong_shape_and_a_folder_in_use_are_refused(bring, folder, maps):
+    with hold(folder), pytest.raises(RunFolderError, match="another bench works"):
+        bring()
     first = sorted(maps.iterdir())[0]
     change(first, lambda values: values[1:])
     with pytest.raises(DataError, match=f"{first.name}: the map has shape"):
@@ -174,8 +176,3 @@ def test_a_scan_that_lost_its_header_is_refused_and_can_be_left_out(bring, root,
     with pytest.raises(DataError, match=f"{case}: .*--exclude lits:{case}"):
         bring(**options)
     assert case not in bring(**options, exclude=[f"lits:{case}"]).data.cases
-
-
-def test_a_folder_in_use_is_refused(bring, folder):
-    with hold(folder), pytest.raises(RunFolderError, match="another bench works"):
-        bring()

@@ -78,7 +78,7 @@ def test_area_opening_equals_dropping_small_components_at_every_threshold(seed, 
     assert (area_openings(map_, roi, [10_000])[0] == LOWEST).all()
 
 
-def test_smoothing_stays_inside_the_region():
+def test_smoothing_stays_inside_the_region_and_is_in_millimetres_on_both_axes():
     rng = np.random.default_rng(0)
     roi = blobs(3, 0.5)
     map_ = rng.normal(size=SHAPE).astype(np.float32)
@@ -90,9 +90,6 @@ def test_smoothing_stays_inside_the_region():
     np.testing.assert_allclose(smooth(constant, roi, SPACING, 3.0)[roi], 7, rtol=1e-5)
     assert smooth(map_, roi, SPACING, 0.0) is map_
     assert smooth(map_, np.zeros(SHAPE, bool), SPACING, 2.0) is map_
-
-
-def test_smoothing_is_in_millimetres_on_both_axes():
     map_ = np.zeros((41, 41, 41), np.float32)
     map_[20, 20, 20] = 1
     smoothed = smooth(map_, np.ones(map_.shape, bool), (4.0, 1.0, 1.0), 4.0)

@@ -152,12 +152,8 @@ def test_the_status_says_which_profile_or_anatomy_is_declined():
     assert status(lambda config: config.width == 16) == "paper: no. Really."
     assert status(lambda config: config.rate == 0.25) == "lung: no. Really."
     assert status(lambda config: config.rate == 0.25 and config.width == 4) == "quick on the lung: no. Really."
-
-
-def test_a_class_whose_view_cannot_be_made_is_listed_all_the_same():
-    cls = registry.runnable().get("slices")
-    broken = type("Broken", (cls,), {"view": property(lambda self: 1 / 0)})
-    assert outline_of(broken).dims == "?"
+    broken = type("Broken", (registry.runnable().get("slices"),), {"view": property(lambda self: 1 / 0)})
+    assert outline_of(broken).dims == "?"  # listed all the same
 
 
 def test_show_tells_card_settings_size_and_published_numbers():
@@ -172,11 +168,18 @@ def test_show_tells_card_settings_size_and_published_numbers():
     assert lines["lung"] == ["lung", "rate", "0.25"]
 
 
-def test_show_says_what_is_in_the_way():
-    assert "parameters, paper  none before training" in text(*showing.show("weighty"))
-    assert "cross-fitted over the patients of the test set" in text(*showing.show("volumes"))
-    assert "sees the unlabelled test scans (transductive)" in text(*showing.show("needy"))
-    assert "unknown (RuntimeError: no network either)" in text(*showing.show("faulty"))
+def test_show_says_what_is_in_the_way_or_missing():
+    for name, said in (
+        ("weighty", "parameters, paper  none before training"),
+        ("volumes", "cross-fitted over the patients of the test set"),
+        ("needy", "sees the unlabelled test scans (transductive)"),
+        ("faulty", "unknown (RuntimeError: no network either)"),
+        ("hu-threshold", "parameters, paper  none\n"),
+        ("hu-threshold", "published numbers  none on these data sets"),
+        ("lits", "CC BY-NC-SA 4.0"),
+        ("lits", "Bilic et al."),
+    ):
+        assert said in re.sub(r" +\n", "\n", text(*showing.show(name)))
     with pytest.raises(RegistryError, match="did you mean 'slices'"):
         list(showing.show("slice"))
 
@@ -195,15 +198,3 @@ def test_networks_that_read_values_while_they_are_made_are_counted_too():
 def test_show_asks_no_network(monkeypatch):
     monkeypatch.setattr(registry.runnable().get("weighty"), "skip", lambda self: f"asked: {network_allowed()}")
     assert "asked: False" in text(*showing.show("weighty"))
-
-
-def test_a_trivial_method_has_no_networks_and_no_published_numbers():
-    shown = text(*showing.show("hu-threshold"))
-    assert "parameters, paper  none\n" in re.sub(r" +\n", "\n", shown)
-    assert "published numbers  none on these data sets" in shown
-
-
-def test_a_data_set_is_shown_with_its_licence_and_citation():
-    shown = text(*showing.show("lits"))
-    assert "CC BY-NC-SA 4.0" in shown
-    assert "Bilic et al." in shown

@@ -40,27 +40,19 @@ def test_pip_installs_it(tmp_path):
     assert "my-idea = uasbench_my_idea.method:MyIdea" in (info / "entry_points.txt").read_text()
 
 
-@pytest.mark.parametrize(
-    ("name", "hint"),
-    [
-        ("My_Idea", "'my-idea'"),
-        ("my idea", "'my-idea'"),
-        ("", "use lower-case"),
-        ("../up", "'up'"),
-        ("-x", "'x'"),
-        ("a--b", "'a-b'"),
-        ("é", "use lower-case"),
-        ("random", "is taken"),
-        ("all", "is taken"),
-    ],
-)
-def test_bad_and_taken_names_are_refused(tmp_path, name, hint):
-    with pytest.raises(PluginError, match=hint):
-        new_plugin(name, tmp_path)
+def test_bad_and_taken_names_and_folders_are_refused(tmp_path):
+    for hint, *names in (
+        ("'my-idea'", "My_Idea", "my idea"),
+        ("use lower-case", "", "é"),
+        ("'up'", "../up"),
+        ("'x'", "-x"),
+        ("'a-b'", "a--b"),
+        ("is taken", "random", "all"),
+    ):
+        for name in names:
+            with pytest.raises(PluginError, match=hint):
+                new_plugin(name, tmp_path)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_folder_that_exists_is_left_alone_and_one_that_cannot_be_written_refused(tmp_path):
     (tmp_path / "my-idea").mkdir()
     with pytest.raises(PluginError, match="exists already"):
         new_plugin("my-idea", tmp_path)

@@ -131,20 +131,18 @@ def test_post_processing_uses_a_limited_number_of_drawn_patients(make, monkeypat
     assert len(oracle(counted(cases), 2, **few)[0].drawn) == 4
 
 
-def test_one_patient_and_no_lesion_carry_their_reason(make):
-    single = counted([make(0, "p0"), make(1, "p0")])
-    (val,) = choose("val", single)
+def test_one_patient_and_no_lesion_carry_their_reason(make, unit):
+    (val,) = choose("val", counted([make(0, "p0"), make(1, "p0")]))
     assert val.threshold is None
     assert "1 patient" in val.reason
     healthy = counted([make(k, lesion=False) for k in range(3)])
     assert all(t.reason == NO_LESIONS for t in choose("val", healthy))
     assert oracle(healthy)[0].reason == NO_LESIONS
     assert choose("oracle-pooled", healthy)[0].reason == NO_LESIONS
-
-
-def test_a_fold_without_lesions_to_tune_on_is_not_available(make):
-    cell = counted([make(k, lesion=k == 0) for k in range(3)])
-    by_patient = {t.patients[0]: t for t in choose("val", cell)}
+    threshold, bound = search([unit(k, lesion=False) for k in range(2)])
+    assert (threshold.threshold, threshold.reason, bound) == (None, NO_LESIONS, 0)
+    one = counted([make(k, lesion=k == 0) for k in range(3)])
+    by_patient = {t.patients[0]: t for t in choose("val", one)}
     assert by_patient["p0"].reason == NO_LESIONS
     assert by_patient["p1"].threshold is not None
 
@@ -167,12 +165,9 @@ def test_native_and_paper_liver_need_a_native_threshold(cell):
         assert choose(protocol, cell, native_threshold=0.95)[0].threshold == value
 
 
-def test_smoothing_wins_where_noise_is_white(make):
-    cell = counted([make(k, noise=1.5) for k in range(6)])
-    assert {t.smoothing_mm for t in choose("val", cell)} <= {1.5, 3.0}
-
-
-def test_minimum_size_wins_where_false_positives_are_specks(make):
+def test_smoothing_wins_where_noise_is_white_and_minimum_size_where_false_positives_are_specks(make):
+    white = counted([make(k, noise=1.5) for k in range(6)])
+    assert {t.smoothing_mm for t in choose("val", white)} <= {1.5, 3.0}
     cases = []
     for k in range(4):
         case = make(k, noise=0.0)
@@ -260,13 +255,6 @@ def test_one_huge_score_in_ten_thousand_does_not_stretch_the_levels(unit):
     assert search(cases)[0].value == pytest.approx(plain, abs=0.01)
 
 
-def test_the_unit_is_the_volume_not_the_patient(unit):
-    cases = [unit(0, "a"), unit(1, "a"), unit(3, "b")]
-    threshold, bound = search(cases)
-    assert threshold.value == pytest.approx(mean_dice(cases, threshold.threshold), abs=bound)
-    assert threshold.patients == ["a", "b"]
-
-
 def test_it_never_beats_the_oracle_and_depends_on_no_number_of_trials(unit):
     cases = [unit(k) for k in range(3)]
     few, many = (search(cases, trials)[0] for trials in (1, 40))
@@ -275,16 +263,15 @@ def test_it_never_beats_the_oracle_and_depends_on_no_number_of_trials(unit):
     assert best.value - 0.02 < few.value <= best.value + 0.005
 
 
-def test_without_a_lesion_there_is_no_threshold(unit):
-    threshold, bound = search([unit(k, lesion=False) for k in range(2)])
-    assert (threshold.threshold, threshold.reason, bound) == (None, NO_LESIONS, 0)
-
-
-@pytest.mark.parametrize("value", [0.0, 0.3, 7.0])
-def test_a_constant_map_is_safe(value, unit):
-    cases = [replace(c, map=np.full(c.map.shape, value, np.float32)) for c in (unit(0), unit(1))]
-    threshold, _ = search(cases)
-    assert threshold.value == pytest.approx(mean_dice(cases, threshold.threshold))
+def test_the_unit_is_the_volume_not_the_patient_and_a_constant_map_is_safe(unit):
+    cases = [unit(0, "a"), unit(1, "a"), unit(3, "b")]
+    threshold, bound = search(cases)
+    assert threshold.value == pytest.approx(mean_dice(cases, threshold.threshold), abs=bound)
+    assert threshold.patients == ["a", "b"]
+    for value in (0.0, 0.3, 7.0):
+        constant = [replace(c, map=np.full(c.map.shape, value, np.float32)) for c in cases]
+        threshold, _ = search(constant)
+        assert threshold.value == pytest.approx(mean_dice(constant, threshold.threshold))
 
 
 def test_the_bound_covers_what_the_bins_hide():

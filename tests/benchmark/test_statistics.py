@@ -30,9 +30,8 @@ class TestPairedTest:
         found = paired_test(a, b)
         t = stats.ttest_rel(a, b)
         interval = t.confidence_interval(0.95)
-        assert found.t == pytest.approx(t.statistic)
-        assert found.p_t == pytest.approx(t.pvalue)
-        assert found.p_wilcoxon == pytest.approx(stats.wilcoxon(a, b).pvalue)
+        expected = t.statistic, t.pvalue, stats.wilcoxon(a, b).pvalue
+        assert (found.t, found.p_t, found.p_wilcoxon) == pytest.approx(expected)
         assert (found.ci_low, found.ci_high) == pytest.approx((interval.low, interval.high))
         assert found.d_z == pytest.approx(np.mean(a - b) / np.std(a - b, ddof=1))
         assert found.d_z == pytest.approx(found.t / np.sqrt(20))
@@ -57,14 +56,12 @@ class TestPairedTest:
         assert found.p_wilcoxon == pytest.approx(stats.wilcoxon(gain, alternative="two-sided").pvalue)
         assert found.p_wilcoxon == pytest.approx(2 * stats.wilcoxon(gain, alternative="greater").pvalue)
 
-    def test_drops_undefined_pairs_and_counts_the_rest(self):
+    def test_undefined_pairs_are_dropped_and_wilcoxon_leaves_zero_differences_out(self):
         a = np.array([0.1, 0.2, np.nan, 0.5, 0.7])
         b = np.array([0.1, np.nan, 0.3, 0.2, 0.3])
         found, clean = paired_test(a, b), paired_test(a[[0, 3, 4]], b[[0, 3, 4]])
         assert found == clean
         assert found.n == 3
-
-    def test_wilcoxon_leaves_zero_differences_out(self):
         a = np.array([0.0, 0.0, 0.3, 0.4, 0.5, 0.6])
         b = np.array([0.0, 0.0, 0.1, 0.1, 0.1, 0.1])
         found = paired_test(a, b)
@@ -72,7 +69,7 @@ class TestPairedTest:
         assert found.p_wilcoxon == pytest.approx(stats.wilcoxon(a[2:], b[2:]).pvalue) == pytest.approx(0.125)
         assert paired_test([0.1 + 0.2, 0.5, 0.7], [0.3, 0.1, 0.2]).n_zero == 1  # rounding noise is no difference
 
-    def test_without_spread_there_is_a_reason(self):
+    def test_without_spread_or_enough_pairs_there_is_a_reason_not_an_error(self):
         same = paired_test([0.2, 0.4, 0.6], [0.2, 0.4, 0.6])
         assert (same.p_t, same.p_wilcoxon, same.mean_diff, same.d_z) == (1, 1, 0, 0)
         assert "no patient differs" in same.reason
@@ -80,8 +77,6 @@ class TestPairedTest:
         assert np.isnan(constant.p_t)
         assert constant.p_wilcoxon == pytest.approx(0.25)
         assert "no spread" in constant.reason
-
-    def test_too_few_pairs_give_a_reason_not_an_error(self):
         assert paired_test([], []).reason == "no patient with both values defined"
         one = paired_test([0.5], [0.25])
         assert (one.mean_diff, one.reason) == (0.25, "1 patient: a paired test needs 2")
@@ -181,28 +176,24 @@ class TestRanks:
         assert critical_difference(4, 14) == pytest.approx(2.569 * np.sqrt(4 * 5 / (6 * 14)), abs=1e-3)
         assert critical_difference(5, 30) == pytest.approx(2.728 * np.sqrt(5 * 6 / (6 * 30)), abs=1e-3)
 
-    def test_only_complete_patients_count(self):
+    def test_only_complete_patients_count_and_ties_share_ranks(self):
         values = pd.DataFrame({"a": [0.9, 0.8, np.nan], "b": [0.1, 0.2, 0.9]}, index=["p", "q", "r"])
         found = rank_methods(values)
         assert (found.n, found.n_dropped) == (2, 1)
         assert list(found.ranks) == [1.0, 2.0]
-
-    def test_ties_share_ranks_and_no_difference_is_p_one(self):
         found = rank_methods(pd.DataFrame({"a": [0.5, 0.5], "b": [0.5, 0.5], "c": [0.5, 0.5]}))
         assert list(found.ranks) == [2.0, 2.0, 2.0]
         assert found.p_friedman == 1.0
         assert found.groups == ((0, 2),)
 
-    def test_lower_is_better(self):
+    def test_lower_is_better_and_too_little_gives_a_reason(self):
         values = pd.DataFrame({"a": [1.0, 2.0], "b": [3.0, 4.0]})
         assert rank_methods(values, lower_is_better=True).ranks.index[0] == "a"
         assert rank_methods(values).ranks.index[0] == "b"
-
-    @pytest.mark.parametrize("shape", [(0, 3), (1, 3), (5, 1), (0, 0)])
-    def test_too_little_gives_a_reason(self, shape):
-        found = rank_methods(pd.DataFrame(np.ones(shape)))
-        assert found.reason
-        assert np.isnan(found.critical_difference)
+        for shape in ((0, 3), (1, 3), (5, 1), (0, 0)):
+            found = rank_methods(pd.DataFrame(np.ones(shape)))
+            assert found.reason
+            assert np.isnan(found.critical_difference)
 
     @given(st.lists(st.floats(1, 10), min_size=1, max_size=12).map(sorted), st.floats(0, 5))
     def test_groups_are_maximal_and_within_the_difference(self, ranks, difference):

@@ -71,12 +71,8 @@ def test_studies_are_seeded_and_sequential(tmp_path):
         params.append([t.params for t in optuna.load_study(study_name=name, storage=journal(path)).trials])
     assert params[0] == params[1]
     assert params[0] != params[2]
+    assert [Studies(None, seed=0, trials=asked_for).trials for asked_for in (0, 1000)] == [1, MAX_TRIALS]
     assert [t["quantile"] for t in params[0][:1]] == [t["quantile"] for t in params[2][:1]]
-
-
-def test_trials_are_limited():
-    assert Studies(None, seed=0, trials=1000).trials == MAX_TRIALS
-    assert Studies(None, seed=0, trials=0).trials == 1
 
 
 def test_one_trial_is_the_plain_optimum_and_more_choose_post_processing_by_its_shifted_value():

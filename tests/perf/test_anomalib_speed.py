@@ -24,18 +24,10 @@ from uasbench.methods.pseudo_anomaly.draem import DRAEM
 
 pytest.importorskip("anomalib", reason="needs anomalib, which it is compared with: pip install 'uasbench[peers]'")
 
-pytestmark = [pytest.mark.perf, pytest.mark.benchmark(timer=time.process_time)]
+pytestmark = [pytest.mark.perf, pytest.mark.benchmark(timer=time.process_time), pytest.mark.usefixtures("one_thread")]
 ROUNDS = 3
 LAYERS = ["layer1", "layer2", "layer3"]
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def healthy_slices(count, size):

@@ -1,9 +1,7 @@
 """The generators of lesions against plain OpenCV and SciPy recipes: processor time, on one core and in one run."""
 
-import importlib.util
 import time
 from functools import partial
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -12,17 +10,9 @@ from uasbench.methods.synthesis import stretched_noise_cpu
 from uasbench.methods.synthesis.lung_lesions import LesionRecipe, generate
 from uasbench.methods.synthesis.stretched_noise import StretchedNoise
 
-pytestmark = [pytest.mark.perf, pytest.mark.benchmark(timer=time.process_time)]
+pytestmark = [pytest.mark.perf, pytest.mark.benchmark(timer=time.process_time), pytest.mark.usefixtures("one_thread")]
 BATCH, ROUNDS, WANTED = 4, 40, 10
 SHAPE, PLAIN_CROPS, LUNG_ROUNDS, LUNG_WANTED = (32, 512, 512), 3, 15, 5
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    yield
-    cv2.setNumThreads(before)
 
 
 def plain_recipe(rng: np.random.Generator, ellipse: np.ndarray) -> np.ndarray:
@@ -53,15 +43,6 @@ def test_generator_is_ten_times_faster_than_opencv(benchmark):
     assert min(plain) / ours >= WANTED
 
 
-def reference():
-    """The module of the plain recipe: the one that the statistics are compared with."""
-    path = Path(__file__).parents[1] / "methods" / "test_lung_lesions.py"
-    spec = importlib.util.spec_from_file_location("plain_lung_lesions", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def lungs() -> tuple[np.ndarray, np.ndarray]:
     """Two ellipses with the in-plane size of lungs at 0.8 mm, and faint tissue in them."""
     y, x = np.ogrid[: SHAPE[1], : SHAPE[2]]
@@ -72,11 +53,11 @@ def lungs() -> tuple[np.ndarray, np.ndarray]:
     return np.where(roi, np.float32(0.05), np.float32(0)), roi
 
 
-def test_lung_generator_is_five_times_faster_than_scipy(benchmark):
+def test_lung_generator_is_five_times_faster_than_scipy(benchmark, module_of):
     """Full fullness, processor time, means: a crop's work varies with the lesions that it draws."""
     image, roi = lungs()
     rng = np.random.default_rng(0)
-    recipe = reference().plain_generator
+    recipe = module_of("methods/test_lung_lesions.py").plain_generator
     arguments = (LesionRecipe(), image[None], roi[None], np.ones(1), np.random.default_rng(0))
     generate(*arguments)
     start = time.process_time()

@@ -16,7 +16,7 @@ from uasbench.datasets.storing.store import Store
 from uasbench.datasets.views.slice_view import View
 from uasbench.datasets.views.volume_view import VolumeView, apply_view
 
-pytestmark = pytest.mark.perf
+pytestmark = [pytest.mark.perf, pytest.mark.usefixtures("one_thread")]
 SHAPE = (512, 512, 200)
 VIEW = View(size=256)
 LUNG_SHAPE = (300, 512, 512)
@@ -26,20 +26,20 @@ PART = 60  # slices that MONAI gets
 ROUNDS = 3
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def seconds(clock, function, *args):
     start = clock()
     result = function(*args)
     return clock() - start, result
+
+
+def medians(clock, *calls):
+    """Alternate the calls; the median seconds and the last result of each."""
+    spent, results = [[] for _ in calls], [None] * len(calls)
+    for _ in range(ROUNDS):
+        for i, call in enumerate(calls):
+            t, results[i] = seconds(clock, *call)
+            spent[i].append(t)
+    return [(statistics.median(t), result) for t, result in zip(spent, results, strict=True)]
 
 
 @pytest.fixture(scope="module")
@@ -81,30 +81,20 @@ def ours(root):
     return apply_view(dataset.load(ref.id), VIEW)
 
 
-def stored(root, cache):
+def stored(root, caches):
     dataset = LiTS()
-    return Store(cache).prepare(dataset, dataset.discover(root), views=[VIEW], truth=True)
+    return Store(next(caches)).prepare(dataset, dataset.discover(root), views=[VIEW], truth=True)
 
 
 def test_preparing_beats_monai_twice(scan, tmp_path, benchmark):
     ours(scan)
-    theirs, mine, whole = [], [], []
-    for round_ in range(ROUNDS):
-        t, reference = seconds(time.perf_counter, monai_chain, scan)
-        theirs.append(t)
-        t, viewed = seconds(time.perf_counter, ours, scan)
-        mine.append(t)
-        t, _ = seconds(time.perf_counter, stored, scan, tmp_path / str(round_))
-        whole.append(t)
+    caches = (tmp_path / str(round_) for round_ in range(ROUNDS))
+    calls = (monai_chain, scan), (ours, scan), (stored, scan, caches)
+    (theirs, reference), (mine, viewed), (whole, _) = medians(time.perf_counter, *calls)
     np.testing.assert_allclose(viewed.image, reference[list(viewed.geometry.slices)], atol=2e-6)
-    view_ratio = statistics.median(theirs) / statistics.median(mine)
-    store_ratio = statistics.median(theirs) / statistics.median(whole)
+    view_ratio, store_ratio = theirs / mine, theirs / whole
     benchmark.extra_info.update(
-        monai_s=statistics.median(theirs),
-        view_s=statistics.median(mine),
-        store_s=statistics.median(whole),
-        view_ratio=view_ratio,
-        store_ratio=store_ratio,
+        monai_s=theirs, view_s=mine, store_s=whole, view_ratio=view_ratio, store_ratio=store_ratio
     )
     benchmark.pedantic(ours, args=(scan,), rounds=1)
     assert view_ratio >= 2
@@ -157,14 +147,9 @@ def monai_lung_chain(case):
 def test_volume_views_beat_simpleitk_and_monai(case, benchmark):
     geometry = apply_view(case, LUNG_VIEW).geometry
     assert geometry.spacing == LUNG_VIEW.spacing
-    sitk_s, mine, back = [], [], []
-    for _ in range(ROUNDS):
-        t, reference = seconds(time.process_time, simpleitk_chain, case, geometry)
-        sitk_s.append(t)
-        t, viewed = seconds(time.process_time, apply_view, case, LUNG_VIEW)
-        mine.append(t)
-        t, _ = seconds(time.process_time, viewed.to_native, viewed.image)
-        back.append(t)
+    calls = (simpleitk_chain, case, geometry), (apply_view, case, LUNG_VIEW)
+    (sitk_s, reference), (mine, viewed) = medians(time.process_time, *calls)
+    ((back, _),) = medians(time.process_time, (viewed.to_native, viewed.image))
     inner = viewed.roi & (reference > 0)
     inner[:2] = inner[-2:] = False
     assert inner.sum() > 0.97 * viewed.roi.sum()
@@ -176,14 +161,9 @@ def test_volume_views_beat_simpleitk_and_monai(case, benchmark):
     part_s, viewed = seconds(time.process_time, apply_view, part, LUNG_VIEW)
     assert monai.shape[1:] == viewed.image.shape[1:]
     benchmark.extra_info.update(
-        view_s=statistics.median(mine),
-        back_s=statistics.median(back),
-        simpleitk_s=statistics.median(sitk_s),
-        monai_part_s=monai_s,
-        view_part_s=part_s,
-        simpleitk_ratio=statistics.median(sitk_s) / statistics.median(mine),
-        monai_ratio=monai_s / part_s,
-    )
+        view_s=mine, back_s=back, simpleitk_s=sitk_s, monai_part_s=monai_s, view_part_s=part_s,
+        simpleitk_ratio=sitk_s / mine, monai_ratio=monai_s / part_s,
+    )  # fmt: skip
     benchmark.pedantic(apply_view, args=(case, LUNG_VIEW), rounds=1)
     assert benchmark.extra_info["simpleitk_ratio"] >= 2
     assert benchmark.extra_info["monai_ratio"] >= 2

@@ -101,13 +101,11 @@ def short_training(monkeypatch):
 
 @pytest.fixture(scope="session")
 def median_residual() -> type[Method]:
-    """Return a method without a network."""
     return MedianResidual
 
 
 @pytest.fixture(scope="session")
 def tiny_net() -> type[Method]:
-    """Return a method with a small network."""
     return TinyNet
 
 

@@ -38,8 +38,6 @@ def test_a_registered_plugin_is_checked_by_name(install):
     )
     install("pkg-byname", {"byname_plugin.py": text}, methods={"byname": "byname_plugin:P"})
     assert not [r for r in check_method("byname") if r.failed]
-    with pytest.raises(registry.RegistryError, match="did you mean 'byname'"):
-        check_method("bynam")
 
 
 def test_an_import_that_fails_is_a_failed_check(install):
@@ -55,6 +53,8 @@ def test_impossible_requests_are_refused():
         check_method("random", anatomy="brain")
     with pytest.raises(DeviceError, match="choose auto, cpu or cuda"):
         check_method("random", device="tpu")
+    with pytest.raises(registry.RegistryError, match="did you mean 'random'"):
+        check_method("randm")
 
 
 def hang(self: Method, *_: object) -> None:
