@@ -152,7 +152,7 @@ def test_healthy_parenchyma_is_darker_in_front(quick):
     assert 25 < back - front < 160
 
 
-def test_vessels_and_airways_stand_out(quick):
+def test_vessels_and_airways_stand_out_among_bone_soft_tissue_and_air_outside(quick):
     for patient in quick.values():
         inside = lung(patient) & ~patient.lesion
         assert (patient.vessels & inside).sum() > 300
@@ -162,12 +162,7 @@ def test_vessels_and_airways_stand_out(quick):
         assert patient.hu[patient.airways].mean() < plain + 160
         trachea = patient.labels == AIRWAY
         assert np.percentile(patient.hu[trachea], 20) < -900
-
-
-def test_chest_has_bone_soft_tissue_and_air_outside(quick):
-    padded = {int(p.hu.min()) for p in quick.values()}
-    assert padded <= {-2000, -1024}
-    for patient in quick.values():
+        assert int(patient.hu.min()) in (-2000, -1024)
         share = [float((patient.hu > 250).mean()), float(((patient.hu > -50) & (patient.hu < 120)).mean())]
         assert 0.002 < share[0] < 0.05
         assert 0.15 < share[1] < 0.5

@@ -12,7 +12,7 @@ from uasbench.datasets.views.slice_view import View
 from uasbench.datasets.views.volume_view import apply_view
 
 
-def test_cases_views_and_truths_come_back(prepare, views, tmp_path, dataset, data):
+def test_what_was_prepared_comes_back_and_pointers_travel_as_json(prepare, views, tmp_path, dataset, data):
     prepared = prepare(tmp_path, dataset)
     assert [c.id for c in prepared.cases] == list("abcd")
     for pointer in prepared.cases:
@@ -38,19 +38,23 @@ def test_cases_views_and_truths_come_back(prepare, views, tmp_path, dataset, dat
         np.testing.assert_array_equal(truth.slice_labels, [False, False, True, False, False])
     stored = [np.load(p.path / "image.npy", mmap_mode="r").dtype for p in prepared.cases]
     assert stored == [np.int16, np.int16, np.int16, np.float32]
+    for case in prepared.cases:
+        text = TypeAdapter(PreparedCase).dump_json(case)
+        assert TypeAdapter(PreparedCase).validate_json(text) == case
+        assert not [word for word in (b"label", b"truth") if word in text]
+    for truth in prepared.truths.values():
+        assert TypeAdapter(TruthRef).validate_json(TypeAdapter(TruthRef).dump_json(truth)) == truth
 
 
-def test_each_case_is_decoded_once_and_never_again(prepare, views, tmp_path, dataset, settled):
+def test_each_case_is_decoded_once_and_its_unchanged_files_are_never_read_again(
+    prepare, views, tmp_path, dataset, settled, monkeypatch
+):
     first = prepare(tmp_path, dataset)
     assert dataset.loaded == list("abcd")
     assert prepare(tmp_path, dataset) == first
     more = prepare(tmp_path, dataset, views=[*views, View(size=8)])
     assert more.cases == first.cases
     assert dataset.loaded == list("abcd")
-
-
-def test_unchanged_files_are_not_even_read_again(prepare, tmp_path, dataset, settled, monkeypatch):
-    first = prepare(tmp_path, dataset)
     monkeypatch.setattr(store, "file_digest", lambda path: pytest.fail(f"{path} was read"))
     assert prepare(tmp_path, dataset) == first
 
@@ -58,16 +62,6 @@ def test_unchanged_files_are_not_even_read_again(prepare, tmp_path, dataset, set
 def test_fresh_files_are_not_trusted_by_their_time_stamp(prepare, tmp_path, dataset):
     prepare(tmp_path, dataset)
     assert not (tmp_path / "cache" / "index").exists()
-
-
-def test_pointers_travel_as_json(prepare, tmp_path, dataset):
-    prepared = prepare(tmp_path, dataset)
-    for case in prepared.cases:
-        text = TypeAdapter(PreparedCase).dump_json(case)
-        assert TypeAdapter(PreparedCase).validate_json(text) == case
-        assert not [word for word in (b"label", b"truth") if word in text]
-    for truth in prepared.truths.values():
-        assert TypeAdapter(TruthRef).validate_json(TypeAdapter(TruthRef).dump_json(truth)) == truth
 
 
 def test_labels_inside_the_roi_change_the_truth_alone(prepare, entries, views, tmp_path, dataset, data, settled):

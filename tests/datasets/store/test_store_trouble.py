@@ -59,8 +59,6 @@ class TestTrouble:
         assert [c.id for c in kept.cases] == ["b", "d"]
         assert set(kept.failures) == {"a", "c"}
         assert set(kept.truths) == {"b", "d"}
-
-    def test_missing_file(self, prepare, tmp_path, dataset, data):
         (data / "b.npz").unlink()
         with pytest.raises(DataError, match=r"b\.npz.*cannot be read"):
             prepare(tmp_path, dataset)
@@ -80,12 +78,12 @@ class TestTrouble:
         with pytest.raises(DataError, match=message):
             prepare(tmp_path, dataset)
 
-    def test_truth_of_another_shape(self, prepare, tmp_path, dataset, monkeypatch):
+    def test_an_adapter_whose_truth_has_another_shape_or_that_raises_something_else(
+        self, prepare, tmp_path, dataset, monkeypatch
+    ):
         monkeypatch.setattr(type(dataset), "load_truth", lambda self, case: Truth(case, np.zeros((1, 2, 3), bool)))
         with pytest.raises(DataError, match=r"lesion mask has shape \(1, 2, 3\)"):
-            prepare(tmp_path, dataset)
-
-    def test_an_adapter_that_raises_something_else(self, prepare, tmp_path, dataset, monkeypatch):
+            prepare(tmp_path / "shape", dataset)
         monkeypatch.setattr(type(dataset), "load", lambda self, case: 1 / 0)
         with pytest.raises(DataError, match="ZeroDivisionError in the adapter of arrays"):
             prepare(tmp_path, dataset)
