@@ -114,10 +114,10 @@ def execute(options: RunOptions, console: Console | None = None) -> Run:
     from .benchmark.tracking.tracker import Tracker
 
     with Tracker(options.tracking_uri, console) as tracker:
-        outcome = running.run(options, console=console, on_start=tracker.start, on_record=tracker.cell)
-        report(outcome.folder.path)
+        folder, failed = running.run(options, console=console, on_start=tracker.start, on_record=tracker.cell)
+        report(folder.path)
         tracker.finish()
-    return Run(outcome.folder.path, outcome.failed)
+    return Run(folder.path, failed)
 
 
 def open_run(path: Path | str) -> Run:

@@ -51,7 +51,11 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     if uri.startswith("methods/"):
         return _method_page(Path(uri).stem, markdown)
     if uri == "gallery.md":
-        return markdown.replace("<!-- report -->", _report())
+        shown = "This copy of the site was built without it: run `just gallery`, then `just docs`."
+        if (DOCS / REPORT).exists():
+            frame = '<iframe class="report" src="report.html" title="Example report" loading="lazy"></iframe>'
+            shown = f"[The example report on a page of its own]({REPORT})\n\n{frame}"
+        return markdown.replace("<!-- report -->", shown)
     text = re.sub(r"\]\(docs/", "](", markdown) if uri in ROOT_PAGES.values() else markdown
     for name, target in ROOT_PAGES.items():
         text = re.sub(rf"\]\((?:\.\./)?{re.escape(name)}", f"]({target}", text)
@@ -104,10 +108,3 @@ def _row(tag: str, cells: Iterable[str]) -> str:
 
 def _linked(cell: str) -> str:
     return re.sub(r"https?://[^\s,;)]+[^\s,;).]", lambda found: f'<a href="{found[0]}">{found[0]}</a>', escape(cell))
-
-
-def _report() -> str:
-    if not (DOCS / REPORT).exists():
-        return "This copy of the site was built without it: run `just gallery`, then `just docs`."
-    frame = '<iframe class="report" src="report.html" title="Example report" loading="lazy"></iframe>'
-    return f"[The example report on a page of its own]({REPORT})\n\n{frame}"

@@ -8,28 +8,23 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from ..benchmark.runs.folder import RunFolder
 from ..benchmark.runs.records import Record
-from .columns import FLAG_LEGEND
+from ..benchmark.scoring.metrics import needs_voxels
+from . import grid
+from .columns import FLAG_LEGEND, KINDS, metric_name, records_of
 from .figures.gallery import CAPTION
 from .figures.pictures import Pictures
-from .formats import counted, number, percent
-from .grid import (
-    PrintedRow,
-    PrintedTable,
-    cost_grid,
-    failure_grid,
-    headline_grid,
-    paired_grids,
-    published_grid,
-    skipped_grid,
-)
-from .headline import Headline
-from .paired import run_references
+from .formats import bracket, counted, number, p_value, percent, points
+from .headline import Headline, HeadlineRow
+from .paired import SECOND_REFERENCE, run_references
 from .tables import Tables
-from .verdict import sentences
 
 TEMPLATES = Path(__file__).parent / "templates"
+_SKIP = {"trivial", *KINDS}
+_TITLES = {"transductive": "Transductive method", "topline": "Supervised top line"}
 
 
 def render(folder: RunFolder, tables: Tables, headlines: Sequence[Headline], pictures: Pictures) -> str:
@@ -50,9 +45,9 @@ def render(folder: RunFolder, tables: Tables, headlines: Sequence[Headline], pic
         run=_run_facts(info, records, tables),
         warnings=[str(w) for w in info.get("warnings", [])] + pictures.notes,
         methods=_method_grid(records),
-        cost=cost_grid(tables.cost),
-        failures=failure_grid(tables.failures),
-        skipped=skipped_grid(tables.skipped),
+        cost=grid.cost_grid(tables.cost),
+        failures=grid.failure_grid(tables.failures),
+        skipped=grid.skipped_grid(tables.skipped),
         environment=_environment(info, records),
         gallery_caption=CAPTION,
         flags=FLAG_LEGEND,
@@ -71,13 +66,70 @@ def _section(headline: Headline, info: Mapping[str, Any], tables: Tables, pictur
     return {group: pictures.of(group, headline) for group in ("patients", "ranks", "cost", "gallery", "curves")} | {
         "headline": headline,
         "sentences": sentences(headline, tables.summary, tests),
-        "table": headline_grid(headline),
-        "tests": paired_grids(tests, headline.dataset, headline.train),
-        "seed_tests": paired_grids(tests, headline.dataset, headline.train, unit="seed"),
-        "published": published_grid(headline),
+        "table": grid.headline_grid(headline),
+        "tests": grid.paired_grids(tests, headline.dataset, headline.train),
+        "seed_tests": grid.paired_grids(tests, headline.dataset, headline.train, unit="seed"),
+        "published": grid.published_grid(headline),
         "data": _data_facts(own),
         "missing": [r for r in run_references(own, info)[headline.dataset] if r not in methods],
     }
+
+
+def sentences(headline: Headline, summary: pd.DataFrame, tests: pd.DataFrame) -> list[str]:
+    """Return two or three sentences for the top of a section; none where nothing is defined."""
+    protocol, metric = headline.verdict
+    name = metric_name(metric, protocol)
+    unit = "patient" if needs_voxels(metric) else "slice"
+    where = {"dataset": headline.dataset, "train": headline.train, "protocol": protocol, "metric": metric}
+    values = {r["method"]: r for r in records_of(summary, **where, unit=unit)}
+    rows = [row for row in headline.rows if row.method in values and not pd.isna(values[row.method]["mean"])]
+    learned = [row for row in rows if not row.flags & _SKIP]
+    trivial = next((row for row in rows if "best-trivial" in row.flags), None)
+    said = []
+    if learned:
+        best = values[learned[0].method]
+        said.append(f"Best learning method: {learned[0].method}, {name} {_value(best)}.")
+    if trivial is not None:
+        said.append(f"The best trivial baseline, {trivial.method}, reaches {_value(values[trivial.method])}.")
+    if trivial is not None and learned:
+        beaten = [row for row in learned if "below-best-trivial" not in row.flags]
+        verb = "lies" if len(beaten) == 1 else "lie"
+        said.append(f"{len(beaten)} of {counted(len(learned), 'learning method')} {verb} above it.")
+    for flag, title in _TITLES.items():
+        said += [f"{title} {row.method}: {_value(values[row.method])}." for row in rows if flag in row.flags]
+    if learned:
+        said += _tested(learned[0], headline, tests)
+    return said
+
+
+def _value(row: dict) -> str:
+    return " ".join(filter(None, [f"{percent(row['mean'])} %", bracket(row["ci_low"], row["ci_high"])]))
+
+
+def _tested(best: HeadlineRow, headline: Headline, tests: pd.DataFrame) -> list[str]:
+    protocol, metric = headline.verdict
+    where = {"dataset": headline.dataset, "train": headline.train, "protocol": protocol, "metric": metric}
+    said = []
+    for row in sorted(
+        records_of(tests, **where, unit="patient", method=best.method), key=lambda r: r["reference"] == SECOND_REFERENCE
+    ):
+        if pd.isna(row["p_holm"]):
+            why = row["reason"] or "undefined"
+            said.append(
+                f"{best.method} against {row['reference']}: {points(row['mean_diff'])} points, no test ({why})."
+            )
+            continue
+        detects = "too few patients to detect any difference that this metric can show"
+        if not row["detectable"] > 1:
+            detects = f"a sample of this size and spread detects {percent(row['detectable'])} points and more"
+        p = p_value(row["p_holm"])
+        shown = bracket(row["ci_low"], row["ci_high"], signed=True)
+        difference = " ".join(filter(None, [f"{points(row['mean_diff'])} points", shown]))
+        said.append(
+            f"{best.method} against {row['reference']}: {difference}, {counted(row['n'], 'patient')}, "
+            f"p {p if p.startswith('<') else f'= {p}'} after Holm; {detects}."
+        )
+    return said
 
 
 def _data_facts(records: Sequence[Record]) -> dict[str, str]:
@@ -150,7 +202,7 @@ def _timed(timing: Mapping[str, Any]) -> list[str]:
     return shown
 
 
-def _method_grid(records: Sequence[Record]) -> PrintedTable:
+def _method_grid(records: Sequence[Record]) -> grid.PrintedTable:
     rows: dict[tuple[str, ...], None] = {}
     for r in sorted(records, key=lambda r: (r.cell.dataset, r.cell.train, r.cell.method, r.cell.seed)):
         info = r.method
@@ -158,7 +210,7 @@ def _method_grid(records: Sequence[Record]) -> PrintedTable:
         data = f"{r.cell.dataset} / {r.cell.train}"
         rows[r.cell.method, data, info.title, info.family, str(info.year or ""), _learned_from(r), told] = None
     headers = ("Method", "Data / train", "Title", "Family", "Year", "Learned from", "Provenance")
-    return PrintedTable("Methods", headers, tuple(PrintedRow(row) for row in rows), left=len(headers))
+    return grid.PrintedTable("Methods", headers, tuple(grid.PrintedRow(row) for row in rows), left=len(headers))
 
 
 def _learned_from(record: Record) -> str:

@@ -255,7 +255,6 @@ def refresh() -> None:
 
 
 def _problem(found: Any, group: str, name: str) -> str | None:
-    """Return why an object cannot stand in a group, or None."""
     if group.endswith(".executors"):
         return None if isinstance(found, type) else "is not a class"
     if group.endswith(".datasets"):

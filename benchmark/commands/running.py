@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ...common.atomic import remove_stale
@@ -25,23 +24,14 @@ if TYPE_CHECKING:
 OnRecord = Callable[[Record], None]
 
 
-@dataclass
-class Outcome:
-    """What a run left behind."""
-
-    folder: RunFolder
-    done: int
-    failed: int
-
-
 def run(
     options: RunOptions,
     *,
     console: Console | None = None,
     on_start: Callable[[RunFolder], None] = lambda _: None,
     on_record: OnRecord = lambda _: None,
-) -> Outcome:
-    """Do what is still to do of a run.
+) -> tuple[RunFolder, int]:
+    """Do what is still to do of a run; return its folder and how many cells failed.
 
     ``on_start`` gets the run folder once ``run.json`` is written, ``on_record`` the record of each cell as it lands.
 
@@ -82,7 +72,7 @@ def run(
                 run_jobs(executor(place), jobs, listener, options.limit_s)
         wall = time.monotonic() - started
         write_timing(folder, wall_s=wall, workers=workers, stage_s=book.stage_s, work_s=book.fit_and_score_s)
-    return Outcome(folder, book.done + len(graph.finished), book.failed)
+    return folder, book.failed
 
 
 class _Bookkeeper:
@@ -92,7 +82,6 @@ class _Bookkeeper:
         self.graph = graph
         self.folder = folder
         self.on_record = on_record
-        self.done = 0
         self.failed = 0
         self.stage_s = {"fit": 0.0, "map": 0.0, "measure": 0.0}
         self.fit_and_score_s = 0.0
@@ -104,9 +93,12 @@ class _Bookkeeper:
         if event.kind == "done" and job.task.stage == "measure":
             (key,) = self.graph.cells_of[job.id]
             self.folder.failure_path(key).unlink(missing_ok=True)
-            self.done += 1
             record = self.folder.record(self.folder.record_path(key))
-            self._count_work(record)
+            if f"map-{record.cell.slug}" in self.graph.jobs:
+                self.fit_and_score_s += record.cost.score_s
+            for fit in record.ids.fits:
+                if f"fit-{fit}" in self.graph.jobs and record.cell == self.graph.cells_of[f"fit-{fit}"][0]:
+                    self.fit_and_score_s += self.folder.fit_seconds(fit)
             self.on_record(record)
         elif event.kind == "failed":
             log = self.folder.logs_dir / f"{job.id}.log"
@@ -122,11 +114,3 @@ class _Bookkeeper:
                 key = CellKey(method=label, dataset=task.data.dataset, train=task.data.train, seed=seed)
                 self.failed += 1
                 write_json(self.folder.failure_path(key), Failure(cell=key, stage="plan", error=reason))
-
-    def _count_work(self, record: Record) -> None:
-        if f"map-{record.cell.slug}" in self.graph.jobs:
-            self.fit_and_score_s += record.cost.score_s
-        for fit in record.ids.fits:
-            job = f"fit-{fit}"
-            if job in self.graph.jobs and record.cell == self.graph.cells_of[job][0]:
-                self.fit_and_score_s += self.folder.fit_seconds(fit)

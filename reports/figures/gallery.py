@@ -104,7 +104,9 @@ def _panels(entry: GalleryEntry, low: float, high: float) -> list[Any]:
     from matplotlib import colormaps
     from PIL import Image
 
-    crop = _crop(entry.roi | entry.truth)
+    crop, shown = (slice(None), slice(None)), entry.roi | entry.truth
+    if shown.any():
+        crop = tuple(slice(max(0, start - MARGIN), stop + MARGIN) for start, stop in bounds(shown))
     rows, columns = entry.image[crop].shape
     scale = PANEL / max(rows, columns)
     size = (max(1, round(columns * scale)), max(1, round(rows * scale)))
@@ -134,13 +136,6 @@ def _font(size: int) -> Any:
     from PIL import ImageFont
 
     return ImageFont.truetype(str(Path(mpl.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), size)
-
-
-def _crop(mask: NDArray[np.bool_]) -> tuple[slice, slice]:
-    if not mask.any():
-        return slice(None), slice(None)
-    rows, columns = (slice(max(0, start - MARGIN), stop + MARGIN) for start, stop in bounds(mask))
-    return rows, columns
 
 
 def _label(meta: dict[str, Any]) -> str:

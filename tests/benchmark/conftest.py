@@ -21,7 +21,7 @@ def small_run(root: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory)
     """A finished run of three cells, that of ``hu-deviation`` first; whoever changes it does so in a copy."""
     out = tmp_path_factory.mktemp("small") / "run"
     options = {"data_root": root, "cache": cache, "profile": "smoke", "seeds": [0, 1], "trials": 1}
-    return run(validated(methods="hu-deviation,random", datasets=["lits"], out=out, **options)).folder
+    return run(validated(methods="hu-deviation,random", datasets=["lits"], out=out, **options))[0]
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from uasbench.reports.console import headline as console_headline
 from uasbench.reports.figures import pictures
 from uasbench.reports.grid import headline_grid
 from uasbench.reports.headline import headlines
+from uasbench.reports.html import sentences
 from uasbench.reports.tables import make_tables
-from uasbench.reports.verdict import sentences
 
 INFO = {"references": {"lits": "hu-deviation"}}
 REFERENCES = {"asc-net": "transductive", "unet": "topline"}

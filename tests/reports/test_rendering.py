@@ -12,8 +12,8 @@ from uasbench.reports.console import beside
 from uasbench.reports.console import headline as console_headline
 from uasbench.reports.grid import PrintedRow, PrintedTable, headline_grid, paired_grids, published_grid
 from uasbench.reports.headline import headlines
+from uasbench.reports.html import sentences
 from uasbench.reports.tables import make_tables
-from uasbench.reports.verdict import sentences
 from uasbench.reports.writers import escape_latex, latex, markdown
 
 INFO = {"references": {"lits": "hu-deviation"}}

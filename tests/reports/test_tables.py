@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 from uasbench.benchmark.runs.records import CaseValue, CellKey, Failure, PooledValue, Skip
-from uasbench.benchmark.tracking.values import metrics
+from uasbench.benchmark.tracking.mirror import metrics
 from uasbench.datasets.case import Trust
 from uasbench.reports.grid import headline_grid, published_grid
 from uasbench.reports.headline import headlines
