@@ -5,6 +5,7 @@ of 300×512×512 brought to 0.8×0.8×1 mm against SimpleITK and MONAI, by proce
 import statistics
 import time
 from dataclasses import replace
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -34,7 +35,8 @@ def seconds(clock, function, *args):
 
 def medians(clock, *calls):
     """Alternate the calls; the median seconds and the last result of each."""
-    spent, results = [[] for _ in calls], [None] * len(calls)
+    spent: list[list[float]] = [[] for _ in calls]
+    results: list[Any] = [None] * len(calls)
     for _ in range(ROUNDS):
         for i, call in enumerate(calls):
             t, results[i] = seconds(clock, *call)
