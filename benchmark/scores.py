@@ -63,7 +63,6 @@ class Scores:
 
     @cached_property
     def complete(self) -> frozenset[str]:
-        """Patients defined in every used seed."""
         used = self.defined[self.defined.any(axis=1)]
         return frozenset(p for i, p in enumerate(self.patients) if used.size and used[:, i].all())
 

@@ -111,7 +111,6 @@ def format_report(report: CheckReport) -> str:
 
 
 def _check_set(path: Path, dataset: Dataset) -> SetCheck | None:
-    """Check one set; None where it is absent."""
     card = dataset.card
     result = SetCheck(card.name, card.title, card.role)
     try:

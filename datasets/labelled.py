@@ -24,7 +24,6 @@ class LabelledPart:
     truth: TruthRef | np.ndarray
 
     def lesion(self) -> np.ndarray:
-        """Return the lesion mask, bool (z, y, x)."""
         case = self.case
         shape = case.image.shape if isinstance(case, Case) else case.shape
         lesion = self.truth if isinstance(self.truth, np.ndarray) else load_truth(self.truth).lesion

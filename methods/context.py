@@ -54,11 +54,9 @@ class FitContext:
     unlabelled: HealthySet | None = None
 
     def seed_for(self, *purpose: str | int) -> int:
-        """Return the 32-bit seed of ``purpose``."""
         return derive(self.seed, *purpose)
 
     def rng(self, *purpose: str | int) -> np.random.Generator:
-        """Return a NumPy generator for ``purpose``."""
         return np.random.default_rng(self.seed_for(*purpose))
 
     def updates(self, wanted: int) -> int:

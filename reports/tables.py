@@ -31,7 +31,6 @@ class Tables:
     skipped: pd.DataFrame
 
     def items(self) -> list[tuple[str, pd.DataFrame]]:
-        """Return (file stem, frame) of every table."""
         return [(name, value) for name, value in vars(self).items() if isinstance(value, pd.DataFrame)]
 
 

@@ -68,7 +68,6 @@ class Protocol:
         return self.find is not None and self.grid is None and not self.is_oracle
 
     def thresholds(self, evidence: Evidence) -> Chosen:
-        """Return what it chooses."""
         return ([], None) if self.find is None else self.find(self, evidence)
 
     def undefined(self, patients: list[str], reason: str | None) -> Threshold:

@@ -81,7 +81,6 @@ class Evidence:
 
     @cached_property
     def own_masks(self) -> bool:
-        """Whether the method made masks itself."""
         return any(case.native_mask() is not None for case in self.reader.cases)
 
     @cached_property

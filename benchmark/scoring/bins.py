@@ -105,7 +105,6 @@ class Bins:
 
     @cached_property
     def upper(self) -> np.ndarray:
-        """The last key of each bin."""
         return np.append(self.lower[1:], 1 << KEY_BITS) - 1
 
     @cached_property
@@ -127,7 +126,6 @@ class Bins:
         return Bins(self.limit, [*self._splits, (self.lower[crowded], remaining, bits)])
 
     def count(self, scores: np.ndarray, labels: np.ndarray, threads: int = 1) -> CaseCounts:
-        """Return the counts of one case."""
         bits, flags = as_bits(scores), _flags(labels, scores)
 
         def one(part: slice) -> np.ndarray:
@@ -138,7 +136,6 @@ class Bins:
         return CaseCounts.of(_summed(one, len(bits), threads).reshape(-1, 2))
 
     def find(self, scores: np.ndarray) -> np.ndarray:
-        """Return the bin of every score (int64)."""
         bits = as_bits(scores)
         out = np.empty(len(bits), np.int64)
         find_bins(bits, self._table, out)

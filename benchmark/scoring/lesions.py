@@ -56,7 +56,6 @@ class Lesions:
 
     @classmethod
     def of(cls, lesion: np.ndarray) -> Lesions:
-        """Label a bool array (z, y, x)."""
         box, labels = _label(lesion)
         return cls(box, labels, np.bincount(labels.reshape(-1), minlength=1)[1:])
 
@@ -64,7 +63,6 @@ class Lesions:
         return len(self.sizes)
 
     def found(self, mask: np.ndarray) -> int:
-        """Return how many components a mask touches."""
         return len(np.setdiff1d(np.unique(self.labels[mask[self.box]]), [0]))
 
     def weights(self) -> np.ndarray:

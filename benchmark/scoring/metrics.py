@@ -103,7 +103,6 @@ class Metric:
 
     @property
     def of_slices(self) -> bool:
-        """Whether slice labels are enough for it."""
         return self.needs in ("slices", "called slices", "slice threshold")
 
 

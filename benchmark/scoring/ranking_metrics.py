@@ -26,7 +26,6 @@ class Curves:
 
     @classmethod
     def of(cls, bins: Bins, cases: Iterable[CaseCounts]) -> Curves:
-        """Pool cases."""
         negative, positive = np.zeros((2, len(bins)), np.int64)
         for case in cases:
             negative[case.index] += case.negative
@@ -128,7 +127,6 @@ class Curves:
         return 2 * self.tp / np.maximum(1, self.tp + self.fp + self.positives)
 
     def best_dice(self) -> tuple[float, int]:
-        """Return the largest Dice and its cut."""
         dice = self.dice()
         cut = int(np.argmax(dice))
         return float(dice[cut]), cut

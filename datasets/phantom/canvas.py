@@ -32,7 +32,6 @@ class Canvas:
         self.labels[slices][share[middle] >= 0.5] = label
 
     def paint_liver(self, box: Box, share: np.ndarray, value: float, label: int) -> None:
-        """Paint the liver itself and remember its occupancy."""
         self.paint(box, share, value, label)
         self.liver[box] += share
 

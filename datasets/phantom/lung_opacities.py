@@ -224,6 +224,5 @@ def add_nodules(hu: np.ndarray, space: Space, lungs: Lungs, spec: Spec, rng: np.
 
 
 def _place(space: Space, index: tuple[int, int, int]) -> Point:
-    """Scanner coordinates x, y, z of a sample."""
     z, y, x = (float(axis[place]) for axis, place in zip(space.axes, index, strict=True))
     return x, y, z

@@ -49,7 +49,6 @@ class VolumeGeometry:
 
     @cached_property
     def axes(self) -> tuple[Axis, Axis, Axis]:
-        """The grid along z, y and x."""
         ratios = [t / s for t, s in zip(self.spacing, self.native_spacing, strict=True)]
         (z0, z1), *in_plane = self.box
         depth = z1 - z0 if ratios[0] == 1 else int(np.ceil((z1 - z0) / ratios[0] - TINY))

@@ -265,7 +265,6 @@ class AnoDDPM(Method):
         return x
 
     def noise(self) -> SimplexNoise:
-        """Return the noise of training and scoring."""
         from ..synthesis.simplex import SimplexNoise
 
         return SimplexNoise(self.config.octaves, self.config.persistence, self.config.frequency)

@@ -121,7 +121,6 @@ class PaDiM(FeatureMethod):
         return torch.cat(parts, dim=1).flatten(2).permute(2, 0, 1)
 
     def maps(self, images: torch.Tensor) -> torch.Tensor:
-        """Return the Mahalanobis distances, enlarged to the view."""
         import torch
 
         embedded = self.embed(images)

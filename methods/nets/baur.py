@@ -130,7 +130,6 @@ class BaurAE(nn.Module):
         return self.decoder(self.bottleneck.decode(self.bottleneck.drop_z(z)))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Reconstruct images (n, 1, size, size)."""
         return self.decode(self.encode(x))
 
 

@@ -73,7 +73,6 @@ class ReverseDecoder(nn.Module):
         self.apply(initialise)
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
-        """Return the three maps, finest first."""
         maps = []
         for stage in self.stages:
             x = stage(x)

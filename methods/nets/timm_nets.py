@@ -59,7 +59,6 @@ class TimmFeatures(nn.Module):
         self.frozen = False
 
     def forward(self, grey: torch.Tensor) -> list[torch.Tensor]:
-        """Return the feature maps, finest first."""
         return self.net(torch.addcmul(self.shift, grey, self.scale).contiguous(memory_format=torch.channels_last))
 
     def freeze(self) -> TimmFeatures:

@@ -191,7 +191,6 @@ class NormNet(Method):
         self.updates = 0
 
     def crops(self, healthy: HealthySet) -> HealthyCrops:
-        """Return the crops that training draws from."""
         from .parts.crops import HealthyCrops
 
         c = self.config

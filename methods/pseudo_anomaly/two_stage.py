@@ -111,7 +111,6 @@ class TwoStage(RestoreAndSegment):
     }
 
     def restoration_net(self) -> torch.nn.Module:
-        """Create the U-Net, or DRAEM's autoencoder."""
         from ..nets.unets import WeightStandardisedUNet
 
         c = self.config

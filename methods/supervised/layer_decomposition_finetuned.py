@@ -168,7 +168,6 @@ class LayerDecompositionFinetuned(LayerMethod, SupervisedMethod):
         return lambda: as_batch([one(int(case)) for case in next(order)], ctx.device)
 
     def mask_losses(self, batch: Tensors) -> Mapping[str, torch.Tensor]:
-        """Return the Dice loss of the mask."""
         from ..losses import soft_dice_loss
 
         return {"dice": soft_dice_loss(self.net(batch["image"])[2], batch["mask"])}

@@ -55,7 +55,6 @@ class LayerRecipe:
             raise ValueError(f"factors {self.factors}: give at least one range (low, high)")
 
     def draw_factor(self, rng: np.random.Generator) -> float:
-        """Draw from the union of the ranges."""
         widths = np.array([high - low for low, high in self.factors])
         which = int(rng.choice(len(widths), p=widths / widths.sum()))
         return float(rng.uniform(*self.factors[which]))

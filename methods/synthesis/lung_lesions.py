@@ -85,7 +85,6 @@ class LesionRecipe:
                 raise ValueError(f"{name} {getattr(self, name)!r}: expected one of {', '.join(allowed)}")
 
     def draw_look(self, rng: np.random.Generator) -> Look:
-        """Draw the numbers of one texture."""
         lower, upper = self.a_range
         # Uniform on the triangle of all pairs with the gap: what redrawing until the gap is large enough ends at.
         first, second = np.sort(rng.random(2)) * (upper - lower - self.a_gap) + lower

@@ -35,7 +35,6 @@ class MethodPoints:
 
     @property
     def mean(self) -> float:
-        """Mean over patients, in percent."""
         return 100 * float(np.mean(self.values))
 
 

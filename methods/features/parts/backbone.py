@@ -153,7 +153,6 @@ class FeatureMethod(PretrainedMethod):
 
     @property
     def side(self) -> int:
-        """Side of the finest map."""
         return math.ceil(self.config.size / self.backbone.strides[0])
 
     @property

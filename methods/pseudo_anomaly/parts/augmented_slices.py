@@ -155,7 +155,6 @@ class RestoreAndSegment(AugmentedSlices):
         return RestorationAE(1, 1, self.config.ae_base)
 
     def score_view(self, array: np.ndarray, roi: np.ndarray, spacing: Spacing) -> np.ndarray:
-        """Return the softmax probability of the anomalous class."""
         import torch
 
         def probability(image: torch.Tensor) -> torch.Tensor:
