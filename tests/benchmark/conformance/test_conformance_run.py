@@ -68,10 +68,10 @@ def crash(self: Method, *_: object) -> None:
 
 def test_a_method_that_hangs_is_stopped(median_residual, outcome, variant):
     start = time.perf_counter()
-    results = check_method(variant(median_residual, fit=hang), timeout=2)
+    results = check_method(variant(median_residual, fit=hang), timeout=5)
     assert time.perf_counter() - start < 30
     found = outcome(results)
-    assert "not finished within 2 s" in found["fit and score"]
+    assert "not finished within 5 s" in found["fit and score"]
     assert found["card"] == "passed"
     assert [r.name for r in results] == list(NAMES)
     assert found["learns"] == "skipped"
