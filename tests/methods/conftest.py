@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from scipy import ndimage
 from torch.optim.optimizer import register_optimizer_step_pre_hook
@@ -56,6 +57,25 @@ def make_method() -> Callable:
         return method
 
     return make
+
+
+class ToyNet(torch.nn.Module):
+    """A network of one parameter and one formula of the input and of it; other inputs are not used."""
+
+    def __init__(self, formula: Callable, weight: torch.Tensor | float = 0.0) -> None:
+        super().__init__()
+        self.weight, self.formula = torch.nn.Parameter(torch.as_tensor(weight)), formula
+
+    def forward(self, x, *_, **__):
+        return self.formula(x, self.weight)
+
+    trunk = forward
+
+
+@pytest.fixture(scope="session")
+def toy_net() -> type[ToyNet]:
+    """Return ``make(formula, weight=0)``: a network that answers ``formula(x, weight)``."""
+    return ToyNet
 
 
 @pytest.fixture(scope="session")

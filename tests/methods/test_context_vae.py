@@ -60,16 +60,14 @@ def test_cutting_only_sets_pixels_to_zero_and_follows_its_generator(seed, side, 
     assert torch.equal(cut, cut_squares(x, roi, side, most, generator(seed)))
 
 
-class Echo(torch.nn.Module):
-    """Reconstructs its input; the code is standard normal."""
-
-    def forward(self, x, draws=None):
-        return x, torch.zeros(len(x), 2), torch.zeros(len(x), 2)
+def echo(x, _):
+    """Reconstruct the input; the code is standard normal."""
+    return x, torch.zeros(len(x), 2), torch.zeros(len(x), 2)
 
 
-def test_filled_in_slices_are_compared_with_the_clean_slice(make_method):
+def test_filled_in_slices_are_compared_with_the_clean_slice(make_method, toy_net):
     method = make_method(ContextVAE)
-    method.net = Echo()
+    method.net = toy_net(echo)
     x, roi = ones_and_roi(16, 32)
     losses = method.losses(x, roi, generator())
     hidden = (cut_squares(x, roi, 8, 3, generator()) == 0).float().mean()
@@ -91,10 +89,10 @@ def test_both_halves_have_the_weights_of_the_card(make_method):
         assert losses["loss"].item() == pytest.approx(expected.item(), rel=1e-6)
 
 
-def test_the_side_of_a_square_follows_the_view(make_method):
+def test_the_side_of_a_square_follows_the_view(make_method, toy_net):
     for size in (32, 64):
         method = make_method(ContextVAE, "smoke", {"size": size, "most_squares": 1})
-        method.net = Echo()
+        method.net = toy_net(echo)
         x = torch.ones((1, 1, size, size))
         roi = torch.zeros_like(x, dtype=torch.bool)
         roi[..., size // 2, size // 2] = True

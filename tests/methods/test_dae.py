@@ -28,20 +28,11 @@ def test_noise_is_the_enlarged_grid_rolled_by_one_shift_per_image():
     assert len({tuple(s) for s in shifts.T.tolist()}) > 1
 
 
-def test_noise_and_loss_are_inside_the_roi_and_the_target_is_clean(make_method, healthy):
+def test_noise_and_loss_are_inside_the_roi_and_the_target_is_clean(make_method, toy_net, healthy):
     seen = []
 
-    class Brighter(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.shift = torch.nn.Parameter(torch.ones(()))
-
-        def forward(self, x):
-            seen.append(x.detach().clone())
-            return x + self.shift
-
     method = make_method(DAE, "smoke")
-    method.net = Brighter()
+    method.net = toy_net(lambda x, shift: seen.append(x.detach().clone()) or x + shift, 1.0)
     losses: list[float] = []
     context = FitContext(seed=0, max_updates=1, on_log=lambda _, values: losses.append(values["mse"]))
     method.fit(healthy, context)
@@ -61,12 +52,7 @@ def test_inner_foreground_equals_average_pooling():
     assert np.array_equal(inner_foreground(roi, 5, 0.95), roi & (pooled > 0.95))
 
 
-class Grey(torch.nn.Module):
-    def forward(self, x):
-        return torch.full_like(x, 0.5)
-
-
-def test_score_switches(make_method):
+def test_score_switches(make_method, toy_net):
     array, roi = np.full((2, 32, 32), 0.5, np.float32), np.zeros((2, 32, 32), bool)
     roi[:, 4:28, 4:28] = True
     array[0, 4, 4:28] = 0.9
@@ -76,7 +62,7 @@ def test_score_switches(make_method):
     found = {}
     for name, values in {"both": {}, "no median": {"median": 0}, "neither": {"median": 0, "edge_window": 0}}.items():
         method = make_method(DAE, "smoke", values)
-        method.net = Grey()
+        method.net = toy_net(lambda x, _: torch.full_like(x, 0.5))
         found[name] = method.score_view(array, roi, (1.0, 1.0, 1.0))
     assert found["both"][0].max() == 0
     assert found["both"][1, 15, 15] == pytest.approx(0.4)

@@ -80,27 +80,13 @@ def test_penalty_trains_the_critic():
     assert scale.grad.item() == pytest.approx(2 * (3 - 1))
 
 
-class Toy(torch.nn.Module):
-    """A network of one parameter and one formula, ``formula(x, weight)``."""
-
-    def __init__(self, weight, formula):
-        super().__init__()
-        self.weight = torch.nn.Parameter(weight)
-        self.formula = formula
-
-    def forward(self, x):
-        return self.formula(x, self.weight)
-
-    trunk = forward
-
-
-def test_losses_of_critic_and_generator_have_the_published_signs_and_weight(make_method, healthy, monkeypatch):
+def test_losses_of_critic_and_generator_have_the_published_signs_and_weight(make_method, toy_net, healthy, monkeypatch):
     """WGAN-GP: the critic minimises fake − real + 10 · penalty, the generator −fake."""
     draws = torch.Generator().manual_seed(0)
     weight, image = (torch.rand((1, 16, 16), generator=draws) for _ in range(2))
     method, minimised, logged = make_method(FAnoGAN, "smoke", {"critic_steps": 1, "updates": 1}), [], []
-    method.critic = Toy(weight, lambda x, w: (x * w).sum(dim=(1, 2, 3)))
-    method.generator = Toy(image, lambda z, w: w.expand(len(z), -1, -1, -1))
+    method.critic = toy_net(lambda x, w: (x * w).sum(dim=(1, 2, 3)), weight)
+    method.generator = toy_net(lambda z, w: w.expand(len(z), -1, -1, -1), image)
     monkeypatch.setattr(f_anogan, "update", lambda _, loss: minimised.append(loss.item()))
     stack, context = healthy.array(method.view), FitContext(seed=0, on_log=lambda _, v: logged.append(v))
     real = next(method.patches(stack, context, "gan"))
@@ -158,13 +144,13 @@ def test_the_encoder_phase_changes_the_encoder_alone(make_method, healthy):
     assert not torch.equal(encoder, method.encoder.dense.weight)
 
 
-def test_features_of_the_critic_are_compared_and_train_the_encoder(make_method, healthy, monkeypatch):
+def test_features_of_the_critic_are_compared_and_train_the_encoder(make_method, toy_net, healthy, monkeypatch):
     draws = torch.Generator().manual_seed(0)
     image, weight = (torch.rand((1, 16, 16), generator=draws) for _ in range(2))
     method, logged = make_method(FAnoGAN, "smoke", {"kappa": 3, "encoder_updates": 1}), []
-    method.encoder = Toy(torch.tensor(0.7), lambda x, w: w * x.mean((1, 2, 3))[:, None])
-    method.generator = Toy(image, lambda z, w: z[..., None, None] * w)
-    method.critic = Toy(weight, lambda x, w: (x * w).sum((1, 3)) ** 2)
+    method.encoder = toy_net(lambda x, w: w * x.mean((1, 2, 3))[:, None], 0.7)
+    method.generator = toy_net(lambda z, w: z[..., None, None] * w, image)
+    method.critic = toy_net(lambda x, w: (x * w).sum((1, 3)) ** 2, weight)
     monkeypatch.setattr(f_anogan, "update", lambda _, loss: loss.backward())
     stack, context = healthy.array(method.view), FitContext(seed=0, on_log=lambda _, v: logged.append(v))
     x = next(method.patches(stack, context, "encoder"))
@@ -194,7 +180,7 @@ def test_networks_see_crops_between_minus_one_and_one(make_method, healthy):
     assert 0 < batch.max() <= 1
 
 
-def test_score_is_the_residual_of_the_crop_in_grey_values(make_method):
+def test_score_is_the_residual_of_the_crop_in_grey_values(make_method, toy_net):
     array, roi = np.full((2, 32, 32), 0.5, np.float32), np.zeros((2, 32, 32), bool)
     roi[:, 8:24, 8:24] = True
     array[0, 10:14, 10:14] = 0.9
@@ -204,7 +190,7 @@ def test_score_is_the_residual_of_the_crop_in_grey_values(make_method):
     for sign in ("absolute", "positive"):
         method = make_method(FAnoGAN, "smoke", {"sign": sign, "erode": 2})
         method.encoder, method.generator = (
-            Toy(torch.zeros(shape), lambda x, w: w.expand(len(x), *w.shape)) for shape in ((8,), (1, 16, 16))
+            toy_net(lambda x, w: w.expand(len(x), *w.shape), torch.zeros(shape)) for shape in ((8,), (1, 16, 16))
         )
         found[sign] = method.score_view(array, roi, (1.0, 1.0, 1.0))
     assert found["absolute"][:, 12, 12] == pytest.approx([0.4, 0.4])

@@ -73,8 +73,7 @@ def test_counts_radii_and_amplitudes_follow_the_recipe():
     assert abs(np.concatenate([e.radii[:5].ravel() for e in drawn]).mean() - 6.5) < 0.1
     assert (everything.amplitude <= np.maximum(0.3 * everything.radii.mean(axis=1), 1)).all()
     assert everything.amplitude.min() >= 1
-    assert everything.sigma.min() >= 4
-    assert everything.sigma.max() <= 8
+    assert 4 <= everything.sigma.min() <= everything.sigma.max() <= 8
 
 
 def test_fullness_scales_the_counts_and_radius_scale_the_sizes():

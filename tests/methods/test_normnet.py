@@ -158,24 +158,13 @@ def test_checkpoints_are_kept_for_the_iterations_of_table_4(make_method, healthy
     assert names == ["it-1", "it-2"]
 
 
-class Logits(torch.nn.Module):
-    """Answers with the same logits whatever it sees."""
-
-    def __init__(self, logits):
-        super().__init__()
-        self.logits = torch.nn.Parameter(logits)
-
-    def forward(self, x):
-        return self.logits.expand(len(x), -1, -1, -1, -1)
-
-
-def test_loss_is_soft_dice_plus_cross_entropy(make_method, healthy, monkeypatch):
+def test_loss_is_soft_dice_plus_cross_entropy(make_method, toy_net, healthy, monkeypatch):
     draws = torch.Generator().manual_seed(0)
     normal = torch.rand((2, 3, 4, 5), generator=draws) < 0.3
     logits = torch.randn((1, 2, 3, 4, 5), generator=draws)
     logged = []
     method = make_method(NormNet, "smoke", {"lr": "3e-4"}, anatomy="lung")
-    method.net = Logits(logits.clone())
+    method.net = toy_net(lambda x, w: w.expand(len(x), -1, -1, -1, -1), logits.clone())
     monkeypatch.setattr(method, "batch_source", lambda *_: lambda: (torch.zeros(2, 1, 3, 4, 5), normal))
     method.fit(healthy, FitContext(seed=0, max_updates=1, on_log=lambda _, v: logged.append(v)))
 

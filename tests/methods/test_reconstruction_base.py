@@ -87,21 +87,16 @@ def test_the_other_budget_is_that_of_the_trunk_unless_told_otherwise(cls):
         assert (told.lr, told.beta1, told.patience) == (5e-4, 0.5, 2)
 
 
-class Grey(torch.nn.Module):
-    def forward(self, x):
-        return torch.full_like(x, 0.5)
-
-
-def test_loss_is_the_mean_absolute_error_per_pixel(make_method):
+def test_loss_is_the_mean_absolute_error_per_pixel(make_method, toy_net):
     method = make_method(AE)
-    method.net = Grey()
+    method.net = toy_net(lambda x, _: torch.full_like(x, 0.5))
     x = torch.rand((4, 1, 32, 32), generator=torch.Generator().manual_seed(0))
     losses = method.losses(x, torch.ones_like(x, dtype=torch.bool), torch.Generator())
     assert list(losses) == ["l1"]
     assert losses["l1"].item() == pytest.approx((x - 0.5).abs().mean().item())
 
 
-def test_sign_erosion_and_median_act_on_the_map(make_method):
+def test_sign_erosion_and_median_act_on_the_map(make_method, toy_net):
     array, roi = np.full((5, 32, 32), 0.5, np.float32), np.zeros((5, 32, 32), bool)
     roi[:, 4:28, 4:28] = True
     array[:, 4:8, 4:28] = 0.9
@@ -116,7 +111,7 @@ def test_sign_erosion_and_median_act_on_the_map(make_method):
     }
     for (name, value), wanted in expected.items():
         method = make_method(AE, "smoke", {name: value})
-        method.net = Grey()
+        method.net = toy_net(lambda x, _: torch.full_like(x, 0.5))
         scores = method.score_view(array, roi, (1.0, 1.0, 1.0))
         found = [scores[at].item() for at in (edge, inner, spot, outside)]
         assert found == pytest.approx(wanted, abs=1e-6), (name, value)

@@ -129,10 +129,10 @@ def test_baseline_row_is_draem_itself(train, make_method, healthy, toy_case):
     assert np.array_equal(baseline.score(case), draem.score(case))
 
 
-def test_restoration_learns_the_clean_slice(make_method, healthy):
+def test_restoration_learns_the_clean_slice(make_method, toy_net, healthy):
     """With an identity net, phase one costs mean |shift| times area, and its target is not its own input."""
     method = make_method(TwoStage, "smoke", {"rejection": True, "restoration_updates": 1})
-    method.restoration = Scale(1.0)
+    method.restoration = toy_net(times, 1.0)
     logged, drawn = [], batches_of(method)
     stack = healthy.array(method.view)
     method.train_restoration(stack, FitContext(seed=0, on_log=lambda _, v: logged.append(v["restoration/l1"])), 1)
@@ -140,24 +140,17 @@ def test_restoration_learns_the_clean_slice(make_method, healthy):
     change = (augmented - clean).abs()[masks[:, None]]
     assert logged[0] > 0
     assert logged[0] == pytest.approx(float(change.sum() / clean.numel()), rel=1e-5)
-    gradient = method.restoration.factor.grad
+    gradient = method.restoration.weight.grad
     assert gradient.item() == pytest.approx(float(((augmented - clean).sign() * augmented).mean()), rel=1e-4)
 
 
-class Scale(torch.nn.Module):
-    """Multiplies each channel by a number, so that two channels are taken for logits."""
-
-    def __init__(self, *factors):
-        super().__init__()
-        self.factor = torch.nn.Parameter(torch.tensor(factors).view(-1, 1, 1))
-
-    def forward(self, x):
-        return x * self.factor
+def times(x, factors):
+    return x * factors.view(-1, 1, 1)
 
 
-def test_segmentation_loss_is_the_focal_loss_of_restoration_and_slice(make_method, healthy):
+def test_segmentation_loss_is_the_focal_loss_of_restoration_and_slice(make_method, toy_net, healthy):
     method, logged = make_method(TwoStage, "smoke", {"rejection": True}), []
-    method.restoration, method.segmentation = Scale(0.7), Scale(1.5, -2.0)
+    method.restoration, method.segmentation = toy_net(times, 0.7), toy_net(times, (1.5, -2.0))
     stack = healthy.array(method.view)
     _clean, augmented, masks = method.batch_source(stack, FitContext(seed=0), "segmentation")()
     context = FitContext(seed=0, max_updates=1, on_log=lambda _, v: logged.append(v["segmentation/focal"]))
@@ -165,7 +158,7 @@ def test_segmentation_loss_is_the_focal_loss_of_restoration_and_slice(make_metho
     logits = torch.cat([1.5 * 0.7 * augmented, -2 * augmented], dim=1)
     assert masks.any()
     assert logged == pytest.approx([focal_loss(logits, masks, gamma=2, smooth=1e-5).item()], rel=1e-5)
-    assert method.restoration.factor.grad is None
+    assert method.restoration.weight.grad is None
 
 
 @pytest.mark.parametrize("restoration", ["unet", "ae"])
@@ -220,10 +213,10 @@ def test_rates_of_draem_fall_at_80_and_90_per_cent_and_those_of_two_phases_stay(
 
 
 def test_joint_loss_is_squared_error_and_similarity_to_the_clean_slice_and_focal_loss(
-    make_method, healthy, monkeypatch
+    make_method, toy_net, healthy, monkeypatch
 ):
     method, totals, logged = make_method(DRAEM, "smoke", {"p_none": 0.0, "perlin_threshold": 0.2}), [], []
-    method.restoration, method.segmentation = Scale(0.7), Scale(1.5, -2.0)
+    method.restoration, method.segmentation = toy_net(times, 0.7), toy_net(times, (1.5, -2.0))
     drawn = batches_of(method)
     backward = torch.Tensor.backward
     monkeypatch.setattr(torch.Tensor, "backward", lambda loss: totals.append(loss.item()) or backward(loss))

@@ -72,14 +72,6 @@ def test_masks_shrink_without_changing_their_area():
     assert np.array_equal(small, large[:, 2::4, 2::4])
 
 
-@pytest.mark.parametrize("settings_", [{"ellipse": 4}, {"ellipse": 0}, {"frame": 40}])
-def test_impossible_recipes_and_shifts_are_refused(settings_):
-    with pytest.raises(ValueError, match=next(iter(settings_))):
-        StretchedNoise(**settings_)
-    with pytest.raises(ValueError, match="min_shift"):
-        ShiftedRegions(64, "cpu", 0, ShapeConfig(min_shift=120.0))
-
-
 def disc(radius, size=256, value=128):
     y, x = np.ogrid[:size, :size]
     inside = (y - size / 2) ** 2 + (x - size / 2) ** 2 <= radius**2
@@ -132,8 +124,7 @@ def test_image_changes_only_inside_the_mask(seed, value, fill):
     assert torch.equal(augmented[~masks], clean[~masks])
     assert masks.flatten(1).any(dim=1).all()
     assert not (masks & ~rois).any()
-    assert augmented.min() >= 0
-    assert augmented.max() <= 1
+    assert 0 <= augmented.min() <= augmented.max() <= 1
     if fill == "shift":
         assert (augmented != clean)[masks].all()
 
@@ -151,8 +142,7 @@ def test_regions_get_one_shift_per_slice_and_are_clipped():
 
 def test_shifts_lie_between_minimum_and_maximum_with_both_signs():
     shifts = ShiftedRegions(64, "cpu", 0).draw_shifts(20000)
-    assert np.abs(shifts).min() >= 60
-    assert np.abs(shifts).max() <= 100
+    assert 60 <= np.abs(shifts).min() <= np.abs(shifts).max() <= 100
     assert abs((shifts > 0).mean() - 0.5) < 0.02
     assert abs(np.abs(shifts).mean() - 80) < 0.5
     assert np.abs(ShiftedRegions(64, "cpu", 0, ShapeConfig(min_shift=50.0)).draw_shifts(2000)).min() < 55

@@ -14,6 +14,9 @@ from uasbench.datasets.views.volume_stack import SliceRun
 from uasbench.methods.context import FitContext
 from uasbench.methods.pseudo_anomaly.parts.volume_crops import VolumeCrops, held_out_runs, slide
 from uasbench.methods.pseudo_anomaly.synthetic_tumours import SyntheticTumours
+from uasbench.methods.synthesis.lung_lesions import LesionRecipe
+from uasbench.methods.synthesis.shift import ShiftedRegions
+from uasbench.methods.synthesis.stretched_noise import ShapeConfig, StretchedNoise
 from uasbench.methods.synthesis.tumours import (
     TumourGenerator,
     TumourRecipe,
@@ -55,10 +58,8 @@ def test_sizes_numbers_and_deformations_follow_the_table(kind):
         seen.add(len(drawn))
         if kind != "mix":
             radius, _, elastic = TABLE[kind]
-            assert (drawn.radii >= 0.75 * radius).all()
-            assert (drawn.radii <= 1.25 * radius).all()
-            assert (drawn.elastic >= elastic[0]).all()
-            assert (drawn.elastic <= elastic[1]).all()
+            assert 0.75 * radius <= drawn.radii.min() <= drawn.radii.max() <= 1.25 * radius
+            assert elastic[0] <= drawn.elastic.min() <= drawn.elastic.max() <= elastic[1]
     if kind != "mix":
         least, most = TABLE[kind][1]
         assert seen == set(range(least, most + 1))
@@ -70,8 +71,7 @@ def test_centres_lie_deep_in_the_middle_of_the_organ():
     filled = np.flatnonzero(roi.any(axis=(1, 2)))
     extent = filled[-1] - filled[0]
     z = centres[:, 0] - filled[0]
-    assert z.min() >= round(0.3 * extent)
-    assert z.max() <= round(0.7 * extent)
+    assert round(0.3 * extent) <= z.min() <= z.max() <= round(0.7 * extent)
     eroded = np.stack([ndimage.binary_erosion(plane, np.ones((5, 5))) for plane in roi])
     assert eroded[tuple(centres.T)].all()
 
@@ -139,8 +139,7 @@ def test_texture_is_brought_to_its_mean():
     for _ in range(5):
         texture = generator._texture((32, 48, 48), MM)
         bright = texture[texture > np.median(texture) * 0.8]
-        assert texture.min() >= 0
-        assert texture.max() <= 1
+        assert 0 <= texture.min() <= texture.max() <= 1
         assert 0.35 < bright.mean() < 0.75
 
 
@@ -163,10 +162,24 @@ def test_nine_organs_of_ten_get_tumours():
     assert 0.85 < share < 0.95
 
 
-@pytest.mark.parametrize("wrong", [{"kinds": ("huge",)}, {"kinds": ()}, {"sign": 0}])
-def test_impossible_recipes_are_refused(wrong):
+IMPOSSIBLE = {
+    TumourRecipe: ({"kinds": ("huge",)}, {"kinds": ()}, {"sign": 0}),
+    LesionRecipe: (
+        {"a_gap": 0.3},
+        {"radius_scale": 0.0},
+        {"guard_share": 0.0},
+        {"shapes": "round"},
+        {"texture_extent": "x"},
+    ),
+    StretchedNoise: ({"ellipse": 4}, {"ellipse": 0}, {"frame": 40}),
+    (lambda **values: ShiftedRegions(64, "cpu", 0, ShapeConfig(**values))): ({"min_shift": 120.0},),
+}
+
+
+@pytest.mark.parametrize(("recipe", "wrong"), [(r, w) for r, found in IMPOSSIBLE.items() for w in found])
+def test_impossible_recipes_and_shifts_are_refused(recipe, wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
-        TumourRecipe(**wrong)
+        recipe(**wrong)
 
 
 SMALL = {"spacing": (2.5, 3.0, 3.0), "size": 24}

@@ -19,26 +19,15 @@ from uasbench.methods.reconstruction.vae import VAE, BayesianVAE, VAEConfig, VAE
 from uasbench.methods.reconstruction.vae_restoration import VAERestoration
 
 
-class Fixed(torch.nn.Module):
-    """Reconstructs 0.5 and encodes every slice to the same mean and logarithm of the standard deviation."""
-
-    def __init__(self, mean, log_std):
-        super().__init__()
-        self.mean, self.log_std = mean, log_std
-
-    def forward(self, x, draws=None):
-        return torch.full_like(x, 0.5), self.mean.expand(len(x), -1), self.log_std.expand(len(x), -1)
-
-
 def slices(n=4, size=32):
     return torch.rand((n, 1, size, size), generator=torch.Generator().manual_seed(0))
 
 
 @pytest.mark.parametrize(("cls", "alpha"), [(VAE, 1e-6), (VAE, 0.3), (KLGrad, 2.0)])
-def test_loss_is_the_error_per_pixel_or_slice_plus_divergence_summed_over_the_code(make_method, cls, alpha):
+def test_loss_is_the_error_per_pixel_or_slice_plus_divergence_summed_over_the_code(make_method, toy_net, cls, alpha):
     method = make_method(cls, "smoke", {"alpha_kl": alpha})
     mean, log_std = torch.tensor([[0.5, -2.0, 0.0]]), torch.tensor([[0.0, 0.3, -1.0]])
-    method.net = Fixed(mean, log_std)
+    method.net = toy_net(lambda x, _: (torch.full_like(x, 0.5), mean.expand(len(x), -1), log_std.expand(len(x), -1)))
     x = slices()
     losses = method.losses(x, torch.ones_like(x, dtype=torch.bool), torch.Generator())
     divergence = kl_divergence(Normal(mean, log_std.exp()), Normal(0.0, 1.0)).sum()
