@@ -14,13 +14,10 @@ PACKAGE = {
     "__init__.py": "raise RuntimeError('hashing must not import')\n",
     "a.py": "from . import b\nfrom typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from . import hints\n",
     "b.py": "import importlib\ndef late():\n    from .deep.c import value\n    importlib.import_module('.by_name')\n",
-    "deep/__init__.py": "",
     "deep/c.py": "from .. import d\nimport numpy\nvalue = 1\n",
     "d.py": "import hashed.e as e\n",
     "e.py": "from .a import something\n",
-    "by_name.py": "",
-    "hints.py": "",
-    "apart.py": "",
+    **dict.fromkeys(("deep/__init__.py", "by_name.py", "hints.py", "apart.py"), ""),
 }
 
 
@@ -140,11 +137,14 @@ def test_errors_name_the_module_or_the_line(package):
         closure_hash("hashed.a")
 
 
-def test_a_module_of_its_own_and_a_missing_package(tmp_path, monkeypatch):
+def test_a_module_of_its_own_a_missing_package_and_a_binary(tmp_path, monkeypatch):
     (tmp_path / "lonely_module.py").write_text("import json\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     assert closure_files("lonely_module") == {"lonely_module": tmp_path / "lonely_module.py"}
     assert locate("there_is_no_such_package.x") is None
+    (tmp_path / "x.so").write_bytes(b"\x00\xff")
+    assert len(source_file_digest(tmp_path / "x.so")) == 32
+    assert list(imported("top.x", tmp_path / "x.so")) == []
 
 
 def test_a_method_closes_over_its_nets_and_not_over_the_engine():
@@ -165,9 +165,3 @@ def test_relative_names_resolve_as_python_resolves_them(tmp_path_factory, dots, 
     else:
         expected = resolve_name("." * dots + name, "top.mid.low")
         assert found == [expected, f"{expected}.z"]
-
-
-def test_digest_reads_bytes(tmp_path):
-    (tmp_path / "x.so").write_bytes(b"\x00\xff")
-    assert len(source_file_digest(tmp_path / "x.so")) == 32
-    assert list(imported("top.x", tmp_path / "x.so")) == []

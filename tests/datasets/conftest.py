@@ -62,16 +62,7 @@ def make_chest(shape, seed=0):
 
 
 def nifti_bytes(
-    lps,
-    spacing=(2.0, 1.5, 1.25),
-    codes="LPS",
-    *,
-    slope=1.0,
-    inter=0.0,
-    affine=None,
-    sform_code=1,
-    qform_code=1,
-    version=1,
+    lps, spacing=(2.0, 1.5, 1.25), codes="LPS", *, slope=1.0, inter=0.0, affine=None, form_codes=(1, 1), version=1
 ):
     """Encode an LPS (z, y, x) array whose stored axes follow ``codes``; values are stored as given."""
     z, y, x = spacing
@@ -84,8 +75,8 @@ def nifti_bytes(
     kind = nib.Nifti1Image if version == 1 else nib.Nifti2Image
     image = kind(moved, own if affine is None else affine)
     image.header.set_data_dtype(moved.dtype)
-    image.set_sform(image.affine, sform_code)
-    image.set_qform(image.affine, qform_code)
+    image.set_sform(image.affine, form_codes[0])
+    image.set_qform(image.affine, form_codes[1])
     data = bytearray(image.to_bytes())
     if (slope, inter) != (1.0, 0.0):
         kind_header = image.header.__class__

@@ -1,11 +1,8 @@
-import shutil
-
 import numpy as np
 import pytest
 from uasbench.common.errors import DataError
 from uasbench.datasets.adapters.covid_ct_md import CovidCTMD
 from uasbench.datasets.check import check
-from uasbench.datasets.reading.slice_labels import read_published
 
 SHAPE = (12, 20, 24)
 SPACING = (10.0, 12.0, 12.0)
@@ -70,10 +67,7 @@ def put_case(put_nifti, chest):
         (HEADER + "P001,-1,0\n", "slice_index '-1'"),
         (HEADER + "P001,1,0\nP001,1,1\n", "line 3: slice 1 of P001 has both labels"),
         (HEADER, "no labels; add one row per slice"),
-        (
-            HEADER + "P002,0,1\n",
-            r"labels of P002, 1 in all, but no such scan; did you mean 'P001'\?; add the scan or remove",
-        ),
+        (HEADER + "P002,0,1\n", r"P002, 1 in all, but no such scan; did you mean 'P001'\?; add the scan or remove"),
     ],
 )
 def test_tables_that_cannot_be_used(tmp_path, put_case, text, message):
@@ -93,9 +87,13 @@ def test_scans_without_labels_are_left_out_with_a_note(tmp_path, put_case):
         dataset.load("normal001")
 
 
-def test_missing_labels_and_absent_set(tmp_path, put_case, put_lits_case):
+def test_missing_labels_two_tables_and_an_absent_set(tmp_path, put_case, put_lits_case):
     put_case(tmp_path / "covid-ct-md", "P001", labels=False)
     with pytest.raises(DataError, match=r"no slice labels; put Slice-level-labels.* or write slice_labels\.csv"):
+        CovidCTMD().discover(tmp_path)
+    for folder in ("a", "b"):
+        put_case(tmp_path / "covid-ct-md" / folder, f"{folder}1")
+    with pytest.raises(DataError, match=r"slice_labels\.csv lies in 2 places"):
         CovidCTMD().discover(tmp_path)
     put_lits_case(tmp_path / "other" / "lits", 1)
     (tmp_path / "other" / "lits" / "Index.csv").write_text("a,b\n")
@@ -175,23 +173,12 @@ def test_published_labels_that_do_not_fit(tmp_path, put_case, opened):
     with pytest.raises(DataError, match="P001 has 12 slices, but slice 12 is labelled"):
         opened(CovidCTMD, tmp_path).load_truth("P001")
     index, array = tmp_path / "Index.csv", tmp_path / "Slice-level-labels-updated-1.npy"
-    np.save(array, np.full((1, 200), 2))
-    with pytest.raises(DataError, match=r"values 0 to 2; expected one row of 0 and 1 per case"):
-        CovidCTMD().discover(tmp_path)
-    array.write_bytes(b"version https://git-lfs")
-    with pytest.raises(DataError, match="cannot be read as an array"):
-        CovidCTMD().discover(tmp_path)
-    np.save(array, np.array([{"a": 1}], dtype=object), allow_pickle=True)
-    with pytest.raises(DataError, match="cannot be read as an array"):
-        read_published(index, array)
-    index.unlink()
-    with pytest.raises(DataError, match="no slice labels"):
-        CovidCTMD().discover(tmp_path)
-
-
-def test_two_tables(tmp_path, put_case):
-    put_case(tmp_path, "P001")
-    (tmp_path / "b").mkdir()
-    shutil.copy(tmp_path / "slice_labels.csv", tmp_path / "b")
-    with pytest.raises(DataError, match=r"slice_labels\.csv lies in 2 places"):
-        CovidCTMD().discover(tmp_path)
+    for spoil, message in (
+        (lambda: np.save(array, np.full((1, 200), 2)), "values 0 to 2; expected one row of 0 and 1 per case"),
+        (lambda: array.write_bytes(b"version https://git-lfs"), "cannot be read as an array"),
+        (lambda: np.save(array, np.array([{"a": 1}], dtype=object), allow_pickle=True), "cannot be read as an array"),
+        (index.unlink, "no slice labels"),
+    ):
+        spoil()
+        with pytest.raises(DataError, match=message):
+            CovidCTMD().discover(tmp_path)

@@ -10,10 +10,13 @@ from uasbench.datasets.adapters.lits import TUMOUR_FREE, LiTS
 from uasbench.datasets.case import Trust
 
 
-def test_the_named_folder_wins_over_the_rest_of_the_root(tmp_path, put_lits_case):
+def test_the_named_folder_wins_over_the_rest_of_the_root_and_test_scans_are_ignored(tmp_path, put_lits_case):
     put_lits_case(tmp_path / "lits", 1)
     put_lits_case(tmp_path / "robustness", 1)
-    assert [ref.id for ref in LiTS().discover(tmp_path)] == ["volume-1"]
+    shutil.copy(tmp_path / "lits" / "volume-1.nii", tmp_path / "lits" / "test-volume-0.nii")
+    dataset = LiTS()
+    assert [ref.id for ref in dataset.discover(tmp_path)] == ["volume-1"]
+    assert "1 test scans without public labels" in dataset.notes[0]
 
 
 def _as_twin(source, root):
@@ -27,11 +30,9 @@ def _as_twin(source, root):
 def test_decathlon_twin_alone_is_read_and_beside_lits_refused(tmp_path, put_lits_case):
     scan = put_lits_case(tmp_path / "data" / "batch", 7)
     _as_twin(tmp_path / "data" / "batch", tmp_path / "twin")
-    (tmp_path / "twin" / "Task03_Liver" / "imagesTs").mkdir()
-    shutil.copy(
-        tmp_path / "twin" / "Task03_Liver" / "imagesTr" / "liver_7.nii.gz",
-        tmp_path / "twin" / "Task03_Liver" / "imagesTs" / "liver_132.nii.gz",
-    )
+    task = tmp_path / "twin" / "Task03_Liver"
+    (task / "imagesTs").mkdir()
+    shutil.copy(task / "imagesTr" / "liver_7.nii.gz", task / "imagesTs" / "liver_132.nii.gz")
     dataset = LiTS()
     assert [ref.id for ref in dataset.discover(tmp_path / "twin")] == ["volume-7"]
     np.testing.assert_array_equal(dataset.load("volume-7").image, scan.image)
@@ -45,26 +46,18 @@ def test_decathlon_twin_alone_is_read_and_beside_lits_refused(tmp_path, put_lits
             LiTS().discover(tmp_path / folder)
 
 
-def test_test_scans_are_ignored(tmp_path, put_lits_case):
-    put_lits_case(tmp_path, 0)
-    shutil.copy(tmp_path / "volume-0.nii", tmp_path / "test-volume-0.nii")
-    dataset = LiTS()
-    assert len(dataset.discover(tmp_path)) == 1
-    assert "1 test scans without public labels" in dataset.notes[0]
-
-
 @pytest.mark.parametrize("codes", ["RAS", "LPS", "LAS", "RPS", "RAI", "LPI"])
 def test_lost_header_is_turned_by_anatomy(tmp_path, abdomen, put_nifti, codes, opened):
     lost = {"codes": codes, "affine": np.eye(4)}
-    put_nifti(tmp_path / "volume-32.nii", abdomen.image, **lost)
-    put_nifti(tmp_path / "segmentation-32.nii", abdomen.labels, **lost)
+    for name, data in (("volume-32", abdomen.image), ("segmentation-32", abdomen.labels)):
+        put_nifti(tmp_path / f"{name}.nii", data, **lost)
     dataset = opened(LiTS, tmp_path)
     case = dataset.load("volume-32")
     np.testing.assert_array_equal(case.image, abdomen.image)
     np.testing.assert_array_equal(case.roi, abdomen.labels > 0)
     np.testing.assert_array_equal(dataset.load_truth("volume-32").lesion, abdomen.labels == 2)
-    assert case.spacing == (1.0, 1.0, 1.0)
-    assert case.trust == Trust("header", spacing_trusted=False, orientation_source="anatomy")
+    trust = Trust("header", spacing_trusted=False, orientation_source="anatomy")
+    assert (case.spacing, case.trust) == ((1.0, 1.0, 1.0), trust)
     assert sum("not trusted" in note.text for note in case.notes) == 1
     assert any("orientation chosen by anatomy" in note.text for note in case.notes)
 
@@ -86,18 +79,15 @@ def test_side_table_of_spacings(tmp_path, abdomen, put_nifti):
 
 
 @pytest.mark.parametrize(("number", "doubted"), [(27, False), (28, True), (47, True), (48, False)])
-def test_unit_spacing_of_the_lost_headers_is_never_trusted(tmp_path, put_lits_case, number, doubted, opened):
+def test_unit_spacing_of_the_lost_headers_is_trusted_only_from_a_table(
+    tmp_path, put_lits_case, number, doubted, opened
+):
     put_lits_case(tmp_path, number, spacing=(1.0, 1.0, 1.0))
     case = opened(LiTS, tmp_path).load(f"volume-{number}")
     assert case.trust == Trust(spacing_trusted=not doubted)
     assert any("spacing 1 x 1 x 1 mm is not trusted" in note.text for note in case.notes) == doubted
-
-
-def test_what_the_side_table_says_of_a_lost_header_is_trusted(tmp_path, put_lits_case, opened):
-    put_lits_case(tmp_path / "lits", 28, spacing=(1.0, 1.0, 1.0))
-    (tmp_path / "spacing.csv").write_text("case,z,y,x\nvolume-28,1,1,1\n")
-    dataset = opened(LiTS, tmp_path)
-    assert dataset.load("volume-28").trust == Trust("table")
+    (tmp_path / "spacing.csv").write_text(f"case,z,y,x\nvolume-{number},1,1,1\n")
+    assert opened(LiTS, tmp_path).load(f"volume-{number}").trust == Trust("table")
 
 
 def test_a_folder_that_cannot_be_listed_is_named(tmp_path, monkeypatch, put_lits_case):
@@ -138,13 +128,13 @@ def test_real_scan_stored_twice_differs_only_at_its_lesions(real_ct, opened):
     assert first.patient == second.patient == "totalsegmentator-example"
     np.testing.assert_array_equal(first.roi, second.roi)
     assert first.spacing == second.spacing == (3.0, 3.0, 3.0)
-    lesion = dataset.load_truth("volume-0").lesion | dataset.load_truth("volume-1").lesion
+    lesions = [dataset.load_truth(name).lesion for name in ("volume-0", "volume-1")]
     changed = first.image != second.image
     assert not (changed & ~first.roi).any()
     regions, count = ndimage.label(changed)
     assert count > 0
-    assert set(np.unique(regions[lesion & changed])) - {0} == set(range(1, count + 1))
-    assert (dataset.load_truth("volume-0").lesion.sum(), dataset.load_truth("volume-1").lesion.sum()) == (1073, 1272)
+    assert set(np.unique(regions[(lesions[0] | lesions[1]) & changed])) - {0} == set(range(1, count + 1))
+    assert [mask.sum() for mask in lesions] == [1073, 1272]
 
 
 @pytest.mark.real_data

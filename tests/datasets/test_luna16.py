@@ -154,12 +154,8 @@ def test_more_scans_than_drawn_are_announced(tmp_path, put, monkeypatch):
     for number in range(5):
         put(f"1.{number}", seed=number, mask=number > 0)
     monkeypatch.setattr(luna16, "draw", lambda uids: draw(uids, 3))
-    dataset = LUNA16()
-    assert (
-        [ref.id for ref in dataset.discover(tmp_path)]
-        == list(dataset.drawn)
-        == list(draw([f"1.{n}" for n in range(5)], 3))
-    )
+    dataset, drawn = LUNA16(), list(draw([f"1.{n}" for n in range(5)], 3))
+    assert [ref.id for ref in dataset.discover(tmp_path)] == list(dataset.drawn) == drawn
     assert any("3 of 5 series are used, drawn with seed 0" in note for note in dataset.notes)
     report = check(tmp_path, {"luna16": LUNA16()})
     assert report.ok
@@ -209,8 +205,6 @@ def test_real_scan_without_its_mask(real_ct, tmp_path, opened):
         (tmp_path / path.name).symlink_to(path)
     (tmp_path / "annotations.csv").write_text(HEADER)
     case = opened(LUNA16, tmp_path).load(uid)
-    given = LUNA16()
-    given.discover(real_ct)
-    mask = given.load(uid).roi
+    mask = opened(LUNA16, real_ct).load(uid).roi
     assert case.roi_source != "mask file"
     assert 2 * (case.roi & mask).sum() / (case.roi.sum() + mask.sum()) > 0.95

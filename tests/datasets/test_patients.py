@@ -9,8 +9,8 @@ A, B, C = (tuple(f"{name}{z}" for z in range(8)) for name in "abc")
 """Hashes of the slices of three scans."""
 
 
-def _keys(*cases, dataset="lits"):
-    return {(dataset, case): case for case in cases}
+def _keys(*cases):
+    return {("lits", case): case for case in cases}
 
 
 def test_natural_order():
@@ -57,16 +57,13 @@ def test_excludes():
             parse_excludes([bad])
 
 
-def test_identical_volumes_are_refused():
-    with pytest.raises(DataError, match=r"btcv:b and lits:a are the same volume"):
-        join_twins({("lits", "a"): A, ("btcv", "b"): A}, {("lits", "a"): "a", ("btcv", "b"): "b"})
-
-
-def test_shared_slices_make_one_patient():
+def test_shared_slices_make_one_patient_and_identical_volumes_are_refused():
     hashes = {("lits", "a"): A, ("lits", "b"): (*A[:3], *B[3:]), ("lits", "c"): C}
     patients, (warning,) = join_twins(hashes, _keys("a", "b", "c"))
     assert patients[("lits", "a")] == patients[("lits", "b")] != patients[("lits", "c")]
     assert "share 3 slices" in warning
+    with pytest.raises(DataError, match=r"btcv:b and lits:a are the same volume"):
+        join_twins({("lits", "a"): A, ("btcv", "b"): A}, {("lits", "a"): "a", ("btcv", "b"): "b"})
 
 
 @pytest.mark.parametrize("shared", [1, 2])
@@ -91,25 +88,18 @@ def test_joining_is_transitive_and_independent_of_order():
     assert len(set(forward.values())) == 2
 
 
-def test_a_test_patient_among_the_healthy_is_dropped():
+def test_a_tested_patient_or_scan_among_the_healthy_is_dropped():
     train = {("btcv", "img0001"): "p1", ("btcv", "img0002"): "img0002"}
     test = {("lits", "volume-0"): "p1", ("lits", "img0002"): "img0002"}
     dropped = overlapping(train, test)
     assert list(dropped) == [("btcv", "img0001")]
     assert "left out of training" in dropped[("btcv", "img0001")]
-
-
-def test_a_scan_that_is_in_both_sets_is_dropped_after_joining():
     hashes = {("btcv", "x"): A, ("lits", "y"): A[:4] + B[4:], ("lits", "z"): C}
     joined, _ = join_twins(hashes, {("btcv", "x"): "x", ("lits", "y"): "y", ("lits", "z"): "z"})
-    train = {k: v for k, v in joined.items() if k[0] == "btcv"}
-    test = {k: v for k, v in joined.items() if k[0] == "lits"}
+    train, test = ({k: v for k, v in joined.items() if k[0] == name} for name in ("btcv", "lits"))
     assert list(overlapping(train, test)) == [("btcv", "x")]
-
-
-def test_a_healthy_set_that_is_also_tested_is_dropped_case_by_case():
-    cases = _keys("a", "b", dataset="own")
-    assert set(overlapping(cases, {("own", "a"): "a"})) == {("own", "a")}
+    both = {("own", "a"): "a", ("own", "b"): "b"}
+    assert set(overlapping(both, {("own", "a"): "a"})) == {("own", "a")}
 
 
 @given(st.dictionaries(st.sampled_from("abcdefgh"), st.sampled_from(["p", "q", "a", "b"]), min_size=1))

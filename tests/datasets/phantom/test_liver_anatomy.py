@@ -1,7 +1,5 @@
 """What a patient looks like: organs, vessels, tumours, noise, styles."""
 
-from itertools import combinations
-
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -13,29 +11,22 @@ from uasbench.datasets.phantom.shapes import Space, ellipsoid, intersection, occ
 from uasbench.datasets.phantom.spec import read_spec
 from uasbench.datasets.phantom.vessels import grow
 
-LIVER = 6
+LIVER, SPEC = 6, read_spec("liver")
 
 
 @pytest.fixture(scope="module")
 def quick():
     """One patient of every set at the size that tables use."""
-    spec, index = read_spec("liver"), Strata(0.7, 0.4, 0.9)
-    plan = spec.size("quick")
+    plan = SPEC.size("quick")
     return {
-        "btcv": make_patient(spec, plan, 11, style="btcv"),
-        "lits": make_patient(spec, plan, 12, style="lits", index=index),
+        "btcv": make_patient(SPEC, plan, 11, style="btcv"),
+        "lits": make_patient(SPEC, plan, 12, style="lits", index=Strata(0.7, 0.4, 0.9)),
     }
-
-
-def everyone(smoke_patients, quick):
-    yield from (patient for group in smoke_patients.values() for patient in group)
-    yield from quick.values()
 
 
 def test_healthy_patients_have_no_tumour_and_the_organs_of_btcv(quick):
     patient = quick["btcv"]
-    assert not patient.tumour.any()
-    assert patient.lesions == []
+    assert (patient.tumour.any(), patient.lesions) == (False, [])
     assert set(np.unique(patient.labels)) == set(range(12))
 
 
@@ -49,12 +40,6 @@ def test_liver_lies_on_the_right_with_an_adult_volume_and_the_noise_of_its_scann
         assert patient.noise[liver].std() == pytest.approx(patient.scanner.noise, rel=0.2)
 
 
-def test_liver_varies_between_patients(smoke_patients):
-    masks = [patient.labels == LIVER for group in smoke_patients.values() for patient in group]
-    for a, b in combinations(masks, 2):
-        assert 0.5 < 2 * (a & b).sum() / (a.sum() + b.sum()) < 0.97
-
-
 def test_vessels_are_brighter_than_the_parenchyma(quick):
     for patient in quick.values():
         liver = (patient.labels == LIVER) & ~ndimage.binary_dilation(patient.tumour, iterations=3)
@@ -66,7 +51,7 @@ def test_vessels_are_brighter_than_the_parenchyma(quick):
 
 
 def test_lesions_lie_inside_the_liver(smoke_patients, quick):
-    for patient in everyone(smoke_patients, quick):
+    for patient in (*smoke_patients["btcv"], *smoke_patients["lits"], *quick.values()):
         assert not (patient.tumour & (patient.labels != LIVER)).any()
         assert patient.tumour.sum() == sum(lesion.voxels for lesion in patient.lesions)
         assert all(lesion.voxels > 0 for lesion in patient.lesions)
@@ -74,12 +59,11 @@ def test_lesions_lie_inside_the_liver(smoke_patients, quick):
 
 
 def test_most_lesions_are_10_to_60_hu_darker_and_some_are_brighter():
-    spec = read_spec("liver")
-    plan = spec.size("smoke")
+    plan = SPEC.size("smoke")
     lesions = [
         lesion
         for seed, index in enumerate(Strata.strata(np.random.default_rng(0), 20))
-        for lesion in make_patient(spec, plan, 1000 + seed, style="lits", index=index).lesions
+        for lesion in make_patient(SPEC, plan, 1000 + seed, style="lits", index=index).lesions
     ]
     dark = [lesion for lesion in lesions if lesion.kind != "bright"]
     assert 0.78 < len(dark) / len(lesions) < 1
@@ -122,8 +106,7 @@ def test_noise_spectrum_is_a_band_with_little_power_at_both_ends(peak):
     rings = radial_spectrum(noise)
     best = int(rings.argmax())
     assert abs((best + 0.5) / 8 - peak) < 0.13
-    assert rings[0] < 0.5 * rings[best]
-    assert rings[7] < 0.5 * rings[best]
+    assert max(rings[0], rings[7]) < 0.5 * rings[best]
     assert noise.std() == pytest.approx(1, abs=0.03)
 
 
@@ -135,9 +118,8 @@ def test_noise_is_correlated_between_neighbouring_slices_only():
 
 
 def test_the_two_styles_differ():
-    spec = read_spec("liver")
     drawn = {
-        style: [Scanner.draw(spec, style, np.random.default_rng(seed), 128, 5.0) for seed in range(40)]
+        style: [Scanner.draw(SPEC, style, np.random.default_rng(seed), 128, 5.0) for seed in range(40)]
         for style in ("btcv", "lits")
     }
     for quantity in ("noise", "peak", "psf_pixels", "pixel", "enhancement"):

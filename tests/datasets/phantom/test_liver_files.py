@@ -41,8 +41,7 @@ def test_orientation_and_scaling_bring_back_the_same_patient(smoke_root, smoke_p
         assert np.array_equal(as_lps(folder / f"volume-{number}.nii"), patient.hu)
         assert np.array_equal(as_lps(folder / f"segmentation-{number}.nii") == 2, patient.tumour)
     for number, patient in enumerate(smoke_patients["btcv"], start=1):
-        path = smoke_root / f"btcv/RawData/Training/img/img{number:04d}.nii.gz"
-        assert np.array_equal(as_lps(path), patient.hu)
+        assert np.array_equal(as_lps(smoke_root / f"btcv/RawData/Training/img/img{number:04d}.nii.gz"), patient.hu)
 
 
 @pytest.mark.parametrize("orientation", ["LPS", "RAS", "LAS", "RPI"])

@@ -18,23 +18,23 @@ from uasbench.datasets.phantom.lung_opacities import Burden
 from uasbench.datasets.phantom.spec import read_spec
 from uasbench.datasets.phantom.vessels import filled_share, grow, occupy
 
+SPEC = read_spec("lung")
 NAMES = ("COVID-19-CT-Seg_20cases", "Lung_Mask", "Infection_Mask")
 
 
 @pytest.fixture(scope="module")
 def quick():
     """One chest of every set at the size that tables use."""
-    spec = read_spec("lung")
-    plan = spec.size("quick")
+    plan = SPEC.size("quick")
     return {
-        "luna16": make_chest(spec, plan, 11, style="luna16"),
-        "coronacases": make_chest(spec, plan, 12, style="coronacases", burden=Burden(0.7, 0.8, 0.5, 0.6)),
+        "luna16": make_chest(SPEC, plan, 11, style="luna16"),
+        "coronacases": make_chest(SPEC, plan, 12, style="coronacases", burden=Burden(0.7, 0.8, 0.5, 0.6)),
     }
 
 
 def coarse():
     """A grid between smoke and quick, for tests that need several chests."""
-    return replace(read_spec("lung").size("quick"), pixels=92, slices=30, spacing_mm=8.8)
+    return replace(SPEC.size("quick"), pixels=92, slices=30, spacing_mm=8.8)
 
 
 def lung(patient):
@@ -49,10 +49,8 @@ def read_lps(path):
 
 def test_layout_is_the_published_one(lung_root, smoke_chests, digests):
     expected = {"phantom.json", "luna16/annotations.csv"}
-    for uid in smoke_chests["luna16"]:
-        expected |= {
-            f"luna16/{folder}/{uid}{end}" for folder in ("subset0", "seg-lungs-LUNA16") for end in (".mhd", ".raw")
-        }
+    for folder in ("subset0", "seg-lungs-LUNA16"):
+        expected |= {f"luna16/{folder}/{uid}{end}" for uid in smoke_chests["luna16"] for end in (".mhd", ".raw")}
     expected |= {f"coronacases/{folder}/coronacases_{k:03d}.nii.gz" for folder in NAMES for k in (1, 2, 3)}
     assert set(digests(lung_root)) == expected
 
@@ -67,8 +65,7 @@ def test_luna_files_read_back_whichever_way_they_are_stored(lung_root, smoke_che
         assert set(np.unique(labels).tolist()) == {0, 3, 4, 5}
         assert np.array_equal(labels == 3, patient.labels == LEFT)
         assert np.array_equal(labels == 5, patient.labels == AIRWAY)
-        assert image.GetOrigin() == mask.GetOrigin()
-        assert image.GetDirection() == mask.GetDirection()
+        assert (image.GetOrigin(), image.GetDirection()) == (mask.GetOrigin(), mask.GetDirection())
         directions.add(image.GetDirection()[0])
     assert directions == {1.0, -1.0}
 
@@ -88,7 +85,7 @@ def test_annotations_point_at_nodules_in_a_minority_of_scans(lung_root, smoke_ch
         reader = csv.DictReader(file)
         rows = list(reader)
         assert reader.fieldnames == ["seriesuid", "coordX", "coordY", "coordZ", "diameter_mm"]
-    assert len({row["seriesuid"] for row in rows}) == read_spec("lung").size("smoke").nodules
+    assert len({row["seriesuid"] for row in rows}) == SPEC.size("smoke").nodules
     for row in rows:
         image = sitk.ReadImage(str(lung_root / "luna16" / "subset0" / f"{row['seriesuid']}.mhd"))
         point = [float(row[f"coord{axis}"]) for axis in "XYZ"]
@@ -100,12 +97,11 @@ def test_annotations_point_at_nodules_in_a_minority_of_scans(lung_root, smoke_ch
 
 
 def test_a_nodule_is_denser_than_its_surroundings():
-    spec = read_spec("lung")
-    plan = coarse()
-    with_nodules, without = (make_chest(spec, plan, 5, style="luna16", nodules=nodules) for nodules in (True, False))
+    with_nodules, without = (
+        make_chest(SPEC, coarse(), 5, style="luna16", nodules=nodules) for nodules in (True, False)
+    )
     change = with_nodules.hu.astype(int) - without.hu
-    assert change.max() > 15
-    assert change.min() > -60
+    assert -60 < change.min() < 15 < change.max()
     for nodule in with_nodules.nodules:
         z, y, x = np.rint(nodule.centre_mm).astype(int)
         assert np.abs(change[z - 1 : z + 2, y - 2 : y + 3, x - 2 : x + 3]).max() > 15
@@ -134,19 +130,19 @@ def test_lungs_have_an_adult_volume_and_lie_on_their_sides(smoke_chests, quick):
             assert np.max(parts) > 0.95 * np.sum(parts)
 
 
-def test_lungs_vary_between_patients(smoke_chests):
-    for a, b in combinations([lung(p) for p in smoke_chests["luna16"].values()], 2):
-        assert 0.6 < 2 * (a & b).sum() / (a.sum() + b.sum()) < 0.97
+def test_organs_vary_between_patients(smoke_chests, smoke_patients):
+    livers = [patient.labels == 6 for group in smoke_patients.values() for patient in group]
+    for organs, least in (([lung(p) for p in smoke_chests["luna16"].values()], 0.6), (livers, 0.5)):
+        for a, b in combinations(organs, 2):
+            assert least < 2 * (a & b).sum() / (a.sum() + b.sum()) < 0.97
 
 
 def test_healthy_parenchyma_is_darker_in_front(quick):
     patient = quick["luna16"]
     assert not patient.lesion.any()
-    inner = ndimage.binary_erosion(lung(patient), iterations=2) & ~ndimage.binary_dilation(
-        patient.vessels, iterations=2
-    )
-    y = np.nonzero(inner)[1]
-    values = patient.hu[inner]
+    vessels = ndimage.binary_dilation(patient.vessels, iterations=2)
+    inner = ndimage.binary_erosion(lung(patient), iterations=2) & ~vessels
+    y, values = np.nonzero(inner)[1], patient.hu[inner]
     front, back = (np.median(values[part]) for part in (y < np.quantile(y, 0.2), y > np.quantile(y, 0.8)))
     assert -940 < front < -820
     assert 25 < back - front < 160
@@ -184,17 +180,15 @@ def test_opacities_lie_in_the_lung_and_have_their_hu(smoke_chests, quick):
 )
 def test_measured_hu_follow_the_kind(kind, low, high):
     """Ground glass, consolidation, crazy paving, and glass with a consolidated core, as the scanner sees them."""
-    spec = read_spec("lung")
-    patient = make_chest(spec, coarse(), 21, style="coronacases", burden=Burden(0.01, 0.95, kind, 0.7))
+    patient = make_chest(SPEC, coarse(), 21, style="coronacases", burden=Burden(0.01, 0.95, kind, 0.7))
     core = ndimage.binary_erosion(patient.lesion) & ~ndimage.binary_dilation(patient.vessels)
     assert core.sum() > 30
     assert low < np.median(patient.hu[core]) < high
 
 
 def test_vessels_run_through_ground_glass_and_borders_are_soft():
-    spec = read_spec("lung")
-    sick = make_chest(spec, coarse(), 24, style="coronacases", burden=Burden(0.9, 0.95, 0.0, 0.9))
-    well = make_chest(spec, coarse(), 24, style="coronacases")
+    sick = make_chest(SPEC, coarse(), 24, style="coronacases", burden=Burden(0.9, 0.95, 0.0, 0.9))
+    well = make_chest(SPEC, coarse(), 24, style="coronacases")
     through = sick.vessels & sick.lesion
     assert through.sum() > 3
     change = sick.hu.astype(int) - well.hu
@@ -207,17 +201,13 @@ def test_vessels_run_through_ground_glass_and_borders_are_soft():
 
 
 def test_opacities_prefer_the_pleura_the_back_and_the_base():
-    spec = read_spec("lung")
-    plan = spec.size("smoke")
-    where, peripheral = [], []
+    opacities = []
     for seed, burden in enumerate(Burden.strata(np.random.default_rng(0), 10)):
-        patient = make_chest(spec, plan, 500 + seed, style="coronacases", burden=burden)
-        where += [opacity.centre_mm for opacity in patient.opacities]
-        peripheral += [opacity.peripheral for opacity in patient.opacities]
-    _, y, z = np.mean(where, axis=0)
-    assert y > 10
-    assert z < -5
-    assert 0.6 < np.mean(peripheral) < 0.95
+        patient = make_chest(SPEC, SPEC.size("smoke"), 500 + seed, style="coronacases", burden=burden)
+        opacities += patient.opacities
+    _, y, z = np.mean([opacity.centre_mm for opacity in opacities], axis=0)
+    assert z < -5 < 10 < y
+    assert 0.6 < np.mean([opacity.peripheral for opacity in opacities]) < 0.95
 
 
 def test_styles_differ_and_orientations_take_turns(smoke_chests):
@@ -239,8 +229,7 @@ def test_adapters_read_the_phantom(lung_root, smoke_chests):
         assert not (case.roi & ~inside).any()
         lost = inside.any((1, 2)) & ~case.roi.any((1, 2))
         assert lost.any() == bool(patient.nodules)
-        for nodule in patient.nodules:
-            assert lost[round(nodule.centre_mm[0])]
+        assert all(lost[round(nodule.centre_mm[0])] for nodule in patient.nodules)
         assert np.array_equal(case.image[inside], patient.hu[inside])
         assert np.allclose(case.spacing, patient.spacing, atol=1e-4)
     for name, patient in smoke_chests["coronacases"].items():

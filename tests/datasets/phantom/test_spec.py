@@ -22,6 +22,7 @@ def test_every_number_has_a_source(name):
         parse_spec(spec_text(name).replace("source: murray", "source: hearsay"))
 
 
+LIVER = read_spec("liver")
 DRAFTED = (
     "hu.lung_front lung.dependent_probability lung.dependent_rise lung.dependent_depth_mm lesions.radius_mm "
     "lesions.flatness lesions.glass lesions.least_rise"
@@ -46,19 +47,17 @@ def test_what_was_set_with_figures_in_view_is_named(name, source, expected):
 
 @pytest.mark.parametrize("name", ["tumours.radius_mm", "tumours.contrast"])
 def test_quantiles_and_draws_are_the_same_distribution(name):
-    spec = read_spec("liver")
     rng = np.random.default_rng(0)
-    drawn = [spec.draw(rng, name) for _ in range(2000)]
-    through_quantiles = [spec.quantile(name, u) for u in rng.uniform(size=2000)]
+    drawn = [LIVER.draw(rng, name) for _ in range(2000)]
+    through_quantiles = [LIVER.quantile(name, u) for u in rng.uniform(size=2000)]
     assert stats.ks_2samp(drawn, through_quantiles).pvalue > 0.01
 
 
 @given(st.floats(0, 1))
 def test_quantiles_stay_inside_the_clip(share):
-    spec = read_spec("liver")
     for name in ("tumours.radius_mm", "tumours.contrast"):
-        low, high = spec.entry(name)["clip"]
-        assert low - 1e-6 <= spec.quantile(name, share) <= high + 1e-6
+        low, high = LIVER.entry(name)["clip"]
+        assert low - 1e-6 <= LIVER.quantile(name, share) <= high + 1e-6
 
 
 def test_an_empty_clip_is_an_error():
