@@ -59,17 +59,18 @@ def test_slices_are_ordered_by_position_not_by_name(put_series, tmp_path):
 
 def test_rows_stored_from_the_left_and_columns_from_the_back(put_series, tmp_path):
     lps = _noise()
-    files = put_series(tmp_path, lps[:, ::-1, ::-1], axes="-1\\0\\0\\0\\-1\\0")
-    np.testing.assert_array_equal(read_series(order_series(files)).data, lps)
-    files = put_series(tmp_path / "b", lps[:, ::-1], axes="1\\0\\0\\0\\-1\\0")
-    np.testing.assert_array_equal(read_series(order_series(files)).data, lps)
+    for name, stored, x in (("a", lps[:, ::-1, ::-1], -1), ("b", lps[:, ::-1], 1)):
+        files = put_series(tmp_path / name, stored, axes=f"{x}\\0\\0\\0\\-1\\0")
+        np.testing.assert_array_equal(read_series(order_series(files)).data, lps)
 
 
-def test_numbering_is_judged(put, put_series, tmp_path):
+def test_numbering_is_judged_and_rounded_positions_are_even(put, put_series, tmp_path):
     files = put_series(tmp_path / "a", _noise()[::-1], heights=-np.arange(6) * 2.0)
     assert order_series(files).numbered_from_head is False
     files = [put(tmp_path / "b" / f"{i}.dcm", _noise()[i], (0, 0, i), number=5 if i == 2 else i) for i in range(5)]
     assert order_series(files).numbered_from_head is None
+    files = put_series(tmp_path / "c", _noise(), np.round(np.arange(6) * 0.6666, 2))
+    assert order_series(files).grid.spacing[0] == pytest.approx(0.666, abs=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -89,11 +90,6 @@ def test_uneven_steps_are_refused(put_series, tmp_path, heights, message):
         order_series(files)
 
 
-def test_rounded_positions_are_even(put_series, tmp_path):
-    files = put_series(tmp_path, _noise(), np.round(np.arange(6) * 0.6666, 2))
-    assert order_series(files).grid.spacing[0] == pytest.approx(0.666, abs=1e-3)
-
-
 def test_tilt_is_refused_however_it_is_told(put, put_series, tmp_path):
     lps = _noise()
     with pytest.raises(DataError, match=r"gantry tilt of 18\.5 degrees; correct the tilt"):
@@ -103,10 +99,8 @@ def test_tilt_is_refused_however_it_is_told(put, put_series, tmp_path):
     oblique = "1\\0\\0\\0\\0.948324\\-0.317305"
     with pytest.raises(DataError, match=r"oblique by|shifted sideways"):
         order_series(put_series(tmp_path / "axes", lps, axes=oblique))
-    sagittal = [
-        put(tmp_path / "sagittal" / f"{i}.dcm", plane, (i * 2.0, 0, 0), axes="0\\1\\0\\0\\0\\-1")
-        for i, plane in enumerate(lps)
-    ]
+    folder, axes = tmp_path / "sagittal", "0\\1\\0\\0\\0\\-1"
+    sagittal = [put(folder / f"{i}.dcm", plane, (i * 2.0, 0, 0), axes=axes) for i, plane in enumerate(lps)]
     with pytest.raises(DataError, match="not axial"):
         order_series(sagittal)
 
@@ -150,7 +144,7 @@ def test_a_slice_of_another_size_or_beside_the_others(put, put_series, tmp_path)
         order_series([*(f for f in files if f.name != "IM0002.dcm"), beside])
 
 
-def test_a_slice_cut_short(put_series, tmp_path):
+def test_a_slice_cut_short_and_values_that_are_no_hu(put_series, tmp_path):
     files = put_series(tmp_path, _noise((6, 64, 64)))
     data = files[2].read_bytes()
     files[2].write_bytes(data[: len(data) - 5000])
@@ -159,8 +153,5 @@ def test_a_slice_cut_short(put_series, tmp_path):
     files[2].write_bytes(data[:100])
     with pytest.raises(DataError, match=r"IM0002\.dcm: no readable DICOM slice"):
         order_series(files)
-
-
-def test_values_that_are_no_hu(put_series, tmp_path):
     with pytest.raises(DataError, match="no Hounsfield units"):
-        read_series(order_series(put_series(tmp_path, _noise().clip(0, 255))))
+        read_series(order_series(put_series(tmp_path / "grey", _noise().clip(0, 255))))

@@ -19,9 +19,8 @@ def test_nothing_is_claimed_without_evidence():
     liver = np.zeros(image.shape, dtype=bool)
     liver[1:4, 3:6, 3:6] = True
     assert flips_from_liver(image, liver).flipped == ()
-    assert flips_from_liver(image, liver).x is None
-    assert flips_from_liver(image, np.zeros_like(liver)).x is None
-    assert flips_from_liver(np.full_like(image, -1000), liver).x is None
+    for evidence in ((image, liver), (image, np.zeros_like(liver)), (np.full_like(image, -1000), liver)):
+        assert flips_from_liver(*evidence).x is None
 
 
 def test_a_thin_organ_survives_subsampling():

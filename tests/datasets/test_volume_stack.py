@@ -67,25 +67,20 @@ def test_parts_keep_to_their_slices(stored):
         assert healthy.volumes(NATIVE).runs == (SliceRun(0, 0, 4), SliceRun(1, 4, 7), SliceRun(1, 8, 12))
         stack = healthy.volumes(VolumeView(size=32))
         reads = apply_view(case, VolumeView(size=32)).geometry.reads
-        first, *second = ((reads[run.start, 0], reads[run.stop - 1, 1]) for run in stack.runs)
-        assert first == (1, 5)
-        assert second == [(5, 8), (9, 13)]
+        ends = [(reads[run.start, 0], reads[run.stop - 1, 1]) for run in stack.runs]
+        assert ends == [(1, 5), (5, 8), (9, 13)]
 
 
 def test_slices_of_a_part_are_those_it_computes_from_its_own():
     part = Part(make_case(depth=14), (3, 6))
     viewed, indices = part.viewed(VolumeView(size=32))
     reads = viewed.geometry.reads[indices]
-    assert reads.min() == 3
-    assert reads.max() == 6
+    assert (reads.min(), reads.max()) == (3, 6)
 
 
-def test_a_set_without_region_is_refused():
+def test_a_set_without_region_and_slices_instead_of_volumes_are_refused():
     with pytest.raises(DataError, match="region of interest"):
         HealthySet([Part(make_case(), (0, 1))]).volumes(NATIVE)
-
-
-def test_slices_are_not_volumes():
     case = make_case()
     with pytest.raises(TypeError, match="VolumeView"):
         VolumeStack([(apply_view(case, View(size=16)), case.roi.any(axis=(1, 2)))])

@@ -105,8 +105,7 @@ def test_slice_hashes_find_common_slices(prepare, tmp_path, dataset, data):
     image[3] = np.load(data / "a.npz")["image"][1]
     np.savez(data / "d.npz", image=image)
     a, *_, d = (case.slice_hashes() for case in prepare(tmp_path, dataset).cases)
-    assert len(a) == 5
-    assert a[0] == ""
+    assert (len(a), a[0]) == (5, "")
     assert a[1] == d[3]
     assert len({*a[1:], *d[1:]}) == 7
 
@@ -141,5 +140,4 @@ def test_sets_with_slice_labels_only(prepare, tmp_path, dataset, monkeypatch):
     labels = [True, False, True, False, False]
     monkeypatch.setattr(type(dataset), "load_truth", lambda _, case: Truth(case, slice_labels=np.array(labels)))
     truth = load_truth(prepare(tmp_path, dataset).truths["a"])
-    assert truth.lesion is None
-    assert truth.slice_labels.tolist() == labels
+    assert (truth.lesion, truth.slice_labels.tolist()) == (None, labels)
