@@ -25,16 +25,13 @@ def test_betas_are_linear_and_the_product_is_kept():
     assert math.log(Diffusion(250).kept[-1]) == pytest.approx(math.log(d.kept[-1]), rel=0.05)
 
 
-def test_noisy_mixes_each_image_by_its_own_step():
+def test_each_image_is_mixed_by_its_own_step_and_its_prediction_is_cut():
     d, x, noise = Diffusion(), image(), torch.full((2, 1, 4, 4), 2.0)
     mixed = d.noisy(x, torch.tensor([0, 500]), noise)
     for i, t in enumerate((0, 500)):
         expected = math.sqrt(d.kept[t]) * x[i] + math.sqrt(1 - d.kept[t]) * 2
         assert torch.allclose(mixed[i], expected, atol=1e-6)
-
-
-def test_the_prediction_is_cut_and_not_the_noisy_image():
-    d, t = Diffusion(), 199
+    t = 199
     x, noise = torch.full((1, 1, 1, 1), 0.9), torch.full((1, 1, 1, 1), 3.0)
     noisy = d.noisy(x, torch.tensor([t]), noise)
     assert noisy.item() > 1

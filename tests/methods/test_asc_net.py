@@ -15,17 +15,14 @@ from uasbench.methods.nets.asc_nets import CutNet, Discriminator, disjointness, 
 from uasbench.methods.transductive.asc_net import ASCNet, ASCNetPost, opened, oriented
 
 
-def test_cuts_and_reconstruction_have_the_size_of_the_image():
+def test_cuts_and_reconstruction_have_the_size_of_the_image_and_are_joined_pixel_by_pixel():
     net = CutNet(base=2)
     outputs = net(torch.rand(2, 1, 32, 48))
     assert [tuple(x.shape) for x in outputs] == [(2, 1, 32, 48)] * 3
     assert all(0 <= float(x.detach().min()) <= float(x.detach().max()) <= 1 for x in outputs)
     with pytest.raises(ValueError, match="multiples of 16"):
         net(torch.rand(1, 1, 40, 32))
-
-
-def test_reconstruction_joins_the_two_cuts_pixel_by_pixel():
-    net = CutNet(base=2).eval()
+    net.eval()
     with torch.no_grad():
         cut, rest, rebuilt = net(torch.rand(1, 1, 32, 32))
         (a, b), c = net.join.weight.flatten(), net.join.bias
@@ -38,14 +35,11 @@ def test_discriminator_answers_between_the_two_labels():
     assert verdict.abs().max() <= 1
 
 
-def test_dropout_follows_every_pooling_and_every_skip_but_the_finest():
+def test_dropout_follows_poolings_and_skips_but_the_finest_and_the_penalty_holds_3x3_kernels_alone():
     net = CutNet(base=2, dropout=0.3)
     assert net.trunk.pool[1].p == 0.3
     for decoder in (net.reference, net.rest):
         assert [block[0].p for block in decoder.up] == [0.3, 0.3, 0.3, 0.0]
-
-
-def test_the_penalty_holds_the_3x3_kernels_alone():
     held = regularised(CutNet(base=2))
     assert len(held) == 2 * (5 + 4 + 4)
     assert all(w.shape[-2:] == (3, 3) for w in held)

@@ -22,6 +22,8 @@ from uasbench.methods.nets.layers import SeededDropout, seed_dropout
 
 
 def test_published_widths_and_bottleneck():
+    for size in (16, 32, 64, 128):
+        assert BaurAE(size, 8, width=8)(torch.zeros(2, 1, size, size)).shape == (2, 1, size, size)
     net = BaurAE(128, 128)
     assert [m.out_channels for m in net.encoder if isinstance(m, nn.Conv2d)] == [32, 64, 128, 128]
     assert [m.out_channels for m in net.decoder if isinstance(m, nn.ConvTranspose2d)] == [128, 64, 32, 32]
@@ -32,21 +34,13 @@ def test_published_widths_and_bottleneck():
     assert [type(m) for m in net.decoder][:2] == [nn.BatchNorm2d, nn.ReLU]
 
 
-@pytest.mark.parametrize("size", [16, 32, 64, 128])
-def test_output_has_the_shape_of_the_input(size):
-    assert BaurAE(size, 8, width=8)(torch.zeros(2, 1, size, size)).shape == (2, 1, size, size)
-
-
-def test_affine_is_batch_norm_with_fixed_statistics():
+def test_affine_is_batch_norm_with_fixed_statistics_and_the_output_is_not_squashed():
     x = torch.rand((2, 4, 5, 5), generator=torch.Generator().manual_seed(0))
     affine, norm = Affine2d(4), nn.BatchNorm2d(4, eps=0.0).eval()
     for module in (affine, norm):
         nn.init.constant_(module.weight, 1.5)
         nn.init.constant_(module.bias, -0.5)
     assert torch.allclose(affine(x), norm(x), atol=1e-6)
-
-
-def test_output_is_not_squashed_and_the_affine_trunk_has_no_running_statistics():
     net = BaurAE(32, 8, "affine", width=8)
     assert not list(net.buffers())
     assert list(BaurAE(32, 8, "batch", width=8).buffers())
@@ -132,14 +126,11 @@ def test_shapes_of_posterior_prior_and_reconstruction():
     assert torch.equal(net.eval()(x)[0], net.decode(net.posterior(x).mean_z)), "plain reconstruction uses the mean code"
 
 
-def test_components_of_the_prior_differ_from_the_start():
+def test_components_of_the_prior_differ_and_their_divergence_runs_up_to_the_logarithm_of_the_count():
     torch.manual_seed(0)
     means, log_stds = MixturePrior(1, 9, 16)(torch.zeros(1, 1))
     assert len({tuple(component.tolist()) for component in means[0]}) == 9
     assert log_stds.exp().min() > 0.2
-
-
-def test_component_divergence_runs_from_zero_to_the_logarithm_of_the_count():
     sure = torch.log_softmax(torch.tensor([[200.0] + 8 * [0.0], 9 * [0.0]]), 1)
     assert categorical_kl(sure).tolist() == pytest.approx([math.log(9), 0.0], abs=1e-6)
 

@@ -122,7 +122,7 @@ def test_jitter_changes_brightness_and_contrast_of_a_piece_about_its_mean(kind):
     assert abs(np.corrcoef(drawn.T)[0, 1]) < 0.3
 
 
-def test_crops_are_centred_and_padded():
+def test_crops_are_centred_and_padded_and_every_cell_of_the_organ_has_one():
     slices = np.arange(1, 51).reshape(2, 5, 5)
     crops = cut(slices, np.array([0, 1]), np.array([2, 0]), np.array([2, 4]), 3)
     assert np.array_equal(crops[0], slices[0, 1:4, 1:4])
@@ -133,9 +133,6 @@ def test_crops_are_centred_and_padded():
     rois[[0, 1, 2], [1, 2, 3], [4, 5, 6]] = True
     of, rows, columns = random_centres(rois, np.random.default_rng(0))
     assert (of.tolist(), rows.tolist(), columns.tolist()) == ([0, 1, 2], [1, 2, 3], [4, 5, 6])
-
-
-def test_every_cell_of_the_organ_has_a_centre():
     roi = np.zeros((10, 10), bool)
     roi[0, 0] = roi[9, 9] = roi[4, 5] = True
     rows, columns = grid_centres(roi, 4)
@@ -158,7 +155,7 @@ def test_scores_spread_as_weighted_means():
         spread_scores(np.ones(1), np.array([0]), np.array([0]), roi, 1.0)
 
 
-def test_gaussian_equals_independent_references():
+def test_gaussian_equals_independent_references_and_constant_features_keep_it_finite():
     from sklearn.covariance import LedoitWolf
 
     rng = np.random.default_rng(0)
@@ -169,9 +166,6 @@ def test_gaussian_equals_independent_references():
         assert np.allclose(np.linalg.inv(precision.astype(float)), reference.covariance_, rtol=1e-3, atol=1e-3)
         away = [mahalanobis(row, reference.location_, reference.precision_) for row in x[:5]]
         assert np.allclose(negative_log_density(x[:5], mean, precision), 0.5 * np.square(away), rtol=2e-2)
-
-
-def test_constant_features_keep_the_density_finite():
     mean, precision = fit_gaussian(np.zeros((10, 4)))
     assert np.isfinite(negative_log_density(np.ones((2, 4)), mean, precision)).all()
 

@@ -37,7 +37,7 @@ def test_a_square_of_patch_size_is_a_plain_crop_and_comes_back():
     assert back.sum().item() == pytest.approx(taken.sum().item(), rel=1e-5)
 
 
-def test_crops_average_areas_and_pad_with_zeros():
+def test_crops_average_areas_pad_with_zeros_and_come_back_bilinearly_inside_the_square():
     images = torch.rand((3, 1, 40, 40), generator=torch.Generator().manual_seed(0))
     crops = SquareCrops.around(rois(), 15)
     pooled = torch.nn.functional.avg_pool2d(images[:1, :, 5:35, 1:31], 2)
@@ -45,10 +45,6 @@ def test_crops_average_areas_and_pad_with_zeros():
     flat = crops.take(torch.ones_like(images))
     assert torch.allclose(flat[[0, 2]], torch.ones(2, 1, 15, 15), atol=1e-5)
     assert not flat[1, 0, :, :4].any()
-
-
-def test_maps_come_back_bilinearly_inside_the_square():
-    crops = SquareCrops.around(rois(), 15)
     ramp = torch.arange(15.0).expand(3, 15, 15)
     back = crops.put_back(ramp.contiguous())
     columns = (torch.arange(1, 31) + 0.5 - 1) / 2 - 0.5
@@ -57,7 +53,7 @@ def test_maps_come_back_bilinearly_inside_the_square():
     assert not back[0, :, 31:].any()
 
 
-def test_penalty_looks_between_the_images_and_takes_the_norm_over_all_pixels():
+def test_penalty_looks_between_the_images_takes_the_norm_over_all_pixels_and_trains_the_critic():
     seen = []
 
     def critic(x):
@@ -70,9 +66,6 @@ def test_penalty_looks_between_the_images_and_takes_the_norm_over_all_pixels():
     assert torch.equal(seen[0], share.expand(4, 1, 3, 3))
     norms = 2 * share.flatten().numpy() * 3
     assert penalty.item() == pytest.approx(((norms - 1) ** 2).mean(), rel=1e-5)
-
-
-def test_penalty_trains_the_critic():
     scale = torch.nn.Parameter(torch.tensor(3.0))
     x = torch.rand(2, 1, 1, 1)
     gradient_penalty(lambda x: scale * x.sum(dim=(1, 2, 3)), x, x, torch.rand(2, 1, 1, 1)).backward()

@@ -149,16 +149,13 @@ def test_patches_at_the_edge_of_the_frame_are_cut_off():
         assert np.array_equal(made != images, targets > 0)
 
 
-def test_window_has_a_ring_and_zeros_beyond_the_frame():
+def test_window_has_a_ring_and_zeros_beyond_the_frame_and_boxes_map_onto_each_other():
     array = np.arange(1, 26).reshape(5, 5)
     assert np.array_equal(window(array, (2, 2), (1, 1)), array)
     corner = window(array, (0, 4), (1, 0))
     assert corner.shape == (5, 3)
     assert np.array_equal(corner[2:], np.column_stack([array[:3, 3:], np.zeros((3, 1))]))
     assert not corner[:2].any()
-
-
-def test_same_position_maps_boxes_onto_each_other():
     box, other = np.array([[10, 20], [0, 8]]), np.array([[30, 50], [4, 8]])
     assert same_position((10, 0), box, other) == (31, 4)
     assert same_position((19, 7), box, other) == (49, 7)

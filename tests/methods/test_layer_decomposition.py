@@ -24,7 +24,7 @@ def test_convolutions_are_those_of_the_3d_unet_paper():
     assert sum(p.numel() for p in net.parameters()) - norms == CICEK
 
 
-def test_heads_have_the_shape_of_the_input_and_weights_of_their_own():
+def test_heads_have_the_shape_of_the_input_weights_of_their_own_and_statistics_of_the_batch_at_test_too():
     net = LayerUNet((4, 8, 16))
     outputs = net(torch.randn(2, 1, 8, 12, 16))
     assert [o.shape for o in outputs] == [(2, 1, 8, 12, 16)] * 3
@@ -32,9 +32,6 @@ def test_heads_have_the_shape_of_the_input_and_weights_of_their_own():
     assert net.mask.weight.grad is not None
     assert net.normal.weight.grad is None
     assert net.lesion.weight.grad is None
-
-
-def test_statistics_are_those_of_the_batch_at_test_too():
     torch.manual_seed(0)
     net = LayerUNet((4, 8)).eval()
     x = torch.randn(2, 1, 4, 8, 8)
@@ -80,7 +77,7 @@ def test_grey_values_of_the_recipe_are_those_of_the_window():
     assert len(lung.factors) == 1
 
 
-def test_losses_equal_monai_dice_and_plain_absolute_errors():
+def test_losses_equal_monai_dice_and_plain_absolute_errors_and_are_finite_without_a_mask():
     rng = torch.Generator().manual_seed(0)
     shape = (2, 1, 4, 6, 6)
     outputs = tuple(torch.randn(shape, generator=rng) for _ in range(3))
@@ -95,9 +92,6 @@ def test_losses_equal_monai_dice_and_plain_absolute_errors():
         error = np.abs(output.numpy() - batch[name].numpy())
         assert float(losses[name]) == pytest.approx(error.mean(), rel=1e-5)
         assert float(losses[f"{name} inside"]) == pytest.approx(error[inside.numpy()].mean(), rel=1e-5)
-
-
-def test_losses_are_finite_without_any_mask():
     zero = torch.zeros(1, 1, 2, 4, 4)
     losses = decomposition_losses((zero, zero, zero), {"normal": zero, "lesion": zero, "mask": zero})
     assert all(bool(torch.isfinite(v)) for v in losses.values())

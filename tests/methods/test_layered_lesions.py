@@ -51,8 +51,8 @@ def test_factors_are_drawn_from_the_union_of_their_ranges():
     rng = np.random.default_rng(0)
     drawn = np.array([LayerRecipe().draw_factor(rng) for _ in range(2000)])
     dark = drawn < 1
-    assert ((drawn[dark] >= 0.4) & (drawn[dark] <= 0.9)).all()
-    assert ((drawn[~dark] >= 1.1) & (drawn[~dark] <= 1.4)).all()
+    assert 0.4 <= drawn[dark].min() <= drawn[dark].max() <= 0.9
+    assert 1.1 <= drawn[~dark].min() <= drawn[~dark].max() <= 1.4
     assert dark.mean() == pytest.approx(0.5 / 0.8, abs=0.04)
 
 
@@ -79,9 +79,7 @@ def test_masks_have_the_published_volumes_in_mm():
         generator = LayerGenerator(LayerRecipe(), np.random.default_rng(seed))
         _, inside = generator._ball(np.array([26, 26, 26]), shape, (2.0, 2.0, 2.0))
         volumes.append(inside.sum() * 8)
-    assert min(volumes) > 0.9 * 7000
-    assert max(volumes) < 1.1 * 200_000
-    assert max(volumes) > 10 * min(volumes)
+    assert 0.9 * 7000 < min(volumes) < max(volumes) / 10 < 1.1 * 20_000
 
 
 def test_a_voxel_twice_as_long_halves_the_mask_along_its_axis():
@@ -95,14 +93,6 @@ def test_a_voxel_twice_as_long_halves_the_mask_along_its_axis():
     assert len(box) == 3
 
 
-def test_nothing_from_outside_the_organ_enters_the_texture():
-    _, roi = tissue()
-    flat = np.where(roi, 0.5, 0).astype(np.float32)
-    for seed in range(8):
-        made = layers(seed, flat, roi)
-        assert np.allclose(made.lesion[made.mask], 0.5 * made.factor, atol=1e-5)
-
-
 def test_an_empty_organ_stays_empty_and_a_recipe_without_brightness_is_refused():
     normal, roi = tissue()
     made = layers(0, normal, np.zeros_like(roi))
@@ -112,8 +102,12 @@ def test_an_empty_organ_stays_empty_and_a_recipe_without_brightness_is_refused()
         LayerRecipe(factors=())
 
 
-def test_the_texture_comes_from_another_region():
+def test_the_texture_comes_from_another_region_of_the_organ():
     normal, roi = tissue()
+    flat = np.where(roi, 0.5, 0).astype(np.float32)
+    for seed in range(8):
+        made = layers(seed, flat, roi)
+        assert np.allclose(made.lesion[made.mask], 0.5 * made.factor, atol=1e-5)
     changes = []
     for seed in range(6):
         made = layers(seed, normal, roi, blur=(0.3, 0.31), elastic=0.0)

@@ -11,7 +11,7 @@ def images(seed: int, shape=(2, 1, 32, 40)) -> torch.Tensor:
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def test_focal_loss_equals_monai():
+def test_focal_loss_equals_monai_and_label_smoothing_keeps_a_confident_error_finite():
     from monai.losses import FocalLoss
 
     logits = 4 * torch.randn((2, 2, 16, 16), generator=torch.Generator().manual_seed(0))
@@ -20,9 +20,6 @@ def test_focal_loss_equals_monai():
     # MONAI averages over the two channels, of which one is 0 at every pixel.
     expected = 2 * FocalLoss(use_softmax=True, gamma=2.0)(logits, one_hot)
     assert focal_loss(logits, target, smooth=0.0).item() == pytest.approx(expected.item(), rel=1e-5)
-
-
-def test_label_smoothing_keeps_a_confident_error_finite():
     logits = torch.zeros((1, 2, 4, 4))
     logits[:, 0] = 200
     logits.requires_grad_()
