@@ -62,12 +62,6 @@ def volumes(labelled, view):
     return labelled.cases.volumes(view), [labelled.lesion_volume(i, view) for i in range(len(labelled))]
 
 
-def train(make_method, data, cls=LayerDecomposition, limit=None, **values):
-    method = make_method(cls, "smoke", {**SMALL, **values})
-    method.fit(data, FitContext(seed=0, max_updates=limit))
-    return method
-
-
 def test_grey_values_of_the_recipe_are_those_of_the_window():
     liver = LayerDecomposition(resolve(LayerConfig, "paper", "liver")).recipe()
     assert liver.zero == pytest.approx(200 / 450)
@@ -134,17 +128,17 @@ def test_batches_are_layers_of_one_scale(make_method, healthy_volumes):
     assert (mixed >= -1e-4).all(), "the image lies between its two layers"
 
 
-def test_the_rate_falls_on_a_plateau_of_ten_epochs(make_method, healthy_volumes, monkeypatch):
+def test_the_rate_falls_on_a_plateau_of_ten_epochs(train, healthy_volumes, monkeypatch):
     seen, original = {}, torch.optim.lr_scheduler.ReduceLROnPlateau
     monkeypatch.setattr(
         torch.optim.lr_scheduler, "ReduceLROnPlateau", lambda o, **values: seen.update(values) or original(o, **values)
     )
-    train(make_method, healthy_volumes, updates=None, epochs=1)
+    train(LayerDecomposition, healthy_volumes, **SMALL, updates=None, epochs=1)
     assert seen == {"factor": 0.1, "patience": 10}
 
 
-def test_no_updates_leave_the_method_untrained_where_it_trains_in_epochs_too(make_method, healthy_volumes, toy_case):
-    method = train(make_method, healthy_volumes, limit=0, updates=None)
+def test_no_updates_leave_the_method_untrained_where_it_trains_in_epochs_too(train, healthy_volumes, toy_case):
+    method, _ = train(LayerDecomposition, healthy_volumes, limit=0, **SMALL, updates=None)
     assert method.updates == {"decomposition": 0}
     assert np.isfinite(method.score(toy_case(9, slices=12)[0])).all()
 

@@ -86,19 +86,12 @@ def test_fullness_scales_the_counts_and_radius_scale_the_sizes():
         assert np.allclose(getattr(full, name) / 2, getattr(small, name))
 
 
-def ellipsoids_in(shape, count, seed, amplitude):
-    rng = np.random.default_rng(seed)
-    turns = random_rotations(count, rng)
-    drawn = lung_lesions.Ellipsoids(
-        rng.uniform(2, 9, (count, 3)), turns, np.full(count, 3.0), np.full(count, amplitude)
-    )
-    return drawn, rng.integers(0, shape, (count, 3))
-
-
 @pytest.mark.parametrize("seed", range(4))
 def test_touching_ellipsoids_merge_as_components_of_their_union(seed):
-    shape = (20, 60, 60)
-    ellipsoids, centres = ellipsoids_in(shape, 14, seed, 0.0)
+    shape, rng = (20, 60, 60), np.random.default_rng(seed)
+    turns = random_rotations(14, rng)
+    ellipsoids = lung_lesions.Ellipsoids(rng.uniform(2, 9, (14, 3)), turns, np.full(14, 3.0), np.zeros(14))
+    centres = rng.integers(0, shape, (14, 3))
     blobs = lung_lesions.paint_blobs(ellipsoids, centres, shape, np.random.default_rng(0), merge_all=False)
     offset = np.moveaxis(np.indices(shape), 0, -1)[None] - centres[:, None, None, None]
     unit = np.einsum("kab,kzyxb->kzyxa", ellipsoids.to_unit, offset)

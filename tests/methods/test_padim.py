@@ -13,7 +13,7 @@ from uasbench.methods.features.parts.backbone import cosine_distance, smooth, up
 from uasbench.methods.training import as_input
 
 
-def test_streamed_gaussians_equal_numpy():
+def test_streamed_gaussians_equal_numpy_and_one_slice_gives_a_finite_distance():
     rng = np.random.default_rng(0)
     vectors = (rng.normal(size=(3, 23, 5)) @ rng.normal(size=(5, 5)) + 50).astype(np.float32)
     mean, scatter, seen = torch.zeros(3, 5), torch.zeros(3, 5, 5), 0
@@ -28,9 +28,6 @@ def test_streamed_gaussians_equal_numpy():
         x = rng.normal(size=5) + 50
         wanted = mahalanobis(x, vectors[p].mean(axis=0), np.linalg.inv(covariance))
         assert np.linalg.norm(white[p] @ (x - mean[p].numpy())) == pytest.approx(wanted, rel=1e-2)
-
-
-def test_a_single_slice_gives_a_finite_distance():
     mean, scatter = torch.zeros(2, 3), torch.zeros(2, 3, 3)
     assert merge(mean, scatter, 0, torch.ones(2, 1, 3)) == 1
     assert torch.equal(mean, torch.ones(2, 3))
