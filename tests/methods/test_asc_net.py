@@ -46,14 +46,11 @@ def test_dropout_follows_poolings_and_skips_but_the_finest_and_the_penalty_holds
     assert len(regularised(Discriminator(32, base=2))) == 10
 
 
-def test_disjointness_is_the_dice_overlap():
+def test_disjointness_is_the_dice_overlap_without_a_gradient_only_where_it_is_binarised():
     a, b = torch.tensor([0.5, 0.0, 1.0]), torch.tensor([1.0, 0.5, 0.0])
     assert math.isclose(float(disjointness(a, b)), (2 * 0.5 + 1) / (1.5 + 1.5 + 1))
     assert float(disjointness(torch.ones(9), torch.zeros(9))) == pytest.approx(1 / 10)
     assert float(disjointness(torch.ones(9), torch.ones(9))) == 1
-
-
-def test_only_the_binarised_overlap_has_no_gradient():
     gradients = {}
     for kind in ("soft", "binarised"):
         a = torch.full((1, 1, 4, 4), 0.3, requires_grad=True)

@@ -21,11 +21,14 @@ class Settings(Config):
     anatomies = {"lung": {"window": (-800.0, 100.0)}}
 
 
-def test_defaults_profile_anatomy_settings_in_this_order():
+def test_defaults_profile_anatomy_settings_in_this_order_and_a_budget_where_nothing_is_set():
     assert resolve(Settings).updates == 1000
     assert resolve(Settings, "quick").window == (0.0, 1.0)
     assert resolve(Settings, "quick", "lung").window == (-800.0, 100.0)
     assert resolve(Settings, "quick", "lung", {"window": "-1,1"}).window == (-1.0, 1.0)
+    settings = Settings(limit=None, lr=0.1)
+    complete(settings, {"limit": 7, "lr": 0.5})
+    assert (settings.limit, settings.lr) == (7, 0.1)
 
 
 TEXTS = {
@@ -75,9 +78,3 @@ def test_a_method_sees_the_view_of_its_settings_or_the_native_grid():
     assert Method(resolve(SliceConfig, "paper", "lung", {"size": 64})).view == View(size=64, window=(-800.0, 100.0))
     assert Method(Settings()).view is None
     assert Method().view is None
-
-
-def test_a_budget_fills_in_only_what_is_not_set():
-    settings = Settings(limit=None, lr=0.1)
-    complete(settings, {"limit": 7, "lr": 0.5})
-    assert (settings.limit, settings.lr) == (7, 0.1)

@@ -175,14 +175,11 @@ def test_the_memory_that_is_asked_for_is_the_peak_of_fitting(make_method, health
     assert 0.9 * asked < peak <= 1.01 * asked
 
 
-def test_without_a_slice_the_map_is_the_norm_of_the_features(train, toy_case):
+def test_without_a_slice_the_map_is_the_norm_and_slices_without_a_patch_are_no_training(train, toy_case):
     method, _ = train(PatchCore, limit=0, sigma=0.0, organ_only=False)
     assert method.patches == {"found": 0, "extracted": 0, "kept": 0}
     seen = apply_view(toy_case(9)[0], method.view)
     norm = method.embed(as_input(seen.image, "cpu")).norm(dim=2).reshape(8, 4, 4)
     assert np.allclose(method.score_view(seen.image, seen.roi, (1, 1, 1)), upsample(norm, 32), rtol=1e-3)
-
-
-def test_slices_without_a_patch_of_the_organ_are_no_training(train):
     with pytest.raises(TrainingError, match=r"met no patch of the organ \(max_patches 0\)"):
         train(PatchCore, max_patches=0)

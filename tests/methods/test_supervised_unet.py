@@ -17,7 +17,7 @@ def labelled(toy_case) -> LabelledSet:
     return LabelledSet.from_cases([toy_case(i, lesion=True, slices=4) for i in range(4)])
 
 
-def test_the_loss_is_monais_where_the_region_is_everything():
+def test_the_loss_is_monais_where_the_region_is_everything_and_pixels_outside_count_nowhere():
     from monai.losses.dice import DiceLoss
 
     generator = torch.Generator().manual_seed(0)
@@ -27,9 +27,6 @@ def test_the_loss_is_monais_where_the_region_is_everything():
     wanted = DiceLoss(include_background=False, to_onehot_y=True, softmax=True, batch=True)(logits, lesion[:, None])
     torch.testing.assert_close(dice, wanted, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(entropy, torch.nn.functional.cross_entropy(logits, lesion.long()))
-
-
-def test_pixels_outside_the_region_count_nowhere():
     logits = torch.zeros(1, 2, 4, 4, requires_grad=True)
     lesion, roi = torch.zeros(1, 4, 4, dtype=torch.bool), torch.zeros(1, 4, 4, dtype=torch.bool)
     roi[0, :2], lesion[0, 0], lesion[0, 3] = True, True, True

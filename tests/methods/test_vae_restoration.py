@@ -41,13 +41,10 @@ def flat(images: torch.Tensor) -> torch.Tensor:
     return torch.zeros(len(images), requires_grad=True) + 0 * images.sum((1, 2, 3))
 
 
-def test_total_variation_equals_numpy():
+def test_total_variation_equals_numpy_and_is_that_of_the_change_not_of_the_slice():
     images = random_images(3).numpy()
     expected = [sum(np.abs(np.diff(image, axis=axis)).sum() for axis in (0, 1)) for image in images[:, 0]]
     assert total_variation(torch.from_numpy(images)).tolist() == pytest.approx(expected, rel=1e-5)
-
-
-def test_total_variation_is_that_of_the_change_and_not_of_the_slice():
     rough, everywhere = random_images(2), torch.ones(2, 1, 8, 8, dtype=torch.bool)
     assert torch.equal(restore(rough, everywhere, flat, 2.0, climb(5, 0.1)), rough)
 
@@ -61,7 +58,7 @@ def test_total_variation_is_that_of_the_change_and_not_of_the_slice():
     assert held[0, 0, 4, 4].item() < 0.1
 
 
-def test_a_step_follows_the_gradient_up_to_the_clip_inside_the_organ():
+def test_a_step_follows_the_gradient_up_to_the_clip_inside_the_organ_and_the_first_are_longer():
     x = random_images(2)
     slopes = torch.tensor([-500.0, -100.0, -3.0, 0.0, 2.0, 60.0, 100.0, 1e6]).repeat(8, 1)
     roi = torch.zeros(2, 1, 8, 8, dtype=torch.bool)
@@ -69,9 +66,6 @@ def test_a_step_follows_the_gradient_up_to_the_clip_inside_the_organ():
     moved = restore(x, roi, lambda y: (y * slopes).sum((1, 2, 3)), 0.0, climb(1, 0.1)) - x
     assert torch.allclose(moved[:, :, :4], 0.1 * slopes[:4].clamp(-100, 100).expand(2, 1, 4, 8), atol=1e-5)
     assert not moved[:, :, 4:].any()
-
-
-def test_the_first_steps_are_longer():
     x, roi = random_images(1), torch.ones(1, 1, 8, 8, dtype=torch.bool)
     moved = restore(x, roi, lambda y: y.sum((1, 2, 3)), 0.0, climb(10, 0.01, 0.05, 4)) - x
     assert moved[0, 0, 0, 0].item() == pytest.approx(4 * 0.05 + 6 * 0.01, abs=1e-5)

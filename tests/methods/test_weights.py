@@ -174,7 +174,7 @@ def test_the_hash_is_of_the_tensors_and_not_of_the_file(tmp_path, small_state):
     assert len({sha256(s) for s in (small_state, changed, renamed, reshaped)}) == 4
 
 
-def test_files_that_are_no_weights_are_refused(tmp_path):
+def test_files_that_are_no_weights_and_weights_of_another_network_are_refused(tmp_path):
     (tmp_path / "text.pth").write_text("not a network")
     torch.save([1, 2], tmp_path / "list.pth")
     for name in ("text.pth", "list.pth"):
@@ -182,6 +182,14 @@ def test_files_that_are_no_weights_are_refused(tmp_path):
             read(Source("file", str(tmp_path / name)), RESNET)
     with pytest.raises(WeightsError, match="'layer1' does not belong to EfficientNet-Lite0"):
         lite0_names({"layer1": torch.zeros(1)})
+    net = TimmFeatures(RESNET, (1,))
+    state = {**net.net.state_dict()}
+    TimmFeatures(RESNET, (1,)).fill({**state, "fc.weight": torch.zeros(1)})
+    state.pop("bn1.num_batches_tracked")
+    TimmFeatures(RESNET, (1,)).fill(state)
+    state["conv1.weight"] = torch.zeros(1)
+    with pytest.raises(DataError, match=r"conv1\.weight is"):
+        TimmFeatures(RESNET, (1,)).fill(state)
 
 
 def test_the_record_names_a_file_only_where_there_is_one():
@@ -216,14 +224,3 @@ def test_grey_is_replicated_and_normalised_as_the_weights_expect():
         net(grey)
         wanted = (grey - torch.tensor(mean).view(1, 3, 1, 1)) / torch.tensor(std).view(1, 3, 1, 1)
         assert torch.allclose(seen["x"], wanted, atol=1e-6)
-
-
-def test_weights_of_another_network_are_refused():
-    net = TimmFeatures(RESNET, (1,))
-    state = {**net.net.state_dict()}
-    TimmFeatures(RESNET, (1,)).fill({**state, "fc.weight": torch.zeros(1)})
-    state.pop("bn1.num_batches_tracked")
-    TimmFeatures(RESNET, (1,)).fill(state)
-    state["conv1.weight"] = torch.zeros(1)
-    with pytest.raises(DataError, match=r"conv1\.weight is"):
-        TimmFeatures(RESNET, (1,)).fill(state)
