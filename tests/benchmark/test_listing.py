@@ -168,7 +168,7 @@ def test_show_tells_card_settings_size_and_published_numbers():
     assert lines["lung"] == ["lung", "rate", "0.25"]
 
 
-def test_show_says_what_is_in_the_way_or_missing():
+def test_show_says_what_is_in_the_way_or_missing_and_asks_no_network(monkeypatch):
     for name, said in (
         ("weighty", "parameters, paper  none before training"),
         ("volumes", "cross-fitted over the patients of the test set"),
@@ -182,6 +182,8 @@ def test_show_says_what_is_in_the_way_or_missing():
         assert said in re.sub(r" +\n", "\n", text(*showing.show(name)))
     with pytest.raises(RegistryError, match="did you mean 'slices'"):
         list(showing.show("slice"))
+    monkeypatch.setattr(registry.runnable().get("weighty"), "skip", lambda self: f"asked: {network_allowed()}")
+    assert "asked: False" in text(*showing.show("weighty"))
 
 
 def test_networks_that_read_values_while_they_are_made_are_counted_too():
@@ -193,8 +195,3 @@ def test_networks_that_read_values_while_they_are_made_are_counted_too():
             assert float(self.net.weight.detach().abs().sum()) >= 0
 
     assert showing.parameters(Reads, "paper") == "9"
-
-
-def test_show_asks_no_network(monkeypatch):
-    monkeypatch.setattr(registry.runnable().get("weighty"), "skip", lambda self: f"asked: {network_allowed()}")
-    assert "asked: False" in text(*showing.show("weighty"))

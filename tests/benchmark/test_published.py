@@ -69,17 +69,11 @@ def test_what_is_wrong_is_refused_with_file_and_line(numbers, lines, old, new, m
         numbers(*lines, head=HEAD.replace(old, new) if old else HEAD)
 
 
-def test_an_unknown_table_is_refused_with_the_known_ones():
-    with pytest.raises(PublishedError, match=r"no published table 'Table 9'; known: Zhang.*Table 1; .*BMAD"):
-        published().of_table("Table 9")
-
-
-def test_every_name_of_a_page_has_a_row_there():
+def test_every_name_of_a_page_has_a_row_and_every_row_of_a_card_a_method_made_for_the_organ():
     quoted = {row.row for dataset in registry.datasets().names() for row in published().of_page(dataset)}
     assert quoted == set(published().names)
-
-
-def test_every_row_that_a_card_shows_belongs_to_a_method_made_for_the_organ():
+    with pytest.raises(PublishedError, match=r"no published table 'Table 9'; known: Zhang.*Table 1; .*BMAD"):
+        published().of_table("Table 9")
     cards, sets = registry.runnable().cards(), registry.datasets().cards()
     shown = {row.shown_by: row for row in published().rows if row.shown_by in cards}
     assert len(shown) > 25

@@ -141,21 +141,16 @@ def test_weights_that_ignore_the_seed_are_found(tiny_net, wrong):
     assert "initial weights do not follow the seed" in wrong("other seed", tiny_net, build=build)
 
 
-def test_batch_statistics_while_scoring_are_found(tiny_net, wrong):
-    def score_view(self, array, roi, spacing):
+def test_batch_statistics_while_scoring_and_a_map_that_follows_the_batch_size_are_found(tiny_net, wrong):
+    def in_training(self, array, roi, spacing):
         self.net.eval = lambda: self.net
         self.net.train()
         return tiny_net.score_view(self, array, roi, spacing)
 
-    found = wrong("order and batch", tiny_net, norm=True, score_view=score_view)
+    found = wrong("order and batch", tiny_net, norm=True, score_view=in_training)
     assert "batch normalisation is in training mode" in found
-
-
-def test_a_result_that_depends_on_the_batch_size_is_found(tiny_net, wrong):
-    def score_view(self, array, roi, spacing):
-        return array * np.float32(self.config.batch)
-
-    assert "batch=1" in wrong("order and batch", tiny_net, score_view=score_view)
+    scaled = {"score_view": lambda self, array, roi, spacing: array * np.float32(self.config.batch)}
+    assert "batch=1" in wrong("order and batch", tiny_net, **scaled)
 
 
 @pytest.mark.slow
