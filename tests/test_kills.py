@@ -19,7 +19,7 @@ MOMENTS = {
     "tables are being written": "tables/*",
     "MLflow gets the report": "report.html",
 }
-USUAL = "a record has landed"
+USUAL = ("the first stage starts", "a record has landed", "MLflow gets the report")
 QUICK_BENCH = """
 import shutil
 from uasbench.benchmark.tracking import mirror
@@ -68,7 +68,7 @@ def tables(run: Path) -> dict[str, bytes]:
     return {p.name: p.read_bytes() for p in (run / "tables").glob("*.csv") if p.name != "cost.csv"}
 
 
-@pytest.mark.parametrize("moment", [pytest.param(m, marks=() if m == USUAL else pytest.mark.slow) for m in MOMENTS])
+@pytest.mark.parametrize("moment", [pytest.param(m, marks=() if m in USUAL else pytest.mark.slow) for m in MOMENTS])
 def test_a_killed_parent_is_continued(start, whole, run, moment, tmp_path):
     process = start(MOMENTS[moment])
     process.kill()

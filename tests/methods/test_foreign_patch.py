@@ -226,6 +226,8 @@ def test_batches_carry_patches_of_other_patients_inside_the_organ(make_method, h
     assert not (targets > 0)[~rois].any()
     assert (targets.reshape(24, -1).max(axis=1) > 0).mean() > 0.9
     assert set(method.preview(healthy, FitContext(seed=0))) == {"healthy", "with foreign patches", "target"}
+    scores = method.score_view(clean, rois, (1.0, 1.0, 1.0))
+    assert 0 <= scores.min() < scores.max() <= 1
 
 
 def test_patches_have_no_seam(make_method, healthy):

@@ -189,10 +189,6 @@ def test_a_method_that_asks_for_labels_is_found(failures, install):
     assert "peeker_plugin.helper, line 2: load_truth reads labels" in found["blind to labels"]
 
 
-class NotAConfig:
-    pass
-
-
 class Bare(Config):
     size: int = 3
 
@@ -217,7 +213,7 @@ class Unwritable(Config):
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        (NotAConfig, "frozen dataclass"),
+        (dict, "frozen dataclass"),
         (Bare, "@dataclass(frozen=True)"),
         (Odd, "profiles['smoke'] sets unknown fields: sizes"),
         (Strange, "unknown profiles fast"),

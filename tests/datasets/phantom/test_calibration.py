@@ -41,7 +41,7 @@ def oracle_dice(scores, truths):
 
 @pytest.mark.parametrize(
     ("anatomy", "seed"),
-    [pytest.param(anatomy, seed, marks=pytest.mark.slow) for anatomy in ("liver", "lung") for seed in range(5)],
+    [pytest.param(a, seed, marks=pytest.mark.slow if seed else ()) for a in ("liver", "lung") for seed in range(5)],
 )
 def test_trivial_baselines_stay_inside_the_window(anatomy, seed):
     everyone = lesion_cases(anatomy, seed)
