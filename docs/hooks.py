@@ -64,7 +64,7 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
 def on_page_content(html: str, **_: Any) -> str:
     """Return a page in which the roles of docstrings are the bare names."""
-    return re.sub(r":(?:class|func|meth|data|attr|exc|mod):<code>~?(?:\w+\.)*(\w+)</code>", r"<code>\1</code>", html)
+    return re.sub(r":(?:class|func|meth|data|attr|exc|mod):<code>~?[\w.]*?(\w+)</code>", r"<code>\1</code>", html)
 
 
 def _built_in() -> dict[str, Any]:

@@ -37,4 +37,4 @@ def build(folder: RunFolder) -> list[Path]:
         files.append(write_text(target / f"{name}.tex", latex(grids)))
     pictures = draw(folder, tables, found)
     files += [picture.path for picture in pictures.found]
-    return [*files, write_text(folder.report_html, html.render(folder, tables, found, pictures))]
+    return [*files, write_text(folder.report_html, html.render(tables, found, pictures))]

@@ -10,7 +10,6 @@ from typing import Any
 
 import pandas as pd
 
-from ..benchmark.runs.folder import RunFolder
 from ..benchmark.runs.records import Record
 from ..benchmark.scoring.metrics import needs_voxels
 from . import grid
@@ -27,11 +26,11 @@ _SKIP = {"trivial", *KINDS}
 _TITLES = {"transductive": "Transductive method", "topline": "Supervised top line"}
 
 
-def render(folder: RunFolder, tables: Tables, headlines: Sequence[Headline], pictures: Pictures) -> str:
+def render(tables: Tables, headlines: Sequence[Headline], pictures: Pictures) -> str:
     """Return the report as HTML text."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    info, records = folder.info(), tables.records
+    info, records = tables.info, tables.records
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
@@ -41,7 +40,7 @@ def render(folder: RunFolder, tables: Tables, headlines: Sequence[Headline], pic
         css=(TEMPLATES / "report.css").read_text(encoding="utf-8"),
         phantom=bool(info.get("phantom")) or any("phantom" in h.flags for h in headlines),
         smoke=any("smoke" in h.flags for h in headlines),
-        sections=[_section(h, info, tables, pictures) for h in headlines],
+        sections=[_section(h, tables, pictures) for h in headlines],
         run=_run_facts(info, records, tables),
         warnings=[str(w) for w in info.get("warnings", [])] + pictures.notes,
         methods=_method_grid(records),
@@ -59,7 +58,7 @@ def data_uri(path: Path) -> str:
     return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii")
 
 
-def _section(headline: Headline, info: Mapping[str, Any], tables: Tables, pictures: Pictures) -> dict[str, Any]:
+def _section(headline: Headline, tables: Tables, pictures: Pictures) -> dict[str, Any]:
     own = [r for r in tables.records if (r.cell.dataset, r.cell.train) == (headline.dataset, headline.train)]
     methods = {r.cell.method for r in own}
     tests = tables.paired_tests
@@ -71,7 +70,7 @@ def _section(headline: Headline, info: Mapping[str, Any], tables: Tables, pictur
         "seed_tests": grid.paired_grids(tests, headline.dataset, headline.train, unit="seed"),
         "published": grid.published_grid(headline),
         "data": _data_facts(own),
-        "missing": [r for r in run_references(own, info)[headline.dataset] if r not in methods],
+        "missing": [r for r in run_references(tables.records, tables.info)[headline.dataset] if r not in methods],
     }
 
 

@@ -20,6 +20,7 @@ from .summary import summary
 class Tables:
     """The tables of a run, with columns and meanings in docs/tables.md, and what they were computed from."""
 
+    info: Mapping[str, Any]
     records: Sequence[Record]
     scores: Sequence[Scores]
     facts: Mapping[MethodOnData, Facts]
@@ -47,6 +48,7 @@ def make_tables(
     info, known, scores = info or {}, facts(records), collect(records)
     failed = [f.cell.model_dump() | f.model_dump(exclude={"cell"}) for f in failures]
     return Tables(
+        info,
         records,
         scores,
         known,

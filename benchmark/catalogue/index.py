@@ -84,17 +84,18 @@ class CardIndex:
 
     def _valid(self, entry: Entry) -> dict[str, Any]:
         """Return what is stored, or nothing where a source has changed."""
-        stored = self._stored.get(_key(entry), {"files": {}})
-        files = stored["files"]
+        stored = self._stored.get(_key(entry), {})
+        files = stored.get("files", {})
         fresh = str(source_hash.locate(entry.module)) in files and all(self._digest(f) == d for f, d in files.items())
         return stored if fresh else {}
 
     def _load(self) -> dict[str, Any]:
         try:
             stored = json.loads(self.path.read_text(encoding="utf-8"))
-            return dict(stored["entries"]) if stored["version"] == VERSION else {}
-        except (OSError, ValueError, TypeError, KeyError):
+            entries = stored["entries"].items() if stored["version"] == VERSION else ()
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
             return {}
+        return {key: e for key, e in entries if isinstance(e, dict) and isinstance(e.get("files"), dict)}
 
     def _digest(self, path: str) -> str | None:
         if path not in self._digests:

@@ -152,8 +152,10 @@ def _row(table: Mapping[str, Any], line: _Line, names: Mapping[str, str]) -> Pub
     facts |= table.get("rows", {}).get(row, {})
     facts["caveat"] = "; ".join(filter(None, (facts.get("caveat"), facts.pop("also", None))))
     printed = dict(zip(table["metrics"], texts, strict=True))
-    where = {"table": table["source"], "row": row, "dataset": dataset, "name": names.get(row, "")}
-    return PublishedRow(**facts, **where, printed=printed)
+    where = {"table": table["source"], "row": row, "dataset": dataset, "name": names.get(row, ""), "printed": printed}
+    if wrong := facts.keys() & where.keys():
+        raise ValueError(f"a line of numbers says its {min(wrong)} itself")
+    return PublishedRow(**facts, **where)
 
 
 def _check(row: PublishedRow, foreign: Mapping[str, str], seen: set[tuple[str, ...]]) -> None:

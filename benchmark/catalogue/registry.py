@@ -120,8 +120,9 @@ class Registry(Generic[T, C]):
         from .outline import Outline, outline_of
 
         entry = self.entry(name)
+        stored: Any = self._index.outline(entry)
         try:
-            return Outline(**cast(Any, self._index.outline(entry)))
+            return Outline(**stored)
         except TypeError:  # nothing stored, or the fields of another version
             found = outline_of(cast(Any, self.get(name)))
             self._index.put(entry, self._cards[name], asdict(found))

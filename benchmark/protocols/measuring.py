@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -86,13 +87,7 @@ def _of_voxels(
 ) -> tuple[list[Threshold], list[CaseValue], list[PooledValue], dict[str, float]]:
     """Return thresholds, rows per case and over the cell, and what the bins may hide of numbers."""
     reader, options = evidence.reader, evidence.options
-    thresholds, tuned = [], {}
-    for protocol in protocols_of(options.anatomy):
-        chosen, bound = protocol.thresholds(evidence)
-        thresholds += chosen
-        if bound is not None:
-            tuned[protocol.id] = bound
-    evidence.studies.write()
+    thresholds, tuned = _choose(replace(evidence))
     grids: list[ReadOut] = [grid(t) for t in thresholds if (grid := PROTOCOLS[t.protocol].grid) is not None]
     applied: dict[str, dict[str, Threshold]] = {}
     for t in thresholds:
@@ -110,6 +105,18 @@ def _of_voxels(
         write_gallery(options.gallery_path, reader, dice, applied[shown], options.window)
     bounds = {name: bound for part in readouts for name, bound in part.bounds.items()} | tuned
     return thresholds, per_case, pooled + healthy_volumes(healthy, applied), bounds
+
+
+def _choose(evidence: Evidence) -> tuple[list[Threshold], dict[str, float]]:
+    """Return all thresholds and the bounds of their searches; what these keep in memory goes with ``evidence``."""
+    thresholds, tuned = [], {}
+    for protocol in protocols_of(evidence.options.anatomy):
+        chosen, bound = protocol.thresholds(evidence)
+        thresholds += chosen
+        if bound is not None:
+            tuned[protocol.id] = bound
+    evidence.studies.write()
+    return thresholds, tuned
 
 
 class _Unlabelled:

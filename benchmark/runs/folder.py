@@ -170,7 +170,8 @@ def hold(folder: RunFolder) -> Iterator[None]:
                 f"another bench works in {folder.path} (pid {holder}); wait until it ends, or stop it"
             ) from None
         except OSError as error:
-            fix = "mend its permissions, or put the run on a file system with file locks"
+            denied = isinstance(error, PermissionError)
+            fix = "mend the permissions of the folder" if denied else "put the run on a file system with file locks"
             raise RunFolderError(f"{path} cannot be locked: {error.strerror}; {fix}") from error
         file.truncate(0)
         file.write(f"{os.getpid()} on {os.uname().nodename}")

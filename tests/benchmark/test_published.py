@@ -59,6 +59,7 @@ LINE = "vae, lits, 5, 6"
         ([LINE], "    metrics", "    protocol: vall\n    metrics", "unknown protocol 'vall'; did you mean 'val'"),
         ([LINE], "    metrics", "    rows: {vae: {caveats: none}}\n    metrics", "caveats"),
         ([LINE], "    metrics", "    capttion: none\n    metrics", "capttion"),
+        ([LINE], "    metrics", "    dataset: lits\n    metrics", "says its dataset itself"),
         ([LINE], "    metrics", "    rows: {vae: {how: short, card: aee}}\n    metrics", "unknown method 'aee'"),
     ],
 )

@@ -173,14 +173,18 @@ def test_a_card_made_in_another_file_follows_that_file(install, tmp_path):
     assert title() == "Two"
 
 
-@pytest.mark.parametrize("damage", ["", "{", "[]", '{"version": 1, "entries": 3}', "\x00\xff", '{"version": 99}', None])
+@pytest.mark.parametrize("damage", ["", "{", "[]", '{"version": 1, "entries": 3}', "\x00\xff", None, 3, {"card": {}}])
 def test_a_damaged_index_is_made_again(install, tmp_path, damage):
     install("pkg-good", {"good_plugin.py": plugin("good")})
     path = tmp_path / "cards.json"
+    fresh(tmp_path).cards()
     if damage is None:
-        fresh(tmp_path).cards()
         damage = path.read_text().replace('"name": "good"', '"name": "Not A Name", "nonsense": 1')
+    if not isinstance(damage, str):
+        stored = json.loads(path.read_text())
+        damage = json.dumps(stored | {"entries": dict.fromkeys(stored["entries"], damage)})
     path.write_text(damage, encoding="latin-1")
+    assert fresh(tmp_path).outline("good").dims == "native"
     assert fresh(tmp_path).cards()["good"].title == "A plug-in"
     (entry,) = json.loads(path.read_text())["entries"].values()
     assert entry["card"]["name"] == "good"

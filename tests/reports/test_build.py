@@ -101,6 +101,11 @@ def test_phantom_banner(make_run, make_record, tmp_path):
         ([{"method": "ae"}, {"dataset": "my-set", "train": "x"}], "report.html", "my-set, trained on x"),
         ([{"dataset": "my-set", "train": "x"}], "tables/headline-my-set-x.md", "my-set, trained on x"),
         ([{"method": "ae"}, {"method": "dae"}], "report.html", "The reference hu-deviation has no finished cell"),
+        (
+            [{"method": "ae"}, {"method": "draem", "train": "x"}],
+            "report.html",
+            "The reference draem has no finished cell",
+        ),
     ],
 )
 def test_small_and_odd_runs_say_what_they_hold(make_run, make_record, tmp_path, cells, file, said):
