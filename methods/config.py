@@ -32,7 +32,7 @@ class Config:
     @classmethod
     def profiles_with(cls, **changes: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         """Return the profiles with some fields changed, by profile: what a subclass declares."""
-        return {name: {**values, **changes.get(name, {})} for name, values in cls.profiles.items()}
+        return {name: {**cls.profiles.get(name, {}), **changes.get(name, {})} for name in {**cls.profiles, **changes}}
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
-"""What learned methods share: training for a number of updates or until no gain, what validates, batched inference."""
+"""What learned methods share: training for a number of updates, and inference in batches."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +13,6 @@ from .context import FitContext, TrainingError
 
 if TYPE_CHECKING:
     import torch
-
-    from ..datasets.healthy import HealthySet, SliceStack
 
 CURVE_POINTS = 200
 
@@ -69,89 +67,6 @@ def training_length(updates: int | None, epochs: int, count: int, batch: int) ->
     (9, 5)
     """
     return epochs * math.ceil(count / batch) if updates is None else updates
-
-
-def held_out_count(count: int) -> int:
-    """Return how many of ``count`` validate: a fifth, at least one.
-
-    >>> [held_out_count(n) for n in (1, 4, 10, 13)]
-    [1, 1, 2, 3]
-    """
-    return max(1, round(0.2 * count))
-
-
-def held_out_patients(patients: Iterable[str], rng: np.random.Generator) -> list[str]:
-    """Draw a fifth of the patients, at least one; none where there are no two, since one must stay for training."""
-    names = sorted(set(patients))
-    if len(names) < 2:
-        return []
-    return rng.choice(names, held_out_count(len(names)), replace=False).tolist()
-
-
-def hold_out(healthy: HealthySet, stack: SliceStack, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Split the slices into a training and a validation part.
-
-    A fifth of the patients, at least one, validates; with a single patient the last fifth of its slices does.
-
-    Returns:
-        two int64 arrays of slice numbers.
-
-    Raises:
-        TrainingError: there are fewer than two slices.
-    """
-    if len(stack) < 2:
-        raise TrainingError("early stopping needs at least two healthy slices; train with budget=seed2")
-    patient_of_case = np.array([part.case.patient for part in healthy.parts])
-    chosen = held_out_patients(patient_of_case.tolist(), rng)
-    if chosen:
-        held = np.isin(patient_of_case[stack.case_of], chosen)
-    else:
-        held = np.arange(len(stack)) >= len(stack) - held_out_count(len(stack))
-    return np.flatnonzero(~held), np.flatnonzero(held)
-
-
-def train_until_no_gain(
-    ctx: FitContext,
-    net: torch.nn.Module,
-    step: Callable[[int], Mapping[str, Any]],
-    validate: Callable[[], float],
-    *,
-    per_epoch: int,
-    updates: int,
-    patience: int,
-) -> int:
-    """Train epoch by epoch until ``patience`` epochs bring no lower validation loss, then restore the best weights.
-
-    Args:
-        step: does one optimiser update and returns its losses.
-        validate: returns the validation loss of the present weights.
-        per_epoch: updates per epoch.
-        updates: upper bound, which the context may lower.
-
-    Returns:
-        The number of updates done.
-
-    Raises:
-        TrainingError: a loss is not finite.
-    """
-    total = ctx.updates(updates)
-    best, best_state, waited, done = float("inf"), None, 0, 0
-    while done < total and waited < patience:
-        losses: Mapping[str, Any] = {}
-        for _ in range(min(per_epoch, total - done)):
-            losses = step(done)
-            done += 1
-            ctx.progress(done, total)
-        value = validate()
-        ctx.log(done, validation=value, **{k: float(v) for k, v in losses.items()})
-        if value < best:
-            best, waited = value, 0
-            best_state = {k: v.detach().clone() for k, v in net.state_dict().items()}
-        else:
-            waited += 1
-    if best_state is not None:
-        net.load_state_dict(best_state)
-    return done
 
 
 def update(optimiser: torch.optim.Optimizer, loss: Any) -> torch.Tensor:

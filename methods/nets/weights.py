@@ -51,12 +51,14 @@ def find(backbone: str, weights: str) -> Source:
     if weights == RANDOM:
         return Source("random", backbone)
     told = weights != IMAGENET
-    if named := weights if told else os.environ.get(FOLDER):
-        place, setting = Path(named).expanduser(), f"weights={weights}" if told else f"{FOLDER}={named}"
+    named = weights if told else os.environ.get(FOLDER)
+    if told or named:
+        place, setting = Path(named or "").expanduser(), f"weights={weights}" if told else f"{FOLDER}={named}"
         if told and place.is_file():
             return Source("file", str(place))
         if not place.is_dir():
-            raise WeightsError(f"{setting}: there is no such {'file or ' * told}folder; {_ways(backbone)}")
+            problem = "there is no such file or folder" if told else "that is not a folder"
+            raise WeightsError(f"{setting}: {problem}; {_ways(backbone)}")
         for name in dict.fromkeys((backbone, _architecture(backbone))):
             for file in (place / f"{name}{ending}" for ending in ENDINGS):
                 if file.is_file():
@@ -253,8 +255,10 @@ def _cached(name: str) -> Path | None:
 @lru_cache(maxsize=8)
 def _refusal(name: str) -> str | None:
     """Ask the network, once and not for long, why it does not give a file, or None."""
-    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
+    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
 
+    if isinstance(try_to_load_from_cache(name, HUB_FILE), str):
+        return None  # a cache that its client finds under a name that :func:`_cached` does not know
     if constants.HF_HUB_OFFLINE:
         return "HF_HUB_OFFLINE forbids a download"
     try:

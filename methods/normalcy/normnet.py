@@ -281,8 +281,8 @@ class NormNet(Method):
         image = np.asarray(array, np.float32)
         normal = (image >= np.float32(c.tau)) & roi & (scores <= np.float32(self.native_threshold))
         seeds = MeanFilter(c.seed_kernel, c.seed_threshold, c.filter_dims, c.seed_reading)
-        limit = MeanFilter(c.limit_kernel, c.limit_threshold, c.filter_dims, c.limit_reading)
-        return lesion_mask(image, roi, normal, c.tau, seeds, limit if c.grow else None)
+        limit = MeanFilter(c.limit_kernel, c.limit_threshold, c.filter_dims, c.limit_reading) if c.grow else None
+        return lesion_mask(image, roi, normal, c.tau, seeds, limit)
 
     def _healthy(self, window: torch.Tensor) -> torch.Tensor:
         import torch

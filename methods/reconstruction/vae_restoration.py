@@ -11,7 +11,8 @@ import numpy as np
 from ...datasets.case import Spacing
 from ..card import MethodCard
 from ..context import FitContext, TrainingError
-from ..training import as_input, hold_out
+from ..early_stopping import hold_out
+from ..training import as_input
 from .parts.base import SCORE_BATCH
 from .parts.residual import residual
 from .vae import VAE, SummedVAEConfig

@@ -53,14 +53,16 @@ class ShiftedRegions:
     def __call__(self, images: torch.Tensor, rois: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return uint8 images augmented, float32 in [0, 1], and masks, bool; all (n, H, W)."""
         masks, fields = self._masks((images > 0) & rois if self.in_roi else images > 0)
-        clean, noise = images.float(), fields.to(images.device).float()
+        clean = images.float()
         shift = torch.from_numpy(self.draw_shifts(len(images))).to(images.device)[:, None, None]
         filled = clean + shift
         if self.fill in ("constant", "texture"):
             filled = _mean(clean, rois) + shift
         if self.fill == "texture":
+            noise = fields.to(images.device).float()
             filled = noise * (filled / _mean(noise, masks).clamp(min=1))
         if self.fill == "control":
+            noise = fields.to(images.device).float()
             scale = _mean(images, images > 0) / noise.mean(dim=(1, 2), keepdim=True).clamp(min=1)
             filled = torch.where(self._coins(len(images), 0.5), noise * scale, filled)
         return torch.where(masks, filled.clamp(0, 255).floor(), clean) / 255, masks

@@ -113,7 +113,10 @@ class HuThreshold(Untrained):
 
 @dataclass(frozen=True)
 class HuOpenedConfig(HuThresholdConfig):
-    """Settings of :class:`HuOpened`; ``radius`` in voxels, ``sigma`` in pixels, 0 switches either off."""
+    """Settings of :class:`HuOpened`; ``radius`` in voxels, ``sigma`` in pixels, 0 switches either off.
+
+    ``origin=median`` is the median of the region as it is after both.
+    """
 
     radius: int = field(default=2, metadata={"stage": "score"})
     sigma: float = field(default=2.0, metadata={"stage": "score"})

@@ -29,6 +29,9 @@ def test_defaults_profile_anatomy_settings_in_this_order_and_a_budget_where_noth
     settings = Settings(limit=None, lr=0.1)
     complete(settings, {"limit": 7, "lr": 0.5})
     assert (settings.limit, settings.lr) == (7, 0.1)
+    changed = Settings.profiles_with(quick={"updates": 60}, paper={"lr": 0.5})
+    assert changed["quick"] == {"updates": 60, "window": (0.0, 1.0)}
+    assert (changed["smoke"], changed["paper"]) == ({"updates": 2}, {"lr": 0.5})
 
 
 TEXTS = {

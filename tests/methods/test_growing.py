@@ -138,6 +138,8 @@ def test_half_precision_views_and_other_memory_orders_give_the_same_mask():
 def test_no_roi_gives_no_lesion_and_wrong_settings_are_refused():
     image, none = np.ones((3, 4, 5), np.float32), np.zeros((3, 4, 5), bool)
     assert not lesions(image, none, none).any()
-    for wrong in ({"seed_kernel": 4}, {"limit_kernel": 33}, {"seed_threshold": 20}):
-        with pytest.raises(ValueError, match=r"odd number of voxels, at most 31|between"):
+    for wrong in ({"seed_kernel": 4}, {"limit_kernel": 33}, {"seed_threshold": 20}, {"dims": 4}, {"reading": "bright"}):
+        with pytest.raises(ValueError, match=r"odd number of voxels, at most 31|between|choose 2 or 3, intensity"):
             lesions(image, ~none, none, **wrong)
+    with pytest.raises(ValueError, match="volumes of one shape"):
+        lesions(image, ~none, none[1:])

@@ -10,6 +10,7 @@ from uasbench.datasets.healthy import HealthySet
 from uasbench.methods.card import MethodCard
 from uasbench.methods.config import resolve
 from uasbench.methods.context import FitContext, TrainingError
+from uasbench.methods.early_stopping import hold_out, train_until_no_gain
 from uasbench.methods.reconstruction.ae import AE
 from uasbench.methods.reconstruction.constrained_vae import ConstrainedVAE
 from uasbench.methods.reconstruction.context_vae import ContextVAE
@@ -19,7 +20,6 @@ from uasbench.methods.reconstruction.parts.base import ReconstructionConfig, Rec
 from uasbench.methods.reconstruction.parts.residual import filtered_inside
 from uasbench.methods.reconstruction.vae import VAE, VAEOriginal, VAESpatial
 from uasbench.methods.reconstruction.vae_restoration import VAERestoration
-from uasbench.methods.training import hold_out, train_until_no_gain
 
 TRUNK = (AE, VAE, VAESpatial, VAEOriginal, ContextVAE, ConstrainedVAE, GMVAE, KLGrad, VAERestoration)
 VIEW = resolve(ReconstructionConfig, "smoke").view

@@ -12,6 +12,7 @@ from uasbench.datasets.case import Case
 from uasbench.datasets.healthy import HealthySet
 from uasbench.datasets.views.volume_stack import SliceRun
 from uasbench.methods.context import FitContext
+from uasbench.methods.early_stopping import held_out_patients
 from uasbench.methods.pseudo_anomaly.parts.volume_crops import VolumeCrops, held_out_runs, slide
 from uasbench.methods.pseudo_anomaly.synthetic_tumours import SyntheticTumours
 from uasbench.methods.synthesis.lung_lesions import LesionRecipe
@@ -26,7 +27,6 @@ from uasbench.methods.synthesis.tumours import (
     random_centres,
 )
 from uasbench.methods.synthesis.volume_fields import interpolated, spline_basis
-from uasbench.methods.training import held_out_patients
 
 LIVER = (-21.0, 189.0)
 MM = (1.0, 1.0, 1.0)

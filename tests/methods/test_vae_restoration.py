@@ -7,6 +7,7 @@ from uasbench.datasets.healthy import HealthySet
 from uasbench.datasets.views.volume_view import apply_view
 from uasbench.methods.config import resolve
 from uasbench.methods.context import FitContext
+from uasbench.methods.early_stopping import hold_out
 from uasbench.methods.reconstruction import vae_restoration
 from uasbench.methods.reconstruction.vae_restoration import (
     VAERestoration,
@@ -14,7 +15,6 @@ from uasbench.methods.reconstruction.vae_restoration import (
     restore,
     total_variation,
 )
-from uasbench.methods.training import hold_out
 
 SPACING = (1.0, 1.0, 1.0)
 

@@ -80,13 +80,15 @@ def test_missing_weights_are_said_with_every_way_to_provide_them(tmp_path, monke
             assert word in str(error.value)
     with pytest.raises(WeightsError, match="no such file or folder"):
         find(RESNET, str(tmp_path / "nowhere.pth"))
-    with pytest.raises(WeightsError, match="has no weights of resnet18"):
-        find(RESNET, str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    for empty in (str(tmp_path), ""):
+        with pytest.raises(WeightsError, match="has no weights of resnet18"):
+            find(RESNET, empty)
     monkeypatch.setenv("UASBENCH_WEIGHTS", str(tmp_path / "nowhere"))
-    with pytest.raises(WeightsError, match="nowhere: there is no such folder"):
+    with pytest.raises(WeightsError, match="nowhere: that is not a folder"):
         find(RESNET, "imagenet")
     method = FeatureMethod(FeatureConfig())
-    assert "there is no such folder" in method.skip()
+    assert "that is not a folder" in method.skip()
     random = FeatureMethod(FeatureConfig(weights="random"))
     assert (random.skip(), random.extra_identity()) == (None, "random")
 
@@ -110,6 +112,9 @@ def test_an_offline_hub_answers_at_once(monkeypatch):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(WeightsError, match="HF_HUB_OFFLINE"):
         find(RESNET, "imagenet")
+    weights._refusal.cache_clear()
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_: "/elsewhere/model.safetensors")
+    assert find(RESNET, "imagenet") == Source("hub", "timm/resnet18.tv_in1k")
     assert asked == [5.0]
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .growing import Components
+from .growing import Components, check_volumes
 from .growing_kernels import mark_edges
 
 if TYPE_CHECKING:
@@ -116,7 +116,11 @@ def remove_erroneous_edges(image: np.ndarray, roi: np.ndarray, *, tau: float, sh
 
     Returns:
         bool (z, y, x), the ROI without those components.
+
+    Raises:
+        ValueError: shapes differ.
     """
+    check_volumes(image, roi)
     state = np.empty(image.shape, np.uint8)
     for z, out in enumerate(state):
         mark_edges(np.ascontiguousarray(image[z], np.float32), np.ascontiguousarray(roi[z]), np.float32(tau), out)

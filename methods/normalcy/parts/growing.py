@@ -46,6 +46,8 @@ class MeanFilter:
             raise ValueError(f"kernel {self.kernel}: choose an odd number of voxels, at most {LARGEST_KERNEL}")
         if not 0 <= self.threshold <= 1:
             raise ValueError(f"threshold {self.threshold}: means lie between 0 and 1")
+        if self.dims not in (2, 3) or self.reading not in ("intensity", "binary"):
+            raise ValueError(f"dims {self.dims}, reading {self.reading!r}: choose 2 or 3, intensity or binary")
 
     def mark(self, volumes: tuple[np.ndarray, ...], least: float, bit: np.uint8, state: np.ndarray) -> None:
         """Set a bit of ``state`` on the ROI voxels whose mean of values ≥ ``least`` exceeds the threshold."""
@@ -93,7 +95,11 @@ def lesion_mask(
 
     Returns:
         bool (z, y, x), inside the ROI.
+
+    Raises:
+        ValueError: shapes differ.
     """
+    check_volumes(image, roi, healthy)
     state = np.zeros(image.shape, np.uint8)
     if not roi.any():
         return state.view(bool)
@@ -102,6 +108,13 @@ def lesion_mask(
         return state.view(bool)
     limit.mark((image, roi, healthy), -np.inf, LIMIT, state)
     return grown(state)
+
+
+def check_volumes(*volumes: np.ndarray) -> None:
+    """Refuse what compiled code would read beyond its end: volumes (z, y, x) have one shape."""
+    shapes = {volume.shape for volume in volumes}
+    if len(shapes) > 1 or volumes[0].ndim != 3:
+        raise ValueError(f"expected volumes of one shape, found {', '.join(map(str, sorted(shapes)))}")
 
 
 @dataclass(frozen=True, eq=False)

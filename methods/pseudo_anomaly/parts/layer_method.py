@@ -199,7 +199,7 @@ class LayerMethod(Method):
         """
         import torch
 
-        from ...training import train_until_no_gain
+        from ...early_stopping import train_until_no_gain
         from .volume_crops import held_out_runs
 
         c, held = self.config, []

@@ -10,7 +10,7 @@ import numpy as np
 
 from ....common.boxes import bounding_box
 from ....datasets.case import Spacing
-from ...training import held_out_count, held_out_patients
+from ...early_stopping import held_out_count, held_out_patients
 
 if TYPE_CHECKING:
     import torch

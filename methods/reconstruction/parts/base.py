@@ -13,15 +13,14 @@ from ....datasets.case import Spacing
 from ...card import Figure
 from ...config import SliceConfig, complete
 from ...context import FitContext
+from ...early_stopping import hold_out, train_until_no_gain
 from ...method import Method
 from ...training import (
     as_input,
     autocast,
     batches,
-    hold_out,
     predict,
     run_updates,
-    train_until_no_gain,
     training_length,
     update,
 )
