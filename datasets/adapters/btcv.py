@@ -9,7 +9,7 @@ from ...common.boxes import bounding_box
 from ..case import Case, Truth
 from ..dataset import DatasetCard
 from .nifti_pair import NiftiPairDataset, match_labels
-from .surveying import Survey, by_kind
+from .surveying import Survey, by_kind, unique
 
 LIVER = 6
 _NAME = re.compile(r"(img|label)_?(\d{4})\.nii(?:\.gz)?", re.IGNORECASE)
@@ -41,13 +41,13 @@ class BTCV(NiftiPairDataset):
 
     def pair(self, files: list[Path], survey: Survey) -> dict[str, tuple[Path, Path]]:
         """Pair imgNNNN with labelNNNN; test images have no public label and are ignored."""
-        found = by_kind(files, _identify, survey)
-        images, labels = found["img"], found["label"]
-        bare = [(case, path) for case, path in images.items() if case not in labels]
-        testing = [case for case, path in bare if "testing" in {part.lower() for part in path.parts[-3:-1]}]
+        found = by_kind(files, _identify)
+        labels = unique(found["label"], survey)
+        bare = [item for item in found["img"] if item[0] not in labels]
+        testing = [item for item in bare if "testing" in {part.lower() for part in item[1].parts[-3:-1]}]
         if testing:
             survey.notes.append(f"{len(testing)} test scans without public labels are ignored")
-        images = {case: path for case, path in images.items() if case not in testing}
+        images = unique((item for item in found["img"] if item not in testing), survey)
         return match_labels(images, labels, "label{}.nii.gz", survey)
 
     def inspect(self, case: Case, truth: Truth | None) -> list[str]:

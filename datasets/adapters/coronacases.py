@@ -8,7 +8,7 @@ from ..dataset import DatasetCard
 from ..reading.side_tables import natural_key
 from .lung_folders import LungFile, LungFoldersDataset, kind_of_folder
 from .nifti_pair import match_labels
-from .surveying import Survey, by_kind, case_name
+from .surveying import Survey, by_kind, case_name, unique
 
 INFECTION = 3
 COMBINED_LABELS = frozenset({0, 1, 2, INFECTION})
@@ -59,9 +59,10 @@ class Coronacases(LungFoldersDataset):
 
     def pair(self, files: list[Path], survey: Survey) -> dict[str, tuple[Path, Path]]:
         """Pair CT and masks by the id in their names; radiopaedia_* files are counted and left alone."""
-        found = by_kind(files, _identify, survey)
-        windowed = sorted(found["windowed"], key=natural_key)
-        images, lungs, infections, combined = (found[kind] for kind in ("image", "lung", "infection", "combined"))
+        found = by_kind(files, _identify)
+        windowed = sorted(found["windowed"], key=lambda item: natural_key(item[0]))
+        kinds = ("image", "lung", "infection", "combined")
+        images, lungs, infections, combined = (unique(found[kind], survey) for kind in kinds)
         if windowed:
             text = (
                 f"{len(windowed)} radiopaedia_* CT of COVID-19-CT-Seg are windowed to 0-255 and no longer in "
@@ -71,12 +72,12 @@ class Coronacases(LungFoldersDataset):
                 survey.notes.append(f"{text}: ignored")
             else:
                 survey.problems.append(
-                    f"{found['windowed'][windowed[0]]}: {text}, which every method here needs; use the coronacases_* "
-                    "files"
+                    f"{windowed[0][1]}: {text}, which every method here needs; use the coronacases_* files"
                 )
                 return {}
         expected = "Infection_Mask/coronacases_{}.nii.gz and no Lung_and_Infection_Mask"
-        pairs = match_labels(images, {**combined, **infections}, expected, survey, others=lungs)
+        ct = "COVID-19-CT-Seg_20cases/coronacases_{}.nii.gz"
+        pairs = match_labels(images, {**combined, **infections}, expected, survey, others=lungs, ct=ct)
         self._combined = pairs.keys() & combined.keys() - infections.keys()
         for case in pairs:
             if case in lungs:

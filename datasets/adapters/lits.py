@@ -8,13 +8,14 @@ from pathlib import Path
 from ..case import Case, warning
 from ..dataset import DatasetCard
 from .nifti_pair import NiftiPairDataset, match_labels
-from .surveying import Survey, by_kind
+from .surveying import Survey, by_kind, unique
 
 TUMOUR_FREE = frozenset(f"volume-{n}" for n in (32, 34, 38, 41, 47, 87, 89, 91, 105, 106, 114, 115, 119))
 """The training scans without tumour (LiTS card, docs/datasets.md)."""
 LOST_HEADERS = frozenset(f"volume-{n}" for n in range(28, 48))
 """Training scans whose header was lost in the release; their spacing is unknown."""
 
+_TWIN_FOLDERS = {"imagestr": "twin", "labelstr": "twin label", "imagests": "test-volume"}
 _NAME = re.compile(r"(test-volume|volume|segmentation|liver)[-_](\d+)\.nii(?:\.gz)?", re.IGNORECASE)
 
 
@@ -46,20 +47,22 @@ class LiTS(NiftiPairDataset):
 
     def pair(self, files: list[Path], survey: Survey) -> dict[str, tuple[Path, Path]]:
         """Pair volume-N with segmentation-N, or the Decathlon's imagesTr with labelsTr."""
-        found = by_kind(files, _identify, survey)
-        volumes, twins = found["volume"], found["imagestr"]
-        if found["test"]:
-            survey.notes.append(f"{len(found['test'])} test scans without public labels are ignored")
+        found = by_kind(files, _identify)
+        volumes, twins = found["volume"], found["twin"]
+        if tests := found["test-volume"]:
+            survey.notes.append(f"{len(tests)} test scans without public labels are ignored")
         if volumes and twins:
             survey.problems.append(
-                f"{min(volumes.values()).parent} and {min(twins.values()).parent} hold the same scans twice "
+                f"{volumes[0][1].parent} and {twins[0][1].parent} hold the same scans twice "
                 "(Task03_Liver of the Medical Segmentation Decathlon is LiTS under other names); keep one of the two"
             )
             return {}
         if twins:
             survey.notes.append("Task03_Liver names: liver_N is read as volume-N")
-            return match_labels(twins, found["labelstr"], "labelsTr/liver_{}.nii.gz", survey)
-        return match_labels(volumes, found["segmentation"], "segmentation-{}.nii", survey)
+            volumes, labels, expected = twins, found["twin label"], "labelsTr/liver_{}.nii.gz"
+        else:
+            labels, expected = found["segmentation"], "segmentation-{}.nii"
+        return match_labels(unique(volumes, survey), unique(labels, survey), expected, survey)
 
     def load(self, case_id: str) -> Case:
         """Read a case; spacing of exactly 1 mm among the scans with lost headers is marked as not trusted."""
@@ -84,11 +87,11 @@ class LiTS(NiftiPairDataset):
 
 
 def _identify(path: Path) -> tuple[str, str] | None:
-    """A scan of the Decathlon is what its folder says; every test scan counts."""
+    """A scan of the Decathlon is what its folder says, and foreign in any other."""
     match = _NAME.fullmatch(path.name)
     if match is None:
         return None
-    kind, folder = match[1].lower(), path.parent.name.lower()
-    if kind == "test-volume" or (kind == "liver" and folder == "imagests"):
-        return "test", str(path)
-    return (folder if kind == "liver" else kind), f"volume-{int(match[2])}"
+    kind = match[1].lower()
+    if kind == "liver":
+        kind = _TWIN_FOLDERS.get(path.parent.name.lower())
+    return None if kind is None else (kind, f"volume-{int(match[2])}")

@@ -16,7 +16,7 @@ from ..reading.mhd_io import canonical_index, read_header, read_mhd, read_mhd_la
 from ..reading.orientation import Grid
 from ..reading.side_tables import natural_key, patients_of, read_table
 from ..roi.lung_roi import lung_roi
-from .surveying import Survey, SurveyedDataset, by_kind
+from .surveying import Survey, SurveyedDataset, by_kind, unique
 
 LUNGS = frozenset({3, 4})
 MASK_LABELS = frozenset({0, *LUNGS, 5})
@@ -71,12 +71,13 @@ class LUNA16(SurveyedDataset):
         self.nodules: dict[str, tuple[Nodule, ...]] = {}
 
     def search(self, root: Path, files: list[Path], survey: Survey) -> None:
-        found = by_kind(files, _identify, survey)
-        images, masks = found["image"], found["mask"]
+        found = by_kind(files, _identify)
+        images, masks = unique(found["image"], survey), unique(found["mask"], survey)
         if not images:
-            survey.nothing_of(self.card, root)
+            if not survey.problems:
+                survey.nothing_of(self.card, root)
             return
-        table = _annotation_file(list(found["table"].values()), root)
+        table = _annotation_file([path for _, path in found["table"]], root)
         self.nodules = read_annotations(table)
         self.drawn = draw(images)
         if unknown := sorted(set(self.nodules) - set(images)):
@@ -200,7 +201,7 @@ def read_annotations(path: Path) -> dict[str, tuple[Nodule, ...]]:
 
 def _identify(path: Path) -> tuple[str, str]:
     if path.suffix.lower() != ".mhd":
-        return "table", str(path)
+        return "table", path.name
     is_mask = any(part.lower().startswith(_MASK_FOLDER) for part in path.parts[-3:-1])
     return "mask" if is_mask else "image", path.name[: -len(".mhd")]
 

@@ -123,25 +123,31 @@ def match_labels(
     expected: str,
     survey: Survey,
     others: Mapping[str, Path] = MappingProxyType({}),
+    ct: str | None = None,
 ) -> dict[str, tuple[Path, Path]]:
     """Pair images with labels by case id; ``expected`` is the label's name with ``{}`` for the digits of the case.
 
-    A label, or one of ``others``, without its CT is a note; where no CT was found at all it is a problem.
+    A label, or one of ``others``, without its CT is a note. Where no CT was found at all it is a problem of a set whose
+    folders tell its files from others'; such a set gives the name of the CT, ``ct``, in the same way.
     """
     for case, path in images.items():
         if case not in labels:
-            name = expected.format(re.sub(r"\D", "", case))
+            name = _file_of(case, expected)
             survey.problems.append(
                 f"{path}: image without label (no {name}); add the label file or move the image out of the data root"
             )
     masks = {**others, **labels}
     for case in sorted(set(masks) - set(images), key=natural_key):
-        text = f"{masks[case]}: mask of {case} without its CT"
-        if images:
+        text = f"{masks[case]}: mask of {case} without its CT" + (f" (no {_file_of(case, ct)})" if ct else "")
+        if images or not ct:
             survey.notes.append(f"{text}, ignored")
         else:
             survey.problems.append(f"{text}: the case is incomplete; add the CT as .nii or .nii.gz")
     return {case: (path, labels[case]) for case, path in images.items() if case in labels}
+
+
+def _file_of(case: str, pattern: str) -> str:
+    return pattern.format(re.sub(r"\D", "", case))
 
 
 def read_spacings(root: Path, dataset: str) -> dict[str, Spacing]:

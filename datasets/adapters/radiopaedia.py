@@ -10,7 +10,7 @@ from ..dataset import DatasetCard
 from ..reading.volume_io import read_grid, read_labels
 from .lung_folders import LungFile, LungFoldersDataset, kind_of_folder
 from .nifti_pair import match_labels
-from .surveying import Survey, by_kind, case_name
+from .surveying import Survey, by_kind, case_name, unique
 
 GROUND_GLASS, CONSOLIDATION, EFFUSION = 1, 2, 3
 MIN_LESION_VOXELS = 100
@@ -49,9 +49,9 @@ class Radiopaedia(LungFoldersDataset):
 
     def pair(self, files: list[Path], survey: Survey) -> dict[str, tuple[Path, Path]]:
         """Pair the three folders by number and leave volumes without lesion out."""
-        found = by_kind(files, _identify, survey)
-        images, lungs = found["image"], found["lung"]
-        pairs = match_labels(images, found["lesion"], "rp_msk/{}.nii.gz", survey, others=lungs)
+        found = by_kind(files, _identify)
+        images, lungs, lesions = (unique(found[kind], survey) for kind in ("image", "lung", "lesion"))
+        pairs = match_labels(images, lesions, "rp_msk/{}.nii.gz", survey, others=lungs, ct="rp_im/{}.nii.gz")
         excluded = [case for case, (_, label) in pairs.items() if self._count(label) < MIN_LESION_VOXELS]
         pairs = {case: files for case, files in pairs.items() if case not in excluded}
         self.lung_files = {case: LungFile(path) for case, path in lungs.items() if case in pairs}

@@ -118,14 +118,14 @@ def unique(found: Iterable[tuple[str, Path]], survey: Survey) -> dict[str, Path]
 
 
 def by_kind(
-    files: Iterable[Path], identify: Callable[[Path], tuple[str, str] | None], survey: Survey
-) -> defaultdict[str, dict[str, Path]]:
-    """Return one file per case id by kind; ``identify`` gives kind and case of a file, or None of a foreign one."""
-    found: dict[str, list[tuple[str, Path]]] = defaultdict(list)
+    files: Iterable[Path], identify: Callable[[Path], tuple[str, str] | None]
+) -> defaultdict[str, list[tuple[str, Path]]]:
+    """Return case and path of files by kind; ``identify`` gives kind and case of a file, or None of a foreign one."""
+    found: defaultdict[str, list[tuple[str, Path]]] = defaultdict(list)
     for path in files:
         if (named := identify(path)) is not None:
             found[named[0]].append((named[1], path))
-    return defaultdict(dict, {kind: unique(items, survey) for kind, items in found.items()})
+    return found
 
 
 def case_name(path: Path) -> str:

@@ -6,6 +6,7 @@ decoded once, in parallel processes, and appears whole or not at all.
 
 import json
 import multiprocessing as mp
+import pickle
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -115,23 +116,24 @@ class _Preparation:
 
     def work(self, refs: Sequence[CaseRef], workers: int) -> Iterator[tuple[CaseRef, _Outcome]]:
         """Prepare cases, in processes where there is much to read."""
-        size = sum(path.stat().st_size for ref in refs for _, path in _files(ref) if path.is_file())
         processes = min(workers, len(refs))
-        if processes > 1 and size >= SMALL_BYTES and type(self.dataset).__module__ != "__main__":
+        is_main = type(self.dataset).__module__ == "__main__"
+        if processes > 1 and not is_main and sum(map(_size, refs)) >= SMALL_BYTES:
             yield from self._in_processes(refs, processes)
         else:
-            yield from ((ref, self._outcome(ref)) for ref in refs)
+            yield from ((ref, self.outcome(ref)) for ref in refs)
 
     def _in_processes(self, refs: Sequence[CaseRef], processes: int) -> Iterator[tuple[CaseRef, _Outcome]]:
         # Spawn, not forkserver: a process has one fork server, and the stages need theirs with torch preloaded.
         context = mp.get_context("spawn")
         ours, theirs = context.Pipe()
+        pickled = pickle.dumps(self)
         pool = ProcessPoolExecutor(processes, mp_context=context, initializer=end_with_parent, initargs=(theirs,))
         running: dict[Future[_Outcome], CaseRef] = {}
         try:
             with hidden_main():
                 for ref in refs:
-                    running[pool.submit(self._outcome, ref)] = ref
+                    running[pool.submit(_unpickled, pickled, ref)] = ref
             theirs.close()
             while running:
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
@@ -151,7 +153,7 @@ class _Preparation:
             pool.shutdown(cancel_futures=True)
             ours.close()
 
-    def _outcome(self, ref: CaseRef) -> _Outcome:
+    def outcome(self, ref: CaseRef) -> _Outcome:
         """Prepare one case; a case that cannot be used gives its message, a full disk stops everything."""
         try:
             return self._prepare(ref)
@@ -182,9 +184,10 @@ class _Preparation:
                 write_view(path, apply_view(case, view))
         if self.truth and not truth.is_dir():
             entries.write_truth(truth, self.dataset.load_truth(ref.id), prepared.shape)
+        found = prepared, self._truth_ref(truth)
         if _stamp(ref) == stamp and started - max(times for *_, times in stamp) > _SETTLED_NS:
             write_text(self._index_path(ref), json.dumps({"stamp": stamp, "key": key}))
-        return prepared, self._truth_ref(truth)
+        return found
 
     def stored(self, ref: CaseRef) -> _Prepared | None:
         """Return the case where its files are unchanged since they were prepared and everything wanted is there."""
@@ -230,6 +233,12 @@ class _Preparation:
         )
 
 
+def _unpickled(pickled: bytes, ref: CaseRef) -> _Outcome:
+    """Run in a worker, where an adapter that cannot be imported raises what is wrong with it."""
+    job: _Preparation = pickle.loads(pickled)  # noqa: S301 - made by the parent
+    return job.outcome(ref)
+
+
 def _files(ref: CaseRef) -> list[tuple[str, Path]]:
     label = [] if ref.label is None else [("label", ref.label)]
     return [("image", ref.image), *label, *(("extra", path) for path in ref.extra)]
@@ -239,3 +248,10 @@ def _stamp(ref: CaseRef) -> list[list[Any]]:
     """Return name, size and the later of modification and change time of every file."""
     status = [(name, path.stat()) for name, path in _files(ref)]
     return [[name, s.st_size, max(s.st_mtime_ns, s.st_ctime_ns)] for name, s in status]
+
+
+def _size(ref: CaseRef) -> int:
+    try:
+        return sum(size for _, size, _ in _stamp(ref))
+    except OSError:  # told when the case is read
+        return 0

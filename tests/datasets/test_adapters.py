@@ -34,6 +34,7 @@ def test_cards_are_complete_and_say_where_healthy_is_a_convention(adapter):
 
 @pytest.mark.parametrize("adapter", CARDS)
 def test_an_absent_set_says_what_is_expected_and_where_to_get_it(adapter, tmp_path):
+    put(tmp_path, "other/segmentation-1.nii", "other/label0001.nii.gz", "predictions/liver_1.nii")
     survey = adapter().survey(tmp_path)
     assert survey.absent
     assert adapter.card.obtain in survey.problems[0]
@@ -91,6 +92,17 @@ def test_a_case_in_two_places_is_refused(adapter, tmp_path):
     put(tmp_path, *FILES[adapter], f"again/{FILES[adapter][0]}")
     with pytest.raises(DataError, match=f"{IDS[adapter]} lies in 2 places: .*again/.*; keep one of them"):
         adapter().discover(tmp_path)
+
+
+def test_files_in_two_places_matter_where_they_are_used(tmp_path):
+    put(tmp_path / "twin", *(f"{folder}/liver_1.nii" for folder in ("imagesTr", "labelsTr", "predictions", "test")))
+    put(tmp_path / "twin", "predictions/liver_1.nii.gz", "a/segmentation-1.nii", "b/segmentation-1.nii")
+    assert [ref.id for ref in LiTS().discover(tmp_path / "twin")] == ["volume-1"]
+    put(tmp_path / "plain", *FILES[LiTS], "volume/liver_3.nii", "segmentation/liver_3.nii")
+    assert [ref.id for ref in LiTS().discover(tmp_path / "plain")] == ["volume-3"]
+    put(tmp_path / "masks", "seg-lungs-LUNA16/1.mhd", "seg-lungs-LUNA16/again/1.mhd")
+    survey = LUNA16().survey(tmp_path / "masks")
+    assert (survey.absent, len(survey.problems)) == (False, 1)
 
 
 SHAPE, SPACING = (12, 24, 32), (6.0, 10.0, 10.0)

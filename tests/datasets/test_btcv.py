@@ -10,10 +10,11 @@ def test_test_scans_are_ignored(tmp_path, put_btcv_case):
     put_btcv_case(tmp_path / "RawData" / "Training", 1)
     testing = tmp_path / "RawData" / "Testing" / "img"
     testing.mkdir(parents=True)
-    shutil.copy(tmp_path / "RawData" / "Training" / "img" / "img0001.nii.gz", testing / "img0061.nii.gz")
+    for ending in ("nii", "nii.gz"):
+        shutil.copy(tmp_path / "RawData" / "Training" / "img" / "img0001.nii.gz", testing / f"img0061.{ending}")
     dataset = BTCV()
     assert [ref.id for ref in dataset.discover(tmp_path)] == ["img0001"]
-    assert "1 test scans" in dataset.notes[0]
+    assert "2 test scans" in dataset.notes[0]
 
 
 def test_dark_blobs():

@@ -45,8 +45,25 @@ class TestProcesses:
         assert len(dataset.loaded) == 4 - len(whole)
         assert not [n for kind in ("native", "views", "truth") for n in entries(tmp_path, kind) if n.startswith(".")]
 
+    def test_an_adapter_that_a_process_cannot_import_says_so(self, prepare, tmp_path, dataset, monkeypatch):
+        monkeypatch.setattr(sys, "path", [path for path in sys.path if "plugin" not in path])
+        with pytest.raises(ModuleNotFoundError, match="arrays_adapter"):
+            prepare(tmp_path, dataset, workers=2)
+
 
 class TestTrouble:
+    def test_a_file_or_a_truth_that_cannot_be_asked_fails_its_case_alone_in_every_run(
+        self, prepare, tmp_path, dataset, data, monkeypatch
+    ):
+        truth = prepare(tmp_path, dataset).truths["b"].path
+        (truth / "meta.json").write_text("")
+        monkeypatch.setattr(store, "_SETTLED_NS", -(10**12))
+        dataset.refs[0] = dataclasses.replace(dataset.refs[0], label=data / ("x" * 300))
+        for _ in range(2):
+            failures = prepare(tmp_path, dataset, workers=2, on_error="collect").failures
+            assert set(failures) == {"a", "b"}
+            assert "File name too long" in failures["a"]
+
     def test_all_bad_cases_are_named_at_once(self, prepare, tmp_path, dataset, data):
         for name in "ac":
             (data / f"{name}.npz").write_bytes(b"nonsense")
