@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+from typing import ClassVar
 
 from ..common.errors import DataError, did_you_mean
 
@@ -19,6 +20,7 @@ class Tissue:
     no anomaly: a network without training, which sees little else, finds few lesions.
     """
 
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
     organ: float
     bright: float
     dark: float
@@ -40,6 +42,7 @@ class Anatomy:
         tissue: of the tiny scans of ``bench check``; None where a method cannot be checked on it.
     """
 
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
     name: str
     title: str
     window: HuRange

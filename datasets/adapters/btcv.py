@@ -8,6 +8,7 @@ import numpy as np
 from ...common.boxes import bounding_box
 from ..case import Case, Truth
 from ..dataset import DatasetCard
+from ..reading.orientation import flips_from_liver
 from .nifti_pair import NiftiPairDataset, match_labels
 from .surveying import Survey, by_kind, unique
 
@@ -38,6 +39,7 @@ class BTCV(NiftiPairDataset):
     folders = ("btcv", "abdomen", "rawdata")
     case_labels = frozenset(range(14))
     roi_labels = frozenset({LIVER})
+    find_flips = staticmethod(flips_from_liver)
 
     def pair(self, files: list[Path], survey: Survey) -> dict[str, tuple[Path, Path]]:
         """Pair imgNNNN with labelNNNN; test images have no public label and are ignored."""

@@ -91,7 +91,9 @@ class CovidCTMD(SurveyedDataset):
             labels = read_labels(ref.label, like, MASK_LABELS)
             mask = labels.data > 0
             notes += labels.notes
-        roi, source, known = lung_roi(case_id, image, volume.spacing, mask, notes=notes, image_file=ref.image)
+        roi, source, known = lung_roi(
+            case_id, image, volume.spacing, mask, notes=notes, image_file=ref.image, mask_file=ref.label
+        )
         return Case(case_id, ref.patient, image, volume.spacing, roi, known, source, volume.trust)
 
     def load_truth(self, case_id: str) -> Truth:

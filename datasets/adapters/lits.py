@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..case import Case, warning
 from ..dataset import DatasetCard
+from ..reading.orientation import flips_from_liver
 from .nifti_pair import NiftiPairDataset, match_labels
 from .surveying import Survey, by_kind, unique
 
@@ -44,11 +45,12 @@ class LiTS(NiftiPairDataset):
     case_labels = frozenset({0, 1, 2})
     roi_labels = frozenset({1, 2})
     lesion_labels = frozenset({2})
+    find_flips = staticmethod(flips_from_liver)
 
     def pair(self, files: list[Path], survey: Survey) -> dict[str, tuple[Path, Path]]:
         """Pair volume-N with segmentation-N, or the Decathlon's imagesTr with labelsTr."""
         found = by_kind(files, _identify)
-        volumes, twins = found["volume"], found["twin"]
+        volumes, segmentations, twins = found["volume"], found["segmentation"], found["twin"]
         if tests := found["test-volume"]:
             survey.notes.append(f"{len(tests)} test scans without public labels are ignored")
         if volumes and twins:
@@ -59,10 +61,9 @@ class LiTS(NiftiPairDataset):
             return {}
         if twins:
             survey.notes.append("Task03_Liver names: liver_N is read as volume-N")
-            volumes, labels, expected = twins, found["twin label"], "labelsTr/liver_{}.nii.gz"
-        else:
-            labels, expected = found["segmentation"], "segmentation-{}.nii"
-        return match_labels(unique(volumes, survey), unique(labels, survey), expected, survey)
+            images, labels = unique(twins, survey), unique(found["twin label"], survey)
+            return match_labels(images, labels, "labelsTr/liver_{}.nii.gz", survey)
+        return match_labels(unique(volumes, survey), unique(segmentations, survey), "segmentation-{}.nii", survey)
 
     def load(self, case_id: str) -> Case:
         """Read a case; spacing of exactly 1 mm among the scans with lost headers is marked as not trusted."""

@@ -14,7 +14,7 @@ import numpy as np
 from ...common.errors import DataError
 from ..case import Case, Note, Spacing, Trust, Truth, warning
 from ..dataset import CaseRef
-from ..reading.orientation import AxisFlips, flips_from_liver
+from ..reading.orientation import AxisFlips
 from ..reading.side_tables import natural_key, patients_of, read_table
 from ..reading.volume_io import Labels, Volume, read_grid, read_labels, read_volume
 from .surveying import Survey, SurveyedDataset
@@ -27,7 +27,7 @@ class NiftiPairDataset(SurveyedDataset):
 
     A subclass names its folders, its labels and how files pair (:meth:`pair`). ``case_labels`` are all values that may
     occur in a label file, ``roi_labels`` make the region of interest, ``lesion_labels`` the truth. Where a header was
-    lost, the axes of a liver scan are turned by anatomy; those of another organ stay as they are stored.
+    lost, the axes are turned by anatomy if :meth:`find_flips` knows it, else they stay as they are stored.
     """
 
     case_labels: ClassVar[frozenset[int]]
@@ -41,6 +41,11 @@ class NiftiPairDataset(SurveyedDataset):
     @abstractmethod
     def pair(self, files: list[Path], survey: Survey) -> dict[str, tuple[Path, Path]]:
         """Return image and label by case id; what doesn't pair goes to ``survey``."""
+
+    @staticmethod
+    def find_flips(image: np.ndarray, roi: np.ndarray, /) -> AxisFlips | None:
+        """Return which axes (z, y, x) of a scan in HU are flipped by its anatomy, None where no rule is known."""
+        del image, roi
 
     def search(self, root: Path, files: list[Path], survey: Survey) -> None:
         pairs = self.pair(files, survey)
@@ -60,10 +65,10 @@ class NiftiPairDataset(SurveyedDataset):
         spacing, trust, found = self._geometry(case_id, volume)
         notes = [*volume.notes, *labels.notes]
         flips = ()
-        if not volume.grid.trusted and self.card.anatomy == "liver":
+        if anatomy and not volume.grid.trusted:
             flips, trust = anatomy.flipped, replace(trust, orientation_source="anatomy")
             notes.append(_decision(anatomy))
-        elif anatomy.x:
+        elif anatomy and anatomy.x:
             wrong = "the liver lies on the patient's left although the header is intact"
             why = f"wrong affine, mirrored export or situs inversus; look at {ref.image.name} before using it"
             notes.append(warning(f"{wrong}: {why}"))
@@ -83,10 +88,12 @@ class NiftiPairDataset(SurveyedDataset):
         if not wanted:
             return Truth(case_id)
         grid = read_grid(ref.image)
-        lesion = _is_in(read_labels(_label(ref), grid, expected), wanted)
-        if not grid.trusted and self.roi_labels:
-            lesion = np.flip(lesion, self._read(ref)[3].flipped)
-        return Truth(case_id, np.ascontiguousarray(lesion), np.asarray(lesion.any(axis=(1, 2))))
+        if grid.trusted or not self.roi_labels:
+            labels, anatomy = read_labels(_label(ref), grid, expected), None
+        else:
+            _, labels, _, anatomy = self._read(ref)
+        lesion = np.ascontiguousarray(np.flip(_is_in(labels, wanted), anatomy.flipped if anatomy else ()))
+        return Truth(case_id, lesion, np.asarray(lesion.any(axis=(1, 2))))
 
     def lesion_values(self, case_id: str) -> tuple[frozenset[int], frozenset[int]]:
         """Return the labels that may occur in the label file of a case, and those that are lesion."""
@@ -101,10 +108,10 @@ class NiftiPairDataset(SurveyedDataset):
         trust = replace(volume.trust, spacing_source="table", spacing_trusted=True)
         return spacing, trust, [Note(f"spacing {' x '.join(f'{s:g}' for s in spacing)} mm (z, y, x) from spacing.csv")]
 
-    def _read(self, ref: CaseRef) -> tuple[Volume, Labels, np.ndarray, AxisFlips]:
+    def _read(self, ref: CaseRef) -> tuple[Volume, Labels, np.ndarray, AxisFlips | None]:
         """Return volume, labels and region of interest in the order of the header, and what anatomy says about it."""
         volume = read_volume(ref.image)
-        labels = read_labels(_label(ref), volume, self.case_labels)
+        labels = read_labels(_label(ref), volume, self.lesion_values(ref.id)[0])
         roi = _is_in(labels, self.roi_labels)
         if not roi.any():
             wanted = ", ".join(map(str, sorted(self.roi_labels)))
@@ -113,8 +120,7 @@ class NiftiPairDataset(SurveyedDataset):
                 f"{_label(ref)}: empty region of interest (no voxel with label {wanted}; found {found}); "
                 f"use the published label file or --exclude {self.card.name}:{ref.id}"
             )
-        anatomy = flips_from_liver(volume.data, roi) if self.card.anatomy == "liver" else AxisFlips()
-        return volume, labels, roi, anatomy
+        return volume, labels, roi, self.find_flips(volume.data, roi)
 
 
 def match_labels(
@@ -123,7 +129,7 @@ def match_labels(
     expected: str,
     survey: Survey,
     others: Mapping[str, Path] = MappingProxyType({}),
-    ct: str | None = None,
+    ct: str = "",
 ) -> dict[str, tuple[Path, Path]]:
     """Pair images with labels by case id; ``expected`` is the label's name with ``{}`` for the digits of the case.
 
@@ -132,22 +138,19 @@ def match_labels(
     """
     for case, path in images.items():
         if case not in labels:
-            name = _file_of(case, expected)
+            name = expected.format(re.sub(r"\D", "", case))
             survey.problems.append(
                 f"{path}: image without label (no {name}); add the label file or move the image out of the data root"
             )
     masks = {**others, **labels}
     for case in sorted(set(masks) - set(images), key=natural_key):
-        text = f"{masks[case]}: mask of {case} without its CT" + (f" (no {_file_of(case, ct)})" if ct else "")
+        number = re.sub(r"\D", "", case)
+        text = f"{masks[case]}: mask of {case} without its CT" + (f" (no {ct.format(number)})" if ct else "")
         if images or not ct:
             survey.notes.append(f"{text}, ignored")
         else:
             survey.problems.append(f"{text}: the case is incomplete; add the CT as .nii or .nii.gz")
     return {case: (path, labels[case]) for case, path in images.items() if case in labels}
-
-
-def _file_of(case: str, pattern: str) -> str:
-    return pattern.format(re.sub(r"\D", "", case))
 
 
 def read_spacings(root: Path, dataset: str) -> dict[str, Spacing]:

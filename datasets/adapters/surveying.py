@@ -19,13 +19,14 @@ from ..reading.side_tables import natural_key
 class Survey:
     """What a look at names and folders found: usable cases, problems that stop a run, and remarks that don't.
 
-    ``absent`` says that nothing below the folder looks like this set.
+    ``absent`` says that nothing below the folder looks like this set, ``doubled`` which cases lie in several places.
     """
 
     refs: list[CaseRef] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     absent: bool = False
+    doubled: set[str] = field(default_factory=set)
 
     def nothing_of(self, card: DatasetCard, root: Path) -> None:
         """Report that ``root`` holds no case of a set."""
@@ -71,6 +72,7 @@ class SurveyedDataset(Dataset):
             self.search(root, files, survey)
         except DataError as error:
             survey.problems.append(str(error))
+        survey.refs = [ref for ref in survey.refs if ref.id not in survey.doubled]
         self._refs = {ref.id: ref for ref in survey.refs}
         return survey
 
@@ -105,12 +107,13 @@ def set_folders(root: Path, names: Iterable[str], twins: Iterable[str] = ()) -> 
 
 
 def unique(found: Iterable[tuple[str, Path]], survey: Survey) -> dict[str, Path]:
-    """Return one file per case id, the first where several are found, which is a problem."""
+    """Return one file per case id, the first where several are found, which is a problem and leaves the case out."""
     places: dict[str, list[Path]] = defaultdict(list)
     for case, path in found:
         places[case].append(path)
     for case, paths in places.items():
         if len(paths) > 1:
+            survey.doubled.add(case)
             survey.problems.append(
                 f"{case} lies in {len(paths)} places: {', '.join(map(str, paths))}; keep one of them"
             )

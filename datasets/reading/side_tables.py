@@ -23,13 +23,15 @@ def patients_of(root: Path, dataset: str, cases: Iterable[str]) -> tuple[dict[st
     """
     path = root / "patients.csv"
     cases = list(cases)
-    rows: dict[str, str] = {}
+    patients: dict[CaseKey, str] = {}
     for line, row in read_table(path, ("set", "case", "patient")) if path.is_file() else ():
-        if row["set"] == dataset and rows.setdefault(row["case"], row["patient"]) != row["patient"]:
+        key = row["set"], row["case"]
+        if patients.setdefault(key, row["patient"]) != row["patient"]:
             raise DataError(
-                f"{path}, line {line}: case {row['case']!r} of set {dataset!r} is given to two patients, "
-                f"{rows[row['case']]!r} and {row['patient']!r}; keep one row"
+                f"{path}, line {line}: case {row['case']!r} of set {row['set']!r} is given to two patients, "
+                f"{patients[key]!r} and {row['patient']!r}; keep one row"
             )
+    rows = {case: patient for (name, case), patient in patients.items() if name == dataset}
     warnings = [
         f"{path}: case {case!r} of set {dataset!r} is not among the cases found{did_you_mean(case, cases)}"
         for case in sorted(set(rows) - set(cases), key=natural_key)

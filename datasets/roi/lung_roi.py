@@ -26,6 +26,7 @@ def lung_roi(
     notes: Iterable[Note] = (),
     mask_source: str = MASK_FILE,
     image_file: Path | None = None,
+    mask_file: Path | None = None,
 ) -> tuple[np.ndarray, str, tuple[Note, ...]]:
     """Return the lungs, how they were found, and the notes with what a reader should know added (docs/datasets.md).
 
@@ -43,7 +44,7 @@ def lung_roi(
     if mask is not None:
         if mask.shape != image.shape:
             raise DataError(
-                f"{name}: lung mask of shape {mask.shape}, image of shape {image.shape}; "
+                f"{mask_file or name}: lung mask of shape {mask.shape}, image of shape {image.shape}; "
                 "pair the mask with its own image, or remove the mask to have the lungs segmented"
             )
         mask = np.ascontiguousarray(mask, dtype=bool)

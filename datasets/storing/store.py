@@ -14,6 +14,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from importlib import import_module
+from os.path import getsize, isfile
 from pathlib import Path
 from typing import Any, Literal
 
@@ -117,8 +118,10 @@ class _Preparation:
     def work(self, refs: Sequence[CaseRef], workers: int) -> Iterator[tuple[CaseRef, _Outcome]]:
         """Prepare cases, in processes where there is much to read."""
         processes = min(workers, len(refs))
-        is_main = type(self.dataset).__module__ == "__main__"
-        if processes > 1 and not is_main and sum(map(_size, refs)) >= SMALL_BYTES:
+        files = (path for ref in refs for _, path in _files(ref))
+        # A file that cannot be asked counts nothing here and is named when its case is read.
+        is_large = processes > 1 and sum(map(getsize, filter(isfile, files))) >= SMALL_BYTES
+        if is_large and type(self.dataset).__module__ != "__main__":
             yield from self._in_processes(refs, processes)
         else:
             yield from ((ref, self.outcome(ref)) for ref in refs)
@@ -235,8 +238,7 @@ class _Preparation:
 
 def _unpickled(pickled: bytes, ref: CaseRef) -> _Outcome:
     """Run in a worker, where an adapter that cannot be imported raises what is wrong with it."""
-    job: _Preparation = pickle.loads(pickled)  # noqa: S301 - made by the parent
-    return job.outcome(ref)
+    return pickle.loads(pickled).outcome(ref)  # noqa: S301 - made by the parent
 
 
 def _files(ref: CaseRef) -> list[tuple[str, Path]]:
@@ -248,10 +250,3 @@ def _stamp(ref: CaseRef) -> list[list[Any]]:
     """Return name, size and the later of modification and change time of every file."""
     status = [(name, path.stat()) for name, path in _files(ref)]
     return [[name, s.st_size, max(s.st_mtime_ns, s.st_ctime_ns)] for name, s in status]
-
-
-def _size(ref: CaseRef) -> int:
-    try:
-        return sum(size for _, size, _ in _stamp(ref))
-    except OSError:  # told when the case is read
-        return 0

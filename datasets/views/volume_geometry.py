@@ -210,11 +210,12 @@ def mask_reader(mask: np.ndarray) -> Callable[[int, slice, slice], np.ndarray]:
 
 
 AnyGeometry = Geometry | VolumeGeometry
+_OF_VOLUMES, _OF_SLICES = TypeAdapter(VolumeGeometry), TypeAdapter(Geometry)
 
 
 def geometry_from_json(value: dict[str, Any]) -> AnyGeometry:
     """Read what ``to_json`` of a geometry wrote; one without a kind is that of slices."""
-    return TypeAdapter(VolumeGeometry if value.get("kind") == "volume" else Geometry).validate_python(value)
+    return (_OF_VOLUMES if value.get("kind") == "volume" else _OF_SLICES).validate_python(value)
 
 
 @dataclass(frozen=True, eq=False)

@@ -41,10 +41,6 @@ def test_an_absent_set_says_what_is_expected_and_where_to_get_it(adapter, tmp_pa
     with pytest.raises(DataError, match="found; expected"):
         adapter().discover(tmp_path)
     assert adapter().survey(tmp_path / "nowhere").absent
-
-
-@pytest.mark.parametrize("adapter", CARDS)
-def test_a_case_before_discovery_is_refused(adapter):
     with pytest.raises(DataError, match=r"no case 'x' \(call discover"):
         adapter().load("x")
 
@@ -92,6 +88,7 @@ def test_a_case_in_two_places_is_refused(adapter, tmp_path):
     put(tmp_path, *FILES[adapter], f"again/{FILES[adapter][0]}")
     with pytest.raises(DataError, match=f"{IDS[adapter]} lies in 2 places: .*again/.*; keep one of them"):
         adapter().discover(tmp_path)
+    assert adapter().survey(tmp_path).refs == []
 
 
 def test_files_in_two_places_matter_where_they_are_used(tmp_path):

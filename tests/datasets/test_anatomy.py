@@ -1,6 +1,7 @@
 """The registry of organs: two built in, more from packages, and a name that nobody knows."""
 
 import pytest
+from pydantic import TypeAdapter, ValidationError
 from uasbench.common.errors import DataError
 from uasbench.datasets import anatomy
 from uasbench.datasets.anatomy import Anatomy, Tissue, anatomy_names, find_anatomy
@@ -20,6 +21,9 @@ def test_an_unknown_one_and_bounds_in_the_wrong_order_are_refused():
         find_anatomy("lungs")
     with pytest.raises(DataError, match=r"'kidney': window .*the lower first"):
         Anatomy(name="kidney", title="kidney", window=(300.0, -100.0))
+    for kind in (Anatomy, Tissue):
+        with pytest.raises(ValidationError, match=r"windwo\n +Unexpected"):
+            TypeAdapter(kind).validate_python({"windwo": 1})
 
 
 @pytest.fixture

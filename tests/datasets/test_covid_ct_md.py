@@ -131,6 +131,9 @@ def test_dicom_layout_with_a_table(tmp_path, put_nifti, put_slices, chest, main)
     np.testing.assert_array_equal(case.roi, lungs > 0)
     assert case.spacing == SPACING
     np.testing.assert_array_equal(dataset.load_truth("P001").slice_labels, _labels())
+    put_nifti(home / "lung_mask" / "P001.nii.gz", lungs[2:], spacing=SPACING, codes="RAS")
+    with pytest.raises(DataError, match=r"lung_mask/P001\.nii\.gz: lung mask of shape"):
+        dataset.load("P001")
 
 
 def test_dicom_layout_as_published(tmp_path, put_slices, chest):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 from uasbench.common.errors import DataError
+from uasbench.datasets.adapters import nifti_pair
 from uasbench.datasets.adapters.lits import TUMOUR_FREE, LiTS
 from uasbench.datasets.case import Trust
 
@@ -47,10 +48,8 @@ def test_decathlon_twin_alone_is_read_and_beside_lits_refused(tmp_path, put_lits
 
 
 @pytest.mark.parametrize("codes", ["RAS", "LPS", "LAS", "RPS", "RAI", "LPI"])
-def test_lost_header_is_turned_by_anatomy(tmp_path, abdomen, put_nifti, codes, opened):
-    lost = {"codes": codes, "affine": np.eye(4)}
-    for name, data in (("volume-32", abdomen.image), ("segmentation-32", abdomen.labels)):
-        put_nifti(tmp_path / f"{name}.nii", data, **lost)
+def test_lost_header_is_turned_by_anatomy(tmp_path, put_lits_case, codes, opened):
+    abdomen = put_lits_case(tmp_path, 32, codes=codes, affine=np.eye(4))
     dataset = opened(LiTS, tmp_path)
     case = dataset.load("volume-32")
     np.testing.assert_array_equal(case.image, abdomen.image)
@@ -62,9 +61,24 @@ def test_lost_header_is_turned_by_anatomy(tmp_path, abdomen, put_nifti, codes, o
     assert any("orientation chosen by anatomy" in note.text for note in case.notes)
 
 
-def test_side_table_of_spacings(tmp_path, abdomen, put_nifti):
-    for name, data in (("volume-32", abdomen.image), ("segmentation-32", abdomen.labels)):
-        put_nifti(tmp_path / "lits" / f"{name}.nii", data, affine=np.eye(4))
+def test_a_set_may_know_no_anatomy_and_its_labels_by_case(tmp_path, put_lits_case, opened, monkeypatch):
+    class Other(LiTS):
+        case_labels = frozenset()
+        find_flips = staticmethod(nifti_pair.NiftiPairDataset.find_flips)
+
+        def lesion_values(self, case_id):
+            return frozenset({0, 1, 2}), self.lesion_labels
+
+    scan, read, reads = put_lits_case(tmp_path, 1, affine=np.eye(4)), nifti_pair.read_labels, []
+    monkeypatch.setattr(nifti_pair, "read_labels", lambda *args: reads.append(args) or read(*args))
+    dataset = opened(Other, tmp_path)
+    np.testing.assert_array_equal(dataset.load_truth("volume-1").lesion, (scan.labels == 2)[:, ::-1, ::-1])
+    assert len(reads) == 1
+    assert dataset.load("volume-1").trust.orientation_source != "anatomy"
+
+
+def test_side_table_of_spacings(tmp_path, put_lits_case):
+    put_lits_case(tmp_path / "lits", 32, affine=np.eye(4))
     (tmp_path / "spacing.csv").write_text("case,z,y,x\nlits:volume-32,2.5,0.7,0.7\n")
     dataset = LiTS()
     (ref,) = dataset.discover(tmp_path)

@@ -63,13 +63,6 @@ def test_direction_is_undone_for_scan_lungs_and_nodules(tmp_path, put, flips, op
     assert any("5 slices with lung left out" in note.text and "1 annotated nodules" in note.text for note in case.notes)
 
 
-def test_every_file_that_decides_a_case_is_named(tmp_path, put):
-    put("1.2")
-    ref = LUNA16().discover(tmp_path)[0]
-    assert ref.label == tmp_path / "seg-lungs-LUNA16" / "1.2.mhd"
-    assert {path.name for path in ref.extra} == {"annotations.csv", "1.2.raw", "1.2.zraw"}
-
-
 @given(st.floats(-5, 45), st.floats(0.1, 60), st.floats(0.3, 6), st.integers(1, 40))
 def test_slices_near_a_nodule(centre, diameter, step, count):
     chosen = np.arange(count)[slices_near(centre, diameter, step, count)]
@@ -87,8 +80,11 @@ def test_nodules_that_leave_nothing_or_lie_outside(tmp_path, put, opened):
         opened(LUNA16, tmp_path).load("1.2")
 
 
-def test_missing_annotations_are_refused_and_none_are_fine(tmp_path, put, opened):
+def test_every_file_of_a_case_is_named_and_missing_annotations_are_refused_but_none_are_fine(tmp_path, put, opened):
     put("1.2")
+    ref = LUNA16().discover(tmp_path)[0]
+    assert ref.label == tmp_path / "seg-lungs-LUNA16" / "1.2.mhd"
+    assert {path.name for path in ref.extra} == {"annotations.csv", "1.2.raw", "1.2.zraw"}
     assert opened(LUNA16, tmp_path).load("1.2").roi.any(axis=(1, 2)).sum() == 16
     (tmp_path / "annotations.csv").unlink()
     with pytest.raises(DataError, match=r"no annotations\.csv, so slices with nodules cannot be told"):

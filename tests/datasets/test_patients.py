@@ -33,7 +33,7 @@ def test_patients_csv(tmp_path):
         ("set,case\nlits,a\n", "no column patient"),
         ("", "no column set, case, patient .found: nothing"),
         ("set,case,patient\nlits,a\n", "line 2: empty field patient"),
-        ("set,case,patient\nlits,a,p\nlits,a,q\n", "two patients, 'p' and 'q'"),
+        ("set,case,patient\nbtcv,a,p\nbtcv,a,q\n", "'a' of set 'btcv' is given to two patients, 'p' and 'q'"),
         ("set,case,patient\nlits,a,\xe4\n", "UTF-8"),
     ],
 )
