@@ -39,6 +39,7 @@ class Printed(BaseModel, extra="forbid"):
 class Experiment(BaseModel, extra="forbid"):
     """A plan. ``dataset`` is a comma list; ``methods`` may be empty where the rows are all variants.
 
+    ``reference`` is the row that paired tests compare with, in place of those that the data sets' cards name;
     ``published`` names a table of ``published.yaml``, or lists numbers of its own.
     """
 
@@ -50,6 +51,7 @@ class Experiment(BaseModel, extra="forbid"):
     seeds: str | int = 3
     profile: Literal["smoke", "quick", "paper"] = "paper"
     calibration: Literal["held-out", "none"] = "held-out"
+    reference: str | None = None
     notes: str = ""
     published: str | list[Printed] = Field(default_factory=list[Printed])
 

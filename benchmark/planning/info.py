@@ -70,7 +70,7 @@ def write_info(
         profile=options.profile,
         phantom=next((d.phantom for d in data if d.phantom), None),
         tasks=rows,
-        references={**old.get("references", {}), **{d.dataset: d.card.reference for d in data}},
+        references={**old.get("references", {}), **{d.dataset: options.reference or d.card.reference for d in data}},
         seeds=options.seeds,
         numerics=numerics.model_dump(),
         workers=workers,

@@ -28,6 +28,7 @@ class RunOptions(BaseModel, extra="forbid"):
 
     ``settings`` maps a method to its ``--set`` values. ``stage_limit_s`` is the longest a stage may take before it is
     stopped and reported as failed; None takes the profile's default. ``trials`` bounds each threshold study.
+    ``reference`` is the row that paired tests compare with; None takes those that the data sets' cards name.
     """
 
     methods: str = "all"
@@ -49,6 +50,7 @@ class RunOptions(BaseModel, extra="forbid"):
     variants: list[Variant] = Field(default_factory=list)
     exclude: list[str] = Field(default_factory=list)
     calibration: Literal["held-out", "none"] = "held-out"
+    reference: str | None = None
     trials: int | None = Field(default=None, ge=1, le=40)
     stage_limit_s: float | None = Field(default=None, gt=0)
     tracking_uri: str | None = None
@@ -190,7 +192,7 @@ def validated(**values: Any) -> RunOptions:
 def experiment_options(name: str, **given: Any) -> RunOptions:
     """Turn an experiment into run options; what is given explicitly wins."""
     plan = load(name)
-    fields = ("methods", "train", "profile", "seeds", "variants", "calibration")
+    fields = ("methods", "train", "profile", "seeds", "variants", "calibration", "reference")
     planned = {field: getattr(plan, field) for field in fields} | {"datasets": plan.dataset}
     planned["name"] = Path(name).with_suffix("").as_posix().strip("./").replace("/", "-")
     return validated(**planned | given)

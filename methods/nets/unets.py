@@ -78,11 +78,8 @@ def draem_unit(inputs: int, outputs: int) -> list[nn.Module]:
 class _DRAEMTrunk(nn.Module):
     """Levels of two convolutions with max pooling down and bilinear enlarging plus one convolution up.
 
-    Convolution weights are drawn from N(0, 0.02), normalisation weights from N(1, 0.02).
-
     Args:
-        narrower: published over present width. A layer's weights grow with its root, which keeps their norm: under
-            normalisation small weights make the steps of the optimiser large, and a narrow net then learns nothing.
+        narrower: published over present width.
     """
 
     def __init__(
@@ -102,9 +99,17 @@ class _DRAEMTrunk(nn.Module):
         self.head = nn.Conv2d(width, out_channels, 3, padding=1)
         self.skips = skips
         self.factor = 2 ** (len(widths) - 1)
+        self.narrower = narrower
+
+    def draw_as_draem(self) -> None:
+        """Draw convolution weights from N(0, 0.02) and normalisation weights from N(1, 0.02), in place of PyTorch's.
+
+        The weights of a narrower net are larger by the root of the ratio of widths, which keeps their norm: under
+        normalisation small weights make the steps of the optimiser large, and a narrow net then learns nothing.
+        """
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
-                nn.init.normal_(module.weight, 0.0, DRAEM_STD * narrower**0.5)
+                nn.init.normal_(module.weight, 0.0, DRAEM_STD * self.narrower**0.5)
             elif isinstance(module, nn.BatchNorm2d):
                 nn.init.normal_(module.weight, 1.0, DRAEM_STD)
 

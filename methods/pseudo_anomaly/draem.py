@@ -25,17 +25,12 @@ class DRAEMConfig(RestoreSegmentConfig):
         budget: ``short`` trains 100 epochs, ``released`` the 700 of the published code.
         epochs: overrides the budget.
         updates: overrides epochs.
-        rotate_p: share of slices turned by up to ±90° before an anomaly is added.
-        segmentation_init: ``published`` draws convolution weights from N(0, 0.02), scaled with the width; ``he`` scales
-            every layer of the segmentation net by its own inputs (He et al. 2015), which a short training needs.
     """
 
     texture_source: Literal["healthy", "perlin"] = "healthy"
     budget: Literal["short", "released"] = "short"
     epochs: int | None = None
     updates: int | None = None
-    rotate_p: float = 0.3
-    segmentation_init: Literal["published", "he"] = "published"
 
     profiles: ClassVar = {
         "smoke": {"size": 32, "ae_base": 4, "seg_base": 4, "batch": 4, "updates": 5},
@@ -50,7 +45,7 @@ class DRAEMConfig(RestoreSegmentConfig):
             "texture_source": "perlin",
             "p_none": 0.0,
             "max_image_share": 0.5,
-            "segmentation_init": "he",
+            "init": "he",
         },
     }
 
@@ -90,21 +85,10 @@ class DRAEM(RestoreAndSegment):
         "max_image_share": (0.5, 1.0),
     }
 
-    def build(self) -> None:
-        """Create both networks; the segmentation net with the weights that ``segmentation_init`` asks for."""
-        import torch
-
-        super().build()
-        if self.config.segmentation_init == "he":
-            for module in self.segmentation.modules():
-                if isinstance(module, torch.nn.Conv2d):
-                    torch.nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-
     def fit(self, healthy: HealthySet, ctx: FitContext) -> None:
         c = self.config
         stack = healthy.array(self.view)
-        updates = training_length(c.updates, c.epochs, len(stack), c.batch)
-        self.train_jointly(stack, ctx, updates, rotate_p=c.rotate_p)
+        self.train_jointly(stack, ctx, training_length(c.updates, c.epochs, len(stack), c.batch))
 
     def synthesis(self, stack: SliceStack, ctx: FitContext, phase: str) -> Synthesis:
         return self.blended_textures(stack, ctx, phase, self.config.texture_source)

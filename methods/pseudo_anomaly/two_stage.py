@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -24,7 +23,7 @@ class TwoStageConfig(ShapeConfig, RestoreSegmentConfig):
 
     Attributes:
         two_phase: train restoration first, then segmentation on the frozen restoration; else both at once, with the
-            losses of DRAEM.
+            losses of DRAEM. Nothing is turned (``rotate_p``) unless a joint row asks for it.
         anomaly: ``stretched`` shifts the intensity of random shapes; ``perlin`` is DRAEM's source.
         restoration: ``unet`` with weight-standardised convolutions, or DRAEM's autoencoder ``ae``.
         wf, depth: binary logarithm of the first width, and levels, of the U-Net.
@@ -32,8 +31,9 @@ class TwoStageConfig(ShapeConfig, RestoreSegmentConfig):
         restoration_updates, segmentation_updates, joint_updates: override the epochs.
         segmentation_decay_at: shares of the segmentation updates after which its learning rate falls by ``lr_decay``;
             never in the paper, whose rate is a tenth of that of the quick profile.
-        segmentation_checkpoints: epochs of segmentation training after which a checkpoint ``it-N`` (N updates) is kept.
-        checkpoint: which checkpoint scores: ``last`` or an ``it-N``; several share one training.
+        segmentation_checkpoints: numbers N of epochs of segmentation training after which a checkpoint ``epoch-N`` is
+            kept.
+        checkpoint: which checkpoint scores: ``last`` or an ``epoch-N``; several share one training.
         control_texture: fill half of the masks with noise instead of shifting them.
     """
 
@@ -52,7 +52,8 @@ class TwoStageConfig(ShapeConfig, RestoreSegmentConfig):
     segmentation_checkpoints: tuple[int, ...] = ()
     checkpoint: str = field(default="last", metadata={"stage": "score"})
     control_texture: bool = False
-    focal_on_empty: bool = False
+    rotate_p: float = 0.0
+    init: Literal["torch", "normal", "he"] = "torch"
 
     profiles: ClassVar = {
         "smoke": {
@@ -166,7 +167,7 @@ class TwoStage(RestoreAndSegment):
         draw = self.batch_source(stack, ctx, "segmentation")
         optimiser = torch.optim.Adam(self.segmentation.parameters(), lr=c.lr)
         schedule = decaying(optimiser, ctx.updates(updates), c.segmentation_decay_at, c.lr_decay)
-        keep = {epoch * math.ceil(len(stack) / c.batch) for epoch in c.segmentation_checkpoints}
+        keep = {training_length(None, n, len(stack), c.batch): f"epoch-{n}" for n in c.segmentation_checkpoints}
         self.restoration.eval()
 
         def step(i: int) -> dict[str, torch.Tensor]:
@@ -180,7 +181,7 @@ class TwoStage(RestoreAndSegment):
             update(optimiser, loss)
             schedule.step()
             if i + 1 in keep:
-                ctx.checkpoint(f"it-{i + 1}")
+                ctx.checkpoint(keep[i + 1])
             return {"focal": loss.detach()}
 
         first = self.updates.get("restoration", 0)

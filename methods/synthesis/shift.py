@@ -25,7 +25,7 @@ class ShiftedRegions:
         fill: ``shift`` adds C to the pixels; ``constant`` paints the tissue's mean plus C; ``texture`` paints the
             stretched noise behind the mask, scaled so that its mean there is the tissue's plus C (both Deng and Li 2022
             as far as it survives in the liver paper); ``control`` shifts half of the masks and fills the others with
-            the stretched noise, scaled to the mean of the tissue.
+            the stretched noise, whose largest value becomes the mean of the tissue.
         in_roi: keep masks inside the region of interest too, beyond which resizing leaves a rim of tissue.
     """
 
@@ -63,7 +63,7 @@ class ShiftedRegions:
             filled = noise * (filled / _mean(noise, masks).clamp(min=1))
         if self.fill == "control":
             noise = fields.to(images.device).float()
-            scale = _mean(images, images > 0) / noise.mean(dim=(1, 2), keepdim=True).clamp(min=1)
+            scale = _mean(images, images > 0) / noise.amax(dim=(1, 2), keepdim=True).clamp(min=1)
             filled = torch.where(self._coins(len(images), 0.5), noise * scale, filled)
         return torch.where(masks, filled.clamp(0, 255).floor(), clean) / 255, masks
 

@@ -18,6 +18,7 @@ def test_every_row_exists_and_every_printed_number_belongs_to_one(name):
     rows = {*chosen, *(f"{row.method}@{row.label}" for row in plan.variants)}
     for row in plan.variants:
         resolve(known.get(row.method).Config, plan.profile, settings=row.settings)
+    assert plan.reference is None or plan.reference in rows
     datasets = plan.dataset.split(",")
     assert set(datasets) <= set(registry.datasets().names())
     for printed in plan.printed():
@@ -32,6 +33,7 @@ def test_an_experiment_of_several_sets_becomes_one_run():
     options = experiment_options("lung/table3", seeds="2")
     assert options.datasets == ["coronacases", "radiopaedia"]
     assert options.profile == "paper"
+    assert (options.reference, experiment_options("liver/table2").reference) == (None, "two-stage@baseline")
 
 
 def test_an_unknown_field_is_refused(tmp_path):

@@ -210,6 +210,7 @@ def test_restoration_has_no_skips():
 def test_first_weights_of_draem_are_the_published_ones_and_wider_for_narrower_nets(base, std):
     torch.manual_seed(0)
     net = DiscriminativeUNet(base=base)
+    net.draw_as_draem()
     convolutions = torch.cat([m.weight.flatten() for m in net.modules() if isinstance(m, nn.Conv2d)])
     norms = torch.cat([m.weight for m in net.modules() if isinstance(m, nn.BatchNorm2d)])
     assert (convolutions.mean().item(), convolutions.std().item()) == pytest.approx((0, std), abs=1e-3)

@@ -5,7 +5,8 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from uasbench.methods.config import resolve
+from uasbench.benchmark.experiments import load
+from uasbench.methods.config import by_stage, resolve
 from uasbench.methods.context import FitContext
 from uasbench.methods.losses import focal_loss, ssim_loss
 from uasbench.methods.nets.unets import RestorationAE, WeightStandardisedUNet
@@ -21,7 +22,7 @@ TABLE2 = {
     "pa-unet": (False, "stretched", "unet"),
     "tp-pa-unet": (True, "stretched", "unet"),
 }
-BUG = "draem-seed1-bug"
+NOT_OF_THE_PAPER = {"baseline-script": (False, "perlin", "ae"), "draem-seed1-bug": (False, "stretched", "ae")}
 
 
 def state(net):
@@ -77,34 +78,38 @@ def test_every_row_of_table_2_is_a_configuration(train, healthy, row):
     assert names == ({"restoration/l1", "segmentation/focal"} if two_phase else {"l2", "ssim", "focal"})
 
 
-def test_table_2_is_shipped_as_one_experiment_whose_last_row_is_the_paper_but_for_its_fault():
-    from uasbench.benchmark.experiments import load
+def shipped(label):
+    return next(v.settings for v in load("liver/table2").variants if v.label == label)
 
+
+def test_table_2_is_shipped_as_one_experiment_in_which_the_rows_of_the_paper_differ_by_its_switches_and_draems_turns():
     plan = load("liver/table2")
     rows = {v.label: (v.settings["two_phase"], v.settings["anomaly"], v.settings["restoration"]) for v in plan.variants}
-    assert rows == {**TABLE2, BUG: (False, "stretched", "ae")}
-    assert not any("frozen_restoration" in v.settings for v in plan.variants if v.label != BUG)
+    assert rows == {**TABLE2, **NOT_OF_THE_PAPER}
     assert {v.method for v in plan.variants} == {"two-stage"}
     assert (plan.dataset, plan.train, plan.seeds, plan.calibration) == ("lits", "btcv", 3, "none")
     assert [p.value for p in plan.printed()] == [14.75, 21.31, 30.17, 40.06, 53.03]
+    paper = vars(resolve(TwoStageConfig, "paper", "liver"))
+    switches = ("two_phase", "anomaly", "restoration")
+    others = {}
     for variant in plan.variants:
-        resolve(TwoStageConfig, "paper", "liver", variant.settings)
-    ours, paper = (vars(resolve(TwoStageConfig, "paper", "liver", s)) for s in (faulty_settings(), {}))
-    fault = {"two_phase": False, "restoration": "ae", "frozen_restoration": True}
-    assert {k: v for k, v in ours.items() if v != paper[k]} == fault
-
-
-def faulty_settings():
-    from uasbench.benchmark.experiments import load
-
-    return next(v.settings for v in load("liver/table2").variants if v.label == BUG)
+        ours = vars(resolve(TwoStageConfig, "paper", "liver", variant.settings))
+        others[variant.label] = {k: v for k, v in ours.items() if v != paper[k] and k not in switches}
+    turned = {"rotate_p": 0.3}
+    script = {"focal_on_empty": False, "joint_epochs": 90, "lr_decay": 0.1, "lr_decay_at": (0.3333, 0.6667)}
+    assert {k: v for k, v in others.items() if v} == {
+        "baseline": turned,
+        "pa-unet": turned,
+        "baseline-script": script,
+        "draem-seed1-bug": {"focal_on_empty": False, "frozen_restoration": True},
+    }
 
 
 def test_the_faulty_row_trains_the_segmentation_alone_where_there_is_an_anomaly(make_method, healthy):
     def weights(net):
         return {name: value.detach().clone() for name, value in net.named_parameters()}
 
-    settings = {**faulty_settings(), "p_anomaly": 0.3, "batch": 2, "rejection": True}
+    settings = {**shipped("draem-seed1-bug"), "p_anomaly": 0.3, "batch": 2, "rejection": True}
     method, focal = make_method(TwoStage, "smoke", settings), []
     before, segmented = state(method.restoration), [weights(method.segmentation)]
     frozen = weights(method.restoration)
@@ -120,11 +125,10 @@ def test_the_faulty_row_trains_the_segmentation_alone_where_there_is_an_anomaly(
     assert set(focal) == {False, True}
 
 
-def test_baseline_row_is_draem_itself(train, make_method, healthy, toy_case):
-    """One code for both: with equal budgets the baseline row and the draem method give the same map, bit for bit."""
-    baseline, _ = train(TwoStage, two_phase=False, anomaly="perlin", restoration="ae", focal_on_empty=True)
-    draem = make_method(DRAEM, "smoke", {"rotate_p": 0.0, "texture_source": "perlin"})
-    draem.fit(healthy, FitContext(seed=0))
+def test_baseline_row_is_draem_itself(train, toy_case):
+    """One code for both: from the same first weights the shipped row and the draem method give the same map."""
+    baseline, _ = train(TwoStage, **shipped("baseline"))
+    draem, _ = train(DRAEM, texture_source="perlin", init="torch")
     case, _ = toy_case(9, lesion=True)
     assert np.array_equal(baseline.score(case), draem.score(case))
 
@@ -184,26 +188,47 @@ def test_map_is_the_softmax_of_the_anomalous_class(make_method):
     assert np.allclose(map_, torch.softmax(logits, 1)[:, 1].numpy(), atol=1e-6)
 
 
-def test_checkpoints_of_the_segmentation_curve(make_method, healthy):
-    method = make_method(TwoStage, "smoke", {"segmentation_checkpoints": (1, 2), "segmentation_updates": 14})
-    names = []
-    method.fit(healthy, FitContext(seed=0, save_checkpoint=names.append))
-    assert names == ["it-6", "it-12"]  # 24 slices in batches of 4
+def test_checkpoints_are_named_by_epochs_and_that_of_the_first_is_the_training_of_one(make_method, healthy):
+    def fit(**settings):
+        kept = {}
+        method = make_method(TwoStage, "smoke", {"rejection": True, "segmentation_updates": None, **settings})
+        method.fit(healthy, FitContext(0, save_checkpoint=lambda name: kept.update({name: state(method.segmentation)})))
+        return kept, method.segmentation.state_dict()
+
+    kept, last = fit(segmentation_epochs=3, segmentation_checkpoints=(1, 2))
+    _, one = fit(segmentation_epochs=1)
+    assert list(kept) == ["epoch-1", "epoch-2"]
+    assert same(kept["epoch-1"], one)
+    assert not same(kept["epoch-2"], last)
 
 
-def test_weights_of_the_segmentation_net_follow_its_setting_and_those_of_the_other_net_do_not(make_method):
+def test_the_rows_of_figure_3_are_the_checkpoints_of_one_training_that_begins_as_the_methods_own():
+    rows = [resolve(TwoStageConfig, "paper", "liver", v.settings) for v in load("liver/figure3").variants]
+    assert all(by_stage(row)[0] == by_stage(rows[0])[0] for row in rows)
+    assert [row.checkpoint for row in rows] == [f"epoch-{n}" for n in rows[0].segmentation_checkpoints]
+    assert rows[0].segmentation_checkpoints == tuple(range(1, rows[0].segmentation_epochs, 5))
+    changed = {"segmentation_epochs", "segmentation_checkpoints", "checkpoint"}
+    paper = vars(resolve(TwoStageConfig, "paper", "liver"))
+    assert {k for k, v in vars(rows[0]).items() if v != paper[k]} == changed
+
+
+def test_first_weights_follow_their_setting_and_those_of_the_restoration_only_between_torch_and_normal(make_method):
     def spreads(net):
         return [(m.weight.std().item(), 9 * m.in_channels) for m in net.modules() if isinstance(m, torch.nn.Conv2d)]
 
-    published, he = (
-        make_method(DRAEM, "paper", {"segmentation_init": init, "ae_base": 8, "seg_base": 16})
-        for init in ("published", "he")
-    )
-    assert [s for s, _ in spreads(published.segmentation)] == pytest.approx([0.02 * 4**0.5] * 28, rel=0.2)
-    assert [s for s, _ in spreads(he.segmentation)] == pytest.approx(
-        [(2 / inputs) ** 0.5 for _, inputs in spreads(he.segmentation)], rel=0.2
-    )
-    assert same(state(published.restoration), he.restoration.state_dict())
+    narrow = {"ae_base": 8, "seg_base": 16}
+    plain, normal, he = (make_method(DRAEM, "paper", {"init": i, **narrow}) for i in ("torch", "normal", "he"))
+    default = make_method(TwoStage, "paper", {"restoration": "ae", **narrow})
+    assert [s for s, _ in spreads(normal.segmentation)] == pytest.approx([0.02 * 4**0.5] * 28, rel=0.2)
+    for method, variance in ((he, 2), (plain, 1 / 3)):  # PyTorch draws uniformly within the root of 1 / inputs
+        assert [s for s, _ in spreads(method.segmentation)] == pytest.approx(
+            [(variance / inputs) ** 0.5 for _, inputs in spreads(method.segmentation)], rel=0.2
+        )
+    assert same(state(normal.restoration), he.restoration.state_dict())
+    restored = [s for s, _ in spreads(normal.restoration)]
+    assert restored == pytest.approx([0.02 * 16**0.5] * len(restored), rel=0.25)
+    assert same(state(plain.restoration), default.restoration.state_dict())
+    assert same(state(plain.segmentation), default.segmentation.state_dict())
 
 
 def test_rates_of_draem_fall_at_80_and_90_per_cent_and_those_of_two_phases_stay(train, rates):

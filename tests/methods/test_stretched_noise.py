@@ -120,6 +120,18 @@ def test_image_changes_only_inside_the_mask(seed, value, fill):
         assert (augmented != clean)[masks].all()
 
 
+def test_a_controlled_texture_is_at_most_as_bright_as_the_tissues_mean_and_darker_than_that_inside_the_mask():
+    images, rois = repeated(disc(100, value=128), 60)
+    augmented, masks = ShiftedRegions(256, "cpu", 3, ShapeConfig(rejection=True), fill="control")(images, rois)
+    shares = [
+        (image[mask].min() / 128, image[mask].max() / 128) for image, mask in zip(augmented * 255, masks, strict=True)
+    ]
+    textured = [(low, high) for low, high in shares if low < high]
+    assert len(textured) == pytest.approx(30, abs=10)
+    # The mask keeps what exceeds 200 of 255, which closing widens a little.
+    assert all(0.6 < low < high <= 1 for low, high in textured)
+
+
 def test_regions_get_one_shift_per_slice_and_are_clipped():
     images, rois = repeated(disc(100, value=128), 60)
     augmented, masks = ShiftedRegions(256, "cpu", 3, ShapeConfig(rejection=True))(images, rois)

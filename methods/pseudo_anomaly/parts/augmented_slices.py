@@ -96,7 +96,12 @@ class RestoreSegmentConfig(SliceConfig):
         max_image_share: upper end of β, the share of the image in a blended texture.
         p_none: share of slices without a blended texture.
         lr_decay, lr_decay_at: factor of the learning rate in joint training, and after which share of the updates.
-        focal_on_empty: compute the focal loss in joint training also for batches without any anomalous pixel.
+        rotate_p: share of slices turned by up to ±90° before an anomaly is added, in joint training.
+        focal_on_empty: compute the focal loss in joint training also for batches without any anomalous pixel, as DRAEM
+            does; the scripts of the liver paper's authors leave it out there.
+        init: first weights: ``torch`` are PyTorch's own, of which the liver paper's code changes none; ``normal`` draws
+            those of DRAEM's networks from N(0, 0.02), scaled with the width; ``he`` then scales every layer of the
+            segmentation net by its own inputs (He et al. 2015), which a short training needs.
         frozen_restoration: leave the restoration net in joint training at its random weights, the fault of a script of
             the liver paper's authors from which that paper's DRAEM row may stem; reported as a row of its own, never
             as DRAEM.
@@ -118,7 +123,9 @@ class RestoreSegmentConfig(SliceConfig):
     p_none: float = 0.5
     lr_decay: float = 0.2
     lr_decay_at: tuple[float, ...] = (0.8, 0.9)
+    rotate_p: float = 0.3
     focal_on_empty: bool = True
+    init: Literal["torch", "normal", "he"] = "normal"
     frozen_restoration: bool = False
 
 
@@ -146,13 +153,22 @@ class RestoreAndSegment(AugmentedSlices):
         layout = torch.channels_last
         self.restoration = self.restoration_net().to(memory_format=layout)
         self.segmentation = DiscriminativeUNet(2, 2, self.config.seg_base).to(memory_format=layout)
+        if self.config.init != "torch":
+            self.segmentation.draw_as_draem()
+        if self.config.init == "he":
+            for module in self.segmentation.modules():
+                if isinstance(module, torch.nn.Conv2d):
+                    torch.nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
         self.updates: dict[str, int] = {}
 
     def restoration_net(self) -> torch.nn.Module:
         """Create the restoration network: here DRAEM's autoencoder."""
         from ...nets.unets import RestorationAE
 
-        return RestorationAE(1, 1, self.config.ae_base)
+        net = RestorationAE(1, 1, self.config.ae_base)
+        if self.config.init != "torch":
+            net.draw_as_draem()
+        return net
 
     def score_view(self, array: np.ndarray, roi: np.ndarray, spacing: Spacing) -> np.ndarray:
         import torch
@@ -170,14 +186,14 @@ class RestoreAndSegment(AugmentedSlices):
 
         return self.segmentation(torch.cat([restored.to(image.dtype), image], dim=1))
 
-    def train_jointly(self, stack: SliceStack, ctx: FitContext, updates: int, *, rotate_p: float = 0.0) -> None:
+    def train_jointly(self, stack: SliceStack, ctx: FitContext, updates: int) -> None:
         """Train both nets at once: squared error and structural similarity to the clean slice, focal on the mask."""
         import torch
 
         from ...losses import focal_loss, ssim_loss
 
         c = self.config
-        draw = self.batch_source(stack, ctx, "joint", rotate_p)
+        draw = self.batch_source(stack, ctx, "joint", c.rotate_p)
         trained = [self.segmentation] if c.frozen_restoration else [self.restoration, self.segmentation]
         optimiser = torch.optim.Adam([p for net in trained for p in net.parameters()], lr=c.lr, fused=True)
         schedule = decaying(optimiser, ctx.updates(updates), c.lr_decay_at, c.lr_decay)
