@@ -40,6 +40,14 @@ class Part:
             return viewed, np.flatnonzero(viewed.geometry.complete((native >= start) & (native < stop)))
         return viewed, np.flatnonzero((z >= start) & (z < stop))
 
+    def viewed_slices(self, view: AnyView) -> tuple[ViewedCase, np.ndarray]:
+        """Return the whole case through a view, and which viewed slices with a region belong to the part (int64)."""
+        if isinstance(view, View):
+            return self.viewed(view)
+        viewed, slices = self.viewed_volume(view)
+        assert isinstance(viewed.geometry, VolumeGeometry)
+        return viewed, np.flatnonzero(viewed.geometry.complete(slices))
+
     def viewed_volume(self, view: VolumeView) -> tuple[ViewedCase, np.ndarray]:
         """Return the whole case as a volume, and which native slices of the part have a region of interest (bool)."""
         viewed, _ = self.viewed(view)
@@ -57,10 +65,10 @@ class SliceStack:
     Attributes:
         shape: (slices, height, width).
         case_of: int64, shape (slices,), position of the slice's case in the healthy set.
-        z_of: int64, shape (slices,), native z of the slice in its whole case.
+        z_of: int64, shape (slices,), native z of the slice in its whole case; several slices of a volume may share one.
     """
 
-    def __init__(self, parts: Iterable[tuple[ViewedCase, np.ndarray]], view: View) -> None:
+    def __init__(self, parts: Iterable[tuple[ViewedCase, np.ndarray]], view: AnyView) -> None:
         self._viewed: list[ViewedCase] = []
         case_of, index_of, z_of = [], [], []
         for position, (viewed, indices) in enumerate(parts):
@@ -80,6 +88,10 @@ class SliceStack:
 
     def __len__(self) -> int:
         return len(self.case_of)
+
+    def extent(self, case: int) -> np.ndarray:
+        """Return where any slice of case number ``case`` shows its region of interest, bool (height, width)."""
+        return np.any(self._viewed[case].roi, axis=0)
 
     def take(self, indices: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Read slices in the given order.
@@ -126,9 +138,12 @@ class HealthySet:
     def patients(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(part.case.patient for part in self.parts))
 
-    def array(self, view: View) -> SliceStack:
-        """Return all slices with a region of interest through a view; prepared cases are memory-mapped."""
-        return SliceStack((part.viewed(view) for part in self.parts), view)
+    def array(self, view: AnyView) -> SliceStack:
+        """Return all slices with a region of interest through a view; prepared cases are memory-mapped.
+
+        Of a volume they are the slices computed from native slices of the part alone that have a region.
+        """
+        return SliceStack((part.viewed_slices(view) for part in self.parts), view)
 
     def volumes(self, view: VolumeView) -> VolumeStack:
         """Return the cases as volumes of one voxel size; prepared cases are memory-mapped."""

@@ -38,6 +38,12 @@ class Axis:
         """Which viewed voxels have their centre in the data, bool."""
         return (self.centres >= self.data[0]) & (self.centres < self.data[1])
 
+    @property
+    def shown(self) -> Range:
+        """Native voxels (start, stop) of the data whose centres lie on the grid."""
+        start, stop = self.origin, self.origin + self.count * self.ratio
+        return max(int(np.ceil(start - 0.5)), self.data[0]), min(int(np.ceil(stop - 0.5)), self.data[1])
+
     @cached_property
     def nearest(self) -> np.ndarray:
         """Native voxel that holds the centre of each viewed voxel, int64, clipped to the data."""

@@ -30,6 +30,8 @@ class VolumeGeometry:
     Attributes:
         size: in-plane side of the grid in pixels.
         box: bounding box of the region of interest in native voxels, (start, stop) of z, y, x.
+        reduce: in-plane pixels of the resampled grid, per axis, of which a pixel is the mean.
+        whole: the way back covers all that the grid shows of the box's slices, not the box alone.
     """
 
     native_shape: tuple[int, int, int]
@@ -37,6 +39,8 @@ class VolumeGeometry:
     spacing: Spacing
     size: int
     box: Box
+    reduce: int = 1
+    whole: bool = False
 
     @property
     def view_shape(self) -> tuple[int, int, int]:
@@ -54,9 +58,19 @@ class VolumeGeometry:
         depth = z1 - z0 if ratios[0] == 1 else int(np.ceil((z1 - z0) / ratios[0] - TINY))
         axes = [Axis((z0 + z1 - depth * ratios[0]) / 2, ratios[0], depth, (z0, z1))]
         for (start, stop), ratio, length in zip(in_plane, ratios[1:], self.native_shape[1:], strict=True):
+            whole = abs(ratio / self.reduce - 1) < TINY
+            ratio = float(self.reduce) if whole else ratio
             origin = (start + stop - self.size * ratio) / 2
-            axes.append(Axis(float(np.floor(origin)) if ratio == 1 else origin, ratio, self.size, (0, length)))
+            axes.append(Axis(float(np.floor(origin)) if whole else origin, ratio, self.size, (0, length)))
         return axes[0], axes[1], axes[2]
+
+    @cached_property
+    def mapped(self) -> Box:
+        """Native voxels (start, stop) of z, y, x that get a value on the way back."""
+        if not self.whole or not self.axes[0].count:
+            return self.box
+        rows, columns = (axis.shown for axis in self.axes[1:])
+        return self.box[0], rows, columns
 
     @cached_property
     def reads(self) -> np.ndarray:
@@ -72,13 +86,13 @@ class VolumeGeometry:
     def to_native(self, map_: np.ndarray) -> np.ndarray:
         """Return a map of :attr:`view_shape` on the native grid, float32.
 
-        Trilinear inside :attr:`box` (the identity where spacings agree), 0 outside. Values outside the region of
-        interest mean nothing.
+        Trilinear inside :attr:`mapped` (the identity where spacings agree), 0 outside. Values outside the region of
+        interest mean nothing, unless the view is not masked.
         """
         source = fitting(map_, self.view_shape)
         out = np.zeros(self.native_shape, np.float32)
-        (z0, _), (y0, y1), (x0, x1) = self.box
-        lower, upper, fraction = self.axes[0].back(self.box[0])
+        (z0, _), (y0, y1), (x0, x1) = self.mapped
+        lower, upper, fraction = self.axes[0].back(self.mapped[0])
         rows, columns, part = self._back
         buffer = np.empty((y1 - y0, x1 - x0), np.float32)
         for i, (a, b, f) in enumerate(zip(lower, upper, fraction, strict=True)):
@@ -90,12 +104,12 @@ class VolumeGeometry:
         return out
 
     def mask_to_native(self, mask: np.ndarray) -> np.ndarray:
-        """Map a mask back to the native grid by nearest voxel; False outside :attr:`box`."""
+        """Map a mask back to the native grid by nearest voxel; False outside :attr:`mapped`."""
         mask = fitting(mask, self.view_shape).astype(bool, copy=False)
         out = np.zeros(self.native_shape, bool)
-        (z0, _), (y0, y1), (x0, x1) = self.box
-        index = np.ix_(*(axis.back_nearest(part) for axis, part in zip(self.axes[1:], self.box[1:], strict=True)))
-        for i, k in enumerate(self.axes[0].back_nearest(self.box[0])):
+        (z0, _), (y0, y1), (x0, x1) = self.mapped
+        index = np.ix_(*(axis.back_nearest(part) for axis, part in zip(self.axes[1:], self.mapped[1:], strict=True)))
+        for i, k in enumerate(self.axes[0].back_nearest(self.mapped[0])):
             out[z0 + i, y0:y1, x0:x1] = mask[k][index]
         return out
 
@@ -135,12 +149,12 @@ class VolumeGeometry:
         return out
 
     def view_support(self, roi: np.ndarray) -> np.ndarray:
-        """Return the voxels that :meth:`to_native` reads for the voxels of a native mask inside :attr:`box`."""
+        """Return the voxels that :meth:`to_native` reads for the voxels of a native mask inside :attr:`mapped`."""
         roi = fitting(roi, self.native_shape).astype(bool, copy=False)
         out = np.zeros(self.view_shape, bool)
-        (z0, _), (y0, y1), (x0, x1) = self.box
+        (z0, _), (y0, y1), (x0, x1) = self.mapped
         rows, columns, part = self._back
-        for i, (a, b, f) in enumerate(zip(*self.axes[0].back(self.box[0]), strict=True)):
+        for i, (a, b, f) in enumerate(zip(*self.axes[0].back(self.mapped[0]), strict=True)):
             here = np.ascontiguousarray(roi[z0 + i, y0:y1, x0:x1])
             touched = np.zeros(out[a][part].shape, bool)
             touched_pixels(here, *rows, *columns, touched)
@@ -194,9 +208,9 @@ class VolumeGeometry:
 
     @cached_property
     def _back(self) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...], tuple[slice, slice]]:
-        """Positions of the box's rows and columns in the part of a viewed slice that they read, and that part."""
+        """Positions of the mapped rows and columns in the part of a viewed slice that they read, and that part."""
         positions, part = [], []
-        for axis, extent in zip(self.axes[1:], self.box[1:], strict=True):
+        for axis, extent in zip(self.axes[1:], self.mapped[1:], strict=True):
             lower, upper, fraction = axis.back(extent)
             first, last = int(lower.min(initial=axis.count)), int(upper.max(initial=0))
             positions.append((lower - np.int32(first), upper - np.int32(first), fraction))

@@ -1,14 +1,13 @@
 """The whole region of interest of a case as one resampled volume."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
 from ...common.boxes import bounds
 from ..case import Case, Spacing
-from .grey_levels import unit_levels
 from .slice_geometry import ViewError
 from .slice_view import View, apply_slice_view
 from .volume_geometry import ViewedCase, VolumeGeometry
@@ -20,23 +19,26 @@ _SAME = 1e-4  # spacings this close differ by less than a tenth of a voxel over 
 class VolumeView:
     """A volume of one voxel size with the region of interest in its middle (Yao et al. 2021, §IV-A).
 
-    Steps: window to [0, 1] → resample the unmasked image, averaging by area along an axis that shrinks and linearly
-    along one that grows → multiply by the region of interest on the new grid (voxels it covers by at least half).
-    Slice views mask first; here the border of the region would then fade towards 0 and look like a lesion's rim.
-    The slices cover the region's z range. In-plane its bounding box is centred on the grid and the rest is 0; a region
-    larger than the grid enlarges the in-plane spacing of that case just enough.
+    Steps: resample the unmasked HU, averaging by area along an axis that shrinks and linearly along one that grows →
+    window to [0, 1] → multiply by the region of interest on the new grid (voxels it covers by at least half) → average
+    ``reduce`` × ``reduce`` pixels. Slice views mask first; here the border of the region would then fade towards 0 and
+    look like a lesion's rim. The slices cover the region's z range. In-plane its bounding box is centred on the grid
+    and the rest is 0; a region larger than the grid enlarges the in-plane spacing of that case just enough.
 
     Attributes:
-        size: in-plane side of the grid in pixels.
-        spacing: voxel size in mm, order z, y, x.
+        size: in-plane side of the view in pixels.
+        spacing: voxel size of the resampled grid in mm, order z, y, x.
+        reduce: in-plane pixels of that grid, per axis, of which a pixel of the view is the mean; its side is
+            ``size · reduce``.
         resample_z: False keeps the native slices; ``spacing[0]`` is then not used.
         window: HU mapped to 0 and 1, clipped outside.
-        mask_roi: set everything outside the region of interest to 0.
+        mask_roi: set everything outside the region of interest to 0. Without, the way back covers whole slices.
         dtype: ``float32`` or ``float16``; both hold [0, 1].
     """
 
     size: int = 512
     spacing: Spacing = (1.0, 0.8, 0.8)
+    reduce: int = 1
     resample_z: bool = True
     window: tuple[float, float] = (-800.0, 100.0)
     mask_roi: bool = True
@@ -51,38 +53,57 @@ def volume_geometry(roi: np.ndarray, native_spacing: Spacing, view: VolumeView) 
     _check(view, native_spacing)
     in_z, in_y, in_x = bounds(roi)
     extents = [(stop - start) * native_spacing[1 + i] for i, (start, stop) in enumerate((in_y, in_x))]
-    grow = max(1.0, *(extent / (view.size * view.spacing[1 + i]) for i, extent in enumerate(extents)))
+    side = view.size * view.reduce
+    grow = max(1.0, *(extent / (side * view.spacing[1 + i]) for i, extent in enumerate(extents)))
     wanted = (view.spacing[0] if view.resample_z else native_spacing[0], *(grow * s for s in view.spacing[1:]))
-    spacing = [
+    fine = [
         float(native if abs(t / native - 1) < _SAME else t) for t, native in zip(wanted, native_spacing, strict=True)
     ]
     depth, rows, columns = roi.shape
     z, y, x = (float(s) for s in native_spacing)
-    box = (in_z, in_y, in_x)
-    return VolumeGeometry((depth, rows, columns), (z, y, x), (spacing[0], spacing[1], spacing[2]), view.size, box)
+    return VolumeGeometry(
+        native_shape=(depth, rows, columns),
+        native_spacing=(z, y, x),
+        spacing=(fine[0], view.reduce * fine[1], view.reduce * fine[2]),
+        size=view.size,
+        box=(in_z, in_y, in_x),
+        reduce=view.reduce,
+        whole=not view.mask_roi,
+    )
 
 
 def apply_volume_view(case: Case, view: VolumeView) -> ViewedCase:
     """Compute a volume view of a case, slab by slab and on one core."""
     roi = np.ascontiguousarray(case.roi, dtype=bool)
     geometry = volume_geometry(roi, case.spacing, view)
+    fine = (
+        geometry
+        if view.reduce == 1
+        else volume_geometry(roi, case.spacing, replace(view, size=view.size * view.reduce, reduce=1))
+    )
     low, high = np.float32(view.window[0]), np.float32(view.window[1])
 
     def read(z: int, rows: slice, columns: slice) -> np.ndarray:
-        source = np.ascontiguousarray(case.image[z, rows, columns])
-        out = np.empty(source.shape, np.float32)
-        unit_levels(source, low, high, out)
-        return out
+        # Counted from the window's lower end, so that what lies in the padding is 0.
+        return np.subtract(case.image[z, rows, columns], low, dtype=np.float32)
 
     image = np.zeros(geometry.view_shape, view.dtype)
     view_roi = geometry.view_roi(roi)
+    fine_roi = view_roi if fine is geometry else fine.view_roi(roi)
+    plane = np.empty(fine.view_shape[1:], np.float32)
     _, rows, columns = roi.shape
     part = (geometry.box[1], geometry.box[2]) if view.mask_roi else ((0, rows), (0, columns))
-    for k, where, values in geometry.planes(read, part):
+    for k, where, values in fine.planes(read, part):
+        values /= high - low
         np.clip(values, 0, 1, out=values)
         if view.mask_roi:
-            values *= view_roi[k][where]
-        image[k][where] = values
+            values *= fine_roi[k][where]
+        if fine is geometry:
+            image[k][where] = values
+            continue
+        plane.fill(0)
+        plane[where] = values
+        image[k] = plane.reshape(view.size, view.reduce, view.size, view.reduce).mean(axis=(1, 3))
     return ViewedCase(image, view_roi, geometry.view_support(roi) | view_roi, geometry)
 
 
@@ -92,8 +113,8 @@ def apply_view(case: Case, view: AnyView) -> ViewedCase:
 
 
 def _check(view: VolumeView, native_spacing: Spacing) -> None:
-    if view.size < 1:
-        raise ViewError(f"view size {view.size}: use at least 1 pixel")
+    if view.size < 1 or view.reduce < 1:
+        raise ViewError(f"view size {view.size}, reduce {view.reduce}: use at least 1 pixel")
     if not view.window[0] < view.window[1]:
         raise ViewError(f"window {view.window}: the first value must be below the second")
     if view.dtype not in ("float32", "float16"):

@@ -17,7 +17,6 @@ from .layers import SeededDropout, halvings, seed_dropout
 Norm = Literal["batch", "affine"]
 BOTTLENECK_SIZE = 8
 SLOPE = 0.3
-HIDDEN = 64
 
 
 class Affine2d(nn.Module):
@@ -250,24 +249,22 @@ class Posterior(NamedTuple):
 
 
 class MixturePrior(nn.Module):
-    """p(z | w, c): a layer of 64 with ReLU, then a linear head each for the means and the log standard deviations."""
+    """p(z | w, c): a linear layer each from w to the means and to the log standard deviations of all components."""
 
     def __init__(self, dim_w: int, dim_c: int, dim_z: int) -> None:
         super().__init__()
         self.shape = (dim_c, dim_z)
-        self.hidden = nn.Sequential(nn.Linear(dim_w, HIDDEN), nn.ReLU())
-        self.to_mean, self.to_log_std = (nn.Linear(HIDDEN, dim_c * dim_z) for _ in range(2))
+        self.to_mean, self.to_log_std = (nn.Linear(dim_w, dim_c * dim_z) for _ in range(2))
 
     def forward(self, w: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return means and log standard deviations of every component, each (n, dim_c, dim_z)."""
-        hidden = self.hidden(w)
-        return self.to_mean(hidden).view(-1, *self.shape), self.to_log_std(hidden).view(-1, *self.shape)
+        return self.to_mean(w).view(-1, *self.shape), self.to_log_std(w).view(-1, *self.shape)
 
 
 class BaurGMVAE(BaurVAE):
     """The variational autoencoder of the trunk with a mixture of Gaussians, steered by w, as prior of its code z.
 
-    Arguments are those of :class:`BaurVAE` with a dense code.
+    Arguments are those of :class:`BaurVAE` with a dense code; dropout follows the heads of w too.
 
     Args:
         dim_c: components of the mixture.
@@ -280,13 +277,15 @@ class BaurGMVAE(BaurVAE):
         super().__init__(size, z, **trunk)
         flat = self.code.to_z.in_features
         self.to_mean_w, self.to_log_std_w = nn.Linear(flat, dim_w), nn.Linear(flat, dim_w)
+        self.drop_mean_w, self.drop_log_std_w = (SeededDropout(self.code.drop_z.p) for _ in range(2))
         self.prior = MixturePrior(dim_w, dim_c, z)
 
     def posterior(self, x: torch.Tensor) -> Posterior:
         """Return q(z | x) and q(w | x) of images (n, 1, size, size)."""
         features = self.encoder(x)
         flat = self.code.flatten(features)
-        return Posterior(*self.code.encode(features), self.to_mean_w(flat), self.to_log_std_w(flat))
+        w = self.drop_mean_w(self.to_mean_w(flat)), self.drop_log_std_w(self.to_log_std_w(flat))
+        return Posterior(*self.code.encode(features), *w)
 
 
 def gaussian_kl(

@@ -22,6 +22,7 @@ class ConstrainedVAEConfig(ReconstructionConfig):
     """
 
     rho: float = 1.0
+    dropout: float = 0.1
 
     profiles: ClassVar = ReconstructionConfig.profiles_with(quick={"updates": 450})
 

@@ -10,11 +10,11 @@ import numpy as np
 
 from ...datasets.case import Spacing
 from ..card import MethodCard, same
-from ..config import SliceConfig
 from ..context import FitContext
 from ..method import Method
 from ..training import as_input, autocast, batches, predict, run_updates, update
 from .parts.base import SCORE_BATCH
+from .parts.placing import QUICK_FRAME, SMOKE_FRAME, PlacedSlices
 from .parts.residual import Sign, filtered_inside, residual
 
 if TYPE_CHECKING:
@@ -24,11 +24,12 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class FAnoGANConfig(SliceConfig):
+class FAnoGANConfig(PlacedSlices):
     """Settings of :class:`FAnoGAN`.
 
     Attributes:
-        patch: side to which the square around the region of interest is resized.
+        patch: side to which the square around the region of interest is resized: that of a slice, or with
+            ``frame=volume`` that of a whole scan.
         z: length of the latent vector, standard normal in training.
         dim: channels of the networks at full resolution.
         critic_steps: critic updates before each generator update.
@@ -60,6 +61,7 @@ class FAnoGANConfig(SliceConfig):
 
     profiles: ClassVar = {
         "smoke": {
+            **SMOKE_FRAME,
             "size": 32,
             "patch": 16,
             "z": 8,
@@ -72,6 +74,7 @@ class FAnoGANConfig(SliceConfig):
             "encoder_updates": 6,
         },
         "quick": {
+            **QUICK_FRAME,
             "size": 64,
             "patch": 16,
             "z": 16,
@@ -85,7 +88,7 @@ class FAnoGANConfig(SliceConfig):
             "erode": 2,
         },
     }
-    anatomies: ClassVar = {"lung": {"window": (-800.0, 100.0), "sign": "positive", "erode": 0}}
+    anatomies: ClassVar = {"lung": {"window": (-800.0, 100.0), "frame": "volume", "sign": "positive", "erode": 0}}
 
 
 class FAnoGAN(Method):
@@ -105,13 +108,18 @@ class FAnoGAN(Method):
         reference="doi:10.1016/j.media.2019.01.010",
         slice_score="mean",
         figures=(
-            ("input", "64², [−1, 1]", "64² around the organ, [−1, 1]"),
+            (
+                "input",
+                "64², [−1, 1]; Yao: centre crop to 64²",
+                "64² around a slice's liver, a scan's lungs; [−1, 1]",
+            ),
             same("network", "residual G, critic, encoder; 64 channels at 64², z 128"),
             same("loss", "WGAN-GP λ 10, 5 critic steps; MSE + 1 · features"),
             same("optimiser", "Adam 10⁻⁴ β (0, 0.9), RMSProp 5·10⁻⁵, batch 64"),
             ("length", "7 epochs (OCT), then 50,000 updates", "20,000, then 10,000 updates"),
         ),
-        notes="Residual networks of 64 channels, a square around the region of interest resized to 64². The gradient "
+        notes="Residual networks of 64 channels, a square around the liver of a slice, or around the "
+        "lungs of a whole scan in the frame of Yao et al., resized to 64². The gradient "
         "norm of the penalty is taken over all pixels of an image. The pixel map is the image residual alone; the "
         "residual of the critic's features has no place in the image and only trains the encoder.",
     )
@@ -217,9 +225,13 @@ class FAnoGAN(Method):
         from ..roi_crop import SquareCrops
 
         c = self.config
+        of_scans = None
+        if c.frame == "volume":
+            of_scans = np.stack([stack.extent(case) for case in range(int(stack.case_of.max()) + 1)])
         for indices in batches(len(stack), c.batch, ctx.rng("order", phase)):
             images, rois = stack.take(indices)
-            crops = SquareCrops.around(torch.from_numpy(rois).to(ctx.device), c.patch)
+            around = rois if of_scans is None else of_scans[stack.case_of[indices]]
+            crops = SquareCrops.around(torch.from_numpy(around).to(ctx.device), c.patch)
             yield 2 * crops.take(as_input(images, ctx.device)) - 1
 
     def score_view(self, array: np.ndarray, roi: np.ndarray, spacing: Spacing) -> np.ndarray:
@@ -231,7 +243,8 @@ class FAnoGAN(Method):
         c = self.config
         self.encoder.eval()
         self.generator.eval()
-        crops = SquareCrops.around(torch.from_numpy(roi), c.patch)
+        around = roi if c.frame == "slice" else np.broadcast_to(roi.any(axis=0), roi.shape).copy()
+        crops = SquareCrops.around(torch.from_numpy(around), c.patch)
         seen = crops.take(as_input(array, "cpu"))[:, 0].numpy()
         restored = predict(
             lambda x: (self.generator(self.encoder(2 * x - 1))[:, 0] + 1) / 2,

@@ -28,6 +28,7 @@ class GMVAEConfig(ReconstructionConfig):
     dim_w: int = 1
     c_lambda: float = 1.0
     alpha_kl: float = 1.0
+    dropout: float = 0.1
 
     budgets: ClassVar = {**BUDGETS, "baur": {**BUDGETS["baur"], "lr": 5e-5}}
     profiles: ClassVar = ReconstructionConfig.profiles_with(quick={"z": 32, "alpha_kl": 0.01})

@@ -46,7 +46,7 @@ class KLGrad(VAE):
         reference="arXiv:1907.02796",
         near_chance=("liver", "lung"),
         figures=(
-            ("input", "64² patches of z-scored MRI", "128², masked"),
+            ("input", "64² patches of z-scored MRI", "128², masked; lungs in Yao's frame"),
             ("network", "4×4 stride 2, 16–256, no norm, z 256", "trunk of ae, dense mean and log σ, z 128"),
             ("loss", "summed squared error (σ 1) + KL, σ exponentiated twice", "summed L1 + KL"),
             ("optimiser", "Adam 10⁻⁴, batch 64", "Adam 3·10⁻⁴, batch 16"),

@@ -1,18 +1,15 @@
-"""Variational autoencoders on the unified trunk: plain, by dropout at test time, on whole slices, with a spatial code.
-
-``vae`` and ``bayesian-vae`` are one training, scored twice.
-"""
+"""Variational autoencoders on the unified trunk: plain, with dropout at test time, on whole slices, spatial."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from ...common.seeds import derive
 from ...datasets.case import Spacing
-from ...datasets.views.slice_view import View
+from ...datasets.views.volume_view import AnyView
 from ..card import MethodCard, same
 from ..config import ConfigError
 from ..context import FitContext
@@ -44,6 +41,7 @@ class VAEConfig(ReconstructionConfig):
     """
 
     alpha_kl: float = 1e-6
+    dropout: float = 0.1
 
     profiles: ClassVar = ReconstructionConfig.profiles_with(smoke={"dropout": 0.1}, quick={"z": 32, "dropout": 0.1})
 
@@ -61,6 +59,7 @@ class SummedVAEConfig(ReconstructionConfig):
     """
 
     alpha_kl: float = 1.0
+    dropout: float = 0.1
 
     profiles: ClassVar = ReconstructionConfig.profiles_with(
         quick={"z": 32, "lr": 2e-3, "updates": 500, "alpha_kl": 0.01, "erode": 2}
@@ -158,6 +157,7 @@ class BayesianVAEConfig(VAEConfig):
         ConfigError: there is no dropout or nothing to average.
     """
 
+    dropout: float = 0.2
     samples: int = field(default=20, metadata={"stage": "score"})
 
     def __post_init__(self) -> None:
@@ -170,7 +170,7 @@ class BayesianVAEConfig(VAEConfig):
 
 
 class BayesianVAE(VAE):
-    """The same network, scored by the mean residual of thinned copies of itself: dropout stays on at test time."""
+    """The network of :class:`VAE`, scored by the mean residual of thinned copies: dropout stays on at test time."""
 
     card = MethodCard(
         name="bayesian-vae",
@@ -180,16 +180,15 @@ class BayesianVAE(VAE):
         citation="Baur et al., Autoencoders for Unsupervised Anomaly Segmentation in Brain MR Images: A Comparative "
         "Study, Medical Image Analysis 69, 2021; dropout as sampling: Gal and Ghahramani, ICML 2016",
         reference="doi:10.1016/j.media.2020.101952",
-        trainer="vae",
         figures=(
             *VAE.card.figures[:2],
-            ("network", "that of vae, dropout 0.2 at test, passes n/p", "that of vae, dropout 0.2 at test, 20 passes"),
+            ("network", "that of vae, dropout 0.2, passes n/p", "that of vae, dropout 0.2, 20 passes"),
             *VAE.card.figures[3:],
         ),
         undertrained=("lung",),
-        notes="One training with vae; dropout of 0.2 (on both heads of the code and after the dense layer back) stays "
-        "on at test time. Twenty thinned networks, the same for every slice; Yao et al. print no number of passes. "
-        "Residuals are averaged (Baur et al.); Yao et al. speak of a consensus reconstruction. " + LUNG_NOTE,
+        notes="Trained like vae with twice its dropout; the 0.2 (on both heads of the code and after the dense layer "
+        "back) stays on at test time. Twenty thinned networks, the same for every slice; Yao et al. print no number of "
+        "passes. Residuals are averaged (Baur et al.); Yao et al. speak of a consensus reconstruction. " + LUNG_NOTE,
     )
     Config = BayesianVAEConfig
 
@@ -223,7 +222,7 @@ class VAEOriginal(VAE):
         "Imaging 40(10), 2021 (Table III); the trunk: Baur et al., Medical Image Analysis 69, 2021",
         reference="doi:10.1109/TMI.2021.3066161",
         figures=(
-            ("input", "whole slices, size n/p", "128², not masked"),
+            ("input", "whole slices, size n/p", "128², not masked; lungs in Yao's frame"),
             same("network", "trunk of ae, dense mean and log σ, z 128"),
             ("loss", "Baur: summed L1 + KL; Yao: KL · 10⁻⁶, reduction n/p", "L1 per pixel + 10⁻⁶ · KL summed over z"),
             *TRAINING_FIGURES,
@@ -233,9 +232,9 @@ class VAEOriginal(VAE):
     )
 
     @property
-    def view(self) -> View:
+    def view(self) -> AnyView:
         """Whole slices with fixed grey bounds, the same in training and test."""
-        return View(size=self.config.size, window=self.config.window, mask_roi=False)
+        return replace(self.config.view, mask_roi=False)
 
 
 @dataclass(frozen=True)

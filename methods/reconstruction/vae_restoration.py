@@ -69,7 +69,7 @@ class VAERestoration(VAE):
         reference="https://proceedings.mlr.press/v102/you19a.html",
         near_chance=("liver", "lung"),
         figures=(
-            ("input", "158 × 198", "128², masked"),
+            ("input", "158 × 198", "128², masked; lungs in Yao's frame"),
             ("network", "mixture VAE, 3×3, 64 channels, spatial z, c 6", "trunk of ae, dense mean and log σ, z 128"),
             ("loss", "mixture bound, KL(c) floored at 0.5", "summed L1 + KL"),
             ("optimiser", "5·10⁻⁵, batch 16", "Adam 3·10⁻⁴, batch 16"),

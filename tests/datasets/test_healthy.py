@@ -6,7 +6,7 @@ from uasbench.common.errors import DataError
 from uasbench.datasets.case import Case
 from uasbench.datasets.healthy import HealthySet, Part
 from uasbench.datasets.views.slice_view import View
-from uasbench.datasets.views.volume_view import apply_view
+from uasbench.datasets.views.volume_view import VolumeView, apply_view
 
 VIEW = View(size=24)
 
@@ -61,6 +61,22 @@ def test_z_range_chooses_native_slices(cases):
     assert stack.z_of.tolist() == [4, 5, 6, 2, 3]
     assert stack.case_of.tolist() == [0, 0, 0, 2, 2]
     np.testing.assert_array_equal(stack.take([1])[0][0], apply_view(cases[1].crop_z(5, 6), VIEW).image[0])
+
+
+@pytest.mark.parametrize("spacing", [2.0, 0.7, 3.1])
+def test_slices_of_a_volume_come_from_native_slices_with_a_region_alone(cases, spacing):
+    cases[1].roi[6] = False
+    view = VolumeView(size=16, spacing=(spacing, 0.8, 0.8), reduce=2, window=(-200.0, 250.0))
+    stack = HealthySet([Part(cases[0]), Part(cases[1], (3, 10))]).array(view)
+    _, rois = stack.take(range(len(stack)))
+    assert rois.any(axis=(1, 2)).all()
+    for number, (case, wanted) in enumerate(zip(cases, ({2, 3, 4, 5, 6}, {3, 4, 5, 7, 8, 9}), strict=False)):
+        geometry = apply_view(case, view).geometry
+        reads = [set(range(*read)) for read in geometry.reads]
+        expected = [z for z, read in zip(geometry.slices, reads, strict=True) if read <= wanted]
+        assert 0 < len(expected) <= len(reads)
+        assert stack.z_of[stack.case_of == number].tolist() == expected
+        np.testing.assert_array_equal(stack.extent(number), apply_view(case, view).roi.any(axis=0))
 
 
 def test_take_any_order_with_repeats_and_negative_indices(cases):

@@ -24,8 +24,8 @@ def make_case(shape=(8, 40, 44), spacing=(2.0, 0.7, 0.7), seed=0, roi=None):
     return Case("a", "p", rng.uniform(-1000, 300, shape).astype(np.float32), spacing, roi)
 
 
-def windowed(case, window=WINDOW):
-    return np.clip((case.image - np.float32(window[0])) / np.float32(window[1] - window[0]), 0, 1)
+def windowed(image, window=WINDOW):
+    return np.clip((image - np.float32(window[0])) / np.float32(window[1] - window[0]), 0, 1)
 
 
 def box_of(mask):
@@ -47,7 +47,14 @@ cases = st.builds(
     st.integers(0, 1000),
     st.sampled_from([0.0, 0.02, 0.4, 1.0]),
 )
-views = st.builds(VolumeView, size=st.integers(1, 40), spacing=steps, resample_z=st.booleans(), mask_roi=st.booleans())
+views = st.builds(
+    VolumeView,
+    size=st.integers(1, 40),
+    spacing=steps,
+    reduce=st.sampled_from([1, 1, 2, 3]),
+    resample_z=st.booleans(),
+    mask_roi=st.booleans(),
+)
 any_view = st.one_of(views, st.integers(1, 60).map(lambda size: View(size=size)))
 both = pytest.mark.parametrize("view", [View(size=16), VolumeView(size=16)])
 
@@ -66,15 +73,16 @@ class TestLook:
 
         case = make_case((8, 40, 44), (2.0, 0.9, 1.1))
         viewed = apply_view(case, VolumeView(size=72, mask_roi=False))
-        source = sitk.GetImageFromArray(windowed(case))
+        source = sitk.GetImageFromArray(case.image)
         source.SetSpacing(case.spacing[::-1])
         grid, spacing = viewed.geometry.axes, viewed.geometry.spacing
         assert spacing == (1.0, 0.8, 0.8)
         origin = [float((a.centres[0] - 0.5) * s) for a, s in zip(grid, case.spacing, strict=True)]
         expected = sitk.GetArrayFromImage(
             sitk.Resample(source, viewed.image.shape[::-1], sitk.Transform(), sitk.sitkLinear, origin[::-1],
-                          spacing[::-1], source.GetDirection(), 0.0)
+                          spacing[::-1], source.GetDirection(), WINDOW[0])
         )  # fmt: skip
+        expected = windowed(expected)
         (z0, z1), *_ = viewed.geometry.box
         inner = [(a.centres >= low + 0.5) & (a.centres <= high - 0.5)
                  for a, (low, high) in zip(grid, [(z0, z1), (0, 40), (0, 44)], strict=True)]  # fmt: skip
@@ -84,14 +92,14 @@ class TestLook:
     def test_shrinking_is_the_mean_by_area(self):
         case = make_case((9, 41, 44), (0.7, 0.33, 0.5))
         viewed = apply_view(case, VolumeView(size=16, spacing=(1.3, 1.0, 0.9), mask_roi=False))
-        expected = windowed(case).astype(np.float64)
+        expected = case.image.astype(np.float64)
         for axis in (0, 1, 2):
             expected = np.apply_along_axis(area_mean, axis, expected, axis, viewed.geometry)
             if axis == 0:
                 (z0, z1), *_ = viewed.geometry.box
                 assert (z0, z1) == (1, 8)
         inner = np.ix_(range(len(expected)), *(np.flatnonzero(a.inside) for a in viewed.geometry.axes[1:]))
-        np.testing.assert_allclose(viewed.image[inner], expected[inner], atol=2e-6)
+        np.testing.assert_allclose(viewed.image[inner], windowed(expected)[inner], atol=2e-6)
         assert not np.delete(viewed.image, np.flatnonzero(viewed.geometry.axes[1].inside), axis=1).any()
 
     def test_nothing_is_interpolated_where_spacings_agree(self):
@@ -100,7 +108,7 @@ class TestLook:
         viewed = apply_view(case, VolumeView(size=64))
         ys, xs = (int(-a.origin) for a in viewed.geometry.axes[1:])
         expected = np.zeros((5, 64, 64), np.float32)
-        expected[:, max(ys, 0) : 41 + ys, xs : xs + 45] = (windowed(case) * case.roi)[1:6, max(-ys, 0) :]
+        expected[:, max(ys, 0) : 41 + ys, xs : xs + 45] = (windowed(case.image) * case.roi)[1:6, max(-ys, 0) :]
         np.testing.assert_array_equal(viewed.image, expected)
         np.testing.assert_array_equal(viewed.support, viewed.roi)
         assert viewed.roi.sum() == case.roi.sum()
@@ -160,6 +168,27 @@ class TestLook:
         assert peak < results + case.roi.nbytes + 12 * viewed.image[0].nbytes
 
     @given(cases, views)
+    def test_a_reduced_pixel_is_the_mean_of_the_finer_grid_at_its_place(self, case, view):
+        viewed = apply_view(case, view)
+        fine = apply_view(case, replace(view, size=view.size * view.reduce, reduce=1))
+        blocks = fine.image.reshape(-1, view.size, view.reduce, view.size, view.reduce)
+        np.testing.assert_allclose(viewed.image, blocks.mean(axis=(2, 4)), atol=2e-6)
+        for axis, finer in zip(viewed.geometry.axes[1:], fine.geometry.axes[1:], strict=True):
+            assert axis.origin == pytest.approx(finer.origin)
+            assert axis.ratio == pytest.approx(view.reduce * finer.ratio)
+        assert viewed.geometry.slices == fine.geometry.slices
+
+    def test_an_unmasked_view_maps_whole_slices_back_as_far_as_its_grid_reaches(self):
+        case = make_case((6, 40, 44), (1.0, 0.8, 0.8))
+        case.roi[:, :20] = False
+        viewed = apply_view(case, VolumeView(size=36, mask_roi=False))
+        native = viewed.to_native(viewed.image)
+        _, (y0, y1), (x0, x1) = viewed.geometry.mapped
+        assert (y1 - y0, x1 - x0) == (32, 36)
+        np.testing.assert_allclose(native[1:5, y0:y1, x0:x1], windowed(case.image)[1:5, y0:y1, x0:x1], atol=1e-6)
+        assert viewed.geometry.mask_to_native(np.ones(viewed.image.shape, bool)).sum() == 4 * 32 * 36
+
+    @given(cases, views)
     def test_shape_bounds_and_place(self, case, view):
         before = case.image.copy()
         viewed = apply_view(case, view)
@@ -169,7 +198,8 @@ class TestLook:
         assert viewed.image.shape[1:] == (view.size, view.size)
         assert 0 <= viewed.image.min() <= viewed.image.max() <= 1
         if view.mask_roi:
-            assert not viewed.image[~viewed.roi].any()
+            shown = viewed.roi if view.reduce == 1 else geometry.mask_to_view(case.roi, "any")
+            assert not viewed.image[~shown].any()
         assert not (viewed.roi & ~viewed.support).any()
         (z0, z1), *in_plane = box_of(case.roi)
         z, y, x = geometry.axes
@@ -185,6 +215,7 @@ class TestLook:
         ("view", "message"),
         [
             (VolumeView(size=0), "size 0"),
+            (VolumeView(reduce=0), "reduce 0"),
             (VolumeView(window=(100, 100)), "window"),
             (VolumeView(spacing=(1, 0, 1)), "positive"),
             (VolumeView(spacing=(1, float("nan"), 1)), "positive"),
@@ -296,10 +327,11 @@ class TestStored:
             VolumeView(size=256),
             VolumeView(spacing=(1.0, 0.8, 0.81)),
             VolumeView(resample_z=False),
+            VolumeView(reduce=2),
             VolumeView(window=(-800, 101)),
             VolumeView(mask_roi=False),
             VolumeView(dtype="float16"),
             View(size=512, window=WINDOW),
         ]
-        assert len({view_key("f", view) for view in (VolumeView(), *others)}) == 8
+        assert len({view_key("f", view) for view in (VolumeView(), *others)}) == 9
         assert view_key("f", VolumeView(spacing=(1, 0.8, 0.8), window=(-800, 100))) == view_key("f", VolumeView())

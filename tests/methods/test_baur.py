@@ -98,6 +98,18 @@ def test_dropout_follows_both_heads(spatial, layers):
     assert not torch.equal(mean == 0, log_std == 0)
 
 
+def test_dropout_follows_the_heads_of_w_too_and_the_prior_is_linear_in_w():
+    net = BaurGMVAE(32, 16, dim_c=3, dim_w=40, norm="affine", dropout=0.5, width=8)
+    seed_dropout(net, 0)
+    q = net.posterior(torch.rand((4, 1, 32, 32), generator=torch.Generator().manual_seed(5)))
+    for head in q:
+        assert 0.2 < (head == 0).float().mean() < 0.8
+    assert not torch.equal(q.mean_w == 0, q.log_std_w == 0)
+    one, other = torch.randn((2, 5, 40), generator=torch.Generator().manual_seed(1))
+    for halfway, *ends in zip(net.prior((one + other) / 2), net.prior(one), net.prior(other), strict=True):
+        assert torch.allclose(halfway, (ends[0] + ends[1]) / 2, atol=1e-5)
+
+
 def test_a_thinned_network_is_one_network_for_all_slices_and_calls():
     net = BaurVAE(32, 16, "batch", 0.5, width=8)
     x = torch.rand((4, 1, 32, 32), generator=torch.Generator().manual_seed(6))

@@ -34,6 +34,9 @@ def traits(name: str, anatomy: str) -> dict[str, Any]:
     if method.view is not None:
         settings = vars(method.config)
         own = [f.name for f in fields(method.view) if f.name not in settings and f.default is not MISSING]
+        if getattr(method.config, "frame", "slice") == "volume":
+            own.remove("reduce")
+            assert method.view.reduce * method.config.size == method.config.canvas
         found |= {f"view_{key}": value for key, value in others_than_default(method.view, own).items()}
         found |= {
             f"view_{f.name}": getattr(method.view, f.name)

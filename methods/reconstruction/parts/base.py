@@ -11,7 +11,7 @@ import numpy as np
 
 from ....datasets.case import Spacing
 from ...card import Figure
-from ...config import SliceConfig, complete
+from ...config import complete
 from ...context import FitContext
 from ...early_stopping import hold_out, train_until_no_gain
 from ...method import Method
@@ -24,6 +24,7 @@ from ...training import (
     training_length,
     update,
 )
+from .placing import QUICK_FRAME, SMOKE_FRAME, PlacedSlices
 from .residual import Sign, filtered_inside, residual
 
 if TYPE_CHECKING:
@@ -35,7 +36,11 @@ SCORE_BATCH = 64
 LUNG_NOTE = (
     "On the lung the residual of an untrained network is brightness itself, and the quick profile adds nothing to that."
 )
-INPUT_FIGURE: Figure = ("input", "Baur: 128²; Yao: masked, size n/p", "128², masked")
+INPUT_FIGURE: Figure = (
+    "input",
+    "Baur: 128²; Yao: masked, lungs centred on 512², then n/p",
+    "128², masked; lungs in Yao's frame",
+)
 LENGTH_FIGURE: Figure = ("length", "Yao: 6,000 updates; Baur: ≤ 1,000 epochs, patience 5", "6,000 updates")
 TRAINING_FIGURES: tuple[Figure, ...] = (
     ("optimiser", "Yao: 3·10⁻⁴, batch 16; Baur: Adam 10⁻⁴, β₁ 0.5, batch 8", "Adam 3·10⁻⁴, batch 16"),
@@ -51,7 +56,7 @@ BUDGETS: Mapping[str, Mapping[str, Any]] = {
 
 
 @dataclass(frozen=True)
-class ReconstructionConfig(SliceConfig):
+class ReconstructionConfig(PlacedSlices):
     """Settings of every method on the trunk; those that are None come from ``budget``, an entry of ``budgets``.
 
     ``seed2`` trains for a fixed number of updates (Yao et al. 2021); ``baur`` until ``patience`` epochs have not
@@ -61,7 +66,9 @@ class ReconstructionConfig(SliceConfig):
         z: length of the latent vector, or channels of a spatial code.
         width: width of the first stage of the trunk.
         norm: ``batch``, or ``affine`` as the published networks effectively behave.
-        dropout: rate in training, after the latent vector and after the second dense layer.
+        dropout: rate in training, after the latent vector and after the second dense layer: that of the scripts of
+            Baur et al. 2021, 0.2 for the autoencoder and 0.1 for all others. Yao et al. 2021 print one for the
+            Bayesian autoencoder alone, 0.2.
         sign: part of x − x̂ that counts: lung lesions are brighter, liver tumours either.
         erode: pixels (of the view) taken off the region of interest, whose edge reconstructs badly.
         median: side of the cubic median filter on the map, 5 in Baur et al. 2021; 0 is off.
@@ -85,8 +92,18 @@ class ReconstructionConfig(SliceConfig):
 
     budgets: ClassVar = BUDGETS
     profiles: ClassVar = {
-        "smoke": {"size": 32, "width": 8, "z": 16, "dropout": 0.0, "batch": 8, "updates": 10, "lr": 1e-3},
+        "smoke": {
+            **SMOKE_FRAME,
+            "size": 32,
+            "width": 8,
+            "z": 16,
+            "dropout": 0.0,
+            "batch": 8,
+            "updates": 10,
+            "lr": 1e-3,
+        },
         "quick": {
+            **QUICK_FRAME,
             "size": 64,
             "width": 8,
             "norm": "affine",
@@ -99,10 +116,11 @@ class ReconstructionConfig(SliceConfig):
     }
     anatomies: ClassVar = {
         # Opacities begin at the pleura: an eroded lung has lost half of them.
-        "lung": {"window": (-800.0, 100.0), "sign": "positive", "erode": 0}
+        "lung": {"window": (-800.0, 100.0), "frame": "volume", "sign": "positive", "erode": 0}
     }
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         complete(self, self.budgets[self.budget])
 
 
