@@ -69,6 +69,11 @@ class PaDiM(FeatureMethod):
     Config = PaDiMConfig
     tuned: ClassVar = {"dims": (30, 150), "epsilon": (1e-3, 1.0, "log"), "sigma": (0.0, 6.0)}
 
+    @property
+    def dims(self) -> int:
+        """Components of a position: the setting ``dims``, or the channels of all stages where there are fewer."""
+        return min(self.config.dims, sum(self.backbone.channels))
+
     def build(self) -> None:
         """Create the backbone and the Gaussians before any slice: mean 0, covariance 1."""
         import torch

@@ -26,8 +26,9 @@ class PatchCoreConfig(FeatureConfig):
     """Settings of :class:`PatchCore`.
 
     Attributes:
-        dims: components of a patch, by adaptive average pooling over the concatenated channels where there are more.
-        pool: side of the average pooling of every map.
+        dims: components of a patch. The neighbourhood of a position, channels × pool², is pooled to so many at every
+            stage, and the stages together once more, as the released code does.
+        pool: side of the neighbourhood of a position.
         ratio: share of the patches that the coreset keeps.
         projection: components in which the coreset is selected.
         max_patches: patches remembered before selection; of more, a random part is taken, and the state says so.
@@ -46,8 +47,8 @@ class PatchCoreConfig(FeatureConfig):
     organ_only: bool = True
 
     profiles: ClassVar = {
-        "smoke": {"size": 32, "backbone": LITE0, "batch": 8, "max_patches": 500, "sigma": 1.0},
-        "quick": {"size": 128, "backbone": LITE0, "batch": 16, "max_patches": 20_000, "sigma": 2.0},
+        "smoke": {"size": 32, "backbone": LITE0, "dims": 128, "batch": 8, "max_patches": 500, "sigma": 1.0},
+        "quick": {"size": 128, "backbone": LITE0, "dims": 128, "batch": 16, "max_patches": 20_000, "sigma": 2.0},
     }
 
 
@@ -91,7 +92,7 @@ class PatchCore(FeatureMethod):
         import torch
 
         super().build()
-        self.bank = torch.zeros(1, self.dims)
+        self.bank = torch.zeros(1, self.config.dims)
         self.patches = {"found": 0, "extracted": 0, "kept": 0}
 
     def fit(self, healthy: HealthySet, ctx: FitContext) -> None:
@@ -108,7 +109,7 @@ class PatchCore(FeatureMethod):
         c = self.config
         stack = healthy.array(self.view)
         wanted, found = self._choose(stack, ctx)
-        memory = torch.empty((len(wanted), self.dims), device=ctx.device)
+        memory = torch.empty((len(wanted), c.dims), device=ctx.device)
         ends = np.searchsorted(wanted, np.arange(0, len(stack) + c.batch, c.batch) * self.side**2)
         self.backbone.eval()
 
@@ -118,7 +119,7 @@ class PatchCore(FeatureMethod):
                 with torch.no_grad(), autocast(ctx.device, ctx.precision):
                     embedded = self.embed(as_input(stack.take(range(first, last))[0], ctx.device))
                 local = torch.from_numpy(wanted[ends[i] : ends[i + 1]] - first * self.side**2).to(ctx.device)
-                memory[ends[i] : ends[i + 1]] = embedded.reshape(-1, self.dims)[local]
+                memory[ends[i] : ends[i + 1]] = embedded.reshape(-1, c.dims)[local]
             return {"patches": float(ends[i + 1])}
 
         done = run_updates(ctx, math.ceil(len(stack) / c.batch), step)
@@ -144,14 +145,14 @@ class PatchCore(FeatureMethod):
     def embed(self, images: torch.Tensor) -> torch.Tensor:
         """Return patch features, float32 (n, positions, dims), on the grid of the finest stage."""
         import torch
-        from torch.nn import functional
+        from torch.nn.functional import adaptive_avg_pool1d, interpolate
 
-        pool = self.config.pool
-        maps = [functional.avg_pool2d(f, pool, stride=1, padding=pool // 2) for f in self.features(images)]
+        c = self.config
+        maps = [pooled_neighbourhoods(f, c.pool, c.dims) for f in self.features(images)]
+        # The released code enlarges before it pools: both are linear, along other axes, and pooled maps are smaller.
         size = maps[0].shape[2:]
-        rest = [functional.interpolate(f, size=size, mode="bilinear", align_corners=False) for f in maps[1:]]
-        vectors = torch.cat([maps[0], *rest], dim=1).flatten(2).transpose(1, 2)
-        return vectors if vectors.shape[2] == self.dims else functional.adaptive_avg_pool1d(vectors, self.dims)
+        rest = [interpolate(f, size=size, mode="bilinear", align_corners=False) for f in maps[1:]]
+        return adaptive_avg_pool1d(torch.cat([maps[0], *rest], dim=1).flatten(2).transpose(1, 2), c.dims)
 
     def score_view(self, array: np.ndarray, roi: np.ndarray, spacing: Spacing) -> np.ndarray:
         """Return the smoothed distances of the patches that touch the organ or its neighbourhood, 0 on the others."""
@@ -203,13 +204,36 @@ class PatchCore(FeatureMethod):
         wanted = every
         if len(every) > c.max_patches:
             wanted = np.sort(ctx.rng("patches").choice(every, c.max_patches, replace=False))
-        need = memory_gib(len(wanted), self.dims, c.projection, c.ratio)
+        need = memory_gib(len(wanted), c.dims, c.projection, c.ratio)
         if need > c.max_gib:
             raise DataError(
-                f"PatchCore: {len(wanted)} patches of {self.dims} components need {need:.1f} GiB, max_gib is "
+                f"PatchCore: {len(wanted)} patches of {c.dims} components need {need:.1f} GiB, max_gib is "
                 f"{c.max_gib:g}; lower max_patches (now {c.max_patches}) or raise max_gib"
             )
         return wanted, len(every)
+
+
+def pooled_neighbourhoods(maps: torch.Tensor, side: int, dims: int) -> torch.Tensor:
+    """Pool the neighbourhood of every position, its channels × side × side values in this order, to ``dims`` means.
+
+    Roth et al. 2022, released code: a component covers part of one channel's or of few channels' neighbourhoods, with
+    zeros beyond the border. Image by image, because the neighbourhoods of a batch are side² times as large as its maps.
+
+    Args:
+        maps: (n, channels, h, w).
+        side: odd.
+
+    Returns:
+        float32 (n, dims, h, w).
+    """
+    import torch
+    from torch.nn import functional
+
+    out = torch.empty((len(maps), dims, *maps.shape[2:]), device=maps.device)
+    for image, pooled in zip(maps, out, strict=True):
+        around = functional.unfold(image[None].float(), side, padding=side // 2)[0]
+        pooled.flatten(1).copy_(functional.adaptive_avg_pool1d(around.T, dims).T)
+    return out
 
 
 def memory_gib(patches: int, dims: int, projection: int, ratio: float) -> float:

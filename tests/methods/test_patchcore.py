@@ -8,13 +8,14 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.nn import functional
 from uasbench.common.errors import DataError
 from uasbench.datasets.views.volume_view import apply_view
 from uasbench.methods.config import resolve
 from uasbench.methods.context import FitContext, TrainingError
 from uasbench.methods.features.parts.backbone import upsample
 from uasbench.methods.features.parts.coreset import greedy_k_centre, nearest_distance, random_projection
-from uasbench.methods.features.patchcore import PatchCore, PatchCoreConfig, memory_gib
+from uasbench.methods.features.patchcore import PatchCore, PatchCoreConfig, memory_gib, pooled_neighbourhoods
 from uasbench.methods.training import as_input
 
 
@@ -78,21 +79,27 @@ def test_projection_keeps_distances_and_follows_its_generator():
     assert torch.equal(random_projection(vectors[:, :128], 128, torch.Generator()), vectors[:, :128])
 
 
-def test_patches_are_pooled_resized_and_concatenated(make_method, healthy):
-    method = make_method(PatchCore)
+@pytest.mark.parametrize(("pool", "dims"), [(3, 128), (3, 50), (1, 200), (5, 1024)])
+def test_neighbourhoods_are_pooled_by_stage_and_together_as_in_the_released_code(make_method, healthy, pool, dims):
+    """Step by step, on whole batches: cut out, enlarge every value of a neighbourhood, pool each stage, pool both."""
+    method = make_method(PatchCore, "smoke", {"pool": pool, "dims": dims})
     images = as_input(healthy.array(method.view).take([3, 5])[0], "cpu")
-    fine, coarse = method.features(images)
-    padded = np.pad(fine.numpy(), ((0, 0), (0, 0), (1, 1), (1, 1)))
-    pooled = sum(padded[..., y : y + 4, x : x + 4] for y in range(3) for x in range(3)) / 9
-    # Corners of the enlarged coarse map are those of the pooled one: half a cell outside the outermost centres.
-    padded = np.pad(coarse.numpy(), ((0, 0), (0, 0), (1, 1), (1, 1)))
-    corners = sum(padded[..., y : y + 2, x : x + 2] for y in range(3) for x in range(3)) / 9
-    vectors = method.embed(images)
-    assert vectors.shape == (2, 16, 40 + 112)
-    assert np.allclose(vectors[..., :40].transpose(1, 2).reshape(2, 40, 4, 4), pooled, atol=1e-4)
-    assert np.allclose(vectors[:, [0, 3, 12, 15], 40:].mean(), corners.mean(), atol=1e-3)
-    fewer = make_method(PatchCore, "smoke", {"dims": 76}).embed(images)
-    assert torch.allclose(fewer, vectors.reshape(2, 16, 76, 2).mean(dim=3), atol=1e-5)
+    stages = []
+    for maps in method.features(images):
+        values = functional.unfold(maps, pool, padding=pool // 2).unflatten(2, maps.shape[2:])
+        values = functional.interpolate(values, size=(4, 4), mode="bilinear", align_corners=False)
+        stages.append(functional.adaptive_avg_pool1d(values.flatten(2).transpose(1, 2), dims))
+    wanted = functional.adaptive_avg_pool1d(torch.cat(stages, dim=2), dims)
+    assert wanted.shape == (2, 16, dims)
+    assert torch.allclose(method.embed(images), wanted, atol=1e-5)
+
+
+def test_at_the_published_widths_the_second_stage_counts_the_centre_twice_and_the_third_is_a_plain_mean():
+    maps = torch.rand(1, 512, 3, 3)
+    halves = pooled_neighbourhoods(maps, 3, 1024)[0, :, 1, 1].reshape(512, 2).mean(dim=1)
+    assert torch.allclose(halves, (maps.sum(dim=(2, 3)) + maps[..., 1, 1])[0] / 10, atol=1e-6)
+    maps = torch.rand(1, 1024, 3, 3)
+    assert torch.allclose(pooled_neighbourhoods(maps, 3, 1024)[0, :, 1, 1], maps.mean(dim=(2, 3))[0], atol=1e-6)
 
 
 def test_memory_holds_a_tenth_of_the_organs_patches(train, healthy):
@@ -101,7 +108,7 @@ def test_memory_holds_a_tenth_of_the_organs_patches(train, healthy):
     cells = method._cells(stack.take(range(len(stack)))[1])
     assert method.patches == {"found": cells.sum(), "extracted": cells.sum(), "kept": round(0.1 * cells.sum())}
     every = method.embed(as_input(stack.take(range(len(stack)))[0], "cpu"))[torch.from_numpy(cells).flatten(1)]
-    assert method.bank.shape == (method.patches["kept"], 152)
+    assert method.bank.shape == (method.patches["kept"], 128)
     gaps = torch.cdist(method.bank, every).amin(dim=1)
     assert gaps.max() < 0.05 * every.norm(dim=1).mean()
     everywhere, _ = train(PatchCore, organ_only=False)
@@ -127,7 +134,7 @@ def test_map_is_the_distance_to_the_nearest_remembered_patch(train, toy_case):
     seen = apply_view(toy_case(9, lesion=True)[0], method.view)
     vectors = method.embed(as_input(seen.image, "cpu")).double().numpy()
     search = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(method.bank.double().numpy())
-    distances = search.kneighbors(vectors.reshape(-1, 152))[0].reshape(8, 4, 4)
+    distances = search.kneighbors(vectors.reshape(-1, 128))[0].reshape(8, 4, 4)
     wanted = upsample(torch.from_numpy(distances), 32).numpy()
     found = method.score_view(seen.image, seen.roi, (1, 1, 1))
     assert np.allclose(found, wanted, rtol=1e-3, atol=1e-2 * wanted.mean())
@@ -162,15 +169,16 @@ def test_too_large_a_memory_is_refused_before_anything_is_extracted(make_method,
 
 
 def test_the_memory_that_is_asked_for_is_the_peak_of_fitting(make_method, healthy, monkeypatch, tmp_path):
-    method = make_method(PatchCore, "smoke", {"size": 64, "batch": 4, "max_patches": 10_000, "ratio": 0.001})
-    monkeypatch.setattr(method, "embed", lambda images: torch.rand(len(images), 64, method.dims))
+    settings = {"size": 64, "batch": 4, "max_patches": 10_000, "ratio": 0.001, "dims": 152}
+    method = make_method(PatchCore, "smoke", settings)
+    monkeypatch.setattr(method, "embed", lambda images: torch.rand(len(images), 64, method.config.dims))
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
         method.fit(healthy, FitContext(seed=0))
     profile.export_chrome_trace(str(tmp_path / "trace.json"))
     events = json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
     taken = sorted((e["ts"], e["args"]["Bytes"]) for e in events if e["name"] == "[memory]")
     peak = max(itertools.accumulate(size for _, size in taken)) / 2**30
-    asked = memory_gib(method.patches["extracted"], method.dims, method.config.projection, method.config.ratio)
+    asked = memory_gib(method.patches["extracted"], method.config.dims, method.config.projection, method.config.ratio)
     assert method.patches["extracted"] > 500
     assert 0.9 * asked < peak <= 1.01 * asked
 

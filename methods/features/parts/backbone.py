@@ -155,11 +155,6 @@ class FeatureMethod(PretrainedMethod):
     def side(self) -> int:
         return math.ceil(self.config.size / self.backbone.strides[0])
 
-    @property
-    def dims(self) -> int:
-        """Components of a position: the setting ``dims``, or the channels of all stages where there are fewer."""
-        return min(self.config.dims, sum(self.backbone.channels))
-
     def maps(self, images: torch.Tensor) -> torch.Tensor:
         """Return the unsmoothed anomaly maps (n, H, W) of images (n, 1, H, W)."""
         raise TypeError(f"{type(self).__name__} must implement maps(images)")
