@@ -9,13 +9,14 @@ from torch.nn import functional
 def focal_loss(logits: torch.Tensor, target: torch.Tensor, gamma: float = 2.0, smooth: float = 1e-5) -> torch.Tensor:
     """Focal loss on a softmax, −(1 − p_t)^γ · log p_t with α = 1, averaged over pixels.
 
-    The one-hot target is clamped to [smooth, 1 − smooth], so that p_t never reaches 0 (DRAEM, Zavrtanik et al. 2021;
-    Zhang et al. 2023, eq. 3). Logits (n, 2, H, W) before the softmax, target (n, H, W) bool or 0 and 1.
+    The one-hot target is clamped to [smooth, 1 − smooth] and p_t raised by ``smooth``, so that it never reaches 0
+    (DRAEM, Zavrtanik et al. 2021, released code; Zhang et al. 2023, eq. 3). Logits (n, 2, H, W) before the softmax,
+    target (n, H, W) bool or 0 and 1.
     """
     normal, anomalous = torch.softmax(logits.float(), dim=1).unbind(1)
     truth = target.bool()
     right, wrong = torch.where(truth, anomalous, normal), torch.where(truth, normal, anomalous)
-    p_t = right * (1 - smooth) + wrong * smooth
+    p_t = (right * (1 - smooth) + wrong * smooth + smooth).clamp(max=1)
     return (-((1 - p_t) ** gamma) * torch.log(p_t)).mean()
 
 

@@ -22,8 +22,9 @@ def disjointness(a: torch.Tensor, b: torch.Tensor, kind: Literal["soft", "binari
     Args:
         a: values in [0, 1].
         b: same shape.
-        kind: ``binarised`` first sets every value above 10⁻¹⁶ to 1, as a published script does: the overlap of two
-            sigmoids is then 1 and its gradient 0.
+        kind: ``soft`` keeps the values, as the released code does where it creates the networks and in its first stage;
+            ``binarised`` first sets every value above 10⁻¹⁶ to 1, as in its second stage: the overlap of two sigmoids
+            is then 1 and its gradient 0.
     """
     if kind == "binarised":
         a, b = ((torch.where(x > ON, torch.ones_like(x), x)) for x in (a, b))

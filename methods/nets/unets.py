@@ -12,6 +12,7 @@ STD_FLOOR = 1e-5
 DRAEM_STD = 0.02
 RESTORATION_BASE, DISCRIMINATIVE_BASE = 128, 64
 STEM = 16
+WIDE_EPS = 1e-3
 
 
 def group_count(channels: int) -> int:
@@ -206,70 +207,74 @@ def residual_unet(channels: Sequence[int], residual_units: int, dims: int = 3) -
 class WideBlock(nn.Module):
     """Pre-activated residual block: twice batch norm, ReLU, 3×3 convolution (Zagoruyko and Komodakis 2016).
 
-    Where width or stride changes, the shortcut is a 1×1 convolution of the first activation.
+    Where the width changes, the shortcut is a 1×1 convolution of the first activation; else it is the input, its mean
+    over ``stride`` × ``stride`` pixels. An enlarging block doubles both branches, the main one after its first
+    convolution (Tan et al. 2022, released code).
     """
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
+    def __init__(self, in_channels: int, out_channels: int, stride: int = 1, *, enlarge: bool = False) -> None:
         super().__init__()
-        self.norm1 = nn.BatchNorm2d(in_channels)
+        self.norm1 = nn.BatchNorm2d(in_channels, WIDE_EPS)
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False)
-        self.norm2 = nn.BatchNorm2d(out_channels)
+        self.norm2 = nn.BatchNorm2d(out_channels, WIDE_EPS)
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
-        changes = in_channels != out_channels or stride != 1
+        changes = in_channels != out_channels
         self.shortcut = nn.Conv2d(in_channels, out_channels, 1, stride, bias=False) if changes else None
+        self.pool = nn.AvgPool2d(stride)
+        self.enlarge = nn.Upsample(scale_factor=2) if enlarge else nn.Identity()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Map (n, in_channels, H, W) to (n, out_channels, H / stride, W / stride)."""
+        """Map (n, in_channels, H, W) to (n, out_channels, H / stride, W / stride), or twice H and W."""
         active = torch.relu(self.norm1(x))
-        kept = x if self.shortcut is None else self.shortcut(active)
-        return kept + self.conv2(torch.relu(self.norm2(self.conv1(active))))
+        kept = self.pool(x) if self.shortcut is None else self.shortcut(active)
+        changed = self.conv2(torch.relu(self.norm2(self.enlarge(self.conv1(active)))))
+        return self.enlarge(kept) + changed
 
 
 class WideResidualNet(nn.Module):
-    """WRN-n-k as encoder, mirrored as decoder, without skips between the two; one logit per pixel (FPI, PII).
+    """Wide residual encoder and decoder without skips between the two; one logit per pixel (FPI, PII).
 
-    A 3×3 convolution to 16 channels; three groups of N = (n − 4) / 6 blocks with 16k, 32k and 64k channels, the second
-    and third halving the grid; two groups with 32k and 16k channels, each after bilinear enlarging; batch norm, ReLU
-    and a 1×1 convolution.
+    Tan et al. 2022, released code: a 3×3 convolution to 16 channels; five or six stages of N blocks with 16k, 32k, 64k,
+    64k, … channels, all but the first halving the grid; as many enlarging blocks as there are halvings, the last three
+    with 16k, 16 and ``out_channels`` channels, those before with 32k. What the last block gives are the logits.
 
     Args:
-        depth: n, layers of the encoder as WRN counts them: 10, 16, 22, …
+        depth: n: 10N + 6 has five stages, which halve four times, and 12N + 7 six, which halve five times.
         widen: k.
 
     Raises:
-        ValueError: ``depth`` is not 6N + 4.
+        ValueError: ``depth`` is neither.
     """
-
-    factor = 4
 
     def __init__(self, depth: int = 16, widen: int = 4, in_channels: int = 1, out_channels: int = 1) -> None:
         super().__init__()
-        blocks, rest = divmod(depth - 4, 6)
+        stages = 5 + depth % 2
+        blocks, rest = divmod(depth - stages - 1, 2 * stages)
         if rest or blocks < 1:
-            raise ValueError(f"depth {depth}: a wide residual net has 6N + 4 layers (10, 16, 22, …)")
-        low, middle, high = (STEM * widen * g for g in (1, 2, 4))
+            raise ValueError(f"depth {depth}: these nets have 10N + 6 layers (16, 26, …) or 12N + 7 (19, 31, …)")
+        widths = [STEM, *(STEM * widen * g for g in (1, 2, *(4,) * (stages - 2)))]
+        coarse_to_fine = [widths[-1], *(widths[2],) * (stages - 4), widths[1], STEM, out_channels]
         self.stem = nn.Conv2d(in_channels, STEM, 3, padding=1, bias=False)
+        strides = (1, *(2,) * (stages - 1))
         self.down = nn.Sequential(
-            _group(STEM, low, blocks), _group(low, middle, blocks, stride=2), _group(middle, high, blocks, stride=2)
+            *(_group(i, o, blocks, stride) for (i, o), stride in zip(pairwise(widths), strides, strict=True))
         )
-        enlarge = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False)
-        self.up = nn.Sequential(enlarge, _group(high, middle, blocks), enlarge, _group(middle, low, blocks))
-        self.norm = nn.BatchNorm2d(low)
-        self.head = nn.Conv2d(low, out_channels, 1)
-        for module in (self.stem, *self.down.modules(), *self.up.modules()):
+        self.up = nn.Sequential(*(WideBlock(i, o, enlarge=True) for i, o in pairwise(coarse_to_fine)))
+        self.factor = 2 ** (stages - 1)
+        for module in self.modules():
             if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map (n, in_channels, H, W) to logits (n, out_channels, H, W).
 
         Raises:
-            ValueError: H or W is not a multiple of 4.
+            ValueError: H or W is not a multiple of 16, or of 32 with six stages.
         """
         check_sides(x, self.factor)
-        return self.head(torch.relu(self.norm(self.up(self.down(self.stem(x))))))
+        return self.up(self.down(self.stem(x)))
 
 
-def _group(in_channels: int, out_channels: int, blocks: int, stride: int = 1) -> nn.Sequential:
+def _group(in_channels: int, out_channels: int, blocks: int, stride: int) -> nn.Sequential:
     first = WideBlock(in_channels, out_channels, stride)
     return nn.Sequential(first, *(WideBlock(out_channels, out_channels) for _ in range(blocks - 1)))

@@ -105,7 +105,7 @@ class AnySlice:
 
 @dataclass(frozen=True)
 class ForeignPatches:
-    """Blend a rectangle of a foreign slice into each slice; the target is α where pixels really changed.
+    """Blend a square of a foreign slice into each slice; the target is α where pixels really changed.
 
     Tan et al. 2020, §3: α, size and place are uniform. Sizes and places count in the bounding box of the region of
     interest, which stands for their whole image. "Same place" in the plane is the same relative position in the two
@@ -114,7 +114,7 @@ class ForeignPatches:
     Attributes:
         blend: :func:`interpolate` or :func:`poisson_blend`.
         alpha: range of α.
-        half_width: range of half the patch's side, as share of the bounding box's side, drawn for each axis.
+        half_width: range of half the patch's side, as share of the mean side of the bounding box.
         centre_share: share of the bounding box, about its centre, in which the patch has its centre.
         tolerance: change in grey value that a pixel of the target must exceed.
     """
@@ -175,13 +175,13 @@ class ForeignPatches:
         """
         box = np.array(bounds(roi))
         sides = box[:, 1] - box[:, 0]
-        half = np.maximum(1, np.round(rng.uniform(*self.half_width, 2) * sides)).astype(int)
+        half = max(1, round(rng.uniform(*self.half_width) * sides.mean()))
         pixels = np.argwhere(roi)
         away = np.abs(pixels + 0.5 - box.mean(axis=1)) / sides
         middle = pixels[(away <= self.centre_share / 2).all(axis=1)]
         chosen = middle if len(middle) else pixels
         y, x = chosen[rng.integers(len(chosen))]
-        return (int(y), int(x)), (int(half[0]), int(half[1]))
+        return (int(y), int(x)), (half, half)
 
 
 def same_position(centre: tuple[int, int], box: np.ndarray, other: np.ndarray) -> tuple[int, int]:

@@ -102,8 +102,8 @@ def _solarise(textures: torch.Tensor, generator: torch.Generator) -> torch.Tenso
 
 
 def _posterise(textures: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    levels = 2 ** _between(1, 8, textures, generator).floor()
-    return (textures * levels).floor().clamp(max=levels - 1) / (levels - 1).clamp(min=1)
+    step = 2 ** (8 - _between(1, 9, textures, generator).floor())  # keeps 1 to 8 bits of a byte
+    return ((textures * 255).round() / step).floor() * step / 255
 
 
 def _autocontrast(textures: torch.Tensor, _: torch.Generator) -> torch.Tensor:

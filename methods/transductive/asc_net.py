@@ -36,8 +36,8 @@ class ASCNetConfig(SliceConfig):
         norm_momentum: share of a batch in the running statistics of batch normalisation.
         updates: updates of the main module, each after ``critic_updates`` of the discriminator. The published training
             alternates by hand and stops when the histogram of Iro shows separate peaks.
-        disjoint: ``soft`` is the Dice overlap of the two cuts; ``binarised`` sets every value above 10⁻¹⁶ to 1 first,
-            as a published script does, and so has no gradient.
+        disjoint: ``soft`` is the Dice overlap of the two cuts, as in the first of the published stages; ``binarised``
+            sets every value above 10⁻¹⁶ to 1 first, as in the second, and so has no gradient.
         disjoint_weight, adversarial_weight: factors of these losses; the squared error has 1.
         orientation: which end of Iro is anomalous: ``dark``, ``bright``, or ``both``, the distance from the median
             inside the region of interest of each case.
@@ -93,7 +93,7 @@ class ASCNet(Method):
             ("input", "n/p for LiTS", "256², masked"),
             same("network", "U-Net 32–512, 2 decoders; discriminator 32–256"),
             same("loss", "MSE + Dice of the cuts + adversarial MAE, labels ∓1"),
-            ("optimiser", "Adam 5·10⁻⁵, L2 2·10⁻⁴, batch n/p", "Adam 5·10⁻⁵, L2 2·10⁻⁴, batch 16"),
+            ("optimiser", "Adam 5·10⁻⁵, L2 2·10⁻⁴, batch 16 on each of 4 GPUs", "Adam 5·10⁻⁵, L2 2·10⁻⁴, batch 16"),
             ("length", "by eye, until the histogram splits", "10,000 updates"),
         ),
         notes="Transductive: it trains on the test cases, without their labels. The published training alternates and "

@@ -125,15 +125,16 @@ def test_equal_pixels_organs_that_never_meet_and_empty_ones_are_no_anomaly():
 
 
 @given(st.integers(0, 2**32 - 1))
-def test_patch_size_and_centre_lie_in_their_ranges(seed):
+def test_patches_are_square_and_size_and_centre_lie_in_their_ranges(seed):
     roi = ellipse(64, (30, 34), (20, 14))
     paste = ForeignPatches(interpolate)
     centre, half = paste.draw_patch(roi, rng(seed))
     box = np.array(bounds(roi))
     sides = box[:, 1] - box[:, 0]
     assert roi[centre]
-    for c, h, (low, _), side in zip(centre, half, box, sides, strict=True):
-        assert round(0.05 * side) <= h <= round(0.2 * side)
+    assert half[0] == half[1]
+    assert round(0.05 * sides.mean()) <= half[0] <= round(0.2 * sides.mean())
+    for c, (low, _), side in zip(centre, box, sides, strict=True):
         assert 0.1 * side - 0.5 <= c - low <= 0.9 * side
 
 

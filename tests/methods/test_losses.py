@@ -25,7 +25,8 @@ def test_focal_loss_equals_monai_and_label_smoothing_keeps_a_confident_error_fin
     logits.requires_grad_()
     loss = focal_loss(logits, torch.ones((1, 4, 4)))
     loss.backward()
-    assert loss.item() == pytest.approx(-np.log(1e-5) * (1 - 1e-5) ** 2, rel=1e-4)
+    assert loss.item() == pytest.approx(-np.log(2e-5) * (1 - 2e-5) ** 2, rel=1e-4)
+    assert focal_loss(logits, torch.zeros((1, 4, 4)), gamma=1.5).item() == 0
     assert logits.grad is not None
     assert torch.isfinite(logits.grad).all()
 

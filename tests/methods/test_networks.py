@@ -54,9 +54,9 @@ PARAMETERS = [
     (residual_unet, ((16, 32, 64, 128, 256), 2, 3), 4_806_481),
     (residual_unet, ((32, 64, 128, 256, 512), 2, 2), 6_495_321),
     (residual_unet, ((4, 8), 2, 3), 4_073),
-    (WideResidualNet, (16, 4), 3_710_193),
-    (WideResidualNet, (10, 1), 114_241),
-    (WideResidualNet, (22, 2), 1_412_049),
+    (WideResidualNet, (16, 4), 4_164_763),
+    (WideResidualNet, (19, 4), 5_640_859),
+    (WideResidualNet, (26, 2), 2_028_315),
     (Generator, (64, 128, 64), 8_539_329),
     (Generator, (64, 8, 4), 34_269),
     (Critic, (64, 64), 7_490_689),
@@ -104,7 +104,8 @@ def test_parameters_of_paper_profiles(method, total):
         (DiscriminativeUNet(base=4), (2, 64, 96), (64, 48), "multiples of 32"),
         (WeightStandardisedUNet(wf=2), (1, 16, 24), (20, 20), "multiples of 8"),
         (WeightStandardisedUNet(wf=2), (1, 16, 16), (8, 8), "multiples of 8, at least 16"),
-        (WideResidualNet(10, 1).eval(), (1, 32, 20), (30, 32), "multiples of 4"),
+        (WideResidualNet(16, 1).eval(), (1, 32, 48), (40, 32), "multiples of 16"),
+        (WideResidualNet(19, 1).eval(), (1, 32, 64), (48, 32), "multiples of 32"),
     ],
 )
 def test_images_keep_their_size_and_those_that_cannot_be_halved_are_refused(net, fitting, refused, said):
@@ -119,7 +120,7 @@ def test_images_keep_their_size_and_those_that_cannot_be_halved_are_refused(net,
         *((partial(halvings, size, 8), f"size={size}: these networks need 16, 32") for size in (0, 8, 48, 100)),
         (partial(BaurAE, 100), "size=100"),
         (partial(Generator, 48), "size=48: these networks need 8, 16"),
-        (partial(WideResidualNet, 19), "depth 19"),
+        *((partial(WideResidualNet, depth), f"depth {depth}") for depth in (6, 7, 18, 21)),
         (partial(DiffusionUNet, 20, 8, (1, 1, 1, 1)), "multiple of 8"),
     ],
 )
@@ -217,23 +218,30 @@ def test_first_weights_of_draem_are_the_published_ones_and_wider_for_narrower_ne
     assert (norms.mean().item(), norms.std().item()) == pytest.approx((1, 0.02), abs=0.005)
 
 
-def test_the_encoder_is_wrn_16_4_and_a_fresh_net_is_undecided():
-    # Zagoruyko and Komodakis 2016 print 2.7 million weights for WRN-16-4 with three channels and ten classes.
+@pytest.mark.parametrize(("depth", "sides"), [(16, [1, 2, 4, 8, 16]), (19, [1, 2, 4, 8, 16, 32])])
+def test_stages_halve_the_grid_and_widen_and_a_fresh_net_is_undecided(depth, sides):
     torch.manual_seed(0)
-    net = WideResidualNet(16, 4, in_channels=3)
-    assert count(net.stem) + count(net.down) + 2 * 256 + 256 * 10 + 10 == pytest.approx(2.75e6, rel=0.01)
-    assert sum(isinstance(m, WideBlock) for m in net.down.modules()) == 6
-    assert net(torch.rand(2, 3, 32, 32)).abs().max() < 20
+    net, x, seen = WideResidualNet(depth, 2), torch.rand(2, 1, 64, 64), []
+    for part in (*net.down, *net.up):
+        part.register_forward_hook(lambda _, __, out: seen.append((out.shape[1], 64 // out.shape[2])))
+    assert net(x).abs().max() < 20
+    down = list(zip([32, 64, *[128] * (len(sides) - 2)], sides, strict=True))
+    widths = [*[64] * (len(sides) - 4), 32, 16, 1]
+    assert seen == down + list(zip(widths, sides[-2::-1], strict=True))
 
 
-def test_a_wide_block_is_the_identity_plus_a_residual():
+def test_a_wide_block_is_a_shortcut_plus_a_residual():
     x = torch.rand(2, 4, 8, 8)
-    same, changed = WideBlock(4, 4).eval(), WideBlock(4, 6, 2).eval()
-    for block in (same, changed):
+    same, halved, changed = WideBlock(4, 4).eval(), WideBlock(4, 4, 2).eval(), WideBlock(4, 6, 2).eval()
+    larger = WideBlock(4, 6, enlarge=True).eval()
+    for block in (same, halved, changed, larger):
         nn.init.zeros_(block.conv2.weight)
     assert torch.equal(same(x), x)
+    assert torch.equal(halved(x), functional.avg_pool2d(x, 2))
     activated = torch.relu(changed.norm1(x))
     assert torch.allclose(changed(x), functional.conv2d(activated, changed.shortcut.weight, stride=2))
+    enlarged = functional.conv2d(activated, larger.shortcut.weight).repeat_interleave(2, 2).repeat_interleave(2, 3)
+    assert torch.allclose(larger(x), enlarged)
 
 
 @pytest.mark.parametrize("size", [16, 64])

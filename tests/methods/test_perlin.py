@@ -107,6 +107,16 @@ def test_each_operation_keeps_shape_and_numbers_finite(operation):
     assert torch.isfinite(changed).all()
 
 
+def test_posterising_keeps_one_to_eight_bits_as_pillow_does():
+    from PIL import Image, ImageOps
+
+    ramp = Image.fromarray(np.arange(256, dtype=np.uint8)[None])
+    wanted = {np.asarray(ImageOps.posterize(ramp, bits)).tobytes() for bits in range(1, 9)}
+    textures = (torch.arange(256) / 255).expand(200, 1, 256)
+    found = (OPERATIONS[5](textures, generator()) * 255).round().to(torch.uint8).numpy()
+    assert {row.tobytes() for row in found} == wanted
+
+
 def test_textures_are_augmented_differently():
     textures = torch.rand(1, 16, 16, generator=generator()).expand(30, 16, 16).contiguous()
     changed = augment(textures, generator())
