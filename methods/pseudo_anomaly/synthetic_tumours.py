@@ -15,7 +15,7 @@ from ..card import MethodCard, same
 from ..config import Config, ConfigError
 from ..context import FitContext
 from ..method import Method
-from ..training import autocast, batches, run_updates, training_length, update
+from ..training import autocast, batches, run_updates, update
 
 if TYPE_CHECKING:
     import torch
@@ -32,19 +32,19 @@ class SyntheticTumoursConfig(Config):
 
     Attributes:
         size, spacing: the grid of the volumes: in-plane side in pixels, voxel size in mm (z, y, x).
-        window: HU range mapped to [0, 1].
+        window: HU range mapped to [0, 1] after tumours were put in.
         crop: voxels of a training crop and of a window at test (z, y, x), square in-plane.
         tumours: ``darker`` subtracts the difference (liver), ``brighter`` adds it (lung).
         difference: HU of a tumour at a texture of 1, whose mean is about a half.
         probability: chance that an organ gets tumours.
         kinds: size classes, one is drawn per organ.
         radius_scale: factor on the radii.
-        positive: share of crops centred on a tumour; the others are centred on any voxel of the organ.
+        positive: share of crops centred on the organ, tumours included; the others are centred outside it, in its box.
         flip, rotate: chance of a flip of each axis, and of an in-plane turn by a multiple of 90°.
         intensity, intensity_p: largest relative scaling and largest shift of the grey values, and their chance.
         channels, residual_units: of the 3D U-Net.
-        epochs: passes over the healthy cases; one crop per case and pass.
-        updates: overrides the epochs.
+        epochs, epoch_updates: length of the training; an epoch of the paper shows its 116 scans in batches of 2.
+        updates: overrides both.
         warmup: epochs of linear warm-up, of ``epochs`` in all; then a cosine to 0.
         overlap: of the windows at test; 0.5 to 0.75 in the paper.
     """
@@ -69,6 +69,7 @@ class SyntheticTumoursConfig(Config):
     lr: float = 4e-4
     weight_decay: float = 1e-5
     epochs: int = 4000
+    epoch_updates: int = 58
     updates: int | None = None
     warmup: int = 100
     overlap: float = field(default=0.5, metadata={"stage": "score"})
@@ -118,12 +119,13 @@ class SyntheticTumours(Method):
             ("network", "MONAI U-Net 16–256, 2 residual units, or Swin UNETR", "MONAI U-Net 16–256, 2 residual units"),
             same("loss", "Dice + cross-entropy"),
             same("optimiser", "AdamW 4·10⁻⁴, decay 10⁻⁵, batch 2"),
-            same("length", "4,000 epochs, warm-up of 100, then cosine"),
+            same("length", "4,000 epochs × 58 updates, warm-up of 100, then cosine"),
         ),
         notes="Learns from the healthy training scans alone: the healthy LiTS scans of the published training list are "
         "never used. Vessel collisions, mass effect and capsules of the paper are left out, as in the published "
         "training. Lesions of the lung are added instead of subtracted, with a difference of our own. One texture is "
-        "drawn per crop instead of ten that are made beforehand.",
+        "drawn per crop instead of ten that are made beforehand. Crops centred outside the organ stay in its bounding "
+        "box: farther away a masked crop is empty.",
     )
     Config = SyntheticTumoursConfig
     tuned: ClassVar = {"lr": (1e-4, 2e-2, "log"), "probability": (0.5, 1.0), "positive": (0.3, 0.9)}
@@ -132,8 +134,23 @@ class SyntheticTumours(Method):
 
     @property
     def view(self) -> VolumeView:
+        """Wider than the window by the largest change: tumours come before the clip, as in the published training."""
         c = self.config
-        return VolumeView(size=c.size, spacing=c.spacing, window=c.window)
+        low, high = c.window
+        most = max(c.difference)
+        window = (low, high + most) if c.tumours == "darker" else (low - most, high)
+        return VolumeView(size=c.size, spacing=c.spacing, window=window)
+
+    def windowed(self, hu: np.ndarray, roi: np.ndarray) -> np.ndarray:
+        """Map the window to [0, 1] and clip, inside the ROI; 0 elsewhere, float32."""
+        low, high = self.config.window
+        levels = np.clip((hu - np.float32(low)) / np.float32(high - low), 0, 1)
+        return np.multiply(levels, roi, dtype=np.float32)
+
+    def hounsfield(self, array: np.ndarray) -> np.ndarray:
+        """Return the HU of grey values of the view, float32."""
+        low, high = self.view.window
+        return np.asarray(array, np.float32) * np.float32(high - low) + np.float32(low)
 
     def build(self) -> None:
         from ..nets.unets import residual_unet
@@ -150,7 +167,7 @@ class SyntheticTumours(Method):
 
         c = self.config
         crops = VolumeCrops(healthy.volumes(self.view), c.crop)
-        wanted = training_length(c.updates, c.epochs, len(crops.cases), c.batch)
+        wanted = c.epochs * c.epoch_updates if c.updates is None else c.updates
         loss_of = DiceCELoss(to_onehot_y=True, softmax=True)
         draw = self.batch_source(crops, ctx)
         optimiser = torch.optim.AdamW(self.net.parameters(), lr=c.lr, weight_decay=c.weight_decay)
@@ -184,7 +201,6 @@ class SyntheticTumours(Method):
     def batch_source(self, crops: VolumeCrops, ctx: FitContext) -> Callable[[], Batch]:
         """Return what yields batches: clean crops, crops with tumours, float32 (n, D, H, W), and masks, bool."""
         from ..synthesis.tumours import TumourGenerator, TumourRecipe
-        from ..synthesis.volume_fields import random_voxels
 
         c = self.config
         recipe = TumourRecipe(
@@ -194,7 +210,7 @@ class SyntheticTumours(Method):
             difference=c.difference,
             sign=-1 if c.tumours == "darker" else 1,
         )
-        generator = TumourGenerator(recipe, c.window, ctx.rng("synthesis"))
+        generator = TumourGenerator(recipe, ctx.rng("synthesis"))
         order = batches(len(crops.cases), c.batch, ctx.rng("order"))
         places, changes = ctx.rng("crops"), ctx.rng("change")
 
@@ -202,14 +218,12 @@ class SyntheticTumours(Method):
             run = crops.run_of(case, places)
             roi, spacing = crops.roi(run), crops.stack.spacing(run.case)
             tumours = generator.draw(roi, spacing)
-            if len(tumours) and places.random() < c.positive:
-                centre = tumours.centres[places.integers(len(tumours))]
-            else:
-                centre = random_voxels(roi, places.random(1))[0]
-            crop = crops.around(run, centre)
+            crop = crops.around(run, crops.centre(run, places, inside=places.random() < c.positive))
             origin = crop.origin - np.array([run.start, 0, 0])
-            image, mask = generator.place(crop.image, crop.roi, tumours, origin, spacing)
-            return crop.image, *self._change(image, crop.roi, mask, changes)
+            hu = self.hounsfield(crop.image)
+            changed, mask = generator.place(hu, crop.roi, tumours, origin, spacing)
+            clean, image = self.windowed(hu, crop.roi), self.windowed(changed, crop.roi)
+            return clean, *self._change(image, crop.roi, mask, changes)
 
         def draw() -> Batch:
             clean, images, masks = zip(*(one(int(case)) for case in next(order)), strict=True)
@@ -221,10 +235,10 @@ class SyntheticTumours(Method):
         """Return the softmax probability of tumour; windows slide over the organ."""
         from .parts.volume_crops import slide
 
-        c = self.config
+        c, image = self.config, self.windowed(self.hounsfield(array), roi)
         self.net.eval()
         return slide(
-            lambda x: self.net(x).float().softmax(1)[:, 1:], array, roi, c.crop, overlap=c.overlap, device=self.device
+            lambda x: self.net(x).float().softmax(1)[:, 1:], image, roi, c.crop, overlap=c.overlap, device=self.device
         )
 
     def _change(

@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from ...common.jit import kernel
 
 PERIOD = 256
 MASK = 0xFFFFFFFF
+Number = TypeVar("Number", int, torch.Tensor)
 # Two lattice points per unit volume each add (1/2 − r²)⁴ g·r, and the twelve gradients g have the mean outer product
 # 2/3: the variance is 2 ∫ (1/2 − r²)⁸ (2/3) r² over the ball of radius √(1/2), a beta function.
 VARIANCE = (16 * math.pi / 3) * 0.5**11.5 * math.gamma(2.5) * math.gamma(9) / math.gamma(11.5)
@@ -47,8 +49,12 @@ class SimplexNoise:
 
     def at(self, points: np.ndarray, seed: int) -> np.ndarray:
         """Return the noise of one seed at points (n, 3) in the unit of ``frequency``, float32 (n,)."""
-        where = torch.from_numpy(np.ascontiguousarray(points, dtype=np.float64))
-        return self._sum(torch.tensor([seed & MASK]), where)[0].numpy()
+        where, out = np.ascontiguousarray(points, dtype=np.float64), np.zeros(len(points))
+        for i, amplitude in enumerate(self.amplitudes):
+            # Plain numbers: as tensors of one element these would take longer than the noise.
+            gradients, *offset = (_hash(seed & MASK, (i, part)) for part in range(4))
+            add_octave(gradients, np.array(offset) * (PERIOD / 2**32), 2**i / self.frequency, amplitude, where, out)
+        return out.astype(np.float32)
 
     @cached_property
     def amplitudes(self) -> tuple[float, ...]:
@@ -99,7 +105,7 @@ def _octave(seeds: torch.Tensor, octave: int) -> tuple[torch.Tensor, torch.Tenso
     return parts[0], offsets
 
 
-def _hash(seeds: torch.Tensor, numbers: tuple[torch.Tensor, ...]) -> torch.Tensor:
+def _hash(seeds: Number, numbers: tuple[Number, ...]) -> Number:
     """Mix whole numbers into 32 well-distributed bits, int64; products wrap, of which the low half is kept."""
     h = seeds
     for number in numbers:

@@ -160,7 +160,7 @@ class TumourRecipe:
         kinds: size classes, one of which is drawn per organ.
         radius_scale: factor on radii and displacements.
         sigma_a, sigma_b: choices for the smoothness of the probability map and the filter of the salt.
-        a_low, a_high: lowest and highest probability.
+        a_low, a_rise: lowest probability, and by how much the highest is above it.
         mean_threshold, mu0: the filtered salt above the threshold gets the mean μ0.
         difference: HU that a texture of 1 changes.
         sign: −1 subtracts (tumours of the liver), 1 adds (lesions of the lung).
@@ -173,7 +173,7 @@ class TumourRecipe:
     sigma_a: tuple[float, ...] = (3.0, 6.0, 9.0, 12.0, 15.0)
     sigma_b: tuple[float, ...] = (4.0, 7.0)
     a_low: Range = (0.04, 0.06)
-    a_high: Range = (0.19, 0.21)
+    a_rise: Range = (0.19, 0.21)
     mean_threshold: float = 0.12
     mu0: Range = (0.5, 0.55)
     difference: Range = (65.0, 145.0)
@@ -188,14 +188,10 @@ class TumourRecipe:
 
 
 class TumourGenerator:
-    """Draws the tumours of an organ and puts the part of them that lies in a crop into the image.
+    """Draws the tumours of an organ and puts the part of them that lies in a crop into the image, in HU."""
 
-    ``window`` gives the HU that the image's 0 and 1 stand for.
-    """
-
-    def __init__(self, recipe: TumourRecipe, window: tuple[float, float], rng: np.random.Generator) -> None:
+    def __init__(self, recipe: TumourRecipe, rng: np.random.Generator) -> None:
         self.recipe = recipe
-        self.width = window[1] - window[0]
         self._rng = rng
 
     def draw(self, roi: np.ndarray, spacing: Spacing) -> Tumours:
@@ -209,7 +205,9 @@ class TumourGenerator:
     def place(
         self, image: np.ndarray, roi: np.ndarray, tumours: Tumours, origin: np.ndarray, spacing: Spacing
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return a crop (z, y, x) in [0, 1] with tumours, float32, and their mask, bool.
+        """Return a crop (z, y, x) in HU with tumours, float32, and their mask, bool.
+
+        Nothing is clipped: the published training clips to its window afterwards.
 
         The mask is blurred before it scales the texture, so that the image also changes a little around the mask; both
         stay inside the ROI. ``origin`` is the first voxel of the crop in the volume of the tumours.
@@ -222,21 +220,26 @@ class TumourGenerator:
         soft = mask.astype(np.float32)
         sigma = rng.uniform(*r.edge)
         kernels.smooth(soft, *(half_taps(sigma / s, np.float32) for s in spacing))
-        change = np.float32(r.sign * rng.uniform(*r.difference) / self.width) * texture * soft
-        return np.where(roi, np.clip(image + change, 0, 1), image).astype(np.float32), mask
+        texture *= soft
+        texture *= np.float32(r.sign * rng.uniform(*r.difference))
+        texture *= roi
+        texture += image
+        return texture, mask
 
     def _texture(self, shape: tuple[int, ...], spacing: Spacing) -> np.ndarray:
         """Return filtered salt over the crop, float32 in [0, 1]."""
         r, rng = self.recipe, self._rng
         voxel = float(np.prod(spacing)) ** (1 / 3)
+        sigma_a, base = float(rng.choice(r.sigma_a)) / voxel, rng.uniform(*r.a_low)
         look = Look(
-            sigma_a=float(rng.choice(r.sigma_a)) / voxel,
-            a_low=rng.uniform(*r.a_low),
-            a_high=rng.uniform(*r.a_high),
+            sigma_a=sigma_a,
+            a_low=base,
+            a_high=base + rng.uniform(*r.a_rise),
             sigma_b=float(rng.choice(r.sigma_b)) / voxel,
             mu0=rng.uniform(*r.mu0),
             mean_threshold=r.mean_threshold,
         )
         salt = filtered_salt(look, shape, rng)
         beta = brightness_factor(look, salt)
-        return np.zeros(shape, np.float32) if beta is None else np.clip(salt * np.float32(beta), 0, 1)
+        salt *= np.float32(beta or 0)
+        return np.clip(salt, 0, 1, out=salt)

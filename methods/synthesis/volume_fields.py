@@ -3,9 +3,10 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
-from scipy.ndimage import map_coordinates
+from scipy.ndimage import spline_filter1d
 
 from . import volume_kernels as kernels
 from .stretched_noise_cpu import fill_noise
@@ -55,8 +56,27 @@ def spline_basis(shares: np.ndarray, points: int) -> np.ndarray:
     Returns:
         float64 (n, points); every row adds up to 1.
     """
-    places = (np.asarray(shares, float) * (points - 1))[None]
-    return np.stack([map_coordinates(unit, places, order=3, mode="mirror") for unit in np.eye(points)], axis=1)
+    places = np.abs(np.asarray(shares, float) * (points - 1)) % (2 * (points - 1))
+    places = np.minimum(places, 2 * (points - 1) - places)
+    left = np.minimum(places.astype(np.int64), points - 2)
+    weights = np.zeros((len(places), points + 2))  # one control point of margin on both sides
+    for tap, weight in enumerate(cubic_weights(places - left)):
+        weights[np.arange(len(places)), left + tap] = weight
+    weights[:, 2] += weights[:, 0]
+    weights[:, -3] += weights[:, -1]
+    return weights[:, 1:-1] @ _coefficients(points)
+
+
+def cubic_weights(t: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Return the weights of the four cubic B-splines around places ``t`` (0 … 1) between the middle two."""
+    s = 1 - t
+    return s**3 / 6, (4 - 3 * t * t * (2 - t)) / 6, (4 - 3 * s * s * (2 - s)) / 6, t**3 / 6
+
+
+@cache
+def _coefficients(points: int) -> np.ndarray:
+    """Return what turns values at mirrored control points into coefficients of cubic B-splines."""
+    return spline_filter1d(np.eye(points), order=3, axis=0, mode="mirror")
 
 
 def interpolated(controls: np.ndarray, bases: Sequence[np.ndarray]) -> np.ndarray:

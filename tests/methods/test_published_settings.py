@@ -61,10 +61,11 @@ def test_the_paper_profile_has_the_published_settings(name, published):
     card, config = KNOWN.card(name), KNOWN.get(name).Config
     block = published[name]
     assert set(block) - {"source", "score_stage", "traits", "optimisers"} == set(card.anatomy)
-    wrong = []
+    wrong, marks = [], block.get("traits", {})
     for anatomy in card.anatomy:
+        here = {key: mark[anatomy] if isinstance(mark, dict) else mark for key, mark in marks.items()}
         wrong += differences(f"{name}, {anatomy}", vars(resolve(config, "paper", anatomy)), block[anatomy])
-        wrong += differences(f"{name}, {anatomy}", traits(name, anatomy), block.get("traits", {}))
+        wrong += differences(f"{name}, {anatomy}", traits(name, anatomy), here)
     score_stage = {"score_stage": list(by_stage(resolve(config, "paper"))[1])}
     wrong += differences(name, score_stage, {"score_stage": block.get("score_stage", [])})
     assert not wrong, "\n".join(["", *wrong])

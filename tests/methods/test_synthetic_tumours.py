@@ -15,6 +15,7 @@ from uasbench.methods.context import FitContext
 from uasbench.methods.early_stopping import held_out_patients
 from uasbench.methods.pseudo_anomaly.parts.volume_crops import VolumeCrops, held_out_runs, slide
 from uasbench.methods.pseudo_anomaly.synthetic_tumours import SyntheticTumours
+from uasbench.methods.synthesis import tumours
 from uasbench.methods.synthesis.lung_lesions import LesionRecipe
 from uasbench.methods.synthesis.shift import ShiftedRegions
 from uasbench.methods.synthesis.stretched_noise import ShapeConfig, StretchedNoise
@@ -26,9 +27,8 @@ from uasbench.methods.synthesis.tumours import (
     paint_tumours,
     random_centres,
 )
-from uasbench.methods.synthesis.volume_fields import interpolated, spline_basis
+from uasbench.methods.synthesis.volume_fields import Look, interpolated, spline_basis
 
-LIVER = (-21.0, 189.0)
 MM = (1.0, 1.0, 1.0)
 TABLE = {  # radius, least and most, elastic sigma: Hu et al. 2023 at 1 mm
     "tiny": (4, (3, 10), (0.5, 1)),
@@ -114,13 +114,12 @@ def test_control_points_are_joined_by_cubic_splines(points):
     assert np.allclose(interpolated(controls, [basis] * 3), controls)
 
 
-@pytest.mark.parametrize(("sign", "window"), [(-1, LIVER), (1, (-800.0, 100.0))])
-def test_tumours_change_the_organ_alone_by_their_sign(sign, window):
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_tumours_change_the_organ_alone_by_their_sign(sign):
     rng, roi = np.random.default_rng(3), ball()
-    image = np.where(roi, 0.5 + rng.normal(0, 0.02, roi.shape), 0).astype(np.float32)
-    generator = TumourGenerator(TumourRecipe(sign=sign, probability=1, kinds=("small",)), window, rng)
-    tumours = generator.draw(roi, MM)
-    changed, mask = generator.place(image, roi, tumours, np.zeros(3, int), MM)
+    image = np.where(roi, 50 + rng.normal(0, 5, roi.shape), -900).astype(np.float32)
+    generator = TumourGenerator(TumourRecipe(sign=sign, probability=1, kinds=("small",)), rng)
+    changed, mask = generator.place(image, roi, generator.draw(roi, MM), np.zeros(3, int), MM)
     assert mask.any()
     assert not (mask & ~roi).any()
     assert np.array_equal(changed[~roi], image[~roi])
@@ -128,14 +127,26 @@ def test_tumours_change_the_organ_alone_by_their_sign(sign, window):
     assert np.array_equal(changed[far], image[far])
     assert ((changed - image) * sign >= 0).all()
     deep = ndimage.binary_erosion(mask, iterations=3)
-    hu = (changed - image)[deep].mean() * (window[1] - window[0]) * sign
+    hu = (changed - image)[deep].mean() * sign
     assert 65 * 0.3 < hu < 145 * 0.8
     assert changed.dtype == np.float32
-    assert ((changed >= 0) & (changed <= 1)).all()
+
+
+def test_the_map_of_probabilities_rises_by_a_fifth_above_its_lowest(monkeypatch):
+    looks: list[Look] = []
+    draw = tumours.filtered_salt
+    monkeypatch.setattr(tumours, "filtered_salt", lambda look, *rest: looks.append(look) or draw(look, *rest))
+    generator = TumourGenerator(TumourRecipe(), np.random.default_rng(0))
+    for _ in range(40):
+        generator._texture((6, 6, 6), MM)
+    low, high = np.array([(look.a_low, look.a_high) for look in looks]).T
+    assert 0.04 <= low.min() <= low.max() <= 0.06
+    assert 0.19 <= (high - low).min() <= (high - low).max() <= 0.21
+    assert 0.23 <= high.min() <= high.max() <= 0.27
 
 
 def test_texture_is_brought_to_its_mean():
-    generator = TumourGenerator(TumourRecipe(), LIVER, np.random.default_rng(0))
+    generator = TumourGenerator(TumourRecipe(), np.random.default_rng(0))
     for _ in range(5):
         texture = generator._texture((32, 48, 48), MM)
         bright = texture[texture > np.median(texture) * 0.8]
@@ -148,7 +159,7 @@ def test_an_organ_too_thin_for_the_erosion_gets_no_tumour_and_a_crop_without_one
     thin[:, 8:11] = True
     for roi in (thin, np.zeros_like(thin)):
         assert len(draw_tumours("small", roi, MM, np.random.default_rng(0))) == 0
-    generator = TumourGenerator(TumourRecipe(), LIVER, np.random.default_rng(0))
+    generator = TumourGenerator(TumourRecipe(), np.random.default_rng(0))
     image, roi = np.full((8, 8, 8), 0.5, np.float32), np.ones((8, 8, 8), bool)
     changed, mask = generator.place(image, roi, one((4, 4, 4), (90, 90, 90)), np.zeros(3, int), MM)
     assert np.array_equal(changed, image)
@@ -156,7 +167,7 @@ def test_an_organ_too_thin_for_the_erosion_gets_no_tumour_and_a_crop_without_one
 
 
 def test_nine_organs_of_ten_get_tumours():
-    generator = TumourGenerator(TumourRecipe(kinds=("large",)), LIVER, np.random.default_rng(0))
+    generator = TumourGenerator(TumourRecipe(kinds=("large",)), np.random.default_rng(0))
     roi = ball()
     share = np.mean([len(generator.draw(roi, MM)) > 0 for _ in range(400)])
     assert 0.85 < share < 0.95
@@ -211,8 +222,40 @@ def test_batches_show_tumours_of_the_right_sign_inside_the_organ(make_method, he
     assert (images.dtype, masks.dtype) == (np.float32, bool)
     assert ((images - clean) * sign >= 0).all()
     assert (images[masks] != clean[masks]).mean() > 0.9
+    assert ((images >= 0) & (images <= 1)).all()
     assert 0 < masks.mean() < 0.9
     assert not masks[clean == 0].any(), "a tumour outside the organ"
+
+
+@pytest.mark.parametrize(("anatomy", "hu"), [("liver", 230.0), ("lung", -850.0)])
+def test_tumours_come_before_the_clip_to_the_window(make_method, anatomy, hu):
+    """Tissue beyond the window by less than the change shows in the lesion, at a difference that reaches the window."""
+    method = make_method(SyntheticTumours, "smoke", {**SMALL, "size": 32}, anatomy)
+    low, high = method.config.window
+    roi = np.ones((16, 16, 16), bool)
+    stored = HealthySet.from_cases([Case("c", "p", np.full(roi.shape, hu, np.float32), (2.5, 3.0, 3.0), roi)])
+    volume = stored.volumes(method.view)
+    image = method.hounsfield(volume.image(0))[volume.roi(0)]
+    assert np.allclose(image, hu, atol=0.01), "the view has clipped before the tumour came"
+    outside = 1.0 if hu > high else 0.0
+    assert (method.windowed(image, np.ones_like(image, bool)) == outside).all()
+    sign = -1 if anatomy == "liver" else 1
+    changed = method.windowed(image + sign * np.float32(max(method.config.difference)), np.ones_like(image, bool))
+    assert np.allclose(changed, (hu + sign * max(method.config.difference) - low) / (high - low), atol=1e-3)
+
+
+def test_half_of_the_crops_are_centred_in_the_organ_and_half_outside_it_in_its_box(toy_case, make_method):
+    stack = HealthySet.from_cases([toy_case(0, slices=12)[0]]).volumes(
+        make_method(SyntheticTumours, "smoke", SMALL).view
+    )
+    crops, rng = VolumeCrops(stack, (6, 8, 8)), np.random.default_rng(0)
+    run, roi = stack.runs[0], stack.roi(0)
+    for inside in (True, False):
+        found = np.array([crops.centre(run, rng, inside=inside) for _ in range(200)]) + np.array([run.start, 0, 0])
+        assert (roi[tuple(found.T)] == inside).all()
+        where = np.argwhere(roi)
+        assert ((found >= where.min(0)) & (found <= where.max(0))).all()
+        assert len(np.unique(found, axis=0)) > 60
 
 
 def test_flips_and_turns_keep_image_and_mask_together(make_method):

@@ -40,7 +40,7 @@ LENGTHS: dict[str, tuple[dict[str, Any], int]] = {  # settings; updates over thr
     "random-shape": ({"epochs": 2, "batch": 10}, 2 * 3),
     "reverse-distillation": ({"epochs": 7, "batch": 5}, 7 * 5),
     "stfpm": ({"epochs": 7, "batch": 5}, 7 * 5),
-    "synthetic-tumors": (VOLUMES | {"epochs": 3, "batch": 2}, 3 * 2),
+    "synthetic-tumors": (VOLUMES | {"epochs": 3, "epoch_updates": 2}, 3 * 2),
 }
 
 

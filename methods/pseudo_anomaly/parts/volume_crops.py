@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ....common.boxes import bounding_box
+from ....common.boxes import Box, bounding_box
 from ....datasets.case import Spacing
 from ...early_stopping import held_out_count, held_out_patients
+from ...synthesis.volume_fields import random_voxels
 
 if TYPE_CHECKING:
     import torch
@@ -47,6 +48,7 @@ class VolumeCrops:
         self.shape = shape
         self.runs = tuple(stack.runs if runs is None else runs)
         self.cases = tuple(sorted({run.case for run in self.runs}))
+        self._boxes: dict[SliceRun, Box] = {}
 
     def run_of(self, case: int, rng: np.random.Generator) -> SliceRun:
         """Draw one of a case's runs, each as likely as it is long; ``case`` counts through :attr:`cases`."""
@@ -58,6 +60,19 @@ class VolumeCrops:
         """Return the ROI of a run's slices, bool; z counts from the run's first slice."""
         return self.stack.roi(run.case)[run.start : run.stop]
 
+    def box(self, run: SliceRun) -> Box:
+        """Return the bounding box of :meth:`roi`."""
+        if run not in self._boxes:
+            self._boxes[run] = bounding_box(self.roi(run))
+        return self._boxes[run]
+
+    def centre(self, run: SliceRun, rng: np.random.Generator, *, inside: bool = True) -> np.ndarray:
+        """Draw a voxel of :meth:`roi`, or one outside it in its bounding box where that has any; int64 (3,)."""
+        box = self.box(run)
+        organ = self.roi(run)[box]
+        where = organ if inside or organ.all() else ~organ
+        return random_voxels(where, rng.random(1))[0] + np.array([part.start for part in box])
+
     def around(self, run: SliceRun, centre: np.ndarray) -> Crop:
         """Copy the box whose middle is nearest to a voxel of :meth:`roi`, inside run and grid where it fits."""
         image, roi = self.stack.image(run.case), self.stack.roi(run.case)
@@ -65,17 +80,22 @@ class VolumeCrops:
         wanted = zip(centre + np.array([run.start, 0, 0]), self.shape, bounds, strict=True)
         origin = np.array([max(low, min(int(c) - n // 2, high - n)) for c, n, (low, high) in wanted], np.int64)
         inside = self._cut(roi, origin, run)
-        values = np.where(inside, self._cut(image, origin, run), 0).astype(np.float32)
+        values = self._cut(image, origin, run, np.float32)
+        values *= inside
         return Crop(values, inside, run, origin, self.stack.spacing(run.case))
 
     def cut(self, volume: np.ndarray, crop: Crop) -> np.ndarray:
         """Copy the box of a crop from another array (Z, H, W) of its case, 0 beyond the run or the grid."""
         return self._cut(volume, crop.origin, crop.run)
 
-    def _cut(self, volume: np.ndarray, origin: np.ndarray, run: SliceRun) -> np.ndarray:
+    def _cut(
+        self, volume: np.ndarray, origin: np.ndarray, run: SliceRun, dtype: type[np.generic] | None = None
+    ) -> np.ndarray:
         ends = (run.stop, *volume.shape[1:])
         part = tuple(slice(a, min(a + n, end)) for a, n, end in zip(origin, self.shape, ends, strict=True))
-        return np.pad(volume[part], [(0, n - (p.stop - p.start)) for n, p in zip(self.shape, part, strict=True)])
+        out = np.zeros(self.shape, dtype or volume.dtype)
+        out[tuple(slice(p.stop - p.start) for p in part)] = volume[part]
+        return out
 
 
 def held_out_runs(
