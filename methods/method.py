@@ -55,11 +55,12 @@ class Method:
         return self.config.view if isinstance(self.config, SliceConfig) else None
 
     @property
-    def members(self) -> int | None:
-        """Number of independent trainings whose median is the map; None is one training under the run's own seed.
+    def members(self) -> int | tuple[int, ...] | None:
+        """Number of independent trainings whose median is the map, or which of them, counted from 0.
 
-        Member ``i`` is a fit stage of its own, seeded by the run's seed and ``i`` alone, so that a run with more
-        members keeps the fits of one with fewer. The number may depend on settings of the score stage only.
+        None is one training under the run's own seed. Member ``i`` is a fit stage of its own, seeded by the run's seed
+        and ``i`` alone, so that a run with more members keeps the fits of one with fewer, and a row with single ones
+        trains these alone. It may depend on settings of the score stage only.
         """
         return None
 

@@ -78,7 +78,7 @@ def planned_fits(folder: RunFolder, numerics: Numerics, data: TaskData, candidat
     learns: Sequence[Sequence[Labelled]] = ((),) if labels is None else labels.learns
     seeds = [seed]
     if candidate.members is not None:
-        seeds = [derive(seed, "member", index) for index in range(candidate.members)]
+        seeds = [derive(seed, "member", index) for index in candidate.members]
     tasks, names, models = [], [], []
     for fold, labelled in enumerate(learns):
         for member, fit_seed in enumerate(seeds):

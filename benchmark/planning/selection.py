@@ -31,7 +31,7 @@ class Candidate:
     fit_config: dict[str, Any]
     score_config: dict[str, Any]
     view: AnyView | None
-    members: int | None = None
+    members: tuple[int, ...] | None = None
     min_patients: int = 1
     packages: tuple[str, ...] = ()
     training: str | None = None
@@ -128,7 +128,7 @@ def _candidate(
         fit_config=fit_config,
         score_config=score_config,
         view=method.view,
-        members=method.members,
+        members=tuple(range(method.members)) if isinstance(method.members, int) else method.members,
         min_patients=method.min_patients,
         packages=cls.requires,
         training=getattr(cls, "training", "cross-fit") if cls.card.uses == "labels" else None,

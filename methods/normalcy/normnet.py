@@ -45,6 +45,7 @@ class NormNetConfig(Config):
         checkpoint: which of them scores, or ``last``.
         votes: members, an odd number; their median is the map, so that exceeding 1 − ``healthy`` takes a majority.
             Table IV.
+        member: one of them scores alone, from 1 on; none lets all of them vote. Table IV.
         healthy: probability from which a bright voxel is normal.
         overlap: overlap of the windows that scoring slides over the slices.
         grow: region growing; off gives the paper's row without it.
@@ -54,7 +55,7 @@ class NormNetConfig(Config):
         bright_lesions: the method's assumption, lesions brighter than the organ, may be taken for granted.
 
     Raises:
-        ConfigError: ``votes`` is even or below 1, or ``edge_share`` is no share.
+        ConfigError: ``votes`` is even or below 1, there is no such ``member``, or ``edge_share`` is no share.
     """
 
     size: int = 512
@@ -77,6 +78,7 @@ class NormNetConfig(Config):
     checkpoints: tuple[int, ...] = ()
     checkpoint: str = field(default="last", metadata=_SCORE)
     votes: int = field(default=5, metadata=_SCORE)
+    member: int | None = field(default=None, metadata=_SCORE)
     healthy: float = field(default=0.95, metadata=_SCORE)
     overlap: float = field(default=0.25, metadata=_SCORE)
     grow: bool = field(default=True, metadata=_SCORE)
@@ -124,6 +126,8 @@ class NormNetConfig(Config):
     def __post_init__(self) -> None:
         if self.votes < 1 or self.votes % 2 == 0:
             raise ConfigError(f"votes={self.votes}: only an odd number of members has a majority; set 1, 3, 5 or more")
+        if self.member is not None and not 1 <= self.member <= self.votes:
+            raise ConfigError(f"member={self.member}: choose one of the {self.votes} members, 1 to {self.votes}")
         if not 0 <= self.edge_share <= 1:
             raise ConfigError(f"edge_share={self.edge_share}: choose a share between 0 and 1")
 
@@ -166,8 +170,9 @@ class NormNet(Method):
         return VolumeView(size=c.size, spacing=c.spacing, resample_z=c.resample_z, window=c.window)
 
     @property
-    def members(self) -> int:
-        return self.config.votes
+    def members(self) -> int | tuple[int, ...]:
+        c = self.config
+        return c.votes if c.member is None else (c.member - 1,)
 
     @property
     def native_threshold(self) -> float:  # pyright: ignore[reportIncompatibleVariableOverride]

@@ -14,6 +14,7 @@ from uasbench.methods.config import Config
 class VotesConfig(Config):
     size: int = 32
     votes: int = field(default=3, metadata={"stage": "score"})
+    only: int | None = field(default=None, metadata={"stage": "score"})
     cut: float = field(default=0.5, metadata={"stage": "score"})
 
 class Votes(Method):
@@ -27,7 +28,7 @@ class Votes(Method):
 
     @property
     def members(self):
-        return self.config.votes
+        return self.config.votes if self.config.only is None else (self.config.only,)
 
     def fit(self, healthy, ctx):
         self.level = float(ctx.rng("level").random())
@@ -56,9 +57,9 @@ def installed(package, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def done(quick_run, installed, root, cache, tmp_path_factory):
-    """A run of three members, of one and of two, and with another threshold."""
+    """A run of three members, of one, of two and of the second alone, and with another threshold."""
     options = {"data_root": root, "cache": cache, "profile": "smoke", "seeds": [0], "trials": 1}
-    variants = ["one:votes.votes=1", "pair:votes.votes=2", "cut:votes.cut=0.1"]
+    variants = ["one:votes.votes=1", "pair:votes.votes=2", "cut:votes.cut=0.1", "second:votes.only=1"]
     found = quick_run("votes", "lits", variants=variants, out=tmp_path_factory.mktemp("ensembles") / "run", **options)
     assert not found.failures
     return found
@@ -71,15 +72,17 @@ def test_members_are_fits_of_their_own_and_the_map_is_their_median(done):
     assert fits["votes@one"] == fits["votes"][:1]
     assert fits["votes@pair"] == fits["votes"][:2]
     assert fits["votes"] == fits["votes@cut"]
+    assert records["votes@second"].ids.fits == fits["votes"][1:2]
     assert len(list((done.path / "fits").iterdir())) == 3
     assert records["votes"].cost.fit_s == pytest.approx(sum(done.folder.fit_seconds(f) for f in fits["votes"]))
 
-    maps = {name: done.path / "maps" / records[name].cell.slug for name in fits}
+    maps = {name: done.path / "maps" / records[name].cell.slug for name in records}
     case = next(maps["votes"].glob("*.map")).name
     values = {name: read_map(folder / case).values for name, folder in maps.items()}
     assert all(np.ptp(found) == 0 for found in values.values())
     one, pair, three = (values[name][0] for name in ("votes@one", "votes@pair", "votes"))
-    second = 2 * pair - one
+    second = values["votes@second"][0]
+    assert second == pytest.approx(2 * pair - one, rel=1e-5)
     assert min(one, second) - 1e-6 <= three <= max(one, second) + 1e-6
 
 

@@ -195,3 +195,12 @@ def test_tables_of_the_paper_are_configurations(table):
             assert int(config.checkpoint.removeprefix("it-")) in config.checkpoints
     fits = {str(by_stage(resolve(NormNetConfig, "paper", "lung", v.settings))[0]) for v in plan.variants}
     assert len(fits) == {"table4": 1, "table5": 4, "table6": 5}[table]
+
+
+def test_table_4_is_every_member_and_their_vote_at_every_checkpoint():
+    from uasbench.benchmark.experiments import load
+
+    configs = [resolve(NormNetConfig, "paper", "lung", v.settings) for v in load("lung/table4").variants]
+    checkpoints = {f"it-{n}" for n in range(2000, 5000, 500)}
+    assert {(c.member, c.checkpoint) for c in configs} == {(m, c) for m in (None, 1, 2, 3, 4, 5) for c in checkpoints}
+    assert [NormNet(c).members for c in configs if c.checkpoint == "it-2000"] == [5, (0,), (1,), (2,), (3,), (4,)]

@@ -109,6 +109,7 @@ REFUSED = {
     "bayesian-vae": [(values, "set dropout above 0") for values in ({"dropout": 0.0}, {"samples": 0})],
     "local-residual": [({"size": "4"}, "odd")],
     "normnet": [({"votes": votes}, f"votes={votes}: only an odd number") for votes in ("-1", "0", "2")]
+    + [({"member": member}, f"member={member}: choose one of the 5 members") for member in ("0", "6")]
     + [({"edge_share": "50.0"}, "edge_share=50.0: choose a share")],
     "synthetic-tumors": [({"crop": (96, 96, 64)}, "crop")],
 }
