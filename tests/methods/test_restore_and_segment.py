@@ -210,6 +210,8 @@ def test_the_rows_of_figure_3_are_the_checkpoints_of_one_training_that_begins_as
     changed = {"segmentation_epochs", "segmentation_checkpoints", "checkpoint"}
     paper = vars(resolve(TwoStageConfig, "paper", "liver"))
     assert {k for k, v in vars(rows[0]).items() if v != paper[k]} == changed
+    small = load("liver/figure3").variants[0].settings
+    assert resolve(TwoStageConfig, "smoke", "liver", small).segmentation_updates is None, "epochs exist at any profile"
 
 
 def test_first_weights_follow_their_setting_and_those_of_the_restoration_only_between_torch_and_normal(make_method):
