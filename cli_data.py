@@ -52,7 +52,7 @@ def data_phantom(
     out: Annotated[Path, typer.Option(help="Folder that becomes a data root.")],
     anatomy: Annotated[str, typer.Option(help="liver, lung, or an organ that a package brings.")] = "liver",
     seed: Annotated[int, typer.Option(help="Seed of the synthetic patients.")] = 0,
-    size: Annotated[str, typer.Option(help="smoke, quick or full.")] = "quick",
+    size: Annotated[str, typer.Option(help="smoke, quick, standard or full.")] = "quick",
 ) -> None:
     """Write a phantom: the liver as BTCV and LiTS files, the lung as LUNA16 and COVID-19-CT-Seg files."""
     from .datasets.phantom.disk import write_phantom

@@ -49,7 +49,7 @@ class Experiment(BaseModel, extra="forbid"):
     methods: str = ""
     variants: list[Variant] = Field(default_factory=list)
     seeds: str | int = 3
-    profile: Literal["smoke", "quick", "paper"] = "paper"
+    profile: Literal["smoke", "quick", "standard", "paper"] = "paper"
     calibration: Literal["held-out", "none"] = "held-out"
     reference: str | None = None
     notes: str = ""

@@ -33,12 +33,13 @@ UNITS = ["patient", "pooled", "slice", "seed"]
 FLAG_LEGEND = {
     "phantom": "synthetic data: no number here says anything about patients",
     "smoke": "smoke profile: a few training steps, no claim",
+    "quick": "quick profile: a plumbing test, networks have barely learned",
     "oracle": "threshold chosen on the test labels: an upper bound",
     "transductive": "training saw the unlabelled test set",
     "topline": "supervised: trained with lesion labels, a reference and not a competitor",
     "trivial": "learns nothing",
     "near-chance": "its card says that its map is close to chance in the literature, and why",
-    "undertrained": "its card says that this profile is not better than its untrained network, and why",
+    "undertrained": "its card says that its quick profile is not better than its untrained network, and why",
     "best-trivial": "the best trivial baseline of its group",
     "below-best-trivial": "does not beat the best trivial baseline",
     "unequal-n": "fewer patients or cases than other rows of its group: means are not comparable as they stand",
@@ -153,10 +154,11 @@ def record_flags(record: Record) -> set[str]:
     holds = {
         "phantom": record.data.phantom is not None,
         "smoke": record.profile == "smoke",
+        "quick": record.profile == "quick",
         "transductive": method.uses == "unlabelled-test",
         "topline": method.uses == "labels" or method.supervision == "full",
         "trivial": method.trivial,
         "near-chance": method.near_chance,
-        "undertrained": method.undertrained and record.profile != "paper",
+        "undertrained": method.undertrained and record.profile in ("smoke", "quick"),
     }
     return {flag for flag, held in holds.items() if held}

@@ -67,8 +67,17 @@ def headline_grid(headline: Headline) -> PrintedTable:
     for row in headline.rows:
         entries = [row.entries[c.key] for c in headline.columns]
         cells = (row.label, *(" ".join(filter(None, [e.value, e.spread])) for e in entries))
-        told = {"transductive", "topline", "near-chance", "undertrained", "few-seeds", "untrusted-spacing"}
-        tags = ", ".join(sorted(row.flags & told))
+        told = {
+            "transductive",
+            "topline",
+            "near-chance",
+            "undertrained",
+            "few-seeds",
+            "untrusted-spacing",
+            "quick",
+            "not-converged",
+        }
+        tags = ", ".join(sorted((row.flags & told) - headline.flags))
         under = (tags, *(e.interval for e in entries), "")
         ranks = {"best-trivial": "best", "trivial": "trivial", "below-best-trivial": "below"}
         kind = next((kind for flag, kind in ranks.items() if flag in row.flags), "")

@@ -11,6 +11,12 @@ from ..benchmark.scoring.metrics import NO_PROTOCOL, SLICE_LABELS_ONLY, needs_vo
 from .columns import flag_set, kind_marks, kind_sentences, metric_name, records_of
 from .formats import NOT_AVAILABLE, bracket, percent, points, spread
 
+BANNERS = {
+    "smoke": "SMOKE profile: a few training steps; no claim about any method.",
+    "quick": "QUICK profile: a plumbing test, networks have barely learned.",
+    "phantom": "PHANTOM: synthetic data. No number here says anything about patients.",
+}
+"""What a table says first where all its rows carry the flag, or of the phantom any."""
 CONFOUND = "roi-area"
 _SLICE_UNITS = ("slice", "pooled", "patient")
 GAP = "gap"
@@ -154,9 +160,7 @@ class Headline:
             "≠ fewer patients or seeds than other rows, so that means are not comparable as they stand."
         )
         first, *others = self._slice_legend() if self.slices_only else self._voxel_legend()
-        smoke = ["SMOKE profile: a few training steps; no claim about any method."] if "smoke" in self.flags else []
-        phantom = "PHANTOM: synthetic data. No number here says anything about patients."
-        banners = smoke + ([phantom] if "phantom" in self.flags else [])
+        banners = [text for flag, text in BANNERS.items() if flag in self.flags]
         return [*banners, first, " ".join([ranked, *kind_sentences(row.flags for row in self.rows)]), *others]
 
     def _voxel_legend(self) -> list[str]:
@@ -221,7 +225,8 @@ def _headline(summary: pd.DataFrame, dataset: str, train: str) -> Headline:
         order = (-float(decided["mean"]) if decided and _defined(decided) else math.inf, method)
         found.append((order, HeadlineRow(method, marks, flags, entries, n_patients, n_cases, n_seeds)))
     ordered = tuple(row for _, row in sorted(found, key=lambda pair: pair[0]))
-    common = frozenset.union(*(row.flags for row in ordered)) & {"phantom", "smoke"}
+    common = frozenset.intersection(*(row.flags for row in ordered)) & set(BANNERS)
+    common |= frozenset.union(*(row.flags for row in ordered)) & {"phantom"}
     return Headline(dataset, train, columns, ordered, verdict[:2], area, frozenset(common), slices_only)
 
 

@@ -40,6 +40,7 @@ def render(tables: Tables, headlines: Sequence[Headline], pictures: Pictures) ->
         css=(TEMPLATES / "report.css").read_text(encoding="utf-8"),
         phantom=bool(info.get("phantom")) or any("phantom" in h.flags for h in headlines),
         smoke=any("smoke" in h.flags for h in headlines),
+        quick=any("quick" in h.flags for h in headlines),
         sections=[_section(h, tables, pictures) for h in headlines],
         run=_run_facts(info, records, tables),
         warnings=[str(w) for w in info.get("warnings", [])] + pictures.notes,

@@ -187,7 +187,7 @@ def unknown_names(params: dict[str, Any]) -> Iterator[str]:
         "reference": methods,
         "dataset": sets,
         "datasets": sets,
-        "profile": ["smoke", "quick", "paper"],
+        "profile": ["smoke", "quick", "standard", "paper"],
         "experiment": list(experiments.names()),
     }
     for option, names in allowed.items():

@@ -17,7 +17,7 @@ from ...methods.context import network_forbidden
 if TYPE_CHECKING:
     from ...methods.method import Method
 
-TRIED = ("paper", "quick")
+TRIED = ("paper", "standard", "quick")
 CONSTRUCTION_S = 60.0
 
 

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from ...methods.method import Method
 
-COUNTED = ("paper", "quick")
-SHOWN = ("paper", "quick", "smoke")
+COUNTED = ("paper", "standard", "quick")
+SHOWN = (*COUNTED, "smoke")
 
 
 class Section(NamedTuple):

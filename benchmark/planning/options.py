@@ -13,8 +13,8 @@ from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_va
 from ...common.errors import UasbenchError
 from ..experiments import Variant, load
 
-Profile = Literal["smoke", "quick", "paper"]
-STAGE_LIMIT_S = {"smoke": 300.0, "quick": 1800.0, "paper": 7 * 86400.0}
+Profile = Literal["smoke", "quick", "standard", "paper"]
+STAGE_LIMIT_S = {"smoke": 300.0, "quick": 1800.0, "standard": 6 * 3600.0, "paper": 7 * 86400.0}
 _IN_THE_NAME = {"train", "settings", "exclude", "calibration", "precision", "threads"}
 _ASSIGNMENT = re.compile(r",(?=[A-Za-z_][\w.-]*=)")
 
@@ -83,7 +83,7 @@ class RunOptions(BaseModel, extra="forbid"):
     @property
     def study_trials(self) -> int:
         """Trials of each threshold study: 40, fewer where a profile makes no claim."""
-        return self.trials or {"smoke": 6, "quick": 16, "paper": 40}[self.profile]
+        return self.trials or {"smoke": 6, "quick": 16, "standard": 40, "paper": 40}[self.profile]
 
     def folder(self) -> Path:
         """Return the run folder: ``--out``, else a name that the same command always gives.

@@ -74,7 +74,7 @@ def _plan_cell(options: RunOptions, numerics: Numerics, data: TaskData, candidat
     measure = MeasureTask(
         cell=key,
         method=candidate.info(data.card.anatomy),
-        profile=options.profile,
+        profile=candidate.spec.profile,
         config=candidate.config,
         ids=StageIds(fit=fit, map=maps.id, measure="", members=members),
         data=data.info(),

@@ -8,7 +8,7 @@ from typing import Any
 from ...common.errors import DataError, UasbenchError, did_you_mean, summary
 from ...datasets.views.volume_view import AnyView
 from ...methods.card import MethodCard
-from ...methods.config import ConfigError, by_stage, resolve
+from ...methods.config import ConfigError, by_stage, in_force, resolve
 from ...methods.method import Method
 from ..catalogue.outline import missing_packages, time_limit
 from ..catalogue.registry import Registry
@@ -123,7 +123,9 @@ def _candidate(
     candidate = Candidate(
         label=label,
         card=cls.card,
-        spec=MethodSpec(target=target, profile=options.profile, anatomy=anatomy, settings=dict(settings)),
+        spec=MethodSpec(
+            target=target, profile=in_force(cls.Config, options.profile), anatomy=anatomy, settings=dict(settings)
+        ),
         config=whole,
         fit_config=fit_config,
         score_config=score_config,

@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from ...datasets.patients import parse_excludes
-from ...datasets.phantom.disk import phantom_root
+from ...datasets.phantom.disk import Size, phantom_root
 from ...datasets.storing.prepared import ShowProgress
 from ...datasets.storing.store import Store
 from ...datasets.views.volume_view import AnyView
@@ -19,7 +18,7 @@ from .scans import ScanSource
 from .selection import Selection, select
 from .task_data import TaskData, prepare_task, task_pairs
 
-PHANTOM_SIZE: dict[str, Literal["smoke", "quick", "full"]] = {"smoke": "smoke", "quick": "quick", "paper": "full"}
+PHANTOM_SIZE: dict[str, Size] = {"smoke": "smoke", "quick": "quick", "standard": "standard", "paper": "full"}
 
 
 @dataclass(kw_only=True)
@@ -48,6 +47,11 @@ def planned_tasks(options: RunOptions, workers: int, progress: ShowProgress | No
         data = prepare_task(options, pair, source, others=any(c.training == "unseen" for c in chosen.candidates))
         chosen.candidates, refused = trainable(chosen.candidates, data)
         chosen.skipped += refused
+        if smaller := [c.label for c in chosen.candidates if c.spec.profile != options.profile]:
+            data.warnings.append(
+                f"{', '.join(smaller)}: declares no profile {options.profile} and runs with its quick settings, as its "
+                "rows say"
+            )
         _refuse_nobody(chosen, pair[0])
         tasks.append(Planned(data=data, **vars(chosen)))
     return tasks

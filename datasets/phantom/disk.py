@@ -15,7 +15,7 @@ from ...common.errors import DataError
 from ..anatomy import anatomy_names, find_anatomy
 from .spec import Spec, generator_digest
 
-Size = Literal["smoke", "quick", "full"]
+Size = Literal["smoke", "quick", "standard", "full"]
 INFO = "phantom.json"
 
 

@@ -120,6 +120,19 @@ class NormNetConfig(Config):
             "seed_kernel": 3,
             "limit_kernel": 3,
         },
+        "standard": {
+            "size": 208,
+            "spacing": (2.0, 2.0, 2.0),
+            "depth": 16,
+            "radius_scale": 0.45,
+            "channels": (8, 16, 32, 64),
+            "residual_units": 1,
+            "batch": 2,
+            "lr": 3e-3,
+            "updates": 400,
+            "seed_kernel": 5,
+            "limit_kernel": 3,
+        },
     }
     anatomies: ClassVar = {"liver": {"window": (-200.0, 250.0), "hu_threshold": 150.0, "bright_lesions": False}}
 

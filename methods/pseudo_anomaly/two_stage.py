@@ -80,6 +80,17 @@ class TwoStageConfig(ShapeConfig, RestoreSegmentConfig):
             "segmentation_decay_at": (0.6, 0.85),
             "joint_updates": 220,
         },
+        "standard": {
+            "size": 128,
+            "wf": 4,
+            "ae_base": 16,
+            "seg_base": 16,
+            "lr": 1e-3,
+            "restoration_updates": 600,
+            "segmentation_updates": 900,
+            "segmentation_decay_at": (0.6, 0.85),
+            "joint_updates": 1000,
+        },
     }
 
 

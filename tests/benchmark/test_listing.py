@@ -151,7 +151,8 @@ def test_the_status_says_which_profile_or_anatomy_is_declined():
     assert status(lambda config: True) == "no. Really."
     assert status(lambda config: config.width == 16) == "paper: no. Really."
     assert status(lambda config: config.rate == 0.25) == "lung: no. Really."
-    assert status(lambda config: config.rate == 0.25 and config.width == 4) == "quick on the lung: no. Really."
+    both = status(lambda config: config.rate == 0.25 and config.width == 4)  # it declares no standard, which is quick
+    assert both == "standard on the lung, quick on the lung: no. Really."
     broken = type("Broken", (registry.runnable().get("slices"),), {"view": property(lambda self: 1 / 0)})
     assert outline_of(broken).dims == "?"  # listed all the same
 
@@ -159,10 +160,10 @@ def test_the_status_says_which_profile_or_anatomy_is_declined():
 def test_show_tells_card_settings_size_and_published_numbers():
     shown = text(*showing.show("slices"))
     for word in ("[b]Slices[/b]", "2020", "Somebody", "A note.", "own threshold  0.25", "2D, 16² pixels", "pkg-listed",
-                 "A paper", "12.3", "parameters, paper  170", "parameters, quick  50"):  # fmt: skip
+                 "A paper", "12.3", "parameters, paper     170", "parameters, standard  50"):  # fmt: skip
         assert word in shown
     lines = {line.split()[0]: line.split() for line in shown.splitlines() if line.split()}
-    assert lines["width"] == ["width", "16", "4", "fit"]
+    assert lines["width"] == ["width", "16", "4", "4", "fit"]
     assert lines["rate"] == ["rate", "0.001", "0.5", "fit"]
     assert lines["vote"] == ["vote", "on", "score"]
     assert lines["lung"] == ["lung", "rate", "0.25"]
@@ -170,11 +171,11 @@ def test_show_tells_card_settings_size_and_published_numbers():
 
 def test_show_says_what_is_in_the_way_or_missing_and_asks_no_network(monkeypatch):
     for name, said in (
-        ("weighty", "parameters, paper  none before training"),
+        ("weighty", "parameters, paper     none before training"),
         ("volumes", "cross-fitted over the patients of the test set"),
         ("needy", "sees the unlabelled test scans (transductive)"),
         ("faulty", "unknown (RuntimeError: no network either)"),
-        ("hu-threshold", "parameters, paper  none\n"),
+        ("hu-threshold", "parameters, paper     none\n"),
         ("hu-threshold", "published numbers  none on these data sets"),
         ("lits", "CC BY-NC-SA 4.0"),
         ("lits", "Bilic et al."),

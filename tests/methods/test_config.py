@@ -3,7 +3,7 @@ from typing import Literal
 
 import pytest
 from uasbench import Method, View
-from uasbench.methods.config import Config, ConfigError, SliceConfig, by_stage, complete, resolve
+from uasbench.methods.config import Config, ConfigError, SliceConfig, by_stage, complete, in_force, resolve
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,8 @@ def test_defaults_profile_anatomy_settings_in_this_order_and_a_budget_where_noth
     assert resolve(Settings, "quick").window == (0.0, 1.0)
     assert resolve(Settings, "quick", "lung").window == (-800.0, 100.0)
     assert resolve(Settings, "quick", "lung", {"window": "-1,1"}).window == (-1.0, 1.0)
+    assert (in_force(Settings, "standard"), in_force(Settings, "paper")) == ("quick", "paper")
+    assert resolve(Settings, "standard") == resolve(Settings, "quick")  # the paper's settings would train for days
     settings = Settings(limit=None, lr=0.1)
     complete(settings, {"limit": 7, "lr": 0.5})
     assert (settings.limit, settings.lr) == (7, 0.1)

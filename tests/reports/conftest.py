@@ -26,7 +26,7 @@ def build_record(
     protocols: Sequence[str] = PROTOCOLS,
     level: float = 0.3,
     phantom: bool = False,
-    profile: str = "quick",
+    profile: str = "paper",
     **method_info: Any,
 ) -> Record:
     """Return a record whose Dice per case is ``dice`` (case → value) or drawn around ``level``."""

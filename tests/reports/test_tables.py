@@ -155,14 +155,17 @@ def test_phantoms_are_labelled_everywhere(make_record):
         assert frame["flags"].str.contains("phantom").all()
 
 
-def test_transductive_topline_and_smoke_are_flagged(make_record):
+def test_transductive_topline_and_profiles_without_a_claim_are_flagged(make_record):
     records = [
         make_record("ascnet", uses="unlabelled-test"),
         make_record("unet", uses="labels", supervision="full"),
         make_record("ae", profile="smoke"),
+        make_record("vae", profile="quick"),
+        make_record("dae", profile="standard"),
     ]
     frame = make_tables(records).summary
-    assert [dice(frame, m)["flags"] for m in ("ascnet", "unet", "ae")] == ["transductive", "topline", "smoke"]
+    assert [dice(frame, m)["flags"] for m in ("ascnet", "unet")] == ["transductive", "topline"]
+    assert [dice(frame, m)["flags"] for m in ("ae", "vae", "dae")] == ["smoke", "quick", ""]
 
 
 def test_what_is_chosen_or_counted_in_millimetres_on_an_untrusted_spacing_is_flagged(make_record):

@@ -24,7 +24,7 @@ from ...training import (
     training_length,
     update,
 )
-from .placing import QUICK_FRAME, SMOKE_FRAME, PlacedSlices
+from .placing import QUICK_FRAME, SMOKE_FRAME, STANDARD_FRAME, PlacedSlices
 from .residual import Sign, filtered_inside, residual
 
 if TYPE_CHECKING:
@@ -113,6 +113,7 @@ class ReconstructionConfig(PlacedSlices):
             "lr": 3e-3,
             "erode": 3,
         },
+        "standard": {**STANDARD_FRAME, "width": 16, "updates": 1500, "lr": 1e-3, "erode": 3},
     }
     anatomies: ClassVar = {
         # Opacities begin at the pleura: an eroded lung has lost half of them.
