@@ -63,6 +63,7 @@ def train_until_no_gain(
     per_epoch: int,
     updates: int,
     patience: int,
+    criterion: str = "validation",
 ) -> int:
     """Train epoch by epoch until ``patience`` epochs bring no lower validation loss, then restore the best weights.
 
@@ -71,6 +72,7 @@ def train_until_no_gain(
         validate: returns the validation loss of the present weights.
         per_epoch: updates per epoch.
         updates: upper bound, which the context may lower.
+        criterion: name of the curve of what ``validate`` returns.
 
     Returns:
         The number of updates done.
@@ -87,7 +89,7 @@ def train_until_no_gain(
             done += 1
             ctx.progress(done, total)
         value = validate()
-        ctx.log(done, validation=value, **{k: float(v) for k, v in losses.items()})
+        ctx.log(done, **{criterion: value}, **{k: float(v) for k, v in losses.items()})
         if value < best:
             best, waited = value, 0
             best_state = {k: v.detach().clone() for k, v in net.state_dict().items()}

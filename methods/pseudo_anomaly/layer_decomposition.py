@@ -29,16 +29,17 @@ class LayerDecomposition(LayerMethod):
             same("network", "3D U-Net 64–512, BN of the batch at test, 3 heads"),
             same("loss", "Dice + L1 of both layers + L1 of both in the mask"),
             same("optimiser", "Adam 10⁻², decay 3·10⁻⁵, batch 2, plateau 10"),
-            same("length", "≤ 500 epochs, patience 40"),
+            same("length", "≤ 500 epochs × 143 updates, patience 40"),
         ),
         notes="Only the brain experiment of the paper is public; window, voxel size and the brightness of lesions on "
-        "CT are this benchmark's own: darker and brighter on the liver, brighter only on the lung. Batch normalisation "
-        "uses the statistics of what it sees, at test too, where windows are scored one by one.",
+        "CT are this benchmark's own: darker and brighter on the liver, brighter only on the lung. All layers share "
+        "the scale of the healthy organ; the release standardises each on its own. Batch "
+        "normalisation uses the statistics of what it sees, at test too, where windows are scored one by one.",
     )
 
     def fit(self, healthy: HealthySet, ctx: FitContext) -> None:
         stack = healthy.volumes(self.view)
-        self.pretrain(stack, stack.runs, [part.case.patient for part in healthy.parts], ctx)
+        self.pretrain(stack, stack.runs, ctx)
 
     def preview(self, healthy: HealthySet, ctx: FitContext) -> dict[str, np.ndarray]:
         stack = healthy.volumes(self.view)

@@ -38,8 +38,8 @@ class LayerFinetunedConfig(LayerConfig):
 
     Attributes:
         tuned: what the labels train: the whole network through its mask, or the head of the mask alone.
-        tuning_updates: updates on labels where ``updates`` is given, as many by default; else early stopping ends both
-            phases.
+        tuning_updates: updates on labels where ``updates`` is given, as many by default; else each phase ends when its
+            loss stops falling, the second by that on held-out patients.
         positive: share of crops centred on a lesion's voxel, where a case has one.
         least_run: least length of a run of slices without lesion, as a share of a crop, in the first phase.
     """
@@ -97,10 +97,15 @@ class LayerDecompositionFinetuned(LayerMethod, SupervisedMethod):
                 "Adam 10⁻², decay 3·10⁻⁵, batch 2, then n/p",
                 "Adam 10⁻², decay 3·10⁻⁵, batch 2, plateau 10, twice",
             ),
-            ("length", "≤ 500 epochs, patience 40, then n/p", "≤ 500 epochs, patience 40, twice"),
+            (
+                "length",
+                "≤ 500 epochs × 143 updates, patience 40; n/p",
+                "≤ 500 epochs × 143 updates, patience 40, twice",
+            ),
         ),
-        notes="A top line. The first phase uses the slices without a lesion of the labelled training cases; rates and "
-        "stopping rule of the second phase are those of the first, which the paper does not say.",
+        notes="A top line. The first phase uses the slices without a lesion of the labelled training cases, and takes "
+        "textures from them. The paper does not say how the second phase is trained: rates and patience are those of "
+        "the first, but held-out patients stop it, since real lesions, unlike synthetic ones, can be learned by heart.",
     )
     Config = LayerFinetunedConfig
 
@@ -109,7 +114,7 @@ class LayerDecompositionFinetuned(LayerMethod, SupervisedMethod):
         stack = labelled.cases.volumes(self.view)
         lesions = SparseMasks(labelled.lesion_volume(i, self.view) for i in range(len(labelled)))
         patients = [part.case.patient for part in labelled.parts]
-        self.pretrain(stack, self.healthy_runs(stack, lesions), patients, ctx)
+        self.pretrain(stack, self.healthy_runs(stack, lesions), ctx)
         self.tune(stack, lesions, patients, ctx)
 
     def healthy_runs(self, stack: VolumeStack, lesions: Sequence[np.ndarray]) -> list[SliceRun]:
@@ -135,11 +140,11 @@ class LayerDecompositionFinetuned(LayerMethod, SupervisedMethod):
         self.train(
             ctx,
             "fine-tuning",
-            patients,
             stack.runs,
             partial(self.next_labelled, stack, lesions, ctx),
             self.mask_losses,
             updates=c.updates if c.updates is None or c.tuning_updates is None else c.tuning_updates,
+            patients=patients,
             parameters=list(self.net.mask.parameters()) if c.tuned == "head" else None,
         )
 

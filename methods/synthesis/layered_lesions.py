@@ -1,23 +1,22 @@
 """Lesions as a layer over normal tissue (Zhang et al. 2021; docs/methods/layer-decomposition.md).
 
-x = (1 − αM)·normal + αM·lesion.
+x = (1 − αM)·normal + αM·lesion, with the mask and the texture of the released ``dataload.py``.
 """
 
 import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import map_coordinates
 
+from ...common.boxes import Box
 from ...datasets.case import Spacing
 from . import volume_kernels as kernels
 from .simplex import SimplexNoise
-from .volume_fields import half_taps, interpolated, random_rotations, random_voxels, spline_basis
+from .volume_fields import free_basis, half_taps, random_rotations, random_voxels
 
 Range = tuple[float, float]
 POLAR = 48  # rows of the table of radii, from pole to pole; twice as many columns
 LEAST_RADIUS = 0.2  # of the unperturbed sphere
-CANDIDATES = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,30 +24,34 @@ class LayerRecipe:
     """The numbers of the generator; a pair is a uniform range.
 
     Attributes:
-        volume: of the mask before it is cut at the organ, mm³; drawn as the radius of a ball.
-        octaves: least and largest number of octaves of the simplex noise on the sphere.
+        volume: of the mask before it is cut at the organ, mm³.
+        flattening: ρ of the ellipsoid, whose radii are those of a ball times ρ, 1 and 1/ρ.
+        octaves: least and largest number of octaves of the simplex noise on the unit sphere.
         persistence: amplitude of an octave relative to the one before.
         cell: lattice of the first octave, in radii of the sphere.
         roughness: standard deviation of the radius as a share of itself.
         alpha: opacity of the lesion.
-        factors: ranges of the lesion's brightness relative to the normal tissue under it; one draw over their union.
+        factors: ranges of the lesion's brightness relative to the organ; one draw over their union.
         zero: grey value that the factor leaves where it is.
-        control_points, elastic: of the texture's deformation along each axis, and the standard deviation of their
-            displacements as a share of their distance.
-        blur: standard deviation of the texture's filter in voxels.
+        control_points, locked: of the texture's deformation along each axis of its organ's box, and how many of them
+            stay where they are on both sides.
+        displacement: largest shift of the others along each axis, mm.
+        blur: standard deviation of the texture's filter along each axis, mm.
     """
 
     volume: Range = (7_000.0, 200_000.0)
+    flattening: Range = (0.8, 1.0)
     octaves: tuple[int, int] = (4, 7)
     persistence: float = 0.5
     cell: float = 1.0
-    roughness: Range = (0.05, 0.2)
+    roughness: Range = (0.123, 0.13)
     alpha: Range = (0.2, 0.8)
     factors: tuple[Range, ...] = ((0.4, 0.9), (1.1, 1.4))
     zero: float = 0.0
     control_points: int = 7
-    elastic: float = 0.25
-    blur: Range = (0.5, 1.5)
+    locked: int = 2
+    displacement: float = 7.5
+    blur: Range = (0.0, 2.0)
 
     def __post_init__(self) -> None:
         if not self.factors or any(low >= high for low, high in self.factors):
@@ -61,98 +64,124 @@ class LayerRecipe:
 
 
 @dataclass(frozen=True, eq=False)
-class Layers:
-    """A crop with one lesion and what it is made of; all (z, y, x).
+class Organ:
+    """A healthy organ: where a lesion lies, or where its texture comes from.
 
     Attributes:
-        image: float32, the composition.
-        normal: float32, the crop without the lesion.
-        lesion: float32, the lesion's layer inside the mask, 0 elsewhere.
-        mask: bool, inside the ROI.
-        alpha: opacity.
-        factor: brightness relative to the normal tissue.
+        image: grey values of a view (Z, H, W).
+        roi: bool, same shape.
+        spacing: voxel size in mm, order z, y, x.
+        box: bounding box of ``roi``.
+        mean: grey value of the organ.
     """
 
     image: np.ndarray
-    normal: np.ndarray
-    lesion: np.ndarray
+    roi: np.ndarray
+    spacing: Spacing
+    box: Box
+    mean: float
+
+
+@dataclass(frozen=True, eq=False)
+class Lesion:
+    """One lesion of a crop; its arrays have the shape of ``box``, a part of the crop.
+
+    Attributes:
+        mask: bool, inside the organ, not empty.
+        layer: float32, the lesion's own layer; it counts inside the mask alone.
+        alpha: opacity.
+        factor: brightness relative to the organ.
+    """
+
+    box: tuple[slice, ...]
     mask: np.ndarray
+    layer: np.ndarray
     alpha: float
     factor: float
+
+    def mixture(self, normal: np.ndarray) -> np.ndarray:
+        """Return what shows inside the mask over a crop without the lesion, float32 (voxels of the mask,)."""
+        under = normal[self.box][self.mask]
+        return under + np.float32(self.alpha) * (self.layer[self.mask] - under)
 
 
 @dataclass(frozen=True, eq=False)
 class LayerGenerator:
-    """Covers a part of a healthy crop with a texture from another part of it."""
+    """Covers a part of a healthy crop with a texture from another organ, or from another place in the same one."""
 
     recipe: LayerRecipe
     rng: np.random.Generator
 
-    def __call__(self, normal: np.ndarray, roi: np.ndarray, spacing: Spacing) -> Layers:
-        """Return a crop, float32 (z, y, x) in [0, 1], with a lesion around a random ROI voxel; as it is without any."""
+    def __call__(self, roi: np.ndarray, origin: np.ndarray, organ: Organ, other: Organ) -> Lesion:
+        """Return a lesion around a random voxel of a crop's ROI, bool (z, y, x), not empty.
+
+        Args:
+            origin: first voxel of the crop in ``organ``, int64 (3,).
+            other: gives the texture, at the place that corresponds in the boxes of both; ``organ`` itself at any place.
+        """
         r, rng = self.recipe, self.rng
         alpha, factor = float(rng.uniform(*r.alpha)), r.draw_factor(rng)
-        mask = np.zeros(normal.shape, bool)
-        lesion = np.zeros(normal.shape, np.float32)
-        if roi.any():
-            centre = random_voxels(roi, rng.random(1))[0]
-            box, inside = self._ball(centre, normal.shape, spacing)
-            inside &= roi[box]
-            texture = self._texture(normal, roi, box, inside)
-            tissue = normal[box][inside].mean(dtype=np.float64) - r.zero
-            values = r.zero + factor * (texture - texture[inside].mean(dtype=np.float64) + tissue)
-            mask[box] = inside
-            lesion[box] = np.where(inside, np.clip(values, 0, 1), 0)
-        share = np.float32(alpha) * mask
-        return Layers((1 - share) * normal + share * lesion, normal, lesion, mask, alpha, factor)
+        centre = random_voxels(roi, rng.random(1))[0]
+        box, inside = self._ellipsoid(centre, roi.shape, organ.spacing)
+        inside &= roi[box]
+        start = np.array([part.start for part in box])
+        texture = self._texture(inside.shape, start - centre, centre + origin, organ, other)
+        # The release multiplies the texture by one number; where grey values may be 0 or less that has no meaning, so
+        # the factor scales contrast and mean on their own.
+        texture -= np.float32(texture[inside].mean(dtype=np.float64))
+        texture += np.float32(organ.mean - r.zero)
+        texture *= np.float32(factor)
+        texture += np.float32(r.zero)
+        return Lesion(box, inside, np.clip(texture, 0, 1, out=texture), alpha, factor)
 
-    def _ball(
+    def _ellipsoid(
         self, centre: np.ndarray, shape: tuple[int, ...], spacing: Spacing
     ) -> tuple[tuple[slice, ...], np.ndarray]:
-        """Return a box of the crop and the voxels in it that lie in a perturbed, turned ball, bool."""
-        rng, (least, most) = self.rng, self.recipe.volume
-        radius = rng.uniform(*((3 * v / (4 * math.pi)) ** (1 / 3) for v in (least, most)))
-        table = perturbed_radii(self.recipe, rng) * radius
-        reach = np.ceil(table.max() / np.asarray(spacing)).astype(int)
+        """Return a box of the crop and the voxels in it that lie in a perturbed, turned ellipsoid, bool."""
+        rng, voxel = self.rng, np.asarray(spacing)
+        radius = (3 * rng.uniform(*self.recipe.volume) / (4 * math.pi)) ** (1 / 3)
+        flat = rng.uniform(*self.recipe.flattening)
+        radii = radius * np.array([flat, 1, 1 / flat])
+        table = perturbed_radii(self.recipe, rng)
+        reach = np.ceil(table.max() * radii.max() / voxel).astype(np.int64)
         low, high = np.maximum(centre - reach, 0), np.minimum(centre + reach + 1, shape)
-        axes = [(np.arange(a, b) - c) * s for a, b, c, s in zip(low, high, centre, spacing, strict=True)]
-        turned = np.einsum("ab,bzyx->azyx", random_rotations(1, rng)[0], np.stack(np.meshgrid(*axes, indexing="ij")))
-        distance = np.sqrt((turned**2).sum(axis=0))
-        polar = np.arccos(np.clip(turned[0] / np.maximum(distance, 1e-9), -1, 1)) * (POLAR / math.pi) - 0.5
-        around = np.arctan2(turned[1], turned[2]) % (2 * math.pi) * (POLAR / math.pi)
-        closed = np.concatenate([table, table[:, :1]], axis=1)
-        surface = map_coordinates(closed, [polar, around], order=1, mode="nearest")
-        return tuple(map(slice, low, high)), distance <= surface
+        to_unit = random_rotations(1, rng)[0] / radii[:, None] * voxel
+        inside = np.empty(tuple(high - low), np.bool_)
+        kernels.rough_ball(np.hstack([table, table[:, :1]]), to_unit, low - centre, inside)
+        return tuple(map(slice, low.tolist(), high.tolist())), inside
 
-    def _texture(self, image: np.ndarray, roi: np.ndarray, box: tuple[slice, ...], inside: np.ndarray) -> np.ndarray:
-        """Return another part of the image, deformed and blurred, in the shape of the box; float32."""
+    def _texture(
+        self, sides: tuple[int, ...], start: np.ndarray, centre: np.ndarray, organ: Organ, other: Organ
+    ) -> np.ndarray:
+        """Return a part of another organ, deformed and blurred, float32 of the shape ``sides``.
+
+        ``start`` is the first voxel of that part relative to ``centre``, a voxel of ``organ``.
+        """
         r, rng = self.recipe, self.rng
-        sides = inside.shape
-        start = np.array([part.start for part in box])
-        offset = self._elsewhere(roi, start, sides)
-        controls = rng.normal(0, r.elastic, (3, *(r.control_points,) * 3))
-        step = np.array([max(n - 1, 1) / (r.control_points - 1) for n in sides])
-        bases = [spline_basis(np.linspace(0, 1, n), r.control_points) for n in sides]
-        places = interpolated(controls * step[:, None, None, None], bases) + np.indices(sides)
-        places += (start + offset)[:, None, None, None]
-        filled = np.where(roi, image, image[roi].mean(dtype=np.float64)).astype(np.float32)
-        texture = map_coordinates(filled, places, order=1, mode="mirror")
-        kernels.smooth(texture, *(half_taps(rng.uniform(*r.blur), np.float32),) * 3)
+        low, high = np.array([[part.start, part.stop] for part in other.box]).T
+        if other is organ:
+            middle = low + random_voxels(other.roi[other.box], rng.random(1))[0]
+        else:
+            own = [(c - part.start) / (part.stop - part.start) for c, part in zip(centre, organ.box, strict=True)]
+            middle = low + np.array(own) * (high - low)
+        step = np.asarray(organ.spacing) / np.asarray(other.spacing)
+        first = middle + start * step
+        free = r.control_points - 2 * r.locked
+        most = r.displacement / np.asarray(other.spacing)
+        controls = rng.uniform(-1, 1, (3, free, free, free)) * most[:, None, None, None]
+        bases = [
+            free_basis((a + np.arange(n) * s - b) / max(e - b - 1, 1), r.control_points, r.locked)
+            for a, n, s, b, e in zip(first, sides, step, low, high, strict=True)
+        ]
+        begin = np.clip(np.floor(first - most), 0, np.array(other.image.shape) - 1).astype(np.int64)
+        end = np.maximum(np.ceil(first + (np.array(sides) - 1) * step + most).astype(np.int64) + 2, begin + 1)
+        part = tuple(map(slice, begin, end))
+        source = np.array(other.image[part], np.float32)
+        source[~other.roi[part]] = other.mean
+        texture = np.empty(sides, np.float32)
+        kernels.warp(source, np.float32(other.mean), first - begin, step, controls, *bases, texture)
+        kernels.smooth(texture, *(half_taps(rng.uniform(*r.blur) / s, np.float32) for s in organ.spacing))
         return texture
-
-    def _elsewhere(self, roi: np.ndarray, start: np.ndarray, sides: tuple[int, ...]) -> np.ndarray:
-        """Return the offset of another box: of a few random ones, that with most ROI and least overlap."""
-        centre = start + np.array(sides) // 2
-        best, most = np.zeros(3, np.int64), -1.0
-        for candidate in random_voxels(roi, self.rng.random(CANDIDATES)):
-            offset = candidate - centre
-            low = np.maximum(start + offset, 0)
-            part = roi[tuple(slice(a, a + n) for a, n in zip(low, sides, strict=True))]
-            apart = 1 - np.prod(np.maximum(1 - np.abs(offset) / np.array(sides), 0))
-            value = np.count_nonzero(part) * apart
-            if value > most:
-                best, most = offset, value
-        return best
 
 
 def perturbed_radii(recipe: LayerRecipe, rng: np.random.Generator) -> np.ndarray:

@@ -1,7 +1,6 @@
 """What synthetic lesions in volumes are made of: random places and directions, smooth fields, filtered salt noise."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -79,10 +78,22 @@ def _coefficients(points: int) -> np.ndarray:
     return spline_filter1d(np.eye(points), order=3, axis=0, mode="mirror")
 
 
-def interpolated(controls: np.ndarray, bases: Sequence[np.ndarray]) -> np.ndarray:
-    """Interpolate control values (c, i, j, k) on a grid with bases (Z, i), (Y, j), (X, k); float64 (c, Z, Y, X)."""
-    z, y, x = bases
-    return np.einsum("zi,yj,xk,cijk->czyx", z, y, x, controls, optimize=True)
+def free_basis(shares: np.ndarray, points: int, locked: int) -> np.ndarray:
+    """Return the weights of the control points of cubic B-splines over an axis, without the locked ones at its ends.
+
+    As SimpleITK lays them: an axis has ``points`` − 3 cells, and one control point lies beyond each end of it.
+
+    Args:
+        shares: float (n,), places along the axis from 0 to 1; beyond them those of its ends.
+        locked: control points on both sides that are left out.
+
+    Returns:
+        float64 (n, points − 2·locked).
+    """
+    at = np.clip(shares, 0, 1) * (points - 3)
+    far = np.abs(at[:, None] - (np.arange(locked, points - locked) - 1))
+    near = (4 - 3 * far**2 * (2 - far)) / 6
+    return np.where(far < 1, near, np.maximum(2 - far, 0) ** 3 / 6)
 
 
 def random_rotations(count: int, rng: np.random.Generator) -> np.ndarray:

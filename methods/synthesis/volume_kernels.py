@@ -154,6 +154,86 @@ def paint(field, slack, start, stop, centre, to_unit, label, owner, touched):
 
 
 @kernel
+def rough_ball(table, to_unit, start, out):
+    """Mark the voxels of a box, bool (z, y, x), that lie in a turned ellipsoid with a rough surface.
+
+    Args:
+        table: float64 (n, 2n + 1), radii of the rough unit ball; rows are polar angles (i + ½)·π/n about the first
+            axis, columns azimuths j·π/n from the third axis to the second; the last column repeats the first.
+        to_unit: float64 (3, 3), takes an offset in voxels to the unit ball.
+        start: int64 (3,), the first voxel of the box relative to the middle.
+    """
+    rows, columns = table.shape
+    least, most = table.min() ** 2, table.max() ** 2
+    for z in range(out.shape[0]):
+        for y in range(out.shape[1]):
+            pz, py = z + start[0], y + start[1]
+            u0 = to_unit[0, 0] * pz + to_unit[0, 1] * py
+            v0 = to_unit[1, 0] * pz + to_unit[1, 1] * py
+            w0 = to_unit[2, 0] * pz + to_unit[2, 1] * py
+            for x in range(out.shape[2]):
+                px = x + start[2]
+                u, v, w = u0 + to_unit[0, 2] * px, v0 + to_unit[1, 2] * px, w0 + to_unit[2, 2] * px
+                square = u * u + v * v + w * w
+                if square <= least or square > most:
+                    out[z, y, x] = square <= least
+                    continue
+                distance = np.sqrt(square)
+                polar = np.arccos(min(max(u / distance, -1.0), 1.0)) * rows / np.pi - 0.5
+                polar = min(max(polar, 0.0), rows - 1.0)
+                around = np.arctan2(v, w) * rows / np.pi
+                if around < 0:
+                    around += columns - 1
+                i, j = min(int(polar), rows - 2), min(int(around), columns - 2)
+                f, g = polar - i, around - j
+                above = (1 - g) * table[i, j] + g * table[i, j + 1]
+                below = (1 - g) * table[i + 1, j] + g * table[i + 1, j + 1]
+                out[z, y, x] = distance <= (1 - f) * above + f * below
+
+
+@kernel
+def warp(image, outside, first, step, controls, basis_z, basis_y, basis_x, out):
+    """Read a volume, float32 (Z, Y, X), linearly at displaced places into ``out``, float32 (z, y, x).
+
+    Args:
+        outside: value beyond the volume, float32.
+        first: float64 (3,), place of the first voxel of ``out`` before it is displaced; ``step`` leads to the next.
+        controls: float64 (3, i, j, k), displacements in voxels of the volume.
+        basis_z, basis_y, basis_x: float64 (z, i), (y, j), (x, k), their weights along each axis of ``out``.
+    """
+    depth, height, width = image.shape
+    plane = np.empty((3, controls.shape[2], controls.shape[3]))
+    line = np.empty((3, controls.shape[3]))
+    for z in range(out.shape[0]):
+        plane[:] = 0
+        for i in range(controls.shape[1]):
+            plane += basis_z[z, i] * controls[:, i]
+        for y in range(out.shape[1]):
+            line[:] = 0
+            for j in range(controls.shape[2]):
+                line += basis_y[y, j] * plane[:, j]
+            for x in range(out.shape[2]):
+                pz, py, px = first[0] + z * step[0], first[1] + y * step[1], first[2] + x * step[2]
+                for k in range(controls.shape[3]):
+                    weight = basis_x[x, k]
+                    pz += weight * line[0, k]
+                    py += weight * line[1, k]
+                    px += weight * line[2, k]
+                iz, iy, ix = int(np.floor(pz)), int(np.floor(py)), int(np.floor(px))
+                fz, fy, fx = pz - iz, py - iy, px - ix
+                total = 0.0
+                for a in range(2):
+                    for b in range(2):
+                        for c in range(2):
+                            value = outside
+                            if 0 <= iz + a < depth and 0 <= iy + b < height and 0 <= ix + c < width:
+                                value = image[iz + a, iy + b, ix + c]
+                            share = (fz if a else 1 - fz) * (fy if b else 1 - fy) * (fx if c else 1 - fx)
+                            total += share * value
+                out[z, y, x] = total
+
+
+@kernel
 def salt(nodes, bits, out):
     """Fill ``out``, float32 (z, y, x), with ones at the probability interpolated from ``nodes``, else zeros.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -26,9 +26,7 @@ if TYPE_CHECKING:
 Tensors = Mapping[str, "torch.Tensor"]
 Draw = Callable[[], Tensors]
 Losses = Callable[[Tensors], Mapping[str, "torch.Tensor"]]
-# Per training batch of an epoch. A held-out fifth of the cases has a quarter of the other cases' batches, so that half
-# as many show each of its cases about twice: another crop, another lesion.
-VALIDATION_BATCHES = 0.5
+HELD_OUT_CROPS = 2  # of each held-out case: another place, another lesion
 
 
 @dataclass(frozen=True)
@@ -40,15 +38,16 @@ class LayerConfig(Config):
         window: HU range of the view.
         crop: voxels of a training crop and of a window at test (z, y, x).
         volume: range of a lesion's volume in mm³.
-        octaves, roughness: of the noise on its surface.
+        octaves, roughness: of the noise on its surface; the published noise spreads by 12 to 13 % of the radius.
         alpha: range of its opacity.
-        darker, brighter: ranges of its mean relative to the normal tissue under it; None for never.
+        darker, brighter: ranges of its mean relative to that of the organ; None for never.
         zero_hu: HU from which brightness is counted; −1000 makes the factor one of density.
         channels: widths of the levels of the 3D U-Net.
-        epochs: upper bound on passes over the training cases; one crop per case and pass.
-        plateau: epochs without a lower validation loss after which the learning rate is divided by ten.
-        patience: epochs without a lower validation loss after which training ends.
-        updates: trains that many updates on all cases instead, without validation.
+        epochs: upper bound.
+        epoch_updates: updates of an epoch; that of the paper shows 285 pictures in batches of 2.
+        plateau: epochs without a lower loss after which the learning rate is divided by ten.
+        patience: epochs without a lower loss after which training ends.
+        updates: trains that many updates instead, whatever the loss.
         overlap: of the windows at test.
     """
 
@@ -58,7 +57,7 @@ class LayerConfig(Config):
     crop: tuple[int, int, int] = (128, 128, 128)
     volume: tuple[float, float] = (7_000.0, 200_000.0)
     octaves: tuple[int, int] = (4, 7)
-    roughness: tuple[float, float] = (0.05, 0.2)
+    roughness: tuple[float, float] = (0.123, 0.13)
     alpha: tuple[float, float] = (0.2, 0.8)
     darker: tuple[float, float] | None = (0.4, 0.9)
     brighter: tuple[float, float] | None = (1.1, 1.4)
@@ -68,6 +67,7 @@ class LayerConfig(Config):
     lr: float = 1e-2
     weight_decay: float = 3e-5
     epochs: int = 500
+    epoch_updates: int = 143
     plateau: int = 10
     patience: int = 40
     updates: int | None = None
@@ -118,15 +118,10 @@ class LayerMethod(Method):
         self.net = LayerUNet(self.config.channels).to(memory_format=layout)
         self.updates: dict[str, int] = {}
 
-    def pretrain(self, stack: VolumeStack, runs: Sequence[SliceRun], patients: Sequence[str], ctx: FitContext) -> None:
-        """Learn to take crops of healthy tissue with a synthetic lesion apart.
-
-        Args:
-            runs: of the stack, without lesions.
-            patients: patient of each case of the stack.
-        """
+    def pretrain(self, stack: VolumeStack, runs: Sequence[SliceRun], ctx: FitContext) -> None:
+        """Learn to take crops of healthy tissue with a synthetic lesion apart; ``runs`` show no lesions."""
         draws = partial(self.next_layers, stack, ctx)
-        self.train(ctx, "decomposition", patients, runs, draws, self.layer_losses, updates=self.config.updates)
+        self.train(ctx, "decomposition", runs, draws, self.layer_losses, updates=self.config.updates)
 
     def recipe(self) -> LayerRecipe:
         """Return the numbers of the generator, in grey values of the view."""
@@ -144,28 +139,49 @@ class LayerMethod(Method):
         )
 
     def next_layers(self, stack: VolumeStack, ctx: FitContext, runs: Sequence[SliceRun], phase: str) -> Draw:
-        """Return what yields batches ``image``, ``normal``, ``lesion`` and ``mask``, float32 (n, 1, Z, Y, X)."""
-        from ...synthesis.layered_lesions import LayerGenerator
-        from ...synthesis.volume_fields import random_voxels
+        """Return what yields batches ``image``, ``normal``, ``lesion`` and ``mask``, float32 (n, 1, Z, Y, X).
+
+        The target ``lesion`` is the mixture inside the mask and 0 elsewhere, as in the released code.
+        """
+        import torch
+
+        from ...synthesis.layered_lesions import LayerGenerator, Organ
         from .volume_crops import VolumeCrops
 
         crops = VolumeCrops(stack, self.config.crop, runs)
         generator = LayerGenerator(self.recipe(), ctx.rng("synthesis", phase))
         order, places = batches(len(crops.cases), self.config.batch, ctx.rng("order", phase)), ctx.rng("crops", phase)
         statistics = {case: organ_statistics(stack.image(case), stack.roi(case)) for case in crops.cases}
+        shape = (self.config.batch, 1, *self.config.crop)
 
-        def one(case: int) -> dict[str, np.ndarray]:
+        @cache
+        def organ(run: SliceRun) -> Organ:
+            image = stack.image(run.case)[run.start : run.stop]
+            return Organ(image, crops.roi(run), stack.spacing(run.case), crops.box(run), statistics[run.case][0])
+
+        def another(case: int) -> int:
+            return (case + int(places.integers(1, len(crops.cases)))) % len(crops.cases)
+
+        def one(case: int, normal: np.ndarray, image: np.ndarray, layer: np.ndarray, mask: np.ndarray) -> None:
             run = crops.run_of(case, places)
-            crop = crops.around(run, random_voxels(crops.roi(run), places.random(1))[0])
-            layers, of_case = generator(crop.image, crop.roi, crop.spacing), statistics[run.case]
-            return {
-                "image": standardised(layers.image, crop.roi, of_case),
-                "normal": standardised(layers.normal, crop.roi, of_case),
-                "lesion": standardised(layers.lesion, layers.mask, of_case),  # 0 outside the mask
-                "mask": layers.mask.astype(np.float32),
-            }
+            other = crops.run_of(another(case), places) if len(crops.cases) > 1 else run
+            crop, of_case = crops.around(run, crops.centre(run, places)), statistics[run.case]
+            lesion = generator(crop.roi, crop.origin - np.array([run.start, 0, 0]), organ(run), organ(other))
+            normal[:] = standardised(crop.image, crop.roi, of_case)
+            image[:] = normal
+            mixture = (lesion.mixture(crop.image) - np.float32(of_case[0])) / np.float32(of_case[1])
+            image[lesion.box][lesion.mask] = mixture
+            layer[lesion.box][lesion.mask] = mixture
+            mask[lesion.box] = lesion.mask
 
-        return lambda: as_batch([one(int(case)) for case in next(order)], ctx.device)
+        def draw() -> Tensors:
+            arrays = {"image": np.empty, "normal": np.empty, "lesion": np.zeros, "mask": np.zeros}
+            batch = {name: make(shape, np.float32) for name, make in arrays.items()}
+            for i, case in enumerate(next(order)):
+                one(int(case), *(batch[name][i, 0] for name in ("normal", "image", "lesion", "mask")))
+            return {name: torch.from_numpy(values).to(ctx.device) for name, values in batch.items()}
+
+        return draw
 
     def layer_losses(self, batch: Tensors) -> Mapping[str, torch.Tensor]:
         """Return the sum of the losses, then each: Dice of the mask and the absolute errors of the two layers."""
@@ -178,20 +194,21 @@ class LayerMethod(Method):
         self,
         ctx: FitContext,
         phase: str,
-        patients: Sequence[str],
         runs: Sequence[SliceRun],
         draws: Callable[[Sequence[SliceRun], str], Draw],
         losses: Losses,
         *,
         updates: int | None,
+        patients: Sequence[str] | None = None,
         parameters: Sequence[torch.nn.Parameter] | None = None,
     ) -> None:
-        """Train a number of updates, or until the loss on fixed held-out crops stops falling.
+        """Train a number of updates, or until the loss stops falling.
 
         Args:
-            patients: patient of each case; some of them are held out where ``updates`` is None.
             draws: returns what yields batches of some runs; the name decides its random numbers.
-            losses: the first entry is minimised, and is the validation loss.
+            losses: the first entry is minimised.
+            patients: patient of each case. With it the loss that has to fall is that on fixed crops of held-out
+                patients; without it the mean over the updates of an epoch, as in the released code.
             parameters: to train; all by default.
 
         Raises:
@@ -203,36 +220,51 @@ class LayerMethod(Method):
         from .volume_crops import held_out_runs
 
         c, held = self.config, []
-        if updates is None:
+        if updates is None and patients is not None:
             runs, held = held_out_runs(patients, runs, ctx.rng("validation", phase))
         draw = draws(runs, phase)
         trained = list(self.net.parameters()) if parameters is None else list(parameters)
-        optimiser = torch.optim.Adam(trained, lr=c.lr, weight_decay=c.weight_decay)
+        optimiser = torch.optim.Adam(trained, lr=c.lr, weight_decay=c.weight_decay, fused=True)
         self.net.train()
+        seen: list[torch.Tensor] = []
 
         def step(_: int) -> dict[str, torch.Tensor]:
             batch = draw()
             with autocast(ctx.device, ctx.precision):
                 values = losses(batch)
-            update(optimiser, next(iter(values.values())))
+            loss = update(optimiser, next(iter(values.values())))
+            if updates is None:
+                seen.append(loss)
             return {name: value.detach() for name, value in values.items()}
 
         if updates is not None:
             self.updates[phase] = run_updates(ctx, updates, step, phase=phase)
             return
-        per_epoch, held_draw = math.ceil(len({run.case for run in runs}) / c.batch), draws(held, f"{phase} validation")
         schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimiser, factor=0.1, patience=c.plateau)
-        fixed = [held_draw() for _ in range(max(1, int(VALIDATION_BATCHES * per_epoch)))]
+        held_draw = draws(held, f"{phase} validation") if held else None
+        count = math.ceil(HELD_OUT_CROPS * len({run.case for run in held}) / c.batch)
+        fixed = [held_draw() for _ in range(count)] if held_draw else []
 
         def validate() -> float:
-            with torch.inference_mode(), autocast(ctx.device, ctx.precision):
-                value = float(np.mean([float(next(iter(losses(batch).values()))) for batch in fixed]))
+            if fixed:
+                with torch.inference_mode(), autocast(ctx.device, ctx.precision):
+                    value = float(np.mean([float(next(iter(losses(batch).values()))) for batch in fixed]))
+            else:
+                value = float(torch.stack(seen).mean())
+            seen.clear()
             schedule.step(value)
             return value
 
         named = replace(ctx, on_log=lambda i, values: ctx.on_log(i, {f"{phase}/{k}": v for k, v in values.items()}))
         self.updates[phase] = train_until_no_gain(
-            named, self.net, step, validate, per_epoch=per_epoch, updates=c.epochs * per_epoch, patience=c.patience
+            named,
+            self.net,
+            step,
+            validate,
+            per_epoch=c.epoch_updates,
+            updates=c.epochs * c.epoch_updates,
+            patience=c.patience,
+            criterion="validation" if fixed else "epoch",
         )
 
     def score_view(self, array: np.ndarray, roi: np.ndarray, spacing: Spacing) -> np.ndarray:
@@ -258,7 +290,10 @@ def organ_statistics(image: np.ndarray, roi: np.ndarray) -> tuple[float, float]:
 def standardised(image: np.ndarray, roi: np.ndarray, statistics: tuple[float, float]) -> np.ndarray:
     """Subtract the mean and divide by the standard deviation inside the ROI; 0 elsewhere, float32."""
     mean, spread = (np.float32(value) for value in statistics)
-    return np.where(roi, (image - mean) / spread, np.float32(0)).astype(np.float32)
+    out = np.subtract(image, mean, dtype=np.float32)
+    out /= spread
+    out *= roi
+    return out
 
 
 def as_batch(samples: Sequence[Mapping[str, np.ndarray]], device: str) -> Tensors:
