@@ -14,6 +14,7 @@ import numpy as np
 from ..common.errors import DataError
 
 Spacing = tuple[float, float, float]
+Region = Literal["roi", "slices"]
 OUTSIDE_SHARE = 0.05
 
 
@@ -88,6 +89,11 @@ class Case:
     def crop_z(self, start: int, stop: int) -> Case:
         """Return the slices ``start`` to ``stop`` (exclusive) as a case of their own."""
         return replace(self, image=self.image[start:stop], roi=self.roi[start:stop])
+
+
+def counted(roi: np.ndarray, region: Region) -> np.ndarray:
+    """Return the voxels in which a map counts, bool (z, y, x): the region of interest, or every slice that shows it."""
+    return roi if region == "roi" else np.broadcast_to(roi.any(axis=(1, 2), keepdims=True), roi.shape).copy()
 
 
 @dataclass(frozen=True, eq=False)

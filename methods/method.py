@@ -14,7 +14,7 @@ from .state import load_state, save_state
 if TYPE_CHECKING:
     import numpy as np
 
-    from ..datasets.case import Case, Spacing
+    from ..datasets.case import Case, Region, Spacing
     from ..datasets.healthy import HealthySet
     from ..datasets.labelled import LabelledSet
 
@@ -63,6 +63,15 @@ class Method:
         trains these alone. It may depend on settings of the score stage only.
         """
         return None
+
+    @property
+    def region(self) -> Region:
+        """Where the map is measured: inside the region of interest, or in whole ``slices`` that show it.
+
+        Every table marks the latter, whose numbers are not comparable with others. It needs a view that is not masked,
+        or none, and may depend on settings of the score stage only.
+        """
+        return "roi"
 
     @property
     def min_patients(self) -> int:

@@ -37,6 +37,7 @@ FLAG_LEGEND = {
     "oracle": "threshold chosen on the test labels: an upper bound",
     "transductive": "training saw the unlabelled test set",
     "topline": "supervised: trained with lesion labels, a reference and not a competitor",
+    "whole-slices": "measured in whole slices and not inside the organ: not comparable with other rows",
     "trivial": "learns nothing",
     "near-chance": "its card says that its map is close to chance in the literature, and why",
     "undertrained": "its card says that its quick profile is not better than its untrained network, and why",
@@ -52,6 +53,7 @@ FLAG_LEGEND = {
 KINDS = {
     "topline": "§ supervised top line: it learned from lesion labels, and is a reference.",
     "transductive": "¶ its training saw the test scans, without labels.",
+    "whole-slices": "¤ measured in whole slices and not inside the organ: another question.",
 }
 
 
@@ -157,6 +159,7 @@ def record_flags(record: Record) -> set[str]:
         "quick": record.profile == "quick",
         "transductive": method.uses == "unlabelled-test",
         "topline": method.uses == "labels" or method.supervision == "full",
+        "whole-slices": method.region == "slices",
         "trivial": method.trivial,
         "near-chance": method.near_chance,
         "undertrained": method.undertrained and record.profile in ("smoke", "quick"),

@@ -70,6 +70,7 @@ def headline_grid(headline: Headline) -> PrintedTable:
         told = {
             "transductive",
             "topline",
+            "whole-slices",
             "near-chance",
             "undertrained",
             "few-seeds",

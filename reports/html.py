@@ -23,7 +23,7 @@ from .tables import Tables
 
 TEMPLATES = Path(__file__).parent / "templates"
 _SKIP = {"trivial", *KINDS}
-_TITLES = {"transductive": "Transductive method", "topline": "Supervised top line"}
+_TITLES = {"transductive": "Transductive method", "topline": "Supervised top line", "whole-slices": "In whole slices"}
 
 
 def render(tables: Tables, headlines: Sequence[Headline], pictures: Pictures) -> str:

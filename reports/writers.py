@@ -14,7 +14,7 @@ _LATEX = {
     "|": r"\textbar{}",
     "±": r"$\pm$", "−": r"$-$", "×": r"$\times$", "≤": r"$\leq$", "≥": r"$\geq$", "≠": r"$\neq$", "σ": r"$\sigma$",
     "²": r"\textsuperscript{2}", "³": r"\textsuperscript{3}", "◆": r"$\diamond$", "†": r"\dag{}", "‡": r"\ddag{}",
-    "§": r"\S{}", "¶": r"\P{}",
+    "§": r"\S{}", "¶": r"\P{}", "¤": r"\textcurrency{}",
     "…": r"\dots{}", "–": "--", "→": r"$\to$", "α": r"$\alpha$", "Δ": r"$\Delta$", "\n": " ", "\r": " ", "\t": " ",
     "\"": "''", "[": "{[}", "]": "{]}",
 }  # fmt: skip

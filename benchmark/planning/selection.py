@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from ...common.errors import DataError, UasbenchError, did_you_mean, summary
+from ...datasets.case import Region
 from ...datasets.views.volume_view import AnyView
 from ...methods.card import MethodCard
 from ...methods.config import ConfigError, by_stage, in_force, resolve
@@ -32,18 +33,20 @@ class Candidate:
     score_config: dict[str, Any]
     view: AnyView | None
     members: tuple[int, ...] | None = None
+    region: Region = "roi"
     min_patients: int = 1
     packages: tuple[str, ...] = ()
     training: str | None = None
     extra_identity: str = ""
 
     def info(self, anatomy: str) -> MethodInfo:
-        card, names = self.card, MethodInfo.model_fields.keys() - {"min_seeds", "near_chance", "undertrained"}
+        card, names = self.card, MethodInfo.model_fields.keys() - {"min_seeds", "near_chance", "undertrained", "region"}
         return MethodInfo(
             **{name: getattr(card, name) for name in names},
             min_seeds=1 if card.deterministic or card.trivial else card.min_seeds,
             near_chance=anatomy in card.near_chance,
             undertrained=anatomy in card.undertrained,
+            region=self.region,
         )
 
 
@@ -131,6 +134,7 @@ def _candidate(
         score_config=score_config,
         view=method.view,
         members=tuple(range(method.members)) if isinstance(method.members, int) else method.members,
+        region=method.region,
         min_patients=method.min_patients,
         packages=cls.requires,
         training=getattr(cls, "training", "cross-fit") if cls.card.uses == "labels" else None,

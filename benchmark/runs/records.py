@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 
 from ...common.atomic import write_text
-from ...datasets.case import Trust
+from ...datasets.case import Region, Trust
 
 SCHEMA_VERSION = 1
 Unit = Literal["patient", "pooled", "slice", "seed"]
@@ -43,6 +43,7 @@ class MethodInfo(_Strict):
     min_seeds: int = 1
     near_chance: bool = False
     undertrained: bool = False
+    region: Region = "roi"
     year: int | None = None
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from ...common.boxes import bounding_box
 from ...common.errors import DataError
-from ...datasets.case import Case, Spacing, Truth
+from ...datasets.case import Case, Region, Spacing, Truth, counted
 from ...datasets.storing.prepared import PreparedCase, TruthRef, load_truth
 from ..runs.map_store import read_map, read_mask
 from ..runs.records import Threshold
@@ -27,9 +27,14 @@ Box = tuple[slice, slice, slice]
 
 @dataclass(frozen=True, eq=False)
 class ScoredCase(ABC):
-    """One test case with its map and truth; every call may read from disk. Arrays are (z, y, x), spacing in mm."""
+    """One test case with its map and truth; every call may read from disk. Arrays are (z, y, x), spacing in mm.
+
+    Attributes:
+        region: where the map is measured; what the others call region of interest, ROI, is this region.
+    """
 
     scan: PreparedCase | Case
+    region: Region = field(default="roi", kw_only=True)
 
     @property
     def id(self) -> str:
@@ -44,8 +49,8 @@ class ScoredCase(ABC):
         return self.scan.spacing
 
     def roi(self) -> np.ndarray:
-        """Return the region of interest (bool)."""
-        return _roi(self.scan)
+        """Return the region that is measured (bool)."""
+        return counted(_roi(self.scan), self.region)
 
     def image(self) -> np.ndarray:
         """Return the scan in HU; the bright-voxel read-out and pictures use it."""
@@ -116,12 +121,13 @@ class HealthyMap:
     scan: PreparedCase | Case
     map: Path | np.ndarray
     z: tuple[int, int] | None = None
+    region: Region = "roi"
 
     def open(self) -> CroppedCase:
         """Read map and ROI of the slices that calibrate."""
         map_ = read_map(self.map).native() if isinstance(self.map, Path) else self.map
         part = slice(*self.z) if self.z else slice(None)
-        return CroppedCase.of(self.scan.id, map_[part], _roi(self.scan)[part], self.scan.spacing)
+        return CroppedCase.of(self.scan.id, map_[part], counted(_roi(self.scan), self.region)[part], self.scan.spacing)
 
 
 def _roi(scan: PreparedCase | Case) -> np.ndarray:

@@ -15,7 +15,7 @@ import numpy as np
 
 from ...common.errors import UasbenchError
 from ...common.seeds import derive, seed_everything
-from ...datasets.case import Case, Spacing
+from ...datasets.case import Case, Spacing, counted
 from ...methods.context import FitContext
 from ...methods.state import to_device
 
@@ -97,7 +97,7 @@ def score_together(members: Sequence[Method], case: Case, viewed: ViewedCase | N
 
 
 def decide(method: Method, case: Case, viewed: ViewedCase | None, scores: np.ndarray) -> np.ndarray | None:
-    """Return the method's own decision as a native mask inside the region of interest, or None where it has none.
+    """Return the method's own decision as a native mask where its map counts, or None where it has none.
 
     Raises:
         MethodError: not a bool array of the shape of the grid.
@@ -105,12 +105,14 @@ def decide(method: Method, case: Case, viewed: ViewedCase | None, scores: np.nda
     on_view = None if viewed is None else getattr(method, "postprocess_view", None)
     if viewed is not None and on_view is not None:
         mask = on_view(viewed.image, viewed.roi, scores, spacing_of(case, viewed))
-        return viewed.geometry.mask_to_native(check_mask(method, mask, scores.shape, case.id)) & case.roi
+        native = viewed.geometry.mask_to_native(check_mask(method, mask, scores.shape, case.id))
+        return native & counted(case.roi, method.region)
     postprocess = getattr(method, "postprocess", None)
     if postprocess is None:
         return None
     native = scores if viewed is None else viewed.to_native(scores)
-    return check_mask(method, postprocess(case, native), case.image.shape, case.id) & case.roi
+    mask = check_mask(method, postprocess(case, native), case.image.shape, case.id)
+    return mask & counted(case.roi, method.region)
 
 
 def check_map(method: Method, scores: Any, support: np.ndarray, case_id: str) -> np.ndarray:

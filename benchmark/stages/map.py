@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from ...common.atomic import new_folder
 from ...common.seeds import derive, seed_everything
+from ...datasets.case import counted
 from ...datasets.storing.prepared import PreparedCase
 from ...methods.training import autocast
 from .. import device as devices
@@ -98,7 +99,10 @@ def _map_one(
     with autocast(task.numerics.device, task.numerics.precision):
         scores = drive.score_together(members, case, viewed)
     seconds = time.perf_counter() - start
-    geometry, support = (None, case.roi) if viewed is None else (viewed.geometry, viewed.support)
+    geometry, support = None, counted(case.roi, method.region)
+    if viewed is not None:
+        geometry = viewed.geometry
+        support = viewed.support if method.region == "roi" else geometry.view_support(support)
     write_map(path, scores, geometry, support)
     if mask is not None and (decision := drive.decide(method, case, viewed, scores)) is not None:
         write_mask(mask, decision)

@@ -49,13 +49,16 @@ def run(task: MeasureTask, progress: Progress) -> None:
     """Measure a cell and write its record."""
     maps = task.maps
     mapped = json.loads((maps / "map.json").read_text(encoding="utf-8"))
+    region = task.method.region
     masks = {case.id: path for case in task.cases if (path := maps / f"{case.id}.mask").exists()}
-    cases = [MeasureCase(c, maps / f"{c.id}.map", task.truths[c.id], masks.get(c.id)) for c in task.cases]
+    cases = [
+        MeasureCase(c, maps / f"{c.id}.map", task.truths[c.id], masks.get(c.id), region=region) for c in task.cases
+    ]
     start = time.perf_counter()
     result = measure(
         cases,
         [
-            HealthyMap(case, healthy_map(maps, case.id, model, task.models), z)
+            HealthyMap(case, healthy_map(maps, case.id, model, task.models), z, region)
             for case, z in task.healthy
             for model in range(task.models)
         ],

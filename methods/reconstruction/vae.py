@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from ...common.seeds import derive
-from ...datasets.case import Spacing
+from ...datasets.case import Region, Spacing
 from ...datasets.views.volume_view import AnyView
 from ..card import MethodCard, same
 from ..config import ConfigError
@@ -210,6 +210,17 @@ class BayesianVAE(VAE):
             return predict(lambda x: forward(x)[0][:, 0], array, batch=SCORE_BATCH, device=self.device)
 
 
+@dataclass(frozen=True)
+class VAEOriginalConfig(VAEConfig):
+    """Settings of :class:`VAEOriginal`.
+
+    Attributes:
+        scored: the map is made and measured inside the organ, as of every other row, or in whole ``slices``.
+    """
+
+    scored: Region = field(default="roi", metadata={"stage": "score"})
+
+
 class VAEOriginal(VAE):
     """Learns whole slices and is scored inside the organ: what masking the input to the organ is worth."""
 
@@ -228,13 +239,25 @@ class VAEOriginal(VAE):
             *TRAINING_FIGURES,
         ),
         undertrained=("lung",),
-        notes="As vae, on whole slices. Slices without organ are left out of training here as everywhere. " + LUNG_NOTE,
+        notes="As vae, on whole slices. Slices without organ are left out of training here as everywhere. Measured "
+        "inside the organ, or with scored=slices in whole slices; Yao et al. do not say where they measure. "
+        + LUNG_NOTE,
     )
+    Config = VAEOriginalConfig
+
+    @property
+    def region(self) -> Region:
+        """Where the map is measured, by the setting ``scored``."""
+        return self.config.scored
 
     @property
     def view(self) -> AnyView:
         """Whole slices with fixed grey bounds, the same in training and test."""
         return replace(self.config.view, mask_roi=False)
+
+    def finish(self, map_: np.ndarray, roi: np.ndarray) -> np.ndarray:
+        """Apply ``median`` and ``erode`` to a map; float32, 0 outside the (eroded) part that counts."""
+        return super().finish(map_, roi if self.region == "roi" else np.ones_like(roi))
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from .curves import curve_figure, read_curves
 from .gallery import gallery_figure, read_gallery
 from .score_plots import MethodPoints, cost_figure, patient_figure, rank_figure
 
-FIGURE_MARKS = "◆†§¶"
+FIGURE_MARKS = "◆†§¶¤"
 
 
 @dataclass(frozen=True)

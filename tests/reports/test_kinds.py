@@ -17,9 +17,9 @@ from uasbench.reports.html import sentences
 from uasbench.reports.tables import make_tables
 
 INFO = {"references": {"lits": "hu-deviation"}}
-REFERENCES = {"asc-net": "transductive", "unet": "topline"}
-MARKS = {"asc-net": "¶", "unet": "§"}
-IN_LATEX = {"asc-net": r"\P{}", "unet": r"\S{}"}
+REFERENCES = {"asc-net": "transductive", "unet": "topline", "whole": "whole-slices"}
+MARKS = {"asc-net": "¶", "unet": "§", "whole": "¤"}
+IN_LATEX = {"asc-net": r"\P{}", "unet": r"\S{}", "whole": r"\textcurrency{}"}
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +39,7 @@ def records(make_record, competitors):
         *competitors,
         make_record("asc-net", level=0.7, uses="unlabelled-test"),
         make_record("unet", level=0.8, uses="labels", supervision="full"),
+        make_record("whole", level=0.6, region="slices"),
     ]
 
 
