@@ -37,7 +37,7 @@ class PlacedSlices(SliceConfig):
             raise ConfigError(f"canvas={self.canvas}, size={self.size}: the canvas is a multiple of the size")
 
     @property
-    def view(self) -> AnyView:
+    def view(self) -> AnyView:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Masked slices with fixed grey bounds, the same in training and test."""
         if self.frame == "slice":
             return View(size=self.size, window=self.window)
