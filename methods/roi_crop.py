@@ -43,12 +43,14 @@ class SquareCrops:
     def take(self, images: torch.Tensor) -> torch.Tensor:
         """Crop slices (n, 1, size, size) to (n, 1, patch, patch): pixels are means over the area they cover."""
         rows, columns = self._covered(self.top), self._covered(self.left)
-        return (rows @ images[:, 0] @ columns.transpose(1, 2))[:, None]
+        with torch.autocast(images.device.type, enabled=False):  # grey values, and NumPy, which has no bfloat16
+            return (rows @ images[:, 0] @ columns.transpose(1, 2))[:, None]
 
     def put_back(self, maps: torch.Tensor) -> torch.Tensor:
         """Bring maps (n, patch, patch) to the slices' grid (n, size, size), bilinearly, 0 outside the squares."""
         rows, columns = self._read(self.top), self._read(self.left)
-        return rows @ maps @ columns.transpose(1, 2)
+        with torch.autocast(maps.device.type, enabled=False):
+            return rows @ maps @ columns.transpose(1, 2)
 
     def _covered(self, start: torch.Tensor) -> torch.Tensor:
         """Return how much of each patch pixel each slice pixel covers, (n, patch, size); 1 in all inside the slice."""

@@ -69,17 +69,21 @@ class KLGrad(VAE):
         return self.divergence(*self.net.encode(x))
 
     def gradient(self, array: np.ndarray, roi: np.ndarray) -> np.ndarray:
-        """Return |∂KL/∂x| inside the region of interest, smoothed; float32, shape (slices, H, W)."""
-        from .parts.input_gradient import gradient_maps, smoothed
+        """Return |∂KL/∂x| inside the region of interest, 0 elsewhere; float32, shape (slices, H, W)."""
+        from .parts.input_gradient import gradient_maps
 
-        c = self.config
         self.net.eval()
-        steepness = np.abs(gradient_maps(self.code_divergence, array, batch=SCORE_BATCH, device=self.device)) * roi
-        return smoothed(steepness, c.smooth, c.sigma) if c.smooth else steepness
+        return np.abs(gradient_maps(self.code_divergence, array, batch=SCORE_BATCH, device=self.device)) * roi
+
+    def smoothed(self, map_: np.ndarray) -> np.ndarray:
+        """Return a map (slices, H, W) after the Gaussian window, where there is one."""
+        from .parts.input_gradient import smoothed
+
+        return smoothed(map_, self.config.smooth, self.config.sigma) if self.config.smooth else map_
 
     def score_view(self, array: np.ndarray, roi: np.ndarray, spacing: Spacing) -> np.ndarray:
         """Return the smoothed gradient inside the (eroded) region of interest, 0 elsewhere."""
-        return self.finish(self.gradient(array, roi), roi)
+        return self.finish(self.smoothed(self.gradient(array, roi)), roi)
 
 
 class KLGradCombi(KLGrad):
@@ -106,8 +110,8 @@ class KLGradCombi(KLGrad):
     )
 
     def score_view(self, array: np.ndarray, roi: np.ndarray, spacing: Spacing) -> np.ndarray:
-        """Return gradient × residual inside the (eroded) region of interest, 0 elsewhere."""
+        """Return gradient (scaled, then smoothed) × residual inside the (eroded) region of interest, 0 elsewhere."""
         from .parts.input_gradient import min_max
 
-        weight = min_max(self.gradient(array, roi), roi)
+        weight = self.smoothed(min_max(self.gradient(array, roi), roi))
         return self.finish(weight * residual(array, self.reconstruct(array), self.config.sign), roi)

@@ -22,6 +22,7 @@ from uasbench.common.seeds import seed_everything
 from uasbench.methods.config import PROFILES, resolve
 from uasbench.methods.features.parts.backbone import FeatureMethod
 from uasbench.methods.state import modules
+from uasbench.methods.training import autocast
 
 UPDATES = 2
 RATES = ("lr", "encoder_lr", "beta1", "beta2", "momentum", "weight_decay", "l2")
@@ -251,6 +252,13 @@ def test_a_pretrained_backbone_is_recorded_and_not_saved(subject, tmp_path):
 def test_a_loaded_method_knows_its_origin_and_its_updates(subject, loaded):
     assert loaded.provenance() == subject.trained.provenance()
     assert getattr(loaded, "updates", None) == getattr(subject.trained, "updates", None)
+
+
+def test_half_precision_trains_and_scores(subject):
+    if subject.cls.card.name not in IN_ANOTHER_PROCESS:
+        method = subject.train(precision="bf16", max_updates=1)
+        with autocast("cpu", "bf16"):
+            subject.maps(method, subject.cases()[:1])
 
 
 @pytest.mark.parametrize("name", each(NAMES))

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from uasbench.datasets.case import Case
+from uasbench.datasets.healthy import HealthySet
 from uasbench.methods.context import FitContext
 from uasbench.methods.reconstruction import f_anogan
 from uasbench.methods.reconstruction.f_anogan import FAnoGAN, gradient_penalty
@@ -171,6 +173,25 @@ def test_networks_see_crops_between_minus_one_and_one(make_method, healthy):
     assert batch.shape == (4, 1, 16, 16)
     assert batch.min() == -1
     assert 0 < batch.max() <= 1
+
+
+def test_lungs_have_one_square_per_scan_and_livers_one_per_slice(make_method, monkeypatch):
+    squares, around = [], SquareCrops.around
+    spied = staticmethod(lambda roi, patch: (squares.append(around(roi, patch)), squares[-1])[1])
+    monkeypatch.setattr(SquareCrops, "around", spied)
+    roi = np.zeros((6, 48, 48), bool)
+    for z in range(1, 5):
+        roi[z, 20 - 4 * z : 22 + 4 * z, 8:20] = True
+    case = Case("a", "p", np.random.default_rng(0).uniform(-900, 0, roi.shape).astype(np.float32), (5, 5, 5), roi)
+    for anatomy, sides in (("lung", 1), ("liver", 3)):
+        method, scans = make_method(FAnoGAN, "smoke", {"patch": 8}, anatomy), HealthySet.from_cases([case])
+        squares.clear()
+        batch = next(method.patches(scans.array(method.view), FitContext(seed=0), "gan"))
+        method.score(case)
+        assert len(batch) == 4
+        trained, scored = (set(found.side.tolist()) for found in squares)
+        assert len(scored) >= sides
+        assert (len(trained | scored) == 1) == (anatomy == "lung")
 
 
 def test_score_is_the_residual_of_the_crop_in_grey_values(make_method, toy_net):

@@ -6,9 +6,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from uasbench.datasets.case import Case
 from uasbench.datasets.healthy import HealthySet
+from uasbench.datasets.views.slice_view import View
+from uasbench.datasets.views.volume_view import apply_view
 from uasbench.methods.card import MethodCard
-from uasbench.methods.config import resolve
+from uasbench.methods.config import ConfigError, resolve
 from uasbench.methods.context import FitContext, TrainingError
 from uasbench.methods.early_stopping import hold_out, train_until_no_gain
 from uasbench.methods.reconstruction.ae import AE
@@ -156,3 +159,32 @@ def test_early_stopping_waits_for_its_patience_and_restores_the_best_weights():
     done = train_until_no_gain(context, net, step, lambda: next(losses), per_epoch=3, updates=100, patience=2)
     assert done == 12
     assert net.weight.item() == 5
+
+
+def test_lungs_look_the_same_wherever_they_lie_in_the_scan_and_whatever_its_voxels():
+    """Yao et al. 2021, §IV-B: one voxel size for all scans and the lungs in the middle; livers stay where they are."""
+    config = resolve(ReconstructionConfig, "paper", "lung")
+    assert (config.view.size, config.view.reduce, config.view.spacing) == (128, 4, (1.0, 0.8, 0.8))
+    rng = np.random.default_rng(0)
+    coarse, organ = rng.uniform(-900, 0, (4, 20, 24)), np.ones((4, 20, 24), bool)
+
+    def scan(left: int, times: int) -> Case:
+        image, roi = np.full((4, 60, 60), -1000.0, np.float32), np.zeros((4, 60, 60), bool)
+        place = slice(None), slice(10, 30), slice(left, left + 24)
+        image[place], roi[place] = coarse, organ
+        image, roi = (a.repeat(times, 1).repeat(times, 2) for a in (image, roi))
+        return Case("a", "p", image, (2.0, 4.8 / times, 4.8 / times), roi)
+
+    for anatomy, same in (("lung", True), ("liver", False)):
+        view = resolve(ReconstructionConfig, "smoke", anatomy).view
+        one, moved, finer = (apply_view(scan(*how), view) for how in ((6, 1), (30, 1), (30, 2)))
+        assert np.allclose(one.image, moved.image) == same
+        assert np.array_equal(one.roi, moved.roi) == same
+        if same:
+            assert np.corrcoef(one.image[one.roi & finer.roi], finer.image[one.roi & finer.roi])[0, 1] > 0.9
+
+
+def test_the_canvas_is_a_multiple_of_the_size():
+    with pytest.raises(ConfigError, match="canvas=512, size=96"):
+        resolve(ReconstructionConfig, "paper", "lung", {"size": 96})
+    assert resolve(ReconstructionConfig, "paper", "liver", {"size": 96}).view == View(size=96)
