@@ -153,9 +153,13 @@ class SyntheticTumours(Method):
         return np.asarray(array, np.float32) * np.float32(high - low) + np.float32(low)
 
     def build(self) -> None:
+        import torch
+
         from ..nets.unets import residual_unet
 
-        self.net = residual_unet(self.config.channels, self.config.residual_units)
+        # With channels last the convolutions of wide networks take half the time.
+        layout = torch.channels_last_3d
+        self.net = residual_unet(self.config.channels, self.config.residual_units).to(memory_format=layout)
         self.updates = 0
 
     def fit(self, healthy: HealthySet, ctx: FitContext) -> None:
@@ -170,7 +174,7 @@ class SyntheticTumours(Method):
         wanted = c.epochs * c.epoch_updates if c.updates is None else c.updates
         loss_of = DiceCELoss(to_onehot_y=True, softmax=True)
         draw = self.batch_source(crops, ctx)
-        optimiser = torch.optim.AdamW(self.net.parameters(), lr=c.lr, weight_decay=c.weight_decay)
+        optimiser = torch.optim.AdamW(self.net.parameters(), lr=c.lr, weight_decay=c.weight_decay, fused=True)
         total = ctx.updates(wanted)
         rates = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda i: warm_cosine(i, total, c.warmup / c.epochs))
         self.net.train()

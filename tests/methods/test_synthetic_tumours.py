@@ -337,6 +337,13 @@ def test_windows_cover_the_organ_and_leave_the_rest_at_zero():
     assert not slide(lambda x: x, volume, np.zeros_like(roi), (4, 8, 8), overlap=0.5, device="cpu").any()
 
 
+def test_training_works_in_bf16_on_the_cpu_too(train, healthy_volumes, toy_case):
+    method, curve = train(SyntheticTumours, healthy_volumes, precision="bf16", limit=2, **SMALL)
+    assert method.updates == 2
+    assert np.isfinite([v["dice + ce"] for v in curve]).all()
+    assert np.isfinite(method.score(toy_case(9, slices=12)[0])).all()
+
+
 def test_preview_shows_healthy_crops_and_tumours(make_method, healthy_volumes):
     shown = make_method(SyntheticTumours, "smoke", SMALL).preview(healthy_volumes, FitContext(seed=0))
     assert list(shown) == ["healthy", "with synthetic tumours", "target"]
