@@ -5,6 +5,7 @@ x = (1 − αM)·normal + αM·lesion, with the mask and the texture of the rele
 
 import math
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -189,12 +190,19 @@ def perturbed_radii(recipe: LayerRecipe, rng: np.random.Generator) -> np.ndarray
 
     Rows are polar angles (i + ½)·π/n, columns azimuths j·π/n. Simplex noise is read on the unit sphere.
     """
+    points, widths = _sphere()
+    octaves = int(rng.integers(recipe.octaves[0], recipe.octaves[1] + 1))
+    noise = SimplexNoise(octaves=octaves, persistence=recipe.persistence, frequency=recipe.cell)
+    bumps = noise.at(points, int(rng.integers(2**32))).reshape(POLAR, 2 * POLAR)
+    radii = np.maximum(1 + rng.uniform(*recipe.roughness) * bumps, LEAST_RADIUS)
+    return radii / ((radii**3).mean(axis=1) @ widths / widths.sum()) ** (1 / 3)
+
+
+@cache
+def _sphere() -> tuple[np.ndarray, np.ndarray]:
+    """Return the points of the table on the unit sphere, float64 (n, 3), and the weight of each row in its surface."""
     polar = (np.arange(POLAR) + 0.5) * math.pi / POLAR
     around = np.arange(2 * POLAR) * math.pi / POLAR
     t, p = np.meshgrid(polar, around, indexing="ij")
     points = np.stack([np.cos(t), np.sin(t) * np.sin(p), np.sin(t) * np.cos(p)], axis=-1).reshape(-1, 3)
-    octaves = int(rng.integers(recipe.octaves[0], recipe.octaves[1] + 1))
-    noise = SimplexNoise(octaves=octaves, persistence=recipe.persistence, frequency=recipe.cell)
-    bumps = noise.at(points, int(rng.integers(2**32))).reshape(t.shape)
-    radii = np.maximum(1 + rng.uniform(*recipe.roughness) * bumps, LEAST_RADIUS)
-    return radii / ((radii**3 * np.sin(t)).sum() / np.sin(t).sum()) ** (1 / 3)
+    return points, np.sin(polar)

@@ -139,7 +139,8 @@ def paint_tumours(
 
 def _planar_field(controls: np.ndarray, shares: list[np.ndarray]) -> np.ndarray:
     """Add up the displacements (mm) of the three planes on a grid of shares; float64 (3, Z, Y, X)."""
-    bases = [spline_basis(s, CONTROL_POINTS) for s in shares]
+    ends = np.cumsum([len(s) for s in shares])
+    bases = np.split(spline_basis(np.concatenate(shares), CONTROL_POINTS), ends[:-1])
     field = np.zeros((3, *map(len, shares)))
     for (a, b), plane in zip(PLANES, controls, strict=True):
         constant = ({0, 1, 2} - {a, b}).pop()
