@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from ..datasets.healthy import HealthySet
 
 
+HELD_OUT = "held_out"
+"""Name in the curves of the loss on healthy patients who are not learned from; ``PHASE/held_out`` in phases."""
+
+
 class TrainingError(RuntimeError):
     """Training went wrong in a way that makes its result meaningless (a loss that is not finite, no data)."""
 
@@ -42,6 +46,8 @@ class FitContext:
         on_log: called with (step, values).
         unlabelled: the test cases, images and regions of interest alone, for a method whose card says
             ``uses="unlabelled-test"``; None for every other.
+        held_out: healthy scans of patients who calibrate thresholds, to watch a training by and never to learn or to
+            choose from; None where nobody is held out.
     """
 
     seed: int
@@ -52,6 +58,7 @@ class FitContext:
     on_progress: Callable[[int, int], None] = field(default=_ignore)
     on_log: Callable[[int, dict[str, float]], None] = field(default=_ignore)
     unlabelled: HealthySet | None = None
+    held_out: HealthySet | None = None
 
     def seed_for(self, *purpose: str | int) -> int:
         return derive(self.seed, *purpose)

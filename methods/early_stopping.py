@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .context import FitContext, TrainingError
+from .training import log_watched
 
 if TYPE_CHECKING:
     import torch
@@ -64,6 +65,7 @@ def train_until_no_gain(
     updates: int,
     patience: int,
     criterion: str = "validation",
+    watch: Callable[[], float] | None = None,
 ) -> int:
     """Train epoch by epoch until ``patience`` epochs bring no lower validation loss, then restore the best weights.
 
@@ -73,6 +75,7 @@ def train_until_no_gain(
         per_epoch: updates per epoch.
         updates: upper bound, which the context may lower.
         criterion: name of the curve of what ``validate`` returns.
+        watch: returns the loss on held-out patients, as in :func:`.training.run_updates`, for every epoch.
 
     Returns:
         The number of updates done.
@@ -82,6 +85,7 @@ def train_until_no_gain(
     """
     total = ctx.updates(updates)
     best, best_state, waited, done = float("inf"), None, 0, 0
+    log_watched(ctx, done, watch)
     while done < total and waited < patience:
         losses: Mapping[str, Any] = {}
         for _ in range(min(per_epoch, total - done)):
@@ -90,6 +94,7 @@ def train_until_no_gain(
             ctx.progress(done, total)
         value = validate()
         ctx.log(done, **{criterion: value}, **{k: float(v) for k, v in losses.items()})
+        log_watched(ctx, done, watch)
         if value < best:
             best, waited = value, 0
             best_state = {k: v.detach().clone() for k, v in net.state_dict().items()}

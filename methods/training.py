@@ -9,16 +9,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .context import FitContext, TrainingError
+from .context import HELD_OUT, FitContext, TrainingError
 
 if TYPE_CHECKING:
     import torch
 
-CURVE_POINTS = 200
+CURVE_POINTS, WATCHED_POINTS = 200, 25
 
 
 def run_updates(
-    ctx: FitContext, updates: int, step: Callable[[int], Mapping[str, Any]], *, phase: str = "", first: int = 0
+    ctx: FitContext,
+    updates: int,
+    step: Callable[[int], Mapping[str, Any]],
+    *,
+    phase: str = "",
+    first: int = 0,
+    watch: Callable[[], float] | None = None,
 ) -> int:
     """Call ``step(i)`` for each optimiser update, within the budget, reporting progress and curves.
 
@@ -27,6 +33,8 @@ def run_updates(
         step: does one update and returns its losses (numbers or tensors, read only where a curve point is due).
         phase: prefix of the curve names, for methods with several phases.
         first: number of the first update in the curves, for later phases.
+        watch: returns the loss on held-out patients (:func:`.watching.held_out_loss`); it is logged before the
+            first update and after each of 24 parts of the training.
 
     Returns:
         The number of updates done.
@@ -36,12 +44,27 @@ def run_updates(
     """
     total = ctx.updates(updates)
     every = max(1, total // CURVE_POINTS)
+    looks = {round(total * k / (WATCHED_POINTS - 1)) for k in range(WATCHED_POINTS)} if total else set()
+
+    def log(done: int, losses: Mapping[str, Any]) -> None:
+        ctx.log(first + done, **{f"{phase}/{k}" if phase else k: float(v) for k, v in losses.items()})
+
+    if total:
+        log_watched(ctx, first, watch, phase)
     for i in range(total):
         losses = step(i)
         if i % every == 0 or i == total - 1:
-            ctx.log(first + i, **{f"{phase}/{k}" if phase else k: float(v) for k, v in losses.items()})
+            log(i, losses)
+        if i + 1 in looks:
+            log_watched(ctx, first + i + 1, watch, phase)
         ctx.progress(i + 1, total)
     return total
+
+
+def log_watched(ctx: FitContext, step: int, watch: Callable[[], float] | None, phase: str = "") -> None:
+    """Add a point to the curve of the loss on held-out patients, where they are watched and it is finite."""
+    if watch is not None and math.isfinite(value := watch()):
+        ctx.log(step, **{f"{phase}/{HELD_OUT}" if phase else HELD_OUT: value})
 
 
 def batches(count: int, batch: int, rng: np.random.Generator) -> Iterator[np.ndarray]:

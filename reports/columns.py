@@ -29,6 +29,7 @@ COST = [
 FAILURES = ["method", "dataset", "seed", "stage", "error", "log", "train", "flags"]
 SKIPPED = ["method", "dataset", "reason", "flags"]
 
+CONVERGING = ("standard", "paper")
 UNITS = ["patient", "pooled", "slice", "seed"]
 FLAG_LEGEND = {
     "phantom": "synthetic data: no number here says anything about patients",
@@ -41,6 +42,7 @@ FLAG_LEGEND = {
     "trivial": "learns nothing",
     "near-chance": "its card says that its map is close to chance in the literature, and why",
     "undertrained": "its card says that its quick profile is not better than its untrained network, and why",
+    "not-converged": "the loss on held-out healthy patients was still falling when its training ended",
     "best-trivial": "the best trivial baseline of its group",
     "below-best-trivial": "does not beat the best trivial baseline",
     "unequal-n": "fewer patients or cases than other rows of its group: means are not comparable as they stand",
@@ -161,6 +163,7 @@ def record_flags(record: Record) -> set[str]:
         "topline": method.uses == "labels" or method.supervision == "full",
         "whole-slices": method.region == "slices",
         "trivial": method.trivial,
+        "not-converged": record.profile in CONVERGING and any(c.verdict == "falling" for c in record.convergence),
         "near-chance": method.near_chance,
         "undertrained": method.undertrained and record.profile in ("smoke", "quick"),
     }

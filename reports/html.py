@@ -20,6 +20,7 @@ from .formats import bracket, counted, number, p_value, percent, points
 from .headline import Headline, HeadlineRow
 from .paired import SECOND_REFERENCE, run_references
 from .tables import Tables
+from .training import NOTE, watched_trainings
 
 TEMPLATES = Path(__file__).parent / "templates"
 _SKIP = {"trivial", *KINDS}
@@ -50,6 +51,7 @@ def render(tables: Tables, headlines: Sequence[Headline], pictures: Pictures) ->
         skipped=grid.skipped_grid(tables.skipped),
         environment=_environment(info, records),
         gallery_caption=CAPTION,
+        training_note=NOTE,
         flags=FLAG_LEGEND,
     )
 
@@ -70,6 +72,7 @@ def _section(headline: Headline, tables: Tables, pictures: Pictures) -> dict[str
         "tests": grid.paired_grids(tests, headline.dataset, headline.train),
         "seed_tests": grid.paired_grids(tests, headline.dataset, headline.train, unit="seed"),
         "published": grid.published_grid(headline),
+        "training": dict(zip(("rows", "others"), watched_trainings(own), strict=True)),
         "data": _data_facts(own),
         "missing": [r for r in run_references(tables.records, tables.info)[headline.dataset] if r not in methods],
     }

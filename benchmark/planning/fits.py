@@ -88,6 +88,7 @@ def planned_fits(folder: RunFolder, numerics: Numerics, data: TaskData, candidat
                 seed=fit_seed,
                 numerics=numerics,
                 parts=() if labels else tuple(data.training()),
+                held_out=() if labels else tuple(data.calibrating()),
                 unlabelled=tuple(data.test) if candidate.card.uses == "unlabelled-test" else (),
                 labelled=tuple(labelled),
                 out=folder.fits_dir,

@@ -42,6 +42,7 @@ def fit_id(task: FitTask, candidate: Candidate, split: str) -> str:
             "trainer": candidate.card.trainer or candidate.card.name,
             "config": candidate.fit_config,
             "parts": [(case.fingerprint, z) for case, z in task.parts],
+            "watched": [(case.fingerprint, z) for case, z in task.held_out],
             "split": split,
             "seed": task.seed,
             "numerics": task.numerics.model_dump(),

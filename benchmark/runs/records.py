@@ -11,6 +11,7 @@ from ...datasets.case import Region, Trust
 
 SCHEMA_VERSION = 1
 Unit = Literal["patient", "pooled", "slice", "seed"]
+Verdict = Literal["flattened", "falling", "rising", "not watched"]
 
 
 class _Strict(BaseModel, extra="forbid"):
@@ -161,11 +162,27 @@ class Cost(_Strict):
     updates: dict[str, int] = Field(default_factory=dict)
 
 
+class Convergence(_Strict):
+    """How the loss on held-out healthy patients went in one phase of one fit, and the verdict of a rule on it.
+
+    ``fit`` counts the fits behind the cell; ``points`` are (update, loss), the first one before training; ``ratio``
+    compares the last two fifths of the curve (:func:`..convergence.judge`), whose version is ``rule``.
+    """
+
+    fit: int = 0
+    phase: str
+    points: list[tuple[int, float]]
+    ratio: float | None
+    verdict: Verdict
+    rule: int
+
+
 class Record(_Strict):
     """Everything measured on one cell.
 
-    ``labels`` says which lesion labels a top line learned from, None for every other method; ``provenance`` is what
-    the method says about itself, such as the weights it started from.
+    ``profile`` is the one whose settings the method has. ``labels`` says which lesion labels a top line learned from,
+    None for every other method; ``provenance`` is what the method says about itself, such as the weights it started
+    from; ``convergence`` has a phase for each training that was watched.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -184,6 +201,7 @@ class Record(_Strict):
     created: str
     labels: LabelUse | None = None
     provenance: dict[str, str] = Field(default_factory=dict)
+    convergence: list[Convergence] = Field(default_factory=list)
 
 
 class Failure(_Strict):

@@ -14,6 +14,7 @@ from ...methods.config import resolve
 from ...methods.context import FitContext
 from ...methods.state import parameter_count
 from .. import device as devices
+from ..convergence import WatchedCurves
 from ..runs.records import write_json
 from . import drive
 from .task import Frozen, Numerics, Progress, Task, ZRange
@@ -39,8 +40,9 @@ class MethodSpec(Frozen, frozen=True):
 class FitTask(Task, frozen=True):
     """One training.
 
-    ``parts`` are the healthy training cases with their slice ranges; ``unlabelled`` the test cases, for a method that
-    may see them without labels; ``labelled`` cases with their truths, for a top line.
+    ``parts`` are the healthy training cases with their slice ranges; ``held_out`` those by which it is watched;
+    ``unlabelled`` the test cases, for a method that may see them without labels; ``labelled`` cases with their truths,
+    for a top line.
     """
 
     stage: Literal["fit"] = "fit"
@@ -49,6 +51,7 @@ class FitTask(Task, frozen=True):
     seed: int
     numerics: Numerics
     parts: tuple[tuple[PreparedCase, ZRange], ...] = ()
+    held_out: tuple[tuple[PreparedCase, ZRange], ...] = ()
     unlabelled: tuple[PreparedCase, ...] = ()
     labelled: tuple[tuple[PreparedCase, TruthRef], ...] = ()
     out: Path
@@ -88,13 +91,20 @@ def run(task: FitTask, progress: Progress) -> None:
             curves = csv.writer(file)
             curves.writerow(["step", "name", "value"])
             scans, unlabelled = training_scans(task, cls.card.uses)
+            watched = WatchedCurves()
+
+            def on_log(step: int, values: dict[str, float]) -> None:
+                curves.writerows([step, name, repr(value)] for name, value in values.items())
+                watched.log(step, values)
+
             context = FitContext(
                 seed=task.seed,
                 device=numerics.device,
                 precision=numerics.precision,
                 on_progress=on_progress,
-                on_log=lambda step, values: curves.writerows([step, name, repr(v)] for name, v in values.items()),
+                on_log=on_log,
                 unlabelled=unlabelled,
+                held_out=HealthySet([Part(case, z) for case, z in task.held_out]) if task.held_out else None,
             )
             method, seconds = drive.train(cls, config, scans, context, scratch)
         method.save(scratch / "last.pt")
@@ -107,6 +117,7 @@ def run(task: FitTask, progress: Progress) -> None:
             "params": parameter_count(method),
             **devices.peaks(numerics.device),
             "provenance": method.provenance(),
+            "convergence": [phase.model_dump() for phase in watched.judged()],
             "checkpoints": sorted(p.stem for p in scratch.glob("*.pt")),
         }
         write_json(scratch / "fit.json", about)

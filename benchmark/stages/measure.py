@@ -13,7 +13,7 @@ from ...methods.card import SliceScore
 from ..environment import environment
 from ..protocols.measuring import HealthyMap, MeasureCase, MeasureOptions, measure
 from ..runs.map_store import healthy_map
-from ..runs.records import CellKey, Cost, DataInfo, LabelUse, MethodInfo, Record, StageIds, write_json
+from ..runs.records import CellKey, Convergence, Cost, DataInfo, LabelUse, MethodInfo, Record, StageIds, write_json
 from ..scoring.cases import ScoredCase
 from .task import Numerics, Progress, Task, ZRange
 
@@ -111,6 +111,11 @@ def run(task: MeasureTask, progress: Progress) -> None:
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         labels=task.labels,
         provenance={name: "; ".join(texts) for name, texts in origins.items()},
+        convergence=[
+            Convergence.model_validate({**phase, "fit": number})
+            for number, fit in enumerate(fits)
+            for phase in fit.get("convergence", [])
+        ],
     )
     write_json(task.record, record)
 

@@ -15,6 +15,7 @@ from ..context import FitContext
 from ..method import Method
 from ..reconstruction.parts.residual import erode_in_plane
 from ..training import as_input, autocast, batches, predict, run_updates
+from ..watching import held_out_loss, held_out_slices
 
 if TYPE_CHECKING:
     import torch
@@ -179,17 +180,15 @@ class AnoDDPM(Method):
         self.noise_seed = ctx.seed_for("score-noise")
         stack = healthy.array(self.view)
         order = batches(len(stack), c.batch, ctx.rng("order"))
-        generator = torch.Generator(ctx.device).manual_seed(ctx.seed_for("noise"))
         diffusion, simplex = Diffusion(c.steps), self.noise()
         optimiser = torch.optim.AdamW(self.net.parameters(), lr=c.lr, weight_decay=0.0)
         average = [p.detach().clone() for p in self.net.parameters()]
         self.net.train()
 
-        def draw(below: int) -> torch.Tensor:
-            return torch.randint(below, (c.batch,), generator=generator, device=ctx.device)
+        def loss_of(images: np.ndarray, rois: np.ndarray, draws: torch.Generator) -> torch.Tensor:
+            def draw(below: int) -> torch.Tensor:
+                return torch.randint(below, (c.batch,), generator=draws, device=ctx.device)
 
-        def step(_: int) -> dict[str, torch.Tensor]:
-            images, rois = stack.take(next(order))
             clean = as_input(images, ctx.device)
             if c.patch:
                 clean = SquareCrops.around(torch.from_numpy(rois).to(ctx.device), c.patch).take(clean)
@@ -197,7 +196,15 @@ class AnoDDPM(Method):
             t, noise = draw(c.train_steps), simplex.images(draw(2**32), clean.shape[-1])
             with autocast(ctx.device, ctx.precision):
                 predicted = self.net(diffusion.noisy(clean, t, noise), t)
-            loss = torch.nn.functional.mse_loss(predicted.float(), noise)
+            return torch.nn.functional.mse_loss(predicted.float(), noise)
+
+        def held_out(slices: tuple[np.ndarray, np.ndarray]) -> torch.Tensor:
+            return loss_of(*slices, torch.Generator(ctx.device).manual_seed(ctx.seed_for("noise", "held out")))
+
+        generator = torch.Generator(ctx.device).manual_seed(ctx.seed_for("noise"))
+
+        def step(_: int) -> dict[str, torch.Tensor]:
+            loss = loss_of(*stack.take(next(order)), generator)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(self.net.parameters(), c.clip)
@@ -207,7 +214,8 @@ class AnoDDPM(Method):
                     mean.lerp_(p, 1 - c.ema)
             return {"mse": loss.detach()}
 
-        run_updates(ctx, c.updates, step)
+        watch = held_out_loss(ctx, c.updates, [self.net], held_out_slices(self.view, c.batch, ctx), held_out)
+        run_updates(ctx, c.updates, step, watch=watch)
         with torch.no_grad():
             for mean, p in zip(average, self.net.parameters(), strict=True):
                 p.copy_(mean)

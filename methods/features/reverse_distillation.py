@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, ClassVar
 from ..card import MethodCard, same
 from ..context import FitContext
 from ..training import as_input, autocast, batches, run_updates, training_length, update
+from ..watching import held_out_loss, held_out_slices
 from .parts.backbone import LITE0, FeatureConfig, FeatureMethod, cosine_distance, upsample
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
     from ...datasets.healthy import HealthySet
@@ -108,15 +110,20 @@ class ReverseDistillation(FeatureMethod):
         self.bottleneck.train()
         self.decoder.train()
 
-        def step(_: int) -> dict[str, torch.Tensor]:
-            images = as_input(stack.take(next(order))[0], ctx.device)
+        def loss_of(slices: Sequence[np.ndarray]) -> torch.Tensor:
+            images = as_input(slices[0], ctx.device)
             with autocast(ctx.device, ctx.precision):
                 encoded = self.features(images)
                 decoded = self.decode(encoded)
-            loss = whole_map_loss(encoded, decoded)
-            return {"loss": update(optimiser, loss)}
+            return whole_map_loss(encoded, decoded)
 
-        run_updates(ctx, training_length(c.updates, c.epochs, len(stack), c.batch), step)
+        def step(_: int) -> dict[str, torch.Tensor]:
+            return {"loss": update(optimiser, loss_of(stack.take(next(order))))}
+
+        updates = training_length(c.updates, c.epochs, len(stack), c.batch)
+        source = held_out_slices(self.view, c.batch, ctx)
+        watch = held_out_loss(ctx, updates, [self.bottleneck, self.decoder], source, loss_of)
+        run_updates(ctx, updates, step, watch=watch)
 
     def decode(self, encoded: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """Return the decoder's maps, finest first."""

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, ClassVar
 from ..card import MethodCard, same
 from ..context import FitContext
 from ..training import as_input, autocast, batches, run_updates, training_length, update
+from ..watching import held_out_loss, held_out_slices
 from .parts.backbone import LITE0, FeatureConfig, FeatureMethod, cosine_distance, upsample
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
     from ...datasets.healthy import HealthySet
@@ -90,14 +92,18 @@ class STFPM(FeatureMethod):
         )
         self.student.train()
 
-        def step(_: int) -> dict[str, torch.Tensor]:
-            images = as_input(stack.take(next(order))[0], ctx.device)
+        def loss_of(slices: Sequence[np.ndarray]) -> torch.Tensor:
+            images = as_input(slices[0], ctx.device)
             with autocast(ctx.device, ctx.precision):
                 teacher, student = self.features(images), self.student(images)
-            loss = matching_loss(teacher, student)
-            return {"loss": update(optimiser, loss)}
+            return matching_loss(teacher, student)
 
-        run_updates(ctx, training_length(c.updates, c.epochs, len(stack), c.batch), step)
+        def step(_: int) -> dict[str, torch.Tensor]:
+            return {"loss": update(optimiser, loss_of(stack.take(next(order))))}
+
+        updates = training_length(c.updates, c.epochs, len(stack), c.batch)
+        watch = held_out_loss(ctx, updates, [self.student], held_out_slices(self.view, c.batch, ctx), loss_of)
+        run_updates(ctx, updates, step, watch=watch)
 
     def maps(self, images: torch.Tensor) -> torch.Tensor:
         """Return the product of the stages' distances, each enlarged to the view."""

@@ -15,6 +15,7 @@ from ..config import Config, ConfigError
 from ..context import FitContext
 from ..method import Method
 from ..training import autocast, run_updates, update
+from ..watching import held_out_loss
 
 if TYPE_CHECKING:
     import torch
@@ -220,22 +221,27 @@ class NormNet(Method):
         from monai.losses.dice import DiceCELoss
 
         c = self.config
-        loss_of = DiceCELoss(to_onehot_y=True, softmax=True)
+        dice_ce = DiceCELoss(to_onehot_y=True, softmax=True)
         draw = self.batch_source(self.crops(healthy), ctx)
         optimiser = torch.optim.Adam(self.net.parameters(), lr=c.lr)
         self.net.train()
 
-        def step(i: int) -> dict[str, torch.Tensor]:
-            images, normal = draw()
+        def loss_of(batch: Batch) -> torch.Tensor:
+            images, normal = batch
             with autocast(ctx.device, ctx.precision):
                 logits = self.net(images)
-            loss = loss_of(logits.float(), normal[:, None])
-            update(optimiser, loss)
+            return dice_ce(logits.float(), normal[:, None])
+
+        def step(i: int) -> dict[str, torch.Tensor]:
+            loss = update(optimiser, loss_of(draw()))
             if i + 1 in c.checkpoints:
                 ctx.checkpoint(f"it-{i + 1}")
-            return {"dice + ce": loss.detach()}
+            return {"dice + ce": loss}
 
-        self.updates = run_updates(ctx, c.updates, step)
+        watch = held_out_loss(
+            ctx, c.updates, [self.net], lambda held: self.batch_source(self.crops(held), ctx, "held out"), loss_of
+        )
+        self.updates = run_updates(ctx, c.updates, step, watch=watch)
 
     def preview(self, healthy: HealthySet, ctx: FitContext) -> dict[str, np.ndarray]:
         crops, middle = self.crops(healthy), self.config.depth // 2
@@ -247,7 +253,7 @@ class NormNet(Method):
             "target: normal bright voxels": normal[:, middle].cpu().numpy().astype(np.float32),
         }
 
-    def batch_source(self, crops: HealthyCrops, ctx: FitContext) -> Callable[[], Batch]:
+    def batch_source(self, crops: HealthyCrops, ctx: FitContext, *phase: str) -> Callable[[], Batch]:
         """Return what yields batches: crops with lesions, float32 (n, 1, D, H, W), and their normal bright voxels."""
         import torch
 
@@ -258,9 +264,9 @@ class NormNet(Method):
         c = self.config
         switches = ("radius_scale", "shapes", "prob_map", "salt_noise", "texture_extent")
         recipe = LesionRecipe(**{name: getattr(c, name) for name in switches})
-        places, rng = ctx.rng("crops"), ctx.rng("synthesis")
+        places, rng = ctx.rng("crops", *phase), ctx.rng("synthesis", *phase)
         on_cpu = ctx.device == "cpu"
-        device_draws = None if on_cpu else torch.Generator(ctx.device).manual_seed(ctx.seed_for("synthesis"))
+        device_draws = None if on_cpu else torch.Generator(ctx.device).manual_seed(ctx.seed_for("synthesis", *phase))
 
         def draw() -> Batch:
             images, rois, fullness = crops.draw(c.batch, places)

@@ -15,6 +15,7 @@ from ..context import FitContext
 from ..features.parts.backbone import PretrainedMethod
 from ..nets import weights as sources
 from ..training import as_input, autocast, batches, run_updates, update
+from ..watching import held_out_loss
 from .parts.organ_crops import cut, grid_centres, random_centres, spread_scores
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 BACKBONE = "resnet18.tv_in1k"
 SCORE_BATCH = 512
+Batch = tuple["torch.Tensor", "torch.Tensor", "torch.Tensor"]
 CLASSES = ("normal", "patch", "scar")
 
 
@@ -191,9 +193,7 @@ class CutPaste(PretrainedMethod):
             embeddings.append(self._embed(cut(images, *random_centres(rois, rng), c.crop)))
         self.mean, self.precision = fit_gaussian(np.concatenate(embeddings)[: c.density_crops])
 
-    def batch_source(
-        self, stack: SliceStack, ctx: FitContext, phase: str
-    ) -> Callable[[], tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    def batch_source(self, stack: SliceStack, ctx: FitContext, phase: str) -> Callable[[], Batch]:
         """Return what yields crops plain, with a patch and with a scar, each float32 (n, crop, crop) in [0, 1]."""
         import torch
 
@@ -212,7 +212,7 @@ class CutPaste(PretrainedMethod):
             jitter=c.jitter,
         )
 
-        def draw() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        def draw() -> Batch:
             images, rois = stack.take(next(order))
             centres = random_centres(rois, rng)
             crops = as_input(cut(images, *centres, c.crop), ctx.device)[:, 0]
@@ -250,17 +250,22 @@ class CutPaste(PretrainedMethod):
         classes = torch.arange(len(CLASSES), device=ctx.device).repeat_interleave(c.batch)
         self.net.train()
 
-        def step(i: int) -> dict[str, torch.Tensor]:
-            self.net.backbone.requires_grad_(i >= frozen)
-            crops = torch.cat(draw())[:, None]
+        def loss_of(batch: Batch) -> torch.Tensor:
+            crops = torch.cat(batch)[:, None]
             with autocast(ctx.device, ctx.precision):
                 logits = self.net(crops)
-            loss = functional.cross_entropy(logits.float(), classes)
-            update(optimiser, loss)
-            schedule.step()
-            return {"cross-entropy": loss.detach()}
+            return functional.cross_entropy(logits.float(), classes)
 
-        done = run_updates(ctx, updates, step)
+        def step(i: int) -> dict[str, torch.Tensor]:
+            self.net.backbone.requires_grad_(i >= frozen)
+            loss = update(optimiser, loss_of(draw()))
+            schedule.step()
+            return {"cross-entropy": loss}
+
+        def held_out(held: HealthySet) -> Callable[[], Batch]:
+            return self.batch_source(held.array(self.view), ctx, "held out")
+
+        done = run_updates(ctx, updates, step, watch=held_out_loss(ctx, updates, [self.net], held_out, loss_of))
         self.net.requires_grad_(True)
         self.updates = {"frozen": frozen, "all": done}
 

@@ -14,6 +14,7 @@ from ..config import SliceConfig
 from ..context import FitContext
 from ..method import Method
 from ..training import as_input, autocast, batches, predict, run_updates, training_length, update
+from ..watching import held_out_loss
 
 if TYPE_CHECKING:
     import torch
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     from ...datasets.healthy import HealthySet
 
 SCORE_BATCH = 32
-NextBatch = Callable[[], tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]
+Batch = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+NextBatch = Callable[[], Batch]
 
 
 @dataclass(frozen=True)
@@ -118,15 +120,15 @@ class FPI(Method):
         optimiser = torch.optim.Adam(groups, lr=c.lr)
         self.net.train()
 
-        def step(_: int) -> dict[str, torch.Tensor]:
-            _clean, images, targets, rois = draw()
+        def loss_of(batch: Batch) -> torch.Tensor:
+            _clean, images, targets, rois = batch
             with autocast(ctx.device, ctx.precision):
                 logits = self.net(as_input(images, ctx.device))
-            loss = masked_cross_entropy(logits, as_input(targets, ctx.device), as_input(rois, ctx.device))
-            return {"bce": update(optimiser, loss)}
+            return masked_cross_entropy(logits, as_input(targets, ctx.device), as_input(rois, ctx.device))
 
-        slices = len(healthy.array(self.view))
-        self.updates = run_updates(ctx, training_length(c.updates, c.epochs, slices, c.batch), step)
+        updates = training_length(c.updates, c.epochs, len(healthy.array(self.view)), c.batch)
+        watch = held_out_loss(ctx, updates, [self.net], lambda held: self.batch_source(held, ctx, "held out"), loss_of)
+        self.updates = run_updates(ctx, updates, lambda _: {"bce": update(optimiser, loss_of(draw()))}, watch=watch)
 
     def batch_source(self, healthy: HealthySet, ctx: FitContext, phase: str) -> NextBatch:
         """Return what yields clean slices, slices with patches, targets and regions of interest, all (n, H, W).
@@ -138,7 +140,8 @@ class FPI(Method):
 
         c = self.config
         stack = healthy.array(self.view)
-        place = SamePlace.of(healthy, stack) if c.donors == "patients" else AnySlice(len(stack))
+        alone = phase == "held out" and len(healthy.patients) < 2  # a patient to watch by has no other as donor
+        place = SamePlace.of(healthy, stack) if c.donors == "patients" and not alone else AnySlice(len(stack))
         order = batches(len(stack), c.batch, ctx.rng("order", phase))
         rng = ctx.rng("patches", phase)
         paste = ForeignPatches(
@@ -149,7 +152,7 @@ class FPI(Method):
             tolerance=c.tolerance,
         )
 
-        def draw() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        def draw() -> Batch:
             wanted = next(order)
             clean, rois = stack.take(wanted)
             images, targets = paste(clean, rois, *stack.take(place.donors(wanted, rng)), rng)

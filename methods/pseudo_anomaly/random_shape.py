@@ -13,7 +13,7 @@ from ..config import SliceConfig
 from ..context import FitContext
 from ..synthesis.stretched_noise import QUICK_SHAPES, ShapeConfig
 from ..training import autocast, predict, run_updates, training_length, update
-from .parts.augmented_slices import AugmentedSlices, Synthesis
+from .parts.augmented_slices import AugmentedSlices, Batch, Synthesis
 
 if TYPE_CHECKING:
     import torch
@@ -105,15 +105,20 @@ class RandomShape(AugmentedSlices):
         optimiser = torch.optim.Adam(self.net.parameters(), lr=c.lr)
         self.net.train()
 
-        def step(_: int) -> dict[str, torch.Tensor]:
-            _clean, augmented, masks = draw()
+        def losses_of(batch: Batch) -> dict[str, torch.Tensor]:
+            _clean, augmented, masks = batch
             with autocast(ctx.device, ctx.precision):
                 logits = self.net(augmented)
-            losses = bce_and_dice(logits, masks[:, None], c.dice_smooth)
+            return bce_and_dice(logits, masks[:, None], c.dice_smooth)
+
+        def step(_: int) -> dict[str, torch.Tensor]:
+            losses = losses_of(draw())
             update(optimiser, sum(losses.values()))
             return {name: loss.detach() for name, loss in losses.items()}
 
-        self.updates = run_updates(ctx, training_length(c.updates, c.epochs, len(stack), c.batch), step)
+        updates = training_length(c.updates, c.epochs, len(stack), c.batch)
+        watch = self.watch(ctx, updates, [self.net], "fit", lambda batch: sum(losses_of(batch).values()))
+        self.updates = run_updates(ctx, updates, step, watch=watch)
 
     def synthesis(self, stack: SliceStack, ctx: FitContext, phase: str) -> Synthesis:
         from ..synthesis.shift import ShiftedRegions

@@ -16,6 +16,7 @@ from ..config import Config, ConfigError
 from ..context import FitContext
 from ..method import Method
 from ..training import autocast, batches, run_updates, update
+from ..watching import held_out_loss
 
 if TYPE_CHECKING:
     import torch
@@ -172,23 +173,29 @@ class SyntheticTumours(Method):
         c = self.config
         crops = VolumeCrops(healthy.volumes(self.view), c.crop)
         wanted = c.epochs * c.epoch_updates if c.updates is None else c.updates
-        loss_of = DiceCELoss(to_onehot_y=True, softmax=True)
+        dice_ce = DiceCELoss(to_onehot_y=True, softmax=True)
         draw = self.batch_source(crops, ctx)
         optimiser = torch.optim.AdamW(self.net.parameters(), lr=c.lr, weight_decay=c.weight_decay, fused=True)
         total = ctx.updates(wanted)
         rates = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda i: warm_cosine(i, total, c.warmup / c.epochs))
         self.net.train()
 
-        def step(_: int) -> dict[str, torch.Tensor]:
-            _clean, images, masks = draw()
+        def loss_of(batch: Batch) -> torch.Tensor:
+            _clean, images, masks = batch
             with autocast(ctx.device, ctx.precision):
                 logits = self.net(torch.from_numpy(images)[:, None].to(ctx.device))
-            loss = loss_of(logits.float(), torch.from_numpy(masks)[:, None].to(ctx.device))
-            update(optimiser, loss)
-            rates.step()
-            return {"dice + ce": loss.detach()}
+            return dice_ce(logits.float(), torch.from_numpy(masks)[:, None].to(ctx.device))
 
-        self.updates = run_updates(ctx, wanted, step)
+        def step(_: int) -> dict[str, torch.Tensor]:
+            loss = update(optimiser, loss_of(draw()))
+            rates.step()
+            return {"dice + ce": loss}
+
+        def held_out(held: HealthySet) -> Callable[[], Batch]:
+            return self.batch_source(VolumeCrops(held.volumes(self.view), c.crop), ctx, "held out")
+
+        watch = held_out_loss(ctx, wanted, [self.net], held_out, loss_of)
+        self.updates = run_updates(ctx, wanted, step, watch=watch)
 
     def preview(self, healthy: HealthySet, ctx: FitContext) -> dict[str, np.ndarray]:
         from .parts.volume_crops import VolumeCrops
@@ -202,7 +209,7 @@ class SyntheticTumours(Method):
             "target": masks[:, middle].astype(np.float32),
         }
 
-    def batch_source(self, crops: VolumeCrops, ctx: FitContext) -> Callable[[], Batch]:
+    def batch_source(self, crops: VolumeCrops, ctx: FitContext, *phase: str) -> Callable[[], Batch]:
         """Return what yields batches: clean crops, crops with tumours, float32 (n, D, H, W), and masks, bool."""
         from ..synthesis.tumours import TumourGenerator, TumourRecipe
 
@@ -214,9 +221,9 @@ class SyntheticTumours(Method):
             difference=c.difference,
             sign=-1 if c.tumours == "darker" else 1,
         )
-        generator = TumourGenerator(recipe, ctx.rng("synthesis"))
-        order = batches(len(crops.cases), c.batch, ctx.rng("order"))
-        places, changes = ctx.rng("crops"), ctx.rng("change")
+        generator = TumourGenerator(recipe, ctx.rng("synthesis", *phase))
+        order = batches(len(crops.cases), c.batch, ctx.rng("order", *phase))
+        places, changes = ctx.rng("crops", *phase), ctx.rng("change", *phase)
 
         def one(case: int) -> Batch:
             run = crops.run_of(case, places)

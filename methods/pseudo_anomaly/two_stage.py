@@ -9,7 +9,7 @@ from ..card import MethodCard, same
 from ..context import FitContext
 from ..synthesis.stretched_noise import QUICK_SHAPES, ShapeConfig
 from ..training import autocast, run_updates, training_length, update
-from .parts.augmented_slices import QUICK_PERLIN, RestoreAndSegment, RestoreSegmentConfig, Synthesis, decaying
+from .parts.augmented_slices import QUICK_PERLIN, Batch, RestoreAndSegment, RestoreSegmentConfig, Synthesis, decaying
 
 if TYPE_CHECKING:
     import torch
@@ -159,14 +159,16 @@ class TwoStage(RestoreAndSegment):
         optimiser = torch.optim.Adam(self.restoration.parameters(), lr=self.config.lr)
         self.restoration.train()
 
-        def step(_: int) -> dict[str, torch.Tensor]:
-            clean, augmented, _masks = draw()
+        def loss_of(batch: Batch) -> torch.Tensor:
+            clean, augmented, _masks = batch
             with autocast(ctx.device, ctx.precision):
                 restored = self.restoration(augmented)
-            loss = torch.nn.functional.l1_loss(restored.float(), clean)
-            return {"l1": update(optimiser, loss)}
+            return torch.nn.functional.l1_loss(restored.float(), clean)
 
-        self.updates["restoration"] = run_updates(ctx, updates, step, phase="restoration")
+        watch = self.watch(ctx, updates, [self.restoration], "restoration", loss_of)
+        self.updates["restoration"] = run_updates(
+            ctx, updates, lambda _: {"l1": update(optimiser, loss_of(draw()))}, phase="restoration", watch=watch
+        )
 
     def train_segmentation(self, stack: SliceStack, ctx: FitContext, updates: int) -> None:
         """Phase two: focal loss of the segmentation net; the restoration net stays as it is, in evaluation mode."""
@@ -181,19 +183,22 @@ class TwoStage(RestoreAndSegment):
         keep = {training_length(None, n, len(stack), c.batch): f"epoch-{n}" for n in c.segmentation_checkpoints}
         self.restoration.eval()
 
-        def step(i: int) -> dict[str, torch.Tensor]:
-            self.segmentation.train()
-            _clean, augmented, masks = draw()
+        def loss_of(batch: Batch) -> torch.Tensor:
+            _clean, augmented, masks = batch
             with autocast(ctx.device, ctx.precision):
                 with torch.no_grad():
                     restored = self.restoration(augmented)
                 logits = self.segment(restored, augmented)
-            loss = focal_loss(logits, masks, c.focal_gamma, c.focal_smooth)
-            update(optimiser, loss)
+            return focal_loss(logits, masks, c.focal_gamma, c.focal_smooth)
+
+        def step(i: int) -> dict[str, torch.Tensor]:
+            self.segmentation.train()
+            loss = update(optimiser, loss_of(draw()))
             schedule.step()
             if i + 1 in keep:
                 ctx.checkpoint(keep[i + 1])
-            return {"focal": loss.detach()}
+            return {"focal": loss}
 
         first = self.updates.get("restoration", 0)
-        self.updates["segmentation"] = run_updates(ctx, updates, step, phase="segmentation", first=first)
+        watch = self.watch(ctx, updates, [self.restoration, self.segmentation], "segmentation", loss_of)
+        self.updates["segmentation"] = run_updates(ctx, updates, step, phase="segmentation", first=first, watch=watch)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
@@ -14,13 +15,14 @@ from ..config import SliceConfig
 from ..context import FitContext
 from ..method import Method
 from ..training import as_input, autocast, batches, predict, run_updates, update
+from ..watching import held_out_loss
 from .parts.base import SCORE_BATCH
 from .parts.residual import residual
 
 if TYPE_CHECKING:
     import torch
 
-    from ...datasets.healthy import HealthySet
+    from ...datasets.healthy import HealthySet, SliceStack
 
 
 @dataclass(frozen=True)
@@ -114,24 +116,41 @@ class DAE(Method):
 
         c = self.config
         stack = healthy.array(self.view)
-        order = batches(len(stack), c.batch, ctx.rng("order"))
-        generator = torch.Generator(ctx.device).manual_seed(ctx.seed_for("noise"))
+        draw = self.batch_source(stack, ctx)
         optimiser = torch.optim.Adam(self.net.parameters(), lr=c.lr, weight_decay=c.weight_decay, amsgrad=True)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda epoch: cyclic_cosine(epoch, c.t_max))
         self.net.train()
 
-        def step(i: int) -> dict[str, torch.Tensor]:
-            images, rois = stack.take(next(order))
-            clean, roi = as_input(images, ctx.device), as_input(rois, ctx.device)
-            noisy = clean + coarse_noise(len(clean), c.size, c.noise_grid, c.noise_std, generator) * roi
+        def loss_of(batch: Sequence[torch.Tensor]) -> torch.Tensor:
+            clean, roi, noisy = batch
             with autocast(ctx.device, ctx.precision):
-                loss = ((self.net(noisy).float() - clean) ** 2 * roi).mean()
-            update(optimiser, loss)
+                return ((self.net(noisy).float() - clean) ** 2 * roi).mean()
+
+        def step(i: int) -> dict[str, torch.Tensor]:
+            loss = update(optimiser, loss_of(draw()))
             if (i + 1) % c.epoch_updates == 0:
                 schedule.step()
-            return {"mse": loss.detach()}
+            return {"mse": loss}
 
-        run_updates(ctx, c.updates, step)
+        watch = held_out_loss(
+            ctx, c.updates, [self.net], lambda held: self.batch_source(held.array(self.view), ctx, "held out"), loss_of
+        )
+        run_updates(ctx, c.updates, step, watch=watch)
+
+    def batch_source(self, stack: SliceStack, ctx: FitContext, *phase: str) -> Callable[[], Sequence[torch.Tensor]]:
+        """Return what yields clean slices, regions of interest and noisy slices, float32 (n, 1, H, W)."""
+        import torch
+
+        c = self.config
+        order = batches(len(stack), c.batch, ctx.rng("order", *phase))
+        generator = torch.Generator(ctx.device).manual_seed(ctx.seed_for("noise", *phase))
+
+        def draw() -> Sequence[torch.Tensor]:
+            clean, roi = (as_input(part, ctx.device) for part in stack.take(next(order)))
+            noise = coarse_noise(len(clean), c.size, c.noise_grid, c.noise_std, generator)
+            return clean, roi, clean + noise * roi
+
+        return draw
 
     def score_view(self, array: np.ndarray, roi: np.ndarray, spacing: Spacing) -> np.ndarray:
         """Return the filtered absolute residual away from the edge of the region of interest, 0 elsewhere."""

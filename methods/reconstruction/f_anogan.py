@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -13,6 +14,7 @@ from ..card import MethodCard, same
 from ..context import FitContext
 from ..method import Method
 from ..training import as_input, autocast, batches, predict, run_updates, update
+from ..watching import held_out_loss
 from .parts.base import SCORE_BATCH
 from .parts.placing import QUICK_FRAME, SMOKE_FRAME, PlacedSlices
 from .parts.residual import Sign, filtered_inside, residual
@@ -167,12 +169,19 @@ class FAnoGAN(Method):
         def fake() -> torch.Tensor:
             return self.generator(torch.randn((c.batch, c.z), generator=draws, device=ctx.device))
 
+        def distance_of(x: torch.Tensor, made: torch.Tensor) -> torch.Tensor:
+            with autocast(ctx.device, ctx.precision):
+                return self.critic(x).float().mean() - self.critic(made).float().mean()
+
+        def held_out_distance(x: torch.Tensor) -> torch.Tensor:
+            own = torch.Generator(ctx.device).manual_seed(ctx.seed_for("gan", "held out"))
+            return distance_of(x, self.generator(torch.randn((len(x), c.z), generator=own, device=ctx.device)))
+
         def criticise() -> tuple[torch.Tensor, torch.Tensor]:
             x = next(real)
-            with autocast(ctx.device, ctx.precision):
-                with torch.no_grad():
-                    made = fake()
-                distance = self.critic(x).float().mean() - self.critic(made).float().mean()
+            with autocast(ctx.device, ctx.precision), torch.no_grad():
+                made = fake()
+            distance = distance_of(x, made)
             share = torch.rand((len(x), 1, 1, 1), generator=draws, device=ctx.device)
             steepness = gradient_penalty(self.critic, x, made.float(), share)
             update(c_optimiser, c.penalty * steepness - distance)
@@ -187,7 +196,10 @@ class FAnoGAN(Method):
             update(g_optimiser, loss)
             return {"distance": distance, "penalty": steepness, "generator": loss.detach()}
 
-        self.updates["gan"] = run_updates(ctx, c.updates, step, phase="gan")
+        watch = held_out_loss(
+            ctx, c.updates, [self.generator, self.critic], self._held_out(ctx, "gan"), held_out_distance
+        )
+        self.updates["gan"] = run_updates(ctx, c.updates, step, phase="gan", watch=watch)
         self.critic.requires_grad_(True)
 
     def train_encoder(self, stack: SliceStack, ctx: FitContext) -> None:
@@ -202,19 +214,22 @@ class FAnoGAN(Method):
         self.generator.eval().requires_grad_(False)
         self.critic.eval().requires_grad_(False)
 
-        def step(_: int) -> dict[str, torch.Tensor]:
-            x = next(real)
+        def losses_of(x: torch.Tensor) -> dict[str, torch.Tensor]:
             with autocast(ctx.device, ctx.precision):
                 restored = self.generator(self.encoder(x))
                 seen, expected = self.critic.trunk(restored), self.critic.trunk(x)
             image = functional.mse_loss(restored.float(), x)
             features = functional.mse_loss(seen.float(), expected.float())
-            loss = image + c.kappa * features
-            update(optimiser, loss)
-            return {"loss": loss.detach(), "image": image.detach(), "features": features.detach()}
+            return {"loss": image + c.kappa * features, "image": image, "features": features}
 
-        first = self.updates.get("gan", 0)
-        self.updates["encoder"] = run_updates(ctx, c.encoder_updates, step, phase="encoder", first=first)
+        def step(_: int) -> dict[str, torch.Tensor]:
+            losses = losses_of(next(real))
+            update(optimiser, losses["loss"])
+            return {name: loss.detach() for name, loss in losses.items()}
+
+        first, source = self.updates.get("gan", 0), self._held_out(ctx, "encoder")
+        watch = held_out_loss(ctx, c.encoder_updates, [self.encoder], source, lambda x: losses_of(x)["loss"])
+        self.updates["encoder"] = run_updates(ctx, c.encoder_updates, step, phase="encoder", first=first, watch=watch)
         self.generator.requires_grad_(True)
         self.critic.requires_grad_(True)
 
@@ -233,6 +248,9 @@ class FAnoGAN(Method):
             around = rois if of_scans is None else of_scans[stack.case_of[indices]]
             crops = SquareCrops.around(torch.from_numpy(around).to(ctx.device), c.patch)
             yield 2 * crops.take(as_input(images, ctx.device)) - 1
+
+    def _held_out(self, ctx: FitContext, phase: str) -> Callable[[HealthySet], Callable[[], torch.Tensor]]:
+        return lambda held: partial(next, self.patches(held.array(self.view), ctx, f"{phase}, held out"))
 
     def score_view(self, array: np.ndarray, roi: np.ndarray, spacing: Spacing) -> np.ndarray:
         """Return the residual of the crop, brought back to the slice, inside the (eroded) region of interest."""

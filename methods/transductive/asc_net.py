@@ -15,6 +15,7 @@ from ..context import FitContext
 from ..method import Method
 from ..reconstruction.parts.residual import erode_in_plane
 from ..training import as_input, autocast, batches, predict, run_updates, update
+from ..watching import held_out_loss, held_out_slices
 
 if TYPE_CHECKING:
     import torch
@@ -160,7 +161,12 @@ class ASCNet(Method):
             update(train_main, sum(parts.values()))
             return {**{name: loss.detach() for name, loss in parts.items()}, **losses}
 
-        run_updates(ctx, c.updates, step)
+        def held_out(slices: tuple[np.ndarray, np.ndarray]) -> float:
+            with autocast(ctx.device, ctx.precision):
+                return float(sum(self.main_losses(as_input(slices[0], ctx.device)).values()))
+
+        nets, source = [self.net, self.critic], held_out_slices(self.view, c.batch, ctx)
+        run_updates(ctx, c.updates, step, watch=held_out_loss(ctx, c.updates, nets, source, held_out))
 
     def critic_loss(self, real: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
         """Return the mean absolute error to −1 for reference slices and to +1 for the first cut; both (n, 1, H, W)."""

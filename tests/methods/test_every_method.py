@@ -16,10 +16,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from uasbench import Case, FitContext, HealthySet, LabelledSet, Method, View
 from uasbench.benchmark.catalogue import registry
 from uasbench.benchmark.conformance.checks import CHECKS
+from uasbench.benchmark.conformance.phantom import healthy_cases
 from uasbench.benchmark.conformance.subject import NotApplicable, Subject
 from uasbench.benchmark.stages import drive
 from uasbench.common.seeds import seed_everything
 from uasbench.methods.config import PROFILES, resolve
+from uasbench.methods.context import HELD_OUT
 from uasbench.methods.features.parts.backbone import FeatureMethod
 from uasbench.methods.state import modules
 from uasbench.methods.training import autocast
@@ -223,6 +225,24 @@ def test_training_changes_every_network_and_its_statistics(subject):
         assert name not in fresh or changed(fresh[name], net), name
         means = [part.running_mean for part in net.modules() if isinstance(part, _BatchNorm)]
         assert all(mean.any() for mean in means if mean is not None), name
+
+
+def test_a_training_that_is_watched_ends_with_the_same_weights(subject):
+    card, points = subject.cls.card, dict[str, list[float]]()
+
+    def keep(_: int, values: dict[str, float]) -> None:
+        for key, value in values.items():
+            if key.rpartition("/")[2] == HELD_OUT:
+                points.setdefault(key, []).append(value)
+
+    held_out = None if subject.uses == "labels" else HealthySet.from_cases(healthy_cases(subject.anatomy)[3:])
+    watched = modules(subject.train(held_out=held_out, on_log=keep))
+    for name, net in modules(subject.trained).items():
+        assert same(net.state_dict(), watched[name].state_dict()), name
+        assert [part.training for part in net.modules()] == [part.training for part in watched[name].modules()], name
+    trains = bool(subject.optimisers) and held_out is not None
+    assert bool(points) == trains, card.name
+    assert all(len(values) == 1 + UPDATES for values in points.values())
 
 
 def test_the_optimisers_are_the_published_ones(subject, published):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from ...config import SliceConfig
 from ...context import FitContext
 from ...method import Method
 from ...training import autocast, batches, predict, run_updates
+from ...watching import held_out_loss
 
 if TYPE_CHECKING:
     import torch
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
     from ....datasets.healthy import HealthySet, SliceStack
 
 Synthesis = Callable[["torch.Tensor", "torch.Tensor"], tuple["torch.Tensor", "torch.Tensor"]]
-NextBatch = Callable[[], tuple["torch.Tensor", "torch.Tensor", "torch.Tensor"]]
+Batch = tuple["torch.Tensor", "torch.Tensor", "torch.Tensor"]
+NextBatch = Callable[[], Batch]
 SCORE_BATCH = 32
 # On 64² slices an organ has a few hundred pixels, of which the published masks leave too few to learn from quickly.
 QUICK_PERLIN = {"octaves": 3, "perlin_threshold": 0.25, "p_none": 0.2}
@@ -61,7 +63,7 @@ class AugmentedSlices(Method):
         synthesise = self.synthesis(stack, ctx, phase)
         turns = torch.Generator(ctx.device).manual_seed(ctx.seed_for("rotation", phase))
 
-        def draw() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        def draw() -> Batch:
             images, rois = (torch.from_numpy(a).to(ctx.device) for a in stack.take(next(order)))
             if rotate_p > 0:
                 turned = torch.rand(len(images), generator=turns, device=images.device) < rotate_p
@@ -72,6 +74,22 @@ class AugmentedSlices(Method):
             return images.float()[:, None] / 255, augmented[:, None], masks
 
         return draw
+
+    def watch(
+        self,
+        ctx: FitContext,
+        updates: int,
+        nets: Sequence[torch.nn.Module],
+        phase: str,
+        loss: Callable[[Batch], Any],
+        rotate_p: float = 0.0,
+    ) -> Callable[[], float] | None:
+        """Return what measures a loss on batches of held-out patients, with lesions as in a phase of the training."""
+
+        def source(held: HealthySet) -> NextBatch:
+            return self.batch_source(held.array(self.view), ctx, f"{phase}, held out", rotate_p)
+
+        return held_out_loss(ctx, updates, nets, source, loss)
 
     def preview(self, healthy: HealthySet, ctx: FitContext) -> dict[str, np.ndarray]:
         clean, augmented, masks = self.batch_source(healthy.array(self.view), ctx, "preview")()
@@ -200,8 +218,8 @@ class RestoreAndSegment(AugmentedSlices):
         self.restoration.train().requires_grad_(not c.frozen_restoration)
         self.segmentation.train()
 
-        def step(_: int) -> dict[str, torch.Tensor]:
-            clean, augmented, masks = draw()
+        def losses_of(batch: Batch) -> dict[str, torch.Tensor]:
+            clean, augmented, masks = batch
             with autocast(ctx.device, ctx.precision):
                 restored = self.restoration(augmented)
                 logits = self.segment(restored, augmented)
@@ -211,6 +229,10 @@ class RestoreAndSegment(AugmentedSlices):
             }
             if c.focal_on_empty or bool(masks.any()):
                 losses["focal"] = focal_loss(logits, masks, c.focal_gamma, c.focal_smooth)
+            return losses
+
+        def step(_: int) -> dict[str, torch.Tensor]:
+            losses = losses_of(draw())
             total = torch.stack(list(losses.values())).sum()
             optimiser.zero_grad(set_to_none=True)
             # A frozen restoration learns nothing from a batch without anomalies, nor does the segmentation.
@@ -220,7 +242,9 @@ class RestoreAndSegment(AugmentedSlices):
             schedule.step()
             return {name: loss.detach() for name, loss in losses.items()}
 
-        self.updates["joint"] = run_updates(ctx, updates, step)
+        nets = [self.restoration, self.segmentation]
+        watch = self.watch(ctx, updates, nets, "joint", lambda batch: sum(losses_of(batch).values()), c.rotate_p)
+        self.updates["joint"] = run_updates(ctx, updates, step, watch=watch)
         self.restoration.requires_grad_(True)
 
     def blended_textures(

@@ -15,11 +15,13 @@ from ....datasets.views.volume_view import VolumeView
 from ...config import Config
 from ...context import FitContext
 from ...method import Method
-from ...training import autocast, batches, run_updates, update
+from ...training import WATCHED_POINTS, autocast, batches, run_updates, update
+from ...watching import held_out_loss
 
 if TYPE_CHECKING:
     import torch
 
+    from ....datasets.healthy import HealthySet
     from ....datasets.views.volume_stack import SliceRun, VolumeStack
     from ...synthesis.layered_lesions import LayerRecipe
 
@@ -228,17 +230,29 @@ class LayerMethod(Method):
         self.net.train()
         seen: list[torch.Tensor] = []
 
-        def step(_: int) -> dict[str, torch.Tensor]:
-            batch = draw()
+        def losses_of(batch: Tensors) -> Mapping[str, torch.Tensor]:
             with autocast(ctx.device, ctx.precision):
-                values = losses(batch)
+                return losses(batch)
+
+        def loss_of(batch: Tensors) -> float:
+            return float(next(iter(losses_of(batch).values())))
+
+        def held_out(held: HealthySet) -> Draw:
+            volumes = held.volumes(self.view)
+            return self.next_layers(volumes, ctx, volumes.runs, f"{phase}, held out")
+
+        watched = WATCHED_POINTS * c.epoch_updates if updates is None else updates
+        watch = held_out_loss(ctx, watched, [self.net], held_out, loss_of)
+
+        def step(_: int) -> dict[str, torch.Tensor]:
+            values = losses_of(draw())
             loss = update(optimiser, next(iter(values.values())))
             if updates is None:
                 seen.append(loss)
             return {name: value.detach() for name, value in values.items()}
 
         if updates is not None:
-            self.updates[phase] = run_updates(ctx, updates, step, phase=phase)
+            self.updates[phase] = run_updates(ctx, updates, step, phase=phase, watch=watch)
             return
         schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimiser, factor=0.1, patience=c.plateau)
         held_draw = draws(held, f"{phase} validation") if held else None
@@ -247,8 +261,8 @@ class LayerMethod(Method):
 
         def validate() -> float:
             if fixed:
-                with torch.inference_mode(), autocast(ctx.device, ctx.precision):
-                    value = float(np.mean([float(next(iter(losses(batch).values()))) for batch in fixed]))
+                with torch.inference_mode():
+                    value = float(np.mean([loss_of(batch) for batch in fixed]))
             else:
                 value = float(torch.stack(seen).mean())
             seen.clear()
@@ -265,6 +279,7 @@ class LayerMethod(Method):
             updates=c.epochs * c.epoch_updates,
             patience=c.patience,
             criterion="validation" if fixed else "epoch",
+            watch=watch,
         )
 
     def score_view(self, array: np.ndarray, roi: np.ndarray, spacing: Spacing) -> np.ndarray:

@@ -16,6 +16,7 @@ from ...context import FitContext
 from ...early_stopping import hold_out, train_until_no_gain
 from ...method import Method
 from ...training import (
+    WATCHED_POINTS,
     as_input,
     autocast,
     batches,
@@ -24,6 +25,7 @@ from ...training import (
     training_length,
     update,
 )
+from ...watching import held_out_loss, held_out_slices
 from .placing import QUICK_FRAME, SMOKE_FRAME, STANDARD_FRAME, PlacedSlices
 from .residual import Sign, filtered_inside, residual
 
@@ -162,23 +164,28 @@ class ReconstructionMethod(Method):
         """Minimise the loss for the updates of the budget, or until held-out patients stop improving."""
         from ...nets.layers import seed_dropout
 
-        stack = healthy.array(self.view)
+        c, stack = self.config, healthy.array(self.view)
         seed_dropout(self.net, ctx.seed_for("dropout"))
         self.net.train()
-        if self.config.patience is None:
+        source = held_out_slices(self.view, c.batch, ctx)
+
+        def watch(updates: int) -> Callable[[], float] | None:
+            return held_out_loss(ctx, updates, [self.net], source, lambda slices: self._held_out_loss(slices, ctx))
+
+        if c.patience is None:
             step = self._step(stack, self.training_slices(healthy, stack, ctx), ctx)
-            run_updates(ctx, self.config.updates, step)
+            run_updates(ctx, c.updates, step, watch=watch(c.updates))
             return
         train, held_out = hold_out(healthy, stack, ctx.rng("hold-out"))
-        c = self.config
         train_until_no_gain(
             ctx,
             self.net,
             self._step(stack, train, ctx),
-            lambda: self._held_out_loss(stack, held_out, ctx),
+            lambda: self._validation_loss(stack, held_out, ctx),
             per_epoch=math.ceil(len(train) / c.batch),
             updates=training_length(c.updates, c.epochs, len(train), c.batch),
             patience=c.patience,
+            watch=watch(WATCHED_POINTS * math.ceil(len(train) / c.batch)),
         )
 
     def training_slices(self, healthy: HealthySet, stack: SliceStack, ctx: FitContext) -> np.ndarray:
@@ -207,13 +214,19 @@ class ReconstructionMethod(Method):
         draws = torch.Generator(ctx.device).manual_seed(ctx.seed_for("draws"))
 
         def step(_: int) -> dict[str, torch.Tensor]:
-            losses = self._losses_of(stack, of[next(order)], ctx, draws)
+            losses = self._losses_of(*stack.take(of[next(order)]), ctx, draws)
             update(optimiser, next(iter(losses.values())))
             return {name: value.detach() for name, value in losses.items()}
 
         return step
 
-    def _held_out_loss(self, stack: SliceStack, of: np.ndarray, ctx: FitContext) -> float:
+    def _held_out_loss(self, slices: tuple[np.ndarray, np.ndarray], ctx: FitContext) -> torch.Tensor:
+        import torch
+
+        draws = torch.Generator(ctx.device).manual_seed(ctx.seed_for("held out"))
+        return next(iter(self._losses_of(*slices, ctx, draws).values()))
+
+    def _validation_loss(self, stack: SliceStack, of: np.ndarray, ctx: FitContext) -> float:
         """Return the loss per slice without dropout; every call uses the same draws."""
         import torch
 
@@ -223,16 +236,16 @@ class ReconstructionMethod(Method):
         with torch.no_grad():
             for start in range(0, len(of), SCORE_BATCH):
                 chunk = of[start : start + SCORE_BATCH]
-                total += float(next(iter(self._losses_of(stack, chunk, ctx, draws).values()))) * len(chunk)
+                losses = self._losses_of(*stack.take(chunk), ctx, draws)
+                total += float(next(iter(losses.values()))) * len(chunk)
         self.net.train()
         return total / len(of)
 
     def _losses_of(
-        self, stack: SliceStack, chosen: np.ndarray, ctx: FitContext, draws: torch.Generator
+        self, images: np.ndarray, rois: np.ndarray, ctx: FitContext, draws: torch.Generator
     ) -> dict[str, torch.Tensor]:
         import torch
 
-        images, rois = stack.take(chosen)
         roi = torch.from_numpy(np.ascontiguousarray(rois)).to(ctx.device, non_blocking=True)[:, None]
         with autocast(ctx.device, ctx.precision):
             return self.losses(as_input(images, ctx.device), roi, draws)
