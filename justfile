@@ -39,6 +39,15 @@ gallery:
     bench run --methods hu-deviation,hu-opened,ae,two-stage --dataset lits --phantom --profile smoke --seeds 2 --out run
     cp run/report.html "{{ justfile_directory() }}/docs/gallery/"
 
+# Lines for benchmark/catalogue/rates.yaml from a finished run on an idle machine: just rates RUN SOURCE
+rates run source:
+    #!/usr/bin/env python
+    from pathlib import Path
+    from uasbench.benchmark.catalogue.rates import measured
+    from uasbench.benchmark.runs.folder import RunFolder
+    for rate in measured(RunFolder.open(Path("{{ run }}")).records(), "{{ source }}"):
+        print(rate.line())
+
 # The wheel holds the committed files, and what it installs runs
 wheel:
     #!/usr/bin/env bash

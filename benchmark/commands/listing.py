@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..catalogue import registry
 from ..catalogue.outline import missing_packages, status_of
+from ..catalogue.rates import rates, shown
 from ..catalogue.showing import table_of
 
 if TYPE_CHECKING:
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 def methods() -> Table:
     """Return methods and top lines as a table, each with what it needs and whether it can run here.
 
-    A method is imported only where its source is new or it has a ``skip`` of its own, which must be asked.
+    The hours are those of a cell at the profiles quick, standard and paper, where they are known (``rates.yaml``). A
+    method is imported only where its source is new or it has a ``skip`` of its own, which must be asked.
     """
     known = registry.runnable()
     rows = []
@@ -29,9 +31,21 @@ def methods() -> Table:
             status = status_of(known.get(name)).partition(". ")[0] if outline.declines else "ok"
         origin = "" if entry.built_in else f", plug-in {entry.distribution}"
         about = (name, card.family, str(card.year or ""), card.supervision, outline.dims)
-        rows.append((*about, ", ".join(card.anatomy), ", ".join(outline.needs), status + origin))
+        costs = (shown(rates().hours(name, device)) for device in ("cpu", "gpu"))
+        rows.append((*about, ", ".join(card.anatomy), *costs, ", ".join(outline.needs), status + origin))
     known.write_index()
-    columns = ("name", "family", "year", "supervision", "dims", "anatomy", "needs", "status")
+    columns = (
+        "name",
+        "family",
+        "year",
+        "supervision",
+        "dims",
+        "anatomy",
+        "core-h q/s/p",
+        "GPU-h q/s/p",
+        "needs",
+        "status",
+    )
     return table_of(columns, rows, broken=known.broken())
 
 

@@ -130,7 +130,7 @@ class NormNetConfig(Config):
             "residual_units": 1,
             "batch": 2,
             "lr": 3e-3,
-            "updates": 400,
+            "updates": 280,
             "seed_kernel": 5,
             "limit_kernel": 3,
         },

@@ -86,10 +86,10 @@ class TwoStageConfig(ShapeConfig, RestoreSegmentConfig):
             "ae_base": 16,
             "seg_base": 16,
             "lr": 1e-3,
-            "restoration_updates": 600,
-            "segmentation_updates": 900,
+            "restoration_updates": 400,
+            "segmentation_updates": 700,
             "segmentation_decay_at": (0.6, 0.85),
-            "joint_updates": 1000,
+            "joint_updates": 550,
         },
     }
 

@@ -96,7 +96,18 @@ def text(*parts: Any) -> str:
 
 def test_the_list_says_what_each_method_needs_and_whether_it_runs():
     found = rows(listing.methods())
-    assert list(found["slices"]) == ["name", "family", "year", "supervision", "dims", "anatomy", "needs", "status"]
+    assert list(found["slices"]) == [
+        "name",
+        "family",
+        "year",
+        "supervision",
+        "dims",
+        "anatomy",
+        "core-h q/s/p",
+        "GPU-h q/s/p",
+        "needs",
+        "status",
+    ]
     assert found["slices"]["dims"] == found["ae"]["dims"] == "2D"
     assert found["volumes"]["dims"] == found["normnet"]["dims"] == "3D"
     assert found["random"]["dims"] == "native"
