@@ -4,6 +4,7 @@ import pytest
 from uasbench.benchmark.planning.plan import Graph
 from uasbench.benchmark.planning.tasks import planned_tasks
 from uasbench.benchmark.runs.folder import RunFolder
+from uasbench.methods.reconstruction.dae import DAEConfig
 
 
 @pytest.mark.parametrize(("one", "other"), [("kl-grad", "kl-grad-combi"), ("asc-net", "asc-net-post")])
@@ -36,3 +37,13 @@ def test_foreign_patches_need_a_second_healthy_patient(name, smoke):
     run, (skipped,) = planned("patients")
     assert (run, skipped.method) == ({"ae"}, name)
     assert skipped.reason.startswith("learns from 2 healthy patients or more, and btcv has 1 for training (")
+
+
+def test_a_method_without_the_standard_profile_runs_with_its_quick_one_and_says_so(plan, monkeypatch):
+    monkeypatch.setattr(DAEConfig, "profiles", {"quick": {"size": 32}})
+    task, cells = plan("dae,ae,random", profile="standard")
+    assert {name: cell.measure.profile for name, cell in cells.items()} == {
+        "dae": "quick", "ae": "standard", "random": "standard"
+    }  # fmt: skip
+    assert cells["dae"].measure.config["size"] == 32
+    assert sum("dae: declares no profile standard" in warning for warning in task.data.warnings) == 1

@@ -72,6 +72,18 @@ def test_validation_uses_the_same_draws_every_time_and_evaluation_mode(make_meth
     assert not {value for training, value in method.seen if training} & set(checks)
 
 
+def test_early_stopping_is_watched_before_training_and_after_each_epoch_and_ends_as_unwatched(make_method, healthy):
+    states, logged = [], []
+    for held_out in (None, healthy):
+        method = make_method(AE, "smoke", {"budget": "baur", "updates": "none", "epochs": 3, "lr": "0.01"})
+        keep = lambda step, values: logged.append((step, *values))  # noqa: E731
+        method.fit(healthy, FitContext(seed=0, on_log=keep, held_out=held_out))
+        states.append(method.net.state_dict())
+    steps = [step for step, *names in logged if names == ["held_out"]]
+    assert (len(steps), steps[0]) == (4, 0)
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+
+
 def test_a_method_without_its_parts_says_so():
     bare = ReconstructionMethod()
     with pytest.raises(TypeError, match="make_net"):

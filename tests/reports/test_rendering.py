@@ -8,12 +8,14 @@ import pytest
 from rich.console import Console
 from uasbench.benchmark.experiments import Printed
 from uasbench.benchmark.protocols.catalogue import PROTOCOLS
+from uasbench.benchmark.runs.records import Convergence
 from uasbench.reports.console import beside
 from uasbench.reports.console import headline as console_headline
 from uasbench.reports.grid import PrintedRow, PrintedTable, headline_grid, paired_grids, published_grid
 from uasbench.reports.headline import headlines
 from uasbench.reports.html import sentences
 from uasbench.reports.tables import make_tables
+from uasbench.reports.training import watched_trainings
 from uasbench.reports.writers import escape_latex, latex, markdown
 
 INFO = {"references": {"lits": "hu-deviation"}}
@@ -143,3 +145,24 @@ def test_printed_and_measured_stand_in_per_cent_side_by_side_and_an_upper_bound_
     summary = pd.DataFrame([row | {"flags": "phantom;oracle;topline"}])
     found = beside([Printed(row="a", value=48.0, std=None, **where)], summary)
     assert found.loc[0, "flags"] == "oracle;topline"
+
+
+def test_watched_trainings_are_one_row_per_method_and_phase_and_the_others_are_named(make_record):
+    def watched(phase, values, verdict, ratio):
+        return Convergence(phase=phase, points=list(enumerate(values)), ratio=ratio, verdict=verdict, rule=1)
+
+    first = [watched("restoration", [1.0, 0.5, 0.25], "flattened", 1.0), watched("joint", [1.0, -1.0], "falling", 0.9)]
+    second = [watched("restoration", [1.0, 0.5, 0.05], "falling", 0.5)]
+    records = [
+        make_record("two-stage", seed=seed).model_copy(update={"convergence": phases})
+        for seed, phases in enumerate((first, second))
+    ]
+    idle = make_record("padim")
+    idle = idle.model_copy(update={"cost": idle.cost.model_copy(update={"updates": {"phase 1": 3}})})
+    rows, others = watched_trainings([*records, idle])
+    assert others == ["padim"]
+    assert [(row.phase, row.verdict, row.ratio) for row in rows] == [
+        ("restoration", "flattened 1 of 2, falling 1 of 2", "0.50"), ("joint", "falling", "0.90")
+    ]  # fmt: skip
+    assert (rows[0].start, rows[0].last) == ("1", "0.15")
+    assert rows[1].lines == ("0.0,0.0 120.0,26.0",)
