@@ -93,6 +93,14 @@ class SyntheticTumoursConfig(Config):
             "lr": 1e-2,
             "updates": 300,
         },
+        "standard": {
+            "size": 176,
+            "spacing": (2.0, 2.0, 2.0),
+            "crop": (48, 48, 48),
+            "channels": (8, 16, 32, 64, 128),
+            "lr": 1e-3,
+            "updates": 4000,
+        },
     }
     anatomies: ClassVar = {"lung": {"window": (-800.0, 100.0), "tumours": "brighter", "difference": (300.0, 900.0)}}
 
@@ -154,13 +162,9 @@ class SyntheticTumours(Method):
         return np.asarray(array, np.float32) * np.float32(high - low) + np.float32(low)
 
     def build(self) -> None:
-        import torch
-
         from ..nets.unets import residual_unet
 
-        # With channels last the convolutions of wide networks take half the time.
-        layout = torch.channels_last_3d
-        self.net = residual_unet(self.config.channels, self.config.residual_units).to(memory_format=layout)
+        self.net = residual_unet(self.config.channels, self.config.residual_units)
         self.updates = 0
 
     def fit(self, healthy: HealthySet, ctx: FitContext) -> None:

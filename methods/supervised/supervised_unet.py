@@ -104,12 +104,9 @@ class SupervisedUNet(SupervisedMethod):
     native_threshold = 0.5
 
     def build(self) -> None:
-        import torch
-
         from ..nets.unets import residual_unet
 
-        net = residual_unet(self.config.channels, self.config.residual_units, dims=2)
-        self.net = net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] - torch's stub wants a device first
+        self.net = residual_unet(self.config.channels, self.config.residual_units, dims=2)
         self.updates = 0
 
     def fit(self, labelled: LabelledSet, ctx: FitContext) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 from uasbench.benchmark.catalogue.showing import count_parameters
-from uasbench.methods.config import resolve
+from uasbench.methods.config import PROFILES, resolve
 from uasbench.methods.diffusion.anoddpm import AnoDDPM
 from uasbench.methods.nets.anogan_nets import Critic, Generator, LatentEncoder, ResBlock, layer_norm, widths
 from uasbench.methods.nets.asc_nets import CutNet, Discriminator
@@ -28,8 +28,11 @@ from uasbench.methods.nets.unets import (
     residual_unet,
     standardised_unit,
 )
+from uasbench.methods.normalcy.normnet import NormNet
 from uasbench.methods.pseudo_anomaly.cutpaste import CutPaste
 from uasbench.methods.pseudo_anomaly.draem import DRAEM
+from uasbench.methods.pseudo_anomaly.layer_decomposition import LayerDecomposition
+from uasbench.methods.pseudo_anomaly.synthetic_tumours import SyntheticTumours
 from uasbench.methods.pseudo_anomaly.two_stage import TwoStage
 
 SpatialVAE = partial(BaurVAE, spatial=True)
@@ -112,6 +115,21 @@ def test_images_keep_their_size_and_those_that_cannot_be_halved_are_refused(net,
     assert net(torch.rand(2, *fitting)).shape == (2, *fitting)
     with pytest.raises(ValueError, match=said):
         net(torch.zeros(1, fitting[0], *refused))
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("of", [NormNet, SyntheticTumours, LayerDecomposition])
+def test_networks_of_volumes_take_the_crops_of_every_profile_with_channels_last(of, profile):
+    config = resolve(of.Config, profile)
+    crop = (config.depth, config.size, config.size) if of is NormNet else config.crop
+    with torch.device("meta"):
+        method = of(config)
+        method.build()
+        out = method.net(torch.empty(config.batch, 1, *crop))
+    assert (out[2] if isinstance(out, tuple) else out).shape[2:] == crop
+    kernels = [p for p in method.net.parameters() if p.dim() == 5 and min(p.shape[:2]) > 1 and p.shape[2] > 1]
+    assert all(p.is_contiguous(memory_format=torch.channels_last_3d) for p in kernels)
+    assert kernels
 
 
 @pytest.mark.parametrize(

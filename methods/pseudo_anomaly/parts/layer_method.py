@@ -89,6 +89,13 @@ class LayerConfig(Config):
             "updates": 240,
             "overlap": 0.25,
         },
+        "standard": {
+            "size": 176,
+            "spacing": (2.0, 2.0, 2.0),
+            "crop": (40, 40, 40),
+            "channels": (16, 32, 64, 128),
+            "updates": 850,
+        },
     }
     anatomies: ClassVar = {
         "lung": {"window": (-800.0, 100.0), "darker": None, "brighter": (1.1, 3.0), "zero_hu": -1000.0}
