@@ -137,8 +137,13 @@ def measured(records: Sequence[Record], source: str) -> Iterator[Rate]:
 def shown(hours: Sequence[float | None]) -> str:
     """Return hours of several profiles as one narrow cell.
 
-    >>> shown((0.0042, 0.163, None)), shown((None, None, 12.4))
-    ('0.004 0.16 –', '– – 12')
+    >>> shown((0.0042, 0.163, None)), shown((2e-5, None, 12.4))
+    ('0.004 0.16 –', '<0.001 – 12')
     """
-    texts = ("–" if hour is None else f"{hour:.1g}" if hour < 0.1 else f"{hour:.2g}" for hour in hours)
-    return " ".join(texts)
+
+    def text(hour: float | None) -> str:
+        if hour is None:
+            return "–"
+        return "<0.001" if hour < 0.001 else f"{hour:.1g}" if hour < 0.1 else f"{hour:.2g}"
+
+    return " ".join(map(text, hours))
