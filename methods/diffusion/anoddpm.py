@@ -106,6 +106,18 @@ class AnoDDPMConfig(SliceConfig):
             "repeats": 4,
             "erode": 2,
         },
+        "standard": {
+            "size": 128,
+            "patch": 64,
+            "base": 32,
+            "multipliers": (1, 1, 2, 2, 4),
+            "frequency": 24.0,  # a pixel of the square is almost three of the published slice
+            "lr": 1e-3,
+            "batch": 4,
+            "updates": 1200,
+            "ema": 0.98,  # the same share of the updates
+            "jumps": 20,
+        },
     }
 
     def __post_init__(self) -> None:

@@ -59,6 +59,14 @@ class ReverseDistillationConfig(FeatureConfig):
             "updates": 200,
             "sigma": 2.0,
         },
+        "standard": {
+            "size": 128,
+            "backbone": LITE0,
+            "depth": 1,
+            "depths": (1, 1, 1),
+            "updates": 3000,
+            "sigma": 2.0,  # half the published grid
+        },
     }
 
 

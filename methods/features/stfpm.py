@@ -39,6 +39,7 @@ class STFPMConfig(FeatureConfig):
     profiles: ClassVar = {
         "smoke": {"size": 32, "backbone": LITE0, "batch": 4, "updates": 4},
         "quick": {"size": 96, "backbone": LITE0, "batch": 8, "updates": 90},
+        "standard": {"size": 128, "backbone": LITE0, "batch": 16, "updates": 1500},
     }
 
 

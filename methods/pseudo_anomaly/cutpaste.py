@@ -113,6 +113,19 @@ class CutPasteConfig(SliceConfig):
             "stride": 2,
             "sigma": 2.0,
         },
+        # Half the published grid: what is counted in pixels is halved.
+        "standard": {
+            "size": 128,
+            "crop": 32,
+            "channels": (16, 32, 64, 128),
+            "hidden": (128, 32),
+            "epoch_updates": 16,
+            "scar_width": (1.0, 8.0),
+            "scar_length": (5.0, 12.5),
+            "density_crops": 4096,
+            "stride": 2,
+            "sigma": 5.0,
+        },
     }
 
     def __post_init__(self) -> None:

@@ -48,6 +48,7 @@ class RandomShapeConfig(SliceConfig, ShapeConfig):
     profiles: ClassVar = {
         "smoke": {"size": 32, "seg_base": 4, "batch": 4, "updates": 5},
         "quick": {**QUICK_SHAPES, "size": 64, "seg_base": 16, "batch": 4, "lr": 5e-4, "updates": 600},
+        "standard": {"size": 128, "seg_base": 16, "batch": 4, "lr": 1e-3, "updates": 2000},
     }
 
 

@@ -85,11 +85,12 @@ class TwoStageConfig(ShapeConfig, RestoreSegmentConfig):
             "wf": 4,
             "ae_base": 16,
             "seg_base": 16,
+            "batch": 4,
             "lr": 1e-3,
-            "restoration_updates": 400,
-            "segmentation_updates": 700,
-            "segmentation_decay_at": (0.6, 0.85),
-            "joint_updates": 550,
+            # Both nets see as many batches in every row of the paper's Table 2.
+            "restoration_updates": 1100,
+            "segmentation_updates": 1100,
+            "joint_updates": 1100,
         },
     }
 

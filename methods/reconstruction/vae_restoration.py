@@ -48,6 +48,15 @@ class VAERestorationConfig(SummedVAEConfig):
     profiles: ClassVar = SummedVAEConfig.profiles_with(
         smoke={"steps": 3, "early_steps": 1, "tv_grid": (0.0, 1.0), "tv_slices": 4},
         quick={"steps": 30, "early_steps": 10, "rate": 3e-3, "tv_grid": (0.0, 0.6, 1.2, 1.8), "tv_slices": 8},
+        # A fifth of the steps, each larger.
+        standard={
+            "steps": 100,
+            "early_steps": 20,
+            "rate": 5e-3,
+            "early_rate": 1e-2,
+            "tv_grid": (0.0, 0.6, 1.2, 1.8, 2.4, 3.0, 3.6),
+            "tv_slices": 24,
+        },
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import optuna
 import pytest
 from uasbench.benchmark.catalogue import registry
-from uasbench.methods.config import PROFILES, ConfigError, by_stage, resolve
+from uasbench.methods.config import PROFILES, ConfigError, SliceConfig, by_stage, resolve
 from uasbench.methods.features.parts.backbone import LITE0, FeatureMethod
 
 KNOWN = registry.runnable()
@@ -97,7 +97,22 @@ def test_methods_that_share_a_training_have_its_settings_and_its_code(name):
 def test_small_profiles_use_the_backbone_of_the_package():
     for cls in (KNOWN.get(name) for name in NAMES):
         if issubclass(cls, FeatureMethod):
-            assert {resolve(cls.Config, profile).backbone for profile in ("smoke", "quick")} == {LITE0}
+            assert {resolve(cls.Config, profile).backbone for profile in ("smoke", "quick", "standard")} == {LITE0}
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if KNOWN.card(name).family != "trivial"])
+def test_every_learned_method_has_standard_settings_that_follow_the_rules(name):
+    config = KNOWN.get(name).Config
+    assert "standard" in config.profiles
+    for anatomy in KNOWN.card(name).anatomy:
+        standard, paper = (resolve(config, profile, anatomy) for profile in ("standard", "paper"))
+        for rate in ("lr", "encoder_lr"):
+            if published := getattr(paper, rate, None):
+                allowed = max(published, min(10 * published, 1e-3))
+                assert any(getattr(standard, rate) == pytest.approx(allowed / 3**k, rel=0.15) for k in range(3)), rate
+        if isinstance(standard, SliceConfig):
+            assert standard.size >= 128
+            assert standard.window == paper.window
 
 
 REFUSED = {
