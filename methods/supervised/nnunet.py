@@ -86,6 +86,15 @@ class NNUNetConfig(Config):
             "augmenters": 0,
             "mirror": False,
         },
+        "standard": {
+            "configuration": "2d",
+            "epochs": 16,
+            "iterations": 50,
+            "validation_iterations": 2,
+            "memory_gb": 0.2,
+            "processes": 1,
+            "augmenters": 0,
+        },
     }
 
 
