@@ -94,6 +94,7 @@ class LayerConfig(Config):
             "spacing": (2.0, 2.0, 2.0),
             "crop": (40, 40, 40),
             "channels": (16, 32, 64, 128),
+            # The rate stays: its first fall, after 1430 updates without a gain, would come later.
             "updates": 850,
         },
     }
