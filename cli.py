@@ -90,11 +90,14 @@ def reproduce(
     experiment: Annotated[str, typer.Argument(help="Name of a built-in experiment, or a YAML file.")],
     data_root: DataRoot = None,
     phantom: Annotated[bool, typer.Option("--phantom", help="Run it on synthetic CT instead.")] = False,
+    phantom_seed: Annotated[int, typer.Option(help="Seed of the synthetic patients.")] = 0,
     profile: Annotated[str | None, typer.Option(help="Profile instead of the experiment's own.")] = None,
     seeds: Annotated[str | None, typer.Option(help="Seeds instead of the experiment's own.")] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder.")] = None,
     workers: Annotated[str, typer.Option(help="Stages at once.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto (bf16 on CUDA, fp32 on CPU), fp32 or bf16.")] = "auto",
+    cache: Cache = None,
 ) -> None:
     """Run a table or figure of a paper as one experiment."""
     from .api import execute
