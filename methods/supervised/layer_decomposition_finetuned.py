@@ -52,7 +52,7 @@ class LayerFinetunedConfig(LayerConfig):
     profiles: ClassVar = {
         "smoke": {**LayerConfig.profiles["smoke"], "tuning_updates": 3},
         "quick": {**LayerConfig.profiles["quick"], "updates": 130, "tuning_updates": 110},
-        "standard": {**LayerConfig.profiles["standard"], "updates": 430, "tuning_updates": 430},
+        "standard": {**LayerConfig.profiles["standard"], "updates": 520, "tuning_updates": 520},
     }
 
 
