@@ -114,7 +114,7 @@ class AnoDDPMConfig(SliceConfig):
             "frequency": 24.0,  # a pixel of the square is almost three of the published slice
             "lr": 1e-3,
             "batch": 4,
-            "updates": 1200,
+            "updates": 1100,
             "ema": 0.98,  # the same share of the updates
             "jumps": 20,
         },

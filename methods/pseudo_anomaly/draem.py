@@ -47,7 +47,7 @@ class DRAEMConfig(RestoreSegmentConfig):
             "max_image_share": 0.5,
             "init": "he",
         },
-        "standard": {"size": 128, "ae_base": 16, "seg_base": 16, "batch": 4, "updates": 1200, "lr": 1e-3},
+        "standard": {"size": 128, "ae_base": 16, "seg_base": 16, "batch": 4, "updates": 1100, "lr": 1e-3},
     }
 
     def __post_init__(self) -> None:
