@@ -15,7 +15,7 @@ from . import ids
 from .selection import Candidate
 from .task_data import TaskData
 
-MOST_FOLDS = 5
+MOST_FOLDS = 3
 FOLD_SEED = 0
 Labelled = tuple[PreparedCase, TruthRef]
 
@@ -103,7 +103,7 @@ def planned_fits(folder: RunFolder, numerics: Numerics, data: TaskData, candidat
 
 
 def folds(patients: Iterable[str]) -> list[tuple[str, ...]]:
-    """Return at most five groups of patients that differ in size by one at most; every patient is in exactly one.
+    """Return at most three groups of patients that differ in size by one at most; every patient is in exactly one.
 
     They depend on the patients alone, so that runs with several seeds vary the training and not the folds.
     """

@@ -12,10 +12,12 @@ import numpy as np
 
 from ...common.seeds import derive
 from ..case import Spacing
+from .artefacts import spoil
 from .canvas import SUB, Canvas
-from .fields import smooth_field, tissue_texture
+from .fields import tissue_texture
 from .files import write_nifti
 from .liver_anatomy import LABELS, Body, Liver
+from .liver_parenchyma import slow_variation, uneven
 from .liver_tumours import Lesion, Strata, TumourPainter
 from .scanner import Scanner, add_noise, average_slices, begin, blur
 from .shapes import Point, lay
@@ -56,16 +58,19 @@ def make_patient(spec: Spec, plan: SizePlan, seed: int, *, style: str, index: St
     canvas = Canvas(space, spec.entry("hu.air")["value"])
     body = Body(canvas, spec, stream("organs"), scanner.enhancement)
     liver = body.paint()
-    vessels = _parenchyma(canvas, liver, spec, stream("vessels"), scanner.enhancement)
+    vessels = _parenchyma(canvas, body, liver, spec, stream("vessels"))
 
     # Voxels that look partly like something else are no liver to the annotator.
     seen = blur(scanner, average_slices(canvas.liver))
     canvas.labels[(canvas.labels == LABELS["liver"]) & (seen < scanner.label_level)] = 0
     painter = TumourPainter(canvas, liver, spec, stream("tumours"), spacing)
     lesions = [] if index is None else painter.paint(index)
+    broad = slow_variation(canvas, liver, spec, stream("broad variation"), "broad")
+    canvas.hu[liver.box] += broad * canvas.liver[liver.box]
 
     clean = blur(scanner, average_slices(canvas.hu))
     clean += _texture(canvas, clean, spec, stream("texture"), spacing)
+    clean = spoil(clean, spec, style, stream("artefacts"), spacing)
     outer = (body.half[0] + body.fat, body.half[1] + body.fat)
     noisy = add_noise(scanner, clean, stream("noise"), outer)
     hu = np.clip(np.rint(noisy), -1024, 3071).astype(np.int16)
@@ -73,14 +78,11 @@ def make_patient(spec: Spec, plan: SizePlan, seed: int, *, style: str, index: St
     return Patient(hu, canvas.labels, painter.truth, inner, noisy - clean, spacing, scanner, lesions)
 
 
-def _parenchyma(canvas: Canvas, liver: Liver, spec: Spec, rng: np.random.Generator, enhancement: float) -> np.ndarray:
-    """Paint slow variation, periportal halo and both vessel trees into the liver; return the vessels' occupancy."""
+def _parenchyma(canvas: Canvas, body: Body, liver: Liver, spec: Spec, rng: np.random.Generator) -> np.ndarray:
+    """Paint uneven tissue, periportal halo and both vessel trees into the liver; return the vessels' occupancy."""
     space, box = canvas.space, liver.box
     share, hu = canvas.liver[box], canvas.hu[box]
-    coarse = smooth_field(rng, space.cut(box), spec.draw(rng, "texture.liver_coarse_scale_mm"))
-    coarse *= np.float32(spec.draw(rng, "texture.liver_coarse_sd"))
-    depth = np.clip(-liver.distance / np.float32(45), 0, 1)
-    coarse -= np.float32(spec.draw(rng, "texture.centre_drop")) * depth
+    change = uneven(canvas, liver, spec, rng)
 
     inside = np.nonzero(liver.distance < -6)
     x, y, z = (coordinate[inside] for coordinate in space.at(box))
@@ -106,8 +108,8 @@ def _parenchyma(canvas: Canvas, liver: Liver, spec: Spec, rng: np.random.Generat
         drop = 0.0
     portal, sheath = occupy(space, trees["portal"], sheath=halo)
     hepatic, _ = occupy(space, trees["hepatic"])
-    hu += (coarse - np.float32(drop) * sheath[box]) * share
-    levels = [liver.hu + enhancement * spec.draw(rng, f"hu.{name}_above_liver") for name in ("portal", "hepatic_vein")]
+    hu += (change - np.float32(drop) * sheath[box]) * share
+    levels = body.vessel_levels(rng)
     for vessel, level in zip((portal, hepatic), levels, strict=True):
         lay(hu, vessel[box] * share, level)
     # BTCV labels the part of the portal vein that lies outside the liver as an organ of its own.

@@ -47,12 +47,25 @@ class Body:
         self.canvas, self.space, self.rng = canvas, canvas.space, rng
         self.spec = spec
         self.hu = {name: spec.draw(rng, f"hu.{name}") for name in spec.entry("hu")}
-        self.liver_hu = self.hu["liver_unenhanced"] + enhancement * self.hu["liver_enhancement"]
+        self.enhancement = enhancement
+        self.liver_hu = self.hu["liver_unenhanced"] - self.hu["liver_fat_drop"]
+        self.liver_hu += enhancement * self.hu["liver_enhancement"]
         self.wall = float(rng.uniform(13, 18))
         self.half = (float(rng.uniform(140, 150)), float(rng.uniform(94, 104)))
         self.fat = float(rng.uniform(8, 24))
         self.power = float(rng.uniform(2.05, 2.4))
         self.domes = ((-62.0, 4.0, float(rng.uniform(56, 70))), (70.0, 6.0, float(rng.uniform(48, 60))))
+
+    def blood(self, above: float, arrived: float) -> float:
+        """Return the HU of a vessel ``above`` the lean portal-venous liver when a share of its contrast ``arrived``."""
+        full = self.hu["liver_unenhanced"] + self.hu["liver_enhancement"] + above - self.hu["blood"]
+        return self.hu["blood"] + arrived * full
+
+    def vessel_levels(self, rng: np.random.Generator) -> list[float]:
+        """Return the HU of portal and hepatic veins; contrast reaches the hepatic veins last."""
+        arrived = self.enhancement
+        above = [self.spec.draw(rng, f"hu.{name}_above_liver") for name in ("portal", "hepatic_vein")]
+        return [self.blood(above[0], arrived), self.blood(above[1], arrived**2 if arrived < 1 else arrived)]
 
     def paint(self) -> Liver:
         """Paint everything except the vessels and tumours inside the liver."""
@@ -203,9 +216,8 @@ class Body:
             self._paint(*vary(self.rng, centre, (19, 10, 11), 2, 0.1), (0, 0.85 * self.liver_hu), label="pancreas")
         self._column((16, 36), (self.spec.draw(rng, "vessels.aorta_radius_mm"),) * 2, self.hu["aorta"], "aorta")
         radius = self.spec.draw(rng, "vessels.ivc_radius_mm")
-        self._column(
-            (-24, 34), (radius, 0.85 * radius), self.liver_hu + self.hu["ivc_above_liver"], "inferior vena cava"
-        )
+        cava = self.blood(self.hu["ivc_above_liver"], self.enhancement)
+        self._column((-24, 34), (radius, 0.85 * radius), cava, "inferior vena cava")
         self._paint((14, 12, 60), (9, 7, 34), (0, self.hu["muscle"]), label="oesophagus")
         bladder = vary(self.rng, (-36, -46, -46), (14, 16, 27), 4, 0.15)
         self._paint(*bladder, (2, self.hu["muscle"]), (0, self.hu["gallbladder"]), label="gallbladder")

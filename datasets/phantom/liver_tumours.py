@@ -45,8 +45,9 @@ class Lesion:
 
 @dataclass(frozen=True)
 class Strata(Stratified):
-    """Quantiles of a patient's first tumour: size, contrast and kind."""
+    """Quantiles of a patient's number of tumours, and of the first one's size, contrast and kind."""
 
+    count: float
     radius: float
     contrast: float
     kind: float
@@ -72,12 +73,10 @@ class TumourPainter:
         ``index`` are the strata of the first tumour; the others are drawn freely.
         """
         spec, rng = self.spec, self.rng
-        median, sigma = spec.draw(rng, "tumours.count_median"), spec.draw(rng, "tumours.count_sigma")
-        count = round(median * float(np.exp(sigma * rng.standard_normal())))
-        count = int(np.clip(count, 1, spec.draw(rng, "tumours.count_max")))
+        count = round(spec.quantile("tumours.count", index.count))
         lesions: list[Lesion] = []
         while len(lesions) < count:
-            strata = index if not lesions else Strata(*(float(value) for value in rng.uniform(size=3)))
+            strata = index if not lesions else Strata(*(float(value) for value in rng.uniform(size=4)))
             radius = max(
                 spec.quantile("tumours.radius_mm", strata.radius), 0.8 * self.spacing[0], 1.2 * self.spacing[1]
             )
@@ -145,7 +144,7 @@ class TumourPainter:
         has_core = rng.random() < spec.draw(rng, "tumours.core_share")
         rim, width = spec.draw(rng, "tumours.rim_contrast"), spec.draw(rng, "tumours.rim_width") * radius
         core = spec.draw(rng, "tumours.core_contrast")
-        sd = spec.draw(rng, "tumours.texture_sd")
+        sd, iso = spec.draw(rng, "tumours.texture_sd"), spec.draw(rng, "tumours.iso_share")
 
         contrast = bright if is_bright else dark
         kind = "bright" if is_bright else "rim" if has_rim else "dark"
@@ -156,5 +155,8 @@ class TumourPainter:
         if kind == "rim":
             at_rim = np.exp(-0.5 * ((distance + np.float32(0.5 * width)) / np.float32(0.5 * width)) ** 2)
             target += np.float32(rim - contrast) * at_rim
+        # Parts of many tumours are as bright as the liver and known by texture and outline alone.
+        patchy = smooth_field(rng, axes, max(5.0, 0.8 * radius))
+        target *= 1 - np.clip(patchy + np.float32(2.2 * iso - 1.1), 0, 1) * np.float32(iso > 0)
         target += np.float32(sd) * smooth_field(rng, axes, max(3.0, 0.3 * radius))
         return kind, contrast, target

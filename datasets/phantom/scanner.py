@@ -51,11 +51,15 @@ class Scanner:
         """Draw a protocol of a style (``btcv`` or ``lits``) for a grid of ``pixels``²."""
         take = {name: spec.draw(rng, f"styles.{style}.{name}") for name in spec.entry(f"styles.{style}")}
         slope, intercept = take["scaling"]
+        pixel, thickness = round(take["field_of_view_mm"] / pixels, 4), round(spacing_mm * take["slice_factor"], 4)
+        if "noise_at_mm" in take:  # of a given dose: averaging over larger voxels lowers it
+            across, along = take["noise_at_mm"]
+            take["noise"] *= across / pixel * float(np.sqrt(along / thickness))
         same = ("noise", "peak", "psf_pixels", "floor", "z_correlation", "label_level")
         return cls(
             **{name: take[name] for name in same},
-            pixel=round(take["field_of_view_mm"] / pixels, 4),
-            thickness=round(spacing_mm * take["slice_factor"], 4),
+            pixel=pixel,
+            thickness=thickness,
             enhancement=take["enhancement_factor"],
             orientation=take["orientations"],
             slope=slope,

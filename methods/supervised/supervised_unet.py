@@ -54,8 +54,8 @@ class SupervisedUNetConfig(SliceConfig):
     updates: int = 20000
     lesion_share: float = 1 / 3
     turns: bool = True
-    contrast: float = 0.2
-    brightness: float = 0.05
+    contrast: float = 0.3
+    brightness: float = 0.15
     zoom: float = 0.2
     mirror: bool = field(default=True, metadata={"stage": "score"})
 

@@ -42,7 +42,7 @@ def test_what_cannot_be_written_is_explained(tmp_path):
         ("thesis", "liver", "smoke", "not empty"),
         ("damaged", "liver", "smoke", r"phantom\.json"),
         ("file/root", "liver", "smoke", "file"),
-        ("new", "liver", "huge", "smoke, quick, full"),
+        ("new", "liver", "huge", "smoke, quick, standard, full"),
         ("new", "brain", "smoke", "liver, lung"),
     ):
         with pytest.raises(DataError, match=message):

@@ -32,7 +32,7 @@ DRAFTED = (
 @pytest.mark.parametrize(
     ("name", "source", "expected"),
     [
-        ("liver", "calibrated", "tumours.count_median tumours.count_sigma tumours.count_max btcv.noise lits.noise"),
+        ("liver", "calibrated", "tumours.count btcv.noise lits.noise"),
         ("lung", "calibrated", "lesions.count luna16.noise coronacases.noise"),
         ("lung", "drafted", DRAFTED),
     ],
