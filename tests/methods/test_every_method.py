@@ -94,9 +94,16 @@ class Trainings(Subject):
 
     @cached_property
     def trained(self) -> Any:
-        """The method after two updates; what its optimisers began with is kept in ``optimisers``."""
+        """The method after two updates; ``optimisers`` keeps what they began with, ``modes`` how networks were left."""
         with optimisers_made() as self.optimisers:
-            return self.train()
+            method = self.train()
+        self.modes = modes(method)
+        return method
+
+
+def modes(method: Any) -> dict[str, list[bool]]:
+    """Return which parts of each network are in training mode."""
+    return {name: [part.training for part in net.modules()] for name, net in modules(method).items()}
 
 
 @contextmanager
@@ -236,10 +243,12 @@ def test_a_training_that_is_watched_ends_with_the_same_weights(subject):
                 points.setdefault(key, []).append(value)
 
     held_out = None if subject.uses == "labels" else HealthySet.from_cases(healthy_cases(subject.anatomy)[3:])
-    watched = modules(subject.train(held_out=held_out, on_log=keep))
+    method = subject.train(held_out=held_out, on_log=keep)
+    watched = modules(method)
+    watched_modes = modes(method)
     for name, net in modules(subject.trained).items():
         assert same(net.state_dict(), watched[name].state_dict()), name
-        assert [part.training for part in net.modules()] == [part.training for part in watched[name].modules()], name
+        assert subject.modes[name] == watched_modes[name], name
     trains = bool(subject.optimisers) and held_out is not None
     assert bool(points) == trains, card.name
     assert all(len(values) == 1 + UPDATES for values in points.values())

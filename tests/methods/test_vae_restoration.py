@@ -105,7 +105,7 @@ def test_the_weight_is_chosen_on_held_out_patients_which_are_not_trained_on(trai
     monkeypatch.setattr(stack, "take", spy)
     monkeypatch.setattr(
         "uasbench.methods.reconstruction.parts.base.run_updates",
-        lambda ctx, updates, step: [step(i) for i in range(12)] and now.__setitem__(0, "weight"),
+        lambda ctx, updates, step, watch: [step(i) for i in range(12)] and now.__setitem__(0, "weight"),
     )
     method, _ = train(VAERestoration, tv_slices=5)
     train_part, held = hold_out(healthy, stack, FitContext(0).rng("hold-out"))
