@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .context import HELD_OUT, FitContext
+from ..common.errors import DataError
+from .context import HELD_OUT, FitContext, TrainingError
 from .training import batches
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def held_out_loss(
     source: Callable[[HealthySet], Callable[[], Any]],
     loss: Callable[[Any], Any],
 ) -> Callable[[], float] | None:
-    """Return what measures the mean loss on fixed batches of held-out patients, or None where nobody is held out.
+    """Return what measures the mean loss on fixed batches of held-out patients, or None where too few are held out.
 
     Args:
         updates: wanted of the training, or 25 times those of an epoch; a short one is watched on fewer batches.
@@ -46,8 +47,11 @@ def held_out_loss(
     if ctx.held_out is None or total == 0:
         return None
     with undisturbed(ctx.device):
-        draw = source(ctx.held_out)
-        fixed = [draw() for _ in range(min(MOST_BATCHES, max(1, total // UPDATES_PER_BATCH)))]
+        try:
+            draw = source(ctx.held_out)
+            fixed = [draw() for _ in range(min(MOST_BATCHES, max(1, total // UPDATES_PER_BATCH)))]
+        except (DataError, TrainingError):  # scans too few to draw from are no reason to train nothing
+            return None
 
     def value() -> float:
         with undisturbed(ctx.device), evaluating(nets), torch.no_grad():

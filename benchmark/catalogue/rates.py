@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 FILE = Path(__file__).with_name("rates.yaml")
 SHOWN = ("quick", "standard", "paper")
-COLUMNS = ("method", "profile", "anatomy", "device", "fit_s", "slice_s", "slices", "source")
 
 
 class RatesError(UasbenchError):
@@ -91,7 +90,7 @@ def read(path: Path) -> Rates:
     rows: dict[tuple[str, ...], Rate] = {}
     for node in parts["rates"].value:
         try:
-            values = dict(zip(COLUMNS, (part.value for part in node.value), strict=True))
+            values = dict(zip(Rate.model_fields, (part.value for part in node.value), strict=True))
             rate = Rate.model_validate(values)
             key = (rate.method, rate.profile, rate.anatomy, rate.device)
             if rate.source not in sources or key in rows:

@@ -157,6 +157,6 @@ class TumourPainter:
             target += np.float32(rim - contrast) * at_rim
         # Parts of many tumours are as bright as the liver and known by texture and outline alone.
         patchy = smooth_field(rng, axes, max(5.0, 0.8 * radius))
-        target *= 1 - np.clip(patchy + np.float32(2.2 * iso - 1.1), 0, 1) * np.float32(iso > 0)
+        target *= 1 - np.clip(patchy + np.float32(2.2 * iso - 1.1), 0, 1)
         target += np.float32(sd) * smooth_field(rng, axes, max(3.0, 0.3 * radius))
         return kind, contrast, target

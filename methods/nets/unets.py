@@ -12,7 +12,7 @@ STD_FLOOR = 1e-5
 DRAEM_STD = 0.02
 RESTORATION_BASE, DISCRIMINATIVE_BASE = 128, 64
 STEM = 16
-WIDE_EPS = 1e-3
+WIDE_EPS, WIDE_MOMENTUM = 1e-3, 0.01  # Keras's defaults, with which the released code trains
 
 
 def group_count(channels: int) -> int:
@@ -217,9 +217,9 @@ class WideBlock(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1, *, enlarge: bool = False) -> None:
         super().__init__()
-        self.norm1 = nn.BatchNorm2d(in_channels, WIDE_EPS)
+        self.norm1 = nn.BatchNorm2d(in_channels, WIDE_EPS, WIDE_MOMENTUM)
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False)
-        self.norm2 = nn.BatchNorm2d(out_channels, WIDE_EPS)
+        self.norm2 = nn.BatchNorm2d(out_channels, WIDE_EPS, WIDE_MOMENTUM)
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
         changes = in_channels != out_channels
         self.shortcut = nn.Conv2d(in_channels, out_channels, 1, stride, bias=False) if changes else None

@@ -127,11 +127,14 @@ class FPI(Method):
                 logits = self.net(as_input(images, ctx.device))
             return masked_cross_entropy(logits, as_input(targets, ctx.device), as_input(rois, ctx.device))
 
+        def source(held: HealthySet) -> NextBatch:  # a single patient to watch by has no other as donor
+            return self.batch_source(held, ctx, "held out", c.donors if len(held.patients) > 1 else "slices")
+
         updates = training_length(c.updates, c.epochs, len(healthy.array(self.view)), c.batch)
-        watch = held_out_loss(ctx, updates, [self.net], lambda held: self.batch_source(held, ctx, "held out"), loss_of)
+        watch = held_out_loss(ctx, updates, [self.net], source, loss_of)
         self.updates = run_updates(ctx, updates, lambda _: {"bce": update(optimiser, loss_of(draw()))}, watch=watch)
 
-    def batch_source(self, healthy: HealthySet, ctx: FitContext, phase: str) -> NextBatch:
+    def batch_source(self, healthy: HealthySet, ctx: FitContext, phase: str, donors: str = "") -> NextBatch:
         """Return what yields clean slices, slices with patches, targets and regions of interest, all (n, H, W).
 
         Raises:
@@ -141,8 +144,8 @@ class FPI(Method):
 
         c = self.config
         stack = healthy.array(self.view)
-        alone = phase == "held out" and len(healthy.patients) < 2  # a patient to watch by has no other as donor
-        place = SamePlace.of(healthy, stack) if c.donors == "patients" and not alone else AnySlice(len(stack))
+        patients = (donors or c.donors) == "patients"
+        place = SamePlace.of(healthy, stack) if patients else AnySlice(len(stack))
         order = batches(len(stack), c.batch, ctx.rng("order", phase))
         rng = ctx.rng("patches", phase)
         paste = ForeignPatches(

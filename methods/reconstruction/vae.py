@@ -158,6 +158,7 @@ class BayesianVAEConfig(VAEConfig):
     """
 
     dropout: float = 0.2
+    profiles: ClassVar = VAEConfig.profiles_with(smoke={"dropout": 0.2}, quick={"dropout": 0.2})
     samples: int = field(default=20, metadata={"stage": "score"})
 
     def __post_init__(self) -> None:

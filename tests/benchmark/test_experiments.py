@@ -1,12 +1,14 @@
 """The shipped experiments: they name what exists, and print what the papers print."""
 
+import itertools
+
 import pytest
 from uasbench.benchmark.catalogue import registry
 from uasbench.benchmark.experiments import ExperimentError, load, names
 from uasbench.benchmark.planning.options import experiment_options
 from uasbench.benchmark.protocols.catalogue import PROTOCOLS
 from uasbench.benchmark.scoring.metrics import METRICS
-from uasbench.methods.config import resolve
+from uasbench.methods.config import PROFILES, resolve
 from uasbench.reports.columns import UNITS
 
 
@@ -16,8 +18,8 @@ def test_every_row_exists_and_every_printed_number_belongs_to_one(name):
     known = registry.runnable()
     chosen = known.select(plan.methods) if plan.methods else []
     rows = {*chosen, *(f"{row.method}@{row.label}" for row in plan.variants)}
-    for row in plan.variants:
-        resolve(known.get(row.method).Config, plan.profile, settings=row.settings)
+    for row, profile in itertools.product(plan.variants, PROFILES):
+        resolve(known.get(row.method).Config, profile, settings=row.settings)
     assert plan.reference is None or plan.reference in rows
     datasets = plan.dataset.split(",")
     assert set(datasets) <= set(registry.datasets().names())

@@ -51,6 +51,6 @@ class PlacedSlices(SliceConfig):
 
 
 # The small profiles look at the voxels of the phantoms, whose thick slices stay as they are.
-SMOKE_FRAME: Mapping[str, Any] = {"canvas": 32, "spacing": (5.0, 5.0, 5.0), "resample_z": False}
+SMOKE_FRAME: Mapping[str, Any] = {"canvas": 32, "spacing": (1.0, 5.0, 5.0), "resample_z": False}
 STANDARD_FRAME: Mapping[str, Any] = {"canvas": 256, "spacing": (2.0, 1.6, 1.6)}
-QUICK_FRAME: Mapping[str, Any] = {"canvas": 128, "spacing": (6.6, 2.8, 2.8), "resample_z": False}
+QUICK_FRAME: Mapping[str, Any] = {"canvas": 128, "spacing": (1.0, 2.8, 2.8), "resample_z": False}
