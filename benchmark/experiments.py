@@ -8,6 +8,7 @@ from pydantic import AliasChoices, BaseModel, Field, ValidationError
 
 from ..common import package
 from ..common.errors import UasbenchError, did_you_mean
+from ..methods.config import Profile
 
 FOLDER = package.ROOT / "experiments"
 
@@ -49,7 +50,7 @@ class Experiment(BaseModel, extra="forbid"):
     methods: str = ""
     variants: list[Variant] = Field(default_factory=list)
     seeds: str | int = 3
-    profile: Literal["smoke", "quick", "standard", "paper"] = "paper"
+    profile: Profile = "paper"
     calibration: Literal["held-out", "none"] = "held-out"
     reference: str | None = None
     notes: str = ""

@@ -10,7 +10,8 @@ from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin
 from ..common.errors import UasbenchError, did_you_mean
 from ..datasets.views.slice_view import View
 
-PROFILES = ("smoke", "quick", "standard", "paper")
+Profile = Literal["smoke", "quick", "standard", "paper"]
+PROFILES = get_args(Profile)
 C = TypeVar("C", bound="Config")
 
 

@@ -55,8 +55,8 @@ def paired_tests(
             if base is None:
                 continue
             for method, one in by_method.items():
-                if method != reference:
-                    known = facts[MethodOnData(*one.key[:3])], facts[MethodOnData(*base.key[:3])]
+                known = facts[MethodOnData(*one.key[:3])], facts[MethodOnData(*base.key[:3])]
+                if method != reference and known[0].method.region == known[1].method.region:
                     for tested in ("patient", "seed") if unit == "patient" else (unit,):
                         rows.append(_row(one, base, tested, known))
     frame = pd.DataFrame(rows, columns=PAIRED_TESTS).astype({"n": "Int64", "n_zero": "Int64"})

@@ -99,6 +99,8 @@ def _mark(group: Sequence[_Row]) -> None:
         if n_seeds < row.method.min_seeds:
             row.flags.add("few-seeds")
     better = sign(group[0].scores.key.metric)
+    # What is measured in whole slices is compared with nothing that is measured in the organ.
+    group = [row for row in group if row.method.region == "roi"]
     trivial = [row for row in group if row.method.trivial and not np.isnan(row.values["mean"])]
     if not trivial or not better:
         return

@@ -1,4 +1,4 @@
-"""What methods cost by profile, in core- and GPU-seconds, from ``rates.yaml``: for ``bench list methods`` and plans."""
+"""What methods cost by profile, in core- and GPU-seconds, from ``rates.yaml``: for ``bench list methods``."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ...common.errors import UasbenchError
+from ...methods.config import Profile
 
 if TYPE_CHECKING:
     from ..runs.records import Record
@@ -35,7 +36,7 @@ class Rate(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     method: str
-    profile: Literal["smoke", "quick", "standard", "paper"]
+    profile: Profile
     anatomy: str
     device: Literal["cpu", "gpu"]
     fit_s: float
@@ -108,7 +109,7 @@ def read(path: Path) -> Rates:
 def measured(records: Sequence[Record], source: str) -> Iterator[Rate]:
     """Yield the rates of finished cells, the mean over seeds, for the file: what ``just rates RUN`` prints.
 
-    Variants are left out. Seconds are those of the wall times the threads: nothing else should run on the machine.
+    Variants are left out. Seconds are those of the clock times the threads: nothing else should run on the machine.
     """
     cells: dict[tuple[str, str, str, str], list[Record]] = {}
     for record in records:
@@ -136,13 +137,15 @@ def measured(records: Sequence[Record], source: str) -> Iterator[Rate]:
 def shown(hours: Sequence[float | None]) -> str:
     """Return hours of several profiles as one narrow cell.
 
-    >>> shown((0.0042, 0.163, None)), shown((2e-5, None, 12.4))
-    ('0.004 0.16 –', '<0.001 – 12')
+    >>> shown((0.0042, 0.163, None)), shown((2e-5, None, 132.4))
+    ('0.004 0.16 –', '<0.001 – 132')
     """
 
     def text(hour: float | None) -> str:
         if hour is None:
             return "–"
+        if hour >= 10:
+            return f"{hour:.0f}"
         return "<0.001" if hour < 0.001 else f"{hour:.1g}" if hour < 0.1 else f"{hour:.2g}"
 
     return " ".join(map(text, hours))

@@ -11,9 +11,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_validator
 
 from ...common.errors import UasbenchError
+from ...methods.config import Profile
 from ..experiments import Variant, load
 
-Profile = Literal["smoke", "quick", "standard", "paper"]
 STAGE_LIMIT_S = {"smoke": 300.0, "quick": 1800.0, "standard": 6 * 3600.0, "paper": 7 * 86400.0}
 _IN_THE_NAME = {"train", "settings", "exclude", "calibration", "precision", "threads"}
 _ASSIGNMENT = re.compile(r",(?=[A-Za-z_][\w.-]*=)")

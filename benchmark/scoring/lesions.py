@@ -89,4 +89,5 @@ def _label(mask: np.ndarray) -> tuple[tuple[slice, slice, slice], np.ndarray]:
     box = bounding_box(mask)
     if not mask[box].size:
         return box, np.zeros((0, 0, 0), np.uint16)
-    return box, cc3d.connected_components(np.ascontiguousarray(mask[box]), connectivity=26)
+    # As bytes: cc3d 4.1 reserves too few labels for bool arrays of odd shapes one voxel thick.
+    return box, cc3d.connected_components(np.ascontiguousarray(mask[box]).view(np.uint8), connectivity=26)

@@ -36,7 +36,7 @@ def slow_variation(canvas: Canvas, liver: Liver, spec: Spec, rng: np.random.Gene
 
 
 def _fat(canvas: Canvas, liver: Liver, spec: Spec, rng: np.random.Generator) -> np.ndarray:
-    """Return focal fat, or sparing in a fatty liver: a geographic patch with a washed-out border."""
+    """Return focal fat: a geographic patch with a washed-out border."""
     x, y, z = canvas.space.at(liver.box)
     middle = np.asarray(FAT_SITES[int(rng.integers(len(FAT_SITES)))])
     if rng.random() < spec.draw(rng, "uneven.fat_elsewhere"):

@@ -3,8 +3,9 @@
 import cc3d
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
 from scipy import ndimage
 from sklearn.metrics import f1_score, precision_score, recall_score
 from uasbench.benchmark.scoring.bins import LOWEST
@@ -55,6 +56,12 @@ def test_components_agree_with_scipy(seed, share):
     labels, count = ndimage.label(lesion, np.ones((3, 3, 3)))
     assert sorted(Lesions.of(lesion).sizes) == sorted(np.bincount(labels.ravel())[1:])
     assert len(Lesions.of(lesion)) == count
+
+
+@example(np.array([[[True, False, True, False, True]]]))
+@given(arrays(bool, array_shapes(min_dims=3, max_dims=3, max_side=5)))
+def test_components_of_any_shape_are_those_of_scipy(mask):
+    assert false_components(mask, np.zeros_like(mask)) == ndimage.label(mask, np.ones((3, 3, 3)))[1]
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 30), st.floats(0.05, 0.6))
