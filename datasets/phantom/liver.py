@@ -12,11 +12,11 @@ import numpy as np
 
 from ...common.seeds import derive
 from ..case import Spacing
-from .artefacts import spoil
 from .canvas import SUB, Canvas
 from .fields import tissue_texture
 from .files import write_nifti
 from .liver_anatomy import LABELS, Body, Liver
+from .liver_artefacts import spoil
 from .liver_parenchyma import slow_variation, uneven
 from .liver_tumours import Lesion, Strata, TumourPainter
 from .scanner import Scanner, add_noise, average_slices, begin, blur

@@ -18,7 +18,10 @@ from .canvas import SUB
 from .fields import tissue_texture
 from .files import world, write_metaimage, write_nifti
 from .lung_anatomy import Chest
-from .lung_opacities import Burden, Nodule, Opacity, Painter, add_nodules
+from .lung_artefacts import Motion, streaks
+from .lung_findings import Findings
+from .lung_lobules import Cells, Tissue
+from .lung_opacities import Burden, Nodule, Opacity, Pneumonia, add_nodules
 from .scanner import Scanner, add_noise, average_slices, begin, blur
 from .shapes import lay
 from .spec import SizePlan, Spec, read_spec
@@ -36,6 +39,7 @@ class ChestPatient:
     Attributes:
         hu: int16, shape (z, y, x), LPS.
         labels: uint8: 1 left lung, 2 right lung, 3 trachea and main bronchi.
+        lobules: int32, the secondary lobule of every voxel of lung, -1 outside; for tests.
         vessels, airways: bool, mostly filled by a vessel or by the air of a bronchus inside the lungs; for tests.
         noise: the noise that was added, HU; for tests.
         nodules: what ``annotations.csv`` names, centres as an index z, y, x into the arrays.
@@ -44,6 +48,7 @@ class ChestPatient:
     hu: np.ndarray
     labels: np.ndarray
     lesion: np.ndarray
+    lobules: np.ndarray
     vessels: np.ndarray
     airways: np.ndarray
     noise: np.ndarray
@@ -74,6 +79,22 @@ def make_chest(
     lungs = chest.paint()
 
     hu, inside = chest.hu, lungs.share
+    tissue = Tissue.of(space, lungs, stream("bends"), **_bend(spec))
+    lobules = Cells(tissue, spec.draw(stream("lobule-size"), "lung.lobule_mm"), stream("lobules"))
+    located = lobules.locate(tissue)
+    findings = Findings(
+        hu[tissue.at],
+        space,
+        tissue,
+        lungs.left[tissue.at],
+        lobules,
+        located,
+        chest.exhaled,
+        spec,
+        stream("findings"),
+    )
+    findings.paint()
+    hu[tissue.at] += inside[tissue.at] * (findings.hu - hu[tissue.at])
     texture = tissue_texture(
         stream("texture"),
         space.shape,
@@ -93,8 +114,8 @@ def make_chest(
     labels = np.where(lungs.left[MIDDLE], LEFT, RIGHT).astype(np.uint8) * seen
     labels[(airways.central[MIDDLE] >= 0.5) & ~seen] = AIRWAY
 
-    painter = Painter(hu, space, lungs, air, seen, spec, stream("lesions"), spacing)
-    opacities = [] if burden is None else painter.paint(burden)
+    sick = Pneumonia(hu, space, lungs, air, seen, tissue, lobules, *located[:2], spec, stream("lesions"), spacing)
+    opacities = [] if burden is None else sick.paint(burden)
     painted = add_nodules(hu, space, lungs, spec, stream("nodules")) if nodules else []
     first = [float(axis[place]) for axis, place in zip(space.axes, (SUB // 2, 0, 0), strict=True)]
     found = [
@@ -102,18 +123,21 @@ def make_chest(
         for nodule in painted
     ]
 
+    hu = Motion.draw(spec, stream("motion")).smear(hu, space, chest)
     clean = blur(scanner, average_slices(hu))
     outer = (chest.half[0] + chest.fat, chest.half[1] + chest.fat)
     noisy = add_noise(scanner, clean, stream("noise"), outer)
+    streaky = noisy + streaks(spec, stream("streaks"), space, clean)
     padding = spec.draw(stream("padding"), f"styles.{style}.padding")
-    stored = np.clip(np.rint(noisy), -1024, 3071)
+    stored = np.clip(np.rint(streaky), -1024, 3071)
     if padding < -1024:
         axis = np.arange(plan.pixels) - (plan.pixels - 1) / 2
         stored[:, np.hypot(axis[:, None], axis[None]) > plan.pixels / 2] = padding
     return ChestPatient(
         stored.astype(np.int16),
         labels,
-        painter.truth,
+        sick.truth,
+        sick.on_slices(located[0], -1),
         average_slices(vessels) >= 0.5,
         average_slices(air * inside) >= 0.5,
         noisy - clean,
@@ -122,6 +146,10 @@ def make_chest(
         opacities,
         found,
     )
+
+
+def _bend(spec: Spec) -> dict[str, float]:
+    return {name: spec.entry(f"lung.wall_{name}_mm")["value"] for name in ("bend", "scale")}
 
 
 def specification() -> Spec:

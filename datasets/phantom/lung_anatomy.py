@@ -4,7 +4,7 @@ Centres and radii are millimetres of an average adult in anatomical coordinates 
 z to the head, origin in the body's centre at the height of the lung's hilum); every patient varies them.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -24,11 +24,13 @@ class Lungs:
         distance: signed distance to the pleura in mm, negative inside a lung.
         share: share of lung in every sample.
         left: bool, samples nearer to the left lung.
+        upper: bool, samples in front of or above the oblique fissure.
     """
 
     distance: np.ndarray
     share: np.ndarray
     left: np.ndarray
+    upper: np.ndarray
 
 
 class Chest:
@@ -54,8 +56,9 @@ class Chest:
         lungs = self._lungs(envelope, bodies)
         self._mediastinum(envelope)
         self._belly(envelope)
-        lay(self.hu, lungs.share, self._parenchyma(lungs))
-        return lungs
+        level, oblique = self._parenchyma(lungs)
+        lay(self.hu, lungs.share, level)
+        return replace(lungs, upper=oblique > 0)
 
     def _ellipsoid(self, centre: Point, radii: Point, *layers: tuple[float, float], within: np.ndarray) -> None:
         """Paint an ellipsoid in layers of (mm beyond its surface, HU), from outside to inside, where ``within``."""
@@ -136,7 +139,8 @@ class Chest:
             for side, sign in SIDES.items()
         }
         distance = np.minimum(halves["left"], halves["right"])
-        return Lungs(distance, occupancy(distance, self.space.pixel), halves["left"] < halves["right"])
+        left = halves["left"] < halves["right"]
+        return Lungs(distance, occupancy(distance, self.space.pixel), left, left)
 
     def _mediastinum(self, envelope: np.ndarray) -> None:
         inside = occupancy(envelope - np.float32(1), self.space.pixel)
@@ -168,20 +172,20 @@ class Chest:
         self._ellipsoid((92, 34, -112), (30, 42, 44), (0.0, self.values["liver"] - 5), within=below)
         lay(self.hu, muscle * occupancy(envelope, self.space.pixel), self.values["soft"])
 
-    def _parenchyma(self, lungs: Lungs) -> np.ndarray:
-        """Return the HU of healthy lung: denser at the back and the base, with slow variation and fissures."""
+    def _parenchyma(self, lungs: Lungs) -> tuple[np.ndarray, np.ndarray]:
+        """Return the HU of the lung tissue between its branches, and the height above the oblique fissure in mm.
+
+        The less a patient breathes in, the denser the lung, most of all at the back and the base.
+        """
         spec, rng = self.spec, self.rng
         z, y, _ = self.space.warped
-        level = np.clip((y + 84) * np.float32(1 / 168), 0, 1) * np.float32(self.values["gravity"])
+        self.exhaled = spec.draw(rng, "lung.exhaled")
+        gradient = self.values["gravity"] + self.exhaled * spec.draw(rng, "lung.gravity_rise")
+        level = np.clip((y + 84) * np.float32(1 / 168), 0, 1) ** 1.5 * np.float32(gradient)
         level -= np.clip((z + 20) * np.float32(1 / 120), -1, 1) * np.float32(spec.draw(rng, "lung.base_gradient"))
-        level += np.float32(self.values["lung_front"])
+        level += np.float32(self.values["lung_front"] + self.exhaled * spec.draw(rng, "lung.exhaled_rise"))
         coarse = smooth_field(rng, self.space.axes, spec.draw(rng, "lung.coarse_scale_mm"))
         level += np.float32(spec.draw(rng, "lung.coarse_sd")) * coarse
-        rise, depth = spec.draw(rng, "lung.dependent_rise"), spec.draw(rng, "lung.dependent_depth_mm")
-        if rng.random() < spec.draw(rng, "lung.dependent_probability"):
-            patchy = np.clip(0.5 + 0.7 * smooth_field(rng, self.space.axes, 32.0), 0, 1)
-            behind = np.clip((y - 38) * np.float32(1 / 30), 0, 1)
-            level += np.float32(rise) * patchy * behind * np.exp(np.minimum(lungs.distance, 0) / np.float32(depth))
         thick = np.float32(spec.draw(rng, "lung.fissure_mm"))
         wave = np.float32(5) * smooth_field(rng, self.space.axes, 48.0)
         steep = {side: float(rng.uniform(0.8, 1.15)) for side in SIDES}
@@ -191,7 +195,7 @@ class Chest:
         minor = z - np.float32(rng.uniform(-4, 10)) - np.float32(1.4) * wave
         middle_lobe = ~lungs.left & (oblique > 0)
         lay(level, self._sheet(minor, thick) * middle_lobe, self.values["fissure"])
-        return level
+        return level, oblique
 
     def _sheet(self, distance: np.ndarray, thick: np.float32) -> np.ndarray:
         """Return the share of a sheet thinner than a sample."""

@@ -1,44 +1,46 @@
 """Opacities of pneumonia, and small nodules.
 
-The process differs from every method's training synthesis: no filtered binary noise, no deformed ellipsoids. An opacity
-grows from a point of the lung, further along the pleura than into the depth; its border follows noise on two scales
-and, by a drawn share, the walls of secondary lobules (the cells of a jittered lattice). Vessels run through it
-unchanged and bronchi keep their air.
+Pneumonia spreads from lobule to lobule: first-passage percolation on the lung's own lattice of secondary lobules. What
+it infects fills with fluid, acinus by acinus, so that the HU follow from how much air is left. No noise is thresholded
+or filtered, no blob deformed, nothing blended in: the process shares neither code nor law with any method's training
+synthesis (docs/phantom.md). Vessels run through it, bronchi keep their air.
 """
 
 from dataclasses import dataclass
+from heapq import heappop, heappush
 from typing import Any
 
 import numpy as np
-from scipy.spatial import KDTree
 
-from .canvas import central, mark
+from .canvas import SUB
 from .fields import smooth_field
 from .lung_anatomy import Lungs
-from .shapes import Box, Point, Space, ellipsoid, lay, occupancy
+from .lung_lobules import Cells, Tissue
+from .shapes import Point, Space, ellipsoid, lay, occupancy
 from .spec import Spec, Stratified, rounded
 
-SPREAD = np.asarray([0.8191725, 0.6710436, 0.5497005])  # powers of 1/1.2207441: the R3 sequence of Roberts, 2018
+STEP = 0.6180340  # kinds of a patient's foci follow each other by the golden section
 
 
 @dataclass(frozen=True)
 class Opacity:
-    """What was drawn for one opacity, and what came of it.
+    """What was drawn for one focus, and what came of it.
 
     Attributes:
-        kind: ``glass``, ``consolidation``, ``paving`` (crazy paving) or ``mixed`` (glass with a consolidated core).
-        peripheral: whether it grew from below the pleura.
-        radius_mm: intended reach along the pleura.
-        centre_mm: x, y, z of its origin from the centre of the body.
-        hu: intended HU of its body.
+        kind: ``glass``, ``consolidation``, ``paving`` (crazy paving), ``mixed`` (glass with a consolidated core) or
+            ``halo`` (reversed halo: a consolidated ring around glass).
+        peripheral: whether it started below the pleura.
+        lobules: infected lobules.
+        centre_mm: x, y, z of where it started, from the centre of the body.
+        hu: intended HU of its glass, or of its consolidation.
         mean_hu: mean over the labelled voxels, vessels included, without noise and blur.
-        voxels: labelled voxels that no earlier opacity has.
+        voxels: labelled voxels.
         volume_ml: their volume.
     """
 
     kind: str
     peripheral: bool
-    radius_mm: float
+    lobules: int
     centre_mm: Point
     hu: float
     mean_hu: float
@@ -46,7 +48,7 @@ class Opacity:
     volume_ml: float
 
     def to_json(self) -> dict[str, Any]:
-        return rounded(self, radius_mm=2, hu=1, mean_hu=1, volume_ml=3)
+        return rounded(self, hu=1, mean_hu=1, volume_ml=3)
 
 
 @dataclass(frozen=True)
@@ -62,25 +64,27 @@ class Burden(Stratified):
     """Quantiles of a patient's disease.
 
     Attributes:
-        count: of the number of opacities.
-        radius, kind, glass: of the first opacity's reach, kind and HU of ground glass; those of the others follow in a
-            low-discrepancy sequence, so that no patient is hard or easy by a run of equal draws.
+        extent: of the infected share of the lungs.
+        count: of the number of foci.
+        kind: of the first focus's kind; the others follow by the golden section.
+        glass: of the patient's HU of ground glass.
     """
 
+    extent: float
     count: float
-    radius: float
     kind: float
     glass: float
 
 
 @dataclass(eq=False)
-class Painter:
-    """Paints opacities into the lungs of one patient.
+class Pneumonia:
+    """Infects the lobules of one patient.
 
     Attributes:
-        hu: float32, samples; changed in place.
+        hu: float32, samples (z, y, x); changed in place.
         air: share of airway lumen in every sample.
         seen: bool, slices: voxels of the lung label.
+        lobules, cell, wall: secondary lobules, the lobule of every sample of ``tissue``, and its mm from the wall.
         spacing: voxel size of the slices in mm, z, y, x.
     """
 
@@ -89,121 +93,165 @@ class Painter:
     lungs: Lungs
     air: np.ndarray
     seen: np.ndarray
+    tissue: Tissue
+    lobules: Cells
+    cell: np.ndarray
+    wall: np.ndarray
     spec: Spec
     rng: np.random.Generator
     spacing: tuple[float, float, float]
 
     def __post_init__(self) -> None:
         self.truth = np.zeros(self.seen.shape, bool)
+        self.owner = np.zeros(len(self.lobules), np.int32)
+        self.age = np.zeros(len(self.lobules), np.float32)
+        weight = self.lungs.share[self.tissue.at]
+        self.volume = np.bincount(self.cell, weight, len(self.lobules)) * np.prod(self.spacing) / SUB / 1000
+        full = np.maximum(np.bincount(self.cell, minlength=len(self.lobules)), 1)
+        self.depth = np.bincount(self.cell, self.tissue.depth, len(self.lobules)) / full
+        self.left = np.bincount(self.cell, self.lungs.left[self.tissue.at], len(self.lobules)) > full / 2
+        self.upper = np.bincount(self.cell, self.lungs.upper[self.tissue.at], len(self.lobules)) > full / 2
+
+    def _take(self, name: str) -> Any:
+        return self.spec.draw(self.rng, f"lesions.{name}")
 
     def paint(self, burden: Burden) -> list[Opacity]:
-        """Paint a patient's opacities, at least one of them large enough for a label; ``truth`` has their voxels."""
+        """Infect a patient's lungs; ``truth`` has the infected lobules of the lung label."""
+        wanted = self.spec.quantile("lesions.extent", burden.extent) * self.volume.sum()
         count = max(1, round(self.spec.quantile("lesions.count", burden.count)))
-        first = np.asarray([burden.radius, burden.kind, burden.glass])
-        found: list[Opacity] = []
-        while len(found) < count or not self.truth.any():
-            found.append(self._opacity(*((first + len(found) * SPREAD) % 1)))
+        sizes = self.rng.lognormal(0, self._take("unevenness"), count)
+        kinds = self.spec.entry("lesions.kinds")["choice"]
+        glass = self.spec.quantile("lesions.glass_fill", burden.glass)
+        foci = []
+        for number, size in enumerate(wanted * sizes / sizes.sum()):
+            kind = kinds[int((burden.kind + number * STEP) % 1 * len(kinds))]
+            peripheral = bool(self.rng.random() < self._take("peripheral_share"))
+            start = self._start(peripheral)
+            if start is not None and self._spread(start, number + 1, float(size), peripheral):
+                foci.append((number + 1, kind, peripheral, start))
+        levels = self._fill(foci, glass)
+        return [self._record(*focus, level) for focus, level in zip(foci, levels, strict=True)]
+
+    def _start(self, peripheral: bool) -> int | None:
+        """Choose a lobule: below the pleura or deeper, more often at the back and the base."""
+        reach = self._take("rim_mm")
+        free = (self.owner == 0) & (self.volume > 0.3 * self.lobules.size**3 / 1000)
+        free &= (self.depth < reach) if peripheral else (self.depth > 1.4 * reach)
+        found = np.flatnonzero(free)
+        if not len(found):
+            return None
+        _, y, z = self.lobules.seeds[found].T
+        weight = np.exp(y / self._take("posterior_mm") - z / self._take("basal_mm")).astype(float)
+        return int(found[np.searchsorted(np.cumsum(weight), self.rng.random() * weight.sum())])
+
+    def _spread(self, start: int, number: int, wanted: float, peripheral: bool) -> int:
+        """Infect lobules in the order in which the disease reaches them, until they fill ``wanted`` ml."""
+        along, fissure = self._take("along_pleura_mm"), self._take("fissure_delay")
+        reached, queue, order = 0.0, [(0.0, start)], []
+        while queue and (reached < wanted or not order):
+            time, cell = heappop(queue)
+            if self.owner[cell]:
+                continue
+            self.owner[cell] = number
+            order.append((cell, time))
+            reached += float(self.volume[cell])
+            near = self.lobules.beside(cell)
+            near = near[(self.volume[near] > 0) & (self.owner[near] == 0) & (self.left[near] == self.left[start])]
+            apart = np.linalg.norm(self.lobules.seeds[near] - self.lobules.seeds[cell], axis=1) / self.lobules.size
+            delay = self.rng.gamma(self._take("steps"), size=len(near)) * apart**3
+            delay *= np.where(self.upper[near] == self.upper[cell], 1.0, fissure)
+            if peripheral:
+                delay *= np.exp(self.depth[near] / along)
+            for item in zip(time + delay, near, strict=True):
+                heappush(queue, (float(item[0]), int(item[1])))
+        last = max(order[-1][1], 1e-9)
+        for cell, time in order:
+            self.age[cell] = time / last
+        return len(order)
+
+    def _fill(self, foci: list[tuple[int, str, bool, int]], glass: float) -> list[float]:
+        """Fill the air of infected lobules with fluid; return every focus's intended HU."""
+        count, fluid = len(self.lobules), self.spec.draw(self.rng, "hu.fluid")
+        aerated = float(np.median(self.hu[self.tissue.at]))
+        values = np.zeros((count, 4), np.float32)  # infected, share of air filled, mottling, septal lines
+        levels = []
+        for number, kind, _, _ in foci:
+            own = np.flatnonzero(self.owner == number)
+            firm = self._take("firm_fill")
+            fill = glass * np.exp(self._take("lobule_spread") * self.rng.standard_normal(len(own)))
+            fill *= 1 - self._take("fading") * self.age[own]
+            solid = np.zeros(len(own), bool)
+            if kind == "consolidation":
+                solid[:] = True
+            elif kind == "mixed":
+                solid = self.age[own] < self._take("core")
+            elif kind == "halo":
+                solid = self.age[own] > 1 - self._take("ring")
+            fill[solid] = firm * (1 - 0.1 * self.rng.random(solid.sum()))
+            values[own, 0] = 1
+            values[own, 1] = np.clip(fill, self._take("least_fill"), 0.98)
+            values[own, 2] = np.where(solid, 0, self._take("mottling"))
+            values[own, 3] = self._take("septum_fill") if kind == "paving" else 0
+            levels.append(aerated + (firm if kind == "consolidation" else glass) * (fluid - aerated))
+        near = np.flatnonzero(self._close(values[:, 0] > 0)[self.cell])
+        if len(near):
+            self._soak(near, values, float(fluid))
+        return levels
+
+    def _close(self, infected: np.ndarray) -> np.ndarray:
+        """Return the infected cells and those beside them."""
+        close = infected.copy()
+        for cell in np.flatnonzero(infected):
+            close[self.lobules.beside(int(cell))] = True
+        return close
+
+    def _soak(self, near: np.ndarray, values: np.ndarray, fluid: float) -> None:
+        """Raise the HU of the samples ``near`` the infected lobules, and label what lies in these."""
+        tissue = self.tissue.part(near)
+        sharp = smooth_field(self.rng, self.space.axes, 28.0)[tissue.at]
+        edge = np.float32(self._take("edge_mm")) * np.exp(np.float32(0.6) * sharp)
+        there, fill, uneven, septa = self.lobules.mix(tissue, values, np.maximum(edge, 0.3)).T
+        # Some acini are flooded and others spared, as many as the lobule's share of fluid asks for.
+        acini = Cells(self.tissue, self._take("acinus_mm"), self.rng)
+        drawn = self.rng.random((len(acini), 1)).astype(np.float32)
+        chance = acini.mix(tissue, drawn, np.full(len(near), 0.5, np.float32))[:, 0]
+        full = np.float32(self._take("flooded_fill"))
+        flooded = full * np.clip((fill / full - chance) * np.float32(8) + np.float32(0.5), 0, 1)
+        fill = fill + uneven * (flooded - fill)
+        if septa.any():
+            thin = acini.locate(tissue)[1]
+            pixel, width = np.float32(self.space.pixel), np.float32(self._take("septum_mm"))
+            lines = np.maximum(_line(self.wall[near], width, pixel), np.float32(0.7) * _line(thin, width, pixel))
+            fill += lines * septa * (1 - fill)
+        hu = self.hu[tissue.at]
+        cover = self.lungs.share[tissue.at] * (1 - self.air[tissue.at])
+        hu += np.clip(fill, 0, 0.98) * cover * np.maximum(np.float32(fluid) - hu, 0)
+        self.hu[tissue.at] = hu
+        self.marked = self.on_slices(self.owner[self.cell], 0) * self.seen
+        self.truth = self.marked > 0
+
+    def on_slices(self, values: np.ndarray, outside: int) -> np.ndarray:
+        """Return values of the samples of the lung, int32 (n,), as they are at the slices' centres."""
+        found = np.full(self.seen.shape, outside, np.int32)
+        z, y, x = self.tissue.at
+        middle = z % SUB == SUB // 2
+        found[z[middle] // SUB, y[middle], x[middle]] = values[middle]
         return found
 
-    def _opacity(self, radius_share: float, kind_share: float, glass_share: float) -> Opacity:
-        spec, rng = self.spec, self.rng
-        kinds = spec.entry("lesions.kinds")["choice"]
-        kind = kinds[min(int(kind_share * len(kinds)), len(kinds) - 1)]
-        radius = max(spec.quantile("lesions.radius_mm", radius_share), 0.9 * self.spacing[0], 1.5 * self.spacing[1])
-        peripheral = bool(rng.random() < spec.draw(rng, "lesions.peripheral_share"))
-        index = self._origin(peripheral, radius)
-        centre = tuple(float(self.space.warped[2 - k][index]) for k in range(3))
-        where = _place(self.space, index)
-        box = self.space.box(where, (1.8 * radius, 1.8 * radius, 1.8 * radius), margin=4.0)
-        grown, wall = self._grow(box, np.asarray(centre), index, radius, peripheral)
-        glass = spec.quantile("lesions.glass", glass_share)
-        target, level = self._inside(box, kind, glass, grown, wall)
-        edge = spec.draw(rng, f"lesions.{'firm' if kind == 'consolidation' else 'soft'}_edge_mm")
-        share = np.clip(0.5 + grown * np.float32(radius / max(edge, self.space.pixel)), 0, 1)
-        share = share * share * (3 - 2 * share)
-        hu = self.hu[box]
-        cover = share * self.lungs.share[box] * (1 - self.air[box])
-        # Diseased lung is denser than it was, also where dependent density was there before; vessels stay as they are.
-        tissue = np.clip((-450 - hu) / 150, 0, 1)
-        hu += cover * np.maximum(target - hu, tissue * np.float32(spec.draw(rng, "lesions.least_rise")))
-        marked = mark(self.truth, self.seen, box, share, hu, self.spacing)
-        return Opacity(kind, peripheral, radius, where, level, *marked)
+    def _record(self, number: int, kind: str, peripheral: bool, start: int, level: float) -> Opacity:
+        inside = self.marked == number
+        voxels = int(inside.sum())
+        mean = float(self.hu[SUB // 2 :: SUB][inside].mean()) if voxels else 0.0
+        centre = tuple(float(c) for c in self.space.locate(self.lobules.seeds[start][None].astype(float))[0])
+        lobules = int((self.owner == number).sum())
+        return Opacity(
+            kind, peripheral, lobules, centre, level, mean, voxels, float(voxels * np.prod(self.spacing) / 1000)
+        )
 
-    def _origin(self, peripheral: bool, radius: float) -> tuple[int, int, int]:
-        """Choose a sample of the lung: below the pleura or deeper, more often at the back and the base."""
-        spec, rng = self.spec, self.rng
-        (slices, _, _), middle = central((slice(0, self.space.shape[0]), slice(None), slice(None)))
-        depth = -self.lungs.distance[middle]
-        rim = (depth > 1) & (depth < max(6.0, 1.2 * self.space.pixel))
-        wanted = rim if peripheral else depth > min(1.2 * radius, 0.7 * float(depth.max()))
-        z, y, x = np.nonzero(wanted & self.seen[slices])
-        at = z, y, x = z * middle.step + middle.start, y, x
-        weight = np.exp(
-            self.space.warped[1][at] / spec.draw(rng, "lesions.posterior_mm")
-            - self.space.warped[0][at] / spec.draw(rng, "lesions.basal_mm")
-        ).astype(float)
-        picked = int(np.searchsorted(np.cumsum(weight), rng.random() * weight.sum()))
-        return int(z[picked]), int(y[picked]), int(x[picked])
 
-    def _grow(
-        self, box: Box, centre: np.ndarray, index: tuple[int, int, int], radius: float, peripheral: bool
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return how far inside the border every sample lies (share of the radius), and its mm to a lobule's wall."""
-        spec, rng = self.spec, self.rng
-        x, y, z = self.space.at(box)
-        axes = self.space.cut(box)
-        squared = (x - centre[0]) ** 2 + (y - centre[1]) ** 2 + (z - centre[2]) ** 2
-        flat = spec.draw(rng, "lesions.flatness")
-        if peripheral:
-            deeper = self.lungs.distance[box] - self.lungs.distance[index]
-            squared = np.maximum(squared - deeper**2, 0) + (deeper * np.float32(1 / flat)) ** 2
-        reach = np.sqrt(squared) * np.float32(1 / radius)
-        rough = np.float32(spec.draw(rng, "lesions.roughness"))
-        noise = np.float32(0.75) * smooth_field(rng, axes, 0.7 * radius)
-        noise += np.float32(0.4) * smooth_field(rng, axes, 0.3 * radius)
-        grown = 1 - reach.astype(np.float32) + rough * noise.clip(-1.8, 1.8)
-        same = self.lungs.left[box] == self.lungs.left[index]
-        grown[~same] = -1
-        near = np.nonzero((grown > -0.6) & (self.lungs.distance[box] < self.space.pixel))
-        cells, walls = self._lobules(np.stack([x[near], y[near], z[near]], 1))
-        mean = np.bincount(cells, grown[near]) / np.maximum(np.bincount(cells), 1)
-        share = np.float32(spec.draw(rng, "lesions.lobular"))
-        grown[near] += share * (mean[cells].astype(np.float32) - grown[near])
-        wall = np.full(grown.shape, np.inf, np.float32)
-        wall[near] = walls
-        return grown, wall
-
-    def _lobules(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return each point's cell of a jittered lattice, and its distance in mm to the cell's wall."""
-        size = self.spec.draw(self.rng, "lesions.lobule_mm")
-        low, high = points.min(0) - size, points.max(0) + size
-        lattice = np.stack(np.meshgrid(*(np.arange(a, b, size) for a, b in zip(low, high, strict=True))), -1)
-        seeds = lattice.reshape(-1, 3) + size * self.rng.uniform(-0.45, 0.45, (lattice.size // 3, 3))
-        found = KDTree(seeds).query(points, k=2)
-        distance, cell = np.asarray(found[0]), np.asarray(found[1])
-        between = np.linalg.norm(seeds[cell[:, 0]] - seeds[cell[:, 1]], axis=1)
-        wall = (distance[:, 1] ** 2 - distance[:, 0] ** 2) / (2 * np.maximum(between, 1e-6))
-        return cell[:, 0], wall.astype(np.float32)
-
-    def _inside(
-        self, box: Box, kind: str, glass: float, grown: np.ndarray, wall: np.ndarray
-    ) -> tuple[np.ndarray, float]:
-        """Return the HU of the diseased tissue at every sample, and the intended level of its body."""
-        spec, rng = self.spec, self.rng
-        firm = spec.draw(rng, "lesions.consolidation")
-        septa, width = spec.draw(rng, "lesions.septa"), spec.draw(rng, "lesions.septa_mm")
-        core, sd = spec.draw(rng, "lesions.core"), spec.draw(rng, "lesions.texture_sd")
-        level = firm if kind == "consolidation" else glass
-        target = np.full(grown.shape, level, np.float32)
-        target += np.float32(sd) * smooth_field(rng, self.space.cut(box), 9.0)
-        if kind == "paving":
-            pixel = self.space.pixel
-            line = np.clip(1 - wall / np.float32(pixel), 0, 1) * np.float32(min(1.0, width / pixel))
-            lay(target, line, septa)
-        if kind == "mixed":
-            inner = np.clip((grown - np.float32(core)) / 0.15, 0, 1)
-            lay(target, inner, firm)
-        return target, level
+def _line(distance: np.ndarray, thick: np.float32, pixel: np.float32) -> np.ndarray:
+    """Return the share of a wall of ``thick`` mm in samples at a ``distance`` from it."""
+    return np.clip((thick / 2 - distance) / pixel + np.float32(0.5), 0, 1) * np.minimum(thick / pixel, 1)
 
 
 def add_nodules(hu: np.ndarray, space: Space, lungs: Lungs, spec: Spec, rng: np.random.Generator) -> list[Nodule]:

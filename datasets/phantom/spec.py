@@ -127,8 +127,9 @@ def parse_spec(text: str) -> Spec:
 
 def _check_sources(entries: dict[str, Any], where: str, sources: dict[str, str]) -> None:
     for name, entry in entries.items():
-        if entry.get("source") not in sources:
-            raise ValueError(f"{where}.{name}: source {entry.get('source')!r} is not listed under sources")
+        for key in {"source", "within"} & entry.keys() | {"source"}:
+            if entry.get(key) not in sources:
+                raise ValueError(f"{where}.{name}: {key} {entry.get(key)!r} is not listed under sources")
 
 
 def spec_text(name: str = "liver") -> str:

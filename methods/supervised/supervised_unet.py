@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ..roi_crop import SquareCrops
 
 SCORE_BATCH = 32
-MIRRORED = ((), (2,), (3,), (2, 3))
+MIRRORED = ((), (3,), (2,), (2, 3))  # the first two keep the patient on the back
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,8 @@ class SupervisedUNetConfig(SliceConfig):
         channels: widths of the levels of MONAI's ``UNet``.
         residual_units: convolutions per residual block.
         lesion_share: least share of slices with a lesion in a batch, where there is any.
-        turns: mirror slices at random along both axes and turn them by quarters.
+        turns: mirror slices at random along both axes and turn them by quarters; otherwise only left to right, as for
+            the lung, where density depends on which side lies below.
         contrast, brightness: largest relative change of the grey values' distance from the organ's mean, and largest
             shift, both at random.
         zoom: largest relative change of the crops' side at random.
@@ -59,6 +60,7 @@ class SupervisedUNetConfig(SliceConfig):
     zoom: float = 0.2
     mirror: bool = field(default=True, metadata={"stage": "score"})
 
+    anatomies: ClassVar = {"lung": {"window": (-1000.0, 100.0), "turns": False, "contrast": 0.2, "brightness": 0.06}}
     profiles: ClassVar = {
         "smoke": {"size": 32, "channels": (4, 8), "residual_units": 0, "batch": 4, "updates": 4},
         "quick": {
@@ -154,8 +156,7 @@ class SupervisedUNet(SupervisedMethod):
                 chosen = np.concatenate([chosen, positive[next(with_lesion)]])
             images, rois = stack.take(chosen)
             arrays = [images, lesions.take(chosen), rois]
-            if c.turns:
-                turn(arrays, turns)
+            turn(arrays, turns, quarters=c.turns)
             image = as_input(arrays[0], ctx.device)
             lesion, roi = (torch.from_numpy(array)[:, None].to(ctx.device) for array in arrays[1:])
             random = torch.from_numpy(looks.uniform(-1, 1, (3, len(chosen))).astype(np.float32)).to(ctx.device)
@@ -191,18 +192,18 @@ class SupervisedUNet(SupervisedMethod):
         import torch
 
         found = torch.zeros_like(image[:, 0])
-        copies = MIRRORED if self.config.mirror else MIRRORED[:1]
+        copies = MIRRORED[: (4 if self.config.turns else 2) if self.config.mirror else 1]
         for axes in copies:
             found += torch.softmax(self.net(image.flip(axes)).float(), dim=1)[:, 1:].flip(axes)[:, 0]
         return found / len(copies)
 
 
-def turn(arrays: list[np.ndarray], rng: np.random.Generator) -> None:
-    """Mirror and turn each slice of arrays (n, H, H) at random, all arrays alike, in place."""
-    draws = rng.integers(8, size=len(arrays[0]))
+def turn(arrays: list[np.ndarray], rng: np.random.Generator, *, quarters: bool = True) -> None:
+    """Mirror slices (n, H, H) left to right and turn them by quarters, at random, all arrays alike, in place."""
+    draws = rng.integers(8 if quarters else 2, size=len(arrays[0]))
     for array in arrays:
         for i, number in enumerate(draws):
-            mirrored = array[i, ::-1] if number & 1 else array[i]
+            mirrored = array[i, :, ::-1] if number & 1 else array[i]
             array[i] = np.rot90(mirrored, number >> 1).copy()
 
 

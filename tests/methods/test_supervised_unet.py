@@ -9,7 +9,7 @@ from uasbench.datasets.views.volume_view import apply_view
 from uasbench.methods.context import FitContext
 from uasbench.methods.losses import dice_and_cross_entropy
 from uasbench.methods.roi_crop import SquareCrops
-from uasbench.methods.supervised.supervised_unet import SupervisedUNet, relit, zoomed
+from uasbench.methods.supervised.supervised_unet import SupervisedUNet, relit, turn, zoomed
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +68,22 @@ def test_batches_hold_slices_with_lesions_and_turn_all_alike(make_method, toy_ca
             found.add(number)
     assert len(found) > 12
     assert {number % 8 for number in found} == set(range(8)), "all turned and mirrored positions"
+
+
+def test_lungs_are_mirrored_left_to_right_only(make_method):
+    method = make_method(SupervisedUNet, "smoke", anatomy="lung")
+    assert not method.config.turns
+    slices = np.arange(2 * 4 * 4, dtype=np.float32).reshape(2, 4, 4)
+    found = set()
+    for seed in range(8):
+        arrays = [slices.copy(), slices.astype(int)]
+        turn(arrays, np.random.default_rng(seed), quarters=False)
+        np.testing.assert_array_equal(*arrays)
+        for turned, upright in zip(arrays[0], slices, strict=True):
+            mirrored = np.array_equal(turned, upright[:, ::-1])
+            assert mirrored or np.array_equal(turned, upright)
+            found.add(mirrored)
+    assert found == {True, False}
 
 
 def test_zoomed_squares_keep_their_centres():

@@ -22,10 +22,16 @@ def test_every_number_has_a_source(name):
         parse_spec(spec_text(name).replace("source: murray", "source: hearsay"))
 
 
+def test_the_range_that_a_calibrated_number_stays_in_has_a_source():
+    with pytest.raises(ValueError, match=r"within 'hearsay' is not listed"):
+        parse_spec(spec_text("lung").replace("within: ma2021", "within: hearsay"))
+
+
 LIVER = read_spec("liver")
-DRAFTED = (
-    "hu.lung_front lung.dependent_probability lung.dependent_rise lung.dependent_depth_mm lesions.radius_mm "
-    "lesions.flatness lesions.glass lesions.least_rise"
+LUNG_CALIBRATED = (
+    "lung.exhaled lung.coarse_sd findings.dependent_fill findings.dependent_depth_mm findings.crescent_probability "
+    "findings.bands lesions.extent lesions.count lesions.steps lesions.kinds lesions.glass_fill lesions.lobule_spread "
+    "lesions.fading lesions.core lesions.ring lesions.least_fill lesions.mottling"
 )
 
 
@@ -33,8 +39,7 @@ DRAFTED = (
     ("name", "source", "expected"),
     [
         ("liver", "calibrated", "tumours.count btcv.noise lits.noise"),
-        ("lung", "calibrated", "lesions.count luna16.noise coronacases.noise"),
-        ("lung", "drafted", DRAFTED),
+        ("lung", "calibrated", LUNG_CALIBRATED),
     ],
 )
 def test_what_was_set_with_figures_in_view_is_named(name, source, expected):
