@@ -173,7 +173,7 @@ class Pneumonia:
         """Fill the air of infected lobules with fluid; return every focus's intended HU."""
         count, fluid = len(self.lobules), self.spec.draw(self.rng, "hu.fluid")
         aerated = float(np.median(self.hu[self.tissue.at]))
-        values = np.zeros((count, 4), np.float32)  # infected, share of air filled, mottling, septal lines
+        values = np.zeros((count, 3), np.float32)  # share of air filled, mottling, septal lines
         levels = []
         for number, kind, _, _ in foci:
             own = np.flatnonzero(self.owner == number)
@@ -188,12 +188,11 @@ class Pneumonia:
             elif kind == "halo":
                 solid = self.age[own] > 1 - self._take("ring")
             fill[solid] = firm * (1 - 0.1 * self.rng.random(solid.sum()))
-            values[own, 0] = 1
-            values[own, 1] = np.clip(fill, self._take("least_fill"), 0.98)
-            values[own, 2] = np.where(solid, 0, self._take("mottling"))
-            values[own, 3] = self._take("septum_fill") if kind == "paving" else 0
+            values[own, 0] = np.clip(fill, self._take("least_fill"), 0.98)
+            values[own, 1] = np.where(solid, 0, self._take("mottling"))
+            values[own, 2] = self._take("septum_fill") if kind == "paving" else 0
             levels.append(aerated + (firm if kind == "consolidation" else glass) * (fluid - aerated))
-        near = np.flatnonzero(self._close(values[:, 0] > 0)[self.cell])
+        near = np.flatnonzero(self._close(self.owner > 0)[self.cell])
         if len(near):
             self._soak(near, values, float(fluid))
         return levels
@@ -210,7 +209,7 @@ class Pneumonia:
         tissue = self.tissue.part(near)
         sharp = smooth_field(self.rng, self.space.axes, 28.0)[tissue.at]
         edge = np.float32(self._take("edge_mm")) * np.exp(np.float32(0.6) * sharp)
-        there, fill, uneven, septa = self.lobules.mix(tissue, values, np.maximum(edge, 0.3)).T
+        fill, uneven, septa = self.lobules.mix(tissue, values, np.maximum(edge, 0.3)).T
         # Some acini are flooded and others spared, as many as the lobule's share of fluid asks for.
         acini = Cells(self.tissue, self._take("acinus_mm"), self.rng)
         drawn = self.rng.random((len(acini), 1)).astype(np.float32)
