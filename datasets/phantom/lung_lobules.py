@@ -83,7 +83,7 @@ class Cells:
         steps = np.stack(np.meshgrid(*([np.arange(-1, 2)] * 3), indexing="ij"), -1).reshape(-1, 3)
         near = np.stack(np.unravel_index(cell, self.shape)) + steps[np.abs(steps).sum(1) > 0]
         inside = ((near >= 0) & (near < self.shape)).all(1)
-        return np.ravel_multi_index(tuple(near[inside].T), self.shape)
+        return np.asarray(np.ravel_multi_index(tuple(near[inside].T), self.shape))
 
 
 @kernel

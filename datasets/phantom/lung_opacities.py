@@ -130,7 +130,7 @@ class Pneumonia:
             if start is not None and self._spread(start, number + 1, float(size), peripheral):
                 foci.append((number + 1, kind, peripheral, start))
         levels = self._fill(foci, glass)
-        return [self._record(*focus, level) for focus, level in zip(foci, levels, strict=True)]
+        return [self._record(focus, level) for focus, level in zip(foci, levels, strict=True)]
 
     def _start(self, peripheral: bool) -> int | None:
         """Choose a lobule: below the pleura or deeper, more often at the back and the base."""
@@ -237,14 +237,15 @@ class Pneumonia:
         found[z[middle] // SUB, y[middle], x[middle]] = values[middle]
         return found
 
-    def _record(self, number: int, kind: str, peripheral: bool, start: int, level: float) -> Opacity:
+    def _record(self, focus: tuple[int, str, bool, int], level: float) -> Opacity:
+        number, kind, peripheral, start = focus
         inside = self.marked == number
         voxels = int(inside.sum())
         mean = float(self.hu[SUB // 2 :: SUB][inside].mean()) if voxels else 0.0
-        centre = tuple(float(c) for c in self.space.locate(self.lobules.seeds[start][None].astype(float))[0])
+        x, y, z = self.space.locate(self.lobules.seeds[start][None].astype(float))[0].tolist()
         lobules = int((self.owner == number).sum())
         return Opacity(
-            kind, peripheral, lobules, centre, level, mean, voxels, float(voxels * np.prod(self.spacing) / 1000)
+            kind, peripheral, lobules, (x, y, z), level, mean, voxels, float(voxels * np.prod(self.spacing) / 1000)
         )
 
 
