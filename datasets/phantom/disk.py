@@ -23,7 +23,7 @@ class Maker(Protocol):
     """What the module of an anatomy offers."""
 
     def specification(self) -> Spec:
-        """Return the frozen specification."""
+        """Return the specification."""
         ...
 
     def write_patients(self, root: Path, *, seed: int, size: str) -> Iterator[dict[str, Any]]:

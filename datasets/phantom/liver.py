@@ -131,7 +131,7 @@ def _texture(canvas: Canvas, clean: np.ndarray, spec: Spec, rng: np.random.Gener
 
 
 def specification() -> Spec:
-    """Return the frozen specification of this phantom."""
+    """Return the specification of this phantom."""
     return read_spec("liver")
 
 

@@ -153,7 +153,7 @@ def _bend(spec: Spec) -> dict[str, float]:
 
 
 def specification() -> Spec:
-    """Return the frozen specification of this phantom."""
+    """Return the specification of this phantom."""
     return read_spec("lung")
 
 

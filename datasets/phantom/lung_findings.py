@@ -10,7 +10,7 @@ import numpy as np
 
 from .fields import smooth_field
 from .lung_lobules import Cells, Tissue
-from .shapes import Space
+from .shapes import Space, sheet
 from .spec import Spec
 
 
@@ -90,21 +90,16 @@ class Findings:
         offset = [axis - axis[centre] for axis in (x, y, z)]
         across = sum(o * np.float32(n) for o, n in zip(offset, normal, strict=True))
         radial = np.sqrt(np.maximum(sum(o**2 for o in offset) - across**2, 0))
-        across = across + np.float32(4) * (self._field(30.0) - np.float32(0))
+        across = across + np.float32(4) * self._field(30.0)
         thick, reach = self._take("band_mm"), self._take("band_reach_mm")
         taper = np.clip((reach - radial) * np.float32(1 / 10), 0, 1)
         own = self.left == self.left[centre]
         return (
-            self._line(np.abs(across), thick * np.maximum(taper, np.float32(0.3)))
+            sheet(np.abs(across), thick * np.maximum(taper, np.float32(0.3)), self.space.pixel)
             * taper
             * own
             * self._take("band_fill")
         )
-
-    def _line(self, distance: np.ndarray, thick: np.ndarray | np.float32) -> np.ndarray:
-        """Return the share of a sheet of ``thick`` mm in samples at a ``distance`` from its middle."""
-        pixel = np.float32(self.space.pixel)
-        return np.clip((thick / 2 - distance) / pixel + np.float32(0.5), 0, 1) * np.minimum(thick / pixel, 1)
 
     def _scar(self) -> np.ndarray:
         """Return the fibrous caps of the apices."""
@@ -123,11 +118,13 @@ class Findings:
         where *= np.clip((20 - z) * np.float32(1 / 50), 0, 1) * np.clip((y + 50) * np.float32(1 / 60), 0, 1)
         near = np.flatnonzero(where > 0.02)
         lines = np.zeros_like(self.hu)
-        lines[near] = self._line(wall[near], self._take("septum_mm"))
+        lines[near] = sheet(wall[near], self._take("septum_mm"), self.space.pixel)
         if len(near):
             small = Cells(self.tissue, float(self._take("honeycomb_mm")), self.rng)
             _, thin, _ = small.locate(self.tissue.part(near))
-            lines[near] = np.maximum(lines[near], np.float32(0.8) * self._line(thin, self._take("septum_mm")))
+            lines[near] = np.maximum(
+                lines[near], np.float32(0.8) * sheet(thin, self._take("septum_mm"), self.space.pixel)
+            )
             if self._has("honeycomb"):
                 cyst = where[near] > 0.6
                 self.hu[near[cyst]] += np.float32(0.7) * (np.float32(-960) - self.hu[near[cyst]])

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...common.jit import kernel
+from ...common.jit import inlined, kernel
 from .fields import smooth_field
 from .lung_anatomy import Lungs
 from .shapes import Space
@@ -86,30 +86,48 @@ class Cells:
         return np.asarray(np.ravel_multi_index(tuple(near[inside].T), self.shape))
 
 
+@inlined
+def _near(n, x, y, z, seeds, origin, size, shape, distances, cells):
+    """Fill in the points around sample n, squared distances and numbers; return how many and where the nearest is."""
+    i0 = int((x[n] - origin[0]) / size)
+    j0 = int((y[n] - origin[1]) / size)
+    k0 = int((z[n] - origin[2]) / size)
+    count, own = 0, 0
+    for i in range(max(i0 - 1, 0), min(i0 + 2, shape[0])):
+        for j in range(max(j0 - 1, 0), min(j0 + 2, shape[1])):
+            for k in range(max(k0 - 1, 0), min(k0 + 2, shape[2])):
+                s = (i * shape[1] + j) * shape[2] + k
+                d = (x[n] - seeds[s, 0]) ** 2 + (y[n] - seeds[s, 1]) ** 2 + (z[n] - seeds[s, 2]) ** 2
+                distances[count], cells[count] = d, s
+                if d < distances[own]:
+                    own = count
+                count += 1
+    return count, own
+
+
+@inlined
+def _beyond(own, other, seeds, distances, cells):
+    """Return how far in mm a sample is from the plane halfway between its nearest point and another."""
+    between = np.float32(0)
+    for axis in range(3):
+        between += (seeds[cells[own], axis] - seeds[cells[other], axis]) ** 2
+    return (distances[other] - distances[own]) / (np.float32(2) * np.sqrt(between) + np.float32(1e-6))
+
+
 @kernel
 def _locate(x, y, z, seeds, origin, size, shape, cell, wall, middle):
     """Fill in the nearest point, the distance from the plane halfway to the second nearest, and to the nearest."""
+    distances = np.empty(27, np.float32)
+    cells = np.empty(27, np.int64)
     for n in range(len(x)):
-        i0 = int((x[n] - origin[0]) / size)
-        j0 = int((y[n] - origin[1]) / size)
-        k0 = int((z[n] - origin[2]) / size)
-        first, second = np.float32(1e12), np.float32(1e12)
-        own, other = 0, 0
-        for i in range(max(i0 - 1, 0), min(i0 + 2, shape[0])):
-            for j in range(max(j0 - 1, 0), min(j0 + 2, shape[1])):
-                for k in range(max(k0 - 1, 0), min(k0 + 2, shape[2])):
-                    s = (i * shape[1] + j) * shape[2] + k
-                    d = (x[n] - seeds[s, 0]) ** 2 + (y[n] - seeds[s, 1]) ** 2 + (z[n] - seeds[s, 2]) ** 2
-                    if d < first:
-                        first, second, own, other = d, first, s, own
-                    elif d < second:
-                        second, other = d, s
-        between = np.float32(0)
-        for axis in range(3):
-            between += (seeds[own, axis] - seeds[other, axis]) ** 2
-        cell[n] = own
-        wall[n] = (second - first) / (np.float32(2) * np.sqrt(between) + np.float32(1e-6))
-        middle[n] = np.sqrt(first)
+        count, own = _near(n, x, y, z, seeds, origin, size, shape, distances, cells)
+        second = 1 if own == 0 else 0
+        for other in range(count):
+            if other != own and distances[other] < distances[second]:
+                second = other
+        cell[n] = cells[own]
+        wall[n] = _beyond(own, second, seeds, distances, cells)
+        middle[n] = np.sqrt(distances[own])
 
 
 @kernel
@@ -118,28 +136,12 @@ def _mix(x, y, z, seeds, origin, size, shape, values, edge, out):
     distances = np.empty(27, np.float32)
     cells = np.empty(27, np.int64)
     for n in range(len(x)):
-        i0 = int((x[n] - origin[0]) / size)
-        j0 = int((y[n] - origin[1]) / size)
-        k0 = int((z[n] - origin[2]) / size)
-        count, own = 0, 0
-        for i in range(max(i0 - 1, 0), min(i0 + 2, shape[0])):
-            for j in range(max(j0 - 1, 0), min(j0 + 2, shape[1])):
-                for k in range(max(k0 - 1, 0), min(k0 + 2, shape[2])):
-                    s = (i * shape[1] + j) * shape[2] + k
-                    d = (x[n] - seeds[s, 0]) ** 2 + (y[n] - seeds[s, 1]) ** 2 + (z[n] - seeds[s, 2]) ** 2
-                    distances[count], cells[count] = d, s
-                    if d < distances[own]:
-                        own = count
-                    count += 1
-        mine, total = cells[own], np.float32(0)
+        count, own = _near(n, x, y, z, seeds, origin, size, shape, distances, cells)
+        total = np.float32(0)
         for c in range(out.shape[1]):
             out[n, c] = 0
         for other in range(count):
-            between = np.float32(0)
-            for axis in range(3):
-                between += (seeds[cells[other], axis] - seeds[mine, axis]) ** 2
-            off = (distances[other] - distances[own]) / (np.float32(2) * np.sqrt(between) + np.float32(1e-6))
-            off *= np.float32(4) / edge[n]
+            off = _beyond(own, other, seeds, distances, cells) * np.float32(4) / edge[n]
             if off > 8:
                 continue
             weight = np.exp(-off)

@@ -16,7 +16,7 @@ from .canvas import SUB
 from .fields import smooth_field
 from .lung_anatomy import Lungs
 from .lung_lobules import Cells, Tissue
-from .shapes import Point, Space, ellipsoid, lay, occupancy
+from .shapes import Point, Space, ellipsoid, lay, occupancy, sheet
 from .spec import Spec, Stratified, rounded
 
 STEP = 0.6180340  # kinds of a patient's foci follow each other by the golden section
@@ -219,8 +219,8 @@ class Pneumonia:
         fill = fill + uneven * (flooded - fill)
         if septa.any():
             thin = acini.locate(tissue)[1]
-            pixel, width = np.float32(self.space.pixel), np.float32(self._take("septum_mm"))
-            lines = np.maximum(_line(self.wall[near], width, pixel), np.float32(0.7) * _line(thin, width, pixel))
+            pixel, width = self.space.pixel, np.float32(self._take("septum_mm"))
+            lines = np.maximum(sheet(self.wall[near], width, pixel), np.float32(0.7) * sheet(thin, width, pixel))
             fill += lines * septa * (1 - fill)
         hu = self.hu[tissue.at]
         cover = self.lungs.share[tissue.at] * (1 - self.air[tissue.at])
@@ -247,11 +247,6 @@ class Pneumonia:
         return Opacity(
             kind, peripheral, lobules, (x, y, z), level, mean, voxels, float(voxels * np.prod(self.spacing) / 1000)
         )
-
-
-def _line(distance: np.ndarray, thick: np.float32, pixel: np.float32) -> np.ndarray:
-    """Return the share of a wall of ``thick`` mm in samples at a ``distance`` from it."""
-    return np.clip((thick / 2 - distance) / pixel + np.float32(0.5), 0, 1) * np.minimum(thick / pixel, 1)
 
 
 def add_nodules(hu: np.ndarray, space: Space, lungs: Lungs, spec: Spec, rng: np.random.Generator) -> list[Nodule]:

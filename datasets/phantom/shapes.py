@@ -121,3 +121,9 @@ def intersection(a: np.ndarray, b: np.ndarray, blend: float) -> np.ndarray:
 def occupancy(distance: np.ndarray, width: float) -> np.ndarray:
     """Return the share of a sample of ``width`` mm that lies inside the shape: 1 inside, 0 outside, a ramp between."""
     return np.clip(np.float32(0.5) - distance / np.float32(width), 0, 1)
+
+
+def sheet(distance: np.ndarray, thick: np.ndarray | np.float32, width: float) -> np.ndarray:
+    """Return the share of a sheet of ``thick`` mm in samples of ``width`` mm at a ``distance`` from its middle."""
+    pixel = np.float32(width)
+    return np.clip((thick / 2 - distance) / pixel + np.float32(0.5), 0, 1) * np.minimum(thick / pixel, 1)

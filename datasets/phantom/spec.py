@@ -1,4 +1,4 @@
-"""The frozen specification of a phantom: every number with its source, and the hash that records carry."""
+"""The specification of a phantom: every number with its source, and the hash that records carry."""
 
 import hashlib
 from dataclasses import asdict, dataclass, fields
@@ -139,7 +139,7 @@ def spec_text(name: str = "liver") -> str:
 
 @cache
 def read_spec(name: str) -> Spec:
-    """Return the frozen specification of a phantom."""
+    """Return the specification of a phantom."""
     return parse_spec(spec_text(name))
 
 

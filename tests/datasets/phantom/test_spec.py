@@ -1,4 +1,4 @@
-"""The frozen specification: its hash, its sources, its distributions."""
+"""The specification: its hash, its sources, its distributions."""
 
 import numpy as np
 import pytest
