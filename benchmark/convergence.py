@@ -4,12 +4,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
+from scipy.stats import trim_mean
 
 from ..methods.context import HELD_OUT
 from ..methods.training import WATCHED_POINTS
 from .runs.records import Convergence, Verdict
 
-RULE: Literal[1] = 1
+RULE: Literal[2] = 2
 """Version of the rule, kept beside its verdicts."""
 FIFTHS, TOLERANCE = 5, 0.05
 
@@ -17,9 +18,9 @@ FIFTHS, TOLERANCE = 5, 0.05
 def judge(values: Sequence[float]) -> tuple[Verdict, float | None]:
     """Compare the last fifth of a watched curve with the fifth before it.
 
-    A loss above 0 is ``falling`` where its last mean is lower by more than 5 % of the mean before, ``rising`` where it
-    is higher by more, else ``flattened``. One that reaches 0 or less has no such scale: the range of the curve stands
-    for it. Fewer than ten points say nothing.
+    Both by the mean without their highest and lowest fifth: a spike is no trend. A loss above 0 is ``falling`` where its last mean is lower by more than 5 % of the mean
+    before, ``rising`` where it is higher by more, else ``flattened``. One that reaches 0 or less has no such scale: the
+    range of the curve stands for it. Fewer than ten points say nothing.
 
     Returns:
         the verdict, and 1 + (last − before) / scale, a plain ratio of both means for a loss above 0.
@@ -28,7 +29,7 @@ def judge(values: Sequence[float]) -> tuple[Verdict, float | None]:
     if part < 2:
         return "not watched", None
     curve = np.asarray(values, np.float64)
-    last, before = float(curve[-part:].mean()), float(curve[-2 * part : -part].mean())
+    last, before = (float(trim_mean(values, 0.2)) for values in (curve[-part:], curve[-2 * part : -part]))
     scale = before if curve.min() > 0 else float(np.ptp(curve))
     ratio = 1.0 if scale == 0 else 1 + (last - before) / scale
     if ratio < 1 - TOLERANCE:

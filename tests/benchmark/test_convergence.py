@@ -25,6 +25,12 @@ def test_the_verdict_withstands_noise_and_does_not_depend_on_the_unit(curve, ver
     assert judge(1000 * curve)[0] == verdict
 
 
+def test_a_spike_is_no_trend():
+    settled = np.full(25, 0.02)
+    settled[22] = 0.4
+    assert judge(settled) == ("flattened", 1.0)
+
+
 def test_a_loss_that_reaches_zero_is_judged_by_the_range_of_its_curve():
     settled, falling = -np.tanh(8 * T), -T
     assert [judge(curve + shift)[0] for curve in (settled, falling) for shift in (-5, 0)] == [

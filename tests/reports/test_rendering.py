@@ -149,7 +149,7 @@ def test_printed_and_measured_stand_in_per_cent_side_by_side_and_an_upper_bound_
 
 def test_watched_trainings_are_one_row_per_method_and_phase_and_the_others_are_named(make_record):
     def watched(phase, values, verdict, ratio):
-        return Convergence(phase=phase, points=list(enumerate(values)), ratio=ratio, verdict=verdict, rule=1)
+        return Convergence(phase=phase, points=list(enumerate(values)), ratio=ratio, verdict=verdict, rule=2)
 
     first = [watched("restoration", [1.0, 0.5, 0.25], "flattened", 1.0), watched("joint", [1.0, -1.0], "falling", 0.9)]
     second = [watched("restoration", [1.0, 0.5, 0.05], "falling", 0.5)]
