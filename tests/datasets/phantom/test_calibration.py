@@ -12,7 +12,7 @@ from uasbench.methods.trivial.baselines import HuDeviation, HuOpened, HuThreshol
 
 SIGNED = {"hu-opened": HuOpened, "hu-threshold": HuThreshold}
 OTHERS = {"hu-deviation": HuDeviation, "local-residual": LocalResidual, "roi-area": RoiArea}
-FRESH = {"liver": range(20, 25), "lung": range(40, 45)}  # no number of the specification was chosen with these
+FRESH = {"liver": range(25, 30), "lung": range(50, 55)}  # no number of the specification was chosen with these
 WINDOW = (0.15, 0.45)
 
 
