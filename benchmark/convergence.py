@@ -18,9 +18,10 @@ FIFTHS, TOLERANCE = 5, 0.05
 def judge(values: Sequence[float]) -> tuple[Verdict, float | None]:
     """Compare the last fifth of a watched curve with the fifth before it.
 
-    Both by the mean without their highest and lowest fifth: a spike is no trend. A loss above 0 is ``falling`` where its last mean is lower by more than 5 % of the mean
-    before, ``rising`` where it is higher by more, else ``flattened``. One that reaches 0 or less has no such scale: the
-    range of the curve stands for it. Fewer than ten points say nothing.
+    Both by the mean without their highest and lowest fifth: a spike is no trend. A loss above 0 is ``falling`` where
+    its last mean is lower by more than 5 % of the mean before, ``rising`` where it is higher by more, else
+    ``flattened``. One that reaches 0 or less has no such scale: the range of the curve stands for it. Fewer than ten
+    points say nothing.
 
     Returns:
         the verdict, and 1 + (last − before) / scale, a plain ratio of both means for a loss above 0.

@@ -1,5 +1,7 @@
 """No trivial baseline does well on a phantom, and none is hopeless (docs/phantom.md, calibration)."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 from uasbench.benchmark.protocols.evidence import MIN_SIZE_MM3, SMOOTHING_MM
@@ -45,44 +47,51 @@ def oracle_dice(scores, truths):
 
 
 def processed_dice(maps, cases, truths):
-    """The oracle Dice of maps with the smoothing and the least size that the protocol may choose."""
-    found = []
-    for sigma in SMOOTHING_MM:
-        smoothed = [smooth(a.astype(np.float32), c.roi, c.spacing, sigma) for a, c in zip(maps, cases, strict=True)]
-        found.append(oracle_dice([a[c.roi] for a, c in zip(smoothed, cases, strict=True)], truths))
+    """The best oracle Dice over the smoothings of each baseline that the protocol may choose.
+
+    The least sizes come on top, which add little, for smoothed maps that come within 0.05 of the best.
+    """
+    best, kept = dict.fromkeys(maps, 0.0), []
+    for name, sigma in product(maps, SMOOTHING_MM):
+        smoothed = [smooth(a, c.roi, c.spacing, sigma) for a, c in zip(maps[name], cases, strict=True)]
+        dice = oracle_dice([a[c.roi] for a, c in zip(smoothed, cases, strict=True)], truths)
+        best[name] = max(best[name], dice)
+        kept.append((dice, name, smoothed))
+    for _, name, smoothed in (entry for entry in kept if entry[0] > max(best.values()) - 0.05):
         opened = [
             area_openings(a, c.roi, [least_voxels(size, c.spacing) for size in MIN_SIZE_MM3[1:]])
             for a, c in zip(smoothed, cases, strict=True)
         ]
-        found += [oracle_dice(scores, truths) for scores in zip(*opened, strict=True)]
-    return max(found)
+        best[name] = max(best[name], *(oracle_dice(scores, truths) for scores in zip(*opened, strict=True)))
+    return best
 
 
-def best_dice(anatomy, size, seed, dice=processed_dice):
+def plain_dice(maps, cases, truths):
+    return {n: oracle_dice([a[c.roi] for a, c in zip(m, cases, strict=True)], truths) for n, m in maps.items()}
+
+
+def trivial_dice(anatomy, size, seed, dice=processed_dice):
     """Each trivial baseline's oracle Dice on the patients with a lesion."""
     everyone = lesion_cases(anatomy, seed, size)
     cases, truths = [c for c, t in everyone if t.any()], [t[c.roi] for c, t in everyone if t.any()]
     assert len(everyone) - len(cases) == read_spec(anatomy).size(size).free
-    return {name: dice([m.score(c) for c in cases], cases, truths) for name, m in baselines(anatomy).items()}
+    return dice(
+        {n: [m.score(c).astype(np.float32) for c in cases] for n, m in baselines(anatomy).items()}, cases, truths
+    )
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("anatomy", "seed"), [(anatomy, seed) for anatomy in FRESH for seed in FRESH[anatomy]])
 @pytest.mark.parametrize("size", ["quick", "standard", "full"])
 def test_no_trivial_baseline_leaves_the_window(size, anatomy, seed):
-    table = best_dice(anatomy, size, seed)
+    table = trivial_dice(anatomy, size, seed)
     print(f"{anatomy}, {size}, seed {seed}: " + ", ".join(f"{name} {value:.3f}" for name, value in table.items()))
     assert WINDOW[0] <= max(table.values()) <= WINDOW[1], table
 
 
 @pytest.mark.parametrize("anatomy", FRESH)
 def test_the_window_holds_without_post_processing(anatomy):
-    table = best_dice(
-        anatomy,
-        "quick",
-        0,
-        lambda maps, cases, truths: oracle_dice([a[c.roi] for a, c in zip(maps, cases, strict=True)], truths),
-    )
+    table = trivial_dice(anatomy, "quick", 0, plain_dice)
     assert WINDOW[0] <= max(table.values()) <= WINDOW[1], table
 
 

@@ -226,7 +226,7 @@ def test_healthy_lungs_have_what_a_threshold_takes_for_ground_glass(smoke_chests
 
 def test_opacities_prefer_the_pleura_the_back_and_the_base():
     opacities = []
-    for seed, burden in enumerate(Burden.strata(np.random.default_rng(0), 10)):
+    for seed, burden in enumerate(Burden.strata(np.random.default_rng(0), 30)):
         patient = make_chest(SPEC, SPEC.size("smoke"), 500 + seed, style="coronacases", burden=burden)
         opacities += patient.opacities
     _, y, z = np.mean([opacity.centre_mm for opacity in opacities], axis=0)
