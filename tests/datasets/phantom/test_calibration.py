@@ -51,16 +51,19 @@ def processed_dice(maps, cases, truths):
 
     The least sizes come on top, which add little, for smoothed maps that come within 0.05 of the best.
     """
-    best, kept = dict.fromkeys(maps, 0.0), []
-    for name, sigma in product(maps, SMOOTHING_MM):
-        smoothed = [smooth(a, c.roi, c.spacing, sigma) for a, c in zip(maps[name], cases, strict=True)]
-        dice = oracle_dice([a[c.roi] for a, c in zip(smoothed, cases, strict=True)], truths)
-        best[name] = max(best[name], dice)
-        kept.append((dice, name, smoothed))
-    for _, name, smoothed in (entry for entry in kept if entry[0] > max(best.values()) - 0.05):
+
+    def smoothed(name, sigma):
+        return [smooth(a, c.roi, c.spacing, sigma) for a, c in zip(maps[name], cases, strict=True)]
+
+    def dice(found):
+        return oracle_dice([a[c.roi] for a, c in zip(found, cases, strict=True)], truths)
+
+    plain = {(name, sigma): dice(smoothed(name, sigma)) for name, sigma in product(maps, SMOOTHING_MM)}
+    best = {name: max(plain[name, sigma] for sigma in SMOOTHING_MM) for name in maps}
+    for name, sigma in (at for at, value in plain.items() if value > max(plain.values()) - 0.05):
         opened = [
             area_openings(a, c.roi, [least_voxels(size, c.spacing) for size in MIN_SIZE_MM3[1:]])
-            for a, c in zip(smoothed, cases, strict=True)
+            for a, c in zip(smoothed(name, sigma), cases, strict=True)
         ]
         best[name] = max(best[name], *(oracle_dice(scores, truths) for scores in zip(*opened, strict=True)))
     return best
