@@ -58,7 +58,7 @@ def run(
     workers: Annotated[str, typer.Option(help="Stages at once: auto is one per GPU, or one per core.")] = "auto",
     threads: Annotated[int, typer.Option(help="CPU threads of each stage; part of the result's address.")] = 1,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto (bf16 on CUDA, fp32 on CPU), fp32 or bf16.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto (bf16 on CUDA, fp32 on CPU), fp32, or bf16 on CUDA.")] = "auto",
     executor: Annotated[str, typer.Option(help="Where stages run: local, or the name of a plug-in.")] = "local",
     out: Annotated[Path | None, typer.Option(help="Run folder; default a name made from the options.")] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="METHOD.KEY=VALUE; may be repeated.")] = None,
@@ -96,7 +96,7 @@ def reproduce(
     out: Annotated[Path | None, typer.Option(help="Run folder.")] = None,
     workers: Annotated[str, typer.Option(help="Stages at once.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto (bf16 on CUDA, fp32 on CPU), fp32 or bf16.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto (bf16 on CUDA, fp32 on CPU), fp32, or bf16 on CUDA.")] = "auto",
     cache: Cache = None,
 ) -> None:
     """Run a table or figure of a paper as one experiment."""

@@ -37,9 +37,20 @@ def resolve_device(wanted: str) -> str:
 
 
 def resolve_precision(wanted: str, device: str) -> str:
-    """``auto`` is bf16 autocast on CUDA and fp32 on the CPU, where bf16 is slow and of no use."""
+    """``auto`` is bf16 autocast on CUDA and fp32 on the CPU.
+
+    PyTorch 2.14 on a CPU with bf16 arithmetic returns uninitialised memory as the weight gradient of a 3×3×3
+    convolution of volumes two slices deep, without an error (docs/performance.md, precision).
+
+    Raises:
+        DeviceError: bf16 was asked for on the CPU.
+    """
     if wanted == "auto":
         return "bf16" if device == "cuda" else "fp32"
+    if (wanted, device) == ("bf16", "cpu"):
+        raise DeviceError(
+            "--precision bf16: on the CPU, PyTorch's bf16 convolutions have wrong gradients for some shapes; use fp32"
+        )
     return wanted
 
 

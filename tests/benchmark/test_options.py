@@ -1,4 +1,5 @@
 import pytest
+from uasbench.benchmark.device import DeviceError, resolve_precision
 from uasbench.benchmark.planning.options import (
     OptionError,
     RunOptions,
@@ -21,6 +22,12 @@ def test_what_cannot_be_meant_is_refused(parse, texts, message):
     for text in texts:
         with pytest.raises(OptionError, match=message):
             parse(text)
+
+
+def test_half_precision_is_for_gpus():
+    with pytest.raises(DeviceError, match="use fp32"):
+        resolve_precision("bf16", "cpu")
+    assert [resolve_precision("auto", device) for device in ("cpu", "cuda")] == ["fp32", "bf16"]
 
 
 def test_a_variant_takes_values_with_commas():
