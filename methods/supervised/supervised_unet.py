@@ -72,7 +72,7 @@ class SupervisedUNetConfig(SliceConfig):
             "lr": 3e-3,
             "updates": 1200,
         },
-        "standard": {"size": 192, "crop": 96, "channels": (16, 32, 64, 128), "batch": 8, "lr": 3e-3, "updates": 2500},
+        "standard": {"size": 192, "crop": 96, "channels": (16, 32, 64, 128), "batch": 8, "updates": 2500},
     }
 
 

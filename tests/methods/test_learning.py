@@ -124,6 +124,7 @@ def test_training_helps_by_more_than_the_spread_over_seeds(anatomy, name, phanto
 
 
 @pytest.mark.endurance
+@pytest.mark.timeout(7200)
 @pytest.mark.parametrize("name", TRAINED)
 @pytest.mark.parametrize("anatomy", SETS)
 def test_at_standard_a_trained_method_beats_chance_and_its_untrained_self(anatomy, name, phantoms):
