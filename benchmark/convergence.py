@@ -30,7 +30,7 @@ def judge(values: Sequence[float]) -> tuple[Verdict, float | None]:
     if part < 2:
         return "not watched", None
     curve = np.asarray(values, np.float64)
-    last, before = (float(trim_mean(values, 0.2)) for values in (curve[-part:], curve[-2 * part : -part]))
+    before, last = trim_mean(curve[-2 * part :].reshape(2, part), 0.2, axis=1).tolist()
     scale = before if curve.min() > 0 else float(np.ptp(curve))
     ratio = 1.0 if scale == 0 else 1 + (last - before) / scale
     if ratio < 1 - TOLERANCE:
