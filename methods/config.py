@@ -43,17 +43,19 @@ class SliceConfig(Config):
     Attributes:
         size: side of the view in pixels.
         window: HU range mapped to [0, 1].
+        field_of_view: side in mm of the square around the organ that slices are cut to; none shows them whole.
     """
 
     size: int = 256
     window: tuple[float, float] = (-200.0, 250.0)
+    field_of_view: float | None = None
 
     anatomies: ClassVar[Mapping[str, Mapping[str, Any]]] = {"lung": {"window": (-800.0, 100.0)}}
 
     @property
     def view(self) -> View:
         """Masked slices with fixed grey bounds, the same in training and test."""
-        return View(size=self.size, window=self.window)
+        return View(size=self.size, window=self.window, field_of_view=self.field_of_view)
 
 
 def in_force(cls: type[Config], profile: str) -> str:

@@ -36,13 +36,13 @@ class PaperGrid:
 def paper_confusion(case: ScoredCase, threshold: float) -> ProtocolTotals:
     """Count the pixels of all ROI slices of a case on the paper's grid.
 
-    A map made on 256² slices is read as it is; any other is resized from the native grid (by area where it shrinks,
-    bilinearly where it grows), as 0 outside the ROI.
+    A map made on whole slices of 256² is read as it is; any other is resized from the native grid (by area where it
+    shrinks, bilinearly where it grows), as 0 outside the ROI.
     """
     roi, lesion = case.roi(), case.load_truth().lesion
     assert lesion is not None
     map_, geometry = case.made()
-    if not isinstance(geometry, Geometry) or geometry.size != SIZE:
+    if not isinstance(geometry, Geometry) or (geometry.size, geometry.square) != (SIZE, None):
         depth, rows, columns = roi.shape
         slices = tuple(int(z) for z in np.flatnonzero(roi.any(axis=(1, 2))))
         geometry = Geometry((depth, rows, columns), slices, SIZE)

@@ -1,6 +1,6 @@
 """How the slices of a view lie on the native grid, and the ways between the two."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -19,26 +19,31 @@ class ViewError(UasbenchError):
 
 @dataclass(frozen=True)
 class Geometry:
-    """How a view's grid lies on the native grid: the kept slices, centred padding to a square, resize to ``size``.
+    """How a view's grid lies on the native grid: the kept slices, a square in them, resized to ``size``.
 
     Attributes:
         native_shape: shape (z, y, x) of the case.
         slices: native z of each viewed slice, ascending.
         size: in-plane size of the view.
+        square: first row, first column and side of that square in native pixels; it may reach beyond the slice, where
+            values are 0. None is the whole slice, padded alike on either side.
     """
 
     native_shape: tuple[int, int, int]
     slices: tuple[int, ...]
     size: int
+    square: tuple[int, int, int] | None = None
 
     @property
     def side(self) -> int:
-        """Side of the padded native square."""
-        return max(self.native_shape[1:])
+        """Side of the native square."""
+        return self.square[2] if self.square else max(self.native_shape[1:])
 
     @property
     def padding(self) -> tuple[int, int]:
-        """Padded pixels above and left of the native slice."""
+        """Pixels of the square above and left of the native slice; negative where it starts inside."""
+        if self.square:
+            return -self.square[0], -self.square[1]
         _, rows, columns = self.native_shape
         return (self.side - rows) // 2, (self.side - columns) // 2
 
@@ -50,7 +55,7 @@ class Geometry:
         """Return a map of :attr:`view_shape` on the native grid, float32.
 
         Bilinear inside the viewed slices (the identity where sizes agree), 0 on the others. Values outside the region
-        of interest mean nothing.
+        of interest mean nothing; beyond the square they are those of its border.
         """
         source = fitting(map_, self.view_shape).astype(np.float32, copy=False)
         out = np.zeros(self.native_shape, np.float32)
@@ -59,13 +64,14 @@ class Geometry:
         return out
 
     def mask_to_native(self, mask: np.ndarray) -> np.ndarray:
-        """Map a mask back to the native grid: every voxel reads the pixel that it lies in, False on other slices."""
+        """Map a mask back to the native grid: each voxel reads the pixel that it lies in, False where there is none."""
         source = fitting(mask, self.view_shape).astype(bool, copy=False)
         (top, left), (_, rows, columns) = self.padding, self.native_shape
         row = (2 * np.arange(top, top + rows) + 1) * self.size // (2 * self.side)
         column = (2 * np.arange(left, left + columns) + 1) * self.size // (2 * self.side)
+        inside = [(index >= 0) & (index < self.size) for index in (row, column)]
         out = np.zeros(self.native_shape, bool)
-        out[list(self.slices)] = source[:, row[:, None], column[None]]
+        out[np.ix_(self.slices, *inside)] = source[:, row[inside[0], None], column[None, inside[1]]]
         return out
 
     def mask_to_view(self, mask: np.ndarray, how: MaskRule = "nearest") -> np.ndarray:
@@ -105,7 +111,7 @@ class Geometry:
         out = self.mask_to_view(roi, "area")
         lost = np.flatnonzero(~out.any(axis=(1, 2)))
         if len(lost):
-            few = Geometry(self.native_shape, tuple(self.slices[k] for k in lost), self.size)
+            few = replace(self, slices=tuple(self.slices[k] for k in lost))
             out[lost] = few.mask_to_view(roi, "any")
         return out
 

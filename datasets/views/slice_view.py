@@ -16,7 +16,7 @@ from .volume_geometry import ViewedCase
 class View:
     """Axial slices of the region of interest on a square grid.
 
-    Steps, in this order: window → grey levels → ROI masking → equalisation → pad to square (centred) → resize.
+    Steps, in this order: window → grey levels → ROI masking → equalisation → pad or cut to a square → resize.
     Only slices with at least one ROI voxel are kept.
 
     Attributes:
@@ -29,6 +29,8 @@ class View:
         dtype: ``float32`` holds [0, 1]; ``uint8`` holds 0 … 255.
         resize: ``linear`` averages by area when it shrinks and interpolates bilinearly when it enlarges; ``cubic`` is
             the anti-aliased bicubic filter of the liver paper's loader.
+        field_of_view: side in mm of a square, the same for all slices of a case, that has the bounding box of the
+            region of interest in its middle and grows until it holds it. None shows whole slices, padded to a square.
     """
 
     size: int = 256
@@ -38,6 +40,7 @@ class View:
     equalise: bool = False
     dtype: Literal["float32", "uint8"] = "float32"
     resize: Literal["linear", "cubic"] = "linear"
+    field_of_view: float | None = None
 
 
 def apply_slice_view(case: Case, view: View) -> ViewedCase:
@@ -48,13 +51,13 @@ def apply_slice_view(case: Case, view: View) -> ViewedCase:
     With ``equalise`` and without ``mask_roi``, grey levels outside the region of interest stay unequalised.
 
     Raises:
-        ViewError: the view has no window where it needs one, an empty window, or a size below 1.
+        ViewError: the view has no window where it needs one, an empty window, a size below 1 or no field of view.
     """
     _check(view)
     roi = np.ascontiguousarray(case.roi, dtype=bool)
     slices = tuple(int(z) for z in np.flatnonzero(roi.any(axis=(1, 2))))
     depth, rows, columns = roi.shape
-    geometry = Geometry((depth, rows, columns), slices, view.size)
+    geometry = Geometry((depth, rows, columns), slices, view.size, _square(case, view))
     filter_ = "cubic" if view.resize == "cubic" else "area" if view.size < geometry.side else "bilinear"
     taps = geometry.taps(filter_)
 
@@ -82,9 +85,20 @@ def apply_slice_view(case: Case, view: View) -> ViewedCase:
     return ViewedCase(image, view_roi, geometry.view_support(roi) | view_roi, geometry)
 
 
+def _square(case: Case, view: View) -> tuple[int, int, int] | None:
+    if view.field_of_view is None:
+        return None
+    _, *in_plane = bounds(case.roi)
+    side = max(round(view.field_of_view / min(case.spacing[1:])), *(stop - start for start, stop in in_plane))
+    top, left = ((start + stop - side) // 2 for start, stop in in_plane)
+    return top, left, side
+
+
 def _check(view: View) -> None:
     if view.size < 1:
         raise ViewError(f"view size {view.size}: use at least 1 pixel")
+    if view.field_of_view is not None and view.field_of_view <= 0:
+        raise ViewError(f"field_of_view {view.field_of_view}: use more than 0 mm")
     if view.window is None and view.grey == "linear":
         raise ViewError('a view without a window needs grey="slice"; give a window in HU, such as (-200, 250)')
     if view.window is not None and not view.window[0] < view.window[1]:

@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -5,6 +7,7 @@ from hypothesis import strategies as st
 from uasbench.datasets.case import Case
 from uasbench.datasets.views.slice_geometry import Geometry, ViewError
 from uasbench.datasets.views.slice_view import View
+from uasbench.datasets.views.volume_geometry import geometry_from_json
 from uasbench.datasets.views.volume_view import apply_view
 
 SPACING = (2.5, 0.8, 0.8)
@@ -115,7 +118,14 @@ class TestLook:
         assert not (viewed.roi & ~viewed.support).any()
 
     @pytest.mark.parametrize(
-        "view", [View(size=0), View(window=None), View(window=(100, 100)), View(window=(0, -1), grey="slice")]
+        "view",
+        [
+            View(size=0),
+            View(field_of_view=0),
+            View(window=None),
+            View(window=(100, 100)),
+            View(window=(0, -1), grey="slice"),
+        ],
     )
     def test_impossible_views_are_refused(self, view):
         with pytest.raises(ViewError):
@@ -150,6 +160,43 @@ class TestBack:
         weights = native / native.sum()
         y, x = (weights * np.arange(96)[:, None]).sum(), (weights * np.arange(128)).sum()
         assert (y, x) == pytest.approx((24, 100), abs=1)
+
+
+class TestFieldOfView:
+    @given(cases, st.floats(0.5, 60), st.integers(1, 50))
+    def test_equals_the_view_of_a_case_cut_to_that_square(self, case, millimetres, size):
+        viewed = apply_view(case, View(size=size, field_of_view=millimetres))
+        if not case.roi.any():
+            assert viewed.image.shape == (0, size, size)
+            return
+        _, in_y, in_x = (np.flatnonzero(case.roi.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1)))
+        side = max(round(millimetres / 0.8), np.ptp(in_y) + 1, np.ptp(in_x) + 1)
+        top, left, found = viewed.geometry.square
+        assert found == side
+        for start, index in ((top, in_y), (left, in_x)):  # the organ is in the middle, but for half a pixel
+            before, after = index[0] - start, start + side - 1 - index[-1]
+            assert min(before, after) >= 0
+            assert abs(before - after) <= 1
+        wide = [(0, 0), (100, 100), (100, 100)]
+        part = np.s_[:, 100 + top : 100 + top + side, 100 + left : 100 + left + side]
+        cut = Case("a", "p", np.pad(case.image, wide)[part], SPACING, np.pad(case.roi, wide)[part])
+        expected = apply_view(cut, View(size=size))
+        np.testing.assert_array_equal(viewed.image, expected.image)
+        np.testing.assert_array_equal(viewed.roi, expected.roi)
+        np.testing.assert_array_equal(viewed.support, expected.support)
+        map_ = np.random.default_rng(1).random(viewed.image.shape, np.float32)
+        native = np.pad(viewed.to_native(map_), wide)[part]
+        np.testing.assert_array_equal(native[cut.roi], expected.to_native(map_)[cut.roi])
+        mask = map_ < 0.5
+        back = np.pad(viewed.geometry.mask_to_native(mask), wide)[part]
+        np.testing.assert_array_equal(back[cut.roi], expected.geometry.mask_to_native(mask)[cut.roi])
+        for rule in ("nearest", "any", "area", "cubic>0.1"):
+            there = viewed.geometry.mask_to_view(case.roi, rule)
+            np.testing.assert_array_equal(there, expected.geometry.mask_to_view(cut.roi, rule))
+
+    def test_survives_the_record(self):
+        geometry = apply_view(make_case(), View(size=20, field_of_view=30)).geometry
+        assert geometry_from_json(json.loads(json.dumps(geometry.to_json()))) == geometry
 
 
 class TestMasks:

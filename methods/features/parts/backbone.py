@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -102,7 +102,7 @@ class FeatureMethod(PretrainedMethod):
     def view(self) -> View:
         """Masked slices with fixed grey bounds, equalised inside the organ where asked for."""
         c = self.config
-        return View(size=c.size, window=c.window, equalise=c.equalise, dtype="uint8" if c.equalise else "float32")
+        return replace(c.view, equalise=c.equalise, dtype="uint8" if c.equalise else "float32")
 
     def build(self) -> None:
         """Create the backbone with its pretrained weights, frozen.

@@ -44,7 +44,7 @@ class AugmentedSlices(Method):
     @property
     def view(self) -> View:
         c = self.config
-        return View(size=c.size, window=c.window, equalise=c.equalise, dtype="uint8")
+        return replace(c.view, equalise=c.equalise, dtype="uint8")
 
     def synthesis(self, stack: SliceStack, ctx: FitContext, phase: str) -> Synthesis:
         """Return what turns slices, uint8 (n, H, W), and their regions into augmented slices in [0, 1] and masks."""

@@ -40,7 +40,7 @@ class PlacedSlices(SliceConfig):
     def view(self) -> AnyView:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Masked slices with fixed grey bounds, the same in training and test."""
         if self.frame == "slice":
-            return View(size=self.size, window=self.window)
+            return View(size=self.size, window=self.window, field_of_view=self.field_of_view)
         return VolumeView(
             size=self.size,
             spacing=self.spacing,
