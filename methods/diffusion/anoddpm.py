@@ -10,7 +10,7 @@ import numpy as np
 
 from ...datasets.case import Spacing
 from ..card import MethodCard, same
-from ..config import ConfigError, SliceConfig
+from ..config import STANDARD_SLICES, ConfigError, SliceConfig
 from ..context import FitContext
 from ..method import Method
 from ..reconstruction.parts.residual import erode_in_plane
@@ -107,7 +107,7 @@ class AnoDDPMConfig(SliceConfig):
             "erode": 2,
         },
         "standard": {
-            "size": 128,
+            **STANDARD_SLICES,
             "patch": 64,
             "base": 32,
             "multipliers": (1, 1, 2, 2, 4),

@@ -32,7 +32,7 @@ class PaDiMConfig(FeatureConfig):
     profiles: ClassVar = {
         "smoke": {"size": 32, "backbone": LITE0, "dims": 20, "batch": 8, "sigma": 1.0},
         "quick": {"size": 128, "backbone": LITE0, "dims": 100, "batch": 16, "sigma": 2.0},
-        "standard": {"backbone": LITE0},
+        "standard": {"field_of_view": 256.0, "backbone": LITE0},
     }
 
 

@@ -49,7 +49,7 @@ class PatchCoreConfig(FeatureConfig):
     profiles: ClassVar = {
         "smoke": {"size": 32, "backbone": LITE0, "dims": 128, "batch": 8, "max_patches": 500, "sigma": 1.0},
         "quick": {"size": 128, "backbone": LITE0, "dims": 128, "batch": 16, "max_patches": 20_000, "sigma": 2.0},
-        "standard": {"backbone": LITE0, "max_patches": 40_000},
+        "standard": {"field_of_view": 256.0, "backbone": LITE0, "max_patches": 40_000},
     }
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from ..card import MethodCard, same
+from ..config import STANDARD_SLICES
 from ..context import FitContext
 from ..training import as_input, autocast, batches, run_updates, training_length, update
 from ..watching import held_out_loss, held_out_slices
@@ -60,7 +61,7 @@ class ReverseDistillationConfig(FeatureConfig):
             "sigma": 2.0,
         },
         "standard": {
-            "size": 128,
+            **STANDARD_SLICES,
             "backbone": LITE0,
             "depth": 1,
             "depths": (1, 1, 1),

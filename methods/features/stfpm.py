@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 from ..card import MethodCard, same
+from ..config import STANDARD_SLICES
 from ..context import FitContext
 from ..training import as_input, autocast, batches, run_updates, training_length, update
 from ..watching import held_out_loss, held_out_slices
@@ -39,7 +40,7 @@ class STFPMConfig(FeatureConfig):
     profiles: ClassVar = {
         "smoke": {"size": 32, "backbone": LITE0, "batch": 4, "updates": 4},
         "quick": {"size": 96, "backbone": LITE0, "batch": 8, "updates": 90},
-        "standard": {"size": 128, "backbone": LITE0, "batch": 16, "updates": 1500},
+        "standard": {**STANDARD_SLICES, "backbone": LITE0, "batch": 16, "updates": 1500},
     }
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from ...datasets.case import Spacing
 from ..card import MethodCard, same
-from ..config import SliceConfig, complete
+from ..config import STANDARD_SLICES, SliceConfig, complete
 from ..context import FitContext
 from ..features.parts.backbone import PretrainedMethod
 from ..nets import weights as sources
@@ -115,7 +115,7 @@ class CutPasteConfig(SliceConfig):
         },
         # Half the published grid: what is counted in pixels is halved.
         "standard": {
-            "size": 128,
+            **STANDARD_SLICES,
             "crop": 32,
             "channels": (16, 32, 64, 128),
             "hidden": (128, 32),

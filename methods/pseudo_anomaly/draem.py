@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from ..card import MethodCard, same
-from ..config import complete
+from ..config import STANDARD_SLICES, complete
 from ..context import FitContext
 from ..training import training_length
 from .parts.augmented_slices import QUICK_PERLIN, RestoreAndSegment, RestoreSegmentConfig, Synthesis
@@ -47,7 +47,7 @@ class DRAEMConfig(RestoreSegmentConfig):
             "max_image_share": 0.5,
             "init": "he",
         },
-        "standard": {"size": 128, "ae_base": 16, "seg_base": 16, "batch": 4, "updates": 1100, "lr": 1e-3},
+        "standard": {**STANDARD_SLICES, "ae_base": 16, "seg_base": 16, "batch": 4, "updates": 1100, "lr": 1e-3},
     }
 
     def __post_init__(self) -> None:

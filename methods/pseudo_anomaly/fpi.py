@@ -10,7 +10,7 @@ import numpy as np
 
 from ...datasets.case import Spacing
 from ..card import MethodCard, same
-from ..config import SliceConfig
+from ..config import STANDARD_SLICES, SliceConfig
 from ..context import FitContext
 from ..method import Method
 from ..training import as_input, autocast, batches, predict, run_updates, training_length, update
@@ -59,7 +59,7 @@ class ForeignPatchConfig(SliceConfig):
     profiles: ClassVar = {
         "smoke": {"size": 32, "widen": 1, "batch": 4, "updates": 5, "donors": "slices"},
         "quick": {"size": 64, "widen": 1, "batch": 4, "updates": 750, "lr": 3e-3},
-        "standard": {"size": 128, "widen": 1, "batch": 8, "updates": 2500},
+        "standard": {**STANDARD_SLICES, "widen": 1, "batch": 8, "updates": 2500},
     }
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from ...datasets.case import Spacing
 from ..card import MethodCard
-from ..config import SliceConfig
+from ..config import STANDARD_SLICES, SliceConfig
 from ..context import FitContext
 from ..synthesis.stretched_noise import QUICK_SHAPES, ShapeConfig
 from ..training import autocast, predict, run_updates, training_length, update
@@ -48,7 +48,7 @@ class RandomShapeConfig(SliceConfig, ShapeConfig):
     profiles: ClassVar = {
         "smoke": {"size": 32, "seg_base": 4, "batch": 4, "updates": 5},
         "quick": {**QUICK_SHAPES, "size": 64, "seg_base": 16, "batch": 4, "lr": 5e-4, "updates": 600},
-        "standard": {"size": 128, "seg_base": 16, "batch": 4, "lr": 1e-3, "updates": 2000},
+        "standard": {**STANDARD_SLICES, "seg_base": 16, "batch": 4, "lr": 1e-3, "updates": 2000},
     }
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from ..card import MethodCard, same
+from ..config import STANDARD_SLICES
 from ..context import FitContext
 from ..synthesis.stretched_noise import QUICK_SHAPES, ShapeConfig
 from ..training import autocast, run_updates, training_length, update
@@ -81,7 +82,7 @@ class TwoStageConfig(ShapeConfig, RestoreSegmentConfig):
             "joint_updates": 220,
         },
         "standard": {
-            "size": 128,
+            **STANDARD_SLICES,
             "wf": 4,
             "ae_base": 16,
             "seg_base": 16,

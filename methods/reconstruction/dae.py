@@ -11,7 +11,7 @@ import numpy as np
 
 from ...datasets.case import Spacing
 from ..card import MethodCard, same
-from ..config import SliceConfig
+from ..config import STANDARD_SLICES, SliceConfig
 from ..context import FitContext
 from ..method import Method
 from ..training import as_input, autocast, batches, predict, run_updates, update
@@ -62,7 +62,15 @@ class DAEConfig(SliceConfig):
         "smoke": {"size": 32, "wf": 2, "depth": 3, "batch": 4, "epoch_updates": 2, "epochs": 5, "lr": 1e-3, "t_max": 5},
         "quick": {"size": 64, "wf": 3, "batch": 4, "epoch_updates": 10, "epochs": 24, "lr": 4e-3, "t_max": 24},
         # 21 half periods of the cosine, as published.
-        "standard": {"wf": 4, "batch": 8, "epoch_updates": 6, "epochs": 210, "lr": 1e-3, "t_max": 10},
+        "standard": {
+            **STANDARD_SLICES,
+            "wf": 4,
+            "batch": 8,
+            "epoch_updates": 6,
+            "epochs": 210,
+            "lr": 1e-3,
+            "t_max": 10,
+        },
     }
 
     @property

@@ -91,7 +91,6 @@ class FAnoGANConfig(PlacedSlices):
         },
         "standard": {
             **STANDARD_FRAME,
-            "size": 128,
             "dim": 8,  # an eighth: five critic steps with a gradient penalty take four fifths of the budget
             "batch": 8,
             "lr": 1e-3,

@@ -221,6 +221,8 @@ class VAEOriginalConfig(VAEConfig):
 
     scored: Region = field(default="roi", metadata={"stage": "score"})
 
+    profiles: ClassVar = VAEConfig.profiles_with(standard={"field_of_view": None})
+
 
 class VAEOriginal(VAE):
     """Learns whole slices and is scored inside the organ: what masking the input to the organ is worth."""

@@ -10,7 +10,7 @@ import numpy as np
 from ...common.errors import UasbenchError
 from ...datasets.case import Spacing
 from ..card import MethodCard, same
-from ..config import ConfigError, SliceConfig
+from ..config import STANDARD_SLICES, ConfigError, SliceConfig
 from ..context import FitContext
 from ..method import Method
 from ..reconstruction.parts.residual import erode_in_plane
@@ -74,7 +74,7 @@ class ASCNetConfig(SliceConfig):
             "erode": 1,
         },
         # Running statistics look back over a tenth of the training where the published ones see a hundredth.
-        "standard": {"size": 128, "base": 8, "norm_momentum": 0.1, "batch": 4, "lr": 5e-4, "updates": 1500},
+        "standard": {**STANDARD_SLICES, "base": 8, "norm_momentum": 0.1, "batch": 4, "lr": 5e-4, "updates": 1500},
     }
     anatomies: ClassVar = {"lung": {"window": (-800.0, 100.0), "orientation": "bright"}}
 

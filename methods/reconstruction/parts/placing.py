@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from ....datasets.views.slice_view import View
 from ....datasets.views.volume_view import AnyView, VolumeView
-from ...config import ConfigError, SliceConfig
+from ...config import STANDARD_SLICES, ConfigError, SliceConfig
 
 
 @dataclass(frozen=True)
@@ -52,5 +52,5 @@ class PlacedSlices(SliceConfig):
 
 # The small profiles look at the voxels of the phantoms, whose thick slices stay as they are.
 SMOKE_FRAME: Mapping[str, Any] = {"canvas": 32, "spacing": (1.0, 5.0, 5.0), "resample_z": False}
-STANDARD_FRAME: Mapping[str, Any] = {"canvas": 256, "spacing": (2.0, 1.6, 1.6)}
+STANDARD_FRAME: Mapping[str, Any] = {**STANDARD_SLICES, "canvas": 256, "spacing": (2.0, 1.6, 1.6)}
 QUICK_FRAME: Mapping[str, Any] = {"canvas": 128, "spacing": (1.0, 2.8, 2.8), "resample_z": False}
