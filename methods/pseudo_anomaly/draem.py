@@ -47,7 +47,15 @@ class DRAEMConfig(RestoreSegmentConfig):
             "max_image_share": 0.5,
             "init": "he",
         },
-        "standard": {**STANDARD_SLICES, "ae_base": 16, "seg_base": 16, "batch": 4, "updates": 1100, "lr": 1e-3},
+        "standard": {
+            **STANDARD_SLICES,
+            "ae_base": 8,
+            "seg_base": 8,
+            "batch": 4,
+            "updates": 2600,
+            "lr": 1e-3,
+            "lr_decay_at": (0.5, 0.6),  # as a share; at 0.8 and 0.9 a loss that has flattened would fall once more
+        },
     }
 
     def __post_init__(self) -> None:

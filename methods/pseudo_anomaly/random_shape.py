@@ -48,7 +48,14 @@ class RandomShapeConfig(SliceConfig, ShapeConfig):
     profiles: ClassVar = {
         "smoke": {"size": 32, "seg_base": 4, "batch": 4, "updates": 5},
         "quick": {**QUICK_SHAPES, "size": 64, "seg_base": 16, "batch": 4, "lr": 5e-4, "updates": 600},
-        "standard": {**STANDARD_SLICES, "seg_base": 16, "batch": 4, "lr": 1e-3, "updates": 2000},
+        "standard": {
+            **STANDARD_SLICES,
+            "seg_base": 8,
+            "batch": 4,
+            "lr": 1e-3,
+            "updates": 4000,
+            "rejection": True,  # a short training cannot afford slices with nothing to learn
+        },
     }
 
 

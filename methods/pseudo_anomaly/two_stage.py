@@ -83,15 +83,18 @@ class TwoStageConfig(ShapeConfig, RestoreSegmentConfig):
         },
         "standard": {
             **STANDARD_SLICES,
-            "wf": 4,
-            "ae_base": 16,
-            "seg_base": 16,
+            "wf": 3,
+            "ae_base": 8,
+            "seg_base": 8,
             "batch": 4,
-            "lr": 3e-4,  # at 1e-3 the restoration's loss on held-out patients jumps by a factor of two to four
+            "lr": 1e-3,
+            "rejection": True,  # a short training cannot afford slices with nothing to learn
             # Both nets see as many batches in every row of the paper's Table 2.
-            "restoration_updates": 1100,
-            "segmentation_updates": 1100,
-            "joint_updates": 1100,
+            "restoration_updates": 2500,
+            "segmentation_updates": 2500,
+            "joint_updates": 2500,
+            "segmentation_decay_at": (0.5, 0.6),
+            "lr_decay_at": (0.5, 0.6),
         },
     }
 

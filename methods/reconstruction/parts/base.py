@@ -115,7 +115,7 @@ class ReconstructionConfig(PlacedSlices):
             "lr": 3e-3,
             "erode": 3,
         },
-        "standard": {**STANDARD_FRAME, "width": 16, "updates": 2500, "lr": 1e-3},
+        "standard": {**STANDARD_FRAME, "width": 8, "updates": 5500, "lr": 1e-3},
     }
     anatomies: ClassVar = {
         # Opacities begin at the pleura: an eroded lung has lost half of them.
