@@ -92,6 +92,24 @@ def training_length(updates: int | None, epochs: int, count: int, batch: int) ->
     return epochs * math.ceil(count / batch) if updates is None else updates
 
 
+def quicker_first(optimiser: torch.optim.Optimizer, rate: float | None, updates: int) -> None:
+    """Let an optimiser learn at ``rate`` for the first half of ``updates``, then at its own; None changes nothing."""
+    if rate is None:
+        return
+    own, done = [group["lr"] for group in optimiser.param_groups], 0
+    for group in optimiser.param_groups:
+        group["lr"] = rate
+
+    def count(*_: Any) -> None:
+        nonlocal done
+        done += 1
+        if done == updates // 2:
+            for group, lr in zip(optimiser.param_groups, own, strict=True):
+                group["lr"] = lr
+
+    optimiser.register_step_post_hook(count)
+
+
 def update(optimiser: torch.optim.Optimizer, loss: Any) -> torch.Tensor:
     """Do one optimiser update; return the loss for the curves, detached."""
     optimiser.zero_grad(set_to_none=True)

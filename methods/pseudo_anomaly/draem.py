@@ -53,8 +53,7 @@ class DRAEMConfig(RestoreSegmentConfig):
             "seg_base": 8,
             "batch": 4,
             "updates": 2600,
-            "lr": 1e-3,
-            "lr_decay_at": (0.5, 0.6),  # as a share; at 0.8 and 0.9 a loss that has flattened would fall once more
+            "first_lr": 1e-3,
         },
     }
 

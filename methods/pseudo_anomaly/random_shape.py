@@ -12,7 +12,7 @@ from ..card import MethodCard
 from ..config import STANDARD_SLICES, SliceConfig
 from ..context import FitContext
 from ..synthesis.stretched_noise import QUICK_SHAPES, ShapeConfig
-from ..training import autocast, predict, run_updates, training_length, update
+from ..training import autocast, predict, quicker_first, run_updates, training_length, update
 from .parts.augmented_slices import AugmentedSlices, Batch, Synthesis
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ class RandomShapeConfig(SliceConfig, ShapeConfig):
         seg_base: width of the first level of the segmentation net.
         epochs: times that every training slice is seen.
         updates: overrides epochs.
+        first_lr: learning rate of the first half of the updates, if not ``lr``: a short training begins faster.
         dice_smooth: added to both sides of the Dice quotient.
         fill: what replaces the tissue inside a mask: ``shift`` of its intensity, a ``constant`` or a noise ``texture``.
     """
@@ -40,6 +41,7 @@ class RandomShapeConfig(SliceConfig, ShapeConfig):
     seg_base: int = 64
     batch: int = 8
     lr: float = 1e-4
+    first_lr: float | None = None
     epochs: int = 20
     updates: int | None = None
     dice_smooth: float = 1.0
@@ -52,7 +54,7 @@ class RandomShapeConfig(SliceConfig, ShapeConfig):
             **STANDARD_SLICES,
             "seg_base": 8,
             "batch": 4,
-            "lr": 1e-3,
+            "first_lr": 1e-3,
             "updates": 4000,
             "rejection": True,  # a short training cannot afford slices with nothing to learn
         },
@@ -110,7 +112,9 @@ class RandomShape(AugmentedSlices):
         c = self.config
         stack = healthy.array(self.view)
         draw = self.batch_source(stack, ctx, "fit")
+        updates = training_length(c.updates, c.epochs, len(stack), c.batch)
         optimiser = torch.optim.Adam(self.net.parameters(), lr=c.lr)
+        quicker_first(optimiser, c.first_lr, ctx.updates(updates))
         self.net.train()
 
         def losses_of(batch: Batch) -> dict[str, torch.Tensor]:
@@ -124,7 +128,6 @@ class RandomShape(AugmentedSlices):
             update(optimiser, sum(losses.values()))
             return {name: loss.detach() for name, loss in losses.items()}
 
-        updates = training_length(c.updates, c.epochs, len(stack), c.batch)
         watch = self.watch(ctx, updates, [self.net], "fit", lambda batch: sum(losses_of(batch).values()))
         self.updates = run_updates(ctx, updates, step, watch=watch)
 

@@ -9,7 +9,7 @@ from ..card import MethodCard, same
 from ..config import STANDARD_SLICES
 from ..context import FitContext
 from ..synthesis.stretched_noise import QUICK_SHAPES, ShapeConfig
-from ..training import autocast, run_updates, training_length, update
+from ..training import autocast, quicker_first, run_updates, training_length, update
 from .parts.augmented_slices import QUICK_PERLIN, Batch, RestoreAndSegment, RestoreSegmentConfig, Synthesis, decaying
 
 if TYPE_CHECKING:
@@ -87,14 +87,12 @@ class TwoStageConfig(ShapeConfig, RestoreSegmentConfig):
             "ae_base": 8,
             "seg_base": 8,
             "batch": 4,
-            "lr": 1e-3,
+            "first_lr": 1e-3,
             "rejection": True,  # a short training cannot afford slices with nothing to learn
             # Both nets see as many batches in every row of the paper's Table 2.
             "restoration_updates": 2500,
             "segmentation_updates": 2500,
             "joint_updates": 2500,
-            "segmentation_decay_at": (0.5, 0.6),
-            "lr_decay_at": (0.5, 0.6),
         },
     }
 
@@ -162,6 +160,7 @@ class TwoStage(RestoreAndSegment):
 
         draw = self.batch_source(stack, ctx, "restoration")
         optimiser = torch.optim.Adam(self.restoration.parameters(), lr=self.config.lr)
+        quicker_first(optimiser, self.config.first_lr, ctx.updates(updates))
         self.restoration.train()
 
         def loss_of(batch: Batch) -> torch.Tensor:
@@ -184,6 +183,7 @@ class TwoStage(RestoreAndSegment):
         c = self.config
         draw = self.batch_source(stack, ctx, "segmentation")
         optimiser = torch.optim.Adam(self.segmentation.parameters(), lr=c.lr)
+        quicker_first(optimiser, c.first_lr, ctx.updates(updates))
         schedule = decaying(optimiser, ctx.updates(updates), c.segmentation_decay_at, c.lr_decay)
         keep = {training_length(None, n, len(stack), c.batch): f"epoch-{n}" for n in c.segmentation_checkpoints}
         self.restoration.eval()

@@ -109,7 +109,9 @@ def test_every_learned_method_has_standard_settings_that_follow_the_rules(name):
         for rate in ("lr", "encoder_lr"):
             if published := getattr(paper, rate, None):
                 allowed = max(published, min(10 * published, 1e-3))
-                assert any(getattr(standard, rate) == pytest.approx(allowed / 3**k, rel=0.15) for k in range(3)), rate
+                first = getattr(standard, "first_lr", None) or getattr(standard, rate)
+                assert any(first == pytest.approx(allowed / 3**k, rel=0.15) for k in range(3)), rate
+                assert getattr(standard, rate) == (published if hasattr(standard, "first_lr") else first)
         if isinstance(standard, SliceConfig):
             assert standard.size >= 128
             assert standard.window == paper.window

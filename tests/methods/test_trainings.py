@@ -3,13 +3,18 @@
 One method stands for those that share its loop and differ in a term of the loss; ``test_learning.py`` trains them all.
 """
 
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 from uasbench.benchmark.catalogue import registry
 from uasbench.datasets.healthy import HealthySet
+from uasbench.methods.config import ConfigError, resolve
 from uasbench.methods.context import FitContext
+from uasbench.methods.reconstruction.parts.base import ReconstructionConfig
 
 KNOWN = registry.runnable()
 VOLUMES: dict[str, Any] = {"spacing": (2.5, 3.0, 3.0), "size": 24}
@@ -72,3 +77,39 @@ def test_epochs_become_updates(make_method, healthy, healthy_volumes, name):
     with pytest.raises(Told) as told:
         method.fit(scans_for(settings, healthy, healthy_volumes), FitContext(0, on_progress=stop))
     assert told.value.args == (wanted,)
+
+
+RATES: dict[str, tuple[dict[str, Any], list[int]]] = {  # settings, and updates of each optimiser
+    "ae": ({"updates": 6}, [6]),
+    "draem": ({"updates": 5, "lr_decay_at": ()}, [5]),
+    "normnet": ({"updates": 4, "bright_lesions": True}, [4]),
+    "random-shape": ({"updates": 6}, [6]),
+    "two-stage": ({"restoration_updates": 6, "segmentation_updates": 4}, [6, 4]),
+}
+
+
+def test_these_methods_can_begin_faster():
+    configs = {name: KNOWN.get(name).Config for name in KNOWN.names()}
+    quick = {name for name, config in configs.items() if "first_lr" in {f.name for f in fields(config)}}
+    assert {name for name in quick if not issubclass(configs[name], ReconstructionConfig)} | {"ae"} == set(RATES)
+
+
+@pytest.mark.parametrize("name", RATES)
+def test_the_first_half_of_the_updates_has_a_rate_of_its_own(train, healthy, healthy_volumes, name):
+    settings, updates = RATES[name]
+    rates: dict[int, list[float]] = {}
+
+    def note(optimiser: torch.optim.Optimizer, *_: Any) -> None:
+        rates.setdefault(id(optimiser), []).append(optimiser.param_groups[0]["lr"])
+
+    hook = register_optimizer_step_pre_hook(note)
+    try:
+        train(KNOWN.get(name), scans_for(settings, healthy, healthy_volumes), lr=1e-5, first_lr=1e-4, **settings)
+    finally:
+        hook.remove()
+    assert list(rates.values()) == [[1e-4] * (n // 2) + [1e-5] * (n - n // 2) for n in updates]
+
+
+def test_half_of_a_training_without_an_end_is_refused():
+    with pytest.raises(ConfigError, match="first_lr"):
+        resolve(KNOWN.get("ae").Config, "paper", "liver", {"budget": "baur", "first_lr": 1e-3})
