@@ -69,9 +69,11 @@ class Geometry:
         (top, left), (_, rows, columns) = self.padding, self.native_shape
         row = (2 * np.arange(top, top + rows) + 1) * self.size // (2 * self.side)
         column = (2 * np.arange(left, left + columns) + 1) * self.size // (2 * self.side)
-        inside = [(index >= 0) & (index < self.size) for index in (row, column)]
+        in_rows, in_columns = (np.flatnonzero((i >= 0) & (i < self.size)) for i in (row, column))
         out = np.zeros(self.native_shape, bool)
-        out[np.ix_(self.slices, *inside)] = source[:, row[inside[0], None], column[None, inside[1]]]
+        out[np.ix_(np.array(self.slices, np.int64), in_rows, in_columns)] = source[
+            :, row[in_rows, None], column[None, in_columns]
+        ]
         return out
 
     def mask_to_view(self, mask: np.ndarray, how: MaskRule = "nearest") -> np.ndarray:
