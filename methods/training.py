@@ -103,7 +103,7 @@ def quicker_first(optimiser: torch.optim.Optimizer, rate: float | None, updates:
     def count(*_: Any) -> None:
         nonlocal done
         done += 1
-        if done == updates // 2:
+        if done == max(1, updates // 2):
             for group, lr in zip(optimiser.param_groups, own, strict=True):
                 group["lr"] = lr
 

@@ -39,7 +39,8 @@ if TYPE_CHECKING:
 
 def pairs(seed: int, size: str) -> list[tuple[Case, Case, np.ndarray]]:
     """Return the training patients of a seed, each without tumours, with tumours, and their mask."""
-    spec, plan = liver.specification(), liver.specification().size(size)
+    spec = liver.specification()
+    plan = spec.size(size)
     bearers = Strata.deal(
         np.random.default_rng(derive(seed, "own lesions")), replace(plan, lesion=plan.healthy, free=0)
     )
