@@ -114,8 +114,8 @@ class AnoDDPMConfig(SliceConfig):
             "frequency": 24.0,  # a pixel of the square is almost three of the published slice
             "lr": 1e-3,
             "batch": 4,
-            "updates": 1100,
-            "ema": 0.98,  # the same share of the updates
+            "updates": 600,
+            "ema": 0.965,  # the same share of the updates
             "jumps": 20,
         },
     }

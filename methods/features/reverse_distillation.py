@@ -65,7 +65,7 @@ class ReverseDistillationConfig(FeatureConfig):
             "backbone": LITE0,
             "depth": 1,
             "depths": (1, 1, 1),
-            "updates": 3000,
+            "updates": 1500,
             "sigma": 2.0,  # half the published grid
         },
     }

@@ -40,7 +40,7 @@ class STFPMConfig(FeatureConfig):
     profiles: ClassVar = {
         "smoke": {"size": 32, "backbone": LITE0, "batch": 4, "updates": 4},
         "quick": {"size": 96, "backbone": LITE0, "batch": 8, "updates": 90},
-        "standard": {**STANDARD_SLICES, "backbone": LITE0, "batch": 16, "updates": 1500},
+        "standard": {**STANDARD_SLICES, "backbone": LITE0, "batch": 16, "updates": 800},
     }
 
 

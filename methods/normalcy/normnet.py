@@ -134,7 +134,7 @@ class NormNetConfig(Config):
             "channels": (4, 8, 16, 32, 64),
             "batch": 2,
             "first_lr": 1e-3,
-            "updates": 1350,
+            "updates": 900,
             # 9 voxels are 3.9 of these: 5, so that a sheet of one voxel, a fifth of it, does not pass the threshold.
             "seed_kernel": 5,
             "limit_kernel": 3,

@@ -119,7 +119,7 @@ class CutPasteConfig(SliceConfig):
             "crop": 32,
             "channels": (16, 32, 64, 128),
             "hidden": (128, 32),
-            "epoch_updates": 16,
+            "epoch_updates": 8,
             "scar_width": (1.0, 8.0),
             "scar_length": (5.0, 12.5),
             "density_crops": 4096,

@@ -59,7 +59,7 @@ class ForeignPatchConfig(SliceConfig):
     profiles: ClassVar = {
         "smoke": {"size": 32, "widen": 1, "batch": 4, "updates": 5, "donors": "slices"},
         "quick": {"size": 64, "widen": 1, "batch": 4, "updates": 750, "lr": 3e-3},
-        "standard": {**STANDARD_SLICES, "widen": 1, "batch": 8, "updates": 2500},
+        "standard": {**STANDARD_SLICES, "widen": 1, "batch": 8, "updates": 1300},
     }
 
 

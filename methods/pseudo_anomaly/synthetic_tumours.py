@@ -99,7 +99,7 @@ class SyntheticTumoursConfig(Config):
             "crop": (48, 48, 48),
             "channels": (8, 16, 32, 64, 128),
             "lr": 1e-3,
-            "updates": 5500,
+            "updates": 3000,
         },
     }
     anatomies: ClassVar = {"lung": {"window": (-800.0, 100.0), "tumours": "brighter", "difference": (300.0, 900.0)}}

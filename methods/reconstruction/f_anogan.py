@@ -94,9 +94,9 @@ class FAnoGANConfig(PlacedSlices):
             "dim": 8,  # an eighth: five critic steps with a gradient penalty take four fifths of the budget
             "batch": 8,
             "lr": 1e-3,
-            "updates": 600,
+            "updates": 300,
             "encoder_lr": 5e-4,
-            "encoder_updates": 1200,
+            "encoder_updates": 600,
         },
     }
     anatomies: ClassVar = {"lung": {"window": (-800.0, 100.0), "frame": "volume", "sign": "positive", "erode": 0}}

@@ -74,7 +74,7 @@ class ASCNetConfig(SliceConfig):
             "erode": 1,
         },
         # Running statistics look back over a tenth of the training where the published ones see a hundredth.
-        "standard": {**STANDARD_SLICES, "base": 8, "norm_momentum": 0.1, "batch": 4, "lr": 5e-4, "updates": 1500},
+        "standard": {**STANDARD_SLICES, "base": 8, "norm_momentum": 0.1, "batch": 4, "lr": 5e-4, "updates": 800},
     }
     anatomies: ClassVar = {"lung": {"window": (-800.0, 100.0), "orientation": "bright"}}
 

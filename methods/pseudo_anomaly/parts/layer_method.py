@@ -95,7 +95,7 @@ class LayerConfig(Config):
             "crop": (40, 40, 40),
             "channels": (16, 32, 64, 128),
             # The rate stays: its first fall, after 1430 updates without a gain, would come later.
-            "updates": 1050,
+            "updates": 600,
         },
     }
     anatomies: ClassVar = {
