@@ -33,9 +33,27 @@ def judge(values: Sequence[float]) -> tuple[Verdict, float | None]:
     before, last = trim_mean(curve[-2 * part :].reshape(2, part), 0.2, axis=1).tolist()
     scale = before if curve.min() > 0 else float(np.ptp(curve))
     ratio = 1.0 if scale == 0 else 1 + (last - before) / scale
+    return verdict_on(ratio), ratio
+
+
+def verdict_on(ratio: float) -> Verdict:
+    """Return the verdict that a ratio of :func:`judge` stands for, or the mean ratio of several fits."""
     if ratio < 1 - TOLERANCE:
-        return "falling", ratio
-    return ("rising" if ratio > 1 + TOLERANCE else "flattened"), ratio
+        return "falling"
+    return "rising" if ratio > 1 + TOLERANCE else "flattened"
+
+
+def mean_ratios(fits: Iterable[Convergence]) -> dict[str, float]:
+    """Return the mean ratio of each phase over fits of one method: seeds, members, folds.
+
+    Curves flicker, so that the ratio of one fit of a training that has flattened misses 1 by several per cent; of
+    three or more fits one is likely to count as falling, their mean is not.
+    """
+    ratios: dict[str, list[float]] = {}
+    for fit in fits:
+        if fit.ratio is not None:
+            ratios.setdefault(fit.phase, []).append(fit.ratio)
+    return {phase: float(np.mean(values)) for phase, values in ratios.items()}
 
 
 class WatchedCurves:

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from ..benchmark.convergence import mean_ratios, verdict_on
 from ..benchmark.protocols.catalogue import PROTOCOLS, is_oracle
 from ..benchmark.runs.records import MethodInfo, Record
 from ..benchmark.scoring.metrics import METRICS, NO_PROTOCOL
@@ -42,7 +43,7 @@ FLAG_LEGEND = {
     "trivial": "learns nothing",
     "near-chance": "its card says that its map is close to chance in the literature, and why",
     "undertrained": "its card says that its quick profile is not better than its untrained network, and why",
-    "not-converged": "the loss on held-out healthy patients was still falling when its training ended",
+    "not-converged": "the loss on held-out healthy patients was still falling when training ended, averaged over fits",
     "best-trivial": "the best trivial baseline of its group",
     "below-best-trivial": "does not beat the best trivial baseline",
     "unequal-n": "fewer patients or cases than other rows of its group: means are not comparable as they stand",
@@ -141,14 +142,22 @@ class Facts(NamedTuple):
 
 
 def facts(records: Sequence[Record]) -> dict[MethodOnData, Facts]:
-    """Return the facts of every method; a flag counts when any of its records has it."""
-    found: dict[MethodOnData, Facts] = {}
+    """Return the facts of every method; a flag counts when any of its records has it.
+
+    Whether its training was still falling is judged over all its fits (:func:`..benchmark.convergence.mean_ratios`).
+    """
+    together: dict[MethodOnData, list[Record]] = {}
     for record in records:
-        where = MethodOnData(record.cell.method, record.cell.dataset, record.cell.train)
-        known = found.get(where)
-        flags, untrusted = (frozenset(), frozenset()) if known is None else (known.flags, known.untrusted)
-        untrusted |= {case for case, trust in record.data.trust.items() if not trust.spacing_trusted}
-        found[where] = Facts(record.method, record.profile, flags | record_flags(record), untrusted)
+        cell = record.cell
+        together.setdefault(MethodOnData(cell.method, cell.dataset, cell.train), []).append(record)
+    found: dict[MethodOnData, Facts] = {}
+    for where, own in together.items():
+        flags = frozenset[str]().union(*map(record_flags, own))
+        ratios = mean_ratios(fit for record in own if record.profile in CONVERGING for fit in record.convergence)
+        if any(verdict_on(ratio) == "falling" for ratio in ratios.values()):
+            flags |= {"not-converged"}
+        untrusted = {case for record in own for case, trust in record.data.trust.items() if not trust.spacing_trusted}
+        found[where] = Facts(own[-1].method, own[-1].profile, flags, frozenset(untrusted))
     return found
 
 
@@ -163,7 +172,6 @@ def record_flags(record: Record) -> set[str]:
         "topline": method.uses == "labels" or method.supervision == "full",
         "whole-slices": method.region == "slices",
         "trivial": method.trivial,
-        "not-converged": record.profile in CONVERGING and any(c.verdict == "falling" for c in record.convergence),
         "near-chance": method.near_chance,
         "undertrained": method.undertrained and record.profile in ("smoke", "quick"),
     }

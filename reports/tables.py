@@ -11,7 +11,7 @@ import pandas as pd
 from ..benchmark.runs.folder import RunFolder
 from ..benchmark.runs.records import Failure, Record, Skip
 from ..benchmark.scores import Scores, collect, per_case_values
-from .columns import COST, FAILURES, PER_CASE, SKIPPED, Facts, MethodOnData, facts, flag_text, record_flags, sort_rows
+from .columns import COST, FAILURES, PER_CASE, SKIPPED, Facts, MethodOnData, facts, flag_text, sort_rows
 from .paired import paired_tests, run_references
 from .summary import summary
 
@@ -55,7 +55,7 @@ def make_tables(
         summary=summary(scores, known),
         per_case=per_case(records, known),
         paired_tests=paired_tests(scores, known, run_references(records, info)),
-        cost=cost(records),
+        cost=cost(records, known),
         failures=_listed(failed, FAILURES, ["dataset", "train", "method", "seed", "stage"], info),
         skipped=_listed([s.model_dump() for s in skipped], SKIPPED, ["dataset", "method"], info),
     )
@@ -83,14 +83,14 @@ def per_case(records: Sequence[Record], known: Mapping[MethodOnData, Facts]) -> 
     return sort_rows(frame.reindex(columns=PER_CASE), order)
 
 
-def cost(records: Sequence[Record]) -> pd.DataFrame:
+def cost(records: Sequence[Record], known: Mapping[MethodOnData, Facts]) -> pd.DataFrame:
     """Return what every cell cost: seconds and MiB."""
     rows = []
     for record in records:
         spent = record.cost.model_dump()
         spent["updates"] = json.dumps(record.cost.updates, sort_keys=True) if record.cost.updates else ""
         spent["peak_gpu_mib"] = np.nan if record.cost.peak_gpu_mib is None else record.cost.peak_gpu_mib
-        flags = flag_text(record_flags(record))
+        flags = flag_text(known[MethodOnData(record.cell.method, record.cell.dataset, record.cell.train)].flags)
         rows.append({**record.cell.model_dump(), **spent, "profile": record.profile, "flags": flags})
     return sort_rows(pd.DataFrame(rows, columns=COST), ["dataset", "train", "method", "seed"])
 

@@ -5,13 +5,14 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..benchmark.convergence import mean_ratios, verdict_on
 from ..benchmark.runs.records import Convergence, Record
 
 WIDTH, HEIGHT = 120, 26
 NOTE = (
     "The loss on healthy patients who are not learned from, with the method's own synthetic lesions where it has such: "
     "before training and at its end, means over fits (seeds, members). Ratio: last fifth of the curve to the fifth "
-    "before, the largest fall; below 0.95 it is still falling. Curves are logarithmic where the loss is above 0."
+    "before, their mean; below 0.95 it is still falling. Curves are logarithmic where the loss is above 0."
 )
 
 
@@ -40,13 +41,15 @@ def watched_trainings(records: Sequence[Record]) -> tuple[list[WatchedTraining],
 
 
 def _row(method: str, phase: str, fits: Sequence[Convergence]) -> WatchedTraining:
-    counts = Counter(fit.verdict for fit in fits)
-    verdict = ", ".join(f"{name} {n} of {len(fits)}" if len(counts) > 1 else name for name, n in counts.most_common())
-    ratios = [fit.ratio for fit in fits if fit.ratio is not None]
+    counts = Counter(fit.verdict for fit in fits).most_common()
+    ratio = mean_ratios(fits).get(phase)
+    verdict = "not watched" if ratio is None else verdict_on(ratio)
+    if len(counts) > 1:
+        verdict += f" ({', '.join(f'{name} {n} of {len(fits)}' for name, n in counts)})"
     ends = [[fit.points[i][1] for fit in fits] for i in (0, -1)]
     start, last = (f"{sum(values) / len(values):.3g}" for values in ends)
-    ratio = f"{min(ratios):.2f}" if ratios else ""
-    return WatchedTraining(method, phase, start, last, ratio, verdict, _lines([fit.points for fit in fits]))
+    shown = "" if ratio is None else f"{ratio:.2f}"
+    return WatchedTraining(method, phase, start, last, shown, verdict, _lines([fit.points for fit in fits]))
 
 
 def _lines(curves: Sequence[Sequence[tuple[int, float]]]) -> tuple[str, ...]:

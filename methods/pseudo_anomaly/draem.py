@@ -52,7 +52,7 @@ class DRAEMConfig(RestoreSegmentConfig):
             "ae_base": 8,
             "seg_base": 8,
             "batch": 4,
-            "updates": 1300,
+            "updates": 2600,
             "first_lr": 1e-3,
         },
     }

@@ -55,7 +55,7 @@ class RandomShapeConfig(SliceConfig, ShapeConfig):
             "seg_base": 8,
             "batch": 4,
             "first_lr": 1e-3,
-            "updates": 2600,
+            "updates": 4000,
             "rejection": True,  # a short training cannot afford slices with nothing to learn
         },
     }

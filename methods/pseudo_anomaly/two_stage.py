@@ -90,9 +90,9 @@ class TwoStageConfig(ShapeConfig, RestoreSegmentConfig):
             "first_lr": 1e-3,
             "rejection": True,  # a short training cannot afford slices with nothing to learn
             # As in the paper, the segmentation net sees less than the restoration.
-            "restoration_updates": 1800,
-            "segmentation_updates": 600,
-            "joint_updates": 1300,
+            "restoration_updates": 2800,
+            "segmentation_updates": 1200,
+            "joint_updates": 2600,
         },
     }
 

@@ -34,7 +34,7 @@ class ContextVAEConfig(VAEConfig):
     context: float = 0.5
     score: Literal["rec", "grad", "product"] = field(default="rec", metadata={"stage": "score"})
 
-    profiles: ClassVar = VAEConfig.profiles_with(quick={"updates": 300}, standard={"updates": 2000})
+    profiles: ClassVar = VAEConfig.profiles_with(quick={"updates": 300}, standard={"updates": 2800})
 
 
 class ContextVAE(VAE):

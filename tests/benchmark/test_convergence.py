@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 from uasbench.benchmark.commands.running import run
-from uasbench.benchmark.convergence import WatchedCurves, judge
-from uasbench.reports.columns import record_flags
+from uasbench.benchmark.convergence import WatchedCurves, judge, mean_ratios, verdict_on
+from uasbench.benchmark.runs.records import Convergence
+from uasbench.reports.columns import facts
 
 T = np.linspace(0, 1, 25)
 NOISE = 1 + 0.03 * np.random.default_rng(0).standard_normal((50, 25))
@@ -54,6 +55,26 @@ def test_phases_are_judged_apart_by_all_their_points_of_which_some_are_kept():
     assert (two.points[0], two.points[-1]) == ((0, 1.0), (199, 1 / 200))
 
 
+def marked(records, ratios):
+    """Return whether the tables mark a method with these ratios, one for each of its records."""
+    fits = zip(records, ratios, strict=True)
+    judged = [
+        r.model_copy(update={"convergence": [r.convergence[0].model_copy(update={"ratio": ratio})]})
+        for r, ratio in fits
+    ]
+    (found,) = facts(judged).values()
+    return "not-converged" in found.flags
+
+
+def test_of_several_fits_the_mean_counts_by_phase():
+    def fit(phase, ratio):
+        return Convergence(phase=phase, points=[], ratio=ratio, verdict="flattened", rule=2)
+
+    fits = [fit("one", 0.9), fit("two", None), fit("one", 1.0), fit("two", 1.2)]
+    assert mean_ratios(fits) == pytest.approx({"one": 0.95, "two": 1.2})
+    assert [verdict_on(ratio) for ratio in (0.9, 1.0, 1.1)] == ["falling", "flattened", "rising"]
+
+
 def test_a_run_watches_by_the_patients_who_calibrate_and_says_so_in_its_records(smoke):
     settings = {"ae": {"updates": "30"}}
     folder = run(smoke("two-stage,ae,padim,hu-deviation", settings=settings))[0]
@@ -62,9 +83,11 @@ def test_a_run_watches_by_the_patients_who_calibrate_and_says_so_in_its_records(
     (ae,) = records["ae"].convergence
     assert [step for step, _ in ae.points][:: len(ae.points) - 1] == [0, 30]
     assert ae.verdict in ("falling", "flattened", "rising")
-    assert "not-converged" not in record_flags(records["ae"])  # a claim of the longer profiles alone
-    falling = records["ae"].model_copy(
-        update={"profile": "standard", "convergence": [ae.model_copy(update={"verdict": "falling"})]}
-    )
-    assert "not-converged" in record_flags(falling)
+    assert not marked([records["ae"]], [0.5])  # a claim of the longer profiles alone
+    standard = records["ae"].model_copy(update={"profile": "standard"})
+    assert marked([standard], [0.94])
+    assert not marked([standard], [0.96])
+    assert not marked([standard], [1.2])
+    assert not marked([standard] * 3, [0.9, 1.02, 0.99])
+    assert marked([standard] * 3, [0.9, 0.9, 1.0])
     assert not any(records[name].convergence for name in ("padim", "hu-deviation") if name in records)

@@ -162,7 +162,8 @@ def test_watched_trainings_are_one_row_per_method_and_phase_and_the_others_are_n
     rows, others = watched_trainings([*records, idle])
     assert others == ["padim"]
     assert [(row.phase, row.verdict, row.ratio) for row in rows] == [
-        ("restoration", "flattened 1 of 2, falling 1 of 2", "0.50"), ("joint", "falling", "0.90")
+        ("restoration", "falling (flattened 1 of 2, falling 1 of 2)", "0.75"),
+        ("joint", "falling", "0.90"),
     ]  # fmt: skip
     assert (rows[0].start, rows[0].last) == ("1", "0.15")
     assert rows[1].lines == ("0.0,0.0 120.0,26.0",)

@@ -118,7 +118,7 @@ class ReconstructionConfig(PlacedSlices):
             "lr": 3e-3,
             "erode": 3,
         },
-        "standard": {**STANDARD_FRAME, "width": 8, "updates": 3000, "first_lr": 1e-3},
+        "standard": {**STANDARD_FRAME, "width": 8, "updates": 4000, "first_lr": 1e-3},
     }
     anatomies: ClassVar = {
         # Opacities begin at the pleura: an eroded lung has lost half of them.
