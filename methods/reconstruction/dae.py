@@ -67,7 +67,7 @@ class DAEConfig(SliceConfig):
             "wf": 4,
             "batch": 8,
             "epoch_updates": 6,
-            "epochs": 110,
+            "epochs": 210,
             "lr": 1e-3,
             "t_max": 10,
         },
