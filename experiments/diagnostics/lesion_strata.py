@@ -1,0 +1,106 @@
+"""Which lesions of the phantom does a method rank above the rest of their organ? By size and by contrast.
+
+``python -m uasbench.experiments.diagnostics.lesion_strata RUN … --methods two-stage hu-threshold`` reads the stored
+maps of finished runs on phantoms, each lesion's AUROC against the organ outside all lesions of its patient, and prints
+the means over thirds of all lesions: the smallest, the middle, the largest, and those of least to most contrast.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy import ndimage
+
+from ...benchmark.catalogue import registry
+from ...benchmark.locations import cache_root
+from ...benchmark.runs.folder import RunFolder
+from ...benchmark.runs.map_store import read_map
+from ...datasets.case import Spacing
+from ...datasets.phantom.disk import phantom_root
+
+LEAST_ML, SHELL_MM = 0.1, 10.0
+THIRDS = ("low", "middle", "high")
+
+
+def auroc(inside: np.ndarray, outside: np.ndarray) -> float:
+    """Return the share of pairs in which a value of ``inside`` is above one of ``outside``, ties by half.
+
+    >>> auroc(np.array([2.0, 1.0]), np.array([0.0, 1.0]))
+    0.875
+    """
+    ordered = np.sort(outside)
+    below = np.searchsorted(ordered, inside, "left") + np.searchsorted(ordered, inside, "right")
+    return float(below.mean() / 2 / len(ordered))
+
+
+def lesions_of(
+    image: np.ndarray, roi: np.ndarray, lesion: np.ndarray, spacing: Spacing
+) -> list[tuple[np.ndarray, float, float]]:
+    """Return each lesion of at least 0.1 ml: its mask, its volume in ml, |HU inside − HU of the organ within 10 mm|."""
+    labels, count = ndimage.label(lesion, np.ones((3, 3, 3)))
+    found = []
+    for number in range(1, count + 1):
+        mask = labels == number
+        ml = float(mask.sum() * np.prod(spacing) / 1000)
+        if ml < LEAST_ML:
+            continue
+        near = (ndimage.distance_transform_edt(~mask, spacing) <= SHELL_MM) & roi & ~lesion
+        if near.any():
+            found.append((mask, ml, float(abs(image[mask].mean() - image[near].mean()))))
+    return found
+
+
+def ranked(folder: RunFolder, methods: Sequence[str]) -> pd.DataFrame:
+    """Return one row per lesion, method and seed of a run on a phantom: ``lesion, ml, contrast, method, auroc``."""
+    rows = []
+    records = [record for record in folder.records() if record.cell.method in methods]
+    for dataset in sorted({record.cell.dataset for record in records}):
+        own = [record for record in records if record.cell.dataset == dataset]
+        phantom = own[0].data.phantom
+        if phantom is None:
+            raise SystemExit(f"{folder.path}: {dataset} is no phantom")
+        made = {"seed": phantom["seed"], "size": phantom["size"]}
+        root = phantom_root(cache_root() / "phantom", anatomy=own[0].data.anatomy, **made)
+        tests = registry.datasets().get(dataset)()
+        for scan in tests.discover(root):
+            case, lesion = tests.load(scan.id), tests.load_truth(scan.id).lesion & tests.load(scan.id).roi
+            found = lesions_of(case.image, case.roi, lesion, case.spacing)
+            for record in own:
+                map_ = read_map(folder.map_dir(record.cell) / f"{scan.id}.map").native()
+                outside = map_[case.roi & ~lesion]
+                for number, (mask, ml, contrast) in enumerate(found):
+                    where = f"{folder.path}/{scan.id}/{number}"
+                    rows.append((where, ml, contrast, record.cell.method, auroc(map_[mask], outside)))
+    return pd.DataFrame(rows, columns=["lesion", "ml", "contrast", "method", "auroc"])
+
+
+def by_thirds(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the mean AUROC by method and third of the lesions, once by ``ml`` and once by ``contrast``."""
+    lesions = rows.drop_duplicates("lesion").set_index("lesion")
+    parts = []
+    for name in ("ml", "contrast"):
+        third = pd.qcut(lesions[name].rank(method="first"), 3, labels=list(THIRDS))
+        means = rows.assign(third=rows["lesion"].map(third)).pivot_table("auroc", "method", "third", observed=True)
+        spans = lesions[name].groupby(third, observed=True).agg(["min", "max"])
+        means.columns = [f"{name} {low:.3g} to {high:.3g}" for low, high in spans.to_numpy()]
+        parts.append(means)
+    return pd.concat(parts, axis=1).reset_index()
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("runs", nargs="+", type=Path)
+    parser.add_argument("--methods", nargs="+", required=True)
+    options = parser.parse_args()
+    rows = pd.concat([ranked(RunFolder(path), options.methods) for path in options.runs])
+    print(f"{rows['lesion'].nunique()} lesions of at least {LEAST_ML} ml")
+    print(by_thirds(rows).round(2).to_string(index=False))
+
+
+if __name__ == "__main__":
+    main()
