@@ -90,7 +90,7 @@ def cost(records: Sequence[Record], known: Mapping[MethodOnData, Facts]) -> pd.D
         spent = record.cost.model_dump()
         spent["updates"] = json.dumps(record.cost.updates, sort_keys=True) if record.cost.updates else ""
         spent["peak_gpu_mib"] = np.nan if record.cost.peak_gpu_mib is None else record.cost.peak_gpu_mib
-        flags = flag_text(known[MethodOnData(record.cell.method, record.cell.dataset, record.cell.train)].flags)
+        flags = flag_text({*known[MethodOnData(record.cell.method, record.cell.dataset, record.cell.train)].flags})
         rows.append({**record.cell.model_dump(), **spent, "profile": record.profile, "flags": flags})
     return sort_rows(pd.DataFrame(rows, columns=COST), ["dataset", "train", "method", "seed"])
 

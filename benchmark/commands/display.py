@@ -88,7 +88,7 @@ def announce(console: Console | None, graph: Graph, tasks: Sequence[Planned], ne
         data, what = task.data, "phantom, synthetic CT" if task.data.phantom else "files"
         sets = f"{data.dataset} ({len(data.test)} cases) after {data.train} ({len(data.healthy)} cases)"
         lines.append(f"{sets}, {what}; {len(task.candidates)} configurations")
-        lines += [f"  note: {warning}" for warning in data.warnings]
+        lines += [f"  {w}" if w.startswith("WARNING") else f"  note: {w}" for w in data.warnings]
         lines += [f"  skipped {skip.method}: {skip.reason}" for skip in task.skipped]
         lines += [f"  failed {label}: {reason}" for label, reason in task.broken]
     lines += [f"  note: {warning}" for warning in version_warnings(graph.folder)]

@@ -55,5 +55,5 @@ def prepare_only(options: RunOptions, console: Console | None = None) -> list[st
         data = task.data
         views = len({c.view for c in task.candidates if c.view is not None})
         lines.append(f"{data.dataset}: {len(data.test)} cases; {data.train}: {len(data.healthy)} cases; {views} views")
-        lines += [f"  note: {warning}" for warning in data.warnings]
+        lines += [f"  {w}" if w.startswith("WARNING") else f"  note: {w}" for w in data.warnings]
     return [*lines, f"store: {cache_root(options.cache) / 'store'}"]

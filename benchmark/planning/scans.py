@@ -12,6 +12,8 @@ from ...datasets.storing.store import Store
 from ...datasets.views.volume_view import AnyView
 from ..catalogue.registry import Registry
 
+NAMED = 3
+
 
 @dataclass(frozen=True)
 class Scans:
@@ -71,12 +73,25 @@ class ScanSource:
         )
         notes = [f"{name}: {note}" for note in getattr(dataset, "notes", ())]
         on_cases = [f"{name}:{ref.id}: {note}" for ref in wanted for note in ref.notes]
-        return Scans(found.cases, found.truths, [ref.image for ref in wanted], notes, on_cases)
+        return Scans(found.cases, found.truths, [ref.image for ref in wanted], [*notes, *warned(found.cases)], on_cases)
 
 
 def key(case: PreparedCase) -> CaseKey:
     """Return what tells a case from those of all sets."""
     return case.dataset, case.id
+
+
+def warned(cases: Iterable[PreparedCase]) -> list[str]:
+    """Return the warnings on cases, each once with those that it concerns: three by name, the others counted."""
+    concerned: dict[str, list[str]] = {}
+    for case in cases:
+        for note in case.notes:
+            if note.level == "warning":
+                concerned.setdefault(note.text, []).append(f"{case.dataset}:{case.id}")
+    return [
+        f"WARNING {', '.join(ids[:NAMED])}{f' and {len(ids) - NAMED} more' if len(ids) > NAMED else ''}: {text}"
+        for text, ids in concerned.items()
+    ]
 
 
 def people(cases: Iterable[PreparedCase]) -> dict[CaseKey, str]:

@@ -12,8 +12,8 @@ from ...common.errors import DataError
 from ...common.seeds import derive
 from ..case import Case, Note, Truth
 from ..dataset import CaseRef, DatasetCard
+from ..reading.geometry import Grid
 from ..reading.mhd_io import canonical_index, read_header, read_mhd, read_mhd_labels
-from ..reading.orientation import Grid
 from ..reading.side_tables import natural_key, patients_of, read_table
 from ..roi.lung_roi import lung_roi
 from .surveying import Survey, SurveyedDataset, by_kind, unique

@@ -8,8 +8,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from ..case import OUTSIDE_SHARE, Case, Truth, warning
-from ..reading.volume_io import read_labels, read_volume
+from ..case import OUTSIDE_SHARE, Case, Note, Truth, warning
+from ..dataset import CaseRef
+from ..reading.geometry import placement
+from ..reading.orientation import AxisFlips, flips_from_lungs
+from ..reading.volume_io import Labels, Volume, read_grid, read_labels
 from ..roi.lung_roi import MASK_FILE, lung_roi
 from ..roi.lungmask_model import weights
 from .nifti_pair import NiftiPairDataset
@@ -44,6 +47,7 @@ class LungFoldersDataset(NiftiPairDataset):
     """
 
     roi_labels: ClassVar[frozenset[int]] = frozenset()
+    evidence: ClassVar[tuple[str, str, str]] = ("sides of the lung labels", "spine", "domes of the lungs")
 
     def __init__(self) -> None:
         super().__init__()
@@ -64,32 +68,45 @@ class LungFoldersDataset(NiftiPairDataset):
 
     def load(self, case_id: str) -> Case:
         ref = self._ref(case_id)
-        volume = read_volume(ref.image)
-        spacing, trust, found = self._geometry(case_id, volume)
+        found = self.upright(ref)
+        volume, lung, labels = found.volume, self.lung_files.get(case_id), found.labels
+        spacing, trust, noted = self._geometry(case_id, found)
+        image = np.ascontiguousarray(np.flip(volume.data, found.flips), dtype=np.float32)
         notes = list(volume.notes)
-        if volume.grid.trusted and volume.spacing[0] > THICK_MM:
+        if volume.grid.spacing_trusted and volume.spacing[0] > THICK_MM:
             notes.append(warning(f"slices {volume.spacing[0]:g} mm apart: resampling along z invents most of them"))
         if repeated := sum(np.array_equal(a, b) for a, b in pairwise(volume.data)):
             trust = replace(trust, spacing_trusted=False)
             text = f"{repeated} of {len(volume.data)} slices repeat the slice below: padded or uneven slices"
             notes.append(warning(f"{text}, the spacing along z is not trusted"))
-        notes += found
-        image = np.ascontiguousarray(volume.data, dtype=np.float32)
-        lung = self.lung_files.get(case_id)
-        mask = None
-        if lung is not None:
-            labels = read_labels(lung.path, volume, lung.labels)
-            mask = labels.data > 0
-            notes += labels.notes
-            if lung.sides and _is_mirrored(labels.data):
-                wrong = f"the left lung (1) of {lung.path.name} lies on the patient's right: wrong affine"
-                look = f"mirrored export or exchanged labels; look at {ref.image.name} before using it"
-                notes.append(warning(f"{wrong}, {look}"))
+        notes += [*noted, *(labels.notes if labels else ()), *found.notes, *_about_lesions(ref, lung, volume)]
+        mask = None if labels is None else np.ascontiguousarray(np.flip(labels.data > 0, found.flips))
         source = MASK_FILE if lung is None else lung.source
         roi, source, known = lung_roi(
             case_id, image, spacing, mask, notes=notes, mask_source=source, image_file=ref.image
         )
         return Case(case_id, ref.patient, image, spacing, roi, known, source, trust)
+
+    def organ_labels(self, ref: CaseRef, volume: Volume) -> Labels | None:
+        lung = self.lung_files.get(ref.id)
+        return None if lung is None else read_labels(lung.path, volume, lung.labels)
+
+    def anatomy(self, ref: CaseRef, volume: Volume, labels: Labels | None) -> AxisFlips | None:
+        """Judge the axes by the lungs; left and right by their labels where these name the side."""
+        if labels is None:
+            return None
+        found = flips_from_lungs(volume.data, labels.data > 0)
+        return replace(found, x=_is_mirrored(labels.data)) if self.lung_files[ref.id].sides else found
+
+    def _against(self, ref: CaseRef, anatomy: AxisFlips) -> tuple[Note, ...]:
+        signs = {
+            2: f"the left lung (1) of {self.lung_files[ref.id].path.name} lies on the patient's right",
+            1: "the spine lies at the front",
+            0: "the domes of the lungs hang down",
+        }
+        why = "wrong affine, mirrored export or exchanged labels"
+        look = f"look at {ref.image.name} before using it"
+        return tuple(warning(f"{signs[axis]}: {why}, {look}") for axis in anatomy.flipped)
 
     def inspect(self, case: Case, truth: Truth | None) -> list[str]:
         """Report lesions that lie outside the lungs by more than 5 % of their voxels; those are never measured."""
@@ -105,10 +122,18 @@ def kind_of_folder(path: Path, kinds: Mapping[str, str]) -> str | None:
     return next((kinds[name] for name in names if name in kinds), None)
 
 
-def _is_mirrored(labels: np.ndarray) -> bool:
-    """True where both lungs are labelled and the left one lies at smaller x (LPS: x grows to the patient's left)."""
+def _about_lesions(ref: CaseRef, lung: LungFile | None, volume: Volume) -> tuple[Note, ...]:
+    """Return what the header alone of the lesion file says about its place; :meth:`load_truth` opens the voxels."""
+    if ref.label is None or (lung is not None and ref.label == lung.path):
+        return ()
+    place = placement(read_grid(ref.label), volume.grid, ref.label.name)
+    return (Note(place.text, "warning" if place.contested else "note"),) if place.text else ()
+
+
+def _is_mirrored(labels: np.ndarray) -> bool | None:
+    """Whether the left lung lies at smaller x (LPS: x grows to the patient's left); None where one is not labelled."""
     x = np.arange(labels.shape[2], dtype=np.float64)
     left, right = ((labels == value).sum(axis=(0, 1), dtype=np.float64) for value in (LEFT, RIGHT))
     if not (left.any() and right.any()):
-        return False
-    return float((left * x).sum() / left.sum()) < float((right * x).sum() / right.sum())
+        return None
+    return bool((left * x).sum() / left.sum() < (right * x).sum() / right.sum())

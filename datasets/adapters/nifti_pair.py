@@ -1,10 +1,12 @@
 """Shared by sets that store a CT and one label file per case as NIfTI."""
 
+from __future__ import annotations
+
 import math
 import re
 from abc import abstractmethod
 from collections.abc import Collection, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import ClassVar
@@ -14,6 +16,7 @@ import numpy as np
 from ...common.errors import DataError
 from ..case import Case, Note, Spacing, Trust, Truth, warning
 from ..dataset import CaseRef
+from ..reading.geometry import placement
 from ..reading.orientation import AxisFlips
 from ..reading.side_tables import natural_key, patients_of, read_table
 from ..reading.volume_io import Labels, Volume, read_grid, read_labels, read_volume
@@ -22,17 +25,35 @@ from .surveying import Survey, SurveyedDataset
 SPACING_TABLE = "spacing.csv"
 
 
+@dataclass(frozen=True, eq=False)
+class Upright:
+    """A scan and the labels of its organ on the same axes, of which ``flips`` (z, y, x) are still to be turned round.
+
+    Attributes:
+        labels: None where no file labels the organ.
+        notes: what was decided about the axes, or speaks against them.
+    """
+
+    volume: Volume
+    labels: Labels | None
+    flips: tuple[int, ...]
+    trust: Trust
+    notes: tuple[Note, ...] = ()
+
+
 class NiftiPairDataset(SurveyedDataset):
     """Base of an adapter whose cases are a CT file and a label file.
 
     A subclass names its folders, its labels and how files pair (:meth:`pair`). ``case_labels`` are all values that may
     occur in a label file, ``roi_labels`` make the region of interest, ``lesion_labels`` the truth. Where a header was
-    lost, the axes are turned by anatomy if :meth:`find_flips` knows it, else they stay as they are stored.
+    lost, the axes are turned by anatomy if :meth:`find_flips` knows it, else they stay as they are stored; ``evidence``
+    names what it looks at for x, y and z.
     """
 
     case_labels: ClassVar[frozenset[int]]
     roi_labels: ClassVar[frozenset[int]]
     lesion_labels: ClassVar[frozenset[int]] = frozenset()
+    evidence: ClassVar[tuple[str, str, str]] = ("side of the liver", "spine", "lung above the liver")
 
     def __init__(self) -> None:
         super().__init__()
@@ -61,24 +82,16 @@ class NiftiPairDataset(SurveyedDataset):
 
     def load(self, case_id: str) -> Case:
         ref = self._ref(case_id)
-        volume, labels, roi, anatomy = self._read(ref)
-        spacing, trust, found = self._geometry(case_id, volume)
-        notes = [*volume.notes, *labels.notes]
-        flips = ()
-        if anatomy and not volume.grid.trusted:
-            flips, trust = anatomy.flipped, replace(trust, orientation_source="anatomy")
-            notes.append(_decision(anatomy))
-        elif anatomy and anatomy.x:
-            wrong = "the liver lies on the patient's left although the header is intact"
-            why = f"wrong affine, mirrored export or situs inversus; look at {ref.image.name} before using it"
-            notes.append(warning(f"{wrong}: {why}"))
+        found = self.upright(ref)
+        labels = self._with_organ(ref, found.labels)
+        spacing, trust, noted = self._geometry(case_id, found)
         return Case(
             case_id,
             ref.patient,
-            np.ascontiguousarray(np.flip(volume.data, flips), dtype=np.float32),
+            np.ascontiguousarray(np.flip(found.volume.data, found.flips), dtype=np.float32),
             spacing,
-            np.ascontiguousarray(np.flip(roi, flips)),
-            (*notes, *found),
+            np.ascontiguousarray(np.flip(_is_in(labels, self.roi_labels), found.flips)),
+            (*found.volume.notes, *labels.notes, *found.notes, *noted),
             trust=trust,
         )
 
@@ -87,40 +100,97 @@ class NiftiPairDataset(SurveyedDataset):
         ref, (expected, wanted) = self._ref(case_id), self.lesion_values(case_id)
         if not wanted:
             return Truth(case_id)
-        grid = read_grid(ref.image)
-        if grid.trusted or not self.roi_labels:
-            labels, anatomy = read_labels(_label(ref), grid, expected), None
+        path, grid, flips = _label(ref), read_grid(ref.image), ()
+        if grid.trusted and not (self.roi_labels and placement(read_grid(path), grid, path.name).contested):
+            labels = read_labels(path, grid, expected)
         else:
-            _, labels, _, anatomy = self._read(ref)
-        lesion = np.ascontiguousarray(np.flip(_is_in(labels, wanted), anatomy.flipped if anatomy else ()))
+            found = self.upright(ref)
+            own = found.labels if self.roi_labels else None
+            labels = read_labels(path, found.volume.grid, expected) if own is None else own
+            flips = found.flips
+        lesion = np.ascontiguousarray(np.flip(_is_in(labels, wanted), flips))
         return Truth(case_id, lesion, np.asarray(lesion.any(axis=(1, 2))))
+
+    def upright(self, ref: CaseRef) -> Upright:
+        """Read a scan and the file that labels its organ on the axes that the header names, or anatomy where it cannot.
+
+        Raises:
+            DataError: sform and qform name different axes and anatomy speaks for neither of them alone.
+        """
+        volume = read_volume(ref.image)
+        labels = self.organ_labels(ref, volume)
+        anatomy = self.anatomy(ref, volume, labels)
+        if volume.grid.rival is not None:
+            return self._decided(ref, volume, labels, anatomy)
+        if volume.grid.trusted or anatomy is None:
+            against = self._against(ref, anatomy) if anatomy and volume.grid.trusted else ()
+            return Upright(volume, labels, (), volume.trust, against)
+        trust = replace(volume.trust, orientation_source="anatomy")
+        return Upright(volume, labels, anatomy.flipped, trust, (self._turned(anatomy),))
+
+    def organ_labels(self, ref: CaseRef, volume: Volume) -> Labels | None:
+        """Read the labels that show the organ, on the axes of ``volume``; None where a case has no such file."""
+        return read_labels(_label(ref), volume, self.lesion_values(ref.id)[0])
+
+    def anatomy(self, ref: CaseRef, volume: Volume, labels: Labels | None) -> AxisFlips | None:
+        """Return which axes of a scan look flipped, None where no rule is known or no organ is labelled."""
+        del ref
+        return None if labels is None else self.find_flips(volume.data, _is_in(labels, self.roi_labels))
+
+    def _decided(self, ref: CaseRef, volume: Volume, labels: Labels | None, anatomy: AxisFlips | None) -> Upright:
+        other = volume.on(volume.grid.other())
+        others = self.organ_labels(ref, other)
+        again = self.anatomy(ref, other, others)
+        sound = [found is not None and not found.flipped for found in (anatomy, again)]
+        names = f"{volume.grid.codes} (sform) or {other.grid.codes} (qform)"
+        if sound[0] == sound[1]:
+            raise DataError(
+                f"{ref.image}: its header names the axes {names}, and the anatomy does not tell which; write one "
+                f"orientation to the file, or leave it out with --exclude {self.card.name}:{ref.id}"
+            )
+        chosen = (volume, labels) if sound[0] else (other, others)
+        trust = replace(volume.trust, orientation_source="anatomy")
+        text = f"axes {chosen[0].grid.codes} of {names} chosen by anatomy"
+        return Upright(*chosen, (), trust, (warning(text),))
+
+    def _turned(self, anatomy: AxisFlips) -> Note:
+        parts = []
+        axes, wrongs = ("left-right", "front-back", "feet-head"), (anatomy.x, anatomy.y, anatomy.z)
+        for axis, wrong, evidence in zip(axes, wrongs, self.evidence, strict=True):
+            outcome = "unclear, kept as stored" if wrong is None else ("flipped" if wrong else "kept")
+            parts.append(f"{axis} {outcome} ({evidence})")
+        return warning(f"orientation chosen by anatomy, assuming the order of the axes: {', '.join(parts)}")
+
+    def _against(self, ref: CaseRef, anatomy: AxisFlips) -> tuple[Note, ...]:
+        """Return a warning where anatomy contradicts an intact header."""
+        if not anatomy.x:
+            return ()
+        wrong = "the liver lies on the patient's left although the header is intact"
+        why = f"wrong affine, mirrored export or situs inversus; look at {ref.image.name} before using it"
+        return (warning(f"{wrong}: {why}"),)
 
     def lesion_values(self, case_id: str) -> tuple[frozenset[int], frozenset[int]]:
         """Return the labels that may occur in the label file of a case, and those that are lesion."""
         del case_id
         return self.case_labels, self.lesion_labels
 
-    def _geometry(self, case_id: str, volume: Volume) -> tuple[Spacing, Trust, list[Note]]:
+    def _geometry(self, case_id: str, found: Upright) -> tuple[Spacing, Trust, list[Note]]:
         """Return the voxel size of a case, what to think of it, and a note where the side table gives it."""
         if case_id not in self._spacing:
-            return volume.spacing, volume.trust, []
+            return found.volume.spacing, found.trust, []
         spacing = self._spacing[case_id]
-        trust = replace(volume.trust, spacing_source="table", spacing_trusted=True)
+        trust = replace(found.trust, spacing_source="table", spacing_trusted=True)
         return spacing, trust, [Note(f"spacing {' x '.join(f'{s:g}' for s in spacing)} mm (z, y, x) from spacing.csv")]
 
-    def _read(self, ref: CaseRef) -> tuple[Volume, Labels, np.ndarray, AxisFlips | None]:
-        """Return volume, labels and region of interest in the order of the header, and what anatomy says about it."""
-        volume = read_volume(ref.image)
-        labels = read_labels(_label(ref), volume, self.lesion_values(ref.id)[0])
-        roi = _is_in(labels, self.roi_labels)
-        if not roi.any():
+    def _with_organ(self, ref: CaseRef, labels: Labels | None) -> Labels:
+        if labels is None or not set(labels.values) & self.roi_labels:
             wanted = ", ".join(map(str, sorted(self.roi_labels)))
-            found = ", ".join(map(str, labels.values))
+            found = ", ".join(map(str, labels.values)) if labels else "none"
             raise DataError(
                 f"{_label(ref)}: empty region of interest (no voxel with label {wanted}; found {found}); "
                 f"use the published label file or --exclude {self.card.name}:{ref.id}"
             )
-        return volume, labels, roi, self.find_flips(volume.data, roi)
+        return labels
 
 
 def match_labels(
@@ -184,15 +254,3 @@ def _is_in(labels: Labels, wanted: Collection[int]) -> np.ndarray:
     for value in set(labels.values) & set(wanted):
         mask |= labels.data == value
     return mask
-
-
-def _decision(anatomy: AxisFlips) -> Note:
-    parts = []
-    for axis, wrong, evidence in (
-        ("left-right", anatomy.x, "side of the liver"),
-        ("front-back", anatomy.y, "spine"),
-        ("feet-head", anatomy.z, "lung above the liver"),
-    ):
-        outcome = "unclear, kept as stored" if wrong is None else ("flipped" if wrong else "kept")
-        parts.append(f"{axis} {outcome} ({evidence})")
-    return warning(f"orientation chosen by anatomy, assuming the order of the axes: {', '.join(parts)}")

@@ -14,8 +14,8 @@ import numpy as np
 
 from ...common.errors import DataError
 from ..case import Note
-from .mhd_io import OBLIQUE_DEGREES, axial_volume
-from .orientation import Grid
+from .geometry import OBLIQUE_DEGREES, Grid
+from .mhd_io import axial_volume
 from .volume_io import Volume
 
 STEP_TOLERANCE = 0.02

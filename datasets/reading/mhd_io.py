@@ -12,10 +12,9 @@ import numpy as np
 
 from ...common.errors import DataError
 from ..case import Note, warning
-from .orientation import Grid
-from .volume_io import Labels, Volume, to_labels, to_volume, volume_shape
+from .geometry import OBLIQUE_DEGREES, Grid, placement, same_place
+from .volume_io import Labels, Volume, check_contested, to_labels, to_volume, volume_shape
 
-OBLIQUE_DEGREES = 0.5
 _BYTES = {"CHAR": 1, "SHORT": 2, "INT": 4, "LONG": 4, "LONG_LONG": 8, "FLOAT": 4, "DOUBLE": 8}
 _HEADER_BYTES = 1 << 16
 _CHUNK = 1 << 22
@@ -104,16 +103,20 @@ def read_mhd_labels(path: Path, like: Volume, expected: Collection[int]) -> Labe
     """
     grid, stored = _read(path)
     notes: list[Note] = []
-    if not _same_place(grid, like.grid):
+    if not same_place(grid, like.grid):
         if grid.shape != like.grid.shape:
             raise DataError(
                 f"{path}: shape {grid.shape} (x, y, z) differs from the image's {like.grid.shape}; "
                 "pair the mask with its own image, or remove it to have the lungs segmented"
             )
+        place = placement(grid, like.grid, Path(path).name)
+        if place.contested:
+            check_contested(path, place, grid, stored, like)
         text = f"{Path(path).name} lies elsewhere than its image according to the headers; paired index by index"
         notes.append(warning(text))
         grid = like.grid
-    return replace(to_labels(path, grid.to_lps(stored), expected), notes=tuple(notes))
+    labels = to_labels(path, grid.to_lps(stored), expected)
+    return replace(labels, notes=(*labels.notes, *notes))
 
 
 def axial_volume(path: Path, grid: Grid, stored: np.ndarray, notes: Collection[Note] = ()) -> Volume:
@@ -224,13 +227,3 @@ def _inflated_size(header: MetaHeader) -> int:
     except isal_zlib.error as error:  # pyright: ignore[reportGeneralTypeIssues]
         raise DataError(f"{header.data}: damaged compressed voxels ({error}); copy or download it again") from error
     return count if stream.eof else min(count, header.voxel_bytes - 1)
-
-
-def _same_place(a: Grid, b: Grid) -> bool:
-    """Whether two grids cover the same voxels once both are on LPS axes; half a voxel of play."""
-    corners = []
-    for grid in (a, b):
-        ends = np.array([[0, 0, 0, 1], [*(n - 1 for n in grid.shape), 1]], dtype=float) @ grid.affine.T
-        corners.append(np.sort(ends[:, :3], axis=0))
-    play = 0.5 * np.asarray(b.spacing[::-1])
-    return bool(np.allclose(a.spacing, b.spacing, rtol=0.01) and (np.abs(corners[0] - corners[1]) <= play).all())

@@ -1,68 +1,15 @@
-"""Voxel axes: from the stored order to LPS by the affine, and the anatomical check where no affine can be trusted."""
+"""What anatomy says about the axes of a scan, where its header cannot be trusted."""
 
 from dataclasses import dataclass
 
 import numpy as np
-
-from ..case import Note, Spacing
+from scipy import ndimage
 
 AIR_HU, BONE_HU, BODY_HU = -500, 300, -300
 _MIN_SIDE_OFFSET = 0.02
 _MIN_SPINE_OFFSET = 0.05
+_MIN_RISE = 0.02
 _CHECK_VOXELS = 2_000_000
-
-
-@dataclass(frozen=True, eq=False)
-class Grid:
-    """The stored voxel grid of a NIfTI file.
-
-    Attributes:
-        shape: stored, order i, j, k.
-        affine: 4 x 4, stored index to RAS millimetres.
-        trusted: False where the header was lost, so that neither orientation nor spacing mean anything.
-    """
-
-    shape: tuple[int, int, int]
-    affine: np.ndarray
-    trusted: bool = True
-    notes: tuple[Note, ...] = ()
-
-    @property
-    def codes(self) -> str:
-        """Axis codes of the stored order, e.g. ``RAS``; the nearest axes where the affine is oblique."""
-        import nibabel as nib
-
-        return "".join(str(code) for code in nib.aff2axcodes(self.affine))
-
-    @property
-    def spacing(self) -> Spacing:
-        """Voxel size in mm after reorientation, order z, y, x."""
-        import nibabel as nib
-
-        sizes = np.sqrt((self.affine[:3, :3] ** 2).sum(axis=0))
-        axes = nib.io_orientation(self.affine)[:, 0].astype(int)
-        x, y, z = (float(np.float32(sizes[int(np.flatnonzero(axes == world)[0])])) for world in range(3))
-        return z, y, x
-
-    @property
-    def obliquity(self) -> float:
-        """Largest angle in degrees between a stored axis and its nearest patient axis."""
-        columns = self.affine[:3, :3] / np.sqrt((self.affine[:3, :3] ** 2).sum(axis=0))
-        return float(np.degrees(np.arccos(np.clip(np.abs(columns).max(axis=0), 0, 1)).max()))
-
-    @property
-    def turn(self) -> np.ndarray:
-        """The flips and transposes from the stored order to LPS, as nibabel's orientations."""
-        from nibabel import orientations
-
-        stored = orientations.io_orientation(self.affine)
-        return orientations.ornt_transform(stored, orientations.axcodes2ornt("LPS"))
-
-    def to_lps(self, stored: np.ndarray) -> np.ndarray:
-        """Return a view of ``stored`` (i, j, k) with axes z, y, x in LPS; only flips and transposes, no resampling."""
-        from nibabel import orientations
-
-        return orientations.apply_orientation(stored, self.turn).T
 
 
 @dataclass(frozen=True)
@@ -99,6 +46,34 @@ def flips_from_liver(image: np.ndarray, liver: np.ndarray) -> AxisFlips:
     return AxisFlips(
         _wrong_end(organ, body, 2, _MIN_SIDE_OFFSET), None if y is None else not y, _wrong_way_up(image, liver)
     )
+
+
+def flips_from_lungs(image: np.ndarray, lungs: np.ndarray) -> AxisFlips:
+    """Judge each axis of a supposedly LPS chest scan by anatomy; image in HU and lung mask, both (z, y, x).
+
+    y: the spine lies at the back, at large y. z: apex and diaphragm are domes that rise from the chest wall to the
+    middle of each lung, so that columns of lung lie higher there. x: not told, both sides look alike to a mask.
+    """
+    zs = np.flatnonzero(lungs.any(axis=(1, 2)))
+    if zs.size == 0:
+        return AxisFlips()
+    part = slice(int(zs[0]), int(zs[-1]) + 1)
+    step = max(1, int(np.ceil(np.sqrt(image[part].size / _CHECK_VOXELS))))
+    view = image[part, ::step, ::step]
+    y = _wrong_end(view > BONE_HU, view > BODY_HU, 1, _MIN_SPINE_OFFSET)
+    return AxisFlips(None, None if y is None else not y, _domes_hang(lungs[part]))
+
+
+def _domes_hang(lungs: np.ndarray) -> bool | None:
+    """Whether the columns in the middle of the lungs lie lower than those near the wall; None within 2 % of them."""
+    seen = lungs.any(axis=0)
+    first, last = lungs.argmax(axis=0), lungs.shape[0] - 1 - lungs[::-1].argmax(axis=0)
+    heights, depth = ((first + last) / 2)[seen], np.asarray(ndimage.distance_transform_edt(seen))[seen]
+    inner = depth >= np.median(depth)
+    if inner.all():
+        return None
+    rise = float(heights[inner].mean() - heights[~inner].mean()) / lungs.shape[0]
+    return None if abs(rise) < _MIN_RISE else rise < 0
 
 
 def _centre(mask: np.ndarray, axis: int) -> float:

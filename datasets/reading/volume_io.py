@@ -15,10 +15,11 @@ import numpy as np
 
 from ...common.errors import DataError
 from ..case import Note, Spacing, Trust, warning
-from .orientation import Grid
+from .geometry import Grid, Placement, nifti_grid, placement
 
 HU_RANGE = (-1024, 3071)
-_OBLIQUE_DEGREES = 0.5
+_MOST_INTERCEPT, _MOST_OFFSET = 2.0**31, 2.0**40
+_WHOLE = 1e-3
 _GZIP = b"\x1f\x8b"
 _FOREIGN = {
     b"BZh": "bzip2 data",
@@ -53,7 +54,12 @@ class Volume:
 
     @property
     def trust(self) -> Trust:
-        return Trust() if self.grid.trusted else Trust(spacing_trusted=False, orientation_source="stored")
+        source = "header" if self.grid.trusted else "stored"
+        return Trust(spacing_trusted=self.grid.spacing_trusted, orientation_source=source)
+
+    def on(self, grid: Grid) -> "Volume":
+        """Return the volume as another grid of the same stored voxels turns it."""
+        return replace(self, data=np.ascontiguousarray(grid.to_lps(self.grid.from_lps(self.data))), grid=grid)
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,37 +118,74 @@ def to_volume(
     if low < HU_RANGE[0] or high > HU_RANGE[1]:
         clipped = f"values {low:g} to {high:g} clipped to {HU_RANGE[0]} to {HU_RANGE[1]} HU"
         found.append(Note(f"{clipped} (padding such as -2000 or -3024 becomes air)"))
-    if not all(0.05 <= size <= 30 for size in grid.spacing) and grid.trusted:
+    if not all(0.05 <= size <= 30 for size in grid.spacing) and grid.spacing_trusted:
         size = " x ".join(f"{s:g}" for s in grid.spacing)
         found.append(warning(f"spacing {size} mm (z, y, x) is implausible for CT"))
     return Volume(_to_hu(grid.to_lps(stored), slope, inter), grid, tuple(found))
 
 
 def read_labels(path: Path, like: Volume | Grid, expected: Collection[int] | None = None) -> Labels:
-    """Read a label volume onto the axes of its image.
+    """Read a label volume onto the axes of its image, as :func:`.geometry.placement` decides; never resampled.
 
-    The voxel array is paired with the image's array index by index: the image's affine is used for both and a label
-    file whose own affine differs is noted, never resampled (LiTS card, docs/datasets.md).
+    Where the headers contradict each other about place and axes, the labelled voxels of ``like``, if it is a volume,
+    decide whether pairing index by index is right.
 
     Raises:
-        DataError: unreadable file, shape differs from the image's, labels that are not whole numbers or not expected.
+        DataError: unreadable file, shape differs from the image's, labels that are not whole numbers or not expected,
+            or headers that contradict each other and voxels that do not speak for pairing by index.
     """
     path = Path(path)
     reference = like.grid if isinstance(like, Volume) else like
     grid, stored, slope, inter, notes = _read(path)
-    if grid.shape != reference.shape:
+    place = placement(grid, reference, path.name)
+    if grid.shape != reference.shape and place.grid is reference:
         raise DataError(
             f"{path}: shape {grid.shape} differs from the image's {reference.shape}; "
             "pair the label with its own image, or export both again"
         )
-    if (slope, inter) != (1.0, 0.0):
+    scaled = (slope, inter) != (1.0, 0.0)
+    if scaled:
         stored = _scaled(stored, slope, inter)
-    labels = to_labels(path, reference.to_lps(stored), expected)
-    if reference.trusted and not np.allclose(grid.affine, reference.affine, atol=1e-2):
-        moved = f" ({grid.codes} instead of {reference.codes})" if grid.codes != reference.codes else ""
-        text = f"affine of {path.name} differs from the image's{moved}; the image's affine is used for both"
-        notes.append(Note(text))
+    if place.contested:
+        check_contested(path, place, grid, stored, like)
+    labels = to_labels(path, place.grid.to_lps(stored), expected, abs(slope) if scaled else 0.0)
+    notes += labels.notes
+    if place.text:
+        notes.append(warning(place.text) if place.contested else Note(place.text))
     return replace(labels, notes=tuple(notes))
+
+
+def check_contested(path: Path, place: Placement, grid: Grid, stored: np.ndarray, like: Volume | Grid) -> None:
+    """Refuse pairing by index where the labels' outline does not follow edges of the image better than by header.
+
+    Raises:
+        DataError: so it is, or there are no voxels to look at.
+    """
+    fix = "store both with one header, or leave the case out with --exclude"
+    apart = f"{path}: {place.text.rpartition(';')[0]}"
+    if not isinstance(like, Volume):
+        raise DataError(f"{apart}; {fix}")
+    own = grid.to_lps(stored)
+    if own.shape != like.data.shape:
+        return
+    by_index, by_header = (edge_step(like.data, mask != 0) for mask in (place.grid.to_lps(stored), own))
+    if not by_index > by_header:
+        raise DataError(
+            f"{apart}; across the outline the scan changes by {by_index:.0f} HU index by index and by "
+            f"{by_header:.0f} HU on the label's own axes; {fix}"
+        )
+
+
+def edge_step(image: np.ndarray, mask: np.ndarray) -> float:
+    """Return the median change in HU between neighbours of which one lies inside a mask, 0 without an outline."""
+    steps = []
+    for axis in range(3):
+        here, there = (np.moveaxis(mask, axis, 0)[part] for part in (slice(1, None), slice(None, -1)))
+        edge = here != there
+        a, b = (np.moveaxis(image, axis, 0)[part][edge] for part in (slice(1, None), slice(None, -1)))
+        steps.append(np.abs(a.astype(np.float32) - b))
+    found = np.concatenate(steps)
+    return float(np.median(found)) if found.size else 0.0
 
 
 def read_map_volume(path: Path) -> np.ndarray:
@@ -226,35 +269,25 @@ def _header(path: Path, stream: BufferedIOBase) -> tuple[Any, int]:
         raise DataError(f"{path}: broken NIfTI header ({error}); convert the scan again") from error
     if dtype.kind not in "iuf":
         raise DataError(f"{path}: voxels of type {dtype}, expected numbers; export the scan as int16 or float32")
+    _check_numbers(path, header)
     return header, len(block)
 
 
+def _check_numbers(path: Path, header: Any) -> None:
+    """Refuse a scale or a start of the voxels that is no sound number; a slope of 0 or not finite means no scale."""
+    slope, inter, start = (float(header[field]) for field in ("scl_slope", "scl_inter", "vox_offset"))
+    if np.isfinite(slope) and slope != 0 and not abs(inter) <= _MOST_INTERCEPT:
+        raise DataError(f"{path}: scl_inter is {inter:g}, expected a number of HU; convert the scan again")
+    if not 0 <= abs(start) <= _MOST_OFFSET:
+        raise DataError(f"{path}: vox_offset is {start:g}, expected where the voxels begin; convert the scan again")
+
+
 def _grid(path: Path, header: Any) -> Grid:
-    notes: list[Note] = []
-    shape = tuple(int(n) for n in header.get_data_shape())
+    shape, notes = tuple(int(n) for n in header.get_data_shape()), ()
     if len(shape) > 3 and set(shape[3:]) == {1}:
-        notes.append(Note(f"shape {shape}: the last axes of size 1 are dropped"))
+        notes = (Note(f"shape {shape}: the last axes of size 1 are dropped"),)
         shape = shape[:3]
-    size = volume_shape(path, shape)
-    try:
-        affine = np.asarray(header.get_best_affine(), dtype=np.float64)
-    except (ValueError, ArithmeticError):
-        affine = np.full((4, 4), np.nan)
-    linear = affine[:3, :3]
-    sizes = np.abs(np.asarray(header["pixdim"][1:4], dtype=np.float64))
-    coded = int(header["sform_code"]) > 0 or int(header["qform_code"]) > 0
-    usable = bool(np.isfinite(affine).all()) and abs(np.linalg.det(linear)) > 1e-9
-    unit = usable and bool(np.allclose(np.abs(linear), np.eye(3)) and np.allclose(affine[:3, 3], 0))
-    if coded and usable and not unit:
-        grid = Grid(size, affine)
-        if grid.obliquity > _OBLIQUE_DEGREES:
-            notes.append(Note(f"axes are oblique by {grid.obliquity:.1f} degrees; the nearest patient axes are used"))
-        return Grid(size, affine, True, tuple(notes))
-    if not (coded and usable):
-        affine = np.diag([*np.where(np.isfinite(sizes) & (sizes > 0), sizes, 1.0), 1.0])
-    reason = "identity affine" if unit and coded else "no usable sform or qform"
-    notes.append(warning(f"lost header ({reason}): spacing and orientation are not trusted"))
-    return Grid(size, affine, False, tuple(notes))
+    return nifti_grid(volume_shape(path, shape), header, notes)
 
 
 def _read(path: Path) -> tuple[Grid, np.ndarray, float, float, list[Note]]:
@@ -300,14 +333,25 @@ def _scaled(view: np.ndarray, slope: float, inter: float) -> np.ndarray:
     return data
 
 
-def to_labels(path: Path, stored: np.ndarray, expected: Collection[int] | None) -> Labels:
-    """Check labels that lie on LPS axes (z, y, x): whole numbers up to 255, of those that the set uses."""
+def to_labels(path: Path, stored: np.ndarray, expected: Collection[int] | None, step: float = 0.0) -> Labels:
+    """Check labels that lie on LPS axes (z, y, x): whole numbers up to 255, of those that the set uses.
+
+    Values within 1/1000 of a whole number are rounded with a note, and so are those of a file that was saved through a
+    scale, within half a ``step`` of it.
+    """
     low, high = stored.min(), stored.max()
-    if not (np.isfinite(low) and np.isfinite(high)) or low < 0 or high > 255:
+    if not (np.isfinite(low) and np.isfinite(high)) or low < -0.5 or high >= 255.5:
         raise DataError(f"{path}: unexpected labels from {low:g} to {high:g}; use the published label file")
-    data = stored.astype(np.uint8, order="C")
-    if stored.dtype.kind == "f" and not np.array_equal(data, stored):
-        raise DataError(f"{path}: unexpected labels that are not whole numbers; labels must not be interpolated")
+    rounded, notes = stored, ()
+    if stored.dtype.kind == "f":
+        rounded = np.rint(stored)
+        if (off := float(np.abs(rounded - stored).max())) > max(_WHOLE, min(0.501 * step, 0.25)):
+            found = ", ".join(f"{value:g}" for value in np.unique(stored[rounded != stored])[:5])
+            fix = f"saved through a scale of {step:g}, write the file as uint8" if step else "do not interpolate labels"
+            raise DataError(f"{path}: unexpected labels that are not whole numbers ({found}); {fix}")
+        if off > 0:
+            notes = (Note(f"labels up to {off:.2g} off a whole number were rounded"),)
+    data = rounded.astype(np.uint8, order="C")
     values = _values(data)
     unexpected = sorted(set(values) - set(expected)) if expected is not None else []
     if unexpected and expected is not None:
@@ -315,7 +359,7 @@ def to_labels(path: Path, stored: np.ndarray, expected: Collection[int] | None) 
             f"{path}: unexpected labels {', '.join(map(str, unexpected))}; this set uses "
             f"{', '.join(map(str, sorted(expected)))}; check that this is the published label file"
         )
-    return Labels(data, values)
+    return Labels(data, values, notes)
 
 
 def _values(labels: np.ndarray) -> tuple[int, ...]:

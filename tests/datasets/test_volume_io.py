@@ -183,6 +183,12 @@ def test_codes_without_a_usable_affine(tmp_path, abdomen, put_nifti):
     data[:348] = header.binaryblock
     path.write_bytes(data)
     volume = read_volume(path)
+    assert (volume.grid.trusted, volume.spacing) == (True, (2.0, 1.5, 1.25))
+    assert str(volume.notes[0]) == "warning: sform is unusable, the geometry is that of the qform"
+    header["qform_code"] = 0
+    data[:348] = header.binaryblock
+    path.write_bytes(data)
+    volume = read_volume(path)
     assert (volume.grid.trusted, volume.spacing) == (False, (2.0, 1.5, 1.25))
 
 
@@ -204,7 +210,9 @@ def test_labels_follow_the_image_whole_floats_too_and_say_when_affines_or_shapes
     _save(tmp_path / "seg.nii", np.asarray(stored.dataobj), np.diag([-1.25, -1.5, 2.0, 1.0]))
     labels = read_labels(tmp_path / "seg.nii", like=volume)
     np.testing.assert_array_equal(labels.data, abdomen.labels)
-    assert "LPS instead of RAS" in labels.notes[0].text
+    assert labels.notes[0].text == (
+        "seg.nii is stored as LPS, its image as RAS, and their headers place them apart; paired index by index"
+    )
     floats = put_nifti(tmp_path / "seg.nii.gz", abdomen.labels.astype(np.float64), codes="RAS")
     labels = read_labels(floats, like=volume.grid)
     assert labels.data.dtype == np.uint8
@@ -229,6 +237,43 @@ def test_label_refusals(tmp_path, abdomen, put_nifti, odd, dtype, message):
     labels[0, 0, 0] = odd
     with pytest.raises(DataError, match=message):
         read_labels(put_nifti(tmp_path / "odd.nii", labels), like=volume, expected={0, 1, 2})
+
+
+@pytest.mark.parametrize(("dtype", "off"), [("u1", 0.004), ("<i2", 4e-5), ("<u2", 2e-5)])
+def test_labels_that_were_saved_through_a_scale_are_rounded_with_a_note(tmp_path, abdomen, put_nifti, dtype, off):
+    volume = read_volume(put_nifti(tmp_path / "ct.nii", abdomen.image))
+    slope = 2 / np.iinfo(dtype).max
+    stored = np.rint(abdomen.labels / slope).astype(dtype)
+    labels = read_labels(put_nifti(tmp_path / "seg.nii", stored, slope=slope), like=volume)
+    np.testing.assert_array_equal(labels.data, abdomen.labels)
+    (note,) = labels.notes
+    assert float(note.text.split()[3]) <= off
+    with pytest.raises(DataError, match=r"\(0\.5\d*\); saved through a scale of 0\.5"):
+        read_labels(put_nifti(tmp_path / "half.nii", abdomen.labels, slope=0.5), like=volume)
+
+
+@pytest.mark.parametrize("factor", [1.0000001, 0.9999])
+def test_labels_next_to_whole_numbers_are_rounded(tmp_path, abdomen, put_nifti, factor):
+    volume = read_volume(put_nifti(tmp_path / "ct.nii", abdomen.image))
+    near = (abdomen.labels * np.float32(factor)).astype(np.float32)
+    labels = read_labels(put_nifti(tmp_path / "seg.nii", near), like=volume)
+    np.testing.assert_array_equal(labels.data, abdomen.labels)
+    assert "off a whole number were rounded" in labels.notes[0].text
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("scl_inter", np.nan), ("scl_inter", np.inf), ("scl_inter", 1e30), ("vox_offset", np.nan), ("vox_offset", 1e30)],
+)
+def test_header_fields_that_are_no_numbers_are_named(tmp_path, abdomen, put_nifti, field, value):
+    path = put_nifti(tmp_path / "ct.nii", abdomen.image, slope=1.0, inter=1.0)
+    data = bytearray(path.read_bytes())
+    header = nib.Nifti1Header(bytes(data[:348]), check=False)
+    header[field] = value
+    data[:348] = header.binaryblock
+    path.write_bytes(data)
+    with pytest.raises(DataError, match=rf"{path.name}: {field} is {value:g}".replace("+", r"\+")):
+        read_volume(path)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.uint8])
