@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import AliasChoices, BaseModel, Field, ValidationError
+from pydantic import AliasChoices, BaseModel, Field
 
 from ..common import package
-from ..common.errors import UasbenchError, did_you_mean
+from ..common.errors import UasbenchError, brief, did_you_mean
 from ..methods.config import Profile
 
 FOLDER = package.ROOT / "experiments"
@@ -87,5 +87,5 @@ def load(name: str) -> Experiment:
         raise ExperimentError(f"no experiment {name!r}{did_you_mean(name, known) or '; known: ' + ', '.join(known)}")
     try:
         return Experiment.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (OSError, yaml.YAMLError, ValidationError) as error:
-        raise ExperimentError(f"{path} is not a valid experiment: {error}") from error
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise ExperimentError(f"{path} is not a valid experiment: {brief(error)}") from error

@@ -18,6 +18,12 @@ def summary(error: BaseException) -> str:
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
+def brief(error: BaseException, most: int = 300) -> str:
+    """Return the message of a foreign error in one line of at most ``most`` characters; its type where it has none."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
 def did_you_mean(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
     """Return ``; did you mean 'x'?`` with the known name most like a misspelt one, empty where none is."""
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 from ..environment import commit, environment
 from ..runs.folder import RunFolder
-from ..runs.records import CellKey
+from ..runs.records import SCHEMA_VERSION, CellKey
 from ..stages.task import Numerics
 from .options import RunOptions
 from .plan import PlanError
@@ -61,7 +61,7 @@ def write_info(
     rows = [{"dataset": d.dataset, "train": d.train, "anatomy": d.card.anatomy} for d in data]
     rows += [row for row in old.get("tasks", []) if row not in rows]
     folder.update_info(
-        schema=1,
+        schema=SCHEMA_VERSION,
         command=command,
         commands=[*old.get("commands", []), {"at": now, "command": command}],
         options=options.model_dump(mode="json", exclude={"command"}),

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -66,7 +67,7 @@ class RunOptions(BaseModel, extra="forbid"):
     @classmethod
     def _once(cls, values: list[Any]) -> list[Any]:
         names = [f"{v.method}@{v.label}" if isinstance(v, Variant) else str(v) for v in values]
-        if twice := sorted({name for name in names if names.count(name) > 1}):
+        if twice := sorted(name for name, times in Counter(names).items() if times > 1):
             raise ValueError(f"{', '.join(twice)} named twice")
         return values
 

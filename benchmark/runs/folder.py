@@ -12,9 +12,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
-from ...common.errors import UasbenchError
+from ...common.errors import UasbenchError, brief
 from .records import SCHEMA_VERSION, CellKey, Failure, Record, Skip, write_json
 
 _writing = threading.Lock()
@@ -50,8 +50,11 @@ class RunFolder:
         """Make the folder of a run, or go on in one.
 
         Raises:
-            RunFolderError: it cannot be written.
+            RunFolderError: it cannot be written, or holds other things than a run.
         """
+        if foreign := _foreign(path):
+            held = ", ".join(foreign[:3])
+            raise RunFolderError(f"{path} is no run folder and not empty (it holds {held}); choose another --out")
         try:
             path.mkdir(parents=True, exist_ok=True)
             probe = path / f".probe-{os.getpid()}"
@@ -75,14 +78,28 @@ class RunFolder:
         return folder
 
     def info(self) -> dict[str, Any]:
+        """Read ``run.json``.
+
+        Raises:
+            RunFolderError: it is missing, damaged or of a newer schema.
+        """
         try:
-            return json.loads(self.run_json.read_text(encoding="utf-8"))
+            info = json.loads(self.run_json.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise RunFolderError(
                 f"{self.path} is not a run folder: it has no run.json. 'bench run' makes one."
             ) from None
-        except (OSError, json.JSONDecodeError) as error:
-            raise RunFolderError(f"{self.run_json} cannot be read: {error}") from error
+        except (OSError, ValueError, RecursionError) as error:
+            raise RunFolderError(f"{self.run_json} cannot be read: {brief(error)}") from error
+        if not isinstance(info, dict):
+            raise RunFolderError(f"{self.run_json} is no description of a run (it holds {type(info).__name__})")
+        schema = info.get("schema", SCHEMA_VERSION)
+        if not isinstance(schema, int) or schema > SCHEMA_VERSION:
+            raise RunFolderError(
+                f"{self.run_json} has schema {str(schema)[:20]}, this version reads up to {SCHEMA_VERSION}; "
+                "use the version of uasbench that made it"
+            )
+        return info
 
     def update_info(self, **values: Any) -> dict[str, Any]:
         """Change fields of ``run.json`` atomically and return it."""
@@ -129,8 +146,8 @@ class RunFolder:
         """
         try:
             record = Record.model_validate_json(path.read_text(encoding="utf-8"))
-        except (OSError, ValidationError) as error:
-            raise RunFolderError(f"{path} is not a readable record: {error}; delete it and run again") from error
+        except (OSError, ValueError) as error:
+            raise RunFolderError(f"{path} is not a readable record: {brief(error)}; delete it and run again") from error
         if record.schema_version != SCHEMA_VERSION:
             raise RunFolderError(f"{path} has schema {record.schema_version}, this version reads {SCHEMA_VERSION}")
         return record
@@ -141,13 +158,43 @@ class RunFolder:
         return sorted(records, key=lambda r: (r.cell.dataset, r.cell.train, r.cell.method, r.cell.seed))
 
     def failures(self) -> list[Failure]:
-        """Return the cells that failed and have not been finished since."""
-        return [
-            Failure.model_validate_json(p.read_text(encoding="utf-8")) for p in sorted(self.failures_dir.glob("*.json"))
-        ]
+        """Return the cells that failed and have not been finished since.
+
+        Raises:
+            RunFolderError: a file that says so is damaged.
+        """
+        return [self._failure(path) for path in sorted(self.failures_dir.glob("*.json"))]
 
     def skipped(self) -> list[Skip]:
-        return [Skip.model_validate(s) for s in self.info().get("skipped", [])]
+        """Return the methods that declined, as ``run.json`` lists them.
+
+        Raises:
+            RunFolderError: the list is damaged.
+        """
+        try:
+            return TypeAdapter(list[Skip]).validate_python(self.info().get("skipped", []))
+        except ValidationError as error:
+            raise RunFolderError(f"{self.run_json}: its list of skipped methods is damaged: {brief(error)}") from error
+
+    def _failure(self, path: Path) -> Failure:
+        try:
+            return Failure.model_validate_json(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise RunFolderError(
+                f"{path} is not a readable failure: {brief(error)}; delete it and run again"
+            ) from error
+
+
+def _foreign(path: Path) -> list[str]:
+    """Return what lies in a folder that is no run; a run that was killed at its start has left a lock or temp files."""
+    try:
+        if not path.is_dir() or (path / "run.json").exists():
+            return []
+        return sorted(
+            p.name for p in path.iterdir() if p.name != "lock" and not p.name.startswith((".probe-", ".run.json."))
+        )
+    except OSError as error:
+        raise RunFolderError(f"cannot read the run folder {path}: {error.strerror}; choose another --out") from error
 
 
 @contextmanager

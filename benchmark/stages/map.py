@@ -85,7 +85,7 @@ def finished(out: Path) -> str | None:
     """Return the id of the maps that lie in ``out``, or None."""
     try:
         return json.loads((out / "map.json").read_text(encoding="utf-8"))["id"]
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 

@@ -16,6 +16,7 @@ from ...common.errors import DataError
 from ..case import Note
 from .geometry import OBLIQUE_DEGREES, Grid
 from .mhd_io import axial_volume
+from .side_tables import is_number
 from .volume_io import Volume
 
 STEP_TOLERANCE = 0.02
@@ -107,7 +108,7 @@ def read_slice_header(path: Path) -> SliceHeader:
         axes=tuple(numbers("0020|0037", 6, "image orientation").tolist()),
         spacing=(float(column_step), float(row_step)),
         size=(int(width), int(height)),
-        number=int(number) if number.lstrip("-").isdigit() else None,
+        number=int(number) if is_number(number.removeprefix("-")) else None,
         tilt=_number(text("0018|1120"), 0.0),
         rescale=(_number(text("0028|1053"), 1.0), _number(text("0028|1052"), 0.0)),
     )

@@ -18,6 +18,14 @@ from .volume_io import Labels, Volume, check_contested, to_labels, to_volume, vo
 _BYTES = {"CHAR": 1, "SHORT": 2, "INT": 4, "LONG": 4, "LONG_LONG": 8, "FLOAT": 4, "DOUBLE": 8}
 _HEADER_BYTES = 1 << 16
 _CHUNK = 1 << 22
+_PLACE = ("Offset", "Position", "Origin")
+_TURN = ("TransformMatrix", "Orientation", "Rotation")
+_NUMBERS = {
+    **dict.fromkeys(("ElementSpacing", "ElementSize"), (3, 1e4)),
+    **dict.fromkeys(_PLACE, (3, 1e7)),
+    **dict.fromkeys(_TURN, (9, 1e3)),
+}
+"""How many numbers a field has, and the largest size of one, in mm where it is a length."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,7 +156,18 @@ def _check_fields(path: Path, fields: dict[str, str]) -> None:
         int(fields.get("HeaderSize", "0"))
     except ValueError as error:
         raise DataError(f"{path}: broken MetaImage header ({error}); copy or download it again") from error
+    # SimpleITK's C library ends the whole process on some of what follows, so that it never gets to see them.
+    if fields.get("NDims", "3") != "3":
+        raise DataError(f"{path}: NDims is {fields['NDims'][:40]}, expected 3; copy or download it again")
     volume_shape(path, shape)
+    for name, (count, most) in _NUMBERS.items():
+        if name in fields and not _are_numbers(fields[name], count, most):
+            raise DataError(
+                f"{path}: {name} is {fields[name][:80]!r}, expected {count} numbers of sound size; "
+                "copy or download it again"
+            )
+    if not fields["ElementDataFile"].isprintable():
+        raise DataError(f"{path}: ElementDataFile holds control characters; copy or download it again")
     kind = fields["ElementType"].removeprefix("MET_").removeprefix("U")
     if kind not in _BYTES or fields.get("ElementNumberOfChannels", "1") != "1":
         raise DataError(
@@ -160,6 +179,14 @@ def _check_fields(path: Path, fields: dict[str, str]) -> None:
     name = fields["ElementDataFile"].split()[0].upper()
     if name == "LIST" or "%" in name:
         raise DataError(f"{path}: voxels spread over several files ({name}); export the scan with one data file")
+
+
+def _are_numbers(text: str, count: int, most: float) -> bool:
+    try:
+        numbers = [float(part) for part in text.split()]
+    except ValueError:
+        return False
+    return len(numbers) == count and all(abs(number) <= most for number in numbers)
 
 
 def _read(path: Path) -> tuple[Grid, np.ndarray]:

@@ -7,13 +7,25 @@ from pathlib import Path
 
 from ...common.errors import DataError, did_you_mean
 
+_MOST_DIGITS = 18
+
 CaseKey = tuple[str, str]
 """Name of the set, id of the case."""
 
 
 def natural_key(text: str) -> list[tuple[int, int | str]]:
     """Sort key that orders ``volume-2`` before ``volume-10``."""
-    return [(0, int(part)) if part.isdigit() else (1, part) for part in re.split(r"(\d+)", text) if part]
+    parts = (part for part in re.split(r"(\d+)", text) if part)
+    return [(0, int(part)) if is_number(part) else (1, part) for part in parts]
+
+
+def is_number(text: str) -> bool:
+    """Whether a text is a whole number in digits: not ``²``, a digit that ``int`` refuses, and not of 19 or more.
+
+    >>> is_number("12"), is_number("²"), is_number("9" * 5000)
+    (True, False, False)
+    """
+    return text.isdecimal() and len(text) <= _MOST_DIGITS
 
 
 def patients_of(root: Path, dataset: str, cases: Iterable[str]) -> tuple[dict[str, str], list[str]]:

@@ -4,13 +4,15 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 
 from ...common.errors import DataError
-from .side_tables import read_table
+from .side_tables import is_number, read_table
 
 COLUMNS = ("case", "slice_index", "label")
+_MOST_REASON = 120
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,10 +58,10 @@ def read_slice_labels(path: Path) -> SliceLabels:
             raise DataError(
                 f"{path}, line {line}: label {row['label']!r} of {row['case']}; expected 0 (nothing seen) or 1 (lesion)"
             )
-        if not row["slice_index"].isdecimal():
+        if not is_number(row["slice_index"]):
             raise DataError(
-                f"{path}, line {line}: slice_index {row['slice_index']!r} of {row['case']}; expected a whole number, "
-                "counted from 0"
+                f"{path}, line {line}: slice_index {row['slice_index'][:40]!r} of {row['case']}; "
+                "expected a whole number, counted from 0"
             )
         index, label = int(row["slice_index"]), row["label"] == "1"
         if cases[row["case"]].setdefault(index, label) != label:
@@ -78,8 +80,12 @@ def read_published(index: Path, array: Path) -> SliceLabels:
     rows = read_table(index, ("Label Index", "Folder/ID"))
     try:
         labels = np.load(array, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"{array}: cannot be read as an array ({error}); download it again") from error
+    except (OSError, ValueError, EOFError, TypeError, TokenError, MemoryError) as error:
+        reason = str(error)[:_MOST_REASON]
+        raise DataError(f"{array}: cannot be read as an array ({reason}); download it again") from error
+    if labels.dtype.kind not in "biuf":
+        kind = str(labels.dtype)[:_MOST_REASON]
+        raise DataError(f"{array}: holds values of type {kind}, expected 0 and 1; use the published file")
     if labels.ndim != 2 or not np.isin(labels, (0, 1)).all():
         raise DataError(
             f"{array}: shape {labels.shape}, values {labels.min(initial=0):g} to {labels.max(initial=0):g}; expected "

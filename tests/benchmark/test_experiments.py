@@ -43,3 +43,14 @@ def test_an_unknown_field_is_refused(tmp_path):
     path.write_text("title: t\ndataset: lits\nmethods: ae\npublished: [{row: ae, value: 3}]\n")
     with pytest.raises(ExperimentError, match="published"):
         load(str(path))
+
+
+@pytest.mark.parametrize(
+    "content", [b"\xff\xfe", b"[" * 5000, b"a: &a [*a", b"\0", b"- 1\n", b"seeds: !!python/object/apply:os.getcwd []"]
+)
+def test_files_that_are_no_experiment_are_refused_in_few_words(tmp_path, content):
+    path = tmp_path / "mine.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ExperimentError, match=r"mine\.yaml is not a valid experiment") as refused:
+        load(str(path))
+    assert len(str(refused.value)) < 600

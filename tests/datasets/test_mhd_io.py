@@ -125,6 +125,13 @@ def test_compressed_data_with_flipped_bytes_or_of_another_size(tmp_path):
         ("ElementDataFile = a.raw", "ElementDataFile = s%03d.raw 1 4 1", "several files"),
         ("1 0 0 0 1 0 0 0 1", "0.9659 0.2588 0 -0.2588 0.9659 0 0 0 1", "oblique by 15.0 degrees"),
         ("1 0 0 0 1 0 0 0 1", "1 0 0 1 0 0 0 0 1", r"a\.mhd: "),
+        ("1 0 0 0 1 0 0 0 1", "1 0 0 0 1 0 0 0", "TransformMatrix is '1 0 0 0 1 0 0 0', expected 9 numbers"),
+        ("NDims = 3", "NDims = 1000000", "NDims is 1000000, expected 3"),
+        ("NDims = 3", "NDims = -1", "NDims is -1, expected 3"),
+        ("NDims = 3", "NDims = 2", "NDims is 2, expected 3"),
+        ("ElementSpacing = 1.25 1.5 2", "ElementSpacing = 1e300 1 1", "ElementSpacing is '1e300 1 1'"),
+        ("ElementSpacing = 1.25 1.5 2", "ElementSpacing = nan 1 1", "ElementSpacing is 'nan 1 1'"),
+        ("ElementDataFile = a.raw", "ElementDataFile = a\0.raw", "control characters"),
     ],
 )
 def test_headers_that_cannot_be_used(tmp_path, old, new, message):

@@ -17,6 +17,11 @@ def test_natural_order():
     assert sorted(["volume-10", "volume-2", "a", "1"], key=natural_key) == ["1", "a", "volume-2", "volume-10"]
 
 
+def test_no_text_breaks_the_natural_order():
+    names = ["²", "9" * 5000, "a10", "a2", "٣", ""]
+    assert sorted(names, key=natural_key).index("a2") < sorted(names, key=natural_key).index("a10")
+
+
 def test_patients_csv(tmp_path):
     assert patients_of(tmp_path, "lits", ["a"]) == ({"a": "a"}, [])
     (tmp_path / "patients.csv").write_text(

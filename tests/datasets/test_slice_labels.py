@@ -1,3 +1,4 @@
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -5,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from uasbench.common.errors import DataError
-from uasbench.datasets.reading.slice_labels import SliceLabels, read_published
+from uasbench.datasets.reading.slice_labels import SliceLabels, read_published, read_slice_labels
 
 
 @pytest.mark.parametrize(
@@ -42,3 +43,40 @@ def test_labels_fit_exactly_or_are_refused(values, count, padded):
         assert labels.of("a", count).tolist() == values[:count]
     with pytest.raises(DataError, match="no labels of b"):
         labels.of("b", count)
+
+
+@pytest.mark.parametrize("index", ["²", "-1", "1.0", "9" * 5000])
+def test_odd_slice_numbers_are_refused_in_few_words(tmp_path, index):
+    path = tmp_path / "slice_labels.csv"
+    path.write_text(f"case,slice_index,label\na,{index},1\n", encoding="utf-8")
+    with pytest.raises(DataError, match="line 2: slice_index") as refused:
+        read_slice_labels(path)
+    assert len(str(refused.value)) < 300
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.array([["a", "b"]]),
+        np.array([["2020-01-01"]], dtype="datetime64[D]"),
+        np.zeros(3, dtype=[("x", int)]),
+        np.zeros((1, 2), complex),
+    ],
+)
+def test_arrays_of_anything_but_numbers_are_refused(tmp_path, values):
+    np.save(tmp_path / "a.npy", values)
+    (tmp_path / "Index.csv").write_text("Label Index,Diagnosis,Relative Path,Folder/ID\n0,CAP,./,c0\n")
+    with pytest.raises(DataError, match="holds values of type"):
+        read_published(tmp_path / "Index.csv", tmp_path / "a.npy")
+
+
+@given(st.integers(0, 127), st.integers(0, 255))
+def test_a_changed_byte_of_an_array_header_is_refused_or_harmless(tmp_path_factory, place, value):
+    folder = tmp_path_factory.mktemp("array")
+    np.save(folder / "a.npy", np.eye(2, 8, dtype=int))
+    data = bytearray((folder / "a.npy").read_bytes())
+    data[place] = value
+    (folder / "a.npy").write_bytes(data)
+    (folder / "Index.csv").write_text("Label Index,Diagnosis,Relative Path,Folder/ID\n0,CAP,./,c0\n1,CAP,./,c1\n")
+    with suppress(DataError):
+        read_published(folder / "Index.csv", folder / "a.npy")
