@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from .errors import DataError
 
@@ -91,6 +92,15 @@ def remove_stale(folder: Path) -> list[str]:
             path.unlink(missing_ok=True)
         removed.append(path.name)
     return removed
+
+
+def open_no_link(path: Path) -> TextIO:
+    """Open a file for appending and reading, made where it is not there; a link is not followed.
+
+    Raises:
+        OSError: of errno ELOOP for a link.
+    """
+    return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o644), "a+", encoding="utf-8")
 
 
 @contextmanager

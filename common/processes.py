@@ -41,7 +41,7 @@ def end_with_parent(connection: Connection, status: int = 1) -> None:
 
 def redirect_output(log: Path) -> None:
     """Send what this process prints from now on to the end of a file, also from compiled code."""
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o644)
     for stream, number in ((sys.stdout, 1), (sys.stderr, 2)):
         with suppress(OSError, ValueError):
             stream.flush()

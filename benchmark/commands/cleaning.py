@@ -19,9 +19,11 @@ def clean(folder: RunFolder, *, maps: bool = False) -> int:
     ``maps`` those of finished cells go too: their records stay, but they cannot be measured again. Returns bytes freed.
 
     Raises:
-        RunFolderError: another bench or a worker of one works in the folder, or a record or plan cannot be read.
+        RunFolderError: another bench or a worker of one works in the folder, a record or plan cannot be read, or a part
+            of the folder is a link: what lies behind it may be somebody else's.
     """
     with hold(folder):
+        _refuse_links(folder)
         _refuse_live_workers(folder)
         doomed = dict.fromkeys(_doomed(folder, maps))
         return sum(_delete(path) for path in doomed if os.path.lexists(path))
@@ -53,6 +55,12 @@ def _planned(path: Path) -> StageIds:
 
 def _children(path: Path) -> list[Path]:
     return [p for p in sorted(path.iterdir()) if not p.name.startswith(".")] if path.is_dir() else []
+
+
+def _refuse_links(folder: RunFolder) -> None:
+    if links := sorted(p.name for p in folder.path.iterdir() if p.is_symlink()):
+        held = ", ".join(links)
+        raise RunFolderError(f"{folder.path}: {held} is a link, and nothing is deleted behind one; clean it by hand")
 
 
 def _refuse_live_workers(folder: RunFolder) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from ...common.atomic import open_no_link
 from ...common.errors import UasbenchError, brief
 from .records import SCHEMA_VERSION, CellKey, Failure, Record, Skip, write_json
 
@@ -209,7 +210,7 @@ def hold(folder: RunFolder) -> Iterator[None]:
     path = folder.path / "lock"
     with ExitStack() as closing:
         try:
-            file = closing.enter_context(path.open("a+", encoding="utf-8"))
+            file = closing.enter_context(open_no_link(path))
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             holder = path.read_text(encoding="utf-8").strip() or "unknown"
@@ -217,8 +218,12 @@ def hold(folder: RunFolder) -> Iterator[None]:
                 f"another bench works in {folder.path} (pid {holder}); wait until it ends, or stop it"
             ) from None
         except OSError as error:
-            denied = isinstance(error, PermissionError)
-            fix = "mend the permissions of the folder" if denied else "put the run on a file system with file locks"
+            fixes = {
+                errno.EACCES: "mend the permissions of the folder",
+                errno.EPERM: "mend the permissions of the folder",
+                errno.ELOOP: "it is a link, which is not followed; delete it",
+            }
+            fix = fixes.get(error.errno or 0, "put the run on a file system with file locks")
             raise RunFolderError(f"{path} cannot be locked: {error.strerror}; {fix}") from error
         file.truncate(0)
         file.write(f"{os.getpid()} on {os.uname().nodename}")

@@ -11,7 +11,7 @@ import traceback
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from ...common.atomic import write_text
+from ...common.atomic import open_no_link, write_text
 from ...common.errors import summary
 from ...common.processes import end_with_parent, redirect_output
 from .task import Progress
@@ -56,7 +56,7 @@ def _alone(text: str, progress: Progress, log: Path, lock: Path) -> str | None:
     log.unlink(missing_ok=True)
     redirect_output(log)
     try:
-        with lock.open("w") as held:
+        with open_no_link(lock) as held:
             fcntl.flock(held, fcntl.LOCK_EX)
             run_stage(text, progress)
     except BaseException as error:

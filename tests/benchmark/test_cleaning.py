@@ -124,3 +124,26 @@ def test_an_unreadable_plan_is_named_and_nothing_is_deleted(folder):
     with pytest.raises(RunFolderError, match=record.cell.slug):
         clean(folder)
     assert kept.exists()
+
+
+@pytest.mark.parametrize("part", ["fits", "maps", "logs", "locks", "stale"])
+@pytest.mark.parametrize("maps", [False, True])
+def test_nothing_is_deleted_behind_a_link(folder, tmp_path, part, maps):
+    elsewhere = tmp_path / "elsewhere"
+    if (folder.path / part).exists():
+        (folder.path / part).rename(elsewhere)
+    fill(elsewhere / "mine" / "precious.bin")
+    (folder.path / part).symlink_to(elsewhere)
+    before = sorted(p.relative_to(elsewhere) for p in elsewhere.rglob("*"))
+    with pytest.raises(RunFolderError, match=f"{part} is a link, and nothing is deleted"):
+        clean(folder, maps=maps)
+    assert sorted(p.relative_to(elsewhere) for p in elsewhere.rglob("*")) == before
+
+
+def test_a_linked_lock_empties_no_file(folder, tmp_path):
+    mine = fill(tmp_path / "mine")
+    (folder.path / "lock").unlink(missing_ok=True)
+    (folder.path / "lock").symlink_to(mine)
+    with pytest.raises(RunFolderError, match="it is a link, which is not followed"):
+        clean(folder)
+    assert mine.stat().st_size == 1000

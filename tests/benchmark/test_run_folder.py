@@ -1,7 +1,6 @@
 """A run folder whose files were damaged or come from a later version: named in a few words, never a traceback."""
 
 import json
-import shutil
 
 import pytest
 from uasbench.benchmark.commands.cleaning import clean
@@ -16,12 +15,6 @@ DAMAGED = {
     "brackets": b"[" * 100_000,
     "truncated": b'{"schema": 1, "cells": [',
 }
-
-
-@pytest.fixture
-def folder(small_run, tmp_path):
-    """A copy of a finished run."""
-    return RunFolder(shutil.copytree(small_run.path, tmp_path / "run"))
 
 
 @pytest.mark.parametrize("kind", DAMAGED)
