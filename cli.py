@@ -2,6 +2,7 @@
 
 import errno
 import sys
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated
 
@@ -29,7 +30,13 @@ RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
 
 
 def main() -> None:
-    """Run the command; errors that the user can mend end it with exit status 2 and no traceback."""
+    """Run the command; errors that the user can mend end it with exit status 2 and no traceback.
+
+    A terminal that knows fewer characters than a table has gets question marks in their place.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         app()
     except UasbenchError as error:

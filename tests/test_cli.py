@@ -1,6 +1,7 @@
 """The small commands, as a user types them."""
 
 import inspect
+import os
 import shutil
 import subprocess
 import sys
@@ -91,3 +92,13 @@ def test_without_data_the_error_shows_the_ways_out(bench):
     assert done.returncode == 2
     for word in ("--data-root", "UASBENCH_DATA", "--phantom", "get it:", "layout:"):
         assert word in done.stderr
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_a_terminal_with_few_characters_gets_question_marks(encoding, tmp_path):
+    command = [str(Path(sys.executable).with_name("bench")), "show", "draem"]
+    surroundings = {**os.environ, "PYTHONIOENCODING": encoding, "UASBENCH_CACHE": str(tmp_path)}
+    ended = subprocess.run(command, env=surroundings, capture_output=True, check=False)
+    assert (ended.returncode, ended.stderr) == (0, b"")
+    assert b"DRAEM" in ended.stdout
+    ended.stdout.decode(encoding)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
-from ...common.processes import hidden_main
+from ...common.processes import hidden_main, short_socket_folder
 from .. import device as devices
 from ..stages import worker
 from .contract import Job, Place, Report
@@ -36,6 +36,7 @@ class LocalExecutor:
             raise ValueError("an executor needs at least one worker")
         self.place = place
         self.slots = slots(place.workers, 0 if place.device == "cpu" else devices.gpu_count())
+        short_socket_folder()
         self._context = mp.get_context("forkserver")
         package = __name__.rpartition(".executors")[0]
         self._context.set_forkserver_preload([f"{package}.stages.preload", *place.preload])
