@@ -33,7 +33,7 @@ class TrackingError(UasbenchError):
 def tracking_uri(folder: RunFolder, uri: str | None = None) -> str:
     """Return the server of a run: the one named, the one the run used, or SQLite in the run folder."""
     chosen = uri or folder.info().get("options", {}).get("tracking_uri")
-    return chosen or f"sqlite:///{folder.mlflow_db.resolve()}"
+    return chosen or sqlite_address(folder.mlflow_db.resolve())
 
 
 def serve(folder: RunFolder, port: int) -> int:
@@ -52,7 +52,7 @@ def serve(folder: RunFolder, port: int) -> int:
     if file := database(uri):
         if not file.exists():
             raise TrackingError(f"{file} does not exist yet; 'bench track {folder.path}' makes it")
-        uri = f"sqlite:///{file}"
+        uri = sqlite_address(file)
     script = Path(sys.executable).with_name("mlflow")
     command = [str(script), "ui", "--backend-store-uri", uri, "--host", "127.0.0.1", "--port", str(port)]
     command += ["--workers", "1"]
@@ -102,14 +102,29 @@ def lay_out(file: Path) -> None:
     for left in file.parent.glob(f".{file.name}.*.tmp"):
         shutil.rmtree(left)
     aside = Path(tempfile.mkdtemp(prefix=f".{file.name}.", suffix=".tmp", dir=file.parent))
-    client(f"sqlite:///{aside / file.name}").search_experiments(max_results=1)
+    client(sqlite_address(aside / file.name)).search_experiments(max_results=1)
     (aside / file.name).replace(file)
     aside.rmdir()
 
 
+def sqlite_address(file: Path) -> str:
+    """Return the SQLite address of a file, whatever characters its name has.
+
+    A name that has to be quoted goes with the driver: MLflow would make a folder of the quoted name beside it.
+    """
+    from sqlalchemy.engine import URL
+
+    quoted = URL.create("sqlite", database=str(file)).render_as_string()
+    plain = quoted == f"sqlite:///{file}"
+    return quoted if plain else URL.create("sqlite+pysqlite", database=str(file)).render_as_string()
+
+
 def database(uri: str) -> Path | None:
-    """Return the file of an SQLite address."""
-    return Path(uri.removeprefix("sqlite:///").partition("?")[0]).resolve() if uri.startswith("sqlite:///") else None
+    """Return the file of an SQLite address; None for any other address, or one in memory."""
+    from sqlalchemy.engine import make_url
+
+    file = make_url(uri).database if uri.startswith(("sqlite:///", "sqlite+pysqlite:///")) else None
+    return Path(file).resolve() if file else None
 
 
 def first_line(error: Exception) -> str:

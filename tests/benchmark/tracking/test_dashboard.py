@@ -6,7 +6,7 @@ import subprocess
 import pytest
 from mlflow import MlflowClient
 from uasbench.benchmark.tracking import server as tracking_server
-from uasbench.benchmark.tracking.server import TrackingError, serve, tracking_uri
+from uasbench.benchmark.tracking.server import TrackingError, client, database, serve, sqlite_address, tracking_uri
 
 
 @pytest.fixture
@@ -44,3 +44,15 @@ def test_the_dashboard_names_the_run_list_of_every_task(begin, build, mlflow_tab
     task = experiment.name.removeprefix("uasbench: ")
     address = f"http://127.0.0.1:5001/#/experiments/{experiment.experiment_id}/runs?workflowType=machine_learning"
     assert f"{task}: {address}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["run", "run?x", "run?b&c=d", "run%41", "100%", "a#b;c", "ü b"])
+def test_the_database_lies_in_the_run_folder_whatever_its_name(tmp_path, mlflow_tables, name):
+    file = tmp_path / name / "mlflow.db"
+    file.parent.mkdir()
+    shutil.copy(mlflow_tables, file)
+    address = sqlite_address(file)
+    assert database(address) == file
+    experiment = client(address).create_experiment("mine")
+    assert client(address).get_experiment(experiment).name == "mine"
+    assert [p.name for p in tmp_path.iterdir()] == [name]
