@@ -46,8 +46,8 @@ def verdict_on(ratio: float) -> Verdict:
 def mean_ratios(fits: Iterable[Convergence]) -> dict[str, float]:
     """Return the mean ratio of each phase over fits of one method: seeds, members, folds.
 
-    Curves flicker, so that the ratio of one fit of a training that has flattened misses 1 by several per cent; of
-    three or more fits one is likely to count as falling, their mean is not.
+    Curves flicker: of settled ones that do so by 8 % from point to point one in six counts as falling, their mean does
+    not.
     """
     ratios: dict[str, list[float]] = {}
     for fit in fits:

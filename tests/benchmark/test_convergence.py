@@ -75,6 +75,13 @@ def test_of_several_fits_the_mean_counts_by_phase():
     assert [verdict_on(ratio) for ratio in (0.9, 1.0, 1.1)] == ["falling", "flattened", "rising"]
 
 
+def test_settled_curves_that_flicker_fall_now_and_then_and_not_on_average():
+    flicker = 1 + 0.08 * np.random.default_rng(1).standard_normal((600, 25))
+    verdicts, ratios = zip(*map(judge, flicker), strict=True)
+    assert 0.1 < verdicts.count("falling") / len(verdicts) < 0.25
+    assert {verdict_on(np.mean(group)) for group in np.reshape(ratios, (40, 15))} == {"flattened"}
+
+
 def test_a_run_watches_by_the_patients_who_calibrate_and_says_so_in_its_records(smoke):
     settings = {"ae": {"updates": "30"}}
     folder = run(smoke("two-stage,ae,padim,hu-deviation", settings=settings))[0]
