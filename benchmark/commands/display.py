@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -79,6 +79,11 @@ def shown(console: Console | None, stages: int, listener: Listener) -> Iterator[
         yield show
 
 
+def remarks(texts: Iterable[str]) -> list[str]:
+    """Return what is to be said about the data, a line each; a warning on cases says itself that it is one."""
+    return [f"  {text}" if text.startswith("WARNING") else f"  note: {text}" for text in texts]
+
+
 def announce(console: Console | None, graph: Graph, tasks: Sequence[Planned], needed: int, free: int) -> None:
     """Say what will be done, on what, and what will not."""
     if console is None:
@@ -88,7 +93,7 @@ def announce(console: Console | None, graph: Graph, tasks: Sequence[Planned], ne
         data, what = task.data, "phantom, synthetic CT" if task.data.phantom else "files"
         sets = f"{data.dataset} ({len(data.test)} cases) after {data.train} ({len(data.healthy)} cases)"
         lines.append(f"{sets}, {what}; {len(task.candidates)} configurations")
-        lines += [f"  {w}" if w.startswith("WARNING") else f"  note: {w}" for w in data.warnings]
+        lines += remarks(data.warnings)
         lines += [f"  skipped {skip.method}: {skip.reason}" for skip in task.skipped]
         lines += [f"  failed {label}: {reason}" for label, reason in task.broken]
     lines += [f"  note: {warning}" for warning in version_warnings(graph.folder)]

@@ -15,7 +15,7 @@ from ..locations import cache_root
 from ..planning.options import RunOptions
 from ..planning.tasks import planned_tasks
 from ..stages import drive
-from .display import preparing
+from .display import preparing, remarks
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -55,5 +55,5 @@ def prepare_only(options: RunOptions, console: Console | None = None) -> list[st
         data = task.data
         views = len({c.view for c in task.candidates if c.view is not None})
         lines.append(f"{data.dataset}: {len(data.test)} cases; {data.train}: {len(data.healthy)} cases; {views} views")
-        lines += [f"  {w}" if w.startswith("WARNING") else f"  note: {w}" for w in data.warnings]
+        lines += remarks(data.warnings)
     return [*lines, f"store: {cache_root(options.cache) / 'store'}"]

@@ -101,13 +101,12 @@ class NiftiPairDataset(SurveyedDataset):
         if not wanted:
             return Truth(case_id)
         path, grid, flips = _label(ref), read_grid(ref.image), ()
-        if grid.trusted and not (self.roi_labels and placement(read_grid(path), grid, path.name).contested):
+        if grid.trusted and not placement(read_grid(path), grid, path.name).contested:
             labels = read_labels(path, grid, expected)
         else:
             found = self.upright(ref)
-            own = found.labels if self.roi_labels else None
-            labels = read_labels(path, found.volume.grid, expected) if own is None else own
-            flips = found.flips
+            flips, own = found.flips, found.labels if self.roi_labels else None
+            labels = read_labels(path, found.volume, expected) if own is None else own
         lesion = np.ascontiguousarray(np.flip(_is_in(labels, wanted), flips))
         return Truth(case_id, lesion, np.asarray(lesion.any(axis=(1, 2))))
 

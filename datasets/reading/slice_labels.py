@@ -8,11 +8,10 @@ from tokenize import TokenError
 
 import numpy as np
 
-from ...common.errors import DataError
+from ...common.errors import DataError, brief
 from .side_tables import is_number, read_table
 
 COLUMNS = ("case", "slice_index", "label")
-_MOST_REASON = 120
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,11 +80,11 @@ def read_published(index: Path, array: Path) -> SliceLabels:
     try:
         labels = np.load(array, allow_pickle=False)
     except (OSError, ValueError, EOFError, TypeError, TokenError, MemoryError) as error:
-        reason = str(error)[:_MOST_REASON]
-        raise DataError(f"{array}: cannot be read as an array ({reason}); download it again") from error
+        raise DataError(f"{array}: cannot be read as an array ({brief(error)}); download it again") from error
     if labels.dtype.kind not in "biuf":
-        kind = str(labels.dtype)[:_MOST_REASON]
-        raise DataError(f"{array}: holds values of type {kind}, expected 0 and 1; use the published file")
+        raise DataError(
+            f"{array}: holds no numbers (kind {labels.dtype.kind}), expected 0 and 1; use the published file"
+        )
     if labels.ndim != 2 or not np.isin(labels, (0, 1)).all():
         raise DataError(
             f"{array}: shape {labels.shape}, values {labels.min(initial=0):g} to {labels.max(initial=0):g}; expected "

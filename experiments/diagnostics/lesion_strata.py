@@ -19,6 +19,7 @@ from ...benchmark.catalogue import registry
 from ...benchmark.locations import cache_root
 from ...benchmark.runs.folder import RunFolder
 from ...benchmark.runs.map_store import read_map
+from ...benchmark.scoring.lesions import millilitres
 from ...datasets.case import Spacing
 from ...datasets.phantom.disk import phantom_root
 
@@ -45,7 +46,7 @@ def lesions_of(
     found = []
     for number in range(1, count + 1):
         mask = labels == number
-        ml = float(mask.sum() * np.prod(spacing) / 1000)
+        ml = millilitres(int(mask.sum()), spacing)
         if ml < LEAST_ML:
             continue
         near = (ndimage.distance_transform_edt(~mask, spacing) <= SHELL_MM) & roi & ~lesion

@@ -66,7 +66,7 @@ def test_odd_slice_numbers_are_refused_in_few_words(tmp_path, index):
 def test_arrays_of_anything_but_numbers_are_refused(tmp_path, values):
     np.save(tmp_path / "a.npy", values)
     (tmp_path / "Index.csv").write_text("Label Index,Diagnosis,Relative Path,Folder/ID\n0,CAP,./,c0\n")
-    with pytest.raises(DataError, match="holds values of type"):
+    with pytest.raises(DataError, match="holds no numbers"):
         read_published(tmp_path / "Index.csv", tmp_path / "a.npy")
 
 
