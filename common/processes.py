@@ -1,21 +1,19 @@
 """Worker processes that need nothing of the script that started them."""
 
+import ctypes
 import os
 import signal
 import sys
-import tempfile
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
-from multiprocessing import util
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from .errors import UasbenchError
-
-SHORT_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 - multiprocessing makes a private folder in one of them
-LONGEST_FOLDER = 70
+ENDING_S = 5.0
+_SET_PDEATHSIG, _SET_CHILD_SUBREAPER = 1, 36
 
 
 @contextmanager
@@ -46,28 +44,51 @@ def end_with_parent(connection: Connection, status: int = 1) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def short_socket_folder() -> None:
-    """Have multiprocessing put this process's sockets where their addresses, of at most 107 bytes, have room.
+def adopt_orphans() -> None:
+    """Become the parent of what descendants of this process leave behind (Linux), so that it can be ended."""
+    _prctl(_SET_CHILD_SUBREAPER, 1)
 
-    They lie in the folder for temporary files, whose name ``TMPDIR`` may make longer than that.
 
-    Raises:
-        UasbenchError: no folder with a short name can be written.
-    """
-    folders = [tempfile.gettempdir(), *SHORT_FOLDERS]
-    usable = [f for f in folders if len(os.fsencode(f)) <= LONGEST_FOLDER and os.access(f, os.W_OK | os.X_OK)]
-    if usable:
-        before, tempfile.tempdir = tempfile.tempdir, usable[0]
-        try:
-            chosen = util.get_temp_dir()  # made at the first call of a process and kept
-        finally:
-            tempfile.tempdir = before
-        if len(os.fsencode(chosen)) <= LONGEST_FOLDER + len("/pymp-12345678"):
+def die_with_parent() -> None:
+    """Have the kernel kill this process when the one that started it ends, however that ends (Linux)."""
+    parent = os.getppid()
+    _prctl(_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def end_descendants() -> None:
+    """Kill every descendant of this process and wait for them; see :func:`adopt_orphans` for those without parents."""
+    import psutil
+
+    this = psutil.Process()
+    deadline = time.monotonic() + ENDING_S
+    while children := this.children(recursive=True):
+        for child in children:
+            with suppress(psutil.Error):
+                child.kill()
+        with suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        if time.monotonic() > deadline:  # one that waits for a device cannot be killed before it has it
             return
-    raise UasbenchError(
-        f"TMPDIR is {len(os.fsencode(folders[0]))} characters long ({folders[0][:40]}…), too long for a socket of "
-        f"worker processes; set a folder of at most {LONGEST_FOLDER}"
-    )
+        time.sleep(0.002)
+
+
+def end_strangers(known: Collection[int]) -> None:
+    """Kill the children of this process that are not ``known``: what one of those had started and left behind."""
+    import psutil
+
+    for child in psutil.Process().children():
+        if child.pid not in known:
+            with suppress(psutil.Error):
+                child.kill()
+
+
+def _prctl(option: int, value: int) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(option, value, 0, 0, 0):
+        raise OSError(ctypes.get_errno(), "prctl")
 
 
 def redirect_output(log: Path) -> None:

@@ -211,8 +211,10 @@ def _method_grid(records: Sequence[Record]) -> grid.PrintedTable:
         info = r.method
         told = "; ".join(f"{name}: {text}" for name, text in r.provenance.items())
         data = f"{r.cell.dataset} / {r.cell.train}"
-        rows[r.cell.method, data, info.title, info.family, str(info.year or ""), _learned_from(r), told] = None
-    headers = ("Method", "Data / train", "Title", "Family", "Year", "Learned from", "Provenance")
+        rows[
+            r.cell.method, data, info.title, info.family, str(info.year or ""), _learned_from(r), r.isolation, told
+        ] = None
+    headers = ("Method", "Data / train", "Title", "Family", "Year", "Learned from", "Wall", "Provenance")
     return grid.PrintedTable("Methods", headers, tuple(grid.PrintedRow(row) for row in rows), left=len(headers))
 
 

@@ -83,11 +83,8 @@ def test_a_killed_parent_is_continued(start, whole, run, moment, tmp_path):
 
 def test_a_killed_worker_is_a_failure_row_and_the_next_run_completes(start, whole, run, tmp_path):
     process = start("logs/*")
-    workers = [
-        child
-        for child in psutil.Process(process.pid).children(recursive=True)
-        if child.parent().pid != process.pid and "forkserver" in " ".join(child.cmdline())
-    ]
+    zygotes = [c for c in psutil.Process(process.pid).children() if "uasbench.common.zygote" in " ".join(c.cmdline())]
+    workers = [child for zygote in zygotes for child in zygote.children()]
     os.kill(workers[0].pid, signal.SIGKILL)
     assert process.wait() == 3
     assert "SIGKILL" in (tmp_path / "run" / "tables" / "failures.csv").read_text()

@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
 
-from ...common import package
+from ...common import landlock, package
 from ..catalogue import registry
 from ..environment import versions
 from ..locations import cache_root
+from ..stages import wall
 
 Status = Literal["ok", "note", "problem"]
 Finding = tuple[str, Status, str]
@@ -64,6 +65,19 @@ def _processor() -> Iterator[tuple[Status, str]]:
     memory = psutil.virtual_memory()
     free = f"memory {memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB free"
     yield "ok", f"{usable} usable cores{limits}; {free}"
+
+
+def _isolation() -> Iterator[tuple[Status, str]]:
+    kind = wall.available()
+    if kind == "landlock":
+        yield "ok", f"methods are kept from the labels by the kernel (Landlock, version {landlock.abi()})"
+    else:
+        why = (
+            f"{wall.WALL} asks for it"
+            if os.environ.get(wall.WALL)
+            else "this kernel has no Landlock (5.13 or later has)"
+        )
+        yield "note", f"methods are kept from the labels by {'an audit hook' if kind == 'audit' else 'nothing'}: {why}"
 
 
 def _plugins() -> Iterator[tuple[Status, str]]:
@@ -136,6 +150,7 @@ _TOPICS: dict[str, Callable[[], Iterator[tuple[Status, str]]]] = {
     "installation": _installed,
     "devices": _devices,
     "processor": _processor,
+    "isolation": _isolation,
     "plug-ins": _plugins,
     "cache": _cache,
     "disk": lambda: _space(Path.cwd(), f"working folder {Path.cwd()}"),

@@ -27,6 +27,7 @@ from ..runs.folder import RunFolder, RunFolderError, hold
 from ..runs.map_store import write_map
 from ..runs.records import CellKey, MethodInfo, Record, StageIds, write_json
 from ..stages import measure as stage_measure
+from ..stages.apart import Here
 from ..stages.measure import MeasureTask
 from ..stages.task import ELSEWHERE
 
@@ -66,7 +67,7 @@ def import_maps(source: Path, method: str, options: RunOptions, threshold: float
                 shutil.rmtree(folder.map_dir(key))
         task = _task(key, address, method, folder, options, data)
         write_json(folder.cell_path(key), task)
-        stage_measure.run(task, lambda done, total: None)
+        stage_measure.run(task, Here(lambda done, total: None))
     if not folder.run_json.exists():
         write_info(folder, options, ELSEWHERE, 1, [Planned(data=data)], [key.slug])
     folder.update_info(cells=sorted({*folder.info()["cells"], key.slug}))

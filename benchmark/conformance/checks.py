@@ -21,8 +21,10 @@ from ...methods.config import PROFILES, Config, resolve
 from ...methods.state import modules
 from ..catalogue.outline import missing_packages
 from ..stages import drive
+from . import walls
 from .phantom import lesion_cases
 from .subject import PACKAGE, Broken, NotApplicable, Subject, Unavailable
+from .thieves import PAST_PYTHON, ROUTES
 
 LEARNING_S = 10.0
 ENOUGH_UPDATES = 150
@@ -242,6 +244,24 @@ def _truth_name(node: ast.AST) -> str | None:
     return next((n for n in names if n in TRUTH_NAMES), None)
 
 
+def walled_off(subject: Subject) -> str:
+    """Behind the wall that stages get here no way leads to the labels, and the method itself looks for none."""
+    wall, led = walls.stolen(subject.anatomy)
+    claimed = [way for way in led if wall == "landlock" or way not in PAST_PYTHON]
+    if claimed and wall != "none":
+        raise Broken(f"the wall ({wall}) has holes: a thief reached the labels: {', '.join(claimed)}; please report it")
+    if subject.uses == "healthy" and subject.target is not None:
+        view = subject.cls(subject.config()).view
+        if tried := walls.attempts(subject.anatomy, subject.target, view):
+            raise Broken(
+                f"it tried to open {', '.join(tried[:3])} of the run; a method gets all that it may see from ctx"
+            )
+    turned_away = len(ROUTES) - len(led)
+    return f"{wall}: {turned_away} of {len(ROUTES)} ways to the labels are barred" + (
+        f"; open: {', '.join(led)}" if led else ""
+    )
+
+
 def decision(subject: Subject) -> str:
     """``native_threshold`` is a finite number; ``postprocess`` returns a bool mask."""
     method = subject.trained
@@ -345,6 +365,7 @@ CHECKS: dict[str, Callable[[Subject], str]] = {
     "save and load": save_and_load,
     "order and batch": batches,
     "blind to labels": blind,
+    "walled off": walled_off,
     "own decision": decision,
     "learns": learns,
 }

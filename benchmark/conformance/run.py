@@ -18,7 +18,7 @@ from ..catalogue import registry
 from ..device import configure, resolve_device
 from .checks import ALONE, CHECKS
 from .phantom import tissue_of
-from .subject import Broken, NotApplicable, Subject, Unavailable
+from .subject import Broken, NotApplicable, Subject, Unavailable, importable
 
 TIMEOUT_S = 300.0
 IMPORT = "import"
@@ -66,7 +66,7 @@ def check_method(
         registry.runnable().entry(method)
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "output.txt"
-        spawned = isinstance(method, str) or _importable(method)
+        spawned = isinstance(method, str) or importable(method)
         context: Any = multiprocessing.get_context("spawn" if spawned else "fork")
         ours, theirs = context.Pipe()
         process: Any = context.Process(target=_child, args=(theirs, method, anatomy, device, log))
@@ -82,15 +82,6 @@ def check_method(
             process.join()
             ours.close()
     return results
-
-
-def _importable(cls: type) -> bool:
-    """Whether a new process finds the class by its name; that of a notebook or a test is forked instead."""
-    module = sys.modules.get(cls.__module__)
-    if cls.__module__ == "__main__" or getattr(module, cls.__qualname__, None) is not cls:
-        return False
-    head = cls.__module__.partition(".")[0]
-    return any(finder.find_spec(head, None) for finder in sys.meta_path)
 
 
 def _outcomes(connection: Connection, process: Any, log: Path, timeout: float) -> Iterator[CheckResult]:

@@ -1,5 +1,6 @@
 """A method under test, and the runs that its checks share."""
 
+import sys
 from functools import cached_property
 from typing import Any
 
@@ -17,6 +18,15 @@ from .phantom import healthy_cases, labelled_cases, lesion_cases
 
 PACKAGE = __name__.partition(".")[0]
 TOLERANCE = 1e-4
+
+
+def importable(cls: type) -> bool:
+    """Whether a new process finds the class by its name; that of a notebook or a test is forked instead."""
+    module = sys.modules.get(cls.__module__)
+    if cls.__module__ == "__main__" or getattr(module, cls.__qualname__, None) is not cls:
+        return False
+    head = cls.__module__.partition(".")[0]
+    return any(finder.find_spec(head, None) for finder in sys.meta_path)
 
 
 class Broken(Exception):  # noqa: N818
@@ -39,6 +49,7 @@ class Subject:
         self.anatomy = anatomy
         self.device = device
         self.uses = cls.card.uses
+        self.target = f"{cls.__module__}:{cls.__qualname__}" if importable(cls) else None
         self.built_in = cls.__module__.partition(".")[0] == PACKAGE
 
     def config(self, profile: str = "smoke", **settings: Any) -> Any:

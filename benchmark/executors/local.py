@@ -1,19 +1,18 @@
-"""Runs jobs in worker processes of this machine, forked from a server that has done the slow imports."""
+"""Runs jobs in worker processes of this machine, forked from a process that has done the slow imports."""
 
-import math
-import multiprocessing as mp
+import json
 import os
+import select
 import signal
-import time
+import socket
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
 
-from ...common.processes import hidden_main, short_socket_folder
+from ...common.zygote import Worker, Zygote
 from .. import device as devices
 from ..stages import worker
+from ..stages.apart import death
+from ..stages.wall import SECRETS
 from .contract import Job, Place, Report
 
 GRACE_S = 5.0
@@ -22,10 +21,10 @@ GRACE_S = 5.0
 @dataclass
 class _Running:
     slot: int
-    process: BaseProcess
-    connection: Connection
+    process: Worker
+    reports: socket.socket
+    unread: bytes = b""
     outcome: Report | None = None
-    until: float = math.inf
 
 
 class LocalExecutor:
@@ -36,10 +35,8 @@ class LocalExecutor:
             raise ValueError("an executor needs at least one worker")
         self.place = place
         self.slots = slots(place.workers, 0 if place.device == "cpu" else devices.gpu_count())
-        short_socket_folder()
-        self._context = mp.get_context("forkserver")
         package = __name__.rpartition(".executors")[0]
-        self._context.set_forkserver_preload([f"{package}.stages.preload", *place.preload])
+        self._zygote = Zygote([f"{package}.stages.preload", *place.preload], hidden=SECRETS)
         self._running: dict[str, _Running] = {}
         self._started: list[Report] = []
 
@@ -52,59 +49,63 @@ class LocalExecutor:
     def submit(self, job: Job) -> None:
         taken = {item.slot for item in self._running.values()}
         slot = next(i for i in range(len(self.slots)) if i not in taken)
-        ours, theirs = self._context.Pipe()
-        arguments = (job.text, theirs, self.place.log(job.id), self.place.lock(job.id), self.slots[slot])
-        process = self._context.Process(target=worker.work, args=arguments, name=f"uasbench {job.id}", daemon=False)
-        with hidden_main():
-            process.start()
-        theirs.close()
+        ours, theirs = socket.socketpair()
+        arguments = [
+            job.text,
+            *(os.fspath(file.absolute()) for file in (self.place.log(job.id), self.place.lock(job.id))),
+        ]
+        with theirs:
+            target = f"{worker.__name__}:{worker.work.__name__}"
+            process = self._zygote.start(target, [*arguments, self.slots[slot]], [theirs.fileno()])
+        ours.setblocking(False)
         self._running[job.id] = _Running(slot, process, ours)
         self._started.append(Report(job.id, "started"))
 
     def reports(self, timeout: float) -> list[Report]:
         found, self._started = self._started, []
-        handles = [handle for item in self._running.values() for handle in (item.connection, item.process.sentinel)]
-        wait(handles, timeout=0 if found else timeout)
+        handles = [handle for item in self._running.values() for handle in (item.reports, item.process)]
+        select.select(handles, (), (), 0 if found else timeout)
         for name, item in list(self._running.items()):
-            ended = not item.process.is_alive()
-            with suppress(EOFError, OSError):
-                while item.connection.poll():
-                    report = Report(name, *item.connection.recv())
-                    if report.kind == "progress":
-                        found.append(report)
-                    else:
-                        item.outcome, item.until = report, time.monotonic() + GRACE_S
-            if not ended and time.monotonic() > item.until:
-                item.process.kill()
-            elif ended:
-                found.append(item.outcome or Report(name, "failed", _death(item.process.exitcode)))
+            ended = bool(select.select((item.process,), (), (), 0)[0])
+            for report in _read(name, item):
+                if report.kind == "progress":
+                    found.append(report)
+                else:
+                    item.outcome = report
+            if ended:
+                self._zygote.settle()
+                found.append(item.outcome or Report(name, "failed", death(item.process.status)))
                 self._forget(name)
         return found
 
     def stop(self, job: str) -> None:
         process = self._running[job].process
-        process.terminate()
-        process.join(GRACE_S)
-        if process.is_alive():
-            process.kill()
-            process.join()
+        process.send_signal(signal.SIGTERM)
+        if not select.select((process,), (), (), GRACE_S)[0]:
+            process.send_signal(signal.SIGKILL)
+            select.select((process,), (), ())
         self._forget(job)
 
     def close(self) -> None:
         for job in list(self._running):
             self.stop(job)
+        self._zygote.close()
 
     def _forget(self, job: str) -> None:
         item = self._running.pop(job)
-        item.connection.close()
+        item.reports.close()
         item.process.close()
 
 
-def _death(code: int | None) -> str:
-    if code is not None and code < 0:
-        hint = "; the kernel may have run out of memory" if -code == signal.SIGKILL else ""
-        return f"the worker was killed by {signal.Signals(-code).name}{hint}"
-    return f"the worker ended with exit status {code} and no result"
+def _read(job: str, item: _Running) -> list[Report]:
+    """Return what a worker has reported since the last time: lines of JSON, ``[kind, value]``."""
+    try:
+        while data := item.reports.recv(65536):
+            item.unread += data
+    except (BlockingIOError, ConnectionError):
+        pass
+    *lines, item.unread = item.unread.split(b"\n")
+    return [Report(job, *json.loads(line)) for line in lines]
 
 
 def slots(workers: int, gpus: int) -> list[str | None]:

@@ -182,7 +182,8 @@ class Record(_Strict):
 
     ``profile`` is the one whose settings the method has. ``labels`` says which lesion labels a top line learned from,
     None for every other method; ``provenance`` is what the method says about itself, such as the weights it started
-    from; ``convergence`` has a phase for each training that was watched.
+    from; ``isolation`` is the wall that stood between its code and the labels; ``convergence`` has a phase for each
+    training that was watched.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -201,6 +202,7 @@ class Record(_Strict):
     created: str
     labels: LabelUse | None = None
     provenance: dict[str, str] = Field(default_factory=dict)
+    isolation: Literal["landlock", "audit", "none"] = "none"
     convergence: list[Convergence] = Field(default_factory=list)
 
 

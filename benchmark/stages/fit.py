@@ -1,6 +1,8 @@
 """The fit stage: scans in, checkpoints and curves out. Only a top line's fit gets the path of a label."""
 
 import csv
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +19,9 @@ from .. import device as devices
 from ..convergence import WatchedCurves
 from ..runs.records import write_json
 from . import drive
-from .task import Frozen, Numerics, Progress, Task, ZRange
+from .inputs import check_whole, entries_of, kernels_beside
+from .task import Frozen, Numerics, Progress, RunInside, Task, ZRange
+from .wall import Places, standing
 
 
 class FitError(UasbenchError):
@@ -35,6 +39,12 @@ class MethodSpec(Frozen, frozen=True):
     def load(self) -> tuple[Any, Any]:
         cls = import_target(self.target)
         return cls, resolve(cls.Config, self.profile, self.anatomy, self.settings)
+
+    def named_paths(self) -> Iterator[Path]:
+        """Yield the files and folders that settings name, such as one with weights."""
+        for value in self.settings.values():
+            if isinstance(value, str) and os.sep in value and (path := Path(value).expanduser()).exists():
+                yield path.absolute()
 
 
 class FitTask(Task, frozen=True):
@@ -71,10 +81,22 @@ def training_scans(task: FitTask, uses: str) -> tuple[HealthySet | LabelledSet, 
     return LabelledSet([LabelledPart(case, truth) for case, truth in task.labelled]), None
 
 
-def run(task: FitTask, progress: Progress) -> None:
+def run(task: FitTask, run_inside: RunInside) -> None:
     """Train and store under ``task.out``, which appears whole or not at all."""
     if (task.out / "fit.json").exists():
         return
+    with new_folder(task.out) as scratch:
+        run_inside(lambda report: _learn(task, scratch, report), _places(task, scratch))
+        check_whole(scratch, "fit.json")
+
+
+def _places(task: FitTask, scratch: Path) -> Places:
+    cases = [case for case, _ in (*task.parts, *task.held_out, *task.labelled)] + list(task.unlabelled)
+    reads = [*entries_of(cases), *(truth.path for _, truth in task.labelled), *task.method.named_paths()]
+    return Places(tuple(reads), (scratch,), task.method.target, kernels_beside(cases))
+
+
+def _learn(task: FitTask, scratch: Path, progress: Progress) -> None:
     numerics = task.numerics
     devices.configure(numerics.device, numerics.threads)
     cls, config = task.method.load()
@@ -86,38 +108,38 @@ def run(task: FitTask, progress: Progress) -> None:
         phases[-1] = done
         progress(done, total)
 
-    with new_folder(task.out) as scratch:
-        with (scratch / "curves.csv").open("w", newline="", encoding="utf-8") as file:
-            curves = csv.writer(file)
-            curves.writerow(["step", "name", "value"])
-            scans, unlabelled = training_scans(task, cls.card.uses)
-            watched = WatchedCurves()
+    with (scratch / "curves.csv").open("w", newline="", encoding="utf-8") as file:
+        curves = csv.writer(file)
+        curves.writerow(["step", "name", "value"])
+        scans, unlabelled = training_scans(task, cls.card.uses)
+        watched = WatchedCurves()
 
-            def on_log(step: int, values: dict[str, float]) -> None:
-                curves.writerows([step, name, repr(value)] for name, value in values.items())
-                watched.log(step, values)
+        def on_log(step: int, values: dict[str, float]) -> None:
+            curves.writerows([step, name, repr(value)] for name, value in values.items())
+            watched.log(step, values)
 
-            context = FitContext(
-                seed=task.seed,
-                device=numerics.device,
-                precision=numerics.precision,
-                on_progress=on_progress,
-                on_log=on_log,
-                unlabelled=unlabelled,
-                held_out=HealthySet([Part(case, z) for case, z in task.held_out]) if task.held_out else None,
-            )
-            method, seconds = drive.train(cls, config, scans, context, scratch)
-        method.save(scratch / "last.pt")
-        about = {
-            "id": task.id,
-            "method": task.method.target,
-            "seed": task.seed,
-            "fit_s": seconds,
-            "updates": {f"phase {i + 1}": n for i, n in enumerate(phases)},
-            "params": parameter_count(method),
-            **devices.peaks(numerics.device),
-            "provenance": method.provenance(),
-            "convergence": [phase.model_dump() for phase in watched.judged()],
-            "checkpoints": sorted(p.stem for p in scratch.glob("*.pt")),
-        }
-        write_json(scratch / "fit.json", about)
+        context = FitContext(
+            seed=task.seed,
+            device=numerics.device,
+            precision=numerics.precision,
+            on_progress=on_progress,
+            on_log=on_log,
+            unlabelled=unlabelled,
+            held_out=HealthySet([Part(case, z) for case, z in task.held_out]) if task.held_out else None,
+        )
+        method, seconds = drive.train(cls, config, scans, context, scratch)
+    method.save(scratch / "last.pt")
+    about = {
+        "id": task.id,
+        "method": task.method.target,
+        "seed": task.seed,
+        "fit_s": seconds,
+        "updates": {f"phase {i + 1}": n for i, n in enumerate(phases)},
+        "params": parameter_count(method),
+        **devices.peaks(numerics.device),
+        "provenance": method.provenance(),
+        "convergence": [phase.model_dump() for phase in watched.judged()],
+        "checkpoints": sorted(p.stem for p in scratch.glob("*.pt")),
+        "isolation": standing(),
+    }
+    write_json(scratch / "fit.json", about)

@@ -16,7 +16,9 @@ from ..runs.map_store import healthy_map, write_map, write_mask
 from ..runs.records import write_json
 from . import drive
 from .fit import MethodSpec
-from .task import Frozen, Numerics, Progress, Task
+from .inputs import check_whole, entries_of, kernels_beside
+from .task import Frozen, Numerics, Progress, RunInside, Task
+from .wall import Places, standing
 
 
 class Model(Frozen, frozen=True):
@@ -42,10 +44,25 @@ class MapTask(Task, frozen=True):
     out: Path
 
 
-def run(task: MapTask, progress: Progress) -> None:
+def run(task: MapTask, run_inside: RunInside) -> None:
     """Write one map per case below ``task.out``, which is replaced whole or not at all."""
     if finished(task.out) == task.id:
         return
+    if task.out.exists():
+        shutil.rmtree(task.out)
+    with new_folder(task.out) as scratch:
+        run_inside(lambda report: _map_all(task, scratch, report), _places(task, scratch))
+        check_whole(scratch, "map.json")
+
+
+def _places(task: MapTask, scratch: Path) -> Places:
+    cases = [*(case for model in task.models for case in model.cases), *task.healthy]
+    fits = (fit for model in task.models for fit in model.fits)
+    reads = [*entries_of(cases), *fits, *task.method.named_paths()]
+    return Places(tuple(reads), (scratch,), task.method.target, kernels_beside(cases))
+
+
+def _map_all(task: MapTask, scratch: Path, progress: Progress) -> None:
     devices.configure(task.numerics.device, task.numerics.threads)
     cls, config = task.method.load()
     name = getattr(config, "checkpoint", "last")
@@ -53,32 +70,35 @@ def run(task: MapTask, progress: Progress) -> None:
         if not (fit / f"{name}.pt").exists():
             there = ", ".join(sorted(p.stem for p in fit.glob("*.pt")))
             raise FileNotFoundError(f"the fit kept no checkpoint {name!r}; it has {there}")
-    if task.out.exists():
-        shutil.rmtree(task.out)
     count = len(task.models)
     total = sum(len(model.cases) for model in task.models) + len(task.healthy) * count
     seconds, slices, done = 0.0, 0, 0
     thresholds: list[float | None] = []
-    with new_folder(task.out) as scratch:
-        (scratch / "healthy").mkdir()
-        for number, model in enumerate(task.models):
-            members = [drive.load(cls, config, fit / f"{name}.pt", task.numerics.device) for fit in model.fits]
-            thresholds.append(members[0].native_threshold)
-            tested = [(case, scratch / f"{case.id}.map", scratch / f"{case.id}.mask") for case in model.cases]
-            held_out = [(case, healthy_map(scratch, case.id, number, count), None) for case in task.healthy]
-            for case, path, mask in (*tested, *held_out):
-                case_seconds, case_slices = _map_one(task, members, case, path, mask)
-                if mask is not None:
-                    seconds, slices = seconds + case_seconds, slices + case_slices
-                done += 1
-                progress(done, total)
-        if any(threshold != thresholds[0] for threshold in thresholds):
-            raise drive.MethodError(
-                f"native_threshold differs between folds: {', '.join(map(str, thresholds))}; make it a constant, or "
-                "decide in postprocess"
-            )
-        about = {"id": task.id, "score_s": seconds, "slices": slices, "native_threshold": thresholds[0]}
-        write_json(scratch / "map.json", about | devices.peaks(task.numerics.device))
+    (scratch / "healthy").mkdir()
+    for number, model in enumerate(task.models):
+        members = [drive.load(cls, config, fit / f"{name}.pt", task.numerics.device) for fit in model.fits]
+        thresholds.append(members[0].native_threshold)
+        tested = [(case, scratch / f"{case.id}.map", scratch / f"{case.id}.mask") for case in model.cases]
+        held_out = [(case, healthy_map(scratch, case.id, number, count), None) for case in task.healthy]
+        for case, path, mask in (*tested, *held_out):
+            case_seconds, case_slices = _map_one(task, members, case, path, mask)
+            if mask is not None:
+                seconds, slices = seconds + case_seconds, slices + case_slices
+            done += 1
+            progress(done, total)
+    if any(threshold != thresholds[0] for threshold in thresholds):
+        raise drive.MethodError(
+            f"native_threshold differs between folds: {', '.join(map(str, thresholds))}; make it a constant, or "
+            "decide in postprocess"
+        )
+    about = {
+        "id": task.id,
+        "score_s": seconds,
+        "slices": slices,
+        "native_threshold": thresholds[0],
+        "isolation": standing(),
+    }
+    write_json(scratch / "map.json", about | devices.peaks(task.numerics.device))
 
 
 def finished(out: Path) -> str | None:

@@ -15,7 +15,8 @@ from ..protocols.measuring import HealthyMap, MeasureCase, MeasureOptions, measu
 from ..runs.map_store import healthy_map
 from ..runs.records import CellKey, Convergence, Cost, DataInfo, LabelUse, MethodInfo, Record, StageIds, write_json
 from ..scoring.cases import ScoredCase
-from .task import Numerics, Progress, Task, ZRange
+from .task import Numerics, Progress, RunInside, Task, ZRange
+from .wall import weakest
 
 
 class MeasureTask(Task, frozen=True):
@@ -45,8 +46,12 @@ class MeasureTask(Task, frozen=True):
     labels: LabelUse | None = None
 
 
-def run(task: MeasureTask, progress: Progress) -> None:
+def run(task: MeasureTask, run_inside: RunInside) -> None:
     """Measure a cell and write its record."""
+    run_inside(lambda report: _measure(task, report), None)
+
+
+def _measure(task: MeasureTask, progress: Progress) -> None:
     maps = task.maps
     mapped = json.loads((maps / "map.json").read_text(encoding="utf-8"))
     region = task.method.region
@@ -108,6 +113,7 @@ def run(task: MeasureTask, progress: Progress) -> None:
             updates=fits[0]["updates"] if fits else {},
         ),
         environment=environment(),
+        isolation=weakest(part.get("isolation", "none") for part in (*fits, mapped)),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         labels=task.labels,
         provenance={name: "; ".join(texts) for name, texts in origins.items()},

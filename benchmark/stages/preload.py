@@ -1,4 +1,4 @@
-"""Imported once by the fork server, so that each worker starts with the slow imports done.
+"""Imported once by the process that workers are forked from, so that each worker starts with the slow imports done.
 
 Nothing here may start a thread pool or touch CUDA: workers are forks of this state.
 """

@@ -7,7 +7,8 @@ import time
 from pathlib import Path
 from typing import Literal
 
-from .task import Progress, Task
+from .task import Progress, RunInside, Task
+from .wall import Places
 
 SECOND_LINE = "the second line of a message is in the log alone"
 
@@ -24,8 +25,12 @@ class ProbeTask(Task, frozen=True):
     act: Literal["finish", "wait", "raise", "exit", "kill"] = "finish"
 
 
-def run(task: ProbeTask, progress: Progress) -> None:
+def run(task: ProbeTask, run_inside: RunInside) -> None:
     """Do what the task says; a task that was finished before is left as it is, as every stage does."""
+    run_inside(lambda report: _act(task, report), Places(writes=(task.folder,)))
+
+
+def _act(task: ProbeTask, progress: Progress) -> None:
     done = task.folder / f"{task.name}.done"
     if done.exists():
         return

@@ -4,8 +4,13 @@ from collections.abc import Callable
 
 from pydantic import BaseModel
 
+from .wall import Places
+
 Progress = Callable[[int, int], None]
 """Called with what is done and how much there is in all."""
+
+RunInside = Callable[[Callable[[Progress], None], Places | None], None]
+"""Runs the part of a stage that executes a method's code, behind a wall around ``Places`` where those are given."""
 
 ZRange = tuple[int, int] | None
 

@@ -1,27 +1,27 @@
-"""The life of one worker process: silence, a lock on its stage, the stage, and an end when the parent ends."""
+"""The life of a worker process: silence, a lock on its stage, and the stage, whose method runs in one apart."""
 
 import fcntl
 import importlib
 import json
 import os
 import signal
+import socket
 import sys
-import time
 import traceback
-from multiprocessing.connection import Connection
 from pathlib import Path
 
 from ...common.atomic import open_no_link, write_text
 from ...common.errors import summary
-from ...common.processes import end_with_parent, redirect_output
-from .task import Progress
+from ...common.processes import redirect_output
+from .apart import Apart, StageError
+from .task import Progress, RunInside
+from .wall import SECRETS
 
-PROGRESS_EVERY_S = 0.2
 ORPHANED = 70
 
 
-def run_stage(text: str, progress: Progress) -> None:
-    """Run a stage from the JSON form of its task, in this process.
+def run_stage(text: str, run_inside: RunInside) -> None:
+    """Run a stage from the JSON form of its task.
 
     Raises:
         ValidationError: the text is not a task.
@@ -29,19 +29,23 @@ def run_stage(text: str, progress: Progress) -> None:
     name = json.loads(text)["stage"]
     stage = importlib.import_module(f".{name}", __package__)
     task = getattr(stage, f"{name.capitalize()}Task").model_validate_json(text)
-    stage.run(task, progress)
+    stage.run(task, run_inside)
 
 
-def work(text: str, connection: Connection, log: Path, lock: Path, gpu: str | None) -> None:
-    """Run a stage from the JSON form of its task and report through ``connection``, with whose other end it ends.
+def work(text: str, log: str, lock: str, gpu: str | None, submitter: int) -> None:
+    """Run a stage from the JSON form of its task, and report to the socket of its submitter, with whose end it ends.
 
-    Sends ``("progress", (done, total))``, then ``("done", None)`` or ``("failed", message)``.
+    A report is a line of JSON: ``["progress", [done, total]]``, then ``["done", null]`` or ``["failed", message]``.
     """
-    end_with_parent(connection, ORPHANED)
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
-    error = _alone(text, _reporter(connection), log, lock)
-    connection.send(("done", None) if error is None else ("failed", error))
+    with socket.socket(fileno=submitter) as reports:
+
+        def tell(kind: str, value: object = None) -> None:
+            reports.sendall(json.dumps([kind, value]).encode() + b"\n")
+
+        error = _alone(text, lambda *done: tell("progress", done), Path(log), Path(lock), submitter)
+        tell("done") if error is None else tell("failed", error)
 
 
 def work_file(task: Path, result: Path, log: Path, lock: Path) -> None:
@@ -51,14 +55,20 @@ def work_file(task: Path, result: Path, log: Path, lock: Path) -> None:
     write_text(result, json.dumps({"error": error}))
 
 
-def _alone(text: str, progress: Progress, log: Path, lock: Path) -> str | None:
-    os.environ.pop("UASBENCH_DATA", None)
+def _alone(text: str, progress: Progress, log: Path, lock: Path, submitter: int | None = None) -> str | None:
+    for name in SECRETS:
+        os.environ.pop(name, None)
+    signal.signal(signal.SIGTERM, _stop)
     log.unlink(missing_ok=True)
     redirect_output(log)
     try:
         with open_no_link(lock) as held:
             fcntl.flock(held, fcntl.LOCK_EX)
-            run_stage(text, progress)
+            run_stage(text, Apart(progress, submitter))
+    except StageError as error:
+        return str(error)
+    except SystemExit:
+        raise
     except BaseException as error:
         traceback.print_exc()
         return summary(error)
@@ -68,19 +78,12 @@ def _alone(text: str, progress: Progress, log: Path, lock: Path) -> str | None:
     return None
 
 
-def _reporter(connection: Connection) -> Progress:
-    last = 0.0
-
-    def report(done: int, total: int) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if done < total and now - last < PROGRESS_EVERY_S:
-            return
-        last = now
-        connection.send(("progress", (done, total)))
-
-    return report
+def _stop(number: int, _: object) -> None:
+    raise SystemExit(128 + number)
 
 
 if __name__ == "__main__":
+    if any(name in os.environ for name in SECRETS):  # also what a process started with can be read by what it forks
+        environment = {name: value for name, value in os.environ.items() if name not in SECRETS}
+        os.execve(sys.executable, [sys.executable, "-P", "-m", __spec__.name, *sys.argv[1:]], environment)  # noqa: S606
     work_file(*map(Path, sys.argv[1:]))

@@ -17,12 +17,13 @@ from ...common.fingerprint import array_digest
 from ...common.jit import kernel
 from ..case import Case, Truth
 
-LAYOUT = 2
+LAYOUT = 3
 """Number of the layout: what the files of an entry are called and hold. Another layout gets another number, and with it
 other addresses, so that an entry written by an older version is never read as one of today's.
 
 - ``native``: ``image.npy`` (int16 or float32), ``roi.npy`` (packed bits), ``meta.json``
-- ``views``: ``image.npy`` (the view's dtype), ``roi.npy`` (bool), ``support.npy`` (bits), ``meta.json`` (geometry)
+- ``views``, a folder for each case: ``image.npy`` (the view's dtype), ``roi.npy`` (bool), ``support.npy`` (bits),
+  ``meta.json`` (geometry)
 - ``truth``: ``lesion.npy`` and ``slices.npy`` (packed bits), ``meta.json``
 """
 

@@ -63,7 +63,12 @@ class PreparedCase:
         return read_view(path)
 
     def view_path(self, view: AnyView) -> Path:
-        return self.path.parents[1] / "views" / view_key(self.fingerprint, view)
+        return self.views_path / view_key(self.fingerprint, view)
+
+    @property
+    def views_path(self) -> Path:
+        """The folder of all views of the voxels of this case."""
+        return self.path.parents[1] / "views" / self.fingerprint
 
     def slice_hashes(self) -> tuple[str, ...]:
         """Return one hash per native slice; a constant slice has the empty hash."""

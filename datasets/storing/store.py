@@ -65,8 +65,8 @@ class Store:
         Raises:
             DataError: cases that cannot be used (one message for all of them), a full disk, or a killed process.
         """
-        for kind in ("native", "views", "truth", "index"):
-            remove_stale(self.root / kind)
+        for folder in (*(self.root / kind for kind in ("native", "truth", "index")), *self.root.glob("views/*")):
+            remove_stale(folder)
         name, total = dataset.card.name, len(refs)
         job = _Preparation(self.root, dataset, tuple(views), truth, reading_source(dataset))
         outcomes: dict[str, _Outcome] = {ref.id: found for ref in refs if (found := job.stored(ref)) is not None}

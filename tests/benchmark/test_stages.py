@@ -62,9 +62,10 @@ def test_fit_and_map_work_without_mlflow_optuna_data_root_and_labels(prepared, t
     import os
     from pathlib import Path
     os.environ.pop("UASBENCH_DATA", None)
+    from uasbench.benchmark.stages.apart import Here
     from uasbench.benchmark.stages.worker import run_stage
     for stage in ("fit", "map"):
-        run_stage(Path(f"{stage}.json").read_text(), print)
+        run_stage(Path(f"{stage}.json").read_text(), Here(print))
     """
     python(code, ("mlflow", "optuna", "matplotlib", "typer", "ray"), tmp_path)
     assert json.loads((tmp_path / "fit" / "fit.json").read_text())["updates"]["phase 1"] > 0
