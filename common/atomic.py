@@ -5,7 +5,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -29,15 +29,16 @@ def new_file(path: Path, needed: int = 0) -> Iterator[Path]:
         DiskError: the disk is full or the folder cannot be written.
     """
     temporary = path.with_name(_temporary_name(path.name))
+    _make_folder(path.parent, path.parent, needed)
     try:
         with clear_disk_errors(path.parent, needed):
-            path.parent.mkdir(parents=True, exist_ok=True)
             yield temporary
             _sync_path(temporary)
             temporary.replace(path)
             _sync_path(path.parent)
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # on a read-only disk it would hide what went wrong
+            temporary.unlink(missing_ok=True)
 
 
 def write_file(path: Path, *chunks: bytes | memoryview) -> Path:
@@ -60,10 +61,8 @@ def new_folder(path: Path, needed: int = 0) -> Iterator[Path]:
     Where ``path`` exists by then (another process was faster), the new folder is dropped. ``needed`` is as in
     :func:`new_file`, and so is what is raised.
     """
-    with clear_disk_errors(path.parent, needed):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(_temporary_name(path.name))
-        temporary.mkdir()
+    temporary = path.with_name(_temporary_name(path.name))
+    _make_folder(temporary, path.parent, needed)
     try:
         with clear_disk_errors(path.parent, needed):
             yield temporary
@@ -79,6 +78,18 @@ def new_folder(path: Path, needed: int = 0) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def discard(folder: Path) -> None:
+    """Take a folder away at once, so that nobody finds it half deleted; who has opened its files may go on reading.
+
+    Raises:
+        DiskError: it cannot be taken away.
+    """
+    away = folder.with_name(_temporary_name(folder.name))
+    with clear_disk_errors(folder.parent, 0), suppress(FileNotFoundError):
+        folder.rename(away)
+    shutil.rmtree(away, ignore_errors=True)
+
+
 def remove_stale(folder: Path) -> list[str]:
     """Remove what processes of this machine that died left half-written directly below ``folder``; return the names."""
     removed = []
@@ -89,7 +100,8 @@ def remove_stale(folder: Path) -> list[str]:
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:
-            path.unlink(missing_ok=True)
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
         removed.append(path.name)
     return removed
 
@@ -111,13 +123,28 @@ def clear_disk_errors(folder: Path, needed: int) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             free = shutil.disk_usage(folder).free / 2**20 if folder.exists() else 0
+            needs = f"{needed / 2**20:.0f} MiB are needed and " if needed else ""
             raise DiskError(
-                f"{folder}: the disk is full: {needed / 2**20:.0f} MiB are needed and {free:.0f} MiB are free; "
-                "make room or choose another folder"
+                f"{folder}: the disk is full: {needs}{free:.0f} MiB are free; make room or choose another folder"
             ) from error
-        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-            raise DiskError(f"{folder} cannot be written ({error.strerror}); choose another folder") from error
+        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG):
+            raise _unwritable(folder, error) from error
         raise
+
+
+def _make_folder(path: Path, named: Path, needed: int) -> None:
+    """Make a folder and those above it; whatever stands in the way is an error of the disk, on the folder ``named``."""
+    with clear_disk_errors(named, needed):
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.ENOENT, errno.ENAMETOOLONG, errno.ELOOP):
+                raise _unwritable(named, error) from error
+            raise
+
+
+def _unwritable(folder: Path, error: OSError) -> DiskError:
+    return DiskError(f"{folder} cannot be written ({error.strerror}); choose another folder")
 
 
 def _temporary_name(name: str) -> str:

@@ -18,11 +18,18 @@ def save_state(method: Method, path: Path) -> None:
 
     Raises:
         TypeError: an attribute is neither a network, a tensor, an array, a number, a text nor a container of these.
+        OSError: the file cannot be written.
     """
     import torch
 
     state = {k: _pack(v, f"{type(method).__name__}.{k}") for k, v in vars(method).items() if k not in _ENGINE}
-    torch.save(state, path)
+    with path.open("wb") as file:
+        try:
+            torch.save(state, file)
+        except RuntimeError as error:
+            if isinstance(error.__context__, OSError):  # a full disk, which torch hides behind an error of its own
+                raise error.__context__ from None
+            raise
 
 
 def load_state(method: Method, path: Path) -> None:

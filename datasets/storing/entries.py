@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from ...common.atomic import new_folder
-from ...common.errors import DataError
+from ...common.errors import DataError, brief
 from ...common.fingerprint import array_digest
 from ...common.jit import kernel
+from ...common.sealed import DamagedError, check_files, discard_damaged, read_sealed, seal_folder
 from ..case import Case, Truth
 
 LAYOUT = 3
@@ -25,7 +26,11 @@ other addresses, so that an entry written by an older version is never read as o
 - ``views``, a folder for each case: ``image.npy`` (the view's dtype), ``roi.npy`` (bool), ``support.npy`` (bits),
   ``meta.json`` (geometry)
 - ``truth``: ``lesion.npy`` and ``slices.npy`` (packed bits), ``meta.json``
+
+``meta.json`` is the seal of its folder: what is read is compared with it. Arrays are written read-only.
 """
+
+SEAL = "meta.json"
 
 
 def digest(value: Any) -> str:
@@ -54,21 +59,21 @@ def write_native(path: Path, case: Case) -> None:
         "fingerprint": digest([[text for text, _ in hashes], array_digest(bits), list(image.shape), spacing]),
     }
     with new_folder(path, image.nbytes + bits.nbytes) as folder:
-        np.save(folder / "image.npy", image)
-        np.save(folder / "roi.npy", bits)
-        write_meta(folder, meta)
+        save(folder / "image.npy", image)
+        save(folder / "roi.npy", bits)
+        seal_folder(folder / SEAL, meta)
 
 
 def read_native(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Return image (float32, z, y, x) and region of interest (bool) of a native entry."""
-    with readable(path):
+    with readable(path, "image.npy", "roi.npy"):
         image = np.asarray(np.load(path / "image.npy", mmap_mode="c"))
         return image.astype(np.float32, copy=False), unpack(np.load(path / "roi.npy"), image.shape)
 
 
 def read_roi(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     """Return the region of interest of a native entry alone (bool)."""
-    with readable(path):
+    with readable(path, "roi.npy"):
         return unpack(np.load(path / "roi.npy"), shape)
 
 
@@ -90,14 +95,13 @@ def write_truth(path: Path, truth: Truth, case_shape: tuple[int, ...]) -> None:
     }
     with new_folder(path, sum(array.size // 8 for array in parts.values())) as folder:
         for name, array in parts.items():
-            np.save(folder / f"{name}.npy", pack(array))
-        write_meta(folder, meta)
+            save(folder / f"{name}.npy", pack(array))
+        seal_folder(folder / SEAL, meta)
 
 
 def read_truth(path: Path) -> Truth:
     """Read a truth entry."""
-    with readable(path):
-        meta = read_meta(path)
+    with readable(path) as meta:
         parts = {name: unpack(np.load(path / f"{name}.npy"), tuple(shape)) for name, shape in meta["shapes"].items()}
         lesion, slices = parts.get("lesion"), parts.get("slices")
         if lesion is not None and slices is None:
@@ -105,24 +109,45 @@ def read_truth(path: Path) -> Truth:
         return Truth(meta["id"], lesion, slices)
 
 
-def write_meta(folder: Path, meta: dict[str, Any]) -> None:
-    """Write ``meta.json``."""
-    (folder / "meta.json").write_text(json.dumps(meta, sort_keys=True), encoding="utf-8")
+def save(path: Path, array: np.ndarray) -> None:
+    """Write ``.npy``, read-only; ``np.save`` tells a full disk by an error without a number."""
+    array = np.ascontiguousarray(array)
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
+        file.write(array.data)
+    path.chmod(0o444)
 
 
 def read_meta(path: Path) -> dict[str, Any]:
-    """Read ``meta.json`` of an entry."""
-    with readable(path):
-        return json.loads((path / "meta.json").read_text(encoding="utf-8"))
+    """Read ``meta.json`` of an entry.
+
+    Raises:
+        DamagedError: it is missing or not what was written.
+    """
+    return read_sealed(path / SEAL)
 
 
 @contextmanager
-def readable(path: Path) -> Iterator[None]:
-    """Turn what goes wrong with a missing or damaged entry into a DataError."""
+def readable(path: Path, *names: str) -> Iterator[dict[str, Any]]:
+    """Compare files of an entry, by default all, with its ``meta.json``, which is given, before they are read.
+
+    Raises:
+        DamagedError: one is missing or not what was written, or the block cannot read it.
+    """
+    meta = check_files(path / SEAL, *names)
     try:
-        yield
+        yield meta
     except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
-        raise DataError(f"{path} is missing or damaged ({error}); delete the folder and run again") from error
+        raise DamagedError(path, brief(error)) from error
+
+
+def remove_damaged(paths: Iterable[Path]) -> list[DamagedError]:
+    """Take away the entries of these that are damaged, so that they are made again; return what was wrong.
+
+    Raises:
+        DiskError: an entry cannot be taken away.
+    """
+    return discard_damaged(path / SEAL for path in paths)
 
 
 def slice_hashes(case: Case) -> tuple[str, ...]:

@@ -9,13 +9,14 @@ import numpy as np
 
 from ...common.atomic import new_folder
 from ...common.package import NAME
+from ...common.sealed import seal_folder
 from ...common.source_hash import closure_hash
 from ..case import Case, Note, Spacing, Trust, Truth
 from ..views.slice_view import View
 from ..views.volume_geometry import ViewedCase, geometry_from_json
 from ..views.volume_view import AnyView, apply_view
 from . import entries
-from .entries import LAYOUT, digest, pack, read_meta, readable, unpack, write_meta
+from .entries import LAYOUT, SEAL, digest, pack, readable, save, unpack
 
 ShowProgress = Callable[[int, int, str], None]
 
@@ -24,7 +25,7 @@ ShowProgress = Callable[[int, int, str], None]
 class PreparedCase:
     """A pointer to a case in the store; it travels to worker processes as JSON, inside the task of a stage.
 
-    What reads the entry raises DataError where it is missing or damaged.
+    What reads the entry raises DamagedError where it is missing or not what was written.
 
     Attributes:
         spacing: voxel size in mm, order z, y, x.
@@ -105,7 +106,7 @@ def load_truth(ref: TruthRef) -> Truth:
     """Read the truth of a case.
 
     Raises:
-        DataError: the entry is missing or damaged.
+        DamagedError: the entry is missing or not what was written.
     """
     return entries.read_truth(ref.path)
 
@@ -126,16 +127,16 @@ def write_view(path: Path, viewed: ViewedCase) -> None:
     """Write what a view shows."""
     support = pack(viewed.support)
     with new_folder(path, viewed.image.nbytes + viewed.roi.nbytes + support.nbytes) as folder:
-        np.save(folder / "image.npy", viewed.image)
-        np.save(folder / "roi.npy", viewed.roi)
-        np.save(folder / "support.npy", support)
-        write_meta(folder, viewed.geometry.to_json())
+        save(folder / "image.npy", viewed.image)
+        save(folder / "roi.npy", viewed.roi)
+        save(folder / "support.npy", support)
+        seal_folder(folder / SEAL, {"geometry": viewed.geometry.to_json()})
 
 
 def read_view(path: Path) -> ViewedCase:
     """Open a view entry; image and region of interest are memory-mapped, and writing to them changes no file."""
-    with readable(path):
-        geometry = geometry_from_json(read_meta(path))
+    with readable(path) as meta:
+        geometry = geometry_from_json(meta["geometry"])
         image = np.asarray(np.load(path / "image.npy", mmap_mode="c"))
         roi = np.asarray(np.load(path / "roi.npy", mmap_mode="c"))
         if image.shape != geometry.view_shape or roi.shape != image.shape:

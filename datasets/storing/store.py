@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from os.path import getsize, isfile
@@ -22,6 +23,7 @@ from ...common.atomic import DiskError, remove_stale, write_text
 from ...common.errors import DataError, UasbenchError
 from ...common.fingerprint import file_digest
 from ...common.processes import end_with_parent, hidden_main
+from ...common.sealed import DamagedError
 from ...common.source_hash import closure_hash
 from ..anatomy import find_anatomy
 from ..case import Note, Trust
@@ -38,12 +40,21 @@ _Prepared = tuple[PreparedCase, TruthRef | None]
 _Outcome = _Prepared | str
 
 
+@contextmanager
+def _cache_named() -> Iterator[None]:
+    try:
+        yield
+    except DiskError as error:
+        raise DiskError(f"cache {error}, with --cache or UASBENCH_CACHE") from error
+
+
 class Store:
     """The folder of prepared data."""
 
     def __init__(self, root: Path | str) -> None:
         self.root = Path(root)
 
+    @_cache_named()
     def prepare(
         self,
         dataset: Dataset,
@@ -57,13 +68,17 @@ class Store:
     ) -> PreparedSet:
         """Decode cases once each and store them with their views and truths; what is stored already costs nothing.
 
+        What of a case is stored is compared with its digests where something is missing, or where its pointer cannot be
+        read; damaged entries are made again.
+
         Args:
             dataset: adapter after :meth:`Dataset.discover`; it is pickled to the worker processes.
             progress: called with cases done, cases in all, and a line of text.
             on_error: ``collect`` returns what went wrong instead of raising it.
 
         Raises:
-            DataError: cases that cannot be used (one message for all of them), a full disk, or a killed process.
+            DataError: cases that cannot be used (one message for all of them), or a killed process.
+            DiskError: the folder is full or cannot be written.
         """
         for folder in (*(self.root / kind for kind in ("native", "truth", "index")), *self.root.glob("views/*")):
             remove_stale(folder)
@@ -176,10 +191,12 @@ class _Preparation:
         key = entries.digest([self.source, ref.id, [[name, file_digest(path)] for name, path in _files(ref)]])
         native, truth = self._folders(key)
         case = None
+        entries.remove_damaged([native, *([truth] if self.truth else [])])
         if not native.is_dir():
             case = self.dataset.load(ref.id)
             entries.write_native(native, case)
         prepared = self._pointer(native, ref)
+        entries.remove_damaged(prepared.view_path(view) for view in self.views)
         for view in self.views:
             path = prepared.view_path(view)
             if not path.is_dir():
@@ -189,7 +206,8 @@ class _Preparation:
             entries.write_truth(truth, self.dataset.load_truth(ref.id), prepared.shape)
         found = prepared, self._truth_ref(truth)
         if _stamp(ref) == stamp and started - max(times for *_, times in stamp) > _SETTLED_NS:
-            write_text(self._index_path(ref), json.dumps({"stamp": stamp, "key": key}))
+            with suppress(DiskError):  # without it the files are read again next time; the entries are there
+                write_text(self._index_path(ref), json.dumps({"stamp": stamp, "key": key}))
         return found
 
     def stored(self, ref: CaseRef) -> _Prepared | None:
@@ -201,12 +219,11 @@ class _Preparation:
             native, truth = self._folders(known["key"])
         except (OSError, ValueError, KeyError, TypeError):
             return None
-        if not native.is_dir() or (self.truth and not truth.is_dir()):
+        try:
+            found = self._pointer(native, ref), self._truth_ref(truth)
+        except DamagedError:
             return None
-        prepared = self._pointer(native, ref)
-        if not all(prepared.view_path(view).is_dir() for view in self.views):
-            return None
-        return prepared, self._truth_ref(truth)
+        return found if all(found[0].view_path(view).is_dir() for view in self.views) else None
 
     def _folders(self, key: str) -> tuple[Path, Path]:
         """Return where image and truth lie; the pointer to the image does not lead to the name of the truth."""

@@ -52,16 +52,14 @@ class TestProcesses:
 
 
 class TestTrouble:
-    def test_a_file_or_a_truth_that_cannot_be_asked_fails_its_case_alone_in_every_run(
+    def test_a_file_that_cannot_be_asked_fails_its_case_alone_in_every_run(
         self, prepare, tmp_path, dataset, data, monkeypatch
     ):
-        truth = prepare(tmp_path, dataset).truths["b"].path
-        (truth / "meta.json").write_text("")
         monkeypatch.setattr(store, "_SETTLED_NS", -(10**12))
         dataset.refs[0] = dataclasses.replace(dataset.refs[0], label=data / ("x" * 300))
         for _ in range(2):
             failures = prepare(tmp_path, dataset, workers=2, on_error="collect").failures
-            assert set(failures) == {"a", "b"}
+            assert set(failures) == {"a"}
             assert "File name too long" in failures["a"]
 
     def test_all_bad_cases_are_named_at_once(self, prepare, tmp_path, dataset, data):
