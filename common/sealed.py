@@ -47,9 +47,14 @@ def read_sealed(path: Path) -> dict[str, Any]:
         raise DamagedError(path, brief(error)) from error
     if not isinstance(content, dict):
         raise DamagedError(path, f"it holds {type(content).__name__}")
-    if ("digest" in content or "files" in content) and seal(content)["digest"] != content.get("digest"):
+    if is_sealed(content) and seal(content)["digest"] != content.get("digest"):
         raise DamagedError(path, "its digest differs")
     return content
+
+
+def is_sealed(content: dict[str, Any]) -> bool:
+    """Whether what was read from a file has a digest; what an earlier version wrote has none."""
+    return content.get("digest") is not None or "files" in content
 
 
 def write_sealed(path: Path, content: dict[str, Any]) -> None:
@@ -80,19 +85,19 @@ def check_files(path: Path, *names: str) -> dict[str, Any]:
             found = _file(file)
         except OSError as error:
             raise DamagedError(file, error.strerror or brief(error)) from error
-        if "files" in about and (told := about["files"].get(name)) != found:
-            shorter = told is not None and told[0] != found[0]
-            raise DamagedError(file, f"{found[0]} bytes, expected {told[0]}" if shorter else "its digest differs")
+        size, digest = about["files"].get(name, (0, "")) if "files" in about else found
+        if [size, digest] != found:
+            raise DamagedError(file, f"{found[0]} bytes, expected {size}" if size != found[0] else "its digest differs")
     return about
 
 
-def damage(path: Path) -> DamagedError | None:
+def damage(path: Path, *, seal_alone: bool = False) -> DamagedError | None:
     """Return what is wrong with the folder of a seal, None where it is whole; one without digests is not."""
     try:
-        about = check_files(path)
+        about = read_sealed(path) if seal_alone else check_files(path)
     except DamagedError as error:
         return error
-    return None if "files" in about else DamagedError(path, "it has no digests")
+    return None if is_sealed(about) else DamagedError(path, "it has no digests")
 
 
 def discard_damaged(seals: Iterable[Path]) -> list[DamagedError]:

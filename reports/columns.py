@@ -7,7 +7,7 @@ import pandas as pd
 
 from ..benchmark.convergence import mean_ratios, verdict_on
 from ..benchmark.protocols.catalogue import PROTOCOLS, is_oracle
-from ..benchmark.runs.records import MethodInfo, Record
+from ..benchmark.runs.records import UNCHECKED, MethodInfo, Record
 from ..benchmark.scoring.metrics import METRICS, NO_PROTOCOL
 
 SUMMARY = [
@@ -41,6 +41,7 @@ FLAG_LEGEND = {
     "topline": "supervised: trained with lesion labels, a reference and not a competitor",
     "whole-slices": "measured in whole slices and not inside the organ: not comparable with other rows",
     "trivial": "learns nothing",
+    "unchecked": "its record or its maps are of an earlier version without digests: nobody knows whether they changed",
     "near-chance": "its card says that its map is close to chance in the literature, and why",
     "undertrained": "its card says that its quick profile is not better than its untrained network, and why",
     "not-converged": "the loss on held-out healthy patients was still falling when training ended, averaged over fits",
@@ -172,6 +173,7 @@ def record_flags(record: Record) -> set[str]:
         "topline": method.uses == "labels" or method.supervision == "full",
         "whole-slices": method.region == "slices",
         "trivial": method.trivial,
+        "unchecked": UNCHECKED in record.environment,
         "near-chance": method.near_chance,
         "undertrained": method.undertrained and record.profile in ("smoke", "quick"),
     }

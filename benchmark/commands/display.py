@@ -84,8 +84,10 @@ def remarks(texts: Iterable[str]) -> list[str]:
     return [f"  {text}" if text.startswith("WARNING") else f"  note: {text}" for text in texts]
 
 
-def announce(console: Console | None, graph: Graph, tasks: Sequence[Planned], needed: int, free: int) -> None:
-    """Say what will be done, on what, and what will not."""
+def announce(
+    console: Console | None, graph: Graph, tasks: Sequence[Planned], damaged: Sequence[str], needed: int, free: int
+) -> None:
+    """Say what will be done, on what, what will not, and what was damaged."""
     if console is None:
         return
     lines = []
@@ -97,6 +99,7 @@ def announce(console: Console | None, graph: Graph, tasks: Sequence[Planned], ne
         lines += [f"  skipped {skip.method}: {skip.reason}" for skip in task.skipped]
         lines += [f"  failed {label}: {reason}" for label, reason in task.broken]
     lines += [f"  note: {warning}" for warning in version_warnings(graph.folder)]
+    lines += remarks(damaged)
     why = "its configuration, data or source changed; the old record is in stale/"
     lines += [f"  outdated {key.slug}: {why}" for key in graph.replaced]
     lines.append(

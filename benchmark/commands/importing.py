@@ -4,14 +4,14 @@ import hashlib
 import json
 import math
 import re
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from ...common.atomic import new_folder
+from ...common.atomic import discard, new_folder
 from ...common.errors import DataError
+from ...common.sealed import seal_folder
 from ...datasets.case import Case
 from ...datasets.reading.volume_io import read_map_volume
 from ...datasets.storing.prepared import PreparedCase
@@ -25,7 +25,7 @@ from ..planning.task_data import TaskData
 from ..planning.tasks import Planned, plain_task
 from ..runs.folder import RunFolder, RunFolderError, hold
 from ..runs.map_store import write_map
-from ..runs.records import CellKey, MethodInfo, Record, StageIds, write_json
+from ..runs.records import MAP_SEAL, CellKey, MethodInfo, Record, StageIds, write_json
 from ..stages import measure as stage_measure
 from ..stages.apart import Here
 from ..stages.measure import MeasureTask
@@ -62,9 +62,7 @@ def import_maps(source: Path, method: str, options: RunOptions, threshold: float
             # The former record goes before the maps: it must not stand beside maps that it was not made from.
             if folder.record_path(key).exists():
                 folder.retire(folder.record_path(key))
-            if folder.map_dir(key).exists():
-                (folder.map_dir(key) / "map.json").unlink(missing_ok=True)
-                shutil.rmtree(folder.map_dir(key))
+            discard(folder.map_dir(key))
         task = _task(key, address, method, folder, options, data)
         write_json(folder.cell_path(key), task)
         stage_measure.run(task, Here(lambda done, total: None))
@@ -109,7 +107,7 @@ def _store(files: dict[str, Path], cases: Sequence[PreparedCase], threshold: flo
         stored.append((case.id, prepared.fingerprint, digest))
     address = ids.digest({"imported": stored, "threshold": threshold})
     costs = {"score_s": 0.0, "slices": 0, "peak_ram_mib": 0.0, "peak_gpu_mib": None}
-    write_json(folder / "map.json", {"id": address, **costs, "native_threshold": threshold})
+    seal_folder(folder / MAP_SEAL, {"id": address, **costs, "native_threshold": threshold})
     return address
 
 

@@ -13,7 +13,7 @@ from ...methods.method import Method
 from .. import device as devices
 from ..locations import cache_root
 from ..planning.options import RunOptions
-from ..planning.tasks import planned_tasks
+from ..planning.tasks import whole_tasks
 from ..stages import drive
 from .display import preparing, remarks
 
@@ -28,7 +28,7 @@ def previews(options: RunOptions, console: Console | None = None) -> dict[str, d
         UasbenchError: no chosen method has a preview, or the data cannot be used.
     """
     with preparing(console) as progress:
-        tasks = planned_tasks(options, options.workers or 1, progress)
+        tasks = whole_tasks(options, options.workers or 1, progress)
     found: dict[str, dict[str, np.ndarray]] = {}
     for task in tasks:
         healthy = HealthySet([Part(case, z) for case, z in task.data.training()])
@@ -49,7 +49,7 @@ def prepare_only(options: RunOptions, console: Console | None = None) -> list[st
     """Prepare the data of a run and say what lies where; nothing is trained."""
     workers = options.workers or max(1, devices.default_workers("cpu"))
     with preparing(console) as progress:
-        tasks = planned_tasks(options, workers, progress)
+        tasks = whole_tasks(options, workers, progress)
     lines = []
     for task in tasks:
         data = task.data

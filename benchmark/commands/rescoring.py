@@ -1,12 +1,16 @@
 """Measures stored maps again: new protocols and metrics without a training step."""
 
 from collections.abc import Callable
+from pathlib import Path
 
+from ...common.atomic import discard
+from ...common.sealed import DamagedError, check_files
+from ...datasets.storing.entries import SEAL
 from ..executors.contract import Event, Job, Place, find_executor, run_jobs
 from ..planning import ids
 from ..planning.options import STAGE_LIMIT_S, OptionError
 from ..runs.folder import RunFolder, RunFolderError, hold
-from ..runs.records import CellKey, Record, write_json
+from ..runs.records import MAP_SEAL, CellKey, Record, write_json
 from ..stages.map import finished
 from ..stages.measure import MeasureTask
 
@@ -46,10 +50,11 @@ def rescore(
 
 
 def _jobs(folder: RunFolder) -> tuple[list[Job], dict[str, str]]:
-    jobs, problems = [], {}
+    jobs, problems, found = [], {}, {}
     for path in sorted(folder.records_dir.glob("*.json")):
         try:
             task = load_task(folder, folder.record(path).cell)
+            _put_away_damaged(task, found)
         except RunFolderError as error:
             problems[path.stem] = str(error)
             continue
@@ -74,3 +79,26 @@ def load_task(folder: RunFolder, cell: CellKey) -> MeasureTask:
         raise RunFolderError(f"{fresh.maps} no longer holds the maps of this record; {AGAIN}")
     write_json(path, fresh)
     return fresh
+
+
+def _put_away_damaged(task: MeasureTask, found: dict[Path, DamagedError | None]) -> None:
+    """Put away maps and prepared data that are damaged, so that the next 'bench run' makes them again.
+
+    Raises:
+        RunFolderError: something is damaged, or ``found`` to be so before.
+    """
+    entries = [case.path for case in (*task.cases, *(case for case, _ in task.healthy))]
+    entries += [truth.path for truth in task.truths.values()]
+    for seal in (task.maps / MAP_SEAL, *(path / SEAL for path in entries)):
+        if seal not in found:
+            found[seal] = None
+            try:
+                check_files(seal)
+            except DamagedError as error:
+                found[seal] = error
+                if seal.name == MAP_SEAL:
+                    seal.unlink(missing_ok=True)
+                else:
+                    discard(seal.parent)
+        if (error := found[seal]) is not None:
+            raise RunFolderError(f"{error.path} is missing or damaged ({error.why}); {AGAIN}")

@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from ...common.atomic import remove_stale
+from ...datasets.storing.entries import remove_damaged
 from .. import device as devices
 from ..executors.contract import Event, Place, find_executor, run_jobs
-from ..planning.info import check_source, retire_outdated, write_info, write_timing
+from ..planning.info import check_source, made_again, retire_damaged, retire_outdated, write_info, write_timing
 from ..planning.options import RunOptions
 from ..planning.plan import Graph, plan_cells
 from ..planning.tasks import Planned, planned_tasks
@@ -51,15 +52,22 @@ def run(
             tasks = planned_tasks(options, workers, progress)
         for leftover in (folder.fits_dir, folder.maps_dir):
             remove_stale(leftover)
+        damaged = retire_damaged(folder)
         retired = retire_outdated(folder, tasks)
         graph = Graph(numerics, folder)
         cells = [(c, t.data) for t in tasks for c in plan_cells(options, numerics, t.data, t.candidates)]
         for cell, data in cells:
             graph.add(cell, data)
+        with preparing(console) as progress:
+            opened = {(id(t), c.candidate.view): t for c, t in cells if c.key not in graph.finished}
+            entries = remove_damaged(dict.fromkeys(p for (_, v), t in opened.items() for p in t.entries(v)))
+            if entries:  # they come again as they were, under the same addresses
+                planned_tasks(options, workers, progress)
+        damaged += made_again([*entries, *graph.damaged()])
         needed, free = graph.check_disk()
         graph.replaced = [*retired, *(key for key in graph.replaced if key not in retired)]
-        announce(console, graph, tasks, needed, free)
-        write_info(folder, options, numerics, workers, tasks, [cell.key.slug for cell, _ in cells])
+        announce(console, graph, tasks, damaged, needed, free)
+        write_info(folder, options, numerics, workers, tasks, [cell.key.slug for cell, _ in cells], damaged)
         on_start(folder)
         book = _Bookkeeper(graph, folder, on_record)
         for task in tasks:

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from ...common.sealed import DamagedError
 from ..environment import commit, environment
-from ..runs.folder import RunFolder
+from ..runs.folder import RecordError, RunFolder
 from ..runs.records import SCHEMA_VERSION, CellKey
 from ..stages.task import Numerics
 from .options import RunOptions
@@ -23,6 +24,23 @@ def check_source(folder: RunFolder, options: RunOptions) -> None:
         raise PlanError(
             f"{folder.path} holds a run on {before}, this command reads {options.source()}; choose another --out"
         )
+
+
+def made_again(damaged: Sequence[DamagedError]) -> list[str]:
+    """Say which files were not what was written."""
+    return [f"WARNING {error.path} was damaged ({error.why}) and is made again" for error in damaged]
+
+
+def retire_damaged(folder: RunFolder) -> list[str]:
+    """Move records that are damaged, or were changed by hand, out of the tables; return what to say about each."""
+    said = []
+    for path in sorted(folder.records_dir.glob("*.json")):
+        try:
+            folder.record(path)
+        except RecordError as error:
+            folder.retire(path)
+            said.append(f"WARNING {error}; it is in stale/ now")
+    return said
 
 
 def retire_outdated(folder: RunFolder, tasks: Sequence[Planned]) -> list[CellKey]:
@@ -47,7 +65,13 @@ def version_warnings(folder: RunFolder) -> list[str]:
 
 
 def write_info(
-    folder: RunFolder, options: RunOptions, numerics: Numerics, workers: int, tasks: Sequence[Planned], slugs: list[str]
+    folder: RunFolder,
+    options: RunOptions,
+    numerics: Numerics,
+    workers: int,
+    tasks: Sequence[Planned],
+    slugs: list[str],
+    damaged: Sequence[str] = (),
 ) -> None:
     """Write what the present command adds to ``run.json``; earlier cells, tasks and skips are kept."""
     old = folder.info() if folder.run_json.exists() else {}
@@ -76,7 +100,7 @@ def write_info(
         workers=workers,
         cells=sorted({*old.get("cells", []), *slugs}),
         skipped=[*kept, *skipped],
-        warnings=sorted({w for d in data for w in d.warnings} | set(version_warnings(folder))),
+        warnings=sorted({w for d in data for w in d.warnings} | {*version_warnings(folder), *damaged}),
         environment={**environment(), "commit": commit()},
     )
 

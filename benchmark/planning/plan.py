@@ -3,11 +3,13 @@
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from ...common.errors import UasbenchError
+from ...common.sealed import DamagedError, damage
 from ..executors.contract import Job, Resources
 from ..runs.folder import RunFolder, RunFolderError
-from ..runs.records import CellKey, StageIds, write_json
+from ..runs.records import FIT_SEAL, MAP_SEAL, CellKey, StageIds, write_json
 from ..stages.map import MapTask, finished
 from ..stages.measure import MeasureTask
 from ..stages.task import Numerics, Task
@@ -104,22 +106,26 @@ class Graph:
         self.replaced: list[CellKey] = []
         self.map_bytes = 0
         self.packages: set[str] = set()
+        self._checked: dict[tuple[Path, bool], DamagedError | None] = {}
 
     def add(self, cell: PlannedCell, data: TaskData) -> None:
         write_json(self.folder.cell_path(cell.key), cell.measure)
-        if self._has_record(cell):
+        if self._has_record(cell) and finished(cell.maps.out) == (cell.maps.id if cell.maps.out.exists() else None):
             self.finished.append(cell.key)
             self.folder.failure_path(cell.key).unlink(missing_ok=True)
             return
         self.packages.update(cell.candidate.packages)
         slug = cell.key.slug
-        needs_map = finished(cell.maps.out) != cell.maps.id
+        lying = finished(cell.maps.out)
+        needs_map = lying not in (None, cell.maps.id) or not self._is_whole(cell.maps.out / MAP_SEAL)
+        needs = set[str]()
+        for fit, name in zip(cell.fits.tasks, cell.fits.names, strict=True):
+            # Where the maps are whole, what a fit has cost is all that is read of it.
+            if not self._is_whole(fit.out / FIT_SEAL, seal_alone=not needs_map):
+                self._job(f"fit-{fit.id}", fit, cell, set(), name)
+                needs.add(f"fit-{fit.id}")
+        needs_map = needs_map or bool(needs)
         if needs_map:
-            needs = set[str]()
-            for fit, name in zip(cell.fits.tasks, cell.fits.names, strict=True):
-                if not (fit.out / "fit.json").exists():
-                    self._job(f"fit-{fit.id}", fit, cell, set(), name)
-                    needs.add(f"fit-{fit.id}")
             self._job(f"map-{slug}", cell.maps, cell, needs)
             calibration = data.calibration_voxels * len(cell.fits.models)
             self.map_bytes += BYTES_PER_VALUE * (data.test_voxels + calibration)
@@ -141,12 +147,25 @@ class Graph:
             )
         return self.map_bytes, free
 
+    def _is_whole(self, seal: Path, *, seal_alone: bool = False) -> bool:
+        if not seal.parent.exists():
+            return False
+        asked = (seal, seal_alone)
+        if asked not in self._checked:  # what several cells share is not read for each
+            self._checked[asked] = damage(seal, seal_alone=seal_alone)
+        return self._checked[asked] is None
+
+    def damaged(self) -> list[DamagedError]:
+        """Return what is wrong with fits and maps that are made again."""
+        return [error for error in self._checked.values() if error is not None]
+
     def _has_record(self, cell: PlannedCell) -> bool:
         path = self.folder.record_path(cell.key)
         if not path.exists():
             return False
         try:
-            same = self.folder.record(path).ids == cell.ids
+            record = self.folder.record(path)
+            same = record.ids == cell.ids and record.digest is not None
         except RunFolderError:
             same = False
         if not same:

@@ -1,6 +1,8 @@
 """The data of a task: a test set and its healthy partner, discovered, prepared, checked for twins and split."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from ...common.errors import DataError
@@ -10,6 +12,7 @@ from ...datasets.patients import overlapping
 from ...datasets.phantom.disk import phantom_of
 from ...datasets.splits import HealthySplit, split_healthy
 from ...datasets.storing.prepared import PreparedCase, TruthRef
+from ...datasets.views.volume_view import AnyView
 from ..catalogue.registry import Registry
 from ..runs.records import DataInfo
 from ..stages.task import ZRange
@@ -48,6 +51,15 @@ class TaskData:
         """Return the healthy cases that are held out for calibration, with their slice ranges."""
         by_id = {case.id: case for case in self.healthy}
         return [(by_id[case], z) for case, z in self.split.calibration]
+
+    def entries(self, view: AnyView | None) -> Iterator[Path]:
+        """Give the entries of the store that stages open for a method with this view."""
+        others = self.other_lesions.cases
+        for case in (*self.test, *self.healthy, *(case for case, _ in others)):
+            yield case.path
+            if view is not None:
+                yield case.view_path(view)
+        yield from (truth.path for truth in (*self.truths.values(), *(truth for _, truth in others)))
 
     def info(self) -> DataInfo:
         everyone = [*self.test, *self.healthy]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ...datasets.patients import parse_excludes
 from ...datasets.phantom.disk import Size, phantom_root
+from ...datasets.storing.entries import remove_damaged
 from ...datasets.storing.prepared import ShowProgress
 from ...datasets.storing.store import Store
 from ...datasets.views.volume_view import AnyView
@@ -26,6 +27,18 @@ class Planned(Selection):
     """A task of the present command: its data, and who runs on it."""
 
     data: TaskData
+
+
+def whole_tasks(options: RunOptions, workers: int, progress: ShowProgress | None = None) -> list[Planned]:
+    """Return :func:`planned_tasks` after everything prepared was compared with its digests, and made again if damaged.
+
+    Raises:
+        UasbenchError: as :func:`planned_tasks`.
+    """
+    tasks = planned_tasks(options, workers, progress)
+    seen = {(i, c.view) for i, task in enumerate(tasks) for c in task.candidates}
+    damaged = remove_damaged(dict.fromkeys(path for i, view in seen for path in tasks[i].data.entries(view)))
+    return planned_tasks(options, workers, progress) if damaged else tasks
 
 
 def planned_tasks(options: RunOptions, workers: int, progress: ShowProgress | None = None) -> list[Planned]:
@@ -65,13 +78,15 @@ def _refuse_nobody(selection: Selection, dataset: str) -> None:
 
 
 def plain_task(options: RunOptions, workers: int) -> TaskData:
-    """Prepare the data of the one task of the options as they are, through no view.
+    """Prepare the data of the one task of the options as they are, through no view; what is damaged is made again.
 
     Raises:
         UasbenchError: the data cannot be used.
     """
     (pair,) = task_pairs(options, datasets())
-    return prepare_task(options, pair, _source(options, _root(options, pair), [], workers, None))
+    source = _source(options, _root(options, pair), [], workers, None)
+    data = prepare_task(options, pair, source)
+    return prepare_task(options, pair, source) if remove_damaged(data.entries(None)) else data
 
 
 def _source(

@@ -16,13 +16,18 @@ from pydantic import TypeAdapter, ValidationError
 
 from ...common.atomic import open_no_link
 from ...common.errors import UasbenchError, brief
-from .records import SCHEMA_VERSION, CellKey, Failure, Record, Skip, write_json
+from ...common.sealed import DamagedError, is_sealed, read_sealed
+from .records import FIT_SEAL, SCHEMA_VERSION, UNCHECKED, CellKey, Failure, Record, Skip, write_json
 
 _writing = threading.Lock()
 
 
 class RunFolderError(UasbenchError):
     """The folder is not a run, or cannot be read or written."""
+
+
+class RecordError(RunFolderError):
+    """A record is damaged, or was changed after it was written."""
 
 
 class RunFolder:
@@ -137,20 +142,27 @@ class RunFolder:
         return self.fits_dir / fit_id
 
     def fit_seconds(self, fit_id: str) -> float:
-        return json.loads((self.fit_dir(fit_id) / "fit.json").read_text(encoding="utf-8"))["fit_s"]
+        return read_sealed(self.fit_dir(fit_id) / FIT_SEAL)["fit_s"]
 
     def record(self, path: Path) -> Record:
-        """Read one record.
+        """Read one record and compare it with its digest.
 
         Raises:
-            RunFolderError: the file is damaged or of another schema.
+            RecordError: the file is damaged, or was changed after it was written.
+            RunFolderError: it is of another schema.
         """
+        fix = "run the same 'bench run' again, which measures the cell anew"
         try:
-            record = Record.model_validate_json(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise RunFolderError(f"{path} is not a readable record: {brief(error)}; delete it and run again") from error
-        if record.schema_version != SCHEMA_VERSION:
-            raise RunFolderError(f"{path} has schema {record.schema_version}, this version reads {SCHEMA_VERSION}")
+            content = read_sealed(path)
+            if (schema := content.get("schema_version", SCHEMA_VERSION)) != SCHEMA_VERSION:
+                raise RunFolderError(f"{path} has schema {str(schema)[:20]}, this version reads {SCHEMA_VERSION}")
+            record = Record.model_validate(content)
+        except DamagedError as error:
+            raise RecordError(f"{path} is not a readable record: {error.why}; {fix}") from error
+        except ValueError as error:
+            raise RecordError(f"{path} is not a readable record: {brief(error)}; {fix}") from error
+        if not is_sealed(content):
+            record.environment[UNCHECKED] = True
         return record
 
     def records(self) -> list[Record]:

@@ -7,9 +7,16 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 
 from ...common.atomic import write_text
+from ...common.sealed import seal
 from ...datasets.case import Region, Trust
 
 SCHEMA_VERSION = 1
+FIT_SEAL = "fit.json"
+"""What a fit was and cost, with the digests of its checkpoints."""
+MAP_SEAL = "map.json"
+"""What making a cell's maps cost, with the digests of all of them."""
+UNCHECKED = "unchecked"
+"""Set in the environment of a record that an earlier version wrote, or whose maps it made, without digests."""
 Unit = Literal["patient", "pooled", "slice", "seed"]
 Verdict = Literal["flattened", "falling", "rising", "not watched"]
 
@@ -183,7 +190,7 @@ class Record(_Strict):
     ``profile`` is the one whose settings the method has. ``labels`` says which lesion labels a top line learned from,
     None for every other method; ``provenance`` is what the method says about itself, such as the weights it started
     from; ``isolation`` is the wall that stood between its code and the labels; ``convergence`` has a phase for each
-    training that was watched.
+    training that was watched. ``digest`` is that of everything else, None until the record is written.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -204,6 +211,7 @@ class Record(_Strict):
     provenance: dict[str, str] = Field(default_factory=dict)
     isolation: Literal["landlock", "audit", "none"] = "none"
     convergence: list[Convergence] = Field(default_factory=list)
+    digest: str | None = None
 
 
 class Failure(_Strict):
@@ -224,11 +232,13 @@ class Skip(_Strict):
 
 
 def write_json(path: Path, value: BaseModel | dict[str, Any] | list[Any]) -> None:
-    """Write JSON atomically.
+    """Write JSON atomically; a record with its digest.
 
     Raises:
         DiskError: the disk is full or the folder cannot be written.
     """
+    if isinstance(value, Record):
+        value = value.model_copy(update={"digest": seal(json.loads(value.model_dump_json()))["digest"]})
     text = (
         value.model_dump_json(indent=1) if isinstance(value, BaseModel) else json.dumps(value, indent=1, sort_keys=True)
     )

@@ -69,7 +69,7 @@ def score(method: Method, case: Case, viewed: ViewedCase | None = None) -> np.nd
     It is float32 and contiguous; values outside the region of interest are whatever the method left there.
 
     Raises:
-        MethodError: not an array, wrong shape, not floating or below 32 bits, NaN or infinite where it counts.
+        MethodError: not an array, masked, wrong shape, not floating or below 32 bits, NaN or infinite where it counts.
     """
     if viewed is None:
         return check_map(method, method.score(case), case.roi, case.id)
@@ -125,6 +125,8 @@ def check_map(method: Method, scores: Any, support: np.ndarray, case_id: str) ->
     if not isinstance(scores, np.ndarray):
         hint = "; call .cpu().numpy()" if hasattr(scores, "detach") else ""
         wrong = f"the map is a {type(scores).__name__}, expected a NumPy array{hint}"
+    elif isinstance(scores, np.ma.MaskedArray):
+        wrong = "the map is a masked array, whose mask would be lost; return map.filled(value)"
     elif scores.shape != support.shape:
         wrong = f"the map has shape {scores.shape}, expected {support.shape}, that of the input"
     elif not np.issubdtype(scores.dtype, np.floating) or scores.dtype.itemsize < 4:
@@ -146,8 +148,9 @@ def check_mask(method: Method, mask: Any, shape: tuple[int, ...], case_id: str) 
     Raises:
         MethodError: it is not.
     """
-    if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_ or mask.shape != shape:
-        got = f"{mask.dtype} {mask.shape}" if isinstance(mask, np.ndarray) else type(mask).__name__
+    plain = isinstance(mask, np.ndarray) and not isinstance(mask, np.ma.MaskedArray)
+    if not plain or mask.dtype != np.bool_ or mask.shape != shape:
+        got = f"{mask.dtype} {mask.shape}" if plain else type(mask).__name__
         raise MethodError(
             f"method {method.card.name}, case {case_id}: postprocess returned {got}, expected bool {shape}"
         )

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from ...common.atomic import new_folder
+from ...common.atomic import discard, new_folder
 from ...common.errors import UasbenchError
 from ...common.package import import_target
+from ...common.sealed import damage, seal_folder
 from ...datasets.healthy import HealthySet, Part
 from ...datasets.labelled import LabelledPart, LabelledSet
 from ...datasets.storing.prepared import PreparedCase, TruthRef
@@ -17,11 +18,13 @@ from ...methods.context import FitContext
 from ...methods.state import parameter_count
 from .. import device as devices
 from ..convergence import WatchedCurves
-from ..runs.records import write_json
+from ..runs.records import FIT_SEAL
 from . import drive
 from .inputs import check_whole, entries_of, kernels_beside
 from .task import Frozen, Numerics, Progress, RunInside, Task, ZRange
 from .wall import Places, standing
+
+CURVES = "curves.csv"
 
 
 class FitError(UasbenchError):
@@ -82,12 +85,13 @@ def training_scans(task: FitTask, uses: str) -> tuple[HealthySet | LabelledSet, 
 
 
 def run(task: FitTask, run_inside: RunInside) -> None:
-    """Train and store under ``task.out``, which appears whole or not at all."""
-    if (task.out / "fit.json").exists():
+    """Train and store under ``task.out``, which appears whole or not at all; a damaged fit is replaced."""
+    if damage(task.out / FIT_SEAL) is None:
         return
+    discard(task.out)
     with new_folder(task.out) as scratch:
         run_inside(lambda report: _learn(task, scratch, report), _places(task, scratch))
-        check_whole(scratch, "fit.json")
+        check_whole(scratch, FIT_SEAL)
 
 
 def _places(task: FitTask, scratch: Path) -> Places:
@@ -108,7 +112,7 @@ def _learn(task: FitTask, scratch: Path, progress: Progress) -> None:
         phases[-1] = done
         progress(done, total)
 
-    with (scratch / "curves.csv").open("w", newline="", encoding="utf-8") as file:
+    with (scratch / CURVES).open("w", newline="", encoding="utf-8") as file:
         curves = csv.writer(file)
         curves.writerow(["step", "name", "value"])
         scans, unlabelled = training_scans(task, cls.card.uses)
@@ -139,7 +143,6 @@ def _learn(task: FitTask, scratch: Path, progress: Progress) -> None:
         **devices.peaks(numerics.device),
         "provenance": method.provenance(),
         "convergence": [phase.model_dump() for phase in watched.judged()],
-        "checkpoints": sorted(p.stem for p in scratch.glob("*.pt")),
         "isolation": standing(),
     }
-    write_json(scratch / "fit.json", about)
+    seal_folder(scratch / FIT_SEAL, about, but=[CURVES])

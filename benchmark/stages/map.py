@@ -1,19 +1,18 @@
 """The map stage: a fitted method and cases in, anomaly maps out. It never sees a label path."""
 
-import json
-import shutil
 import time
 from pathlib import Path
 from typing import Any, Literal
 
-from ...common.atomic import new_folder
+from ...common.atomic import discard, new_folder
+from ...common.sealed import DamagedError, check_files, damage, read_sealed, seal_folder
 from ...common.seeds import derive, seed_everything
 from ...datasets.case import counted
 from ...datasets.storing.prepared import PreparedCase
 from ...methods.training import autocast
 from .. import device as devices
 from ..runs.map_store import healthy_map, write_map, write_mask
-from ..runs.records import write_json
+from ..runs.records import FIT_SEAL, MAP_SEAL
 from . import drive
 from .fit import MethodSpec
 from .inputs import check_whole, entries_of, kernels_beside
@@ -45,14 +44,17 @@ class MapTask(Task, frozen=True):
 
 
 def run(task: MapTask, run_inside: RunInside) -> None:
-    """Write one map per case below ``task.out``, which is replaced whole or not at all."""
-    if finished(task.out) == task.id:
+    """Write one map per case below ``task.out``, which is replaced whole or not at all.
+
+    Raises:
+        StageError: a checkpoint is not what the fit wrote, or the method failed.
+    """
+    if finished(task.out) == task.id and damage(task.out / MAP_SEAL) is None:
         return
-    if task.out.exists():
-        shutil.rmtree(task.out)
+    discard(task.out)
     with new_folder(task.out) as scratch:
         run_inside(lambda report: _map_all(task, scratch, report), _places(task, scratch))
-        check_whole(scratch, "map.json")
+        check_whole(scratch, MAP_SEAL)
 
 
 def _places(task: MapTask, scratch: Path) -> Places:
@@ -66,10 +68,10 @@ def _map_all(task: MapTask, scratch: Path, progress: Progress) -> None:
     devices.configure(task.numerics.device, task.numerics.threads)
     cls, config = task.method.load()
     name = getattr(config, "checkpoint", "last")
-    for fit in {fit for model in task.models for fit in model.fits}:
-        if not (fit / f"{name}.pt").exists():
-            there = ", ".join(sorted(p.stem for p in fit.glob("*.pt")))
-            raise FileNotFoundError(f"the fit kept no checkpoint {name!r}; it has {there}")
+    for folder in {folder for model in task.models for folder in model.fits}:
+        kept = [Path(file).stem for file in check_files(folder / FIT_SEAL)["files"]]
+        if name not in kept:
+            raise FileNotFoundError(f"the fit kept no checkpoint {name!r}; it has {', '.join(kept)}")
     count = len(task.models)
     total = sum(len(model.cases) for model in task.models) + len(task.healthy) * count
     seconds, slices, done = 0.0, 0, 0
@@ -98,14 +100,14 @@ def _map_all(task: MapTask, scratch: Path, progress: Progress) -> None:
         "native_threshold": thresholds[0],
         "isolation": standing(),
     }
-    write_json(scratch / "map.json", about | devices.peaks(task.numerics.device))
+    seal_folder(scratch / MAP_SEAL, about | devices.peaks(task.numerics.device))
 
 
 def finished(out: Path) -> str | None:
     """Return the id of the maps that lie in ``out``, or None."""
     try:
-        return json.loads((out / "map.json").read_text(encoding="utf-8"))["id"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return read_sealed(out / MAP_SEAL).get("id")
+    except DamagedError:
         return None
 
 

@@ -1,11 +1,11 @@
 """The measure stage: maps and truth in, a record out. It imports no method and no torch."""
 
-import json
 import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from ...common.sealed import check_files, is_sealed, read_sealed
 from ...datasets.anatomy import find_anatomy
 from ...datasets.case import OUTSIDE_SHARE
 from ...datasets.storing.prepared import PreparedCase, TruthRef
@@ -13,7 +13,20 @@ from ...methods.card import SliceScore
 from ..environment import environment
 from ..protocols.measuring import HealthyMap, MeasureCase, MeasureOptions, measure
 from ..runs.map_store import healthy_map
-from ..runs.records import CellKey, Convergence, Cost, DataInfo, LabelUse, MethodInfo, Record, StageIds, write_json
+from ..runs.records import (
+    FIT_SEAL,
+    MAP_SEAL,
+    UNCHECKED,
+    CellKey,
+    Convergence,
+    Cost,
+    DataInfo,
+    LabelUse,
+    MethodInfo,
+    Record,
+    StageIds,
+    write_json,
+)
 from ..scoring.cases import ScoredCase
 from .task import Numerics, Progress, RunInside, Task, ZRange
 from .wall import weakest
@@ -47,13 +60,17 @@ class MeasureTask(Task, frozen=True):
 
 
 def run(task: MeasureTask, run_inside: RunInside) -> None:
-    """Measure a cell and write its record."""
+    """Measure a cell and write its record.
+
+    Raises:
+        StageError: a map, a scan, a truth or what a fit has cost is not what was written.
+    """
     run_inside(lambda report: _measure(task, report), None)
 
 
 def _measure(task: MeasureTask, progress: Progress) -> None:
     maps = task.maps
-    mapped = json.loads((maps / "map.json").read_text(encoding="utf-8"))
+    mapped = check_files(maps / MAP_SEAL)
     region = task.method.region
     masks = {case.id: path for case in task.cases if (path := maps / f"{case.id}.mask").exists()}
     cases = [
@@ -84,7 +101,7 @@ def _measure(task: MeasureTask, progress: Progress) -> None:
     for case in cases:
         if (note := outside_note(case)) is not None:
             notes[case.id] = [*notes.get(case.id, []), note]
-    fits = [json.loads((folder / "fit.json").read_text(encoding="utf-8")) for folder in task.fit_dirs]
+    fits = [read_sealed(folder / FIT_SEAL) for folder in task.fit_dirs]
     gpu = [p["peak_gpu_mib"] for p in (*fits, mapped) if p["peak_gpu_mib"] is not None]
     origins: dict[str, dict[str, None]] = {}  # where fits differ in one, each of its texts once
     for fit in fits:
@@ -112,7 +129,7 @@ def _measure(task: MeasureTask, progress: Progress) -> None:
             **task.numerics.model_dump(),
             updates=fits[0]["updates"] if fits else {},
         ),
-        environment=environment(),
+        environment=environment() | ({} if is_sealed(mapped) else {UNCHECKED: True}),
         isolation=weakest(part.get("isolation", "none") for part in (*fits, mapped)),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         labels=task.labels,

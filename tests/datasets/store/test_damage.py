@@ -1,4 +1,4 @@
-"""What lies in the store is compared with its digests when it is read, and made again where it is not what was written."""
+"""What lies in the store is compared with its digests when it is read, and made again where it differs."""
 
 import errno
 from pathlib import Path
@@ -104,7 +104,7 @@ def test_what_was_changed_through_a_shared_map_is_noticed(prepare, views, tmp_pa
     array = np.load(path, mmap_mode="r+")
     array[:] = 0
     array.flush()
-    with pytest.raises(DamagedError, match="image.npy"):
+    with pytest.raises(DamagedError, match=r"image\.npy"):
         case.viewed(views[0])
 
 
@@ -126,7 +126,9 @@ class TestDisk:
 
     def test_a_cache_that_cannot_be_made_blames_no_case(self, tmp_path, dataset):
         (tmp_path / "file").write_text("")
-        with pytest.raises(DiskError, match=r"^cache .*file/store/native cannot be written .*--cache or UASBENCH_CACHE"):
+        with pytest.raises(
+            DiskError, match=r"^cache .*file/store/native cannot be written .*--cache or UASBENCH_CACHE"
+        ):
             Store(tmp_path / "file" / "store").prepare(dataset, dataset.refs)
 
     def test_a_complete_cache_needs_no_writing(self, prepare, tmp_path, dataset, settled, monkeypatch):
