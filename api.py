@@ -155,9 +155,8 @@ def preview(
     from .reports.figures.gallery import draw_preview
 
     chosen = validated(methods=methods, datasets=dataset, seeds=[seed], settings=set, **options)
-    folder = Path(out)
+    folder, found = Path(out), previews(chosen, console)
     folder.mkdir(parents=True, exist_ok=True)
-    found = previews(chosen, console)
     return [
         draw_preview(title, pictures, folder / f"{title.replace(', ', '-').replace('@', '-')}.png")
         for title, pictures in found.items()

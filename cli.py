@@ -303,13 +303,14 @@ def clean(
     maps: Annotated[
         bool, typer.Option("--maps", help="Also drop the maps of finished cells; no rescore after that.")
     ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would go, and delete nothing.")] = False,
 ) -> None:
-    """Drop fits, maps and logs that no cell of the run refers to."""
+    """Delete what bench made and no cell of the run refers to: fits, maps, logs, leftovers; each is listed first."""
     from .benchmark.commands import cleaning
     from .benchmark.runs.folder import RunFolder
 
-    freed = cleaning.clean(RunFolder.open(path), maps=maps)
-    print(f"freed {freed / 2**20:.1f} MiB")
+    freed = cleaning.clean(RunFolder.open(path), maps=maps, dry_run=dry_run, show=print)
+    print(f"{'would free' if dry_run else 'freed'} {freed / 2**20:.1f} MiB")
 
 
 def _uninterrupted(work):

@@ -1,7 +1,9 @@
 """Files and folders that appear whole or not at all."""
 
 import errno
+import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -11,7 +13,9 @@ from typing import TextIO
 
 from .errors import DataError
 
+CONTENTS = ".contents"
 _MARK = ".partial-"
+_UNFINISHED = re.compile(rf"\..+{re.escape(_MARK)}(?P<host>.+)-(?P<process>\d{{1,9}})-[0-9a-f]{{8}}")
 
 
 class DiskError(DataError):
@@ -55,17 +59,21 @@ def write_text(path: Path, text: str) -> Path:
 
 
 @contextmanager
-def new_folder(path: Path, needed: int = 0) -> Iterator[Path]:
+def new_folder(path: Path, needed: int = 0, *, listed: bool = False) -> Iterator[Path]:
     """Give an empty folder to fill, which becomes ``path`` when the block ends without an error.
 
     Where ``path`` exists by then (another process was faster), the new folder is dropped. ``needed`` is as in
-    :func:`new_file`, and so is what is raised.
+    :func:`new_file`, and so is what is raised. A ``listed`` folder holds a list of what was made in it, which
+    :func:`contents` reads.
     """
     temporary = path.with_name(_temporary_name(path.name))
     _make_folder(temporary, path.parent, needed)
     try:
         with clear_disk_errors(path.parent, needed):
             yield temporary
+            if listed:
+                names = sorted(entry.relative_to(temporary).as_posix() for entry in temporary.rglob("*"))
+                (temporary / CONTENTS).write_text(json.dumps([*names, CONTENTS]), encoding="utf-8")
             for entry in (*temporary.rglob("*"), temporary):
                 _sync_path(entry)
             try:
@@ -90,20 +98,47 @@ def discard(folder: Path) -> None:
     shutil.rmtree(away, ignore_errors=True)
 
 
-def remove_stale(folder: Path) -> list[str]:
-    """Remove what processes of this machine that died left half-written directly below ``folder``; return the names."""
-    removed = []
-    for path in folder.glob(f".*{_MARK}*") if folder.is_dir() else ():
-        host, _, pid = path.name.rpartition(_MARK)[2].rpartition("-")[0].rpartition("-")
-        if host != os.uname().nodename or not pid.isdigit() or _alive(int(pid)):
+def contents(folder: Path) -> list[Path]:
+    """Return what a ``listed`` folder held when it was made, the list included; nothing for any other folder."""
+    try:
+        names = json.loads((folder / CONTENTS).read_text(encoding="utf-8"))
+        inside = [Path(name) for name in names]
+    except (OSError, ValueError, TypeError, RecursionError):
+        return []
+    return [folder / path for path in inside if path.parts and not path.is_absolute() and ".." not in path.parts]
+
+
+def unfinished(folder: Path, *, elsewhere: bool = False) -> list[Path]:
+    """Return what processes that died left half-written directly below ``folder``; their names say whose they are.
+
+    With ``elsewhere`` those of other machines count too, of which nobody can tell here whether they run.
+    """
+    found = []
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        mark = _UNFINISHED.fullmatch(path.name)
+        if mark is None or path.is_symlink():
             continue
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            with suppress(OSError):
-                path.unlink(missing_ok=True)
-        removed.append(path.name)
-    return removed
+        here = mark["host"] == os.uname().nodename
+        if not _alive(int(mark["process"])) if here else elsewhere:
+            found.append(path)
+    return found
+
+
+def remove_stale(folder: Path) -> list[str]:
+    """Remove what is :func:`unfinished` and made by this machine; return the names."""
+    found = unfinished(folder)
+    for path in found:
+        remove(path)
+    return [path.name for path in found]
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a whole folder, whoever else may be removing it."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
 
 
 def open_no_link(path: Path) -> TextIO:

@@ -1,6 +1,7 @@
 """Errors that a user can mend: each message names the file, the value found and the fix."""
 
 import difflib
+import unicodedata
 from collections.abc import Iterable
 
 
@@ -12,16 +13,45 @@ class DataError(UasbenchError):
     """A scan, a label file or a folder cannot be used as it is."""
 
 
-def summary(error: BaseException) -> str:
-    """Return an error as one line: its type and the first line of its message."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+def summary(error: BaseException, most: int = 300) -> str:
+    """Return an error as one line of printable text: its type and the first line of its message."""
+    name, lines = type(error).__name__, _message(error).strip().splitlines()
+    return shortened(f"{name}: {lines[0]}" if lines else name, most)
 
 
 def brief(error: BaseException, most: int = 300) -> str:
     """Return the message of a foreign error in one line of at most ``most`` characters; its type where it has none."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= most else f"{text[: most - 1]}…"
+    return shortened(_message(error), most) or type(error).__name__
+
+
+def shortened(text: str, most: int = 300) -> str:
+    """Return a foreign text as one printable line of at most ``most`` characters."""
+    line = printable(" ".join(text.split()))
+    return line if len(line) <= most else f"{line[: most - 1]}…"
+
+
+def printable(text: str) -> str:
+    r"""Return a text with its control characters spelled out, so that it changes no terminal and no file format.
+
+    Line ends and tabs stay. Also spelled out is what turns the direction of writing, and half characters.
+
+    >>> printable("\x1b[31mred\x07")
+    '\\x1b[31mred\\x07'
+    """
+    if text.isprintable():
+        return text
+    return "".join(ascii(sign)[1:-1] if _changes_output(sign) else sign for sign in text)
+
+
+def _changes_output(sign: str) -> bool:
+    return unicodedata.category(sign) in ("Cc", "Cf", "Cs", "Zl", "Zp") and sign not in "\n\t\u200c\u200d"
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # the error of a plug-in whose own text fails
+        return ""
 
 
 def did_you_mean(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:

@@ -11,8 +11,9 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
-from ...common import package
-from ...common.errors import DataError, UasbenchError
+from ...common import foreign, package
+from ...common.errors import DataError, UasbenchError, brief
+from ...common.foreign import EndedItselfError, contained
 from ...common.package import import_target
 from ...datasets import anatomy
 from .index import CardIndex, Entry
@@ -93,11 +94,13 @@ class Registry(Generic[T, C]):
         if name not in self._classes:
             entry = self.entry(name)
             try:
-                found = import_target(entry.target)
-            except (Exception, SystemExit) as error:
+                with contained():
+                    found = import_target(entry.target)
+                    problem = _problem(found, entry.group, name)
+            except Exception as error:
                 reason = f"cannot be imported: {_line(error)}"
                 raise RegistryError(f"{self.kind} {name!r} ({entry}) {reason}") from error
-            self._accept(entry, _problem(found, entry.group, name))
+            self._accept(entry, problem)
             self._classes[name], self._cards[name] = found, cast(Any, getattr(found, "card", None))
             if self._cards[name]:
                 self._index.put(entry, self._cards[name])
@@ -197,7 +200,6 @@ class Registry(Generic[T, C]):
                 self.card(name)
             except RegistryError as error:
                 self._broken[name] = str(error)
-        self._index.write()
         self._read_all = True
 
     def _accept(self, entry: Entry, problem: str | None) -> None:
@@ -291,8 +293,11 @@ def _unknown_anatomy(card: Any) -> str | None:
 
 def _line(error: BaseException) -> str:
     """Return an error on one line, with the place in the plug-in where it was raised."""
-    text = " ".join(str(error).split())
-    ours = ("<frozen", __file__, package.__file__)
+    if isinstance(error, EndedItselfError) and error.__cause__ is not None:
+        error = error.__cause__
+    text = brief(error)
+    ours = ("<frozen", __file__, package.__file__, foreign.__file__)
     frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(ours)]
     place = f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}: {text}{place}" if text else f"{type(error).__name__}{place}"
+    name = type(error).__name__
+    return f"{name}: {text}{place}" if text != name else f"{name}{place}"

@@ -23,7 +23,7 @@ from ..planning.options import RunOptions
 from ..planning.plan import BYTES_PER_VALUE
 from ..planning.task_data import TaskData
 from ..planning.tasks import Planned, plain_task
-from ..runs.folder import RunFolder, RunFolderError, hold
+from ..runs.folder import RunFolder, RunFolderError
 from ..runs.map_store import write_map
 from ..runs.records import MAP_SEAL, CellKey, MethodInfo, Record, StageIds, write_json
 from ..stages import measure as stage_measure
@@ -49,26 +49,26 @@ def import_maps(source: Path, method: str, options: RunOptions, threshold: float
         raise DataError(f"--method {method!r}: use lower-case letters, digits, dashes and one @ before a variant")
     if threshold is not None and not math.isfinite(threshold):
         raise DataError(f"--threshold {threshold}: give a finite number")
-    folder = RunFolder.create(options.folder())
-    check_source(folder, options)
-    data = plain_task(options, devices.default_workers("cpu"))
-    _refuse_untrusted(data.dataset, data.test)
-    files = {case.id: _find(source, case.id) for case in data.test}
-    key = CellKey(method=method, dataset=data.dataset, train=data.train, seed=0)
-    with hold(folder):
+    with RunFolder.working(options.folder()) as folder:
+        check_source(folder, options)
+        data = plain_task(options, devices.default_workers("cpu"))
+        _refuse_untrusted(data.dataset, data.test)
+        files = {case.id: _find(source, case.id) for case in data.test}
+        key = CellKey(method=method, dataset=data.dataset, train=data.train, seed=0)
         _refuse_taken(folder, method)
-        with new_folder(folder.map_dir(key), BYTES_PER_VALUE * data.test_voxels) as scratch:
+        folder.ledger.add(folder.map_dir(key), folder.gallery_path(key))
+        with new_folder(folder.map_dir(key), BYTES_PER_VALUE * data.test_voxels, listed=True) as scratch:
             address = _store(files, data.test, threshold, scratch)
             # The former record goes before the maps: it must not stand beside maps that it was not made from.
             if folder.record_path(key).exists():
                 folder.retire(folder.record_path(key))
             discard(folder.map_dir(key))
         task = _task(key, address, method, folder, options, data)
+        if not folder.run_json.exists():
+            write_info(folder, options, ELSEWHERE, 1, [Planned(data=data)], [key.slug])
+        folder.update_info(cells=sorted({*folder.info()["cells"], key.slug}))
         write_json(folder.cell_path(key), task)
         stage_measure.run(task, Here(lambda done, total: None))
-    if not folder.run_json.exists():
-        write_info(folder, options, ELSEWHERE, 1, [Planned(data=data)], [key.slug])
-    folder.update_info(cells=sorted({*folder.info()["cells"], key.slug}))
     return folder, folder.record(folder.record_path(key))
 
 

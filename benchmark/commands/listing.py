@@ -54,6 +54,7 @@ def datasets() -> Table:
     known = registry.datasets()
     columns = ("name", "title", "anatomy", "role", "partner", "truth", "licence")
     rows = [[getattr(card, column) or "" for column in columns] for card in known.cards().values()]
+    known.write_index()
     return table_of(columns, rows, broken=known.broken())
 
 

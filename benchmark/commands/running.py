@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 from ...common.atomic import remove_stale
 from ...datasets.storing.entries import remove_damaged
 from .. import device as devices
+from ..catalogue.registry import datasets, runnable
 from ..executors.contract import Event, Place, find_executor, run_jobs
-from ..planning.info import check_source, made_again, retire_damaged, retire_outdated, write_info, write_timing
+from ..planning.info import check_source, made_again, outdated, retire_damaged, write_info, write_timing
 from ..planning.options import RunOptions
 from ..planning.plan import Graph, plan_cells
 from ..planning.tasks import Planned, planned_tasks
-from ..runs.folder import RunFolder, hold
+from ..runs.folder import RunFolder
 from ..runs.records import CellKey, Failure, Record, write_json
 from ..stages.task import Numerics
 from .display import announce, preparing, shown
@@ -45,16 +46,12 @@ def run(
     numerics = Numerics(device=device, threads=options.threads, precision=precision)
     workers = options.workers or max(1, devices.default_workers(device))
     executor = find_executor(options.executor)
-    folder = RunFolder.create(options.folder())
-    check_source(folder, options)
-    with hold(folder):
+    with RunFolder.working(options.folder()) as folder:
+        check_source(folder, options)
         with preparing(console) as progress:
             tasks = planned_tasks(options, workers, progress)
-        for leftover in (folder.fits_dir, folder.maps_dir):
-            remove_stale(leftover)
         damaged = retire_damaged(folder)
-        retired = retire_outdated(folder, tasks)
-        graph = Graph(numerics, folder)
+        graph = Graph(numerics, folder, outdated(folder, tasks))
         cells = [(c, t.data) for t in tasks for c in plan_cells(options, numerics, t.data, t.candidates)]
         for cell, data in cells:
             graph.add(cell, data)
@@ -65,9 +62,13 @@ def run(
                 planned_tasks(options, workers, progress)
         damaged += made_again([*entries, *graph.damaged()])
         needed, free = graph.check_disk()
-        graph.replaced = [*retired, *(key for key in graph.replaced if key not in retired)]
+        for known in (datasets(), runnable()):  # not before: a plan that fails leaves nothing behind
+            known.write_index()
         announce(console, graph, tasks, damaged, needed, free)
+        for part in (folder.path, *folder.parts, *map(folder.map_dir, graph.plans)):
+            remove_stale(part)
         write_info(folder, options, numerics, workers, tasks, [cell.key.slug for cell, _ in cells], damaged)
+        graph.write()
         on_start(folder)
         book = _Bookkeeper(graph, folder, on_record)
         for task in tasks:

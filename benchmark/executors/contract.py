@@ -101,17 +101,17 @@ class Place:
 
     def log(self, job: str) -> Path:
         """Return the file that a job's output goes to."""
-        return _made(self.folder.logs_dir) / f"{job}.log"
+        return self._own(self.folder.logs_dir / f"{job}.log")
 
     def lock(self, job: str) -> Path:
         """Return the file that a worker locks while it runs the job."""
-        return _made(self.folder.locks_dir) / job
+        return self._own(self.folder.locks_dir / job)
 
     def command(self, job: Job) -> list[str]:
         """Write the job's task down and return the command that runs it on any host that sees the run folder."""
         self._result(job.id).unlink(missing_ok=True)
         task = self._result(job.id).with_suffix(".json")
-        write_text(task, job.text)
+        write_text(self._own(task), job.text)
         files = (task, self._result(job.id), self.log(job.id), self.lock(job.id))
         return [sys.executable, "-P", "-m", worker.__name__, *(os.fspath(file.absolute()) for file in files)]
 
@@ -124,7 +124,12 @@ class Place:
         return Report(job, "done") if error is None else Report(job, "failed", error)
 
     def _result(self, job: str) -> Path:
-        return _made(self.folder.tasks_dir) / f"{job}.result"
+        return self._own(self.folder.tasks_dir / f"{job}.result")
+
+    def _own(self, path: Path) -> Path:
+        self.folder.ledger.add(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
 
 
 class Executor(Protocol):
@@ -234,8 +239,3 @@ def run_jobs(executor: Executor, jobs: Sequence[Job], listener: Listener, limit_
                 end(running[name], f"stopped after {limit_s:.0f} s, the stage limit; raise it with --stage-limit")
     finally:
         executor.close()
-
-
-def _made(folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder

@@ -43,17 +43,16 @@ def retire_damaged(folder: RunFolder) -> list[str]:
     return said
 
 
-def retire_outdated(folder: RunFolder, tasks: Sequence[Planned]) -> list[CellKey]:
-    """Move records whose scans, labels, patients or split are not the present ones out of the tables."""
+def outdated(folder: RunFolder, tasks: Sequence[Planned]) -> list[CellKey]:
+    """Return the cells with a record whose scans, labels, patients or split are not the present ones."""
     present = {(t.data.dataset, t.data.train): t.data.info() for t in tasks}
     fields = ("cases", "patients", "truth", "train_cases", "phantom")
-    retired = []
+    found = []
     for record in folder.records():
         now = present.get((record.cell.dataset, record.cell.train))
         if now is not None and any(getattr(now, f) != getattr(record.data, f) for f in fields):
-            folder.retire(folder.record_path(record.cell))
-            retired.append(record.cell)
-    return retired
+            found.append(record.cell)
+    return found
 
 
 def version_warnings(folder: RunFolder) -> list[str]:

@@ -97,22 +97,22 @@ def _plan_cell(options: RunOptions, numerics: Numerics, data: TaskData, candidat
 class Graph:
     """The jobs of a run that are not finished yet, and which cells each of them serves."""
 
-    def __init__(self, numerics: Numerics, folder: RunFolder) -> None:
+    def __init__(self, numerics: Numerics, folder: RunFolder, outdated: Sequence[CellKey] = ()) -> None:
         self.numerics = numerics
         self.folder = folder
+        self.plans: dict[CellKey, PlannedCell] = {}
         self.jobs: dict[str, Job] = {}
         self.cells_of: dict[str, list[CellKey]] = {}
         self.finished: list[CellKey] = []
-        self.replaced: list[CellKey] = []
+        self.replaced: list[CellKey] = list(outdated)
         self.map_bytes = 0
         self.packages: set[str] = set()
         self._checked: dict[tuple[Path, bool], DamagedError | None] = {}
 
     def add(self, cell: PlannedCell, data: TaskData) -> None:
-        write_json(self.folder.cell_path(cell.key), cell.measure)
+        self.plans[cell.key] = cell
         if self._has_record(cell) and finished(cell.maps.out) == (cell.maps.id if cell.maps.out.exists() else None):
             self.finished.append(cell.key)
-            self.folder.failure_path(cell.key).unlink(missing_ok=True)
             return
         self.packages.update(cell.candidate.packages)
         slug = cell.key.slug
@@ -159,9 +159,20 @@ class Graph:
         """Return what is wrong with fits and maps that are made again."""
         return [error for error in self._checked.values() if error is not None]
 
+    def write(self) -> None:
+        """Write the plans of the cells, and move records that they replace out of the tables."""
+        for key in self.replaced:
+            self.folder.retire(self.folder.record_path(key))
+        for key in self.finished:
+            self.folder.failure_path(key).unlink(missing_ok=True)
+        for key, cell in self.plans.items():
+            stages = (self.folder.map_dir(key), *(fit.out for fit in cell.fits.tasks))
+            self.folder.ledger.add(*stages, self.folder.gallery_path(key))
+            write_json(self.folder.cell_path(key), cell.measure)
+
     def _has_record(self, cell: PlannedCell) -> bool:
         path = self.folder.record_path(cell.key)
-        if not path.exists():
+        if cell.key in self.replaced or not path.exists():
             return False
         try:
             record = self.folder.record(path)
@@ -170,7 +181,6 @@ class Graph:
             same = False
         if not same:
             self.replaced.append(cell.key)
-            self.folder.retire(path)
         return same
 
     def _job(self, name: str, task: Task, cell: PlannedCell, needs: set[str], which: str = "") -> None:

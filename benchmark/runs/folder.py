@@ -8,17 +8,19 @@ import json
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from ...common.atomic import open_no_link
+from ...common.atomic import open_no_link, unfinished
 from ...common.errors import UasbenchError, brief
 from ...common.sealed import DamagedError, is_sealed, read_sealed
+from .ledger import Ledger, delete
 from .records import FIT_SEAL, SCHEMA_VERSION, UNCHECKED, CellKey, Failure, Record, Skip, write_json
 
+LOCK = "lock"
 _writing = threading.Lock()
 
 
@@ -35,6 +37,7 @@ class RunFolder:
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
+        self.ledger = Ledger(self.path)
         self.run_json = self.path / "run.json"
         self.records_dir = self.path / "records"
         self.failures_dir = self.path / "failures"
@@ -51,13 +54,51 @@ class RunFolder:
         self.report_html = self.path / "report.html"
         self.mlflow_db = self.path / "mlflow.db"
 
+    @property
+    def parts(self) -> tuple[Path, ...]:
+        """The folders that bench makes below the run folder."""
+        return (
+            self.records_dir, self.failures_dir, self.stale_dir, self.maps_dir, self.fits_dir, self.tables_dir,
+            self.figures_dir, self.tuning_dir, self.cells_dir, self.logs_dir, self.locks_dir, self.tasks_dir,
+        )  # fmt: skip
+
     @classmethod
-    def create(cls, path: Path) -> RunFolder:
-        """Make the folder of a run, or go on in one.
+    @contextmanager
+    def working(cls, path: Path) -> Iterator[RunFolder]:
+        """Make the folder of a run, or go on in one, and hold it; where no ``run.json`` came of it, it goes again.
 
         Raises:
-            RunFolderError: it cannot be written, or holds other things than a run.
+            RunFolderError: it cannot be written, holds other things than a run, or another bench works in it.
         """
+        made = [folder for folder in (path, *path.parents) if not folder.exists()]
+        try:
+            folder = cls._create(path)
+            with hold(folder):
+                try:
+                    yield folder
+                except BaseException:
+                    if not folder.run_json.exists():
+                        folder._forget()
+                    raise
+        except BaseException:
+            for folder in made:
+                with suppress(OSError):
+                    folder.rmdir()
+            raise
+
+    def _forget(self) -> None:
+        """Delete what bench made in a folder that became no run."""
+        listed = self.ledger.paths()
+        for path in listed:
+            delete(self.ledger.owned(path, listed))
+        for part in self.parts:
+            with suppress(OSError):
+                part.rmdir()
+        for path in (self.ledger.path, self.path / LOCK):
+            path.unlink(missing_ok=True)
+
+    @classmethod
+    def _create(cls, path: Path) -> RunFolder:
         if foreign := _foreign(path):
             held = ", ".join(foreign[:3])
             raise RunFolderError(f"{path} is no run folder and not empty (it holds {held}); choose another --out")
@@ -117,6 +158,7 @@ class RunFolder:
 
     def retire(self, record: Path) -> None:
         """Move a record that no longer describes the run out of the tables, without losing it."""
+        self.ledger.add(self.stale_dir / record.name)
         self.stale_dir.mkdir(parents=True, exist_ok=True)
         record.replace(self.stale_dir / record.name)
 
@@ -137,6 +179,10 @@ class RunFolder:
 
     def map_dir(self, cell: CellKey) -> Path:
         return self.maps_dir / cell.slug
+
+    def gallery_path(self, cell: CellKey) -> Path:
+        """Return where the measuring of a cell puts the slices that the report shows, beside its maps."""
+        return self.map_dir(cell) / "gallery.npz"
 
     def fit_dir(self, fit_id: str) -> Path:
         return self.fits_dir / fit_id
@@ -199,13 +245,14 @@ class RunFolder:
 
 
 def _foreign(path: Path) -> list[str]:
-    """Return what lies in a folder that is no run; a run that was killed at its start has left a lock or temp files."""
+    """Return what lies in a folder that is no run; what a run that was killed at its start has left is no matter."""
     try:
         if not path.is_dir() or (path / "run.json").exists():
             return []
-        return sorted(
-            p.name for p in path.iterdir() if p.name != "lock" and not p.name.startswith((".probe-", ".run.json."))
-        )
+        ledger = Ledger(path)
+        ours = {LOCK, ledger.path.name, *(own.relative_to(path).parts[0] for own in ledger.paths())}
+        ours |= {left.name for left in unfinished(path, elsewhere=True)}
+        return sorted(p.name for p in path.iterdir() if p.name not in ours and not p.name.startswith(".probe-"))
     except OSError as error:
         raise RunFolderError(f"cannot read the run folder {path}: {error.strerror}; choose another --out") from error
 
@@ -219,15 +266,17 @@ def hold(folder: RunFolder) -> Iterator[None]:
     Raises:
         RunFolderError: another process holds it, or the folder cannot be locked.
     """
-    path = folder.path / "lock"
+    path = folder.path / LOCK
     with ExitStack() as closing:
         try:
             file = closing.enter_context(open_no_link(path))
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not (path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat())):
+                raise BlockingIOError  # who held it before has deleted the file
         except BlockingIOError:
-            holder = path.read_text(encoding="utf-8").strip() or "unknown"
+            holder = path.read_text(encoding="utf-8").strip() if path.exists() else ""
             raise RunFolderError(
-                f"another bench works in {folder.path} (pid {holder}); wait until it ends, or stop it"
+                f"another bench works in {folder.path} (pid {holder or 'unknown'}); wait until it ends, or stop it"
             ) from None
         except OSError as error:
             fixes = {

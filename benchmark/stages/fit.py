@@ -89,7 +89,7 @@ def run(task: FitTask, run_inside: RunInside) -> None:
     if damage(task.out / FIT_SEAL) is None:
         return
     discard(task.out)
-    with new_folder(task.out) as scratch:
+    with new_folder(task.out, listed=True) as scratch:
         run_inside(lambda report: _learn(task, scratch, report), _places(task, scratch))
         check_whole(scratch, FIT_SEAL)
 

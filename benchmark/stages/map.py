@@ -52,7 +52,7 @@ def run(task: MapTask, run_inside: RunInside) -> None:
     if finished(task.out) == task.id and damage(task.out / MAP_SEAL) is None:
         return
     discard(task.out)
-    with new_folder(task.out) as scratch:
+    with new_folder(task.out, listed=True) as scratch:
         run_inside(lambda report: _map_all(task, scratch, report), _places(task, scratch))
         check_whole(scratch, MAP_SEAL)
 

@@ -118,7 +118,7 @@ def _draw_scores(pictures: Pictures, target: Path, tables: Tables, headline: Hea
 def _draw_galleries(pictures: Pictures, folder: RunFolder, records: Sequence[Record]) -> None:
     seen: set[MethodOnData] = set()
     for record in sorted(records, key=lambda r: r.cell.seed):
-        source = folder.map_dir(record.cell) / "gallery.npz"
+        source = folder.gallery_path(record.cell)
         if not source.exists():
             continue
         cell = MethodOnData(record.cell.method, record.cell.dataset, record.cell.train)

@@ -35,8 +35,8 @@ def smoke(root: Path, cache: Path, tmp_path: Path) -> Callable[..., RunOptions]:
     """Return ``smoke(methods, **options)``: a run of one seed on the smallest liver phantom, not started."""
 
     def options(methods: str, **others: Any) -> RunOptions:
-        settings = {"data_root": root, "cache": cache, "profile": "smoke", "seeds": [0], "out": tmp_path / "run"}
-        return validated(methods=methods, datasets=["lits"], **{**settings, **others})
+        usual = {"data_root": root, "cache": cache, "profile": "smoke", "seeds": [0], "out": tmp_path / "run"}
+        return validated(methods=methods, **{"datasets": ["lits"], **usual, **others})
 
     return options
 

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 from uasbench.benchmark.commands.cleaning import clean
-from uasbench.benchmark.runs.folder import RunFolderError, hold
+from uasbench.benchmark.runs.folder import RunFolder, RunFolderError, hold
+from uasbench.common.atomic import new_folder
+from uasbench.common.errors import DataError
 
 
 def fill(path: Path, size: int = 1000) -> Path:
@@ -27,21 +29,119 @@ def test_a_finished_run_keeps_records_fits_and_maps(folder):
     assert clean(folder) == 0
 
 
-def test_the_bytes_of_what_was_dropped_are_returned(folder):
+def made(folder, path: Path) -> Path:
+    """A file of a folder as bench makes it, or a file alone."""
+    alone = path.parent in folder.parts
+    folder.ledger.add(path if alone else path.parent)
+    if alone:
+        return fill(path)
+    with new_folder(path.parent, listed=True) as scratch:
+        fill(scratch / path.name)
+    return path
+
+
+def fill_folder(folder) -> tuple[list[Path], list[Path]]:
+    """Put into a finished run what bench made and nothing refers to, and what it did not make; return both."""
     clean(folder)
-    doomed = [
-        fill(folder.fits_dir / "0123456789abcdef" / "last.pt"),
-        fill(folder.maps_dir / "nobody__lits__btcv__s0" / "volume-0.map"),
-        fill(folder.fits_dir / ".0123456789abcdef.1.tmp" / "last.pt"),
-        fill(folder.fits_dir / ".0123456789abcdef.partial-host-1-00000000" / "last.pt"),
-        fill(folder.map_dir(folder.records()[0].cell) / ".gallery.npz.partial-host-1-00000000"),
-        fill(folder.cells_dir / ".x.json.1.tmp"),
-        fill(folder.logs_dir / "fit-old.log"),
-        fill(folder.stale_dir / "x.json"),
+    half = "partial-host-1-00000000"
+    ours = [
+        made(folder, folder.fits_dir / "0123456789abcdef" / "last.pt"),
+        made(folder, folder.maps_dir / "nobody__lits__btcv__s0" / "volume-0.map"),
+        made(folder, folder.logs_dir / "fit-old.log"),
+        made(folder, folder.stale_dir / "x.json"),
+        made(folder, folder.tasks_dir / "fit-old.json"),
+        fill(folder.fits_dir / f".0123456789abcdef.{half}" / "last.pt"),
+        fill(folder.map_dir(folder.records()[0].cell) / f".gallery.npz.{half}"),
+        fill(folder.cells_dir / f".x.json.{half}"),
+        fill(folder.tables_dir / f".skipped.csv.{half}"),
     ]
-    assert clean(folder) == 1000 * len(doomed)
-    assert not any(path.exists() for path in doomed)
-    assert not folder.stale_dir.exists()
+    foreign = [
+        fill(folder.fits_dir / "0123456789abcdee" / "last.pt"),
+        fill(folder.fits_dir / "0123456789abcdef" / "notes" / "mine.txt"),
+        fill(folder.fits_dir / "model.pkl"),
+        fill(folder.maps_dir / "eu" / "map.tif"),
+        fill(folder.logs_dir / "mine.log"),
+        fill(folder.stale_dir / "mine.json"),
+        fill(folder.locks_dir / "mine" / "lock"),
+        fill(folder.tables_dir / "mine.csv"),
+        fill(folder.path / "src" / f".editor.py.{half}"),
+        fill(folder.path / "src" / ".editor.py.tmp"),
+        fill(folder.cells_dir / ".x.json.1.tmp"),
+        fill(folder.fits_dir / ".mine.partial-1"),
+    ]
+    return ours, foreign
+
+
+def test_what_bench_made_goes_and_what_it_did_not_make_stays(folder):
+    ours, foreign = fill_folder(folder)
+    lines: list[str] = []
+    freed = clean(folder, show=lines.append)
+    lists = 2 * len('["volume-0.map", ".contents"]') - len("volume-0.map") + len("last.pt")
+    assert freed == 1000 * len(ours) + lists
+    assert [path for path in ours if path.exists()] == []
+    assert [path for path in foreign if not path.exists()] == []
+    assert len(lines) == len(ours) + 1
+    assert "left alone, because the ledger of this run does not name it: " in lines[-1]
+    assert "mine" in lines[-1]
+    assert clean(folder) == 0
+
+
+def test_a_dry_run_lists_the_same_and_deletes_nothing(folder):
+    fill_folder(folder)
+    before = sorted(folder.path.rglob("*"))
+    dry: list[str] = []
+    real: list[str] = []
+    freed = clean(folder, dry_run=True, show=dry.append)
+    assert sorted(folder.path.rglob("*")) == before
+    assert clean(folder, show=real.append) == freed > 0
+    assert real == dry
+
+
+def test_a_run_of_an_earlier_version_keeps_what_no_ledger_names(folder):
+    folder.ledger.path.unlink()
+    old = [fill(folder.fits_dir / "0123456789abcdef" / "last.pt"), *folder.logs_dir.iterdir()]
+    lines: list[str] = []
+    assert clean(folder, show=lines.append) == 0
+    assert all(path.exists() for path in old)
+    assert any("fits/0123456789abcdef" in line for line in lines)
+
+
+LEADING_OUT = ["../mine", "/etc/hostname", "fits/../../mine", "fits/link/mine", "", ".", "..", "fits/link", "run.json"]
+
+
+@pytest.mark.parametrize("ledger", ["\n".join(LEADING_OUT) + "\n", "../mine", "\0\n", "fits/\xff\n"])
+def test_a_ledger_that_leads_out_of_the_run_deletes_nothing(folder, tmp_path, ledger):
+    clean(folder)
+    mine = fill(tmp_path / "mine" / "mine")
+    (folder.fits_dir / "link").symlink_to(tmp_path / "mine")
+    folder.ledger.path.write_text(ledger, encoding="latin-1")
+    before = sorted(folder.path.rglob("*"))
+    assert clean(folder, maps=True) == 0
+    assert mine.exists()
+    assert sorted(folder.path.rglob("*")) == before
+
+
+def test_a_list_of_contents_that_leads_out_of_its_folder_deletes_nothing(folder, tmp_path):
+    clean(folder)
+    mine = fill(tmp_path / "mine" / "mine")
+    fit = made(folder, folder.fits_dir / "0123456789abcdef" / "last.pt").parent
+    (fit / "link").symlink_to(tmp_path / "mine")
+    (fit / ".contents").write_text(json.dumps(["../../../mine/mine", str(mine), "link/mine", "link", "last.pt", "."]))
+    clean(folder)
+    assert mine.exists()
+    assert (fit / "link").is_symlink()
+    assert not (fit / "last.pt").exists()
+
+
+def test_a_linked_ledger_is_refused(folder, tmp_path):
+    other = fill(tmp_path / "other")
+    folder.ledger.path.unlink()
+    folder.ledger.path.symlink_to(other)
+    with pytest.raises(RunFolderError, match="ledger is a link"):
+        clean(folder)
+    with pytest.raises(DataError, match="the list of what bench made, cannot be used"):
+        RunFolder(folder.path).ledger.add(folder.fits_dir / "new")
+    assert other.stat().st_size == 1000
 
 
 def test_fits_of_the_record_and_of_the_plan_that_replaces_it_are_kept(folder):
@@ -49,7 +149,7 @@ def test_fits_of_the_record_and_of_the_plan_that_replaces_it_are_kept(folder):
     plan = json.loads(folder.cell_path(record.cell).read_text())
     plan["ids"] |= {"fit": "1" * 16, "map": "2" * 16}
     folder.cell_path(record.cell).write_text(json.dumps(plan))
-    new = fill(folder.fit_dir("1" * 16) / "fit.json")
+    new = made(folder, folder.fit_dir("1" * 16) / "fit.json")
     clean(folder)
     assert new.exists()
     assert folder.fit_dir(record.ids.fit).exists()
@@ -69,7 +169,7 @@ def test_maps_of_finished_cells_go_only_on_demand_and_only_if_measured(folder):
 
 
 def test_a_folder_in_use_is_left_alone(folder):
-    scratch = fill(folder.fits_dir / ".a.1.tmp" / "last.pt")
+    scratch = fill(folder.fits_dir / ".a.partial-host-1-00000000" / "last.pt")
     code = (
         "import sys, time\nfrom uasbench.benchmark.runs.folder import RunFolder\n"
         "from uasbench.benchmark.runs.folder import hold\n"
@@ -104,8 +204,8 @@ def test_a_lock_is_refused_twice_and_free_again_after_an_error(folder):
 
 
 def test_a_worker_that_still_runs_keeps_its_scratch_and_lock(folder):
-    scratch = fill(folder.fits_dir / ".a.1.tmp" / "last.pt")
-    lock = fill(folder.path / "locks" / "fit-a", 0)
+    scratch = fill(folder.fits_dir / ".a.partial-host-1-00000000" / "last.pt")
+    lock = made(folder, folder.locks_dir / "fit-a")
     with lock.open() as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         with pytest.raises(RunFolderError, match="held by a worker"):
@@ -120,7 +220,7 @@ def test_a_worker_that_still_runs_keeps_its_scratch_and_lock(folder):
 def test_an_unreadable_plan_is_named_and_nothing_is_deleted(folder):
     record = folder.records()[0]
     folder.cell_path(record.cell).write_text("{")
-    kept = fill(folder.fits_dir / "0123456789abcdef" / "last.pt")
+    kept = made(folder, folder.fits_dir / "0123456789abcdef" / "last.pt")
     with pytest.raises(RunFolderError, match=record.cell.slug):
         clean(folder)
     assert kept.exists()

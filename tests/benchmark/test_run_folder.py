@@ -1,11 +1,16 @@
 """A run folder whose files were damaged or come from a later version: named in a few words, never a traceback."""
 
+import fcntl
 import json
+import shutil
 
 import pytest
 from uasbench.benchmark.commands.cleaning import clean
-from uasbench.benchmark.runs.folder import RunFolder, RunFolderError
+from uasbench.benchmark.commands.running import run
+from uasbench.benchmark.runs.folder import RunFolder, RunFolderError, hold
 from uasbench.benchmark.stages.map import finished
+from uasbench.common.atomic import new_folder
+from uasbench.common.errors import UasbenchError
 
 DAMAGED = {
     "empty": b"",
@@ -42,8 +47,6 @@ def test_an_odd_row_of_skipped_methods_is_named(folder):
 
 @pytest.mark.parametrize("schema", [99, "two", None])
 def test_a_run_of_a_newer_schema_is_refused_and_left_as_it_is(folder, smoke, schema):
-    from uasbench.benchmark.commands.running import run
-
     folder.run_json.write_text(json.dumps(json.loads(folder.run_json.read_text()) | {"schema": schema}))
     before = folder.run_json.read_bytes()
     with pytest.raises(RunFolderError, match=r"run\.json has schema .*, this version reads up to 1"):
@@ -57,16 +60,97 @@ def test_maps_that_do_not_say_whose_they_are_are_not_finished(tmp_path, content)
     assert finished(tmp_path) is None
 
 
+def below(path):
+    return sorted(p.relative_to(path).as_posix() for p in path.rglob("*"))
+
+
 def test_a_folder_with_other_things_in_it_is_refused_and_left_alone(tmp_path):
     mine = tmp_path / "project" / "logs" / "mine.log"
     mine.parent.mkdir(parents=True)
     mine.write_text("mine")
-    with pytest.raises(RunFolderError, match=r"no run folder and not empty \(it holds logs\)"):
-        RunFolder.create(tmp_path / "project")
-    assert [p.name for p in (tmp_path / "project").rglob("*")] == ["logs", "mine.log"]
+    with (
+        pytest.raises(RunFolderError, match=r"no run folder and not empty \(it holds logs\)"),
+        RunFolder.working(tmp_path / "project"),
+    ):
+        pass
+    assert below(tmp_path / "project") == ["logs", "logs/mine.log"]
 
 
 def test_a_folder_of_a_run_that_ended_at_its_start_is_used_again(tmp_path):
     (tmp_path / "lock").touch()
-    (tmp_path / ".run.json.77.tmp").touch()
-    assert RunFolder.create(tmp_path).path == tmp_path
+    (tmp_path / ".run.json.partial-host-77-00000000").touch()
+    (tmp_path / "ledger").write_text("maps/cell\n")
+    (tmp_path / "maps").mkdir()
+    with RunFolder.working(tmp_path) as folder:
+        assert folder.path == tmp_path
+
+
+@pytest.mark.parametrize("there", ["nothing", "an empty folder", "a finished run"])
+def test_what_failed_before_there_was_a_run_leaves_nothing_behind(folder, tmp_path, there):
+    path = tmp_path / "new" / "deep" / "run"
+    if there == "an empty folder":
+        path.mkdir(parents=True)
+    if there == "a finished run":
+        path = folder.path
+    before = below(tmp_path)
+
+    def fail():
+        with RunFolder.working(path) as working:
+            cell = working.maps_dir / "cell"
+            if there != "a finished run":
+                working.ledger.add(cell)
+                with new_folder(cell, listed=True) as scratch:
+                    (scratch / "volume-0.map").write_text("map")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert below(tmp_path) == before
+
+
+def test_a_lock_that_its_holder_deletes_is_not_held_twice(tmp_path, monkeypatch):
+    flock = fcntl.flock
+
+    def slow(file, how):
+        flock(file, how)
+        (tmp_path / "lock").unlink()
+
+    monkeypatch.setattr(fcntl, "flock", slow)
+    with pytest.raises(RunFolderError, match="another bench"), hold(RunFolder(tmp_path)):
+        pass
+
+
+OPTIONS = {
+    "an unknown method": {"methods": "draemm"},
+    "an unknown data set": {"datasets": ["litss"]},
+    "an unknown setting": {"methods": "ae", "settings": {"ae": {"lrr": 1}}},
+    "an unknown case": {"exclude": ["lits:volume-99"]},
+    "another anatomy": {"train": "luna16"},
+    "no data": {"data_root": "nowhere"},
+    "nobody who can run": {"methods": "learns-from-many"},
+}
+
+
+@pytest.mark.parametrize("why", [*OPTIONS, "a full disk"])
+def test_a_typo_or_a_failed_plan_leaves_nothing_behind_and_a_run_as_it_was(folder, smoke, install, monkeypatch, why):
+    source = (
+        "from uasbench import Method, MethodCard\n"
+        "class Many(Method):\n    card = MethodCard(name='learns-from-many', title='Many')\n    min_patients = 1000\n"
+    )
+    install("many", {"learns_from_many.py": source}, methods={"learns-from-many": "learns_from_many:Many"})
+    cache = folder.path.parent / "new-cache"
+    monkeypatch.setenv("UASBENCH_CACHE", str(cache))
+    if why == "a full disk":
+        usage = shutil.disk_usage("/")._replace(free=1000)
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    options = {"methods": "hu-deviation,hu-threshold", "seeds": [0, 7], **OPTIONS.get(why, {})}
+    if why not in ("a full disk", "an unknown case", "nobody who can run"):
+        options["cache"] = None
+    new = folder.path.parent / "new" / "run"
+    for path in (new, folder.path):
+        stamps = {p: p.stat().st_mtime_ns for p in path.rglob("*") if p.name != "lock"}
+        with pytest.raises(UasbenchError):
+            run(smoke(out=path, **options))
+        assert {p: p.stat().st_mtime_ns for p in path.rglob("*") if p.name != "lock"} == stamps
+    assert not new.parent.exists()
+    assert not cache.exists()
