@@ -2,7 +2,9 @@
 
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args, get_type_hints
+
+from ..common.errors import printable
 
 SliceScore = str | tuple[str, int]
 Figure = tuple[str, str, str]
@@ -59,9 +61,24 @@ class MethodCard:
     def __post_init__(self) -> None:
         if self.figures and self.figures[0][0] != "parameters":
             object.__setattr__(self, "figures", (("parameters", "n/p", ""), *self.figures))
-        if not _NAME.fullmatch(self.name):
+        if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
             raise ValueError(f"method name {self.name!r}: use lower-case letters, digits and single dashes")
+        for field in ("title", "family", "citation", "reference", "notes"):
+            text = getattr(self, field)
+            if not isinstance(text, str) or printable(text) != text:
+                raise ValueError(f"{field} {text!r:.60}: expected text without control characters")
+        for field in ("anatomy", "near_chance", "undertrained"):
+            named = getattr(self, field)
+            if not isinstance(named, str | tuple | list) or not all(isinstance(name, str) for name in named):
+                raise ValueError(f"{field} {named!r:.60}: expected names of organs")
+        for field in ("supervision", "uses"):
+            choices = get_args(get_type_hints(MethodCard)[field])
+            if getattr(self, field) not in choices:
+                raise ValueError(f"{field} {getattr(self, field)!r:.60}: expected {' or '.join(choices)}")
+        if type(self.min_seeds) is not int or self.min_seeds < 1:
+            raise ValueError(f"min_seeds {self.min_seeds!r:.60}: expected a whole number of at least 1")
         pooled = isinstance(self.slice_score, tuple) and self.slice_score[:-1] == ("meanpool",)
+        pooled = pooled and type(self.slice_score[-1]) is int and self.slice_score[-1] >= 1
         if self.slice_score not in ("max", "mean", "top1%") and not pooled:
             raise ValueError(f"slice_score {self.slice_score!r}: expected max, mean, top1% or ('meanpool', k)")
 

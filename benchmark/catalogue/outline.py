@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ...common.errors import summary
+from ...common.errors import shortened, summary
+from ...common.foreign import contained
 from ...methods.config import resolve
 from ...methods.context import network_forbidden
 
@@ -45,27 +46,41 @@ def outline_of(cls: type[Method]) -> Outline:
     from ...methods.method import Method
 
     uses = {"labels": ("lesion labels",), "unlabelled-test": ("unlabelled test scans",)}
-    asks = (*cls.needs, *uses.get(cls.card.uses, ()))
+    asks = (*texts(cls.needs), *uses.get(cls.card.uses, ()))
     try:
-        method = cls(cls.Config())
-        view = method.view
-        dims = "native" if view is None else "3D" if hasattr(view, "spacing") else "2D"
-        if cls.extra_identity is not Method.extra_identity and getattr(method.config, "weights", "") != "random":
-            asks = ("weights", *asks)
+        with contained():
+            method = cls(cls.Config())
+            view = method.view
+            dims = "native" if view is None else "3D" if hasattr(view, "spacing") else "2D"
+            if cls.extra_identity is not Method.extra_identity and getattr(method.config, "weights", "") != "random":
+                asks = ("weights", *asks)
     except Exception:  # a plug-in's own code may raise anything, and the listing of the others goes on
         dims = "?"
-    return Outline(dims, tuple(cls.requires), asks, cls.skip is not Method.skip)
+    return Outline(dims, texts(cls.requires), asks, cls.skip is not Method.skip)
+
+
+def texts(value: object) -> tuple[str, ...]:
+    """Return names that a class gives as a tuple, or as one text; what is no text is shown as it is.
+
+    >>> texts("torch"), texts(("a", "b")), texts(None)
+    (('torch',), ('a', 'b'), ('None',))
+    """
+    return tuple(map(str, value)) if isinstance(value, tuple | list) else (str(value),)
 
 
 def missing_packages(packages: tuple[str, ...]) -> str | None:
     """Return which packages are missing and how to get them, or None."""
-    missing = [package for package in packages if importlib.util.find_spec(package.partition(".")[0]) is None]
+    missing = [package for package in packages if not _importable(package.partition(".")[0])]
     return f"needs {', '.join(missing)}: pip install {' '.join(missing)}" if missing else None
+
+
+def _importable(name: str) -> bool:
+    return name.isidentifier() and importlib.util.find_spec(name) is not None
 
 
 def status_of(cls: type[Method]) -> str:
     """Return ``ok``, or why a method cannot run here, and where: with which profiles, on which anatomy."""
-    if reason := missing_packages(cls.requires):
+    if reason := missing_packages(texts(cls.requires)):
         return reason
     anatomies = cls.card.anatomy
     places = [(profile, anatomy) for profile in TRIED for anatomy in anatomies]
@@ -78,8 +93,9 @@ def status_of(cls: type[Method]) -> str:
 
 def _reason(cls: type[Method], profile: str, anatomy: str) -> str | None:
     try:
-        with time_limit(), network_forbidden():
-            return cls(resolve(cls.Config, profile, anatomy)).skip()
+        with time_limit(), network_forbidden(), contained():
+            reason = cls(resolve(cls.Config, profile, anatomy)).skip()
+            return shortened(str(reason)) if reason else None
     except Exception as error:
         return f"fails: {summary(error)}"
 

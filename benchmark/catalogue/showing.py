@@ -10,7 +10,7 @@ from ...common.errors import summary
 from ...methods.card import FIGURE_NAMES
 from ...methods.config import by_stage, resolve
 from . import registry
-from .outline import Outline, missing_packages, status_of
+from .outline import Outline, missing_packages, status_of, texts
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -128,7 +128,7 @@ def parameters(cls: type[Method], profile: str) -> str:
     try:
         return size(cls, profile) or "none before training"
     except Exception as error:
-        return f"unknown ({missing_packages(cls.requires) or summary(error)})"
+        return f"unknown ({missing_packages(texts(cls.requires)) or summary(error)})"
 
 
 def size(cls: type[Method], profile: str = "paper") -> str:

@@ -2,7 +2,6 @@
 
 import ast
 import json
-import math
 import tempfile
 import time
 from collections import defaultdict
@@ -19,7 +18,7 @@ from ...common import source_hash
 from ...datasets.labelled import LabelledSet
 from ...methods.config import PROFILES, Config, resolve
 from ...methods.state import modules
-from ..catalogue.outline import missing_packages
+from ..catalogue.outline import missing_packages, texts
 from ..stages import drive
 from . import walls
 from .phantom import lesion_cases
@@ -71,7 +70,7 @@ def available(subject: Subject) -> str:
     made_for = subject.cls.card.anatomy
     if subject.anatomy not in made_for:
         raise Unavailable(f"made for {', '.join(made_for)}; check it with --anatomy {made_for[0]}")
-    if missing := missing_packages(subject.cls.requires):
+    if missing := missing_packages(texts(subject.cls.requires)):
         raise Unavailable(missing)
     reason = subject.cls(subject.config()).skip()
     if reason is None:
@@ -266,7 +265,7 @@ def decision(subject: Subject) -> str:
     """``native_threshold`` is a finite number; ``postprocess`` returns a bool mask."""
     method = subject.trained
     own = any(hasattr(method, name) for name in ("postprocess", "postprocess_view"))
-    threshold = method.native_threshold
+    threshold = drive.threshold_of(method)
     if not own and threshold is None:
         raise NotApplicable("no native_threshold and no postprocess: no rows under the protocol 'native'")
     shares = []
@@ -275,9 +274,7 @@ def decision(subject: Subject) -> str:
         scores = drive.score(method, case, viewed)
         mask = drive.decide(method, case, viewed, scores)
         if mask is None:
-            number = isinstance(threshold, int | float | np.number) and not isinstance(threshold, bool)
-            if not number or not math.isfinite(threshold):
-                raise Broken(f"native_threshold is {threshold!r}, expected a finite number")
+            assert threshold is not None
             native = scores if viewed is None else viewed.to_native(scores)
             mask = (native > threshold) & case.roi
         shares.append(float(mask[case.roi].mean()))

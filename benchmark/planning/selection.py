@@ -1,20 +1,22 @@
 """Which methods run on a task: patterns, variants, settings, and who declines with which reason."""
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ...common.errors import DataError, UasbenchError, did_you_mean, summary
+from ...common.errors import DataError, UasbenchError, did_you_mean, shortened, summary
+from ...common.foreign import contained
+from ...common.source_hash import closure_hash
 from ...datasets.case import Region
 from ...datasets.views.volume_view import AnyView
 from ...methods.card import MethodCard
-from ...methods.config import ConfigError, by_stage, in_force, resolve
+from ...methods.config import ConfigError, in_force, resolve
 from ...methods.method import Method
 from ..catalogue.outline import missing_packages, time_limit
 from ..catalogue.registry import Registry
 from ..runs.records import MethodInfo, Skip
 from ..stages.fit import MethodSpec
+from . import answers
 from .options import OptionError, RunOptions
 
 
@@ -82,22 +84,28 @@ def select(options: RunOptions, anatomy: str, dataset: str, registry: Registry) 
         chosen.skipped += [Skip(method=n, dataset=dataset, reason=why) for n, why in broken.items()]
     for label, name, settings in wanted:
         try:
-            with time_limit():
-                found = _candidate(options, registry, label, name, settings, anatomy)
-            if not isinstance(found, str):
-                candidate, method = found
-                try:  # without a limit of time: weights may have to be downloaded, which the hub's client shows
-                    chosen.candidates.append(replace(candidate, extra_identity=method.extra_identity()))
-                except DataError as error:
-                    found = str(error)
-        except UasbenchError:
+            with contained():
+                with time_limit():
+                    found = _candidate(options, registry, label, name, settings, anatomy)
+                if not isinstance(found, str):
+                    candidate, method = found
+                    try:  # without a limit of time: weights may have to be downloaded, which the hub's client shows
+                        chosen.candidates.append(replace(candidate, extra_identity=answers.identity_of(method)))
+                    except DataError as error:
+                        found = shortened(str(error), 1000)
+        except OptionError:
             raise
         except Exception as error:
-            chosen.broken.append((label, summary(error)))
+            chosen.broken.append((label, said(error)))
             continue
         if isinstance(found, str):
             chosen.skipped.append(Skip(method=label, dataset=dataset, reason=found))
     return chosen
+
+
+def said(error: Exception) -> str:
+    """Return an error in a method's own code as one line for its row."""
+    return shortened(str(error), 1000) if isinstance(error, UasbenchError) else summary(error)
 
 
 def _candidate(
@@ -107,21 +115,20 @@ def _candidate(
     cls = registry.get(name)
     if anatomy not in cls.card.anatomy:
         return f"made for {', '.join(cls.card.anatomy)}, not for {anatomy}"
-    missing = missing_packages(cls.requires)
-    if missing:
+    packages = answers.requirements_of(cls)
+    if missing := missing_packages(packages):
         return missing
     try:
         config = resolve(cls.Config, options.profile, anatomy, settings)
     except ConfigError as error:
+        if not settings:
+            raise
         raise OptionError(f"{label}: {error}") from error
     method = cls(config)
-    reason = method.skip()
-    if reason:
-        return str(reason)
-    whole, fit_config, score_config = (
-        json.loads(json.dumps(dict(part)))  # tuples become lists, as a record and a hash hold them
-        for part in (asdict(config), *by_stage(config))
-    )
+    if reason := answers.refusal_of(method):
+        return reason
+    whole, fit_config, score_config = answers.settings_of(config)
+    closure_hash(cls.__module__)  # every address needs it; a module without a source is this method's trouble alone
     target = f"{cls.__module__}:{cls.__qualname__}"
     candidate = Candidate(
         label=label,
@@ -132,11 +139,11 @@ def _candidate(
         config=whole,
         fit_config=fit_config,
         score_config=score_config,
-        view=method.view,
-        members=tuple(range(method.members)) if isinstance(method.members, int) else method.members,
-        region=method.region,
-        min_patients=method.min_patients,
-        packages=cls.requires,
+        view=answers.view_of(method),
+        members=answers.members_of(method),
+        region=answers.region_of(method),
+        min_patients=answers.min_patients_of(method),
+        packages=packages,
         training=getattr(cls, "training", "cross-fit") if cls.card.uses == "labels" else None,
     )
     return candidate, method

@@ -8,7 +8,7 @@ from ...datasets.patients import parse_excludes
 from ...datasets.phantom.disk import Size, phantom_root
 from ...datasets.storing.entries import remove_damaged
 from ...datasets.storing.prepared import ShowProgress
-from ...datasets.storing.store import Store
+from ...datasets.storing.store import Store, UnusableViewError
 from ...datasets.views.volume_view import AnyView
 from ..catalogue.registry import datasets, runnable
 from ..locations import cache_root, data_root
@@ -16,7 +16,7 @@ from .fits import trainable
 from .options import RunOptions
 from .plan import PlanError
 from .scans import ScanSource
-from .selection import Selection, select
+from .selection import Selection, said, select
 from .task_data import TaskData, prepare_task, task_pairs
 
 PHANTOM_SIZE: dict[str, Size] = {"smoke": "smoke", "quick": "quick", "standard": "standard", "paper": "full"}
@@ -55,9 +55,7 @@ def planned_tasks(options: RunOptions, workers: int, progress: ShowProgress | No
     roots = [_root(options, pair) for pair in pairs]
     tasks = []
     for pair, root, chosen in zip(pairs, roots, selections, strict=True):
-        views = list(dict.fromkeys(c.view for c in chosen.candidates if c.view is not None))
-        source = _source(options, root, views, workers, progress)
-        data = prepare_task(options, pair, source, others=any(c.training == "unseen" for c in chosen.candidates))
+        data = _prepared(options, pair, root, chosen, workers, progress)
         chosen.candidates, refused = trainable(chosen.candidates, data)
         chosen.skipped += refused
         if smaller := [c.label for c in chosen.candidates if c.spec.profile != options.profile]:
@@ -68,6 +66,26 @@ def planned_tasks(options: RunOptions, workers: int, progress: ShowProgress | No
         _refuse_nobody(chosen, pair[0])
         tasks.append(Planned(data=data, **vars(chosen)))
     return tasks
+
+
+def _prepared(
+    options: RunOptions,
+    pair: tuple[str, str],
+    root: Path,
+    chosen: Selection,
+    workers: int,
+    progress: ShowProgress | None,
+) -> TaskData:
+    """Prepare a task; whoever looks through a view that cannot be computed is out, and the scans are not to blame."""
+    while True:
+        views = list(dict.fromkeys(c.view for c in chosen.candidates if c.view is not None))
+        source = _source(options, root, views, workers, progress)
+        try:
+            return prepare_task(options, pair, source, others=any(c.training == "unseen" for c in chosen.candidates))
+        except UnusableViewError as error:
+            chosen.broken += [(c.label, said(error)) for c in chosen.candidates if c.view == error.view]
+            chosen.candidates = [c for c in chosen.candidates if c.view != error.view]
+            _refuse_nobody(chosen, pair[0])
 
 
 def _refuse_nobody(selection: Selection, dataset: str) -> None:

@@ -5,15 +5,17 @@ The stages and ``bench check`` share these functions: a method that passes the c
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...common.errors import UasbenchError
+from ...common.errors import UasbenchError, shortened
 from ...common.seeds import derive, seed_everything
 from ...datasets.case import Case, Spacing, counted
 from ...methods.context import FitContext
@@ -140,6 +142,21 @@ def check_map(method: Method, scores: Any, support: np.ndarray, case_id: str) ->
     if wrong:
         raise MethodError(f"method {method.card.name}, case {case_id}: {wrong}")
     return scores
+
+
+def threshold_of(method: Method) -> float | None:
+    """Return the method's own threshold as a plain number, or None where it has none.
+
+    Raises:
+        MethodError: it is no finite number.
+    """
+    value = method.native_threshold
+    if value is None:
+        return None
+    if not isinstance(value, Real) or isinstance(value, bool) or not math.isfinite(value):
+        shown = shortened(repr(value), 60)
+        raise MethodError(f"method {method.card.name}: native_threshold is {shown}, expected a finite number or None")
+    return float(value)
 
 
 def check_mask(method: Method, mask: Any, shape: tuple[int, ...], case_id: str) -> np.ndarray:

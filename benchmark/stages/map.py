@@ -79,7 +79,7 @@ def _map_all(task: MapTask, scratch: Path, progress: Progress) -> None:
     (scratch / "healthy").mkdir()
     for number, model in enumerate(task.models):
         members = [drive.load(cls, config, fit / f"{name}.pt", task.numerics.device) for fit in model.fits]
-        thresholds.append(members[0].native_threshold)
+        thresholds.append(drive.threshold_of(members[0]))
         tested = [(case, scratch / f"{case.id}.map", scratch / f"{case.id}.mask") for case in model.cases]
         held_out = [(case, healthy_map(scratch, case.id, number, count), None) for case in task.healthy]
         for case, path, mask in (*tested, *held_out):

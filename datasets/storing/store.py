@@ -20,14 +20,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ...common.atomic import DiskError, remove_stale, write_text
-from ...common.errors import DataError, UasbenchError
+from ...common.errors import DataError, UasbenchError, summary
 from ...common.fingerprint import file_digest
 from ...common.processes import end_with_parent, hidden_main
 from ...common.sealed import DamagedError
 from ...common.source_hash import closure_hash
 from ..anatomy import find_anatomy
-from ..case import Note, Trust
+from ..case import Case, Note, Trust
 from ..dataset import CaseRef, Dataset
+from ..views.volume_geometry import ViewedCase
 from ..views.volume_view import AnyView, apply_view
 from . import entries
 from .prepared import PreparedCase, PreparedSet, ShowProgress, TruthRef, write_view
@@ -46,6 +47,17 @@ def _cache_named() -> Iterator[None]:
         yield
     except DiskError as error:
         raise DiskError(f"cache {error}, with --cache or UASBENCH_CACHE") from error
+
+
+class UnusableViewError(DataError):
+    """A view cannot be computed: the fault of those who look through it, not of the scan."""
+
+    def __init__(self, view: AnyView, message: str) -> None:
+        super().__init__(view, message)
+        self.view, self.message = view, message
+
+    def __str__(self) -> str:
+        return self.message
 
 
 class Store:
@@ -79,6 +91,7 @@ class Store:
         Raises:
             DataError: cases that cannot be used (one message for all of them), or a killed process.
             DiskError: the folder is full or cannot be written.
+            UnusableViewError: a view cannot be computed.
         """
         for folder in (*(self.root / kind for kind in ("native", "truth", "index")), *self.root.glob("views/*")):
             remove_stale(folder)
@@ -175,7 +188,7 @@ class _Preparation:
         """Prepare one case; a case that cannot be used gives its message, a full disk stops everything."""
         try:
             return self._prepare(ref)
-        except DiskError:
+        except (DiskError, UnusableViewError):
             raise
         except UasbenchError as error:
             return str(error)
@@ -201,7 +214,7 @@ class _Preparation:
             path = prepared.view_path(view)
             if not path.is_dir():
                 case = prepared.case() if case is None else case
-                write_view(path, apply_view(case, view))
+                write_view(path, _seen(case, view))
         if self.truth and not truth.is_dir():
             entries.write_truth(truth, self.dataset.load_truth(ref.id), prepared.shape)
         found = prepared, self._truth_ref(truth)
@@ -251,6 +264,13 @@ class _Preparation:
             trust=Trust(**meta["trust"]),
             roi_source=meta["roi_source"],
         )
+
+
+def _seen(case: Case, view: AnyView) -> ViewedCase:
+    try:
+        return apply_view(case, view)
+    except Exception as error:
+        raise UnusableViewError(view, f"{case.id} cannot be seen through {view}: {summary(error)}") from error
 
 
 def _unpickled(pickled: bytes, ref: CaseRef) -> _Outcome:

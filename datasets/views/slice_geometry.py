@@ -1,5 +1,6 @@
 """How the slices of a view lie on the native grid, and the ways between the two."""
 
+import math
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -10,11 +11,32 @@ from ...common.boxes import Range, bounds
 from ...common.errors import UasbenchError
 from .resize import Filter, Taps, back_positions, interpolate_back, nearest_index, resample, resize_taps, touched_pixels
 
+MOST_PIXELS = 4096  # along a side: eight times that of a scanner's slices
 MaskRule = Literal["nearest", "any", "area", "cubic>0.1"]
 
 
 class ViewError(UasbenchError):
     """A view cannot be computed, or an array does not fit its grid."""
+
+
+def check_size(pixels: int) -> None:
+    """Refuse a side of a grid that no memory holds.
+
+    Raises:
+        ViewError: it is not in 1 to ``MOST_PIXELS``.
+    """
+    if not 1 <= pixels <= MOST_PIXELS:
+        raise ViewError(f"view size {pixels}: use at least 1 pixel and at most {MOST_PIXELS}")
+
+
+def check_window(window: tuple[float, float]) -> None:
+    """Refuse a window of HU that is empty or endless.
+
+    Raises:
+        ViewError: so it is.
+    """
+    if not -math.inf < window[0] < window[1] < math.inf:
+        raise ViewError(f"window {window}: the first value must be below the second")
 
 
 @dataclass(frozen=True)

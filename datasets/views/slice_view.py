@@ -1,5 +1,6 @@
 """Axial slices of the region of interest on a square grid."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -8,7 +9,7 @@ import numpy as np
 from ...common.boxes import bounds
 from ..case import Case
 from .grey_levels import eight_bit_levels, equalise_in_place, unit_levels
-from .slice_geometry import Geometry, ViewError, resize
+from .slice_geometry import Geometry, ViewError, check_size, check_window, resize
 from .volume_geometry import ViewedCase
 
 
@@ -53,7 +54,7 @@ def apply_slice_view(case: Case, view: View) -> ViewedCase:
     Raises:
         ViewError: the view has no window where it needs one, an empty window, a size below 1 or no field of view.
     """
-    _check(view)
+    check_slice_view(view)
     roi = np.ascontiguousarray(case.roi, dtype=bool)
     slices = tuple(int(z) for z in np.flatnonzero(roi.any(axis=(1, 2))))
     depth, rows, columns = roi.shape
@@ -94,15 +95,19 @@ def _square(case: Case, view: View) -> tuple[int, int, int] | None:
     return top, left, side
 
 
-def _check(view: View) -> None:
-    if view.size < 1:
-        raise ViewError(f"view size {view.size}: use at least 1 pixel")
-    if view.field_of_view is not None and view.field_of_view <= 0:
+def check_slice_view(view: View) -> None:
+    """Refuse a view that no scan can be seen through.
+
+    Raises:
+        ViewError: as :func:`apply_slice_view`.
+    """
+    check_size(view.size)
+    if view.field_of_view is not None and not 0 < view.field_of_view < math.inf:
         raise ViewError(f"field_of_view {view.field_of_view}: use more than 0 mm")
     if view.window is None and view.grey == "linear":
         raise ViewError('a view without a window needs grey="slice"; give a window in HU, such as (-200, 250)')
-    if view.window is not None and not view.window[0] < view.window[1]:
-        raise ViewError(f"window {view.window}: the first value must be below the second")
+    if view.window is not None:
+        check_window(view.window)
 
 
 def _bounds(source: np.ndarray, view: View) -> tuple[np.float32, np.float32]:

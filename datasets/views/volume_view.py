@@ -8,10 +8,11 @@ import numpy as np
 
 from ...common.boxes import bounds
 from ..case import Case, Spacing
-from .slice_geometry import ViewError
-from .slice_view import View, apply_slice_view
+from .slice_geometry import ViewError, check_size, check_window
+from .slice_view import View, apply_slice_view, check_slice_view
 from .volume_geometry import ViewedCase, VolumeGeometry
 
+LEAST_MM = 0.05  # of a view's voxels; finer ones than any scanner's fill the memory and show nothing
 _SAME = 1e-4  # spacings this close differ by less than a tenth of a voxel over a slice of 512
 
 
@@ -50,7 +51,8 @@ AnyView = View | VolumeView
 
 def volume_geometry(roi: np.ndarray, native_spacing: Spacing, view: VolumeView) -> VolumeGeometry:
     """Lay the grid of a view over a region of interest, bool (z, y, x), with native spacing in mm (z, y, x)."""
-    _check(view, native_spacing)
+    check_view(view)
+    _check_spacing("scan", native_spacing)
     in_z, in_y, in_x = bounds(roi)
     extents = [(stop - start) * native_spacing[1 + i] for i, (start, stop) in enumerate((in_y, in_x))]
     side = view.size * view.reduce
@@ -112,13 +114,27 @@ def apply_view(case: Case, view: AnyView) -> ViewedCase:
     return apply_slice_view(case, view) if isinstance(view, View) else apply_volume_view(case, view)
 
 
-def _check(view: VolumeView, native_spacing: Spacing) -> None:
-    if view.size < 1 or view.reduce < 1:
-        raise ViewError(f"view size {view.size}, reduce {view.reduce}: use at least 1 pixel")
-    if not view.window[0] < view.window[1]:
-        raise ViewError(f"window {view.window}: the first value must be below the second")
+def check_view(view: AnyView) -> None:
+    """Refuse a view that no scan can be seen through.
+
+    Raises:
+        ViewError: a size, voxel size, window or dtype that no view can have.
+    """
+    if isinstance(view, View):
+        check_slice_view(view)
+        return
+    if view.reduce < 1:
+        raise ViewError(f"reduce {view.reduce}: use at least 1 pixel")
+    check_size(view.size)
+    check_size(view.size * view.reduce)
+    check_window(view.window)
     if view.dtype not in ("float32", "float16"):
         raise ViewError(f"dtype {view.dtype!r} of a volume view: use float32 or float16")
-    for name, spacing in (("view", view.spacing), ("scan", native_spacing)):
-        if len(spacing) != 3 or not all(math.isfinite(s) and s > 0 for s in spacing):
-            raise ViewError(f"voxel size {tuple(spacing)} of the {name}: give three positive numbers in mm (z, y, x)")
+    _check_spacing("view", view.spacing)
+    if min(view.spacing) < LEAST_MM:
+        raise ViewError(f"voxel size {view.spacing} of the view: use at least {LEAST_MM} mm")
+
+
+def _check_spacing(name: str, spacing: Spacing) -> None:
+    if len(spacing) != 3 or not all(math.isfinite(s) and s > 0 for s in spacing):
+        raise ViewError(f"voxel size {tuple(spacing)} of the {name}: give three positive numbers in mm (z, y, x)")
