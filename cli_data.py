@@ -19,8 +19,10 @@ def data_check(
     """Print what is there, what is wrong and the fix."""
     from .benchmark.commands.listing import dataset_adapters
     from .datasets import check
+    from .datasets.readers import Readers
 
-    found = check.check(path, dataset_adapters(dataset))
+    with Readers() as readers:
+        found = check.check(path, dataset_adapters(dataset), readers)
     print(check.format_report(found))
     sys.exit(EXIT_USAGE if found.errors else 0)
 

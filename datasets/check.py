@@ -2,16 +2,21 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from ..common.errors import DataError
+from ..common.errors import DataError, brief
 from .adapters.surveying import SurveyedDataset
 from .anatomy import find_anatomy
 from .dataset import CaseRef, Dataset
+from .looking import look
 from .patients import join_twins, overlapping
+from .readers import Lost, Readers
+from .reading.listening import loaded
 from .storing.entries import slice_hashes
+from .storing.store import lost_case
 
 
 @dataclass
@@ -72,17 +77,18 @@ class CheckReport:
         return not self.errors
 
 
-def check(path: Path, adapters: Mapping[str, Dataset]) -> CheckReport:
+def check(path: Path, adapters: Mapping[str, Dataset], readers: Readers | None = None) -> CheckReport:
     """Read every case of every set below ``path`` and report all that is wrong; never raises for bad data.
 
-    ``path`` is the data root, or the folder of one set; a set that is not there is no error.
+    ``path`` is the data root, or the folder of one set; a set that is not there is no error. A crash of one of the
+    ``readers`` is an error of the case that it read; without them, cases are read in this process.
     """
     path = Path(path)
     report = CheckReport(path)
     if not path.is_dir():
         report.general_errors.append(f"{path}: no such folder; give the folder that holds the data sets")
         return report
-    report.sets += filter(None, (_check_set(path, adapter) for adapter in adapters.values()))
+    report.sets += filter(None, (_check_set(path, adapter, readers) for adapter in adapters.values()))
     if not report.sets:
         layouts = "; ".join(f"{name}: {a.card.layout} ({a.card.obtain})" for name, a in adapters.items())
         report.general_errors.append(
@@ -110,33 +116,34 @@ def format_report(report: CheckReport) -> str:
     return "\n".join(lines)
 
 
-def _check_set(path: Path, dataset: Dataset) -> SetCheck | None:
-    card = dataset.card
-    result = SetCheck(card.name, card.title, card.role)
-    try:
-        if isinstance(dataset, SurveyedDataset):
-            survey = dataset.survey(path)
-            refs, absent = survey.refs, survey.absent
-            result.errors += survey.problems
-            result.warnings += survey.notes
-        else:
-            refs, absent = dataset.discover(path), False
-    except Exception as error:
-        result.errors.append(_describe(error))
-        refs, absent = [], not (path / card.name).is_dir()
-    if absent:
+def _check_set(path: Path, dataset: Dataset, readers: Readers | None) -> SetCheck | None:
+    found = look(dataset, path, readers)
+    if found.absent:
         return None
-    result.cases += [_check_case(dataset, ref) for ref in refs]
+    dataset, card = found.dataset, found.dataset.card
+    result = SetCheck(card.name, card.title, card.role, errors=list(found.problems), warnings=list(found.notes))
+    checked = partial(_check_case, dataset)
+    if readers is None:
+        result.cases += map(checked, found.refs)
+    elif found.refs:
+        outcomes = {ref.id: outcome for ref, outcome in readers.work(checked, found.refs)}
+        result.cases += [_case_or_error(dataset, ref, outcomes[ref.id]) for ref in found.refs]
     lesions = {case.id: case.lesion_voxels for case in result.cases if case.lesion_voxels is not None}
     if isinstance(dataset, SurveyedDataset) and not (path / "phantom.json").is_file():
         result.warnings += dataset.inspect_all(lesions)
     return result
 
 
+def _case_or_error(dataset: Dataset, ref: CaseRef, outcome: CaseCheck | Lost) -> CaseCheck:
+    if isinstance(outcome, Lost):
+        return CaseCheck(ref.id, ref.patient, notes=list(ref.notes), error=lost_case(dataset, ref, outcome))
+    return outcome
+
+
 def _check_case(dataset: Dataset, ref: CaseRef) -> CaseCheck:
     result = CaseCheck(ref.id, ref.patient, notes=list(ref.notes))
     try:
-        case = dataset.load(ref.id)
+        case = loaded(dataset, ref.id)
         result.slice_hashes = slice_hashes(case)
         for note in case.notes:
             (result.warnings if note.level == "warning" else result.notes).append(note.text)
@@ -157,8 +164,8 @@ def _check_case(dataset: Dataset, ref: CaseRef) -> CaseCheck:
             result.measured += f"  lesion {result.lesion_voxels}"
         if isinstance(dataset, SurveyedDataset):
             result.warnings += dataset.inspect(case, truth)
-    except Exception as error:
-        result.error = _describe(error)
+    except (Exception, SystemExit) as error:
+        result.error = _describe(ref, error)
     return result
 
 
@@ -180,10 +187,11 @@ def _check_patients(report: CheckReport) -> None:
     report.general_warnings += overlapping(train, test).values()
 
 
-def _describe(error: Exception) -> str:
+def _describe(ref: CaseRef, error: BaseException) -> str:
     if isinstance(error, DataError):
         return str(error)
-    return f"{type(error).__name__}: {error} (not an error of the data alone; please report it with the file)"
+    fix = "not an error of the data alone; please report it with the file"
+    return f"{ref.image}: {type(error).__name__}: {brief(error)} ({fix})"
 
 
 def _set_lines(one: SetCheck) -> list[str]:

@@ -5,6 +5,7 @@ import json
 import math
 import re
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from ...common.atomic import discard, new_folder
 from ...common.errors import DataError
 from ...common.sealed import seal_folder
 from ...datasets.case import Case
+from ...datasets.readers import Lost, Readers
 from ...datasets.reading.volume_io import read_map_volume
 from ...datasets.storing.prepared import PreparedCase
 from .. import device as devices
@@ -49,16 +51,16 @@ def import_maps(source: Path, method: str, options: RunOptions, threshold: float
         raise DataError(f"--method {method!r}: use lower-case letters, digits, dashes and one @ before a variant")
     if threshold is not None and not math.isfinite(threshold):
         raise DataError(f"--threshold {threshold}: give a finite number")
-    with RunFolder.working(options.folder()) as folder:
+    with RunFolder.working(options.folder()) as folder, Readers(devices.default_workers("cpu")) as readers:
         check_source(folder, options)
-        data = plain_task(options, devices.default_workers("cpu"))
+        data = plain_task(options, readers)
         _refuse_untrusted(data.dataset, data.test)
         files = {case.id: _find(source, case.id) for case in data.test}
         key = CellKey(method=method, dataset=data.dataset, train=data.train, seed=0)
         _refuse_taken(folder, method)
         folder.ledger.add(folder.map_dir(key), folder.gallery_path(key))
         with new_folder(folder.map_dir(key), BYTES_PER_VALUE * data.test_voxels, listed=True) as scratch:
-            address = _store(files, data.test, threshold, scratch)
+            address = _store(files, data.test, threshold, scratch, readers)
             # The former record goes before the maps: it must not stand beside maps that it was not made from.
             if folder.record_path(key).exists():
                 folder.retire(folder.record_path(key))
@@ -97,18 +99,32 @@ def _refuse_taken(folder: RunFolder, method: str) -> None:
             raise DataError(f"--method {method!r}: {path} belongs to a method of that name; choose another name")
 
 
-def _store(files: dict[str, Path], cases: Sequence[PreparedCase], threshold: float | None, folder: Path) -> str:
-    stored = []
-    for prepared in cases:
-        case = prepared.case()
-        values = _read(files[case.id], case)
-        write_map(folder / f"{case.id}.map", values, None, case.roi)
-        digest = hashlib.blake2b(values[case.roi].tobytes(), digest_size=16).hexdigest()
-        stored.append((case.id, prepared.fingerprint, digest))
+def _store(
+    files: dict[str, Path], cases: Sequence[PreparedCase], threshold: float | None, folder: Path, readers: Readers
+) -> str:
+    digests: dict[str, str] = {}
+    for prepared, outcome in readers.work(partial(_store_one, files, folder), cases, 1):
+        if isinstance(outcome, Lost):
+            raise DataError(f"{files[prepared.id]}: {outcome.reason}; write the map again")
+        if isinstance(outcome, DataError):
+            raise outcome
+        digests[prepared.id] = outcome
+    stored = [(case.id, case.fingerprint, digests[case.id]) for case in cases]
     address = ids.digest({"imported": stored, "threshold": threshold})
     costs = {"score_s": 0.0, "slices": 0, "peak_ram_mib": 0.0, "peak_gpu_mib": None}
     seal_folder(folder / MAP_SEAL, {"id": address, **costs, "native_threshold": threshold})
     return address
+
+
+def _store_one(files: dict[str, Path], folder: Path, prepared: PreparedCase) -> str | DataError:
+    """Store the map of a case and return the digest of what counts, or why it cannot be used."""
+    case = prepared.case()
+    try:
+        values = _read(files[case.id], case)
+    except DataError as error:
+        return error
+    write_map(folder / f"{case.id}.map", values, None, case.roi)
+    return hashlib.blake2b(values[case.roi].tobytes(), digest_size=16).hexdigest()
 
 
 def _find(source: Path, case: str) -> Path:

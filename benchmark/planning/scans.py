@@ -5,8 +5,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ...common.errors import DataError
-from ...datasets.dataset import CaseRef, Dataset
+from ...datasets.looking import Found, look
 from ...datasets.patients import CaseKey, apply_excludes, join_twins, overlapping
+from ...datasets.readers import Readers
 from ...datasets.storing.prepared import PreparedCase, ShowProgress, TruthRef
 from ...datasets.storing.store import Store
 from ...datasets.views.volume_view import AnyView
@@ -35,7 +36,7 @@ class ScanSource:
     store: Store
     views: Sequence[AnyView]
     excludes: Mapping[str, set[str]]
-    workers: int
+    readers: Readers
     progress: ShowProgress | None = None
 
     def scans(self, name: str, *, truth: bool) -> Scans:
@@ -44,8 +45,7 @@ class ScanSource:
         Raises:
             DataError: it is not there or cannot be used.
         """
-        dataset = self.registry.get(name)()
-        return self._prepared(dataset, dataset.discover(self.root), truth)
+        return self._prepared(self._found(name), truth)
 
     def scans_if_there(self, name: str) -> Scans:
         """Discover and prepare a set with its truths; it is empty where it is absent.
@@ -53,25 +53,21 @@ class ScanSource:
         Raises:
             DataError: it is there and cannot be used.
         """
-        dataset = self.registry.get(name)()
-        survey = getattr(dataset, "survey", None)
-        if survey is not None and survey(self.root).absent:
-            return Scans()
-        try:
-            refs = dataset.discover(self.root)
-        except DataError:
-            if survey is not None:
-                raise
-            return Scans()
-        return self._prepared(dataset, refs, truth=True)
+        found = self._found(name)
+        return Scans() if found.absent else self._prepared(found, truth=True)
 
-    def _prepared(self, dataset: Dataset, refs: Sequence[CaseRef], truth: bool) -> Scans:
-        name, by_id = dataset.card.name, {ref.id: ref for ref in refs}
+    def _found(self, name: str) -> Found:
+        return look(self.registry.get(name)(), self.root, self.readers)
+
+    def _prepared(self, there: Found, truth: bool) -> Scans:
+        if there.problems:
+            raise DataError("\n".join(there.problems))
+        name, by_id = there.dataset.card.name, {ref.id: ref for ref in there.refs}
         wanted = [by_id[case] for case in apply_excludes(name, list(by_id), self.excludes)]
         found = self.store.prepare(
-            dataset, wanted, views=self.views, truth=truth, workers=self.workers, progress=self.progress
+            there.dataset, wanted, views=self.views, truth=truth, readers=self.readers, progress=self.progress
         )
-        notes = [f"{name}: {note}" for note in getattr(dataset, "notes", ())]
+        notes = [f"{name}: {note}" for note in there.notes]
         on_cases = [f"{name}:{ref.id}: {note}" for ref in wanted for note in ref.notes]
         return Scans(found.cases, found.truths, [ref.image for ref in wanted], [*notes, *warned(found.cases)], on_cases)
 

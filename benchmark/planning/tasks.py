@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ...datasets.patients import parse_excludes
 from ...datasets.phantom.disk import Size, phantom_root
+from ...datasets.readers import Readers
 from ...datasets.storing.entries import remove_damaged
 from ...datasets.storing.prepared import ShowProgress
 from ...datasets.storing.store import Store, UnusableViewError
@@ -53,19 +54,31 @@ def planned_tasks(options: RunOptions, workers: int, progress: ShowProgress | No
     for selection, (test, _) in zip(selections, pairs, strict=True):
         _refuse_nobody(selection, test)
     roots = [_root(options, pair) for pair in pairs]
-    tasks = []
-    for pair, root, chosen in zip(pairs, roots, selections, strict=True):
-        data = _prepared(options, pair, root, chosen, workers, progress)
-        chosen.candidates, refused = trainable(chosen.candidates, data)
-        chosen.skipped += refused
-        if smaller := [c.label for c in chosen.candidates if c.spec.profile != options.profile]:
-            data.warnings.append(
-                f"{', '.join(smaller)}: declares no profile {options.profile} and runs with its quick settings, as its "
-                "rows say"
-            )
-        _refuse_nobody(chosen, pair[0])
-        tasks.append(Planned(data=data, **vars(chosen)))
-    return tasks
+    with Readers(workers) as readers:
+        return [
+            _planned(options, pair, root, chosen, readers, progress)
+            for pair, root, chosen in zip(pairs, roots, selections, strict=True)
+        ]
+
+
+def _planned(
+    options: RunOptions,
+    pair: tuple[str, str],
+    root: Path,
+    chosen: Selection,
+    readers: Readers,
+    progress: ShowProgress | None,
+) -> Planned:
+    data = _prepared(options, pair, root, chosen, readers, progress)
+    chosen.candidates, refused = trainable(chosen.candidates, data)
+    chosen.skipped += refused
+    if smaller := [c.label for c in chosen.candidates if c.spec.profile != options.profile]:
+        data.warnings.append(
+            f"{', '.join(smaller)}: declares no profile {options.profile} and runs with its quick settings, as its "
+            "rows say"
+        )
+    _refuse_nobody(chosen, pair[0])
+    return Planned(data=data, **vars(chosen))
 
 
 def _prepared(
@@ -73,13 +86,13 @@ def _prepared(
     pair: tuple[str, str],
     root: Path,
     chosen: Selection,
-    workers: int,
+    readers: Readers,
     progress: ShowProgress | None,
 ) -> TaskData:
     """Prepare a task; whoever looks through a view that cannot be computed is out, and the scans are not to blame."""
     while True:
         views = list(dict.fromkeys(c.view for c in chosen.candidates if c.view is not None))
-        source = _source(options, root, views, workers, progress)
+        source = _source(options, root, views, readers, progress)
         try:
             return prepare_task(options, pair, source, others=any(c.training == "unseen" for c in chosen.candidates))
         except UnusableViewError as error:
@@ -95,23 +108,23 @@ def _refuse_nobody(selection: Selection, dataset: str) -> None:
         raise PlanError(f"no method can run on {dataset}: {reasons}")
 
 
-def plain_task(options: RunOptions, workers: int) -> TaskData:
+def plain_task(options: RunOptions, readers: Readers) -> TaskData:
     """Prepare the data of the one task of the options as they are, through no view; what is damaged is made again.
 
     Raises:
         UasbenchError: the data cannot be used.
     """
     (pair,) = task_pairs(options, datasets())
-    source = _source(options, _root(options, pair), [], workers, None)
+    source = _source(options, _root(options, pair), [], readers, None)
     data = prepare_task(options, pair, source)
     return prepare_task(options, pair, source) if remove_damaged(data.entries(None)) else data
 
 
 def _source(
-    options: RunOptions, root: Path, views: Sequence[AnyView], workers: int, progress: ShowProgress | None
+    options: RunOptions, root: Path, views: Sequence[AnyView], readers: Readers, progress: ShowProgress | None
 ) -> ScanSource:
     store = Store(cache_root(options.cache) / "store")
-    return ScanSource(datasets(), root, store, views, parse_excludes(options.exclude), workers, progress)
+    return ScanSource(datasets(), root, store, views, parse_excludes(options.exclude), readers, progress)
 
 
 def _root(options: RunOptions, pair: tuple[str, str]) -> Path:

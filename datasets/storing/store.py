@@ -1,17 +1,13 @@
 """Prepared data: content-addressed folders that methods, seeds and processes share.
 
 Below the root lie ``native`` (image and region of interest), ``views`` (what methods see) and ``truth``. Each case is
-decoded once, in parallel processes, and appears whole or not at all.
+decoded once, in a reader process, and appears whole or not at all.
 """
 
 import json
-import multiprocessing as mp
-import pickle
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
@@ -20,21 +16,22 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ...common.atomic import DiskError, remove_stale, write_text
-from ...common.errors import DataError, UasbenchError, summary
+from ...common.errors import DataError, UasbenchError, brief, summary
 from ...common.fingerprint import file_digest
-from ...common.processes import end_with_parent, hidden_main
 from ...common.sealed import DamagedError
 from ...common.source_hash import closure_hash
 from ..anatomy import find_anatomy
 from ..case import Case, Note, Trust
 from ..dataset import CaseRef, Dataset
+from ..readers import Lost, Readers
+from ..reading.listening import loaded
 from ..views.volume_geometry import ViewedCase
 from ..views.volume_view import AnyView, apply_view
 from . import entries
 from .prepared import PreparedCase, PreparedSet, ShowProgress, TruthRef, write_view
 
 SMALL_BYTES = 32 * 2**20
-"""Sets of smaller files are prepared in this process: starting others takes longer."""
+"""Sets of smaller files are prepared by one reader: starting others takes longer."""
 
 _SETTLED_NS = 2_000_000_000
 _Prepared = tuple[PreparedCase, TruthRef | None]
@@ -74,7 +71,7 @@ class Store:
         *,
         views: Sequence[AnyView] = (),
         truth: bool = False,
-        workers: int = 1,
+        readers: Readers | None = None,
         progress: ShowProgress | None = None,
         on_error: Literal["raise", "collect"] = "raise",
     ) -> PreparedSet:
@@ -84,12 +81,13 @@ class Store:
         read; damaged entries are made again.
 
         Args:
-            dataset: adapter after :meth:`Dataset.discover`; it is pickled to the worker processes.
+            dataset: adapter after :meth:`Dataset.discover`; it is pickled to the readers.
+            readers: processes whose crash costs one case; without them, cases are read in this one.
             progress: called with cases done, cases in all, and a line of text.
             on_error: ``collect`` returns what went wrong instead of raising it.
 
         Raises:
-            DataError: cases that cannot be used (one message for all of them), or a killed process.
+            DataError: cases that cannot be used (one message for all of them).
             DiskError: the folder is full or cannot be written.
             UnusableViewError: a view cannot be computed.
         """
@@ -101,7 +99,9 @@ class Store:
         missing = [ref for ref in refs if ref.id not in outcomes]
         if progress is not None:
             progress(total - len(missing), total, f"{name}: {total - len(missing)} of {total} prepared before")
-        for ref, outcome in job.work(missing, workers):
+        for ref, outcome in job.work(missing, readers):
+            if isinstance(outcome, UnusableViewError):
+                raise outcome
             outcomes[ref.id] = outcome
             if progress is not None:
                 progress(len(outcomes), total, f"{name}: {ref.id}")
@@ -143,60 +143,34 @@ class _Preparation:
     truth: bool
     source: str
 
-    def work(self, refs: Sequence[CaseRef], workers: int) -> Iterator[tuple[CaseRef, _Outcome]]:
-        """Prepare cases, in processes where there is much to read."""
-        processes = min(workers, len(refs))
+    def work(
+        self, refs: Sequence[CaseRef], readers: Readers | None
+    ) -> Iterator[tuple[CaseRef, _Outcome | UnusableViewError]]:
+        """Prepare cases, in as many readers as pay where there is much to read."""
+        if readers is None or not refs:
+            yield from ((ref, self.outcome(ref)) for ref in refs)
+            return
         files = (path for ref in refs for _, path in _files(ref))
         # A file that cannot be asked counts nothing here and is named when its case is read.
-        is_large = processes > 1 and sum(map(getsize, filter(isfile, files))) >= SMALL_BYTES
-        if is_large and type(self.dataset).__module__ != "__main__":
-            yield from self._in_processes(refs, processes)
-        else:
-            yield from ((ref, self.outcome(ref)) for ref in refs)
+        is_large = sum(map(getsize, filter(isfile, files))) >= SMALL_BYTES
+        for ref, outcome in readers.work(self.outcome, refs, None if is_large else 1):
+            yield ref, lost_case(self.dataset, ref, outcome) if isinstance(outcome, Lost) else outcome
 
-    def _in_processes(self, refs: Sequence[CaseRef], processes: int) -> Iterator[tuple[CaseRef, _Outcome]]:
-        # Spawn, not forkserver: a process has one fork server, and the stages need theirs with torch preloaded.
-        context = mp.get_context("spawn")
-        ours, theirs = context.Pipe()
-        pickled = pickle.dumps(self)
-        pool = ProcessPoolExecutor(processes, mp_context=context, initializer=end_with_parent, initargs=(theirs,))
-        running: dict[Future[_Outcome], CaseRef] = {}
-        try:
-            with hidden_main():
-                for ref in refs:
-                    running[pool.submit(_unpickled, pickled, ref)] = ref
-            theirs.close()
-            while running:
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    yield running[future], future.result()
-                    del running[future]
-        except BrokenProcessPool as error:
-            ours.close()
-            left = ", ".join(sorted(ref.id for ref in running.values()))
-            raise DataError(
-                f"{self.dataset.card.name}: a process died while preparing; not finished: {left}. The memory may have "
-                "run out: use fewer workers"
-            ) from error
-        except BaseException:
-            ours.close()
-            raise
-        finally:
-            pool.shutdown(cancel_futures=True)
-            ours.close()
-
-    def outcome(self, ref: CaseRef) -> _Outcome:
+    def outcome(self, ref: CaseRef) -> _Outcome | UnusableViewError:
         """Prepare one case; a case that cannot be used gives its message, a full disk stops everything."""
         try:
             return self._prepare(ref)
-        except (DiskError, UnusableViewError):
+        except DiskError:
             raise
+        except UnusableViewError as error:
+            return error
         except UasbenchError as error:
             return str(error)
         except OSError as error:
-            what = f"cannot be read ({error.strerror or error}); check the file and its rights"
+            what = f"cannot be read ({error.strerror or brief(error)}); check the file and its rights"
             return f"{error.filename or ref.image}: {what}"
-        except Exception as error:
-            return f"{ref.image}: {type(error).__name__} in the adapter of {self.dataset.card.name}: {error}"
+        except (Exception, SystemExit) as error:
+            return f"{ref.image}: {type(error).__name__} in the adapter of {self.dataset.card.name}: {brief(error)}"
 
     def _prepare(self, ref: CaseRef) -> _Prepared:
         """Store one case with its views and truth, as far as they are not there."""
@@ -206,7 +180,7 @@ class _Preparation:
         case = None
         entries.remove_damaged([native, *([truth] if self.truth else [])])
         if not native.is_dir():
-            case = self.dataset.load(ref.id)
+            case = loaded(self.dataset, ref.id)
             entries.write_native(native, case)
         prepared = self._pointer(native, ref)
         entries.remove_damaged(prepared.view_path(view) for view in self.views)
@@ -273,9 +247,12 @@ def _seen(case: Case, view: AnyView) -> ViewedCase:
         raise UnusableViewError(view, f"{case.id} cannot be seen through {view}: {summary(error)}") from error
 
 
-def _unpickled(pickled: bytes, ref: CaseRef) -> _Outcome:
-    """Run in a worker, where an adapter that cannot be imported raises what is wrong with it."""
-    return pickle.loads(pickled).outcome(ref)  # noqa: S301 - made by the parent
+def lost_case(dataset: Dataset, ref: CaseRef, lost: Lost) -> str:
+    """Say which case a reader was lost with; it may have been another of its files than the image."""
+    others = [path.name for name, path in _files(ref) if name != "image"]
+    also = f" (or {', '.join(others[:2])})" if others else ""
+    fix = f"copy or convert it again, or leave the case out with --exclude {dataset.card.name}:{ref.id}"
+    return f"{ref.image}{also}: {lost.reason}; {fix}"
 
 
 def _files(ref: CaseRef) -> list[tuple[str, Path]]:

@@ -12,6 +12,9 @@ VIEWS = (View(size=16), View(size=16, dtype="uint8", equalise=True))
 
 ADAPTER = '''
 import os
+import signal
+import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +22,19 @@ import numpy as np
 from uasbench.datasets.case import Case, Trust, Truth, warning
 from uasbench.datasets.dataset import CaseRef, Dataset, DatasetCard
 from uasbench.common.errors import DataError
+
+def interrupt():
+    raise KeyboardInterrupt
+
+
+ENDS = {
+    "segfault": lambda: os.kill(os.getpid(), signal.SIGSEGV),
+    "abort": os.abort,
+    "nothing": lambda: os._exit(0),
+    "exit": lambda: sys.exit(3),
+    "interrupt": interrupt,
+    "warn": lambda: (warnings.warn("odd header"), os.write(2, b"ITK WARNING: odd spacing\\n")),
+}
 
 
 class Arrays(Dataset):
@@ -44,8 +60,8 @@ class Arrays(Dataset):
             raise DataError(f"{self.root / case_id}.npz: damaged ({error})") from error
 
     def load(self, case_id):
-        if case_id == os.environ.get("KILL_AT"):
-            os._exit(9)
+        if case_id == os.environ.get("END_AT"):
+            ENDS[os.environ["END_BY"]]()
         image, label = self._read(case_id)
         trust = Trust("table", False, "anatomy")
         return Case(case_id, f"patient-{case_id}", image.astype(np.float32), (2.0, 0.8, 0.7), label > 0,

@@ -10,12 +10,13 @@ import pytest
 from uasbench.common import atomic
 from uasbench.common.errors import DataError
 from uasbench.datasets.case import Truth
+from uasbench.datasets.readers import Readers
 from uasbench.datasets.storing import store
 from uasbench.datasets.storing.prepared import TruthRef, load_truth
 from uasbench.datasets.storing.store import Store
 
 
-class TestProcesses:
+class TestReaders:
     @pytest.fixture(autouse=True)
     def _no_set_is_small(self, monkeypatch):
         monkeypatch.setattr(store, "SMALL_BYTES", 0)
@@ -24,7 +25,8 @@ class TestProcesses:
         (data / "c.npz").write_bytes(b"nonsense")
         options = {"views": views, "truth": True, "on_error": "collect"}
         one = Store(tmp_path / "one").prepare(dataset, dataset.refs, **options)
-        two = Store(tmp_path / "two").prepare(dataset, dataset.refs, workers=2, **options)
+        with Readers(2) as readers:
+            two = Store(tmp_path / "two").prepare(dataset, dataset.refs, readers=readers, **options)
         assert set(one.failures) == {"c"}
         assert one.failures == two.failures
         for a, b in zip(one.cases, two.cases, strict=True):
@@ -33,22 +35,44 @@ class TestProcesses:
             names = [{p.name for p in (tmp_path / home / kind).iterdir()} for home in ("one", "two")]
             assert names[0] == names[1]
 
-    def test_a_killed_process_is_an_error_and_the_next_one_does_the_rest(
-        self, prepare, entries, tmp_path, dataset, monkeypatch
+    @pytest.mark.parametrize(
+        ("way", "words"),
+        [
+            ("segfault", "the reader crashed (SIGSEGV)"),
+            ("abort", "the reader crashed (SIGABRT)"),
+            ("nothing", "the reader ended with exit status 0 and no result"),
+            ("exit", "SystemExit in the adapter of arrays: 3"),
+            ("interrupt", "KeyboardInterrupt"),
+        ],
+    )
+    def test_a_reader_that_ends_costs_its_case_and_the_next_run_does_the_rest(
+        self, prepare, entries, tmp_path, dataset, data, monkeypatch, way, words
     ):
-        monkeypatch.setenv("KILL_AT", "c")
-        with pytest.raises(DataError, match=r"not finished: .*c.*fewer workers"):
-            prepare(tmp_path, dataset, workers=2)
-        monkeypatch.delenv("KILL_AT")
-        whole = [name for name in entries(tmp_path, "native") if not name.startswith(".")]
+        monkeypatch.setenv("END_AT", "d")
+        monkeypatch.setenv("END_BY", way)
+        with Readers() as readers:
+            found = prepare(tmp_path, dataset, readers=readers, on_error="collect")
+        assert [case.id for case in found.cases] == ["a", "b", "c"]
+        assert str(data / "d.npz") in found.failures["d"]
+        assert words in found.failures["d"]
+        monkeypatch.delenv("END_AT")
         assert [c.id for c in prepare(tmp_path, dataset).cases] == list("abcd")
-        assert len(dataset.loaded) == 4 - len(whole)
+        assert dataset.loaded == ["d"]
         assert not [n for kind in ("native", "views", "truth") for n in entries(tmp_path, kind) if n.startswith(".")]
 
-    def test_an_adapter_that_a_process_cannot_import_says_so(self, prepare, tmp_path, dataset, monkeypatch):
+    def test_what_libraries_say_is_a_note_of_the_case(self, prepare, tmp_path, dataset, monkeypatch, capfd):
+        monkeypatch.setenv("END_AT", "c")
+        monkeypatch.setenv("END_BY", "warn")
+        with Readers() as readers:
+            cases = prepare(tmp_path, dataset, readers=readers).cases
+        said = [[note.text for note in case.notes if note.text.startswith("while reading: ")] for case in cases]
+        assert said == [[], [], ["while reading: odd header", "while reading: ITK WARNING: odd spacing"], []]
+        assert capfd.readouterr() == ("", "")
+
+    def test_an_adapter_that_a_reader_cannot_import_says_so(self, prepare, tmp_path, dataset, monkeypatch):
         monkeypatch.setattr(sys, "path", [path for path in sys.path if "plugin" not in path])
-        with pytest.raises(ModuleNotFoundError, match="arrays_adapter"):
-            prepare(tmp_path, dataset, workers=2)
+        with Readers() as readers, pytest.raises(DataError, match="No module named 'arrays_adapter'"):
+            prepare(tmp_path, dataset, readers=readers)
 
 
 class TestTrouble:
@@ -58,7 +82,7 @@ class TestTrouble:
         monkeypatch.setattr(store, "_SETTLED_NS", -(10**12))
         dataset.refs[0] = dataclasses.replace(dataset.refs[0], label=data / ("x" * 300))
         for _ in range(2):
-            failures = prepare(tmp_path, dataset, workers=2, on_error="collect").failures
+            failures = prepare(tmp_path, dataset, on_error="collect").failures
             assert set(failures) == {"a"}
             assert "File name too long" in failures["a"]
 
