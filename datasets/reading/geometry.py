@@ -17,6 +17,7 @@ OBLIQUE_DEGREES = 0.5
 SPACING_TOLERANCE = 0.01
 """Share by which two statements about a voxel size may differ."""
 _UNIT_MM = 1e-3
+_SOUND_MM = (1e-6, 1e6)
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +94,7 @@ class Grid:
         return replace(self, affine=self.rival, rival=self.affine)
 
 
+@np.errstate(over="ignore", divide="ignore", invalid="ignore")  # what is not finite is found by asking for it
 def nifti_grid(shape: tuple[int, int, int], header: Any, notes: tuple[Note, ...] = ()) -> Grid:
     """Compare what a NIfTI header says of its geometry, and return the grid with the notes on it.
 
@@ -102,7 +104,8 @@ def nifti_grid(shape: tuple[int, int, int], header: Any, notes: tuple[Note, ...]
     programs write that know no better. An sform and a qform that name different axes leave the axes untrusted.
     """
     sizes = np.abs(np.asarray(header["pixdim"][1:4], dtype=np.float64))
-    named = bool((np.isfinite(sizes) & (sizes > 0)).all())
+    sound = (sizes > _SOUND_MM[0]) & (sizes < _SOUND_MM[1])
+    named = bool(sound.all())
     coded = {name: int(header[f"{name}_code"]) > 0 for name in ("sform", "qform")}
     said = {name: affine for name, used in coded.items() if used and (affine := _affine(header, name)) is not None}
     meant = {name: affine for name, affine in said.items() if not _is_identity(affine)}
@@ -111,7 +114,7 @@ def nifti_grid(shape: tuple[int, int, int], header: Any, notes: tuple[Note, ...]
         reason = "identity affine" if said else "no usable sform or qform"
         found.append(warning(f"lost header ({reason}): spacing and orientation are not trusted"))
         signs = next(iter(said.values()), np.eye(4))
-        lost = signs @ np.diag([*(np.where(np.isfinite(sizes) & (sizes > 0), sizes, 1.0)), 1.0])
+        lost = signs @ np.diag([*(np.where(sound, sizes, 1.0)), 1.0])
         return Grid(shape, lost, False, tuple(found), False)
     name, affine = next(iter(meant.items()))
     if passed := [other for other, used in coded.items() if used and other not in meant]:

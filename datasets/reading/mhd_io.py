@@ -4,13 +4,14 @@ SimpleITK passes over a damaged .zraw with a line on stderr and returns rubbish,
 """
 
 import math
+import os
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from ...common.errors import DataError
+from ...common.errors import DataError, brief, shortened
 from ..case import Note, warning
 from .geometry import OBLIQUE_DEGREES, Grid, placement, same_place
 from .volume_io import Labels, Volume, check_contested, to_labels, to_volume, volume_shape
@@ -20,6 +21,8 @@ _HEADER_BYTES = 1 << 16
 _CHUNK = 1 << 22
 _PLACE = ("Offset", "Position", "Origin")
 _TURN = ("TransformMatrix", "Orientation", "Rotation")
+_SWITCHES = ("BinaryData", "BinaryDataByteOrderMSB", "ElementByteOrderMSB", "CompressedData")
+_LONGEST_NAME = 255
 _NUMBERS = {
     **dict.fromkeys(("ElementSpacing", "ElementSize"), (3, 1e4)),
     **dict.fromkeys(_PLACE, (3, 1e7)),
@@ -68,12 +71,15 @@ def read_header(path: Path) -> MetaHeader:
     fields: dict[str, str] = {}
     end = 0
     for line in block.splitlines(keepends=True):
-        key, equals, value = line.decode("latin-1").partition("=")
+        key, equals, value = (part.strip() for part in line.decode("latin-1").partition("="))
         end += len(line)
         if not equals:
             break
-        fields[key.strip()] = value.strip()
-        if key.strip() == "ElementDataFile":
+        if fields.setdefault(key, value) != value:
+            raise DataError(
+                f"{path}: {shortened(key, 40)} stands there twice with two values; copy or download it again"
+            )
+        if key == "ElementDataFile":
             break
     missing = [key for key in ("DimSize", "ElementType", "ElementDataFile") if not fields.get(key)]
     if missing:
@@ -155,30 +161,46 @@ def _check_fields(path: Path, fields: dict[str, str]) -> None:
         shape = tuple(int(text) for text in fields["DimSize"].split())
         int(fields.get("HeaderSize", "0"))
     except ValueError as error:
-        raise DataError(f"{path}: broken MetaImage header ({error}); copy or download it again") from error
+        raise DataError(f"{path}: broken MetaImage header ({brief(error, 80)}); copy or download it again") from error
     # SimpleITK's C library ends the whole process on some of what follows, so that it never gets to see them.
     if fields.get("NDims", "3") != "3":
-        raise DataError(f"{path}: NDims is {fields['NDims'][:40]}, expected 3; copy or download it again")
+        raise DataError(f"{path}: NDims is {shortened(fields['NDims'], 40)}, expected 3; copy or download it again")
     volume_shape(path, shape)
     for name, (count, most) in _NUMBERS.items():
         if name in fields and not _are_numbers(fields[name], count, most):
             raise DataError(
-                f"{path}: {name} is {fields[name][:80]!r}, expected {count} numbers of sound size; "
+                f"{path}: {name} is {shortened(fields[name], 80)!r}, expected {count} numbers of sound size; "
                 "copy or download it again"
             )
-    if not fields["ElementDataFile"].isprintable():
-        raise DataError(f"{path}: ElementDataFile holds control characters; copy or download it again")
+    for name in _SWITCHES:
+        if fields.get(name, "True").lower() not in ("true", "false", "1", "0"):
+            raise DataError(
+                f"{path}: {name} is {shortened(fields[name], 80)!r}, expected True or False; copy or download it again"
+            )
+    if not fields["ElementDataFile"].isprintable() or len(fields["ElementDataFile"]) > _LONGEST_NAME:
+        raise DataError(
+            f"{path}: ElementDataFile holds control characters or more than {_LONGEST_NAME}; copy or download it again"
+        )
     kind = fields["ElementType"].removeprefix("MET_").removeprefix("U")
     if kind not in _BYTES or fields.get("ElementNumberOfChannels", "1") != "1":
         raise DataError(
-            f"{path}: voxels of type {fields['ElementType']} with {fields.get('ElementNumberOfChannels', '1')} values "
-            "each, expected one number; export the scan as MET_SHORT"
+            f"{path}: voxels of type {shortened(fields['ElementType'], 40)} with "
+            f"{shortened(fields.get('ElementNumberOfChannels', '1'), 40)} values each, expected one number; export the "
+            "scan as MET_SHORT"
         )
     if "ElementSpacing" not in fields and "ElementSize" not in fields:
         raise DataError(f"{path}: no ElementSpacing, so the voxel size is unknown; add the line or export it again")
-    name = fields["ElementDataFile"].split()[0].upper()
+    data = fields["ElementDataFile"]
+    if not Path(os.path.normpath(path.parent / data)).is_relative_to(os.path.normpath(path.parent)):
+        raise DataError(
+            f"{path}: its voxels lie in {shortened(data, 80)}, outside the folder of the header; copy that file beside "
+            f"the header and write ElementDataFile = {shortened(Path(data).name, 40)}"
+        )
+    name = data.split()[0].upper()
     if name == "LIST" or "%" in name:
-        raise DataError(f"{path}: voxels spread over several files ({name}); export the scan with one data file")
+        raise DataError(
+            f"{path}: voxels spread over several files ({shortened(name, 80)}); export the scan with one data file"
+        )
 
 
 def _are_numbers(text: str, count: int, most: float) -> bool:
@@ -201,12 +223,13 @@ def _read(path: Path) -> tuple[Grid, np.ndarray]:
     try:
         image = reader.Execute()
     except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1]
+        reason = shortened(str(error).strip().splitlines()[-1], 120)
         raise DataError(f"{path}: SimpleITK cannot read it ({reason}); copy or download it again") from error
-    affine = np.eye(4)
-    affine[:3, :3] = np.asarray(image.GetDirection()).reshape(3, 3) * np.asarray(image.GetSpacing())
+    affine, direction = np.eye(4), np.asarray(image.GetDirection()).reshape(3, 3)
+    affine[:3, :3] = direction * np.asarray(image.GetSpacing())
     affine[:3, 3] = image.GetOrigin()
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+    is_turn = np.allclose((direction**2).sum(axis=0), 1, atol=0.02)
+    if not is_turn or not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
         raise DataError(f"{path}: direction, spacing or origin are unusable; export the scan again")
     i, j, k = image.GetSize()
     return Grid((i, j, k), np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine), SimpleITK.GetArrayFromImage(image).T
@@ -225,7 +248,7 @@ def _check_data(header: MetaHeader) -> None:
             what = f"{got} of {wanted} voxel bytes"
     except FileNotFoundError as error:
         raise DataError(
-            f"{header.path}: its voxels lie in {header.data.name}, which is not beside it; "
+            f"{header.path}: its voxels lie in {shortened(header.data.name, 80)}, which is not beside it; "
             "copy or unpack that file into the same folder"
         ) from error
     except OSError as error:

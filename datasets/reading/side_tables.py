@@ -5,9 +5,11 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from ...common.errors import DataError, did_you_mean
+from ...common.errors import DataError, brief, did_you_mean, shortened
 
 _MOST_DIGITS = 18
+_LONGEST_FIELD = 200
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 CaseKey = tuple[str, str]
 """Name of the set, id of the case."""
@@ -52,14 +54,18 @@ def patients_of(root: Path, dataset: str, cases: Iterable[str]) -> tuple[dict[st
 
 
 def read_table(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
-    """Read the named columns of a CSV file with their line numbers; blank lines are skipped, empty fields refused."""
+    """Read the named columns of a CSV file with their line numbers; blank lines are skipped.
+
+    Raises:
+        DataError: no such column, an empty field, one of more than 200 or of control characters, or no CSV in UTF-8.
+    """
     rows: list[tuple[int, dict[str, str]]] = []
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file)
             missing = [c for c in columns if c not in [str(f).strip() for f in reader.fieldnames or ()]]
             if missing:
-                found = ", ".join(map(str, reader.fieldnames or ())) or "nothing"
+                found = shortened(", ".join(map(str, reader.fieldnames or ())), 120) or "nothing"
                 raise DataError(
                     f"{path}: no column {', '.join(missing)} (found: {found}); "
                     f"the first line must be {','.join(columns)}"
@@ -71,7 +77,14 @@ def read_table(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, 
                 empty = [c for c in columns if not row.get(c)]
                 if empty:
                     raise DataError(f"{path}, line {reader.line_num}: empty field {', '.join(empty)}; fill it in")
+                if odd := [c for c in columns if len(row[c]) > _LONGEST_FIELD or _CONTROL.search(row[c])]:
+                    raise DataError(
+                        f"{path}, line {reader.line_num}: {odd[0]} has control characters or more than "
+                        f"{_LONGEST_FIELD}: {shortened(row[odd[0]], 40)!r}; check the quotes and commas"
+                    )
                 rows.append((reader.line_num, {c: row[c] for c in columns}))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: cannot be read as CSV ({error}); save it as UTF-8 text with commas") from error
+        raise DataError(
+            f"{path}: cannot be read as CSV ({brief(error, 120)}); save it as UTF-8 text with commas"
+        ) from error
     return rows

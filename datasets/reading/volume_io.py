@@ -13,12 +13,12 @@ from typing import Any, cast
 
 import numpy as np
 
-from ...common.errors import DataError
+from ...common.errors import DataError, brief, shortened
 from ..case import Note, Spacing, Trust, warning
 from .geometry import Grid, Placement, nifti_grid, placement
 
 HU_RANGE = (-1024, 3071)
-_MOST_INTERCEPT, _MOST_OFFSET = 2.0**31, 2.0**40
+_MOST_INTERCEPT, _MOST_OFFSET = 2**31, 2**40
 _WHOLE = 1e-3
 _GZIP = b"\x1f\x8b"
 _FOREIGN = {
@@ -73,8 +73,8 @@ class Labels:
 
 def read_grid(path: Path) -> Grid:
     """Read shape, affine and trust of a NIfTI file from its header alone."""
-    with _open(path) as (stream, _):
-        return _grid(path, _header(path, stream)[0])
+    with _open(path) as (stream, notes):
+        return _grid(path, _header(path, stream, notes)[0])
 
 
 def read_volume(path: Path) -> Volume:
@@ -240,11 +240,14 @@ def volume_shape(path: Path, shape: tuple[int, ...]) -> tuple[int, int, int]:
     if len(shape) != 3 or min(shape) < 1:
         fixes = {2: "stack the slices to one volume", 4: "keep one volume of the series"}
         fix = fixes.get(len(shape), "export it again")
-        raise DataError(f"{path}: {len(shape)}D data of shape {shape}, expected one 3D volume; {fix}")
+        raise DataError(
+            f"{path}: {len(shape)}D data of shape {shortened(str(shape), 60)}, expected one 3D volume; {fix}"
+        )
     return shape[0], shape[1], shape[2]
 
 
-def _header(path: Path, stream: BufferedIOBase) -> tuple[Any, int]:
+def _header(path: Path, stream: BufferedIOBase, notes: list[Note]) -> tuple[Any, int]:
+    """Return the header and its bytes; what had to be mended in it is added to ``notes``."""
     import nibabel as nib
     from nibabel.spatialimages import HeaderDataError
     from nibabel.wrapstruct import WrapStructError
@@ -252,6 +255,8 @@ def _header(path: Path, stream: BufferedIOBase) -> tuple[Any, int]:
     block = stream.read(348)
     if len(block) < 348:
         raise DataError(f"{path}: only {len(block)} bytes, a NIfTI header has 348; copy or download it again")
+    if block.startswith(_GZIP):
+        raise DataError(f"{path}: gzip bytes inside gzip bytes; unpack the file once")
     kind = nib.Nifti1Header
     if 540 in (int.from_bytes(block[:4], "little"), int.from_bytes(block[:4], "big")):
         kind = nib.Nifti2Header
@@ -263,14 +268,27 @@ def _header(path: Path, stream: BufferedIOBase) -> tuple[Any, int]:
         raise DataError(f"{path}: {hint} (no NIfTI mark at byte 344)")
     try:
         header = kind(block, check=False)
-        header.check_fix(logger=logging.getLogger(__name__), error_level=40)
+        mended = _Mended()
+        header.check_fix(logger=mended, error_level=40)
+        notes += [Note(f"header mended: {text}") for text in mended.texts]
         dtype = header.get_data_dtype()
     except (HeaderDataError, WrapStructError, ValueError, KeyError) as error:
-        raise DataError(f"{path}: broken NIfTI header ({error}); convert the scan again") from error
+        raise DataError(f"{path}: broken NIfTI header ({brief(error)}); convert the scan again") from error
     if dtype.kind not in "iuf":
         raise DataError(f"{path}: voxels of type {dtype}, expected numbers; export the scan as int16 or float32")
     _check_numbers(path, header)
     return header, len(block)
+
+
+class _Mended(logging.Logger):
+    """Keeps what nibabel says of a header that it mends, each text once and cut to a line."""
+
+    def __init__(self) -> None:
+        super().__init__("header", logging.INFO)
+        self.texts: dict[str, None] = {}
+
+    def handle(self, record: logging.LogRecord) -> None:
+        self.texts[shortened(record.getMessage(), 120)] = None
 
 
 def _check_numbers(path: Path, header: Any) -> None:
@@ -293,10 +311,10 @@ def _grid(path: Path, header: Any) -> Grid:
 def _read(path: Path) -> tuple[Grid, np.ndarray, float, float, list[Note]]:
     """Return grid, stored voxels (i, j, k), their scaling, and notes about the file's bytes."""
     with _open(path) as (stream, notes):
-        header, used = _header(path, stream)
+        header, used = _header(path, stream, notes)
         grid = _grid(path, header)
         offset = max(int(header.get_data_offset()), used)
-        if len(stream.read(offset - used)) < offset - used:
+        if _skipped(stream, offset - used) < offset - used:
             raise DataError(f"{path}: ends before its voxels begin (byte {offset}); copy or download it again")
         try:
             stored = np.empty(grid.shape, dtype=header.get_data_dtype(), order="F")
@@ -305,10 +323,20 @@ def _read(path: Path) -> tuple[Grid, np.ndarray, float, float, list[Note]]:
         got = stream.readinto(stored.reshape(-1, order="F").view(np.uint8).data)
         if got < stored.nbytes:
             raise DataError(f"{path}: {got} of {stored.nbytes} voxel bytes (truncated file); copy or download it again")
-        while stream.read(1 << 20):
-            pass
+        left = _skipped(stream, _MOST_OFFSET)
+        if left and int(header.get_data_offset()) < used:
+            text = f"vox_offset is {float(header['vox_offset']):g}, so voxels were read from byte {used}; {left} bytes"
+            notes.append(warning(f"{text} are left over, so that the image may lie shifted: convert the scan again"))
     slope, inter = header.get_slope_inter()
     return grid, stored, 1.0 if slope is None else float(slope), 0.0 if inter is None else float(inter), notes
+
+
+def _skipped(stream: BufferedIOBase, count: int) -> int:
+    """Read on over ``count`` bytes in small pieces and return how many there were."""
+    left = count
+    while left > 0 and (piece := stream.read(min(left, 1 << 20))):
+        left -= len(piece)
+    return count - left
 
 
 def _to_hu(view: np.ndarray, slope: float = 1.0, inter: float = 0.0) -> np.ndarray:
@@ -328,8 +356,9 @@ def _to_hu(view: np.ndarray, slope: float = 1.0, inter: float = 0.0) -> np.ndarr
 
 def _scaled(view: np.ndarray, slope: float, inter: float) -> np.ndarray:
     data = np.empty(view.shape, np.float32)
-    np.multiply(view, np.float32(slope), out=data, casting="unsafe", dtype=np.float32)
-    data += np.float32(inter)
+    with np.errstate(over="ignore", invalid="ignore"):  # beyond float32 is infinite, and is clipped or refused as such
+        np.multiply(view, np.float32(slope), out=data, casting="unsafe", dtype=np.float32)
+        data += np.float32(inter)
     return data
 
 
@@ -356,7 +385,7 @@ def to_labels(path: Path, stored: np.ndarray, expected: Collection[int] | None, 
     unexpected = sorted(set(values) - set(expected)) if expected is not None else []
     if unexpected and expected is not None:
         raise DataError(
-            f"{path}: unexpected labels {', '.join(map(str, unexpected))}; this set uses "
+            f"{path}: unexpected labels {shortened(', '.join(map(str, unexpected)), 60)}; this set uses "
             f"{', '.join(map(str, sorted(expected)))}; check that this is the published label file"
         )
     return Labels(data, values, notes)

@@ -132,6 +132,10 @@ def test_compressed_data_with_flipped_bytes_or_of_another_size(tmp_path):
         ("ElementSpacing = 1.25 1.5 2", "ElementSpacing = 1e300 1 1", "ElementSpacing is '1e300 1 1'"),
         ("ElementSpacing = 1.25 1.5 2", "ElementSpacing = nan 1 1", "ElementSpacing is 'nan 1 1'"),
         ("ElementDataFile = a.raw", "ElementDataFile = a\0.raw", "control characters"),
+        ("ElementDataFile = a.raw", f"ElementDataFile = {'x' * 300}", "more than 255"),
+        ("CompressedData = False", "CompressedData = 1e3", "CompressedData is '1e3', expected True or False"),
+        ("NDims = 3", "NDims = 3\nDimSize = 9 9 9", "DimSize stands there twice"),
+        ("= 1 0 0 0 1 0 0 0 1", "= 1 0 0 0 1 0 0 0 3", "direction, spacing or origin are unusable"),
     ],
 )
 def test_headers_that_cannot_be_used(tmp_path, old, new, message):
@@ -175,3 +179,29 @@ def test_labels_elsewhere_are_paired_by_index_with_a_warning_and_refused_where_t
         path = _write(tmp_path / "m.mhd", np.full((depth, 5, 6), 7, np.uint8))
         with pytest.raises(DataError, match=message):
             read_mhd_labels(path, volume, {0, 3})
+
+
+def test_voxels_lie_beside_their_header_or_below_it(tmp_path):
+    """A data set from elsewhere must not make a scan of any file of this machine."""
+    path = _write(tmp_path / "set" / "a.mhd", _noise())
+    text = path.read_text()
+    (tmp_path / "a.raw").write_bytes((path.parent / "a.raw").read_bytes())
+    for place in ("../a.raw", str(tmp_path / "a.raw"), "deep/../../a.raw"):
+        path.write_text(text.replace("= a.raw", f"= {place}"))
+        with pytest.raises(
+            DataError, match=r"a\.mhd: its voxels lie in .*outside the folder .*ElementDataFile = a\.raw"
+        ):
+            read_mhd(path)
+    (path.parent / "deep").mkdir()
+    (path.parent / "a.raw").rename(path.parent / "deep" / "a.raw")
+    for place in ("deep/a.raw", str(path.parent / "deep" / "a.raw")):
+        path.write_text(text.replace("= a.raw", f"= {place}"))
+        np.testing.assert_array_equal(read_mhd(path).data, _noise())
+
+
+def test_a_data_file_may_be_a_link(tmp_path):
+    path = _write(tmp_path / "store" / "a.mhd", _noise())
+    (tmp_path / "set").mkdir()
+    for name in ("a.mhd", "a.raw"):
+        (tmp_path / "set" / name).symlink_to(tmp_path / "store" / name)
+    np.testing.assert_array_equal(read_mhd(tmp_path / "set" / "a.mhd").data, read_mhd(path).data)

@@ -7,6 +7,7 @@ import sys
 import textwrap
 import time
 from functools import partial
+from pathlib import Path
 
 import pytest
 from uasbench.common.atomic import DiskError
@@ -129,7 +130,7 @@ def test_no_reader_outlives_its_parent(tmp_path, work, number):
                 pids = [reader.process.pid for reader in readers._idle]
                 print(*pids, flush=True)
     """
-    folder = os.path.dirname(work.__file__)
+    folder = Path(work.__file__).parent
     process = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(script), folder], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
@@ -139,7 +140,7 @@ def test_no_reader_outlives_its_parent(tmp_path, work, number):
     _, said = process.communicate(timeout=30)
     assert pids
     deadline = time.monotonic() + 20
-    while left := [pid for pid in pids if os.path.exists(f"/proc/{pid}")]:
+    while left := [pid for pid in pids if Path(f"/proc/{pid}").exists()]:
         assert time.monotonic() < deadline, left
         time.sleep(0.05)
     assert said.count(b"Traceback") == (number == signal.SIGINT), "that of the parent alone"

@@ -1,5 +1,6 @@
 import gzip
 import itertools
+import warnings
 
 import nibabel as nib
 import numpy as np
@@ -179,7 +180,7 @@ def test_lost_headers_are_not_trusted(tmp_path, abdomen, put_nifti, codes, affin
 def test_codes_without_a_usable_affine(tmp_path, abdomen, put_nifti):
     path = put_nifti(tmp_path / "ct.nii", abdomen.image)
     data, header = bytearray(path.read_bytes()), nib.load(path).header.copy()
-    header["srow_x"] = np.nan
+    header["srow_x"], header["vox_offset"] = np.nan, 352
     data[:348] = header.binaryblock
     path.write_bytes(data)
     volume = read_volume(path)
@@ -305,3 +306,55 @@ def test_real_scans_agree_with_simpleitk(real_ct, name):
     volume = read_volume(real_ct / name)
     np.testing.assert_array_equal(volume.data, sitk.GetArrayFromImage(image))
     assert volume.spacing == pytest.approx(image.GetSpacing()[::-1])
+
+
+def _patched(path, **fields):
+    """Write header fields over those of a plain NIfTI file."""
+    data, header = bytearray(path.read_bytes()), nib.load(path).header.copy()
+    header["vox_offset"] = 352
+    for name, value in fields.items():
+        header[name] = value
+    data[:348] = header.binaryblock
+    path.write_bytes(data)
+    return path
+
+
+def test_what_nibabel_mends_in_a_header_is_a_note_of_the_scan_once_and_no_line_on_the_terminal(
+    tmp_path, abdomen, put_nifti, capfd, caplog
+):
+    path = _patched(
+        put_nifti(tmp_path / "ct.nii", abdomen.image), sform_code=99, pixdim=[1, -1.25, -1.5, -2, 0, 0, 0, 0]
+    )
+    volume = read_volume(path)
+    mended = [note.text for note in volume.notes if "header mended" in note.text]
+    for words in ("sform_code 99 not valid", "pixdim[1,2,3] should be positive"):
+        assert len([text for text in mended if words in text]) == 1
+    assert capfd.readouterr() == ("", "")
+    assert caplog.text == ""
+
+
+def test_gzip_inside_gzip_says_so(tmp_path, encoded):
+    path = tmp_path / "ct.nii.gz"
+    path.write_bytes(gzip.compress(gzip.compress(encoded)))
+    with pytest.raises(DataError, match=r"ct\.nii\.gz: gzip bytes inside gzip bytes; unpack the file once"):
+        read_volume(path)
+
+
+@pytest.mark.parametrize(("offset", "noted"), [(352, False), (0, True)])
+def test_voxels_without_a_stated_place_that_leave_bytes_over_are_warned_about(
+    tmp_path, abdomen, put_nifti, offset, noted
+):
+    path = _patched(put_nifti(tmp_path / "ct.nii", abdomen.image), vox_offset=offset)
+    found = [note for note in read_volume(path).notes if "4 bytes are left over" in note.text]
+    assert [note.level for note in found] == ["warning"] * noted
+
+
+def test_values_beyond_float32_are_clipped_with_a_note_and_no_warning(tmp_path, abdomen, put_nifti):
+    image = abdomen.image.astype(np.float64)
+    image[3, 4, 5], image[3, 4, 6] = 1e300, -1e300
+    path = put_nifti(tmp_path / "ct.nii", image)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        volume = read_volume(path)
+    assert (volume.data[3, 4, 5], volume.data[3, 4, 6]) == (3071, -1024)
+    assert any(note.text.startswith("values -1e+300 to 1e+300 clipped") for note in volume.notes)
