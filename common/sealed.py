@@ -6,6 +6,7 @@ copy, an edit or a careless program does to a file and costs next to nothing; wh
 """
 
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 from .atomic import discard, write_text
 from .errors import DataError, brief
 
+UNSEALED = "it has no digests"
 _CHUNK = 2**20
 
 
@@ -97,7 +99,7 @@ def damage(path: Path, *, seal_alone: bool = False) -> DamagedError | None:
         about = read_sealed(path) if seal_alone else check_files(path)
     except DamagedError as error:
         return error
-    return None if is_sealed(about) else DamagedError(path, "it has no digests")
+    return None if is_sealed(about) else DamagedError(path, UNSEALED)
 
 
 def discard_damaged(seals: Iterable[Path]) -> list[DamagedError]:
@@ -117,7 +119,7 @@ def _file(path: Path) -> list[Any]:
 
     size, value = 0, 0
     with path.open("rb", buffering=0) as file:
-        chunk = memoryview(bytearray(_CHUNK))
+        chunk = memoryview(bytearray(min(_CHUNK, os.fstat(file.fileno()).st_size + 1)))
         while count := file.readinto(chunk):
             size, value = size + count, isal_zlib.crc32(chunk[:count], value)
     return [size, _hex(value)]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...common.errors import UasbenchError
-from ...common.sealed import DamagedError, damage
+from ...common.sealed import UNSEALED, DamagedError, damage
 from ..executors.contract import Job, Resources
 from ..runs.folder import RunFolder, RunFolderError
 from ..runs.records import FIT_SEAL, MAP_SEAL, CellKey, StageIds, write_json
@@ -111,13 +111,14 @@ class Graph:
 
     def add(self, cell: PlannedCell, data: TaskData) -> None:
         self.plans[cell.key] = cell
-        if self._has_record(cell) and finished(cell.maps.out) == (cell.maps.id if cell.maps.out.exists() else None):
+        maps = cell.maps.out / MAP_SEAL
+        told = self._is_whole(maps, seal_alone=True) and finished(cell.maps.out) == cell.maps.id
+        if self._has_record(cell) and (told or not cell.maps.out.exists()):
             self.finished.append(cell.key)
             return
         self.packages.update(cell.candidate.packages)
         slug = cell.key.slug
-        lying = finished(cell.maps.out)
-        needs_map = lying not in (None, cell.maps.id) or not self._is_whole(cell.maps.out / MAP_SEAL)
+        needs_map = not told or not self._is_whole(maps)
         needs = set[str]()
         for fit, name in zip(cell.fits.tasks, cell.fits.names, strict=True):
             # Where the maps are whole, what a fit has cost is all that is read of it.
@@ -156,8 +157,8 @@ class Graph:
         return self._checked[asked] is None
 
     def damaged(self) -> list[DamagedError]:
-        """Return what is wrong with fits and maps that are made again."""
-        return [error for error in self._checked.values() if error is not None]
+        """Return what is wrong with fits and maps that are made again; those of an earlier version are outdated."""
+        return [error for error in self._checked.values() if error is not None and error.why != UNSEALED]
 
     def write(self) -> None:
         """Write the plans of the cells, and move records that they replace out of the tables."""
