@@ -2,6 +2,7 @@
 
 import errno
 import json
+import math
 import os
 import re
 import shutil
@@ -158,13 +159,22 @@ def clear_disk_errors(folder: Path, needed: int) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             free = shutil.disk_usage(folder).free / 2**20 if folder.exists() else 0
-            needs = f"{needed / 2**20:.0f} MiB are needed and " if needed else ""
+            needs = f"{math.ceil(needed / 2**20)} MiB are needed and " if needed else ""
             raise DiskError(
                 f"{folder}: the disk is full: {needs}{free:.0f} MiB are free; make room or choose another folder"
             ) from error
         if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG):
             raise _unwritable(folder, error) from error
         raise
+
+
+@contextmanager
+def of_the_cache() -> Iterator[None]:
+    """Say of a :class:`DiskError` that it concerns the cache, and how to choose another."""
+    try:
+        yield
+    except DiskError as error:
+        raise DiskError(f"cache {error}, with --cache or UASBENCH_CACHE") from error
 
 
 def _make_folder(path: Path, named: Path, needed: int) -> None:

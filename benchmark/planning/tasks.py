@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ...common.atomic import of_the_cache
 from ...datasets.patients import parse_excludes
 from ...datasets.phantom.disk import Size, phantom_root
 from ...datasets.readers import Readers
@@ -134,4 +135,5 @@ def _root(options: RunOptions, pair: tuple[str, str]) -> Path:
     if options.data_root is not None:
         raise PlanError("--phantom and --data-root exclude each other: synthetic and real numbers never share a run")
     cache, size = cache_root(options.cache) / "phantom", PHANTOM_SIZE[options.profile]
-    return phantom_root(cache, anatomy=cards[0].anatomy, seed=options.phantom_seed, size=size)
+    with of_the_cache():
+        return phantom_root(cache, anatomy=cards[0].anatomy, seed=options.phantom_seed, size=size)

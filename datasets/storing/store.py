@@ -8,14 +8,14 @@ import json
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from os.path import getsize, isfile
 from pathlib import Path
 from typing import Any, Literal
 
-from ...common.atomic import DiskError, remove_stale, write_text
+from ...common.atomic import DiskError, of_the_cache, remove_stale, write_text
 from ...common.errors import DataError, UasbenchError, brief, summary
 from ...common.fingerprint import file_digest
 from ...common.sealed import DamagedError
@@ -38,14 +38,6 @@ _Prepared = tuple[PreparedCase, TruthRef | None]
 _Outcome = _Prepared | str
 
 
-@contextmanager
-def _cache_named() -> Iterator[None]:
-    try:
-        yield
-    except DiskError as error:
-        raise DiskError(f"cache {error}, with --cache or UASBENCH_CACHE") from error
-
-
 class UnusableViewError(DataError):
     """A view cannot be computed: the fault of those who look through it, not of the scan."""
 
@@ -63,7 +55,7 @@ class Store:
     def __init__(self, root: Path | str) -> None:
         self.root = Path(root)
 
-    @_cache_named()
+    @of_the_cache()
     def prepare(
         self,
         dataset: Dataset,
