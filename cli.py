@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from . import cli_data
-from .cli_options import EXIT_USAGE, Cache, DataRoot, command_line, console, given
-from .common.errors import UasbenchError
+from .cli_options import EXIT_USAGE, Cache, DataRoot, command_line, console, given, say
+from .common.errors import UasbenchError, printable
 
 EXIT_FAILED_CELLS = 3
 EXIT_INTERRUPTED = 130
@@ -40,7 +40,7 @@ def main() -> None:
     try:
         app()
     except UasbenchError as error:
-        print(f"bench: {error}", file=sys.stderr)
+        print(f"bench: {printable(str(error))}", file=sys.stderr)
         sys.exit(EXIT_USAGE)
     except OSError as error:
         if error.errno not in DISK_ERRORS:
@@ -116,7 +116,7 @@ def reproduce(
     finished = _uninterrupted(lambda: execute(options, console()))
     printed = load(experiment).printed()
     if printed and not phantom:
-        print(beside(printed, finished.table("summary")).to_string(index=False))
+        say(beside(printed, finished.table("summary")).to_string(index=False))
     _show(finished)
 
 
@@ -151,7 +151,7 @@ def compare(
     """Print paired tests of every method against a reference."""
     from . import api
 
-    print(api.open_run(path).compare(reference, metric, protocol).to_string(index=False))
+    say(api.open_run(path).compare(reference, metric, protocol).to_string(index=False))
 
 
 @app.command()
@@ -221,7 +221,7 @@ def check(
 
     def show(result) -> None:
         sign = "skip" if result.skipped else "FAIL" if result.failed else "ok  "
-        print(f"{sign}  {result.name}  ({result.seconds:.1f} s)  {result.detail}".rstrip(), flush=True)
+        say(f"{sign}  {result.name}  ({result.seconds:.1f} s)  {result.detail}".rstrip())
 
     results = check_method(method, anatomy=anatomy, device=device, progress=show, timeout=timeout)
     passed, failed = sum(r.passed for r in results), sum(r.failed for r in results)
@@ -270,7 +270,7 @@ def doctor() -> None:
     from .benchmark.commands.doctor import diagnose
 
     for topic, status, detail in diagnose():
-        print(f"{status:5s} {topic}: {detail}")
+        say(f"{status:5s} {topic}: {detail}")
 
 
 @app.command()
@@ -309,7 +309,7 @@ def clean(
     from .benchmark.commands import cleaning
     from .benchmark.runs.folder import RunFolder
 
-    freed = cleaning.clean(RunFolder.open(path), maps=maps, dry_run=dry_run, show=print)
+    freed = cleaning.clean(RunFolder.open(path), maps=maps, dry_run=dry_run, show=say)
     print(f"{'would free' if dry_run else 'freed'} {freed / 2**20:.1f} MiB")
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from .cli_options import EXIT_USAGE, Cache, DataRoot, console, given
+from .cli_options import EXIT_USAGE, Cache, DataRoot, console, given, say
 
 app = typer.Typer(help="Look at data sets on disk, prepare them, write the phantom.", no_args_is_help=True)
 
@@ -23,7 +23,7 @@ def data_check(
 
     with Readers() as readers:
         found = check.check(path, dataset_adapters(dataset), readers)
-    print(check.format_report(found))
+    say(check.format_report(found))
     sys.exit(EXIT_USAGE if found.errors else 0)
 
 
@@ -46,7 +46,7 @@ def data_prepare(
     from .benchmark.planning.options import validated
 
     for line in prepare_only(validated(**given(ctx)), console()):
-        print(line)
+        say(line)
 
 
 @app.command("phantom")

@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from .common.errors import printable
+
 EXIT_USAGE = 2
 PIPED_WIDTH = 160
 
@@ -26,6 +28,11 @@ def console(*, stderr: bool = True):
     if not found.is_terminal:
         found.width = PIPED_WIDTH
     return found
+
+
+def say(text: str) -> None:
+    """Print a line; control characters in names and messages from elsewhere do nothing to the terminal."""
+    print(printable(text), flush=True)
 
 
 def command_line() -> str:

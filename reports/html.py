@@ -12,6 +12,7 @@ import pandas as pd
 
 from ..benchmark.runs.records import Record
 from ..benchmark.scoring.metrics import needs_voxels
+from ..common.errors import printable
 from . import grid
 from .columns import FLAG_LEGEND, KINDS, metric_name, records_of
 from .figures.gallery import CAPTION
@@ -34,7 +35,7 @@ def render(tables: Tables, headlines: Sequence[Headline], pictures: Pictures) ->
     info, records = tables.info, tables.records
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
+        lstrip_blocks=True, finalize=_shown,
     )  # fmt: skip
     environment.filters["data_uri"] = data_uri
     return environment.get_template("report.html.j2").render(
@@ -54,6 +55,10 @@ def render(tables: Tables, headlines: Sequence[Headline], pictures: Pictures) ->
         training_note=NOTE,
         flags=FLAG_LEGEND,
     )
+
+
+def _shown(value: Any) -> Any:
+    return printable(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
 
 
 def data_uri(path: Path) -> str:

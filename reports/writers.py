@@ -2,12 +2,16 @@
 
 import html
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
+from ..common.errors import printable
 from .formats import NOT_AVAILABLE
 from .grid import PrintedRow, PrintedTable
 
+_FORMULA = ("=", "+", "-", "@", "\t")
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
@@ -21,8 +25,32 @@ _LATEX = {
 
 
 def csv_text(frame: pd.DataFrame) -> str:
-    """Return a frame as CSV: nine significant digits, ``n/a`` for undefined numbers, Unix line ends."""
-    return frame.to_csv(index=False, float_format="%.9g", na_rep=NOT_AVAILABLE, lineterminator="\n")
+    """Return a frame as CSV: nine significant digits, ``n/a`` for undefined numbers, Unix line ends.
+
+    Texts have their control characters spelled out, and a ``'`` before what a spreadsheet would take for a formula.
+    """
+    texts = {str(name): column.map(_plain) for name, column in frame.items() if not is_numeric_dtype(column)}
+    return frame.assign(**texts).to_csv(index=False, float_format="%.9g", na_rep=NOT_AVAILABLE, lineterminator="\n")
+
+
+def _plain(value: Any) -> Any:
+    """Return a cell that is text as no program runs it; numbers stay numbers, those in text too.
+
+    >>> _plain("=HYPERLINK(1)"), _plain("-5"), _plain("p1"), _plain(3)
+    ("'=HYPERLINK(1)", '-5', 'p1', 3)
+    """
+    if not isinstance(value, str):
+        return value
+    text = printable(value)
+    return f"'{text}" if text.startswith(_FORMULA) and not _is_number(text) else text
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def markdown(grids: Sequence[PrintedTable]) -> str:
@@ -54,7 +82,7 @@ def _markdown_cells(row: PrintedRow, grid: PrintedTable) -> list[str]:
 
 
 def _escape_markdown(text: str) -> str:
-    flat = html.escape(" ".join(text.split()), quote=False).replace("\\", "\\\\")
+    flat = html.escape(printable(" ".join(text.split())), quote=False).replace("\\", "\\\\")
     for sign in "|*_`[]":
         flat = flat.replace(sign, f"\\{sign}")
     return flat
@@ -93,4 +121,4 @@ def escape_latex(text: str) -> str:
     >>> escape_latex("q_95 & 5 %")
     'q\\_95 \\& 5 \\%'
     """
-    return "".join(_LATEX.get(sign, sign) for sign in text)
+    return "".join(_LATEX.get(sign, sign) for sign in printable(text))

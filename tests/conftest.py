@@ -1,11 +1,13 @@
 """Fixtures shared by every folder of tests."""
 
+import importlib.util
 import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -131,6 +133,18 @@ def _package(site: Path, distribution: str, files: dict[str, str], groups: dict[
     for group, points in groups.items():
         lines += [f"[uasbench.{group}]", *(f"{n} = {t}" for n, t in points.items())]
     (info / "entry_points.txt").write_text("\n".join(lines) + "\n")
+
+
+@pytest.fixture(scope="session")
+def hostile() -> ModuleType:
+    """The module of plug-ins that misbehave: ``hostile.HOSTILE`` by name, ``files`` and ``points`` to install them."""
+    spec = importlib.util.spec_from_file_location("hostile_plugins", ROOT / "tests/benchmark/hostile_plugins.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(scope="session")

@@ -87,6 +87,45 @@ def test_a_folder_that_is_no_run_is_refused(bench, command):
     assert (done.returncode, "run.json" in done.stderr) == (2, True)
 
 
+TYPOS = {
+    "a data set": "run --dataset litss --phantom",
+    "a method": "run --dataset lits --methods draemm --phantom",
+    "a setting": "run --dataset lits --methods ae --set ae.lrr=1 --phantom",
+    "a profile": "run --dataset lits --profile tiny --phantom",
+    "no data": "run --dataset lits --out deep/run",
+    "no preview": "preview draemm --dataset lits --phantom",
+    "no maps to import": "import nowhere --method mine --dataset lits --out deep/run",
+}
+
+
+@pytest.mark.parametrize("what", TYPOS)
+def test_a_typo_leaves_nothing_behind(bench, tmp_path, what):
+    done = bench(*TYPOS[what].split())
+    assert (done.returncode, "Traceback" in done.stderr) == (2, False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_clean_lists_what_would_go(bench, tmp_path):
+    from uasbench.benchmark.runs.folder import RunFolder
+
+    with RunFolder.working(tmp_path / "run") as folder:
+        folder.update_info(schema=1)
+        log, mine = folder.logs_dir / "fit-old.log", folder.logs_dir / "m\x1b[31mine.log"
+        folder.ledger.add(log)
+        for path in (log, mine):
+            path.parent.mkdir(exist_ok=True)
+            path.write_text("x" * 2**20)
+    dry = bench("clean", "run", "--dry-run").stdout
+    assert log.exists()
+    assert dry.splitlines() == [
+        "       1.0 MiB  logs/fit-old.log",
+        r"left alone, because the ledger of this run does not name it: logs/m\x1b[31mine.log",
+        "would free 1.0 MiB",
+    ]
+    assert bench("clean", "run").stdout == dry.replace("would free", "freed")
+    assert (log.exists(), mine.exists()) == (False, True)
+
+
 def test_without_data_the_error_shows_the_ways_out(bench):
     done = bench("run", "--dataset", "lits", "--profile", "smoke")
     assert done.returncode == 2

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ...common.errors import summary
+from ...common.errors import printable, summary
 from ...methods.card import FIGURE_NAMES
 from ...methods.config import by_stage, resolve
 from . import registry
@@ -214,9 +214,9 @@ def table_of(
     for column in columns:
         table.add_column(column, overflow="fold", no_wrap=column == "name")  # a name is typed again: it stays whole
     for row in rows:
-        table.add_row(*map(Text, row))
+        table.add_row(*(Text(printable(cell)) for cell in row))
     for name, reason in (broken or {}).items():
-        table.add_row(name, Text(f"broken: {reason}", style="red"), *[""] * (len(columns) - 2))
+        table.add_row(name, Text(f"broken: {printable(reason)}", style="red"), *[""] * (len(columns) - 2))
     return table
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from ...common.errors import printable
 from ...datasets.storing.prepared import ShowProgress
 from ..executors.contract import Event, Listener
 from ..planning.info import version_warnings
@@ -69,7 +70,7 @@ def shown(console: Console | None, stages: int, listener: Listener) -> Iterator[
             progress.remove_task(bars.pop(job.id))
         progress.update(overall, completed=ended)
         if event.kind == "failed":
-            console.print(f"[red]failed[/red]  {job.label}: {escape(str(event.value))}", highlight=False)
+            console.print(f"[red]failed[/red]  {job.label}: {escape(printable(str(event.value)))}", highlight=False)
         elif event.kind == "done" and job.task.stage == "measure":
             left = (time.monotonic() - started) / ended * (stages - ended)
             text = f"[green]done[/green]    {job.label}  ({ended}/{stages} stages, about {left:.0f} s left)"
@@ -107,4 +108,4 @@ def announce(
         f"maps take up to {needed / 2**20:.0f} MiB of {free / 2**30:.0f} GiB free; folder {graph.folder.path}"
     )
     for line in lines:
-        console.print(line, highlight=False, markup=False)
+        console.print(printable(line), highlight=False, markup=False)

@@ -4,12 +4,14 @@ import json
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 from uasbench.benchmark.runs.records import CellKey, Failure, Skip
 from uasbench.reports.build import build
 from uasbench.reports.compare import CompareError, compare
 from uasbench.reports.figures.curves import MAX_POINTS, thin
 from uasbench.reports.figures.gallery import GalleryError, gallery_figure, outline, read_gallery
+from uasbench.reports.figures.pictures import Pictures
 from uasbench.reports.figures.score_plots import pareto_front
 
 EVIL = "<script>alert('x')</script>"
@@ -162,3 +164,25 @@ class TestFigures:
         steps, values = thin(np.arange(10_000.0), np.ones(10_000))
         assert len(steps) == len(values) == MAX_POINTS
         assert values.min() == 1
+
+
+def test_control_characters_and_formulas_are_text_in_every_file(make_run, make_record, tmp_path, monkeypatch):
+    monkeypatch.setattr("uasbench.reports.build.draw", lambda *_: Pictures())
+    colour, formula = "\x1b[31m\x07\u202e", '=HYPERLINK("http://example.org")'
+    record = make_record("hu-deviation")
+    values = [
+        value.model_copy(update={"case": colour, "patient": patient})
+        for value, patient in zip(record.per_case, [formula, "@x", "+x", "-x", "-5", "p1"], strict=False)
+    ]
+    cell = CellKey(method="vae", dataset="lits", train="btcv", seed=1)
+    failure = Failure(cell=cell, stage="fit", error=f"-{colour}", log=colour)
+    skip = Skip(method="knn", dataset="lits", reason=f"={colour}")
+    info = {"warnings": [colour], "command": f"bench {colour}"}
+    record = record.model_copy(update={"per_case": values})
+    for path in build(make_run(tmp_path, [record], [failure], [skip], **info)):
+        assert not set("\x1b\x07\u202e") & set(path.read_text(encoding="utf-8")), path.name
+    per_case = pd.read_csv(tmp_path / "tables/per_case.csv", dtype=str, keep_default_na=False)
+    assert set(per_case.patient) == {f"'{formula}", "'@x", "'+x", "'-x", "-5", "p1"}
+    assert set(per_case.case) == {r"\x1b[31m\x07\u202e"}
+    assert pd.read_csv(tmp_path / "tables/failures.csv").error[0].startswith("'-")
+    assert pd.read_csv(tmp_path / "tables/skipped.csv").reason[0].startswith("'=")
