@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from ..common import package
+from .instructions import instruction_set
 
 PACKAGES = "uasbench torch timm monai numpy scipy numba pandas nibabel SimpleITK optuna mlflow"
 OF_EXTRAS = "nnunetv2"
@@ -37,6 +38,7 @@ def environment() -> dict[str, Any]:
         "host": platform.node(),
         "versions": versions(),
         "byteorder": sys.byteorder,
+        "instruction_set": instruction_set(),
     }
 
 

@@ -50,6 +50,7 @@ FLAG_LEGEND = {
     "unequal-n": "fewer patients or cases than other rows of its group: means are not comparable as they stand",
     "missing-seeds": "fewer seeds than other rows of its group, or some values lack a seed",
     "untrusted-spacing": "tuned or counted in mm or ml where the spacing of a scan is not trusted (lost header)",
+    "mixed-cpu": "its cells were made on several instruction sets of processors: last bits may differ between them",
     "few-seeds": "fewer seeds than the spread of this method between runs demands (its card says how many)",
 }
 
@@ -157,9 +158,16 @@ def facts(records: Sequence[Record]) -> dict[MethodOnData, Facts]:
         ratios = mean_ratios(fit for record in own if record.profile in CONVERGING for fit in record.convergence)
         if any(verdict_on(ratio) == "falling" for ratio in ratios.values()):
             flags |= {"not-converged"}
+        if len({made_on(record) for record in own} - {()}) > 1 or any(len(made_on(record)) > 1 for record in own):
+            flags |= {"mixed-cpu"}
         untrusted = {case for record in own for case, trust in record.data.trust.items() if not trust.spacing_trusted}
         found[where] = Facts(own[-1].method, own[-1].profile, flags, frozenset(untrusted))
     return found
+
+
+def made_on(record: Record) -> tuple[str, ...]:
+    """Return the instruction sets on which a cell was fitted and mapped; none where that is not recorded."""
+    return tuple(record.environment.get("made_on", ()))
 
 
 def record_flags(record: Record) -> set[str]:

@@ -77,6 +77,7 @@ def headline_grid(headline: Headline) -> PrintedTable:
             "untrusted-spacing",
             "quick",
             "not-converged",
+            "mixed-cpu",
         }
         tags = ", ".join(sorted((row.flags & told) - headline.flags))
         under = (tags, *(e.interval for e in entries), "")

@@ -14,7 +14,7 @@ from ..benchmark.runs.records import Record
 from ..benchmark.scoring.metrics import needs_voxels
 from ..common.errors import printable
 from . import grid
-from .columns import FLAG_LEGEND, KINDS, metric_name, records_of
+from .columns import FLAG_LEGEND, KINDS, made_on, metric_name, records_of
 from .figures.gallery import CAPTION
 from .figures.pictures import Pictures
 from .formats import bracket, counted, number, p_value, percent, points
@@ -193,10 +193,23 @@ def _run_facts(info: Mapping[str, Any], records: Sequence[Record], tables: Table
 
 def _environment(info: Mapping[str, Any], records: Sequence[Record]) -> dict[str, str]:
     found = info.get("environment") or (records[-1].environment if records else {})
-    return {
+    facts = {
         str(key): ", ".join(f"{k} {v}" for k, v in sorted(value.items())) if isinstance(value, Mapping) else str(value)
         for key, value in found.items()
     }
+    return facts | instruction_sets(records)
+
+
+def instruction_sets(records: Sequence[Record]) -> dict[str, str]:
+    """Say which cells were made on which instruction sets, where there are several."""
+    cells: dict[tuple[str, ...], list[str]] = {}
+    for record in records:
+        if made_on(record):
+            cells.setdefault(made_on(record), []).append(record.cell.slug)
+    if len({level for levels in cells for level in levels}) < 2:
+        return {}
+    told = [f"{' and '.join(levels)}: {', '.join(slugs)}" for levels, slugs in cells.items()]
+    return {"Several instruction sets": f"last bits may differ between cells. {'. '.join(told)}"}
 
 
 def _timed(timing: Mapping[str, Any]) -> list[str]:

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 from ...common.sealed import DamagedError
 from ..environment import commit, environment
+from ..instructions import other_instructions
 from ..runs.folder import RecordError, RunFolder
 from ..runs.records import SCHEMA_VERSION, CellKey
 from ..stages.task import Numerics
@@ -56,11 +57,20 @@ def outdated(folder: RunFolder, tasks: Sequence[Planned]) -> list[CellKey]:
 
 
 def version_warnings(folder: RunFolder) -> list[str]:
-    """Say which packages changed since the run was started; results are kept, because versions are not hashed."""
-    before = folder.info().get("environment", {}).get("versions", {}) if folder.run_json.exists() else {}
-    now = environment()["versions"]
-    changed = [f"{name} {before[name]} → {now[name]}" for name in now if before.get(name, now[name]) != now[name]]
-    return [f"this run was started with other versions: {', '.join(changed)}"] if changed else []
+    """Say which packages, and which instructions of the processor, changed since the run was started.
+
+    Results are kept, because neither is hashed.
+    """
+    before = folder.info().get("environment", {}) if folder.run_json.exists() else {}
+    now = environment()
+    old, new = before.get("versions", {}), now["versions"]
+    changed = [f"{name} {old[name]} → {new[name]}" for name in new if old.get(name, new[name]) != new[name]]
+    warnings = [f"this run was started with other versions: {', '.join(changed)}"] if changed else []
+    known = before.get("instruction_set", now["instruction_set"])
+    if other := other_instructions(known, now["instruction_set"]):
+        what = "cells made from now on may differ from earlier ones in their last bits, and the report says which"
+        warnings.append(f"this run was started on another instruction set ({', '.join(other)}): {what}")
+    return warnings
 
 
 def write_info(

@@ -18,6 +18,7 @@ from ...methods.context import FitContext
 from ...methods.state import parameter_count
 from .. import device as devices
 from ..convergence import WatchedCurves
+from ..instructions import instruction_set
 from ..runs.records import FIT_SEAL
 from . import drive
 from .inputs import check_whole, entries_of, kernels_beside
@@ -143,6 +144,7 @@ def _learn(task: FitTask, scratch: Path, progress: Progress) -> None:
         **devices.peaks(numerics.device),
         "provenance": method.provenance(),
         "convergence": [phase.model_dump() for phase in watched.judged()],
+        "instruction_set": instruction_set(),
         "isolation": standing(),
     }
     seal_folder(scratch / FIT_SEAL, about, but=[CURVES])

@@ -12,6 +12,7 @@ from ...datasets.case import counted
 from ...datasets.storing.prepared import PreparedCase
 from ...methods.training import autocast
 from .. import device as devices
+from ..instructions import instruction_set
 from ..runs.map_store import healthy_map, write_map, write_mask
 from ..runs.records import FIT_SEAL, MAP_SEAL
 from . import drive
@@ -99,6 +100,7 @@ def _map_all(task: MapTask, scratch: Path, progress: Progress) -> None:
         "score_s": seconds,
         "slices": slices,
         "native_threshold": thresholds[0],
+        "instruction_set": instruction_set(),
         "isolation": standing(),
     }
     seal_folder(scratch / MAP_SEAL, about | devices.peaks(task.numerics.device))

@@ -11,6 +11,7 @@ from ...datasets.case import OUTSIDE_SHARE
 from ...datasets.storing.prepared import PreparedCase, TruthRef
 from ...methods.card import SliceScore
 from ..environment import environment
+from ..instructions import instruction_text
 from ..protocols.measuring import HealthyMap, MeasureCase, MeasureOptions, measure
 from ..runs.map_store import healthy_map
 from ..runs.records import (
@@ -107,6 +108,8 @@ def _measure(task: MeasureTask, progress: Progress) -> None:
     for fit in fits:
         for name, text in fit.get("provenance", {}).items():
             origins.setdefault(name, {})[text] = None
+    known = [stage["instruction_set"] for stage in (*fits, mapped) if "instruction_set" in stage]
+    made_on = list(dict.fromkeys(map(instruction_text, known)))
     record = Record(
         cell=task.cell,
         method=task.method,
@@ -129,7 +132,7 @@ def _measure(task: MeasureTask, progress: Progress) -> None:
             **task.numerics.model_dump(),
             updates=fits[0]["updates"] if fits else {},
         ),
-        environment=environment() | ({} if is_sealed(mapped) else {UNCHECKED: True}),
+        environment=environment() | {"made_on": made_on} | ({} if is_sealed(mapped) else {UNCHECKED: True}),
         isolation=weakest(part.get("isolation", "none") for part in (*fits, mapped)),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         labels=task.labels,

@@ -144,3 +144,13 @@ def test_no_reader_outlives_its_parent(tmp_path, work, number):
         assert time.monotonic() < deadline, left
         time.sleep(0.05)
     assert said.count(b"Traceback") == (number == signal.SIGINT), "that of the parent alone"
+
+
+def test_readers_need_no_shared_memory(work, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError(38, "Function not implemented")  # as where /dev/shm is missing
+
+    monkeypatch.setattr("multiprocessing.synchronize.SemLock.__init__", refuse)
+    monkeypatch.setattr("multiprocessing.shared_memory.SharedMemory.__init__", refuse)
+    with Readers(2) as readers:
+        assert dict(readers.work(work.end, ["a", "b"])) == {"a": "A", "b": "B"}

@@ -10,6 +10,7 @@ from scipy import stats
 from uasbench.benchmark.runs.records import CaseValue, CellKey, Failure, PooledValue, Skip
 from uasbench.benchmark.tracking.mirror import metrics
 from uasbench.datasets.case import Trust
+from uasbench.reports import html
 from uasbench.reports.grid import headline_grid, published_grid
 from uasbench.reports.headline import headlines
 from uasbench.reports.tables import make_tables
@@ -314,3 +315,19 @@ def test_published_lung_rows_carry_dice_psc_and_sen_and_their_threshold(make_rec
         assert "trained supervised" in rows["nnU-Net, same set"][7]
         assert {len(row) for row in rows.values()} == {len(grid.headers)}
         assert "paper-lung" in grid.legend[0]
+
+
+def test_methods_with_cells_on_several_instruction_sets_are_flagged_and_the_report_names_the_cells(make_record):
+    made = {("ae", 0): ["AVX512"], ("ae", 1): ["AVX2"], ("draem", 0): ["AVX512", "AVX2"], ("dae", 0): ["AVX2"]}
+    records = [make_record(name, seed=seed) for name, seed in made] + [make_record("hu-deviation")]
+    for record, levels in zip(records, made.values(), strict=False):
+        record.environment["made_on"] = levels
+    frame = make_tables(records).summary
+    assert [n for n in ("ae", "draem", "dae", "hu-deviation") if "mixed-cpu" in flags(dice(frame, n))] == [
+        "ae",
+        "draem",
+    ]
+    (text,) = html.instruction_sets(records).values()
+    assert "AVX512: ae__lits__btcv__s0." in text
+    assert "AVX512 and AVX2: draem__lits__btcv__s0" in text
+    assert html.instruction_sets(records[3:]) == {}
