@@ -11,6 +11,7 @@ import typer
 from . import cli_data
 from .cli_options import EXIT_USAGE, Cache, DataRoot, command_line, console, given, say
 from .common.errors import UasbenchError, printable
+from .common.processes import leave
 
 EXIT_FAILED_CELLS = 3
 EXIT_INTERRUPTED = 130
@@ -39,16 +40,18 @@ def main() -> None:
             stream.reconfigure(errors="replace")
     try:
         app()
+    except SystemExit as ended:
+        leave(ended.code)
     except UasbenchError as error:
         print(f"bench: {printable(str(error))}", file=sys.stderr)
-        sys.exit(EXIT_USAGE)
+        leave(EXIT_USAGE)
     except OSError as error:
         if error.errno not in DISK_ERRORS:
             raise
         print(
             f"bench: {error.strerror}: {error.filename or 'disk'}; free space or choose another folder", file=sys.stderr
         )
-        sys.exit(EXIT_USAGE)
+        leave(EXIT_USAGE)
 
 
 @app.command()
@@ -274,10 +277,10 @@ def doctor() -> None:
 
 
 @app.command()
-def ui(path: RunPath, port: Annotated[int, typer.Option(help="Port on localhost.")] = 5000) -> None:
+def ui(path: RunPath, port: Annotated[int, typer.Option(min=1, max=65535, help="Port on localhost.")] = 5000) -> None:
     """Open the MLflow dashboard of a run on localhost."""
     from .benchmark.runs.folder import RunFolder
-    from .benchmark.tracking.server import serve
+    from .benchmark.tracking.dashboard import serve
 
     sys.exit(serve(RunFolder.open(path), port))
 

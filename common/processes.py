@@ -10,10 +10,30 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 ENDING_S = 5.0
 _SET_PDEATHSIG, _SET_CHILD_SUBREAPER = 1, 36
+
+_left: list[threading.Thread] = []
+
+
+def leave_behind(thread: threading.Thread) -> None:
+    """Give up a daemon thread that hangs: :func:`leave` will not wait for what it has started."""
+    _left.append(thread)
+
+
+def leave(status: str | int | None) -> NoReturn:
+    """End this process as ``sys.exit`` does, also where threads were left behind.
+
+    Python waits for the threads of pools that libraries have started, and for ever where one of them hangs.
+    """
+    if not any(thread.is_alive() for thread in _left):
+        sys.exit(status)
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(status if isinstance(status, int) else status is not None)
 
 
 @contextmanager

@@ -79,6 +79,18 @@ def mlflow_tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def servers() -> ModuleType:
+    """Tracking servers that misbehave, by kind."""
+    path = ROOT / "tests" / "benchmark" / "tracking" / "servers.py"
+    spec = importlib.util.spec_from_file_location("tracking_servers", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
 def quick(mlflow_tables: Path) -> Callable[[], AbstractContextManager[None]]:
     """Return a context without what a tiny run spends most of its time on: figures and those migrations."""
     from uasbench.benchmark.tracking import mirror

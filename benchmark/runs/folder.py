@@ -258,15 +258,15 @@ def _foreign(path: Path) -> list[str]:
 
 
 @contextmanager
-def hold(folder: RunFolder) -> Iterator[None]:
-    """Hold ``RUN/lock`` exclusively; the kernel frees it when the process ends, however it ends. The file stays.
+def hold(folder: RunFolder, name: str = LOCK, doing: str = "works in") -> Iterator[None]:
+    """Hold a lock of a run exclusively; the kernel frees it when the process ends, however it ends. The file stays.
 
-    It is not re-entrant: a second hold of the same folder is refused in the same process too.
+    It is not re-entrant: a second hold of the same lock is refused in the same process too.
 
     Raises:
         RunFolderError: another process holds it, or the folder cannot be locked.
     """
-    path = folder.path / LOCK
+    path = folder.path / name
     with ExitStack() as closing:
         try:
             file = closing.enter_context(open_no_link(path))
@@ -276,13 +276,15 @@ def hold(folder: RunFolder) -> Iterator[None]:
         except BlockingIOError:
             holder = path.read_text(encoding="utf-8").strip() if path.exists() else ""
             raise RunFolderError(
-                f"another bench works in {folder.path} (pid {holder or 'unknown'}); wait until it ends, or stop it"
+                f"another bench {doing} {folder.path} (pid {holder or 'unknown'}); wait until it ends, or stop it"
             ) from None
         except OSError as error:
             fixes = {
                 errno.EACCES: "mend the permissions of the folder",
                 errno.EPERM: "mend the permissions of the folder",
                 errno.ELOOP: "it is a link, which is not followed; delete it",
+                errno.ENOENT: "the folder of the run is gone",
+                errno.EROFS: "copy the run to a disk that can be written",
             }
             fix = fixes.get(error.errno or 0, "put the run on a file system with file locks")
             raise RunFolderError(f"{path} cannot be locked: {error.strerror}; {fix}") from error

@@ -6,7 +6,6 @@ import csv
 import hashlib
 import json
 import re
-import threading
 import uuid
 from collections import defaultdict
 from collections.abc import Iterator
@@ -15,17 +14,20 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ...common.atomic import write_file
 from ..runs.folder import RunFolder, RunFolderError
 from ..runs.records import Record
 from ..scores import collect
-from .server import LOCAL, TrackingError, client, database, first_line, lay_out, tracking_uri
+from .moving import artifacts, copied, settle
+from .progress import Progress, Watched
+from .server import EXPERIMENTS, LOCAL, TrackingError, client, database, first_line, lay_out, tracking_uri
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
 METRICS_PER_CALL, PARAMS_PER_CALL, RUNS_PER_PAGE = 500, 100, 500
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # the dashboard opens on training runs
-TASK_TAG, RUN_TAG = "uasbench.task", "uasbench.run"
+TASK_TAG, RUN_TAG, FOLDER_TAG = "uasbench.task", "uasbench.run", "uasbench.folder"
 CELL_TAG, IDS_TAG, PARENT_TAG = "uasbench.cell", "uasbench.ids", "mlflow.parentRunId"
 
 
@@ -41,19 +43,25 @@ class _Task:
 class Mirror:
     """Makes one server say what the run folder says, and no more."""
 
-    def __init__(self, folder: RunFolder, uri: str | None, stopped: threading.Event | None = None) -> None:
-        address = tracking_uri(folder, uri)
+    def __init__(self, folder: RunFolder, uri: str | None, progress: Progress) -> None:
+        self.address = tracking_uri(folder, uri)
         file = folder.mlflow_db.resolve()
-        own = database(address) == file
-        if own and not file.exists():
+        self.own = database(self.address) == file
+        progress.step()
+        if self.own and not file.exists():
             lay_out(file)
-        self.client = client(address)
+        if self.own:
+            settle(folder)
+        self.client: Any = Watched(client(self.address), progress)
         self.folder = folder
-        self.address = address
-        self.stopped = stopped or threading.Event()
+        self.progress = progress
         self.info = folder.info()
-        self.key = LOCAL if own else address
+        self.key = LOCAL if self.own else self.address
         self.state: dict[str, Any] = self.info.get("mlflow", {}).get(self.key) or {"parents": {}}
+        if not self.own and copied(folder, self.key, self.state):
+            self.state = {"parents": {}}
+        self.moved = self.state.get("folder") != str(folder.path.resolve())
+        self.state["folder"] = str(folder.path.resolve())
         self.tasks: dict[tuple[str, str], _Task] = {}
         self.refused: dict[str, str] = {}
 
@@ -74,7 +82,7 @@ class Mirror:
             mine = [r for r in records if (r.cell.dataset, r.cell.train) == pair]
             changed = 0
             for record in mine:
-                if self.stopped.is_set():
+                if self.progress.stopped.is_set():
                     return sent + changed
                 changed += self.cell(record)
             if changed or self.refused:
@@ -82,6 +90,7 @@ class Mirror:
             if files:
                 self._finish(pair, task, mine)
             sent += changed
+        self.progress.files = files
         if self.refused:
             some = "; ".join(f"{name}: {why}" for name, why in islice(self.refused.items(), 3))
             raise TrackingError(f"{self.address} lacks {len(self.refused)} of the cells ({some})")
@@ -91,7 +100,9 @@ class Mirror:
         """Send one cell unless the server has it; a cell that cannot be sent is noted and stops no other."""
         task = self._task(record.cell.dataset, record.cell.train)
         try:
-            return self._cell(record, task)
+            sent = self._cell(record, task)
+            self.progress.cells.add(record.cell.slug)
+            return sent
         except Exception as error:
             if not self._alive(task.run):
                 raise
@@ -120,11 +131,14 @@ class Mirror:
     def _parent(self, name: str) -> tuple[str, str]:
         known = self.state["parents"].get(name)
         if known and self._alive(known["run"]):
+            if self.moved:
+                self.client.set_tag(known["run"], FOLDER_TAG, self.state["folder"])
+                self._save()
             return known["experiment"], known["run"]
         if "token" not in self.state:
             self.state["token"] = uuid.uuid4().hex
             self._save()
-        experiment = self._experiment(f"uasbench: {name}")
+        experiment = self._experiment(f"{EXPERIMENTS}{name}")
         found = [r.info.run_id for r in self._active(experiment, f"tags.`{RUN_TAG}` = '{self.state['token']}'")]
         for double in found[1:]:
             self.client.delete_run(double)
@@ -132,7 +146,7 @@ class Mirror:
         tags = {
             TASK_TAG: name,
             RUN_TAG: self.state["token"],
-            "uasbench.folder": str(self.folder.path.resolve()),
+            FOLDER_TAG: self.state["folder"],
             "uasbench.phantom": json.dumps(phantom) if phantom else "no",
             "uasbench.command": self.info["command"][:5000],
             "uasbench.profile": self.info["profile"],
@@ -200,23 +214,30 @@ class Mirror:
             self.client.log_batch(run, params=params[start : start + PARAMS_PER_CALL])
         for start in range(0, len(points), METRICS_PER_CALL):
             self.client.log_batch(run, metrics=points[start : start + METRICS_PER_CALL])
-        self.client.log_artifact(run, str(self.folder.record_path(record.cell)))
+        self._upload(run, self.folder.record_path(record.cell))
 
     def _finish(self, pair: tuple[str, str], task: _Task, records: list[Record]) -> None:
-        for path in (self.folder.tables_dir, self.folder.figures_dir):
-            if path.is_dir():
-                self.client.log_artifacts(task.run, str(path), path.name)
+        pictures = _files(self.folder.figures_dir)
+        for path in (*_files(self.folder.tables_dir), *pictures):
+            self._upload(task.run, path, path.parent.relative_to(self.folder.path).as_posix())
         for path in (self.folder.report_html, self.folder.run_json):
             if path.exists():
-                self.client.log_artifact(task.run, str(path))
-        pictures = sorted(p for p in self.folder.figures_dir.rglob("*") if p.is_file())
+                self._upload(task.run, path)
         for record in records:
             for run in (run for run, ids in task.nested[record.cell.slug].items() if ids):
                 for path in (p for p in pictures if p.name.startswith(f"{record.cell.slug}.")):
-                    self.client.log_artifact(run, str(path), "overlays")
+                    self._upload(run, path, "overlays")
         failed = sum((f.cell.dataset, f.cell.train) == pair for f in self.folder.failures())
         self.client.set_tag(task.run, "uasbench.cells", f"{len(records)} done, {failed} failed")
         self.client.set_terminated(task.run, "FAILED" if failed else "FINISHED")
+
+    def _upload(self, run: str, path: Path, below: str | None = None) -> None:
+        if not self.own:
+            self.client.log_artifact(run, str(path), below)
+            return
+        # Not through MLflow, which remembers by run alone where files go: a run and its copy have runs of one name.
+        self.progress.step()
+        write_file(artifacts(self.folder) / run / "artifacts" / (below or "") / path.name, path.read_bytes())
 
     def _active(self, experiment: str, query: str) -> Iterator[Run]:
         token = None
@@ -240,6 +261,12 @@ class Mirror:
         servers = self.folder.info().get("mlflow", {})
         if servers.get(self.key) != self.state:
             self.folder.update_info(mlflow={**servers, self.key: self.state})
+
+
+def _files(folder: Path) -> list[Path]:
+    """Return the files below a folder without those that a killed process left half-written."""
+    inside = (p for p in sorted(folder.rglob("*")) if p.is_file())
+    return [p for p in inside if not any(part.startswith(".") for part in p.relative_to(folder).parts)]
 
 
 def metrics(record: Record) -> dict[str, float]:

@@ -1,11 +1,9 @@
-"""Which server a run talks to, a client of it, and its dashboard."""
+"""Which server a run talks to, and a client of it."""
 
 from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,14 +14,15 @@ from ..runs.folder import RunFolder
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-LOCAL = "local"
+LOCAL, EXPERIMENTS = "local", "uasbench: "
 QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER": "false",  # a busy server may name any time, which would be slept
+    "MLFLOW_SQLALCHEMYSTORE_POOLCLASS": "NullPool",  # a file kept open would be written where it was moved to
     "GIT_PYTHON_REFRESH": "quiet",
 }
-ONE_READER = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # no queue of background jobs for a dashboard on localhost
 
 
 class TrackingError(UasbenchError):
@@ -34,44 +33,6 @@ def tracking_uri(folder: RunFolder, uri: str | None = None) -> str:
     """Return the server of a run: the one named, the one the run used, or SQLite in the run folder."""
     chosen = uri or folder.info().get("options", {}).get("tracking_uri")
     return chosen or sqlite_address(folder.mlflow_db.resolve())
-
-
-def serve(folder: RunFolder, port: int) -> int:
-    """Run the MLflow dashboard of a run on localhost until it is stopped; return its exit status.
-
-    Of a run that used a server only the server's address is printed.
-
-    Raises:
-        TrackingError: the run was never tracked here.
-    """
-    uri = tracking_uri(folder)
-    if uri.startswith(("http://", "https://")):
-        print(f"MLflow dashboard: {uri}", *run_lists(folder, uri, uri), sep="\n")
-        return 0
-    lists = run_lists(folder, uri, f"http://127.0.0.1:{port}")
-    if file := database(uri):
-        if not file.exists():
-            raise TrackingError(f"{file} does not exist yet; 'bench track {folder.path}' makes it")
-        uri = sqlite_address(file)
-    script = Path(sys.executable).with_name("mlflow")
-    command = [str(script), "ui", "--backend-store-uri", uri, "--host", "127.0.0.1", "--port", str(port)]
-    command += ["--workers", "1"]
-    print(f"MLflow dashboard: http://127.0.0.1:{port} (Ctrl-C ends it)", *lists, sep="\n", flush=True)
-    surroundings = {**os.environ, **QUIET, **ONE_READER}
-    try:
-        return subprocess.run(command, cwd=folder.path, env=surroundings, check=False).returncode  # noqa: S603
-    except KeyboardInterrupt:
-        return 0
-
-
-def run_lists(folder: RunFolder, uri: str, address: str) -> list[str]:
-    """Return for each task of a run the page of its training runs, where a fresh browser would open another one."""
-    own = database(uri) == folder.mlflow_db.resolve()
-    parents = folder.info().get("mlflow", {}).get(LOCAL if own else uri, {}).get("parents", {})
-    return [
-        f"  {task}: {address.rstrip('/')}/#/experiments/{parent['experiment']}/runs?workflowType=machine_learning"
-        for task, parent in parents.items()
-    ]
 
 
 def client(address: str) -> MlflowClient:

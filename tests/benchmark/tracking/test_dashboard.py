@@ -1,39 +1,121 @@
-"""The dashboard of a run reads where its cells were sent."""
+"""The dashboard of a run reads where its cells were sent, and lives as long as its command."""
 
+import json
 import shutil
+import signal
+import socket
 import subprocess
+import sys
+import urllib.parse
+import urllib.request
+from contextlib import suppress
+from pathlib import Path
 
+import psutil
 import pytest
 from mlflow import MlflowClient
-from uasbench.benchmark.tracking import server as tracking_server
-from uasbench.benchmark.tracking.server import TrackingError, client, database, serve, sqlite_address, tracking_uri
+from uasbench.benchmark.runs.folder import RunFolder
+from uasbench.benchmark.tracking.dashboard import serve
+from uasbench.benchmark.tracking.server import TrackingError, client, database, sqlite_address, tracking_uri
+from uasbench.cli import main
+
+BENCH = """
+import signal
+from uasbench.cli import main
+signal.signal(signal.SIGINT, signal.default_int_handler)
+main()
+"""
+STAND_IN = """
+import json, subprocess, sys, time
+worker = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(1, flush=True); time.sleep(600)"
+started = subprocess.Popen([sys.executable, "-c", worker], stdout=subprocess.PIPE)
+started.stdout.readline()
+print(json.dumps({"arguments": sys.argv[1:], "path": sys.path}), flush=True)
+time.sleep(0 if "5001" in sys.argv else 600)
+"""
+SIGNALS = (signal.SIGTERM, signal.SIGKILL, signal.SIGINT, signal.SIGHUP)
 
 
 @pytest.fixture
-def commands(monkeypatch):
-    """The commands that would have been run."""
-    kept, done = [], subprocess.CompletedProcess([], 0)
-    monkeypatch.setattr(tracking_server.subprocess, "run", lambda command, **_: (kept.append(command), done)[1])
-    return kept
+def stand_in(tmp_path, monkeypatch):
+    """In place of MLflow's server a program that says how it was started; its worker ignores SIGTERM."""
+    package = tmp_path / "site" / "mlflow"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "__main__.py").write_text(STAND_IN)
+    monkeypatch.setenv("PYTHONPATH", str(package.parent))
 
 
-def test_the_dashboard_is_the_address_of_a_server_or_reads_the_database_that_the_run_used(
-    begin, tmp_path, capsys, commands
-):
-    assert serve(begin(tmp_path / "server", uri="http://127.0.0.1:9").folder, 5000) == 0
-    assert "http://127.0.0.1:9" in capsys.readouterr().out
+@pytest.mark.usefixtures("stand_in")
+def test_the_dashboard_is_the_address_of_a_server_or_reads_the_database_that_the_run_used(begin, tmp_path, capfd):
+    assert serve(begin(tmp_path / "server", uri="http://127.0.0.1:9").folder, 5001) == 0
+    assert "http://127.0.0.1:9" in capfd.readouterr().out
     mine = tmp_path / "mine.db"
     here = begin(tmp_path / "run", uri=f"sqlite:///{mine}")
     here.folder.mlflow_db.touch()
     with pytest.raises(TrackingError, match=r"mine\.db"):
-        serve(here.folder, 5000)
+        serve(here.folder, 5001)
     mine.touch()
     here.folder.mlflow_db.unlink()
-    assert serve(here.folder, 5000) == 0
-    assert f"sqlite:///{mine}" in commands[0]
+    assert serve(here.folder, 5001) == 0
+    started = json.loads(capfd.readouterr().out.splitlines()[-1])
+    assert f"sqlite:///{mine}" in started["arguments"]
+    assert not {"", ".", str(here.folder.path)} & {*started["path"]}
 
 
-@pytest.mark.usefixtures("commands")
+class Dashboard:
+    """``bench ui`` in a process of its own, and whatever that starts."""
+
+    def __init__(self, path: Path, port: int) -> None:
+        command = [sys.executable, "-c", BENCH, "ui", str(path), "--port", str(port)]
+        self.bench = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    def printed(self, text: str) -> None:
+        assert self.bench.stdout is not None
+        assert any(text in line for line in self.bench.stdout), "the dashboard has ended"
+        self.processes = [psutil.Process(self.bench.pid), *psutil.Process(self.bench.pid).children(recursive=True)]
+
+    def gone(self) -> bool:
+        self.bench.poll()
+        return not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in self.processes)
+
+    def end(self) -> None:
+        for process in self.processes:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+
+
+@pytest.mark.usefixtures("stand_in")
+@pytest.mark.parametrize("number", SIGNALS)
+def test_the_server_and_what_it_has_started_end_with_the_command_however_it_ends(begin, until, tmp_path, number):
+    here = begin(tmp_path / "run", uri=f"sqlite:///{tmp_path / 'mine.db'}")
+    (tmp_path / "mine.db").touch()
+    dashboard = Dashboard(here.folder.path, free_port())
+    try:
+        dashboard.printed('"arguments"')
+        assert len(dashboard.processes) == 4  # the command, the guard, the server and its worker
+        dashboard.bench.send_signal(number)
+        until(dashboard.gone)
+    finally:
+        dashboard.end()
+
+
+def test_a_busy_port_is_an_error_with_the_reason_and_the_way_out(begin, tmp_path, monkeypatch, capsys):
+    here = begin(tmp_path / "run", uri=f"sqlite:///{tmp_path / 'mine.db'}")
+    (tmp_path / "mine.db").touch()
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        monkeypatch.setattr(sys, "argv", ["bench", "ui", str(here.folder.path), "--port", str(port)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+    told = capsys.readouterr()
+    assert ended.value.code == 2
+    assert f"port {port} of localhost cannot be used: another program listens there" in told.err
+    assert "--port" in told.err
+    assert "Traceback" not in told.out + told.err
+
+
+@pytest.mark.usefixtures("stand_in")
 def test_the_dashboard_names_the_run_list_of_every_task(begin, build, mlflow_tables, tmp_path, capsys):
     here = begin(tmp_path / "run", build(0))
     shutil.copyfile(mlflow_tables, here.folder.mlflow_db)
@@ -56,3 +138,35 @@ def test_the_database_lies_in_the_run_folder_whatever_its_name(tmp_path, mlflow_
     experiment = client(address).create_experiment("mine")
     assert client(address).get_experiment(experiment).name == "mine"
     assert [p.name for p in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("name", ["run", "a#b;c?d %41 ü's"])
+def test_the_dashboard_of_a_moved_run_shows_its_artifacts_and_leaves_nothing(
+    begin, build, until, mlflow_tables, tmp_path, number, name
+):
+    here = begin(tmp_path / "before", build(0))
+    shutil.copyfile(mlflow_tables, here.folder.mlflow_db)
+    here.publish()
+    folder = RunFolder(here.folder.path.rename(tmp_path / name))
+    (experiment,) = client(tracking_uri(folder)).search_experiments(filter_string="name LIKE 'uasbench: %'")
+    (cell,) = client(tracking_uri(folder)).search_runs([experiment.experiment_id], "tags.`uasbench.cell` != ''")
+    port = free_port()
+    dashboard = Dashboard(folder.path, port)
+    try:
+        dashboard.printed("Uvicorn running")
+        query = urllib.parse.urlencode({"run_id": cell.info.run_id})
+        at = f"http://127.0.0.1:{port}/api/2.0/mlflow/artifacts/list?{query}"
+        with urllib.request.urlopen(at, timeout=60) as answer:
+            assert [f["path"] for f in json.load(answer)["files"]] == [f"{build(0).cell.slug}.json"]
+        dashboard.bench.send_signal(number)
+        until(dashboard.gone)
+        assert sorted(p.name for p in tmp_path.iterdir()) == [name]
+    finally:
+        dashboard.end()
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return taken.getsockname()[1]

@@ -5,15 +5,16 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import urllib.request
 from pathlib import Path
 from typing import Any
 
 import pytest
-from uasbench.benchmark.runs.folder import RunFolder
+from uasbench.benchmark.runs.folder import RunFolder, RunFolderError, hold
 from uasbench.benchmark.runs.records import Failure
 from uasbench.benchmark.tracking.server import QUIET, TrackingError
-from uasbench.benchmark.tracking.tracker import INTERRUPTED_WAIT_S, Tracker, publish
+from uasbench.benchmark.tracking.tracker import Tracker, publish
 
 
 class Server:
@@ -85,7 +86,7 @@ def test_finish_without_start_and_a_lost_folder_raise_nothing(here, tmp_path):
         tracker.start(RunFolder(tmp_path / "nothing"))
         tracker.finish()
     assert tracker.problem
-    assert "run.json" in tracker.problem
+    assert "the folder of the run is gone" in tracker.problem
 
 
 def test_the_tracker_sends_each_record_as_it_lands_and_reads_none_again(build, here, until, monkeypatch):
@@ -122,18 +123,35 @@ def test_an_interrupted_run_is_killed_and_the_next_one_finishes_it(build, here, 
     assert here.parent().info.status == "FINISHED"
 
 
-def test_an_interrupted_run_does_not_wait_for_a_server_that_hangs(here):
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        hanging = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        waits: list[float | None] = []
-        tracker = Tracker(hanging, None)
+def test_of_two_that_send_a_run_at_once_one_is_refused_and_nothing_is_doubled(build, here, monkeypatch):
+    here.write(build(0), build(1))
+    begun, other = threading.Event(), threading.Event()
+    whole = RunFolder.info
+
+    def first_waits(folder: RunFolder) -> dict[str, Any]:
+        if threading.current_thread().name == "mlflow" and not begun.is_set():
+            begun.set()
+            assert other.wait(60)
+        return whole(folder)
+
+    monkeypatch.setattr(RunFolder, "info", first_waits)
+    with Tracker(here.uri, None) as tracker:
         tracker.start(here.folder)
-        thread = tracker._thread
-        assert thread is not None
-        join = thread.join
-        thread.join = lambda timeout=None: (waits.append(timeout), join(0.1))[1]
-        tracker.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
-        assert waits == [INTERRUPTED_WAIT_S]
+        assert begun.wait(60)
+        with pytest.raises(RunFolderError, match="another bench sends to MLflow"):
+            publish(here.folder)
+        with Tracker(here.uri, None) as second:
+            second.start(here.folder)
+            second.finish()
+        other.set()
+        tracker.finish()
+    assert "another bench sends to MLflow" in (second.problem or "")
+    assert tracker.problem is None
+    assert len(here.slugs()) == 2
+    with hold(here.folder), pytest.raises(RunFolderError, match="another bench works in"):
+        publish(here.folder)
+    assert here.publish() == 0
+    assert len(here.slugs()) == 2
 
 
 @pytest.mark.slow
