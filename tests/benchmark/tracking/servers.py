@@ -1,11 +1,20 @@
-"""Tracking servers that a run may meet, each on a port of localhost in a thread of the test."""
+"""Tracking servers that a run may meet, each on a port of localhost: those that misbehave, and a real one to kill."""
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
+import subprocess
+import sys
 import threading
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from uasbench.benchmark.tracking.server import QUIET
 
 RETRY_AFTER_S = 600
 DRIP_S = 0.5
@@ -91,3 +100,35 @@ def _listening(answer: Answer) -> Iterator[int]:
         closing.callback(listener.shutdown, socket.SHUT_RDWR)
         closing.callback(closed.set)
         yield listener.getsockname()[1]
+
+
+class RealServer:
+    """A real MLflow server on localhost that can be killed and started again."""
+
+    def __init__(self, root: Path, until: Any) -> None:
+        self.port = free_port()
+        self.root = root
+        self.until = until
+        self.database = root / "server.db"
+        self.uri = f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port)]
+        command += ["--workers", "1", "--backend-store-uri", f"sqlite:///{self.database}"]
+        command += ["--artifacts-destination", str(self.root / "files")]
+        self.process = subprocess.Popen(
+            command, cwd=self.root, env={**os.environ, **QUIET}, start_new_session=True,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        self.until(self.answers, 120)
+
+    def answers(self) -> bool:
+        try:
+            return urllib.request.urlopen(f"{self.uri}/health", timeout=2).status == 200
+        except OSError:
+            return False
+
+    def kill(self) -> None:
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()

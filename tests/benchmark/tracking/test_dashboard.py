@@ -87,10 +87,12 @@ class Dashboard:
 
 @pytest.mark.usefixtures("stand_in")
 @pytest.mark.parametrize("number", SIGNALS)
-def test_the_server_and_what_it_has_started_end_with_the_command_however_it_ends(begin, until, tmp_path, number):
+def test_the_server_and_what_it_has_started_end_with_the_command_however_it_ends(
+    begin, until, servers, tmp_path, number
+):
     here = begin(tmp_path / "run", uri=f"sqlite:///{tmp_path / 'mine.db'}")
     (tmp_path / "mine.db").touch()
-    dashboard = Dashboard(here.folder.path, free_port())
+    dashboard = Dashboard(here.folder.path, servers.free_port())
     try:
         dashboard.printed('"arguments"')
         assert len(dashboard.processes) == 4  # the command, the guard, the server and its worker
@@ -144,7 +146,7 @@ def test_the_database_lies_in_the_run_folder_whatever_its_name(tmp_path, mlflow_
 @pytest.mark.parametrize("number", SIGNALS)
 @pytest.mark.parametrize("name", ["run", "a#b;c?d %41 ü's"])
 def test_the_dashboard_of_a_moved_run_shows_its_artifacts_and_leaves_nothing(
-    begin, build, until, mlflow_tables, tmp_path, number, name
+    begin, build, until, servers, mlflow_tables, tmp_path, number, name
 ):
     here = begin(tmp_path / "before", build(0))
     shutil.copyfile(mlflow_tables, here.folder.mlflow_db)
@@ -152,7 +154,7 @@ def test_the_dashboard_of_a_moved_run_shows_its_artifacts_and_leaves_nothing(
     folder = RunFolder(here.folder.path.rename(tmp_path / name))
     (experiment,) = client(tracking_uri(folder)).search_experiments(filter_string="name LIKE 'uasbench: %'")
     (cell,) = client(tracking_uri(folder)).search_runs([experiment.experiment_id], "tags.`uasbench.cell` != ''")
-    port = free_port()
+    port = servers.free_port()
     dashboard = Dashboard(folder.path, port)
     try:
         dashboard.printed("Uvicorn running")
@@ -165,8 +167,3 @@ def test_the_dashboard_of_a_moved_run_shows_its_artifacts_and_leaves_nothing(
         assert sorted(p.name for p in tmp_path.iterdir()) == [name]
     finally:
         dashboard.end()
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return taken.getsockname()[1]

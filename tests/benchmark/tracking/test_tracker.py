@@ -1,53 +1,14 @@
 """The tracker beside a run: it sends as cells land, never ends a run, and survives its server."""
 
-import os
-import signal
-import socket
-import subprocess
-import sys
 import threading
-import urllib.request
 from pathlib import Path
 from typing import Any
 
 import pytest
 from uasbench.benchmark.runs.folder import RunFolder, RunFolderError, hold
 from uasbench.benchmark.runs.records import Failure
-from uasbench.benchmark.tracking.server import QUIET, TrackingError
+from uasbench.benchmark.tracking.server import TrackingError
 from uasbench.benchmark.tracking.tracker import Tracker, publish
-
-
-class Server:
-    """A real MLflow server on localhost that can be killed and started again."""
-
-    def __init__(self, root: Path, until: Any) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
-        self.root = root
-        self.until = until
-        self.database = root / "server.db"
-        self.uri = f"http://127.0.0.1:{self.port}"
-
-    def start(self) -> None:
-        script = Path(sys.executable).with_name("mlflow")
-        command = [script, "server", "--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"]
-        command += ["--backend-store-uri", f"sqlite:///{self.database}", "--artifacts-destination", self.root / "files"]
-        self.process = subprocess.Popen(
-            command, cwd=self.root, env={**os.environ, **QUIET}, start_new_session=True,
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-        self.until(self.answers, 120)
-
-    def answers(self) -> bool:
-        try:
-            return urllib.request.urlopen(f"{self.uri}/health", timeout=2).status == 200
-        except OSError:
-            return False
-
-    def kill(self) -> None:
-        if self.process.poll() is None:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
 
 
 @pytest.mark.parametrize("error", ["pydantic", "sqlalchemy", "folder", "odd"])
@@ -155,8 +116,8 @@ def test_of_two_that_send_a_run_at_once_one_is_refused_and_nothing_is_doubled(bu
 
 
 @pytest.mark.slow
-def test_a_server_killed_in_the_middle_gets_the_rest_exactly_once(build, here, begin, until, tmp_path):
-    server = Server(tmp_path, until)
+def test_a_server_killed_in_the_middle_gets_the_rest_exactly_once(build, servers, begin, until, tmp_path):
+    server = servers.RealServer(tmp_path, until)
     records = [build(s) for s in range(12)]
     here = begin(tmp_path / "run", *records, uri=server.uri)
     server.start()
