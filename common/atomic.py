@@ -189,7 +189,7 @@ def _make_folder(path: Path, named: Path, needed: int) -> None:
 
 
 def _unwritable(folder: Path, error: OSError) -> DiskError:
-    return DiskError(f"{folder} cannot be written ({error.strerror}); choose another folder")
+    return DiskError(f"{folder} cannot be written ({error.strerror}); choose a writable folder")
 
 
 def _temporary_name(name: str) -> str:
