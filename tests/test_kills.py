@@ -77,7 +77,7 @@ def test_a_killed_parent_is_continued(start, whole, run, moment, tmp_path):
     folder = run(METHODS).path
     assert {p: p.stat().st_mtime_ns for p in finished} == finished
     assert tables(folder) == whole
-    assert not [p for p in folder.rglob(".*.tmp") if p.exists()]
+    assert not [p for p in folder.rglob(".*.partial-*") if p.exists()]
     assert len(nested_runs(folder)) == len(set(nested_runs(folder))) == 2
 
 

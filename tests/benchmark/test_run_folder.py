@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import os
 import shutil
 
 import pytest
@@ -154,3 +155,17 @@ def test_a_typo_or_a_failed_plan_leaves_nothing_behind_and_a_run_as_it_was(folde
         assert {p: p.stat().st_mtime_ns for p in path.rglob("*") if p.name != "lock"} == stamps
     assert not new.parent.exists()
     assert not cache.exists()
+
+
+def test_half_written_files_of_a_killed_process_go_at_the_next_run_wherever_they_lie(folder, smoke):
+    here, ended = os.uname().nodename, 2**22 + 1  # no system counts its processes so far
+    parts = [folder.path, *folder.parts, folder.map_dir(folder.records()[0].cell)]
+    ours = [part / f".x.json.partial-{here}-{ended}-00000000" for part in parts]
+    others = [part / f".x.json.partial-{here}-{os.getpid()}-00000000" for part in parts]
+    others += [part / name for part in parts for name in (".x.json.tmp", f".x.partial-{here}-{ended}", ".x.partial-1")]
+    for path in (*ours, *others):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("half")
+    run(smoke("hu-deviation,random", out=folder.path, seeds=[0, 1], trials=1))
+    assert [path for path in ours if path.exists()] == []
+    assert [path for path in others if not path.exists()] == []
