@@ -26,6 +26,7 @@ from ..common.processes import end_with_parent, hidden_main
 
 LIMIT_S = 1800.0
 """Seconds after which a reader that has not come back is stopped: no scan takes a hundredth of it to read."""
+DYING_S = 1.0
 MOST_PRINTED = 4096
 
 Item = TypeVar("Item")
@@ -49,11 +50,19 @@ class _Reader:
     item: Any = None
     until: float = field(default=float("inf"))
 
-    def send(self, pickled: bytes, item: Any, limit_s: float) -> None:
+    def send(self, pickled: bytes, item: Any, text: bytes, limit_s: float) -> None:
         self.item, self.until = item, time.monotonic() + limit_s
         with suppress(BrokenPipeError, ConnectionResetError):  # it has died, which is found out as for any other
-            self.connection.send((None if pickled == self.function else pickled, item))
+            self.connection.send((None if pickled == self.function else pickled, text))
         self.function = pickled
+
+    def gone(self) -> Lost:
+        """Say how the process died, or that it lives on where nobody can hear it, and end it."""
+        until = time.monotonic() + DYING_S
+        while (deaf := self.process.is_alive()) and time.monotonic() < until:
+            time.sleep(0.01)
+        code = self.end()
+        return Lost("the reader closed its connections" if deaf else _death(code))
 
     def end(self) -> int | None:
         """End the process and return its exit status."""
@@ -99,32 +108,40 @@ class Readers:
         Raises:
             DiskError: raised again where ``function`` raised it.
         """
-        pickled = pickle.dumps(function)
-        suspects: list[Item] = []
-        for item, outcome, died in self._round(pickled, items, min(self.count, at_once or self.count)):
+        pickled = _pickled(function)
+        texts = [(item, pickled if isinstance(pickled, Lost) else _pickled(item)) for item in items]
+        yield from ((item, text) for item, text in texts if isinstance(text, Lost))
+        if isinstance(pickled, Lost):
+            return
+        sound = [(item, text) for item, text in texts if not isinstance(text, Lost)]
+        suspects: list[tuple[Item, bytes]] = []
+        for (item, text), outcome, died in self._round(pickled, sound, min(self.count, at_once or self.count)):
             if died:
-                suspects.append(item)
+                suspects.append((item, text))
             else:
                 yield item, outcome
         for suspect in suspects:
             self.close()
-            for item, outcome, _ in self._round(pickled, [suspect], 1):
-                yield item, outcome
+            for _, outcome, _ in self._round(pickled, [suspect], 1):
+                yield suspect[0], outcome
 
     def one(self, function: Callable[[Item], Outcome], item: Item) -> Outcome | Lost:
         """Return what ``function`` returns for one item."""
         ((_, outcome),) = self.work(function, [item], 1)
         return outcome
 
-    def _round(self, pickled: bytes, items: Iterable[Item], at_once: int) -> Iterator[tuple[Item, Any, bool]]:
-        """Yield item, outcome, and whether its reader died of it."""
+    def _round(
+        self, pickled: bytes, items: Iterable[tuple[Item, bytes]], at_once: int
+    ) -> Iterator[tuple[tuple[Item, bytes], Any, bool]]:
+        """Yield item (with its pickled form), outcome, and whether its reader died of it."""
         waiting, busy = deque(items), list[_Reader]()
         try:
             while waiting or busy:
                 while waiting and len(busy) < at_once:
                     reader = self._idle.pop() if self._idle else _start()
                     busy.append(reader)
-                    reader.send(pickled, waiting.popleft(), self.limit_s)
+                    item = waiting.popleft()
+                    reader.send(pickled, item, item[1], self.limit_s)
                 left = min(reader.until for reader in busy) - time.monotonic()
                 handles = [handle for reader in busy for handle in (reader.connection, reader.process.sentinel)]
                 wait(handles, timeout=max(0.0, left))
@@ -140,17 +157,21 @@ class Readers:
     def _answer(self, reader: _Reader) -> tuple[Any, bool] | None:
         """Return outcome and whether the reader died of its item; None while it works."""
         answer: Answer | None = None
-        with suppress(EOFError, OSError):
+        try:
             if reader.connection.poll():
                 answer = pickle.loads(reader.connection.recv_bytes())  # noqa: S301 - made by our own process
+        except (EOFError, OSError):
+            return reader.gone(), True
+        except Exception as error:
+            answer = "lost", f"its answer cannot be read ({shortened(summary(error))})"
         if answer is not None:
             kind, value = answer
             if kind == "disk":
                 raise DiskError(value)
             self._idle.append(reader)
             return (value if kind == "done" else Lost(value)), False
-        if not reader.process.is_alive():
-            return Lost(_death(reader.end())), True
+        if wait([reader.process.sentinel], 0):
+            return reader.gone(), True
         if time.monotonic() > reader.until:
             reader.end()
             return Lost(f"the reader was stopped after {self.limit_s:.0f} s"), False
@@ -196,23 +217,28 @@ def _read(connection: Connection, watched: Connection) -> None:
     function: Callable[[Any], Any] | None = None
     while True:
         try:
-            pickled, item = connection.recv()
+            pickled, text = connection.recv()
         except EOFError:
             return
         try:
             printed()
             if pickled is not None:
-                function = pickle.loads(pickled)  # noqa: S301 - made by the parent
+                function = pickle.loads(pickled)  # noqa: S301 - made by the parent, as the item is
+            item = pickle.loads(text)  # noqa: S301
             answer: Answer = "done", function(item)  # pyright: ignore[reportOptionalCall] - the first item brings it
         except DiskError as error:
             answer = "disk", str(error)
         except BaseException as error:  # also what is raised to end the process
             answer = "lost", shortened(summary(error))
-        try:
-            text = pickle.dumps(answer)
-        except Exception as error:
-            text = pickle.dumps(("lost", f"what it returns cannot be pickled ({shortened(summary(error))})"))
-        connection.send_bytes(text)
+        text = _pickled(answer)
+        connection.send_bytes(pickle.dumps(("lost", text.reason)) if isinstance(text, Lost) else text)
+
+
+def _pickled(value: Any) -> bytes | Lost:
+    try:
+        return pickle.dumps(value)
+    except Exception as error:
+        return Lost(f"it cannot be pickled ({shortened(summary(error))})")
 
 
 def _silence() -> None:

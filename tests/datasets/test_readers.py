@@ -25,6 +25,7 @@ ENDS = {
     "abort": os.abort,
     "oom": lambda: os.kill(os.getpid(), signal.SIGKILL),
     "quiet": lambda: os._exit(0),
+    "deaf": lambda: (os.closerange(3, 100), time.sleep(600)),
     "exit": lambda: sys.exit(3),
     "interrupt": lambda: (_ for _ in ()).throw(KeyboardInterrupt()),
     "hang": lambda: time.sleep(600),
@@ -71,9 +72,10 @@ def work(tmp_path_factory):
         ("abort", "the reader crashed (SIGABRT)"),
         ("oom", "the reader was killed (SIGKILL); the memory may have run out"),
         ("quiet", "the reader ended with exit status 0 and no result"),
+        ("deaf", "the reader closed its connections"),
         ("exit", "SystemExit: 3"),
         ("interrupt", "KeyboardInterrupt"),
-        ("no pickle", "what it returns cannot be pickled"),
+        ("no pickle", "it cannot be pickled"),
         ("long", "ValueError: x?x?x?"),
     ],
 )
@@ -109,6 +111,13 @@ def test_what_is_printed_stays_in_the_reader_and_can_be_asked(work, capfd):
         found = dict(readers.work(work.say, ["a", "b"]))
     assert found == {item: f"from python {item}\nfrom C" for item in "ab"}
     assert capfd.readouterr() == ("", "")
+
+
+def test_what_cannot_travel_is_lost_with_the_reason(work):
+    with Readers() as readers:
+        found = list(readers.work(work.end, ["a", lambda: 0]))
+        assert [getattr(outcome, "reason", outcome)[:22] for _, outcome in found] == ["it cannot be pickled (", "A"]
+        assert readers.one(lambda item: item, "a").reason.startswith("it cannot be pickled")
 
 
 def test_a_function_that_a_reader_cannot_import_says_so(work, monkeypatch):
