@@ -11,6 +11,14 @@ default:
 test *arguments:
     pytest -n 2 --dist worksteal {{ arguments }}
 
+# Endurance: hours of trials, part by part, each call going on where the last one stopped: just endurance -k kills
+endurance *arguments:
+    pytest -m endurance tests/endurance {{ arguments }}
+
+# What endurance has counted so far, as docs/reliability.md shows it
+reliability:
+    python tests/endurance/ledger.py
+
 # Lines and branches that the default suite reaches
 coverage:
     pytest -n 2 --dist worksteal --cov=uasbench --cov-branch --cov-report=term

@@ -1,0 +1,44 @@
+"""What can happen to a file."""
+
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+FLIPPED = 8
+
+
+def _truncated(content: bytes, rng: random.Random) -> bytes:
+    return content[: rng.randrange(len(content))] if content else content
+
+
+def _flipped(content: bytes, rng: random.Random) -> bytes:
+    changed = bytearray(content)
+    for _ in range(FLIPPED if changed else 0):
+        changed[rng.randrange(len(changed))] ^= 1 << rng.randrange(8)
+    return bytes(changed)
+
+
+def _other_json(content: bytes, rng: random.Random) -> bytes:
+    return json.dumps(rng.choice(([], {}, None, 0, "text", [1, 2], {"schema": 1}))).encode()
+
+
+def _no_text(content: bytes, rng: random.Random) -> bytes:
+    place = rng.randrange(len(content) + 1)
+    return content[:place] + b"\xff\xfe\x80" + content[place:]
+
+
+DAMAGES: dict[str, Callable[[bytes, random.Random], bytes]] = {
+    "empty": lambda content, rng: b"",
+    "truncated": _truncated,
+    "bits flipped": _flipped,
+    "other JSON": _other_json,
+    "not UTF-8": _no_text,
+}
+
+
+def damage(path: Path, kind: str, rng: random.Random) -> None:
+    """Replace a file by a damaged one, as another file of that name."""
+    content = DAMAGES[kind](path.read_bytes(), rng)
+    path.unlink()
+    path.write_bytes(content)

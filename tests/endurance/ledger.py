@@ -1,0 +1,100 @@
+"""Counts of endurance trials in one JSON-lines file; run as a script it prints them as the tables of a page.
+
+A line is what one trial found: part, version of the package, seed, counts, and the fault if there was one. Lines are
+only appended, so that parts may run side by side, on several days and after being stopped.
+"""
+
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+ROOMS = ("common", "datasets", "methods", "benchmark", "reports")
+FOLDER = "UASBENCH_ENDURANCE"
+
+
+def tree_version() -> str:
+    """Return a digest of the package's own files; tests and pages are not among them."""
+    digest = hashlib.blake2b(digest_size=6)
+    files = [
+        *ROOT.glob("*.py"),
+        *(p for room in ROOMS for kind in ("*.py", "*.yaml") for p in (ROOT / room).rglob(kind)),
+    ]
+    for path in sorted(files):
+        digest.update(f"{path.relative_to(ROOT)}\0".encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def default_folder() -> Path:
+    """Return the folder of the file: ``UASBENCH_ENDURANCE``, else ``endurance`` in the cache."""
+    if named := os.environ.get(FOLDER):
+        return Path(named).absolute()
+    return Path(os.environ.get("UASBENCH_CACHE") or Path.home() / ".cache" / "uasbench").absolute() / "endurance"
+
+
+class Ledger:
+    """The counts of one version of the package."""
+
+    def __init__(self, folder: Path, tree: str) -> None:
+        self.path = folder / "counts.jsonl"
+        self.tree = tree
+
+    def add(self, part: str, seed: int, counts: Counter[str], fault: str | None = None) -> None:
+        """Append what a trial found."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        line = {"part": part, "tree": self.tree, "seed": seed, "counts": counts, "fault": fault}
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def lines(self, part: str | None = None) -> Iterator[dict[str, Any]]:
+        """Yield the trials of this version, of one part or of all."""
+        text = self.path.read_text(encoding="utf-8") if self.path.exists() else ""
+        for line in map(json.loads, text.splitlines()):
+            if line["tree"] == self.tree and part in (None, line["part"]):
+                yield line
+
+    def next_seed(self, part: str) -> int:
+        """Return the seed at which a part goes on."""
+        return 1 + max((line["seed"] for line in self.lines(part)), default=-1)
+
+    def counts(self, part: str) -> Counter[str]:
+        """Return the sums over a part's trials."""
+        total = Counter[str](trials=0)
+        for line in self.lines(part):
+            total.update(line["counts"])
+            total["trials"] += 1
+        return total
+
+    def faults(self, part: str) -> dict[int, str]:
+        """Return what was wrong, by seed."""
+        return {line["seed"]: line["fault"] for line in self.lines(part) if line["fault"]}
+
+    def markdown(self) -> str:
+        """Return the counts of every part; those named ``row: column`` are laid out so."""
+        parts = [f"Version `{self.tree}` of the package."]
+        for part in sorted({line["part"] for line in self.lines()}):
+            counts = self.counts(part)
+            trials = counts.pop("trials")
+            parts += [f"### {part}", f"{trials:,} trials, {len(self.faults(part)):,} of them with a fault."]
+            plain = sorted(name for name in counts if ": " not in name)
+            rows = sorted({name.partition(": ")[0] for name in counts if ": " in name})
+            columns = sorted({name.partition(": ")[2] for name in counts if ": " in name})
+            if plain:
+                parts.append(_table(["counted", ""], [[name, f"{counts[name]:,}"] for name in plain]))
+            if rows:
+                cells = [[row, *(f"{counts[f'{row}: {column}']:,}" for column in columns)] for row in rows]
+                parts.append(_table(["", *columns], cells))
+        return "\n\n".join(parts)
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+if __name__ == "__main__":
+    print(Ledger(default_folder(), tree_version()).markdown())
