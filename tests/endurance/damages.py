@@ -1,11 +1,15 @@
 """What can happen to a file."""
 
 import json
+import pickle
 import random
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 FLIPPED = 8
+UNPICKLED = 99
 
 
 def _truncated(content: bytes, rng: random.Random) -> bytes:
@@ -28,12 +32,24 @@ def _no_text(content: bytes, rng: random.Random) -> bytes:
     return content[:place] + b"\xff\xfe\x80" + content[place:]
 
 
+class _Leaves:
+    """What whoever unpickles it leaves with a status that nothing else has."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return sys.exit, (UNPICKLED,)
+
+
+def _pickled(content: bytes, rng: random.Random) -> bytes:
+    return pickle.dumps(_Leaves())
+
+
 DAMAGES: dict[str, Callable[[bytes, random.Random], bytes]] = {
     "empty": lambda content, rng: b"",
     "truncated": _truncated,
     "bits flipped": _flipped,
     "other JSON": _other_json,
     "not UTF-8": _no_text,
+    "a pickle that acts": _pickled,
 }
 
 

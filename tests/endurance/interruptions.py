@@ -13,16 +13,8 @@ import psutil
 from .commands import Started
 
 STOPPED_S = 1.0
-MOMENTS = {
-    "lock": "lock",
-    "plan": "run.json",
-    "fit": "fits/*/last.pt",
-    "map": "maps/*/map.json",
-    "study": "tuning/*",
-    "record": "records/*.json",
-    "tables": "tables/*.csv",
-    "report": "report.html",
-}
+STAGES = ("lock", "run.json", "fits/*/last.pt", "maps/*/map.json", "tuning/*", "records/*.json")
+MOMENTS = (*STAGES, "tables/*.csv", "report.html")
 
 
 def _send(number: int, processes: Iterable[psutil.Process]) -> None:
@@ -82,15 +74,19 @@ SURVIVED = {
 }
 
 
-def wait_for(moment: str, run: Path, started: Started, rng: random.Random, longest_s: float) -> None:
-    """Wait until a file of the run has just appeared and a moment more, or for any time where it was there before.
+def next_moment(run: Path, rng: random.Random, *, stages_only: bool) -> str | None:
+    """Return a file that the command will still make, or None for any time."""
+    made = STAGES if stages_only else MOMENTS
+    return rng.choice([None, *(pattern for pattern in made if not next(run.glob(pattern), None))])
+
+
+def wait_for(pattern: str | None, run: Path, started: Started, rng: random.Random, longest_s: float) -> None:
+    """Wait until a file of the run has just appeared, or a moment longer; or for any time, rather a short one.
 
     It returns early when the command ends.
     """
-    pattern = MOMENTS.get(moment)
-    here = pattern is None or next(run.glob(pattern), None) is not None
-    until = time.monotonic() + (rng.uniform(0, longest_s) if here else longest_s)
+    until = time.monotonic() + longest_s * (rng.random() ** 2 if pattern is None else 2)
     while time.monotonic() < until and started.process.poll() is None:
-        if not here and next(run.glob(pattern or ""), None):
-            here, until = True, time.monotonic() + rng.choice((0, rng.uniform(0, 0.5)))
+        if pattern and next(run.glob(pattern), None):
+            pattern, until = None, time.monotonic() + rng.choice((0, rng.uniform(0, 0.5)))
         time.sleep(0.003)

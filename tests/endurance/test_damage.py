@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import pytest
 
-from .damages import DAMAGES, damage
+from .damages import DAMAGES, UNPICKLED, damage
 from .isolation import isolated
 from .parts import work_off
 from .workbench import COMMANDS, Answer, Workbench
@@ -42,6 +42,8 @@ def all_damages(workbench: Workbench) -> list[Damage]:
 def outcome(chosen: Damage, got: Answer, whole: Answer) -> str:
     """Name what a command made of a damaged file; what begins with a capital is a fault."""
     said = re.sub(r"\s", "", got.said)
+    if got.status == UNPICKLED or f"exitstatus{UNPICKLED}" in said:
+        return "Unpickled"
     if got.status is None:
         return "Traceback"
     if got.status == 0:

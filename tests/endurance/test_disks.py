@@ -1,6 +1,5 @@
 """Full disks of ten sizes, for the run folder and for the cache: a clear end, and the same bits once there is room."""
 
-import os
 import shutil
 import subprocess
 import sys
@@ -11,6 +10,7 @@ import pytest
 
 from .bits import bits, differing, leftovers
 from .commands import ENDS_WITHIN_S, LIGHT, Bench
+from .mounting import can_mount
 from .parts import work_off
 
 SIZES_KIB = {
@@ -36,13 +36,6 @@ mount -o remount,size=$room "$disk" || exit 99
 "$@" > "$kept.second" 2>&1; echo $? >> "$kept.statuses"
 cp -a "$disk" "$kept"
 """
-
-
-def can_mount() -> bool:
-    if os.geteuid() or not shutil.which("unshare"):
-        return False
-    done = subprocess.run(["unshare", "-m", "true"], capture_output=True, check=False)
-    return done.returncode == 0
 
 
 def fill(bench: Bench, whole: dict[str, str], folder: Path, what: str, size: int, counts: Counter[str]) -> None:

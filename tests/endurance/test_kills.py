@@ -9,7 +9,7 @@ import pytest
 
 from .bits import bits, differing, doubled_or_missing, leftovers
 from .commands import BARE, LIGHT, WHOLE, Bench, Whole
-from .interruptions import AT_ONCE, KINDS, MOMENTS, SURVIVED, wait_for
+from .interruptions import AT_ONCE, KINDS, SURVIVED, next_moment, wait_for
 from .parts import work_off
 
 KILLS = 500
@@ -29,7 +29,7 @@ def disturb(
         words = bench.run(run, cache, workers=rng.choice((1, 2)))
         started = bench.start(words, folder / f"log-{number}", script=script)
         families.append(started)
-        wait_for(rng.choice(("random", *MOMENTS)), run, started, rng, whole.seconds)
+        wait_for(next_moment(run, rng, stages_only=script is BARE), run, started, rng, whole.seconds)
         counts["interruptions"] += 1
         counts[kind if started.process.poll() is None else "after the end"] += 1
         KINDS[kind](started)

@@ -25,15 +25,15 @@ def rows(run: Path) -> list[dict[str, str]]:
 
 @pytest.mark.endurance
 @pytest.mark.timeout(0)
-def test_hostile_plugins(ledger, small_bench, small_whole, package, tmp_path):
+def test_hostile_plugins(ledger, tiny_bench, tiny_whole, package, tmp_path):
     def trial(seed: int, counts: Counter[str]) -> None:
         name, folder = [*PLUGINS][seed % len(PLUGINS)], tmp_path / str(seed)
         site, module = folder / "site", f"hostile{seed}"
-        shutil.copytree(small_whole.cache, folder / "cache")
+        shutil.copytree(tiny_whole.cache, folder / "cache")
         package(site, "hostile", {f"{module}.py": PLUGINS[name]}, {"methods": {"hostile": f"{module}:Hostile"}})
         path = os.pathsep.join(filter(None, (str(site), os.environ.get("PYTHONPATH"))))
         bench = replace(
-            small_bench,
+            tiny_bench,
             methods=f"{GOOD},hostile",
             extra=("--stage-limit", str(STAGE_S)),
             environment={"PYTHONPATH": path},
@@ -46,7 +46,7 @@ def test_hostile_plugins(ledger, small_bench, small_whole, package, tmp_path):
         assert status != 2 or "hostile" in said, f"{name}: {said[-600:]}"
         counts[f"exit {status}"] += 1
         if status != 2 or (folder / "run" / "tables").exists():
-            assert rows(folder / "run") == rows(small_whole.run), f"{name}: other numbers of {GOOD}"
+            assert rows(folder / "run") == rows(tiny_whole.run), f"{name}: other numbers of {GOOD}"
         assert status != 2 or name.endswith("at import") or "no Python" in name, f"{name}: no table: {said[-600:]}"
         started.gone()
 

@@ -15,12 +15,12 @@ ENDS_WITHIN_S = 240
 
 @pytest.mark.endurance
 @pytest.mark.timeout(0)
-def test_tracking_servers(ledger, small_bench, small_whole, tmp_path):
+def test_tracking_servers(ledger, tiny_bench, tiny_whole, tmp_path):
     def trial(seed: int, counts: Counter[str]) -> None:
         kind, folder = [*SERVERS][seed % len(SERVERS)], tmp_path / str(seed)
-        shutil.copytree(small_whole.cache, folder / "cache")
+        shutil.copytree(tiny_whole.cache, folder / "cache")
         with SERVERS[kind]() as address:
-            bench = replace(small_bench, extra=("--tracking-uri", address))
+            bench = replace(tiny_bench, extra=("--tracking-uri", address))
             started = bench.start(bench.run(folder / "run", folder / "cache"), folder / "log")
             status = started.ended(ENDS_WITHIN_S)
             started.gone()
@@ -28,7 +28,7 @@ def test_tracking_servers(ledger, small_bench, small_whole, tmp_path):
         assert status == 0, f"{kind}: exit {status}: {said[-600:]}"
         assert "Traceback" not in said, f"{kind}: {said[-600:]}"
         assert said.count("MLflow: ") == 1, f"{kind}: {said[-600:]}"
-        assert not differing(bits(folder / "run"), small_whole.bits), kind
+        assert not differing(bits(folder / "run"), tiny_whole.bits), kind
         counts["ended with the same bits and one line"] += 1
 
     work_off(ledger, "tracking servers", trial, len(SERVERS))
