@@ -1,4 +1,6 @@
-"""Methods that misbehave: what stands in their class, beside a ``fit`` and a ``score`` that do no harm."""
+"""Methods that misbehave, by name: what stands in their class, beside a ``fit`` and a ``score`` that do no harm."""
+
+from collections.abc import Collection, Iterable
 
 HEAD = """
 import os, signal, subprocess, sys, threading, time
@@ -48,9 +50,24 @@ BODIES = {
     "markup in the reason": "    def skip(self):\n        return '[bold]<b>\\x1b[31m$x$'\n",
     "odd threshold": "    native_threshold = 'high'\n",
 }
-PLUGINS = {name: HEAD.format(before="", body=body) for name, body in BODIES.items()}
-PLUGINS |= {
+HOSTILE = {name: HEAD.format(before="", body=body) for name, body in BODIES.items()}
+HOSTILE |= {
     "raises at import": HEAD.format(before="raise RuntimeError('broken')", body=""),
     "leaves at import": HEAD.format(before="sys.exit(0)", body=""),
     "is no Python": "class Hostile(:",
 }
+
+
+def _module(name: str) -> str:
+    return "hostile_" + "".join(letter if letter.isalnum() else "_" for letter in name)
+
+
+def files(names: Iterable[str]) -> dict[str, str]:
+    """Return the modules of plug-ins, by file name."""
+    return {f"{_module(name)}.py": HOSTILE[name] for name in names}
+
+
+def points(names: Collection[str]) -> dict[str, str]:
+    """Return the entry point of a plug-in: name to class."""
+    (name,) = names
+    return {"hostile": f"{_module(name)}:Hostile"}

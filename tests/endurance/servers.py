@@ -4,7 +4,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 LONG_S = 600
@@ -113,3 +113,9 @@ SERVERS: dict[str, Callable] = {
     "closes at once": _socket(_closing),
     "unknown scheme": lambda: _address("foo://server"),
 }
+KINDS = (*SERVERS,)
+
+
+def bad_server(kind: str) -> AbstractContextManager[str]:
+    """Give the address of a server of one of :data:`KINDS`, for as long as the block lasts."""
+    return SERVERS[kind]()
