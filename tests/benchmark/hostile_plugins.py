@@ -23,7 +23,7 @@ class Hostile:
     outcome: Outcome
     body: str = ""
     says: str = ""
-    stage: Literal["plan", "fit", "map"] = "plan"
+    stage: Literal["plan", "fit", "map", "measure"] = "plan"
     top: str = ""
     card: str = ""
     slow: bool = field(default=False)
@@ -232,7 +232,7 @@ STAGES = {
     "save-nothing": Hostile("failed", "def save(self, path):\n    pass", "no checkpoint", "map"),
     "save-raises": Hostile("failed", "def save(self, path):\n    raise OSError('no')", "OSError: no", "fit"),
     "load-raises": Hostile("failed", "def load(self, path):\n    raise OSError('no')", "OSError: no", "map"),
-    "provenance-number": Hostile("failed", "def provenance(self):\n    return 3", "", "map"),
+    "provenance-number": Hostile("failed", "def provenance(self):\n    return 3", "", "measure"),
     "provenance-object": Hostile("failed", "def provenance(self):\n    return {'a': object()}", "TypeError", "fit"),
     "score-raises": _score("raise RuntimeError('broken')", "RuntimeError: broken"),
     "score-exits": _score("sys.exit(0)", "SystemExit"),
