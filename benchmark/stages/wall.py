@@ -6,7 +6,6 @@ Elsewhere an audit hook refuses what Python itself opens, which stops a slip and
 """
 
 import os
-import site
 import sys
 import sysconfig
 from collections.abc import Iterable, Iterator
@@ -112,21 +111,15 @@ def _interpreter() -> Iterator[Path]:
     count: data and runs may lie in it as well.
     """
     yield from map(Path, _SYSTEM)
-    paths = sysconfig.get_paths()
-    whole = {sys.prefix, sys.base_prefix, sys.exec_prefix, paths["stdlib"], paths["purelib"], paths["platlib"]}
-    whole |= {*site.getsitepackages(), site.getusersitepackages()}
-    home = Path.home()
-    for name in whole:
-        path = Path(name)
-        if path not in (Path("/"), home) and path not in home.parents:
-            yield path
     yield from (Path(p) for p in os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep) if p)
-    installed = {Path(name) for name in whole}
+    home = Path.home()
+    for name in (sys.prefix, sys.base_prefix, sys.exec_prefix, sysconfig.get_paths()["stdlib"]):
+        path = Path(name)
+        if path != home and path not in home.parents:
+            yield path
     for name in dict.fromkeys([*sys.path, str(package.ROOT)]):
         path = Path(name or ".").absolute()
-        if path in installed:
-            continue
-        if path.is_file():
+        if path.is_file() or next(path.glob("*.dist-info"), None) is not None:
             yield path
         elif path.is_dir():
             yield from _modules_in(path)

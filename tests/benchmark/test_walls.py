@@ -68,6 +68,8 @@ def test_data_beside_a_checkout_are_not_part_of_it(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     below = [place for place in wall._interpreter() if tmp_path in (place, *place.parents)]
     assert sorted(below) == [tmp_path / "module.py", tmp_path / "package"]
+    (tmp_path / "installed-1.0.dist-info").mkdir()
+    assert [place for place in wall._interpreter() if tmp_path in (place, *place.parents)] == [tmp_path]
 
 
 APART = """
