@@ -23,6 +23,7 @@ from .package import import_target
 from .processes import adopt_orphans, end_strangers
 
 ATTEMPTS = 3
+SETTLING_S = 5.0
 _LENGTH = struct.Struct("!Q")
 
 
@@ -74,9 +75,9 @@ class Zygote:
                 self.close()
         raise ZygoteError(f"the process that starts workers died {ATTEMPTS} times; the kernel may be out of memory")
 
-    def settle(self) -> None:
-        """Take note of how workers have ended, without waiting."""
-        while self._socket is not None and _readable(self._socket):
+    def settle(self, worker: Worker) -> None:
+        """Learn how a worker that has ended did so; the word of it comes a moment later than its end."""
+        while worker.status is None and self._socket is not None and _readable(self._socket, SETTLING_S):
             try:
                 self._note(*_receive(self._socket))
             except (OSError, EOFError):
@@ -215,7 +216,7 @@ def _receive(source: socket.socket) -> tuple[Any, list[int]]:
     return json.loads(data), handles
 
 
-def _readable(source: socket.socket) -> bool:
+def _readable(source: socket.socket, wait_s: float) -> bool:
     with selectors.DefaultSelector() as watched:
         watched.register(source, selectors.EVENT_READ)
-        return bool(watched.select(0))
+        return bool(watched.select(wait_s))

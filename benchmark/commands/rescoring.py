@@ -66,7 +66,7 @@ def load_task(folder: RunFolder, cell: CellKey) -> MeasureTask:
     """Return a cell's measuring plan with paths in this folder and the address that the present source gives it.
 
     Raises:
-        RunFolderError: the plan or the maps are gone.
+        RunFolderError: the plan or the maps are gone, or the maps are others.
     """
     path = folder.cell_path(cell)
     try:
@@ -75,7 +75,7 @@ def load_task(folder: RunFolder, cell: CellKey) -> MeasureTask:
         fresh = ids.addressed(task.model_copy(update={"fit_dirs": fits, **folder.measuring(cell)}))
     except (OSError, ValueError) as error:
         raise RunFolderError(f"{path} cannot be used ({type(error).__name__}: {error}); {AGAIN}") from error
-    if finished(fresh.maps) != fresh.ids.map:
+    if not (fresh.maps / MAP_SEAL).exists() or finished(fresh.maps) not in (fresh.ids.map, None):
         raise RunFolderError(f"{fresh.maps} no longer holds the maps of this record; {AGAIN}")
     write_json(path, fresh)
     return fresh

@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -23,7 +24,7 @@ from ..stages.apart import StageError
 from ..stages.fit import FitTask, MethodSpec
 from ..stages.map import MapTask, Model
 from ..stages.task import Numerics
-from ..stages.wall import REFUSED, WALL, Isolation, available
+from ..stages.wall import REFUSED, WALL, Isolation
 from .phantom import healthy_cases, lesion_cases
 from .thieves import ROUTES, Thief
 
@@ -64,14 +65,19 @@ def stage(anatomy: str) -> Iterator[Stage]:
         yield found
 
 
-def stolen(anatomy: str) -> tuple[Isolation, list[str]]:
-    """Let a thief loose behind the wall that a stage gets here; return the wall, and the ways that led to labels."""
+@cache
+def stolen(anatomy: str, wall: Isolation) -> tuple[str, ...]:
+    """Let a thief loose behind a wall; return the ways that led it to the labels."""
     with stage(anatomy) as scene:
-        secrets = {"UASBENCH_DATA": str(scene.folder), "UASBENCH_CACHE": str(scene.folder / "cache")}
-        with patch.dict(os.environ, secrets):
+        variables = {
+            "UASBENCH_DATA": str(scene.folder),
+            "UASBENCH_CACHE": str(scene.folder / "cache"),
+            WALL: wall,
+        }
+        with patch.dict(os.environ, variables):
             _run(scene, anatomy, f"{Thief.__module__}:{Thief.__qualname__}", {"label": f"|{scene.label}"})
         found = read_map(scene.maps / f"{scene.tested.id}.map").values.astype(np.int64)
-        return available(), [way for number, way in enumerate(ROUTES) if (found >> number & 1).any()]
+        return tuple(way for number, way in enumerate(ROUTES) if (found >> number & 1).any())
 
 
 def attempts(anatomy: str, target: str, view: AnyView | None) -> list[str]:

@@ -73,7 +73,8 @@ class LocalExecutor:
                 else:
                     item.outcome = report
             if ended:
-                self._zygote.settle()
+                if item.outcome is None:
+                    self._zygote.settle(item.process)
                 found.append(item.outcome or Report(name, "failed", death(item.process.status)))
                 self._forget(name)
         return found

@@ -20,6 +20,7 @@ from uasbench.benchmark.runs.map_store import write_mask
 from uasbench.benchmark.runs.records import FIT_SEAL, MAP_SEAL, UNCHECKED, Record, write_json
 from uasbench.benchmark.stages import drive, fit, measure
 from uasbench.benchmark.stages import map as map_stage
+from uasbench.benchmark.stages.apart import Here
 from uasbench.benchmark.stages.drive import MethodError
 from uasbench.benchmark.stages.measure import MeasureTask
 from uasbench.benchmark.stages.worker import run_stage
@@ -34,8 +35,8 @@ from uasbench.reports.tables import tables_of
 
 HOW = ["flip", "truncate", "empty"]
 STORED = [
-    "native/*/image.npy", "native/*/roi.npy", "native/*/meta.json", "views/*/image.npy", "views/*/roi.npy",
-    "views/*/support.npy", "views/*/meta.json", "truth/*/lesion.npy", "truth/*/meta.json", "index/*.json",
+    "native/*/image.npy", "native/*/roi.npy", "native/*/meta.json", "views/*/*/image.npy", "views/*/*/roi.npy",
+    "views/*/*/support.npy", "views/*/*/meta.json", "truth/*/lesion.npy", "truth/*/meta.json", "index/*.json",
 ]  # fmt: skip
 MADE = ["fits/*/last.pt", f"fits/*/{FIT_SEAL}", "maps/*/*.map", "maps/*/healthy/*.map", f"maps/*/{MAP_SEAL}"]
 
@@ -54,7 +55,7 @@ class _Here:
 
     def submit(self, job: Job) -> None:
         try:
-            run_stage(job.text, lambda done, total: None)
+            run_stage(job.text, Here(lambda done, total: None))
             outcome = Report(job.id, "done")
         except Exception as error:
             outcome = Report(job.id, "failed", summary(error))
@@ -241,16 +242,16 @@ class TestStages:
     @pytest.mark.parametrize("name", ["image.npy", "roi.npy", "support.npy", "meta.json"])
     def test_a_fit_names_the_view(self, cell, name):
         shutil.rmtree(cell.folder.fits_dir)
-        for path in cell.store.glob(f"views/*/{name}"):
+        for path in cell.store.glob(f"views/*/*/{name}"):
             _spoil(path, "flip")
-        with pytest.raises(DamagedError, match=rf"views/\w+/{name}"):
-            fit.run(cell.fits.tasks[0], _nothing)
+        with pytest.raises(DamagedError, match=rf"views/\w+/\w+/{name}"):
+            fit.run(cell.fits.tasks[0], Here(_nothing))
 
     def test_a_mapping_names_the_checkpoint(self, cell):
         shutil.rmtree(cell.folder.maps_dir)
         _spoil(_one(cell.folder.path, "fits/*/last.pt"), "flip")
         with pytest.raises(DamagedError, match=r"fits/\w+/last\.pt"):
-            map_stage.run(cell.maps, _nothing)
+            map_stage.run(cell.maps, Here(_nothing))
 
     @pytest.mark.parametrize("name", ["image.npy", "roi.npy"])
     def test_a_mapping_names_the_scan(self, cell, name):
@@ -258,7 +259,7 @@ class TestStages:
         for path in cell.store.glob(f"native/*/{name}"):
             _spoil(path, "flip")
         with pytest.raises(DamagedError, match=rf"native/\w+/{name}"):
-            map_stage.run(cell.maps, _nothing)
+            map_stage.run(cell.maps, Here(_nothing))
 
     @pytest.mark.parametrize(
         "pattern", ["run/maps/*/volume-1.map", "run/maps/*/healthy/*.map", f"run/maps/*/{MAP_SEAL}",
@@ -269,7 +270,7 @@ class TestStages:
         for path in cell.folder.path.parent.glob(pattern):
             _spoil(path, "flip")
         with pytest.raises(DamagedError, match=Path(pattern).name.replace("*", "")):
-            measure.run(task, _nothing)
+            measure.run(task, Here(_nothing))
 
     def test_a_mask_that_is_gone_is_not_taken_for_none(self, cell):
         mask = cell.maps.out / "volume-0.mask"
@@ -277,7 +278,7 @@ class TestStages:
         seal_folder(cell.maps.out / MAP_SEAL, json.loads((cell.maps.out / MAP_SEAL).read_text()))
         mask.unlink()
         with pytest.raises(DamagedError, match=r"volume-0\.mask"):
-            measure.run(cell.measure, _nothing)
+            measure.run(cell.measure, Here(_nothing))
 
     def test_a_finished_fit_and_its_maps_are_left_alone_and_damaged_ones_replaced(self, cell):
         run: list[tuple[Callable[..., None], Any, Path]] = [
@@ -286,10 +287,10 @@ class TestStages:
         ]
         for stage, task, path in run:
             size, inode = path.stat().st_size, path.stat().st_ino
-            stage(task, _nothing)
+            stage(task, Here(_nothing))
             assert path.stat().st_ino == inode
             _spoil(path, "truncate")
-            stage(task, _nothing)
+            stage(task, Here(_nothing))
             assert path.stat().st_size == size
 
 
@@ -322,7 +323,7 @@ def test_a_disk_that_fills_while_a_checkpoint_is_saved_is_an_error_of_the_disk(h
 
     monkeypatch.setattr(torch, "save", full)
     with pytest.raises(DiskError, match=rf"^{home}/other/fits: the disk is full: \d+ MiB are free"):
-        fit.run(cells["ae"].fits.tasks[0], _nothing)
+        fit.run(cells["ae"].fits.tasks[0], Here(_nothing))
 
 
 def test_masked_arrays_are_refused_because_their_mask_would_be_lost():

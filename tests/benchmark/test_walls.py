@@ -19,12 +19,17 @@ STEALABLE = set(ROUTES) - {"working folder"}
 
 
 @pytest.mark.parametrize("kind", ["landlock", "audit", "none"])
-def test_thieves(kind, monkeypatch):
+def test_thieves(kind):
     if kind == "landlock" and not landlock.abi():
         pytest.skip("this kernel has no Landlock")
-    monkeypatch.setenv(WALL, kind)
     expected = {"landlock": set(), "audit": set(PAST_PYTHON), "none": STEALABLE}
-    assert walls.stolen("liver") == (kind, [way for way in ROUTES if way in expected[kind]])
+    assert set(walls.stolen("liver", kind)) == expected[kind]
+
+
+def test_a_method_that_looks_for_labels_is_seen():
+    honest, thief = "uasbench.methods.trivial.baselines:HuDeviation", "uasbench.benchmark.conformance.thieves:Thief"
+    assert walls.attempts("liver", honest, None) == []
+    assert "cache/store" in walls.attempts("liver", thief, None)
 
 
 def test_the_working_folder_is_a_way_where_it_is_a_run(tmp_path, monkeypatch):

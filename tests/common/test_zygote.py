@@ -65,10 +65,7 @@ def answer(zygote, function, *arguments):
 
 def status(zygote, worker):
     assert select.select([worker], [], [], 60)[0], "the worker did not end"
-    deadline = time.monotonic() + 60
-    while worker.status is None and time.monotonic() < deadline:
-        zygote.settle()
-        time.sleep(0.01)
+    zygote.settle(worker)
     return worker.status
 
 
