@@ -203,7 +203,7 @@ def test_a_map_beside_a_finished_record_is_noticed_by_who_opens_it_and_then_made
     _spoil(path, "flip")
     count, problems = rescore(folder, 1, lambda _: None, lambda _: None)
     assert (count, len(problems)) == (0, 1)
-    assert f"{path} is missing or damaged (its digest differs)" in next(iter(problems.values()))
+    assert f"{path} is missing or damaged (" in next(iter(problems.values()))
     running.run(_options(home, root))
     assert _numbers(folder) == _numbers(RunFolder(first / "run"))
     assert _maps(folder.path) == _maps(first / "run")
