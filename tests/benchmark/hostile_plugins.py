@@ -284,13 +284,126 @@ STAGES = {
     ),
 }  # fmt: skip
 
-PLANNED = VIEWS | ANSWERS
-HOSTILE = PLANNED | IMPORTS | STAGES
+NOBODY = "PermissionError"
+"""Why nobody else is killed from behind a wall of Landlock 6 or later."""
+ELSEWHERE = "PermissionError|Invalid cross-device"
+THIEF = """from uasbench.benchmark.conformance.thieves import ROUTES
 
-MODULE = """import ctypes, os, signal, sys, threading, time
+def steal(route):
+    try:
+        found = [stolen for stolen in ROUTES[route]("") if len(stolen) > 200]
+    except (OSError, subprocess.SubprocessError):
+        return
+    if found:
+        raise AssertionError(f"{route} led to a label")
+"""
+THIEVES = ("environment", "descriptors", "frames", "objects", "working folder", "overwritten")
+RUN = """def the_run():
+    return next(p for p in Path(sys._getframe(1).f_locals["path"]).parents if (p / "fits").is_dir())
+"""
+
+
+def _save(code: str, says: str = "", outcome: Outcome = "harmless", stage: Literal["fit", "map"] = "fit") -> Hostile:
+    """Act where the method gets the path of its checkpoint, which lies in the run folder."""
+    body = f"def save(self, path):\n    super().save(path)\n    {code}"
+    return Hostile(outcome, body, says, stage, RUN)
+
+
+def _harmless(code: str) -> Hostile:
+    return _fit(code, "", "harmless")
+
+
+def _thief(route: str) -> Hostile:
+    return Hostile("harmless", f"def score(self, case):\n    steal({route!r})\n    {NUMBERS}", stage="map", top=THIEF)
+
+
+OUTSIDE = {
+    **{f"steals-by-{route.replace(' ', '-')}": _thief(route) for route in THIEVES},
+    "kills-its-supervisor": _fit("os.kill(os.getppid(), signal.SIGKILL)", NOBODY),
+    "kills-the-zygote": _fit("os.kill(parent_of(os.getppid()), signal.SIGKILL)", NOBODY),
+    "kills-the-command": _fit("os.kill(parent_of(parent_of(os.getppid())), signal.SIGKILL)", NOBODY),
+    "stops-itself": _fit("os.kill(os.getpid(), signal.SIGSTOP)", "the stage limit", slow=True),
+    "leaves-a-thread": _harmless("threading.Thread(target=time.sleep, args=(10**6,)).start()"),
+    "leaves-a-child": _harmless("subprocess.Popen(['sleep', '1000000'])"),
+    "leaves-a-session": _harmless("subprocess.Popen(['sleep', '1000000'], start_new_session=True)"),
+    "leaves-a-fork": _harmless("os.fork() or time.sleep(10**6)"),
+    "leaves-a-daemon": _harmless(
+        "if os.fork() == 0:\n        os.setsid()\n        os.fork() or time.sleep(10**6)\n        os._exit(0)"
+    ),
+    "leaves-a-child-that-ignores-sigterm": _harmless(
+        "subprocess.Popen(['sh', '-c', 'trap \"\" TERM; sleep 1000000'])"
+    ),
+    "prints-100-mb": _harmless("for _ in range(100):\n        print('x' * 10**6)"),
+    "reports-nonsense": _harmless("os.write(3, b'nonsense\\n[1]\\n{\"error\": 7}\\n' * 1000)"),
+    "reports-binary": _harmless("os.write(3, bytes(range(256)) * 1000)"),
+    "reports-a-false-done": _fit("os.write(3, b'{\"error\": null}\\n'); os._exit(0)", "ended without fit.json"),
+    "reports-a-false-error": _harmless("os.write(3, b'{\"error\": \"no\"}\\n')"),
+    "reports-a-false-map": _score("os.write(3, b'{\"error\": null}\\n'); os._exit(0)", "ended without map.json"),
+    "reports-odd-progress": _harmless(
+        "os.write(3, b'{\"progress\": [-5, 0]}\\n{\"progress\": [9, \"x\"]}\\n')"
+    ),
+    "closes-its-reports": _fit("os.close(3)", "exit status 1 and no result"),
+    "closes-everything": _fit("os.closerange(0, 1000)", "Bad file descriptor|exit status 1 and no result"),
+    "leaves-a-link": _save("path.with_name('link').symlink_to('/etc/passwd')", "left link, which is no file", "failed"),
+    "leaves-a-pipe": _save("os.mkfifo(path.with_name('pipe'))", "left pipe, which is no file", "failed"),
+    "saves-a-link": Hostile(
+        "failed", "def save(self, path):\n    path.symlink_to('/etc/passwd')", "last.pt|no checkpoint", "fit"
+    ),
+    "leaves-another-file": _save("path.with_name('more.bin').write_bytes(b'x' * 10**6)"),
+    "saves-a-pickle-that-acts": Hostile(
+        "failed", "def save(self, path):\n    path.write_bytes(pickle.dumps(Acts()))",
+        "weights_only|Unsupported|cannot be read|damaged|Weights only", "map",
+        "class Acts:\n    def __reduce__(self):\n        return os._exit, (99,)\n",
+    ),
+    "deletes-the-run": _save("[shutil.rmtree(the_run() / name, ignore_errors=True) for name in ('maps', 'records', 'logs')]"),
+    "lists-other-fits": _save("os.listdir(the_run() / 'fits')", NOBODY, "failed"),
+    "writes-into-the-run": _save("(the_run() / 'run.json').write_text('{}')", NOBODY, "failed"),
+    "reads-the-run": _save("(the_run() / 'run.json').read_text()", NOBODY, "failed"),
+    "links-to-the-run": _save("os.link(the_run() / 'run.json', path.with_name('a'))", ELSEWHERE, "failed"),
+    "moves-the-run": _save("(the_run() / 'run.json').rename(path.with_name('moved'))", ELSEWHERE, "failed"),
+    "deletes-from-the-store": _score("[os.unlink(p) for p in mapped()]", NOBODY),
+    "writes-into-the-store": _score("[open(p, 'r+b').write(b'0' * 10**4) for p in mapped()]", NOBODY),
+    "writes-to-the-scan-it-was-given": _score(
+        "for a in (case.image, case.roi):\n        a.flags.writeable = True\n        a[...] = 1\n    return case.image",
+        "", "harmless",
+    ),
+    "fills-its-temporary-folder": _harmless("Path(tempfile.mkdtemp(), 'x').write_bytes(b'x' * (5 * 10**7))"),
+    "forbids-its-temporary-folder": _harmless("os.mkdir('x'); Path('x/y').touch(); os.chmod('x', 0)"),
+    "limits-its-files": _fit("limit('NOFILE', 4)", "Too many open files"),
+    "limits-the-size-of-files": _fit("limit('FSIZE', 0)", "File too large|cannot be written|SIGXFSZ"),
+    "limits-its-memory": _score("limit('AS', 2**20); return np.ones((2000, 2000, 20))", "MemoryError|Unable to allocate"),
+    "limits-its-time": _fit("limit('CPU', 1); exec('while True: pass')", "killed by SIG(KILL|XCPU)"),
+    "changes-numpy": _harmless("np.abs = np.asarray = None"),
+    "changes-the-engine": _harmless("import uasbench.benchmark.stages.fit as fit; fit.check_whole = None"),
+    "changes-the-default-type": _harmless("import torch; torch.set_default_dtype(torch.float64)"),
+    "changes-the-path": _harmless("sys.path[:] = []"),
+    "traces": _harmless("sys.settrace(lambda *_: None); sys.setrecursionlimit(10**6)"),
+    "leaves-at-exit": _harmless("import atexit; atexit.register(os._exit, 5)"),
+    "replaces-its-program": _fit("os.execv('/bin/true', ['true'])", "exit status 0 and no result"),
+    "score-longdouble": _score("return np.abs(case.image).astype(np.longdouble)", "", "harmless"),
+    "score-strided": _score("return np.repeat(np.abs(case.image), 2, axis=2)[:, :, ::2]", "", "harmless"),
+    "score-masked": _score("return np.ma.masked_less(case.image, 0)", "masked array"),
+    "card-of-many-signs": Hostile("harmless", card="notes='<script>&{{7*7}}[red]$x$ **a** \\\\input{x}'"),
+}  # fmt: skip
+
+PLANNED = VIEWS | ANSWERS
+HOSTILE = PLANNED | IMPORTS | STAGES | OUTSIDE
+
+MODULE = """import ctypes, os, pickle, resource, shutil, signal, subprocess, sys, tempfile, threading, time
 from dataclasses import dataclass
+from pathlib import Path
 import numpy as np
 from uasbench import Config, Method, MethodCard, View, VolumeView
+
+def parent_of(pid):
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+def limit(what, number):
+    resource.setrlimit(getattr(resource, f"RLIMIT_{what}"), (number, number))
+
+def mapped():
+    lines = Path("/proc/self/maps").read_text().splitlines()
+    return {line.split(maxsplit=5)[5] for line in lines if line.endswith(".npy")}
 
 {top}
 

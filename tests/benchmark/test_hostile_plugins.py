@@ -5,7 +5,6 @@ import re
 from types import ModuleType
 from typing import Any
 
-import pandas as pd
 import pytest
 from rich.console import Console
 from uasbench.benchmark.catalogue import registry
@@ -101,23 +100,3 @@ def test_what_broke_in_the_plan_is_a_row_of_the_run_and_the_others_finish(hostil
     assert [record.cell.method for record in folder.records()] == [GOOD]
     assert {(f.cell.method, f.stage) for f in folder.failures()} == {(name, "plan") for name in names[:4]}
     assert [skip.method for skip in folder.skipped()] == ["skip-in-colour"]
-
-
-@pytest.mark.endurance
-def test_every_hostile_plug_in_in_one_run(hostile, run, install):
-    names = [name for name in hostile.HOSTILE if name not in hostile.IMPORTS]
-    install("pkg-hostile", hostile.files(hostile.HOSTILE), methods=hostile.points(hostile.HOSTILE))
-    alone = run(GOOD)
-    done = run(",".join([GOOD, *names]), out=alone.path.with_name("all"), workers=2, stage_limit_s=30)
-    said: Said = {skip.method: ("skipped", skip.reason) for skip in done.skipped}
-    said |= {f.cell.method: ("failed", f.error) for f in done.failures}
-    outcome = {r.cell.method: "harmless" for r in done.records} | {name: what for name, (what, _) in said.items()}
-    assert outcome == {**expected(hostile, names), GOOD: "harmless"}
-    assert unsaid(hostile, said) == {}
-    assert {f.cell.method: f.stage for f in done.failures} == {
-        name: one.stage for name, one in hostile.HOSTILE.items() if one.outcome == "failed"
-    }
-    numbers = [one.table("per_case").query("method == @GOOD").reset_index(drop=True) for one in (alone, done)]
-    pd.testing.assert_frame_equal(*numbers)
-    for path in (done.path / "report.html", *(done.path / "tables").iterdir()):
-        assert "\x1b" not in path.read_text()

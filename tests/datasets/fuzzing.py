@@ -21,7 +21,9 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import SimpleITK
+from uasbench.benchmark.commands.importing import import_maps
 from uasbench.benchmark.experiments import load
+from uasbench.benchmark.planning.options import validated
 from uasbench.common.errors import UasbenchError
 from uasbench.datasets.adapters.covid_ct_md import CovidCTMD
 from uasbench.datasets.adapters.lits import LiTS
@@ -29,6 +31,7 @@ from uasbench.datasets.adapters.luna16 import COLUMNS, LUNA16, read_annotations
 from uasbench.datasets.adapters.nifti_pair import read_spacings
 from uasbench.datasets.check import check
 from uasbench.datasets.dataset import Dataset
+from uasbench.datasets.phantom.disk import write_phantom
 from uasbench.datasets.readers import printed
 from uasbench.datasets.reading.dicom_io import order_series, read_series
 from uasbench.datasets.reading.mhd_io import read_mhd, read_mhd_labels
@@ -322,6 +325,28 @@ def _experiment() -> Files:
     return {"plan.yaml": (folder / "lung" / "table4.yaml").read_bytes()}
 
 
+@cache
+def _import() -> Files:
+    """Return the smallest phantom of the liver, and its test scans as the maps of another program."""
+    with tempfile.TemporaryDirectory() as folder:
+        write_phantom(Path(folder), anatomy="liver", seed=0, size="smoke")
+        paths = [path for path in Path(folder).rglob("*") if path.is_file()]
+        files = {f"data/{path.relative_to(folder)}": path.read_bytes() for path in paths}
+        for path in (path for path in paths if path.name.startswith("volume-") and "lits" in path.parts):
+            scan = nib.load(path)
+            image = nib.Nifti1Image(np.asanyarray(scan.dataobj).astype(np.float32), scan.affine)
+            files[f"maps/{path.name}"] = image.to_bytes()
+    return files
+
+
+def _imported(folder: Path) -> object:
+    options = validated(
+        methods="all", datasets="lits", data_root=folder / "data", cache=folder / "cache", out=folder / "run",
+        profile="smoke", trials=1,
+    )  # fmt: skip
+    return import_maps(folder / "maps", "other", options, None)
+
+
 def _labels_of_scan(folder: Path) -> object:
     return read_labels(folder / "seg.nii", read_volume(folder / "ct.nii"), {0, 1, 2})
 
@@ -411,6 +436,7 @@ TARGETS: dict[str, Target] = {
         cache(_luna_set), ("subset0/a.mhd", "seg-lungs-LUNA16/a.mhd", "annotations.csv"), TEXT,
         lambda f: _checked(LUNA16, f),
     ),
+    "bench import": Target(_import, ("maps/volume-0.nii", "maps/volume-1.nii"), (*BYTES, zipped), _imported),
     "covid-ct-md set": Target(
         cache(_covid_set), ("COVID-19 Cases/P001/1.dcm", "lung_mask/P001.nii", "slice_labels.csv"), (*BYTES, word),
         lambda f: _checked(CovidCTMD, f),

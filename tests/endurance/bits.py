@@ -9,7 +9,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-TIMES = ("cost", "created", "fit_s", "score_s", "peak_ram_mib", "peak_gpu_mib", "environment")
+# Costs, and the digest of a file that holds some.
+TIMES = ("digest", "cost", "created", "fit_s", "score_s", "peak_ram_mib", "peak_gpu_mib", "environment")
 NO_COUNTERPART = "(absent)"
 
 

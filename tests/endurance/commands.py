@@ -102,22 +102,20 @@ class Started:
                 continue  # it has just ended, or is the kernel's
         return found
 
-    def fork_servers(self) -> list[psutil.Process]:
-        return [p for p, parent in self._servers() if parent == self.process.pid]
+    def itself(self) -> list[psutil.Process]:
+        return [psutil.Process(self.process.pid)] if self.process.poll() is None else []
+
+    def zygotes(self) -> list[psutil.Process]:
+        """Return the process that workers are forked from, where it runs."""
+        return [p for p in _children(self.process.pid) if "uasbench.common.zygote" in _command(p)]
 
     def workers(self) -> list[psutil.Process]:
-        servers = {p.pid for p in self.fork_servers()}
-        return [p for p, parent in self._servers() if parent in servers]
+        """Return the supervisors of stages."""
+        return [worker for zygote in self.zygotes() for worker in _children(zygote.pid)]
 
-    def _servers(self) -> list[tuple[psutil.Process, int]]:
-        found = []
-        for process in self.family():
-            try:
-                if "multiprocessing.forkserver" in " ".join(process.cmdline()):
-                    found.append((process, process.ppid()))
-            except psutil.NoSuchProcess:
-                continue
-        return found
+    def methods(self) -> list[psutil.Process]:
+        """Return the processes behind a wall, which run the code of methods."""
+        return [inner for worker in self.workers() for inner in _children(worker.pid)]
 
     def ended(self, within_s: float = ENDS_WITHIN_S) -> int:
         """Wait for the end and return the exit status; a command that goes on is killed and is a fault."""
@@ -146,3 +144,17 @@ class Started:
 
     def said(self) -> str:
         return self.log.read_text(encoding="utf-8", errors="replace")
+
+
+def _children(pid: int) -> list[psutil.Process]:
+    try:
+        return psutil.Process(pid).children()
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _command(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return ""

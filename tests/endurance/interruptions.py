@@ -16,62 +16,67 @@ STOPPED_S = 1.0
 STAGES = ("lock", "run.json", "fits/*/last.pt", "maps/*/map.json", "tuning/*", "records/*.json")
 MOMENTS = (*STAGES, "tables/*.csv", "report.html")
 
+Processes = Callable[[Started], list[psutil.Process]]
+Interruption = Callable[[Started], bool]
+"""Returns whether there was something to interrupt."""
 
-def _send(number: int, processes: Iterable[psutil.Process]) -> None:
+# A stage has a supervisor (the worker), and a process behind the wall, which runs the method.
+WHOSE: dict[str, Processes] = {
+    "parent": lambda started: started.itself(),
+    "worker": lambda started: started.workers()[:1],
+    "method": lambda started: started.methods()[:1],
+    "zygote": Started.zygotes,
+    "all at once": Started.family,
+}
+
+
+def _signal(name: str, whose: str) -> Interruption:
+    return lambda started: _send(getattr(signal, name), WHOSE[whose](started))
+
+
+def _send(number: int, processes: Iterable[psutil.Process]) -> bool:
+    reached = False
     for process in processes:
         with suppress(psutil.NoSuchProcess):
             process.send_signal(number)
+            reached = True
+    return reached
 
 
-def _parent(number: int) -> Callable[[Started], None]:
-    return lambda started: started.process.send_signal(number)
+def _group(name: str) -> Interruption:
+    def send(started: Started) -> bool:
+        os.killpg(started.process.pid, getattr(signal, name))  # its leader is waited for later
+        return True
+
+    return send
 
 
-def _worker(number: int) -> Callable[[Started], None]:
-    return lambda started: _send(number, started.workers()[:1])
+def _pause(whose: str, *, orphan: bool = False) -> Interruption:
+    def pause(started: Started) -> bool:
+        stopped = WHOSE[whose](started)
+        reached = _send(signal.SIGSTOP, stopped)
+        if orphan:
+            started.process.kill()
+        time.sleep(STOPPED_S)
+        _send(signal.SIGCONT, stopped)
+        return reached
+
+    return pause
 
 
-def _pause_parent(started: Started) -> None:
-    _parent(signal.SIGSTOP)(started)
-    time.sleep(STOPPED_S)
-    _parent(signal.SIGCONT)(started)
-
-
-def _pause_worker(started: Started, *, orphan: bool = False) -> None:
-    workers = started.workers()[:1]
-    _send(signal.SIGSTOP, workers)
-    if orphan:
-        _parent(signal.SIGKILL)(started)
-    time.sleep(STOPPED_S)
-    _send(signal.SIGCONT, workers)
-
-
-def _group(started: Started) -> None:
-    with suppress(ProcessLookupError):
-        os.killpg(started.process.pid, signal.SIGINT)
-
-
-KINDS: dict[str, Callable[[Started], None]] = {
-    "kill -9 parent": _parent(signal.SIGKILL),
-    "kill -9 parent, rerun at once": _parent(signal.SIGKILL),
-    "kill -9 worker": _worker(signal.SIGKILL),
-    "kill -9 fork server": lambda started: _send(signal.SIGKILL, started.fork_servers()),
-    "kill -9 all at once": lambda started: _send(signal.SIGKILL, started.family()),
-    "SIGTERM parent": _parent(signal.SIGTERM),
-    "SIGHUP parent": _parent(signal.SIGHUP),
-    "SIGINT parent": _parent(signal.SIGINT),
-    "SIGINT group": _group,
-    "SIGTERM worker": _worker(signal.SIGTERM),
-    "SIGSTOP, SIGCONT parent": _pause_parent,
-    "SIGSTOP, SIGCONT worker": _pause_worker,
-    "SIGSTOP worker, kill -9 parent": lambda started: _pause_worker(started, orphan=True),
+AT_ONCE = "SIGKILL parent, rerun at once"
+KINDS: dict[str, Interruption] = {
+    **{f"SIGKILL {whose}": _signal("SIGKILL", whose) for whose in WHOSE},
+    AT_ONCE: _signal("SIGKILL", "parent"),
+    **{f"{name} parent": _signal(name, "parent") for name in ("SIGTERM", "SIGHUP", "SIGINT")},
+    **{f"SIGTERM {whose}": _signal("SIGTERM", whose) for whose in ("worker", "method", "zygote")},
+    **{f"{name} group": _group(name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGKILL")},
+    **{f"SIGSTOP, SIGCONT {whose}": _pause(whose) for whose in ("parent", "worker", "method", "zygote")},
+    "SIGSTOP worker, SIGKILL parent": _pause("worker", orphan=True),
+    "SIGSTOP method, SIGKILL parent": _pause("method", orphan=True),
 }
-AT_ONCE = "kill -9 parent, rerun at once"
 # The command itself lives on after these, and ends as it does with failed cells at most.
-SURVIVED = {
-    *("kill -9 worker", "SIGTERM worker", "kill -9 fork server"),
-    *("SIGSTOP, SIGCONT parent", "SIGSTOP, SIGCONT worker"),
-}
+SURVIVED = {"SIGSTOP, SIGCONT parent", *(k for k in KINDS if k.endswith((" worker", " method", " zygote")))}
 
 
 def next_moment(run: Path, rng: random.Random, *, stages_only: bool) -> str | None:

@@ -44,7 +44,6 @@ def isolated(function: Callable[..., Any], *arguments: Any, seconds: float, gib:
 
 def _call(answer: Connection, gib: int, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
     os.setsid()
-    _forget_the_fork_server()
     resource.setrlimit(resource.RLIMIT_AS, (gib * GIB, gib * GIB))
     try:
         answer.send(function(*arguments))
@@ -52,10 +51,3 @@ def _call(answer: Connection, gib: int, function: Callable[..., Any], arguments:
         traceback.print_exc()
         os._exit(70)
     os._exit(0)
-
-
-def _forget_the_fork_server() -> None:
-    """The server of the process that was forked is no child of this one."""
-    from multiprocessing import forkserver
-
-    forkserver._forkserver.__init__()  # pyright: ignore[reportAttributeAccessIssue]

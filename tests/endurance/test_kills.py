@@ -31,8 +31,8 @@ def disturb(
         families.append(started)
         wait_for(next_moment(run, rng, stages_only=script is BARE), run, started, rng, whole.seconds)
         counts["interruptions"] += 1
-        counts[kind if started.process.poll() is None else "after the end"] += 1
-        KINDS[kind](started)
+        ended = started.process.poll() is not None
+        counts["after the end" if ended else kind if KINDS[kind](started) else f"{kind}, none there"] += 1
         status = started.ended()
         if kind in SURVIVED and status not in (0, 3):
             wrong.append(f"{kind}: exit {status}: {started.said()[-300:]}")
@@ -70,4 +70,4 @@ def test_kills(ledger, bench, whole, tmp_path):
 
 def test_everything_is_killed_at_once(tiny_bench, tiny_whole, tmp_path):
     """The short version; ``tests/test_kills.py`` has others."""
-    disturb(tiny_bench, tiny_whole, tmp_path, ["kill -9 all at once"], random.Random(0), Counter(), cold=False)
+    disturb(tiny_bench, tiny_whole, tmp_path, ["SIGKILL all at once"], random.Random(0), Counter(), cold=False)
