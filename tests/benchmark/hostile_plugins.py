@@ -355,7 +355,7 @@ OUTSIDE = {
         "weights_only|Unsupported|cannot be read|damaged|Weights only", "map",
         "class Acts:\n    def __reduce__(self):\n        return os._exit, (99,)\n",
     ),
-    "deletes-the-run": _save("[shutil.rmtree(the_run() / name, ignore_errors=True) for name in ('maps', 'records', 'logs')]"),
+    "deletes-the-run": _save("[shutil.rmtree(the_run() / part, ignore_errors=True) for part in ('maps', 'records')]"),
     "lists-other-fits": _save("os.listdir(the_run() / 'fits')", NOBODY, "failed"),
     "writes-into-the-run": _save("(the_run() / 'run.json').write_text('{}')", NOBODY, "failed"),
     "reads-the-run": _save("(the_run() / 'run.json').read_text()", NOBODY, "failed"),
@@ -371,7 +371,7 @@ OUTSIDE = {
     "forbids-its-temporary-folder": _harmless("os.mkdir('x'); Path('x/y').touch(); os.chmod('x', 0)"),
     "limits-its-files": _fit("limit('NOFILE', 4)", "Too many open files"),
     "limits-the-size-of-files": _fit("limit('FSIZE', 0)", "File too large|cannot be written|SIGXFSZ"),
-    "limits-its-memory": _score("limit('AS', 2**20); return np.ones((2000, 2000, 20))", "MemoryError|Unable to allocate"),
+    "limits-its-memory": _score("limit('AS', 2**20); return np.ones((2000, 2000, 20))", "MemoryError|Unable to alloc"),
     "limits-its-time": _fit("limit('CPU', 1); exec('while True: pass')", "killed by SIG(KILL|XCPU)"),
     "changes-numpy": _harmless("np.abs = np.asarray = None"),
     "changes-the-engine": _harmless("import uasbench.benchmark.stages.fit as fit; fit.check_whole = None"),
@@ -396,14 +396,14 @@ import numpy as np
 from uasbench import Config, Method, MethodCard, View, VolumeView
 
 def parent_of(pid):
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    return int(Path("/proc", str(pid), "stat").read_text().rpartition(")")[2].split()[1])
 
 def limit(what, number):
-    resource.setrlimit(getattr(resource, f"RLIMIT_{what}"), (number, number))
+    resource.setrlimit(getattr(resource, "RLIMIT_" + what), (number, number))
 
 def mapped():
     lines = Path("/proc/self/maps").read_text().splitlines()
-    return {line.split(maxsplit=5)[5] for line in lines if line.endswith(".npy")}
+    return set(line.split(maxsplit=5)[5] for line in lines if line.endswith(".npy"))
 
 {top}
 

@@ -23,7 +23,11 @@ from uasbench.cli import main
 from uasbench.reports import build
 from uasbench.reports.figures.pictures import Pictures
 build.draw = lambda *_: Pictures()
-mirror.lay_out = lambda file: shutil.copyfile({tables!r}, file)
+def lay_out(file):
+    for left in file.parent.glob(f".{file.name}.*.tmp"):
+        shutil.rmtree(left)
+    shutil.copyfile({tables!r}, file)
+mirror.lay_out = lay_out
 main()
 """
 # The stages alone: neither tables nor tracking.
