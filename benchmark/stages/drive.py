@@ -159,6 +159,19 @@ def threshold_of(method: Method) -> float | None:
     return float(value)
 
 
+def origin_of(method: Method) -> dict[str, str]:
+    """Return the method's ``provenance()``.
+
+    Raises:
+        MethodError: it is no dictionary of texts.
+    """
+    found: Any = method.provenance()
+    if not isinstance(found, dict) or not all(isinstance(text, str) for pair in found.items() for text in pair):
+        wrong = f"provenance() returned {shortened(repr(found))}; return a dictionary of texts"
+        raise MethodError(f"method {method.card.name}: {wrong}")
+    return found
+
+
 def check_mask(method: Method, mask: Any, shape: tuple[int, ...], case_id: str) -> np.ndarray:
     """Return what a ``postprocess`` gave, if it is a bool array of this shape.
 

@@ -142,7 +142,7 @@ def _learn(task: FitTask, scratch: Path, progress: Progress) -> None:
         "updates": {f"phase {i + 1}": n for i, n in enumerate(phases)},
         "params": parameter_count(method),
         **devices.peaks(numerics.device),
-        "provenance": method.provenance(),
+        "provenance": drive.origin_of(method),
         "convergence": [phase.model_dump() for phase in watched.judged()],
         "instruction_set": instruction_set(),
         "isolation": standing(),

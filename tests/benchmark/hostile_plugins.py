@@ -232,8 +232,10 @@ STAGES = {
     "save-nothing": Hostile("failed", "def save(self, path):\n    pass", "no checkpoint", "map"),
     "save-raises": Hostile("failed", "def save(self, path):\n    raise OSError('no')", "OSError: no", "fit"),
     "load-raises": Hostile("failed", "def load(self, path):\n    raise OSError('no')", "OSError: no", "map"),
-    "provenance-number": Hostile("failed", "def provenance(self):\n    return 3", "", "measure"),
-    "provenance-object": Hostile("failed", "def provenance(self):\n    return {'a': object()}", "TypeError", "fit"),
+    "provenance-number": Hostile("failed", "def provenance(self):\n    return 3", "returned 3; return a dict", "fit"),
+    "provenance-object": Hostile(
+        "failed", "def provenance(self):\n    return {'a': 3}", "returned {'a': 3}; return a dict", "fit"
+    ),
     "score-raises": _score("raise RuntimeError('broken')", "RuntimeError: broken"),
     "score-exits": _score("sys.exit(0)", "SystemExit"),
     "score-nan": _score("return np.full(case.image.shape, np.nan, np.float32)", "NaN or infinite"),

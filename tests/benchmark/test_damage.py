@@ -335,4 +335,13 @@ def test_masked_arrays_are_refused_because_their_mask_would_be_lost():
         drive.check_mask(method, np.ma.array(support), support.shape, "c")
 
 
+@pytest.mark.parametrize("said", [3, None, {"weights": 3}, {3: "weights"}, [("weights", "none")]])
+def test_what_a_method_says_of_its_origin_is_text_or_refused(said, monkeypatch):
+    method = HuDeviation()
+    assert drive.origin_of(method) == {}
+    monkeypatch.setattr(method, "provenance", lambda: said)
+    with pytest.raises(MethodError, match=r"method hu-deviation: provenance\(\) returned .*; return a dictionary of texts"):
+        drive.origin_of(method)
+
+
 def _nothing(done: int, total: int) -> None: ...
