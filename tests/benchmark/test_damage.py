@@ -340,7 +340,7 @@ def test_what_a_method_says_of_its_origin_is_text_or_refused(said, monkeypatch):
     method = HuDeviation()
     assert drive.origin_of(method) == {}
     monkeypatch.setattr(method, "provenance", lambda: said)
-    with pytest.raises(MethodError, match=r"method hu-deviation: provenance\(\) returned .*; return a dictionary of texts"):
+    with pytest.raises(MethodError, match=r"provenance\(\) returned .*; return a dictionary of texts"):
         drive.origin_of(method)
 
 
