@@ -11,10 +11,11 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_validator
 
-from ...common.errors import UasbenchError
+from ...common.errors import UasbenchError, shortened
 from ...methods.config import Profile
 from ..experiments import Variant, load
 
+MOST_SEEDS = 1000
 STAGE_LIMIT_S = {"smoke": 300.0, "quick": 1800.0, "standard": 6 * 3600.0, "paper": 7 * 86400.0}
 _IN_THE_NAME = {"train", "settings", "exclude", "calibration", "precision", "threads"}
 _ASSIGNMENT = re.compile(r",(?=[A-Za-z_][\w.-]*=)")
@@ -111,18 +112,24 @@ class RunOptions(BaseModel, extra="forbid"):
 def parse_seeds(text: str) -> list[int]:
     """``3`` means 0, 1, 2; a comma makes a list.
 
+    Raises:
+        OptionError: it is neither, names a seed twice, or asks for more than can be meant.
+
     >>> parse_seeds("3"), parse_seeds("5,7"), parse_seeds("4,")
     ([0, 1, 2], [5, 7], [4])
     """
+    said = f"--seeds {shortened(text)!r}"
     try:
         numbers = [int(part) for part in text.split(",") if part.strip()]
     except ValueError:
         numbers = []
     if not numbers or min(numbers) < 0 or ("," not in text and numbers[0] == 0):
-        raise OptionError(f"--seeds {text!r}: give a number of seeds (3) or a list (0,1,2)")
+        raise OptionError(f"{said}: give a number of seeds (3) or a list (0,1,2)")
+    if "," not in text and numbers[0] > MOST_SEEDS:
+        raise OptionError(f"{said}: at most {MOST_SEEDS}; a list names seeds beyond (0,5000)")
     seeds = numbers if "," in text else list(range(numbers[0]))
     if len(set(seeds)) != len(seeds):
-        raise OptionError(f"--seeds {text!r}: a seed is named twice")
+        raise OptionError(f"{said}: a seed is named twice")
     return seeds
 
 

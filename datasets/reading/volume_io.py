@@ -268,6 +268,7 @@ def _header(path: Path, stream: BufferedIOBase, notes: list[Note]) -> tuple[Any,
         raise DataError(f"{path}: {hint} (no NIfTI mark at byte 344)")
     try:
         header = kind(block, check=False)
+        _check_numbers(path, header)  # nibabel's own check of them raises what is no error of a header
         mended = _Mended()
         header.check_fix(logger=mended, error_level=40)
         notes += [Note(f"header mended: {text}") for text in mended.texts]
@@ -276,7 +277,6 @@ def _header(path: Path, stream: BufferedIOBase, notes: list[Note]) -> tuple[Any,
         raise DataError(f"{path}: broken NIfTI header ({brief(error)}); convert the scan again") from error
     if dtype.kind not in "iuf":
         raise DataError(f"{path}: voxels of type {dtype}, expected numbers; export the scan as int16 or float32")
-    _check_numbers(path, header)
     return header, len(block)
 
 

@@ -13,7 +13,7 @@ from uasbench.benchmark.planning.options import (
 @pytest.mark.parametrize(
     ("parse", "texts", "message"),
     [
-        (parse_seeds, ("", "0", "x", "1,1", "-1,2", ",", "1.5"), "--seeds"),
+        (parse_seeds, ("", "0", "x", "1,1", "-1,2", ",", "1.5", "1001", "9999999", "9" * 5000), "--seeds"),
         (lambda text: parse_settings([text]), ("ae.lr", "lr=1", "=1", ".lr=1", "ae.=1"), r"METHOD\.KEY=VALUE"),
         (parse_variant, ("tp", "tp:", "tp:lr=1", ":ae.lr=1", "a b:ae.lr=1", "x:ae.lr=1,dae.lr=2"), "LABEL:METHOD"),
     ],
@@ -22,6 +22,12 @@ def test_what_cannot_be_meant_is_refused(parse, texts, message):
     for text in texts:
         with pytest.raises(OptionError, match=message):
             parse(text)
+
+
+def test_thousands_of_seeds_are_looked_through_once():
+    assert len(validated(datasets=["lits"], seeds=range(20_000)).seeds) == 20_000
+    with pytest.raises(OptionError, match="7 named twice"):
+        validated(datasets=["lits"], seeds=[*range(20_000), 7])
 
 
 def test_half_precision_is_for_gpus():

@@ -264,7 +264,10 @@ def test_labels_next_to_whole_numbers_are_rounded(tmp_path, abdomen, put_nifti, 
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("scl_inter", np.nan), ("scl_inter", np.inf), ("scl_inter", 1e30), ("vox_offset", np.nan), ("vox_offset", 1e30)],
+    [
+        *(("scl_inter", value) for value in (np.nan, np.inf, -np.inf, 1e30)),
+        *(("vox_offset", value) for value in (np.nan, np.inf, -np.inf, 1e30, -1e30)),
+    ],
 )
 def test_header_fields_that_are_no_numbers_are_named(tmp_path, abdomen, put_nifti, field, value):
     path = put_nifti(tmp_path / "ct.nii", abdomen.image, slope=1.0, inter=1.0)

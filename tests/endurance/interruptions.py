@@ -54,12 +54,13 @@ def _group(name: str) -> Interruption:
 def _pause(whose: str, *, orphan: bool = False) -> Interruption:
     def pause(started: Started) -> bool:
         stopped = WHOSE[whose](started)
-        reached = _send(signal.SIGSTOP, stopped)
+        if not _send(signal.SIGSTOP, stopped):
+            return False
         if orphan:
             started.process.kill()
         time.sleep(STOPPED_S)
         _send(signal.SIGCONT, stopped)
-        return reached
+        return True
 
     return pause
 
@@ -77,6 +78,15 @@ KINDS: dict[str, Interruption] = {
 }
 # The command itself lives on after these, and ends as it does with failed cells at most.
 SURVIVED = {"SIGSTOP, SIGCONT parent", *(k for k in KINDS if k.endswith((" worker", " method", " zygote")))}
+
+
+def interrupt(kind: str, started: Started) -> bool:
+    """Interrupt, at the latest when there is something to interrupt; return whether there was before the end."""
+    while started.process.poll() is None:
+        if KINDS[kind](started):
+            return True
+        time.sleep(0.01)
+    return False
 
 
 def next_moment(run: Path, rng: random.Random, *, stages_only: bool) -> str | None:

@@ -9,7 +9,7 @@ import pytest
 
 from .bits import bits, differing, doubled_or_missing, leftovers
 from .commands import BARE, LIGHT, WHOLE, Bench, Whole
-from .interruptions import AT_ONCE, KINDS, SURVIVED, next_moment, wait_for
+from .interruptions import AT_ONCE, KINDS, SURVIVED, interrupt, next_moment, wait_for
 from .parts import work_off
 
 KILLS = 500
@@ -31,8 +31,7 @@ def disturb(
         families.append(started)
         wait_for(next_moment(run, rng, stages_only=script is BARE), run, started, rng, whole.seconds)
         counts["interruptions"] += 1
-        ended = started.process.poll() is not None
-        counts["after the end" if ended else kind if KINDS[kind](started) else f"{kind}, none there"] += 1
+        counts[kind if interrupt(kind, started) else "after the end"] += 1
         status = started.ended()
         if kind in SURVIVED and status not in (0, 3):
             wrong.append(f"{kind}: exit {status}: {started.said()[-300:]}")
