@@ -94,6 +94,19 @@ def test_a_command_runs_a_stage_anywhere(tmp_path):
         assert outcome.kind == kind
 
 
+@pytest.mark.parametrize("part", ["log", "lock"])
+def test_a_linked_log_or_lock_of_a_stage_empties_no_file(tmp_path, part):
+    (tmp_path / "run").mkdir()
+    bench, mine = Bench(TARGETS["local"], tmp_path / "run"), tmp_path / "mine"
+    job = bench.job("a", "finish")
+    mine.write_text("precious")
+    link = getattr(bench.place, part)(job.id)
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(mine)
+    subprocess.run(bench.place.command(job), check=False, capture_output=True)
+    assert mine.read_text() == "precious"
+
+
 @pytest.mark.usefixtures("plugin")
 def test_broken_promises_are_named():
     assert failures("detached_plugin:Half").keys() == CHECKS.keys()

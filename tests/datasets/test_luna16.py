@@ -107,6 +107,7 @@ def test_annotations_in_csvfiles_and_copies(tmp_path, put, opened):
     ("text", "message"),
     [
         ("seriesuid,x,y,z,diameter_mm\n", r"no column coordX, coordY, coordZ"),
+        (HEADER.replace(",", ";"), r"no column .*coordX"),
         (HEADER + "1.2,1,2,three,4\n", r"line 2: 1, 2, three, 4; expected centre"),
         (HEADER + "1.2,1,2,3,0\n", "positive diameter"),
     ],

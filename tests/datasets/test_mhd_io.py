@@ -72,6 +72,21 @@ def test_float_local_and_big_endian_files(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text.replace("ElementDataFile", "HeaderSize = -1\nElementDataFile"),
+        lambda text: text.replace("Offset = -90", "Offset = 1e-320"),
+        lambda text: text.replace("\n", "\r\n"),
+        lambda text: text.replace("Offset", "Position").replace("TransformMatrix", "Orientation"),
+    ],
+)
+def test_other_ways_to_write_the_same_header(tmp_path, change):
+    path = _write(tmp_path / "a.mhd", _noise())
+    path.write_bytes(change(path.read_text()).encode())
+    np.testing.assert_array_equal(read_mhd(path).data, _noise())
+
+
+@pytest.mark.parametrize(
     ("change", "message"),
     [
         (lambda a: np.clip(a, 0, 255), "0 to 255: no Hounsfield units"),

@@ -30,6 +30,14 @@ def test_lost_cells_are_sent_again_and_a_new_parent_gets_every_cell_and_the_old_
     assert len(here.slugs()) == 2
 
 
+def test_what_the_environment_says_of_another_run_is_ignored(build, here, monkeypatch):
+    for name, value in (("RUN_ID", "a" * 32), ("TRACKING_URI", "http://127.0.0.1:9"), ("EXPERIMENT_ID", "77")):
+        monkeypatch.setenv(f"MLFLOW_{name}", value)
+    here.write(build(0))
+    assert here.publish(files=True) == 1
+    assert here.slugs() == [build(0).cell.slug]
+
+
 def test_after_the_database_was_deleted_everything_is_sent_anew(build, begin, mlflow_tables, tmp_path, monkeypatch):
     here = begin(tmp_path / "run", build(0), build(1))
     monkeypatch.setattr(mirror, "lay_out", lambda file: shutil.copyfile(mlflow_tables, file))
