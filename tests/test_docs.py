@@ -257,6 +257,8 @@ def test_modules_and_files_that_a_page_names_exist(page):
                 wrong += [] if list(ROOT.glob(word)) else [word]
             elif re.fullmatch(r"(?:test_)?\w+\.py", word):
                 wrong += [] if word in {path.name for path in SOURCES} else [word]
+    for file, name in re.findall(r"\b(tests/[\w/]+\.py)::(\w+)", text):
+        wrong += [] if f"def {name}(" in (ROOT / file).read_text(encoding="utf-8") else [f"{file}::{name}"]
     assert not wrong
 
 

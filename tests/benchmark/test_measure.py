@@ -106,6 +106,14 @@ def test_without_folds_healthy_scans_and_a_threshold_of_its_own_there_is_a_reaso
     assert of_case(bare, "c0", "val", "dice").reason == pooled(bare, "val", "dice").reason
 
 
+def test_a_set_without_a_lesion_has_reasons_instead_of_numbers(make, healthy):
+    record = run([make(k, lesion=False) for k in range(2)], [healthy])
+    dice = [v for v in (*record.pooled, *record.per_case) if v.metric in ("dice", "auroc", "ap")]
+    assert {v.value for v in dice} == {None}
+    assert all(v.reason for v in dice)
+    assert any(v.metric.startswith("fp") and v.value is not None for v in record.per_case)
+
+
 def test_measuring_twice_gives_the_same_json_and_changes_nothing(tmp_path, make, healthy):
     cases = [make(k) for k in range(3)]
     before = [(c.map.tobytes(), c.truth.lesion.tobytes(), c.scan.roi.tobytes()) for c in cases]
