@@ -9,6 +9,7 @@ import os
 import sys
 import sysconfig
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -27,7 +28,10 @@ SECRETS = ("UASBENCH_DATA", "UASBENCH_CACHE")
 """Variables that say where data lie; a process that runs a method's code has them not even in what it began with."""
 
 _SYSTEM = ("/usr", "/lib", "/lib64", "/lib32", "/bin", "/sbin", "/etc", "/nix/store", "/proc", "/sys")
+_RESOLVERS = ("/run/systemd/resolve", "/run/resolvconf")
+"""Where /etc/resolv.conf leads to, without which no weights can be downloaded."""
 _DEVICES = ("null", "zero", "full", "random", "urandom", "shm", "nvidia*", "nvidia-caps", "dri", "kfd", "dxg")
+_COMPILERS = {"TORCHINDUCTOR_CACHE_DIR": "inductor", "TRITON_CACHE_DIR": "triton", "CUDA_CACHE_PATH": "cuda"}
 _MODULES = frozenset({".py", ".so", ".pyd", ".zip", ".egg-link", ".pth", ".dist-info", ".egg-info"})
 _OPENING = frozenset({"open", "os.listdir", "os.scandir", "os.truncate"})
 _CHANGING = frozenset({"os.remove", "os.rmdir", "os.mkdir", "os.chmod", "os.chown", "os.utime", "shutil.rmtree"})
@@ -110,8 +114,9 @@ def _interpreter() -> Iterator[Path]:
     Of a folder on the path that is no installation, such as that of a script or a checkout, only packages and modules
     count: data and runs may lie in it as well.
     """
-    yield from map(Path, _SYSTEM)
-    yield from (Path(p) for p in os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep) if p)
+    yield from map(Path, (*_SYSTEM, *_RESOLVERS))
+    libraries = (os.environ.get(name, "") for name in ("LD_LIBRARY_PATH", "CUDA_HOME"))
+    yield from (Path(p) for p in os.pathsep.join(libraries).split(os.pathsep) if p)
     home = Path.home()
     for name in (sys.prefix, sys.base_prefix, sys.exec_prefix, sysconfig.get_paths()["stdlib"]):
         path = Path(name)
@@ -152,12 +157,15 @@ def _weights() -> Iterator[Path]:
 
 
 def _hubs() -> Iterator[Path]:
-    """Yield the caches of the model hubs, to which a method on pretrained features may download."""
-    caches = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser()
-    yield Path(os.environ.get("HF_HOME", caches / "huggingface")).expanduser()
-    if named := os.environ.get("HF_HUB_CACHE"):
-        yield Path(named).expanduser()
-    yield Path(os.environ.get("TORCH_HOME", caches / "torch")).expanduser()
+    """Yield the caches of the model hubs, made where they are missing: a method may download weights there."""
+    caches = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache"))
+    named = [os.environ.get("HF_HOME", caches / "huggingface"), os.environ.get("TORCH_HOME", caches / "torch")]
+    named += [os.environ["HF_HUB_CACHE"]] if "HF_HUB_CACHE" in os.environ else []
+    for name in named:
+        folder = Path(name).expanduser()
+        with suppress(OSError):  # a home that cannot be written, where nothing could be downloaded before either
+            folder.mkdir(parents=True, exist_ok=True)
+        yield folder
 
 
 def _devices() -> Iterator[Path]:
@@ -173,7 +181,7 @@ def _compiled_in(folder: Path) -> list[Path]:
     os.environ["NUMBA_CACHE_DIR"] = str(folder)
     if (numba := sys.modules.get("numba")) is not None:
         numba.config.CACHE_DIR = str(folder)
-    for name, part in (("TORCHINDUCTOR_CACHE_DIR", "inductor"), ("TRITON_CACHE_DIR", "triton")):
+    for name, part in _COMPILERS.items():
         os.environ.setdefault(name, str(folder / part))
     return [folder]
 
