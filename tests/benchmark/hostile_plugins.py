@@ -363,8 +363,6 @@ OUTSIDE = {
     "reads-the-run": _save("(the_run() / 'run.json').read_text()", NOBODY, "failed"),
     "links-to-the-run": _save("os.link(the_run() / 'run.json', path.with_name('a'))", ELSEWHERE, "failed"),
     "moves-the-run": _save("(the_run() / 'run.json').rename(path.with_name('moved'))", ELSEWHERE, "failed"),
-    "deletes-from-the-store": _score("print(case.image.sum()); [os.unlink(p) for p in mapped()]", NOBODY),
-    "writes-into-the-store": _score("print(case.image.sum()); [open(p, 'r+b') for p in mapped()]", NOBODY),
     "writes-to-the-scan-it-was-given": _score(
         "for a in (case.image, case.roi):\n        a.flags.writeable = True\n        a[...] = 1\n    return case.image",
         "", "harmless",
@@ -402,10 +400,6 @@ def parent_of(pid):
 
 def limit(what, number):
     resource.setrlimit(getattr(resource, "RLIMIT_" + what), (number, number))
-
-def mapped():
-    lines = Path("/proc/self/maps").read_text().splitlines()
-    return set(line.split(maxsplit=5)[5] for line in lines if line.endswith(".npy"))
 
 {top}
 

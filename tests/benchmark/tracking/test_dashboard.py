@@ -68,7 +68,13 @@ class Dashboard:
 
     def __init__(self, path: Path, port: int) -> None:
         command = [sys.executable, "-c", BENCH, "ui", str(path), "--port", str(port)]
-        self.bench = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        self.bench = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # ignored below nohup
+        )
 
     def printed(self, text: str) -> None:
         assert self.bench.stdout is not None
