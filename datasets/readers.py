@@ -193,7 +193,7 @@ _output: int | None = None
 
 
 def _start() -> _Reader:
-    # Spawn, not forkserver: a process has one fork server, and the stages need theirs with torch preloaded.
+    # Spawn, which asks nobody by an address and starts without what the caller has imported or holds open.
     context = mp.get_context("spawn")
     (ours, theirs), (watch, watched) = context.Pipe(), context.Pipe()
     process = context.Process(target=_read, args=(theirs, watched), name="uasbench reader", daemon=False)
