@@ -2,20 +2,38 @@
 
 import ctypes
 import os
+import selectors
 import signal
 import sys
 import threading
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol, TypeVar
 
 ENDING_S = 5.0
 _SET_PDEATHSIG, _SET_CHILD_SUBREAPER = 1, 36
 
 _left: list[threading.Thread] = []
+
+
+class Handle(Protocol):
+    """Anything with a descriptor."""
+
+    def fileno(self) -> int: ...
+
+
+H = TypeVar("H", bound=int | Handle)
+
+
+def readable(handles: Iterable[H], timeout_s: float | None = None) -> list[H]:
+    """Wait until something can be read or has ended, and return which; unlike ``select`` for any descriptor."""
+    with selectors.DefaultSelector() as watched:
+        for handle in handles:
+            watched.register(handle, selectors.EVENT_READ, handle)
+        return [key.data for key, _ in watched.select(timeout_s)]
 
 
 def leave_behind(thread: threading.Thread) -> None:

@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 
 from .errors import UasbenchError
 from .package import import_target
-from .processes import adopt_orphans, end_strangers
+from .processes import adopt_orphans, end_strangers, readable
 
 ATTEMPTS = 3
 SETTLING_S = 5.0
@@ -77,7 +77,7 @@ class Zygote:
 
     def settle(self, worker: Worker) -> None:
         """Learn how a worker that has ended did so; the word of it comes a moment later than its end."""
-        while worker.status is None and self._socket is not None and _readable(self._socket, SETTLING_S):
+        while worker.status is None and self._socket is not None and readable([self._socket], SETTLING_S):
             try:
                 self._note(*_receive(self._socket))
             except (OSError, EOFError):
@@ -214,9 +214,3 @@ def _receive(source: socket.socket) -> tuple[Any, list[int]]:
             raise EOFError
         data += part
     return json.loads(data), handles
-
-
-def _readable(source: socket.socket, wait_s: float) -> bool:
-    with selectors.DefaultSelector() as watched:
-        watched.register(source, selectors.EVENT_READ)
-        return bool(watched.select(wait_s))

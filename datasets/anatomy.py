@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from ..common.errors import DataError, did_you_mean
+from ..common.foreign import contained
+from ..common.rehearsal import rehearse_import
 
 GROUP = f"{__name__.partition('.')[0]}.anatomies"
 HuRange = tuple[float, float]
@@ -83,7 +85,9 @@ def find_anatomy(name: str) -> Anatomy:
             f"another one is an Anatomy under the entry-point group {GROUP}"
         )
     try:
-        found = EntryPoint(name, targets[0], GROUP).load()
+        with contained():
+            rehearse_import(targets[0])
+            found = EntryPoint(name, targets[0], GROUP).load()
     except Exception as error:
         raise DataError(f"anatomy {name!r} ({targets[0]}) cannot be imported: {error}") from error
     if not isinstance(found, Anatomy) or found.name != name:

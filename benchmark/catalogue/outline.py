@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 from ...common.errors import shortened, summary
 from ...common.foreign import contained
+from ...common.package import import_target
+from ...common.rehearsal import foreign, rehearse
 from ...methods.config import resolve
 from ...methods.context import network_forbidden
 
@@ -49,6 +51,7 @@ def outline_of(cls: type[Method]) -> Outline:
     asks = (*texts(cls.needs), *uses.get(cls.card.uses, ()))
     try:
         with contained():
+            _rehearse(cls, "", "")
             method = cls(cls.Config())
             view = method.view
             dims = "native" if view is None else "3D" if hasattr(view, "spacing") else "2D"
@@ -93,11 +96,29 @@ def status_of(cls: type[Method]) -> str:
 
 def _reason(cls: type[Method], profile: str, anatomy: str) -> str | None:
     try:
-        with time_limit(), network_forbidden(), contained():
-            reason = cls(resolve(cls.Config, profile, anatomy)).skip()
-            return shortened(str(reason)) if reason else None
+        with contained():
+            _rehearse(cls, profile, anatomy)
+            with time_limit(), network_forbidden():
+                reason = cls(resolve(cls.Config, profile, anatomy)).skip()
+                return shortened(str(reason)) if reason else None
     except Exception as error:
         return f"fails: {summary(error)}"
+
+
+def _rehearse(cls: type[Method], profile: str, anatomy: str) -> None:
+    target = f"{cls.__module__}:{cls.__qualname__}"
+    if foreign(target):
+        rehearse(CONSTRUCTION_S, f"{__name__}:{ask.__name__}", target, profile, anatomy)
+
+
+def ask(target: str, profile: str, anatomy: str) -> None:
+    """Have a class say all that a list says of it: at its defaults, or why it declines at a profile."""
+    cls: type[Method] = import_target(target)
+    with network_forbidden():
+        if profile:
+            cls(resolve(cls.Config, profile, anatomy)).skip()
+        else:
+            _ = cls(cls.Config()).view
 
 
 def _at(where: list[tuple[str, str]], places: list[tuple[str, str]]) -> str:

@@ -15,6 +15,7 @@ from ...common import foreign, package
 from ...common.errors import DataError, UasbenchError, brief
 from ...common.foreign import EndedItselfError, contained
 from ...common.package import import_target
+from ...common.rehearsal import rehearse_import
 from ...datasets import anatomy
 from .index import CardIndex, Entry
 
@@ -95,6 +96,7 @@ class Registry(Generic[T, C]):
             entry = self.entry(name)
             try:
                 with contained():
+                    rehearse_import(entry.target)
                     found = import_target(entry.target)
                     problem = _problem(found, entry.group, name)
             except Exception as error:

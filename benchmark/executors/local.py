@@ -2,12 +2,12 @@
 
 import json
 import os
-import select
 import signal
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ...common.processes import readable
 from ...common.zygote import Worker, Zygote
 from .. import device as devices
 from ..stages import worker
@@ -64,9 +64,9 @@ class LocalExecutor:
     def reports(self, timeout: float) -> list[Report]:
         found, self._started = self._started, []
         handles = [handle for item in self._running.values() for handle in (item.reports, item.process)]
-        select.select(handles, (), (), 0 if found else timeout)
+        readable(handles, 0 if found else timeout)
         for name, item in list(self._running.items()):
-            ended = bool(select.select((item.process,), (), (), 0)[0])
+            ended = bool(readable([item.process], 0))
             for report in _read(name, item):
                 if report.kind == "progress":
                     found.append(report)
@@ -82,9 +82,9 @@ class LocalExecutor:
     def stop(self, job: str) -> None:
         process = self._running[job].process
         process.send_signal(signal.SIGTERM)
-        if not select.select((process,), (), (), GRACE_S)[0]:
+        if not readable([process], GRACE_S):
             process.send_signal(signal.SIGKILL)
-            select.select((process,), (), ())
+            readable([process])
         self._forget(job)
 
     def close(self) -> None:

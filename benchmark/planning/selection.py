@@ -6,13 +6,15 @@ from typing import Any
 
 from ...common.errors import DataError, UasbenchError, did_you_mean, shortened, summary
 from ...common.foreign import contained
+from ...common.package import import_target
+from ...common.rehearsal import foreign, rehearse
 from ...common.source_hash import closure_hash
 from ...datasets.case import Region
 from ...datasets.views.volume_view import AnyView
 from ...methods.card import MethodCard
 from ...methods.config import ConfigError, in_force, resolve
 from ...methods.method import Method
-from ..catalogue.outline import missing_packages, time_limit
+from ..catalogue.outline import CONSTRUCTION_S, missing_packages, time_limit
 from ..catalogue.registry import Registry
 from ..runs.records import MethodInfo, Skip
 from ..stages.fit import MethodSpec
@@ -85,8 +87,11 @@ def select(options: RunOptions, anatomy: str, dataset: str, registry: Registry) 
     for label, name, settings in wanted:
         try:
             with contained():
+                cls = registry.get(name)
+                asked = (options.profile, anatomy, settings)
+                _rehearse(cls, *asked)
                 with time_limit():
-                    found = _candidate(options, registry, label, name, settings, anatomy)
+                    found = _candidate(cls, label, *asked)
                 if not isinstance(found, str):
                     candidate, method = found
                     try:  # without a limit of time: weights may have to be downloaded, which the hub's client shows
@@ -108,18 +113,38 @@ def said(error: Exception) -> str:
     return shortened(str(error), 1000) if isinstance(error, UasbenchError) else summary(error)
 
 
+def _rehearse(cls: type[Method], profile: str, anatomy: str, settings: Mapping[str, Any]) -> None:
+    """Ask a plug-in in another process what it will be asked in this one."""
+    target = _target(cls)
+    if foreign(target):
+        arguments = (f"{__name__}:{ask.__name__}", target, profile, anatomy, dict(settings))
+        rehearse(CONSTRUCTION_S, *arguments, False)
+        if cls.extra_identity is not Method.extra_identity:
+            rehearse(None, *arguments, True)
+
+
+def ask(target: str, profile: str, anatomy: str, settings: Mapping[str, Any], identity: bool) -> None:
+    """Have a class say all that its configuration is made of, or what it may have to download something for as well."""
+    found = _candidate(import_target(target), "", profile, anatomy, settings)
+    if identity and not isinstance(found, str):
+        answers.identity_of(found[1])
+
+
+def _target(cls: type[Method]) -> str:
+    return f"{cls.__module__}:{cls.__qualname__}"
+
+
 def _candidate(
-    options: RunOptions, registry: Registry, label: str, name: str, settings: Mapping[str, Any], anatomy: str
+    cls: type[Method], label: str, profile: str, anatomy: str, settings: Mapping[str, Any]
 ) -> tuple[Candidate, Method] | str:
     """Return a configuration and its method, not yet built, or why it does not run."""
-    cls = registry.get(name)
     if anatomy not in cls.card.anatomy:
         return f"made for {', '.join(cls.card.anatomy)}, not for {anatomy}"
     packages = answers.requirements_of(cls)
     if missing := missing_packages(packages):
         return missing
     try:
-        config = resolve(cls.Config, options.profile, anatomy, settings)
+        config = resolve(cls.Config, profile, anatomy, settings)
     except ConfigError as error:
         if not settings:
             raise
@@ -129,12 +154,11 @@ def _candidate(
         return reason
     whole, fit_config, score_config = answers.settings_of(config)
     closure_hash(cls.__module__)  # every address needs it; a module without a source is this method's trouble alone
-    target = f"{cls.__module__}:{cls.__qualname__}"
     candidate = Candidate(
         label=label,
         card=cls.card,
         spec=MethodSpec(
-            target=target, profile=in_force(cls.Config, options.profile), anatomy=anatomy, settings=dict(settings)
+            target=_target(cls), profile=in_force(cls.Config, profile), anatomy=anatomy, settings=dict(settings)
         ),
         config=whole,
         fit_config=fit_config,

@@ -8,7 +8,6 @@ every way in which the inner one ends, and then ends whatever that has started.
 import fcntl
 import json
 import os
-import select
 import shutil
 import signal
 import sys
@@ -22,7 +21,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ...common.errors import UasbenchError, summary
-from ...common.processes import adopt_orphans, die_with_parent, end_descendants
+from ...common.processes import adopt_orphans, die_with_parent, end_descendants, readable
 from .task import Progress
 from .wall import SECRETS, Places, raise_wall
 
@@ -108,7 +107,7 @@ class Apart:
 
     def _ready(self, descriptors: list[int]) -> list[int]:
         watched = descriptors if self._submitter is None else [*descriptors, self._submitter]
-        ready = select.select(watched, (), ())[0]
+        ready = readable(watched)
         if self._submitter in ready:
             raise SystemExit("whoever submitted this stage has ended")
         return ready

@@ -92,6 +92,7 @@ VIEWS = {
     "view-reduce-huge": _attribute("view", "VolumeView(reduce=10**5)", "at most 4096"),
     "view-unhashable": _attribute("view", "Odd(size=8)", "unhashable", top="class Odd(View):\n    __hash__ = None\n"),
     "view-raises": _asked("view", "raise RuntimeError('no view today')", "RuntimeError: no view today"),
+    "view-ends": _asked("view", "os._exit(3)", r"it ends the interpreter \(exit status 3\)"),
     "view-exits": _asked("view", "sys.exit(3)", r"it raised SystemExit\(3\)"),
 }
 
@@ -130,6 +131,12 @@ ANSWERS = {
     "skip-base-exception": _method(
         "skip", "raise Odd", "it raised Odd", top="class Odd(BaseException):\n    pass\n"
     ),
+    "skip-ends": _method("skip", "os._exit(0)", r"it ends the interpreter \(exit status 0\)"),
+    "skip-segfaults": _method("skip", "ctypes.string_at(0)", r"it ends the interpreter \(SIGSEGV\)"),
+    "skip-hangs-in-compiled-code": Hostile(
+        "failed", "def skip(self):\n    ctypes.CDLL(None).pause(); ctypes.CDLL(None).sleep(10**6)",
+        "did not come back within 60 s", slow=True,
+    ),
     "skip-raises": _method("skip", "raise ValueError('what now')", "ValueError: what now"),
     "skip-raises-in-colour": _method("skip", "raise ValueError('\\x1b[31mred')", r"ValueError: \\x1b\[31mred"),
     "skip-raises-endlessly": _method("skip", "raise ValueError('x' * 10**6)", r"^.{0,300}…$"),
@@ -146,6 +153,7 @@ ANSWERS = {
         "failed", "def skip(self):\n    time.sleep(600)", "did not come back within 60 s", slow=True
     ),
     "identity-exits": _method("extra_identity", "sys.exit()", r"it raised SystemExit\(None\)"),
+    "identity-aborts": _method("extra_identity", "os.abort()", r"it ends the interpreter \(SIGABRT\)"),
     "identity-none": _method("extra_identity", "return None", r"its extra_identity\(\) returned None; return text"),
     "identity-object": _method("extra_identity", "return object()", r"its extra_identity\(\) returned <object"),
     "identity-missing": _method(
@@ -156,6 +164,7 @@ ANSWERS = {
     "constructor-exits": Hostile(
         "failed", "def __init__(self, config=None):\n    sys.exit('bye')", r"SystemExit\('bye'\)"
     ),
+    "constructor-ends": Hostile("failed", "def __init__(self, config=None):\n    os._exit(0)", "ends the interpreter"),
     "constructor-deaf": Hostile("failed", "def __init__(self):\n    pass", "TypeError"),
     "config-number": _attribute("Config", "int", "TypeError"),
     "config-plain": _attribute("Config", "Plain", "TypeError", top="class Plain:\n    profiles = anatomies = {}\n"),
@@ -165,6 +174,9 @@ ANSWERS = {
     ),
     "config-exits": _attribute(
         "Config", "Settings", "SystemExit", top=f"{SETTINGS}def __post_init__(self):\n        sys.exit(1)\n"
+    ),
+    "config-ends": _attribute(
+        "Config", "Settings", "ends the interpreter", top=f"{SETTINGS}def __post_init__(self):\n        os._exit(1)\n"
     ),
     "config-unknown-type": _attribute("Config", "Settings", "NameError", top=f"{SETTINGS}x: 'Nowhere' = 1\n"),
     "profiles-number": _attribute("Config", "Settings", "AttributeError", top=f"{SETTINGS}profiles = 3\n"),
@@ -178,6 +190,12 @@ IMPORTS = {
     "import-exits": _module("sys.exit(3)\n", "SystemExit: 3"),
     "import-interrupts": _module("raise KeyboardInterrupt\n", "KeyboardInterrupt"),
     "import-in-colour": _module("raise RuntimeError('\\x1b[31mred')\n", r"RuntimeError: \\x1b\[31mred"),
+    "import-ends": _module("os._exit(0)\n", r"it ends the interpreter \(exit status 0\)"),
+    "import-aborts": _module("os.abort()\n", r"it ends the interpreter \(SIGABRT\)"),
+    "import-segfaults": _module("ctypes.string_at(0)\n", r"it ends the interpreter \(SIGSEGV\)"),
+    "import-kills-its-parent": _module(
+        "os.getppid() > 1 and os.kill(os.getppid(), signal.SIGKILL)\ntime.sleep(600)\n", "it ends the interpreter"
+    ),
     "import-misspelt": _module("import package_that_nobody_has\n", "ModuleNotFoundError"),
     "import-syntax": _module("def\n", "SyntaxError"),
     "card-missing": Hostile("broken", "card = None", "has no card"),

@@ -41,6 +41,17 @@ def plugged(monkeypatch):
     anatomy.refresh()
 
 
+def test_an_anatomy_whose_import_ends_the_interpreter_is_refused(plugged, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    for name, code in {"aborting": "import os; os.abort()", "leaving": "import sys; sys.exit(0)"}.items():
+        (tmp_path / f"{name}.py").write_text(code)
+    plugged(kidney="aborting:KIDNEY", spleen="leaving:SPLEEN")
+    with pytest.raises(DataError, match=r"'kidney' .* cannot be imported: it ends the interpreter \(SIGABRT\)"):
+        find_anatomy("kidney")
+    with pytest.raises(DataError, match=r"'spleen' .* cannot be imported: it raised SystemExit\(0\)"):
+        find_anatomy("spleen")
+
+
 @pytest.mark.parametrize(
     ("name", "targets", "message"),
     [
