@@ -48,11 +48,11 @@ class Run:
         return self.folder.info()
 
     @cached_property
-    def tables(self) -> dict[str, pd.DataFrame]:
+    def tables(self) -> Mapping[str, pd.DataFrame]:
         """Every table of the run by name: summary, per_case, paired_tests, cost, failures, skipped."""
         from .reports.tables import tables_of
 
-        return dict(tables_of(self.folder).items())
+        return tables_of(self.folder)
 
     def table(self, name: str) -> pd.DataFrame:
         """Return one table.

@@ -1,9 +1,12 @@
 """From records to one seed × patient matrix per method, protocol and metric: what every table is computed from."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple, cast
+from operator import itemgetter
+from statistics import fmean
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -93,7 +96,7 @@ def per_case_values(records: Sequence[Record]) -> pd.DataFrame:
 
 def collect(records: Sequence[Record]) -> list[Scores]:
     """Return the scores of all records, in the order of their keys whatever the order of the records."""
-    return [*_patient_scores(per_case_values(records)), *_pooled_scores(records)]
+    return [*_patient_scores(records), *_pooled_scores(records)]
 
 
 def _key(record: Record, value: CaseValue | PooledValue) -> ScoreKey:
@@ -104,24 +107,29 @@ def _number(value: CaseValue | PooledValue) -> float:
     return np.nan if value.value is None else value.value
 
 
-def _patient_scores(values: pd.DataFrame) -> list[Scores]:
-    key = list(ScoreKey._fields)
-    means = pd.DataFrame(values.groupby([*key, "seed", "patient"], sort=True)["value"].mean()).reset_index()
-    cases = dict(iter(values.groupby(key, sort=False)))
-    found = []
-    for name, group in means.groupby(key, sort=True):
-        seeds, row = np.unique(group["seed"].to_numpy(), return_inverse=True)
-        patients, column = np.unique(group["patient"].to_numpy(dtype=str), return_inverse=True)
-        matrix = np.full((len(seeds), len(patients)), np.nan)
-        matrix[row, column] = group["value"].to_numpy()
-        every = cases[name]
-        known = every["value"].notna()
-        n_known = every.loc[known, "case"].nunique()
-        n_undefined = every["case"].nunique() - n_known
-        reason = _reason(set(every.loc[~known, "reason"]))
-        scored, names = ScoreKey(*cast(tuple[str, ...], name)), tuple(patients.tolist())
-        found.append(Scores(scored, "patient", tuple(seeds.tolist()), names, matrix, n_known, n_undefined, reason))
-    return found
+def _patient_scores(records: Sequence[Record]) -> list[Scores]:
+    found: dict[ScoreKey, list[tuple[int, CaseValue]]] = defaultdict(list)
+    for record in records:
+        for value in record.per_case:
+            found[_key(record, value)].append((record.cell.seed, value))
+    return [_of_patients(key, values) for key, values in sorted(found.items(), key=itemgetter(0))]
+
+
+def _of_patients(key: ScoreKey, values: Sequence[tuple[int, CaseValue]]) -> Scores:
+    cells: dict[tuple[int, str], list[float]] = defaultdict(list)
+    for seed, value in values:
+        known = cells[seed, value.patient]
+        if value.value is not None:
+            known.append(value.value)
+    seeds, patients = (sorted(set(names)) for names in zip(*cells, strict=True))
+    matrix = np.full((len(seeds), len(patients)), np.nan)
+    for (seed, patient), known in cells.items():
+        if known:
+            matrix[seeds.index(seed), patients.index(patient)] = fmean(known)
+    defined = {value.case for _, value in values if value.value is not None}
+    n_undefined = len({value.case for _, value in values} - defined)
+    reason = _reason({value.reason or "" for _, value in values if value.value is None})
+    return Scores(key, "patient", tuple(seeds), tuple(patients), matrix, len(defined), n_undefined, reason)
 
 
 def _reason(reasons: set[str]) -> str:

@@ -3,7 +3,8 @@
 Arrays may hold NaN for undefined values: pairs with one are dropped, and ``n`` says how many remain.
 """
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import cast
@@ -21,6 +22,7 @@ LEVEL = 0.95
 ALPHA = 0.05
 REPLICATES = 2000
 POWER = 0.8
+TOGETHER = 64
 
 FloatArray = NDArray[np.float64]
 
@@ -65,8 +67,21 @@ def paired_test(method: ArrayLike, reference: ArrayLike, *, noun: str = "patient
     a pair is, for the reasons.
     """
     difference = np.asarray(method, dtype=np.float64) - np.asarray(reference, dtype=np.float64)
+    return paired_tests([difference], [noun])[0]
+
+
+def paired_tests(differences: Sequence[FloatArray], nouns: Sequence[str]) -> list[PairedTest]:
+    """Return what :func:`paired_test` says of every vector of differences; those of one length are tested together."""
     # Means over seeds carry rounding noise, which would turn equal differences and zeros into ranks.
-    difference = np.round(difference[~np.isnan(difference)], 12)
+    clean = [np.round(difference[~np.isnan(difference)], 12) for difference in differences]
+    signed_rank, student = _signed_rank([d[d != 0] for d in clean]), _student(clean)
+    return [
+        _told(difference, noun, float(p), t)
+        for difference, noun, p, t in zip(clean, nouns, signed_rank, student, strict=True)
+    ]
+
+
+def _told(difference: FloatArray, noun: str, p_wilcoxon: float, student: tuple[float, float] | None) -> PairedTest:
     n = int(difference.size)
     if n == 0:
         return PairedTest(n=0, reason=f"no {noun} with both values defined")
@@ -76,19 +91,16 @@ def paired_test(method: ArrayLike, reference: ArrayLike, *, noun: str = "patient
     n_zero = int(np.count_nonzero(difference == 0))
     if n_zero == n:
         return PairedTest(n, n_zero, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0, f"no {noun} differs")
-    sd = float(difference.std(ddof=1))
-    p_wilcoxon = float(np.asarray(stats.wilcoxon(difference[difference != 0]))[1])
-    if sd <= 1e-12 * abs(mean):
+    if student is None:
         reason = f"every {noun} differs by the same amount: no spread for a t-test"
         return PairedTest(n=n, n_zero=n_zero, mean_diff=mean, p_wilcoxon=p_wilcoxon, reason=reason)
-    test = stats.ttest_rel(difference, np.zeros_like(difference))
-    interval = t_interval(difference, noun=noun)
+    sd, interval = float(difference.std(ddof=1)), t_interval(difference, noun=noun)
     return PairedTest(
         n=n,
         n_zero=n_zero,
         mean_diff=mean,
-        t=float(test.statistic),
-        p_t=float(test.pvalue),
+        t=student[0],
+        p_t=student[1],
         p_wilcoxon=p_wilcoxon,
         d_z=mean / sd,
         ci_low=interval.low,
@@ -98,15 +110,60 @@ def paired_test(method: ArrayLike, reference: ArrayLike, *, noun: str = "patient
     )
 
 
+def _signed_rank(differences: Sequence[FloatArray]) -> FloatArray:
+    """Return Wilcoxon's p of vectors without zeros; NaN of empty ones. SciPy goes another way where ranks are tied."""
+    p = np.full(len(differences), np.nan)
+
+    def kind(vector: FloatArray) -> tuple[int, bool]:
+        return vector.size, np.unique(np.abs(vector)).size < vector.size
+
+    for index, rows in _together(differences, kind):
+        if rows.shape[1]:
+            p[index] = np.asarray(stats.wilcoxon(rows, axis=1))[1]
+    return p
+
+
+def _student(differences: Sequence[FloatArray]) -> list[tuple[float, float] | None]:
+    """Return t and p of every vector that has a spread."""
+    found: list[tuple[float, float] | None] = [None] * len(differences)
+    for index, rows in _together(differences, len):
+        if rows.shape[1] < MIN_PAIRS:
+            continue
+        spread = rows.std(axis=1, ddof=1) > 1e-12 * np.abs(rows.mean(axis=1))
+        if spread.any():
+            test = stats.ttest_rel(rows[spread], np.zeros_like(rows[spread]), axis=1)
+            for i, t, p in zip(index[spread], test.statistic, test.pvalue, strict=True):
+                found[i] = float(t), float(p)
+    return found
+
+
+def _together(
+    vectors: Sequence[FloatArray], kind: Callable[[FloatArray], object]
+) -> Iterator[tuple[NDArray[np.intp], FloatArray]]:
+    """Yield the vectors of each kind as rows, at most ``TOGETHER`` at once, with their places."""
+    groups: dict[object, list[int]] = defaultdict(list)
+    for place, vector in enumerate(vectors):
+        groups[kind(vector)].append(place)
+    for places in groups.values():
+        for first in range(0, len(places), TOGETHER):
+            part = places[first : first + TOGETHER]
+            yield np.array(part), np.stack([vectors[place] for place in part])
+
+
 def t_interval(values: ArrayLike, *, noun: str = "patient") -> Interval:
     """Return Student's 95 % interval of the mean of ``values``; undefined below three values."""
     array = np.asarray(values, dtype=np.float64)
     array = array[~np.isnan(array)]
     if array.size < MIN_FOR_INTERVAL:
         return _too_few(array.size, noun)
-    half = float(stats.t.ppf(0.5 + LEVEL / 2, array.size - 1) * array.std(ddof=1) / np.sqrt(array.size))
+    half = _quantile(array.size - 1) * float(array.std(ddof=1)) / np.sqrt(array.size)
     mean = float(array.mean())
     return Interval(mean - half, mean + half)
+
+
+@lru_cache(maxsize=1024)
+def _quantile(freedom: int) -> float:
+    return float(stats.t.ppf(0.5 + LEVEL / 2, freedom))
 
 
 def _too_few(n: int, noun: str) -> Interval:
@@ -130,15 +187,21 @@ def bootstrap_difference(method: FloatArray, reference: FloatArray, *, replicate
     patients = int(both.sum())
     if patients < MIN_FOR_INTERVAL:
         return _too_few(patients, "patient")
-    drawn = _counts(patients, replicates, "patients")
-    first = _replicates(method[:, both], _counts(method.shape[0], replicates, "seeds"), drawn)
-    second = _replicates(reference[:, both], _counts(reference.shape[0], replicates, "seeds-of-reference"), drawn)
-    low, high = np.nanpercentile(first - second, [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
+    first, second = (
+        _replicates(values[:, both].tobytes(), patients, replicates, whose)
+        for values, whose in ((method, "seeds"), (reference, "seeds-of-reference"))
+    )
+    differences = first - second
+    percentile = np.nanpercentile if np.isnan(differences).any() else np.percentile
+    low, high = percentile(differences, [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
     return Interval(float(low), float(high))
 
 
-def _replicates(values: FloatArray, seeds: FloatArray, patients: FloatArray) -> FloatArray:
-    """Return one mean per replicate; ``seeds`` and ``patients`` hold how often each was drawn."""
+@lru_cache(maxsize=256)
+def _replicates(data: bytes, n_patients: int, replicates: int, whose: str) -> FloatArray:
+    """Return one mean per replicate of a matrix (seeds, patients) of float64, which is compared with many others."""
+    values = np.frombuffer(data).reshape(-1, n_patients)
+    seeds, patients = _counts(len(values), replicates, whose), _counts(n_patients, replicates, "patients")
     known = ~np.isnan(values)
     total, weight = seeds @ np.where(known, values, 0.0), seeds @ known.astype(np.float64)
     usable = weight > 0

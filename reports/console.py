@@ -13,7 +13,7 @@ from ..benchmark.protocols.catalogue import PROTOCOLS, VAL
 from ..benchmark.runs.folder import RunFolder
 from .columns import KINDS, flag_set, flag_text, kind_sentences, metric_name
 from .headline import Headline, headlines
-from .tables import summary_of
+from .tables import tables_of
 
 BESIDE = ("row", "dataset", "metric", "printed", "here", "difference", "n_cases", "n_seeds", "flags")
 PERCENT = 100
@@ -22,7 +22,7 @@ _STYLES = {"best-trivial": "bold", "below-best-trivial": "dim"}
 
 def headline(folder: RunFolder) -> RenderableType:
     """Return the headline tables of a run for ``rich.console.Console.print``; a note where nothing has finished."""
-    found = headlines(summary_of(folder))
+    found = headlines(tables_of(folder).summary)
     if not found:
         return Text("No cell has finished yet: there is nothing to tabulate.")
     return Group(*(part for one in found for part in (_table(one), _legend(one))))

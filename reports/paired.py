@@ -2,15 +2,16 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from ..benchmark import statistics
 from ..benchmark.runs.records import Record
 from ..benchmark.scores import Scores
 from ..benchmark.scoring.metrics import sign
-from ..benchmark.statistics import Interval, bootstrap_difference, holm, paired_test
+from ..benchmark.statistics import FloatArray, Interval, bootstrap_difference, holm
 from .columns import KINDS, PAIRED_TESTS, Facts, MethodOnData, flag_set, flag_text, kind_marks, sort_rows
 
 SECOND_REFERENCE = "draem"
@@ -48,7 +49,7 @@ def paired_tests(
     for one in scores:
         if sign(one.key.metric):
             groups[(*one.key[1:], one.unit)][one.key.method] = one
-    rows = []
+    pairs = []
     for (dataset, *_, unit), by_method in groups.items():
         for reference in references_of.get(dataset, ()):
             base = by_method.get(reference)
@@ -58,7 +59,9 @@ def paired_tests(
                 known = facts[MethodOnData(*one.key[:3])], facts[MethodOnData(*base.key[:3])]
                 if method != reference and known[0].method.region == known[1].method.region:
                     for tested in ("patient", "seed") if unit == "patient" else (unit,):
-                        rows.append(_row(one, base, tested, known))
+                        pairs.append(_paired(one, base, tested, known))
+    tests = statistics.paired_tests([pair.difference for pair in pairs], [pair.noun for pair in pairs])
+    rows = [pair.row | vars(test) for pair, test in zip(pairs, tests, strict=True)]
     frame = pd.DataFrame(rows, columns=PAIRED_TESTS).astype({"n": "Int64", "n_zero": "Int64"})
     family = [*(frame[key] for key in FAMILY), frame["flags"].map(lambda flags: kind_marks(flag_set(flags)))]
     for raw, corrected in (("p_t", "p_holm"), ("p_wilcoxon", "p_holm_wilcoxon")):
@@ -67,7 +70,15 @@ def paired_tests(
     return sort_rows(frame, ["dataset", "train", "protocol", "metric", "unit", "reference", "method"])
 
 
-def _row(one: Scores, base: Scores, unit: str, known: tuple[Facts, Facts]) -> dict[str, object]:
+class _Pair(NamedTuple):
+    """Two methods: the differences of their values, what each of those is of, and the columns that no test fills."""
+
+    difference: FloatArray
+    noun: str
+    row: dict[str, object]
+
+
+def _paired(one: Scores, base: Scores, unit: str, known: tuple[Facts, Facts]) -> _Pair:
     mine: Mapping[Any, float]
     theirs: Mapping[Any, float]
     if unit == "patient":
@@ -77,17 +88,18 @@ def _row(one: Scores, base: Scores, unit: str, known: tuple[Facts, Facts]) -> di
     else:
         noun, boot = "seed", Interval(np.nan, np.nan)
         mine, theirs = _by_seed(one, base, known)
-    pairs = sorted(mine.keys() & theirs.keys())
-    test = paired_test([mine[p] for p in pairs], [theirs[p] for p in pairs], noun=noun)
     flags = known[0].of_number(one.key.protocol, one.key.metric) | (known[1].flags - KINDS.keys())
     if mine.keys() != theirs.keys():
         flags.add("unequal-n")
     if one.ragged or base.ragged:
         flags.add("missing-seeds")
-    return {
-        **one.key._asdict(), **vars(test), "unit": unit, "reference": base.key.method, "boot_low": boot.low,
+    row = {
+        **one.key._asdict(), "unit": unit, "reference": base.key.method, "boot_low": boot.low,
         "boot_high": boot.high, "flags": flag_text(flags - {"trivial"}),
     }  # fmt: skip
+    return _Pair(
+        np.array([mine[p] - theirs[p] for p in sorted(mine.keys() & theirs.keys())], dtype=np.float64), noun, row
+    )
 
 
 def _by_seed(one: Scores, base: Scores, known: tuple[Facts, Facts]) -> tuple[dict, dict]:

@@ -1,8 +1,8 @@
 """Every table of a run as a pandas frame: pure functions of the records."""
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,60 +16,74 @@ from .paired import paired_tests, run_references
 from .summary import summary
 
 
-@dataclass(frozen=True)
-class Tables:
-    """The tables of a run, with columns and meanings in docs/tables.md, and what they were computed from."""
+class Tables(Mapping[str, pd.DataFrame]):
+    """The tables of a run by name, with columns and meanings in docs/tables.md; each is computed when it is asked for.
 
-    info: Mapping[str, Any]
-    records: Sequence[Record]
-    scores: Sequence[Scores]
-    facts: Mapping[MethodOnData, Facts]
-    summary: pd.DataFrame
-    per_case: pd.DataFrame
-    paired_tests: pd.DataFrame
-    cost: pd.DataFrame
-    failures: pd.DataFrame
-    skipped: pd.DataFrame
-
-    def items(self) -> list[tuple[str, pd.DataFrame]]:
-        return [(name, value) for name, value in vars(self).items() if isinstance(value, pd.DataFrame)]
-
-
-def make_tables(
-    records: Sequence[Record],
-    failures: Sequence[Failure] = (),
-    skipped: Sequence[Skip] = (),
-    info: Mapping[str, Any] | None = None,
-) -> Tables:
-    """Compute every table; the same records give the same frames in whatever order they come.
-
-    The ``references`` (data set → method) of ``info``, which is ``run.json``, decide what paired tests compare with.
+    The same records give the same frames in whatever order they come. The ``references`` (data set → method) of
+    ``info``, which is ``run.json``, decide what paired tests compare with.
     """
-    info, known, scores = info or {}, facts(records), collect(records)
-    failed = [f.cell.model_dump() | f.model_dump(exclude={"cell"}) for f in failures]
-    return Tables(
-        info,
-        records,
-        scores,
-        known,
-        summary=summary(scores, known),
-        per_case=per_case(records, known),
-        paired_tests=paired_tests(scores, known, run_references(records, info)),
-        cost=cost(records, known),
-        failures=_listed(failed, FAILURES, ["dataset", "train", "method", "seed", "stage"], info),
-        skipped=_listed([s.model_dump() for s in skipped], SKIPPED, ["dataset", "method"], info),
-    )
+
+    NAMES = ("summary", "per_case", "paired_tests", "cost", "failures", "skipped")
+
+    def __init__(
+        self,
+        records: Sequence[Record],
+        failures: Sequence[Failure] = (),
+        skipped: Sequence[Skip] = (),
+        info: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.records = records
+        self.info: Mapping[str, Any] = info or {}
+        self._failures, self._skipped = failures, skipped
+
+    def __getitem__(self, name: str) -> pd.DataFrame:
+        if name not in self.NAMES:
+            raise KeyError(name)
+        return getattr(self, name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.NAMES)
+
+    def __len__(self) -> int:
+        return len(self.NAMES)
+
+    @cached_property
+    def facts(self) -> dict[MethodOnData, Facts]:
+        return facts(self.records)
+
+    @cached_property
+    def scores(self) -> list[Scores]:
+        return collect(self.records)
+
+    @cached_property
+    def summary(self) -> pd.DataFrame:
+        return summary(self.scores, self.facts)
+
+    @cached_property
+    def per_case(self) -> pd.DataFrame:
+        return per_case(self.records, self.facts)
+
+    @cached_property
+    def paired_tests(self) -> pd.DataFrame:
+        return paired_tests(self.scores, self.facts, run_references(self.records, self.info))
+
+    @cached_property
+    def cost(self) -> pd.DataFrame:
+        return cost(self.records, self.facts)
+
+    @cached_property
+    def failures(self) -> pd.DataFrame:
+        failed = [f.cell.model_dump() | f.model_dump(exclude={"cell"}) for f in self._failures]
+        return _listed(failed, FAILURES, ["dataset", "train", "method", "seed", "stage"], self.info)
+
+    @cached_property
+    def skipped(self) -> pd.DataFrame:
+        return _listed([s.model_dump() for s in self._skipped], SKIPPED, ["dataset", "method"], self.info)
 
 
 def tables_of(folder: RunFolder) -> Tables:
-    """Compute every table of a run folder."""
-    return make_tables(folder.records(), folder.failures(), folder.skipped(), folder.info())
-
-
-def summary_of(folder: RunFolder) -> pd.DataFrame:
-    """Compute the summary of a run folder alone."""
-    records = folder.records()
-    return summary(collect(records), facts(records))
+    """Return the tables of a run folder."""
+    return Tables(folder.records(), folder.failures(), folder.skipped(), folder.info())
 
 
 def per_case(records: Sequence[Record], known: Mapping[MethodOnData, Facts]) -> pd.DataFrame:

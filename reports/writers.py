@@ -2,6 +2,7 @@
 
 import html
 from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import Any
 
 import pandas as pd
@@ -39,8 +40,11 @@ def _plain(value: Any) -> Any:
     >>> _plain("=HYPERLINK(1)"), _plain("-5"), _plain("p1"), _plain(3)
     ("'=HYPERLINK(1)", '-5', 'p1', 3)
     """
-    if not isinstance(value, str):
-        return value
+    return _harmless(value) if isinstance(value, str) else value
+
+
+@cache
+def _harmless(value: str) -> str:
     text = printable(value)
     return f"'{text}" if text.startswith(_FORMULA) and not _is_number(text) else text
 
@@ -81,6 +85,7 @@ def _markdown_cells(row: PrintedRow, grid: PrintedTable) -> list[str]:
     return [f"*{text}*" if i in grid.muted and text != NOT_AVAILABLE else text for i, text in enumerate(escaped)]
 
 
+@cache
 def _escape_markdown(text: str) -> str:
     flat = html.escape(printable(" ".join(text.split())), quote=False).replace("\\", "\\\\")
     for sign in "|*_`[]":
@@ -115,6 +120,7 @@ def _latex_row(cells: Iterable[str]) -> str:
     return " & ".join(cells) + r" \\"
 
 
+@cache
 def escape_latex(text: str) -> str:
     r"""Return text that LaTeX prints as it is.
 

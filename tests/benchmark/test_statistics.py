@@ -14,6 +14,7 @@ from uasbench.benchmark.statistics import (
     detectable_effect,
     holm,
     paired_test,
+    paired_tests,
     rank_groups,
     rank_methods,
     t_interval,
@@ -46,6 +47,22 @@ class TestPairedTest:
             for name in names:
                 assert getattr(one, name) == pytest.approx(sign * getattr(other, name), nan_ok=True)
         assert one.ci_low == pytest.approx(-other.ci_high, nan_ok=True)
+
+    def test_many_at_once_are_what_each_is_alone(self):
+        rng = np.random.default_rng(0)
+        vectors = [rng.normal(size=n) for n in (*range(8), 12, 20, 60) for _ in range(3)]
+        vectors += [np.round(vector, 1) for vector in vectors]  # tied ranks, zeros
+        vectors += [np.zeros(5), np.full(5, 0.25), np.array([0.1, np.nan, 0.3, np.nan])]
+        nouns = ["patient", "seed"] * (len(vectors) // 2) + ["patient"] * (len(vectors) % 2)
+        alone = [paired_test(vector, np.zeros_like(vector), noun=n) for vector, n in zip(vectors, nouns, strict=True)]
+        order = rng.permutation(len(vectors))
+        found = paired_tests([vectors[i] for i in order], [nouns[i] for i in order])
+        assert list(map(str, found)) == [str(alone[i]) for i in order]
+        for vector, test in zip(vectors, alone, strict=True):
+            moved = np.round(vector[~np.isnan(vector)], 12)
+            if np.count_nonzero(moved) > 1 and np.ptp(moved) > 0:
+                assert test.p_wilcoxon == pytest.approx(stats.wilcoxon(moved[moved != 0]).pvalue)
+                assert test.p_t == pytest.approx(stats.ttest_1samp(moved, 0).pvalue)
 
     def test_a_skewed_difference_may_divide_the_tests(self):
         # The mean is negative although nine of ten patients gain: the sign of the mean must not choose a side.

@@ -16,7 +16,7 @@ from uasbench.reports.compare import compare
 from uasbench.reports.console import headline as console_headline
 from uasbench.reports.grid import headline_grid
 from uasbench.reports.headline import headlines
-from uasbench.reports.tables import make_tables
+from uasbench.reports.tables import Tables
 
 ROOT = Path(__file__).parents[2]
 SLICES_ONLY = "the set has slice labels only"
@@ -155,7 +155,7 @@ class TestANewMetricAndANewProtocol:
         assert rows["c0", "val", "hd95"].reason == rows["c0", "peek", "dice"].reason == SLICES_ONLY
 
     def test_are_tabulated_ranked_tested_printed_and_marked(self, records, make_run, tmp_path):
-        tables = make_tables(records, info={"references": {"lits": "hu-deviation"}})
+        tables = Tables(records, info={"references": {"lits": "hu-deviation"}})
         assert {"hd95", "peek"} <= {*tables.per_case["metric"], *tables.per_case["protocol"]}
         summary = tables.summary.set_index(["protocol", "metric", "unit", "method"]).sort_index()
         near = summary.loc[("val", "hd95", "patient")]["mean"]

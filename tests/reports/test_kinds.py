@@ -14,7 +14,7 @@ from uasbench.reports.figures import pictures
 from uasbench.reports.grid import headline_grid
 from uasbench.reports.headline import headlines
 from uasbench.reports.html import sentences
-from uasbench.reports.tables import make_tables
+from uasbench.reports.tables import Tables
 
 INFO = {"references": {"lits": "hu-deviation"}}
 REFERENCES = {"asc-net": "transductive", "unet": "topline", "whole": "whole-slices"}
@@ -45,7 +45,7 @@ def records(make_record, competitors):
 
 @pytest.fixture(scope="module")
 def tables(records):
-    return make_tables(records, info=INFO)
+    return Tables(records, info=INFO)
 
 
 @pytest.fixture(scope="module")
@@ -107,15 +107,13 @@ def test_the_best_learning_method_is_a_competitor_and_weak_maps_say_so_below_the
 def test_references_change_neither_ranks_nor_corrected_p_values(run, competitors, tables):
     assert [set(names) for names in run[2]] == [{r.cell.method for r in competitors}]
     keys = ["method", "protocol", "metric", "unit", "reference"]
-    alone, together = (
-        some.paired_tests.set_index(keys)["p_holm"] for some in (make_tables(competitors, info=INFO), tables)
-    )
+    alone, together = (some.paired_tests.set_index(keys)["p_holm"] for some in (Tables(competitors, info=INFO), tables))
     pd.testing.assert_series_equal(alone, together[alone.index])
 
 
 def test_a_reference_in_a_pair_leaves_the_other_unmarked(records):
     some = [record for record in records if record.cell.method in ("ae", *REFERENCES)]
-    tests = make_tables(some, info={"references": {"lits": "unet"}}).paired_tests
+    tests = Tables(some, info={"references": {"lits": "unet"}}).paired_tests
     flags = tests.loc[tests["reference"] == "unet"].groupby("method")["flags"].first()
     assert "topline" not in flags["ae"]
     assert "transductive" in flags["asc-net"]

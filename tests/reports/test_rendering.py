@@ -14,7 +14,7 @@ from uasbench.reports.console import headline as console_headline
 from uasbench.reports.grid import PrintedRow, PrintedTable, headline_grid, paired_grids, published_grid
 from uasbench.reports.headline import headlines
 from uasbench.reports.html import sentences
-from uasbench.reports.tables import make_tables
+from uasbench.reports.tables import Tables
 from uasbench.reports.training import watched_trainings
 from uasbench.reports.writers import escape_latex, latex, markdown
 
@@ -23,7 +23,7 @@ INFO = {"references": {"lits": "hu-deviation"}}
 
 @pytest.fixture(scope="module")
 def tables(liver_records):
-    return make_tables(liver_records, info=INFO)
+    return Tables(liver_records, info=INFO)
 
 
 @pytest.fixture(scope="module")
@@ -47,12 +47,12 @@ def test_rows_are_ordered_and_marked_and_every_printed_dice_carries_its_protocol
 
 def test_without_val_the_next_protocol_decides_and_no_method_sinks_below_na(make_record):
     records = [make_record(m, protocols=["healthy-q95", "oracle"], level=v) for m, v in (("ae", 0.3), ("dae", 0.5))]
-    (found,) = headlines(make_tables(records).summary)
+    (found,) = headlines(Tables(records).summary)
     assert found.verdict == ("healthy-q95", "dice")
     assert found.rows[0].method == "dae"
     assert found.rows[0].entries["val"].value == "n/a"
     records = [make_record("ae"), make_record("dae", dice={"p1-c": None, "p2-c": None})]
-    (found,) = headlines(make_tables(records).summary)
+    (found,) = headlines(Tables(records).summary)
     assert [r.method for r in found.rows] == ["ae", "dae"]
     assert found.rows[1].entries["val"].reason == "no lesion"
 
@@ -99,9 +99,9 @@ def test_published_numbers_only_beside_real_data(headline, make_record):
     assert grid is not None
     assert any("53.03" in cell for row in grid.rows for cell in row.cells)
     assert all(row.kind == "published" for row in grid.rows)
-    (phantom,) = headlines(make_tables([make_record("ae", phantom=True)]).summary)
+    (phantom,) = headlines(Tables([make_record("ae", phantom=True)]).summary)
     assert published_grid(phantom) is None
-    (other,) = headlines(make_tables([make_record("ae", dataset="mine")]).summary)
+    (other,) = headlines(Tables([make_record("ae", dataset="mine")]).summary)
     assert published_grid(other) is None
 
 
@@ -111,7 +111,7 @@ def test_verdict_names_winner_baseline_and_test_or_why_there_is_none(headline, t
     for part in ("best trivial baseline, hu-deviation", "2 of 3 learning methods lie above it",
                  "two-stage against hu-deviation: +"):  # fmt: skip
         assert part in said
-    made = make_tables([make_record(m, patients=["p1"]) for m in ("hu-deviation", "ae")], info=INFO)
+    made = Tables([make_record(m, patients=["p1"]) for m in ("hu-deviation", "ae")], info=INFO)
     (found,) = headlines(made.summary)
     said = " ".join(sentences(found, made.summary, made.paired_tests))
     assert "no test (1 patient: a paired test needs 2)" in said

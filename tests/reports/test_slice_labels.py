@@ -5,7 +5,7 @@ from uasbench.benchmark.runs.records import CaseValue, PooledValue
 from uasbench.reports.compare import CompareError, compare
 from uasbench.reports.grid import headline_grid, paired_grids
 from uasbench.reports.headline import headlines
-from uasbench.reports.tables import make_tables
+from uasbench.reports.tables import Tables
 
 SLICES_ONLY = "the set has slice labels only"
 
@@ -44,7 +44,7 @@ def slice_records(make_record):
 
 class TestSliceLabelSets:
     def test_the_headline_and_its_grid_hold_slice_metrics_without_an_empty_column(self, slice_records):
-        (slice_headline,) = headlines(make_tables(slice_records).summary)
+        (slice_headline,) = headlines(Tables(slice_records).summary)
         titles = [c.title for c in slice_headline.columns]
         assert titles == [
             "Slice AUROC", "Slice AUROC per patient", "Slice AP", "Slice SEN healthy-q95", "Slice SPE healthy-q95",
@@ -61,11 +61,11 @@ class TestSliceLabelSets:
         assert any("not where" in line for line in grid.legend)
 
     def test_a_column_or_a_table_needs_something_to_hold(self, slice_records, make_record):
-        (found,) = headlines(make_tables([slice_record(make_record, "ae", calibrated=False)]).summary)
+        (found,) = headlines(Tables([slice_record(make_record, "ae", calibrated=False)]).summary)
         assert {c.metric for c in found.columns} == {"slice_auroc", "slice_ap"}
-        (found,) = headlines(make_tables([make_record("ae", dice={"p1-c": None, "p2-c": None})]).summary)
+        (found,) = headlines(Tables([make_record("ae", dice={"p1-c": None, "p2-c": None})]).summary)
         assert not found.slices_only
-        tests = make_tables(slice_records, info={"references": {"covid-ct-md": "hu-opened"}}).paired_tests
+        tests = Tables(slice_records, info={"references": {"covid-ct-md": "hu-opened"}}).paired_tests
         grids = paired_grids(tests, "covid-ct-md", "luna16")
         assert [g.title for g in grids] == ["Slice AUROC against hu-opened"]
 

@@ -13,7 +13,7 @@ from uasbench.datasets.case import Trust
 from uasbench.reports import html
 from uasbench.reports.grid import headline_grid, published_grid
 from uasbench.reports.headline import headlines
-from uasbench.reports.tables import make_tables
+from uasbench.reports.tables import Tables
 from uasbench.reports.writers import csv_text
 
 INFO = {"references": {"lits": "hu-deviation"}}
@@ -30,7 +30,7 @@ FIXED = {
 
 @pytest.fixture(scope="module")
 def tables(liver_records):
-    return make_tables(liver_records, info=INFO)
+    return Tables(liver_records, info=INFO)
 
 
 def pick(frame, **where):
@@ -54,10 +54,19 @@ def flags(row):
 
 
 def test_fixed_columns_come_first(tables):
-    for made in (tables, make_tables([])):
+    for made in (tables, Tables([])):
         assert [name for name, _ in made.items()] == list(FIXED)
         for name, frame in made.items():
             assert " ".join(frame.columns).startswith(FIXED[name])
+
+
+def test_a_table_is_computed_when_it_is_asked_for(liver_records, monkeypatch):
+    monkeypatch.setattr("uasbench.reports.tables.paired_tests", lambda *_: pytest.fail("computed"))
+    made = Tables(liver_records, info=INFO)
+    assert made["summary"] is made.summary
+    assert len(made["cost"]) == len(liver_records)
+    with pytest.raises(KeyError, match="scores"):
+        made["scores"]
 
 
 def test_the_mean_is_over_patients_of_seeds_and_unit_seed_spreads_with_a_t_interval(tables, liver_records):
@@ -87,14 +96,14 @@ def test_a_deterministic_method_has_no_fake_spread(tables):
 
 def test_cases_of_a_patient_count_once(make_record):
     record = make_record(dice={"a-1": 0.0, "a-2": 0.4, "b-1": 0.8}, protocols=["val"])
-    row = dice(make_tables([record]).summary, "ae")
+    row = dice(Tables([record]).summary, "ae")
     assert row["mean"] == pytest.approx((0.2 + 0.8) / 2)
     assert (row["n_cases"], row["n_patients"]) == (3, 2)
 
 
 def test_the_tracking_server_gets_the_means_of_the_summary(make_record):
     record = make_record(dice={"a-1": 0.0, "a-2": 0.4, "b-1": 0.8, "c-1": None})
-    rows = make_tables([record]).summary.query("unit != 'seed'").dropna(subset="mean")
+    rows = Tables([record]).summary.query("unit != 'seed'").dropna(subset="mean")
     sent = metrics(record)
     assert sent.pop("threshold/val") == 0.42
     assert sent == {f"{r['unit']}/{r['protocol']}/{r['metric']}": r["mean"] for _, r in rows.iterrows()}
@@ -109,7 +118,7 @@ def test_marks_of_which_a_tie_with_the_best_trivial_baseline_is_below_it(tables,
         assert [mark in flags(dice(tables.summary, method)) for method in (has, lacks)] == [True, False]
     assert "best-trivial" in flags(one(tables.summary, metric="slice_auroc", method="roi-area"))
     same = {"p1-c": 0.25, "p2-c": 0.5}
-    frame = make_tables([make_record("hu-deviation", dice=same), make_record("draem", dice=same)]).summary
+    frame = Tables([make_record("hu-deviation", dice=same), make_record("draem", dice=same)]).summary
     assert "below-best-trivial" in flags(dice(frame, "draem"))
 
 
@@ -120,7 +129,7 @@ def test_errors_are_better_small(make_record):
         return made.model_copy(update={"per_case": [value], "pooled": []})
 
     records = [record("hu-deviation", 9.0), record("hu-threshold", 4.0), record("ae", 5.0), record("draem", 3.0)]
-    frame = pick(make_tables(records).summary, unit="patient").set_index("method")["flags"]
+    frame = pick(Tables(records).summary, unit="patient").set_index("method")["flags"]
     assert "best-trivial" in frame["hu-threshold"]
     assert "below-best-trivial" in frame["ae"]
     assert "below-best-trivial" not in frame["draem"]
@@ -133,7 +142,7 @@ def test_thresholds_are_tabulated_but_neither_marked_nor_tested(make_record):
         for m in ("hu-deviation", "ae")
         for s in range(2)
     ]
-    made = make_tables(records, info=INFO)
+    made = Tables(records, info=INFO)
     assert set(made.summary["metric"]) == {"slice_threshold"}
     assert not made.summary["flags"].str.contains("best-trivial").any()
     assert made.paired_tests.empty
@@ -150,7 +159,7 @@ def test_phantoms_are_labelled_everywhere(make_record):
     key = CellKey(method="vae", dataset="lits", train="btcv", seed=0)
     failure = Failure(cell=key, stage="fit", error="out of memory")
     skip = Skip(method="knn", dataset="lits", reason="no weights")
-    made = make_tables(records, [failure], [skip], {**INFO, "phantom": {"seed": 1}})
+    made = Tables(records, [failure], [skip], {**INFO, "phantom": {"seed": 1}})
     for _, frame in made.items():
         assert len(frame)
         assert frame["flags"].str.contains("phantom").all()
@@ -164,7 +173,7 @@ def test_transductive_topline_and_profiles_without_a_claim_are_flagged(make_reco
         make_record("vae", profile="quick"),
         make_record("dae", profile="standard"),
     ]
-    frame = make_tables(records).summary
+    frame = Tables(records).summary
     assert [dice(frame, m)["flags"] for m in ("ascnet", "unet")] == ["transductive", "topline"]
     assert [dice(frame, m)["flags"] for m in ("ae", "vae", "dae")] == ["smoke", "quick", ""]
 
@@ -179,7 +188,7 @@ def test_what_is_chosen_or_counted_in_millimetres_on_an_untrusted_spacing_is_fla
     trust = {doubted: Trust(spacing_trusted=False), believed: Trust("table")}
     data = record.data.model_copy(update={"trust": trust})
     record = record.model_copy(update={"data": data, "per_case": [*record.per_case, *volumes]})
-    tables = make_tables([record, make_record("hu-deviation", protocols=("val", "native"))], info=INFO)
+    tables = Tables([record, make_record("hu-deviation", protocols=("val", "native"))], info=INFO)
 
     def flagged(frame, **where):
         return {"untrusted-spacing" in flags(row) for _, row in pick(frame, method="vae", **where).iterrows()}
@@ -198,7 +207,7 @@ def test_unequal_sets_are_flagged_and_tests_pair_what_is_common(make_record):
     full = {f"p{i}-c": 0.1 * i for i in range(1, 7)}
     part = {**full, "p6-c": None}
     records = [make_record("hu-deviation", dice=full), make_record("draem", dice=part, protocols=["val"])]
-    made = make_tables(records, info=INFO)
+    made = Tables(records, info=INFO)
     assert "unequal-n" in flags(dice(made.summary, "draem"))
     assert "unequal-n" not in flags(dice(made.summary, "hu-deviation"))
     row = pick(made.paired_tests, metric="dice", protocol="val", unit="patient", reference="hu-deviation").iloc[0]
@@ -210,7 +219,7 @@ def test_unequal_sets_are_flagged_and_tests_pair_what_is_common(make_record):
 def test_fewer_seeds_than_others_have_or_the_card_asks_for_are_flagged(make_record):
     names = {"ae": (3, 3), "draem": (3, 5), "dae": (1, 1), "hu-deviation": (1, 1)}
     records = [make_record(n, seed=s, min_seeds=least) for n, (seeds, least) in names.items() for s in range(seeds)]
-    frame = make_tables(records).summary
+    frame = Tables(records).summary
     assert [n for n in names if "few-seeds" in flags(dice(frame, n))] == ["draem"]
     assert [n for n in names if "missing-seeds" in flags(dice(frame, n))] == ["dae"]
 
@@ -241,7 +250,7 @@ class TestPairedTests:
 
     def test_one_patient_is_not_available_with_the_reason(self, make_record):
         records = [make_record(m, patients=["p1"]) for m in ("hu-deviation", "ae")]
-        made = make_tables(records, info=INFO)
+        made = Tables(records, info=INFO)
         row = one(made.paired_tests, unit="patient", protocol="val", metric="dice")
         assert np.isnan(row["p_t"])
         assert row["reason"] == "1 patient: a paired test needs 2"
@@ -249,21 +258,21 @@ class TestPairedTests:
 
     def test_the_argument_stands_in_for_run_json(self, make_record):
         records = [make_record("ae"), make_record("dae")]
-        assert make_tables(records).paired_tests.empty
-        assert set(make_tables(records, info={"references": {"lits": "ae"}}).paired_tests["reference"]) == {"ae"}
-        assert set(make_tables(records, info={"references": {"lits": None}}).paired_tests["reference"]) == set()
+        assert Tables(records).paired_tests.empty
+        assert set(Tables(records, info={"references": {"lits": "ae"}}).paired_tests["reference"]) == {"ae"}
+        assert set(Tables(records, info={"references": {"lits": None}}).paired_tests["reference"]) == set()
 
 
 def test_order_of_records_changes_no_byte(liver_records, tables):
     shuffled = list(liver_records)
     random.Random(1).shuffle(shuffled)
-    again = make_tables(shuffled, info=INFO)
+    again = Tables(shuffled, info=INFO)
     for (name, frame), (_, other) in zip(tables.items(), again.items(), strict=True):
         assert csv_text(frame) == csv_text(other), name
 
 
 def test_other_methods_change_no_number_of_a_method(liver_records, tables):
-    fewer = make_tables([r for r in liver_records if r.cell.method in ("ae", "hu-deviation")], info=INFO)
+    fewer = Tables([r for r in liver_records if r.cell.method in ("ae", "hu-deviation")], info=INFO)
     numbers = ["mean", "std", "ci_low", "ci_high"]
     for unit in ("patient", "seed", "pooled"):
         whole, part = (pick(t.summary, method="ae", unit=unit)[numbers] for t in (tables, fewer))
@@ -274,7 +283,7 @@ def test_different_metrics_per_record_are_no_problem(make_record):
     novel = PooledValue(protocol="weird", metric="novel", unit="pooled", value=None, reason="not for this")
     odd = make_record("odd", protocols=[]).model_copy(update={"pooled": [novel]})
     bare = make_record("bare").model_copy(update={"per_case": [], "pooled": []})
-    made = make_tables([odd, bare, make_record("hu-deviation")], info=INFO)
+    made = Tables([odd, bare, make_record("hu-deviation")], info=INFO)
     row = one(made.summary, metric="novel")
     assert np.isnan(row["mean"])
     assert row["reason"] == "not for this"
@@ -287,12 +296,12 @@ def test_csv_reads_back_equal_with_undefined_numbers_as_not_available(tables, ma
     np.testing.assert_allclose(pd.read_csv(io.StringIO(text))["mean"], tables.summary["mean"], rtol=1e-8)
     assert "\r" not in text
     record = make_record("ae", patients=["p1"])
-    line = next(x for x in csv_text(make_tables([record]).summary).splitlines() if ",val,dice,patient," in x)
+    line = next(x for x in csv_text(Tables([record]).summary).splitlines() if ",val,dice,patient," in x)
     assert ",n/a,n/a,n/a," in line
 
 
 def test_paper_lung_has_a_column_that_says_upper_bound(make_record):
-    made = make_tables([make_record("ae", dataset="coronacases", protocols=["val", "oracle", "paper-lung"])])
+    made = Tables([make_record("ae", dataset="coronacases", protocols=["val", "oracle", "paper-lung"])])
     assert flags(dice(made.summary, "ae", "paper-lung")) == {"oracle"}
     assert np.isnan(dice(made.summary, "ae", "paper-lung")["oracle_gap"])
     (found,) = headlines(made.summary)
@@ -304,7 +313,7 @@ def test_paper_lung_has_a_column_that_says_upper_bound(make_record):
 
 def test_published_lung_rows_carry_dice_psc_and_sen_and_their_threshold(make_record):
     for dataset, value in (("coronacases", "68.7 ± 15.8"), ("radiopaedia", "59.4 ± 17.4")):
-        (found,) = headlines(make_tables([make_record("ae", dataset=dataset, protocols=["paper-lung"])]).summary)
+        (found,) = headlines(Tables([make_record("ae", dataset=dataset, protocols=["paper-lung"])]).summary)
         grid = published_grid(found)
         assert grid is not None
         assert grid.headers[:4] == ("Method", "Dice as printed", "PSC as printed", "SEN as printed")
@@ -322,7 +331,7 @@ def test_methods_with_cells_on_several_instruction_sets_are_flagged_and_the_repo
     records = [make_record(name, seed=seed) for name, seed in made] + [make_record("hu-deviation")]
     for record, levels in zip(records, made.values(), strict=False):
         record.environment["made_on"] = levels
-    frame = make_tables(records).summary
+    frame = Tables(records).summary
     assert [n for n in ("ae", "draem", "dae", "hu-deviation") if "mixed-cpu" in flags(dice(frame, n))] == [
         "ae",
         "draem",
