@@ -55,12 +55,12 @@ class CardIndex:
         except (TypeError, ValueError):
             return None
 
-    def outline(self, entry: Entry) -> dict[str, Any] | None:
-        """Return the fields of the stored :class:`.outline.Outline`, or None as :meth:`card`."""
-        return _tuples(self._valid(entry).get("outline"))
+    def fact(self, entry: Entry, name: str) -> Any | None:
+        """Return what else is stored about a class, or None as :meth:`card`."""
+        return _tuples(self._valid(entry).get(name))
 
-    def put(self, entry: Entry, card: Any, outline: dict[str, Any] | None = None) -> None:
-        """Remember a card and its outline; a card that JSON cannot hold, or without a source file, is left out."""
+    def put(self, entry: Entry, card: Any, **facts: Any) -> None:
+        """Remember a card and facts about its class; a card that JSON cannot hold, or without a source, is left out."""
         try:
             modules = (entry.module, type(card).__module__)
             files = {str(f) for module in modules for f in source_hash.closure_files(module).values()}
@@ -70,7 +70,7 @@ class CardIndex:
             return
         before = self._valid(entry)
         new = before | {"files": {f: self._digest(f) for f in files}, "card": plain}
-        new |= {"outline": json.loads(json.dumps(outline))} if outline else {}
+        new |= json.loads(json.dumps(facts))
         if new != before:
             self._stored[_key(entry)] = new
             self._changed = True

@@ -125,13 +125,31 @@ class Registry(Generic[T, C]):
         from .outline import Outline, outline_of
 
         entry = self.entry(name)
-        stored: Any = self._index.outline(entry)
+        stored: Any = self._index.fact(entry, "outline")
         try:
             return Outline(**stored)
         except TypeError:  # nothing stored, or the fields of another version
             found = outline_of(cast(Any, self.get(name)))
-            self._index.put(entry, self._cards[name], asdict(found))
+            self._index.put(entry, self._cards[name], outline=asdict(found))
             return found
+
+    def parameters(self, name: str) -> dict[str, str]:
+        """Return how many parameters the networks of a method have by profile, from the index where it can be.
+
+        Counting brings torch, which takes seconds; why they cannot be counted is not stored.
+
+        Raises:
+            RegistryError: as :meth:`get`.
+        """
+        from .sizes import COUNTED, parameters
+
+        entry, cls = self.entry(name), cast(Any, self.get(name))
+        found: dict[str, str] = dict(self._index.fact(entry, "parameters") or {})
+        if found.keys() != set(COUNTED):
+            found = {profile: parameters(cls, profile) for profile in COUNTED}
+            if not any(text.startswith("unknown") for text in found.values()):
+                self._index.put(entry, self._cards[name], parameters=found)
+        return found
 
     def is_topline(self, name: str) -> bool:
         """Tell a method that learns from lesion labels, which no ``all`` contains, from the others."""

@@ -6,11 +6,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ...common.errors import printable, summary
+from ...common.errors import printable
 from ...methods.card import FIGURE_NAMES
 from ...methods.config import by_stage, resolve
 from . import registry
-from .outline import Outline, missing_packages, status_of, texts
+from .outline import Outline, status_of
+from .sizes import COUNTED, size
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
     from ...methods.method import Method
 
-COUNTED = ("paper", "standard", "quick")
 SHOWN = (*COUNTED, "smoke")
 
 
@@ -75,7 +75,8 @@ def show(name: str) -> Iterator[RenderableType]:
         return
     for section in sections(name):
         yield table_of(section.columns, section.rows, section.title) if section.columns else _grid(section.rows)
-    yield _grid([(f"parameters, {profile}", parameters(known.get(name), profile)) for profile in COUNTED])
+    yield _grid([(f"parameters, {profile}", text) for profile, text in known.parameters(name).items()])
+    known.write_index()
 
 
 def _facts(cls: type[Method], entry: registry.Entry, outline: Outline) -> dict[str, str]:
@@ -119,50 +120,6 @@ def _threshold(cls: type[Method]) -> str:
     if any(hasattr(method, own) for own in ("postprocess", "postprocess_view")):
         return "a decision of its own (postprocess)"
     return "" if method.native_threshold is None else f"{method.native_threshold:g}"
-
-
-def parameters(cls: type[Method], profile: str) -> str:
-    """Return the number of parameters of a profile's networks, or why they cannot be made here."""
-    if cls.card.trivial:
-        return "none"
-    try:
-        return size(cls, profile) or "none before training"
-    except Exception as error:
-        return f"unknown ({missing_packages(texts(cls.requires)) or summary(error)})"
-
-
-def size(cls: type[Method], profile: str = "paper") -> str:
-    """Return the number of parameters of a profile's networks, empty where training creates them.
-
-    Pretrained backbones are made with random weights, so that none need be at hand.
-    """
-    pretrained = any(field.name == "weights" for field in fields(cls.Config))
-    config = resolve(cls.Config, profile, settings={"weights": "random"} if pretrained else None)
-    count, members = count_parameters(cls, config), cls(config).members
-    return (f"{count:,}" + (f" × {members}" if members else "")) if count else ""
-
-
-def count_parameters(cls: type[Method], config: Any) -> int:
-    """Return the number of parameters of the networks of a method, 0 where training creates them.
-
-    Networks are made without memory for their weights where they can be; those that read values while they are made
-    get it.
-    """
-    import torch
-
-    from ...methods.state import parameter_count
-
-    def count(device: str) -> int:
-        method = cls(config)
-        with torch.device(device):
-            method.build()
-        return parameter_count(method)
-
-    try:
-        return count("meta")
-    # Torch's answers to reading a value that a meta tensor has not; a fault of the method comes again with memory.
-    except (NotImplementedError, RuntimeError):
-        return count("cpu")
 
 
 def _settings(cls: type[Method]) -> list[tuple[str, ...]]:

@@ -10,6 +10,7 @@ from rich.console import Console
 from uasbench.benchmark.catalogue import registry, showing
 from uasbench.benchmark.catalogue.outline import Outline, outline_of, status_of
 from uasbench.benchmark.catalogue.registry import RegistryError
+from uasbench.benchmark.catalogue.sizes import parameters
 from uasbench.benchmark.commands import listing
 from uasbench.methods.context import network_allowed
 
@@ -149,6 +150,17 @@ def test_listing_imports_no_network_library(tmp_path, monkeypatch):
         assert done.stdout.strip() == imported, done.stderr
 
 
+def test_the_second_look_at_a_method_brings_no_torch(tmp_path, monkeypatch):
+    monkeypatch.setenv("UASBENCH_CACHE", str(tmp_path / "cache"))
+    code = (
+        "import sys; from uasbench.benchmark.catalogue import showing; found = list(showing.show('ae')); "
+        "print('torch' in sys.modules, len(found))"
+    )
+    for brought in ("True", "False"):
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False)
+        assert done.stdout.startswith(brought), done.stderr
+
+
 def test_the_status_says_which_profile_or_anatomy_is_declined():
     settings = registry.runnable().get("slices").Config
 
@@ -206,4 +218,4 @@ def test_networks_that_read_values_while_they_are_made_are_counted_too():
             self.net = torch.nn.Linear(2, 3)
             assert float(self.net.weight.detach().abs().sum()) >= 0
 
-    assert showing.parameters(Reads, "paper") == "9"
+    assert parameters(Reads, "paper") == "9"

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional
-from uasbench.benchmark.catalogue.showing import count_parameters
+from uasbench.benchmark.catalogue.sizes import count_parameters
 from uasbench.methods.config import PROFILES, resolve
 from uasbench.methods.diffusion.anoddpm import AnoDDPM
 from uasbench.methods.nets.anogan_nets import Critic, Generator, LatentEncoder, ResBlock, layer_norm, widths
