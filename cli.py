@@ -1,6 +1,7 @@
 """The front door, ``bench``: parses, calls the API or one function of a room below, and prints."""
 
 import errno
+import json
 import sys
 from io import TextIOWrapper
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Annotated
 import typer
 
 from . import cli_data
-from .cli_options import EXIT_USAGE, Cache, DataRoot, command_line, console, given, say
+from .cli_options import EXIT_USAGE, Cache, DataRoot, command_line, console, given, options_of, say
 from .common.errors import UasbenchError, printable
 from .common.processes import leave
 
@@ -92,6 +93,30 @@ def run(
 
     options = validated(**given(ctx), command=command_line())
     _show(_uninterrupted(lambda: execute(options, console())))
+
+
+@app.command()
+@options_of(run)
+def plan(
+    ctx: typer.Context,
+    datasets: Annotated[str | None, typer.Option("--dataset", help="Test set, or several with commas.")] = None,
+    experiment: Annotated[str | None, typer.Option(help="Instead: name of an experiment, or a YAML file.")] = None,
+    calibrate: Annotated[bool, typer.Option(help="Measure first how fast this machine is.")] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+) -> None:
+    """Say what the same run would do and cost; its data are prepared, nothing is trained."""
+    from .benchmark.commands.predicting import plan, shown
+    from .benchmark.planning.options import experiment_options, validated
+
+    if (experiment is None) == (datasets is None):
+        raise UasbenchError("give either --dataset or --experiment")
+    options = validated(**given(ctx)) if experiment is None else experiment_options(experiment, **given(ctx))
+    forecast = plan(options, console(), calibrate=calibrate)
+    if as_json:
+        print(json.dumps(forecast.json(), indent=2))
+        return
+    for part in shown(forecast):
+        console(stderr=False).print(part, highlight=False, markup=False)
 
 
 @app.command()

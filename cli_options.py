@@ -1,7 +1,10 @@
 """Options and printing that the commands of ``bench`` share."""
 
+import functools
+import inspect
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -38,6 +41,26 @@ def say(text: str) -> None:
 def command_line() -> str:
     """Return the command as it was typed."""
     return shlex.join(["bench", *sys.argv[1:]])
+
+
+def options_of(other: Callable[..., Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the options of another one besides its own; it finds them in its context."""
+
+    def with_options(command: Callable[..., None]) -> Callable[..., None]:
+        own = inspect.signature(command, eval_str=True).parameters
+        theirs = {n: p for n, p in inspect.signature(other, eval_str=True).parameters.items() if n not in own}
+
+        @functools.wraps(command)
+        def taken(**values: Any) -> None:
+            command(**{name: values[name] for name in own})
+
+        merged = {name: p.replace(kind=p.KEYWORD_ONLY) for name, p in (own | theirs).items()}
+        taken.__signature__ = inspect.Signature(list(merged.values()))  # pyright: ignore[reportAttributeAccessIssue]
+        taken.__annotations__ = {name: p.annotation for name, p in merged.items()}
+        del taken.__wrapped__
+        return taken
+
+    return with_options
 
 
 def given(ctx: typer.Context) -> dict[str, Any]:

@@ -50,10 +50,20 @@ gallery:
 # Lines for benchmark/catalogue/rates.yaml from a finished run on an idle machine: just rates RUN SOURCE
 rates run source:
     #!/usr/bin/env python
+    import time
     from pathlib import Path
-    from uasbench.benchmark.catalogue.rates import measured
+    from uasbench.benchmark.calibration import probe
+    from uasbench.benchmark.catalogue.rates import harness, measured
     from uasbench.benchmark.runs.folder import RunFolder
-    for rate in measured(RunFolder.open(Path("{{ run }}")).records(), "{{ source }}"):
+    from uasbench.reports.build import build
+    folder = RunFolder.open(Path("{{ run }}"))
+    records = folder.records()
+    started = time.process_time()
+    build(folder)
+    tables_s = round((time.process_time() - started) / len(records), 3)
+    around = {"probe_s": round(probe(), 2), **harness(records, folder.info()["timing"]), "tables_s": tables_s}
+    print("  {{ source }}:", around)
+    for rate in measured(records, "{{ source }}"):
         print(rate.line())
 
 # The wheel holds the committed files, and what it installs runs

@@ -1,6 +1,7 @@
 """The small commands, as a user types them."""
 
 import inspect
+import json
 import os
 import shutil
 import subprocess
@@ -39,13 +40,26 @@ def bench(tmp_path, monkeypatch, capsys):
 
 def test_help_names_every_command(bench):
     shown = bench("--help").stdout
-    words = "run reproduce rescore report compare list show check import new-plugin doctor ui track clean data"
+    words = "run plan reproduce rescore report compare list show check import new-plugin doctor ui track clean data"
     for command in words.split():
         assert f"\n  {command} " in shown
 
 
 def test_every_option_of_a_run_is_a_field_of_its_options():
     assert inspect.signature(cli.run).parameters.keys() - {"ctx"} <= RunOptions.model_fields.keys()
+
+
+def test_a_plan_takes_the_options_of_a_run_or_an_experiment(bench, tmp_path):
+    words = ("--phantom", "--profile", "smoke", "--seeds", "2", "--no-calibrate", "--json")
+    done = bench("plan", "--methods", "hu-deviation,ae", "--dataset", "lits", "--set", "ae.lr=1e-3", *words)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["totals"]["cells"] == 3
+    assert not (tmp_path / "runs").exists()
+    experiment = bench("plan", "--experiment", "liver/erosion", *words)
+    assert json.loads(experiment.stdout)["rows"], experiment.stderr
+    for neither in ((), ("--dataset", "lits", "--experiment", "liver/erosion")):
+        refused = bench("plan", *neither)
+        assert (refused.returncode, "either --dataset or --experiment" in refused.stderr) == (2, True)
 
 
 def test_lists(bench):

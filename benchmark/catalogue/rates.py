@@ -1,4 +1,4 @@
-"""What methods cost by profile, in core- and GPU-seconds, from ``rates.yaml``: for ``bench list methods``."""
+"""What methods cost by profile, in core- and GPU-seconds, from ``rates.yaml``: for lists and plans."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -54,12 +54,35 @@ class Rate(BaseModel):
         return f"  - [{', '.join(values)}, {self.slices}, {self.source}]"
 
 
+class Source(BaseModel):
+    """Where rates come from: hardware, date and data in words; on a CPU the seconds that the probe took there.
+
+    ``train_slices`` are the slices that fits learned from, by organ: a training that is counted in epochs takes longer
+    on more. ``stage_s`` is what a stage takes around the method (a process, imports, digests), ``measure_s`` a slice
+    that is measured, by profile, and ``tables_s`` tables and report of a cell; core-seconds.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    about: str
+    probe_s: float | None = None
+    train_slices: Mapping[str, int] = {}
+    stage_s: float = 0.0
+    measure_s: Mapping[Profile, float] = {}
+    tables_s: float = 0.0
+
+
 @dataclass(frozen=True)
 class Rates:
-    """All rates, and what their sources say: hardware, date, data."""
+    """All rates and their sources."""
 
-    sources: Mapping[str, str]
+    sources: Mapping[str, Source]
     rows: tuple[Rate, ...]
+
+    def find(self, method: str, profile: str, anatomy: str, device: str) -> Rate | None:
+        """Return the rate of a cell, that of another organ where this one has none, or None."""
+        found = [r for r in self.rows if (r.method, r.profile, r.device) == (method, profile, device)]
+        return min(found, key=lambda rate: rate.anatomy != anatomy, default=None)
 
     def hours(self, method: str, device: str) -> tuple[float | None, ...]:
         """Return the hours of a cell at the profiles ``SHOWN``, on the organ that takes longest; None is unknown."""
@@ -84,10 +107,14 @@ def read(path: Path) -> Rates:
     Raises:
         RatesError: a line of the wrong length, a wrong value, an unknown source, or a rate that stands twice.
     """
-    root = yaml.compose(path.read_text(encoding="utf-8"), yaml.SafeLoader)
+    text = path.read_text(encoding="utf-8")
+    root = yaml.compose(text, yaml.SafeLoader)
     assert isinstance(root, yaml.MappingNode)
     parts = {key.value: node for key, node in root.value}
-    sources = {key.value: node.value for key, node in parts["sources"].value}
+    try:
+        sources = {name: Source.model_validate(of) for name, of in yaml.safe_load(text)["sources"].items()}
+    except ValidationError as error:
+        raise RatesError(f"{path}, sources: {_said(error)}") from error
     rows: dict[tuple[str, ...], Rate] = {}
     for node in parts["rates"].value:
         try:
@@ -97,13 +124,16 @@ def read(path: Path) -> Rates:
             if rate.source not in sources or key in rows:
                 raise ValueError(f"{', '.join(key)} stands twice" if key in rows else f"no source {rate.source!r}")
         except ValidationError as error:
-            first = error.errors()[0]
-            what = f"{'.'.join(map(str, first['loc']))} {first['input']!r}: {first['msg']}"
-            raise RatesError(f"{path}, line {node.start_mark.line + 1}: {what}") from error
+            raise RatesError(f"{path}, line {node.start_mark.line + 1}: {_said(error)}") from error
         except ValueError as error:
             raise RatesError(f"{path}, line {node.start_mark.line + 1}: {error}") from error
         rows[key] = rate
     return Rates(sources, tuple(rows.values()))
+
+
+def _said(error: ValidationError) -> str:
+    first = error.errors()[0]
+    return f"{'.'.join(map(str, first['loc']))} {first['input']!r}: {first['msg']}"
 
 
 def measured(records: Sequence[Record], source: str) -> Iterator[Rate]:
@@ -134,6 +164,20 @@ def measured(records: Sequence[Record], source: str) -> Iterator[Rate]:
         )
 
 
+def harness(records: Sequence[Record], timing: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the ``stage_s`` and ``measure_s`` of a :class:`Source` from a run that had the machine to itself.
+
+    ``timing`` is that of ``run.json``, one entry per call.
+    """
+    spent = {stage: sum(call["stage_s"][stage] for call in timing) for stage in ("fit", "map", "measure")}
+    stages = len(records) + len({fit for record in records for fit in record.ids.fits})
+    around = spent["fit"] + spent["map"] - sum(call["fit_and_score_s"] for call in timing)
+    stage_s = max(0.0, around / stages)
+    slices = sum(round(r.cost.score_s / r.cost.s_per_slice) for r in records if r.cost.s_per_slice)
+    measure_s = max(0.0, spent["measure"] - len(records) * stage_s) / max(1, slices)
+    return {"stage_s": float(f"{stage_s:.3g}"), "measure_s": {records[0].profile: float(f"{measure_s:.2g}")}}
+
+
 def shown(hours: Sequence[float | None]) -> str:
     """Return hours of several profiles as one narrow cell.
 
@@ -144,6 +188,8 @@ def shown(hours: Sequence[float | None]) -> str:
     def text(hour: float | None) -> str:
         if hour is None:
             return "–"
+        if hour == 0:
+            return "0"
         if hour >= 10:
             return f"{hour:.0f}"
         return "<0.001" if hour < 0.001 else f"{hour:.1g}" if hour < 0.1 else f"{hour:.2g}"

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 from ...common.errors import printable
 from ...datasets.storing.prepared import ShowProgress
-from ..executors.contract import Event, Listener
+from ..executors.contract import Event, Job, Listener
 from ..planning.info import version_warnings
 from ..planning.plan import Graph
+from ..planning.prediction import TimeLeft
 from ..planning.tasks import Planned
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def preparing(console: Console | None) -> Iterator[ShowProgress | None]:
 
 
 @contextmanager
-def shown(console: Console | None, stages: int, listener: Listener) -> Iterator[Listener]:
+def shown(console: Console | None, jobs: Sequence[Job], workers: int, listener: Listener) -> Iterator[Listener]:
     """Give a listener that shows each event beside passing it on: progress with the time left, a bar per stage."""
     if console is None:
         yield listener
@@ -47,37 +48,49 @@ def shown(console: Console | None, stages: int, listener: Listener) -> Iterator[
     from rich import progress as parts
     from rich.markup import escape
 
-    times = (parts.TimeElapsedColumn(), parts.TimeRemainingColumn())
+    times = (parts.TimeElapsedColumn(), parts.TextColumn("{task.fields[left]}"))
     columns = (parts.TextColumn("{task.description}"), parts.BarColumn(), parts.MofNCompleteColumn(), *times)
     progress = parts.Progress(*columns, console=console, disable=not console.is_terminal)
-    overall = progress.add_task("all stages", total=stages)
+    overall = progress.add_task("all stages", total=len(jobs), left="")
     bars: dict[str, TaskID] = {}
-    started, ended = time.monotonic(), 0
+    time_left, ended = TimeLeft(jobs, workers), 0
 
     def show(event: Event) -> None:
         nonlocal ended
         listener(event)
         job = event.job
+        time_left.note(event, now := time.monotonic())
         if event.kind == "started":
-            bars[job.id] = progress.add_task(job.label, total=None)
+            bars[job.id] = progress.add_task(job.label, total=None, left="")
             return
         if event.kind == "progress":
             done, total = event.value
             progress.update(bars[job.id], completed=done, total=total)
             return
         ended += 1
+        left = f"about {duration(time_left.seconds(now))} left"
         if job.id in bars:
             progress.remove_task(bars.pop(job.id))
-        progress.update(overall, completed=ended)
+        progress.update(overall, completed=ended, left=left)
         if event.kind == "failed":
             console.print(f"[red]failed[/red]  {job.label}: {escape(printable(str(event.value)))}", highlight=False)
         elif event.kind == "done" and job.task.stage == "measure":
-            left = (time.monotonic() - started) / ended * (stages - ended)
-            text = f"[green]done[/green]    {job.label}  ({ended}/{stages} stages, about {left:.0f} s left)"
+            text = f"[green]done[/green]    {job.label}  ({ended}/{len(jobs)} stages, {left})"
             console.print(text, highlight=False)
 
     with progress:
         yield show
+
+
+def duration(seconds: float) -> str:
+    """Return a length of time in the unit that reads best.
+
+    >>> duration(14.4), duration(1800), duration(108_200)
+    ('14 s', '30 min', '30.1 h')
+    """
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 3 * 3600 else f"{seconds / 3600:.1f} h"
 
 
 def remarks(texts: Iterable[str]) -> list[str]:

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 from ...common.atomic import remove_stale
 from ...datasets.storing.entries import remove_damaged
 from .. import device as devices
+from ..catalogue.rates import rates
 from ..catalogue.registry import datasets, runnable
 from ..executors.contract import Event, Place, find_executor, run_jobs
 from ..planning.info import check_source, made_again, outdated, retire_damaged, write_info, write_timing
 from ..planning.options import RunOptions
 from ..planning.plan import Graph, plan_cells
+from ..planning.prediction import Predictor, predict
 from ..planning.tasks import Planned, planned_tasks
 from ..runs.folder import RunFolder
 from ..runs.records import CellKey, Failure, Record, write_json
@@ -75,10 +77,13 @@ def run(
             book.broken_in_the_plan(task, options.seeds)
         for key in graph.finished:
             on_record(folder.record(folder.record_path(key)))
+        predict(graph, Predictor(rates(), device))
         if jobs := list(graph.jobs.values()):
             place = Place(folder, workers, device, options.limit_s, tuple(sorted(graph.packages)))
-            with shown(console, len(jobs), book) as listener:
+            with shown(console, jobs, workers, book) as listener:
                 run_jobs(executor(place), jobs, listener, options.limit_s)
+        if console is not None:
+            console.print("tables, figures and the report follow", highlight=False)
         wall = time.monotonic() - started
         write_timing(folder, wall_s=wall, workers=workers, stage_s=book.stage_s, work_s=book.fit_and_score_s)
     return folder, book.failed

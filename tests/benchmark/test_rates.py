@@ -2,9 +2,9 @@
 
 import pytest
 from uasbench.benchmark.catalogue import registry
-from uasbench.benchmark.catalogue.rates import FILE, RatesError, measured, rates, read
+from uasbench.benchmark.catalogue.rates import FILE, RatesError, Source, harness, measured, rates, read
 
-HEAD = "sources:\n  here: a machine\nrates:\n"
+HEAD = "sources:\n  here: {about: a machine}\nrates:\n"
 LINE = "  - [ae, quick, liver, cpu, 8.1, 0.003, 200, here]\n"
 
 
@@ -42,3 +42,16 @@ def test_a_finished_run_gives_lines_that_read_back(small_run, tmp_path):
     assert {rate.method for rate in again.rows} == {"hu-deviation", "random"}
     assert again.hours("random", "cpu") == (None, None, None)  # smoke is no profile that a user waits for
     assert FILE.exists()
+
+
+def test_a_finished_run_tells_what_the_harness_takes(small_run):
+    records, timing = small_run.records(), small_run.info()["timing"]
+    found = Source.model_validate({"about": "a machine", **harness(records, timing)})
+    assert 0 < found.stage_s < 60
+    assert 0 <= found.measure_s["smoke"] < 60
+    work = {"fit": 30.0, "map": 10.0, "measure": 12.0}
+    known = harness(records, [{"stage_s": work, "fit_and_score_s": 28.0}])
+    stages = len(records) + len({fit for record in records for fit in record.ids.fits})
+    slices = sum(round(record.cost.score_s / record.cost.s_per_slice) for record in records)
+    assert known["stage_s"] == pytest.approx(12 / stages, rel=0.01)
+    assert known["measure_s"]["smoke"] == pytest.approx((12 - len(records) * 12 / stages) / slices, rel=0.05)

@@ -1,0 +1,162 @@
+"""``bench plan``: what a command would do and what it would cost, before it is run."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .. import calibration
+from .. import device as devices
+from ..catalogue.rates import rates
+from ..catalogue.rates import shown as hours_text
+from ..catalogue.showing import table_of
+from ..planning.info import check_source, outdated
+from ..planning.options import RunOptions
+from ..planning.plan import Graph, plan_cells
+from ..planning.prediction import Predictor, predict, wall_s
+from ..planning.tasks import planned_tasks
+from ..runs.folder import RunFolder
+from ..stages.task import Numerics
+from .display import duration, preparing
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is still to do of a method on a data set; hours are 0 where a stage needs none, or nobody knows."""
+
+    dataset: str
+    method: str
+    cells: int
+    stages: int
+    core_hours: float
+    gpu_hours: float
+    known: bool
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a run would still do, on how many ``workers``, in ``hours`` from its first stage to its report.
+
+    Hours count no stage of the methods that are not ``known``. ``speed`` is this machine's, beside that of the
+    ``sources`` of the rates; None where it was not measured.
+    """
+
+    folder: Path
+    rows: tuple[Row, ...]
+    cells_done: int
+    workers: int
+    device: str
+    hours: float
+    maps_bytes: int
+    free_bytes: int
+    speed: float | None
+    sources: tuple[str, ...]
+    skipped: tuple[str, ...]
+
+    @property
+    def totals(self) -> dict[str, float]:
+        """Cells, stages and hours of all rows."""
+        names = ("cells", "stages", "core_hours", "gpu_hours")
+        return {name: sum(getattr(row, name) for row in self.rows) for name in names}
+
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(row.method for row in self.rows if not row.known))
+
+    def json(self) -> dict[str, Any]:
+        """Return everything as plain values."""
+        return {**asdict(self), "folder": str(self.folder), "totals": self.totals, "unknown": list(self.unknown)}
+
+
+def plan(options: RunOptions, console: Console | None = None, *, calibrate: bool = True) -> Forecast:
+    """Prepare the data of a run and say what it would do; nothing is trained and no run folder is made.
+
+    Raises:
+        UasbenchError: as for a run.
+    """
+    device = devices.resolve_device(options.device)
+    precision = devices.resolve_precision(options.precision, device)
+    numerics = Numerics(device=device, threads=options.threads, precision=precision)
+    workers = options.workers or max(1, devices.default_workers(device))
+    folder = RunFolder(options.folder())
+    check_source(folder, options)
+    with preparing(console) as progress:
+        tasks = planned_tasks(options, workers, progress)
+    graph = Graph(numerics, folder, outdated(folder, tasks) if folder.run_json.exists() else ())
+    for task in tasks:
+        for cell in plan_cells(options, numerics, task.data, task.candidates):
+            graph.add(cell, task.data)
+    known, on_cpu = rates(), device == "cpu"
+    probe_s = calibration.seconds(workers, options.threads) if calibrate and on_cpu and graph.jobs else None
+    predictor = Predictor(known, device, probe_s)
+    predict(graph, predictor)
+    used = {rate.source: known.sources[rate.source] for cell in graph.plans.values() if (rate := predictor.rate(cell))}
+    tables_s = max((source.tables_s for source in used.values()), default=0.0) * len(graph.plans)
+    seconds = wall_s(graph.jobs.values(), workers) + tables_s
+    if not on_cpu:  # several workers share a GPU
+        on_gpus = sum(job.resources.seconds or 0.0 for job in graph.jobs.values() if job.resources.gpus)
+        seconds = max(seconds, on_gpus / max(1, devices.gpu_count()))
+    speeds = [source.probe_s / probe_s for source in used.values() if source.probe_s and probe_s]
+    return Forecast(
+        folder=folder.path,
+        rows=tuple(_rows(graph)),
+        cells_done=len(graph.finished),
+        workers=workers,
+        device=device,
+        hours=seconds / 3600,
+        maps_bytes=graph.map_bytes,
+        free_bytes=shutil.disk_usage(next(p for p in (folder.path, *folder.path.parents) if p.exists())).free,
+        speed=min(speeds, default=None),
+        sources=tuple(f"{name}: {source.about}" for name, source in sorted(used.items())),
+        skipped=tuple(f"{skip.method}: {skip.reason}" for task in tasks for skip in task.skipped),
+    )
+
+
+def _rows(graph: Graph) -> Iterator[Row]:
+    """Yield a row per data set and method; a stage that several cells need counts for the first of them."""
+    stages: dict[tuple[str, str], list[Any]] = {}
+    for name, job in graph.jobs.items():
+        key = graph.cells_of[name][0]
+        stages.setdefault((key.dataset, key.method), []).append(job.resources)
+    cells = [(key.dataset, key.method) for key in graph.plans if key not in graph.finished]
+    for dataset, method in dict.fromkeys(cells):
+        takes = stages.get((dataset, method), [])
+        yield Row(
+            dataset=dataset,
+            method=method,
+            cells=cells.count((dataset, method)),
+            stages=len(takes),
+            core_hours=sum(r.cpus * (r.seconds or 0.0) for r in takes if not r.gpus) / 3600,
+            gpu_hours=sum(r.seconds or 0.0 for r in takes if r.gpus) / 3600,
+            known=all(r.seconds is not None for r in takes),
+        )
+
+
+def shown(forecast: Forecast) -> Iterator[RenderableType]:
+    """Yield a forecast for a console: a table by method, and what it means in words."""
+    totals = {**forecast.totals, "dataset": "", "method": "all"}
+
+    def cells(values: dict[str, Any]) -> list[str]:
+        known = values.get("known", True)
+        hours = [hours_text([values[name] if known else None]) for name in ("core_hours", "gpu_hours")]
+        return [values["dataset"], values["method"], f"{values['cells']}", f"{values['stages']}", *hours]
+
+    columns = ("data set", "method", "cells", "stages", "core-h", "GPU-h")
+    yield table_of(columns, [cells(values) for values in (*map(asdict, forecast.rows), totals)])
+    gib, time = 2**30, duration(3600 * forecast.hours)
+    yield (
+        f"{totals['stages']} stages of {totals['cells']} cells to do, {forecast.cells_done} cells done; "
+        f"with {forecast.workers} workers on {forecast.device} about {time}; maps take up to "
+        f"{forecast.maps_bytes / gib:.2f} GiB of {forecast.free_bytes / gib:.0f} GiB free; folder {forecast.folder}"
+    )
+    yield from (f"  skipped {text}" for text in forecast.skipped)
+    if forecast.unknown:
+        yield f"  nobody has measured {', '.join(forecast.unknown)} at this profile: their hours are not counted"
+    speed = "assumed to be as fast as" if forecast.speed is None else f"{forecast.speed:.2f} times as fast as"
+    yield from (f"  rates: this machine is {speed} {text}" for text in forecast.sources)

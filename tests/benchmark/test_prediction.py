@@ -1,0 +1,155 @@
+"""What stages are predicted to take, how long a run is then, and a plan that leaves nothing behind."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from uasbench.benchmark import calibration
+from uasbench.benchmark.catalogue.rates import Rate, Rates, Source
+from uasbench.benchmark.commands import predicting
+from uasbench.benchmark.executors.contract import Event, Job, Resources
+from uasbench.benchmark.planning.plan import Graph
+from uasbench.benchmark.planning.prediction import Predictor, TimeLeft, predict, updates_of, wall_s
+from uasbench.benchmark.runs.folder import RunFolder
+from uasbench.benchmark.stages.task import Numerics
+
+CPU = Numerics(device="cpu", threads=1, precision="fp32")
+SOURCE = Source(about="a machine", probe_s=2.0, train_slices={"liver": 10}, stage_s=0.5, measure_s={"smoke": 0.01})
+
+
+def rate(method, fit_s=30.0, slice_s=0.1, device="cpu", anatomy="liver"):
+    return Rate(
+        method=method, profile="smoke", anatomy=anatomy, device=device, fit_s=fit_s, slice_s=slice_s, slices=1,
+        source="here",
+    )  # fmt: skip
+
+
+def rates(*rows, **source):
+    return Rates({"here": SOURCE.model_copy(update=source)}, rows)
+
+
+@pytest.fixture
+def seconds(plan, tmp_path):
+    """Return ``seconds(rates, method, **options)``: what each stage takes, by its name; and slices of test and ROI."""
+
+    def call(known, method, probe_s=None, **options):
+        task, cells = plan(method.partition("@")[0], **options)
+        graph = Graph(CPU, RunFolder(tmp_path / "nowhere"))
+        graph.add(cells[method], task.data)
+        predict(graph, Predictor(known, "cpu", probe_s))
+        found = {}
+        for job in graph.jobs.values():
+            found.setdefault(job.task.stage, []).append(job.resources.seconds)
+        tested = sum(len(case.roi_slices()) for case in task.data.test)
+        held_out = sum(len(case.roi_slices()) for case, _ in task.data.calibrating())
+        trained = sum(len(case.roi_slices()) for case, _ in task.data.training())
+        return found, tested, held_out, trained
+
+    return call
+
+
+def test_stages_take_what_was_measured_by_slice_and_the_speed_of_the_machine(seconds):
+    found, tested, held_out, _ = seconds(rates(rate("ae")), "ae")
+    assert found["fit"] == [30.5]
+    assert found["map"] == pytest.approx([0.1 * (tested + held_out) + 0.5])
+    assert found["measure"] == pytest.approx([0.01 * tested + 0.5])
+    slower, *_ = seconds(rates(rate("ae")), "ae", probe_s=3.0)
+    assert slower["fit"] == [1.5 * 30.5]
+    assert seconds(rates(rate("ae"), probe_s=None), "ae", probe_s=3.0)[0]["fit"] == [30.5]
+    assert seconds(rates(rate("vae"), rate("ae", device="gpu")), "ae")[0]["fit"] == [None]
+    assert seconds(rates(rate("ae", anatomy="lung")), "ae")[0]["fit"] == [30.5]  # rather than nothing
+
+
+def test_trainings_grow_with_their_updates_members_and_folds_and_with_slices_where_epochs_count(seconds):
+    usual = {"ae": {"updates": 20}}
+    once, *_ = seconds(rates(rate("ae"), stage_s=0), "ae", settings=usual)
+    twice, *_ = seconds(rates(rate("ae"), stage_s=0), "ae", settings={"ae": {"updates": 40}})
+    assert twice["fit"][0] == 2 * once["fit"][0]
+    unet, *_ = seconds(rates(rate("supervised-unet"), stage_s=0), "supervised-unet")
+    assert unet["fit"] == [10.0] * 2  # of three folds that were measured
+    padim, _, _, trained = seconds(rates(rate("padim"), stage_s=0), "padim")
+    assert padim["fit"] == [3.0 * trained]
+    assert updates_of({"epochs": 2}) is None
+
+
+def test_members_share_the_time_of_an_ensemble(plan, tmp_path):
+    task, cells = plan("normnet", settings={"normnet": {"votes": 3, "bright_lesions": True}})
+    graph = Graph(CPU, RunFolder(tmp_path / "nowhere"))
+    graph.add(cells["normnet"], task.data)
+    predictor = Predictor(rates(rate("normnet", anatomy="lung"), stage_s=0), "cpu")
+    predict(graph, predictor)
+    fits = [job.resources.seconds for job in graph.jobs.values() if job.task.stage == "fit"]
+    assert len(fits) == 3
+    assert set(fits) <= {30.0, 10.0, 6.0}  # a whole number of members
+
+
+def jobs(graph_of):
+    """Return jobs from ``name: (seconds, needs)``."""
+    task = object()
+    return [
+        Job(name, task, name, frozenset(needs), rank=(i,), resources=Resources(seconds=takes))  # type: ignore[arg-type]
+        for i, (name, (takes, needs)) in enumerate(graph_of.items())
+    ]
+
+
+def test_the_length_of_a_run_is_that_of_its_schedule():
+    some = jobs({"a": (10, ""), "b": (4, ""), "c": (4, "b"), "d": (1, "ac"), "e": (None, "d")})
+    assert wall_s(some, 1) == 19
+    assert wall_s(some, 2) == 11
+    assert wall_s(some, 50) == 11
+    assert wall_s([], 2) == 0
+
+
+def test_the_time_that_is_left_follows_what_jobs_have_taken(plan, tmp_path):
+    task, cells = plan("hu-deviation,ae")
+    graph = Graph(CPU, RunFolder(tmp_path / "nowhere"))
+    for cell in cells.values():
+        graph.add(cell, task.data)
+    known = [replace(job, resources=Resources(seconds=10.0)) for job in graph.jobs.values()]
+    first, second, *others = known
+    left = TimeLeft(known, 2)
+    assert left.seconds(0) == 10 * len(known) / 2
+    left.note(Event(first, "started"), 0)
+    assert left.seconds(4) == (10 * len(known) - 4) / 2
+    left.note(Event(first, "done", seconds=20), 20)  # twice as long as predicted
+    assert left.seconds(20) == 20 * (len(known) - 1) / 2
+    left.note(Event(second, "failed", "reason", 1), 21)
+    assert left.seconds(21) == 20 * len(others) / 2
+    for job in others:
+        left.note(Event(job, "cancelled"), 22)
+    assert left.seconds(22) == 0
+    unknown = TimeLeft(graph.jobs.values(), 1)
+    assert unknown.seconds(0) == 0
+    same = [job for job in graph.jobs.values() if job.task.stage == first.task.stage]
+    unknown.note(Event(same[0], "done", seconds=5), 5)
+    assert unknown.seconds(5) == 5 * (len(same) - 1)
+
+
+def test_a_plan_tells_what_a_run_would_do_and_leaves_no_folder(smoke, tmp_path, monkeypatch):
+    known = rates(rate("ae"), rate("hu-deviation", fit_s=0.0), tables_s=2.0)
+    monkeypatch.setattr(predicting, "rates", lambda: known)
+    monkeypatch.setattr(calibration, "seconds", lambda workers, threads: 4.0)
+    options = smoke("hu-deviation,ae,vae", seeds=[0, 1], workers=2)
+    found = predicting.plan(options)
+    assert not (tmp_path / "run").exists()
+    assert [(r.method, r.cells, r.stages, r.known) for r in found.rows] == [
+        ("hu-deviation", 1, 3, True), ("ae", 2, 6, True), ("vae", 2, 6, False),
+    ]  # fmt: skip
+    ae = found.rows[1].core_hours * 3600
+    assert ae > 2 * 2 * 30
+    assert found.hours * 3600 < ae
+    assert (found.speed, found.unknown, found.totals["cells"]) == (0.5, ("vae",), 5)
+    assert json.loads(json.dumps(found.json()))["totals"]["stages"] == 15
+    text = " ".join(str(part) for part in predicting.shown(found))
+    assert "nobody has measured vae" in text
+    assert "0.50 times as fast as here: a machine" in text
+
+
+def test_what_is_done_needs_no_time(folder, root, cache, smoke):
+    options = smoke("hu-deviation,random", seeds=[0, 1], trials=1, out=folder.path)
+    found = predicting.plan(options, calibrate=False)
+    assert (found.rows, found.cells_done, found.hours) == ((), 3, 0)
+
+
+def test_the_probe_measures_processor_seconds():
+    assert 0 < calibration.probe() < 60
