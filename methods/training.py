@@ -149,10 +149,12 @@ def predict(
     return out
 
 
-def as_input(array: np.ndarray, device: str) -> torch.Tensor:
+def as_input(slices: np.ndarray | torch.Tensor, device: str) -> torch.Tensor:
     """Turn slices (n, H, W) of a view into a float32 tensor (n, 1, H, W) in [0, 1]."""
     import torch
 
-    tensor = torch.from_numpy(np.ascontiguousarray(array)).to(device, non_blocking=True)
+    from .resident import sent
+
+    tensor = slices if isinstance(slices, torch.Tensor) else sent(slices, device)
     tensor = tensor.float().div_(255) if tensor.dtype == torch.uint8 else tensor.float()
     return tensor[:, None]

@@ -63,13 +63,15 @@ def held_out_loss(
 
 def held_out_slices(
     view: AnyView, batch: int, ctx: FitContext
-) -> Callable[[HealthySet], Callable[[], tuple[np.ndarray, np.ndarray]]]:
+) -> Callable[[HealthySet], Callable[[], tuple[torch.Tensor, torch.Tensor]]]:
     """Return a ``source`` of plain slices through a view and their regions of interest, shape (batch, H, W) both."""
 
-    def source(held_out: HealthySet) -> Callable[[], tuple[np.ndarray, np.ndarray]]:
-        stack = held_out.array(view)
-        order = batches(len(stack), batch, ctx.rng("order", HELD_OUT))
-        return lambda: stack.take(next(order))
+    def source(held_out: HealthySet) -> Callable[[], tuple[torch.Tensor, torch.Tensor]]:
+        from .resident import ResidentSlices
+
+        slices = ResidentSlices(held_out.array(view), ctx.device, held=False)
+        order = batches(len(slices), batch, ctx.rng("order", HELD_OUT))
+        return lambda: slices.take(next(order))
 
     return source
 

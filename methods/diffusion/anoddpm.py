@@ -185,38 +185,39 @@ class AnoDDPM(Method):
         """Minimise the squared error of the predicted noise; the network ends with its averaged weights."""
         import torch
 
+        from ..resident import ResidentSlices
         from ..roi_crop import SquareCrops
         from .parts.noise_schedule import Diffusion
 
         c = self.config
         self.noise_seed = ctx.seed_for("score-noise")
-        stack = healthy.array(self.view)
-        order = batches(len(stack), c.batch, ctx.rng("order"))
+        slices = ResidentSlices(healthy.array(self.view), ctx.device)
+        order = batches(len(slices), c.batch, ctx.rng("order"))
         diffusion, simplex = Diffusion(c.steps), self.noise()
         optimiser = torch.optim.AdamW(self.net.parameters(), lr=c.lr, weight_decay=0.0)
         average = [p.detach().clone() for p in self.net.parameters()]
         self.net.train()
 
-        def loss_of(images: np.ndarray, rois: np.ndarray, draws: torch.Generator) -> torch.Tensor:
+        def loss_of(images: torch.Tensor, rois: torch.Tensor, draws: torch.Generator) -> torch.Tensor:
             def draw(below: int) -> torch.Tensor:
                 return torch.randint(below, (c.batch,), generator=draws, device=ctx.device)
 
             clean = as_input(images, ctx.device)
             if c.patch:
-                clean = SquareCrops.around(torch.from_numpy(rois).to(ctx.device), c.patch).take(clean)
+                clean = SquareCrops.around(rois, c.patch).take(clean)
             clean = 2 * clean - 1
             t, noise = draw(c.train_steps), simplex.images(draw(2**32), clean.shape[-1])
             with autocast(ctx.device, ctx.precision):
                 predicted = self.net(diffusion.noisy(clean, t, noise), t)
             return torch.nn.functional.mse_loss(predicted.float(), noise)
 
-        def held_out(slices: tuple[np.ndarray, np.ndarray]) -> torch.Tensor:
-            return loss_of(*slices, torch.Generator(ctx.device).manual_seed(ctx.seed_for("noise", "held out")))
+        def held_out(batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+            return loss_of(*batch, torch.Generator(ctx.device).manual_seed(ctx.seed_for("noise", "held out")))
 
         generator = torch.Generator(ctx.device).manual_seed(ctx.seed_for("noise"))
 
         def step(_: int) -> dict[str, torch.Tensor]:
-            loss = loss_of(*stack.take(next(order)), generator)
+            loss = loss_of(*slices.take(next(order)), generator)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(self.net.parameters(), c.clip)

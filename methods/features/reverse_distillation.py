@@ -14,7 +14,6 @@ from ..watching import held_out_loss, held_out_slices
 from .parts.backbone import LITE0, FeatureConfig, FeatureMethod, cosine_distance, upsample
 
 if TYPE_CHECKING:
-    import numpy as np
     import torch
 
     from ...datasets.healthy import HealthySet
@@ -111,25 +110,27 @@ class ReverseDistillation(FeatureMethod):
         """Minimise the cosine distance of whole feature tensors, summed over the scales."""
         import torch
 
+        from ..resident import ResidentSlices
+
         c = self.config
-        stack = healthy.array(self.view)
-        order = batches(len(stack), c.batch, ctx.rng("order"))
+        slices = ResidentSlices(healthy.array(self.view), ctx.device)
+        order = batches(len(slices), c.batch, ctx.rng("order"))
         trained = [*self.bottleneck.parameters(), *self.decoder.parameters()]
         optimiser = torch.optim.Adam(trained, lr=c.lr, betas=(c.beta1, 0.999))
         self.bottleneck.train()
         self.decoder.train()
 
-        def loss_of(slices: Sequence[np.ndarray]) -> torch.Tensor:
-            images = as_input(slices[0], ctx.device)
+        def loss_of(batch: Sequence[torch.Tensor]) -> torch.Tensor:
+            images = as_input(batch[0], ctx.device)
             with autocast(ctx.device, ctx.precision):
                 encoded = self.features(images)
                 decoded = self.decode(encoded)
             return whole_map_loss(encoded, decoded)
 
         def step(_: int) -> dict[str, torch.Tensor]:
-            return {"loss": update(optimiser, loss_of(stack.take(next(order))))}
+            return {"loss": update(optimiser, loss_of(slices.take(next(order))))}
 
-        updates = training_length(c.updates, c.epochs, len(stack), c.batch)
+        updates = training_length(c.updates, c.epochs, len(slices), c.batch)
         source = held_out_slices(self.view, c.batch, ctx)
         watch = held_out_loss(ctx, updates, [self.bottleneck, self.decoder], source, loss_of)
         run_updates(ctx, updates, step, watch=watch)

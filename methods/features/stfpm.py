@@ -14,7 +14,6 @@ from ..watching import held_out_loss, held_out_slices
 from .parts.backbone import LITE0, FeatureConfig, FeatureMethod, cosine_distance, upsample
 
 if TYPE_CHECKING:
-    import numpy as np
     import torch
 
     from ...datasets.healthy import HealthySet
@@ -86,24 +85,26 @@ class STFPM(FeatureMethod):
         """Minimise half the squared distance of normalised features, summed over the stages."""
         import torch
 
+        from ..resident import ResidentSlices
+
         c = self.config
-        stack = healthy.array(self.view)
-        order = batches(len(stack), c.batch, ctx.rng("order"))
+        slices = ResidentSlices(healthy.array(self.view), ctx.device)
+        order = batches(len(slices), c.batch, ctx.rng("order"))
         optimiser = torch.optim.SGD(
             self.student.parameters(), lr=c.lr, momentum=c.momentum, weight_decay=c.weight_decay
         )
         self.student.train()
 
-        def loss_of(slices: Sequence[np.ndarray]) -> torch.Tensor:
-            images = as_input(slices[0], ctx.device)
+        def loss_of(batch: Sequence[torch.Tensor]) -> torch.Tensor:
+            images = as_input(batch[0], ctx.device)
             with autocast(ctx.device, ctx.precision):
                 teacher, student = self.features(images), self.student(images)
             return matching_loss(teacher, student)
 
         def step(_: int) -> dict[str, torch.Tensor]:
-            return {"loss": update(optimiser, loss_of(stack.take(next(order))))}
+            return {"loss": update(optimiser, loss_of(slices.take(next(order))))}
 
-        updates = training_length(c.updates, c.epochs, len(stack), c.batch)
+        updates = training_length(c.updates, c.epochs, len(slices), c.batch)
         watch = held_out_loss(ctx, updates, [self.student], held_out_slices(self.view, c.batch, ctx), loss_of)
         run_updates(ctx, updates, step, watch=watch)
 

@@ -151,12 +151,14 @@ class DAE(Method):
         """Return what yields clean slices, regions of interest and noisy slices, float32 (n, 1, H, W)."""
         import torch
 
-        c = self.config
+        from ..resident import ResidentSlices
+
+        c, slices = self.config, ResidentSlices(stack, ctx.device)
         order = batches(len(stack), c.batch, ctx.rng("order", *phase))
         generator = torch.Generator(ctx.device).manual_seed(ctx.seed_for("noise", *phase))
 
         def draw() -> Sequence[torch.Tensor]:
-            clean, roi = (as_input(part, ctx.device) for part in stack.take(next(order)))
+            clean, roi = (as_input(part, ctx.device) for part in slices.take(next(order)))
             noise = coarse_noise(len(clean), c.size, c.noise_grid, c.noise_std, generator)
             return clean, roi, clean + noise * roi
 

@@ -244,18 +244,18 @@ class FAnoGAN(Method):
 
     def patches(self, stack: SliceStack, ctx: FitContext, phase: str) -> Iterator[torch.Tensor]:
         """Yield training batches for ever: the cropped slices, (n, 1, patch, patch) in [−1, 1]."""
-        import torch
-
+        from ..resident import ResidentSlices, sent
         from ..roi_crop import SquareCrops
 
-        c = self.config
+        c, slices = self.config, ResidentSlices(stack, ctx.device)
         of_scans = None
         if c.frame == "volume":
-            of_scans = np.stack([stack.extent(case) for case in range(int(stack.case_of.max()) + 1)])
+            extents = np.stack([stack.extent(case) for case in range(int(stack.case_of.max()) + 1)])
+            of_scans = sent(extents, ctx.device)
         for indices in batches(len(stack), c.batch, ctx.rng("order", phase)):
-            images, rois = stack.take(indices)
-            around = rois if of_scans is None else of_scans[stack.case_of[indices]]
-            crops = SquareCrops.around(torch.from_numpy(around).to(ctx.device), c.patch)
+            images, rois = slices.take(indices)
+            around = rois if of_scans is None else of_scans[sent(stack.case_of[indices], ctx.device)]
+            crops = SquareCrops.around(around, c.patch)
             yield 2 * crops.take(as_input(images, ctx.device)) - 1
 
     def _held_out(self, ctx: FitContext, phase: str) -> Callable[[HealthySet], Callable[[], torch.Tensor]]:

@@ -5,6 +5,7 @@ from typing import Literal
 import numpy as np
 import torch
 
+from ..resident import sent
 from . import stretched_noise_cpu, stretched_noise_torch
 from .stretched_noise import ShapeConfig
 
@@ -54,7 +55,7 @@ class ShiftedRegions:
         """Return uint8 images augmented, float32 in [0, 1], and masks, bool; all (n, H, W)."""
         masks, fields = self._masks((images > 0) & rois if self.in_roi else images > 0)
         clean = images.float()
-        shift = torch.from_numpy(self.draw_shifts(len(images))).to(images.device)[:, None, None]
+        shift = sent(self.draw_shifts(len(images)), images.device)[:, None, None]
         filled = clean + shift
         if self.fill in ("constant", "texture"):
             filled = _mean(clean, rois) + shift
@@ -116,7 +117,7 @@ class ShiftedRegions:
         return moved
 
     def _coins(self, count: int, p: float) -> torch.Tensor:
-        return torch.from_numpy(self._rng.random(count) < p).to(self.device)[:, None, None]
+        return sent(self._rng.random(count) < p, self.device)[:, None, None]
 
 
 def _mean(images: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:

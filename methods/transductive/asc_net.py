@@ -132,6 +132,7 @@ class ASCNet(Method):
             UasbenchError: the context holds no unlabelled test cases.
         """
         from ..nets.layers import seed_dropout
+        from ..resident import ResidentSlices
 
         if ctx.unlabelled is None:
             raise UasbenchError(
@@ -139,7 +140,7 @@ class ASCNet(Method):
                 "fit it through a run, or set FitContext.unlabelled"
             )
         c = self.config
-        reference, mixed = healthy.array(self.view), ctx.unlabelled.array(self.view)
+        reference, mixed = (ResidentSlices(s.array(self.view), ctx.device) for s in (healthy, ctx.unlabelled))
         of_reference = batches(len(reference), c.batch, ctx.rng("order", "reference"))
         of_mixed = batches(len(mixed), c.batch, ctx.rng("order", "mixed"))
         seed_dropout(self.net, ctx.seed_for("dropout", "main"))
@@ -163,7 +164,7 @@ class ASCNet(Method):
             update(train_main, sum(parts.values()))
             return {**{name: loss.detach() for name, loss in parts.items()}, **losses}
 
-        def held_out(slices: tuple[np.ndarray, np.ndarray]) -> float:
+        def held_out(slices: tuple[torch.Tensor, torch.Tensor]) -> float:
             with autocast(ctx.device, ctx.precision):
                 return float(sum(self.main_losses(as_input(slices[0], ctx.device)).values()))
 

@@ -57,14 +57,16 @@ class AugmentedSlices(Method):
         """
         import torch
 
+        from ...resident import ResidentSlices
         from ...synthesis.textures import random_angles, rotate
 
+        slices = ResidentSlices(stack, ctx.device)
         order = batches(len(stack), self.config.batch, ctx.rng("order", phase))
         synthesise = self.synthesis(stack, ctx, phase)
         turns = torch.Generator(ctx.device).manual_seed(ctx.seed_for("rotation", phase))
 
         def draw() -> Batch:
-            images, rois = (torch.from_numpy(a).to(ctx.device) for a in stack.take(next(order)))
+            images, rois = slices.take(next(order))
             if rotate_p > 0:
                 turned = torch.rand(len(images), generator=turns, device=images.device) < rotate_p
                 angles = random_angles(len(images), 90.0, turns) * turned
@@ -256,12 +258,15 @@ class RestoreAndSegment(AugmentedSlices):
         """Return DRAEM's synthesis with one of its texture sources."""
         import torch
 
+        from ...resident import ResidentSlices
         from ...synthesis.textures import BlendedTextures
 
         c, rng = self.config, ctx.rng("texture", phase)
+        slices = ResidentSlices(stack, ctx.device) if source == "healthy" else None
 
-        def other_slices(count: int) -> list[torch.Tensor]:
-            return [torch.from_numpy(a).to(ctx.device) for a in stack.take(rng.integers(0, len(stack), count))]
+        def other_slices(count: int) -> Sequence[torch.Tensor]:
+            assert slices is not None
+            return slices.take(rng.integers(0, len(stack), count))
 
         return BlendedTextures(
             c.size,

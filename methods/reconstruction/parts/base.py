@@ -213,20 +213,22 @@ class ReconstructionMethod(Method):
     def _step(self, stack: SliceStack, of: np.ndarray, ctx: FitContext) -> Callable[[int], dict[str, torch.Tensor]]:
         import torch
 
-        c = self.config
+        from ...resident import ResidentSlices
+
+        c, slices = self.config, ResidentSlices(stack, ctx.device)
         optimiser = torch.optim.Adam(self.net.parameters(), lr=c.lr, betas=(c.beta1, 0.999))
         quicker_first(optimiser, c.first_lr, ctx.updates(c.updates or 0))
         order = batches(len(of), c.batch, ctx.rng("order"))
         draws = torch.Generator(ctx.device).manual_seed(ctx.seed_for("draws"))
 
         def step(_: int) -> dict[str, torch.Tensor]:
-            losses = self._losses_of(*stack.take(of[next(order)]), ctx, draws)
+            losses = self._losses_of(*slices.take(of[next(order)]), ctx, draws)
             update(optimiser, next(iter(losses.values())))
             return {name: value.detach() for name, value in losses.items()}
 
         return step
 
-    def _held_out_loss(self, slices: tuple[np.ndarray, np.ndarray], ctx: FitContext) -> torch.Tensor:
+    def _held_out_loss(self, slices: tuple[torch.Tensor, torch.Tensor], ctx: FitContext) -> torch.Tensor:
         import torch
 
         draws = torch.Generator(ctx.device).manual_seed(ctx.seed_for("held out"))
@@ -236,22 +238,22 @@ class ReconstructionMethod(Method):
         """Return the loss per slice without dropout; every call uses the same draws."""
         import torch
 
+        from ...resident import ResidentSlices
+
+        slices = ResidentSlices(stack, ctx.device, held=False)
         draws = torch.Generator(ctx.device).manual_seed(ctx.seed_for("validation"))
         self.net.eval()
         total = 0.0
         with torch.no_grad():
             for start in range(0, len(of), SCORE_BATCH):
                 chunk = of[start : start + SCORE_BATCH]
-                losses = self._losses_of(*stack.take(chunk), ctx, draws)
+                losses = self._losses_of(*slices.take(chunk), ctx, draws)
                 total += float(next(iter(losses.values()))) * len(chunk)
         self.net.train()
         return total / len(of)
 
     def _losses_of(
-        self, images: np.ndarray, rois: np.ndarray, ctx: FitContext, draws: torch.Generator
+        self, images: torch.Tensor, rois: torch.Tensor, ctx: FitContext, draws: torch.Generator
     ) -> dict[str, torch.Tensor]:
-        import torch
-
-        roi = torch.from_numpy(np.ascontiguousarray(rois)).to(ctx.device, non_blocking=True)[:, None]
         with autocast(ctx.device, ctx.precision):
-            return self.losses(as_input(images, ctx.device), roi, draws)
+            return self.losses(as_input(images, ctx.device), rois[:, None], draws)
