@@ -1,7 +1,9 @@
-"""Small synthetic livers for the tests of methods."""
+"""Small synthetic livers for the tests of methods, and a watch on what their updates wait for."""
 
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ import torch
 import yaml
 from scipy import ndimage
 from torch.optim.optimizer import register_optimizer_step_pre_hook
+from torch.utils._python_dispatch import TorchDispatchMode
 from uasbench.common.seeds import derive, seed_everything
 from uasbench.datasets.case import Case
 from uasbench.datasets.healthy import HealthySet
@@ -16,6 +19,51 @@ from uasbench.methods.config import resolve
 from uasbench.methods.context import FitContext
 
 ToyCase = Callable[..., tuple[Case, np.ndarray]]
+ASKING = {
+    "aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select", "aten::is_nonzero", "aten::equal",
+    "aten::_unique2", "aten::unique_dim",
+}  # fmt: skip
+INDEXING = {"aten::index", "aten::index_put", "aten::index_put_"}
+READ_AT_TIMES = {"log", "log_watched"}
+
+
+class Waits(TorchDispatchMode):
+    """Collects where an update asks for a number that is on a device: a GPU would stop there until its work is done.
+
+    It is found on the CPU, where the same operations run. Losses are read where a point of a curve or a look at
+    held-out patients is due, and optimisers keep their counts in host memory: neither is collected.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.places: set[str] = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func._schema.name
+        if name in ASKING or (name in INDEXING and any(_is_mask(index) for index in args[1])):
+            frames = list(_frames())
+            names = {frame.f_code.co_name for frame in frames}
+            optimiser = any("torch/optim" in frame.f_code.co_filename for frame in frames)
+            if "run_updates" in names and not optimiser and not names & READ_AT_TIMES:
+                own = next(frame for frame in frames if "torch" not in frame.f_code.co_filename.split("/"))
+                self.places.add(f"{own.f_code.co_filename}:{own.f_lineno} {name}")
+        return func(*args, **(kwargs or {}))
+
+
+def _is_mask(index: object) -> bool:
+    return isinstance(index, torch.Tensor) and index.dtype == torch.bool
+
+
+def _frames() -> Iterator[FrameType]:
+    frame = sys._getframe(2)
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
+
+
+@pytest.fixture
+def waits() -> Waits:
+    return Waits()
 
 
 @pytest.fixture(scope="session")

@@ -32,6 +32,7 @@ KNOWN = registry.runnable()
 NAMES = [name for name in KNOWN.names() if KNOWN.entry(name).built_in]
 IN_ANOTHER_PROCESS = {"nnunet", "nnunet-unseen"}
 NOISE_BY_POSITION = {"anoddpm"}
+ONE_PASS = {"padim", "patchcore"}
 PROMISES = (
     *("fit and score", "inputs untouched", "same seed", "other seed"),
     *("save and load", "order and batch", "own decision"),
@@ -288,6 +289,15 @@ def test_half_precision_trains_and_scores(subject):
         method = subject.train(precision="bf16", max_updates=1)
         with autocast("cpu", "bf16"):
             subject.maps(method, subject.cases()[:1])
+
+
+def test_an_update_waits_for_no_number(subject, waits):
+    name = subject.cls.card.name
+    if name in IN_ANOTHER_PROCESS or name in ONE_PASS or subject.cls.card.trivial:
+        return
+    with waits:
+        subject.train()
+    assert waits.places == set()
 
 
 @pytest.mark.parametrize("name", each(NAMES))

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from uasbench import View
+from uasbench import FitContext, View
 from uasbench.methods.resident import ResidentSlices, sent
+from uasbench.methods.training import run_updates
 
 NUMBERS = np.array([3, 0, 3, 7, 1])
 
@@ -48,3 +49,15 @@ def test_a_batch_on_a_gpu_waits_for_nothing(healthy):
         torch.cuda.set_sync_debug_mode("default")
     for tensor, array in zip(found, stack.take(NUMBERS), strict=True):
         np.testing.assert_array_equal(tensor.cpu().numpy(), array)
+
+
+def test_what_an_update_waits_for_is_noticed(waits):
+    def step(i: int) -> dict[str, torch.Tensor]:
+        mask = torch.arange(3) > i
+        if bool(mask.any()):
+            torch.arange(3.0)[mask] = 0
+        return {"n": torch.nonzero(mask).float().mean()}
+
+    with waits:
+        run_updates(FitContext(seed=0), 1, step)
+    assert len(waits.places) == 3
