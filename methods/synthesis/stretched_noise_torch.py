@@ -1,5 +1,7 @@
 """The stretched-noise masks as batched tensor code, for training on an accelerator."""
 
+from functools import lru_cache
+
 import numpy as np
 import torch
 from torch.nn.functional import max_pool2d
@@ -13,9 +15,9 @@ def draw(
     """Return masks (bool) and stretched fields (uint8), both (count, size, size), on the generator's device."""
     device = generator.device
     noise = torch.randint(0, 256, (count, recipe.frame, recipe.frame), generator=generator, device=device)
-    noise = torch.from_numpy(recipe.lut).to(device)[noise]
+    noise = _grey_levels(recipe, device)[noise]
     masks, fields = masks_of(recipe, noise)
-    at = torch.from_numpy(recipe.positions(size or recipe.frame)).to(device)
+    at = _positions(recipe, size or recipe.frame, device)
     return masks[:, at][:, :, at], fields[:, at][:, :, at]
 
 
@@ -37,7 +39,7 @@ def blur(recipe: StretchedNoise, noise: torch.Tensor) -> torch.Tensor:
     Both matrix products see whole numbers below 256 and sum to less than 2^24, so that they are exact in float32 and
     also where products are rounded to TF32.
     """
-    matrix = torch.from_numpy(_matrix(recipe)).to(noise.device)
+    matrix = _matrix(recipe, noise.device)
     with torch.autocast(noise.device.type, enabled=False):
         rows = matrix @ noise.float()
         high = torch.floor(rows / 256)
@@ -59,12 +61,23 @@ def dilate(mask: torch.Tensor, halves: np.ndarray) -> torch.Tensor:
     return out
 
 
-def _matrix(recipe: StretchedNoise) -> np.ndarray:
-    """The blur of one axis as a matrix, reflect-101 borders, float32 (frame, frame)."""
+@lru_cache(maxsize=8)
+def _grey_levels(recipe: StretchedNoise, device: torch.device) -> torch.Tensor:
+    return torch.from_numpy(recipe.lut).to(device)
+
+
+@lru_cache(maxsize=8)
+def _positions(recipe: StretchedNoise, size: int, device: torch.device) -> torch.Tensor:
+    return torch.from_numpy(recipe.positions(size)).to(device)
+
+
+@lru_cache(maxsize=8)
+def _matrix(recipe: StretchedNoise, device: torch.device) -> torch.Tensor:
+    """Return the blur of one axis as a matrix, reflect-101 borders, float32 (frame, frame)."""
     n, radius = recipe.frame, len(recipe.taps) // 2
     matrix = np.zeros((n, n), np.float32)
     for offset, tap in zip(range(-radius, radius + 1), recipe.taps, strict=True):
         source = np.abs(np.arange(n) + offset)
         source = np.where(source >= n, 2 * (n - 1) - source, source)
         np.add.at(matrix, (np.arange(n), source), np.float32(tap))
-    return matrix
+    return torch.from_numpy(matrix).to(device)

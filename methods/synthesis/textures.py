@@ -71,13 +71,27 @@ def augment(textures: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Apply three different random operations to each texture, float32 (n, H, W) in [0, 1]."""
     device = textures.device
     order = torch.rand(len(textures), len(OPERATIONS), generator=generator, device=device).argsort(dim=1)
-    out = textures.clone()
+    apply = to_chosen if device.type == "cpu" else to_all
+    out = textures
     for slot in range(OPERATIONS_PER_TEXTURE):
-        for number, operation in enumerate(OPERATIONS):
-            chosen = torch.nonzero(order[:, slot] == number)[:, 0]
-            if len(chosen):
-                out[chosen] = operation(out[chosen], generator).clamp(0, 1)
+        out = apply(out, order[:, slot], generator)
     return out
+
+
+def to_chosen(textures: torch.Tensor, numbers: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Apply operation ``numbers[i]`` to texture i; each operation to the textures that it is for."""
+    out = textures.clone()
+    for number, operation in enumerate(OPERATIONS):
+        chosen = torch.nonzero(numbers == number)[:, 0]
+        if len(chosen):
+            out[chosen] = operation(out[chosen], generator).clamp(0, 1)
+    return out
+
+
+def to_all(textures: torch.Tensor, numbers: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Do the same without asking which textures an operation is for, which an accelerator would have to wait for."""
+    ways = torch.stack([operation(textures, generator).clamp(0, 1) for operation in OPERATIONS])
+    return ways[numbers, torch.arange(len(textures), device=textures.device)]
 
 
 def _between(low: float, high: float, textures: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

@@ -5,7 +5,15 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from uasbench.methods.synthesis.textures import OPERATIONS, BlendedTextures, augment, perlin_noise, rotate
+from uasbench.methods.synthesis.textures import (
+    OPERATIONS,
+    BlendedTextures,
+    augment,
+    perlin_noise,
+    rotate,
+    to_all,
+    to_chosen,
+)
 
 
 def generator(seed=0):
@@ -122,3 +130,15 @@ def test_textures_are_augmented_differently():
     changed = augment(textures, generator())
     assert 0 <= changed.min() <= changed.max() <= 1
     assert len({tuple(t.flatten()[:8].tolist()) for t in changed}) > 25
+
+
+def test_an_accelerator_applies_the_same_operations():
+    field = perlin_noise(40, 32, generator()).clamp(0, 1)
+    certain = [n for n, op in enumerate(OPERATIONS) if torch.equal(op(field, generator(0)), op(field, generator(1)))]
+    assert len(certain) >= 4
+    numbers = torch.tensor(certain).repeat(40)[:40]
+    assert torch.equal(to_chosen(field, numbers, generator()), to_all(field, numbers, generator()))
+    for number in set(range(len(OPERATIONS))) - set(certain):  # the same range of changes, drawn in another order
+        numbers = torch.full((40,), number)
+        one, other = (apply(field, numbers, generator()) for apply in (to_chosen, to_all))
+        assert (one - field).abs().mean() == pytest.approx(float((other - field).abs().mean()), rel=0.5)
