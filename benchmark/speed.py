@@ -1,0 +1,262 @@
+"""Updates and slices per second, memory and busy share of every trained method, as a run trains and scores it.
+
+``python -m uasbench.benchmark.speed --part 1/4 --json speed.jsonl`` measures a quarter of the methods within eight
+minutes on a GPU and writes a line per method as soon as it is done; ``--compare`` prints two such files side by side.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import shutil
+import statistics
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ..common.errors import UasbenchError, summary
+from ..datasets.healthy import HealthySet
+from ..datasets.labelled import LabelledSet
+from ..datasets.phantom.disk import Size, phantom_root
+from ..methods.config import resolve
+from ..methods.context import FitContext
+from . import device as devices
+from .catalogue import registry
+from .catalogue.outline import missing_packages
+from .stages import drive
+
+PART_S = 480.0
+WARM = 5
+SCORED_CASES = 2
+ELSEWHERE = ("nnunet", "nnunet-unseen")
+COLUMNS = ("updates_per_s", "slices_per_s", "peak_gpu_mib", "busy")
+
+
+@dataclass
+class Speed:
+    """What was measured of a method; None where it was not.
+
+    ``busy`` is the share of the time that the GPU was busy while it trained, ``updates`` those that were timed.
+    """
+
+    method: str
+    profile: str
+    anatomy: str
+    device: str
+    precision: str
+    updates_per_s: float | None = None
+    slices_per_s: float | None = None
+    peak_gpu_mib: float | None = None
+    peak_ram_mib: float | None = None
+    busy: float | None = None
+    updates: int = 0
+    error: str = ""
+
+
+class _EnoughError(Exception):
+    """The time of a training is over."""
+
+
+def part_of(names: Sequence[str], part: str) -> list[str]:
+    """Return the methods of part ``k/n``: every n-th one.
+
+    Raises:
+        UasbenchError: it is no such part.
+
+    >>> part_of(["a", "b", "c", "d", "e"], "2/3")
+    ['b', 'e']
+    """
+    number, _, of = part.partition("/")
+    if not (number.isdigit() and of.isdigit() and 1 <= int(number) <= int(of)):
+        raise UasbenchError(f"--part {part}: write K/N, such as 1/4")
+    return list(names[int(number) - 1 :: int(of)])
+
+
+def measure(name: str, profile: str, device: str, precision: str, seconds: float, size: Size = "quick") -> Speed:
+    """Train a method for half of the ``seconds`` and score with it for the other half, on the phantom.
+
+    What it raises is in :attr:`Speed.error`.
+    """
+    import torch
+
+    speed = Speed(name, profile, "", device, precision)
+    devices.configure(device, 1)
+    try:
+        cls, config, speed.anatomy = _configured(name, profile)
+        healthy, tested = _scans(speed.anatomy, size)
+        method = drive.construct(cls, config, seed=0, device=device)
+        with _busy(device) as sampled:
+            _train(method, speed, healthy, tested, seconds / 2)
+        speed.busy = statistics.fmean(sampled) if sampled else None
+        _score(method, speed, [case for case, _ in tested], seconds / 2)
+    except Exception as error:  # the other methods are measured all the same
+        speed.error = summary(error)
+    for what, value in devices.peaks(device).items():
+        setattr(speed, what, value)
+    if device.startswith("cuda"):
+        torch.cuda.empty_cache()
+    return speed
+
+
+def _configured(name: str, profile: str) -> tuple[Any, Any, str]:
+    """Return class, settings and organ: the first one that the method does not decline."""
+    known = registry.runnable()
+    if missing := missing_packages(known.outline(name).packages):
+        raise UasbenchError(missing)
+    cls: Any = known.get(name)
+    random = {"weights": "random"} if hasattr(cls.Config(), "weights") else None
+    reason = None
+    for anatomy in cls.card.anatomy:
+        config = resolve(cls.Config, profile, anatomy, random)
+        if (reason := cls(config).skip()) is None:
+            return cls, config, anatomy
+    raise UasbenchError(reason or f"{name} is for no organ")
+
+
+def _train(method: Any, speed: Speed, healthy: list[Any], tested: list[Any], seconds: float) -> None:
+    ended: list[float] = []
+    until = time.perf_counter() + seconds
+
+    def on_progress(done: int, total: int) -> None:
+        ended.append(time.perf_counter())
+        if len(ended) > WARM + 1 and ended[-1] > until:
+            raise _EnoughError
+
+    uses = type(method).card.uses
+    unlabelled = HealthySet.from_cases([case for case, _ in tested]) if uses == "unlabelled-test" else None
+    context = FitContext(
+        seed=0, device=speed.device, precision=speed.precision, on_progress=on_progress, unlabelled=unlabelled
+    )
+    scans = LabelledSet.from_cases(tested) if uses == "labels" else HealthySet.from_cases(healthy)
+    with suppress(_EnoughError):
+        method.fit(scans, context)
+    # The mean and not the median: a step that only queues its work ends long before the work does.
+    timed = ended[WARM:] if len(ended) > WARM + 1 else ended
+    speed.updates = max(0, len(timed) - 1)
+    if speed.updates:
+        _wait_for(speed.device)
+        speed.updates_per_s = speed.updates / (time.perf_counter() - timed[0])
+
+
+def _score(method: Any, speed: Speed, cases: list[Any], seconds: float) -> None:
+    from ..methods.training import autocast
+
+    until, slices, spent = time.perf_counter() + seconds, 0, 0.0
+    for round_, case in zip(itertools.count(), itertools.cycle(cases[:SCORED_CASES]), strict=False):
+        started = time.perf_counter()
+        with autocast(speed.device, speed.precision):
+            method.score(case)
+        _wait_for(speed.device)
+        if round_:  # the first one warms up
+            spent += time.perf_counter() - started
+            slices += int(case.roi.any(axis=(1, 2)).sum())
+        if time.perf_counter() > until and (round_ or spent):
+            break
+    speed.slices_per_s = slices / spent if spent else None
+
+
+def _wait_for(device: str) -> None:
+    if device.startswith("cuda"):
+        import torch
+
+        torch.cuda.synchronize()
+
+
+@contextmanager
+def _busy(device: str) -> Iterator[list[float]]:
+    """Sample how busy the GPU is, as shares; nothing where there is none to ask."""
+    sampled: list[float] = []
+    tool = shutil.which("nvidia-smi")
+    if tool is None or not device.startswith("cuda"):
+        yield sampled
+        return
+    over = threading.Event()
+
+    def sample() -> None:
+        command = [tool, "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "--id=0"]
+        while not over.wait(0.5):
+            said = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()  # noqa: S603
+            if said.isdigit():
+                sampled.append(int(said) / 100)
+
+    thread = threading.Thread(target=sample, daemon=True)
+    thread.start()
+    try:
+        yield sampled
+    finally:
+        over.set()
+        thread.join()
+
+
+def _scans(anatomy: str, size: Size) -> tuple[list[Any], list[Any]]:
+    """Return healthy phantoms, and phantoms with their lesions."""
+    sets = registry.datasets()
+    test = next(name for name, card in sets.cards().items() if card.anatomy == anatomy and card.truth == "voxel")
+    root = phantom_root(Path(tempfile.gettempdir()) / "uasbench-speed", anatomy=anatomy, seed=0, size=size)
+    train, tested = sets.get(sets.card(test).partner or "")(), sets.get(test)()
+    healthy = [train.load(scan.id) for scan in train.discover(root)]
+    return healthy, [(tested.load(scan.id), tested.load_truth(scan.id).lesion) for scan in tested.discover(root)]
+
+
+def compared(before: Path, after: Path) -> str:
+    """Return two files of measurements side by side, as a Markdown table: what was, what is, and the ratio."""
+    old, new = ({speed["method"]: speed for speed in _read(path)} for path in (before, after))
+    heads = [f"{column}{part}" for column in COLUMNS for part in ("", " now", " ×")]
+    lines = [f"| method | {' | '.join(heads)} | error |", "|---" * (len(heads) + 2) + "|"]
+    for method in sorted({*old, *new}):
+        cells = []
+        for column in COLUMNS:
+            was, now = (speeds.get(method, {}).get(column) for speeds in (old, new))
+            cells += [_number(was), _number(now), f"{now / was:.2f}" if was and now else "–"]
+        errors = {speeds[method]["error"] for speeds in (old, new) if method in speeds} - {""}
+        lines.append(f"| {method} | {' | '.join(cells)} | {'; '.join(sorted(errors))} |")
+    return "\n".join(lines)
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3g}"
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure a part of the methods, or compare two files."""
+    parser = argparse.ArgumentParser(prog=f"python -m {__spec__.name}", description=__doc__)
+    parser.add_argument("--part", default="1/1", help="K/N: every N-th method from the K-th on")
+    parser.add_argument("--methods", help="names with commas, instead of all trained ones")
+    parser.add_argument("--json", type=Path, help="file that gets a line per method")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    parser.add_argument("--profile", default="paper", help="smoke, quick, standard or paper")
+    parser.add_argument("--seconds", type=float, default=PART_S, help="for the whole part")
+    parser.add_argument("--compare", nargs=2, type=Path, metavar="FILE", help="print two files side by side")
+    given = parser.parse_args(arguments)
+    if given.compare:
+        print(compared(*given.compare))
+        return
+    known = registry.runnable()
+    every = [name for name, card in known.cards().items() if not card.trivial and name not in ELSEWHERE]
+    names = part_of(given.methods.split(",") if given.methods else every, given.part)
+    device = devices.resolve_device(given.device)
+    precision = devices.resolve_precision("auto", device)
+    ends = time.monotonic() + given.seconds
+    for number, name in enumerate(names):
+        share = max(0.0, ends - time.monotonic()) / (len(names) - number)
+        speed = measure(name, given.profile, device, precision, share, "smoke" if given.profile == "smoke" else "quick")
+        line = json.dumps(asdict(speed))
+        print(line, flush=True)
+        if given.json:
+            with given.json.open("a", encoding="utf-8") as file:
+                file.write(line + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+"""Measuring speed: what is timed, what a failure leaves, and two files side by side."""
+
+import json
+
+import pytest
+from uasbench.benchmark import speed
+from uasbench.common.errors import UasbenchError
+
+
+def test_a_line_per_method_as_soon_as_it_is_done(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(speed.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(speed, "WARM", 0)
+    file = tmp_path / "speed.jsonl"
+    arguments = ["--methods", "ae,normnet,nnunet", "--device", "cpu", "--profile", "smoke", "--seconds", "2"]
+    speed.main([*arguments, "--json", str(file)])
+    found = [json.loads(line) for line in file.read_text().splitlines()]
+    assert [(one["method"], one["anatomy"]) for one in found[:2]] == [("ae", "liver"), ("normnet", "lung")]
+    assert all(one["updates_per_s"] > 0 and one["slices_per_s"] > 0 and not one["error"] for one in found[:2])
+    assert all(one["peak_ram_mib"] > 100 and one["peak_gpu_mib"] is one["busy"] is None for one in found)
+    capsys.readouterr()
+    speed.main(["--compare", str(file), str(file)])
+    lines = {line.split(" | ")[0].strip("| "): line for line in capsys.readouterr().out.splitlines()}
+    assert " | 1.00 | " in lines["ae"]
+    assert lines.keys() >= {"ae", "normnet", "nnunet"}
+
+
+def test_a_training_is_cut_off_when_its_time_is_over(tmp_path, monkeypatch):
+    monkeypatch.setattr(speed.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(speed, "WARM", 1)
+    found = speed.measure("ae", "smoke", "cpu", "fp32", 0.0, "smoke")
+    assert (found.updates, found.error) == (1, "")
+
+
+def test_a_method_that_fails_is_a_line_too(monkeypatch):
+    monkeypatch.setattr(speed, "_scans", lambda *_: 1 / 0)
+    found = speed.measure("ae", "smoke", "cpu", "fp32", 0.0)
+    assert (found.updates_per_s, found.error) == (None, "ZeroDivisionError: division by zero")
+
+
+@pytest.mark.parametrize("part", ["0/2", "3/2", "half", "1/0", "1"])
+def test_a_part_that_there_is_not_is_refused(part):
+    with pytest.raises(UasbenchError, match="write K/N"):
+        speed.part_of(["ae"], part)
