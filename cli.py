@@ -66,7 +66,9 @@ def run(
     phantom_seed: Annotated[int, typer.Option(help="Seed of the synthetic patients.")] = 0,
     profile: Annotated[str, typer.Option(help="smoke (no claim), quick (plumbing), standard or paper.")] = "paper",
     seeds: Annotated[str, typer.Option(help="A number of seeds (3) or a list (0,1,2).")] = "3",
-    workers: Annotated[str, typer.Option(help="Stages at once: auto is one per GPU, or one per core.")] = "auto",
+    workers: Annotated[
+        str, typer.Option(help="Stages at once: auto (one per GPU or core), pack (as many as fit a GPU).")
+    ] = "auto",
     threads: Annotated[int, typer.Option(help="CPU threads of each stage; part of the result's address.")] = 1,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto (bf16 on CUDA, fp32 on CPU), fp32, or bf16 on CUDA.")] = "auto",

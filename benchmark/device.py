@@ -54,6 +54,19 @@ def resolve_precision(wanted: str, device: str) -> str:
     return wanted
 
 
+def resolve_workers(wanted: int | str | None, device: str) -> tuple[int, bool]:
+    """Return how many stages run at once, and whether GPUs take as many as fit besides (``pack``).
+
+    Raises:
+        DeviceError: stages should be packed on GPUs, and there is none.
+    """
+    if wanted == "pack" and device != "cuda":
+        raise DeviceError("--workers pack: it packs stages on GPUs, and this run uses none; give a number, or auto")
+    if isinstance(wanted, int):
+        return wanted, False
+    return max(1, default_workers("cpu" if wanted == "pack" else device)), wanted == "pack"
+
+
 def default_workers(device: str) -> int:
     """One cell per GPU, or one per core that this process may use."""
     return gpu_count() if device == "cuda" else len(os.sched_getaffinity(0))

@@ -63,6 +63,10 @@ def shown(console: Console | None, jobs: Sequence[Job], workers: int, listener: 
         if event.kind == "started":
             bars[job.id] = progress.add_task(job.label, total=None, left="")
             return
+        if event.kind == "again":
+            progress.remove_task(bars.pop(job.id))
+            console.print(f"again   {job.label}, alone: {escape(printable(str(event.value)))}", highlight=False)
+            return
         if event.kind == "progress":
             done, total = event.value
             progress.update(bars[job.id], completed=done, total=total)

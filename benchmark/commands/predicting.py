@@ -83,7 +83,7 @@ def plan(options: RunOptions, console: Console | None = None, *, calibrate: bool
     device = devices.resolve_device(options.device)
     precision = devices.resolve_precision(options.precision, device)
     numerics = Numerics(device=device, threads=options.threads, precision=precision)
-    workers = options.workers or max(1, devices.default_workers(device))
+    workers, _ = devices.resolve_workers(options.workers, device)
     folder = RunFolder(options.folder())
     check_source(folder, options)
     with preparing(console) as progress:

@@ -28,7 +28,7 @@ def previews(options: RunOptions, console: Console | None = None) -> dict[str, d
         UasbenchError: no chosen method has a preview, or the data cannot be used.
     """
     with preparing(console) as progress:
-        tasks = whole_tasks(options, options.workers or 1, progress)
+        tasks = whole_tasks(options, devices.resolve_workers(options.workers or 1, "cpu")[0], progress)
     found: dict[str, dict[str, np.ndarray]] = {}
     for task in tasks:
         healthy = HealthySet([Part(case, z) for case, z in task.data.training()])
@@ -47,7 +47,7 @@ def previews(options: RunOptions, console: Console | None = None) -> dict[str, d
 
 def prepare_only(options: RunOptions, console: Console | None = None) -> list[str]:
     """Prepare the data of a run and say what lies where; nothing is trained."""
-    workers = options.workers or max(1, devices.default_workers("cpu"))
+    workers, _ = devices.resolve_workers(options.workers, "cpu")
     with preparing(console) as progress:
         tasks = whole_tasks(options, workers, progress)
     lines = []

@@ -12,6 +12,7 @@ from .. import device as devices
 from ..catalogue.rates import rates
 from ..catalogue.registry import datasets, runnable
 from ..executors.contract import Event, Place, find_executor, run_jobs
+from ..locations import cache_root
 from ..planning.info import check_source, made_again, outdated, retire_damaged, write_info, write_timing
 from ..planning.options import RunOptions
 from ..planning.plan import Graph, plan_cells
@@ -46,7 +47,7 @@ def run(
     device = devices.resolve_device(options.device)
     precision = devices.resolve_precision(options.precision, device)
     numerics = Numerics(device=device, threads=options.threads, precision=precision)
-    workers = options.workers or max(1, devices.default_workers(device))
+    workers, packed = devices.resolve_workers(options.workers, device)
     executor = find_executor(options.executor)
     with RunFolder.working(options.folder()) as folder:
         check_source(folder, options)
@@ -79,12 +80,15 @@ def run(
             on_record(folder.record(folder.record_path(key)))
         predict(graph, Predictor(rates(), device))
         if jobs := list(graph.jobs.values()):
-            place = Place(folder, workers, device, options.limit_s, tuple(sorted(graph.packages)))
+            preload, cache = tuple(sorted(graph.packages)), cache_root(options.cache)
+            place = Place(folder, workers, device, options.limit_s, preload, packed, cache)
             with shown(console, jobs, workers, book) as listener:
                 run_jobs(executor(place), jobs, listener, options.limit_s)
         if console is not None:
             console.print("tables, figures and the report follow", highlight=False)
         wall = time.monotonic() - started
+        if book.again:
+            folder.update_info(again=[*folder.info().get("again", []), *book.again])
         write_timing(folder, wall_s=wall, workers=workers, stage_s=book.stage_s, work_s=book.fit_and_score_s)
     return folder, book.failed
 
@@ -99,9 +103,12 @@ class _Bookkeeper:
         self.failed = 0
         self.stage_s = {"fit": 0.0, "map": 0.0, "measure": 0.0}
         self.fit_and_score_s = 0.0
+        self.again: list[str] = []
 
     def __call__(self, event: Event) -> None:
         job = event.job
+        if event.kind == "again":
+            self.again.append(f"{job.label}: {event.value}")
         if event.kind in ("done", "failed"):
             self.stage_s[job.task.stage] += event.seconds
         if event.kind == "done" and job.task.stage == "measure":

@@ -61,10 +61,14 @@ class Job:
 
 @dataclass(frozen=True)
 class Event:
-    """What happened to a job: started, progress (done, total), done, failed (message) or cancelled (failed need)."""
+    """What happened to a job.
+
+    It started, made progress (done, total), is done, failed (message), was cancelled (failed need), or ran out of
+    memory beside others and will run again (message).
+    """
 
     job: Job
-    kind: Literal["started", "progress", "done", "failed", "cancelled"]
+    kind: Literal["started", "progress", "done", "failed", "cancelled", "again"]
     value: Any = None
     seconds: float = 0.0
 
@@ -74,10 +78,13 @@ Listener = Callable[[Event], None]
 
 @dataclass(frozen=True)
 class Report:
-    """What an executor says about a job: started, progress (done, total), done or failed (a message of one line)."""
+    """What an executor says about a job: started, progress (done, total), done or failed (a message of one line).
+
+    One that starts a job once more, after a failure that is not the job's own, says ``again`` with the message of it.
+    """
 
     id: str
-    kind: Literal["started", "progress", "done", "failed"]
+    kind: Literal["started", "progress", "done", "failed", "again"]
     value: Any = None
 
 
@@ -91,6 +98,8 @@ class Place:
         device: ``cpu`` or ``cuda``.
         limit_s: seconds after which the engine stops a stage.
         preload: modules that a warm server of workers may import beforehand.
+        packed: as many stages on each GPU as fit there; ``workers`` are then those without a GPU.
+        cache: folder for what is learned about stages.
     """
 
     folder: RunFolder
@@ -98,6 +107,8 @@ class Place:
     device: str = "cpu"
     limit_s: float = float("inf")
     preload: tuple[str, ...] = ()
+    packed: bool = False
+    cache: Path | None = None
 
     def log(self, job: str) -> Path:
         """Return the file that a job's output goes to."""
@@ -229,6 +240,9 @@ def run_jobs(executor: Executor, jobs: Sequence[Job], listener: Listener, limit_
                 job = running[report.id]
                 if report.kind == "started":
                     start(job)
+                elif report.kind == "again":
+                    started.pop(job.id, None)
+                    listener(Event(job, "again", report.value))
                 elif report.kind == "progress":
                     listener(Event(job, "progress", report.value))
                 else:

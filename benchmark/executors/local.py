@@ -13,42 +13,82 @@ from .. import device as devices
 from ..stages import worker
 from ..stages.apart import death
 from ..stages.wall import SECRETS
+from . import gpus
 from .contract import Job, Place, Report
+from .packing import Packing, Peaks
 
 GRACE_S = 5.0
+QUEUED = 1 << 16
+"""Jobs that a packing executor takes: those that have no room yet wait in it."""
 
 
 @dataclass
 class _Running:
-    slot: int
+    job: Job
     process: Worker
     reports: socket.socket
     unread: bytes = b""
     outcome: Report | None = None
 
 
+class Slots:
+    """One job per slot: a GPU in turn, or the CPU."""
+
+    def __init__(self, names: Sequence[str | None]) -> None:
+        self.names = names
+        self._taken: dict[str, int] = {}
+
+    def place(self, job: Job) -> tuple[str | None] | None:
+        """Return the GPU of a free slot, None in a tuple where it has none; None where no slot is free."""
+        free = [i for i in range(len(self.names)) if i not in self._taken.values()]
+        if not free:
+            return None
+        self._taken[job.id] = free[0]
+        return (self.names[free[0]],)
+
+    def end(self, job: Job, error: str | None) -> bool:
+        """Free the slot of a job; nothing runs again."""
+        del self._taken[job.id]
+        return False
+
+
 class LocalExecutor:
-    """One process per job, each on a slot of its own: a GPU in turn, or the CPU; jobs end with their submitter."""
+    """One process per job, on slots or packed on GPUs (``Place.packed``); jobs end with their submitter."""
 
     def __init__(self, place: Place) -> None:
         if place.workers < 1:
             raise ValueError("an executor needs at least one worker")
         self.place = place
-        self.slots = slots(place.workers, 0 if place.device == "cpu" else devices.gpu_count())
+        self.room_for = place.workers
+        if place.packed:
+            peaks = Peaks(None if place.cache is None else place.cache / "gpu-peaks.json")
+            self.places: Slots | Packing = Packing(gpus.visible(gpus.read()), gpus.read, place.workers, peaks)
+            self.room_for = QUEUED
+        else:
+            self.places = Slots(slots(place.workers, 0 if place.device == "cpu" else devices.gpu_count()))
         package = __name__.rpartition(".executors")[0]
         self._zygote = Zygote([f"{package}.stages.preload", *place.preload], hidden=SECRETS)
+        self._waiting: dict[str, Job] = {}
         self._running: dict[str, _Running] = {}
-        self._started: list[Report] = []
+        self._said: list[Report] = []
 
     def room(self) -> int:
-        return len(self.slots) - len(self._running)
+        return self.room_for - len(self._running) - len(self._waiting)
 
     def attach(self, jobs: Sequence[Job]) -> tuple[str, ...]:
         return ()  # a worker ends with its submitter
 
     def submit(self, job: Job) -> None:
-        taken = {item.slot for item in self._running.values()}
-        slot = next(i for i in range(len(self.slots)) if i not in taken)
+        self._waiting[job.id] = job
+        self._start_waiting()
+
+    def _start_waiting(self) -> None:
+        for job in list(self._waiting.values()):
+            if (place := self.places.place(job)) is not None:
+                del self._waiting[job.id]
+                self._start(job, place[0])
+
+    def _start(self, job: Job, gpu: str | None) -> None:
         ours, theirs = socket.socketpair()
         arguments = [
             job.text,
@@ -56,13 +96,14 @@ class LocalExecutor:
         ]
         with theirs:
             target = f"{worker.__name__}:{worker.work.__name__}"
-            process = self._zygote.start(target, [*arguments, self.slots[slot]], [theirs.fileno()])
+            process = self._zygote.start(target, [*arguments, gpu], [theirs.fileno()])
         ours.setblocking(False)
-        self._running[job.id] = _Running(slot, process, ours)
-        self._started.append(Report(job.id, "started"))
+        self._running[job.id] = _Running(job, process, ours)
+        self._said.append(Report(job.id, "started"))
 
     def reports(self, timeout: float) -> list[Report]:
-        found, self._started = self._started, []
+        self._start_waiting()
+        found, self._said = self._said, []
         handles = [handle for item in self._running.values() for handle in (item.reports, item.process)]
         readable(handles, 0 if found else timeout)
         for name, item in list(self._running.items()):
@@ -75,27 +116,34 @@ class LocalExecutor:
             if ended:
                 if item.outcome is None:
                     self._zygote.settle(item.process)
-                found.append(item.outcome or Report(name, "failed", death(item.process.status)))
-                self._forget(name)
+                outcome = item.outcome or Report(name, "failed", death(item.process.status))
+                if self._forget(name, outcome.value if outcome.kind == "failed" else None):
+                    self._waiting[name] = item.job
+                    outcome = Report(name, "again", outcome.value)
+                found.append(outcome)
         return found
 
     def stop(self, job: str) -> None:
+        if self._waiting.pop(job, None) is not None:
+            return
         process = self._running[job].process
         process.send_signal(signal.SIGTERM)
         if not readable([process], GRACE_S):
             process.send_signal(signal.SIGKILL)
             readable([process])
-        self._forget(job)
+        self._forget(job, "stopped")
 
     def close(self) -> None:
-        for job in list(self._running):
+        for job in [*self._waiting, *self._running]:
             self.stop(job)
         self._zygote.close()
 
-    def _forget(self, job: str) -> None:
+    def _forget(self, job: str, error: str | None) -> bool:
+        """Take leave of a process that has ended; True where its job should run again."""
         item = self._running.pop(job)
         item.reports.close()
         item.process.close()
+        return self.places.end(item.job, error)
 
 
 def _read(job: str, item: _Running) -> list[Report]:

@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_validator
 
@@ -41,7 +41,7 @@ class RunOptions(BaseModel, extra="forbid"):
     phantom_seed: int = 0
     profile: Profile = "paper"
     seeds: list[int] = Field(default_factory=lambda: [0, 1, 2], min_length=1)
-    workers: int | None = Field(default=None, ge=1)
+    workers: Annotated[int, Field(ge=1)] | Literal["pack"] | None = None
     threads: int = Field(default=1, ge=1)
     device: str = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"

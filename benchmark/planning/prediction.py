@@ -113,6 +113,8 @@ class TimeLeft:
         """Take account of an event; ``now`` are the seconds of any clock."""
         if event.kind == "started":
             self._started[event.job.id] = now
+        elif event.kind == "again":
+            self._started.pop(event.job.id, None)
         elif event.kind != "progress":
             self._open.pop(event.job.id)
             self._started.pop(event.job.id, None)

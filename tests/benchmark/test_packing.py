@@ -1,0 +1,167 @@
+"""Stages packed on simulated GPUs: memory, busy cards, cores beside them, and what ran out of memory."""
+
+import json
+import stat
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from uasbench.benchmark import device as devices
+from uasbench.benchmark.conformance.executors import Bench
+from uasbench.benchmark.executors import gpus, packing
+from uasbench.benchmark.executors.contract import Job, Resources
+from uasbench.benchmark.executors.gpus import Reading
+from uasbench.benchmark.executors.packing import Packing, Peaks
+from uasbench.benchmark.runs.records import FIT_SEAL
+
+TOTAL = 10_000.0
+GPU = Resources(gpus=1.0)
+
+
+class Cards:
+    """GPUs whose memory and load a test sets, and a clock."""
+
+    def __init__(self, *names: str) -> None:
+        self.used = dict.fromkeys(names, 0.0)
+        self.busy: dict[str, float | None] = dict.fromkeys(names, 0.1)
+        self.now = 0.0
+
+    def read(self) -> dict[str, Reading]:
+        return {name: Reading("Card", TOTAL, self.used[name], self.busy[name]) for name in self.used}
+
+    def packing(self, cores: int = 2, peaks: Peaks | None = None) -> Packing:
+        return Packing(list(self.used), self.read, cores, peaks or Peaks(None), lambda: self.now)
+
+
+def job(name: str, out: Path = Path("nowhere"), takes: Resources = GPU, method: str = "ae") -> Job:
+    task: Any = SimpleNamespace(stage="fit", out=out, model_dump=lambda **_: {"stage": "fit", "method": method})
+    return Job(name, task, name, resources=takes)
+
+
+def finished(out: Path, peak: float) -> Path:
+    out.mkdir(exist_ok=True)
+    (out / FIT_SEAL).write_text(json.dumps({"peak_gpu_mib": peak}))
+    return out
+
+
+def test_what_is_not_known_gets_a_share_and_what_was_measured_its_peak(tmp_path):
+    cards, file = Cards("0"), tmp_path / "cache" / "peaks.json"
+    file.parent.mkdir()
+    packed = cards.packing(peaks=Peaks(file))
+    assert packed.place(job("a")) == ("0",)
+    cards.now += 10
+    assert packed.place(job("b")) == ("0",)
+    cards.now += 10
+    assert packed.place(job("c")) is None  # a third of 10 GB each, and what CUDA takes
+    assert not packed.end(job("a", finished(tmp_path / "fit", 500.0)), None)
+    for name in "cdef":
+        cards.now += 10
+        assert packed.place(job(name)) == ("0",), name
+    cards.now += 10
+    assert packed.place(job("another", method="normnet")) is None
+    again = cards.packing(peaks=Peaks(file))
+    assert again.peaks.of(job("x"), "Card") == 500
+    assert again.peaks.of(job("x"), "Another card") is None
+    assert again.peaks.of(job("x", method="normnet"), "Card") is None
+
+
+def test_memory_that_others_use_counts_and_an_empty_card_takes_anything():
+    cards = Cards("0")
+    packed = cards.packing()
+    cards.used["0"] = 9500.0
+    assert packed.place(job("a")) == ("0",)
+    cards.now += 10
+    assert packed.place(job("b")) is None
+    cards.used["0"] = 1000.0
+    assert packed.place(job("b")) == ("0",)
+
+
+def test_a_busy_card_gets_no_more_and_one_is_given_time_to_show_what_a_stage_does():
+    cards = Cards("0")
+    packed = cards.packing(peaks=Peaks(None))
+    assert packed.place(job("a")) == ("0",)
+    assert packed.place(job("b")) is None
+    cards.now, cards.busy["0"] = 10.0, 0.99
+    assert packed.place(job("b")) is None
+    cards.busy["0"] = None  # it does not say: memory alone decides
+    assert packed.place(job("b")) == ("0",)
+
+
+def test_several_cards_share_the_stages_and_cores_take_those_that_need_none():
+    cards = Cards("0", "1")
+    packed = cards.packing(cores=2)
+    assert {packed.place(job(name)) for name in "ab"} == {("0",), ("1",)}
+    for name in "cd":
+        assert packed.place(job(name, takes=Resources())) == (None,)
+    assert packed.place(job("e", takes=Resources())) is None
+    assert not packed.end(job("c", takes=Resources()), "failed")
+    assert packed.place(job("e", takes=Resources())) == (None,)
+    cards.now += 10
+    assert {packed.place(job(name)) for name in "fg"} == {("0",), ("1",)}
+
+
+def test_what_ran_out_of_memory_runs_once_more_alone():
+    cards = Cards("0")
+    packed = cards.packing()
+    said = "OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB"
+    for name in "ab":
+        cards.now += 10
+        packed.place(job(name))
+    assert packed.end(job("a"), said)
+    cards.now += 10
+    assert packed.place(job("a")) is None
+    assert not packed.end(job("b"), "ValueError: wrong")
+    assert packed.place(job("a")) == ("0",)
+    cards.now += 10
+    assert packed.place(job("c")) is None
+    assert not packed.end(job("a"), said)
+    assert packed.place(job("c")) == ("0",)
+
+
+def nvidia_smi(folder: Path, monkeypatch: pytest.MonkeyPatch, lines: str) -> None:
+    tool = folder / "nvidia-smi"
+    tool.write_text(f"#!/bin/sh\ncat <<'END'\n{lines}\nEND\n")
+    tool.chmod(tool.stat().st_mode | stat.S_IEXEC)
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+
+
+def test_cards_are_read_by_index_and_uuid_and_only_visible_ones_used(tmp_path, monkeypatch):
+    lines = "0, GPU-aa, NVIDIA A, 80000, 1000, 35\n1, GPU-bb, NVIDIA A, 80000, 0, [N/A]"
+    nvidia_smi(tmp_path, monkeypatch, lines)
+    found = gpus.read()
+    assert found["0"] == found["GPU-aa"] == Reading("NVIDIA A", 80000, 1000, 0.35)
+    assert found["1"].busy is None
+    for named, expected in ((None, ["0", "1"]), ("1", ["1"]), ("GPU-bb, 0", ["GPU-bb", "0"]), ("", []), ("7", [])):
+        if named is None:
+            monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        else:
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
+        assert gpus.visible(found) == expected
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert gpus.read() == {}
+
+
+def test_the_executor_packs_and_runs_again_what_the_packing_says(tmp_path, monkeypatch):
+    """Stages on a simulated card: whoever fails once is taken for one that found it full."""
+    nvidia_smi(tmp_path, monkeypatch, "0, GPU-aa, Simulated, 80000, 0, 5")
+    monkeypatch.setattr(packing, "SETTLING_S", 0.0)
+    monkeypatch.setattr(packing, "OUT_OF_MEMORY", "was told to fail")
+    folder = tmp_path / "run"
+    folder.mkdir()
+    bench = Bench("uasbench.benchmark.executors.local:LocalExecutor", folder)
+    bench.place = replace(bench.place, device="cuda", packed=True)
+    jobs = [replace(bench.job(name, act), resources=GPU) for name, act in (("a", "finish"), ("b", "raise"))]
+    last = bench.run(*jobs, bench.job("c", "finish", "a"), bench.job("d", "finish", "b"))
+    assert {name: event.kind for name, event in last.items()} == {
+        "a": "done", "b": "failed", "c": "done", "d": "cancelled",
+    }  # fmt: skip
+    assert bench.kinds("b") == ["started", "again", "started", "failed"]
+
+
+def test_packing_needs_a_gpu():
+    assert devices.resolve_workers(3, "cpu") == (3, False)
+    assert devices.resolve_workers("pack", "cuda") == (devices.default_workers("cpu"), True)
+    with pytest.raises(devices.DeviceError, match="--workers pack"):
+        devices.resolve_workers("pack", "cpu")
