@@ -2,8 +2,11 @@
 
 import json
 import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from ...common.atomic import discard, new_folder
 from ...common.sealed import check_files, damage, seal_folder
@@ -20,6 +23,8 @@ from .fit import MethodSpec
 from .inputs import check_whole, entries_of, kernels_beside
 from .task import Frozen, Numerics, Progress, RunInside, Task
 from .wall import Places, standing
+
+MOST_WAITING = 2
 
 
 class Model(Frozen, frozen=True):
@@ -84,12 +89,13 @@ def _map_all(task: MapTask, scratch: Path, progress: Progress) -> None:
         thresholds.append(drive.threshold_of(members[0]))
         tested = [(case, scratch / f"{case.id}.map", scratch / f"{case.id}.mask") for case in model.cases]
         held_out = [(case, healthy_map(scratch, case.id, number, count), None) for case in task.healthy]
-        for case, path, mask in (*tested, *held_out):
-            case_seconds, case_slices = _map_one(task, members, case, path, mask)
-            if mask is not None:
-                seconds, slices = seconds + case_seconds, slices + case_slices
-            done += 1
-            progress(done, total)
+        with Writer(beside=task.numerics.device != "cpu") as write:
+            for case, path, mask in (*tested, *held_out):
+                case_seconds, case_slices = _map_one(task, members, case, path, mask, write)
+                if mask is not None:
+                    seconds, slices = seconds + case_seconds, slices + case_slices
+                done += 1
+                progress(done, total)
     if any(threshold != thresholds[0] for threshold in thresholds):
         raise drive.MethodError(
             f"native_threshold differs between folds: {', '.join(map(str, thresholds))}; make it a constant, or "
@@ -114,8 +120,37 @@ def finished(out: Path) -> str | None:
         return None
 
 
+class Writer:
+    """Compresses and writes maps: at once on the CPU, whose cores are counted, ``beside`` the next scoring on a GPU.
+
+    At most two maps wait. What goes wrong is raised by a later call or at the end.
+    """
+
+    def __init__(self, *, beside: bool) -> None:
+        self.beside = beside
+        self._pool = ThreadPoolExecutor(1) if beside else None
+        self._pending: deque[Future[object]] = deque()
+
+    def __call__(self, write: Callable[..., object], *arguments: Any) -> None:
+        if self._pool is None:
+            write(*arguments)
+            return
+        self._pending.append(self._pool.submit(write, *arguments))
+        while len(self._pending) > MOST_WAITING:
+            self._pending.popleft().result()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._pool is not None:
+            self._pool.shutdown()
+        while kind is None and self._pending:
+            self._pending.popleft().result()
+
+
 def _map_one(
-    task: MapTask, members: list[Any], prepared: PreparedCase, path: Path, mask: Path | None
+    task: MapTask, members: list[Any], prepared: PreparedCase, path: Path, mask: Path | None, write: Writer
 ) -> tuple[float, int]:
     method, case = members[0], prepared.case()
     viewed = None if method.view is None else prepared.viewed(method.view)
@@ -128,7 +163,7 @@ def _map_one(
     if viewed is not None:
         geometry = viewed.geometry
         support = viewed.support if method.region == "roi" else geometry.view_support(support)
-    write_map(path, scores, geometry, support)
+    write(write_map, path, scores.copy() if write.beside else scores, geometry, support)
     if mask is not None and (decision := drive.decide(method, case, viewed, scores)) is not None:
-        write_mask(mask, decision)
+        write(write_mask, mask, decision)
     return seconds, int(case.roi.any(axis=(1, 2)).sum())

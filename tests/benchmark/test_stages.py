@@ -4,11 +4,12 @@ import json
 import subprocess
 import sys
 import textwrap
+import threading
 from pathlib import Path
 
 import pytest
 from uasbench.benchmark.stages.fit import FitTask, MethodSpec
-from uasbench.benchmark.stages.map import MapTask, Model
+from uasbench.benchmark.stages.map import MOST_WAITING, MapTask, Model, Writer
 from uasbench.benchmark.stages.task import Numerics
 from uasbench.common.source_hash import closure_files
 from uasbench.datasets.adapters.btcv import BTCV
@@ -77,6 +78,46 @@ def test_fit_and_map_work_without_mlflow_optuna_data_root_and_labels(prepared, t
 def test_fit_and_map_never_read_truth(stage):
     modules = closure_files(f"uasbench.benchmark.stages.{stage}")
     assert not {m for m in modules if "scoring" in m or m.endswith((".measure", ".tuning", ".adapters.lits"))}
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_maps_are_written_in_order_and_what_goes_wrong_is_raised(beside):
+    written: list[int] = []
+
+    def fail() -> None:
+        raise OSError("the disk is full")
+
+    with Writer(beside=beside) as write:
+        for number in range(20):
+            write(written.append, number)
+    assert written == list(range(20))
+    with pytest.raises(OSError, match="disk is full"), Writer(beside=beside) as write:
+        write(fail)
+
+    def fail_of_itself() -> None:
+        with Writer(beside=beside) as write:
+            if beside:
+                write(fail)
+            raise ValueError("the method's own")
+
+    with pytest.raises(ValueError, match="the method's own"):
+        fail_of_itself()
+
+
+def test_few_maps_wait_beside_a_slow_disk():
+    begun, go = [], threading.Event()
+
+    def slow(number: int) -> None:
+        begun.append(number)
+        go.wait(60)
+
+    with Writer(beside=True) as write:
+        for number in range(MOST_WAITING):
+            write(slow, number)
+        threading.Timer(0.2, go.set).start()
+        write(slow, MOST_WAITING)  # comes back when the first one is written
+        assert go.is_set()
+    assert begun == list(range(MOST_WAITING + 1))
 
 
 def test_command_line_help_imports_nothing_heavy(tmp_path):
