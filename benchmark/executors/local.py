@@ -11,7 +11,7 @@ from ...common.processes import readable
 from ...common.zygote import Worker, Zygote
 from .. import device as devices
 from ..stages import worker
-from ..stages.apart import death
+from ..stages.apart import clear_scratch, death
 from ..stages.wall import SECRETS
 from . import gpus
 from .contract import Job, Place, Report
@@ -143,6 +143,7 @@ class LocalExecutor:
         item = self._running.pop(job)
         item.reports.close()
         item.process.close()
+        clear_scratch(item.process.pid)
         return self.places.end(item.job, error)
 
 

@@ -65,7 +65,7 @@ class Apart:
             SystemExit: the submitter has ended.
         """
         adopt_orphans()
-        scratch = Path(tempfile.mkdtemp(prefix="uasbench-"))
+        scratch = Path(tempfile.mkdtemp(prefix=_scratch_of(os.getpid())))
         (output, printed), (reports, reported) = os.pipe(), os.pipe()
         try:
             sys.stdout.flush()
@@ -111,6 +111,17 @@ class Apart:
         if self._submitter in ready:
             raise SystemExit("whoever submitted this stage has ended")
         return ready
+
+
+def clear_scratch(pid: int) -> None:
+    """Delete the temporary folder of a supervisor that was killed before it could."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_scratch_of(pid)}*"):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _scratch_of(pid: int) -> str:
+    """Return how the temporary folders of a process begin; containers that share the disk number theirs alike."""
+    return f"uasbench-{Path('/proc/self/ns/pid').stat().st_ino}-{pid}-"
 
 
 def death(status: int | None) -> str:

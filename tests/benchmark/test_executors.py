@@ -1,13 +1,17 @@
 """The contract of executors, kept by the built-in one and by a plug-in that shares no code with it."""
 
+import os
 import re
+import signal
 import subprocess
+import tempfile
 from pathlib import Path
 
+import psutil
 import pytest
 from uasbench.benchmark.catalogue.registry import RegistryError
 from uasbench.benchmark.conformance.executors import CHECKS, Bench, failures
-from uasbench.benchmark.executors.contract import Place, find_executor, run_jobs
+from uasbench.benchmark.executors.contract import Event, Place, find_executor, run_jobs
 from uasbench.benchmark.executors.local import LocalExecutor, slots
 from uasbench.benchmark.runs.folder import RunFolder
 from uasbench.common.errors import UasbenchError
@@ -64,6 +68,26 @@ def test_a_run_goes_through_the_executor_that_it_names(run, tmp_path):
     assert noted == {"fit", "map", "measure"}
     with pytest.raises(UasbenchError, match="unknown executor 'slurn'"):
         run("hu-deviation", executor="slurn", out=tmp_path / "other")
+
+
+def test_a_killed_supervisor_leaves_no_temporary_folder(tmp_path, monkeypatch):
+    for name in ("run", "tmp"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    bench = Bench(TARGETS["local"], tmp_path / "run")
+    found: list[list[Path]] = []
+
+    def kill(event: Event) -> None:
+        if event.kind == "started":
+            method = bench.process("victim")
+            found.append(list((tmp_path / "tmp").glob("uasbench-*")))
+            os.kill(psutil.Process(method).ppid(), signal.SIGKILL)
+
+    last = bench.run(bench.job("victim", "wait"), watch=kill)
+    assert "SIGKILL" in last["victim"].value
+    assert len(found[0]) == 1
+    assert list((tmp_path / "tmp").glob("uasbench-*")) == []
 
 
 def test_jobs_that_need_what_nobody_runs_are_refused(tmp_path):
