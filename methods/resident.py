@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from ..common.untried import untried
+
 if TYPE_CHECKING:
     from ..datasets.healthy import SliceStack
 
@@ -42,13 +44,13 @@ class ResidentSlices:
 
 
 def sent(array: np.ndarray, device: str | torch.device) -> torch.Tensor:
-    """Copy an array to a device without waiting until it is there; on the CPU the tensor shares its memory."""
+    """Copy an array to a device, without waiting until it is there; on the CPU the tensor shares its memory."""
     tensor = torch.from_numpy(np.ascontiguousarray(array))
-    return tensor if torch.device(device).type == "cpu" else tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.pin_memory().to(device, non_blocking=True) if untried(str(device)) else tensor.to(device)
 
 
 def _fits(stack: SliceStack, device: str) -> bool:
-    if torch.device(device).type == "cpu":
+    if not untried(device):
         return False
     size = int(np.prod(stack.shape)) * (stack.dtype.itemsize + 1)
     return size <= SHARE_OF_FREE_MEMORY * torch.cuda.mem_get_info(device)[0]

@@ -11,6 +11,7 @@ from typing import Any, Literal, Self
 from ...common.atomic import discard, new_folder
 from ...common.sealed import check_files, damage, seal_folder
 from ...common.seeds import derive, seed_everything
+from ...common.untried import untried
 from ...datasets.case import counted
 from ...datasets.storing.prepared import PreparedCase
 from ...methods.training import autocast
@@ -89,7 +90,7 @@ def _map_all(task: MapTask, scratch: Path, progress: Progress) -> None:
         thresholds.append(drive.threshold_of(members[0]))
         tested = [(case, scratch / f"{case.id}.map", scratch / f"{case.id}.mask") for case in model.cases]
         held_out = [(case, healthy_map(scratch, case.id, number, count), None) for case in task.healthy]
-        with Writer(beside=task.numerics.device != "cpu") as write:
+        with Writer(beside=untried(task.numerics.device)) as write:
             for case, path, mask in (*tested, *held_out):
                 case_seconds, case_slices = _map_one(task, members, case, path, mask, write)
                 if mask is not None:

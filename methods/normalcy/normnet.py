@@ -225,9 +225,10 @@ class NormNet(Method):
         import torch
         from monai.losses.dice import DiceCELoss
 
+        from ..ahead import drawn_ahead
+
         c = self.config
         dice_ce = DiceCELoss(to_onehot_y=True, softmax=True)
-        draw = self.batch_source(self.crops(healthy), ctx)
         optimiser = torch.optim.Adam(self.net.parameters(), lr=c.lr, fused=True)
         quicker_first(optimiser, c.first_lr, ctx.updates(c.updates))
         self.net.train()
@@ -247,7 +248,8 @@ class NormNet(Method):
         watch = held_out_loss(
             ctx, c.updates, [self.net], lambda held: self.batch_source(self.crops(held), ctx, "held out"), loss_of
         )
-        self.updates = run_updates(ctx, c.updates, step, watch=watch)
+        with drawn_ahead(self.batch_source(self.crops(healthy), ctx), ctx.device) as draw:
+            self.updates = run_updates(ctx, c.updates, step, watch=watch)
 
     def preview(self, healthy: HealthySet, ctx: FitContext) -> dict[str, np.ndarray]:
         crops, middle = self.crops(healthy), self.config.depth // 2

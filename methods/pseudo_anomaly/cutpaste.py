@@ -254,8 +254,9 @@ class CutPaste(PretrainedMethod):
         import torch
         from torch.nn import functional
 
+        from ..ahead import drawn_ahead
+
         c = self.config
-        draw = self.batch_source(stack, ctx, "fit")
         updates = ctx.updates(c.epochs * c.epoch_updates)
         frozen = min(c.frozen_epochs * c.epoch_updates, updates)
         optimiser = torch.optim.SGD(self.net.parameters(), lr=c.lr, momentum=c.momentum, weight_decay=c.weight_decay)
@@ -278,7 +279,9 @@ class CutPaste(PretrainedMethod):
         def held_out(held: HealthySet) -> Callable[[], Batch]:
             return self.batch_source(held.array(self.view), ctx, "held out")
 
-        done = run_updates(ctx, updates, step, watch=held_out_loss(ctx, updates, [self.net], held_out, loss_of))
+        watch = held_out_loss(ctx, updates, [self.net], held_out, loss_of)
+        with drawn_ahead(self.batch_source(stack, ctx, "fit"), ctx.device) as draw:
+            done = run_updates(ctx, updates, step, watch=watch)
         self.net.requires_grad_(True)
         self.updates = {"frozen": frozen, "all": done}
 

@@ -112,8 +112,10 @@ class FPI(Method):
         """Minimise the cross-entropy between predicted and true factor inside the region of interest."""
         import torch
 
+        from ..ahead import drawn_ahead
+
         c = self.config
-        draw = self.batch_source(healthy, ctx, "fit")
+        pasted = self.batch_source(healthy, ctx, "fit")
         kernels = [p for p in self.net.parameters() if p.ndim == 4]
         others = [p for p in self.net.parameters() if p.ndim != 4]
         # The gradient of l2 · Σ w² is 2 · l2 · w, which is what Adam's weight decay adds.
@@ -132,7 +134,8 @@ class FPI(Method):
 
         updates = training_length(c.updates, c.epochs, len(healthy.array(self.view)), c.batch)
         watch = held_out_loss(ctx, updates, [self.net], source, loss_of)
-        self.updates = run_updates(ctx, updates, lambda _: {"bce": update(optimiser, loss_of(draw()))}, watch=watch)
+        with drawn_ahead(pasted, ctx.device) as draw:
+            self.updates = run_updates(ctx, updates, lambda _: {"bce": update(optimiser, loss_of(draw()))}, watch=watch)
 
     def batch_source(self, healthy: HealthySet, ctx: FitContext, phase: str, donors: str = "") -> NextBatch:
         """Return what yields clean slices, slices with patches, targets and regions of interest, all (n, H, W).

@@ -172,13 +172,13 @@ class SyntheticTumours(Method):
         import torch
         from monai.losses.dice import DiceCELoss
 
+        from ..ahead import drawn_ahead
         from .parts.volume_crops import VolumeCrops
 
         c = self.config
         crops = VolumeCrops(healthy.volumes(self.view), c.crop)
         wanted = c.epochs * c.epoch_updates if c.updates is None else c.updates
         dice_ce = DiceCELoss(to_onehot_y=True, softmax=True)
-        draw = self.batch_source(crops, ctx)
         optimiser = torch.optim.AdamW(self.net.parameters(), lr=c.lr, weight_decay=c.weight_decay, fused=True)
         total = ctx.updates(wanted)
         rates = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda i: warm_cosine(i, total, c.warmup / c.epochs))
@@ -199,7 +199,8 @@ class SyntheticTumours(Method):
             return self.batch_source(VolumeCrops(held.volumes(self.view), c.crop), ctx, "held out")
 
         watch = held_out_loss(ctx, wanted, [self.net], held_out, loss_of)
-        self.updates = run_updates(ctx, wanted, step, watch=watch)
+        with drawn_ahead(self.batch_source(crops, ctx), ctx.device) as draw:
+            self.updates = run_updates(ctx, wanted, step, watch=watch)
 
     def preview(self, healthy: HealthySet, ctx: FitContext) -> dict[str, np.ndarray]:
         from .parts.volume_crops import VolumeCrops

@@ -226,13 +226,14 @@ class LayerMethod(Method):
         """
         import torch
 
+        from ...ahead import drawn_ahead
         from ...early_stopping import train_until_no_gain
         from .volume_crops import held_out_runs
 
         c, held = self.config, []
         if updates is None and patients is not None:
             runs, held = held_out_runs(patients, runs, ctx.rng("validation", phase))
-        draw = draws(runs, phase)
+        source = draws(runs, phase)
         trained = list(self.net.parameters()) if parameters is None else list(parameters)
         optimiser = torch.optim.Adam(trained, lr=c.lr, weight_decay=c.weight_decay, fused=True)
         self.net.train()
@@ -260,7 +261,8 @@ class LayerMethod(Method):
             return {name: value.detach() for name, value in values.items()}
 
         if updates is not None:
-            self.updates[phase] = run_updates(ctx, updates, step, phase=phase, watch=watch)
+            with drawn_ahead(source, ctx.device) as draw:
+                self.updates[phase] = run_updates(ctx, updates, step, phase=phase, watch=watch)
             return
         schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimiser, factor=0.1, patience=c.plateau)
         held_draw = draws(held, f"{phase} validation") if held else None
@@ -278,17 +280,18 @@ class LayerMethod(Method):
             return value
 
         named = replace(ctx, on_log=lambda i, values: ctx.on_log(i, {f"{phase}/{k}": v for k, v in values.items()}))
-        self.updates[phase] = train_until_no_gain(
-            named,
-            self.net,
-            step,
-            validate,
-            per_epoch=c.epoch_updates,
-            updates=c.epochs * c.epoch_updates,
-            patience=c.patience,
-            criterion="validation" if fixed else "epoch",
-            watch=watch,
-        )
+        with drawn_ahead(source, ctx.device) as draw:
+            self.updates[phase] = train_until_no_gain(
+                named,
+                self.net,
+                step,
+                validate,
+                per_epoch=c.epoch_updates,
+                updates=c.epochs * c.epoch_updates,
+                patience=c.patience,
+                criterion="validation" if fixed else "epoch",
+                watch=watch,
+            )
 
     def score_view(self, array: np.ndarray, roi: np.ndarray, spacing: Spacing) -> np.ndarray:
         """Return the probability of the mask; windows slide over the organ one by one, each with its own statistics."""
