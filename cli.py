@@ -112,7 +112,9 @@ def plan(
 
     if (experiment is None) == (datasets is None):
         raise UasbenchError("give either --dataset or --experiment")
-    options = validated(**given(ctx)) if experiment is None else experiment_options(experiment, **given(ctx))
+    options = (
+        validated(**given(ctx)) if experiment is None else experiment_options(experiment, **given(ctx, typed=True))
+    )
     forecast = plan(options, console(), calibrate=calibrate)
     if as_json:
         print(json.dumps(forecast.json(), indent=2))

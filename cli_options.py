@@ -63,8 +63,10 @@ def options_of(other: Callable[..., Any]) -> Callable[[Callable[..., None]], Cal
     return with_options
 
 
-def given(ctx: typer.Context) -> dict[str, Any]:
-    """Return what was given of the options that make a run; a command calls them as ``RunOptions`` does."""
+def given(ctx: typer.Context, *, typed: bool = False) -> dict[str, Any]:
+    """Return the options that make a run, with their defaults, or only those that were ``typed``."""
     from .benchmark.planning.options import RunOptions
 
-    return {k: v for k, v in ctx.params.items() if k in RunOptions.model_fields and v is not None}
+    known = {k: v for k, v in ctx.params.items() if k in RunOptions.model_fields and v is not None}
+    said = {k for k in known if getattr(ctx.get_parameter_source(k), "name", "") == "COMMANDLINE"}
+    return {k: v for k, v in known.items() if not typed or k in said}

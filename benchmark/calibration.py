@@ -5,6 +5,8 @@ import subprocess
 import sys
 import time
 
+from ..common.errors import UasbenchError
+
 UPDATES_2D, UPDATES_3D = 20, 3
 WITHIN_S = 60.0
 
@@ -39,19 +41,21 @@ def seconds(workers: int, threads: int) -> float:
     Cores that share memory or arithmetic are slower together than one of them alone.
 
     Raises:
-        subprocess.SubprocessError: it did not end within a minute, or failed.
+        UasbenchError: it did not end within a minute, or failed.
     """
     command = [sys.executable, "-P", "-m", __name__, str(threads)]
     count = max(1, min(workers, len(os.sched_getaffinity(0)) // threads))
     started = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(count)]  # noqa: S603
     try:
         found = [process.communicate(timeout=WITHIN_S)[0] for process in started]
+    except subprocess.TimeoutExpired as error:
+        raise UasbenchError(f"this machine was not measured within {WITHIN_S:.0f} s; try --no-calibrate") from error
     finally:
         for process in started:
             process.kill()
             process.wait()
-    if failed := [process.returncode for process in started if process.returncode]:
-        raise subprocess.CalledProcessError(failed[0], command)
+    if any(process.returncode for process in started):
+        raise UasbenchError("measuring this machine failed, as said above; try --no-calibrate")
     return sum(map(float, found)) / count
 
 

@@ -9,15 +9,15 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import shutil
 import statistics
 import subprocess
+import sys
 import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +30,11 @@ from ..methods.context import FitContext
 from . import device as devices
 from .catalogue import registry
 from .catalogue.outline import missing_packages
+from .executors import gpus
 from .stages import drive
 
 PART_S = 480.0
+STARTING_S = 180.0
 WARM = 5
 SCORED_CASES = 2
 ELSEWHERE = ("nnunet", "nnunet-unseen")
@@ -84,8 +86,6 @@ def measure(name: str, profile: str, device: str, precision: str, seconds: float
 
     What it raises is in :attr:`Speed.error`.
     """
-    import torch
-
     speed = Speed(name, profile, "", device, precision)
     devices.configure(device, 1)
     try:
@@ -93,16 +93,27 @@ def measure(name: str, profile: str, device: str, precision: str, seconds: float
         healthy, tested = _scans(speed.anatomy, size)
         method = drive.construct(cls, config, seed=0, device=device)
         with _busy(device) as sampled:
-            _train(method, speed, healthy, tested, seconds / 2)
+            _train(method, speed, healthy, tested, seconds / 2, sampled)
         speed.busy = statistics.fmean(sampled) if sampled else None
         _score(method, speed, [case for case, _ in tested], seconds / 2)
     except Exception as error:  # the other methods are measured all the same
         speed.error = summary(error)
     for what, value in devices.peaks(device).items():
         setattr(speed, what, value)
-    if device.startswith("cuda"):
-        torch.cuda.empty_cache()
     return speed
+
+
+def _apart(asked: Speed, seconds: float) -> Speed:
+    """Measure a method in a process of its own: memory, and what a fault leaves of a GPU, are those of one method."""
+    command = [sys.executable, "-P", "-m", __spec__.name, "--one", json.dumps(asdict(asked)), "--seconds", f"{seconds}"]
+    try:
+        done = subprocess.run(  # noqa: S603
+            command, stdout=subprocess.PIPE, text=True, timeout=seconds + STARTING_S, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return replace(asked, error=f"did not end within {seconds + STARTING_S:.0f} s")
+    *_, last = ["", *done.stdout.splitlines()]
+    return Speed(**json.loads(last)) if done.returncode == 0 else replace(asked, error=f"status {done.returncode}")
 
 
 def _configured(name: str, profile: str) -> tuple[Any, Any, str]:
@@ -120,12 +131,16 @@ def _configured(name: str, profile: str) -> tuple[Any, Any, str]:
     raise UasbenchError(reason or f"{name} is for no organ")
 
 
-def _train(method: Any, speed: Speed, healthy: list[Any], tested: list[Any], seconds: float) -> None:
+def _train(
+    method: Any, speed: Speed, healthy: list[Any], tested: list[Any], seconds: float, sampled: list[float]
+) -> None:
     ended: list[float] = []
     until = time.perf_counter() + seconds
 
     def on_progress(done: int, total: int) -> None:
         ended.append(time.perf_counter())
+        if len(ended) == WARM:
+            sampled.clear()
         if len(ended) > WARM + 1 and ended[-1] > until:
             raise _EnoughError
 
@@ -146,13 +161,15 @@ def _train(method: Any, speed: Speed, healthy: list[Any], tested: list[Any], sec
 
 
 def _score(method: Any, speed: Speed, cases: list[Any], seconds: float) -> None:
+    from ..datasets.views.volume_view import apply_view
     from ..methods.training import autocast
 
     until, slices, spent = time.perf_counter() + seconds, 0, 0.0
-    for round_, case in zip(itertools.count(), itertools.cycle(cases[:SCORED_CASES]), strict=False):
+    seen = [(case, None if method.view is None else apply_view(case, method.view)) for case in cases[:SCORED_CASES]]
+    for round_, (case, viewed) in zip(itertools.count(), itertools.cycle(seen), strict=False):
         started = time.perf_counter()
         with autocast(speed.device, speed.precision):
-            method.score(case)
+            drive.score(method, case, viewed)
         _wait_for(speed.device)
         if round_:  # the first one warms up
             spent += time.perf_counter() - started
@@ -173,18 +190,17 @@ def _wait_for(device: str) -> None:
 def _busy(device: str) -> Iterator[list[float]]:
     """Sample how busy the GPU is, as shares; nothing where there is none to ask."""
     sampled: list[float] = []
-    tool = shutil.which("nvidia-smi")
-    if tool is None or not device.startswith("cuda"):
+    names = gpus.visible(gpus.read()) if device.startswith("cuda") else []
+    if not names:
         yield sampled
         return
     over = threading.Event()
 
     def sample() -> None:
-        command = [tool, "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "--id=0"]
         while not over.wait(0.5):
-            said = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()  # noqa: S603
-            if said.isdigit():
-                sampled.append(int(said) / 100)
+            reading = gpus.read().get(names[0])
+            if reading is not None and reading.busy is not None:
+                sampled.append(reading.busy)
 
     thread = threading.Thread(target=sample, daemon=True)
     thread.start()
@@ -238,7 +254,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--profile", default="paper", help="smoke, quick, standard or paper")
     parser.add_argument("--seconds", type=float, default=PART_S, help="for the whole part")
     parser.add_argument("--compare", nargs=2, type=Path, metavar="FILE", help="print two files side by side")
+    parser.add_argument("--one", help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
+    if given.one:
+        asked = Speed(**json.loads(given.one))
+        size: Size = "smoke" if asked.profile == "smoke" else "quick"
+        found = measure(asked.method, asked.profile, asked.device, asked.precision, given.seconds, size)
+        print(json.dumps(asdict(found)))
+        return
     if given.compare:
         print(compared(*given.compare))
         return
@@ -250,8 +273,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     ends = time.monotonic() + given.seconds
     for number, name in enumerate(names):
         share = max(0.0, ends - time.monotonic()) / (len(names) - number)
-        speed = measure(name, given.profile, device, precision, share, "smoke" if given.profile == "smoke" else "quick")
-        line = json.dumps(asdict(speed))
+        line = json.dumps(asdict(_apart(Speed(name, given.profile, "", device, precision), share)))
         print(line, flush=True)
         if given.json:
             with given.json.open("a", encoding="utf-8") as file:

@@ -188,7 +188,7 @@ def bootstrap_difference(method: FloatArray, reference: FloatArray, *, replicate
     if patients < MIN_FOR_INTERVAL:
         return _too_few(patients, "patient")
     first, second = (
-        _replicates(values[:, both].tobytes(), patients, replicates, whose)
+        _replicates(np.asarray(values[:, both], np.float64).tobytes(), patients, replicates, whose)
         for values, whose in ((method, "seeds"), (reference, "seeds-of-reference"))
     )
     differences = first - second

@@ -17,6 +17,10 @@ from .processes import die_with_parent, readable
 from .zygote import Zygote
 
 IMPORT_S = 300.0
+GRACE_S = 5.0
+
+
+_apart = False
 
 
 def foreign(target: str) -> bool:
@@ -40,7 +44,8 @@ def rehearse(limit_s: float | None, target: str, *arguments: Any) -> None:
     finally:
         os.close(theirs)
     try:
-        readable([worker])
+        if not readable([worker], None if limit_s is None else limit_s + GRACE_S):
+            raise EndedItselfError(_how(-signal.SIGALRM, limit_s))  # it has turned the alarm off
         if not (readable([survived], 0) and os.read(survived, 1)):
             _zygote().settle(worker)
             raise EndedItselfError(_how(worker.status, limit_s))
@@ -50,20 +55,26 @@ def rehearse(limit_s: float | None, target: str, *arguments: Any) -> None:
         os.close(survived)
 
 
+def needless() -> None:
+    """Say that this process is one whose end costs a stage and no more: imports need no rehearsal any more."""
+    global _apart
+    _apart = True
+
+
 def rehearse_import(target: str) -> None:
     """Import ``module:attribute`` of a plug-in in a forked process.
 
     Raises:
         EndedItselfError: as :func:`rehearse`.
     """
-    if foreign(target):
+    if foreign(target) and not _apart:
         rehearse(IMPORT_S, f"{import_target.__module__}:{import_target.__name__}", target)
 
 
 def _attempt(limit_s: float | None, target: str, arguments: list[Any], survived: int) -> None:
     die_with_parent()
     nowhere = os.open(os.devnull, os.O_RDWR)
-    for number in (1, 2):
+    for number in (1, 2) if limit_s is not None else (1,):  # without a limit it may download, and shows how far it is
         os.dup2(nowhere, number)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends compiled code as well
     signal.setitimer(signal.ITIMER_REAL, limit_s or 0)

@@ -2,7 +2,7 @@
 
 import html
 from collections.abc import Iterable, Sequence
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 import pandas as pd
@@ -43,7 +43,7 @@ def _plain(value: Any) -> Any:
     return _harmless(value) if isinstance(value, str) else value
 
 
-@cache
+@lru_cache(maxsize=1 << 16)
 def _harmless(value: str) -> str:
     text = printable(value)
     return f"'{text}" if text.startswith(_FORMULA) and not _is_number(text) else text
@@ -85,7 +85,7 @@ def _markdown_cells(row: PrintedRow, grid: PrintedTable) -> list[str]:
     return [f"*{text}*" if i in grid.muted and text != NOT_AVAILABLE else text for i, text in enumerate(escaped)]
 
 
-@cache
+@lru_cache(maxsize=1 << 16)
 def _escape_markdown(text: str) -> str:
     flat = html.escape(printable(" ".join(text.split())), quote=False).replace("\\", "\\\\")
     for sign in "|*_`[]":
@@ -120,7 +120,7 @@ def _latex_row(cells: Iterable[str]) -> str:
     return " & ".join(cells) + r" \\"
 
 
-@cache
+@lru_cache(maxsize=1 << 16)
 def escape_latex(text: str) -> str:
     r"""Return text that LaTeX prints as it is.
 

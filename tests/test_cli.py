@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import pytest
 from uasbench import cli
+from uasbench.benchmark.experiments import load
 from uasbench.benchmark.planning.options import RunOptions
 
 
@@ -55,8 +56,10 @@ def test_a_plan_takes_the_options_of_a_run_or_an_experiment(bench, tmp_path):
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["totals"]["cells"] == 3
     assert not (tmp_path / "runs").exists()
-    experiment = bench("plan", "--experiment", "liver/erosion", *words)
-    assert json.loads(experiment.stdout)["rows"], experiment.stderr
+    experiment = json.loads(bench("plan", "--experiment", "liver/erosion", *words).stdout)
+    asked = load("liver/erosion")
+    rows = {*asked.methods.split(","), *(f"{row.method}@{row.label}" for row in asked.variants)} - {""}
+    assert {row["method"] for row in experiment["rows"]} == rows
     for neither in ((), ("--dataset", "lits", "--experiment", "liver/erosion")):
         refused = bench("plan", *neither)
         assert (refused.returncode, "either --dataset or --experiment" in refused.stderr) == (2, True)

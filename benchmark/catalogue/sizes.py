@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from ...common.errors import summary
 from ...common.foreign import contained
+from ...common.package import import_target
+from ...common.rehearsal import foreign, rehearse
 from ...methods.config import resolve
-from .outline import missing_packages, texts
+from .outline import CONSTRUCTION_S, missing_packages, texts
 
 if TYPE_CHECKING:
     from ...methods.method import Method
@@ -22,9 +24,17 @@ def parameters(cls: type[Method], profile: str) -> str:
         return "none"
     try:
         with contained():
+            target = f"{cls.__module__}:{cls.__qualname__}"
+            if foreign(target):
+                rehearse(CONSTRUCTION_S, f"{__name__}:{ask.__name__}", target, profile)
             return size(cls, profile) or "none before training"
     except Exception as error:
         return f"unknown ({missing_packages(texts(cls.requires)) or summary(error)})"
+
+
+def ask(target: str, profile: str) -> None:
+    """Have a class make the networks of a profile."""
+    size(import_target(target), profile)
 
 
 def size(cls: type[Method], profile: str = "paper") -> str:

@@ -40,7 +40,9 @@ def preparing(console: Console | None) -> Iterator[ShowProgress | None]:
 
 
 @contextmanager
-def shown(console: Console | None, jobs: Sequence[Job], workers: int, listener: Listener) -> Iterator[Listener]:
+def shown(
+    console: Console | None, jobs: Sequence[Job], workers: int, listener: Listener, gpus: int | None = None
+) -> Iterator[Listener]:
     """Give a listener that shows each event beside passing it on: progress with the time left, a bar per stage."""
     if console is None:
         yield listener
@@ -53,7 +55,7 @@ def shown(console: Console | None, jobs: Sequence[Job], workers: int, listener: 
     progress = parts.Progress(*columns, console=console, disable=not console.is_terminal)
     overall = progress.add_task("all stages", total=len(jobs), left="")
     bars: dict[str, TaskID] = {}
-    time_left, ended = TimeLeft(jobs, workers), 0
+    time_left, ended = TimeLeft(jobs, workers, gpus), 0
 
     def show(event: Event) -> None:
         nonlocal ended

@@ -43,8 +43,8 @@ class Row:
 class Forecast:
     """What a run would still do, on how many ``workers``, in ``hours`` from its first stage to its report.
 
-    Hours count no stage of the methods that are not ``known``. ``speed`` is this machine's, beside that of the
-    ``sources`` of the rates; None where it was not measured.
+    Hours count no stage of the methods that are not ``known``, nor measuring where its ``measuring`` is not.
+    ``speed`` is this machine's, beside that of the ``sources`` of the rates; None where it was not measured.
     """
 
     folder: Path
@@ -55,6 +55,7 @@ class Forecast:
     hours: float
     maps_bytes: int
     free_bytes: int
+    measuring: bool
     speed: float | None
     sources: tuple[str, ...]
     skipped: tuple[str, ...]
@@ -93,10 +94,12 @@ def plan(options: RunOptions, console: Console | None = None, *, calibrate: bool
         for cell in plan_cells(options, numerics, task.data, task.candidates):
             graph.add(cell, task.data)
     known, on_cpu = rates(), device == "cpu"
-    probe_s = calibration.seconds(workers, options.threads) if calibrate and on_cpu and graph.jobs else None
-    predictor = Predictor(known, device, probe_s)
-    predict(graph, predictor)
+    predictor = Predictor(known, device)
     used = {rate.source: known.sources[rate.source] for cell in graph.plans.values() if (rate := predictor.rate(cell))}
+    probe_s, probed = None, any(source.probe_s is not None for source in used.values())
+    if calibrate and on_cpu and graph.jobs and probed:
+        probe_s = predictor.probe_s = calibration.seconds(workers, options.threads)
+    predict(graph, predictor)
     tables_s = max((source.tables_s for source in used.values()), default=0.0) * len(graph.plans)
     seconds = wall_s(graph.jobs.values(), workers) + tables_s
     if not on_cpu:  # several workers share a GPU
@@ -112,6 +115,7 @@ def plan(options: RunOptions, console: Console | None = None, *, calibrate: bool
         hours=seconds / 3600,
         maps_bytes=graph.map_bytes,
         free_bytes=shutil.disk_usage(next(p for p in (folder.path, *folder.path.parents) if p.exists())).free,
+        measuring=all(j.resources.seconds is not None for j in graph.jobs.values() if j.task.stage == "measure"),
         speed=min(speeds, default=None),
         sources=tuple(f"{name}: {source.about}" for name, source in sorted(used.items())),
         skipped=tuple(f"{skip.method}: {skip.reason}" for task in tasks for skip in task.skipped),
@@ -123,18 +127,19 @@ def _rows(graph: Graph) -> Iterator[Row]:
     stages: dict[tuple[str, str], list[Any]] = {}
     for name, job in graph.jobs.items():
         key = graph.cells_of[name][0]
-        stages.setdefault((key.dataset, key.method), []).append(job.resources)
+        stages.setdefault((key.dataset, key.method), []).append(job)
     cells = [(key.dataset, key.method) for key in graph.plans if key not in graph.finished]
     for dataset, method in dict.fromkeys(cells):
-        takes = stages.get((dataset, method), [])
+        jobs = stages.get((dataset, method), [])
+        takes = [job.resources for job in jobs]
         yield Row(
             dataset=dataset,
             method=method,
             cells=cells.count((dataset, method)),
-            stages=len(takes),
+            stages=len(jobs),
             core_hours=sum(r.cpus * (r.seconds or 0.0) for r in takes if not r.gpus) / 3600,
             gpu_hours=sum(r.seconds or 0.0 for r in takes if r.gpus) / 3600,
-            known=all(r.seconds is not None for r in takes),
+            known=all(job.resources.seconds is not None for job in jobs if job.task.stage != "measure"),
         )
 
 
@@ -158,5 +163,7 @@ def shown(forecast: Forecast) -> Iterator[RenderableType]:
     yield from (f"  skipped {text}" for text in forecast.skipped)
     if forecast.unknown:
         yield f"  nobody has measured {', '.join(forecast.unknown)} at this profile: their hours are not counted"
+    if not forecast.measuring:
+        yield "  nobody has measured what measuring takes at this profile: it is not counted"
     speed = "assumed to be as fast as" if forecast.speed is None else f"{forecast.speed:.2f} times as fast as"
     yield from (f"  rates: this machine is {speed} {text}" for text in forecast.sources)

@@ -82,13 +82,15 @@ def run(
         if jobs := list(graph.jobs.values()):
             preload, cache = tuple(sorted(graph.packages)), cache_root(options.cache)
             place = Place(folder, workers, device, options.limit_s, preload, packed, cache)
-            with shown(console, jobs, workers, book) as listener:
-                run_jobs(executor(place), jobs, listener, options.limit_s)
+            with shown(console, jobs, workers, book, devices.gpu_count() if packed else None) as listener:
+                try:
+                    run_jobs(executor(place), jobs, listener, options.limit_s)
+                finally:
+                    if book.again:
+                        folder.update_info(again=[*folder.info().get("again", []), *book.again])
         if console is not None:
             console.print("tables, figures and the report follow", highlight=False)
         wall = time.monotonic() - started
-        if book.again:
-            folder.update_info(again=[*folder.info().get("again", []), *book.again])
         write_timing(folder, wall_s=wall, workers=workers, stage_s=book.stage_s, work_s=book.fit_and_score_s)
     return folder, book.failed
 

@@ -38,6 +38,10 @@ class Slots:
         self.names = names
         self._taken: dict[str, int] = {}
 
+    def order(self, job: Job) -> tuple[int, ...]:
+        """Return the order in which waiting jobs are offered a place."""
+        return job.rank
+
     def place(self, job: Job) -> tuple[str | None] | None:
         """Return the GPU of a free slot, None in a tuple where it has none; None where no slot is free."""
         free = [i for i in range(len(self.names)) if i not in self._taken.values()]
@@ -61,8 +65,11 @@ class LocalExecutor:
         self.place = place
         self.room_for = place.workers
         if place.packed:
+            names = gpus.visible(gpus.read())
+            if not names:
+                raise devices.DeviceError("--workers pack: nvidia-smi names no GPU that may be used; give a number")
             peaks = Peaks(None if place.cache is None else place.cache / "gpu-peaks.json")
-            self.places: Slots | Packing = Packing(gpus.visible(gpus.read()), gpus.read, place.workers, peaks)
+            self.places: Slots | Packing = Packing(names, gpus.read, place.workers, peaks)
             self.room_for = QUEUED
         else:
             self.places = Slots(slots(place.workers, 0 if place.device == "cpu" else devices.gpu_count()))
@@ -79,11 +86,10 @@ class LocalExecutor:
         return ()  # a worker ends with its submitter
 
     def submit(self, job: Job) -> None:
-        self._waiting[job.id] = job
-        self._start_waiting()
+        self._waiting[job.id] = job  # started by the next call of reports()
 
     def _start_waiting(self) -> None:
-        for job in list(self._waiting.values()):
+        for job in sorted(self._waiting.values(), key=self.places.order):
             if (place := self.places.place(job)) is not None:
                 del self._waiting[job.id]
                 self._start(job, place[0])

@@ -24,7 +24,8 @@ UNKNOWN_SHARE = 0.3
 USABLE_SHARE = 0.92
 BUSY = 0.9
 SETTLING_S = 4.0
-OUT_OF_MEMORY = "out of memory"
+READ_EVERY_S = 1.0
+OUT_OF_MEMORY = ("CUDA out of memory", "CUDA error: out of memory", "STATUS_ALLOC_FAILED")
 
 
 class Peaks:
@@ -34,7 +35,7 @@ class Peaks:
         self.path = path
         self._known: dict[str, float] = {}
         if path is not None:
-            with suppress(OSError, ValueError):
+            with suppress(OSError, ValueError, TypeError, AttributeError):  # a damaged file is learned anew
                 self._known = {str(kind): float(mib) for kind, mib in json.loads(path.read_text("utf-8")).items()}
 
     def of(self, job: Job, card: str) -> float | None:
@@ -46,7 +47,7 @@ class Peaks:
         with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
             seal = task.out / (FIT_SEAL if task.stage == "fit" else MAP_SEAL)
             peak, kind = float(json.loads(seal.read_text("utf-8"))["peak_gpu_mib"]), _kind(job, card)
-            if peak > self._known.get(kind, 0.0):
+            if peak > self._known.get(kind, -1.0):
                 self._known[kind] = peak
                 if self.path is not None:
                     with suppress(DiskError):
@@ -56,15 +57,25 @@ class Peaks:
 @dataclass
 class _Placed:
     gpu: str | None
-    needs_mib: float
-    alone: bool
+    needs_mib: float = 0.0
+    alone: bool = False
+    """Nothing may start beside it."""
+    crowded: bool = False
+    """Something ran beside it at some time."""
+
+
+@dataclass
+class _Gpu:
+    reading: Reading
+    others_mib: float
+    started: float = float("-inf")
 
 
 class Packing:
     """Says where a job may start: on a GPU with room and time for it, or on a core.
 
     Args:
-        gpus: names of the GPUs, as ``CUDA_VISIBLE_DEVICES`` takes them.
+        gpus: UUIDs of the GPUs.
         read: asks the cards (:func:`.gpus.read`).
         cores: stages without a GPU at once.
         peaks: memory by kind of stage; one that is not known yet may take ``UNKNOWN_SHARE`` of the card.
@@ -79,45 +90,50 @@ class Packing:
         peaks: Peaks,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.gpus = list(gpus)
         self.cores = cores
         self.peaks = peaks
-        self.retried: set[str] = set()
+        self.again: set[str] = set()
         self._read = read
         self._clock = clock
+        self._read_at = clock()
         self._placed: dict[str, _Placed] = {}
-        self._started = dict.fromkeys(self.gpus, float("-inf"))
-        self._card: dict[str, str] = {}
+        readings = read()
+        self._gpus = {name: _Gpu(readings[name], readings[name].used_mib) for name in gpus}
+
+    def order(self, job: Job) -> tuple[bool, tuple[int, ...]]:
+        """Return the order in which waiting jobs are offered a place: those that run again first, then by rank."""
+        return job.id not in self.again, job.rank
 
     def place(self, job: Job) -> tuple[str | None] | None:
         """Return ``(GPU,)``, or ``(None,)`` for a core, where a job may start now; None where it has to wait."""
         if not job.resources.gpus:
-            on_cores = sum(placed.gpu is None for placed in self._placed.values())
-            if on_cores >= self.cores:
+            if sum(placed.gpu is None for placed in self._placed.values()) >= self.cores:
                 return None
-            self._placed[job.id] = _Placed(None, 0.0, alone=False)
+            self._placed[job.id] = _Placed(None)
             return (None,)
-        now, readings, alone = self._clock(), self._read(), job.id in self.retried
-        fitting = []
-        for gpu in self.gpus:
-            reading = readings.get(gpu)
-            here = [placed for placed in self._placed.values() if placed.gpu == gpu]
-            if reading is None or any(placed.alone for placed in here) or (alone and here):
+        now, alone, fitting = self._clock(), job.id in self.again, []
+        self._look(now)
+        waiting = self.again - self._placed.keys()
+        for name, gpu in self._gpus.items():
+            here = self._on(name)
+            if any(placed.alone for placed in here) or (alone and here) or (waiting and not alone):
                 continue
-            self._card[gpu] = reading.card
-            known = self.peaks.of(job, reading.card)
-            needs = CONTEXT_MIB + (UNKNOWN_SHARE * reading.total_mib if known is None else known)
-            promised = sum(placed.needs_mib for placed in here)
-            left = USABLE_SHARE * reading.total_mib - max(promised, reading.used_mib)
-            waits = here and (now - self._started[gpu] < SETTLING_S or (reading.busy or 0.0) >= BUSY)
-            if (needs <= left and not waits) or not here:
-                fitting.append((len(here), -left, gpu, needs))
+            total, known = gpu.reading.total_mib, self.peaks.of(job, gpu.reading.card)
+            needs = CONTEXT_MIB + (UNKNOWN_SHARE * total if known is None else known)
+            ours = max(sum(placed.needs_mib for placed in here), gpu.reading.used_mib - gpu.others_mib)
+            left = USABLE_SHARE * total - gpu.others_mib - ours
+            settled = now - gpu.started >= SETTLING_S and (gpu.reading.busy or 0.0) < BUSY
+            if not here or (needs <= left and settled):
+                fitting.append((len(here), -left, name, needs))
         if not fitting:
             return None
-        _, _, gpu, needs = min(fitting)
-        self._placed[job.id] = _Placed(gpu, needs, alone)
-        self._started[gpu] = now
-        return (gpu,)
+        _, _, name, needs = min(fitting)
+        here = self._on(name)
+        for placed in here:
+            placed.crowded = True
+        self._placed[job.id] = _Placed(name, needs, alone, crowded=bool(here))
+        self._gpus[name].started = now
+        return (name,)
 
     def end(self, job: Job, error: str | None) -> bool:
         """Take a job off its place; True where it ran out of memory beside others and should run once more, alone."""
@@ -125,11 +141,27 @@ class Packing:
         if placed.gpu is None:
             return False
         if error is None:
-            self.peaks.learn(job, self._card[placed.gpu])
-        if error is None or OUT_OF_MEMORY not in error or job.id in self.retried:
+            self.peaks.learn(job, self._gpus[placed.gpu].reading.card)
+        full = error is not None and any(text in error for text in OUT_OF_MEMORY)
+        if not full or not placed.crowded or job.id in self.again:
+            self.again.discard(job.id)
             return False
-        self.retried.add(job.id)
+        self.again.add(job.id)
         return True
+
+    def _on(self, gpu: str) -> list[_Placed]:
+        return [placed for placed in self._placed.values() if placed.gpu == gpu]
+
+    def _look(self, now: float) -> None:
+        """Ask the cards, not more often than they change; what an empty one holds is others'."""
+        if now - self._read_at < READ_EVERY_S:
+            return
+        self._read_at = now
+        for name, reading in self._read().items():
+            if name in self._gpus:
+                gpu = self._gpus[name]
+                gpu.reading = reading
+                gpu.others_mib = min(gpu.others_mib, reading.used_mib) if self._on(name) else reading.used_mib
 
 
 def _kind(job: Job, card: str) -> str:

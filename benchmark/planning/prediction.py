@@ -54,7 +54,9 @@ class Predictor:
             tested = [case for model in task.models for case in model.cases]
             work = rate.slice_s * (self._slices(tested) + len(task.models) * self._slices(task.healthy))
         else:
-            work = source.measure_s.get(rate.profile, 0.0) * self._slices(cell.measure.cases)
+            if rate.profile not in source.measure_s:
+                return None
+            work = source.measure_s[rate.profile] * self._slices(cell.measure.cases)
         speed = 1.0
         if rate.device == "cpu" and self.probe_s is not None and source.probe_s is not None:
             speed = self.probe_s / source.probe_s
@@ -100,11 +102,13 @@ class TimeLeft:
     """Seconds to the end of a run, from what its jobs were predicted to take and what those that ended have taken.
 
     A job that nobody can predict takes what those of its stage have taken so far, or what the others are predicted to.
+    Where stages are packed on GPUs, those with one share ``gpus``, and the others have ``workers``.
     """
 
-    def __init__(self, jobs: Iterable[Job], workers: int) -> None:
+    def __init__(self, jobs: Iterable[Job], workers: int, gpus: int | None = None) -> None:
         self._open = {job.id: job for job in jobs}
         self._workers = workers
+        self._gpus = gpus
         self._started: dict[str, float] = {}
         self._took: dict[str, list[float]] = defaultdict(list)
         self._expected = self._observed = 0.0
@@ -129,12 +133,15 @@ class TimeLeft:
         factor = self._observed / self._expected if self._expected else 1.0
         known = [job.resources.seconds for job in self._open.values() if job.resources.seconds is not None]
         usual = factor * fmean(known) if known else 0.0
-        left = 0.0
+        left, waits = [0.0, 0.0], [0, 0]
         for job in self._open.values():
             took, predicted = self._took[job.task.stage], job.resources.seconds
             takes = factor * predicted if predicted is not None else fmean(took) if took else usual
-            left += max(0.0, takes - (now - self._started.get(job.id, now)))
-        return left / min(self._workers, max(1, len(self._open)))
+            shared = self._gpus is not None and job.resources.gpus > 0
+            left[shared] += max(0.0, takes - (now - self._started.get(job.id, now)))
+            waits[shared] += 1
+        at_once = (self._workers, self._gpus or 1)
+        return max(part / min(most, max(1, count)) for part, most, count in zip(left, at_once, waits, strict=True))
 
 
 class _Clock:

@@ -1,5 +1,6 @@
 """Which methods run on a task: patterns, variants, settings, and who declines with which reason."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -117,7 +118,8 @@ def _rehearse(cls: type[Method], profile: str, anatomy: str, settings: Mapping[s
     """Ask a plug-in in another process what it will be asked in this one."""
     target = _target(cls)
     if foreign(target):
-        arguments = (f"{__name__}:{ask.__name__}", target, profile, anatomy, dict(settings))
+        plain = json.loads(json.dumps(dict(settings), default=str))
+        arguments = (f"{__name__}:{ask.__name__}", target, profile, anatomy, plain)
         rehearse(CONSTRUCTION_S, *arguments, False)
         if cls.extra_identity is not Method.extra_identity:
             rehearse(None, *arguments, True)

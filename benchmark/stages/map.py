@@ -164,7 +164,8 @@ def _map_one(
     if viewed is not None:
         geometry = viewed.geometry
         support = viewed.support if method.region == "roi" else geometry.view_support(support)
-    write(write_map, path, scores.copy() if write.beside else scores, geometry, support)
+    kept = (scores.copy(), geometry, support.copy()) if write.beside else (scores, geometry, support)
+    write(write_map, path, *kept)
     if mask is not None and (decision := drive.decide(method, case, viewed, scores)) is not None:
         write(write_mask, mask, decision)
     return seconds, int(case.roi.any(axis=(1, 2)).sum())

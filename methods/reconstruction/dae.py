@@ -153,7 +153,7 @@ class DAE(Method):
 
         from ..resident import ResidentSlices
 
-        c, slices = self.config, ResidentSlices(stack, ctx.device)
+        c, slices = self.config, ResidentSlices(stack, ctx.device, held=False if "held out" in phase else None)
         order = batches(len(stack), c.batch, ctx.rng("order", *phase))
         generator = torch.Generator(ctx.device).manual_seed(ctx.seed_for("noise", *phase))
 

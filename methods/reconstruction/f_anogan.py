@@ -247,7 +247,7 @@ class FAnoGAN(Method):
         from ..resident import ResidentSlices, sent
         from ..roi_crop import SquareCrops
 
-        c, slices = self.config, ResidentSlices(stack, ctx.device)
+        c, slices = self.config, ResidentSlices(stack, ctx.device, held=False if "held out" in phase else None)
         of_scans = None
         if c.frame == "volume":
             extents = np.stack([stack.extent(case) for case in range(int(stack.case_of.max()) + 1)])

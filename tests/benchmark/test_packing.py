@@ -29,7 +29,7 @@ class Cards:
         self.now = 0.0
 
     def read(self) -> dict[str, Reading]:
-        return {name: Reading("Card", TOTAL, self.used[name], self.busy[name]) for name in self.used}
+        return {name: Reading(0, "Card", TOTAL, self.used[name], self.busy[name]) for name in self.used}
 
     def packing(self, cores: int = 2, peaks: Peaks | None = None) -> Packing:
         return Packing(list(self.used), self.read, cores, peaks or Peaks(None), lambda: self.now)
@@ -70,11 +70,13 @@ def test_what_is_not_known_gets_a_share_and_what_was_measured_its_peak(tmp_path)
 def test_memory_that_others_use_counts_and_an_empty_card_takes_anything():
     cards = Cards("0")
     packed = cards.packing()
-    cards.used["0"] = 9500.0
+    cards.used["0"], cards.now = 9500.0, 10.0
     assert packed.place(job("a")) == ("0",)
     cards.now += 10
     assert packed.place(job("b")) is None
     cards.used["0"] = 1000.0
+    assert packed.place(job("b")) is None, "the card was asked a moment ago"
+    cards.now += 10
     assert packed.place(job("b")) == ("0",)
 
 
@@ -85,7 +87,7 @@ def test_a_busy_card_gets_no_more_and_one_is_given_time_to_show_what_a_stage_doe
     assert packed.place(job("b")) is None
     cards.now, cards.busy["0"] = 10.0, 0.99
     assert packed.place(job("b")) is None
-    cards.busy["0"] = None  # it does not say: memory alone decides
+    cards.now, cards.busy["0"] = 20.0, None  # it does not say: memory alone decides
     assert packed.place(job("b")) == ("0",)
 
 
@@ -106,6 +108,8 @@ def test_what_ran_out_of_memory_runs_once_more_alone():
     cards = Cards("0")
     packed = cards.packing()
     said = "OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB"
+    assert packed.place(job("first")) == ("0",)
+    assert not packed.end(job("first"), said)  # nobody was beside it
     for name in "ab":
         cards.now += 10
         packed.place(job(name))
@@ -129,11 +133,14 @@ def nvidia_smi(folder: Path, monkeypatch: pytest.MonkeyPatch, lines: str) -> Non
 
 def test_cards_are_read_by_index_and_uuid_and_only_visible_ones_used(tmp_path, monkeypatch):
     lines = "0, GPU-aa, NVIDIA A, 80000, 1000, 35\n1, GPU-bb, NVIDIA A, 80000, 0, [N/A]"
-    nvidia_smi(tmp_path, monkeypatch, lines)
+    nvidia_smi(tmp_path, monkeypatch, f"No devices were found\n{lines}\n2, GPU-cc, NVIDIA C, [N/A], [N/A], 0")
     found = gpus.read()
-    assert found["0"] == found["GPU-aa"] == Reading("NVIDIA A", 80000, 1000, 0.35)
-    assert found["1"].busy is None
-    for named, expected in ((None, ["0", "1"]), ("1", ["1"]), ("GPU-bb, 0", ["GPU-bb", "0"]), ("", []), ("7", [])):
+    assert found.keys() == {"GPU-aa", "GPU-bb"}
+    assert found["GPU-aa"] == Reading(0, "NVIDIA A", 80000, 1000, 0.35)
+    assert found["GPU-bb"].busy is None
+    one, two = "GPU-aa", "GPU-bb"
+    cases = ((None, [one, two]), ("1", [two]), ("GPU-b, 0", [two, one]), ("", []), ("7", []), ("MIG-1", []))
+    for named, expected in cases:
         if named is None:
             monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
         else:
@@ -147,7 +154,8 @@ def test_the_executor_packs_and_runs_again_what_the_packing_says(tmp_path, monke
     """Stages on a simulated card: whoever fails once is taken for one that found it full."""
     nvidia_smi(tmp_path, monkeypatch, "0, GPU-aa, Simulated, 80000, 0, 5")
     monkeypatch.setattr(packing, "SETTLING_S", 0.0)
-    monkeypatch.setattr(packing, "OUT_OF_MEMORY", "was told to fail")
+    monkeypatch.setattr(packing, "OUT_OF_MEMORY", ("was told to fail",))
+    monkeypatch.setattr(packing, "READ_EVERY_S", 0.0)
     folder = tmp_path / "run"
     folder.mkdir()
     bench = Bench("uasbench.benchmark.executors.local:LocalExecutor", folder)
@@ -160,7 +168,25 @@ def test_the_executor_packs_and_runs_again_what_the_packing_says(tmp_path, monke
     assert bench.kinds("b") == ["started", "again", "started", "failed"]
 
 
-def test_packing_needs_a_gpu():
+def test_stages_are_offered_places_by_rank_and_those_that_run_again_first():
+    packed = Cards("0").packing()
+    jobs = [replace(job(name), rank=rank) for name, rank in (("fit", (2, 0)), ("map", (1, 0)), ("again", (2, 9)))]
+    packed.again.add("again")
+    assert [one.id for one in sorted(jobs, key=packed.order)] == ["again", "map", "fit"]
+
+
+def test_a_damaged_file_of_peaks_is_learned_anew(tmp_path):
+    for text in ("[]", '{"a": null}', "no json"):
+        (tmp_path / "peaks.json").write_text(text)
+        assert Peaks(tmp_path / "peaks.json").of(job("a"), "Card") is None
+
+
+def test_packing_needs_a_gpu(tmp_path, monkeypatch):
+    nvidia_smi(tmp_path, monkeypatch, "NVIDIA-SMI has failed")
+    bench = Bench("uasbench.benchmark.executors.local:LocalExecutor", tmp_path)
+    bench.place = replace(bench.place, device="cuda", packed=True)
+    with pytest.raises(devices.DeviceError, match="names no GPU"):
+        bench.executor()
     assert devices.resolve_workers(3, "cpu") == (3, False)
     assert devices.resolve_workers("pack", "cuda") == (devices.default_workers("cpu"), True)
     with pytest.raises(devices.DeviceError, match="--workers pack"):

@@ -60,7 +60,7 @@ class AugmentedSlices(Method):
         from ...resident import ResidentSlices
         from ...synthesis.textures import random_angles, rotate
 
-        slices = ResidentSlices(stack, ctx.device)
+        slices = ResidentSlices(stack, ctx.device, held=False if "held out" in phase else None)
         order = batches(len(stack), self.config.batch, ctx.rng("order", phase))
         synthesise = self.synthesis(stack, ctx, phase)
         turns = torch.Generator(ctx.device).manual_seed(ctx.seed_for("rotation", phase))
