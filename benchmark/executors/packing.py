@@ -6,6 +6,7 @@ beside the others, one per core.
 
 import hashlib
 import json
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -47,7 +48,9 @@ class Peaks:
         with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
             seal = task.out / (FIT_SEAL if task.stage == "fit" else MAP_SEAL)
             peak, kind = float(json.loads(seal.read_text("utf-8"))["peak_gpu_mib"]), _kind(job, card)
-            if peak > self._known.get(kind, -1.0):
+            if peak > self._known.get(
+                kind, 0.0
+            ):  # 0 is no news: the work was done in a process that torch does not see
                 self._known[kind] = peak
                 if self.path is not None:
                     with suppress(DiskError):
@@ -165,6 +168,11 @@ class Packing:
 
 
 def _kind(job: Job, card: str) -> str:
-    """Return what jobs of one method, size and card have in common, whatever their seed and data."""
-    text = json.dumps(job.task.model_dump(mode="json", include={"stage", "method", "numerics"}), sort_keys=True)
-    return f"{card}: {job.task.stage} {hashlib.blake2b(text.encode(), digest_size=8).hexdigest()}"
+    """Return what jobs of one method, size and card have in common, whatever their seed."""
+    task: Any = job.task
+    cases = [case for case, _ in getattr(task, "parts", ())]
+    cases += [case for model in getattr(task, "models", ()) for case in model.cases]
+    largest = max((math.prod(case.shape) for case in cases), default=0).bit_length()
+    plain = task.model_dump(mode="json", include={"stage", "method", "numerics"})
+    text = json.dumps([plain, largest], sort_keys=True)
+    return f"{card}: {task.stage} {hashlib.blake2b(text.encode(), digest_size=8).hexdigest()}"

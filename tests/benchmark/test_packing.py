@@ -65,6 +65,11 @@ def test_what_is_not_known_gets_a_share_and_what_was_measured_its_peak(tmp_path)
     assert again.peaks.of(job("x"), "Card") == 500
     assert again.peaks.of(job("x"), "Another card") is None
     assert again.peaks.of(job("x", method="normnet"), "Card") is None
+    larger = job("x")
+    larger.task.parts = ((SimpleNamespace(shape=(40, 512, 512)), None),)
+    assert again.peaks.of(larger, "Card") is None
+    packed.peaks.learn(job("x", finished(tmp_path / "fit", 0.0), method="nnunet"), "Card")
+    assert packed.peaks.of(job("x", method="nnunet"), "Card") is None
 
 
 def test_memory_that_others_use_counts_and_an_empty_card_takes_anything():
