@@ -7,25 +7,20 @@ extension, ``os._exit`` and a loop in compiled code can only be met from outside
 import os
 import signal
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from typing import Any
 
 from .foreign import EndedItselfError
-from .package import NAME, import_target
+from .package import NAME, import_target, is_own, target_of
 from .processes import die_with_parent, readable
 from .zygote import Zygote
 
 IMPORT_S = 300.0
 GRACE_S = 5.0
 
-
 _apart = False
-
-
-def foreign(target: str) -> bool:
-    """Tell whether ``module:attribute`` belongs to a plug-in."""
-    return target.partition(":")[0].partition(".")[0] != NAME
 
 
 def rehearse(limit_s: float | None, target: str, *arguments: Any) -> None:
@@ -67,8 +62,18 @@ def rehearse_import(target: str) -> None:
     Raises:
         EndedItselfError: as :func:`rehearse`.
     """
-    if foreign(target) and not _apart:
+    if not is_own(target) and not _apart:
         rehearse(IMPORT_S, f"{import_target.__module__}:{import_target.__name__}", target)
+
+
+def rehearse_class(cls: type, limit_s: float | None, function: Callable[..., object], *arguments: Any) -> None:
+    """Call ``function(target, *arguments)`` for the class of a plug-in in a forked process.
+
+    Raises:
+        EndedItselfError: as :func:`rehearse`.
+    """
+    if not is_own(target_of(cls)):
+        rehearse(limit_s, f"{function.__module__}:{function.__name__}", target_of(cls), *arguments)
 
 
 def _attempt(limit_s: float | None, target: str, arguments: list[Any], survived: int) -> None:

@@ -29,7 +29,7 @@ class Entry:
 
     @property
     def built_in(self) -> bool:
-        return self.module.partition(".")[0] == package.NAME
+        return package.is_own(self.target)
 
     def __str__(self) -> str:
         return f"{self.target} from {self.distribution} {self.version}"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from ...common.errors import shortened, summary
 from ...common.foreign import contained
 from ...common.package import import_target
-from ...common.rehearsal import foreign, rehearse
+from ...common.rehearsal import rehearse_class
 from ...methods.config import resolve
 from ...methods.context import network_forbidden
 
@@ -51,7 +51,7 @@ def outline_of(cls: type[Method]) -> Outline:
     asks = (*texts(cls.needs), *uses.get(cls.card.uses, ()))
     try:
         with contained():
-            _rehearse(cls, "", "")
+            rehearse_class(cls, CONSTRUCTION_S, ask, "", "")
             method = cls(cls.Config())
             view = method.view
             dims = "native" if view is None else "3D" if hasattr(view, "spacing") else "2D"
@@ -97,18 +97,12 @@ def status_of(cls: type[Method]) -> str:
 def _reason(cls: type[Method], profile: str, anatomy: str) -> str | None:
     try:
         with contained():
-            _rehearse(cls, profile, anatomy)
+            rehearse_class(cls, CONSTRUCTION_S, ask, profile, anatomy)
             with time_limit(), network_forbidden():
                 reason = cls(resolve(cls.Config, profile, anatomy)).skip()
                 return shortened(str(reason)) if reason else None
     except Exception as error:
         return f"fails: {summary(error)}"
-
-
-def _rehearse(cls: type[Method], profile: str, anatomy: str) -> None:
-    target = f"{cls.__module__}:{cls.__qualname__}"
-    if foreign(target):
-        rehearse(CONSTRUCTION_S, f"{__name__}:{ask.__name__}", target, profile, anatomy)
 
 
 def ask(target: str, profile: str, anatomy: str) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ...common.errors import summary
 from ...common.foreign import contained
 from ...common.package import import_target
-from ...common.rehearsal import foreign, rehearse
+from ...common.rehearsal import rehearse_class
 from ...methods.config import resolve
 from .outline import CONSTRUCTION_S, missing_packages, texts
 
@@ -24,9 +24,7 @@ def parameters(cls: type[Method], profile: str) -> str:
         return "none"
     try:
         with contained():
-            target = f"{cls.__module__}:{cls.__qualname__}"
-            if foreign(target):
-                rehearse(CONSTRUCTION_S, f"{__name__}:{ask.__name__}", target, profile)
+            rehearse_class(cls, CONSTRUCTION_S, ask, profile)
             return size(cls, profile) or "none before training"
     except Exception as error:
         return f"unknown ({missing_packages(texts(cls.requires)) or summary(error)})"

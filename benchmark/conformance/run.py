@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ...common.errors import UasbenchError
+from ...common.package import target_of
 from ...common.processes import redirect_output
 from ..catalogue import registry
 from ..device import configure, resolve_device
@@ -127,7 +128,7 @@ def run_checks(
         yield CheckResult(IMPORT, False, False, str(error), time.perf_counter() - start)
         yield from (CheckResult(name, False, True, "not run: there is no method", 0.0) for name in CHECKS)
         return
-    yield CheckResult(IMPORT, True, False, f"{cls.__module__}:{cls.__qualname__}", time.perf_counter() - start)
+    yield CheckResult(IMPORT, True, False, target_of(cls), time.perf_counter() - start)
     subject = Subject(cls, anatomy, device)
     barred = ""
     for name, check in CHECKS.items():

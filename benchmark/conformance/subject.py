@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ...common.package import is_own, target_of
 from ...datasets.case import Case
 from ...datasets.healthy import HealthySet
 from ...datasets.labelled import LabelledSet
@@ -49,8 +50,8 @@ class Subject:
         self.anatomy = anatomy
         self.device = device
         self.uses = cls.card.uses
-        self.target = f"{cls.__module__}:{cls.__qualname__}" if importable(cls) else None
-        self.built_in = cls.__module__.partition(".")[0] == PACKAGE
+        self.target = target_of(cls) if importable(cls) else None
+        self.built_in = is_own(target_of(cls))
 
     def config(self, profile: str = "smoke", **settings: Any) -> Any:
         return resolve(self.cls.Config, profile, self.anatomy, settings)

@@ -12,6 +12,7 @@ from unittest.mock import patch
 
 import numpy as np
 
+from ...common.package import target_of
 from ...datasets.case import Case, Truth
 from ...datasets.storing import entries
 from ...datasets.storing.prepared import PreparedCase
@@ -75,7 +76,7 @@ def stolen(anatomy: str, wall: Isolation) -> tuple[str, ...]:
             WALL: wall,
         }
         with patch.dict(os.environ, variables):
-            _run(scene, anatomy, f"{Thief.__module__}:{Thief.__qualname__}", {"label": f"|{scene.label}"})
+            _run(scene, anatomy, target_of(Thief), {"label": f"|{scene.label}"})
         found = read_map(scene.maps / f"{scene.tested.id}.map").values.astype(np.int64)
         return tuple(way for number, way in enumerate(ROUTES) if (found >> number & 1).any())
 

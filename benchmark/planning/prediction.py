@@ -21,6 +21,8 @@ from . import answers
 from .fits import MOST_FOLDS
 from .plan import Graph, PlannedCell
 
+_OF_AN_EPOCH = ("epoch_updates", "critic_updates")
+
 
 class Predictor:
     """Seconds of a core or a GPU by job, from the rates of its method.
@@ -166,7 +168,8 @@ class _Clock:
         return [Report(name, "done")]
 
     def stop(self, job: str) -> None:
-        raise NotImplementedError("nothing takes longer than it was predicted to")
+        self._running = [(end, name) for end, name in self._running if name != job]
+        heapq.heapify(self._running)
 
     def close(self) -> None:
         self._running.clear()
@@ -185,9 +188,6 @@ def updates_of(config: Mapping[str, Any]) -> int | None:
         return sum(counts)
     each, epochs = config.get("epoch_updates", config.get("iterations")), config.get("epochs")
     return None if each is None or epochs is None else each * epochs
-
-
-_OF_AN_EPOCH = ("epoch_updates", "critic_updates")
 
 
 @cache

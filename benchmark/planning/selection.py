@@ -7,8 +7,8 @@ from typing import Any
 
 from ...common.errors import DataError, UasbenchError, did_you_mean, shortened, summary
 from ...common.foreign import contained
-from ...common.package import import_target
-from ...common.rehearsal import foreign, rehearse
+from ...common.package import import_target, target_of
+from ...common.rehearsal import rehearse_class
 from ...common.source_hash import closure_hash
 from ...datasets.case import Region
 from ...datasets.views.volume_view import AnyView
@@ -116,13 +116,10 @@ def said(error: Exception) -> str:
 
 def _rehearse(cls: type[Method], profile: str, anatomy: str, settings: Mapping[str, Any]) -> None:
     """Ask a plug-in in another process what it will be asked in this one."""
-    target = _target(cls)
-    if foreign(target):
-        plain = json.loads(json.dumps(dict(settings), default=str))
-        arguments = (f"{__name__}:{ask.__name__}", target, profile, anatomy, plain)
-        rehearse(CONSTRUCTION_S, *arguments, False)
-        if cls.extra_identity is not Method.extra_identity:
-            rehearse(None, *arguments, True)
+    plain = json.loads(json.dumps(dict(settings), default=str))
+    rehearse_class(cls, CONSTRUCTION_S, ask, profile, anatomy, plain, False)
+    if cls.extra_identity is not Method.extra_identity:
+        rehearse_class(cls, None, ask, profile, anatomy, plain, True)
 
 
 def ask(target: str, profile: str, anatomy: str, settings: Mapping[str, Any], identity: bool) -> None:
@@ -130,10 +127,6 @@ def ask(target: str, profile: str, anatomy: str, settings: Mapping[str, Any], id
     found = _candidate(import_target(target), "", profile, anatomy, settings)
     if identity and not isinstance(found, str):
         answers.identity_of(found[1])
-
-
-def _target(cls: type[Method]) -> str:
-    return f"{cls.__module__}:{cls.__qualname__}"
 
 
 def _candidate(
@@ -160,7 +153,7 @@ def _candidate(
         label=label,
         card=cls.card,
         spec=MethodSpec(
-            target=_target(cls), profile=in_force(cls.Config, profile), anatomy=anatomy, settings=dict(settings)
+            target=target_of(cls), profile=in_force(cls.Config, profile), anatomy=anatomy, settings=dict(settings)
         ),
         config=whole,
         fit_config=fit_config,
