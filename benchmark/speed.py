@@ -15,7 +15,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -62,8 +62,8 @@ class Speed:
     error: str = ""
 
 
-class _EnoughError(Exception):
-    """The time of a training is over."""
+class EnoughError(Exception):
+    """A training has gone on for long enough."""
 
 
 def part_of(names: Sequence[str], part: str) -> list[str]:
@@ -89,8 +89,8 @@ def measure(name: str, profile: str, device: str, precision: str, seconds: float
     speed = Speed(name, profile, "", device, precision)
     devices.configure(device, 1)
     try:
-        cls, config, speed.anatomy = _configured(name, profile)
-        healthy, tested = _scans(speed.anatomy, size)
+        cls, config, speed.anatomy = configured(name, profile)
+        healthy, tested = scans(speed.anatomy, size)
         method = drive.construct(cls, config, seed=0, device=device)
         with _busy(device) as sampled:
             _train(method, speed, healthy, tested, seconds / 2, sampled)
@@ -116,7 +116,7 @@ def _apart(asked: Speed, seconds: float) -> Speed:
     return Speed(**json.loads(last)) if done.returncode == 0 else replace(asked, error=f"status {done.returncode}")
 
 
-def _configured(name: str, profile: str) -> tuple[Any, Any, str]:
+def configured(name: str, profile: str) -> tuple[Any, Any, str]:
     """Return class, settings and organ: the first one that the method does not decline."""
     known = registry.runnable()
     if missing := missing_packages(known.outline(name).packages):
@@ -131,6 +131,19 @@ def _configured(name: str, profile: str) -> tuple[Any, Any, str]:
     raise UasbenchError(reason or f"{name} is for no organ")
 
 
+def train(
+    method: Any, healthy: list[Any], tested: list[Any], precision: str, on_progress: Callable[[int, int], None]
+) -> None:
+    """Fit a method to what its card allows it, to the end or until ``on_progress`` raises :class:`EnoughError`."""
+    uses = type(method).card.uses
+    unlabelled = HealthySet.from_cases([case for case, _ in tested]) if uses == "unlabelled-test" else None
+    context = FitContext(
+        seed=0, device=method.device, precision=precision, on_progress=on_progress, unlabelled=unlabelled
+    )
+    with suppress(EnoughError):
+        method.fit(LabelledSet.from_cases(tested) if uses == "labels" else HealthySet.from_cases(healthy), context)
+
+
 def _train(
     method: Any, speed: Speed, healthy: list[Any], tested: list[Any], seconds: float, sampled: list[float]
 ) -> None:
@@ -142,16 +155,9 @@ def _train(
         if len(ended) == WARM:
             sampled.clear()
         if len(ended) > WARM + 1 and ended[-1] > until:
-            raise _EnoughError
+            raise EnoughError
 
-    uses = type(method).card.uses
-    unlabelled = HealthySet.from_cases([case for case, _ in tested]) if uses == "unlabelled-test" else None
-    context = FitContext(
-        seed=0, device=speed.device, precision=speed.precision, on_progress=on_progress, unlabelled=unlabelled
-    )
-    scans = LabelledSet.from_cases(tested) if uses == "labels" else HealthySet.from_cases(healthy)
-    with suppress(_EnoughError):
-        method.fit(scans, context)
+    train(method, healthy, tested, speed.precision, on_progress)
     # The mean and not the median: a step that only queues its work ends long before the work does.
     timed = ended[WARM:] if len(ended) > WARM + 1 else ended
     speed.updates = max(0, len(timed) - 1)
@@ -211,7 +217,7 @@ def _busy(device: str) -> Iterator[list[float]]:
         thread.join()
 
 
-def _scans(anatomy: str, size: Size) -> tuple[list[Any], list[Any]]:
+def scans(anatomy: str, size: Size) -> tuple[list[Any], list[Any]]:
     """Return healthy phantoms, and phantoms with their lesions."""
     sets = registry.datasets()
     test = next(name for name, card in sets.cards().items() if card.anatomy == anatomy and card.truth == "voxel")

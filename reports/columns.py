@@ -25,7 +25,7 @@ PAIRED_TESTS = [
 ]  # fmt: skip
 COST = [
     "method", "dataset", "train", "seed", "fit_s", "score_s", "s_per_slice", "peak_ram_mib", "peak_gpu_mib", "params",
-    "device", "measure_s", "threads", "precision", "updates", "profile", "flags",
+    "device", "measure_s", "threads", "precision", "updates", "energy_kwh", "profile", "flags",
 ]  # fmt: skip
 FAILURES = ["method", "dataset", "seed", "stage", "error", "log", "train", "flags"]
 SKIPPED = ["method", "dataset", "reason", "flags"]

@@ -141,7 +141,7 @@ def _paired_grid(rows: Sequence[dict], reference: str, protocol: str, metric: st
 def cost_grid(cost: pd.DataFrame) -> PrintedTable:
     """Return cost per method and data, averaged over seeds."""
     same = dict.fromkeys(("params", "device", "threads", "precision", "flags"), "first")
-    means = dict.fromkeys(("fit_s", "score_s", "s_per_slice"), "mean")
+    means = dict.fromkeys(("fit_s", "score_s", "s_per_slice", "energy_kwh"), "mean")
     peaks = dict.fromkeys(("peak_ram_mib", "peak_gpu_mib"), "max")
     rows = []
     grouped = cost.groupby(["dataset", "train", "method"], as_index=False).agg(same | means | peaks)
@@ -149,12 +149,12 @@ def cost_grid(cost: pd.DataFrame) -> PrintedTable:
         cells = (
             _marked(r), f"{r['dataset']} / {r['train']}", number(r["fit_s"]), number(r["score_s"]),
             number(1000 * r["s_per_slice"]), number(r["peak_ram_mib"]), number(r["peak_gpu_mib"]),
-            number(r["params"], 4), r["device"], f"{r['threads']} / {r['precision']}",
+            number(r["energy_kwh"]), number(r["params"], 4), r["device"], f"{r['threads']} / {r['precision']}",
         )  # fmt: skip
         rows.append(PrintedRow(cells))
     headers = (
         "Method", "Data / train", "Fit (s)", "Score (s)", "ms per slice", "Peak RAM (MiB)", "Peak GPU (MiB)",
-        "Parameters", "Device", "Threads / precision",
+        "GPU (kWh)", "Parameters", "Device", "Threads / precision",
     )  # fmt: skip
     legend = ("Means over seeds; peaks are maxima over seeds.", *_kinds(records_of(cost)))
     return PrintedTable("Cost", headers, tuple(rows), legend, left=2)

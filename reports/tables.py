@@ -69,7 +69,7 @@ class Tables(Mapping[str, pd.DataFrame]):
 
     @cached_property
     def cost(self) -> pd.DataFrame:
-        return cost(self.records, self.facts)
+        return cost(self.records, self.facts, self.info.get("energy_kwh", {}))
 
     @cached_property
     def failures(self) -> pd.DataFrame:
@@ -97,13 +97,17 @@ def per_case(records: Sequence[Record], known: Mapping[MethodOnData, Facts]) -> 
     return sort_rows(frame.reindex(columns=PER_CASE), order)
 
 
-def cost(records: Sequence[Record], known: Mapping[MethodOnData, Facts]) -> pd.DataFrame:
-    """Return what every cell cost: seconds and MiB."""
+def cost(
+    records: Sequence[Record], known: Mapping[MethodOnData, Facts], energy_kwh: Mapping[str, float]
+) -> pd.DataFrame:
+    """Return what every cell cost: seconds, MiB and kWh; ``energy_kwh`` is that of stages, by their names."""
     rows = []
     for record in records:
         spent = record.cost.model_dump()
         spent["updates"] = json.dumps(record.cost.updates, sort_keys=True) if record.cost.updates else ""
         spent["peak_gpu_mib"] = np.nan if record.cost.peak_gpu_mib is None else record.cost.peak_gpu_mib
+        stages = [f"map-{record.cell.slug}", *(f"fit-{fit}" for fit in record.ids.fits)]
+        spent["energy_kwh"] = sum(energy_kwh.get(stage, np.nan) for stage in stages)
         flags = flag_text({*known[MethodOnData(record.cell.method, record.cell.dataset, record.cell.train)].flags})
         rows.append({**record.cell.model_dump(), **spent, "profile": record.profile, "flags": flags})
     return sort_rows(pd.DataFrame(rows, columns=COST), ["dataset", "train", "method", "seed"])

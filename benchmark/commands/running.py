@@ -86,8 +86,7 @@ def run(
                 try:
                     run_jobs(executor(place), jobs, listener, options.limit_s)
                 finally:
-                    if book.again:
-                        folder.update_info(again=[*folder.info().get("again", []), *book.again])
+                    book.write()
         if console is not None:
             console.print("tables, figures and the report follow", highlight=False)
         wall = time.monotonic() - started
@@ -106,6 +105,7 @@ class _Bookkeeper:
         self.stage_s = {"fit": 0.0, "map": 0.0, "measure": 0.0}
         self.fit_and_score_s = 0.0
         self.again: list[str] = []
+        self.energy_kwh: dict[str, float] = {}
 
     def __call__(self, event: Event) -> None:
         job = event.job
@@ -113,6 +113,8 @@ class _Bookkeeper:
             self.again.append(f"{job.label}: {event.value}")
         if event.kind in ("done", "failed"):
             self.stage_s[job.task.stage] += event.seconds
+        if event.kind == "done" and event.value is not None:
+            self.energy_kwh[job.id] = event.value
         if event.kind == "done" and job.task.stage == "measure":
             (key,) = self.graph.cells_of[job.id]
             self.folder.failure_path(key).unlink(missing_ok=True)
@@ -129,6 +131,14 @@ class _Bookkeeper:
                 self.failed += 1
                 failure = Failure(cell=key, stage=job.task.stage, error=str(event.value), log=str(log))
                 write_json(self.folder.failure_path(key), failure)
+
+    def write(self) -> None:
+        """Add to ``run.json`` what no record can hold: stages that ran again, and the energy that stages took."""
+        known = self.folder.info()
+        if self.again:
+            self.folder.update_info(again=[*known.get("again", []), *self.again])
+        if self.energy_kwh:
+            self.folder.update_info(energy_kwh=known.get("energy_kwh", {}) | self.energy_kwh)
 
     def broken_in_the_plan(self, task: Planned, seeds: Sequence[int]) -> None:
         """Make rows of methods whose own code failed before anything could be computed."""

@@ -63,8 +63,8 @@ class Job:
 class Event:
     """What happened to a job.
 
-    It started, made progress (done, total), is done, failed (message), was cancelled (failed need), or ran out of
-    memory beside others and will run again (message).
+    It started, made progress (done, total), is done (kWh that it took of a GPU, None where nobody knows), failed
+    (message), was cancelled (failed need), or ran out of memory beside others and will run again (message).
     """
 
     job: Job
@@ -80,7 +80,8 @@ Listener = Callable[[Event], None]
 class Report:
     """What an executor says about a job: started, progress (done, total), done or failed (a message of one line).
 
-    One that starts a job once more, after a failure that is not the job's own, says ``again`` with the message of it.
+    The value of ``done`` is the energy in kWh that it took of a GPU, None where nobody knows. An executor that starts a
+    job once more, after a failure that is not the job's own, says ``again`` with the message of it.
     """
 
     id: str
@@ -210,12 +211,12 @@ def run_jobs(executor: Executor, jobs: Sequence[Job], listener: Listener, limit_
         started[job.id] = time.monotonic()
         listener(Event(job, "started"))
 
-    def end(job: Job, error: str | None) -> None:
+    def end(job: Job, error: str | None, kwh: float | None = None) -> None:
         del running[job.id]
         seconds = time.monotonic() - started.pop(job.id, time.monotonic())
         if error is None:
             done.add(job.id)
-            listener(Event(job, "done", seconds=seconds))
+            listener(Event(job, "done", kwh, seconds))
             return
         listener(Event(job, "failed", error, seconds))
         lost = {job.id}
@@ -245,8 +246,10 @@ def run_jobs(executor: Executor, jobs: Sequence[Job], listener: Listener, limit_
                     listener(Event(job, "again", report.value))
                 elif report.kind == "progress":
                     listener(Event(job, "progress", report.value))
+                elif report.kind == "done":
+                    end(job, None, report.value)
                 else:
-                    end(job, report.value if report.kind == "failed" else None)
+                    end(job, report.value)
             now = time.monotonic()
             for name in [name for name, at in started.items() if now - at > limit_s]:
                 executor.stop(name)

@@ -5,7 +5,7 @@ import os
 import signal
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ...common.processes import readable
 from ...common.zygote import Worker, Zygote
@@ -15,6 +15,7 @@ from ..stages.apart import clear_scratch, death
 from ..stages.wall import SECRETS
 from . import gpus
 from .contract import Job, Place, Report
+from .energy import Meter, counter
 from .packing import Packing, Peaks
 
 GRACE_S = 5.0
@@ -78,6 +79,7 @@ class LocalExecutor:
         self._waiting: dict[str, Job] = {}
         self._running: dict[str, _Running] = {}
         self._said: list[Report] = []
+        self._meter = Meter(counter)
 
     def room(self) -> int:
         return self.room_for - len(self._running) - len(self._waiting)
@@ -104,6 +106,8 @@ class LocalExecutor:
             target = f"{worker.__name__}:{worker.work.__name__}"
             process = self._zygote.start(target, [*arguments, gpu], [theirs.fileno()])
         ours.setblocking(False)
+        if gpu is not None and job.resources.gpus:
+            self._meter.start(job.id, gpu)
         self._running[job.id] = _Running(job, process, ours)
         self._said.append(Report(job.id, "started"))
 
@@ -123,6 +127,9 @@ class LocalExecutor:
                 if item.outcome is None:
                     self._zygote.settle(item.process)
                 outcome = item.outcome or Report(name, "failed", death(item.process.status))
+                kwh = self._meter.end(name)
+                if outcome.kind == "done":
+                    outcome = replace(outcome, value=kwh)
                 if self._forget(name, outcome.value if outcome.kind == "failed" else None):
                     self._waiting[name] = item.job
                     outcome = Report(name, "again", outcome.value)
@@ -137,6 +144,7 @@ class LocalExecutor:
         if not readable([process], GRACE_S):
             process.send_signal(signal.SIGKILL)
             readable([process])
+        self._meter.end(job)
         self._forget(job, "stopped")
 
     def close(self) -> None:

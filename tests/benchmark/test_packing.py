@@ -3,6 +3,7 @@
 import json
 import stat
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 from uasbench.benchmark import device as devices
 from uasbench.benchmark.conformance.executors import Bench
-from uasbench.benchmark.executors import gpus, packing
+from uasbench.benchmark.executors import gpus, local, packing
 from uasbench.benchmark.executors.contract import Job, Resources
 from uasbench.benchmark.executors.gpus import Reading
 from uasbench.benchmark.executors.packing import Packing, Peaks
@@ -161,6 +162,8 @@ def test_the_executor_packs_and_runs_again_what_the_packing_says(tmp_path, monke
     monkeypatch.setattr(packing, "SETTLING_S", 0.0)
     monkeypatch.setattr(packing, "OUT_OF_MEMORY", ("was told to fail",))
     monkeypatch.setattr(packing, "READ_EVERY_S", 0.0)
+    joules = count(step=3_600_000)
+    monkeypatch.setattr(local, "counter", lambda _: float(next(joules)))
     folder = tmp_path / "run"
     folder.mkdir()
     bench = Bench("uasbench.benchmark.executors.local:LocalExecutor", folder)
@@ -171,6 +174,8 @@ def test_the_executor_packs_and_runs_again_what_the_packing_says(tmp_path, monke
         "a": "done", "b": "failed", "c": "done", "d": "cancelled",
     }  # fmt: skip
     assert bench.kinds("b") == ["started", "again", "started", "failed"]
+    assert last["a"].value >= 0.5  # kWh of the card
+    assert last["c"].value is None
 
 
 def test_stages_are_offered_places_by_rank_and_those_that_run_again_first():

@@ -32,7 +32,7 @@ def test_a_training_is_cut_off_when_its_time_is_over(tmp_path, monkeypatch):
 
 
 def test_a_method_that_fails_is_a_line_too(monkeypatch):
-    monkeypatch.setattr(speed, "_scans", lambda *_: 1 / 0)
+    monkeypatch.setattr(speed, "scans", lambda *_: 1 / 0)
     found = speed.measure("ae", "smoke", "cpu", "fp32", 0.0)
     assert (found.updates_per_s, found.error) == (None, "ZeroDivisionError: division by zero")
 
