@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from rich.console import Console
 
+    from .benchmark.commands.tuning import Search
+
 
 class Run:
     """A finished or interrupted run, opened for reading.
@@ -161,6 +163,45 @@ def preview(
         draw_preview(title, pictures, folder / f"{title.replace(', ', '-').replace('@', '-')}.png")
         for title, pictures in found.items()
     ]
+
+
+def tune(
+    methods: str | Iterable[str],
+    dataset: str,
+    *,
+    out: Path | str,
+    trials: int = 20,
+    minutes: float | None = None,
+    seeds: int | str | Iterable[int] = 1,
+    profile: str = "standard",
+    console: Console | None = None,
+    **options: Any,
+) -> tuple[Run, list[Search]]:
+    """Choose settings as ``bench tune`` does; return the run of all trials and what became of each method.
+
+    Args:
+        dataset: the test set that the settings are for; it is not opened.
+        out: folder of the trials, the studies and the experiment with the tuned settings.
+        trials: as many for each method, fewer where they take more than ``minutes`` of a core.
+        options: other fields of :class:`~uasbench.benchmark.planning.options.RunOptions`, such as ``data_root``.
+
+    Raises:
+        UasbenchError: something the caller can mend; the message says how.
+    """
+    from .benchmark.commands import tuning
+    from .benchmark.tracking.tracker import Tracker
+    from .reports.tuned import write
+
+    chosen = validated(methods=methods, datasets=dataset, seeds=seeds, profile=profile, **options)
+    folder, searches = tuning.tune(chosen, Path(out).expanduser().resolve(), trials, minutes, console)
+    write(searches, folder.path.parent)
+    with Tracker(chosen.tracking_uri, console) as tracker:
+        tracker.start(folder)
+        for record in folder.records():
+            tracker.cell(record)
+        report(folder.path)
+        tracker.finish()
+    return Run(folder.path), searches
 
 
 def rescore(path: Path | str, workers: int = 2, console: Console | None = None) -> Run:

@@ -153,6 +153,37 @@ def reproduce(
 
 
 @app.command()
+def tune(
+    methods: Annotated[list[str], typer.Argument(help="Names and wildcards, or all.")],
+    datasets: Annotated[str, typer.Option("--dataset", help="Test set that the settings are for; it is not opened.")],
+    out: Annotated[Path, typer.Option(help="Folder of trials, studies and tuned settings.")],
+    trials: Annotated[int, typer.Option(min=1, help="Trials of each method.")] = 20,
+    minutes: Annotated[
+        float | None, typer.Option(min=0, help="Core-minutes after which a method gets no more.")
+    ] = None,
+    train: Annotated[str | None, typer.Option(help="Healthy set; default the test set's partner.")] = None,
+    data_root: DataRoot = None,
+    phantom: Annotated[bool, typer.Option("--phantom", help="Tune on synthetic CT.")] = False,
+    phantom_seed: Annotated[int, typer.Option(help="Seed of the synthetic patients.")] = 0,
+    profile: Annotated[str, typer.Option(help="smoke, quick, standard or paper.")] = "standard",
+    seeds: Annotated[str, typer.Option(help="Seeds of every trial: a number or a list.")] = "1",
+    workers: Annotated[str, typer.Option(help="Stages at once.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    cache: Cache = None,
+) -> None:
+    """Choose settings by lesions planted into healthy scans: the same budget for every method, no lesion label."""
+    from . import api
+    from .reports.tuned import printed
+
+    given_options = {"train": train, "data_root": data_root, "workers": workers, "device": device, "cache": cache}
+    given_options |= {"phantom": phantom, "phantom_seed": phantom_seed, "command": command_line()}
+    budget = {"trials": trials, "minutes": minutes, "profile": profile, "seeds": seeds}
+    _, searches = api.tune(",".join(methods), datasets, out=out, console=console(), **budget, **given_options)
+    console(stderr=False).print(printed(searches), highlight=False)
+    say(f"\ntrials: {out / 'trials.csv'}\ncompare: bench reproduce {out / 'tuned.yaml'}")
+
+
+@app.command()
 def rescore(path: RunPath, workers: Annotated[int, typer.Option(help="Stages at once.")] = 2) -> None:
     """Measure the stored maps again with the present protocols; nothing is trained."""
     from . import api

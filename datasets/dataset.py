@@ -15,7 +15,8 @@ class DatasetCard:
     Attributes:
         name: registry name, lower case with dashes.
         anatomy: the organ of the task, a name in ``anatomies.yaml`` or of a package (:class:`.anatomy.Anatomy`).
-        role: ``healthy`` sets train, ``lesion`` sets test.
+        role: ``healthy`` sets train, ``lesion`` sets test; ``planted`` ones too, whose lesions are synthetic: settings
+            are chosen on them, and nothing else.
         layout: the published on-disk layout that the adapter reads.
         partner: the healthy set that usually trains for this lesion set.
         reference: the method that paired tests compare with.
@@ -24,7 +25,7 @@ class DatasetCard:
     name: str
     title: str
     anatomy: str
-    role: Literal["healthy", "lesion"]
+    role: Literal["healthy", "lesion", "planted"]
     licence: str
     citation: str
     obtain: str

@@ -34,6 +34,7 @@ CONVERGING = ("standard", "paper")
 UNITS = ["patient", "pooled", "slice", "seed"]
 FLAG_LEGEND = {
     "phantom": "synthetic data: no number here says anything about patients",
+    "planted": "synthetic lesions in healthy scans, on which settings are chosen: no number is about patients' lesions",
     "smoke": "smoke profile: a few training steps, no claim",
     "quick": "quick profile: a plumbing test, networks have barely learned",
     "oracle": "threshold chosen on the test labels: an upper bound",
@@ -175,6 +176,7 @@ def record_flags(record: Record) -> set[str]:
     method = record.method
     holds = {
         "phantom": record.data.phantom is not None,
+        "planted": record.data.planted,
         "smoke": record.profile == "smoke",
         "quick": record.profile == "quick",
         "transductive": method.uses == "unlabelled-test",

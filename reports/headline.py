@@ -15,6 +15,7 @@ BANNERS = {
     "smoke": "SMOKE profile: a few training steps; no claim about any method.",
     "quick": "QUICK profile: a plumbing test, networks have barely learned.",
     "phantom": "PHANTOM: synthetic data. No number here says anything about patients.",
+    "planted": "PLANTED: synthetic lesions in healthy scans, on which settings are chosen.",
 }
 """What a table says first where all its rows carry the flag, or of the phantom any."""
 CONFOUND = "roi-area"

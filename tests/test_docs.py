@@ -191,7 +191,8 @@ def unknown_names(params: dict[str, Any]) -> Iterator[str]:
         "experiment": list(experiments.names()),
     }
     for option, names in allowed.items():
-        for text in (params.get(option) or "").split(","):
+        given = params.get(option) or ""
+        for text in given if isinstance(given, list) else given.split(","):
             known = any(fnmatchcase(name, text) for name in [*names, *example_names()])
             if text and not known and not PLACEHOLDER.fullmatch(text):
                 yield f"{option} {text}"

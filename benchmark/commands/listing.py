@@ -70,7 +70,8 @@ def experiments() -> Table:
 
 
 def dataset_adapters(chosen: str | None = None) -> Mapping[str, Dataset]:
-    """Return fresh adapters by name: the ones chosen with a comma list, or all that can be used."""
+    """Return fresh adapters by name: the ones chosen with a comma list, or all that read files of their own."""
     known = registry.datasets()
-    selected = known.select(chosen) if chosen else list(known.cards())
+    of_their_own = [name for name, card in known.cards().items() if card.role != "planted"]
+    selected = known.select(chosen) if chosen else of_their_own
     return {name: known.get(name)() for name in selected}

@@ -76,6 +76,7 @@ class TaskData:
             notes={case.id: [str(note) for note in case.notes] for case in everyone if case.notes},
             trust={case.id: case.trust for case in everyone if case.trust != Trust()},
             phantom=self.phantom,
+            planted=self.card.role == "planted",
         )
 
 
@@ -88,8 +89,8 @@ def task_pairs(options: RunOptions, registry: Registry) -> list[tuple[str, str]]
     pairs = []
     for name in options.datasets:
         card = registry.card(name)
-        if card.role != "lesion":
-            partners = [n for n, c in registry.cards().items() if c.partner == name]
+        if card.role == "healthy":
+            partners = [n for n, c in registry.cards().items() if (c.partner, c.role) == (name, "lesion")]
             raise OptionError(
                 f"--dataset {name}: {name} is a healthy set; test on {' or '.join(partners) or 'a lesion set'}"
             )

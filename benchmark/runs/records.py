@@ -78,7 +78,7 @@ class DataInfo(_Strict):
     ``cases`` and ``train_cases`` map a case id to the fingerprint of its image and region of interest; ``truth`` maps
     it to the fingerprint of its labels. ``roi_source`` is the set's rule, ``roi_sources`` what a case got where the
     rule leaves a choice. ``trust`` names the cases whose spacing or orientation is not simply that of their header.
-    ``split`` is the manifest (train and calibration parts, its hash).
+    ``split`` is the manifest (train and calibration parts, its hash). The lesions of a ``planted`` set are synthetic.
     """
 
     anatomy: str
@@ -93,6 +93,7 @@ class DataInfo(_Strict):
     notes: dict[str, list[str]] = Field(default_factory=dict)
     trust: dict[str, Trust] = Field(default_factory=dict)
     phantom: dict[str, Any] | None = None
+    planted: bool = False
 
 
 class LabelUse(_Strict):

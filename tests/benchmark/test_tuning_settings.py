@@ -1,0 +1,141 @@
+"""Equal budgets of trials on planted lesions: who is asked what, how a stopped search goes on, and what comes out."""
+
+import itertools
+from statistics import fmean
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from uasbench import cli
+from uasbench.benchmark.commands import tuning
+from uasbench.benchmark.commands.tuning import Search, Trial, tune
+from uasbench.benchmark.experiments import load
+from uasbench.benchmark.planning.options import validated
+from uasbench.common.errors import UasbenchError
+from uasbench.reports import tuned
+
+
+@pytest.fixture
+def bench(monkeypatch, tmp_path):
+    """A search whose rows are not run: a trial reaches its learning rate, in ten core-seconds."""
+    made = SimpleNamespace(rounds=[], broken=set(), stop_after=None)
+
+    def run(options, console):
+        if made.stop_after == len(made.rounds):
+            raise KeyboardInterrupt
+        made.rounds.append({f"{v.method}@{v.label}": v.settings for v in options.variants})
+        made.rounds[-1] |= {key: {"lr": 0.0} for key in options.methods.split(",")}
+        made.options = options
+        return SimpleNamespace(path=options.folder()), 0
+
+    def reached(self, row):
+        settings = made.rounds[-1].get(row) if made.rounds else None
+        if settings is None or row in made.broken:
+            return None, 10.0 * (settings is not None)
+        return settings["lr"], 10.0
+
+    monkeypatch.setattr(tuning, "run", run)
+    monkeypatch.setattr(tuning._Study, "_reached", reached)
+
+    def search(methods="ae,draem", trials=6, minutes=None):
+        options = validated(methods=methods, datasets="lits", profile="smoke", seeds=1, phantom=True)
+        return {one.method: one for one in tune(options, tmp_path / "out", trials, minutes)[1]}
+
+    made.search, made.out = search, tmp_path / "out"
+    return made
+
+
+def test_every_method_gets_the_same_trials_and_the_best_is_the_best(bench):
+    found = bench.search()
+    assert {name: len(one.trials) for name, one in found.items()} == {"ae": 6, "draem": 6}
+    for one in found.values():
+        assert one.best.value == max(t.value for t in one.trials) == one.best.settings["lr"]
+        assert one.default == 0
+    assert (bench.options.datasets, bench.options.train) == (["btcv-planted"], "btcv")
+    plan = load(str(bench.out / tuning.PLAN))
+    assert (plan.dataset, plan.train, plan.methods) == ("lits", "btcv", "ae,draem")
+    assert {v.method: v.settings for v in plan.variants} == {name: one.best.settings for name, one in found.items()}
+
+
+def test_a_stopped_search_ends_as_one_that_was_not(bench, monkeypatch, tmp_path):
+    whole = bench.search("ae", 10)
+    monkeypatch.setattr(bench, "out", tmp_path / "again")
+    studies = {t.number: t.settings for t in whole["ae"].trials}
+    bench.rounds.clear()
+    (tmp_path / "out" / tuning.STUDIES).unlink()
+    bench.stop_after = 1
+    with pytest.raises(KeyboardInterrupt):
+        bench.search("ae", 10)  # four trials are told, four are open
+    bench.stop_after = None
+    again = bench.search("ae", 10)
+    assert {t.number: t.settings for t in again["ae"].trials} == studies
+    assert len(again["ae"].trials) == 10
+
+
+def test_more_trials_go_on_where_fewer_ended(bench):
+    first = bench.search("ae", 2)["ae"].trials
+    assert bench.search("ae", 5)["ae"].trials[:2] == first
+
+
+def test_minutes_end_the_trials_of_a_method(bench):
+    found = bench.search("ae", trials=40, minutes=1.0)  # ten seconds each, four between two looks
+    assert len(found["ae"].trials) == 8
+
+
+def test_a_trial_that_failed_counts_and_is_not_chosen(bench):
+    bench.broken.add("ae@t0")
+    found = bench.search("ae", 4)["ae"]
+    assert [t.value is None for t in found.trials] == [True, False, False, False]
+    assert found.best.number != 0
+    (row,) = tuned.frames([found])["methods"].to_dict("records")
+    assert (row["trials"], row["failed"]) == (4, 1)
+
+
+def test_whoever_has_nothing_to_tune_says_so(bench, monkeypatch):
+    from uasbench.methods.reconstruction.dae import DAE
+    from uasbench.methods.reconstruction.vae import VAE
+
+    monkeypatch.setattr(DAE, "tuned", {})
+    monkeypatch.setattr(VAE, "search_space", lambda self, trial: {"no_such": 1})
+    found = bench.search("ae,dae,vae,hu-opened", 1)
+    assert found["hu-opened"].reason == "learns nothing"
+    assert found["dae"].reason == "offers no setting to tune"
+    assert "no_such" in found["vae"].reason
+    assert len(found["ae"].trials) == 1
+    with pytest.raises(UasbenchError, match="hu-opened: learns nothing"):
+        bench.search("hu-opened")
+
+
+def test_a_healthy_set_without_planted_lesions_is_refused(bench, monkeypatch):
+    monkeypatch.setattr(tuning, "_on_planted", tuning._on_planted)
+    options = validated(methods="ae", datasets="lits", profile="smoke", seeds=1, phantom=True)
+    with pytest.raises(UasbenchError, match="elsewhere has no set with planted lesions"):
+        tuning._on_planted(options, "elsewhere", bench.out)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=5))
+def test_the_expected_best_is_that_of_all_draws(values):
+    search = Search("m", trials=tuple(Trial("m", i, {}, v, 0.0) for i, v in enumerate(values)))
+    for k, expected in enumerate(search.expected_best(), 1):
+        assert expected == pytest.approx(fmean(map(max, itertools.product(values, repeat=k))), abs=1e-9)
+
+
+@pytest.mark.slow
+def test_the_command_searches_and_the_experiment_runs(root, cache, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+
+    def bench(*arguments):
+        with pytest.raises(SystemExit) as ended:
+            cli.app([*map(str, arguments), "--data-root", str(root), "--cache", str(cache)])
+        assert ended.value.code == 0
+        return capsys.readouterr().out
+
+    said = bench("tune", "ae", "hu-opened", "--dataset", "lits", "--profile", "smoke", "--trials", 2, "--out", "t")
+    assert "learns nothing" in said
+    trials = pd.read_csv(tmp_path / "t/trials.csv")
+    assert trials["ap"].between(0, 1).all()
+    assert len(trials) == 2
+    assert (tmp_path / "t/expected_best.png").stat().st_size > 1000
+    assert "ae@tuned" in bench("reproduce", "t/tuned.yaml", "--seeds", 1)
