@@ -41,7 +41,9 @@ def bench(tmp_path, monkeypatch, capsys):
 
 def test_help_names_every_command(bench):
     shown = bench("--help").stdout
-    words = "run plan reproduce tune rescore report compare list show check import new-plugin doctor ui track clean data"
+    words = (
+        "run plan reproduce tune rescore report compare list show check import new-plugin doctor ui track clean data"
+    )
     for command in words.split():
         assert f"\n  {command} " in shown
 

@@ -188,12 +188,12 @@ def unknown_names(params: dict[str, Any]) -> Iterator[str]:
         "dataset": sets,
         "datasets": sets,
         "profile": ["smoke", "quick", "standard", "paper"],
-        "experiment": list(experiments.names()),
+        "experiment": [*experiments.names(), "*.yaml"],
     }
     for option, names in allowed.items():
         given = params.get(option) or ""
         for text in given if isinstance(given, list) else given.split(","):
-            known = any(fnmatchcase(name, text) for name in [*names, *example_names()])
+            known = any(fnmatchcase(name, text) or fnmatchcase(text, name) for name in [*names, *example_names()])
             if text and not known and not PLACEHOLDER.fullmatch(text):
                 yield f"{option} {text}"
 
