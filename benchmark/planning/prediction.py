@@ -22,6 +22,8 @@ from .fits import MOST_FOLDS
 from .plan import Graph, PlannedCell
 
 _OF_AN_EPOCH = ("epoch_updates", "critic_updates")
+BELIEVED_S = 30.0
+"""What is left is corrected by what has ended so far, little by little: short stages are mostly the harness's time."""
 
 
 class Predictor:
@@ -113,7 +115,7 @@ class TimeLeft:
         self._gpus = gpus
         self._started: dict[str, float] = {}
         self._took: dict[str, list[float]] = defaultdict(list)
-        self._expected = self._observed = 0.0
+        self._expected = self._observed = BELIEVED_S
 
     def note(self, event: Event, now: float) -> None:
         """Take account of an event; ``now`` are the seconds of any clock."""
@@ -132,7 +134,7 @@ class TimeLeft:
 
     def seconds(self, now: float) -> float:
         """Return the seconds that are left."""
-        factor = self._observed / self._expected if self._expected else 1.0
+        factor = self._observed / self._expected
         known = [job.resources.seconds for job in self._open.values() if job.resources.seconds is not None]
         usual = factor * fmean(known) if known else 0.0
         left, waits = [0.0, 0.0], [0, 0]

@@ -114,13 +114,17 @@ def test_the_time_that_is_left_follows_what_jobs_have_taken(plan, tmp_path):
     assert left.seconds(0) == 10 * len(known) / 2
     left.note(Event(first, "started"), 0)
     assert left.seconds(4) == (10 * len(known) - 4) / 2
-    left.note(Event(first, "done", seconds=20), 20)  # twice as long as predicted
-    assert left.seconds(20) == 20 * (len(known) - 1) / 2
+    left.note(Event(first, "done", seconds=20), 20)  # twice as long as predicted, and half a minute is believed
+    assert left.seconds(20) == 12.5 * (len(known) - 1) / 2
     left.note(Event(second, "failed", "reason", 1), 21)
-    assert left.seconds(21) == 20 * len(others) / 2
+    assert left.seconds(21) == 12.5 * len(others) / 2
     for job in others:
         left.note(Event(job, "cancelled"), 22)
     assert left.seconds(22) == 0
+    nothing = replace(first, resources=Resources(seconds=1e-3))
+    hasty = TimeLeft([nothing, *others], 1)
+    hasty.note(Event(nothing, "done", seconds=6), 6)
+    assert hasty.seconds(6) == pytest.approx(12 * len(others), rel=1e-3)
     on_gpu = [replace(one, resources=Resources(gpus=1.0, seconds=10.0)) for one in known if one.task.stage != "measure"]
     shared = TimeLeft([*on_gpu, *(one for one in known if one.task.stage == "measure")], 50, gpus=1)
     assert shared.seconds(0) == 10 * len(on_gpu)
