@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from .benchmark.commands.tuning import Search
+    from .benchmark.verification.findings import Verification
 
 
 class Run:
@@ -117,7 +118,7 @@ def execute(options: RunOptions, console: Console | None = None) -> Run:
 
     with Tracker(options.tracking_uri, console) as tracker:
         folder, failed = running.run(options, console=console, on_start=tracker.start, on_record=tracker.cell)
-        report(folder.path)
+        _conclude(folder)
         tracker.finish()
     return Run(folder.path, failed)
 
@@ -136,6 +137,46 @@ def report(path: Path | str) -> list[Path]:
     from .reports.build import build
 
     return build(RunFolder.open(path))
+
+
+def _conclude(folder: RunFolder) -> None:
+    """Write what follows from new records: tables, figures and report, and the certificate of the run."""
+    from .benchmark.runs.certificate import issue
+
+    report(folder.path)
+    issue(folder)
+
+
+def verify(
+    path: Path | str,
+    *,
+    data_root: Path | None = None,
+    cache: Path | None = None,
+    workers: int = 1,
+    tables_only: bool = False,
+    console: Console | None = None,
+) -> Verification:
+    """Look at a run again, from its files, scans and labels to its tables, and return what differs.
+
+    Args:
+        data_root: where the scans are, if not where the run says.
+        tables_only: compare the tables with the records, and look at nothing else.
+
+    Raises:
+        UasbenchError: the folder is no run, or an option cannot be used.
+    """
+    from .benchmark.commands import verifying
+    from .benchmark.verification.findings import Part
+    from .benchmark.verification.measuring import Source
+    from .reports.checking import compare_tables
+
+    folder = RunFolder.open(path)
+    options = {"workers": workers, "tables_only": tables_only, "console": console}
+    found, records = verifying.verify(folder, Source(data_root, cache), **options)
+    found.parts.append(tables := Part("tables"))
+    with tables.timed():
+        compare_tables(folder, records, tables)
+    return found
 
 
 def preview(
@@ -218,7 +259,7 @@ def rescore(path: Path | str, workers: int = 2, console: Console | None = None) 
     with Tracker(None, console) as tracker:
         tracker.start(folder)
         _, problems = rescoring.rescore(folder, workers, show, tracker.cell)
-        report(path)
+        _conclude(folder)
         tracker.finish()
     if problems:
         raise RunFolderError("; ".join(f"{slug}: {problem}" for slug, problem in problems.items()))
@@ -240,6 +281,6 @@ def import_maps(
         folder, record = importing.import_maps(maps, method, options, threshold)
         tracker.start(folder)
         tracker.cell(record)
-        report(folder.path)
+        _conclude(folder)
         tracker.finish()
     return Run(folder.path)

@@ -14,7 +14,9 @@ from .cli_options import EXIT_USAGE, Cache, DataRoot, command_line, console, giv
 from .common.errors import UasbenchError, printable
 from .common.processes import leave
 
+EXIT_DIFFERS = 1
 EXIT_FAILED_CELLS = 3
+EXIT_UNVERIFIED = 3
 EXIT_INTERRUPTED = 130
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 
@@ -189,6 +191,31 @@ def rescore(path: RunPath, workers: Annotated[int, typer.Option(help="Stages at 
     from . import api
 
     _show(api.rescore(path, workers, console()))
+
+
+@app.command()
+def verify(
+    path: RunPath,
+    tables_only: Annotated[
+        bool, typer.Option("--tables-only", help="Compare tables with records; open no map, scan or label.")
+    ] = False,
+    data_root: DataRoot = None,
+    cache: Cache = None,
+    workers: Annotated[int, typer.Option(help="Cells at once.")] = 2,
+    most: Annotated[int, typer.Option("--show", min=0, help="Differences that are printed.")] = 20,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+) -> None:
+    """Recompute a run's numbers and tables from its maps and the truth, and say what differs; it is left as it is."""
+    from . import api
+
+    where = {"data_root": data_root, "cache": cache}
+    found = api.verify(path, **where, workers=workers, tables_only=tables_only, console=console())
+    if as_json:
+        print(json.dumps(found.json(), indent=1))
+    else:
+        for line in found.lines(most):
+            say(line)
+    sys.exit({"differs": EXIT_DIFFERS, "not verified": EXIT_UNVERIFIED}.get(found.outcome, 0))
 
 
 @app.command()

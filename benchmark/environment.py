@@ -1,5 +1,6 @@
 """What computes the numbers: versions, the machine and the commit."""
 
+import hashlib
 import platform
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from .instructions import instruction_set
 
 PACKAGES = "uasbench torch timm monai numpy scipy numba pandas nibabel SimpleITK optuna mlflow"
 OF_EXTRAS = "nnunetv2"
+ROOMS = ("common", "datasets", "methods", "benchmark", "reports", "experiments")
 
 
 @cache
@@ -51,3 +53,13 @@ def commit() -> str | None:
         return subprocess.run(command, capture_output=True, text=True, timeout=10, check=False).stdout.strip() or None  # noqa: S603
     except (OSError, subprocess.TimeoutExpired):
         return None
+
+
+def source_digest() -> str:
+    """Return a digest of the package's own files as they are, whether or not they are a commit of it."""
+    files = [*package.ROOT.glob("*.py")]
+    files += [path for room in ROOMS for kind in ("*.py", "*.yaml") for path in (package.ROOT / room).rglob(kind)]
+    digest = hashlib.blake2b(digest_size=10)
+    for path in sorted(files):
+        digest.update(f"{path.relative_to(package.ROOT).as_posix()}\0".encode() + path.read_bytes())
+    return digest.hexdigest()

@@ -9,7 +9,7 @@ from .columns import PAIRED_TESTS, SUMMARY
 from .figures.pictures import draw
 from .grid import cost_grid, failure_grid, frame_grid, headline_grid, paired_grids, published_grid, skipped_grid
 from .headline import headlines
-from .tables import tables_of
+from .tables import Tables, tables_of
 from .writers import csv_text, latex, markdown
 
 
@@ -19,9 +19,17 @@ def build(folder: RunFolder) -> list[Path]:
     Works with whatever is there: no record at all, one seed, one patient. Every file is replaced atomically.
     """
     tables = tables_of(folder)
+    files = [write_text(folder.tables_dir / name, text) for name, text in table_texts(tables).items()]
     found = headlines(tables.summary)
-    target = folder.tables_dir
-    files = [write_text(target / f"{name}.csv", csv_text(frame)) for name, frame in tables.items()]
+    pictures = draw(folder, tables, found)
+    files += [picture.path for picture in pictures.found]
+    return [*files, write_text(folder.report_html, html.render(tables, found, pictures))]
+
+
+def table_texts(tables: Tables) -> dict[str, str]:
+    """Return the files in ``tables/`` by name."""
+    found = headlines(tables.summary)
+    texts = {f"{name}.csv": csv_text(frame) for name, frame in tables.items()}
     readable = {
         "cost": [cost_grid(tables.cost)],
         "summary": [frame_grid("Summary", tables.summary, [*SUMMARY[:12], "flags"])],
@@ -33,8 +41,5 @@ def build(folder: RunFolder) -> list[Path]:
         readable[f"paired_tests-{one.name}"] = paired_grids(tables.paired_tests, one.dataset, one.train)
     readable |= {"failures": [failure_grid(tables.failures)], "skipped": [skipped_grid(tables.skipped)]}
     for name, grids in readable.items():
-        files.append(write_text(target / f"{name}.md", markdown(grids)))
-        files.append(write_text(target / f"{name}.tex", latex(grids)))
-    pictures = draw(folder, tables, found)
-    files += [picture.path for picture in pictures.found]
-    return [*files, write_text(folder.report_html, html.render(tables, found, pictures))]
+        texts |= {f"{name}.md": markdown(grids), f"{name}.tex": latex(grids)}
+    return texts

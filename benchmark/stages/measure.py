@@ -66,10 +66,15 @@ def run(task: MeasureTask, run_inside: RunInside) -> None:
     Raises:
         StageError: a map, a scan, a truth or what a fit has cost is not what was written.
     """
-    run_inside(lambda report: _measure(task, report), None)
+    run_inside(lambda report: write_json(task.record, measured(task, report, task.maps / "gallery.npz")), None)
 
 
-def _measure(task: MeasureTask, progress: Progress) -> None:
+def measured(task: MeasureTask, progress: Progress, gallery: Path | None = None) -> Record:
+    """Return the record of a cell; its studies are written, and the slices that the report shows where asked for.
+
+    Raises:
+        DataError: as :func:`run`.
+    """
     maps = task.maps
     mapped = check_files(maps / MAP_SEAL)
     region = task.method.region
@@ -91,7 +96,7 @@ def _measure(task: MeasureTask, progress: Progress) -> None:
             slice_score=task.slice_score,
             native_threshold=mapped["native_threshold"],
             study_path=task.study,
-            gallery_path=maps / "gallery.npz",
+            gallery_path=gallery,
             anatomy=task.data.anatomy,
             window=find_anatomy(task.data.anatomy).window,
             threads=task.numerics.threads,
@@ -110,7 +115,7 @@ def _measure(task: MeasureTask, progress: Progress) -> None:
             origins.setdefault(name, {})[text] = None
     known = [stage["instruction_set"] for stage in (*fits, mapped) if "instruction_set" in stage]
     made_on = list(dict.fromkeys(map(instruction_text, known)))
-    record = Record(
+    return Record(
         cell=task.cell,
         method=task.method,
         profile=task.profile,
@@ -143,7 +148,6 @@ def _measure(task: MeasureTask, progress: Progress) -> None:
             for phase in fit.get("convergence", [])
         ],
     )
-    write_json(task.record, record)
 
 
 def outside_note(case: ScoredCase) -> str | None:

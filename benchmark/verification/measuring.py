@@ -1,0 +1,210 @@
+"""The scans and labels behind a run looked up again, and its cells measured again from their maps."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from pydantic import ValidationError
+
+from ...common.errors import UasbenchError, brief, shortened
+from ...datasets.readers import Lost, Readers
+from ..environment import environment
+from ..instructions import other_instructions
+from ..planning import ids
+from ..planning.options import RunOptions
+from ..planning.task_data import TaskData
+from ..planning.tasks import plain_task
+from ..runs.records import Record
+from ..stages.measure import MeasureTask, measured
+from .findings import Part
+from .kept import Kept
+from .numbers import EXACT, MEASURED_AGAIN, Tolerance, apart, other_names, rest
+
+Key = tuple[str, str, tuple[str, ...]]
+"""Test set, train set and what was left out of them."""
+OF_CASES = {"cases": "scan", "truth": "labels", "patients": "patient", "train_cases": "healthy scan"}
+MEASURES = ("numpy", "scipy", "numba", "optuna")
+"""Packages that measuring computes with."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where to look for scans and prepared data, where that is not where the run says."""
+
+    data_root: Path | None = None
+    cache: Path | None = None
+
+
+def key_of(record: Record) -> Key:
+    """Return what the data of a cell are prepared by."""
+    return record.cell.dataset, record.cell.train, tuple(record.data.excluded)
+
+
+def compare_data(
+    info: Mapping[str, Any], records: Iterable[Record], source: Source, readers: Readers, part: Part
+) -> dict[Key, TaskData]:
+    """Prepare the scans and labels of a run from their files and compare them with what its records say.
+
+    Returns the data that could be read, by key.
+    """
+    groups: dict[Key, list[Record]] = defaultdict(list)
+    for record in records:
+        groups[key_of(record)].append(record)
+    found: dict[Key, TaskData] = {}
+    for key, group in groups.items():
+        try:
+            data = plain_task(_options(info, key, source), readers)
+        except UasbenchError as error:
+            what = f"scans and labels of {key[0]} and {key[1]}"
+            part.unverified.append(f"{what} cannot be read from their files: {shortened(str(error))}")
+            continue
+        found[key] = data
+        part.count("scans", len(data.test) + len(data.healthy))
+        part.count("label files", len(data.truths))
+        part.count("splits")
+        said: set[str] = set()
+        for record in group:
+            for where, recorded, now in _other_data(record, data):
+                if where not in said:
+                    said.add(where)
+                    part.differs(where, recorded, now)
+    return found
+
+
+def _options(info: Mapping[str, Any], key: Key, source: Source) -> RunOptions:
+    held = dict(info.get("options") or {})
+    root, cache = held.get("data_root") or info.get("source"), held.get("cache")
+    wanted = {
+        "datasets": [key[0]],
+        "train": key[1],
+        "exclude": list(key[2]),
+        "data_root": source.data_root or (Path(root) if not held.get("phantom") and root else None),
+        "cache": source.cache or (Path(cache) if cache and Path(cache).is_dir() else None),
+        "out": None,
+    }
+    try:
+        return RunOptions.model_validate({**held, **wanted})
+    except ValidationError as error:
+        raise UasbenchError(f"run.json: its options cannot be used ({brief(error)})") from error
+
+
+def _other_data(record: Record, data: TaskData) -> Iterator[tuple[str, str, str]]:
+    """Yield what of the data of a record is not what its files hold now: where, as recorded, and as found."""
+    cell, recorded, now = record.cell, record.data, data.info()
+    for field, what in OF_CASES.items():
+        held, found = getattr(recorded, field), getattr(now, field)
+        for case in sorted({*held, *found}):
+            if held.get(case) != found.get(case):
+                dataset = cell.train if field == "train_cases" else cell.dataset
+                yield f"{dataset} {case}, {what}", held.get(case, "not there"), found.get(case, "not there")
+    if recorded.split != now.split:
+        hashes = recorded.split.get("hash"), now.split.get("hash")
+        held, found = hashes if hashes[0] != hashes[1] else (recorded.split, now.split)
+        yield f"{cell.dataset} after {cell.train}, split", str(held), str(found)
+    if recorded.phantom != now.phantom:
+        yield f"{cell.dataset} after {cell.train}, phantom", str(recorded.phantom), str(now.phantom)
+
+
+def measure_again(
+    kept: Kept, data: Mapping[Key, TaskData], readers: Readers, part: Part, done: Callable[[int, int], None]
+) -> dict[str, Record]:
+    """Measure every cell again whose maps, plan and data are at hand, and compare every number.
+
+    Returns, by cell, the records with the numbers that were measured, where these are not those recorded.
+    """
+    tasks = {}
+    for slug, record in kept.records.items():
+        if slug not in kept.tasks:
+            part.unverified.append(f"{slug}: its maps or its plan are not whole")
+        elif isinstance(task := _on(kept.tasks[slug], data.get(key_of(record))), str):
+            part.unverified.append(f"{slug}: {task}")
+        else:
+            tasks[slug] = task
+    others: dict[str, Record] = {}
+    tolerances: dict[Tolerance, int] = defaultdict(int)
+    for number, (slug, again) in enumerate(readers.work(_measure, list(tasks.items())), 1):
+        record, again = kept.records[slug[0]], again.reason if isinstance(again, Lost) else again
+        done(number, len(tasks))
+        if isinstance(again, str):
+            part.unverified.append(f"{slug[0]}: cannot be measured: {shortened(again)}")
+            continue
+        part.count("cells")
+        tolerance = _tolerance(record, slug[1])
+        tolerances[tolerance] += 1
+        if not _compare(record, again, tolerance, part):
+            cost = again.cost.model_copy(update={"measure_s": record.cost.measure_s})
+            others[slug[0]] = again.model_copy(
+                update={"cost": cost, "environment": record.environment, "created": record.created}
+            )
+    part.remarks += [f"{number} cells: {_said(tolerance)}" for tolerance, number in tolerances.items()]
+    return others
+
+
+def _on(task: MeasureTask, data: TaskData | None) -> MeasureTask | str:
+    """Return a measuring on the scans and labels that were looked up, or on the prepared ones that its plan names."""
+    if data is None:
+        return task
+    test, healthy = ({case.id: case for case in cases} for cases in (data.test, data.healthy))
+    wanted = [(case, test, data.truths[case.id].fingerprint if case.id in data.truths else None) for case in task.cases]
+    for case, there, truth in (*wanted, *((case, healthy, None) for case, _ in task.healthy)):
+        known = case.id in there and there[case.id].fingerprint == case.fingerprint
+        if not known or (truth is not None and truth != task.truths[case.id].fingerprint):
+            return f"the scan or the labels of {case.id} are not those of the record"
+    return task.model_copy(
+        update={
+            "cases": tuple(test[case.id] for case in task.cases),
+            "truths": {case: data.truths[case] for case in task.truths},
+            "healthy": tuple((healthy[case.id], z) for case, z in task.healthy),
+        }
+    )
+
+
+def _measure(item: tuple[str, MeasureTask]) -> Record | str:
+    """Measure a cell; its studies go to a folder that does not stay."""
+    with TemporaryDirectory(prefix="uasbench-") as scratch:
+        try:
+            return measured(item[1].model_copy(update={"study": Path(scratch) / item[1].study.name}), _silent)
+        except UasbenchError as error:
+            return str(error)
+
+
+def _silent(done: int, total: int) -> None:
+    del done, total
+
+
+def _tolerance(record: Record, task: MeasureTask) -> Tolerance:
+    """Numbers of the same source, packages and instructions have to be equal."""
+    now, then = environment(), record.environment
+    same = ids.addressed(task).ids.measure == record.ids.measure
+    same &= all(now["versions"].get(name) == then.get("versions", {}).get(name) for name in MEASURES)
+    same &= not other_instructions(then.get("instruction_set", {}), now["instruction_set"])
+    return EXACT if same else MEASURED_AGAIN
+
+
+def _said(tolerance: Tolerance) -> str:
+    if tolerance.exact:
+        return f"every number has to be {tolerance.name}"
+    return f"{tolerance.name}: metrics may differ by {tolerance.metric:g}, thresholds by {tolerance.threshold:g}"
+
+
+def _compare(record: Record, again: Record, tolerance: Tolerance, part: Part) -> bool:
+    """Note what differs between a record and the same cell measured again; return whether nothing does."""
+    slug, before = record.cell.slug, len(part.differences)
+    part.count("numbers", len(record.per_case) + len(record.pooled))
+    part.count("thresholds", len(record.thresholds))
+    for name, recorded, found in apart(record, again, tolerance):
+        part.differs(f"{slug}, {name}", recorded, found)
+    gone, new = other_names(record, again)
+    if tolerance.exact:
+        for name in (*gone, *new):
+            part.differs(f"{slug}, {name}", *(("not there", "measured") if name in new else ("recorded", "not there")))
+    elif gone:
+        part.unverified.append(f"{slug}: {len(gone)} numbers that this version does not measure, {gone[0]} first")
+    held, found = rest(record), rest(again)
+    for name in held:
+        if held[name] != found[name] and not (name == "ids" and not tolerance.exact):
+            part.differs(f"{slug}, {name}", shortened(str(held[name]), 80), shortened(str(found[name]), 80))
+    return len(part.differences) == before
