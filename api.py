@@ -179,6 +179,17 @@ def verify(
     return found
 
 
+def verify_against(path: Path | str, other: Path | str) -> Verification:
+    """Compare the numbers of two runs, of two machines or versions, within the tolerances of docs/verification.md.
+
+    Raises:
+        RunFolderError: one of the folders is no run, or a record of it cannot be read.
+    """
+    from .benchmark.verification.two_runs import compare_runs
+
+    return compare_runs(RunFolder.open(path), RunFolder.open(other))
+
+
 def preview(
     methods: str | Iterable[str],
     dataset: str | Iterable[str],

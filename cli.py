@@ -196,6 +196,9 @@ def rescore(path: RunPath, workers: Annotated[int, typer.Option(help="Stages at 
 @app.command()
 def verify(
     path: RunPath,
+    against: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Instead, compare the records with those of another run.")
+    ] = None,
     tables_only: Annotated[
         bool, typer.Option("--tables-only", help="Compare tables with records; open no map, scan or label.")
     ] = False,
@@ -208,8 +211,11 @@ def verify(
     """Recompute a run's numbers and tables from its maps and the truth, and say what differs; it is left as it is."""
     from . import api
 
-    where = {"data_root": data_root, "cache": cache}
-    found = api.verify(path, **where, workers=workers, tables_only=tables_only, console=console())
+    if against is None:
+        where = {"data_root": data_root, "cache": cache}
+        found = api.verify(path, **where, workers=workers, tables_only=tables_only, console=console())
+    else:
+        found = api.verify_against(path, against)
     if as_json:
         print(json.dumps(found.json(), indent=1))
     else:

@@ -25,6 +25,7 @@ from ..planning.options import RunOptions
 from ..planning.plan import BYTES_PER_VALUE
 from ..planning.task_data import TaskData
 from ..planning.tasks import Planned, plain_task
+from ..runs.certificate import REVOKED
 from ..runs.folder import RunFolder, RunFolderError
 from ..runs.map_store import write_map
 from ..runs.records import MAP_SEAL, CellKey, MethodInfo, Record, StageIds, write_json
@@ -62,6 +63,8 @@ def import_maps(source: Path, method: str, options: RunOptions, threshold: float
         with new_folder(folder.map_dir(key), BYTES_PER_VALUE * data.test_voxels, listed=True) as scratch:
             address = _store(files, data.test, threshold, scratch, readers)
             # The former record goes before the maps: it must not stand beside maps that it was not made from.
+            if folder.run_json.exists():
+                folder.update_info(**REVOKED)
             if folder.record_path(key).exists():
                 folder.retire(folder.record_path(key))
             discard(folder.map_dir(key))

@@ -9,6 +9,7 @@ from ...datasets.storing.entries import SEAL
 from ..executors.contract import Event, Job, Place, find_executor, run_jobs
 from ..planning import ids
 from ..planning.options import STAGE_LIMIT_S, OptionError
+from ..runs.certificate import REVOKED
 from ..runs.folder import RunFolder, RunFolderError, hold
 from ..runs.records import MAP_SEAL, CellKey, Record, write_json
 from ..stages.map import finished
@@ -33,6 +34,7 @@ def rescore(
     # Worker processes may have another working directory.
     folder = RunFolder(folder.path.absolute())
     with hold(folder):
+        folder.update_info(**REVOKED)
         jobs, problems = _jobs(folder)
         done = 0
 

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from ...common.sealed import DamagedError
 from ..environment import commit, environment
 from ..instructions import other_instructions
+from ..runs.certificate import REVOKED
 from ..runs.folder import RecordError, RunFolder
 from ..runs.records import SCHEMA_VERSION, CellKey
 from ..stages.task import Numerics
@@ -111,6 +112,7 @@ def write_info(
         skipped=[*kept, *skipped],
         warnings=sorted({w for d in data for w in d.warnings} | {*version_warnings(folder), *damaged}),
         environment={**environment(), "commit": commit()},
+        **REVOKED,
     )
 
 

@@ -12,9 +12,11 @@ from .folder import RunFolder
 from .records import MAP_SEAL, Record
 
 FIELD = "certificate"
+REVOKED = {FIELD: None}
+"""What :meth:`RunFolder.update_info` gets before records are replaced."""
 STATED = (
-    "schema", "commands", "options", "created", "source", "profile", "phantom", "tasks", "references", "seeds", "numerics",
-    "cells", "skipped", "environment",
+    "schema", "commands", "options", "created", "source", "profile", "phantom", "tasks", "references", "seeds",
+    "numerics", "cells", "skipped", "environment",
 )  # fmt: skip
 """Fields of ``run.json`` that a certificate vouches for; the others are books of the harness and may go on."""
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-Outcome = Literal["as recorded", "differs", "not verified"]
+Outcome = Literal["verified", "differs", "not verified"]
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Part:
 
     @property
     def outcome(self) -> Outcome:
-        return "differs" if self.differences else "not verified" if self.unverified else "as recorded"
+        return "differs" if self.differences else "not verified" if self.unverified else "verified"
 
     def differs(self, where: str, recorded: object, found: object) -> None:
         """Note a difference; a file that is not what was written has nothing ``recorded`` but its name."""
@@ -81,7 +81,7 @@ class Verification:
     @property
     def outcome(self) -> Outcome:
         found = {part.outcome for part in self.parts}
-        return "differs" if "differs" in found else "not verified" if "not verified" in found else "as recorded"
+        return "differs" if "differs" in found else "not verified" if "not verified" in found else "verified"
 
     def json(self) -> dict[str, Any]:
         return {"subject": self.subject, "outcome": self.outcome, "parts": [part.json() for part in self.parts]}

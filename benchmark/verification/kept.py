@@ -69,11 +69,11 @@ def compare_certificate(folder: RunFolder, records: Sequence[Record], part: Part
     if held.get("code") != source_digest():
         part.remarks.append("another source of uasbench made the run; tables may look otherwise for that reason alone")
     now = json.loads(json.dumps(described(folder, records)))
-    for field in (*held.get("run", {}), "data", "protocols", "isolation"):
+    for stated in (*held.get("run", {}), "data", "protocols", "isolation"):
         part.count("statements")
-        before, after = (kept.get("run", {}).get(field, kept.get(field)) for kept in (held, now))
+        before, after = (kept.get("run", {}).get(stated, kept.get(stated)) for kept in (held, now))
         if before != after:
-            part.differs(f"{name}, {field}", f"{before} in the certificate", after)
+            part.differs(f"{name}, {stated}", f"{before} in the certificate", after)
     said, found = held.get("cells", {}), now["cells"]
     for slug in sorted({*said, *found}):
         part.count("cells")

@@ -17,11 +17,11 @@ from ..planning import ids
 from ..planning.options import RunOptions
 from ..planning.task_data import TaskData
 from ..planning.tasks import plain_task
-from ..runs.records import Record
+from ..runs.records import CellKey, DataInfo, Record
 from ..stages.measure import MeasureTask, measured
 from .findings import Part
 from .kept import Kept
-from .numbers import EXACT, MEASURED_AGAIN, Tolerance, apart, other_names, rest
+from .numbers import MEASURED_AGAIN, SAME, Tolerance, apart, only_one, rest
 
 Key = tuple[str, str, tuple[str, ...]]
 """Test set, train set and what was left out of them."""
@@ -67,7 +67,7 @@ def compare_data(
         part.count("splits")
         said: set[str] = set()
         for record in group:
-            for where, recorded, now in _other_data(record, data):
+            for where, recorded, now in other_data(record.cell, record.data, data.info()):
                 if where not in said:
                     said.add(where)
                     part.differs(where, recorded, now)
@@ -91,9 +91,8 @@ def _options(info: Mapping[str, Any], key: Key, source: Source) -> RunOptions:
         raise UasbenchError(f"run.json: its options cannot be used ({brief(error)})") from error
 
 
-def _other_data(record: Record, data: TaskData) -> Iterator[tuple[str, str, str]]:
-    """Yield what of the data of a record is not what its files hold now: where, as recorded, and as found."""
-    cell, recorded, now = record.cell, record.data, data.info()
+def other_data(cell: CellKey, recorded: DataInfo, now: DataInfo) -> Iterator[tuple[str, str, str]]:
+    """Yield in what two statements about the data of a cell differ: where, and the two values."""
     for field, what in OF_CASES.items():
         held, found = getattr(recorded, field), getattr(now, field)
         for case in sorted({*held, *found}):
@@ -139,7 +138,7 @@ def measure_again(
             others[slug[0]] = again.model_copy(
                 update={"cost": cost, "environment": record.environment, "created": record.created}
             )
-    part.remarks += [f"{number} cells: {_said(tolerance)}" for tolerance, number in tolerances.items()]
+    part.remarks += [f"{number} cells: {tolerance}" for tolerance, number in tolerances.items()]
     return others
 
 
@@ -181,13 +180,7 @@ def _tolerance(record: Record, task: MeasureTask) -> Tolerance:
     same = ids.addressed(task).ids.measure == record.ids.measure
     same &= all(now["versions"].get(name) == then.get("versions", {}).get(name) for name in MEASURES)
     same &= not other_instructions(then.get("instruction_set", {}), now["instruction_set"])
-    return EXACT if same else MEASURED_AGAIN
-
-
-def _said(tolerance: Tolerance) -> str:
-    if tolerance.exact:
-        return f"every number has to be {tolerance.name}"
-    return f"{tolerance.name}: metrics may differ by {tolerance.metric:g}, thresholds by {tolerance.threshold:g}"
+    return SAME if same else MEASURED_AGAIN
 
 
 def _compare(record: Record, again: Record, tolerance: Tolerance, part: Part) -> bool:
@@ -197,7 +190,7 @@ def _compare(record: Record, again: Record, tolerance: Tolerance, part: Part) ->
     part.count("thresholds", len(record.thresholds))
     for name, recorded, found in apart(record, again, tolerance):
         part.differs(f"{slug}, {name}", recorded, found)
-    gone, new = other_names(record, again)
+    gone, new = only_one(record, again)
     if tolerance.exact:
         for name in (*gone, *new):
             part.differs(f"{slug}, {name}", *(("not there", "measured") if name in new else ("recorded", "not there")))

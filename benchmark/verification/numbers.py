@@ -1,13 +1,21 @@
 """The numbers of a record by name, how far two of them may lie apart, and where they lie further."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from ..runs.records import Record
+from ..scoring.metrics import METRICS
 
 NUMBERS = ("thresholds", "per_case", "pooled", "error_bounds")
 OF_THE_MOMENT = ("environment", "created", "digest")
+CHOSEN = ("smoothing_mm", "min_size_mm3", "quantile", "value", "trials", "patients", "tuned_on", "drawn", "study")
+"""What a threshold consists of beside its value."""
+
+Value = float | str
+"""A number, or why there is none."""
+Kind = Literal["share", "score", "amount", "detail"]
+"""A metric in 0 … 1; a value of the map; a count, volume or length; what is compared to the last bit or not at all."""
 
 
 class Name(NamedTuple):
@@ -21,78 +29,98 @@ class Name(NamedTuple):
         return " ".join(filter(None, self))
 
 
+class Number(NamedTuple):
+    """A value of a record."""
+
+    kind: Kind
+    value: Value
+
+
 @dataclass(frozen=True)
 class Tolerance:
-    """How far two numbers may lie apart.
+    """How far two numbers may lie apart; None is any distance.
 
     Attributes:
-        metric: of a metric, a bound or the value that a study reached; a share of numbers beyond 1.
-        threshold: of a threshold, as a share of the largest threshold of its cell.
+        share: of a metric in 0 … 1.
+        score: of a threshold, as a share of the largest threshold of its cell.
+        amount: of a count, volume or length, as a share of it where it is beyond 1.
     """
 
     name: str
-    metric: float = 0.0
-    threshold: float = 0.0
+    share: float = 0.0
+    score: float = 0.0
+    amount: float | None = 0.0
 
     @property
     def exact(self) -> bool:
-        return self.metric == self.threshold == 0.0
+        return self.share == self.score == self.amount == 0.0
+
+    def __str__(self) -> str:
+        if self.exact:
+            return f"{self.name}: numbers have to be equal to the last bit"
+        amounts = "are not compared" if self.amount is None else f"may differ by {self.amount:g} of themselves"
+        return (
+            f"{self.name}: metrics may differ by {self.share:g}, thresholds by {self.score:g} of the largest of their "
+            f"cell; counts, volumes and lengths {amounts}"
+        )
 
 
-EXACT = Tolerance("equal to the last bit")
-MEASURED_AGAIN = Tolerance("measured by another version or processor from the same maps", metric=1e-6, threshold=1e-6)
-
-Value = float | str | None
-"""A number, the reason why there is none, or a number that is absent by choice."""
-CHOSEN = ("smoothing_mm", "min_size_mm3", "quantile", "trials", "reason", "patients", "tuned_on", "drawn", "study")
+SAME = Tolerance("same source, packages and instructions")
+MEASURED_AGAIN = Tolerance("same maps, other source, packages or instructions", 1e-6, 1e-6, 1e-6)
+TRAINED_AGAIN = Tolerance("other maps, because of other source, packages, instructions or device", 0.1, 0.02, None)
 
 
-def values(record: Record) -> dict[Name, Value]:
-    """Return every metric of a record by name; an undefined one is its reason."""
-    found: dict[Name, Value] = {}
+def numbers(record: Record) -> dict[Name, Number]:
+    """Return every number of a record by name."""
+    found: dict[Name, Number] = {}
     for row in record.per_case:
-        found[Name(row.protocol, row.metric, row.case)] = _value(row.value, row.reason)
+        found[Name(row.protocol, row.metric, row.case)] = _number(row.metric, row.value, row.reason)
     for row in record.pooled:
-        found[Name(row.protocol, row.metric, row.unit)] = _value(row.value, row.reason)
+        found[Name(row.protocol, row.metric, row.unit)] = _number(row.metric, row.value, row.reason)
     for name, bound in record.error_bounds.items():
-        found[Name("", "error bound", name)] = bound
-    for threshold in record.thresholds:
-        found[Name(threshold.protocol, "tuned value", _fold(threshold.fold))] = threshold.value
+        found[Name("", "error bound", name)] = Number("detail", bound)
+    for one in record.thresholds:
+        fold = "" if one.fold is None else f"fold {one.fold}"
+        value = _reason(one.reason) if one.threshold is None else one.threshold
+        found[Name(one.protocol, "threshold", fold)] = Number("score", value)
+        for field in CHOSEN:
+            found[Name(one.protocol, field, fold)] = Number("detail", str(getattr(one, field)))
     return found
-
-
-def thresholds(record: Record) -> dict[Name, Value]:
-    """Return every threshold of a record by name; an undefined one is its reason."""
-    return {Name(t.protocol, "threshold", _fold(t.fold)): _value(t.threshold, t.reason) for t in record.thresholds}
-
-
-def choices(record: Record) -> dict[Name, Value]:
-    """Return what else a threshold consists of, as text: post-processing, patients, trials."""
-    return {
-        Name(t.protocol, field, _fold(t.fold)): str(getattr(t, field)) for t in record.thresholds for field in CHOSEN
-    }
 
 
 def apart(record: Record, other: Record, tolerance: Tolerance) -> Iterator[tuple[Name, Value, Value]]:
     """Yield the numbers of both records that lie further apart than they may, each with its two values.
 
-    What a threshold consists of beside its value is compared where no difference is tolerated.
+    Thresholds of maps that were smoothed in different ways are compared to the last bit or not at all.
     """
     scale = max((abs(t.threshold) for t in (*record.thresholds, *other.thresholds) if t.threshold), default=0.0)
-    for name, a, b in _common(values, record, other):
-        size = max(1.0, abs(a)) if isinstance(a, float) else 1.0
-        if _far(a, b, tolerance.metric * size):
+    ours, theirs = numbers(record), numbers(other)
+    for name, kind, a, b in common(record, other):
+        way = name._replace(metric="smoothing_mm")
+        unlike = kind == "detail" or ours.get(way) != theirs.get(way)
+        if a != b and not (unlike and not tolerance.exact) and _far(kind, a, b, tolerance, scale):
             yield name, a, b
-    for name, a, b in _common(thresholds, record, other):
-        if _far(a, b, tolerance.threshold * scale):
-            yield name, a, b
-    if tolerance.exact:
-        yield from ((name, a, b) for name, a, b in _common(choices, record, other) if a != b)
 
 
-def other_names(record: Record, other: Record) -> tuple[list[Name], list[Name]]:
-    """Return the metrics that only the one, and only the other record has."""
-    ours, theirs = values(record).keys(), values(other).keys()
+def _far(kind: Kind, a: Value, b: Value, tolerance: Tolerance, scale: float) -> bool:
+    if isinstance(a, str) or isinstance(b, str):
+        return True
+    if kind == "amount":
+        return tolerance.amount is not None and not abs(a - b) <= tolerance.amount * max(1.0, abs(a))
+    return not abs(a - b) <= (tolerance.score * scale if kind == "score" else tolerance.share)
+
+
+def common(record: Record, other: Record) -> Iterator[tuple[Name, Kind, Value, Value]]:
+    """Yield the numbers that both records have, with their kind and their two values."""
+    ours, theirs = numbers(record), numbers(other)
+    for name, number in ours.items():
+        if name in theirs:
+            yield name, number.kind, number.value, theirs[name].value
+
+
+def only_one(record: Record, other: Record) -> tuple[list[Name], list[Name]]:
+    """Return the numbers that only the one, and only the other record has."""
+    ours, theirs = numbers(record).keys(), numbers(other).keys()
     return sorted(ours - theirs), sorted(theirs - ours)
 
 
@@ -105,22 +133,11 @@ def rest(record: Record) -> dict[str, object]:
     return found
 
 
-def _common(
-    listed: Callable[[Record], dict[Name, Value]], record: Record, other: Record
-) -> Iterator[tuple[Name, Value, Value]]:
-    ours, theirs = listed(record), listed(other)
-    yield from ((name, ours[name], theirs[name]) for name in sorted(ours.keys() & theirs.keys()))
+def _number(metric: str, value: float | None, reason: str | None) -> Number:
+    unit = METRICS[metric].unit if metric in METRICS else "share"
+    kind: Kind = unit if unit in ("share", "score") else "amount"
+    return Number(kind, _reason(reason) if value is None else value)
 
 
-def _far(a: Value, b: Value, limit: float) -> bool:
-    if isinstance(a, float) and isinstance(b, float):
-        return a != b and not abs(a - b) <= limit
-    return a != b
-
-
-def _value(value: float | None, reason: str | None) -> Value:
-    return f"undefined ({reason})" if value is None else value
-
-
-def _fold(fold: int | None) -> str:
-    return "" if fold is None else f"fold {fold}"
+def _reason(reason: str | None) -> str:
+    return f"undefined ({reason})"
