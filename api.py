@@ -166,8 +166,8 @@ def verify(
         UasbenchError: the folder is no run, or an option cannot be used.
     """
     from .benchmark.commands import verifying
+    from .benchmark.planning.again import Source
     from .benchmark.verification.findings import Part
-    from .benchmark.verification.measuring import Source
     from .reports.checking import compare_tables
 
     folder = RunFolder.open(path)
@@ -188,6 +188,44 @@ def verify_against(path: Path | str, other: Path | str) -> Verification:
     from .benchmark.verification.two_runs import compare_runs
 
     return compare_runs(RunFolder.open(path), RunFolder.open(other))
+
+
+def export(
+    path: Path | str,
+    to: Path | str,
+    *,
+    methods: str | Iterable[str] | None = None,
+    cases: str | Iterable[str] | None = None,
+    seeds: int | str | None = None,
+    data_root: Path | None = None,
+    cache: Path | None = None,
+    workers: int = 1,
+    console: Console | None = None,
+) -> list[Path]:
+    """Write maps, masks, truth and organ of a run as NIfTI files on its scans; return a folder per cell.
+
+    Args:
+        methods: names and wildcards, as values or with commas; default all, as for ``cases`` and ``seeds``.
+
+    Raises:
+        UasbenchError: nothing of that name, or the scans are not at hand.
+    """
+    from .benchmark.commands.display import preparing
+    from .benchmark.commands.exporting import Chosen, export
+    from .benchmark.planning.again import Source
+    from .benchmark.planning.options import parse_seeds
+    from .datasets.readers import Readers
+
+    chosen = Chosen(_names(methods), _names(cases), None if seeds is None else parse_seeds(str(seeds)))
+    with Readers(workers) as readers, preparing(console) as show:
+        options = {} if show is None else {"show": show}
+        return export(RunFolder.open(path), Path(to), chosen, Source(data_root, cache), readers, **options)
+
+
+def _names(given: str | Iterable[str] | None) -> list[str] | None:
+    if given is None:
+        return None
+    return [part.strip() for part in (given.split(",") if isinstance(given, str) else given) if part.strip()]
 
 
 def preview(

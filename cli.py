@@ -348,6 +348,27 @@ def import_(
     _show(import_maps(maps, method, options, threshold, console()))
 
 
+@app.command()
+def export(
+    path: RunPath,
+    to: Annotated[Path, typer.Option(help="Folder that gets the files.")],
+    methods: Annotated[str | None, typer.Option(help="Names, comma lists and wildcards; default all.")] = None,
+    cases: Annotated[str | None, typer.Option(help="Cases, with commas; default all.")] = None,
+    seeds: Annotated[str | None, typer.Option(help="A number of seeds (3) or a list (0,1,2); default all.")] = None,
+    data_root: DataRoot = None,
+    cache: Cache = None,
+    workers: Annotated[int, typer.Option(min=1, help="Cases at once.")] = 2,
+) -> None:
+    """Write maps, masks of every protocol, truth and organ as NIfTI files that lie on the scans."""
+    from . import api
+
+    where = {"data_root": data_root, "cache": cache}
+    for folder in api.export(
+        path, to, methods=methods, cases=cases, seeds=seeds, workers=workers, console=console(), **where
+    ):
+        print(folder)
+
+
 @app.command("new-plugin")
 def new_plugin(
     name: Annotated[str, typer.Argument(help="Name of the method, lower case with dashes.")],

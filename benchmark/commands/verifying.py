@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ...datasets.readers import Readers
+from ..planning.again import Source
 from ..planning.options import STAGE_LIMIT_S, OptionError
 from ..runs.folder import RunFolder
 from ..runs.records import Record
 from ..verification.findings import Part, Verification
 from ..verification.kept import compare_certificate, look
-from ..verification.measuring import Source, compare_data, measure_again
+from ..verification.measuring import compare_data, measure_again
 from .display import preparing
 
 if TYPE_CHECKING:

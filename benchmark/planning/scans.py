@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ...common.errors import DataError
+from ...datasets.dataset import CaseRef
 from ...datasets.looking import Found, look
 from ...datasets.patients import CaseKey, apply_excludes, join_twins, overlapping
 from ...datasets.readers import Readers
@@ -18,11 +19,11 @@ NAMED = 3
 
 @dataclass(frozen=True)
 class Scans:
-    """Prepared cases of a set, their truths by case id, their image files, and remarks on the set and on its cases."""
+    """Prepared cases of a set, their truths by case id, their files, and remarks on the set and on its cases."""
 
     cases: list[PreparedCase] = field(default_factory=list)
     truths: dict[str, TruthRef] = field(default_factory=dict)
-    files: list[Path] = field(default_factory=list)
+    refs: list[CaseRef] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     case_notes: list[str] = field(default_factory=list)
 
@@ -69,7 +70,7 @@ class ScanSource:
         )
         notes = [f"{name}: {note}" for note in there.notes]
         on_cases = [f"{name}:{ref.id}: {note}" for ref in wanted for note in ref.notes]
-        return Scans(found.cases, found.truths, [ref.image for ref in wanted], [*notes, *warned(found.cases)], on_cases)
+        return Scans(found.cases, found.truths, wanted, [*notes, *warned(found.cases)], on_cases)
 
 
 def key(case: PreparedCase) -> CaseKey:

@@ -7,7 +7,7 @@ from typing import Any
 
 from ...common.errors import DataError
 from ...datasets.case import Trust
-from ...datasets.dataset import DatasetCard
+from ...datasets.dataset import CaseRef, DatasetCard
 from ...datasets.patients import overlapping
 from ...datasets.phantom.disk import phantom_of
 from ...datasets.splits import HealthySplit, split_healthy
@@ -26,7 +26,8 @@ SPLIT_SEED = 0
 class TaskData:
     """Prepared data of one (test set, train set) pair, with the card of the test set.
 
-    ``other_lesions`` are labelled cases of other sets, prepared where a top line learns from them.
+    ``other_lesions`` are labelled cases of other sets, prepared where a top line learns from them; ``refs`` are the
+    files of the test cases.
     """
 
     dataset: str
@@ -42,6 +43,7 @@ class TaskData:
     other_lesions: OtherLesions = field(default_factory=OtherLesions)
     test_voxels: int = 0
     calibration_voxels: int = 0
+    refs: dict[str, CaseRef] = field(default_factory=dict)
 
     def training(self) -> list[tuple[PreparedCase, ZRange]]:
         by_id = {case.id: case for case in self.healthy}
@@ -142,8 +144,9 @@ def prepare_task(options: RunOptions, pair: tuple[str, str], source: ScanSource,
         split=split,
         excluded=[text for text in options.exclude if text.partition(":")[0] in (*pair, *other.looked_for)],
         warnings=[*notes, *twins, *leaks.values(), *other.warnings],
-        phantom=phantom_of([file for found in scans for file in found.files]),
+        phantom=phantom_of([ref.image for found in scans for ref in found.refs]),
         other_lesions=other,
         test_voxels=sum(c.roi_voxels() for c in test),
         calibration_voxels=sum(c.roi_voxels() for c in healthy if c.id in calibrates),
+        refs={ref.id: ref for ref in scans[0].refs},
     )

@@ -2,19 +2,16 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from pydantic import ValidationError
-
-from ...common.errors import UasbenchError, brief, shortened
+from ...common.errors import UasbenchError, shortened
 from ...datasets.readers import Lost, Readers
 from ..environment import environment
 from ..instructions import other_instructions
 from ..planning import ids
-from ..planning.options import RunOptions
+from ..planning.again import Key, Source, key_of, options_again
 from ..planning.task_data import TaskData
 from ..planning.tasks import plain_task
 from ..runs.records import CellKey, DataInfo, Record
@@ -23,24 +20,9 @@ from .findings import Part
 from .kept import Kept
 from .numbers import MEASURED_AGAIN, SAME, Tolerance, apart, only_one, rest
 
-Key = tuple[str, str, tuple[str, ...]]
-"""Test set, train set and what was left out of them."""
 OF_CASES = {"cases": "scan", "truth": "labels", "patients": "patient", "train_cases": "healthy scan"}
 MEASURES = ("numpy", "scipy", "numba", "optuna")
 """Packages that measuring computes with."""
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where to look for scans and prepared data, where that is not where the run says."""
-
-    data_root: Path | None = None
-    cache: Path | None = None
-
-
-def key_of(record: Record) -> Key:
-    """Return what the data of a cell are prepared by."""
-    return record.cell.dataset, record.cell.train, tuple(record.data.excluded)
 
 
 def compare_data(
@@ -56,7 +38,7 @@ def compare_data(
     found: dict[Key, TaskData] = {}
     for key, group in groups.items():
         try:
-            data = plain_task(_options(info, key, source), readers)
+            data = plain_task(options_again(info, key, source), readers)
         except UasbenchError as error:
             what = f"scans and labels of {key[0]} and {key[1]}"
             part.unverified.append(f"{what} cannot be read from their files: {shortened(str(error))}")
@@ -72,23 +54,6 @@ def compare_data(
                     said.add(where)
                     part.differs(where, recorded, now)
     return found
-
-
-def _options(info: Mapping[str, Any], key: Key, source: Source) -> RunOptions:
-    held = dict(info.get("options") or {})
-    root, cache = held.get("data_root") or info.get("source"), held.get("cache")
-    wanted = {
-        "datasets": [key[0]],
-        "train": key[1],
-        "exclude": list(key[2]),
-        "data_root": source.data_root or (Path(root) if not held.get("phantom") and root else None),
-        "cache": source.cache or (Path(cache) if cache and Path(cache).is_dir() else None),
-        "out": None,
-    }
-    try:
-        return RunOptions.model_validate({**held, **wanted})
-    except ValidationError as error:
-        raise UasbenchError(f"run.json: its options cannot be used ({brief(error)})") from error
 
 
 def other_data(cell: CellKey, recorded: DataInfo, now: DataInfo) -> Iterator[tuple[str, str, str]]:
