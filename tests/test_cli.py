@@ -41,10 +41,8 @@ def bench(tmp_path, monkeypatch, capsys):
 
 def test_help_names_every_command(bench):
     shown = bench("--help").stdout
-    words = (
-        "run plan reproduce tune rescore report compare list show check import new-plugin doctor ui track clean data"
-    )
-    for command in words.split():
+    words = "run plan reproduce tune rescore verify report compare list show check import export new-plugin doctor ui"
+    for command in f"{words} track clean data".split():
         assert f"\n  {command} " in shown
 
 

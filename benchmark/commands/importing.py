@@ -55,6 +55,7 @@ class _Said:
     threshold: float | None = None
     masks: Path | None = None
     region: Region = "roi"
+    seed: int | None = None
 
 
 class _Files(NamedTuple):

@@ -19,8 +19,8 @@ COMPUTES = (*MEASURES, "torch", "monai", "timm")
 MEAN, SPREADS = 0.1, 3.0
 TRAINED = (
     "trained with other source, packages, instructions or device, which is like another seed: means over cases and "
-    f"seeds of Dice and of what needs no threshold may differ by {MEAN:g}, or by {SPREADS:g} standard deviations between "
-    "seeds"
+    f"seeds of Dice and of what needs no threshold may differ by {MEAN:g}, or by {SPREADS:g} standard deviations of "
+    "the seeds"
 )
 Pair = tuple[Record, Record]
 
