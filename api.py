@@ -197,6 +197,7 @@ def export(
     methods: str | Iterable[str] | None = None,
     cases: str | Iterable[str] | None = None,
     seeds: int | str | None = None,
+    dicom_seg: bool = False,
     data_root: Path | None = None,
     cache: Path | None = None,
     workers: int = 1,
@@ -206,6 +207,7 @@ def export(
 
     Args:
         methods: names and wildcards, as values or with commas; default all, as for ``cases`` and ``seeds``.
+        dicom_seg: write masks as DICOM segmentations too.
 
     Raises:
         UasbenchError: nothing of that name, or the scans are not at hand.
@@ -216,7 +218,7 @@ def export(
     from .benchmark.planning.options import parse_seeds
     from .datasets.readers import Readers
 
-    chosen = Chosen(_names(methods), _names(cases), None if seeds is None else parse_seeds(str(seeds)))
+    chosen = Chosen(_names(methods), _names(cases), None if seeds is None else parse_seeds(str(seeds)), dicom_seg)
     with Readers(workers) as readers, preparing(console) as show:
         options = {} if show is None else {"show": show}
         return export(RunFolder.open(path), Path(to), chosen, Source(data_root, cache), readers, **options)

@@ -355,6 +355,9 @@ def export(
     methods: Annotated[str | None, typer.Option(help="Names, comma lists and wildcards; default all.")] = None,
     cases: Annotated[str | None, typer.Option(help="Cases, with commas; default all.")] = None,
     seeds: Annotated[str | None, typer.Option(help="A number of seeds (3) or a list (0,1,2); default all.")] = None,
+    dicom_seg: Annotated[
+        bool, typer.Option("--dicom-seg", help="Masks as DICOM segmentations too, where scans are DICOM series.")
+    ] = False,
     data_root: DataRoot = None,
     cache: Cache = None,
     workers: Annotated[int, typer.Option(min=1, help="Cases at once.")] = 2,
@@ -362,10 +365,9 @@ def export(
     """Write maps, masks of every protocol, truth and organ as NIfTI files that lie on the scans."""
     from . import api
 
-    where = {"data_root": data_root, "cache": cache}
-    for folder in api.export(
-        path, to, methods=methods, cases=cases, seeds=seeds, workers=workers, console=console(), **where
-    ):
+    chosen = {"methods": methods, "cases": cases, "seeds": seeds, "dicom_seg": dicom_seg}
+    where = {"data_root": data_root, "cache": cache, "workers": workers}
+    for folder in api.export(path, to, **chosen, **where, console=console()):
         print(folder)
 
 

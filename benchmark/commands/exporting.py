@@ -26,10 +26,11 @@ from ..runs.folder import RunFolder, RunFolderError
 from ..runs.records import MAP_SEAL, Record, Threshold
 from ..scoring.cases import CroppedCase, MeasureCase
 from ..stages.map import finished
+from .dicom_seg import Segment, missing, write_segmentation
 
 MANIFEST = "export.json"
 SCHEMA = 1
-MASKS = "masks"
+MASKS, DICOM = "masks", "dicom-seg"
 
 
 class ExportError(UasbenchError):
@@ -38,17 +39,23 @@ class ExportError(UasbenchError):
 
 @dataclass(frozen=True)
 class Chosen:
-    """Which cells and cases are written; None is all. Methods may have wildcards."""
+    """Which cells and cases are written; None is all. Methods may have wildcards.
+
+    Attributes:
+        dicom_seg: whether masks are written as DICOM segmentations too.
+    """
 
     methods: Sequence[str] | None = None
     cases: Sequence[str] | None = None
     seeds: Sequence[int] | None = None
+    dicom_seg: bool = False
 
 
 @dataclass(frozen=True)
 class _Cell:
     """What the files of a cell are made from."""
 
+    slug: str
     out: Path
     maps: Path
     region: Region
@@ -64,6 +71,7 @@ class _Job:
     truth: TruthRef
     out: Path
     cells: tuple[_Cell, ...]
+    dicom_seg: bool
 
 
 def export(
@@ -77,16 +85,19 @@ def export(
     """Write the chosen cells of a run below ``out`` and return their folders.
 
     ``SET/truth`` and ``SET/roi`` hold a file per case; ``SET/CELL`` holds the maps, ``SET/CELL/masks/PROTOCOL`` the
-    masks whose Dice the tables print, and ``export.json`` what they are. Files that are there are replaced.
+    masks whose Dice the tables print, and ``export.json`` what they are; ``dicom-seg`` in either holds a DICOM
+    segmentation per case where these are asked for. Files that are there are replaced.
 
     Raises:
-        ExportError: no such cell or case, or a folder inside the run.
+        ExportError: no such cell or case, a folder inside the run, or DICOM segmentations that cannot be made.
         DataError: the scans are not at hand, are others than those that were mapped, or their files cannot be read.
         RunFolderError: a record cannot be read, or its maps were not kept.
     """
     out = out.expanduser().absolute()
     if out.resolve().is_relative_to(folder.path.resolve()):
         raise ExportError(f"--to {out}: choose a folder outside the run")
+    if chosen.dicom_seg and (lacking := missing()):
+        raise ExportError(f"--dicom-seg: {lacking}")
     groups: dict[Any, list[Record]] = defaultdict(list)
     for record in _records(folder, chosen):
         groups[key_of(record)].append(record)
@@ -138,10 +149,14 @@ def _jobs(folder: RunFolder, out: Path, records: Sequence[Record], data: TaskDat
             continue
         if any(record.data.cases.get(scan.id) != scan.fingerprint for record in records):
             raise DataError(f"{data.refs[scan.id].image}: case {scan.id} is not the scan that was mapped")
+        ref = data.refs[scan.id]
+        if chosen.dicom_seg and ref.image.suffix.lower() != ".dcm":
+            raise ExportError(f"--dicom-seg: the scans of {data.dataset} are no DICOM series ({ref.image.name})")
         cells = tuple(
-            _Cell(_folder(out, r), folder.map_dir(r.cell), r.method.region, tuple(r.thresholds)) for r in records
+            _Cell(r.cell.slug, _folder(out, r), folder.map_dir(r.cell), r.method.region, tuple(r.thresholds))
+            for r in records
         )
-        yield _Job(scan, data.refs[scan.id], data.truths[scan.id], out / data.dataset, cells)
+        yield _Job(scan, ref, data.truths[scan.id], out / data.dataset, cells, chosen.dicom_seg)
 
 
 def _folder(out: Path, record: Record) -> Path:
@@ -153,9 +168,13 @@ def _write(job: _Job) -> dict[Path, list[str]] | str:
     try:
         scan, truth, name = job.scan.case(), load_truth(job.truth), f"{job.scan.id}.nii.gz"
         place = place_of(job.ref, scan.image)
-        _save(job.out / "roi" / name, place, scan.roi)
+        given = [Segment("roi", "roi", scan.roi)]
         if truth.lesion is not None:
-            _save(job.out / "truth" / name, place, truth.lesion)
+            given.append(Segment("truth", "lesion", truth.lesion))
+        for segment in given:
+            _save(job.out / segment.label / name, place, segment.mask)
+        if job.dicom_seg:
+            write_segmentation(job.out / DICOM / f"{job.scan.id}.dcm", place, given, "region of interest and truth")
         found = {}
         for cell in job.cells:
             mask = cell.maps / f"{job.scan.id}.mask"
@@ -163,10 +182,13 @@ def _write(job: _Job) -> dict[Path, list[str]] | str:
             case = MeasureCase(job.scan, cell.maps / f"{job.scan.id}.map", job.truth, own, region=cell.region)
             map_, counted = case.native_map(), case.roi()
             _save(cell.out / name, place, np.where(counted, map_, np.float32(0)))
-            found[cell.out] = []
-            for protocol, predicted in _masks(case, map_, counted, cell.thresholds):
+            masks = dict(_masks(case, map_, counted, cell.thresholds))
+            for protocol, predicted in masks.items():
                 _save(cell.out / MASKS / protocol / name, place, predicted)
-                found[cell.out].append(protocol)
+            if job.dicom_seg:
+                segments = (Segment(protocol, "lesion", mask, cell.slug) for protocol, mask in masks.items())
+                write_segmentation(cell.out / DICOM / f"{job.scan.id}.dcm", place, segments, cell.slug)
+            found[cell.out] = list(masks)
     except UasbenchError as error:
         return str(error)
     return found
