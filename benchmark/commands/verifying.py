@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ...datasets.readers import Readers
 from ..planning.again import Source
-from ..planning.options import STAGE_LIMIT_S, OptionError
+from ..planning.options import OptionError
 from ..runs.folder import RunFolder
 from ..runs.records import Record
 from ..verification.findings import Part, Verification
@@ -38,6 +38,7 @@ def verify(
     if workers < 1:
         raise OptionError(f"--workers {workers}: give at least 1")
     found = Verification(str(folder.path), [files := Part("files")])
+    folder = RunFolder(folder.path.absolute())  # worker processes may have another working directory
     with files.timed():
         kept = look(folder, files, records_alone=tables_only)
     if tables_only:
@@ -47,11 +48,10 @@ def verify(
     found.parts += [certificate, data, numbers]
     with certificate.timed():
         compare_certificate(folder, records, certificate)
-    with Readers(workers, STAGE_LIMIT_S["paper"]) as readers:
-        with data.timed():
-            prepared = compare_data(folder.info(), records, source, readers, data)
-        with numbers.timed(), preparing(console) as show:
-            others = measure_again(
-                kept, prepared, readers, numbers, lambda done, total: show and show(done, total, "cells measured again")
-            )
+    with data.timed(), Readers(workers) as readers:
+        prepared = compare_data(folder.info(), records, source, readers, data)
+    with numbers.timed(), preparing(console) as show:
+        others = measure_again(
+            kept, prepared, workers, numbers, lambda done, total: show and show(done, total, "cells measured again")
+        )
     return found, [others.get(slug, record) for slug, record in kept.records.items()]

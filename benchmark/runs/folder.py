@@ -172,7 +172,8 @@ class RunFolder:
     def measuring(self, cell: CellKey) -> dict[str, Any]:
         """Return where the measuring of a cell reads and writes, as its task names it."""
         study = self.tuning_dir / f"{cell.slug}.log"
-        return {"maps": self.map_dir(cell), "record": self.record_path(cell), "study": study}
+        written = {"record": self.record_path(cell), "study": study, "gallery": self.gallery_path(cell)}
+        return {"maps": self.map_dir(cell), **written}
 
     def failure_path(self, cell: CellKey) -> Path:
         return self.failures_dir / f"{cell.slug}.json"

@@ -36,7 +36,8 @@ from .wall import weakest
 class MeasureTask(Task, frozen=True):
     """Everything needed to measure one cell; also what ``bench rescore`` reads back from the run folder.
 
-    ``models`` is the number of models that mapped each held-out healthy case, ``labels`` how a top line used labels.
+    ``models`` is the number of models that mapped each held-out healthy case, ``labels`` how a top line used labels;
+    ``gallery`` gets the slices that the report shows.
     """
 
     stage: Literal["measure"] = "measure"
@@ -53,6 +54,7 @@ class MeasureTask(Task, frozen=True):
     fit_dirs: tuple[Path, ...] = ()
     record: Path
     study: Path
+    gallery: Path | None = None
     slice_score: SliceScore
     trials: int
     numerics: Numerics
@@ -66,15 +68,10 @@ def run(task: MeasureTask, run_inside: RunInside) -> None:
     Raises:
         StageError: a map, a scan, a truth or what a fit has cost is not what was written.
     """
-    run_inside(lambda report: write_json(task.record, measured(task, report, task.maps / "gallery.npz")), None)
+    run_inside(lambda report: _measure(task, report), None)
 
 
-def measured(task: MeasureTask, progress: Progress, gallery: Path | None = None) -> Record:
-    """Return the record of a cell; its studies are written, and the slices that the report shows where asked for.
-
-    Raises:
-        DataError: as :func:`run`.
-    """
+def _measure(task: MeasureTask, progress: Progress) -> None:
     maps = task.maps
     mapped = check_files(maps / MAP_SEAL)
     region = task.method.region
@@ -96,7 +93,7 @@ def measured(task: MeasureTask, progress: Progress, gallery: Path | None = None)
             slice_score=task.slice_score,
             native_threshold=mapped["native_threshold"],
             study_path=task.study,
-            gallery_path=gallery,
+            gallery_path=task.gallery,
             anatomy=task.data.anatomy,
             window=find_anatomy(task.data.anatomy).window,
             threads=task.numerics.threads,
@@ -115,7 +112,7 @@ def measured(task: MeasureTask, progress: Progress, gallery: Path | None = None)
             origins.setdefault(name, {})[text] = None
     known = [stage["instruction_set"] for stage in (*fits, mapped) if "instruction_set" in stage]
     made_on = list(dict.fromkeys(map(instruction_text, known)))
-    return Record(
+    record = Record(
         cell=task.cell,
         method=task.method,
         profile=task.profile,
@@ -148,6 +145,7 @@ def measured(task: MeasureTask, progress: Progress, gallery: Path | None = None)
             for phase in fit.get("convergence", [])
         ],
     )
+    write_json(task.record, record)
 
 
 def outside_note(case: ScoredCase) -> str | None:

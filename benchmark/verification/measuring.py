@@ -1,21 +1,23 @@
 """The scans and labels behind a run looked up again, and its cells measured again from their maps."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from ...common.errors import UasbenchError, shortened
-from ...datasets.readers import Lost, Readers
-from ..environment import environment
+from ...datasets.readers import Readers
+from ..executors.contract import Event, Job, Place, find_executor, run_jobs
 from ..instructions import other_instructions
 from ..planning import ids
 from ..planning.again import Key, Source, key_of, options_again
+from ..planning.options import STAGE_LIMIT_S
 from ..planning.task_data import TaskData
 from ..planning.tasks import plain_task
+from ..runs.folder import RunFolder
 from ..runs.records import CellKey, DataInfo, Record
-from ..stages.measure import MeasureTask, measured
+from ..stages.measure import MeasureTask
+from ..stages.task import ELSEWHERE
 from .findings import Part
 from .kept import Kept
 from .numbers import MEASURED_AGAIN, SAME, Tolerance, apart, only_one, rest
@@ -73,36 +75,44 @@ def other_data(cell: CellKey, recorded: DataInfo, now: DataInfo) -> Iterator[tup
 
 
 def measure_again(
-    kept: Kept, data: Mapping[Key, TaskData], readers: Readers, part: Part, done: Callable[[int, int], None]
+    kept: Kept, data: Mapping[Key, TaskData], workers: int, part: Part, done: Callable[[int, int], object]
 ) -> dict[str, Record]:
     """Measure every cell again whose maps, plan and data are at hand, and compare every number.
 
-    Returns, by cell, the records with the numbers that were measured, where these are not those recorded.
+    It is done as a run does it, but for the folder. Returns, by cell, the records with the numbers that were measured,
+    where these are not those recorded.
     """
-    tasks = {}
-    for slug, record in kept.records.items():
-        if slug not in kept.tasks:
-            part.unverified.append(f"{slug}: its maps or its plan are not whole")
-        elif isinstance(task := _on(kept.tasks[slug], data.get(key_of(record))), str):
-            part.unverified.append(f"{slug}: {task}")
-        else:
-            tasks[slug] = task
     others: dict[str, Record] = {}
-    tolerances: dict[Tolerance, int] = defaultdict(int)
-    for number, (slug, again) in enumerate(readers.work(_measure, list(tasks.items())), 1):
-        record, again = kept.records[slug[0]], again.reason if isinstance(again, Lost) else again
-        done(number, len(tasks))
-        if isinstance(again, str):
-            part.unverified.append(f"{slug[0]}: cannot be measured: {shortened(again)}")
-            continue
-        part.count("cells")
-        tolerance = _tolerance(record, slug[1])
-        tolerances[tolerance] += 1
-        if not _compare(record, again, tolerance, part):
-            cost = again.cost.model_copy(update={"measure_s": record.cost.measure_s})
-            others[slug[0]] = again.model_copy(
-                update={"cost": cost, "environment": record.environment, "created": record.created}
-            )
+    tolerances: Counter[Tolerance] = Counter()
+    with TemporaryDirectory(prefix="uasbench-") as scratch:
+        elsewhere, jobs = RunFolder(scratch), {}
+        for slug, record in kept.records.items():
+            if slug not in kept.tasks:
+                part.unverified.append(f"{slug}: its maps or its plan are not whole")
+            elif isinstance(task := _on(kept.tasks[slug], data.get(key_of(record))), str):
+                part.unverified.append(f"{slug}: {task}")
+            else:
+                away = {**elsewhere.measuring(record.cell), "maps": task.maps, "gallery": None}
+                jobs[f"measure-{slug}"] = task.model_copy(update=away)
+
+        def listen(event: Event) -> None:
+            record = kept.records[event.job.id.removeprefix("measure-")]
+            if event.kind == "failed":
+                part.unverified.append(f"{record.cell.slug}: cannot be measured: {shortened(str(event.value))}")
+            if event.kind != "done":
+                return
+            again = elsewhere.record(elsewhere.record_path(record.cell))
+            part.count("cells")
+            done(part.counts["cells"], len(jobs))
+            tolerance = _tolerance(record, again, jobs[event.job.id])
+            tolerances[tolerance] += 1
+            if not _compare(record, again, tolerance, part):
+                cost = again.cost.model_copy(update={"measure_s": record.cost.measure_s})
+                moment = {"cost": cost, "environment": record.environment, "created": record.created}
+                others[record.cell.slug] = again.model_copy(update=moment)
+
+        place, waiting = Place(elsewhere, workers), [Job(name, task, name) for name, task in jobs.items()]
+        run_jobs(find_executor("local")(place), waiting, listen, STAGE_LIMIT_S["paper"])
     part.remarks += [f"{number} cells: {tolerance}" for tolerance, number in tolerances.items()]
     return others
 
@@ -126,23 +136,13 @@ def _on(task: MeasureTask, data: TaskData | None) -> MeasureTask | str:
     )
 
 
-def _measure(item: tuple[str, MeasureTask]) -> Record | str:
-    """Measure a cell; its studies go to a folder that does not stay."""
-    with TemporaryDirectory(prefix="uasbench-") as scratch:
-        try:
-            return measured(item[1].model_copy(update={"study": Path(scratch) / item[1].study.name}), _silent)
-        except UasbenchError as error:
-            return str(error)
+def _tolerance(record: Record, again: Record, task: MeasureTask) -> Tolerance:
+    """Numbers of the same source, packages and instructions have to be equal.
 
-
-def _silent(done: int, total: int) -> None:
-    del done, total
-
-
-def _tolerance(record: Record, task: MeasureTask) -> Tolerance:
-    """Numbers of the same source, packages and instructions have to be equal."""
-    now, then = environment(), record.environment
-    same = ids.addressed(task).ids.measure == record.ids.measure
+    Imported maps were measured in the process of their import, with as many threads as its libraries liked.
+    """
+    then, now = record.environment, again.environment
+    same = ids.addressed(task).ids.measure == record.ids.measure and task.numerics != ELSEWHERE
     same &= all(now["versions"].get(name) == then.get("versions", {}).get(name) for name in MEASURES)
     same &= not other_instructions(then.get("instruction_set", {}), now["instruction_set"])
     return SAME if same else MEASURED_AGAIN
