@@ -291,7 +291,7 @@ def tune(
         tracker.start(folder)
         for record in folder.records():
             tracker.cell(record)
-        report(folder.path)
+        _conclude(folder)
         tracker.finish()
     return Run(folder.path), searches
 
