@@ -138,7 +138,7 @@ class Facts(NamedTuple):
         if is_oracle(protocol):
             flags.add("oracle")
         tuned = protocol in PROTOCOLS and PROTOCOLS[protocol].post_processes
-        counted = metric in METRICS and METRICS[metric].unit in ("ml", "mm")
+        counted = metric in METRICS and METRICS[metric].in_mm
         if self.untrusted and (tuned or (counted and (case is None or case in self.untrusted))):
             flags.add("untrusted-spacing")
         return flags

@@ -24,6 +24,9 @@ OWN_MASK = "the mask is the method's own"
 PAPER_THRESHOLD = 0.5
 
 
+_MASK: tuple[Needs, ...] = ("voxels", "components", "mask")
+_DETAILED: tuple[Needs, ...] = (*_MASK, "surfaces", "lesions", "strata")
+
 Chosen = tuple[list[Threshold], float | None]
 """Thresholds for every patient, and what the bins may hide of the value that they were chosen by, where they were."""
 
@@ -42,7 +45,7 @@ class Protocol:
         post_processes: whether it may smooth by mm and drop components below mm³ as well.
         quantile: share of held-out healthy scores at or below the threshold; slices are called by the same share.
         grid: read-out of masks on another grid than the scan's, which gives pooled rows alone.
-        needs: metrics of what it has; their rows stay undefined where a set has slice labels only.
+        needs: which kinds of metrics it has; their rows stay undefined where a set has slice labels only.
     """
 
     id: str
@@ -55,7 +58,7 @@ class Protocol:
     post_processes: bool = False
     quantile: float | None = None
     grid: Callable[[Threshold], ReadOut] | None = None
-    needs: tuple[Needs, ...] = ("voxels", "mask")
+    needs: tuple[Needs, ...] = _MASK
 
     @property
     def is_oracle(self) -> bool:
@@ -125,14 +128,14 @@ PROTOCOLS: dict[str, Protocol] = {
     protocol.id: protocol
     for protocol in (
         Protocol(NATIVE, "the method's own constant", sees_labels="no", find=_native, headline=True, decides=4,
-                 needs=("voxels", "mask", "bright voxels")),
+                 needs=(*_DETAILED, "bright voxels")),
         Protocol("healthy-q95", "the 95 % quantile of scores on held-out healthy voxels; no lesion label is used",
-                 sees_labels="no", find=_healthy_quantile, headline=True, decides=2, quantile=0.95),
+                 sees_labels="no", find=_healthy_quantile, headline=True, decides=2, quantile=0.95, needs=_DETAILED),
         Protocol("healthy-q99", "the 99 % quantile of scores on held-out healthy voxels; no lesion label is used",
                  sees_labels="no", find=_healthy_quantile, decides=3, quantile=0.99),
         Protocol(VAL, "tuned with smoothing and least size on labelled validation patients; none tunes its own "
                  "(cross-fitted)", sees_labels="of other patients", find=_cross_fitted, headline=True, decides=1,
-                 post_processes=True),
+                 post_processes=True, needs=_DETAILED),
         Protocol(ORACLE, "tuned like val, but on the test labels: an upper bound, not a result",
                  sees_labels="yes", find=_tuned_on_all, headline=True, post_processes=True),
         Protocol("oracle-pooled",
@@ -145,7 +148,8 @@ PROTOCOLS: dict[str, Protocol] = {
                  "found on the test labels by a search to two decimals, as in the lung paper: an upper bound",
                  sees_labels="yes", find=lambda protocol, evidence: paper_lung(protocol.id, evidence),
                  anatomies=("lung",), headline=True),
-        Protocol(NO_PROTOCOL, "no threshold is needed", sees_labels="no", find=None, needs=("scores", "bright scores")),
+        Protocol(NO_PROTOCOL, "no threshold is needed", sees_labels="no", find=None,
+                 needs=("scores", "bright scores")),
     )
 }  # fmt: skip
 

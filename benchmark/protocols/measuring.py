@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from ...common.errors import DataError
-from ..runs.records import CaseValue, PooledValue, Threshold
+from ..runs.records import CaseFacts, CaseValue, PooledValue, Threshold
 from ..scoring.cases import ArrayCase, CaseReader, HealthyMap, MeasureCase, ScoredCase
 from ..scoring.metrics import METRICS, NO_PROTOCOL, SLICE_LABELS_ONLY, applies
 from ..scoring.pictured_slices import write_gallery
@@ -19,7 +19,7 @@ from ..scoring.readouts import (
     ReadOut,
     ThresholdFree,
     case_row,
-    healthy_volumes,
+    healthy_scans,
     pooled_row,
     undefined,
 )
@@ -43,6 +43,8 @@ class Measurement(BaseModel):
     per_case: list[CaseValue] = Field(default_factory=list)
     pooled: list[PooledValue] = Field(default_factory=list)
     error_bounds: dict[str, float] = Field(default_factory=dict)
+    froc: dict[str, list[tuple[float, float]]] = Field(default_factory=dict)
+    facts: dict[str, CaseFacts] = Field(default_factory=dict)
 
 
 def measure(
@@ -71,21 +73,19 @@ def measure(
         found = _of_voxels(Evidence.of(reader, options, voxels), healthy, sliced)
     else:
         thresholds = [p.undefined(reader.patients, SLICE_LABELS_ONLY) for p in protocols_of(options.anatomy)]
-        found = thresholds, *_read_out(reader, [sliced, _Unlabelled(options.anatomy)], options), {}
-    thresholds, per_case, pooled, bounds = found
+        found = _read_out(reader, [sliced, _Unlabelled(options.anatomy)], options)
+        found = found.model_copy(update={"thresholds": thresholds})
     applying = {metric.id for metric in METRICS.values() if applies(metric.anatomies, options.anatomy)}
-    return Measurement(
-        thresholds=thresholds,
-        per_case=[row for row in per_case if row.metric in applying],
-        pooled=[row for row in pooled if row.metric in applying],
-        error_bounds=bounds,
+    return found.model_copy(
+        update={
+            "per_case": [row for row in found.per_case if row.metric in applying],
+            "pooled": [row for row in found.pooled if row.metric in applying],
+        }
     )
 
 
-def _of_voxels(
-    evidence: Evidence, healthy: Sequence[HealthyMap], sliced: SliceMetrics
-) -> tuple[list[Threshold], list[CaseValue], list[PooledValue], dict[str, float]]:
-    """Return thresholds, rows per case and over the cell, and what the bins may hide of numbers."""
+def _of_voxels(evidence: Evidence, healthy: Sequence[HealthyMap], sliced: SliceMetrics) -> Measurement:
+    """Measure a set with voxel labels."""
     reader, options = evidence.reader, evidence.options
     thresholds, tuned = _choose(replace(evidence))
     grids: list[ReadOut] = [grid(t) for t in thresholds if (grid := PROTOCOLS[t.protocol].grid) is not None]
@@ -93,18 +93,26 @@ def _of_voxels(
     for t in thresholds:
         if PROTOCOLS[t.protocol].grid is None:
             applied.setdefault(t.protocol, {}).update(dict.fromkeys(t.patients, t))
-    masks = MaskMetrics(applied, {NATIVE} if evidence.own_masks else set())
+    needs = {id_: PROTOCOLS[id_].needs for id_ in applied}
+    masks = MaskMetrics(applied, {NATIVE} if evidence.own_masks else set(), needs)
     readouts = [masks, ThresholdFree(evidence.bins, evidence.counts), *grids]
     if any(m.needs == "bright scores" and applies(m.anatomies, options.anatomy) for m in METRICS.values()):
         readouts.append(BrightVoxels(evidence.bins, options.native_threshold, (NATIVE, NO_PROTOCOL)))
-    per_case, pooled = _read_out(reader, [*readouts, sliced], options)
+    found = _read_out(reader, [*readouts, sliced], options)
     if options.gallery_path is not None:
         # Under ``val``, or under ``oracle`` where no patient has a threshold of others.
         shown = VAL if any(VAL in dice for dice in masks.dice) else ORACLE
         dice = {i: dice[shown] for i, dice in enumerate(masks.dice) if shown in dice}
         write_gallery(options.gallery_path, reader, dice, applied[shown], options.window)
     bounds = {name: bound for part in readouts for name, bound in part.bounds.items()} | tuned
-    return thresholds, per_case, pooled + healthy_volumes(healthy, applied), bounds
+    return found.model_copy(
+        update={
+            "thresholds": thresholds,
+            "pooled": found.pooled + healthy_scans(healthy, applied),
+            "error_bounds": bounds,
+            "froc": masks.froc,
+        }
+    )
 
 
 def _choose(evidence: Evidence) -> tuple[list[Threshold], dict[str, float]]:
@@ -135,13 +143,14 @@ class _Unlabelled:
         return [pooled_row(protocol, *pair) for protocol, pairs in found for pair in pairs]
 
 
-def _read_out(
-    reader: CaseReader, readouts: Sequence[ReadOut], options: MeasureOptions
-) -> tuple[list[CaseValue], list[PooledValue]]:
+def _read_out(reader: CaseReader, readouts: Sequence[ReadOut], options: MeasureOptions) -> Measurement:
     """Show every case to every read-out, one case in memory at a time; return rows per case and over the cell."""
     per_case: list[CaseValue] = []
+    facts: dict[str, CaseFacts] = {}
     for i, case in enumerate(reader.cases):
         measured = MeasuredCase(i, case, reader.read(i))
         per_case += [row for part in readouts for row in part.add(measured)]
+        facts[case.id] = measured.facts
         options.progress(i + 1, len(reader.cases))
-    return per_case, [row for part in readouts for row in part.pooled()]
+    pooled = [row for part in readouts for row in part.pooled()]
+    return Measurement(per_case=per_case, pooled=pooled, facts=facts)

@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 
 from ...common.atomic import write_text
 from ...common.sealed import seal
-from ...datasets.case import Region, Trust
+from ...datasets.case import Region, Spacing, Trust
 
 SCHEMA_VERSION = 1
 FIT_SEAL = "fit.json"
@@ -72,6 +72,31 @@ class StageIds(_Strict):
         return self.members or [self.fit]
 
 
+class LesionFacts(_Strict):
+    """One lesion: its volume, and its mean HU minus that of the organ within 10 mm of it, None where there is none."""
+
+    ml: float
+    contrast_hu: float | None
+
+
+class CaseFacts(_Strict):
+    """What a test case is like: what ``cases.csv`` lists, and what lesions are divided by.
+
+    ``slices`` show the organ, ``lesion_slices`` of them a lesion; ``spacing`` is mm (z, y, x). ``noise_hu`` is the
+    spread of the organ outside lesions, ``contrast_hu`` that of :class:`LesionFacts` for all lesions together. What
+    needs a voxel truth is None without one.
+    """
+
+    slices: int
+    lesion_slices: int
+    spacing: Spacing
+    organ_ml: float
+    lesion_ml: float | None = None
+    noise_hu: float | None = None
+    contrast_hu: float | None = None
+    lesions: list[LesionFacts] | None = None
+
+
 class DataInfo(_Strict):
     """Where the numbers come from.
 
@@ -79,6 +104,7 @@ class DataInfo(_Strict):
     it to the fingerprint of its labels. ``roi_source`` is the set's rule, ``roi_sources`` what a case got where the
     rule leaves a choice. ``trust`` names the cases whose spacing or orientation is not simply that of their header.
     ``split`` is the manifest (train and calibration parts, its hash). The lesions of a ``planted`` set are synthetic.
+    ``facts`` describe the cases; earlier versions recorded none.
     """
 
     anatomy: str
@@ -94,6 +120,7 @@ class DataInfo(_Strict):
     trust: dict[str, Trust] = Field(default_factory=dict)
     phantom: dict[str, Any] | None = None
     planted: bool = False
+    facts: dict[str, CaseFacts] = Field(default_factory=dict)
 
 
 class LabelUse(_Strict):
@@ -191,7 +218,8 @@ class Record(_Strict):
     ``profile`` is the one whose settings the method has. ``labels`` says which lesion labels a top line learned from,
     None for every other method; ``provenance`` is what the method says about itself, such as the weights it started
     from; ``isolation`` is the wall that stood between its code and the labels; ``convergence`` has a phase for each
-    training that was watched. ``digest`` is that of everything else, None until the record is written.
+    training that was watched. ``froc`` holds by protocol the share of lesions found at so many false components per
+    scan. ``digest`` is that of everything else, None until the record is written.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -212,6 +240,7 @@ class Record(_Strict):
     provenance: dict[str, str] = Field(default_factory=dict)
     isolation: Literal["landlock", "audit", "none"] = "none"
     convergence: list[Convergence] = Field(default_factory=list)
+    froc: dict[str, list[tuple[float, float]]] = Field(default_factory=dict)
     digest: str | None = None
 
 

@@ -52,8 +52,12 @@ class ScoredCase(ABC):
         """Return the region that is measured (bool)."""
         return counted(_roi(self.scan), self.region)
 
+    def organ(self) -> np.ndarray:
+        """Return the scan's own region of interest (bool), wherever the map is measured."""
+        return _roi(self.scan)
+
     def image(self) -> np.ndarray:
-        """Return the scan in HU; the bright-voxel read-out and pictures use it."""
+        """Return the scan in HU; contrasts, the bright-voxel read-out and pictures use it."""
         return (self.scan if isinstance(self.scan, Case) else self.scan.case()).image
 
     def native_map(self) -> np.ndarray:
@@ -185,15 +189,22 @@ class CroppedCase:
         """Lesion labels of the ROI voxels, bool (n,); all False without a voxel truth."""
         return np.zeros(len(self.scores), bool) if self.lesion is None else self.lesion[self.roi]
 
+    def smoothed(self, threshold: Threshold) -> np.ndarray:
+        """Return the map with the smoothing of a threshold."""
+        return smooth(self.map, self.roi, self.spacing, threshold.smoothing_mm)
+
     def binarise(self, threshold: Threshold) -> np.ndarray:
         """Return the mask: ``map > threshold`` (strictly) in the ROI, after smoothing and before the minimum size.
 
         Raises:
             ValueError: the threshold has no value.
         """
+        return self.cut(self.smoothed(threshold), threshold)
+
+    def cut(self, map_: np.ndarray, threshold: Threshold) -> np.ndarray:
+        """Return the mask of a map that is smoothed already, as :meth:`binarise` does."""
         if threshold.threshold is None:
             raise ValueError(f"{threshold.protocol} has no threshold: {threshold.reason}")
-        map_ = smooth(self.map, self.roi, self.spacing, threshold.smoothing_mm)
         mask = (map_ > np.float32(threshold.threshold)) & self.roi
         return drop_small(mask, least_voxels(threshold.min_size_mm3, self.spacing))
 

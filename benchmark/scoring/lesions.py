@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import astuple, dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -47,35 +48,58 @@ def confusion(predicted: np.ndarray, lesion: np.ndarray, **components: int) -> P
 
 
 @dataclass(frozen=True, eq=False)
-class Lesions:
-    """The components (26 neighbours) of one case's truth: labels (z, y, x) on ``box``, 0 outside, and their voxels."""
+class Components:
+    """The components (26 neighbours) of one case's truth, which are its lesions, or of one mask.
+
+    Attributes:
+        box: where they lie in the case.
+        labels: 1, 2, … on the box (z, y, x), 0 outside of them.
+        sizes: voxels of each, int64.
+    """
 
     box: tuple[slice, slice, slice]
     labels: np.ndarray
     sizes: np.ndarray
 
     @classmethod
-    def of(cls, lesion: np.ndarray) -> Lesions:
-        box, labels = _label(lesion)
+    def of(cls, mask: np.ndarray) -> Components:
+        box, labels = _label(mask)
         return cls(box, labels, np.bincount(labels.reshape(-1), minlength=1)[1:])
 
     def __len__(self) -> int:
         return len(self.sizes)
 
-    def found(self, mask: np.ndarray) -> int:
+    def touched(self, mask: np.ndarray) -> int:
+        """Return how many of them a mask of the same case touches."""
         return len(np.setdiff1d(np.unique(self.labels[mask[self.box]]), [0]))
 
     def weights(self) -> np.ndarray:
-        """Return 1 / size of its component for every lesion voxel, in C order (float64)."""
-        labels = self.labels[self.labels > 0]
-        return 1.0 / self.sizes[labels.astype(np.int64) - 1]
+        """Return 1 / size of its component for every voxel of one, in C order (float64)."""
+        return 1.0 / self.sizes[self.owners]
 
+    @cached_property
+    def voxels(self) -> np.ndarray:
+        """Places in the case of the voxels of all of them, int64 (voxels, 3), in C order."""
+        return np.argwhere(self.labels) + [part.start for part in self.box]
 
-def false_components(mask: np.ndarray, lesion: np.ndarray) -> int:
-    """Return how many components of a mask touch no lesion."""
-    box, labels = _label(mask)
-    touched = np.unique(labels[lesion[box] & (labels > 0)])
-    return int(labels.max(initial=0)) - len(touched)
+    @cached_property
+    def owners(self) -> np.ndarray:
+        """Which component each of these voxels belongs to, from 0 (int64)."""
+        return self.labels[self.labels > 0].astype(np.int64) - 1
+
+    def highest(self, map_: np.ndarray) -> np.ndarray:
+        """Return the highest value of a map of the case in each of them (float64)."""
+        found = np.full(len(self), -np.inf)
+        np.maximum.at(found, self.owners, map_[self.box][self.labels > 0])
+        return found
+
+    def at(self, voxels: np.ndarray) -> np.ndarray:
+        """Return the label at each of some places (int64), 0 where there is no component."""
+        places = voxels - [part.start for part in self.box]
+        inside = ((places >= 0) & (places < self.labels.shape)).all(axis=1)
+        found = np.zeros(len(voxels), np.int64)
+        found[inside] = self.labels[tuple(places[inside].T)]
+        return found
 
 
 def millilitres(voxels: int, spacing: Spacing) -> float:

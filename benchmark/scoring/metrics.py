@@ -4,15 +4,17 @@ A new metric is its function and its entry in ``METRICS``. Records, undefined ro
 of docs/metrics.md follow from the entry.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from ...datasets.case import Spacing
+from .detection import CONTRAST_BINS, FROC_RATES, VOLUME_BINS, Bin, LesionWise
 from .lesions import ProtocolTotals, millilitres
 from .ranking_metrics import Curves, aupro
+from .surfaces import SurfaceDistances
 
 NO_PROTOCOL = "none"  # the protocol of metrics without a threshold
 NO_LESION = "no lesion in the region of interest"
@@ -21,10 +23,12 @@ ONE_KIND = "all slices belong to one class"
 SLICE_LABELS_ONLY = "the set has slice labels only"
 ONE_BRIGHT_CLASS = "the bright voxels do not hold both classes"
 NO_NATIVE = "the method has no native threshold"
+ONE_PATIENT_KIND = "all tested patients have a lesion, or none has"
+SPECIFICITY = 0.95
 
 Needs = Literal[
-    "voxels", "components", "mask", "scores", "slices", "called slices", "slice threshold", "bright voxels",
-    "bright scores", "healthy volumes",
+    "voxels", "components", "mask", "surfaces", "lesions", "strata", "scores", "slices", "called slices",
+    "slice threshold", "patients", "bright voxels", "bright scores", "healthy scans",
 ]  # fmt: skip
 Aggregate = Literal["case", "pooled"]
 
@@ -41,12 +45,16 @@ Value = float | Undefined | None
 
 
 class MaskedCase(NamedTuple):
-    """The mask of one case on the native grid, cropped to the region of interest: bool (z, y, x), as the lesion is."""
+    """The mask of one case on the native grid, cropped to the region of interest: bool (z, y, x), as the lesion is.
+
+    ``voxels`` counts those of the region.
+    """
 
     mask: np.ndarray
     lesion: np.ndarray
     spacing: Spacing
     totals: ProtocolTotals
+    voxels: int
 
 
 class ScoredVoxels(NamedTuple):
@@ -55,6 +63,14 @@ class ScoredVoxels(NamedTuple):
     curves: Curves
     overlap: np.ndarray
     regions: int
+
+
+class CalledHealthy(NamedTuple):
+    """How many voxels of one held-out healthy scan there are, how many are called on average, and the volume of one."""
+
+    voxels: int
+    called: float
+    spacing: Spacing
 
 
 class CalledSlices(NamedTuple):
@@ -71,12 +87,13 @@ class Metric:
     Attributes:
         direction: whether ``higher`` or ``lower`` is better; None where methods are not compared by it.
         needs: what ``value`` is given: ``voxels`` and ``components`` a :class:`ProtocolTotals` (which pools),
-            ``mask`` a :class:`MaskedCase`, ``scores`` :class:`ScoredVoxels`, ``slices`` :class:`Curves` of slices,
-            ``called slices`` :class:`CalledSlices`, ``slice threshold`` a score, ``bright voxels`` how many are not
-            and are called anomalous of the healthy and the lesion ones, int64 (2, 2), ``bright scores``
-            :class:`Curves`, ``healthy volumes`` the predicted ml of every held-out healthy scan.
+            ``mask`` a :class:`MaskedCase`, ``surfaces`` :class:`SurfaceDistances`, ``lesions`` and ``strata``
+            :class:`LesionWise` (which pools), ``scores`` :class:`ScoredVoxels`, ``slices`` and ``patients``
+            :class:`Curves` of those, ``called slices`` :class:`CalledSlices`, ``slice threshold`` a score,
+            ``bright voxels`` how many are not and are called anomalous of the healthy and the lesion ones,
+            int64 (2, 2), ``bright scores`` :class:`Curves`, ``healthy scans`` :class:`CalledHealthy` of each.
         value: computes it, or says why it is undefined.
-        meaning: what it measures; with ``undefined`` and ``pooled`` its row in docs/metrics.md.
+        meaning: what it measures; with ``family``, ``undefined`` and ``pooled`` its row in docs/metrics.md.
         pooled: what its value over the cell is of; ``no`` where it has none.
         unit: of a value: ``share`` (0 … 1, printed in percent), ``count``, ``ml``, ``mm`` or ``score`` (of the map).
         per_case: whether it has rows per case, which tables average over patients.
@@ -102,8 +119,19 @@ class Metric:
         return self.per_case if aggregate == "case" else self.pooled != "no"
 
     @property
+    def family(self) -> str:
+        """What it is about; tables of one family hold its metrics together."""
+        return _FAMILIES.get(self.needs, self.needs)
+
+    @property
     def of_slices(self) -> bool:
-        return self.needs in ("slices", "called slices", "slice threshold")
+        """Whether it is had from slice labels too."""
+        return self.needs in ("slices", "called slices", "slice threshold", "patients")
+
+    @property
+    def in_mm(self) -> bool:
+        """Whether it hangs on the spacing of a scan."""
+        return self.unit in ("ml", "mm") or self.needs in ("surfaces", "strata")
 
 
 def applies(anatomies: tuple[str, ...] | None, anatomy: str) -> bool:
@@ -134,6 +162,38 @@ def _precision(totals: ProtocolTotals) -> Value:
     return totals.tp / totals.predicted if totals.predicted else 0.0
 
 
+def _volume_error(case: MaskedCase) -> Value:
+    if not case.totals.positives:
+        return Undefined(NO_LESION)
+    return millilitres(abs(case.totals.fp - case.totals.fn), case.spacing)
+
+
+def _near(tolerance_mm: float) -> Callable[[SurfaceDistances], Value]:
+    return lambda s: s.within(tolerance_mm) if len(s.truth_mm) else Undefined(NO_LESION)
+
+
+def _lesion_f1(lesions: LesionWise) -> Value:
+    found = int(lesions.found.sum())
+    return 2 * found / (found + len(lesions) + len(lesions.false)) if len(lesions) else Undefined(NO_LESION)
+
+
+def _mean(values: np.ndarray, reason: str) -> Value:
+    return float(values.mean()) if len(values) else Undefined(reason)
+
+
+def _called_share(scans: Sequence[CalledHealthy]) -> Value:
+    voxels = sum(scan.voxels for scan in scans)
+    return sum(scan.called for scan in scans) / voxels if voxels else None
+
+
+def _called_ml(scans: Sequence[CalledHealthy]) -> Value:
+    return float(np.mean([millilitres(1, scan.spacing) * scan.called for scan in scans])) if scans else None
+
+
+def _froc(lesions: LesionWise) -> Value:
+    return float(np.mean(lesions.recall_at(FROC_RATES))) if len(lesions) else Undefined(NO_LESION)
+
+
 def _false_volume(case: MaskedCase) -> Value:
     return None if case.totals.lesions else millilitres(case.totals.fp, case.spacing)
 
@@ -158,7 +218,34 @@ def _bright_precision(counts: np.ndarray) -> Value:
     return float(counts[0, 0] / kept) if kept else 0.0
 
 
+def _strata() -> Iterator[Metric]:
+    """Yield recall and Dice of the lesions in each bin of their volume and of their contrast."""
+    kinds = (("volume", "ml", VOLUME_BINS), ("contrast", "contrast", CONTRAST_BINS))
+    values = (("recall", "found", "share found"), ("Dice", "dice", "mean Dice"))
+    for kind, column, bins in kinds:
+        for part in bins:
+            for name, value, meaning in values:
+                yield Metric(
+                    f"lesion_{name.lower()}_{part.id}", f"Lesion {name}, {part.title}", "higher", "strata",
+                    _in_bin(part, column, value), f"{meaning} of the lesions of this {kind}", f"none of this {kind}",
+                    "of these lesions", per_case=False,
+                )  # fmt: skip
+
+
+def _in_bin(part: Bin, column: str, value: str) -> Callable[[LesionWise], Value]:
+    def of(lesions: LesionWise) -> Value:
+        chosen = part.holds(getattr(lesions, column))
+        return _mean(getattr(lesions, value)[chosen], "no lesion of this volume or contrast")
+
+    return of
+
+
+_FAMILIES: dict[Needs, str] = {
+    "scores": "voxels", "components": "lesions", "mask": "volumes", "healthy scans": "volumes",
+    "called slices": "slices", "slice threshold": "slices", "bright scores": "bright voxels",
+}  # fmt: skip
 _VOXELS, _SLICES, _LUNG = "of the voxels of all cases", "of the slices of all cases", ("lung",)
+_PATIENTS = "of all patients"
 # In reading order: tables are sorted by it.
 METRICS: dict[str, Metric] = {
     metric.id: metric
@@ -177,6 +264,18 @@ METRICS: dict[str, Metric] = {
         Metric("slice_ap", "Slice AP", "higher", "slices",
                lambda c: _defined(c.ap() if c.negatives else None, ONE_KIND),
                "average precision of the same", "one class", _SLICES),
+        Metric("slice_sen95", "Slice SEN at 95 % SPE", "higher", "slices",
+               lambda c: _defined(c.sensitivity_at(SPECIFICITY), ONE_KIND),
+               "share of slices with a lesion above the score that at most 5 % of the others exceed", "one class",
+               _SLICES),
+        Metric("patient_auroc", "Patient AUROC", "higher", "patients",
+               lambda c: _defined(c.auroc(), ONE_PATIENT_KIND),
+               "patients with a lesion against patients without, by their highest slice score", "one class", _PATIENTS,
+               per_case=False),
+        Metric("patient_sen95", "Patient SEN at 95 % SPE", "higher", "patients",
+               lambda c: _defined(c.sensitivity_at(SPECIFICITY), ONE_PATIENT_KIND),
+               "share of patients with a lesion above the score that at most 5 % of the others exceed", "one class",
+               _PATIENTS, per_case=False),
         Metric("slice_sen", "Slice SEN", "higher", "called slices", lambda s: _right(s.called, s.labels),
                "share of slices with a lesion called above a quantile of healthy slices", "no such slice", _SLICES),
         Metric("slice_spe", "Slice SPE", "higher", "called slices", lambda s: _right(~s.called, ~s.labels),
@@ -197,6 +296,31 @@ METRICS: dict[str, Metric] = {
                lambda c: _defined(c.auroc(), ONE_BRIGHT_CLASS),
                "area under the ROC curve of the bright voxels; the same for either positive class", "one class",
                _VOXELS, anatomies=_LUNG),
+        Metric("nsd_2mm", "NSD 2 mm", "higher", "surfaces", _near(2.0),
+               "share of the surfaces of mask and lesions within 2 mm of the other one", "no lesion"),
+        Metric("nsd_5mm", "NSD 5 mm", "higher", "surfaces", _near(5.0),
+               "share of the surfaces of mask and lesions within 5 mm of the other one", "no lesion"),
+        Metric("hd95", "HD95 (mm)", "lower", "surfaces",
+               lambda s: s.hausdorff(0.95) if len(s.truth_mm) else Undefined(NO_LESION),
+               "distance that 95 % of either surface keeps to the other one", "no lesion", unit="mm"),
+        Metric("volume_error_ml", "Volume error (ml)", "lower", "mask", _volume_error,
+               "difference of the volumes of mask and lesions, without its sign", "no lesion", unit="ml"),
+        Metric("lesion_f1", "Lesion F1", "higher", "lesions", _lesion_f1,
+               "F1 of lesions and components of the mask, matched one to one at IoU ≥ 0.1", "no lesion",
+               "of all lesions"),
+        Metric("lesion_recall", "Lesion recall", "higher", "lesions",
+               lambda lesions: _mean(lesions.found, NO_LESION), "share of lesions matched", "no lesion",
+               "of all lesions"),
+        Metric("lesion_fp", "False components per scan", "lower", "lesions",
+               lambda lesions: len(lesions.false) / lesions.cases, "components of the mask that match no lesion",
+               "never", "mean over cases", unit="count"),
+        Metric("lesion_dice", "Lesion Dice", "higher", "lesions", lambda lesions: _mean(lesions.dice, NO_LESION),
+               "mean over lesions of the Dice of each with all components that touch it", "no lesion",
+               "of all lesions", per_case=False),
+        *_strata(),
+        Metric("froc", "FROC", "higher", "lesions", _froc,
+               "mean lesion recall at ¼, ½, 1, 2, 4 and 8 false components per scan, by their highest score",
+               "no lesion", "of all lesions", per_case=False),
         Metric("lesion_sen", "Lesion SEN", "higher", "components", lambda t: _share(t.found, t.lesions, NO_LESION),
                "share of lesions (components, 26 neighbours) that the mask touches", "no lesion", "of all lesions",
                always_listed=False),
@@ -207,10 +331,16 @@ METRICS: dict[str, Metric] = {
         Metric("fp_volume_ml", "False-positive volume (ml)", "lower", "mask", _false_volume,
                "predicted volume in a case without a lesion", "listed for those alone", unit="ml",
                always_listed=False),
-        Metric("healthy_fp_volume_ml", "False-positive volume in healthy scans (ml)", "lower", "healthy volumes",
-               lambda volumes: float(np.mean(volumes)) if volumes else None,
-               "predicted volume in held-out healthy scans", "listed where there is one", "mean over those scans",
-               unit="ml", per_case=False, always_listed=False),
+        Metric("fp_share", "Called share without a lesion", "lower", "mask",
+               lambda case: None if case.totals.lesions else _share(case.totals.fp, case.voxels, "no voxel"),
+               "share of the region of interest called in a case without a lesion", "listed for those alone",
+               always_listed=False),
+        Metric("healthy_fp_volume_ml", "False-positive volume in healthy scans (ml)", "lower", "healthy scans",
+               _called_ml, "predicted volume in held-out healthy scans", "listed where there is one",
+               "mean over those scans", unit="ml", per_case=False, always_listed=False),
+        Metric("healthy_share", "Called share of healthy scans", "lower", "healthy scans", _called_share,
+               "share of the region of interest called in held-out healthy scans", "listed where there is one",
+               "of the voxels of those scans", per_case=False, always_listed=False),
         Metric("slice_threshold", "Slice threshold", None, "slice threshold", lambda score: score,
                "the quantile of healthy slices above which slices are called", "listed where there is one",
                "of all healthy slices", unit="score", per_case=False, always_listed=False),

@@ -122,6 +122,13 @@ class Curves:
         worst = (before_tp + 1) / (before_tp + 1 + fp)
         return float(max(np.dot(p, best - here), np.dot(p, here - worst), 0.0) / self.positives)
 
+    def sensitivity_at(self, specificity: float) -> float | None:
+        """Return the largest share of positives above a cut with so many negatives below it; None with one class."""
+        if not self.positives or not self.negatives:
+            return None
+        allowed = self.fp <= (1 - specificity) * self.negatives + 1e-9
+        return float(self.tp[allowed].max() / self.positives)
+
     def dice(self) -> np.ndarray:
         """Dice at every cut (float64, bins + 1); 0 without a positive."""
         return 2 * self.tp / np.maximum(1, self.tp + self.fp + self.positives)

@@ -8,15 +8,18 @@ from typing import Protocol
 import numpy as np
 
 from ...common.errors import DataError
-from ..runs.records import CaseValue, PooledValue, Threshold
+from ..runs.records import CaseFacts, CaseValue, PooledValue, Threshold
 from .bins import Bins, CaseCounts
+from .case_facts import case_facts
 from .cases import CroppedCase, HealthyMap, ScoredCase
-from .lesions import Lesions, ProtocolTotals, confusion, false_components, millilitres
+from .detection import LesionWise
+from .lesions import Components, ProtocolTotals, confusion
 from .metrics import (
     METRICS,
     NO_NATIVE,
     NO_PROTOCOL,
     Aggregate,
+    CalledHealthy,
     MaskedCase,
     Metric,
     Needs,
@@ -26,8 +29,10 @@ from .metrics import (
     computed,
 )
 from .ranking_metrics import Curves
+from .surfaces import Surface, SurfaceDistances
 
 BRIGHT_HU = -500.0
+_OF_MASKS: tuple[Needs, ...] = ("voxels", "components", "mask", "surfaces", "lesions", "strata")
 Applied = Mapping[str, Mapping[str, Threshold]]
 """Protocol → patient → the threshold of that patient's cases."""
 
@@ -47,8 +52,28 @@ class MeasuredCase:
         return self.cropped.lesion
 
     @cached_property
-    def lesions(self) -> Lesions:
-        return Lesions.of(self.lesion)
+    def lesions(self) -> Components:
+        return Components.of(self.lesion)
+
+    @cached_property
+    def surface(self) -> Surface:
+        """The surface of the truth."""
+        return Surface.of(self.lesion, self.cropped.spacing)
+
+    @cached_property
+    def facts(self) -> CaseFacts:
+        """What the case is like; reads the scan and drops it."""
+        cropped = self.cropped
+        assert cropped.slice_labels is not None
+        lesions = None if cropped.lesion is None else self.lesions
+        organ, slices = self.case.organ()[cropped.box], cropped.slice_labels[cropped.box[0]]
+        return case_facts(self.case.image()[cropped.box], organ, lesions, slices, cropped.spacing)
+
+    @cached_property
+    def contrasts(self) -> np.ndarray:
+        """Contrast of every lesion without its sign, in units of the organ's noise; NaN where it is unknown."""
+        known = [(lesion.contrast_hu, self.facts.noise_hu) for lesion in self.facts.lesions or ()]
+        return np.array([abs(hu) / noise if hu is not None and noise else np.nan for hu, noise in known])
 
 
 class ReadOut(Protocol):
@@ -72,7 +97,7 @@ def case_row(case: ScoredCase, protocol: str, metric: Metric, value: Value) -> C
 
 def pooled_row(protocol: str, metric: Metric, value: Value) -> PooledValue:
     """Return a value of the cell as the record stores it."""
-    unit = "slice" if metric.of_slices else "pooled"
+    unit = "slice" if metric.of_slices and metric.needs != "patients" else "pooled"
     return PooledValue(protocol=protocol, metric=metric.id, unit=unit, **_stored(value))
 
 
@@ -87,58 +112,97 @@ def undefined(needs: Sequence[Needs], aggregate: Aggregate, reason: str | None) 
             yield metric, Undefined(reason or "")
 
 
-class MaskMetrics:
-    """Metrics of the mask under every protocol on the native grid; some use the method's own mask instead."""
+@dataclass(frozen=True, eq=False)
+class MeasuredMask:
+    """One mask of a case inside the ROI, with the map that it was cut from, and what metrics are given of it."""
 
-    def __init__(self, thresholds: Applied, own_mask: Set[str]) -> None:
+    measured: MeasuredCase
+    mask: np.ndarray
+    map: np.ndarray
+
+    @cached_property
+    def parts(self) -> Components:
+        return Components.of(self.mask)
+
+    @cached_property
+    def totals(self) -> ProtocolTotals:
+        lesions, lesion = self.measured.lesions, self.measured.lesion
+        false = len(self.parts) - self.parts.touched(lesion)
+        components = {"lesions": len(lesions), "found": lesions.touched(self.mask), "false_components": false}
+        return confusion(self.mask, lesion, **components)
+
+    @cached_property
+    def lesion_wise(self) -> LesionWise:
+        ml = np.array([lesion.ml for lesion in self.measured.facts.lesions or ()])
+        return LesionWise.of(self.measured.lesions, self.parts, self.map, ml, self.measured.contrasts)
+
+    def evidence(self, needs: Needs) -> object:
+        """Return what the metrics of a kind are given."""
+        cropped = self.measured.cropped
+        if needs == "mask":
+            return MaskedCase(self.mask, self.measured.lesion, cropped.spacing, self.totals, len(cropped.scores))
+        if needs == "surfaces":
+            diagonal = float(np.linalg.norm(np.multiply(self.mask.shape, cropped.spacing)))
+            return SurfaceDistances.between(self.measured.surface, Surface.of(self.mask, cropped.spacing), diagonal)
+        return self.lesion_wise if needs in ("lesions", "strata") else self.totals
+
+
+class MaskMetrics:
+    """Metrics of the mask under every protocol on the native grid; some use the method's own mask instead.
+
+    ``needs`` says by protocol which kinds of metrics it has.
+    """
+
+    def __init__(self, thresholds: Applied, own_mask: Set[str], needs: Mapping[str, Sequence[Needs]]) -> None:
         self.thresholds, self.own_mask = thresholds, own_mask
+        self.needs: dict[str, list[Needs]] = {p: [need for need in needs[p] if need in _OF_MASKS] for p in thresholds}
         self.totals = {protocol: ProtocolTotals() for protocol in thresholds}
+        self.lesions: dict[str, list[LesionWise]] = {protocol: [] for protocol in thresholds}
+        self.froc: dict[str, list[tuple[float, float]]] = {}
         self.reasons: dict[str, str | None] = {}
         self.dice: list[dict[str, float]] = []  # per protocol of every case with a lesion, empty for the others
         self.bounds: dict[str, float] = {}
 
     def add(self, measured: MeasuredCase) -> list[CaseValue]:
         rows, dice = [], {}
-        masks: dict[tuple[float | None, float, float], MaskedCase] = {}
+        masks: dict[tuple[float | None, float, float], MeasuredMask] = {}
         for protocol, by_patient in self.thresholds.items():
-            threshold = by_patient[measured.case.patient]
+            threshold, needs = by_patient[measured.case.patient], self.needs[protocol]
             if protocol in self.own_mask:
-                masked = _masked(measured, _own_mask(measured))
+                mask = MeasuredMask(measured, _own_mask(measured), measured.cropped.map)
             elif threshold.threshold is None:
                 self.reasons[protocol] = threshold.reason
-                found = undefined(("voxels", "mask"), "case", threshold.reason)
+                found = undefined(needs, "case", threshold.reason)
                 rows += [case_row(measured.case, protocol, *pair) for pair in found]
                 continue
             else:
                 key = (threshold.threshold, threshold.smoothing_mm, threshold.min_size_mm3)
                 if key not in masks:
-                    masks[key] = _masked(measured, measured.cropped.binarise(threshold))
-                masked = masks[key]
-            self.totals[protocol] += masked.totals
-            given: dict[Needs, object] = {"voxels": masked.totals, "components": masked.totals, "mask": masked}
-            found = (pair for needs, evidence in given.items() for pair in computed(needs, evidence, "case"))
+                    map_ = measured.cropped.smoothed(threshold)
+                    masks[key] = MeasuredMask(measured, measured.cropped.cut(map_, threshold), map_)
+                mask = masks[key]
+            self.totals[protocol] += mask.totals
+            if "lesions" in needs:
+                self.lesions[protocol].append(mask.lesion_wise)
+            found = (pair for need in needs for pair in computed(need, mask.evidence(need), "case"))
             rows += [case_row(measured.case, protocol, *pair) for pair in found]
             if len(measured.lesions):
-                dice[protocol] = METRICS["dice"].value(masked.totals)
+                dice[protocol] = METRICS["dice"].value(mask.totals)
         self.dice.append(dice)
         return rows
 
     def pooled(self) -> list[PooledValue]:
         rows = []
         for protocol, totals in self.totals.items():
+            given: dict[Needs, object] = {"voxels": totals, "components": totals}
+            if lesions := self.lesions[protocol]:
+                given |= dict.fromkeys(("lesions", "strata"), joined := LesionWise.joined(lesions))
+                self.froc[protocol] = joined.curve()
+            found = (pair for needs, evidence in given.items() for pair in computed(needs, evidence, "pooled"))
             if protocol in self.reasons:
-                found = list(undefined(("voxels", "mask"), "pooled", self.reasons[protocol]))
-            else:
-                found = [pair for needs in ("voxels", "components") for pair in computed(needs, totals, "pooled")]
+                found = undefined(self.needs[protocol], "pooled", self.reasons[protocol])
             rows += [pooled_row(protocol, *pair) for pair in found]
         return rows
-
-
-def _masked(measured: MeasuredCase, mask: np.ndarray) -> MaskedCase:
-    lesions, lesion = measured.lesions, measured.lesion
-    components = {"lesions": len(lesions), "found": lesions.found(mask)}
-    totals = confusion(mask, lesion, false_components=false_components(mask, lesion), **components)
-    return MaskedCase(mask, lesion, measured.cropped.spacing, totals)
 
 
 def _own_mask(measured: MeasuredCase) -> np.ndarray:
@@ -218,14 +282,14 @@ class BrightVoxels:
         return [*rates, *((free, *pair) for pair in computed("bright scores", curves, aggregate))]
 
 
-def healthy_volumes(healthy: Sequence[HealthyMap], thresholds: Applied) -> list[PooledValue]:
-    """Return what is predicted in held-out healthy scans; a tuned protocol's folds are averaged."""
-    volumes: dict[str, list[float]] = {protocol: [] for protocol in thresholds}
+def healthy_scans(healthy: Sequence[HealthyMap], thresholds: Applied) -> list[PooledValue]:
+    """Return what is called in held-out healthy scans; a tuned protocol's folds are averaged."""
+    scans: dict[str, list[CalledHealthy]] = {protocol: [] for protocol in thresholds}
     for part in healthy:
         cropped = part.open()
         for protocol, by_patient in thresholds.items():
             folds = {(t.fold, t.threshold): t for t in by_patient.values() if t.threshold is not None}
             masks = [np.count_nonzero(cropped.binarise(t)) for t in folds.values()]
             if masks:
-                volumes[protocol].append(float(np.mean([millilitres(int(n), cropped.spacing) for n in masks])))
-    return [pooled_row(p, *pair) for p, v in volumes.items() for pair in computed("healthy volumes", v, "pooled")]
+                scans[protocol].append(CalledHealthy(len(cropped.scores), float(np.mean(masks)), cropped.spacing))
+    return [pooled_row(p, *pair) for p, found in scans.items() for pair in computed("healthy scans", found, "pooled")]

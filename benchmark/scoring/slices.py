@@ -54,6 +54,7 @@ class SliceMetrics:
         }
         self.bounds: dict[str, float] = {}
         self._scores, self._labels = [np.empty(0, np.float32)], [np.empty(0, bool)]
+        self._patients: dict[str, tuple[float, bool]] = {}
 
     def add(self, measured: MeasuredCase) -> list[CaseValue]:
         cropped = measured.cropped
@@ -62,10 +63,16 @@ class SliceMetrics:
         labels = cropped.slice_labels[z + cropped.box[0].start]
         self._scores.append(scores)
         self._labels.append(labels)
+        if len(scores):
+            score, ill = self._patients.get(measured.case.patient, (-math.inf, False))
+            self._patients[measured.case.patient] = max(score, float(scores.max())), ill or bool(labels.any())
         return [case_row(measured.case, *row) for row in self._rows(scores, labels, "case")]
 
     def pooled(self) -> list[PooledValue]:
         rows = self._rows(np.concatenate(self._scores), np.concatenate(self._labels), "pooled")
+        scores, ill = map(np.array, zip(*self._patients.values(), strict=True)) if self._patients else np.empty((2, 0))
+        patients = sorted_curves(scores.astype(np.float32), ill.astype(bool))
+        rows += [(NO_PROTOCOL, *pair) for pair in computed("patients", patients, "pooled")]
         for protocol, threshold in self.thresholds.items():
             if threshold is not None:
                 rows += [(protocol, *pair) for pair in computed("slice threshold", threshold, "pooled")]

@@ -29,8 +29,11 @@ from ..runs.records import (
     write_json,
 )
 from ..scoring.cases import ScoredCase
+from ..scoring.surfaces import IMPLEMENTATION
 from .task import Numerics, Progress, RunInside, Task, ZRange
 from .wall import weakest
+
+SURFACES = "surface_distances"  # who computed them: programs differ by many points
 
 
 class MeasureTask(Task, frozen=True):
@@ -118,11 +121,12 @@ def _measure(task: MeasureTask, progress: Progress) -> None:
         profile=task.profile,
         config=task.config,
         ids=task.ids,
-        data=task.data.model_copy(update={"notes": notes}),
+        data=task.data.model_copy(update={"notes": notes, "facts": result.facts}),
         thresholds=result.thresholds,
         per_case=result.per_case,
         pooled=result.pooled,
         error_bounds=result.error_bounds,
+        froc=result.froc,
         cost=Cost(
             fit_s=sum(fit["fit_s"] for fit in fits),
             score_s=mapped["score_s"],
@@ -134,7 +138,12 @@ def _measure(task: MeasureTask, progress: Progress) -> None:
             **task.numerics.model_dump(),
             updates=fits[0]["updates"] if fits else {},
         ),
-        environment=environment() | {"made_on": made_on} | ({} if is_sealed(mapped) else {UNCHECKED: True}),
+        environment={
+            **environment(),
+            "made_on": made_on,
+            SURFACES: IMPLEMENTATION,
+            **({} if is_sealed(mapped) else {UNCHECKED: True}),
+        },
         isolation=weakest(part.get("isolation", "none") for part in (*fits, mapped)),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         labels=task.labels,

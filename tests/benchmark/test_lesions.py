@@ -9,7 +9,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from scipy import ndimage
 from sklearn.metrics import f1_score, precision_score, recall_score
 from uasbench.benchmark.scoring.bins import LOWEST
-from uasbench.benchmark.scoring.lesions import Lesions, confusion, false_components
+from uasbench.benchmark.scoring.lesions import Components, confusion
 from uasbench.benchmark.scoring.metrics import NO_LESION, Undefined, computed
 from uasbench.benchmark.scoring.slices import slice_scores
 from uasbench.benchmark.scoring.smoothing import area_openings, drop_small, least_voxels, smooth
@@ -39,29 +39,32 @@ def test_rates_agree_with_scikit_learn(seed, predicted_share, lesion_share):
 def test_lesions_are_counted_where_the_mask_touches_them():
     lesion = np.zeros(SHAPE, bool)
     lesion[1, 2:4, 2:4], lesion[2, 4, 4], lesion[4, 9, 9] = True, True, True
-    lesions = Lesions.of(lesion)
+    lesions = Components.of(lesion)
     assert sorted(lesions.sizes) == [1, 5]
     assert lesions.weights().sum() == pytest.approx(2)
     mask = np.zeros(SHAPE, bool)
     mask[1, 3, 3], mask[0, 10, 0] = True, True
-    assert lesions.found(mask) == 1
-    assert false_components(mask, lesion) == 1
-    assert len(Lesions.of(np.zeros(SHAPE, bool))) == 0
-    assert false_components(np.zeros(SHAPE, bool), lesion) == 0
+    assert lesions.touched(mask) == 1
+    assert Components.of(mask).touched(lesion) == 1
+    assert len(Components.of(np.zeros(SHAPE, bool))) == 0
+    assert Components.of(np.zeros(SHAPE, bool)).touched(lesion) == 0
 
 
 @given(st.integers(0, 2**32 - 1), st.floats(0.02, 0.4))
 def test_components_agree_with_scipy(seed, share):
     lesion = blobs(seed, share)
     labels, count = ndimage.label(lesion, np.ones((3, 3, 3)))
-    assert sorted(Lesions.of(lesion).sizes) == sorted(np.bincount(labels.ravel())[1:])
-    assert len(Lesions.of(lesion)) == count
+    components = Components.of(lesion)
+    assert sorted(components.sizes) == sorted(np.bincount(labels.ravel())[1:])
+    assert len(components) == count
+    assert np.array_equal(components.at(np.argwhere(np.ones(SHAPE, bool))) > 0, lesion.ravel())
+    assert not components.at(np.array([[-1, 0, 0], SHAPE])).any()
 
 
 @example(np.array([[[True, False, True, False, True]]]))
 @given(arrays(bool, array_shapes(min_dims=3, max_dims=3, max_side=5)))
 def test_components_of_any_shape_are_those_of_scipy(mask):
-    assert false_components(mask, np.zeros_like(mask)) == ndimage.label(mask, np.ones((3, 3, 3)))[1]
+    assert len(Components.of(mask)) == ndimage.label(mask, np.ones((3, 3, 3)))[1]
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 30), st.floats(0.05, 0.6))

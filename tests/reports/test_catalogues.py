@@ -46,7 +46,8 @@ def page_rows(name: str) -> list[str]:
 def catalogue_rows() -> dict[str, list[str]]:
     """The rows that each page has to hold."""
     metrics = [
-        f"| `{m.id}` | {m.title} | {m.meaning} | {m.unit} | {m.direction or 'neither'} | {m.undefined} | {m.pooled} |"
+        f"| `{m.id}` | {m.title} | {m.family} | {m.meaning} | {m.unit} | {m.direction or 'neither'} | {m.undefined} "
+        f"| {m.pooled} |"
         for m in METRICS.values()
     ]
     protocols = [
@@ -121,7 +122,7 @@ def greedy(protocol: Protocol, evidence):
 @pytest.fixture
 def added(monkeypatch):
     """A metric and an upper bound, each by its entry."""
-    metric = Metric("hd95", "HD95 (mm)", "lower", "mask", farthest, "distance", "no lesion", unit="mm")
+    metric = Metric("far_mm", "Far (mm)", "lower", "mask", farthest, "distance", "no lesion", unit="mm")
     protocol = Protocol("peek", "0.5, seen on the test labels", sees_labels="yes", find=greedy, headline=True)
     monkeypatch.setitem(METRICS, metric.id, metric)
     monkeypatch.setitem(PROTOCOLS, protocol.id, protocol)
@@ -146,21 +147,21 @@ class TestANewMetricAndANewProtocol:
         case = make(0)
         distance = np.asarray(distance_transform_edt(~case.truth.lesion, sampling=case.spacing))
         called = (case.map > 0.5) & case.scan.roi
-        assert rows["c0", "peek", "hd95"].value == pytest.approx(np.quantile(distance[called], 0.95))
-        assert rows["c3", "val", "hd95"].reason == NO_LESION
-        assert {m for _, p, m in rows if p == "peek"} >= {"dice", "psc", "sen", "lesion_sen", "fp_components", "hd95"}
+        assert rows["c0", "peek", "far_mm"].value == pytest.approx(np.quantile(distance[called], 0.95))
+        assert rows["c3", "val", "far_mm"].reason == NO_LESION
+        assert {m for _, p, m in rows if p == "peek"} >= {"dice", "psc", "sen", "lesion_sen", "fp_components", "far_mm"}
         assert ("peek", "dice") in {(v.protocol, v.metric) for v in result.pooled}
-        assert "hd95" not in {v.metric for v in result.pooled}
+        assert "far_mm" not in {v.metric for v in result.pooled}
         rows = {(v.case, v.protocol, v.metric): v for v in measured("lung", slices=True).per_case}
-        assert rows["c0", "val", "hd95"].reason == rows["c0", "peek", "dice"].reason == SLICES_ONLY
+        assert rows["c0", "val", "far_mm"].reason == rows["c0", "peek", "dice"].reason == SLICES_ONLY
 
     def test_are_tabulated_ranked_tested_printed_and_marked(self, records, make_run, tmp_path):
         tables = Tables(records, info={"references": {"lits": "hu-deviation"}})
-        assert {"hd95", "peek"} <= {*tables.per_case["metric"], *tables.per_case["protocol"]}
+        assert {"far_mm", "peek"} <= {*tables.per_case["metric"], *tables.per_case["protocol"]}
         summary = tables.summary.set_index(["protocol", "metric", "unit", "method"]).sort_index()
-        near = summary.loc[("val", "hd95", "patient")]["mean"]
+        near = summary.loc[("val", "far_mm", "patient")]["mean"]
         best = "hu-deviation" if near["hu-deviation"] < near["hu-threshold"] else "hu-threshold"
-        assert "best-trivial" in summary.loc[("val", "hd95", "patient", best)]["flags"]
+        assert "best-trivial" in summary.loc[("val", "far_mm", "patient", best)]["flags"]
         for frame in (tables.summary, tables.per_case, tables.paired_tests):
             marked = frame["flags"].str.split(";").map(lambda flags: "oracle" in flags)
             assert marked[frame["protocol"] == "peek"].all()
@@ -176,7 +177,7 @@ class TestANewMetricAndANewProtocol:
         with console.capture() as captured:
             console.print(console_headline(folder))
         assert "(!) peek: 0.5, seen on the test labels." in captured.get()
-        assert set(compare(folder, "ae", "hd95")["protocol"]) == {"val"}
+        assert set(compare(folder, "ae", "far_mm")["protocol"]) == {"val"}
 
     def test_are_missed_in_the_docs(self):
         with pytest.raises(AssertionError):
