@@ -13,17 +13,17 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy import ndimage
 
 from ...benchmark.catalogue import registry
 from ...benchmark.locations import cache_root
 from ...benchmark.runs.folder import RunFolder
 from ...benchmark.runs.map_store import read_map
-from ...benchmark.scoring.lesions import millilitres
+from ...benchmark.scoring.case_facts import case_facts
+from ...benchmark.scoring.lesions import Components
 from ...datasets.case import Spacing
 from ...datasets.phantom.disk import phantom_root
 
-LEAST_ML, SHELL_MM = 0.1, 10.0
+LEAST_ML = 0.1
 THIRDS = ("low", "middle", "high")
 
 
@@ -41,18 +41,14 @@ def auroc(inside: np.ndarray, outside: np.ndarray) -> float:
 def lesions_of(
     image: np.ndarray, roi: np.ndarray, lesion: np.ndarray, spacing: Spacing
 ) -> list[tuple[np.ndarray, float, float]]:
-    """Return each lesion of at least 0.1 ml: its mask, its volume in ml, |HU inside − HU of the organ within 10 mm|."""
-    labels, count = ndimage.label(lesion, np.ones((3, 3, 3)))
-    found = []
-    for number in range(1, count + 1):
-        mask = labels == number
-        ml = millilitres(int(mask.sum()), spacing)
-        if ml < LEAST_ML:
-            continue
-        near = (ndimage.distance_transform_edt(~mask, spacing) <= SHELL_MM) & roi & ~lesion
-        if near.any():
-            found.append((mask, ml, float(abs(image[mask].mean() - image[near].mean()))))
-    return found
+    """Return each lesion of at least 0.1 ml: its voxels (n, 3), its volume in ml, its |contrast| in HU."""
+    lesions = Components.of(lesion)
+    facts = case_facts(image, roi, lesions, np.asarray(lesion.any(axis=(1, 2))), spacing)
+    return [
+        (lesions.voxels[lesions.owners == number], one.ml, abs(one.contrast_hu))
+        for number, one in enumerate(facts.lesions or ())
+        if one.ml >= LEAST_ML and one.contrast_hu is not None
+    ]
 
 
 def ranked(folder: RunFolder, methods: Sequence[str]) -> pd.DataFrame:
@@ -73,9 +69,9 @@ def ranked(folder: RunFolder, methods: Sequence[str]) -> pd.DataFrame:
             for record in own:
                 map_ = read_map(folder.map_dir(record.cell) / f"{scan.id}.map").native()
                 outside = map_[case.roi & ~lesion]
-                for number, (mask, ml, contrast) in enumerate(found):
+                for number, (voxels, ml, contrast) in enumerate(found):
                     where = f"{folder.path}/{scan.id}/{number}"
-                    rows.append((where, ml, contrast, record.cell.method, auroc(map_[mask], outside)))
+                    rows.append((where, ml, contrast, record.cell.method, auroc(map_[tuple(voxels.T)], outside)))
     return pd.DataFrame(rows, columns=["lesion", "ml", "contrast", "method", "auroc"])
 
 

@@ -5,13 +5,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from scipy import ndimage
-from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 from uasbench.benchmark.protocols.catalogue import protocols_of
 from uasbench.benchmark.protocols.measuring import MeasureError, MeasureOptions, measure
 from uasbench.benchmark.runs import map_store
 from uasbench.benchmark.scoring.bins import ScoreError
 from uasbench.benchmark.scoring.cases import ArrayCase, HealthyMap, MeasureCase
+from uasbench.benchmark.scoring.ranking_metrics import sorted_curves
 from uasbench.benchmark.scoring.smoothing import smooth
 from uasbench.common.errors import DataError
 from uasbench.datasets.case import Case, Truth
@@ -91,7 +95,11 @@ def test_the_stored_threshold_reproduces_the_stored_numbers(cells, protocol):
         if case.id == "c1":
             assert stored.value is None
             assert of_case(result, "c1", protocol, "fp_volume_ml").value == pytest.approx(fp * 2 / 1000)
+            assert of_case(result, "c1", protocol, "fp_share").value == pytest.approx(fp / case.scan.roi.sum())
+            assert of_case(result, "c1", protocol, "volume_error_ml").value is None
             continue
+        error = of_case(result, case.id, protocol, "volume_error_ml").value
+        assert error == pytest.approx(abs(int(mask.sum()) - int(truth.sum())) * 2 / 1000)
         assert stored.value == 2 * tp / (2 * tp + fp + fn)
         assert of_case(result, case.id, protocol, "sen").value == tp / (tp + fn)
         assert of_case(result, case.id, protocol, "psc").value == (tp / (tp + fp) if tp + fp else 0)
@@ -168,6 +176,7 @@ def test_held_out_slices_alone_calibrate(make, healthy):
     assert 0.05 - 1 / len(scores) <= share <= 0.05
     volume = pooled(result, "healthy-q95", "healthy_fp_volume_ml").value
     assert volume == pytest.approx(share * len(scores) * 2 / 1000)
+    assert pooled(result, "healthy-q95", "healthy_share").value == pytest.approx(share)
 
 
 def test_slice_metrics_of_a_slice_label_set_agree_with_those_of_voxels_and_with_scikit_learn(make, healthy):
@@ -200,6 +209,53 @@ def test_slice_metrics_of_a_slice_label_set_agree_with_those_of_voxels_and_with_
     bare = pooled(run(cases, anatomy="lung"), "healthy-q99", "slice_sen")
     assert bare.value is None
     assert "no held-out healthy scans" in bare.reason
+
+
+@given(arrays(np.float32, st.integers(1, 60), elements=st.integers(0, 9)), st.integers(0, 2**32 - 1))
+def test_sensitivity_at_95_percent_specificity_is_that_of_the_curve_of_scikit_learn(scores, seed):
+    labels = np.random.default_rng(seed).random(len(scores)) < 0.5
+    found = sorted_curves(scores, labels).sensitivity_at(0.95)
+    if labels.all() or not labels.any():
+        assert found is None
+        return
+    rate, recall, _ = roc_curve(labels, scores, drop_intermediate=False)
+    assert found == pytest.approx(recall[rate <= 0.05 + 1e-9].max())
+
+
+def test_patients_are_told_apart_where_some_have_no_lesion(make, cell):
+    cases, result = cell
+    scores = np.array([case.map[case.scan.roi].max() for case in cases])
+    ill = np.array([case.truth.lesion.any() for case in cases])
+    assert pooled(result, "none", "patient_auroc").value == pytest.approx(roc_auc_score(ill, scores))
+    assert pooled(result, "none", "patient_sen95").value == (scores[ill] > scores[~ill].max()).mean()
+    assert pooled(result, "none", "patient_auroc").unit == "pooled"
+    missing = pooled(run([make(0), make(2)]), "none", "patient_sen95")
+    assert (missing.value, "all tested patients have a lesion" in missing.reason) == (None, True)
+
+
+def test_scans_of_one_patient_are_one_patient(make):
+    cases = [make(k, lesion=k == 1) for k in range(3)]
+    cases[1] = replace(cases[1], scan=replace(cases[1].scan, patient=cases[0].patient))
+    highest = [case.map[case.scan.roi].max() for case in cases]
+    assert pooled(run(cases), "none", "patient_auroc").value == float(max(highest[:2]) > highest[2])
+
+
+def test_surfaces_and_lesions_are_measured_under_three_protocols_and_cases_described(cells):
+    cases, result = cells["liver"]
+    for metric in ("nsd_2mm", "nsd_5mm", "hd95", "lesion_f1", "lesion_recall", "lesion_fp"):
+        assert {v.protocol for v in result.per_case if v.metric == metric} == {"native", "healthy-q95", "val"}
+    assert set(result.froc) == {"native", "healthy-q95", "val"}
+    for protocol, curve in result.froc.items():
+        at = dict(curve)
+        expected = np.mean([at[rate] for rate in (0.25, 0.5, 1, 2, 4, 8)])
+        assert pooled(result, protocol, "froc").value == pytest.approx(expected)
+    assert list(result.facts) == [case.id for case in cases]
+    for case in cases:
+        facts, scan = result.facts[case.id], case.scan
+        assert facts.organ_ml == pytest.approx(scan.roi.sum() * 2 / 1000)
+        assert facts.lesion_ml == pytest.approx((case.truth.lesion & scan.roi).sum() * 2 / 1000)
+        assert len(facts.lesions) == ndimage.label(case.truth.lesion & scan.roi, np.ones((3, 3, 3)))[1]
+        assert (facts.spacing, facts.slices) == (SPACING, scan.roi.any(axis=(1, 2)).sum())
 
 
 def test_a_patient_with_slices_of_one_kind_has_no_slice_auroc(make, healthy):
