@@ -52,7 +52,7 @@ class Run:
 
     @cached_property
     def tables(self) -> Mapping[str, pd.DataFrame]:
-        """Every table of the run by name: summary, per_case, paired_tests, cost, failures, skipped."""
+        """Every table of the run by name: summary, per_case, paired_tests, cases, cost, failures, skipped."""
         from .reports.tables import tables_of
 
         return tables_of(self.folder)
@@ -66,6 +66,12 @@ class Run:
         if name not in self.tables:
             raise OptionError(f"no table {name!r}; there are {', '.join(self.tables)}")
         return self.tables[name]
+
+    def by_case(self) -> pd.DataFrame:
+        """Return the table per_case with the columns of cases beside each value: spacing, volumes, contrast."""
+        from .reports.cases import with_cases
+
+        return with_cases(self.tables["per_case"], self.tables["cases"])
 
     def compare(self, reference: str, metric: str | None = None, protocol: str | None = None) -> pd.DataFrame:
         """Return paired tests of every method against ``reference``, as ``bench compare`` prints them.

@@ -5,7 +5,7 @@ from pathlib import Path
 from ..benchmark.runs.folder import RunFolder
 from ..common.atomic import write_text
 from . import html
-from .columns import PAIRED_TESTS, SUMMARY
+from .columns import CASES, PAIRED_TESTS, SUMMARY
 from .figures.pictures import draw
 from .grid import cost_grid, failure_grid, frame_grid, headline_grid, paired_grids, published_grid, skipped_grid
 from .headline import headlines
@@ -32,6 +32,7 @@ def table_texts(tables: Tables) -> dict[str, str]:
     texts = {f"{name}.csv": csv_text(frame) for name, frame in tables.items()}
     readable = {
         "cost": [cost_grid(tables.cost)],
+        "cases": [frame_grid("Cases", tables.cases, CASES, left=3)],
         "summary": [frame_grid("Summary", tables.summary, [*SUMMARY[:12], "flags"])],
         "paired_tests": [frame_grid("Paired tests", tables.paired_tests, [*PAIRED_TESTS[:16], "flags"])],
     }

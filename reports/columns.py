@@ -27,6 +27,11 @@ COST = [
     "method", "dataset", "train", "seed", "fit_s", "score_s", "s_per_slice", "peak_ram_mib", "peak_gpu_mib", "params",
     "device", "measure_s", "threads", "precision", "updates", "energy_kwh", "profile", "flags",
 ]  # fmt: skip
+CASES = [
+    "dataset", "case", "patient", "slices", "lesion_slices", "spacing_z", "spacing_y", "spacing_x", "spacing_source",
+    "spacing_trusted", "orientation_source", "organ_ml", "lesion_ml", "n_lesions", "noise_hu", "contrast_hu",
+    "contrast_noise", "flags", "reason",
+]  # fmt: skip
 FAILURES = ["method", "dataset", "seed", "stage", "error", "log", "train", "flags"]
 SKIPPED = ["method", "dataset", "reason", "flags"]
 

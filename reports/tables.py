@@ -11,6 +11,7 @@ import pandas as pd
 from ..benchmark.runs.folder import RunFolder
 from ..benchmark.runs.records import Failure, Record, Skip
 from ..benchmark.scores import Scores, collect, per_case_values
+from .cases import cases
 from .columns import COST, FAILURES, PER_CASE, SKIPPED, Facts, MethodOnData, facts, flag_text, sort_rows
 from .paired import paired_tests, run_references
 from .summary import summary
@@ -23,7 +24,7 @@ class Tables(Mapping[str, pd.DataFrame]):
     ``info``, which is ``run.json``, decide what paired tests compare with.
     """
 
-    NAMES = ("summary", "per_case", "paired_tests", "cost", "failures", "skipped")
+    NAMES = ("summary", "per_case", "paired_tests", "cases", "cost", "failures", "skipped")
 
     def __init__(
         self,
@@ -66,6 +67,10 @@ class Tables(Mapping[str, pd.DataFrame]):
     @cached_property
     def paired_tests(self) -> pd.DataFrame:
         return paired_tests(self.scores, self.facts, run_references(self.records, self.info))
+
+    @cached_property
+    def cases(self) -> pd.DataFrame:
+        return cases(self.records)
 
     @cached_property
     def cost(self) -> pd.DataFrame:

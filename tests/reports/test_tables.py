@@ -2,6 +2,8 @@
 
 import io
 import random
+import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -22,6 +24,7 @@ FIXED = {
     "per_case": "method dataset train seed case patient protocol metric value",
     "paired_tests": "dataset train protocol metric unit method reference n mean_diff t p_t p_wilcoxon p_holm d_z "
     "ci_low ci_high",
+    "cases": "dataset case patient",
     "cost": "method dataset train seed fit_s score_s s_per_slice peak_ram_mib peak_gpu_mib params device",
     "failures": "method dataset seed stage error log",
     "skipped": "method dataset reason",
@@ -58,6 +61,13 @@ def test_fixed_columns_come_first(tables):
         assert [name for name, _ in made.items()] == list(FIXED)
         for name, frame in made.items():
             assert " ".join(frame.columns).startswith(FIXED[name])
+
+
+def test_the_docs_name_every_column_of_every_table(tables):
+    page = (Path(__file__).parents[2] / "docs" / "tables.md").read_text(encoding="utf-8")
+    sections = {part.partition(".csv")[0]: part for part in page.split("\n## ")[1:]}
+    for name, frame in tables.items():
+        assert [column for column in frame.columns if not re.search(rf"\b{column}\b", sections[name])] == [], name
 
 
 def test_a_table_is_computed_when_it_is_asked_for(liver_records, monkeypatch):
