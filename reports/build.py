@@ -6,6 +6,7 @@ from ..benchmark.runs.folder import RunFolder
 from ..common.atomic import write_text
 from . import html
 from .columns import CASES, PAIRED_TESTS, SUMMARY
+from .details import details
 from .figures.pictures import draw
 from .grid import cost_grid, failure_grid, frame_grid, headline_grid, paired_grids, published_grid, skipped_grid
 from .headline import headlines
@@ -39,6 +40,7 @@ def table_texts(tables: Tables) -> dict[str, str]:
     for one in found:
         published = published_grid(one)
         readable[f"headline-{one.name}"] = [headline_grid(one), *([published] if published else [])]
+        readable[f"details-{one.name}"] = details(one, tables.summary)[0]
         readable[f"paired_tests-{one.name}"] = paired_grids(tables.paired_tests, one.dataset, one.train)
     readable |= {"failures": [failure_grid(tables.failures)], "skipped": [skipped_grid(tables.skipped)]}
     for name, grids in readable.items():

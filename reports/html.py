@@ -15,6 +15,7 @@ from ..benchmark.scoring.metrics import needs_voxels
 from ..common.errors import printable
 from . import grid
 from .columns import FLAG_LEGEND, KINDS, made_on, metric_name, records_of
+from .details import details
 from .figures.gallery import CAPTION
 from .figures.pictures import Pictures
 from .formats import bracket, counted, number, p_value, percent, points
@@ -77,6 +78,7 @@ def _section(headline: Headline, tables: Tables, pictures: Pictures) -> dict[str
         "tests": grid.paired_grids(tests, headline.dataset, headline.train),
         "seed_tests": grid.paired_grids(tests, headline.dataset, headline.train, unit="seed"),
         "published": grid.published_grid(headline),
+        "details": dict(zip(("tables", "notes"), details(headline, tables.summary), strict=True)),
         "training": dict(zip(("rows", "others"), watched_trainings(own), strict=True)),
         "data": _data_facts(own),
         "missing": [r for r in run_references(tables.records, tables.info)[headline.dataset] if r not in methods],

@@ -1,0 +1,69 @@
+"""Tables beside the headline of one data set: surfaces and volumes, lesions, strata, slices and patients."""
+
+import pandas as pd
+
+from ..benchmark.protocols.catalogue import PROTOCOLS, deciding
+from ..benchmark.scoring.metrics import METRICS, NO_PROTOCOL, Metric
+from .columns import records_of
+from .formats import bracket, number, percent
+from .grid import PrintedRow, PrintedTable
+from .headline import Headline
+
+GROUPS = {
+    "Surfaces and volumes": ("surfaces", "volumes"),
+    "Lesions": ("lesions",),
+    "Lesions by volume and contrast": ("strata",),
+    "Slices and patients": ("slices", "patients"),
+}
+NOT_MEASURED = "not measured: the record is of an earlier version, and 'bench rescore' measures its maps again"
+_UNITS = ("patient", "slice", "pooled")
+
+
+def details(headline: Headline, summary: pd.DataFrame) -> tuple[list[PrintedTable], list[str]]:
+    """Return a table per group in which something is defined, and what else a reader should know.
+
+    What needs a threshold is shown under one protocol: that of the headline's order, or the next best that has it.
+    """
+    detailed = [id_ for id_ in (headline.verdict[0], *deciding()) if "surfaces" in PROTOCOLS[id_].needs]
+    shown = (detailed[0], NO_PROTOCOL)
+    part = records_of(summary, dataset=headline.dataset, train=headline.train)
+    rows = {(r["method"], r["metric"], r["unit"]): r for r in part if r["protocol"] in shown}
+    defined = {metric for (_, metric, _), row in rows.items() if not pd.isna(row["mean"])}
+    grids = []
+    for title, families in GROUPS.items():
+        columns = [m for m in METRICS.values() if m.family in families and m.id in defined]
+        if columns:
+            grids.append(_grid(title, detailed[0], columns, headline, rows))
+    measured = {METRICS[metric].family for _, metric, _ in rows if metric in METRICS}
+    return grids, [] if "surfaces" in measured else [f"Surfaces, lesions and strata were {NOT_MEASURED}."]
+
+
+def _grid(title: str, protocol: str, columns: list[Metric], headline: Headline, rows: dict) -> PrintedTable:
+    printed = []
+    for method in headline.rows:
+        found = [next((rows[key] for u in _UNITS if (key := (method.method, m.id, u)) in rows), None) for m in columns]
+        cells = [_value(metric, row) for metric, row in zip(columns, found, strict=True)]
+        under = [_interval(metric, row) for metric, row in zip(columns, found, strict=True)]
+        hints = [NOT_MEASURED if row is None else row["reason"] for row in found]
+        printed.append(PrintedRow((method.label, *cells), ("", *under), hints=("", *hints)))
+    needs = any(rows[key]["protocol"] == protocol for key in rows if key[1] in {m.id for m in columns})
+    where = f" at the {protocol} threshold" if needs else ""
+    legend = (
+        "Shares in percent; means over patients [95 % interval]; what is of all lesions, slices or patients together is a "
+        "mean over seeds. docs/metrics.md says what each is, and what where nothing is there or called.",
+    )
+    return PrintedTable(title + where, ("Method", *(m.title for m in columns)), tuple(printed), legend)
+
+
+def _value(metric: Metric, row: dict | None) -> str:
+    mean = float("nan") if row is None else float(row["mean"])
+    return percent(mean) if metric.unit == "share" else number(mean)
+
+
+def _interval(metric: Metric, row: dict | None) -> str:
+    if row is None or row["unit"] != "patient":
+        return ""
+    low, high = float(row["ci_low"]), float(row["ci_high"])
+    if metric.unit == "share" or pd.isna(low) or pd.isna(high):
+        return bracket(low, high)
+    return f"[{number(low)}, {number(high)}]"
