@@ -49,8 +49,8 @@ def _grid(title: str, protocol: str, columns: list[Metric], headline: Headline, 
     needs = any(rows[key]["protocol"] == protocol for key in rows if key[1] in {m.id for m in columns})
     where = f" at the {protocol} threshold" if needs else ""
     legend = (
-        "Shares in percent; means over patients [95 % interval]; what is of all lesions, slices or patients together is a "
-        "mean over seeds. docs/metrics.md says what each is, and what where nothing is there or called.",
+        "Shares in percent; means over patients [95 % interval]; what is of all lesions, slices or patients is "
+        "averaged over seeds. docs/metrics.md says what each is, and what where nothing is there or called.",
     )
     return PrintedTable(title + where, ("Method", *(m.title for m in columns)), tuple(printed), legend)
 

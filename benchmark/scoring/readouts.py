@@ -61,13 +61,18 @@ class MeasuredCase:
         return Surface.of(self.lesion, self.cropped.spacing)
 
     @cached_property
+    def image(self) -> np.ndarray:
+        """HU in the box of the ROI."""
+        return self.case.image()[self.cropped.box]
+
+    @cached_property
     def facts(self) -> CaseFacts:
-        """What the case is like; reads the scan and drops it."""
+        """What the case is like."""
         cropped = self.cropped
         assert cropped.slice_labels is not None
         lesions = None if cropped.lesion is None else self.lesions
         organ, slices = self.case.organ()[cropped.box], cropped.slice_labels[cropped.box[0]]
-        return case_facts(self.case.image()[cropped.box], organ, lesions, slices, cropped.spacing)
+        return case_facts(self.image, organ, lesions, slices, cropped.spacing)
 
     @cached_property
     def contrasts(self) -> np.ndarray:
@@ -258,9 +263,9 @@ class BrightVoxels:
         self._cases: list[CaseCounts] = []
 
     def add(self, measured: MeasuredCase) -> list[CaseValue]:
-        """Count a case and return its values; the scan is read and dropped."""
+        """Count a case and return its values."""
         cropped = measured.cropped
-        bright = measured.case.image()[cropped.box][cropped.roi] >= BRIGHT_HU
+        bright = measured.image[cropped.roi] >= BRIGHT_HU
         scores, lesion = cropped.scores[bright], cropped.labels[bright]
         both = np.bincount(2 * self.bins.find(scores) + lesion, minlength=2 * len(self.bins)).reshape(-1, 2)
         self._cases.append(CaseCounts.of(both))
