@@ -14,14 +14,14 @@ NEAR_MM = 10.0
 
 
 def case_facts(
-    image: np.ndarray, organ: np.ndarray, lesions: Components | None, slices: np.ndarray, spacing: Spacing
+    image: np.ndarray | None, organ: np.ndarray, lesions: Components | None, slices: np.ndarray, spacing: Spacing
 ) -> CaseFacts:
     """Return the facts of a case.
 
     Args:
-        image: HU, (z, y, x).
+        image: HU, (z, y, x); like the lesions None where only slices are labelled.
         organ: bool, the same shape.
-        lesions: those of the case, None where only slices are labelled.
+        lesions: those of the case.
         slices: which slices show a lesion, bool (z,).
         spacing: mm.
     """
@@ -30,7 +30,7 @@ def case_facts(
         slices=int(shown.sum()), lesion_slices=int((shown & slices).sum()), spacing=spacing,
         organ_ml=millilitres(int(np.count_nonzero(organ)), spacing),
     )  # fmt: skip
-    if lesions is None:
+    if lesions is None or image is None:
         return facts
     outside = organ.copy()
     outside[tuple(lesions.voxels.T)] = False

@@ -70,9 +70,9 @@ class MeasuredCase:
         """What the case is like."""
         cropped = self.cropped
         assert cropped.slice_labels is not None
-        lesions = None if cropped.lesion is None else self.lesions
+        image, lesions = (None, None) if cropped.lesion is None else (self.image, self.lesions)
         organ, slices = self.case.organ()[cropped.box], cropped.slice_labels[cropped.box[0]]
-        return case_facts(self.image, organ, lesions, slices, cropped.spacing)
+        return case_facts(image, organ, lesions, slices, cropped.spacing)
 
     @cached_property
     def contrasts(self) -> np.ndarray:

@@ -76,5 +76,5 @@ def test_noise_is_that_of_the_organ_and_no_vessel_changes_it():
 def test_without_voxel_labels_there_are_slices_and_an_organ():
     organ, shown = np.ones(SHAPE, bool), np.arange(6) < 2
     organ[0] = False
-    found = case_facts(np.zeros(SHAPE), organ, None, shown, SPACING)
+    found = case_facts(None, organ, None, shown, SPACING)
     assert (found.slices, found.lesion_slices, found.lesion_ml, found.lesions) == (5, 1, None, None)

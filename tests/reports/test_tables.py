@@ -191,8 +191,9 @@ def test_transductive_topline_and_profiles_without_a_claim_are_flagged(make_reco
 def test_what_is_chosen_or_counted_in_millimetres_on_an_untrusted_spacing_is_flagged(make_record):
     record = make_record("vae", protocols=("val", "native"))
     volumes = [
-        CaseValue(case=case, patient=patient, protocol="native", metric="fp_volume_ml", value=1.0, reason=None)
+        CaseValue(case=case, patient=patient, protocol="native", metric=metric, value=1.0, reason=None)
         for case, patient in record.data.patients.items()
+        for metric in ("fp_volume_ml", "nsd_2mm")
     ]
     doubted, believed = list(record.data.patients)[:2]
     trust = {doubted: Trust(spacing_trusted=False), believed: Trust("table")}
@@ -207,9 +208,10 @@ def test_what_is_chosen_or_counted_in_millimetres_on_an_untrusted_spacing_is_fla
         assert flagged(frame, protocol="val", metric="dice") == {True}
         assert flagged(frame, protocol="native", metric="dice") == {False}
     assert flagged(tables.paired_tests, protocol="val") == {True}
-    assert flagged(tables.summary, metric="fp_volume_ml") == {True}
-    assert flagged(tables.per_case, metric="fp_volume_ml", case=doubted) == {True}
-    assert flagged(tables.per_case, metric="fp_volume_ml", case=believed) == {False}
+    for metric in ("fp_volume_ml", "nsd_2mm"):
+        assert flagged(tables.summary, metric=metric) == {True}
+        assert flagged(tables.per_case, metric=metric, case=doubted) == {True}
+        assert flagged(tables.per_case, metric=metric, case=believed) == {False}
     assert not [f for f in tables.cost["flags"] if "spacing" in f]
 
 
