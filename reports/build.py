@@ -40,7 +40,7 @@ def table_texts(tables: Tables) -> dict[str, str]:
     for one in found:
         published = published_grid(one)
         readable[f"headline-{one.name}"] = [headline_grid(one), *([published] if published else [])]
-        readable[f"details-{one.name}"] = details(one, tables.summary)[0]
+        readable[f"details-{one.name}"] = details(one, tables)[0]
         readable[f"paired_tests-{one.name}"] = paired_grids(tables.paired_tests, one.dataset, one.train)
     readable |= {"failures": [failure_grid(tables.failures)], "skipped": [skipped_grid(tables.skipped)]}
     for name, grids in readable.items():

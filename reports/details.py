@@ -1,13 +1,18 @@
 """Tables beside the headline of one data set: surfaces and volumes, lesions, strata, slices and patients."""
 
+from dataclasses import replace
+
+import numpy as np
 import pandas as pd
 
 from ..benchmark.protocols.catalogue import PROTOCOLS, deciding
+from ..benchmark.scoring.detection import CONTRAST_BINS, VOLUME_BINS
 from ..benchmark.scoring.metrics import METRICS, NO_PROTOCOL, Metric
 from .columns import records_of
 from .formats import bracket, number, percent
 from .grid import PrintedRow, PrintedTable
 from .headline import Headline
+from .tables import Tables
 
 GROUPS = {
     "Surfaces and volumes": ("surfaces", "volumes"),
@@ -19,23 +24,37 @@ NOT_MEASURED = "not measured: the record is of an earlier version, and 'bench re
 _UNITS = ("patient", "slice", "pooled")
 
 
-def details(headline: Headline, summary: pd.DataFrame) -> tuple[list[PrintedTable], list[str]]:
+def details(headline: Headline, tables: Tables) -> tuple[list[PrintedTable], list[str]]:
     """Return a table per group in which something is defined, and what else a reader should know.
 
     What needs a threshold is shown under one protocol: that of the headline's order, or the next best that has it.
     """
     detailed = [id_ for id_ in (headline.verdict[0], *deciding()) if "surfaces" in PROTOCOLS[id_].needs]
     shown = (detailed[0], NO_PROTOCOL)
-    part = records_of(summary, dataset=headline.dataset, train=headline.train)
+    part = records_of(tables.summary, dataset=headline.dataset, train=headline.train)
     rows = {(r["method"], r["metric"], r["unit"]): r for r in part if r["protocol"] in shown}
     defined = {metric for (_, metric, _), row in rows.items() if not pd.isna(row["mean"])}
     grids = []
     for title, families in GROUPS.items():
         columns = [m for m in METRICS.values() if m.family in families and m.id in defined]
         if columns:
-            grids.append(_grid(title, detailed[0], columns, headline, rows))
+            grid = _grid(title, detailed[0], columns, headline, rows)
+            if "strata" in families:
+                grid = replace(grid, legend=(*grid.legend, _lesions(headline, tables)))
+            grids.append(grid)
     measured = {METRICS[metric].family for _, metric, _ in rows if metric in METRICS}
     return grids, [] if "surfaces" in measured else [f"Surfaces, lesions and strata were {NOT_MEASURED}."]
+
+
+def _lesions(headline: Headline, tables: Tables) -> str:
+    """Say how many lesions are in each bin."""
+    own = [r for r in tables.records if (r.cell.dataset, r.cell.train) == (headline.dataset, headline.train)]
+    facts = max((r.data.facts for r in own), key=len).values()
+    lesions = [(lesion, case.noise_hu) for case in facts for lesion in case.lesions or ()]
+    ml = np.array([lesion.ml for lesion, _ in lesions])
+    contrast = np.array([lesion.contrast_sd(noise) for lesion, noise in lesions])
+    bins = [(part, ml) for part in VOLUME_BINS] + [(part, contrast) for part in CONTRAST_BINS]
+    return f"Lesions: {'; '.join(f'{part.title}: {int(part.holds(values).sum())}' for part, values in bins)}."
 
 
 def _grid(title: str, protocol: str, columns: list[Metric], headline: Headline, rows: dict) -> PrintedTable:

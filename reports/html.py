@@ -78,7 +78,7 @@ def _section(headline: Headline, tables: Tables, pictures: Pictures) -> dict[str
         "tests": grid.paired_grids(tests, headline.dataset, headline.train),
         "seed_tests": grid.paired_grids(tests, headline.dataset, headline.train, unit="seed"),
         "published": grid.published_grid(headline),
-        "details": dict(zip(("tables", "notes"), details(headline, tables.summary), strict=True)),
+        "details": dict(zip(("tables", "notes"), details(headline, tables), strict=True)),
         "training": dict(zip(("rows", "others"), watched_trainings(own), strict=True)),
         "data": _data_facts(own),
         "missing": [r for r in run_references(tables.records, tables.info)[headline.dataset] if r not in methods],

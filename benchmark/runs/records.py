@@ -1,6 +1,7 @@
 """The record schema: one JSON file per finished cell, from which every table is computed."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any, Literal
 
@@ -77,6 +78,10 @@ class LesionFacts(_Strict):
 
     ml: float
     contrast_hu: float | None
+
+    def contrast_sd(self, noise_hu: float | None) -> float:
+        """Return the contrast without its sign in units of the organ's noise; NaN where one is unknown or noise 0."""
+        return math.nan if self.contrast_hu is None or not noise_hu else abs(self.contrast_hu) / noise_hu
 
 
 class CaseFacts(_Strict):

@@ -77,8 +77,7 @@ class MeasuredCase:
     @cached_property
     def contrasts(self) -> np.ndarray:
         """Contrast of every lesion without its sign, in units of the organ's noise; NaN where it is unknown."""
-        known = [(lesion.contrast_hu, self.facts.noise_hu) for lesion in self.facts.lesions or ()]
-        return np.array([abs(hu) / noise if hu is not None and noise else np.nan for hu, noise in known])
+        return np.array([lesion.contrast_sd(self.facts.noise_hu) for lesion in self.facts.lesions or ()])
 
 
 class ReadOut(Protocol):

@@ -1,7 +1,7 @@
 """Surfaces, lesions and strata in the report: one section, also where records are old, new, or both."""
 
 import pytest
-from uasbench.benchmark.runs.records import CaseValue, PooledValue
+from uasbench.benchmark.runs.records import CaseFacts, CaseValue, LesionFacts, PooledValue
 from uasbench.reports.build import build
 from uasbench.reports.details import GROUPS, NOT_MEASURED, details
 from uasbench.reports.headline import headlines
@@ -27,9 +27,9 @@ def measured(record, protocols=("native", "healthy-q95", "val"), **changes):
 
 
 def details_of(records):
-    summary = Tables(records).summary
-    (headline,) = headlines(summary)
-    tables, notes = details(headline, summary)
+    made = Tables(records)
+    (headline,) = headlines(made.summary)
+    tables, notes = details(headline, made)
     return {grid.title: grid for grid in tables}, notes
 
 
@@ -44,6 +44,19 @@ def test_what_is_defined_is_shown_under_the_protocol_of_the_headline(make_record
     assert row.under == ("", "[50.0, 50.0]", "[31.4, 31.4]")
     assert tables["Lesions by volume and contrast at the val threshold"].rows[0].cells[1] == "10.0"
     assert tables["Slices and patients"].headers == ("Method", "Slice AUROC")
+
+
+def test_the_table_of_strata_says_how_many_lesions_each_has(make_record):
+    record = measured(make_record("ae"))
+    lesions = [LesionFacts(ml=0.5, contrast_hu=-30.0), LesionFacts(ml=20.0, contrast_hu=None)]
+    facts = CaseFacts(
+        slices=9, lesion_slices=2, spacing=(5, 1, 1), organ_ml=900.0, lesion_ml=20.5, noise_hu=10.0, lesions=lesions
+    )
+    data = record.data.model_copy(update={"facts": dict.fromkeys(record.data.cases, facts)})
+    tables, _ = details_of([record.model_copy(update={"data": data})])
+    said = tables["Lesions by volume and contrast at the val threshold"].legend[-1]
+    assert said.startswith("Lesions: below 1 ml: 6; 1 to 10 ml: 0; 10 ml and more: 6; contrast below 1 sd: 0; ")
+    assert said.endswith("contrast of 2 sd and more: 6.")
 
 
 def test_the_headline_does_not_grow(make_record):
