@@ -156,13 +156,14 @@ def t_interval(values: ArrayLike, *, noun: str = "patient") -> Interval:
     array = array[~np.isnan(array)]
     if array.size < MIN_FOR_INTERVAL:
         return _too_few(array.size, noun)
-    half = _quantile(array.size - 1) * float(array.std(ddof=1)) / np.sqrt(array.size)
+    half = quantile(array.size - 1) * float(array.std(ddof=1)) / np.sqrt(array.size)
     mean = float(array.mean())
     return Interval(mean - half, mean + half)
 
 
 @lru_cache(maxsize=1024)
-def _quantile(freedom: int) -> float:
+def quantile(freedom: float) -> float:
+    """Return Student's quantile of a two-sided 95 % interval."""
     return float(stats.t.ppf(0.5 + LEVEL / 2, freedom))
 
 
@@ -201,19 +202,19 @@ def bootstrap_difference(method: FloatArray, reference: FloatArray, *, replicate
 def _replicates(data: bytes, n_patients: int, replicates: int, whose: str) -> FloatArray:
     """Return one mean per replicate of a matrix (seeds, patients) of float64, which is compared with many others."""
     values = np.frombuffer(data).reshape(-1, n_patients)
-    seeds, patients = _counts(len(values), replicates, whose), _counts(n_patients, replicates, "patients")
+    seeds, patients = drawn(len(values), whose, replicates), drawn(n_patients, "patients", replicates)
     known = ~np.isnan(values)
     total, weight = seeds @ np.where(known, values, 0.0), seeds @ known.astype(np.float64)
     usable = weight > 0
     per_patient = np.divide(total, weight, out=np.zeros_like(total), where=usable)
-    drawn = patients * usable
-    size = drawn.sum(axis=1)
-    return np.divide((per_patient * drawn).sum(axis=1), size, out=np.full(size.shape, np.nan), where=size > 0)
+    counts = patients * usable
+    size = counts.sum(axis=1)
+    return np.divide((per_patient * counts).sum(axis=1), size, out=np.full(size.shape, np.nan), where=size > 0)
 
 
 @lru_cache(maxsize=64)
-def _counts(n: int, replicates: int, purpose: str) -> FloatArray:
-    """Draw ``n`` of ``n`` with replacement; every table row uses the same draws."""
+def drawn(n: int, purpose: str, replicates: int = REPLICATES) -> FloatArray:
+    """Draw ``n`` of ``n`` with replacement: how often each, (replicates, n); every table row uses the same draws."""
     rng = np.random.default_rng(derive(0, "bootstrap", purpose, n))
     counts = rng.multinomial(n, np.full(n, 1 / n), size=replicates).astype(np.float64)
     counts.flags.writeable = False

@@ -1,0 +1,164 @@
+"""Do the tests and intervals hold what they say? Simulated methods with random seeds and patients.
+
+``python -m uasbench.experiments.diagnostics.inference`` prints the tables of docs/statistics.md: how often tests call
+equal methods different, how often they find a difference, how often intervals hold the true mean, and what choosing the
+best baseline on the data does. The numbers are fixed by ``--repeats`` and a constant seed.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+from ...benchmark.crossed import NO_SPREAD, crossed_tests, mean_intervals, seed_spread
+from ...benchmark.statistics import FloatArray, bootstrap_mean
+from ...common.seeds import derive
+
+PATIENTS, SEEDS, LEVEL = 10, 3, 0.05
+SEED_SPREADS, RESIDUALS = (0.0, 0.3, 0.5, 1.0), (0.1, 0.3, 1.0)
+SHIFTS = (0.5, 1.0, 1.5)
+
+
+class Design(NamedTuple):
+    """Two methods: seeds of each, and by how much the spread of its seeds and its residual are scaled."""
+
+    title: str
+    seeds: tuple[int, int]
+    scale: tuple[float, float]
+
+
+DESIGNS = (
+    Design("both methods with 3 seeds", (SEEDS, SEEDS), (1, 1)),
+    Design("a deterministic reference", (SEEDS, 1), (1, 0)),
+    Design("a reference with a tenth of the seed spread", (SEEDS, SEEDS), (1, 0.1)),
+    Design("one seed each: seed spread unknown", (1, 1), (1, 1)),
+)
+
+
+def generator(*purpose: object) -> np.random.Generator:
+    """Return the random numbers of one part of the simulation."""
+    return np.random.default_rng(derive(0, "inference", *map(str, purpose)))
+
+
+def differing(
+    design: Design, seed_sd: float, residual: float, repeats: int, shift: float = 0.0, patients: int = PATIENTS
+) -> Iterator[tuple[FloatArray, FloatArray]]:
+    """Yield pairs of (seeds, patients) matrices; the patient differences have standard deviation 1."""
+    rng = generator(design.title, seed_sd, residual, shift, patients)
+    for _ in range(repeats):
+        own = rng.standard_normal(patients)
+        first, second = (
+            scale * (seed_sd * rng.standard_normal((n, 1)) + residual * rng.standard_normal((n, patients)))
+            for n, scale in zip(design.seeds, design.scale, strict=True)
+        )
+        yield own + first + shift, second
+
+
+def rejections(pairs: Iterator[tuple[FloatArray, FloatArray]]) -> dict[str, float]:
+    """Return how often each test gives p ≤ 0.05."""
+    differences, one, other = [], [], []
+    for first, second in pairs:
+        differences.append(first.mean(axis=0) - second.mean(axis=0))
+        one.append(seed_spread(first))
+        other.append(seed_spread(second))
+    rows = np.stack(differences)
+    found = {
+        "crossed": crossed_tests(differences, one, other).p,
+        "paired t": np.asarray(stats.ttest_1samp(rows, 0, axis=1))[1],
+        "Wilcoxon": np.asarray(stats.wilcoxon(rows, axis=1))[1],
+    }
+    return {name: float(np.mean(p <= LEVEL)) for name, p in found.items()}
+
+
+Shape = Callable[[np.random.Generator], FloatArray]
+
+
+def _normal(patient: float, seed: float, residual: float) -> tuple[Shape, float]:
+    def draw(rng: np.random.Generator) -> FloatArray:
+        own = patient * rng.standard_normal(PATIENTS) + seed * rng.standard_normal((SEEDS, 1))
+        return own + residual * rng.standard_normal((SEEDS, PATIENTS))
+
+    return draw, 0.0
+
+
+def _zero_inflated(missed: float, a: float, b: float, noise: float) -> tuple[Shape, float]:
+    """Return Dice-like values: a share of the patients is missed by every seed, the others follow a beta law."""
+
+    def draw(rng: np.random.Generator) -> FloatArray:
+        seen = rng.random(PATIENTS) >= missed
+        spread = rng.beta(a, b, PATIENTS) + noise * rng.standard_normal((SEEDS, 1))
+        return np.where(seen, spread + noise * rng.standard_normal((SEEDS, PATIENTS)), 0.0)
+
+    return draw, (1 - missed) * a / (a + b)
+
+
+def _log_normal(sigma: float) -> tuple[Shape, float]:
+    def draw(rng: np.random.Generator) -> FloatArray:
+        own = np.exp(sigma * rng.standard_normal(PATIENTS))
+        return own + 0.3 * own.std() * rng.standard_normal((SEEDS, PATIENTS))
+
+    return draw, float(np.exp(sigma**2 / 2))
+
+
+SHAPES: dict[str, tuple[Shape, float]] = {
+    "normal 1 / 0 / 0": _normal(1, 0, 0),
+    "normal 1 / 0 / 0.3": _normal(1, 0, 0.3),
+    "normal 1 / 0.3 / 0.3": _normal(1, 0.3, 0.3),
+    "normal 1 / 0.5 / 0.3": _normal(1, 0.5, 0.3),
+    "normal 1 / 1 / 0.3": _normal(1, 1, 0.3),
+    "10 % missed, else Beta(2, 3)": _zero_inflated(0.1, 2, 3, 0),
+    "30 % missed, else Beta(1, 3)": _zero_inflated(0.3, 1, 3, 0),
+    "30 % missed, else Beta(2, 2), seeds differ": _zero_inflated(0.3, 2, 2, 0.08),
+    "50 % missed, else Beta(2, 2)": _zero_inflated(0.5, 2, 2, 0),
+    "log-normal, σ 0.5": _log_normal(0.5),
+    "log-normal, σ 1": _log_normal(1),
+}
+
+
+def coverage(name: str, repeats: int) -> dict[str, float]:
+    """Return how often intervals of a mean hold it, and the share of samples marked as skewed."""
+    draw, truth = SHAPES[name]
+    rng = generator("coverage", name)
+    samples = [draw(rng) for _ in range(repeats)]
+    means, spreads = [s.mean(axis=0) for s in samples], [seed_spread(s) for s in samples]
+    student = crossed_tests(means, spreads, [NO_SPREAD] * repeats)
+    found = mean_intervals(means, spreads)
+    percentile = [bootstrap_mean(s) for s in samples[: repeats // 2]]
+    return {
+        "bootstrap-t": float(np.mean([i.low <= truth <= i.high for i in found])),
+        "Student": float(np.mean((student.low <= truth) & (truth <= student.high))),
+        "percentile": float(np.mean([i.low <= truth <= i.high for i in percentile])),
+        "skewed": float(np.mean([i.skewed for i in found])),
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=40_000)
+    repeats = parser.parse_args(arguments).repeats
+    for design in DESIGNS:
+        print(f"\nError of the first kind at 0.05, {PATIENTS} patients, {design.title}\n")
+        print("| seed / patient spread | residual | crossed | paired t | Wilcoxon |\n|---|---|---|---|---|")
+        for seed_sd in SEED_SPREADS:
+            for residual in RESIDUALS:
+                found = rejections(differing(design, seed_sd, residual, repeats))
+                print(f"| {seed_sd:g} | {residual:g} | " + " | ".join(f"{v:.3f}" for v in found.values()) + " |")
+    print("\nPower of the crossed test, residual 0.3, by true difference over the patient spread\n")
+    print("| design | seed / patient spread | " + " | ".join(f"{s:g}" for s in SHIFTS) + " |\n|---|---|" + "---|" * 3)
+    for design in DESIGNS[:2]:
+        for seed_sd in SEED_SPREADS:
+            found = [rejections(differing(design, seed_sd, 0.3, repeats // 2, shift)) for shift in SHIFTS]
+            print(f"| {design.title} | {seed_sd:g} | " + " | ".join(f"{f['crossed']:.2f}" for f in found) + " |")
+    print(f"\nCoverage of 95 % intervals, {PATIENTS} patients × {SEEDS} seeds\n")
+    print("| shape | bootstrap-t | Student | percentile | marked skewed |\n|---|---|---|---|---|")
+    for name in SHAPES:
+        print(f"| {name} | " + " | ".join(f"{v:.3f}" for v in coverage(name, repeats // 4).values()) + " |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,131 @@
+"""The crossed test and the intervals, against mean squares by hand and in simulation."""
+
+import numpy as np
+import pytest
+from scipy import stats
+from uasbench.benchmark.crossed import NO_SPREAD, crossed_tests, is_skewed, mean_intervals, seed_spread
+from uasbench.experiments.diagnostics import inference
+
+RNG = np.random.default_rng
+
+
+def compared(one, other):
+    return crossed_tests([one.mean(axis=0) - other.mean(axis=0)], [seed_spread(one)], [seed_spread(other)])
+
+
+class TestCrossedTest:
+    def test_is_the_analysis_of_variance_with_seeds_nested_in_methods(self):
+        rng = RNG(0)
+        seeds, patients = 4, 9
+        values = (
+            rng.normal(size=(2, 1, patients)) + rng.normal(size=(2, seeds, 1)) + rng.normal(size=(2, seeds, patients))
+        )
+        of_seed, of_patient, of_method = values.mean(axis=2), values.mean(axis=1), values.mean(axis=(1, 2))
+        seeds_in_methods = patients * ((of_seed - of_method[:, None]) ** 2).sum() / (2 * (seeds - 1))
+        interaction = of_patient - of_method[:, None] - of_patient.mean(axis=0) + of_method.mean()
+        methods_by_patients = seeds * (interaction**2).sum() / (patients - 1)
+        rest = values - of_seed[:, :, None] - of_patient[:, None] + of_method[:, None, None]
+        residual = (rest**2).sum() / (2 * (seeds - 1) * (patients - 1))
+        found = compared(*values)
+        expected = 2 / seeds / patients * (methods_by_patients + seeds_in_methods - residual)
+        assert found.error[0] ** 2 == pytest.approx(expected)
+        assert found.t[0] == pytest.approx((of_method[0] - of_method[1]) / np.sqrt(expected))
+        parts = [
+            (methods_by_patients * 2 / seeds / patients, patients - 1),
+            *((v.mean(axis=1).var(ddof=1) / seeds, seeds - 1) for v in values),
+            *((seed_spread(v).residual, (seeds - 1) * (patients - 1)) for v in values),
+        ]
+        freedom = expected**2 / sum(square**2 / f for square, f in parts)
+        assert found.freedom[0] == pytest.approx(freedom)
+        assert found.p[0] == pytest.approx(2 * stats.t.sf(abs(found.t[0]), freedom))
+        assert (found.low[0] > 0) == (found.p[0] < 0.05 and found.mean[0] > 0)
+
+    def test_is_the_paired_t_test_where_seeds_do_not_differ(self):
+        rng = RNG(1)
+        one, other = rng.normal(size=(1, 12)), rng.normal(size=(1, 12))
+        test = stats.ttest_rel(one[0], other[0])
+        for first, second in ((one, other), (np.tile(one, (3, 1)), other)):
+            found = compared(first, second)
+            assert (found.t[0], found.p[0]) == pytest.approx((test.statistic, test.pvalue))
+            interval = test.confidence_interval(0.95)
+            assert (found.low[0], found.high[0]) == pytest.approx((interval.low, interval.high))
+
+    def test_seeds_that_differ_widen_it(self):
+        rng = RNG(2)
+        patients, moved = rng.normal(size=(1, 10)), np.array([[-1.0], [0.0], [1.0]])
+        narrow, wide = compared(patients + 0.5, np.zeros((1, 10))), compared(patients + 0.5 + moved, np.zeros((1, 10)))
+        assert wide.error[0] > narrow.error[0]
+        assert wide.p[0] > narrow.p[0]
+        assert wide.freedom[0] < 9
+
+    def test_too_little_is_undefined_and_equal_methods_have_p_1(self):
+        same = crossed_tests([np.zeros(5)], [NO_SPREAD], [NO_SPREAD])
+        assert (same.t[0], same.p[0], same.low[0], same.high[0]) == (0, 1, 0, 0)
+        for vector in ([], [0.5], [0.5] * 4, [np.nan, 0.1]):
+            assert np.isnan(crossed_tests([np.array(vector)], [NO_SPREAD], [NO_SPREAD]).p[0])
+        two = crossed_tests([np.array([0.1, 0.3])], [NO_SPREAD], [NO_SPREAD])
+        assert 0 < two.p[0] < 1
+        assert np.isnan(two.low[0])
+        # Every patient differs by the same amount, but seeds do not agree on it.
+        steady = np.array([[0.1], [0.2], [0.4]]) + np.zeros((3, 6))
+        assert 0 < compared(steady, np.zeros((1, 6))).p[0] < 1
+        assert crossed_tests([], [], []).p.size == 0
+
+    def test_a_seed_without_values_and_a_patient_without_some_are_left_out_of_the_spread(self):
+        values = RNG(3).normal(size=(3, 8))
+        more = np.full((4, 9), np.nan)
+        more[:3, :8] = values
+        more[0, 8] = 1.0
+        assert seed_spread(more) == pytest.approx(seed_spread(values))
+        assert seed_spread(values[:1]) == seed_spread(values[:, :1]) == NO_SPREAD
+
+
+class TestMeanInterval:
+    def test_skewed_samples_lean_to_their_tail_and_are_marked(self):
+        tail = np.array([0.01, 0.02, 0.03, 0.03, 0.04, 0.05, 0.05, 0.06, 0.08, 0.9])
+        (found,) = mean_intervals([tail], [NO_SPREAD])
+        assert found.high - tail.mean() > 1.5 * (tail.mean() - found.low)
+        assert found.skewed
+        level = np.linspace(0.2, 0.8, 10)
+        (found,) = mean_intervals([level], [NO_SPREAD])
+        assert found.high - level.mean() == pytest.approx(level.mean() - found.low, rel=0.1)
+        assert not found.skewed
+        assert not is_skewed(np.array([0.1, 0.2]))
+
+    def test_is_at_most_twice_as_wide_as_students(self):
+        rare = np.array([0.0] * 8 + [0.3, 0.5])
+        half = stats.t.ppf(0.975, 9) * stats.sem(rare)
+        (found,) = mean_intervals([rare], [NO_SPREAD])
+        assert half < found.high - rare.mean() <= 2 * half + 1e-12
+
+    def test_the_mean_of_equal_values_is_known_as_the_seeds_know_it(self):
+        (point,) = mean_intervals([np.full(6, 0.25)], [NO_SPREAD])
+        assert np.isnan(point.low)
+        values = np.array([[0.1], [0.2], [0.3]]) + np.zeros((3, 6))
+        (found,) = mean_intervals([values.mean(axis=0)], [seed_spread(values)])
+        half = stats.t.ppf(0.975, 2) * stats.sem(values[:, 0])
+        assert (found.low, found.high) == pytest.approx((0.2 - half, 0.2 + half))
+
+    def test_is_shifted_and_scaled_with_the_values(self):
+        values = RNG(4).uniform(size=(3, 10))
+        found, moved = (mean_intervals([v.mean(axis=0)], [seed_spread(v)])[0] for v in (values, 2 * values + 1))
+        assert (moved.low, moved.high) == pytest.approx((2 * found.low + 1, 2 * found.high + 1))
+
+
+class TestSimulated:
+    """docs/statistics.md has the same with more repeats."""
+
+    @pytest.mark.parametrize(
+        ("design", "seed_sd", "residual"), [(0, 0, 0.3), (0, 0.5, 0.3), (0, 1, 0.1), (1, 0, 0.1), (1, 0.5, 0.3)]
+    )
+    def test_equal_methods_are_called_different_in_5_percent(self, design, seed_sd, residual):
+        found = inference.rejections(inference.differing(inference.DESIGNS[design], seed_sd, residual, 3000))
+        assert 0.03 < found["crossed"] < 0.065
+        if seed_sd:
+            assert found["paired t"] > 0.1
+
+    @pytest.mark.parametrize("name", ["normal 1 / 0 / 0", "normal 1 / 0.3 / 0.3", "30 % missed, else Beta(1, 3)"])
+    def test_intervals_cover(self, name):
+        found = inference.coverage(name, 1000)
+        assert found["bootstrap-t"] > 0.93
+        assert found["percentile"] < 0.93
