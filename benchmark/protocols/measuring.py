@@ -138,7 +138,7 @@ class _Unlabelled:
         found = [(p.id, undefined(p.needs, "case", SLICE_LABELS_ONLY)) for p in self.protocols if p.grid is None]
         return [case_row(measured.case, protocol, *pair) for protocol, pairs in found for pair in pairs]
 
-    def pooled(self) -> list[PooledValue]:
+    def pooled(self, without: str | None = None) -> list[PooledValue]:
         found = [(p.id, undefined(p.needs, "pooled", SLICE_LABELS_ONLY)) for p in self.protocols]
         return [pooled_row(protocol, *pair) for protocol, pairs in found for pair in pairs]
 
@@ -152,5 +152,18 @@ def _read_out(reader: CaseReader, readouts: Sequence[ReadOut], options: MeasureO
         per_case += [row for part in readouts for row in part.add(measured)]
         facts[case.id] = measured.facts
         options.progress(i + 1, len(reader.cases))
-    pooled = [row for part in readouts for row in part.pooled()]
+    pooled = [row for part in readouts for row in _pooled(part, reader.patients)]
     return Measurement(per_case=per_case, pooled=pooled, facts=facts)
+
+
+def _pooled(part: ReadOut, patients: Sequence[str]) -> list[PooledValue]:
+    """Return the rows over the cell, each with its values over all patients but one."""
+    rows = {(row.protocol, row.metric): row for row in part.pooled()}
+    for patient in patients if len(patients) > 1 else ():
+        for other in part.pooled(without=patient):
+            row = rows.get((other.protocol, other.metric))
+            if row is None or row.value is None or METRICS[row.metric].direction is None:
+                continue
+            if other.value is not None:
+                row.left_out[patient] = other.value
+    return list(rows.values())

@@ -177,13 +177,18 @@ class CaseValue(_Strict):
 
 
 class PooledValue(_Strict):
-    """A metric over all cases of the cell; ``unit`` says whether voxels (pooled) or slices are pooled."""
+    """A metric over all cases of the cell; ``unit`` says whether voxels (pooled) or slices are pooled.
+
+    ``left_out`` is its value over the other patients for every patient without whom it is defined, at the thresholds of
+    all: what intervals and tests resample patients by. Empty where it does not depend on patients or is undefined.
+    """
 
     protocol: str
     metric: str
     unit: Unit
     value: float | None
     reason: str | None = None
+    left_out: dict[str, float] = Field(default_factory=dict)
 
 
 class Cost(_Strict):

@@ -39,6 +39,25 @@ class ProtocolTotals:
     def __add__(self, other: ProtocolTotals) -> ProtocolTotals:
         return ProtocolTotals(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
 
+    def __sub__(self, other: ProtocolTotals) -> ProtocolTotals:
+        return ProtocolTotals(*(a - b for a, b in zip(astuple(self), astuple(other), strict=True)))
+
+
+class TotalsByPatient:
+    """Counts of masks under one protocol, whole and by patient."""
+
+    def __init__(self) -> None:
+        self._whole = ProtocolTotals()
+        self._own: dict[str, ProtocolTotals] = {}
+
+    def add(self, patient: str, totals: ProtocolTotals) -> None:
+        self._whole += totals
+        self._own[patient] = self._own.get(patient, ProtocolTotals()) + totals
+
+    def without(self, patient: str | None) -> ProtocolTotals:
+        """Return the counts of all patients but one, or of all."""
+        return self._whole if patient is None else self._whole - self._own.get(patient, ProtocolTotals())
+
 
 def confusion(predicted: np.ndarray, lesion: np.ndarray, **components: int) -> ProtocolTotals:
     """Count voxels of two bool arrays of one case that are already limited to the ROI; its components are given."""

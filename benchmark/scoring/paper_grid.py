@@ -5,7 +5,7 @@ import numpy as np
 from ...datasets.views.slice_geometry import Geometry, resize
 from ..runs.records import CaseValue, PooledValue, Threshold
 from .cases import ScoredCase
-from .lesions import ProtocolTotals, confusion
+from .lesions import ProtocolTotals, TotalsByPatient, confusion
 from .metrics import computed
 from .readouts import MeasuredCase, pooled_row, undefined
 
@@ -18,16 +18,16 @@ class PaperGrid:
     def __init__(self, threshold: Threshold) -> None:
         self.threshold = threshold
         self.bounds: dict[str, float] = {}
-        self._totals = ProtocolTotals()
+        self._totals = TotalsByPatient()
 
     def add(self, measured: MeasuredCase) -> list[CaseValue]:
         """Count a case; the paper pools slices, so there are no rows per case."""
         if self.threshold.threshold is not None:
-            self._totals += paper_confusion(measured.case, self.threshold.threshold)
+            self._totals.add(measured.case.patient, paper_confusion(measured.case, self.threshold.threshold))
         return []
 
-    def pooled(self) -> list[PooledValue]:
-        found = computed("voxels", self._totals, "pooled")
+    def pooled(self, without: str | None = None) -> list[PooledValue]:
+        found = computed("voxels", self._totals.without(without), "pooled")
         if self.threshold.threshold is None:
             found = undefined(("voxels",), "pooled", self.threshold.reason)
         return [pooled_row(self.threshold.protocol, *pair) for pair in found]

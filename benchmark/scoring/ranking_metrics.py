@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from scipy.special import digamma
 
 from .bins import NEGATIVE_ZERO, Bins, CaseCounts, keys_of, values_of
 
@@ -26,12 +27,13 @@ class Curves:
 
     @classmethod
     def of(cls, bins: Bins, cases: Iterable[CaseCounts]) -> Curves:
-        negative, positive = np.zeros((2, len(bins)), np.int64)
-        for case in cases:
-            negative[case.index] += case.negative
-            positive[case.index] += case.positive
-        used = np.flatnonzero((negative > 0) | (positive > 0))
-        return cls(bins.lower[used], bins.upper[used], negative[used], positive[used])
+        return cls.of_counts(bins, summed(bins, cases))
+
+    @classmethod
+    def of_counts(cls, bins: Bins, counts: np.ndarray) -> Curves:
+        """Return the curves of voxels without and with lesion in every bin, int64 (2, bins)."""
+        used = np.flatnonzero(counts.any(axis=0))
+        return cls(bins.lower[used], bins.upper[used], counts[0, used], counts[1, used])
 
     def merged(self, group: np.ndarray) -> Curves:
         """Join neighbouring bins, given their ascending group numbers from 0, int64 (bins,)."""
@@ -109,18 +111,19 @@ class Curves:
     def ap_bound(self) -> float:
         """Bound on the difference to the AP of the unbinned scores.
 
-        Inside a bin the precision of each positive lies between that with all negatives of the bin above the first
-        positive, and that with all of them below the last.
+        Inside a bin the positives do worst one after the other below all its negatives, and best together above them;
+        the bin reads them together below them. So two positives of different scores in a bin are enough for an error.
         """
         if not self.positives:
             return 0.0
-        mixed = (self.positive > 0) & (self.negative > 0) & ~self.exact
-        p, tp, fp = self.positive[mixed], self.tp[:-1][mixed], self.fp[:-1][mixed]
-        before_tp, before_fp = self.tp[1:][mixed], self.fp[1:][mixed]
-        here = tp / (tp + fp)
-        best = tp / (tp + before_fp)
-        worst = (before_tp + 1) / (before_tp + 1 + fp)
-        return float(max(np.dot(p, best - here), np.dot(p, here - worst), 0.0) / self.positives)
+        open_ = (self.positive > 0) & (self.positive + self.negative > 1) & ~self.exact
+        p, tp, fp = self.positive[open_], self.tp[:-1][open_], self.fp[:-1][open_]
+        before_tp, before_fp = self.tp[1:][open_], self.fp[1:][open_]
+        here = p * tp / (tp + fp)
+        best = p * tp / (tp + before_fp)
+        # The sum of k / (k + fp) over k from before_tp + 1 to tp.
+        worst = p - fp * (digamma(tp + fp + 1.0) - digamma(before_tp + fp + 1.0))
+        return float(max((best - here).sum(), (here - worst).sum(), 0.0) / self.positives)
 
     def sensitivity_at(self, specificity: float) -> float | None:
         """Return the largest share of positives above a cut with so many negatives below it; None with one class."""
@@ -143,6 +146,15 @@ class Curves:
         inside = 2 * self.tp[:-1] / np.maximum(1, self.tp[:-1] + self.fp[1:] + self.positives)
         highest = np.where(self.exact, 0.0, inside).max(initial=0.0)
         return float(max(0.0, highest - self.best_dice()[0]))
+
+
+def summed(bins: Bins, cases: Iterable[CaseCounts]) -> np.ndarray:
+    """Return voxels without and with lesion in every bin, over cases: int64 (2, bins)."""
+    counts = np.zeros((2, len(bins)), np.int64)
+    for case in cases:
+        counts[0, case.index] += case.negative
+        counts[1, case.index] += case.positive
+    return counts
 
 
 def sorted_curves(scores: np.ndarray, labels: np.ndarray) -> Curves:

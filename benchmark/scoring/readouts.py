@@ -13,7 +13,7 @@ from .bins import Bins, CaseCounts
 from .case_facts import case_facts
 from .cases import CroppedCase, HealthyMap, ScoredCase
 from .detection import LesionWise
-from .lesions import Components, ProtocolTotals, confusion
+from .lesions import Components, ProtocolTotals, TotalsByPatient, confusion
 from .metrics import (
     METRICS,
     NO_NATIVE,
@@ -28,7 +28,7 @@ from .metrics import (
     Value,
     computed,
 )
-from .ranking_metrics import Curves
+from .ranking_metrics import Curves, summed
 from .surfaces import Surface, SurfaceDistances
 
 BRIGHT_HU = -500.0
@@ -89,8 +89,8 @@ class ReadOut(Protocol):
         """Count a case and return its rows."""
         ...
 
-    def pooled(self) -> list[PooledValue]:
-        """Return the rows over the cases added so far."""
+    def pooled(self, without: str | None = None) -> list[PooledValue]:
+        """Return the rows over the cases added so far, or over those of all patients but one."""
         ...
 
 
@@ -160,8 +160,8 @@ class MaskMetrics:
     def __init__(self, thresholds: Applied, own_mask: Set[str], needs: Mapping[str, Sequence[Needs]]) -> None:
         self.thresholds, self.own_mask = thresholds, own_mask
         self.needs: dict[str, list[Needs]] = {p: [need for need in needs[p] if need in _OF_MASKS] for p in thresholds}
-        self.totals = {protocol: ProtocolTotals() for protocol in thresholds}
-        self.lesions: dict[str, list[LesionWise]] = {protocol: [] for protocol in thresholds}
+        self.totals = {protocol: TotalsByPatient() for protocol in thresholds}
+        self.lesions: dict[str, list[tuple[str, LesionWise]]] = {protocol: [] for protocol in thresholds}
         self.froc: dict[str, list[tuple[float, float]]] = {}
         self.reasons: dict[str, str | None] = {}
         self.dice: list[dict[str, float]] = []  # per protocol of every case with a lesion, empty for the others
@@ -185,9 +185,9 @@ class MaskMetrics:
                     map_ = measured.cropped.smoothed(threshold)
                     masks[key] = MeasuredMask(measured, measured.cropped.cut(map_, threshold), map_)
                 mask = masks[key]
-            self.totals[protocol] += mask.totals
+            self.totals[protocol].add(measured.case.patient, mask.totals)
             if "lesions" in needs:
-                self.lesions[protocol].append(mask.lesion_wise)
+                self.lesions[protocol].append((measured.case.patient, mask.lesion_wise))
             found = (pair for need in needs for pair in computed(need, mask.evidence(need), "case"))
             rows += [case_row(measured.case, protocol, *pair) for pair in found]
             if len(measured.lesions):
@@ -195,13 +195,15 @@ class MaskMetrics:
         self.dice.append(dice)
         return rows
 
-    def pooled(self) -> list[PooledValue]:
+    def pooled(self, without: str | None = None) -> list[PooledValue]:
         rows = []
-        for protocol, totals in self.totals.items():
+        for protocol, by_patient in self.totals.items():
+            totals = by_patient.without(without)
             given: dict[Needs, object] = {"voxels": totals, "components": totals}
-            if lesions := self.lesions[protocol]:
+            if lesions := [found for patient, found in self.lesions[protocol] if patient != without]:
                 given |= dict.fromkeys(("lesions", "strata"), joined := LesionWise.joined(lesions))
-                self.froc[protocol] = joined.curve()
+                if without is None:
+                    self.froc[protocol] = joined.curve()
             found = (pair for needs, evidence in given.items() for pair in computed(needs, evidence, "pooled"))
             if protocol in self.reasons:
                 found = undefined(self.needs[protocol], "pooled", self.reasons[protocol])
@@ -225,10 +227,12 @@ class ThresholdFree:
 
     def __init__(self, bins: Bins, counts: Sequence[CaseCounts]) -> None:
         self.bins, self.counts = bins, counts
-        self.curves = Curves.of(bins, counts)
-        self.bounds = {"auroc": self.curves.auroc_bound(), "ap": self.curves.ap_bound()}
+        self._voxels = summed(bins, counts)
+        curves = Curves.of_counts(bins, self._voxels)
+        self.bounds = {"auroc": curves.auroc_bound(), "ap": curves.ap_bound()}
         self.bounds |= {"auroc_case": 0.0, "ap_case": 0.0}
         self._overlap, self._lesions = np.zeros(len(bins)), 0
+        self._own: dict[str, list[tuple[CaseCounts, np.ndarray, int]]] = {}
 
     def add(self, measured: MeasuredCase) -> list[CaseValue]:
         counts = self.counts[measured.index]
@@ -238,14 +242,23 @@ class ThresholdFree:
             np.add.at(own, self.bins.find(cropped.scores[cropped.labels]), measured.lesions.weights())
             self._overlap += own
         self._lesions += len(measured.lesions)
+        parts = self._own.setdefault(measured.case.patient, [])
+        parts.append((counts, own[counts.index], len(measured.lesions)))
         self.bounds["auroc_case"] = max(self.bounds["auroc_case"], curves.auroc_bound())
         self.bounds["ap_case"] = max(self.bounds["ap_case"], curves.ap_bound())
         scored = ScoredVoxels(curves, own[counts.index], len(measured.lesions))
         return [case_row(measured.case, NO_PROTOCOL, *pair) for pair in computed("scores", scored, "case")]
 
-    def pooled(self) -> list[PooledValue]:
-        place = np.searchsorted(self.bins.lower, self.curves.lower)
-        scored = ScoredVoxels(self.curves, self._overlap[place], self._lesions)
+    def pooled(self, without: str | None = None) -> list[PooledValue]:
+        voxels, overlap, lesions = self._voxels.copy(), self._overlap.copy(), self._lesions
+        for counts, own, n in [] if without is None else self._own.get(without, []):
+            voxels[0, counts.index] -= counts.negative
+            voxels[1, counts.index] -= counts.positive
+            overlap[counts.index] -= own
+            lesions -= n
+        curves = Curves.of_counts(self.bins, voxels)
+        place = np.searchsorted(self.bins.lower, curves.lower)
+        scored = ScoredVoxels(curves, overlap[place], lesions)
         return [pooled_row(NO_PROTOCOL, *pair) for pair in computed("scores", scored, "pooled")]
 
 
@@ -258,8 +271,7 @@ class BrightVoxels:
     def __init__(self, bins: Bins, native_threshold: float | None, protocols: tuple[str, str]) -> None:
         self.bins, self.native_threshold, self.protocols = bins, native_threshold, protocols
         self.bounds = {"bright_auroc": 0.0}
-        self._total = np.zeros((2, 2), np.int64)
-        self._cases: list[CaseCounts] = []
+        self._cases: list[tuple[str, CaseCounts, np.ndarray]] = []
 
     def add(self, measured: MeasuredCase) -> list[CaseValue]:
         """Count a case and return its values."""
@@ -267,15 +279,18 @@ class BrightVoxels:
         bright = measured.image[cropped.roi] >= BRIGHT_HU
         scores, lesion = cropped.scores[bright], cropped.labels[bright]
         both = np.bincount(2 * self.bins.find(scores) + lesion, minlength=2 * len(self.bins)).reshape(-1, 2)
-        self._cases.append(CaseCounts.of(both))
+        counts = CaseCounts.of(both)
         called = scores > np.float32(np.inf if self.native_threshold is None else self.native_threshold)
         own = np.bincount(2 * lesion + called, minlength=4).reshape(2, 2)
-        self._total += own
-        curves = Curves.of(self.bins, self._cases[-1:])
+        self._cases.append((measured.case.patient, counts, own))
+        curves = Curves.of(self.bins, [counts])
         return [case_row(measured.case, *row) for row in self._rows(own, curves, "case")]
 
-    def pooled(self) -> list[PooledValue]:
-        return [pooled_row(*row) for row in self._rows(self._total, Curves.of(self.bins, self._cases), "pooled")]
+    def pooled(self, without: str | None = None) -> list[PooledValue]:
+        chosen = [(counts, own) for patient, counts, own in self._cases if patient != without]
+        called = sum((own for _, own in chosen), np.zeros((2, 2), np.int64))
+        curves = Curves.of(self.bins, [counts for counts, _ in chosen])
+        return [pooled_row(*row) for row in self._rows(called, curves, "pooled")]
 
     def _rows(self, counts: np.ndarray, curves: Curves, aggregate: Aggregate) -> list[tuple[str, Metric, Value]]:
         self.bounds["bright_auroc"] = max(self.bounds["bright_auroc"], curves.auroc_bound())

@@ -53,25 +53,28 @@ class SliceMetrics:
             for protocol, q in quantiles.items()
         }
         self.bounds: dict[str, float] = {}
-        self._scores, self._labels = [np.empty(0, np.float32)], [np.empty(0, bool)]
-        self._patients: dict[str, tuple[float, bool]] = {}
+        self._slices: list[tuple[str, np.ndarray, np.ndarray]] = []
 
     def add(self, measured: MeasuredCase) -> list[CaseValue]:
         cropped = measured.cropped
         z, scores = slice_scores(cropped.map, cropped.roi, self.how)
         assert cropped.slice_labels is not None
         labels = cropped.slice_labels[z + cropped.box[0].start]
-        self._scores.append(scores)
-        self._labels.append(labels)
-        if len(scores):
-            score, ill = self._patients.get(measured.case.patient, (-math.inf, False))
-            self._patients[measured.case.patient] = max(score, float(scores.max())), ill or bool(labels.any())
+        self._slices.append((measured.case.patient, scores, labels))
         return [case_row(measured.case, *row) for row in self._rows(scores, labels, "case")]
 
-    def pooled(self) -> list[PooledValue]:
-        rows = self._rows(np.concatenate(self._scores), np.concatenate(self._labels), "pooled")
-        scores, ill = map(np.array, zip(*self._patients.values(), strict=True)) if self._patients else np.empty((2, 0))
-        patients = sorted_curves(scores.astype(np.float32), ill.astype(bool))
+    def pooled(self, without: str | None = None) -> list[PooledValue]:
+        chosen = [found for found in self._slices if found[0] != without]
+        scores = np.concatenate([np.empty(0, np.float32), *(scores for _, scores, _ in chosen)])
+        labels = np.concatenate([np.empty(0, bool), *(labels for *_, labels in chosen)])
+        rows = self._rows(scores, labels, "pooled")
+        highest: dict[str, tuple[float, bool]] = {}
+        for patient, own, shown in chosen:
+            if len(own):
+                score, ill = highest.get(patient, (-math.inf, False))
+                highest[patient] = max(score, float(own.max())), ill or bool(shown.any())
+        whole, ill = map(np.array, zip(*highest.values(), strict=True)) if highest else np.empty((2, 0))
+        patients = sorted_curves(whole.astype(np.float32), ill.astype(bool))
         rows += [(NO_PROTOCOL, *pair) for pair in computed("patients", patients, "pooled")]
         for protocol, threshold in self.thresholds.items():
             if threshold is not None:

@@ -172,6 +172,22 @@ def test_small_arrays_agree_with_scikit_learn(seed, n, prevalence, decimals):
         assert curves.auroc_bound() == curves.ap_bound() == curves.dice_bound() == 0
 
 
+@given(SEEDS, st.integers(2, 300), st.floats(0.01, 0.9), st.integers(1, 40))
+def test_what_coarse_bins_hide_of_auroc_and_ap_is_bounded(seed, n, prevalence, width):
+    fine = sorted_curves(*draw(seed, n, prevalence, 4))
+    coarse = fine.merged(np.arange(len(fine.lower)) // width)
+    assert abs(coarse.auroc() - fine.auroc()) <= coarse.auroc_bound() + 1e-12
+    assert abs(coarse.ap() - fine.ap()) <= coarse.ap_bound() + 1e-12
+
+
+def test_positives_alone_in_a_bin_have_a_bound_of_ap():
+    scores = np.append(np.linspace(0.9, 0.901, 10), [0.95, *np.linspace(0, 0.5, 50)]).astype(np.float32)
+    fine = sorted_curves(scores, np.arange(61) < 10)
+    coarse = fine.merged(np.append(np.arange(50), [50] * 10 + [51]))
+    assert coarse.ap() - fine.ap() == pytest.approx(coarse.ap_bound())
+    assert coarse.ap_bound() > 0.1
+
+
 @given(SEEDS)
 def test_best_dice_equals_brute_force_at_low_prevalence(seed):
     scores, labels = draw(seed, 10_000, 0.001, 5)

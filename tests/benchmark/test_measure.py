@@ -107,6 +107,22 @@ def test_the_stored_threshold_reproduces_the_stored_numbers(cells, protocol):
     assert pooled(result, protocol, "dice").value == 2 * tp / (2 * tp + fp + fn)
 
 
+@pytest.mark.parametrize("anatomy", ["liver", "lung"])
+def test_values_without_a_patient_are_those_of_the_others(cells, anatomy):
+    cases, result = cells[anatomy]
+    free = [row for row in result.pooled if row.protocol in ("none", "native", "paper-liver") and row.value is not None]
+    assert {"dice", "auroc", "ap", "slice_auroc", "aupro"} <= {row.metric for row in free}
+    for left in (0, 1):
+        others = run([c for i, c in enumerate(cases) if i != left], native_threshold=1.0, anatomy=anatomy)
+        for row in free:
+            if row.metric == "healthy_fp_volume_ml":
+                assert row.left_out == {}
+                continue
+            expected = pooled(others, row.protocol, row.metric).value
+            assert row.left_out[cases[left].patient] == pytest.approx(expected), row
+    assert all(set(row.left_out) <= {c.patient for c in cases} for row in result.pooled)
+
+
 def test_without_folds_healthy_scans_and_a_threshold_of_its_own_there_is_a_reason(make, healthy):
     bare = run([make(0)])
     values = [pooled(bare, p, "dice") for p in ("native", "healthy-q95", "healthy-q99", "val", "paper-liver")]
