@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from .crossed import SeedSpread, seed_spread
 from .runs.records import CaseValue, PooledValue, Record
 from .statistics import FloatArray
 
@@ -27,12 +28,33 @@ class ScoreKey(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Sample:
+    """What patients are resampled by: ``values`` (seeds, patients), NaN where undefined, whose mean is the score."""
+
+    patients: tuple[str, ...]
+    values: FloatArray
+
+    @cached_property
+    def by_patient(self) -> dict[str, float]:
+        """The mean over seeds of every patient with a defined value."""
+        defined = ~np.isnan(self.values)
+        counts = defined.sum(axis=0)
+        totals = np.where(defined, self.values, 0.0).sum(axis=0)
+        return {p: float(t / n) for p, t, n in zip(self.patients, totals, counts, strict=True) if n}
+
+    @cached_property
+    def spread(self) -> SeedSpread:
+        return seed_spread(self.values)
+
+
+@dataclass(frozen=True)
 class Scores:
     """One metric of one method under one protocol: ``values`` (seeds, patients), NaN where undefined, and why.
 
     A patient's value is the mean over its defined cases. Where the scorer pooled before the metric, the ``unit`` is
-    ``pooled`` or ``slice`` and not ``patient``, and there is one column. ``n_cases`` have a value in some seed (of
-    pooled values: are in the cell), ``n_undefined`` in none.
+    ``pooled`` or ``slice`` and not ``patient``, and there is one column; ``sample`` then holds the jackknife's
+    pseudo-values of patients, None where the records lack them. ``n_cases`` have a value in some seed (of pooled
+    values: are in the cell), ``n_undefined`` in none.
     """
 
     key: ScoreKey
@@ -43,6 +65,7 @@ class Scores:
     n_cases: int
     n_undefined: int
     reason: str
+    sample: Sample | None
 
     @cached_property
     def defined(self) -> NDArray[np.bool_]:
@@ -51,9 +74,7 @@ class Scores:
     @cached_property
     def by_patient(self) -> dict[str, float]:
         """The mean over seeds of every patient with a defined value."""
-        counts = self.defined.sum(axis=0)
-        totals = np.where(self.defined, self.values, 0.0).sum(axis=0)
-        return {p: float(t / n) for p, t, n in zip(self.patients, totals, counts, strict=True) if n}
+        return Sample(self.patients, self.values).by_patient
 
     @property
     def mean(self) -> float:
@@ -129,7 +150,8 @@ def _of_patients(key: ScoreKey, values: Sequence[tuple[int, CaseValue]]) -> Scor
     defined = {value.case for _, value in values if value.value is not None}
     n_undefined = len({value.case for _, value in values} - defined)
     reason = _reason({value.reason or "" for _, value in values if value.value is None})
-    return Scores(key, "patient", tuple(seeds), tuple(patients), matrix, len(defined), n_undefined, reason)
+    sample = Sample(tuple(patients), matrix)
+    return Scores(key, "patient", tuple(seeds), sample.patients, matrix, len(defined), n_undefined, reason, sample)
 
 
 def _reason(reasons: set[str]) -> str:
@@ -148,5 +170,20 @@ def _pooled_scores(records: Sequence[Record]) -> list[Scores]:
         matrix = np.array([[_number(by_seed[seed][0])] for seed in seeds], dtype=np.float64)
         n_cases = max(cases for _, cases in by_seed.values())
         reason = _reason({value.reason or "" for value, _ in by_seed.values()})
-        found.append(Scores(key, unit, seeds, ("all",), matrix, n_cases, 0, reason))
+        sample = _pseudo_values([by_seed[seed][0] for seed in seeds])
+        found.append(Scores(key, unit, seeds, ("all",), matrix, n_cases, 0, reason, sample))
     return found
+
+
+def _pseudo_values(seeds: Sequence[PooledValue]) -> Sample | None:
+    """Return the pseudo-values of patients (Dorfman, Berbaum and Metz 1992), moved so that their mean is the value.
+
+    None where some seed was kept without the values that leave a patient out, or they are undefined.
+    """
+    known = [value for value in seeds if value.value is not None]
+    patients = sorted(set[str]().union(*(value.left_out for value in known)))
+    if len(patients) < 2 or any(len(value.left_out) < len(patients) for value in known):
+        return None
+    left_out = np.array([[value.left_out[p] for p in patients] for value in known])
+    whole = np.array([[_number(value)] for value in known])
+    return Sample(tuple(patients), whole - (len(patients) - 1) * (left_out - left_out.mean(axis=1, keepdims=True)))

@@ -20,8 +20,8 @@ def build(folder: RunFolder) -> list[Path]:
     Works with whatever is there: no record at all, one seed, one patient. Every file is replaced atomically.
     """
     tables = tables_of(folder)
+    found = headlines(tables.summary, tables.paired_tests)
     files = [write_text(folder.tables_dir / name, text) for name, text in table_texts(tables).items()]
-    found = headlines(tables.summary)
     pictures = draw(folder, tables, found)
     files += [picture.path for picture in pictures.found]
     return [*files, write_text(folder.report_html, html.render(tables, found, pictures))]
@@ -29,7 +29,7 @@ def build(folder: RunFolder) -> list[Path]:
 
 def table_texts(tables: Tables) -> dict[str, str]:
     """Return the files in ``tables/`` by name."""
-    found = headlines(tables.summary)
+    found = headlines(tables.summary, tables.paired_tests)
     texts = {f"{name}.csv": csv_text(frame) for name, frame in tables.items()}
     readable = {
         "cost": [cost_grid(tables.cost)],

@@ -6,13 +6,14 @@ from typing import NamedTuple
 import pandas as pd
 
 from ..benchmark.convergence import mean_ratios, verdict_on
-from ..benchmark.protocols.catalogue import PROTOCOLS, is_oracle
+from ..benchmark.protocols.catalogue import PROTOCOLS, is_oracle, slice_quantiles
 from ..benchmark.runs.records import UNCHECKED, MethodInfo, Record
 from ..benchmark.scoring.metrics import METRICS, NO_PROTOCOL
 
 SUMMARY = [
     "method", "dataset", "train", "protocol", "metric", "unit", "mean", "std", "ci_low", "ci_high", "n_cases",
-    "n_seeds", "n_patients", "n_undefined", "oracle_gap", "profile", "flags", "reason",
+    "n_seeds", "n_patients", "n_undefined", "oracle_gap", "profile", "flags", "reason", "diff_best_trivial",
+    "p_best_trivial",
 ]  # fmt: skip
 PER_CASE = [
     "method", "dataset", "train", "seed", "case", "patient", "protocol", "metric", "value", "profile", "flags",
@@ -21,7 +22,8 @@ PER_CASE = [
 PAIRED_TESTS = [
     "dataset", "train", "protocol", "metric", "unit", "method", "reference", "n", "mean_diff", "t", "p_t", "p_wilcoxon",
     "p_holm", "d_z", "ci_low", "ci_high", "p_holm_wilcoxon", "boot_low", "boot_high", "detectable", "n_zero", "flags",
-    "reason",
+    "reason", "p_crossed", "df_crossed", "crossed_low", "crossed_high", "p_holm_crossed", "n_family", "p_false_claim",
+    "detectable_crossed", "least_p_holm_wilcoxon", "p_worse", "p_same", "p_better",
 ]  # fmt: skip
 COST = [
     "method", "dataset", "train", "seed", "fit_s", "score_s", "s_per_slice", "peak_ram_mib", "peak_gpu_mib", "params",
@@ -51,14 +53,21 @@ FLAG_LEGEND = {
     "near-chance": "its card says that its map is close to chance in the literature, and why",
     "undertrained": "its card says that its quick profile is not better than its untrained network, and why",
     "not-converged": "the loss on held-out healthy patients was still falling when training ended, averaged over fits",
-    "best-trivial": "the best trivial baseline of its group",
-    "below-best-trivial": "does not beat the best trivial baseline",
+    "best-trivial": "the best trivial baseline of its group, for most patients the best on all the others",
+    "below-best-trivial": "not shown to beat the best trivial baseline: crossed test, after Holm",
+    "small-n": "fewer than 50 patients: intervals and tests depend on the shape of the values",
+    "skewed": "so skewed for the number of patients that the interval covers less than it says",
+    "seeds-only": "its interval is over seeds alone: the records lack values without each patient (bench rescore)",
+    "wilcoxon-mute": "with so few pairs and so many methods p_holm_wilcoxon cannot fall to 0.05",
+    "tied-quantile": "ties: far fewer healthy voxels than asked for lie above the healthy quantile",
+    "area-alone": "slice AUROC not shown to exceed what the area of the region of interest reaches alone",
     "unequal-n": "fewer patients or cases than other rows of its group: means are not comparable as they stand",
     "missing-seeds": "fewer seeds than other rows of its group, or some values lack a seed",
     "untrusted-spacing": "tuned or counted in mm or ml where the spacing of a scan is not trusted (lost header)",
     "mixed-cpu": "its cells were made on several instruction sets of processors: last bits may differ between them",
-    "few-seeds": "fewer seeds than the spread of this method between runs demands (its card says how many)",
+    "few-seeds": "fewer seeds than its card asks for, or a single one, whose spread is unknown",
 }
+SMALL_N = 50
 
 # What is no competitor of a method that learns from healthy scans alone: the marks that follow its name.
 KINDS = {
@@ -130,12 +139,20 @@ class MethodOnData(NamedTuple):
 
 
 class Facts(NamedTuple):
-    """What the tables say about a method beside its numbers; ``untrusted`` are cases whose spacing is not trusted."""
+    """What the tables say about a method beside its numbers.
+
+    ``untrusted`` are cases whose spacing is not trusted, ``tied`` protocols whose quantile of healthy scores has ties.
+    """
 
     method: MethodInfo
     profile: str
     flags: frozenset[str]
     untrusted: frozenset[str] = frozenset()
+    tied: frozenset[str] = frozenset()
+
+    def few_seeds(self, n: int) -> bool:
+        """Tell whether ``n`` seeds are fewer than the card asks for, or too few to know how seeds differ."""
+        return n < self.method.min_seeds or (n == 1 and not self.method.deterministic)
 
     def of_number(self, protocol: str, metric: str, case: str | None = None) -> set[str]:
         """Return the flags of a number, of one case or of all: those of its method, its protocol and its metric."""
@@ -146,6 +163,8 @@ class Facts(NamedTuple):
         counted = metric in METRICS and METRICS[metric].in_mm
         if self.untrusted and (tuned or (counted and (case is None or case in self.untrusted))):
             flags.add("untrusted-spacing")
+        if protocol in self.tied:
+            flags.add("tied-quantile")
         return flags
 
 
@@ -167,8 +186,15 @@ def facts(records: Sequence[Record]) -> dict[MethodOnData, Facts]:
         if len({made_on(record) for record in own} - {()}) > 1 or any(len(made_on(record)) > 1 for record in own):
             flags |= {"mixed-cpu"}
         untrusted = {case for record in own for case, trust in record.data.trust.items() if not trust.spacing_trusted}
-        found[where] = Facts(own[-1].method, own[-1].profile, flags, frozenset(untrusted))
+        tied = frozenset[str]().union(*map(_tied, own))
+        found[where] = Facts(own[-1].method, own[-1].profile, flags, frozenset(untrusted), tied)
     return found
+
+
+def _tied(record: Record) -> set[str]:
+    """Return the protocols of quantiles of which less than four fifths of the share asked for lies above them."""
+    asked, stored = slice_quantiles(), {t.protocol: t.quantile for t in record.thresholds if t.quantile is not None}
+    return {p for p, share in stored.items() if p in asked and 1 - share < 0.8 * (1 - asked[p])}
 
 
 def made_on(record: Record) -> tuple[str, ...]:

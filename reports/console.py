@@ -22,7 +22,8 @@ _STYLES = {"best-trivial": "bold", "below-best-trivial": "dim"}
 
 def headline(folder: RunFolder) -> RenderableType:
     """Return the headline tables of a run for ``rich.console.Console.print``; a note where nothing has finished."""
-    found = headlines(tables_of(folder).summary)
+    tables = tables_of(folder)
+    found = headlines(tables.summary, tables.headline_tests)
     if not found:
         return Text("No cell has finished yet: there is nothing to tabulate.")
     return Group(*(part for one in found for part in (_table(one), _legend(one))))
@@ -41,7 +42,10 @@ def _table(one: Headline) -> Table:
         table.add_column(column.short, justify="right", style="dim italic" if column.muted else "", no_wrap=True)
     for row in one.rows:
         entries = {c.key: row.entries[c.key] for c in columns}
-        texts = [e.text if key == VAL else e.value for key, e in entries.items()]
+        texts = [
+            e.interval.removeprefix("p ") if c.against else e.text if c.key == VAL else e.value
+            for c, e in zip(columns, entries.values(), strict=True)
+        ]
         style = next((s for flag, s in _STYLES.items() if flag in row.flags), "")
         table.add_row(*(escape(text) for text in (row.label, *texts)), style=style)
     return table
@@ -51,8 +55,9 @@ def _legend(one: Headline) -> Text:
     protocol, metric = one.verdict
     bounds = [PROTOCOLS[c.protocol] for c in one.columns if c.short and PROTOCOLS[c.protocol].is_oracle]
     lines = [
-        f"Percent, mean over patients. ◆ best trivial baseline by {metric_name(metric, protocol)}; † does not beat it; "
-        "‡ slice AUROC not above the ROI's area alone; ≠ fewer patients or seeds.",
+        f"Percent, mean over patients. ◆ best trivial baseline by {metric_name(metric, protocol)}, chosen for every "
+        "patient on all others; † not shown to beat it; ‡ slice AUROC not shown to exceed the ROI's area alone; "
+        "≠ fewer patients or seeds. p after Holm.",
         *kind_sentences(row.flags for row in one.rows),
         *(f"(!) {protocol.id}: {protocol.legend}." for protocol in bounds),
     ]

@@ -13,6 +13,7 @@ from .columns import flag_set, kind_marks, kind_sentences, metric_name, records_
 from .formats import NOT_AVAILABLE, bracket, fixed, number, p_value, percent, points, stars
 from .headline import Headline
 from .paired import SECOND_REFERENCE
+from .trivial import BEST_TRIVIAL
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ def paired_grids(tests: pd.DataFrame, dataset: str, train: str, *, unit: str = "
     readable = [*((p, "dice") for p in deciding()[:2]), (NO_PROTOCOL, "ap"), (NO_PROTOCOL, "slice_auroc")]
     part = records_of(tests, dataset=dataset, train=train, unit=unit)
     grids = []
-    for reference in sorted({row["reference"] for row in part}, key=lambda name: (name == SECOND_REFERENCE, name)):
+    for reference in sorted({row["reference"] for row in part}, key=reference_order):
         for protocol, metric in readable:
             rows = [r for r in part if (r["reference"], r["protocol"], r["metric"]) == (reference, protocol, metric)]
             if any(row["n"] for row in rows):
@@ -107,35 +108,101 @@ def paired_grids(tests: pd.DataFrame, dataset: str, train: str, *, unit: str = "
 
 def _paired_grid(rows: Sequence[dict], reference: str, protocol: str, metric: str, unit: str) -> PrintedTable:
     name = metric_name(metric, protocol)
-    noun = "patients" if unit == "patient" else "seeds"
-    headers = (
-        "Method", noun.capitalize(), "Difference", "95 % interval", "t", "p (t)", "p (Wilcoxon)", "p (Holm)",
-        "d_z", "Detectable",
-    )  # fmt: skip
+    noun, crossed = ("patients", True) if unit == "patient" else ("seeds", False)
     body = []
     for r in sorted(rows, key=lambda r: (np.isnan(r["mean_diff"]), -r["mean_diff"], r["method"])):
-        cells = (
-            _marked(r), str(r["n"]), points(r["mean_diff"]),
-            bracket(r["ci_low"], r["ci_high"], signed=True) or NOT_AVAILABLE,
-            fixed(r["t"]), p_value(r["p_t"]), p_value(r["p_wilcoxon"]),
-            p_value(r["p_holm"]) + stars(r["p_holm"]), fixed(r["d_z"]),
-            ">100" if r["detectable"] > 1 else percent(r["detectable"]),
-        )  # fmt: skip
-        body.append(PrintedRow(cells, hints=(r["reason"], *[""] * 9)))
+        cells = _crossed_cells(r) if crossed else _seed_cells(r)
+        body.append(PrintedRow((_marked(r), *cells.values()), hints=(r["reason"], *[""] * len(cells))))
+    headers = ("Method", *(_crossed_cells(rows[0]) if crossed else _seed_cells(rows[0])))
+    main = (
+        "the crossed test, for which patients and seeds are random" if crossed else "the t-test over seeds as printed"
+    )
     legend = [
-        f"Difference = method − {reference}, in percentage points, over {noun}; two-sided tests; p (Holm) corrects "
-        "p (t) over the methods of this table: * ≤ 0.05, ** ≤ 0.01, *** ≤ 0.001. Detectable: the smallest difference "
-        "that this number of pairs finds with power 0.8."
+        f"Difference = method − {_named(reference)}, in percentage points, over {noun}; two-sided tests; p (Holm) "
+        f"corrects {main} over {_families(rows)}: * ≤ 0.05, ** ≤ 0.01, *** ≤ 0.001; intervals are not corrected. "
+        "Detectable: the smallest difference that a sample of this size and spread finds with power 0.8."
     ]
+    if crossed:
+        legend.append(
+            "p (t) and p (Wilcoxon) take the seeds run as given. False claim: probability that the sign of the "
+            "difference is wrong. Same: probability that the two differ by less than a point (Bayesian signed-rank "
+            "test)."
+        )
+    if reference == BEST_TRIVIAL:
+        legend.append("The baseline is chosen for every patient on all others, so that no patient decides for itself.")
+    least = [r["least_p_holm_wilcoxon"] for r in rows if "wilcoxon-mute" in flag_set(r["flags"])]
+    if crossed and least:
+        legend.append(
+            f"Corrected, p (Wilcoxon) cannot fall below {p_value(min(least))} with so few {noun} and so many methods."
+        )
     if is_oracle(protocol):
         legend.append("Oracle: thresholds chosen on the test labels, an upper bound.")
     if any("phantom" in flag_set(r["flags"]) for r in rows):
         legend.append("PHANTOM: synthetic data.")
-    unequal = [r["method"] for r in rows if "unequal-n" in flag_set(r["flags"])]
-    if unequal:
-        legend.append(f"Only {noun} defined for both count; some were dropped for {', '.join(sorted(unequal))}.")
+    for flag, told in (
+        ("unequal-n", f"Only {noun} defined for both count; some were dropped for"),
+        ("few-seeds", "How seeds differ is not known, for there are too few, of the pair of"),
+    ):
+        named = [r["method"] for r in rows if flag in flag_set(r["flags"])]
+        if named:
+            legend.append(f"{told} {', '.join(sorted(named))}.")
     legend += _kinds(rows)
-    return PrintedTable(f"{name} against {reference}", headers, tuple(body), tuple(legend))
+    return PrintedTable(f"{name} against {_named(reference)}", headers, tuple(body), tuple(legend))
+
+
+def reference_order(name: str) -> tuple[bool, bool, str]:
+    """Sort references: those fixed beforehand, the best trivial baseline, ``draem``."""
+    return name == SECOND_REFERENCE, name == BEST_TRIVIAL, name
+
+
+def _named(reference: str) -> str:
+    return "the best trivial baseline" if reference == BEST_TRIVIAL else reference
+
+
+def _families(rows: Sequence[dict]) -> str:
+    """Say how many methods a correction runs over: competitors and each kind of reference apart."""
+    sizes = {kind_marks(flag_set(r["flags"])): int(r["n_family"]) for r in rows}
+    told = [
+        f"{n} {f'method{_s(n)} marked {kind}' if kind else f'competitor{_s(n)}'}" for kind, n in sorted(sizes.items())
+    ]
+    return f"the {' and, apart, the '.join(told)}"
+
+
+def _s(n: int) -> str:
+    return "" if n == 1 else "s"
+
+
+def _crossed_cells(r: dict) -> dict[str, str]:
+    return {
+        "Patients": str(r["n"]),
+        "Difference": points(r["mean_diff"]),
+        "95 % interval": bracket(r["crossed_low"], r["crossed_high"], signed=True) or NOT_AVAILABLE,
+        "p": p_value(r["p_crossed"]),
+        "p (Holm)": p_value(r["p_holm_crossed"]) + stars(r["p_holm_crossed"]),
+        "False claim": p_value(r["p_false_claim"]),
+        "Same": p_value(r["p_same"]),
+        "p (t)": p_value(r["p_t"]),
+        "p (Wilcoxon)": p_value(r["p_wilcoxon"]),
+        "d_z": fixed(r["d_z"]),
+        "Detectable": _detectable(r["detectable_crossed"]),
+    }
+
+
+def _seed_cells(r: dict) -> dict[str, str]:
+    return {
+        "Seeds": str(r["n"]),
+        "Difference": points(r["mean_diff"]),
+        "95 % interval": bracket(r["ci_low"], r["ci_high"], signed=True) or NOT_AVAILABLE,
+        "t": fixed(r["t"]),
+        "p (t)": p_value(r["p_t"]),
+        "p (Wilcoxon)": p_value(r["p_wilcoxon"]),
+        "p (Holm)": p_value(r["p_holm"]) + stars(r["p_holm"]),
+        "Detectable": _detectable(r["detectable"]),
+    }
+
+
+def _detectable(difference: float) -> str:
+    return ">100" if difference > 1 else percent(difference)
 
 
 def cost_grid(cost: pd.DataFrame) -> PrintedTable:

@@ -9,7 +9,8 @@ import pandas as pd
 from ..benchmark.protocols.catalogue import PROTOCOLS, VAL, Protocol, deciding, is_oracle, slice_quantiles
 from ..benchmark.scoring.metrics import NO_PROTOCOL, SLICE_LABELS_ONLY, needs_voxels
 from .columns import flag_set, kind_marks, kind_sentences, metric_name, records_of
-from .formats import NOT_AVAILABLE, bracket, percent, points, spread
+from .formats import NOT_AVAILABLE, bracket, p_value, percent, points, spread
+from .trivial import BEST_TRIVIAL, CONFOUND
 
 BANNERS = {
     "smoke": "SMOKE profile: a few training steps; no claim about any method.",
@@ -18,9 +19,16 @@ BANNERS = {
     "planted": "PLANTED: synthetic lesions in healthy scans, on which settings are chosen.",
 }
 """What a table says first where all its rows carry the flag, or of the phantom any."""
-CONFOUND = "roi-area"
 _SLICE_UNITS = ("slice", "pooled", "patient")
 GAP = "gap"
+CAUTIONS = {
+    "small-n": "Fewer than 50 patients: intervals and tests depend on the shape of the values.",
+    "skewed": "Intervals of some columns (flag `skewed` in summary.csv) cover less than they say: values are skewed.",
+    "seeds-only": "Intervals of some pooled or slice columns (flag `seeds-only` in summary.csv) are over seeds alone "
+    "and say nothing of new patients: their records lack values that leave a patient out; `bench rescore` adds them.",
+    "few-seeds": "A method with one seed or fewer than its card asks for: how its seeds differ is not known.",
+}
+"""What a table says where any of its numbers carries the flag."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +36,8 @@ class Column:
     """Where a column's numbers come from in the summary: the first of ``units`` that has a row counts.
 
     Its ``key`` is the protocol where it is a Dice, and ``note`` is added to the heading; a terminal shows no column
-    without a ``short`` one. A column that is ``optional`` is left out where no method has such a row.
+    without a ``short`` one. A column that is ``optional`` is left out where no method has such a row. With ``against``
+    it holds differences to that reference, and their p.
     """
 
     key: str
@@ -39,9 +48,12 @@ class Column:
     optional: bool = False
     spread: bool = False
     short: str = ""
+    against: str = ""
 
     @property
     def title(self) -> str:
+        if self.against:
+            return f"Against {'best trivial ◆' if self.against == BEST_TRIVIAL else self.against}"
         return "Oracle gap" if self.key == GAP else metric_name(self.metric, self.protocol) + self.note
 
     @property
@@ -118,6 +130,7 @@ class HeadlineRow:
     n_patients: int
     n_cases: int
     n_seeds: int
+    cautions: frozenset[str] = frozenset()
 
     @property
     def label(self) -> str:
@@ -140,6 +153,7 @@ class Headline:
     area: float
     flags: frozenset[str]
     slices_only: bool = False
+    family: str = ""
 
     @property
     def name(self) -> str:
@@ -155,20 +169,32 @@ class Headline:
     def legend(self) -> list[str]:
         """Return the sentences that every rendering prints below the table."""
         protocol, metric = self.verdict
+        name = metric_name(metric, protocol)
+        tuned = PROTOCOLS[protocol].sees_labels if protocol in PROTOCOLS else "no"
         ranked = (
-            f"Rows are ordered by {metric_name(metric, protocol)}. ◆ best trivial baseline; † does not beat it; "
-            "‡ slice AUROC not above what the area of the region of interest reaches alone; "
+            f"Rows are ordered by {name}{'' if tuned == 'no' else ', whose threshold sees labels ' + tuned}. "
+            "◆ best trivial baseline, chosen for every patient on all others; † not shown to beat it (p > 0.05 or no "
+            "gain); ‡ slice AUROC not shown to exceed what the area of the region of interest reaches alone; "
             "≠ fewer patients or seeds than other rows, so that means are not comparable as they stand."
         )
+        against = [c.against for c in self.columns if c.against]
+        if against:
+            ranked += (
+                f" Against a reference: difference in {name}, p of the crossed test (seeds and patients random) after "
+                f"Holm over {self.family}."
+            )
         first, *others = self._slice_legend() if self.slices_only else self._voxel_legend()
         banners = [text for flag, text in BANNERS.items() if flag in self.flags]
-        return [*banners, first, " ".join([ranked, *kind_sentences(row.flags for row in self.rows)]), *others]
+        cautions = [text for flag, text in CAUTIONS.items() if any(flag in row.cautions for row in self.rows)]
+        kinds = kind_sentences(row.flags for row in self.rows)
+        return [*banners, first, " ".join([ranked, *kinds]), *cautions, *others]
 
     def _voxel_legend(self) -> list[str]:
         used = dict.fromkeys(c.protocol for c in self.columns if c.protocol != NO_PROTOCOL)
         return [
             "Percent; mean over patients (each averaged over seeds) ± standard deviation between patients "
-            "[95 % interval, bootstrap over seeds and patients]; slice and pooled columns: over seeds.",
+            "[95 % bootstrap-t interval for new patients and seeds]; slice and pooled columns: over all voxels or "
+            "slices, ± between seeds [the same interval, by leaving patients out].",
             "PSC (precision) and SEN (sensitivity) are read at the val threshold. AUROC and AP count voxels inside the "
             "region of interest. Oracle gap = oracle − val.",
             *(f"{protocol}: threshold is {PROTOCOLS[protocol].legend}." for protocol in used),
@@ -181,20 +207,20 @@ class Headline:
             f"scores of held-out healthy scans ({called}); no lesion label is used."
         )
         return [
-            "Percent; slices of all cases pooled, mean over seeds [95 % interval]; per patient: mean over patients "
-            "with slices of both kinds [95 % interval, bootstrap over seeds and patients].",
+            "Percent; slices of all cases pooled, mean over seeds [95 % bootstrap-t interval for new patients and "
+            "seeds, by leaving patients out]; per patient: mean over patients with slices of both kinds.",
             "The labels say which slices show a lesion, not where: there is no Dice and no other voxel metric.",
             *([rates] if any(c.protocol in slice_quantiles() for c in self.columns) else []),
         ]
 
 
-def headlines(summary: pd.DataFrame) -> list[Headline]:
-    """Return the headline table of every (dataset, train) pair of a summary."""
+def headlines(summary: pd.DataFrame, tests: pd.DataFrame | None = None) -> list[Headline]:
+    """Return the headline table of every (dataset, train) pair of a summary; with paired ``tests``, also their p."""
     pairs = sorted(set(zip(summary["dataset"], summary["train"], strict=True)))
-    return [_headline(summary, dataset, train) for dataset, train in pairs]
+    return [_headline(summary, tests, dataset, train) for dataset, train in pairs]
 
 
-def _headline(summary: pd.DataFrame, dataset: str, train: str) -> Headline:
+def _headline(summary: pd.DataFrame, tests: pd.DataFrame | None, dataset: str, train: str) -> Headline:
     part = records_of(summary, dataset=dataset, train=train)
     rows = {(r["method"], r["protocol"], r["metric"], r["unit"]): r for r in part}
     methods = sorted({key[0] for key in rows})
@@ -207,28 +233,76 @@ def _headline(summary: pd.DataFrame, dataset: str, train: str) -> Headline:
     reasons = {row["reason"] for row in part if needs_voxels(row["metric"])}
     slices_only = reasons == {SLICE_LABELS_ONLY}
     chosen = slice_columns() if slices_only else voxel_columns()
-    columns = tuple(c for c in chosen if _shown(c, rows, methods, slices_only))
+    compared = {} if tests is None else _compared(tests, dataset, train, *verdict)
+    references = sorted({reference for _, reference in compared}, key=lambda name: (name == BEST_TRIVIAL, name))
+    columns = (
+        *(c for c in chosen if _shown(c, rows, methods, slices_only)),
+        *(
+            Column(f"against-{r}", *verdict[:2], against=r, short="p against\n◆" if r == BEST_TRIVIAL else "")
+            for r in references
+        ),
+    )
     found = []
     for method in methods:
         decided = _find(rows, method, *verdict)
         shown = decided or next(row for key, row in rows.items() if key[0] == method)
         flags = flag_set(shown["flags"])
         marks = "◆" if "best-trivial" in flags else "†" if "below-best-trivial" in flags else ""
-        own = slice_auroc[method]
-        if own is not None and method != CONFOUND and float(own["mean"]) <= area:
+        if _no_better_than_area(slice_auroc[method], method, area):
             marks += "‡"
         if flags & {"unequal-n", "missing-seeds"}:
             marks += "≠"
         marks += kind_marks(flags)
-        entries = {c.key: _entry(_find(rows, method, c.protocol, c.metric, c.units), c) for c in columns}
+        cells = {c.key: _find(rows, method, c.protocol, c.metric, c.units) for c in columns if not c.against}
+        entries = {
+            c.key: _difference(compared.get((method, c.against))) if c.against else _entry(cells[c.key], c)
+            for c in columns
+        }
+        cautions = frozenset[str]().union(*(flag_set(row["flags"]) for row in cells.values() if row is not None))
         n_patients = 0 if decided is None or pd.isna(decided["n_patients"]) else int(decided["n_patients"])
         n_cases, n_seeds = (0 if decided is None else int(decided[name]) for name in ("n_cases", "n_seeds"))
         order = (-float(decided["mean"]) if decided and _defined(decided) else math.inf, method)
-        found.append((order, HeadlineRow(method, marks, flags, entries, n_patients, n_cases, n_seeds)))
+        found.append((order, HeadlineRow(method, marks, flags, entries, n_patients, n_cases, n_seeds, cautions)))
     ordered = tuple(row for _, row in sorted(found, key=lambda pair: pair[0]))
     common = frozenset.intersection(*(row.flags for row in ordered)) & set(BANNERS)
     common |= frozenset.union(*(row.flags for row in ordered)) & {"phantom"}
-    return Headline(dataset, train, columns, ordered, verdict[:2], area, frozenset(common), slices_only)
+    family = _family(compared, ordered)
+    return Headline(dataset, train, columns, ordered, verdict[:2], area, frozenset(common), slices_only, family)
+
+
+def _compared(
+    tests: pd.DataFrame, dataset: str, train: str, protocol: str, metric: str, units: Sequence[str]
+) -> dict[tuple[str, str], dict]:
+    """Return the tests of the verdict by method and reference; the first of the units that has a p counts."""
+    part = records_of(tests, dataset=dataset, train=train, protocol=protocol, metric=metric)
+    for unit in units:
+        found = {(r["method"], r["reference"]): r for r in part if r["unit"] == unit}
+        if any(not pd.isna(r["p_holm_crossed"]) for r in found.values()):
+            return found
+    return {}
+
+
+def _family(compared: dict[tuple[str, str], dict], rows: Sequence[HeadlineRow]) -> str:
+    """Say how many methods the correction runs over, by reference."""
+    kinds = {row.method: kind_marks(row.flags) for row in rows}
+    sizes = {(ref, kinds[method]): int(row["n_family"]) for (method, ref), row in compared.items()}
+    told = [f"{n} {kind or 'competitors'} ({ref})" for (ref, kind), n in sorted(sizes.items())]
+    return ", ".join(told)
+
+
+def _no_better_than_area(row: dict | None, method: str, area: float) -> bool:
+    """Tell whether a slice AUROC is not shown to exceed the area's, or where nothing tests that, is not above it."""
+    if row is None or method == CONFOUND:
+        return False
+    return "area-alone" in flag_set(row["flags"]) or float(row["mean"]) <= area
+
+
+def _difference(row: dict | None) -> HeadlineNumber:
+    """Return a difference with its p, or why there is none."""
+    if row is None:
+        return HeadlineNumber(NOT_AVAILABLE, reason="not compared")
+    p = "" if math.isnan(row["p_holm_crossed"]) else f"p {p_value(row['p_holm_crossed'])}"
+    return HeadlineNumber(points(row["mean_diff"]), interval=p, reason=row["reason"])
 
 
 def _shown(column: Column, rows: dict, methods: Sequence[str], slices_only: bool) -> bool:

@@ -20,9 +20,10 @@ from .figures.gallery import CAPTION
 from .figures.pictures import Pictures
 from .formats import bracket, counted, number, p_value, percent, points
 from .headline import Headline, HeadlineRow
-from .paired import SECOND_REFERENCE, run_references
+from .paired import run_references
 from .tables import Tables
 from .training import NOTE, watched_trainings
+from .trivial import BEST_TRIVIAL
 
 TEMPLATES = Path(__file__).parent / "templates"
 _SKIP = {"trivial", *KINDS}
@@ -103,8 +104,8 @@ def sentences(headline: Headline, summary: pd.DataFrame, tests: pd.DataFrame) ->
         said.append(f"The best trivial baseline, {trivial.method}, reaches {_value(values[trivial.method])}.")
     if trivial is not None and learned:
         beaten = [row for row in learned if "below-best-trivial" not in row.flags]
-        verb = "lies" if len(beaten) == 1 else "lie"
-        said.append(f"{len(beaten)} of {counted(len(learned), 'learning method')} {verb} above it.")
+        verb = "is" if len(beaten) == 1 else "are"
+        said.append(f"{len(beaten)} of {counted(len(learned), 'learning method')} {verb} shown to beat it.")
     for flag, title in _TITLES.items():
         said += [f"{title} {row.method}: {_value(values[row.method])}." for row in rows if flag in row.flags]
     if learned:
@@ -120,26 +121,28 @@ def _tested(best: HeadlineRow, headline: Headline, tests: pd.DataFrame) -> list[
     protocol, metric = headline.verdict
     where = {"dataset": headline.dataset, "train": headline.train, "protocol": protocol, "metric": metric}
     said = []
-    for row in sorted(
-        records_of(tests, **where, unit="patient", method=best.method), key=lambda r: r["reference"] == SECOND_REFERENCE
-    ):
-        if pd.isna(row["p_holm"]):
-            why = row["reason"] or "undefined"
-            said.append(
-                f"{best.method} against {row['reference']}: {points(row['mean_diff'])} points, no test ({why})."
-            )
+    rows = records_of(tests, **where, unit="patient", method=best.method)
+    for row in sorted(rows, key=lambda r: grid.reference_order(r["reference"])):
+        pair = f"{best.method} against {'the best trivial' if row['reference'] == BEST_TRIVIAL else row['reference']}"
+        if pd.isna(row["p_holm_crossed"]):
+            said.append(f"{pair}: {points(row['mean_diff'])} points, no test ({row['reason'] or 'undefined'}).")
             continue
         detects = "too few patients to detect any difference that this metric can show"
-        if not row["detectable"] > 1:
-            detects = f"a sample of this size and spread detects {percent(row['detectable'])} points and more"
-        p = p_value(row["p_holm"])
-        shown = bracket(row["ci_low"], row["ci_high"], signed=True)
-        difference = " ".join(filter(None, [f"{points(row['mean_diff'])} points", shown]))
+        if not row["detectable_crossed"] > 1:
+            detects = f"a sample of this size and spread detects {percent(row['detectable_crossed'])} points and more"
+        alone = f"p {_equals(row['p_crossed'])}"
+        if shown := bracket(row["crossed_low"], row["crossed_high"], signed=True):
+            alone = f"interval {shown}, {alone}"
         said.append(
-            f"{best.method} against {row['reference']}: {difference}, {counted(row['n'], 'patient')}, "
-            f"p {p if p.startswith('<') else f'= {p}'} after Holm; {detects}."
+            f"{pair}: {points(row['mean_diff'])} points, {counted(row['n'], 'patient')}; alone {alone}; among "
+            f"{counted(row['n_family'], 'method')} p {_equals(row['p_holm_crossed'])} after Holm; {detects}."
         )
     return said
+
+
+def _equals(p: float) -> str:
+    text = p_value(p)
+    return text if text.startswith("<") else f"= {text}"
 
 
 def _data_facts(records: Sequence[Record]) -> dict[str, str]:

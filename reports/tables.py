@@ -8,13 +8,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ..benchmark.protocols.catalogue import deciding
 from ..benchmark.runs.folder import RunFolder
 from ..benchmark.runs.records import Failure, Record, Skip
 from ..benchmark.scores import Scores, collect, per_case_values
+from ..benchmark.scoring.metrics import NO_PROTOCOL
 from .cases import cases
 from .columns import COST, FAILURES, PER_CASE, SKIPPED, Facts, MethodOnData, facts, flag_text, sort_rows
 from .paired import paired_tests, run_references
 from .summary import summary
+from .trivial import BestTrivial, Group, best_trivials
 
 
 class Tables(Mapping[str, pd.DataFrame]):
@@ -57,16 +60,29 @@ class Tables(Mapping[str, pd.DataFrame]):
         return collect(self.records)
 
     @cached_property
+    def best_trivials(self) -> dict[Group, BestTrivial]:
+        return best_trivials(self.scores, self.facts)
+
+    @cached_property
     def summary(self) -> pd.DataFrame:
-        return summary(self.scores, self.facts)
+        return summary(self.scores, self.facts, self.best_trivials)
 
     @cached_property
     def per_case(self) -> pd.DataFrame:
         return per_case(self.records, self.facts)
 
     @cached_property
+    def headline_tests(self) -> pd.DataFrame:
+        """Those of the paired tests that a headline table needs, which are far fewer."""
+        shown = [s for s in self.scores if s.key.metric in ("dice", "slice_auroc")]
+        return self._tests([s for s in shown if s.key.protocol in (*deciding(), NO_PROTOCOL)])
+
+    @cached_property
     def paired_tests(self) -> pd.DataFrame:
-        return paired_tests(self.scores, self.facts, run_references(self.records, self.info))
+        return self._tests(self.scores)
+
+    def _tests(self, scores: Sequence[Scores]) -> pd.DataFrame:
+        return paired_tests(scores, self.facts, run_references(self.records, self.info), self.best_trivials)
 
     @cached_property
     def cases(self) -> pd.DataFrame:

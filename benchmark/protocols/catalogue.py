@@ -122,7 +122,7 @@ def _fixed(protocol: Protocol, evidence: Evidence) -> Chosen:
     return [Threshold(protocol=protocol.id, threshold=PAPER_THRESHOLD, patients=evidence.patients)], None
 
 
-VAL, ORACLE, NATIVE = "val", "oracle", "native"
+VAL, ORACLE, ORACLE_POOLED, NATIVE = "val", "oracle", "oracle-pooled", "native"
 # In reading order: tables are sorted by it.
 PROTOCOLS: dict[str, Protocol] = {
     protocol.id: protocol
@@ -138,8 +138,9 @@ PROTOCOLS: dict[str, Protocol] = {
                  post_processes=True, needs=_DETAILED),
         Protocol(ORACLE, "tuned like val, but on the test labels: an upper bound, not a result",
                  sees_labels="yes", find=_tuned_on_all, headline=True, post_processes=True),
-        Protocol("oracle-pooled",
-                 "the threshold of the best pooled Dice on the test labels: an upper bound, not a result",
+        Protocol(ORACLE_POOLED,
+                 "the threshold of the best pooled Dice on the test labels: an upper bound of pooled Dice without "
+                 "post-processing, not a result",
                  sees_labels="yes", find=_best_pooled_dice),
         Protocol("paper-liver", "fixed at 0.5, slices pooled on the 256² grid, as in the liver paper",
                  sees_labels="no", find=_fixed, anatomies=("liver",), headline=True, grid=PaperGrid,

@@ -99,6 +99,8 @@ class Metric:
         per_case: whether it has rows per case, which tables average over patients.
         anatomies: sets that it applies to; None is all.
         always_listed: whether a cell without such masks or labels still gets its rows, undefined and with the reason.
+        one_sided: whether calling everything, or nothing, is best by it; no baseline is marked and no method ranked by
+            such a rate.
     """
 
     id: str
@@ -113,6 +115,7 @@ class Metric:
     per_case: bool = True
     anatomies: tuple[str, ...] | None = None
     always_listed: bool = True
+    one_sided: bool = False
 
     def has(self, aggregate: Aggregate) -> bool:
         """Tell whether it has rows per case, or over the cell."""
@@ -251,10 +254,11 @@ METRICS: dict[str, Metric] = {
     metric.id: metric
     for metric in (
         Metric("dice", "Dice", "higher", "voxels", _dice, "Dice of the mask", "no lesion", _VOXELS),
-        Metric("psc", "PSC", "higher", "voxels", _precision, "precision of the mask", "no lesion", _VOXELS),
+        Metric("psc", "PSC", "higher", "voxels", _precision, "precision of the mask", "no lesion", _VOXELS,
+               one_sided=True),
         Metric("sen", "SEN", "higher", "voxels",
                lambda t: _share(t.tp, t.positives, NO_LESION),
-               "sensitivity of the mask", "no lesion", _VOXELS),
+               "sensitivity of the mask", "no lesion", _VOXELS, one_sided=True),
         Metric("auroc", "AUROC", "higher", "scores", lambda s: _defined(s.curves.auroc(), _why(s)),
                "area under the ROC curve; ties count half", "one class", _VOXELS),
         Metric("ap", "AP", "higher", "scores", lambda s: _defined(s.curves.ap(), _why(s)),
@@ -277,21 +281,23 @@ METRICS: dict[str, Metric] = {
                "share of patients with a lesion above the score that at most 5 % of the others exceed", "one class",
                _PATIENTS, per_case=False),
         Metric("slice_sen", "Slice SEN", "higher", "called slices", lambda s: _right(s.called, s.labels),
-               "share of slices with a lesion called above a quantile of healthy slices", "no such slice", _SLICES),
+               "share of slices with a lesion called above a quantile of healthy slices", "no such slice", _SLICES,
+               one_sided=True),
         Metric("slice_spe", "Slice SPE", "higher", "called slices", lambda s: _right(~s.called, ~s.labels),
-               "share of slices without a lesion not called", "no such slice", _SLICES),
+               "share of slices without a lesion not called", "no such slice", _SLICES, one_sided=True),
         Metric("aupro", "AUPRO", "higher", "scores", lambda s: _defined(aupro(*s), _why(s)),
                "per-region overlap up to a false-positive rate of 0.3, divided by 0.3", "no lesion", "of all lesions"),
         Metric("bright_psc", "Bright-voxel PSC", "higher", "bright voxels", _bright_precision,
                "of the bright voxels not called anomalous, the share that is healthy (0 if all are called)",
-               "one class", _VOXELS, anatomies=_LUNG),
+               "one class", _VOXELS, anatomies=_LUNG, one_sided=True),
         Metric("bright_sen", "Bright-voxel SEN", "higher", "bright voxels",
                lambda counts: _share(counts[0, 0], counts[0].sum(), "no bright healthy voxel"),
                "of the bright healthy voxels, the share not called anomalous", "no such voxel", _VOXELS,
-               anatomies=_LUNG),
+               anatomies=_LUNG, one_sided=True),
         Metric("bright_spe", "Bright-voxel SPE", "higher", "bright voxels",
                lambda counts: _share(counts[1, 1], counts[1].sum(), "no bright lesion voxel"),
-               "of the bright lesion voxels, the share called anomalous", "no such voxel", _VOXELS, anatomies=_LUNG),
+               "of the bright lesion voxels, the share called anomalous", "no such voxel", _VOXELS, anatomies=_LUNG,
+               one_sided=True),
         Metric("bright_auroc", "Bright-voxel AUROC", "higher", "bright scores",
                lambda c: _defined(c.auroc(), ONE_BRIGHT_CLASS),
                "area under the ROC curve of the bright voxels; the same for either positive class", "one class",
@@ -313,7 +319,7 @@ METRICS: dict[str, Metric] = {
                "of all lesions"),
         Metric("lesion_fp", "False components per scan", "lower", "lesions",
                lambda lesions: len(lesions.false) / lesions.cases, "components of the mask that match no lesion",
-               "never", "mean over cases", unit="count"),
+               "never", "mean over cases", unit="count", one_sided=True),
         Metric("lesion_dice", "Lesion Dice", "higher", "lesions", lambda lesions: _mean(lesions.dice, NO_LESION),
                "mean over lesions of the Dice of each with all components that touch it", "no lesion",
                "of all lesions", per_case=False),
@@ -323,24 +329,24 @@ METRICS: dict[str, Metric] = {
                "no lesion", "of all lesions", per_case=False),
         Metric("lesion_sen", "Lesion SEN", "higher", "components", lambda t: _share(t.found, t.lesions, NO_LESION),
                "share of lesions (components, 26 neighbours) that the mask touches", "no lesion", "of all lesions",
-               always_listed=False),
+               always_listed=False, one_sided=True),
         Metric("fp_components", "False-positive components", "lower", "components",
                lambda t: t.false_components / t.cases,
                "components of the mask that touch no lesion", "never", "mean over cases", unit="count",
-               always_listed=False),
+               always_listed=False, one_sided=True),
         Metric("fp_volume_ml", "False-positive volume (ml)", "lower", "mask", _false_volume,
                "predicted volume in a case without a lesion", "listed for those alone", unit="ml",
-               always_listed=False),
+               always_listed=False, one_sided=True),
         Metric("fp_share", "Called share without a lesion", "lower", "mask",
                lambda case: None if case.totals.lesions else _share(case.totals.fp, case.voxels, "no voxel"),
                "share of the region of interest called in a case without a lesion", "listed for those alone",
-               always_listed=False),
+               always_listed=False, one_sided=True),
         Metric("healthy_fp_volume_ml", "False-positive volume in healthy scans (ml)", "lower", "healthy scans",
                _called_ml, "predicted volume in held-out healthy scans", "listed where there is one",
-               "mean over those scans", unit="ml", per_case=False, always_listed=False),
+               "mean over those scans", unit="ml", per_case=False, always_listed=False, one_sided=True),
         Metric("healthy_share", "Called share of healthy scans", "lower", "healthy scans", _called_share,
                "share of the region of interest called in held-out healthy scans", "listed where there is one",
-               "of the voxels of those scans", per_case=False, always_listed=False),
+               "of the voxels of those scans", per_case=False, always_listed=False, one_sided=True),
         Metric("slice_threshold", "Slice threshold", None, "slice threshold", lambda score: score,
                "the quantile of healthy slices above which slices are called", "listed where there is one",
                "of all healthy slices", unit="score", per_case=False, always_listed=False),
@@ -352,6 +358,11 @@ def sign(metric: str) -> int:
     """Return 1 where higher is better, −1 where lower is, and 0 where methods are not compared by a metric."""
     known = METRICS.get(metric)
     return 0 if known is None or known.direction is None else 1 if known.direction == "higher" else -1
+
+
+def decides(metric: str) -> bool:
+    """Tell whether a metric says on its own which of two methods is better."""
+    return sign(metric) != 0 and not METRICS[metric].one_sided
 
 
 def needs_voxels(metric: str) -> bool:

@@ -12,11 +12,14 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import stats
 
 from ...benchmark.crossed import NO_SPREAD, crossed_tests, mean_intervals, seed_spread
+from ...benchmark.scores import Sample, ScoreKey, Scores
 from ...benchmark.statistics import FloatArray, bootstrap_mean
 from ...common.seeds import derive
+from ...reports.trivial import cross_fitted
 
 PATIENTS, SEEDS, LEVEL = 10, 3, 0.05
 SEED_SPREADS, RESIDUALS = (0.0, 0.3, 0.5, 1.0), (0.1, 0.3, 1.0)
@@ -136,6 +139,68 @@ def coverage(name: str, repeats: int) -> dict[str, float]:
     }
 
 
+def pooled_coverage(seed_sd: float, repeats: int) -> float:
+    """Return how often the interval of a pooled slice AUROC holds that of all patients there could be.
+
+    Patients have 10 to 40 slices, a share of them with a lesion, and lesions that are more or less visible; the
+    pseudo-values of patients come from leaving each out, as in a record.
+    """
+    rng = generator("pooled", seed_sd)
+
+    def patient() -> tuple[NDArray[np.bool_], FloatArray]:
+        slices, seen = rng.integers(10, 41), rng.normal(1.0, 0.7)
+        labels = rng.random(slices) < rng.beta(2, 3)
+        return labels, rng.normal(size=slices) + rng.normal(0, 0.5) + seen * labels
+
+    def auroc(parts: Sequence[tuple[NDArray[np.bool_], FloatArray]]) -> float:
+        labels, scores = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+        positives = int(labels.sum())
+        won = stats.rankdata(scores)[labels].sum() - positives * (positives + 1) / 2
+        return float(won / positives / (len(labels) - positives))
+
+    truth = auroc([patient() for _ in range(4000)])
+    held = 0
+    for _ in range(repeats):
+        parts = [patient() for _ in range(PATIENTS)]
+        left_out = [auroc(parts[:i] + parts[i + 1 :]) for i in range(PATIENTS)]
+        whole = auroc(parts)
+        pseudo = whole - (PATIENTS - 1) * (np.array(left_out) - np.mean(left_out))
+        seeds = pseudo + seed_sd * rng.standard_normal((SEEDS, 1))
+        (found,) = mean_intervals([seeds.mean(axis=0)], [seed_spread(seeds)])
+        held += found.low <= truth <= found.high
+    return held / repeats
+
+
+def best_of_baselines(repeats: int, baselines: int = 5) -> dict[str, tuple[float, float]]:
+    """Return the mean difference to the best of equal baselines, and how often it is called significant.
+
+    The method is as good as each of them; the best is chosen on the patients that it is compared on, or on the others.
+    """
+    rng = generator("baselines", baselines)
+    differences: dict[str, list[FloatArray]] = {"chosen on the same patients": [], "cross-fitted": []}
+    patients = tuple(f"p{i}" for i in range(PATIENTS))
+    for _ in range(repeats):
+        own = rng.standard_normal(PATIENTS)
+        values = {f"b{k}": own + rng.standard_normal(PATIENTS) for k in range(baselines)}
+        method = own + rng.standard_normal(PATIENTS)
+        best = max(values, key=lambda name: float(values[name].mean()))
+        differences["chosen on the same patients"].append(method - values[best])
+        rows = {name: row[None] for name, row in values.items()}
+        scores = {
+            name: Scores(ScoreKey(name, "", "", "val", "dice"), "patient", (0,), patients, row, PATIENTS, 0, "",
+                         Sample(patients, row))
+            for name, row in rows.items()
+        }  # fmt: skip
+        fitted = cross_fitted(scores)
+        assert fitted is not None
+        differences["cross-fitted"].append(method - fitted.sample.values[0])
+    found = {}
+    for name, vectors in differences.items():
+        tests = crossed_tests(vectors, [NO_SPREAD] * repeats, [NO_SPREAD] * repeats)
+        found[name] = float(tests.mean.mean()), float(np.mean(tests.p <= LEVEL))
+    return found
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -158,6 +223,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print("| shape | bootstrap-t | Student | percentile | marked skewed |\n|---|---|---|---|---|")
     for name in SHAPES:
         print(f"| {name} | " + " | ".join(f"{v:.3f}" for v in coverage(name, repeats // 4).values()) + " |")
+    print("\nCoverage of the interval of a pooled slice AUROC, by spread of seeds\n")
+    print("| seed spread | coverage |\n|---|---|")
+    for seed_sd in (0.0, 0.03):
+        print(f"| {seed_sd:g} | {pooled_coverage(seed_sd, repeats // 20):.3f} |")
+    print("\nAgainst the best of five equal baselines, by a method that is as good as each\n")
+    print("| the best is | mean difference | called significant |\n|---|---|---|")
+    for name, (mean, share) in best_of_baselines(repeats // 8).items():
+        print(f"| {name} | {mean:+.2f} | {share:.3f} |")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,12 @@ PROTOCOLS = ("native", "healthy-q95", "healthy-q99", "val", "oracle")
 SHIFT = {"native": -0.1, "healthy-q95": -0.05, "healthy-q99": -0.08, "val": 0.0, "oracle": 0.06}
 
 
+def left_out_around(value: float, patients: set[str]) -> dict[str, float]:
+    """Return values without each patient, evenly spread; none for a single patient."""
+    offsets = np.linspace(-0.02, 0.02, len(patients)) * value if len(patients) > 1 else []
+    return {p: float(value + offset) for p, offset in zip(sorted(patients), offsets, strict=False)}
+
+
 def build_record(
     method: str = "ae",
     *,
@@ -56,12 +62,15 @@ def build_record(
             add(case, protocol, "sen", value, -0.05)
         defined = [v for v in values if v is not None]
         mean = float(np.mean(defined)) if defined else None
-        pooled.append(kept.PooledValue(protocol=protocol, metric="dice", unit="pooled", value=mean))
+        left_out = {} if mean is None else left_out_around(mean, set(owners.values()))
+        row = {"protocol": protocol, "metric": "dice", "unit": "pooled", "value": mean, "left_out": left_out}
+        pooled.append(kept.PooledValue.model_validate(row))
     for case, value in dice.items():
         add(case, "none", "auroc", value, 0.4)
         add(case, "none", "ap", value, 0.02)
     area = 0.7 if name == "roi-area" else 0.5 + level / 2
-    pooled.append(kept.PooledValue(protocol="none", metric="slice_auroc", unit="slice", value=area))
+    left_out = left_out_around(area, set(owners.values()))
+    pooled.append(kept.PooledValue(protocol="none", metric="slice_auroc", unit="slice", value=area, left_out=left_out))
     info = {
         "name": name, "title": method.replace("-", " ").capitalize(), "year": 2024, "uses": "healthy",
         "family": "trivial" if name in TRIVIAL else "reconstruction", "supervision": "none",

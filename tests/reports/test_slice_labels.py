@@ -67,7 +67,10 @@ class TestSliceLabelSets:
         assert not found.slices_only
         tests = Tables(slice_records, info={"references": {"covid-ct-md": "hu-opened"}}).paired_tests
         grids = paired_grids(tests, "covid-ct-md", "luna16")
-        assert [g.title for g in grids] == ["Slice AUROC against hu-opened"]
+        assert [g.title for g in grids] == [
+            "Slice AUROC against hu-opened",
+            "Slice AUROC against the best trivial baseline",
+        ]
 
     def test_compare_uses_slice_auroc_unless_told_otherwise(self, slice_records, make_run, tmp_path):
         frame = compare(make_run(tmp_path, slice_records), "hu-opened")
