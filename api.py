@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from .benchmark.commands.tuning import Search
     from .benchmark.verification.findings import Verification
+    from .reports.failing import Policy
 
 
 class Run:
@@ -73,19 +74,22 @@ class Run:
 
         return with_cases(self.tables["per_case"], self.tables["cases"])
 
-    def compare(self, reference: str, metric: str | None = None, protocol: str | None = None) -> pd.DataFrame:
+    def compare(
+        self, reference: str, metric: str | None = None, protocol: str | None = None, failures: Policy = "exclude"
+    ) -> pd.DataFrame:
         """Return paired tests of every method against ``reference``, as ``bench compare`` prints them.
 
         Args:
             metric: default ``dice``, or ``slice_auroc`` where the data have slice labels only.
             protocol: default ``val``, or ``none`` where the metric needs no threshold.
+            failures: what counts for cells that failed or are missing, as in :func:`report`.
 
         Raises:
             CompareError: no such method, metric or protocol in the run, or a voxel metric without voxel labels.
         """
         from .reports.compare import compare
 
-        return compare(self.folder, reference, metric, protocol)
+        return compare(self.folder, reference, metric, protocol, failures)
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r}: {len(self.records)} cells, {len(self.failures)} failed)"
@@ -138,11 +142,16 @@ def open_run(path: Path | str) -> Run:
     return Run(path)
 
 
-def report(path: Path | str) -> list[Path]:
-    """Write the tables, figures and the HTML report of a run from its records; return the files."""
+def report(path: Path | str, failures: Policy = "exclude") -> list[Path]:
+    """Write the tables, figures and the HTML report of a run from its records; return the files.
+
+    Args:
+        failures: ``exclude`` leaves cells that failed or are missing out, ``worst`` counts the worst value of the
+            metric for every patient.
+    """
     from .reports.build import build
 
-    return build(RunFolder.open(path))
+    return build(RunFolder.open(path), failures)
 
 
 def _conclude(folder: RunFolder) -> None:

@@ -5,7 +5,7 @@ import json
 import sys
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -225,11 +225,17 @@ def verify(
 
 
 @app.command()
-def report(path: RunPath) -> None:
+def report(
+    path: RunPath,
+    failures: Annotated[
+        Literal["exclude", "worst"],
+        typer.Option(help="What counts for cells that failed or are missing: nothing, or the worst value."),
+    ] = "exclude",
+) -> None:
     """Write the tables, figures and the HTML report from the records."""
     from . import api
 
-    for file in api.report(path):
+    for file in api.report(path, failures):
         print(file)
 
 

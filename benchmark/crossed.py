@@ -100,6 +100,33 @@ def crossed_tests(differences: Sequence[FloatArray], one: Sequence[SeedSpread], 
     return Crossed(mean, error, freedom, t, p, mean - half, mean + half)
 
 
+def against_all(
+    differences: Sequence[Sequence[FloatArray]],
+    own: Sequence[SeedSpread],
+    others: Sequence[Sequence[SeedSpread]],
+    better: Sequence[int],
+) -> Crossed:
+    """Test whether methods beat every one of several others: an intersection-union test (Berger 1982).
+
+    The p of a method is its largest, 1 where it does not gain, so that none of the others needs to be chosen.
+    ``better`` is 1 where higher values are and −1 where lower ones are; bounds are those of the smallest gain.
+    """
+    flat = crossed_tests(
+        [vector for vectors in differences for vector in vectors],
+        [spread for spread, vectors in zip(own, differences, strict=True) for _ in vectors],
+        [spread for spreads in others for spread in spreads],
+    )
+    found, first = [], 0
+    for vectors, sign in zip(differences, better, strict=True):
+        part = Crossed(*(column[first : first + len(vectors)] for column in flat))
+        first += len(vectors)
+        p = np.where((sign * part.mean <= 0) & ~np.isnan(part.p), 1.0, part.p)
+        hardest = int(np.lexsort((sign * part.mean, -p))[0]) if not np.isnan(p).any() else int(np.isnan(p).argmax())
+        low, high = (sign * np.min(sign * bound) for bound in (part.low, part.high))
+        found.append((*(column[hardest] for column in part[:4]), p[hardest], low, high))
+    return Crossed(*np.array(found, dtype=np.float64).reshape(-1, len(Crossed._fields)).T)
+
+
 class MeanInterval(NamedTuple):
     """A 95 % interval of a mean over patients; NaN where undefined. ``skewed``: it covers less than it says."""
 

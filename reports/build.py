@@ -7,6 +7,7 @@ from ..common.atomic import write_text
 from . import html
 from .columns import CASES, PAIRED_TESTS, SUMMARY
 from .details import details
+from .failing import Policy
 from .figures.pictures import draw
 from .grid import cost_grid, failure_grid, frame_grid, headline_grid, paired_grids, published_grid, skipped_grid
 from .headline import headlines
@@ -14,13 +15,14 @@ from .tables import Tables, tables_of
 from .writers import csv_text, latex, markdown
 
 
-def build(folder: RunFolder) -> list[Path]:
+def build(folder: RunFolder, policy: Policy = "exclude") -> list[Path]:
     """Write ``tables/``, ``figures/`` and ``report.html`` and return the files, the report last.
 
-    Works with whatever is there: no record at all, one seed, one patient. Every file is replaced atomically.
+    Works with whatever is there: no record at all, one seed, one patient. Every file is replaced atomically. ``policy``
+    says what counts for cells that failed or are missing.
     """
-    tables = tables_of(folder)
-    found = headlines(tables.summary, tables.paired_tests)
+    tables = tables_of(folder, policy)
+    found = headlines(tables.summary, tables.paired_tests, tables.told_missing)
     files = [write_text(folder.tables_dir / name, text) for name, text in table_texts(tables).items()]
     pictures = draw(folder, tables, found)
     files += [picture.path for picture in pictures.found]
@@ -29,7 +31,7 @@ def build(folder: RunFolder) -> list[Path]:
 
 def table_texts(tables: Tables) -> dict[str, str]:
     """Return the files in ``tables/`` by name."""
-    found = headlines(tables.summary, tables.paired_tests)
+    found = headlines(tables.summary, tables.paired_tests, tables.told_missing)
     texts = {f"{name}.csv": csv_text(frame) for name, frame in tables.items()}
     readable = {
         "cost": [cost_grid(tables.cost)],

@@ -62,6 +62,7 @@ FLAG_LEGEND = {
     "tied-quantile": "ties: far fewer healthy voxels than asked for lie above the healthy quantile",
     "area-alone": "slice AUROC not shown to exceed what the area of the region of interest reaches alone",
     "unequal-n": "fewer patients or cases than other rows of its group: means are not comparable as they stand",
+    "failed-cells": "some of its cells failed or are missing: left out, or counted as worst (option `--failures`)",
     "missing-seeds": "fewer seeds than other rows of its group, or some values lack a seed",
     "untrusted-spacing": "tuned or counted in mm or ml where the spacing of a scan is not trusted (lost header)",
     "mixed-cpu": "its cells were made on several instruction sets of processors: last bits may differ between them",

@@ -6,11 +6,13 @@ import pandas as pd
 
 from ..benchmark.protocols.catalogue import PROTOCOLS, VAL
 from ..benchmark.runs.folder import RunFolder
-from ..benchmark.scores import Scores, collect
+from ..benchmark.scores import Scores
 from ..benchmark.scoring.metrics import METRICS, NO_PROTOCOL, SLICE_LABELS_ONLY, needs_voxels, sign
 from ..common.errors import UasbenchError, did_you_mean
-from .columns import PAIRED_TESTS, facts
+from .columns import PAIRED_TESTS
+from .failing import Policy
 from .paired import paired_tests
+from .tables import tables_of
 
 DEFAULT_METRICS = ("dice", "slice_auroc")
 DEFAULT_PROTOCOLS = (VAL, NO_PROTOCOL)
@@ -20,7 +22,13 @@ class CompareError(UasbenchError):
     """Nothing in the run answers to that name."""
 
 
-def compare(folder: RunFolder, reference: str, metric: str | None = None, protocol: str | None = None) -> pd.DataFrame:
+def compare(
+    folder: RunFolder,
+    reference: str,
+    metric: str | None = None,
+    protocol: str | None = None,
+    policy: Policy = "exclude",
+) -> pd.DataFrame:
     """Return paired tests of every method against ``reference``, with the columns of ``paired_tests.csv``.
 
     Data sets of the run that have slice labels only keep rows with that reason where a voxel metric is compared.
@@ -28,6 +36,7 @@ def compare(folder: RunFolder, reference: str, metric: str | None = None, protoc
     Args:
         metric: default ``dice``, or ``slice_auroc`` in a run with slice labels only.
         protocol: default ``val``, else ``none``, else the only one that the metric has.
+        policy: what counts for cells that failed or are missing.
 
     Raises:
         CompareError: no such method, metric or protocol in the run (the message suggests one), or a voxel metric in a
@@ -39,12 +48,13 @@ def compare(folder: RunFolder, reference: str, metric: str | None = None, protoc
     methods = sorted({r.cell.method for r in records})
     if reference not in methods:
         raise CompareError(_unknown("method", reference, methods))
-    scores = collect(records)
+    tables = tables_of(folder, policy)
+    scores = tables.scores
     slice_sets = {s.key.dataset for s in scores if needs_voxels(s.key.metric) and SLICE_LABELS_ONLY in s.reason}
     wanted, protocol = _choice(scores, slice_sets, metric, protocol)
     chosen = [s for s in scores if (s.key.metric, s.key.protocol) == (wanted, protocol)]
     datasets = {r.cell.dataset for r in records if r.cell.method == reference}
-    frame = paired_tests(chosen, facts(records), {d: [reference] for d in datasets})
+    frame = paired_tests(chosen, tables.facts, {d: [reference] for d in datasets})
     if needs_voxels(wanted):
         frame.loc[frame["dataset"].isin(sorted(slice_sets)), "reason"] = SLICE_LABELS_ONLY
     return frame.reindex(columns=PAIRED_TESTS)

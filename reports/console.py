@@ -23,7 +23,7 @@ _STYLES = {"best-trivial": "bold", "below-best-trivial": "dim"}
 def headline(folder: RunFolder) -> RenderableType:
     """Return the headline tables of a run for ``rich.console.Console.print``; a note where nothing has finished."""
     tables = tables_of(folder)
-    found = headlines(tables.summary, tables.headline_tests)
+    found = headlines(tables.summary, tables.headline_tests, tables.told_missing)
     if not found:
         return Text("No cell has finished yet: there is nothing to tabulate.")
     return Group(*(part for one in found for part in (_table(one), _legend(one))))
@@ -58,6 +58,7 @@ def _legend(one: Headline) -> Text:
         f"Percent, mean over patients. ◆ best trivial baseline by {metric_name(metric, protocol)}, chosen for every "
         "patient on all others; † not shown to beat it; ‡ slice AUROC not shown to exceed the ROI's area alone; "
         "≠ fewer patients or seeds. p after Holm.",
+        *filter(None, [one.missing]),
         *kind_sentences(row.flags for row in one.rows),
         *(f"(!) {protocol.id}: {protocol.legend}." for protocol in bounds),
     ]

@@ -129,7 +129,10 @@ def _paired_grid(rows: Sequence[dict], reference: str, protocol: str, metric: st
             "test)."
         )
     if reference == BEST_TRIVIAL:
-        legend.append("The baseline is chosen for every patient on all others, so that no patient decides for itself.")
+        legend.append(
+            "Difference: to the baseline that is best on all other patients, so that no patient decides for itself. p: "
+            "of beating every trivial baseline, the largest of the single ones; 1 without a gain."
+        )
     least = [r["least_p_holm_wilcoxon"] for r in rows if "wilcoxon-mute" in flag_set(r["flags"])]
     if crossed and least:
         legend.append(

@@ -1,8 +1,8 @@
 """The headline table of one data set and train set: what a reader looks at first."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
@@ -154,6 +154,7 @@ class Headline:
     flags: frozenset[str]
     slices_only: bool = False
     family: str = ""
+    missing: str = ""
 
     @property
     def name(self) -> str:
@@ -173,9 +174,9 @@ class Headline:
         tuned = PROTOCOLS[protocol].sees_labels if protocol in PROTOCOLS else "no"
         ranked = (
             f"Rows are ordered by {name}{'' if tuned == 'no' else ', whose threshold sees labels ' + tuned}. "
-            "◆ best trivial baseline, chosen for every patient on all others; † not shown to beat it (p > 0.05 or no "
-            "gain); ‡ slice AUROC not shown to exceed what the area of the region of interest reaches alone; "
-            "≠ fewer patients or seeds than other rows, so that means are not comparable as they stand."
+            "◆ best trivial baseline, chosen for every patient on all others; † not shown to beat every trivial one "
+            "(p > 0.05 or no gain); ‡ slice AUROC not shown to exceed what the area of the region of interest reaches "
+            "alone; ≠ fewer patients or seeds than other rows, so that means are not comparable as they stand."
         )
         against = [c.against for c in self.columns if c.against]
         if against:
@@ -187,7 +188,7 @@ class Headline:
         banners = [text for flag, text in BANNERS.items() if flag in self.flags]
         cautions = [text for flag, text in CAUTIONS.items() if any(flag in row.cautions for row in self.rows)]
         kinds = kind_sentences(row.flags for row in self.rows)
-        return [*banners, first, " ".join([ranked, *kinds]), *cautions, *others]
+        return [*banners, first, " ".join([ranked, *kinds]), *filter(None, [self.missing]), *cautions, *others]
 
     def _voxel_legend(self) -> list[str]:
         used = dict.fromkeys(c.protocol for c in self.columns if c.protocol != NO_PROTOCOL)
@@ -214,10 +215,16 @@ class Headline:
         ]
 
 
-def headlines(summary: pd.DataFrame, tests: pd.DataFrame | None = None) -> list[Headline]:
-    """Return the headline table of every (dataset, train) pair of a summary; with paired ``tests``, also their p."""
+def headlines(
+    summary: pd.DataFrame, tests: pd.DataFrame | None = None, missing: Callable[[str, str], str] = lambda *_: ""
+) -> list[Headline]:
+    """Return the headline table of every (dataset, train) pair of a summary; with paired ``tests``, also their p.
+
+    ``missing`` says of a pair what is done with cells that failed.
+    """
     pairs = sorted(set(zip(summary["dataset"], summary["train"], strict=True)))
-    return [_headline(summary, tests, dataset, train) for dataset, train in pairs]
+    found = [_headline(summary, tests, dataset, train) for dataset, train in pairs]
+    return [replace(one, missing=missing(one.dataset, one.train)) for one in found]
 
 
 def _headline(summary: pd.DataFrame, tests: pd.DataFrame | None, dataset: str, train: str) -> Headline:
@@ -250,7 +257,7 @@ def _headline(summary: pd.DataFrame, tests: pd.DataFrame | None, dataset: str, t
         marks = "◆" if "best-trivial" in flags else "†" if "below-best-trivial" in flags else ""
         if _no_better_than_area(slice_auroc[method], method, area):
             marks += "‡"
-        if flags & {"unequal-n", "missing-seeds"}:
+        if flags & {"unequal-n", "missing-seeds", "failed-cells"}:
             marks += "≠"
         marks += kind_marks(flags)
         cells = {c.key: _find(rows, method, c.protocol, c.metric, c.units) for c in columns if not c.against}

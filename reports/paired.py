@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from ..benchmark import equivalence, statistics
-from ..benchmark.crossed import NO_SPREAD, SeedSpread, crossed_tests
+from ..benchmark.crossed import NO_SPREAD, Crossed, SeedSpread, against_all, crossed_tests
 from ..benchmark.runs.records import Record
 from ..benchmark.scores import Scores
 from ..benchmark.scoring.metrics import METRICS, decides, sign
@@ -70,7 +70,12 @@ def paired_tests(
                 if base.key.method == BEST_TRIVIAL and known[0].method.trivial:
                     continue
                 for tested in ("patient", "seed") if one.unit == "patient" else (one.unit,):
-                    pairs.append(_paired(one, base, tested, known))
+                    pair = _paired(one, base, tested, known)
+                    if best is not None and base is best.scores and tested != "seed" and one.sample is not None:
+                        own, others = one.sample, best.samples.values()
+                        rivals = tuple((paired_difference(own, other), other.spread) for other in others)
+                        pair = pair._replace(rivals=rivals)
+                    pairs.append(pair)
     return _tested(pairs)
 
 
@@ -82,6 +87,7 @@ class _Pair(NamedTuple):
     """Two methods: the differences of their values, what each of those is of, and the columns that no test fills.
 
     ``crossed`` are differences of patients, with the seeds' spread of both; empty where nothing is known of patients.
+    ``rivals`` are differences to every baseline, with its spread, where the reference is the best trivial one.
     """
 
     difference: FloatArray
@@ -90,6 +96,7 @@ class _Pair(NamedTuple):
     flags: set[str]
     crossed: FloatArray
     spreads: tuple[SeedSpread, SeedSpread]
+    rivals: tuple[tuple[FloatArray, SeedSpread], ...] = ()
 
 
 def _paired(one: Scores, base: Scores, unit: str, known: tuple[Facts, Facts]) -> _Pair:
@@ -136,7 +143,7 @@ def _tested(pairs: Sequence[_Pair]) -> pd.DataFrame:
     frame = pd.DataFrame(
         [pair.row | vars(test) for pair, test in zip(pairs, tests, strict=True)], columns=PAIRED_TESTS
     ).astype({"n": "Int64", "n_zero": "Int64"})
-    crossed = crossed_tests([p.crossed for p in pairs], *([p.spreads[i] for p in pairs] for i in range(2)))
+    crossed = _crossed(pairs)
     frame["p_crossed"], frame["df_crossed"] = crossed.p, crossed.freedom
     frame["crossed_low"], frame["crossed_high"] = crossed.low, crossed.high
     frame["p_false_claim"] = crossed.p / 2
@@ -162,6 +169,20 @@ def _tested(pairs: Sequence[_Pair]) -> pd.DataFrame:
         flag_text(pair.flags | ({"wilcoxon-mute"} if never else set())) for pair, never in zip(pairs, mute, strict=True)
     ]
     return sort_rows(frame, ["dataset", "train", "protocol", "metric", "unit", "reference", "method"])
+
+
+def _crossed(pairs: Sequence[_Pair]) -> Crossed:
+    found = crossed_tests([p.crossed for p in pairs], *([p.spreads[i] for p in pairs] for i in range(2)))
+    places = [i for i, pair in enumerate(pairs) if pair.rivals]
+    beating = against_all(
+        [[difference for difference, _ in pairs[i].rivals] for i in places],
+        [pairs[i].spreads[0] for i in places],
+        [[spread for _, spread in pairs[i].rivals] for i in places],
+        [sign(str(pairs[i].row["metric"])) for i in places],
+    )
+    for column, those in zip(found, beating, strict=True):
+        column[places] = those
+    return found
 
 
 def _is_share(row: Mapping[str, object]) -> bool:

@@ -53,7 +53,7 @@ def summary(
         interval = None if one.sample is None else next(intervals)
         for unit in ("patient", "seed") if one.unit == "patient" else (one.unit,):
             groups[(*one.key[1:], unit)].append(_row(one, unit, known, oracle, interval))
-    best = against(scores, facts, {group: found.sample for group, found in baselines.items()})
+    best = against(scores, facts, {group: found.samples for group, found in baselines.items()})
     area = against(scores, facts, _areas(scores))
     for key, group in groups.items():
         _mark(group)
@@ -73,10 +73,10 @@ def summary(
     return sort_rows(frame, ["dataset", "train", "protocol", "metric", "unit", "method"])
 
 
-def _areas(scores: Sequence[Scores]) -> dict[Group, Sample]:
+def _areas(scores: Sequence[Scores]) -> dict[Group, dict[str, Sample]]:
     """Return what the area of the region of interest alone reaches in telling slices apart."""
     found = {group_of(one): one.sample for one in scores if one.key[0] == CONFOUND and one.key.metric == "slice_auroc"}
-    return {group: sample for group, sample in found.items() if sample is not None}
+    return {group: {CONFOUND: sample} for group, sample in found.items() if sample is not None}
 
 
 def _row(one: Scores, unit: str, known: Facts, oracle: Scores | None, interval: MeanInterval | None) -> _Row:

@@ -15,6 +15,7 @@ from ..benchmark.scores import Scores, collect, per_case_values
 from ..benchmark.scoring.metrics import NO_PROTOCOL
 from .cases import cases
 from .columns import COST, FAILURES, PER_CASE, SKIPPED, Facts, MethodOnData, facts, flag_text, sort_rows
+from .failing import Missing, Policy, facts_of_missing, missing_cells, told, with_worst
 from .paired import paired_tests, run_references
 from .summary import summary
 from .trivial import BestTrivial, Group, best_trivials
@@ -24,7 +25,8 @@ class Tables(Mapping[str, pd.DataFrame]):
     """The tables of a run by name, with columns and meanings in docs/tables.md; each is computed when it is asked for.
 
     The same records give the same frames in whatever order they come. The ``references`` (data set → method) of
-    ``info``, which is ``run.json``, decide what paired tests compare with.
+    ``info``, which is ``run.json``, decide what paired tests compare with, and ``policy`` what counts for cells that
+    failed or are missing.
     """
 
     NAMES = ("summary", "per_case", "paired_tests", "cases", "cost", "failures", "skipped")
@@ -35,9 +37,11 @@ class Tables(Mapping[str, pd.DataFrame]):
         failures: Sequence[Failure] = (),
         skipped: Sequence[Skip] = (),
         info: Mapping[str, Any] | None = None,
+        policy: Policy = "exclude",
     ) -> None:
         self.records = records
         self.info: Mapping[str, Any] = info or {}
+        self.policy: Policy = policy
         self._failures, self._skipped = failures, skipped
 
     def __getitem__(self, name: str) -> pd.DataFrame:
@@ -53,11 +57,20 @@ class Tables(Mapping[str, pd.DataFrame]):
 
     @cached_property
     def facts(self) -> dict[MethodOnData, Facts]:
-        return facts(self.records)
+        return facts_of_missing(facts(self.records), self.missing)
+
+    @cached_property
+    def missing(self) -> Missing:
+        return missing_cells(self.records, self._failures, self.info)
+
+    def told_missing(self, dataset: str, train: str) -> str:
+        """Say what the tables of a (dataset, train) pair do with the cells that failed or are missing."""
+        return told(self.missing, self.policy, dataset, train)
 
     @cached_property
     def scores(self) -> list[Scores]:
-        return collect(self.records)
+        scores = collect(self.records)
+        return scores if self.policy == "exclude" else with_worst(scores, self.missing)
 
     @cached_property
     def best_trivials(self) -> dict[Group, BestTrivial]:
@@ -102,9 +115,9 @@ class Tables(Mapping[str, pd.DataFrame]):
         return _listed([s.model_dump() for s in self._skipped], SKIPPED, ["dataset", "method"], self.info)
 
 
-def tables_of(folder: RunFolder) -> Tables:
-    """Return the tables of a run folder."""
-    return Tables(folder.records(), folder.failures(), folder.skipped(), folder.info())
+def tables_of(folder: RunFolder, policy: Policy = "exclude") -> Tables:
+    """Return the tables of a run folder; ``policy`` says what counts for cells that failed or are missing."""
+    return Tables(folder.records(), folder.failures(), folder.skipped(), folder.info(), policy)
 
 
 def per_case(records: Sequence[Record], known: Mapping[MethodOnData, Facts]) -> pd.DataFrame:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..benchmark.crossed import crossed_tests
+from ..benchmark.crossed import against_all
 from ..benchmark.runs.records import MethodInfo
 from ..benchmark.scores import Sample, Scores
 from ..benchmark.scoring.metrics import decides, sign
@@ -23,12 +23,13 @@ Group = tuple[str, ...]
 class BestTrivial(NamedTuple):
     """The best trivial baseline of a group.
 
-    ``scores`` hold the value of the baseline that is best on all other patients, patient by patient; ``chosen`` is the
-    baseline that this is for most of them.
+    ``scores`` and their ``sample`` hold the value of the baseline that is best on all other patients, patient by
+    patient; ``chosen`` is the baseline that this is for most of them. ``samples`` are those of all baselines.
     """
 
     scores: Scores
     sample: Sample
+    samples: Mapping[str, Sample]
     chosen: str
 
     @property
@@ -80,9 +81,8 @@ def cross_fitted(baselines: Mapping[str, Scores]) -> BestTrivial | None:
     else:
         values, own = sample.values.mean(axis=1, keepdims=True), ("all",)
     key = one.key._replace(method=BEST_TRIVIAL)
-    return BestTrivial(
-        Scores(key, one.unit, tuple(range(seeds)), own, values, one.n_cases, 0, "", sample), sample, often
-    )
+    scores = Scores(key, one.unit, tuple(range(seeds)), own, values, one.n_cases, 0, "", sample)
+    return BestTrivial(scores, sample, samples, often)
 
 
 def _best_without(patient: str, samples: Mapping[str, Sample], better: int) -> str | None:
@@ -102,7 +102,7 @@ def _column(sample: Sample, patient: str, seeds: int) -> FloatArray:
 
 
 class Against(NamedTuple):
-    """A method less a baseline: mean difference, and p of the crossed test after Holm over the methods that learn."""
+    """A method less the baseline that it beats least: mean difference, and p after Holm over the methods that learn."""
 
     difference: float
     p: float
@@ -113,18 +113,19 @@ class Against(NamedTuple):
 
 
 def against(
-    scores: Sequence[Scores], facts: Mapping[MethodOnData, Facts], baselines: Mapping[Group, Sample]
+    scores: Sequence[Scores], facts: Mapping[MethodOnData, Facts], baselines: Mapping[Group, Mapping[str, Sample]]
 ) -> dict[tuple[Group, str], Against]:
-    """Return how every method that learns stands to the baseline of its group."""
-    compared: list[tuple[Scores, Sample, Sample, str]] = []
+    """Return how every method that learns stands to all the baselines of its group."""
+    compared: list[tuple[Scores, Sample, list[Sample], str]] = []
     for one in scores:
         known, base = facts[MethodOnData(*one.key[:3])], baselines.get(group_of(one))
         if base is not None and one.sample is not None and not known.method.trivial and known.method.region == "roi":
-            compared.append((one, one.sample, base, kind_marks(known.flags)))
-    tests = crossed_tests(
-        [paired_difference(mine, base) for _, mine, base, _ in compared],
+            compared.append((one, one.sample, list(base.values()), kind_marks(known.flags)))
+    tests = against_all(
+        [[paired_difference(mine, other) for other in base] for _, mine, base, _ in compared],
         [mine.spread for _, mine, _, _ in compared],
-        [base.spread for _, _, base, _ in compared],
+        [[other.spread for other in base] for _, _, base, _ in compared],
+        [sign(one.key.metric) for one, *_ in compared],
     )
     families: dict[tuple[Group, str], list[int]] = defaultdict(list)
     for i, (one, *_, kind) in enumerate(compared):

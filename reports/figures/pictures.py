@@ -88,7 +88,7 @@ def _draw_scores(pictures: Pictures, target: Path, tables: Tables, headline: Hea
             best_trivial="best-trivial" in row.flags,
         )
         for row in headline.rows
-        if row.method in by_method
+        if row.method in by_method and row.method in means.index
     ]
     title = f"{name} per patient, {where[0]} after {where[1]}{phantom}"
     path = patient_figure(points, name, title, target / f"patients-{headline.name}.png")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from scipy import stats
-from uasbench.benchmark.crossed import NO_SPREAD, crossed_tests, is_skewed, mean_intervals, seed_spread
+from uasbench.benchmark.crossed import NO_SPREAD, against_all, crossed_tests, is_skewed, mean_intervals, seed_spread
 from uasbench.experiments.diagnostics import inference
 
 RNG = np.random.default_rng
@@ -129,3 +129,29 @@ class TestSimulated:
         found = inference.coverage(name, 1000)
         assert found["bootstrap-t"] > 0.93
         assert found["percentile"] < 0.93
+
+
+class TestAgainstAll:
+    def test_is_the_comparison_that_is_won_least(self):
+        rng = RNG(5)
+        method = rng.normal(1.0, 1.0, 10)
+        rivals = [rng.normal(level, 1.0, 10) for level in (0.0, 0.4, -2.0)]
+        single = crossed_tests([method - r for r in rivals], [NO_SPREAD] * 3, [NO_SPREAD] * 3)
+        found = against_all([[method - r for r in rivals]], [NO_SPREAD], [[NO_SPREAD] * 3], [1])
+        assert found.p[0] == single.p.max()
+        assert (found.low[0], found.high[0]) == (single.low.min(), single.high.min())
+        flipped = against_all([[r - method for r in rivals]], [NO_SPREAD], [[NO_SPREAD] * 3], [-1])
+        assert flipped.p[0] == found.p[0]
+        assert (flipped.low[0], flipped.high[0]) == pytest.approx((-found.high[0], -found.low[0]))
+
+    def test_without_a_gain_p_is_1_and_what_cannot_be_tested_is_undefined(self):
+        worse, better = np.linspace(-1, 0, 8) - 0.1, np.linspace(1, 2, 8)
+        found = against_all([[worse, better], [better, better[:1]]], [NO_SPREAD] * 2, [[NO_SPREAD] * 2] * 2, [1, 1])
+        assert found.p[0] == 1
+        assert found.mean[0] == pytest.approx(worse.mean())
+        assert np.isnan(found.p[1])
+        assert against_all([], [], [], []).p.size == 0
+
+    def test_choosing_the_best_baseline_overclaims_and_beating_all_does_not(self):
+        found = inference.best_of_baselines("others 0.5 and 1 worse", 400)
+        assert found["cross-fitted"][1] > 0.05 > found["all to be beaten"][1]
