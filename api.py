@@ -53,7 +53,7 @@ class Run:
 
     @cached_property
     def tables(self) -> Mapping[str, pd.DataFrame]:
-        """Every table of the run by name: summary, per_case, paired_tests, cases, cost, failures, skipped."""
+        """Every table of the run by name: summary, per_case, paired_tests, cases, cost, failures, skipped, ranks."""
         from .reports.tables import tables_of
 
         return tables_of(self.folder)

@@ -215,6 +215,11 @@ def bootstrap_difference(method: FloatArray, reference: FloatArray, *, replicate
     return Interval(float(low), float(high))
 
 
+def replicate_means(values: FloatArray, whose: str) -> FloatArray:
+    """Return the mean of every replicate of a (seeds, patients) matrix; ``whose`` names the draws of its seeds."""
+    return _replicates(np.asarray(values, np.float64).tobytes(), values.shape[1], REPLICATES, whose)
+
+
 @lru_cache(maxsize=256)
 def _replicates(data: bytes, n_patients: int, replicates: int, whose: str) -> FloatArray:
     """Return one mean per replicate of a matrix (seeds, patients) of float64, which is compared with many others."""
@@ -229,7 +234,7 @@ def _replicates(data: bytes, n_patients: int, replicates: int, whose: str) -> Fl
     return np.divide((per_patient * counts).sum(axis=1), size, out=np.full(size.shape, np.nan), where=size > 0)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=256)
 def drawn(n: int, purpose: str, replicates: int = REPLICATES) -> FloatArray:
     """Draw ``n`` of ``n`` with replacement: how often each, (replicates, n); every table row uses the same draws."""
     rng = np.random.default_rng(derive(0, "bootstrap", purpose, n))

@@ -5,11 +5,20 @@ from pathlib import Path
 from ..benchmark.runs.folder import RunFolder
 from ..common.atomic import write_text
 from . import html
-from .columns import CASES, PAIRED_TESTS, SUMMARY
+from .columns import CASES, PAIRED_TESTS, RANKS, SUMMARY
 from .details import details
 from .failing import Policy
 from .figures.pictures import draw
-from .grid import cost_grid, failure_grid, frame_grid, headline_grid, paired_grids, published_grid, skipped_grid
+from .grid import (
+    cost_grid,
+    failure_grid,
+    frame_grid,
+    headline_grid,
+    paired_grids,
+    published_grid,
+    rank_grid,
+    skipped_grid,
+)
 from .headline import headlines
 from .tables import Tables, tables_of
 from .writers import csv_text, latex, markdown
@@ -43,7 +52,10 @@ def table_texts(tables: Tables) -> dict[str, str]:
         published = published_grid(one)
         readable[f"headline-{one.name}"] = [headline_grid(one), *([published] if published else [])]
         readable[f"details-{one.name}"] = details(one, tables)[0]
+        ranked = rank_grid(tables.ranks, one)
+        readable[f"ranks-{one.name}"] = [ranked] if ranked else []
         readable[f"paired_tests-{one.name}"] = paired_grids(tables.paired_tests, one.dataset, one.train)
+    readable["ranks"] = [frame_grid("Ranks", tables.ranks, RANKS)]
     readable |= {"failures": [failure_grid(tables.failures)], "skipped": [skipped_grid(tables.skipped)]}
     for name, grids in readable.items():
         texts |= {f"{name}.md": markdown(grids), f"{name}.tex": latex(grids)}

@@ -25,6 +25,10 @@ PAIRED_TESTS = [
     "reason", "p_crossed", "df_crossed", "crossed_low", "crossed_high", "p_holm_crossed", "n_family", "p_false_claim",
     "detectable_crossed", "least_p_holm_wilcoxon", "p_worse", "p_same", "p_better",
 ]  # fmt: skip
+RANKS = [
+    "dataset", "train", "protocol", "metric", "unit", "method", "n_patients", "n_methods", "mean", "rank", "rank_low",
+    "rank_high", "p_rank1", "kendall_tau", "flags",
+]  # fmt: skip
 COST = [
     "method", "dataset", "train", "seed", "fit_s", "score_s", "s_per_slice", "peak_ram_mib", "peak_gpu_mib", "params",
     "device", "measure_s", "threads", "precision", "updates", "energy_kwh", "profile", "flags",

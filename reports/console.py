@@ -40,7 +40,7 @@ def _table(one: Headline) -> Table:
     columns = [c for c in one.columns if c.short]
     for column in columns:
         table.add_column(column.short, justify="right", style="dim italic" if column.muted else "", no_wrap=True)
-    for row in one.rows:
+    for row in [*one.rows, *([one.chance] if one.chance else [])]:
         entries = {c.key: row.entries[c.key] for c in columns}
         texts = [
             e.interval.removeprefix("p ") if c.against else e.text if c.key == VAL else e.value

@@ -8,7 +8,7 @@ import pandas as pd
 
 from ..benchmark.catalogue.published import published
 from ..benchmark.protocols.catalogue import PROTOCOLS, deciding, is_oracle
-from ..benchmark.scoring.metrics import NO_PROTOCOL
+from ..benchmark.scoring.metrics import NO_PROTOCOL, needs_voxels
 from .columns import flag_set, kind_marks, kind_sentences, metric_name, records_of
 from .formats import NOT_AVAILABLE, bracket, fixed, number, p_value, percent, points, stars
 from .headline import Headline
@@ -65,7 +65,7 @@ def headline_grid(headline: Headline) -> PrintedTable:
     counted = "n (cases × seeds)" if headline.slices_only else "n (patients × seeds)"
     headers = ("Method", *(headline.title_of(c) for c in headline.columns), counted)
     rows = []
-    for row in headline.rows:
+    for row in [*headline.rows, *([headline.chance] if headline.chance else [])]:
         entries = [row.entries[c.key] for c in headline.columns]
         cells = (row.label, *(" ".join(filter(None, [e.value, e.spread])) for e in entries))
         told = {
@@ -85,6 +85,7 @@ def headline_grid(headline: Headline) -> PrintedTable:
         ranks = {"best-trivial": "best", "trivial": "trivial", "below-best-trivial": "below"}
         kind = next((kind for flag, kind in ranks.items() if flag in row.flags), "")
         count = f"{(row.n_cases if headline.slices_only else row.n_patients) or NOT_AVAILABLE} × {row.n_seeds}"
+        count = "" if row is headline.chance else count
         rows.append(PrintedRow((*cells, count), under, kind, ("", *(e.reason for e in entries), "")))
     muted = frozenset(i + 1 for i, c in enumerate(headline.columns) if c.muted)
     title = f"{headline.dataset}, trained on {headline.train}"
@@ -206,6 +207,29 @@ def _seed_cells(r: dict) -> dict[str, str]:
 
 def _detectable(difference: float) -> str:
     return ">100" if difference > 1 else percent(difference)
+
+
+def rank_grid(ranks: pd.DataFrame, headline: Headline) -> PrintedTable | None:
+    """Return how surely the methods of a headline table are ranked; None where nothing ranks them."""
+    protocol, metric = headline.verdict
+    rows = records_of(ranks, dataset=headline.dataset, train=headline.train, protocol=protocol, metric=metric)
+    units = ("patient",) if needs_voxels(metric) else ("slice", "pooled", "patient")
+    unit = next((unit for unit in units if any(r["unit"] == unit for r in rows)), "")
+    rows = [r for r in rows if r["unit"] == unit and not np.isnan(r["p_rank1"])]
+    if not rows:
+        return None
+    body = []
+    for r in rows:
+        between = f"{r['rank_low']:g} – {r['rank_high']:g}"
+        body.append(PrintedRow((_marked(r), percent(r["mean"]), f"{r['rank']:g}", between, percent(r["p_rank1"], 0))))
+    name, n = metric_name(metric, protocol), rows[0]["n_patients"]
+    legend = (
+        f"{len(rows)} competitors ranked by mean {name} over the {n} patients that all have, 2000 times on resampled "
+        "patients and, for each method apart, seeds. Agreement of these rankings with the one printed (Kendall's τ): "
+        f"{fixed(rows[0]['kendall_tau'])}."
+    )
+    headers = ("Method", f"{name}, %", "Rank", "95 % of ranks", "P(rank 1), %")
+    return PrintedTable(f"How surely methods are ranked by {name}", headers, tuple(body), (legend,))
 
 
 def cost_grid(cost: pd.DataFrame) -> PrintedTable:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from ..benchmark.protocols.catalogue import PROTOCOLS, VAL, Protocol, deciding, is_oracle, slice_quantiles
-from ..benchmark.scoring.metrics import NO_PROTOCOL, SLICE_LABELS_ONLY, needs_voxels
+from ..benchmark.scoring.metrics import CHANCE, NO_PROTOCOL, SLICE_LABELS_ONLY, needs_voxels
 from .columns import flag_set, kind_marks, kind_sentences, metric_name, records_of
 from .formats import NOT_AVAILABLE, bracket, p_value, percent, points, spread
 from .trivial import BEST_TRIVIAL, CONFOUND
@@ -29,6 +29,7 @@ CAUTIONS = {
     "few-seeds": "A method with one seed or fewer than its card asks for: how its seeds differ is not known.",
 }
 """What a table says where any of its numbers carries the flag."""
+CHANCE_ROW = "chance: Dice and precision of calling everything, areas and AP of scores that know nothing."
 
 
 @dataclass(frozen=True)
@@ -155,6 +156,7 @@ class Headline:
     slices_only: bool = False
     family: str = ""
     missing: str = ""
+    chance: HeadlineRow | None = None
 
     @property
     def name(self) -> str:
@@ -198,6 +200,7 @@ class Headline:
             "slices, ± between seeds [the same interval, by leaving patients out].",
             "PSC (precision) and SEN (sensitivity) are read at the val threshold. AUROC and AP count voxels inside the "
             "region of interest. Oracle gap = oracle − val.",
+            *([CHANCE_ROW] if self.chance else []),
             *(f"{protocol}: threshold is {PROTOCOLS[protocol].legend}." for protocol in used),
         ]
 
@@ -211,6 +214,7 @@ class Headline:
             "Percent; slices of all cases pooled, mean over seeds [95 % bootstrap-t interval for new patients and "
             "seeds, by leaving patients out]; per patient: mean over patients with slices of both kinds.",
             "The labels say which slices show a lesion, not where: there is no Dice and no other voxel metric.",
+            *([CHANCE_ROW] if self.chance else []),
             *([rates] if any(c.protocol in slice_quantiles() for c in self.columns) else []),
         ]
 
@@ -273,8 +277,25 @@ def _headline(summary: pd.DataFrame, tests: pd.DataFrame | None, dataset: str, t
     ordered = tuple(row for _, row in sorted(found, key=lambda pair: pair[0]))
     common = frozenset.intersection(*(row.flags for row in ordered)) & set(BANNERS)
     common |= frozenset.union(*(row.flags for row in ordered)) & {"phantom"}
-    family = _family(compared, ordered)
-    return Headline(dataset, train, columns, ordered, verdict[:2], area, frozenset(common), slices_only, family)
+    family, chance = _family(compared, ordered), _chance(columns, part)
+    return Headline(
+        dataset, train, columns, ordered, verdict[:2], area, frozenset(common), slices_only, family, chance=chance
+    )
+
+
+def _chance(columns: Sequence[Column], rows: Sequence[dict]) -> HeadlineRow | None:
+    """Return what a map without information reaches: everything called, or a score that knows nothing."""
+    known = {(r["metric"], r["unit"]): r["mean"] for r in rows if r["metric"] in CHANCE.values() and _defined(r)}
+    entries = {column.key: HeadlineNumber(NOT_AVAILABLE) for column in columns}
+    for column in columns:
+        level = CHANCE.get(column.metric)
+        if isinstance(level, str):
+            level = next((known[level, unit] for unit in column.units if (level, unit) in known), None)
+        if level is not None and column.key != GAP and not column.against:
+            entries[column.key] = HeadlineNumber(percent(level))
+    if all(entry.value == NOT_AVAILABLE for entry in entries.values()):
+        return None
+    return HeadlineRow("chance", "", frozenset({"chance"}), entries, 0, 0, 0)
 
 
 def _compared(

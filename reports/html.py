@@ -80,6 +80,7 @@ def _section(headline: Headline, tables: Tables, pictures: Pictures) -> dict[str
         "seed_tests": grid.paired_grids(tests, headline.dataset, headline.train, unit="seed"),
         "published": grid.published_grid(headline),
         "details": dict(zip(("tables", "notes"), details(headline, tables), strict=True)),
+        "ranking": grid.rank_grid(tables.ranks, headline),
         "training": dict(zip(("rows", "others"), watched_trainings(own), strict=True)),
         "data": _data_facts(own),
         "missing": [r for r in run_references(tables.records, tables.info)[headline.dataset] if r not in methods],

@@ -17,6 +17,7 @@ from .cases import cases
 from .columns import COST, FAILURES, PER_CASE, SKIPPED, Facts, MethodOnData, facts, flag_text, sort_rows
 from .failing import Missing, Policy, facts_of_missing, missing_cells, told, with_worst
 from .paired import paired_tests, run_references
+from .ranks import ranks
 from .summary import summary
 from .trivial import BestTrivial, Group, best_trivials
 
@@ -29,7 +30,7 @@ class Tables(Mapping[str, pd.DataFrame]):
     failed or are missing.
     """
 
-    NAMES = ("summary", "per_case", "paired_tests", "cases", "cost", "failures", "skipped")
+    NAMES = ("summary", "per_case", "paired_tests", "cases", "cost", "failures", "skipped", "ranks")
 
     def __init__(
         self,
@@ -100,6 +101,10 @@ class Tables(Mapping[str, pd.DataFrame]):
     @cached_property
     def cases(self) -> pd.DataFrame:
         return cases(self.records)
+
+    @cached_property
+    def ranks(self) -> pd.DataFrame:
+        return ranks(self.scores, self.facts)
 
     @cached_property
     def cost(self) -> pd.DataFrame:

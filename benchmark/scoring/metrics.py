@@ -209,6 +209,14 @@ def _why(scored: ScoredVoxels) -> str:
     return ONE_CLASS if scored.curves.positives else NO_LESION
 
 
+def _share_of_lesion(curves: Curves) -> float | None:
+    return curves.positives / (curves.positives + curves.negatives) if curves.positives else None
+
+
+def _dice_of_everything(curves: Curves) -> float | None:
+    return 2 * curves.positives / (2 * curves.positives + curves.negatives) if curves.positives else None
+
+
 def _right(called: np.ndarray, labels: np.ndarray) -> Value:
     return _share(int((called & labels).sum()), int(labels.sum()), ONE_KIND)
 
@@ -249,6 +257,11 @@ _FAMILIES: dict[Needs, str] = {
 }  # fmt: skip
 _VOXELS, _SLICES, _LUNG = "of the voxels of all cases", "of the slices of all cases", ("lung",)
 _PATIENTS = "of all patients"
+CHANCE: dict[str, float | str] = {
+    "dice": "chance_dice", "psc": "prevalence", "ap": "prevalence", "auroc": 0.5, "slice_auroc": 0.5,
+    "slice_ap": "slice_prevalence",
+}  # fmt: skip
+"""What a map without any information reaches: a number, or the metric that says it of a set."""
 # In reading order: tables are sorted by it.
 METRICS: dict[str, Metric] = {
     metric.id: metric
@@ -347,6 +360,14 @@ METRICS: dict[str, Metric] = {
         Metric("healthy_share", "Called share of healthy scans", "lower", "healthy scans", _called_share,
                "share of the region of interest called in held-out healthy scans", "listed where there is one",
                "of the voxels of those scans", per_case=False, always_listed=False, one_sided=True),
+        Metric("prevalence", "Lesion share", None, "scores", lambda s: _defined(_share_of_lesion(s.curves), NO_LESION),
+               "share of the voxels that are lesion: the AP and precision of chance", "no lesion", _VOXELS),
+        Metric("chance_dice", "Dice of calling everything", None, "scores",
+               lambda s: _defined(_dice_of_everything(s.curves), NO_LESION),
+               "Dice of a mask of all voxels", "no lesion", _VOXELS),
+        Metric("slice_prevalence", "Lesion share of slices", None, "slices",
+               lambda c: _defined(_share_of_lesion(c), ONE_KIND),
+               "share of the slices with a lesion: the slice AP of chance", "no such slice", _SLICES),
         Metric("slice_threshold", "Slice threshold", None, "slice threshold", lambda score: score,
                "the quantile of healthy slices above which slices are called", "listed where there is one",
                "of all healthy slices", unit="score", per_case=False, always_listed=False),

@@ -84,7 +84,7 @@ def test_what_is_measured_is_what_the_catalogues_hold_and_lies_in_its_unit(anato
 
 
 def test_only_thresholds_are_not_compared_and_no_upper_bound_decides():
-    assert [m for m in METRICS if not sign(m)] == ["slice_threshold"]
+    assert [m for m in METRICS if not sign(m)] == ["prevalence", "chance_dice", "slice_prevalence", "slice_threshold"]
     assert {m for m in METRICS if sign(m) < 0} >= {"fp_components", "fp_volume_ml", "healthy_fp_volume_ml"}
     assert deciding() == ["val", "healthy-q95", "healthy-q99", "native"]
     assert not any(is_oracle(protocol) for protocol in deciding())

@@ -30,6 +30,7 @@ FIXED = {
     "cost": "method dataset train seed fit_s score_s s_per_slice peak_ram_mib peak_gpu_mib params device",
     "failures": "method dataset seed stage error log",
     "skipped": "method dataset reason",
+    "ranks": "dataset train protocol metric unit method n_patients n_methods mean rank rank_low rank_high p_rank1",
 }
 
 

@@ -1,0 +1,87 @@
+"""Cells that failed or are missing are named in every table, and left out or counted as worst."""
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+from uasbench import cli
+from uasbench.benchmark.runs.records import CellKey, Failure
+from uasbench.reports.compare import compare
+from uasbench.reports.console import headline as console_headline
+from uasbench.reports.headline import headlines
+from uasbench.reports.tables import Tables
+
+INFO = {"references": {"lits": "hu-deviation"}}
+
+
+def failure(method, seed):
+    return Failure(cell=CellKey(method=method, dataset="lits", train="btcv", seed=seed), stage="fit", error="NaN loss")
+
+
+@pytest.fixture
+def run(make_record, liver_records):
+    """``ae`` lacks seed 2, ``vae`` failed at every seed, and ``dae`` was planned and never run."""
+    records = [r for r in liver_records if (r.cell.method, r.cell.seed) != ("ae", 2)]
+    failures = [failure("ae", 2), failure("vae", 0), failure("vae", 1)]
+    info = {**INFO, "cells": [*(r.cell.slug for r in records), "dae__lits__btcv__s0"]}
+    return records, failures, info
+
+
+def dice(tables, method):
+    frame = tables.summary
+    return frame[(frame.method == method) & (frame.metric == "dice") & (frame.protocol == "val")].set_index("unit")
+
+
+def test_left_out_cells_are_flagged_and_named(run):
+    records, failures, info = run
+    tables = Tables(records, failures, (), info)
+    assert tables.missing == {
+        ("ae", "lits", "btcv"): (2,),
+        ("dae", "lits", "btcv"): (0,),
+        ("vae", "lits", "btcv"): (0, 1),
+    }
+    row = dice(tables, "ae").loc["patient"]
+    assert "failed-cells" in row["flags"]
+    assert row["n_seeds"] == 2
+    assert dice(tables, "vae").empty
+    (found,) = headlines(tables.summary, tables.headline_tests, tables.told_missing)
+    assert "≠" in next(r.marks for r in found.rows if r.method == "ae")
+    said = (
+        "Failures: exclude. Cells that failed or are missing are left out: ae (seed 2); dae (seed 0); vae (seeds 0, 1)."
+    )
+    assert said in found.legend()
+    untouched = Tables([r for r in records if r.cell.method != "ae"], (), (), INFO)
+    assert "failed-cells" not in untouched.summary["flags"].str.cat()
+    assert untouched.told_missing("lits", "btcv") == ""
+
+
+def test_worst_counts_for_every_patient_and_changes_nobody_else(run):
+    records, failures, info = run
+    left, worst = Tables(records, failures, (), info), Tables(records, failures, (), info, "worst")
+    mean, low = (dice(t, "ae").loc["patient"]["mean"] for t in (left, worst))
+    assert low == pytest.approx(mean * 2 / 3)
+    assert dice(worst, "ae").loc["patient"]["n_seeds"] == 3
+    assert dice(worst, "ae").loc["pooled"]["mean"] == pytest.approx(dice(left, "ae").loc["pooled"]["mean"] * 2 / 3)
+    assert (dice(worst, "vae")["mean"] == 0).all()
+    assert "failed-cells" in dice(worst, "vae").loc["patient"]["flags"]
+    numbers = ["mean", "std", "ci_low", "ci_high"]
+    np.testing.assert_array_equal(dice(left, "draem")[numbers], dice(worst, "draem")[numbers])
+    tests = worst.paired_tests
+    row = tests[(tests.method == "vae") & (tests.protocol == "val") & (tests.metric == "dice")].set_index("unit")
+    assert row["mean_diff"].loc["patient"].max() < 0
+    (found,) = headlines(worst.summary, worst.headline_tests, worst.told_missing)
+    assert found.rows[-1].entries["val"].value == "0.0"
+    assert "count as the worst value" in " ".join(found.legend())
+
+
+def test_report_and_compare_take_the_policy(run, make_run, tmp_path):
+    records, failures, info = run
+    folder = make_run(tmp_path / "run", records, failures, **info)
+    for policy in ("exclude", "worst"):
+        done = CliRunner().invoke(cli.app, ["report", str(folder.path), "--failures", policy])
+        assert done.exit_code == 0, done.output
+        text = (folder.tables_dir / "headline-lits-btcv.md").read_text()
+        assert f"Failures: {policy}." in text
+        assert f"Failures: {policy}." in folder.report_html.read_text()
+        assert ("vae" in set(compare(folder, "draem", policy=policy)["method"])) == (policy == "worst")
+    console_headline(folder)
+    assert CliRunner().invoke(cli.app, ["report", str(folder.path), "--failures", "ignore"]).exit_code == 2
