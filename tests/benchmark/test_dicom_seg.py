@@ -1,5 +1,6 @@
 """DICOM segmentations: every frame refers to the slice that it lies on, and holds the mask of that slice."""
 
+import locale
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,14 @@ SERIES = {
     "0010|0010": "P^1", "0008|0020": "20200101", "0008|0030": "120000", "0020|0010": "1", "0008|0050": "a",
     "0010|0030": "", "0010|0040": "", "0020|0011": "1", "0020|1040": "",
 }  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _same_locale():
+    """SimpleITK's writer of DICOM files leaves the process in the C locale, where text files are read as ASCII."""
+    before = locale.setlocale(locale.LC_ALL)
+    yield
+    locale.setlocale(locale.LC_ALL, before)
 
 
 @pytest.fixture
