@@ -23,9 +23,9 @@ _SLICE_UNITS = ("slice", "pooled", "patient")
 GAP = "gap"
 CAUTIONS = {
     "small-n": "Fewer than 50 patients: intervals and tests depend on the shape of the values.",
-    "skewed": "Intervals of some columns (flag `skewed` in summary.csv) cover less than they say: values are skewed.",
-    "seeds-only": "Intervals of some pooled or slice columns (flag `seeds-only` in summary.csv) are over seeds alone "
-    "and say nothing of new patients: their records lack values that leave a patient out; `bench rescore` adds them.",
+    "skewed": "Intervals of some columns (flag skewed in summary.csv) cover less than they say: values are skewed.",
+    "seeds-only": "Intervals of some pooled or slice columns (flag seeds-only in summary.csv) are over seeds alone "
+    "and say nothing of new patients: their records lack values that leave a patient out; bench rescore adds them.",
     "few-seeds": "A method with one seed or fewer than its card asks for: how its seeds differ is not known.",
 }
 """What a table says where any of its numbers carries the flag."""
@@ -246,13 +246,14 @@ def _headline(summary: pd.DataFrame, tests: pd.DataFrame | None, dataset: str, t
     chosen = slice_columns() if slices_only else voxel_columns()
     compared = {} if tests is None else _compared(tests, dataset, train, *verdict)
     references = sorted({reference for _, reference in compared}, key=lambda name: (name == BEST_TRIVIAL, name))
-    columns = (
-        *(c for c in chosen if _shown(c, rows, methods, slices_only)),
-        *(
-            Column(f"against-{r}", *verdict[:2], against=r, short="p against\n◆" if r == BEST_TRIVIAL else "")
-            for r in references
-        ),
-    )
+    shown = [c for c in chosen if _shown(c, rows, methods, slices_only)]
+    # Beside the numbers that order the rows: the last column of a wide table is seldom looked at.
+    place = next((i for i, c in enumerate(shown, 1) if c.key in (GAP, "slice_auroc")), len(shown))
+    shown[place:place] = [
+        Column(f"against-{r}", *verdict[:2], against=r, short="p against\n◆" if r == BEST_TRIVIAL else "")
+        for r in references
+    ]
+    columns = tuple(shown)
     found = []
     for method in methods:
         decided = _find(rows, method, *verdict)
