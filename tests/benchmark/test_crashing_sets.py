@@ -87,7 +87,8 @@ def test_sets_of_this_package_are_found_without_opening_a_scan(root):
     """Their discovery runs in the command's own process, so that it must not touch a library that reads scans."""
     script = (
         "import sys; from pathlib import Path; from uasbench.benchmark.catalogue.registry import datasets\n"
-        "for name in datasets().names(): datasets().get(name)().survey(Path(sys.argv[1]))\n"
+        "from uasbench.datasets.looking import look\n"
+        "for name in datasets().names(): look(datasets().get(name)(), Path(sys.argv[1]))\n"
         "print([name for name in ('SimpleITK', 'nibabel', 'pydicom', 'isal') if name in sys.modules])"
     )
     command = [sys.executable, "-c", script, str(root)]
