@@ -105,9 +105,9 @@ def test_running_again_repeats_no_stage_and_more_methods_extend_the_run_and_its_
     again = run("hu-deviation,ae", seeds=[0, 1])
     assert {p: p.stat().st_mtime_ns for p in (again.path / "records").iterdir()} == stamps
     assert tables(again.path) == tables(two_seeds.path)
-    assert set(again.table("paired_tests").reference) == {"hu-deviation"}
+    assert set(again.table("paired_tests").reference) == {"hu-deviation", "best-trivial"}
     more = run("hu-threshold", reference="hu-threshold")
-    assert set(more.table("paired_tests").reference) == {"hu-threshold"}
+    assert set(more.table("paired_tests").reference) == {"hu-threshold", "best-trivial"}
     assert {r.cell.method for r in more.records} == {"hu-deviation", "ae", "hu-threshold"}
     assert stamps.items() <= {p: p.stat().st_mtime_ns for p in (more.path / "records").iterdir()}.items()
     check_dashboard(more.path, ["ae", "ae", "hu-deviation", "hu-threshold"])

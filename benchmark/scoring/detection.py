@@ -22,8 +22,8 @@ class Matched(NamedTuple):
     dice: np.ndarray
 
 
-def match(lesions: Components, parts: Components) -> Matched:
-    """Match lesions and components of a mask one to one, best overlap first.
+def match(lesions: Components, parts: Components, highest: np.ndarray) -> Matched:
+    """Match lesions and components of a mask one to one, best overlap first, of equal ones the ``highest`` score.
 
     A lesion is found where its intersection with its component is at least a tenth of their union. Its Dice is that
     with all components that touch it together.
@@ -35,7 +35,8 @@ def match(lesions: Components, parts: Components) -> Matched:
     both, touching = (np.bincount(lesion, sizes, number) for sizes in (shared, parts.sizes[part]))
     iou = shared / (lesions.sizes[lesion] + parts.sizes[part] - shared)
     by = np.full(number, -1)
-    for pair in np.argsort(-iou, kind="stable")[: np.count_nonzero(iou >= LEAST_IOU)]:
+    order = np.lexsort((-lesions.sizes[lesion], -highest[part], -iou))
+    for pair in order[: np.count_nonzero(iou >= LEAST_IOU)]:
         if by[lesion[pair]] < 0 and part[pair] not in by:
             by[lesion[pair]] = part[pair]
     return Matched(by, 2 * both / (lesions.sizes + touching))
@@ -91,8 +92,8 @@ class LesionWise:
         cls, lesions: Components, parts: Components, map_: np.ndarray, ml: np.ndarray, contrast: np.ndarray
     ) -> LesionWise:
         """Match the lesions of one case with the components of a mask that was cut from a map."""
-        by, dice = match(lesions, parts)
         highest = parts.highest(map_)
+        by, dice = match(lesions, parts, highest)
         scores = np.where(by < 0, -np.inf, highest[by] if len(highest) else -np.inf)
         return cls(scores, dice, ml, contrast, np.delete(highest, by[by >= 0]))
 

@@ -73,7 +73,7 @@ def test_pairs_are_those_of_a_table_of_overlaps(one, two, share, called):
     for k, j in product(range(len(truth)), range(len(parts))):
         a, b = whole[0] == k + 1, whole[1] == j + 1
         iou[k, j] = (a & b).sum() / (a | b).sum()
-    by, dice = match(truth, parts)
+    by, dice = match(truth, parts, np.zeros(len(parts)))
     for k in range(len(truth)):
         a = whole[0] == k + 1
         touching = np.isin(whole[1], np.setdiff1d(whole[1][a], [0]))
