@@ -7,7 +7,7 @@ from ..common.atomic import write_text
 from . import html
 from .columns import CASES, PAIRED_TESTS, RANKS, SUMMARY
 from .details import details
-from .failing import Policy
+from .failing import POLICY, Policy, policy_of
 from .figures.pictures import draw
 from .grid import (
     cost_grid,
@@ -30,6 +30,8 @@ def build(folder: RunFolder, policy: Policy = "exclude") -> list[Path]:
     Works with whatever is there: no record at all, one seed, one patient. Every file is replaced atomically. ``policy``
     says what counts for cells that failed or are missing.
     """
+    if policy_of(folder.info()) != policy:
+        folder.update_info(**{POLICY: policy})
     tables = tables_of(folder, policy)
     found = headlines(tables.summary, tables.paired_tests, tables.told_missing)
     files = [write_text(folder.tables_dir / name, text) for name, text in table_texts(tables).items()]

@@ -8,7 +8,7 @@ import pandas as pd
 from ..benchmark.runs.records import Record
 from ..benchmark.scoring.metrics import SLICE_LABELS_ONLY
 from ..datasets.case import Trust
-from .columns import CASES, flag_text, sort_rows
+from .columns import CASES, flag_text, record_flags, sort_rows
 
 NOT_DESCRIBED = "its records are of an earlier version, which described no case; 'bench rescore' does"
 _INTEGERS = ("slices", "lesion_slices", "n_lesions")
@@ -33,7 +33,7 @@ def _row(dataset: str, case: str, record: Record) -> dict:
     row = {
         "dataset": dataset, "case": case, "patient": data.patients[case], "spacing_source": trust.spacing_source,
         "spacing_trusted": trust.spacing_trusted, "orientation_source": trust.orientation_source,
-        "flags": flag_text({"phantom"} if data.phantom is not None else set()),
+        "flags": flag_text(record_flags(record) & {"phantom", "planted"}),
     }  # fmt: skip
     if facts is None:
         return row | {"reason": NOT_DESCRIBED}

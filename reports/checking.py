@@ -9,6 +9,7 @@ from ..benchmark.runs.folder import RunFolder
 from ..benchmark.runs.records import Record
 from ..benchmark.verification.findings import Part
 from .build import table_texts
+from .failing import policy_of
 from .tables import Tables
 
 KEYS = ("dataset", "train", "method", "reference", "seed", "case", "protocol", "metric", "unit", "stage")
@@ -22,7 +23,8 @@ def compare_tables(folder: RunFolder, records: Sequence[Record], part: Part) -> 
         RunFolderError: ``run.json`` or a failure cannot be read.
     """
     order = sorted(records, key=lambda r: (r.cell.dataset, r.cell.train, r.cell.method, r.cell.seed))
-    wanted = table_texts(Tables(order, folder.failures(), folder.skipped(), folder.info()))
+    info = folder.info()
+    wanted = table_texts(Tables(order, folder.failures(), folder.skipped(), info, policy_of(info)))
     there = {path.name for path in folder.tables_dir.iterdir()} if folder.tables_dir.is_dir() else set()
     if not there:
         part.unverified.append("tables/: there are none; 'bench report' writes them")

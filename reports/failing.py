@@ -16,7 +16,14 @@ from .trivial import Group, group_of
 
 Policy = Literal["exclude", "worst"]
 """``exclude`` leaves failed and missing cells out, ``worst`` counts the worst value of the metric for every patient."""
+POLICY = "failures_count_as"
+"""Field of ``run.json`` that keeps the policy of the tables in the folder, where it is not ``exclude``."""
 Missing = Mapping[MethodOnData, tuple[int, ...]]
+
+
+def policy_of(info: Mapping[str, Any]) -> Policy:
+    """Return the policy that the tables of a run were written with."""
+    return "worst" if info.get(POLICY) == "worst" else "exclude"
 
 
 def missing_cells(records: Sequence[Record], failures: Sequence[Failure], info: Mapping[str, Any]) -> Missing:
@@ -48,7 +55,7 @@ def facts_of_missing(known: Mapping[MethodOnData, Facts], missing: Missing) -> d
         if where in known:
             own = known[where]
         elif kin:
-            own = Facts(info, kin[0].profile, kin[0].flags & {"phantom", "smoke", "quick"})
+            own = Facts(info, kin[0].profile, kin[0].flags & {"phantom", "planted", "smoke", "quick"})
         else:
             continue
         found[where] = own._replace(flags=own.flags | {"failed-cells"})

@@ -15,7 +15,7 @@ from ..benchmark.scores import Scores, collect, per_case_values
 from ..benchmark.scoring.metrics import NO_PROTOCOL
 from .cases import cases
 from .columns import COST, FAILURES, PER_CASE, SKIPPED, Facts, MethodOnData, facts, flag_text, sort_rows
-from .failing import Missing, Policy, facts_of_missing, missing_cells, told, with_worst
+from .failing import Missing, Policy, facts_of_missing, missing_cells, policy_of, told, with_worst
 from .paired import paired_tests, run_references
 from .ranks import ranks
 from .summary import summary
@@ -120,9 +120,13 @@ class Tables(Mapping[str, pd.DataFrame]):
         return _listed([s.model_dump() for s in self._skipped], SKIPPED, ["dataset", "method"], self.info)
 
 
-def tables_of(folder: RunFolder, policy: Policy = "exclude") -> Tables:
-    """Return the tables of a run folder; ``policy`` says what counts for cells that failed or are missing."""
-    return Tables(folder.records(), folder.failures(), folder.skipped(), folder.info(), policy)
+def tables_of(folder: RunFolder, policy: Policy | None = None) -> Tables:
+    """Return the tables of a run folder.
+
+    ``policy`` says what counts for cells that failed or are missing; None is that of its last report.
+    """
+    info = folder.info()
+    return Tables(folder.records(), folder.failures(), folder.skipped(), info, policy or policy_of(info))
 
 
 def per_case(records: Sequence[Record], known: Mapping[MethodOnData, Facts]) -> pd.DataFrame:

@@ -14,7 +14,6 @@ import torch
 from uasbench.benchmark.commands import rescoring, running
 from uasbench.benchmark.commands.preparing import prepare_only
 from uasbench.benchmark.commands.rescoring import rescore
-from uasbench.benchmark.executors.contract import Job, Place, Report
 from uasbench.benchmark.planning.options import RunOptions, validated
 from uasbench.benchmark.runs.folder import RecordError, RunFolder, RunFolderError
 from uasbench.benchmark.runs.map_store import write_mask
@@ -23,14 +22,14 @@ from uasbench.benchmark.stages import fit, measure
 from uasbench.benchmark.stages import map as map_stage
 from uasbench.benchmark.stages.apart import Here
 from uasbench.benchmark.stages.measure import MeasureTask
-from uasbench.benchmark.stages.worker import run_stage
 from uasbench.common.atomic import DiskError
-from uasbench.common.errors import summary
 from uasbench.common.sealed import DamagedError, seal_folder
 from uasbench.datasets.storing import store
 from uasbench.reports.columns import record_flags
 from uasbench.reports.compare import compare
 from uasbench.reports.tables import tables_of
+
+from .in_process import InProcess
 
 HOW = ["flip", "truncate", "empty"]
 STORED = [
@@ -40,41 +39,12 @@ STORED = [
 MADE = ["fits/*/last.pt", f"fits/*/{FIT_SEAL}", "maps/*/*.map", "maps/*/healthy/*.map", f"maps/*/{MAP_SEAL}"]
 
 
-class _Here:
-    """Runs stages in this process, because starting others takes longer than the stages."""
-
-    def __init__(self, place: Place) -> None:
-        self.found: list[Report] = []
-
-    def room(self) -> int:
-        return 1
-
-    def attach(self, jobs: Any) -> tuple[str, ...]:
-        return ()
-
-    def submit(self, job: Job) -> None:
-        try:
-            run_stage(job.text, Here(lambda done, total: None))
-            outcome = Report(job.id, "done")
-        except Exception as error:
-            outcome = Report(job.id, "failed", summary(error))
-        self.found += [Report(job.id, "started"), outcome]
-
-    def reports(self, timeout: float) -> list[Report]:
-        found, self.found = self.found, []
-        return found
-
-    def stop(self, job: str) -> None: ...
-
-    def close(self) -> None: ...
-
-
 @pytest.fixture(scope="module")
 def first(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a finished run of ``ae`` and the cache that it filled."""
     home = tmp_path_factory.mktemp("undisturbed")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(running, "find_executor", lambda name: _Here)
+        patch.setattr(running, "find_executor", lambda name: InProcess)
         # Scans are indexed once they have settled; the readers that do it know nothing of a patch.
         newest = max(path.stat().st_ctime_ns for path in root.rglob("*"))
         time.sleep(max(0, newest + 1.1 * store._SETTLED_NS - time.time_ns()) / 1e9)
@@ -87,7 +57,7 @@ def first(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def home(first: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of it for one test; stages run in this process."""
     for command in (running, rescoring):
-        monkeypatch.setattr(command, "find_executor", lambda name: _Here)
+        monkeypatch.setattr(command, "find_executor", lambda name: InProcess)
     return shutil.copytree(first, tmp_path / "home")
 
 

@@ -8,49 +8,17 @@ from typing import Any
 import numpy as np
 import pytest
 from uasbench import api
-from uasbench.benchmark.executors.contract import Job, Place, Report
 from uasbench.benchmark.runs import certificate
 from uasbench.benchmark.runs.folder import RunFolder
 from uasbench.benchmark.runs.map_store import read_map, write_map
 from uasbench.benchmark.runs.records import MAP_SEAL, write_json
-from uasbench.benchmark.stages.apart import Here
-from uasbench.benchmark.stages.worker import run_stage
 from uasbench.benchmark.verification import measuring
 from uasbench.benchmark.verification.findings import Verification
-from uasbench.common.errors import summary
 from uasbench.common.sealed import read_sealed, seal_folder
 
+from .in_process import InProcess
+
 CELL = "hu-deviation__lits__btcv__s0"
-
-
-class _Here:
-    """Measures in this process, because starting others takes longer."""
-
-    def __init__(self, place: Place) -> None:
-        self.found: list[Report] = []
-
-    def room(self) -> int:
-        return 1
-
-    def attach(self, jobs: Any) -> tuple[str, ...]:
-        return ()
-
-    def submit(self, job: Job) -> None:
-        assert Path(json.loads(job.text)["maps"]).is_absolute(), "workers have another working directory"
-        try:
-            run_stage(job.text, Here(lambda done, total: None))
-            outcome = Report(job.id, "done")
-        except Exception as error:
-            outcome = Report(job.id, "failed", summary(error))
-        self.found += [Report(job.id, "started"), outcome]
-
-    def reports(self, timeout: float) -> list[Report]:
-        found, self.found = self.found, []
-        return found
-
-    def stop(self, job: str) -> None: ...
-
-    def close(self) -> None: ...
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +34,7 @@ def finished(quick_run, root: Path, cache: Path, tmp_path_factory) -> Path:
 @pytest.fixture
 def home(finished: Path, tmp_path: Path, monkeypatch) -> Path:
     """A copy of it for one test."""
-    monkeypatch.setattr(measuring, "find_executor", lambda name: _Here)
+    monkeypatch.setattr(measuring, "find_executor", lambda name: InProcess)
     return shutil.copytree(finished, tmp_path / "home")
 
 

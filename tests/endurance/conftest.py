@@ -4,16 +4,17 @@ import time
 from pathlib import Path
 
 import pytest
+from uasbench.benchmark.environment import source_digest
 
 from .bits import bits, doubled_or_missing
 from .commands import Bench, Whole
-from .ledger import Ledger, default_folder, tree_version
+from .ledger import Ledger, default_folder
 
 
 @pytest.fixture(scope="session")
 def ledger() -> Ledger:
     """The counts of this version of the package."""
-    return Ledger(default_folder(), tree_version())
+    return Ledger(default_folder(), source_digest())
 
 
 @pytest.fixture(scope="session")

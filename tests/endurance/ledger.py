@@ -4,7 +4,6 @@ A line is what one trial found: part, version of the package, seed, counts, and 
 only appended, so that parts may run side by side, on several days and after being stopped.
 """
 
-import hashlib
 import json
 import os
 from collections import Counter
@@ -12,21 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
-ROOMS = ("common", "datasets", "methods", "benchmark", "reports")
+from uasbench.benchmark.environment import source_digest
+
 FOLDER = "UASBENCH_ENDURANCE"
-
-
-def tree_version() -> str:
-    """Return a digest of the package's own files; tests and pages are not among them."""
-    digest = hashlib.blake2b(digest_size=6)
-    files = [
-        *ROOT.glob("*.py"),
-        *(p for room in ROOMS for kind in ("*.py", "*.yaml") for p in (ROOT / room).rglob(kind)),
-    ]
-    for path in sorted(files):
-        digest.update(f"{path.relative_to(ROOT)}\0".encode() + path.read_bytes())
-    return digest.hexdigest()
 
 
 def default_folder() -> Path:
@@ -97,4 +84,4 @@ def _table(head: list[str], rows: list[list[str]]) -> str:
 
 
 if __name__ == "__main__":
-    print(Ledger(default_folder(), tree_version()).markdown())
+    print(Ledger(default_folder(), source_digest()).markdown())

@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from .ledger import Ledger, tree_version
+from .ledger import Ledger
 from .parts import MINUTES, SEED, work_off
 
 
@@ -52,8 +52,3 @@ def test_a_fault_is_kept_and_does_not_stop_the_others(ledger):
 def test_counts_are_laid_out_by_what_stands_before_the_colon(ledger):
     ledger.add("part", 0, Counter({"a: refused": 2, "b: accepted": 1}))
     assert "|  | accepted | refused |\n| --- | --- | --- |\n| a | 0 | 2 |\n| b | 1 | 0 |" in ledger.markdown()
-
-
-def test_the_version_is_that_of_the_package():
-    assert tree_version() == tree_version()
-    assert len(tree_version()) == 12

@@ -5,6 +5,8 @@ import pytest
 from typer.testing import CliRunner
 from uasbench import cli
 from uasbench.benchmark.runs.records import CellKey, Failure
+from uasbench.benchmark.verification.findings import Part
+from uasbench.reports.checking import compare_tables
 from uasbench.reports.compare import compare
 from uasbench.reports.console import headline as console_headline
 from uasbench.reports.headline import headlines
@@ -83,5 +85,7 @@ def test_report_and_compare_take_the_policy(run, make_run, tmp_path):
         assert f"Failures: {policy}." in text
         assert f"Failures: {policy}." in folder.report_html.read_text()
         assert ("vae" in set(compare(folder, "draem", policy=policy)["method"])) == (policy == "worst")
+        compare_tables(folder, folder.records(), tables := Part("tables"))  # a verification knows of the policy
+        assert tables.outcome == "verified"
     console_headline(folder)
     assert CliRunner().invoke(cli.app, ["report", str(folder.path), "--failures", "ignore"]).exit_code == 2
