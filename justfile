@@ -52,7 +52,7 @@ rates run source:
     #!/usr/bin/env python
     import time
     from pathlib import Path
-    from uasbench.benchmark.calibration import probe
+    from uasbench.benchmark.calibration import seconds
     from uasbench.benchmark.catalogue.rates import harness, measured
     from uasbench.benchmark.runs.folder import RunFolder
     from uasbench.reports.build import build
@@ -61,7 +61,9 @@ rates run source:
     started = time.process_time()
     build(folder)
     tables_s = round((time.process_time() - started) / len(records), 3)
-    around = {"probe_s": round(probe(), 2), **harness(records, folder.info()["timing"]), "tables_s": tables_s}
+    timing = folder.info()["timing"]
+    probe_s = round(seconds(timing[-1]["workers"], records[0].cost.threads), 2)
+    around = {"probe_s": probe_s, **harness(records, timing), "tables_s": tables_s}
     print("  {{ source }}:", around)
     for rate in measured(records, "{{ source }}"):
         print(rate.line())
