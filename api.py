@@ -128,6 +128,11 @@ def execute(options: RunOptions, console: Console | None = None) -> Run:
 
     with Tracker(options.tracking_uri, console) as tracker:
         folder, failed = running.run(options, console=console, on_start=tracker.start, on_record=tracker.cell)
+        if options.page is not None and any(figure.kind == "embedding" for figure in options.page.figures):
+            from .benchmark.commands.embedding import embed
+            from .benchmark.runs.records import write_json
+
+            write_json(folder.embedding, embed(options, console))
         _conclude(folder)
         tracker.finish()
     return Run(folder.path, failed)

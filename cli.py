@@ -81,6 +81,9 @@ def run(
         list[str] | None, typer.Option("--variant", help="LABEL:METHOD.KEY=VALUE,…; adds the row METHOD@LABEL.")
     ] = None,
     exclude: Annotated[list[str] | None, typer.Option(help="SET:ID to leave out; may be repeated.")] = None,
+    keep: Annotated[
+        list[str] | None, typer.Option(help="restorations: keep and draw what methods make of a scan.")
+    ] = None,
     calibration: Annotated[
         str, typer.Option(help="held-out keeps a fifth of the healthy patients; none.")
     ] = "held-out",
@@ -151,6 +154,7 @@ def reproduce(
     printed = load(experiment).printed()
     if printed and not phantom:
         say(beside(printed, finished.table("summary")).to_string(index=False))
+    say(f"page: {finished.folder.page_html}")
     _show(finished)
 
 

@@ -37,6 +37,31 @@ class Printed(BaseModel, extra="forbid"):
     std: float | None = None
 
 
+class Figure(BaseModel, extra="forbid"):
+    """A figure of an experiment's page.
+
+    ``patients`` shows every method on patients from easy to hard, with the ``pictures`` that it makes of a scan (by
+    title; None: all of them, and the map); ``methods`` all methods on each of these patients, with the first of the
+    ``pictures`` that a method makes; ``errors`` the largest missed and false parts of every method; ``checkpoints`` the
+    printed metrics over rows named ``…-N`` of one training; ``embedding`` patches of healthy tissue, lesions and
+    synthetic lesions, laid out by t-SNE.
+    """
+
+    kind: Literal["patients", "methods", "errors", "checkpoints", "embedding"]
+    title: str
+    pictures: list[str] | None = None
+
+
+class Page(BaseModel, extra="forbid"):
+    """What ``run.json`` keeps of an experiment: all that its page says beside the records of the run."""
+
+    name: str
+    title: str
+    notes: str = ""
+    figures: list[Figure] = Field(default_factory=list[Figure])
+    printed: list[Printed] = Field(default_factory=list[Printed])
+
+
 class Experiment(BaseModel, extra="forbid"):
     """A plan. ``dataset`` is a comma list; ``methods`` may be empty where the rows are all variants.
 
@@ -55,6 +80,20 @@ class Experiment(BaseModel, extra="forbid"):
     reference: str | None = None
     notes: str = ""
     published: str | list[Printed] = Field(default_factory=list[Printed])
+    figures: list[Figure] = Field(default_factory=list[Figure])
+
+    @property
+    def keep(self) -> list[str]:
+        """What a run has to keep for the figures."""
+        return ["restorations"] if any(f.kind in ("patients", "methods", "errors") for f in self.figures) else []
+
+    def page(self, name: str) -> Page:
+        """Return what a run keeps of the experiment.
+
+        Raises:
+            PublishedError: as :meth:`printed`.
+        """
+        return Page(name=name, title=self.title, notes=self.notes, figures=self.figures, printed=self.printed())
 
     def printed(self) -> list[Printed]:
         """Return the published numbers, each with its counterpart in a run.

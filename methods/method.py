@@ -119,6 +119,9 @@ class Method:
     # A method may also define ``postprocess(case, scores) -> bool mask`` on the native grid, or, with a view,
     # ``postprocess_view(array, roi, scores, spacing) -> bool mask`` on the view's grid, which is mapped back by nearest
     # voxel: its own decision, which replaces ``map > native_threshold`` under protocol ``native``.
+    # With a view it may define ``restore_view(array, roi, scores, spacing) -> dict of arrays``: what it makes of a scan
+    # on the way to its map or its decision, such as a restoration, by title and on the view's grid; float arrays are
+    # shown like the input, bool ones as masks. They are kept and drawn with ``--keep restorations``.
 
     def preview(self, healthy: HealthySet, ctx: FitContext) -> dict[str, np.ndarray]:
         """Return what training looks at, by title: float arrays (n, H, W) in [0, 1]; for ``bench preview``."""

@@ -7,6 +7,7 @@ from ..common.atomic import write_text
 from . import html
 from .columns import CASES, PAIRED_TESTS, RANKS, SUMMARY
 from .details import details
+from .experiment import write_page
 from .failing import POLICY, Policy, policy_of
 from .figures.pictures import draw
 from .grid import (
@@ -37,6 +38,7 @@ def build(folder: RunFolder, policy: Policy = "exclude") -> list[Path]:
     files = [write_text(folder.tables_dir / name, text) for name, text in table_texts(tables).items()]
     pictures = draw(folder, tables, found)
     files += [picture.path for picture in pictures.found]
+    files += write_page(folder, tables)
     return [*files, write_text(folder.report_html, html.render(tables, found, pictures))]
 
 

@@ -18,6 +18,7 @@ from .columns import FLAG_LEGEND, KINDS, made_on, metric_name, records_of
 from .details import details
 from .figures.gallery import CAPTION
 from .figures.pictures import Pictures
+from .figures.series import SERIES_CAPTION
 from .formats import bracket, counted, number, p_value, percent, points
 from .headline import Headline, HeadlineRow
 from .paired import run_references
@@ -32,16 +33,9 @@ _TITLES = {"transductive": "Transductive method", "topline": "Supervised top lin
 
 def render(tables: Tables, headlines: Sequence[Headline], pictures: Pictures) -> str:
     """Return the report as HTML text."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
     info, records = tables.info, tables.records
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True, finalize=_shown,
-    )  # fmt: skip
-    environment.filters["data_uri"] = data_uri
-    return environment.get_template("report.html.j2").render(
-        css=(TEMPLATES / "report.css").read_text(encoding="utf-8"),
+    return filled(
+        "report.html.j2",
         phantom=bool(info.get("phantom")) or any("phantom" in h.flags for h in headlines),
         smoke=any("smoke" in h.flags for h in headlines),
         quick=any("quick" in h.flags for h in headlines),
@@ -54,9 +48,23 @@ def render(tables: Tables, headlines: Sequence[Headline], pictures: Pictures) ->
         skipped=grid.skipped_grid(tables.skipped),
         environment=_environment(info, records),
         gallery_caption=CAPTION,
+        series_caption=SERIES_CAPTION,
         training_note=NOTE,
         flags=FLAG_LEGEND,
     )
+
+
+def filled(template: str, **values: Any) -> str:
+    """Return a template's HTML text, everything escaped; a value that it lacks is an error."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True, finalize=_shown,
+    )  # fmt: skip
+    environment.filters["data_uri"] = data_uri
+    css = (TEMPLATES / "report.css").read_text(encoding="utf-8")
+    return environment.get_template(template).render(css=css, **values)
 
 
 def _shown(value: Any) -> Any:
@@ -72,7 +80,9 @@ def _section(headline: Headline, tables: Tables, pictures: Pictures) -> dict[str
     own = [r for r in tables.records if (r.cell.dataset, r.cell.train) == (headline.dataset, headline.train)]
     methods = {r.cell.method for r in own}
     tests = tables.paired_tests
-    return {group: pictures.of(group, headline) for group in ("patients", "ranks", "cost", "gallery", "curves")} | {
+    return {
+        group: pictures.of(group, headline) for group in ("patients", "ranks", "cost", "gallery", "series", "curves")
+    } | {
         "headline": headline,
         "sentences": sentences(headline, tables.summary, tests),
         "table": grid.headline_grid(headline),

@@ -98,7 +98,7 @@ def write_info(
         schema=SCHEMA_VERSION,
         command=command,
         commands=[*old.get("commands", []), {"at": now, "command": command}],
-        options=options.model_dump(mode="json", exclude={"command"}),
+        options=options.model_dump(mode="json", exclude={"command", "page"}),
         created=old.get("created", now),
         source=options.source(),
         profile=options.profile,
@@ -112,6 +112,7 @@ def write_info(
         skipped=[*kept, *skipped],
         warnings=sorted({w for d in data for w in d.warnings} | {*version_warnings(folder), *damaged}),
         environment={**environment(), "commit": commit()},
+        **({} if options.page is None else {"experiment": options.page.model_dump(mode="json")}),
         **REVOKED,
     )
 

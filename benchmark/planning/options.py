@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_va
 
 from ...common.errors import UasbenchError, shortened
 from ...methods.config import Profile
-from ..experiments import Variant, load
+from ..experiments import Page, Variant, load
 
 MOST_SEEDS = 1000
 STAGE_LIMIT_S = {"smoke": 300.0, "quick": 1800.0, "standard": 6 * 3600.0, "paper": 7 * 86400.0}
@@ -30,7 +30,9 @@ class RunOptions(BaseModel, extra="forbid"):
 
     ``settings`` maps a method to its ``--set`` values. ``stage_limit_s`` is the longest a stage may take before it is
     stopped and reported as failed; None takes the profile's default. ``trials`` bounds each threshold study.
-    ``reference`` is the row that paired tests compare with; None takes those that the data sets' cards name.
+    ``reference`` is the row that paired tests compare with; None takes those that the data sets' cards name. ``keep``
+    says what else than maps stays of a run: ``restorations`` are what methods make of a scan on the way to its map.
+    ``page`` is that of an experiment.
     """
 
     methods: str = "all"
@@ -53,13 +55,15 @@ class RunOptions(BaseModel, extra="forbid"):
     exclude: list[str] = Field(default_factory=list)
     calibration: Literal["held-out", "none"] = "held-out"
     reference: str | None = None
+    keep: list[Literal["restorations"]] = Field(default_factory=list)
+    page: Page | None = None
     trials: int | None = Field(default=None, ge=1, le=40)
     stage_limit_s: float | None = Field(default=None, gt=0)
     tracking_uri: str | None = None
     cache: Path | None = None
     command: str = ""
 
-    @field_validator("methods", "datasets", "workers", "seeds", "settings", "variants", mode="before")
+    @field_validator("methods", "datasets", "workers", "seeds", "settings", "variants", "keep", mode="before")
     @classmethod
     def _typed(cls, value: Any, info: ValidationInfo) -> Any:
         return _TYPED[str(info.field_name)](value)
@@ -86,6 +90,11 @@ class RunOptions(BaseModel, extra="forbid"):
     def study_trials(self) -> int:
         """Trials of each threshold study: 40, fewer where a profile makes no claim."""
         return self.trials or {"smoke": 6, "quick": 16, "standard": 40, "paper": 40}[self.profile]
+
+    @property
+    def keeps_restorations(self) -> bool:
+        """Whether what methods make of a scan is kept and drawn."""
+        return "restorations" in self.keep
 
     def folder(self) -> Path:
         """Return the run folder: ``--out``, else a name that the same command always gives.
@@ -178,6 +187,7 @@ _TYPED: dict[str, Callable[[Any], Any]] = {
     "workers": lambda value: None if value == "auto" else value,
     "seeds": lambda value: parse_seeds(str(value)) if isinstance(value, int | str) else list(value),
     "settings": lambda value: dict(value) if isinstance(value, Mapping) else parse_settings(value),
+    "keep": lambda value: [value] if isinstance(value, str) else list(value),
     "variants": lambda value: [parse_variant(item) if isinstance(item, str) else item for item in value],
 }
 """What users type, turned into what an option holds."""
@@ -200,7 +210,8 @@ def validated(**values: Any) -> RunOptions:
 def experiment_options(name: str, **given: Any) -> RunOptions:
     """Turn an experiment into run options; what is given explicitly wins."""
     plan = load(name)
-    fields = ("methods", "train", "profile", "seeds", "variants", "calibration", "reference")
+    fields = ("methods", "train", "profile", "seeds", "variants", "calibration", "reference", "keep")
     planned = {field: getattr(plan, field) for field in fields} | {"datasets": plan.dataset}
-    planned["name"] = Path(name).with_suffix("").as_posix().strip("./").replace("/", "-")
+    shown = Path(name).with_suffix("").as_posix().strip("./")
+    planned |= {"name": shown.replace("/", "-"), "page": plan.page(shown)}
     return validated(**planned | given)

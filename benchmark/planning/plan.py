@@ -65,13 +65,14 @@ def _plan_cell(options: RunOptions, numerics: Numerics, data: TaskData, candidat
     members = of_fits if len(of_fits) > 1 or candidate.members is not None else []
     fit = ids.digest(members) if members else of_fits[0]
     maps = MapTask(
-        id=ids.map_id(fit, candidate, data),
+        id=ids.map_id(fit, candidate, data, restorations=options.keeps_restorations),
         method=candidate.spec,
         models=fits.models,
         healthy=tuple(case for case, _ in healthy),
         seed=seed,
         numerics=numerics,
         out=folder.map_dir(key),
+        restorations=options.keeps_restorations,
     )
     measure = MeasureTask(
         cell=key,
@@ -85,6 +86,7 @@ def _plan_cell(options: RunOptions, numerics: Numerics, data: TaskData, candidat
         healthy=healthy,
         fit_dirs=tuple(task.out for task in fits.tasks),
         **folder.measuring(key),
+        series=options.keeps_restorations,
         slice_score=candidate.card.slice_score,
         trials=options.study_trials,
         numerics=numerics,
@@ -129,7 +131,8 @@ class Graph:
         if needs_map:
             self._job(f"map-{slug}", cell.maps, cell, needs)
             calibration = data.calibration_voxels * len(cell.fits.models)
-            self.map_bytes += BYTES_PER_VALUE * (data.test_voxels + calibration)
+            pictures = data.test_voxels if cell.maps.restorations else 0  # most methods show one
+            self.map_bytes += BYTES_PER_VALUE * (data.test_voxels + calibration + pictures)
         needs = {f"map-{slug}"} if needs_map else set[str]()
         self._job(f"measure-{slug}", cell.measure, cell, needs)
 

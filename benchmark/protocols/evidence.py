@@ -36,6 +36,7 @@ class MeasureOptions:
         fold_seed: seeds the validation folds and the drawn patients; the same for every cell that is compared.
         smoothing_mm: smoothing that ``val`` and ``oracle`` choose from, 0 first, like the minimum component volumes.
         window: HU shown as black and white in the gallery.
+        series: whether the gallery also shows cases from easy to hard, what was missed and what was marked in error.
         cache_mib: maps kept in memory between the passes.
     """
 
@@ -46,6 +47,7 @@ class MeasureOptions:
     anatomy: str = "liver"
     study_path: Path | None = None
     gallery_path: Path | None = None
+    series: bool = False
     progress: Callable[[int, int], object] = field(default=lambda done, total: None)
     fold_seed: int = 0
     smoothing_mm: tuple[float, ...] = SMOOTHING_MM

@@ -1,7 +1,7 @@
 """Maps and truth in, every number out. Needs neither torch nor a method, and can be repeated from stored maps."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -11,8 +11,10 @@ from ...common.errors import DataError
 from ..runs.records import CaseFacts, CaseValue, PooledValue, Threshold
 from ..scoring.cases import ArrayCase, CaseReader, HealthyMap, MeasureCase, ScoredCase
 from ..scoring.metrics import METRICS, NO_PROTOCOL, SLICE_LABELS_ONLY, applies
-from ..scoring.pictured_slices import write_gallery
+from ..scoring.pictured_series import errors, series
+from ..scoring.pictured_slices import Decisions, extremes, write_gallery
 from ..scoring.readouts import (
+    BRIGHT_HU,
     BrightVoxels,
     MaskMetrics,
     MeasuredCase,
@@ -100,10 +102,7 @@ def _of_voxels(evidence: Evidence, healthy: Sequence[HealthyMap], sliced: SliceM
         readouts.append(BrightVoxels(evidence.bins, options.native_threshold, (NATIVE, NO_PROTOCOL)))
     found = _read_out(reader, [*readouts, sliced], options)
     if options.gallery_path is not None:
-        # Under ``val``, or under ``oracle`` where no patient has a threshold of others.
-        shown = VAL if any(VAL in dice for dice in masks.dice) else ORACLE
-        dice = {i: dice[shown] for i, dice in enumerate(masks.dice) if shown in dice}
-        write_gallery(options.gallery_path, reader, dice, applied[shown], options.window)
+        _write_gallery(evidence, applied, masks.dice, found.facts)
     bounds = {name: bound for part in readouts for name, bound in part.bounds.items()} | tuned
     return found.model_copy(
         update={
@@ -113,6 +112,30 @@ def _of_voxels(evidence: Evidence, healthy: Sequence[HealthyMap], sliced: SliceM
             "froc": masks.froc,
         }
     )
+
+
+def _write_gallery(
+    evidence: Evidence,
+    applied: Mapping[str, Mapping[str, Threshold]],
+    dice_of: Sequence[Mapping[str, float]],
+    facts: Mapping[str, CaseFacts],
+) -> None:
+    reader, options = evidence.reader, evidence.options
+    assert options.gallery_path is not None
+    # Under ``val``, or under ``oracle`` where no patient has a threshold of others.
+    shown = VAL if any(VAL in dice for dice in dice_of) else ORACLE
+    dice = {i: dice[shown] for i, dice in enumerate(dice_of) if shown in dice}
+    tuned = Decisions(reader, applied[shown])
+    if not options.series:
+        write_gallery(options.gallery_path, reader, extremes(tuned, dice), options.window)
+        return
+    # The papers show a method's own decision; a method without one has a threshold of others.
+    decides = evidence.own_masks or options.native_threshold is not None
+    own = Decisions(reader, applied[NATIVE], evidence.own_masks) if decides else tuned
+    dim = BRIGHT_HU if applies(METRICS["bright_auroc"].anatomies, options.anatomy) else None
+    wrong, summary = errors(own, dim)
+    pictures = [*extremes(tuned, dice), *series(own, facts), *wrong]
+    write_gallery(options.gallery_path, reader, pictures, options.window, errors=summary)
 
 
 def _choose(evidence: Evidence) -> tuple[list[Threshold], dict[str, float]]:

@@ -51,6 +51,8 @@ class RunFolder:
         self.logs_dir = self.path / "logs"
         self.locks_dir = self.path / "locks"
         self.tasks_dir = self.path / "tasks"
+        self.page_html = self.path / "experiment.html"
+        self.embedding = self.path / "embedding.json"
         self.report_html = self.path / "report.html"
         self.mlflow_db = self.path / "mlflow.db"
 

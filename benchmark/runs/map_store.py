@@ -77,6 +77,11 @@ def healthy_map(maps: Path, case: str, model: int = 0, models: int = 1) -> Path:
     return maps / "healthy" / (f"{case}.map" if models == 1 else f"{case}@{model}.map")
 
 
+def restored_map(maps: Path, case: str, number: int) -> Path:
+    """Return where lies what a method makes of a case on the way to its map; ``number`` counts its pictures from 0."""
+    return maps / "restored" / str(number) / f"{case}.map"
+
+
 def read_map(path: Path) -> StoredMap:
     """Read what :func:`write_map` wrote.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -73,6 +73,10 @@ class ScoredCase(ABC):
     def native_mask(self) -> np.ndarray | None:
         """Return the method's own mask on the native grid, where it made one."""
 
+    def restored(self) -> Iterator[tuple[str, np.ndarray]]:
+        """Yield what the method made of the scan on the way to its map: title, and float32 on the native grid."""
+        yield from ()
+
     @abstractmethod
     def load_truth(self) -> Truth:
         """Return the truth."""
@@ -80,12 +84,13 @@ class ScoredCase(ABC):
 
 @dataclass(frozen=True, eq=False)
 class MeasureCase(ScoredCase):
-    """A test case in the store with the files of its map and, where it has one, of the method's own mask."""
+    """A test case in the store with the files of its map and, where there are any, of the method's mask and steps."""
 
     scan: PreparedCase
     map_path: Path
     truth: TruthRef
     mask_path: Path | None = None
+    restored_paths: Mapping[str, Path] = field(default_factory=dict)
 
     def made(self) -> tuple[np.ndarray, AnyGeometry | None]:
         stored = read_map(self.map_path)
@@ -93,6 +98,10 @@ class MeasureCase(ScoredCase):
 
     def native_mask(self) -> np.ndarray | None:
         return None if self.mask_path is None else read_mask(self.mask_path)
+
+    def restored(self) -> Iterator[tuple[str, np.ndarray]]:
+        for title, path in self.restored_paths.items():
+            yield title, read_map(path).native()
 
     def load_truth(self) -> Truth:
         return load_truth(self.truth)

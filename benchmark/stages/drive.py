@@ -117,6 +117,30 @@ def decide(method: Method, case: Case, viewed: ViewedCase | None, scores: np.nda
     return mask & counted(case.roi, method.region)
 
 
+def restored(method: Method, case: Case, viewed: ViewedCase | None, scores: np.ndarray) -> dict[str, np.ndarray]:
+    """Return what the method makes of a case on the way to its map, float32 by title; {} where it shows nothing.
+
+    Raises:
+        MethodError: no dictionary of arrays, or one is neither bool nor finite and floating, of the view's shape.
+    """
+    show = None if viewed is None else getattr(method, "restore_view", None)
+    if viewed is None or show is None:
+        return {}
+    found: Any = show(viewed.image, viewed.roi, scores, spacing_of(case, viewed))
+    if not isinstance(found, dict) or not all(isinstance(title, str) for title in found):
+        wrong = f"restore_view returned {shortened(repr(found))}; return a dictionary of arrays by title"
+        raise MethodError(f"method {method.card.name}, case {case.id}: {wrong}")
+    return {
+        title: check_map(method, _as_float(array), viewed.support, f"{case.id}, {title!r}")
+        for title, array in found.items()
+    }
+
+
+def _as_float(array: Any) -> Any:
+    is_mask = isinstance(array, np.ndarray) and array.dtype == np.bool_
+    return array.astype(np.float32) if is_mask else array
+
+
 def check_map(method: Method, scores: Any, support: np.ndarray, case_id: str) -> np.ndarray:
     """Return ``scores`` as a contiguous float32 array; ``support`` (bool) gives the shape and what must be finite.
 

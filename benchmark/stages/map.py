@@ -5,6 +5,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -17,7 +18,7 @@ from ...datasets.storing.prepared import PreparedCase
 from ...methods.training import autocast
 from .. import device as devices
 from ..instructions import instruction_set
-from ..runs.map_store import healthy_map, write_map, write_mask
+from ..runs.map_store import healthy_map, restored_map, write_map, write_mask
 from ..runs.records import FIT_SEAL, MAP_SEAL
 from . import drive
 from .fit import MethodSpec
@@ -38,7 +39,8 @@ class Model(Frozen, frozen=True):
 class MapTask(Task, frozen=True):
     """The maps of one cell: each model maps its own test cases and all cases with held-out healthy slices.
 
-    No model was trained on a held-out healthy slice.
+    No model was trained on a held-out healthy slice. Where ``restorations`` are kept, what the method makes of the test
+    cases on the way to their maps lies beside these.
     """
 
     stage: Literal["map"] = "map"
@@ -49,6 +51,7 @@ class MapTask(Task, frozen=True):
     seed: int
     numerics: Numerics
     out: Path
+    restorations: bool = False
 
 
 def run(task: MapTask, run_inside: RunInside) -> None:
@@ -84,6 +87,7 @@ def _map_all(task: MapTask, scratch: Path, progress: Progress) -> None:
     total = sum(len(model.cases) for model in task.models) + len(task.healthy) * count
     seconds, slices, done = 0.0, 0, 0
     thresholds: list[float | None] = []
+    titles: list[str] | None = None
     (scratch / "healthy").mkdir()
     for number, model in enumerate(task.models):
         members = [drive.load(cls, config, fit / f"{name}.pt", task.numerics.device) for fit in model.fits]
@@ -92,9 +96,13 @@ def _map_all(task: MapTask, scratch: Path, progress: Progress) -> None:
         held_out = [(case, healthy_map(scratch, case.id, number, count), None) for case in task.healthy]
         with Writer(beside=untried(task.numerics.device)) as write:
             for case, path, mask in (*tested, *held_out):
-                case_seconds, case_slices = _map_one(task, members, case, path, mask, write)
+                mapped = _map_one(task, members, case, path, mask, write)
                 if mask is not None:
-                    seconds, slices = seconds + case_seconds, slices + case_slices
+                    seconds, slices = seconds + mapped.seconds, slices + mapped.slices
+                    titles = mapped.titles if titles is None else titles
+                    if mapped.titles != titles:
+                        told = f"restore_view showed {titles} and, of case {case.id}, {mapped.titles}"
+                        raise drive.MethodError(f"{told}; use the same titles for all cases")
                 done += 1
                 progress(done, total)
     if any(threshold != thresholds[0] for threshold in thresholds):
@@ -109,6 +117,7 @@ def _map_all(task: MapTask, scratch: Path, progress: Progress) -> None:
         "native_threshold": thresholds[0],
         "instruction_set": instruction_set(),
         "isolation": standing(),
+        "restored": titles or [],
     }
     seal_folder(scratch / MAP_SEAL, about | devices.peaks(task.numerics.device))
 
@@ -150,9 +159,18 @@ class Writer:
             self._pending.popleft().result()
 
 
+@dataclass(frozen=True)
+class _Mapped:
+    """The seconds that a case took to score, its slices with a region of interest, and what is shown of it."""
+
+    seconds: float
+    slices: int
+    titles: list[str]
+
+
 def _map_one(
     task: MapTask, members: list[Any], prepared: PreparedCase, path: Path, mask: Path | None, write: Writer
-) -> tuple[float, int]:
+) -> _Mapped:
     method, case = members[0], prepared.case()
     viewed = None if method.view is None else prepared.viewed(method.view)
     seed_everything(derive(task.seed, "score", prepared.dataset, prepared.id))
@@ -168,4 +186,7 @@ def _map_one(
     write(write_map, path, *kept)
     if mask is not None and (decision := drive.decide(method, case, viewed, scores)) is not None:
         write(write_mask, mask, decision)
-    return seconds, int(case.roi.any(axis=(1, 2)).sum())
+    shown = drive.restored(method, case, viewed, scores) if task.restorations and mask is not None else {}
+    for number, picture in enumerate(shown.values()):
+        write(write_map, restored_map(path.parent, case.id, number), picture, *kept[1:])
+    return _Mapped(seconds, int(case.roi.any(axis=(1, 2)).sum()), list(shown))

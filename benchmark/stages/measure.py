@@ -13,7 +13,7 @@ from ...methods.card import SliceScore
 from ..environment import environment
 from ..instructions import instruction_text
 from ..protocols.measuring import HealthyMap, MeasureCase, MeasureOptions, measure
-from ..runs.map_store import healthy_map
+from ..runs.map_store import healthy_map, restored_map
 from ..runs.records import (
     FIT_SEAL,
     MAP_SEAL,
@@ -40,7 +40,7 @@ class MeasureTask(Task, frozen=True):
     """Everything needed to measure one cell; also what ``bench rescore`` reads back from the run folder.
 
     ``models`` is the number of models that mapped each held-out healthy case, ``labels`` how a top line used labels;
-    ``gallery`` gets the slices that the report shows.
+    ``gallery`` gets the slices that the report shows, with ``series`` those that compare methods as well.
     """
 
     stage: Literal["measure"] = "measure"
@@ -58,6 +58,7 @@ class MeasureTask(Task, frozen=True):
     record: Path
     study: Path
     gallery: Path | None = None
+    series: bool = False
     slice_score: SliceScore
     trials: int
     numerics: Numerics
@@ -79,8 +80,17 @@ def _measure(task: MeasureTask, progress: Progress) -> None:
     mapped = check_files(maps / MAP_SEAL)
     region = task.method.region
     masks = {case.id: path for case in task.cases if (path := maps / f"{case.id}.mask").exists()}
+    shown = {title: number for number, title in enumerate(mapped.get("restored", []))}
     cases = [
-        MeasureCase(c, maps / f"{c.id}.map", task.truths[c.id], masks.get(c.id), region=region) for c in task.cases
+        MeasureCase(
+            c,
+            maps / f"{c.id}.map",
+            task.truths[c.id],
+            masks.get(c.id),
+            {title: restored_map(maps, c.id, number) for title, number in shown.items()},
+            region=region,
+        )
+        for c in task.cases
     ]
     start = time.perf_counter()
     result = measure(
@@ -97,6 +107,7 @@ def _measure(task: MeasureTask, progress: Progress) -> None:
             native_threshold=mapped["native_threshold"],
             study_path=task.study,
             gallery_path=task.gallery,
+            series=task.series,
             anatomy=task.data.anatomy,
             window=find_anatomy(task.data.anatomy).window,
             threads=task.numerics.threads,

@@ -220,7 +220,7 @@ class Mirror:
         pictures = _files(self.folder.figures_dir)
         for path in (*_files(self.folder.tables_dir), *pictures):
             self._upload(task.run, path, path.parent.relative_to(self.folder.path).as_posix())
-        for path in (self.folder.report_html, self.folder.run_json):
+        for path in (self.folder.report_html, self.folder.page_html, self.folder.run_json):
             if path.exists():
                 self._upload(task.run, path)
         for record in records:

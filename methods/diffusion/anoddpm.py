@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import torch
 
     from ...datasets.healthy import HealthySet
+    from ..roi_crop import SquareCrops
     from ..synthesis.simplex import SimplexNoise
 
 SCORE_BATCH = 16
@@ -237,6 +238,27 @@ class AnoDDPM(Method):
         """Return the squared error of the denoised slice, grey values in [−1, 1], inside the region of interest."""
         import torch
 
+        c = self.config
+        crops, seen, denoised = self.denoised(array, roi)
+        difference = seen - denoised
+        if crops is not None:
+            difference = crops.put_back(torch.from_numpy(difference)).numpy()
+        return (4 * difference**2 * erode_in_plane(roi, c.erode)).astype(np.float32)
+
+    def restore_view(
+        self, array: np.ndarray, roi: np.ndarray, scores: np.ndarray, spacing: Spacing
+    ) -> dict[str, np.ndarray]:
+        """Return the denoised slices, or squares around the organ brought back to the slice."""
+        import torch
+
+        crops, _, denoised = self.denoised(array, roi)
+        whole = denoised if crops is None else crops.put_back(torch.from_numpy(denoised)).numpy()
+        return {"denoised": whole}
+
+    def denoised(self, array: np.ndarray, roi: np.ndarray) -> tuple[SquareCrops | None, np.ndarray, np.ndarray]:
+        """Return the squares around the organ, where there are any, what is seen and what the network makes of it."""
+        import torch
+
         from ..roi_crop import SquareCrops
 
         c = self.config
@@ -251,10 +273,7 @@ class AnoDDPM(Method):
 
         crops = SquareCrops.around(torch.from_numpy(roi), c.patch) if c.patch else None
         seen = array if crops is None else crops.take(as_input(array, "cpu"))[:, 0].numpy()
-        difference = seen - predict(restored, seen, batch=SCORE_BATCH, device=self.device)
-        if crops is not None:
-            difference = crops.put_back(torch.from_numpy(difference)).numpy()
-        return (4 * difference**2 * erode_in_plane(roi, c.erode)).astype(np.float32)
+        return crops, seen, predict(restored, seen, batch=SCORE_BATCH, device=self.device)
 
     def denoise(self, clean: torch.Tensor, seeds: np.ndarray) -> torch.Tensor:
         """Diffuse images by ``distance`` steps and bring them back.

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from ...datasets.healthy import HealthySet
     from .parts.crops import HealthyCrops
+    from .parts.growing import MeanFilter
 
 Batch = tuple["torch.Tensor", "torch.Tensor"]
 _SCORE = {"stage": "score"}
@@ -307,14 +308,46 @@ class NormNet(Method):
 
     def postprocess_view(self, array: np.ndarray, roi: np.ndarray, scores: np.ndarray, spacing: Spacing) -> np.ndarray:
         """Filter what is left after removing normal voxels, and grow it (§III-D); bool, shape of ``array``."""
-        from .parts.growing import MeanFilter, lesion_mask
+        from .parts.growing import lesion_mask
+
+        image, normal = self.normal(array, roi, scores)
+        seeds, limit = self.filters
+        return lesion_mask(image, roi, normal, self.config.tau, seeds, limit if self.config.grow else None)
+
+    def normal(self, array: np.ndarray, roi: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the image as float32 and where it is bright and normal, bool."""
+        image = np.asarray(array, np.float32)
+        bright = (image >= np.float32(self.config.tau)) & roi
+        return image, bright & (scores <= np.float32(self.native_threshold))
+
+    @property
+    def filters(self) -> tuple[MeanFilter, MeanFilter]:
+        """The mean filters of the seeds and of the limit of their growth."""
+        from .parts.growing import MeanFilter
 
         c = self.config
-        image = np.asarray(array, np.float32)
-        normal = (image >= np.float32(c.tau)) & roi & (scores <= np.float32(self.native_threshold))
-        seeds = MeanFilter(c.seed_kernel, c.seed_threshold, c.filter_dims, c.seed_reading)
-        limit = MeanFilter(c.limit_kernel, c.limit_threshold, c.filter_dims, c.limit_reading) if c.grow else None
-        return lesion_mask(image, roi, normal, c.tau, seeds, limit)
+        return (
+            MeanFilter(c.seed_kernel, c.seed_threshold, c.filter_dims, c.seed_reading),
+            MeanFilter(c.limit_kernel, c.limit_threshold, c.filter_dims, c.limit_reading),
+        )
+
+    def restore_view(
+        self, array: np.ndarray, roi: np.ndarray, scores: np.ndarray, spacing: Spacing
+    ) -> dict[str, np.ndarray]:
+        """Return the steps of the post-processing before growth, in the order of Figure 4, b to g."""
+        from .parts.growing import lesion_mask
+
+        image, normal = self.normal(array, roi, scores)
+        bright = (image >= np.float32(self.config.tau)) & roi
+        seeds, limit = self.filters
+        return {
+            "bright": np.where(bright, image, 0),
+            "normal": np.where(normal, image, 0),
+            "bright, not normal": np.where(bright & ~normal, image, 0),
+            "seeds": lesion_mask(image, roi, normal, self.config.tau, seeds, None),
+            "not normal": np.where(roi & ~normal, image, 0),
+            "limit": lesion_mask(image, roi, normal, -np.inf, limit, None),
+        }
 
     def _healthy(self, window: torch.Tensor) -> torch.Tensor:
         import torch

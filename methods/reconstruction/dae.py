@@ -169,12 +169,21 @@ class DAE(Method):
         from scipy import ndimage
 
         c = self.config
-        self.net.eval()
-        denoised = predict(lambda x: self.net(x)[:, 0], array, batch=SCORE_BATCH, device=self.device)
-        map_ = residual(array, denoised, "absolute") * roi
+        map_ = residual(array, self.denoised(array), "absolute") * roi
         if c.median:
             map_ = ndimage.median_filter(map_, size=(1, c.median, c.median))
         return (map_ * inner_foreground(roi, c.edge_window, c.edge_share)).astype(np.float32)
+
+    def denoised(self, array: np.ndarray) -> np.ndarray:
+        """Return what the network makes of slices without noise, float32, shape of ``array`` (slices, H, W)."""
+        self.net.eval()
+        return predict(lambda x: self.net(x)[:, 0], array, batch=SCORE_BATCH, device=self.device)
+
+    def restore_view(
+        self, array: np.ndarray, roi: np.ndarray, scores: np.ndarray, spacing: Spacing
+    ) -> dict[str, np.ndarray]:
+        """Return the denoised slices."""
+        return {"denoised": self.denoised(array)}
 
 
 def cyclic_cosine(epoch: int, t_max: int) -> float:

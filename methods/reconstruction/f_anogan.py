@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import torch
 
     from ...datasets.healthy import HealthySet, SliceStack
+    from ..roi_crop import SquareCrops
 
 
 @dataclass(frozen=True)
@@ -265,6 +266,15 @@ class FAnoGAN(Method):
         """Return the residual of the crop, brought back to the slice, inside the (eroded) region of interest."""
         import torch
 
+        c = self.config
+        crops, seen, generated = self.generated(array, roi)
+        map_ = crops.put_back(torch.from_numpy(residual(seen, generated, c.sign))).numpy()
+        return filtered_inside(map_, roi, c.median, c.erode)
+
+    def generated(self, array: np.ndarray, roi: np.ndarray) -> tuple[SquareCrops, np.ndarray, np.ndarray]:
+        """Return the crops around the organ, what they show and what is generated in its place, (n, patch, patch)."""
+        import torch
+
         from ..roi_crop import SquareCrops
 
         c = self.config
@@ -273,14 +283,20 @@ class FAnoGAN(Method):
         around = roi if c.frame == "slice" else np.broadcast_to(roi.any(axis=0), roi.shape).copy()
         crops = SquareCrops.around(torch.from_numpy(around), c.patch)
         seen = crops.take(as_input(array, "cpu"))[:, 0].numpy()
-        restored = predict(
-            lambda x: (self.generator(self.encoder(2 * x - 1))[:, 0] + 1) / 2,
-            seen,
-            batch=SCORE_BATCH,
-            device=self.device,
-        )
-        map_ = crops.put_back(torch.from_numpy(residual(seen, restored, c.sign))).numpy()
-        return filtered_inside(map_, roi, c.median, c.erode)
+
+        def generate(x: torch.Tensor) -> torch.Tensor:
+            return (self.generator(self.encoder(2 * x - 1))[:, 0] + 1) / 2
+
+        return crops, seen, predict(generate, seen, batch=SCORE_BATCH, device=self.device)
+
+    def restore_view(
+        self, array: np.ndarray, roi: np.ndarray, scores: np.ndarray, spacing: Spacing
+    ) -> dict[str, np.ndarray]:
+        """Return what the generator makes of the encoded crop, brought back to the slice."""
+        import torch
+
+        crops, _, generated = self.generated(array, roi)
+        return {"reconstruction": crops.put_back(torch.from_numpy(generated)).numpy()}
 
 
 def gradient_penalty(

@@ -85,6 +85,14 @@ class KLGrad(VAE):
         """Return the smoothed gradient inside the (eroded) region of interest, 0 elsewhere."""
         return self.finish(self.smoothed(self.gradient(array, roi)), roi)
 
+    def restore_view(
+        self, array: np.ndarray, roi: np.ndarray, scores: np.ndarray, spacing: Spacing
+    ) -> dict[str, np.ndarray]:
+        """Return the gradient, scaled to [0, 1] in every slice: nothing is reconstructed for the map."""
+        from .parts.input_gradient import min_max
+
+        return {"gradient of KL": min_max(self.gradient(array, roi), roi)}
+
 
 class KLGradCombi(KLGrad):
     """The residual, weighted by the gradient of the KL divergence scaled to [0, 1] in every slice.
@@ -115,3 +123,9 @@ class KLGradCombi(KLGrad):
 
         weight = self.smoothed(min_max(self.gradient(array, roi), roi))
         return self.finish(weight * residual(array, self.reconstruct(array), self.config.sign), roi)
+
+    def restore_view(
+        self, array: np.ndarray, roi: np.ndarray, scores: np.ndarray, spacing: Spacing
+    ) -> dict[str, np.ndarray]:
+        """Return both factors of the map: the reconstruction and the scaled gradient."""
+        return {"reconstruction": self.reconstruct(array), **super().restore_view(array, roi, scores, spacing)}

@@ -200,6 +200,13 @@ class BayesianVAE(VAE):
             map_ += residual(array, self.thinned(array, number), self.config.sign)
         return self.finish(map_ / self.config.samples, roi)
 
+    def restore_view(
+        self, array: np.ndarray, roi: np.ndarray, scores: np.ndarray, spacing: Spacing
+    ) -> dict[str, np.ndarray]:
+        """Return the mean of the reconstructions of the thinned networks."""
+        drawn = (self.thinned(array, number) for number in range(self.config.samples))
+        return {"mean reconstruction": sum(drawn, np.zeros(array.shape, np.float32)) / self.config.samples}
+
     def thinned(self, array: np.ndarray, number: int) -> np.ndarray:
         """Return the reconstruction by one thinned network, float32, shape of ``array``.
 

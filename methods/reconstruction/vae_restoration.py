@@ -140,6 +140,12 @@ class VAERestoration(VAE):
         """Return what the restoration took from the slice inside the (eroded) region of interest, 0 elsewhere."""
         return self.finish(residual(array, self.restored(array, roi, self.tv_weight), self.config.sign), roi)
 
+    def restore_view(
+        self, array: np.ndarray, roi: np.ndarray, scores: np.ndarray, spacing: Spacing
+    ) -> dict[str, np.ndarray]:
+        """Return the slices after the ascent."""
+        return {"restoration": self.restored(array, roi, self.tv_weight)}
+
 
 def total_variation(images: torch.Tensor) -> torch.Tensor:
     """Return the sum of absolute differences of neighbouring pixels, (n, 1, H, W) to (n,)."""

@@ -1,26 +1,20 @@
 """Pictures of slices: input, map, truth and prediction of the worst, median and best patient; what methods train on."""
 
-import io
 import json
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ...common.atomic import write_file
-from ...common.boxes import bounds
 from ...common.errors import UasbenchError
-from .style import INK, MUTED, PREDICTION, TRUTH, new_figure, save, style
+from .panels import Slice, compose
+from .style import new_figure, save, style
 
 NAMES = ("best", "median", "worst")
 LOW, HIGH = 1.0, 99.5
-MARGIN = 6
-PANEL = 236
 LABEL = 14
 PREVIEW_ROWS, PREVIEW_INCHES = 4, 2.4
 
@@ -36,20 +30,30 @@ class GalleryError(UasbenchError):
     """A gallery file cannot be read."""
 
 
-@dataclass(frozen=True)
-class GalleryEntry:
-    """One slice of one patient; ``meta`` says which (best, median or worst), case, z, dice, protocol, threshold."""
+@dataclass(frozen=True, eq=False)
+class Gallery:
+    """The pictured slices of a cell by name, and what the file says of the cell."""
 
-    image: NDArray[np.uint8]
-    roi: NDArray[np.bool_]
-    truth: NDArray[np.bool_]
-    map: NDArray[np.float32]
-    prediction: NDArray[np.bool_]
-    meta: dict[str, Any]
+    slices: dict[str, Slice]
+    about: dict[str, Any] = field(default_factory=dict)
+
+    def named(self, *starts: str) -> list[Slice]:
+        """Return the slices of these names, and those whose names are these and a number, in that order."""
+        names = [n for start in starts for n in sorted(self.slices) if n.rpartition("-")[0] == start or n == start]
+        return [self.slices[name] for name in names]
 
 
-def read_gallery(path: Path) -> list[GalleryEntry]:
-    """Read ``gallery.npz`` as the scorer writes it: ``<name>/image`` … for best, median and worst, and ``meta``.
+def quantiles(slices: Sequence[Slice]) -> tuple[float, float]:
+    """Return the 1 % and the 99.5 % quantile of the scores inside the regions of interest; 0 and 1 without any."""
+    scores = np.concatenate([np.empty(0), *(s.map[s.roi & np.isfinite(s.map)] for s in slices)])
+    if not scores.size:
+        return 0.0, 1.0
+    low, high = np.percentile(scores, [LOW, HIGH])
+    return float(low), float(high)
+
+
+def read_gallery(path: Path) -> Gallery:
+    """Read ``gallery.npz`` as the scorer writes it: ``<name>/image`` … for every picture, and ``meta``.
 
     Raises:
         GalleryError: the file is damaged or lacks an array.
@@ -57,97 +61,48 @@ def read_gallery(path: Path) -> list[GalleryEntry]:
     try:
         with np.load(path, allow_pickle=False) as stored:
             metas = json.loads(str(stored["meta"]))
-            return [
-                GalleryEntry(
+            names = [name for name in stored.files if name.endswith("/image")]
+            found = {
+                name: Slice(
                     image=stored[f"{name}/image"].astype(np.uint8),
                     map=stored[f"{name}/map"].astype(np.float32),
                     **{part: stored[f"{name}/{part}"].astype(bool) for part in ("roi", "truth", "prediction")},
                     meta={"which": name, **metas[name]},
+                    restored={
+                        title: stored[f"{name}/restored/{number}"].astype(np.float32)
+                        for number, title in enumerate(metas[name].get("restored", []))
+                    },
                 )
-                for name in NAMES
-                if name in metas
-            ]
-    except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+                for name in (name.removesuffix("/image") for name in names)
+            }
+            return Gallery(found, {key: value for key, value in metas.items() if key not in found})
+    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
         raise GalleryError(f"{path} cannot be read ({error}): 'bench rescore' writes it again") from error
 
 
-def gallery_figure(entries: Sequence[GalleryEntry], title: str, path: Path) -> Path:
-    """Draw one row per entry: input, map, contours of truth and prediction.
-
-    Composed from pixels, because Matplotlib takes a second per cell.
-    """
-    from PIL import Image, ImageDraw
-
-    scores = np.concatenate([e.map[e.roi & np.isfinite(e.map)] for e in entries])
-    low, high = np.percentile(scores, [LOW, HIGH]) if scores.size else (0.0, 1.0)
-    left, top, gap = 122, 54, 6
-    size = (left + 3 * (PANEL + gap), top + len(entries) * (PANEL + gap))
-    canvas = Image.new("RGB", size, "white")
-    pen = ImageDraw.Draw(canvas)
-    pen.text((8, 8), title, fill=INK, font=_font(15))
-    for column, name in enumerate(("input", "anomaly map", "truth (blue), prediction (orange)")):
-        pen.text((left + column * (PANEL + gap), top - 19), name, fill=MUTED, font=_font(13))
-    for row, entry in enumerate(entries):
-        y = top + row * (PANEL + gap)
-        pen.multiline_text((8, y + 4), _label(entry.meta), fill=INK, font=_font(13), spacing=4)
-        for column, panel in enumerate(_panels(entry, float(low), float(high))):
-            x = left + column * (PANEL + gap)
-            canvas.paste(Image.new("RGB", (PANEL, PANEL), "black"), (x, y))
-            offset = (x + (PANEL - panel.width) // 2, y + (PANEL - panel.height) // 2)
-            canvas.paste(panel, offset)
-    buffer = io.BytesIO()
-    canvas.save(buffer, format="png")
-    return write_file(path, buffer.getvalue())
+def gallery_figure(slices: Sequence[Slice], title: str, path: Path) -> Path:
+    """Draw one row per slice: input, map, contours of truth and prediction."""
+    low, high = quantiles(slices)
+    rows = [(label_of(one.meta), [one.input(), one.scores(low, high), one.contours()]) for one in slices]
+    return compose(title, ("input", "anomaly map", "truth (blue), prediction (orange)"), rows, path)
 
 
-def _panels(entry: GalleryEntry, low: float, high: float) -> list[Any]:
-    from matplotlib import colormaps
-    from PIL import Image
-
-    crop, shown = (slice(None), slice(None)), entry.roi | entry.truth
-    if shown.any():
-        crop = tuple(slice(max(0, start - MARGIN), stop + MARGIN) for start, stop in bounds(shown))
-    rows, columns = entry.image[crop].shape
-    scale = PANEL / max(rows, columns)
-    size = (max(1, round(columns * scale)), max(1, round(rows * scale)))
-    grey = Image.fromarray(entry.image[crop]).resize(size, Image.Resampling.BILINEAR).convert("RGB")
-    level = np.full(entry.map[crop].shape, 0.5)
-    if high > low:
-        level = np.clip((entry.map[crop] - low) / (high - low), 0, 1)
-    coloured = np.where(entry.roi[crop][..., None], colormaps["magma"](np.nan_to_num(level), bytes=True)[..., :3], 0)
-    scored = Image.fromarray(coloured.astype(np.uint8)).resize(size, Image.Resampling.NEAREST)
-    outlined = np.array(grey)
-    for mask, colour in ((entry.prediction[crop], PREDICTION), (entry.truth[crop], TRUTH)):
-        large = np.array(Image.fromarray(mask.astype(np.uint8)).resize(size, Image.Resampling.NEAREST)).astype(bool)
-        outlined[outline(large)] = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
-    return [grey, scored, Image.fromarray(outlined)]
-
-
-def outline(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return the two outermost pixels of a mask."""
-    from scipy.ndimage import binary_erosion
-
-    return mask & ~np.asarray(binary_erosion(mask, iterations=2), bool)
-
-
-@cache
-def _font(size: int) -> Any:
-    import matplotlib as mpl
-    from PIL import ImageFont
-
-    return ImageFont.truetype(str(Path(mpl.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), size)
-
-
-def _label(meta: dict[str, Any]) -> str:
+def label_of(meta: Mapping[str, Any]) -> str:
+    """Return what stands beside a row: which slice it is, whose, its Dice and the threshold."""
     dice = meta.get("dice")
-    patient = str(meta.get("patient", "?"))
-    lines = [str(meta.get("which", "")), patient if len(patient) <= LABEL else f"{patient[: LABEL - 1]}…"]
+    lines = [str(meta.get("which", "")), shortened_patient(meta)]
     if isinstance(dice, (int, float)):
         lines.append(f"Dice {100 * dice:.1f} %")
     threshold = meta.get("threshold")
     where = f"{threshold:.4g}" if isinstance(threshold, (int, float)) else "mask"
     lines += [str(meta.get("protocol", "")), f"threshold {where}"]
     return "\n".join(filter(None, lines))
+
+
+def shortened_patient(meta: Mapping[str, Any]) -> str:
+    """Return the patient's name, cut in the middle where it is too long for a row: numbers stand at the end."""
+    patient = str(meta.get("patient", "?"))
+    return patient if len(patient) <= LABEL else f"{patient[: LABEL // 2 - 1]}…{patient[-(LABEL // 2) :]}"
 
 
 def draw_preview(title: str, pictures: Mapping[str, np.ndarray], path: Path) -> Path:

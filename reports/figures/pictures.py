@@ -16,8 +16,9 @@ from ..columns import MethodOnData, kind_marks, metric_name
 from ..headline import Headline
 from ..tables import Tables
 from .curves import curve_figure, read_curves
-from .gallery import gallery_figure, read_gallery
+from .gallery import NAMES, gallery_figure, read_gallery
 from .score_plots import MethodPoints, cost_figure, patient_figure, rank_figure
+from .series import series_figure
 
 FIGURE_MARKS = "◆†§¶¤"
 
@@ -26,7 +27,7 @@ FIGURE_MARKS = "◆†§¶¤"
 class Picture:
     """A figure that lies on disk, with what the report says about it; those not ``shown`` there are files only.
 
-    Groups are ``patients``, ``ranks``, ``cost``, ``gallery`` and ``curves``.
+    Groups are ``patients``, ``ranks``, ``cost``, ``gallery``, ``series`` and ``curves``.
     """
 
     group: str
@@ -125,17 +126,18 @@ def _draw_galleries(pictures: Pictures, folder: RunFolder, records: Sequence[Rec
         phantom = " (phantom)" if record.data.phantom else ""
         title = f"{cell.method}, {cell.dataset} after {cell.train}, seed {record.cell.seed}{phantom}"
         try:
-            entries = read_gallery(source)
+            gallery = read_gallery(source)
         except UasbenchError as error:
             pictures.notes.append(str(error))
             continue
-        if entries:
-            path = gallery_figure(entries, title, folder.figures_dir / "overlays" / f"{record.cell.slug}.png")
-            first = cell not in seen
-            pictures.found.append(
-                Picture("gallery", cell.dataset, cell.train, title, path, method=cell.method, shown=first)
-            )
+        first, name = cell not in seen, f"{record.cell.slug}.png"
+        where = (cell.dataset, cell.train, title)
+        if slices := gallery.named(*NAMES):
+            path = gallery_figure(slices, title, folder.figures_dir / "overlays" / name)
+            pictures.found.append(Picture("gallery", *where, path, method=cell.method, shown=first))
             seen.add(cell)
+        if first and (path := series_figure(gallery, None, title, folder.figures_dir / "series" / name)):
+            pictures.found.append(Picture("series", *where, path, method=cell.method))
 
 
 def _draw_curves(pictures: Pictures, folder: RunFolder, records: Sequence[Record]) -> None:

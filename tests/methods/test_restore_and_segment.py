@@ -203,14 +203,14 @@ def test_checkpoints_are_named_by_epochs_and_that_of_the_first_is_the_training_o
 
 
 def test_the_rows_of_figure_3_are_the_checkpoints_of_one_training_that_begins_as_the_methods_own():
-    rows = [resolve(TwoStageConfig, "paper", "liver", v.settings) for v in load("liver/figure3").variants]
+    rows = [resolve(TwoStageConfig, "paper", "liver", v.settings) for v in load("liver/fig3").variants]
     assert all(by_stage(row)[0] == by_stage(rows[0])[0] for row in rows)
     assert [row.checkpoint for row in rows] == [f"epoch-{n}" for n in rows[0].segmentation_checkpoints]
     assert rows[0].segmentation_checkpoints == tuple(range(1, rows[0].segmentation_epochs, 5))
     changed = {"segmentation_epochs", "segmentation_checkpoints", "checkpoint"}
     paper = vars(resolve(TwoStageConfig, "paper", "liver"))
     assert {k for k, v in vars(rows[0]).items() if v != paper[k]} == changed
-    small = load("liver/figure3").variants[0].settings
+    small = load("liver/fig3").variants[0].settings
     assert resolve(TwoStageConfig, "smoke", "liver", small).segmentation_updates is None, "epochs exist at any profile"
 
 

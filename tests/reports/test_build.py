@@ -10,7 +10,8 @@ from uasbench.benchmark.runs.records import CellKey, Failure, Skip
 from uasbench.reports.build import build
 from uasbench.reports.compare import CompareError, compare
 from uasbench.reports.figures.curves import MAX_POINTS, thin
-from uasbench.reports.figures.gallery import GalleryError, gallery_figure, outline, read_gallery
+from uasbench.reports.figures.gallery import GalleryError, gallery_figure, read_gallery
+from uasbench.reports.figures.panels import outline
 from uasbench.reports.figures.pictures import Pictures
 from uasbench.reports.figures.score_plots import pareto_front
 
@@ -141,7 +142,7 @@ def test_a_comparison_with_what_a_run_lacks_is_refused_with_a_suggestion(built, 
 class TestFigures:
     def test_gallery_reads_what_the_scorer_writes_and_draws_a_constant_map_without_prediction(self, tmp_path):
         write_gallery(tmp_path / "gallery.npz", names=("best", "worst"))
-        entries = read_gallery(tmp_path / "gallery.npz")
+        entries = read_gallery(tmp_path / "gallery.npz").named("best", "median", "worst")
         assert [e.meta["which"] for e in entries] == ["best", "worst"]
         assert entries[0].map.dtype == np.float32
         entries[0].map[:] = 0

@@ -202,6 +202,15 @@ class RestoreAndSegment(AugmentedSlices):
         self.segmentation.eval()
         return predict(probability, array, batch=SCORE_BATCH, device=self.device)
 
+    def restore_view(
+        self, array: np.ndarray, roi: np.ndarray, scores: np.ndarray, spacing: Spacing
+    ) -> dict[str, np.ndarray]:
+        """Return what the restoration net makes of the slices."""
+        self.restoration.eval()
+        return {
+            "restoration": predict(lambda x: self.restoration(x)[:, 0], array, batch=SCORE_BATCH, device=self.device)
+        }
+
     def segment(self, restored: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
         """Return logits (n, 2, H, W); the segmentation net sees the restoration first, the image second."""
         import torch

@@ -206,6 +206,12 @@ class ReconstructionMethod(Method):
         """Return the residual inside the (eroded) region of interest, 0 elsewhere."""
         return self.finish(residual(array, self.reconstruct(array), self.config.sign), roi)
 
+    def restore_view(
+        self, array: np.ndarray, roi: np.ndarray, scores: np.ndarray, spacing: Spacing
+    ) -> dict[str, np.ndarray]:
+        """Return the reconstruction."""
+        return {"reconstruction": self.reconstruct(array)}
+
     def finish(self, map_: np.ndarray, roi: np.ndarray) -> np.ndarray:
         """Apply ``median`` and ``erode`` to a map; float32, 0 outside the (eroded) region of interest."""
         return filtered_inside(map_, roi, self.config.median, self.config.erode)

@@ -1,0 +1,196 @@
+"""The page of an experiment: printed numbers beside ours, and the figures of the paper drawn from the run."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ..benchmark.experiments import Figure, Page
+from ..benchmark.runs.folder import RunFolder
+from ..common.atomic import write_text
+from ..common.errors import UasbenchError
+from .columns import MethodOnData
+from .console import beside
+from .figures.checkpoints import checkpoint_figure
+from .figures.embedding import EMBEDDING_CAPTION, embedding_figure
+from .figures.gallery import Gallery, read_gallery
+from .figures.pictures import Picture
+from .figures.series import (
+    ERRORS_CAPTION,
+    METHODS_CAPTION,
+    SERIES_CAPTION,
+    errors_figure,
+    methods_figures,
+    series_figure,
+)
+from .formats import NOT_AVAILABLE, percent
+from .grid import PrintedTable, frame_grid
+from .html import filled
+from .tables import Tables
+
+SYNTHETIC = (
+    "The scans are synthetic: this page shows that the experiment runs. What the paper prints (grey) was measured on "
+    "other data, and a difference to it means nothing."
+)
+
+
+def write_page(folder: RunFolder, tables: Tables) -> list[Path]:
+    """Write ``experiment.html`` and its figures and return them, the page last; nothing for other runs."""
+    told = tables.info.get("experiment")
+    if told is None:
+        return []
+    page, phantom = Page.model_validate(told), bool(tables.info.get("phantom"))
+    compared = None
+    if page.printed:
+        frame = beside(page.printed, tables["summary"])
+        greyed = ("printed", "difference", "difference_ci") if phantom else ()
+        muted = frozenset(i for i, name in enumerate(frame.columns) if name in greyed)
+        grid = frame_grid("Printed and ours, in per cent", frame, list(frame.columns), left=3)
+        compared = PrintedTable(grid.title, grid.headers, grid.rows, left=3, muted=muted)
+    drawn = _Drawn(folder, tables, page)
+    sections = [_DRAWING[figure.kind](drawn, figure) for figure in page.figures]
+    profile = str(tables.info.get("profile", ""))
+    html = filled(
+        "experiment.html.j2",
+        page=page,
+        synthetic=SYNTHETIC if phantom else "",
+        learned_little=profile in ("smoke", "quick"),
+        compared=compared,
+        sections=sections,
+        command=str(tables.info.get("command", "")),
+        profile=profile,
+        notes=drawn.notes,
+    )
+    return [*drawn.files, write_text(folder.page_html, html)]
+
+
+@dataclass(frozen=True)
+class Section:
+    """A figure of the page: pictures with one caption, and a table where there is one."""
+
+    title: str
+    caption: str
+    pictures: list[Picture]
+    table: PrintedTable | None = None
+
+
+class _Drawn:
+    """What the figures of a page are drawn from, the files that they became, and what could not be read."""
+
+    def __init__(self, folder: RunFolder, tables: Tables, page: Page) -> None:
+        self.folder, self.tables, self.page = folder, tables, page
+        self.files: list[Path] = []
+        self.notes: list[str] = []
+
+    def galleries(self) -> dict[MethodOnData, Gallery]:
+        """Return the gallery of the first seed of every method."""
+        found: dict[MethodOnData, Gallery] = {}
+        for record in sorted(self.tables.records, key=lambda r: r.cell.seed):
+            cell = MethodOnData(record.cell.method, record.cell.dataset, record.cell.train)
+            path = self.folder.gallery_path(record.cell)
+            if cell in found or not path.exists():
+                continue
+            try:
+                found[cell] = read_gallery(path)
+            except UasbenchError as error:
+                self.notes.append(str(error))
+        return found
+
+    def picture(self, cell: MethodOnData, title: str, path: Path) -> Picture:
+        self.files.append(path)
+        return Picture("experiment", cell.dataset, cell.train, title, path, method=cell.method)
+
+    def path(self, kind: str, cell: MethodOnData) -> Path:
+        return self.folder.figures_dir / kind / f"{cell.method}__{cell.dataset}__{cell.train}.png"
+
+
+def _patients(drawn: _Drawn, figure: Figure) -> Section:
+    found = []
+    for cell, gallery in drawn.galleries().items():
+        title = f"{cell.method}, {cell.dataset}"
+        path = drawn.path(f"patients-{drawn.page.figures.index(figure) + 1}", cell)
+        if written := series_figure(gallery, figure.pictures, title, path):
+            found.append(drawn.picture(cell, title, written))
+    return Section(figure.title, SERIES_CAPTION, found)
+
+
+def _methods(drawn: _Drawn, figure: Figure) -> Section:
+    by_data: dict[tuple[str, str], dict[str, Gallery]] = {}
+    for cell, gallery in drawn.galleries().items():
+        by_data.setdefault((cell.dataset, cell.train), {})[cell.method] = gallery
+    found = []
+    for (dataset, train), galleries in by_data.items():
+        target = drawn.folder.figures_dir / f"methods-{dataset}-{train}"
+        for path in methods_figures(galleries, figure.pictures, dataset, target):
+            found.append(drawn.picture(MethodOnData("", dataset, train), f"All methods, {dataset}", path))
+    return Section(figure.title, METHODS_CAPTION, found)
+
+
+def _errors(drawn: _Drawn, figure: Figure) -> Section:
+    found, rows = [], []
+    for cell, gallery in drawn.galleries().items():
+        title = f"{cell.method}, {cell.dataset}"
+        if written := errors_figure(gallery, title, drawn.path("errors", cell)):
+            found.append(drawn.picture(cell, title, written))
+        if told := gallery.about.get("errors"):
+            rows.append({"method": cell.method, "dataset": cell.dataset, **_of_errors(told)})
+    frame = pd.DataFrame(rows)
+    grid = frame_grid("What errors add up to, first seed", frame, list(frame.columns), left=2) if rows else None
+    return Section(figure.title, ERRORS_CAPTION, found, grid)
+
+
+def _of_errors(told: Mapping[str, Any]) -> dict[str, str]:
+    shown = {"missed, ml": f"{told['missed_ml']:.4g}", "false, ml": f"{told['false_ml']:.4g}"}
+    if "dim_below_hu" not in told:
+        return shown
+    dim = f"below {told['dim_below_hu']:.0f} HU"
+
+    def share(name: str) -> str:
+        return NOT_AVAILABLE if told[name] is None else f"{percent(told[name])} %"
+
+    return shown | {
+        f"of the lesions {dim}": share("dim_share_of_lesion"),
+        f"of what is missed {dim}": share("dim_share_of_missed"),
+        f"missed of what is {dim}": share("missed_share_of_dim"),
+        "missed of the rest": share("missed_share_of_bright"),
+    }
+
+
+def _checkpoints(drawn: _Drawn, figure: Figure) -> Section:
+    path = drawn.folder.figures_dir / "checkpoints.png"
+    written = checkpoint_figure(drawn.page.printed, drawn.tables["summary"], figure.title, path)
+    caption = (
+        "Rows named …-N by N: ours with the standard deviation between seeds, and what was printed in grey. Every row "
+        "is a checkpoint of one training per seed."
+    )
+    found = [drawn.picture(MethodOnData("", "", ""), figure.title, written)] if written else []
+    return Section(figure.title, caption, found)
+
+
+def _embedding(drawn: _Drawn, figure: Figure) -> Section:
+    source = drawn.folder.embedding
+    if not source.exists():
+        drawn.notes.append(f"{figure.title}: 'bench reproduce {drawn.page.name}' draws it once all cells are done")
+        return Section(figure.title, EMBEDDING_CAPTION, [])
+    told = json.loads(source.read_text(encoding="utf-8"))
+    title = f"{figure.title}, slices of {told['method']}"
+    path = embedding_figure(told["places"], title, drawn.folder.figures_dir / "embedding.png")
+    rows = [
+        {"patches": kind, **{f"nearest {other}": f"{percent(share)} %" for other, share in shares.items()}}
+        for kind, shares in told["neighbours"].items()
+    ]
+    frame = pd.DataFrame(rows)
+    grid = frame_grid("Of the ten nearest patches", frame, list(frame.columns), left=1)
+    return Section(figure.title, EMBEDDING_CAPTION, [drawn.picture(MethodOnData("", "", ""), title, path)], grid)
+
+
+_DRAWING: Mapping[str, Callable[[_Drawn, Figure], Section]] = {
+    "patients": _patients,
+    "methods": _methods,
+    "errors": _errors,
+    "checkpoints": _checkpoints,
+    "embedding": _embedding,
+}
