@@ -151,7 +151,8 @@ def _roi(scan: PreparedCase | Case) -> np.ndarray:
 class CroppedCase:
     """A map, cropped to the box of the ROI.
 
-    The lesion is limited to the ROI, None without a voxel truth; ``slice_labels`` are those of the native grid.
+    The lesion is limited to the ROI, None without a voxel truth; ``slice_labels`` are those of the native grid, whose
+    slices have so many ``pixels`` each.
     """
 
     box: Box
@@ -159,6 +160,7 @@ class CroppedCase:
     roi: np.ndarray
     spacing: Spacing
     lesion: np.ndarray | None
+    pixels: int
     slice_labels: np.ndarray | None = None
 
     @classmethod
@@ -185,6 +187,7 @@ class CroppedCase:
             np.ascontiguousarray(roi[box], bool),
             spacing,
             None if lesion is None else np.asarray(lesion[box] & roi[box], bool),
+            int(np.prod(roi.shape[1:])),
             None if labels is None else np.asarray(labels, bool),
         )
 
@@ -197,6 +200,11 @@ class CroppedCase:
     def labels(self) -> np.ndarray:
         """Lesion labels of the ROI voxels, bool (n,); all False without a voxel truth."""
         return np.zeros(len(self.scores), bool) if self.lesion is None else self.lesion[self.roi]
+
+    @cached_property
+    def outside(self) -> int:
+        """Pixels outside the ROI of the slices that show it, up to the edges of the scan."""
+        return int(np.count_nonzero(self.roi.any(axis=(1, 2)))) * self.pixels - len(self.scores)
 
     def smoothed(self, threshold: Threshold) -> np.ndarray:
         """Return the map with the smoothing of a threshold."""

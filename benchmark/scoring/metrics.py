@@ -6,6 +6,7 @@ of docs/metrics.md follow from the entry.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -57,12 +58,22 @@ class MaskedCase(NamedTuple):
     voxels: int
 
 
-class ScoredVoxels(NamedTuple):
-    """Voxels of a case or a cell by score; ``overlap`` is what :func:`aupro` takes, ``regions`` counts lesions."""
+@dataclass(frozen=True, eq=False)
+class ScoredVoxels:
+    """Voxels of a case or a cell by score; ``overlap`` is what :func:`aupro` takes, ``regions`` counts lesions.
+
+    ``outside`` counts the pixels outside the region of interest in the slices that show it.
+    """
 
     curves: Curves
     overlap: np.ndarray
     regions: int
+    outside: int
+
+    @cached_property
+    def images(self) -> Curves:
+        """The same slices as whole images: what lies outside the region is healthy and has the lowest score."""
+        return self.curves.framed(self.outside)
 
 
 class CalledHealthy(NamedTuple):
@@ -298,8 +309,14 @@ METRICS: dict[str, Metric] = {
                one_sided=True),
         Metric("slice_spe", "Slice SPE", "higher", "called slices", lambda s: _right(~s.called, ~s.labels),
                "share of slices without a lesion not called", "no such slice", _SLICES, one_sided=True),
-        Metric("aupro", "AUPRO", "higher", "scores", lambda s: _defined(aupro(*s), _why(s)),
+        Metric("aupro", "AUPRO", "higher", "scores", lambda s: _defined(aupro(s.curves, s.overlap, s.regions), _why(s)),
                "per-region overlap up to a false-positive rate of 0.3, divided by 0.3", "no lesion", "of all lesions"),
+        Metric("auroc_image", "Whole-image AUROC", "higher", "scores", lambda s: _defined(s.images.auroc(), _why(s)),
+               "AUROC of whole slices: what lies outside the region is healthy and has the lowest score", "one class",
+               _VOXELS),
+        Metric("aupro_image", "Whole-image AUPRO", "higher", "scores",
+               lambda s: _defined(aupro(s.images, s.overlap, s.regions), _why(s)), "AUPRO of the same",
+               "no lesion", "of all lesions"),
         Metric("bright_psc", "Bright-voxel PSC", "higher", "bright voxels", _bright_precision,
                "of the bright voxels not called anomalous, the share that is healthy (0 if all are called)",
                "one class", _VOXELS, anatomies=_LUNG, one_sided=True),

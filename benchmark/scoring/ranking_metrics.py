@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -41,6 +41,12 @@ class Curves:
         last = np.append(first[1:], len(group)) - 1
         counts = np.add.reduceat(self.negative, first), np.add.reduceat(self.positive, first)
         return Curves(self.lower[first], self.upper[last], *counts)
+
+    def framed(self, pixels: int) -> Curves:
+        """Add so many voxels without lesion at the lowest score that there is."""
+        negative = self.negative.copy()
+        negative[:1] += pixels
+        return replace(self, negative=negative)
 
     @cached_property
     def positives(self) -> int:

@@ -230,9 +230,9 @@ class ThresholdFree:
         self._voxels = summed(bins, counts)
         curves = Curves.of_counts(bins, self._voxels)
         self.bounds = {"auroc": curves.auroc_bound(), "ap": curves.ap_bound()}
-        self.bounds |= {"auroc_case": 0.0, "ap_case": 0.0}
-        self._overlap, self._lesions = np.zeros(len(bins)), 0
-        self._own: dict[str, list[tuple[CaseCounts, np.ndarray, int]]] = {}
+        self.bounds |= {"auroc_case": 0.0, "ap_case": 0.0, "auroc_image": 0.0, "auroc_image_case": 0.0}
+        self._overlap, self._lesions, self._outside = np.zeros(len(bins)), 0, 0
+        self._own: dict[str, list[tuple[CaseCounts, np.ndarray, int, int]]] = {}
 
     def add(self, measured: MeasuredCase) -> list[CaseValue]:
         counts = self.counts[measured.index]
@@ -242,23 +242,27 @@ class ThresholdFree:
             np.add.at(own, self.bins.find(cropped.scores[cropped.labels]), measured.lesions.weights())
             self._overlap += own
         self._lesions += len(measured.lesions)
+        self._outside += measured.cropped.outside
+        scored = ScoredVoxels(curves, own[counts.index], len(measured.lesions), measured.cropped.outside)
         parts = self._own.setdefault(measured.case.patient, [])
-        parts.append((counts, own[counts.index], len(measured.lesions)))
-        self.bounds["auroc_case"] = max(self.bounds["auroc_case"], curves.auroc_bound())
-        self.bounds["ap_case"] = max(self.bounds["ap_case"], curves.ap_bound())
-        scored = ScoredVoxels(curves, own[counts.index], len(measured.lesions))
+        parts.append((counts, scored.overlap, scored.regions, scored.outside))
+        bounds = {"auroc": curves.auroc_bound(), "ap": curves.ap_bound(), "auroc_image": scored.images.auroc_bound()}
+        self.bounds |= {f"{name}_case": max(self.bounds[f"{name}_case"], bound) for name, bound in bounds.items()}
         return [case_row(measured.case, NO_PROTOCOL, *pair) for pair in computed("scores", scored, "case")]
 
     def pooled(self, without: str | None = None) -> list[PooledValue]:
-        voxels, overlap, lesions = self._voxels.copy(), self._overlap.copy(), self._lesions
-        for counts, own, n in [] if without is None else self._own.get(without, []):
+        voxels, overlap, lesions, outside = self._voxels.copy(), self._overlap.copy(), self._lesions, self._outside
+        for counts, own, n, pixels in [] if without is None else self._own.get(without, []):
             voxels[0, counts.index] -= counts.negative
             voxels[1, counts.index] -= counts.positive
             overlap[counts.index] -= own
             lesions -= n
+            outside -= pixels
         curves = Curves.of_counts(self.bins, voxels)
         place = np.searchsorted(self.bins.lower, curves.lower)
-        scored = ScoredVoxels(curves, overlap[place], lesions)
+        scored = ScoredVoxels(curves, overlap[place], lesions, outside)
+        if without is None:
+            self.bounds["auroc_image"] = scored.images.auroc_bound()
         return [pooled_row(NO_PROTOCOL, *pair) for pair in computed("scores", scored, "pooled")]
 
 

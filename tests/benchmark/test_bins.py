@@ -226,22 +226,44 @@ def test_one_class_is_undefined():
     assert (healthy.best_dice(), ill.ap(), empty.best_dice()[0]) == ((0, 0), 1, 0)
 
 
-def test_aupro_equals_brute_force():
-    rng = np.random.default_rng(0)
-    region = np.zeros(400, int)
-    region[10:30], region[50:55], region[90:140] = 1, 2, 3
-    scores = (rng.normal(size=400) + (region > 0)).round(2).astype(np.float32)
-    curves = score_arrays(scores, region > 0)
-    sizes = np.bincount(region)
-    overlap = np.zeros(len(curves.lower))
-    for value, r in zip(scores[region > 0], region[region > 0], strict=True):
-        overlap[curves.cut_at((scores <= value).mean()) - 1] += 1 / sizes[r]
-
+def brute_aupro(scores, region):
+    """Threshold at every score; ``region`` is 0 where there is no lesion, else the number of its lesion."""
     points = [(0.0, 0.0)]
     for t in np.unique(scores)[::-1]:
         mask = scores >= t
-        points.append(((mask & (region == 0)).sum() / sizes[0], np.mean([mask[region == r].mean() for r in (1, 2, 3)])))
+        shares = [mask[region == r].mean() for r in np.unique(region[region > 0])]
+        points.append((mask[region == 0].mean(), np.mean(shares)))
     x, y = np.array(points).T
     limited = np.append(x[x < 0.3], 0.3), np.append(y[x < 0.3], np.interp(0.3, x, y))
-    assert aupro(curves, overlap, 3) == pytest.approx(trapezoid(limited[1], limited[0]) / 0.3)
+    return trapezoid(limited[1], limited[0]) / 0.3
+
+
+def with_lesions(seed):
+    """Return scores with ties, the lesion number of each voxel, their curves and what share of lesions is in a bin."""
+    rng = np.random.default_rng(seed)
+    region = np.zeros(400, int)
+    region[10:30], region[50:55], region[90:140] = 1, 2, 3
+    scores = (rng.normal(size=400) + rng.uniform(-1, 2) * (region > 0)).round(rng.integers(0, 3)).astype(np.float32)
+    curves, sizes = score_arrays(scores, region > 0), np.bincount(region)
+    overlap = np.zeros(len(curves.lower))
+    for value, r in zip(scores[region > 0], region[region > 0], strict=True):
+        overlap[curves.cut_at((scores <= value).mean()) - 1] += 1 / sizes[r]
+    return scores, region, curves, overlap
+
+
+@given(SEEDS)
+def test_aupro_equals_brute_force(seed):
+    scores, region, curves, overlap = with_lesions(seed)
+    assert aupro(curves, overlap, 3) == pytest.approx(brute_aupro(scores, region))
     assert aupro(curves, overlap, 0) is None
+
+
+@given(SEEDS, st.integers(0, 5000))
+def test_a_frame_is_the_same_as_voxels_put_there(seed, pixels):
+    scores, region, curves, overlap = with_lesions(seed)
+    before = curves.auroc()
+    whole = np.append(scores, np.full(pixels, scores.min())), np.append(region, np.zeros(pixels, int))
+    framed = curves.framed(pixels)
+    assert framed.auroc() == pytest.approx(roc_auc_score(whole[1] > 0, whole[0]))
+    assert aupro(framed, overlap, 3) == pytest.approx(brute_aupro(*whole))
+    assert curves.auroc() == before

@@ -83,6 +83,24 @@ def test_threshold_free_metrics_agree_with_scikit_learn(cell):
     assert all(0 <= b < 1e-3 for b in result.error_bounds.values())
 
 
+def test_whole_images_end_where_the_scan_does_and_leave_out_slices_without_the_region(cell):
+    cases, result = cell
+
+    def images(*chosen):
+        least = min(c.map[c.scan.roi].min() for c in chosen)
+        shown = [c.scan.roi.any(axis=(1, 2)) for c in chosen]
+        scores = [np.where(c.scan.roi, c.map, least)[z] for c, z in zip(chosen, shown, strict=True)]
+        labels = [(c.truth.lesion & c.scan.roi)[z] for c, z in zip(chosen, shown, strict=True)]
+        return roc_auc_score(np.concatenate(labels).ravel(), np.concatenate(scores).ravel())
+
+    assert not cases[0].scan.roi.any(axis=(1, 2)).all()
+    assert pooled(result, "none", "auroc_image").value == pytest.approx(images(*cases))
+    assert of_case(result, "c2", "none", "auroc_image").value == pytest.approx(images(cases[2]))
+    assert of_case(result, "c1", "none", "aupro_image").value is None
+    inside, whole = (pooled(result, "none", name).value for name in ("aupro", "aupro_image"))
+    assert inside < whole < 1
+
+
 @pytest.mark.parametrize("protocol", sorted({*ids("liver"), *ids("lung")} - {"paper-liver"}))
 def test_the_stored_threshold_reproduces_the_stored_numbers(cells, protocol):
     cases, result = cells["liver" if protocol in ids("liver") else "lung"]

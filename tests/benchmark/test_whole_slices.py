@@ -41,4 +41,5 @@ def test_numbers_are_those_of_all_voxels_of_the_slices_and_maps_agree_inside_the
     (measured,) = (v.value for v in whole.pooled if (v.metric, v.protocol) == ("auroc", "none"))
     expected = roc_auc_score(np.concatenate(labels), np.concatenate(scores))
     assert measured == pytest.approx(expected, abs=1e-4)
+    assert measured == next(v.value for v in whole.pooled if v.metric == "auroc_image")  # nothing lies outside
     assert measured != next(v.value for v in inside.pooled if (v.metric, v.protocol) == ("auroc", "none"))
