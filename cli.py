@@ -80,6 +80,9 @@ def run(
     variants: Annotated[
         list[str] | None, typer.Option("--variant", help="LABEL:METHOD.KEY=VALUE,…; adds the row METHOD@LABEL.")
     ] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(help="SET:ID; of this set nothing but the cases so named; may be repeated.")
+    ] = None,
     exclude: Annotated[list[str] | None, typer.Option(help="SET:ID to leave out; may be repeated.")] = None,
     keep: Annotated[
         list[str] | None, typer.Option(help="restorations: keep and draw what methods make of a scan.")
@@ -147,13 +150,13 @@ def reproduce(
     from .api import execute
     from .benchmark.experiments import load
     from .benchmark.planning.options import experiment_options
-    from .reports.console import beside
+    from .reports.console import beside, beside_text
 
     options = experiment_options(experiment, **given(ctx), command=command_line())
     finished = _uninterrupted(lambda: execute(options, console()))
     printed = load(experiment).printed()
     if printed and not phantom:
-        say(beside(printed, finished.table("summary")).to_string(index=False))
+        say(beside_text(beside(printed, finished.tables)))
     say(f"page: {finished.folder.page_html}")
     _show(finished)
 
@@ -346,6 +349,7 @@ def import_(
     phantom: Annotated[bool, typer.Option("--phantom", help="The maps are of the phantom.")] = False,
     phantom_seed: Annotated[int, typer.Option(help="Seed of the phantom.")] = 0,
     profile: Annotated[str, typer.Option(help="Profile of the run they are compared in.")] = "paper",
+    only: Annotated[list[str] | None, typer.Option(help="SET:ID to use alone; may be repeated.")] = None,
     exclude: Annotated[list[str] | None, typer.Option(help="SET:ID to leave out; may be repeated.")] = None,
     threshold: Annotated[float | None, typer.Option(help="The method's own threshold, if it has one.")] = None,
     cache: Cache = None,

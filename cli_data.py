@@ -37,6 +37,7 @@ def data_prepare(
     phantom: Annotated[bool, typer.Option("--phantom", help="Prepare the phantom.")] = False,
     phantom_seed: Annotated[int, typer.Option(help="Seed of the phantom.")] = 0,
     profile: Annotated[str, typer.Option(help="Profile whose views are prepared.")] = "paper",
+    only: Annotated[list[str] | None, typer.Option(help="SET:ID to use alone.")] = None,
     exclude: Annotated[list[str] | None, typer.Option(help="SET:ID to leave out.")] = None,
     workers: Annotated[str, typer.Option(help="Processes.")] = "auto",
     cache: Cache = None,

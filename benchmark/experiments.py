@@ -9,6 +9,7 @@ from pydantic import AliasChoices, BaseModel, Field
 from ..common import package
 from ..common.errors import UasbenchError, brief, did_you_mean
 from ..methods.config import Profile
+from .catalogue.printed import Printed
 
 FOLDER = package.ROOT / "experiments"
 
@@ -23,18 +24,6 @@ class Variant(BaseModel, extra="forbid"):
     label: str
     method: str
     settings: dict[str, Any] = Field(default_factory=dict, validation_alias=AliasChoices("settings", "set"))
-
-
-class Printed(BaseModel, extra="forbid"):
-    """A number that a paper prints, in per cent, and where a run of the experiment has its counterpart."""
-
-    row: str
-    dataset: str
-    metric: str
-    protocol: str
-    unit: str
-    value: float
-    std: float | None = None
 
 
 class Figure(BaseModel, extra="forbid"):
@@ -65,13 +54,15 @@ class Page(BaseModel, extra="forbid"):
 class Experiment(BaseModel, extra="forbid"):
     """A plan. ``dataset`` is a comma list; ``methods`` may be empty where the rows are all variants.
 
-    ``reference`` is the row that paired tests compare with, in place of those that the data sets' cards name;
-    ``published`` names a table of ``published.yaml``, or lists numbers of its own.
+    ``only`` restricts a set to named cases, as the option does. ``reference`` is the row that paired tests compare
+    with, in place of those that the data sets' cards name; ``published`` names a table of ``published.yaml``, or lists
+    numbers of its own.
     """
 
     title: str
     dataset: str
     train: str | None = None
+    only: list[str] = Field(default_factory=list)
     methods: str = ""
     variants: list[Variant] = Field(default_factory=list)
     seeds: str | int = 3
@@ -106,7 +97,7 @@ class Experiment(BaseModel, extra="forbid"):
         from .catalogue.published import published
 
         rows = published().of_table(self.published)
-        return [Printed(**number) for row in rows for number in row.counterparts()]
+        return [number for row in rows for number in row.counterparts()]
 
 
 def names() -> dict[str, Path]:

@@ -1,7 +1,8 @@
-"""Who is compared with whom: cases left out, scans that share slices, and patients in two sets."""
+"""Who is compared with whom: cases chosen and left out, scans that share slices, and patients in two sets."""
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from ..common.errors import DataError, did_you_mean
 from .reading.side_tables import CaseKey, natural_key
@@ -9,26 +10,63 @@ from .reading.side_tables import CaseKey, natural_key
 MIN_SHARED_SLICES = 3
 
 
-def parse_excludes(texts: Iterable[str]) -> dict[str, set[str]]:
-    """Turn ``SET:ID`` texts into the ids to leave out of each set."""
-    excludes: dict[str, set[str]] = defaultdict(set)
+@dataclass(frozen=True)
+class ChosenCases:
+    """By set, the cases that a command names with ``--only`` and with ``--exclude``.
+
+    The patients of a phantom are not those of the set whose name it bears: there ``--only`` keeps what it can.
+    """
+
+    only: Mapping[str, Collection[str]] = field(default_factory=dict)
+    exclude: Mapping[str, Collection[str]] = field(default_factory=dict)
+    phantom: bool = False
+
+    @classmethod
+    def of(cls, only: Iterable[str] = (), exclude: Iterable[str] = (), *, phantom: bool = False) -> "ChosenCases":
+        """Read ``SET:ID`` texts.
+
+        Raises:
+            DataError: a text is none.
+        """
+        return cls(_by_set("--only", only), _by_set("--exclude", exclude), phantom)
+
+    @property
+    def sets(self) -> set[str]:
+        """The sets of which a case is named."""
+        return {*self.only, *self.exclude}
+
+    def of_set(self, dataset: str, cases: Sequence[str]) -> tuple[list[str], list[str]]:
+        """Return the cases that stay, in their order, and warnings.
+
+        Raises:
+            DataError: an id that the set does not have, or nothing stays.
+        """
+        only, exclude = set(self.only.get(dataset, cases)), set(self.exclude.get(dataset, ()))
+        warnings = []
+        if self.phantom and (missing := sorted(only - set(cases), key=natural_key)):
+            found = only & set(cases)
+            use = f"the other {len(found)} are" if found else "so --only is void, and all of its cases are"
+            warnings.append(f"WARNING {dataset}: the phantom has no {', '.join(missing)}; {use} used")
+            only = found or set(cases)
+        for option, named in (("--only", only), ("--exclude", exclude)):
+            for case in sorted(named - set(cases)):
+                raise DataError(
+                    f"{option} {dataset}:{case}: set {dataset!r} has no such case{did_you_mean(case, cases)}"
+                )
+        kept = [case for case in cases if case in only and case not in exclude]
+        if not kept:
+            raise DataError(f"--exclude leaves no case of set {dataset!r}; leave out fewer")
+        return kept, warnings
+
+
+def _by_set(option: str, texts: Iterable[str]) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = defaultdict(set)
     for text in texts:
         dataset, colon, case = text.strip().partition(":")
         if not (dataset and colon and case):
-            raise DataError(f"--exclude {text!r}: expected SET:ID, for example lits:volume-32")
-        excludes[dataset].add(case)
-    return dict(excludes)
-
-
-def apply_excludes(dataset: str, cases: Sequence[str], excludes: Mapping[str, Collection[str]]) -> list[str]:
-    """Return the cases that stay, in their order; an unknown id or an empty rest is refused."""
-    wanted = excludes.get(dataset, ())
-    for case in sorted(set(wanted) - set(cases)):
-        raise DataError(f"--exclude {dataset}:{case}: set {dataset!r} has no such case{did_you_mean(case, cases)}")
-    kept = [case for case in cases if case not in wanted]
-    if not kept:
-        raise DataError(f"--exclude leaves no case of set {dataset!r}; leave out fewer")
-    return kept
+            raise DataError(f"{option} {text!r}: expected SET:ID, for example lits:volume-32")
+        found[dataset].add(case)
+    return dict(found)
 
 
 def join_twins(

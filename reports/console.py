@@ -1,21 +1,28 @@
 """What a terminal shows at the end of ``bench run``, and beside what a paper printed after ``bench reproduce``."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from ..benchmark.experiments import Printed
+from ..benchmark.catalogue.printed import COSTS, NOT_SIGNIFICANT, Printed
 from ..benchmark.protocols.catalogue import PROTOCOLS, VAL
 from ..benchmark.runs.folder import RunFolder
-from .columns import KINDS, flag_set, flag_text, kind_sentences, metric_name
+from ..benchmark.scoring.metrics import METRICS, sign
+from .columns import KINDS, flag_set, flag_text, kind_sentences, metric_name, records_of
+from .formats import NOT_AVAILABLE, p_value
 from .headline import Headline, headlines
 from .tables import tables_of
 
-BESIDE = ("row", "dataset", "metric", "printed", "here", "difference", "n_cases", "n_seeds", "flags")
+BESIDE = (
+    "row", "dataset", "metric", "printed", "here", "ci_low", "ci_high", "difference", "diff_low", "diff_high", "stars",
+    "stars_here", "p_here", "n_cases", "n_seeds", "flags",
+)  # fmt: skip
 PERCENT = 100
 _STYLES = {"best-trivial": "bold", "below-best-trivial": "dim"}
 
@@ -65,36 +72,109 @@ def _legend(one: Headline) -> Text:
     return Text("\n".join(lines) + "\n", style="dim")
 
 
-def beside(printed: Sequence[Printed], summary: pd.DataFrame) -> pd.DataFrame:
-    """Return one line per printed number with columns ``BESIDE``, in per cent as text; ``n/a`` where the run has none.
+def beside(printed: Sequence[Printed], tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Return one line per printed number with columns ``BESIDE``, in per cent, or in seconds for what a run costs.
 
-    ``summary`` is the run's table; ``flags`` names the rows that are no competitors (``topline``, ``transductive``) and
-    the upper bounds (``oracle``).
+    ``printed``, ``here`` and ``difference`` are texts, ``n/a`` where the run has none. ``ci_low`` and ``ci_high`` are
+    the interval of ours, ``diff_low`` and ``diff_high`` that of the difference, for which the printed number is exact;
+    NaN where there is none. ``stars`` are the printed asterisks and ``stars_here`` those of our paired t-test of the
+    same two rows, whose p is ``p_here``. ``flags`` names the rows that are no competitors (``topline``,
+    ``transductive``) and the upper bounds (``oracle``). ``tables`` are those of the run; what no number needs is not
+    asked for.
     """
-    keys = ["method", "dataset", "protocol", "metric", "unit"]
-    values = summary.drop_duplicates(keys).set_index(keys)
     rows = []
     for one in printed:
-        key = (one.row, one.dataset, one.protocol, one.metric, one.unit)
-        found = values.loc[key] if key in values.index else None
-        here, spread = (None, None) if found is None else (PERCENT * found["mean"], PERCENT * found["std"])
+        ours = _of_cost(one, tables["cost"]) if one.metric in COSTS else _of_summary(one, tables["summary"])
+        digits = 3 if one.metric in COSTS else 1
+        known = ours is not None and not pd.isna(ours.value)
         rows.append(
             {
                 "row": one.row,
                 "dataset": one.dataset,
-                "metric": f"{metric_name(one.metric, one.protocol)}, {one.unit}",
-                "printed": _pair(one.value, one.std),
-                "here": _pair(here, spread),
-                "difference": "n/a" if here is None or pd.isna(here) else f"{here - one.value:+.1f}",
-                "n_cases": 0 if found is None else int(found["n_cases"]),
-                "n_seeds": 0 if found is None else int(found["n_seeds"]),
-                "flags": "" if found is None else flag_text({*flag_set(found["flags"])} & {*KINDS, "oracle"}),
+                "metric": ours.name if ours else _name(one),
+                "printed": _pair(one.value, one.std, digits),
+                "here": _pair(ours.value, ours.std, digits) if ours else NOT_AVAILABLE,
+                "ci_low": ours.low if ours else np.nan,
+                "ci_high": ours.high if ours else np.nan,
+                "difference": f"{ours.value - one.value:+.{digits}f}" if ours and known else NOT_AVAILABLE,
+                "diff_low": ours.low - one.value if ours else np.nan,
+                "diff_high": ours.high - one.value if ours else np.nan,
+                **_stars(one, tables),
+                "n_cases": ours.n_cases if ours else 0,
+                "n_seeds": ours.n_seeds if ours else 0,
+                "flags": flag_text({*flag_set(ours.flags)} & {*KINDS, "oracle"}) if ours else "",
             }
         )
     return pd.DataFrame(rows, columns=list(BESIDE))
 
 
-def _pair(value: float | None, spread: float | None) -> str:
+class _Ours(NamedTuple):
+    """The counterpart of a printed number, in its unit."""
+
+    name: str
+    value: float
+    std: float
+    low: float
+    high: float
+    n_cases: int
+    n_seeds: int
+    flags: str
+
+
+def _name(one: Printed) -> str:
+    return COSTS.get(one.metric) or f"{metric_name(one.metric, one.protocol)}, {one.unit}"
+
+
+def _of_summary(one: Printed, summary: pd.DataFrame) -> _Ours | None:
+    where = {"dataset": one.dataset, "protocol": one.protocol, "metric": one.metric, "unit": one.unit}
+    for row in records_of(summary, method=one.row, **where):
+        scale = PERCENT if METRICS[one.metric].unit == "share" else 1
+        value, std, low, high = (scale * row[name] for name in ("mean", "std", "ci_low", "ci_high"))
+        return _Ours(_name(one), value, std, low, high, int(row["n_cases"]), int(row["n_seeds"]), row["flags"])
+    return None
+
+
+def _of_cost(one: Printed, cost: pd.DataFrame) -> _Ours | None:
+    rows = records_of(cost, method=one.row, dataset=one.dataset)
+    if not rows:
+        return None
+    values = np.array([row[one.metric] for row in rows], np.float64)
+    spread = float(values.std(ddof=1)) if len(values) > 1 else np.nan
+    name = f"{_name(one)}, on {'/'.join(sorted({row['device'] for row in rows}))}"
+    return _Ours(name, float(values.mean()), spread, np.nan, np.nan, 0, len(rows), rows[0]["flags"])
+
+
+def _stars(one: Printed, tables: Mapping[str, pd.DataFrame]) -> dict[str, object]:
+    """Return the printed asterisks and ours: pairs of seeds as papers repeat runs, of patients where there are none."""
+    found: dict[str, object] = {"stars": one.stars, "stars_here": "", "p_here": np.nan}
+    if one.test is None:
+        return found
+    where = {"dataset": one.dataset, "protocol": one.protocol, "metric": one.metric, "reference": one.test.against}
+    rows = {row["unit"]: row for row in records_of(tables["paired_tests"], method=one.row, **where)}
+    tested = [rows[unit] for unit in ("seed", "patient") if unit in rows] if one.unit == "patient" else []
+    tested = [row for row in (*tested, rows.get(one.unit)) if row is not None and not pd.isna(row["p_t"])]
+    if not tested:
+        return found | {"stars_here": NOT_AVAILABLE}
+    stars = one.test.of(tested[0]["p_t"])
+    worse = stars != NOT_SIGNIFICANT and tested[0]["mean_diff"] * sign(one.metric) < 0
+    return found | {"stars_here": f"{stars} worse" if worse else stars, "p_here": tested[0]["p_t"]}
+
+
+def beside_text(frame: pd.DataFrame) -> str:
+    """Return what :func:`beside` found for a terminal: intervals in brackets, asterisks where a table has any."""
+
+    def between(low: str, high: str) -> list[str]:
+        pairs = zip(frame[low], frame[high], strict=True)
+        return ["" if pd.isna(a) or pd.isna(b) else f"[{a:.1f}, {b:.1f}]" for a, b in pairs]
+
+    shown = frame.assign(interval=between("ci_low", "ci_high"), of_difference=between("diff_low", "diff_high"))
+    shown["p_here"] = frame["p_here"].map(p_value)
+    columns = ["row", "dataset", "metric", "printed", "here", "interval", "difference", "of_difference"]
+    columns += ["stars", "stars_here", "p_here"] if any(frame["stars"]) else []
+    return shown[[*columns, "n_cases", "n_seeds", "flags"]].to_string(index=False)
+
+
+def _pair(value: float | None, spread: float | None, digits: int) -> str:
     if value is None or pd.isna(value):
-        return "n/a"
-    return f"{value:.1f}" + ("" if spread is None or pd.isna(spread) else f" ± {spread:.1f}")
+        return NOT_AVAILABLE
+    return f"{value:.{digits}f}" + ("" if spread is None or pd.isna(spread) else f" ± {spread:.{digits}f}")

@@ -1,6 +1,5 @@
 """Numbers that papers print, from ``published.yaml``: for ``bench show``, ``bench reproduce`` and pages of reports."""
 
-import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -14,9 +13,10 @@ from ...common.errors import UasbenchError, did_you_mean
 from ..protocols.catalogue import PROTOCOLS
 from ..scoring.metrics import METRICS, NO_PROTOCOL
 from . import registry
+from .printed import COSTS, NOT_SIGNIFICANT, Printed, Stars, parts
 
 FILE = Path(__file__).with_name("published.yaml")
-_NUMBER = re.compile(r"(\d+(?:\.\d+)?)(?: ± (\d+(?:\.\d+)?))?")
+_Foreign = Mapping[str, Mapping[str, str]]
 
 
 class PublishedError(UasbenchError):
@@ -24,9 +24,10 @@ class PublishedError(UasbenchError):
 
 
 class PublishedRow(BaseModel):
-    """One row (``method`` or ``method@variant``) of a published table on one data set: per cent by metric, as printed.
+    """One row (``method`` or ``method@variant``) of a published table on one data set: numbers by metric, as printed.
 
-    The top of ``published.yaml`` explains the fields. Pages call the row by its name, where it has one.
+    The top of ``published.yaml`` explains the fields. Pages call the row by its name, where it has one. The method or
+    the data set of a ``foreign`` row is none of ours.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -45,6 +46,8 @@ class PublishedRow(BaseModel):
     learned: str = ""
     threshold: str = ""
     caveat: str = ""
+    stars: Stars | None = None
+    foreign: bool = False
 
     @property
     def source(self) -> str:
@@ -56,12 +59,15 @@ class PublishedRow(BaseModel):
         """The method whose card shows it, or empty."""
         return (self.card or self.row) if self.how else ""
 
-    def counterparts(self) -> Iterator[dict[str, Any]]:
-        """Yield each number with its spread (or None), in per cent, and where a run has its counterpart."""
-        where = {"row": self.row, "dataset": self.dataset, "protocol": self.protocol, "unit": self.unit}
+    def counterparts(self) -> Iterator[Printed]:
+        """Yield each number that a run has the counterpart of."""
+        where: dict[str, Any] = {name: getattr(self, name) for name in ("row", "dataset", "protocol", "unit")}
         for metric, text in self.printed.items():
-            value, _, spread = text.partition(" ± ")
-            yield where | {"metric": metric, "value": float(value), "std": float(spread) if spread else None}
+            value, spread, _, stars = parts(text)
+            if self.stars is not None and self.row != self.stars.against:
+                where |= {"stars": stars or NOT_SIGNIFICANT, "test": self.stars}
+            if not self.foreign and (metric in METRICS or metric in COSTS):
+                yield Printed(metric=metric, value=value, std=spread, **where)
 
 
 @dataclass(frozen=True)
@@ -109,15 +115,18 @@ def read(path: Path) -> Published:
     """Read and check a file of published numbers.
 
     Raises:
-        PublishedError: unknown method, data set, metric, protocol or field, what is no percentage, a line of the wrong
-            length, or a number that stands twice.
+        PublishedError: unknown method, data set, metric, protocol or field, what is no percentage and no time,
+            asterisks that nobody explains, a line of the wrong length, a number that stands twice, or facts about a row
+            without any.
     """
     content = _Loader(path.read_text(encoding="utf-8")).get_single_data()
     rows, seen = [], set[tuple[str, ...]]()
     for table in content["tables"]:
+        if unused := table.get("rows", {}).keys() - {line[0] for line in table["numbers"]}:
+            raise PublishedError(f"{path}, {table['source']}: no numbers of {', '.join(sorted(unused))}")
         for line in table["numbers"]:
             try:
-                row = _row(table, line, content["names"])
+                row = _row(table, line, content["names"], content["foreign"])
                 _check(row, content["foreign"], seen)
             except ValueError as error:
                 raise PublishedError(f"{path}, line {line.number}: {error}") from error
@@ -144,7 +153,7 @@ def _line(loader: _Loader, node: yaml.SequenceNode) -> _Line:
 _Loader.add_constructor("tag:yaml.org,2002:seq", _line)
 
 
-def _row(table: Mapping[str, Any], line: _Line, names: Mapping[str, str]) -> PublishedRow:
+def _row(table: Mapping[str, Any], line: _Line, names: Mapping[str, str], foreign: _Foreign) -> PublishedRow:
     row, dataset, *texts = line
     if len(texts) != len(table["metrics"]):
         raise ValueError(f"{len(texts)} numbers for {len(table['metrics'])} metrics")
@@ -153,22 +162,25 @@ def _row(table: Mapping[str, Any], line: _Line, names: Mapping[str, str]) -> Pub
     facts["caveat"] = "; ".join(filter(None, (facts.get("caveat"), facts.pop("also", None))))
     printed = dict(zip(table["metrics"], texts, strict=True))
     where = {"table": table["source"], "row": row, "dataset": dataset, "name": names.get(row, ""), "printed": printed}
+    where["foreign"] = row in foreign["methods"] or dataset in foreign["datasets"]
     if wrong := facts.keys() & where.keys():
         raise ValueError(f"a line of numbers says its {min(wrong)} itself")
     return PublishedRow(**facts, **where)
 
 
-def _check(row: PublishedRow, foreign: Mapping[str, str], seen: set[tuple[str, ...]]) -> None:
+def _check(row: PublishedRow, foreign: _Foreign, seen: set[tuple[str, ...]]) -> None:
     methods = registry.runnable().names()
-    _one_of("method", row.row.partition("@")[0], methods)
+    _one_of("method", row.row.partition("@")[0], [*methods, *foreign["methods"]])
     _one_of("method", row.card or methods[0], methods)
-    _one_of("data set", row.dataset, registry.datasets().names())
+    _one_of("data set", row.dataset, [*registry.datasets().names(), *foreign["datasets"]])
     _one_of("protocol", row.protocol or NO_PROTOCOL, PROTOCOLS)
     for metric, text in row.printed.items():
-        _one_of("metric", metric, [*METRICS, *foreign])
-        found = _NUMBER.fullmatch(text)
-        if found is None or not 0 < float(found[1]) < 100:
-            raise ValueError(f"{text!r} is no percentage such as '53.03 ± 1.78'")
+        _one_of("metric", metric, [*METRICS, *COSTS, *foreign["metrics"]])
+        value, _, seconds, stars = parts(text)
+        if seconds != (metric in COSTS) or not (0 < value < 100 or seconds):
+            raise ValueError(f"{text!r} is no {'time' if metric in COSTS else 'percentage'}")
+        if stars and (row.stars is None or stars not in row.stars.levels):
+            raise ValueError(f"{text!r}: the table does not say what {stars} means")
         key = (row.table, row.row, row.dataset, metric)
         if key in seen:
             raise ValueError(f"{', '.join(key)} stands twice")

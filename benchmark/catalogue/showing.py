@@ -55,7 +55,9 @@ def sections(name: str) -> Iterator[Section]:
     if figures := [figure for figure in cls.card.figures if figure[0] != "parameters"]:
         yield Section("Figures; n/p: not published", ("figure", "in the reference", "here, paper profile"), figures)
     if numbers := (*published().of_card(name), *cls.card.published):
-        title = "Published numbers that it is compared with, in per cent: other patients, slices or thresholds"
+        title = (
+            "Published numbers that it is compared with, in per cent or seconds: other patients, slices or thresholds"
+        )
         yield Section(title, ("source", "data set", "metric", "value", "how"), numbers)
     else:
         yield Section("", (), [("published numbers", "none on these data sets")])

@@ -11,8 +11,8 @@ from ...common.errors import brief
 from ..runs.records import Record
 from .options import OptionError, RunOptions
 
-Key = tuple[str, str, tuple[str, ...]]
-"""Test set, train set and what was left out of them."""
+Key = tuple[str, str, tuple[str, ...], tuple[str, ...]]
+"""Test set, train set, the cases that they were restricted to, and what was left out of them."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Source:
 
 def key_of(record: Record) -> Key:
     """Return what the data of a cell are prepared by."""
-    return record.cell.dataset, record.cell.train, tuple(record.data.excluded)
+    return record.cell.dataset, record.cell.train, tuple(record.data.only), tuple(record.data.excluded)
 
 
 def options_again(info: Mapping[str, Any], key: Key, source: Source) -> RunOptions:
@@ -39,7 +39,8 @@ def options_again(info: Mapping[str, Any], key: Key, source: Source) -> RunOptio
     wanted = {
         "datasets": [key[0]],
         "train": key[1],
-        "exclude": list(key[2]),
+        "only": list(key[2]),
+        "exclude": list(key[3]),
         "data_root": source.data_root or (Path(root) if root and not held.get("phantom") else None),
         "cache": source.cache or (Path(cache) if cache and Path(cache).is_dir() else None),
         "out": None,

@@ -17,7 +17,7 @@ from ..experiments import Page, Variant, load
 
 MOST_SEEDS = 1000
 STAGE_LIMIT_S = {"smoke": 300.0, "quick": 1800.0, "standard": 6 * 3600.0, "paper": 7 * 86400.0}
-_IN_THE_NAME = {"train", "settings", "exclude", "calibration", "precision", "threads"}
+_IN_THE_NAME = {"train", "settings", "only", "exclude", "calibration", "precision", "threads"}
 _ASSIGNMENT = re.compile(r",(?=[A-Za-z_][\w.-]*=)")
 
 
@@ -52,6 +52,7 @@ class RunOptions(BaseModel, extra="forbid"):
     name: str | None = None
     settings: dict[str, dict[str, Any]] = Field(default_factory=dict)
     variants: list[Variant] = Field(default_factory=list)
+    only: list[str] = Field(default_factory=list)
     exclude: list[str] = Field(default_factory=list)
     calibration: Literal["held-out", "none"] = "held-out"
     reference: str | None = None
@@ -210,7 +211,7 @@ def validated(**values: Any) -> RunOptions:
 def experiment_options(name: str, **given: Any) -> RunOptions:
     """Turn an experiment into run options; what is given explicitly wins."""
     plan = load(name)
-    fields = ("methods", "train", "profile", "seeds", "variants", "calibration", "reference", "keep")
+    fields = ("methods", "train", "only", "profile", "seeds", "variants", "calibration", "reference", "keep")
     planned = {field: getattr(plan, field) for field in fields} | {"datasets": plan.dataset}
     shown = Path(name).with_suffix("").as_posix().strip("./")
     planned |= {"name": shown.replace("/", "-"), "page": plan.page(shown)}

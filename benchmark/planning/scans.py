@@ -1,13 +1,13 @@
 """Scans of a data root: discovered, prepared, and told apart by patient."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ...common.errors import DataError
 from ...datasets.dataset import CaseRef
 from ...datasets.looking import Found, look
-from ...datasets.patients import CaseKey, apply_excludes, join_twins, overlapping
+from ...datasets.patients import CaseKey, ChosenCases, join_twins, overlapping
 from ...datasets.readers import Readers
 from ...datasets.storing.prepared import PreparedCase, ShowProgress, TruthRef
 from ...datasets.storing.store import Store
@@ -30,13 +30,13 @@ class Scans:
 
 @dataclass(frozen=True)
 class ScanSource:
-    """Where scans come from, what the methods see of them, and by set the cases that are left out."""
+    """Where scans come from, what the methods see of them, and which cases of each set are used."""
 
     registry: Registry
     root: Path
     store: Store
     views: Sequence[AnyView]
-    excludes: Mapping[str, set[str]]
+    chosen: ChosenCases
     readers: Readers
     progress: ShowProgress | None = None
 
@@ -64,11 +64,12 @@ class ScanSource:
         if there.problems:
             raise DataError("\n".join(there.problems))
         name, by_id = there.dataset.card.name, {ref.id: ref for ref in there.refs}
-        wanted = [by_id[case] for case in apply_excludes(name, list(by_id), self.excludes)]
+        kept, warnings = self.chosen.of_set(name, list(by_id))
+        wanted = [by_id[case] for case in kept]
         found = self.store.prepare(
             there.dataset, wanted, views=self.views, truth=truth, readers=self.readers, progress=self.progress
         )
-        notes = [f"{name}: {note}" for note in there.notes]
+        notes = [*(f"{name}: {note}" for note in there.notes), *warnings]
         on_cases = [f"{name}:{ref.id}: {note}" for ref in wanted for note in ref.notes]
         return Scans(found.cases, found.truths, wanted, [*notes, *warned(found.cases)], on_cases)
 

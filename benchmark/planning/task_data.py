@@ -37,6 +37,7 @@ class TaskData:
     truths: dict[str, TruthRef]
     healthy: list[PreparedCase]
     split: HealthySplit
+    only: list[str]
     excluded: list[str]
     warnings: list[str]
     phantom: dict[str, Any] | None = None
@@ -74,6 +75,7 @@ class TaskData:
             split={**self.split.manifest, "hash": self.split.hash},
             roi_source=self.card.roi_source,
             roi_sources={case.id: case.roi_source for case in everyone if case.roi_source},
+            only=self.only,
             excluded=self.excluded,
             notes={case.id: [str(note) for note in case.notes] for case in everyone if case.notes},
             trust={case.id: case.trust for case in everyone if case.trust != Trust()},
@@ -114,7 +116,7 @@ def prepare_task(options: RunOptions, pair: tuple[str, str], source: ScanSource,
     Raises:
         DataError: files that cannot be used, whole volumes that occur twice, nothing left to train or test on.
     """
-    for name in set(source.excludes) - set(pair):
+    for name in source.chosen.sets - set(pair):
         source.registry.card(name)
     scans = [source.scans(pair[0], truth=True), source.scans(pair[1], truth=False)]
     (test, healthy), twins = joined(*(found.cases for found in scans))
@@ -134,6 +136,7 @@ def prepare_task(options: RunOptions, pair: tuple[str, str], source: ScanSource,
         patients = {case.patient for case in healthy if case.id in calibrates}
         other = other_lesions(pair[0], source, test, [case for case in healthy if case.patient in patients])
     notes = [note for found in scans for note in (*found.notes, *found.case_notes)]
+    looked_at = (*pair, *other.looked_for)
     return TaskData(
         dataset=pair[0],
         train=pair[1],
@@ -142,7 +145,8 @@ def prepare_task(options: RunOptions, pair: tuple[str, str], source: ScanSource,
         truths=scans[0].truths,
         healthy=healthy,
         split=split,
-        excluded=[text for text in options.exclude if text.partition(":")[0] in (*pair, *other.looked_for)],
+        only=[text for text in options.only if text.partition(":")[0] in looked_at],
+        excluded=[text for text in options.exclude if text.partition(":")[0] in looked_at],
         warnings=[*notes, *twins, *leaks.values(), *other.warnings],
         phantom=phantom_of([ref.image for found in scans for ref in found.refs]),
         other_lesions=other,

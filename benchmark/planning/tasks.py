@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...common.atomic import of_the_cache
-from ...datasets.patients import parse_excludes
+from ...datasets.patients import ChosenCases
 from ...datasets.phantom.disk import Size, phantom_root
 from ...datasets.readers import Readers
 from ...datasets.storing.entries import remove_damaged
@@ -125,7 +125,8 @@ def _source(
     options: RunOptions, root: Path, views: Sequence[AnyView], readers: Readers, progress: ShowProgress | None
 ) -> ScanSource:
     store = Store(cache_root(options.cache) / "store")
-    return ScanSource(datasets(), root, store, views, parse_excludes(options.exclude), readers, progress)
+    chosen = ChosenCases.of(options.only, options.exclude, phantom=options.phantom)
+    return ScanSource(datasets(), root, store, views, chosen, readers, progress)
 
 
 def _root(options: RunOptions, pair: tuple[str, str]) -> Path:

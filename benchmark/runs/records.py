@@ -109,7 +109,8 @@ class DataInfo(_Strict):
     it to the fingerprint of its labels. ``roi_source`` is the set's rule, ``roi_sources`` what a case got where the
     rule leaves a choice. ``trust`` names the cases whose spacing or orientation is not simply that of their header.
     ``split`` is the manifest (train and calibration parts, its hash). The lesions of a ``planted`` set are synthetic.
-    ``facts`` describe the cases; earlier versions recorded none.
+    ``only`` and ``excluded`` are the options of the run that name cases of its sets. ``facts`` describe the cases;
+    earlier versions recorded none.
     """
 
     anatomy: str
@@ -120,6 +121,7 @@ class DataInfo(_Strict):
     split: dict[str, Any]
     roi_source: str
     roi_sources: dict[str, str] = Field(default_factory=dict)
+    only: list[str] = Field(default_factory=list)
     excluded: list[str] = Field(default_factory=list)
     notes: dict[str, list[str]] = Field(default_factory=dict)
     trust: dict[str, Trust] = Field(default_factory=dict)

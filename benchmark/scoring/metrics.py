@@ -6,7 +6,6 @@ of docs/metrics.md follow from the entry.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -14,7 +13,7 @@ import numpy as np
 from ...datasets.case import Spacing
 from .detection import CONTRAST_BINS, FROC_RATES, VOLUME_BINS, Bin, LesionWise
 from .lesions import ProtocolTotals, millilitres
-from .ranking_metrics import Curves, aupro
+from .ranking_metrics import Curves, ScoredVoxels, aupro
 from .surfaces import SurfaceDistances
 
 NO_PROTOCOL = "none"  # the protocol of metrics without a threshold
@@ -56,24 +55,6 @@ class MaskedCase(NamedTuple):
     spacing: Spacing
     totals: ProtocolTotals
     voxels: int
-
-
-@dataclass(frozen=True, eq=False)
-class ScoredVoxels:
-    """Voxels of a case or a cell by score; ``overlap`` is what :func:`aupro` takes, ``regions`` counts lesions.
-
-    ``outside`` counts the pixels outside the region of interest in the slices that show it.
-    """
-
-    curves: Curves
-    overlap: np.ndarray
-    regions: int
-    outside: int
-
-    @cached_property
-    def images(self) -> Curves:
-        """The same slices as whole images: what lies outside the region is healthy and has the lowest score."""
-        return self.curves.framed(self.outside)
 
 
 class CalledHealthy(NamedTuple):

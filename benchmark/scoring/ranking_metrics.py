@@ -154,6 +154,24 @@ class Curves:
         return float(max(0.0, highest - self.best_dice()[0]))
 
 
+@dataclass(frozen=True, eq=False)
+class ScoredVoxels:
+    """Voxels of a case or a cell by score; ``overlap`` is what :func:`aupro` takes, ``regions`` counts lesions.
+
+    ``outside`` counts the pixels outside the region of interest in the slices that show it.
+    """
+
+    curves: Curves
+    overlap: np.ndarray
+    regions: int
+    outside: int
+
+    @cached_property
+    def images(self) -> Curves:
+        """The same slices as whole images: what lies outside the region is healthy and has the lowest score."""
+        return self.curves.framed(self.outside)
+
+
 def summed(bins: Bins, cases: Iterable[CaseCounts]) -> np.ndarray:
     """Return voxels without and with lesion in every bin, over cases: int64 (2, bins)."""
     counts = np.zeros((2, len(bins)), np.int64)

@@ -23,12 +23,11 @@ from .metrics import (
     MaskedCase,
     Metric,
     Needs,
-    ScoredVoxels,
     Undefined,
     Value,
     computed,
 )
-from .ranking_metrics import Curves, summed
+from .ranking_metrics import Curves, ScoredVoxels, summed
 from .surfaces import Surface, SurfaceDistances
 
 BRIGHT_HU = -500.0

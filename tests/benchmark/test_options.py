@@ -67,5 +67,10 @@ def test_the_same_command_gives_the_same_folder_and_methods_and_seeds_extend_it(
         return RunOptions(datasets=["lits"], profile="quick", **options).folder()
 
     assert folder() == folder(methods="ae", seeds=[7])
-    for other in ({"settings": {"ae": {"lr": "1"}}}, {"phantom": True}, {"exclude": ["lits:volume-3"]}):
+    for other in (
+        {"settings": {"ae": {"lr": "1"}}},
+        {"phantom": True},
+        {"exclude": ["lits:volume-3"]},
+        {"only": ["lits:volume-3"]},
+    ):
         assert folder() != folder(**other)

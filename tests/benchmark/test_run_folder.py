@@ -126,6 +126,7 @@ OPTIONS = {
     "an unknown data set": {"datasets": ["litss"]},
     "an unknown setting": {"methods": "ae", "settings": {"ae": {"lrr": 1}}},
     "an unknown case": {"exclude": ["lits:volume-99"]},
+    "an unknown case alone": {"only": ["lits:volume-99"]},
     "another anatomy": {"train": "luna16"},
     "no data": {"data_root": "nowhere"},
     "nobody who can run": {"methods": "learns-from-many"},
@@ -145,7 +146,7 @@ def test_a_typo_or_a_failed_plan_leaves_nothing_behind_and_a_run_as_it_was(folde
         usage = shutil.disk_usage("/")._replace(free=1000)
         monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     options = {"methods": "hu-deviation,hu-threshold", "seeds": [0, 7], **OPTIONS.get(why, {})}
-    if why not in ("a full disk", "an unknown case", "nobody who can run"):
+    if why not in ("a full disk", "an unknown case", "an unknown case alone", "nobody who can run"):
         options["cache"] = None
     new = folder.path.parent / "new" / "run"
     for path in (new, folder.path):

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from uasbench.common.errors import DataError
-from uasbench.datasets.patients import apply_excludes, join_twins, overlapping, parse_excludes
+from uasbench.datasets.patients import ChosenCases, join_twins, overlapping
 from uasbench.datasets.reading.side_tables import natural_key, patients_of
 
 A, B, C = (tuple(f"{name}{z}" for z in range(8)) for name in "abc")
@@ -48,18 +48,40 @@ def test_bad_tables_are_refused(tmp_path, text, words):
         patients_of(tmp_path, "lits", ["a"])
 
 
-def test_excludes():
-    excludes = parse_excludes(["lits:volume-1", "lits:volume-2", "btcv:img0001"])
-    assert excludes == {"lits": {"volume-1", "volume-2"}, "btcv": {"img0001"}}
-    assert apply_excludes("lits", ["volume-0", "volume-1", "volume-2"], excludes) == ["volume-0"]
-    assert apply_excludes("luna16", ["a"], excludes) == ["a"]
-    with pytest.raises(DataError, match="did you mean 'volume-10'"):
-        apply_excludes("lits", ["volume-10", "volume-2"], excludes)
-    with pytest.raises(DataError, match="no case"):
-        apply_excludes("btcv", ["img0001"], excludes)
+def test_cases_are_chosen_and_left_out():
+    chosen = ChosenCases.of(
+        ["lits:volume-2", "lits:volume-1", "lits:volume-0"], ["lits:volume-1", "btcv:img0001", "lits:volume-2"]
+    )
+    assert chosen.sets == {"lits", "btcv"}
+    assert chosen.of_set("lits", ["volume-0", "volume-1", "volume-2", "volume-3"]) == (["volume-0"], [])
+    assert chosen.of_set("luna16", ["a"]) == (["a"], [])
+    with pytest.raises(DataError, match=r"--only lits:volume-0: .* did you mean 'volume-10'"):
+        chosen.of_set("lits", ["volume-10", "volume-1", "volume-2"])
+    with pytest.raises(DataError, match="--exclude lits:volume-2: set 'lits' has no such case"):
+        ChosenCases.of([], ["lits:volume-2"]).of_set("lits", ["a"])
+    with pytest.raises(DataError, match="leaves no case of set 'btcv'"):
+        chosen.of_set("btcv", ["img0001"])
     for bad in ("volume-1", ":volume-1", "lits:"):
-        with pytest.raises(DataError, match="SET:ID"):
-            parse_excludes([bad])
+        with pytest.raises(DataError, match=r"--exclude .*: expected SET:ID"):
+            ChosenCases.of([], [bad])
+        with pytest.raises(DataError, match=r"--only .*: expected SET:ID"):
+            ChosenCases.of([bad])
+
+
+@pytest.mark.parametrize(
+    ("has", "kept", "warning"),
+    [
+        (["volume-1", "volume-2", "volume-3"], ["volume-1", "volume-2"], None),
+        (["volume-0", "volume-2"], ["volume-2"], "WARNING lits: the phantom has no volume-1; the other 1 are used"),
+        (["a", "b"], ["a", "b"], "no volume-1, volume-2; so --only is void, and all of its cases are used"),
+    ],
+)
+def test_a_phantom_is_restricted_to_what_it_has(has, kept, warning):
+    found, warnings = ChosenCases.of(["lits:volume-1", "lits:volume-2"], phantom=True).of_set("lits", has)
+    assert found == kept
+    assert [warning in text for text in warnings] == ([] if warning is None else [True])
+    with pytest.raises(DataError, match="--exclude lits:c"):
+        ChosenCases.of([], ["lits:c"], phantom=True).of_set("lits", has)
 
 
 def test_shared_slices_make_one_patient_and_identical_volumes_are_refused():
