@@ -45,8 +45,8 @@ class ChosenCases:
         warnings = []
         if self.phantom and (missing := sorted(only - set(cases), key=natural_key)):
             found = only & set(cases)
-            use = f"the other {len(found)} are" if found else "so --only is void, and all of its cases are"
-            warnings.append(f"WARNING {dataset}: the phantom has no {', '.join(missing)}; {use} used")
+            use = ", ".join(sorted(found, key=natural_key)) or "all of its cases, and --only is void"
+            warnings.append(f"WARNING {dataset}: the phantom has no {', '.join(missing)}; used: {use}")
             only = found or set(cases)
         for option, named in (("--only", only), ("--exclude", exclude)):
             for case in sorted(named - set(cases)):

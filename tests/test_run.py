@@ -210,6 +210,7 @@ def check_rescoring(path: Path) -> None:
         ({"methods": "ae", "set": {"dae": {"lr": 1}}}, "not among the methods"),
         ({"methods": "ae", "data_root": "/nonexistent"}, "--phantom"),
         ({"methods": "ae", "exclude": ["lits:volume-99"]}, "volume-99"),
+        ({"methods": "ae", "only": ["lits:volume-99"]}, "--only lits:volume-99: set 'lits' has no such case"),
         ({"methods": "ae", "train": "lits"}, "--train lits"),
         ({"methods": "ae", "device": "tpu"}, "--device 'tpu'"),
     ],

@@ -44,9 +44,12 @@ class Curves:
 
     def framed(self, pixels: int) -> Curves:
         """Add so many voxels without lesion at the lowest score that there is."""
-        negative = self.negative.copy()
+        negative, fp = self.negative.copy(), self.fp.copy()
         negative[:1] += pixels
-        return replace(self, negative=negative)
+        fp[0] = negative.sum()
+        framed = replace(self, negative=negative)
+        vars(framed).update(tp=self.tp, fp=fp, exact=self.exact)  # the same above the lowest bin: not summed again
+        return framed
 
     @cached_property
     def positives(self) -> int:

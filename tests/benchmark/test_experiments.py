@@ -4,12 +4,13 @@ import itertools
 
 import pytest
 from uasbench.benchmark.catalogue import registry
+from uasbench.benchmark.catalogue.printed import COSTS
 from uasbench.benchmark.experiments import ExperimentError, load, names
 from uasbench.benchmark.planning.options import experiment_options
 from uasbench.benchmark.protocols.catalogue import PROTOCOLS
 from uasbench.benchmark.scoring.metrics import METRICS
 from uasbench.methods.config import PROFILES, resolve
-from uasbench.reports.columns import UNITS
+from uasbench.reports.columns import COST, UNITS
 
 
 @pytest.mark.parametrize("name", names())
@@ -26,6 +27,10 @@ def test_every_row_exists_and_every_printed_number_belongs_to_one(name):
     for printed in plan.printed():
         assert printed.row in rows
         assert printed.dataset in datasets
+        assert printed.test is None or printed.test.against == plan.reference
+        if printed.metric in COSTS:
+            assert printed.metric in COST
+            continue
         assert printed.metric in METRICS
         assert printed.protocol in PROTOCOLS
         assert printed.unit in UNITS
@@ -35,6 +40,7 @@ def test_an_experiment_of_several_sets_becomes_one_run():
     options = experiment_options("lung/table3", seeds="2")
     assert options.datasets == ["coronacases", "radiopaedia"]
     assert options.profile == "paper"
+    assert experiment_options("liver/bmad10").only == [f"lits:volume-{n}" for n in range(1, 11)]
     assert (options.reference, experiment_options("liver/table2").reference) == (None, "two-stage@baseline")
 
 

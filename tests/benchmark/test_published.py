@@ -1,13 +1,17 @@
 """Published numbers: the file is read row by row, and what is wrong in it is refused with its line."""
 
 import pytest
+import yaml
 from uasbench.benchmark.catalogue import published as module
 from uasbench.benchmark.catalogue import registry
+from uasbench.benchmark.catalogue.printed import Printed
 from uasbench.benchmark.catalogue.published import PublishedError, published, read
 from uasbench.benchmark.catalogue.showing import sections
+from uasbench.benchmark.scoring.metrics import METRICS
 from uasbench.methods.card import MethodCard
 
-HEAD = "names: {ae: AE}\nforeign: {pro: regions}\ntables:\n  - source: A, Table 1\n    metrics: [dice, pro]\n"
+HEAD = "names: {ae: AE}\nforeign: {metrics: {pro: regions}, methods: {mkd: MKD}, datasets: {kits: KiTS}}\n"
+HEAD += "tables:\n  - source: A, Table 1\n    metrics: [dice, pro]\n"
 HEAD += "    numbers:\n"
 
 
@@ -26,11 +30,47 @@ def numbers(tmp_path):
 def test_a_row_keeps_the_digits_that_were_printed_and_knows_value_and_spread(numbers):
     (row,) = numbers("ae@wide, lits, 82.3 ± 9.30, 80.0").rows
     assert dict(row.printed) == {"dice": "82.3 ± 9.30", "pro": "80.0"}
-    assert [(n["row"], n["metric"], n["value"], n["std"]) for n in row.counterparts()] == [
-        ("ae@wide", "dice", 82.3, 9.3),
-        ("ae@wide", "pro", 80.0, None),
-    ]
+    assert list(row.counterparts()) == [Printed(row="ae@wide", dataset="lits", metric="dice", value=82.3, std=9.3)]
     assert (row.source, row.name, row.shown_by) == ("A, Table 1", "", "")
+
+
+def test_what_is_foreign_is_kept_and_has_no_counterpart(numbers):
+    rows = numbers("mkd, lits, 60.7, 91.1", "ae, kits, 24, 26").rows
+    assert [(row.foreign, dict(row.printed), [*row.counterparts()]) for row in rows] == [
+        (True, {"dice": "60.7", "pro": "91.1"}, []),
+        (True, {"dice": "24", "pro": "26"}, []),
+    ]
+    foreign = yaml.safe_load(module.FILE.read_text(encoding="utf-8"))["foreign"]
+    assert not set(foreign["methods"]) & set(registry.runnable().names())
+    assert not set(foreign["datasets"]) & set(registry.datasets().names())
+    assert not set(foreign["metrics"]) & set(METRICS)
+
+
+STARS = '    stars: {against: ae, levels: {"*": 0.05, "**": 0.001}}\n    metrics'
+
+
+def test_seconds_and_asterisks_are_read_as_printed(numbers):
+    head = HEAD.replace("    metrics", STARS).replace("[dice, pro]", "[dice, s_per_slice]")
+    lines = "ae, lits, 14.75 ± 14.28, 2 s", "vae, lits, 53.03 ± 1.78 **, 0.018 s", "dae, lits, 21.31, 0.02 s"
+    base, best, other = numbers(*lines, head=head).rows
+    assert best.printed["dice"] == "53.03 ± 1.78 **"
+    dice, seconds = best.counterparts()
+    assert (dice.value, dice.std, dice.stars, seconds.value, seconds.metric) == (
+        53.03,
+        1.78,
+        "**",
+        0.018,
+        "s_per_slice",
+    )
+    assert [(n.stars, n.test is None) for row in (base, other) for n in row.counterparts() if n.metric == "dice"] == [
+        ("", True),
+        ("none", False),
+    ]
+
+
+def test_facts_about_a_row_without_numbers_are_refused(numbers):
+    with pytest.raises(PublishedError, match="A, Table 1: no numbers of dae"):
+        numbers(LINE, head=HEAD.replace("    metrics", "    rows: {dae: {how: short}}\n    metrics"))
 
 
 def test_a_row_of_its_own_overrides_the_table_and_adds_to_its_caveat(numbers):
@@ -51,9 +91,13 @@ LINE = "vae, lits, 5, 6"
         ([LINE, "aee, lits, 5, 6"], "", "", "unknown method 'aee'; did you mean 'ae'"),
         ([LINE, "ae, litz, 5, 6"], "", "", "unknown data set 'litz'; did you mean 'lits'"),
         ([LINE, "ae, lits, 5"], "", "", "1 numbers for 2 metrics"),
-        ([LINE, "ae, lits, nan, 6"], "", "", "'nan' is no percentage"),
-        ([LINE, "ae, lits, 0.53 +- 0.01, 6"], "", "", "no percentage"),
+        ([LINE, "ae, lits, nan, 6"], "", "", "'nan' is no number"),
+        ([LINE, "ae, lits, 0.53 +- 0.01, 6"], "", "", "no number"),
         ([LINE, "ae, lits, 553, 6"], "", "", "'553' is no percentage"),
+        ([LINE, "ae, lits, 5 s, 6"], "", "", "'5 s' is no percentage"),
+        ([LINE, "ae, lits, 5 *, 6"], "", "", r"'5 \*': the table does not say what \* means"),
+        ([LINE, "ae, lits, 5 ***, 6"], "    metrics", STARS, r"does not say what \*\*\* means"),
+        ([LINE], "[dice, pro]", "[dice, s_per_slice]", "'6' is no time"),
         ([LINE, LINE], "", "", "vae, lits, dice stands twice"),
         ([LINE], "metrics: [dice, pro]", "metrics: [dice, prost]", "unknown metric 'prost'; did you mean 'pro'"),
         ([LINE], "    metrics", "    protocol: vall\n    metrics", "unknown protocol 'vall'; did you mean 'val'"),

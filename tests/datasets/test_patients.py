@@ -72,8 +72,8 @@ def test_cases_are_chosen_and_left_out():
     ("has", "kept", "warning"),
     [
         (["volume-1", "volume-2", "volume-3"], ["volume-1", "volume-2"], None),
-        (["volume-0", "volume-2"], ["volume-2"], "WARNING lits: the phantom has no volume-1; the other 1 are used"),
-        (["a", "b"], ["a", "b"], "no volume-1, volume-2; so --only is void, and all of its cases are used"),
+        (["volume-0", "volume-2"], ["volume-2"], "WARNING lits: the phantom has no volume-1; used: volume-2"),
+        (["a", "b"], ["a", "b"], "no volume-1, volume-2; used: all of its cases, and --only is void"),
     ],
 )
 def test_a_phantom_is_restricted_to_what_it_has(has, kept, warning):
