@@ -58,7 +58,10 @@ def data_phantom(
     size: Annotated[str, typer.Option(help="smoke, quick, standard or full.")] = "quick",
 ) -> None:
     """Write a phantom: the liver as BTCV and LiTS files, the lung as LUNA16 and COVID-19-CT-Seg files."""
+    from .benchmark.catalogue import registry
     from .datasets.phantom.disk import write_phantom
+    from .datasets.phantom.predicted import lay_masks
 
-    info = write_phantom(out, anatomy=anatomy, seed=seed, size=size)
+    info, sets = write_phantom(out, anatomy=anatomy, seed=seed, size=size), registry.datasets()
+    lay_masks(out, (sets.get(name) for name, card in sets.cards().items() if card.wraps and card.anatomy == anatomy))
     print(f"{anatomy} phantom in {out}: seed {seed}, {size}, specification {info['spec_hash']}")

@@ -220,8 +220,8 @@ def _busy(device: str) -> Iterator[list[float]]:
 def scans(anatomy: str, size: Size) -> tuple[list[Any], list[Any]]:
     """Return healthy phantoms, and phantoms with their lesions."""
     sets = registry.datasets()
-    wanted = (anatomy, "lesion", "voxel")
-    test = next(name for name, card in sets.cards().items() if (card.anatomy, card.role, card.truth) == wanted)
+    wanted = (anatomy, "lesion", "voxel", None)
+    test = next(name for name, c in sets.cards().items() if (c.anatomy, c.role, c.truth, c.wraps) == wanted)
     root = phantom_root(Path(tempfile.gettempdir()) / "uasbench-speed", anatomy=anatomy, seed=0, size=size)
     train, tested = sets.get(sets.card(test).partner or "")(), sets.get(test)()
     healthy = [train.load(scan.id) for scan in train.discover(root)]

@@ -43,6 +43,7 @@ class SetCheck:
     name: str
     title: str
     role: str
+    wraps: str | None = None
     cases: list[CaseCheck] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -121,7 +122,8 @@ def _check_set(path: Path, dataset: Dataset, readers: Readers | None) -> SetChec
     if found.absent:
         return None
     dataset, card = found.dataset, found.dataset.card
-    result = SetCheck(card.name, card.title, card.role, errors=list(found.problems), warnings=list(found.notes))
+    about = (card.name, card.title, card.role, card.wraps)
+    result = SetCheck(*about, errors=list(found.problems), warnings=list(found.notes))
     checked = partial(_check_case, dataset)
     if readers is None:
         result.cases += map(checked, found.refs)
@@ -170,7 +172,9 @@ def _check_case(dataset: Dataset, ref: CaseRef) -> CaseCheck:
 
 
 def _check_patients(report: CheckReport) -> None:
-    read = {(s.name, c.id): c for s in report.sets for c in s.cases if c.slice_hashes}
+    known = {s.name for s in report.sets}
+    own = [s for s in report.sets if s.wraps not in known]  # a set that shows another's scans again brings no patient
+    read = {(s.name, c.id): c for s in own for c in s.cases if c.slice_hashes}
     hashes = {key: case.slice_hashes for key, case in read.items()}
     try:
         patients, warnings = join_twins(hashes, {key: case.patient for key, case in read.items()})

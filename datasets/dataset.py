@@ -20,6 +20,8 @@ class DatasetCard:
         layout: the published on-disk layout that the adapter reads.
         partner: the healthy set that usually trains for this lesion set.
         reference: the method that paired tests compare with.
+        wraps: the set whose scans and truth this one shows again, with another region of interest. It is tested when it
+            is named, and nothing is trained on it for another set: its patients are those of that set.
     """
 
     name: str
@@ -34,6 +36,7 @@ class DatasetCard:
     partner: str | None = None
     reference: str | None = None
     truth: Literal["voxel", "slice", "none"] = "none"
+    wraps: str | None = None
 
 
 @dataclass(frozen=True)

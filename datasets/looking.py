@@ -45,7 +45,7 @@ def _look(dataset: Dataset, root: Path) -> Found:
         survey = dataset.survey(root)
         dataset.notes = notes = tuple(survey.notes)
         return Found(dataset, tuple(survey.refs), tuple(survey.problems), notes, survey.absent)
-    absent = not (root / dataset.card.name).is_dir()
+    absent = dataset.card.wraps is None and not (root / dataset.card.name).is_dir()
     try:
         refs = tuple(dataset.discover(root))
     except UasbenchError as error:

@@ -72,6 +72,6 @@ def experiments() -> Table:
 def dataset_adapters(chosen: str | None = None) -> Mapping[str, Dataset]:
     """Return fresh adapters by name: the ones chosen with a comma list, or all that read files of their own."""
     known = registry.datasets()
-    of_their_own = [name for name, card in known.cards().items() if card.role != "planted"]
+    of_their_own = [n for n, card in known.cards().items() if card.role != "planted" and card.wraps is None]
     selected = known.select(chosen) if chosen else of_their_own
     return {name: known.get(name)() for name in selected}

@@ -129,8 +129,9 @@ def other_lesions(
         DataError: a set that is there cannot be used.
     """
     cards = source.registry.cards()
-    wanted = ("lesion", cards[target].anatomy, "voxel")
-    names = [n for n, card in cards.items() if n != target and (card.role, card.anatomy, card.truth) == wanted]
+    wanted = ("lesion", cards[target].anatomy, "voxel", None)
+    names = [n for n, card in cards.items() if (card.role, card.anatomy, card.truth, card.wraps) == wanted]
+    names = [n for n in names if n not in (target, cards[target].wraps)]
     found = [source.scans_if_there(name) for name in names]
     truths = {key(case): scans.truths[case.id] for scans in found for case in scans.cases}
     everyone = [case for scans in found for case in scans.cases]

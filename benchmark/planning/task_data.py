@@ -94,7 +94,9 @@ def task_pairs(options: RunOptions, registry: Registry) -> list[tuple[str, str]]
     for name in options.datasets:
         card = registry.card(name)
         if card.role == "healthy":
-            partners = [n for n, c in registry.cards().items() if (c.partner, c.role) == (name, "lesion")]
+            partners = [
+                n for n, c in registry.cards().items() if (c.partner, c.role, c.wraps) == (name, "lesion", None)
+            ]
             raise OptionError(
                 f"--dataset {name}: {name} is a healthy set; test on {' or '.join(partners) or 'a lesion set'}"
             )

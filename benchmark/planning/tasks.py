@@ -7,6 +7,7 @@ from pathlib import Path
 from ...common.atomic import of_the_cache
 from ...datasets.patients import ChosenCases
 from ...datasets.phantom.disk import Size, phantom_root
+from ...datasets.phantom.predicted import lay_masks
 from ...datasets.readers import Readers
 from ...datasets.storing.entries import remove_damaged
 from ...datasets.storing.prepared import ShowProgress
@@ -137,4 +138,6 @@ def _root(options: RunOptions, pair: tuple[str, str]) -> Path:
         raise PlanError("--phantom and --data-root exclude each other: synthetic and real numbers never share a run")
     cache, size = cache_root(options.cache) / "phantom", PHANTOM_SIZE[options.profile]
     with of_the_cache():
-        return phantom_root(cache, anatomy=cards[0].anatomy, seed=options.phantom_seed, size=size)
+        root = phantom_root(cache, anatomy=cards[0].anatomy, seed=options.phantom_seed, size=size)
+        lay_masks(root, [datasets().get(pair[0])])
+    return root

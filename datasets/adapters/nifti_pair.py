@@ -97,18 +97,31 @@ class NiftiPairDataset(SurveyedDataset):
 
     def load_truth(self, case_id: str) -> Truth:
         """Read the lesion mask on the grid of :meth:`load`; a healthy set has none."""
-        ref, (expected, wanted) = self._ref(case_id), self.lesion_values(case_id)
+        expected, wanted = self.lesion_values(case_id)
         if not wanted:
             return Truth(case_id)
-        path, grid, flips = _label(ref), read_grid(ref.image), ()
+        lesion, _ = self.read_mask(case_id, _label(self._ref(case_id)), expected, wanted)
+        return Truth(case_id, lesion, np.asarray(lesion.any(axis=(1, 2))))
+
+    def read_mask(
+        self, case_id: str, path: Path, expected: Collection[int], wanted: Collection[int]
+    ) -> tuple[np.ndarray, tuple[Note, ...]]:
+        """Read where a label file of a case has one of the ``wanted`` values, bool on the grid of :meth:`load`.
+
+        The notes say how it was placed. ``expected`` are all values that may occur.
+
+        Raises:
+            DataError: as :func:`..reading.volume_io.read_labels`.
+        """
+        ref, flips = self._ref(case_id), ()
+        grid = read_grid(ref.image)
         if grid.trusted and not placement(read_grid(path), grid, path.name).contested:
             labels = read_labels(path, grid, expected)
         else:
             found = self.upright(ref)
-            flips, own = found.flips, found.labels if self.roi_labels else None
+            flips, own = found.flips, found.labels if self.roi_labels and path == ref.label else None
             labels = read_labels(path, found.volume, expected) if own is None else own
-        lesion = np.ascontiguousarray(np.flip(_is_in(labels, wanted), flips))
-        return Truth(case_id, lesion, np.asarray(lesion.any(axis=(1, 2))))
+        return np.ascontiguousarray(np.flip(_is_in(labels, wanted), flips)), labels.notes
 
     def upright(self, ref: CaseRef) -> Upright:
         """Read a scan and the file that labels its organ on the axes that the header names, or anatomy where it cannot.

@@ -14,6 +14,9 @@ from ..case import Case, Truth
 from ..dataset import CaseRef, Dataset, DatasetCard
 from ..reading.side_tables import natural_key
 
+ROIS = "rois"
+"""The folder of masks that a user lays beside the sets, in a folder for each; no set looks for its scans there."""
+
 
 @dataclass
 class Survey:
@@ -139,7 +142,7 @@ def case_name(path: Path) -> str:
 def find_files(folder: Path, pattern: str) -> list[Path]:
     """Return the files below ``folder`` whose whole name matches ``pattern`` (in any case), sorted.
 
-    Links are followed, each real folder once; hidden files and folders are left out.
+    Links are followed, each real folder once; hidden files and folders are left out, and laid masks.
     """
     name_is_wanted = re.compile(pattern, re.IGNORECASE)
     seen: set[str] = set()
@@ -154,6 +157,6 @@ def find_files(folder: Path, pattern: str) -> list[Path]:
             folders.clear()
             continue
         seen.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name != ROIS)
         found += [Path(here, name) for name in files if name_is_wanted.fullmatch(name) and not name.startswith(".")]
     return sorted(found)

@@ -113,16 +113,17 @@ class Store:
 
 
 def reading_source(dataset: Dataset) -> str:
-    """Address of the source that decodes a set: the import closures of the adapter and of what writes entries.
+    """Address of what decodes a set: its name, the import closures of the adapter and of what writes entries.
 
-    The weights of the network that segments the organ count where they are present.
+    Two sets of one module may read the same files in their own ways, hence the name. The weights of the network that
+    segments the organ count where they are present.
     """
     classes = {cls.__module__ for cls in type(dataset).__mro__}
     modules = {m for m in classes if m.partition(".")[0] not in sys.stdlib_module_names}
     sources = [closure_hash(module) for module in sorted({*modules, entries.__name__})]
     segmenter = find_anatomy(dataset.card.anatomy).segmenter
     model = import_module(segmenter).weights() if segmenter else None
-    return entries.digest([entries.LAYOUT, sources, None if model is None else file_digest(model)])
+    return entries.digest([entries.LAYOUT, dataset.card.name, sources, None if model is None else file_digest(model)])
 
 
 @dataclass(frozen=True)

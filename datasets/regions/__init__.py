@@ -1,0 +1,1 @@
+"""Lesion sets with another region of interest: how much do numbers depend on the annotated organ?"""
