@@ -12,7 +12,7 @@ from ..benchmark.experiments import Figure, Page
 from ..benchmark.runs.folder import RunFolder
 from ..common.atomic import write_text
 from ..common.errors import UasbenchError
-from .columns import MethodOnData
+from .columns import MethodOnData, records_of
 from .console import beside
 from .figures.checkpoints import checkpoint_figure
 from .figures.embedding import EMBEDDING_CAPTION, embedding_figure
@@ -26,8 +26,8 @@ from .figures.series import (
     methods_figures,
     series_figure,
 )
-from .formats import NOT_AVAILABLE, percent
-from .grid import PrintedTable, frame_grid
+from .formats import NOT_AVAILABLE, p_value, percent
+from .grid import PrintedRow, PrintedTable, frame_grid
 from .html import filled
 from .tables import Tables
 
@@ -43,13 +43,6 @@ def write_page(folder: RunFolder, tables: Tables) -> list[Path]:
     if told is None:
         return []
     page, phantom = Page.model_validate(told), bool(tables.info.get("phantom"))
-    compared = None
-    if page.printed:
-        frame = beside(page.printed, tables["summary"])
-        greyed = ("printed", "difference", "difference_ci") if phantom else ()
-        muted = frozenset(i for i, name in enumerate(frame.columns) if name in greyed)
-        grid = frame_grid("Printed and ours, in per cent", frame, list(frame.columns), left=3)
-        compared = PrintedTable(grid.title, grid.headers, grid.rows, left=3, muted=muted)
     drawn = _Drawn(folder, tables, page)
     sections = [_DRAWING[figure.kind](drawn, figure) for figure in page.figures]
     profile = str(tables.info.get("profile", ""))
@@ -58,13 +51,46 @@ def write_page(folder: RunFolder, tables: Tables) -> list[Path]:
         page=page,
         synthetic=SYNTHETIC if phantom else "",
         learned_little=profile in ("smoke", "quick"),
-        compared=compared,
+        compared=printed_and_ours(beside(page.printed, tables), phantom=phantom) if page.printed else None,
         sections=sections,
         command=str(tables.info.get("command", "")),
         profile=profile,
         notes=drawn.notes,
     )
     return [*drawn.files, write_text(folder.page_html, html)]
+
+
+def printed_and_ours(found: pd.DataFrame, *, phantom: bool) -> PrintedTable:
+    """Return what :func:`beside` found as a table with the intervals below the values.
+
+    Of a ``phantom`` the printed numbers are grey and nothing is said of differences to them.
+    """
+    starred = bool(found["stars"].any())
+    headers = ["Row", "Data", "Metric", "Printed", "Ours", *([] if phantom else ["Difference"])]
+    headers += [*(["Printed asterisks", "Ours"] if starred else []), "n (cases × seeds)", "Marks"]
+    rows = []
+    for row in records_of(found):
+        cells = [row["row"], row["dataset"], row["metric"], row["printed"], row["here"]]
+        under = ["", "", "", "", _interval(row["ci_low"], row["ci_high"])]
+        if not phantom:
+            cells.append(row["difference"])
+            under.append(_interval(row["diff_low"], row["diff_high"]))
+        if starred:
+            cells += [row["stars"], row["stars_here"]]
+            under += ["", "" if pd.isna(row["p_here"]) else f"p {p_value(row['p_here'])}"]
+        cells += [f"{row['n_cases']} × {row['n_seeds']}" if row["n_cases"] else str(row["n_seeds"]), row["flags"]]
+        rows.append(PrintedRow(tuple(map(str, cells)), (*under, "", "")))
+    legend = (
+        "Per cent, or seconds; ± as printed, ours between seeds or patients as the unit says. Below: 95 % intervals "
+        "of ours, and of the difference to the printed number taken as exact.",
+    )
+    return PrintedTable(
+        "Printed and ours", tuple(headers), tuple(rows), legend, left=3, muted=frozenset({3} if phantom else ())
+    )
+
+
+def _interval(low: float, high: float) -> str:
+    return "" if pd.isna(low) or pd.isna(high) else f"[{low:.1f}, {high:.1f}]"
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...common.atomic import of_the_cache
+from ...datasets.looking import look
 from ...datasets.patients import ChosenCases
 from ...datasets.phantom.disk import Size, phantom_root
 from ...datasets.phantom.predicted import lay_masks
@@ -47,6 +48,8 @@ def whole_tasks(options: RunOptions, workers: int, progress: ShowProgress | None
 def planned_tasks(options: RunOptions, workers: int, progress: ShowProgress | None = None) -> list[Planned]:
     """Select methods and prepare data for every task of the options.
 
+    Of an experiment on a phantom the sets that no phantom imitates are left out, with a warning.
+
     Raises:
         UasbenchError: no method can run on a task, or its data cannot be used.
     """
@@ -55,12 +58,20 @@ def planned_tasks(options: RunOptions, workers: int, progress: ShowProgress | No
     selections = [select(options, sets.card(test).anatomy, test, known) for test, _ in pairs]
     for selection, (test, _) in zip(selections, pairs, strict=True):
         _refuse_nobody(selection, test)
-    roots = [_root(options, pair) for pair in pairs]
+    asked = [(pair, _root(options, pair), chosen) for pair, chosen in zip(pairs, selections, strict=True)]
+    missing = []
+    if options.phantom and options.page is not None:
+        missing = [pair[0] for pair, root, _ in asked if look(sets.get(pair[0])(), root).absent]
+    if len(missing) == len(asked):
+        missing = []
     with Readers(workers) as readers:
-        return [
+        tasks = [
             _planned(options, pair, root, chosen, readers, progress)
-            for pair, root, chosen in zip(pairs, roots, selections, strict=True)
+            for pair, root, chosen in asked
+            if pair[0] not in missing
         ]
+    tasks[0].data.warnings += [f"{name}: of this experiment, and no phantom imitates it; left out" for name in missing]
+    return tasks
 
 
 def _planned(

@@ -108,7 +108,7 @@ def _part(one: Slice) -> str:
         [
             kind,
             shortened_patient(meta),
-            f"{meta['ml']:.3g} ml",
+            f"{meta['ml']:,.{0 if meta['ml'] >= 100 else 1}f} ml",
             f"{meta['hu']:.0f} HU",
             f"{meta['slices']} × {meta['slice_mm']:.3g} mm",
             str(meta.get("protocol", "")),
