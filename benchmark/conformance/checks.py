@@ -284,6 +284,21 @@ def decision(subject: Subject) -> str:
     return f"{rule} marks {min(shares):.1%} to {max(shares):.1%} of the region (smoke profile)"
 
 
+def restorations(subject: Subject) -> str:
+    """``restore_view`` returns finite arrays on the view's grid under the same titles for every case."""
+    method = subject.trained
+    if method.view is None or not hasattr(method, "restore_view"):
+        raise NotApplicable("no restore_view: '--keep restorations' keeps nothing of it")
+    titles: list[str] | None = None
+    for case in subject.cases():
+        viewed = subject.view(method, case)
+        found = list(drive.restored(method, case, viewed, drive.score(method, case, viewed)))
+        if titles not in (None, found):
+            raise Broken(f"case {case.id} has the titles {found}, another one {titles}; use the same for all")
+        titles = found
+    return f"shows {', '.join(titles or []) or 'nothing'}"
+
+
 def learns(subject: Subject) -> str:
     """A short training finds one kind of lesion, dark or bright, better than no training and better than chance.
 
@@ -366,6 +381,7 @@ CHECKS: dict[str, Callable[[Subject], str]] = {
     "blind to labels": blind,
     "walled off": walled_off,
     "own decision": decision,
+    "restorations": restorations,
     "learns": learns,
 }
 ALONE = frozenset({"card", "settings", "blind to labels"})

@@ -35,7 +35,7 @@ NOISE_BY_POSITION = {"anoddpm"}
 ONE_PASS = {"padim", "patchcore"}
 PROMISES = (
     *("fit and score", "inputs untouched", "same seed", "other seed"),
-    *("save and load", "order and batch", "own decision"),
+    *("save and load", "order and batch", "own decision", "restorations"),
 )
 OF_THE_TRAINING = ("same seed", "other seed")
 CROPS_OF_32: dict[str, Any] = {"crop": (32, 32, 32), "size": 64, "spacing": (2.5, 2.5, 2.5)}

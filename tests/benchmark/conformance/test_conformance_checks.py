@@ -248,3 +248,17 @@ def test_decisions_are_checked(median_residual, failures, wrong):
     found = wrong("own decision", median_residual, postprocess=lambda self, case, scores: scores)
     assert "postprocess returned float32" in found
     assert not failures(median_residual, "own decision", postprocess=lambda self, case, scores: scores > 10)
+
+
+def test_what_a_method_shows_of_a_scan_is_checked(tiny_net, failures, wrong):
+    def showing(**shown):
+        return lambda self, array, roi, scores, spacing: {title: make(array) for title, make in shown.items()}
+
+    for shown, said in (
+        (lambda *_: None, "return a dictionary of arrays by title"),
+        (showing(half=lambda a: a[:, :2]), "'half': the map has shape"),
+        (showing(lost=lambda a: np.full(a.shape, np.nan)), "NaN or infinite"),
+        (lambda self, array, roi, scores, spacing: {str(array.mean()): array.astype(np.float32)}, "the same for all"),
+    ):
+        assert said in wrong("restorations", tiny_net, restore_view=shown)
+    assert not failures(tiny_net, "restorations", restore_view=showing(mask=lambda a: a > 0))
