@@ -68,7 +68,7 @@ def errors(decisions: Decisions, dim_below: float | None = None) -> tuple[list[P
     two, other pathology and thick slices, a reader tells from the pictures: volume, mean HU, slices, their distance.
     """
     found: dict[str, list[_Error]] = {MISSED: [], FALSE: []}
-    voxels = dict.fromkeys(("lesion", "dim", "missed", "missed_dim"), 0)
+    voxels: dict[str, int] = dict.fromkeys(("lesion", "dim", "missed", "missed_dim"), 0)
     volume = {MISSED: 0.0, FALSE: 0.0}
     for i, case in enumerate(decisions.reader.cases):
         if i not in decisions:
