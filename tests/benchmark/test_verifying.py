@@ -240,3 +240,13 @@ def test_the_command_says_it_in_few_lines_and_in_its_exit_status(home, monkeypat
     assert "1 more; --json lists all" in text
     status, text = bench("--tables-only", "--json")
     assert json.loads(text)["parts"][-1]["differences"][0]["recorded"] == "0.5"
+
+
+def test_a_run_on_named_cases_is_looked_at_with_these_alone(quick_run, cache, home):
+    shutil.rmtree(home / "run")
+    options = {"data_root": home / "data", "cache": cache, "profile": "smoke", "seeds": [0], "trials": 1}
+    done = quick_run("hu-deviation", "lits", only=["lits:volume-1"], out=home / "run", **options)
+    data = done.records[0].data
+    assert (data.only, data.excluded, list(data.cases)) == (["lits:volume-1"], [], ["volume-1"])
+    found = verified(home)
+    assert found.outcome == "verified", "\n".join(found.lines(99))

@@ -1,6 +1,7 @@
 """Printed numbers and ours: units, intervals, asterisks, and what a run lacks."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from uasbench.benchmark.catalogue.printed import Printed, Stars
 from uasbench.reports.console import BESIDE, beside, beside_text
@@ -25,6 +26,21 @@ def printed(label, unit="pooled", **other):
 def row_of(frame, **where):
     ((_, row),) = frame.loc[np.logical_and.reduce([frame[k] == v for k, v in where.items()])].iterrows()
     return row
+
+
+def test_undefined_and_absent_numbers_are_said_and_an_upper_bound_is_marked():
+    where = {"dataset": "lits", "protocol": "native", "metric": "dice", "unit": "patient"}
+    numbers = {"mean": 0.5, "std": 0.125, "ci_low": np.nan, "ci_high": np.nan, "n_cases": 9, "n_seeds": 3}
+    none = dict.fromkeys(numbers, np.nan) | {"n_cases": 0, "n_seeds": 0}
+    flags = "phantom;oracle;topline"
+    rows = [{"method": "a", **where, **numbers, "flags": flags}, {"method": "b", **where, **none, "flags": ""}]
+    asked = [Printed(row=row, value=48.25, std=2.0 if row == "a" else None, **where) for row in ("a", "b", "c")]
+    found = beside(asked, {"summary": pd.DataFrame(rows)}).set_index("row")
+    shown = ["metric", "printed", "here", "difference", "n_cases", "n_seeds", "flags"]
+    expected = ["Dice native, patient", "48.2 ± 2.0", "50.0 ± 12.5", "+1.8", 9, 3, "oracle;topline"]
+    assert found.loc["a", shown].tolist() == expected
+    for row in ("b", "c"):
+        assert found.loc[row, ["printed", "here", "difference", "n_cases"]].tolist() == ["48.2", "n/a", "n/a", 0]
 
 
 def test_ours_and_the_difference_have_intervals_in_the_unit_of_the_print(tables):
@@ -61,13 +77,9 @@ def test_asterisks_are_those_of_our_test_of_the_same_rows(tables, unit, tested):
     assert frame["stars_here"][0].strip("*") == ""
 
 
-def test_what_a_run_lacks_is_said_and_what_no_number_needs_is_not_read(tables, make_record):
-    (line,) = beside([printed("other")], {"summary": tables["summary"]}).to_dict("records")
-    assert (line["here"], line["difference"], line["n_seeds"]) == ("n/a", "n/a", 0)
-    (line,) = beside([printed("better", stars="*", test=TEST)], Tables([make_record("two-stage@better")])).to_dict(
-        "records"
-    )
-    assert line["stars_here"] == "n/a"  # nothing to compare with
+def test_a_run_may_lack_the_other_row_of_a_test_and_costs(tables, make_record):
+    alone = Tables([make_record("two-stage@better")])
+    assert beside([printed("better", stars="*", test=TEST)], alone)["stars_here"][0] == "n/a"  # nothing to compare with
     cost = Printed(row="other", dataset="lits", metric="s_per_slice", value=1)
     assert beside([cost], {"cost": tables["cost"]})["here"][0] == "n/a"
     assert beside([], {}).empty

@@ -5,7 +5,7 @@ import re
 import pandas as pd
 import pytest
 from rich.console import Console
-from uasbench.benchmark.experiments import Printed
+from uasbench.benchmark.catalogue.printed import Printed
 from uasbench.reports import build
 from uasbench.reports.columns import KINDS
 from uasbench.reports.console import beside
@@ -126,5 +126,5 @@ def test_a_reference_in_a_pair_leaves_the_other_unmarked(records):
 def test_paper_numbers_stand_beside_marked_rows(tables):
     where = {"dataset": "lits", "protocol": "val", "metric": "dice", "unit": "patient"}
     printed = [Printed(row=row, value=30.0, std=None, **where) for row in ("asc-net", "ae", "absent")]
-    found = beside(printed, tables.summary).set_index("row")["flags"]
+    found = beside(printed, tables).set_index("row")["flags"]
     assert found.to_dict() == {"asc-net": "transductive", "ae": "", "absent": ""}

@@ -2,14 +2,10 @@
 
 import re
 
-import numpy as np
-import pandas as pd
 import pytest
 from rich.console import Console
-from uasbench.benchmark.experiments import Printed
 from uasbench.benchmark.protocols.catalogue import PROTOCOLS
 from uasbench.benchmark.runs.records import Convergence
-from uasbench.reports.console import beside
 from uasbench.reports.console import headline as console_headline
 from uasbench.reports.grid import PrintedRow, PrintedTable, headline_grid, paired_grids, published_grid
 from uasbench.reports.headline import headlines
@@ -126,26 +122,6 @@ def test_console_prints_marks_and_phantom_or_that_there_is_nothing(make_run, mak
     for part in ("PHANTOM", "hu-deviation ◆", "ae@wide[1] †", "upper bound"):
         assert part in captured.get()
     assert "No cell has finished" in str(console_headline(make_run(tmp_path / "empty")))
-
-
-def test_printed_and_measured_stand_in_per_cent_side_by_side_and_an_upper_bound_is_marked():
-    where = {"dataset": "lits", "protocol": "native", "metric": "dice", "unit": "patient"}
-    summary = pd.DataFrame(
-        [
-            {"method": "a", **where, "mean": 0.5, "std": 0.125, "n_cases": 9, "n_seeds": 3, "flags": ""},
-            {"method": "b", **where, "mean": np.nan, "std": np.nan, "n_cases": 0, "n_seeds": 0, "flags": ""},
-        ]
-    )
-    printed = [Printed(row=row, value=48.25, std=2.0 if row == "a" else None, **where) for row in ("a", "b", "c")]
-    found = beside(printed, summary).set_index("row")
-    assert found.loc["a"].tolist() == ["lits", "Dice native, patient", "48.2 ± 2.0", "50.0 ± 12.5", "+1.8", 9, 3, ""]
-    for row in ("b", "c"):
-        assert found.loc[row, ["printed", "here", "difference", "n_cases"]].tolist() == ["48.2", "n/a", "n/a", 0]
-    where = {"dataset": "coronacases", "protocol": "paper-lung", "metric": "dice", "unit": "pooled"}
-    row = {"method": "a", **where, "mean": 0.5, "std": 0.1, "n_cases": 9, "n_seeds": 3}
-    summary = pd.DataFrame([row | {"flags": "phantom;oracle;topline"}])
-    found = beside([Printed(row="a", value=48.0, std=None, **where)], summary)
-    assert found.loc[0, "flags"] == "oracle;topline"
 
 
 def test_watched_trainings_are_one_row_per_method_and_phase_and_the_others_are_named(make_record):
