@@ -31,6 +31,10 @@ app = typer.Typer(
 app.add_typer(cli_data.app, name="data")
 
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
+Failures = Annotated[
+    Literal["exclude", "worst"],
+    typer.Option(help="What counts for cells that failed or are missing: nothing, or the worst value."),
+]
 
 
 def main() -> None:
@@ -232,13 +236,7 @@ def verify(
 
 
 @app.command()
-def report(
-    path: RunPath,
-    failures: Annotated[
-        Literal["exclude", "worst"],
-        typer.Option(help="What counts for cells that failed or are missing: nothing, or the worst value."),
-    ] = "exclude",
-) -> None:
+def report(path: RunPath, failures: Failures = "exclude") -> None:
     """Write the tables, figures and the HTML report from the records."""
     from . import api
 
@@ -256,11 +254,12 @@ def compare(
     protocol: Annotated[
         str | None, typer.Option(help="native, healthy-q95, val, oracle, …; default val, or none without a threshold.")
     ] = None,
+    failures: Failures = "exclude",
 ) -> None:
     """Print paired tests of every method against a reference."""
     from . import api
 
-    say(api.open_run(path).compare(reference, metric, protocol).to_string(index=False))
+    say(api.open_run(path).compare(reference, metric, protocol, failures).to_string(index=False))
 
 
 @app.command()

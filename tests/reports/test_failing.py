@@ -85,6 +85,10 @@ def test_report_and_compare_take_the_policy(run, make_run, tmp_path):
         assert f"Failures: {policy}." in text
         assert f"Failures: {policy}." in folder.report_html.read_text()
         assert ("vae" in set(compare(folder, "draem", policy=policy)["method"])) == (policy == "worst")
+        words = ["compare", str(folder.path), "--reference", "draem", "--failures", policy]
+        done = CliRunner().invoke(cli.app, words)
+        assert done.exit_code == 0, done.output
+        assert (" vae " in done.output) == (policy == "worst")
         compare_tables(folder, folder.records(), tables := Part("tables"))  # a verification knows of the policy
         assert tables.outcome == "verified"
     console_headline(folder)
