@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from .crossed import SeedSpread, seed_spread
 from .runs.records import CaseValue, PooledValue, Record
+from .scoring.metrics import METRICS
 from .statistics import FloatArray
 
 
@@ -53,8 +54,9 @@ class Scores:
 
     A patient's value is the mean over its defined cases. Where the scorer pooled before the metric, the ``unit`` is
     ``pooled`` or ``slice`` and not ``patient``, and there is one column; ``sample`` then holds the jackknife's
-    pseudo-values of patients, None where the records lack them. ``n_cases`` have a value in some seed (of pooled
-    values: are in the cell), ``n_undefined`` in none.
+    pseudo-values of patients, None where the records lack them, or where patients are not to be left out, for which
+    ``rests_on`` gives the reason. ``n_cases`` have a value in some seed (of pooled values: are in the cell),
+    ``n_undefined`` in none.
     """
 
     key: ScoreKey
@@ -66,6 +68,7 @@ class Scores:
     n_undefined: int
     reason: str
     sample: Sample | None
+    rests_on: str = ""
 
     @cached_property
     def defined(self) -> NDArray[np.bool_]:
@@ -159,30 +162,46 @@ def _reason(reasons: set[str]) -> str:
 
 
 def _pooled_scores(records: Sequence[Record]) -> list[Scores]:
-    series: dict[tuple[ScoreKey, str], dict[int, tuple[PooledValue, int]]] = {}
+    series: dict[tuple[ScoreKey, str], dict[int, tuple[PooledValue, Record]]] = {}
     for record in records:
         for value in record.pooled:
             by_seed = series.setdefault((_key(record, value), value.unit), {})
-            by_seed[record.cell.seed] = value, len(record.data.cases)
+            by_seed[record.cell.seed] = value, record
     found = []
     for (key, unit), by_seed in sorted(series.items()):
         seeds = tuple(sorted(by_seed))
         matrix = np.array([[_number(by_seed[seed][0])] for seed in seeds], dtype=np.float64)
-        n_cases = max(cases for _, cases in by_seed.values())
+        n_cases = max(len(record.data.cases) for _, record in by_seed.values())
         reason = _reason({value.reason or "" for value, _ in by_seed.values()})
-        sample = _pseudo_values([by_seed[seed][0] for seed in seeds])
-        found.append(Scores(key, unit, seeds, ("all",), matrix, n_cases, 0, reason, sample))
+        people = sorted(set[str]().union(*(record.data.patients.values() for _, record in by_seed.values())))
+        values = [by_seed[seed][0] for seed in seeds]
+        sample, rests_on = _pseudo_values(values, people), _rests_on(key.metric, values, people)
+        found.append(Scores(key, unit, seeds, ("all",), matrix, n_cases, 0, reason, sample, rests_on))
     return found
 
 
-def _pseudo_values(seeds: Sequence[PooledValue]) -> Sample | None:
+def _rests_on(metric: str, seeds: Sequence[PooledValue], patients: Sequence[str]) -> str:
+    """Say why no patient of a pooled value can be left out, whatever the records hold; empty where each can."""
+    known = METRICS.get(metric)
+    if known is not None and known.direction is None:
+        return "no interval: it says what the data are like"
+    if known is not None and known.needs == "healthy scans":
+        return "no interval: of held-out healthy scans, not of tested patients"
+    kept = [value.left_out for value in seeds if value.left_out]
+    needed = [patient for patient in patients if any(patient not in left_out for left_out in kept)]
+    if not needed:
+        return ""
+    more = f" or {len(needed) - 1} more" if len(needed) > 1 else ""
+    return f"no interval: undefined without patient {needed[0]}{more}"
+
+
+def _pseudo_values(seeds: Sequence[PooledValue], patients: Sequence[str]) -> Sample | None:
     """Return the pseudo-values of patients (Dorfman, Berbaum and Metz 1992), moved so that their mean is the value.
 
-    None where some seed was kept without the values that leave a patient out, or they are undefined.
+    None where some seed was kept without the values that leave a patient out, or one is undefined.
     """
     known = [value for value in seeds if value.value is not None]
-    patients = sorted(set[str]().union(*(value.left_out for value in known)))
-    if len(patients) < 2 or any(len(value.left_out) < len(patients) for value in known):
+    if len(patients) < 2 or not known or any(p not in value.left_out for value in known for p in patients):
         return None
     left_out = np.array([[value.left_out[p] for p in patients] for value in known])
     whole = np.array([[_number(value)] for value in known])

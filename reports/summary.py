@@ -39,7 +39,7 @@ def summary(
     Units: ``patient`` (mean over patients of their means over seeds; standard deviation between patients; interval for
     new patients and seeds), ``seed`` (the same mean, but standard deviation and t-interval between seeds, as the liver
     paper prints it), ``pooled`` and ``slice`` (pooled by the scorer; standard deviation between seeds, interval as of
-    patients). ``baselines`` are the best trivial ones.
+    patients, none where one of them cannot be left out). ``baselines`` are the best trivial ones.
     """
     by_key = {(s.key, s.unit): s for s in scores}
     samples = [one.sample for one in scores if one.sample is not None]
@@ -90,6 +90,8 @@ def _row(one: Scores, unit: str, known: Facts, oracle: Scores | None, interval: 
             f"{n} patient{'' if n == 1 else 's'}: an interval needs {MIN_FOR_INTERVAL}" if n < MIN_FOR_INTERVAL else ""
         )
         flags |= {flag for flag, held in (("small-n", n < SMALL_N), ("skewed", interval.skewed)) if held}
+    elif unit != "seed" and one.rests_on and values.size:
+        why = one.rests_on
     elif known.method.deterministic and values.size:
         why = "deterministic method: one seed, no spread"
     else:

@@ -153,8 +153,7 @@ def _resized(case: Case, roi: np.ndarray, how: str) -> Case:
     if not case.trust.spacing_trusted:
         notes.append(warning(f"the region of interest is {how} of a spacing that is not trusted"))
     if np.array_equal(roi, case.roi):
-        size = " x ".join(f"{step:g}" for step in case.spacing)
-        notes.append(warning(f"the region of interest is {how} and stays as it is: voxels of {size} mm are too large"))
+        notes.append(warning(f"the region of interest is {how} and stays as it is: the voxels are too large"))
     return replace(case, roi=roi, roi_source=f"{case.roi_source or 'annotated organ'}, {how}", notes=tuple(notes))
 
 

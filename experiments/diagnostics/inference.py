@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -139,31 +139,50 @@ def coverage(name: str, repeats: int) -> dict[str, float]:
     }
 
 
-def pooled_coverage(seed_sd: float, repeats: int) -> float:
-    """Return how often the interval of a pooled slice AUROC holds that of all patients there could be.
+Patient = tuple[NDArray[Any], NDArray[Any]]
 
-    Patients have 10 to 40 slices, a share of them with a lesion, and lesions that are more or less visible; the
-    pseudo-values of patients come from leaving each out, as in a record.
+
+def _slices(rng: np.random.Generator) -> Patient:
+    """Draw a patient of 10 to 40 slices, a share of them with a lesion that is more or less visible."""
+    slices, seen = rng.integers(10, 41), rng.normal(1.0, 0.7)
+    labels = rng.random(slices) < rng.beta(2, 3)
+    return labels, rng.normal(size=slices) + rng.normal(0, 0.5) + seen * labels
+
+
+def _auroc(parts: Sequence[Patient]) -> float:
+    labels, scores = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+    positives = int(labels.sum())
+    won = stats.rankdata(scores)[labels].sum() - positives * (positives + 1) / 2
+    return float(won / positives / (len(labels) - positives))
+
+
+def _lesions(rng: np.random.Generator) -> Patient:
+    """Draw a patient with one lesion or more, five on average, that are found with a chance of their own."""
+    count = rng.geometric(0.2)
+    return rng.binomial(count, rng.beta(2, 2), 1), np.array([count])
+
+
+def _recall(parts: Sequence[Patient]) -> float:
+    found, lesions = (np.concatenate(columns).sum() for columns in zip(*parts, strict=True))
+    return float(found / lesions)
+
+
+POOLED = {"slice AUROC": (_slices, _auroc), "lesion recall": (_lesions, _recall)}
+
+
+def pooled_coverage(name: str, seed_sd: float, repeats: int) -> float:
+    """Return how often the interval of a pooled value holds that of all patients there could be.
+
+    The pseudo-values of patients come from leaving each out, as in a record.
     """
-    rng = generator("pooled", seed_sd)
-
-    def patient() -> tuple[NDArray[np.bool_], FloatArray]:
-        slices, seen = rng.integers(10, 41), rng.normal(1.0, 0.7)
-        labels = rng.random(slices) < rng.beta(2, 3)
-        return labels, rng.normal(size=slices) + rng.normal(0, 0.5) + seen * labels
-
-    def auroc(parts: Sequence[tuple[NDArray[np.bool_], FloatArray]]) -> float:
-        labels, scores = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-        positives = int(labels.sum())
-        won = stats.rankdata(scores)[labels].sum() - positives * (positives + 1) / 2
-        return float(won / positives / (len(labels) - positives))
-
-    truth = auroc([patient() for _ in range(4000)])
+    rng = generator("pooled", seed_sd) if name == "slice AUROC" else generator("pooled", name, seed_sd)
+    draw, value = POOLED[name]
+    truth = value([draw(rng) for _ in range(4000)])
     held = 0
     for _ in range(repeats):
-        parts = [patient() for _ in range(PATIENTS)]
-        left_out = [auroc(parts[:i] + parts[i + 1 :]) for i in range(PATIENTS)]
-        whole = auroc(parts)
+        parts = [draw(rng) for _ in range(PATIENTS)]
+        left_out = [value(parts[:i] + parts[i + 1 :]) for i in range(PATIENTS)]
+        whole = value(parts)
         pseudo = whole - (PATIENTS - 1) * (np.array(left_out) - np.mean(left_out))
         seeds = pseudo + seed_sd * rng.standard_normal((SEEDS, 1))
         (found,) = mean_intervals([seeds.mean(axis=0)], [seed_spread(seeds)])
@@ -234,10 +253,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print("| shape | bootstrap-t | Student | percentile | marked skewed |\n|---|---|---|---|---|")
     for name in SHAPES:
         print(f"| {name} | " + " | ".join(f"{v:.3f}" for v in coverage(name, repeats).values()) + " |")
-    print("\nCoverage of the interval of a pooled slice AUROC, by spread of seeds\n")
-    print("| seed spread | coverage |\n|---|---|")
-    for seed_sd in (0.0, 0.03):
-        print(f"| {seed_sd:g} | {pooled_coverage(seed_sd, repeats // 5):.3f} |")
+    print("\nCoverage of the intervals of pooled values, by spread of seeds\n")
+    print("| value | seed spread | coverage |\n|---|---|---|")
+    for name in POOLED:
+        for seed_sd in (0.0, 0.03):
+            print(f"| {name} | {seed_sd:g} | {pooled_coverage(name, seed_sd, repeats // 5):.3f} |")
     print("\nA method as good as the best of five baselines: mean difference, and how often it is called better\n")
     print("| baselines | the best is | mean difference | called better |\n|---|---|---|---|")
     for name in BASELINES:

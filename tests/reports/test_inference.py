@@ -54,6 +54,34 @@ def test_a_pooled_value_has_the_interval_of_its_patients_and_an_older_record_say
     assert [s.sample for s in collect(some) if s.unit == "slice"] == [None]
 
 
+@pytest.mark.parametrize(
+    ("metric", "lacking", "reason"),
+    [
+        ("lesion_recall_below_1ml", ["p3"], "no interval: undefined without patient p3"),
+        ("patient_auroc", ["p2", "p5"], "no interval: undefined without patient p2 or 1 more"),
+        ("froc", [], ""),
+        ("healthy_share", PATIENTS, "no interval: of held-out healthy scans, not of tested patients"),
+        ("slice_threshold", PATIENTS, "no interval: it says what the data are like"),
+    ],
+)
+def test_a_pooled_value_that_needs_a_patient_has_no_interval_and_no_test_over_patients(
+    make_record, metric, lacking, reason
+):
+    def record(method, seed):
+        kept = {p: 0.5 + 0.02 * i + 0.01 * seed for i, p in enumerate(PATIENTS) if p not in lacking}
+        row = PooledValue(protocol="val", metric=metric, unit="pooled", value=0.5 + 0.01 * seed, left_out=kept)
+        return make_record(method, seed=seed).model_copy(update={"pooled": [row]})
+
+    made = Tables([record(method, seed) for method in ("ae", "hu-deviation") for seed in range(3)], info=INFO)
+    row = pick(made.summary, metric=metric, method="ae").iloc[0]
+    assert row["reason"] == reason
+    assert np.isnan(row["ci_low"]) == np.isnan(row["ci_high"]) == bool(reason)
+    assert not np.isnan(row["std"])
+    assert "seeds-only" not in flags(row)
+    tests = pick(made.paired_tests, metric=metric, method="ae", reference="hu-deviation")
+    assert tests["p_crossed"].isna().all() == bool(reason)
+
+
 def test_the_best_trivial_baseline_of_a_patient_is_chosen_by_the_others(make_record):
     values = {"hu-deviation": [0.9, 0.1, 0.1, 0.1], "hu-threshold": [0.2, 0.25, 0.2, 0.3], "ae": [0.5, 0.6, 0.5, 0.4]}
     records = [make_record(m, dice=dict(zip("abcd", v, strict=True)), protocols=["val"]) for m, v in values.items()]
