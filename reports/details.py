@@ -29,8 +29,8 @@ def details(headline: Headline, tables: Tables) -> tuple[list[PrintedTable], lis
 
     What needs a threshold is shown under one protocol: that of the headline's order, or the next best that has it.
     """
-    detailed = [id_ for id_ in (headline.verdict[0], *deciding()) if "surfaces" in PROTOCOLS[id_].needs]
-    shown = (detailed[0], NO_PROTOCOL)
+    protocol = detailed_protocol(headline)
+    shown = (protocol, NO_PROTOCOL)
     part = records_of(tables.summary, dataset=headline.dataset, train=headline.train)
     rows = {(r["method"], r["metric"], r["unit"]): r for r in part if r["protocol"] in shown}
     defined = {metric for (_, metric, _), row in rows.items() if not pd.isna(row["mean"])}
@@ -38,12 +38,17 @@ def details(headline: Headline, tables: Tables) -> tuple[list[PrintedTable], lis
     for title, families in GROUPS.items():
         columns = [m for m in METRICS.values() if m.family in families and m.id in defined]
         if columns:
-            grid = _grid(title, detailed[0], columns, headline, rows)
+            grid = _grid(title, protocol, columns, headline, rows)
             if "strata" in families:
                 grid = replace(grid, legend=(*grid.legend, _lesions(headline, tables)))
             grids.append(grid)
     measured = {METRICS[metric].family for _, metric, _ in rows if metric in METRICS}
     return grids, [] if "surfaces" in measured else [f"Surfaces, lesions and strata were {NOT_MEASURED}."]
+
+
+def detailed_protocol(headline: Headline) -> str:
+    """Return the protocol of surfaces and lesions: that of the headline's order, or the next best that has them."""
+    return next(id_ for id_ in (headline.verdict[0], *deciding()) if "surfaces" in PROTOCOLS[id_].needs)
 
 
 def _lesions(headline: Headline, tables: Tables) -> str:

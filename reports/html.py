@@ -17,7 +17,7 @@ from . import grid
 from .columns import FLAG_LEGEND, KINDS, made_on, metric_name, records_of
 from .details import details
 from .figures.gallery import CAPTION
-from .figures.pictures import Pictures
+from .figures.pictures import GROUPS, Pictures
 from .figures.series import SERIES_CAPTION
 from .formats import bracket, counted, number, p_value, percent, points
 from .headline import Headline, HeadlineRow
@@ -80,9 +80,7 @@ def _section(headline: Headline, tables: Tables, pictures: Pictures) -> dict[str
     own = [r for r in tables.records if (r.cell.dataset, r.cell.train) == (headline.dataset, headline.train)]
     methods = {r.cell.method for r in own}
     tests = tables.paired_tests
-    return {
-        group: pictures.of(group, headline) for group in ("patients", "ranks", "cost", "gallery", "series", "curves")
-    } | {
+    return {group: pictures.of(group, headline) for group in GROUPS} | {
         "headline": headline,
         "sentences": sentences(headline, tables.summary, tests),
         "table": grid.headline_grid(headline),

@@ -13,21 +13,24 @@ from ...benchmark.scoring.metrics import sign
 from ...benchmark.statistics import rank_methods
 from ...common.errors import UasbenchError
 from ..columns import MethodOnData, kind_marks, metric_name
+from ..details import detailed_protocol
 from ..headline import Headline
 from ..tables import Tables
 from .curves import curve_figure, read_curves
+from .froc import MOST_NAMED, FrocCurve, froc_figure
 from .gallery import NAMES, gallery_figure, read_gallery
 from .score_plots import MethodPoints, cost_figure, patient_figure, rank_figure
 from .series import series_figure
 
 FIGURE_MARKS = "◆†§¶¤"
+GROUPS = ("patients", "ranks", "froc", "cost", "gallery", "series", "curves")
 
 
 @dataclass(frozen=True)
 class Picture:
     """A figure that lies on disk, with what the report says about it; those not ``shown`` there are files only.
 
-    Groups are ``patients``, ``ranks``, ``cost``, ``gallery``, ``series`` and ``curves``.
+    ``group`` is one of ``GROUPS``.
     """
 
     group: str
@@ -60,6 +63,7 @@ def draw(folder: RunFolder, tables: Tables, headlines: Sequence[Headline]) -> Pi
     pictures = Pictures()
     for headline in headlines:
         _draw_scores(pictures, folder.figures_dir, tables, headline)
+        _draw_froc(pictures, folder.figures_dir, tables, headline)
     _draw_galleries(pictures, folder, tables.records)
     _draw_curves(pictures, folder, tables.records)
     return pictures
@@ -114,6 +118,31 @@ def _draw_scores(pictures: Pictures, target: Path, tables: Tables, headline: Hea
         f"Nemenyi's critical difference at 0.05.{friedman}{dropped}"
     )
     pictures.found.append(Picture("ranks", *where, title, path, caption))
+
+
+def _draw_froc(pictures: Pictures, target: Path, tables: Tables, headline: Headline) -> None:
+    """Draw the curves of all methods under the protocol of the tables of lesions; sets without voxels have none."""
+    where, protocol = (headline.dataset, headline.train), detailed_protocol(headline)
+    own = [r for r in tables.records if (r.cell.dataset, r.cell.train) == where]
+    curves = []
+    for row in headline.rows:
+        points = [np.array(curve) for r in own if r.cell.method == row.method and (curve := r.froc.get(protocol))]
+        points = [curve for curve in points if np.array_equal(curve[:, 0], points[0][:, 0])]
+        if points:
+            rates, recall = np.mean(points, axis=0).T.tolist()
+            label = f"{row.method} {''.join(m for m in row.marks if m in FIGURE_MARKS)}".rstrip()
+            family = tables.facts[MethodOnData(row.method, *where)].method.family
+            curves.append(FrocCurve(label, family, rates, recall))
+    if not curves:
+        return
+    phantom = " (phantom)" if "phantom" in headline.flags else ""
+    title = f"FROC at the {protocol} threshold, {where[0]} after {where[1]}{phantom}"
+    path = froc_figure(curves, title, target / f"froc-{headline.name}.png")
+    caption = (
+        "Components of the mask, called from the highest score down, against lesions matched one to one; means over "
+        f"seeds. A line is level where the mask holds nothing more. Of many methods the {MOST_NAMED} highest are named."
+    )
+    pictures.found.append(Picture("froc", *where, title, path, caption))
 
 
 def _draw_galleries(pictures: Pictures, folder: RunFolder, records: Sequence[Record]) -> None:

@@ -114,7 +114,7 @@ def _pareto(axes: Axes, methods: Sequence[MethodPoints], x: Sequence[float]) -> 
     means = [m.mean for m in methods]
     front = pareto_front(x, means)
     axes.step([x[i] for i in front], [means[i] for i in front], where="post", color=MUTED, linewidth=1, zorder=1)
-    heights = _apart(means, 4.2 * max(1.0, float(np.ptp(means)) / 70))
+    heights = apart(means, 4.2 * max(1.0, float(np.ptp(means)) / 70))
     for i, method in enumerate(methods):
         colour, marker = look_of(method.family)
         axes.plot(x[i], method.mean, marker, color=colour, markersize=6.5, markeredgecolor="white", zorder=3)
@@ -133,7 +133,7 @@ def pareto_front(cost: Sequence[float], gain: Sequence[float]) -> list[int]:
     return front
 
 
-def _apart(values: Sequence[float], gap: float) -> list[float]:
+def apart(values: Sequence[float], gap: float) -> list[float]:
     """Return heights near ``values`` that keep at least ``gap`` between neighbours."""
     order = sorted(range(len(values)), key=lambda i: values[i])
     placed = list(values)
