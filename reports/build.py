@@ -10,6 +10,7 @@ from .details import details
 from .experiment import write_page
 from .failing import POLICY, Policy, policy_of
 from .figures.pictures import draw
+from .gain import gain_grid
 from .grid import (
     cost_grid,
     failure_grid,
@@ -59,6 +60,9 @@ def table_texts(tables: Tables) -> dict[str, str]:
         ranked = rank_grid(tables.ranks, one)
         readable[f"ranks-{one.name}"] = [ranked] if ranked else []
         readable[f"paired_tests-{one.name}"] = paired_grids(tables.paired_tests, one.dataset, one.train)
+    if len(tables.tuned):
+        texts["tuned.csv"] = csv_text(tables.tuned)
+        readable["tuned"] = [gain for one in found if (gain := gain_grid(tables.tuned, one)) is not None]
     readable["ranks"] = [frame_grid("Ranks", tables.ranks, RANKS)]
     readable |= {"failures": [failure_grid(tables.failures)], "skipped": [skipped_grid(tables.skipped)]}
     for name, grids in readable.items():

@@ -20,6 +20,7 @@ from .figures.gallery import CAPTION
 from .figures.pictures import GROUPS, Pictures
 from .figures.series import SERIES_CAPTION
 from .formats import bracket, counted, number, p_value, percent, points
+from .gain import gain_grid
 from .headline import Headline, HeadlineRow
 from .paired import run_references
 from .tables import Tables
@@ -88,6 +89,7 @@ def _section(headline: Headline, tables: Tables, pictures: Pictures) -> dict[str
         "seed_tests": grid.paired_grids(tests, headline.dataset, headline.train, unit="seed"),
         "published": grid.published_grid(headline),
         "details": dict(zip(("tables", "notes"), details(headline, tables), strict=True)),
+        "tuned": gain_grid(tables.tuned, headline),
         "ranking": grid.rank_grid(tables.ranks, headline),
         "training": dict(zip(("rows", "others"), watched_trainings(own), strict=True)),
         "data": _data_facts(own),

@@ -16,6 +16,7 @@ from ..benchmark.scoring.metrics import NO_PROTOCOL
 from .cases import cases
 from .columns import COST, FAILURES, PER_CASE, SKIPPED, Facts, MethodOnData, facts, flag_text, sort_rows
 from .failing import Missing, Policy, facts_of_missing, missing_cells, policy_of, told, with_worst
+from .gain import tuned_gain
 from .paired import paired_tests, run_references
 from .ranks import ranks
 from .summary import summary
@@ -105,6 +106,11 @@ class Tables(Mapping[str, pd.DataFrame]):
     @cached_property
     def ranks(self) -> pd.DataFrame:
         return ranks(self.scores, self.facts)
+
+    @cached_property
+    def tuned(self) -> pd.DataFrame:
+        """What tuning has brought; empty, and no table of the run, without rows ``METHOD@tuned`` beside ``METHOD``."""
+        return tuned_gain(self.scores, self.facts)
 
     @cached_property
     def cost(self) -> pd.DataFrame:

@@ -1,0 +1,82 @@
+"""What tuning has brought on the test set: every row ``METHOD@tuned`` less ``METHOD``, patient by patient."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from ..benchmark.commands.tuning import TUNED
+from ..benchmark.scores import Scores
+from ..benchmark.scoring.metrics import METRICS, NO_PROTOCOL
+from ..benchmark.statistics import holm
+from .columns import Facts, MethodOnData, flag_set, kind_marks, kind_sentences, metric_name, records_of, sort_rows
+from .formats import NOT_AVAILABLE, bracket, p_value, percent, points, stars
+from .grid import PrintedRow, PrintedTable
+from .headline import Headline
+from .paired import paired_tests
+
+GAIN = [
+    "method", "dataset", "train", "protocol", "metric", "unit", "default", "tuned", "n", "mean_diff", "crossed_low",
+    "crossed_high", "p_crossed", "p_holm_crossed", "n_family", "flags", "reason",
+]  # fmt: skip
+GROUP = ["dataset", "train", "protocol", "metric", "unit"]
+SHOWN = (NO_PROTOCOL, "ap")
+
+
+def tuned_gain(scores: Sequence[Scores], facts: Mapping[MethodOnData, Facts]) -> pd.DataFrame:
+    """Return one row per method with default and tuned settings, protocol, metric and unit; none without any.
+
+    The test and its interval are those of :func:`.paired.paired_tests`, with the method's default settings as
+    reference. Holm's correction runs over the methods that were tuned, supervised top lines and others apart.
+    """
+    rows: dict[str, dict[tuple, Scores]] = {}
+    for one in scores:
+        rows.setdefault(one.key.method, {})[(*one.key[1:], one.unit)] = one
+    datasets = {one.key.dataset for one in scores}
+    found = [pd.DataFrame(columns=GAIN)]
+    for method in sorted(rows):
+        tuned = f"{method}@{TUNED}"
+        if tuned not in rows:
+            continue
+        pair = [*rows[method].values(), *rows[tuned].values()]
+        frame = paired_tests(pair, facts, {dataset: [method] for dataset in datasets})
+        frame = frame.loc[frame["unit"] != "seed", :]
+        keys = list(zip(*(frame[name] for name in GROUP), strict=True))
+        frame = frame.assign(method=method)
+        frame["default"], frame["tuned"] = ([rows[name][key].mean for key in keys] for name in (method, tuned))
+        found.append(frame)
+    table = pd.concat([frame for frame in found if len(frame)] or found)
+    family = [*(table[name] for name in GROUP), table["flags"].map(lambda flags: kind_marks(flag_set(flags)))]
+    grouped = table["p_crossed"].astype(np.float64).groupby(family, sort=False)
+    table["p_holm_crossed"] = grouped.transform(lambda p: holm(p.to_numpy()))
+    table["n_family"] = grouped.transform("count").astype("Int64")
+    return sort_rows(table.reindex(columns=GAIN), [*GROUP, "method"])
+
+
+def gain_grid(gain: pd.DataFrame, headline: Headline) -> PrintedTable | None:
+    """Return what tuning has brought by the metric that orders a headline table and by AP; None without any."""
+    rows = [
+        r for r in records_of(gain, dataset=headline.dataset, train=headline.train)
+        if (r["protocol"], r["metric"]) in (headline.verdict, SHOWN) and METRICS[r["metric"]].unit == "share"
+        and r["unit"] in ("slice" if headline.slices_only else "patient", "patient")
+    ]  # fmt: skip
+    if not rows:
+        return None
+    body = []
+    rows.sort(key=lambda r: (np.isnan(r["mean_diff"]), -r["mean_diff"], r["method"]))
+    for r in sorted(rows, key=lambda r: (r["protocol"], r["metric"]) == SHOWN):
+        interval = bracket(r["crossed_low"], r["crossed_high"], signed=True) or NOT_AVAILABLE
+        cells = (
+            f"{r['method']} {kind_marks(flag_set(r['flags']))}".rstrip(), metric_name(r["metric"], r["protocol"]),
+            str(r["n"]), percent(r["default"]), percent(r["tuned"]), points(r["mean_diff"]), interval,
+            p_value(r["p_crossed"]), p_value(r["p_holm_crossed"]) + stars(r["p_holm_crossed"]),
+        )  # fmt: skip
+        body.append(PrintedRow(cells, hints=(r["reason"], *[""] * (len(cells) - 1))))
+    headers = ("Method", "Metric", "n", "Default", "Tuned", "Difference", "95 % interval", "p", "p (Holm)")
+    legend = (
+        f"Difference = METHOD@{TUNED} − METHOD, in percentage points, over the patients that both have; crossed test, "
+        "for which patients and seeds are random, and Holm's correction over the methods that were tuned (at most "
+        f"{max(int(r['n_family']) for r in rows)}). Settings were chosen on planted lesions (docs/tuning.md).",
+        *kind_sentences(flag_set(r["flags"]) for r in rows),
+    )
+    return PrintedTable("What tuning has brought", headers, tuple(body), legend, left=2)
