@@ -1,4 +1,7 @@
-"""Code for GPUs that has not run on one yet is used where ``UASBENCH_UNTRIED=1`` asks for it; it changes no bit."""
+"""Code for GPUs that has not run on one yet is used where ``UASBENCH_UNTRIED=1`` asks for it.
+
+It changes no bit of a training; maps are scored in larger batches, and have an address of their own.
+"""
 
 import os
 

@@ -53,14 +53,16 @@ def fit_id(task: FitTask, candidate: Candidate, split: str) -> str:
     )
 
 
-def map_id(fit: str, candidate: Candidate, data: TaskData, *, restorations: bool = False) -> str:
+def map_id(fit: str, candidate: Candidate, data: TaskData, *, restorations: bool = False, untried: bool = False) -> str:
     """Address of a cell's maps: the fit, the class that scores, its settings, the test and calibration voxels.
 
     Methods of one module that share a fit score it each in their own way, therefore the class beside the source. Maps
-    with ``restorations`` beside them have an address of their own.
+    with ``restorations`` beside them have an address of their own, and so have those of ``untried`` code, whose larger
+    batches may change last bits.
     """
     return digest(
         ({"restorations": True} if restorations else {})
+        | ({"untried": True} if untried else {})
         | {
             "stage": "map",
             "source": _sources("map", candidate.spec),

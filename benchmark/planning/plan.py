@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ...common.errors import UasbenchError
 from ...common.sealed import UNSEALED, DamagedError, damage
+from ...common.untried import untried
 from ..executors.contract import Job, Resources
 from ..runs.folder import RunFolder, RunFolderError
 from ..runs.records import FIT_SEAL, MAP_SEAL, CellKey, StageIds, write_json
@@ -65,7 +66,7 @@ def _plan_cell(options: RunOptions, numerics: Numerics, data: TaskData, candidat
     members = of_fits if len(of_fits) > 1 or candidate.members is not None else []
     fit = ids.digest(members) if members else of_fits[0]
     maps = MapTask(
-        id=ids.map_id(fit, candidate, data, restorations=options.keeps_restorations),
+        id=ids.map_id(fit, candidate, data, restorations=options.keeps_restorations, untried=untried(numerics.device)),
         method=candidate.spec,
         models=fits.models,
         healthy=tuple(case for case, _ in healthy),

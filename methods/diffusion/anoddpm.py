@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
+from ...common.untried import untried
 from ...datasets.case import Spacing
 from ..card import MethodCard, same
 from ..config import STANDARD_SLICES, ConfigError, SliceConfig
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from ..roi_crop import SquareCrops
     from ..synthesis.simplex import SimplexNoise
 
-SCORE_BATCH = 16
+SCORE_BATCH, LARGE_BATCH = 16, 256
 
 
 @dataclass(frozen=True)
@@ -266,14 +267,30 @@ class AnoDDPM(Method):
         draws = 1 if c.sampler == "ddim" else c.distance
         seeds = iter(np.random.default_rng(self.noise_seed).integers(2**32, size=(len(array), c.repeats, draws)))
 
+        together = untried(self.device)  # an accelerator waits between small batches
+
         def restored(x: torch.Tensor) -> torch.Tensor:
             own = np.stack(list(islice(seeds, len(x))), axis=1)
-            mean = torch.stack([self.denoise(2 * x - 1, once) for once in own]).mean(dim=0)
+            mean = self.denoise_repeatedly(2 * x - 1, own, together=together).mean(dim=0)
             return (mean[:, 0] + 1) / 2
 
         crops = SquareCrops.around(torch.from_numpy(roi), c.patch) if c.patch else None
         seen = array if crops is None else crops.take(as_input(array, "cpu"))[:, 0].numpy()
-        return crops, seen, predict(restored, seen, batch=SCORE_BATCH, device=self.device)
+        batch = max(1, LARGE_BATCH // c.repeats) if together else SCORE_BATCH
+        return crops, seen, predict(restored, seen, batch=batch, device=self.device)
+
+    def denoise_repeatedly(self, clean: torch.Tensor, seeds: np.ndarray, *, together: bool) -> torch.Tensor:
+        """Denoise images (n, 1, side, side) once per row of ``seeds``, one after the other or in one batch.
+
+        Returns (repeats, n, 1, side, side); seeds are int64 (repeats, n, …) as :meth:`denoise` takes them.
+        """
+        import torch
+
+        if not together:
+            return torch.stack([self.denoise(clean, once) for once in seeds])
+        repeats, count = seeds.shape[:2]
+        denoised = self.denoise(clean.repeat(repeats, 1, 1, 1), seeds.reshape(repeats * count, -1))
+        return denoised.reshape(repeats, count, *clean.shape[1:])
 
     def denoise(self, clean: torch.Tensor, seeds: np.ndarray) -> torch.Tensor:
         """Diffuse images by ``distance`` steps and bring them back.

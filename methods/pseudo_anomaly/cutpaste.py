@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
+from ...common.untried import untried
 from ...datasets.case import Spacing
 from ..card import MethodCard, same
 from ..config import STANDARD_SLICES, SliceConfig, complete
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from ...datasets.healthy import HealthySet, SliceStack
 
 BACKBONE = "resnet18.tv_in1k"
-SCORE_BATCH = 512
+SCORE_BATCH, SLICES_TOGETHER = 512, 16
 Batch = tuple["torch.Tensor", "torch.Tensor", "torch.Tensor"]
 CLASSES = ("normal", "patch", "scar")
 
@@ -240,15 +241,24 @@ class CutPaste(PretrainedMethod):
 
     def score_view(self, array: np.ndarray, roi: np.ndarray, spacing: Spacing) -> np.ndarray:
         """Return −log density of the crops around each pixel, spread by a Gaussian, inside the region of interest."""
-        c = self.config
         out = np.zeros(array.shape, np.float32)
-        for image, inside, map_ in zip(array, roi, out, strict=True):
-            if inside.any():
-                rows, columns = grid_centres(inside, c.stride)
-                crops = cut(image[None], np.zeros_like(rows), rows, columns, c.crop)
-                scores = negative_log_density(self._embed(crops), self.mean, self.precision)
-                map_[:] = spread_scores(scores, rows, columns, inside, c.sigma)
+        shown = np.flatnonzero(roi.any(axis=(1, 2)))
+        count = SLICES_TOGETHER if untried(self.device) else 1  # an accelerator waits between small batches
+        for start in range(0, len(shown), count):
+            self._score(array, roi, shown[start : start + count], out)
         return out
+
+    def _score(self, array: np.ndarray, roi: np.ndarray, numbers: np.ndarray, out: np.ndarray) -> None:
+        """Write the maps of some slices, whose crops are embedded together."""
+        c = self.config
+        centres = [grid_centres(roi[z], c.stride) for z in numbers]
+        of = np.repeat(np.arange(len(numbers)), [len(rows) for rows, _ in centres])
+        rows, columns = (np.concatenate(parts) for parts in zip(*centres, strict=True))
+        scores = negative_log_density(
+            self._embed(cut(array[numbers], of, rows, columns, c.crop)), self.mean, self.precision
+        )
+        for k, z in enumerate(numbers):
+            out[z] = spread_scores(scores[of == k], *centres[k], roi[z], c.sigma)
 
     def _train(self, stack: SliceStack, ctx: FitContext) -> None:
         import torch

@@ -205,6 +205,18 @@ def test_repeats_average_restorations_and_erosion_drops_the_edge(train, monkeypa
     assert map_[0, 7, 16] > 0
 
 
+@pytest.mark.parametrize("sampler", ["ddim", "ddpm"])
+def test_repeats_in_one_batch_are_those_one_after_the_other(train, monkeypatch, sampler):
+    from uasbench.methods.diffusion import anoddpm
+
+    method, _ = train(AnoDDPM, limit=1, repeats=3, sampler=sampler, distance=3)
+    array = np.random.default_rng(0).random((5, 32, 32), np.float32)
+    roi = np.ones_like(array, bool)
+    alone = method.score_view(array, roi, (1.0, 1.0, 1.0))
+    monkeypatch.setattr(anoddpm, "untried", lambda device: True)
+    assert np.allclose(method.score_view(array, roi, (1.0, 1.0, 1.0)), alone, atol=1e-5)
+
+
 def test_a_patch_shows_the_network_the_square_around_the_organ(make_method, healthy):
     array, roi = np.zeros((3, 48, 48), np.float32), np.zeros((3, 48, 48), bool)
     roi[:, 6:22, 20:36] = True

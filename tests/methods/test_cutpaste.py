@@ -203,6 +203,22 @@ def test_learning_rate_is_one_cosine(train, rates):
     assert rates == pytest.approx([0.03 * (1 + np.cos(np.pi * i / 4)) / 2 for i in range(4)])
 
 
+def test_slices_scored_together_have_the_maps_that_they_have_alone(train, monkeypatch):
+    from uasbench.methods.pseudo_anomaly import cutpaste
+
+    method, _ = train(CutPaste)
+    size = method.config.size
+    array, roi = np.random.default_rng(0).random((5, size, size), np.float32), np.zeros((5, size, size), bool)
+    for z in (0, 1, 3):
+        roi[z, 4 : 8 + 4 * z, 4:20] = True
+    alone = method.score_view(array, roi, (1.0, 1.0, 1.0))
+    monkeypatch.setattr(cutpaste, "untried", lambda device: True)
+    together = method.score_view(array, roi, (1.0, 1.0, 1.0))
+    assert alone[0].any()
+    assert not alone[[2, 4]].any()
+    np.testing.assert_allclose(together, alone, rtol=1e-3, atol=1e-3)
+
+
 def test_weights_of_a_file_start_the_backbone_and_are_recorded(make_method, tmp_path):
     plain = make_method(CutPaste).provenance()
     assert plain == {"backbone": "resnet18.tv_in1k", "source": "random"}
