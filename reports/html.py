@@ -169,6 +169,8 @@ def _data_facts(records: Sequence[Record]) -> dict[str, str]:
         "Fingerprint of healthy images": _several({_digest(r.data.train_cases) for r in records}),
         "Split": _several({_digest(r.data.split) for r in records}),
     }
+    if first.only:
+        facts["Only"] = ", ".join(first.only)
     if first.excluded:
         facts["Left out"] = ", ".join(first.excluded)
     if first.phantom is not None:
