@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 from uasbench.benchmark.commands.rescoring import load_task, rescore
+from uasbench.benchmark.commands.running import run
 from uasbench.benchmark.planning.options import OptionError
 from uasbench.benchmark.runs.folder import RunFolder, RunFolderError, hold
+from uasbench.benchmark.runs.records import write_json
+from uasbench.benchmark.stages.measure import MeasureTask
 
 
 @pytest.fixture
@@ -34,6 +37,32 @@ def test_a_moved_run_is_measured_where_it_lies_from_any_working_directory(small_
     assert [(r.ids, r.per_case, r.pooled) for r in folder.records()] == [(r.ids, r.per_case, r.pooled) for r in old]
     assert [r.cost.fit_s for r in folder.records()] == [r.cost.fit_s for r in old]
     assert files(small_run.path) == before
+
+
+def test_a_case_that_was_left_out_stays_out_even_where_its_map_lies_there(folder, smoke, tmp_path):
+    options = smoke("hu-deviation", exclude=["lits:volume-1"], trials=1)
+    part, _ = run(options)
+    (old,) = part.records()
+    assert old.data.excluded == ["lits:volume-1"]
+    assert set(old.data.cases) == {"volume-0"}
+    count, problems, (new,) = again(part)
+    assert (count, problems) == (1, {})
+    numbers = ("ids", "thresholds", "per_case", "pooled", "froc", "data")
+    assert [getattr(new, name) for name in numbers] == [getattr(old, name) for name in numbers]
+
+    # The maps of all cases, and a plan that measures one of them.
+    cell = old.cell
+    path = folder.cell_path(cell)
+    whole = MeasureTask.model_validate_json(path.read_text())
+    less = MeasureTask.model_validate_json(part.cell_path(cell).read_text())
+    assert {case.id for case in whole.cases} == {"volume-0", "volume-1"}
+    chosen = {name: getattr(less, name) for name in ("cases", "truths", "data")}
+    write_json(path, whole.model_copy(update=chosen))
+    count, problems, records = again(folder)
+    assert (count, problems) == (3, {})
+    (told,) = (record for record in records if record.cell == cell)
+    assert [getattr(told, name) for name in numbers[1:]] == [getattr(old, name) for name in numbers[1:]]
+    assert (folder.map_dir(cell) / "volume-1.map").exists()
 
 
 def test_plans_are_rebased_and_imported_ones_have_no_fit(folder):
