@@ -18,7 +18,7 @@ from ..roi.lung_roi import lung_roi
 from ..roi.morphology import dilate, erode
 
 RADIUS_MM = 5.0
-"""By how much an organ is eroded or dilated: more than careful annotators differ by, less than a gross failure."""
+"""By how much an organ is eroded or dilated; this benchmark's choice."""
 SOURCE = "source.txt"
 MASK_LABELS, ORGAN_LABELS = frozenset({0, 1, 2}), frozenset({1, 2})
 
