@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from .benchmark.commands.tuning import Search
+    from .benchmark.tracking.tracker import Tracker
     from .benchmark.verification.findings import Verification
     from .reports.failing import Policy
 
@@ -133,8 +134,7 @@ def execute(options: RunOptions, console: Console | None = None) -> Run:
             from .benchmark.runs.records import write_json
 
             write_json(folder.embedding, embed(options, console))
-        _conclude(folder)
-        tracker.finish()
+        _conclude(folder, tracker, console)
     return Run(folder.path, failed)
 
 
@@ -159,12 +159,17 @@ def report(path: Path | str, failures: Policy = "exclude") -> list[Path]:
     return build(RunFolder.open(path), failures)
 
 
-def _conclude(folder: RunFolder) -> None:
-    """Write what follows from new records: tables, figures and report, and the certificate of the run."""
+def _conclude(folder: RunFolder, tracker: Tracker, console: Console | None) -> None:
+    """Do what follows from new records, and say so: tables, figures, report, certificate, the rest for the tracker."""
+    from .benchmark.commands.journal import closing
     from .benchmark.runs.certificate import issue
+    from .reports.build import build
 
-    report(folder.path)
-    issue(folder)
+    with closing(folder, console) as tell:
+        build(folder, tell=tell)
+        issue(folder)
+        tell("sending to MLflow what it lacks")
+        tracker.finish()
 
 
 def verify(
@@ -311,8 +316,7 @@ def tune(
         tracker.start(folder)
         for record in folder.records():
             tracker.cell(record)
-        _conclude(folder)
-        tracker.finish()
+        _conclude(folder, tracker, console)
     return Run(folder.path), searches
 
 
@@ -330,8 +334,7 @@ def rescore(path: Path | str, workers: int = 2, console: Console | None = None) 
     with Tracker(None, console) as tracker:
         tracker.start(folder)
         _, problems = rescoring.rescore(folder, workers, show, tracker.cell)
-        _conclude(folder)
-        tracker.finish()
+        _conclude(folder, tracker, console)
     if problems:
         raise RunFolderError("; ".join(f"{slug}: {problem}" for slug, problem in problems.items()))
     return Run(path)
@@ -352,6 +355,5 @@ def import_maps(
         folder, record = importing.import_maps(maps, method, options, threshold)
         tracker.start(folder)
         tracker.cell(record)
-        _conclude(folder)
-        tracker.finish()
+        _conclude(folder, tracker, console)
     return Run(folder.path)

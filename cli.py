@@ -5,36 +5,57 @@ import json
 import sys
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
-from . import cli_data
-from .cli_options import EXIT_USAGE, Cache, DataRoot, command_line, console, given, options_of, say
-from .common.errors import UasbenchError, printable
+from . import cli_data, cli_runs
+from . import cli_values as values
+from .cli_options import (
+    EXIT_FAILED_CELLS,
+    EXIT_USAGE,
+    AsJson,
+    Cache,
+    DataRoot,
+    command_line,
+    console,
+    given,
+    options_of,
+    say,
+    show_run,
+)
+from .common.errors import UasbenchError, did_you_mean, printable
 from .common.processes import leave
 
-EXIT_DIFFERS = 1
-EXIT_FAILED_CELLS = 3
-EXIT_UNVERIFIED = 3
 EXIT_INTERRUPTED = 130
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 
 app = typer.Typer(
     name="bench",
-    help="Benchmark unsupervised anomaly segmentation in medical CT: train on healthy, score on lesions, compare.",
     no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
     add_completion=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
 app.add_typer(cli_data.app, name="data")
 
-RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
-Failures = Annotated[
-    Literal["exclude", "worst"],
-    typer.Option(help="What counts for cells that failed or are missing: nothing, or the worst value."),
-]
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        print(f"uasbench {version('uasbench')}")
+        raise typer.Exit
+
+
+@app.callback()
+def bench(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Benchmark unsupervised anomaly segmentation in medical CT: train on healthy, score on lesions, compare."""
 
 
 def main() -> None:
@@ -64,20 +85,32 @@ def main() -> None:
 @app.command()
 def run(
     ctx: typer.Context,
-    datasets: Annotated[str, typer.Option("--dataset", help="Test set, or several with commas.")],
-    methods: Annotated[str, typer.Option(help="Names, comma lists and wildcards ('vae*,draem'), or all.")] = "all",
-    train: Annotated[str | None, typer.Option(help="Healthy set to train on; default the test set's partner.")] = None,
+    datasets: Annotated[
+        str, typer.Option("--dataset", autocompletion=values.datasets, help="Test set, or several with commas.")
+    ],
+    methods: Annotated[
+        str,
+        typer.Option(autocompletion=values.methods, help="Names, comma lists and wildcards ('vae*,draem'), or all."),
+    ] = "all",
+    train: Annotated[
+        str | None,
+        typer.Option(autocompletion=values.datasets, help="Healthy set to train on; default the test set's partner."),
+    ] = None,
     data_root: DataRoot = None,
     phantom: Annotated[bool, typer.Option("--phantom", help="Run on synthetic CT; every number is marked so.")] = False,
     phantom_seed: Annotated[int, typer.Option(help="Seed of the synthetic patients.")] = 0,
-    profile: Annotated[str, typer.Option(help="smoke (no claim), quick (plumbing), standard or paper.")] = "paper",
+    profile: Annotated[
+        str, values.choice(*values.PROFILES, help="smoke makes no claim, quick is for plumbing.")
+    ] = "paper",
     seeds: Annotated[str, typer.Option(help="A number of seeds (3) or a list (0,1,2).")] = "3",
     workers: Annotated[
         str, typer.Option(help="Stages at once: auto (one per GPU or core), pack (as many as fit a GPU).")
     ] = "auto",
     threads: Annotated[int, typer.Option(help="CPU threads of each stage; part of the result's address.")] = 1,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto (bf16 on CUDA, fp32 on CPU), fp32, or bf16 on CUDA.")] = "auto",
+    device: Annotated[str, values.choice(*values.DEVICES, help="auto takes a GPU where there is one.")] = "auto",
+    precision: Annotated[
+        str, values.choice(*values.PRECISIONS, help="auto is bf16 on CUDA, fp32 on the CPU.")
+    ] = "auto",
     executor: Annotated[str, typer.Option(help="Where stages run: local, or the name of a plug-in.")] = "local",
     out: Annotated[Path | None, typer.Option(help="Run folder; default a name made from the options.")] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="METHOD.KEY=VALUE; may be repeated.")] = None,
@@ -89,10 +122,10 @@ def run(
     ] = None,
     exclude: Annotated[list[str] | None, typer.Option(help="SET:ID to leave out; may be repeated.")] = None,
     keep: Annotated[
-        list[str] | None, typer.Option(help="restorations: keep and draw what methods make of a scan.")
+        list[str] | None, values.choice("restorations", help="Keep and draw what methods make of a scan.")
     ] = None,
     calibration: Annotated[
-        str, typer.Option(help="held-out keeps a fifth of the healthy patients; none.")
+        str, values.choice("held-out", "none", help="held-out keeps a fifth of the healthy patients.")
     ] = "held-out",
     trials: Annotated[int | None, typer.Option(help="Trials of each threshold study, at most 40.")] = None,
     stage_limit_s: Annotated[
@@ -106,17 +139,22 @@ def run(
     from .benchmark.planning.options import validated
 
     options = validated(**given(ctx), command=command_line())
-    _show(_uninterrupted(lambda: execute(options, console())))
+    show_run(_uninterrupted(lambda: execute(options, console())))
 
 
 @app.command()
 @options_of(run)
 def plan(
     ctx: typer.Context,
-    datasets: Annotated[str | None, typer.Option("--dataset", help="Test set, or several with commas.")] = None,
-    experiment: Annotated[str | None, typer.Option(help="Instead: name of an experiment, or a YAML file.")] = None,
+    datasets: Annotated[
+        str | None, typer.Option("--dataset", autocompletion=values.datasets, help="Test set, or several with commas.")
+    ] = None,
+    experiment: Annotated[
+        str | None,
+        typer.Option(autocompletion=values.experiments, help="Instead: name of an experiment, or a YAML file."),
+    ] = None,
     calibrate: Annotated[bool, typer.Option(help="Measure first how fast this machine is.")] = True,
-    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Say what the same run would do and cost; its data are prepared, nothing is trained."""
     from .benchmark.commands.predicting import plan, shown
@@ -138,16 +176,22 @@ def plan(
 @app.command()
 def reproduce(
     ctx: typer.Context,
-    experiment: Annotated[str, typer.Argument(help="Name of a built-in experiment, or a YAML file.")],
+    experiment: Annotated[
+        str, typer.Argument(autocompletion=values.experiments, help="Name of a built-in experiment, or a YAML file.")
+    ],
     data_root: DataRoot = None,
     phantom: Annotated[bool, typer.Option("--phantom", help="Run it on synthetic CT instead.")] = False,
     phantom_seed: Annotated[int, typer.Option(help="Seed of the synthetic patients.")] = 0,
-    profile: Annotated[str | None, typer.Option(help="Profile instead of the experiment's own.")] = None,
+    profile: Annotated[
+        str | None, values.choice(*values.PROFILES, help="Profile instead of the experiment's own.")
+    ] = None,
     seeds: Annotated[str | None, typer.Option(help="Seeds instead of the experiment's own.")] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder.")] = None,
     workers: Annotated[str, typer.Option(help="Stages at once.")] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto (bf16 on CUDA, fp32 on CPU), fp32, or bf16 on CUDA.")] = "auto",
+    device: Annotated[str, values.choice(*values.DEVICES, help="auto takes a GPU where there is one.")] = "auto",
+    precision: Annotated[
+        str, values.choice(*values.PRECISIONS, help="auto is bf16 on CUDA, fp32 on the CPU.")
+    ] = "auto",
     cache: Cache = None,
 ) -> None:
     """Run a table or figure of a paper as one experiment."""
@@ -162,26 +206,35 @@ def reproduce(
     if printed and not phantom:
         say(beside_text(beside(printed, finished.tables)))
     say(f"page: {finished.folder.page_html}")
-    _show(finished)
+    show_run(finished)
 
 
 @app.command()
 def tune(
-    methods: Annotated[list[str], typer.Argument(help="Names and wildcards, or all.")],
-    datasets: Annotated[str, typer.Option("--dataset", help="Test set that the settings are for; it is not opened.")],
+    methods: Annotated[list[str], typer.Argument(autocompletion=values.methods, help="Names and wildcards, or all.")],
+    datasets: Annotated[
+        str,
+        typer.Option(
+            "--dataset", autocompletion=values.datasets, help="Test set that the settings are for; it is not opened."
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="Folder of trials, studies and tuned settings.")],
     trials: Annotated[int, typer.Option(min=1, help="Trials of each method.")] = 20,
     minutes: Annotated[
         float | None, typer.Option(min=0, help="Core-minutes after which a method gets no more.")
     ] = None,
-    train: Annotated[str | None, typer.Option(help="Healthy set; default the test set's partner.")] = None,
+    train: Annotated[
+        str | None, typer.Option(autocompletion=values.datasets, help="Healthy set; default the test set's partner.")
+    ] = None,
     data_root: DataRoot = None,
     phantom: Annotated[bool, typer.Option("--phantom", help="Tune on synthetic CT.")] = False,
     phantom_seed: Annotated[int, typer.Option(help="Seed of the synthetic patients.")] = 0,
-    profile: Annotated[str, typer.Option(help="smoke, quick, standard or paper.")] = "standard",
+    profile: Annotated[
+        str, values.choice(*values.PROFILES, help="Settings of the methods, and what is drawn of the phantom.")
+    ] = "standard",
     seeds: Annotated[str, typer.Option(help="Seeds of every trial: a number or a list.")] = "1",
     workers: Annotated[str, typer.Option(help="Stages at once.")] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Annotated[str, values.choice(*values.DEVICES, help="auto takes a GPU where there is one.")] = "auto",
     cache: Cache = None,
 ) -> None:
     """Choose settings by lesions planted into healthy scans: the same budget for every method, no lesion label."""
@@ -196,81 +249,27 @@ def tune(
     say(f"\ntrials: {out / 'trials.csv'}\ncompare: bench reproduce {out / 'tuned.yaml'}")
 
 
-@app.command()
-def rescore(path: RunPath, workers: Annotated[int, typer.Option(help="Stages at once.")] = 2) -> None:
-    """Measure the stored maps again with the present protocols; nothing is trained."""
-    from . import api
-
-    _show(api.rescore(path, workers, console()))
-
-
-@app.command()
-def verify(
-    path: RunPath,
-    against: Annotated[
-        Path | None, typer.Option(metavar="RUN", help="Instead, compare the records with those of another run.")
-    ] = None,
-    tables_only: Annotated[
-        bool, typer.Option("--tables-only", help="Compare tables with records; open no map, scan or label.")
-    ] = False,
-    data_root: DataRoot = None,
-    cache: Cache = None,
-    workers: Annotated[int, typer.Option(help="Cells at once.")] = 2,
-    most: Annotated[int, typer.Option("--show", min=0, help="Differences that are printed.")] = 20,
-    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
-) -> None:
-    """Recompute a run's numbers and tables from its maps and the truth, and say what differs; it is left as it is."""
-    from . import api
-
-    if against is None:
-        where = {"data_root": data_root, "cache": cache}
-        found = api.verify(path, **where, workers=workers, tables_only=tables_only, console=console())
-    else:
-        found = api.verify_against(path, against)
-    if as_json:
-        print(json.dumps(found.json(), indent=1))
-    else:
-        for line in found.lines(most):
-            say(line)
-    sys.exit({"differs": EXIT_DIFFERS, "not verified": EXIT_UNVERIFIED}.get(found.outcome, 0))
-
-
-@app.command()
-def report(path: RunPath, failures: Failures = "exclude") -> None:
-    """Write the tables, figures and the HTML report from the records."""
-    from . import api
-
-    for file in api.report(path, failures):
-        print(file)
-
-
-@app.command()
-def compare(
-    path: RunPath,
-    reference: Annotated[str, typer.Option(help="Method that the others are compared with.")],
-    metric: Annotated[
-        str | None, typer.Option(help="dice, psc, sen, auroc, …; default dice, or slice_auroc with slice labels only.")
-    ] = None,
-    protocol: Annotated[
-        str | None, typer.Option(help="native, healthy-q95, val, oracle, …; default val, or none without a threshold.")
-    ] = None,
-    failures: Failures = "exclude",
-) -> None:
-    """Print paired tests of every method against a reference."""
-    from . import api
-
-    say(api.open_run(path).compare(reference, metric, protocol, failures).to_string(index=False))
+app.registered_commands += cli_runs.app.registered_commands
 
 
 @app.command()
 def preview(
-    methods: Annotated[str, typer.Argument(help="Methods that train on synthetic lesions, such as normnet.")],
-    dataset: Annotated[str, typer.Option(help="Test set whose healthy partner is shown.")],
+    methods: Annotated[
+        str,
+        typer.Argument(autocompletion=values.methods, help="Methods that train on synthetic lesions, such as normnet."),
+    ],
+    dataset: Annotated[
+        str, typer.Option(autocompletion=values.datasets, help="Test set whose healthy partner is shown.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder that gets one PNG per method.")] = Path("preview"),
-    train: Annotated[str | None, typer.Option(help="Healthy set; default the partner.")] = None,
+    train: Annotated[
+        str | None, typer.Option(autocompletion=values.datasets, help="Healthy set; default the partner.")
+    ] = None,
     data_root: DataRoot = None,
     phantom: Annotated[bool, typer.Option("--phantom", help="Show the phantom.")] = False,
-    profile: Annotated[str, typer.Option(help="smoke, quick, standard or paper.")] = "quick",
+    profile: Annotated[
+        str, values.choice(*values.PROFILES, help="Settings of the methods, and what is drawn of the phantom.")
+    ] = "quick",
     seed: Annotated[int, typer.Option(help="Seed of the lesions.")] = 0,
     settings: Annotated[list[str] | None, typer.Option("--set", help="METHOD.KEY=VALUE; may be repeated.")] = None,
     cache: Cache = None,
@@ -286,24 +285,39 @@ def preview(
 @app.command("list")
 def list_(
     what: Annotated[
-        str, typer.Argument(help="methods (top lines are among them), datasets or experiments.")
+        str,
+        typer.Argument(
+            metavar=f"[{'|'.join(values.LISTS)}]",
+            autocompletion=values.of(values.LISTS),
+            help="Top lines are among the methods.",
+        ),
     ] = "methods",
+    as_json: AsJson = False,
 ) -> None:
     """List what is registered, what is broken and why."""
-    from .benchmark.commands import listing
+    from .benchmark.commands import listing, narrow
 
     tables = {"methods": listing.methods, "datasets": listing.datasets, "experiments": listing.experiments}
     if what not in tables:
-        raise UasbenchError(f"cannot list {what!r}; choose {', '.join(tables)} (methods shows the top lines too)")
-    console(stderr=False).print(tables[what]())
+        hint = did_you_mean(what, tables)
+        raise UasbenchError(f"cannot list {what!r}{hint}; choose {', '.join(tables)} (methods shows the top lines too)")
+    found = tables[what]()
+    if as_json:
+        print(json.dumps(narrow.rows(found), indent=1))
+        return
+    out = console(stderr=False)
+    out.print(narrow.fitted(found, out), highlight=False)
 
 
 @app.command()
 def show(
-    method: Annotated[str | None, typer.Argument(help="Registered method, top line or data set.")] = None,
+    method: Annotated[
+        str | None, typer.Argument(autocompletion=values.known, help="Registered method, top line or data set.")
+    ] = None,
     architecture: Annotated[
         bool, typer.Option("--architecture", help="Instead, all methods beside their references, as Markdown.")
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Print what is known about a method: card, settings, figures, published numbers, size of its networks."""
     if architecture == (method is not None):
@@ -312,16 +326,18 @@ def show(
 
     if method is None:
         typer.echo(showing.architecture_table())
-        return
-    for part in showing.show(method):
-        console(stderr=False).print(part)
+    elif as_json:
+        print(json.dumps(showing.described(method), indent=1))
+    else:
+        for part in showing.show(method):
+            console(stderr=False).print(part)
 
 
 @app.command()
 def check(
-    method: Annotated[str, typer.Argument(help="Registered method.")],
+    method: Annotated[str, typer.Argument(autocompletion=values.methods, help="Registered method.")],
     anatomy: Annotated[str, typer.Option(help="liver, lung, or an organ that a package brings.")] = "liver",
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    device: Annotated[str, values.choice("cpu", "cuda", help="Where it is checked.")] = "cpu",
     timeout: Annotated[float, typer.Option(min=1, help="Seconds that a single check may take.")] = 300.0,
 ) -> None:
     """Check that a method keeps the contract: shapes, seeds, save and load, blindness to labels, learning."""
@@ -342,12 +358,12 @@ def import_(
     ctx: typer.Context,
     maps: Annotated[Path, typer.Argument(help="Folder with one NIfTI map per case, named like the case.")],
     method: Annotated[str, typer.Option(help="Name under which the maps are shown.")],
-    dataset: Annotated[str, typer.Option(help="Test set that the maps belong to.")],
+    dataset: Annotated[str, typer.Option(autocompletion=values.datasets, help="Test set that the maps belong to.")],
     out: Annotated[Path, typer.Option(help="Run folder that gets the record.")],
     data_root: DataRoot = None,
     phantom: Annotated[bool, typer.Option("--phantom", help="The maps are of the phantom.")] = False,
     phantom_seed: Annotated[int, typer.Option(help="Seed of the phantom.")] = 0,
-    profile: Annotated[str, typer.Option(help="Profile of the run they are compared in.")] = "paper",
+    profile: Annotated[str, values.choice(*values.PROFILES, help="Profile of the run they are compared in.")] = "paper",
     only: Annotated[list[str] | None, typer.Option(help="SET:ID to use alone; may be repeated.")] = None,
     exclude: Annotated[list[str] | None, typer.Option(help="SET:ID to leave out; may be repeated.")] = None,
     threshold: Annotated[float | None, typer.Option(help="The method's own threshold, if it has one.")] = None,
@@ -358,30 +374,7 @@ def import_(
     from .benchmark.planning.options import validated
 
     options = validated(**given(ctx), datasets=[dataset])
-    _show(import_maps(maps, method, options, threshold, console()))
-
-
-@app.command()
-def export(
-    path: RunPath,
-    to: Annotated[Path, typer.Option(help="Folder that gets the files.")],
-    methods: Annotated[str | None, typer.Option(help="Names, comma lists and wildcards; default all.")] = None,
-    cases: Annotated[str | None, typer.Option(help="Cases, with commas; default all.")] = None,
-    seeds: Annotated[str | None, typer.Option(help="A number of seeds (3) or a list (0,1,2); default all.")] = None,
-    dicom_seg: Annotated[
-        bool, typer.Option("--dicom-seg", help="Masks as DICOM segmentations too, where scans are DICOM series.")
-    ] = False,
-    data_root: DataRoot = None,
-    cache: Cache = None,
-    workers: Annotated[int, typer.Option(min=1, help="Cases at once.")] = 2,
-) -> None:
-    """Write maps, masks of every protocol, truth and organ as NIfTI files that lie on the scans."""
-    from . import api
-
-    chosen = {"methods": methods, "cases": cases, "seeds": seeds, "dicom_seg": dicom_seg}
-    where = {"data_root": data_root, "cache": cache, "workers": workers}
-    for folder in api.export(path, to, **chosen, **where, console=console()):
-        print(folder)
+    show_run(import_maps(maps, method, options, threshold, console()))
 
 
 @app.command("new-plugin")
@@ -405,62 +398,9 @@ def doctor() -> None:
         say(f"{status:5s} {topic}: {detail}")
 
 
-@app.command()
-def ui(path: RunPath, port: Annotated[int, typer.Option(min=1, max=65535, help="Port on localhost.")] = 5000) -> None:
-    """Open the MLflow dashboard of a run on localhost."""
-    from .benchmark.runs.folder import RunFolder
-    from .benchmark.tracking.dashboard import serve
-
-    sys.exit(serve(RunFolder.open(path), port))
-
-
-@app.command()
-def track(
-    path: RunPath,
-    tracking_uri: Annotated[str | None, typer.Option(help="MLflow server; default the one the run used.")] = None,
-) -> None:
-    """Send to MLflow whatever of a run it does not have yet."""
-    from .benchmark.runs.folder import RunFolder
-    from .benchmark.tracking import server
-    from .benchmark.tracking.tracker import publish
-
-    folder = RunFolder.open(path)
-    sent = publish(folder, tracking_uri)
-    print(f"{sent} cells sent to {server.tracking_uri(folder, tracking_uri)}, {len(folder.records())} are there now")
-
-
-@app.command()
-def clean(
-    path: RunPath,
-    maps: Annotated[
-        bool, typer.Option("--maps", help="Also drop the maps of finished cells; no rescore after that.")
-    ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would go, and delete nothing.")] = False,
-) -> None:
-    """Delete what bench made and no cell of the run refers to: fits, maps, logs, leftovers; each is listed first."""
-    from .benchmark.commands import cleaning
-    from .benchmark.runs.folder import RunFolder
-
-    freed = cleaning.clean(RunFolder.open(path), maps=maps, dry_run=dry_run, show=say)
-    print(f"{'would free' if dry_run else 'freed'} {freed / 2**20:.1f} MiB")
-
-
 def _uninterrupted(work):
     try:
         return work()
     except KeyboardInterrupt:
         print("bench: stopped; the same command continues where it was", file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)
-
-
-def _show(finished) -> None:
-    from .reports.console import headline
-
-    out = console(stderr=False)
-    out.print(headline(finished.folder))
-    folder = finished.folder
-    for line in (f"report: {folder.report_html}", f"tables: {folder.tables_dir}", f"dashboard: bench ui {folder.path}"):
-        out.print(line, highlight=False, soft_wrap=True)
-    if finished.new_failures:
-        out.print(f"{finished.new_failures} cells failed; see tables/failures.csv and logs/", highlight=False)
-        sys.exit(EXIT_FAILED_CELLS)

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from . import cli_values as values
 from .cli_options import EXIT_USAGE, Cache, DataRoot, console, given, say
 
 app = typer.Typer(help="Look at data sets on disk, prepare them, write the phantom.", no_args_is_help=True)
@@ -14,7 +15,9 @@ app = typer.Typer(help="Look at data sets on disk, prepare them, write the phant
 @app.command("check")
 def data_check(
     path: Annotated[Path, typer.Argument(help="Data root, or the folder of one set.")],
-    dataset: Annotated[str | None, typer.Option(help="Check these sets only (comma list).")] = None,
+    dataset: Annotated[
+        str | None, typer.Option(autocompletion=values.datasets, help="Check these sets only (comma list).")
+    ] = None,
 ) -> None:
     """Print what is there, what is wrong and the fix."""
     from .benchmark.commands.listing import dataset_adapters
@@ -30,13 +33,19 @@ def data_check(
 @app.command("prepare")
 def data_prepare(
     ctx: typer.Context,
-    datasets: Annotated[str, typer.Option("--dataset", help="Test set, or several with commas.")],
-    methods: Annotated[str, typer.Option(help="Methods whose views are prepared.")] = "all",
-    train: Annotated[str | None, typer.Option(help="Healthy set; default the partner.")] = None,
+    datasets: Annotated[
+        str, typer.Option("--dataset", autocompletion=values.datasets, help="Test set, or several with commas.")
+    ],
+    methods: Annotated[
+        str, typer.Option(autocompletion=values.methods, help="Methods whose views are prepared.")
+    ] = "all",
+    train: Annotated[
+        str | None, typer.Option(autocompletion=values.datasets, help="Healthy set; default the partner.")
+    ] = None,
     data_root: DataRoot = None,
     phantom: Annotated[bool, typer.Option("--phantom", help="Prepare the phantom.")] = False,
     phantom_seed: Annotated[int, typer.Option(help="Seed of the phantom.")] = 0,
-    profile: Annotated[str, typer.Option(help="Profile whose views are prepared.")] = "paper",
+    profile: Annotated[str, values.choice(*values.PROFILES, help="Profile whose views are prepared.")] = "paper",
     only: Annotated[list[str] | None, typer.Option(help="SET:ID to use alone.")] = None,
     exclude: Annotated[list[str] | None, typer.Option(help="SET:ID to leave out.")] = None,
     workers: Annotated[str, typer.Option(help="Processes.")] = "auto",
@@ -55,7 +64,9 @@ def data_phantom(
     out: Annotated[Path, typer.Option(help="Folder that becomes a data root.")],
     anatomy: Annotated[str, typer.Option(help="liver, lung, or an organ that a package brings.")] = "liver",
     seed: Annotated[int, typer.Option(help="Seed of the synthetic patients.")] = 0,
-    size: Annotated[str, typer.Option(help="smoke, quick, standard or full.")] = "quick",
+    size: Annotated[
+        str, values.choice("smoke", "quick", "standard", "full", help="Size of scans and number of patients.")
+    ] = "quick",
 ) -> None:
     """Write a phantom: the liver as BTCV and LiTS files, the lung as LUNA16 and COVID-19-CT-Seg files."""
     from .benchmark.catalogue import registry

@@ -13,6 +13,7 @@ import typer
 from .common.errors import printable
 
 EXIT_USAGE = 2
+EXIT_FAILED_CELLS = 3
 PIPED_WIDTH = 160
 
 DataRoot = Annotated[
@@ -21,6 +22,7 @@ DataRoot = Annotated[
 Cache = Annotated[
     Path | None, typer.Option(help="Folder of prepared data; default UASBENCH_CACHE or ~/.cache/uasbench.")
 ]
+AsJson = Annotated[bool, typer.Option("--json", help="Print it as JSON.")]
 
 
 def console(*, stderr: bool = True):
@@ -70,3 +72,17 @@ def given(ctx: typer.Context, *, typed: bool = False) -> dict[str, Any]:
     known = {k: v for k, v in ctx.params.items() if k in RunOptions.model_fields and v is not None}
     said = {k for k in known if getattr(ctx.get_parameter_source(k), "name", "") == "COMMANDLINE"}
     return {k: v for k, v in known.items() if not typed or k in said}
+
+
+def show_run(finished: Any) -> None:
+    """Print the headline of a run that a command has made, and end with its exit status where cells failed."""
+    from .reports.console import headline
+
+    out = console(stderr=False)
+    out.print(headline(finished.folder))
+    folder = finished.folder
+    for line in (f"report: {folder.report_html}", f"tables: {folder.tables_dir}", f"dashboard: bench ui {folder.path}"):
+        out.print(line, highlight=False, soft_wrap=True)
+    if finished.new_failures:
+        out.print(f"{finished.new_failures} cells failed; see tables/failures.csv and logs/", highlight=False)
+        sys.exit(EXIT_FAILED_CELLS)

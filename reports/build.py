@@ -1,5 +1,6 @@
 """Everything that a finished or half-finished run shows: tables, figures, report; a pure function of its records."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from ..benchmark.runs.folder import RunFolder
@@ -26,19 +27,22 @@ from .tables import Tables, tables_of
 from .writers import csv_text, latex, markdown
 
 
-def build(folder: RunFolder, policy: Policy = "exclude") -> list[Path]:
+def build(folder: RunFolder, policy: Policy = "exclude", tell: Callable[[str], None] = lambda _: None) -> list[Path]:
     """Write ``tables/``, ``figures/`` and ``report.html`` and return the files, the report last.
 
     Works with whatever is there: no record at all, one seed, one patient. Every file is replaced atomically. ``policy``
-    says what counts for cells that failed or are missing.
+    says what counts for cells that failed or are missing; ``tell`` hears what is done next.
     """
+    tell("making tables")
     if policy_of(folder.info()) != policy:
         folder.update_info(**{POLICY: policy})
     tables = tables_of(folder, policy)
     found = headlines(tables.summary, tables.paired_tests, tables.told_missing)
     files = [write_text(folder.tables_dir / name, text) for name, text in table_texts(tables).items()]
+    tell("drawing figures")
     pictures = draw(folder, tables, found)
     files += [picture.path for picture in pictures.found]
+    tell("writing the report")
     files += write_page(folder, tables)
     return [*files, write_text(folder.report_html, html.render(tables, found, pictures))]
 

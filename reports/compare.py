@@ -1,6 +1,9 @@
 """Paired tests of a finished run against a reference that the reader chooses (``bench compare``)."""
 
-from collections.abc import Sequence
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -9,13 +12,32 @@ from ..benchmark.runs.folder import RunFolder
 from ..benchmark.scores import Scores
 from ..benchmark.scoring.metrics import METRICS, NO_PROTOCOL, SLICE_LABELS_ONLY, needs_voxels, sign
 from ..common.errors import UasbenchError, did_you_mean
-from .columns import PAIRED_TESTS
+from .columns import FLAG_LEGEND, PAIRED_TESTS, UNITS, flag_set, metric_name
 from .failing import Policy
+from .formats import NOT_AVAILABLE, bracket, fixed, number, p_value, points, stars
 from .paired import paired_tests
 from .tables import tables_of
 
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+    from rich.table import Table
+
 DEFAULT_METRICS = ("dice", "slice_auroc")
 DEFAULT_PROTOCOLS = (VAL, NO_PROTOCOL)
+
+
+COLUMNS = (
+    "method",
+    "difference",
+    "[95 % CI]",
+    "p (Holm)",
+    "n",
+    "P(better)",
+    "p t-test (Holm)",
+    "p Wilcoxon (Holm)",
+    "d_z",
+)
+"""Of the printed table, from the left; on a narrow terminal the last ones go."""
 
 
 class CompareError(UasbenchError):
@@ -58,6 +80,69 @@ def compare(
     if needs_voxels(wanted):
         frame.loc[frame["dataset"].isin(sorted(slice_sets)), "reason"] = SLICE_LABELS_ONLY
     return frame.reindex(columns=PAIRED_TESTS)
+
+
+def compared(frame: pd.DataFrame, console: Console) -> Iterator[RenderableType]:
+    """Yield what :func:`compare` found as tables, one for each task and unit, as wide as the console allows.
+
+    Shares are in per cent, and the method that is best by its mean difference comes first. A row without a test, and
+    what some rows are flagged with, is explained below its table; what all are flagged with, above.
+    """
+    from rich.text import Text
+
+    keys = ["dataset", "train", "unit", "reference", "protocol", "metric"]
+    groups = sorted(frame.groupby(keys, sort=False), key=lambda one: (one[0][:2], UNITS.index(one[0][2])))
+    for (dataset, train, unit, reference, protocol, metric), rows in groups:
+        share = metric not in METRICS or METRICS[metric].unit == "share"
+        order = (rows["mean_diff"] * -(sign(metric) or 1)).sort_values(kind="stable", na_position="last").index
+        ordered: list[dict[str, Any]] = rows.loc[order].to_dict("records")
+        common = frozenset.intersection(*(flag_set(row["flags"]) for row in ordered))
+        title = f"{metric_name(metric, protocol)} against {reference}: {dataset} after {train}, per {unit}"
+        yield Text(title + (f" ({', '.join(sorted(common))})" if common else ""), style="bold")
+        texts = [_texts(row, share=share) for row in ordered]
+        yield _as_wide(texts, console)
+        unit_of_it = "percentage points" if share else "the metric's unit"
+        yield Text(f"In {unit_of_it}; interval and p of the crossed test, seeds and {unit}s random.", style="dim")
+        for line in _notes(ordered, common):
+            yield Text(line, style="dim")
+
+
+def _as_wide(texts: Sequence[Sequence[str]], console: Console) -> Table:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    for count in range(len(COLUMNS), 1, -1):
+        table = Table(box=SIMPLE_HEAD, pad_edge=False)
+        for name in COLUMNS[:count]:
+            table.add_column(name, justify="left" if name == "method" else "right", no_wrap=count > 2)
+        for row in texts:
+            table.add_row(*row[:count])
+        if table.__rich_measure__(console, console.options.update(width=1000)).minimum <= console.width:
+            break
+    return table
+
+
+def _texts(row: dict[str, Any], *, share: bool) -> tuple[str, ...]:
+    low, high = row["crossed_low"], row["crossed_high"]
+    plain = "" if pd.isna(low) or pd.isna(high) else f"[{fixed(low)}, {fixed(high)}]"
+    difference, interval = points(row["mean_diff"]), bracket(low, high, signed=True)
+    if not share:
+        difference, interval = fixed(row["mean_diff"]), plain
+    p = row["p_holm_crossed"]
+    better = NOT_AVAILABLE if pd.isna(row["p_better"]) else f"{100 * row['p_better']:.0f} %"
+    ps = (p_value(row[name]) for name in ("p_holm", "p_holm_wilcoxon"))
+    return (
+        row["method"], difference, interval, f"{p_value(p)}{stars(p)}", str(row["n"]), better, *ps, number(row["d_z"])
+    )  # fmt: skip
+
+
+def _notes(rows: Sequence[dict[str, Any]], common: frozenset[str]) -> Iterator[str]:
+    marked: dict[str, list[str]] = {}
+    for row in rows:
+        for note in (*sorted(flag_set(row["flags"]) - common), *filter(None, [row["reason"]])):
+            marked.setdefault(FLAG_LEGEND.get(note, note), []).append(row["method"])
+    for note, methods in marked.items():
+        yield f"{', '.join(methods) if len(methods) < len(rows) else 'all'}: {note}"
 
 
 def _choice(scores: Sequence[Scores], slices: set[str], metric: str | None, protocol: str | None) -> tuple[str, str]:

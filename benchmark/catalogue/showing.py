@@ -81,6 +81,26 @@ def show(name: str) -> Iterator[RenderableType]:
     known.write_index()
 
 
+def described(name: str) -> dict[str, Any]:
+    """Return what :func:`show` prints as plain values: facts, sections as lists of rows, parameters by profile.
+
+    Raises:
+        RegistryError: unknown name, or a plug-in that cannot be used.
+    """
+    known = registry.runnable()
+    if name not in known.names() and name in registry.datasets().names():
+        return asdict(registry.datasets().card(name))
+    parts = list(sections(name))
+    found: dict[str, Any] = {key: value for part in parts if not part.columns for key, value in part.rows}
+    for part in parts:
+        if part.columns:
+            title = part.title.partition(":")[0].partition(";")[0].partition(" that")[0].lower()
+            found[title] = [dict(zip(part.columns, row, strict=True)) for row in part.rows]
+    found["parameters"] = known.parameters(name)
+    known.write_index()
+    return found
+
+
 def _facts(cls: type[Method], entry: registry.Entry, outline: Outline) -> dict[str, str]:
     card = cls.card
     supervision = "lesion labels" if card.supervision == "full" else "no lesion label"

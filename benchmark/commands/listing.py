@@ -64,8 +64,9 @@ def experiments() -> Table:
 
     rows = []
     for name, plan in ((name, load(name)) for name in names()):
-        labels = ", ".join(filter(None, [plan.methods, *(f"{row.method}@{row.label}" for row in plan.variants)]))
-        rows.append((name, plan.title, plan.dataset, labels, plan.profile))
+        named = (part.strip() for part in plan.methods.split(","))
+        labels = ", ".join(filter(None, [*named, *(f"{row.method}@{row.label}" for row in plan.variants)]))
+        rows.append((name, plan.title, plan.dataset.replace(",", ", "), labels, plan.profile))
     return table_of(("name", "title", "test set", "rows", "profile"), rows)
 
 

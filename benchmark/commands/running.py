@@ -22,6 +22,7 @@ from ..runs.folder import RunFolder
 from ..runs.records import CellKey, Failure, Record, write_json
 from ..stages.task import Numerics
 from .display import announce, preparing, shown
+from .journal import STOPPED, Journal, note
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -82,13 +83,16 @@ def run(
         if jobs := list(graph.jobs.values()):
             preload, cache = tuple(sorted(graph.packages)), cache_root(options.cache)
             place = Place(folder, workers, device, options.limit_s, preload, packed, cache)
-            with shown(console, jobs, workers, book, devices.gpu_count() if packed else None) as listener:
+            gpus = devices.gpu_count() if packed else None
+            journal = Journal(folder, jobs, workers, gpus, book)
+            with shown(console, jobs, workers, journal, gpus) as listener:
                 try:
                     run_jobs(executor(place), jobs, listener, options.limit_s)
+                except BaseException:
+                    note(folder, STOPPED, "")
+                    raise
                 finally:
                     book.write()
-        if console is not None:
-            console.print("tables, figures and the report follow", highlight=False)
         wall = time.monotonic() - started
         write_timing(folder, wall_s=wall, workers=workers, stage_s=book.stage_s, work_s=book.fit_and_score_s)
     return folder, book.failed

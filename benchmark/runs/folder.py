@@ -55,6 +55,7 @@ class RunFolder:
         self.embedding = self.path / "embedding.json"
         self.report_html = self.path / "report.html"
         self.mlflow_db = self.path / "mlflow.db"
+        self.progress = self.path / "progress.jsonl"
 
     @property
     def parts(self) -> tuple[Path, ...]:
