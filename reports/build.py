@@ -41,7 +41,7 @@ def build(folder: RunFolder, policy: Policy = "exclude", tell: Callable[[str], N
     files = [write_text(folder.tables_dir / name, text) for name, text in table_texts(tables).items()]
     tell("drawing figures")
     pictures = draw(folder, tables, found)
-    files += [picture.path for picture in pictures.found]
+    files += pictures.files
     tell("writing the report")
     files += write_page(folder, tables)
     return [*files, write_text(folder.report_html, html.render(tables, found, pictures))]

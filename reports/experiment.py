@@ -186,7 +186,7 @@ def _of_errors(told: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _checkpoints(drawn: _Drawn, figure: Figure) -> Section:
-    path = drawn.folder.figures_dir / "checkpoints.png"
+    path = drawn.folder.figures_dir / "checkpoints.svg"
     written = checkpoint_figure(drawn.page.printed, drawn.tables["summary"], figure.title, path)
     caption = (
         "Rows named …-N by N: ours with the standard deviation between seeds, and what was printed in grey. Every row "
@@ -203,7 +203,7 @@ def _embedding(drawn: _Drawn, figure: Figure) -> Section:
         return Section(figure.title, EMBEDDING_CAPTION, [])
     told = json.loads(source.read_text(encoding="utf-8"))
     title = f"{figure.title}, slices of {told['method']}"
-    path = embedding_figure(told["places"], title, drawn.folder.figures_dir / "embedding.png")
+    path = embedding_figure(told["places"], title, drawn.folder.figures_dir / "embedding.svg")
     rows = [
         {"patches": kind, **{f"nearest {other}": f"{percent(share)} %" for other, share in shares.items()}}
         for kind, shares in told["neighbours"].items()

@@ -73,8 +73,9 @@ def _shown(value: Any) -> Any:
 
 
 def data_uri(path: Path) -> str:
-    """Return a PNG file as a data URI."""
-    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii")
+    """Return a picture, PNG or SVG by its name, as a data URI: as the source of an image, an SVG runs no script."""
+    kind = "svg+xml" if path.suffix == ".svg" else "png"
+    return f"data:image/{kind};base64," + base64.b64encode(path.read_bytes()).decode("ascii")
 
 
 def _section(headline: Headline, tables: Tables, pictures: Pictures) -> dict[str, Any]:

@@ -80,7 +80,7 @@ def write(searches: Sequence[Search], folder: Path) -> list[Path]:
     for name, frame in frames(searches).items():
         written.append(folder / f"{name}.csv")
         write_text(written[-1], csv_text(frame))
-    if picture := expected_best_figure(searches, folder / "expected_best.png"):
+    if picture := expected_best_figure(searches, folder / "expected_best.svg"):
         written.append(picture)
     return written
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from ...common.errors import UasbenchError
-from .style import INK, MUTED, new_figure, save, style
+from .style import INK, MUTED, new_figure, plain_log, save, style
 
 MAX_POINTS, COLUMNS = 400, 3
 _LINES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
@@ -31,11 +31,22 @@ def read_curves(path: Path) -> pd.DataFrame:
         raise CurveError(f"{path} cannot be read ({error}); delete the fit's folder and run again") from error
 
 
+def drawn_points(by_seed: Mapping[int, pd.DataFrame]) -> pd.DataFrame:
+    """Return what :func:`curve_figure` draws: seed, name, step, value."""
+    parts = [pd.DataFrame(columns=["seed", "name", "step", "value"])]
+    for seed, frame in sorted(by_seed.items()):
+        for name, part in frame.groupby("name", sort=False):
+            steps, values = thin(part["step"].to_numpy(dtype=np.float64), part["value"].to_numpy())
+            parts.append(pd.DataFrame({"seed": seed, "name": name, "step": steps, "value": values}))
+    return pd.concat(parts[1:] or parts, ignore_index=True)
+
+
 def curve_figure(by_seed: Mapping[int, pd.DataFrame], title: str, path: Path) -> Path | None:
     """Draw the curves of all seeds, as :func:`read_curves` gives them; None where nothing was logged."""
     from matplotlib.ticker import MaxNLocator
 
-    names = list(dict.fromkeys(name for frame in by_seed.values() for name in frame["name"]))
+    points = drawn_points(by_seed)
+    names = list(dict.fromkeys(points["name"]))
     if not names:
         return None
     rows = -(-len(names) // COLUMNS)
@@ -43,11 +54,9 @@ def curve_figure(by_seed: Mapping[int, pd.DataFrame], title: str, path: Path) ->
         figure = new_figure(7.4, 0.5 + 1.75 * rows)
         panels = figure.subplots(rows, COLUMNS, squeeze=False)
         for axes, name in zip(panels.flat, names, strict=False):
-            for seed, frame in sorted(by_seed.items()):
-                part = frame.loc[frame["name"] == name, ["step", "value"]].to_numpy(dtype=np.float64)
-                x, y = thin(part[:, 0], part[:, 1])
-                colour = _LINES[seed % len(_LINES)]
-                axes.plot(x, y, color=colour, linewidth=1.1, label=f"seed {seed}")
+            for seed, part in points.loc[points["name"] == name].groupby("seed"):
+                colour = _LINES[int(str(seed)) % len(_LINES)]
+                axes.plot(part["step"], part["value"], color=colour, linewidth=1.1, label=f"seed {seed}")
             axes.set_title(str(name), fontsize=8.5)
             axes.grid()
             axes.tick_params(labelsize=7.5)
@@ -55,6 +64,7 @@ def curve_figure(by_seed: Mapping[int, pd.DataFrame], title: str, path: Path) ->
             low, high = axes.dataLim.intervaly
             if 0 < 10 * low < high:
                 axes.set_yscale("log")
+                plain_log(axes.yaxis)
         for axes in list(panels.flat)[len(names) :]:
             axes.set_axis_off()
         for axes in list(panels.flat)[: len(names)]:

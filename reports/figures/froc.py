@@ -34,7 +34,7 @@ def froc_figure(curves: Sequence[FrocCurve], title: str, path: Path) -> Path:
         top = max(5.0, *(100 * value for curve in curves for value in curve.recall))
         ends = [100 * curve.recall[-1] for curve in named]
         heights = apart(ends[::-1], 1.1 * top * LABEL_SHARE)[::-1]
-        lift = max(0.0, -min(heights))
+        lift = max(-min(heights), min(0.0, 1.08 * top - max(heights)))
         for curve in reversed(curves):
             colour, marker = look_of(curve.family)
             axes.plot(

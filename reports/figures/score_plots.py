@@ -1,4 +1,4 @@
-"""Figures of scores: Dice per patient, cost against Dice, ranks with their critical difference."""
+"""Figures of scores: Dice per patient, ranks with their critical difference."""
 
 from __future__ import annotations
 
@@ -6,15 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ...benchmark.statistics import Ranking
 from .style import INK, MUTED, family_legend, look_of, new_figure, save, style
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 MOST_NUMBERED = 18  # ranks whose numbers fit side by side on the axis
 
@@ -73,66 +69,6 @@ def _spread(n: int) -> np.ndarray:
     return 2 * golden - 1 if n > 1 else np.zeros(n)
 
 
-def cost_figure(methods: Sequence[MethodPoints], metric: str, title: str, path: Path) -> Path:
-    """Draw the metric against scoring time per slice and against training time, with the Pareto front of each."""
-    with style():
-        figure = new_figure(9.2, 4.2)
-        panels = figure.subplots(1, 2, sharey=True)
-        for axes, name, label in (
-            (panels[0], "s_per_slice", "scoring, ms per slice"), (panels[1], "fit_s", "training, s"),
-        ):  # fmt: skip
-            scale = 1000 if name == "s_per_slice" else 1
-            x = [scale * float(getattr(m, name)) for m in methods]
-            _pareto(axes, methods, x)
-            if name == "fit_s":
-                axes.set_xscale("symlog", linthresh=1)
-                axes.set_xlim(left=-0.15)
-            elif min(x, default=1) > 0:
-                axes.set_xscale("log")
-            _plain_ticks(axes)
-            axes.margins(x=0.3, y=0.12)
-            axes.set_xlabel(label)
-            axes.grid()
-        panels[0].set_ylabel(f"{metric}, %")
-        panels[0].set_title(title)
-        family_legend(figure, {m.family for m in methods})
-        return save(figure, path)
-
-
-def _plain_ticks(axes: Axes) -> None:
-    """Write 0.01, 1, 100 instead of powers, on whole decades and their 2 and 5 where few decades are shown."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
-    low, high = axes.get_xlim()
-    if axes.get_xscale() == "log":
-        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high / low < 200 else (1.0,)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
-    axes.xaxis.set_minor_formatter(NullFormatter())
-
-
-def _pareto(axes: Axes, methods: Sequence[MethodPoints], x: Sequence[float]) -> None:
-    means = [m.mean for m in methods]
-    front = pareto_front(x, means)
-    axes.step([x[i] for i in front], [means[i] for i in front], where="post", color=MUTED, linewidth=1, zorder=1)
-    heights = apart(means, 4.2 * max(1.0, float(np.ptp(means)) / 70))
-    for i, method in enumerate(methods):
-        colour, marker = look_of(method.family)
-        axes.plot(x[i], method.mean, marker, color=colour, markersize=6.5, markeredgecolor="white", zorder=3)
-        axes.annotate(
-            method.label, (x[i], method.mean), xytext=(7, 0), textcoords="offset points", fontsize=7.5, va="center",
-            color=INK if i in front else MUTED,
-        ).set_y(heights[i] - method.mean)  # fmt: skip
-
-
-def pareto_front(cost: Sequence[float], gain: Sequence[float]) -> list[int]:
-    """Return the indices that no other point beats in both, cheapest first."""
-    front: list[int] = []
-    for i in sorted(range(len(cost)), key=lambda i: (cost[i], -gain[i])):
-        if not front or gain[i] > gain[front[-1]]:
-            front.append(i)
-    return front
-
-
 def apart(values: Sequence[float], gap: float) -> list[float]:
     """Return heights near ``values`` that keep at least ``gap`` between neighbours."""
     order = sorted(range(len(values)), key=lambda i: values[i])
@@ -179,7 +115,8 @@ def rank_figure(ranking: Ranking, families: Mapping[str, str], title: str, path:
             more = "" if ranking.critical_difference <= k - 1 else " (wider than the axis)"
             text = f"critical difference {ranking.critical_difference:.2f}{more}"
             axes.text(1 + width + 0.02 * k, 1.35, text, va="center", fontsize=8, color=MUTED)
-        axes.set_xlim(1 - margin - 0.22 * k, k + margin + 0.22 * k)
+        room = max(0.22, 0.0125 * max(map(len, names))) * k
+        axes.set_xlim(1 - margin - room, k + margin + room)
         axes.set_ylim(-bars - 0.6 - 0.55 * half, 1.7)
         axes.set_title(title, color=INK)
         return save(figure, path)

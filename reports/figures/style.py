@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -11,7 +12,8 @@ from typing import TYPE_CHECKING, cast
 from ...common.atomic import write_file
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from matplotlib.axis import Axis
+    from matplotlib.figure import Figure, SubFigure
 
 INK = "#1f2933"
 MUTED = "#7b8794"
@@ -47,7 +49,9 @@ _RC = {
     "grid.color": GRID,
     "text.color": INK,
     "legend.frameon": False,
+    "text.parse_math": False,  # names and titles are text: a "$" in one is a sign
     "svg.hashsalt": "uasbench",
+    "svg.fonttype": "path",
 }
 
 
@@ -73,7 +77,7 @@ def look_of(family: str) -> tuple[str, str]:
     return _FAMILIES.get(family, _FAMILIES["plug-in"])
 
 
-def family_legend(figure: Figure, families: Iterable[str]) -> None:
+def family_legend(figure: Figure | SubFigure, families: Iterable[str]) -> None:
     """Add a legend of the families that occur below the figure, in the order of their definition."""
     from matplotlib.lines import Line2D
 
@@ -83,11 +87,29 @@ def family_legend(figure: Figure, families: Iterable[str]) -> None:
     for family in order:
         colour, marker = look_of(family)
         handles.append(Line2D([], [], color=colour, marker=marker, linestyle="", markersize=5, label=family))
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(order), fontsize=8, handletextpad=0.2)
+    fit = int(figure.bbox.width / figure.get_figure(root=True).dpi)  # as many as inches
+    columns = min(len(order), fit)
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, fontsize=8, handletextpad=0.2)
+
+
+def plain_log(axis: Axis, *, subs: tuple[float, ...] = (1.0,)) -> None:
+    """Write 0.01, 1, 100 on a logarithmic axis, at ``subs`` of every decade."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axis.set_major_locator(LogLocator(subs=subs))
+    axis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def save(figure: Figure, path: Path, dpi: int = 150) -> Path:
-    """Write a PNG atomically, without a time stamp or version in it."""
+    """Write an SVG or PNG atomically, as the name ends, without a time stamp or version in it.
+
+    An SVG draws text as outlines: it looks the same everywhere, and holds no text of a name that came from elsewhere.
+    """
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
-    return write_file(path, buffer.getvalue())
+    if path.suffix == ".png":
+        figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
+        return write_file(path, buffer.getvalue())
+    figure.savefig(buffer, format="svg", dpi=dpi, metadata={"Date": None, "Creator": None})
+    # Matplotlib notes every text in a comment, in which it leaves no "-->".
+    return write_file(path, re.sub(rb"<!--.*?-->\n?", b"", buffer.getvalue(), flags=re.DOTALL))

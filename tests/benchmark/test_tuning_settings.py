@@ -137,7 +137,7 @@ def test_the_command_searches_and_the_experiment_runs(root, cache, tmp_path, mon
     trials = pd.read_csv(tmp_path / "t/trials.csv")
     assert trials["ap"].between(0, 1).all()
     assert len(trials) == 2
-    assert (tmp_path / "t/expected_best.png").stat().st_size > 1000
+    assert (tmp_path / "t/expected_best.svg").stat().st_size > 1000
     assert "ae@tuned" in bench("reproduce", "t/tuned.yaml", "--seeds", 1, "--out", "r")
     gain = pd.read_csv(tmp_path / "r/tables/tuned.csv")
     assert set(gain["method"]) == {"ae"}

@@ -9,11 +9,11 @@ import pytest
 from uasbench.benchmark.runs.records import CellKey, Failure, Skip
 from uasbench.reports.build import build
 from uasbench.reports.compare import CompareError, compare
+from uasbench.reports.figures.cost_plot import pareto_front
 from uasbench.reports.figures.curves import MAX_POINTS, thin
 from uasbench.reports.figures.gallery import GalleryError, gallery_figure, read_gallery
 from uasbench.reports.figures.panels import outline
 from uasbench.reports.figures.pictures import Pictures
-from uasbench.reports.figures.score_plots import pareto_front
 
 EVIL = "<script>alert('x')</script>"
 
@@ -64,8 +64,9 @@ def test_files_and_that_building_again_changes_no_byte(built):
     names = {str(f.relative_to(folder.path)) for f in files}
     assert {f"tables/{t}.csv" for t in ("summary", "per_case", "paired_tests", "cost", "failures", "skipped")} <= names
     assert {f"tables/headline-lits-btcv.{x}" for x in ("md", "tex")} <= names
-    assert {f"figures/{x}-lits-btcv.png" for x in ("patients", "cost", "ranks")} <= names
-    assert {"figures/overlays/two-stage__lits__btcv__s0.png", "figures/curves/two-stage-lits-btcv.png"} <= names
+    drawn = ("patients", "cost", "ranks", "stability", "seeds", "cases", "pairs")
+    assert {f"figures/{x}-lits-btcv.{y}" for x in drawn for y in ("svg", "csv")} <= names
+    assert {"figures/overlays/two-stage__lits__btcv__s0.png", "figures/curves/two-stage-lits-btcv.svg"} <= names
     assert files[-1] == folder.report_html
     assert all(f.stat().st_size for f in files)
     assert not list(folder.path.rglob("*.tmp"))

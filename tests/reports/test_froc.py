@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from uasbench.benchmark.scoring.detection import CURVE_RATES
 from uasbench.reports.build import build
-from uasbench.reports.figures import pictures
+from uasbench.reports.figures import score_pictures
 from uasbench.reports.figures.froc import MOST_NAMED, FrocCurve, froc_figure
 from uasbench.reports.figures.pictures import Pictures
+from uasbench.reports.figures.score_pictures import Scene
 from uasbench.reports.headline import headlines
 from uasbench.reports.tables import Tables
 
@@ -23,13 +24,18 @@ def with_froc(record, **froc):
 def drawn(monkeypatch, tmp_path):
     """Return ``drawn(records)``: what the figure is given, the title, and the pictures."""
     given = []
-    monkeypatch.setattr(pictures, "froc_figure", lambda curves, title, path: given.append((curves, title)) or path)
+
+    def note(curves, title, path):
+        given.append((curves, title))
+        return path
+
+    monkeypatch.setattr(score_pictures, "froc_figure", note)
 
     def draw(records):
         given.clear()
         tables, found = Tables(records), Pictures()
         for headline in headlines(tables.summary):
-            pictures._draw_froc(found, tmp_path, tables, headline)
+            score_pictures.draw_froc(Scene(found, tmp_path, tables, headline))
         return given, found.found
 
     return draw
@@ -56,12 +62,12 @@ def test_any_number_of_methods_is_drawn_and_the_same_bytes_again(methods, tmp_pa
     curves = [
         FrocCurve(f"m{i}", "reconstruction", CURVE_RATES, [value for _, value in curve(i / 40)]) for i in range(methods)
     ]
-    first, second = (froc_figure(curves, "FROC", tmp_path / f"{name}.png").read_bytes() for name in "ab")
+    first, second = (froc_figure(curves, "FROC", tmp_path / f"{name}.svg").read_bytes() for name in "ab")
     assert first == second
 
 
 def test_the_report_shows_it(make_record, make_run, tmp_path):
     folder = make_run(tmp_path, [with_froc(make_record(m), val=curve(0.5)) for m in ("ae", "draem")])
     files = {path.name for path in build(folder)}
-    assert "froc-lits-btcv.png" in files
+    assert "froc-lits-btcv.svg" in files
     assert "FROC at the val threshold, lits after btcv" in folder.report_html.read_text()
