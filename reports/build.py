@@ -44,7 +44,7 @@ def build(folder: RunFolder, policy: Policy = "exclude", tell: Callable[[str], N
     files += pictures.files
     tell("writing the report")
     files += write_page(folder, tables)
-    return [*files, write_text(folder.report_html, html.render(tables, found, pictures))]
+    return [*files, write_text(folder.report_html, html.render(tables, found, pictures, folder))]
 
 
 def table_texts(tables: Tables) -> dict[str, str]:

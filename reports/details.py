@@ -66,8 +66,8 @@ def _grid(title: str, protocol: str, columns: list[Metric], headline: Headline, 
     printed = []
     for method in headline.rows:
         found = [next((rows[key] for u in _UNITS if (key := (method.method, m.id, u)) in rows), None) for m in columns]
-        cells = [_value(metric, row) for metric, row in zip(columns, found, strict=True)]
-        under = [_interval(metric, row) for metric, row in zip(columns, found, strict=True)]
+        cells = [shown_value(metric, row) for metric, row in zip(columns, found, strict=True)]
+        under = [shown_interval(metric, row) for metric, row in zip(columns, found, strict=True)]
         hints = [NOT_MEASURED if row is None else row["reason"] for row in found]
         printed.append(PrintedRow((method.label, *cells), ("", *under), hints=("", *hints)))
     needs = any(rows[key]["protocol"] == protocol for key in rows if key[1] in {m.id for m in columns})
@@ -79,12 +79,14 @@ def _grid(title: str, protocol: str, columns: list[Metric], headline: Headline, 
     return PrintedTable(title + where, ("Method", *(m.title for m in columns)), tuple(printed), legend)
 
 
-def _value(metric: Metric, row: dict | None) -> str:
+def shown_value(metric: Metric, row: dict | None) -> str:
+    """Return the mean of a row of the summary: shares in percent."""
     mean = float("nan") if row is None else float(row["mean"])
     return percent(mean) if metric.unit == "share" else number(mean)
 
 
-def _interval(metric: Metric, row: dict | None) -> str:
+def shown_interval(metric: Metric, row: dict | None) -> str:
+    """Return the interval of a mean over patients, empty for any other."""
     if row is None or row["unit"] != "patient":
         return ""
     low, high = float(row["ci_low"]), float(row["ci_high"])

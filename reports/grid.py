@@ -1,6 +1,6 @@
 """A printed table, independent of its format: headline, tests, cost, failures, published numbers."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ from ..benchmark.protocols.catalogue import PROTOCOLS, deciding, is_oracle
 from ..benchmark.scoring.metrics import NO_PROTOCOL, needs_voxels
 from .columns import flag_set, kind_marks, kind_sentences, metric_name, records_of
 from .formats import NOT_AVAILABLE, bracket, fixed, number, p_value, percent, points, stars
-from .headline import Headline
+from .headline import Headline, HeadlineRow
 from .paired import SECOND_REFERENCE
 from .trivial import BEST_TRIVIAL
 
@@ -20,7 +20,8 @@ from .trivial import BEST_TRIVIAL
 class PrintedRow:
     """One text per column; ``under`` them a smaller second line, ``hints`` where a format has room for it.
 
-    ``kind`` is empty, ``trivial``, ``best`` (the best trivial baseline), ``below`` (does not beat it) or ``published``.
+    ``kind`` is empty, ``winner``, ``trivial``, ``best`` (the best trivial baseline), ``below`` (does not beat it) or
+    ``published``.
     """
 
     cells: tuple[str, ...]
@@ -60,6 +61,17 @@ def _plain(value: object) -> str:
     return str(value)
 
 
+_TOLD = {
+    "transductive", "topline", "whole-slices", "near-chance", "undertrained", "few-seeds", "untrusted-spacing", "quick",
+    "not-converged", "mixed-cpu",
+}  # fmt: skip
+
+
+def tags_of(row: HeadlineRow, headline: Headline) -> str:
+    """Return the flags that stand below a method's name: those that not all rows share."""
+    return ", ".join(sorted((row.flags & _TOLD) - headline.flags))
+
+
 def headline_grid(headline: Headline) -> PrintedTable:
     """Return the headline table."""
     counted = "n (cases × seeds)" if headline.slices_only else "n (patients × seeds)"
@@ -68,22 +80,9 @@ def headline_grid(headline: Headline) -> PrintedTable:
     for row in [*headline.rows, *([headline.chance] if headline.chance else [])]:
         entries = [row.entries[c.key] for c in headline.columns]
         cells = (row.label, *(" ".join(filter(None, [e.value, e.spread])) for e in entries))
-        told = {
-            "transductive",
-            "topline",
-            "whole-slices",
-            "near-chance",
-            "undertrained",
-            "few-seeds",
-            "untrusted-spacing",
-            "quick",
-            "not-converged",
-            "mixed-cpu",
-        }
-        tags = ", ".join(sorted((row.flags & told) - headline.flags))
+        tags = tags_of(row, headline)
         under = (tags, *(e.interval for e in entries), "")
-        ranks = {"best-trivial": "best", "trivial": "trivial", "below-best-trivial": "below"}
-        kind = next((kind for flag, kind in ranks.items() if flag in row.flags), "")
+        kind = "winner" if row is headline.winner else kind_of(row.flags)
         count = f"{(row.n_cases if headline.slices_only else row.n_patients) or NOT_AVAILABLE} × {row.n_seeds}"
         count = "" if row is headline.chance else count
         rows.append(PrintedRow((*cells, count), under, kind, ("", *(e.reason for e in entries), "")))
@@ -92,6 +91,12 @@ def headline_grid(headline: Headline) -> PrintedTable:
     if "phantom" in headline.flags:
         title += " (phantom)"
     return PrintedTable(title, headers, tuple(rows), tuple(headline.legend()), muted=muted)
+
+
+def kind_of(flags: Container[str]) -> str:
+    """Return the kind of a row with these flags that did not win."""
+    kinds = {"best-trivial": "best", "trivial": "trivial", "below-best-trivial": "below"}
+    return next((kind for flag, kind in kinds.items() if flag in flags), "")
 
 
 def paired_grids(tests: pd.DataFrame, dataset: str, train: str, *, unit: str = "patient") -> list[PrintedTable]:

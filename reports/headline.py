@@ -8,7 +8,7 @@ import pandas as pd
 
 from ..benchmark.protocols.catalogue import PROTOCOLS, VAL, Protocol, deciding, is_oracle, slice_quantiles
 from ..benchmark.scoring.metrics import CHANCE, NO_PROTOCOL, SLICE_LABELS_ONLY, needs_voxels
-from .columns import flag_set, kind_marks, kind_sentences, metric_name, records_of
+from .columns import KINDS, flag_set, kind_marks, kind_sentences, metric_name, records_of
 from .formats import NOT_AVAILABLE, bracket, p_value, percent, points, spread
 from .trivial import BEST_TRIVIAL, CONFOUND
 
@@ -19,6 +19,7 @@ BANNERS = {
     "planted": "PLANTED: synthetic lesions in healthy scans, on which settings are chosen.",
 }
 """What a table says first where all its rows carry the flag, or of the phantom any."""
+NO_COMPETITOR = {"trivial", *KINDS}
 _SLICE_UNITS = ("slice", "pooled", "patient")
 GAP = "gap"
 CAUTIONS = {
@@ -163,6 +164,13 @@ class Headline:
         """Stem of the table's files."""
         return f"{self.dataset}-{self.train}"
 
+    @property
+    def winner(self) -> HeadlineRow | None:
+        """The best competitor that learns, else the best trivial baseline; None where no value orders the rows."""
+        defined = [row for row in self.rows if row.n_cases]
+        learned = (row for row in defined if not row.flags & NO_COMPETITOR)
+        return next(learned, next((row for row in defined if "best-trivial" in row.flags), None))
+
     def title_of(self, column: Column) -> str:
         """Return a column's heading; the slice AUROC carries its confound."""
         if column.key == "slice_auroc" and not math.isnan(self.area):
@@ -244,8 +252,8 @@ def _headline(summary: pd.DataFrame, tests: pd.DataFrame | None, dataset: str, t
     reasons = {row["reason"] for row in part if needs_voxels(row["metric"])}
     slices_only = reasons == {SLICE_LABELS_ONLY}
     chosen = slice_columns() if slices_only else voxel_columns()
-    compared = {} if tests is None else _compared(tests, dataset, train, *verdict)
-    references = sorted({reference for _, reference in compared}, key=lambda name: (name == BEST_TRIVIAL, name))
+    pairs = {} if tests is None else _compared(tests, dataset, train, *verdict)
+    references = sorted({reference for _, reference in pairs}, key=lambda name: (name == BEST_TRIVIAL, name))
     shown = [c for c in chosen if _shown(c, rows, methods, slices_only)]
     # Beside the numbers that order the rows: the last column of a wide table is seldom looked at.
     place = next((i for i, c in enumerate(shown, 1) if c.key in (GAP, "slice_auroc")), len(shown))
@@ -267,7 +275,7 @@ def _headline(summary: pd.DataFrame, tests: pd.DataFrame | None, dataset: str, t
         marks += kind_marks(flags)
         cells = {c.key: _find(rows, method, c.protocol, c.metric, c.units) for c in columns if not c.against}
         entries = {
-            c.key: _difference(compared.get((method, c.against))) if c.against else _entry(cells[c.key], c)
+            c.key: _difference(pairs.get((method, c.against))) if c.against else _entry(cells[c.key], c)
             for c in columns
         }
         cautions = frozenset[str]().union(*(flag_set(row["flags"]) for row in cells.values() if row is not None))
@@ -278,7 +286,7 @@ def _headline(summary: pd.DataFrame, tests: pd.DataFrame | None, dataset: str, t
     ordered = tuple(row for _, row in sorted(found, key=lambda pair: pair[0]))
     common = frozenset.intersection(*(row.flags for row in ordered)) & set(BANNERS)
     common |= frozenset.union(*(row.flags for row in ordered)) & {"phantom"}
-    family, chance = _family(compared, ordered), _chance(columns, part)
+    family, chance = _family(pairs, ordered), _chance(columns, part)
     return Headline(
         dataset, train, columns, ordered, verdict[:2], area, frozenset(common), slices_only, family, chance=chance
     )
@@ -299,6 +307,18 @@ def _chance(columns: Sequence[Column], rows: Sequence[dict]) -> HeadlineRow | No
     return HeadlineRow("chance", "", frozenset({"chance"}), entries, 0, 0, 0)
 
 
+def compared(headline: Headline, tests: pd.DataFrame) -> dict[tuple[str, str], dict]:
+    """Return the tests of what orders a headline table by method and reference: of the first unit with a p, if any."""
+    units = ("patient",) if needs_voxels(headline.verdict[1]) else _SLICE_UNITS
+    where = (headline.dataset, headline.train, *headline.verdict)
+    if found := _compared(tests, *where, units):
+        return found
+    part = records_of(
+        tests, **dict(zip(("dataset", "train", "protocol", "metric"), where, strict=True)), unit="patient"
+    )
+    return {(row["method"], row["reference"]): row for row in part}
+
+
 def _compared(
     tests: pd.DataFrame, dataset: str, train: str, protocol: str, metric: str, units: Sequence[str]
 ) -> dict[tuple[str, str], dict]:
@@ -311,10 +331,10 @@ def _compared(
     return {}
 
 
-def _family(compared: dict[tuple[str, str], dict], rows: Sequence[HeadlineRow]) -> str:
+def _family(pairs: dict[tuple[str, str], dict], rows: Sequence[HeadlineRow]) -> str:
     """Say how many methods the correction runs over, by reference."""
     kinds = {row.method: kind_marks(row.flags) for row in rows}
-    sizes = {(ref, kinds[method]): int(row["n_family"]) for (method, ref), row in compared.items()}
+    sizes = {(ref, kinds[method]): int(row["n_family"]) for (method, ref), row in pairs.items()}
     told = [f"{n} {kind or 'competitors'} ({ref})" for (ref, kind), n in sorted(sizes.items())]
     return ", ".join(told)
 

@@ -78,7 +78,7 @@ def _markdown_cells(row: PrintedRow, grid: PrintedTable) -> list[str]:
     under = row.under or ("",) * len(row.cells)
     texts = [" ".join(filter(None, [a, b])) for a, b in zip(row.cells, under, strict=True)]
     escaped = [_escape_markdown(text) for text in texts]
-    if row.kind == "best":
+    if row.kind == "winner":
         escaped[0] = f"**{escaped[0]}**"
     if row.kind == "published":
         escaped = [f"<sub>{text}</sub>" for text in escaped]
@@ -106,7 +106,7 @@ def _latex(grid: PrintedTable) -> str:
     ]  # fmt: skip
     for row in grid.rows:
         cells = [escape_latex(cell) for cell in row.cells]
-        if row.kind == "best":
+        if row.kind == "winner":
             cells[0] = rf"\textbf{{{cells[0]}}}"
         lines.append(_latex_row([rf"\textit{{{c}}}" if i in grid.muted else c for i, c in enumerate(cells)]))
         if any(row.under):

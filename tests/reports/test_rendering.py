@@ -9,7 +9,6 @@ from uasbench.benchmark.runs.records import Convergence
 from uasbench.reports.console import headline as console_headline
 from uasbench.reports.grid import PrintedRow, PrintedTable, headline_grid, paired_grids, published_grid
 from uasbench.reports.headline import headlines
-from uasbench.reports.html import sentences
 from uasbench.reports.tables import Tables
 from uasbench.reports.training import watched_trainings
 from uasbench.reports.writers import escape_latex, latex, markdown
@@ -99,19 +98,6 @@ def test_published_numbers_only_beside_real_data(headline, make_record):
     assert published_grid(phantom) is None
     (other,) = headlines(Tables([make_record("ae", dataset="mine")]).summary)
     assert published_grid(other) is None
-
-
-def test_verdict_names_winner_baseline_and_test_or_why_there_is_none(headline, tables, make_record):
-    said = " ".join(sentences(headline, tables.summary, tables.paired_tests))
-    assert said.startswith("Best learning method: two-stage, Dice val")
-    for part in ("best trivial baseline, hu-deviation", "2 of 3 learning methods are shown to beat it",
-                 "two-stage against hu-deviation: +", "two-stage against the best trivial: +",
-                 "among 6 methods p ", "among 3 methods p "):  # fmt: skip
-        assert part in said
-    made = Tables([make_record(m, patients=["p1"]) for m in ("hu-deviation", "ae")], info=INFO)
-    (found,) = headlines(made.summary)
-    said = " ".join(sentences(found, made.summary, made.paired_tests))
-    assert "no test (1 patient: a paired test needs 2)" in said
 
 
 def test_console_prints_marks_and_phantom_or_that_there_is_nothing(make_run, make_record, tmp_path):

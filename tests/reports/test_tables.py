@@ -14,7 +14,7 @@ from uasbench.benchmark.runs.records import CaseValue, CellKey, Failure, PooledV
 from uasbench.benchmark.scoring.metrics import METRICS
 from uasbench.benchmark.tracking.mirror import metrics
 from uasbench.datasets.case import Trust
-from uasbench.reports import html
+from uasbench.reports import run_facts
 from uasbench.reports.grid import headline_grid, published_grid
 from uasbench.reports.headline import headlines
 from uasbench.reports.tables import Tables
@@ -360,7 +360,7 @@ def test_methods_with_cells_on_several_instruction_sets_are_flagged_and_the_repo
         "ae",
         "draem",
     ]
-    (text,) = html.instruction_sets(records).values()
+    (text,) = run_facts.instruction_sets(records).values()
     assert "AVX512: ae__lits__btcv__s0." in text
     assert "AVX512 and AVX2: draem__lits__btcv__s0" in text
-    assert html.instruction_sets(records[3:]) == {}
+    assert run_facts.instruction_sets(records[3:]) == {}
