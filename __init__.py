@@ -6,7 +6,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .api import open_run, run
+    from .api import export, import_maps, open_run, preview, report, rescore, run, tune, verify
+    from .api_run import Run
+    from .benchmark.commands.arrays import RunCase
     from .datasets.anatomy import Anatomy
     from .datasets.case import Case, Truth
     from .datasets.dataset import CaseRef, Dataset, DatasetCard
@@ -35,13 +37,17 @@ _WHERE = {
     "Truth": "datasets.case",
     "View": "datasets.views.slice_view",
     "VolumeView": "datasets.views.volume_view",
-    "open_run": "api",
-    "run": "api",
+    "Run": "api_run",
+    "RunCase": "benchmark.commands.arrays",
+    **dict.fromkeys(
+        ("export", "import_maps", "open_run", "preview", "report", "rescore", "run", "tune", "verify"), "api"
+    ),
 }
 
 __all__ = [
     "Anatomy", "Case", "CaseRef", "Config", "Dataset", "DatasetCard", "FitContext", "HealthySet", "LabelledSet",
-    "Method", "MethodCard", "SupervisedMethod", "Truth", "View", "VolumeView", "open_run", "run",
+    "Method", "MethodCard", "Run", "RunCase", "SupervisedMethod", "Truth", "View", "VolumeView", "export",
+    "import_maps", "open_run", "preview", "report", "rescore", "run", "tune", "verify",
 ]  # fmt: skip
 
 
@@ -49,6 +55,8 @@ def __getattr__(name: str) -> Any:
     if name not in _WHERE:
         raise AttributeError(f"module 'uasbench' has no attribute {name!r}")
     value = getattr(import_module(f".{_WHERE[name]}", __name__), name)
+    if _WHERE[name] == "api":
+        value = import_module(".common.wording", __name__).spoken(value)
     globals()[name] = value
     return value
 

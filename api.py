@@ -1,134 +1,79 @@
-"""What the command and notebooks share: run, open, report; the engine first, then the reports, then the tracker."""
+"""What the command and notebooks share: run, open, report; the engine first, then the reports, then the tracker.
+
+Errors speak of the command's options here; the names of the package itself say the same of arguments.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from functools import cached_property
+import sys
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from .benchmark.planning.options import OptionError, RunOptions, Variant, validated
+from .api_run import Run
 from .benchmark.runs.folder import RunFolder, RunFolderError
-from .benchmark.runs.records import Failure, Record, Skip
 
 if TYPE_CHECKING:
-    import pandas as pd
     from rich.console import Console
 
     from .benchmark.commands.tuning import Search
+    from .benchmark.experiments import Variant
+    from .benchmark.planning.options import RunOptions
     from .benchmark.tracking.tracker import Tracker
     from .benchmark.verification.findings import Verification
+    from .methods.method import Method
     from .reports.failing import Policy
 
-
-class Run:
-    """A finished or interrupted run, opened for reading.
-
-    Attributes:
-        path: the run folder.
-        new_failures: cells that failed in the call that returned this object.
-    """
-
-    def __init__(self, path: Path | str, new_failures: int = 0) -> None:
-        self.folder = RunFolder.open(path)
-        self.path = self.folder.path
-        self.new_failures = new_failures
-
-    @cached_property
-    def records(self) -> list[Record]:
-        return self.folder.records()
-
-    @cached_property
-    def failures(self) -> list[Failure]:
-        return self.folder.failures()
-
-    @property
-    def skipped(self) -> list[Skip]:
-        """Methods that declined, with their reasons."""
-        return self.folder.skipped()
-
-    @property
-    def info(self) -> dict[str, Any]:
-        """What was run: command, data, seeds, warnings, timing."""
-        return self.folder.info()
-
-    @cached_property
-    def tables(self) -> Mapping[str, pd.DataFrame]:
-        """Every table of the run by name: summary, per_case, paired_tests, cases, cost, failures, skipped, ranks."""
-        from .reports.tables import tables_of
-
-        return tables_of(self.folder)
-
-    def table(self, name: str) -> pd.DataFrame:
-        """Return one table.
-
-        Raises:
-            OptionError: there is no table of that name.
-        """
-        if name not in self.tables:
-            raise OptionError(f"no table {name!r}; there are {', '.join(self.tables)}")
-        return self.tables[name]
-
-    def by_case(self) -> pd.DataFrame:
-        """Return the table per_case with the columns of cases beside each value: spacing, volumes, contrast."""
-        from .reports.cases import with_cases
-
-        return with_cases(self.tables["per_case"], self.tables["cases"])
-
-    def compare(
-        self, reference: str, metric: str | None = None, protocol: str | None = None, failures: Policy = "exclude"
-    ) -> pd.DataFrame:
-        """Return paired tests of every method against ``reference``, as ``bench compare`` prints them.
-
-        Args:
-            metric: default ``dice``, or ``slice_auroc`` where the data have slice labels only.
-            protocol: default ``val``, or ``none`` where the metric needs no threshold.
-            failures: what counts for cells that failed or are missing, as in :func:`report`.
-
-        Raises:
-            CompareError: no such method, metric or protocol in the run, or a voxel metric without voxel labels.
-        """
-        from .reports.compare import compare
-
-        return compare(self.folder, reference, metric, protocol, failures)
-
-    def __repr__(self) -> str:
-        return f"Run({str(self.path)!r}: {len(self.records)} cells, {len(self.failures)} failed)"
+__all__ = [
+    "Run", "execute", "export", "import_maps", "open_run", "preview", "report", "rescore", "run", "tune", "verify",
+    "verify_against",
+]  # fmt: skip
 
 
 def run(
-    methods: str | Iterable[str] = "all",
+    methods: str | type[Method] | Iterable[str | type[Method]] = "all",
     dataset: str | Iterable[str] = "lits",
     *,
     seeds: int | str | Iterable[int] = 3,
     set: Mapping[str, Mapping[str, Any]] | Iterable[str] = (),
     variants: Iterable[str | Variant] = (),
-    console: Console | None = None,
+    console: Console | Literal["auto"] | None = "auto",
     **options: Any,
 ) -> Run:
     """Run a benchmark as ``bench run`` does and return the opened run.
 
     Args:
-        methods: names, comma lists and wildcards, or ``all``.
+        methods: names, comma lists and wildcards, or ``all``; classes too, of a notebook cell, a script or a module.
         set: settings by method, or ``METHOD.KEY=VALUE`` texts.
         variants: ``LABEL:METHOD.KEY=VALUE,…`` texts.
-        console: where progress is shown; None is silent.
+        console: where progress is shown; ``auto`` is the output of a notebook and nothing elsewhere, None is silent.
         options: the other fields of :class:`~uasbench.benchmark.planning.options.RunOptions`, such as ``data_root``.
 
     Raises:
         UasbenchError: something the caller can mend; the message says how.
     """
-    chosen = validated(methods=methods, datasets=dataset, seeds=seeds, settings=set, variants=variants, **options)
-    return execute(chosen, console)
+    from .benchmark.catalogue.session import given_methods
+    from .benchmark.planning.options import validated
+
+    with given_methods(methods, options.get("cache")) as given:
+        asked = {"methods": given.names, "datasets": dataset, "seeds": seeds, "settings": set, "variants": variants}
+        return execute(validated(**asked, **options), _shown(console), given.keep)
 
 
-def execute(options: RunOptions, console: Console | None = None) -> Run:
+def execute(
+    options: RunOptions, console: Console | None = None, on_start: Callable[[RunFolder], object] = lambda _: None
+) -> Run:
     """Run validated options: cells, then tables and report, then the tracker's files."""
     from .benchmark.commands import running
     from .benchmark.tracking.tracker import Tracker
 
     with Tracker(options.tracking_uri, console) as tracker:
-        folder, failed = running.run(options, console=console, on_start=tracker.start, on_record=tracker.cell)
+
+        def start(folder: RunFolder) -> None:
+            on_start(folder)
+            tracker.start(folder)
+
+        folder, failed = running.run(options, console=console, on_start=start, on_record=tracker.cell)
         if options.page is not None and any(figure.kind == "embedding" for figure in options.page.figures):
             from .benchmark.commands.embedding import embed
             from .benchmark.runs.records import write_json
@@ -138,13 +83,18 @@ def execute(options: RunOptions, console: Console | None = None) -> Run:
     return Run(folder.path, failed)
 
 
-def open_run(path: Path | str) -> Run:
-    """Open a run folder: its records and every table as pandas frames.
+def open_run(path: Path | str, *, data_root: Path | str | None = None, cache: Path | str | None = None) -> Run:
+    """Open a run folder: its records, every table as a pandas frame, and the arrays behind them.
+
+    Args:
+        data_root: where the scans are, if not where the run says; only arrays need them, and only where the prepared
+            data are gone.
+        cache: folder of prepared data, likewise.
 
     Raises:
         RunFolderError: the folder is not a run.
     """
-    return Run(path)
+    return Run(path, data_root=data_root, cache=cache)
 
 
 def report(path: Path | str, failures: Policy = "exclude") -> list[Path]:
@@ -179,7 +129,7 @@ def verify(
     cache: Path | None = None,
     workers: int = 1,
     tables_only: bool = False,
-    console: Console | None = None,
+    console: Console | Literal["auto"] | None = "auto",
 ) -> Verification:
     """Look at a run again, from its files, scans and labels to its tables, and return what differs.
 
@@ -196,7 +146,7 @@ def verify(
     from .reports.checking import compare_tables
 
     folder = RunFolder.open(path)
-    options = {"workers": workers, "tables_only": tables_only, "console": console}
+    options = {"workers": workers, "tables_only": tables_only, "console": _shown(console)}
     found, records = verifying.verify(folder, Source(data_root, cache), **options)
     found.parts.append(tables := Part("tables"))
     with tables.timed():
@@ -221,12 +171,12 @@ def export(
     *,
     methods: str | Iterable[str] | None = None,
     cases: str | Iterable[str] | None = None,
-    seeds: int | str | None = None,
+    seeds: int | str | Iterable[int] | None = None,
     dicom_seg: bool = False,
     data_root: Path | None = None,
     cache: Path | None = None,
     workers: int = 1,
-    console: Console | None = None,
+    console: Console | Literal["auto"] | None = "auto",
 ) -> list[Path]:
     """Write maps, masks, truth and organ of a run as NIfTI files on its scans; return a folder per cell.
 
@@ -243,8 +193,10 @@ def export(
     from .benchmark.planning.options import parse_seeds
     from .datasets.readers import Readers
 
-    chosen = Chosen(_names(methods), _names(cases), None if seeds is None else parse_seeds(str(seeds)), dicom_seg)
-    with Readers(workers) as readers, preparing(console) as show:
+    if seeds is not None:
+        seeds = parse_seeds(str(seeds)) if isinstance(seeds, int | str) else list(seeds)
+    chosen = Chosen(_names(methods), _names(cases), seeds, dicom_seg)
+    with Readers(workers) as readers, preparing(_shown(console)) as show:
         options = {} if show is None else {"show": show}
         return export(RunFolder.open(path), Path(to), chosen, Source(data_root, cache), readers, **options)
 
@@ -256,13 +208,13 @@ def _names(given: str | Iterable[str] | None) -> list[str] | None:
 
 
 def preview(
-    methods: str | Iterable[str],
+    methods: str | type[Method] | Iterable[str | type[Method]],
     dataset: str | Iterable[str],
     *,
     out: Path | str = "preview",
     seed: int = 0,
     set: Mapping[str, Mapping[str, Any]] | Iterable[str] = (),
-    console: Console | None = None,
+    console: Console | Literal["auto"] | None = "auto",
     **options: Any,
 ) -> list[Path]:
     """Draw what methods train on, one PNG per method: healthy, with synthetic lesions, target.
@@ -270,11 +222,14 @@ def preview(
     Raises:
         UasbenchError: a method has nothing to show, or the data cannot be used.
     """
+    from .benchmark.catalogue.session import given_methods
     from .benchmark.commands.preparing import previews
+    from .benchmark.planning.options import validated
     from .reports.figures.gallery import draw_preview
 
-    chosen = validated(methods=methods, datasets=dataset, seeds=[seed], settings=set, **options)
-    folder, found = Path(out), previews(chosen, console)
+    with given_methods(methods, options.get("cache")) as given:
+        chosen = validated(methods=given.names, datasets=dataset, seeds=[seed], settings=set, **options)
+        folder, found = Path(out), previews(chosen, _shown(console))
     folder.mkdir(parents=True, exist_ok=True)
     return [
         draw_preview(title, pictures, folder / f"{title.replace(', ', '-').replace('@', '-')}.png")
@@ -291,7 +246,7 @@ def tune(
     minutes: float | None = None,
     seeds: int | str | Iterable[int] = 1,
     profile: str = "standard",
-    console: Console | None = None,
+    console: Console | Literal["auto"] | None = "auto",
     **options: Any,
 ) -> tuple[Run, list[Search]]:
     """Choose settings as ``bench tune`` does; return the run of all trials and what became of each method.
@@ -306,9 +261,11 @@ def tune(
         UasbenchError: something the caller can mend; the message says how.
     """
     from .benchmark.commands import tuning
+    from .benchmark.planning.options import validated
     from .benchmark.tracking.tracker import Tracker
     from .reports.tuned import write
 
+    console = _shown(console)
     chosen = validated(methods=methods, datasets=dataset, seeds=seeds, profile=profile, **options)
     folder, searches = tuning.tune(chosen, Path(out).expanduser().resolve(), trials, minutes, console)
     write(searches, folder.path.parent)
@@ -320,7 +277,7 @@ def tune(
     return Run(folder.path), searches
 
 
-def rescore(path: Path | str, workers: int = 2, console: Console | None = None) -> Run:
+def rescore(path: Path | str, workers: int = 2, console: Console | Literal["auto"] | None = "auto") -> Run:
     """Measure the stored maps of a run again with the present protocols, then rebuild its tables and report.
 
     Raises:
@@ -329,7 +286,7 @@ def rescore(path: Path | str, workers: int = 2, console: Console | None = None) 
     from .benchmark.commands import rescoring
     from .benchmark.tracking.tracker import Tracker
 
-    folder = RunFolder.open(path)
+    folder, console = RunFolder.open(path), _shown(console)
     show = (lambda event: console.print(f"{event.kind} {event.job.label}")) if console else (lambda _: None)
     with Tracker(None, console) as tracker:
         tracker.start(folder)
@@ -341,19 +298,47 @@ def rescore(path: Path | str, workers: int = 2, console: Console | None = None) 
 
 
 def import_maps(
-    maps: Path, method: str, options: RunOptions, threshold: float | None = None, console: Console | None = None
+    maps: Path | str,
+    method: str,
+    dataset: str,
+    *,
+    threshold: float | None = None,
+    console: Console | Literal["auto"] | None = "auto",
+    **options: Any,
 ) -> Run:
     """Score NIfTI maps of another program beside the cells of a run and rebuild its tables and report.
+
+    Args:
+        maps: folder with one NIfTI per case, named like the case, on the grid of its scan.
+        method: the name under which they are shown.
+        threshold: the method's own, for the ``native`` protocol.
+        options: other fields of :class:`~uasbench.benchmark.planning.options.RunOptions`, such as ``out``, the run
+            folder, and ``data_root``.
 
     Raises:
         DataError: a case has no map, or a map does not fit its case.
     """
     from .benchmark.commands import importing
+    from .benchmark.planning.options import validated
     from .benchmark.tracking.tracker import Tracker
 
+    chosen = validated(datasets=[dataset], **options)
+    console = _shown(console)
     with Tracker(None, console) as tracker:
-        folder, record = importing.import_maps(maps, method, options, threshold)
+        folder, record = importing.import_maps(Path(maps), method, chosen, threshold)
         tracker.start(folder)
         tracker.cell(record)
         _conclude(folder, tracker, console)
     return Run(folder.path)
+
+
+def _shown(console: Console | Literal["auto"] | None) -> Console | None:
+    """Return the console that is meant: in a notebook one that writes below the cell."""
+    if console != "auto":
+        return console
+    ipython = sys.modules.get("IPython")
+    if ipython is None or type(ipython.get_ipython()).__name__ != "ZMQInteractiveShell":
+        return None
+    from rich.console import Console
+
+    return Console()

@@ -371,10 +371,8 @@ def import_(
 ) -> None:
     """Score the maps of a method that cannot run here beside the others."""
     from .api import import_maps
-    from .benchmark.planning.options import validated
 
-    options = validated(**given(ctx), datasets=[dataset])
-    show_run(import_maps(maps, method, options, threshold, console()))
+    show_run(import_maps(maps, method, dataset, threshold=threshold, console=console(), **given(ctx)))
 
 
 @app.command("new-plugin")

@@ -12,6 +12,8 @@ from ..methods.config import Profile
 from .catalogue.printed import Printed
 
 FOLDER = package.ROOT / "experiments"
+TUNED = "tuned"
+"""Label of the row that a method has with the settings that ``bench tune`` chose."""
 
 
 class ExperimentError(UasbenchError):

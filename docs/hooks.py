@@ -1,5 +1,6 @@
 """What the site adds to the pages of this folder: front page, a page per method from its card, example report."""
 
+import json
 import re
 from collections.abc import Iterable
 from html import escape
@@ -39,10 +40,19 @@ def on_config(config: Any) -> Any:
 def on_files(files: Files, config: Any) -> Files:
     """Add the pages that no file of this folder holds."""
     texts = {page: (DOCS.parent / name).read_text(encoding="utf-8") for name, page in ROOT_PAGES.items()}
+    texts["tutorial.md"] = notebook_text(DOCS / "tutorial.ipynb")
     texts |= {f"methods/{name}.md": "" for name in _built_in() if not (DOCS / "methods" / f"{name}.md").exists()}
     for page, text in texts.items():
         files.append(File.generated(config, page, content=text))
     return files
+
+
+def notebook_text(path: Path) -> str:
+    """Return the cells of a notebook as a page, code in fences."""
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    texts = (("".join(cell["source"]), cell["cell_type"] == "code") for cell in cells)
+    page = "\n\n".join(f"```python\n{text}\n```" if is_code else text for text, is_code in texts)
+    return f"{page}\n\n[This page as a notebook]({path.name})\n"
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
@@ -56,7 +66,8 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
             frame = '<iframe class="report" src="report.html" title="Example report" loading="lazy"></iframe>'
             shown = f"[The example report on a page of its own]({REPORT})\n\n{frame}"
         return markdown.replace("<!-- report -->", shown)
-    text = re.sub(r"\]\(docs/", "](", markdown) if uri in ROOT_PAGES.values() else markdown
+    text = markdown.replace("](docs/tutorial.ipynb)", "](tutorial.md)")
+    text = re.sub(r"\]\(docs/", "](", text) if uri in ROOT_PAGES.values() else text
     for name, target in ROOT_PAGES.items():
         text = re.sub(rf"\]\((?:\.\./)?{re.escape(name)}", f"]({target}", text)
     return text

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from ..benchmark.commands.tuning import TUNED
+from ..benchmark.experiments import TUNED
 from ..benchmark.scores import Scores
 from ..benchmark.scoring.metrics import METRICS, NO_PROTOCOL
 from ..benchmark.statistics import holm

@@ -1,7 +1,7 @@
 """Every table of a run as a pandas frame: pure functions of the records."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -26,22 +26,22 @@ from .trivial import BestTrivial, Group, best_trivials
 class Tables(Mapping[str, pd.DataFrame]):
     """The tables of a run by name, with columns and meanings in docs/tables.md; each is computed when it is asked for.
 
-    The same records give the same frames in whatever order they come. The ``references`` (data set → method) of
-    ``info``, which is ``run.json``, decide what paired tests compare with, and ``policy`` what counts for cells that
-    failed or are missing.
+    ``records`` may be a function that reads them, which is called when they are needed. The same records give the same
+    frames in whatever order they come. The ``references`` (data set → method) of ``info``, which is ``run.json``,
+    decide what paired tests compare with, and ``policy`` what counts for cells that failed or are missing.
     """
 
     NAMES = ("summary", "per_case", "paired_tests", "cases", "cost", "failures", "skipped", "ranks")
 
     def __init__(
         self,
-        records: Sequence[Record],
+        records: Sequence[Record] | Callable[[], Sequence[Record]],
         failures: Sequence[Failure] = (),
         skipped: Sequence[Skip] = (),
         info: Mapping[str, Any] | None = None,
         policy: Policy = "exclude",
     ) -> None:
-        self.records = records
+        self._records = records
         self.info: Mapping[str, Any] = info or {}
         self.policy: Policy = policy
         self._failures, self._skipped = failures, skipped
@@ -56,6 +56,10 @@ class Tables(Mapping[str, pd.DataFrame]):
 
     def __len__(self) -> int:
         return len(self.NAMES)
+
+    @cached_property
+    def records(self) -> Sequence[Record]:
+        return self._records() if callable(self._records) else self._records
 
     @cached_property
     def facts(self) -> dict[MethodOnData, Facts]:
@@ -126,13 +130,15 @@ class Tables(Mapping[str, pd.DataFrame]):
         return _listed([s.model_dump() for s in self._skipped], SKIPPED, ["dataset", "method"], self.info)
 
 
-def tables_of(folder: RunFolder, policy: Policy | None = None) -> Tables:
-    """Return the tables of a run folder.
+def tables_of(
+    folder: RunFolder, policy: Policy | None = None, records: Callable[[], Sequence[Record]] | None = None
+) -> Tables:
+    """Return the tables of a run folder, whose records are read once one of them needs these.
 
     ``policy`` says what counts for cells that failed or are missing; None is that of its last report.
     """
     info = folder.info()
-    return Tables(folder.records(), folder.failures(), folder.skipped(), info, policy or policy_of(info))
+    return Tables(records or folder.records, folder.failures(), folder.skipped(), info, policy or policy_of(info))
 
 
 def per_case(records: Sequence[Record], known: Mapping[MethodOnData, Facts]) -> pd.DataFrame:

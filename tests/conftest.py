@@ -160,6 +160,17 @@ def hostile() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
+def load_notebook() -> Callable[[pytest.MonkeyPatch], Any]:
+    """Return the class whose objects run cells as a notebook does."""
+    spec = importlib.util.spec_from_file_location("notebook_cells", ROOT / "tests/notebook.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.Notebook
+
+
+@pytest.fixture(scope="session")
 def package() -> Callable[..., None]:
     """Return ``package(site, distribution, files, groups)``, for fixtures that outlive a test."""
     return _package

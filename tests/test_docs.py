@@ -114,6 +114,18 @@ def test_the_run_of_the_readme_and_its_studies(elsewhere, execute, quick_run):
     assert execute("docs/protocols.md", study)["study"].trials
 
 
+def test_the_page_on_maps_reads_what_a_run_has_kept(elsewhere, execute, quick_run):
+    read = execute("docs/maps.md", python("docs/maps.md"))["read"]
+    run = quick_run("hu-deviation", "lits", phantom=True, profile="smoke", seeds=1, out=elsewhere / "run")
+    paths = sorted((run.path / "maps").glob("*/*.map"))
+    assert paths
+    for path in paths:
+        array, geometry = read(path)
+        assert geometry is None
+        assert np.array_equal(array, run.map("hu-deviation", path.stem))
+        assert array.any()
+
+
 def test_the_phantom_page(elsewhere, execute):
     execute("docs/phantom.md", python("docs/phantom.md"))
     assert (elsewhere / "phantom-1" / "phantom.json").is_file()

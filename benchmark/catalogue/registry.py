@@ -155,6 +155,17 @@ class Registry(Generic[T, C]):
         """Tell a method that learns from lesion labels, which no ``all`` contains, from the others."""
         return any(entry.group.endswith(TOPLINES) for entry in self._entries.get(name, ()))
 
+    def lend(self, name: str, cls: type[T]) -> None:
+        """Register a checked class that no package brings, until :meth:`withdraw`; the index hears nothing of it."""
+        card, group = cast(Any, cls).card, self.group
+        self._entries[name] = [Entry(name, package.target_of(cls), "this session", "", group)]
+        self._classes[name], self._cards[name] = cls, card
+
+    def withdraw(self, name: str) -> None:
+        """Forget what :meth:`lend` registered."""
+        for known in (self._entries, self._classes, self._cards):
+            known.pop(name, None)
+
     def write_index(self) -> None:
         """Keep on disk what was learned about the classes, so that the next process need not import them."""
         self._index.write()

@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -21,10 +21,11 @@ from ...datasets.storing.prepared import PreparedCase, TruthRef, load_truth
 from ..planning.again import Source, key_of, options_again
 from ..planning.task_data import TaskData
 from ..planning.tasks import plain_task
-from ..protocols.catalogue import NATIVE, PROTOCOLS
+from ..protocols.catalogue import PROTOCOLS
+from ..protocols.masks import predicted_masks
 from ..runs.folder import RunFolder, RunFolderError
 from ..runs.records import MAP_SEAL, Record, Threshold
-from ..scoring.cases import CroppedCase, MeasureCase
+from ..scoring.cases import MeasureCase
 from ..stages.map import finished
 from .dicom_seg import Segment, missing, write_segmentation
 
@@ -182,7 +183,7 @@ def _write(job: _Job) -> dict[Path, list[str]] | str:
             case = MeasureCase(job.scan, cell.maps / f"{job.scan.id}.map", job.truth, own, region=cell.region)
             map_, counted = case.native_map(), case.roi()
             _save(cell.out / name, place, np.where(counted, map_, np.float32(0)))
-            masks = dict(_masks(case, map_, counted, cell.thresholds))
+            masks = dict(predicted_masks(case, map_, counted, cell.thresholds))
             for protocol, predicted in masks.items():
                 _save(cell.out / MASKS / protocol / name, place, predicted)
             if job.dicom_seg:
@@ -192,22 +193,6 @@ def _write(job: _Job) -> dict[Path, list[str]] | str:
     except UasbenchError as error:
         return str(error)
     return found
-
-
-def _masks(
-    case: MeasureCase, map_: np.ndarray, counted: np.ndarray, thresholds: Iterable[Threshold]
-) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield the protocols that predict on the native grid with their masks, bool (z, y, x), as they were measured."""
-    cropped, own = CroppedCase.of(case.id, map_, counted, case.spacing), case.native_mask()
-    for threshold in thresholds:
-        if case.patient not in threshold.patients or PROTOCOLS[threshold.protocol].grid is not None:
-            continue
-        if threshold.protocol == NATIVE and own is not None:
-            yield NATIVE, own & counted
-        elif threshold.threshold is not None:
-            mask = np.zeros(counted.shape, bool)
-            mask[cropped.box] = cropped.binarise(threshold)
-            yield threshold.protocol, mask
 
 
 def _save(path: Path, place: Place, array: np.ndarray) -> None:

@@ -18,6 +18,7 @@ from ...common.foreign import contained
 from ...common.seeds import derive
 from ...methods.config import resolve
 from ..catalogue.registry import datasets, runnable
+from ..experiments import TUNED
 from ..planning.options import OptionError, RunOptions, Variant
 from ..planning.selection import said
 from ..planning.task_data import task_pairs
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     import optuna
     from rich.console import Console
 
-OBJECTIVE, TUNED, SETTINGS = "ap", "tuned", "settings"
+OBJECTIVE, SETTINGS = "ap", "settings"
 STUDIES, PLAN, CELLS = "studies.journal", "tuned.yaml", "trials"
 AT_ONCE = 4
 """Trials of a method between two looks at what the others have reached."""

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_validator
 
-from ...common.errors import UasbenchError, shortened
+from ...common.errors import UasbenchError, did_you_mean, shortened
 from ...methods.config import Profile
 from ..experiments import Page, Variant, load
 
@@ -194,6 +194,10 @@ _TYPED: dict[str, Callable[[Any], Any]] = {
 """What users type, turned into what an option holds."""
 
 
+_ASKED_AS = {"datasets": "dataset", "settings": "set", "stage_limit_s": "stage-limit", "variants": "variant"}
+"""Options that are asked for by another name than that of their field."""
+
+
 def validated(**values: Any) -> RunOptions:
     """Build options, with a wrong value reported in one line.
 
@@ -204,7 +208,12 @@ def validated(**values: Any) -> RunOptions:
         return RunOptions.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
-        name = str(first["loc"][0]).replace("_", "-") if first["loc"] else "options"
+        given = str(first["loc"][0]) if first["loc"] else "options"
+        if first["type"] == "extra_forbidden":
+            known = [_ASKED_AS.get(name, name) for name in RunOptions.model_fields]
+            hint = did_you_mean(given, known) or f"; there are {', '.join(known)}"
+            raise OptionError(f"there is no option {given!r}{hint}") from error
+        name = _ASKED_AS.get(given, given).replace("_", "-")
         raise OptionError(f"--{name} {first['input']!r}: {first['msg']}") from error
 
 

@@ -19,7 +19,7 @@ from ..locations import cache_root, data_root
 from .fits import trainable
 from .options import RunOptions
 from .plan import PlanError
-from .scans import ScanSource
+from .scans import Scans, ScanSource
 from .selection import Selection, said, select
 from .task_data import TaskData, prepare_task, task_pairs
 
@@ -131,6 +131,17 @@ def plain_task(options: RunOptions, readers: Readers) -> TaskData:
     source = _source(options, _root(options, pair), [], readers, None)
     data = prepare_task(options, pair, source)
     return prepare_task(options, pair, source) if remove_damaged(data.entries(None)) else data
+
+
+def scan_alone(options: RunOptions, case: str, readers: Readers) -> Scans:
+    """Prepare one test case of the one task of the options, with its truth and its files.
+
+    Raises:
+        UasbenchError: the data cannot be used, or have no such case.
+    """
+    (pair,) = task_pairs(options, datasets())
+    named = options.model_copy(update={"only": [f"{pair[0]}:{case}"], "exclude": []})
+    return _source(named, _root(options, pair), [], readers, None).scans(pair[0], truth=True)
 
 
 def _source(

@@ -51,6 +51,7 @@ class RunFolder:
         self.logs_dir = self.path / "logs"
         self.locks_dir = self.path / "locks"
         self.tasks_dir = self.path / "tasks"
+        self.sources_dir = self.path / "sources"
         self.page_html = self.path / "experiment.html"
         self.embedding = self.path / "embedding.json"
         self.report_html = self.path / "report.html"
@@ -63,6 +64,7 @@ class RunFolder:
         return (
             self.records_dir, self.failures_dir, self.stale_dir, self.maps_dir, self.fits_dir, self.tables_dir,
             self.figures_dir, self.tuning_dir, self.cells_dir, self.logs_dir, self.locks_dir, self.tasks_dir,
+            self.sources_dir,
         )  # fmt: skip
 
     @classmethod

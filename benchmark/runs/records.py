@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 from ...common.atomic import write_text
 from ...common.sealed import seal
 from ...datasets.case import Region, Spacing, Trust
+from .shown import record_html
 
 SCHEMA_VERSION = 1
 FIT_SEAL = "fit.json"
@@ -254,6 +255,9 @@ class Record(_Strict):
     convergence: list[Convergence] = Field(default_factory=list)
     froc: dict[str, list[tuple[float, float]]] = Field(default_factory=dict)
     digest: str | None = None
+
+    def _repr_html_(self) -> str:
+        return record_html(self)
 
 
 class Failure(_Strict):

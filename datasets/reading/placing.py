@@ -41,6 +41,21 @@ class Place:
         """Return an array (z, y, x) in the order of the file (i, j, k)."""
         return self.turned.from_lps(np.flip(array, self.flips))
 
+    def affine(self, shape: tuple[int, ...]) -> np.ndarray:
+        """Return the affine, float64 (4, 4), from indices (z, y, x) of an array of this shape to RAS millimetres."""
+        own, apart = (self._indices(sides) for sides in (shape, tuple(max(2, side) for side in shape)))
+        to_array = np.eye(4)
+        for axis in range(3):
+            start = apart[axis][0, 0, 0]
+            to_array[axis, :3] = [apart[axis][step] - start for step in ((1, 0, 0), (0, 1, 0), (0, 0, 1))]
+            to_array[axis, 3] = own[axis][0, 0, 0]
+        return self.grid.affine @ np.linalg.inv(to_array)
+
+    def _indices(self, shape: tuple[int, ...]) -> list[np.ndarray]:
+        """Return, in the order of the file, the index that a voxel has on each axis (z, y, x); views without memory."""
+        sides = (np.arange(side).reshape([-1 if axis == k else 1 for k in range(3)]) for axis, side in enumerate(shape))
+        return [self.stored(np.broadcast_to(side, shape)) for side in sides]
+
     def nifti(self, array: np.ndarray) -> bytes:
         """Return an array (z, y, x) as a compressed NIfTI file on the grid of the scan; bool becomes uint8."""
         import nibabel as nib

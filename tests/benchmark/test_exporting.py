@@ -155,7 +155,7 @@ def test_what_was_exported_is_imported_with_the_same_numbers(finished, exported,
     record = record_of(finished, method)
     options = {"data_root": finished / "data", "cache": cache, "profile": "smoke", "trials": 2, "out": tmp_path / "run"}
     with quick():
-        run = api.import_maps(exported / record.cell.slug, "again", validated(datasets=["lits"], **options))
+        run = api.import_maps(exported / record.cell.slug, "again", "lits", **options)
     (again,) = run.records
     assert again.cell.seed == record.cell.seed == (0 if method == "hu-deviation" else 1)
     kept = ("native", "val", "oracle", "oracle-pooled", "none")  # no maps of healthy scans are exported
