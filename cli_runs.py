@@ -164,12 +164,16 @@ def export(
 
 
 @app.command()
-def ui(path: RunPath, port: Annotated[int, typer.Option(min=1, max=65535, help="Port on localhost.")] = 5000) -> None:
-    """Open the MLflow dashboard of a run on localhost."""
+def ui(
+    path: RunPath,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port on localhost.")] = 5000,
+    browse: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
+) -> None:
+    """Show a run in MLflow on localhost, its methods compared on the first page."""
     from .benchmark.runs.folder import RunFolder
     from .benchmark.tracking.dashboard import serve
 
-    sys.exit(serve(RunFolder.open(path), port))
+    sys.exit(serve(RunFolder.open(path), port, browse=browse))
 
 
 @app.command()

@@ -83,16 +83,18 @@ def compare(
 
 
 def compared(frame: pd.DataFrame, console: Console) -> Iterator[RenderableType]:
-    """Yield what :func:`compare` found as tables, one for each task and unit, as wide as the console allows.
+    """Yield what :func:`compare` found as tables, one for each task, as wide as the console allows.
 
-    Shares are in per cent, and the method that is best by its mean difference comes first. A row without a test, and
-    what some rows are flagged with, is explained below its table; what all are flagged with, above.
+    Of several units the first of ``UNITS`` is shown. Shares are in per cent, and the method that is best by its mean
+    difference comes first. A row without a test, and what some rows are flagged with, is explained below its table;
+    what all are flagged with, above.
     """
     from rich.text import Text
 
-    keys = ["dataset", "train", "unit", "reference", "protocol", "metric"]
-    groups = sorted(frame.groupby(keys, sort=False), key=lambda one: (one[0][:2], UNITS.index(one[0][2])))
-    for (dataset, train, unit, reference, protocol, metric), rows in groups:
+    for (dataset, train), task in frame.groupby(["dataset", "train"], sort=False):
+        unit, *others = sorted(set(task["unit"]), key=UNITS.index)
+        rows = task[task["unit"] == unit]
+        reference, protocol, metric = rows.iloc[0][["reference", "protocol", "metric"]]
         share = metric not in METRICS or METRICS[metric].unit == "share"
         order = (rows["mean_diff"] * -(sign(metric) or 1)).sort_values(kind="stable", na_position="last").index
         ordered: list[dict[str, Any]] = rows.loc[order].to_dict("records")
@@ -102,13 +104,15 @@ def compared(frame: pd.DataFrame, console: Console) -> Iterator[RenderableType]:
         texts = [_texts(row, share=share) for row in ordered]
         yield _as_wide(texts, console)
         unit_of_it = "percentage points" if share else "the metric's unit"
-        yield Text(f"In {unit_of_it}; interval and p of the crossed test, seeds and {unit}s random.", style="dim")
+        more = f" Tests per {' and '.join(others)}: --json." if others else ""
+        yield Text(f"In {unit_of_it}; interval and p are those of the crossed test.{more}", style="dim")
         for line in _notes(ordered, common):
             yield Text(line, style="dim")
 
 
 def _as_wide(texts: Sequence[Sequence[str]], console: Console) -> Table:
     from rich.box import SIMPLE_HEAD
+    from rich.measure import Measurement
     from rich.table import Table
 
     for count in range(len(COLUMNS), 1, -1):
@@ -117,7 +121,7 @@ def _as_wide(texts: Sequence[Sequence[str]], console: Console) -> Table:
             table.add_column(name, justify="left" if name == "method" else "right", no_wrap=count > 2)
         for row in texts:
             table.add_row(*row[:count])
-        if table.__rich_measure__(console, console.options.update(width=1000)).minimum <= console.width:
+        if Measurement.get(console, console.options.update(max_width=1000), table).maximum <= console.width:
             break
     return table
 

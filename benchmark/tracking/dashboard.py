@@ -7,9 +7,16 @@ import os
 import socket
 import subprocess
 import sys
+import threading
+import time
+import webbrowser
+from collections.abc import Iterator, Mapping
+from importlib.metadata import entry_points, version
 from pathlib import Path
 
 from ..runs.folder import RunFolder
+from . import landing
+from .comparison import has_views, page
 from .moving import artifacts, settle
 from .server import LOCAL, QUIET, TrackingError, database, sqlite_address, tracking_uri
 
@@ -21,19 +28,24 @@ SURROUNDINGS = {
 }
 
 
-def serve(folder: RunFolder, port: int) -> int:
+def serve(folder: RunFolder, port: int, *, browse: bool = False) -> int:
     """Run the MLflow dashboard of a run on localhost until it is stopped; return its exit status.
 
     It ends with this process, however that ends. Of a run that used a server only the server's address is printed.
+    ``browse`` opens the comparison in the browser, which the bare address leads to as well.
 
     Raises:
         TrackingError: the run was never tracked here, or the port cannot be used.
     """
     uri = tracking_uri(folder)
     if uri.startswith(("http://", "https://")):
-        print(f"MLflow dashboard: {uri}", *run_lists(folder, uri, uri), sep="\n")
+        pages = run_lists(folder, uri, uri)
+        print(f"MLflow dashboard: {uri}", *map(_line, pages.items()), sep="\n")
+        if browse:
+            webbrowser.open(next(iter(pages.values()), uri))
         return 0
-    lists = run_lists(folder, uri, f"http://127.0.0.1:{port}")
+    address = f"http://127.0.0.1:{port}"
+    pages = run_lists(folder, uri, address)
     if file := database(uri):
         if not file.exists():
             raise TrackingError(f"{file} does not exist yet; 'bench track {folder.path}' makes it")
@@ -43,17 +55,27 @@ def serve(folder: RunFolder, port: int) -> int:
     elif "://" not in uri:
         uri = str(Path(uri).absolute())
     _refuse_unusable(port)
-    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", "127.0.0.1"]
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--host", "127.0.0.1"]
     command += ["--port", str(port), "--workers", "1", "--artifacts-destination", artifacts(folder).as_uri()]
-    print(f"MLflow dashboard: http://127.0.0.1:{port} (Ctrl-C ends it)", *lists, sep="\n", flush=True)
+    surroundings = {**os.environ, **SURROUNDINGS}
+    if pages and entry_points(
+        group="mlflow.app", name=landing.NAME
+    ):  # missing where the package was not installed anew
+        command += ["--app-name", landing.NAME]
+        surroundings[landing.PLACE] = next(iter(pages.values())).partition("#")[2]
+    print(f"MLflow dashboard: {address} (Ctrl-C ends it)", *map(_line, pages.items()), sep="\n", flush=True)
+    for line in _lacking(folder, pages):
+        print(line, flush=True)
     # Not in the run folder: the server imports modules from where it is started, and a run may come from anywhere.
     with subprocess.Popen(  # noqa: S603
         [sys.executable, str(GUARD), *command],
         stdin=subprocess.PIPE,
         cwd="/",
-        env={**os.environ, **SURROUNDINGS},
+        env=surroundings,
         start_new_session=True,
     ) as running:
+        if browse:
+            threading.Thread(target=_browse, args=(running, port, address), daemon=True).start()
         try:
             return running.wait()
         except KeyboardInterrupt:
@@ -63,14 +85,33 @@ def serve(folder: RunFolder, port: int) -> int:
             return 0
 
 
-def run_lists(folder: RunFolder, uri: str, address: str) -> list[str]:
-    """Return for each task of a run the page of its training runs, where a fresh browser would open another one."""
+def run_lists(folder: RunFolder, uri: str, address: str) -> dict[str, str]:
+    """Return for each task of a run the page that compares its methods."""
     own = database(uri) == folder.mlflow_db.resolve()
     parents = folder.info().get("mlflow", {}).get(LOCAL if own else uri, {}).get("parents", {})
-    return [
-        f"  {task}: {address.rstrip('/')}/#/experiments/{parent['experiment']}/runs?workflowType=machine_learning"
-        for task, parent in parents.items()
-    ]
+    return {task: f"{address.rstrip('/')}/#{page(parent)}" for task, parent in parents.items()}
+
+
+def _line(found: tuple[str, str]) -> str:
+    return f"  {': '.join(found)}"
+
+
+def _lacking(folder: RunFolder, pages: Mapping[str, str]) -> Iterator[str]:
+    """Yield why some page is a plain list of runs and no comparison."""
+    if not has_views():
+        yield f"  MLflow {version('mlflow')} has no shared views: choose the columns of its list of runs yourself"
+    elif any("viewStateShareKey" not in page for page in pages.values()):
+        yield f"  no comparison of methods was sent yet: the end of a run does it, or 'bench track {folder.path}'"
+
+
+def _browse(server: subprocess.Popen[bytes], port: int, address: str) -> None:
+    """Open the browser once the server answers."""
+    while server.poll() is None:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                webbrowser.open(address)
+                return
+        time.sleep(0.2)
 
 
 def _refuse_unusable(port: int) -> None:

@@ -6,10 +6,12 @@ import csv
 import hashlib
 import json
 import re
+import time
 import uuid
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,12 +20,14 @@ from ...common.atomic import write_file
 from ..runs.folder import RunFolder, RunFolderError
 from ..runs.records import Record
 from ..scores import collect
+from . import comparison
+from .comparison import ROW_TAG, Row
 from .moving import artifacts, copied, settle
 from .progress import Progress, Watched
 from .server import EXPERIMENTS, LOCAL, TrackingError, client, database, first_line, lay_out, tracking_uri
 
 if TYPE_CHECKING:
-    from mlflow.entities import Run
+    from mlflow.entities import Metric, Param, Run
 
 METRICS_PER_CALL, PARAMS_PER_CALL, RUNS_PER_PAGE = 500, 100, 500
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # the dashboard opens on training runs
@@ -151,14 +155,19 @@ class Mirror:
             "uasbench.command": self.info["command"][:5000],
             "uasbench.profile": self.info["profile"],
             "mlflow.runName": self.folder.path.resolve().name,
+            **comparison.source_tags(self.info),
         }
-        run = found[0] if found else self.client.create_run(experiment, tags=tags).info.run_id
+        run = found[0] if found else self.client.create_run(experiment, self._created_ms(), tags).info.run_id
         if known:  # its cells are sent anew
             for orphan in self._active(experiment, f"tags.`{PARENT_TAG}` = '{known['run']}'"):
                 self.client.delete_run(orphan.info.run_id)
         self.state["parents"][name] = {"experiment": experiment, "run": run}
         self._save()
         return experiment, run
+
+    def _created_ms(self) -> int | None:
+        created = self.info.get("created")
+        return None if created is None else int(1000 * datetime.fromisoformat(created).timestamp())
 
     def _experiment(self, name: str) -> str:
         found = self.client.get_experiment_by_name(name)
@@ -172,7 +181,7 @@ class Mirror:
 
     def _nested(self, experiment: str, parent: str) -> dict[str, dict[str, str]]:
         nested: dict[str, dict[str, str]] = {}
-        for run in self._active(experiment, f"tags.`{PARENT_TAG}` = '{parent}'"):
+        for run in self._active(experiment, f"tags.`{PARENT_TAG}` = '{parent}' AND tags.`{CELL_TAG}` != ''"):
             ids = run.data.tags.get(IDS_TAG, "") if run.info.status == "FINISHED" else ""
             nested.setdefault(run.data.tags.get(CELL_TAG, ""), {})[run.info.run_id] = ids
         return nested
@@ -186,10 +195,13 @@ class Mirror:
             del found[run]
         if kept is not None:
             return False
-        run = self.client.create_run(task.experiment, tags=cell_tags(record, task.run)).info.run_id
+        start, end = comparison.span_ms([record])
+        tags = cell_tags(record, task.run) | comparison.source_tags(self.info)
+        run = self.client.create_run(task.experiment, start, tags).info.run_id
         found[run] = ""
+        self.client.log_inputs(run, comparison.data_inputs(record))
         self._log(run, record)
-        self.client.set_terminated(run, "FINISHED")
+        self.client.set_terminated(run, "FINISHED", end)
         found[run] = ids
         return True
 
@@ -210,11 +222,14 @@ class Mirror:
         fit = self.folder.fit_dir(record.ids.fits[0])
         points += [Metric(clean_name(f"training/{n}"), v, now, s) for s, n, v in curves(fit)]
         params = [Param(clean_name(name), value[:6000]) for name, value in parameters(record).items()]
+        self._batch(run, params, points)
+        self._upload(run, self.folder.record_path(record.cell))
+
+    def _batch(self, run: str, params: Sequence[Param], points: Sequence[Metric]) -> None:
         for start in range(0, len(params), PARAMS_PER_CALL):
             self.client.log_batch(run, params=params[start : start + PARAMS_PER_CALL])
         for start in range(0, len(points), METRICS_PER_CALL):
             self.client.log_batch(run, metrics=points[start : start + METRICS_PER_CALL])
-        self._upload(run, self.folder.record_path(record.cell))
 
     def _finish(self, pair: tuple[str, str], task: _Task, records: list[Record]) -> None:
         pictures = _files(self.folder.figures_dir)
@@ -229,7 +244,55 @@ class Mirror:
                     self._upload(run, path, "overlays")
         failed = sum((f.cell.dataset, f.cell.train) == pair for f in self.folder.failures())
         self.client.set_tag(task.run, "uasbench.cells", f"{len(records)} done, {failed} failed")
-        self.client.set_terminated(task.run, "FAILED" if failed else "FINISHED")
+        self._compare(pair, task, records)
+        end = comparison.span_ms(records)[1] if records and self._created_ms() is not None else None
+        self.client.set_terminated(task.run, "FAILED" if failed else "FINISHED", end)
+
+    def _compare(self, pair: tuple[str, str], task: _Task, records: list[Record]) -> None:
+        """Have a row per method, the view that shows them and the note above it; who wrote another note keeps it."""
+        rows = comparison.method_rows(self.folder, *pair)
+        there: dict[str, str] = {}
+        for run in self._active(task.experiment, f"tags.`{PARENT_TAG}` = '{task.run}' AND tags.`{ROW_TAG}` = 'method'"):
+            method, ids = (run.data.tags.get(tag, "") for tag in ("uasbench.method", IDS_TAG))
+            if method in there or method not in rows or ids != rows[method].digest or run.info.status != "FINISHED":
+                self.client.delete_run(run.info.run_id)
+            else:
+                there[method] = run.info.run_id
+        for method, cells in comparison.by_method(records).items():
+            if method in rows and method not in there:
+                self._row(task, rows[method], cells)
+        if not rows:
+            return
+        dataset, key = pair[0], comparison.view_key(task.run)
+        reference = self.info.get("references", {}).get(dataset)
+        known = self.client.get_experiment(task.experiment).tags
+        tags = {f"{comparison.SHARED_VIEW}{key}": comparison.view(task.run, rows, reference, int(1000 * time.time()))}
+        if known.get(comparison.NOTE, comparison.NOTE_START).startswith(comparison.NOTE_START):
+            tags[comparison.NOTE] = comparison.note(self.folder, *pair)
+        for name, text in tags.items():
+            self.client.set_experiment_tag(task.experiment, name, text)
+        self.state["parents"][f"{pair[0]} after {pair[1]}"]["view"] = key
+        self._save()
+
+    def _row(self, task: _Task, row: Row, cells: list[Record]) -> None:
+        from mlflow.entities import Metric, Param
+
+        start, end = comparison.span_ms(cells)
+        method = cells[0].cell.method
+        tags = {
+            PARENT_TAG: task.run,
+            "mlflow.runName": method,
+            ROW_TAG: "method",
+            IDS_TAG: row.digest,
+            "uasbench.method": method,
+            "uasbench.family": cells[0].method.family,
+            **comparison.source_tags(self.info),
+        }
+        run = self.client.create_run(task.experiment, start, tags).info.run_id
+        self.client.log_inputs(run, comparison.data_inputs(cells[0]))
+        params = [Param(clean_name(name), value[:6000]) for name, value in row.params.items()]
+        self._batch(run, params, [Metric(clean_name(name), value, end, 0) for name, value in row.metrics.items()])
+        self.client.set_terminated(run, "FINISHED", end)
 
     def _upload(self, run: str, path: Path, below: str | None = None) -> None:
         if not self.own:
