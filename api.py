@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Run", "execute", "export", "import_maps", "open_run", "preview", "report", "rescore", "run", "tune", "verify",
-    "verify_against",
+    "verify_against", "viewer",
 ]  # fmt: skip
 
 
@@ -107,6 +107,29 @@ def report(path: Path | str, failures: Policy = "exclude") -> list[Path]:
     from .reports.build import build
 
     return build(RunFolder.open(path), failures)
+
+
+def viewer(
+    path: Path | str,
+    *,
+    data_root: Path | None = None,
+    cache: Path | None = None,
+    workers: int = 1,
+    console: Console | Literal["auto"] | None = "auto",
+) -> list[str]:
+    """Write what the report's viewer shows, from maps, scans and truth; return what could not be shown.
+
+    Raises:
+        UasbenchError: a record cannot be read, or the folder cannot be written.
+    """
+    from .benchmark.commands.display import preparing
+    from .benchmark.planning.again import Source
+    from .datasets.readers import Readers
+    from .reports.viewer.making import make
+
+    with Readers(workers) as readers, preparing(_shown(console)) as show:
+        options = {} if show is None else {"show": show}
+        return make(RunFolder.open(path), Source(data_root, cache), readers, **options)
 
 
 def _conclude(folder: RunFolder, tracker: Tracker, console: Console | None) -> None:

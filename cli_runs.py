@@ -104,12 +104,25 @@ def verify(
 
 
 @app.command()
-def report(path: RunPath, failures: Failures = "exclude") -> None:
+def report(
+    path: RunPath,
+    failures: Failures = "exclude",
+    viewer: Annotated[
+        bool, typer.Option("--viewer", help="The slices that the report shows too, from maps, scans and truth.")
+    ] = False,
+    data_root: DataRoot = None,
+    cache: Cache = None,
+    workers: Annotated[int, typer.Option(min=1, help="With --viewer: cases at once.")] = 2,
+) -> None:
     """Write the tables, figures and the HTML report from the records."""
     from . import api
 
     for file in api.report(path, failures):
         print(file)
+    if viewer:
+        where = {"data_root": data_root, "cache": cache, "workers": workers}
+        for problem in api.viewer(path, **where, console=console()):
+            say(f"viewer: {problem}")
 
 
 @app.command()

@@ -44,7 +44,7 @@ def render(tables: Tables, headlines: Sequence[Headline], pictures: Pictures, fo
         gallery_caption=CAPTION,
         series_caption=SERIES_CAPTION,
         training_note=NOTE,
-        script=script("report.js"),
+        scripts=[(TEMPLATES / name).read_text(encoding="utf-8") for name in ("report.js", "viewer.js")],
         flags=FLAG_LEGEND,
     )
 
@@ -64,11 +64,6 @@ def filled(template: str, **values: Any) -> str:
 
 def _shown(value: Any) -> Any:
     return printable(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
-
-
-def script(name: str) -> str:
-    """Return a script of the templates as it stands inside a page."""
-    return (TEMPLATES / name).read_text(encoding="utf-8")
 
 
 def data_uri(path: Path) -> str:
@@ -94,6 +89,7 @@ def _section(headline: Headline, tables: Tables, pictures: Pictures, folder: Run
         "ranking": grid.rank_grid(tables.ranks, headline),
         "training": {"rows": trainings, "others": others},
         "pages": method_pages(headline, tables, pictures, trainings, folder),
+        "measured": {r.cell.method: r.ids.measure for r in reversed(own)},
         "data": data_facts(own),
         "missing": [r for r in run_references(tables.records, tables.info)[headline.dataset] if r not in methods],
     }

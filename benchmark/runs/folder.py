@@ -55,6 +55,7 @@ class RunFolder:
         self.page_html = self.path / "experiment.html"
         self.embedding = self.path / "embedding.json"
         self.report_html = self.path / "report.html"
+        self.viewer_dir = self.path / "report"
         self.mlflow_db = self.path / "mlflow.db"
         self.progress = self.path / "progress.jsonl"
 
