@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from ..benchmark.scoring.metrics import needs_voxels
+from ..benchmark.scoring.metrics import needs_voxels, sign
 from ..benchmark.statistics import ALPHA
 from .columns import metric_name, records_of
 from .formats import bracket, counted, p_value, percent, points
@@ -88,10 +88,14 @@ def answer(headline: Headline, summary: pd.DataFrame, tests: pd.DataFrame) -> An
     if best is None or best.method not in values:
         return Answer()
     n = counted(best.n_patients, "patient") if best.n_patients else counted(best.n_cases, "case")
-    first = (
-        f"{best.method} is best" if learned else f"No method that learns; {best.method} is the best trivial baseline"
+    behind = (
+        trivial is not None
+        and sign(metric) * values[trivial.method]["mean"] > sign(metric) * values[best.method]["mean"]
     )
-    first += f": {name} {_value(values[best.method])}, {n}, {counted(best.n_seeds, 'seed')}."
+    named = f"No method that learns; {best.method} is the best trivial baseline"
+    if learned:
+        named = f"{best.method} is {'the best method that learns' if behind else 'best'}"
+    first = f"{named}: {name} {_value(values[best.method])}, {n}, {counted(best.n_seeds, 'seed')}."
     pairs = [pair for (method, _), pair in compared(headline, tests).items() if method == best.method and learned]
     shown = sorted(pairs, key=lambda pair: reference_order(pair["reference"]))
     verdicts = [_verdict(pair, trivial) for pair in shown if pair["reference"] != SECOND_REFERENCE]

@@ -1,7 +1,10 @@
 """Everything that a finished or half-finished run shows: tables, figures, report; a pure function of its records."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+
+import pandas as pd
 
 from ..benchmark.runs.folder import RunFolder
 from ..common.atomic import write_text
@@ -13,6 +16,8 @@ from .failing import POLICY, Policy, policy_of
 from .figures.pictures import draw
 from .gain import gain_grid
 from .grid import (
+    PrintedTable,
+    compact_grid,
     cost_grid,
     failure_grid,
     frame_grid,
@@ -23,8 +28,12 @@ from .grid import (
     skipped_grid,
 )
 from .headline import headlines
+from .latex import latex
 from .tables import Tables, tables_of
-from .writers import csv_text, latex, markdown
+from .writers import csv_text, markdown
+
+MOST_ROWS = 200
+"""Rows that a table for readers has at most, where it is a CSV table as it is."""
 
 
 def build(folder: RunFolder, policy: Policy = "exclude", tell: Callable[[str], None] = lambda _: None) -> list[Path]:
@@ -53,9 +62,9 @@ def table_texts(tables: Tables) -> dict[str, str]:
     texts = {f"{name}.csv": csv_text(frame) for name, frame in tables.items()}
     readable = {
         "cost": [cost_grid(tables.cost)],
-        "cases": [frame_grid("Cases", tables.cases, CASES, left=3)],
-        "summary": [frame_grid("Summary", tables.summary, [*SUMMARY[:12], "flags"])],
-        "paired_tests": [frame_grid("Paired tests", tables.paired_tests, [*PAIRED_TESTS[:16], "flags"])],
+        "cases": [_first_rows("cases", tables.cases, CASES, left=3)],
+        "summary": [_first_rows("summary", tables.summary, [*SUMMARY[:12], "flags"])],
+        "paired_tests": [_first_rows("paired_tests", tables.paired_tests, [*PAIRED_TESTS[:16], "flags"])],
     }
     for one in found:
         published = published_grid(one)
@@ -67,8 +76,20 @@ def table_texts(tables: Tables) -> dict[str, str]:
     if len(tables.tuned):
         texts["tuned.csv"] = csv_text(tables.tuned)
         readable["tuned"] = [gain for one in found if (gain := gain_grid(tables.tuned, one)) is not None]
-    readable["ranks"] = [frame_grid("Ranks", tables.ranks, RANKS)]
+    readable["ranks"] = [_first_rows("ranks", tables.ranks, RANKS)]
     readable |= {"failures": [failure_grid(tables.failures)], "skipped": [skipped_grid(tables.skipped)]}
     for name, grids in readable.items():
         texts |= {f"{name}.md": markdown(grids), f"{name}.tex": latex(grids)}
+    for one in found:
+        texts[f"headline_full-{one.name}.tex"] = texts[f"headline-{one.name}.tex"]
+        texts[f"headline-{one.name}.tex"] = latex([compact_grid(one)])
     return texts
+
+
+def _first_rows(name: str, frame: pd.DataFrame, columns: Sequence[str], left: int | None = None) -> PrintedTable:
+    """Return a table as it is, of a long one the first rows and where all are."""
+    title = name.replace("_", " ").capitalize()
+    grid = frame_grid(title, frame.head(MOST_ROWS), columns, left=left)
+    if len(frame) <= MOST_ROWS:
+        return grid
+    return replace(grid, legend=(f"The first {MOST_ROWS} of {len(frame)} rows; tables/{name}.csv has all of them.",))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from ..benchmark.protocols.catalogue import PROTOCOLS, VAL
@@ -91,13 +92,14 @@ def compared(frame: pd.DataFrame, console: Console) -> Iterator[RenderableType]:
     """
     from rich.text import Text
 
-    for (dataset, train), task in frame.groupby(["dataset", "train"], sort=False):
+    for task in (group for _, group in frame.groupby(["dataset", "train"], sort=False)):
+        dataset, train = task.iloc[0][["dataset", "train"]]
         unit, *others = sorted(set(task["unit"]), key=UNITS.index)
         rows = task[task["unit"] == unit]
         reference, protocol, metric = rows.iloc[0][["reference", "protocol", "metric"]]
         share = metric not in METRICS or METRICS[metric].unit == "share"
-        order = (rows["mean_diff"] * -(sign(metric) or 1)).sort_values(kind="stable", na_position="last").index
-        ordered: list[dict[str, Any]] = rows.loc[order].to_dict("records")
+        best_first = np.argsort(rows["mean_diff"].to_numpy(np.float64) * -(sign(metric) or 1), kind="stable")
+        ordered: list[dict[str, Any]] = rows.iloc[best_first].to_dict("records")
         common = frozenset.intersection(*(flag_set(row["flags"]) for row in ordered))
         title = f"{metric_name(metric, protocol)} against {reference}: {dataset} after {train}, per {unit}"
         yield Text(title + (f" ({', '.join(sorted(common))})" if common else ""), style="bold")
@@ -115,6 +117,7 @@ def _as_wide(texts: Sequence[Sequence[str]], console: Console) -> Table:
     from rich.measure import Measurement
     from rich.table import Table
 
+    table = Table()
     for count in range(len(COLUMNS), 1, -1):
         table = Table(box=SIMPLE_HEAD, pad_edge=False)
         for name in COLUMNS[:count]:

@@ -11,7 +11,7 @@ from ..benchmark.protocols.catalogue import PROTOCOLS, deciding, is_oracle
 from ..benchmark.scoring.metrics import NO_PROTOCOL, needs_voxels
 from .columns import flag_set, kind_marks, kind_sentences, metric_name, records_of
 from .formats import NOT_AVAILABLE, bracket, fixed, number, p_value, percent, points, stars
-from .headline import Headline, HeadlineRow
+from .headline import BANNERS, Headline, HeadlineRow
 from .paired import SECOND_REFERENCE
 from .trivial import BEST_TRIVIAL
 
@@ -97,6 +97,35 @@ def kind_of(flags: Container[str]) -> str:
     """Return the kind of a row with these flags that did not win."""
     kinds = {"best-trivial": "best", "trivial": "trivial", "below-best-trivial": "below"}
     return next((kind for flag, kind in kinds.items() if flag in flags), "")
+
+
+def compact_grid(headline: Headline) -> PrintedTable:
+    """Return what a paper has room for: the metric that orders the rows with its interval, AP and AUROC, n."""
+    shown = [c for c in headline.columns if not c.against]
+    first = next(c for c in shown if (c.protocol, c.metric) == headline.verdict)
+    others = [c for c in shown if c.key in ("ap", "auroc", "slice_ap", "slice_auroc_patient") and c is not first]
+    rows = []
+    for row in [*headline.rows, *([headline.chance] if headline.chance else [])]:
+        entry, n = row.entries[first.key], row.n_cases if headline.slices_only else row.n_patients
+        count = "" if row is headline.chance else f"{n or NOT_AVAILABLE} × {row.n_seeds}"
+        cells = (row.label, entry.value, entry.interval, *(row.entries[c.key].value for c in others), count)
+        rows.append(PrintedRow(cells, kind="winner" if row is headline.winner else ""))
+    units = "cases" if headline.slices_only else "patients"
+    headers = ("Method", first.title, "95 % interval", *(c.title for c in others), f"n ({units} × seeds)")
+    marks = {
+        "◆": "best trivial baseline", "†": "not shown to beat every trivial baseline",
+        "‡": "slice AUROC not shown to exceed what the area of the region of interest reaches alone",
+        "≠": "fewer patients or seeds than other rows",
+    }  # fmt: skip
+    used = [f"{mark} {told}" for mark, told in marks.items() if any(mark in row.marks for row in headline.rows)]
+    legend = [
+        *(text for flag, text in BANNERS.items() if flag in headline.flags),
+        f"Per cent; 95 % intervals for new patients and seeds. {'; '.join(used)}{'.' if used else ''}".rstrip(),
+        *kind_sentences(row.flags for row in headline.rows),
+    ]
+    phantom = " (phantom)" if "phantom" in headline.flags else ""
+    title = f"{first.title}, {headline.dataset}, trained on {headline.train}{phantom}"
+    return PrintedTable(title, headers, tuple(rows), tuple(legend))
 
 
 def paired_grids(tests: pd.DataFrame, dataset: str, train: str, *, unit: str = "patient") -> list[PrintedTable]:

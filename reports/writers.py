@@ -1,7 +1,7 @@
-"""Tables as files: CSV for machines, Markdown and LaTeX (booktabs) for readers; the same tables give the same bytes."""
+"""Tables as files: CSV for machines, Markdown for readers; the same tables give the same bytes."""
 
 import html
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -13,16 +13,6 @@ from .formats import NOT_AVAILABLE
 from .grid import PrintedRow, PrintedTable
 
 _FORMULA = ("=", "+", "-", "@", "\t")
-_LATEX = {
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    "±": r"$\pm$", "−": r"$-$", "×": r"$\times$", "≤": r"$\leq$", "≥": r"$\geq$", "≠": r"$\neq$", "σ": r"$\sigma$",
-    "²": r"\textsuperscript{2}", "³": r"\textsuperscript{3}", "◆": r"$\diamond$", "†": r"\dag{}", "‡": r"\ddag{}",
-    "§": r"\S{}", "¶": r"\P{}", "¤": r"\textcurrency{}",
-    "…": r"\dots{}", "–": "--", "→": r"$\to$", "α": r"$\alpha$", "Δ": r"$\Delta$", "\n": " ", "\r": " ", "\t": " ",
-    "\"": "''", "[": "{[}", "]": "{]}",
-}  # fmt: skip
 
 
 def csv_text(frame: pd.DataFrame) -> str:
@@ -91,40 +81,3 @@ def _escape_markdown(text: str) -> str:
     for sign in "|*_`[]":
         flat = flat.replace(sign, f"\\{sign}")
     return flat
-
-
-def latex(grids: Sequence[PrintedTable]) -> str:
-    """Return tables as LaTeX that needs the booktabs and graphicx packages; intervals stand below their value."""
-    return "% \\usepackage{booktabs,graphicx}\n" + "\n".join(_latex(grid) for grid in grids)
-
-
-def _latex(grid: PrintedTable) -> str:
-    columns = "".join("l" if i < grid.left else "r" for i in range(len(grid.headers)))
-    lines = [
-        r"\begin{table*}", r"\centering", rf"\caption{{{escape_latex(grid.title)}}}", r"\resizebox{\linewidth}{!}{%",
-        rf"\begin{{tabular}}{{{columns}}}", r"\toprule", _latex_row(map(escape_latex, grid.headers)), r"\midrule",
-    ]  # fmt: skip
-    for row in grid.rows:
-        cells = [escape_latex(cell) for cell in row.cells]
-        if row.kind == "winner":
-            cells[0] = rf"\textbf{{{cells[0]}}}"
-        lines.append(_latex_row([rf"\textit{{{c}}}" if i in grid.muted else c for i, c in enumerate(cells)]))
-        if any(row.under):
-            lines.append(_latex_row([rf"{{\scriptsize {escape_latex(u)}}}" if u else "" for u in row.under]))
-    lines += [r"\bottomrule", r"\end{tabular}}"]
-    lines += [rf"\par\smallskip\footnotesize {escape_latex(sentence)}" for sentence in grid.legend]
-    return "\n".join([*lines, r"\end{table*}", ""])
-
-
-def _latex_row(cells: Iterable[str]) -> str:
-    return " & ".join(cells) + r" \\"
-
-
-@lru_cache(maxsize=1 << 16)
-def escape_latex(text: str) -> str:
-    r"""Return text that LaTeX prints as it is.
-
-    >>> escape_latex("q_95 & 5 %")
-    'q\\_95 \\& 5 \\%'
-    """
-    return "".join(_LATEX.get(sign, sign) for sign in printable(text))

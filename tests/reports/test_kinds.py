@@ -11,7 +11,7 @@ from uasbench.reports.answer import answer
 from uasbench.reports.columns import KINDS
 from uasbench.reports.console import beside
 from uasbench.reports.console import headline as console_headline
-from uasbench.reports.figures import pictures
+from uasbench.reports.figures import score_pictures
 from uasbench.reports.grid import headline_grid
 from uasbench.reports.headline import headlines
 from uasbench.reports.tables import Tables
@@ -53,9 +53,11 @@ def run(make_run, records, tmp_path_factory):
     """A run folder, the files of its report, and the methods of each ranking in it."""
     folder, ranked = make_run(tmp_path_factory.mktemp("run"), records, **INFO), []
     with pytest.MonkeyPatch.context() as patched:
-        rank_methods = pictures.rank_methods
+        rank_methods = score_pictures.rank_methods
         patched.setattr(
-            pictures, "rank_methods", lambda table, **how: (ranked.append(list(table)), rank_methods(table, **how))[1]
+            score_pictures,
+            "rank_methods",
+            lambda table, **how: (ranked.append(list(table)), rank_methods(table, **how))[1],
         )
         files = build.build(folder)
     return folder, files, ranked
