@@ -13,7 +13,7 @@ from ..benchmark.runs.folder import RunFolder
 from ..benchmark.scores import Scores
 from ..benchmark.scoring.metrics import METRICS, NO_PROTOCOL, SLICE_LABELS_ONLY, needs_voxels, sign
 from ..common.errors import UasbenchError, did_you_mean
-from .columns import FLAG_LEGEND, PAIRED_TESTS, UNITS, flag_set, metric_name
+from .columns import FLAG_LEGEND, PAIRED_TESTS, UNITS, flag_set, metric_name, records_of
 from .failing import Policy
 from .formats import NOT_AVAILABLE, bracket, fixed, number, p_value, points, stars
 from .paired import paired_tests
@@ -38,7 +38,9 @@ COLUMNS = (
     "p Wilcoxon (Holm)",
     "d_z",
 )
-"""Of the printed table, from the left; on a narrow terminal the last ones go."""
+FEWEST = 2
+"""Columns of the printed table, from the left; on a narrow terminal the last ones go, all but these."""
+KEYS = ("reference", "protocol", "metric", "dataset", "train")
 
 
 class CompareError(UasbenchError):
@@ -92,14 +94,12 @@ def compared(frame: pd.DataFrame, console: Console) -> Iterator[RenderableType]:
     """
     from rich.text import Text
 
-    for task in (group for _, group in frame.groupby(["dataset", "train"], sort=False)):
-        dataset, train = task.iloc[0][["dataset", "train"]]
+    for _, task in frame.groupby(["dataset", "train"], sort=False):
         unit, *others = sorted(set(task["unit"]), key=UNITS.index)
-        rows = task[task["unit"] == unit]
-        reference, protocol, metric = rows.iloc[0][["reference", "protocol", "metric"]]
+        rows = records_of(task, unit=unit)
+        reference, protocol, metric, dataset, train = (rows[0][name] for name in KEYS)
         share = metric not in METRICS or METRICS[metric].unit == "share"
-        best_first = np.argsort(rows["mean_diff"].to_numpy(np.float64) * -(sign(metric) or 1), kind="stable")
-        ordered: list[dict[str, Any]] = rows.iloc[best_first].to_dict("records")
+        ordered = sorted(rows, key=lambda row: np.nan_to_num(-(sign(metric) or 1) * row["mean_diff"], nan=np.inf))
         common = frozenset.intersection(*(flag_set(row["flags"]) for row in ordered))
         title = f"{metric_name(metric, protocol)} against {reference}: {dataset} after {train}, per {unit}"
         yield Text(title + (f" ({', '.join(sorted(common))})" if common else ""), style="bold")
@@ -117,16 +117,18 @@ def _as_wide(texts: Sequence[Sequence[str]], console: Console) -> Table:
     from rich.measure import Measurement
     from rich.table import Table
 
-    table = Table()
-    for count in range(len(COLUMNS), 1, -1):
+    def of(count: int) -> Table:
         table = Table(box=SIMPLE_HEAD, pad_edge=False)
         for name in COLUMNS[:count]:
-            table.add_column(name, justify="left" if name == "method" else "right", no_wrap=count > 2)
+            table.add_column(name, justify="left" if name == "method" else "right", no_wrap=count > FEWEST)
         for row in texts:
             table.add_row(*row[:count])
-        if Measurement.get(console, console.options.update(max_width=1000), table).maximum <= console.width:
-            break
-    return table
+        return table
+
+    unbounded = console.options.update(max_width=1000)
+    tables = (of(count) for count in range(len(COLUMNS), FEWEST, -1))
+    fits = (table for table in tables if Measurement.get(console, unbounded, table).maximum <= console.width)
+    return next(fits, of(FEWEST))
 
 
 def _texts(row: dict[str, Any], *, share: bool) -> tuple[str, ...]:

@@ -6,13 +6,16 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import pytest
 from uasbench import cli
-from uasbench.benchmark.experiments import load
+from uasbench import cli_values as values
+from uasbench.benchmark.experiments import load, names
 from uasbench.benchmark.planning.options import RunOptions
+from uasbench.methods.config import PROFILES
 
 
 class Done(NamedTuple):
@@ -42,8 +45,96 @@ def bench(tmp_path, monkeypatch, capsys):
 def test_help_names_every_command(bench):
     shown = bench("--help").stdout
     words = "run plan reproduce tune rescore verify report compare list show check import export new-plugin doctor ui"
-    for command in f"{words} track clean data".split():
+    for command in f"{words} track clean data status logs".split():
         assert f"\n  {command} " in shown
+
+
+def test_version_and_short_help(bench):
+    assert bench("--version").stdout == f"uasbench {version('uasbench')}\n"
+    assert bench("-h").stdout == bench("--help").stdout
+    assert bench("run", "-h").stdout == bench("run", "--help").stdout
+
+
+def test_help_shows_the_choices_that_are_taken(bench):
+    shown = " ".join(bench("run", "--help").stdout.split())
+    for choices in (PROFILES, values.DEVICES, values.PRECISIONS):
+        assert f"[{'|'.join(choices)}]" in shown
+    assert values.PROFILES == PROFILES
+    assert get_args(RunOptions.model_fields["precision"].annotation) == values.PRECISIONS
+
+
+def completed(line: str, folder: Path) -> list[str]:
+    """What a shell offers behind a line."""
+    asked = {"_BENCH_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(len(line.split(" ")) - 1)}
+    command = [str(Path(sys.executable).with_name("bench"))]
+    done = subprocess.run(command, env={**os.environ, **asked}, cwd=folder, capture_output=True, text=True, check=False)
+    return done.stdout.split()
+
+
+def test_a_shell_completes_values(tmp_path):
+    (tmp_path / "runs/first/cells").mkdir(parents=True)
+    (tmp_path / "runs/first/cells/ae__lits__btcv__s0.json").touch()
+    assert completed("bench run --methods ae,dr", tmp_path) == ["ae,draem"]
+    assert completed("bench logs runs/first a", tmp_path) == ["ae__lits__btcv__s0"]
+    assert "ae,ae" not in values.methods("ae,a")
+    assert {"supervised-unet", "draem"} <= {*values.methods("")}
+    assert {"lits", "lits-eroded"} <= {*values.datasets("li")} <= {*values.known("li")}
+
+
+def test_runs_and_experiments_are_completed_from_the_disk(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("runs/first", "other/second"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "run.json").touch()
+    (tmp_path / "mine.yaml").touch()
+    assert values.runs("") == ["runs/first", "other/", "runs/"]
+    assert values.runs("other/") == ["other/second"]
+    assert values.runs("[") == values.runs("nowhere/") == []
+    assert values.experiments("mi") == ["mine.yaml"]
+    assert "liver/table2" in values.experiments("liver/t")
+    assert {*names()} <= {*values.experiments("")}
+
+
+def test_completion_imports_no_engine(tmp_path):
+    code = (
+        "import sys; from uasbench import cli, cli_values as v; v.methods('a'); v.experiments(''); v.runs('');"
+        "print(sorted({'torch', 'numpy', 'pandas', 'mlflow', 'yaml', 'uasbench.benchmark'} & {*sys.modules}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_lists_and_cards_as_json(bench):
+    methods = {row["name"]: row for row in json.loads(bench("list", "methods", "--json").stdout)}
+    assert methods["ae"]["family"] == "reconstruction"
+    assert json.loads(bench("list", "experiments", "--json").stdout)[0].keys() >= {"name", "title", "rows"}
+    card = json.loads(bench("show", "ae", "--json").stdout)
+    assert (card["name"], card["parameters"].keys() >= {"paper"}) == ("ae", True)
+    assert {"lr"} <= {row["setting"] for row in card["settings"]}
+    assert json.loads(bench("show", "lits", "--json").stdout)["name"] == "lits"
+    assert "did you mean 'datasets'" in bench("list", "dataset").stderr
+
+
+def test_status_and_logs_of_a_run(bench, tmp_path):
+    from uasbench.benchmark.runs.folder import RunFolder
+
+    folder = RunFolder(tmp_path / "run")
+    folder.update_info(cells=["ae__lits__btcv__s0"])
+    folder.logs_dir.mkdir()
+    (folder.logs_dir / "map-ae__lits__btcv__s0.log").write_text("a \x1b[31mword\n")
+    assert json.loads(bench("status", "run", "--json").stdout)["cells"] == {"done": 0, "failed": 0, "open": 1}
+    assert "1 open" in bench("status", "run").stdout
+    assert bench("logs", "run").stdout == "ae__lits__btcv__s0\n"
+    assert r"a \x1b[31mword" in bench("logs", "run", "ae").stdout
+    refused = bench("logs", "run", "ea")
+    assert (refused.returncode, "lists them" in refused.stderr) == (2, True)
+
+
+def test_a_misspelt_setting_is_answered_with_the_right_one(bench):
+    words = ("--dataset", "lits", "--methods", "ae", "--phantom", "--profile", "smoke")
+    for typed, meant in (("learning_rate", "lr"), ("updtes", "updates")):
+        refused = bench("run", *words, "--set", f"ae.{typed}=1")
+        assert (refused.returncode, f"did you mean {meant!r}?" in refused.stderr) == (2, True)
 
 
 def test_every_option_of_a_run_is_a_field_of_its_options():
@@ -98,7 +189,7 @@ def test_a_bad_file_is_named_with_its_fix(bench, root):
     assert (run.returncode, "volume-1.nii" in run.stderr, "Traceback" in run.stderr) == (2, True, False)
 
 
-@pytest.mark.parametrize("command", ["report", "ui", "clean", "track"])
+@pytest.mark.parametrize("command", ["report", "ui", "clean", "track", "status", "logs"])
 def test_a_folder_that_is_no_run_is_refused(bench, command):
     done = bench(command, "nowhere")
     assert (done.returncode, "run.json" in done.stderr) == (2, True)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from ...common.atomic import open_no_link, write_text
+from ...common.atomic import DiskError, open_no_link, write_text
 from ..executors.contract import Event, Job, Listener
 from ..runs.folder import RunFolder
 
@@ -40,7 +40,7 @@ class Journal:
             "jobs": [[j.id, j.task.stage, j.label, j.resources.seconds, j.resources.gpus] for j in jobs],
         }
         folder.ledger.add(folder.progress)
-        with suppress(OSError):
+        with suppress(OSError, DiskError):
             write_text(folder.progress, json.dumps(plan) + "\n")
 
     def __call__(self, event: Event) -> None:

@@ -48,7 +48,9 @@ def method_rows(folder: RunFolder, dataset: str, train: str) -> dict[str, Row]:
     for line in _table(folder, "summary.csv", dataset, train):
         row = rows.setdefault(line["method"], Row({"method": line["method"], "profile": line["profile"]}, {}))
         name = f"{line['unit']}/{line['protocol']}/{line['metric']}"
-        row.metrics.update(_numbers({name: line["mean"], **{f"{name}/{part}": line[part] for part in OF_A_MEAN}}))
+        row.metrics.update(
+            _numbers({name: line["mean"], **{f"{name}/{part}": line.get(part, "") for part in OF_A_MEAN}})
+        )
         if name in HEADLINES:
             row.params.update({f"n_{what}": line[f"n_{what}"] for what in ("patients", "cases", "seeds")})
             row.params["flags"] = line["flags"]
@@ -63,7 +65,9 @@ def _table(folder: RunFolder, name: str, dataset: str, train: str) -> Iterator[d
     path = folder.tables_dir / name
     if path.exists():
         with path.open(newline="", encoding="utf-8") as file:
-            yield from (row for row in csv.DictReader(file) if (row["dataset"], row["train"]) == (dataset, train))
+            yield from (
+                row for row in csv.DictReader(file) if (row.get("dataset"), row.get("train")) == (dataset, train)
+            )
 
 
 def _numbers(texts: Mapping[str, str]) -> dict[str, float]:
@@ -93,7 +97,7 @@ def view(parent: str, rows: Mapping[str, Row], reference: str | None, at_ms: int
         "modelVersionFilter": "All Runs",
         "selectedColumns": [*chosen, *(f"params.`{name}`" for name in ("n_patients", "n_seeds", "flags"))],
         "columnOrder": chosen,
-        "columnWidths": {name: 60 + 6 * len(name) for name in chosen},
+        "columnWidths": {f"metrics.`{name}`": 40 + 6 * len(name) for name in columns},
     }
     about = {"name": f"Methods by {headline}", "createdAt": at_ms, "updatedAt": at_ms}
     return json.dumps({**about, "state": json.dumps(state)})
@@ -108,7 +112,9 @@ def note(folder: RunFolder, dataset: str, train: str) -> str:
     """Return the headline table of a task as Markdown, as much as fits, below the command that made it."""
     path = folder.tables_dir / f"headline-{dataset}-{train}.md"
     text = path.read_text(encoding="utf-8") if path.exists() else ""
-    text = f"{NOTE_START}, run {folder.path.resolve().name}: `{folder.info()['command'][:500]}`\n\n{text}"
+    about = "one row per method, the best first; without the shared view every cell is listed"
+    made_by = f"`{folder.info()['command'][:500]}`"
+    text = f"{NOTE_START}, run {folder.path.resolve().name}: {about}.\n\n{made_by}\n\n{text}"
     if len(text) <= NOTE_LENGTH:
         return text
     return text[: text.rfind("\n", 0, NOTE_LENGTH - 1)] + "\n"

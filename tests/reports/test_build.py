@@ -6,14 +6,16 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+from rich.console import Console
 from uasbench.benchmark.runs.records import CellKey, Failure, Skip
 from uasbench.reports.build import build
-from uasbench.reports.compare import CompareError, compare
+from uasbench.reports.compare import CompareError, compare, compared
 from uasbench.reports.figures.cost_plot import pareto_front
 from uasbench.reports.figures.curves import MAX_POINTS, thin
 from uasbench.reports.figures.gallery import GalleryError, gallery_figure, read_gallery
 from uasbench.reports.figures.panels import outline
 from uasbench.reports.figures.pictures import Pictures
+from uasbench.reports.formats import fixed, points
 
 EVIL = "<script>alert('x')</script>"
 
@@ -122,6 +124,35 @@ def test_small_and_odd_runs_say_what_they_hold(make_run, make_record, tmp_path, 
     assert "no memory" in (tmp_path / "report.html").read_text()
     assert (tmp_path / "tables/failures.csv").read_text().count("\n") == 2
     assert (tmp_path / "tables/summary.csv").read_text().startswith("method,dataset,train,")
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_a_printed_comparison_is_in_percent_sorted_and_as_wide_as_the_terminal(built, width):
+    frame = compare(built[0], "ae")
+    console = Console(width=width, color_system=None)
+    with console.capture() as captured:
+        for part in compared(frame, console):
+            console.print(part)
+    lines = captured.get().splitlines()
+    assert max(map(len, lines)) <= width
+    frame = frame[frame["unit"] == "patient"].sort_values("mean_diff", ascending=False)
+    rows = [line.split() for line in lines if {*line.split()[:1]} & {*frame["method"]}]
+    expected = [(row["method"], points(row["mean_diff"])) for row in frame.to_dict("records")]
+    assert [(row[0], row[1]) for row in rows] == expected
+    assert ("d_z" in captured.get()) == (width == 200)
+
+
+def test_smaller_is_first_where_smaller_is_better_and_units_are_kept(built):
+    frame = compare(built[0], "ae").assign(metric="hd95")
+    console = Console(width=200, color_system=None)
+    with console.capture() as captured:
+        for part in compared(frame, console):
+            console.print(part)
+    lines = captured.get().splitlines()
+    best = frame[frame["unit"] == "patient"].sort_values("mean_diff").iloc[0]
+    first = next(line.split() for line in lines if {*line.split()[:1]} & {*frame["method"]})
+    assert (first[0], first[1]) == (best["method"], fixed(best["mean_diff"]))
+    assert "the metric's unit" in captured.get()
 
 
 def test_any_method_may_be_compared_with_and_metrics_without_threshold_need_no_protocol(built):

@@ -68,11 +68,15 @@ class Mirrored:
     def parent(self, name: str = NAME) -> Any:
         return self.client.get_run(self.state["parents"][name]["run"])
 
-    def nested(self, name: str = NAME) -> list[Any]:
-        """The runs below the parent."""
+    def below(self, name: str = NAME) -> list[Any]:
+        """The runs below the parent: cells, and rows of methods."""
         at = self.state["parents"][name]
         query = f"tags.`mlflow.parentRunId` = '{at['run']}'"
         return list(self.client.search_runs([at["experiment"]], query, max_results=1000))
+
+    def nested(self, name: str = NAME) -> list[Any]:
+        """The runs of cells."""
+        return [run for run in self.below(name) if "uasbench.row" not in run.data.tags]
 
     def slugs(self, name: str = NAME) -> list[str]:
         """The cells behind finished runs."""
