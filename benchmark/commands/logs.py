@@ -62,7 +62,7 @@ def logs(folder: RunFolder, cell: str) -> list[tuple[str, Path]]:
 def shown(path: Path, most: int) -> Iterator[str]:
     """Yield the last ``most`` lines of a log (0: all); of a line that was written over its last state."""
     try:
-        text = path.read_text(encoding="utf-8", errors="replace")
+        text = path.read_bytes().decode(errors="replace")
     except FileNotFoundError:
         yield "(no log: it has not run, or 'bench clean' took it)"
         return

@@ -31,9 +31,15 @@ def fitted(table: Table, console: Console) -> RenderableType:
     from rich.padding import Padding
     from rich.text import Text
 
-    columns = ((str(c.header), *map(str, c.cells)) for c in table.columns)
-    words = (max(len(word) for text in column for word in [*text.split(), ""]) for column in columns)
-    if sum(words) + SPACE * len(table.columns) <= console.width:
+    texts = [[str(column.header), *map(str, column.cells)] for column in table.columns]
+    words = [max(len(word) for text in column for word in [*text.split(), ""]) for column in texts]
+    more = [max(map(len, column)) - word for column, word in zip(texts, words, strict=True)]
+    spare = console.width - sum(words) - SPACE * len(words)
+    if spare >= sum(more):
+        return table
+    if spare >= 0:  # a column shares in what is left by what it lacks; left alone, rich would break words
+        for column, word, lacks in zip(table.columns, words, more, strict=True):
+            column.width = word + spare * lacks // sum(more)
         return table
     parts: list[RenderableType] = []
     for row in rows(table):
