@@ -23,11 +23,12 @@ SHOWN = (*COUNTED, "smoke")
 
 
 class Section(NamedTuple):
-    """A table of what is known about a method; without columns it lists facts: name and text."""
+    """A table of what is known about a method; without columns it lists facts: name and text. Programs read ``key``."""
 
     title: str
     columns: tuple[str, ...]
     rows: Sequence[tuple[str, ...]]
+    key: str = ""
 
 
 def sections(name: str) -> Iterator[Section]:
@@ -42,7 +43,7 @@ def sections(name: str) -> Iterator[Section]:
     cls = known.get(name)
     yield Section("", (), tuple(_facts(cls, known.entry(name), known.outline(name)).items()))
     if settings := _settings(cls):
-        yield Section("Settings: the defaults of each profile", ("setting", *SHOWN, "belongs to"), settings)
+        yield Section("Settings: the defaults of each profile", ("setting", *SHOWN, "belongs to"), settings, "settings")
     usual = resolve(cls.Config)
     others = [
         (anatomy, key, _text(value))
@@ -51,14 +52,16 @@ def sections(name: str) -> Iterator[Section]:
         if value != getattr(usual, key)
     ]
     if others:
-        yield Section("Settings that an anatomy changes", ("anatomy", "setting", "value"), others)
+        yield Section("Settings that an anatomy changes", ("anatomy", "setting", "value"), others, "anatomies")
     if figures := [figure for figure in cls.card.figures if figure[0] != "parameters"]:
-        yield Section("Figures; n/p: not published", ("figure", "in the reference", "here, paper profile"), figures)
+        yield Section(
+            "Figures; n/p: not published", ("figure", "in the reference", "here, paper profile"), figures, "figures"
+        )
     if numbers := (*published().of_card(name), *cls.card.published):
         title = (
             "Published numbers that it is compared with, in per cent or seconds: other patients, slices or thresholds"
         )
-        yield Section(title, ("source", "data set", "metric", "value", "how"), numbers)
+        yield Section(title, ("source", "data set", "metric", "value", "how"), numbers, "published")
     else:
         yield Section("", (), [("published numbers", "none on these data sets")])
 
@@ -94,8 +97,7 @@ def described(name: str) -> dict[str, Any]:
     found: dict[str, Any] = {key: value for part in parts if not part.columns for key, value in part.rows}
     for part in parts:
         if part.columns:
-            title = part.title.partition(":")[0].partition(";")[0].partition(" that")[0].lower()
-            found[title] = [dict(zip(part.columns, row, strict=True)) for row in part.rows]
+            found[part.key] = [dict(zip(part.columns, row, strict=True)) for row in part.rows]
     found["parameters"] = known.parameters(name)
     known.write_index()
     return found
