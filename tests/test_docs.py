@@ -105,25 +105,20 @@ def test_pages_are_read_and_those_with_python_are_run_by_a_test_below():
     assert {named(block.page) for block in blocks("python")} == set(re.findall(r'python\("([^"]+)"\)', tests))
 
 
-def test_the_run_of_the_readme_and_its_studies(elsewhere, execute, quick_run):
+def test_the_run_of_the_readme_its_studies_and_its_maps(elsewhere, execute, quick_run):
     text = python("README.md").replace("uasbench.run(", "quick_run(")
     run = execute("README.md", text, quick_run=quick_run)["run"]
     assert len(run.records) == 2
     cell = next((run.path / "tuning").glob("ae__*.log")).stem
     study = python("docs/protocols.md").replace("RUN/", f"{run.path}/").replace("CELL", cell)
     assert execute("docs/protocols.md", study)["study"].trials
-
-
-def test_the_page_on_maps_reads_what_a_run_has_kept(elsewhere, execute, quick_run):
     read = execute("docs/maps.md", python("docs/maps.md"))["read"]
-    run = quick_run("hu-deviation", "lits", phantom=True, profile="smoke", seeds=1, out=elsewhere / "run")
-    paths = sorted((run.path / "maps").glob("*/*.map"))
-    assert paths
-    for path in paths:
-        array, geometry = read(path)
-        assert geometry is None
-        assert np.array_equal(array, run.map("hu-deviation", path.stem))
-        assert array.any()
+    for record in run.records:
+        for case in record.data.cases:
+            array, geometry = read(run.folder.map_dir(record.cell) / f"{case}.map")
+            assert array.any()
+            assert (geometry is None) == (record.cell.method == "hu-deviation")
+            assert geometry is not None or np.array_equal(array, run.map("hu-deviation", case))
 
 
 def test_the_phantom_page(elsewhere, execute):

@@ -32,7 +32,7 @@ def test_the_cells_run(tmp_path, monkeypatch, load_notebook, quick):
         for cell in json.loads(TUTORIAL.read_text(encoding="utf-8"))["cells"]:
             if cell["cell_type"] == "code":
                 notebook.cell("".join(cell["source"]))
-    run, summary, thresholds, compared, by_hand, of_table, figure = notebook.values
+    run, summary, thresholds, compared, by_hand, of_table, figure, _ = notebook.values
     assert "smooth-deviation" in run._repr_html_()
     assert {"smooth-deviation", "hu-deviation", "ae"} == {*summary.index}
     assert len(thresholds) > 0
