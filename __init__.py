@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .api import export, import_maps, open_run, preview, report, rescore, run, tune, verify
+    from .api import export, import_maps, open_run, preview, report, rescore, run, tune, verify, viewer
     from .api_run import Run
     from .benchmark.commands.arrays import RunCase
     from .datasets.anatomy import Anatomy
@@ -40,14 +40,14 @@ _WHERE = {
     "Run": "api_run",
     "RunCase": "benchmark.commands.arrays",
     **dict.fromkeys(
-        ("export", "import_maps", "open_run", "preview", "report", "rescore", "run", "tune", "verify"), "api"
+        ("export", "import_maps", "open_run", "preview", "report", "rescore", "run", "tune", "verify", "viewer"), "api"
     ),
 }
 
 __all__ = [
     "Anatomy", "Case", "CaseRef", "Config", "Dataset", "DatasetCard", "FitContext", "HealthySet", "LabelledSet",
     "Method", "MethodCard", "Run", "RunCase", "SupervisedMethod", "Truth", "View", "VolumeView", "export",
-    "import_maps", "open_run", "preview", "report", "rescore", "run", "tune", "verify",
+    "import_maps", "open_run", "preview", "report", "rescore", "run", "tune", "verify", "viewer",
 ]  # fmt: skip
 
 

@@ -6,7 +6,10 @@ Errors speak of the command's options here; the names of the package itself say 
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -364,4 +367,7 @@ def _shown(console: Console | Literal["auto"] | None) -> Console | None:
         return None
     from rich.console import Console
 
+    with warnings.catch_warnings(), suppress(ImportError):
+        warnings.simplefilter("ignore")  # it asks for widgets, and no bar of it is shown
+        import_module("tqdm.auto")
     return Console()

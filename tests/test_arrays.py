@@ -230,6 +230,7 @@ def test_a_notebook_shows_tables_in_place_of_walls_of_text(run):
     assert "synthetic data" in html
     of_record = pick(run.records, method="bright")._repr_html_()
     assert of_record.count("<tr>") == 1 + len({t.protocol for t in pick(run.records, method="bright").thresholds})
+    assert len(repr(run.records[0])) < 100
     assert repr(run) == f"Run({str(run.path)!r}: 5 cells, 0 failed)"
 
 

@@ -20,7 +20,7 @@ from ..runs.folder import RunFolder
 from .class_source import MAIN, ClassSourceError, digest_of, module_text
 from .registry import check_class, methods, runnable, toplines
 
-FOLDER = "classes"
+FOLDER, PATHS = "classes", "PYTHONPATH"
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,7 @@ def given_methods(given: str | type | Iterable[str | type], cache: Path | None =
     parts = [given] if isinstance(given, str | type) else list(given)
     names: list[str] = []
     added: dict[str, type[Method]] = {}
+    searched, searched_by_others = list(sys.path), os.environ.get(PATHS)
     try:
         for part in parts:
             if isinstance(part, str):
@@ -82,6 +83,10 @@ def given_methods(given: str | type | Iterable[str | type], cache: Path | None =
         for name, cls in added.items():
             for registry in _registries(cls):
                 registry.withdraw(name)
+        sys.path[:] = [name for name in sys.path if name in searched]
+        os.environ.pop(PATHS, None)
+        if searched_by_others is not None:
+            os.environ[PATHS] = searched_by_others
 
 
 def _registries(cls: type[Method]) -> list[Any]:
@@ -134,7 +139,12 @@ def _importable(cls: type[Method], cache: Path | None) -> type[Method]:
 
 
 def _on_path(folder: Path) -> None:
-    """Put a folder, and the working directory where that is searched, on the path by the name that a worker needs."""
+    """Have this process and those that executors start search a folder, and the working directory where this one does.
+
+    A worker has another working directory, and so needs the name of this one.
+    """
     wanted = [os.fspath(folder), *([os.fspath(Path.cwd())] if "" in sys.path else [])]
     sys.path += [name for name in dict.fromkeys(wanted) if name not in sys.path]
+    others = os.environ.get(PATHS, "").split(os.pathsep)
+    os.environ[PATHS] = os.pathsep.join(filter(None, dict.fromkeys([*others, *wanted])))
     importlib.invalidate_caches()

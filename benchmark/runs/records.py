@@ -256,6 +256,9 @@ class Record(_Strict):
     froc: dict[str, list[tuple[float, float]]] = Field(default_factory=dict)
     digest: str | None = None
 
+    def __repr__(self) -> str:
+        return f"Record({self.cell.slug}: {len(self.data.cases)} cases, {len(self.per_case)} values)"
+
     def _repr_html_(self) -> str:
         return record_html(self)
 

@@ -1,6 +1,7 @@
 """Classes that no package brings: what is written of them does the same, and what cannot be written is refused."""
 
 import importlib
+import os
 import subprocess
 import sys
 from types import ModuleType
@@ -55,11 +56,6 @@ def notebook(load_notebook, monkeypatch):
     book.cell(IMPORTS)
     book.cell(PARTS)
     return book
-
-
-@pytest.fixture
-def path(monkeypatch):
-    monkeypatch.setattr(sys, "path", [*sys.path])
 
 
 def imported(text: str, name: str = "Mine"):
@@ -151,7 +147,7 @@ def test_a_changed_helper_module_changes_the_digest(notebook, tmp_path, monkeypa
     ],
     ids=["lambda", "object", "closure", "type()", "nested"],
 )  # fmt: skip
-def test_what_workers_cannot_import_is_refused(notebook, tmp_path, path, cell, said):
+def test_what_workers_cannot_import_is_refused(notebook, tmp_path, cell, said):
     notebook.cell(cell)
     with (
         pytest.raises(ClassSourceError, match=said),
@@ -162,7 +158,7 @@ def test_what_workers_cannot_import_is_refused(notebook, tmp_path, path, cell, s
     assert not list(tmp_path.rglob("*.py"))
 
 
-def test_a_class_is_registered_while_the_call_lasts_and_other_processes_import_it(notebook, tmp_path, path):
+def test_a_class_is_registered_while_the_call_lasts_and_other_processes_import_it(notebook, tmp_path):
     notebook.cell(CLASS)
     with given_methods([notebook.names["Mine"], "hu-*"], tmp_path) as given:
         assert given.names == "mine,hu-*"
@@ -170,11 +166,13 @@ def test_a_class_is_registered_while_the_call_lasts_and_other_processes_import_i
         assert entry.module.startswith("uasbench_class_mine_")
         assert "mine" in registry.runnable().select("all")
         assert registry.methods().get("mine") is registry.runnable().get("mine") is given.classes["mine"]
-        code = f"import sys; sys.path[:] = {sys.path!r}; from {entry.module} import Mine; print(Mine.card.title)"
+        code = f"from {entry.module} import Mine; print(Mine.card.title)"
         done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
         assert done.stdout == "mine\n"
         module = entry.module
     assert "mine" not in registry.runnable().names()
+    assert not [name for name in sys.path if str(tmp_path) in name]
+    assert str(tmp_path) not in os.environ.get("PYTHONPATH", "")
     with given_methods([notebook.names["Mine"]], tmp_path):
         assert registry.runnable().entry("mine").module == module
 

@@ -2,11 +2,15 @@
 
 import ast
 import re
+import sys
+from types import ModuleType
 
 import pytest
 import uasbench
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
+from uasbench import api
 from uasbench.common.errors import DataError, UasbenchError
 from uasbench.common.wording import in_python, spoken
 
@@ -81,3 +85,15 @@ def test_the_functions_of_the_package_speak_python(call, said, tmp_path, monkeyp
         call()
     assert "--" not in str(caught.value)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("shell", "shown"), [("ZMQInteractiveShell", True), ("TerminalInteractiveShell", False)])
+def test_a_notebook_and_nothing_else_shows_progress_unasked(shell, shown, monkeypatch):
+    console = api._shown("auto")
+    assert console is None
+    ipython = ModuleType("IPython")
+    vars(ipython)["get_ipython"] = type(shell, (), {})
+    monkeypatch.setitem(sys.modules, "IPython", ipython)
+    assert (api._shown("auto") is not None) == shown
+    assert api._shown(None) is None
+    assert api._shown(mine := Console()) is mine

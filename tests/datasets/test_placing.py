@@ -5,10 +5,13 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from uasbench.common.errors import DataError
 from uasbench.datasets.dataset import CaseRef
+from uasbench.datasets.reading.geometry import Grid
 from uasbench.datasets.reading.mhd_io import read_mhd
-from uasbench.datasets.reading.placing import place_of
+from uasbench.datasets.reading.placing import Place, place_of
 from uasbench.datasets.reading.volume_io import read_map_volume, read_volume
 
 
@@ -84,3 +87,31 @@ def test_other_voxels_are_refused(tmp_path, put_nifti, abdomen):
     path = put_nifti(tmp_path / "scan.nii", abdomen.image)
     with pytest.raises(DataError, match="in no orientation does this file have the voxels of case c"):
         place_of(CaseRef("c", "p", path), abdomen.image.astype(np.float32) + 1)
+
+
+AXES = st.permutations([("R", "L"), ("A", "P"), ("S", "I")])
+
+
+@given(
+    codes=AXES.flatmap(lambda axes: st.tuples(*map(st.sampled_from, axes))),
+    shape=st.tuples(*[st.integers(1, 4)] * 3),
+    flips=st.sets(st.integers(0, 2)),
+    shear=st.floats(-0.2, 0.2),
+)
+def test_the_affine_of_an_array_leads_where_the_file_says_that_the_voxel_lies(codes, shape, flips, shear):
+    """In every order of axes, also with a single slice."""
+    turn = nib.orientations.axcodes2ornt(codes)
+    affine = np.eye(4)
+    affine[:3, :3] = 0
+    for column, (axis, sign) in enumerate(turn):
+        affine[int(axis), column] = sign * (column + 1.5)
+    affine[0, :3] += shear
+    affine[:3, 3] = (-20, 5, 70)
+    grid = Grid(shape, affine)
+    place = Place(grid, grid, tuple(sorted(flips)))
+    numbers = np.flip(grid.to_lps(np.arange(np.prod(shape)).reshape(shape)), tuple(sorted(flips)))
+    found = place.affine(numbers.shape)
+    for index in np.ndindex(numbers.shape):
+        stored = np.unravel_index(numbers[index], shape)
+        np.testing.assert_allclose(found @ [*index, 1], affine @ [*stored, 1], atol=1e-9)
+    assert abs(np.linalg.det(found)) > 1e-3
