@@ -45,6 +45,11 @@ class ExploredColumn:
     muted: bool = False
     lower: bool = False
 
+    @property
+    def always(self) -> bool:
+        """Whether a page without a script shows it: the Dice of every protocol."""
+        return self.first or "thresholds" in self.sets.split()
+
 
 @dataclass(frozen=True)
 class ExploredCell:
