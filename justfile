@@ -28,6 +28,10 @@ lint:
     ruff check .
     ruff format --check .
 
+# The report in Chromium, where one is installed
+browser:
+    pytest tests/reports/viewer/test_browser.py
+
 # Types of the package
 types:
     pyright --pythonpath "$(command -v python)"
