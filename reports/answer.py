@@ -88,14 +88,13 @@ def answer(headline: Headline, summary: pd.DataFrame, tests: pd.DataFrame) -> An
     if best is None or best.method not in values:
         return Answer()
     n = counted(best.n_patients, "patient") if best.n_patients else counted(best.n_cases, "case")
-    behind = (
-        trivial is not None
-        and sign(metric) * values[trivial.method]["mean"] > sign(metric) * values[best.method]["mean"]
-    )
-    named = f"No method that learns; {best.method} is the best trivial baseline"
-    if learned:
-        named = f"{best.method} is {'the best method that learns' if behind else 'best'}"
-    first = f"{named}: {name} {_value(values[best.method])}, {n}, {counted(best.n_seeds, 'seed')}."
+    if not learned:
+        first = f"No method that learns; {best.method} is the best trivial baseline"
+    elif trivial is not None and sign(metric) * (values[trivial.method]["mean"] - values[best.method]["mean"]) > 0:
+        first = f"{best.method} is the best method that learns, below the trivial baseline {trivial.method}"
+    else:
+        first = f"{best.method} is best"
+    first += f": {name} {_value(values[best.method])}, {n}, {counted(best.n_seeds, 'seed')}."
     pairs = [pair for (method, _), pair in compared(headline, tests).items() if method == best.method and learned]
     shown = sorted(pairs, key=lambda pair: reference_order(pair["reference"]))
     verdicts = [_verdict(pair, trivial) for pair in shown if pair["reference"] != SECOND_REFERENCE]
@@ -107,13 +106,13 @@ def answer(headline: Headline, summary: pd.DataFrame, tests: pd.DataFrame) -> An
         others.append(f"{len(beaten)} of {counted(len(learned), 'learning method')} {verb} shown to beat it.")
     for flag, title in _TITLES.items():
         others += [f"{title} {row.method}: {_value(values[row.method])}." for row in rows if flag in row.flags]
-    references = [name for pair in shown if (name := pair["reference"]) in values and name != SECOND_REFERENCE]
+    fixed = [pair["reference"] for pair in shown if pair["reference"] != SECOND_REFERENCE]
     return Answer(
         first,
         tuple(verdicts),
         tuple(others),
         tuple(_tested(pair) for pair in shown),
-        _bars(best, references, trivial, values),
+        _bars(best, [reference for reference in fixed if reference in values], trivial, values),
         name,
     )
 
@@ -127,13 +126,14 @@ def _verdict(pair: dict, trivial: HeadlineRow | None) -> Verdict:
         named = "the best trivial baseline" + (f" ({trivial.method})" if trivial else "")
     else:
         named = f"{pair['reference']}, the reference fixed beforehand"
-    lead = f"{points(pair['mean_diff'])} points over {named}"
+    gain = pair["mean_diff"]
+    lead = f"{points(-gain)[1:]} points below {named}" if gain < 0 else f"{points(gain)} points over {named}"
     p, patients = pair["p_holm_crossed"], counted(pair["n"], "patient")
     if pd.isna(p):
         return Verdict(lead, "not tested", f"({pair['reason'] or 'undefined'}).")
     told = f"(p {_equals(p)} after correction for {counted(pair['n_family'], 'method')})"
     if p <= ALPHA:
-        return Verdict(lead, f"significantly {'better' if pair['mean_diff'] > 0 else 'worse'}", f"{told}.")
+        return Verdict(lead, f"significantly {'better' if gain > 0 else 'worse'}", f"{told}.")
     least = pair["detectable_crossed"]
     limit = f"can show differences of {percent(least)} points and more" if least <= 1 else "cannot show any difference"
     return Verdict(lead, "not significant", f"{told}; {patients} with this spread {limit}.")

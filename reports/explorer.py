@@ -87,6 +87,12 @@ class Explorer:
     families: tuple[str, ...]
     sets: Mapping[str, str]
 
+    @property
+    def methods(self) -> list[str]:
+        """The methods in the order in which a reader looks at them: winner, best trivial baseline, the others."""
+        rows = [row for row in self.rows if row.family]
+        return [row.method for row in sorted(rows, key=lambda row: {"winner": 0, "best": 1}.get(row.kind, 2))]
+
 
 @dataclass(frozen=True)
 class _Source:

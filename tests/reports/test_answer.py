@@ -43,6 +43,16 @@ def test_a_single_patient_tests_nothing_and_the_reason_stands_there(make_record)
     assert "1 patient: a paired test needs 2" in found.verdicts[0].told
 
 
+def test_what_lies_below_a_trivial_baseline_is_not_called_best(make_record):
+    found, _ = answered([make_record("hu-deviation", level=0.5), make_record("ae", level=0.2)])
+    assert found.first.startswith(
+        "ae is the best method that learns, below the trivial baseline hu-deviation: Dice val"
+    )
+    assert all(" points below " in one.lead and one.lead[0].isdigit() for one in found.verdicts)
+    assert [bar.label for bar in found.bars] == ["hu-deviation", "ae"]
+    assert found.axis == "Dice val"
+
+
 @pytest.mark.parametrize(
     ("methods", "said"),
     [
