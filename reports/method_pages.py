@@ -1,5 +1,6 @@
 """What the report says of one method on one data set: what it is, how it was run, what became of it."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,15 +117,19 @@ def _cost(method: str, headline: Headline, tables: Tables) -> dict[str, str]:
     rows = records_of(tables.cost, dataset=headline.dataset, train=headline.train, method=method)
 
     def mean(key: str, factor: float = 1.0) -> str:
-        return number(factor * sum(float(r[key]) for r in rows) / len(rows)) if rows else NOT_AVAILABLE
+        return number(factor * sum(float(r[key]) for r in rows) / len(rows))
 
+    if not rows:
+        return {}
+    first, gpu = rows[0], mean("peak_gpu_mib")
+    updates = json.loads(first["updates"] or "{}")
     return {
         "Training": f"{mean('fit_s')} s",
+        "Updates": ", ".join(f"{phase}: {n}" for phase, n in updates.items()) or "none",
         "Maps": f"{mean('score_s')} s, {mean('s_per_slice', 1000)} ms per slice",
-        "Peak memory": f"{mean('peak_ram_mib')} MiB of RAM, {mean('peak_gpu_mib')} MiB of GPU",
-        "Parameters": number(rows[0]["params"], 4) if rows else NOT_AVAILABLE,
-        "Updates": str(rows[0]["updates"]) or "none",
-        "Computed on": f"{rows[0]['device']}, {rows[0]['threads']} threads, {rows[0]['precision']}",
+        "Peak memory": f"{mean('peak_ram_mib')} MiB" + ("" if gpu == NOT_AVAILABLE else f", {gpu} MiB of GPU"),
+        "Parameters": number(first["params"], 4),
+        "Computed on": f"{first['device']}, {counted(first['threads'], 'thread')}, {first['precision']}",
     }
 
 

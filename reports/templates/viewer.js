@@ -107,7 +107,7 @@ const WINDOWS = { "soft tissue": [-160, 240], liver: [-20, 160], lung: [-1000, 4
 
 class Viewer {
   constructor(box, set, protocols) {
-    Object.assign(this, { box, set, protocols, panels: [], range: [...set.window], opacity: 0.6, truth: true, mask: true, turn: 0 });
+    Object.assign(this, { box, set, protocols, panels: [], range: [...set.window], opacity: 0.8, truth: true, mask: true, turn: 0 });
     const order = JSON.parse(box.dataset.methods), rank = (cell) => (order.indexOf(cell.method) + 1 || 1e9);
     this.cells = [...set.cells].sort((a, b) => rank(a) - rank(b));
     const known = [...new Set(this.cells.flatMap((cell) => Object.keys(cell.dice)))].filter((p) => p in protocols && p !== "none" && this.cells.some((c) => c.dice[p].some((v) => v !== null)));
