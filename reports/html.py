@@ -15,6 +15,7 @@ from .explorer import explorer
 from .figures.gallery import CAPTION
 from .figures.pictures import GROUPS, Pictures
 from .figures.series import SERIES_CAPTION
+from .figures.threshold_plots import SCORES_CAPTION
 from .gain import gain_grid
 from .headline import Headline
 from .method_pages import method_pages
@@ -43,6 +44,7 @@ def render(tables: Tables, headlines: Sequence[Headline], pictures: Pictures, fo
         environment=environment(info, records),
         gallery_caption=CAPTION,
         series_caption=SERIES_CAPTION,
+        scores_caption=SCORES_CAPTION,
         training_note=NOTE,
         scripts=[(TEMPLATES / name).read_text(encoding="utf-8") for name in ("report.js", "viewer.js")],
         flags=FLAG_LEGEND,

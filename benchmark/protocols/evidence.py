@@ -10,9 +10,10 @@ import numpy as np
 from ...common.seeds import derive
 from ...datasets.splits import Fold, val_folds
 from ...methods.card import SliceScore
-from ..runs.records import Threshold
+from ..runs.records import ScoreHistogram, Threshold
 from ..scoring.bins import Bins, CaseCounts, count_scores
 from ..scoring.cases import CaseReader
+from ..scoring.histograms import score_histogram
 from ..scoring.ranking_metrics import Curves
 from .tuning import PLAIN, MeanDice, PostProcessing, Studies
 from .variants import variants
@@ -141,6 +142,12 @@ class Evidence:
         cases = zip(self.reader.cases, self.counts, strict=True)
         with_lesion = {case.patient for case, counts in cases if counts.positives}
         return sorted(with_lesion, key=lambda p: (derive(self.options.fold_seed, "validation patients", p), p))
+
+    @property
+    def histogram(self) -> ScoreHistogram | None:
+        """How the scores are spread, and the mean Dice of all patients at every threshold."""
+        plain = self._plain.over(set(self.patients))
+        return score_histogram(self.curves, None if plain is None else plain.values)
 
     @cached_property
     def _plain(self) -> MeanDice:

@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from ...common.errors import DataError
-from ..runs.records import CaseFacts, CaseValue, PooledValue, Threshold
+from ..runs.records import CaseFacts, CaseValue, PooledValue, ScoreHistogram, Threshold
 from ..scoring.cases import ArrayCase, CaseReader, HealthyMap, MeasureCase, ScoredCase
 from ..scoring.metrics import METRICS, NO_PROTOCOL, SLICE_LABELS_ONLY, applies
 from ..scoring.pictured_series import errors, series
@@ -46,6 +46,7 @@ class Measurement(BaseModel):
     pooled: list[PooledValue] = Field(default_factory=list)
     error_bounds: dict[str, float] = Field(default_factory=dict)
     froc: dict[str, list[tuple[float, float]]] = Field(default_factory=dict)
+    histogram: ScoreHistogram | None = None
     facts: dict[str, CaseFacts] = Field(default_factory=dict)
 
 
@@ -89,7 +90,7 @@ def measure(
 def _of_voxels(evidence: Evidence, healthy: Sequence[HealthyMap], sliced: SliceMetrics) -> Measurement:
     """Measure a set with voxel labels."""
     reader, options = evidence.reader, evidence.options
-    thresholds, tuned = _choose(replace(evidence))
+    thresholds, tuned, histogram = _choose(replace(evidence))
     grids: list[ReadOut] = [grid(t) for t in thresholds if (grid := PROTOCOLS[t.protocol].grid) is not None]
     applied: dict[str, dict[str, Threshold]] = {}
     for t in thresholds:
@@ -110,6 +111,7 @@ def _of_voxels(evidence: Evidence, healthy: Sequence[HealthyMap], sliced: SliceM
             "pooled": found.pooled + healthy_scans(healthy, applied),
             "error_bounds": bounds,
             "froc": masks.froc,
+            "histogram": histogram,
         }
     )
 
@@ -138,8 +140,11 @@ def _write_gallery(
     write_gallery(options.gallery_path, reader, pictures, options.window, errors=summary)
 
 
-def _choose(evidence: Evidence) -> tuple[list[Threshold], dict[str, float]]:
-    """Return all thresholds and the bounds of their searches; what these keep in memory goes with ``evidence``."""
+def _choose(evidence: Evidence) -> tuple[list[Threshold], dict[str, float], ScoreHistogram | None]:
+    """Return all thresholds, the bounds of their searches and how scores are spread.
+
+    What these keep in memory goes with ``evidence``.
+    """
     thresholds, tuned = [], {}
     for protocol in protocols_of(evidence.options.anatomy):
         chosen, bound = protocol.thresholds(evidence)
@@ -147,7 +152,7 @@ def _choose(evidence: Evidence) -> tuple[list[Threshold], dict[str, float]]:
         if bound is not None:
             tuned[protocol.id] = bound
     evidence.studies.write()
-    return thresholds, tuned
+    return thresholds, tuned, evidence.histogram
 
 
 class _Unlabelled:

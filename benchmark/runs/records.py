@@ -210,6 +210,20 @@ class Cost(_Strict):
     updates: dict[str, int] = Field(default_factory=dict)
 
 
+class ScoreHistogram(_Strict):
+    """How many voxels inside the regions of interest have which score, in equally wide bins from ``low`` to ``high``.
+
+    The first and the last bin hold what lies beyond, too. ``healthy`` are the voxels without lesion; ``dice`` is the
+    mean over patients with a lesion of their Dice above each edge (bins + 1), empty where no patient has one.
+    """
+
+    low: float
+    high: float
+    healthy: list[int]
+    lesion: list[int]
+    dice: list[float]
+
+
 class Convergence(_Strict):
     """How the loss on held-out healthy patients went in one phase of one fit, and the verdict of a rule on it.
 
@@ -232,7 +246,8 @@ class Record(_Strict):
     None for every other method; ``provenance`` is what the method says about itself, such as the weights it started
     from; ``isolation`` is the wall that stood between its code and the labels; ``convergence`` has a phase for each
     training that was watched. ``froc`` holds by protocol the share of lesions found at so many false components per
-    scan. ``digest`` is that of everything else, None until the record is written.
+    scan; ``histogram`` is that of the scores, None of sets without voxel labels and in records of earlier versions.
+    ``digest`` is that of everything else, None until the record is written.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -254,6 +269,7 @@ class Record(_Strict):
     isolation: Literal["landlock", "audit", "none"] = "none"
     convergence: list[Convergence] = Field(default_factory=list)
     froc: dict[str, list[tuple[float, float]]] = Field(default_factory=dict)
+    histogram: ScoreHistogram | None = None
     digest: str | None = None
 
     def __repr__(self) -> str:

@@ -138,6 +138,7 @@ def _measure(task: MeasureTask, progress: Progress) -> None:
         pooled=result.pooled,
         error_bounds=result.error_bounds,
         froc=result.froc,
+        histogram=result.histogram,
         cost=Cost(
             fit_s=sum(fit["fit_s"] for fit in fits),
             score_s=mapped["score_s"],

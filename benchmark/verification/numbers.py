@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 from ..runs.records import Record
 from ..scoring.metrics import METRICS
 
-NUMBERS = ("thresholds", "per_case", "pooled", "error_bounds")
+NUMBERS = ("thresholds", "per_case", "pooled", "error_bounds", "histogram")
 OF_THE_MOMENT = ("environment", "created", "digest")
 CHOSEN = ("smoothing_mm", "min_size_mm3", "quantile", "value", "trials", "patients", "tuned_on", "drawn", "study")
 """What a threshold consists of beside its value."""
@@ -16,6 +16,11 @@ Value = float | str
 """A number, or why there is none."""
 Kind = Literal["share", "score", "amount", "detail"]
 """A metric in 0 … 1; a value of the map; a count, volume or length; what is compared to the last bit or not at all."""
+
+
+_OF_HISTOGRAMS: dict[str, Kind] = {
+    "low": "score", "high": "score", "healthy": "amount", "lesion": "amount", "dice": "share",
+}  # fmt: skip
 
 
 class Name(NamedTuple):
@@ -85,6 +90,11 @@ def numbers(record: Record) -> dict[Name, Number]:
         found[Name(one.protocol, "threshold", fold)] = Number("score", value)
         for field in CHOSEN:
             found[Name(one.protocol, field, fold)] = Number("detail", str(getattr(one, field)))
+    if (told := record.histogram) is not None:
+        for part, kind in _OF_HISTOGRAMS.items():
+            held = getattr(told, part)
+            for i, value in enumerate(held if isinstance(held, list) else [held]):
+                found[Name("", "histogram", f"{part} {i}")] = Number(kind, value)
     return found
 
 

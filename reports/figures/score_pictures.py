@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from ...benchmark.protocols.catalogue import PROTOCOLS
 from ...benchmark.scores import Scores
 from ...benchmark.scoring.metrics import sign
 from ...benchmark.statistics import rank_methods
@@ -24,8 +25,13 @@ from .interval_plots import seed_figure, stability_figure
 from .pair_plot import all_pairs, pair_figure
 from .picture import Picture, Pictures, write_data
 from .score_plots import MethodPoints, patient_figure, rank_figure
+from .threshold_plots import SHARES, at_shares, histogram_frame, score_figure, sweep_figure, thresholds_of
 
 FIGURE_MARKS = "◆†§¶¤"
+NO_HISTOGRAM = (
+    "{}: no figures of scores and thresholds: its records are of an earlier version, which kept no histograms; 'bench "
+    "rescore' measures their maps again"
+)
 NOT_DESCRIBED = (
     "{}: no figure of Dice against lesion volume and contrast: its records are of an earlier version, which described "
     "no case; 'bench rescore' does"
@@ -93,12 +99,16 @@ class Scene:
         return f"{what}, {self.where[0]} after {self.where[1]}{phantom}"
 
     def add(
-        self, group: str, what: str, data: pd.DataFrame, draw: Callable[[str, Path], Path], caption: str = ""
-    ) -> None:
-        """Draw a figure with its title and path, and write its numbers beside it."""
-        title = self.title(what)
-        path = draw(title, self.target / f"{group}-{self.headline.name}.svg")
-        self.pictures.found.append(Picture(group, *self.where, title, path, caption, data=write_data(path, data)))
+        self, group: str, what: str, data: pd.DataFrame, draw: Callable[[str, Path], Path], caption: str = "",
+        method: str = "",
+    ) -> None:  # fmt: skip
+        """Draw a figure, of one ``method`` where named, with its title and path, and write its numbers beside it."""
+        title, name = self.title(what), f"{group}-{self.headline.name}.svg"
+        if method:
+            name = f"{group}/{method.replace('/', '-')}-{self.headline.name}.svg".replace(":", "-")
+        path = draw(title, self.target / name)
+        data_path = write_data(path, data)
+        self.pictures.found.append(Picture(group, *self.where, title, path, caption, method, data=data_path))
 
 
 def draw_scores(pictures: Pictures, target: Path, tables: Tables, headline: Headline) -> None:
@@ -111,6 +121,7 @@ def draw_scores(pictures: Pictures, target: Path, tables: Tables, headline: Head
         for draw in (_draw_ranks, _draw_stability, _draw_seeds, _draw_cases, _draw_difficulty, _draw_pairs):
             draw(scene)
     draw_froc(scene)
+    draw_thresholds(scene)
 
 
 def _points(scene: Scene) -> list[MethodPoints]:
@@ -297,3 +308,35 @@ def draw_froc(scene: Scene) -> None:
         "Components of the mask, called from the highest score down, against lesions matched one to one; means over "
         f"seeds. A line is level where the mask holds nothing more. Of many, the {MOST_NAMED} highest are named.",
     )  # fmt: skip
+
+
+def draw_thresholds(scene: Scene) -> None:
+    """Draw the scores of every method with its thresholds, and Dice against the threshold of all of them."""
+    own = [r for r in scene.tables.records if (r.cell.dataset, r.cell.train) == scene.where]
+    kept = [(r, r.histogram) for r in own if r.histogram is not None]
+    if not kept and scene.by_method:
+        scene.pictures.notes.append(NO_HISTOGRAM.format(scene.where[0]))
+    shown = [id_ for id_, protocol in PROTOCOLS.items() if protocol.grid is None]
+    curves = []
+    for row in scene.headline.rows:
+        found = [(r, h) for r, h in kept if r.cell.method == row.method]
+        if not found:
+            continue
+        record, histogram = found[0]
+        thresholds = thresholds_of(record, shown)
+        scene.add(
+            "scores", f"Scores of {row.method}, seed {record.cell.seed}", histogram_frame(histogram),
+            partial(score_figure, histogram, thresholds), method=row.method,
+        )  # fmt: skip
+        dice = [at_shares(h) for _, h in found if h.dice]
+        if dice:
+            curves.append(pd.DataFrame({"method": row.method, "healthy_above": SHARES, "dice": np.mean(dice, axis=0)}))
+    if curves:
+        frame = pd.concat(curves, ignore_index=True)
+        scene.add(
+            "thresholds", "Dice against the threshold", frame,
+            lambda title, path: sweep_figure(frame, scene.leading, scene.labels, title, path),
+            "Mean over patients of their Dice when one threshold without smoothing serves all, means over seeds; "
+            "dotted: 5 and 1 % of these voxels, near which the quantiles of healthy scans lie where their scores are "
+            "alike. The first methods of the table and the best trivial baseline in colour, all others grey.",
+        )  # fmt: skip
