@@ -16,8 +16,8 @@ def score_histogram(curves: Curves, mean_dice: np.ndarray | None) -> ScoreHistog
 
     Bins are equally wide between two quantiles of the scores; the first and the last one also hold what lies beyond. A
     score at an edge belongs below it, as thresholds ask for ``score > threshold``. ``mean_dice`` holds its value at
-    every cut of ``curves`` (bins + 1,), None without a lesion. A bin of ``curves``, at most 2^-16 of the voxels unless
-    they are equal, counts as its highest score.
+    every cut of ``curves`` (bins + 1,), None without a lesion. A bin of ``curves`` counts as its highest score: at
+    each edge at most 2^-16 of the voxels lie on the wrong side.
     """
     if not len(curves.lower):
         return None
