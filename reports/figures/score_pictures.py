@@ -274,7 +274,7 @@ def _draw_difficulty(scene: Scene) -> None:
 def _draw_pairs(scene: Scene) -> None:
     rivals = {m: s for m, s in scene.by_method.items() if scene.competes(m) and s.sample is not None}
     found = all_pairs(rivals, sign(scene.headline.verdict[1]))
-    if not (tested := int(np.isfinite(found["p_holm"].to_numpy(np.float64)).sum()) // 2):
+    if not (tested := int(np.isfinite(found["p_holm"].to_numpy(dtype=np.float64)).sum()) // 2):
         return
     scene.add(
         "pairs", f"All pairs by {scene.name}", found,

@@ -28,9 +28,7 @@ def test_counts_and_dice_are_those_of_the_voxels(seed, kind):
     labels = rng.random(3000) < 0.1
     found = histogram_of(scores, labels)
     edges = np.linspace(found.low, found.high, len(found.healthy) + 1)
-    slack = (
-        0 if kind in ("ties", "constant") else 1
-    )  # an edge may lie inside a bin of the scorer, which holds one voxel
+    slack = 0 if kind in ("ties", "constant") else 1  # where an edge lies inside a bin of the scorer
     for counts, chosen in ((found.healthy, ~labels), (found.lesion, labels)):
         assert sum(counts) == chosen.sum()
         above = np.cumsum(counts[::-1])[::-1][1:]
