@@ -19,6 +19,10 @@ endurance *arguments:
 reliability:
     python tests/endurance/ledger.py
 
+# The cells of docs/tutorial.ipynb, from the first to the last
+tutorial:
+    pytest -m slow tests/test_tutorial.py
+
 # Lines and branches that the default suite reaches
 coverage:
     pytest -n 2 --dist worksteal --cov=uasbench --cov-branch --cov-report=term

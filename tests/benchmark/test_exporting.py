@@ -12,7 +12,6 @@ from nibabel import orientations
 from uasbench import api
 from uasbench.benchmark.commands import exporting
 from uasbench.benchmark.planning.again import Source
-from uasbench.benchmark.planning.options import validated
 from uasbench.benchmark.runs.records import Record
 from uasbench.common.errors import DataError
 
@@ -214,6 +213,6 @@ def test_an_export_that_cannot_be_imported_is_named(finished, exported, tmp_path
     folder = shutil.copytree(exported / "hu-deviation__lits__btcv__s0", tmp_path / "maps")
     if content is not None:
         (folder / "export.json").write_text(content)
-    options = validated(datasets=["coronacases"], data_root=finished / "data", out=tmp_path / "run", profile="smoke")
+    options = {"data_root": finished / "data", "out": tmp_path / "run", "profile": "smoke"}
     with pytest.raises(DataError, match=message):
-        api.import_maps(folder, "again", options)
+        api.import_maps(folder, "again", "coronacases", **options)
