@@ -110,7 +110,7 @@ class Viewer {
     Object.assign(this, { box, set, protocols, panels: [], range: [...set.window], opacity: 0.8, truth: true, mask: true, turn: 0 });
     const order = JSON.parse(box.dataset.methods), rank = (cell) => (order.indexOf(cell.method) + 1 || 1e9);
     this.cells = [...set.cells].sort((a, b) => rank(a) - rank(b));
-    const known = [...new Set(this.cells.flatMap((cell) => Object.keys(cell.dice)))].filter((p) => p in protocols && p !== "none" && this.cells.some((c) => c.dice[p].some((v) => v !== null)));
+    const used = new Set(this.cells.flatMap((cell) => cell.cuts ?? [])), known = Object.keys(protocols).filter((p) => used.has(p));
     this.protocol = known.includes(box.dataset.protocol) ? box.dataset.protocol : known[0] ?? "none";
     this.cases = this.select("case", [...Object.keys(RANKS).map((r) => [r, `${r} of each method`]), ...set.cases.map((c, i) => [i, c.id === c.patient ? c.id : `${c.id} (${c.patient})`])], () => this.place());
     const windows = { organ: set.window, ...WINDOWS };
@@ -175,7 +175,7 @@ class Viewer {
         const volume = await levelled(map, cut?.variant ?? 0, roi);
         if (turn === this.turn) Object.assign(panel, { number, where, scan, map, cut, volume, gone: null, edge: cut?.edge ?? null });
       } catch (error) {
-        if (turn === this.turn) Object.assign(panel, { number, where, gone: error.message });
+        if (turn === this.turn) Object.assign(panel, { number, where, cut: null, gone: error.message });
       }
       if (turn === this.turn && panel.scan && (panel.z === null || before !== number || panel.z >= panel.scan.shape[0])) panel.z = all || panel.z === null || before !== number ? panel.scan.lesions[0] ?? panel.scan.shape[0] >> 1 : panel.scan.shape[0] - 1;
     }));

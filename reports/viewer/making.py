@@ -15,7 +15,7 @@ import numpy as np
 
 from ...benchmark.planning.again import Source, key_of, options_again
 from ...benchmark.planning.tasks import plain_task
-from ...benchmark.protocols.catalogue import NATIVE, PROTOCOLS
+from ...benchmark.protocols.catalogue import NATIVE, OWN_MASK, PROTOCOLS
 from ...benchmark.runs.folder import RunFolder, RunFolderError
 from ...benchmark.runs.map_store import read_map
 from ...benchmark.runs.records import Record, Threshold
@@ -154,6 +154,7 @@ def _jobs(
             continue
         usable = tuple(t for t in record.thresholds if t.protocol in PROTOCOLS and PROTOCOLS[t.protocol].grid is None)
         edges = edges_of(np.concatenate(scores), (t.threshold for t in usable if t.threshold is not None))
+        told["cuts"] = [*dict.fromkeys(t.protocol for t in usable if t.threshold is not None or t.reason == OWN_MASK)]
         told |= {"edges": [float(v) for v in edges.values], "low": edges.low, "high": edges.high}
         dice = {(v.protocol, v.case): v.value for v in record.per_case if v.metric == "dice"}
         cells.append(_Cell(number, record.cell.slug, maps, record.method.region, usable, edges, dice))
