@@ -9,7 +9,7 @@ import pandas as pd
 from ..benchmark.runs.folder import RunFolder
 from ..common.atomic import write_text
 from . import html
-from .columns import CASES, PAIRED_TESTS, RANKS, SUMMARY
+from .columns import CASES, PAIRED_TESTS, RANKS, SUMMARY, flag_set, kind_marks, kind_sentences
 from .details import details
 from .experiment import write_page
 from .failing import POLICY, Policy, policy_of
@@ -88,8 +88,12 @@ def table_texts(tables: Tables) -> dict[str, str]:
 
 def _first_rows(name: str, frame: pd.DataFrame, columns: Sequence[str], left: int | None = None) -> PrintedTable:
     """Return a table as it is, of a long one the first rows and where all are."""
-    title = name.replace("_", " ").capitalize()
-    grid = frame_grid(title, frame.head(MOST_ROWS), columns, left=left)
-    if len(frame) <= MOST_ROWS:
-        return grid
-    return replace(grid, legend=(f"The first {MOST_ROWS} of {len(frame)} rows; tables/{name}.csv has all of them.",))
+    title, shown = name.replace("_", " ").capitalize(), frame.head(MOST_ROWS)
+    kinds = [flag_set(flags) for flags in shown["flags"]]
+    if "method" in shown:  # a part of a wide table may lack the column of flags
+        shown = shown.assign(
+            method=[f"{m} {kind_marks(flags)}".rstrip() for m, flags in zip(shown["method"], kinds, strict=True)]
+        )
+    grid = frame_grid(title, shown, columns, left=left)
+    cut = f"The first {MOST_ROWS} of {len(frame)} rows; tables/{name}.csv has all of them."
+    return replace(grid, legend=(*kind_sentences(kinds), *([cut] if len(frame) > MOST_ROWS else [])))

@@ -14,7 +14,7 @@ from ...benchmark.protocols.catalogue import PROTOCOLS
 from ...benchmark.scores import Scores
 from ...benchmark.scoring.metrics import sign
 from ...benchmark.statistics import rank_methods
-from ..columns import Facts, MethodOnData, kind_marks, metric_name, records_of
+from ..columns import Facts, MethodOnData, flag_text, kind_marks, metric_name, records_of
 from ..details import detailed_protocol
 from ..headline import Headline
 from ..tables import Tables
@@ -107,6 +107,10 @@ class Scene:
         if method:
             name = f"{group}/{method.replace('/', '-')}-{self.headline.name}.svg".replace(":", "-")
         path = draw(title, self.target / name)
+        if "method" in data and "flags" not in data:
+            flags = {row.method: flag_text({*row.flags}) for row in self.headline.rows}
+            flags |= {label: flags[plain] for plain, label in self.labels.items()}
+            data = data.assign(flags=[flags.get(str(one), "") for one in data["method"]])
         data_path = write_data(path, data)
         self.pictures.found.append(Picture(group, *self.where, title, path, caption, method, data=data_path))
 
