@@ -3,12 +3,10 @@
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from functools import lru_cache
 from itertools import chain
 
 from ..common.errors import printable
-from .columns import flag_set, kind_marks
 from .grid import PrintedRow, PrintedTable
 
 TEXT_WIDTH = 345.0
@@ -64,23 +62,10 @@ def _parts(grid: PrintedTable) -> Iterator[str]:
         groups = _groups(widths, numbers, TEXT_WIDTH / digit - sum(map(_spaced, text)))
     else:
         text, groups = _wrapped(widths, TEXT_WIDTH / digit), [[]]
-    grid = grid if len(groups) == 1 else _marked(grid)
     for part, group in enumerate(groups, 1):
         title = grid.title if len(groups) == 1 else f"{grid.title} (part {part} of {len(groups)})"
         legend = grid.legend if part == len(groups) else ()
         yield _table(grid, [*range(grid.left), *group], text, title, legend, size, digit)
-
-
-def _marked(grid: PrintedTable) -> PrintedTable:
-    """Return a table whose first column marks what is no competitor: a part may lack the column of flags."""
-    if "flags" not in grid.headers:
-        return grid
-    at = grid.headers.index("flags")
-    rows = (
-        replace(row, cells=(f"{row.cells[0]} {kind_marks(flag_set(row.cells[at]))}".rstrip(), *row.cells[1:]))
-        for row in grid.rows
-    )
-    return replace(grid, rows=tuple(rows))
 
 
 def _fits(widths: Iterable[float], digit: float) -> bool:
