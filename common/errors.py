@@ -54,22 +54,7 @@ def _message(error: BaseException) -> str:
         return ""
 
 
-def _abbreviates(short: str, name: str) -> bool:
-    """Tell whether a name is the initials of another's words, or one of these words."""
-    words = name.replace("-", "_").split("_")
-    return len(words) > 1 and short in ("".join(word[:1] for word in words), *words)
-
-
 def did_you_mean(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
-    """Return ``; did you mean 'x'?`` with the known name most like a misspelt one, empty where none is.
-
-    A name that abbreviates the other is like it too.
-
-    >>> did_you_mean("learning_rate", ["width", "lr"]), did_you_mean("xyz", ["width", "lr"])
-    ("; did you mean 'lr'?", '')
-    """
-    names = list(known)
-    near = difflib.get_close_matches(name, names, n=1, cutoff=cutoff) or [
-        other for other in names if _abbreviates(other, name) or _abbreviates(name, other)
-    ]
+    """Return ``; did you mean 'x'?`` with the known name most like a misspelt one, empty where none is."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)
     return f"; did you mean {near[0]!r}?" if near else ""

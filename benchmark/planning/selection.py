@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from ...common.errors import DataError, UasbenchError, did_you_mean, shortened, summary
@@ -129,6 +129,21 @@ def ask(target: str, profile: str, anatomy: str, settings: Mapping[str, Any], id
         answers.identity_of(found[1])
 
 
+def _abbreviated(settings: Mapping[str, Any], config: type) -> str:
+    """Return a hint where an unknown setting spells out a known one.
+
+    >>> from ...methods.config import SliceConfig
+    >>> _abbreviated({"view_size": 1}, SliceConfig), _abbreviated({"field_of_vew": 1}, SliceConfig)
+    ("; did you mean 'size'?", '')
+    """
+    known = {f.name for f in fields(config)}
+    for key in settings.keys() - known:
+        words = key.split("_")
+        if len(words) > 1 and (found := known & {"".join(word[:1] for word in words), *words}):
+            return f"; did you mean {min(found)!r}?"
+    return ""
+
+
 def _candidate(
     cls: type[Method], label: str, profile: str, anatomy: str, settings: Mapping[str, Any]
 ) -> tuple[Candidate, Method] | str:
@@ -143,7 +158,7 @@ def _candidate(
     except ConfigError as error:
         if not settings:
             raise
-        raise OptionError(f"{label}: {error}") from error
+        raise OptionError(f"{label}: {error}{_abbreviated(settings, cls.Config)}") from error
     method = cls(config)
     if reason := answers.refusal_of(method):
         return reason
