@@ -109,8 +109,9 @@ class Scene:
         path = draw(title, self.target / name)
         if "method" in data and "flags" not in data:
             flags = {row.method: flag_text({*row.flags}) for row in self.headline.rows}
-            flags |= {label: flags[plain] for plain, label in self.labels.items()}
-            data = data.assign(flags=[flags.get(str(one), "") for one in data["method"]])
+            plain = {label: method for method, label in self.labels.items()}
+            names = [plain.get(str(one), str(one)) for one in data["method"]]
+            data = data.assign(method=names, flags=[flags.get(name, "") for name in names])
         data_path = write_data(path, data)
         self.pictures.found.append(Picture(group, *self.where, title, path, caption, method, data=data_path))
 
