@@ -255,7 +255,7 @@ class Viewer {
     const limit = !cut ? `no threshold ${this.protocol}` : cut.own ? "the method's own mask" : `threshold ${cell.edges[edge].toPrecision(4)}${own ? ` (${this.protocol})` : `, ${this.protocol} is ${cell.edges[cut.edge].toPrecision(4)}`}`;
     const label = scan.labels ? `, labelled ${scan.labels[panel.z] ? "lesion" : "healthy"}` : "";
     said.textContent = `${where.id}, slice ${scan.first[0] + panel.z * scan.steps[0]}${label}. Dice ${percent(dice)}${cut ? "" : " (not cut)"}; ${limit}${post ? `, ${post}` : ""}.`;
-    Object.assign(panel.element.dataset, { dice: String(dice), z: panel.z, case: where.id, edge: String(edge), method: cell.method });
+    Object.assign(panel.element.dataset, { dice: String(dice), z: panel.z, case: where.id, edge: String(edge), method: cell.method, protocol: this.protocol });
     canvas.setAttribute("role", "img");
     canvas.setAttribute("aria-label", `${cell.method}: ${said.textContent}`);
   }
