@@ -98,5 +98,7 @@ def nested_runs(folder: Path) -> list[str]:
     client = MlflowClient(tracking_uri=f"sqlite:///{(folder / 'mlflow.db').resolve()}")
     experiments = [e.experiment_id for e in client.search_experiments()]
     return [
-        r.data.tags["mlflow.runName"] for r in client.search_runs(experiments) if "mlflow.parentRunId" in r.data.tags
+        r.data.tags["mlflow.runName"]
+        for r in client.search_runs(experiments)
+        if "mlflow.parentRunId" in r.data.tags and "uasbench.row" not in r.data.tags
     ]

@@ -180,9 +180,11 @@ def check_dashboard(path: Path, methods: list[str]) -> None:
     client = MlflowClient(tracking_uri=f"sqlite:///{(path / 'mlflow.db').resolve()}")
     experiments = [e for e in client.search_experiments() if e.name.startswith("uasbench")]
     runs = client.search_runs([experiments[0].experiment_id])
-    nested = [r for r in runs if "mlflow.parentRunId" in r.data.tags]
+    below = [r for r in runs if "mlflow.parentRunId" in r.data.tags]
+    nested = [r for r in below if "uasbench.row" not in r.data.tags]
     parents = [r for r in runs if "mlflow.parentRunId" not in r.data.tags]
     assert len(parents) == 1
+    assert len(below) - len(nested) == len(set(methods))  # a row per method
     assert sorted(r.data.tags["uasbench.method"] for r in nested) == methods
     assert all(r.data.tags["uasbench.phantom"] != "no" for r in runs)
     assert all(r.data.tags["uasbench.data.split"] for r in nested)
@@ -208,11 +210,11 @@ def check_rescoring(path: Path) -> None:
         ({"methods": "ae", "set": {"ae": {"lrr": 1}}}, "did you mean 'lr'"),
         ({"methods": "ae", "set": {"ae": {"lr": "fast"}}}, "lr='fast'"),
         ({"methods": "ae", "set": {"dae": {"lr": 1}}}, "not among the methods"),
-        ({"methods": "ae", "data_root": "/nonexistent"}, "--phantom"),
+        ({"methods": "ae", "data_root": "/nonexistent"}, "phantom=True"),
         ({"methods": "ae", "exclude": ["lits:volume-99"]}, "volume-99"),
-        ({"methods": "ae", "only": ["lits:volume-99"]}, "--only lits:volume-99: set 'lits' has no such case"),
-        ({"methods": "ae", "train": "lits"}, "--train lits"),
-        ({"methods": "ae", "device": "tpu"}, "--device 'tpu'"),
+        ({"methods": "ae", "only": ["lits:volume-99"]}, r"only=\['lits:volume-99'\]: set 'lits' has no such case"),
+        ({"methods": "ae", "train": "lits"}, "train='lits'"),
+        ({"methods": "ae", "device": "tpu"}, "device='tpu'"),
     ],
 )
 def test_a_mistake_is_refused_with_the_fix(run, options, message):

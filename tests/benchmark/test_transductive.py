@@ -61,7 +61,7 @@ def test_a_transductive_method_sees_the_test_scans_and_is_marked(run):
         assert "transductive" in flags["peeks"]
         assert "transductive" not in flags["plain"]
     report = (done.path / "report.html").read_text()
-    assert "weights: local file 1234" in report
+    assert "<dt>Weights</dt><dd>local file 1234</dd>" in report
     assert "unlabelled test scans" in report
 
 

@@ -39,12 +39,13 @@ def leftovers(*folders: Path) -> list[str]:
 
 
 def cells_sent(database: Path) -> list[str]:
-    """Return the names of the active nested runs of an MLflow database, each with its status where not finished."""
+    """Return the names of the active runs of cells in an MLflow database, each with its status where not finished."""
     query = """
         select n.value, r.status from runs r
         join tags n on n.run_uuid = r.run_uuid and n.key = 'mlflow.runName'
         join tags p on p.run_uuid = r.run_uuid and p.key = 'mlflow.parentRunId'
-        where r.lifecycle_stage = 'active'"""
+        left join tags m on m.run_uuid = r.run_uuid and m.key = 'uasbench.row'
+        where r.lifecycle_stage = 'active' and m.value is null"""
     rows = _rows(database, query)
     return sorted(name if status == "FINISHED" else f"{name} ({status})" for name, status in rows)
 
