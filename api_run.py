@@ -187,7 +187,7 @@ class Run:
             NotInRunError: as :meth:`prediction`, or no such slice.
             DataError: as :meth:`case`.
         """
-        from .reports.showing import show
+        from .reports.case_view import show
 
         return show(self._arrays, self.records, case, methods, protocol=protocol, seed=seed, z=z, dataset=dataset)
 

@@ -21,7 +21,7 @@ def contained() -> Iterator[None]:
     with _watched() as pressed:
         try:
             yield
-        except Exception:
+        except Exception:  # stays what it is: only what would exit is turned into an error
             raise
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt) and pressed:

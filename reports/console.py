@@ -164,14 +164,18 @@ def beside_text(frame: pd.DataFrame) -> str:
     """Return what :func:`beside` found for a terminal: intervals in brackets, asterisks where a table has any."""
 
     def between(low: str, high: str) -> list[str]:
-        pairs = zip(frame[low], frame[high], strict=True)
-        return ["" if pd.isna(a) or pd.isna(b) else f"[{a:.1f}, {b:.1f}]" for a, b in pairs]
+        return [interval(*pair) for pair in zip(frame[low], frame[high], strict=True)]
 
     shown = frame.assign(interval=between("ci_low", "ci_high"), of_difference=between("diff_low", "diff_high"))
     shown["p_here"] = frame["p_here"].map(p_value)
     columns = ["row", "dataset", "metric", "printed", "here", "interval", "difference", "of_difference"]
     columns += ["stars", "stars_here", "p_here"] if any(frame["stars"]) else []
     return shown[[*columns, "n_cases", "n_seeds", "flags"]].to_string(index=False)
+
+
+def interval(low: float, high: float) -> str:
+    """Return an interval in the unit of its bounds, empty where there is none."""
+    return "" if pd.isna(low) or pd.isna(high) else f"[{low:.1f}, {high:.1f}]"
 
 
 def _pair(value: float | None, spread: float | None, digits: int) -> str:

@@ -13,7 +13,7 @@ from ..benchmark.runs.folder import RunFolder
 from ..common.atomic import write_text
 from ..common.errors import UasbenchError
 from .columns import MethodOnData, records_of
-from .console import beside
+from .console import beside, interval
 from .figures.checkpoints import checkpoint_figure
 from .figures.embedding import EMBEDDING_CAPTION, embedding_figure
 from .figures.gallery import Gallery, read_gallery
@@ -71,10 +71,10 @@ def printed_and_ours(found: pd.DataFrame, *, phantom: bool) -> PrintedTable:
     rows = []
     for row in records_of(found):
         cells = [row["row"], row["dataset"], row["metric"], row["printed"], row["here"]]
-        under = ["", "", "", "", _interval(row["ci_low"], row["ci_high"])]
+        under = ["", "", "", "", interval(row["ci_low"], row["ci_high"])]
         if not phantom:
             cells.append(row["difference"])
-            under.append(_interval(row["diff_low"], row["diff_high"]))
+            under.append(interval(row["diff_low"], row["diff_high"]))
         if starred:
             cells += [row["stars"], row["stars_here"]]
             under += ["", "" if pd.isna(row["p_here"]) else f"p {p_value(row['p_here'])}"]
@@ -87,10 +87,6 @@ def printed_and_ours(found: pd.DataFrame, *, phantom: bool) -> PrintedTable:
     return PrintedTable(
         "Printed and ours", tuple(headers), tuple(rows), legend, left=3, muted=frozenset({3} if phantom else ())
     )
-
-
-def _interval(low: float, high: float) -> str:
-    return "" if pd.isna(low) or pd.isna(high) else f"[{low:.1f}, {high:.1f}]"
 
 
 @dataclass(frozen=True)

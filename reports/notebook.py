@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ..benchmark.runs.shown import table_html
+from ..benchmark.runs.html_tables import table_html
 from .headline import Headline, headlines
 from .tables import Tables
 

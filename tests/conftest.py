@@ -132,6 +132,31 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
+@pytest.fixture(scope="session")
+def coarse_methods() -> str:
+    """A module of two methods on a coarse view: one with a mask of its own, one thresholded and in whole slices."""
+    return """from uasbench import Method, MethodCard, View
+
+class Bright(Method):
+    card = MethodCard(name="bright", title="HU through a coarse view, with a mask of its own")
+    view = View(size=32)
+    native_threshold = 0.5
+
+    def fit(self, healthy, ctx): ...
+
+    def score_view(self, array, roi, spacing):
+        return array.astype("float32")
+
+    def postprocess_view(self, array, roi, scores, spacing):
+        return (scores > scores[roi].mean()) & roi
+
+class Everywhere(Bright):
+    card = MethodCard(name="everywhere", title="The same in whole slices, thresholded")
+    region = "slices"
+    postprocess_view = None
+"""
+
+
 def _package(site: Path, distribution: str, files: dict[str, str], groups: dict[str, dict[str, str]]) -> None:
     """Write modules and metadata as pip leaves them."""
     for name, text in files.items():

@@ -16,37 +16,14 @@ from uasbench.benchmark.protocols.catalogue import PROTOCOLS
 from uasbench.benchmark.scoring.metrics import NO_NATIVE
 from uasbench.common.errors import DataError, UasbenchError
 
-MODULE = '''
-"""Methods that no package brings."""
-from uasbench import Method, MethodCard, View
-
-class Bright(Method):
-    card = MethodCard(name="bright", title="HU through a coarse view, with a mask of its own")
-    view = View(size=32)
-
-    def fit(self, healthy, ctx): ...
-
-    def score_view(self, array, roi, spacing):
-        return array.astype("float32")
-
-    def postprocess_view(self, array, roi, scores, spacing):
-        return (scores > scores[roi].mean()) & roi
-
-class Everywhere(Bright):
-    card = MethodCard(name="everywhere", title="The same in whole slices, thresholded")
-    region = "slices"
-    native_threshold = 0.5
-    postprocess_view = None
-'''
-
 
 @pytest.fixture(scope="module")
-def run(quick_run, root, cache, tmp_path_factory) -> uasbench.Run:
+def run(quick_run, coarse_methods, root, cache, tmp_path_factory) -> uasbench.Run:
     """A run of two classes of a module on the path, and of a method of the package, on data of its own."""
     home = tmp_path_factory.mktemp("arrays")
     shutil.copytree(root, home / "data")
     (home / "site").mkdir()
-    (home / "site" / "loose_methods.py").write_text(MODULE)
+    (home / "site" / "loose_methods.py").write_text(coarse_methods)
     options = {"data_root": home / "data", "cache": cache, "profile": "smoke", "seeds": [0, 1], "trials": 2}
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(home / "site"))
@@ -243,9 +220,9 @@ def test_what_needs_no_record_reads_none(run, monkeypatch):
     assert opened.info["profile"] == "smoke"
 
 
-def test_the_source_of_a_class_stays_with_the_run(run):
+def test_the_source_of_a_class_stays_with_the_run(run, coarse_methods):
     told = run.info["sources"]
     assert told["bright"] == {"class": "loose_methods:Bright", "files": ["sources/bright/loose_methods.py"]}
-    assert (run.path / "sources/bright/loose_methods.py").read_text() == MODULE
+    assert (run.path / "sources/bright/loose_methods.py").read_text() == coarse_methods
     assert "hu-deviation" not in told
     assert Path(run.path, "sources", "everywhere").is_dir()

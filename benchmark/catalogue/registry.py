@@ -158,7 +158,7 @@ class Registry(Generic[T, C]):
     def lend(self, name: str, cls: type[T]) -> None:
         """Register a checked class that no package brings, until :meth:`withdraw`; the index hears nothing of it."""
         card, group = cast(Any, cls).card, self.group
-        self._entries[name] = [Entry(name, package.target_of(cls), "this session", "", group)]
+        self._entries[name] = [Entry(name, package.target_of(cls), "a class of this process", "", group)]
         self._classes[name], self._cards[name] = cls, card
 
     def withdraw(self, name: str) -> None:

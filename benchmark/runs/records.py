@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from ...common.atomic import write_text
 from ...common.sealed import seal
 from ...datasets.case import Region, Spacing, Trust
-from .shown import record_html
+from .html_tables import record_html
 
 SCHEMA_VERSION = 1
 FIT_SEAL = "fit.json"

@@ -15,28 +15,6 @@ from uasbench.benchmark.planning.again import Source
 from uasbench.benchmark.runs.records import Record
 from uasbench.common.errors import DataError
 
-PLUGIN = """
-from uasbench import Method, MethodCard, View
-
-class Bright(Method):
-    card = MethodCard(name="bright", title="HU through a coarse view, with a mask of its own")
-    view = View(size=32)
-    native_threshold = 0.5
-
-    def fit(self, healthy, ctx): ...
-
-    def score_view(self, array, roi, spacing):
-        return array.astype("float32")
-
-    def postprocess_view(self, array, roi, scores, spacing):
-        return (scores > scores[roi].mean()) & roi
-
-class Everywhere(Bright):
-    card = MethodCard(name="everywhere", title="The same in whole slices, thresholded")
-    region = "slices"
-    postprocess_view = None
-"""
-
 
 class Here:
     """Writes in this process, because starting others takes longer."""
@@ -56,7 +34,7 @@ def reoriented(path: Path, codes: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def finished(quick_run, package, root, cache, tmp_path_factory) -> Path:
+def finished(quick_run, package, coarse_methods, root, cache, tmp_path_factory) -> Path:
     """A run on scans in several orientations, with its data root beside it."""
     from uasbench.benchmark.catalogue import registry
 
@@ -64,9 +42,8 @@ def finished(quick_run, package, root, cache, tmp_path_factory) -> Path:
     shutil.copytree(root, home / "data")
     for path in (home / "data").rglob("*-0.nii*"):
         reoriented(path, "SAR")
-    package(
-        site, "bright", {"bright.py": PLUGIN}, {"methods": {n: f"bright:{n.title()}" for n in ("bright", "everywhere")}}
-    )
+    named = {"methods": {name: f"bright:{name.title()}" for name in ("bright", "everywhere")}}
+    package(site, "bright", {"bright.py": coarse_methods}, named)
     options = {"data_root": home / "data", "cache": cache, "profile": "smoke", "seeds": [1], "trials": 2}
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(site))

@@ -11,7 +11,7 @@ from ..benchmark.commands.arrays import Arrays, NotInRunError, RunCase, pick
 from ..benchmark.runs.records import Record
 from ..datasets.anatomy import find_anatomy
 from .figures.panels import Slice
-from .figures.shown import methods_figure, middle_slice
+from .figures.side_by_side import methods_figure, middle_slice
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
