@@ -32,9 +32,9 @@ lint:
     ruff check .
     ruff format --check .
 
-# The report in Chromium, where one is installed
+# The report in Chromium and Firefox, where they are installed
 browser:
-    pytest tests/reports/viewer/test_browser.py
+    pytest tests/reports/viewer/test_browser.py tests/reports/viewer/test_firefox.py
 
 # Types of the package
 types:

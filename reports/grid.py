@@ -185,7 +185,8 @@ def _paired_grid(rows: Sequence[dict], reference: str, protocol: str, metric: st
         if named:
             legend.append(f"{told} {', '.join(sorted(named))}.")
     legend += _kinds(rows)
-    return PrintedTable(f"{name} against {_named(reference)}", headers, tuple(body), tuple(legend))
+    title = f"{name} against {_named(reference)}" + ("" if crossed else ", over seeds")
+    return PrintedTable(title, headers, tuple(body), tuple(legend))
 
 
 def reference_order(name: str) -> tuple[bool, bool, str]:

@@ -104,7 +104,8 @@ for (const box of document.querySelectorAll(".explorer")) {
 
 // A link to a method opens its part; print shows all of them.
 function reveal() {
-  const found = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  const name = decodeURIComponent(location.hash.slice(1));
+  const found = name ? document.getElementById(name) : null;
   if (found?.matches("details")) { found.open = true; found.scrollIntoView(); }
 }
 addEventListener("hashchange", reveal);

@@ -21,16 +21,6 @@ def content(folder, name):
     return json.loads(rest.removesuffix(");\n"))
 
 
-@pytest.fixture(scope="module")
-def viewed(quick_run, root, cache, tmp_path_factory):
-    few = {"data_root": root, "cache": cache, "profile": "smoke", "trials": 2, "workers": 1}
-    run = quick_run(
-        "hu-deviation,hu-opened,ae", "lits", seeds=[0], out=tmp_path_factory.mktemp("viewed") / "run", **few
-    )
-    assert api.viewer(run.path, cache=cache) == []
-    return run
-
-
 def test_every_dice_of_the_record_is_that_of_the_shown_counts(viewed):
     out = viewed.path / "report"
     (part,) = content(out, "index")["sets"]
