@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .picture import Spot
 from .score_plots import MethodPoints
 from .style import INK, MUTED, family_legend, look_of, new_figure, plain_log, save, style
 
@@ -20,12 +21,13 @@ KEY_WIDTH, MOST_COLUMNS = 116, 4
 """Signs side by side in the key, and columns at most."""
 _AROUND = ((6, 0), (-6, 0), (0, 7), (0, -7), (6, 6), (-6, 6), (6, -6), (-6, -6), (13, 0), (-13, 0), (0, 14), (0, -14))
 _PANELS = (("s_per_slice", "scoring, ms per slice", 1000.0), ("fit_s", "training, s", 1.0))
+_TOLD = "{}: {} {:.1f} %, {:.3g} ms per slice, trained for {:.3g} s"
 
 
-def cost_figure(methods: Sequence[MethodPoints], metric: str, title: str, path: Path) -> Path:
+def cost_figure(methods: Sequence[MethodPoints], metric: str, title: str, path: Path) -> list[Spot]:
     """Draw the metric against scoring time per slice and against training time, with the Pareto front of each.
 
-    Points carry the place of their method in ``methods``, which the key below spells out.
+    Points carry the place of their method in ``methods``, which the key below spells out. Returns where each one lies.
     """
     longest = max((len(m.label) for m in methods), default=0)
     columns = max(1, min(MOST_COLUMNS, KEY_WIDTH // (longest + 5)))
@@ -42,10 +44,16 @@ def cost_figure(methods: Sequence[MethodPoints], metric: str, title: str, path: 
         _key(key.subplots(), methods, {*fronts[0], *fronts[1]}, columns)
         figure.draw_without_rendering()  # only now is it known how large the panels are
         figure.set_layout_engine("none")
+        spots: list[Spot] = []
         for axes, (name, _, scale), front in zip(panels, _PANELS, fronts, strict=True):
             x = [scale * getattr(m, name) for m in methods]
             _name(axes, x, [m.mean for m in methods], {i: methods[i].label for i in front})
-        return save(figure, path)
+            places = axes.transData.transform([(cost, m.mean) for cost, m in zip(x, methods, strict=True)])
+            for (left, bottom), m in zip(places / figure.bbox.size, methods, strict=True):
+                told = _TOLD.format(m.label, metric, m.mean, 1000 * m.s_per_slice, m.fit_s)
+                spots.append(Spot(float(left), 1 - float(bottom), m.label, told))
+        save(figure, path)
+        return spots
 
 
 def _draw(axes: Axes, methods: Sequence[MethodPoints], name: str, label: str, scale: float) -> list[int]:

@@ -11,10 +11,20 @@ from ..writers import csv_text
 
 
 @dataclass(frozen=True)
+class Spot:
+    """A point of a figure that the report answers for: ``left`` and ``top`` as shares of width and height."""
+
+    left: float
+    top: float
+    method: str
+    told: str
+
+
+@dataclass(frozen=True)
 class Picture:
     """A figure that lies on disk, with what the report says about it; those not ``shown`` there are files only.
 
-    ``group`` is one of ``GROUPS``; ``data`` holds the numbers that are drawn, as CSV.
+    ``group`` is one of ``GROUPS``; ``data`` holds the numbers that are drawn, as CSV; ``spots`` are told on hover.
     """
 
     group: str
@@ -26,6 +36,7 @@ class Picture:
     method: str = ""
     shown: bool = True
     data: Path | None = None
+    spots: tuple[Spot, ...] = ()
 
 
 @dataclass

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from .cost_plot import cost_figure, pareto_front
 from .froc import MOST_NAMED, FrocCurve, froc_figure
 from .interval_plots import seed_figure, stability_figure
 from .pair_plot import all_pairs, pair_figure
-from .picture import Picture, Pictures, write_data
+from .picture import Picture, Pictures, Spot, write_data
 from .score_plots import MethodPoints, patient_figure, rank_figure
 from .threshold_plots import SHARES, at_shares, histogram_frame, score_figure, sweep_figure, thresholds_of
 
@@ -100,20 +100,26 @@ class Scene:
 
     def add(
         self, group: str, what: str, data: pd.DataFrame, draw: Callable[[str, Path], Path], caption: str = "",
-        method: str = "",
+        method: str = "", spots: Iterable[Spot] = (),
     ) -> None:  # fmt: skip
-        """Draw a figure, of one ``method`` where named, with its title and path, and write its numbers beside it."""
+        """Draw a figure, of one ``method`` where named, with its title and path, and write its numbers beside it.
+
+        ``spots`` are read after the figure was drawn.
+        """
         title, name = self.title(what), f"{group}-{self.headline.name}.svg"
         if method:
             name = f"{group}/{method.replace('/', '-')}-{self.headline.name}.svg".replace(":", "-")
         path = draw(title, self.target / name)
+        plain = {label: method for method, label in self.labels.items()}
         if "method" in data and "flags" not in data:
             flags = {row.method: flag_text({*row.flags}) for row in self.headline.rows}
-            plain = {label: method for method, label in self.labels.items()}
             names = [plain.get(str(one), str(one)) for one in data["method"]]
             data = data.assign(method=names, flags=[flags.get(name, "") for name in names])
         data_path = write_data(path, data)
-        self.pictures.found.append(Picture(group, *self.where, title, path, caption, method, data=data_path))
+        named = tuple(replace(spot, method=plain.get(spot.method, spot.method)) for spot in spots)
+        self.pictures.found.append(
+            Picture(group, *self.where, title, path, caption, method, data=data_path, spots=named)
+        )
 
 
 def draw_scores(pictures: Pictures, target: Path, tables: Tables, headline: Headline) -> None:
@@ -169,11 +175,17 @@ def _draw_cost(scene: Scene, points: list[MethodPoints]) -> None:
         }
         for i, p in enumerate(points)
     ]  # fmt: skip
+    spots: list[Spot] = []
+
+    def draw(title: str, path: Path) -> Path:
+        spots.extend(cost_figure(points, scene.name, title, path))
+        return path
+
     scene.add(
-        "cost", f"Cost and {scene.name}", pd.DataFrame(rows),
-        lambda title, path: cost_figure(points, scene.name, title, path),
+        "cost", f"Cost and {scene.name}", pd.DataFrame(rows), draw,
         "Grey line: methods that no other one beats in both, which are named; numbers are places in the table. Costs "
         "are means over seeds on this machine.",
+        spots=spots,
     )  # fmt: skip
 
 

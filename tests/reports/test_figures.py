@@ -6,6 +6,7 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from uasbench.benchmark.runs.records import CaseFacts, LesionFacts
 from uasbench.benchmark.scores import collect
 from uasbench.reports.build import build
@@ -16,7 +17,7 @@ from uasbench.reports.figures.interval_plots import seed_figure, stability_figur
 from uasbench.reports.figures.mosaic import mosaic
 from uasbench.reports.figures.pair_plot import all_pairs, pair_figure
 from uasbench.reports.figures.score_plots import MethodPoints
-from uasbench.reports.figures.style import new_figure, save, style
+from uasbench.reports.figures.style import look_of, new_figure, save, style
 from uasbench.reports.html import data_uri
 from uasbench.reports.paired import paired_tests
 
@@ -53,7 +54,7 @@ def drawings(names):
     ])  # fmt: skip
     labels = dict(zip(names, names, strict=True))
     return {
-        "cost": lambda path: cost_figure(points, "Dice", "t", path),
+        "cost": lambda path: (cost_figure(points, "Dice", "t", path), path)[1],
         "cases": lambda path: case_map(wide, "Dice", names[0], path),
         "difficulty": lambda path: difficulty_figure(cases_of(names), names[:3], labels, "Dice", "t", path),
         "seeds": lambda path: seed_figure(seeds, "Dice", "t", path),
@@ -81,6 +82,18 @@ def test_few_methods_and_many_are_drawn(name, tmp_path):
         width, height = map(float, re.search(rb'width="([\d.]+)pt" height="([\d.]+)pt"', path.read_bytes()).groups())
         assert 200 < width < 900
         assert 80 < height < 1500
+
+
+def test_spots_lie_where_the_points_are_drawn(tmp_path):
+    methods = [MethodPoints(f"m{i}", "reconstruction", numbers(5, i), 0.01 * (i + 1), 10.0 * i) for i in range(7)]
+    spots = cost_figure(methods, "Dice", "t", tmp_path / "f.png")
+    with Image.open(tmp_path / "f.png") as image:
+        drawn = np.asarray(image.convert("RGB")).astype(int)
+    blue = tuple(int(look_of("reconstruction")[0][i : i + 2], 16) for i in (1, 3, 5))
+    assert [spot.method for spot in spots] == [m.label for m in methods] * 2
+    for spot in spots:
+        y, x = int(spot.top * drawn.shape[0]), int(spot.left * drawn.shape[1])
+        assert np.abs(drawn[y, x] - blue).max() < 40, spot
 
 
 def test_an_embedded_graphic_says_what_it_is(tmp_path):

@@ -1,4 +1,4 @@
-"""A run whose report has a viewer."""
+"""A run whose report has a viewer and figures."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,4 +14,5 @@ def viewed(quick_run: Callable[..., Any], root: Path, cache: Path, tmp_path_fact
     out = tmp_path_factory.mktemp("viewed") / "run"
     made = quick_run("hu-deviation,hu-opened,local-residual,ae", "lits", seeds=[0], out=out, **few)
     assert api.viewer(made.path, cache=cache) == []
+    api.report(made.path)  # the figures, which a quick run leaves out
     return made

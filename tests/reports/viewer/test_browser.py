@@ -110,6 +110,15 @@ def test_a_name_leads_to_its_method_which_opens(page):
     assert all(title in text for title in ("Settings", "Thresholds of the first seed", "Cost", "Logs", "Learned from"))
 
 
+def test_a_point_of_the_cost_figure_says_what_it_costs_and_leads_to_its_method(page, viewed):
+    seen = page()
+    assert seen.locator(".spot").count() == 2 * len(viewed.records)
+    point = seen.locator(".spot[title^='hu-opened']").first
+    assert "ms per slice" in point.get_attribute("title")
+    point.click()
+    assert seen.locator("details.method[open]").get_attribute("id").endswith("-hu-opened")
+
+
 def test_the_viewer_shows_the_dice_of_the_table_and_moves_it_with_the_threshold(page, viewed):
     seen = page()
     seen.get_by_role("button", name="Open the viewer").click()
