@@ -28,6 +28,7 @@ class Bar:
     low: float
     high: float
     text: str
+    winner: bool
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ def answer(headline: Headline, summary: pd.DataFrame, tests: pd.DataFrame) -> An
         tuple(verdicts),
         tuple(others),
         tuple(_tested(pair) for pair in shown),
-        _bars(best, [reference for reference in fixed if reference in values], trivial, values),
+        _bars(best, bool(learned), [reference for reference in fixed if reference in values], trivial, values),
         name,
     )
 
@@ -160,9 +161,9 @@ def _equals(p: float) -> str:
 
 
 def _bars(
-    best: HeadlineRow, references: Sequence[str], trivial: HeadlineRow | None, values: dict[str, dict]
+    best: HeadlineRow, learned: bool, references: Sequence[str], trivial: HeadlineRow | None, values: dict[str, dict]
 ) -> tuple[Bar, ...]:
-    roles = {best.method: "winner"}
+    roles = {best.method: "best that learns" if learned else "best"}
     roles |= {name: "reference" for name in references if name not in roles}
     if trivial is not None and trivial.method != best.method:
         known = roles.get(trivial.method)
@@ -172,5 +173,6 @@ def _bars(
         row = values[name]
         mean, low, high = (100 * float(row[key]) for key in ("mean", "ci_low", "ci_high"))
         low, high = (mean if pd.isna(bound) else bound for bound in (low, high))
-        found.append(Bar(name, role, mean, max(0.0, low), min(100.0, high), _value(row)))
+        first = name == best.method
+        found.append(Bar(name, role, mean, max(0.0, low), min(100.0, high), _value(row), first))
     return tuple(found)

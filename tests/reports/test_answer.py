@@ -78,7 +78,7 @@ def test_nothing_is_said_where_nothing_is_defined(make_record):
 def test_bars_lie_on_the_axis_and_hold_winner_reference_and_baseline(liver_records):
     found, _ = answered(liver_records)
     assert [(bar.label, bar.role) for bar in found.bars] == [
-        ("two-stage", "winner"),
+        ("two-stage", "best that learns"),
         ("hu-deviation", "reference, best trivial"),
     ]
     assert all(0 <= bar.low <= bar.mean <= bar.high <= found.top <= 100 for bar in found.bars)
