@@ -60,14 +60,17 @@ def write_text(path: Path, text: str) -> Path:
 
 
 @contextmanager
-def new_folder(path: Path, needed: int = 0, *, listed: bool = False) -> Iterator[Path]:
+def new_folder(path: Path, needed: int = 0, *, listed: bool = False, resumed: str = "") -> Iterator[Path]:
     """Give an empty folder to fill, which becomes ``path`` when the block ends without an error.
 
     Where ``path`` exists by then (another process was faster), the new folder is dropped. ``needed`` is as in
     :func:`new_file`, and so is what is raised. A ``listed`` folder holds a list of what was made in it, which
-    :func:`contents` reads.
+    :func:`contents` reads. With ``resumed``, a pattern of names, a folder with such files stays after an error or a
+    kill, at :func:`resumable`, and is what the next call gives; nobody else may fill it then.
     """
-    temporary = path.with_name(_temporary_name(path.name))
+    temporary = resumable(path) if resumed else path.with_name(_temporary_name(path.name))
+    if resumed and not any(temporary.glob(resumed)):
+        shutil.rmtree(temporary, ignore_errors=True)
     _make_folder(temporary, path.parent, needed)
     try:
         with clear_disk_errors(path.parent, needed):
@@ -83,8 +86,16 @@ def new_folder(path: Path, needed: int = 0, *, listed: bool = False) -> Iterator
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                     raise
             _sync_path(path.parent)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    except BaseException:
+        if not (resumed and any(temporary.glob(resumed))):
+            shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    shutil.rmtree(temporary, ignore_errors=True)
+
+
+def resumable(path: Path) -> Path:
+    """Return where a folder that a later call fills further lies meanwhile; no process owns it."""
+    return path.with_name(f".{path.name[:60]}{_MARK}resumable-0-{0:08x}")
 
 
 def discard(folder: Path) -> None:

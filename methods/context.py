@@ -6,19 +6,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from ..common.seeds import derive
 
 if TYPE_CHECKING:
-    from ..datasets.healthy import HealthySet
+    import torch
 
+    from ..datasets.healthy import HealthySet
+    from .resuming import Loop, Resumption
+
+T = TypeVar("T")
 
 HELD_OUT = "held_out"
 """Name in the curves of the loss on healthy patients who are not learned from; ``PHASE/held_out`` in phases."""
@@ -48,6 +52,9 @@ class FitContext:
             ``uses="unlabelled-test"``; None for every other.
         held_out: healthy scans of patients who calibrate thresholds, to watch a training by and never to learn or to
             choose from; None where nobody is held out.
+        resumption: where the engine stores what a killed training goes on from; None stores nothing.
+        kept: what :meth:`keep` was given.
+        logged: the points of the curves so far.
     """
 
     seed: int
@@ -59,12 +66,37 @@ class FitContext:
     on_log: Callable[[int, dict[str, float]], None] = field(default=_ignore)
     unlabelled: HealthySet | None = None
     held_out: HealthySet | None = None
+    resumption: Resumption | None = None
+    kept: list[Any] = field(default_factory=list)
+    logged: list[tuple[int, Mapping[str, float]]] = field(default_factory=list)
 
     def seed_for(self, *purpose: str | int) -> int:
         return derive(self.seed, *purpose)
 
     def rng(self, *purpose: str | int) -> np.random.Generator:
-        return np.random.default_rng(self.seed_for(*purpose))
+        return self.keep(np.random.default_rng(self.seed_for(*purpose)))
+
+    def generator(self, *purpose: str | int) -> torch.Generator:
+        """Return a generator of its own for a purpose, on the device."""
+        import torch
+
+        return self.keep(torch.Generator(self.device).manual_seed(self.seed_for(*purpose)))
+
+    def keep(self, thing: T) -> T:
+        """Return ``thing``, whose state becomes part of the checkpoints from which a killed training goes on.
+
+        It is whatever changes with the updates and is no attribute of the method: a generator, or an optimiser, a
+        schedule, a network or anything else with ``state_dict`` and ``load_state_dict``. A loop without an optimiser
+        among them begins again after a kill.
+        """
+        self.kept.append(thing)
+        return thing
+
+    def loop(self) -> Loop:
+        """Return the checkpoints of the loop of updates that begins now, and how far it has come already."""
+        from .resuming import Loop
+
+        return Loop(None, self) if self.resumption is None else self.resumption.loop(self)
 
     def updates(self, wanted: int) -> int:
         """Return ``wanted`` updates, or fewer where the budget is smaller."""
@@ -83,6 +115,7 @@ class FitContext:
         for name, value in values.items():
             if not math.isfinite(value):
                 raise TrainingError(f"{name} is {value} at update {step}")
+        self.logged.append((step, values))
         self.on_log(step, values)
 
     def checkpoint(self, name: str) -> None:

@@ -84,8 +84,11 @@ def train_until_no_gain(
         TrainingError: a loss is not finite.
     """
     total = ctx.updates(updates)
-    best, best_state, waited, done = float("inf"), None, 0, 0
-    log_watched(ctx, done, watch)
+    loop = ctx.loop()
+    best, waited = loop.extra.get("best", float("inf")), loop.extra.get("waited", 0)
+    best_state, done = loop.extra.get("best_state"), loop.done
+    if not done:
+        log_watched(ctx, done, watch)
     while done < total and waited < patience:
         losses: Mapping[str, Any] = {}
         for _ in range(min(per_epoch, total - done)):
@@ -100,6 +103,8 @@ def train_until_no_gain(
             best_state = {k: v.detach().clone() for k, v in net.state_dict().items()}
         else:
             waited += 1
+        if loop.due:
+            loop.save(done, {"best": best, "waited": waited, "best_state": best_state})
     if best_state is not None:
         net.load_state_dict(best_state)
     return done

@@ -22,7 +22,7 @@ def save_state(method: Method, path: Path) -> None:
     """
     import torch
 
-    state = {k: _pack(v, f"{type(method).__name__}.{k}") for k, v in vars(method).items() if k not in _ENGINE}
+    state = packed(method)
     with path.open("wb") as file:
         try:
             torch.save(state, file)
@@ -37,8 +37,28 @@ def load_state(method: Method, path: Path) -> None:
     import torch
 
     method.build()
-    for name, packed in torch.load(path, map_location=method.device, weights_only=True).items():
-        kind, value = packed
+    fill(method, torch.load(path, map_location=method.device, weights_only=True))
+    to_device(method, method.device)
+
+
+def packed(method: Method) -> dict[str, tuple[str, Any]]:
+    """Return every attribute that fit has set, as tensors, numbers, texts and containers of these.
+
+    Raises:
+        TypeError: an attribute is none of what :func:`save_state` can write.
+    """
+    return {k: _pack(v, f"{type(method).__name__}.{k}") for k, v in vars(method).items() if k not in _ENGINE}
+
+
+def fill(method: Method, state: dict[str, tuple[str, Any]]) -> None:
+    """Give a method, whose networks are built, the attributes that :func:`packed` returned.
+
+    Raises:
+        TypeError: a network is not there.
+    """
+    import torch
+
+    for name, (kind, value) in state.items():
         if kind == "module":
             module = getattr(method, name, None)
             if not isinstance(module, torch.nn.Module):
@@ -48,8 +68,7 @@ def load_state(method: Method, path: Path) -> None:
                 )
             module.load_state_dict(value)
         else:
-            setattr(method, name, _unpack(packed))
-    to_device(method, method.device)
+            setattr(method, name, _unpack((kind, value)))
 
 
 def modules(method: Method) -> dict[str, Any]:

@@ -49,14 +49,19 @@ def run_updates(
     def log(done: int, losses: Mapping[str, Any]) -> None:
         ctx.log(first + done, **{f"{phase}/{k}" if phase else k: float(v) for k, v in losses.items()})
 
-    if total:
+    loop = ctx.loop()
+    if total and not loop.done:
         log_watched(ctx, first, watch, phase)
-    for i in range(total):
+    for done in sorted({1, loop.done} if loop.done else ()):  # the first one tells the display of a new loop
+        ctx.progress(done, total)
+    for i in range(loop.done, total):
         losses = step(i)
         if i % every == 0 or i == total - 1:
             log(i, losses)
         if i + 1 in looks:
             log_watched(ctx, first + i + 1, watch, phase)
+        if loop.due:
+            loop.save(i + 1)
         ctx.progress(i + 1, total)
     return total
 
@@ -67,20 +72,40 @@ def log_watched(ctx: FitContext, step: int, watch: Callable[[], float] | None, p
         ctx.log(step, **{f"{phase}/{HELD_OUT}" if phase else HELD_OUT: value})
 
 
-def batches(count: int, batch: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """Yield index arrays for ever: each epoch is a new permutation, the remainder of an epoch opens the next batch.
+class Batches(Iterator[np.ndarray]):
+    """Index arrays for ever: each epoch is a new permutation, the remainder of an epoch opens the next batch.
 
     Raises:
         TrainingError: there is nothing to train on.
     """
-    if count == 0:
-        raise TrainingError("no training slices: the healthy set has no slice with a region of interest")
-    queue = np.empty(0, dtype=np.int64)
-    while True:
-        while len(queue) < batch:
-            queue = np.concatenate([queue, rng.permutation(count)])
-        yield queue[:batch]
-        queue = queue[batch:]
+
+    def __init__(self, count: int, batch: int, rng: np.random.Generator) -> None:
+        if count == 0:
+            raise TrainingError("no training slices: the healthy set has no slice with a region of interest")
+        self.count, self.batch, self.rng = count, batch, rng
+        self._queue = np.empty(0, dtype=np.int64)
+
+    def __next__(self) -> np.ndarray:
+        while len(self._queue) < self.batch:
+            self._queue = np.concatenate([self._queue, self.rng.permutation(self.count)])
+        batch, self._queue = self._queue[: self.batch], self._queue[self.batch :]
+        return batch
+
+    def state_dict(self) -> dict[str, list[int]]:
+        """Return what is left of the present epoch; the state of ``rng`` is kept by whoever made it."""
+        return {"queue": self._queue.tolist()}
+
+    def load_state_dict(self, state: dict[str, list[int]]) -> None:
+        self._queue = np.array(state["queue"], dtype=np.int64)
+
+
+def batches(ctx: FitContext, count: int, batch: int, *purpose: str | int) -> Batches:
+    """Return batches in an order drawn for a purpose.
+
+    Raises:
+        TrainingError: there is nothing to train on.
+    """
+    return ctx.keep(Batches(count, batch, ctx.rng(*purpose)))
 
 
 def training_length(updates: int | None, epochs: int, count: int, batch: int) -> int:
@@ -92,22 +117,30 @@ def training_length(updates: int | None, epochs: int, count: int, batch: int) ->
     return epochs * math.ceil(count / batch) if updates is None else updates
 
 
-def quicker_first(optimiser: torch.optim.Optimizer, rate: float | None, updates: int) -> None:
+def quicker_first(ctx: FitContext, optimiser: torch.optim.Optimizer, rate: float | None, updates: int) -> None:
     """Let an optimiser learn at ``rate`` for the first half of ``updates``, then at its own; None changes nothing."""
-    if rate is None:
-        return
-    own, done = [group["lr"] for group in optimiser.param_groups], 0
-    for group in optimiser.param_groups:
-        group["lr"] = rate
+    if rate is not None:
+        ctx.keep(_QuickerFirst(optimiser, rate, updates))
 
-    def count(*_: Any) -> None:
-        nonlocal done
-        done += 1
-        if done == max(1, updates // 2):
-            for group, lr in zip(optimiser.param_groups, own, strict=True):
+
+class _QuickerFirst:
+    def __init__(self, optimiser: torch.optim.Optimizer, rate: float, updates: int) -> None:
+        self.own, self.half, self.done = [group["lr"] for group in optimiser.param_groups], max(1, updates // 2), 0
+        for group in optimiser.param_groups:
+            group["lr"] = rate
+        optimiser.register_step_post_hook(self._count)
+
+    def _count(self, optimiser: torch.optim.Optimizer, *_: Any) -> None:
+        self.done += 1
+        if self.done == self.half:
+            for group, lr in zip(optimiser.param_groups, self.own, strict=True):
                 group["lr"] = lr
 
-    optimiser.register_step_post_hook(count)
+    def state_dict(self) -> dict[str, int]:
+        return {"done": self.done}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self.done = state["done"]
 
 
 def update(optimiser: torch.optim.Optimizer, loss: Any) -> torch.Tensor:

@@ -70,7 +70,7 @@ def held_out_slices(
         from .resident import ResidentSlices
 
         slices = ResidentSlices(held_out.array(view), ctx.device, held=False)
-        order = batches(len(slices), batch, ctx.rng("order", HELD_OUT))
+        order = batches(ctx, len(slices), batch, "order", HELD_OUT)
         return lambda: slices.take(next(order))
 
     return source

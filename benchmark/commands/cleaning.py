@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 
-from ...common.atomic import open_no_link, remove, unfinished
+from ...common.atomic import open_no_link, remove, resumable, unfinished
 from ...common.errors import brief
 from ..runs.folder import RunFolder, RunFolderError, hold
 from ..runs.ledger import delete, size
@@ -36,7 +36,8 @@ def clean(
         _refuse_links(folder)
         _refuse_live_workers(folder)
         listed = folder.ledger.paths()
-        halves = [path for part in _parts(folder) for path in unfinished(part, elsewhere=True)]
+        resumed = {resumable(folder.fits_dir / fit) for fit in _fits(folder)}
+        halves = [path for part in _parts(folder) for path in unfinished(part, elsewhere=True) if path not in resumed]
         doomed, foreign = {}, []
         for path in _unreferenced(folder, maps):
             if files := folder.ledger.owned(path, listed):
@@ -62,9 +63,8 @@ def clean(
 
 def _unreferenced(folder: RunFolder, maps: bool) -> Iterator[Path]:
     records = {record.cell.slug: record.ids for record in folder.records()}
-    plans = {path.stem: _planned(path) for path in sorted(folder.cells_dir.glob("*.json"))}
-    fits = {fit for ids in (*records.values(), *plans.values()) for fit in ids.fits}
-    known = {*folder.info().get("cells", []), *records, *plans}
+    known = {*folder.info().get("cells", []), *records, *(path.stem for path in folder.cells_dir.glob("*.json"))}
+    fits = _fits(folder)
     yield from (p for p in _children(folder.fits_dir) if p.name not in fits)
     for path in _children(folder.maps_dir):
         measured = path.name in records and finished(path) in (None, records[path.name].map)
@@ -74,6 +74,12 @@ def _unreferenced(folder: RunFolder, maps: bool) -> Iterator[Path]:
     yield from (p for p in _children(folder.logs_dir) if p.name not in failed)
     for part in (folder.stale_dir, folder.locks_dir, folder.tasks_dir):
         yield from _children(part)
+
+
+def _fits(folder: RunFolder) -> set[str]:
+    """Return the trainings that a record or the plan of a cell names."""
+    plans = map(_planned, sorted(folder.cells_dir.glob("*.json")))
+    return {fit for ids in (*(record.ids for record in folder.records()), *plans) for fit in ids.fits}
 
 
 def _planned(path: Path) -> StageIds:

@@ -23,6 +23,7 @@ from ..stages import drive
 from ..stages.wall import available as available_wall
 from . import walls
 from .phantom import lesion_cases
+from .resumed import resumed
 from .subject import PACKAGE, Broken, NotApplicable, Subject, Unavailable
 from .thieves import PAST_PYTHON, ROUTES
 
@@ -376,6 +377,7 @@ CHECKS: dict[str, Callable[[Subject], str]] = {
     "inputs untouched": inputs_untouched,
     "same seed": same_seed,
     "other seed": other_seed,
+    "resumed": resumed,
     "save and load": save_and_load,
     "order and batch": batches,
     "blind to labels": blind,

@@ -19,6 +19,7 @@ from ...common.errors import UasbenchError, shortened
 from ...common.seeds import derive, seed_everything
 from ...datasets.case import Case, Spacing, counted
 from ...methods.context import FitContext
+from ...methods.resuming import EVERY_S, Resumption
 from ...methods.state import to_device
 
 if TYPE_CHECKING:
@@ -43,18 +44,28 @@ def construct(cls: type[Method], config: Any, *, seed: int, device: str) -> Meth
 
 
 def train(
-    cls: type[Method], config: Any, scans: HealthySet | LabelledSet, ctx: FitContext, checkpoints: Path | None = None
+    cls: type[Method],
+    config: Any,
+    scans: HealthySet | LabelledSet,
+    ctx: FitContext,
+    checkpoints: Path | None = None,
+    every_s: float = EVERY_S,
 ) -> tuple[Method, float]:
     """Construct a method and fit it, on healthy scans or, a top line, on scans with lesion masks.
 
-    Returns the method and the seconds that its fit took; ``checkpoints`` gets the states that it keeps under way.
+    Returns the method and the seconds that its fit took; ``checkpoints`` gets the states that it keeps under way, and
+    ``every_s`` seconds those from which a killed fit goes on in the same folder.
     """
     method: Any = construct(cls, config, seed=ctx.seed, device=ctx.device)
-    if checkpoints is not None:
-        ctx = replace(ctx, save_checkpoint=lambda name: method.save(checkpoints / f"{name}.pt"))
     start = time.perf_counter()
+    if checkpoints is None:
+        method.fit(scans, ctx)
+        return method, time.perf_counter() - start
+    resumption = Resumption(method, checkpoints, every_s)
+    ctx = replace(ctx, save_checkpoint=lambda name: method.save(checkpoints / f"{name}.pt"), resumption=resumption)
     method.fit(scans, ctx)
-    return method, time.perf_counter() - start
+    resumption.clear()
+    return method, resumption.elapsed
 
 
 def load(cls: type[Method], config: Any, path: Path, device: str) -> Method:

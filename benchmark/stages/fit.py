@@ -15,6 +15,7 @@ from ...datasets.labelled import LabelledPart, LabelledSet
 from ...datasets.storing.prepared import PreparedCase, TruthRef
 from ...methods.config import resolve
 from ...methods.context import FitContext
+from ...methods.resuming import CHECKPOINTS, EVERY_S
 from ...methods.state import parameter_count
 from .. import device as devices
 from ..convergence import WatchedCurves
@@ -26,6 +27,7 @@ from .task import Frozen, Numerics, Progress, RunInside, Task, ZRange
 from .wall import Places, standing
 
 CURVES = "curves.csv"
+CHECKPOINT_S = EVERY_S
 
 
 class FitError(UasbenchError):
@@ -86,11 +88,14 @@ def training_scans(task: FitTask, uses: str) -> tuple[HealthySet | LabelledSet, 
 
 
 def run(task: FitTask, run_inside: RunInside) -> None:
-    """Train and store under ``task.out``, which appears whole or not at all; a damaged fit is replaced."""
+    """Train and store under ``task.out``, which appears whole or not at all; a damaged fit is replaced.
+
+    A training that was killed goes on from its last checkpoint.
+    """
     if damage(task.out / FIT_SEAL) is None:
         return
     discard(task.out)
-    with new_folder(task.out, listed=True) as scratch:
+    with new_folder(task.out, listed=True, resumed=CHECKPOINTS) as scratch:
         run_inside(lambda report: _learn(task, scratch, report), _places(task, scratch))
         check_whole(scratch, FIT_SEAL)
 
@@ -132,7 +137,7 @@ def _learn(task: FitTask, scratch: Path, progress: Progress) -> None:
             unlabelled=unlabelled,
             held_out=HealthySet([Part(case, z) for case, z in task.held_out]) if task.held_out else None,
         )
-        method, seconds = drive.train(cls, config, scans, context, scratch)
+        method, seconds = drive.train(cls, config, scans, context, scratch, CHECKPOINT_S)
     method.save(scratch / "last.pt")
     about = {
         "id": task.id,

@@ -194,10 +194,11 @@ class AnoDDPM(Method):
         c = self.config
         self.noise_seed = ctx.seed_for("score-noise")
         slices = ResidentSlices(healthy.array(self.view), ctx.device)
-        order = batches(len(slices), c.batch, ctx.rng("order"))
+        order = batches(ctx, len(slices), c.batch, "order")
         diffusion, simplex = Diffusion(c.steps), self.noise()
-        optimiser = torch.optim.AdamW(self.net.parameters(), lr=c.lr, weight_decay=0.0)
-        average = [p.detach().clone() for p in self.net.parameters()]
+        optimiser = ctx.keep(torch.optim.AdamW(self.net.parameters(), lr=c.lr, weight_decay=0.0))
+        clones = (p.detach().clone() for p in self.net.parameters())
+        average = ctx.keep(torch.nn.ParameterList(torch.nn.Parameter(p, requires_grad=False) for p in clones))
         self.net.train()
 
         def loss_of(images: torch.Tensor, rois: torch.Tensor, draws: torch.Generator) -> torch.Tensor:
@@ -216,7 +217,7 @@ class AnoDDPM(Method):
         def held_out(batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
             return loss_of(*batch, torch.Generator(ctx.device).manual_seed(ctx.seed_for("noise", "held out")))
 
-        generator = torch.Generator(ctx.device).manual_seed(ctx.seed_for("noise"))
+        generator = ctx.generator("noise")
 
         def step(_: int) -> dict[str, torch.Tensor]:
             loss = loss_of(*slices.take(next(order)), generator)

@@ -114,9 +114,9 @@ class ReverseDistillation(FeatureMethod):
 
         c = self.config
         slices = ResidentSlices(healthy.array(self.view), ctx.device)
-        order = batches(len(slices), c.batch, ctx.rng("order"))
+        order = batches(ctx, len(slices), c.batch, "order")
         trained = [*self.bottleneck.parameters(), *self.decoder.parameters()]
-        optimiser = torch.optim.Adam(trained, lr=c.lr, betas=(c.beta1, 0.999))
+        optimiser = ctx.keep(torch.optim.Adam(trained, lr=c.lr, betas=(c.beta1, 0.999)))
         self.bottleneck.train()
         self.decoder.train()
 

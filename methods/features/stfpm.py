@@ -89,9 +89,9 @@ class STFPM(FeatureMethod):
 
         c = self.config
         slices = ResidentSlices(healthy.array(self.view), ctx.device)
-        order = batches(len(slices), c.batch, ctx.rng("order"))
-        optimiser = torch.optim.SGD(
-            self.student.parameters(), lr=c.lr, momentum=c.momentum, weight_decay=c.weight_decay
+        order = batches(ctx, len(slices), c.batch, "order")
+        optimiser = ctx.keep(
+            torch.optim.SGD(self.student.parameters(), lr=c.lr, momentum=c.momentum, weight_decay=c.weight_decay)
         )
         self.student.train()
 

@@ -29,12 +29,13 @@ class SeededDropout(nn.Module):
         return x * keep / (1 - self.p)
 
 
-def seed_dropout(net: nn.Module, seed: int) -> None:
-    """Give the dropout layers of a network one generator, on the device of its parameters."""
+def seed_dropout(net: nn.Module, seed: int) -> torch.Generator:
+    """Give the dropout layers of a network one generator, on the device of its parameters, and return it."""
     generator = torch.Generator(next(net.parameters()).device).manual_seed(seed)
     for module in net.modules():
         if isinstance(module, SeededDropout):
             module.generator = generator
+    return generator
 
 
 def chain(unit: Callable[[int, int], Iterable[nn.Module]], *widths: int) -> nn.Sequential:

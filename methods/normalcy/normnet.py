@@ -230,8 +230,8 @@ class NormNet(Method):
 
         c = self.config
         dice_ce = DiceCELoss(to_onehot_y=True, softmax=True)
-        optimiser = torch.optim.Adam(self.net.parameters(), lr=c.lr, fused=True)
-        quicker_first(optimiser, c.first_lr, ctx.updates(c.updates))
+        optimiser = ctx.keep(torch.optim.Adam(self.net.parameters(), lr=c.lr, fused=True))
+        quicker_first(ctx, optimiser, c.first_lr, ctx.updates(c.updates))
         self.net.train()
 
         def loss_of(batch: Batch) -> torch.Tensor:
@@ -249,7 +249,7 @@ class NormNet(Method):
         watch = held_out_loss(
             ctx, c.updates, [self.net], lambda held: self.batch_source(self.crops(held), ctx, "held out"), loss_of
         )
-        with drawn_ahead(self.batch_source(self.crops(healthy), ctx), ctx.device) as draw:
+        with drawn_ahead(self.batch_source(self.crops(healthy), ctx), ctx) as draw:
             self.updates = run_updates(ctx, c.updates, step, watch=watch)
 
     def preview(self, healthy: HealthySet, ctx: FitContext) -> dict[str, np.ndarray]:
@@ -275,7 +275,7 @@ class NormNet(Method):
         recipe = LesionRecipe(**{name: getattr(c, name) for name in switches})
         places, rng = ctx.rng("crops", *phase), ctx.rng("synthesis", *phase)
         on_cpu = ctx.device == "cpu"
-        device_draws = None if on_cpu else torch.Generator(ctx.device).manual_seed(ctx.seed_for("synthesis", *phase))
+        device_draws = None if on_cpu else ctx.generator("synthesis", *phase)
 
         def draw() -> Batch:
             images, rois, fullness = crops.draw(c.batch, places)

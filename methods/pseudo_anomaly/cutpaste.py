@@ -15,7 +15,7 @@ from ..config import STANDARD_SLICES, SliceConfig, complete
 from ..context import FitContext
 from ..features.parts.backbone import PretrainedMethod
 from ..nets import weights as sources
-from ..training import as_input, autocast, batches, run_updates, update
+from ..training import Batches, as_input, autocast, batches, run_updates, update
 from ..watching import held_out_loss
 from .parts.organ_crops import cut, grid_centres, random_centres, spread_scores
 
@@ -200,7 +200,7 @@ class CutPaste(PretrainedMethod):
         c = self.config
         self._train(stack, ctx)
         rng = ctx.rng("density")
-        order = batches(len(stack), c.batch, rng)
+        order = Batches(len(stack), c.batch, rng)
         embeddings: list[np.ndarray] = []
         while sum(map(len, embeddings)) < c.density_crops:
             images, rois = stack.take(next(order))
@@ -214,10 +214,10 @@ class CutPaste(PretrainedMethod):
         from ..synthesis.cutpaste_patches import CutPastePatches
 
         c = self.config
-        order = batches(len(stack), c.batch, ctx.rng("order", phase))
+        order = batches(ctx, len(stack), c.batch, "order", phase)
         rng = ctx.rng("crops", phase)
         paste = CutPastePatches(
-            torch.Generator(ctx.device).manual_seed(ctx.seed_for("patches", phase)),
+            ctx.generator("patches", phase),
             area=c.area,
             aspect=c.aspect,
             scar_width=c.scar_width,
@@ -269,8 +269,10 @@ class CutPaste(PretrainedMethod):
         c = self.config
         updates = ctx.updates(c.epochs * c.epoch_updates)
         frozen = min(c.frozen_epochs * c.epoch_updates, updates)
-        optimiser = torch.optim.SGD(self.net.parameters(), lr=c.lr, momentum=c.momentum, weight_decay=c.weight_decay)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, max(updates, 1))
+        optimiser = ctx.keep(
+            torch.optim.SGD(self.net.parameters(), lr=c.lr, momentum=c.momentum, weight_decay=c.weight_decay)
+        )
+        schedule = ctx.keep(torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, max(updates, 1)))
         classes = torch.arange(len(CLASSES), device=ctx.device).repeat_interleave(c.batch)
         self.net.train()
 
@@ -290,7 +292,7 @@ class CutPaste(PretrainedMethod):
             return self.batch_source(held.array(self.view), ctx, "held out")
 
         watch = held_out_loss(ctx, updates, [self.net], held_out, loss_of)
-        with drawn_ahead(self.batch_source(stack, ctx, "fit"), ctx.device) as draw:
+        with drawn_ahead(self.batch_source(stack, ctx, "fit"), ctx) as draw:
             done = run_updates(ctx, updates, step, watch=watch)
         self.net.requires_grad_(True)
         self.updates = {"frozen": frozen, "all": done}

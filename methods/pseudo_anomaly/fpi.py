@@ -120,7 +120,7 @@ class FPI(Method):
         others = [p for p in self.net.parameters() if p.ndim != 4]
         # The gradient of l2 · Σ w² is 2 · l2 · w, which is what Adam's weight decay adds.
         groups = [{"params": kernels, "weight_decay": 2 * c.l2}, {"params": others}]
-        optimiser = torch.optim.Adam(groups, lr=c.lr)
+        optimiser = ctx.keep(torch.optim.Adam(groups, lr=c.lr))
         self.net.train()
 
         def loss_of(batch: Batch) -> torch.Tensor:
@@ -134,7 +134,7 @@ class FPI(Method):
 
         updates = training_length(c.updates, c.epochs, len(healthy.array(self.view)), c.batch)
         watch = held_out_loss(ctx, updates, [self.net], source, loss_of)
-        with drawn_ahead(pasted, ctx.device) as draw:
+        with drawn_ahead(pasted, ctx) as draw:
             self.updates = run_updates(ctx, updates, lambda _: {"bce": update(optimiser, loss_of(draw()))}, watch=watch)
 
     def batch_source(self, healthy: HealthySet, ctx: FitContext, phase: str, donors: str = "") -> NextBatch:
@@ -149,7 +149,7 @@ class FPI(Method):
         stack = healthy.array(self.view)
         patients = (donors or c.donors) == "patients"
         place = SamePlace.of(healthy, stack) if patients else AnySlice(len(stack))
-        order = batches(len(stack), c.batch, ctx.rng("order", phase))
+        order = batches(ctx, len(stack), c.batch, "order", phase)
         rng = ctx.rng("patches", phase)
         paste = ForeignPatches(
             BLENDS[self.blend],

@@ -113,8 +113,8 @@ class RandomShape(AugmentedSlices):
         stack = healthy.array(self.view)
         draw = self.batch_source(stack, ctx, "fit")
         updates = training_length(c.updates, c.epochs, len(stack), c.batch)
-        optimiser = torch.optim.Adam(self.net.parameters(), lr=c.lr)
-        quicker_first(optimiser, c.first_lr, ctx.updates(updates))
+        optimiser = ctx.keep(torch.optim.Adam(self.net.parameters(), lr=c.lr))
+        quicker_first(ctx, optimiser, c.first_lr, ctx.updates(updates))
         self.net.train()
 
         def losses_of(batch: Batch) -> dict[str, torch.Tensor]:
@@ -135,7 +135,7 @@ class RandomShape(AugmentedSlices):
         from ..synthesis.shift import ShiftedRegions
 
         c = self.config
-        return ShiftedRegions(c.size, ctx.device, ctx.seed_for("synthesis", phase), c, fill=c.fill)
+        return ctx.keep(ShiftedRegions(c.size, ctx.device, ctx.seed_for("synthesis", phase), c, fill=c.fill))
 
     def score_view(self, array: np.ndarray, roi: np.ndarray, spacing: Spacing) -> np.ndarray:
         """Return the probability of an outlier inside the region of interest."""

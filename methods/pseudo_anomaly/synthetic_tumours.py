@@ -179,9 +179,11 @@ class SyntheticTumours(Method):
         crops = VolumeCrops(healthy.volumes(self.view), c.crop)
         wanted = c.epochs * c.epoch_updates if c.updates is None else c.updates
         dice_ce = DiceCELoss(to_onehot_y=True, softmax=True)
-        optimiser = torch.optim.AdamW(self.net.parameters(), lr=c.lr, weight_decay=c.weight_decay, fused=True)
+        optimiser = ctx.keep(torch.optim.AdamW(self.net.parameters(), lr=c.lr, weight_decay=c.weight_decay, fused=True))
         total = ctx.updates(wanted)
-        rates = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda i: warm_cosine(i, total, c.warmup / c.epochs))
+        rates = ctx.keep(
+            torch.optim.lr_scheduler.LambdaLR(optimiser, lambda i: warm_cosine(i, total, c.warmup / c.epochs))
+        )
         self.net.train()
 
         def loss_of(batch: Batch) -> torch.Tensor:
@@ -199,7 +201,7 @@ class SyntheticTumours(Method):
             return self.batch_source(VolumeCrops(held.volumes(self.view), c.crop), ctx, "held out")
 
         watch = held_out_loss(ctx, wanted, [self.net], held_out, loss_of)
-        with drawn_ahead(self.batch_source(crops, ctx), ctx.device) as draw:
+        with drawn_ahead(self.batch_source(crops, ctx), ctx) as draw:
             self.updates = run_updates(ctx, wanted, step, watch=watch)
 
     def preview(self, healthy: HealthySet, ctx: FitContext) -> dict[str, np.ndarray]:
@@ -227,7 +229,7 @@ class SyntheticTumours(Method):
             sign=-1 if c.tumours == "darker" else 1,
         )
         generator = TumourGenerator(recipe, ctx.rng("synthesis", *phase))
-        order = batches(len(crops.cases), c.batch, ctx.rng("order", *phase))
+        order = batches(ctx, len(crops.cases), c.batch, "order", *phase)
         places, changes = ctx.rng("crops", *phase), ctx.rng("change", *phase)
 
         def one(case: int) -> Batch:

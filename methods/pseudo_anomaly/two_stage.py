@@ -152,15 +152,17 @@ class TwoStage(RestoreAndSegment):
         from ..synthesis.shift import ShiftedRegions
 
         fill = "control" if c.control_texture else "shift"
-        return ShiftedRegions(c.size, ctx.device, ctx.seed_for("synthesis", phase), c, fill=fill, in_roi=False)
+        return ctx.keep(
+            ShiftedRegions(c.size, ctx.device, ctx.seed_for("synthesis", phase), c, fill=fill, in_roi=False)
+        )
 
     def train_restoration(self, stack: SliceStack, ctx: FitContext, updates: int) -> None:
         """Phase one: mean absolute error between the restored and the clean slice."""
         import torch
 
         draw = self.batch_source(stack, ctx, "restoration")
-        optimiser = torch.optim.Adam(self.restoration.parameters(), lr=self.config.lr)
-        quicker_first(optimiser, self.config.first_lr, ctx.updates(updates))
+        optimiser = ctx.keep(torch.optim.Adam(self.restoration.parameters(), lr=self.config.lr))
+        quicker_first(ctx, optimiser, self.config.first_lr, ctx.updates(updates))
         self.restoration.train()
 
         def loss_of(batch: Batch) -> torch.Tensor:
@@ -182,9 +184,9 @@ class TwoStage(RestoreAndSegment):
 
         c = self.config
         draw = self.batch_source(stack, ctx, "segmentation")
-        optimiser = torch.optim.Adam(self.segmentation.parameters(), lr=c.lr)
-        quicker_first(optimiser, c.first_lr, ctx.updates(updates))
-        schedule = decaying(optimiser, ctx.updates(updates), c.segmentation_decay_at, c.lr_decay)
+        optimiser = ctx.keep(torch.optim.Adam(self.segmentation.parameters(), lr=c.lr))
+        quicker_first(ctx, optimiser, c.first_lr, ctx.updates(updates))
+        schedule = ctx.keep(decaying(optimiser, ctx.updates(updates), c.segmentation_decay_at, c.lr_decay))
         keep = {training_length(None, n, len(stack), c.batch): f"epoch-{n}" for n in c.segmentation_checkpoints}
         self.restoration.eval()
 

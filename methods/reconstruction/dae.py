@@ -127,8 +127,10 @@ class DAE(Method):
         c = self.config
         stack = healthy.array(self.view)
         draw = self.batch_source(stack, ctx)
-        optimiser = torch.optim.Adam(self.net.parameters(), lr=c.lr, weight_decay=c.weight_decay, amsgrad=True)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda epoch: cyclic_cosine(epoch, c.t_max))
+        optimiser = ctx.keep(
+            torch.optim.Adam(self.net.parameters(), lr=c.lr, weight_decay=c.weight_decay, amsgrad=True)
+        )
+        schedule = ctx.keep(torch.optim.lr_scheduler.LambdaLR(optimiser, lambda epoch: cyclic_cosine(epoch, c.t_max)))
         self.net.train()
 
         def loss_of(batch: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -149,13 +151,11 @@ class DAE(Method):
 
     def batch_source(self, stack: SliceStack, ctx: FitContext, *phase: str) -> Callable[[], Sequence[torch.Tensor]]:
         """Return what yields clean slices, regions of interest and noisy slices, float32 (n, 1, H, W)."""
-        import torch
-
         from ..resident import ResidentSlices
 
         c, slices = self.config, ResidentSlices(stack, ctx.device, held=False if "held out" in phase else None)
-        order = batches(len(stack), c.batch, ctx.rng("order", *phase))
-        generator = torch.Generator(ctx.device).manual_seed(ctx.seed_for("noise", *phase))
+        order = batches(ctx, len(stack), c.batch, "order", *phase)
+        generator = ctx.generator("noise", *phase)
 
         def draw() -> Sequence[torch.Tensor]:
             clean, roi = (as_input(part, ctx.device) for part in slices.take(next(order)))

@@ -168,9 +168,9 @@ class FAnoGAN(Method):
 
         c = self.config
         real = self.patches(stack, ctx, "gan")
-        draws = torch.Generator(ctx.device).manual_seed(ctx.seed_for("gan"))
+        draws = ctx.generator("gan")
         g_optimiser, c_optimiser = (
-            torch.optim.Adam(net.parameters(), lr=c.lr, betas=(c.beta1, c.beta2))
+            ctx.keep(torch.optim.Adam(net.parameters(), lr=c.lr, betas=(c.beta1, c.beta2)))
             for net in (self.generator, self.critic)
         )
         self.generator.train()
@@ -219,7 +219,7 @@ class FAnoGAN(Method):
 
         c = self.config
         real = self.patches(stack, ctx, "encoder")
-        optimiser = torch.optim.RMSprop(self.encoder.parameters(), lr=c.encoder_lr, alpha=0.9)
+        optimiser = ctx.keep(torch.optim.RMSprop(self.encoder.parameters(), lr=c.encoder_lr, alpha=0.9))
         self.encoder.train()
         self.generator.eval().requires_grad_(False)
         self.critic.eval().requires_grad_(False)
@@ -244,7 +244,7 @@ class FAnoGAN(Method):
         self.critic.requires_grad_(True)
 
     def patches(self, stack: SliceStack, ctx: FitContext, phase: str) -> Iterator[torch.Tensor]:
-        """Yield training batches for ever: the cropped slices, (n, 1, patch, patch) in [−1, 1]."""
+        """Return training batches for ever: the cropped slices, (n, 1, patch, patch) in [−1, 1]."""
         from ..resident import ResidentSlices, sent
         from ..roi_crop import SquareCrops
 
@@ -253,11 +253,14 @@ class FAnoGAN(Method):
         if c.frame == "volume":
             extents = np.stack([stack.extent(case) for case in range(int(stack.case_of.max()) + 1)])
             of_scans = sent(extents, ctx.device)
-        for indices in batches(len(stack), c.batch, ctx.rng("order", phase)):
+
+        def cropped(indices: np.ndarray) -> torch.Tensor:
             images, rois = slices.take(indices)
             around = rois if of_scans is None else of_scans[sent(stack.case_of[indices], ctx.device)]
             crops = SquareCrops.around(around, c.patch)
-            yield 2 * crops.take(as_input(images, ctx.device)) - 1
+            return 2 * crops.take(as_input(images, ctx.device)) - 1
+
+        return map(cropped, batches(ctx, len(stack), c.batch, "order", phase))
 
     def _held_out(self, ctx: FitContext, phase: str) -> Callable[[HealthySet], Callable[[], torch.Tensor]]:
         return lambda held: partial(next, self.patches(held.array(self.view), ctx, f"{phase}, held out"))

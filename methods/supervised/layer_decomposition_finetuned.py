@@ -159,7 +159,7 @@ class LayerDecompositionFinetuned(LayerMethod, SupervisedMethod):
         c = self.config
         crops = VolumeCrops(stack, c.crop, runs)
         statistics = {case: organ_statistics(stack.image(case), stack.roi(case)) for case in crops.cases}
-        order, places = batches(len(crops.cases), c.batch, ctx.rng("order", phase)), ctx.rng("crops", phase)
+        order, places = batches(ctx, len(crops.cases), c.batch, "order", phase), ctx.rng("crops", phase)
 
         def one(case: int) -> dict[str, np.ndarray]:
             run = crops.run_of(case, places)

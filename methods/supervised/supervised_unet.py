@@ -120,8 +120,10 @@ class SupervisedUNet(SupervisedMethod):
 
         c = self.config
         draw = self.batch_source(labelled, ctx)
-        optimiser = torch.optim.Adam(self.net.parameters(), lr=c.lr)
-        schedule = torch.optim.lr_scheduler.PolynomialLR(optimiser, max(1, ctx.updates(c.updates)), c.lr_power)
+        optimiser = ctx.keep(torch.optim.Adam(self.net.parameters(), lr=c.lr))
+        schedule = ctx.keep(
+            torch.optim.lr_scheduler.PolynomialLR(optimiser, max(1, ctx.updates(c.updates)), c.lr_power)
+        )
         self.net.train()
 
         def step(_: int) -> dict[str, torch.Tensor]:
@@ -146,8 +148,8 @@ class SupervisedUNet(SupervisedMethod):
         stack, lesions = labelled.cases.array(self.view), labelled.lesions(self.view)
         positive = np.flatnonzero(lesions.positive)
         wanted = math.ceil(c.lesion_share * c.batch) if len(positive) else 0
-        any_slice = batches(len(stack), c.batch - wanted, ctx.rng("slices"))
-        with_lesion = batches(len(positive), wanted, ctx.rng("lesions")) if wanted else None
+        any_slice = batches(ctx, len(stack), c.batch - wanted, "slices")
+        with_lesion = batches(ctx, len(positive), wanted, "lesions") if wanted else None
         turns, looks = ctx.rng("turns"), ctx.rng("looks")
 
         def draw() -> tuple[torch.Tensor, ...]:

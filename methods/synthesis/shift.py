@@ -1,6 +1,7 @@
 """Random-shape anomalies: the shifted intensities of the liver paper, and the other fillings of random-shape."""
 
-from typing import Literal
+import json
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -67,6 +68,14 @@ class ShiftedRegions:
             scale = _mean(images, images > 0) / noise.amax(dim=(1, 2), keepdim=True).clamp(min=1)
             filled = torch.where(self._coins(len(images), 0.5), noise * scale, filled)
         return torch.where(masks, filled.clamp(0, 255).floor(), clean) / 255, masks
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return where its generators stand."""
+        return {"rng": json.dumps(self._rng.bit_generator.state), "generator": self._generator.get_state()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._rng.bit_generator.state = json.loads(state["rng"])
+        self._generator.set_state(state["generator"])
 
     def draw_shifts(self, count: int) -> np.ndarray:
         """Draw C for each slice, float32 (count,)."""

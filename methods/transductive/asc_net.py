@@ -141,11 +141,11 @@ class ASCNet(Method):
             )
         c = self.config
         reference, mixed = (ResidentSlices(s.array(self.view), ctx.device) for s in (healthy, ctx.unlabelled))
-        of_reference = batches(len(reference), c.batch, ctx.rng("order", "reference"))
-        of_mixed = batches(len(mixed), c.batch, ctx.rng("order", "mixed"))
-        seed_dropout(self.net, ctx.seed_for("dropout", "main"))
-        seed_dropout(self.critic, ctx.seed_for("dropout", "discriminator"))
-        train_critic, train_main = self._optimiser(self.critic), self._optimiser(self.net)
+        of_reference = batches(ctx, len(reference), c.batch, "order", "reference")
+        of_mixed = batches(ctx, len(mixed), c.batch, "order", "mixed")
+        ctx.keep(seed_dropout(self.net, ctx.seed_for("dropout", "main")))
+        ctx.keep(seed_dropout(self.critic, ctx.seed_for("dropout", "discriminator")))
+        train_critic, train_main = (ctx.keep(self._optimiser(net)) for net in (self.critic, self.net))
         self.net.train()
         self.critic.train()
 

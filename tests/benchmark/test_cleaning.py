@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from uasbench.benchmark.commands.cleaning import clean
 from uasbench.benchmark.runs.folder import RunFolder, RunFolderError, hold
-from uasbench.common.atomic import new_folder
+from uasbench.common.atomic import new_folder, resumable
 from uasbench.common.errors import DataError
 
 
@@ -27,6 +27,14 @@ def test_a_finished_run_keeps_records_fits_and_maps(folder):
     assert (folder.map_dir(record.cell) / "map.json").exists()
     assert folder.cell_path(record.cell).exists()
     assert clean(folder) == 0
+
+
+def test_an_unfinished_training_stays_for_a_planned_cell_alone(folder):
+    fit = folder.records()[0].ids.fit
+    kept, dropped = (fill(resumable(folder.fits_dir / name) / "resume-1.pt") for name in (fit, "0123456789abcdef"))
+    clean(folder)
+    assert kept.exists()
+    assert not dropped.parent.exists()
 
 
 def made(folder, path: Path) -> Path:

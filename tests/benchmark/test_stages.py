@@ -5,9 +5,13 @@ import subprocess
 import sys
 import textwrap
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import torch
+from uasbench.benchmark.stages import fit
+from uasbench.benchmark.stages.apart import Here
 from uasbench.benchmark.stages.fit import FitTask, MethodSpec
 from uasbench.benchmark.stages.map import MOST_WAITING, MapTask, Model, Writer
 from uasbench.benchmark.stages.task import Numerics
@@ -72,6 +76,40 @@ def test_fit_and_map_work_without_mlflow_optuna_data_root_and_labels(prepared, t
     assert json.loads((tmp_path / "fit" / "fit.json").read_text())["updates"]["phase 1"] > 0
     assert (tmp_path / "map" / f"{test.cases[0].id}.map").exists()
     assert (tmp_path / "map" / "healthy" / f"{healthy.cases[0].id}.map").exists()
+
+
+def test_a_killed_fit_goes_on_where_it_stood_and_leaves_nothing_behind(prepared, tmp_path, monkeypatch):
+    monkeypatch.setattr(fit, "CHECKPOINT_S", 0)
+    case = prepared[0].cases[0]
+    spec = MethodSpec(target="uasbench.methods.reconstruction.ae:AE", profile="smoke", anatomy="liver", settings={})
+    numerics = Numerics(device="cpu", threads=1, precision="fp32")
+
+    def train(name: str, killed_at: int = 0) -> list[int]:
+        done = []
+
+        def progress(i: int, _: int) -> None:
+            done.append(i)
+            if i == killed_at:
+                raise KeyboardInterrupt
+
+        task = FitTask(id=name, method=spec, seed=0, numerics=numerics, parts=((case, None),), out=tmp_path / name)
+        with suppress(KeyboardInterrupt):
+            fit.run(task, Here(progress))
+        return done
+
+    train("undisturbed")
+    assert train("killed", killed_at=6) == list(range(1, 7))
+    assert not (tmp_path / "killed").exists()
+    assert train("killed") == [1, *range(6, 11)]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["killed", "undisturbed"]
+    weights, others = (torch.load(tmp_path / name / "last.pt") for name in ("undisturbed", "killed"))
+    assert all(torch.equal(value, others["net"][1][key]) for key, value in weights["net"][1].items())
+    curves, about = zip(
+        *(((p / "curves.csv").read_text(), (p / "fit.json").read_text()) for p in sorted(tmp_path.iterdir())),
+        strict=True,
+    )
+    assert curves[0] == curves[1]
+    assert [json.loads(text)["updates"] for text in about] == [{"phase 1": 10}] * 2
 
 
 @pytest.mark.parametrize("stage", ["fit", "map"])

@@ -5,6 +5,7 @@ import threading
 import pytest
 import torch
 from uasbench.methods.ahead import BATCHES, drawn_ahead, tensors
+from uasbench.methods.context import FitContext
 
 
 def source():
@@ -23,7 +24,7 @@ def test_batches_come_in_their_order_and_hardly_more_are_drawn(threaded):
     plain, _ = source()
     expected = [plain() for _ in range(10)]
     draw, drawn = source()
-    with drawn_ahead(draw, "cpu", threaded) as following:
+    with drawn_ahead(draw, FitContext(0), threaded) as following:
         found = [following() for _ in range(10)]
     assert [number for number, _ in found] == list(range(10))
     assert all(torch.equal(one, other) for (_, one), (_, other) in zip(found, expected, strict=True))
@@ -32,7 +33,7 @@ def test_batches_come_in_their_order_and_hardly_more_are_drawn(threaded):
 
 def test_on_the_cpu_no_thread_takes_another_core():
     before = threading.active_count()
-    with drawn_ahead(source()[0], "cpu") as following:
+    with drawn_ahead(source()[0], FitContext(0)) as following:
         following()
         assert threading.active_count() == before
 
@@ -43,7 +44,7 @@ def test_what_drawing_raises_is_raised_where_the_batch_is_wanted_and_the_thread_
     def fail() -> int:
         raise ValueError("no batch")
 
-    with drawn_ahead(fail, "cpu", threaded=True) as following, pytest.raises(ValueError, match="no batch"):
+    with drawn_ahead(fail, FitContext(0), threaded=True) as following, pytest.raises(ValueError, match="no batch"):
         following()
     assert threading.active_count() == before
 
@@ -62,6 +63,6 @@ def test_batches_of_another_stream_are_whole_on_this_one():
 
     expected = [float(draw()["x"].sum()) for _ in range(20)]
     generator.manual_seed(0)
-    with drawn_ahead(draw, "cuda", threaded=True) as following:
+    with drawn_ahead(draw, FitContext(0, device="cuda"), threaded=True) as following:
         found = [float(following()["x"].sum()) for _ in range(20)]
     assert found == expected

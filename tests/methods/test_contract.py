@@ -11,7 +11,7 @@ from uasbench import FitContext, Method, MethodCard
 from uasbench.common.seeds import derive
 from uasbench.methods.context import TrainingError
 from uasbench.methods.state import load_state, parameter_count
-from uasbench.methods.training import batches, run_updates
+from uasbench.methods.training import Batches, run_updates
 
 
 class Net(Method):
@@ -54,11 +54,11 @@ def test_seeds_differ_by_purpose_and_repeat(seed, a, b):
 
 
 def test_batches_cover_each_epoch_once():
-    draws = batches(10, 4, np.random.default_rng(0))
+    draws = Batches(10, 4, np.random.default_rng(0))
     first = np.concatenate([next(draws) for _ in range(5)])
     assert sorted(first[:10]) == sorted(first[10:]) == list(range(10))
     with pytest.raises(TrainingError, match="no training slices"):
-        next(batches(0, 4, np.random.default_rng(0)))
+        Batches(0, 4, np.random.default_rng(0))
 
 
 def test_updates_respect_the_budget_and_stop_at_a_loss_that_is_not_finite():

@@ -33,6 +33,8 @@ NAMES = [name for name in KNOWN.names() if KNOWN.entry(name).built_in]
 IN_ANOTHER_PROCESS = {"nnunet", "nnunet-unseen"}
 NOISE_BY_POSITION = {"anoddpm"}
 ONE_PASS = {"padim", "patchcore"}
+ONE_OF_A_KIND = {"vae", "f-anogan", "draem", "two-stage", "cutpaste", "normnet", "stfpm", "anoddpm", "asc-net"}
+RESUMED = [n for n in NAMES if not KNOWN.card(n).trivial and n not in {*ONE_PASS, *IN_ANOTHER_PROCESS}]
 PROMISES = (
     *("fit and score", "inputs untouched", "same seed", "other seed"),
     *("save and load", "order and batch", "own decision", "restorations"),
@@ -211,6 +213,13 @@ def test_the_promises_of_the_contract_are_kept(subject, promise):
         return  # its code and its settings are those of another method here
     with suppress(NotApplicable):
         assert "do not depend on the seed" not in CHECKS[promise](subject)
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in ONE_OF_A_KIND else pytest.param(name, marks=pytest.mark.slow) for name in RESUMED]
+)
+def test_a_training_that_is_killed_in_each_of_its_loops_ends_as_if_nobody_had_disturbed_it(name):
+    assert CHECKS["resumed"](next(where_it_runs(name))).startswith("killed")
 
 
 def test_no_updates_leave_the_untrained_method(subject):

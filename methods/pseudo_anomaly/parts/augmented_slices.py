@@ -61,9 +61,9 @@ class AugmentedSlices(Method):
         from ...synthesis.textures import random_angles, rotate
 
         slices = ResidentSlices(stack, ctx.device, held=False if "held out" in phase else None)
-        order = batches(len(stack), self.config.batch, ctx.rng("order", phase))
+        order = batches(ctx, len(stack), self.config.batch, "order", phase)
         synthesise = self.synthesis(stack, ctx, phase)
-        turns = torch.Generator(ctx.device).manual_seed(ctx.seed_for("rotation", phase))
+        turns = ctx.generator("rotation", phase)
 
         def draw() -> Batch:
             images, rois = slices.take(next(order))
@@ -226,9 +226,9 @@ class RestoreAndSegment(AugmentedSlices):
         c = self.config
         draw = self.batch_source(stack, ctx, "joint", c.rotate_p)
         trained = [self.segmentation] if c.frozen_restoration else [self.restoration, self.segmentation]
-        optimiser = torch.optim.Adam([p for net in trained for p in net.parameters()], lr=c.lr, fused=True)
-        quicker_first(optimiser, c.first_lr, ctx.updates(updates))
-        schedule = decaying(optimiser, ctx.updates(updates), c.lr_decay_at, c.lr_decay)
+        optimiser = ctx.keep(torch.optim.Adam([p for net in trained for p in net.parameters()], lr=c.lr, fused=True))
+        quicker_first(ctx, optimiser, c.first_lr, ctx.updates(updates))
+        schedule = ctx.keep(decaying(optimiser, ctx.updates(updates), c.lr_decay_at, c.lr_decay))
         self.restoration.train().requires_grad_(not c.frozen_restoration)
         self.segmentation.train()
 
@@ -265,8 +265,6 @@ class RestoreAndSegment(AugmentedSlices):
         self, stack: SliceStack, ctx: FitContext, phase: str, source: Literal["perlin", "healthy"]
     ) -> Synthesis:
         """Return DRAEM's synthesis with one of its texture sources."""
-        import torch
-
         from ...resident import ResidentSlices
         from ...synthesis.textures import BlendedTextures
 
@@ -279,7 +277,7 @@ class RestoreAndSegment(AugmentedSlices):
 
         return BlendedTextures(
             c.size,
-            torch.Generator(ctx.device).manual_seed(ctx.seed_for("synthesis", phase)),
+            ctx.generator("synthesis", phase),
             source=source,
             octaves=c.octaves,
             threshold=c.perlin_threshold,

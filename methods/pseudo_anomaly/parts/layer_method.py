@@ -160,7 +160,7 @@ class LayerMethod(Method):
 
         crops = VolumeCrops(stack, self.config.crop, runs)
         generator = LayerGenerator(self.recipe(), ctx.rng("synthesis", phase))
-        order, places = batches(len(crops.cases), self.config.batch, ctx.rng("order", phase)), ctx.rng("crops", phase)
+        order, places = batches(ctx, len(crops.cases), self.config.batch, "order", phase), ctx.rng("crops", phase)
         statistics = {case: organ_statistics(stack.image(case), stack.roi(case)) for case in crops.cases}
         shape = (self.config.batch, 1, *self.config.crop)
 
@@ -235,7 +235,7 @@ class LayerMethod(Method):
             runs, held = held_out_runs(patients, runs, ctx.rng("validation", phase))
         source = draws(runs, phase)
         trained = list(self.net.parameters()) if parameters is None else list(parameters)
-        optimiser = torch.optim.Adam(trained, lr=c.lr, weight_decay=c.weight_decay, fused=True)
+        optimiser = ctx.keep(torch.optim.Adam(trained, lr=c.lr, weight_decay=c.weight_decay, fused=True))
         self.net.train()
         seen: list[torch.Tensor] = []
 
@@ -261,10 +261,10 @@ class LayerMethod(Method):
             return {name: value.detach() for name, value in values.items()}
 
         if updates is not None:
-            with drawn_ahead(source, ctx.device) as draw:
+            with drawn_ahead(source, ctx) as draw:
                 self.updates[phase] = run_updates(ctx, updates, step, phase=phase, watch=watch)
             return
-        schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimiser, factor=0.1, patience=c.plateau)
+        schedule = ctx.keep(torch.optim.lr_scheduler.ReduceLROnPlateau(optimiser, factor=0.1, patience=c.plateau))
         held_draw = draws(held, f"{phase} validation") if held else None
         count = math.ceil(HELD_OUT_CROPS * len({run.case for run in held}) / c.batch)
         fixed = [held_draw() for _ in range(count)] if held_draw else []
@@ -280,7 +280,7 @@ class LayerMethod(Method):
             return value
 
         named = replace(ctx, on_log=lambda i, values: ctx.on_log(i, {f"{phase}/{k}": v for k, v in values.items()}))
-        with drawn_ahead(source, ctx.device) as draw:
+        with drawn_ahead(source, ctx) as draw:
             self.updates[phase] = train_until_no_gain(
                 named,
                 self.net,

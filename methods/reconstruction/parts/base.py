@@ -170,7 +170,7 @@ class ReconstructionMethod(Method):
         from ...nets.layers import seed_dropout
 
         c, stack = self.config, healthy.array(self.view)
-        seed_dropout(self.net, ctx.seed_for("dropout"))
+        ctx.keep(seed_dropout(self.net, ctx.seed_for("dropout")))
         self.net.train()
         source = held_out_slices(self.view, c.batch, ctx)
 
@@ -222,10 +222,10 @@ class ReconstructionMethod(Method):
         from ...resident import ResidentSlices
 
         c, slices = self.config, ResidentSlices(stack, ctx.device)
-        optimiser = torch.optim.Adam(self.net.parameters(), lr=c.lr, betas=(c.beta1, 0.999))
-        quicker_first(optimiser, c.first_lr, ctx.updates(c.updates or 0))
-        order = batches(len(of), c.batch, ctx.rng("order"))
-        draws = torch.Generator(ctx.device).manual_seed(ctx.seed_for("draws"))
+        optimiser = ctx.keep(torch.optim.Adam(self.net.parameters(), lr=c.lr, betas=(c.beta1, 0.999)))
+        quicker_first(ctx, optimiser, c.first_lr, ctx.updates(c.updates or 0))
+        order = batches(ctx, len(of), c.batch, "order")
+        draws = ctx.generator("draws")
 
         def step(_: int) -> dict[str, torch.Tensor]:
             losses = self._losses_of(*slices.take(of[next(order)]), ctx, draws)
