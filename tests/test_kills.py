@@ -81,6 +81,7 @@ def test_a_killed_parent_is_continued(start, whole, run, moment, tmp_path):
     assert len(nested_runs(folder)) == len(set(nested_runs(folder))) == 2
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_a_failure_row_and_the_next_run_completes(start, whole, run, tmp_path):
     process = start("logs/*")
     zygotes = [c for c in psutil.Process(process.pid).children() if "uasbench.common.zygote" in " ".join(c.cmdline())]

@@ -77,6 +77,7 @@ def data(tmp_path):
     return tmp_path / "data"
 
 
+@pytest.mark.slow
 def test_it_is_prepared_fitted_mapped_measured_and_reported(pack, quick_run, data, tmp_path):
     pack()
     options = {"data_root": data, "cache": tmp_path / "cache", "profile": "smoke", "seeds": [0]}

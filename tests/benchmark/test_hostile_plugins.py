@@ -68,6 +68,7 @@ def test_a_view_that_cannot_be_computed_is_the_fault_of_its_method_and_not_of_th
     assert re.search(r"cannot be seen through View\(size=-1.*view size -1", reason)
 
 
+@pytest.mark.slow
 def test_a_plug_in_that_cannot_be_imported_is_listed_so_and_runs_no_risk_for_others(hostile, install):
     names = list(hostile.IMPORTS)
     install("pkg-hostile", hostile.files(names), methods=hostile.points(names))

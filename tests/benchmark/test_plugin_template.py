@@ -67,6 +67,7 @@ def documented(repository: Path, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
 
 
+@pytest.mark.slow
 def test_the_documented_methods_keep_the_contract(repository, install, monkeypatch):
     from uasbench.benchmark.conformance import checks as conformance_checks
 

@@ -39,6 +39,7 @@ def test_a_moved_run_is_measured_where_it_lies_from_any_working_directory(small_
     assert files(small_run.path) == before
 
 
+@pytest.mark.slow
 def test_a_case_that_was_left_out_stays_out_even_where_its_map_lies_there(folder, smoke, tmp_path):
     options = smoke("hu-deviation", exclude=["lits:volume-1"], trials=1)
     part, _ = run(options)

@@ -7,6 +7,7 @@ from uasbench.benchmark import speed
 from uasbench.common.errors import UasbenchError
 
 
+@pytest.mark.slow
 def test_a_line_per_method_as_soon_as_it_is_done(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     file = tmp_path / "speed.jsonl"

@@ -242,6 +242,7 @@ def test_the_command_says_it_in_few_lines_and_in_its_exit_status(home, monkeypat
     assert json.loads(text)["parts"][-1]["differences"][0]["recorded"] == "0.5"
 
 
+@pytest.mark.slow
 def test_a_run_on_named_cases_is_looked_at_with_these_alone(quick_run, cache, home):
     shutil.rmtree(home / "run")
     options = {"data_root": home / "data", "cache": cache, "profile": "smoke", "seeds": [0], "trials": 1}

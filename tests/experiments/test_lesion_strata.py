@@ -39,6 +39,7 @@ def test_thirds_hold_as_many_lesions_each():
     np.testing.assert_allclose(table.iloc[0, 1:].astype(float), [0.05, 0.25, 0.45, 0.45, 0.25, 0.05])
 
 
+@pytest.mark.slow
 def test_reads_the_maps_of_a_run(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("UASBENCH_CACHE", str(tmp_path / "cache"))
     folder = tmp_path / "run"

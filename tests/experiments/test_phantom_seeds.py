@@ -18,6 +18,7 @@ def folders(tmp_path_factory):
     ]
 
 
+@pytest.mark.slow
 def test_patients_of_two_phantoms_are_read_together(folders):
     table = phantom_seeds.together([f.records() for f in folders], "hu-threshold").set_index("method")
     dice = {

@@ -170,6 +170,7 @@ def test_a_training_that_is_slow_to_start_is_not_called_a_failure(tiny_net, monk
         AFFORDABLE(subject, subject.config())
 
 
+@pytest.mark.slow
 def test_a_method_that_asks_for_labels_is_found(failures, install):
     text = (
         "import numpy as np\nfrom uasbench import Method, MethodCard\n"

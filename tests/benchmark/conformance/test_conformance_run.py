@@ -27,6 +27,7 @@ def test_a_trained_network_passes_and_beats_its_untrained_self(tiny_net, outcome
     assert {name for name, how in found.items() if how != "passed"} == {"restorations"}, found
 
 
+@pytest.mark.slow
 def test_a_registered_plugin_is_checked_by_name(install):
     text = (
         "import numpy as np\nfrom uasbench import Method, MethodCard\n"

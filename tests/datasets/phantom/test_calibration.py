@@ -92,6 +92,7 @@ def test_no_trivial_baseline_leaves_the_window(size, anatomy, seed):
     assert WINDOW[0] <= max(table.values()) <= WINDOW[1], table
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("anatomy", FRESH)
 def test_the_window_holds_without_post_processing(anatomy):
     table = trivial_dice(anatomy, "quick", 0, plain_dice)

@@ -52,6 +52,7 @@ def cut_units(lesion, inside, units):
     return float(np.mean(4 * own * (1 - own)))
 
 
+@pytest.mark.slow
 def test_pneumonia_takes_whole_lobules_and_no_synthesis_does():
     spec = read_spec("lung")
     burden = Burden(extent=0.9, count=0.6, kind=0.0, glass=0.5)

@@ -46,6 +46,7 @@ def test_one_patient_is_too_few(monkeypatch, tmp_path):
         BTCVPlanted().discover(tmp_path)
 
 
+@pytest.mark.slow
 def test_whoever_is_tested_trains_nothing_and_the_tables_say_what_the_lesions_are(quick_run, root, cache, tmp_path):
     options = {"data_root": root, "cache": cache, "profile": "smoke", "seeds": [0], "trials": 1}
     done = quick_run("hu-deviation", "btcv-planted", out=tmp_path / "run", **options)

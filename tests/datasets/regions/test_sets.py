@@ -219,6 +219,7 @@ def test_unseen_top_lines_learn_from_other_patients(target, sought):
     assert set(other_lesions(target, Source(), [], []).looked_for) == sought  # pyright: ignore[reportArgumentType]
 
 
+@pytest.mark.slow
 def test_one_run_tests_all_regions_after_one_training(quick_run, livers, cache, tmp_path):
     sets = ["lits", *(cls.card.name for cls in LIVER)]
     options = {"data_root": livers, "cache": cache, "profile": "smoke", "seeds": [0], "trials": 1}
