@@ -241,7 +241,7 @@ def test_without_data_the_error_shows_the_ways_out(bench):
         assert word in done.stderr
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+@pytest.mark.parametrize("encoding", ["ascii", pytest.param("latin-1", marks=pytest.mark.slow)])
 def test_a_terminal_with_few_characters_gets_question_marks(encoding, tmp_path):
     command = [str(Path(sys.executable).with_name("bench")), "show", "draem"]
     surroundings = {**os.environ, "PYTHONIOENCODING": encoding, "UASBENCH_CACHE": str(tmp_path)}

@@ -103,7 +103,7 @@ def tiny_workbench(tiny_bench, tiny_whole, tmp_path_factory) -> Workbench:
     return Workbench(tiny_bench, tiny_whole, tmp_path_factory.mktemp("workbench"))
 
 
-@pytest.mark.parametrize("command", ["report", "run"])
+@pytest.mark.parametrize("command", ["report", pytest.param("run", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", DAMAGES)
 def test_a_damaged_record(tiny_workbench, kind, command):
     """The short version: the file that every table comes from."""
