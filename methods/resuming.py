@@ -101,7 +101,8 @@ class Loop:
             torch.cuda.set_rng_state(state, device)
         python, numpy = json.loads(stored["process"])
         random.setstate((python[0], tuple(python[1]), python[2]))
-        np.random.set_state((*numpy[:1], np.array(numpy[1], np.uint32), *numpy[2:]))
+        numpy["state"]["key"] = np.array(numpy["state"]["key"], np.uint32)
+        np.random.set_state(numpy)
         for step, values in stored["logged"]:
             self._ctx.log(step, **values)
         self.done, self.extra, self._of.seconds = stored["done"], stored["extra"], stored["seconds"]
@@ -122,7 +123,8 @@ class Loop:
         for thing in self._kept:
             if hasattr(thing, "settle"):
                 thing.settle()
-        python, numpy = random.getstate(), np.random.get_state()
+        numpy: dict[str, Any] = np.random.get_state(legacy=False)
+        numpy["state"]["key"] = numpy["state"]["key"].tolist()
         devices = [self._ctx.device] if self._ctx.device.startswith("cuda") else []
         try:
             content = {
@@ -133,7 +135,7 @@ class Loop:
                 "states": [_state(thing) for thing in self._kept],
                 "torch": torch.get_rng_state(),
                 "cuda": {device: torch.cuda.get_rng_state(device) for device in devices},
-                "process": json.dumps([python, [part.tolist() if hasattr(part, "tolist") else part for part in numpy]]),
+                "process": json.dumps([random.getstate(), numpy]),
                 "logged": self._ctx.logged[self._first_point :],
                 "seconds": self._of.elapsed,
             }
