@@ -1,10 +1,13 @@
 """Checkpoints inside a training: what goes on, what begins again, and what is said about it."""
 
 import json
+import random
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
+from uasbench.common.seeds import seed_everything
 from uasbench.methods.ahead import drawn_ahead
 from uasbench.methods.context import FitContext
 from uasbench.methods.early_stopping import train_until_no_gain
@@ -27,7 +30,7 @@ def context(folder, method, every_s=0.0, killed_at=None, **options) -> FitContex
 
 def trained(folder, *, killed_at=None, every_s=0.0, keep=True, attribute=0):
     """Train a line for ten updates; return its weights and its curve."""
-    torch.manual_seed(0)
+    seed_everything(0)
     method = SimpleNamespace(net=torch.nn.Linear(3, 1), config=None, device="cpu", attribute=attribute)
     curve = []
     ctx = context(folder, method, every_s, killed_at, on_log=lambda step, values: curve.append((step, values["loss"])))
@@ -39,7 +42,8 @@ def trained(folder, *, killed_at=None, every_s=0.0, keep=True, attribute=0):
     values = torch.linspace(0, 1, 33).reshape(11, 3)
 
     def draw():
-        return values[next(order)] + torch.rand(4, 3, generator=noise) + torch.rand(1)
+        of_the_process = torch.rand(1) + random.random() + float(np.random.random())
+        return values[next(order)] + torch.rand(4, 3, generator=noise) + of_the_process
 
     def step(_):
         loss = update(optimiser, (method.net(draw()) - 1).square().mean())
