@@ -9,6 +9,7 @@ import ast
 import hashlib
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib.machinery import PathFinder
@@ -33,6 +34,7 @@ class _Closure:
 
 
 _closures: dict[tuple[str, ...], _Closure] = {}
+_steady = False
 
 
 def closure_hash(module: str) -> str:
@@ -45,6 +47,18 @@ def closure_hash(module: str) -> str:
         SourceError: the module is not found or a source does not parse.
     """
     return _closure(module).digest
+
+
+@contextmanager
+def steady() -> Iterator[None]:
+    """Look at no source file twice within the block: one plan of many cells has one state of the sources."""
+    global _steady
+    before, _steady = _steady, True
+    _closures.clear()
+    try:
+        yield
+    finally:
+        _steady = before
 
 
 def closure_files(module: str) -> dict[str, Path]:
@@ -63,7 +77,7 @@ def closure_files(module: str) -> dict[str, Path]:
 def _closure(module: str) -> _Closure:
     key = (module, *sys.path)
     known = _closures.get(key)
-    if known is not None and known.stamps == tuple(_stamp(path) for path in known.files.values()):
+    if known is not None and (_steady or known.stamps == tuple(_stamp(path) for path in known.files.values())):
         return known
     if locate(module) is None:
         fix = "install the package that holds it, or correct its name"

@@ -7,10 +7,12 @@ what is finished, and :func:`~uasbench.benchmark.stages.worker.work_file` holds 
 at once and a later submitter adopts whatever an earlier one has finished.
 """
 
+import heapq
 import json
 import os
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -203,9 +205,15 @@ def run_jobs(executor: Executor, jobs: Sequence[Job], listener: Listener, limit_
         KeyboardInterrupt: raised again after the running jobs were stopped.
     """
     waiting = {job.id: job for job in sorted(jobs, key=lambda job: job.rank)}
+    places = {name: place for place, name in enumerate(waiting)}
+    wants: dict[str, list[Job]] = defaultdict(list)  # what needs a job
+    for job in waiting.values():
+        for need in job.needs:
+            wants[need].append(job)
+    missing = {job.id: len(job.needs) for job in waiting.values()}
+    ready = [(places[name], name) for name, count in missing.items() if not count]
     running: dict[str, Job] = {}
     started: dict[str, float] = {}
-    done: set[str] = set()
 
     def start(job: Job) -> None:
         started[job.id] = time.monotonic()
@@ -215,26 +223,32 @@ def run_jobs(executor: Executor, jobs: Sequence[Job], listener: Listener, limit_
         del running[job.id]
         seconds = time.monotonic() - started.pop(job.id, time.monotonic())
         if error is None:
-            done.add(job.id)
+            for other in wants[job.id]:
+                missing[other.id] -= 1
+                if not missing[other.id]:
+                    heapq.heappush(ready, (places[other.id], other.id))
             listener(Event(job, "done", kwh, seconds))
             return
         listener(Event(job, "failed", error, seconds))
-        lost = {job.id}
-        while cancelled := [other for other in waiting.values() if other.needs & lost]:
-            for other in cancelled:
-                lost.add(other.id)
-                del waiting[other.id]
-                listener(Event(other, "cancelled", job))
+        lost = [job.id]
+        while lost:
+            for other in wants[lost.pop()]:
+                if waiting.pop(other.id, None) is not None:
+                    lost.append(other.id)
+                    listener(Event(other, "cancelled", job))
 
     try:
         for name in executor.attach(list(waiting.values())):
             running[name] = waiting.pop(name)
             start(running[name])
         while waiting or running:
-            ready = [job for job in waiting.values() if job.needs <= done]
-            for job in ready[: executor.room()]:
-                running[job.id] = waiting.pop(job.id)
-                executor.submit(job)
+            room = executor.room()
+            while ready and room > 0:
+                name = heapq.heappop(ready)[1]
+                if name in waiting:  # and not one that an earlier submitter left running
+                    running[name] = waiting.pop(name)
+                    executor.submit(running[name])
+                    room -= 1
             if waiting and not running:
                 raise ValueError(f"{', '.join(waiting)} need jobs that are not there, or the executor takes none")
             for report in executor.reports(TICK_S):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ...common.errors import UasbenchError
 from ...common.sealed import UNSEALED, DamagedError, damage
+from ...common.source_hash import steady
 from ...common.untried import untried
 from ..executors.contract import Job, Resources
 from ..runs.folder import RunFolder, RunFolderError
@@ -51,11 +52,12 @@ def plan_cells(
     options: RunOptions, numerics: Numerics, data: TaskData, candidates: Sequence[Candidate]
 ) -> list[PlannedCell]:
     """Return the cells of one task; a deterministic method gets seed 0 only."""
-    return [
-        _plan_cell(options, numerics, data, candidate, seed)
-        for candidate in candidates
-        for seed in ([DETERMINISTIC_SEED] if candidate.card.deterministic else options.seeds)
-    ]
+    with steady():
+        return [
+            _plan_cell(options, numerics, data, candidate, seed)
+            for candidate in candidates
+            for seed in ([DETERMINISTIC_SEED] if candidate.card.deterministic else options.seeds)
+        ]
 
 
 def _plan_cell(options: RunOptions, numerics: Numerics, data: TaskData, candidate: Candidate, seed: int) -> PlannedCell:

@@ -1,7 +1,7 @@
 """What the stages of a plan take, from measured rates, and how long that is with several workers at once."""
 
 import heapq
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import cache
@@ -110,10 +110,16 @@ class TimeLeft:
     """
 
     def __init__(self, jobs: Iterable[Job], workers: int, gpus: int | None = None) -> None:
-        self._open = {job.id: job for job in jobs}
+        self._open: dict[str, Job] = {}
         self._workers = workers
         self._gpus = gpus
         self._started: dict[str, float] = {}
+        self._predicted = [0.0, 0.0]  # without and with a GPU that is shared
+        self._known = self._with_gpu = 0
+        self._unknown: Counter[tuple[bool, str]] = Counter()
+        for job in jobs:
+            self._open[job.id] = job
+            self._count(job, 1)
         self._took: dict[str, list[float]] = defaultdict(list)
         self._expected = self._observed = BELIEVED_S
 
@@ -124,7 +130,7 @@ class TimeLeft:
         elif event.kind == "again":
             self._started.pop(event.job.id, None)
         elif event.kind != "progress":
-            self._open.pop(event.job.id)
+            self._count(self._open.pop(event.job.id), -1)
             self._started.pop(event.job.id, None)
             if event.kind == "done":
                 self._took[event.job.task.stage].append(event.seconds)
@@ -133,19 +139,37 @@ class TimeLeft:
                     self._observed += event.seconds
 
     def seconds(self, now: float) -> float:
-        """Return the seconds that are left."""
+        """Return the seconds that are left; only what runs is looked at one by one."""
         factor = self._observed / self._expected
-        known = [job.resources.seconds for job in self._open.values() if job.resources.seconds is not None]
-        usual = factor * fmean(known) if known else 0.0
-        left, waits = [0.0, 0.0], [0, 0]
-        for job in self._open.values():
-            took, predicted = self._took[job.task.stage], job.resources.seconds
-            takes = factor * predicted if predicted is not None else fmean(took) if took else usual
-            shared = self._gpus is not None and job.resources.gpus > 0
-            left[shared] += max(0.0, takes - (now - self._started.get(job.id, now)))
-            waits[shared] += 1
+        usual = factor * sum(self._predicted) / self._known if self._known else 0.0
+
+        def unpredicted(stage: str) -> float:
+            return fmean(self._took[stage]) if self._took[stage] else usual
+
+        left = [factor * seconds for seconds in self._predicted]
+        for (shared, stage), count in self._unknown.items():
+            left[shared] += count * unpredicted(stage)
+        for name, since in self._started.items():
+            job = self._open[name]
+            predicted = job.resources.seconds
+            takes = unpredicted(job.task.stage) if predicted is None else factor * predicted
+            left[self._shares(job)] -= min(takes, now - since)
+        waits = (len(self._open) - self._with_gpu, self._with_gpu)
         at_once = (self._workers, self._gpus or 1)
-        return max(part / min(most, max(1, count)) for part, most, count in zip(left, at_once, waits, strict=True))
+        parts = zip(left, at_once, waits, strict=True)
+        return max(max(0.0, part) / min(most, max(1, count)) for part, most, count in parts)
+
+    def _shares(self, job: Job) -> bool:
+        return self._gpus is not None and job.resources.gpus > 0
+
+    def _count(self, job: Job, by: int) -> None:
+        shared, seconds = self._shares(job), job.resources.seconds
+        self._with_gpu += by * shared
+        if seconds is None:
+            self._unknown[shared, job.task.stage] += by
+        else:
+            self._predicted[shared] += by * seconds
+            self._known += by
 
 
 class _Clock:
