@@ -9,7 +9,7 @@ import pandas as pd
 from ...common.errors import UasbenchError
 from .style import INK, MUTED, new_figure, plain_log, save, style
 
-MAX_POINTS, COLUMNS = 400, 3
+MAX_POINTS, MIN_POINTS, COLUMNS = 400, 3, 3
 _LINES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
 
 
@@ -32,17 +32,21 @@ def read_curves(path: Path) -> pd.DataFrame:
 
 
 def drawn_points(by_seed: Mapping[int, pd.DataFrame]) -> pd.DataFrame:
-    """Return what :func:`curve_figure` draws: seed, name, step, value."""
+    """Return what :func:`curve_figure` draws: seed, name, step, value; only of what is a training curve."""
+    counts = [{str(name) for name, part in frame.groupby("name") if _is_count(part)} for frame in by_seed.values()]
+    left_out = set[str]().union(*counts)
     parts = [pd.DataFrame(columns=["seed", "name", "step", "value"])]
     for seed, frame in sorted(by_seed.items()):
         for name, part in frame.groupby("name", sort=False):
+            if name in left_out or len(part) < MIN_POINTS:
+                continue
             steps, values = thin(part["step"].to_numpy(dtype=np.float64), part["value"].to_numpy())
             parts.append(pd.DataFrame({"seed": seed, "name": name, "step": steps, "value": values}))
     return pd.concat(parts[1:] or parts, ignore_index=True)
 
 
 def curve_figure(by_seed: Mapping[int, pd.DataFrame], title: str, path: Path) -> Path | None:
-    """Draw the curves of all seeds, as :func:`read_curves` gives them; None where nothing was logged."""
+    """Draw the curves of all seeds, as :func:`read_curves` gives them; None where there is no curve."""
     from matplotlib.ticker import MaxNLocator
 
     points = drawn_points(by_seed)
@@ -73,6 +77,12 @@ def curve_figure(by_seed: Mapping[int, pd.DataFrame], title: str, path: Path) ->
             panels[0][0].legend(fontsize=7)
         figure.suptitle(title, fontsize=10, x=0.01, ha="left", color=INK)
         return save(figure, path, dpi=130)
+
+
+def _is_count(part: pd.DataFrame) -> bool:
+    """Tell whether values are whole and rise, as slices or patches that were gone through: no loss does."""
+    values = part["value"].to_numpy()
+    return bool((values == np.rint(values)).all() and (np.diff(values) >= 0).all() and values[-1] > values[0])
 
 
 def thin(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

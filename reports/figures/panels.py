@@ -1,6 +1,7 @@
 """Pictures of one slice, and their table: composed from pixels, because Matplotlib takes a second per cell."""
 
 import io
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -106,22 +107,26 @@ def outline(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def compose(title: str, columns: Sequence[str], rows: Sequence[tuple[str, Sequence[Any | None]]], path: Path) -> Path:
-    """Write a table of panels: a label and one image per column in each row; where there is none it stays white."""
+    """Write a table of panels: a label and one image per column in each row; where there is none it stays white.
+
+    The column of labels is as wide as its longest line.
+    """
     from PIL import Image, ImageDraw
 
-    size = (_LEFT + max(3, len(columns)) * (PANEL + _GAP), _TOP + len(rows) * (PANEL + _GAP))
+    left = max([_LEFT, *(math.ceil(_font(13).getlength(line)) + 16 for text, _ in rows for line in text.split("\n"))])
+    size = (left + max(3, len(columns)) * (PANEL + _GAP), _TOP + len(rows) * (PANEL + _GAP))
     canvas = Image.new("RGB", size, "white")
     pen = ImageDraw.Draw(canvas)
     pen.text((8, 8), title, fill=INK, font=_font(15))
     for column, name in enumerate(columns):
-        pen.text((_LEFT + column * (PANEL + _GAP), _TOP - 19), name, fill=MUTED, font=_font(13))
+        pen.text((left + column * (PANEL + _GAP), _TOP - 19), name, fill=MUTED, font=_font(13))
     for row, (label, panels) in enumerate(rows):
         y = _TOP + row * (PANEL + _GAP)
         pen.multiline_text((8, y + 4), label, fill=INK, font=_font(13), spacing=4)
         for column, panel in enumerate(panels):
             if panel is None:
                 continue
-            x = _LEFT + column * (PANEL + _GAP)
+            x = left + column * (PANEL + _GAP)
             canvas.paste(Image.new("RGB", (PANEL, PANEL), "black"), (x, y))
             canvas.paste(panel, (x + (PANEL - panel.width) // 2, y + (PANEL - panel.height) // 2))
     buffer = io.BytesIO()

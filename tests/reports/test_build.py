@@ -6,14 +6,15 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from rich.console import Console
 from uasbench.benchmark.runs.records import CellKey, Failure, Skip
 from uasbench.reports.build import build
 from uasbench.reports.compare import CompareError, compare, compared
 from uasbench.reports.figures.cost_plot import pareto_front
 from uasbench.reports.figures.curves import MAX_POINTS, thin
-from uasbench.reports.figures.gallery import GalleryError, gallery_figure, read_gallery
-from uasbench.reports.figures.panels import outline
+from uasbench.reports.figures.gallery import GalleryError, gallery_figure, label_of, read_gallery
+from uasbench.reports.figures.panels import PANEL, compose, outline
 from uasbench.reports.figures.pictures import Pictures
 from uasbench.reports.formats import fixed, points
 
@@ -54,7 +55,7 @@ def built(make_run, liver_records, tmp_path_factory):
     write_gallery(folder.map_dir(first.cell) / "gallery.npz")
     curves = folder.fit_dir(first.ids.fit) / "curves.csv"
     curves.parent.mkdir(parents=True)
-    curves.write_text("step,name,value\n0,loss,1.0\n1,loss,0.5\n0,lr,0.001\n")
+    curves.write_text("step,name,value\n0,loss,1.0\n1,loss,0.5\n2,loss,0.4\n0,lr,0.001\n")
     broken = next(r for r in liver_records if r.cell.method == "draem")
     (folder.map_dir(broken.cell)).mkdir(parents=True)
     (folder.map_dir(broken.cell) / "gallery.npz").write_bytes(b"not a zip")
@@ -189,6 +190,15 @@ class TestFigures:
             (tmp_path / "gallery.npz").write_bytes(damage)
             with pytest.raises(GalleryError, match=r"gallery\.npz cannot be read"):
                 read_gallery(tmp_path / "gallery.npz")
+
+    @pytest.mark.parametrize("threshold", [0.05628, -1.2345e-05, 20.46])
+    def test_no_panel_covers_what_stands_beside_a_row(self, threshold, tmp_path):
+        label = label_of({"which": "worst", "protocol": "healthy-q95", "threshold": threshold})
+        panels = {"beside": Image.new("RGB", (PANEL, PANEL), "white"), "alone": None}
+        drawn = [compose("t", ["input"], [(label, [one])], tmp_path / f"{name}.png") for name, one in panels.items()]
+        beside, alone = (np.asarray(Image.open(path)) for path in drawn)
+        assert (alone[70:] < 100).any()
+        np.testing.assert_array_equal(beside, alone)
 
     def test_outline_is_the_border_and_the_front_is_not_dominated_and_long_curves_are_thinned(self):
         mask = np.zeros((12, 12), bool)
