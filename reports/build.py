@@ -28,6 +28,7 @@ from .grid import (
     skipped_grid,
 )
 from .headline import headlines
+from .headline_csv import headline_frame
 from .latex import latex
 from .tables import Tables, tables_of
 from .writers import csv_text, markdown
@@ -67,6 +68,7 @@ def table_texts(tables: Tables) -> dict[str, str]:
         "paired_tests": [_first_rows("paired_tests", tables.paired_tests, [*PAIRED_TESTS[:16], "flags"])],
     }
     for one in found:
+        texts[f"headline-{one.name}.csv"] = csv_text(headline_frame(one))
         published = published_grid(one)
         readable[f"headline-{one.name}"] = [headline_grid(one), *([published] if published else [])]
         readable[f"details-{one.name}"] = details(one, tables)[0]

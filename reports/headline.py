@@ -1,8 +1,8 @@
 """The headline table of one data set and train set: what a reader looks at first."""
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
@@ -109,12 +109,13 @@ def slice_columns() -> tuple[Column, ...]:
 
 @dataclass(frozen=True)
 class HeadlineNumber:
-    """One printed number, and why it is missing."""
+    """One printed number, and why it is missing; ``numbers`` are the shares behind value, spread, interval and p."""
 
     value: str
     spread: str = ""
     interval: str = ""
     reason: str = ""
+    numbers: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def text(self) -> str:
@@ -301,7 +302,7 @@ def _chance(columns: Sequence[Column], rows: Sequence[dict]) -> HeadlineRow | No
         if isinstance(level, str):
             level = next((known[level, unit] for unit in column.units if (level, unit) in known), None)
         if level is not None and column.key != GAP and not column.against:
-            entries[column.key] = HeadlineNumber(percent(level))
+            entries[column.key] = HeadlineNumber(percent(level), numbers={"mean": level})
     if all(entry.value == NOT_AVAILABLE for entry in entries.values()):
         return None
     return HeadlineRow("chance", "", frozenset({"chance"}), entries, 0, 0, 0)
@@ -351,7 +352,8 @@ def _difference(row: dict | None) -> HeadlineNumber:
     if row is None:
         return HeadlineNumber(NOT_AVAILABLE, reason="not compared")
     p = "" if math.isnan(row["p_holm_crossed"]) else f"p {p_value(row['p_holm_crossed'])}"
-    return HeadlineNumber(points(row["mean_diff"]), interval=p, reason=row["reason"])
+    numbers = {"mean": row["mean_diff"], "p": row["p_holm_crossed"]}
+    return HeadlineNumber(points(row["mean_diff"]), interval=p, reason=row["reason"], numbers=numbers)
 
 
 def _shown(column: Column, rows: dict, methods: Sequence[str], slices_only: bool) -> bool:
@@ -371,6 +373,7 @@ def _entry(row: dict | None, column: Column) -> HeadlineNumber:
     if row is None:
         return HeadlineNumber(NOT_AVAILABLE, reason="not measured")
     if column.key == GAP:
-        return HeadlineNumber(points(row["oracle_gap"]), reason=row["reason"])
+        return HeadlineNumber(points(row["oracle_gap"]), reason=row["reason"], numbers={"mean": row["oracle_gap"]})
     shown = spread(row["std"]) if column.spread else ""
-    return HeadlineNumber(percent(row["mean"]), shown, bracket(row["ci_low"], row["ci_high"]), row["reason"])
+    numbers = {name: row[name] for name in ("mean", "std", "ci_low", "ci_high") if name != "std" or column.spread}
+    return HeadlineNumber(percent(row["mean"]), shown, bracket(row["ci_low"], row["ci_high"]), row["reason"], numbers)

@@ -5,6 +5,7 @@ from uasbench.benchmark.runs.records import CaseValue, PooledValue
 from uasbench.reports.compare import CompareError, compare
 from uasbench.reports.grid import headline_grid, paired_grids
 from uasbench.reports.headline import headlines
+from uasbench.reports.headline_csv import headline_frame
 from uasbench.reports.tables import Tables
 
 SLICES_ONLY = "the set has slice labels only"
@@ -54,6 +55,11 @@ class TestSliceLabelSets:
             assert any(row.entries[column.key].value != "n/a" for row in slice_headline.rows), column.title
         assert [row.method for row in slice_headline.rows] == ["ae", "roi-area", "hu-opened"]
         assert "‡" in next(row.marks for row in slice_headline.rows if row.method == "hu-opened")
+        frame = headline_frame(slice_headline).set_index("method")
+        assert not frame.drop(columns=frame.filter(regex="_ci_").columns).isna().all().any()
+        assert frame.loc["ae", ["n_cases", "slice_auroc", "slice_sen_healthy-q95"]].tolist() == pytest.approx(
+            [6, 70, 70]
+        )
         grid = headline_grid(slice_headline)
         assert grid.headers[-1] == "n (cases × seeds)"
         assert [row.cells[-1] for row in grid.rows[:-1]] == ["6 × 2", "6 × 1", "6 × 1"]
