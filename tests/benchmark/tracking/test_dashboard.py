@@ -33,6 +33,16 @@ started.stdout.readline()
 print(json.dumps({"arguments": sys.argv[1:], "path": sys.path}), flush=True)
 time.sleep(0 if "5001" in sys.argv else 600)
 """
+LISTENER = """
+import socket, sys
+if seconds := {}:
+    with socket.create_server(("127.0.0.1", int(sys.argv[sys.argv.index("--port") + 1]))) as server:
+        server.settimeout(seconds)
+        try:
+            server.accept()
+        except TimeoutError:
+            pass
+"""
 SIGNALS = (signal.SIGTERM, signal.SIGKILL, signal.SIGINT, signal.SIGHUP)
 
 
@@ -121,6 +131,42 @@ def test_a_busy_port_is_an_error_with_the_reason_and_the_way_out(begin, tmp_path
     assert f"port {port} of localhost cannot be used: another program listens there" in told.err
     assert "--port" in told.err
     assert "Traceback" not in told.out + told.err
+
+
+@pytest.fixture
+def opened(monkeypatch):
+    """The addresses that the browser was asked for."""
+    addresses: list[str] = []
+    monkeypatch.setattr("webbrowser.open", addresses.append)
+    return addresses
+
+
+@pytest.mark.parametrize(
+    ("seconds", "asked", "opens"), [(60, ["--open"], True), (1, [], False), (0, ["--open"], False)]
+)
+def test_the_browser_opens_where_it_was_asked_for_once_the_server_answers(
+    begin, until, servers, opened, tmp_path, monkeypatch, seconds, asked, opens
+):
+    here = begin(tmp_path / "run", uri=f"sqlite:///{tmp_path / 'mine.db'}")
+    (tmp_path / "mine.db").touch()
+    (tmp_path / "server.py").write_text(LISTENER.format(seconds))
+    monkeypatch.setattr("uasbench.benchmark.tracking.dashboard.GUARD", tmp_path / "server.py")
+    port = servers.free_port()
+    monkeypatch.setattr(sys, "argv", ["bench", "ui", str(here.folder.path), "--port", str(port), *asked])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 0
+    if opens:
+        until(lambda: opened)
+    assert opened == [f"http://127.0.0.1:{port}"] * opens
+
+
+def test_of_a_run_on_a_server_its_page_opens(begin, opened, tmp_path):
+    folder = begin(tmp_path / "run", uri="http://127.0.0.1:9").folder
+    assert serve(folder, 5001) == 0
+    assert opened == []
+    assert serve(folder, 5001, browse=True) == 0
+    assert opened == ["http://127.0.0.1:9"]
 
 
 @pytest.mark.usefixtures("stand_in")
