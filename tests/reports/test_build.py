@@ -91,6 +91,9 @@ def test_html_is_self_contained_escapes_what_it_prints_and_notes_a_damaged_galle
     sections = ("What was run", "Is the difference real?", "Overlays", "Training curves", "Published numbers",
                 "Failures and skipped", "Environment")  # fmt: skip
     assert [section for section in sections if section not in page] == []
+    in_order = ('class="answer"', 'class="table explorer"', "Per patient</h3>", 'id="run"')
+    ordered = [page.index(text) for text in in_order]
+    assert ordered == sorted(ordered)
 
 
 def test_phantom_banner(make_run, make_record, tmp_path):

@@ -60,6 +60,15 @@ def test_cells_print_what_they_are_sorted_by(found, tables):
             assert cell.text.split(" ± ")[0] == percent(float(cell.value))
 
 
+def test_the_spread_of_seeds_is_that_of_the_means_of_seeds(found, tables):
+    seeds = tables.summary.query("protocol == 'val' and metric == 'dice' and unit == 'seed'").set_index("method")
+    place = next(i for i, c in enumerate(found.columns) if c.title == "Spread of seeds" and "thresholds:val" in c.sets)
+    cells = {row.method: row.cells[place] for row in found.rows}
+    assert float(cells["draem"].value) == pytest.approx(seeds.loc["draem", "std"])
+    assert cells["draem"].text == percent(seeds.loc["draem", "std"])
+    assert cells["hu-deviation"].text == "n/a"
+
+
 def test_a_reason_stands_only_where_a_value_is_missing(found, make_record):
     partly = [make_record(m, dice={"p1-c": 0.3, "p2-c": None, "p3-c": 0.5}) for m in ("hu-deviation", "ae")]
     made = Tables([*partly, make_record("dae", dice={"p1-c": None})])

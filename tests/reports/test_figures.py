@@ -6,6 +6,8 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.axes import Axes
+from matplotlib.text import Annotation, Text
 from PIL import Image
 from uasbench.benchmark.runs.records import CaseFacts, LesionFacts
 from uasbench.benchmark.scores import collect
@@ -94,6 +96,29 @@ def test_spots_lie_where_the_points_are_drawn(tmp_path):
     for spot in spots:
         y, x = int(spot.top * drawn.shape[0]), int(spot.left * drawn.shape[1])
         assert np.abs(drawn[y, x] - blue).max() < 40, spot
+
+
+@pytest.mark.parametrize("n", [6, 34, 60])
+def test_labels_of_the_cost_figure_stay_in_their_panel_and_names_cover_neither_points_nor_each_other(
+    n, tmp_path, monkeypatch
+):
+    drawn = []
+    monkeypatch.setattr("uasbench.reports.figures.cost_plot.save", lambda figure, path: drawn.append(figure) or path)
+    costs = np.random.default_rng(n).choice([0.002, 0.003, 0.02, 0.03, 0.2], n)  # crowded: few costs, many methods
+    points = [MethodPoints(f"a-method-{i}", "features", numbers(9, i), c, 900 * c) for i, c in enumerate(costs)]
+    cost_figure(points, "Dice", "t", tmp_path / "c.svg")
+    panels = [axes for axes in drawn[0].findobj(Axes) if axes.get_xlabel()]
+    assert len(panels) == 2
+    for axes in panels:
+        labels = [text for text in axes.texts if isinstance(text, Annotation)]
+        assert len(labels) == n
+        boxes = [Text.get_window_extent(text) for text in labels]  # without its line to the point
+        inside = axes.get_window_extent().padded(1)
+        assert all(inside.contains(*box.p0) and inside.contains(*box.p1) for box in boxes)
+        named = [box for box, text in zip(boxes, labels, strict=True) if text.get_text().startswith("a-")]
+        assert 0 < len(named) < n
+        assert not any(a.overlaps(b) for i, a in enumerate(named) for b in named[:i])
+        assert max(abs(shift) for text in labels for shift in text.xyann) < 40  # points, from what is named
 
 
 def test_an_embedded_graphic_says_what_it_is(tmp_path):
