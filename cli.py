@@ -176,7 +176,7 @@ def plan(
 def reproduce(
     ctx: typer.Context,
     experiment: Annotated[
-        str, typer.Argument(autocompletion=values.experiments, help="Name of a built-in experiment, or a YAML file.")
+        str, typer.Argument(autocompletion=values.experiments, help="One of bench list experiments, or a YAML file.")
     ],
     data_root: DataRoot = None,
     phantom: Annotated[bool, typer.Option("--phantom", help="Run it on synthetic CT instead.")] = False,

@@ -9,6 +9,7 @@ import pytest
 from uasbench.benchmark.commands.cleaning import clean
 from uasbench.benchmark.commands.running import run
 from uasbench.benchmark.runs.folder import RunFolder, RunFolderError, hold
+from uasbench.benchmark.runs.records import Record
 from uasbench.benchmark.stages.map import finished
 from uasbench.common.atomic import new_folder
 from uasbench.common.errors import UasbenchError
@@ -38,6 +39,16 @@ def test_damaged_run_json_records_and_failures_are_named(folder, kind):
         RunFolder.open(folder.path)
     with pytest.raises(RunFolderError, match=rf"run\.json|{record.name}"):
         clean(folder)
+
+
+def test_the_schema_of_records_names_every_part_of_their_files(folder):
+    schema = Record.model_json_schema()
+    for path in folder.records_dir.glob("*.json"):
+        written = json.loads(path.read_text())
+        assert written.keys() == schema["properties"].keys()
+        assert {*schema["required"]} <= written.keys()
+        (threshold, *_) = written["thresholds"]
+        assert threshold.keys() <= schema["$defs"]["Threshold"]["properties"].keys()
 
 
 def test_an_odd_row_of_skipped_methods_is_named(folder):
