@@ -16,8 +16,8 @@ from .score_pictures import draw_scores
 from .series import series_figure
 
 GROUPS = (
-    "patients", "seeds", "cases", "difficulty", "pairs", "ranks", "stability", "froc", "thresholds", "scores", "cost",
-    "gallery", "series", "curves",
+    "patients", "seeds", "cases", "difficulty", "pairs", "ranks", "stability", "froc", "thresholds", "roc", "scores",
+    "cost", "gallery", "series", "curves",
 )  # fmt: skip
 
 

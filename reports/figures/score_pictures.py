@@ -25,7 +25,16 @@ from .interval_plots import seed_figure, stability_figure
 from .pair_plot import all_pairs, pair_figure
 from .picture import Picture, Pictures, Spot, write_data
 from .score_plots import MethodPoints, patient_figure, rank_figure
-from .threshold_plots import SHARES, at_shares, histogram_frame, score_figure, sweep_figure, thresholds_of
+from .threshold_plots import (
+    SHARES,
+    at_shares,
+    histogram_frame,
+    roc_figure,
+    roc_points,
+    score_figure,
+    sweep_figure,
+    thresholds_of,
+)
 
 FIGURE_MARKS = "◆†§¶¤"
 NO_HISTOGRAM = (
@@ -334,7 +343,7 @@ def draw_thresholds(scene: Scene) -> None:
     if not kept and scene.by_method:
         scene.pictures.notes.append(NO_HISTOGRAM.format(scene.where[0]))
     shown = [id_ for id_, protocol in PROTOCOLS.items() if protocol.grid is None]
-    curves = []
+    curves, rocs = [], []
     for row in scene.headline.rows:
         found = [(r, h) for r, h in kept if r.cell.method == row.method]
         if not found:
@@ -345,6 +354,10 @@ def draw_thresholds(scene: Scene) -> None:
             "scores", f"Scores of {row.method}, seed {record.cell.seed}", histogram_frame(histogram),
             partial(score_figure, histogram, thresholds), method=row.method,
         )  # fmt: skip
+        points = [roc_points(h) for _, h in found]
+        value = np.mean([one["value"] for one in points], axis=0)
+        if not np.isnan(value).all():
+            rocs.append(points[0].assign(method=row.method, value=value))
         dice = [at_shares(h) for _, h in found if h.dice]
         if dice:
             curves.append(pd.DataFrame({"method": row.method, "healthy_above": SHARES, "dice": np.mean(dice, axis=0)}))
@@ -356,4 +369,12 @@ def draw_thresholds(scene: Scene) -> None:
             "Mean over patients of their Dice when one threshold without smoothing serves all, means over seeds; "
             "dotted: 5 and 1 % of these voxels, near which the quantiles of healthy scans lie where their scores are "
             "alike. The first methods of the table and the best trivial baseline in colour, all others grey.",
+        )  # fmt: skip
+    if rocs:
+        both = pd.concat(rocs, ignore_index=True)
+        scene.add(
+            "roc", "ROC and precision–recall curves", both,
+            lambda title, path: roc_figure(both, scene.leading, scene.labels, title, path),
+            "Voxels of all cases pooled, means over seeds at the same share or sensitivity; AUROC and AP of the table "
+            "are means over patients. Dotted: scores that know nothing. Colours as above.",
         )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,9 @@ import pandas as pd
 from ...benchmark.runs.records import Record, ScoreHistogram
 from .case_plots import LEADING
 from .style import GRID, INK, MUTED, new_figure, plain_log, save, style
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 HEALTHY, LESION = "#56b4e9", "#d55e00"
 _DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))
@@ -22,6 +26,7 @@ SCORES_CAPTION = (
 )
 SHARES = np.logspace(-5, 0, 101)
 """Shares of healthy voxels above a threshold at which methods are compared."""
+SENSITIVITIES = np.linspace(0.01, 1, 100)
 
 
 def histogram_frame(one: ScoreHistogram) -> pd.DataFrame:
@@ -85,6 +90,59 @@ def at_shares(one: ScoreHistogram) -> np.ndarray:
     return np.interp(np.log(SHARES), x, y, left=np.nan) if len(x) else np.full(len(SHARES), np.nan)
 
 
+def roc_points(one: ScoreHistogram) -> pd.DataFrame:
+    """Return ROC and precision–recall curve of a histogram: curve, at, value; NaN beyond what the map resolves.
+
+    ``roc`` is the sensitivity at ``SHARES`` of healthy voxels above the threshold, ``pr`` the precision at
+    ``SENSITIVITIES``. Inside a bin both kinds of voxels are spread evenly, so that precision is not drawn as a straight
+    line, which would be too high (Davis and Goadrich 2006).
+    """
+    false, true = (np.cumsum(np.asarray(side, float)[::-1]) for side in (one.healthy, one.lesion))
+    roc, precision = np.full(len(SHARES), np.nan), np.full(len(SENSITIVITIES), np.nan)
+    if false[-1] and true[-1]:
+        known = false > 0
+        roc = np.interp(np.log(SHARES), np.log(false[known] / false[-1]), true[known] / true[-1], left=np.nan)
+        found = SENSITIVITIES * true[-1]
+        precision = found / (found + np.interp(found, true, false, left=np.nan))
+    parts = (("roc", SHARES, roc), ("pr", SENSITIVITIES, precision))
+    return pd.concat([pd.DataFrame({"curve": name, "at": at, "value": value}) for name, at, value in parts])
+
+
+def roc_figure(curves: pd.DataFrame, leading: Sequence[str], labels: Mapping[str, str], title: str, path: Path) -> Path:
+    """Draw both curves of every ``method``, the ``leading`` methods in colour."""
+    with style():
+        figure = new_figure(9.2, 3.9)
+        roc, pr = figure.subplots(1, 2)
+        for axes, name in ((roc, "roc"), (pr, "pr")):
+            _lines(axes, curves.loc[curves["curve"] == name, :], "at", "value", leading, labels)
+            axes.set_ylim(bottom=0)
+            axes.grid()
+        roc.plot(100 * SHARES, 100 * SHARES, color=MUTED, linewidth=0.8, linestyle=":")
+        share_of_lesions = curves.loc[(curves["curve"] == "pr") & (curves["at"] == 1), "value"].iloc[0]
+        pr.axhline(100 * share_of_lesions, color=MUTED, linewidth=0.8, linestyle=":")
+        roc.set_xscale("log")
+        plain_log(roc.xaxis)
+        roc.set_xlabel("voxels without lesion above the threshold, %")
+        roc.set_ylabel("sensitivity, %")
+        roc.set_title(title)
+        pr.set_xlabel("sensitivity, %")
+        pr.set_ylabel("precision, %")
+        pr.legend(fontsize=7.5, loc="upper left", bbox_to_anchor=(1.01, 1.0))
+        return save(figure, path)
+
+
+def _lines(axes: Axes, curves: pd.DataFrame, x: str, y: str, leading: Sequence[str], labels: Mapping[str, str]) -> None:
+    """Draw a line of each method in per cent, those that do not lead in grey and below."""
+    by_method = {str(method): part for method, part in curves.groupby("method")}
+    for method, part in by_method.items():
+        if method not in leading:
+            axes.plot(100 * part[x], 100 * part[y], color=GRID, linewidth=0.9, zorder=1)
+    for i, method in enumerate(m for m in leading if m in by_method):
+        part = by_method[method]
+        look = {"color": LEADING[i], "linestyle": _DASHES[i % 2], "linewidth": 1.6}
+        axes.plot(100 * part[x], 100 * part[y], label=labels[method], zorder=2, **look)
+
+
 def sweep_figure(
     curves: pd.DataFrame, leading: Sequence[str], labels: Mapping[str, str], title: str, path: Path
 ) -> Path:
@@ -92,16 +150,7 @@ def sweep_figure(
     with style():
         figure = new_figure(7.6, 3.9)
         axes = figure.add_subplot()
-        by_method = {str(method): part for method, part in curves.groupby("method")}
-        for method, part in by_method.items():
-            if method not in leading:
-                axes.plot(100 * part["healthy_above"], 100 * part["dice"], color=GRID, linewidth=0.9, zorder=1)
-        for i, method in enumerate(m for m in leading if m in by_method):
-            part = by_method[method]
-            axes.plot(
-                100 * part["healthy_above"], 100 * part["dice"], color=LEADING[i], linestyle=_DASHES[i % 2],
-                linewidth=1.6, label=labels[method], zorder=2,
-            )  # fmt: skip
+        _lines(axes, curves, "healthy_above", "dice", leading, labels)
         for share, name in ((5, "q95"), (1, "q99")):
             axes.axvline(share, color=MUTED, linewidth=0.8, linestyle=":")
             axes.text(share, 1.0, f" {name}", transform=axes.get_xaxis_transform(), fontsize=7, va="top", color=MUTED)
