@@ -3,6 +3,7 @@
 import ast
 import re
 import sys
+import warnings
 from types import ModuleType
 
 import pytest
@@ -97,3 +98,15 @@ def test_a_notebook_and_nothing_else_shows_progress_unasked(shell, shown, monkey
     assert (api._shown("auto") is not None) == shown
     assert api._shown(None) is None
     assert api._shown(mine := Console()) is mine
+
+
+def test_the_bars_of_a_notebook_ask_for_no_widgets(monkeypatch):
+    ipython = ModuleType("IPython")
+    vars(ipython)["get_ipython"] = type("ZMQInteractiveShell", (), {})
+    monkeypatch.setitem(sys.modules, "IPython", ipython)
+    asked = []
+    monkeypatch.setattr(api, "import_module", lambda name: asked.append(name) or warnings.warn(name, stacklevel=1))
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        api._shown("auto")
+    assert (asked, heard) == (["tqdm.auto"], [])
