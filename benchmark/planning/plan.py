@@ -172,9 +172,13 @@ class Graph:
             self.folder.retire(self.folder.record_path(key))
         for key in self.finished:
             self.folder.failure_path(key).unlink(missing_ok=True)
+        made = [
+            path
+            for key, cell in self.plans.items()
+            for path in (self.folder.map_dir(key), *(fit.out for fit in cell.fits.tasks), self.folder.gallery_path(key))
+        ]
+        self.folder.ledger.add(*made)
         for key, cell in self.plans.items():
-            stages = (self.folder.map_dir(key), *(fit.out for fit in cell.fits.tasks))
-            self.folder.ledger.add(*stages, self.folder.gallery_path(key))
             write_json(self.folder.cell_path(key), cell.measure)
 
     def _has_record(self, cell: PlannedCell) -> bool:

@@ -33,7 +33,8 @@ class Ledger:
                 file.write(lines.encode())
                 file.flush()
                 os.fsync(file.fileno())
-        self._known = known | set(new)
+        known.update(new)
+        self._known = known
 
     def paths(self) -> set[Path]:
         """Return what is on the list, in this folder; a line that leads out of it counts nothing.

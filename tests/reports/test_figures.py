@@ -123,7 +123,7 @@ def test_labels_of_the_cost_figure_stay_in_their_panel_and_names_cover_neither_p
 
 def test_an_embedded_graphic_says_what_it_is(tmp_path):
     with style():
-        for kind, mime in (("svg", "svg+xml"), ("png", "png")):
+        for kind, mime in (("svg", "svg+xml"), ("png", "webp")):
             path = save(new_figure(1, 1), tmp_path / f"f.{kind}")
             assert data_uri(path).startswith(f"data:image/{mime};base64,")
 
