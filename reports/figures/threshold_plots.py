@@ -48,11 +48,15 @@ def thresholds_of(record: Record, shown: Sequence[str]) -> dict[str, list[float]
 
 def score_figure(one: ScoreHistogram, thresholds: Mapping[str, Sequence[float]], title: str, path: Path) -> Path:
     """Draw the scores of healthy and lesion voxels, and below the mean Dice at every threshold."""
+    from matplotlib.ticker import NullLocator
+
     edges = np.linspace(one.low, one.high, len(one.healthy) + 1)
     if one.high <= one.low:  # a constant map
         edges = np.array([one.low - 0.5, one.low + 0.5])
     with style():
         figure = new_figure(6.4, 4.6)
+        figure.set_layout_engine(None)  # there is one of each method, and a layout that fits takes as long as drawing
+        figure.subplots_adjust(left=0.12, right=0.68, bottom=0.1, top=0.94, hspace=0.1)
         top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[3, 2])
         for counts, colour, name in ((one.healthy, HEALTHY, "healthy"), (one.lesion, LESION, "lesion")):
             shares = 100 * np.asarray(counts) / max(1, sum(counts))
@@ -61,6 +65,7 @@ def score_figure(one: ScoreHistogram, thresholds: Mapping[str, Sequence[float]],
         top.set_yscale("log")
         top.set_ylim(1e-3, 150)
         plain_log(top.yaxis)
+        top.yaxis.set_minor_locator(NullLocator())
         top.set_ylabel("voxels of each kind, %")
         top.set_title(title)
         if one.dice:
