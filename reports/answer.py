@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from ..benchmark.protocols.catalogue import PROTOCOLS
 from ..benchmark.scoring.metrics import needs_voxels, sign
 from ..benchmark.statistics import ALPHA
 from .columns import metric_name, records_of
@@ -15,6 +16,7 @@ from .headline import NO_COMPETITOR, Headline, HeadlineRow, compared
 from .paired import SECOND_REFERENCE
 from .trivial import BEST_TRIVIAL
 
+LABEL_FREE = "healthy-q95"
 _TITLES = {"transductive": "Transductive method", "topline": "Supervised top line", "whole-slices": "In whole slices"}
 
 
@@ -65,6 +67,10 @@ class Answer:
     axis: str = ""
 
     @property
+    def winner(self) -> str:
+        return next((bar.label for bar in self.bars if bar.winner), "the best method")
+
+    @property
     def top(self) -> int:
         """Where the axis of the bars ends: the next ten above them."""
         return min(100, 10 * math.ceil(max((bar.high for bar in self.bars), default=10) / 10) or 10)
@@ -105,6 +111,7 @@ def answer(headline: Headline, summary: pd.DataFrame, tests: pd.DataFrame) -> An
         others.append(f"The best trivial baseline, {trivial.method}, reaches {_value(values[trivial.method])}.")
         verb = "is" if len(beaten) == 1 else "are"
         others.append(f"{len(beaten)} of {counted(len(learned), 'learning method')} {verb} shown to beat it.")
+    others += _without_labels(headline, summary, best.method)
     for flag, title in _TITLES.items():
         others += [f"{title} {row.method}: {_value(values[row.method])}." for row in rows if flag in row.flags]
     fixed = [pair["reference"] for pair in shown if pair["reference"] != SECOND_REFERENCE]
@@ -118,6 +125,23 @@ def answer(headline: Headline, summary: pd.DataFrame, tests: pd.DataFrame) -> An
     )
 
 
+def _without_labels(headline: Headline, summary: pd.DataFrame, best: str) -> list[str]:
+    """Say who is first at a threshold that needs no lesion label, where the one that orders the table sees some."""
+    protocol, metric = headline.verdict
+    if protocol not in PROTOCOLS or PROTOCOLS[protocol].sees_labels == "no":
+        return []
+    where = {"dataset": headline.dataset, "train": headline.train, "protocol": LABEL_FREE, "metric": metric}
+    rows = [r for r in records_of(summary, **where, unit="patient") if not pd.isna(r["mean"])]
+    kinds = {row.method: row.flags for row in headline.rows}
+    rows = [r for r in rows if not kinds[r["method"]] & {"topline", "transductive", "whole-slices"}]
+    if not rows:
+        return []
+    first = max(rows, key=lambda r: sign(metric) * r["mean"])
+    told = f"Thresholds of {protocol} see labels {PROTOCOLS[protocol].sees_labels}. At {LABEL_FREE}, without any, "
+    own = next((f"; {best} has {_value(r)}" for r in rows if r["method"] == best != first["method"]), "")
+    return [f"{told}{first['method']} is first with {_value(first)}{own}."]
+
+
 def _value(row: dict) -> str:
     return " ".join(filter(None, [f"{percent(row['mean'])} %", bracket(row["ci_low"], row["ci_high"])]))
 
@@ -129,6 +153,8 @@ def _verdict(pair: dict, trivial: HeadlineRow | None) -> Verdict:
         named = f"{pair['reference']}, the reference fixed beforehand"
     gain = pair["mean_diff"]
     lead = f"{points(-gain)[1:]} points below {named}" if gain < 0 else f"{points(gain)} points over {named}"
+    if pair["reference"] == BEST_TRIVIAL and gain <= 0:
+        return Verdict(lead, "no gain", "to test.")
     p, patients = pair["p_holm_crossed"], counted(pair["n"], "patient")
     if pd.isna(p):
         return Verdict(lead, "not tested", f"({pair['reason'] or 'undefined'}).")

@@ -51,13 +51,18 @@ def detailed_protocol(headline: Headline) -> str:
     return next(id_ for id_ in (headline.verdict[0], *deciding()) if "surfaces" in PROTOCOLS[id_].needs)
 
 
-def _lesions(headline: Headline, tables: Tables) -> str:
-    """Say how many lesions are in each bin."""
+def lesions_of(headline: Headline, tables: Tables) -> tuple[np.ndarray, np.ndarray]:
+    """Return volume in ml and contrast in units of noise of every lesion of a data set."""
     own = [r for r in tables.records if (r.cell.dataset, r.cell.train) == (headline.dataset, headline.train)]
     facts = max((r.data.facts for r in own), key=len).values()
     lesions = [(lesion, case.noise_hu) for case in facts for lesion in case.lesions or ()]
     ml = np.array([lesion.ml for lesion, _ in lesions])
-    contrast = np.array([lesion.contrast_sd(noise) for lesion, noise in lesions])
+    return ml, np.array([lesion.contrast_sd(noise) for lesion, noise in lesions])
+
+
+def _lesions(headline: Headline, tables: Tables) -> str:
+    """Say how many lesions are in each bin."""
+    ml, contrast = lesions_of(headline, tables)
     bins = [(part, ml) for part in VOLUME_BINS] + [(part, contrast) for part in CONTRAST_BINS]
     return f"Lesions: {'; '.join(f'{part.title}: {int(part.holds(values).sum())}' for part, values in bins)}."
 
@@ -74,7 +79,8 @@ def _grid(title: str, protocol: str, columns: list[Metric], headline: Headline, 
     where = f" at the {protocol} threshold" if needs else ""
     legend = (
         "Shares in percent; means over patients [95 % interval]; what is of all lesions, slices or patients is "
-        "averaged over seeds. docs/metrics.md says what each is, and what where nothing is there or called.",
+        "averaged over seeds. The documentation of metrics says what each is, and what where nothing is there or "
+        "called.",
     )
     return PrintedTable(title + where, ("Method", *(m.title for m in columns)), tuple(printed), legend)
 

@@ -11,9 +11,9 @@ from ..benchmark.protocols.catalogue import PROTOCOLS, is_oracle
 from ..benchmark.scoring.metrics import METRICS, NO_PROTOCOL, sign
 from .columns import MethodOnData, metric_name, records_of
 from .details import shown_interval, shown_value
-from .formats import NOT_AVAILABLE, bracket, number, p_value, percent, points, spread
+from .formats import NOT_AVAILABLE, bracket, number, percent, points, spread
 from .grid import kind_of, reference_order, tags_of
-from .headline import Headline, HeadlineRow
+from .headline import Headline, HeadlineRow, shown_p
 from .tables import Tables
 from .trivial import BEST_TRIVIAL
 
@@ -86,6 +86,7 @@ class Explorer:
     protocol: str
     families: tuple[str, ...]
     sets: Mapping[str, str]
+    legend: tuple[str, ...] = ()
 
     @property
     def methods(self) -> list[str]:
@@ -138,7 +139,9 @@ def explorer(headline: Headline, tables: Tables) -> Explorer:
     families = tuple(sorted({row.family for row in rows} - {""}))
     used = {part.partition(":")[0] for column, _ in columns for part in column.sets.split()}
     sets = {key: title for key, title in SETS.items() if key in used}
-    return Explorer(tuple(column for column, _ in columns), rows, protocols, chosen, families, sets)
+    printed = {column.protocol for column in headline.columns}
+    legend = tuple(f"{p}: threshold is {PROTOCOLS[p].legend}." for p in protocols if p not in printed)
+    return Explorer(tuple(column for column, _ in columns), rows, protocols, chosen, families, sets, legend)
 
 
 def _tests(frame: pd.DataFrame, where: Mapping[str, str]) -> list[dict]:
@@ -240,8 +243,7 @@ def _difference(source: _Source, protocol: str, metric: str, reference: str) -> 
         found = source.tests.get((row.method, protocol, metric, reference))
         if found is None or pd.isna(found["mean_diff"]):
             return ExploredCell("" if row is source.headline.chance else NOT_AVAILABLE, reason="not compared")
-        p = "" if pd.isna(found["p_holm_crossed"]) else f"p {p_value(found['p_holm_crossed'])}"
-        return ExploredCell(points(found["mean_diff"]), p, _sorted_by(found["mean_diff"]))
+        return ExploredCell(points(found["mean_diff"]), shown_p(found), _sorted_by(found["mean_diff"]))
 
     return cell
 

@@ -184,8 +184,9 @@ class Headline:
         name = metric_name(metric, protocol)
         tuned = PROTOCOLS[protocol].sees_labels if protocol in PROTOCOLS else "no"
         ranked = (
-            f"Rows are ordered by {name}{'' if tuned == 'no' else ', whose threshold sees labels ' + tuned}. "
-            "◆ best trivial baseline, chosen for every patient on all others; † not shown to beat every trivial one "
+            f"Printed rows are ordered by {name}{'' if tuned == 'no' else ', whose threshold sees labels ' + tuned}. "
+            "◆ best trivial baseline, chosen for every patient on all others, so that a difference to it is not one of "
+            "two rows; † not shown to beat every trivial one "
             "(p > 0.05 or no gain); ‡ slice AUROC not shown to exceed what the area of the region of interest reaches "
             "alone; ≠ fewer patients or seeds than other rows, so that means are not comparable as they stand."
         )
@@ -207,8 +208,8 @@ class Headline:
             "Percent; mean over patients (each averaged over seeds) ± standard deviation between patients "
             "[95 % bootstrap-t interval for new patients and seeds]; slice and pooled columns: over all voxels or "
             "slices, ± between seeds [the same interval, by leaving patients out].",
-            "PSC (precision) and SEN (sensitivity) are read at the val threshold. AUROC and AP count voxels inside the "
-            "region of interest. Oracle gap = oracle − val.",
+            "PSC (precision) and SEN (sensitivity) are printed at the val threshold, the oracle gap as oracle − val. "
+            "AUROC and AP count voxels inside the region of interest.",
             *([CHANCE_ROW] if self.chance else []),
             *(f"{protocol}: threshold is {PROTOCOLS[protocol].legend}." for protocol in used),
         ]
@@ -351,9 +352,17 @@ def _difference(row: dict | None) -> HeadlineNumber:
     """Return a difference with its p, or why there is none."""
     if row is None:
         return HeadlineNumber(NOT_AVAILABLE, reason="not compared")
-    p = "" if math.isnan(row["p_holm_crossed"]) else f"p {p_value(row['p_holm_crossed'])}"
     numbers = {"mean": row["mean_diff"], "p": row["p_holm_crossed"]}
-    return HeadlineNumber(points(row["mean_diff"]), interval=p, reason=row["reason"], numbers=numbers)
+    return HeadlineNumber(points(row["mean_diff"]), interval=shown_p(row), reason=row["reason"], numbers=numbers)
+
+
+def shown_p(row: dict) -> str:
+    """Return the corrected p of a comparison; below the best trivial baseline nothing is tested."""
+    if math.isnan(row["p_holm_crossed"]):
+        return ""
+    if row["reference"] == BEST_TRIVIAL and row["mean_diff"] <= 0:
+        return "no gain"
+    return f"p {p_value(row['p_holm_crossed'])}"
 
 
 def _shown(column: Column, rows: dict, methods: Sequence[str], slices_only: bool) -> bool:

@@ -22,6 +22,7 @@ from .headline import Headline
 from .method_pages import method_pages
 from .paired import run_references
 from .run_facts import data_facts, environment, run_facts
+from .shortfalls import shortfalls
 from .tables import Tables
 from .training import NOTE, watched_trainings
 
@@ -96,6 +97,7 @@ def _section(headline: Headline, tables: Tables, pictures: Pictures, folder: Run
     return {group: pictures.of(group, headline) for group in GROUPS} | {
         "headline": headline,
         "answer": answer(headline, tables.summary, tests),
+        "shortfalls": shortfalls(headline, tables),
         "table": explorer(headline, tables),
         "tests": grid.paired_grids(tests, headline.dataset, headline.train),
         "seed_tests": grid.paired_grids(tests, headline.dataset, headline.train, unit="seed"),

@@ -110,7 +110,7 @@ def _told(several: Sequence[Threshold]) -> str:
     if not values:
         return next((one.reason for one in several if one.reason), NOT_AVAILABLE)
     folds = f"{counted(len(values), 'fold')}: " if len(several) > 1 else ""
-    return folds + "; ".join(dict.fromkeys(values))
+    return folds + "; ".join(values if len({*values}) > 1 else values[:1])
 
 
 def _cost(method: str, headline: Headline, tables: Tables) -> dict[str, str]:
@@ -154,7 +154,7 @@ def _logs(records: Sequence[Record], folder: RunFolder) -> dict[str, str]:
         stages |= {f"{stage}, seed {record.cell.seed}": f"{kind}-{record.cell.slug}"
                    for stage, kind in (("maps", "map"), ("measuring", "measure"))}  # fmt: skip
         found |= {title: folder.logs_dir / f"{name}.log" for title, name in stages.items()}
-    return {title: f"logs/{path.name}" for title, path in found.items() if path.is_file()}
+    return {title: f"logs/{path.name}" for title, path in found.items() if path.is_file() and path.stat().st_size}
 
 
 def learned_from(record: Record) -> str:

@@ -17,8 +17,10 @@ def data_facts(records: Sequence[Record]) -> dict[str, str]:
     first = records[0].data
     found = Counter(first.roi_sources.values())
     sources = [f"{source}: {counted(n, 'case')}" for source, n in sorted(found.items())]
+    healthy = sum(case.lesions == [] for case in first.facts.values())
     facts = {
-        "Test cases": f"{counted(len(first.cases), 'case')} of {counted(len(set(first.patients.values())), 'patient')}",
+        "Test cases": f"{counted(len(first.cases), 'case')} of {counted(len(set(first.patients.values())), 'patient')}"
+        + (f", {healthy} without a lesion" if healthy else ""),
         "Healthy cases": f"{len(first.train_cases)} for training and calibration",
         "Region of interest": "; ".join([first.roi_source, *sources]),
         "Fingerprint of test images": _several({_digest(r.data.cases) for r in records}),

@@ -177,7 +177,11 @@ class Viewer {
       } catch (error) {
         if (turn === this.turn) Object.assign(panel, { number, where, cut: null, gone: error.message });
       }
-      if (turn === this.turn && panel.scan && (panel.z === null || before !== number || panel.z >= panel.scan.shape[0])) panel.z = all || panel.z === null || before !== number ? panel.scan.lesions[0] ?? panel.scan.shape[0] >> 1 : panel.scan.shape[0] - 1;
+      if (turn === this.turn && panel.scan && (panel.z === null || before !== number || panel.z >= panel.scan.shape[0])) {
+        const fresh = all || panel.z === null || before !== number;
+        panel.z = fresh ? panel.scan.lesions[0] ?? panel.scan.shape[0] >> 1 : panel.scan.shape[0] - 1;
+        if (fresh) this.at = 0;  // the next lesion is the second one
+      }
     }));
     if (turn === this.turn) this.draw();
   }

@@ -49,6 +49,8 @@ def test_what_lies_below_a_trivial_baseline_is_not_called_best(make_record):
         "ae is the best method that learns, below the trivial baseline hu-deviation: Dice val"
     )
     assert all(" points below " in one.lead and one.lead[0].isdigit() for one in found.verdicts)
+    assert found.verdicts[-1].plain == "no gain"
+    assert any(one.startswith("Thresholds of val see labels of other patients. At healthy-q95") for one in found.others)
     assert [bar.label for bar in found.bars] == ["hu-deviation", "ae"]
     assert found.axis == "Dice val"
 
