@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -27,10 +27,10 @@ LIMIT_S = 120.0
 class Bench:
     """An executor under test (``module:Class``, as its entry point names it) and an empty folder for its run."""
 
-    def __init__(self, target: str, folder: Path) -> None:
+    def __init__(self, target: str, folder: Path, settings: Mapping[str, Any] | None = None) -> None:
         self.target = target
         self.folder = folder
-        self.place = Place(RunFolder(folder), workers=2, limit_s=LIMIT_S)
+        self.place = Place(RunFolder(folder), workers=2, limit_s=LIMIT_S, settings=settings or {})
         self.events: list[Event] = []
 
     def executor(self) -> Executor:
@@ -150,7 +150,8 @@ def adopts_what_is_finished(bench: Bench) -> None:
 
 def outlives_its_submitter(bench: Bench) -> None:
     """After the submitter is killed the same jobs are completed, none of them twice, at once or after it was done."""
-    code = f"from {__name__} import submit; submit({bench.target!r}, {str(bench.folder)!r})"
+    what = (bench.target, str(bench.folder), dict(bench.place.settings))
+    code = f"from {__name__} import submit; submit(*{what!r})"
     path = os.pathsep.join(part for part in sys.path if part)
     submitter = subprocess.Popen([sys.executable, "-P", "-c", code], env={**os.environ, "PYTHONPATH": path})  # noqa: S603
     try:
@@ -189,21 +190,21 @@ CHECKS: dict[str, Callable[[Bench], None]] = {
 """What every executor is put through, by name; each raises AssertionError where a promise is broken."""
 
 
-def failures(target: str) -> dict[str, str]:
-    """Put an executor (``module:Class``) through every check; return what went wrong, by check."""
+def failures(target: str, settings: Mapping[str, Any] | None = None) -> dict[str, str]:
+    """Put an executor (``module:Class``) with its settings through every check; return what went wrong, by check."""
     wrong = {}
     for name, check in CHECKS.items():
-        with TemporaryDirectory() as folder:
+        with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
             try:
-                check(Bench(target, Path(folder)))
+                check(Bench(target, Path(folder), settings))
             except Exception as error:
                 wrong[name] = summary(error)
     return wrong
 
 
-def submit(target: str, folder: str) -> None:
+def submit(target: str, folder: str, settings: Mapping[str, Any]) -> None:
     """Submit the jobs of :func:`outlives_its_submitter`, in a process that will be killed."""
-    bench = Bench(target, Path(folder))
+    bench = Bench(target, Path(folder), settings)
     bench.run(*_survivors(bench))
 
 

@@ -13,13 +13,14 @@ import os
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from ...common.atomic import write_text
 from ..catalogue import registry
+from ..node_kind import NODE_KIND
 from ..runs.folder import RunFolder
 from ..stages import worker
 from ..stages.task import Task
@@ -47,6 +48,7 @@ class Job:
         label: for people.
         needs: ids of jobs that must be done first.
         rank: smaller starts earlier among the jobs that are ready.
+        node_kind: file with the kind of node that it may run on, see :mod:`~uasbench.benchmark.node_kind`; None is any.
     """
 
     id: str
@@ -55,10 +57,14 @@ class Job:
     needs: frozenset[str] = frozenset()
     rank: tuple[int, ...] = field(default=())
     resources: Resources = Resources()
+    node_kind: Path | None = None
 
     @property
     def text(self) -> str:
-        return self.task.model_dump_json()
+        text = self.task.model_dump_json()
+        return (
+            text if self.node_kind is None else json.dumps({**json.loads(text), NODE_KIND: os.fspath(self.node_kind)})
+        )
 
 
 @dataclass(frozen=True)
@@ -103,6 +109,7 @@ class Place:
         preload: modules that a warm server of workers may import beforehand.
         packed: as many stages on each GPU as fit there; ``workers`` are then those without a GPU.
         cache: folder for what is learned about stages.
+        settings: what ``--queue`` says, for the executor to check.
     """
 
     folder: RunFolder
@@ -112,6 +119,7 @@ class Place:
     preload: tuple[str, ...] = ()
     packed: bool = False
     cache: Path | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     def log(self, job: str) -> Path:
         """Return the file that a job's output goes to."""
@@ -123,11 +131,23 @@ class Place:
 
     def command(self, job: Job) -> list[str]:
         """Write the job's task down and return the command that runs it on any host that sees the run folder."""
-        self._result(job.id).unlink(missing_ok=True)
-        task = self._result(job.id).with_suffix(".json")
-        write_text(self._own(task), job.text)
+        return [sys.executable, "-P", "-m", worker.__name__, *self.files(job)]
+
+    def files(self, job: Job) -> list[str]:
+        """Write the job's task down and return the files of a worker: the task, its result, its log and its lock."""
+        for left in (self._result(job.id), self.state(job.id)):
+            left.unlink(missing_ok=True)
+        write_text(task := self.task(job.id), job.text)
         files = (task, self._result(job.id), self.log(job.id), self.lock(job.id))
-        return [sys.executable, "-P", "-m", worker.__name__, *(os.fspath(file.absolute()) for file in files)]
+        return [os.fspath(file.absolute()) for file in files]
+
+    def task(self, job: str) -> Path:
+        """Return the file that a job's task is written to."""
+        return self._own(self.folder.tasks_dir / f"{job}.json")
+
+    def state(self, job: str) -> Path:
+        """Return the file that tells of a job that it has started, and its progress."""
+        return worker.state_of(self._result(job))
 
     def outcome(self, job: str) -> Report | None:
         """Return how a job ended that :meth:`command` ran, None where it has left no result (yet)."""
@@ -139,6 +159,10 @@ class Place:
 
     def _result(self, job: str) -> Path:
         return self._own(self.folder.tasks_dir / f"{job}.result")
+
+    def own(self, name: str) -> Path:
+        """Return a file of the executor itself beside those of the jobs, which ``bench clean`` may delete."""
+        return self._own(self.folder.tasks_dir / name)
 
     def _own(self, path: Path) -> Path:
         self.folder.ledger.add(path)

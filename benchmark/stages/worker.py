@@ -7,18 +7,21 @@ import os
 import signal
 import socket
 import sys
+import time
 import traceback
+from contextlib import suppress
 from pathlib import Path
 
 from ...common import rehearsal
-from ...common.atomic import open_no_link, write_text
+from ...common.atomic import DiskError, open_no_link, write_text
 from ...common.errors import summary
 from ...common.processes import redirect_output
+from .. import node_kind
 from .apart import Apart, StageError
 from .task import Progress, RunInside
 from .wall import SECRETS
 
-ORPHANED = 70
+STATE_EVERY_S = 5.0
 
 
 def run_stage(text: str, run_inside: RunInside) -> None:
@@ -26,8 +29,13 @@ def run_stage(text: str, run_inside: RunInside) -> None:
 
     Raises:
         ValidationError: the text is not a task.
+        NodeKindError: it must not run on this kind of node.
     """
-    name = json.loads(text)["stage"]
+    values = json.loads(text)
+    if (kind := values.pop(node_kind.NODE_KIND, None)) is not None:
+        node_kind.require(Path(kind), values)
+        text = json.dumps(values)
+    name = values["stage"]
     stage = importlib.import_module(f".{name}", __package__)
     task = getattr(stage, f"{name.capitalize()}Task").model_validate_json(text)
     stage.run(task, run_inside)
@@ -49,11 +57,30 @@ def work(text: str, log: str, lock: str, gpu: str | None, submitter: int) -> Non
         tell("done") if error is None else tell("failed", error)
 
 
-def work_file(task: Path, result: Path, log: Path, lock: Path) -> None:
-    """Run a stage from a file with the JSON form of its task and leave ``{"error": message or null}`` in another."""
+def work_file(task: str, result: str, log: str, lock: str, submitter: int | None = None) -> None:
+    """Run a stage from a file with the JSON form of its task and leave ``{"error": message or null}`` in another.
+
+    While it runs, :func:`state_of` tells ``{"host": name, "progress": [done, total] or null}``. Where ``submitter`` is
+    a descriptor, its end ends the stage.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    error = _alone(task.read_text(encoding="utf-8"), lambda done, total: None, log, lock)
-    write_text(result, json.dumps({"error": error}))
+    state, told, host = state_of(Path(result)), 0.0, os.uname().nodename
+
+    def tell(done: int | None = None, total: int = 0) -> None:
+        nonlocal told
+        if done is None or time.monotonic() - told >= STATE_EVERY_S:
+            told = time.monotonic()
+            with suppress(OSError, DiskError):  # nobody's result depends on it
+                write_text(state, json.dumps({"host": host, "progress": None if done is None else [done, total]}))
+
+    tell()
+    error = _alone(Path(task).read_text(encoding="utf-8"), tell, Path(log), Path(lock), submitter)
+    write_text(Path(result), json.dumps({"error": error}))
+
+
+def state_of(result: Path) -> Path:
+    """Return the file that tells how a stage stands whose result will be in another."""
+    return result.with_suffix(".state")
 
 
 def _alone(text: str, progress: Progress, log: Path, lock: Path, submitter: int | None = None) -> str | None:
@@ -88,4 +115,5 @@ if __name__ == "__main__":
     if any(name in os.environ for name in SECRETS):  # also what a process started with can be read by what it forks
         environment = {name: value for name, value in os.environ.items() if name not in SECRETS}
         os.execve(sys.executable, [sys.executable, "-P", "-m", __spec__.name, *sys.argv[1:]], environment)  # noqa: S606
-    work_file(*map(Path, sys.argv[1:]))
+    _task, _result, _log, _lock = sys.argv[1:]
+    work_file(_task, _result, _log, _lock)
