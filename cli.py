@@ -16,6 +16,8 @@ from .cli_options import (
     AsJson,
     Cache,
     DataRoot,
+    Executor,
+    Queue,
     command_line,
     console,
     given,
@@ -103,14 +105,18 @@ def run(
     ] = "paper",
     seeds: Annotated[str, typer.Option(help="A number of seeds (3) or a list (0,1,2).")] = "3",
     workers: Annotated[
-        str, typer.Option(help="Stages at once: auto (one per GPU or core), pack (as many as fit a GPU).")
+        str, typer.Option(help="Stages at once: auto (one per GPU or core; 64 jobs of a queue), pack (to fill GPUs).")
     ] = "auto",
     threads: Annotated[int, typer.Option(help="CPU threads of each stage; part of the result's address.")] = 1,
     device: Annotated[str, values.choice(*values.DEVICES, help="auto takes a GPU where there is one.")] = "auto",
     precision: Annotated[
         str, values.choice(*values.PRECISIONS, help="auto is bf16 on CUDA, fp32 on the CPU.")
     ] = "auto",
-    executor: Annotated[str, typer.Option(help="Where stages run: local, or the name of a plug-in.")] = "local",
+    executor: Executor = "local",
+    queue: Queue = None,
+    require_same_node_kind: Annotated[
+        bool, typer.Option("--require-same-node-kind", help="Stages fail on other kinds of nodes than the first.")
+    ] = False,
     out: Annotated[Path | None, typer.Option(help="Run folder; default a name made from the options.")] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="METHOD.KEY=VALUE; may be repeated.")] = None,
     variants: Annotated[
@@ -153,6 +159,10 @@ def plan(
         typer.Option(autocompletion=values.experiments, help="Instead: name of an experiment, or a YAML file."),
     ] = None,
     calibrate: Annotated[bool, typer.Option(help="Measure first how fast this machine is.")] = True,
+    sbatch: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Instead, write Slurm scripts: an array per wave, and FILE that sends them."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Say what the same run would do and cost; its data are prepared, nothing is trained."""
@@ -164,6 +174,12 @@ def plan(
     options = (
         validated(**given(ctx)) if experiment is None else experiment_options(experiment, **given(ctx, typed=True))
     )
+    if sbatch is not None:
+        from .benchmark.commands.staging import write_scripts
+
+        for path in write_scripts(options, sbatch, console()):
+            print(path)
+        return
     forecast = plan(options, console(), calibrate=calibrate)
     if as_json:
         print(json.dumps(forecast.json(), indent=2))
@@ -187,6 +203,8 @@ def reproduce(
     seeds: Annotated[str | None, typer.Option(help="Seeds instead of the experiment's own.")] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder.")] = None,
     workers: Annotated[str, typer.Option(help="Stages at once.")] = "auto",
+    executor: Executor = "local",
+    queue: Queue = None,
     device: Annotated[str, values.choice(*values.DEVICES, help="auto takes a GPU where there is one.")] = "auto",
     precision: Annotated[
         str, values.choice(*values.PRECISIONS, help="auto is bf16 on CUDA, fp32 on the CPU.")

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from . import cli_values as values
 from .common.errors import printable
 
 EXIT_USAGE = 2
@@ -21,6 +22,13 @@ DataRoot = Annotated[
 ]
 Cache = Annotated[
     Path | None, typer.Option(help="Folder of prepared data; default UASBENCH_CACHE or ~/.cache/uasbench.")
+]
+Executor = Annotated[
+    str, typer.Option(autocompletion=values.executors, help="Where stages run: local, slurm, command, or a plug-in.")
+]
+Queue = Annotated[
+    list[str] | None,
+    typer.Option("--queue", "--slurm", help="KEY=VALUE of the executor, or a TOML file; may be repeated."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print it as JSON.")]
 

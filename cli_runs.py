@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from . import cli_values as values
-from .cli_options import AsJson, Cache, DataRoot, console, say, show_run
+from .cli_options import EXIT_FAILED_CELLS, AsJson, Cache, DataRoot, console, say, show_run
 
 EXIT_DIFFERS = 1
 EXIT_UNVERIFIED = 3
@@ -35,6 +35,21 @@ def status(path: RunPath, as_json: AsJson = False) -> None:
         return
     for line in status.lines(found, now):
         say(line)
+
+
+@app.command()
+def stage(
+    path: RunPath,
+    name: Annotated[str, typer.Argument(metavar="ID", help="As 'bench plan --json' names it.")],
+) -> None:
+    """Run one stage that 'bench plan --sbatch' has planned, on any machine that sees the run folder."""
+    from .benchmark.commands.staging import run_stage
+    from .benchmark.runs.folder import RunFolder
+
+    if (error := run_stage(RunFolder.open(path), name)) is not None:
+        say(f"failed  {name}: {error}")
+        sys.exit(EXIT_FAILED_CELLS)
+    say(f"done    {name}")
 
 
 @app.command()

@@ -38,6 +38,11 @@ def datasets(incomplete: str) -> list[str]:
     return _listed(incomplete, _points("datasets"))
 
 
+def executors(incomplete: str) -> list[str]:
+    """Complete names of executors."""
+    return _listed(incomplete, _points("executors"))
+
+
 def known(incomplete: str) -> list[str]:
     """Complete names of methods, top lines and data sets."""
     return [*methods(incomplete), *datasets(incomplete)]

@@ -21,15 +21,15 @@ def gpu_count() -> int:
     return torch.cuda.device_count()
 
 
-def resolve_device(wanted: str) -> str:
-    """Turn ``auto`` into ``cuda`` or ``cpu`` and check an explicit choice.
+def resolve_device(wanted: str, *, here: bool = True) -> str:
+    """Turn ``auto`` into ``cuda`` or ``cpu`` and check an explicit choice, for stages that run ``here`` or elsewhere.
 
     Raises:
         DeviceError: CUDA was asked for and is not usable, or the name is unknown.
     """
     if wanted == "auto":
         return "cuda" if gpu_count() else "cpu"
-    if wanted == "cuda" and not gpu_count():
+    if wanted == "cuda" and here and not gpu_count():
         raise DeviceError("--device cuda: no CUDA device is visible here; use --device cpu, or check 'bench doctor'")
     if wanted not in ("cpu", "cuda"):
         raise DeviceError(f"--device {wanted!r}: choose auto, cpu or cuda")

@@ -23,9 +23,10 @@ def node_kind(*, gpu: bool) -> dict[str, str]:
 
 
 def require(file: Path, task: Mapping[str, Any]) -> None:
-    """Refuse a stage on another kind of node than the one that ``file`` tells of; the first stage writes that file.
+    """Refuse a stage on another kind of node than the first one of its run, which has left its kind beside ``file``.
 
-    Stages on GPUs are compared with each other, and so are those on processors alone: both may have nodes of their own.
+    Stages on GPUs are compared with each other (``FILE-gpu.json``), and so are those on processors alone
+    (``FILE-cpu.json``): both may have nodes of their own.
 
     Raises:
         NodeKindError: this node is of another kind; the message says which was wanted.

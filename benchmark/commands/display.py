@@ -67,7 +67,7 @@ def shown(
             return
         if event.kind == "again":
             progress.remove_task(bars.pop(job.id))
-            console.print(f"again   {job.label}, alone: {escape(printable(str(event.value)))}", highlight=False)
+            console.print(f"again   {job.label}: {escape(printable(str(event.value)))}", highlight=False)
             return
         if event.kind == "progress":
             done, total = event.value

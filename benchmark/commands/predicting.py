@@ -13,13 +13,14 @@ from .. import device as devices
 from ..catalogue.rates import rates
 from ..catalogue.rates import shown as hours_text
 from ..catalogue.showing import table_of
+from ..executors.contract import Job
 from ..planning.info import check_source, outdated
 from ..planning.options import RunOptions
 from ..planning.plan import Graph, plan_cells
 from ..planning.prediction import Predictor, predict, wall_s
 from ..planning.tasks import planned_tasks
+from ..planning.where import where
 from ..runs.folder import RunFolder
-from ..stages.task import Numerics
 from .display import duration, preparing
 
 if TYPE_CHECKING:
@@ -43,8 +44,9 @@ class Row:
 class Forecast:
     """What a run would still do, on how many ``workers``, in ``hours`` from its first stage to its report.
 
-    Hours count no stage of the methods that are not ``known``, nor measuring where its ``measuring`` is not.
-    ``speed`` is this machine's, beside that of the ``sources`` of the rates; None where it was not measured.
+    Hours count no stage of the methods that are not ``known``, nor measuring where its ``measuring`` is not. ``stages``
+    are those to do, by the ids that ``bench stage`` takes. ``speed`` is this machine's, beside that of the ``sources``
+    of the rates; None where it was not measured.
     """
 
     folder: Path
@@ -59,6 +61,7 @@ class Forecast:
     speed: float | None
     sources: tuple[str, ...]
     skipped: tuple[str, ...]
+    stages: tuple[dict[str, Any], ...]
 
     @property
     def totals(self) -> dict[str, float]:
@@ -81,14 +84,12 @@ def plan(options: RunOptions, console: Console | None = None, *, calibrate: bool
     Raises:
         UasbenchError: as for a run.
     """
-    device = devices.resolve_device(options.device)
-    precision = devices.resolve_precision(options.precision, device)
-    numerics = Numerics(device=device, threads=options.threads, precision=precision)
-    workers, _ = devices.resolve_workers(options.workers, device)
+    place = where(options)
+    numerics, workers, device = place.numerics, place.workers, place.numerics.device
     folder = RunFolder(options.folder())
     check_source(folder, options)
     with preparing(console) as progress:
-        tasks = planned_tasks(options, workers, progress)
+        tasks = planned_tasks(options, place.readers, progress)
     graph = Graph(numerics, folder, outdated(folder, tasks) if folder.run_json.exists() else ())
     for task in tasks:
         for cell in plan_cells(options, numerics, task.data, task.candidates):
@@ -98,7 +99,7 @@ def plan(options: RunOptions, console: Console | None = None, *, calibrate: bool
     used = {rate.source: known.sources[rate.source] for cell in graph.plans.values() if (rate := predictor.rate(cell))}
     probe_s, probed = None, any(source.probe_s is not None for source in used.values())
     if calibrate and on_cpu and graph.jobs and probed:
-        probe_s = predictor.probe_s = calibration.seconds(workers, options.threads)
+        probe_s = predictor.probe_s = calibration.seconds(place.readers, options.threads)
     predict(graph, predictor)
     tables_s = max((source.tables_s for source in used.values()), default=0.0) * len(graph.plans)
     seconds = wall_s(graph.jobs.values(), workers) + tables_s
@@ -118,8 +119,15 @@ def plan(options: RunOptions, console: Console | None = None, *, calibrate: bool
         measuring=all(j.resources.seconds is not None for j in graph.jobs.values() if j.task.stage == "measure"),
         speed=min(speeds, default=None),
         sources=tuple(f"{name}: {source.about}" for name, source in sorted(used.items())),
+        stages=tuple(map(described, graph.jobs.values())),
         skipped=tuple(f"{skip.method}: {skip.reason}" for task in tasks for skip in task.skipped),
     )
+
+
+def described(job: Job) -> dict[str, Any]:
+    """Return what a stage is, needs and takes, as plain values."""
+    what = {"id": job.id, "stage": job.task.stage, "label": job.label, "needs": sorted(job.needs)}
+    return what | asdict(job.resources)
 
 
 def _rows(graph: Graph) -> Iterator[Row]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ...common.atomic import remove_stale
@@ -11,16 +12,16 @@ from ...datasets.storing.entries import remove_damaged
 from .. import device as devices
 from ..catalogue.rates import rates
 from ..catalogue.registry import datasets, runnable
-from ..executors.contract import Event, Place, find_executor, run_jobs
+from ..executors.contract import Event, Place, run_jobs
 from ..locations import cache_root
 from ..planning.info import check_source, made_again, outdated, retire_damaged, write_info, write_timing
 from ..planning.options import RunOptions
 from ..planning.plan import Graph, plan_cells
 from ..planning.prediction import Predictor, predict
 from ..planning.tasks import Planned, planned_tasks
+from ..planning.where import Where, where
 from ..runs.folder import RunFolder
 from ..runs.records import CellKey, Failure, Record, write_json
-from ..stages.task import Numerics
 from .display import announce, preparing, shown
 from .journal import STOPPED, Journal, note
 
@@ -45,49 +46,24 @@ def run(
         UasbenchError: the options, the data or the output folder cannot be used; the message says how to mend it.
     """
     started = time.monotonic()
-    device = devices.resolve_device(options.device)
-    precision = devices.resolve_precision(options.precision, device)
-    numerics = Numerics(device=device, threads=options.threads, precision=precision)
-    workers, packed = devices.resolve_workers(options.workers, device)
-    executor = find_executor(options.executor)
+    place_of = where(options)
+    workers, device = place_of.workers, place_of.numerics.device
     with RunFolder.working(options.folder()) as folder:
-        check_source(folder, options)
-        with preparing(console) as progress:
-            tasks = planned_tasks(options, workers, progress)
-        damaged = retire_damaged(folder)
-        graph = Graph(numerics, folder, outdated(folder, tasks))
-        cells = [(c, t.data) for t in tasks for c in plan_cells(options, numerics, t.data, t.candidates)]
-        for cell, data in cells:
-            graph.add(cell, data)
-        with preparing(console) as progress:
-            opened = {(id(t), c.candidate.view): t for c, t in cells if c.key not in graph.finished}
-            entries = remove_damaged(dict.fromkeys(p for (_, v), t in opened.items() for p in t.entries(v)))
-            if entries:  # they come again as they were, under the same addresses
-                planned_tasks(options, workers, progress)
-        damaged += made_again([*entries, *graph.damaged()])
-        needed, free = graph.check_disk()
-        for known in (datasets(), runnable()):  # not before: a plan that fails leaves nothing behind
-            known.write_index()
-        announce(console, graph, tasks, damaged, needed, free)
-        for part in (folder.path, *folder.parts, *map(folder.map_dir, graph.plans)):
-            remove_stale(part)
-        write_info(folder, options, numerics, workers, tasks, [cell.key.slug for cell, _ in cells], damaged)
-        graph.write()
+        tasks, graph = prepared(options, place_of, folder, console)
         on_start(folder)
         book = _Bookkeeper(graph, folder, on_record)
         for task in tasks:
             book.broken_in_the_plan(task, options.seeds)
         for key in graph.finished:
             on_record(folder.record(folder.record_path(key)))
-        predict(graph, Predictor(rates(), device))
         if jobs := list(graph.jobs.values()):
             preload, cache = tuple(sorted(graph.packages)), cache_root(options.cache)
-            place = Place(folder, workers, device, options.limit_s, preload, packed, cache)
-            gpus = devices.gpu_count() if packed else None
+            place = Place(folder, workers, device, options.limit_s, preload, place_of.packed, cache, options.queue)
+            gpus = devices.gpu_count() if place_of.packed else None
             journal = Journal(folder, jobs, workers, gpus, book)
             with shown(console, jobs, workers, journal, gpus) as listener:
                 try:
-                    run_jobs(executor(place), jobs, listener, options.limit_s)
+                    run_jobs(place_of.executor(place), jobs, listener, options.limit_s)
                 except BaseException:
                     note(folder, STOPPED, "")
                     raise
@@ -96,6 +72,42 @@ def run(
         wall = time.monotonic() - started
         write_timing(folder, wall_s=wall, workers=workers, stage_s=book.stage_s, work_s=book.fit_and_score_s)
     return folder, book.failed
+
+
+def prepared(
+    options: RunOptions, place: Where, folder: RunFolder, console: Console | None = None
+) -> tuple[list[Planned], Graph]:
+    """Prepare the data of a run and write its plan into its folder; return its tasks and what is still to do.
+
+    Raises:
+        UasbenchError: as :func:`run`.
+    """
+    check_source(folder, options)
+    with preparing(console) as progress:
+        tasks = planned_tasks(options, place.readers, progress)
+    damaged = retire_damaged(folder)
+    graph = Graph(place.numerics, folder, outdated(folder, tasks))
+    cells = [(c, t.data) for t in tasks for c in plan_cells(options, place.numerics, t.data, t.candidates)]
+    for cell, data in cells:
+        graph.add(cell, data)
+    with preparing(console) as progress:
+        opened = {(id(t), c.candidate.view): t for c, t in cells if c.key not in graph.finished}
+        entries = remove_damaged(dict.fromkeys(p for (_, v), t in opened.items() for p in t.entries(v)))
+        if entries:  # they come again as they were, under the same addresses
+            planned_tasks(options, place.readers, progress)
+    damaged += made_again([*entries, *graph.damaged()])
+    needed, free = graph.check_disk()
+    for known in (datasets(), runnable()):  # not before: a plan that fails leaves nothing behind
+        known.write_index()
+    announce(console, graph, tasks, damaged, needed, free)
+    for part in (folder.path, *folder.parts, *map(folder.map_dir, graph.plans)):
+        remove_stale(part)
+    write_info(folder, options, place.numerics, place.workers, tasks, [cell.key.slug for cell, _ in cells], damaged)
+    graph.write()
+    predict(graph, Predictor(rates(), place.numerics.device))
+    if options.require_same_node_kind:
+        graph.jobs = {name: replace(job, node_kind=folder.node_kind) for name, job in graph.jobs.items()}
+    return tasks, graph
 
 
 class _Bookkeeper:

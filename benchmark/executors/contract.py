@@ -16,9 +16,12 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
+
+from pydantic import BaseModel, ValidationError
 
 from ...common.atomic import write_text
+from ...common.errors import UasbenchError, did_you_mean
 from ..catalogue import registry
 from ..node_kind import NODE_KIND
 from ..runs.folder import RunFolder
@@ -26,6 +29,7 @@ from ..stages import worker
 from ..stages.task import Task
 
 TICK_S = 0.25
+M = TypeVar("M", bound=BaseModel)
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,7 @@ class Event:
     """What happened to a job.
 
     It started, made progress (done, total), is done (kWh that it took of a GPU, None where nobody knows), failed
-    (message), was cancelled (failed need), or ran out of memory beside others and will run again (message).
+    (message), was cancelled (failed need), or ended through no fault of its own and will run again (message).
     """
 
     job: Job
@@ -131,14 +135,22 @@ class Place:
 
     def command(self, job: Job) -> list[str]:
         """Write the job's task down and return the command that runs it on any host that sees the run folder."""
-        return [sys.executable, "-P", "-m", worker.__name__, *self.files(job)]
+        self.files(job)
+        return self.again(job.id)
+
+    def again(self, job: str) -> list[str]:
+        """Return the command of a job whose task is written down already; what came of it before is forgotten."""
+        return [sys.executable, "-P", "-m", worker.__name__, *self._files(job)]
 
     def files(self, job: Job) -> list[str]:
         """Write the job's task down and return the files of a worker: the task, its result, its log and its lock."""
-        for left in (self._result(job.id), self.state(job.id)):
+        write_text(self.task(job.id), job.text)
+        return self._files(job.id)
+
+    def _files(self, job: str) -> list[str]:
+        for left in (self._result(job), self.state(job)):
             left.unlink(missing_ok=True)
-        write_text(task := self.task(job.id), job.text)
-        files = (task, self._result(job.id), self.log(job.id), self.lock(job.id))
+        files = (self.task(job), self._result(job), self.log(job), self.lock(job))
         return [os.fspath(file.absolute()) for file in files]
 
     def task(self, job: str) -> Path:
@@ -178,6 +190,9 @@ class Executor(Protocol):
     ``stages.worker.work`` runs keeps these promises by itself); a job that dies, however it dies, is reported as
     failed; after :meth:`stop` and :meth:`close` no process of it is left; and when the submitter is killed, a job
     either ends too or goes on and is found by :meth:`attach`.
+
+    ``elsewhere = True`` says that stages run on other machines than the submitter, and ``settings_of`` names the model
+    (pydantic) of :attr:`Place.settings`; an executor without them has neither.
     """
 
     def __init__(self, place: Place) -> None: ...
@@ -205,6 +220,34 @@ class Executor(Protocol):
 
 
 PARTS = tuple(name for name in vars(Executor) if name.isalpha())
+
+
+class SettingsError(UasbenchError):
+    """A setting of an executor is unknown, missing or has a value that cannot be used."""
+
+
+def checked_settings(model: type[M] | None, values: Mapping[str, Any]) -> M | None:
+    """Build the settings of an executor from what ``--queue`` says; None where it has none.
+
+    Raises:
+        SettingsError: as it says.
+    """
+    if model is None:
+        if values:
+            raise SettingsError(f"--queue {min(values)}: this executor has no settings; --executor names another")
+        return None
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0]) if first["loc"] else ""
+        if first["type"] == "extra_forbidden":
+            known = list(model.model_fields)
+            why = f"there is no such setting{did_you_mean(name, known) or '; there are ' + ', '.join(known)}"
+            raise SettingsError(f"--queue {name}: {why}") from error
+        if first["type"] == "missing":
+            raise SettingsError(f"--queue {name}=…: this executor needs it; see docs/cluster.md") from error
+        raise SettingsError(f"--queue {name}: {first['msg']}") from error
 
 
 def find_executor(name: str) -> type[Executor]:

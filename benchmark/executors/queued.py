@@ -13,15 +13,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple, TypeVar
+from typing import Any, ClassVar, Literal, NamedTuple
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field
 
 from ...common.atomic import write_text
-from ...common.errors import UasbenchError, did_you_mean
+from ...common.errors import UasbenchError
 from ..stages import batch
 from ..stages.wall import SECRETS
-from .contract import Job, Place, Report, Resources
+from .contract import Job, Place, Report, Resources, checked_settings
 
 QUEUED = 1 << 16
 """Jobs that are taken; those that the queue shall not have yet wait here."""
@@ -38,12 +38,14 @@ class QueueSettings(BaseModel, extra="forbid"):
     """What ``--queue`` says of any queue.
 
     ``group_s`` is what a group of stages should take, by their predicted seconds; 0 puts each stage into a job of its
+    own. ``unknown_s`` is what a stage takes of which nobody knows; without it, such a stage has a job of its
     own. ``gather_s`` is how long a stage waits for others to be grouped with, ``poll_s`` how often the queue is asked,
     ``grace_s`` how long files may take to appear here after their job has left the queue, and ``tries`` how often a
     stage is sent that the queue ends before it has a result.
     """
 
     group_s: float = Field(default=300.0, ge=0)
+    unknown_s: float | None = Field(default=None, gt=0)
     gather_s: float = Field(default=2.0, ge=0)
     poll_s: float = Field(default=15.0, gt=0)
     grace_s: float = Field(default=30.0, ge=0)
@@ -83,9 +85,6 @@ class _Group:
     ended: tuple[float, Verdict] | None = None
 
 
-S = TypeVar("S", bound=QueueSettings)
-
-
 class QueuedExecutor(ABC):
     """What executors of queues share; a subclass sends, asks and cancels. Jobs go on when their submitter is killed."""
 
@@ -94,7 +93,7 @@ class QueuedExecutor(ABC):
 
     def __init__(self, place: Place) -> None:
         self.place = place
-        self.settings: Any = validated(self.settings_of, place.settings)
+        self.settings: Any = checked_settings(self.settings_of, place.settings)
         self._waiting: dict[str, tuple[Job, float]] = {}
         self._groups: dict[Key, _Group] = {}
         self._group_of: dict[str, _Group] = {}
@@ -208,7 +207,7 @@ class QueuedExecutor(ABC):
             kinds.setdefault(kind, []).append(job)
         for (*_, tries), jobs in sorted(kinds.items(), key=lambda item: min(job.rank for job in item[1])):
             ordered = sorted(jobs, key=lambda job: (job.rank, job.id))
-            groups = grouped(ordered, self.settings.group_s)[: min(free, LARGEST_BATCH)]
+            groups = grouped(ordered, self.settings)[: min(free, LARGEST_BATCH)]
             if groups and not self._send(groups, tries):
                 return
             free -= len(groups)
@@ -374,35 +373,19 @@ def together(jobs: Sequence[Job]) -> Resources:
     )
 
 
-def grouped(jobs: Iterable[Job], target_s: float) -> list[list[Job]]:
-    """Return jobs in groups that take about ``target_s`` by their prediction; one that nobody can predict is alone."""
+def grouped(jobs: Iterable[Job], settings: QueueSettings) -> list[list[Job]]:
+    """Return jobs in groups of about ``group_s`` seconds by their prediction; one that nobody can predict is alone."""
     groups: list[list[Job]] = []
     filled = float("inf")
     for job in jobs:
-        takes = float("inf") if job.resources.seconds is None else job.resources.seconds
-        if filled + takes > target_s:
+        known = settings.unknown_s if job.resources.seconds is None else job.resources.seconds
+        takes = float("inf") if known is None else known
+        if filled + takes > settings.group_s:
             groups.append([])
             filled = 0.0
         groups[-1].append(job)
         filled += takes
     return groups
-
-
-def validated(model: type[S], values: Mapping[str, Any]) -> S:
-    """Build the settings of an executor.
-
-    Raises:
-        QueueError: a setting is unknown, missing or has a value that cannot be used.
-    """
-    try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = str(first["loc"][0]) if first["loc"] else "settings"
-        if first["type"] == "extra_forbidden":
-            hint = did_you_mean(name, list(model.model_fields)) or f"; there are {', '.join(model.model_fields)}"
-            raise QueueError(f"--queue {name}: there is no such setting{hint}") from error
-        raise QueueError(f"--queue {name}: {first['msg']}") from error
 
 
 def environment() -> dict[str, str]:

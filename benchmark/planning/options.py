@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import tomllib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_validator
 
-from ...common.errors import UasbenchError, did_you_mean, shortened
+from ...common.errors import UasbenchError, brief, did_you_mean, shortened
 from ...methods.config import Profile
 from ..experiments import Page, Variant, load
 
@@ -32,7 +33,8 @@ class RunOptions(BaseModel, extra="forbid"):
     stopped and reported as failed; None takes the profile's default. ``trials`` bounds each threshold study.
     ``reference`` is the row that paired tests compare with; None takes those that the data sets' cards name. ``keep``
     says what else than maps stays of a run: ``restorations`` are what methods make of a scan on the way to its map.
-    ``page`` is that of an experiment.
+    ``page`` is that of an experiment. ``queue`` are the settings of the executor, and with ``require_same_node_kind``
+    stages fail on other kinds of nodes than the first one of the run.
     """
 
     methods: str = "all"
@@ -48,6 +50,8 @@ class RunOptions(BaseModel, extra="forbid"):
     device: str = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     executor: str = "local"
+    queue: dict[str, Any] = Field(default_factory=dict)
+    require_same_node_kind: bool = False
     out: Path | None = None
     name: str | None = None
     settings: dict[str, dict[str, Any]] = Field(default_factory=dict)
@@ -64,7 +68,7 @@ class RunOptions(BaseModel, extra="forbid"):
     cache: Path | None = None
     command: str = ""
 
-    @field_validator("methods", "datasets", "workers", "seeds", "settings", "variants", "keep", mode="before")
+    @field_validator("methods", "datasets", "workers", "seeds", "settings", "variants", "keep", "queue", mode="before")
     @classmethod
     def _typed(cls, value: Any, info: ValidationInfo) -> Any:
         return _TYPED[str(info.field_name)](value)
@@ -159,6 +163,30 @@ def parse_settings(items: Iterable[str]) -> dict[str, dict[str, Any]]:
     return settings
 
 
+def parse_queue(items: Iterable[str]) -> dict[str, Any]:
+    """Turn ``KEY=VALUE`` items and names of TOML files into settings of an executor; the last word counts.
+
+    Raises:
+        OptionError: an item is neither, or the file is no TOML.
+
+    >>> parse_queue(["partition=gpu", "submit=bsub -q=long {command}"])
+    {'partition': 'gpu', 'submit': 'bsub -q=long {command}'}
+    """
+    settings: dict[str, Any] = {}
+    for item in items:
+        key, equals, value = item.partition("=")
+        if equals and key.isidentifier():
+            settings[key] = value
+            continue
+        if not item.endswith(".toml"):
+            raise OptionError(f"--queue {shortened(item)!r}: write KEY=VALUE, or name a TOML file")
+        try:
+            settings |= tomllib.loads(Path(item).expanduser().read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise OptionError(f"--queue {item}: {brief(error)}") from error
+    return settings
+
+
 def parse_variant(text: str) -> Variant:
     """Turn ``LABEL:METHOD.KEY=VALUE,KEY=VALUE`` into a variant.
 
@@ -188,6 +216,7 @@ _TYPED: dict[str, Callable[[Any], Any]] = {
     "workers": lambda value: None if value == "auto" else value,
     "seeds": lambda value: parse_seeds(str(value)) if isinstance(value, int | str) else list(value),
     "settings": lambda value: dict(value) if isinstance(value, Mapping) else parse_settings(value),
+    "queue": lambda value: dict(value) if isinstance(value, Mapping) else parse_queue(value),
     "keep": lambda value: [value] if isinstance(value, str) else list(value),
     "variants": lambda value: [parse_variant(item) if isinstance(item, str) else item for item in value],
 }

@@ -58,6 +58,7 @@ class RunFolder:
         self.viewer_dir = self.path / "report"
         self.mlflow_db = self.path / "mlflow.db"
         self.progress = self.path / "progress.jsonl"
+        self.node_kind = self.path / "node-kind"
 
     @property
     def parts(self) -> tuple[Path, ...]:
