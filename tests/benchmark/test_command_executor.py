@@ -1,0 +1,126 @@
+"""The executor of any queue, on one of thirty lines; and the settings by which it is told of the queue."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+from uasbench.benchmark.commands.running import run
+from uasbench.benchmark.conformance.executors import CHECKS, Bench
+from uasbench.benchmark.executors.command import CommandExecutor, CommandSettings
+from uasbench.benchmark.executors.contract import Resources, SettingsError, checked_settings
+from uasbench.benchmark.executors.queued import Key, QueueError, Verdict
+
+TARGET = "uasbench.benchmark.executors.command:CommandExecutor"
+FAKE = f"{sys.executable} {Path(__file__).with_name('fake_queue.py')}"
+QUEUE = {
+    "submit": f"{FAKE} submit {{log}} {{command}}",
+    "poll": f"{FAKE} poll {{id}}",
+    "cancel": f"{FAKE} cancel {{id}}",
+    "poll_s": 0.5,
+    "grace_s": 0.5,
+    "gather_s": 0.1,
+}
+SHORT = ("cancels dependents", "survives a killed worker", "outlives its submitter")
+
+
+@pytest.mark.parametrize("check", [pytest.param(c, marks=() if c in SHORT else pytest.mark.slow) for c in CHECKS])
+def test_the_contract(check, tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    CHECKS[check](Bench(TARGET, folder, QUEUE))
+
+
+def test_a_run_goes_through_the_queue_in_groups_and_measures_what_a_local_one_does(smoke, small_run, tmp_path):
+    queue = tmp_path / "queue.toml"
+    queue.write_text("".join(f"{key} = {value!r}\n" for key, value in QUEUE.items() if key != "poll"))
+    given = [str(queue), f"poll={QUEUE['poll']}", "unknown_s=1"]
+    folder, failed = run(smoke("hu-deviation,random", seeds=[0, 1], trials=1, executor="command", queue=given))
+    assert failed == 0
+    found, local = folder.records(), small_run.records()
+    assert [(r.cell, r.ids, r.per_case, r.pooled) for r in found] == [
+        (r.cell, r.ids, r.per_case, r.pooled) for r in local
+    ]
+    assert not [path.name for path in folder.tasks_dir.iterdir() if path.name.startswith("bench-")]
+    running = [process.info["cmdline"] or [] for process in psutil.process_iter(["cmdline"])]
+    assert not [words for words in running if str(folder.tasks_dir) in " ".join(words)]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({}, "--queue submit=…: this executor needs it"),
+        ({"submit": "bsub {comand}"}, r"--queue submit: .*\{comand\}; there are command, cpus"),
+        ({"submit": "bsub"}, r"--queue submit: .*has no \{command\} or \{script\}"),
+        ({"submit": "bsub '{command}"}, "cannot be split into words"),
+        ({"poll": "bjobs"}, r"--queue poll: .*has no \{id\} or \{name\}"),
+        ({"id": "("}, "--queue id"),
+        ({"seconds": 0}, "--queue seconds"),
+    ],
+)
+def test_a_wrong_setting_is_named(values, message):
+    with pytest.raises(SettingsError, match=message):
+        checked_settings(CommandSettings, {**(QUEUE if values else {}), **values})
+
+
+def executor(tmp_path: Path, **settings: object) -> tuple[CommandExecutor, Bench]:
+    bench = Bench(TARGET, tmp_path, {**QUEUE, **settings})
+    return CommandExecutor(bench.place), bench
+
+
+def test_a_template_gets_what_a_group_takes(tmp_path):
+    printed = "sh -c 'echo \"$@\" >&2; echo job 7' x {name} {cpus} {gpus} {memory_mib} {minutes} {script} cpu={cpus}"
+    sends, bench = executor(tmp_path, submit=printed, slack=2)
+    job = replace(bench.job("a"), resources=Resources(cpus=4, gpus=0.3, seconds=240.0))
+    sends.send("bench-x", [[job]], ["run it", "file"], tries=1)
+    key = Key("bench-x", 0)
+    script = sends.place.own("bench-x-0.sh")
+    assert script.read_text() == "#!/bin/sh\nexec 'run it' file 0\n"
+    assert script.stat().st_mode & 0o111
+    assert sends.place.own(f"{key.text}.id").read_text() == "7"
+
+
+@pytest.mark.parametrize(
+    ("printed", "found"),
+    [
+        ("Job <4711> is submitted to queue <normal>.", "4711"),
+        ("OAR_JOB_ID=12", "12"),
+        ("123[].server.site", "123[].server.site"),
+        ('job 31337 ("x") has been submitted', "31337"),
+    ],
+)
+def test_ids_of_known_queues_are_found(printed, found):
+    match = CommandSettings.model_validate(QUEUE).id.search(printed)
+    assert match is not None
+    assert match[1] == found
+
+
+def test_a_queue_that_names_no_job_or_refuses_it_says_so(tmp_path):
+    for submit, message in (
+        ("echo {command}x nothing", "--queue submit names no job"),
+        ("sh -c 'echo no such queue >&2; exit 3' {command}", "--queue submit: sh: no such queue"),
+        ("/nowhere/bsub {command}", "/nowhere/bsub"),
+    ):
+        sends, bench = executor(tmp_path, submit=submit, id="JOB ([0-9]+)")
+        with pytest.raises(QueueError, match=message):
+            sends.send("bench-x", [[bench.job("a")]], ["run"], tries=0)
+
+
+@pytest.mark.parametrize(
+    ("poll", "states"),
+    [
+        ("echo {id} RUN", ["there", "there"]),
+        ("echo {id} EXIT", ["ended"]),
+        ("echo Finished {name}", ["ended"]),
+        ("test {id} = x", ["there", "ended"]),
+        ("true {id}", ["ended"]),
+    ],
+)
+def test_what_a_poll_says(poll, states, tmp_path):
+    asks, _ = executor(tmp_path, poll=poll)
+    key = Key("bench-x", 0)
+    asks.place.own("bench-x-0.id").write_text("7")
+    assert [asks.ask([key])[key].state for _ in states] == states
+    assert asks.ask([Key("bench-x", 1)]) == {}
+    assert isinstance(asks.ask([key])[key], Verdict)

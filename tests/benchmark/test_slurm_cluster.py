@@ -1,0 +1,209 @@
+"""The executor of Slurm on a real cluster of one node: the contract, whole runs, and what goes wrong on clusters."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from typer.testing import CliRunner
+from uasbench.benchmark.conformance.executors import CHECKS, Bench
+from uasbench.benchmark.executors.contract import Event
+from uasbench.benchmark.runs.folder import RunFolder
+from uasbench.cli import app
+
+from . import one_node_slurm as slurm
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+TARGET = "uasbench.benchmark.executors.slurm:SlurmExecutor"
+FAST = {"poll_s": 1, "grace_s": 1, "gather_s": 0.5}
+METHODS = "hu-deviation,ae"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    if (reason := slurm.missing()) is not None:
+        pytest.skip(reason)
+    with slurm.cluster(tmp_path_factory.mktemp("slurm")):
+        yield
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left() -> Iterator[None]:
+    """Neither in the queue nor among the processes."""
+    yield
+    end = time.monotonic() + 30
+    while slurm.queue() or stages(""):
+        assert time.monotonic() < end, (slurm.queue(), stages(""))
+        time.sleep(0.2)
+
+
+def stages(run: Path | str) -> list[psutil.Process]:
+    """The processes that run stages of a run in the queue, below those that run a group."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        words = process.info["cmdline"] or []
+        if "uasbench.benchmark.stages.batch" in words and str(run) in words[-2]:
+            found += [process, *process.children(recursive=True)]
+    return found
+
+
+def until(true: Callable[[], object], what: str) -> None:
+    end = time.monotonic() + 300
+    while not true():
+        assert time.monotonic() < end, f"waited in vain until {what}"
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("check", list(CHECKS))
+def test_the_contract(check, tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    CHECKS[check](Bench(TARGET, folder, FAST))
+
+
+def tables(run: RunFolder) -> dict[str, bytes]:
+    return {name: (run.tables_dir / name).read_bytes() for name in ("summary.csv", "per_case.csv")}
+
+
+def made(run: RunFolder) -> dict[Path, int]:
+    """When each fit, map and record was made."""
+    files = [*run.fits_dir.glob("*/*"), *run.maps_dir.glob("*/*"), *run.records_dir.glob("*")]
+    return {file: file.stat().st_mtime_ns for file in files}
+
+
+@pytest.mark.parametrize("dataset", ["lits", "coronacases"])
+def test_a_run_has_the_tables_of_a_local_one(dataset, quick_run, cache, tmp_path):
+    options = {"phantom": True, "profile": "smoke", "seeds": [0, 1], "trials": 1, "cache": cache}
+    queue = {**FAST, "unknown_s": 1, "group_s": 3}
+    local = quick_run(METHODS, dataset, out=tmp_path / "local", workers=2, **options)
+    there = quick_run(METHODS, dataset, out=tmp_path / "there", executor="slurm", queue=queue, **options)
+    assert tables(there.folder) == tables(local.folder)
+    assert there.failures == []
+    before = made(there.folder)
+    again = quick_run(METHODS, dataset, out=tmp_path / "there", executor="slurm", queue=queue, **options)
+    assert made(again.folder) == before
+
+
+class Disturbed:
+    """A run through the queue in a process of its own, which a test disturbs once something of it runs."""
+
+    def __init__(self, root: Path, cache: Path, out: Path) -> None:
+        self.out, self.folder = out, RunFolder(out)
+        values = [f"--queue={key}={value}" for key, value in {**FAST, "group_s": 0}.items()]
+        code = "from uasbench.cli import main; main()"
+        self.command = [sys.executable, "-c", code, "run", "--methods", METHODS, "--dataset", "lits"]
+        self.command += ["--data-root", str(root), "--cache", str(cache), "--profile", "smoke", "--seeds", "2"]
+        self.command += ["--trials", "1", "--executor", "slurm", *values, "--out", str(out)]
+
+    def start(self) -> subprocess.Popen[bytes]:
+        with self.out.with_suffix(".log").open("ab") as log:
+            return subprocess.Popen(self.command, stdout=log, stderr=log, cwd=self.out.parent)
+
+    def running(self) -> list[str]:
+        return [line.partition("|")[0] for line in slurm.queue() if line.endswith("|RUNNING")]
+
+    def finish(self) -> int:
+        process = self.start()
+        return process.wait(600)
+
+
+@pytest.fixture(scope="module")
+def local(quick_run, root: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    out = tmp_path_factory.mktemp("local") / "run"
+    options = {"data_root": root, "cache": cache, "profile": "smoke", "seeds": [0, 1], "trials": 1}
+    return tables(quick_run(METHODS, "lits", out=out, **options).folder)
+
+
+@pytest.fixture
+def disturbed(root: Path, cache: Path, tmp_path: Path) -> Disturbed:
+    return Disturbed(root, cache, tmp_path / "run")
+
+
+def test_a_cancelled_job_is_a_failure_row_and_the_next_run_completes(disturbed, local):
+    process = disturbed.start()
+    until(disturbed.running, "a job runs")
+    slurm.run("scancel", disturbed.running()[0])
+    assert process.wait(600) == 3
+    assert "its Slurm job was cancelled" in (disturbed.folder.tables_dir / "failures.csv").read_text()
+    before = made(disturbed.folder)
+    assert disturbed.finish() == 0
+    assert tables(disturbed.folder) == local
+    assert {path: at for path, at in made(disturbed.folder).items() if path in before} == before
+
+
+def test_a_killed_stage_is_a_failure_row_and_the_next_run_completes(disturbed, local):
+    process = disturbed.start()
+    until(lambda: len(stages(disturbed.out)) > 2, "a stage runs")
+    os.kill(stages(disturbed.out)[2].pid, signal.SIGKILL)
+    assert process.wait(600) == 3
+    assert "SIGKILL" in (disturbed.folder.tables_dir / "failures.csv").read_text()
+    assert disturbed.finish() == 0
+    assert tables(disturbed.folder) == local
+
+
+def test_a_drained_node_is_waited_for(disturbed, local):
+    process, node = disturbed.start(), slurm.run("sinfo", "--noheader", "--format=%n")
+    until(disturbed.running, "a job runs")
+    slurm.run("scontrol", "update", f"nodename={node}", "state=drain", "reason=test")
+    try:
+        until(lambda: not disturbed.running(), "what runs on the node has ended")
+        time.sleep(3)
+        assert process.poll() is None
+        assert not list(disturbed.folder.failures_dir.glob("*"))
+    finally:
+        slurm.run("scontrol", "update", f"nodename={node}", "state=resume")
+    assert process.wait(600) == 0
+    assert tables(disturbed.folder) == local
+
+
+def test_a_requeued_job_goes_on(disturbed, local):
+    process = disturbed.start()
+    until(disturbed.running, "a job runs")
+    slurm.run("scontrol", "requeue", disturbed.running()[0])
+    assert process.wait(600) == 0
+    assert tables(disturbed.folder) == local
+
+
+def test_what_a_killed_submitter_left_is_found(disturbed, local):
+    process = disturbed.start()
+    until(lambda: next(disturbed.folder.tasks_dir.glob("*.state"), None), "a stage runs")
+    process.kill()
+    process.wait()
+    left = {line.partition("_")[0] for line in slurm.queue()}
+    assert left
+    assert disturbed.finish() == 0
+    assert tables(disturbed.folder) == local
+
+
+def test_a_stage_that_meets_the_limit_of_its_job_is_sent_again(tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    bench = Bench(TARGET, folder, {**FAST, "time": 1})
+
+    def go(event: Event) -> None:
+        if event.kind == "again":
+            assert "time limit" in event.value
+            (folder / "long.go").touch()
+
+    last = bench.run(bench.job("long", "wait"), limit_s=600, watch=go)
+    assert last["long"].kind == "done"
+    assert bench.kinds("long") == ["started", "again", "started", "done"]
+    assert len(bench.begun()) == 2
+
+
+def test_plain_scripts_run_a_plan(disturbed, local, root, cache, tmp_path):
+    given = [word for word in disturbed.command[3:] if word != "run"]
+    done = CliRunner().invoke(app, ["plan", *given, "--sbatch", str(tmp_path / "go.sh")])
+    assert done.exit_code == 0, done.output
+    slurm.run(str(tmp_path / "go.sh"))
+    until(lambda: not slurm.queue(), "the arrays have ended")
+    before = made(disturbed.folder)
+    assert len(list(disturbed.folder.records_dir.glob("*.json"))) == 3
+    assert disturbed.finish() == 0
+    assert made(disturbed.folder) == before
+    assert tables(disturbed.folder) == local
