@@ -38,10 +38,8 @@ def test_a_run_goes_through_the_queue_in_groups_and_measures_what_a_local_one_do
     given = [str(queue), f"poll={QUEUE['poll']}", "unknown_s=1"]
     folder, failed = run(smoke("hu-deviation,random", seeds=[0, 1], trials=1, executor="command", queue=given))
     assert failed == 0
-    found, local = folder.records(), small_run.records()
-    assert [(r.cell, r.ids, r.per_case, r.pooled) for r in found] == [
-        (r.cell, r.ids, r.per_case, r.pooled) for r in local
-    ]
+    found, local = ([(r.cell, r.ids, r.per_case, r.pooled) for r in f.records()] for f in (folder, small_run))
+    assert found == local
     assert not [path.name for path in folder.tasks_dir.iterdir() if path.name.startswith("bench-")]
     running = [process.info["cmdline"] or [] for process in psutil.process_iter(["cmdline"])]
     assert not [words for words in running if str(folder.tasks_dir) in " ".join(words)]
@@ -70,12 +68,14 @@ def executor(tmp_path: Path, **settings: object) -> tuple[CommandExecutor, Bench
 
 
 def test_a_template_gets_what_a_group_takes(tmp_path):
-    printed = "sh -c 'echo \"$@\" >&2; echo job 7' x {name} {cpus} {gpus} {memory_mib} {minutes} {script} cpu={cpus}"
-    sends, bench = executor(tmp_path, submit=printed, slack=2)
+    printed = f"sh -c 'echo \"$@\" > {tmp_path}/said; echo job 7' x"
+    fields = "{name} {cpus} {gpus} {memory_mib} {seconds} {minutes} cpu={cpus} {command} {script}"
+    sends, bench = executor(tmp_path, submit=f"{printed} {fields}", slack=2)
     job = replace(bench.job("a"), resources=Resources(cpus=4, gpus=0.3, seconds=240.0))
     sends.send("bench-x", [[job]], ["run it", "file"], tries=1)
     key = Key("bench-x", 0)
     script = sends.place.own("bench-x-0.sh")
+    assert (tmp_path / "said").read_text() == f"bench-x-0 4 1 8192 1080 18 cpu=4 run it file 0 {script}\n"
     assert script.read_text() == "#!/bin/sh\nexec 'run it' file 0\n"
     assert script.stat().st_mode & 0o111
     assert sends.place.own(f"{key.text}.id").read_text() == "7"

@@ -1,13 +1,17 @@
 import pytest
+from uasbench.benchmark import device
 from uasbench.benchmark.device import DeviceError, resolve_precision
 from uasbench.benchmark.planning.options import (
     OptionError,
     RunOptions,
+    parse_queue,
     parse_seeds,
     parse_settings,
     parse_variant,
     validated,
 )
+from uasbench.benchmark.planning.where import AT_ONCE, where
+from uasbench.common.errors import UasbenchError
 
 
 @pytest.mark.parametrize(
@@ -15,6 +19,7 @@ from uasbench.benchmark.planning.options import (
     [
         (parse_seeds, ("", "0", "x", "1,1", "-1,2", ",", "1.5", "1001", "9999999", "9" * 5000), "--seeds"),
         (lambda text: parse_settings([text]), ("ae.lr", "lr=1", "=1", ".lr=1", "ae.=1"), r"METHOD\.KEY=VALUE"),
+        (lambda text: parse_queue([text]), ("partition", "=x", "a b=c", "nowhere.toml"), "--queue"),
         (parse_variant, ("tp", "tp:", "tp:lr=1", ":ae.lr=1", "a b:ae.lr=1", "x:ae.lr=1,dae.lr=2"), "LABEL:METHOD"),
     ],
 )
@@ -22,6 +27,31 @@ def test_what_cannot_be_meant_is_refused(parse, texts, message):
     for text in texts:
         with pytest.raises(OptionError, match=message):
             parse(text)
+
+
+def test_settings_of_a_queue_come_from_files_and_words_of_which_the_last_counts(tmp_path):
+    file = tmp_path / "queue.toml"
+    file.write_text('partition = "cpu"\nsetup = ["a", "b"]\ntime = 90\n')
+    queue = validated(datasets=["lits"], queue=[str(file), "partition=gpu", "submit=bsub -q=x {command}"]).queue
+    assert queue == {"partition": "gpu", "setup": ["a", "b"], "time": 90, "submit": "bsub -q=x {command}"}
+    file.write_text("partition =")
+    with pytest.raises(OptionError, match=r"queue\.toml"):
+        parse_queue([str(file)])
+
+
+def test_stages_elsewhere_need_no_gpu_here_and_are_as_many_as_a_queue_takes(monkeypatch):
+    monkeypatch.setattr(device, "gpu_count", lambda: 0)
+    with pytest.raises(DeviceError, match="no CUDA device"):
+        where(validated(datasets=["lits"], device="cuda"))
+    there = {"datasets": ["lits"], "executor": "slurm"}
+    found = where(validated(**there, device="cuda"))
+    assert (found.numerics.device, found.numerics.precision, found.workers) == ("cuda", "bf16", AT_ONCE)
+    assert where(validated(**there, workers=7)).workers == 7
+    for wrong, message in (({"workers": "pack"}, "--workers pack"), ({"queue": {"x": "1"}}, "--queue x: there is no")):
+        with pytest.raises(UasbenchError, match=message):
+            where(validated(**there, **wrong))
+    with pytest.raises(UasbenchError, match="this executor has no settings"):
+        where(validated(datasets=["lits"], queue={"partition": "gpu"}))
 
 
 def test_thousands_of_seeds_are_looked_through_once():
