@@ -22,6 +22,9 @@ from typer.testing import CliRunner
 from uasbench import cli
 from uasbench.benchmark import experiments
 from uasbench.benchmark.catalogue import registry
+from uasbench.benchmark.executors.command import CommandSettings
+from uasbench.benchmark.executors.contract import checked_settings
+from uasbench.benchmark.executors.slurm import SlurmSettings
 from uasbench.common.errors import DataError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -178,10 +181,28 @@ def parsed(words: list[str], whole: bool) -> dict[str, Any]:
         return {}
 
 
+def entry_points() -> list[dict[str, Any]]:
+    """Entry points in blocks of ``pyproject.toml``; other blocks are settings of queues."""
+    tables = [tomllib.loads(block.text) for block in blocks("toml")]
+    return [table["project"]["entry-points"] for table in tables if "project" in table]
+
+
+def test_settings_of_queues_can_be_used():
+    page, row_of = ROOT / "docs" / "cluster.md", r"^\| (?:PBS|OAR) \| `(.*)` \| `(.*)` \| `(.*)` \|$"
+    settings = [tomllib.loads(block.text) for block in blocks("toml") if block.page == page]
+    rows = re.findall(
+        r"^\| (?:PBS|OAR) \| `(.*)` \| `(.*)` \| `(.*)` \|$", page.read_text(encoding="utf-8"), re.MULTILINE
+    )
+    settings += [dict(zip(("submit", "poll", "cancel"), row, strict=True)) for row in rows]
+    assert len(settings) == 4
+    for values in settings:
+        checked_settings(CommandSettings if "submit" in values else SlurmSettings, values)
+
+
 @cache
 def example_names() -> set[str]:
     """Names that the pages themselves register or create."""
-    tables = [tomllib.loads(block.text)["project"]["entry-points"] for block in blocks("toml")]
+    tables = entry_points()
     made = [words[1] for block in blocks("bash") for words in commands(block.text) if words[0] == "new-plugin"]
     return {name for table in tables for group in table.values() for name in group} | set(made)
 
@@ -232,7 +253,7 @@ def test_links_lead_to_files_and_headings(page):
 
 
 def groups() -> set[str]:
-    tables = [tomllib.loads(block.text)["project"]["entry-points"] for block in blocks("toml")]
+    tables = entry_points()
     return {group for table in [PROJECT["project"]["entry-points"], *tables] for group in table}
 
 

@@ -34,16 +34,16 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_left() -> Iterator[None]:
+def nothing_is_left(tmp_path) -> Iterator[None]:
     """Neither in the queue nor among the processes."""
     yield
     end = time.monotonic() + 30
-    while slurm.queue() or groups(""):
-        assert time.monotonic() < end, (slurm.queue(), groups(""))
+    while slurm.queue() or groups(tmp_path):
+        assert time.monotonic() < end, (slurm.queue(), groups(tmp_path))
         time.sleep(0.2)
 
 
-def groups(run: Path | str) -> list[psutil.Process]:
+def groups(run: Path) -> list[psutil.Process]:
     """The processes that run a group of stages of a run in the queue."""
     found = []
     for process in psutil.process_iter(["cmdline"]):
@@ -146,12 +146,13 @@ def test_a_cancelled_job_is_a_failure_row_and_the_next_run_completes(disturbed, 
     assert {path: at for path, at in made(disturbed.folder).items() if path in before} == before
 
 
-def test_a_killed_stage_is_a_failure_row_and_the_next_run_completes(disturbed, local):
+@pytest.mark.parametrize(("find", "reason"), [(stages, "SIGKILL"), (groups, "its Slurm job ended without a result")])
+def test_what_is_killed_is_a_failure_row_and_the_next_run_completes(find, reason, disturbed, local):
     process = disturbed.start()
     until(lambda: stages(disturbed.out), "a stage runs")
-    os.kill(stages(disturbed.out)[0].pid, signal.SIGKILL)
+    os.kill(find(disturbed.out)[0].pid, signal.SIGKILL)
     assert process.wait(600) == 3
-    assert "SIGKILL" in (disturbed.folder.tables_dir / "failures.csv").read_text()
+    assert reason in (disturbed.folder.tables_dir / "failures.csv").read_text()
     assert disturbed.finish() == 0
     assert tables(disturbed.folder) == local
 
