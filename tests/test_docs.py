@@ -190,9 +190,7 @@ def entry_points() -> list[dict[str, Any]]:
 def test_settings_of_queues_can_be_used():
     page, row_of = ROOT / "docs" / "cluster.md", r"^\| (?:PBS|OAR) \| `(.*)` \| `(.*)` \| `(.*)` \|$"
     settings = [tomllib.loads(block.text) for block in blocks("toml") if block.page == page]
-    rows = re.findall(
-        r"^\| (?:PBS|OAR) \| `(.*)` \| `(.*)` \| `(.*)` \|$", page.read_text(encoding="utf-8"), re.MULTILINE
-    )
+    rows = re.findall(row_of, page.read_text(encoding="utf-8"), re.MULTILINE)
     settings += [dict(zip(("submit", "poll", "cancel"), row, strict=True)) for row in rows]
     assert len(settings) == 4
     for values in settings:
