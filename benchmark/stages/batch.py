@@ -26,8 +26,10 @@ def main(batch: Path, number: int) -> None:
     as a result; one that the queue stops leaves none, so that it can run again.
     """
     plan: dict[str, Any] = json.loads(batch.read_text(encoding="utf-8"))
-    package = __name__.rpartition(".")[0]
-    zygote = Zygote([f"{package}.preload", *plan["preload"]], hidden=SECRETS)
+    group = plan["groups"][number]
+    package = worker.__name__.rpartition(".")[0]
+    modules = [f"{package}.preload", *plan["preload"]] if len(group) > 1 else []  # one imports no more than it needs
+    zygote = Zygote(modules, hidden=SECRETS)
     running: list[Worker] = []
 
     def stop(number: int, _: object) -> None:
@@ -38,7 +40,7 @@ def main(batch: Path, number: int) -> None:
         raise SystemExit(128 + number)
 
     signal.signal(signal.SIGTERM, stop)
-    for files in plan["groups"][number]:
+    for files in group:
         result = Path(files[1])
         if result.exists():  # of the same group before it was put back into the queue
             continue
