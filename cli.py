@@ -117,6 +117,10 @@ def run(
     require_same_node_kind: Annotated[
         bool, typer.Option("--require-same-node-kind", help="Stages fail on other kinds of nodes than the first.")
     ] = False,
+    ray_address: Annotated[
+        str | None,
+        typer.Option(help="Cluster for --executor ray: HOST:PORT, auto, ray://HOST:PORT; default its own."),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder; default a name made from the options.")] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="METHOD.KEY=VALUE; may be repeated.")] = None,
     variants: Annotated[

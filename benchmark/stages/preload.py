@@ -7,10 +7,12 @@ import contextlib
 import importlib
 import os
 
-for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+from .worker import THREADS
+
+for _name in THREADS:
     os.environ[_name] = "1"  # no thread pool before the fork; a stage sets its own thread count
 _SLOW = ("numpy", "scipy.ndimage", "torch", "torch._dynamo", "numba", "nibabel", "optuna")
-for _name in (*_SLOW, f"{__package__}.worker"):
+for _name in _SLOW:
     with contextlib.suppress(ImportError):
         importlib.import_module(_name)
 with contextlib.suppress(ImportError):  # numba fills its registries at the first compilation: most of a second

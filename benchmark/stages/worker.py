@@ -15,13 +15,16 @@ from pathlib import Path
 from ...common import rehearsal
 from ...common.atomic import DiskError, open_no_link, write_text
 from ...common.errors import summary
-from ...common.processes import redirect_output
+from ...common.processes import readable, redirect_output
 from .. import node_kind
 from .apart import Apart, StageError
 from .task import Progress, RunInside
 from .wall import SECRETS
 
 STATE_EVERY_S = 5.0
+LEASHED = "leashed"
+"""May follow the files of a command: the end of its standard input, a pipe, then ends it and what it has started."""
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def run_stage(text: str, run_inside: RunInside) -> None:
@@ -107,6 +110,16 @@ def _alone(text: str, progress: Progress, log: Path, lock: Path, submitter: int 
     return None
 
 
+def _end_with_input() -> None:
+    """Have the kernel send SIGTERM once the other end of standard input, a pipe, is closed, whatever runs then."""
+    signal.signal(signal.SIGTERM, _stop)
+    fcntl.fcntl(0, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(0, fcntl.F_SETSIG, signal.SIGTERM)
+    fcntl.fcntl(0, fcntl.F_SETFL, fcntl.fcntl(0, fcntl.F_GETFL) | os.O_ASYNC)
+    if readable([0], 0):  # it was closed before
+        raise SystemExit(128 + signal.SIGTERM)
+
+
 def _stop(number: int, _: object) -> None:
     raise SystemExit(128 + number)
 
@@ -115,5 +128,8 @@ if __name__ == "__main__":
     if any(name in os.environ for name in SECRETS):  # also what a process started with can be read by what it forks
         environment = {name: value for name, value in os.environ.items() if name not in SECRETS}
         os.execve(sys.executable, [sys.executable, "-P", "-m", __spec__.name, *sys.argv[1:]], environment)  # noqa: S606
-    _task, _result, _log, _lock = sys.argv[1:]
+    if sys.argv[5:] == [LEASHED]:
+        _end_with_input()
+    os.environ.update(dict.fromkeys(THREADS, "1"))  # as where workers are forked: a stage sets its own thread count
+    _task, _result, _log, _lock = sys.argv[1:5]
     work_file(_task, _result, _log, _lock)

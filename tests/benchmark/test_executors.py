@@ -55,7 +55,7 @@ def test_executors_are_found_by_name_and_a_wrong_one_is_refused():
     with pytest.raises(RegistryError, match="unknown executor 'lokal'; did you mean 'local'"):
         find_executor("lokal")
     with pytest.raises(
-        RegistryError, match=r"unknown executor 'xyz'; known: command, detached, half, local, noting, slurm"
+        RegistryError, match=r"unknown executor 'xyz'; known: command, detached, half, local, noting, ray, slurm"
     ):
         find_executor("xyz")
     with pytest.raises(RegistryError, match="has no room, attach, reports, stop, close"):

@@ -1,0 +1,225 @@
+"""Stages on Ray: its processes, nodes and clusters may die or stay, and the tables are those of the local executor."""
+
+import json
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import psutil
+import pytest
+from uasbench.benchmark.conformance.executors import CHECKS, Bench
+from uasbench.benchmark.executors import ray_executor
+from uasbench.benchmark.executors.contract import Event, Place, Resources, find_executor
+from uasbench.benchmark.executors.ray_cluster import RayCluster, RayError
+from uasbench.benchmark.planning.options import OptionError, validated
+from uasbench.benchmark.runs.folder import RunFolder
+from uasbench.benchmark.stages.worker import LEASHED
+
+TARGET = "uasbench.benchmark.executors.ray_executor:RayExecutor"
+METHODS = "hu-deviation,roi-area,ae"
+TREE = """
+import os, signal, sys
+from uasbench.benchmark.executors.ray_task import run_command
+signal.signal(signal.SIGALRM, signal.default_int_handler)
+signal.setitimer(signal.ITIMER_REAL, 1)
+script = "trap '' TERM; sleep 600 & setsid sleep 600 & echo ready; wait"
+try:
+    run_command(["sh", "-c", script], sys.argv[1], "nowhere", {}, False)
+except KeyboardInterrupt:
+    import psutil
+    print(psutil.Process().children(recursive=True), open(sys.argv[1]).read())
+"""
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    """An executor of Ray that is not started yet, and in the end no temporary folder of a stage."""
+    for name in ("run", "tmp"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    yield Bench(TARGET, tmp_path / "run")
+    assert list((tmp_path / "tmp").glob("uasbench-*")) == []
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A Ray cluster without nodes, that is not the executor's own."""
+    pytest.importorskip("ray", reason="needs Ray: pip install 'uasbench[ray]'")
+    from ray.cluster_utils import Cluster
+
+    with TemporaryDirectory(dir="/tmp") as folder:  # names of sockets are short
+        monkeypatch.setenv("RAY_TMPDIR", folder)
+        made = Cluster()
+        yield made
+        made.shutdown()
+
+
+def alive(pid: int) -> bool:
+    with suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    return False
+
+
+def until(true: Callable[[], Any]) -> Any:
+    end = time.monotonic() + 120
+    while not (found := true()):
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    return found
+
+
+def test_without_ray_the_message_says_what_to_install(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(RayError, match=r"pip install 'uasbench\[ray\]'"):
+        find_executor("ray")(Place(RunFolder(tmp_path), workers=1))
+    with pytest.raises(RayError, match="--workers pack"):
+        find_executor("ray")(Place(RunFolder(tmp_path), workers=1, packed=True))
+
+
+def test_an_address_goes_with_ray_alone():
+    options = {"datasets": ["lits"], "ray_address": "auto"}
+    assert validated(executor="ray", **options).ray_address == "auto"
+    with pytest.raises(OptionError, match=r"--ray-address .auto.: .*--executor ray"):
+        validated(**options)
+
+
+@pytest.mark.parametrize("ends", ["none", "the one that waits for the lock", "the one that runs"])
+def test_a_leashed_command_ends_with_its_input(bench, ends):
+    command = [*bench.place.command(bench.job("a", "wait")), LEASHED]
+    both = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) for _ in range(2)]
+    try:
+        inner = bench.process("a")
+        runs, waits = sorted(both, key=lambda one: one.pid != psutil.Process(inner).ppid())
+        until(lambda: re.search(rf"-> FLOCK .* {waits.pid} ", Path("/proc/locks").read_text()))
+        if ends == "the one that waits for the lock":
+            waits.stdin.close()
+            assert waits.wait(60) != 0
+            assert alive(inner)
+        elif ends == "the one that runs":
+            runs.stdin.close()
+            assert runs.wait(60) != 0
+            assert not alive(inner)
+        else:
+            (bench.folder / "a.go").touch()
+            assert [one.wait(60) for one in both] == [0, 0]
+            assert [name for name, _ in bench.begun()] == ["a"]
+    finally:
+        for one in both:
+            one.terminate()
+            one.wait()
+
+
+def test_a_cancelled_task_ends_every_process_that_it_started(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", TREE, str(tmp_path / "log")], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.split() == ["[]", "ready"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("check", list(CHECKS))
+def test_the_contract(check, bench):
+    pytest.importorskip("ray", reason="needs Ray: pip install 'uasbench[ray]'")
+    CHECKS[check](bench)
+
+
+@pytest.mark.slow
+def test_a_stage_whose_process_of_ray_dies_runs_again_and_not_for_ever(bench):
+    pytest.importorskip("ray", reason="needs Ray: pip install 'uasbench[ray]'")
+    killed = {"once": 1, "ever": ray_executor.TRIES}
+
+    def kill(event: Event) -> None:
+        name = event.job.id
+        if event.kind == "started" and name in killed:
+            stages = until(lambda: len(found := [pid for n, pid in bench.begun() if n == name]) > seen(name) and found)
+            if killed[name]:
+                killed[name] -= 1
+                psutil.Process(stages[-1]).parent().parent().kill()
+            else:
+                (bench.folder / f"{name}.go").touch()
+
+    def seen(name: str) -> int:
+        return bench.kinds(name).count("started") - 1
+
+    jobs = [bench.job("once", "wait"), bench.job("ever", "wait"), bench.job("bad", "raise"), bench.job("good")]
+    last = bench.run(*jobs, bench.job("next", "finish", "ever"), watch=kill)
+    assert bench.kinds("once") == ["started", "again", "started", "done"]
+    assert bench.kinds("ever") == ["started", "again"] * 2 + ["started", "failed"]
+    assert "3 times" in last["ever"].value
+    assert bench.kinds("bad") == ["started", "failed"]
+    assert [last[name].kind for name in ("good", "next")] == ["done", "cancelled"]
+    assert not any(alive(pid) for _, pid in bench.begun())
+
+
+@pytest.mark.slow
+def test_a_foreign_cluster_gives_parts_of_a_gpu_and_stays(bench, cluster, monkeypatch):
+    cluster.add_node(num_cpus=3, num_gpus=1)
+    bench.place = replace(bench.place, address=cluster.address, workers=5)
+    monkeypatch.setattr(ray_executor, "PATIENCE_S", 0.5)
+    monkeypatch.setattr(ray_executor, "LOOK_EVERY_S", 0.2)
+    seen: dict[str, str] = {}
+
+    def look(event: Event) -> None:
+        if event.kind == "started" and event.job.id != "late":
+            environment = psutil.Process(bench.process(event.job.id)).environ()
+            assert not [name for name in environment if name.startswith("RAY_")], "a method could reach the cluster"
+            seen[event.job.id] = environment["CUDA_VISIBLE_DEVICES"]
+            if len(seen) == 3:
+                for name in seen:
+                    (bench.folder / f"{name}.go").touch()
+
+    takes = {name: Resources(gpus=0.5) for name in ("a", "b", "late")} | {"cpu": Resources(), "huge": Resources(cpus=9)}
+    jobs = [replace(bench.job(n, "finish" if n == "late" else "wait"), resources=takes[n]) for n in takes]
+    last = bench.run(*jobs, watch=look)
+    assert {name: seen[name] for name in ("a", "b", "cpu")} == {"a": "0", "b": "0", "cpu": ""}
+    assert bench.begun()[-1][0] == "late", "a GPU gave more than it has"
+    assert "no node of the Ray cluster has num_cpus 9" in last.pop("huge").value
+    assert {event.kind for event in last.values()} == {"done"}
+    again = RayCluster(bench.place)
+    assert again.fits({"num_gpus": 1.0})
+    again.close()
+    with pytest.raises(RayError, match=r"--ray-address 127.0.0.1:9: .*refused"):
+        RayCluster(replace(bench.place, address="127.0.0.1:9"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dataset", ["lits", "coronacases"])
+def test_a_node_that_dies_changes_no_table(dataset, cluster, quick_run, cache, tmp_path):
+    options = {"phantom": True, "profile": "smoke", "seeds": [0, 1], "workers": 2, "cache": cache}
+    want = quick_run(METHODS, dataset, out=tmp_path / "local", **options)
+    cluster.add_node(num_cpus=1)
+    mortal, out = cluster.add_node(num_cpus=1), tmp_path / "ray"
+    victims: list[int] = []
+
+    def kill() -> None:
+        raylet = psutil.Process(mortal.all_processes["raylet"][0].process.pid)
+
+        def running() -> list[int]:
+            return [p.pid for p in raylet.children(recursive=True) if "uasbench.benchmark.stages.worker" in p.cmdline()]
+
+        until(lambda: list((out / "records").glob("*.json")))
+        victims.extend(until(running))
+        cluster.remove_node(mortal, allow_graceful=False)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    got = quick_run(METHODS, dataset, out=out, executor="ray", ray_address=cluster.address, **options)
+    killer.join()
+    assert got.failures == []
+    for table in ("summary.csv", "per_case.csv"):
+        assert (out / "tables" / table).read_bytes() == (want.folder.tables_dir / table).read_bytes()
+    lines = [json.loads(line) for line in (out / "progress.jsonl").read_text().splitlines()[1:]]
+    done = [line[1] for line in lines if line[0] == "done"]
+    assert len(done) == len(set(done)) == len(list(out.glob("tasks/*.result")))
+    assert [line[0] for line in lines].count("again") == len(got.folder.info()["again"]) == 1
+    assert not any(alive(pid) for pid in victims)
+    assert not [p for p in psutil.process_iter(["cmdline"]) if str(out) in " ".join(p.info["cmdline"] or ())]
+    assert not [path for path in out.rglob(".*.partial-*") if path.exists()]
