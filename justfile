@@ -36,6 +36,10 @@ lint:
 browser:
     pytest tests/reports/viewer/test_browser.py tests/reports/viewer/test_firefox.py
 
+# A run through a Slurm of one node, where root has slurm-wlm and munge
+slurm:
+    pytest -rs -m slow tests/benchmark/test_slurm_cluster.py -k "tables_of_a_local_one and lits"
+
 # Types of the package
 types:
     pyright --pythonpath "$(command -v python)"
