@@ -24,11 +24,11 @@ class DiskError(DataError):
 
 
 @contextmanager
-def new_file(path: Path, needed: int = 0) -> Iterator[Path]:
+def new_file(path: Path, needed: int = 0, *, lasting: bool = True) -> Iterator[Path]:
     """Give the name of a file to write, which replaces ``path`` when the block ends without an error.
 
-    Readers see the old content or the whole new one, also after a power cut. ``needed`` bytes are named where the disk
-    is full.
+    Readers see the old content or the whole new one, also after a power cut, unless it is not ``lasting``: for many
+    files that are easily made again. ``needed`` bytes are named where the disk is full.
 
     Raises:
         DiskError: the disk is full or the folder cannot be written.
@@ -38,25 +38,27 @@ def new_file(path: Path, needed: int = 0) -> Iterator[Path]:
     try:
         with clear_disk_errors(path.parent, needed):
             yield temporary
-            _sync_path(temporary)
+            if lasting:
+                _sync_path(temporary)
             temporary.replace(path)
-            _sync_path(path.parent)
+            if lasting:
+                _sync_path(path.parent)
     finally:
         with suppress(OSError):  # on a read-only disk it would hide what went wrong
             temporary.unlink(missing_ok=True)
 
 
-def write_file(path: Path, *chunks: bytes | memoryview) -> Path:
+def write_file(path: Path, *chunks: bytes | memoryview, lasting: bool = True) -> Path:
     """Write bytes through :func:`new_file` and return the path."""
     views = [memoryview(c).cast("B") for c in chunks]
-    with new_file(path, sum(map(len, views))) as temporary, temporary.open("wb") as file:
+    with new_file(path, sum(map(len, views)), lasting=lasting) as temporary, temporary.open("wb") as file:
         file.writelines(views)
     return path
 
 
-def write_text(path: Path, text: str) -> Path:
+def write_text(path: Path, text: str, *, lasting: bool = True) -> Path:
     """Write text as UTF-8 through :func:`new_file` and return the path."""
-    return write_file(path, text.encode("utf-8"))
+    return write_file(path, text.encode("utf-8"), lasting=lasting)
 
 
 @contextmanager

@@ -5,13 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ...common.atomic import write_text
 from ...common.errors import UasbenchError
 from ...common.sealed import UNSEALED, DamagedError, damage
 from ...common.source_hash import steady
 from ...common.untried import untried
 from ..executors.contract import Job, Resources
 from ..runs.folder import RunFolder, RunFolderError
-from ..runs.records import FIT_SEAL, MAP_SEAL, CellKey, StageIds, write_json
+from ..runs.records import FIT_SEAL, MAP_SEAL, CellKey, StageIds
 from ..stages.map import MapTask, finished
 from ..stages.measure import MeasureTask
 from ..stages.task import Numerics, Task
@@ -179,7 +180,7 @@ class Graph:
         ]
         self.folder.ledger.add(*made)
         for key, cell in self.plans.items():
-            write_json(self.folder.cell_path(key), cell.measure)
+            write_text(self.folder.cell_path(key), cell.measure.model_dump_json() + "\n", lasting=False)
 
     def _has_record(self, cell: PlannedCell) -> bool:
         path = self.folder.record_path(cell.key)

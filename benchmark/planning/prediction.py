@@ -13,7 +13,7 @@ from ...common.package import import_target
 from ...datasets.storing.prepared import PreparedCase
 from ...methods.config import resolve
 from ..catalogue.rates import Rate, Rates
-from ..executors.contract import Event, Job, Place, Report, run_jobs
+from ..executors.contract import Event, Job, Listener, Place, Report, run_jobs
 from ..runs.folder import RunFolder
 from ..stages.fit import FitTask
 from ..stages.map import MapTask
@@ -95,10 +95,10 @@ def predict(graph: Graph, predictor: Predictor) -> None:
         graph.jobs[name] = replace(job, resources=replace(job.resources, seconds=found))
 
 
-def wall_s(jobs: Iterable[Job], workers: int) -> float:
+def wall_s(jobs: Iterable[Job], workers: int, listener: Listener = lambda _: None) -> float:
     """Return the seconds from the start of the first job to the end of the last; what nobody knows takes no time."""
     clock = _Clock(Place(RunFolder("nowhere"), workers))
-    run_jobs(clock, list(jobs), lambda _: None, float("inf"))
+    run_jobs(clock, list(jobs), listener, float("inf"))
     return clock.now
 
 
