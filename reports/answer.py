@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from ..benchmark.protocols.catalogue import PROTOCOLS
+from ..benchmark.protocols.catalogue import PROTOCOLS, deciding
 from ..benchmark.scoring.metrics import needs_voxels, sign
 from ..benchmark.statistics import ALPHA
 from .columns import metric_name, records_of
@@ -16,7 +16,6 @@ from .headline import NO_COMPETITOR, Headline, HeadlineRow, compared
 from .paired import SECOND_REFERENCE
 from .trivial import BEST_TRIVIAL
 
-LABEL_FREE = "healthy-q95"
 _TITLES = {"transductive": "Transductive method", "topline": "Supervised top line", "whole-slices": "In whole slices"}
 
 
@@ -130,14 +129,15 @@ def _without_labels(headline: Headline, summary: pd.DataFrame, best: str) -> lis
     protocol, metric = headline.verdict
     if protocol not in PROTOCOLS or PROTOCOLS[protocol].sees_labels == "no":
         return []
-    where = {"dataset": headline.dataset, "train": headline.train, "protocol": LABEL_FREE, "metric": metric}
+    free = next(name for name in deciding() if PROTOCOLS[name].sees_labels == "no")
+    where = {"dataset": headline.dataset, "train": headline.train, "protocol": free, "metric": metric}
     rows = [r for r in records_of(summary, **where, unit="patient") if not pd.isna(r["mean"])]
     kinds = {row.method: row.flags for row in headline.rows}
     rows = [r for r in rows if not kinds[r["method"]] & {"topline", "transductive", "whole-slices"}]
     if not rows:
         return []
     first = max(rows, key=lambda r: sign(metric) * r["mean"])
-    told = f"Thresholds of {protocol} see labels {PROTOCOLS[protocol].sees_labels}. At {LABEL_FREE}, without any, "
+    told = f"Thresholds of {protocol} see labels {PROTOCOLS[protocol].sees_labels}. At {free}, without any, "
     own = next((f"; {best} has {_value(r)}" for r in rows if r["method"] == best != first["method"]), "")
     return [f"{told}{first['method']} is first with {_value(first)}{own}."]
 

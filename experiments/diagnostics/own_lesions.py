@@ -68,7 +68,7 @@ class OwnLesions(TwoStage):
         """Return what yields pairs instead of synthetic lesions."""
         import torch
 
-        order = batches(len(self.clean), self.config.batch, ctx.rng("order", phase))
+        order = batches(ctx, len(self.clean), self.config.batch, "order", phase)
 
         def draw() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
             at = next(order)

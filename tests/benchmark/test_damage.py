@@ -14,6 +14,7 @@ import torch
 from uasbench.benchmark.commands import rescoring, running
 from uasbench.benchmark.commands.preparing import prepare_only
 from uasbench.benchmark.commands.rescoring import rescore
+from uasbench.benchmark.planning import where
 from uasbench.benchmark.planning.options import RunOptions, validated
 from uasbench.benchmark.runs.folder import RecordError, RunFolder, RunFolderError
 from uasbench.benchmark.runs.map_store import write_mask
@@ -44,7 +45,7 @@ def first(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a finished run of ``ae`` and the cache that it filled."""
     home = tmp_path_factory.mktemp("undisturbed")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(running, "find_executor", lambda name: InProcess)
+        patch.setattr(where, "find_executor", lambda name: InProcess)
         # Scans are indexed once they have settled; the readers that do it know nothing of a patch.
         newest = max(path.stat().st_ctime_ns for path in root.rglob("*"))
         time.sleep(max(0, newest + 1.1 * store._SETTLED_NS - time.time_ns()) / 1e9)
@@ -56,8 +57,8 @@ def first(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def home(first: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of it for one test; stages run in this process."""
-    for command in (running, rescoring):
-        monkeypatch.setattr(command, "find_executor", lambda name: InProcess)
+    for module in (where, rescoring):
+        monkeypatch.setattr(module, "find_executor", lambda name: InProcess)
     return shutil.copytree(first, tmp_path / "home")
 
 

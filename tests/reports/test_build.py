@@ -89,7 +89,7 @@ def test_html_is_self_contained_escapes_what_it_prints_and_notes_a_damaged_galle
     assert anchors <= set(re.findall(r"""\bid="([^"]*)""", page))
     assert not any(word in page for word in ("@import", "url("))
     sections = ("What was run", "Is the difference real?", "Overlays", "Training curves", "Published numbers",
-                "Failures and skipped", "Environment")  # fmt: skip
+                "Failed cells and skipped", "Environment")  # fmt: skip
     assert [section for section in sections if section not in page] == []
     in_order = ('class="answer"', 'class="table explorer"', "Per patient</h3>", 'id="run"')
     ordered = [page.index(text) for text in in_order]

@@ -10,15 +10,15 @@ import pytest
 from uasbench import api
 from uasbench.benchmark.runs.records import write_json
 
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (extra 'browser')")
 CHROMIUM = shutil.which("chromium")
+if CHROMIUM is None:
+    pytest.skip("chromium is not installed", allow_module_level=True)
 WIDTHS = (1400, 900, 400)
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (extra 'browser')")
-    if CHROMIUM is None:
-        pytest.skip("chromium is not installed")
     with playwright.sync_playwright() as driver:
         opened = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield opened

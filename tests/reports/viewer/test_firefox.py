@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
+driver = pytest.importorskip("marionette_driver", reason="marionette_driver is not installed (extra 'browser')")
 FIREFOX = shutil.which("firefox-esr") or shutil.which("firefox")
+if FIREFOX is None:
+    pytest.skip("Firefox is not installed", allow_module_level=True)
 PANELS = "return [...document.querySelectorAll('.panel[data-dice]')].map((panel) => ({...panel.dataset}))"
 
 
 @pytest.fixture(scope="module")
 def firefox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    driver = pytest.importorskip("marionette_driver", reason="marionette_driver is not installed (extra 'browser')")
-    if FIREFOX is None:
-        pytest.skip("Firefox is not installed")
     log = tmp_path_factory.mktemp("firefox") / "log"
     opened = driver.marionette.Marionette(bin=FIREFOX, headless=True, gecko_log=str(log))
     opened.start_session()
