@@ -38,7 +38,7 @@ def test_the_dockerfile_has_known_instructions_and_valid_commands(repository):
 
 
 def test_the_apptainer_recipe_has_known_sections_and_valid_commands(repository):
-    keys, sections = apptainer((repository / "containers" / "uasbench.def").read_text())
+    keys, sections = apptainer((repository / "containers" / "apptainer.def").read_text())
     assert keys == {
         "Bootstrap": "docker",
         "From": dict(docker((repository / "containers" / "Dockerfile").read_text()))["FROM"],
@@ -48,7 +48,7 @@ def test_the_apptainer_recipe_has_known_sections_and_valid_commands(repository):
         check_shell(sections[name])
 
 
-@pytest.mark.parametrize("name", ["Dockerfile", "uasbench.def"])
+@pytest.mark.parametrize("name", ["Dockerfile", "apptainer.def"])
 def test_the_extras_that_a_recipe_installs_exist_and_its_python_is_supported(repository, name):
     project = tomllib.loads((repository / "pyproject.toml").read_text())["project"]
     text = (repository / "containers" / name).read_text()

@@ -192,7 +192,7 @@ def test_settings_of_queues_can_be_used():
     settings = [tomllib.loads(block.text) for block in blocks("toml") if block.page == page]
     rows = re.findall(row_of, page.read_text(encoding="utf-8"), re.MULTILINE)
     settings += [dict(zip(("submit", "poll", "cancel"), row, strict=True)) for row in rows]
-    assert len(settings) == 4
+    assert len(settings) == 5
     for values in settings:
         checked_settings(CommandSettings if "submit" in values else SlurmSettings, values)
 
