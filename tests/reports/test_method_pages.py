@@ -15,6 +15,7 @@ def pages(make_run, make_record, tmp_path):
         for name in (f"fit-{records[0].ids.fit}", f"map-{records[0].cell.slug}"):
             folder.logs_dir.mkdir(exist_ok=True)
             (folder.logs_dir / f"{name}.log").write_text("done")
+        (folder.logs_dir / f"measure-{records[0].cell.slug}.log").touch()
         tables = Tables(records)
         (headline,) = headlines(tables.summary)
         return {p.method: p for p in method_pages(headline, tables, Pictures([*pictures]), [], folder)}
@@ -35,7 +36,7 @@ def test_a_page_holds_what_its_method_was_and_only_its_own_pictures(pages, make_
     assert [one.method for one in page.pictures["gallery"]] == ["ae"]
 
 
-def test_logs_are_those_that_are_still_there(pages, make_record):
+def test_logs_are_those_that_are_still_there_and_say_something(pages, make_record):
     found = pages(make_record("ae"), make_record("draem"))
     assert found["ae"].logs == {
         "training fit-ae-0": "logs/fit-fit-ae-0.log", "maps, seed 0": "logs/map-ae__lits__btcv__s0.log",
