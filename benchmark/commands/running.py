@@ -58,8 +58,7 @@ def run(
             on_record(folder.record(folder.record_path(key)))
         if jobs := list(graph.jobs.values()):
             preload, cache = tuple(sorted(graph.packages)), cache_root(options.cache)
-            cluster = {"settings": options.queue, "address": options.ray_address}
-            place = Place(folder, workers, device, options.limit_s, preload, place_of.packed, cache, **cluster)
+            place = Place(folder, workers, device, options.limit_s, preload, place_of.packed, cache, options.queue)
             gpus = devices.gpu_count() if place_of.packed else None
             journal = Journal(folder, jobs, workers, gpus, book)
             with shown(console, jobs, workers, journal, gpus) as listener:

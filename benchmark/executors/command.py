@@ -11,10 +11,10 @@ from typing import ClassVar
 from pydantic import Field, field_validator
 
 from ...common.atomic import write_text
+from .calls import call
 from .contract import Job, Place
-from .queued import ENDED, Key, QueuedExecutor, QueueError, QueueSettings, Verdict, environment, together
+from .queued import ENDED, Key, QueuedExecutor, QueueError, QueueSettings, Verdict, together
 
-COMMAND_S = 120.0
 UNKNOWN_AFTER = 2
 THERE = Verdict("there")
 _FIELD = re.compile(r"\{(\w+)\}")
@@ -91,7 +91,7 @@ class CommandExecutor(QueuedExecutor):
     def cancel(self, keys: Collection[Key]) -> None:
         for key in keys:
             if (names := self._names(key)) is not None:
-                _run(_words(self.settings.cancel, names))
+                call(_words(self.settings.cancel, names))
 
     def _submit(self, key: Key, group: Sequence[Job], command: list[str], tries: int) -> str:
         takes, set_ = together(group), self.settings
@@ -110,7 +110,7 @@ class CommandExecutor(QueuedExecutor):
             script = self.place.own(f"{key.text}.sh")
             write_text(script, f"#!/bin/sh\nexec {shlex.join(command)}\n").chmod(0o755)
             values["script"] = str(script.absolute())
-        done = _run(_words(set_.submit, values, command))
+        done = call(_words(set_.submit, values, command))
         if done.returncode:
             raise QueueError(f"--queue submit: {_said(done)}")
         found = set_.id.search(done.stdout) or set_.id.search(done.stderr)
@@ -121,7 +121,7 @@ class CommandExecutor(QueuedExecutor):
     def _ask(self, key: Key) -> Verdict | None:
         if (names := self._names(key)) is None:
             return None
-        done = _run(_words(self.settings.poll, names))
+        done = call(_words(self.settings.poll, names))
         if not done.returncode and done.stdout.strip() and not self.settings.ended.search(done.stdout):
             self._missed.pop(key, None)
             return THERE
@@ -151,15 +151,6 @@ def _words(template: str, values: Mapping[str, str], command: Sequence[str] = ()
         else:
             words.append(_FIELD.sub(lambda field: everything[field[1]], word))
     return words
-
-
-def _run(words: list[str]) -> subprocess.CompletedProcess[str]:
-    try:
-        return subprocess.run(  # noqa: S603
-            words, capture_output=True, text=True, timeout=COMMAND_S, check=False, env=environment()
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return subprocess.CompletedProcess(words, 127, "", f"{words[0]}: {error}")
 
 
 def _said(done: subprocess.CompletedProcess[str]) -> str:

@@ -114,7 +114,6 @@ class Place:
         packed: as many stages on each GPU as fit there; ``workers`` are then those without a GPU.
         cache: folder for what is learned about stages.
         settings: what ``--queue`` says, for the executor to check.
-        address: of the cluster that an executor of clusters uses.
     """
 
     folder: RunFolder
@@ -125,7 +124,6 @@ class Place:
     packed: bool = False
     cache: Path | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
-    address: str | None = None
 
     def log(self, job: str) -> Path:
         """Return the file that a job's output goes to."""

@@ -20,7 +20,6 @@ from pydantic import BaseModel, Field
 from ...common.atomic import write_text
 from ...common.errors import UasbenchError
 from ..stages import batch
-from ..stages.wall import SECRETS
 from .contract import Job, Place, Report, Resources, checked_settings
 
 QUEUED = 1 << 16
@@ -386,8 +385,3 @@ def grouped(jobs: Iterable[Job], settings: QueueSettings) -> list[list[Job]]:
         groups[-1].append(job)
         filled += takes
     return groups
-
-
-def environment() -> dict[str, str]:
-    """Return the environment without what no stage may see, for commands that hand theirs on."""
-    return {name: value for name, value in os.environ.items() if name not in SECRETS}

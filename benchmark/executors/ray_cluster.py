@@ -14,6 +14,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
+from pydantic import BaseModel
+
 from ...common.atomic import open_no_link
 from ...common.errors import UasbenchError, brief
 from .. import device as devices
@@ -38,6 +40,15 @@ class RayError(UasbenchError):
     """Ray is not there, or cannot be used as it was asked for."""
 
 
+class RaySettings(BaseModel, extra="forbid"):
+    """What ``--queue`` says of Ray: the ``address`` of a cluster, for which ``--ray-address`` is another name.
+
+    It is ``HOST:PORT``, ``auto`` or ``ray://HOST:PORT``; without one, a cluster of its own is made.
+    """
+
+    address: str | None = None
+
+
 class RayCluster:
     """Connected from its construction to :meth:`close`.
 
@@ -56,7 +67,8 @@ class RayCluster:
             raise RayError("--executor ray: Ray is not installed; pip install 'uasbench[ray]'") from error
         self.ray: Any = ray
         self._given = ray.is_initialized()
-        self.own = place.address is None and not self._given
+        settings = RaySettings.model_validate(place.settings)
+        self.own = settings.address is None and not self._given
         self._share = 1.0
         self._folder: Path | None = None
         self._lock: TextIO | None = None
@@ -67,7 +79,7 @@ class RayCluster:
             if self.own:
                 self._start(place)
             elif not self._given:
-                self._join(str(place.address))
+                self._join(str(settings.address))
         except BaseException:
             self.close()
             raise

@@ -11,7 +11,7 @@ from ...common.errors import brief, summary
 from ..stages.apart import death
 from ..stages.worker import LEASHED
 from .contract import Job, Place, Report
-from .ray_cluster import RayCluster, RayError
+from .ray_cluster import RayCluster, RayError, RaySettings
 from .ray_task import GRACE_S, run_command, surroundings
 
 TRIES = 3
@@ -41,6 +41,8 @@ class RayExecutor:
     Raises:
         RayError: as :class:`.RayCluster`, or stages should be packed on GPUs.
     """
+
+    settings_of = RaySettings
 
     def __init__(self, place: Place) -> None:
         if place.packed:

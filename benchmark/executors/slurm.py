@@ -2,16 +2,15 @@
 
 import getpass
 import shlex
-import subprocess
 from collections.abc import Collection, Mapping, Sequence
 from math import ceil
 
 from pydantic import Field, ValidationInfo, field_validator
 
+from .calls import call
 from .contract import Job, Place, Resources
-from .queued import Key, QueuedExecutor, QueueError, QueueSettings, Verdict, environment, together
+from .queued import Key, QueuedExecutor, QueueError, QueueSettings, Verdict, together
 
-COMMAND_S = 120.0
 STARTING_S = 300.0
 """Seconds that the limit of a job has beyond those of its stages: modules, imports, a busy file system."""
 LONGEST_MIN = 365 * 24 * 60
@@ -137,12 +136,7 @@ class SlurmExecutor(QueuedExecutor):
         return found
 
     def _run(self, command: list[str], script: str = "") -> str:
-        try:
-            done = subprocess.run(  # noqa: S603
-                command, input=script, capture_output=True, text=True, timeout=COMMAND_S, check=False, env=environment()
-            )
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise QueueError(f"{command[0]} cannot be used: {error}") from error
+        done = call(command, script)
         if done.returncode:
             lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
             raise QueueError("; ".join(line.strip() for line in lines)[:500])

@@ -33,8 +33,8 @@ class RunOptions(BaseModel, extra="forbid"):
     stopped and reported as failed; None takes the profile's default. ``trials`` bounds each threshold study.
     ``reference`` is the row that paired tests compare with; None takes those that the data sets' cards name. ``keep``
     says what else than maps stays of a run: ``restorations`` are what methods make of a scan on the way to its map.
-    ``page`` is that of an experiment. ``queue`` are the settings of the executor, ``ray_address`` is that of a cluster
-    for ``executor="ray"``, and with ``require_same_node_kind`` stages fail on other kinds of nodes than the first one.
+    ``page`` is that of an experiment. ``queue`` are the settings of the executor, and with ``require_same_node_kind``
+    stages fail on other kinds of nodes than the first one of the run.
     """
 
     methods: str = "all"
@@ -52,7 +52,6 @@ class RunOptions(BaseModel, extra="forbid"):
     executor: str = "local"
     queue: dict[str, Any] = Field(default_factory=dict)
     require_same_node_kind: bool = False
-    ray_address: str | None = None
     out: Path | None = None
     name: str | None = None
     settings: dict[str, dict[str, Any]] = Field(default_factory=dict)
@@ -86,13 +85,6 @@ class RunOptions(BaseModel, extra="forbid"):
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
         return None if value is None else value.expanduser().resolve()
-
-    @field_validator("ray_address")
-    @classmethod
-    def _of_ray(cls, value: str | None, info: ValidationInfo) -> str | None:
-        if value is not None and info.data.get("executor") != "ray":
-            raise ValueError("it goes with --executor ray")
-        return value
 
     @property
     def limit_s(self) -> float:

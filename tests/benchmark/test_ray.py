@@ -15,13 +15,14 @@ from typing import Any
 
 import psutil
 import pytest
+from typer.testing import CliRunner
 from uasbench.benchmark.conformance.executors import CHECKS, Bench
 from uasbench.benchmark.executors import ray_executor
-from uasbench.benchmark.executors.contract import Event, Place, Resources, find_executor
-from uasbench.benchmark.executors.ray_cluster import RayCluster, RayError
-from uasbench.benchmark.planning.options import OptionError, validated
+from uasbench.benchmark.executors.contract import Event, Place, Resources, checked_settings, find_executor
+from uasbench.benchmark.executors.ray_cluster import RayCluster, RayError, RaySettings
 from uasbench.benchmark.runs.folder import RunFolder
 from uasbench.benchmark.stages.worker import LEASHED
+from uasbench.cli import app
 
 TARGET = "uasbench.benchmark.executors.ray_executor:RayExecutor"
 METHODS = "hu-deviation,roi-area,ae"
@@ -84,11 +85,11 @@ def test_without_ray_the_message_says_what_to_install(monkeypatch, tmp_path):
         find_executor("ray")(Place(RunFolder(tmp_path), workers=1, packed=True))
 
 
-def test_an_address_goes_with_ray_alone():
-    options = {"datasets": ["lits"], "ray_address": "auto"}
-    assert validated(executor="ray", **options).ray_address == "auto"
-    with pytest.raises(OptionError, match=r"--ray-address .auto.: .*--executor ray"):
-        validated(**options)
+def test_an_address_is_a_setting_that_goes_with_ray_alone():
+    command = ["plan", "--dataset", "lits", "--phantom", "--ray-address", "auto"]
+    said = CliRunner().invoke(app, command)
+    assert "--queue address: this executor has no settings" in str(said.exception)
+    assert checked_settings(RaySettings, {"address": "auto"}) == RaySettings(address="auto")
 
 
 @pytest.mark.parametrize("ends", ["none", "the one that waits for the lock", "the one that runs"])
@@ -162,7 +163,7 @@ def test_a_stage_whose_process_of_ray_dies_runs_again_and_not_for_ever(bench):
 @pytest.mark.slow
 def test_a_foreign_cluster_gives_parts_of_a_gpu_and_stays(bench, cluster, monkeypatch):
     cluster.add_node(num_cpus=3, num_gpus=1)
-    bench.place = replace(bench.place, address=cluster.address, workers=5)
+    bench.place = replace(bench.place, settings={"address": cluster.address}, workers=5)
     monkeypatch.setattr(ray_executor, "PATIENCE_S", 0.5)
     monkeypatch.setattr(ray_executor, "LOOK_EVERY_S", 0.2)
     seen: dict[str, str] = {}
@@ -187,7 +188,7 @@ def test_a_foreign_cluster_gives_parts_of_a_gpu_and_stays(bench, cluster, monkey
     assert again.fits({"num_gpus": 1.0})
     again.close()
     with pytest.raises(RayError, match=r"--ray-address 127.0.0.1:9: .*refused"):
-        RayCluster(replace(bench.place, address="127.0.0.1:9"))
+        RayCluster(replace(bench.place, settings={"address": "127.0.0.1:9"}))
 
 
 @pytest.mark.slow
@@ -211,7 +212,7 @@ def test_a_node_that_dies_changes_no_table(dataset, cluster, quick_run, cache, t
 
     killer = threading.Thread(target=kill)
     killer.start()
-    got = quick_run(METHODS, dataset, out=out, executor="ray", ray_address=cluster.address, **options)
+    got = quick_run(METHODS, dataset, out=out, executor="ray", queue={"address": cluster.address}, **options)
     killer.join()
     assert got.failures == []
     for table in ("summary.csv", "per_case.csv"):
