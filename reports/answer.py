@@ -89,15 +89,16 @@ def answer(headline: Headline, summary: pd.DataFrame, tests: pd.DataFrame) -> An
     values = {r["method"]: r for r in records_of(summary, **where, unit=unit) if not pd.isna(r["mean"])}
     rows = [row for row in headline.rows if row.method in values]
     learned = [row for row in rows if not row.flags & NO_COMPETITOR]
-    trivial = next((row for row in rows if "best-trivial" in row.flags), None)
+    trivial = next((row for row in rows if "best-trivial" in row.flags), None)  # none with a single patient
+    highest = next((row for row in rows if "trivial" in row.flags), None)
     best = headline.winner
     if best is None or best.method not in values:
         return Answer()
     n = counted(best.n_patients, "patient") if best.n_patients else counted(best.n_cases, "case")
     if not learned:
         first = f"No method that learns; {best.method} is the best trivial baseline"
-    elif trivial is not None and sign(metric) * (values[trivial.method]["mean"] - values[best.method]["mean"]) > 0:
-        first = f"{best.method} is the best method that learns, below the trivial baseline {trivial.method}"
+    elif highest is not None and sign(metric) * (values[highest.method]["mean"] - values[best.method]["mean"]) > 0:
+        first = f"{best.method} is the best method that learns, below the trivial baseline {highest.method}"
     else:
         first = f"{best.method} is best"
     first += f": {name} {_value(values[best.method])}, {n}, {counted(best.n_seeds, 'seed')}."
@@ -119,7 +120,9 @@ def answer(headline: Headline, summary: pd.DataFrame, tests: pd.DataFrame) -> An
         tuple(verdicts),
         tuple(others),
         tuple(_tested(pair) for pair in shown),
-        _bars(best, bool(learned), [reference for reference in fixed if reference in values], trivial, values),
+        _bars(
+            best, bool(learned), [reference for reference in fixed if reference in values], trivial or highest, values
+        ),
         name,
     )
 

@@ -43,6 +43,13 @@ def test_a_single_patient_tests_nothing_and_the_reason_stands_there(make_record)
     assert "1 patient: a paired test needs 2" in found.verdicts[0].told
 
 
+def test_of_a_single_patient_no_method_is_called_best_that_lies_below_a_trivial_one(make_record):
+    levels = {"hu-deviation": 0.1, "hu-threshold": 0.6, "ae": 0.3}
+    found, _ = answered([make_record(m, patients=["p1"], level=level) for m, level in levels.items()])
+    assert found.first.startswith("ae is the best method that learns, below the trivial baseline hu-threshold: ")
+    assert ("hu-threshold", "best trivial") in [(bar.label, bar.role) for bar in found.bars]
+
+
 def test_what_lies_below_a_trivial_baseline_is_not_called_best(make_record):
     found, _ = answered([make_record("hu-deviation", level=0.5), make_record("ae", level=0.2)])
     assert found.first.startswith(
