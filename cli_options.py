@@ -77,10 +77,11 @@ def given(ctx: typer.Context, *, typed: bool = False) -> dict[str, Any]:
     """Return the options that make a run, with their defaults, or only those that were ``typed``."""
     from .benchmark.planning.options import RunOptions
 
-    if address := ctx.params.get("ray_address"):  # another name of a setting
-        ctx.params["queue"] = [*(ctx.params["queue"] or []), f"address={address}"]
     known = {k: v for k, v in ctx.params.items() if k in RunOptions.model_fields and v is not None}
     said = {k for k in known if getattr(ctx.get_parameter_source(k), "name", "") == "COMMANDLINE"}
+    if address := ctx.params.get("ray_address"):  # another name of a setting of the queue
+        known["queue"] = [*known.get("queue", []), f"address={address}"]
+        said.add("queue")
     return {k: v for k, v in known.items() if not typed or k in said}
 
 

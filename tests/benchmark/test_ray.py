@@ -85,9 +85,9 @@ def test_without_ray_the_message_says_what_to_install(monkeypatch, tmp_path):
         find_executor("ray")(Place(RunFolder(tmp_path), workers=1, packed=True))
 
 
-def test_an_address_is_a_setting_that_goes_with_ray_alone():
-    command = ["plan", "--dataset", "lits", "--phantom", "--ray-address", "auto"]
-    said = CliRunner().invoke(app, command)
+@pytest.mark.parametrize("what", [["--dataset", "lits"], ["--experiment", "liver/erosion"]])
+def test_an_address_is_a_setting_that_goes_with_ray_alone(what):
+    said = CliRunner().invoke(app, ["plan", *what, "--phantom", "--ray-address", "auto"])
     assert "--queue address: this executor has no settings" in str(said.exception)
     assert checked_settings(RaySettings, {"address": "auto"}) == RaySettings(address="auto")
 
