@@ -31,10 +31,16 @@ class DamagedError(DataError):
 
 def seal(content: dict[str, Any]) -> dict[str, Any]:
     """Return values as JSON holds them, with their ``digest`` instead of the one that they may have already."""
+    rest = json.loads(json.dumps({key: value for key, value in content.items() if key != "digest"}))
+    return {**rest, "digest": _digest(rest)}
+
+
+def _digest(content: dict[str, Any]) -> str:
+    """Return the digest of what was read from JSON, but for the one in it."""
     from isal import isal_zlib
 
-    rest = json.loads(json.dumps({key: value for key, value in content.items() if key != "digest"}))
-    return {**rest, "digest": _hex(isal_zlib.crc32(json.dumps(rest, sort_keys=True).encode()))}
+    rest = {key: value for key, value in content.items() if key != "digest"}
+    return _hex(isal_zlib.crc32(json.dumps(rest, sort_keys=True).encode()))
 
 
 def read_sealed(path: Path) -> dict[str, Any]:
@@ -49,7 +55,7 @@ def read_sealed(path: Path) -> dict[str, Any]:
         raise DamagedError(path, brief(error)) from error
     if not isinstance(content, dict):
         raise DamagedError(path, f"it holds {type(content).__name__}")
-    if is_sealed(content) and seal(content)["digest"] != content.get("digest"):
+    if is_sealed(content) and _digest(content) != content.get("digest"):
         raise DamagedError(path, "its digest differs")
     return content
 

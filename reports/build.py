@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..benchmark.runs.folder import RunFolder
+from ..benchmark.runs.shelf import wide
 from ..common.atomic import write_text
 from . import html
 from .columns import CASES, PAIRED_TESTS, RANKS, SUMMARY, flag_set, kind_marks, kind_sentences
@@ -31,6 +32,7 @@ from .headline import headlines
 from .headline_csv import headline_frame
 from .latex import latex
 from .tables import Tables, tables_of
+from .wide import WideTables, wide_tables
 from .writers import csv_text, markdown
 
 MOST_ROWS = 200
@@ -38,17 +40,22 @@ MOST_ROWS = 200
 
 
 def build(folder: RunFolder, policy: Policy = "exclude", tell: Callable[[str], None] = lambda _: None) -> list[Path]:
-    """Write ``tables/``, ``figures/`` and ``report.html`` and return the files, the report last.
+    """Write ``tables/``, ``figures/`` and ``report.html`` and return the files, the report last; of a wide run tables.
 
     Works with whatever is there: no record at all, one seed, one patient. Every file is replaced atomically. ``policy``
     says what counts for cells that failed or are missing; ``tell`` hears what is done next.
+
+    Raises:
+        RecordError: a record is damaged.
     """
     tell("making tables")
     if policy_of(folder.info()) != policy:
         folder.update_info(**{POLICY: policy})
-    tables = tables_of(folder, policy)
-    found = headlines(tables.summary, tables.paired_tests, tables.told_missing)
+    tables = wide_tables(folder, policy, tell) if wide(folder) else tables_of(folder, policy)
     files = [write_text(folder.tables_dir / name, text) for name, text in table_texts(tables).items()]
+    if isinstance(tables, WideTables):
+        return files
+    found = headlines(tables.summary, tables.paired_tests, tables.told_missing)
     tell("drawing figures")
     pictures = draw(folder, tables, found)
     files += pictures.files
@@ -71,7 +78,8 @@ def table_texts(tables: Tables) -> dict[str, str]:
         texts[f"headline-{one.name}.csv"] = csv_text(headline_frame(one))
         published = published_grid(one)
         readable[f"headline-{one.name}"] = [headline_grid(one), *([published] if published else [])]
-        readable[f"details-{one.name}"] = details(one, tables)[0]
+        if not isinstance(tables, WideTables):
+            readable[f"details-{one.name}"] = details(one, tables)[0]
         ranked = rank_grid(tables.ranks, one)
         readable[f"ranks-{one.name}"] = [ranked] if ranked else []
         readable[f"paired_tests-{one.name}"] = paired_grids(tables.paired_tests, one.dataset, one.train)

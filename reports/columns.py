@@ -41,6 +41,15 @@ CASES = [
 FAILURES = ["method", "dataset", "seed", "stage", "error", "log", "train", "flags"]
 SKIPPED = ["method", "dataset", "reason", "flags"]
 
+_GROUP = ["dataset", "train", "protocol", "metric", "unit"]
+ORDER = {
+    "summary": [*_GROUP, "method"],
+    "paired_tests": [*_GROUP, "reference", "method"],
+    "ranks": [*_GROUP, "rank", "method"],
+    "tuned": [*_GROUP, "method"],
+}
+"""What the rows of the tables that are made of scores are sorted by."""
+
 CONVERGING = ("standard", "paper")
 UNITS = ["patient", "pooled", "slice", "seed"]
 FLAG_LEGEND = {

@@ -13,6 +13,7 @@ from rich.text import Text
 from ..benchmark.catalogue.printed import COSTS, NOT_SIGNIFICANT, Printed
 from ..benchmark.protocols.catalogue import PROTOCOLS, VAL
 from ..benchmark.runs.folder import RunFolder
+from ..benchmark.runs.shelf import wide
 from ..benchmark.scoring.metrics import METRICS, sign
 from .columns import KINDS, flag_set, flag_text, kind_sentences, metric_name, records_of
 from .formats import NOT_AVAILABLE, p_value
@@ -29,6 +30,8 @@ _STYLES = {"best-trivial": "bold", "below-best-trivial": "dim"}
 
 def headline(folder: RunFolder) -> RenderableType:
     """Return the headline tables of a run for ``rich.console.Console.print``; a note where nothing has finished."""
+    if wide(folder):
+        return Text(f"The tables of so many cells are in {folder.tables_dir}, headline-*.md first.")
     tables = tables_of(folder)
     found = headlines(tables.summary, tables.headline_tests, tables.told_missing)
     if not found:

@@ -9,7 +9,17 @@ from ..benchmark.experiments import TUNED
 from ..benchmark.scores import Scores
 from ..benchmark.scoring.metrics import METRICS, NO_PROTOCOL
 from ..benchmark.statistics import holm
-from .columns import Facts, MethodOnData, flag_set, kind_marks, kind_sentences, metric_name, records_of, sort_rows
+from .columns import (
+    ORDER,
+    Facts,
+    MethodOnData,
+    flag_set,
+    kind_marks,
+    kind_sentences,
+    metric_name,
+    records_of,
+    sort_rows,
+)
 from .formats import NOT_AVAILABLE, bracket, p_value, percent, points, stars
 from .grid import PrintedRow, PrintedTable
 from .headline import Headline
@@ -50,7 +60,7 @@ def tuned_gain(scores: Sequence[Scores], facts: Mapping[MethodOnData, Facts]) ->
     grouped = table["p_crossed"].astype(np.float64).groupby(family, sort=False)
     table["p_holm_crossed"] = grouped.transform(lambda p: holm(p.to_numpy()))
     table["n_family"] = grouped.transform("count").astype("Int64")
-    return sort_rows(table.reindex(columns=GAIN), [*GROUP, "method"])
+    return sort_rows(table.reindex(columns=GAIN), ORDER["tuned"])
 
 
 def gain_grid(gain: pd.DataFrame, headline: Headline) -> PrintedTable | None:

@@ -13,7 +13,7 @@ from ..benchmark.runs.records import Record
 from ..benchmark.scores import Scores
 from ..benchmark.scoring.metrics import METRICS, decides, sign
 from ..benchmark.statistics import ALPHA, FloatArray, Interval, bootstrap_difference, holm
-from .columns import KINDS, PAIRED_TESTS, Facts, MethodOnData, flag_text, kind_marks, sort_rows
+from .columns import KINDS, ORDER, PAIRED_TESTS, Facts, MethodOnData, flag_text, kind_marks, sort_rows
 from .trivial import BEST_TRIVIAL, BestTrivial, Group, paired_difference
 
 SECOND_REFERENCE = "draem"
@@ -168,7 +168,7 @@ def _tested(pairs: Sequence[_Pair]) -> pd.DataFrame:
     frame["flags"] = [
         flag_text(pair.flags | ({"wilcoxon-mute"} if never else set())) for pair, never in zip(pairs, mute, strict=True)
     ]
-    return sort_rows(frame, ["dataset", "train", "protocol", "metric", "unit", "reference", "method"])
+    return sort_rows(frame, ORDER["paired_tests"])
 
 
 def _crossed(pairs: Sequence[_Pair]) -> Crossed:

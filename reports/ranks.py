@@ -9,7 +9,7 @@ import pandas as pd
 from ..benchmark.rank_stability import rank_stability
 from ..benchmark.scores import Sample, Scores
 from ..benchmark.scoring.metrics import decides, sign
-from .columns import RANKS, Facts, MethodOnData, flag_text, kind_marks, sort_rows
+from .columns import ORDER, RANKS, Facts, MethodOnData, flag_text, kind_marks, sort_rows
 from .trivial import Group, group_of
 
 
@@ -39,9 +39,7 @@ def ranks(scores: Sequence[Scores], facts: Mapping[MethodOnData, Facts]) -> pd.D
                 "rank_high": found.high[i], "p_rank1": found.first[i], "kendall_tau": found.kendall_tau,
                 "flags": flag_text(flags),
             })  # fmt: skip
-    return sort_rows(
-        pd.DataFrame(rows, columns=RANKS), ["dataset", "train", "protocol", "metric", "unit", "rank", "method"]
-    )
+    return sort_rows(pd.DataFrame(rows, columns=RANKS), ORDER["ranks"])
 
 
 def _over(sample: Sample, patients: Sequence[str]) -> np.ndarray:

@@ -12,7 +12,7 @@ from ..benchmark.protocols.catalogue import ORACLE, ORACLE_POOLED, PROTOCOLS
 from ..benchmark.scores import Sample, Scores
 from ..benchmark.scoring.metrics import sign
 from ..benchmark.statistics import MIN_FOR_INTERVAL, Interval, t_interval
-from .columns import SMALL_N, SUMMARY, Facts, MethodOnData, flag_text, sort_rows
+from .columns import ORDER, SMALL_N, SUMMARY, Facts, MethodOnData, flag_text, sort_rows
 from .trivial import CONFOUND, BestTrivial, Group, against, group_of
 
 _INTEGERS = ["n_cases", "n_seeds", "n_patients", "n_undefined"]
@@ -70,7 +70,7 @@ def summary(
                     row.flags.add(flag)
     rows = [row.values | {"flags": flag_text(row.flags)} for group in groups.values() for row in group]
     frame = pd.DataFrame(rows, columns=SUMMARY).astype(dict.fromkeys(_INTEGERS, "Int64"))
-    return sort_rows(frame, ["dataset", "train", "protocol", "metric", "unit", "method"])
+    return sort_rows(frame, ORDER["summary"])
 
 
 def _areas(scores: Sequence[Scores]) -> dict[Group, dict[str, Sample]]:

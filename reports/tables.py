@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ..benchmark.long_form import collect, long_form, per_case_values
 from ..benchmark.protocols.catalogue import deciding
 from ..benchmark.runs.folder import RunFolder
 from ..benchmark.runs.records import Failure, Record, Skip
-from ..benchmark.scores import Scores, collect, per_case_values
+from ..benchmark.scores import Scores
 from ..benchmark.scoring.metrics import NO_PROTOCOL
 from .cases import cases
 from .columns import COST, FAILURES, PER_CASE, SKIPPED, Facts, MethodOnData, facts, flag_text, sort_rows
@@ -143,7 +144,7 @@ def tables_of(
 
 def per_case(records: Sequence[Record], known: Mapping[MethodOnData, Facts]) -> pd.DataFrame:
     """Return every value per case and seed."""
-    frame = per_case_values(records)
+    frame = per_case_values(long_form(records))
     keys = list(zip(*(frame[name] for name in (*MethodOnData._fields, "protocol", "metric", "case")), strict=True))
     texts = {key: flag_text(known[MethodOnData(*key[:3])].of_number(*key[3:])) for key in set(keys)}
     frame["flags"] = [texts[key] for key in keys]

@@ -12,6 +12,7 @@ from ...common.errors import brief
 from ..runs.folder import RunFolder, RunFolderError, hold
 from ..runs.ledger import delete, size
 from ..runs.records import StageIds
+from ..runs.shelf import briefs
 from ..stages.map import finished
 
 NAMED = 5
@@ -62,7 +63,7 @@ def clean(
 
 
 def _unreferenced(folder: RunFolder, maps: bool) -> Iterator[Path]:
-    records = {record.cell.slug: record.ids for record in folder.records()}
+    records = {record.cell.slug: record.ids for record in briefs(folder)}
     known = {*folder.info().get("cells", []), *records, *(path.stem for path in folder.cells_dir.glob("*.json"))}
     fits = _fits(folder)
     yield from (p for p in _children(folder.fits_dir) if p.name not in fits)
@@ -79,7 +80,7 @@ def _unreferenced(folder: RunFolder, maps: bool) -> Iterator[Path]:
 def _fits(folder: RunFolder) -> set[str]:
     """Return the trainings that a record or the plan of a cell names."""
     plans = map(_planned, sorted(folder.cells_dir.glob("*.json")))
-    return {fit for ids in (*(record.ids for record in folder.records()), *plans) for fit in ids.fits}
+    return {fit for ids in (*(record.ids for record in briefs(folder)), *plans) for fit in ids.fits}
 
 
 def _planned(path: Path) -> StageIds:

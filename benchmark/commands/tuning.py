@@ -19,12 +19,12 @@ from ...common.seeds import derive
 from ...methods.config import resolve
 from ..catalogue.registry import datasets, runnable
 from ..experiments import TUNED
+from ..long_form import collect
 from ..planning.options import OptionError, RunOptions, Variant
 from ..planning.selection import said
 from ..planning.task_data import task_pairs
 from ..runs.folder import RunFolder
 from ..runs.records import CellKey
-from ..scores import collect
 from .running import run
 
 if TYPE_CHECKING:

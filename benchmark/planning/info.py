@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 
 from ...common.sealed import DamagedError
 from ..environment import commit, environment
@@ -9,6 +10,7 @@ from ..instructions import other_instructions
 from ..runs.certificate import REVOKED
 from ..runs.folder import RecordError, RunFolder
 from ..runs.records import SCHEMA_VERSION, CellKey
+from ..runs.shelf import Shelf, briefs, wide
 from ..stages.task import Numerics
 from .options import RunOptions
 from .plan import PlanError
@@ -35,14 +37,21 @@ def made_again(damaged: Sequence[DamagedError]) -> list[str]:
 
 def retire_damaged(folder: RunFolder) -> list[str]:
     """Move records that are damaged, or were changed by hand, out of the tables; return what to say about each."""
-    said = []
-    for path in sorted(folder.records_dir.glob("*.json")):
-        try:
-            folder.record(path)
-        except RecordError as error:
-            folder.retire(path)
-            said.append(f"WARNING {error}; it is in stale/ now")
-    return said
+    if wide(folder):
+        damaged = Shelf(folder).update()
+    else:
+        damaged = [error for path in sorted(folder.records_dir.glob("*.json")) if (error := _damage(folder, path))]
+    for error in damaged:
+        folder.retire(error.path)
+    return [f"WARNING {error}; it is in stale/ now" for error in damaged]
+
+
+def _damage(folder: RunFolder, path: Path) -> RecordError | None:
+    try:
+        folder.record(path)
+    except RecordError as error:
+        return error
+    return None
 
 
 def outdated(folder: RunFolder, tasks: Sequence[Planned]) -> list[CellKey]:
@@ -50,7 +59,7 @@ def outdated(folder: RunFolder, tasks: Sequence[Planned]) -> list[CellKey]:
     present = {(t.data.dataset, t.data.train): t.data.info() for t in tasks}
     fields = ("cases", "patients", "truth", "train_cases", "phantom")
     found = []
-    for record in folder.records():
+    for record in briefs(folder):
         now = present.get((record.cell.dataset, record.cell.train))
         if now is not None and any(getattr(now, f) != getattr(record.data, f) for f in fields):
             found.append(record.cell)

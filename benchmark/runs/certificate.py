@@ -10,6 +10,7 @@ from ...datasets.storing.entries import digest
 from ..environment import source_digest
 from .folder import RunFolder
 from .records import MAP_SEAL, Record
+from .shelf import briefs
 
 FIELD = "certificate"
 REVOKED = {FIELD: None}
@@ -27,7 +28,7 @@ def issue(folder: RunFolder) -> None:
     Raises:
         RunFolderError: a record cannot be read.
     """
-    folder.update_info(**{FIELD: seal({"code": source_digest(), **described(folder, folder.records())})})
+    folder.update_info(**{FIELD: seal({"code": source_digest(), **described(folder, briefs(folder))})})
 
 
 def described(folder: RunFolder, records: Sequence[Record]) -> dict[str, Any]:

@@ -31,6 +31,14 @@ class RunFolderError(UasbenchError):
 class RecordError(RunFolderError):
     """A record is damaged, or was changed after it was written."""
 
+    def __init__(self, path: Path, why: str) -> None:
+        super().__init__(path, why)
+        self.path, self.why = path, why
+
+    def __str__(self) -> str:
+        fix = "run the same 'bench run' again, which measures the cell anew"
+        return f"{self.path} is not a readable record: {self.why}; {fix}"
+
 
 class RunFolder:
     """Paths and typed contents of ``RUN/``; reading needs neither torch nor the data."""
@@ -52,6 +60,7 @@ class RunFolder:
         self.locks_dir = self.path / "locks"
         self.tasks_dir = self.path / "tasks"
         self.sources_dir = self.path / "sources"
+        self.shelf_dir = self.path / "shelf"
         self.page_html = self.path / "experiment.html"
         self.embedding = self.path / "embedding.json"
         self.report_html = self.path / "report.html"
@@ -66,7 +75,7 @@ class RunFolder:
         return (
             self.records_dir, self.failures_dir, self.stale_dir, self.maps_dir, self.fits_dir, self.tables_dir,
             self.figures_dir, self.tuning_dir, self.cells_dir, self.logs_dir, self.locks_dir, self.tasks_dir,
-            self.sources_dir,
+            self.sources_dir, self.shelf_dir,
         )  # fmt: skip
 
     @classmethod
@@ -205,16 +214,15 @@ class RunFolder:
             RecordError: the file is damaged, or was changed after it was written.
             RunFolderError: it is of another schema.
         """
-        fix = "run the same 'bench run' again, which measures the cell anew"
         try:
             content = read_sealed(path)
             if (schema := content.get("schema_version", SCHEMA_VERSION)) != SCHEMA_VERSION:
                 raise RunFolderError(f"{path} has schema {str(schema)[:20]}, this version reads {SCHEMA_VERSION}")
             record = Record.model_validate(content)
         except DamagedError as error:
-            raise RecordError(f"{path} is not a readable record: {error.why}; {fix}") from error
+            raise RecordError(path, error.why) from error
         except ValueError as error:
-            raise RecordError(f"{path} is not a readable record: {brief(error)}; {fix}") from error
+            raise RecordError(path, brief(error)) from error
         if not is_sealed(content):
             record.environment[UNCHECKED] = True
         return record

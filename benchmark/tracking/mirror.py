@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...common.atomic import write_file
+from ..long_form import collect
 from ..runs.folder import RunFolder, RunFolderError
 from ..runs.records import Record
-from ..scores import collect
 from . import comparison
 from .comparison import ROW_TAG, Row
 from .moving import artifacts, copied, settle

@@ -28,12 +28,16 @@ HOURS = {"fit": 0.5, "map": 0.05, "measure": 0.01}
 """Of a stage at ``paper`` on a GPU, as docs/performance.md reckons it for a network on slices."""
 
 
+def _peak_mib(who: int) -> float:
+    return resource.getrusage(who).ru_maxrss / 2**10
+
+
 @contextmanager
 def told(what: str) -> Iterator[None]:
     """Print what a part has cost."""
     began, cpu = time.monotonic(), time.process_time()
     yield
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+    memory = max(map(_peak_mib, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)))
     print(
         f"{what:44s} {time.process_time() - cpu:8.1f} s of a core {time.monotonic() - began:8.1f} s {memory:7.0f} MiB"
     )

@@ -14,10 +14,11 @@ from pathlib import Path
 import pandas as pd
 
 from ...benchmark.convergence import mean_ratios
+from ...benchmark.long_form import collect
 from ...benchmark.protocols.catalogue import VAL
 from ...benchmark.runs.folder import RunFolder
 from ...benchmark.runs.records import Record
-from ...benchmark.scores import Scores, collect
+from ...benchmark.scores import Scores
 from ...benchmark.scoring.metrics import NO_PROTOCOL
 from ...reports.columns import facts
 from ...reports.paired import paired_tests

@@ -9,8 +9,8 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.text import Annotation, Text
 from PIL import Image
+from uasbench.benchmark.long_form import collect
 from uasbench.benchmark.runs.records import CaseFacts, LesionFacts
-from uasbench.benchmark.scores import collect
 from uasbench.reports.build import build
 from uasbench.reports.columns import facts
 from uasbench.reports.figures.case_plots import case_map, difficulty_figure

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
+from uasbench.benchmark.long_form import collect
 from uasbench.benchmark.runs.records import PooledValue, Threshold
-from uasbench.benchmark.scores import collect
 from uasbench.reports.grid import headline_grid, paired_grids
 from uasbench.reports.headline import headlines
 from uasbench.reports.tables import Tables

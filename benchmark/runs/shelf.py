@@ -1,0 +1,157 @@
+"""The records of a wide run in columns on disk: each is read once, and none is held as a whole.
+
+The index says which part (:mod:`.shelf_part`) has a record as it is now; of a record that was made again the old rows
+stay and are passed over.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from ...common.sealed import DamagedError, read_sealed, write_sealed
+from .folder import RecordError, RunFolder, hold
+from .records import Record
+from .shelf_part import FORMS, Form, Part, Shared, made
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ..long_form import LongForm
+
+WIDE = 2000
+"""Records above which a run is read from its shelf."""
+PART = 500
+VERSION = 1
+LOCK = "shelf.lock"
+
+
+def briefs(folder: RunFolder) -> Sequence[Record]:
+    """Return the records of a run; those of a wide one from its shelf and without values.
+
+    Raises:
+        RecordError: one is damaged.
+    """
+    if not wide(folder):
+        return folder.records()
+    shelf = Shelf(folder)
+    for error in shelf.update():
+        raise error
+    return shelf.briefs
+
+
+def wide(folder: RunFolder) -> bool:
+    """Whether a run has so many records that they are not held at once."""
+    return sum(1 for _ in _lying(folder)) > WIDE
+
+
+class _Place(NamedTuple):
+    """Size and time of a record's file as it was read, the part that has it, and which record of that part it is."""
+
+    size: int
+    changed_ns: int
+    part: int
+    number: int
+
+
+class _Shelved(NamedTuple):
+    """What is on a shelf.
+
+    ``briefs`` are in the order of :meth:`RunFolder.records`; ``positions`` says by part where in them its records are,
+    -1 of those that are no longer what was read.
+    """
+
+    briefs: list[Record]
+    parts: dict[int, Part]
+    positions: dict[int, np.ndarray]
+
+
+class Shelf:
+    """The columns of the records of a run, below its folder."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self.folder, self.path = folder, folder.shelf_dir
+
+    def update(self, tell: Callable[[str], None] = lambda _: None) -> list[RecordError]:
+        """Read the records that are new or were made again; return what is wrong with those that cannot be read.
+
+        Raises:
+            RunFolderError: another process does the same.
+            DiskError: the columns cannot be written.
+        """
+        with hold(self.folder, LOCK, "reads the records of"):
+            places, files = self._index(), {path.name: path.stat() for path in _lying(self.folder)}
+            stats = {name: (found.st_size, found.st_mtime_ns) for name, found in files.items()}
+            kept = {name: place for name, place in places.items() if stats.get(name) == place[:2]}
+            new, damaged = sorted(stats.keys() - kept.keys()), []
+            if not new and len(kept) == len(places):
+                return []
+            first = 1 + max((place.part for place in places.values()), default=-1)
+            groups = {first + i: new[start : start + PART] for i, start in enumerate(range(0, len(new), PART))}
+            for number, wrong in made(self.folder, groups):
+                damaged += wrong.values()
+                good = [name for name in groups[number] if name not in wrong]
+                kept |= {name: _Place(*stats[name], number, i) for i, name in enumerate(good)}
+                tell(f"reading records ({len(kept)} of {len(stats)})")
+            write_sealed(self.path / "index.json", {"version": VERSION, "records": kept})
+            self.__dict__.pop("_shelved", None)
+        return damaged
+
+    def _index(self) -> dict[str, _Place]:
+        try:
+            index = read_sealed(self.path / "index.json")
+        except DamagedError:
+            return {}
+        return {k: _Place(*v) for k, v in index["records"].items()} if index.get("version") == VERSION else {}
+
+    @cached_property
+    def _shelved(self) -> _Shelved:
+        numbers: dict[int, list[int]] = {}
+        for place in self._index().values():
+            numbers.setdefault(place.part, []).append(place.number)
+        parts = {number: Part(self.path, number) for number in sorted(numbers)}
+        shared, found = Shared(), []
+        for number, part in parts.items():
+            records = part.briefs(shared)
+            found += [(records[i], number, i) for i in sorted(numbers[number])]
+        found.sort(key=lambda one: (one[0].cell.dataset, one[0].cell.train, one[0].cell.method, one[0].cell.seed))
+        positions = {number: np.full(part.count, -1) for number, part in parts.items()}
+        for position, (_, number, i) in enumerate(found):
+            positions[number][i] = position
+        return _Shelved([record for record, _, _ in found], parts, positions)
+
+    @property
+    def briefs(self) -> list[Record]:
+        """Every record without values, sorted as those of :meth:`RunFolder.records`."""
+        return self._shelved.briefs
+
+    def values(self) -> Iterator[LongForm]:
+        """Return the values of all records, those of one metric at a time."""
+        from ..long_form import LongForm
+
+        for metric in sorted({metric for part in self._shelved.parts.values() for metric in part.metrics}):
+            yield LongForm(self.briefs, *(self._frame(form, metric) for form in FORMS))
+
+    def _frame(self, form: Form, metric: str) -> pd.DataFrame:
+        import pyarrow as pa
+
+        from ..long_form import framed
+
+        tables = []
+        for number, part in self._shelved.parts.items():
+            if (table := part.values(form, metric)) is not None:
+                position = self._shelved.positions[number][table["record"].to_numpy()]
+                table = table.set_column(table.column_names.index("record"), "record", pa.array(position))
+                tables.append(table if (position >= 0).all() else table.filter(pa.array(position >= 0)))
+        return pa.concat_tables(tables).unify_dictionaries().to_pandas() if tables else framed(form, ())
+
+
+def _lying(folder: RunFolder) -> Iterator[Path]:
+    if folder.records_dir.is_dir():
+        with os.scandir(folder.records_dir) as entries:
+            yield from (Path(entry.path) for entry in entries if entry.name.endswith(".json"))

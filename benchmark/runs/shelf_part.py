@@ -1,0 +1,175 @@
+"""A part of a shelf: the briefs of some records, which are records without values, and their values as Parquet."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from ...common.atomic import new_file
+from ...common.errors import brief
+from ...common.sealed import DamagedError, read_sealed, write_sealed
+from ...datasets.readers import Lost, Readers
+from ...datasets.storing.entries import digest
+from .folder import RecordError, RunFolder, RunFolderError
+from .records import Record, Threshold
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+Form = Literal["per_case", "pooled", "left_out"]
+FORMS: tuple[Form, ...] = get_args(Form)
+AT_ONCE = 50
+"""Records that are held as a whole while a part is made."""
+
+
+class Part:
+    """One part, below the folder of the shelf."""
+
+    def __init__(self, shelf: Path, number: int) -> None:
+        self.path, self.number = shelf, number
+
+    @cached_property
+    def _about(self) -> dict[str, Any]:
+        try:
+            return read_sealed(self.path / f"{self.number}.json")
+        except DamagedError as error:
+            raise self._damaged(error.path, error.why) from error
+
+    def _damaged(self, path: Path, why: str) -> RunFolderError:
+        return RunFolderError(f"{path} is damaged ({why}); delete {self.path}, which is made again from the records")
+
+    @property
+    def count(self) -> int:
+        """How many records it has."""
+        return len(self._about["records"])
+
+    @property
+    def metrics(self) -> set[str]:
+        """Metrics of which it has values."""
+        return {metric for groups in self._about["groups"].values() for metric in groups}
+
+    def briefs(self, shared: Shared) -> list[Record]:
+        """Return its records without values."""
+        about = self._about
+        return [shared.record(content, about["data"]) for content in about["records"]]
+
+    def values(self, form: Form, metric: str) -> pa.Table | None:
+        """Return the rows of a metric, None where there are none; ``record`` counts the records of the part."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        if (group := self._about["groups"][form].get(metric)) is None:
+            return None
+        try:
+            return pq.ParquetFile(self.file(form), page_checksum_verification=True).read_row_group(group)
+        except (OSError, pa.ArrowException) as error:
+            raise self._damaged(self.file(form), brief(error)) from error
+
+    def file(self, form: Form) -> Path:
+        return self.path / f"{self.number}.{form}.parquet"
+
+
+class Shared:
+    """Parts that many records have in common, each held once."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, str], Any] = {}
+
+    def _one(self, kind: str, text: str, value: Any) -> Any:
+        return self._known.setdefault((kind, text), value)
+
+    def record(self, content: Mapping[str, Any], data: Mapping[str, Any]) -> Record:
+        """Return a brief as a record."""
+        record = Record.model_validate({**content, "data": data[content["data"]]})
+        record.data = self._one("data", content["data"], record.data)
+        for field in ("config", "environment", "provenance", "thresholds", "method"):
+            setattr(record, field, self._one(field, repr(content[field]), getattr(record, field)))
+        return record
+
+
+def without_values(record: Record) -> dict[str, Any]:
+    """Return a record without values, curves and histograms, and its data by digest.
+
+    Of its thresholds the protocols stay, and what share of healthy scores lies below them.
+    """
+    thresholds = {(t.protocol, t.quantile): Threshold(protocol=t.protocol, threshold=None, quantile=t.quantile)
+                  for t in record.thresholds}  # fmt: skip
+    small = record.model_copy(update={
+        "per_case": [], "pooled": [], "froc": {}, "histogram": None, "thresholds": list(thresholds.values()),
+        "convergence": [fit.model_copy(update={"points": []}) for fit in record.convergence],
+    })  # fmt: skip
+    return small.model_dump(mode="json", exclude={"data"}) | {"data": digest(record.data.model_dump(mode="json"))}
+
+
+def made(folder: RunFolder, groups: Mapping[int, Sequence[str]]) -> Iterator[tuple[int, dict[str, RecordError]]]:
+    """Make parts of the records of these names, several on all cores; return for each what was wrong with its records.
+
+    Raises:
+        RunFolderError: a part could not be made.
+        DiskError: it could not be written.
+    """
+    if len(groups) == 1:
+        yield from ((number, _make(folder.path, (number, names))) for number, names in groups.items())
+        return
+    with Readers(len(os.sched_getaffinity(0))) as readers:
+        for (number, _), wrong in readers.work(partial(_make, folder.path), groups.items()):
+            if isinstance(wrong, Lost):
+                raise RunFolderError(f"the records of {folder.path} cannot be put into columns: {wrong.reason}")
+            yield number, wrong
+
+
+def _make(run: Path, item: tuple[int, Sequence[str]]) -> dict[str, RecordError]:
+    import pyarrow as pa
+
+    from ..long_form import long_form
+
+    (number, names), folder = item, RunFolder(run)
+    part = Part(folder.shelf_dir, number)
+    wrong: dict[str, RecordError] = {}
+    found: list[dict[str, Any]] = []
+    data: dict[str, Any] = {}
+    tables: dict[Form, list[pa.Table]] = {form: [] for form in FORMS}
+    for start in range(0, len(names), AT_ONCE):
+        records = []
+        for name in names[start : start + AT_ONCE]:
+            try:
+                records.append(folder.record(folder.records_dir / name))
+            except RecordError as error:
+                wrong[name] = error
+        values = long_form(records)
+        for form in FORMS:
+            frame = getattr(values, form)
+            frame = frame.assign(record=frame["record"] + len(found))
+            tables[form].append(pa.Table.from_pandas(frame, _schema(frame), preserve_index=False))
+        small = [without_values(record) for record in records]
+        data |= {one["data"]: record.data.model_dump(mode="json") for one, record in zip(small, records, strict=True)}
+        found += small
+    groups = {form: _write(part.file(form), pa.concat_tables(tables[form])) for form in FORMS}
+    write_sealed(part.path / f"{number}.json", {"records": found, "data": data, "groups": groups})
+    return wrong
+
+
+def _schema(frame: pd.DataFrame) -> pa.Schema:
+    """Return the types of a frame's columns, those of an empty one included."""
+    import pyarrow as pa
+
+    text, numbers = pa.dictionary(pa.int32(), pa.string()), {"record": pa.int64(), "value": pa.float64()}
+    return pa.schema([(name, numbers.get(name, text)) for name in frame.columns])
+
+
+def _write(path: Path, table: pa.Table) -> dict[str, int]:
+    """Write a row group for each metric, and return their numbers."""
+    import pyarrow.parquet as pq
+
+    table = table.unify_dictionaries().combine_chunks()
+    frame = table.to_pandas().sort_values("metric", kind="stable")
+    groups: dict[str, int] = {}
+    with new_file(path) as unfinished, pq.ParquetWriter(unfinished, table.schema, write_page_checksum=True) as writer:
+        for metric, rows in frame.groupby("metric", observed=True):
+            groups[str(metric)] = len(groups)
+            writer.write_table(type(table).from_pandas(rows, table.schema, preserve_index=False), len(rows))
+    return groups

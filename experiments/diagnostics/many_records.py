@@ -1,0 +1,81 @@
+"""What tables of many cells cost: ``python -m uasbench.experiments.diagnostics.many_records RUN --cells 10000``.
+
+The records of a run are written again and again as those of other settings and seeds, their values moved a little, into
+a new folder; then its tables are made, and made once more after a hundredth of the records has changed.
+"""
+
+import argparse
+import json
+import tempfile
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...benchmark.runs.folder import RunFolder
+from ...benchmark.runs.records import CellKey
+from ...common.sealed import seal
+from ...reports.build import build
+from .many_cells import told
+
+SPREAD = 0.01
+
+
+def write(like: RunFolder, run: RunFolder, cells: int, seeds: int) -> None:
+    """Write ``cells`` records, ``seeds`` of every setting, after those of the run ``like``."""
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(like.records_dir.glob("*.json"))]
+    templates = list({record["cell"]["method"].partition("@")[0]: record for record in found}.items())
+    slugs = []
+    run.records_dir.mkdir(parents=True)
+    for number in range(cells):
+        setting, seed = divmod(number, seeds)
+        again, which = divmod(setting, len(templates))
+        method, template = templates[which]
+        record = moved(template, np.random.default_rng(number))
+        method = f"{method}@v{again}" if again else method
+        cell = CellKey(**record["cell"] | {"method": method, "seed": seed})
+        record["cell"] = cell.model_dump()
+        run.record_path(cell).write_text(json.dumps(seal(record), indent=1), encoding="utf-8")
+        slugs.append(cell.slug)
+    run.update_info(**like.info() | {"cells": slugs})
+
+
+def moved(record: dict[str, Any], by: np.random.Generator) -> dict[str, Any]:
+    """Return a record with other values."""
+
+    def near(value: float | None) -> float | None:
+        return None if value is None else value + float(by.normal(0, SPREAD))
+
+    per_case = [value | {"value": near(value["value"])} for value in record["per_case"]]
+    pooled = [
+        value | {"value": near(value["value"]), "left_out": {p: near(v) for p, v in value.get("left_out", {}).items()}}
+        for value in record["pooled"]
+    ]
+    return {**record, "per_case": per_case, "pooled": pooled}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print what each part costs."""
+    parser = argparse.ArgumentParser(prog=f"python -m {__spec__.name}", description=__doc__)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--cells", type=int, default=10_000)
+    parser.add_argument("--seeds", type=int, default=100)
+    parser.add_argument("--at", type=Path, help="folder for the records")
+    given = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory(dir=given.at) as folder:
+        run = RunFolder(Path(folder, "run"))
+        run.path.mkdir()
+        with told(f"writing {given.cells} records"):
+            write(RunFolder.open(given.run), run, given.cells, given.seeds)
+        with told("tables of all"):
+            build(run)
+        for path in islice(sorted(run.records_dir.iterdir()), max(1, given.cells // 100)):
+            path.touch()
+        with told("tables after a hundredth has changed"):
+            build(run)
+
+
+if __name__ == "__main__":
+    main()
