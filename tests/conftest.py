@@ -39,6 +39,15 @@ def real_ct() -> Path:
 
 
 @pytest.fixture(scope="session")
+def real_ct_2(real_ct: Path) -> Path:
+    """The second development pack, which lies beside the first; tests that need it skip where it is absent."""
+    path = real_ct.parent / "real-ct-2"
+    if not path.is_dir():
+        pytest.skip(f"second real CT pack not found at {path}")
+    return path
+
+
+@pytest.fixture(scope="session")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data root with the smallest liver phantom; whoever changes files does so in a copy."""
     from uasbench.datasets.phantom.disk import write_phantom

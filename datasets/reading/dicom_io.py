@@ -5,14 +5,14 @@ first: a tilted gantry, uneven steps, missing or doubled slices are refused with
 """
 
 import math
-from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from ...common.errors import DataError
+from ...common.errors import DataError, shortened
 from ..case import Note
 from .geometry import OBLIQUE_DEGREES, Grid
 from .mhd_io import axial_volume
@@ -21,6 +21,19 @@ from .volume_io import Volume
 
 STEP_TOLERANCE = 0.02
 """Largest share by which a step between slices may differ from the middle one; at least 0.02 mm are allowed."""
+COMPRESSED = "1.2.840.10008.1.2.4."
+"""Transfer syntaxes of compressed voxels begin so, but for RLE; GDCM knows JPEG, JPEG-LS and JPEG 2000 among them."""
+
+_MOST_LISTED = 6
+_META_BYTES = 4096
+
+
+class OtherModalityError(DataError):
+    """A DICOM file is no CT."""
+
+    def __init__(self, path: Path, modality: str) -> None:
+        super().__init__(f"{path}: modality {modality}, expected CT; move it out of the folder")
+        self.modality = modality
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +47,7 @@ class SliceHeader:
         number: instance number, None where there is none.
         tilt: gantry tilt in degrees, 0 where the header is silent.
         rescale: slope and intercept, 1 and 0 where the header is silent.
+        description: what the scanner calls the series.
     """
 
     path: Path
@@ -45,6 +59,7 @@ class SliceHeader:
     number: int | None
     tilt: float
     rescale: tuple[float, float]
+    description: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +84,7 @@ def read_slice_header(path: Path) -> SliceHeader:
     """Read the header of one slice, no voxels.
 
     Raises:
-        DataError: not DICOM, not CT, or without position, orientation or voxel size.
+        DataError: not DICOM, not CT (an :class:`OtherModalityError`), or without position, orientation or voxel size.
     """
     import SimpleITK
 
@@ -79,7 +94,9 @@ def read_slice_header(path: Path) -> SliceHeader:
     try:
         reader.ReadImageInformation()
     except RuntimeError as error:
-        raise DataError(f"{path}: no readable DICOM slice; copy or download it again, or move it away") from error
+        raise DataError(
+            _unreadable(path, "no readable DICOM slice; copy or download it again, or move it away")
+        ) from error
 
     def text(tag: str) -> str:
         return reader.GetMetaData(tag).strip(" \0") if reader.HasMetaDataKey(tag) else ""
@@ -97,7 +114,7 @@ def read_slice_header(path: Path) -> SliceHeader:
         return values
 
     if text("0008|0060") not in ("CT", ""):
-        raise DataError(f"{path}: modality {text('0008|0060')}, expected CT; move it out of the folder")
+        raise OtherModalityError(path, shortened(text("0008|0060"), 16))
     width, height = reader.GetSize()[:2]
     row_step, column_step = numbers("0028|0030", 2, "pixel spacing")
     number = text("0020|0013")
@@ -111,32 +128,74 @@ def read_slice_header(path: Path) -> SliceHeader:
         number=int(number) if is_number(number.removeprefix("-")) else None,
         tilt=_number(text("0018|1120"), 0.0),
         rescale=(_number(text("0028|1053"), 1.0), _number(text("0028|1052"), 0.0)),
+        description=shortened(text("0008|103e"), 60),
     )
 
 
-def order_series(files: Sequence[Path]) -> Series:
-    """Read the headers of a folder's slices and order them from feet to head.
+def read_folder(folder: Path, series: str | None = None) -> Volume:
+    """Read the CT series of a folder, or the one named by its SeriesInstanceUID, as :func:`read_series` does.
+
+    Raises:
+        DataError: as :func:`find_series` and :func:`read_series`.
+    """
+    return read_series(find_series(folder, series))
+
+
+def find_series(folder: Path, series: str | None = None) -> Series:
+    """Order the CT series in a folder itself; files of other modalities and without the mark of DICOM are left out.
+
+    Raises:
+        DataError: no CT slice there, several series of which none is named, or as :func:`order_series`.
+    """
+    headers, others = [], Counter[str]()
+    for path in dicom_files(folder):
+        try:
+            headers.append(read_slice_header(path))
+        except OtherModalityError as error:
+            others[error.modality] += 1
+    if not headers:
+        found = f"only {_counted(others)}" if others else "no DICOM file"
+        raise DataError(f"{folder}: no CT slice ({found}); give the folder that holds the slices of one scan")
+    ordered = _ordered(folder, headers, series)
+    notes = (Note(f"{_counted(others)} ignored"),) if others else ()
+    return replace(ordered, notes=(*ordered.notes, *notes))
+
+
+def dicom_files(folder: Path) -> list[Path]:
+    """Return the files of a folder itself that carry the mark of DICOM, sorted; directories of a medium are left out.
+
+    Raises:
+        DataError: the folder, or a file of it, cannot be read.
+    """
+    try:
+        files = [p for p in sorted(folder.iterdir()) if p.is_file() and not p.name.startswith(".")]
+        return [p for p in files if p.name.upper() != "DICOMDIR" and _start(p, 132)[128:] == b"DICM"]
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be read ({error.strerror or error}); check the folder") from error
+
+
+def order_series(files: Sequence[Path], series: str | None = None, *, one_scan: bool = False) -> Series:
+    """Read the headers of a scan's slices and order them from feet to head.
 
     A series of a single image beside the scan (a scout view) is left out with a note.
 
+    Args:
+        series: SeriesInstanceUID of the one to take, where there are several.
+        one_scan: all files are slices of one scan, whatever series they name.
+
     Raises:
-        DataError: several series, slices that differ in size or direction, tilted or oblique slices, doubled positions,
-            uneven steps.
+        DataError: several series and none named, slices that differ in size or direction, tilted or oblique slices,
+            doubled positions, uneven steps.
     """
-    groups: dict[str, list[SliceHeader]] = defaultdict(list)
-    for path in files:
-        header = read_slice_header(path)
-        groups[header.series].append(header)
-    scans = [group for group in groups.values() if len(group) > 1]
     folder = files[0].parent if files else Path()
-    if len(scans) != 1:
-        sizes = ", ".join(str(len(group)) for group in groups.values()) or "no"
-        raise DataError(
-            f"{folder}: {len(groups)} series of {sizes} slices, expected one scan; keep the files of one series"
-        )
-    scouts = [group[0].path.name for group in groups.values() if len(group) == 1]
-    notes = [Note(f"{name}: a single image of another series, ignored") for name in scouts]
-    slices = scans[0]
+    return _ordered(folder, [read_slice_header(path) for path in files], series, one_scan)
+
+
+def _ordered(folder: Path, headers: Sequence[SliceHeader], series: str | None, one_scan: bool = False) -> Series:
+    groups: dict[str, list[SliceHeader]] = defaultdict(list)
+    for header in headers:
+        groups["" if one_scan else header.series].append(header)
+    slices, notes = _chosen(folder, groups, series)
     normal = _check_alike(folder, slices)
     heights = np.array([one.position @ normal for one in slices])
     order = np.argsort(heights, kind="stable")
@@ -154,7 +213,7 @@ def order_series(files: Sequence[Path]) -> Series:
             f"{folder}: slices are oblique by {grid.obliquity:.1f} degrees or not axial ({grid.codes}); "
             "use the axial series, or resample the scan to patient axes and give it as NIfTI"
         )
-    return Series(tuple(slices), grid, tuple(notes))
+    return Series(tuple(slices), grid, notes)
 
 
 def read_series(series: Series) -> Volume:
@@ -173,8 +232,59 @@ def read_series(series: Series) -> Volume:
         try:
             planes.append(SimpleITK.GetArrayFromImage(reader.Execute())[0])
         except RuntimeError as error:
-            raise DataError(f"{one.path}: its voxels cannot be read; copy or download the slice again") from error
+            text = "its voxels cannot be read; copy or download the slice again"
+            raise DataError(_unreadable(one.path, text)) from error
     return axial_volume(series.slices[0].path.parent, series.grid, np.stack(planes).T, series.notes)
+
+
+def _chosen(
+    folder: Path, groups: Mapping[str, list[SliceHeader]], series: str | None
+) -> tuple[list[SliceHeader], tuple[Note, ...]]:
+    """Return the slices of one series, and which other images of the folder are left out."""
+    scans = {uid: slices for uid, slices in groups.items() if len(slices) > 1}
+    wanted = {series: scans[series]} if series in scans else scans if series is None else {}
+    if len(wanted) != 1:
+        told = [f"{uid or 'without a name'} ({_about(slices)})" for uid, slices in groups.items()]
+        more = f" and {len(told) - _MOST_LISTED} more" if len(told) > _MOST_LISTED else ""
+        listed = f": {', '.join(told[:_MOST_LISTED])}{more}" if told else ""
+        what = "expected one scan" if series is None else f"none of several slices is {shortened(series, 70)}"
+        raise DataError(f"{folder}: {len(groups)} series, {what}{listed}; name one of them, or keep the files of one")
+    (uid, slices), *_ = wanted.items()
+    left = [(other, found) for other, found in groups.items() if other != uid]
+    scouts = tuple(Note(f"{f[0].path.name}: a single image of another series, ignored") for _, f in left if len(f) == 1)
+    others = tuple(Note(f"series {other} ({_about(f)}) is not the chosen one, ignored") for other, f in left if f[1:])
+    return slices, (*scouts, *others)
+
+
+def _about(slices: Sequence[SliceHeader]) -> str:
+    count, first = len(slices), slices[0]
+    size = f"{count} slice{'s' * (count > 1)} of {first.size[0]} x {first.size[1]}"
+    return f"{size}, {first.description}" if first.description else size
+
+
+def _counted(others: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} files of modality {modality}" for modality, count in sorted(others.items()))
+
+
+def _unreadable(path: Path, text: str) -> str:
+    syntax = transfer_syntax(path) if path.is_file() else ""
+    if not syntax.startswith(COMPRESSED):
+        return f"{path}: {text}"
+    return (
+        f"{path}: its compressed voxels (transfer syntax {syntax}) are damaged, or SimpleITK has no decoder for them; "
+        "copy the slice again, or install pydicom with pylibjpeg[all], call decompress() on each slice and save it"
+    )
+
+
+def transfer_syntax(path: Path) -> str:
+    """Return how the voxels of a DICOM file are encoded, a UID, empty where its first bytes do not tell."""
+    _, tag, rest = _start(path, _META_BYTES).partition(b"\x02\x00\x10\x00UI")
+    return rest[2 : 2 + int.from_bytes(rest[:2], "little")].decode("latin-1").strip(" \0") if tag else ""
+
+
+def _start(path: Path, count: int) -> bytes:
+    with path.open("rb") as file:
+        return file.read(count)
 
 
 def _check_alike(folder: Path, slices: Sequence[SliceHeader]) -> np.ndarray:
@@ -208,8 +318,8 @@ def _check_steps(folder: Path, slices: Sequence[SliceHeader], heights: np.ndarra
     if doubled.size:
         a, b = slices[int(doubled[0])], slices[int(doubled[0]) + 1]
         raise DataError(
-            f"{folder}: {doubled.size} positions hold two slices (first: {a.path.name} and {b.path.name}); "
-            "keep one of each"
+            f"{folder}: {doubled.size} positions hold two slices (first: {a.path.name} and {b.path.name} at z = "
+            f"{a.position[2]:g} mm); keep one of each"
         )
     uneven = np.flatnonzero(np.abs(steps - middle) > max(0.02, STEP_TOLERANCE * middle))
     if uneven.size:
@@ -218,8 +328,8 @@ def _check_steps(folder: Path, slices: Sequence[SliceHeader], heights: np.ndarra
         fix = "copy the missing slices" if whole else "resample the scan to even steps and give it as NIfTI"
         raise DataError(
             f"{folder}: uneven slice spacing, {steps.min():.2f} to {steps.max():.2f} mm (mostly {middle:.2f}; "
-            f"{steps[at]:.2f} between {slices[at].path.name} and {slices[at + 1].path.name}); {fix}, or leave it out "
-            "with --exclude"
+            f"{steps[at]:.2f} between {slices[at].path.name} and {slices[at + 1].path.name}, z = "
+            f"{slices[at].position[2]:g} and {slices[at + 1].position[2]:g} mm); {fix}, or leave it out with --exclude"
         )
     return float((heights[-1] - heights[0]) / (len(slices) - 1))
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import SimpleITK
 from uasbench.common.errors import DataError
-from uasbench.datasets.reading.dicom_io import order_series, read_series
+from uasbench.datasets.reading.dicom_io import order_series, read_folder, read_series, transfer_syntax
 
 SPACING = (2.5, 0.75, 0.7)
 
@@ -79,9 +79,9 @@ def test_numbering_is_judged_and_rounded_positions_are_even(put, put_series, tmp
         ([0, 1.14, 5.36, 9.58, 13.8, 21.18], r"uneven slice spacing, 1\.14 to 7\.38 mm \(mostly 4\.22.*resample"),
         (
             [0, 2, 4, 8, 10, 12],
-            r"uneven slice spacing, 2\.00 to 4\.00 mm .*IM0002\.dcm and IM0003\.dcm\); copy the missing",
+            r"uneven slice spacing, 2\.00 to 4\.00 mm .*IM0002\.dcm and IM0003\.dcm, z = 4 and 8 mm\); copy the",
         ),
-        ([0, 2, 4, 4, 6, 8], r"1 positions hold two slices \(first: IM0002\.dcm and IM0003\.dcm\)"),
+        ([0, 2, 4, 4, 6, 8], r"1 positions hold two slices \(first: IM0002\.dcm and IM0003\.dcm at z = 4 mm\)"),
     ],
 )
 def test_uneven_steps_are_refused(put_series, tmp_path, heights, message):
@@ -113,10 +113,120 @@ def test_a_scout_is_left_out_and_a_second_scan_refused(put, put_series, tmp_path
     assert len(series.slices) == 6
     assert "scout.dcm: a single image of another series" in read_series(series).notes[0].text
     other = put_series(tmp_path / "other", lps, series="1.2.5")
-    with pytest.raises(DataError, match="2 series of 6, 6 slices, expected one scan"):
+    with pytest.raises(DataError, match=r"2 series, expected one scan: .*; name one of them, or keep the files"):
         order_series([*files, *other])
-    with pytest.raises(DataError, match="0 series of no slices"):
+    with pytest.raises(DataError, match="0 series, expected one scan; "):
         order_series([])
+
+
+def test_one_of_several_series_is_taken_by_its_name(put, put_series, tmp_path):
+    lps = _noise()
+    put_series(tmp_path, lps, order=range(10, 16), tags={"0008|103e": "Thin "}.items())
+    put_series(tmp_path, _noise((4, 10, 12), 1), series="1.2.5")
+    put(tmp_path / "scout.dcm", _noise((20, 20)), (0, 0, 0), series="1.2.4")
+    both = (
+        r"1\.2\.5 \(4 slices of 12 x 10\), 1\.2\.3 \(6 slices of 12 x 10, Thin\), 1\.2\.4 \(1 slice of 20 x 20\); name"
+    )
+    with pytest.raises(DataError, match=f"3 series, expected one scan: {both}"):
+        read_folder(tmp_path)
+    volume = read_folder(tmp_path, "1.2.3")
+    np.testing.assert_array_equal(volume.data, lps)
+    assert [note.text.partition(" ")[2] for note in volume.notes] == [
+        "a single image of another series, ignored",
+        "1.2.5 (4 slices of 12 x 10) is not the chosen one, ignored",
+    ]
+    for name in ("1.2.4", "1.2"):
+        with pytest.raises(DataError, match=f"3 series, none of several slices is {name}: "):
+            read_folder(tmp_path, name)
+
+
+def test_what_is_no_ct_slice_is_left_out_of_a_folder(put, put_series, tmp_path):
+    lps = _noise()
+    put_series(tmp_path, lps)
+    (tmp_path / "readme.txt").write_text("about")
+    (tmp_path / "DICOMDIR").write_bytes((tmp_path / "IM0000.dcm").read_bytes())
+    put(tmp_path / "below" / "other.dcm", lps[0], (0, 0, 0), series="1.2.9")
+    for name in ("a", "b"):
+        put(tmp_path / f"{name}.dcm", lps[0], (0, 0, 0), tags={"0008|0060": "SR"}.items())
+    volume = read_folder(tmp_path)
+    np.testing.assert_array_equal(volume.data, lps)
+    assert [note.text for note in volume.notes] == ["2 files of modality SR ignored"]
+    for file in tmp_path.glob("IM*"):
+        file.unlink()
+    with pytest.raises(DataError, match=r"no CT slice \(only 2 files of modality SR\); give the folder"):
+        read_folder(tmp_path)
+    with pytest.raises(DataError, match=r"no CT slice \(no DICOM file\)"):
+        read_folder(tmp_path.parent)
+    with pytest.raises(DataError, match=r"nowhere: cannot be read \(No such file"):
+        read_folder(tmp_path / "nowhere")
+
+
+def test_slices_of_one_scan_may_name_a_series_each(put_series, tmp_path):
+    lps = _noise()
+    files = [
+        file for i in range(6) for file in put_series(tmp_path, lps[i : i + 1], [2.5 * i], order=[i], series=f"1.{i}")
+    ]
+    with pytest.raises(DataError, match="6 series, expected one scan"):
+        order_series(files)
+    np.testing.assert_array_equal(read_series(order_series(files, one_scan=True)).data, lps)
+
+
+@pytest.mark.parametrize(
+    ("kind", "syntax"), [("JPEG2000", "1.2.840.10008.1.2.4.90"), ("JPEG", "1.2.840.10008.1.2.4.70")]
+)
+def test_compressed_voxels_are_decoded_or_named(put_series, tmp_path, kind, syntax):
+    lps = _noise((6, 64, 64))
+    files = put_series(tmp_path, lps)
+    for file in files:
+        image, writer = SimpleITK.ReadImage(file), SimpleITK.ImageFileWriter()
+        writer.KeepOriginalImageUIDOn()
+        writer.SetUseCompression(True)
+        writer.SetCompressor(kind)
+        writer.SetFileName(file)
+        writer.Execute(image)
+    assert transfer_syntax(files[0]) == syntax
+    np.testing.assert_array_equal(read_folder(tmp_path).data, lps)
+    data = files[2].read_bytes()
+    for broken, named in ((data[:-3000], syntax), (data.replace(syntax.encode(), b"1.2.840.10008.1.2.4.99"), "4.99")):
+        files[2].write_bytes(broken)
+        with pytest.raises(DataError, match=r"IM0002\.dcm: its compressed .* install pydicom with pylibjpeg") as caught:
+            read_series(order_series(files))
+        assert f"{named})" in str(caught.value)
+
+
+def test_padding_far_below_air_becomes_air(put_series, tmp_path):
+    lps = _noise()
+    lps[:, :2] = -3024
+    put_series(tmp_path, lps)
+    volume = read_folder(tmp_path)
+    np.testing.assert_array_equal(volume.data, lps.clip(-1024))
+    assert "values -3024 to " in volume.notes[0].text
+
+
+REAL = {
+    "dicom-folder/example_ct_dicom": ((12, 512, 512), (2.0, 0.977, 0.977)),
+    "traps/evenly_spaced_control": ((8, 64, 64), (2.0, 7.81, 7.81)),
+    "lidc/dcmqi/ct-3slice": ((3, 512, 512), (1.0, 0.811, 0.811)),
+    "traps/missing_slice": r"4\.00 between 0008\.dcm and 0006\.dcm, z = -780\.5 and -776\.5 mm\); copy the missing",
+    "traps/gantry_tilt": r"gantry tilt of 18\.5 degrees",
+    "traps/uneven_steps": r"gantry tilt of 18\.5 degrees",
+    "traps/mixed_series": r"2 series, .* \(6 slices of 64 x 64, A\), .* \(3 slices of 64 x 64, B\)",
+    "traps/duplicate_position": r"0004\.dcm and 0007\.dcm at z = -772\.5 mm",
+}
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("folder", REAL)
+def test_real_folders(folder, real_ct_2):
+    if isinstance(wanted := REAL[folder], str):
+        with pytest.raises(DataError, match=wanted):
+            read_folder(real_ct_2 / folder)
+        return
+    volume, reader = read_folder(real_ct_2 / folder), SimpleITK.ImageSeriesReader()
+    assert (volume.data.shape, volume.spacing) == (wanted[0], pytest.approx(wanted[1], rel=1e-3))
+    reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(real_ct_2 / folder)))
+    reference = SimpleITK.GetArrayFromImage(reader.Execute())
+    np.testing.assert_array_equal(volume.data, reference.clip(-1024, 3071))
 
 
 @pytest.mark.parametrize(
