@@ -54,16 +54,21 @@ class BTCV(NiftiPairDataset):
 
     def inspect(self, case: Case, truth: Truth | None) -> list[str]:
         """Report dark blobs in a liver that passes for healthy."""
-        blobs = dark_blobs(case)
-        if not blobs:
-            return []
-        sizes = ", ".join(f"{ml:.1f}" for ml in blobs[:3])
-        return [f"{len(blobs)} blobs below liver mean - 4 sd (largest {sizes} ml): cyst, metastasis or leaking label?"]
+        return liver_findings(case)
 
 
 def _identify(path: Path) -> tuple[str, str] | None:
     match = _NAME.fullmatch(path.name)
     return None if match is None else (match[1].lower(), f"img{match[2]}")
+
+
+def liver_findings(case: Case) -> list[str]:
+    """Return a line on dark blobs of a liver that passes for healthy, where it has any."""
+    blobs = dark_blobs(case)
+    if not blobs:
+        return []
+    sizes = ", ".join(f"{ml:.1f}" for ml in blobs[:3])
+    return [f"{len(blobs)} blobs below liver mean - 4 sd (largest {sizes} ml): cyst, metastasis or leaking label?"]
 
 
 def dark_blobs(case: Case) -> list[float]:

@@ -165,6 +165,30 @@ def put_slice():
 
 
 @pytest.fixture
+def put_chaos_case(put_slice):
+    """Return a writer of ``NUMBER/DICOM_anon`` and ``Ground``, both (z, y, x), masks from the head; gives the folder.
+
+    ``numbers`` are the instance numbers from the feet, ``gap`` the slice before which one is missing.
+    """
+    from PIL import Image
+
+    def put(folder, number, image, liver, spacing, *, from_head=True, shuffled=False, numbers=None, gap=None, tags=()):
+        home, count = folder / str(number), len(image)
+        names = np.random.default_rng(0).permutation(count) if shuffled else np.arange(count)
+        numbers = (range(count, 0, -1) if from_head else range(1, count + 1)) if numbers is None else numbers
+        for z, (plane, name, instance) in enumerate(zip(image, names, numbers, strict=True)):
+            height = spacing[0] * (z + (gap is not None and z >= gap)) - 300
+            place = {"0020|0032": f"-90\\-80\\{height}", "0020|0013": str(instance), **dict(tags)}
+            put_slice(home / "DICOM_anon" / f"i{name:04d},0000b.dcm", plane, spacing[1:], place)
+        (home / "Ground").mkdir(parents=True, exist_ok=True)
+        for rank, plane in enumerate(liver[::-1] if from_head else liver):
+            Image.fromarray(plane > 0).save(home / "Ground" / f"liver_GT_{rank:03d}.png")
+        return home
+
+    return put
+
+
+@pytest.fixture
 def put_lits_case():
     def put(folder, number, *, seed=None, tumour=True, ext=".nii", **options):
         scan = make_abdomen(number if seed is None else seed, tumour)

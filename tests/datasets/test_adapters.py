@@ -7,6 +7,7 @@ import pytest
 import SimpleITK
 from uasbench.common.errors import DataError
 from uasbench.datasets.adapters.btcv import BTCV
+from uasbench.datasets.adapters.chaos import CHAOS
 from uasbench.datasets.adapters.coronacases import Coronacases
 from uasbench.datasets.adapters.covid_ct_md import CovidCTMD
 from uasbench.datasets.adapters.lits import LiTS
@@ -16,6 +17,7 @@ from uasbench.datasets.case import warning
 
 CARDS = {
     BTCV: ("btcv", "liver", "healthy", "none", None, None),
+    CHAOS: ("chaos", "liver", "healthy", "none", None, None),
     LUNA16: ("luna16", "lung", "healthy", "none", None, None),
     LiTS: ("lits", "liver", "lesion", "voxel", "btcv", "hu-deviation"),
     Coronacases: ("coronacases", "lung", "lesion", "voxel", "luna16", "hu-opened"),
@@ -48,13 +50,14 @@ def test_an_absent_set_says_what_is_expected_and_where_to_get_it(adapter, tmp_pa
 MASKED = "coronacases_001.nii.gz"
 FILES = {
     BTCV: ("img/img0001.nii.gz", "label/label0001.nii.gz"),
+    CHAOS: ("3/DICOM_anon/i0000,0000b.dcm", "3/Ground/liver_GT_000.png"),
     LUNA16: ("subset0/1.2.mhd", "annotations.csv"),
     LiTS: ("volume-3.nii", "segmentation-3.nii"),
     Coronacases: (f"ct_scans/{MASKED}", f"infection_mask/{MASKED}"),
     Radiopaedia: ("rp_im/2.nii.gz", "rp_msk/2.nii.gz"),
     CovidCTMD: ("P001.nii.gz", "slice_labels.csv"),
 }
-IDS = dict(zip(FILES, ("img0001", "1.2", "volume-3", "coronacases_001", "rp_2", "P001"), strict=True))
+IDS = dict(zip(FILES, ("img0001", "chaos_3", "1.2", "volume-3", "coronacases_001", "rp_2", "P001"), strict=True))
 HEADERS = {
     "annotations.csv": "seriesuid,coordX,coordY,coordZ,diameter_mm\n",
     "slice_labels.csv": "case,slice_index,label\n",
@@ -106,13 +109,17 @@ SHAPE, SPACING = (12, 24, 32), (6.0, 10.0, 10.0)
 
 
 @pytest.fixture
-def write(chest, put_nifti):
+def write(chest, put_nifti, put_chaos_case):
     """Return ``write(adapter, folder, number)``: write a case as published; gives its id, CT, organ and lesion."""
 
     def case_of(adapter, folder, number, mask=True):
         image, lungs = chest(SHAPE, number)
         lesion = np.zeros_like(lungs)
         lesion[4:7, 9:15, 19:27] = 1
+        if adapter is CHAOS:
+            image = np.where(lungs > 0, image + 950, image).astype(np.int16)
+            put_chaos_case(folder, number, image, lungs, SPACING)
+            return f"chaos_{number}", image, lungs > 0, lesion > 0
         organ, name, masked = (lungs > 0).astype(np.uint8), f"coronacases_{number:03d}.nii.gz", f"P{number}.nii.gz"
         case, files, masks = {
             BTCV: (f"img{number:04d}", {"img/{}.nii.gz": image, f"label/label{number:04d}.nii.gz": 6 * organ}, {}),
@@ -151,6 +158,7 @@ def write(chest, put_nifti):
 
 ROOTS = {
     BTCV: ("btcv/RawData/Training", "Abdomen/RawData/Training"),
+    CHAOS: ("chaos/Train_Sets/CT", "CHAOS_Train_Sets/Train_Sets/CT"),
     LUNA16: ("luna16", "LUNA16/download"),
     LiTS: ("lits/Training Batch 1", "LITS17/media/nas/Training_Batch2"),
     Coronacases: ("coronacases", "COVID-19-CT-Seg"),
@@ -195,6 +203,7 @@ def test_without_a_mask_the_lungs_are_segmented(adapter, tmp_path, write, monkey
     ("adapter", "message"),
     [
         (BTCV, r"img0001\.nii\.gz: image without label \(no label0001"),
+        (CHAOS, r"i0000,0000b\.dcm: image without label \(no 3/Ground/\*\.png\)"),
         (LiTS, r"volume-3\.nii: image without label \(no segmentation-3"),
         (Coronacases, r"coronacases_001\.nii\.gz: image without label \(no Infection_Mask"),
         (Radiopaedia, r"rp_im/2\.nii\.gz: image without label \(no rp_msk/2\.nii\.gz\)"),
