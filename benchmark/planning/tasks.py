@@ -1,5 +1,6 @@
 """The tasks of a command: their data, and the configurations that run on it."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 from ...common.atomic import of_the_cache
 from ...datasets.looking import look
 from ...datasets.patients import ChosenCases
-from ...datasets.phantom.disk import Size, phantom_root
+from ...datasets.phantom.disk import INFO, Size, phantom_root
 from ...datasets.phantom.predicted import lay_masks
 from ...datasets.readers import Readers
 from ...datasets.storing.entries import remove_damaged
@@ -48,7 +49,8 @@ def whole_tasks(options: RunOptions, workers: int, progress: ShowProgress | None
 def planned_tasks(options: RunOptions, workers: int, progress: ShowProgress | None = None) -> list[Planned]:
     """Select methods and prepare data for every task of the options.
 
-    Of an experiment on a phantom the sets that no phantom imitates are left out, with a warning.
+    Of an experiment on a phantom the sets that no phantom imitates are left out, with a warning. In place of a healthy
+    set that it does not imitate the phantom's own trains, with a warning, too.
 
     Raises:
         UasbenchError: no method can run on a task, or its data cannot be used.
@@ -58,7 +60,7 @@ def planned_tasks(options: RunOptions, workers: int, progress: ShowProgress | No
     selections = [select(options, sets.card(test).anatomy, test, known) for test, _ in pairs]
     for selection, (test, _) in zip(selections, pairs, strict=True):
         _refuse_nobody(selection, test)
-    asked = [(pair, _root(options, pair), chosen) for pair, chosen in zip(pairs, selections, strict=True)]
+    asked = [(*_placed(options, pair), chosen) for pair, chosen in zip(pairs, selections, strict=True)]
     missing = []
     if options.phantom and options.page is not None:
         missing = [pair[0] for pair, root, _ in asked if look(sets.get(pair[0])(), root).absent]
@@ -70,6 +72,8 @@ def planned_tasks(options: RunOptions, workers: int, progress: ShowProgress | No
             for pair, root, chosen in asked
             if pair[0] not in missing
         ]
+    played = {train: pair[1] for (_, train), (pair, *_) in zip(pairs, asked, strict=True) if train != pair[1]}
+    tasks[0].data.warnings += [f"{name}: no phantom imitates it; {own} trains instead" for name, own in played.items()]
     tasks[0].data.warnings += [f"{name}: of this experiment, and no phantom imitates it; left out" for name in missing]
     return tasks
 
@@ -127,8 +131,9 @@ def plain_task(options: RunOptions, readers: Readers) -> TaskData:
     Raises:
         UasbenchError: the data cannot be used.
     """
-    (pair,) = task_pairs(options, datasets())
-    source = _source(options, _root(options, pair), [], readers, None)
+    (asked,) = task_pairs(options, datasets())
+    pair, root = _placed(options, asked)
+    source = _source(options, root, [], readers, None)
     data = prepare_task(options, pair, source)
     return prepare_task(options, pair, source) if remove_damaged(data.entries(None)) else data
 
@@ -150,6 +155,17 @@ def _source(
     store = Store(cache_root(options.cache) / "store")
     chosen = ChosenCases.of(options.only, options.exclude, phantom=options.phantom)
     return ScanSource(datasets(), root, store, views, chosen, readers, progress)
+
+
+def _placed(options: RunOptions, pair: tuple[str, str]) -> tuple[tuple[str, str], Path]:
+    """Return a pair and its data root; the phantom's own healthy set stands for one that it does not imitate."""
+    root = _root(options, pair)
+    if not options.phantom:
+        return pair, root
+    patients = json.loads((root / INFO).read_text(encoding="utf-8"))["patients"]
+    made, cards = dict.fromkeys(row.get("set") for row in patients), datasets().cards()
+    own = [name for name in made if name in cards and cards[name].role == "healthy"]
+    return (pair if pair[1] in made or not own else (pair[0], own[0])), root
 
 
 def _root(options: RunOptions, pair: tuple[str, str]) -> Path:

@@ -39,6 +39,13 @@ def test_foreign_patches_need_a_second_healthy_patient(name, smoke):
     assert skipped.reason.startswith("learns from 2 healthy patients or more, and btcv has 1 for training (")
 
 
+def test_the_healthy_set_of_a_phantom_stands_for_one_that_it_does_not_imitate(smoke):
+    for train, warnings in (("btcv", []), ("chaos", ["chaos: no phantom imitates it; btcv trains instead"])):
+        (task,) = planned_tasks(smoke("random", data_root=None, phantom=True, train=train), 1)
+        assert (task.data.train, {case.dataset for case in task.data.healthy}) == ("btcv", {"btcv"})
+        assert task.data.warnings == warnings
+
+
 def test_a_method_without_the_standard_profile_runs_with_its_quick_one_and_says_so(plan, monkeypatch):
     monkeypatch.setattr(DAEConfig, "profiles", {"quick": {"size": 32}})
     task, cells = plan("dae,ae,random", profile="standard")
