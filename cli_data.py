@@ -1,4 +1,4 @@
-"""The commands of ``bench data``: check, prepare, phantom."""
+"""The commands of ``bench data``: check, prepare, convert, phantom."""
 
 import sys
 from pathlib import Path
@@ -9,7 +9,7 @@ import typer
 from . import cli_values as values
 from .cli_options import EXIT_USAGE, Cache, DataRoot, console, given, say
 
-app = typer.Typer(help="Look at data sets on disk, prepare them, write the phantom.", no_args_is_help=True)
+app = typer.Typer(help="Look at data sets on disk, prepare and convert them, write the phantom.", no_args_is_help=True)
 
 
 @app.command("check")
@@ -57,6 +57,25 @@ def data_prepare(
 
     for line in prepare_only(validated(**given(ctx)), console()):
         say(line)
+
+
+@app.command("convert")
+def data_convert(
+    folder: Annotated[Path, typer.Argument(help="Folder of the DICOM slices of a CT, or of studies.")],
+    out: Annotated[Path, typer.Argument(help="File that ends in .nii.gz, or a folder for every series found below.")],
+    series: Annotated[str | None, typer.Option(help="SeriesInstanceUID of the one to take, for a file.")] = None,
+) -> None:
+    """Write CT series of DICOM slices as NIfTI, and say what was decided; what cannot be a volume is refused."""
+    from .datasets.reading.converting import ENDING, convert, convert_all
+
+    if series is not None or out.name.lower().endswith((ENDING, ".nii")):
+        say(convert(folder, out, series))
+        return
+    outcomes = []
+    for good, text in convert_all(folder, out):
+        say(text)
+        outcomes.append(good)
+    sys.exit(0 if all(outcomes) else EXIT_USAGE)
 
 
 @app.command("phantom")

@@ -36,6 +36,10 @@ class OtherModalityError(DataError):
         self.modality = modality
 
 
+class NoSliceError(DataError):
+    """A folder holds no CT slice."""
+
+
 @dataclass(frozen=True, eq=False)
 class SliceHeader:
     """What a slice says about itself.
@@ -145,7 +149,8 @@ def find_series(folder: Path, series: str | None = None) -> Series:
     """Order the CT series in a folder itself; files of other modalities and without the mark of DICOM are left out.
 
     Raises:
-        DataError: no CT slice there, several series of which none is named, or as :func:`order_series`.
+        DataError: no CT slice there (a :class:`NoSliceError`), several series of which none is named, or as
+            :func:`order_series`.
     """
     headers, others = [], Counter[str]()
     for path in dicom_files(folder):
@@ -155,7 +160,7 @@ def find_series(folder: Path, series: str | None = None) -> Series:
             others[error.modality] += 1
     if not headers:
         found = f"only {_counted(others)}" if others else "no DICOM file"
-        raise DataError(f"{folder}: no CT slice ({found}); give the folder that holds the slices of one scan")
+        raise NoSliceError(f"{folder}: no CT slice ({found}); give the folder that holds the slices of one scan")
     ordered = _ordered(folder, headers, series)
     notes = (Note(f"{_counted(others)} ignored"),) if others else ()
     return replace(ordered, notes=(*ordered.notes, *notes))
@@ -244,7 +249,7 @@ def _chosen(
     scans = {uid: slices for uid, slices in groups.items() if len(slices) > 1}
     wanted = {series: scans[series]} if series in scans else scans if series is None else {}
     if len(wanted) != 1:
-        told = [f"{uid or 'without a name'} ({_about(slices)})" for uid, slices in groups.items()]
+        told = [f"{uid or 'without a name'} ({about(slices)})" for uid, slices in groups.items()]
         more = f" and {len(told) - _MOST_LISTED} more" if len(told) > _MOST_LISTED else ""
         listed = f": {', '.join(told[:_MOST_LISTED])}{more}" if told else ""
         what = "expected one scan" if series is None else f"none of several slices is {shortened(series, 70)}"
@@ -252,18 +257,21 @@ def _chosen(
     (uid, slices), *_ = wanted.items()
     left = [(other, found) for other, found in groups.items() if other != uid]
     scouts = tuple(Note(f"{f[0].path.name}: a single image of another series, ignored") for _, f in left if len(f) == 1)
-    others = tuple(Note(f"series {other} ({_about(f)}) is not the chosen one, ignored") for other, f in left if f[1:])
+    others = tuple(Note(f"series {other} ({about(f)}) is not the chosen one, ignored") for other, f in left if f[1:])
     return slices, (*scouts, *others)
 
 
-def _about(slices: Sequence[SliceHeader]) -> str:
+def about(slices: Sequence[SliceHeader]) -> str:
+    """Return number and size of slices, and what the scanner calls their series."""
     count, first = len(slices), slices[0]
     size = f"{count} slice{'s' * (count > 1)} of {first.size[0]} x {first.size[1]}"
     return f"{size}, {first.description}" if first.description else size
 
 
 def _counted(others: Mapping[str, int]) -> str:
-    return ", ".join(f"{count} files of modality {modality}" for modality, count in sorted(others.items()))
+    return ", ".join(
+        f"{count} file{'s' * (count > 1)} of modality {modality}" for modality, count in sorted(others.items())
+    )
 
 
 def _unreadable(path: Path, text: str) -> str:

@@ -155,6 +155,7 @@ def put_slice():
         for tag, value in {"0008|0060": "CT", "0020|000e": "1.2.3", "0020|0037": "1\\0\\0\\0\\1\\0", **tags}.items():
             image.SetMetaData(tag, value)
         writer = SimpleITK.ImageFileWriter()
+        writer.SetImageIO("GDCMImageIO")
         writer.KeepOriginalImageUIDOn()
         writer.SetFileName(str(path))
         path.parent.mkdir(parents=True, exist_ok=True)
