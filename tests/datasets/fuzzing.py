@@ -6,6 +6,7 @@ on ``sys.path`` there.
 """
 
 import gzip
+import io
 import random
 import shutil
 import struct
@@ -21,10 +22,12 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import SimpleITK
+from PIL import Image
 from uasbench.benchmark.commands.importing import import_maps
 from uasbench.benchmark.experiments import load
 from uasbench.benchmark.planning.options import validated
 from uasbench.common.errors import UasbenchError
+from uasbench.datasets.adapters.chaos import CHAOS
 from uasbench.datasets.adapters.covid_ct_md import CovidCTMD
 from uasbench.datasets.adapters.lits import LiTS
 from uasbench.datasets.adapters.luna16 import COLUMNS, LUNA16, read_annotations
@@ -310,6 +313,15 @@ def _covid_set() -> Files:
     return scans | {"lung_mask/P001.nii": _nifti(lungs)} | _labelled_rows()
 
 
+def _chaos_set() -> Files:
+    found = {f"1/DICOM_anon/{name}": data for name, data in _series().items()}
+    for z, plane in enumerate(_scan()):
+        stream = io.BytesIO()
+        Image.fromarray(plane > 45).save(stream, "png")
+        found[f"1/Ground/{z}.png"] = stream.getvalue()
+    return found
+
+
 def _checked(adapter: type[Dataset], folder: Path) -> list[str]:
     report = check(folder, {adapter.card.name: adapter()})
     foreign = [text for text in report.errors if "not an error of the data alone" in text]
@@ -435,6 +447,10 @@ TARGETS: dict[str, Target] = {
     "luna16 set": Target(
         cache(_luna_set), ("subset0/a.mhd", "seg-lungs-LUNA16/a.mhd", "annotations.csv"), TEXT,
         lambda f: _checked(LUNA16, f),
+    ),
+    "chaos set": Target(
+        cache(_chaos_set), ("1/DICOM_anon/1.dcm", "1/Ground/1.png", "1/Ground/2.png"), BYTES,
+        lambda f: _checked(CHAOS, f),
     ),
     "bench import": Target(_import, ("maps/volume-0.nii", "maps/volume-1.nii"), (*BYTES, zipped), _imported),
     "covid-ct-md set": Target(

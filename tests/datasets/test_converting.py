@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
 import SimpleITK
+from typer.testing import CliRunner
+from uasbench import cli_data
 from uasbench.common.errors import DataError
 from uasbench.datasets.reading.converting import convert, convert_all
 from uasbench.datasets.reading.dicom_io import read_folder
@@ -76,5 +78,9 @@ def test_a_tree_of_studies(tmp_path, put_scan, put_slice):
         np.testing.assert_array_equal(read_volume(out / f"{name}.nii.gz").data, lps)
     assert [good for good, _ in convert_all(studies / "berta", out / "again")] == [True]
     assert (out / "again" / "berta.nii.gz").is_file()
+    said = CliRunner().invoke(cli_data.app, ["convert", str(studies), str(tmp_path / "said")])
+    assert (said.exit_code, said.stdout.count("series 1.2.3 (8 slices of 12 x 10)")) == (2, 2)
+    one = CliRunner().invoke(cli_data.app, ["convert", str(studies / "berta"), str(tmp_path / "one.nii.gz")])
+    assert (one.exit_code, one.stdout.count("series 1.2.3 (8 slices of 12 x 10)")) == (0, 1)
     with pytest.raises(DataError, match="no DICOM files at or below it"):
         list(convert_all(out, tmp_path / "none"))

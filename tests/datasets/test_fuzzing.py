@@ -12,6 +12,7 @@ import fuzzing
 FEWER = {
     "bench import": 5,
     "dicom series": 12,
+    "chaos set": 12,
     "covid-ct-md set": 10,
     "lits set": 25,
     "luna16 set": 25,

@@ -14,7 +14,7 @@ import fuzzing
 
 INPUTS = 20_000
 BATCH = 50
-SLOW = {"bench import": 5, "dicom series": 10, "covid-ct-md set": 10, "lits set": 25, "luna16 set": 25}
+SLOW = {"bench import": 5, "dicom series": 10, "chaos set": 10, "covid-ct-md set": 10, "lits set": 25, "luna16 set": 25}
 BATCH_S = 300
 
 
