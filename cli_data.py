@@ -81,7 +81,7 @@ def data_convert(
 @app.command("phantom")
 def data_phantom(
     out: Annotated[Path, typer.Option(help="Folder that becomes a data root.")],
-    anatomy: Annotated[str, typer.Option(help="liver, lung, or an organ that a package brings.")] = "liver",
+    anatomy: Annotated[str, typer.Option(help="liver, lung, or an organ of a package with a phantom.")] = "liver",
     seed: Annotated[int, typer.Option(help="Seed of the synthetic patients.")] = 0,
     size: Annotated[
         str, values.choice("smoke", "quick", "standard", "full", help="Size of scans and number of patients.")

@@ -68,7 +68,7 @@ def show(
 @app.command()
 def check(
     method: Annotated[str, typer.Argument(autocompletion=values.methods, help="Registered method.")],
-    anatomy: Annotated[str, typer.Option(help="liver, lung, or an organ that a package brings.")] = "liver",
+    anatomy: Annotated[str, typer.Option(help="liver, lung, kidney, pancreas, or an organ of a package.")] = "liver",
     device: Annotated[str, values.choice("cpu", "cuda", help="Where it is checked.")] = "cpu",
     timeout: Annotated[float, typer.Option(min=1, help="Seconds that a single check may take.")] = 300.0,
 ) -> None:

@@ -29,7 +29,7 @@ class MethodCard:
             tables of the smaller profiles mark it.
         deterministic: the map does not depend on the seed, so one seed is run and no spread is printed.
         slice_score: how a map becomes a slice score: ``max``, ``mean``, ``top1%`` or ``("meanpool", k)``.
-        anatomy: organs on which the method's assumptions hold, by name.
+        anatomy: organs on which the method's assumptions hold, by name; default those with annotated sets here.
         trivial: learns nothing; the best of these is marked in every table.
         published: numbers of a plug-in's paper, as printed: (source, data set, metric, value, comparability); those of
             built-in methods stand in ``benchmark/catalogue/published.yaml``.
@@ -52,7 +52,7 @@ class MethodCard:
     undertrained: tuple[str, ...] = ()
     deterministic: bool = False
     slice_score: SliceScore = "max"
-    anatomy: tuple[str, ...] = ("liver", "lung")
+    anatomy: tuple[str, ...] = ("liver", "lung", "kidney", "pancreas")
     trivial: bool = False
     published: tuple[tuple[str, str, str, str, str], ...] = ()
     figures: tuple[Figure, ...] = ()

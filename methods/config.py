@@ -36,6 +36,13 @@ class Config:
         return {name: {**cls.profiles.get(name, {}), **changes.get(name, {})} for name in {**cls.profiles, **changes}}
 
 
+SOFT_ORGANS: Mapping[str, Mapping[str, Any]] = {
+    "kidney": {"window": (-100.0, 300.0)},
+    "pancreas": {"window": (-100.0, 240.0)},
+}
+"""Windows of organs whose other settings are those of the liver: as in ``anatomies.yaml``, with the sources there."""
+
+
 @dataclass(frozen=True)
 class SliceConfig(Config):
     """Settings of a method on axial slices, masked to the organ.
@@ -50,7 +57,7 @@ class SliceConfig(Config):
     window: tuple[float, float] = (-200.0, 250.0)
     field_of_view: float | None = None
 
-    anatomies: ClassVar[Mapping[str, Mapping[str, Any]]] = {"lung": {"window": (-800.0, 100.0)}}
+    anatomies: ClassVar[Mapping[str, Mapping[str, Any]]] = {"lung": {"window": (-800.0, 100.0)}, **SOFT_ORGANS}
 
     @property
     def view(self) -> View:

@@ -169,6 +169,7 @@ class NormNet(Method):
         citation="Yao, Xiao, Liu, Zhou: Label-Free Segmentation of COVID-19 Lesions in Lung CT, IEEE Transactions on "
         "Medical Imaging 40(10), 2021",
         reference="arXiv:2009.06456",
+        anatomy=("liver", "lung"),
         figures=(
             same("input", "32 × 512 × 512 at 1 × 0.8 × 0.8 mm"),
             ("network", "MONAI's 3D U-Net, channels n/p", "MONAI's 3D U-Net, 16–256, 2 residual units"),

@@ -119,6 +119,7 @@ class SyntheticTumours(Method):
         family="pseudo-anomaly",
         citation="Hu, Chen, Xiao, Sun, Chen, Yuille, Zhou: Label-Free Liver Tumor Segmentation, CVPR 2023",
         reference="arXiv:2303.14869",
+        anatomy=("liver", "lung"),
         figures=(
             (
                 "input",
@@ -134,7 +135,8 @@ class SyntheticTumours(Method):
         "never used. Vessel collisions, mass effect and capsules of the paper are left out, as in the published "
         "training. Lesions of the lung are added instead of subtracted, with a difference of our own. One texture is "
         "drawn per crop instead of ten that are made beforehand. Crops centred outside the organ stay in its bounding "
-        "box: farther away a masked crop is empty.",
+        "box: farther away a masked crop is empty. Sizes, shapes and contrast are those of tumours of the "
+        "liver; for kidney and pancreas nothing is published for this synthesis.",
     )
     Config = SyntheticTumoursConfig
     tuned: ClassVar = {"lr": (1e-4, 2e-2, "log"), "probability": (0.5, 1.0), "positive": (0.3, 0.9)}

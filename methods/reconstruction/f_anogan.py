@@ -11,6 +11,7 @@ import numpy as np
 
 from ...datasets.case import Spacing
 from ..card import MethodCard, same
+from ..config import SOFT_ORGANS
 from ..context import FitContext
 from ..method import Method
 from ..training import as_input, autocast, batches, predict, run_updates, update
@@ -100,7 +101,10 @@ class FAnoGANConfig(PlacedSlices):
             "encoder_updates": 600,
         },
     }
-    anatomies: ClassVar = {"lung": {"window": (-800.0, 100.0), "frame": "volume", "sign": "positive", "erode": 0}}
+    anatomies: ClassVar = {
+        "lung": {"window": (-800.0, 100.0), "frame": "volume", "sign": "positive", "erode": 0},
+        **SOFT_ORGANS,
+    }
 
 
 class FAnoGAN(Method):

@@ -11,7 +11,7 @@ import numpy as np
 
 from ...datasets.case import Spacing
 from ..card import MethodCard
-from ..config import SliceConfig
+from ..config import SOFT_ORGANS, SliceConfig
 from ..context import FitContext
 from ..method import SupervisedMethod
 from ..training import as_input, autocast, batches, predict, run_updates, update
@@ -60,7 +60,10 @@ class SupervisedUNetConfig(SliceConfig):
     zoom: float = 0.2
     mirror: bool = field(default=True, metadata={"stage": "score"})
 
-    anatomies: ClassVar = {"lung": {"window": (-1000.0, 100.0), "turns": False, "contrast": 0.2, "brightness": 0.06}}
+    anatomies: ClassVar = {
+        "lung": {"window": (-1000.0, 100.0), "turns": False, "contrast": 0.2, "brightness": 0.06},
+        **SOFT_ORGANS,
+    }
     profiles: ClassVar = {
         "smoke": {"size": 32, "channels": (4, 8), "residual_units": 0, "batch": 4, "updates": 4},
         "quick": {

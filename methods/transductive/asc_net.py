@@ -10,7 +10,7 @@ import numpy as np
 from ...common.errors import UasbenchError
 from ...datasets.case import Spacing
 from ..card import MethodCard, same
-from ..config import STANDARD_SLICES, ConfigError, SliceConfig
+from ..config import SOFT_ORGANS, STANDARD_SLICES, ConfigError, SliceConfig
 from ..context import FitContext
 from ..method import Method
 from ..reconstruction.parts.residual import erode_in_plane
@@ -76,7 +76,7 @@ class ASCNetConfig(SliceConfig):
         # Running statistics look back over a tenth of the training where the published ones see a hundredth.
         "standard": {**STANDARD_SLICES, "base": 8, "norm_momentum": 0.1, "batch": 4, "lr": 5e-4, "updates": 800},
     }
-    anatomies: ClassVar = {"lung": {"window": (-800.0, 100.0), "orientation": "bright"}}
+    anatomies: ClassVar = {"lung": {"window": (-800.0, 100.0), "orientation": "bright"}, **SOFT_ORGANS}
 
 
 class ASCNet(Method):

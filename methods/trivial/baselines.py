@@ -13,12 +13,15 @@ from ...common.boxes import bounding_box
 from ...common.seeds import derive
 from ...datasets.case import Case
 from ..card import MethodCard
-from ..config import Config, ConfigError
+from ..config import SOFT_ORGANS, Config, ConfigError
 from ..context import FitContext
 from ..method import Method
 
 if TYPE_CHECKING:
     from ...datasets.healthy import HealthySet
+
+ORGANS = ("liver", "lung", "kidney", "pancreas", "colon")
+"""A baseline assumes nothing of the organ."""
 
 
 class Untrained(Method):
@@ -51,6 +54,7 @@ class HuDeviation(Untrained):
         reference="arXiv:2109.06023",
         deterministic=True,
         trivial=True,
+        anatomy=ORGANS,
         notes="Reference of the paired tests on liver. In-plane smoothing on the native grid, sigma in pixels.",
     )
     Config = HuDeviationConfig
@@ -78,7 +82,7 @@ class HuThresholdConfig(Config):
 
 
 class HuThreshold(Untrained):
-    """Signed HU, unsmoothed: darker is more anomalous in liver, brighter in lung.
+    """Signed HU, unsmoothed: brighter is more anomalous in lung, darker in the other organs.
 
     The threshold protocols turn it into plain thresholding.
     """
@@ -93,7 +97,8 @@ class HuThreshold(Untrained):
         reference="arXiv:2109.06023",
         deterministic=True,
         trivial=True,
-        notes="Liver: ROI median minus HU. Lung: HU.",
+        anatomy=ORGANS,
+        notes="Lung: HU. Other organs: ROI median minus HU.",
     )
     Config = HuThresholdConfig
 
@@ -137,7 +142,8 @@ class HuOpened(HuThreshold):
         reference="docs/methods.md, trivial baselines",
         deterministic=True,
         trivial=True,
-        notes="Reference of the paired tests on lung. Ball of 2 voxels; darker in liver, brighter in lung.",
+        anatomy=ORGANS,
+        notes="Reference of the paired tests on lung. Ball of 2 voxels; brighter in lung, darker in other organs.",
     )
     Config = HuOpenedConfig
 
@@ -156,7 +162,7 @@ class LocalResidualConfig(Config):
     size: int = field(default=15, metadata={"stage": "score"})
     window: tuple[float, float] = field(default=(-200.0, 250.0), metadata={"stage": "score"})
 
-    anatomies: ClassVar = {"lung": {"window": (-1000.0, 100.0)}}
+    anatomies: ClassVar = {"lung": {"window": (-1000.0, 100.0)}, **SOFT_ORGANS}
 
     def __post_init__(self) -> None:
         if self.size < 3 or self.size % 2 == 0:
@@ -175,6 +181,7 @@ class LocalResidual(Untrained):
         reference="docs/methods.md, trivial baselines",
         deterministic=True,
         trivial=True,
+        anatomy=ORGANS,
         notes="15 × 15 pixels in-plane on the native grid.",
     )
     Config = LocalResidualConfig
@@ -205,6 +212,7 @@ class RandomMap(Method):
         citation="Baseline of this benchmark",
         reference="docs/methods.md, trivial baselines",
         trivial=True,
+        anatomy=ORGANS,
         notes="Chance level: AUROC 0.5, AP = prevalence.",
     )
 
@@ -233,6 +241,7 @@ class RoiArea(Untrained):
         reference="docs/methods.md, trivial baselines",
         deterministic=True,
         trivial=True,
+        anatomy=ORGANS,
         notes="A slice-level confound; its voxel metrics mean nothing.",
     )
 

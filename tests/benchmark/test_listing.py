@@ -112,7 +112,7 @@ def test_the_list_says_what_each_method_needs_and_whether_it_runs():
     assert found["slices"]["dims"] == found["ae"]["dims"] == "2D"
     assert found["volumes"]["dims"] == found["normnet"]["dims"] == "3D"
     assert found["random"]["dims"] == "native"
-    assert (found["slices"]["year"], found["slices"]["anatomy"]) == ("2020", "liver, lung")
+    assert (found["slices"]["year"], found["slices"]["anatomy"]) == ("2020", "liver, lung, kidney, pancreas")
     assert found["slices"]["status"] == "ok, plug-in pkg-listed"
     assert found["random"]["status"] == "ok"
     assert (found["volumes"]["supervision"], found["volumes"]["needs"]) == ("full", "lesion labels")

@@ -83,6 +83,6 @@ def test_the_documented_methods_keep_the_contract(repository, install, monkeypat
 
 def test_the_documented_organ_is_found_by_its_name(repository, install):
     points = tomllib.loads(documented(repository, "toml")[2])["project"]["entry-points"]["uasbench.anatomies"]
-    (text,) = (block for block in documented(repository, "python") if "KIDNEY =" in block)
+    (text,) = (block for block in documented(repository, "python") if "SPLEEN =" in block)
     install("my-package", {"my_package.py": text}, anatomies=points)
-    assert find_anatomy("kidney").median_hu == (-20.0, 250.0)
+    assert find_anatomy("spleen").median_hu == (-20.0, 250.0)

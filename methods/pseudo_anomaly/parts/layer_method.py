@@ -12,7 +12,7 @@ import numpy as np
 
 from ....datasets.case import Spacing
 from ....datasets.views.volume_view import VolumeView
-from ...config import Config
+from ...config import SOFT_ORGANS, Config
 from ...context import FitContext
 from ...method import Method
 from ...training import WATCHED_POINTS, autocast, batches, run_updates, update
@@ -99,7 +99,10 @@ class LayerConfig(Config):
         },
     }
     anatomies: ClassVar = {
-        "lung": {"window": (-800.0, 100.0), "darker": None, "brighter": (1.1, 3.0), "zero_hu": -1000.0}
+        "lung": {"window": (-800.0, 100.0), "darker": None, "brighter": (1.1, 3.0), "zero_hu": -1000.0},
+        **SOFT_ORGANS,
+        # A pancreas has 20 to 200 ml: a larger lesion would leave nothing of it.
+        "pancreas": {**SOFT_ORGANS["pancreas"], "volume": (1_000.0, 40_000.0)},
     }
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from ....datasets.case import Spacing
 from ...card import Figure
-from ...config import ConfigError, complete
+from ...config import SOFT_ORGANS, ConfigError, complete
 from ...context import FitContext
 from ...early_stopping import hold_out, train_until_no_gain
 from ...method import Method
@@ -122,7 +122,8 @@ class ReconstructionConfig(PlacedSlices):
     }
     anatomies: ClassVar = {
         # Opacities begin at the pleura: an eroded lung has lost half of them.
-        "lung": {"window": (-800.0, 100.0), "frame": "volume", "sign": "positive", "erode": 0}
+        "lung": {"window": (-800.0, 100.0), "frame": "volume", "sign": "positive", "erode": 0},
+        **SOFT_ORGANS,
     }
 
     def __post_init__(self) -> None:

@@ -50,7 +50,7 @@ def test_an_import_that_fails_is_a_failed_check(install):
 
 
 def test_impossible_requests_are_refused():
-    with pytest.raises(DataError, match=r"'brain'.*known: liver, lung"):
+    with pytest.raises(DataError, match=r"'brain'.*known: colon, kidney, liver, lung"):
         check_method("random", anatomy="brain")
     with pytest.raises(DeviceError, match="choose auto, cpu or cuda"):
         check_method("random", device="tpu")
