@@ -20,8 +20,8 @@ class DatasetCard:
         layout: the published on-disk layout that the adapter reads.
         partner: the healthy set that usually trains for this lesion set.
         reference: the method that paired tests compare with.
-        wraps: the set whose scans and truth this one shows again, with another region of interest. It is tested when it
-            is named, and nothing is trained on it for another set: its patients are those of that set.
+        wraps: the set whose scans and truth this one shows again, with another region of interest: its
+            patients are those of that set. It is used where it is named, or is the partner of a set that is.
     """
 
     name: str

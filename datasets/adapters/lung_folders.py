@@ -113,7 +113,7 @@ class LungFoldersDataset(NiftiPairDataset):
         share = 0.0 if truth is None else truth.share_outside(case.roi)
         if share <= OUTSIDE_SHARE:
             return []
-        return [f"{100 * share:.0f} % of the infection lies outside the lung mask ({case.roi_source})"]
+        return [f"{100 * share:.0f} % of the lesions lies outside the lung mask ({case.roi_source})"]
 
 
 def kind_of_folder(path: Path, kinds: Mapping[str, str]) -> str | None:

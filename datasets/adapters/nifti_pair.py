@@ -119,7 +119,7 @@ class NiftiPairDataset(SurveyedDataset):
             labels = read_labels(path, grid, expected)
         else:
             found = self.upright(ref)
-            flips, own = found.flips, found.labels if self.roi_labels and path == ref.label else None
+            flips, own = found.flips, found.labels if self.roi_labels and path == self.organ_file(ref) else None
             labels = read_labels(path, found.volume, expected) if own is None else own
         return np.ascontiguousarray(np.flip(_is_in(labels, wanted), flips)), labels.notes
 
@@ -140,9 +140,13 @@ class NiftiPairDataset(SurveyedDataset):
         trust = replace(volume.trust, orientation_source="anatomy")
         return Upright(volume, labels, anatomy.flipped, trust, (self._turned(anatomy),))
 
+    def organ_file(self, ref: CaseRef) -> Path:
+        """Return the file that labels the organ, by default the label file."""
+        return _label(ref)
+
     def organ_labels(self, ref: CaseRef, volume: Volume) -> Labels | None:
         """Read the labels that show the organ, on the axes of ``volume``; None where a case has no such file."""
-        return read_labels(_label(ref), volume, self.lesion_values(ref.id)[0])
+        return read_labels(self.organ_file(ref), volume, self.lesion_values(ref.id)[0])
 
     def anatomy(self, ref: CaseRef, volume: Volume, labels: Labels | None) -> AxisFlips | None:
         """Return which axes of a scan look flipped, None where no rule is known or no organ is labelled."""
@@ -199,7 +203,7 @@ class NiftiPairDataset(SurveyedDataset):
             wanted = ", ".join(map(str, sorted(self.roi_labels)))
             found = ", ".join(map(str, labels.values)) if labels else "none"
             raise DataError(
-                f"{_label(ref)}: empty region of interest (no voxel with label {wanted}; found {found}); "
+                f"{self.organ_file(ref)}: empty region of interest (no voxel with label {wanted}; found {found}); "
                 f"use the published label file or --exclude {self.card.name}:{ref.id}"
             )
         return labels

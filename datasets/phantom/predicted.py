@@ -13,10 +13,11 @@ from scipy import ndimage
 from ...common.atomic import discard, new_folder
 from ...common.seeds import derive
 from ...common.source_hash import closure_hash
+from ..adapters.laid import SOURCE
 from ..adapters.surveying import ROIS
 from ..case import Spacing
 from ..dataset import Dataset
-from ..regions.sets import SOURCE, LaidMasks
+from ..regions.sets import LaidMasks
 from .disk import phantom_identity
 from .fields import smooth_field
 from .files import write_nifti

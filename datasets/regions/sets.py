@@ -9,6 +9,8 @@ import numpy as np
 
 from ...common.errors import DataError
 from ..adapters.coronacases import Coronacases
+from ..adapters.laid import MASK_LABELS, ORGAN_LABELS
+from ..adapters.laid import LaidMasks as Laid
 from ..adapters.lits import LiTS
 from ..adapters.nifti_pair import NiftiPairDataset
 from ..adapters.surveying import ROIS
@@ -19,8 +21,6 @@ from ..roi.morphology import dilate, erode
 
 RADIUS_MM = 5.0
 """By how much an organ is eroded or dilated; this benchmark's choice."""
-SOURCE = "source.txt"
-MASK_LABELS, ORGAN_LABELS = frozenset({0, 1, 2}), frozenset({1, 2})
 
 
 def region_card(scans: DatasetCard, region: str, source: str) -> DatasetCard:
@@ -102,18 +102,15 @@ class SegmentedLungs(OtherRegion):
 class LaidMasks(OtherRegion):
     """Organs as masks show them that a user lays beside the data: ``DATA/rois/<set>/<case id>.nii.gz``.
 
-    1 is organ, and 2 its lesion where a network tells them apart. A mask is placed like any other label file, by the
-    whole set, which is a :class:`..adapters.nifti_pair.NiftiPairDataset`. What made the masks stands in the first line
-    of ``source.txt`` beside them, if anywhere; ``tools`` tells where they come from.
+    They are read as :class:`..adapters.laid.LaidMasks` are. A mask is placed like any other label file, by the whole
+    set, which is a :class:`..adapters.nifti_pair.NiftiPairDataset`; ``tools`` tells where masks come from.
     """
 
     tools: ClassVar[str]
 
     def __init__(self) -> None:
         super().__init__()
-        self._masks: dict[str, Path] = {}
-        self._folder = Path()
-        self._made_by = ""
+        self._laid = Laid(Path(), {})
 
     def discover(self, root: Path) -> list[CaseRef]:
         """List the cases of the whole set, each with its mask as a further file.
@@ -121,31 +118,23 @@ class LaidMasks(OtherRegion):
         Raises:
             DataError: as the whole set, or there is no mask at all.
         """
-        refs, self._folder = super().discover(root), Path(root) / ROIS / self.whole.card.name
-        self._masks = {ref.id: path for ref in refs if (path := self._folder / f"{ref.id}.nii.gz").is_file()}
-        if not self._masks:
+        refs, of = super().discover(root), self.whole.card.name
+        self._laid = Laid.of(root, of, [ref.id for ref in refs])
+        if not self._laid.masks:
             raise DataError(
-                f"{self._folder}: no predicted {self.card.anatomy} masks. {self.card.name} needs one file per case of "
-                f"{self.whole.card.name}, named <case id>.nii.gz (such as {refs[0].id}.nii.gz), on the grid of the "
-                f"scan, with 1 for the organ; {self.tools}. Name what made them in the first line of {SOURCE} there"
+                self._laid.missing(self.card.name, f"predicted {self.card.anatomy}", refs[0].id, self.tools)
             )
-        said = self._folder / SOURCE
-        lines = said.read_text("utf-8", "replace").splitlines() if said.is_file() else []
-        self._made_by = lines[0].strip() if lines else ""
-        files = {case: (mask, *([said] if lines else [])) for case, mask in self._masks.items()}
-        return [replace(ref, extra=(*ref.extra, *files.get(ref.id, ()))) for ref in refs]
+        return [replace(ref, extra=(*ref.extra, *self._laid.files(ref.id))) for ref in refs]
 
     def changed(self, case: Case) -> Case:
-        path, name = self._masks.get(case.id), self.card.name
+        path, name = self._laid.masks.get(case.id), self.card.name
         if path is None:
             raise DataError(
-                f"{self._folder / case.id}.nii.gz: no predicted mask; add it, or leave the case out with "
+                f"{self._laid.folder / case.id}.nii.gz: no predicted mask; add it, or leave the case out with "
                 f"--exclude {name}:{case.id}"
             )
         roi, notes = cast(NiftiPairDataset, self._scans).read_mask(case.id, path, MASK_LABELS, ORGAN_LABELS)
-        source = f"mask file {ROIS}/{self.whole.card.name}/{path.name}"
-        by = f", by {self._made_by}" if self._made_by else ", maker unknown"
-        return replace(case, roi=roi, roi_source=source + by, notes=(*case.notes, *notes))
+        return replace(case, roi=roi, roi_source=self._laid.source(case.id), notes=(*case.notes, *notes))
 
 
 def _resized(case: Case, roi: np.ndarray, how: str) -> Case:

@@ -95,6 +95,15 @@ def write_nifti(path, lps, *, zipped=None, **options):
     return path
 
 
+@pytest.fixture(scope="session")
+def second_pack(real_ct):
+    """The second development pack, which lies beside the first one; tests that need it skip where it is absent."""
+    path = real_ct.with_name("real-ct-2")
+    if not path.is_dir():
+        pytest.skip(f"second pack of real CT not found at {path}")
+    return path
+
+
 @pytest.fixture
 def encode_nifti():
     return nifti_bytes

@@ -1,6 +1,7 @@
 """What holds for every built-in data set."""
 
 import importlib
+import json
 
 import numpy as np
 import pytest
@@ -10,8 +11,10 @@ from uasbench.datasets.adapters.btcv import BTCV
 from uasbench.datasets.adapters.chaos import CHAOS
 from uasbench.datasets.adapters.coronacases import Coronacases
 from uasbench.datasets.adapters.covid_ct_md import CovidCTMD
+from uasbench.datasets.adapters.kits23 import KiTS23
 from uasbench.datasets.adapters.lits import LiTS
 from uasbench.datasets.adapters.luna16 import LUNA16
+from uasbench.datasets.adapters.msd import MSDColon, MSDLung, MSDPancreas, MSDVessels
 from uasbench.datasets.adapters.radiopaedia import Radiopaedia
 from uasbench.datasets.case import warning
 
@@ -23,6 +26,11 @@ CARDS = {
     Coronacases: ("coronacases", "lung", "lesion", "voxel", "luna16", "hu-opened"),
     Radiopaedia: ("radiopaedia", "lung", "lesion", "voxel", "luna16", "hu-opened"),
     CovidCTMD: ("covid-ct-md", "lung", "lesion", "slice", "luna16", "hu-opened"),
+    MSDPancreas: ("msd-pancreas", "pancreas", "lesion", "voxel", "btcv-pancreas", "hu-deviation"),
+    MSDLung: ("msd-lung", "lung", "lesion", "voxel", "luna16", "hu-opened"),
+    MSDVessels: ("msd-vessels", "liver", "lesion", "voxel", "btcv", "hu-deviation"),
+    MSDColon: ("msd-colon", "colon", "lesion", "voxel", None, "hu-deviation"),
+    KiTS23: ("kits23", "kidney", "lesion", "voxel", "btcv-kidney", "hu-deviation"),
 }
 
 
@@ -56,8 +64,16 @@ FILES = {
     Coronacases: (f"ct_scans/{MASKED}", f"infection_mask/{MASKED}"),
     Radiopaedia: ("rp_im/2.nii.gz", "rp_msk/2.nii.gz"),
     CovidCTMD: ("P001.nii.gz", "slice_labels.csv"),
+    MSDPancreas: (
+        "data/Task07_Pancreas/imagesTr/pancreas_004.nii.gz",
+        "data/Task07_Pancreas/labelsTr/pancreas_004.nii.gz",
+    ),
+    MSDLung: ("data/Task06_Lung/imagesTr/lung_004.nii.gz", "data/Task06_Lung/labelsTr/lung_004.nii.gz"),
+    KiTS23: ("dataset/case_00004/imaging.nii.gz", "dataset/case_00004/segmentation.nii.gz"),
 }
 IDS = dict(zip(FILES, ("img0001", "chaos_3", "1.2", "volume-3", "coronacases_001", "rp_2", "P001"), strict=True))
+NAMES = ("img0001", "1.2", "volume-3", "coronacases_001", "rp_2", "P001", "pancreas_004", "lung_004", "case_00004")
+IDS = dict(zip(FILES, NAMES, strict=True))
 HEADERS = {
     "annotations.csv": "seriesuid,coordX,coordY,coordZ,diameter_mm\n",
     "slice_labels.csv": "case,slice_index,label\n",
@@ -135,6 +151,17 @@ def write(chest, put_nifti, put_chaos_case):
                 {f"rp_lung_msk/{number}.nii": lungs},
             ),
             CovidCTMD: (f"P{number}", {masked: image}, {f"lung_mask/{masked}": lungs}),
+            MSDPancreas: (
+                f"pancreas_{number:03d}",
+                {"imagesTr/{}.nii.gz": image, "labelsTr/{}.nii.gz": organ + lesion},
+                {},
+            ),
+            MSDLung: (f"lung_{number:03d}", {"imagesTr/{}.nii.gz": image, "labelsTr/{}.nii.gz": lesion}, {}),
+            KiTS23: (
+                f"case_{number:05d}",
+                {"{}/imaging.nii.gz": image, "{}/segmentation.nii.gz": organ + lesion},
+                {},
+            ),
             LUNA16: (f"1.{number}", {"subset0/{}.mhd": image}, {"seg-lungs-LUNA16/{}.mhd": (3 + (lungs > 1)) * organ}),
         }[adapter]
         for path, array in {**files, **(masks if mask else {})}.items():
@@ -146,6 +173,9 @@ def write(chest, put_nifti, put_chaos_case):
                 SimpleITK.WriteImage(stored, str(file))
             else:
                 put_nifti(file, array, spacing=SPACING, codes="RAS")
+        if adapter in (MSDPancreas, MSDLung):
+            index = {"modality": {"0": "CT"}, "labels": adapter.task.labels}
+            (folder / "dataset.json").write_text(json.dumps(index))
         labels = "".join(f"{case},{z},{int(4 <= z < 7)}\n" for z in range(SHAPE[0]))
         table, rows = {LUNA16: ("annotations.csv", ""), CovidCTMD: ("slice_labels.csv", labels)}.get(adapter, ("", ""))
         if table:
@@ -164,6 +194,8 @@ ROOTS = {
     Coronacases: ("coronacases", "COVID-19-CT-Seg"),
     Radiopaedia: ("radiopaedia", "MedSeg"),
     CovidCTMD: ("covid-ct-md", "COVID-CT-MD/nifti"),
+    MSDPancreas: ("msd/Task07_Pancreas", "Dataset007_Pancreas"),
+    KiTS23: ("kits23/dataset", "KiTS23"),
 }
 
 
@@ -185,7 +217,7 @@ def test_cases_come_back_from_any_depth(adapter, folder, tmp_path, write):
     assert (truth.slice_labels is None) == (adapter.card.truth == "none")
 
 
-@pytest.mark.parametrize("adapter", [LUNA16, Coronacases, Radiopaedia, CovidCTMD])
+@pytest.mark.parametrize("adapter", [LUNA16, Coronacases, Radiopaedia, CovidCTMD, MSDLung])
 def test_without_a_mask_the_lungs_are_segmented(adapter, tmp_path, write, monkeypatch, opened):
     name, _, roi, _ = write(adapter, tmp_path, 1, mask=False)
 
@@ -207,6 +239,8 @@ def test_without_a_mask_the_lungs_are_segmented(adapter, tmp_path, write, monkey
         (LiTS, r"volume-3\.nii: image without label \(no segmentation-3"),
         (Coronacases, r"coronacases_001\.nii\.gz: image without label \(no Infection_Mask"),
         (Radiopaedia, r"rp_im/2\.nii\.gz: image without label \(no rp_msk/2\.nii\.gz\)"),
+        (MSDPancreas, r"pancreas_004\.nii\.gz: image without label \(no labelsTr/pancreas_004"),
+        (KiTS23, r"imaging\.nii\.gz: image without label \(no segmentation\.nii\.gz"),
     ],
 )
 def test_an_image_without_its_label_is_refused(adapter, message, tmp_path):
@@ -220,6 +254,8 @@ TRUTHS = {
     Coronacases: "Infection_Mask/coronacases_001.nii.gz",
     Radiopaedia: "rp_msk/1.nii",
     CovidCTMD: "slice_labels.csv",
+    MSDPancreas: "labelsTr/pancreas_001.nii.gz",
+    KiTS23: "case_00001/segmentation.nii.gz",
 }
 
 
@@ -232,7 +268,7 @@ def test_the_truth_decides_nothing_that_methods_see(adapter, tmp_path, write, pu
     else:
         other = np.random.default_rng(0).permutation(lesion[roi]).astype(np.uint8)
         labels = np.zeros(SHAPE, np.uint8)
-        labels[roi] = other + (adapter is LiTS)
+        labels[roi] = other + (adapter in (LiTS, MSDPancreas, KiTS23))
         put_nifti(file, labels, spacing=SPACING, codes="RAS")
     after = opened(adapter, tmp_path)
     assert not np.array_equal(after.load_truth(name).slice_labels, lesion.any(axis=(1, 2)))

@@ -112,7 +112,7 @@ def test_infection_outside_the_lungs_warns_beyond_a_little(tmp_path, put_scan, m
     case, truth = dataset.load("coronacases_001"), dataset.load_truth("coronacases_001")
     share = scan.infection[outside].size / scan.infection.sum()
     assert truth.share_outside(case.roi) == pytest.approx(share)
-    text = f"{100 * share:.0f} % of the infection lies outside the lung mask (mask file)"
+    text = f"{100 * share:.0f} % of the lesions lies outside the lung mask (mask file)"
     assert dataset.inspect(case, truth) == [text] * warned
     assert dataset.inspect(case, None) == []
     report = check(tmp_path, {"coronacases": Coronacases()})
