@@ -3,7 +3,8 @@ from typing import Literal
 
 import pytest
 from uasbench import Method, View
-from uasbench.methods.config import Config, ConfigError, SliceConfig, by_stage, complete, in_force, resolve
+from uasbench.datasets.anatomy import find_anatomy
+from uasbench.methods.config import SOFT_ORGANS, Config, ConfigError, SliceConfig, by_stage, complete, in_force, resolve
 
 
 @dataclass(frozen=True)
@@ -83,3 +84,8 @@ def test_a_method_sees_the_view_of_its_settings_or_the_native_grid():
     assert Method(resolve(SliceConfig, "paper", "lung", {"size": 64})).view == View(size=64, window=(-800.0, 100.0))
     assert Method(Settings()).view is None
     assert Method().view is None
+
+
+@pytest.mark.parametrize("organ", SOFT_ORGANS)
+def test_windows_of_organs_are_those_of_their_pictures(organ):
+    assert resolve(SliceConfig, "paper", organ).window == find_anatomy(organ).window

@@ -12,7 +12,7 @@ from uasbench.benchmark.stages import drive
 
 
 def test_the_tiny_scans_are_what_they_claim():
-    for anatomy in ("liver", "lung"):
+    for anatomy in ("liver", "lung", "kidney", "pancreas"):
         cases = [*healthy_cases(anatomy), *(c for c, _ in lesion_cases(anatomy))]
         tissue = tissue_of(anatomy)
         assert len({c.id for c in cases}) == len({c.patient for c in cases}) == 6

@@ -44,6 +44,7 @@ def test_what_cannot_be_written_is_explained(tmp_path):
         ("file/root", "liver", "smoke", "file"),
         ("new", "liver", "huge", "smoke, quick, standard, full"),
         ("new", "brain", "smoke", "liver, lung"),
+        ("new", "kidney", "smoke", "no phantom of .kidney.; use one of liver, lung"),
     ):
         with pytest.raises(DataError, match=message):
             write_phantom(tmp_path / folder, anatomy=anatomy, seed=3, size=size)
