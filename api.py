@@ -139,11 +139,12 @@ def _conclude(folder: RunFolder, tracker: Tracker, console: Console | None) -> N
     """Do what follows from new records, and say so: tables, figures, report, certificate, the rest for the tracker."""
     from .benchmark.commands.journal import closing
     from .benchmark.runs.certificate import issue
+    from .benchmark.shelves.shelf import briefs
     from .reports.build import build
 
     with closing(folder, console) as tell:
         build(folder, tell=tell)
-        issue(folder)
+        issue(folder, briefs(folder))
         tell("sending to MLflow what it lacks")
         tracker.finish()
 

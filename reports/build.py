@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..benchmark.runs.folder import RunFolder
-from ..benchmark.runs.shelf import wide
+from ..benchmark.shelves.shelf import wide
 from ..common.atomic import write_text
 from . import html
 from .columns import CASES, PAIRED_TESTS, RANKS, SUMMARY, flag_set, kind_marks, kind_sentences

@@ -13,8 +13,8 @@ from rich.text import Text
 from ..benchmark.catalogue.printed import COSTS, NOT_SIGNIFICANT, Printed
 from ..benchmark.protocols.catalogue import PROTOCOLS, VAL
 from ..benchmark.runs.folder import RunFolder
-from ..benchmark.runs.shelf import wide
 from ..benchmark.scoring.metrics import METRICS, sign
+from ..benchmark.shelves.shelf import wide
 from .columns import KINDS, flag_set, flag_text, kind_sentences, metric_name, records_of
 from .formats import NOT_AVAILABLE, p_value
 from .headline import Headline, headlines

@@ -7,7 +7,7 @@ import pandas as pd
 
 from ..benchmark.long_form import scores_of
 from ..benchmark.runs.folder import RunFolder
-from ..benchmark.runs.shelf import Shelf
+from ..benchmark.shelves.shelf import Shelf
 from .columns import ORDER, sort_rows
 from .failing import Policy, with_worst
 from .gain import tuned_gain

@@ -12,7 +12,7 @@ from ...common.errors import brief
 from ..runs.folder import RunFolder, RunFolderError, hold
 from ..runs.ledger import delete, size
 from ..runs.records import StageIds
-from ..runs.shelf import briefs
+from ..shelves.shelf import briefs
 from ..stages.map import finished
 
 NAMED = 5

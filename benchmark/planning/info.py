@@ -10,7 +10,7 @@ from ..instructions import other_instructions
 from ..runs.certificate import REVOKED
 from ..runs.folder import RecordError, RunFolder
 from ..runs.records import SCHEMA_VERSION, CellKey
-from ..runs.shelf import Shelf, briefs, wide
+from ..shelves.shelf import Shelf, briefs, wide
 from ..stages.task import Numerics
 from .options import RunOptions
 from .plan import PlanError

@@ -10,7 +10,6 @@ from ...datasets.storing.entries import digest
 from ..environment import source_digest
 from .folder import RunFolder
 from .records import MAP_SEAL, Record
-from .shelf import briefs
 
 FIELD = "certificate"
 REVOKED = {FIELD: None}
@@ -22,13 +21,13 @@ STATED = (
 """Fields of ``run.json`` that a certificate vouches for; the others are books of the harness and may go on."""
 
 
-def issue(folder: RunFolder) -> None:
-    """Write the certificate of the records that a run has now; who has just measured or imported them calls it.
+def issue(folder: RunFolder, records: Sequence[Record]) -> None:
+    """Write the certificate of the ``records`` of a run; who has just measured or imported them calls it.
 
     Raises:
         RunFolderError: a record cannot be read.
     """
-    folder.update_info(**{FIELD: seal({"code": source_digest(), **described(folder, briefs(folder))})})
+    folder.update_info(**{FIELD: seal({"code": source_digest(), **described(folder, records)})})
 
 
 def described(folder: RunFolder, records: Sequence[Record]) -> dict[str, Any]:

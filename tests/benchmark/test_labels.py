@@ -182,7 +182,7 @@ def test_what_cannot_be_trained_is_skipped_with_its_reason(plan):
     reasons = {s.method: s.reason for s in task.skipped}
     assert list(cells) == ["healthy-only"]
     assert "lits has one patient: nobody else to learn from" in reasons["upper"]
-    assert "of which the data root holds none that may train (looked for second)" in reasons["unseen"]
+    assert "of which the data root holds none that may train (looked for msd-vessels, second)" in reasons["unseen"]
     assert "choose cross-fit or unseen" in reasons["strange"]
     task.data.card = replace(task.data.card, truth="slice")
     assert label_plan(task.data, "cross-fit") == "learns from lesion masks; lits has slice labels only"

@@ -203,7 +203,7 @@ def test_a_run_that_goes_on_has_no_certificate_until_it_is_done(home):
     folder.update_info(**certificate.REVOKED)
     found = verified(home)
     assert found.outcome == "not verified"
-    certificate.issue(folder)
+    certificate.issue(folder, folder.records())
     assert verified(home).outcome == "verified"
 
 
@@ -216,7 +216,7 @@ def test_under_another_version_the_last_digits_may_differ_and_no_more(home):
     for error, outcome in ((1e-8, "verified"), (1e-5, "differs")):
         value, row.value = row.value, row.value + error
         write_json(folder.records_dir / f"{CELL}.json", record)
-        certificate.issue(folder)
+        certificate.issue(folder, folder.records())
         parts = {part.name: part for part in verified(home).parts}
         assert parts["numbers"].outcome == outcome
         row.value = value

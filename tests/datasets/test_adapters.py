@@ -71,8 +71,10 @@ FILES = {
     MSDLung: ("data/Task06_Lung/imagesTr/lung_004.nii.gz", "data/Task06_Lung/labelsTr/lung_004.nii.gz"),
     KiTS23: ("dataset/case_00004/imaging.nii.gz", "dataset/case_00004/segmentation.nii.gz"),
 }
-IDS = dict(zip(FILES, ("img0001", "chaos_3", "1.2", "volume-3", "coronacases_001", "rp_2", "P001"), strict=True))
-NAMES = ("img0001", "1.2", "volume-3", "coronacases_001", "rp_2", "P001", "pancreas_004", "lung_004", "case_00004")
+NAMES = (
+    "img0001", "chaos_3", "1.2", "volume-3", "coronacases_001", "rp_2", "P001", "pancreas_004", "lung_004",
+    "case_00004",
+)  # fmt: skip
 IDS = dict(zip(FILES, NAMES, strict=True))
 HEADERS = {
     "annotations.csv": "seriesuid,coordX,coordY,coordZ,diameter_mm\n",

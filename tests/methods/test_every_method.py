@@ -20,6 +20,7 @@ from uasbench.benchmark.conformance.phantom import healthy_cases
 from uasbench.benchmark.conformance.subject import NotApplicable, Subject
 from uasbench.benchmark.stages import drive
 from uasbench.common.seeds import seed_everything
+from uasbench.datasets.anatomy import find_anatomy
 from uasbench.methods.config import PROFILES, resolve
 from uasbench.methods.context import HELD_OUT
 from uasbench.methods.features.parts.backbone import FeatureMethod
@@ -150,7 +151,7 @@ def scored(anatomy: str) -> HealthySet:
 def where_it_runs(name: str, start: int = 0) -> Iterator[Trainings]:
     """Yield the subject for each organ of the card from ``start`` on; skip the test where the method declines all."""
     cls, reasons = KNOWN.get(name), ["made for one organ"]
-    for anatomy in cls.card.anatomy[start:]:
+    for anatomy in (name for name in cls.card.anatomy[start:] if find_anatomy(name).tissue is not None):
         subject = Trainings(cls, anatomy, "cpu")
         reason = cls(subject.config()).skip()
         if reason is None:

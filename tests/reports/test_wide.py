@@ -5,10 +5,10 @@ import os
 
 import pytest
 from uasbench.benchmark.planning.info import retire_damaged
-from uasbench.benchmark.runs import shelf, shelf_part
 from uasbench.benchmark.runs.folder import RecordError, RunFolder, RunFolderError
 from uasbench.benchmark.runs.records import CellKey, Failure, write_json
-from uasbench.benchmark.runs.shelf import Shelf, briefs
+from uasbench.benchmark.shelves import part, shelf
+from uasbench.benchmark.shelves.shelf import Shelf, briefs
 from uasbench.reports.build import build, table_texts
 from uasbench.reports.tables import tables_of
 from uasbench.reports.wide import wide_tables
@@ -18,7 +18,7 @@ from uasbench.reports.wide import wide_tables
 def run(make_run, make_record, liver_records, tmp_path, monkeypatch):
     """A run that counts as wide, with what makes tables interesting."""
     monkeypatch.setattr(shelf, "WIDE", 3)
-    monkeypatch.setattr(shelf_part, "AT_ONCE", 3)
+    monkeypatch.setattr(part, "AT_ONCE", 3)
     more = [make_record("ae@tuned", level=0.4, seed=seed) for seed in range(3)]
     more += [make_record("vae", dice={"p1-a": 0.3, "p1-b": None, "p1-c": 0.7, "p1-d": 0.1, "p2-a": 0.2}, seed=1)]
     more += [make_record("ae", dataset="other", train="healthy")]
@@ -129,7 +129,7 @@ def test_time_alone_makes_a_record_new(run, monkeypatch):
 
 def test_records_without_values_are_put_on_a_shelf_too(make_run, make_record, tmp_path, monkeypatch):
     monkeypatch.setattr(shelf, "WIDE", 1)
-    monkeypatch.setattr(shelf_part, "AT_ONCE", 1)
+    monkeypatch.setattr(part, "AT_ONCE", 1)
     bare = [make_record(seed=seed).model_copy(update={"pooled": [], "per_case": []}) for seed in range(2)]
     folder = make_run(tmp_path / "run", [*bare, make_record(seed=2)])
     assert (

@@ -1,6 +1,6 @@
 """The records of a wide run in columns on disk: each is read once, and none is held as a whole.
 
-The index says which part (:mod:`.shelf_part`) has a record as it is now; of a record that was made again the old rows
+The index says which part (:mod:`.part`) has a record as it is now; of a record that was made again the old rows
 stay and are passed over.
 """
 
@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from ...common.sealed import DamagedError, read_sealed, write_sealed
-from .folder import RecordError, RunFolder, hold
-from .records import Record
-from .shelf_part import FORMS, Form, Part, Shared, made
+from ..runs.folder import RecordError, RunFolder, hold
+from ..runs.records import Record
+from .part import FORMS, Form, Part, Shared, made
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -13,8 +13,8 @@ from ...common.errors import brief
 from ...common.sealed import DamagedError, read_sealed, write_sealed
 from ...datasets.readers import Lost, Readers
 from ...datasets.storing.entries import digest
-from .folder import RecordError, RunFolder, RunFolderError
-from .records import Record, Threshold
+from ..runs.folder import RecordError, RunFolder, RunFolderError
+from ..runs.records import Record, Threshold
 
 if TYPE_CHECKING:
     import pandas as pd

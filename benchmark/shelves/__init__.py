@@ -1,0 +1,1 @@
+"""Records of runs with many cells, in columns."""
