@@ -2,7 +2,7 @@
 
 import difflib
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class UasbenchError(Exception):
@@ -28,6 +28,15 @@ def shortened(text: str, most: int = 300) -> str:
     """Return a foreign text as one printable line of at most ``most`` characters."""
     line = printable(" ".join(text.split()))
     return line if len(line) <= most else f"{line[: most - 1]}…"
+
+
+def several(texts: Sequence[str], most: int = 5) -> str:
+    """Return the first texts in a row, and how many more there are.
+
+    >>> several(["a", "b"]), several(["a", "b", "c"], 1)
+    ('a, b', 'a and 2 more')
+    """
+    return ", ".join(texts[:most]) + (f" and {len(texts) - most} more" if len(texts) > most else "")
 
 
 def printable(text: str) -> str:

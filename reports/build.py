@@ -32,7 +32,7 @@ from .headline import headlines
 from .headline_csv import headline_frame
 from .latex import latex
 from .tables import Tables, tables_of
-from .wide import WideTables, wide_tables
+from .wide import wide_tables
 from .writers import csv_text, markdown
 
 MOST_ROWS = 200
@@ -51,9 +51,10 @@ def build(folder: RunFolder, policy: Policy = "exclude", tell: Callable[[str], N
     tell("making tables")
     if policy_of(folder.info()) != policy:
         folder.update_info(**{POLICY: policy})
-    tables = wide_tables(folder, policy, tell) if wide(folder) else tables_of(folder, policy)
-    files = [write_text(folder.tables_dir / name, text) for name, text in table_texts(tables).items()]
-    if isinstance(tables, WideTables):
+    many = wide(folder)
+    tables = wide_tables(folder, policy, tell) if many else tables_of(folder, policy)
+    files = [write_text(folder.tables_dir / name, text) for name, text in table_texts(tables, many=many).items()]
+    if many:
         return files
     found = headlines(tables.summary, tables.paired_tests, tables.told_missing)
     tell("drawing figures")
@@ -64,10 +65,10 @@ def build(folder: RunFolder, policy: Policy = "exclude", tell: Callable[[str], N
     return [*files, write_text(folder.report_html, html.render(tables, found, pictures, folder))]
 
 
-def table_texts(tables: Tables) -> dict[str, str]:
-    """Return the files in ``tables/`` by name."""
+def table_texts(tables: Tables, *, many: bool = False) -> dict[str, str]:
+    """Return the files in ``tables/`` by name, of ``many`` cells without what needs all values at once."""
     found = headlines(tables.summary, tables.paired_tests, tables.told_missing)
-    texts = {f"{name}.csv": csv_text(frame) for name, frame in tables.items()}
+    texts = {f"{name}.csv": csv_text(tables[name]) for name in tables if not (many and name == "per_case")}
     readable = {
         "cost": [cost_grid(tables.cost)],
         "cases": [_first_rows("cases", tables.cases, CASES, left=3)],
@@ -78,7 +79,7 @@ def table_texts(tables: Tables) -> dict[str, str]:
         texts[f"headline-{one.name}.csv"] = csv_text(headline_frame(one))
         published = published_grid(one)
         readable[f"headline-{one.name}"] = [headline_grid(one), *([published] if published else [])]
-        if not isinstance(tables, WideTables):
+        if not many:
             readable[f"details-{one.name}"] = details(one, tables)[0]
         ranked = rank_grid(tables.ranks, one)
         readable[f"ranks-{one.name}"] = [ranked] if ranked else []

@@ -7,6 +7,7 @@ from itertools import zip_longest
 
 from ..benchmark.runs.folder import RunFolder
 from ..benchmark.runs.records import Record
+from ..benchmark.shelves.shelf import wide
 from ..benchmark.verification.findings import Part
 from .build import table_texts
 from .failing import policy_of
@@ -24,7 +25,8 @@ def compare_tables(folder: RunFolder, records: Sequence[Record], part: Part) -> 
     """
     order = sorted(records, key=lambda r: (r.cell.dataset, r.cell.train, r.cell.method, r.cell.seed))
     info = folder.info()
-    wanted = table_texts(Tables(order, folder.failures(), folder.skipped(), info, policy_of(info)))
+    tables = Tables(order, folder.failures(), folder.skipped(), info, policy_of(info))
+    wanted = table_texts(tables, many=wide(folder))
     there = {path.name for path in folder.tables_dir.iterdir()} if folder.tables_dir.is_dir() else set()
     if not there:
         part.unverified.append("tables/: there are none; 'bench report' writes them")

@@ -41,12 +41,12 @@ CASES = [
 FAILURES = ["method", "dataset", "seed", "stage", "error", "log", "train", "flags"]
 SKIPPED = ["method", "dataset", "reason", "flags"]
 
-_GROUP = ["dataset", "train", "protocol", "metric", "unit"]
+GROUP = ["dataset", "train", "protocol", "metric", "unit"]
 ORDER = {
-    "summary": [*_GROUP, "method"],
-    "paired_tests": [*_GROUP, "reference", "method"],
-    "ranks": [*_GROUP, "rank", "method"],
-    "tuned": [*_GROUP, "method"],
+    "summary": [*GROUP, "method"],
+    "paired_tests": [*GROUP, "reference", "method"],
+    "ranks": [*GROUP, "rank", "method"],
+    "tuned": [*GROUP, "method"],
 }
 """What the rows of the tables that are made of scores are sorted by."""
 

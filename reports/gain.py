@@ -10,6 +10,7 @@ from ..benchmark.scores import Scores
 from ..benchmark.scoring.metrics import METRICS, NO_PROTOCOL
 from ..benchmark.statistics import holm
 from .columns import (
+    GROUP,
     ORDER,
     Facts,
     MethodOnData,
@@ -29,7 +30,6 @@ GAIN = [
     "method", "dataset", "train", "protocol", "metric", "unit", "default", "tuned", "n", "mean_diff", "crossed_low",
     "crossed_high", "p_crossed", "p_holm_crossed", "n_family", "flags", "reason",
 ]  # fmt: skip
-GROUP = ["dataset", "train", "protocol", "metric", "unit"]
 SHOWN = (NO_PROTOCOL, "ap")
 
 

@@ -13,11 +13,11 @@ from ..benchmark.runs.records import Record
 from ..benchmark.scores import Scores
 from ..benchmark.scoring.metrics import METRICS, decides, sign
 from ..benchmark.statistics import ALPHA, FloatArray, Interval, bootstrap_difference, holm
-from .columns import KINDS, ORDER, PAIRED_TESTS, Facts, MethodOnData, flag_text, kind_marks, sort_rows
+from .columns import GROUP, KINDS, ORDER, PAIRED_TESTS, Facts, MethodOnData, flag_text, kind_marks, sort_rows
 from .trivial import BEST_TRIVIAL, BestTrivial, Group, paired_difference
 
 SECOND_REFERENCE = "draem"
-FAMILY = ["dataset", "train", "protocol", "metric", "unit", "reference"]
+FAMILY = [*GROUP, "reference"]
 
 
 def run_references(records: Sequence[Record], info: Mapping[str, Any]) -> dict[str, list[str]]:

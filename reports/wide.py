@@ -6,7 +6,8 @@ from functools import cached_property
 import pandas as pd
 
 from ..benchmark.long_form import scores_of
-from ..benchmark.runs.folder import RunFolder
+from ..benchmark.runs.folder import RunFolder, RunFolderError
+from ..benchmark.scores import Scores
 from ..benchmark.shelves.shelf import Shelf
 from .columns import ORDER, sort_rows
 from .failing import Policy, with_worst
@@ -29,6 +30,15 @@ class WideTables(Tables):
     def __init__(self, folder: RunFolder, shelf: Shelf, policy: Policy) -> None:
         super().__init__(lambda: shelf.briefs, folder.failures(), folder.skipped(), folder.info(), policy)
         self._shelf = shelf
+
+    @cached_property
+    def scores(self) -> list[Scores]:
+        """Never held.
+
+        Raises:
+            RunFolderError: always; the other tables are there.
+        """
+        raise RunFolderError("a run of so many cells has its values a metric at a time (docs/scale.md), not at once")
 
     @cached_property
     def _joined(self) -> Mapping[str, pd.DataFrame]:

@@ -4,18 +4,15 @@ import fcntl
 import json
 import os
 from collections.abc import Callable, Iterator
-from itertools import islice
 from pathlib import Path
 
 from ...common.atomic import open_no_link, remove, resumable, unfinished
-from ...common.errors import brief
+from ...common.errors import brief, several
 from ..runs.folder import RunFolder, RunFolderError, hold
 from ..runs.ledger import delete, size
 from ..runs.records import StageIds
 from ..shelves.shelf import briefs
 from ..stages.map import finished
-
-NAMED = 5
 
 
 def clean(
@@ -48,9 +45,8 @@ def clean(
         for path, bytes_ in sizes.items():
             show(f"{bytes_ / 2**20:10.1f} MiB  {path.relative_to(folder.path)}")
         if foreign:
-            some = ", ".join(str(path.relative_to(folder.path)) for path in islice(foreign, NAMED))
-            more = f" and {len(foreign) - NAMED} more" if len(foreign) > NAMED else ""
-            show(f"left alone, because the ledger of this run does not name it: {some}{more}")
+            some = several([str(path.relative_to(folder.path)) for path in foreign])
+            show(f"left alone, because the ledger of this run does not name it: {some}")
         if not dry_run:
             for path in halves:
                 remove(path)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ...common.errors import DataError
+from ...common.errors import DataError, several
 from ...datasets.dataset import CaseRef
 from ...datasets.looking import Found, look
 from ...datasets.patients import CaseKey, ChosenCases, join_twins, overlapping
@@ -86,10 +86,7 @@ def warned(cases: Iterable[PreparedCase]) -> list[str]:
         for note in case.notes:
             if note.level == "warning":
                 concerned.setdefault(note.text, []).append(f"{case.dataset}:{case.id}")
-    return [
-        f"WARNING {', '.join(ids[:NAMED])}{f' and {len(ids) - NAMED} more' if len(ids) > NAMED else ''}: {text}"
-        for text, ids in concerned.items()
-    ]
+    return [f"WARNING {several(ids, NAMED)}: {text}" for text, ids in concerned.items()]
 
 
 def people(cases: Iterable[PreparedCase]) -> dict[CaseKey, str]:

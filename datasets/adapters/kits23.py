@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ...common.errors import several
 from ..case import Note, Spacing, Trust
 from ..dataset import DatasetCard
-from ..reading.side_tables import natural_key
 from .nifti_pair import NiftiPairDataset, Upright, match_labels
 from .surveying import Survey, by_kind, unique
 
@@ -21,7 +21,6 @@ _LAST = 588
 _KINDS = {"imaging.nii.gz": "image", "segmentation.nii.gz": "label"}
 _PARTIAL = ".partial.imaging.nii.gz"
 _FETCH = "run kits23_download_data of github.com/neheller/kits23"
-_NAMED = 5
 
 
 class KiTS23(NiftiPairDataset):
@@ -68,12 +67,12 @@ class KiTS23(NiftiPairDataset):
             for home in sorted(homes)
             if not (home / "kits23.json").is_file()
         ]
-        if foreign := [case for case in {**images, **labels} if not _is_published(case)]:
+        if foreign := sorted(case for case in {**images, **labels} if not _is_published(case)):
             survey.problems.append(
-                f"{(images | labels)[foreign[0]].parent}: {_some(foreign)} are no cases of KiTS23, which has 0 to 299 "
-                "and 400 to 588; move them out of the data root"
+                f"{(images | labels)[foreign[0]].parent}: {several(foreign)} are no cases of KiTS23, which has 0 to "
+                "299 and 400 to 588; move them out of the data root"
             )
-        if bare := [case for case in labels if case not in images]:
+        if bare := sorted(case for case in labels if case not in images):
             survey.problems.append(_without_image(bare, labels))
         return match_labels(images, {case: path for case, path in labels.items() if case in images}, _LABEL, survey)
 
@@ -120,15 +119,10 @@ def _without_image(cases: list[str], labels: dict[str, Path]) -> str:
     broken = [case for case in cases if (labels[case].parent / _PARTIAL).is_file()]
     if broken:
         return (
-            f"{labels[broken[0]].parent / _PARTIAL}: {len(broken)} downloads broke off ({_some(broken)}); "
+            f"{labels[broken[0]].parent / _PARTIAL}: {len(broken)} downloads broke off ({several(broken)}); "
             f"delete what is partial and {_FETCH} again"
         )
     return (
-        f"{first}: no imaging.nii.gz in {len(cases)} case folders ({_some(cases)}); {_FETCH}, or move them out of the "
-        "data root"
+        f"{first}: no imaging.nii.gz in {len(cases)} case folders ({several(cases)}); {_FETCH}, or move them out of "
+        "the data root"
     )
-
-
-def _some(cases: list[str]) -> str:
-    ordered = sorted(cases, key=natural_key)
-    return ", ".join(ordered[:_NAMED]) + (f" and {len(ordered) - _NAMED} more" if len(ordered) > _NAMED else "")

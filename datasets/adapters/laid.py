@@ -18,7 +18,7 @@ MASK_LABELS, ORGAN_LABELS = frozenset({0, 1, 2}), frozenset({1, 2})
 
 
 @dataclass(frozen=True)
-class LaidMasks:
+class MaskFolder:
     """The masks of a set by case; what made them stands in the first line of ``source.txt`` beside them, if anywhere.
 
     Attributes:
@@ -31,7 +31,7 @@ class LaidMasks:
     maker: str = ""
 
     @classmethod
-    def of(cls, root: Path, dataset: str, cases: Iterable[str]) -> "LaidMasks":
+    def of(cls, root: Path, dataset: str, cases: Iterable[str]) -> "MaskFolder":
         """Look for the masks of these cases below a data root."""
         folder = Path(root) / ROIS / dataset
         masks = {case: path for case in cases if (path := folder / f"{case}.nii.gz").is_file()}
@@ -68,12 +68,12 @@ class LaidOrganDataset(NiftiPairDataset):
 
     def __init__(self) -> None:
         super().__init__()
-        self._laid = LaidMasks(Path(), {})
+        self._laid = MaskFolder(Path(), {})
 
     def search(self, root: Path, files: list[Path], survey: Survey) -> None:
         super().search(root, files, survey)
         ids = [ref.id for ref in survey.refs]
-        self._laid = LaidMasks.of(root, self.card.name, ids)
+        self._laid = MaskFolder.of(root, self.card.name, ids)
         survey.refs = [replace(ref, extra=(*ref.extra, *self._laid.files(ref.id))) for ref in survey.refs]
         if ids and not self._laid.masks:
             survey.absent = True

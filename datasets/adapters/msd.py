@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from ...common.errors import brief, shortened
+from ...common.errors import brief, several, shortened
 from ..dataset import DatasetCard
 from ..reading.orientation import flips_from_liver
 from ..reading.side_tables import natural_key
-from .laid import MASK_LABELS, LaidMasks, LaidOrganDataset
+from .laid import MASK_LABELS, LaidOrganDataset, MaskFolder
 from .lung_folders import LungFile, LungFoldersDataset
 from .nifti_pair import NiftiPairDataset, match_labels
 from .surveying import Survey, by_kind, unique
@@ -120,13 +120,13 @@ class DecathlonDataset(NiftiPairDataset):
         entries = index.get("training")
         if not isinstance(entries, list) or not entries:
             return
-        listed = {case for entry in entries if (case := self._listed(entry)) is not None}
-        if unlisted := sorted(cases - listed, key=natural_key):
+        named = {case for entry in entries if (case := self._listed(entry)) is not None}
+        if unlisted := sorted(cases - named, key=natural_key):
             survey.problems.append(
-                f"{path}: does not list {_some(unlisted)} under training; use the published folder, or list them"
+                f"{path}: does not list {several(unlisted)} under training; use the published folder, or list them"
             )
-        if gone := sorted(listed - cases, key=natural_key):
-            survey.notes.append(f"{path}: {len(gone)} of {len(listed)} listed scans are not there: {_some(gone)}")
+        if gone := sorted(named - cases, key=natural_key):
+            survey.notes.append(f"{path}: {len(gone)} of {len(named)} listed scans are not there: {several(gone)}")
 
     def _listed(self, entry: Any) -> str | None:
         name = entry.get("image") if isinstance(entry, dict) else entry
@@ -177,10 +177,6 @@ def _label_names(index: Mapping[str, Any]) -> dict[int, str]:
     }
 
 
-def _some(cases: list[str]) -> str:
-    return ", ".join(cases[:NAMED]) + (f" and {len(cases) - NAMED} more" if len(cases) > NAMED else "")
-
-
 _CITATION = (
     "Simpson et al., A large annotated medical image dataset for the development and evaluation of segmentation "
     "algorithms, arXiv:1902.09063, 2019; Antonelli et al., The Medical Segmentation Decathlon, Nature Communications "
@@ -192,18 +188,15 @@ _VESSELS = Task(8, "HepaticVessel", "hepaticvessel", {1: "Vessel", 2: "Tumour"})
 _COLON = Task(10, "Colon", "colon", {1: "colon cancer primaries"})
 
 
-def _card(task: Task, **about: Any) -> DatasetCard:
-    masks = f"rois/{about['name']}/{task.file}_NNN.nii.gz for the organ"
-    masks = {_PANCREAS.number: "", _LUNG.number: f", and {masks} where you have masks"}.get(
-        task.number, f", and {masks}"
-    )
+def _card(task: Task, masks: str = ", and rois/{}/{}_NNN.nii.gz for the organ", **about: Any) -> DatasetCard:
     return DatasetCard(
         role="lesion",
         licence="CC BY-SA 4.0",
         obtain=f"download and unpack {task.title}.tar from medicaldecathlon.com",
         layout=(
             f"{task.title}/ with dataset.json, imagesTr/{task.file}_NNN.nii.gz and labelsTr/ of the same names, or "
-            f"nnU-Net's Dataset{task.number:03d}_{task.name}/ with imagesTr/{task.file}_NNN_0000.nii.gz{masks}"
+            f"nnU-Net's Dataset{task.number:03d}_{task.name}/ with imagesTr/{task.file}_NNN_0000.nii.gz"
+            + masks.format(about["name"], task.file)
         ),
         truth="voxel",
         **about,
@@ -216,6 +209,7 @@ class MSDPancreas(DecathlonDataset):
     task = _PANCREAS
     card = _card(
         _PANCREAS,
+        masks="",
         name="msd-pancreas",
         title="Medical Segmentation Decathlon, task 7: pancreas",
         anatomy="pancreas",
@@ -234,6 +228,7 @@ class MSDLung(DecathlonDataset, LungFoldersDataset):
     task = _LUNG
     card = _card(
         _LUNG,
+        masks=", and rois/{}/{}_NNN.nii.gz for the organ where you have masks",
         name="msd-lung",
         title="Medical Segmentation Decathlon, task 6: lung",
         anatomy="lung",
@@ -251,7 +246,7 @@ class MSDLung(DecathlonDataset, LungFoldersDataset):
     def pair(self, files: list[Path], survey: Survey) -> dict[str, tuple[Path, Path]]:
         """Pair imagesTr with labelsTr, and both with the lung masks that a user laid beside the data."""
         pairs = super().pair(files, survey)
-        laid = LaidMasks.of(self._root, self.card.name, pairs)
+        laid = MaskFolder.of(self._root, self.card.name, pairs)
         self.lung_files = {case: LungFile(path, MASK_LABELS, laid.source(case)) for case, path in laid.masks.items()}
         return pairs
 

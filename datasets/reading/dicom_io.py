@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...common.errors import DataError, shortened
+from ...common.errors import DataError, several, shortened
 from ..case import Note
 from .geometry import OBLIQUE_DEGREES, Grid
 from .mhd_io import axial_volume
@@ -24,7 +24,6 @@ STEP_TOLERANCE = 0.02
 COMPRESSED = "1.2.840.10008.1.2.4."
 """Transfer syntaxes of compressed voxels begin so, but for RLE; GDCM knows JPEG, JPEG-LS and JPEG 2000 among them."""
 
-_MOST_LISTED = 6
 _META_BYTES = 4096
 
 
@@ -250,10 +249,9 @@ def _chosen(
     wanted = {series: scans[series]} if series in scans else scans if series is None else {}
     if len(wanted) != 1:
         told = [f"{uid or 'without a name'} ({about(slices)})" for uid, slices in groups.items()]
-        more = f" and {len(told) - _MOST_LISTED} more" if len(told) > _MOST_LISTED else ""
-        listed = f": {', '.join(told[:_MOST_LISTED])}{more}" if told else ""
+        found = f": {several(told)}" if told else ""
         what = "expected one scan" if series is None else f"none of several slices is {shortened(series, 70)}"
-        raise DataError(f"{folder}: {len(groups)} series, {what}{listed}; name one of them, or keep the files of one")
+        raise DataError(f"{folder}: {len(groups)} series, {what}{found}; name one of them, or keep the files of one")
     (uid, slices), *_ = wanted.items()
     left = [(other, found) for other, found in groups.items() if other != uid]
     scouts = tuple(Note(f"{f[0].path.name}: a single image of another series, ignored") for _, f in left if len(f) == 1)

@@ -9,8 +9,7 @@ import numpy as np
 
 from ...common.errors import DataError
 from ..adapters.coronacases import Coronacases
-from ..adapters.laid import MASK_LABELS, ORGAN_LABELS
-from ..adapters.laid import LaidMasks as Laid
+from ..adapters.laid import MASK_LABELS, ORGAN_LABELS, MaskFolder
 from ..adapters.lits import LiTS
 from ..adapters.nifti_pair import NiftiPairDataset
 from ..adapters.surveying import ROIS
@@ -102,7 +101,7 @@ class SegmentedLungs(OtherRegion):
 class LaidMasks(OtherRegion):
     """Organs as masks show them that a user lays beside the data: ``DATA/rois/<set>/<case id>.nii.gz``.
 
-    They are read as :class:`..adapters.laid.LaidMasks` are. A mask is placed like any other label file, by the whole
+    A :class:`..adapters.laid.MaskFolder`. A mask is placed like any other label file, by the whole
     set, which is a :class:`..adapters.nifti_pair.NiftiPairDataset`; ``tools`` tells where masks come from.
     """
 
@@ -110,7 +109,7 @@ class LaidMasks(OtherRegion):
 
     def __init__(self) -> None:
         super().__init__()
-        self._laid = Laid(Path(), {})
+        self._laid = MaskFolder(Path(), {})
 
     def discover(self, root: Path) -> list[CaseRef]:
         """List the cases of the whole set, each with its mask as a further file.
@@ -119,7 +118,7 @@ class LaidMasks(OtherRegion):
             DataError: as the whole set, or there is no mask at all.
         """
         refs, of = super().discover(root), self.whole.card.name
-        self._laid = Laid.of(root, of, [ref.id for ref in refs])
+        self._laid = MaskFolder.of(root, of, [ref.id for ref in refs])
         if not self._laid.masks:
             raise DataError(
                 self._laid.missing(self.card.name, f"predicted {self.card.anatomy}", refs[0].id, self.tools)

@@ -9,7 +9,9 @@ from uasbench.benchmark.runs.folder import RecordError, RunFolder, RunFolderErro
 from uasbench.benchmark.runs.records import CellKey, Failure, write_json
 from uasbench.benchmark.shelves import part, shelf
 from uasbench.benchmark.shelves.shelf import Shelf, briefs
+from uasbench.benchmark.verification.findings import Part
 from uasbench.reports.build import build, table_texts
+from uasbench.reports.checking import compare_tables
 from uasbench.reports.tables import tables_of
 from uasbench.reports.wide import wide_tables
 
@@ -44,7 +46,8 @@ def read_by(folder: RunFolder, monkeypatch) -> list[str]:
 @pytest.mark.parametrize("policy", ["exclude", "worst"])
 def test_tables_from_columns_are_those_from_records(run, policy, monkeypatch):
     monkeypatch.setattr(shelf, "PART", 9)
-    ours, theirs = table_texts(wide_tables(run, policy, print)), table_texts(tables_of(run, policy))
+    ours = table_texts(wide_tables(run, policy, print), many=True)
+    theirs = table_texts(tables_of(run, policy))
     left_out = {name for name in theirs if name.startswith(("details-", "per_case"))}
     assert ours == {name: text for name, text in theirs.items() if name not in left_out}
     assert "\nae,lits" in ours["tuned.csv"]
@@ -53,6 +56,11 @@ def test_tables_from_columns_are_those_from_records(run, policy, monkeypatch):
 def test_of_a_wide_run_tables_are_built_and_nothing_that_needs_all_its_values(run):
     built = {path.relative_to(run.path).parts[0] for path in build(run)}
     assert built == {"tables"}
+    part = Part("tables")
+    compare_tables(run, run.records(), part)
+    assert (part.outcome, part.counts["tables"] > 10) == ("verified", True)
+    with pytest.raises(RunFolderError, match="a metric at a time"):
+        _ = wide_tables(run, "exclude", print).scores
 
 
 def test_a_record_is_read_once_and_again_when_it_was_made_again(run, make_record, monkeypatch):
@@ -66,7 +74,7 @@ def test_a_record_is_read_once_and_again_when_it_was_made_again(run, make_record
     gone = next(path for path in sorted(run.records_dir.iterdir()) if path.name.startswith("two-stage"))
     gone.unlink()
     assert sorted(read_by(run, monkeypatch)) == sorted([run.record_path(r.cell).name for r in (other, new)])
-    assert table_texts(wide_tables(run, "exclude", print))["summary.csv"] == table_texts(tables_of(run))["summary.csv"]
+    assert wide_tables(run, "exclude", print).summary.equals(tables_of(run).summary)
 
 
 def test_briefs_are_the_records_without_values(run):
