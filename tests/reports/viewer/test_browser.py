@@ -105,6 +105,7 @@ def test_a_name_leads_to_its_method_which_opens(page):
     seen = page()
     seen.get_by_role("link", name=re.compile("^ae")).first.click()
     part = seen.locator("details.method[open]")
+    part.wait_for()  # following a link is told to the page a moment after the click
     assert part.count() == 1
     text = part.inner_text()
     assert all(title in text for title in ("Settings", "Thresholds of the first seed", "Cost", "Learned from"))
