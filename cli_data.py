@@ -1,4 +1,4 @@
-"""The commands of ``bench data``: check, prepare, convert, phantom."""
+"""The commands of ``bench data``: check, prepare, audit, convert, phantom."""
 
 import sys
 from pathlib import Path
@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 
 from . import cli_values as values
-from .cli_options import EXIT_USAGE, Cache, DataRoot, console, given, say
+from .cli_options import EXIT_USAGE, Cache, DataRoot, command_line, console, given, say
 
-app = typer.Typer(help="Look at data sets on disk, prepare and convert them, write the phantom.", no_args_is_help=True)
+app = typer.Typer(help="Look at data sets on disk, audit and convert them, write the phantom.", no_args_is_help=True)
 
 
 @app.command("check")
@@ -57,6 +57,49 @@ def data_prepare(
 
     for line in prepare_only(validated(**given(ctx)), console()):
         say(line)
+
+
+@app.command("audit")
+def data_audit(
+    ctx: typer.Context,
+    datasets: Annotated[str, typer.Argument(metavar="SET", autocompletion=values.datasets, help="Set, or several.")],
+    data_root: DataRoot = None,
+    phantom: Annotated[bool, typer.Option("--phantom", help="Screen the phantom.")] = False,
+    phantom_seed: Annotated[int, typer.Option(help="Seed of the phantom.")] = 0,
+    methods: Annotated[
+        str, typer.Option(autocompletion=values.methods, help="Methods that screen a healthy set, such as all.")
+    ] = "",
+    profile: Annotated[str, values.choice(*values.PROFILES, help="Profile of the screening methods.")] = "quick",
+    folds: Annotated[int, typer.Option(help="Parts of the patients; the rest trains for each.")] = 3,
+    slices: Annotated[int, typer.Option(help="Slices on the screening page.")] = 40,
+    out: Annotated[Path | None, typer.Option(help="Folder of the screening; default audits/SET.")] = None,
+    exclude: Annotated[list[str] | None, typer.Option(help="SET:ID to leave out of the screening.")] = None,
+    workers: Annotated[str, typer.Option(help="Stages at once.")] = "auto",
+    device: Annotated[str, values.choice(*values.DEVICES, help="Of the screening.")] = "auto",
+    cache: Cache = None,
+) -> None:
+    """Tell what is known of a set, find bodies under two names, and with --methods let them screen its scans."""
+    from .benchmark.catalogue import registry
+    from .benchmark.commands.auditing import audit
+    from .benchmark.commands.listing import dataset_adapters
+    from .benchmark.commands.screening import screen
+    from .benchmark.locations import data_root as root_of
+    from .benchmark.planning.options import validated
+    from .datasets.readers import Readers
+    from .reports.screening import write_screening
+
+    options = validated(**given(ctx), seeds=[0], command=command_line())
+    known = registry.datasets()
+    if not phantom:
+        root = root_of(data_root, [known.card(name) for name in options.datasets])
+        with Readers() as readers:
+            for found in audit(root, options.datasets, dataset_adapters(), readers):
+                say(found.text())
+    for name in options.datasets if methods else ():
+        folder = (out or Path("audits")) / name
+        screened = screen(options, name, folds, folder, console())
+        for path in write_screening(screened, folder, options.command, slices):
+            say(str(path))
 
 
 @app.command("convert")

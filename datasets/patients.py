@@ -136,6 +136,11 @@ def overlapping(train: Mapping[CaseKey, str], test: Mapping[CaseKey, str]) -> di
     return dropped
 
 
+def same_person(a: CaseKey, patient_a: str, b: CaseKey, patient_b: str) -> bool:
+    """Whether the patients that are named for two cases are one."""
+    return not set(_identities(a, patient_a)).isdisjoint(_identities(b, patient_b))
+
+
 def _identities(key: CaseKey, patient: str) -> tuple[CaseKey, ...]:
     """A name holds inside its set; one that is more than the case id holds everywhere."""
     own = (key[0], patient)

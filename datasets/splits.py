@@ -65,6 +65,28 @@ def split_healthy(
     return _finish(train, calibrate, patients, seed, "patients", f"{count} of {len(people)} patients calibrate")
 
 
+def hold_out(patients: Mapping[str, str], folds: int, seed: int) -> list[HealthySplit]:
+    """Part healthy cases so that each is held out once: of every fold the cases of its patients, ``calibration``.
+
+    ``patients`` gives the patient of each case.
+
+    Raises:
+        DataError: fewer patients than two, or than folds.
+    """
+    people = sorted(set(patients.values()), key=natural_key)
+    if not 2 <= folds <= len(people):
+        raise DataError(f"{len(people)} patients cannot be held out in {folds} folds; 2 to as many folds as patients")
+    order, cases = _shuffled(people, seed, "hold out"), sorted(patients, key=natural_key)
+    splits = []
+    for fold in range(folds):
+        held = set(order[fold::folds])
+        train: list[Part] = [(case, None) for case in cases if patients[case] not in held]
+        out: list[Part] = [(case, None) for case in cases if patients[case] in held]
+        note = f"fold {fold + 1} of {folds}: {len(held)} of {len(people)} patients are held out"
+        splits.append(_finish(train, out, patients, seed, "patients", note))
+    return splits
+
+
 def val_folds(patients: Iterable[str], seed: int) -> list[Fold]:
     """Cross-fitting folds over patients: leave-one-out up to 10 patients, 5 folds beyond; none for a single patient.
 

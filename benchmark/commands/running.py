@@ -47,30 +47,17 @@ def run(
     """
     started = time.monotonic()
     place_of = where(options)
-    workers, device = place_of.workers, place_of.numerics.device
     with RunFolder.working(options.folder()) as folder:
         tasks, graph = prepared(options, place_of, folder, console)
         on_start(folder)
-        book = _Bookkeeper(graph, folder, on_record)
+        book = Bookkeeper(graph, folder, on_record)
         for task in tasks:
             book.broken_in_the_plan(task, options.seeds)
         for key in graph.finished:
             on_record(folder.record(folder.record_path(key)))
-        if jobs := list(graph.jobs.values()):
-            preload, cache = tuple(sorted(graph.packages)), cache_root(options.cache)
-            place = Place(folder, workers, device, options.limit_s, preload, place_of.packed, cache, options.queue)
-            gpus = devices.gpu_count() if place_of.packed else None
-            journal = Journal(folder, jobs, workers, gpus, book)
-            with shown(console, jobs, workers, journal, gpus) as listener:
-                try:
-                    run_jobs(place_of.executor(place), jobs, listener, options.limit_s)
-                except BaseException:
-                    note(folder, STOPPED, "")
-                    raise
-                finally:
-                    book.write()
+        carry_out(graph, place_of, options, book, console)
         wall = time.monotonic() - started
-        write_timing(folder, wall_s=wall, workers=workers, stage_s=book.stage_s, work_s=book.fit_and_score_s)
+        write_timing(folder, wall_s=wall, workers=place_of.workers, stage_s=book.stage_s, work_s=book.fit_and_score_s)
     return folder, book.failed
 
 
@@ -110,7 +97,29 @@ def prepared(
     return tasks, graph
 
 
-class _Bookkeeper:
+def carry_out(
+    graph: Graph, place_of: Where, options: RunOptions, book: Bookkeeper, console: Console | None = None
+) -> None:
+    """Run the jobs of a graph, with a journal in its folder; nothing happens where none are left."""
+    if not graph.jobs:
+        return
+    folder, jobs, workers = graph.folder, list(graph.jobs.values()), place_of.workers
+    preload, cache = tuple(sorted(graph.packages)), cache_root(options.cache)
+    device = place_of.numerics.device
+    place = Place(folder, workers, device, options.limit_s, preload, place_of.packed, cache, options.queue)
+    gpus = devices.gpu_count() if place_of.packed else None
+    journal = Journal(folder, jobs, workers, gpus, book)
+    with shown(console, jobs, workers, journal, gpus) as listener:
+        try:
+            run_jobs(place_of.executor(place), jobs, listener, options.limit_s)
+        except BaseException:
+            note(folder, STOPPED, "")
+            raise
+        finally:
+            book.write()
+
+
+class Bookkeeper:
     """Turns events into records, failure files and counts."""
 
     def __init__(self, graph: Graph, folder: RunFolder, on_record: OnRecord) -> None:

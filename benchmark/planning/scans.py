@@ -4,11 +4,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ...common.errors import DataError, several
+from ...common.errors import DataError, did_you_mean, several
 from ...datasets.dataset import CaseRef
 from ...datasets.looking import Found, look
 from ...datasets.patients import CaseKey, ChosenCases, join_twins, overlapping
 from ...datasets.readers import Readers
+from ...datasets.reading.side_tables import left_out_of
 from ...datasets.storing.prepared import PreparedCase, ShowProgress, TruthRef
 from ...datasets.storing.store import Store
 from ...datasets.views.volume_view import AnyView
@@ -19,13 +20,17 @@ NAMED = 3
 
 @dataclass(frozen=True)
 class Scans:
-    """Prepared cases of a set, their truths by case id, their files, and remarks on the set and on its cases."""
+    """Prepared cases of a set, their truths by case id, their files, and remarks on the set and on its cases.
+
+    ``left_out`` names the cases (``SET:ID``) that ``exclude.csv`` leaves out.
+    """
 
     cases: list[PreparedCase] = field(default_factory=list)
     truths: dict[str, TruthRef] = field(default_factory=dict)
     refs: list[CaseRef] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     case_notes: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -65,13 +70,30 @@ class ScanSource:
             raise DataError("\n".join(there.problems))
         name, by_id = there.dataset.card.name, {ref.id: ref for ref in there.refs}
         kept, warnings = self.chosen.of_set(name, list(by_id))
+        reasons = self._reasons(there)
+        kept = [case for case in kept if case not in reasons]
+        if not kept:
+            raise DataError(f"{self.root / 'exclude.csv'} leaves no case of set {name!r}; leave out fewer")
         wanted = [by_id[case] for case in kept]
         found = self.store.prepare(
             there.dataset, wanted, views=self.views, truth=truth, readers=self.readers, progress=self.progress
         )
-        notes = [*(f"{name}: {note}" for note in there.notes), *warnings]
+        told = [f"{name}:{case} is left out by exclude.csv: {reason}" for case, reason in reasons.items()]
+        notes = [*(f"{name}: {note}" for note in there.notes), *warnings, *told]
         on_cases = [f"{name}:{ref.id}: {note}" for ref in wanted for note in ref.notes]
-        return Scans(found.cases, found.truths, wanted, [*notes, *warned(found.cases)], on_cases)
+        left_out = [f"{name}:{case}" for case in reasons]
+        return Scans(found.cases, found.truths, wanted, [*notes, *warned(found.cases)], on_cases, left_out)
+
+    def _reasons(self, there: Found) -> dict[str, str]:
+        """Return the cases of a set that exclude.csv leaves out, under any name of their scans, with the reasons."""
+        card = there.dataset.card
+        shown = card.partner if card.role == "planted" else card.wraps
+        listed, cases = left_out_of(self.root, filter(None, (card.name, shown))), [ref.id for ref in there.refs]
+        for case in listed if shown is None else ():  # a set that shows others' scans again may lack some of them
+            if case not in cases:
+                hint = did_you_mean(case, cases)
+                raise DataError(f"{self.root / 'exclude.csv'}: set {card.name!r} has no such case as {case!r}{hint}")
+        return {case: listed[case] for case in cases if case in listed}
 
 
 def key(case: PreparedCase) -> CaseKey:
@@ -108,11 +130,15 @@ def joined(*groups: Sequence[PreparedCase]) -> tuple[list[list[PreparedCase]], l
 
 @dataclass(frozen=True)
 class OtherLesions:
-    """Labelled cases of other sets; ``looked_for`` names the sets that were sought, there or not."""
+    """Labelled cases of other sets; ``looked_for`` names the sets that were sought, there or not.
+
+    ``left_out`` are cases that ``exclude.csv`` leaves out.
+    """
 
     cases: list[tuple[PreparedCase, TruthRef]] = field(default_factory=list)
     looked_for: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
 
 
 def other_lesions(
@@ -141,4 +167,5 @@ def other_lesions(
     leaks |= overlapping(by_case, people(tested))
     kept = [(case, truths[key(case)]) for case in ours if key(case) not in leaks]
     notes = [note for scans in found for note in scans.notes]
-    return OtherLesions(kept, names, [*notes, *warnings, *leaks.values()])
+    left_out = [text for scans in found for text in scans.left_out]
+    return OtherLesions(kept, names, [*notes, *warnings, *leaks.values()], left_out)

@@ -8,21 +8,23 @@ from pathlib import Path
 from ...common.atomic import of_the_cache
 from ...datasets.looking import look
 from ...datasets.patients import ChosenCases
-from ...datasets.phantom.disk import INFO, Size, phantom_root
+from ...datasets.phantom.disk import INFO, Size, phantom_of, phantom_root
 from ...datasets.phantom.predicted import lay_masks
 from ...datasets.readers import Readers
+from ...datasets.splits import hold_out
 from ...datasets.storing.entries import remove_damaged
 from ...datasets.storing.prepared import ShowProgress
 from ...datasets.storing.store import Store, UnusableViewError
 from ...datasets.views.volume_view import AnyView
 from ..catalogue.registry import datasets, runnable
 from ..locations import cache_root, data_root
+from ..runs.records import Skip
 from .fits import trainable
-from .options import RunOptions
+from .options import OptionError, RunOptions
 from .plan import PlanError
-from .scans import Scans, ScanSource
+from .scans import Scans, ScanSource, joined
 from .selection import Selection, said, select
-from .task_data import TaskData, prepare_task, task_pairs
+from .task_data import SPLIT_SEED, TaskData, prepare_task, task_pairs
 
 PHANTOM_SIZE: dict[str, Size] = {"smoke": "smoke", "quick": "quick", "standard": "standard", "paper": "full"}
 
@@ -125,6 +127,51 @@ def _refuse_nobody(selection: Selection, dataset: str) -> None:
         raise PlanError(f"no method can run on {dataset}: {reasons}")
 
 
+def screening_tasks(
+    options: RunOptions, name: str, folds: int, workers: int, progress: ShowProgress | None = None
+) -> list[Planned]:
+    """Prepare a healthy set once per fold: those who are not held out train, those who are stand as calibration.
+
+    Methods that learn from healthy scans take part; those that learn nothing, or from labels or test scans, do not.
+
+    Raises:
+        UasbenchError: the set is none of healthy scans, its data cannot be used, or no method can run.
+    """
+    card = datasets().card(name)
+    if card.role != "healthy":
+        raise OptionError(f"{name}: its scans have lesions; only sets of healthy scans are screened")
+    chosen = select(options, card.anatomy, name, runnable())
+    learning = [c for c in chosen.candidates if c.card.uses == "healthy" and not c.card.trivial]
+    left = [c.label for c in chosen.candidates if c not in learning]
+    chosen.skipped += [Skip(method=label, dataset=name, reason="does not learn from healthy scans") for label in left]
+    chosen.candidates = learning
+    _refuse_nobody(chosen, name)
+    views = list(dict.fromkeys(c.view for c in learning if c.view is not None))
+    with Readers(workers) as readers:
+        root = _root(options, (name,))
+        scans = _source(options, root, views, readers, progress).scans(name, truth=False)
+    (cases,), twins = joined(scans.cases)
+    tasks = []
+    for split in hold_out({case.id: case.patient for case in cases}, folds, SPLIT_SEED):
+        data = TaskData(
+            dataset=name,
+            train=name,
+            card=card,
+            test=[],
+            truths={},
+            healthy=cases,
+            split=split,
+            only=[text for text in options.only if text.partition(":")[0] == name],
+            excluded=[*options.exclude, *scans.left_out],
+            warnings=[*scans.notes, *scans.case_notes, *twins],
+            phantom=phantom_of([ref.image for ref in scans.refs]),
+            calibration_voxels=sum(c.roi_voxels() for c in cases) // folds,
+        )
+        kept, refused = trainable(learning, data)
+        tasks.append(Planned(data=data, candidates=kept, skipped=[*chosen.skipped, *refused], broken=chosen.broken))
+    return tasks
+
+
 def plain_task(options: RunOptions, readers: Readers) -> TaskData:
     """Prepare the data of the one task of the options as they are, through no view; what is damaged is made again.
 
@@ -168,8 +215,8 @@ def _placed(options: RunOptions, pair: tuple[str, str]) -> tuple[tuple[str, str]
     return (pair if pair[1] in made or not own else (pair[0], own[0])), root
 
 
-def _root(options: RunOptions, pair: tuple[str, str]) -> Path:
-    cards = [datasets().card(name) for name in pair]
+def _root(options: RunOptions, names: Sequence[str]) -> Path:
+    cards = [datasets().card(name) for name in names]
     if not options.phantom:
         return data_root(options.data_root, cards)
     if options.data_root is not None:
@@ -177,5 +224,5 @@ def _root(options: RunOptions, pair: tuple[str, str]) -> Path:
     cache, size = cache_root(options.cache) / "phantom", PHANTOM_SIZE[options.profile]
     with of_the_cache():
         root = phantom_root(cache, anatomy=cards[0].anatomy, seed=options.phantom_seed, size=size)
-        lay_masks(root, [datasets().get(pair[0])])
+        lay_masks(root, [datasets().get(names[0])])
     return root

@@ -1,4 +1,4 @@
-"""Tables that lie beside the scans: CSV files, and ``patients.csv``, which says whose each case is."""
+"""Tables that lie beside the scans: whose each case is (``patients.csv``), and which are left out (``exclude.csv``)."""
 
 import csv
 import re
@@ -51,6 +51,16 @@ def patients_of(root: Path, dataset: str, cases: Iterable[str]) -> tuple[dict[st
         for case in sorted(set(rows) - set(cases), key=natural_key)
     ]
     return {case: rows.get(case, case) for case in cases}, warnings
+
+
+def left_out_of(root: Path, names: Iterable[str]) -> dict[str, str]:
+    """Return the cases that ``exclude.csv`` (columns set, case, reason) of the data root leaves out, with the reasons.
+
+    ``names`` are those under which the scans are known: the set's own, and that of the set whose scans it shows again.
+    """
+    path, names = root / "exclude.csv", set(names)
+    rows = read_table(path, ("set", "case", "reason")) if path.is_file() else []
+    return {row["case"]: row["reason"] for _, row in rows if row["set"] in names}
 
 
 def read_table(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, str]]]:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from uasbench.common.errors import DataError
-from uasbench.datasets.splits import no_folds_reason, split_healthy, val_folds
+from uasbench.datasets.splits import hold_out, no_folds_reason, split_healthy, val_folds
 
 PEOPLE = st.dictionaries(
     st.integers(0, 60).map("img{:04d}".format), st.integers(0, 12).map("p{}".format), min_size=1, max_size=40
@@ -89,3 +89,22 @@ def test_one_patient_has_no_folds_but_a_reason():
     assert no_folds_reason(["p", "q"]) is None
     with pytest.raises(DataError, match="no healthy case"):
         split_healthy({}, {}, 0)
+
+
+@given(patients=PEOPLE, seed=SEEDS, folds=st.integers(2, 6))
+def test_everybody_is_held_out_once_from_those_who_train(patients, seed, folds):
+    people = set(patients.values())
+    if len(people) < folds:
+        with pytest.raises(DataError, match="cannot be held out"):
+            hold_out(patients, folds, seed)
+        return
+    splits = hold_out(patients, folds, seed)
+    assert splits == hold_out(dict(reversed(patients.items())), folds, seed)
+    assert sorted(case for split in splits for case, _ in split.calibration) == sorted(patients)
+    for split in splits:
+        train, held = {patients[c] for c, _ in split.train}, {patients[c] for c, _ in split.calibration}
+        assert train
+        assert held
+        assert train | held == people
+        assert not train & held
+    assert len({split.hash for split in splits}) == folds
