@@ -22,6 +22,9 @@ class DatasetCard:
         reference: the method that paired tests compare with.
         wraps: the set whose scans and truth this one shows again, with another region of interest: its
             patients are those of that set. It is used where it is named, or is the partner of a set that is.
+        finding: what its lesions are in one word: ``tumour`` for masses, nodules and cysts, benign or not;
+            ``pneumonia``. A top line that learns from other lesion sets takes those of the same word, and those that
+            say nothing.
     """
 
     name: str
@@ -37,6 +40,7 @@ class DatasetCard:
     reference: str | None = None
     truth: Literal["voxel", "slice", "none"] = "none"
     wraps: str | None = None
+    finding: str | None = None
 
 
 @dataclass(frozen=True)

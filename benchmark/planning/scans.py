@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ...common.errors import DataError, did_you_mean, several
-from ...datasets.dataset import CaseRef
+from ...datasets.dataset import CaseRef, DatasetCard
 from ...datasets.looking import Found, look
 from ...datasets.patients import CaseKey, ChosenCases, join_twins, overlapping
 from ...datasets.readers import Readers
@@ -128,6 +128,11 @@ def joined(*groups: Sequence[PreparedCase]) -> tuple[list[list[PreparedCase]], l
     return named, warnings
 
 
+def _alike(one: DatasetCard, other: DatasetCard) -> bool:
+    """Whether two sets have lesions of one kind, as far as their cards say."""
+    return one.finding is None or other.finding is None or one.finding == other.finding
+
+
 @dataclass(frozen=True)
 class OtherLesions:
     """Labelled cases of other sets; ``looked_for`` names the sets that were sought, there or not.
@@ -147,6 +152,7 @@ def other_lesions(
     """Prepare the lesion sets of the target's organ that lie in the data root, without tested and calibrating patients.
 
     ``target`` is tested, with the cases ``test``; the maps of ``calibrating`` set the quantiles of ``healthy-q*``.
+    A set whose card names another finding than the target's is none of them: tumours teach nothing about pneumonia.
 
     Raises:
         DataError: a set that is there cannot be used.
@@ -154,7 +160,7 @@ def other_lesions(
     cards = source.registry.cards()
     wanted = ("lesion", cards[target].anatomy, "voxel", None)
     names = [n for n, card in cards.items() if (card.role, card.anatomy, card.truth, card.wraps) == wanted]
-    names = [n for n in names if n not in (target, cards[target].wraps)]
+    names = [n for n in names if n not in (target, cards[target].wraps) and _alike(cards[n], cards[target])]
     found = [source.scans_if_there(name) for name in names]
     truths = {key(case): scans.truths[case.id] for scans in found for case in scans.cases}
     everyone = [case for scans in found for case in scans.cases]

@@ -48,6 +48,7 @@ class Coronacases(LungFoldersDataset):
         partner="luna16",
         reference="hu-opened",
         truth="voxel",
+        finding="pneumonia",
     )
     folders: ClassVar[tuple[str, ...]] = ("coronacases", "covid-19-ct-seg", "covid19-ct-scans")
     case_labels = frozenset({0, 1})

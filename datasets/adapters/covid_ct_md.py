@@ -51,6 +51,7 @@ class CovidCTMD(SurveyedDataset):
         partner="luna16",
         reference="hu-opened",
         truth="slice",
+        finding="pneumonia",
     )
     folders = ("covid-ct-md", "covid_ct_md", "covidctmd", "covid-ctmd")
     pattern = r".+\.nii(\.gz)?|.+\.dcm|slice_labels\.csv|index\.csv|" + _ARRAY.pattern

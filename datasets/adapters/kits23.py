@@ -48,6 +48,7 @@ class KiTS23(NiftiPairDataset):
         partner="btcv-kidney",
         reference="hu-deviation",
         truth="voxel",
+        finding="tumour",
     )
     folders = ("kits23", "kits-23", "kits_23", "kits2023")
     case_labels = frozenset({0, KIDNEY, TUMOUR, CYST})

@@ -39,6 +39,7 @@ class LiTS(NiftiPairDataset):
         partner="btcv",
         reference="hu-deviation",
         truth="voxel",
+        finding="tumour",
     )
     folders = ("lits", "lits17", "lits2017", "litsdataset")
     twin_folders = ("task03_liver",)

@@ -199,6 +199,7 @@ def _card(task: Task, masks: str = ", and rois/{}/{}_NNN.nii.gz for the organ", 
             + masks.format(about["name"], task.file)
         ),
         truth="voxel",
+        finding="tumour",
         **about,
     )
 

@@ -42,6 +42,7 @@ class Radiopaedia(LungFoldersDataset):
         partner="luna16",
         reference="hu-opened",
         truth="voxel",
+        finding="pneumonia",
     )
     folders: ClassVar[tuple[str, ...]] = ("radiopaedia", "medseg")
     case_labels = frozenset({0, GROUND_GLASS, CONSOLIDATION, EFFUSION})

@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
@@ -13,8 +14,10 @@ from hypothesis import strategies as st
 from uasbench.benchmark.catalogue import registry
 from uasbench.benchmark.planning.fits import folds, label_plan
 from uasbench.benchmark.planning.plan import PlanError
+from uasbench.benchmark.planning.scans import Scans, other_lesions
 from uasbench.benchmark.stages.fit import FitError, FitTask, MethodSpec, training_scans
 from uasbench.benchmark.stages.task import Numerics
+from uasbench.datasets.adapters.coronacases import Coronacases
 from uasbench.datasets.phantom.disk import write_phantom
 from uasbench.datasets.storing.prepared import PreparedCase, TruthRef
 
@@ -202,6 +205,25 @@ def people(two_sets):
     yield write
     for path in tables:
         path.unlink()
+
+
+def test_unseen_looks_at_sets_whose_lesions_are_of_the_tested_kind_or_of_an_unnamed_one():
+    findings = {"target": "pneumonia", "alike": "pneumonia", "mute": None, "masses": "tumour"}
+    cards = {name: replace(Coronacases.card, name=name, finding=finding) for name, finding in findings.items()}
+
+    class Source:
+        registry = SimpleNamespace(cards=lambda: cards)
+
+        @staticmethod
+        def scans_if_there(name):
+            return Scans()
+
+    def looked_for(target):
+        return other_lesions(target, Source(), [], []).looked_for  # pyright: ignore[reportArgumentType]
+
+    assert looked_for("target") == ["alike", "mute"]
+    assert looked_for("masses") == ["mute"]
+    assert looked_for("mute") == ["target", "alike", "masses"]
 
 
 @pytest.mark.usefixtures("plugins")

@@ -203,6 +203,7 @@ def test_no_list_of_sets_counts_a_patient_twice(livers):
 @pytest.mark.parametrize(
     ("target", "sought"),
     [
+        ("msd-lung", set()),
         ("coronacases", {"radiopaedia"}),
         ("coronacases-eroded", {"radiopaedia"}),
         ("radiopaedia", {"coronacases"}),
@@ -219,6 +220,8 @@ def test_unseen_top_lines_learn_from_other_patients(target, sought):
 
     looked = set(other_lesions(target, Source(), [], []).looked_for)  # pyright: ignore[reportArgumentType]
     assert sought <= looked
+    cards = registry.datasets().cards()
+    assert all(cards[name].finding == cards[target].finding for name in looked)
     assert not looked & {target, *(cls.card.name for cls in (*LIVER, *LUNG)), target.partition("-")[0]}
 
 
