@@ -1,6 +1,6 @@
 """Shared by lung sets that keep CT, lung masks and lesion masks in folders of their own, paired by name."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from ...common.errors import DataError
 from ..case import OUTSIDE_SHARE, Case, Note, Truth, warning
 from ..dataset import CaseRef
 from ..reading.geometry import placement
@@ -19,6 +20,8 @@ from .nifti_pair import NiftiPairDataset
 from .surveying import Survey
 
 THICK_MM = 5.0
+MIN_LESION_VOXELS = 100
+"""Yao et al. 2021 leave out a volume that has fewer."""
 LEFT, RIGHT = 1, 2
 
 
@@ -114,6 +117,15 @@ class LungFoldersDataset(NiftiPairDataset):
         if share <= OUTSIDE_SHARE:
             return []
         return [f"{100 * share:.0f} % of the lesions lies outside the lung mask ({case.roi_source})"]
+
+
+def has_few_voxels(path: Path, wanted: Collection[int]) -> bool:
+    """Whether a label file has fewer than 100 voxels of the ``wanted`` values; one that cannot be read has enough."""
+    try:
+        labels = read_labels(path, read_grid(path))
+    except DataError:
+        return False
+    return int(np.isin(labels.data, sorted(wanted)).sum()) < MIN_LESION_VOXELS
 
 
 def kind_of_folder(path: Path, kinds: Mapping[str, str]) -> str | None:

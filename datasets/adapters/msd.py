@@ -11,8 +11,8 @@ from ...common.errors import brief, several, shortened
 from ..dataset import DatasetCard
 from ..reading.orientation import flips_from_liver
 from ..reading.side_tables import natural_key
-from .laid import MASK_LABELS, LaidOrganDataset, MaskFolder
-from .lung_folders import LungFile, LungFoldersDataset
+from .laid import LaidOrganDataset
+from .laid_lungs import LaidLungsDataset
 from .nifti_pair import NiftiPairDataset, match_labels
 from .surveying import Survey, by_kind, unique
 
@@ -223,7 +223,7 @@ class MSDPancreas(DecathlonDataset):
     lesion_labels = frozenset({2})
 
 
-class MSDLung(DecathlonDataset, LungFoldersDataset):
+class MSDLung(DecathlonDataset, LaidLungsDataset):
     """Chest CT of patients with lung cancer, of which the tumour alone is labelled."""
 
     task = _LUNG
@@ -240,15 +240,10 @@ class MSDLung(DecathlonDataset, LungFoldersDataset):
     )
     lesion_labels = frozenset({1})
 
-    def search(self, root: Path, files: list[Path], survey: Survey) -> None:
-        self._root = root
-        super().search(root, files, survey)
-
     def pair(self, files: list[Path], survey: Survey) -> dict[str, tuple[Path, Path]]:
         """Pair imagesTr with labelsTr, and both with the lung masks that a user laid beside the data."""
         pairs = super().pair(files, survey)
-        laid = MaskFolder.of(self._root, self.card.name, pairs)
-        self.lung_files = {case: LungFile(path, MASK_LABELS, laid.source(case)) for case, path in laid.masks.items()}
+        self.lay(pairs)
         return pairs
 
 

@@ -60,8 +60,8 @@ class NiftiPairDataset(SurveyedDataset):
         self._spacing: dict[str, Spacing] = {}
 
     @abstractmethod
-    def pair(self, files: list[Path], survey: Survey) -> dict[str, tuple[Path, Path]]:
-        """Return image and label by case id; what doesn't pair goes to ``survey``."""
+    def pair(self, files: list[Path], survey: Survey) -> Mapping[str, tuple[Path, Path | None]]:
+        """Return image and label, where it has one, by case id; what doesn't pair goes to ``survey``."""
 
     @staticmethod
     def find_flips(image: np.ndarray, roi: np.ndarray, /) -> AxisFlips | None:

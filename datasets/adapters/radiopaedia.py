@@ -3,17 +3,12 @@
 from pathlib import Path
 from typing import ClassVar
 
-import numpy as np
-
-from ...common.errors import DataError
 from ..dataset import DatasetCard
-from ..reading.volume_io import read_grid, read_labels
-from .lung_folders import LungFile, LungFoldersDataset, kind_of_folder
+from .lung_folders import MIN_LESION_VOXELS, LungFile, LungFoldersDataset, has_few_voxels, kind_of_folder
 from .nifti_pair import match_labels
 from .surveying import Survey, by_kind, case_name, unique
 
 GROUND_GLASS, CONSOLIDATION, EFFUSION = 1, 2, 3
-MIN_LESION_VOXELS = 100
 
 _KINDS = {"rpim": "image", "rplungmsk": "lung", "rpmsk": "lesion"}
 
@@ -53,7 +48,7 @@ class Radiopaedia(LungFoldersDataset):
         found = by_kind(files, _identify)
         images, lungs, lesions = (unique(found[kind], survey) for kind in ("image", "lung", "lesion"))
         pairs = match_labels(images, lesions, "rp_msk/{}.nii.gz", survey, others=lungs, ct="rp_im/{}.nii.gz")
-        excluded = [case for case, (_, label) in pairs.items() if self._count(label) < MIN_LESION_VOXELS]
+        excluded = [case for case, (_, label) in pairs.items() if has_few_voxels(label, self.lesion_labels)]
         pairs = {case: files for case, files in pairs.items() if case not in excluded}
         self.lung_files = {case: LungFile(path) for case, path in lungs.items() if case in pairs}
         if excluded:
@@ -63,14 +58,6 @@ class Radiopaedia(LungFoldersDataset):
             )
             (survey.notes if pairs else survey.problems).append(text)
         return pairs
-
-    def _count(self, path: Path) -> int:
-        """Return the lesion voxels of a mask; a mask that cannot be read counts as full."""
-        try:
-            labels = read_labels(path, read_grid(path))
-        except DataError:
-            return MIN_LESION_VOXELS
-        return int(np.isin(labels.data, sorted(self.lesion_labels)).sum())
 
 
 def _identify(path: Path) -> tuple[str, str] | None:

@@ -14,6 +14,7 @@ from uasbench.datasets.adapters.covid_ct_md import CovidCTMD
 from uasbench.datasets.adapters.kits23 import KiTS23
 from uasbench.datasets.adapters.lits import LiTS
 from uasbench.datasets.adapters.luna16 import LUNA16
+from uasbench.datasets.adapters.mosmed import MosMed, MosMedHealthy
 from uasbench.datasets.adapters.msd import MSDColon, MSDLung, MSDPancreas, MSDVessels
 from uasbench.datasets.adapters.radiopaedia import Radiopaedia
 from uasbench.datasets.case import warning
@@ -31,6 +32,8 @@ CARDS = {
     MSDVessels: ("msd-vessels", "liver", "lesion", "voxel", "btcv", "hu-deviation"),
     MSDColon: ("msd-colon", "colon", "lesion", "voxel", None, "hu-deviation"),
     KiTS23: ("kits23", "kidney", "lesion", "voxel", "btcv-kidney", "hu-deviation"),
+    MosMed: ("mosmed", "lung", "lesion", "voxel", "mosmed-healthy", "hu-opened"),
+    MosMedHealthy: ("mosmed-healthy", "lung", "healthy", "none", None, None),
 }
 
 
@@ -70,10 +73,12 @@ FILES = {
     ),
     MSDLung: ("data/Task06_Lung/imagesTr/lung_004.nii.gz", "data/Task06_Lung/labelsTr/lung_004.nii.gz"),
     KiTS23: ("dataset/case_00004/imaging.nii.gz", "dataset/case_00004/segmentation.nii.gz"),
+    MosMed: ("studies/CT-1/study_0255.nii.gz", "masks/study_0255_mask.nii.gz"),
+    MosMedHealthy: ("studies/CT-0/study_0001.nii.gz",),
 }
 NAMES = (
     "img0001", "chaos_3", "1.2", "volume-3", "coronacases_001", "rp_2", "P001", "pancreas_004", "lung_004",
-    "case_00004",
+    "case_00004", "study_0255", "study_0001",
 )  # fmt: skip
 IDS = dict(zip(FILES, NAMES, strict=True))
 HEADERS = {

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 from uasbench.common.errors import DataError
-from uasbench.datasets.adapters.radiopaedia import MIN_LESION_VOXELS, Radiopaedia
+from uasbench.datasets.adapters.lung_folders import MIN_LESION_VOXELS
+from uasbench.datasets.adapters.radiopaedia import Radiopaedia
 
 SPACING = (3.0, 0.7, 0.7)
 SHAPE = (6, 40, 50)
