@@ -1,4 +1,4 @@
-"""Kidneys and pancreas of BTCV: the healthy partners of KiTS23 and of task 7 of the Decathlon."""
+"""Kidneys and pancreas of BTCV: healthy sets for KiTS23 and for task 7 of the Decathlon."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -216,7 +216,7 @@ class MSDPancreas(DecathlonDataset):
         anatomy="pancreas",
         citation=f"{_CITATION}. Label 2 is any mass, cysts too",
         roi_source="label >= 1 (pancreas or mass)",
-        partner="btcv-pancreas",
+        partner="pancreas-ct",
         reference="hu-deviation",
     )
     roi_labels = frozenset({1, 2})

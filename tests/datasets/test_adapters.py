@@ -16,6 +16,7 @@ from uasbench.datasets.adapters.lits import LiTS
 from uasbench.datasets.adapters.luna16 import LUNA16
 from uasbench.datasets.adapters.mosmed import MosMed, MosMedHealthy
 from uasbench.datasets.adapters.msd import MSDColon, MSDLung, MSDPancreas, MSDVessels
+from uasbench.datasets.adapters.pancreas_ct import PancreasCT
 from uasbench.datasets.adapters.radiopaedia import Radiopaedia
 from uasbench.datasets.case import warning
 
@@ -27,13 +28,14 @@ CARDS = {
     Coronacases: ("coronacases", "lung", "lesion", "voxel", "luna16", "hu-opened"),
     Radiopaedia: ("radiopaedia", "lung", "lesion", "voxel", "luna16", "hu-opened"),
     CovidCTMD: ("covid-ct-md", "lung", "lesion", "slice", "luna16", "hu-opened"),
-    MSDPancreas: ("msd-pancreas", "pancreas", "lesion", "voxel", "btcv-pancreas", "hu-deviation"),
+    MSDPancreas: ("msd-pancreas", "pancreas", "lesion", "voxel", "pancreas-ct", "hu-deviation"),
     MSDLung: ("msd-lung", "lung", "lesion", "voxel", "luna16", "hu-opened"),
     MSDVessels: ("msd-vessels", "liver", "lesion", "voxel", "btcv", "hu-deviation"),
     MSDColon: ("msd-colon", "colon", "lesion", "voxel", None, "hu-deviation"),
     KiTS23: ("kits23", "kidney", "lesion", "voxel", "btcv-kidney", "hu-deviation"),
     MosMed: ("mosmed", "lung", "lesion", "voxel", "mosmed-healthy", "hu-opened"),
     MosMedHealthy: ("mosmed-healthy", "lung", "healthy", "none", None, None),
+    PancreasCT: ("pancreas-ct", "pancreas", "healthy", "none", None, None),
 }
 
 
@@ -75,10 +77,11 @@ FILES = {
     KiTS23: ("dataset/case_00004/imaging.nii.gz", "dataset/case_00004/segmentation.nii.gz"),
     MosMed: ("studies/CT-1/study_0255.nii.gz", "masks/study_0255_mask.nii.gz"),
     MosMedHealthy: ("studies/CT-0/study_0001.nii.gz",),
+    PancreasCT: ("PANCREAS_0007/1/2/1-001.dcm", "TCIA_pancreas_labels-02-05-2017/label0007.nii.gz"),
 }
 NAMES = (
     "img0001", "chaos_3", "1.2", "volume-3", "coronacases_001", "rp_2", "P001", "pancreas_004", "lung_004",
-    "case_00004", "study_0255", "study_0001",
+    "case_00004", "study_0255", "study_0001", "PANCREAS_0007",
 )  # fmt: skip
 IDS = dict(zip(FILES, NAMES, strict=True))
 HEADERS = {
@@ -247,6 +250,7 @@ def test_without_a_mask_the_lungs_are_segmented(adapter, tmp_path, write, monkey
         (Coronacases, r"coronacases_001\.nii\.gz: image without label \(no Infection_Mask"),
         (Radiopaedia, r"rp_im/2\.nii\.gz: image without label \(no rp_msk/2\.nii\.gz\)"),
         (MSDPancreas, r"pancreas_004\.nii\.gz: image without label \(no labelsTr/pancreas_004"),
+        (PancreasCT, r"1-001\.dcm: image without label \(no label0007\.nii\.gz\)"),
         (KiTS23, r"imaging\.nii\.gz: image without label \(no segmentation\.nii\.gz"),
     ],
 )
