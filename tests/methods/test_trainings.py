@@ -20,6 +20,7 @@ KNOWN = registry.runnable()
 VOLUMES: dict[str, Any] = {"spacing": (2.5, 3.0, 3.0), "size": 24}
 FALLS: dict[str, tuple[dict[str, Any], str, float]] = {  # settings, curve, share of its start that is left
     "ae": ({"updates": 24, "lr": 5e-3, "norm": "affine"}, "l1", 0.6),
+    "ae-u": ({"updates": 24, "lr": 5e-3}, "l2", 0.6),
     "anoddpm": ({"updates": 20, "lr": 5e-3}, "mse", 0.6),
     "asc-net": ({"updates": 15, "lr": 1e-2, "dropout": 0.0}, "mse", 0.9),
     "cutpaste": ({"epochs": 60, "batch": 8, "jitter": 0.5, "area": (0.1, 0.2)}, "cross-entropy", 1.0),
@@ -40,6 +41,7 @@ FALLS: dict[str, tuple[dict[str, Any], str, float]] = {  # settings, curve, shar
     "two-stage": ({"restoration_updates": 30, "segmentation_updates": 1, "lr": 3e-3}, "restoration/l1", 0.5),
 }
 LENGTHS: dict[str, tuple[dict[str, Any], int]] = {  # settings; updates over three scans or 24 slices
+    "ae-u": ({"epochs": 7, "batch": 5}, 7 * 5),
     "draem": ({"epochs": 7, "batch": 5}, 7 * 5),
     "fpi": ({"epochs": 2, "batch": 10}, 2 * 3),
     "random-shape": ({"epochs": 2, "batch": 10}, 2 * 3),

@@ -179,8 +179,9 @@ class ReconstructionMethod(Method):
             return held_out_loss(ctx, updates, [self.net], source, lambda slices: self._held_out_loss(slices, ctx))
 
         if c.patience is None:
-            step = self._step(stack, self.training_slices(healthy, stack, ctx), ctx)
-            run_updates(ctx, c.updates, step, watch=watch(c.updates))
+            train = self.training_slices(healthy, stack, ctx)
+            updates = training_length(c.updates, c.epochs, len(train), c.batch)
+            run_updates(ctx, updates, self._step(stack, train, ctx), watch=watch(updates))
             return
         train, held_out = hold_out(healthy, stack, ctx.rng("hold-out"))
         train_until_no_gain(
