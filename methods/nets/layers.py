@@ -11,13 +11,18 @@ from torch import nn
 class SeededDropout(nn.Module):
     """Dropout that draws from its own generator, so that a fit depends on no global random state.
 
+    Args:
+        p: probability with which a value is dropped.
+        channels: whole channels of maps (n, c, h, w) are dropped instead of single values.
+
     Attributes:
         shared: the whole batch gets the same mask: one thinned network instead of one per item.
     """
 
-    def __init__(self, p: float) -> None:
+    def __init__(self, p: float, *, channels: bool = False) -> None:
         super().__init__()
         self.p = p
+        self.channels = channels
         self.shared = False
         self.generator: torch.Generator | None = None
 
@@ -25,7 +30,10 @@ class SeededDropout(nn.Module):
         """Drop values with probability p in training mode and scale the rest by 1 / (1 − p)."""
         if not self.training or self.p == 0:
             return x
-        keep = torch.empty_like(x[:1] if self.shared else x).bernoulli_(1 - self.p, generator=self.generator)
+        drawn = x[:1] if self.shared else x
+        if self.channels:
+            drawn = drawn[:, :, :1, :1]
+        keep = torch.empty_like(drawn).bernoulli_(1 - self.p, generator=self.generator)
         return x * keep / (1 - self.p)
 
 

@@ -61,6 +61,12 @@ class TimmFeatures(nn.Module):
     def forward(self, grey: torch.Tensor) -> list[torch.Tensor]:
         return self.net(torch.addcmul(self.shift, grey, self.scale).contiguous(memory_format=torch.channels_last))
 
+    def normalise_with(self, mean: float, std: float) -> TimmFeatures:
+        """Normalise images with one mean and standard deviation in place of those that the backbone expects."""
+        self.scale.fill_(1 / std)
+        self.shift.fill_(-mean / std)
+        return self
+
     def freeze(self) -> TimmFeatures:
         """Never train again: no gradients, normalisation with running statistics."""
         self.frozen = True

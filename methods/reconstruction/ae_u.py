@@ -71,9 +71,9 @@ class AEU(ReconstructionMethod):
         title="Autoencoder with predicted uncertainty (AE-U)",
         year=2020,
         family="reconstruction",
-        citation="Mao, Xue, Wang, Zhang, Zheng, Zheng: Abnormality Detection in Chest X-ray Images Using Uncertainty "
-        "Prediction Autoencoders, MICCAI 2020; settings: Cai et al., MedIAnomaly, Medical Image Analysis 102, 2025",
-        reference="arXiv:2006.02814",
+        citation="Mao, Xue, Wang, Zhang, Zheng, Liu: Abnormality Detection in Chest X-ray Images Using Uncertainty "
+        "Prediction Autoencoders, MICCAI 2020; settings: Cai et al., MedIAnomaly, arXiv:2404.04518",
+        reference="doi:10.1007/978-3-030-59725-2_51",
         slice_score="mean",
         figures=(
             ("input", "64², [−1, 1]", "64², [−1, 1], masked; lungs in Yao's frame"),

@@ -27,6 +27,7 @@ FALLS: dict[str, tuple[dict[str, Any], str, float]] = {  # settings, curve, shar
     "dae": ({"epoch_updates": 10, "epochs": 2, "t_max": 10}, "mse", 0.6),
     "draem": ({"updates": 30, "lr": 3e-3}, "l2", 0.6),
     "f-anogan": ({"updates": 5, "encoder_updates": 60, "encoder_lr": 3e-3, "batch": 8}, "encoder/image", 0.9),
+    "fae": ({"updates": 30, "lr": 1e-2}, "1 - ssim", 0.9),
     "fpi": ({"updates": 30, "lr": 1e-2, "half_width": (0.1, 0.3)}, "bce", 0.7),
     "gmvae": ({"updates": 24, "lr": 5e-3, "norm": "affine"}, "loss", 0.6),
     "layer-decomposition": (VOLUMES | {"volume": (100.0, 3000.0), "updates": 30}, "decomposition/loss", 0.9),
