@@ -1,4 +1,4 @@
-"""The U-Net that predicts the noise of a diffused image (Dhariwal and Nichol 2021), as AnoDDPM uses it."""
+"""The U-Net that denoises a diffused image (Dhariwal and Nichol 2021), as AnoDDPM, pDDPM and cDDPM use it."""
 
 import math
 from collections.abc import Sequence
@@ -53,15 +53,19 @@ class TimeEmbedding(nn.Module):
 class TimedBlock(nn.Module):
     """Two 3×3 convolutions, each after group normalisation and swish; t shifts the channels in between.
 
-    With ``how`` the block also changes the size, after the first swish and on the shortcut.
+    With ``how`` the block also changes the size, after the first swish and on the shortcut. With ``scaled`` t scales
+    the channels too, and both after the second normalisation.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, time_width: int, how: Resample = None) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, time_width: int, how: Resample = None, *, scaled: bool = False
+    ) -> None:
         super().__init__()
         self.how: Resample = how
+        self.scaled = scaled
         self.norm_in = group_norm(in_channels)
         self.conv_in = nn.Conv2d(in_channels, out_channels, 3, padding=1)
-        self.shift = nn.Linear(time_width, out_channels)
+        self.shift = nn.Linear(time_width, 2 * out_channels if scaled else out_channels)
         self.norm_out = group_norm(out_channels)
         self.conv_out = zero(nn.Conv2d(out_channels, out_channels, 3, padding=1))
         self.shortcut = nn.Identity() if in_channels == out_channels else nn.Conv2d(in_channels, out_channels, 1)
@@ -69,8 +73,13 @@ class TimedBlock(nn.Module):
     def forward(self, x: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
         """Map (n, in_channels, H, W) and the embedding (n, time_width) to (n, out_channels, H', W')."""
         h = self.conv_in(resample(functional.silu(self.norm_in(x)), self.how))
-        h = h + self.shift(functional.silu(time))[:, :, None, None]
-        h = self.conv_out(functional.silu(self.norm_out(h)))
+        shift = self.shift(functional.silu(time))[:, :, None, None]
+        if self.scaled:
+            scale, shift = shift.chunk(2, dim=1)
+            h = self.norm_out(h) * (1 + scale) + shift
+        else:
+            h = self.norm_out(h + shift)
+        h = self.conv_out(functional.silu(h))
         return self.shortcut(resample(x, self.how)) + h
 
 
@@ -115,6 +124,8 @@ class DiffusionUNet(nn.Module):
         blocks: residual blocks per level.
         attention: sides of the feature maps on which positions attend to each other.
         heads: attention heads.
+        scaled: t scales channels as well as shifting them.
+        condition: length of a vector that conditions the net, embedded like t and set beside it; 0 is none.
 
     Raises:
         ValueError: the size cannot be halved often enough.
@@ -128,16 +139,24 @@ class DiffusionUNet(nn.Module):
         blocks: int = 2,
         attention: Sequence[int] = (16, 8),
         heads: int = 2,
+        *,
+        scaled: bool = False,
+        condition: int = 0,
     ) -> None:
         super().__init__()
         factor = 2 ** (len(multipliers) - 1)
         if size % factor:
             raise ValueError(f"size={size}: {len(multipliers)} levels need a multiple of {factor}")
-        time_width = 4 * base
+        time_width = 8 * base if condition else 4 * base
         self.time = TimeEmbedding(base)
+        if condition:
+            self.condition = nn.Sequential(nn.Linear(condition, 4 * base), nn.SiLU(), nn.Linear(4 * base, 4 * base))
+
+        def block(in_channels: int, out_channels: int, how: Resample = None) -> TimedBlock:
+            return TimedBlock(in_channels, out_channels, time_width, how, scaled=scaled)
 
         def level(in_channels: int, out_channels: int, side: int) -> Level:
-            layers: list[nn.Module] = [TimedBlock(in_channels, out_channels, time_width)]
+            layers: list[nn.Module] = [block(in_channels, out_channels)]
             return Level([*layers, SelfAttention(out_channels, heads)] if side in attention else layers)
 
         self.stem = nn.Conv2d(1, base, 3, padding=1)
@@ -149,13 +168,13 @@ class DiffusionUNet(nn.Module):
                 channels = base * multiplier
                 skips.append(channels)
             if i < len(multipliers) - 1:
-                self.down.append(Level([TimedBlock(channels, channels, time_width, "down")]))
+                self.down.append(Level([block(channels, channels, "down")]))
                 skips.append(channels)
         self.middle = Level(
             [
-                TimedBlock(channels, channels, time_width),
+                block(channels, channels),
                 SelfAttention(channels, heads),
-                TimedBlock(channels, channels, time_width),
+                block(channels, channels),
             ]
         )
         self.up = nn.ModuleList()
@@ -164,14 +183,19 @@ class DiffusionUNet(nn.Module):
                 layers = level(channels + skips.pop(), base * multiplier, size // 2**i)
                 channels = base * multiplier
                 if i > 0 and j == blocks:
-                    layers.append(TimedBlock(channels, channels, time_width, "up"))
+                    layers.append(block(channels, channels, "up"))
                 self.up.append(layers)
         self.norm = group_norm(channels)
         self.head = zero(nn.Conv2d(channels, 1, 3, padding=1))
 
-    def forward(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-        """Predict the noise in images (n, 1, size, size) at steps ``t``, int64 (n,)."""
+    def forward(self, x: torch.Tensor, t: torch.Tensor, condition: torch.Tensor | None = None) -> torch.Tensor:
+        """Predict the noise in images (n, 1, size, size), or the clean images, at steps ``t``, int64 (n,).
+
+        ``condition`` is (n, condition) where the net was built with one.
+        """
         time = self.time(t)
+        if condition is not None:
+            time = torch.cat([time, self.condition(condition)], dim=1)
         x = self.stem(x)
         skips = [x]
         for layers in self.down:

@@ -32,7 +32,7 @@ RATES = ("lr", "encoder_lr", "beta1", "beta2", "momentum", "weight_decay", "l2")
 KNOWN = registry.runnable()
 NAMES = [name for name in KNOWN.names() if KNOWN.entry(name).built_in]
 IN_ANOTHER_PROCESS = {"nnunet", "nnunet-unseen"}
-NOISE_BY_POSITION = {"anoddpm"}
+NOISE_BY_POSITION = {"anoddpm", "pddpm"}
 ONE_PASS = {"padim", "patchcore"}
 ONE_OF_A_KIND = {"vae", "f-anogan", "draem", "two-stage", "cutpaste", "normnet", "stfpm", "anoddpm", "asc-net"}
 RESUMED = [n for n in NAMES if not KNOWN.card(n).trivial and n not in {*ONE_PASS, *IN_ANOTHER_PROCESS}]
@@ -54,6 +54,7 @@ SMALLER_THAN_PUBLISHED: dict[str, dict[str, Any]] = {
     "layer-decomposition": CROPS_OF_32,
     "layer-decomposition-finetuned": CROPS_OF_32,
     "normnet": {"size": 128, **PAIRS},
+    "pddpm": PAIRS,
     "pii": PAIRS,
     "reverse-distillation": PAIRS,
     "vae-restoration": {"tv_grid": (1.8,), "steps": 20},

@@ -128,6 +128,7 @@ REFUSED = {
     "asc-net-post": [({"kernel": k}, "odd number") for k in (0, 2, -1)],
     "bayesian-vae": [(values, "set dropout above 0") for values in ({"dropout": 0.0}, {"samples": 0})],
     "local-residual": [({"size": "4"}, "odd")],
+    "pddpm": [({"box": 36}, "box=36"), ({"box": 0}, "box=0"), *(({"distances": d}, "1 to") for d in ("", "0", "1001"))],
     "normnet": [({"votes": votes}, f"votes={votes}: only an odd number") for votes in ("-1", "0", "2")]
     + [({"member": member}, f"member={member}: choose one of the 5 members") for member in ("0", "6")]
     + [({"edge_share": "50.0"}, "edge_share=50.0: choose a share")],

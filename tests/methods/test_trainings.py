@@ -32,6 +32,7 @@ FALLS: dict[str, tuple[dict[str, Any], str, float]] = {  # settings, curve, shar
     "gmvae": ({"updates": 24, "lr": 5e-3, "norm": "affine"}, "loss", 0.6),
     "layer-decomposition": (VOLUMES | {"volume": (100.0, 3000.0), "updates": 30}, "decomposition/loss", 0.9),
     "normnet": ({"updates": 20, "lr": 2e-2, "bright_lesions": True}, "dice + ce", 0.8),
+    "pddpm": ({"updates": 24, "lr": 5e-3}, "l1", 0.6),
     "random-shape": (
         {"updates": 30, "lr": 5e-3, "rejection": True, "placement": "roi", "threshold": 180},
         *("bce", 0.6),
@@ -45,6 +46,7 @@ LENGTHS: dict[str, tuple[dict[str, Any], int]] = {  # settings; updates over thr
     "ae-u": ({"epochs": 7, "batch": 5}, 7 * 5),
     "draem": ({"epochs": 7, "batch": 5}, 7 * 5),
     "fpi": ({"epochs": 2, "batch": 10}, 2 * 3),
+    "pddpm": ({"epochs": 3, "batch": 10}, 3 * 3),
     "random-shape": ({"epochs": 2, "batch": 10}, 2 * 3),
     "reverse-distillation": ({"epochs": 7, "batch": 5}, 7 * 5),
     "stfpm": ({"epochs": 7, "batch": 5}, 7 * 5),

@@ -1,24 +1,35 @@
-"""The diffusion process of AnoDDPM and its steps back: DDPM (Ho et al. 2020) and DDIM (Song et al. 2021)."""
+"""The diffusion process of this family and its steps back: DDPM (Ho et al. 2020) and DDIM (Song et al. 2021)."""
 
 import math
+from typing import Literal
 
 import numpy as np
 import torch
 
+Schedule = Literal["linear", "cosine"]
 FIRST_BETA, LAST_BETA, REFERENCE_STEPS = 1e-4, 0.02, 1000
+COSINE_OFFSET, LARGEST_BETA = 0.008, 0.999
 
 
 class Diffusion:
-    """Linear variance schedule of ``steps`` steps.
+    """Variance schedule of ``steps`` steps.
+
+    Args:
+        steps: length of the whole diffusion.
+        schedule: ``linear`` β, or the ᾱ of a squared cosine (Nichol and Dhariwal 2021, eq. 17).
 
     Attributes:
         betas: float64 (steps,), variance added by each step.
         kept: float64 (steps,), ᾱ, the share of the image's variance that is left after step t.
     """
 
-    def __init__(self, steps: int = 1000) -> None:
+    def __init__(self, steps: int = 1000, schedule: Schedule = "linear") -> None:
         scale = REFERENCE_STEPS / steps
         self.betas = np.linspace(scale * FIRST_BETA, scale * LAST_BETA, steps)
+        if schedule == "cosine":
+            angle = (np.arange(steps + 1) / steps + COSINE_OFFSET) / (1 + COSINE_OFFSET) * math.pi / 2
+            left = np.cos(angle) ** 2
+            self.betas = np.minimum(1 - left[1:] / left[:-1], LARGEST_BETA)
         self.kept = np.cumprod(1 - self.betas)
 
     def noisy(self, clean: torch.Tensor, t: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
