@@ -32,7 +32,7 @@ RATES = ("lr", "encoder_lr", "beta1", "beta2", "momentum", "weight_decay", "l2")
 KNOWN = registry.runnable()
 NAMES = [name for name in KNOWN.names() if KNOWN.entry(name).built_in]
 IN_ANOTHER_PROCESS = {"nnunet", "nnunet-unseen"}
-NOISE_BY_POSITION = {"anoddpm", "pddpm"}
+NOISE_BY_POSITION = {"anoddpm", "cddpm", "pddpm"}
 ONE_PASS = {"padim", "patchcore"}
 ONE_OF_A_KIND = {"vae", "f-anogan", "draem", "two-stage", "cutpaste", "normnet", "stfpm", "anoddpm", "asc-net"}
 RESUMED = [n for n in NAMES if not KNOWN.card(n).trivial and n not in {*ONE_PASS, *IN_ANOTHER_PROCESS}]
@@ -47,6 +47,7 @@ SMALLER_THAN_PUBLISHED: dict[str, dict[str, Any]] = {
     "anoddpm": {"jumps": 2},
     "asc-net": PAIRS,
     "asc-net-post": PAIRS,
+    "cddpm": PAIRS,
     "cutpaste": {"density_crops": 8},
     "draem": PAIRS,
     "f-anogan": PAIRS,

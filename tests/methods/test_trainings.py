@@ -23,6 +23,7 @@ FALLS: dict[str, tuple[dict[str, Any], str, float]] = {  # settings, curve, shar
     "ae-u": ({"updates": 24, "lr": 5e-3}, "l2", 0.6),
     "anoddpm": ({"updates": 20, "lr": 5e-3}, "mse", 0.6),
     "asc-net": ({"updates": 15, "lr": 1e-2, "dropout": 0.0}, "mse", 0.9),
+    "cddpm": ({"pretrain_updates": 4, "updates": 24, "lr": 5e-3}, "denoising/l1", 0.6),
     "cutpaste": ({"epochs": 60, "batch": 8, "jitter": 0.5, "area": (0.1, 0.2)}, "cross-entropy", 1.0),
     "dae": ({"epoch_updates": 10, "epochs": 2, "t_max": 10}, "mse", 0.6),
     "draem": ({"updates": 30, "lr": 3e-3}, "l2", 0.6),

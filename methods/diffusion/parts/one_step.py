@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -85,7 +85,6 @@ class OneStepDDPM(Method):
     """
 
     Config = OneStepConfig
-    condition_width: ClassVar[int] = 0
 
     def build(self) -> None:
         import torch
@@ -98,6 +97,11 @@ class OneStepDDPM(Method):
         )
         self.net = net.to(memory_format=torch.channels_last)
         self.noise_seed = 0
+
+    @property
+    def condition_width(self) -> int:
+        """Length of the vector that conditions the network; 0 is none."""
+        return 0
 
     @property
     def trained(self) -> list[torch.nn.Module]:
@@ -115,7 +119,14 @@ class OneStepDDPM(Method):
         return torch.ones((1, 1, self.config.side, self.config.side), dtype=torch.bool, device=device)
 
     def fit(self, healthy: HealthySet, ctx: FitContext) -> None:
-        """Minimise the absolute error of the clean slice that is predicted where a slice was diffused."""
+        """Learn to restore healthy slices."""
+        self.learn_to_restore(healthy, ctx)
+
+    def learn_to_restore(self, healthy: HealthySet, ctx: FitContext, *, phase: str = "", first: int = 0) -> None:
+        """Minimise the absolute error of the clean slice that is predicted where a slice was diffused.
+
+        ``phase`` and ``first`` name the curves and number their points (:func:`run_updates`).
+        """
         import torch
 
         from ...resident import ResidentSlices
@@ -153,7 +164,7 @@ class OneStepDDPM(Method):
 
         updates = training_length(c.updates, c.epochs, len(slices), c.batch)
         watch = held_out_loss(ctx, updates, self.trained, held_out_slices(self.view, c.batch, ctx), held_out)
-        run_updates(ctx, updates, step, watch=watch)
+        run_updates(ctx, updates, step, phase=phase, first=first, watch=watch)
 
     def squares(self, images: torch.Tensor, rois: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return slices as the network sees them, in [−1, 1], and their regions, float32 (n, 1, side, side)."""
