@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import timm
 import torch
@@ -16,69 +16,62 @@ from .weights import fitting
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-class TimmFeatures(nn.Module):
-    """The stages of a timm backbone, up to the last one that is asked for.
+class GreyBackbone(nn.Module):
+    """A timm network ``net`` that looks at grey images (n, 1, H, W) in [0, 1], and that can be filled and frozen.
 
-    Grey images (n, 1, H, W) in [0, 1] are replicated to three channels and normalised as the backbone's published
-    weights expect (for ResNets the mean and standard deviation of ImageNet). Networks start with random weights.
+    Grey is replicated to three channels and normalised as the backbone's published weights expect (for ResNets the mean
+    and standard deviation of ImageNet). Networks start with random weights.
 
     Args:
         backbone: timm model name, such as ``resnet18.tv_in1k``.
-        stages: which feature maps; 1, 2, 3 are the maps of stride 4, 8, 16 (layers 1 to 3 of a ResNet).
+        net: the network, whose tensors have timm's names.
 
     Attributes:
         channels: of each map.
         strides: of each map, in pixels.
         sha256: of the weights, noted by whoever fills them in.
-
-    Raises:
-        DataError: timm has no such model, or it has no such stages.
+        licence: of the published weights, as timm notes it; empty where it does not.
     """
 
     scale: torch.Tensor
     shift: torch.Tensor
+    channels: tuple[int, ...]
+    strides: tuple[int, ...]
     sha256: str = ""
 
-    def __init__(self, backbone: str, stages: Sequence[int]) -> None:
+    def __init__(self, backbone: str, net: nn.Module) -> None:
         super().__init__()
-        try:
-            net: Any = timm.create_model(backbone, pretrained=False, features_only=True, out_indices=tuple(stages))
-        except Exception as error:  # timm's own types differ from model to model
-            raise DataError(f"backbone={backbone}, stages {tuple(stages)}: timm cannot build it ({error})") from error
         self.backbone = backbone
-        self.channels = tuple(int(n) for n in net.feature_info.channels())
-        self.strides = tuple(int(n) for n in net.feature_info.reduction())
-        last = net.feature_info.module_name()[-1].split(".")
-        if last[0] == "blocks":  # timm keeps the blocks behind the last map, and runs them
-            net.blocks = net.blocks[: int(last[1]) + 1]
-        self.net = net
+        self.net: Any = net
         config = get_pretrained_cfg(backbone)
+        self.licence = "" if config is None else config.license or ""
         mean, std = (IMAGENET_MEAN, IMAGENET_STD) if config is None else (config.mean, config.std)
         self.register_buffer("scale", 1 / torch.tensor(std).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("shift", -(torch.tensor(mean) / torch.tensor(std)).view(1, 3, 1, 1), persistent=False)
         self.frozen = False
 
-    def forward(self, grey: torch.Tensor) -> list[torch.Tensor]:
-        return self.net(torch.addcmul(self.shift, grey, self.scale).contiguous(memory_format=torch.channels_last))
+    def normalised(self, grey: torch.Tensor) -> torch.Tensor:
+        """Return what the network sees of grey images, (n, 3, H, W)."""
+        return torch.addcmul(self.shift, grey, self.scale).contiguous(memory_format=torch.channels_last)
 
-    def normalise_with(self, mean: float, std: float) -> TimmFeatures:
+    def normalise_with(self, mean: float, std: float) -> Self:
         """Normalise images with one mean and standard deviation in place of those that the backbone expects."""
         self.scale.fill_(1 / std)
         self.shift.fill_(-mean / std)
         return self
 
-    def freeze(self) -> TimmFeatures:
+    def freeze(self) -> Self:
         """Never train again: no gradients, normalisation with running statistics."""
         self.frozen = True
         self.requires_grad_(False)
         return self.eval()
 
-    def train(self, mode: bool = True) -> TimmFeatures:
+    def train(self, mode: bool = True) -> Self:
         """Switch to training, unless frozen."""
         super().train(mode and not self.frozen)
         return self
 
-    def fill(self, state: Mapping[str, torch.Tensor]) -> TimmFeatures:
+    def fill(self, state: Mapping[str, torch.Tensor]) -> Self:
         """Load pretrained weights; tensors of parts that are not used here are left aside.
 
         Raises:
@@ -87,6 +80,33 @@ class TimmFeatures(nn.Module):
         misfit, fix = f"the weights do not fit {self.backbone}", "give a file of this very model"
         self.net.load_state_dict(fitting(state, self.net.state_dict(), misfit, fix))
         return self
+
+
+class TimmFeatures(GreyBackbone):
+    """The stages of a timm backbone, up to the last one that is asked for.
+
+    Args:
+        backbone: timm model name, such as ``resnet18.tv_in1k``.
+        stages: which feature maps; 1, 2, 3 are the maps of stride 4, 8, 16 (layers 1 to 3 of a ResNet).
+
+    Raises:
+        DataError: timm has no such model, or it has no such stages.
+    """
+
+    def __init__(self, backbone: str, stages: Sequence[int]) -> None:
+        try:
+            net: Any = timm.create_model(backbone, pretrained=False, features_only=True, out_indices=tuple(stages))
+        except Exception as error:  # timm's own types differ from model to model
+            raise DataError(f"backbone={backbone}, stages {tuple(stages)}: timm cannot build it ({error})") from error
+        super().__init__(backbone, net)
+        self.channels = tuple(int(n) for n in net.feature_info.channels())
+        self.strides = tuple(int(n) for n in net.feature_info.reduction())
+        last = net.feature_info.module_name()[-1].split(".")
+        if last[0] == "blocks":  # timm keeps the blocks behind the last map, and runs them
+            net.blocks = net.blocks[: int(last[1]) + 1]
+
+    def forward(self, grey: torch.Tensor) -> list[torch.Tensor]:
+        return self.net(self.normalised(grey))
 
 
 class CutPasteNet(nn.Module):

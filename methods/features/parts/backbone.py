@@ -20,7 +20,7 @@ from ...training import predict
 if TYPE_CHECKING:
     import torch
 
-    from ...nets.timm_nets import TimmFeatures
+    from ...nets.timm_nets import GreyBackbone
 
 LITE0 = sources.PACKAGED_MODEL
 
@@ -92,7 +92,7 @@ class FeatureMethod(PretrainedMethod):
     """
 
     Config = FeatureConfig
-    backbone: TimmFeatures
+    backbone: GreyBackbone
 
     @property
     def pretrained(self) -> str:
@@ -166,16 +166,19 @@ class FeatureMethod(PretrainedMethod):
         with torch.no_grad():
             return [f.float() for f in self.backbone(images)]
 
+    def _untrained_backbone(self) -> GreyBackbone:
+        from ...nets.timm_nets import TimmFeatures
+
+        return TimmFeatures(self.config.backbone, self.config.stages)
+
     def _create_backbone(self, seed: int) -> None:
         import torch
-
-        from ...nets.timm_nets import TimmFeatures
 
         c = self.config
         source = sources.find(c.backbone, c.weights)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            backbone = TimmFeatures(c.backbone, c.stages)
+            backbone = self._untrained_backbone()
         used = sources.record(source, c.backbone)
         if source.kind == "random":
             state = backbone.net.state_dict()
