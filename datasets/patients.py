@@ -80,10 +80,11 @@ def join_twins(
     called ``set:case`` after its first case.
 
     Raises:
-        DataError: two cases are the same volume slice by slice.
+        DataError: two cases are the same volume slice by slice, but for those of two sets that are known to be one
+            patient's.
     """
     keys = sorted(patients, key=lambda key: (key[0], natural_key(key[1])))
-    _refuse_copies(keys, hashes)
+    _refuse_copies(keys, hashes, patients)
     slices = {key: {text for text in hashes.get(key, ()) if text} for key in keys}
     owners: dict[str, list[CaseKey]] = defaultdict(list)
     for key in keys:
@@ -151,12 +152,16 @@ def _name(key: CaseKey) -> str:
     return f"{key[0]}:{key[1]}"
 
 
-def _refuse_copies(keys: Sequence[CaseKey], hashes: Mapping[CaseKey, Sequence[str]]) -> None:
+def _refuse_copies(
+    keys: Sequence[CaseKey], hashes: Mapping[CaseKey, Sequence[str]], patients: Mapping[CaseKey, str]
+) -> None:
     first: dict[tuple[str, ...], CaseKey] = {}
     for key in keys:
         volume = tuple(hashes.get(key, ()))
         if any(volume) and first.setdefault(volume, key) != key:
             other = first[volume]
+            if other[0] != key[0] and set(_identities(key, patients[key])) & set(_identities(other, patients[other])):
+                continue  # sets that are known to share scans, of which the patient is left out on one side
             raise DataError(
                 f"{_name(other)} and {_name(key)} are the same volume; remove one of them, "
                 f"or leave it out with --exclude {_name(key)}"

@@ -16,6 +16,7 @@ from ..reading.geometry import Grid
 from ..reading.mhd_io import canonical_index, read_header, read_mhd, read_mhd_labels
 from ..reading.side_tables import natural_key, patients_of, read_table
 from ..roi.lung_roi import lung_roi
+from .lidc_table import known
 from .surveying import Survey, SurveyedDataset, by_kind, unique
 
 LUNGS = frozenset({3, 4})
@@ -92,6 +93,7 @@ class LUNA16(SurveyedDataset):
                 f"found (first: {unknown[0]}), ignored"
             )
         patients, warnings = patients_of(root, self.card.name, self.drawn)
+        patients = {uid: _patient(uid) if name == uid else name for uid, name in patients.items()}
         survey.notes += warnings
         if len(self.drawn) < len(images):
             survey.notes.append(
@@ -202,8 +204,18 @@ def read_annotations(path: Path) -> dict[str, tuple[Nodule, ...]]:
 def _identify(path: Path) -> tuple[str, str]:
     if path.suffix.lower() != ".mhd":
         return "table", path.name
-    is_mask = any(part.lower().startswith(_MASK_FOLDER) for part in path.parts[-3:-1])
-    return "mask" if is_mask else "image", path.name[: -len(".mhd")]
+    return "mask" if is_lung_mask(path) else "image", path.name[: -len(".mhd")]
+
+
+def is_lung_mask(path: Path) -> bool:
+    """Whether a file is a lung mask of the challenge, by the name of its folder."""
+    return path.suffix.lower() == ".mhd" and any(part.lower().startswith(_MASK_FOLDER) for part in path.parts[-3:-1])
+
+
+def _patient(uid: str) -> str:
+    """Return the patient of LIDC-IDRI, of whom the challenge may have two scans; the uid of a series from elsewhere."""
+    found = known(uid)
+    return uid if found is None else found.patient
 
 
 def _annotation_file(files: Sequence[Path], root: Path) -> Path:

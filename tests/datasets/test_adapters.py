@@ -12,6 +12,7 @@ from uasbench.datasets.adapters.chaos import CHAOS
 from uasbench.datasets.adapters.coronacases import Coronacases
 from uasbench.datasets.adapters.covid_ct_md import CovidCTMD
 from uasbench.datasets.adapters.kits23 import KiTS23
+from uasbench.datasets.adapters.lidc import LIDC
 from uasbench.datasets.adapters.lits import LiTS
 from uasbench.datasets.adapters.luna16 import LUNA16
 from uasbench.datasets.adapters.mosmed import MosMed, MosMedHealthy
@@ -33,6 +34,7 @@ CARDS = {
     MSDVessels: ("msd-vessels", "liver", "lesion", "voxel", "btcv", "hu-deviation"),
     MSDColon: ("msd-colon", "colon", "lesion", "voxel", None, "hu-deviation"),
     KiTS23: ("kits23", "kidney", "lesion", "voxel", "btcv-kidney", "hu-deviation"),
+    LIDC: ("lidc", "lung", "lesion", "voxel", "luna16", "hu-opened"),
     MosMed: ("mosmed", "lung", "lesion", "voxel", "mosmed-healthy", "hu-opened"),
     MosMedHealthy: ("mosmed-healthy", "lung", "healthy", "none", None, None),
     PancreasCT: ("pancreas-ct", "pancreas", "healthy", "none", None, None),

@@ -93,6 +93,16 @@ def test_shared_slices_make_one_patient_and_identical_volumes_are_refused():
         join_twins({("lits", "a"): A, ("btcv", "b"): A}, {("lits", "a"): "a", ("btcv", "b"): "b"})
 
 
+def test_a_volume_in_two_sets_that_are_known_to_share_patients_is_no_mistake():
+    hashes = {("luna16", "1.2"): A, ("lidc", "1.2"): A, ("lidc", "1.3"): B}
+    named = {("luna16", "1.2"): "anna", ("lidc", "1.2"): "anna", ("lidc", "1.3"): "1.3"}
+    assert join_twins(hashes, named) == (named, [])
+    with pytest.raises(DataError, match="are the same volume"):  # in one set it is
+        join_twins({**hashes, ("lidc", "1.4"): A}, {**named, ("lidc", "1.4"): "anna"})
+    with pytest.raises(DataError, match="are the same volume"):  # a name like the case's holds inside its set alone
+        join_twins(hashes, {key: key[1] for key in named})
+
+
 @pytest.mark.parametrize("shared", [1, 2])
 def test_one_or_two_shared_slices_or_constant_ones_prove_nothing(shared):
     constant = ("",) * 4
