@@ -10,6 +10,7 @@ from uasbench.common.errors import DataError
 from uasbench.datasets.adapters.btcv import BTCV
 from uasbench.datasets.adapters.chaos import CHAOS
 from uasbench.datasets.adapters.coronacases import Coronacases
+from uasbench.datasets.adapters.covid_19_20 import Covid1920
 from uasbench.datasets.adapters.covid_ct_md import CovidCTMD
 from uasbench.datasets.adapters.kits23 import KiTS23
 from uasbench.datasets.adapters.lidc import LIDC
@@ -34,6 +35,7 @@ CARDS = {
     MSDVessels: ("msd-vessels", "liver", "lesion", "voxel", "btcv", "hu-deviation"),
     MSDColon: ("msd-colon", "colon", "lesion", "voxel", None, "hu-deviation"),
     KiTS23: ("kits23", "kidney", "lesion", "voxel", "btcv-kidney", "hu-deviation"),
+    Covid1920: ("covid-19-20", "lung", "lesion", "voxel", "luna16", "hu-opened"),
     LIDC: ("lidc", "lung", "lesion", "voxel", "luna16", "hu-opened"),
     MosMed: ("mosmed", "lung", "lesion", "voxel", "mosmed-healthy", "hu-opened"),
     MosMedHealthy: ("mosmed-healthy", "lung", "healthy", "none", None, None),
