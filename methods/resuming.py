@@ -66,8 +66,8 @@ class Resumption:
 class Loop:
     """A loop of updates whose state is stored now and then.
 
-    Only a loop with an optimiser among what was kept for it is resumed; any other, or one whose state cannot be
-    stored, begins again.
+    Only a loop with an optimiser among what was kept for it is resumed, or one with a model that is fitted without (it
+    says ``learns = True``); any other, or one whose state cannot be stored, begins again.
 
     Attributes:
         done: updates that are done already.
@@ -81,7 +81,8 @@ class Loop:
         self.extra: dict[str, Any] = {}
         self._of, self._ctx, self._path = of, ctx, path
         self._kept = list(ctx.kept)
-        self._resumable = any(isinstance(thing, torch.optim.Optimizer) for thing in self._kept[kept_before:])
+        own = self._kept[kept_before:]
+        self._resumable = any(isinstance(t, torch.optim.Optimizer) or getattr(t, "learns", False) is True for t in own)
         self._saved = time.monotonic()
         self._first_point = len(ctx.logged)
 

@@ -33,7 +33,7 @@ KNOWN = registry.runnable()
 NAMES = [name for name in KNOWN.names() if KNOWN.entry(name).built_in]
 IN_ANOTHER_PROCESS = {"nnunet", "nnunet-unseen"}
 NOISE_BY_POSITION = {"anoddpm", "cddpm", "pddpm"}
-ONE_PASS = {"padim", "patchcore"}
+ONE_PASS = {"padim", "patchcore", "anomaly-dino", "subspace-ad"}
 ONE_OF_A_KIND = {"vae", "f-anogan", "draem", "two-stage", "cutpaste", "normnet", "stfpm", "anoddpm", "asc-net"}
 RESUMED = [n for n in NAMES if not KNOWN.card(n).trivial and n not in {*ONE_PASS, *IN_ANOTHER_PROCESS}]
 PROMISES = (
@@ -185,8 +185,16 @@ def loaded(subject: Trainings, tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 def learned(method: Method) -> dict[str, torch.nn.Module]:
-    """The networks of a method that have something to learn."""
-    return {name: net for name, net in modules(method).items() if any(p.requires_grad for p in net.parameters())}
+    """The networks of a method that have something to learn, and what is fitted without gradients."""
+    return {name: net for name, net in modules(method).items() if fitted(net) or without_gradients(net)}
+
+
+def fitted(net: torch.nn.Module) -> bool:
+    return any(p.requires_grad for p in net.parameters())
+
+
+def without_gradients(net: torch.nn.Module) -> bool:
+    return getattr(net, "learns", False) is True
 
 
 def same(state: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
@@ -194,7 +202,8 @@ def same(state: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool
 
 
 def changed(before: torch.nn.Module, after: torch.nn.Module) -> bool:
-    return any(not torch.equal(a, b) for a, b in zip(before.parameters(), after.parameters(), strict=True))
+    own, other = ((net.buffers() if without_gradients(net) else net.parameters()) for net in (before, after))
+    return any(not torch.equal(a, b) for a, b in zip(own, other, strict=True))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -262,7 +271,8 @@ def test_a_training_that_is_watched_ends_with_the_same_weights(subject):
     for name, net in modules(subject.trained).items():
         assert same(net.state_dict(), watched[name].state_dict()), name
         assert subject.modes[name] == watched_modes[name], name
-    trains = bool(subject.optimisers) and held_out is not None
+    learners = bool(subject.optimisers) or any(map(without_gradients, watched.values()))
+    trains = learners and held_out is not None
     assert bool(points) == trains, card.name
     assert all(len(values) == 1 + UPDATES for values in points.values())
 

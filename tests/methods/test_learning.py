@@ -28,11 +28,13 @@ SEEDS = (0, 1, 2)
 SETS = {"liver": ("btcv", "lits"), "lung": ("luna16", "coronacases")}
 # What training minimises, where that is not the first curve alone.
 MINIMISED = {
+    "anomaly-dino": (),  # these collect features, like padim, patchcore and subspace-ad; their curves are counts
     "draem": ("l2", "focal"),
     "f-anogan": ("encoder/loss",),  # in a game the curves of both sides may rise
     "layer-decomposition-finetuned": ("decomposition/loss", "fine-tuning/dice"),
-    "padim": (),  # these two collect features; their curves are counts
+    "padim": (),
     "patchcore": (),
+    "subspace-ad": (),
     "two-stage": ("restoration/l1", "segmentation/focal"),
 }
 KNOWN = registry.runnable()

@@ -8,6 +8,7 @@ import pytest
 from uasbench.benchmark.catalogue import registry
 from uasbench.methods.config import PROFILES, ConfigError, SliceConfig, by_stage, resolve
 from uasbench.methods.features.parts.backbone import LITE0, FeatureMethod
+from uasbench.methods.features.parts.patches import TINY
 
 KNOWN = registry.runnable()
 NAMES = [name for name in KNOWN.names() if KNOWN.entry(name).built_in]
@@ -100,7 +101,9 @@ def test_methods_that_share_a_training_have_its_settings_and_its_code(name):
 def test_small_profiles_use_the_backbone_of_the_package():
     for cls in (KNOWN.get(name) for name in NAMES):
         if issubclass(cls, FeatureMethod):
-            assert {resolve(cls.Config, profile).backbone for profile in ("smoke", "quick", "standard")} == {LITE0}
+            smoke, *rest = (resolve(cls.Config, profile) for profile in ("smoke", "quick", "standard"))
+            assert {config.backbone for config in rest} == {LITE0}
+            assert smoke.backbone == LITE0 or (smoke.backbone, smoke.weights) == (TINY, "random")
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if KNOWN.card(name).family != "trivial"])
@@ -125,14 +128,20 @@ REFUSED = {
         *(({key: 0}, key) for key in ("distance", "jumps", "repeats")),
         *(({key: value}, key) for key, value in (("distance", 1001), ("train_steps", 2000))),
     ],
+    "anomaly-dino": [
+        ({"size": 500}, "size=500: vit_small_patch14_dinov2.lvd142m has patches of 14 pixels; use 490 or 504"),
+        *(({"coverage": share}, "coverage") for share in (0.0, 1.1)),
+    ],
     "asc-net-post": [({"kernel": k}, "odd number") for k in (0, 2, -1)],
     "bayesian-vae": [(values, "set dropout above 0") for values in ({"dropout": 0.0}, {"samples": 0})],
     "cddpm": [({"layers": (1, 1)}, "layers="), ({"patch": 48}, "cells of 32"), ({"hidden": 1.0}, "hidden=1.0")],
+    "dpmm": [({key: 0}, key) for key in ("components", "slices", "step", "epsilon", "alpha")],
     "local-residual": [({"size": "4"}, "odd")],
     "pddpm": [({"box": 36}, "box=36"), ({"box": 0}, "box=0"), *(({"distances": d}, "1 to") for d in ("", "0", "1001"))],
     "normnet": [({"votes": votes}, f"votes={votes}: only an odd number") for votes in ("-1", "0", "2")]
     + [({"member": member}, f"member={member}: choose one of the 5 members") for member in ("0", "6")]
     + [({"edge_share": "50.0"}, "edge_share=50.0: choose a share")],
+    "subspace-ad": [({"explained": 0.0}, "explained"), ({"kernel": 4}, "odd number")],
     "synthetic-tumors": [({"crop": (96, 96, 64)}, "crop")],
 }
 

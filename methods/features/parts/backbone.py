@@ -186,7 +186,11 @@ class FeatureMethod(PretrainedMethod):
         else:
             state = sources.read(source, c.backbone)
             backbone.fill(state)
-        backbone.sha256 = used["sha256"] = sources.sha256(state)
+            if source.kind == "hub" and backbone.licence:
+                used["licence"] = backbone.licence
+        # Networks whose parameters are only counted have no values.
+        counted = any(tensor.is_meta for tensor in state.values())
+        backbone.sha256 = used["sha256"] = "" if counted else sources.sha256(state)
         self.backbone = backbone.freeze().to(memory_format=torch.channels_last)
         self.weights_used = used
 
@@ -198,14 +202,18 @@ def upsample(maps: torch.Tensor, size: int) -> torch.Tensor:
     return functional.interpolate(maps[:, None], size=(size, size), mode="bilinear", align_corners=False)[:, 0]
 
 
-def smooth(maps: torch.Tensor, sigma: float) -> torch.Tensor:
-    """Smooth maps (n, H, W) with a Gaussian of ``sigma`` pixels, cut at 4 σ, mirrored at the border; 0 is off."""
+def smooth(maps: torch.Tensor, sigma: float, radius: int | None = None) -> torch.Tensor:
+    """Smooth maps (n, H, W) with a Gaussian of ``sigma`` pixels, cut at 4 σ, mirrored at the border; 0 is off.
+
+    Args:
+        radius: cut the Gaussian at so many pixels instead.
+    """
     import torch
     from torch.nn import functional
 
     if sigma == 0:
         return maps
-    radius = min(int(4 * sigma + 0.5), min(maps.shape[1:]) - 1)
+    radius = min(int(4 * sigma + 0.5) if radius is None else radius, min(maps.shape[1:]) - 1)
     offset = torch.arange(-radius, radius + 1, dtype=torch.float32, device=maps.device)
     kernel = torch.exp(-(offset**2) / (2 * sigma**2))
     kernel = kernel / kernel.sum()
