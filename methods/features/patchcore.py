@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from ...common.errors import DataError
-from ...datasets.case import Spacing
 from ..card import MethodCard, same
 from ..context import FitContext, TrainingError
 from ..training import as_input, autocast, run_updates
-from .parts.backbone import LITE0, FeatureConfig, FeatureMethod, smooth, upsample
+from .parts.backbone import LITE0
+from .parts.pooled_patches import PooledPatchConfig, PooledPatchMethod
 
 if TYPE_CHECKING:
     import torch
@@ -22,29 +22,20 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class PatchCoreConfig(FeatureConfig):
+class PatchCoreConfig(PooledPatchConfig):
     """Settings of :class:`PatchCore`.
 
     Attributes:
-        dims: components of a patch. The neighbourhood of a position, channels × pool², is pooled to so many at every
-            stage, and the stages together once more, as the released code does.
-        pool: side of the neighbourhood of a position.
         ratio: share of the patches that the coreset keeps.
         projection: components in which the coreset is selected.
         max_patches: patches remembered before selection; of more, a random part is taken, and the state says so.
         max_gib: most memory that patches may take; more is refused before anything is extracted.
-        organ_only: patches outside the organ are all alike, and no score is asked for there; off remembers them too.
     """
 
-    backbone: str = "wide_resnet50_2.tv_in1k"
-    stages: tuple[int, ...] = (2, 3)
-    dims: int = 1024
-    pool: int = 3
     ratio: float = 0.1
     projection: int = 128
     max_patches: int = 400_000
     max_gib: float = 8.0
-    organ_only: bool = True
 
     profiles: ClassVar = {
         "smoke": {"size": 32, "backbone": LITE0, "dims": 128, "batch": 8, "max_patches": 500, "sigma": 1.0},
@@ -53,7 +44,7 @@ class PatchCoreConfig(FeatureConfig):
     }
 
 
-class PatchCore(FeatureMethod):
+class PatchCore(PooledPatchMethod):
     """Remembers a coreset of healthy patch features; the map is the distance to the nearest of them.
 
     Attributes:
@@ -143,55 +134,11 @@ class PatchCore(FeatureMethod):
         found, extracted, kept = (self.patches[part] for part in ("found", "extracted", "kept"))
         return {**super().provenance(), "patches": f"{extracted} of {found} extracted, {kept} kept"}
 
-    def embed(self, images: torch.Tensor) -> torch.Tensor:
-        """Return patch features, float32 (n, positions, dims), on the grid of the finest stage."""
-        import torch
-        from torch.nn.functional import adaptive_avg_pool1d, interpolate
-
-        c = self.config
-        maps = [pooled_neighbourhoods(f, c.pool, c.dims) for f in self.features(images)]
-        # The released code enlarges before it pools: both are linear, along other axes, and pooled maps are smaller.
-        size = maps[0].shape[2:]
-        rest = [interpolate(f, size=size, mode="bilinear", align_corners=False) for f in maps[1:]]
-        return adaptive_avg_pool1d(torch.cat([maps[0], *rest], dim=1).flatten(2).transpose(1, 2), c.dims)
-
-    def score_view(self, array: np.ndarray, roi: np.ndarray, spacing: Spacing) -> np.ndarray:
-        """Return the smoothed distances of the patches that touch the organ or its neighbourhood, 0 on the others."""
-        import torch
-
-        c = self.config
-        self.backbone.eval()
-        out = np.empty(array.shape, np.float32)
-        with torch.inference_mode():
-            for start in range(0, len(array), c.batch):
-                part = slice(start, start + c.batch)
-                cells = torch.from_numpy(self._cells(roi[part])).to(self.device)
-                maps = self._distances(as_input(array[part], self.device), cells)
-                out[part] = smooth(maps, c.sigma).cpu().numpy()
-        return out
-
-    def _distances(self, images: torch.Tensor, cells: torch.Tensor) -> torch.Tensor:
-        import torch
-
+    def patch_scores(self, vectors: torch.Tensor) -> torch.Tensor:
+        """Return the distances to the nearest remembered patch."""
         from .parts.coreset import nearest_distance
 
-        vectors = self.embed(images)
-        distance = torch.zeros(cells.shape, device=images.device)
-        with torch.autocast(images.device.type, enabled=False):
-            distance[cells] = nearest_distance(vectors[cells.flatten(1)], self.bank.to(images.device))
-        return upsample(distance, self.config.size)
-
-    def _cells(self, roi: np.ndarray) -> np.ndarray:
-        """Return the patches (n, side, side) that touch the organ, or a patch that does: enlarging reads those too."""
-        import torch
-        from torch.nn import functional
-
-        if not self.config.organ_only:
-            return np.ones((len(roi), self.side, self.side), bool)
-        stride = self.backbone.strides[0]
-        touched = torch.from_numpy(np.ascontiguousarray(roi)).float()[:, None]
-        touched = functional.max_pool2d(touched, stride, ceil_mode=True)
-        return (functional.max_pool2d(touched, 3, stride=1, padding=1)[:, 0] > 0).numpy()
+        return nearest_distance(vectors, self.bank.to(vectors.device))
 
     def _choose(self, stack: SliceStack, ctx: FitContext) -> tuple[np.ndarray, int]:
         """Return the patches to extract, ascending (slice · positions + position), and how many there are in all."""
@@ -212,29 +159,6 @@ class PatchCore(FeatureMethod):
                 f"{c.max_gib:g}; lower max_patches (now {c.max_patches}) or raise max_gib"
             )
         return wanted, len(every)
-
-
-def pooled_neighbourhoods(maps: torch.Tensor, side: int, dims: int) -> torch.Tensor:
-    """Pool the neighbourhood of every position, its channels × side × side values in this order, to ``dims`` means.
-
-    Roth et al. 2022, released code: a component covers part of one channel's or of few channels' neighbourhoods, with
-    zeros beyond the border. Image by image, because the neighbourhoods of a batch are side² times as large as its maps.
-
-    Args:
-        maps: (n, channels, h, w).
-        side: odd.
-
-    Returns:
-        float32 (n, dims, h, w).
-    """
-    import torch
-    from torch.nn import functional
-
-    out = torch.empty((len(maps), dims, *maps.shape[2:]), device=maps.device)
-    for image, pooled in zip(maps, out, strict=True):
-        around = functional.unfold(image[None].float(), side, padding=side // 2)[0]
-        pooled.flatten(1).copy_(functional.adaptive_avg_pool1d(around.T, dims).T)
-    return out
 
 
 def memory_gib(patches: int, dims: int, projection: int, ratio: float) -> float:

@@ -15,7 +15,8 @@ from uasbench.methods.config import resolve
 from uasbench.methods.context import FitContext, TrainingError
 from uasbench.methods.features.parts.backbone import upsample
 from uasbench.methods.features.parts.coreset import greedy_k_centre, nearest_distance, random_projection
-from uasbench.methods.features.patchcore import PatchCore, PatchCoreConfig, memory_gib, pooled_neighbourhoods
+from uasbench.methods.features.parts.pooled_patches import pooled_neighbourhoods
+from uasbench.methods.features.patchcore import PatchCore, PatchCoreConfig, memory_gib
 from uasbench.methods.training import as_input
 
 
