@@ -58,6 +58,12 @@ def dice_and_cross_entropy(
     return 1 - soft_dice(chance, truth), (entropy * inside).sum() / inside.sum().clamp(min=1)
 
 
+def masked_cross_entropy(logits: torch.Tensor, target: torch.Tensor, roi: torch.Tensor) -> torch.Tensor:
+    """Return the binary cross-entropy with soft targets, averaged over the pixels of ``roi``; all (n, 1, H, W)."""
+    loss = functional.binary_cross_entropy_with_logits(logits.float(), target, reduction="none")
+    return (loss * roi).sum() / roi.sum().clamp(min=1)
+
+
 def soft_dice_loss(logits: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Return 1 − the soft Dice of a sigmoid of ``logits`` (n, …) with a float mask, averaged over samples."""
     return 1 - soft_dice(logits.float().sigmoid(), mask, per_sample=True).mean()

@@ -113,6 +113,7 @@ class FPI(Method):
         import torch
 
         from ..ahead import drawn_ahead
+        from ..losses import masked_cross_entropy
 
         c = self.config
         pasted = self.batch_source(healthy, ctx, "fit")
@@ -176,14 +177,6 @@ class FPI(Method):
         self.net.eval()
         factor = predict(lambda x: self.net(x)[:, 0].sigmoid(), array, batch=SCORE_BATCH, device=self.device)
         return factor * roi
-
-
-def masked_cross_entropy(logits: torch.Tensor, target: torch.Tensor, roi: torch.Tensor) -> torch.Tensor:
-    """Return the binary cross-entropy with soft targets, averaged over the pixels of ``roi``; all (n, 1, H, W)."""
-    from torch.nn import functional
-
-    loss = functional.binary_cross_entropy_with_logits(logits.float(), target, reduction="none")
-    return (loss * roi).sum() / roi.sum()
 
 
 @dataclass(frozen=True)

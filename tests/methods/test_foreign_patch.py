@@ -14,7 +14,8 @@ from uasbench.common.errors import DataError
 from uasbench.datasets.healthy import HealthySet
 from uasbench.datasets.views.slice_view import View
 from uasbench.methods.context import FitContext
-from uasbench.methods.pseudo_anomaly.fpi import FPI, PII, masked_cross_entropy
+from uasbench.methods.losses import masked_cross_entropy
+from uasbench.methods.pseudo_anomaly.fpi import FPI, PII
 from uasbench.methods.synthesis.foreign_patch import (
     BLENDS,
     AnySlice,

@@ -35,6 +35,7 @@ FALLS: dict[str, tuple[dict[str, Any], str, float]] = {  # settings, curve, shar
     "layer-decomposition": (VOLUMES | {"volume": (100.0, 3000.0), "updates": 30}, "decomposition/loss", 0.9),
     "normnet": ({"updates": 20, "lr": 2e-2, "bright_lesions": True}, "dice + ce", 0.8),
     "pddpm": ({"updates": 24, "lr": 5e-3}, "l1", 0.6),
+    "nsa": ({"updates": 40, "lr": 1e-2}, "bce", 0.7),
     "random-shape": (
         {"updates": 30, "lr": 5e-3, "rejection": True, "placement": "roi", "threshold": 180},
         *("bce", 0.6),
@@ -51,6 +52,7 @@ LENGTHS: dict[str, tuple[dict[str, Any], int]] = {  # settings; updates over thr
     "fpi": ({"epochs": 2, "batch": 10}, 2 * 3),
     "pddpm": ({"epochs": 3, "batch": 10}, 3 * 3),
     "glass": ({"epochs": 7, "batch": 5, "epoch_updates": 4}, 7 * 4),
+    "nsa": ({"epochs": 2, "batch": 10}, 2 * 3),
     "random-shape": ({"epochs": 2, "batch": 10}, 2 * 3),
     "reverse-distillation": ({"epochs": 7, "batch": 5}, 7 * 5),
     "simplenet": ({"epochs": 7, "batch": 5}, 7 * 5),
