@@ -1,6 +1,6 @@
 """Losses of the methods, in plain torch: importing MONAI costs every process seconds and half a GiB."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch.nn import functional
@@ -62,6 +62,25 @@ def masked_cross_entropy(logits: torch.Tensor, target: torch.Tensor, roi: torch.
     """Return the binary cross-entropy with soft targets, averaged over the pixels of ``roi``; all (n, 1, H, W)."""
     loss = functional.binary_cross_entropy_with_logits(logits.float(), target, reduction="none")
     return (loss * roi).sum() / roi.sum().clamp(min=1)
+
+
+def masked_cross_entropy_pyramid(
+    logits: Sequence[torch.Tensor], target: torch.Tensor, roi: torch.Tensor
+) -> torch.Tensor:
+    """Return :func:`masked_cross_entropy` at several scales, with weights 1, ½, ¼, … that add up to 1.
+
+    Args:
+        logits: (n, 1, Z, Y, X), each with half the sides of the one before.
+        target: float (n, 1, Z, Y, X) in [0, 1], resized linearly for the coarser scales.
+        roi: float, same shape; resized in the same way, so that coarse voxels count by their share of it.
+    """
+    total = target.new_zeros(())
+    weights = [0.5**k for k in range(len(logits))]
+    for weight, level in zip(weights, logits, strict=True):
+        sides = level.shape[2:]
+        resized = (functional.interpolate(a, sides, mode="trilinear", align_corners=False) for a in (target, roi))
+        total = total + weight / sum(weights) * masked_cross_entropy(level, *resized)
+    return total
 
 
 def soft_dice_loss(logits: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

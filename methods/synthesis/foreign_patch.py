@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, reduce
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -227,13 +227,12 @@ def poisson_blend(own: np.ndarray, foreign: np.ndarray, common: np.ndarray, alph
 
 
 def solve_poisson(divergence: np.ndarray) -> np.ndarray:
-    """Solve Δu = ``divergence`` with the five-point Laplacian and u = 0 on the ring around the rectangle.
+    """Solve Δu = ``divergence`` with the Laplacian of nearest neighbours and u = 0 around the rectangle or box.
 
-    Both are float64 (h, w).
+    Both are float64, (h, w) or (d, h, w).
     """
-    height, width = divergence.shape
-    spectrum = dstn(divergence, type=1) / (_eigenvalues(height)[:, None] + _eigenvalues(width))
-    return np.asarray(idstn(spectrum, type=1))
+    eigenvalues = reduce(np.add.outer, map(_eigenvalues, divergence.shape))
+    return np.asarray(idstn(dstn(divergence, type=1) / eigenvalues, type=1))
 
 
 def _excess(own: np.ndarray, foreign: np.ndarray, common: np.ndarray, alpha: float) -> np.ndarray:

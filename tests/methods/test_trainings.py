@@ -33,6 +33,7 @@ FALLS: dict[str, tuple[dict[str, Any], str, float]] = {  # settings, curve, shar
     "glass": ({"updates": 30, "lr": 1e-3}, "loss", 0.9),
     "gmvae": ({"updates": 24, "lr": 5e-3, "norm": "affine"}, "loss", 0.6),
     "layer-decomposition": (VOLUMES | {"volume": (100.0, 3000.0), "updates": 30}, "decomposition/loss", 0.9),
+    "mood-unet": (VOLUMES | {"updates": 20, "lr": 2e-2, "sides": (3, 8)}, "bce", 0.8),
     "normnet": ({"updates": 20, "lr": 2e-2, "bright_lesions": True}, "dice + ce", 0.8),
     "pddpm": ({"updates": 24, "lr": 5e-3}, "l1", 0.6),
     "nsa": ({"updates": 40, "lr": 1e-2}, "bce", 0.7),

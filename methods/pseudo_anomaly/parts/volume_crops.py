@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -125,13 +125,15 @@ def slide(
     *,
     overlap: float,
     device: str,
+    weights: Literal["gaussian", "constant"] = "gaussian",
 ) -> np.ndarray:
-    """Run a network over the box of a volume's ROI in overlapping windows, blended with a Gaussian; 0 outside, float32.
+    """Run a network over the box of a volume's ROI in overlapping windows and average them; 0 outside, float32.
 
     Args:
         forward: takes float32 (1, 1, z, y, x) on ``device`` and returns the same shape.
         shape: of the windows; a smaller box is padded with zeros.
         overlap: share of a window that the next one repeats.
+        weights: of a window's voxels in the average, largest in its middle or the same everywhere.
     """
     import torch
     from monai.inferers.utils import sliding_window_inference
@@ -142,7 +144,7 @@ def slide(
     box = bounding_box(roi)
     tensor = torch.from_numpy(np.ascontiguousarray(volume[box], np.float32))[None, None].to(device)
     with torch.inference_mode():
-        map_ = sliding_window_inference(tensor, shape, 1, forward, overlap=overlap, mode="gaussian")
+        map_ = sliding_window_inference(tensor, shape, 1, forward, overlap=overlap, mode=weights)
     assert isinstance(map_, torch.Tensor)
     out[box] = np.where(roi[box], map_[0, 0].float().cpu().numpy(), 0)
     return out
