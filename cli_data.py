@@ -124,13 +124,13 @@ def data_convert(
 @app.command("phantom")
 def data_phantom(
     out: Annotated[Path, typer.Option(help="Folder that becomes a data root.")],
-    anatomy: Annotated[str, typer.Option(help="liver, lung, or an organ of a package with a phantom.")] = "liver",
+    anatomy: Annotated[str, typer.Option(help="liver, lung, kidney, or one of a package.")] = "liver",
     seed: Annotated[int, typer.Option(help="Seed of the synthetic patients.")] = 0,
     size: Annotated[
         str, values.choice("smoke", "quick", "standard", "full", help="Size of scans and number of patients.")
     ] = "quick",
 ) -> None:
-    """Write a phantom: the liver as BTCV and LiTS files, the lung as LUNA16 and COVID-19-CT-Seg files."""
+    """Write a phantom: liver as BTCV and LiTS, lung as LUNA16 and COVID-19-CT-Seg, kidney as BTCV and KiTS23."""
     from .benchmark.catalogue import registry
     from .datasets.phantom.disk import write_phantom
     from .datasets.phantom.predicted import lay_masks

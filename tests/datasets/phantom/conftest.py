@@ -5,8 +5,10 @@ import hashlib
 import nibabel as nib
 import numpy as np
 import pytest
-from uasbench.datasets.phantom import liver, lung
+from uasbench.datasets.phantom import kidney, liver, lung
 from uasbench.datasets.phantom.disk import write_phantom
+
+ANATOMIES = ("liver", "lung", "kidney")
 
 
 @pytest.fixture(scope="session")
@@ -23,11 +25,11 @@ def made(tmp_path_factory):
         return yielded
 
     with pytest.MonkeyPatch.context() as patch:
-        for module in (liver, lung):
+        for module in (liver, lung, kidney):
             patch.setattr(module, "patients", kept(module.patients))
-        for anatomy in ("liver", "lung"):
+        for anatomy in ANATOMIES:
             write_phantom(folder / anatomy, anatomy=anatomy, seed=3, size="smoke")
-    return {anatomy: folder / anatomy for anatomy in ("liver", "lung")}, sets
+    return {anatomy: folder / anatomy for anatomy in ANATOMIES}, sets
 
 
 @pytest.fixture(scope="session")
@@ -71,6 +73,12 @@ def as_lps():
 def smoke_patients(made):
     """The patients of seed 3 in memory, by set."""
     return {dataset: list(made[1][dataset].values()) for dataset in ("btcv", "lits")}
+
+
+@pytest.fixture(scope="session")
+def smoke_kidneys(made) -> dict[str, dict[str, kidney.Patient]]:
+    """The patients of the kidney phantom of seed 3 in memory, by set and case."""
+    return {dataset: made[1][dataset] for dataset in ("btcv-kidney", "kits23")}
 
 
 @pytest.fixture(scope="session")

@@ -4,12 +4,16 @@ import json
 
 import pytest
 from uasbench.common.errors import DataError
-from uasbench.datasets.phantom import disk, liver, lung
+from uasbench.datasets.phantom import disk, kidney, liver, lung
 from uasbench.datasets.phantom.disk import phantom_identity, phantom_of, phantom_root, write_phantom
 from uasbench.datasets.phantom.spec import generator_digest
 
-ANATOMIES = ("liver", "lung")
-SETS = {"liver": ["btcv"] * 2 + ["lits"] * 2, "lung": ["luna16"] * 3 + ["coronacases"] * 3}
+ANATOMIES = ("liver", "lung", "kidney")
+SETS = {
+    "liver": ["btcv"] * 2 + ["lits"] * 2,
+    "lung": ["luna16"] * 3 + ["coronacases"] * 3,
+    "kidney": ["btcv-kidney"] * 2 + ["kits23"] * 2,
+}
 
 
 @pytest.mark.parametrize("anatomy", ANATOMIES)
@@ -44,7 +48,7 @@ def test_what_cannot_be_written_is_explained(tmp_path):
         ("file/root", "liver", "smoke", "file"),
         ("new", "liver", "huge", "smoke, quick, standard, full"),
         ("new", "brain", "smoke", "liver, lung"),
-        ("new", "kidney", "smoke", "no phantom of .kidney.; use one of liver, lung"),
+        ("new", "pancreas", "smoke", "no phantom of .pancreas.; use one of kidney, liver, lung"),
     ):
         with pytest.raises(DataError, match=message):
             write_phantom(tmp_path / folder, anatomy=anatomy, seed=3, size=size)
@@ -61,7 +65,7 @@ def test_identity_tells_phantoms_from_each_other_and_from_real_data(roots, tmp_p
     assert identity["spec_hash"] == disk.maker(anatomy).specification().digest
     hashes = {name: generator_digest(f"uasbench.datasets.phantom.{name}") for name in ANATOMIES}
     assert identity["generator_hash"] == hashes[anatomy]
-    assert len(set(hashes.values())) == 2
+    assert len(set(hashes.values())) == len(ANATOMIES)
     assert phantom_of([next(path for path in roots[anatomy].rglob("*.nii*"))]) == identity
     assert phantom_identity(tmp_path) is None
     assert phantom_of([tmp_path / "a.nii"]) is None
@@ -70,7 +74,7 @@ def test_identity_tells_phantoms_from_each_other_and_from_real_data(roots, tmp_p
 @pytest.fixture
 def no_patients(monkeypatch):
     """Phantoms without patients: the cache treats them like any other, and they take no time."""
-    for module in (liver, lung):
+    for module in (liver, lung, kidney):
         monkeypatch.setattr(module, "write_patients", lambda root, **_: iter(()))
 
 
