@@ -45,23 +45,21 @@ def read_segment(path: Path, series: Series) -> dict[int, np.ndarray]:
         DataError: not DICOM, another kind of segmentation (FRACTIONAL, LABELMAP), several segments, a grid other than
             that of the slices, frames between or outside them or two at one place.
     """
-    file = _opened(path)
-    first = series.slices[0]
-    size = (int(file.Columns), int(file.Rows))
+    file, first = _opened(path), series.slices[0]
+    try:
+        size = (int(file.Columns), int(file.Rows))
+        frames = np.asarray(file.pixel_array, bool).reshape(-1, *size[::-1])
+        shared = file.SharedFunctionalGroupsSequence[0] if "SharedFunctionalGroupsSequence" in file else None
+        placed = [_placed(one, shared) for one in file.PerFrameFunctionalGroupsSequence]
+    except Exception as error:  # pydicom raises whatever its parts do on damaged files
+        raise DataError(
+            f"{path}: its frames cannot be read ({brief(error, 100)}); copy or download it again"
+        ) from error
     if size != first.size:
         raise DataError(
             f"{path}: frames of {size[0]} x {size[1]}, but the slices of its CT have {first.size[0]} x "
             f"{first.size[1]}; use the segmentation of this scan"
         )
-    try:
-        frames = np.asarray(file.pixel_array, bool).reshape(-1, *size[::-1])
-        groups = list(file.PerFrameFunctionalGroupsSequence)
-        shared = file.SharedFunctionalGroupsSequence[0] if "SharedFunctionalGroupsSequence" in file else None
-        placed = [_placed(one, shared) for one in groups]
-    except (AttributeError, IndexError, KeyError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
-        raise DataError(
-            f"{path}: its frames cannot be read ({brief(error, 100)}); copy or download it again"
-        ) from error
     if len(placed) != len(frames):
         raise DataError(f"{path}: {len(frames)} frames, {len(placed)} places; copy or download it again")
     positions = np.array([one.position for one in series.slices])
@@ -74,7 +72,7 @@ def read_segment(path: Path, series: Series) -> dict[int, np.ndarray]:
             )
         distances = np.linalg.norm(positions - position, axis=1)
         nearest = int(distances.argmin())
-        if distances[nearest] > PLAY_MM:
+        if not distances[nearest] <= PLAY_MM:
             raise DataError(
                 f"{path}: a frame at ({_text(position)}) mm, where its CT has no slice (the nearest one is at "
                 f"{_text(positions[nearest])}): outside the scan, or made for another one; leave it out with --exclude"

@@ -23,6 +23,7 @@ import nibabel as nib
 import numpy as np
 import SimpleITK
 from PIL import Image
+from segmentations import saved, segmentation
 from uasbench.benchmark.commands.importing import import_maps
 from uasbench.benchmark.experiments import load
 from uasbench.benchmark.planning.options import validated
@@ -37,7 +38,9 @@ from uasbench.datasets.dataset import Dataset
 from uasbench.datasets.phantom.disk import write_phantom
 from uasbench.datasets.readers import printed
 from uasbench.datasets.reading.dicom_io import order_series, read_series
+from uasbench.datasets.reading.dicom_tags import read_tags
 from uasbench.datasets.reading.mhd_io import read_mhd, read_mhd_labels
+from uasbench.datasets.reading.seg_io import read_segment, tracking_of
 from uasbench.datasets.reading.side_tables import patients_of
 from uasbench.datasets.reading.slice_labels import read_published, read_slice_labels
 from uasbench.datasets.reading.volume_io import read_grid, read_labels, read_map_volume, read_volume
@@ -322,6 +325,24 @@ def _chaos_set() -> Files:
     return found
 
 
+def _segmented() -> Files:
+    zs = (1, 2)
+    planes = np.zeros((len(zs), *SHAPE[1:]), bool)
+    planes[:, 2:5, 3:6] = True
+    places = [(0, 0, SPACING[0] * z) for z in zs]
+    file = segmentation(planes, places, SPACING[1:], patient="p", series="1.2.3", uid="1.2.7")
+    with tempfile.TemporaryDirectory() as folder:
+        return _series() | {"seg.dcm": saved(file, Path(folder, "a.dcm")).read_bytes()}
+
+
+def _read_segmentation(folder: Path) -> None:
+    series = order_series(sorted(folder.glob("[0-9]*.dcm")))
+    read_tags(folder / "seg.dcm")
+    with warnings.catch_warnings(record=True):  # what pydicom says becomes a note where a case is loaded
+        tracking_of(folder / "seg.dcm")
+        read_segment(folder / "seg.dcm", series)
+
+
 def _checked(adapter: type[Dataset], folder: Path) -> list[str]:
     report = check(folder, {adapter.card.name: adapter()})
     foreign = [text for text in report.errors if "not an error of the data alone" in text]
@@ -418,6 +439,7 @@ TARGETS: dict[str, Target] = {
     "dicom series": Target(
         cache(_series), ("2.dcm",), BYTES, lambda f: read_series(order_series(sorted(f.glob("*.dcm"))))
     ),
+    "dicom segmentation": Target(cache(_segmented), ("seg.dcm",), BYTES, _read_segmentation),
     "annotations": Target(cache(_annotations), ("annotations.csv",), TEXT, _read(read_annotations, "annotations.csv")),
     "patients": Target(
         lambda: {"patients.csv": b"set,case,patient\nlits,volume-0,p1\nlits,volume-1,p1\n"},

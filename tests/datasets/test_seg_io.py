@@ -84,6 +84,7 @@ def _without(name):
         ([1], {"axes": (1, 0, 0, 0, -1, 0)}, "its grid is not that of the slices"),
         ([1.5], {}, r"a frame at \(-90, -80, -296\.25\) mm, where its CT has no slice"),
         ([40], {}, "where its CT has no slice .*outside the scan"),
+        ([float("nan")], {}, r"a frame at \(-90, -80, nan\) mm, where its CT has no slice"),
         ([1, 1], {}, r"two frames at \(-90, -80, -297\.5\) mm"),
         ([1], {"edit": _without("PixelData")}, "its frames cannot be read"),
         ([1], {"edit": _without("PerFrameFunctionalGroupsSequence")}, "its frames cannot be read"),
