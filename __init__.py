@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .methods.config import Config
     from .methods.context import FitContext
     from .methods.method import Method, SupervisedMethod
+    from .methods.pretraining import Pretraining
 
 _WHERE = {
     "Anatomy": "datasets.anatomy",
@@ -33,6 +34,7 @@ _WHERE = {
     "LabelledSet": "datasets.labelled",
     "Method": "methods.method",
     "MethodCard": "methods.card",
+    "Pretraining": "methods.pretraining",
     "SupervisedMethod": "methods.method",
     "Truth": "datasets.case",
     "View": "datasets.views.slice_view",
@@ -46,8 +48,8 @@ _WHERE = {
 
 __all__ = [
     "Anatomy", "Case", "CaseRef", "Config", "Dataset", "DatasetCard", "FitContext", "HealthySet", "LabelledSet",
-    "Method", "MethodCard", "Run", "RunCase", "SupervisedMethod", "Truth", "View", "VolumeView", "export",
-    "import_maps", "open_run", "preview", "report", "rescore", "run", "tune", "verify", "viewer",
+    "Method", "MethodCard", "Pretraining", "Run", "RunCase", "SupervisedMethod", "Truth", "View", "VolumeView",
+    "export", "import_maps", "open_run", "preview", "report", "rescore", "run", "tune", "verify", "viewer",
 ]  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from . import cli_data, cli_methods, cli_runs
 from . import cli_values as values
 from .cli_options import (
     EXIT_USAGE,
+    AllowOverlap,
     AsJson,
     Cache,
     DataRoot,
@@ -136,6 +137,7 @@ def run(
     calibration: Annotated[
         str, values.choice("held-out", "none", help="held-out keeps a fifth of the healthy patients.")
     ] = "held-out",
+    allow_overlap: AllowOverlap = False,
     trials: Annotated[int | None, typer.Option(help="Trials of each threshold study, at most 40.")] = None,
     stage_limit_s: Annotated[
         float | None, typer.Option("--stage-limit", help="Seconds after which a stage is stopped.")
@@ -213,6 +215,7 @@ def reproduce(
     precision: Annotated[
         str, values.choice(*values.PRECISIONS, help="auto is bf16 on CUDA, fp32 on the CPU.")
     ] = "auto",
+    allow_overlap: AllowOverlap = False,
     cache: Cache = None,
 ) -> None:
     """Run a table or figure of a paper as one experiment."""

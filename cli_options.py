@@ -30,6 +30,10 @@ Queue = Annotated[
     list[str] | None,
     typer.Option("--queue", "--slurm", help="KEY=VALUE of the executor, or a TOML file; may be repeated."),
 ]
+AllowOverlap = Annotated[
+    bool,
+    typer.Option("--allow-overlap", help="Run and mark methods whose weights learned from masks of the test set."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print it as JSON.")]
 
 

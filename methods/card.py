@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args, get_type_hints
 
 from ..common.errors import printable
+from .pretraining import NONE, Pretraining
 
 SliceScore = str | tuple[str, int]
 Figure = tuple[str, str, str]
@@ -31,6 +32,9 @@ class MethodCard:
         slice_score: how a map becomes a slice score: ``max``, ``mean``, ``top1%`` or ``("meanpool", k)``.
         anatomy: organs on which the method's assumptions hold, by name; default those with annotated sets here.
         trivial: learns nothing; the best of these is marked in every table.
+        pretraining: what the weights that it starts from were made of, by default; :attr:`.method.Method.pretraining`
+            of a configuration counts.
+        labels_elsewhere: data sets whose masks of lesions or other anomalies it learned from; tables mark it.
         published: numbers of a plug-in's paper, as printed: (source, data set, metric, value, comparability); those of
             built-in methods stand in ``benchmark/catalogue/published.yaml``.
         figures: (what, in the reference, here) of the ``paper`` profile, as short phrases; ``what`` follows
@@ -54,6 +58,8 @@ class MethodCard:
     slice_score: SliceScore = "max"
     anatomy: tuple[str, ...] = ("liver", "lung", "kidney", "pancreas")
     trivial: bool = False
+    pretraining: Pretraining = NONE
+    labels_elsewhere: tuple[str, ...] = ()
     published: tuple[tuple[str, str, str, str, str], ...] = ()
     figures: tuple[Figure, ...] = ()
     notes: str = ""
@@ -71,6 +77,11 @@ class MethodCard:
             named = getattr(self, field)
             if not isinstance(named, str | tuple | list) or not all(isinstance(name, str) for name in named):
                 raise ValueError(f"{field} {named!r:.60}: expected names of organs")
+        if not isinstance(self.pretraining, Pretraining):
+            raise ValueError(f"pretraining {self.pretraining!r:.60}: expected a Pretraining")
+        elsewhere = self.labels_elsewhere
+        if not isinstance(elsewhere, tuple) or not all(isinstance(name, str) and name.strip() for name in elsewhere):
+            raise ValueError(f"labels_elsewhere {elsewhere!r:.60}: expected a tuple of names of data sets")
         for field in ("supervision", "uses"):
             choices = get_args(get_type_hints(MethodCard)[field])
             if getattr(self, field) not in choices:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from .card import MethodCard
 from .config import Config, SliceConfig
 from .context import FitContext
+from .pretraining import Pretraining
 from .state import load_state, save_state
 
 if TYPE_CHECKING:
@@ -72,6 +73,14 @@ class Method:
         or none, and may depend on settings of the score stage only.
         """
         return "roi"
+
+    @property
+    def pretraining(self) -> Pretraining:
+        """What the weights that this configuration starts from were made of, by default what the card says.
+
+        A row whose test set is named there is marked, and refused where masks of it were seen.
+        """
+        return self.card.pretraining
 
     @property
     def min_patients(self) -> int:

@@ -9,14 +9,20 @@ import pandas as pd
 from ..benchmark.protocols.catalogue import PROTOCOLS, deciding
 from ..benchmark.scoring.metrics import needs_voxels, sign
 from ..benchmark.statistics import ALPHA
-from .columns import metric_name, records_of
+from .columns import KINDS, metric_name, records_of
 from .formats import bracket, counted, p_value, percent, points
 from .grid import reference_order
 from .headline import NO_COMPETITOR, Headline, HeadlineRow, compared
 from .paired import SECOND_REFERENCE
 from .trivial import BEST_TRIVIAL
 
-_TITLES = {"transductive": "Transductive method", "topline": "Supervised top line", "whole-slices": "In whole slices"}
+_TITLES = {
+    "transductive": "Transductive method",
+    "overlap": "Weights that had seen the test set",
+    "labels-elsewhere": "Trained on masks of other sets",
+    "topline": "Supervised top line",
+    "whole-slices": "In whole slices",
+}
 
 
 @dataclass(frozen=True)
@@ -136,7 +142,7 @@ def _without_labels(headline: Headline, summary: pd.DataFrame, best: str) -> lis
     where = {"dataset": headline.dataset, "train": headline.train, "protocol": free, "metric": metric}
     rows = [r for r in records_of(summary, **where, unit="patient") if not pd.isna(r["mean"])]
     kinds = {row.method: row.flags for row in headline.rows}
-    rows = [r for r in rows if not kinds[r["method"]] & {"topline", "transductive", "whole-slices"}]
+    rows = [r for r in rows if not kinds[r["method"]] & {*KINDS}]
     if not rows:
         return []
     first = max(rows, key=lambda r: sign(metric) * r["mean"])

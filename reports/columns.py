@@ -59,6 +59,8 @@ FLAG_LEGEND = {
     "quick": "quick profile: a plumbing test, networks have barely learned",
     "oracle": "threshold chosen on the test labels: an upper bound",
     "transductive": "training saw the unlabelled test set",
+    "overlap": "the weights it started from had seen scans of the test set",
+    "labels-elsewhere": "trained with masks of lesions or other anomalies of other data sets",
     "topline": "supervised: trained with lesion labels, a reference and not a competitor",
     "whole-slices": "measured in whole slices and not inside the organ: not comparable with other rows",
     "trivial": "learns nothing",
@@ -87,6 +89,8 @@ SMALL_N = 50
 KINDS = {
     "topline": "§ supervised top line: it learned from lesion labels, and is a reference.",
     "transductive": "¶ its training saw the test scans, without labels.",
+    "overlap": "º the weights it started from had seen the test set.",
+    "labels-elsewhere": "ª it learned from masks of anomalies of other data sets.",
     "whole-slices": "¤ measured in whole slices and not inside the organ: another question.",
 }
 
@@ -225,6 +229,8 @@ def record_flags(record: Record) -> set[str]:
         "smoke": record.profile == "smoke",
         "quick": record.profile == "quick",
         "transductive": method.uses == "unlabelled-test",
+        "overlap": method.overlap != "none",
+        "labels-elsewhere": bool(method.labels_elsewhere),
         "topline": method.uses == "labels" or method.supervision == "full",
         "whole-slices": method.region == "slices",
         "trivial": method.trivial,

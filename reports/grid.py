@@ -62,8 +62,8 @@ def _plain(value: object) -> str:
 
 
 _TOLD = {
-    "transductive", "topline", "whole-slices", "near-chance", "undertrained", "few-seeds", "untrusted-spacing", "quick",
-    "not-converged", "mixed-cpu",
+    "transductive", "overlap", "labels-elsewhere", "topline", "whole-slices", "near-chance", "undertrained",
+    "few-seeds", "untrusted-spacing", "quick", "not-converged", "mixed-cpu",
 }  # fmt: skip
 
 

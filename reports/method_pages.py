@@ -158,6 +158,14 @@ def _logs(records: Sequence[Record], folder: RunFolder) -> dict[str, str]:
 
 
 def learned_from(record: Record) -> str:
+    """Say what training saw, and what the weights had seen that it started from."""
+    method = record.method
+    before = f"; pre-training overlap of the weights: {method.pretraining}" if method.pretraining != "none" else ""
+    before += f"; before, masks of anomalies of {', '.join(method.labels_elsewhere)}" if method.labels_elsewhere else ""
+    return _in_training(record) + before
+
+
+def _in_training(record: Record) -> str:
     """Say what training saw: healthy scans, the unlabelled test scans, or which lesion labels."""
     labels = record.labels
     if labels is not None and labels.training == "cross-fit":

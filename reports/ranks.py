@@ -16,7 +16,7 @@ from .trivial import Group, group_of
 def ranks(scores: Sequence[Scores], facts: Mapping[MethodOnData, Facts]) -> pd.DataFrame:
     """Return one row per competitor and group: its rank by the mean over the patients that all of them have.
 
-    Top lines, transductive methods and what is measured in whole slices take part in no ranking.
+    What carries a mark of :data:`.columns.KINDS`, such as a top line, takes part in no ranking.
     """
     groups: dict[Group, dict[str, Sample]] = defaultdict(dict)
     for one in sorted(scores, key=lambda one: one.key):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ...common.errors import printable
 from ...methods.card import FIGURE_NAMES
 from ...methods.config import by_stage, resolve
+from ...methods.pretraining import NONE
 from . import registry
 from .outline import Outline, status_of
 from .sizes import COUNTED, size
@@ -117,6 +118,8 @@ def _facts(cls: type[Method], entry: registry.Entry, outline: Outline) -> dict[s
         "citation": card.citation,
         "reference": card.reference,
         "learns from": f"{supervision}{uses.get(card.uses, '')}",
+        "pretraining": "" if card.pretraining == NONE else str(card.pretraining),
+        "labels elsewhere": ", ".join(card.labels_elsewhere),
         "shares training with": card.trainer or "",
         "works on": _works_on(cls, outline),
         "anatomy": ", ".join(card.anatomy),

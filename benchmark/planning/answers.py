@@ -14,6 +14,7 @@ from ...datasets.views.slice_view import View
 from ...datasets.views.volume_view import AnyView, VolumeView, check_view
 from ...methods.config import by_stage
 from ...methods.method import Method
+from ...methods.pretraining import Pretraining
 
 MOST_MEMBERS = 100
 Settings = dict[str, Any]
@@ -89,6 +90,18 @@ def region_of(method: Method) -> Region:
     if method.region not in get_args(Region):
         raise AnswerError(f"its region is {_shown(method.region)}; return {' or '.join(get_args(Region))}")
     return method.region
+
+
+def pretraining_of(method: Method) -> Pretraining:
+    """Return what the weights of a method were made of.
+
+    Raises:
+        AnswerError: it is no such description.
+    """
+    value: Any = method.pretraining
+    if not isinstance(value, Pretraining):
+        raise AnswerError(f"its pretraining is {_shown(value)}; return a Pretraining")
+    return value
 
 
 def requirements_of(cls: type[Method]) -> tuple[str, ...]:

@@ -34,7 +34,8 @@ class RunOptions(BaseModel, extra="forbid"):
     ``reference`` is the row that paired tests compare with; None takes those that the data sets' cards name. ``keep``
     says what else than maps stays of a run: ``restorations`` are what methods make of a scan on the way to its map.
     ``page`` is that of an experiment. ``queue`` are the settings of the executor, and with ``require_same_node_kind``
-    stages fail on other kinds of nodes than the first one of the run.
+    stages fail on other kinds of nodes than the first one of the run. With ``allow_overlap`` methods whose weights were
+    trained on masks of the test set run, and are marked.
     """
 
     methods: str = "all"
@@ -59,6 +60,7 @@ class RunOptions(BaseModel, extra="forbid"):
     only: list[str] = Field(default_factory=list)
     exclude: list[str] = Field(default_factory=list)
     calibration: Literal["held-out", "none"] = "held-out"
+    allow_overlap: bool = False
     reference: str | None = None
     keep: list[Literal["restorations"]] = Field(default_factory=list)
     page: Page | None = None

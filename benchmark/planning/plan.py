@@ -19,6 +19,7 @@ from ..stages.task import Numerics, Task
 from . import ids
 from .fits import PlannedFits, planned_fits
 from .options import RunOptions
+from .overlap import overlap_of
 from .selection import Candidate
 from .task_data import TaskData
 
@@ -80,7 +81,7 @@ def _plan_cell(options: RunOptions, numerics: Numerics, data: TaskData, candidat
     )
     measure = MeasureTask(
         cell=key,
-        method=candidate.info(data.card.anatomy),
+        method=candidate.info(data.card.anatomy, overlap_of(candidate, data.card)),
         profile=candidate.spec.profile,
         config=candidate.config,
         ids=StageIds(fit=fit, map=maps.id, measure="", members=members),

@@ -15,6 +15,7 @@ from ...datasets.views.volume_view import AnyView
 from ...methods.card import MethodCard
 from ...methods.config import ConfigError, in_force, resolve
 from ...methods.method import Method
+from ...methods.pretraining import NONE, Level, Pretraining
 from ..catalogue.outline import CONSTRUCTION_S, missing_packages, time_limit
 from ..catalogue.registry import Registry
 from ..runs.records import MethodInfo, Skip
@@ -43,15 +44,20 @@ class Candidate:
     packages: tuple[str, ...] = ()
     training: str | None = None
     extra_identity: str = ""
+    pretraining: Pretraining = NONE
 
-    def info(self, anatomy: str) -> MethodInfo:
-        card, names = self.card, MethodInfo.model_fields.keys() - {"min_seeds", "near_chance", "undertrained", "region"}
+    def info(self, anatomy: str, overlap: Level = "none") -> MethodInfo:
+        """Return what a record says of the method on an organ, and how much of the test set its weights have seen."""
+        of_the_row = {"min_seeds", "near_chance", "undertrained", "region", "overlap", "pretraining"}
+        card, names = self.card, MethodInfo.model_fields.keys() - of_the_row
         return MethodInfo(
             **{name: getattr(card, name) for name in names},
             min_seeds=1 if card.deterministic or card.trivial else card.min_seeds,
             near_chance=anatomy in card.near_chance,
             undertrained=anatomy in card.undertrained,
             region=self.region,
+            pretraining=str(self.pretraining),
+            overlap=overlap,
         )
 
 
@@ -178,6 +184,7 @@ def _candidate(
         region=answers.region_of(method),
         min_patients=answers.min_patients_of(method),
         packages=packages,
+        pretraining=answers.pretraining_of(method),
         training=getattr(cls, "training", "cross-fit") if cls.card.uses == "labels" else None,
     )
     return candidate, method

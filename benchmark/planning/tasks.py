@@ -21,6 +21,7 @@ from ..locations import cache_root, data_root
 from ..runs.records import Skip
 from .fits import trainable
 from .options import OptionError, RunOptions
+from .overlap import permitted
 from .plan import PlanError
 from .scans import Scans, ScanSource, joined
 from .selection import Selection, said, select
@@ -89,8 +90,9 @@ def _planned(
     progress: ShowProgress | None,
 ) -> Planned:
     data = _prepared(options, pair, root, chosen, readers, progress)
-    chosen.candidates, refused = trainable(chosen.candidates, data)
-    chosen.skipped += refused
+    chosen.candidates, untrained = trainable(chosen.candidates, data)
+    chosen.candidates, seen = permitted(chosen.candidates, data.card, allowed=options.allow_overlap)
+    chosen.skipped += [*untrained, *seen]
     if smaller := [c.label for c in chosen.candidates if c.spec.profile != options.profile]:
         data.warnings.append(
             f"{', '.join(smaller)}: declares no profile {options.profile} and runs with its quick settings, as its "

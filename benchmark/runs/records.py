@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 from ...common.atomic import write_text
 from ...common.sealed import seal
 from ...datasets.case import Region, Spacing, Trust
+from ...methods.pretraining import Level
 from .html_tables import record_html
 
 SCHEMA_VERSION = 1
@@ -41,7 +42,11 @@ class CellKey(BaseModel, extra="forbid", frozen=True):
 
 
 class MethodInfo(_Strict):
-    """The parts of a method card that tables need."""
+    """The parts of a method card that tables need.
+
+    ``pretraining`` says what the weights were made of, ``overlap`` how much of the test set they had seen;
+    ``labels_elsewhere`` names the sets whose masks of anomalies were learned from.
+    """
 
     name: str
     title: str
@@ -55,6 +60,9 @@ class MethodInfo(_Strict):
     undertrained: bool = False
     region: Region = "roi"
     year: int | None = None
+    pretraining: str = "none"
+    overlap: Level = "none"
+    labels_elsewhere: tuple[str, ...] = ()
 
 
 class StageIds(_Strict):

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, ClassVar
 
 from ..card import MethodCard, same
 from ..context import FitContext
+from ..nets.corpora import of_backbone
+from ..nets.weights import PRETRAINED
 from ..training import run_updates
-from .parts.patches import PatchConfig, PatchMethod
+from .parts.patches import DINO2_SMALL, PatchConfig, PatchMethod
 
 if TYPE_CHECKING:
     import torch
@@ -43,6 +45,7 @@ class AnomalyDINO(PatchMethod):
         reference="arXiv:2405.14529",
         deterministic=True,
         slice_score="top1%",
+        pretraining=of_backbone(DINO2_SMALL, PRETRAINED),
         figures=(
             ("input", "shorter side 448", "448², cropped to the roi, masked, equalised"),
             same("network", "DINOv2 ViT-S/14, last block, final norm"),

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from ..card import MethodCard, same
 from ..config import ConfigError
 from ..context import FitContext
+from ..nets.corpora import of_backbone
+from ..nets.weights import PRETRAINED
 from ..training import Batches, as_input, autocast, run_updates
 from ..watching import held_out_loss, held_out_slices
 from .anomaly_dino import cosine_neighbours
-from .parts.patches import PatchConfig, PatchMethod
+from .parts.patches import DINO2_SMALL, PatchConfig, PatchMethod
 
 if TYPE_CHECKING:
     import torch
@@ -50,7 +52,7 @@ class DPMMConfig(PatchConfig):
     profiles: ClassVar = PatchConfig.profiles_with(
         smoke={"components": 8, "epochs": 2, "sigma": 0.0},
         quick={"components": 50, "covariance": "diagonal", "epochs": 5, "sigma": 0.0},
-        standard={"components": 100, "epochs": 20, "sigma": 0.0},
+        standard={"components": 60, "epochs": 8, "sigma": 0.0},
     )
 
     def __post_init__(self) -> None:
@@ -81,6 +83,7 @@ class DPMM(PatchMethod):
         "MICCAI 2025",
         reference="arXiv:2509.19997",
         slice_score="top1%",
+        pretraining=of_backbone(DINO2_SMALL, PRETRAINED),
         figures=(
             ("input", "448²", "448², cropped to the roi, masked, equalised"),
             same("network", "DINOv2 ViT-S/14, last block, final norm, unit length"),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from ..card import MethodCard, same
 from ..context import FitContext
+from ..nets.corpora import IMAGENET
 from ..training import as_input, autocast, run_updates
 from .parts.backbone import LITE0, FeatureConfig, FeatureMethod, upsample
 
@@ -55,6 +56,7 @@ class PaDiM(FeatureMethod):
         citation="Defard et al., PaDiM: a Patch Distribution Modeling Framework for Anomaly Detection and "
         "Localization, ICPR Workshops 2021",
         reference="doi:10.1007/978-3-030-68799-1_35",
+        pretraining=IMAGENET,
         figures=(
             ("input", "224² cut from 256²", "224², masked, equalised"),
             same("network", "ResNet-18 layers 1–3, 100 random channels"),

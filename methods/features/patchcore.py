@@ -11,6 +11,7 @@ import numpy as np
 from ...common.errors import DataError
 from ..card import MethodCard, same
 from ..context import FitContext, TrainingError
+from ..nets.corpora import IMAGENET
 from ..training import as_input, autocast, run_updates
 from .parts.backbone import LITE0
 from .parts.pooled_patches import PooledPatchConfig, PooledPatchMethod
@@ -60,6 +61,7 @@ class PatchCore(PooledPatchMethod):
         family="features",
         citation="Roth et al., Towards Total Recall in Industrial Anomaly Detection, CVPR 2022",
         reference="doi:10.1109/CVPR52688.2022.01392",
+        pretraining=IMAGENET,
         figures=(
             ("input", "224² cut from 256²", "224², masked, equalised"),
             same("network", "Wide-ResNet-50-2 layers 2–3, pooled, 1024 components"),

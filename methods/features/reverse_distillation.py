@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from ..card import MethodCard, same
 from ..config import STANDARD_SLICES
 from ..context import FitContext
+from ..nets.corpora import IMAGENET
 from ..training import as_input, autocast, batches, run_updates, training_length, update
 from ..watching import held_out_loss, held_out_slices
 from .parts.backbone import LITE0, FeatureConfig, FeatureMethod, cosine_distance, upsample
@@ -80,6 +81,7 @@ class ReverseDistillation(FeatureMethod):
         family="features",
         citation="Deng & Li, Anomaly Detection via Reverse Distillation from One-Class Embedding, CVPR 2022",
         reference="doi:10.1109/CVPR52688.2022.00951",
+        pretraining=IMAGENET,
         figures=(
             ("input", "256²", "256², masked, equalised"),
             same("network", "Wide-ResNet-50-2 layers 1–3, embedding, mirrored decoder"),

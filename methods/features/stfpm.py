@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from ..card import MethodCard, same
 from ..config import STANDARD_SLICES
 from ..context import FitContext
+from ..nets.corpora import IMAGENET
 from ..training import as_input, autocast, batches, run_updates, training_length, update
 from ..watching import held_out_loss, held_out_slices
 from .parts.backbone import LITE0, FeatureConfig, FeatureMethod, cosine_distance, upsample
@@ -53,6 +54,7 @@ class STFPM(FeatureMethod):
         family="features",
         citation="Wang et al., Student-Teacher Feature Pyramid Matching for Anomaly Detection, BMVC 2021",
         reference="arXiv:2103.04257",
+        pretraining=IMAGENET,
         figures=(
             ("input", "256²", "256², masked, equalised"),
             same("network", "ResNet-18 layers 1–3, student from scratch"),

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, ClassVar
 from ..card import MethodCard, same
 from ..config import ConfigError
 from ..context import FitContext
+from ..nets.corpora import of_backbone
+from ..nets.weights import PRETRAINED
 from ..training import run_updates
 from .padim import merge
 from .parts.backbone import smooth
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     import torch
 
     from ...datasets.healthy import HealthySet
+
+DINO2_GIANT = "vit_giant_patch14_reg4_dinov2.lvd142m"
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,7 @@ class SubspaceADConfig(PatchConfig):
     """
 
     size: int = 672
-    backbone: str = "vit_giant_patch14_reg4_dinov2.lvd142m"
+    backbone: str = DINO2_GIANT
     blocks: tuple[int, ...] = (22, 23, 24, 25, 26, 27, 28)
     norm: bool = False
     unit: bool = False
@@ -67,6 +71,7 @@ class SubspaceAD(PatchMethod):
         reference="arXiv:2602.23013",
         deterministic=True,
         slice_score="top1%",
+        pretraining=of_backbone(DINO2_GIANT, PRETRAINED),
         figures=(
             ("input", "672²", "672², cropped to the roi, masked, equalised"),
             same("network", "DINOv2 giant with registers, mean of blocks 23–29 of 40"),

@@ -36,7 +36,7 @@ from .threshold_plots import (
     thresholds_of,
 )
 
-FIGURE_MARKS = "◆†§¶¤"
+FIGURE_MARKS = "◆†§¶ºª¤"
 NO_HISTOGRAM = (
     "{}: no figures of scores and thresholds: its records are of an earlier version, which kept no histograms; 'bench "
     "rescore' measures their maps again"

@@ -17,9 +17,18 @@ from uasbench.reports.headline import headlines
 from uasbench.reports.tables import Tables
 
 INFO = {"references": {"lits": "hu-deviation"}}
-REFERENCES = {"asc-net": "transductive", "unet": "topline", "whole": "whole-slices"}
-MARKS = {"asc-net": "¶", "unet": "§", "whole": "¤"}
-IN_LATEX = {"asc-net": r"\P{}", "unet": r"\S{}", "whole": r"\textcurrency{}"}
+REFERENCES = {
+    "asc-net": "transductive",
+    "stu": "overlap",
+    "borrowed": "labels-elsewhere",
+    "unet": "topline",
+    "whole": "whole-slices",
+}
+MARKS = {"asc-net": "¶", "stu": "º", "borrowed": "ª", "unet": "§", "whole": "¤"}
+IN_LATEX = {
+    **{"asc-net": r"\P{}", "unet": r"\S{}", "whole": r"\textcurrency{}"},
+    **{"stu": r"\textordmasculine{}", "borrowed": r"\textordfeminine{}"},
+}
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +47,8 @@ def records(make_record, competitors):
     return [
         *competitors,
         make_record("asc-net", level=0.7, uses="unlabelled-test"),
+        make_record("stu", level=0.75, overlap="volumes", pretraining="volumes: ct-org"),
+        make_record("borrowed", level=0.65, labels_elsewhere=("msd-colon",)),
         make_record("unet", level=0.8, uses="labels", supervision="full"),
         make_record("whole", level=0.6, region="slices"),
     ]
@@ -101,6 +112,8 @@ def test_the_best_learning_method_is_a_competitor_and_weak_maps_say_so_below_the
     assert said[0].startswith("draem is best: ")
     assert any(s.startswith("Transductive method asc-net: ") for s in said)
     assert any(s.startswith("Supervised top line unet: ") for s in said)
+    assert any(s.startswith("Weights that had seen the test set stu: ") for s in said)
+    assert any(s.startswith("Trained on masks of other sets borrowed: ") for s in said)
     assert "1 of 4 learning methods is shown to beat it." in said
     below = {row.cells[0].split()[0]: row.under[0] for row in headline_grid(headline).rows}
     assert (below["kl-grad"], below["fpi"], below["ae"]) == (

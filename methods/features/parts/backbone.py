@@ -15,6 +15,8 @@ from ....datasets.views.slice_view import View
 from ...config import SliceConfig
 from ...method import Method
 from ...nets import weights as sources
+from ...nets.corpora import of_backbone
+from ...pretraining import Pretraining
 from ...training import predict
 
 if TYPE_CHECKING:
@@ -39,6 +41,11 @@ class PretrainedMethod(Method):
     def pretrained(self) -> str:
         """The timm model that the weights belong to."""
         raise TypeError(f"{type(self).__name__} does not say which model its weights belong to")
+
+    @property
+    def pretraining(self) -> Pretraining:
+        """What the weights that are asked for were made of (:func:`.corpora.of_backbone`)."""
+        return of_backbone(self.pretrained, self.config.weights)
 
     def skip(self) -> str | None:
         """Say which weights are missing and how to provide them."""
