@@ -49,6 +49,7 @@ SMALLER_THAN_PUBLISHED: dict[str, dict[str, Any]] = {
     "asc-net-post": PAIRS,
     "cddpm": PAIRS,
     "cutpaste": {"density_crops": 8},
+    "disyre": PAIRS,
     "draem": PAIRS,
     "f-anogan": PAIRS,
     "fpi": PAIRS,

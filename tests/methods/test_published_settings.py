@@ -136,6 +136,7 @@ REFUSED = {
     "bayesian-vae": [(values, "set dropout above 0") for values in ({"dropout": 0.0}, {"samples": 0})],
     "cddpm": [({"layers": (1, 1)}, "layers="), ({"patch": 48}, "cells of 32"), ({"hidden": 1.0}, "hidden=1.0")],
     "dpmm": [({key: 0}, key) for key in ("components", "slices", "step", "epsilon", "alpha")],
+    "disyre": [({"calls": calls}, "calls=") for calls in (0, 101)],
     "local-residual": [({"size": "4"}, "odd")],
     "pddpm": [({"box": 36}, "box=36"), ({"box": 0}, "box=0"), *(({"distances": d}, "1 to") for d in ("", "0", "1001"))],
     "normnet": [({"votes": votes}, f"votes={votes}: only an odd number") for votes in ("-1", "0", "2")]
