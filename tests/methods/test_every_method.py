@@ -59,6 +59,7 @@ SMALLER_THAN_PUBLISHED: dict[str, dict[str, Any]] = {
     "pddpm": PAIRS,
     "pii": PAIRS,
     "reverse-distillation": PAIRS,
+    "vqvae-prior": PAIRS,
     "vae-restoration": {"tv_grid": (1.8,), "steps": 20},
 }
 

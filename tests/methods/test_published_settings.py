@@ -137,6 +137,8 @@ REFUSED = {
     "cddpm": [({"layers": (1, 1)}, "layers="), ({"patch": 48}, "cells of 32"), ({"hidden": 1.0}, "hidden=1.0")],
     "dpmm": [({key: 0}, key) for key in ("components", "slices", "step", "epsilon", "alpha")],
     "disyre": [({"calls": calls}, "calls=") for calls in (0, 101)],
+    "vqvae-prior": [({"patch": p}, "multiple of 8") for p in (8, 100)]
+    + [({"orders": ()}, "at least one"), ({"rate": 0.0}, "rate=0.0"), ({"lsr_rate": 1.0}, "lsr_rate=1.0")],
     "local-residual": [({"size": "4"}, "odd")],
     "pddpm": [({"box": 36}, "box=36"), ({"box": 0}, "box=0"), *(({"distances": d}, "1 to") for d in ("", "0", "1001"))],
     "normnet": [({"votes": votes}, f"votes={votes}: only an odd number") for votes in ("-1", "0", "2")]

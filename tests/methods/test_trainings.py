@@ -47,6 +47,7 @@ FALLS: dict[str, tuple[dict[str, Any], str, float]] = {  # settings, curve, shar
     "stfpm": ({"updates": 15}, "loss", 0.6),
     "synthetic-tumors": (VOLUMES | {"updates": 20, "lr": 2e-2, "kinds": ("small",)}, "dice + ce", 0.8),
     "two-stage": ({"restoration_updates": 30, "segmentation_updates": 1, "lr": 3e-3}, "restoration/l1", 0.5),
+    "vqvae-prior": ({"updates": 30, "lr": 3e-3, "prior_updates": 2}, "codes/l1", 0.8),
 }
 LENGTHS: dict[str, tuple[dict[str, Any], int]] = {  # settings; updates over three scans or 24 slices
     "ae-u": ({"epochs": 7, "batch": 5}, 7 * 5),
