@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from ..card import MethodCard, same
 from ..config import STANDARD_SLICES
 from ..context import FitContext
+from ..nets.corpora import IMAGENET
 from ..training import as_input, autocast, batches, run_updates, update
 from ..watching import held_out_loss, held_out_slices
 from .parts.backbone import LITE0, FeatureConfig, FeatureMethod
@@ -65,6 +66,7 @@ class FAE(FeatureMethod):
         "Feature-Autoencoders, BrainLes workshop at MICCAI 2022",
         reference="arXiv:2208.10992",
         slice_score="top1%",
+        pretraining=IMAGENET,
         figures=(
             ("input", "128² of brain MRI, equalised, [−1, 1]", "128², masked, equalised, [−1, 1]"),
             same("network", "ResNet-18 stem and layers 1–2; 5×5 autoencoder 100–300"),

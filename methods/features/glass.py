@@ -11,6 +11,7 @@ import numpy as np
 from ...common.errors import DataError
 from ..card import MethodCard
 from ..context import FitContext
+from ..nets.corpora import IMAGENET
 from ..training import as_input
 from .parts.pooled_patches import PatchBatch
 from .simplenet import QUICK, SMOKE, STANDARD, Draw, SimpleNet, SimpleNetConfig
@@ -64,6 +65,7 @@ class GLASS(SimpleNet):
         citation="Chen et al., A Unified Anomaly Synthesis Strategy with Gradient Ascent for Industrial Anomaly "
         "Detection and Localization, ECCV 2024",
         reference="arXiv:2407.09359",
+        pretraining=IMAGENET,
         figures=(
             ("input", "288²", "288², masked, equalised"),
             ("network", "that of simplenet with a sigmoid", "that of simplenet with a sigmoid"),

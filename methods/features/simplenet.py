@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..card import MethodCard, same
 from ..context import FitContext
+from ..nets.corpora import IMAGENET
 from ..training import as_input, autocast, run_updates, training_length
 from ..watching import held_out_loss
 from .parts.backbone import LITE0
@@ -73,6 +74,7 @@ class SimpleNet(PooledPatchMethod):
         family="features",
         citation="Liu et al., SimpleNet: A Simple Network for Image Anomaly Detection and Localization, CVPR 2023",
         reference="arXiv:2303.15140",
+        pretraining=IMAGENET,
         figures=(
             ("input", "288² cut from 329²", "288², masked, equalised"),
             same("network", "Wide-ResNet-50-2 layers 2–3; adaptor; discriminator 1024"),
