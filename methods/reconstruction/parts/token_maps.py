@@ -78,4 +78,7 @@ def gumbel(seeds: np.ndarray, sample: int, shape: tuple[int, int]) -> torch.Tens
 
 def smoothed(map_: np.ndarray) -> np.ndarray:
     """Take the least value of a cube of 3 voxels, then the mean over 3 × 7 × 7 (Naval Marimont and Tarroni 2021)."""
-    return ndimage.uniform_filter(ndimage.minimum_filter(map_, size=3), size=(3, 7, 7))
+    map_ = ndimage.minimum_filter(map_, size=3)
+    for axis, length in enumerate((3, 7, 7)):
+        map_ = ndimage.uniform_filter1d(map_, length, axis=axis)
+    return map_
