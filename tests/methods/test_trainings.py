@@ -27,6 +27,8 @@ FALLS: dict[str, tuple[dict[str, Any], str, float]] = {  # settings, curve, shar
     "cutpaste": ({"epochs": 60, "batch": 8, "jitter": 0.5, "area": (0.1, 0.2)}, "cross-entropy", 1.0),
     "dae": ({"epoch_updates": 10, "epochs": 2, "t_max": 10}, "mse", 0.6),
     "disyre": ({"updates": 24, "lr": 5e-3, "augment": False}, "mse", 0.6),
+    "dinomaly": ({"updates": 20}, "loss", 0.8),
+    "dinomaly2": ({"updates": 20}, "loss", 0.9),
     "draem": ({"updates": 30, "lr": 3e-3}, "l2", 0.6),
     "f-anogan": ({"updates": 5, "encoder_updates": 60, "encoder_lr": 3e-3, "batch": 8}, "encoder/image", 0.9),
     "fae": ({"updates": 30, "lr": 1e-2}, "1 - ssim", 0.9),

@@ -119,7 +119,7 @@ class FeatureMethod(PretrainedMethod):
         """
         import torch
 
-        self._create_backbone(int(torch.randint(2**31, ())))
+        self._create_backbone(int(torch.randint(2**31, (), device="cpu")))
 
     def save(self, path: Path) -> None:
         """Write what is learned and which weights it stands on, without the backbone."""
