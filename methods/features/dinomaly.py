@@ -12,6 +12,7 @@ from ..card import MethodCard, same
 from ..config import ConfigError
 from ..context import FitContext
 from ..nets import weights as sources
+from ..nets.corpora import of_backbone
 from ..training import as_input, autocast, batches, run_updates
 from ..watching import held_out_loss, held_out_slices
 from .parts.backbone import LITE0, FeatureConfig, FeatureMethod, cosine_distance, upsample
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 BOUNDING_BOX_MM = 1.0
 """A field of view that grows to the organ's bounding box, whatever the organ."""
 PACKAGED = {"backbone": LITE0, "heads": 4, "batch": 8}
+
+
+DINO2_BASE = "vit_base_patch14_reg4_dinov2.lvd142m"
+DINO2 = of_backbone(DINO2_BASE, sources.PRETRAINED)
 
 
 @dataclass(frozen=True)
@@ -53,7 +58,7 @@ class DinomalyConfig(FeatureConfig):
     """
 
     size: int = 392
-    backbone: str = "vit_base_patch14_reg4_dinov2.lvd142m"
+    backbone: str = DINO2_BASE
     weights: str = sources.PRETRAINED
     stages: tuple[int, ...] = (2, 3)
     blocks: tuple[int, ...] = (2, 3, 4, 5, 6, 7, 8, 9)
@@ -111,6 +116,7 @@ class Dinomaly(FeatureMethod):
         "CVPR 2025",
         reference="arXiv:2405.14325",
         slice_score="top1%",
+        pretraining=DINO2,
         figures=(
             ("input", "392² cut from 448²", "392², cropped to the roi, masked, equalised"),
             same("network", "DINOv2 ViT-B/14 with registers; 8 linear-attention blocks"),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ..card import MethodCard, same
-from .dinomaly import Dinomaly, DinomalyConfig
+from .dinomaly import DINO2, Dinomaly, DinomalyConfig
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,12 @@ class Dinomaly2(Dinomaly):
         "Anomaly Detection, 2025",
         reference="arXiv:2510.17611",
         slice_score="top1%",
+        pretraining=DINO2,
         figures=(
             ("input", "n/p (medical sets: 280²)", "392², cropped to the roi, masked, equalised"),
             ("network", "preview: ViT-S; bottleneck 256; 8 blocks", "that of dinomaly, bottleneck 256 first"),
             ("loss", "that of dinomaly, recentred targets", "that of dinomaly, recentred targets"),
-            same("optimiser", "StableAdamW 2·10⁻³, narrow layer 2·10⁻⁴, decay 10⁻⁴"),
+            same("optimiser", "StableAdamW 2·10⁻³, narrow layer 2·10⁻⁴, decay 10⁻⁴, batch 16"),
             same("length", "40,000 updates"),
         ),
         notes="Read from a mirror of preview code; what that leaves open is as in dinomaly. Targets are the LayerNorm "
