@@ -95,7 +95,7 @@ class DinomalyConfig(FeatureConfig):
             "updates": 4,
         },
         "quick": {**PACKAGED, "size": 96, "depth": 4, "warmup": 5, "easy_updates": 10, "updates": 100, "sigma": 1.0},
-        "standard": {**PACKAGED, "size": 128, "warmup": 8, "easy_updates": 80, "updates": 800, "sigma": 1.0},
+        "standard": {**PACKAGED, "size": 128, "warmup": 8, "easy_updates": 80, "updates": 750, "sigma": 1.0},
     }
 
     def __post_init__(self) -> None:

@@ -42,7 +42,11 @@ class Dinomaly2(Dinomaly):
             ("input", "n/p (medical sets: 280²)", "392², cropped to the roi, masked, equalised"),
             ("network", "preview: ViT-S; bottleneck 256; 8 blocks", "that of dinomaly, bottleneck 256 first"),
             ("loss", "that of dinomaly, recentred targets", "that of dinomaly, recentred targets"),
-            same("optimiser", "StableAdamW 2·10⁻³, narrow layer 2·10⁻⁴, decay 10⁻⁴, batch 16"),
+            (
+                "optimiser",
+                "StableAdamW 2·10⁻³ (narrow 2·10⁻⁴), decay 10⁻⁴, batch n/p",
+                "StableAdamW 2·10⁻³ (narrow 2·10⁻⁴), decay 10⁻⁴, batch 16",
+            ),
             same("length", "40,000 updates"),
         ),
         notes="Read from a mirror of preview code; what that leaves open is as in dinomaly. Targets are the LayerNorm "
