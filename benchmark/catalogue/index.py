@@ -51,7 +51,7 @@ class CardIndex:
     def card(self, entry: Entry) -> Any | None:
         """Return the stored card, or None where there is none or a source has changed."""
         try:
-            return _card_class(entry.group)(**_tuples(self._valid(entry).get("card")))
+            return _card(entry.group, _tuples(self._valid(entry).get("card")))
         except (TypeError, ValueError):
             return None
 
@@ -116,6 +116,14 @@ def _card_class(group: str) -> Any:
     else:
         from ...methods.card import MethodCard as Card
     return Card
+
+
+def _card(group: str, plain: dict[str, Any]) -> Any:
+    """Return the card that was stored as plain values."""
+    from ...methods.pretraining import Pretraining
+
+    seen = plain.get("pretraining") if isinstance(plain, dict) else None
+    return _card_class(group)(**plain | ({} if seen is None else {"pretraining": Pretraining(**seen)}))
 
 
 def _tuples(value: Any) -> Any:

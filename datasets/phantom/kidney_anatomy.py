@@ -111,9 +111,9 @@ def _pyramids(
         for number in range(count):
             turn = np.pi * (number + 0.5 + 0.3 * rng.standard_normal()) / count - np.pi / 2  # 0 points to the outside
             way = (-inner * np.cos(turn) * slim, np.sin(turn) * slim, height + 0.06 * rng.standard_normal())
-            middle = tuple(c + 0.6 * r * w for c, r, w in zip(centre, radii, way, strict=True))
+            cx, cy, cz = (float(c + 0.6 * r * w) for c, r, w in zip(centre, radii, way, strict=True))
             size = spec.draw(rng, "kidney.pyramid_mm")
-            body = ellipsoid(x, y, z, middle, (size, size, 1.15 * size))
+            body = ellipsoid(x, y, z, (cx, cy, cz), (size, size, 1.15 * size))
             found = union(found, body, 1.5)
     return intersection(found, smooth + np.float32(cortex), 2)
 

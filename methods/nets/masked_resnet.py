@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any, cast
 
 import torch
 from timm.models.resnet import Bottleneck, ResNet
@@ -23,9 +24,12 @@ class MaskedBatchNorm2d(nn.BatchNorm2d):
 
     visible: torch.Tensor | None = None
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        x = input
         if self.visible is None:
             return super().forward(x)
+        assert self.running_mean is not None
+        assert self.running_var is not None
         inside = resized(self.visible, x)
         if self.training:
             count = inside.sum()
@@ -59,7 +63,9 @@ class ResNetEncoder(nn.Module):
         self, outputs: int = 512, channels: Sequence[int] = (64, 128, 256, 512), layers: Sequence[int] = (3, 4, 6, 3)
     ) -> None:
         super().__init__()
-        self.net = ResNet(Bottleneck, tuple(layers), outputs, 1, channels=tuple(channels), norm_layer=MaskedBatchNorm2d)
+        self.net = ResNet(
+            cast(Any, Bottleneck), tuple(layers), outputs, 1, channels=tuple(channels), norm_layer=MaskedBatchNorm2d
+        )
         self.widths = tuple(Bottleneck.expansion * width for width in channels)
         self.stride = 2 ** (len(channels) + 1)
 

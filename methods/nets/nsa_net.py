@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import timm
 import torch
@@ -44,7 +45,7 @@ class NSANet(nn.Module):
 
     def __init__(self, channels: Sequence[int] = (64, 128, 256, 512), layers: Sequence[int] = (2, 2, 2, 2)) -> None:
         super().__init__()
-        self.encoder = timm.create_model(
+        self.encoder: Any = timm.create_model(
             "resnet18",
             pretrained=False,
             in_chans=1,

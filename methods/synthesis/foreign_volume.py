@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.random import Generator
@@ -48,7 +49,7 @@ def transformed(image: np.ndarray, roi: np.ndarray, matrix: np.ndarray) -> tuple
         float32, 0 outside the organ; bool, where at least half of what is read is organ.
     """
     middle = (np.array(image.shape) - 1) / 2
-    offset = middle - matrix @ middle
+    offset: Any = middle - matrix @ middle
     share, values = (
         ndimage.affine_transform(volume.astype(np.float32), matrix, offset, order=1) for volume in (roi, image * roi)
     )

@@ -64,12 +64,11 @@ class NaturalPatches:
         """
         changed = images.astype(np.float32)
         targets = np.zeros_like(changed)
-        for image, target, roi, there, there_roi in zip(changed, targets, rois, foreign, foreign_rois, strict=True):
-            if roi.any() and there_roi.any():
-                own = image.copy()
-                for _ in range(1 + rng.binomial(self.patches - 1, 0.5)):
-                    self._paste(image, roi, there, there_roi, rng)
-                target[:] = self.target(own, image) * roi
+        for k in np.flatnonzero(rois.any(axis=(1, 2)) & foreign_rois.any(axis=(1, 2))):
+            own = changed[k].copy()
+            for _ in range(1 + rng.binomial(self.patches - 1, 0.5)):
+                self._paste(changed[k], rois[k], foreign[k], foreign_rois[k], rng)
+            targets[k] = self.target(own, changed[k]) * rois[k]
         return changed, targets
 
     def target(self, before: np.ndarray, after: np.ndarray) -> np.ndarray:

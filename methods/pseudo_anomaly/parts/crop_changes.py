@@ -80,4 +80,5 @@ def bias_field(shape: tuple[int, ...], coefficients: Range, rng: Generator) -> n
     """Return the exponential of a sum of Legendre polynomials up to degree 3 over a box, float32."""
     weights = rng.uniform(*coefficients, (DEGREE + 1,) * 3)
     weights[np.indices(weights.shape).sum(axis=0) > DEGREE] = 0
-    return np.exp(leggrid3d(*(np.linspace(-1, 1, n) for n in shape), weights)).astype(np.float32)
+    z, y, x = (np.linspace(-1, 1, n) for n in shape)
+    return np.exp(leggrid3d(z, y, x, weights)).astype(np.float32)
