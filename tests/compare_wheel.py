@@ -6,7 +6,7 @@ import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-SHIPPED = (".py", ".yaml", ".html", ".j2", ".css", ".js", "py.typed")
+SHIPPED = (".py", ".yaml", ".csv", ".html", ".j2", ".css", ".js", "py.typed")
 OUTSIDE = ("tests/", "docs/", ".ci/", ".github/", ".pre-commit-config.yaml")
 
 
