@@ -70,7 +70,14 @@ def scans_for(settings: dict[str, Any], healthy: HealthySet, healthy_volumes: He
     return healthy_volumes if {"spacing", "bright_lesions"} & settings.keys() else healthy
 
 
-@pytest.mark.parametrize("name", FALLS)
+# Those whose networks take seconds for it; the contract trains each of them in the default suite.
+HEAVY = {
+    *("anoddpm", "asc-net", "cddpm", "cutpaste", "disyre", "draem", "f-anogan", "fpi", "glass", "nsa", "pddpm"),
+    "random-shape",
+}
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in HEAVY else n for n in FALLS])
 def test_the_loss_falls(train, healthy, healthy_volumes, name):
     settings, curve, share = FALLS[name]
     unlabelled = healthy if KNOWN.card(name).uses == "unlabelled-test" else None
