@@ -15,6 +15,7 @@ from .looking import look
 from .patients import join_twins, overlapping
 from .readers import Lost, Readers
 from .reading.listening import loaded
+from .reading.side_tables import left_out_of
 from .storing.entries import slice_hashes
 from .storing.store import lost_case
 
@@ -124,12 +125,19 @@ def _check_set(path: Path, dataset: Dataset, readers: Readers | None) -> SetChec
     dataset, card = found.dataset, found.dataset.card
     about = (card.name, card.title, card.role, card.wraps)
     result = SetCheck(*about, errors=list(found.problems), warnings=list(found.notes))
-    checked = partial(_check_case, dataset)
+    checked, left_out = partial(_check_case, dataset), dict[str, str]()
+    try:
+        left_out = left_out_of(path, [card.name])
+    except DataError as error:
+        result.errors.append(str(error))
     if readers is None:
         result.cases += map(checked, found.refs)
     elif found.refs:
         outcomes = {ref.id: outcome for ref, outcome in readers.work(checked, found.refs)}
         result.cases += [_case_or_error(dataset, ref, outcomes[ref.id]) for ref in found.refs]
+    for case in result.cases:
+        if (reason := left_out.get(case.id)) is not None:
+            case.notes.append(f"left out of runs by exclude.csv: {reason}")
     lesions = {case.id: case.lesion_voxels for case in result.cases if case.lesion_voxels is not None}
     if isinstance(dataset, SurveyedDataset) and not (path / "phantom.json").is_file():
         result.warnings += dataset.inspect_all(lesions)

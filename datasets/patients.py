@@ -160,7 +160,7 @@ def _refuse_copies(
         volume = tuple(hashes.get(key, ()))
         if any(volume) and first.setdefault(volume, key) != key:
             other = first[volume]
-            if other[0] != key[0] and set(_identities(key, patients[key])) & set(_identities(other, patients[other])):
+            if other[0] != key[0] and same_person(key, patients[key], other, patients[other]):
                 continue  # sets that are known to share scans, of which the patient is left out on one side
             raise DataError(
                 f"{_name(other)} and {_name(key)} are the same volume; remove one of them, "

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from ...common.errors import several
+from ...common.errors import DataError, several
 from ...datasets.audit.known import Told, told_of
 from ...datasets.audit.twins import Signature, Twins, find_twins, sign
 from ...datasets.dataset import CaseRef, Dataset
@@ -79,9 +79,14 @@ class Audit:
 def audit(root: Path, names: list[str], adapters: Mapping[str, Dataset], readers: Readers) -> list[Audit]:
     """Read every scan of the data root and compare those of the named sets with all.
 
-    ``adapters`` are those that read files of their own; a set that is not there is left away. Sets that show another's
-    scans again (kidneys of BTCV) are audited under the name of that one.
+    ``adapters`` are those that read files of their own.
+
+    Raises:
+        DataError: a named set is not there, or shows the scans of another set, which is the one to audit.
     """
+    for name in names:
+        if name not in adapters:
+            raise DataError(f"{name} has no files of its own; audit one of {', '.join(adapters)}")
     signatures: dict[CaseKey, Signature] = {}
     patients: dict[CaseKey, str] = {}
     unread: dict[CaseKey, str] = {}
@@ -99,6 +104,9 @@ def audit(root: Path, names: list[str], adapters: Mapping[str, Dataset], readers
                 signatures[name, ref.id] = outcome
             else:
                 unread[name, ref.id] = outcome.reason if isinstance(outcome, Lost) else outcome
+    for name in names:
+        if name not in present:
+            raise DataError(f"{root}: nothing of {name} is there; its layout is {adapters[name].card.layout}")
     pairs = [
         pair for pair in find_twins(signatures) if not same_person(pair.a, patients[pair.a], pair.b, patients[pair.b])
     ]
@@ -114,7 +122,6 @@ def audit(root: Path, names: list[str], adapters: Mapping[str, Dataset], readers
             unread=unread,
         )
         for name in names
-        if name in present
     ]
 
 

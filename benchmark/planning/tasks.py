@@ -164,7 +164,7 @@ def screening_tasks(
             healthy=cases,
             split=split,
             only=[text for text in options.only if text.partition(":")[0] == name],
-            excluded=[*options.exclude, *scans.left_out],
+            excluded=[*(text for text in options.exclude if text.partition(":")[0] == name), *scans.left_out],
             warnings=[*scans.notes, *scans.case_notes, *twins],
             phantom=phantom_of([ref.image for ref in scans.refs]),
             calibration_voxels=sum(c.roi_voxels() for c in cases) // folds,

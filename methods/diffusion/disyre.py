@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -15,6 +14,7 @@ from ..config import STANDARD_SLICES, ConfigError, SliceConfig
 from ..context import FitContext
 from ..method import Method
 from ..reconstruction.parts.residual import erode_in_plane
+from ..schedules import warm_cosine
 from ..training import as_input, autocast, batches, predict, run_updates
 from ..watching import held_out_loss
 
@@ -193,7 +193,7 @@ class DISYRE(Method):
             torch.optim.AdamW(self.net.parameters(), c.lr, (c.beta1, c.beta2), weight_decay=c.weight_decay)
         )
         total = ctx.updates(c.updates)
-        schedule = ctx.keep(torch.optim.lr_scheduler.LambdaLR(optimiser, lambda i: rate(i, c.warmup, total)))
+        schedule = ctx.keep(torch.optim.lr_scheduler.LambdaLR(optimiser, lambda i: warm_cosine(i, total, c.warmup)))
         draw = self.batch_source(stack, ctx)
         self.net.train()
 
@@ -322,17 +322,6 @@ class DISYRE(Method):
         import torch
 
         return self.net(x, torch.full((len(x),), t, device=x.device)).float().clamp(0, 1)
-
-
-def rate(update: int, warmup: int, total: int) -> float:
-    """Return the factor on the learning rate: it rises linearly to 1, then falls with half a cosine to 0.
-
-    >>> [round(rate(i, 2, 10), 2) for i in (0, 1, 2, 6, 10)]
-    [0.5, 1.0, 1.0, 0.5, 0.0]
-    """
-    if update < warmup:
-        return (update + 1) / warmup
-    return (1 + math.cos(math.pi * (update - warmup) / max(1, total - warmup))) / 2
 
 
 def grey_classes(stack: SliceStack, count: int, rng: np.random.Generator) -> np.ndarray:

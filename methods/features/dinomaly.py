@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -13,6 +12,7 @@ from ..config import ConfigError
 from ..context import FitContext
 from ..nets import weights as sources
 from ..nets.corpora import of_backbone
+from ..schedules import warm_cosine
 from ..training import as_input, autocast, batches, run_updates
 from ..watching import held_out_loss, held_out_slices
 from .parts.backbone import LITE0, FeatureConfig, FeatureMethod, cosine_distance, upsample
@@ -179,7 +179,7 @@ class Dinomaly(FeatureMethod):
         ctx.keep(seed_dropout(self.net, ctx.seed_for("dropout")))
         total = ctx.updates(c.updates)
         schedule = ctx.keep(
-            torch.optim.lr_scheduler.LambdaLR(optimiser, lambda i: rate(i, total, c.warmup, c.final_lr / c.lr))
+            torch.optim.lr_scheduler.LambdaLR(optimiser, lambda i: warm_cosine(i, total, c.warmup, c.final_lr / c.lr))
         )
         self.net.train()
 
@@ -256,11 +256,3 @@ class Dinomaly(FeatureMethod):
         import torch
 
         return torch.stack([upsample(cosine_distance(e, d), self.config.size) for e, d in self.pairs(images)]).mean(0)
-
-
-def rate(update: int, total: int, warmup: int, final: float) -> float:
-    """Return the factor of the learning rate: a linear rise, then a cosine from 1 to ``final``."""
-    if update < warmup:
-        return (update + 1) / warmup
-    done = min(1.0, (update - warmup) / max(1, total - warmup))
-    return final + (1 - final) * (1 + math.cos(math.pi * done)) / 2

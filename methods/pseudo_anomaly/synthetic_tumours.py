@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -15,6 +14,7 @@ from ..card import MethodCard, same
 from ..config import Config, ConfigError
 from ..context import FitContext
 from ..method import Method
+from ..schedules import warm_cosine
 from ..training import autocast, batches, run_updates, update
 from ..watching import held_out_loss
 
@@ -183,9 +183,8 @@ class SyntheticTumours(Method):
         dice_ce = DiceCELoss(to_onehot_y=True, softmax=True)
         optimiser = ctx.keep(torch.optim.AdamW(self.net.parameters(), lr=c.lr, weight_decay=c.weight_decay, fused=True))
         total = ctx.updates(wanted)
-        rates = ctx.keep(
-            torch.optim.lr_scheduler.LambdaLR(optimiser, lambda i: warm_cosine(i, total, c.warmup / c.epochs))
-        )
+        warm = round(c.warmup / c.epochs * total)
+        rates = ctx.keep(torch.optim.lr_scheduler.LambdaLR(optimiser, lambda i: warm_cosine(i, total, warm)))
         self.net.train()
 
         def loss_of(batch: Batch) -> torch.Tensor:
@@ -273,15 +272,3 @@ class SyntheticTumours(Method):
         offset = c.intensity * rng.uniform(-1, 1) if rng.random() < c.intensity_p else 0.0
         changed = np.where(roi, image * np.float32(factor) + np.float32(offset), image)
         return np.ascontiguousarray(changed), np.ascontiguousarray(mask)
-
-
-def warm_cosine(update: int, updates: int, warmup: float) -> float:
-    """Return the factor of the learning rate: linear up to 1 over a share of the updates, then half a cosine to 0.
-
-    >>> [round(warm_cosine(i, 10, 0.2), 2) for i in (0, 1, 2, 6, 10)]
-    [0.5, 1.0, 1.0, 0.5, 0.0]
-    """
-    warm = round(warmup * updates)
-    if update < warm:
-        return (update + 1) / warm
-    return 0.5 * (1 + math.cos(math.pi * (update - warm) / max(updates - warm, 1)))

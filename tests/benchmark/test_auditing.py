@@ -8,6 +8,7 @@ import pytest
 from uasbench.benchmark.commands.auditing import audit
 from uasbench.benchmark.commands.listing import dataset_adapters
 from uasbench.common.errors import DataError
+from uasbench.datasets.check import check
 from uasbench.datasets.readers import Readers
 
 
@@ -50,9 +51,17 @@ def test_a_cut_copy_is_found_and_rows_of_patients_csv_silence_it(own_root):
     assert "No body was found under two names." in found.text()
 
 
-def test_what_is_published_is_told_with_its_source_and_only_of_sets_that_are_there(own_root):
+def test_a_set_that_is_not_there_or_has_no_files_of_its_own_is_refused(own_root):
     shutil.rmtree(own_root / "lits")
-    (found,) = audited(own_root, "btcv", "lits")
+    with pytest.raises(DataError, match="nothing of lits is there; its layout is"):
+        audited(own_root, "btcv", "lits")
+    with pytest.raises(DataError, match="btcv-kidney has no files of its own; audit one of btcv, lits"):
+        audited(own_root, "btcv-kidney")
+
+
+def test_what_is_published_is_told_with_its_source(own_root):
+    shutil.rmtree(own_root / "lits")
+    (found,) = audited(own_root, "btcv")
     text = found.text()
     assert "ventral hernia" in text
     assert "--only btcv:img0002" in text
@@ -96,3 +105,13 @@ def test_exclude_csv_holds_for_sets_that_show_the_same_scans_again(plan, own_roo
     (own_root / "exclude.csv").write_text("set,case,reason\nlits,volume-0,motion\n")
     task, _ = plan("hu-deviation", data_root=own_root, datasets=["lits-eroded"])
     assert "volume-0" not in [case.id for case in task.data.test]
+
+
+def test_data_check_tells_who_is_left_out_and_an_exclude_csv_that_it_cannot_read(own_root):
+    (own_root / "exclude.csv").write_text("set,case,reason\nlits,volume-0,motion\n")
+    (found,) = check(own_root, dataset_adapters("lits")).sets
+    told = {case.id: case.notes for case in found.cases}
+    assert "left out of runs by exclude.csv: motion" in told["volume-0"]
+    assert not [note for case, notes in told.items() if case != "volume-0" for note in notes if "exclude" in note]
+    (own_root / "exclude.csv").write_text("case,reason\nvolume-0,motion\n")
+    assert "no column set" in check(own_root, dataset_adapters("lits")).errors[0]

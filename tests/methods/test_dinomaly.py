@@ -6,12 +6,13 @@ import torch
 from torch.nn import functional
 from uasbench.datasets.views.volume_view import apply_view
 from uasbench.methods.config import ConfigError, resolve
-from uasbench.methods.features.dinomaly import Dinomaly, DinomalyConfig, rate
+from uasbench.methods.features.dinomaly import Dinomaly, DinomalyConfig
 from uasbench.methods.features.dinomaly2 import Dinomaly2, Dinomaly2Config
 from uasbench.methods.features.parts.backbone import smooth
 from uasbench.methods.features.parts.groups import group_loss, recentred
 from uasbench.methods.nets.dinomaly_net import DecoderBlock, DinomalyNet, LinearAttention
 from uasbench.methods.nets.layers import SeededDropout
+from uasbench.methods.schedules import warm_cosine
 from uasbench.methods.stable_adamw import StableAdamW
 from uasbench.methods.training import as_input
 
@@ -188,12 +189,12 @@ def test_the_organ_fills_the_view_unless_the_frame_is_asked_for(make_method, toy
 
 
 def test_the_rate_rises_and_falls_as_published(rates, train):
-    assert [rate(i, 10_000, 100, 0.1) for i in (0, 49, 99, 100)] == pytest.approx([0.01, 0.5, 1, 1])
-    assert rate(5050, 10_000, 100, 0.1) == pytest.approx(0.55)
-    assert rate(10_000, 10_000, 100, 0.1) == pytest.approx(0.1)
-    assert {rate(i, 40_000, 100, 1.0) for i in (100, 7000, 39_999)} == {1.0}
+    assert [warm_cosine(i, 10_000, 100, 0.1) for i in (0, 49, 99, 100)] == pytest.approx([0.01, 0.5, 1, 1])
+    assert warm_cosine(5050, 10_000, 100, 0.1) == pytest.approx(0.55)
+    assert warm_cosine(10_000, 10_000, 100, 0.1) == pytest.approx(0.1)
+    assert {warm_cosine(i, 40_000, 100, 1.0) for i in (100, 7000, 39_999)} == {1.0}
     train(Dinomaly, updates=6, warmup=2)
-    assert rates == pytest.approx([2e-3 * rate(i, 6, 2, 0.1) for i in range(6)])
+    assert rates == pytest.approx([2e-3 * warm_cosine(i, 6, 2, 0.1) for i in range(6)])
 
 
 def test_an_update_clips_the_gradient(make_method, healthy, monkeypatch):
