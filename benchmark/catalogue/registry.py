@@ -49,7 +49,6 @@ class Registry(Generic[T, C]):
         self._classes: dict[str, type[T]] = {}
         self._cards: dict[str, C] = {}
         self._broken: dict[str, str] = {}
-        self._read_all = False
         self._index = CardIndex() if index is None else index
         # A package that brings many names has its metadata read once.
         origin = cache(lambda dist: (dist.name, dist.version) if dist else ("an unnamed package", ""))
@@ -172,16 +171,12 @@ class Registry(Generic[T, C]):
 
     def cards(self) -> dict[str, C]:
         """Return the cards of every usable name: what learns nothing first, top lines last, then by name."""
-        self._read()
-
-        def rank(name: str) -> tuple[bool, bool, str]:
-            return self.is_topline(name), not getattr(self._cards[name], "trivial", False), name
-
-        return {n: self._cards[n] for n in sorted(self._cards, key=rank)}
+        self._read(self.names())
+        return {name: self._cards[name] for name in sorted(self._cards, key=self._rank)}
 
     def broken(self) -> dict[str, str]:
         """Return the names that cannot be used, each with the reason on one line."""
-        self._read()
+        self._read(self.names())
         return dict(self._broken)
 
     def select(self, wanted: str | Iterable[str]) -> list[str]:
@@ -198,7 +193,7 @@ class Registry(Generic[T, C]):
         if not parts:
             raise RegistryError(f"no {self.kind} given; choose from {', '.join(self.names())}, or 'all'")
         chosen = set().union(*map(self._matches, parts))
-        return [name for name in self.cards() if name in chosen]
+        return sorted(chosen, key=self._rank)
 
     def _matches(self, part: str) -> set[str]:
         if part in self.names():
@@ -210,7 +205,8 @@ class Registry(Generic[T, C]):
         for name in hits:
             if len(self._entries[name]) > 1:
                 self.entry(name)
-        usable = hits & self.cards().keys()
+        self._read(hits)
+        usable = hits & self._cards.keys()
         if not usable:
             reasons = "; ".join(f"{n}: {self._broken[n]}" for n in sorted(hits))
             raise RegistryError(f"{part!r} matches only broken plug-ins: {reasons}" if hits else self._unknown(part))
@@ -223,15 +219,17 @@ class Registry(Generic[T, C]):
         hint = f"did you mean {' or '.join(map(repr, near[:3]))}?" if near else f"known: {', '.join(names) or 'none'}"
         return f"unknown {self.kind} {name!r}; {hint}"
 
-    def _read(self) -> None:
-        if self._read_all:
-            return
-        for name in self.names():
+    def _rank(self, name: str) -> tuple[bool, bool, str]:
+        return self.is_topline(name), not getattr(self._cards[name], "trivial", False), name
+
+    def _read(self, names: Iterable[str]) -> None:
+        for name in names:
+            if name in self._cards or name in self._broken:
+                continue
             try:
                 self.card(name)
             except RegistryError as error:
                 self._broken[name] = str(error)
-        self._read_all = True
 
     def _accept(self, entry: Entry, problem: str | None) -> None:
         if problem:

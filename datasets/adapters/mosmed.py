@@ -33,12 +33,14 @@ STEP_MM = (7.5, 8.5)
 _SEED = 0
 
 _STUDY = re.compile(r"study_(\d{4})(_mask)?\.nii(?:\.gz)?", re.IGNORECASE)
-_REGISTRY = "dataset_registry.csv"
+_REGISTRIES = ("dataset_registry.xlsx", "dataset_registry.csv")
 _CITATION = (
     "Morozov et al., MosMedData: data set of 1110 chest CT scans performed during the COVID-19 epidemic, Digital "
     "Diagnostics 1, 2020, 49-59; arXiv:2005.06465"
 )
-_LAYOUT = "[studies/]CT-0 to CT-4/study_NNNN.nii.gz, masks/study_NNNN_mask.nii.gz, optionally dataset_registry.csv"
+_LAYOUT = (
+    "[studies/]CT-0 to CT-4/study_NNNN.nii.gz, masks/study_NNNN_mask.nii.gz, optionally dataset_registry.xlsx or .csv"
+)
 
 
 @dataclass
@@ -53,7 +55,7 @@ class COVID1110(LaidLungsDataset):
     """Base of the two sets that the release gives: every study is a patient, and no lungs are labelled."""
 
     folders = ("mosmed", "mosmeddata", "covid19_1110", "mosmed_covid19_1110", "mosmeddata-covid19_1110")
-    pattern = r"study_\d{4}(_mask)?\.nii(\.gz)?|dataset_registry\.csv"
+    pattern = r"study_\d{4}(_mask)?\.nii(\.gz)?|dataset_registry\.(xlsx|csv)"
     case_labels = frozenset({0, 1})
 
     def pair(self, files: list[Path], survey: Survey) -> Mapping[str, tuple[Path, Path | None]]:
@@ -190,7 +192,7 @@ _CONTROLS = controls()
 
 
 def _identify(path: Path) -> tuple[str, str] | None:
-    if path.name.lower() == _REGISTRY:
+    if path.name.lower() in _REGISTRIES:
         return "registry", path.name
     match = _STUDY.fullmatch(path.name)
     if match is None:
@@ -215,7 +217,7 @@ def _read_release(files: Iterable[Path], survey: Survey) -> Release:
             survey.problems.append(f"{path}: {case} lies in {category}, {text}; use the published folders")
         elif said.get(case, category) != category:
             survey.problems.append(
-                f"{path}: {case} lies in {category}, {_REGISTRY} says {said[case]}; use both of one release"
+                f"{path}: {case} lies in {category}, the registry says {said[case]}; use both of one release"
             )
     masks = sorted(found.masks, key=natural_key)
     if wrong := [case for case in masks if int(case[-4:]) not in MASKED]:
@@ -232,13 +234,17 @@ def _read_release(files: Iterable[Path], survey: Survey) -> Release:
 
 
 def _registered(tables: list[Path], survey: Survey) -> dict[str, str]:
-    """Return the category of each study by the registry, where it lies there as CSV."""
-    if len({path.read_bytes() for path in tables}) > 1:
-        raise DataError(f"{_REGISTRY} lies in several versions: {', '.join(map(str, tables))}; keep one of them")
-    if not tables:
-        return {}
-    rows = read_table(tables[0], ("study_id", "category"))
-    if odd := [row["study_id"] for _, row in rows if not is_number(row["study_id"])]:
-        survey.problems.append(f"{tables[0]}: study_id {odd[0]}, expected a number; use the published registry")
-        return {}
-    return {_case(int(row["study_id"])): row["category"].upper() for _, row in rows}
+    """Return the category of each study by the registry, where it lies there; several have to say the same."""
+    said: dict[str, str] = {}
+    for table in tables:
+        rows = read_table(table, ("study_id", "category"))
+        if odd := [row["study_id"] for _, row in rows if not is_number(row["study_id"])]:
+            survey.problems.append(f"{table}: study_id {odd[0]}, expected a number; use the published registry")
+            return {}
+        found = {_case(int(row["study_id"])): row["category"].upper() for _, row in rows}
+        if said and found != said:
+            raise DataError(
+                f"the registry lies in versions that differ: {', '.join(map(str, tables))}; keep one of them"
+            )
+        said = found
+    return said

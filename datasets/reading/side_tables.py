@@ -2,13 +2,14 @@
 
 import csv
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from ...common.errors import DataError, brief, did_you_mean, shortened
 
 _MOST_DIGITS = 18
 _LONGEST_FIELD = 200
+_MOST_ROWS, _MOST_COLUMNS = 100_000, 100  # a sheet may claim a million of empty ones
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 CaseKey = tuple[str, str]
@@ -64,37 +65,59 @@ def left_out_of(root: Path, names: Iterable[str]) -> dict[str, str]:
 
 
 def read_table(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
-    """Read the named columns of a CSV file with their line numbers; blank lines are skipped.
+    """Read the named columns of a CSV file, or of the first sheet of an ``.xlsx``, with line numbers, no blank lines.
 
     Raises:
-        DataError: no such column, an empty field, one of more than 200 or of control characters, or no CSV in UTF-8.
+        DataError: no such column, an empty field, one of more than 200 or of control characters, or no such table.
     """
     rows: list[tuple[int, dict[str, str]]] = []
+    lines = _sheet_lines(path) if path.suffix.lower() == ".xlsx" else _csv_lines(path)
+    _, names = next(lines, (0, []))
+    if missing := [c for c in columns if c not in names]:
+        found = shortened(", ".join(names), 120) or "nothing"
+        raise DataError(
+            f"{path}: no column {', '.join(missing)} (found: {found}); the first line must be {','.join(columns)}"
+        )
+    for line, values in lines:
+        row = dict(zip(names, values, strict=False))
+        if not any(row.values()):
+            continue
+        if empty := [c for c in columns if not row.get(c)]:
+            raise DataError(f"{path}, line {line}: empty field {', '.join(empty)}; fill it in")
+        if odd := [c for c in columns if len(row[c]) > _LONGEST_FIELD or _CONTROL.search(row[c])]:
+            raise DataError(
+                f"{path}, line {line}: {odd[0]} has control characters or more than "
+                f"{_LONGEST_FIELD}: {shortened(row[odd[0]], 40)!r}; check the quotes and commas"
+            )
+        rows.append((line, {c: row[c] for c in columns}))
+    return rows
+
+
+def _csv_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            missing = [c for c in columns if c not in [str(f).strip() for f in reader.fieldnames or ()]]
-            if missing:
-                found = shortened(", ".join(map(str, reader.fieldnames or ())), 120) or "nothing"
-                raise DataError(
-                    f"{path}: no column {', '.join(missing)} (found: {found}); "
-                    f"the first line must be {','.join(columns)}"
-                )
-            for raw in reader:
-                row = {str(key).strip(): (value or "").strip() for key, value in raw.items() if isinstance(value, str)}
-                if not any(row.values()):
-                    continue
-                empty = [c for c in columns if not row.get(c)]
-                if empty:
-                    raise DataError(f"{path}, line {reader.line_num}: empty field {', '.join(empty)}; fill it in")
-                if odd := [c for c in columns if len(row[c]) > _LONGEST_FIELD or _CONTROL.search(row[c])]:
-                    raise DataError(
-                        f"{path}, line {reader.line_num}: {odd[0]} has control characters or more than "
-                        f"{_LONGEST_FIELD}: {shortened(row[odd[0]], 40)!r}; check the quotes and commas"
-                    )
-                rows.append((reader.line_num, {c: row[c] for c in columns}))
+            reader = csv.reader(file)
+            for values in reader:
+                yield reader.line_num, [value.strip() for value in values]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(
             f"{path}: cannot be read as CSV ({brief(error, 120)}); save it as UTF-8 text with commas"
         ) from error
-    return rows
+
+
+def _sheet_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
+    from openpyxl import load_workbook
+
+    try:
+        book = load_workbook(path, read_only=True, data_only=True)
+        sheet = book.worksheets[0]
+        lines = [
+            ["" if value is None else str(value).strip() for value in row]
+            for row in sheet.iter_rows(values_only=True, max_row=_MOST_ROWS, max_col=_MOST_COLUMNS)
+        ]
+        book.close()
+    except Exception as error:  # each damage of the archive has an exception of its own
+        raise DataError(
+            f"{path}: cannot be read as a workbook ({brief(error, 120)}); save it again, or as CSV"
+        ) from error
+    yield from enumerate(lines, start=1)

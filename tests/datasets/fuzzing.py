@@ -13,6 +13,7 @@ import struct
 import tempfile
 import unicodedata
 import warnings
+import zipfile
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import openpyxl
 import SimpleITK
 from PIL import Image
 from segmentations import saved, segmentation
@@ -41,7 +43,7 @@ from uasbench.datasets.reading.dicom_io import order_series, read_series
 from uasbench.datasets.reading.dicom_tags import read_tags
 from uasbench.datasets.reading.mhd_io import read_mhd, read_mhd_labels
 from uasbench.datasets.reading.seg_io import read_segment, tracking_of
-from uasbench.datasets.reading.side_tables import patients_of
+from uasbench.datasets.reading.side_tables import patients_of, read_table
 from uasbench.datasets.reading.slice_labels import read_published, read_slice_labels
 from uasbench.datasets.reading.volume_io import read_grid, read_labels, read_map_volume, read_volume
 
@@ -176,6 +178,20 @@ def zipped(rng: random.Random, data: bytes) -> bytes:
     """Compress, also twice, in pieces, with junk behind or with damage inside."""
     once = gzip.compress(data, 1)
     return rng.choice((once, gzip.compress(once), once + b"junk", once + once, flip(rng, once), cut(rng, once)))
+
+
+def sheet(rng: random.Random, data: bytes) -> bytes:
+    """Pack a workbook again after a word of its sheet was changed, where no other damage keeps it from being read."""
+    buffer = io.BytesIO()
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as before:
+            parts = {name: before.read(name) for name in before.namelist()}
+    except Exception:
+        return data
+    with zipfile.ZipFile(buffer, "w") as after:
+        for name, part in parts.items():
+            after.writestr(name, word(rng, part) if name.endswith("sheet1.xml") else part)
+    return buffer.getvalue()
 
 
 _WORDS = (
@@ -398,6 +414,14 @@ def _annotations() -> Files:
     return {"annotations.csv": f"{','.join(COLUMNS)}\n1.2.3,-5.5,6,10.25,6\n1.2.4,1,2,3,4\n".encode()}
 
 
+def _workbook() -> Files:
+    book, buffer = openpyxl.Workbook(), io.BytesIO()
+    for row in (["study_id", "category"], [255, "CT-1"], ["1", "CT-0"]):
+        book.worksheets[0].append(row)
+    book.save(buffer)
+    return {"registry.xlsx": buffer.getvalue()}
+
+
 def _read(read: Callable[[Path], object], name: str) -> Callable[[Path], object]:
     return lambda folder: read(folder / name)
 
@@ -446,6 +470,10 @@ TARGETS: dict[str, Target] = {
         ("patients.csv",),
         TEXT,
         lambda f: patients_of(f, "lits", ["volume-0", "volume-1"])[1],
+    ),
+    "workbook": Target(
+        cache(_workbook), ("registry.xlsx",), (*BYTES, sheet, sheet),
+        lambda f: read_table(f / "registry.xlsx", ("study_id", "category")) and None,
     ),
     "spacings": Target(
         lambda: {"spacing.csv": b"case,z,y,x\nvolume-0,2,1.5,1.25\nlits:volume-1,1,1,1\n"},

@@ -1,4 +1,5 @@
 import numpy as np
+import openpyxl
 import pytest
 from uasbench.common.errors import DataError
 from uasbench.datasets.adapters.lung_folders import MIN_LESION_VOXELS
@@ -85,6 +86,17 @@ def _registry(*rows):
     return write
 
 
+def _workbook(*rows):
+    def write(root, put):
+        put(root, "study_0255")
+        book = openpyxl.Workbook()
+        for row in (["study_id", "category"], *rows):
+            book.worksheets[0].append(row)
+        book.save(root / "mosmed/dataset_registry.xlsx")
+
+    return write
+
+
 def _mask_alone(root, put):
     put(root, "study_0255")
     put(root, "study_0266")
@@ -113,7 +125,12 @@ def _mask_alone(root, put):
         ),
         (
             _registry("255,CT-2,/studies/CT-2/study_0255.nii.gz,"),
-            r"study_0255 lies in CT-1, dataset_registry\.csv says CT-2",
+            "study_0255 lies in CT-1, the registry says CT-2",
+        ),
+        (_workbook(["255", "CT-2"]), "study_0255 lies in CT-1, the registry says CT-2"),
+        (
+            lambda root, put: [_registry("255,CT-1,,")(root, put), _workbook([256, "CT-1"])(root, put)],
+            r"the registry lies in versions that differ: .*dataset_registry\.(xlsx|csv), .*; keep one of them",
         ),
         (_registry("x,CT-1,,"), r"dataset_registry\.csv: study_id x, expected a number"),
         (
@@ -131,6 +148,7 @@ def test_what_contradicts_the_release_is_refused(tmp_path, put, spoil, message):
 
 def test_a_sound_registry_and_studies_without_ill_ones(tmp_path, put):
     _registry("255,CT-1,/studies/CT-1/study_0255.nii.gz,/masks/study_0255_mask.nii.gz")(tmp_path, put)
+    _workbook([255, "CT-1"])(tmp_path, put)
     assert [ref.id for ref in MosMed().discover(tmp_path)] == ["study_0255"]
     other = tmp_path / "other"
     put(other, NORMAL, "CT-0")
