@@ -31,6 +31,7 @@ from .grid import (
 from .headline import headlines
 from .headline_csv import headline_frame
 from .latex import latex
+from .refined import refined_grid
 from .tables import Tables, tables_of
 from .wide import wide_tables
 from .writers import csv_text, markdown
@@ -87,6 +88,9 @@ def table_texts(tables: Tables, *, many: bool = False) -> dict[str, str]:
     if len(tables.tuned):
         texts["tuned.csv"] = csv_text(tables.tuned)
         readable["tuned"] = [gain for one in found if (gain := gain_grid(tables.tuned, one)) is not None]
+    if len(tables.refined):
+        texts["refined.csv"] = csv_text(tables.refined)
+        readable["refined"] = [gain for one in found if (gain := refined_grid(tables.refined, one)) is not None]
     readable["ranks"] = [_first_rows("ranks", tables.ranks, RANKS)]
     readable |= {"failures": [failure_grid(tables.failures)], "skipped": [skipped_grid(tables.skipped)]}
     for name, grids in readable.items():

@@ -47,6 +47,7 @@ ORDER = {
     "paired_tests": [*GROUP, "reference", "method"],
     "ranks": [*GROUP, "rank", "method"],
     "tuned": [*GROUP, "method"],
+    "refined": [*GROUP, "method"],
 }
 """What the rows of the tables that are made of scores are sorted by."""
 

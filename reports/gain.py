@@ -1,6 +1,7 @@
-"""What tuning has brought on the test set: every row ``METHOD@tuned`` less ``METHOD``, patient by patient."""
+"""What a change of a row has brought on the test set, patient by patient: ``METHOD@tuned`` less ``METHOD``."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -39,28 +40,58 @@ def tuned_gain(scores: Sequence[Scores], facts: Mapping[MethodOnData, Facts]) ->
     The test and its interval are those of :func:`.paired.paired_tests`, with the method's default settings as
     reference. Holm's correction runs over the methods that were tuned, supervised top lines and others apart.
     """
+    rows = by_method(scores)
+    changes = [
+        Change(method, rows[method].values(), rows[tuned].values())
+        for method in sorted(rows)
+        if (tuned := f"{method}@{TUNED}") in rows
+    ]
+    return changed(changes, facts, GAIN, ORDER["tuned"])
+
+
+@dataclass(frozen=True)
+class Change:
+    """The values of a row before and after a change of it; ``method`` is what tables call the row."""
+
+    method: str
+    before: Iterable[Scores]
+    after: Iterable[Scores]
+
+
+def by_method(scores: Iterable[Scores]) -> dict[str, dict[tuple, Scores]]:
+    """Return the scores of every row by data, protocol, metric and unit."""
     rows: dict[str, dict[tuple, Scores]] = {}
     for one in scores:
         rows.setdefault(one.key.method, {})[(*one.key[1:], one.unit)] = one
-    datasets = {one.key.dataset for one in scores}
-    found = [pd.DataFrame(columns=GAIN)]
-    for method in sorted(rows):
-        tuned = f"{method}@{TUNED}"
-        if tuned not in rows:
-            continue
-        pair = [*rows[method].values(), *rows[tuned].values()]
-        frame = paired_tests(pair, facts, {dataset: [method] for dataset in datasets})
+    return rows
+
+
+def changed(
+    changes: Iterable[Change], facts: Mapping[MethodOnData, Facts], columns: Sequence[str], order: Sequence[str]
+) -> pd.DataFrame:
+    """Return one row per change, data, protocol, metric and unit, corrected over the changes.
+
+    The two columns after ``unit`` get the means before and after the change.
+    """
+    found = [pd.DataFrame(columns=list(columns))]
+    first = list(columns).index("unit") + 1
+    for change in changes:
+        sides = [{(*one.key[1:], one.unit): one for one in side} for side in (change.before, change.after)]
+        pair = [one for side in sides for one in side.values()]
+        references = {one.key.dataset: [one.key.method] for one in sides[0].values()}
+        frame = paired_tests(pair, facts, references)
         frame = frame.loc[frame["unit"] != "seed", :]
         keys = list(zip(*(frame[name] for name in GROUP), strict=True))
-        frame = frame.assign(method=method)
-        frame["default"], frame["tuned"] = ([rows[name][key].mean for key in keys] for name in (method, tuned))
+        frame = frame.assign(method=change.method)
+        for name, side in zip(columns[first : first + 2], sides, strict=True):
+            frame[name] = [side[key].mean for key in keys]
         found.append(frame)
     table = pd.concat([frame for frame in found if len(frame)] or found)
     family = [*(table[name] for name in GROUP), table["flags"].map(lambda flags: kind_marks(flag_set(flags)))]
     grouped = table["p_crossed"].astype(np.float64).groupby(family, sort=False)
     table["p_holm_crossed"] = grouped.transform(lambda p: holm(p.to_numpy()))
     table["n_family"] = grouped.transform("count").astype("Int64")
-    return sort_rows(table.reindex(columns=GAIN), ORDER["tuned"])
+    return sort_rows(table.reindex(columns=list(columns)), order)
 
 
 def gain_grid(gain: pd.DataFrame, headline: Headline) -> PrintedTable | None:

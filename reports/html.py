@@ -21,6 +21,7 @@ from .gain import gain_grid
 from .headline import Headline
 from .method_pages import method_pages
 from .paired import run_references
+from .refined import refined_grid
 from .run_facts import data_facts, environment, run_facts
 from .shortfalls import shortfalls
 from .tables import Tables
@@ -104,6 +105,7 @@ def _section(headline: Headline, tables: Tables, pictures: Pictures, folder: Run
         "published": grid.published_grid(headline),
         "details": dict(zip(("tables", "notes"), details(headline, tables), strict=True)),
         "tuned": gain_grid(tables.tuned, headline),
+        "refined": refined_grid(tables.refined, headline),
         "ranking": grid.rank_grid(tables.ranks, headline),
         "training": {"rows": trainings, "others": others},
         "pages": method_pages(headline, tables, pictures, trainings, folder),

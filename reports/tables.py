@@ -20,6 +20,7 @@ from .failing import Missing, Policy, facts_of_missing, missing_cells, policy_of
 from .gain import tuned_gain
 from .paired import paired_tests, run_references
 from .ranks import ranks
+from .refined import refined_gain
 from .summary import summary
 from .trivial import BestTrivial, Group, best_trivials
 
@@ -116,6 +117,11 @@ class Tables(Mapping[str, pd.DataFrame]):
     def tuned(self) -> pd.DataFrame:
         """What tuning has brought; empty, and no table of the run, without rows ``METHOD@tuned`` beside ``METHOD``."""
         return tuned_gain(self.scores, self.facts)
+
+    @cached_property
+    def refined(self) -> pd.DataFrame:
+        """What SAM has brought; empty, and no table of the run, without rows ``METHOD+PROMPT`` beside ``METHOD``."""
+        return refined_gain(self.scores, self.facts)
 
     @cached_property
     def cost(self) -> pd.DataFrame:

@@ -14,6 +14,7 @@ from .failing import Policy, with_worst
 from .gain import tuned_gain
 from .paired import paired_tests, run_references
 from .ranks import ranks
+from .refined import refined_gain
 from .summary import summary
 from .tables import Tables
 from .trivial import best_trivials
@@ -43,7 +44,7 @@ class WideTables(Tables):
     @cached_property
     def _joined(self) -> Mapping[str, pd.DataFrame]:
         """What is made of scores, of all metrics together."""
-        found: dict[str, list[pd.DataFrame]] = {name: [] for name in ("summary", "paired_tests", "ranks", "tuned")}
+        found: dict[str, list[pd.DataFrame]] = {name: [] for name in ORDER}
         references = run_references(self.records, self.info)
         for values in self._shelf.values():
             scores = scores_of(values)
@@ -53,6 +54,7 @@ class WideTables(Tables):
             found["paired_tests"].append(paired_tests(scores, self.facts, references, best))
             found["ranks"].append(ranks(scores, self.facts))
             found["tuned"].append(tuned_gain(scores, self.facts))
+            found["refined"].append(refined_gain(scores, self.facts))
         return {name: _together(name, frames) for name, frames in found.items()}
 
     @cached_property
@@ -70,6 +72,10 @@ class WideTables(Tables):
     @cached_property
     def tuned(self) -> pd.DataFrame:
         return self._joined["tuned"]
+
+    @cached_property
+    def refined(self) -> pd.DataFrame:
+        return self._joined["refined"]
 
 
 def _together(name: str, frames: Sequence[pd.DataFrame]) -> pd.DataFrame:

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ...common.errors import UasbenchError
 from ...methods.config import Profile
+from ..refinement.prompts import base_of
 
 if TYPE_CHECKING:
     from ..runs.records import Record
@@ -139,11 +140,12 @@ def _said(error: ValidationError) -> str:
 def measured(records: Sequence[Record], source: str) -> Iterator[Rate]:
     """Yield the rates of finished cells, the mean over seeds, for the file: what ``just rates RUN`` prints.
 
-    Variants are left out. Seconds are those of the clock times the threads: nothing else should run on the machine.
+    Variants and refined rows are left out. Seconds are those of the clock times the threads: nothing else should run on
+    the machine.
     """
     cells: dict[tuple[str, str, str, str], list[Record]] = {}
     for record in records:
-        if "@" not in record.cell.method:
+        if "@" not in record.cell.method and base_of(record.cell.method) is None:
             device = "cpu" if record.cost.device == "cpu" else "gpu"
             key = (record.cell.method, record.profile, record.data.anatomy, device)
             cells.setdefault(key, []).append(record)

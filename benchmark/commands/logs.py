@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from ...common.errors import UasbenchError
+from ..refinement.prompts import base_of
 from ..runs.folder import RunFolder
 from ..runs.records import StageIds
 
@@ -55,7 +56,10 @@ def logs(folder: RunFolder, cell: str) -> list[tuple[str, Path]]:
         fits = StageIds(**plan["ids"]).fits
     except (OSError, ValueError, TypeError, KeyError):  # no plan: the maps came from another program
         pass
-    jobs = [*(f"fit-{fit}" for fit in fits), f"map-{cell}", f"measure-{cell}"]
+    label, ends, rest = cell.partition("__")
+    base = base_of(label)
+    made = [f"map-{cell}"] if base is None else [f"map-{base}{ends}{rest}", f"refine-{cell}"]
+    jobs = [*(f"fit-{fit}" for fit in fits), *made, f"measure-{cell}"]
     return [(job.partition("-")[0], folder.logs_dir / f"{job}.log") for job in jobs]
 
 

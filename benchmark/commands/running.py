@@ -137,7 +137,7 @@ class Bookkeeper:
         if event.kind == "again":
             self.again.append(f"{job.label}: {event.value}")
         if event.kind in ("done", "failed"):
-            self.stage_s[job.task.stage] += event.seconds
+            self.stage_s[job.task.stage] = self.stage_s.get(job.task.stage, 0.0) + event.seconds
         if event.kind == "done" and event.value is not None:
             self.energy_kwh[job.id] = event.value
         if event.kind == "done" and job.task.stage == "measure":
@@ -146,6 +146,8 @@ class Bookkeeper:
             record = self.folder.record(self.folder.record_path(key))
             if f"map-{record.cell.slug}" in self.graph.jobs:
                 self.fit_and_score_s += record.cost.score_s
+            if f"refine-{record.cell.slug}" in self.graph.jobs:
+                self.fit_and_score_s += self.folder.refine_seconds(key)
             for fit in record.ids.fits:
                 if f"fit-{fit}" in self.graph.jobs and record.cell == self.graph.cells_of[f"fit-{fit}"][0]:
                     self.fit_and_score_s += self.folder.fit_seconds(fit)

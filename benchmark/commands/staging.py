@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 PLAN = "plan.json"
-WAVES = ("fit", "map", "measure")
+WAVES = ("fit", "map", "refine", "measure")
 
 
 class StageUseError(UasbenchError):
@@ -57,7 +57,7 @@ def run_stage(folder: RunFolder, name: str) -> str | None:
 
 def _is_done(file: Path) -> bool:
     task = json.loads(file.read_text(encoding="utf-8"))
-    if task["stage"] == "map":
+    if task["stage"] in ("map", "refine"):
         return finished(Path(task["out"])) == task["id"]
     return damage(Path(task["out"]) / FIT_SEAL, seal_alone=True) is None
 

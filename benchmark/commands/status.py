@@ -19,7 +19,9 @@ from .journal import FINISHED, STOPPED
 
 ENDED = (FINISHED, STOPPED)
 UNKNOWN = "unfinished"
-STAGES = ("fit", "map", "measure")
+STAGES = ("fit", "map", "refine", "measure")
+ASKED_FOR = ("refine",)
+"""Stages that a run has where it was asked for them."""
 STATES = ("done", "running", "waiting", "failed")
 SHOWN = 10
 
@@ -65,7 +67,9 @@ class Status:
     def counts(self) -> dict[str, dict[str, int]]:
         """Return how many stages of each kind are in which state."""
         found = Counter((s.stage, s.state) for s in self.stages.values())
-        return {name: {state: found[name, state] for state in STATES} for name in STAGES}
+        has = {stage.stage for stage in self.stages.values()}
+        shown = [name for name in STAGES if name not in ASKED_FOR or name in has]
+        return {name: {state: found[name, state] for state in STATES} for name in shown}
 
     def json(self) -> dict[str, Any]:
         """Return it as plain values."""

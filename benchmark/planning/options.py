@@ -15,6 +15,7 @@ from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_va
 from ...common.errors import UasbenchError, brief, did_you_mean, shortened
 from ...methods.config import Profile
 from ..experiments import Page, Variant, load
+from ..refinement.prompts import Prompt, base_of
 
 MOST_SEEDS = 1000
 STAGE_LIMIT_S = {"smoke": 300.0, "quick": 1800.0, "standard": 6 * 3600.0, "paper": 7 * 86400.0}
@@ -35,7 +36,8 @@ class RunOptions(BaseModel, extra="forbid"):
     says what else than maps stays of a run: ``restorations`` are what methods make of a scan on the way to its map.
     ``page`` is that of an experiment. ``queue`` are the settings of the executor, and with ``require_same_node_kind``
     stages fail on other kinds of nodes than the first one of the run. With ``allow_overlap`` methods whose weights were
-    trained on masks of the test set run, and are marked.
+    trained on masks of the test set run, and are marked. ``refine`` adds to every row METHOD the rows METHOD+PROMPT,
+    whose masks SAM draws with the weights of the file ``sam_weights``.
     """
 
     methods: str = "all"
@@ -61,6 +63,8 @@ class RunOptions(BaseModel, extra="forbid"):
     exclude: list[str] = Field(default_factory=list)
     calibration: Literal["held-out", "none"] = "held-out"
     allow_overlap: bool = False
+    refine: list[Prompt] = Field(default_factory=list)
+    sam_weights: Path | None = None
     reference: str | None = None
     keep: list[Literal["restorations"]] = Field(default_factory=list)
     page: Page | None = None
@@ -70,12 +74,14 @@ class RunOptions(BaseModel, extra="forbid"):
     cache: Path | None = None
     command: str = ""
 
-    @field_validator("methods", "datasets", "workers", "seeds", "settings", "variants", "keep", "queue", mode="before")
+    @field_validator(
+        "methods", "datasets", "workers", "seeds", "settings", "variants", "keep", "queue", "refine", mode="before"
+    )
     @classmethod
     def _typed(cls, value: Any, info: ValidationInfo) -> Any:
         return _TYPED[str(info.field_name)](value)
 
-    @field_validator("datasets", "seeds", "variants")
+    @field_validator("datasets", "seeds", "variants", "refine")
     @classmethod
     def _once(cls, values: list[Any]) -> list[Any]:
         names = [f"{v.method}@{v.label}" if isinstance(v, Variant) else str(v) for v in values]
@@ -83,7 +89,14 @@ class RunOptions(BaseModel, extra="forbid"):
             raise ValueError(f"{', '.join(twice)} named twice")
         return values
 
-    @field_validator("out", "cache", "data_root")
+    @field_validator("variants")
+    @classmethod
+    def _unlike_refined(cls, values: list[Variant]) -> list[Variant]:
+        if wrong := [v.label for v in values if base_of(f"{v.method}@{v.label}") is not None]:
+            raise ValueError(f"{wrong[0]} ends as the rows of --refine do; choose another label")
+        return values
+
+    @field_validator("out", "cache", "data_root", "sam_weights")
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
         return None if value is None else value.expanduser().resolve()
@@ -210,11 +223,14 @@ def parse_variant(text: str) -> Variant:
     return Variant(label=label, method=method, settings=settings)
 
 
+def _listed(value: str | Iterable[str]) -> list[str]:
+    return [part.strip() for part in (value.split(",") if isinstance(value, str) else value) if part.strip()]
+
+
 _TYPED: dict[str, Callable[[Any], Any]] = {
     "methods": lambda value: value if isinstance(value, str) else ",".join(value),
-    "datasets": lambda value: [
-        part.strip() for part in (value.split(",") if isinstance(value, str) else value) if part.strip()
-    ],
+    "datasets": _listed,
+    "refine": _listed,
     "workers": lambda value: None if value == "auto" else value,
     "seeds": lambda value: parse_seeds(str(value)) if isinstance(value, int | str) else list(value),
     "settings": lambda value: dict(value) if isinstance(value, Mapping) else parse_settings(value),

@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ...common.atomic import write_text
@@ -11,15 +11,18 @@ from ...common.sealed import UNSEALED, DamagedError, damage
 from ...common.source_hash import steady
 from ...common.untried import untried
 from ..executors.contract import Job, Resources
+from ..refinement.prompts import Prompt
 from ..runs.folder import RunFolder, RunFolderError
 from ..runs.records import FIT_SEAL, MAP_SEAL, CellKey, StageIds
 from ..stages.map import MapTask, finished
 from ..stages.measure import MeasureTask
+from ..stages.refine import RefineTask
 from ..stages.task import Numerics, Task
 from . import ids
 from .fits import PlannedFits, planned_fits
 from .options import RunOptions
 from .overlap import overlap_of
+from .refinement import refine_task, refined, refined_info, refused
 from .selection import Candidate
 from .task_data import TaskData
 
@@ -34,12 +37,22 @@ class PlanError(UasbenchError):
 
 @dataclass(frozen=True)
 class PlannedCell:
-    """One path through the graph: trainings, maps, measuring."""
+    """One path through the graph: trainings, maps, measuring; of a row that refines another, that one's and its own.
+
+    ``mapped`` is the cell that the maps belong to.
+    """
 
     candidate: Candidate
     fits: PlannedFits
     maps: MapTask
     measure: MeasureTask
+    mapped: CellKey
+    refine: RefineTask | None = None
+
+    @property
+    def measured(self) -> MapTask | RefineTask:
+        """The stage that makes what is measured."""
+        return self.refine or self.maps
 
     @property
     def key(self) -> CellKey:
@@ -53,13 +66,16 @@ class PlannedCell:
 def plan_cells(
     options: RunOptions, numerics: Numerics, data: TaskData, candidates: Sequence[Candidate]
 ) -> list[PlannedCell]:
-    """Return the cells of one task; a deterministic method gets seed 0 only."""
+    """Return the cells of one task; a deterministic method gets seed 0 only. Refined rows follow those they refine."""
     with steady():
-        return [
+        cells = [
             _plan_cell(options, numerics, data, candidate, seed)
             for candidate in candidates
             for seed in ([DETERMINISTIC_SEED] if candidate.card.deterministic else options.seeds)
         ]
+        if not options.refine or refused(options, data) is not None:
+            return cells
+        return cells + [_refined_cell(options, data, cell, prompt) for cell in cells for prompt in options.refine]
 
 
 def _plan_cell(options: RunOptions, numerics: Numerics, data: TaskData, candidate: Candidate, seed: int) -> PlannedCell:
@@ -98,7 +114,25 @@ def _plan_cell(options: RunOptions, numerics: Numerics, data: TaskData, candidat
         models=len(fits.models),
         labels=None if fits.labels is None else fits.labels.use(),
     )
-    return PlannedCell(candidate, fits, maps, ids.addressed(measure))
+    return PlannedCell(candidate, fits, maps, ids.addressed(measure), key)
+
+
+def _refined_cell(options: RunOptions, data: TaskData, cell: PlannedCell, prompt: Prompt) -> PlannedCell:
+    """Return the cell of a refined row: fits and maps of the other, masks and measuring of its own."""
+    candidate = refined(options, data, cell.candidate, prompt)
+    key = cell.key.model_copy(update={"method": candidate.label})
+    task = refine_task(options, data, candidate, prompt, cell.maps, key)
+    info = candidate.info(data.card.anatomy, cell.measure.method.overlap)
+    measure = cell.measure.model_copy(
+        update={
+            "cell": key,
+            "method": refined_info(options, info),
+            "config": candidate.config,
+            "ids": cell.ids.model_copy(update={"map": task.id, "measure": ""}),
+            **RunFolder(options.folder()).measuring(key),
+        }
+    )
+    return replace(cell, candidate=candidate, measure=ids.addressed(measure), refine=task)
 
 
 class Graph:
@@ -118,28 +152,48 @@ class Graph:
 
     def add(self, cell: PlannedCell, data: TaskData) -> None:
         self.plans[cell.key] = cell
-        maps = cell.maps.out / MAP_SEAL
-        told = self._is_whole(maps, seal_alone=True) and finished(cell.maps.out) == cell.maps.id
-        if self._has_record(cell) and (told or not cell.maps.out.exists()):
+        out = cell.measured.out
+        if self._has_record(cell) and (self._told(cell.measured) or not out.exists()):
             self.finished.append(cell.key)
             return
         self.packages.update(cell.candidate.packages)
-        slug = cell.key.slug
-        needs_map = not told or not self._is_whole(maps)
-        needs = set[str]()
+        wanted = not self._holds(cell.measured)
+        needs = self._map(cell, data, wanted=wanted)
+        if cell.refine is not None and (wanted or needs):
+            needs = self._refine(cell, cell.refine, data, needs)
+        self._job(f"measure-{cell.key.slug}", cell.measure, cell, needs)
+
+    def _map(self, cell: PlannedCell, data: TaskData, *, wanted: bool) -> set[str]:
+        """Add what is to do for the maps of a cell, where they are ``wanted``; return the job that makes them."""
+        needs_map, needs = wanted and not self._holds(cell.maps), set[str]()
         for fit, name in zip(cell.fits.tasks, cell.fits.names, strict=True):
             # Where the maps are whole, what a fit has cost is all that is read of it.
             if not self._is_whole(fit.out / FIT_SEAL, seal_alone=not needs_map):
                 self._job(f"fit-{fit.id}", fit, cell, set(), name)
                 needs.add(f"fit-{fit.id}")
-        needs_map = needs_map or bool(needs)
-        if needs_map:
-            self._job(f"map-{slug}", cell.maps, cell, needs)
-            calibration = data.calibration_voxels * len(cell.fits.models)
-            pictures = data.test_voxels if cell.maps.restorations else 0  # most methods show one
-            self.map_bytes += BYTES_PER_VALUE * (data.test_voxels + calibration + pictures)
-        needs = {f"map-{slug}"} if needs_map else set[str]()
-        self._job(f"measure-{slug}", cell.measure, cell, needs)
+        if not (needs_map or needs):
+            return set()
+        if self._job(job := f"map-{cell.mapped.slug}", cell.maps, cell, needs):
+            self._count(data, models=len(cell.fits.models), pictures=cell.maps.restorations)
+        return {job}
+
+    def _refine(self, cell: PlannedCell, task: RefineTask, data: TaskData, needs: set[str]) -> set[str]:
+        self._job(job := f"refine-{cell.key.slug}", task, cell, needs)
+        self._count(data, models=len(cell.fits.models))
+        return {job}
+
+    def _count(self, data: TaskData, *, models: int, pictures: bool = False) -> None:
+        """Count the bytes of maps that are to be made."""
+        shown = data.test_voxels if pictures else 0  # most methods show one
+        self.map_bytes += BYTES_PER_VALUE * (data.test_voxels + data.calibration_voxels * models + shown)
+
+    def _told(self, task: MapTask | RefineTask) -> bool:
+        """Return whether a folder says that it holds what a stage makes."""
+        return self._is_whole(task.out / MAP_SEAL, seal_alone=True) and finished(task.out) == task.id
+
+    def _holds(self, task: MapTask | RefineTask) -> bool:
+        """Return whether a folder holds what a stage makes, as it was written."""
+        return self._told(task) and self._is_whole(task.out / MAP_SEAL)
 
     def check_disk(self) -> tuple[int, int]:
         """Return the bytes the maps may take and the bytes free, refusing when they do not fit.
@@ -196,13 +250,16 @@ class Graph:
             self.replaced.append(cell.key)
         return same
 
-    def _job(self, name: str, task: Task, cell: PlannedCell, needs: set[str], which: str = "") -> None:
+    def _job(self, name: str, task: Task, cell: PlannedCell, needs: set[str], which: str = "") -> bool:
+        """Add a job of a cell, and return whether it is new."""
         self.cells_of.setdefault(name, []).append(cell.key)
-        if name not in self.jobs:
-            order = ("measure", "map", "fit").index(task.stage)
-            rank = (order, int(cell.candidate.card.trivial), len(self.jobs))
-            label = f"{task.stage:7s} {cell.key.method} · {cell.key.dataset} · seed {cell.key.seed}"
-            label += f" · {which}" if which else ""
-            on_gpu = self.numerics.device == "cuda" and task.stage != "measure"
-            takes = Resources(cpus=self.numerics.threads, gpus=float(on_gpu))
-            self.jobs[name] = Job(name, task, label, frozenset(needs), rank, takes)
+        if name in self.jobs:
+            return False
+        order = ("measure", "refine", "map", "fit").index(task.stage)
+        rank = (order, int(cell.candidate.card.trivial), len(self.jobs))
+        label = f"{task.stage:7s} {cell.key.method} · {cell.key.dataset} · seed {cell.key.seed}"
+        label += f" · {which}" if which else ""
+        on_gpu = self.numerics.device == "cuda" and task.stage != "measure"
+        takes = Resources(cpus=self.numerics.threads, gpus=float(on_gpu))
+        self.jobs[name] = Job(name, task, label, frozenset(needs), rank, takes)
+        return True

@@ -17,6 +17,7 @@ from ..executors.contract import Event, Job, Listener, Place, Report, run_jobs
 from ..runs.folder import RunFolder
 from ..stages.fit import FitTask
 from ..stages.map import MapTask
+from ..stages.refine import RefineTask
 from . import answers
 from .fits import MOST_FOLDS
 from .plan import Graph, PlannedCell
@@ -57,9 +58,9 @@ class Predictor:
         elif isinstance(task, MapTask):
             tested = [case for model in task.models for case in model.cases]
             work = rate.slice_s * (self._slices(tested) + len(task.models) * self._slices(task.healthy))
+        elif isinstance(task, RefineTask) or rate.profile not in source.measure_s:
+            return None
         else:
-            if rate.profile not in source.measure_s:
-                return None
             work = source.measure_s[rate.profile] * self._slices(cell.measure.cases)
         speed = 1.0
         if rate.device == "cpu" and self.probe_s is not None and source.probe_s is not None:

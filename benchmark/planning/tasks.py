@@ -23,6 +23,7 @@ from .fits import trainable
 from .options import OptionError, RunOptions
 from .overlap import permitted
 from .plan import PlanError
+from .refinement import check_refinement, refinement_skips
 from .scans import Scans, ScanSource, joined
 from .selection import Selection, said, select
 from .task_data import SPLIT_SEED, TaskData, prepare_task, task_pairs
@@ -58,6 +59,7 @@ def planned_tasks(options: RunOptions, workers: int, progress: ShowProgress | No
     Raises:
         UasbenchError: no method can run on a task, or its data cannot be used.
     """
+    check_refinement(options)
     sets, known = datasets(), runnable()
     pairs = task_pairs(options, sets)
     selections = [select(options, sets.card(test).anatomy, test, known) for test, _ in pairs]
@@ -92,7 +94,7 @@ def _planned(
     data = _prepared(options, pair, root, chosen, readers, progress)
     chosen.candidates, untrained = trainable(chosen.candidates, data)
     chosen.candidates, seen = permitted(chosen.candidates, data.card, allowed=options.allow_overlap)
-    chosen.skipped += [*untrained, *seen]
+    chosen.skipped += [*untrained, *seen, *refinement_skips(options, data, chosen.candidates)]
     if smaller := [c.label for c in chosen.candidates if c.spec.profile != options.profile]:
         data.warnings.append(
             f"{', '.join(smaller)}: declares no profile {options.profile} and runs with its quick settings, as its "

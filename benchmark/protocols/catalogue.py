@@ -154,6 +154,9 @@ PROTOCOLS: dict[str, Protocol] = {
     )
 }  # fmt: skip
 
+REFINED = PROTOCOLS["healthy-q95"]
+"""The protocol whose masks refined rows start from, and are compared with."""
+
 
 def protocols_of(anatomy: str) -> list[Protocol]:
     """Return the protocols that choose a threshold on sets of an anatomy, in reading order."""

@@ -98,8 +98,7 @@ class Evidence:
     @cached_property
     def healthy_curves(self) -> Curves | None:
         """Scores of all held-out healthy voxels together; None without any."""
-        parts = [(s, np.zeros(s.size, bool)) for s in self.healthy if len(s)]
-        return Curves.of(*count_scores(lambda: parts)) if parts else None
+        return healthy_curves(self.healthy)
 
     @cached_property
     def folds(self) -> list[Fold]:
@@ -164,3 +163,9 @@ class Evidence:
         chosen = [i for i, case in enumerate(self.reader.cases) if case.patient in drawn]
         tried = variants(self.reader, chosen, self.bins, self.counts, sigmas, sizes, self.options.threads)
         return {post: tried[post] for post in posts}
+
+
+def healthy_curves(healthy: Sequence[np.ndarray]) -> Curves | None:
+    """Return the curves of ROI scores (float32) of held-out healthy scans together; None without any."""
+    parts = [(s, np.zeros(s.size, bool)) for s in healthy if len(s)]
+    return Curves.of(*count_scores(lambda: parts)) if parts else None

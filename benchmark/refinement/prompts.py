@@ -111,3 +111,13 @@ def _box(part: np.ndarray) -> tuple[float, float, float, float]:
         max(0.0, left - wider_x), max(0.0, top - wider_y),
         min(width - 1.0, right - 1 + wider_x), min(height - 1.0, bottom - 1 + wider_y),
     )  # fmt: skip
+
+
+def base_of(label: str) -> str | None:
+    """Return the row that a row refines, None of one that refines nothing.
+
+    >>> base_of("draem@tuned+sam-point"), base_of("draem@1e+3")
+    ('draem@tuned', None)
+    """
+    base, _, prompt = label.rpartition("+")
+    return base if base and prompt in PROMPTS else None

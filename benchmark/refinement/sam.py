@@ -32,9 +32,14 @@ class SamError(DataError):
     """A file cannot be read as weights of SAM."""
 
 
-@lru_cache(maxsize=4)
 def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file."""
+    """Return the SHA-256 of a file, which is read once as long as it does not change."""
+    about = path.stat()
+    return _sha256(path, about.st_mtime_ns, about.st_size)
+
+
+@lru_cache(maxsize=4)
+def _sha256(path: Path, *_: int) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

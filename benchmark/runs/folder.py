@@ -18,7 +18,7 @@ from ...common.atomic import open_no_link, unfinished
 from ...common.errors import UasbenchError, brief
 from ...common.sealed import DamagedError, is_sealed, read_sealed
 from .ledger import Ledger, delete
-from .records import FIT_SEAL, SCHEMA_VERSION, UNCHECKED, CellKey, Failure, Record, Skip, write_json
+from .records import FIT_SEAL, MAP_SEAL, SCHEMA_VERSION, UNCHECKED, CellKey, Failure, Record, Skip, write_json
 
 LOCK = "lock"
 _writing = threading.Lock()
@@ -206,6 +206,9 @@ class RunFolder:
 
     def fit_seconds(self, fit_id: str) -> float:
         return read_sealed(self.fit_dir(fit_id) / FIT_SEAL)["fit_s"]
+
+    def refine_seconds(self, cell: CellKey) -> float:
+        return read_sealed(self.map_dir(cell) / MAP_SEAL)["refine_s"]
 
     def record(self, path: Path) -> Record:
         """Read one record and compare it with its digest.

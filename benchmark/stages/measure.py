@@ -121,8 +121,8 @@ def _measure(task: MeasureTask, progress: Progress) -> None:
     fits = [read_sealed(folder / FIT_SEAL) for folder in task.fit_dirs]
     gpu = [p["peak_gpu_mib"] for p in (*fits, mapped) if p["peak_gpu_mib"] is not None]
     origins: dict[str, dict[str, None]] = {}  # where fits differ in one, each of its texts once
-    for fit in fits:
-        for name, text in fit.get("provenance", {}).items():
+    for part in (*fits, mapped):
+        for name, text in part.get("provenance", {}).items():
             origins.setdefault(name, {})[text] = None
     known = [stage["instruction_set"] for stage in (*fits, mapped) if "instruction_set" in stage]
     made_on = list(dict.fromkeys(map(instruction_text, known)))
@@ -146,7 +146,7 @@ def _measure(task: MeasureTask, progress: Progress) -> None:
             s_per_slice=mapped["score_s"] / max(1, mapped["slices"]),
             peak_ram_mib=max(p["peak_ram_mib"] for p in (*fits, mapped)),
             peak_gpu_mib=max(gpu, default=None),
-            params=sum(fit["params"] for fit in fits) // task.models,
+            params=sum(fit["params"] for fit in fits) // task.models + mapped.get("params", 0),
             **task.numerics.model_dump(),
             updates=fits[0]["updates"] if fits else {},
         ),
