@@ -119,7 +119,8 @@ def answer(headline: Headline, summary: pd.DataFrame, tests: pd.DataFrame) -> An
         others.append(f"{len(beaten)} of {counted(len(learned), 'learning method')} {verb} shown to beat it.")
     others += _without_labels(headline, summary, best.method)
     for flag, title in _TITLES.items():
-        others += [f"{title} {row.method}: {_value(values[row.method])}." for row in rows if flag in row.flags]
+        named = [row.method for row in rows if flag in row.flags and "refined" not in row.flags]
+        others += [f"{title} {method}: {_value(values[method])}." for method in named]
     fixed = [pair["reference"] for pair in shown if pair["reference"] != SECOND_REFERENCE]
     return Answer(
         first,

@@ -7,6 +7,7 @@ import pandas as pd
 
 from ..benchmark.convergence import mean_ratios, verdict_on
 from ..benchmark.protocols.catalogue import PROTOCOLS, is_oracle, slice_quantiles
+from ..benchmark.refinement.prompts import base_of
 from ..benchmark.runs.records import UNCHECKED, MethodInfo, Record
 from ..benchmark.scoring.metrics import METRICS, NO_PROTOCOL
 
@@ -64,6 +65,7 @@ FLAG_LEGEND = {
     "labels-elsewhere": "trained with masks of lesions or other anomalies of other data sets",
     "topline": "supervised: trained with lesion labels, a reference and not a competitor",
     "whole-slices": "measured in whole slices and not inside the organ: not comparable with other rows",
+    "refined": "SAM drew its native masks on the map of another row, whose other numbers it repeats",
     "trivial": "learns nothing",
     "unchecked": "its record or its maps are of an earlier version without digests: nobody knows whether they changed",
     "near-chance": "its card says that its map is close to chance in the literature, and why",
@@ -93,6 +95,7 @@ KINDS = {
     "overlap": "º the weights it started from had seen the test set.",
     "labels-elsewhere": "ª it learned from masks of anomalies of other data sets.",
     "whole-slices": "¤ measured in whole slices and not inside the organ: another question.",
+    "refined": "ˢ SAM drew its native masks on the map of another row, whose other numbers it repeats.",
 }
 
 
@@ -234,6 +237,7 @@ def record_flags(record: Record) -> set[str]:
         "labels-elsewhere": bool(method.labels_elsewhere),
         "topline": method.uses == "labels" or method.supervision == "full",
         "whole-slices": method.region == "slices",
+        "refined": base_of(record.cell.method) is not None,
         "trivial": method.trivial,
         "unchecked": UNCHECKED in record.environment,
         "near-chance": method.near_chance,

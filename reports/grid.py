@@ -62,7 +62,7 @@ def _plain(value: object) -> str:
 
 
 _TOLD = {
-    "transductive", "overlap", "labels-elsewhere", "topline", "whole-slices", "near-chance", "undertrained",
+    "transductive", "overlap", "labels-elsewhere", "topline", "whole-slices", "refined", "near-chance", "undertrained",
     "few-seeds", "untrusted-spacing", "quick", "not-converged", "mixed-cpu",
 }  # fmt: skip
 

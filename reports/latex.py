@@ -29,7 +29,7 @@ _LATEX = {
     "±": r"$\pm$", "−": r"$-$", "×": r"$\times$", "≤": r"$\leq$", "≥": r"$\geq$", "≠": r"$\neq$", "σ": r"$\sigma$",
     "²": r"\textsuperscript{2}", "³": r"\textsuperscript{3}", "◆": r"$\diamond$", "†": r"\dag{}", "‡": r"\ddag{}",
     "§": r"\S{}", "¶": r"\P{}", "¤": r"\textcurrency{}", "º": r"\textordmasculine{}", "ª": r"\textordfeminine{}",
-    "°": r"\textdegree{}", "µ": r"\textmu{}", "·": r"$\cdot$",
+    "ˢ": r"\textsuperscript{s}", "°": r"\textdegree{}", "µ": r"\textmu{}", "·": r"$\cdot$",
     "…": r"\dots{}", "–": "--", "—": "---", "→": r"$\to$", "α": r"$\alpha$", "β": r"$\beta$", "κ": r"$\kappa$",
     "τ": r"$\tau$", "μ": r"$\mu$", "Δ": r"$\Delta$", "∞": r"$\infty$", "≈": r"$\approx$",
     "\n": " ", "\r": " ", "\t": " ", "\u00a0": "~", "\u202f": r"\,", "\u200c": "{}", "\u200d": "",

@@ -54,7 +54,7 @@ class SamPredictor:
     def __init__(self, path: Path, device: str = "cpu") -> None:
         from segment_anything import SamPredictor as Slices
 
-        model = network(read(path), str(path)).to(device)
+        model: Any = network(read(path), str(path)).to(device)
         self.params = sum(parameter.numel() for parameter in model.parameters())
         self._slices: Any = Slices(model)
 

@@ -80,7 +80,7 @@ for (const box of document.querySelectorAll(".explorer")) {
         "~": "\\textasciitilde{}", "^": "\\textasciicircum{}", "<": "\\textless{}", ">": "\\textgreater{}",
         "[": "{[}", "]": "{]}", "±": "$\\pm$", "−": "$-$", "×": "$\\times$", "≠": "$\\neq$", "≥": "$\\geq$", "◆": "$\\diamond$",
         "†": "\\dag{}", "‡": "\\ddag{}", "§": "\\S{}", "¶": "\\P{}", "¤": "\\textcurrency{}",
-        "º": "\\textordmasculine{}", "ª": "\\textordfeminine{}",
+        "º": "\\textordmasculine{}", "ª": "\\textordfeminine{}", "ˢ": "\\textsuperscript{s}",
       };
       const safe = (text) => [...text].map((sign) => signs[sign] ?? sign).join("");
       const line = (row) => `${row.map((cell) => safe(joined(cell))).join(" & ")} \\\\`;

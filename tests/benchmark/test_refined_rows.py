@@ -115,7 +115,9 @@ def test_a_table_has_what_sam_has_brought(done):
     assert row["mean_diff"] == pytest.approx(after - before)
     assert row["n_family"] == 2
     assert set(table["protocol"]) == {"native"}
-    assert "| ae+sam º |" in (done.path / "tables" / "refined.md").read_text()
+    flags = done.table("summary").groupby("method")["flags"].first()
+    assert [name for name in flags.index if "refined" in flags[name].split(";")] == ["ae+sam", "hu-deviation+sam"]
+    assert "| ae+sam ºˢ |" in (done.path / "tables" / "refined.md").read_text()
     assert (done.path / "tables" / "refined.csv").is_file()
     assert "What has SAM brought?" in (done.path / "report.html").read_text()
 
