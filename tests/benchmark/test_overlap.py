@@ -71,12 +71,15 @@ def _plugins(install: Callable[..., Path]) -> None:
 @pytest.mark.usefixtures("_plugins")
 class TestRows:
     def test_what_had_seen_the_test_set_is_marked_and_recorded(self, run):
-        done = run("plain,seen,borrowed", variants=["other:seen.of=kits19", "pictures:seen.level=pictures"])
+        variants = ["other:seen.of=kits19", "pictures:seen.level=pictures"]
+        done = run("plain,seen,borrowed,taught", variants=variants, allow_overlap=True)
         assert not done.failures
+        assert json.loads((done.path / "run.json").read_text())["options"]["allow_overlap"] is True
         flags = done.table("summary").groupby("method")["flags"].first()
         marked = {name: {"overlap", "labels-elsewhere"} & {*flags[name].split(";")} for name in flags.index}
         assert marked == {
             "plain": set(), "seen": {"overlap"}, "borrowed": {"labels-elsewhere"},
+            "taught": {"overlap", "labels-elsewhere"},
             "seen@other": set(), "seen@pictures": {"overlap"},
         }  # fmt: skip
         told = {r.cell.method: (r.method.overlap, r.method.pretraining) for r in done.records}
@@ -101,12 +104,6 @@ class TestRows:
         }  # fmt: skip
         with pytest.raises(PlanError, match=r"no method can run on lits: taught: .* --allow-overlap"):
             plan("taught")
-
-    def test_the_option_is_kept_with_the_run(self, run):
-        done = run("taught", allow_overlap=True)
-        assert json.loads((done.path / "run.json").read_text())["options"]["allow_overlap"] is True
-        flags = done.table("summary")["flags"].iloc[0].split(";")
-        assert {"overlap", "labels-elsewhere"} <= {*flags}
 
     def test_an_answer_that_is_no_description_breaks_this_method_alone(self, plan):
         task, cells = plan("plain,seen", settings={"seen": {"level": "nonsense"}})
