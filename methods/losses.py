@@ -144,3 +144,29 @@ def _band(kernel: torch.Tensor, side: int) -> torch.Tensor:
     pixel = torch.arange(side, device=kernel.device)
     tap = pixel[None] - pixel[:, None] + len(kernel) // 2
     return torch.where((tap >= 0) & (tap < len(kernel)), kernel[tap.clamp(0, len(kernel) - 1)], 0.0)
+
+
+def vicreg(one: torch.Tensor, other: torch.Tensor, eps: float = 1e-4) -> dict[str, torch.Tensor]:
+    """Return the three terms of VICReg (Bardes et al. 2022), which are weighted 25, 25 and 1.
+
+    ``invariance`` is the mean squared difference of pairs. ``variance`` is the mean over dimensions of
+    max(0, 1 − √(variance + ε)), and ``covariance`` the sum of the squared covariances of two dimensions over the number
+    of dimensions, both summed over the two sides.
+
+    Args:
+        one, other: embeddings of the same things, (n, dimensions); row i of both is a pair.
+    """
+    one, other = one.float(), other.float()
+    dimensions = one.shape[1]
+    variance, covariance = one.new_zeros(()), one.new_zeros(())
+    for side in (one, other):
+        centred = side - side.mean(dim=0)
+        products = centred.T @ centred / (len(side) - 1)
+        own = products.diagonal()
+        variance = variance + functional.relu(1 - torch.sqrt(own + eps)).mean()
+        covariance = covariance + (products.square().sum() - own.square().sum()) / dimensions
+    return {
+        "invariance": functional.mse_loss(one, other),
+        "variance": variance,
+        "covariance": covariance,
+    }

@@ -144,6 +144,11 @@ REFUSED = {
     "normnet": [({"votes": votes}, f"votes={votes}: only an odd number") for votes in ("-1", "0", "2")]
     + [({"member": member}, f"member={member}: choose one of the 5 members") for member in ("0", "6")]
     + [({"edge_share": "50.0"}, "edge_share=50.0: choose a share")],
+    "screener-lite": [
+        *(({"crop": crop}, "multiples of 16") for crop in ((32, 64, 40), (16, 16, 16))),
+        *(({"blocks": sides}, "blocks=") for sides in ((0, 8), (9, 8), (8, 33))),
+        *(({"masked": share}, "masked=") for share in ((0.5, 0.2), (0.5, 1.0))),
+    ],
     "subspace-ad": [({"explained": 0.0}, "explained"), ({"kernel": 4}, "odd number")],
     "synthetic-tumors": [({"crop": (96, 96, 64)}, "crop")],
 }

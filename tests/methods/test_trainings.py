@@ -45,6 +45,7 @@ FALLS: dict[str, tuple[dict[str, Any], str, float]] = {  # settings, curve, shar
         *("bce", 0.6),
     ),
     "reverse-distillation": ({"updates": 15}, "loss", 0.7),
+    "screener-lite": (VOLUMES | {"updates": 20, "lr": 1e-2, "density_updates": 1}, "descriptor/loss", 0.95),
     "simplenet": ({"updates": 60, "lr": 1e-2, "adaptor_lr": 1e-2, "noise": 1.0}, "loss", 0.7),
     "stfpm": ({"updates": 15}, "loss", 0.6),
     "synthetic-tumors": (VOLUMES | {"updates": 20, "lr": 2e-2, "kinds": ("small",)}, "dice + ce", 0.8),
@@ -73,7 +74,7 @@ def scans_for(settings: dict[str, Any], healthy: HealthySet, healthy_volumes: He
 # Those whose networks take seconds for it; the contract trains each of them in the default suite.
 HEAVY = {
     *("anoddpm", "asc-net", "cddpm", "cutpaste", "disyre", "draem", "f-anogan", "fpi", "glass", "nsa", "pddpm"),
-    "random-shape",
+    *("random-shape", "screener-lite"),
 }
 
 

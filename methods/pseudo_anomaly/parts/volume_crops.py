@@ -130,7 +130,8 @@ def slide(
     """Run a network over the box of a volume's ROI in overlapping windows and average them; 0 outside, float32.
 
     Args:
-        forward: takes float32 (1, 1, z, y, x) on ``device`` and returns the same shape.
+        forward: takes float32 (1, channels, z, y, x) on ``device`` and returns (1, 1, z, y, x).
+        volume: (Z, Y, X), one channel, or (channels, Z, Y, X).
         shape: of the windows; a smaller box is padded with zeros.
         overlap: share of a window that the next one repeats.
         weights: of a window's voxels in the average, largest in its middle or the same everywhere.
@@ -138,11 +139,12 @@ def slide(
     import torch
     from monai.inferers.utils import sliding_window_inference
 
-    out = np.zeros(volume.shape, np.float32)
+    out = np.zeros(roi.shape, np.float32)
     if not roi.any():
         return out
     box = bounding_box(roi)
-    tensor = torch.from_numpy(np.ascontiguousarray(volume[box], np.float32))[None, None].to(device)
+    channels = np.ascontiguousarray(volume[(..., *box)], np.float32).reshape(-1, *out[box].shape)
+    tensor = torch.from_numpy(channels)[None].to(device)
     with torch.inference_mode():
         map_ = sliding_window_inference(tensor, shape, 1, forward, overlap=overlap, mode=weights)
     assert isinstance(map_, torch.Tensor)
