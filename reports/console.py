@@ -22,7 +22,7 @@ from .tables import tables_of
 
 BESIDE = (
     "row", "dataset", "metric", "printed", "here", "ci_low", "ci_high", "difference", "diff_low", "diff_high", "stars",
-    "stars_here", "p_here", "n_cases", "n_seeds", "flags",
+    "stars_here", "p_here", "n_cases", "n_seeds", "flags", "of",
 )  # fmt: skip
 PERCENT = 100
 _STYLES = {"best-trivial": "bold", "below-best-trivial": "dim"}
@@ -81,7 +81,8 @@ def beside(printed: Sequence[Printed], tables: Mapping[str, pd.DataFrame]) -> pd
     ``printed``, ``here`` and ``difference`` are texts, ``n/a`` where the run has none. ``ci_low`` and ``ci_high`` are
     the interval of ours, ``diff_low`` and ``diff_high`` that of the difference, for which the printed number is exact;
     NaN where there is none. ``stars`` are the printed asterisks and ``stars_here`` those of our paired t-test of the
-    same two rows, whose p is ``p_here``. ``flags`` names the rows that are no competitors (``topline``,
+    same two rows, whose p is ``p_here``. ``of`` says what a number is of that ours is no counterpart to; it has no
+    difference. ``flags`` names the rows that are no competitors (``topline``,
     ``transductive``) and the upper bounds (``oracle``). ``tables`` are those of the run; what no number needs is not
     asked for.
     """
@@ -90,6 +91,7 @@ def beside(printed: Sequence[Printed], tables: Mapping[str, pd.DataFrame]) -> pd
         ours = _of_cost(one, tables["cost"]) if one.metric in COSTS else _of_summary(one, tables["summary"])
         digits = 3 if one.metric in COSTS else 1
         known = ours is not None and not pd.isna(ours.value)
+        compared = None if one.of else ours
         rows.append(
             {
                 "row": one.row,
@@ -99,13 +101,14 @@ def beside(printed: Sequence[Printed], tables: Mapping[str, pd.DataFrame]) -> pd
                 "here": _pair(ours.value, ours.std, digits) if ours else NOT_AVAILABLE,
                 "ci_low": ours.low if ours else np.nan,
                 "ci_high": ours.high if ours else np.nan,
-                "difference": f"{ours.value - one.value:+.{digits}f}" if ours and known else NOT_AVAILABLE,
-                "diff_low": ours.low - one.value if ours else np.nan,
-                "diff_high": ours.high - one.value if ours else np.nan,
+                "difference": f"{compared.value - one.value:+.{digits}f}" if compared and known else NOT_AVAILABLE,
+                "diff_low": compared.low - one.value if compared else np.nan,
+                "diff_high": compared.high - one.value if compared else np.nan,
                 **_stars(one, tables),
                 "n_cases": ours.n_cases if ours else 0,
                 "n_seeds": ours.n_seeds if ours else 0,
                 "flags": flag_text({*flag_set(ours.flags)} & {*KINDS, "oracle"}) if ours else "",
+                "of": one.of,
             }
         )
     return pd.DataFrame(rows, columns=list(BESIDE))
@@ -173,7 +176,8 @@ def beside_text(frame: pd.DataFrame) -> str:
     shown["p_here"] = frame["p_here"].map(p_value)
     columns = ["row", "dataset", "metric", "printed", "here", "interval", "difference", "of_difference"]
     columns += ["stars", "stars_here", "p_here"] if any(frame["stars"]) else []
-    return shown[[*columns, "n_cases", "n_seeds", "flags"]].to_string(index=False)
+    last = ["n_cases", "n_seeds", "flags", *(["of"] if any(frame["of"]) else [])]
+    return shown[[*columns, *last]].to_string(index=False)
 
 
 def interval(low: float, high: float) -> str:

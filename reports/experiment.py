@@ -63,16 +63,18 @@ def write_page(folder: RunFolder, tables: Tables) -> list[Path]:
 def printed_and_ours(found: pd.DataFrame, *, phantom: bool) -> PrintedTable:
     """Return what :func:`beside` found as a table with the intervals below the values.
 
-    Of a ``phantom`` the printed numbers are grey and nothing is said of differences to them.
+    Of a ``phantom``, and where ours are no counterparts, the printed numbers are grey and nothing is said of
+    differences to them.
     """
-    starred = bool(found["stars"].any())
-    headers = ["Row", "Data", "Metric", "Printed", "Ours", *([] if phantom else ["Difference"])]
+    starred, nearest = bool(found["stars"].any()), bool(found["of"].all())
+    grey = phantom or nearest
+    headers = ["Row", "Data", "Metric", "Printed", "Ours", *([] if grey else ["Difference"])]
     headers += [*(["Printed asterisks", "Ours"] if starred else []), "n (cases × seeds)", "Marks"]
     rows = []
     for row in records_of(found):
         cells = [row["row"], row["dataset"], row["metric"], row["printed"], row["here"]]
-        under = ["", "", "", "", interval(row["ci_low"], row["ci_high"])]
-        if not phantom:
+        under = ["", "", "", row["of"], interval(row["ci_low"], row["ci_high"])]
+        if not grey:
             cells.append(row["difference"])
             under.append(interval(row["diff_low"], row["diff_high"]))
         if starred:
@@ -83,9 +85,14 @@ def printed_and_ours(found: pd.DataFrame, *, phantom: bool) -> PrintedTable:
     legend = (
         "Per cent, or seconds; ± as printed, ours between seeds or patients as the unit says. Below: 95 % intervals "
         "of ours, and of the difference to the printed number taken as exact.",
+        *(
+            ["Below a printed number: what it is of. Ours is only the nearest thing to it."]
+            if found["of"].any()
+            else []
+        ),
     )
     return PrintedTable(
-        "Printed and ours", tuple(headers), tuple(rows), legend, left=3, muted=frozenset({3} if phantom else ())
+        "Printed and ours", tuple(headers), tuple(rows), legend, left=3, muted=frozenset({3} if grey else ())
     )
 
 

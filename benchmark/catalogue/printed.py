@@ -35,7 +35,8 @@ class Printed(BaseModel, extra="forbid"):
     """A number that a paper prints, in per cent or what its metric is in, and where a run has its counterpart.
 
     A metric of ``COSTS`` has neither protocol nor unit. ``stars`` are the asterisks that follow the number where its
-    table has such, ``none`` without, and ``test`` says what they mean.
+    table has such, ``none`` without, and ``test`` says what they mean. ``of`` is empty for a counterpart; else it says
+    what the number is of, ours is no more than the nearest thing to it, and no difference is formed.
     """
 
     row: str
@@ -47,6 +48,7 @@ class Printed(BaseModel, extra="forbid"):
     std: float | None = None
     stars: str = ""
     test: Stars | None = None
+    of: str = ""
 
 
 def parts(text: str) -> tuple[float, float | None, bool, str]:

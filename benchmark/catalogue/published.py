@@ -16,6 +16,7 @@ from . import registry
 from .printed import COSTS, NOT_SIGNIFICANT, Printed, Stars, parts
 
 FILE = Path(__file__).with_name("published.yaml")
+_PLACE = ("row", "dataset", "protocol", "unit")
 _Foreign = Mapping[str, Mapping[str, str]]
 
 
@@ -27,7 +28,8 @@ class PublishedRow(BaseModel):
     """One row (``method`` or ``method@variant``) of a published table on one data set: numbers by metric, as printed.
 
     The top of ``published.yaml`` explains the fields. Pages call the row by its name, where it has one. The method or
-    the data set of a ``foreign`` row is none of ours.
+    the data set of a ``foreign`` row is none of ours. ``nearest`` has what of ours stands beside a foreign method, data
+    set or metric, and ``called`` what these are.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -48,6 +50,8 @@ class PublishedRow(BaseModel):
     caveat: str = ""
     stars: Stars | None = None
     foreign: bool = False
+    nearest: dict[str, str] = {}
+    called: dict[str, str] = {}
 
     @property
     def source(self) -> str:
@@ -60,14 +64,16 @@ class PublishedRow(BaseModel):
         return (self.card or self.row) if self.how else ""
 
     def counterparts(self) -> Iterator[Printed]:
-        """Yield each number that a run has the counterpart of."""
-        where: dict[str, Any] = {name: getattr(self, name) for name in ("row", "dataset", "protocol", "unit")}
+        """Yield each number that a run has the counterpart of, or where the table names it the nearest thing to it."""
+        where: dict[str, Any] = {name: self.nearest.get(getattr(self, name), getattr(self, name)) for name in _PLACE}
         for metric, text in self.printed.items():
             value, spread, _, stars = parts(text)
             if self.stars is not None and self.row != self.stars.against:
                 where |= {"stars": stars or NOT_SIGNIFICANT, "test": self.stars}
-            if not self.foreign and (metric in METRICS or metric in COSTS):
-                yield Printed(metric=metric, value=value, std=spread, **where)
+            ours = self.nearest.get(metric, metric)
+            if not self.foreign and (ours in METRICS or ours in COSTS):
+                of = "; ".join(self.called[name] for name in (self.row, self.dataset, metric) if name in self.called)
+                yield Printed(metric=ours, value=value, std=spread, of=of, **where)
 
 
 @dataclass(frozen=True)
@@ -162,7 +168,12 @@ def _row(table: Mapping[str, Any], line: _Line, names: Mapping[str, str], foreig
     facts["caveat"] = "; ".join(filter(None, (facts.get("caveat"), facts.pop("also", None))))
     printed = dict(zip(table["metrics"], texts, strict=True))
     where = {"table": table["source"], "row": row, "dataset": dataset, "name": names.get(row, ""), "printed": printed}
-    where["foreign"] = row in foreign["methods"] or dataset in foreign["datasets"]
+    nearest = facts.get("nearest", {})
+    known = {**foreign["methods"], **foreign["datasets"], **foreign["metrics"]}
+    where["called"] = {name: known[name] for name in nearest if name in known}
+    where["foreign"] = any(
+        name not in nearest for name, kind in ((row, "methods"), (dataset, "datasets")) if name in foreign[kind]
+    )
     if wrong := facts.keys() & where.keys():
         raise ValueError(f"a line of numbers says its {min(wrong)} itself")
     return PublishedRow(**facts, **where)
@@ -174,6 +185,9 @@ def _check(row: PublishedRow, foreign: _Foreign, seen: set[tuple[str, ...]]) -> 
     _one_of("method", row.card or methods[0], methods)
     _one_of("data set", row.dataset, [*registry.datasets().names(), *foreign["datasets"]])
     _one_of("protocol", row.protocol or NO_PROTOCOL, PROTOCOLS)
+    for name, ours in row.nearest.items():
+        _one_of("foreign name", name, [n for kind in foreign.values() for n in kind])
+        _one_of("name of ours", ours.partition("@")[0], [*methods, *registry.datasets().names(), *METRICS])
     for metric, text in row.printed.items():
         _one_of("metric", metric, [*METRICS, *COSTS, *foreign["metrics"]])
         value, _, seconds, stars = parts(text)

@@ -25,6 +25,7 @@ ONE_BRIGHT_CLASS = "the bright voxels do not hold both classes"
 NO_NATIVE = "the method has no native threshold"
 ONE_PATIENT_KIND = "all tested patients have a lesion, or none has"
 SPECIFICITY = 0.95
+PARTIAL_RATE = 0.3  # false-positive rate at which partial areas end
 
 Needs = Literal[
     "voxels", "components", "mask", "surfaces", "lesions", "strata", "scores", "slices", "called slices",
@@ -294,6 +295,10 @@ METRICS: dict[str, Metric] = {
                "per-region overlap up to a false-positive rate of 0.3, divided by 0.3", "no lesion", "of all lesions"),
         Metric("auroc_image", "Whole-image AUROC", "higher", "scores", lambda s: _defined(s.images.auroc(), _why(s)),
                "AUROC of whole slices: what lies outside the region is healthy and has the lowest score", "one class",
+               _VOXELS),
+        Metric("auroc_image_fpr30", "Whole-image AUROC to 30 % FPR", "higher", "scores",
+               lambda s: _defined(s.images.auroc_up_to(PARTIAL_RATE), _why(s)),
+               "area under the same ROC curve up to a false-positive rate of 0.3, divided by 0.3", "one class",
                _VOXELS),
         Metric("aupro_image", "Whole-image AUPRO", "higher", "scores",
                lambda s: _defined(aupro(s.images, s.overlap, s.regions), _why(s)), "AUPRO of the same",

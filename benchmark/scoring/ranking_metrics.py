@@ -102,6 +102,15 @@ class Curves:
         won = np.dot(self.negative.astype(np.float64), self.tp[1:] + 0.5 * self.positive)
         return float(won / self.positives / self.negatives)
 
+    def auroc_up_to(self, limit: float) -> float | None:
+        """Area under the ROC curve up to a false-positive rate, divided by that rate; None with one class.
+
+        Ties are straight parts of the curve, as in :meth:`auroc`.
+        """
+        if not self.positives or not self.negatives:
+            return None
+        return _area_up_to(limit, self.fp[::-1] / self.negatives, self.tp[::-1] / self.positives)
+
     def auroc_bound(self) -> float:
         """Largest possible difference to the AUROC of the unbinned scores."""
         if not self.positives or not self.negatives:
@@ -201,10 +210,13 @@ def aupro(curves: Curves, overlap: np.ndarray, regions: int, limit: float = 0.3)
     """
     if not regions or not curves.negatives:
         return None
-    rate = curves.fp[::-1] / curves.negatives
     share = np.minimum(np.concatenate([[0.0], np.cumsum(overlap[::-1])]) / regions, 1.0)
+    return _area_up_to(limit, curves.fp[::-1] / curves.negatives, share)
+
+
+def _area_up_to(limit: float, rate: np.ndarray, share: np.ndarray) -> float:
     at_limit = np.interp(limit, rate, share)
-    inside = rate < limit
+    inside = rate <= limit
     rate, share = np.append(rate[inside], limit), np.append(share[inside], at_limit)
     return float(min(1.0, np.dot(np.diff(rate), share[1:] + share[:-1]) / 2 / limit))
 

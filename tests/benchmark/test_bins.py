@@ -169,6 +169,7 @@ def test_small_arrays_agree_with_scikit_learn(seed, n, prevalence, decimals):
     for curves in (score_arrays(scores, labels), sorted_curves(scores, labels)):
         assert curves.auroc() == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
         assert curves.ap() == pytest.approx(average_precision_score(labels, scores), abs=1e-12)
+        assert curves.auroc_up_to(1.0) == pytest.approx(curves.auroc(), abs=1e-12)
         assert curves.auroc_bound() == curves.ap_bound() == curves.dice_bound() == 0
 
 

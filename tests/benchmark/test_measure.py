@@ -91,11 +91,19 @@ def test_whole_images_end_where_the_scan_does_and_leave_out_slices_without_the_r
         shown = [c.scan.roi.any(axis=(1, 2)) for c in chosen]
         scores = [np.where(c.scan.roi, c.map, least)[z] for c, z in zip(chosen, shown, strict=True)]
         labels = [(c.truth.lesion & c.scan.roi)[z] for c, z in zip(chosen, shown, strict=True)]
-        return roc_auc_score(np.concatenate(labels).ravel(), np.concatenate(scores).ravel())
+        return np.concatenate(labels).ravel(), np.concatenate(scores).ravel()
+
+    def partial(labels, scores, rate=0.3):
+        least = rate**2 / 2  # scikit-learn's value is McClish's, which is undone here
+        return ((2 * roc_auc_score(labels, scores, max_fpr=rate) - 1) * (rate - least) + least) / rate
 
     assert not cases[0].scan.roi.any(axis=(1, 2)).all()
-    assert pooled(result, "none", "auroc_image").value == pytest.approx(images(*cases))
-    assert of_case(result, "c2", "none", "auroc_image").value == pytest.approx(images(cases[2]))
+    assert pooled(result, "none", "auroc_image").value == pytest.approx(roc_auc_score(*images(*cases)))
+    assert of_case(result, "c2", "none", "auroc_image").value == pytest.approx(roc_auc_score(*images(cases[2])))
+    found = pooled(result, "none", "auroc_image_fpr30").value
+    assert found == pytest.approx(partial(*images(*cases)))
+    assert of_case(result, "c2", "none", "auroc_image_fpr30").value == pytest.approx(partial(*images(cases[2])))
+    assert of_case(result, "c1", "none", "auroc_image_fpr30").value is None
     assert of_case(result, "c1", "none", "aupro_image").value is None
     inside, whole = (pooled(result, "none", name).value for name in ("aupro", "aupro_image"))
     assert inside < whole < 1

@@ -46,6 +46,20 @@ def test_what_is_foreign_is_kept_and_has_no_counterpart(numbers):
     assert not set(foreign["metrics"]) & set(METRICS)
 
 
+def test_the_nearest_thing_of_ours_stands_beside_what_is_foreign_and_says_of_what_the_number_is(numbers):
+    nearest = "    nearest: {pro: aupro, mkd: ae, kits: kits23}\n    protocol: none\n    metrics"
+    lines = "mkd, kits, 60.7, 91.1", "vae, lits, 24, 26"
+    first, second = numbers(*lines, head=HEAD.replace("    metrics", nearest)).rows
+    where = {"protocol": "none", "unit": ""}
+    assert [*first.counterparts()] == [
+        Printed(row="ae", dataset="kits23", metric="dice", value=60.7, of="MKD; KiTS", **where),
+        Printed(row="ae", dataset="kits23", metric="aupro", value=91.1, of="MKD; KiTS; regions", **where),
+    ]
+    assert [(one.metric, one.of) for one in second.counterparts()] == [("dice", ""), ("aupro", "regions")]
+    only = HEAD.replace("    metrics", "    nearest: {pro: aupro}\n    metrics")
+    assert [*numbers(lines[0], head=only).rows[0].counterparts()] == []
+
+
 STARS = '    stars: {against: ae, levels: {"*": 0.05, "**": 0.001}}\n    metrics'
 
 
@@ -102,6 +116,8 @@ LINE = "vae, lits, 5, 6"
         ([LINE], "metrics: [dice, pro]", "metrics: [dice, prost]", "unknown metric 'prost'; did you mean 'pro'"),
         ([LINE], "    metrics", "    protocol: vall\n    metrics", "unknown protocol 'vall'; did you mean 'val'"),
         ([LINE], "    metrics", "    rows: {vae: {caveats: none}}\n    metrics", "caveats"),
+        ([LINE], "    metrics", "    nearest: {prow: aupro}\n    metrics", "unknown foreign name 'prow'"),
+        ([LINE], "    metrics", "    nearest: {pro: auprow}\n    metrics", "unknown name of ours 'auprow'"),
         ([LINE], "    metrics", "    capttion: none\n    metrics", "capttion"),
         ([LINE], "    metrics", "    dataset: lits\n    metrics", "says its dataset itself"),
         ([LINE], "    metrics", "    rows: {vae: {how: short, card: aee}}\n    metrics", "unknown method 'aee'"),

@@ -54,6 +54,16 @@ def test_ours_and_the_difference_have_intervals_in_the_unit_of_the_print(tables)
     assert (line["n_seeds"], line["n_cases"], line["stars"], line["stars_here"]) == (3, 6, "", "")
 
 
+def test_a_number_of_another_quantity_stands_beside_ours_without_a_difference(tables):
+    plain, other = (beside([printed("better", of=of)], tables) for of in ("", "whole bodies"))
+    (line,) = other.to_dict("records")
+    assert (line["here"], line["ci_low"]) == tuple(plain.loc[0, ["here", "ci_low"]])
+    assert (line["difference"], line["of"]) == ("n/a", "whole bodies")
+    assert np.isnan([line["diff_low"], line["diff_high"]]).all()
+    assert "whole bodies" in beside_text(other)
+    assert list(plain["of"]) == [""]
+
+
 def test_seconds_come_from_the_costs_and_name_the_device(tables):
     cost = Printed(row="two-stage@better", dataset="lits", metric="s_per_slice", value=0.476)
     (line,) = beside([cost], {"cost": tables["cost"]}).to_dict("records")

@@ -101,13 +101,20 @@ def test_asterisks_have_columns_where_a_table_has_any(phantom):
     row = {
         "row": "a", "dataset": "lits", "metric": "Dice", "printed": "1.0", "here": "2.0", "ci_low": 1.0, "ci_high": 3.0,
         "difference": "+1.0", "diff_low": np.nan, "diff_high": np.nan, "stars": "*", "stars_here": "n/a", "flags": "",
-        "p_here": 0.02, "n_cases": 4, "n_seeds": 3,
+        "p_here": 0.02, "n_cases": 4, "n_seeds": 3, "of": "",
     }  # fmt: skip
     starred = printed_and_ours(pd.DataFrame([row]), phantom=phantom)
     plain = printed_and_ours(pd.DataFrame([row | {"stars": ""}]), phantom=phantom)
     assert len(starred.headers) == len(plain.headers) + 2 == len(starred.rows[0].cells) == len(starred.rows[0].under)
     assert "[1.0, 3.0]" in starred.rows[0].under
     assert starred.muted == ({3} if phantom else set())
+    nearest = printed_and_ours(pd.DataFrame([row | {"of": "whole bodies"}]), phantom=phantom)
+    assert nearest.muted == {3}
+    assert "Difference" not in nearest.headers
+    assert nearest.rows[0].under[3] == "whole bodies"
+    assert len(nearest.headers) == len(nearest.rows[0].cells) == len(nearest.rows[0].under)
+    mixed = printed_and_ours(pd.DataFrame([row, row | {"of": "whole bodies"}]), phantom=phantom)
+    assert mixed.headers == starred.headers
 
 
 def test_checkpoints_are_lines_by_number(tmp_path):
