@@ -50,7 +50,7 @@ class PublishedRow(BaseModel):
     caveat: str = ""
     stars: Stars | None = None
     foreign: bool = False
-    nearest: dict[str, str] = {}
+    nearest: dict[str, str | list[str]] = {}
     called: dict[str, str] = {}
 
     @property
@@ -70,10 +70,10 @@ class PublishedRow(BaseModel):
             value, spread, _, stars = parts(text)
             if self.stars is not None and self.row != self.stars.against:
                 where |= {"stars": stars or NOT_SIGNIFICANT, "test": self.stars}
-            ours = self.nearest.get(metric, metric)
-            if not self.foreign and (ours in METRICS or ours in COSTS):
-                of = "; ".join(self.called[name] for name in (self.row, self.dataset, metric) if name in self.called)
-                yield Printed(metric=ours, value=value, std=spread, of=of, **where)
+            of = "; ".join(self.called[name] for name in (self.row, self.dataset, metric) if name in self.called)
+            for ours in _several(self.nearest.get(metric, metric)):
+                if not self.foreign and (ours in METRICS or ours in COSTS):
+                    yield Printed(metric=ours, value=value, std=spread, of=of, **where)
 
 
 @dataclass(frozen=True)
@@ -187,7 +187,9 @@ def _check(row: PublishedRow, foreign: _Foreign, seen: set[tuple[str, ...]]) -> 
     _one_of("protocol", row.protocol or NO_PROTOCOL, PROTOCOLS)
     for name, ours in row.nearest.items():
         _one_of("foreign name", name, [n for kind in foreign.values() for n in kind])
-        _one_of("name of ours", ours.partition("@")[0], [*methods, *registry.datasets().names(), *METRICS])
+        known = METRICS if name in foreign["metrics"] else [*methods, *registry.datasets().names()]
+        for one in _several(ours) if name in foreign["metrics"] else [str(ours)]:
+            _one_of("name of ours", one.partition("@")[0], list(known))
     for metric, text in row.printed.items():
         _one_of("metric", metric, [*METRICS, *COSTS, *foreign["metrics"]])
         value, _, seconds, stars = parts(text)
@@ -199,6 +201,10 @@ def _check(row: PublishedRow, foreign: _Foreign, seen: set[tuple[str, ...]]) -> 
         if key in seen:
             raise ValueError(f"{', '.join(key)} stands twice")
         seen.add(key)
+
+
+def _several(names: str | list[str]) -> list[str]:
+    return [names] if isinstance(names, str) else names
 
 
 def _one_of(kind: str, name: str, known: Collection[str]) -> None:

@@ -56,6 +56,13 @@ def test_the_nearest_thing_of_ours_stands_beside_what_is_foreign_and_says_of_wha
         Printed(row="ae", dataset="kits23", metric="aupro", value=91.1, of="MKD; KiTS; regions", **where),
     ]
     assert [(one.metric, one.of) for one in second.counterparts()] == [("dice", ""), ("aupro", "regions")]
+    both = HEAD.replace("    metrics", "    nearest: {pro: [aupro_image, aupro]}\n    metrics")
+    found = numbers("vae, lits, 24, 26", head=both).rows[0].counterparts()
+    assert [(one.metric, one.value, one.of) for one in found] == [
+        ("dice", 24, ""),
+        ("aupro_image", 26, "regions"),
+        ("aupro", 26, "regions"),
+    ]
     only = HEAD.replace("    metrics", "    nearest: {pro: aupro}\n    metrics")
     assert [*numbers(lines[0], head=only).rows[0].counterparts()] == []
 

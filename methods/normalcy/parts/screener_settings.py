@@ -82,7 +82,7 @@ class ScreenerLiteConfig(Config):
         "quick": {
             "size": 64,
             "spacing": (5.0, 3.5, 3.5),
-            "crop": (16, 32, 32),
+            "crop": (16, 24, 24),
             "channels": (8, 16, 32),
             "width": 16,
             "expander": (64, 128),
@@ -92,7 +92,7 @@ class ScreenerLiteConfig(Config):
             "batch": 2,
             "lr": 3e-3,
             "updates": 120,
-            "density_updates": 120,
+            "density_updates": 150,
         },
         "standard": {
             "size": 176,
