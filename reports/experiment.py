@@ -87,7 +87,7 @@ def printed_and_ours(found: pd.DataFrame, *, phantom: bool) -> PrintedTable:
         "of ours, and of the difference to the printed number taken as exact.",
         *(
             ["Below a printed number: what it is of. Ours is only the nearest thing to it."]
-            if found["of"].any()
+            if bool(found["of"].any())
             else []
         ),
     )
