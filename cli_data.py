@@ -124,13 +124,13 @@ def data_convert(
 @app.command("phantom")
 def data_phantom(
     out: Annotated[Path, typer.Option(help="Folder that becomes a data root.")],
-    anatomy: Annotated[str, typer.Option(help="liver, lung, kidney, or one of a package.")] = "liver",
+    anatomy: Annotated[str, typer.Option(help="liver, lung, kidney, pancreas, or one of a package.")] = "liver",
     seed: Annotated[int, typer.Option(help="Seed of the synthetic patients.")] = 0,
     size: Annotated[
         str, values.choice("smoke", "quick", "standard", "full", help="Size of scans and number of patients.")
     ] = "quick",
 ) -> None:
-    """Write a phantom: liver as BTCV and LiTS, lung as LUNA16 and COVID-19-CT-Seg, kidney as BTCV and KiTS23."""
+    """Write a phantom in the layouts of BTCV and LiTS, of LUNA16 and COVID-19-CT-Seg, of KiTS23, or of MSD pancreas."""
     from .benchmark.catalogue import registry
     from .datasets.phantom.disk import write_phantom
     from .datasets.phantom.predicted import lay_masks

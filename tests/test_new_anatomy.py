@@ -104,7 +104,9 @@ def test_checks_of_data_and_methods_know_it_and_a_phantom_that_it_lacks_is_refus
     assert any("median of the spleen is 9" in w and "expected 0 to 60" in w for w in warnings)
     results = list(run_checks("spleen-opened", anatomy="spleen", only=("card", "available", "learns")))
     assert not [r for r in results if r.failed]
-    with pytest.raises(DataError, match="no phantom of 'spleen'; use one of kidney, liver, lung, or --data-root"):
+    with pytest.raises(
+        DataError, match="no phantom of 'spleen'; use one of kidney, liver, lung, pancreas, or --data-root"
+    ):
         write_phantom(tmp_path / "phantom", anatomy="spleen", seed=0, size="smoke")
 
 

@@ -5,10 +5,10 @@ import hashlib
 import nibabel as nib
 import numpy as np
 import pytest
-from uasbench.datasets.phantom import kidney, liver, lung
+from uasbench.datasets.phantom import kidney, liver, lung, pancreas
 from uasbench.datasets.phantom.disk import write_phantom
 
-ANATOMIES = ("liver", "lung", "kidney")
+ANATOMIES = ("liver", "lung", "kidney", "pancreas")
 
 
 @pytest.fixture(scope="session")
@@ -25,7 +25,7 @@ def made(tmp_path_factory):
         return yielded
 
     with pytest.MonkeyPatch.context() as patch:
-        for module in (liver, lung, kidney):
+        for module in (liver, lung, kidney, pancreas):
             patch.setattr(module, "patients", kept(module.patients))
         for anatomy in ANATOMIES:
             write_phantom(folder / anatomy, anatomy=anatomy, seed=3, size="smoke")
@@ -79,6 +79,12 @@ def smoke_patients(made):
 def smoke_kidneys(made) -> dict[str, dict[str, kidney.Patient]]:
     """The patients of the kidney phantom of seed 3 in memory, by set and case."""
     return {dataset: made[1][dataset] for dataset in ("btcv-kidney", "kits23")}
+
+
+@pytest.fixture(scope="session")
+def smoke_pancreases(made) -> dict[str, dict[str, pancreas.Patient]]:
+    """The patients of the pancreas phantom of seed 3 in memory, by set and case."""
+    return {dataset: made[1][dataset] for dataset in ("btcv-pancreas", "msd-pancreas")}
 
 
 @pytest.fixture(scope="session")

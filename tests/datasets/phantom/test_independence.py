@@ -30,7 +30,7 @@ def functions(files):
     return found
 
 
-@pytest.mark.parametrize("anatomy", ["liver", "lung", "kidney"])
+@pytest.mark.parametrize("anatomy", ["liver", "lung", "kidney", "pancreas"])
 def test_phantoms_and_syntheses_import_nothing_of_each_other(anatomy):
     phantom = closure_files(f"{PHANTOM}.{anatomy}")
     assert not [name for name in phantom if ".methods" in name]
