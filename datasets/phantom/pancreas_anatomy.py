@@ -134,7 +134,8 @@ def _nearest(canvas: Canvas, box: Box, axis: Axis) -> tuple[np.ndarray, np.ndarr
     """Return the signed distance to the smooth gland, and the share of the axis' length of the nearest point."""
     x, y, z = canvas.space.at(box)
     best, place = np.full(x.shape, 1e3, np.float32), np.zeros(x.shape, np.float32)
-    for (cx, cy, cz), radius, share in zip(axis.points.astype(np.float32), axis.radius, axis.share, strict=True):
+    for point, radius, share in zip(axis.points, axis.radius, axis.share, strict=True):
+        cx, cy, cz = (np.float32(value) for value in point.tolist())
         far = np.sqrt((x - cx) ** 2 + (y - cy) ** 2 + ((z - cz) / np.float32(TALL)) ** 2) - np.float32(radius)
         np.copyto(place, np.float32(share), where=far < best)
         np.minimum(best, far, out=best)
@@ -163,8 +164,8 @@ def _fat_share(
 
 def _ducts(canvas: Canvas, spec: Spec, rng: np.random.Generator, axis: Axis, cut: Obstruction | None) -> None:
     """Paint the main duct, from the papilla on, and the bile duct; neither gets a label of its own."""
-    radius = spec.draw(rng, "pancreas.duct_mm") * (1 - 0.4 * axis.share)
-    bile = spec.draw(rng, "pancreas.bile_mm")
+    radius = spec.draw(rng, "pancreas.duct_radius_mm") * (1 - 0.4 * axis.share)
+    bile = spec.draw(rng, "pancreas.bile_radius_mm")
     if cut is not None:
         wider = np.clip((axis.share - cut.at) / 0.04, 0, 1)
         radius = np.maximum(radius, cut.duct_mm * wider * (1 - 0.25 * axis.share))

@@ -30,7 +30,7 @@ FROM_NECK = 0.5
 def paint_gut(canvas: Canvas, spec: Spec, rng: np.random.Generator, body: Surroundings) -> None:
     """Paint the antrum and the duodenal loop: fat, wall, content, and some gas in the antrum and the bulb."""
     shift = rng.normal(0, 2.0, 3).clip(-4, 4)
-    for path, label, name in ((ANTRUM, LABELS["stomach"], "antrum_mm"), (DUODENUM, 0, "duodenum_mm")):
+    for path, label, name in ((ANTRUM, LABELS["stomach"], "antrum_radius_mm"), (DUODENUM, 0, "duodenum_radius_mm")):
         points = np.array(path) + shift + rng.normal(0, 1.2, (len(path), 3))
         radius = spec.draw(rng, f"gut.{name}") * np.exp(0.10 * rng.standard_normal(len(path) - 1).clip(-2, 2))
         wall, content = body.hu["stomach_wall"], spec.draw(rng, "gut.content")
@@ -50,15 +50,15 @@ def paint_vessels(
     ``portal`` is the HU of the blood in the veins.
     """
     artery = np.array(MESENTERIC_ARTERY) + rng.normal(0, 1.0, 3)
-    size = spec.draw(rng, "vessels.mesenteric_artery_mm")
+    size = spec.draw(rng, "vessels.mesenteric_artery_radius_mm")
     _tube(canvas, artery, np.full(len(artery) - 1, size + 3.5), body.hu["fat"])
     _tube(canvas, artery, np.full(len(artery) - 1, size), body.hu["aorta"])
     neck = axis.at(FROM_NECK)
     move = np.array((neck[0] - 2.0, neck[1] + 6.0, neck[2] + 33.0))  # both veins go with the neck, which lies on them
-    for path, name in ((MESENTERIC_VEIN, "mesenteric_vein_mm"), (PORTAL, "portal_mm")):
+    for path, name in ((MESENTERIC_VEIN, "mesenteric_vein_radius_mm"), (PORTAL, "portal_radius_mm")):
         points = np.array(path) + move
         _tube(canvas, points, np.full(len(path) - 1, spec.draw(rng, f"vessels.{name}")), portal, LABELS["portal vein"])
-    size = spec.draw(rng, "vessels.splenic_vein_mm")
+    size = spec.draw(rng, "vessels.splenic_vein_radius_mm")
     own = np.flatnonzero(axis.share >= FROM_NECK)[::4]
     back = axis.points[own] + np.column_stack([0 * own, axis.radius[own] + 0.6 * size, 0 * own + 1.0])
     points = np.vstack([np.array(PORTAL[0]) + move, back, HILUM_OF_SPLEEN])

@@ -31,8 +31,8 @@ def draw_obstruction(spec: Spec, rng: np.random.Generator, index: Strata) -> tup
     in_head = rng.random() < spec.draw(rng, "tumours.head_share")
     at = float(rng.uniform(0.12, HEAD) if in_head else rng.uniform(HEAD, 0.95))
     obstructs = rng.random() < spec.draw(rng, f"tumours.{kind}_obstructs") and PAPILLA < at < 0.85
-    duct, shrink = spec.draw(rng, "tumours.wide_duct_mm"), spec.draw(rng, "tumours.shrink")
-    bile = spec.draw(rng, "tumours.wide_bile_mm")
+    duct, shrink = spec.draw(rng, "tumours.wide_duct_radius_mm"), spec.draw(rng, "tumours.shrink")
+    bile = spec.draw(rng, "tumours.wide_bile_radius_mm")
     return at, Obstruction(at, duct, shrink, bile if in_head else 0.0) if obstructs else None
 
 
