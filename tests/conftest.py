@@ -4,10 +4,10 @@ import importlib.util
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -100,20 +100,38 @@ def servers() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
-def quick(mlflow_tables: Path) -> Callable[[], AbstractContextManager[None]]:
-    """Return a context without what a tiny run spends most of its time on: figures and those migrations."""
+def quick(mlflow_tables: Path) -> Iterator[Callable[[], AbstractContextManager[None]]]:
+    """Yield a context without what a tiny run spends most of its time on: figures, those migrations, slow imports."""
+    from uasbench.benchmark.executors import local
     from uasbench.benchmark.tracking import mirror
+    from uasbench.common.zygote import Zygote
     from uasbench.reports import build
     from uasbench.reports.figures.pictures import Pictures
+
+    kept: dict[Any, Zygote] = {}
+
+    def zygote(modules: Sequence[str] = (), hidden: Collection[str] = ()) -> SimpleNamespace:
+        """Return one that stays for the next run that wants the same imports in the same surroundings."""
+        environment = {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
+        key = (*modules, "", *sorted(hidden), Path.cwd(), *sorted(environment.items()))
+        if key not in kept:
+            for other in kept.values():
+                other.close()
+            kept.clear()
+            kept[key] = Zygote(modules, hidden)
+        return SimpleNamespace(start=kept[key].start, settle=kept[key].settle, close=lambda: None)
 
     @contextmanager
     def patched() -> Iterator[None]:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(build, "draw", lambda *_: Pictures())
+            patch.setattr(local, "Zygote", zygote)
             patch.setattr(mirror, "lay_out", lambda file: shutil.copyfile(mlflow_tables, file))
             yield
 
-    return patched
+    yield patched
+    for left in kept.values():
+        left.close()
 
 
 @pytest.fixture(scope="session")
