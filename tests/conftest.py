@@ -111,9 +111,9 @@ def quick(mlflow_tables: Path) -> Iterator[Callable[[], AbstractContextManager[N
     kept: dict[Any, Zygote] = {}
 
     def zygote(modules: Sequence[str] = (), hidden: Collection[str] = ()) -> SimpleNamespace:
-        """Return one that stays for the next run that wants the same imports in the same surroundings."""
+        """Return one that stays for the next run in the same surroundings; what else that imports, its stages do."""
         environment = {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
-        key = (*modules, "", *sorted(hidden), Path.cwd(), *sorted(environment.items()))
+        key = (*sorted(hidden), Path.cwd(), *sorted(environment.items()))
         if key not in kept:
             for other in kept.values():
                 other.close()
