@@ -16,16 +16,14 @@ import numpy as np
 
 from ...common.seeds import derive
 from ..case import Spacing
+from .abdomen import moved, scanned
 from .canvas import Canvas
-from .fields import tissue_texture
 from .files import COMPRESSION, write_nifti
 from .kidney_anatomy import LABELS, Phase, paint_cysts, paint_kidneys
 from .kidney_tumours import KidneyTumourPainter
 from .liver_anatomy import Body, Liver
-from .liver_artefacts import spoil
 from .liver_tumours import Lesion, Strata
-from .scanner import Scanner, add_noise, average_slices, begin, blur
-from .shapes import Space
+from .scanner import Scanner, average_slices, begin, blur
 from .spec import SizePlan, Spec, read_spec
 
 BTCV_IDS = (2, 4, 6, 22, 26, 28, 35)
@@ -58,7 +56,7 @@ class Patient:
 def make_patient(spec: Spec, plan: SizePlan, seed: int, *, style: str, index: Strata | None = None) -> Patient:
     """Make the patient of a seed in a scanner style; without strata of a first tumour the kidneys have none."""
     stream, scanner, spacing, space = begin(spec, plan, seed, style)
-    canvas = Canvas(_lowered(space), spec.entry("hu.air")["value"])
+    canvas = Canvas(moved(space, HEIGHT_MM), spec.entry("hu.air")["value"])
     body = Body(canvas, spec, stream("organs"), scanner.enhancement)
     body.paint()
     rng = stream("kidneys")
@@ -75,30 +73,8 @@ def make_patient(spec: Spec, plan: SizePlan, seed: int, *, style: str, index: St
     painter = KidneyTumourPainter(canvas, whole, spec, stream("tumours"), spacing, phase, kidneys)
     lesions = [] if index is None else painter.paint(index)
 
-    clean = blur(scanner, average_slices(canvas.hu))
-    clean += _texture(canvas, clean, spec, stream("texture"), spacing)
-    clean = spoil(clean, spec, style, stream("artefacts"), spacing)
-    outer = (body.half[0] + body.fat, body.half[1] + body.fat)
-    noisy = add_noise(scanner, clean, stream("noise"), outer)
-    hu = np.clip(np.rint(noisy), -1024, 3071).astype(np.int16)
-    return Patient(hu, canvas.labels, painter.truth, cyst & ~painter.truth, noisy - clean, spacing, scanner, lesions)
-
-
-def _lowered(space: Space) -> Space:
-    """Return the samples of a scan whose middle lies at the height of the kidneys."""
-    z, y, x = space.axes
-    wz, wy, wx = space.warped
-    return Space((z + np.float32(HEIGHT_MM), y, x), (wz + np.float32(HEIGHT_MM), wy, wx), space.pixel)
-
-
-def _texture(canvas: Canvas, clean: np.ndarray, spec: Spec, rng: np.random.Generator, spacing: Spacing) -> np.ndarray:
-    """Return the fine texture of the kidneys, and the coarser one of the other tissues."""
-    kidney = average_slices(canvas.liver)
-    shape = (clean.shape[0], clean.shape[1], clean.shape[2])
-    fine = tissue_texture(rng, shape, spacing, spec.draw(rng, "kidney.fine_scale_mm"))
-    tissue = (clean > -400) * (1 - kidney)
-    sd = np.float32(spec.draw(rng, "kidney.fine_sd"))
-    return sd * fine * kidney + np.float32(spec.draw(rng, "kidney.tissue_sd")) * fine[::-1, ::-1, ::-1] * tissue
+    hu, noise = scanned(canvas, body, spec, "kidney", stream, scanner, spacing, style)
+    return Patient(hu, canvas.labels, painter.truth, cyst & ~painter.truth, noise, spacing, scanner, lesions)
 
 
 def region(patient: Patient) -> np.ndarray:

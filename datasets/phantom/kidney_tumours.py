@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .abdomen import drawn_apart
 from .canvas import central, mark
 from .fields import Axes, smooth_field
 from .kidney_anatomy import Kidney, Phase
@@ -53,13 +54,7 @@ class KidneyTumourPainter(TumourPainter):
         candidates = np.stack([xs[x], ys[y], zs[middle][z]], 1)
         inside = (candidates[:, 2] > zs[0] + 0.5 * radius) & (candidates[:, 2] < zs[-1] - 0.5 * radius)
         candidates = candidates[inside]
-        for other in others:
-            apart = np.sqrt(((candidates - np.asarray(other.centre_mm)) ** 2).sum(1))
-            candidates = candidates[apart >= 1.3 * (radius + other.radius_mm)]
-        if not len(candidates):
-            return None
-        cx, cy, cz = candidates[int(self.rng.integers(len(candidates)))]
-        return float(cx), float(cy), float(cz)
+        return drawn_apart(candidates, radius, others, self.rng)
 
     def _tumour(self, strata: Strata, radius: float, centre: Point) -> Lesion:
         canvas = self.canvas

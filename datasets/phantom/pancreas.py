@@ -13,17 +13,15 @@ import numpy as np
 
 from ...common.seeds import derive
 from ..case import Spacing
+from .abdomen import moved, scanned
 from .canvas import Canvas
-from .fields import tissue_texture
 from .files import write_nifti
 from .liver_anatomy import LABELS
-from .liver_artefacts import spoil
 from .liver_tumours import Lesion, Strata
 from .pancreas_anatomy import Surroundings, draw_axis, paint_gland
 from .pancreas_neighbours import paint_gut, paint_vessels
 from .pancreas_tumours import PancreasTumourPainter, as_organ, draw_obstruction
-from .scanner import Scanner, add_noise, average_slices, begin, blur
-from .shapes import Space
+from .scanner import Scanner, average_slices, begin, blur
 from .spec import SizePlan, Spec, read_spec
 
 BTCV_IDS = (2, 4, 7, 21, 22, 23, 24, 26, 27, 28, 31, 33, 40)
@@ -56,7 +54,7 @@ class Patient:
 def make_patient(spec: Spec, plan: SizePlan, seed: int, *, style: str, index: Strata | None = None) -> Patient:
     """Make the patient of a seed in a scanner style; without strata of a first mass the pancreas has none."""
     stream, scanner, spacing, space = begin(spec, plan, seed, style)
-    canvas = Canvas(_lowered(space), spec.entry("hu.air")["value"])
+    canvas = Canvas(moved(space, HEIGHT_MM), spec.entry("hu.air")["value"])
     body = Surroundings(canvas, spec, stream("organs"), scanner.enhancement)
     body.paint()
     rng = stream("pancreas")
@@ -76,30 +74,8 @@ def make_patient(spec: Spec, plan: SizePlan, seed: int, *, style: str, index: St
     )
     lesions = [] if index is None else painter.paint(index)
 
-    clean = blur(scanner, average_slices(canvas.hu))
-    clean += _texture(canvas, clean, spec, stream("texture"), spacing)
-    clean = spoil(clean, spec, style, stream("artefacts"), spacing)
-    outer = (body.half[0] + body.fat, body.half[1] + body.fat)
-    noisy = add_noise(scanner, clean, stream("noise"), outer)
-    hu = np.clip(np.rint(noisy), -1024, 3071).astype(np.int16)
-    return Patient(hu, canvas.labels, painter.truth, noisy - clean, spacing, scanner, lesions)
-
-
-def _lowered(space: Space) -> Space:
-    """Return the samples of a scan whose middle lies at the height of the pancreas."""
-    (z, y, x), (wz, wy, wx) = space.axes, space.warped
-    down = np.float32(HEIGHT_MM)
-    return Space((z + down, y, x), (wz + down, wy, wx), space.pixel)
-
-
-def _texture(canvas: Canvas, clean: np.ndarray, spec: Spec, rng: np.random.Generator, spacing: Spacing) -> np.ndarray:
-    """Return the fine texture of the pancreas, and that of the other tissues."""
-    own = average_slices(canvas.liver)
-    shape = (clean.shape[0], clean.shape[1], clean.shape[2])
-    fine = tissue_texture(rng, shape, spacing, spec.draw(rng, "pancreas.fine_scale_mm"))
-    tissue = (clean > -400) * (1 - own)
-    sd = np.float32(spec.draw(rng, "pancreas.fine_sd"))
-    return sd * fine * own + np.float32(spec.draw(rng, "pancreas.tissue_sd")) * fine[::-1, ::-1, ::-1] * tissue
+    hu, noise = scanned(canvas, body, spec, "pancreas", stream, scanner, spacing, style)
+    return Patient(hu, canvas.labels, painter.truth, noise, spacing, scanner, lesions)
 
 
 def region(patient: Patient) -> np.ndarray:

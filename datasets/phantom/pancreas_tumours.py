@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .abdomen import drawn_apart
 from .canvas import central, mark
 from .fields import Axes, smooth_field
 from .liver_anatomy import Liver
@@ -64,13 +65,7 @@ class PancreasTumourPainter(TumourPainter):
             wanted = self.canvas.space.locate(np.array([self.gland.axis.at(self.at)]))[0]
             apart = ((candidates - wanted) ** 2).sum(1)
             candidates = candidates[np.argsort(apart, kind="stable")[:8]]
-        for other in others:
-            apart = np.sqrt(((candidates - np.asarray(other.centre_mm)) ** 2).sum(1))
-            candidates = candidates[apart >= 1.3 * (radius + other.radius_mm)]
-        if not len(candidates):
-            return None
-        cx, cy, cz = candidates[int(self.rng.integers(len(candidates)))]
-        return float(cx), float(cy), float(cz)
+        return drawn_apart(candidates, radius, others, self.rng)
 
     def _tumour(self, strata: Strata, radius: float, centre: Point) -> Lesion:
         canvas = self.canvas
