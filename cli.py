@@ -19,6 +19,8 @@ from .cli_options import (
     DataRoot,
     Executor,
     Queue,
+    Refine,
+    SamWeights,
     command_line,
     console,
     given,
@@ -138,14 +140,8 @@ def run(
         str, values.choice("held-out", "none", help="held-out keeps a fifth of the healthy patients.")
     ] = "held-out",
     allow_overlap: AllowOverlap = False,
-    refine: Annotated[
-        str | None,
-        typer.Option(help="sam, sam-centre, sam-random, sam-point, with commas: adds rows METHOD+sam, drawn by SAM."),
-    ] = None,
-    sam_weights: Annotated[
-        Path | None,
-        typer.Option("--sam-weights", help="With --refine: sam_vit_b_01ec64.pth, or a larger SAM."),
-    ] = None,
+    refine: Refine = None,
+    sam_weights: SamWeights = None,
     trials: Annotated[int | None, typer.Option(help="Trials of each threshold study, at most 40.")] = None,
     stage_limit_s: Annotated[
         float | None, typer.Option("--stage-limit", help="Seconds after which a stage is stopped.")
@@ -224,6 +220,8 @@ def reproduce(
         str, values.choice(*values.PRECISIONS, help="auto is bf16 on CUDA, fp32 on the CPU.")
     ] = "auto",
     allow_overlap: AllowOverlap = False,
+    refine: Refine = None,
+    sam_weights: SamWeights = None,
     cache: Cache = None,
 ) -> None:
     """Run a table or figure of a paper as one experiment."""

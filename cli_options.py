@@ -34,6 +34,13 @@ AllowOverlap = Annotated[
     bool,
     typer.Option("--allow-overlap", help="Run and mark methods whose weights learned from masks of the test set."),
 ]
+Refine = Annotated[
+    str | None,
+    typer.Option(help="sam, sam-centre, sam-random, sam-point, with commas: adds rows METHOD+sam, drawn by SAM."),
+]
+SamWeights = Annotated[
+    Path | None, typer.Option("--sam-weights", help="With --refine: sam_vit_b_01ec64.pth, or a larger SAM.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print it as JSON.")]
 
 

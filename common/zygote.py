@@ -14,7 +14,7 @@ import struct
 import subprocess
 import sys
 import traceback
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NoReturn
 
@@ -52,11 +52,18 @@ class Worker:
 
 
 class Zygote:
-    """Starts processes that call ``module:function``; the modules are imported beforehand where they can be."""
+    """Starts processes that call ``module:function``; the modules are imported beforehand where they can be.
 
-    def __init__(self, modules: Sequence[str] = (), hidden: Collection[str] = ()) -> None:
+    They find modules where this process does, and see its environment but for what is ``hidden``. Where they are given
+    an ``environment`` of their own, that alone says where modules are.
+    """
+
+    def __init__(
+        self, modules: Sequence[str] = (), hidden: Collection[str] = (), environment: Mapping[str, str] | None = None
+    ) -> None:
         self._modules = list(modules)
         self._hidden = frozenset(hidden)
+        self._environment = environment
         self._socket: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._workers: dict[int, Worker] = {}
@@ -67,7 +74,8 @@ class Zygote:
         Raises:
             ZygoteError: it died each time that it was asked.
         """
-        request = json.dumps({"target": target, "arguments": list(arguments), "path": sys.path}).encode()
+        path = sys.path if self._environment is None else None
+        request = json.dumps({"target": target, "arguments": list(arguments), "path": path}).encode()
         for _ in range(ATTEMPTS):
             try:
                 return self._ask(request, descriptors)
@@ -111,9 +119,11 @@ class Zygote:
         if self._socket is None:
             self._socket, theirs = socket.socketpair()
             flags = subprocess._args_from_interpreter_flags()  # pyright: ignore[reportAttributeAccessIssue]
-            code = f"import sys; sys.path[:] = {sys.path!r}; from {__name__} import serve; serve({theirs.fileno()})"
-            command = [sys.executable, *flags, "-c", code]
-            environment = {name: value for name, value in os.environ.items() if name not in self._hidden}
+            code, environment = f"from {__name__} import serve; serve({theirs.fileno()})", self._environment
+            if environment is None:
+                code = f"import sys; sys.path[:] = {sys.path!r}; {code}"
+                environment = {name: value for name, value in os.environ.items() if name not in self._hidden}
+            command = [sys.executable, *flags, "-P", "-c", code]
             with theirs:
                 self._process = subprocess.Popen(  # noqa: S603
                     command, stdin=subprocess.DEVNULL, env=environment, pass_fds=[theirs.fileno()]
@@ -170,7 +180,8 @@ def _fork(ours: socket.socket, children: set[int], own: Sequence[int]) -> None:
 def _work(request: Any, handles: Sequence[int]) -> NoReturn:
     status = 1
     try:
-        sys.path[:] = request["path"]
+        if request["path"] is not None:
+            sys.path[:] = request["path"]
         import_target(request["target"])(*request["arguments"], *handles)
         status = 0
     except SystemExit as wanted:

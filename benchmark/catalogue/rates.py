@@ -60,7 +60,8 @@ class Source(BaseModel):
 
     ``train_slices`` are the slices that fits learned from, by organ: a training that is counted in epochs takes longer
     on more. ``stage_s`` is what a stage takes around the method (a process, imports, digests), ``measure_s`` a slice
-    that is measured, by profile, and ``tables_s`` tables and report of a cell; core-seconds.
+    that is measured, by profile, ``refine_s`` a slice that SAM looks at, by file of weights, and ``tables_s`` tables
+    and report of a cell; core-seconds.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -70,6 +71,7 @@ class Source(BaseModel):
     train_slices: Mapping[str, int] = {}
     stage_s: float = 0.0
     measure_s: Mapping[Profile, float] = {}
+    refine_s: Mapping[str, float] = {}
     tables_s: float = 0.0
 
 

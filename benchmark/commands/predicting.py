@@ -16,7 +16,7 @@ from ..catalogue.showing import table_of
 from ..executors.contract import Job
 from ..planning.info import check_source, outdated
 from ..planning.options import RunOptions
-from ..planning.plan import Graph, plan_cells
+from ..planning.plan import Graph
 from ..planning.prediction import Predictor, predict, wall_s
 from ..planning.tasks import planned_tasks
 from ..planning.where import where
@@ -91,9 +91,7 @@ def plan(options: RunOptions, console: Console | None = None, *, calibrate: bool
     with preparing(console) as progress:
         tasks = planned_tasks(options, place.readers, progress)
     graph = Graph(numerics, folder, outdated(folder, tasks) if folder.run_json.exists() else ())
-    for task in tasks:
-        for cell in plan_cells(options, numerics, task.data, task.candidates):
-            graph.add(cell, task.data)
+    graph.add_all(options, tasks)
     known, on_cpu = rates(), device == "cpu"
     predictor = Predictor(known, device)
     used = {rate.source: known.sources[rate.source] for cell in graph.plans.values() if (rate := predictor.rate(cell))}

@@ -16,7 +16,7 @@ from ..executors.contract import Event, Place, run_jobs
 from ..locations import cache_root
 from ..planning.info import check_source, made_again, outdated, retire_damaged, write_info, write_timing
 from ..planning.options import RunOptions
-from ..planning.plan import Graph, plan_cells
+from ..planning.plan import Graph
 from ..planning.prediction import Predictor, predict
 from ..planning.tasks import Planned, planned_tasks
 from ..planning.where import Where, where
@@ -74,11 +74,9 @@ def prepared(
         tasks = planned_tasks(options, place.readers, progress)
     damaged = retire_damaged(folder)
     graph = Graph(place.numerics, folder, outdated(folder, tasks))
-    cells = [(c, t.data) for t in tasks for c in plan_cells(options, place.numerics, t.data, t.candidates)]
-    for cell, data in cells:
-        graph.add(cell, data)
+    cells = graph.add_all(options, tasks)
     with preparing(console) as progress:
-        opened = {(id(t), c.candidate.view): t for c, t in cells if c.key not in graph.finished}
+        opened = {(id(t.data), c.candidate.view): t.data for c, t in cells if c.key not in graph.finished}
         entries = remove_damaged(dict.fromkeys(p for (_, v), t in opened.items() for p in t.entries(v)))
         if entries:  # they come again as they were, under the same addresses
             planned_tasks(options, place.readers, progress)

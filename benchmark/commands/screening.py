@@ -14,7 +14,7 @@ from ...datasets.storing.prepared import PreparedCase
 from ...methods.card import SliceScore
 from ..planning.info import write_info
 from ..planning.options import RunOptions
-from ..planning.plan import Graph, PlannedCell, plan_cells
+from ..planning.plan import Graph, PlannedCell
 from ..planning.tasks import Planned, screening_tasks
 from ..planning.where import where
 from ..runs.folder import RunFolder
@@ -71,9 +71,7 @@ def screen(options: RunOptions, name: str, folds: int, out: Path, console: Conso
         asked = options.model_copy(update={"out": out.resolve() / f"fold-{number}"})
         with RunFolder.working(asked.folder()) as folder:
             graph = Graph(place_of.numerics, folder)
-            cells = plan_cells(asked, place_of.numerics, task.data, task.candidates)
-            for cell in cells:
-                graph.add(cell, task.data)
+            cells = [cell for cell, _ in graph.add_all(asked, [task])]
             graph.jobs = {key: job for key, job in graph.jobs.items() if job.task.stage != "measure"}
             announce(console, graph, [task], [], *graph.check_disk())
             slugs = [cell.key.slug for cell in cells]

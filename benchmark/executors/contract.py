@@ -161,6 +161,14 @@ class Place:
         """Return the file that tells of a job that it has started, and its progress."""
         return worker.state_of(self._result(job))
 
+    def progress(self, job: str) -> tuple[int, int] | None:
+        """Return how far a job is whose files :meth:`files` has named (done, total), None where it has not said so."""
+        try:
+            done, total = json.loads(self.state(job).read_text(encoding="utf-8"))["progress"]
+        except (OSError, ValueError, TypeError):
+            return None
+        return done, total
+
     def outcome(self, job: str) -> Report | None:
         """Return how a job ended that :meth:`command` ran, None where it has left no result (yet)."""
         try:

@@ -257,13 +257,9 @@ class QueuedExecutor(ABC):
             self._read = now
 
     def _tell_progress(self, name: str) -> None:
-        try:
-            progress = json.loads(self.place.state(name).read_text(encoding="utf-8"))["progress"]
-        except (OSError, ValueError):
-            return
-        if progress is not None and progress != self._progress.get(name):
+        if (progress := self.place.progress(name)) not in (None, self._progress.get(name)):
             self._progress[name] = progress
-            self._said.append(Report(name, "progress", tuple(progress)))
+            self._said.append(Report(name, "progress", progress))
 
     def _poll(self) -> None:
         """Learn which groups have left the queue; one that has no result after a while has failed, or runs again."""

@@ -3,16 +3,16 @@
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ...common.errors import brief, summary
 from ..stages.apart import death
-from ..stages.worker import LEASHED
+from ..stages.worker import STATE_EVERY_S
 from .contract import Job, Place, Report
 from .ray_cluster import RayCluster, RayError, RaySettings
-from .ray_task import GRACE_S, run_command, surroundings
+from .ray_task import GRACE_S, run_stage, surroundings
 
 TRIES = 3
 STARTING_S = 0.05
@@ -30,10 +30,11 @@ class _Task:
     started: bool = False
     fits_at: float = 0.0
     """When a node was last seen that could take it."""
+    progress: tuple[int, int] | None = None
 
 
 class RayExecutor:
-    """One task of Ray per job, that runs :meth:`.Place.command`; jobs end with their submitter.
+    """One task of Ray per job, in a process forked where Ray runs it; jobs end with their submitter.
 
     A job whose process of Ray or whose node dies runs again, at most ``TRIES`` times in all; one that fails by itself
     does not.
@@ -50,9 +51,10 @@ class RayExecutor:
         self.place = place
         self.cluster = RayCluster(place)
         self._ray = self.cluster.ray
-        self._run: Any = self._ray.remote(max_retries=0, max_calls=0)(run_command)
+        self._run: Any = self._ray.remote(max_retries=0, max_calls=0)(run_stage)
+        self._modules = [f"{__name__.rpartition('.executors')[0]}.stages.preload", *place.preload]
         self._tasks: dict[str, _Task] = {}
-        self._looked = 0.0
+        self._looked = self._asked = 0.0
 
     def room(self) -> int:
         return self.place.workers - len(self._tasks)
@@ -63,10 +65,8 @@ class RayExecutor:
     def submit(self, job: Job, tries: int = 1) -> None:
         self.place.log(job.id).unlink(missing_ok=True)
         asked = self.cluster.takes(job.resources)
-        command = self.place.command(job)
-        _, result, log, _ = command[-4:]
         run = self._run.options(name=job.id, **asked)
-        ref = run.remote([*command, LEASHED], log, result, surroundings(os.environ), asked["num_gpus"] > 0)
+        ref = run.remote(self.place.files(job), surroundings(os.environ), asked["num_gpus"] > 0, self._modules)
         self._tasks[job.id] = _Task(job, ref, tries, asked, fits_at=time.monotonic())
 
     def reports(self, timeout: float) -> list[Report]:
@@ -75,6 +75,7 @@ class RayExecutor:
         for name in self._just_started(ended):
             self._tasks[name].started = True
             found.append(Report(name, "started"))
+        found += self._progress()
         for name in ended:
             task = self._tasks.pop(name)
             found.append(self._outcome(task))
@@ -110,6 +111,16 @@ class RayExecutor:
         # A list asks a network file system anew, unlike a look at each.
         logs = {path.name for path in self.place.folder.logs_dir.iterdir()}
         return [name for name in waiting if name in ended or self.place.log(name).name in logs]
+
+    def _progress(self) -> Iterator[Report]:
+        """Yield how far the stages are that run, as often as they say it."""
+        if (now := time.monotonic()) - self._asked < STATE_EVERY_S:
+            return
+        self._asked = now
+        for name, task in self._tasks.items():
+            if task.started and (progress := self.place.progress(name)) not in (None, task.progress):
+                task.progress = progress
+                yield Report(name, "progress", progress)
 
     def _outcome(self, task: _Task) -> Report:
         name = task.job.id

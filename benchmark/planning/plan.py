@@ -1,12 +1,16 @@
 """The plan of a run: cells, their stages' addresses, and the graph of jobs that is still to do."""
 
+from __future__ import annotations
+
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ...common.atomic import write_text
 from ...common.errors import UasbenchError
+from ...common.garbage import uncollected
 from ...common.sealed import UNSEALED, DamagedError, damage
 from ...common.source_hash import steady
 from ...common.untried import untried
@@ -25,6 +29,9 @@ from .overlap import overlap_of
 from .refinement import refine_task, refined, refined_info, refused
 from .selection import Candidate
 from .task_data import TaskData
+
+if TYPE_CHECKING:
+    from .tasks import Planned
 
 BYTES_PER_VALUE = 4
 RESERVE = 512 * 2**20
@@ -149,6 +156,14 @@ class Graph:
         self.map_bytes = 0
         self.packages: set[str] = set()
         self._checked: dict[tuple[Path, bool], DamagedError | None] = {}
+
+    def add_all(self, options: RunOptions, tasks: Iterable[Planned]) -> list[tuple[PlannedCell, Planned]]:
+        """Add every cell of these tasks; return each with its task."""
+        with uncollected():
+            cells = [(c, t) for t in tasks for c in plan_cells(options, self.numerics, t.data, t.candidates)]
+            for cell, task in cells:
+                self.add(cell, task.data)
+        return cells
 
     def add(self, cell: PlannedCell, data: TaskData) -> None:
         self.plans[cell.key] = cell

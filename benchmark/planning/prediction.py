@@ -14,6 +14,7 @@ from ...datasets.storing.prepared import PreparedCase
 from ...methods.config import resolve
 from ..catalogue.rates import Rate, Rates
 from ..executors.contract import Event, Job, Listener, Place, Report, run_jobs
+from ..refinement.sam import PUBLISHED
 from ..runs.folder import RunFolder
 from ..stages.fit import FitTask
 from ..stages.map import MapTask
@@ -32,7 +33,8 @@ class Predictor:
 
     ``probe_s`` is what :func:`~..calibration.probe` takes here; without it, and on a GPU, this machine is taken to be
     as fast as that of the rates. Trainings grow with their updates, or with their slices where epochs are counted;
-    mapping and measuring with their slices. Settings that change what an update costs are not known.
+    mapping and measuring with their slices, and masks of SAM as if something were marked in every slice. Settings that
+    change what an update costs are not known.
     """
 
     def __init__(self, rates: Rates, device: str, probe_s: float | None = None) -> None:
@@ -58,7 +60,12 @@ class Predictor:
         elif isinstance(task, MapTask):
             tested = [case for model in task.models for case in model.cases]
             work = rate.slice_s * (self._slices(tested) + len(task.models) * self._slices(task.healthy))
-        elif isinstance(task, RefineTask) or rate.profile not in source.measure_s:
+        elif isinstance(task, RefineTask):
+            by_slice = source.refine_s.get(PUBLISHED.get(task.sha256, ""))
+            if by_slice is None:
+                return None
+            work = by_slice * self._slices(task.cases)
+        elif rate.profile not in source.measure_s:
             return None
         else:
             work = source.measure_s[rate.profile] * self._slices(cell.measure.cases)

@@ -16,6 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from ...common.atomic import open_no_link, unfinished
 from ...common.errors import UasbenchError, brief
+from ...common.garbage import uncollected
 from ...common.sealed import DamagedError, is_sealed, read_sealed
 from .ledger import Ledger, delete
 from .records import FIT_SEAL, MAP_SEAL, SCHEMA_VERSION, UNCHECKED, CellKey, Failure, Record, Skip, write_json
@@ -232,7 +233,8 @@ class RunFolder:
 
     def records(self) -> list[Record]:
         """Return every finished cell, sorted by data set, train set, method and seed."""
-        records = [self.record(p) for p in self.records_dir.glob("*.json")]
+        with uncollected():
+            records = [self.record(p) for p in self.records_dir.glob("*.json")]
         return sorted(records, key=lambda r: (r.cell.dataset, r.cell.train, r.cell.method, r.cell.seed))
 
     def failures(self) -> list[Failure]:

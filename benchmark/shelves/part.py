@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ...common.atomic import new_file
 from ...common.errors import brief
+from ...common.garbage import uncollected
 from ...common.sealed import DamagedError, read_sealed, write_sealed
 from ...datasets.readers import Lost, Readers
 from ...datasets.storing.entries import digest
@@ -135,11 +136,12 @@ def _make(run: Path, item: tuple[int, Sequence[str]]) -> dict[str, RecordError]:
     tables: dict[Form, list[pa.Table]] = {form: [] for form in FORMS}
     for start in range(0, len(names), AT_ONCE):
         records = []
-        for name in names[start : start + AT_ONCE]:
-            try:
-                records.append(folder.record(folder.records_dir / name))
-            except RecordError as error:
-                wrong[name] = error
+        with uncollected():
+            for name in names[start : start + AT_ONCE]:
+                try:
+                    records.append(folder.record(folder.records_dir / name))
+                except RecordError as error:
+                    wrong[name] = error
         values = long_form(records)
         for form in FORMS:
             frame = getattr(values, form)

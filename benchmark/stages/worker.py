@@ -22,8 +22,6 @@ from .task import Progress, RunInside
 from .wall import SECRETS
 
 STATE_EVERY_S = 5.0
-LEASHED = "leashed"
-"""May follow the files of a command: the end of its standard input, a pipe, then ends it and what it has started."""
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -81,6 +79,15 @@ def work_file(task: str, result: str, log: str, lock: str, submitter: int | None
     write_text(Path(result), json.dumps({"error": error}))
 
 
+def work_leashed(task: str, result: str, log: str, lock: str, leash: int) -> None:
+    """Do as :func:`work_file` in a session of its own, which ends once the other end of a pipe is closed."""
+    os.setsid()
+    os.dup2(leash, 0)
+    os.close(leash)
+    _end_with_input()  # while it waits for the lock; later a library may swallow what a signal raises
+    work_file(task, result, log, lock, submitter=0)
+
+
 def state_of(result: Path) -> Path:
     """Return the file that tells how a stage stands whose result will be in another."""
     return result.with_suffix(".state")
@@ -128,8 +135,6 @@ if __name__ == "__main__":
     if any(name in os.environ for name in SECRETS):  # also what a process started with can be read by what it forks
         environment = {name: value for name, value in os.environ.items() if name not in SECRETS}
         os.execve(sys.executable, [sys.executable, "-P", "-m", __spec__.name, *sys.argv[1:]], environment)  # noqa: S606
-    if sys.argv[5:] == [LEASHED]:
-        _end_with_input()
     os.environ.update(dict.fromkeys(THREADS, "1"))  # as where workers are forked: a stage sets its own thread count
     _task, _result, _log, _lock = sys.argv[1:5]
     work_file(_task, _result, _log, _lock)

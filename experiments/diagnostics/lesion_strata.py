@@ -80,8 +80,8 @@ def by_thirds(rows: pd.DataFrame) -> pd.DataFrame:
     lesions = rows.drop_duplicates("lesion").set_index("lesion")
     parts = []
     for name in ("ml", "contrast"):
-        third = pd.qcut(lesions[name].rank(method="first"), 3, labels=list(THIRDS))
-        means = rows.assign(third=rows["lesion"].map(third)).pivot_table("auroc", "method", "third", observed=True)
+        third = pd.Series(pd.qcut(lesions[name].rank(method="first").to_numpy(), 3, labels=list(THIRDS)), lesions.index)
+        means = rows.join(third.rename("third"), on="lesion").pivot_table("auroc", "method", "third", observed=True)
         spans = lesions[name].groupby(third, observed=True).agg(["min", "max"])
         means.columns = [f"{name} {low:.3g} to {high:.3g}" for low, high in spans.to_numpy()]
         parts.append(means)

@@ -8,14 +8,17 @@ import argparse
 import json
 import tempfile
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic_core import to_json
 
 from ...benchmark.runs.folder import RunFolder
 from ...benchmark.runs.records import CellKey
+from ...common.garbage import uncollected
 from ...common.sealed import seal
 from ...reports.build import build
 from .many_cells import told
@@ -24,29 +27,42 @@ SPREAD = 0.01
 
 
 def write(like: RunFolder, run: RunFolder, cells: int, seeds: int) -> None:
-    """Write ``cells`` records, ``seeds`` of every setting, after those of the run ``like``."""
+    """Write ``cells`` records, ``seeds`` of every setting, after those of the run ``like``, on all cores."""
     found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(like.records_dir.glob("*.json"))]
     templates = list({record["cell"]["method"].partition("@")[0]: record for record in found}.items())
-    slugs = []
     run.records_dir.mkdir(parents=True)
-    for number in range(cells):
-        setting, seed = divmod(number, seeds)
+    chosen = []
+    for setting in range(-(-cells // seeds)):
         again, which = divmod(setting, len(templates))
         method, template = templates[which]
-        record = moved(template, np.random.default_rng(number))
-        method = f"{method}@v{again}" if again else method
-        cell = CellKey(**record["cell"] | {"method": method, "seed": seed})
-        record["cell"] = cell.model_dump()
-        run.record_path(cell).write_text(json.dumps(seal(record), indent=1), encoding="utf-8")
-        slugs.append(cell.slug)
+        name = f"{method}@v{again}" if again else method
+        chosen.append((run, template, name, setting * seeds, min(seeds, cells - setting * seeds)))
+    with ProcessPoolExecutor() as processes:
+        slugs = [slug for some in processes.map(_write, chosen) for slug in some]
     run.update_info(**like.info() | {"cells": slugs})
+
+
+def _write(of_setting: tuple[RunFolder, dict[str, Any], str, int, int]) -> list[str]:
+    """Write the records of one setting: those of all its seeds."""
+    run, template, method, first, seeds = of_setting
+    slugs = []
+    with uncollected():
+        for seed in range(seeds):
+            record = moved(template, np.random.default_rng(first + seed))
+            cell = CellKey(**record["cell"] | {"method": method, "seed": seed})
+            sealed = seal(record | {"cell": cell.model_dump()})
+            run.record_path(cell).write_bytes(to_json(sealed, indent=1))
+            slugs.append(cell.slug)
+    return slugs
 
 
 def moved(record: dict[str, Any], by: np.random.Generator) -> dict[str, Any]:
     """Return a record with other values."""
+    count = len(record["per_case"]) + sum(1 + len(value.get("left_out", ())) for value in record["pooled"])
+    steps = iter(by.normal(0, SPREAD, count).tolist())
 
     def near(value: float | None) -> float | None:
-        return None if value is None else value + float(by.normal(0, SPREAD))
+        return None if value is None else value + next(steps)
 
     per_case = [value | {"value": near(value["value"])} for value in record["per_case"]]
     pooled = [

@@ -59,7 +59,8 @@ class OwnLesions(TwoStage):
 
     def read(self, made: list[tuple[Case, Case, np.ndarray]]) -> None:
         """Keep the slices of the pairs: clean and ill, uint8, and masks, all (n, H, W)."""
-        clean, ill = ([apply_view(pair[k], self.view) for pair in made] for k in (0, 1))
+        clean = [apply_view(case, self.view) for case, _, _ in made]
+        ill = [apply_view(case, self.view) for _, case, _ in made]
         self.clean = np.concatenate([v.image for v in clean])
         self.ill = np.concatenate([v.image for v in ill])
         self.masks = np.concatenate([v.geometry.mask_to_view(m) for v, (_, _, m) in zip(ill, made, strict=True)])

@@ -39,7 +39,8 @@ def write(root: Path, shape: tuple[int, int, int] = SHAPE) -> None:
 def _enlarged(image: nib.Nifti1Image, shape: tuple[int, int, int], order: int, seed: int) -> nib.Nifti1Image:
     values = np.asarray(image.dataobj)
     factors = np.array(shape) / values.shape
-    large = ndimage.zoom(values.astype(np.float32), factors, order=order, grid_mode=True, mode="nearest")
+    zoomed = ndimage.zoom(values.astype(np.float32), factors, order=order, grid_mode=True, mode="nearest")
+    large = np.asarray(zoomed, np.float32)
     if order:
         large += np.random.default_rng(seed).normal(0, NOISE_HU, shape).astype(np.float32)
     return nib.Nifti1Image(np.rint(large).astype(values.dtype), image.affine @ np.diag([*(1 / factors), 1]))

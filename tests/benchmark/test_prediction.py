@@ -1,6 +1,7 @@
 """What stages are predicted to take, how long a run is then, and a plan that leaves nothing behind."""
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -11,6 +12,7 @@ from uasbench.benchmark.commands import predicting
 from uasbench.benchmark.executors.contract import Event, Job, Resources
 from uasbench.benchmark.planning.plan import Graph
 from uasbench.benchmark.planning.prediction import Predictor, TimeLeft, predict, updates_of, wall_s
+from uasbench.benchmark.refinement.sam import PUBLISHED, file_sha256
 from uasbench.benchmark.runs.folder import RunFolder
 from uasbench.benchmark.stages.task import Numerics
 from uasbench.methods.config import resolve
@@ -35,7 +37,7 @@ def seconds(plan, tmp_path):
     """Return ``seconds(rates, method, **options)``: what each stage takes, by its name; and slices of test and ROI."""
 
     def call(known, method, probe_s=None, **options):
-        task, cells = plan(method.partition("@")[0], **options)
+        task, cells = plan(re.split("[@+]", method)[0], **options)
         graph = Graph(CPU, RunFolder(tmp_path / "nowhere"))
         graph.add(cells[method], task.data)
         predict(graph, Predictor(known, "cpu", probe_s))
@@ -72,6 +74,18 @@ def test_trainings_grow_with_their_updates_members_and_folds_and_with_slices_whe
     padim, _, _, trained = seconds(rates(rate("padim"), stage_s=0), "padim")
     assert padim["fit"] == [3.0 * trained]
     assert updates_of({"epochs": 2}) is None
+
+
+def test_sam_takes_its_time_in_every_slice_and_nobody_knows_that_of_other_weights(seconds, tmp_path, monkeypatch):
+    weights = tmp_path / "sam.pth"
+    weights.write_bytes(b"as published")
+    options = {"refine": "sam", "sam_weights": weights, "allow_overlap": True}
+    known = rates(rate("ae"), refine_s={"sam_vit_b_01ec64.pth": 2.0})
+    assert seconds(known, "ae+sam", **options)[0]["refine"] == [None]
+    monkeypatch.setitem(PUBLISHED, file_sha256(weights), "sam_vit_b_01ec64.pth")
+    found, tested, *_ = seconds(known, "ae+sam", **options)
+    assert found["refine"] == [2.0 * tested + 0.5]
+    assert seconds(rates(rate("ae")), "ae+sam", **options)[0]["refine"] == [None]
 
 
 def test_members_share_the_time_of_an_ensemble(plan, tmp_path):

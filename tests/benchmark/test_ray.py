@@ -1,6 +1,7 @@
 """Stages on Ray: its processes, nodes and clusters may die or stay, and the tables are those of the local executor."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -17,26 +18,35 @@ import psutil
 import pytest
 from typer.testing import CliRunner
 from uasbench.benchmark.conformance.executors import CHECKS, Bench
-from uasbench.benchmark.executors import ray_executor
+from uasbench.benchmark.executors import ray_executor, ray_task
 from uasbench.benchmark.executors.contract import Event, Place, Resources, checked_settings, find_executor
 from uasbench.benchmark.executors.ray_cluster import RayCluster, RayError, RaySettings
 from uasbench.benchmark.runs.folder import RunFolder
-from uasbench.benchmark.stages.worker import LEASHED
 from uasbench.cli import app
+from uasbench.common.processes import readable
+from uasbench.common.zygote import Worker, Zygote
 
 TARGET = "uasbench.benchmark.executors.ray_executor:RayExecutor"
 METHODS = "hu-deviation,roi-area,ae"
 TREE = """
-import os, signal, sys
-from uasbench.benchmark.executors.ray_task import run_command
-signal.signal(signal.SIGALRM, signal.default_int_handler)
-signal.setitimer(signal.ITIMER_REAL, 1)
-script = "trap '' TERM; sleep 600 & setsid sleep 600 & echo ready; wait"
-try:
-    run_command(["sh", "-c", script], sys.argv[1], "nowhere", {}, False)
-except KeyboardInterrupt:
-    import psutil
-    print(psutil.Process().children(recursive=True), open(sys.argv[1]).read())
+import signal, sys, time, psutil
+from uasbench.benchmark.executors import ray_task
+
+def started(*_):
+    import subprocess
+    subprocess.run(["sh", "-c", "trap '' TERM; sleep 600 & setsid sleep 600 & echo ready > ready; wait"])
+
+if __name__ == "__main__":
+    ray_task.TARGET, ray_task.GRACE_S = "tree:started", 0.5
+    signal.signal(signal.SIGALRM, signal.default_int_handler)
+    signal.setitimer(signal.ITIMER_REAL, 2)
+    try:
+        ray_task.run_stage(["task", "result", "log", "lock"], {"PYTHONPATH": "."}, False)
+    except KeyboardInterrupt:
+        end = time.monotonic() + 20
+        while len(left := psutil.Process().children(recursive=True)) > 1 and time.monotonic() < end:
+            time.sleep(0.05)
+        print(open("ready").read(), *("serve" in " ".join(one.cmdline()) for one in left))
 """
 
 
@@ -93,36 +103,71 @@ def test_an_address_is_a_setting_that_goes_with_ray_alone(what):
 
 
 @pytest.mark.parametrize("ends", ["none", "the one that waits for the lock", "the one that runs"])
-def test_a_leashed_command_ends_with_its_input(bench, ends):
-    command = [*bench.place.command(bench.job("a", "wait")), LEASHED]
-    both = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) for _ in range(2)]
+def test_a_leashed_stage_ends_with_its_leash(bench, ends):
+    files, zygote = bench.place.files(bench.job("a", "wait")), Zygote(environment=os.environ)
+    leash_of: dict[int, int] = {}
+    both: list[Worker] = []
+    for _ in range(2):
+        theirs, ours = os.pipe()
+        both.append(zygote.start(ray_task.TARGET, files, [theirs]))
+        leash_of[both[-1].pid] = ours
+        os.close(theirs)
     try:
         inner = bench.process("a")
         runs, waits = sorted(both, key=lambda one: one.pid != psutil.Process(inner).ppid())
         until(lambda: re.search(rf"-> FLOCK .* {waits.pid} ", Path("/proc/locks").read_text()))
         if ends == "the one that waits for the lock":
-            waits.stdin.close()
-            assert waits.wait(60) != 0
+            os.close(leash_of.pop(waits.pid))
+            assert readable([waits], 60)
             assert alive(inner)
         elif ends == "the one that runs":
-            runs.stdin.close()
-            assert runs.wait(60) != 0
+            os.close(leash_of.pop(runs.pid))
+            assert readable([runs], 60)
             assert not alive(inner)
         else:
             (bench.folder / "a.go").touch()
-            assert [one.wait(60) for one in both] == [0, 0]
+            assert all(readable([one], 60) for one in both)
             assert [name for name, _ in bench.begun()] == ["a"]
     finally:
+        for leash in leash_of.values():
+            os.close(leash)
         for one in both:
-            one.terminate()
-            one.wait()
+            assert readable([one], 60)
+            one.close()
+        zygote.close()
 
 
-def test_a_cancelled_task_ends_every_process_that_it_started(tmp_path):
+def test_a_cancelled_task_ends_every_process_that_it_started_but_the_one_that_forks(tmp_path):
+    (tmp_path / "tree.py").write_text(TREE)
     done = subprocess.run(
-        [sys.executable, "-c", TREE, str(tmp_path / "log")], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "tree.py"], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60
     )
-    assert done.stdout.split() == ["[]", "ready"]
+    assert done.stdout.split() == ["ready", "True"]
+
+
+def test_stages_of_one_process_are_forked_from_one_with_its_imports_and_survive_its_death(bench):
+    found: list[str | None] = []
+
+    def run(job, **environment):
+        found.append(ray_task.run_stage(bench.place.files(job), environment, False, ["json"])[1])
+
+    try:
+        run(bench.job("a"))
+        waiting = threading.Thread(target=run, args=(bench.job("b", "wait"),))
+        waiting.start()
+        forks = psutil.Process(bench.process("b")).parent().parent()
+        assert forks.environ()["CUDA_VISIBLE_DEVICES"] == ""
+        forks.kill()
+        (bench.folder / "b.go").touch()
+        waiting.join(60)
+        run(bench.job("c"), UASBENCH_UNTRIED="0")
+        assert [json.loads(text) for text in found] == [{"error": None}] * 3
+        assert [name for name, _ in bench.begun()] == ["a", "b", "c"]
+        assert len(ray_task._kept) == 1, "one is kept, that of the last environment"
+    finally:
+        for kept in ray_task._kept.values():
+            kept.close()
+        ray_task._kept.clear()
 
 
 @pytest.mark.slow
@@ -143,7 +188,7 @@ def test_a_stage_whose_process_of_ray_dies_runs_again_and_not_for_ever(bench):
             stages = until(lambda: len(found := [pid for n, pid in bench.begun() if n == name]) > seen(name) and found)
             if killed[name]:
                 killed[name] -= 1
-                psutil.Process(stages[-1]).parent().parent().kill()
+                psutil.Process(stages[-1]).parent().parent().parent().kill()  # the stage's, the one that forks, Ray's
             else:
                 (bench.folder / f"{name}.go").touch()
 
@@ -204,7 +249,8 @@ def test_a_node_that_dies_changes_no_table(dataset, cluster, quick_run, cache, t
         raylet = psutil.Process(mortal.all_processes["raylet"][0].process.pid)
 
         def running() -> list[int]:
-            return [p.pid for p in raylet.children(recursive=True) if "uasbench.benchmark.stages.worker" in p.cmdline()]
+            forks = {p.pid: p for p in raylet.children(recursive=True) if "common.zygote" in " ".join(p.cmdline())}
+            return [pid for pid, process in forks.items() if process.ppid() in forks]
 
         until(lambda: list((out / "records").glob("*.json")))
         victims.extend(until(running))
@@ -222,5 +268,4 @@ def test_a_node_that_dies_changes_no_table(dataset, cluster, quick_run, cache, t
     assert len(done) == len(set(done)) == len(list(out.glob("tasks/*.result")))
     assert [line[0] for line in lines].count("again") == len(got.folder.info()["again"]) == 1
     assert not any(alive(pid) for pid in victims)
-    assert not [p for p in psutil.process_iter(["cmdline"]) if str(out) in " ".join(p.info["cmdline"] or ())]
     assert not [path for path in out.rglob(".*.partial-*") if path.exists()]

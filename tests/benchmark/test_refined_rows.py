@@ -5,11 +5,12 @@ import shutil
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 from uasbench import api
 from uasbench.benchmark.commands import logs
 from uasbench.benchmark.commands.status import status
 from uasbench.benchmark.planning import refinement
-from uasbench.benchmark.planning.options import OptionError, validated
+from uasbench.benchmark.planning.options import OptionError, experiment_options, validated
 from uasbench.benchmark.planning.plan import PlanError
 from uasbench.benchmark.refinement.prompts import PROMPTS
 from uasbench.benchmark.refinement.refining import Healthy, refine, to_bytes
@@ -18,6 +19,7 @@ from uasbench.benchmark.runs.map_store import read_mask
 from uasbench.benchmark.stages import refine as stage
 from uasbench.benchmark.stages.apart import Here
 from uasbench.benchmark.verification import measuring
+from uasbench.cli import app
 from uasbench.datasets.anatomy import find_anatomy
 
 from .in_process import InProcess
@@ -209,6 +211,12 @@ class TestRefused:
             validated(datasets=["lits"], refine="sam,sam")
         with pytest.raises(OptionError, match="choose another label"):
             validated(datasets=["lits"], variants=["x+sam:ae.size=32"])
+
+    def test_the_rows_of_an_experiment_may_be_refined(self, weights):
+        shown = CliRunner().invoke(app, ["reproduce", "--help"], env={"COLUMNS": "200", "NO_COLOR": "1"}).output
+        assert {"--refine", "--sam-weights"} <= set(shown.split())
+        options = experiment_options("liver/table2", refine="sam,sam-centre", sam_weights=weights)
+        assert (options.refine, options.sam_weights) == (("sam", "sam-centre"), weights)
 
     def test_files_that_changed_after_the_plan_are_not_used(self, done, weights, plan, tmp_path):
         copy = tmp_path / "sam.pth"

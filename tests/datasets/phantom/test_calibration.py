@@ -7,31 +7,39 @@ import pytest
 from uasbench.benchmark.protocols.evidence import MIN_SIZE_MM3, SMOOTHING_MM
 from uasbench.benchmark.scoring.smoothing import area_openings, least_voxels, smooth
 from uasbench.datasets.case import Case
-from uasbench.datasets.phantom.liver import patients
-from uasbench.datasets.phantom.lung import lesion_patients
+from uasbench.datasets.phantom import kidney, liver, lung, pancreas
 from uasbench.datasets.phantom.spec import read_spec
 from uasbench.methods.trivial.baselines import HuDeviation, HuOpened, HuThreshold, LocalResidual, RoiArea
 
 SIGNED = {"hu-opened": HuOpened, "hu-threshold": HuThreshold}
 OTHERS = {"hu-deviation": HuDeviation, "local-residual": LocalResidual, "roi-area": RoiArea}
-FRESH = {"liver": range(25, 30), "lung": range(50, 55)}  # no number of the specification was chosen with these
+# No number of a specification was chosen with these.
+FRESH = {"liver": range(25, 30), "lung": range(50, 55), "kidney": range(80, 85), "pancreas": range(80, 85)}
+ABDOMINAL = {
+    "liver": ("lits", liver, lambda patient: patient.labels == 6),
+    "kidney": ("kits23", kidney, kidney.region),
+    "pancreas": ("msd-pancreas", pancreas, pancreas.region),
+}
 WINDOW = (0.15, 0.45)
 
 
 def baselines(anatomy):
-    if anatomy == "lung":
-        methods = {**SIGNED, **OTHERS}
-        return {n: m(m.Config(**getattr(m.Config, "anatomies", {}).get("lung", {}))) for n, m in methods.items()}
-    signed = {f"{n} {sign}": m(m.Config(sign=sign)) for n, m in SIGNED.items() for sign in ("darker", "brighter")}
-    return signed | {name: method() for name, method in OTHERS.items()}
+    def made(method, **settings):
+        return method(method.Config(**getattr(method.Config, "anatomies", {}).get(anatomy, {}), **settings))
+
+    signed = {name: made(method) for name, method in SIGNED.items()}
+    if anatomy != "lung":
+        signed = {f"{n} {sign}": made(m, sign=sign) for n, m in SIGNED.items() for sign in ("darker", "brighter")}
+    return signed | {name: made(method) for name, method in OTHERS.items()}
 
 
 def lesion_cases(anatomy, seed, size="quick"):
-    if anatomy == "liver":
-        sets = patients(seed=seed, size=size)
-        found = [(p, p.labels == 6, p.tumour) for dataset, _, p in sets if dataset == "lits"]
+    if anatomy == "lung":
+        found = [(p, np.isin(p.labels, (1, 2)), p.lesion) for _, p in lung.lesion_patients(seed=seed, size=size)]
     else:
-        found = [(p, np.isin(p.labels, (1, 2)), p.lesion) for _, p in lesion_patients(seed=seed, size=size)]
+        tested, phantom, region = ABDOMINAL[anatomy]
+        sets = phantom.patients(seed=seed, size=size)
+        found = [(p, region(p), p.tumour) for dataset, _, p in sets if dataset == tested]
     return [(Case("a", "a", p.hu.astype(np.float32), p.spacing, roi), truth & roi) for p, roi, truth in found]
 
 
