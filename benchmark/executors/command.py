@@ -26,8 +26,9 @@ class CommandSettings(QueueSettings):
     ``submit`` may have ``{command}`` (as words) or ``{script}`` (a file with it), ``{log}``, ``{name}``, ``{cpus}``,
     ``{gpus}``, ``{memory_mib}``, ``{seconds}`` and ``{minutes}``; ``poll`` and ``cancel`` have ``{id}`` or ``{name}``.
     ``id`` finds the job's id in what ``submit`` prints: its first group, or all of it. A job has ended where ``poll``
-    has an exit status other than 0, prints nothing, or prints what ``ended`` finds. ``memory_mib`` stands where nothing
-    is predicted; ``seconds`` are the limit of a job, in place of ``slack`` times what is predicted, or the stage limit.
+    has an exit status other than 0, prints nothing, or prints what ``ended`` finds. ``memory_mib`` stands in place of
+    what stages of a kind have taken; ``seconds`` are the limit of a job, in place of ``slack`` times what is predicted,
+    or the stage limit.
     """
 
     submit: str
@@ -96,13 +97,14 @@ class CommandExecutor(QueuedExecutor):
     def _submit(self, key: Key, group: Sequence[Job], command: list[str], tries: int) -> str:
         takes, set_ = together(group), self.settings
         known = None if takes.seconds is None else 60 + set_.slack * takes.seconds
+        known_mib = None if "memory_mib" in set_.model_fields_set else takes.memory_mib
         seconds = ceil(min(2**tries * (set_.seconds or known or self.place.limit_s), 1e8))
         values = {
             "name": key.text,
             "log": str(self.output(key).absolute()),
             "cpus": str(takes.cpus),
             "gpus": str(ceil(takes.gpus)),
-            "memory_mib": str(ceil(takes.memory_mib or set_.memory_mib)),
+            "memory_mib": str(ceil(known_mib or set_.memory_mib)),
             "seconds": str(seconds),
             "minutes": str(ceil(seconds / 60)),
         }

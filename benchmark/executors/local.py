@@ -16,7 +16,8 @@ from ..stages.wall import SECRETS
 from . import gpus
 from .contract import Job, Place, Report
 from .energy import Meter, counter
-from .packing import Packing, Peaks
+from .packing import Packing
+from .peaks import Peaks
 
 GRACE_S = 5.0
 QUEUED = 1 << 16
@@ -69,7 +70,7 @@ class LocalExecutor:
             names = gpus.visible(gpus.read())
             if not names:
                 raise devices.DeviceError("--workers pack: nvidia-smi names no GPU that may be used; give a number")
-            peaks = Peaks(None if place.cache is None else place.cache / "gpu-peaks.json")
+            peaks = Peaks(None if place.cache is None else place.cache / "gpu-peaks.json", "peak_gpu_mib")
             self.places: Slots | Packing = Packing(names, gpus.read, place.workers, peaks)
             self.room_for = QUEUED
         else:

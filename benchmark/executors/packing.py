@@ -4,20 +4,13 @@ A small network leaves a large card idle: what binds it is the time between laun
 beside the others, one per core.
 """
 
-import hashlib
-import json
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-from ...common.atomic import DiskError, write_text
-from ..runs.records import FIT_SEAL, MAP_SEAL
 from .contract import Job
 from .gpus import Reading
+from .peaks import Peaks
 
 CONTEXT_MIB = 700.0
 """What CUDA itself takes of a card for every process."""
@@ -27,34 +20,6 @@ BUSY = 0.9
 SETTLING_S = 4.0
 READ_EVERY_S = 1.0
 OUT_OF_MEMORY = ("CUDA out of memory", "CUDA error: out of memory", "STATUS_ALLOC_FAILED")
-
-
-class Peaks:
-    """The GPU memory that stages of a kind took on a card, in MiB, kept in a file of the cache."""
-
-    def __init__(self, path: Path | None) -> None:
-        self.path = path
-        self._known: dict[str, float] = {}
-        if path is not None:
-            with suppress(OSError, ValueError, TypeError, AttributeError):  # a damaged file is learned anew
-                self._known = {str(kind): float(mib) for kind, mib in json.loads(path.read_text("utf-8")).items()}
-
-    def of(self, job: Job, card: str) -> float | None:
-        return self._known.get(_kind(job, card))
-
-    def learn(self, job: Job, card: str) -> None:
-        """Keep what the finished stage of a job says of its peak, the largest that was seen."""
-        task: Any = job.task
-        with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
-            seal = task.out / (FIT_SEAL if task.stage == "fit" else MAP_SEAL)
-            peak, kind = float(json.loads(seal.read_text("utf-8"))["peak_gpu_mib"]), _kind(job, card)
-            if peak > self._known.get(
-                kind, 0.0
-            ):  # 0 is no news: the work was done in a process that torch does not see
-                self._known[kind] = peak
-                if self.path is not None:
-                    with suppress(DiskError):
-                        write_text(self.path, json.dumps(self._known, indent=0, sort_keys=True))
 
 
 @dataclass
@@ -165,14 +130,3 @@ class Packing:
                 gpu = self._gpus[name]
                 gpu.reading = reading
                 gpu.others_mib = min(gpu.others_mib, reading.used_mib) if self._on(name) else reading.used_mib
-
-
-def _kind(job: Job, card: str) -> str:
-    """Return what jobs of one method, size and card have in common, whatever their seed."""
-    task: Any = job.task
-    cases = [case for case, _ in getattr(task, "parts", ())]
-    cases += [case for model in getattr(task, "models", ()) for case in model.cases]
-    largest = max((math.prod(case.shape) for case in cases), default=0).bit_length()
-    plain = task.model_dump(mode="json", include={"stage", "method", "numerics"})
-    text = json.dumps([plain, largest], sort_keys=True)
-    return f"{card}: {task.stage} {hashlib.blake2b(text.encode(), digest_size=8).hexdigest()}"

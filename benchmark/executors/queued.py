@@ -11,7 +11,7 @@ import time
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -20,13 +20,15 @@ from pydantic import BaseModel, Field
 from ...common.atomic import write_text
 from ...common.errors import UasbenchError
 from ..stages import batch
-from .contract import Job, Place, Report, Resources, checked_settings
+from .contract import Job, Listing, Place, Report, Resources, checked_settings
+from .peaks import Peaks, with_spare
 
 QUEUED = 1 << 16
 """Jobs that are taken; those that the queue shall not have yet wait here."""
 LARGEST_BATCH = 1000
 ATTEMPTS, PAUSE_S = 5, 30.0
 ENDING_S, PROGRESS_S = 180.0, 5.0
+ANY_NODE = "a node"
 
 
 class QueueError(UasbenchError):
@@ -103,6 +105,8 @@ class QueuedExecutor(ABC):
         self._said: list[Report] = []
         self._asked = self._read = time.monotonic()
         self._refused, self._not_before = 0, 0.0
+        self._peaks = Peaks(None if place.cache is None else place.cache / "ram-peaks.json", "peak_ram_mib")
+        self._files = Listing(place.folder.tasks_dir)
 
     @abstractmethod
     def send(self, name: str, groups: Sequence[Sequence[Job]], command: Sequence[str], tries: int) -> None:
@@ -152,6 +156,9 @@ class QueuedExecutor(ABC):
         if (key := self._left.pop(job.id, None)) is not None:  # an earlier submitter has sent it
             self._join(self._groups[key], job)
         else:
+            peak = self._peaks.of(job, ANY_NODE)
+            if peak is not None and job.resources.memory_mib is None:
+                job = replace(job, resources=replace(job.resources, memory_mib=with_spare(peak)))
             self._waiting[job.id] = (job, time.monotonic())
 
     def reports(self, timeout: float) -> list[Report]:
@@ -238,7 +245,7 @@ class QueuedExecutor(ABC):
 
     def _look(self) -> None:
         """Read from the files of jobs what has become of them."""
-        names = {entry.name for entry in os.scandir(self.place.folder.tasks_dir)} if self._group_of else set[str]()
+        names = self._files.names() if self._group_of else set[str]()
         now = time.monotonic()
         again = now - self._read >= min(self.settings.poll_s, PROGRESS_S)
         for name, group in list(self._group_of.items()):
@@ -248,6 +255,8 @@ class QueuedExecutor(ABC):
                 self._said.append(Report(name, "started"))
             if ended and (outcome := self.place.outcome(name)) is not None:
                 self._said.append(outcome)
+                if outcome.kind == "done":
+                    self._peaks.learn(group.jobs[name], ANY_NODE)
                 del self._group_of[name], group.jobs[name]
                 if not group.jobs and group.key not in self._left.values():
                     self._drop(group)

@@ -10,7 +10,7 @@ from typing import Any
 from ...common.errors import brief, summary
 from ..stages.apart import death
 from ..stages.worker import STATE_EVERY_S
-from .contract import Job, Place, Report
+from .contract import Job, Listing, Place, Report
 from .ray_cluster import RayCluster, RayError, RaySettings
 from .ray_task import GRACE_S, run_stage, surroundings
 
@@ -55,6 +55,7 @@ class RayExecutor:
         self._modules = [f"{__name__.rpartition('.executors')[0]}.stages.preload", *place.preload]
         self._tasks: dict[str, _Task] = {}
         self._looked = self._asked = 0.0
+        self._logs = Listing(place.folder.logs_dir)
 
     def room(self) -> int:
         return self.place.workers - len(self._tasks)
@@ -108,8 +109,7 @@ class RayExecutor:
         waiting = [name for name, task in self._tasks.items() if not task.started]
         if not waiting:
             return []
-        # A list asks a network file system anew, unlike a look at each.
-        logs = {path.name for path in self.place.folder.logs_dir.iterdir()}
+        logs = self._logs.names()
         return [name for name in waiting if name in ended or self.place.log(name).name in logs]
 
     def _progress(self) -> Iterator[Report]:

@@ -14,6 +14,7 @@ from .queued import Key, QueuedExecutor, QueueError, QueueSettings, Verdict, tog
 STARTING_S = 300.0
 """Seconds that the limit of a job has beyond those of its stages: modules, imports, a busy file system."""
 LONGEST_MIN = 365 * 24 * 60
+AUTO = "auto"
 _AGAIN = {
     "TIMEOUT": "it met the time limit of its Slurm job",
     "PREEMPTED": "Slurm preempted it",
@@ -34,8 +35,8 @@ class SlurmSettings(QueueSettings):
 
     ``partition``, ``account``, ``qos`` and ``constraint`` are sbatch's. ``time`` is the limit of a job in minutes, in
     place of ``slack`` times what is predicted, or of the stage limit where nothing is; stages that meet it are sent
-    again with twice as much. ``mem`` is sbatch's, for stages whose memory is not predicted, and ``gres`` what a stage
-    on a GPU asks for. ``modules`` are loaded and lines of ``setup`` run before the stages; ``sbatch`` are further
+    again with twice as much. ``mem`` is sbatch's, or ``auto`` for what stages of a kind have taken, and ``gres`` what a
+    stage on a GPU asks for. ``modules`` are loaded and lines of ``setup`` run before the stages; ``sbatch`` are further
     arguments. A text may stand for a list: names with commas, lines, and arguments as a shell has them.
     """
 
@@ -68,7 +69,7 @@ class SlurmSettings(QueueSettings):
             "qos": self.qos,
             "constraint": self.constraint,
             "cpus-per-task": jobs.cpus,
-            "mem": self.mem if jobs.memory_mib is None else f"{ceil(jobs.memory_mib)}M",
+            "mem": self.mem if self.mem != AUTO else None if jobs.memory_mib is None else f"{ceil(jobs.memory_mib)}M",
             "gres": self.gres if jobs.gpus else None,
             "time": minutes,
         }

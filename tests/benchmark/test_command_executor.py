@@ -84,6 +84,15 @@ def test_a_template_gets_what_a_group_takes(tmp_path):
     assert sends.place.own(f"{key.text}.id").read_text() == "7"
 
 
+@pytest.mark.parametrize(("settings", "asked"), [({}, "2048"), ({"memory_mib": 500}, "500")])
+def test_memory_is_what_was_said_or_what_such_stages_have_taken(tmp_path, settings, asked):
+    sends, bench = executor(
+        tmp_path, submit=f"sh -c 'echo $0 > {tmp_path}/said; echo 7' {{memory_mib}} {{script}}", **settings
+    )
+    sends.send("bench-x", [[replace(bench.job("a"), resources=Resources(memory_mib=2048.0))]], ["run"], tries=0)
+    assert (tmp_path / "said").read_text() == f"{asked}\n"
+
+
 @pytest.mark.parametrize(
     ("printed", "found"),
     [

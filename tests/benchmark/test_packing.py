@@ -14,7 +14,8 @@ from uasbench.benchmark.conformance.executors import Bench
 from uasbench.benchmark.executors import gpus, local, packing
 from uasbench.benchmark.executors.contract import Job, Resources
 from uasbench.benchmark.executors.gpus import Reading
-from uasbench.benchmark.executors.packing import Packing, Peaks
+from uasbench.benchmark.executors.packing import Packing
+from uasbench.benchmark.executors.peaks import Peaks
 from uasbench.benchmark.runs.records import FIT_SEAL
 
 TOTAL = 10_000.0
@@ -33,7 +34,7 @@ class Cards:
         return {name: Reading(0, "Card", TOTAL, self.used[name], self.busy[name]) for name in self.used}
 
     def packing(self, cores: int = 2, peaks: Peaks | None = None) -> Packing:
-        return Packing(list(self.used), self.read, cores, peaks or Peaks(None), lambda: self.now)
+        return Packing(list(self.used), self.read, cores, peaks or Peaks(None, "peak_gpu_mib"), lambda: self.now)
 
 
 def job(name: str, out: Path = Path("nowhere"), takes: Resources = GPU, method: str = "ae") -> Job:
@@ -50,7 +51,7 @@ def finished(out: Path, peak: float) -> Path:
 def test_what_is_not_known_gets_a_share_and_what_was_measured_its_peak(tmp_path):
     cards, file = Cards("0"), tmp_path / "cache" / "peaks.json"
     file.parent.mkdir()
-    packed = cards.packing(peaks=Peaks(file))
+    packed = cards.packing(peaks=Peaks(file, "peak_gpu_mib"))
     assert packed.place(job("a")) == ("0",)
     cards.now += 10
     assert packed.place(job("b")) == ("0",)
@@ -62,7 +63,7 @@ def test_what_is_not_known_gets_a_share_and_what_was_measured_its_peak(tmp_path)
         assert packed.place(job(name)) == ("0",), name
     cards.now += 10
     assert packed.place(job("another", method="normnet")) is None
-    again = cards.packing(peaks=Peaks(file))
+    again = cards.packing(peaks=Peaks(file, "peak_gpu_mib"))
     assert again.peaks.of(job("x"), "Card") == 500
     assert again.peaks.of(job("x"), "Another card") is None
     assert again.peaks.of(job("x", method="normnet"), "Card") is None
@@ -88,7 +89,7 @@ def test_memory_that_others_use_counts_and_an_empty_card_takes_anything():
 
 def test_a_busy_card_gets_no_more_and_one_is_given_time_to_show_what_a_stage_does():
     cards = Cards("0")
-    packed = cards.packing(peaks=Peaks(None))
+    packed = cards.packing(peaks=Peaks(None, "peak_gpu_mib"))
     assert packed.place(job("a")) == ("0",)
     assert packed.place(job("b")) is None
     cards.now, cards.busy["0"] = 10.0, 0.99
@@ -188,7 +189,7 @@ def test_stages_are_offered_places_by_rank_and_those_that_run_again_first():
 def test_a_damaged_file_of_peaks_is_learned_anew(tmp_path):
     for text in ("[]", '{"a": null}', "no json"):
         (tmp_path / "peaks.json").write_text(text)
-        assert Peaks(tmp_path / "peaks.json").of(job("a"), "Card") is None
+        assert Peaks(tmp_path / "peaks.json", "peak_gpu_mib").of(job("a"), "Card") is None
 
 
 def test_packing_needs_a_gpu(tmp_path, monkeypatch):

@@ -1,16 +1,27 @@
 """What executors of queues share, on a queue that a test plays, without a process."""
 
 import json
+import os
+import time
 from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from uasbench.benchmark.conformance.executors import Bench
-from uasbench.benchmark.executors import queued
-from uasbench.benchmark.executors.contract import Job, Place, Report, Resources, SettingsError, checked_settings
+from uasbench.benchmark.executors import contract, queued
+from uasbench.benchmark.executors.contract import (
+    Job,
+    Listing,
+    Place,
+    Report,
+    Resources,
+    SettingsError,
+    checked_settings,
+)
 from uasbench.benchmark.executors.queued import (
     Key,
     QueuedExecutor,
@@ -20,6 +31,7 @@ from uasbench.benchmark.executors.queued import (
     grouped,
     together,
 )
+from uasbench.benchmark.runs.records import FIT_SEAL
 from uasbench.benchmark.stages.task import Task
 
 AT_ONCE = {"gather_s": 0, "poll_s": 1e-9, "grace_s": 0}
@@ -94,6 +106,60 @@ def test_files_tell_what_becomes_of_jobs(play):
         Report("b", "failed", "it went wrong"),
     ]
     assert executor.told() == []
+
+
+def test_stages_ask_for_what_their_kind_has_taken(play, bench, tmp_path):
+    bench.place = replace(bench.place, cache=tmp_path / "cache")
+    bench.place.cache.mkdir()
+
+    def training(name: str) -> Any:
+        out = tmp_path / name
+        out.mkdir(exist_ok=True)
+        (out / FIT_SEAL).write_text(json.dumps({"peak_ram_mib": 940.0}))
+        kind = {"stage": "fit", "method": "ae"}
+        task = SimpleNamespace(stage="fit", out=out, model_dump=lambda **_: kind, model_dump_json=lambda: "{}")
+        return replace(bench.job(name), task=task)
+
+    executor = play()
+    for name in ("fails", "works"):
+        executor.submit(training(name))
+    assert [job.resources.memory_mib for job, _ in executor._waiting.values()] == [None, None]
+    executor.reports(0)
+    executor.end("fails", "it did")
+    executor.reports(0)
+    executor.submit(training("b"))
+    assert executor._waiting["b"][0].resources.memory_mib is None
+    executor.end("works")
+    executor.reports(0)
+    for later in (executor, play()):
+        later.submit(training("c"))
+        assert later._waiting["c"][0].resources.memory_mib == 2048
+        later.submit(replace(training("d"), resources=Resources(memory_mib=5.0)))
+        assert later._waiting["d"][0].resources.memory_mib == 5
+
+
+def test_a_folder_is_listed_the_less_often_the_longer_it_takes(tmp_path, monkeypatch):
+    listing, now = Listing(tmp_path), [0.0]
+    monkeypatch.setattr(contract.time, "monotonic", lambda: now[0])
+    scan = os.scandir
+
+    def slow(folder):
+        now[0] += 1.0
+        return scan(folder)
+
+    monkeypatch.setattr(contract.os, "scandir", slow)
+    assert listing.names() == set()
+    (tmp_path / "a").touch()
+    now[0] += 18.5
+    assert listing.names() == set()
+    now[0] += 1.0
+    assert listing.names() == {"a"}
+    monkeypatch.undo()
+    fast = Listing(tmp_path)
+    fast.names()
+    (tmp_path / "b").touch()
+    time.sleep(0.05)
+    assert fast.names() == {"a", "b"}
 
 
 def test_progress_is_told_once_each(play, monkeypatch):

@@ -53,7 +53,7 @@ def test_an_array_asks_for_what_its_groups_take(slurm, bench, monkeypatch):
     call, script = (slurm / "calls").read_text(), (slurm / "stdin").read_text()
     for words in (
         "--job-name=bench-x --array=0-1 --requeue",
-        "--partition=gpu --account=ct --qos=long --constraint=a100 --cpus-per-task=4 --mem=2001M --gres=gpu:1",
+        "--partition=gpu --account=ct --qos=long --constraint=a100 --cpus-per-task=4 --mem=8G --gres=gpu:1",
         "--time=18 --exclude=node1 --comment=a b",  # twice what the stage limit of two stages and the start take
     ):
         assert words in call
@@ -66,6 +66,16 @@ def test_an_array_asks_for_what_its_groups_take(slurm, bench, monkeypatch):
         "exec python 'run it' \"$SLURM_ARRAY_TASK_ID\"",
     ]
     assert "UASBENCH_DATA" not in (slurm / "env").read_text()
+
+
+def test_memory_is_what_was_said_or_what_such_stages_have_taken():
+    known, unknown = Resources(memory_mib=2000.5), Resources()
+    asked = {
+        mem: [SlurmSettings(mem=mem).header(takes, 5) for takes in (known, unknown)] for mem in (None, "8G", "auto")
+    }
+    assert all("--mem=8G" in header for header in asked["8G"])
+    assert ["--mem=2001M" in header for header in asked["auto"]] == [True, False]
+    assert not [word for mem in (None, "auto") for word in asked[mem][1] if word.startswith("--mem")]
 
 
 def test_the_limit_of_a_job_follows_what_is_predicted_known_or_wanted(bench):
