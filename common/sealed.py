@@ -65,13 +65,13 @@ def is_sealed(content: dict[str, Any]) -> bool:
     return content.get("digest") is not None or "files" in content
 
 
-def write_sealed(path: Path, content: dict[str, Any]) -> None:
-    """Write a sealed file atomically.
+def write_sealed(path: Path, content: dict[str, Any], indent: int | None = 1) -> None:
+    """Write a sealed file atomically; without ``indent`` in one line, in a fraction of the time.
 
     Raises:
         DiskError: the disk is full or the folder cannot be written.
     """
-    write_text(path, json.dumps(seal(content), indent=1, sort_keys=True) + "\n")
+    write_text(path, json.dumps(seal(content), indent=indent, sort_keys=True) + "\n")
 
 
 def seal_folder(path: Path, about: dict[str, Any], but: Iterable[str] = ()) -> None:

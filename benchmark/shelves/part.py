@@ -123,6 +123,7 @@ def made(folder: RunFolder, groups: Mapping[int, Sequence[str]]) -> Iterator[tup
             yield number, wrong
 
 
+@uncollected()
 def _make(run: Path, item: tuple[int, Sequence[str]]) -> dict[str, RecordError]:
     import pyarrow as pa
 
@@ -136,12 +137,11 @@ def _make(run: Path, item: tuple[int, Sequence[str]]) -> dict[str, RecordError]:
     tables: dict[Form, list[pa.Table]] = {form: [] for form in FORMS}
     for start in range(0, len(names), AT_ONCE):
         records = []
-        with uncollected():
-            for name in names[start : start + AT_ONCE]:
-                try:
-                    records.append(folder.record(folder.records_dir / name))
-                except RecordError as error:
-                    wrong[name] = error
+        for name in names[start : start + AT_ONCE]:
+            try:
+                records.append(folder.record(folder.records_dir / name))
+            except RecordError as error:
+                wrong[name] = error
         values = long_form(records)
         for form in FORMS:
             frame = getattr(values, form)
@@ -151,7 +151,7 @@ def _make(run: Path, item: tuple[int, Sequence[str]]) -> dict[str, RecordError]:
         data |= {one["data"]: record.data.model_dump(mode="json") for one, record in zip(small, records, strict=True)}
         found += small
     groups = {form: _write(part.file(form), pa.concat_tables(tables[form])) for form in FORMS}
-    write_sealed(part.path / f"{number}.json", {"records": found, "data": data, "groups": groups})
+    write_sealed(part.path / f"{number}.json", {"records": found, "data": data, "groups": groups}, None)
     return wrong
 
 
