@@ -80,6 +80,11 @@ def scores_of(values: LongForm) -> list[Scores]:
     return [*_patient_scores(values), *_pooled_scores(values)]
 
 
+def in_order(scores: Iterable[Scores]) -> list[Scores]:
+    """Return scores of several parts of a run in the order of :func:`scores_of`."""
+    return sorted(scores, key=lambda one: (one.unit != "patient", one.key, one.unit))
+
+
 class _Group(NamedTuple):
     """The rows of one key of a frame: column → codes, numbers or NaN, and the names that the codes stand for."""
 

@@ -5,7 +5,7 @@ from functools import cached_property
 
 import pandas as pd
 
-from ..benchmark.long_form import scores_of
+from ..benchmark.long_form import in_order, scores_of
 from ..benchmark.runs.folder import RunFolder, RunFolderError
 from ..benchmark.scores import Scores
 from ..benchmark.shelves.shelf import Shelf
@@ -46,8 +46,8 @@ class WideTables(Tables):
         """What is made of scores, of all metrics together."""
         found: dict[str, list[pd.DataFrame]] = {name: [] for name in ORDER}
         references = run_references(self.records, self.info)
-        for values in self._shelf.values():
-            scores = scores_of(values)
+        for of_metric in self._shelf.values():
+            scores = in_order(score for values in of_metric for score in scores_of(values))
             scores = scores if self.policy == "exclude" else with_worst(scores, self.missing)
             best = best_trivials(scores, self.facts)
             found["summary"].append(summary(scores, self.facts, best))

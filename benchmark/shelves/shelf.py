@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 WIDE = 2000
 """Records above which a run is read from its shelf."""
 PART = 500
+AT_ONCE = 2000
+"""Records whose values of a metric are held at once, or as many as the row has that goes beyond."""
 VERSION = 1
 LOCK = "shelf.lock"
 
@@ -130,24 +132,40 @@ class Shelf:
         """Every record without values, sorted as those of :meth:`RunFolder.records`."""
         return self._shelved.briefs
 
-    def values(self) -> Iterator[LongForm]:
-        """Return the values of all records, those of one metric at a time."""
+    def values(self) -> Iterator[Iterator[LongForm]]:
+        """Yield the values of one metric after the other, each divided so that all seeds of a row stand together."""
+        for metric in sorted({metric for part in self._shelved.parts.values() for metric in part.metrics}):
+            yield (self._values(metric, *span) for span in self._spans)
+
+    @cached_property
+    def _spans(self) -> list[tuple[int, int]]:
+        """First and last but one position of the records whose values are held at once."""
+        rows = [(record.cell.dataset, record.cell.train, record.cell.method) for record in self.briefs]
+        starts = [i for i, row in enumerate(rows) if i == 0 or row != rows[i - 1]]
+        found: list[tuple[int, int]] = []
+        for start, stop in zip(starts, [*starts[1:], len(rows)], strict=True):
+            first = found.pop()[0] if found and start - found[-1][0] < AT_ONCE else start
+            found.append((first, stop))
+        return found
+
+    def _values(self, metric: str, start: int, stop: int) -> LongForm:
         from ..long_form import LongForm
 
-        for metric in sorted({metric for part in self._shelved.parts.values() for metric in part.metrics}):
-            yield LongForm(self.briefs, *(self._frame(form, metric) for form in FORMS))
+        return LongForm(self.briefs[start:stop], *(self._frame(form, metric, start, stop) for form in FORMS))
 
-    def _frame(self, form: Form, metric: str) -> pd.DataFrame:
+    def _frame(self, form: Form, metric: str, start: int, stop: int) -> pd.DataFrame:
         import pyarrow as pa
 
         from ..long_form import framed
 
         tables = []
         for number, part in self._shelved.parts.items():
-            if (table := part.values(form, metric)) is not None:
-                position = self._shelved.positions[number][table["record"].to_numpy()]
-                table = table.set_column(table.column_names.index("record"), "record", pa.array(position))
-                tables.append(table if (position >= 0).all() else table.filter(pa.array(position >= 0)))
+            positions = self._shelved.positions[number] - start
+            wanted = (positions >= 0) & (positions < stop - start)
+            if wanted.any() and (table := part.values(form, metric)) is not None:
+                record = table["record"].to_numpy()
+                table = table.set_column(table.column_names.index("record"), "record", pa.array(positions[record]))
+                tables.append(table if wanted.all() else table.filter(pa.array(wanted[record])))
         return pa.concat_tables(tables).unify_dictionaries().to_pandas() if tables else framed(form, ())
 
 

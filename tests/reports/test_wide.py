@@ -43,9 +43,10 @@ def read_by(folder: RunFolder, monkeypatch) -> list[str]:
     return asked
 
 
-@pytest.mark.parametrize("policy", ["exclude", "worst"])
-def test_tables_from_columns_are_those_from_records(run, policy, monkeypatch):
+@pytest.mark.parametrize(("policy", "at_once"), [("exclude", 1), ("worst", 4), ("exclude", 1000)])
+def test_tables_from_columns_are_those_from_records(run, policy, at_once, monkeypatch):
     monkeypatch.setattr(shelf, "PART", 9)
+    monkeypatch.setattr(shelf, "AT_ONCE", at_once)
     ours = table_texts(wide_tables(run, policy, print), many=True)
     theirs = table_texts(tables_of(run, policy))
     left_out = {name for name in theirs if name.startswith(("details-", "per_case"))}
