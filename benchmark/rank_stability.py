@@ -42,8 +42,13 @@ def rank_stability(values: Mapping[str, FloatArray], better: int) -> RankStabili
     low, high = (
         np.percentile(ranks, q, axis=0, method=how) for q, how in zip(levels, ("lower", "higher"), strict=True)
     )
-    first, second = np.triu_indices(len(values), 1)
-    agreement = np.sign(ranks[:, first] - ranks[:, second]) * np.sign(rank[first] - rank[second])
-    return RankStability(
-        rank, low, high, (best / best.sum(axis=1, keepdims=True)).mean(axis=0), float(agreement.mean())
-    )
+    first = (best / best.sum(axis=1, keepdims=True)).mean(axis=0)
+    return RankStability(rank, low, high, first, _agreement(ranks, rank))
+
+
+def _agreement(ranks: FloatArray, rank: FloatArray) -> float:
+    """Return the mean Kendall's tau of the rows of ``ranks`` with ``rank``, a method at a time: pairs are many."""
+    total = 0.0
+    for i in range(len(rank) - 1):
+        total += float((np.sign(ranks[:, [i]] - ranks[:, i + 1 :]) * np.sign(rank[i] - rank[i + 1 :])).sum())
+    return total / (len(ranks) * len(rank) * (len(rank) - 1) / 2)

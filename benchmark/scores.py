@@ -92,7 +92,7 @@ class Scores:
         if not chosen:
             return {}
         columns = [i for i, p in enumerate(self.patients) if p in chosen]
-        used = [i for i, s in enumerate(self.seeds) if s in self.used_seeds]
+        used = np.flatnonzero(self.defined.any(axis=1))
         means = self.values[np.ix_(used, columns)].mean(axis=1)
         return dict(zip(self.used_seeds, means.tolist(), strict=True))
 

@@ -226,7 +226,8 @@ def _replicates(data: bytes, n_patients: int, replicates: int, whose: str) -> Fl
     values = np.frombuffer(data).reshape(-1, n_patients)
     seeds, patients = drawn(len(values), whose, replicates), drawn(n_patients, "patients", replicates)
     known = ~np.isnan(values)
-    total, weight = seeds @ np.where(known, values, 0.0), seeds @ known.astype(np.float64)
+    total = seeds @ np.where(known, values, 0.0)
+    weight = np.full_like(total, len(values)) if known.all() else seeds @ known.astype(np.float64)
     usable = weight > 0
     per_patient = np.divide(total, weight, out=np.zeros_like(total), where=usable)
     counts = patients * usable
@@ -234,13 +235,17 @@ def _replicates(data: bytes, n_patients: int, replicates: int, whose: str) -> Fl
     return np.divide((per_patient * counts).sum(axis=1), size, out=np.full(size.shape, np.nan), where=size > 0)
 
 
-@lru_cache(maxsize=256)
 def drawn(n: int, purpose: str, replicates: int = REPLICATES) -> FloatArray:
     """Draw ``n`` of ``n`` with replacement: how often each, (replicates, n); every table row uses the same draws."""
+    return _drawn(n, purpose, replicates).astype(np.float64)
+
+
+@lru_cache(maxsize=256)
+def _drawn(n: int, purpose: str, replicates: int) -> np.ndarray:
+    """Return the counts in the smallest type that holds them: a sweep has a thousand seeds of a hundred methods."""
     rng = np.random.default_rng(derive(0, "bootstrap", purpose, n))
-    counts = rng.multinomial(n, np.full(n, 1 / n), size=replicates).astype(np.float64)
-    counts.flags.writeable = False
-    return counts
+    counts = rng.multinomial(n, np.full(n, 1 / n), size=replicates)
+    return counts.astype(np.min_scalar_type(counts.max()))
 
 
 def holm(p_values: ArrayLike) -> FloatArray:

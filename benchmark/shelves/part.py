@@ -33,12 +33,19 @@ class Part:
     def __init__(self, shelf: Path, number: int) -> None:
         self.path, self.number = shelf, number
 
-    @cached_property
-    def _about(self) -> dict[str, Any]:
+    def _read(self) -> dict[str, Any]:
         try:
-            return read_sealed(self.path / f"{self.number}.json")
+            about = read_sealed(self.path / f"{self.number}.json")
         except DamagedError as error:
             raise self._damaged(error.path, error.why) from error
+        self._outline = (len(about["records"]), about["groups"])
+        return about
+
+    @cached_property
+    def _outline(self) -> tuple[int, dict[Form, dict[str, int]]]:
+        """How many records it has, and the row groups of its metrics; all that is kept of the file."""
+        self._read()
+        return self._outline
 
     def _damaged(self, path: Path, why: str) -> RunFolderError:
         return RunFolderError(f"{path} is damaged ({why}); delete {self.path}, which is made again from the records")
@@ -46,16 +53,16 @@ class Part:
     @property
     def count(self) -> int:
         """How many records it has."""
-        return len(self._about["records"])
+        return self._outline[0]
 
     @property
     def metrics(self) -> set[str]:
         """Metrics of which it has values."""
-        return {metric for groups in self._about["groups"].values() for metric in groups}
+        return {metric for groups in self._outline[1].values() for metric in groups}
 
     def briefs(self, shared: Shared) -> list[Record]:
         """Return its records without values."""
-        about = self._about
+        about = self._read()
         return [shared.record(content, about["data"]) for content in about["records"]]
 
     def values(self, form: Form, metric: str) -> pa.Table | None:
@@ -63,7 +70,7 @@ class Part:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        if (group := self._about["groups"][form].get(metric)) is None:
+        if (group := self._outline[1][form].get(metric)) is None:
             return None
         try:
             return pq.ParquetFile(self.file(form), page_checksum_verification=True).read_row_group(group)
