@@ -96,7 +96,12 @@ class _Group(NamedTuple):
 
     def texts(self, name: str, chosen: np.ndarray | slice = slice(None)) -> list[str]:
         """Return the different texts of a column, sorted."""
-        return self.names[name][np.unique(self.columns[name][chosen])].tolist()
+        return self.names[name][_distinct(self.columns[name][chosen])].tolist()
+
+
+def _distinct(codes: np.ndarray) -> np.ndarray:
+    """Return the different ones of small numbers, sorted."""
+    return np.flatnonzero(np.bincount(codes))
 
 
 def _groups(frame: pd.DataFrame, records: Sequence[Record]) -> Iterator[_Group]:
@@ -146,10 +151,10 @@ def _patient_scores(values: LongForm) -> Iterator[Scores]:
     for group in _groups(values.per_case, values.records):
         own, value = group.columns, group.columns["value"]
         seeds, row = np.unique(group.seeds, return_inverse=True)
-        people, column = np.unique(own["patient"], return_inverse=True)
-        known = ~np.isnan(value)
-        defined = len(np.unique(own["case"][known]))
-        n_undefined = len(np.unique(own["case"])) - defined
+        people = _distinct(own["patient"])
+        column, known = np.searchsorted(people, own["patient"]), ~np.isnan(value)
+        defined = len(_distinct(own["case"][known]))
+        n_undefined = len(_distinct(own["case"])) - defined
         sample = Sample(tuple(group.names["patient"][people]), _matrix(row, column, value, (len(seeds), len(people))))
         reason = _reason(group.texts("reason", ~known))
         yield Scores(
@@ -165,15 +170,16 @@ def _reason(reasons: Sequence[str]) -> str:
 def _pooled_scores(values: LongForm) -> Iterator[Scores]:
     left_out = {(group.key, group.unit): group for group in _groups(values.left_out, values.records)}
     for group in _groups(values.pooled, values.records):
-        own = [values.records[i] for i in np.unique(group.columns["record"])]
-        people = sorted(set[str]().union(*(record.data.patients.values() for record in own)))
+        records = (values.records[i] for i in _distinct(group.columns["record"]).tolist())
+        data = {id(record.data): record.data for record in records}.values()  # which many records have in common
+        people = sorted(set[str]().union(*(one.patients.values() for one in data)))
         seeds, row = np.unique(group.seeds, return_inverse=True)
         matrix = np.full((len(seeds), 1), np.nan)
         matrix[row, 0] = group.columns["value"]
         without = _without_each(left_out.get((group.key, group.unit)), seeds, people)
         yield Scores(
             group.key, group.unit, tuple(seeds.tolist()), ("all",), matrix,
-            max(len(record.data.cases) for record in own), 0, _reason(group.texts("reason")),
+            max(len(one.cases) for one in data), 0, _reason(group.texts("reason")),
             _pseudo_values(matrix, without, people), _rests_on(group.key.metric, without, people),
         )  # fmt: skip
 

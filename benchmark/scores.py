@@ -79,7 +79,7 @@ class Scores:
 
     @cached_property
     def used_seeds(self) -> tuple[int, ...]:
-        return tuple(s for s, row in zip(self.seeds, self.defined, strict=True) if row.any())
+        return tuple(self.seeds[i] for i in np.flatnonzero(self.defined.any(axis=1)))
 
     @cached_property
     def complete(self) -> frozenset[str]:
@@ -92,8 +92,8 @@ class Scores:
         if not chosen:
             return {}
         columns = [i for i, p in enumerate(self.patients) if p in chosen]
-        used = np.flatnonzero(self.defined.any(axis=1))
-        means = self.values[np.ix_(used, columns)].mean(axis=1)
+        used = self.defined.any(axis=1)
+        means = self.values[np.ix_(used, np.array(columns))].mean(axis=1)
         return dict(zip(self.used_seeds, means.tolist(), strict=True))
 
     @property

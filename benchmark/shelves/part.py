@@ -172,13 +172,17 @@ def _schema(frame: pd.DataFrame) -> pa.Schema:
 
 def _write(path: Path, table: pa.Table) -> dict[str, int]:
     """Write a row group for each metric, and return their numbers."""
+    import numpy as np
     import pyarrow.parquet as pq
 
     table = table.unify_dictionaries().combine_chunks()
-    frame = table.to_pandas().sort_values("metric", kind="stable")
+    metrics = table["metric"].combine_chunks()
+    codes = metrics.indices.to_numpy()
+    order = np.argsort(codes, kind="stable")
+    table, starts = table.take(order), np.searchsorted(codes[order], np.arange(len(metrics.dictionary) + 1))
     groups: dict[str, int] = {}
     with new_file(path) as unfinished, pq.ParquetWriter(unfinished, table.schema, write_page_checksum=True) as writer:
-        for metric, rows in frame.groupby("metric", observed=True):
-            groups[str(metric)] = len(groups)
-            writer.write_table(type(table).from_pandas(rows, table.schema, preserve_index=False), len(rows))
+        for metric, start, stop in zip(metrics.dictionary.to_pylist(), starts, starts[1:], strict=False):
+            groups[metric] = len(groups)
+            writer.write_table(table.slice(start, stop - start), stop - start)
     return groups

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from ...common.garbage import uncollected
 from ...common.sealed import DamagedError, read_sealed, write_sealed
 from ..runs.folder import RecordError, RunFolder, hold
 from ..runs.records import Record
@@ -118,9 +119,10 @@ class Shelf:
             numbers.setdefault(place.part, []).append(place.number)
         parts = {number: Part(self.path, number) for number in sorted(numbers)}
         shared, found = Shared(), []
-        for number, part in parts.items():
-            records = part.briefs(shared)
-            found += [(records[i], number, i) for i in sorted(numbers[number])]
+        with uncollected():
+            for number, part in parts.items():
+                records = part.briefs(shared)
+                found += [(records[i], number, i) for i in sorted(numbers[number])]
         found.sort(key=lambda one: (one[0].cell.dataset, one[0].cell.train, one[0].cell.method, one[0].cell.seed))
         positions = {number: np.full(part.count, -1) for number, part in parts.items()}
         for position, (_, number, i) in enumerate(found):
