@@ -216,7 +216,7 @@ class TestRefused:
         shown = CliRunner().invoke(app, ["reproduce", "--help"], env={"COLUMNS": "200", "NO_COLOR": "1"}).output
         assert {"--refine", "--sam-weights"} <= set(shown.split())
         options = experiment_options("liver/table2", refine="sam,sam-centre", sam_weights=weights)
-        assert (options.refine, options.sam_weights) == (("sam", "sam-centre"), weights)
+        assert (options.refine, options.sam_weights) == (["sam", "sam-centre"], weights)
 
     def test_files_that_changed_after_the_plan_are_not_used(self, done, weights, plan, tmp_path):
         copy = tmp_path / "sam.pth"
