@@ -69,11 +69,15 @@ class SlurmSettings(QueueSettings):
             "qos": self.qos,
             "constraint": self.constraint,
             "cpus-per-task": jobs.cpus,
-            "mem": self.mem if self.mem != AUTO else None if jobs.memory_mib is None else f"{ceil(jobs.memory_mib)}M",
+            "mem": self._memory(jobs) if self.mem == AUTO else self.mem,
             "gres": self.gres if jobs.gpus else None,
             "time": minutes,
         }
         return [f"--{name}={value}" for name, value in named.items() if value is not None] + self.sbatch
+
+    @staticmethod
+    def _memory(jobs: Resources) -> str | None:
+        return None if jobs.memory_mib is None else f"{ceil(jobs.memory_mib)}M"
 
     def minutes(self, jobs: Sequence[Job], limit_s: float) -> int:
         """Return the limit of a job that runs these one after the other."""
