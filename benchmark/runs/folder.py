@@ -17,7 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 from ...common.atomic import open_no_link, unfinished
 from ...common.errors import UasbenchError, brief
 from ...common.garbage import uncollected
-from ...common.sealed import DamagedError, is_sealed, read_sealed
+from ...common.sealed import DamagedError, is_sealed, is_whole, read_sealed
 from .ledger import Ledger, delete
 from .records import FIT_SEAL, MAP_SEAL, SCHEMA_VERSION, UNCHECKED, CellKey, Failure, Record, Skip, write_json
 
@@ -218,6 +218,8 @@ class RunFolder:
             RecordError: the file is damaged, or was changed after it was written.
             RunFolderError: it is of another schema.
         """
+        if (record := _record_at_once(path)) is not None:
+            return record
         try:
             content = read_sealed(path)
             if (schema := content.get("schema_version", SCHEMA_VERSION)) != SCHEMA_VERSION:
@@ -263,6 +265,16 @@ class RunFolder:
             raise RunFolderError(
                 f"{path} is not a readable failure: {brief(error)}; delete it and run again"
             ) from error
+
+
+def _record_at_once(path: Path) -> Record | None:
+    """Read a record of this version from its text, in half the time of reading JSON first; None if anything is odd."""
+    try:
+        text = path.read_bytes()
+        record = Record.model_validate_json(text)
+    except (OSError, ValueError):
+        return None
+    return record if record.schema_version == SCHEMA_VERSION and is_whole(text) else None
 
 
 def _foreign(path: Path) -> list[str]:

@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from ...common.atomic import write_text
-from ...common.sealed import seal
+from ...common.atomic import write_file, write_text
+from ...common.sealed import with_digest
 from ...datasets.case import Region, Spacing, Trust
 from ...methods.pretraining import Level
 from .html_tables import record_html
@@ -255,7 +255,7 @@ class Record(_Strict):
     from; ``isolation`` is the wall that stood between its code and the labels; ``convergence`` has a phase for each
     training that was watched. ``froc`` holds by protocol the share of lesions found at so many false components per
     scan; ``histogram`` is that of the scores, None of sets without voxel labels and in records of earlier versions.
-    ``digest`` is that of everything else, None until the record is written.
+    ``digest`` is that of its text (:mod:`uasbench.common.sealed`), None until the record is written.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -311,7 +311,8 @@ def write_json(path: Path, value: BaseModel | dict[str, Any] | list[Any]) -> Non
         DiskError: the disk is full or the folder cannot be written.
     """
     if isinstance(value, Record):
-        value = value.model_copy(update={"digest": seal(json.loads(value.model_dump_json()))["digest"]})
+        write_file(path, with_digest(value.model_dump_json(indent=1, exclude={"digest"}) + "\n"))
+        return
     text = (
         value.model_dump_json(indent=1) if isinstance(value, BaseModel) else json.dumps(value, indent=1, sort_keys=True)
     )

@@ -19,7 +19,7 @@ from pydantic_core import to_json
 from ...benchmark.runs.folder import RunFolder
 from ...benchmark.runs.records import CellKey
 from ...common.garbage import uncollected
-from ...common.sealed import seal
+from ...common.sealed import with_digest
 from ...reports.build import build
 from .many_cells import told
 
@@ -28,7 +28,10 @@ SPREAD = 0.01
 
 def write(like: RunFolder, run: RunFolder, cells: int, seeds: int) -> None:
     """Write ``cells`` records, ``seeds`` of every setting, after those of the run ``like``, on all cores."""
-    found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(like.records_dir.glob("*.json"))]
+    found = [
+        {name: value for name, value in json.loads(path.read_text(encoding="utf-8")).items() if name != "digest"}
+        for path in sorted(like.records_dir.glob("*.json"))
+    ]
     templates = list({record["cell"]["method"].partition("@")[0]: record for record in found}.items())
     run.records_dir.mkdir(parents=True)
     chosen = []
@@ -50,8 +53,8 @@ def _write(of_setting: tuple[RunFolder, dict[str, Any], str, int, int]) -> list[
         for seed in range(seeds):
             record = moved(template, np.random.default_rng(first + seed))
             cell = CellKey(**record["cell"] | {"method": method, "seed": seed})
-            sealed = seal(record | {"cell": cell.model_dump()})
-            run.record_path(cell).write_bytes(to_json(sealed, indent=1))
+            text = to_json({**record, "cell": cell.model_dump()}, indent=1).decode()
+            run.record_path(cell).write_bytes(with_digest(text))
             slugs.append(cell.slug)
     return slugs
 
