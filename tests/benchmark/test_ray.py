@@ -248,13 +248,23 @@ def test_a_node_that_dies_changes_no_table(dataset, cluster, quick_run, cache, t
     def kill() -> None:
         raylet = psutil.Process(mortal.all_processes["raylet"][0].process.pid)
 
-        def running() -> list[int]:
-            forks = {p.pid: p for p in raylet.children(recursive=True) if "common.zygote" in " ".join(p.cmdline())}
-            return [pid for pid, process in forks.items() if process.ppid() in forks]
+        def held() -> list[psutil.Process]:
+            """Stop the stages that run on the node, so that none has ended when it dies."""
+            with suppress(psutil.NoSuchProcess):
+                forks = {p.pid: p for p in raylet.children(recursive=True) if "common.zygote" in " ".join(p.cmdline())}
+                stages = [process for process in forks.values() if process.ppid() in forks]
+                for stage in stages:
+                    stage.suspend()
+                return [stage for stage in stages if stage.status() == psutil.STATUS_STOPPED]
+            return []
 
         until(lambda: list((out / "records").glob("*.json")))
-        victims.extend(until(running))
+        stages = until(held)
+        victims.extend(stage.pid for stage in stages)
         cluster.remove_node(mortal, allow_graceful=False)
+        for stage in stages:
+            with suppress(psutil.NoSuchProcess):
+                stage.resume()
 
     killer = threading.Thread(target=kill)
     killer.start()
