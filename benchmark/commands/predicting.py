@@ -21,6 +21,7 @@ from ..planning.prediction import Predictor, predict, wall_s
 from ..planning.tasks import planned_tasks
 from ..planning.where import where
 from ..runs.folder import RunFolder
+from ..shelves.shelf import briefs
 from .display import duration, preparing
 
 if TYPE_CHECKING:
@@ -90,7 +91,8 @@ def plan(options: RunOptions, console: Console | None = None, *, calibrate: bool
     check_source(folder, options)
     with preparing(console) as progress:
         tasks = planned_tasks(options, place.readers, progress)
-    graph = Graph(numerics, folder, outdated(folder, tasks) if folder.run_json.exists() else ())
+    records = briefs(folder) if folder.run_json.exists() else ()
+    graph = Graph(numerics, folder, records, outdated(records, tasks))
     graph.add_all(options, tasks)
     known, on_cpu = rates(), device == "cpu"
     predictor = Predictor(known, device)

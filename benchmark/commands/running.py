@@ -22,6 +22,7 @@ from ..planning.tasks import Planned, planned_tasks
 from ..planning.where import Where, where
 from ..runs.folder import RunFolder
 from ..runs.records import CellKey, Failure, Record, write_json
+from ..shelves.shelf import briefs
 from .display import announce, preparing, shown
 from .journal import STOPPED, Journal, note
 
@@ -53,8 +54,6 @@ def run(
         book = Bookkeeper(graph, folder, on_record)
         for task in tasks:
             book.broken_in_the_plan(task, options.seeds)
-        for key in graph.finished:
-            on_record(folder.record(folder.record_path(key)))
         carry_out(graph, place_of, options, book, console)
         wall = time.monotonic() - started
         write_timing(folder, wall_s=wall, workers=place_of.workers, stage_s=book.stage_s, work_s=book.fit_and_score_s)
@@ -73,7 +72,8 @@ def prepared(
     with preparing(console) as progress:
         tasks = planned_tasks(options, place.readers, progress)
     damaged = retire_damaged(folder)
-    graph = Graph(place.numerics, folder, outdated(folder, tasks))
+    records = briefs(folder)
+    graph = Graph(place.numerics, folder, records, outdated(records, tasks))
     cells = graph.add_all(options, tasks)
     with preparing(console) as progress:
         opened = {(id(t.data), c.candidate.view): t.data for c, t in cells if c.key not in graph.finished}

@@ -11,6 +11,7 @@ from typing import Any
 
 from ...common.errors import printable
 from ..executors.contract import Event, Job, Resources
+from ..executors.queued import BATCH
 from ..planning.prediction import TimeLeft
 from ..runs.folder import RunFolder
 from ..stages.task import Task
@@ -51,6 +52,7 @@ class Status:
         left_s: seconds to the end of the last stage, None where none runs.
         silent_s: seconds since the last line of the journal.
         process: pid and host of the command.
+        queued: whether a command that was stopped has left jobs in a queue.
     """
 
     run: str
@@ -63,6 +65,7 @@ class Status:
     left_s: float | None = None
     silent_s: float | None = None
     process: dict[str, Any] = field(default_factory=dict)
+    queued: bool = False
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Return how many stages of each kind are in which state."""
@@ -110,10 +113,27 @@ def status(folder: RunFolder, now: float) -> Status:
     if state in ENDED:
         for stage in found.stages.values():
             stage.state = "waiting" if stage.state == "running" else stage.state
+        found.queued = state == STOPPED and _look_into_queue(folder, found.stages)
     elif state == "running":
         found.left_s = left.seconds(now)
     found.state, found.silent_s = state, max(0.0, now - last)
     return found
+
+
+def _look_into_queue(folder: RunFolder, stages: Mapping[str, Stage]) -> bool:
+    """Note what the files of stages say that a command has left in a queue when it died; say whether it left any."""
+    files = {path.name: path for path in folder.tasks_dir.iterdir()} if folder.tasks_dir.is_dir() else {}
+    if not any(name.endswith(BATCH) for name in files):
+        return False
+    for name, stage in stages.items():
+        if stage.state != "waiting":
+            continue
+        if (result := files.get(f"{name}.result")) is not None:
+            error = json.loads(result.read_text(encoding="utf-8"))["error"]
+            stage.state, stage.error = "done" if error is None else "failed", error or ""
+        elif (state := files.get(f"{name}.state")) is not None:
+            stage.state, stage.since = "running", state.stat().st_mtime
+    return True
 
 
 def lines(found: Status, now: float) -> list[str]:
@@ -131,6 +151,8 @@ def lines(found: Status, now: float) -> list[str]:
         told[0] += f"; {found.doing}"
     elif found.state == STOPPED:
         told.append("the same command continues where it was")
+        if found.queued:
+            told[-1] += ", and takes on what it has left in the queue, which goes on"
     if found.process and found.state not in ENDED and _alive(found.process) is None:
         told.append(f"it runs on another machine; last heard of {duration(found.silent_s or 0)} ago")
     if found.stages:

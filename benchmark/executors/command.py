@@ -86,6 +86,9 @@ class CommandExecutor(QueuedExecutor):
                 raise
             sent.append(key)
 
+    def left_by(self, key: Key) -> Sequence[Path]:
+        return self._id_file(key), self._script(key)
+
     def ask(self, keys: Collection[Key]) -> Mapping[Key, Verdict]:
         return {key: verdict for key in keys if (verdict := self._ask(key)) is not None}
 
@@ -109,7 +112,7 @@ class CommandExecutor(QueuedExecutor):
             "minutes": str(ceil(seconds / 60)),
         }
         if "{script}" in set_.submit:
-            script = self.place.own(f"{key.text}.sh")
+            script = self._script(key)
             write_text(script, f"#!/bin/sh\nexec {shlex.join(command)}\n").chmod(0o755)
             values["script"] = str(script.absolute())
         done = call(_words(set_.submit, values, command))
@@ -143,6 +146,9 @@ class CommandExecutor(QueuedExecutor):
 
     def _id_file(self, key: Key) -> Path:
         return self.place.own(f"{key.text}.id")
+
+    def _script(self, key: Key) -> Path:
+        return self.place.own(f"{key.text}.sh")
 
 
 def _words(template: str, values: Mapping[str, str], command: Sequence[str] = ()) -> list[str]:

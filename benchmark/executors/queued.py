@@ -11,6 +11,7 @@ import time
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -29,6 +30,8 @@ LARGEST_BATCH = 1000
 ATTEMPTS, PAUSE_S = 5, 30.0
 ENDING_S, PROGRESS_S = 180.0, 5.0
 ANY_NODE = "a node"
+BATCH = ".batch"
+"""How the files of batches end that may still be in the queue."""
 
 
 class QueueError(UasbenchError):
@@ -125,6 +128,10 @@ class QueuedExecutor(ABC):
     @abstractmethod
     def cancel(self, keys: Collection[Key]) -> None:
         """Have groups end; those that the queue does not know any more are left out."""
+
+    def left_by(self, key: Key) -> Sequence[Path]:
+        """Return the files beside its output that a group leaves."""
+        return ()
 
     def room(self) -> int:
         return QUEUED - len(self._waiting) - len(self._group_of)
@@ -223,7 +230,7 @@ class QueuedExecutor(ABC):
         files = [[self.place.files(job) for job in group] for group in groups]
         ids = [[job.id for job in group] for group in groups]
         plan = {"preload": list(self.place.preload), "groups": files, "jobs": ids}
-        path = self.place.own(f"{name}.batch")
+        path = self.place.own(f"{name}{BATCH}")
         write_text(path, json.dumps(plan))
         try:
             self.send(name, groups, [sys.executable, "-P", "-m", batch.__name__, os.fspath(path.absolute())], tries)
@@ -344,7 +351,7 @@ class QueuedExecutor(ABC):
             return False
 
     def _batches(self) -> list[Path]:
-        return sorted(self.place.folder.tasks_dir.glob("bench-*.batch"))
+        return sorted(self.place.folder.tasks_dir.glob(f"bench-*{BATCH}"))
 
     def output(self, key: Key) -> Path:
         """Return the file that the queue writes the output of a group to, beside the logs of its stages."""
@@ -359,10 +366,16 @@ class QueuedExecutor(ABC):
         return f"; its output ends with: {said[-1][:300]}" if said else ""
 
     def _forget(self, name: str) -> None:
-        """Delete the files of a batch that has ended."""
-        for path in self.place.folder.tasks_dir.glob(f"{name}*"):
-            if path.suffix != ".out" or not path.stat().st_size:
-                path.unlink(missing_ok=True)
+        """Delete the files of a batch that has ended; it names them, so that a large folder is not listed."""
+        path = self.place.own(f"{name}{BATCH}")
+        keys = [Key(name, number) for number in range(len(json.loads(path.read_text(encoding="utf-8"))["jobs"]))]
+        for file in (file for key in keys for file in self.left_by(key)):
+            file.unlink(missing_ok=True)
+        for output in map(self.output, keys):
+            with suppress(FileNotFoundError):
+                if not output.stat().st_size:
+                    output.unlink()
+        path.unlink()
 
 
 def together(jobs: Sequence[Job]) -> Resources:

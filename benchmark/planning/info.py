@@ -1,6 +1,6 @@
 """What ``run.json`` says about a run, and whether a folder may go on with the present command."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -9,8 +9,8 @@ from ..environment import commit, environment
 from ..instructions import other_instructions
 from ..runs.certificate import REVOKED
 from ..runs.folder import RecordError, RunFolder
-from ..runs.records import SCHEMA_VERSION, CellKey
-from ..shelves.shelf import Shelf, briefs, wide
+from ..runs.records import SCHEMA_VERSION, CellKey, Record
+from ..shelves.shelf import Shelf, wide
 from ..stages.task import Numerics
 from .options import RunOptions
 from .plan import PlanError
@@ -54,12 +54,12 @@ def _damage(folder: RunFolder, path: Path) -> RecordError | None:
     return None
 
 
-def outdated(folder: RunFolder, tasks: Sequence[Planned]) -> list[CellKey]:
+def outdated(records: Iterable[Record], tasks: Sequence[Planned]) -> list[CellKey]:
     """Return the cells with a record whose scans, labels, patients or split are not the present ones."""
     present = {(t.data.dataset, t.data.train): t.data.info() for t in tasks}
     fields = ("cases", "patients", "truth", "train_cases", "phantom")
     found = []
-    for record in briefs(folder):
+    for record in records:
         now = present.get((record.cell.dataset, record.cell.train))
         if now is not None and any(getattr(now, f) != getattr(record.data, f) for f in fields):
             found.append(record.cell)

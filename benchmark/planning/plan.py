@@ -16,8 +16,8 @@ from ...common.source_hash import steady
 from ...common.untried import untried
 from ..executors.contract import Job, Resources
 from ..refinement.prompts import Prompt
-from ..runs.folder import RunFolder, RunFolderError
-from ..runs.records import FIT_SEAL, MAP_SEAL, CellKey, StageIds
+from ..runs.folder import RunFolder
+from ..runs.records import FIT_SEAL, MAP_SEAL, CellKey, Record, StageIds
 from ..stages.map import MapTask, finished
 from ..stages.measure import MeasureTask
 from ..stages.refine import RefineTask
@@ -143,16 +143,22 @@ def _refined_cell(options: RunOptions, data: TaskData, cell: PlannedCell, prompt
 
 
 class Graph:
-    """The jobs of a run that are not finished yet, and which cells each of them serves."""
+    """The jobs of a run that are not finished yet, and which cells each of them serves.
 
-    def __init__(self, numerics: Numerics, folder: RunFolder, outdated: Sequence[CellKey] = ()) -> None:
+    ``records`` are those of the run so far, of which the cells in ``outdated`` have to be measured again.
+    """
+
+    def __init__(
+        self, numerics: Numerics, folder: RunFolder, records: Iterable[Record] = (), outdated: Iterable[CellKey] = ()
+    ) -> None:
         self.numerics = numerics
         self.folder = folder
         self.plans: dict[CellKey, PlannedCell] = {}
         self.jobs: dict[str, Job] = {}
         self.cells_of: dict[str, list[CellKey]] = {}
         self.finished: list[CellKey] = []
-        self.replaced: list[CellKey] = list(outdated)
+        self.replaced = dict.fromkeys(outdated)
+        self._recorded = {record.cell: record.ids if record.digest else None for record in records}
         self.map_bytes = 0
         self.packages: set[str] = set()
         self._checked: dict[tuple[Path, bool], DamagedError | None] = {}
@@ -253,17 +259,12 @@ class Graph:
             write_text(self.folder.cell_path(key), cell.measure.model_dump_json() + "\n", lasting=False)
 
     def _has_record(self, cell: PlannedCell) -> bool:
-        path = self.folder.record_path(cell.key)
-        if cell.key in self.replaced or not path.exists():
+        if cell.key in self.replaced or cell.key not in self._recorded:
             return False
-        try:
-            record = self.folder.record(path)
-            same = record.ids == cell.ids and record.digest is not None
-        except RunFolderError:
-            same = False
-        if not same:
-            self.replaced.append(cell.key)
-        return same
+        if self._recorded[cell.key] == cell.ids:
+            return True
+        self.replaced[cell.key] = None
+        return False
 
     def _job(self, name: str, task: Task, cell: PlannedCell, needs: set[str], which: str = "") -> bool:
         """Add a job of a cell, and return whether it is new."""

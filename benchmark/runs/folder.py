@@ -7,7 +7,7 @@ import fcntl
 import json
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -237,7 +237,7 @@ class RunFolder:
         """Return every finished cell, sorted by data set, train set, method and seed."""
         with uncollected():
             records = [self.record(p) for p in self.records_dir.glob("*.json")]
-        return sorted(records, key=lambda r: (r.cell.dataset, r.cell.train, r.cell.method, r.cell.seed))
+        return in_order(records)
 
     def failures(self) -> list[Failure]:
         """Return the cells that failed and have not been finished since.
@@ -265,6 +265,17 @@ class RunFolder:
             raise RunFolderError(
                 f"{path} is not a readable failure: {brief(error)}; delete it and run again"
             ) from error
+
+
+def in_order(records: Iterable[Record]) -> list[Record]:
+    """Sort records by data set, train set, method and seed."""
+    return sorted(records, key=rank)
+
+
+def rank(record: Record) -> tuple[str, str, str, int]:
+    """Return what records are sorted by."""
+    cell = record.cell
+    return cell.dataset, cell.train, cell.method, cell.seed
 
 
 def _record_at_once(path: Path) -> Record | None:

@@ -8,8 +8,8 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from ...common import errors
 from ...common.atomic import new_file
-from ...common.errors import brief
 from ...common.garbage import uncollected
 from ...common.sealed import DamagedError, read_sealed, write_sealed
 from ...datasets.readers import Lost, Readers
@@ -75,7 +75,7 @@ class Part:
         try:
             return pq.ParquetFile(self.file(form), page_checksum_verification=True).read_row_group(group)
         except (OSError, pa.ArrowException) as error:
-            raise self._damaged(self.file(form), brief(error)) from error
+            raise self._damaged(self.file(form), errors.brief(error)) from error
 
     def file(self, form: Form) -> Path:
         return self.path / f"{self.number}.{form}.parquet"
@@ -90,6 +90,12 @@ class Shared:
     def _one(self, kind: str, text: str, value: Any) -> Any:
         return self._known.setdefault((kind, text), value)
 
+    def brief(self, record: Record) -> Record:
+        """Return what :func:`brief` leaves of a record."""
+        small = brief(record)
+        small.data = self._one("data", record.data.model_dump_json(), record.data)
+        return small
+
     def record(self, content: Mapping[str, Any], data: Mapping[str, Any]) -> Record:
         """Return a brief as a record."""
         record = Record.model_validate({**content, "data": data[content["data"]]})
@@ -99,18 +105,23 @@ class Shared:
         return record
 
 
-def without_values(record: Record) -> dict[str, Any]:
-    """Return a record without values, curves and histograms, and its data by digest.
+def brief(record: Record) -> Record:
+    """Return a record without values, curves and histograms.
 
     Of its thresholds the protocols stay, and what share of healthy scores lies below them.
     """
     thresholds = {(t.protocol, t.quantile): Threshold(protocol=t.protocol, threshold=None, quantile=t.quantile)
                   for t in record.thresholds}  # fmt: skip
-    small = record.model_copy(update={
+    return record.model_copy(update={
         "per_case": [], "pooled": [], "froc": {}, "histogram": None, "thresholds": list(thresholds.values()),
         "convergence": [fit.model_copy(update={"points": []}) for fit in record.convergence],
     })  # fmt: skip
-    return small.model_dump(mode="json", exclude={"data"}) | {"data": digest(record.data.model_dump(mode="json"))}
+
+
+def without_values(record: Record) -> dict[str, Any]:
+    """Return what :func:`brief` leaves of a record as plain values, its data by digest."""
+    data = digest(record.data.model_dump(mode="json"))
+    return brief(record).model_dump(mode="json", exclude={"data"}) | {"data": data}
 
 
 def made(folder: RunFolder, groups: Mapping[int, Sequence[str]]) -> Iterator[tuple[int, dict[str, RecordError]]]:

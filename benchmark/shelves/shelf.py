@@ -16,7 +16,7 @@ import numpy as np
 
 from ...common.garbage import uncollected
 from ...common.sealed import DamagedError, read_sealed, write_sealed
-from ..runs.folder import RecordError, RunFolder, hold
+from ..runs.folder import RecordError, RunFolder, hold, in_order, rank
 from ..runs.records import Record
 from .part import FORMS, Form, Part, Shared, made
 
@@ -35,13 +35,15 @@ LOCK = "shelf.lock"
 
 
 def briefs(folder: RunFolder) -> Sequence[Record]:
-    """Return the records of a run; those of a wide one from its shelf and without values.
+    """Return the records of a run without values; those of a wide one from its shelf.
 
     Raises:
         RecordError: one is damaged.
     """
     if not wide(folder):
-        return folder.records()
+        shared = Shared()
+        with uncollected():
+            return in_order([shared.brief(folder.record(path)) for path in _lying(folder)])
     shelf = Shelf(folder)
     for error in shelf.update():
         raise error
@@ -123,7 +125,7 @@ class Shelf:
             for number, part in parts.items():
                 records = part.briefs(shared)
                 found += [(records[i], number, i) for i in sorted(numbers[number])]
-        found.sort(key=lambda one: (one[0].cell.dataset, one[0].cell.train, one[0].cell.method, one[0].cell.seed))
+        found.sort(key=lambda one: rank(one[0]))
         positions = {number: np.full(part.count, -1) for number, part in parts.items()}
         for position, (_, number, i) in enumerate(found):
             positions[number][i] = position

@@ -8,7 +8,7 @@ import json
 import re
 import time
 import uuid
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,6 +20,7 @@ from ...common.atomic import write_file
 from ..long_form import collect
 from ..runs.folder import RunFolder, RunFolderError
 from ..runs.records import Record
+from ..shelves.part import Shared
 from . import comparison
 from .comparison import ROW_TAG, Row
 from .moving import artifacts, copied, settle
@@ -79,26 +80,25 @@ class Mirror:
 
     def send(self, *, files: bool) -> int:
         """Send every cell that the server lacks, from this command or an earlier one; return how many."""
-        records = self._records()
-        sent = 0
-        for pair in dict.fromkeys([*self._announced(), *((r.cell.dataset, r.cell.train) for r in records)]):
+        there: dict[tuple[str, str], list[Record]] = {pair: [] for pair in self._announced()}
+        sent, shared = Counter[tuple[str, str]](), Shared()
+        for record in self._records():
+            if self.progress.stopped.is_set():
+                return sent.total()
+            pair = (record.cell.dataset, record.cell.train)
+            sent[pair] += self.cell(record)
+            there.setdefault(pair, []).append(shared.brief(record))
+        for pair, mine in there.items():
             task = self._task(*pair)
-            mine = [r for r in records if (r.cell.dataset, r.cell.train) == pair]
-            changed = 0
-            for record in mine:
-                if self.progress.stopped.is_set():
-                    return sent + changed
-                changed += self.cell(record)
-            if changed or self.refused:
+            if sent[pair] or self.refused:
                 self._settle(task, mine)
             if files:
                 self._finish(pair, task, mine)
-            sent += changed
         self.progress.files = files
         if self.refused:
             some = "; ".join(f"{name}: {why}" for name, why in islice(self.refused.items(), 3))
             raise TrackingError(f"{self.address} lacks {len(self.refused)} of the cells ({some})")
-        return sent
+        return sent.total()
 
     def cell(self, record: Record) -> bool:
         """Send one cell unless the server has it; a cell that cannot be sent is noted and stops no other."""
@@ -116,14 +116,13 @@ class Mirror:
     def _announced(self) -> list[tuple[str, str]]:
         return [(task["dataset"], task["train"]) for task in self.info.get("tasks", [])]
 
-    def _records(self) -> list[Record]:
-        records = []
+    def _records(self) -> Iterator[Record]:
+        """Yield every record, of which none is kept: a run may have more than the memory holds."""
         for path in sorted(self.folder.records_dir.glob("*.json")):
             try:
-                records.append(self.folder.record(path))
+                yield self.folder.record(path)
             except RunFolderError as error:
                 self.refused[path.stem] = first_line(error)
-        return records
 
     def _task(self, dataset: str, train: str) -> _Task:
         pair = (dataset, train)

@@ -1,5 +1,7 @@
 """The executor of Slurm on a real cluster of one node: the contract, whole runs, and what goes wrong on clusters."""
 
+import functools
+import json
 import os
 import signal
 import subprocess
@@ -12,6 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 from typer.testing import CliRunner
+from uasbench.benchmark.commands.status import status
 from uasbench.benchmark.conformance.executors import CHECKS, Bench
 from uasbench.benchmark.executors.contract import Event
 from uasbench.benchmark.runs.folder import RunFolder
@@ -102,12 +105,12 @@ def test_a_run_has_the_tables_of_a_local_one(dataset, quick_run, cache, tmp_path
 class Disturbed:
     """A run through the queue in a process of its own, which a test disturbs once something of it runs."""
 
-    def __init__(self, root: Path, cache: Path, out: Path) -> None:
-        self.out, self.folder = out, RunFolder(out)
+    def __init__(self, dataset: str, cache: Path, out: Path) -> None:
+        self.dataset, self.out, self.folder = dataset, out, RunFolder(out)
         values = [f"--queue={key}={value}" for key, value in {**FAST, "group_s": 0}.items()]
         code = "from uasbench.cli import main; main()"
-        self.command = [sys.executable, "-c", code, "run", "--methods", METHODS, "--dataset", "lits"]
-        self.command += ["--data-root", str(root), "--cache", str(cache), "--profile", "smoke", "--seeds", "2"]
+        self.command = [sys.executable, "-c", code, "run", "--methods", METHODS, "--dataset", dataset, "--phantom"]
+        self.command += ["--cache", str(cache), "--profile", "smoke", "--seeds", "2"]
         self.command += ["--trials", "1", "--executor", "slurm", *values, "--out", str(out)]
 
     def start(self) -> subprocess.Popen[bytes]:
@@ -121,17 +124,35 @@ class Disturbed:
         process = self.start()
         return process.wait(600)
 
+    def is_as(self, local: dict[str, bytes]) -> None:
+        """It has the tables of a local run, no stage was done twice by the last command, and no file is left over."""
+        assert tables(self.folder) == local
+        lines = [json.loads(line) for line in self.folder.progress.read_text().splitlines()[1:]]
+        done = [line[1] for line in lines if line[0] == "done"]
+        assert len(done) == len(set(done)) > 0
+        left = [path.name for path in self.folder.tasks_dir.glob("bench-*") if path.suffix != ".out"]
+        assert not left + [path.name for path in self.out.rglob(".*.partial-*")]
+
 
 @pytest.fixture(scope="module")
-def local(quick_run, root: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    out = tmp_path_factory.mktemp("local") / "run"
-    options = {"data_root": root, "cache": cache, "profile": "smoke", "seeds": [0, 1], "trials": 1}
-    return tables(quick_run(METHODS, "lits", out=out, **options).folder)
+def local_tables(quick_run, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], dict[str, bytes]]:
+    options = {"phantom": True, "cache": cache, "profile": "smoke", "seeds": [0, 1], "trials": 1}
+
+    @functools.cache
+    def of(dataset: str) -> dict[str, bytes]:
+        return tables(quick_run(METHODS, dataset, out=tmp_path_factory.mktemp("local") / "run", **options).folder)
+
+    return of
 
 
 @pytest.fixture
-def disturbed(root: Path, cache: Path, tmp_path: Path) -> Disturbed:
-    return Disturbed(root, cache, tmp_path / "run")
+def disturbed(request: pytest.FixtureRequest, cache: Path, tmp_path: Path) -> Disturbed:
+    return Disturbed(getattr(request, "param", "lits"), cache, tmp_path / "run")
+
+
+@pytest.fixture
+def local(disturbed: Disturbed, local_tables: Callable[[str], dict[str, bytes]]) -> dict[str, bytes]:
+    return local_tables(disturbed.dataset)
 
 
 def test_a_cancelled_job_is_a_failure_row_and_the_next_run_completes(disturbed, local):
@@ -142,10 +163,11 @@ def test_a_cancelled_job_is_a_failure_row_and_the_next_run_completes(disturbed, 
     assert "its Slurm job was cancelled" in (disturbed.folder.tables_dir / "failures.csv").read_text()
     before = made(disturbed.folder)
     assert disturbed.finish() == 0
-    assert tables(disturbed.folder) == local
+    disturbed.is_as(local)
     assert {path: at for path, at in made(disturbed.folder).items() if path in before} == before
 
 
+@pytest.mark.parametrize("disturbed", ["lits", "coronacases"], indirect=True)
 @pytest.mark.parametrize(("find", "reason"), [(stages, "SIGKILL"), (groups, "its Slurm job ended without a result")])
 def test_what_is_killed_is_a_failure_row_and_the_next_run_completes(find, reason, disturbed, local):
     process = disturbed.start()
@@ -153,8 +175,25 @@ def test_what_is_killed_is_a_failure_row_and_the_next_run_completes(find, reason
     os.kill(find(disturbed.out)[0].pid, signal.SIGKILL)
     assert process.wait(600) == 3
     assert reason in (disturbed.folder.tables_dir / "failures.csv").read_text()
+    before = made(disturbed.folder)
     assert disturbed.finish() == 0
-    assert tables(disturbed.folder) == local
+    disturbed.is_as(local)
+    assert {path: at for path, at in made(disturbed.folder).items() if path in before} == before
+
+
+def test_a_full_queue_is_waited_for(disturbed, local):
+    foreign = slurm.run(
+        "sbatch", "--parsable", f"--cpus-per-task={slurm.CPUS}", "--output=/dev/null", "--wrap=sleep 600"
+    )
+    until(disturbed.running, "another's job has all processors")
+    process = disturbed.start()
+    until(lambda: len(slurm.queue()) > 2, "jobs wait behind it")
+    time.sleep(3)
+    assert [name.partition("_")[0] for name in disturbed.running()] == [foreign]
+    assert process.poll() is None
+    slurm.run("scancel", foreign)
+    assert process.wait(600) == 0
+    disturbed.is_as(local)
 
 
 def test_a_drained_node_is_waited_for(disturbed, local):
@@ -169,7 +208,7 @@ def test_a_drained_node_is_waited_for(disturbed, local):
     finally:
         slurm.run("scontrol", "update", f"nodename={node}", "state=resume")
     assert process.wait(600) == 0
-    assert tables(disturbed.folder) == local
+    disturbed.is_as(local)
 
 
 def test_a_requeued_job_goes_on(disturbed, local):
@@ -177,7 +216,7 @@ def test_a_requeued_job_goes_on(disturbed, local):
     until(disturbed.running, "a job runs")
     slurm.run("scontrol", "requeue", disturbed.running()[0])
     assert process.wait(600) == 0
-    assert tables(disturbed.folder) == local
+    disturbed.is_as(local)
 
 
 def test_what_a_killed_submitter_left_is_found(disturbed, local):
@@ -187,8 +226,11 @@ def test_what_a_killed_submitter_left_is_found(disturbed, local):
     process.wait()
     left = {line.partition("_")[0] for line in slurm.queue()}
     assert left
+    found = status(disturbed.folder, time.time())
+    assert (found.state, found.queued) == ("stopped", True)
+    assert "running" in {stage.state for stage in found.stages.values()}
     assert disturbed.finish() == 0
-    assert tables(disturbed.folder) == local
+    disturbed.is_as(local)
 
 
 def test_a_stage_that_meets_the_limit_of_its_job_is_sent_again(tmp_path):
@@ -207,7 +249,7 @@ def test_a_stage_that_meets_the_limit_of_its_job_is_sent_again(tmp_path):
     assert len(bench.begun()) == 2
 
 
-def test_plain_scripts_run_a_plan(disturbed, local, root, cache, tmp_path):
+def test_plain_scripts_run_a_plan(disturbed, local, tmp_path):
     given = [word for word in disturbed.command[3:] if word != "run"]
     done = CliRunner().invoke(app, ["plan", *given, "--sbatch", str(tmp_path / "go.sh")])
     assert done.exit_code == 0, done.output

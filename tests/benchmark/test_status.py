@@ -117,6 +117,28 @@ os.kill(os.getpid(), signal.SIGKILL)
     assert found.counts()["fit"] == {"done": 0, "running": 0, "waiting": 1, "failed": 0}
 
 
+def test_what_a_killed_command_has_left_in_a_queue_goes_on(run):
+    Journal(run, JOBS, 2, None, lambda _: None)(Event(JOBS[0], "started"))
+    plan, *rest = run.progress.read_text().splitlines()
+    gone = json.loads(plan) | {"process": json.loads(plan)["process"] | {"born": 0}}
+    run.progress.write_text("\n".join([json.dumps(gone), *rest, ""]))
+    tasks = run.tasks_dir
+    tasks.mkdir()
+    (tasks / "fit-0.state").write_text("{}")
+    assert status.status(run, now(run)).counts()["fit"]["running"] == 0, "no queue has it"
+    (tasks / "bench-1.batch").write_text("{}")
+    (tasks / "fit-1.result").write_text('{"error": null}')
+    (tasks / "map-1.result").write_text('{"error": "ValueError: no"}')
+    before = sorted(run.path.rglob("*"))
+    found = status.status(run, now(run))
+    assert (found.state, found.queued) == ("stopped", True)
+    assert [found.stages[name].state for name in ("fit-0", "fit-1", "map-0", "map-1")] == [
+        "running", "done", "waiting", "failed",
+    ]  # fmt: skip
+    assert "left in the queue" in texts(run)
+    assert sorted(run.path.rglob("*")) == before
+
+
 def test_a_process_of_the_same_number_is_not_the_command_and_one_elsewhere_is_unknown(run, journal):
     plan = json.loads(run.progress.read_text())
     plan["process"]["born"] -= 1000
