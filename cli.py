@@ -2,6 +2,7 @@
 
 import errno
 import json
+import shlex
 import sys
 from io import TextIOWrapper
 from pathlib import Path
@@ -173,6 +174,10 @@ def plan(
         Path | None,
         typer.Option(metavar="FILE", help="Instead, write Slurm scripts: an array per wave, and FILE that sends them."),
     ] = None,
+    stages: Annotated[
+        bool,
+        typer.Option("--stages", help="Instead, write the plan for 'bench stage'; print its calls in order."),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Say what the same run would do and cost; its data are prepared, nothing is trained."""
@@ -184,6 +189,12 @@ def plan(
     options = (
         validated(**given(ctx)) if experiment is None else experiment_options(experiment, **given(ctx, typed=True))
     )
+    if stages:
+        from .benchmark.commands.staging import write_stages
+
+        for name in write_stages(options, console()):
+            print(shlex.join(["bench", "stage", str(options.folder().absolute()), name]))
+        return
     if sbatch is not None:
         from .benchmark.commands.staging import write_scripts
 

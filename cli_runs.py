@@ -40,9 +40,9 @@ def status(path: RunPath, as_json: AsJson = False) -> None:
 @app.command()
 def stage(
     path: RunPath,
-    name: Annotated[str, typer.Argument(metavar="ID", help="As 'bench plan --json' names it.")],
+    name: Annotated[str, typer.Argument(metavar="ID", help="As 'bench plan --stages' names it.")],
 ) -> None:
-    """Run one stage that 'bench plan --sbatch' has planned, on any machine that sees the run folder."""
+    """Run one stage that 'bench plan --stages' or '--sbatch' has planned, wherever the run folder is seen."""
     from .benchmark.commands.staging import run_stage
     from .benchmark.runs.folder import RunFolder
 

@@ -28,6 +28,15 @@ def instruction_set() -> dict[str, str]:
     return found | {name: os.environ[name] for name in CHOICES.split() if os.environ.get(name)}
 
 
+def made_on(device: str) -> dict[str, str]:
+    """Return what decides the last bits of what is computed here: the instruction set, and on a GPU its model."""
+    if device == "cpu":
+        return instruction_set()
+    import torch
+
+    return instruction_set() | {"gpu": torch.cuda.get_device_name()}
+
+
 def instruction_text(found: Mapping[str, str]) -> str:
     """Return an instruction set as a line of text.
 

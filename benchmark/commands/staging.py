@@ -8,12 +8,12 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ...common.atomic import write_text
 from ...common.errors import UasbenchError, did_you_mean
 from ...common.sealed import damage
-from ..executors.contract import Job, Place
+from ..executors.contract import Job, Place, checked_settings
 from ..executors.queued import LARGEST_BATCH, grouped, together
 from ..executors.slurm import SlurmSettings
 from ..planning.options import RunOptions
@@ -45,7 +45,7 @@ def run_stage(folder: RunFolder, name: str) -> str | None:
     try:
         plan = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise StageUseError(f"{folder.path} has no plan of stages; 'bench plan … --sbatch FILE' writes one") from error
+        raise StageUseError(f"{folder.path} has no plan of stages; 'bench plan … --stages' writes one") from error
     if name not in plan:
         raise StageUseError(f"{folder.path} has no stage {name!r}{did_you_mean(name, list(plan))}; {path} names them")
     if missing := [need for need in plan[name]["needs"] if not _is_done(place.task(need))]:
@@ -62,6 +62,16 @@ def _is_done(file: Path) -> bool:
     return damage(Path(task["out"]) / FIT_SEAL, seal_alone=True) is None
 
 
+def write_stages(options: RunOptions, console: Console | None = None) -> list[str]:
+    """Write the plan of a run into its folder; return the ids of its stages, each after those that it needs.
+
+    Raises:
+        UasbenchError: as for a run, or nothing is left to do.
+    """
+    with RunFolder.working(options.folder()) as folder:
+        return [job.id for wave in _written(options, folder, console)[1] for job in wave]
+
+
 def write_scripts(options: RunOptions, file: Path, console: Console | None = None) -> list[Path]:
     """Write the plan of a run into its folder, and plain Slurm scripts that run it; return them, the sender first.
 
@@ -69,25 +79,32 @@ def write_scripts(options: RunOptions, file: Path, console: Console | None = Non
         UasbenchError: as for a run, or nothing is left to do.
     """
     options = options.model_copy(update={"executor": "slurm"})
-    place_of, settings = where(options), SlurmSettings.model_validate(options.queue)
+    settings: Any = checked_settings(SlurmSettings, options.queue)
     with RunFolder.working(options.folder()) as folder:
-        _, graph = prepared(options, place_of, folder, console)
-        place = Place(folder, place_of.workers, limit_s=options.limit_s)
-        for job in graph.jobs.values():
-            place.files(job)
-        plan = {job.id: described(job) for job in graph.jobs.values()}
-        write_text(place.own(PLAN), json.dumps(plan, indent=1))
-        waves = [[job for job in graph.jobs.values() if job.task.stage == stage] for stage in WAVES]
-        if not any(waves):
-            raise StageUseError(f"{folder.path}: nothing is left to do")
+        place, waves = _written(options, folder, console)
         file.parent.mkdir(parents=True, exist_ok=True)
         scripts = []
-        for jobs in filter(None, waves):
+        for jobs in waves:
             path = file.with_name(f"{file.stem}-{len(scripts) + 1}-{jobs[0].task.stage}.sbatch")
             scripts.append(write_text(path, _array(jobs, place, settings)))
     sender = write_text(file, _sender(scripts))
     sender.chmod(0o755)
     return [sender, *scripts]
+
+
+def _written(options: RunOptions, folder: RunFolder, console: Console | None) -> tuple[Place, list[list[Job]]]:
+    """Write the plan of a run; return its jobs in waves, each of which needs those before."""
+    place_of = where(options)
+    _, graph = prepared(options, place_of, folder, console)
+    place = Place(folder, place_of.workers, limit_s=options.limit_s)
+    for job in graph.jobs.values():
+        place.files(job)
+    plan = {job.id: described(job) for job in graph.jobs.values()}
+    write_text(place.own(PLAN), json.dumps(plan, indent=1))
+    waves = [[job for job in graph.jobs.values() if job.task.stage == stage] for stage in WAVES]
+    if not any(waves):
+        raise StageUseError(f"{folder.path}: nothing is left to do")
+    return place, [*filter(None, waves)]
 
 
 def _array(jobs: Sequence[Job], place: Place, settings: SlurmSettings) -> str:

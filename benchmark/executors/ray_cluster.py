@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from ...common.atomic import open_no_link
 from ...common.errors import UasbenchError, brief
@@ -43,10 +43,12 @@ class RayError(UasbenchError):
 class RaySettings(BaseModel, extra="forbid"):
     """What ``--queue`` says of Ray: the ``address`` of a cluster, for which ``--ray-address`` is another name.
 
-    It is ``HOST:PORT``, ``auto`` or ``ray://HOST:PORT``; without one, a cluster of its own is made.
+    It is ``HOST:PORT``, ``auto`` or ``ray://HOST:PORT``; without one, a cluster of its own is made. ``gpu_share`` is
+    what a stage on a GPU takes of one; without it the whole, or in a cluster of its own what each worker has.
     """
 
     address: str | None = None
+    gpu_share: float | None = Field(default=None, gt=0, le=1)
 
 
 class RayCluster:
@@ -69,7 +71,7 @@ class RayCluster:
         self._given = ray.is_initialized()
         settings = RaySettings.model_validate(place.settings)
         self.own = settings.address is None and not self._given
-        self._share = 1.0
+        self._share = settings.gpu_share or 1.0
         self._folder: Path | None = None
         self._lock: TextIO | None = None
         self._processes: list[Any] = []
@@ -77,7 +79,7 @@ class RayCluster:
         logging.getLogger("ray").setLevel(logging.ERROR)
         try:
             if self.own:
-                self._start(place)
+                self._start(place, settings.gpu_share)
             elif not self._given:
                 self._join(str(settings.address))
         except BaseException:
@@ -107,11 +109,11 @@ class RayCluster:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._lock.close()
 
-    def _start(self, place: Place) -> None:
+    def _start(self, place: Place, share: float | None) -> None:
         import psutil
 
         gpus = 0 if place.device == "cpu" else devices.gpu_count()
-        self._share = min(1.0, gpus / place.workers) if gpus else 1.0
+        self._share = share or (min(1.0, gpus / place.workers) if gpus else 1.0)
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # otherwise Ray leaves one in the home folder
         self._folder, self._lock = _folder()
         before = psutil.Process().children()

@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -22,6 +23,8 @@ from .ledger import Ledger, delete
 from .records import FIT_SEAL, MAP_SEAL, SCHEMA_VERSION, UNCHECKED, CellKey, Failure, Record, Skip, write_json
 
 LOCK = "lock"
+TOUCHED_S, LOST_S = 15.0, 40.0
+"""How often a lock is touched, and how long one of another machine is watched before it is taken."""
 _writing = threading.Lock()
 
 
@@ -305,7 +308,8 @@ def _foreign(path: Path) -> list[str]:
 def hold(folder: RunFolder, name: str = LOCK, doing: str = "works in") -> Iterator[None]:
     """Hold a lock of a run exclusively; the kernel frees it when the process ends, however it ends. The file stays.
 
-    It is not re-entrant: a second hold of the same lock is refused in the same process too.
+    It is not re-entrant: a second hold of the same lock is refused in the same process too. Where locks do not hold
+    between machines, one that a process of another touches is held all the same.
 
     Raises:
         RunFolderError: another process holds it, or the folder cannot be locked.
@@ -317,6 +321,8 @@ def hold(folder: RunFolder, name: str = LOCK, doing: str = "works in") -> Iterat
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if not (path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat())):
                 raise BlockingIOError  # who held it before has deleted the file
+            if _is_held_elsewhere(path):
+                raise BlockingIOError
         except BlockingIOError:
             holder = path.read_text(encoding="utf-8").strip() if path.exists() else ""
             raise RunFolderError(
@@ -335,7 +341,40 @@ def hold(folder: RunFolder, name: str = LOCK, doing: str = "works in") -> Iterat
         file.truncate(0)
         file.write(f"{os.getpid()} on {os.uname().nodename}")
         file.flush()
+        closing.enter_context(_touched(path))
         try:
             yield
         finally:
             file.truncate(0)
+
+
+def _is_held_elsewhere(path: Path) -> bool:
+    """Whether another machine holds a lock: it has written it, and touches it while we look for some time."""
+    host = path.read_text(encoding="utf-8", errors="replace").partition(" on ")[2].strip()
+    if host in ("", os.uname().nodename):
+        return False
+    touched, until = path.stat().st_mtime_ns, time.monotonic() + LOST_S
+    while time.monotonic() < until:
+        if path.stat().st_mtime_ns != touched:
+            return True
+        time.sleep(min(1.0, LOST_S / 5))
+    return False
+
+
+@contextmanager
+def _touched(path: Path) -> Iterator[None]:
+    """Touch a lock again and again."""
+    ended = threading.Event()
+
+    def touch() -> None:
+        while not ended.wait(TOUCHED_S):
+            with suppress(OSError):
+                os.utime(path)
+
+    thread = threading.Thread(target=touch, name=f"holds {path.name}", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()

@@ -19,7 +19,7 @@ from ...methods.resuming import CHECKPOINTS, EVERY_S
 from ...methods.state import parameter_count
 from .. import device as devices
 from ..convergence import WatchedCurves
-from ..instructions import instruction_set
+from ..instructions import made_on
 from ..runs.records import FIT_SEAL
 from . import drive
 from .inputs import check_whole, entries_of, kernels_beside
@@ -149,7 +149,7 @@ def _learn(task: FitTask, scratch: Path, progress: Progress) -> None:
         **devices.peaks(numerics.device),
         "provenance": drive.origin_of(method),
         "convergence": [phase.model_dump() for phase in watched.judged()],
-        "instruction_set": instruction_set(),
+        "instruction_set": made_on(numerics.device),
         "isolation": standing(),
     }
     seal_folder(scratch / FIT_SEAL, about, but=[CURVES])

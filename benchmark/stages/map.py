@@ -17,7 +17,7 @@ from ...datasets.case import counted
 from ...datasets.storing.prepared import PreparedCase
 from ...methods.training import autocast
 from .. import device as devices
-from ..instructions import instruction_set
+from ..instructions import made_on
 from ..runs.map_store import healthy_map, restored_map, write_map, write_mask
 from ..runs.records import FIT_SEAL, MAP_SEAL
 from . import drive
@@ -115,7 +115,7 @@ def _map_all(task: MapTask, scratch: Path, progress: Progress) -> None:
         "score_s": seconds,
         "slices": slices,
         "native_threshold": thresholds[0],
-        "instruction_set": instruction_set(),
+        "instruction_set": made_on(task.numerics.device),
         "isolation": standing(),
         "restored": titles or [],
     }

@@ -12,7 +12,7 @@ from ...common.seeds import derive
 from ...datasets.case import Region, counted
 from ...datasets.storing.prepared import PreparedCase
 from .. import device as devices
-from ..instructions import instruction_set
+from ..instructions import made_on
 from ..protocols.catalogue import REFINED
 from ..protocols.evidence import healthy_curves
 from ..refinement.prompts import Prompt
@@ -108,7 +108,7 @@ def _refine_all(task: RefineTask, scratch: Path, progress: Progress) -> None:
         "refine_s": seconds,
         "slices": mapped["slices"],
         "native_threshold": None,
-        "instruction_set": instruction_set(),
+        "instruction_set": made_on(task.numerics.device),
         "isolation": weakest([standing(), mapped.get("isolation", "none")]),
         "restored": [],
         "params": predictor.params,

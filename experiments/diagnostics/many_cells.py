@@ -3,19 +3,23 @@
 ``python -m uasbench.experiments.diagnostics.many_cells --cells 10000`` plans a sweep of ``ae`` (settings × seeds) on
 the smallest liver phantom, writes its plan, lets time pass for all of its stages on a cluster of the given size, and
 reads the journal as ``bench status`` does; each part with its processor seconds and the memory so far.
+
+While time passes, the settings take in turn what the methods with a rate at ``paper`` on a GPU do.
 """
 
 import argparse
 import multiprocessing
+import re
 import resource
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from ...benchmark.catalogue.rates import Rate, rates
 from ...benchmark.commands.journal import Journal
 from ...benchmark.commands.status import status
 from ...benchmark.executors.contract import Job
@@ -26,8 +30,9 @@ from ...benchmark.planning.tasks import planned_tasks
 from ...benchmark.planning.where import where
 from ...benchmark.runs.folder import RunFolder
 
-HOURS = {"fit": 0.5, "map": 0.05, "measure": 0.01}
-"""Of a stage at ``paper`` on a GPU, as docs/performance.md reckons it for a network on slices."""
+MEASURE_S, START_S = 36.0, 2.7
+"""Of measuring a cell at ``paper``, and what a job of Slurm takes around its stage (docs/performance.md)."""
+SETTING = re.compile(r"@v(\d+) ")
 
 
 def _peak_mib() -> float:
@@ -65,12 +70,16 @@ def sweep(cells: int, workers: int, folder: Path) -> None:
         with told("writing the plan"):
             run.update_info(cells=[key.slug for key in graph.plans])
             graph.write()
-        jobs = [_timed(job) for job in graph.jobs.values()]
+        jobs = timed(graph.jobs.values(), [r for r in rates().rows if (r.profile, r.device) == ("paper", "gpu")])
         journal = Journal(run, jobs, workers, None, lambda _: None)
         with told(f"passing {len(jobs)} stages through {workers} workers"):
             hours = wall_s(jobs, workers, journal) / 3600
-        work = sum(job.resources.seconds or 0.0 for job in jobs) / 3600
+        seconds = [job.resources.seconds or 0.0 for job in jobs]
+        work, longest = sum(seconds) / 3600, max(seconds) / 3600
         print(f"simulated: {hours:.1f} h for {work:.0f} h of work, {work / hours / workers:.0%} of the workers busy")
+        print(
+            f"the longest stage {longest:.1f} h; {len(jobs) * START_S / 3600:.0f} h for starting jobs of one stage each"
+        )
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as alone:
             print(alone.submit(_status, run.path).result())
 
@@ -81,8 +90,16 @@ def _status(run: Path) -> dict[str, int]:
         return status(RunFolder.open(run), time.time()).cells
 
 
-def _timed(job: Job) -> Job:
-    return replace(job, resources=replace(job.resources, seconds=3600 * HOURS[job.task.stage]))
+def timed(jobs: Iterable[Job], rated: Sequence[Rate]) -> list[Job]:
+    """Return the jobs of a sweep with the seconds that they take; the settings have the rates in turn."""
+
+    def seconds(job: Job) -> float:
+        found = SETTING.search(job.label)
+        rate = rated[int(found[1]) % len(rated) if found else -1]
+        takes = {"fit": rate.fit_s, "map": rate.slice_s * rate.slices, "measure": MEASURE_S}
+        return takes[job.task.stage] + START_S
+
+    return [replace(job, resources=replace(job.resources, seconds=seconds(job))) for job in jobs]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

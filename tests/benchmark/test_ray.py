@@ -229,8 +229,10 @@ def test_a_foreign_cluster_gives_parts_of_a_gpu_and_stays(bench, cluster, monkey
     assert bench.begun()[-1][0] == "late", "a GPU gave more than it has"
     assert "no node of the Ray cluster has num_cpus 9" in last.pop("huge").value
     assert {event.kind for event in last.values()} == {"done"}
-    again = RayCluster(bench.place)
+    monkeypatch.setenv("RAY_ADDRESS", cluster.address)
+    again = RayCluster(replace(bench.place, settings={"address": "auto", "gpu_share": 0.25}))
     assert again.fits({"num_gpus": 1.0})
+    assert again.takes(Resources(gpus=1.0))["num_gpus"] == 0.25
     again.close()
     with pytest.raises(RayError, match=r"--ray-address 127.0.0.1:9: .*refused"):
         RayCluster(replace(bench.place, settings={"address": "127.0.0.1:9"}))

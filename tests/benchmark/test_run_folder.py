@@ -4,10 +4,13 @@ import fcntl
 import json
 import os
 import shutil
+import threading
+import time
 
 import pytest
 from uasbench.benchmark.commands.cleaning import clean
 from uasbench.benchmark.commands.running import run
+from uasbench.benchmark.runs import folder as folders
 from uasbench.benchmark.runs.folder import RunFolder, RunFolderError, hold
 from uasbench.benchmark.runs.records import Record
 from uasbench.benchmark.stages.map import finished
@@ -130,6 +133,30 @@ def test_a_lock_that_its_holder_deletes_is_not_held_twice(tmp_path, monkeypatch)
     monkeypatch.setattr(fcntl, "flock", slow)
     with pytest.raises(RunFolderError, match="another bench"), hold(RunFolder(tmp_path)):
         pass
+
+
+@pytest.mark.parametrize("host", ["elsewhere", os.uname().nodename])
+@pytest.mark.parametrize("alive", [True, False])
+def test_a_lock_that_another_machine_touches_is_held_where_locks_do_not_reach(tmp_path, monkeypatch, host, alive):
+    monkeypatch.setattr(folders, "LOST_S", 1.0)
+    monkeypatch.setattr(folders, "TOUCHED_S", 0.05)
+    lock, ended = tmp_path / "lock", threading.Event()
+    lock.write_text(f"7 on {host}")
+    there = threading.Thread(target=lambda: [os.utime(lock) for _ in iter(lambda: ended.wait(0.05), True)])
+    if alive:
+        there.start()
+    try:
+        if alive and host == "elsewhere":
+            with pytest.raises(RunFolderError, match=r"another bench works in .* \(pid 7 on elsewhere\)"):
+                hold(RunFolder(tmp_path)).__enter__()
+        else:
+            with hold(RunFolder(tmp_path)):
+                before = lock.stat().st_mtime_ns
+                time.sleep(0.3)
+                assert lock.stat().st_mtime_ns > before
+    finally:
+        ended.set()
+    assert not lock.read_text() or alive
 
 
 OPTIONS = {

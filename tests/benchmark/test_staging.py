@@ -1,5 +1,6 @@
 """A run without an executor: stages one by one, and plain scripts for Slurm."""
 
+import shlex
 import subprocess
 
 import pytest
@@ -39,6 +40,29 @@ def test_the_stages_of_a_plan_run_anywhere_in_any_process(smoke, tmp_path):
         write_scripts(options, tmp_path / "go.sh")
 
 
+def test_a_plan_prints_calls_that_run_it_one_after_the_other(smoke, tmp_path):
+    options = smoke("hu-deviation", trials=1)
+    folder = options.folder()
+    given = [
+        "--methods",
+        "hu-deviation",
+        "--dataset",
+        "lits",
+        "--data-root",
+        options.data_root,
+        "--cache",
+        options.cache,
+    ]
+    given += ["--profile", "smoke", "--seeds", "1", "--trials", "1", "--out", folder]
+    done = CliRunner().invoke(app, ["plan", *map(str, given), "--stages"])
+    assert done.exit_code == 0, done.output
+    calls = [shlex.split(line) for line in done.output.splitlines() if line.startswith("bench stage")]
+    assert [call[-1].partition("-")[0] for call in calls] == ["fit", "map", "measure"]
+    for _, *words in calls:
+        assert CliRunner().invoke(app, words).exit_code == 0
+    assert len(list(RunFolder.open(folder).records_dir.glob("*"))) == 1
+
+
 def test_a_failed_stage_says_why(smoke, tmp_path):
     options = smoke("hu-deviation", trials=1)
     write_scripts(options, tmp_path / "go.sh")
@@ -51,7 +75,7 @@ def test_a_failed_stage_says_why(smoke, tmp_path):
 
 
 def test_a_run_without_a_plan_of_stages_says_how_to_write_one(small_run, smoke, tmp_path):
-    with pytest.raises(StageUseError, match="has no plan of stages; 'bench plan … --sbatch FILE' writes one"):
+    with pytest.raises(StageUseError, match="has no plan of stages; 'bench plan … --stages' writes one"):
         run_stage(small_run, "fit-x")
     with pytest.raises(UasbenchError, match="did you mean 'partition'"):
         write_scripts(smoke("hu-deviation", queue={"partitoin": "x"}), tmp_path / "go.sh")
