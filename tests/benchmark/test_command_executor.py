@@ -1,6 +1,7 @@
 """The executor of any queue, on one of thirty lines; and the settings by which it is told of the queue."""
 
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -46,6 +47,36 @@ def test_a_run_goes_through_the_queue_in_groups_and_measures_what_a_local_one_do
     while left := _running(str(folder.tasks_dir)):
         assert time.monotonic() < end, left
         time.sleep(0.1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dataset", ["lits", "coronacases"])
+def test_a_killed_job_is_a_failure_row_and_the_next_run_has_the_tables_of_a_local_one(
+    dataset, quick_run, cache, tmp_path
+):
+    options = {"phantom": True, "profile": "smoke", "seeds": [0, 1], "trials": 1, "workers": 2, "cache": cache}
+    local = quick_run("hu-deviation,ae", dataset, out=tmp_path / "local", **options)
+    out, there = tmp_path / "there", {"executor": "command", "queue": {**QUEUE, "group_s": 0}}
+
+    def kill() -> None:
+        end = time.monotonic() + 120
+        while not (jobs := [job for job in _running(str(out / "tasks")) if FAKE not in " ".join(job.info["cmdline"])]):
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        jobs[0].kill()
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    first = quick_run("hu-deviation,ae", dataset, out=out, **options, **there)
+    killer.join()
+    assert len(first.failures) > 0
+    assert "left the queue without a result" in first.failures[0].error
+    before = {path: path.stat().st_mtime_ns for path in first.folder.records_dir.iterdir()}
+    again = quick_run("hu-deviation,ae", dataset, out=out, **options, **there)
+    assert again.failures == []
+    assert before.items() <= {path: path.stat().st_mtime_ns for path in again.folder.records_dir.iterdir()}.items()
+    for table in ("summary.csv", "per_case.csv"):
+        assert (again.folder.tables_dir / table).read_bytes() == (local.folder.tables_dir / table).read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -138,6 +169,6 @@ def test_what_a_poll_says(poll, states, tmp_path):
     assert isinstance(asks.ask([key])[key], Verdict)
 
 
-def _running(named: str) -> list[list[str]]:
-    commands = [process.info["cmdline"] or [] for process in psutil.process_iter(["cmdline"])]
-    return [words for words in commands if named in " ".join(words)]
+def _running(named: str) -> list[psutil.Process]:
+    processes = psutil.process_iter(["cmdline"])
+    return [process for process in processes if named in " ".join(process.info["cmdline"] or [])]
