@@ -11,7 +11,7 @@ from ...common.errors import brief, several
 from ..runs.folder import RunFolder, RunFolderError, hold
 from ..runs.ledger import delete, size
 from ..runs.records import StageIds
-from ..shelves.shelf import briefs
+from ..shelves.shelf import heads
 from ..stages.map import finished
 
 
@@ -59,7 +59,7 @@ def clean(
 
 
 def _unreferenced(folder: RunFolder, maps: bool) -> Iterator[Path]:
-    records = {record.cell.slug: record.ids for record in briefs(folder)}
+    records = {head.cell.slug: head.ids for head in heads(folder)}
     known = {*folder.info().get("cells", []), *records, *(path.stem for path in folder.cells_dir.glob("*.json"))}
     fits = _fits(folder)
     yield from (p for p in _children(folder.fits_dir) if p.name not in fits)
@@ -76,7 +76,7 @@ def _unreferenced(folder: RunFolder, maps: bool) -> Iterator[Path]:
 def _fits(folder: RunFolder) -> set[str]:
     """Return the trainings that a record or the plan of a cell names."""
     plans = map(_planned, sorted(folder.cells_dir.glob("*.json")))
-    return {fit for ids in (*(record.ids for record in briefs(folder)), *plans) for fit in ids.fits}
+    return {fit for ids in (*(head.ids for head in heads(folder)), *plans) for fit in ids.fits}
 
 
 def _planned(path: Path) -> StageIds:

@@ -14,14 +14,13 @@ from ..catalogue.rates import rates
 from ..catalogue.rates import shown as hours_text
 from ..catalogue.showing import table_of
 from ..executors.contract import Job
-from ..planning.info import check_source, outdated
+from ..planning.info import check_source, recorded
 from ..planning.options import RunOptions
 from ..planning.plan import Graph
 from ..planning.prediction import Predictor, predict, wall_s
 from ..planning.tasks import planned_tasks
 from ..planning.where import where
 from ..runs.folder import RunFolder
-from ..shelves.shelf import briefs
 from .display import duration, preparing
 
 if TYPE_CHECKING:
@@ -91,8 +90,7 @@ def plan(options: RunOptions, console: Console | None = None, *, calibrate: bool
     check_source(folder, options)
     with preparing(console) as progress:
         tasks = planned_tasks(options, place.readers, progress)
-    records = briefs(folder) if folder.run_json.exists() else ()
-    graph = Graph(numerics, folder, records, outdated(records, tasks))
+    graph = Graph(numerics, folder, recorded(folder, tasks) if folder.run_json.exists() else None)
     graph.add_all(options, tasks)
     known, on_cpu = rates(), device == "cpu"
     predictor = Predictor(known, device)

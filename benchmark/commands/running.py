@@ -14,7 +14,7 @@ from ..catalogue.rates import rates
 from ..catalogue.registry import datasets, runnable
 from ..executors.contract import Event, Place, run_jobs
 from ..locations import cache_root
-from ..planning.info import check_source, made_again, outdated, retire_damaged, write_info, write_timing
+from ..planning.info import check_source, made_again, recorded, retire_damaged, write_info, write_timing
 from ..planning.options import RunOptions
 from ..planning.plan import Graph
 from ..planning.prediction import Predictor, predict
@@ -22,7 +22,6 @@ from ..planning.tasks import Planned, planned_tasks
 from ..planning.where import Where, where
 from ..runs.folder import RunFolder
 from ..runs.records import CellKey, Failure, Record, write_json
-from ..shelves.shelf import briefs
 from .display import announce, preparing, shown
 from .journal import STOPPED, Journal, note
 
@@ -72,8 +71,7 @@ def prepared(
     with preparing(console) as progress:
         tasks = planned_tasks(options, place.readers, progress)
     damaged = retire_damaged(folder)
-    records = briefs(folder)
-    graph = Graph(place.numerics, folder, records, outdated(records, tasks))
+    graph = Graph(place.numerics, folder, recorded(folder, tasks))
     cells = graph.add_all(options, tasks)
     with preparing(console) as progress:
         opened = {(id(t.data), c.candidate.view): t.data for c, t in cells if c.key not in graph.finished}

@@ -1,19 +1,20 @@
 """What ``run.json`` says about a run, and whether a folder may go on with the present command."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from ...common.garbage import uncollected
 from ...common.sealed import DamagedError
 from ..environment import commit, environment
 from ..instructions import other_instructions
 from ..runs.certificate import REVOKED
 from ..runs.folder import RecordError, RunFolder
-from ..runs.records import SCHEMA_VERSION, CellKey, Record
-from ..shelves.shelf import Shelf, wide
+from ..runs.records import SCHEMA_VERSION, CellKey
+from ..shelves.shelf import Shelf, heads, wide
 from ..stages.task import Numerics
 from .options import RunOptions
-from .plan import PlanError
+from .plan import PlanError, Recorded, address
 from .tasks import Planned
 
 
@@ -54,16 +55,22 @@ def _damage(folder: RunFolder, path: Path) -> RecordError | None:
     return None
 
 
-def outdated(records: Iterable[Record], tasks: Sequence[Planned]) -> list[CellKey]:
-    """Return the cells with a record whose scans, labels, patients or split are not the present ones."""
+def recorded(folder: RunFolder, tasks: Sequence[Planned]) -> Recorded:
+    """Return what cells have a record; outdated are those on other scans, labels, patients or splits than the present.
+
+    Raises:
+        RecordError: a record is damaged.
+    """
     present = {(t.data.dataset, t.data.train): t.data.info() for t in tasks}
     fields = ("cases", "patients", "truth", "train_cases", "phantom")
-    found = []
-    for record in records:
-        now = present.get((record.cell.dataset, record.cell.train))
-        if now is not None and any(getattr(now, f) != getattr(record.data, f) for f in fields):
-            found.append(record.cell)
-    return found
+    found, outdated = dict[CellKey, str](), list[CellKey]()
+    with uncollected():
+        for head in heads(folder):
+            now = present.get((head.cell.dataset, head.cell.train))
+            found[head.cell] = address(head.ids) if head.digest else ""
+            if now is not None and any(getattr(now, f) != getattr(head.data, f) for f in fields):
+                outdated.append(head.cell)
+    return Recorded(found, outdated)
 
 
 def version_warnings(folder: RunFolder) -> list[str]:

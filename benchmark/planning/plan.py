@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ...common.atomic import write_text
 from ...common.errors import UasbenchError
@@ -17,7 +17,7 @@ from ...common.untried import untried
 from ..executors.contract import Job, Resources
 from ..refinement.prompts import Prompt
 from ..runs.folder import RunFolder
-from ..runs.records import FIT_SEAL, MAP_SEAL, CellKey, Record, StageIds
+from ..runs.records import FIT_SEAL, MAP_SEAL, CellKey, StageIds
 from ..stages.map import MapTask, finished
 from ..stages.measure import MeasureTask
 from ..stages.refine import RefineTask
@@ -142,23 +142,35 @@ def _refined_cell(options: RunOptions, data: TaskData, cell: PlannedCell, prompt
     return replace(cell, candidate=candidate, measure=ids.addressed(measure), refine=task)
 
 
-class Graph:
-    """The jobs of a run that are not finished yet, and which cells each of them serves.
+class Recorded(NamedTuple):
+    """The cells of a run that have a record.
 
-    ``records`` are those of the run so far, of which the cells in ``outdated`` have to be measured again.
+    Attributes:
+        addresses: what each was made from; empty text of a record that says no digest.
+        outdated: those that have to be measured again.
     """
 
-    def __init__(
-        self, numerics: Numerics, folder: RunFolder, records: Iterable[Record] = (), outdated: Iterable[CellKey] = ()
-    ) -> None:
+    addresses: Mapping[CellKey, str]
+    outdated: Sequence[CellKey]
+
+
+def address(ids: StageIds) -> str:
+    """Return the content addresses of a cell's stages as one text."""
+    return " ".join((ids.measure, ids.map, ids.fit, *ids.members))
+
+
+class Graph:
+    """The jobs of a run that are not finished yet, and which cells each of them serves."""
+
+    def __init__(self, numerics: Numerics, folder: RunFolder, recorded: Recorded | None = None) -> None:
         self.numerics = numerics
         self.folder = folder
         self.plans: dict[CellKey, PlannedCell] = {}
         self.jobs: dict[str, Job] = {}
         self.cells_of: dict[str, list[CellKey]] = {}
         self.finished: list[CellKey] = []
-        self.replaced = dict.fromkeys(outdated)
-        self._recorded = {record.cell: record.ids if record.digest else None for record in records}
+        self.replaced = dict.fromkeys(() if recorded is None else recorded.outdated)
+        self._recorded = {} if recorded is None else recorded.addresses
         self.map_bytes = 0
         self.packages: set[str] = set()
         self._checked: dict[tuple[Path, bool], DamagedError | None] = {}
@@ -261,7 +273,7 @@ class Graph:
     def _has_record(self, cell: PlannedCell) -> bool:
         if cell.key in self.replaced or cell.key not in self._recorded:
             return False
-        if self._recorded[cell.key] == cell.ids:
+        if self._recorded[cell.key] == address(cell.ids):
             return True
         self.replaced[cell.key] = None
         return False

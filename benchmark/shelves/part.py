@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 from ...common import errors
 from ...common.atomic import new_file
@@ -15,7 +15,7 @@ from ...common.sealed import DamagedError, read_sealed, write_sealed
 from ...datasets.readers import Lost, Readers
 from ...datasets.storing.entries import digest
 from ..runs.folder import RecordError, RunFolder, RunFolderError
-from ..runs.records import Record, Threshold
+from ..runs.records import CellKey, DataInfo, Record, StageIds, Threshold
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,6 +65,13 @@ class Part:
         about = self._read()
         return [shared.record(content, about["data"]) for content in about["records"]]
 
+    def heads(self, numbers: Iterable[int], shared: Shared) -> Iterator[Head]:
+        """Yield the heads of the records of these numbers."""
+        about = self._read()
+        for content in (about["records"][number] for number in numbers):
+            cell, ids = CellKey.model_validate(content["cell"]), StageIds.model_validate(content["ids"])
+            yield Head(cell, ids, content["digest"], shared.data(content["data"], about["data"]))
+
     def values(self, form: Form, metric: str) -> pa.Table | None:
         """Return the rows of a metric, None where there are none; ``record`` counts the records of the part."""
         import pyarrow as pa
@@ -81,6 +88,19 @@ class Part:
         return self.path / f"{self.number}.{form}.parquet"
 
 
+class Head(NamedTuple):
+    """What a record is of, and was made from."""
+
+    cell: CellKey
+    ids: StageIds
+    digest: str | None
+    data: DataInfo
+
+    @classmethod
+    def of(cls, record: Record) -> Head:
+        return cls(record.cell, record.ids, record.digest, record.data)
+
+
 class Shared:
     """Parts that many records have in common, each held once."""
 
@@ -90,6 +110,12 @@ class Shared:
     def _one(self, kind: str, text: str, value: Any) -> Any:
         return self._known.setdefault((kind, text), value)
 
+    def data(self, name: str, contents: Mapping[str, Any]) -> DataInfo:
+        """Return the data of this digest."""
+        if ("data", name) not in self._known:
+            self._known["data", name] = DataInfo.model_validate(contents[name])
+        return self._known["data", name]
+
     def brief(self, record: Record) -> Record:
         """Return what :func:`brief` leaves of a record."""
         small = brief(record)
@@ -98,8 +124,7 @@ class Shared:
 
     def record(self, content: Mapping[str, Any], data: Mapping[str, Any]) -> Record:
         """Return a brief as a record."""
-        record = Record.model_validate({**content, "data": data[content["data"]]})
-        record.data = self._one("data", content["data"], record.data)
+        record = Record.model_validate({**content, "data": self.data(content["data"], data)})
         for field in ("config", "environment", "provenance", "thresholds", "method"):
             setattr(record, field, self._one(field, repr(content[field]), getattr(record, field)))
         return record

@@ -18,7 +18,7 @@ from ...common.garbage import uncollected
 from ...common.sealed import DamagedError, read_sealed, write_sealed
 from ..runs.folder import RecordError, RunFolder, hold, in_order, rank
 from ..runs.records import Record
-from .part import FORMS, Form, Part, Shared, made
+from .part import FORMS, Form, Head, Part, Shared, made
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,6 +48,21 @@ def briefs(folder: RunFolder) -> Sequence[Record]:
     for error in shelf.update():
         raise error
     return shelf.briefs
+
+
+def heads(folder: RunFolder) -> Iterator[Head]:
+    """Yield what the records of a run are of and were made from; those of a wide one from its shelf.
+
+    Raises:
+        RecordError: one is damaged.
+    """
+    if wide(folder):
+        shelf = Shelf(folder)
+        for error in shelf.update():
+            raise error
+        yield from shelf.heads()
+    else:
+        yield from (Head.of(folder.record(path)) for path in _lying(folder))
 
 
 def wide(folder: RunFolder) -> bool:
@@ -114,17 +129,28 @@ class Shelf:
             return {}
         return {k: _Place(*v) for k, v in index["records"].items()} if index.get("version") == VERSION else {}
 
-    @cached_property
-    def _shelved(self) -> _Shelved:
+    def heads(self) -> Iterator[Head]:
+        """Yield the head of every record, in no order."""
+        shared = Shared()
+        for part, numbers in self._numbers().items():
+            yield from Part(self.path, part).heads(numbers, shared)
+
+    def _numbers(self) -> dict[int, list[int]]:
+        """Return by part which of its records are as they were read."""
         numbers: dict[int, list[int]] = {}
         for place in self._index().values():
             numbers.setdefault(place.part, []).append(place.number)
-        parts = {number: Part(self.path, number) for number in sorted(numbers)}
+        return {part: sorted(numbers[part]) for part in sorted(numbers)}
+
+    @cached_property
+    def _shelved(self) -> _Shelved:
+        numbers = self._numbers()
+        parts = {number: Part(self.path, number) for number in numbers}
         shared, found = Shared(), []
         with uncollected():
             for number, part in parts.items():
                 records = part.briefs(shared)
-                found += [(records[i], number, i) for i in sorted(numbers[number])]
+                found += [(records[i], number, i) for i in numbers[number]]
         found.sort(key=lambda one: rank(one[0]))
         positions = {number: np.full(part.count, -1) for number, part in parts.items()}
         for position, (_, number, i) in enumerate(found):
