@@ -11,6 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from .csv_tables import csv_tables
+
 METHODS = "hu-deviation,ae"
 MOMENTS = {
     "the first stage starts": "logs/*",
@@ -36,7 +38,7 @@ main()
 def whole(quick_run, root: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """The tables of a run that nothing disturbs."""
     options = {"data_root": root, "cache": cache, "profile": "smoke", "seeds": [0], "trials": 1}
-    return tables(quick_run(METHODS, "lits", out=tmp_path_factory.mktemp("whole") / "run", **options).path)
+    return csv_tables(quick_run(METHODS, "lits", out=tmp_path_factory.mktemp("whole") / "run", **options).path)
 
 
 @pytest.fixture
@@ -63,11 +65,6 @@ def start(mlflow_tables: Path, root: Path, cache: Path, tmp_path: Path) -> Itera
         process.wait()
 
 
-def tables(run: Path) -> dict[str, bytes]:
-    """The tables that a rerun must reproduce byte for byte; costs are times and differ."""
-    return {p.name: p.read_bytes() for p in (run / "tables").glob("*.csv") if p.name != "cost.csv"}
-
-
 @pytest.mark.parametrize("moment", [pytest.param(m, marks=() if m in USUAL else pytest.mark.slow) for m in MOMENTS])
 def test_a_killed_parent_is_continued(start, whole, run, moment, tmp_path):
     process = start(MOMENTS[moment])
@@ -76,7 +73,7 @@ def test_a_killed_parent_is_continued(start, whole, run, moment, tmp_path):
     finished = {p: p.stat().st_mtime_ns for p in (tmp_path / "run" / "records").glob("*.json")}
     folder = run(METHODS).path
     assert {p: p.stat().st_mtime_ns for p in finished} == finished
-    assert tables(folder) == whole
+    assert csv_tables(folder) == whole
     assert not [p for p in folder.rglob(".*.partial-*") if p.exists()]
     assert len(nested_runs(folder)) == len(set(nested_runs(folder))) == 2
 
@@ -89,7 +86,7 @@ def test_a_killed_worker_is_a_failure_row_and_the_next_run_completes(start, whol
     os.kill(workers[0].pid, signal.SIGKILL)
     assert process.wait() == 3
     assert "SIGKILL" in (tmp_path / "run" / "tables" / "failures.csv").read_text()
-    assert tables(run(METHODS).path) == whole
+    assert csv_tables(run(METHODS).path) == whole
 
 
 def nested_runs(folder: Path) -> list[str]:

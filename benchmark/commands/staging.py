@@ -14,7 +14,8 @@ from ...common.atomic import write_text
 from ...common.errors import UasbenchError, did_you_mean
 from ...common.sealed import damage
 from ..executors.contract import Job, Place, checked_settings
-from ..executors.queued import LARGEST_BATCH, grouped, together
+from ..executors.grouping import grouped, together
+from ..executors.queued import LARGEST_BATCH
 from ..executors.slurm import SlurmSettings
 from ..planning.options import RunOptions
 from ..planning.where import where

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...common.errors import printable
-from ..executors.contract import Event, Job, Resources
+from ..executors.contract import Event, Job, Resources, outcome_in
 from ..executors.queued import BATCH
 from ..planning.prediction import TimeLeft
 from ..runs.folder import RunFolder
@@ -128,9 +128,9 @@ def _look_into_queue(folder: RunFolder, stages: Mapping[str, Stage]) -> bool:
     for name, stage in stages.items():
         if stage.state != "waiting":
             continue
-        if (result := files.get(f"{name}.result")) is not None:
-            error = json.loads(result.read_text(encoding="utf-8"))["error"]
-            stage.state, stage.error = "done" if error is None else "failed", error or ""
+        result = files.get(f"{name}.result")
+        if result is not None and (outcome := outcome_in(result, name)) is not None:
+            stage.state, stage.error = outcome.kind, outcome.value or ""
         elif (state := files.get(f"{name}.state")) is not None:
             stage.state, stage.since = "running", state.stat().st_mtime
     return True
@@ -152,7 +152,7 @@ def lines(found: Status, now: float) -> list[str]:
     elif found.state == STOPPED:
         told.append("the same command continues where it was")
         if found.queued:
-            told[-1] += ", and takes on what it has left in the queue, which goes on"
+            told[-1] += ", and takes on what still runs of what it has left in the queue"
     if found.process and found.state not in ENDED and _alive(found.process) is None:
         told.append(f"it runs on another machine; last heard of {duration(found.silent_s or 0)} ago")
     if found.stages:

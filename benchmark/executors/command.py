@@ -13,7 +13,8 @@ from pydantic import Field, field_validator
 from ...common.atomic import write_text
 from .calls import call
 from .contract import Job, Place
-from .queued import ENDED, Key, QueuedExecutor, QueueError, QueueSettings, Verdict, together
+from .grouping import together
+from .queued import ENDED, Key, QueuedExecutor, QueueError, QueueSettings, Verdict
 
 UNKNOWN_AFTER = 2
 THERE = Verdict("there")

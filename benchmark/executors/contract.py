@@ -172,11 +172,7 @@ class Place:
 
     def outcome(self, job: str) -> Report | None:
         """Return how a job ended that :meth:`command` ran, None where it has left no result (yet)."""
-        try:
-            error = json.loads(self._result(job).read_text(encoding="utf-8"))["error"]
-        except FileNotFoundError:
-            return None
-        return Report(job, "done") if error is None else Report(job, "failed", error)
+        return outcome_in(self._result(job), job)
 
     def _result(self, job: str) -> Path:
         return self._own(self.folder.tasks_dir / f"{job}.result")
@@ -189,6 +185,15 @@ class Place:
         self.folder.ledger.add(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
+
+
+def outcome_in(result: Path, job: str) -> Report | None:
+    """Return what the file with the result of a job says, None where there is none (yet)."""
+    try:
+        error = json.loads(result.read_text(encoding="utf-8"))["error"]
+    except FileNotFoundError:
+        return None
+    return Report(job, "done") if error is None else Report(job, "failed", error)
 
 
 class Listing:

@@ -10,7 +10,7 @@ import sys
 import time
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +21,8 @@ from pydantic import BaseModel, Field
 from ...common.atomic import write_text
 from ...common.errors import UasbenchError
 from ..stages import batch
-from .contract import Job, Listing, Place, Report, Resources, checked_settings
+from .contract import Job, Listing, Place, Report, checked_settings
+from .grouping import grouped
 from .peaks import Peaks, with_spare
 
 QUEUED = 1 << 16
@@ -376,30 +377,3 @@ class QueuedExecutor(ABC):
                 if not output.stat().st_size:
                     output.unlink()
         path.unlink()
-
-
-def together(jobs: Sequence[Job]) -> Resources:
-    """Return what a group takes: the most of its jobs, one after the other; None of what is not known of one."""
-    memory = [job.resources.memory_mib for job in jobs]
-    seconds = [job.resources.seconds for job in jobs]
-    return Resources(
-        cpus=max(job.resources.cpus for job in jobs),
-        memory_mib=None if None in memory else max(filter(None, memory), default=None),
-        gpus=max(job.resources.gpus for job in jobs),
-        seconds=None if None in seconds else sum(filter(None, seconds)),
-    )
-
-
-def grouped(jobs: Iterable[Job], settings: QueueSettings) -> list[list[Job]]:
-    """Return jobs in groups of about ``group_s`` seconds by their prediction; one that nobody can predict is alone."""
-    groups: list[list[Job]] = []
-    filled = float("inf")
-    for job in jobs:
-        known = settings.unknown_s if job.resources.seconds is None else job.resources.seconds
-        takes = float("inf") if known is None else known
-        if filled + takes > settings.group_s:
-            groups.append([])
-            filled = 0.0
-        groups[-1].append(job)
-        filled += takes
-    return groups

@@ -9,7 +9,8 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from .calls import call
 from .contract import Job, Place, Resources
-from .queued import Key, QueuedExecutor, QueueError, QueueSettings, Verdict, together
+from .grouping import together
+from .queued import Key, QueuedExecutor, QueueError, QueueSettings, Verdict
 
 STARTING_S = 300.0
 """Seconds that the limit of a job has beyond those of its stages: modules, imports, a busy file system."""

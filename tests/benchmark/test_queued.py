@@ -22,14 +22,13 @@ from uasbench.benchmark.executors.contract import (
     SettingsError,
     checked_settings,
 )
+from uasbench.benchmark.executors.grouping import grouped, together
 from uasbench.benchmark.executors.queued import (
     Key,
     QueuedExecutor,
     QueueError,
     QueueSettings,
     Verdict,
-    grouped,
-    together,
 )
 from uasbench.benchmark.runs.records import FIT_SEAL
 from uasbench.benchmark.stages.task import Task

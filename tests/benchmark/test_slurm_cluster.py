@@ -20,6 +20,7 @@ from uasbench.benchmark.executors.contract import Event
 from uasbench.benchmark.runs.folder import RunFolder
 from uasbench.cli import app
 
+from ..csv_tables import csv_tables
 from . import one_node_slurm as slurm
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -79,10 +80,6 @@ def test_the_contract(check, tmp_path):
     CHECKS[check](Bench(TARGET, folder, FAST))
 
 
-def tables(run: RunFolder) -> dict[str, bytes]:
-    return {name: (run.tables_dir / name).read_bytes() for name in ("summary.csv", "per_case.csv")}
-
-
 def made(run: RunFolder) -> dict[Path, int]:
     """When each fit, map and record was made."""
     files = [*run.fits_dir.glob("*/*"), *run.maps_dir.glob("*/*"), *run.records_dir.glob("*")]
@@ -95,7 +92,7 @@ def test_a_run_has_the_tables_of_a_local_one(dataset, quick_run, cache, tmp_path
     queue = {**FAST, "unknown_s": 1, "group_s": 3}
     local = quick_run(METHODS, dataset, out=tmp_path / "local", workers=2, **options)
     there = quick_run(METHODS, dataset, out=tmp_path / "there", executor="slurm", queue=queue, **options)
-    assert tables(there.folder) == tables(local.folder)
+    assert csv_tables(there.path) == csv_tables(local.path)
     assert there.failures == []
     before = made(there.folder)
     again = quick_run(METHODS, dataset, out=tmp_path / "there", executor="slurm", queue=queue, **options)
@@ -126,7 +123,7 @@ class Disturbed:
 
     def is_as(self, local: dict[str, bytes]) -> None:
         """It has the tables of a local run, no stage was done twice by the last command, and no file is left over."""
-        assert tables(self.folder) == local
+        assert csv_tables(self.out) == local
         lines = [json.loads(line) for line in self.folder.progress.read_text().splitlines()[1:]]
         done = [line[1] for line in lines if line[0] == "done"]
         assert len(done) == len(set(done)) > 0
@@ -140,7 +137,7 @@ def local_tables(quick_run, cache: Path, tmp_path_factory: pytest.TempPathFactor
 
     @functools.cache
     def of(dataset: str) -> dict[str, bytes]:
-        return tables(quick_run(METHODS, dataset, out=tmp_path_factory.mktemp("local") / "run", **options).folder)
+        return csv_tables(quick_run(METHODS, dataset, out=tmp_path_factory.mktemp("local") / "run", **options).path)
 
     return of
 
@@ -259,4 +256,4 @@ def test_plain_scripts_run_a_plan(disturbed, local, tmp_path):
     assert len(list(disturbed.folder.records_dir.glob("*.json"))) == 3
     assert disturbed.finish() == 0
     assert made(disturbed.folder) == before
-    assert tables(disturbed.folder) == local
+    assert csv_tables(disturbed.out) == local
