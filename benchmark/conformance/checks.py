@@ -4,7 +4,6 @@ import ast
 import json
 import tempfile
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
@@ -22,14 +21,11 @@ from ..catalogue.outline import missing_packages, texts
 from ..stages import drive
 from ..stages.wall import available as available_wall
 from . import walls
-from .phantom import lesion_cases
+from .learning import learns
 from .resumed import resumed
 from .subject import PACKAGE, Broken, NotApplicable, Subject, Unavailable
 from .thieves import PAST_PYTHON, ROUTES
 
-LEARNING_S = 10.0
-ENOUGH_UPDATES = 150
-CLEARLY = 0.02
 TRUTH_NAMES = frozenset({"load_truth", "Truth", "TruthRef"})
 
 
@@ -298,75 +294,6 @@ def restorations(subject: Subject) -> str:
             raise Broken(f"case {case.id} has the titles {found}, another one {titles}; use the same for all")
         titles = found
     return f"shows {', '.join(titles or []) or 'nothing'}"
-
-
-def learns(subject: Subject) -> str:
-    """A short training finds one kind of lesion, dark or bright, better than no training and better than chance.
-
-    One kind is enough: a residual |x − 0| ranks bright voxels first without any training. Where the time allows few
-    updates only, a falling loss leaves the question open instead of failing the method.
-    """
-    if not _weights(subject.trained):
-        raise NotApplicable("no trainable network")
-    size = getattr(subject.config(), "size", None)  # ``quick`` on slices as small as those of ``smoke``
-    config = subject.config("quick") if size is None else subject.config("quick", size=size)
-    before = _precisions(subject, subject.train(0, config, filled=True, max_updates=0))
-    updates = _affordable(subject, config)
-    losses = defaultdict[str, list[float]](list)
-
-    def keep(_: int, values: dict[str, float]) -> None:
-        for name, value in values.items():
-            losses[name].append(value)
-
-    after = _precisions(subject, subject.train(0, config, filled=True, max_updates=updates, on_log=keep))
-    text = f"AP (dark, bright) {_pair(before)} untrained, {_pair(after)} after {updates} updates" + "".join(
-        f"; {name} {values[0]:.3g} → {values[-1]:.3g}" for name, values in list(losses.items())[:2] if len(values) > 1
-    )
-    chance = [float(lesion.mean()) for _, lesion in lesion_cases(subject.anatomy, filled=True)]
-    if any(new > max(old + CLEARLY, 1.5 * c) for old, new, c in zip(before, after, chance, strict=True)):
-        return text
-    card = subject.cls.card
-    if subject.anatomy in (*card.near_chance, *card.undertrained):
-        raise NotApplicable(f"{text}; the card says so")
-    if updates < ENOUGH_UPDATES and any(v[-1] < 0.9 * v[0] for v in losses.values()):
-        raise NotApplicable(f"undecided in {LEARNING_S:g} s: {text}")
-    raise Broken(f"{text}: training does not help; look at the loss, the sign of the map, or a network left untrained")
-
-
-def _affordable(subject: Subject, config: Any) -> int:
-    """Return how many updates fit into the time that the check may take, 20 to 400."""
-    spent = []
-    for updates in (1, 4):
-        start = time.perf_counter()
-        subject.train(0, config, filled=True, max_updates=updates)
-        spent.append(time.perf_counter() - start)
-        if spent[0] > LEARNING_S:
-            raise NotApplicable(f"a training of one update takes {spent[0]:.0f} s, too long to tell what more would do")
-    each = max((spent[1] - spent[0]) / 3, 1e-4)
-    return int(np.clip(LEARNING_S / each, 20, 400))
-
-
-def _precisions(subject: Subject, method: Any) -> tuple[float, ...]:
-    found = []
-    for case, lesion in lesion_cases(subject.anatomy, filled=True):
-        viewed = subject.view(method, case)
-        scores = drive.score(method, case, viewed)
-        native = scores if viewed is None else viewed.to_native(scores)
-        found.append(average_precision(native[case.roi], lesion[case.roi]))
-    return tuple(found)
-
-
-def _pair(values: tuple[float, ...]) -> str:
-    return ", ".join(f"{value:.3f}" for value in values)
-
-
-def average_precision(scores: np.ndarray, truth: np.ndarray) -> float:
-    """Return the area under the precision-recall steps, ties taken together."""
-    order = np.argsort(-scores, kind="stable")
-    ends = np.flatnonzero(np.diff(scores[order], append=-np.inf))
-    hits = np.cumsum(truth[order])[ends]
-    gained = np.diff(hits, prepend=0)
-    return float((gained * hits / (ends + 1)).sum() / truth.sum())
 
 
 CHECKS: dict[str, Callable[[Subject], str]] = {

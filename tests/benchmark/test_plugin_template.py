@@ -69,9 +69,9 @@ def documented(repository: Path, language: str) -> list[str]:
 
 @pytest.mark.slow
 def test_the_documented_methods_keep_the_contract(repository, install, monkeypatch):
-    from uasbench.benchmark.conformance import checks as conformance_checks
+    from uasbench.benchmark.conformance import learning
 
-    monkeypatch.setattr(conformance_checks, "_affordable", lambda subject, config: 150)
+    monkeypatch.setattr(learning, "_affordable", lambda subject, config: 150)
     median, network, *_ = documented(repository, "python")
     points = {"median-residual": "doc_plugin.median:MedianResidual", "mean-net": "doc_plugin.network:MeanNet"}
     files = {"doc_plugin/__init__.py": "", "doc_plugin/median.py": median, "doc_plugin/network.py": network}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter, median_filter
 from uasbench import Case, Config, FitContext, HealthySet, Method, MethodCard, View
-from uasbench.benchmark.conformance import checks as conformance_checks
+from uasbench.benchmark.conformance import learning
 from uasbench.benchmark.conformance.run import NAMES, CheckResult, run_checks
 
 
@@ -96,7 +96,7 @@ def _failures(base: type[Method], *only: str, **members: Any) -> dict[str, str]:
 
 @pytest.fixture(autouse=True)
 def short_training(monkeypatch):
-    monkeypatch.setattr(conformance_checks, "_affordable", lambda subject, config: 150)
+    monkeypatch.setattr(learning, "_affordable", lambda subject, config: 150)
 
 
 @pytest.fixture(scope="session")

@@ -8,12 +8,9 @@ import numpy as np
 import pytest
 from uasbench import Case, Config, Method, MethodCard
 from uasbench.benchmark.catalogue import registry
-from uasbench.benchmark.conformance import checks
 from uasbench.benchmark.conformance.run import run_checks
-from uasbench.benchmark.conformance.subject import NotApplicable, Subject
 
 COUNTER = itertools.count()
-AFFORDABLE = checks._affordable  # a fixture replaces it by a fixed number
 
 
 @pytest.fixture
@@ -151,23 +148,6 @@ def test_batch_statistics_while_scoring_and_a_map_that_follows_the_batch_size_ar
     assert "batch normalisation is in training mode" in found
     scaled = {"score_view": lambda self, array, roi, spacing: array * np.float32(self.config.batch)}
     assert "batch=1" in wrong("order and batch", tiny_net, **scaled)
-
-
-@pytest.mark.slow
-def test_training_that_does_not_help_is_found_unless_the_card_admits_it(tiny_net, failures, wrong):
-    def score_view(self, array, roi, spacing):
-        return np.zeros_like(array)
-
-    assert "training does not help" in wrong("learns", tiny_net, score_view=score_view)
-    card = MethodCard(name="tiny-net", title="A tiny network", near_chance=("liver",), notes="Too small a budget.")
-    assert not failures(tiny_net, "learns", score_view=score_view, card=card)
-
-
-def test_a_training_that_is_slow_to_start_is_not_called_a_failure(tiny_net, monkeypatch):
-    monkeypatch.setattr(checks, "LEARNING_S", 0.0)
-    subject = Subject(tiny_net, "liver", "cpu")
-    with pytest.raises(NotApplicable, match="too long to tell"):
-        AFFORDABLE(subject, subject.config())
 
 
 @pytest.mark.slow

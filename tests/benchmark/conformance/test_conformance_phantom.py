@@ -1,12 +1,6 @@
-"""The scans, the measure and the seeds that the conformance check relies on."""
+"""The scans and the seeds that the conformance check relies on."""
 
 import numpy as np
-import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
-from sklearn.metrics import average_precision_score
-from uasbench.benchmark.conformance.checks import average_precision
 from uasbench.benchmark.conformance.phantom import SHAPE, healthy_cases, lesion_cases, tissue_of
 from uasbench.benchmark.stages import drive
 
@@ -26,14 +20,6 @@ def test_the_tiny_scans_are_what_they_claim():
             assert 0.01 < lesion.sum() / case.roi.sum() < 0.2
         again = healthy_cases(anatomy)
         assert all(np.array_equal(a.image, b.image) for a, b in zip(cases, again, strict=False))
-
-
-@given(
-    scores=hnp.arrays(np.float32, 40, elements=st.sampled_from([0.0, 0.25, 0.5, 1.0, -3.0])),
-    truth=hnp.arrays(bool, 40).filter(lambda t: t.any()),
-)
-def test_average_precision_is_scikit_learns(scores, truth):
-    assert average_precision(scores, truth) == pytest.approx(average_precision_score(truth, scores), abs=1e-9)
 
 
 def test_driving_seeds_before_construction(tiny_net):
