@@ -13,7 +13,7 @@ test *arguments:
 
 # Endurance: hours of trials, part by part, each call going on where the last one stopped: just endurance -k kills
 endurance *arguments:
-    pytest -m endurance tests/endurance {{ arguments }}
+    pytest -m endurance tests/endurance tests/benchmark/tracking/test_bounds.py {{ arguments }}
 
 # What endurance has counted so far, as docs/reliability.md shows it
 reliability:

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..common.errors import UasbenchError
+from ..common.errors import UasbenchError, brief
+from ..common.json_files import read_json
 from .instructions import instruction_set
 
 NODE_KIND = "node_kind"
@@ -42,11 +43,16 @@ def require(file: Path, task: Mapping[str, Any]) -> None:
         pass
     finally:
         new.unlink()
-    first = json.loads(file.read_text(encoding="utf-8"))
-    before = first["kind"]
+    try:
+        first = read_json(file)
+        began, before = first["host"], {name: first["kind"][name] for name in here}
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise NodeKindError(
+            f"{file} cannot be read ({brief(error)}); delete it, and the next stage writes it"
+        ) from error
     if other := [f"{name} {before[name]}, here {here[name]}" for name in here if before[name] != here[name]]:
         raise NodeKindError(
-            f"{host} is another kind of node than {first['host']}, which began this run: {'; '.join(other)}; "
+            f"{host} is another kind of node than {began}, which began this run: {'; '.join(other)}; "
             "name nodes of one kind (for Slurm --queue constraint=…), or leave out --require-same-node-kind"
         )
 

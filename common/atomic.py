@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TextIO
 
 from .errors import DataError
+from .json_files import read_json
 
 CONTENTS = ".contents"
 _MARK = ".partial-"
@@ -115,9 +116,9 @@ def discard(folder: Path) -> None:
 def contents(folder: Path) -> list[Path]:
     """Return what a ``listed`` folder held when it was made, the list included; nothing for any other folder."""
     try:
-        names = json.loads((folder / CONTENTS).read_text(encoding="utf-8"))
+        names = read_json(folder / CONTENTS)
         inside = [Path(name) for name in names]
-    except (OSError, ValueError, TypeError, RecursionError):
+    except (OSError, ValueError, TypeError):
         return []
     return [folder / path for path in inside if path.parts and not path.is_absolute() and ".." not in path.parts]
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from .atomic import discard, write_file
 from .errors import DataError, brief
+from .json_files import parsed
 
 UNSEALED = "it has no digests"
 _HEAD = re.compile(rb'\{"digest": "text:([0-9a-f]{8})"')
@@ -53,8 +54,8 @@ def read_sealed(path: Path) -> dict[str, Any]:
     """
     try:
         text = path.read_bytes()
-        content = json.loads(text)
-    except (OSError, ValueError, RecursionError) as error:
+        content = parsed(text)
+    except (OSError, ValueError) as error:
         raise DamagedError(path, brief(error)) from error
     if not isinstance(content, dict):
         raise DamagedError(path, f"it holds {type(content).__name__}")

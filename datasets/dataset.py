@@ -59,9 +59,14 @@ class CaseRef:
 
 
 class Dataset(ABC):
-    """Reads one published layout as it is; register it under the entry-point group ``uasbench.datasets``."""
+    """Reads one published layout as it is; register it under the entry-point group ``uasbench.datasets``.
+
+    ``counts_voxels`` says of an adapter of this package that :meth:`discover` opens label files, which no other does;
+    it is asked in a process of its own then, like the adapters of other packages.
+    """
 
     card: ClassVar[DatasetCard]
+    counts_voxels: ClassVar[bool] = False
 
     @abstractmethod
     def discover(self, root: Path) -> list[CaseRef]:

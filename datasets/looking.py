@@ -28,11 +28,12 @@ class Found:
 def look(dataset: Dataset, root: Path, readers: Readers | None = None) -> Found:
     """Discover the cases of a set; whatever goes wrong is a problem of what is found.
 
-    The adapters of this package look at names and tables alone, in this process (a test says so). Another package's,
-    which may open files, looks in a reader where there are some, and comes back from there, so that it has to be
-    picklable.
+    Most adapters of this package look at names and tables alone, in this process (a test says so). One that counts
+    voxels and that of another package, which may open files, look in a reader where there are some, and come back from
+    there, so that they have to be picklable.
     """
-    if readers is None or type(dataset).__module__.startswith(f"{NAME}."):
+    own = type(dataset).__module__.startswith(f"{NAME}.")
+    if readers is None or (own and not dataset.counts_voxels):
         return _look(dataset, root)
     found = readers.one(partial(_look, root=root), dataset)
     if isinstance(found, Lost):

@@ -1,6 +1,5 @@
 """The page of an experiment: printed numbers beside ours, and the figures of the paper drawn from the run."""
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,8 @@ import pandas as pd
 from ..benchmark.experiments import Figure, Page
 from ..benchmark.runs.folder import RunFolder
 from ..common.atomic import write_text
-from ..common.errors import UasbenchError
+from ..common.errors import UasbenchError, brief
+from ..common.json_files import read_json
 from .columns import MethodOnData, records_of
 from .console import beside, interval
 from .figures.checkpoints import checkpoint_figure
@@ -204,7 +204,12 @@ def _embedding(drawn: _Drawn, figure: Figure) -> Section:
     if not source.exists():
         drawn.notes.append(f"{figure.title}: 'bench reproduce {drawn.page.name}' draws it once all cells are done")
         return Section(figure.title, EMBEDDING_CAPTION, [])
-    told = json.loads(source.read_text(encoding="utf-8"))
+    try:
+        told = read_json(source)
+    except (OSError, ValueError) as error:
+        remade = f"'bench reproduce {drawn.page.name}' writes it again once it is deleted"
+        drawn.notes.append(f"{figure.title}: {source} cannot be read ({brief(error)}); {remade}")
+        return Section(figure.title, EMBEDDING_CAPTION, [])
     title = f"{figure.title}, slices of {told['method']}"
     path = embedding_figure(told["places"], title, drawn.folder.figures_dir / "embedding.svg")
     rows = [

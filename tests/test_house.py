@@ -169,6 +169,20 @@ def test_inside_the_package_imports_are_relative_and_rooms_are_never_top_level()
     assert not wrong, "\n".join(wrong)
 
 
+def test_json_of_files_is_read_where_all_damage_is_one_kind_of_error():
+    """A method's own files apart, which it has just written."""
+    readers = {"read_text", "read_bytes"}
+    found = [
+        f"{module}, line {node.lineno}"
+        for module, path in FILES.items()
+        if not module.startswith("uasbench.methods.")
+        for node in tree(path)
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "json.loads"
+        if any(isinstance(inner, ast.Attribute) and inner.attr in readers for inner in ast.walk(node))
+    ]
+    assert not found, f"use common.json_files.read_json: {', '.join(found)}"
+
+
 def test_measuring_needs_no_method():
     modules = closure_files("uasbench.benchmark.stages.measure")
     descriptions = {"uasbench.methods", "uasbench.methods.card", "uasbench.methods.pretraining"}

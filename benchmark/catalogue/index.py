@@ -8,6 +8,7 @@ from typing import Any
 
 from ...common import package, source_hash
 from ...common.atomic import DiskError, write_text
+from ...common.json_files import read_json
 from ..locations import cache_root
 
 VERSION = 3
@@ -91,7 +92,7 @@ class CardIndex:
 
     def _load(self) -> dict[str, Any]:
         try:
-            stored = json.loads(self.path.read_text(encoding="utf-8"))
+            stored = read_json(self.path)
             entries = stored["entries"].items() if stored["version"] == VERSION else ()
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
             return {}

@@ -1,13 +1,13 @@
 """Drops what bench made in a run folder and no cell of it refers to."""
 
 import fcntl
-import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ...common.atomic import open_no_link, remove, resumable, unfinished
 from ...common.errors import brief, several
+from ...common.json_files import read_json
 from ..runs.folder import RunFolder, RunFolderError, hold
 from ..runs.ledger import delete, size
 from ..runs.records import StageIds
@@ -81,8 +81,8 @@ def _fits(folder: RunFolder) -> set[str]:
 
 def _planned(path: Path) -> StageIds:
     try:
-        return StageIds(**json.loads(path.read_text(encoding="utf-8"))["ids"])
-    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        return StageIds(**read_json(path)["ids"])
+    except (OSError, ValueError, TypeError, KeyError) as error:
         raise RunFolderError(f"{path} cannot be used ({brief(error)}); run the same 'bench run' again") from error
 
 

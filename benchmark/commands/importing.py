@@ -1,7 +1,6 @@
 """Scores maps that another program made: NIfTI files in, a record beside the others out."""
 
 import hashlib
-import json
 import math
 import re
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ import numpy as np
 
 from ...common.atomic import discard, new_folder
 from ...common.errors import DataError, brief
+from ...common.json_files import read_json
 from ...common.sealed import seal_folder
 from ...datasets.case import Region, counted
 from ...datasets.readers import Lost, Readers
@@ -112,11 +112,11 @@ def _said(source: Path, dataset: str, threshold: float | None) -> _Said:
     if not path.exists():
         return _Said(threshold)
     try:
-        held = json.loads(path.read_text(encoding="utf-8"))
+        held = read_json(path)
         masks, cell = source / MASKS / NATIVE if held["own_masks"] else None, CellKey(**held["cell"])
         said = _Said(held["native_threshold"], masks, held["region"], cell.seed)
         known = held["schema"] <= SCHEMA
-    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+    except (OSError, ValueError, TypeError, KeyError) as error:
         raise DataError(f"{path} cannot be read ({brief(error)}); export the run again, or delete the file") from error
     if not known:
         raise DataError(f"{path} has schema {held['schema']}, this version reads up to {SCHEMA}")
@@ -142,7 +142,7 @@ def _refuse_taken(folder: RunFolder, method: str) -> None:
         raise DataError(f"--method {method!r}: {name} is a registered method; choose another name for the maps")
     for path in sorted([*folder.records_dir.glob("*.json"), *folder.cells_dir.glob("*.json")]):
         try:
-            value = json.loads(path.read_text(encoding="utf-8"))
+            value = read_json(path)
             taken = value["cell"]["method"].partition("@")[0] == name and value["method"]["family"] != FAMILY
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise RunFolderError(f"{path} cannot be read ({error}); delete it and run again") from error

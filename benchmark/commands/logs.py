@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 from ...common.errors import UasbenchError
+from ...common.json_files import read_json
 from ..refinement.prompts import base_of
 from ..runs.folder import RunFolder
 from ..runs.records import StageIds
@@ -52,7 +52,7 @@ def logs(folder: RunFolder, cell: str) -> list[tuple[str, Path]]:
     """Return the stages of a cell, in the order in which they run, each with its log, which may not exist (yet)."""
     fits: list[str] = []
     try:
-        plan = json.loads((folder.cells_dir / f"{cell}.json").read_text(encoding="utf-8"))
+        plan = read_json(folder.cells_dir / f"{cell}.json")
         fits = StageIds(**plan["ids"]).fits
     except (OSError, ValueError, TypeError, KeyError):  # no plan: the maps came from another program
         pass

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...common.atomic import write_text
-from ...common.errors import UasbenchError, did_you_mean
+from ...common.errors import UasbenchError, brief, did_you_mean
+from ...common.json_files import read_json
 from ...common.sealed import damage
 from ..executors.contract import Job, Place, checked_settings
 from ..executors.grouping import grouped, together
@@ -44,12 +45,16 @@ def run_stage(folder: RunFolder, name: str) -> str | None:
     """
     place, path = Place(folder, workers=1), folder.tasks_dir / PLAN
     try:
-        plan = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise StageUseError(f"{folder.path} has no plan of stages; 'bench plan … --stages' writes one") from error
-    if name not in plan:
-        raise StageUseError(f"{folder.path} has no stage {name!r}{did_you_mean(name, list(plan))}; {path} names them")
-    if missing := [need for need in plan[name]["needs"] if not _is_done(place.task(need))]:
+        needs = {stage: list(about["needs"]) for stage, about in read_json(path).items()}
+    except FileNotFoundError:
+        raise StageUseError(f"{folder.path} has no plan of stages; 'bench plan … --stages' writes one") from None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise StageUseError(
+            f"{path} cannot be read ({brief(error)}); 'bench plan … --stages' writes it again"
+        ) from error
+    if name not in needs:
+        raise StageUseError(f"{folder.path} has no stage {name!r}{did_you_mean(name, list(needs))}; {path} names them")
+    if missing := [need for need in needs[name] if not _is_done(place.task(need))]:
         raise StageUseError(f"{name} needs {', '.join(missing)}, not done yet: run that first, with 'bench stage' too")
     done = subprocess.run(place.again(name), check=False)  # noqa: S603
     outcome = place.outcome(name)
@@ -57,10 +62,16 @@ def run_stage(folder: RunFolder, name: str) -> str | None:
 
 
 def _is_done(file: Path) -> bool:
-    task = json.loads(file.read_text(encoding="utf-8"))
-    if task["stage"] in ("map", "refine"):
-        return finished(Path(task["out"])) == task["id"]
-    return damage(Path(task["out"]) / FIT_SEAL, seal_alone=True) is None
+    try:
+        task = read_json(file)
+        stage, out, its_id = task["stage"], Path(task["out"]), task["id"]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise StageUseError(
+            f"{file} cannot be read ({brief(error)}); 'bench plan … --stages' writes it again"
+        ) from error
+    if stage in ("map", "refine"):
+        return finished(out) == its_id
+    return damage(out / FIT_SEAL, seal_alone=True) is None
 
 
 def write_stages(options: RunOptions, console: Console | None = None) -> list[str]:

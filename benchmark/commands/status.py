@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections import Counter
 from collections.abc import Mapping
@@ -10,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...common.errors import printable
+from ...common.json_files import parsed
 from ..executors.contract import Event, Job, Resources, outcome_in
 from ..executors.queued import BATCH
 from ..planning.prediction import TimeLeft
@@ -172,13 +172,13 @@ def _of(found: Status, state: str) -> list[Stage]:
 
 
 def _lines(folder: RunFolder) -> list[Any]:
-    parsed = []
+    found = []
     try:
         for line in folder.progress.read_text(encoding="utf-8", errors="replace").splitlines():
-            parsed.append(json.loads(line))
+            found.append(parsed(line))
     except (FileNotFoundError, ValueError):
         pass
-    return parsed
+    return found
 
 
 def _job(row: list[Any]) -> Job:

@@ -21,7 +21,8 @@ from typing import Any, Literal, Protocol, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from ...common.atomic import write_text
-from ...common.errors import UasbenchError, did_you_mean
+from ...common.errors import UasbenchError, brief, did_you_mean
+from ...common.json_files import read_json
 from ..catalogue import registry
 from ..node_kind import NODE_KIND
 from ..runs.folder import RunFolder
@@ -165,7 +166,7 @@ class Place:
     def progress(self, job: str) -> tuple[int, int] | None:
         """Return how far a job is whose files :meth:`files` has named (done, total), None where it has not said so."""
         try:
-            done, total = json.loads(self.state(job).read_text(encoding="utf-8"))["progress"]
+            done, total = read_json(self.state(job))["progress"]
         except (OSError, ValueError, TypeError):
             return None
         return done, total
@@ -190,9 +191,11 @@ class Place:
 def outcome_in(result: Path, job: str) -> Report | None:
     """Return what the file with the result of a job says, None where there is none (yet)."""
     try:
-        error = json.loads(result.read_text(encoding="utf-8"))["error"]
+        error = read_json(result)["error"]
     except FileNotFoundError:
         return None
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        return Report(job, "failed", f"{result} cannot be read ({brief(error)}); run the same command again")
     return Report(job, "done") if error is None else Report(job, "failed", error)
 
 

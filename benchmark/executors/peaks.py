@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ...common.atomic import DiskError, write_text
+from ...common.json_files import read_json
 from ..runs.records import FIT_SEAL, MAP_SEAL
 from .contract import Job
 
@@ -25,7 +26,7 @@ class Peaks:
         self._known: dict[str, float] = {}
         if path is not None:
             with suppress(OSError, ValueError, TypeError, AttributeError):  # a damaged file is learned anew
-                self._known = {str(kind): float(mib) for kind, mib in json.loads(path.read_text("utf-8")).items()}
+                self._known = {str(kind): float(mib) for kind, mib in read_json(path).items()}
 
     def of(self, job: Job, where: str) -> float | None:
         """Return the largest peak of jobs of this kind in a place, such as a card; None where none was seen."""
@@ -36,7 +37,7 @@ class Peaks:
         task: Any = job.task
         with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
             seal = task.out / SEALS[task.stage]
-            peak, kind = float(json.loads(seal.read_text("utf-8"))[self.name]), _kind(job, where)
+            peak, kind = float(read_json(seal)[self.name]), _kind(job, where)
             if peak > self._known.get(kind, 0.0):  # 0 is no news: another process did the work
                 self._known[kind] = peak
                 if self.path is not None:

@@ -19,7 +19,8 @@ from typing import Any, ClassVar, Literal, NamedTuple
 from pydantic import BaseModel, Field
 
 from ...common.atomic import write_text
-from ...common.errors import UasbenchError
+from ...common.errors import UasbenchError, brief
+from ...common.json_files import read_json
 from ..stages import batch
 from .contract import Job, Listing, Place, Report, checked_settings
 from .grouping import grouped
@@ -139,7 +140,7 @@ class QueuedExecutor(ABC):
 
     def attach(self, jobs: Sequence[Job]) -> list[str]:
         wanted = {job.id: job for job in jobs}
-        batches = {path: json.loads(path.read_text(encoding="utf-8")) for path in self._batches()}
+        batches = {path: _plan_in(path) for path in self._batches()}
         keys = {Key(path.stem, n): ids for path, plan in batches.items() for n, ids in enumerate(plan["jobs"])}
         there = {key for key, verdict in self._answer(keys).items() if verdict.state != "ended"} if keys else set()
         stale = []
@@ -369,7 +370,7 @@ class QueuedExecutor(ABC):
     def _forget(self, name: str) -> None:
         """Delete the files of a batch that has ended; it names them, so that a large folder is not listed."""
         path = self.place.own(f"{name}{BATCH}")
-        keys = [Key(name, number) for number in range(len(json.loads(path.read_text(encoding="utf-8"))["jobs"]))]
+        keys = [Key(name, number) for number in range(len(_plan_in(path)["jobs"]))]
         for file in (file for key in keys for file in self.left_by(key)):
             file.unlink(missing_ok=True)
         for output in map(self.output, keys):
@@ -377,3 +378,13 @@ class QueuedExecutor(ABC):
                 if not output.stat().st_size:
                     output.unlink()
         path.unlink()
+
+
+def _plan_in(path: Path) -> dict[str, Any]:
+    try:
+        plan = read_json(path)
+        return {**plan, "jobs": [list(ids) for ids in plan["jobs"]]}
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise QueueError(
+            f"{path} cannot be read ({brief(error)}); cancel the jobs named {path.stem} in the queue, and delete it"
+        ) from error

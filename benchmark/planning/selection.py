@@ -23,6 +23,9 @@ from ..stages.fit import MethodSpec
 from . import answers
 from .options import OptionError, RunOptions
 
+IDENTITY_S = 3600.0
+"""How long a plug-in may look for its weights, which may have to be downloaded."""
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -101,7 +104,7 @@ def select(options: RunOptions, anatomy: str, dataset: str, registry: Registry) 
                     found = _candidate(cls, label, *asked)
                 if not isinstance(found, str):
                     candidate, method = found
-                    try:  # without a limit of time: weights may have to be downloaded, which the hub's client shows
+                    try:  # weights may have to be downloaded, which the hub's client shows
                         chosen.candidates.append(replace(candidate, extra_identity=answers.identity_of(method)))
                     except DataError as error:
                         found = shortened(str(error), 1000)
@@ -125,7 +128,7 @@ def _rehearse(cls: type[Method], profile: str, anatomy: str, settings: Mapping[s
     plain = json.loads(json.dumps(dict(settings), default=str))
     rehearse_class(cls, CONSTRUCTION_S, ask, profile, anatomy, plain, False)
     if cls.extra_identity is not Method.extra_identity:
-        rehearse_class(cls, None, ask, profile, anatomy, plain, True)
+        rehearse_class(cls, IDENTITY_S, ask, profile, anatomy, plain, True)
 
 
 def ask(target: str, profile: str, anatomy: str, settings: Mapping[str, Any], identity: bool) -> None:

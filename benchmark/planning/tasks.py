@@ -1,11 +1,12 @@
 """The tasks of a command: their data, and the configurations that run on it."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ...common.atomic import of_the_cache
+from ...common.errors import DataError
+from ...common.json_files import read_json
 from ...datasets.looking import look
 from ...datasets.patients import ChosenCases
 from ...datasets.phantom.disk import INFO, Size, phantom_of, phantom_root
@@ -19,6 +20,7 @@ from ...datasets.views.volume_view import AnyView
 from ..catalogue.registry import datasets, runnable
 from ..locations import cache_root, data_root
 from ..runs.records import Skip
+from ..stages.wall import WALL, exposed
 from .fits import trainable
 from .options import OptionError, RunOptions
 from .overlap import permitted
@@ -66,6 +68,7 @@ def planned_tasks(options: RunOptions, workers: int, progress: ShowProgress | No
     for selection, (test, _) in zip(selections, pairs, strict=True):
         _refuse_nobody(selection, test)
     asked = [(*_placed(options, pair), chosen) for pair, chosen in zip(pairs, selections, strict=True)]
+    _refuse_exposed([*(root for _, root, _ in asked), cache_root(options.cache), options.folder()])
     missing = []
     if options.phantom and options.page is not None:
         missing = [pair[0] for pair, root, _ in asked if look(sets.get(pair[0])(), root).absent]
@@ -208,12 +211,21 @@ def _source(
     return ScanSource(datasets(), root, store, views, chosen, readers, progress)
 
 
+def _refuse_exposed(folders: Sequence[Path]) -> None:
+    if found := exposed(folders):
+        folder, place = found
+        raise DataError(
+            f"{folder} lies in {place}, which every method may read, so that no wall would hide labels there; move it"
+            f" ({WALL}=none runs without a wall, and every record says so)"
+        )
+
+
 def _placed(options: RunOptions, pair: tuple[str, str]) -> tuple[tuple[str, str], Path]:
     """Return a pair and its data root; the phantom's own healthy set stands for one that it does not imitate."""
     root = _root(options, pair)
     if not options.phantom:
         return pair, root
-    patients = json.loads((root / INFO).read_text(encoding="utf-8"))["patients"]
+    patients = read_json(root / INFO)["patients"]
     made, cards = dict.fromkeys(row.get("set") for row in patients), datasets().cards()
     own = [name for name in made if name in cards and cards[name].role == "healthy"]
     return (pair if pair[1] in made or not own else (pair[0], own[0])), root

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import json
 import os
 import threading
 import time
@@ -18,6 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 from ...common.atomic import open_no_link, unfinished
 from ...common.errors import UasbenchError, brief
 from ...common.garbage import uncollected
+from ...common.json_files import read_json
 from ...common.sealed import DamagedError, is_sealed, is_whole, read_sealed
 from .ledger import Ledger, delete
 from .records import FIT_SEAL, MAP_SEAL, SCHEMA_VERSION, UNCHECKED, CellKey, Failure, Record, Skip, write_json
@@ -151,12 +151,12 @@ class RunFolder:
             RunFolderError: it is missing, damaged or of a newer schema.
         """
         try:
-            info = json.loads(self.run_json.read_text(encoding="utf-8"))
+            info = read_json(self.run_json)
         except FileNotFoundError:
             raise RunFolderError(
                 f"{self.path} is not a run folder: it has no run.json. 'bench run' makes one."
             ) from None
-        except (OSError, ValueError, RecursionError) as error:
+        except (OSError, ValueError) as error:
             raise RunFolderError(f"{self.run_json} cannot be read: {brief(error)}") from error
         if not isinstance(info, dict):
             raise RunFolderError(f"{self.run_json} is no description of a run (it holds {type(info).__name__})")

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ...common.errors import UasbenchError, summary
+from ...common.json_files import parsed
 from ...common.processes import adopt_orphans, die_with_parent, end_descendants, readable
 from .task import Progress
 from .wall import SECRETS, Places, raise_wall
@@ -220,8 +221,8 @@ class _Reports:
 
 def _parsed(line: bytes) -> Any:
     try:
-        return json.loads(line)
-    except (ValueError, RecursionError):
+        return parsed(line)
+    except ValueError:
         return None
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ...common.atomic import write_text
+from ...common.json_files import read_json
 from ...common.processes import readable
 from ...common.zygote import Worker, Zygote
 from . import worker
@@ -25,7 +26,7 @@ def main(batch: Path, number: int) -> None:
     A batch is ``{"preload": [module], "groups": [[[task, result, log, lock]]]}``. A stage that dies leaves its reason
     as a result; one that the queue stops leaves none, so that it can run again.
     """
-    plan: dict[str, Any] = json.loads(batch.read_text(encoding="utf-8"))
+    plan: dict[str, Any] = read_json(batch)
     group = plan["groups"][number]
     package = worker.__name__.rpartition(".")[0]
     modules = [f"{package}.preload", *plan["preload"]] if len(group) > 1 else []  # one imports no more than it needs

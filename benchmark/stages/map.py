@@ -1,6 +1,5 @@
 """The map stage: a fitted method and cases in, anomaly maps out. It never sees a label path."""
 
-import json
 import time
 from collections import deque
 from collections.abc import Callable
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from ...common.atomic import discard, new_folder
+from ...common.json_files import read_json
 from ...common.sealed import check_files, damage, seal_folder
 from ...common.seeds import derive, seed_everything
 from ...common.untried import untried
@@ -125,8 +125,8 @@ def _map_all(task: MapTask, scratch: Path, progress: Progress) -> None:
 def finished(out: Path) -> str | None:
     """Return the id of the maps that lie in ``out``, or None; whether they are what was written is not asked."""
     try:
-        return json.loads((out / MAP_SEAL).read_text(encoding="utf-8"))["id"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return read_json(out / MAP_SEAL)["id"]
+    except (OSError, ValueError, KeyError, TypeError):
         return None
 
 

@@ -34,7 +34,9 @@ _DEVICES = ("null", "zero", "full", "random", "urandom", "shm", "nvidia*", "nvid
 _COMPILERS = {"TORCHINDUCTOR_CACHE_DIR": "inductor", "TRITON_CACHE_DIR": "triton", "CUDA_CACHE_PATH": "cuda"}
 _MODULES = frozenset({".py", ".so", ".pyd", ".zip", ".egg-link", ".pth", ".dist-info", ".egg-info"})
 _OPENING = frozenset({"open", "os.listdir", "os.scandir", "os.truncate"})
-_CHANGING = frozenset({"os.remove", "os.rmdir", "os.mkdir", "os.chmod", "os.chown", "os.utime", "shutil.rmtree"})
+_CHANGING = frozenset(
+    {"os.remove", "os.rmdir", "os.mkdir", "os.chmod", "os.chown", "os.utime", "shutil.rmtree", "sqlite3.connect"}
+)
 _CHANGING_TWO = frozenset({"os.rename", "os.link", "os.symlink"})
 
 _standing: Isolation = "none"
@@ -99,6 +101,23 @@ def raise_wall(places: Places) -> Isolation:
     return kind
 
 
+def exposed(folders: Iterable[Path]) -> tuple[Path, Path] | None:
+    """Return the first folder that no wall hides, with the place around it that every method may read; or None.
+
+    Raises:
+        WallError: as :func:`available`.
+    """
+    if available() == "none":
+        return None
+    shared = [Path(os.path.realpath(place)) for place in (*_interpreter(), *_weights(), *_hub_caches(), *_devices())]
+    for folder in folders:
+        real = Path(os.path.realpath(folder))
+        for place in shared:
+            if real.is_relative_to(place):
+                return folder, place
+    return None
+
+
 def weakest(walls: Iterable[str]) -> Isolation:
     """Return the weakest of several walls, ``none`` where there is none."""
     found = set(walls)
@@ -156,13 +175,16 @@ def _weights() -> Iterator[Path]:
         yield Path(named).expanduser()
 
 
-def _hubs() -> Iterator[Path]:
-    """Yield the caches of the model hubs, made where they are missing: a method may download weights there."""
+def _hub_caches() -> Iterator[Path]:
     caches = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache"))
     named = [os.environ.get("HF_HOME", caches / "huggingface"), os.environ.get("TORCH_HOME", caches / "torch")]
     named += [os.environ["HF_HUB_CACHE"]] if "HF_HUB_CACHE" in os.environ else []
-    for name in named:
-        folder = Path(name).expanduser()
+    yield from (Path(name).expanduser() for name in named)
+
+
+def _hubs() -> Iterator[Path]:
+    """Yield the caches of the model hubs, made where they are missing: a method may download weights there."""
+    for folder in _hub_caches():
         with suppress(OSError):  # a home that cannot be written, where nothing could be downloaded before either
             folder.mkdir(parents=True, exist_ok=True)
         yield folder
@@ -196,7 +218,10 @@ def _hook(reads: Iterable[Path], writes: Iterable[Path], lists: Iterable[Path]) 
     def below(path: Any, places: tuple[str, ...]) -> bool:
         if isinstance(path, int) or path is None:
             return True  # what is open already
-        name = real(os.fsdecode(path))
+        text = os.fsdecode(path)
+        if text.startswith("file:") or (not text.startswith(os.sep) and os.pardir in Path(text).parts):
+            return False  # SQLite would read the one as an address; the other may start at an open folder
+        name = real(text)
         return any(name == place or name.startswith(f"{place}{os.sep}") for place in places)
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ...common.errors import brief
+from ...common.json_files import read_json
 from ...common.sealed import DamagedError, check_files, is_sealed, read_sealed, seal
 from ..environment import source_digest
 from ..runs.certificate import FIELD, described
@@ -105,9 +106,9 @@ def _record(folder: RunFolder, slug: str, part: Part, *, certified: bool) -> Rec
         return folder.record(path)
     except RunFolderError as error:
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = read_json(path)
             record = Record.model_validate(content)
-        except (OSError, ValueError, RecursionError):
+        except (OSError, ValueError):
             part.differs(_name(folder, path), "", brief(error.__cause__ or error))
             return None
         part.differs(_name(folder, path), "", "was changed after it was written (its digest differs)")

@@ -109,6 +109,7 @@ class MosMed(COVID1110):
         finding="pneumonia",
     )
     lesion_labels = frozenset({1})
+    counts_voxels = True
 
     def choose(self, found: Release, survey: Survey) -> Mapping[str, tuple[Path, Path | None]]:
         ill = found.studies["CT-1"]

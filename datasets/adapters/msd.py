@@ -1,6 +1,5 @@
 """Medical Segmentation Decathlon: one reader for its CT tasks with lesions, which differ in their labels and organ."""
 
-import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ...common.errors import brief, several, shortened
+from ...common.json_files import read_json
 from ..dataset import DatasetCard
 from ..reading.orientation import flips_from_liver
 from ..reading.side_tables import natural_key
@@ -136,8 +136,8 @@ class DecathlonDataset(NiftiPairDataset):
 
 def _read_index(path: Path) -> tuple[dict[str, Any] | None, str]:
     try:
-        index = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:
+        index = read_json(path)
+    except (OSError, ValueError) as error:
         return None, f"{path}: cannot be read as JSON ({brief(error, 120)}); unpack the published tar again"
     return (
         (index, "") if isinstance(index, dict) else (None, f"{path}: holds no object; unpack the published tar again")

@@ -39,6 +39,7 @@ class Radiopaedia(LungFoldersDataset):
         truth="voxel",
         finding="pneumonia",
     )
+    counts_voxels = True
     folders: ClassVar[tuple[str, ...]] = ("radiopaedia", "medseg")
     case_labels = frozenset({0, GROUND_GLASS, CONSOLIDATION, EFFUSION})
     lesion_labels = frozenset({GROUND_GLASS, CONSOLIDATION})

@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol, cast
 
 from ...common.atomic import new_folder
 from ...common.errors import DataError
+from ...common.json_files import read_json
 from ..anatomy import anatomy_names, find_anatomy
 from .spec import Spec, generator_digest
 
@@ -120,7 +121,7 @@ def phantom_of(files: Iterable[Path]) -> dict[str, Any] | None:
 
 def _present(root: Path) -> dict[str, Any] | None:
     try:
-        return json.loads((root / INFO).read_text(encoding="utf-8"))
+        return read_json(root / INFO)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as error:

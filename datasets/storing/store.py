@@ -18,6 +18,7 @@ from typing import Any, Literal
 from ...common.atomic import DiskError, of_the_cache, remove_stale, write_text
 from ...common.errors import DataError, UasbenchError, brief, summary
 from ...common.fingerprint import file_digest
+from ...common.json_files import read_json
 from ...common.sealed import DamagedError
 from ...common.source_hash import closure_hash
 from ..anatomy import find_anatomy
@@ -193,7 +194,7 @@ class _Preparation:
     def stored(self, ref: CaseRef) -> _Prepared | None:
         """Return the case where its files are unchanged since they were prepared and everything wanted is there."""
         try:
-            known = json.loads(self._index_path(ref).read_text(encoding="utf-8"))
+            known = read_json(self._index_path(ref))
             if known["stamp"] != _stamp(ref):
                 return None
             native, truth = self._folders(known["key"])

@@ -5,7 +5,6 @@ a new folder; then its tables are made, and made once more after a hundredth of 
 """
 
 import argparse
-import json
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -19,6 +18,7 @@ from pydantic_core import to_json
 from ...benchmark.runs.folder import RunFolder
 from ...benchmark.runs.records import CellKey
 from ...common.garbage import uncollected
+from ...common.json_files import read_json
 from ...common.sealed import with_digest
 from ...reports.build import build
 from .many_cells import told
@@ -29,7 +29,7 @@ SPREAD = 0.01
 def write(like: RunFolder, run: RunFolder, cells: int, seeds: int) -> None:
     """Write ``cells`` records, ``seeds`` of every setting, after those of the run ``like``, on all cores."""
     found = [
-        {name: value for name, value in json.loads(path.read_text(encoding="utf-8")).items() if name != "digest"}
+        {name: value for name, value in read_json(path).items() if name != "digest"}
         for path in sorted(like.records_dir.glob("*.json"))
     ]
     templates = list({record["cell"]["method"].partition("@")[0]: record for record in found}.items())

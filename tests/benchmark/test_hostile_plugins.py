@@ -10,7 +10,7 @@ from rich.console import Console
 from uasbench.benchmark.catalogue import registry
 from uasbench.benchmark.commands import listing
 from uasbench.benchmark.commands.running import run as run_cells
-from uasbench.benchmark.planning import answers
+from uasbench.benchmark.planning import answers, selection
 from uasbench.benchmark.planning.plan import plan_cells
 from uasbench.benchmark.planning.tasks import planned_tasks
 from uasbench.benchmark.stages.task import Numerics
@@ -57,6 +57,21 @@ def test_a_plug_in_that_says_odd_things_when_asked_is_one_row(hostile, planned):
     outcome = {c.label: "harmless" for c in task.candidates} | {name: what for name, (what, _) in said.items()}
     assert outcome == {**expected(hostile, names), GOOD: "harmless"}
     assert unsaid(hostile, said) == {}
+
+
+def test_a_plug_in_that_looks_for_its_weights_for_ever_is_one_row(install, smoke, monkeypatch):
+    monkeypatch.setattr(selection, "IDENTITY_S", 1.0)
+    source = (
+        "import time\nfrom uasbench import Method, MethodCard\n\nclass Sleeper(Method):\n"
+        "    card = MethodCard(name='sleeper', title='Sleeper')\n\n"
+        "    def extra_identity(self):\n        time.sleep(600)\n"
+    )
+    install("pkg-sleeper", {"sleeper.py": source}, methods={"sleeper": "sleeper:Sleeper"})
+    (task,) = planned_tasks(smoke(f"{GOOD},sleeper", seeds=[0]), 1)
+    assert [c.label for c in task.candidates] == [GOOD]
+    ((label, reason),) = task.broken
+    assert label == "sleeper"
+    assert "did not come back within 1 s" in reason
 
 
 def test_a_view_that_cannot_be_computed_is_the_fault_of_its_method_and_not_of_the_scans(planned, monkeypatch):

@@ -1,6 +1,7 @@
 """What stands between a method and the labels, and what a method's process may do to the run."""
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -9,10 +10,12 @@ from pathlib import Path
 import pytest
 from uasbench.benchmark.conformance import walls
 from uasbench.benchmark.conformance.thieves import PAST_PYTHON, ROUTES
+from uasbench.benchmark.planning.tasks import planned_tasks
 from uasbench.benchmark.stages import wall
 from uasbench.benchmark.stages.apart import LOG_LIMIT
 from uasbench.benchmark.stages.wall import WALL, WallError, available, weakest
 from uasbench.common import landlock
+from uasbench.common.errors import DataError
 
 STEALABLE = set(ROUTES) - {"working folder"}
 """What works without a wall; the folder that a stage works in is its own, wall or not."""
@@ -62,6 +65,29 @@ def test_a_cell_is_as_open_as_its_most_open_stage():
 def test_a_run_records_its_wall(run):
     (record,) = run("hu-deviation").records
     assert record.isolation == available()
+
+
+def test_the_hook_takes_no_path_that_starts_elsewhere_and_no_database_outside(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    hook = wall._hook([], [tmp_path], [])
+    hook("open", ("scratch", "w", os.O_WRONLY))
+    hook("sqlite3.connect", (":memory:",))
+    for event, path in (("open", "../x/y"), ("sqlite3.connect", "/etc/x.db"), ("sqlite3.connect", "file:/etc/x.db")):
+        with pytest.raises(PermissionError):
+            hook(event, (path, "r", 0))
+
+
+@pytest.mark.parametrize("kind", ["data", "cache", "out"])
+def test_labels_in_a_place_that_every_method_may_read_are_refused(tmp_path, monkeypatch, root, smoke, kind):
+    shared = tmp_path / "weights"
+    shutil.copytree(root, shared / "data")
+    places = {"data": root, "cache": tmp_path / "cache", "out": tmp_path / "run"} | {kind: shared / kind}
+    options = smoke("hu-deviation", data_root=places["data"], cache=places["cache"], out=places["out"])
+    monkeypatch.setenv("UASBENCH_WEIGHTS", str(shared))
+    with pytest.raises(DataError, match=f"{shared / kind} lies in {shared}, which every method may read"):
+        planned_tasks(options, 1)
+    monkeypatch.setenv(WALL, "none")
+    assert planned_tasks(options, 1)
 
 
 def test_data_beside_a_checkout_are_not_part_of_it(tmp_path, monkeypatch):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 FLIPPED = 8
+DEEPER = 100_000
 UNPICKLED = 99
 
 
@@ -50,6 +51,7 @@ DAMAGES: dict[str, Callable[[bytes, random.Random], bytes]] = {
     "other JSON": _other_json,
     "not UTF-8": _no_text,
     "a pickle that acts": _pickled,
+    "brackets without end": lambda content, rng: b"[" * DEEPER,
 }
 
 

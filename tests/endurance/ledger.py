@@ -1,13 +1,15 @@
 """Counts of endurance trials in one JSON-lines file; run as a script it prints them as the tables of a page.
 
 A line is what one trial found: part, version of the package, seed, counts, and the fault if there was one. Lines are
-only appended, so that parts may run side by side, on several days and after being stopped.
+only appended, so that parts may run side by side, on several days and after being stopped; one that a kill cut off
+does not count.
 """
 
 import json
 import os
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -34,15 +36,17 @@ class Ledger:
         """Append what a trial found."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         line = {"part": part, "tree": self.tree, "seed": seed, "counts": counts, "fault": fault}
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        with self.path.open("ab") as file:
+            file.write(f"\n{json.dumps(line)}\n".encode())  # the line before may have been cut off by a kill
 
     def lines(self, part: str | None = None) -> Iterator[dict[str, Any]]:
         """Yield the trials of this version, of one part or of all."""
         text = self.path.read_text(encoding="utf-8") if self.path.exists() else ""
-        for line in map(json.loads, text.splitlines()):
-            if line["tree"] == self.tree and part in (None, line["part"]):
-                yield line
+        for written in text.splitlines():
+            with suppress(json.JSONDecodeError):
+                line = json.loads(written)
+                if line["tree"] == self.tree and part in (None, line["part"]):
+                    yield line
 
     def next_seed(self, part: str) -> int:
         """Return the seed at which a part goes on."""

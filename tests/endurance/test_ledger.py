@@ -49,6 +49,16 @@ def test_a_fault_is_kept_and_does_not_stop_the_others(ledger):
     assert "3 trials, 1 of them with a fault." in ledger.markdown()
 
 
+def test_a_line_that_a_kill_cut_off_does_not_count(ledger):
+    for seed in (0, 1):
+        ledger.add("part", seed, Counter(tried=1))
+    whole = ledger.path.read_bytes()
+    ledger.path.write_bytes(whole.rstrip()[:-5])
+    assert ledger.next_seed("part") == 1
+    ledger.add("part", 1, Counter(tried=1))
+    assert ledger.counts("part") == {"trials": 2, "tried": 2}
+
+
 def test_counts_are_laid_out_by_what_stands_before_the_colon(ledger):
     ledger.add("part", 0, Counter({"a: refused": 2, "b: accepted": 1}))
     assert "|  | accepted | refused |\n| --- | --- | --- |\n| a | 0 | 2 |\n| b | 1 | 0 |" in ledger.markdown()

@@ -12,7 +12,7 @@ import pytest
 from .bits import numbers_sent, tables
 from .commands import Bench, Whole
 
-COMMANDS = ("run", "report", "clean", "compare", "rescore", "track")
+COMMANDS = ("run", "report", "clean", "compare", "rescore", "track", "status")
 REBUILDING = ("run", "report", "rescore", "run elsewhere")
 
 
