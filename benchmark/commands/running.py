@@ -84,7 +84,8 @@ def prepared(
         known.write_index()
     announce(console, graph, tasks, damaged, needed, free)
     for part in (folder.path, *folder.parts, *map(folder.map_dir, graph.plans)):
-        remove_stale(part)
+        if part == folder.path or not part.is_symlink():  # what a link leads to is somebody else's
+            remove_stale(part)
     write_info(folder, options, place.numerics, place.workers, tasks, [cell.key.slug for cell, _ in cells], damaged)
     graph.write()
     predict(graph, Predictor(rates(), place.numerics.device))

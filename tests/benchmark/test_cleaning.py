@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -246,6 +247,19 @@ def test_nothing_is_deleted_behind_a_link(folder, tmp_path, part, maps):
     with pytest.raises(RunFolderError, match=f"{part} is a link, and nothing is deleted"):
         clean(folder, maps=maps)
     assert sorted(p.relative_to(elsewhere) for p in elsewhere.rglob("*")) == before
+
+
+def test_a_run_tidies_up_behind_no_link(run, tmp_path):
+    folder = run("hu-deviation").path
+    half = f".mine.partial-{socket.gethostname()}-{2**22 + 1}-00000000"  # of a process that cannot be
+    elsewhere = tmp_path / "elsewhere"
+    (folder / "records").rename(elsewhere)
+    (folder / "records").symlink_to(elsewhere)
+    for place in (elsewhere, folder / "logs"):
+        fill(place / half)
+    run("hu-deviation")
+    assert (elsewhere / half).exists()
+    assert not (folder / "logs" / half).exists()
 
 
 def test_a_linked_lock_empties_no_file(folder, tmp_path):
