@@ -42,7 +42,7 @@ FAMILY = "imported"
 
 
 @dataclass(frozen=True)
-class _Said:
+class Said:
     """What is known of maps beside their values; of those that ``bench export`` wrote, what it says.
 
     Attributes:
@@ -81,7 +81,7 @@ def import_maps(source: Path, method: str, options: RunOptions, threshold: float
         raise DataError(f"--method {method!r}: use lower-case letters, digits, dashes and one @ before a variant")
     if threshold is not None and not math.isfinite(threshold):
         raise DataError(f"--threshold {threshold}: give a finite number")
-    said = _said(source, options.datasets[0], threshold)
+    said = read_manifest(source, options.datasets[0], threshold)
     with RunFolder.working(options.folder()) as folder, Readers(devices.default_workers("cpu")) as readers:
         check_source(folder, options)
         data = plain_task(options, readers)
@@ -107,14 +107,19 @@ def import_maps(source: Path, method: str, options: RunOptions, threshold: float
     return folder, folder.record(folder.record_path(key))
 
 
-def _said(source: Path, dataset: str, threshold: float | None) -> _Said:
+def read_manifest(source: Path, dataset: str, threshold: float | None) -> Said:
+    """Return what ``bench export`` wrote down of the maps in a folder, or no more than the given threshold.
+
+    Raises:
+        DataError: it cannot be read, is of a newer version, or of another set.
+    """
     path = source / MANIFEST
     if not path.exists():
-        return _Said(threshold)
+        return Said(threshold)
     try:
         held = read_json(path)
         masks, cell = source / MASKS / NATIVE if held["own_masks"] else None, CellKey(**held["cell"])
-        said = _Said(held["native_threshold"], masks, held["region"], cell.seed)
+        said = Said(held["native_threshold"], masks, held["region"], cell.seed)
         known = held["schema"] <= SCHEMA
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise DataError(f"{path} cannot be read ({brief(error)}); export the run again, or delete the file") from error
@@ -150,7 +155,7 @@ def _refuse_taken(folder: RunFolder, method: str) -> None:
             raise DataError(f"--method {method!r}: {path} belongs to a method of that name; choose another name")
 
 
-def _store(files: dict[str, _Files], cases: Sequence[PreparedCase], said: _Said, folder: Path, readers: Readers) -> str:
+def _store(files: dict[str, _Files], cases: Sequence[PreparedCase], said: Said, folder: Path, readers: Readers) -> str:
     digests: dict[str, str] = {}
     for prepared, outcome in readers.work(partial(_store_one, files, folder, said.region), cases, 1):
         if isinstance(outcome, Lost):
@@ -182,7 +187,7 @@ def _store_one(files: dict[str, _Files], folder: Path, region: Region, prepared:
     return digest.hexdigest()
 
 
-def _files(source: Path, case: str, said: _Said) -> _Files:
+def _files(source: Path, case: str, said: Said) -> _Files:
     return _Files(_find(source, case), None if said.masks is None else _find(said.masks, case))
 
 
@@ -217,7 +222,7 @@ def _task(
     folder: RunFolder,
     options: RunOptions,
     data: TaskData,
-    said: _Said,
+    said: Said,
 ) -> MeasureTask:
     info = MethodInfo(
         name=method, title=f"{method} (imported maps)", family=FAMILY, supervision="unknown", uses="unknown",

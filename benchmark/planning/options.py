@@ -197,7 +197,7 @@ def parse_queue(items: Iterable[str]) -> dict[str, Any]:
             raise OptionError(f"--queue {shortened(item)!r}: write KEY=VALUE, or name a TOML file")
         try:
             settings |= tomllib.loads(Path(item).expanduser().read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise OptionError(f"--queue {item}: {brief(error)}") from error
     return settings
 

@@ -7,6 +7,7 @@ on ``sys.path`` there.
 
 import gzip
 import io
+import json
 import random
 import shutil
 import struct
@@ -26,14 +27,16 @@ import openpyxl
 import SimpleITK
 from PIL import Image
 from segmentations import saved, segmentation
-from uasbench.benchmark.commands.importing import import_maps
+from uasbench.benchmark.commands.exporting import MANIFEST
+from uasbench.benchmark.commands.importing import import_maps, read_manifest
 from uasbench.benchmark.experiments import load
-from uasbench.benchmark.planning.options import validated
+from uasbench.benchmark.planning.options import parse_queue, validated
 from uasbench.common.errors import UasbenchError
 from uasbench.datasets.adapters.chaos import CHAOS
 from uasbench.datasets.adapters.covid_ct_md import CovidCTMD
 from uasbench.datasets.adapters.lits import LiTS
 from uasbench.datasets.adapters.luna16 import COLUMNS, LUNA16, read_annotations
+from uasbench.datasets.adapters.msd import MSDPancreas
 from uasbench.datasets.adapters.nifti_pair import read_spacings
 from uasbench.datasets.check import check
 from uasbench.datasets.dataset import Dataset
@@ -50,6 +53,7 @@ from uasbench.datasets.reading.volume_io import read_grid, read_labels, read_map
 LONGEST = 600
 """Characters of a message beside the paths in it."""
 SHAPE = (6, 8, 10)
+INDEX = "Task07_Pancreas/dataset.json"
 SPACING = (2.0, 1.5, 1.25)
 
 Files = dict[str, bytes]
@@ -422,6 +426,23 @@ def _workbook() -> Files:
     return {"registry.xlsx": buffer.getvalue()}
 
 
+def _decathlon() -> Files:
+    index = {
+        "tensorImageSize": "3D", "modality": {"0": "CT"}, "labels": {"0": "background", "1": "pancreas", "2": "cancer"},
+        "training": [{"image": "./imagesTr/pancreas_1.nii.gz", "label": "./labelsTr/pancreas_1.nii.gz"}],
+        "numTraining": 1, "test": [],
+    }  # fmt: skip
+    arrays = {"imagesTr": _scan(), "labelsTr": _labels()}
+    scans = {f"{folder}/pancreas_1.nii.gz": gzip.compress(_nifti(lps), mtime=0) for folder, lps in arrays.items()}
+    return {f"Task07_Pancreas/{name}": data for name, data in scans.items()} | {INDEX: json.dumps(index).encode()}
+
+
+def _manifest() -> Files:
+    cell = {"method": "ae", "dataset": "lits", "train": "btcv", "seed": 0}
+    said = {"schema": 1, "own_masks": True, "cell": cell, "native_threshold": 0.5, "region": "roi"}
+    return {MANIFEST: json.dumps(said).encode()}
+
+
 def _read(read: Callable[[Path], object], name: str) -> Callable[[Path], object]:
     return lambda folder: read(folder / name)
 
@@ -501,6 +522,14 @@ TARGETS: dict[str, Target] = {
     "chaos set": Target(
         cache(_chaos_set), ("1/DICOM_anon/1.dcm", "1/Ground/1.png", "1/Ground/2.png"), BYTES,
         lambda f: _checked(CHAOS, f),
+    ),
+    "decathlon set": Target(cache(_decathlon), (INDEX,), TEXT, lambda f: _checked(MSDPancreas, f)),
+    "export manifest": Target(cache(_manifest), (MANIFEST,), TEXT, lambda f: read_manifest(f, "lits", None) and None),
+    "queue settings": Target(
+        lambda: {"queue.toml": b'partition = "gpu"\nmem = 8\n\n[more]\nqos = ["a", 1.5]\n'},
+        ("queue.toml",),
+        TEXT,
+        lambda f: parse_queue([str(f / "queue.toml")]) and None,
     ),
     "bench import": Target(_import, ("maps/volume-0.nii", "maps/volume-1.nii"), (*BYTES, zipped), _imported),
     "covid-ct-md set": Target(
