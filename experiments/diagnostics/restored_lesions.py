@@ -29,19 +29,21 @@ LEAST_PIXELS = 20
 
 
 def contrasts(before: np.ndarray, after: np.ndarray, roi: np.ndarray, lesion: np.ndarray) -> dict[str, float]:
-    """Return ``before`` and ``after``: outside minus inside; ``residual``: that inside over that outside.
+    """Return the contrast ``before`` and ``after``, and the ``residual`` inside the lesion over that outside.
 
-    Of the slices that show the lesion; all arrays (n, H, W), ``lesion`` not empty, and the organ larger.
+    Of the slices that show the lesion; all arrays (n, H, W), ``lesion`` not empty, and the organ larger. ``residual``
+    is NaN where nothing outside was changed.
     """
     shown = lesion.any((1, 2))
     inside = lesion[shown] & roi[shown]
     outside = roi[shown] & ~inside
     first, last = before[shown].astype(np.float64), after[shown].astype(np.float64)
     residual = np.abs(first - last)
+    around = residual[outside].mean()
     return {
         "before": float(first[outside].mean() - first[inside].mean()),
         "after": float(last[outside].mean() - last[inside].mean()),
-        "residual": float(residual[inside].mean() / residual[outside].mean()),
+        "residual": float(residual[inside].mean() / around) if around else float("nan"),
     }
 
 
