@@ -21,10 +21,11 @@ from ..catalogue.registry import datasets, runnable
 from ..experiments import TUNED
 from ..long_form import collect
 from ..planning.options import OptionError, RunOptions, Variant
+from ..planning.plan import DETERMINISTIC_SEED
 from ..planning.selection import said
 from ..planning.task_data import task_pairs
 from ..runs.folder import RunFolder
-from ..runs.records import CellKey
+from ..runs.records import CellKey, Record
 from .running import run
 
 if TYPE_CHECKING:
@@ -154,6 +155,7 @@ class _Study:
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.name, self.base = name, base
+        self.seeds = [DETERMINISTIC_SEED] if runnable().card(name).deterministic else base.seeds
         storage = JournalStorage(JournalFileBackend(os.fspath(journal)))
         self.study = optuna.create_study(storage=storage, study_name=name, direction="maximize", load_if_exists=True)
 
@@ -167,7 +169,7 @@ class _Study:
         for trial in running:
             if SETTINGS not in trial.user_attrs:  # stopped before it had any
                 self.study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
-        spent = sum(self.trial(trial.number).core_s for trial in known)
+        spent = sum(trial.core_s for trial in self.trials())
         last = len(known) if minutes is not None and spent >= 60 * minutes else trials
         for number in range(len(known), min(last, len(known) + AT_ONCE - len(asked))):
             seed = derive(0, "tune", self.name, number)
@@ -181,7 +183,7 @@ class _Study:
         """Tell Optuna what a trial reached; one that failed, that it did."""
         import optuna
 
-        value = self.trial(number).value
+        value = self._value(self._records(f"{self.name}@t{number}"))
         state = optuna.trial.TrialState.FAIL if value is None else None
         self.study.tell(number, value, state=state)
 
@@ -189,30 +191,42 @@ class _Study:
         """Return the rows of all trials so far."""
         return [Variant(label=f"t{n}", method=self.name, settings=s) for n, s in self._settings().items()]
 
-    def trial(self, number: int) -> Trial:
-        value, core_s = self._reached(f"{self.name}@t{number}")
-        return Trial(self.name, number, self._settings().get(number, {}), value, core_s)
+    def trials(self) -> tuple[Trial, ...]:
+        """Return all trials so far; a training that several share is paid for by the first of them."""
+        found, paid = [], set[str]()
+        for number, settings in self._settings().items():
+            records = self._records(f"{self.name}@t{number}")
+            core_s = sum((_unpaid(r, paid) + r.cost.score_s) * r.cost.threads for r in records)
+            found.append(Trial(self.name, number, settings, self._value(records), core_s))
+        return tuple(found)
 
     def found(self) -> Search:
-        trials = tuple(self.trial(number) for number in self._settings())
-        return Search(self.name, self._reached(self.name)[0], trials)
+        return Search(self.name, self._value(self._records(self.name)), self.trials())
 
     def _settings(self) -> dict[int, dict[str, Any]]:
         known = self.study.get_trials(deepcopy=False)
         return {trial.number: trial.user_attrs[SETTINGS] for trial in known if SETTINGS in trial.user_attrs}
 
-    def _reached(self, row: str) -> tuple[float | None, float]:
-        """Return the mean AP of a row over patients and seeds, None where a seed is missing, and its core-seconds."""
+    def _records(self, row: str) -> list[Record]:
+        """Return the records of a row, of a seed each."""
         base = self.base
-        keys = (CellKey(method=row, dataset=base.datasets[0], train=str(base.train), seed=seed) for seed in base.seeds)
+        keys = (CellKey(method=row, dataset=base.datasets[0], train=str(base.train), seed=seed) for seed in self.seeds)
         folder = RunFolder(base.folder())
-        paths = [folder.record_path(key) for key in keys]
-        records = [folder.record(path) for path in paths if path.exists()]
-        core_s = sum((record.cost.fit_s + record.cost.score_s) * record.cost.threads for record in records)
-        if len(records) < len(paths):
-            return None, core_s
+        return [folder.record(path) for path in map(folder.record_path, keys) if path.exists()]
+
+    def _value(self, records: Sequence[Record]) -> float | None:
+        """Return the mean AP of a row over patients and seeds, None where a seed is missing."""
+        if len(records) < len(self.seeds):
+            return None
         (found,) = (s for s in collect(records) if (s.key.metric, s.unit) == (OBJECTIVE, "patient"))
-        return (found.mean if found.by_patient else None), core_s
+        return found.mean if found.by_patient else None
+
+
+def _unpaid(record: Record, paid: set[str]) -> float:
+    """Return the seconds of a record's trainings that are not in ``paid``, where they are then; each costs the same."""
+    new = set(record.ids.fits) - paid
+    paid |= new
+    return record.cost.fit_s * len(new) / len(record.ids.fits)
 
 
 def _plan(options: RunOptions, test: str, train: str, searches: Sequence[Search]) -> str:

@@ -9,39 +9,54 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from uasbench import cli
+from uasbench.benchmark.catalogue.registry import runnable
 from uasbench.benchmark.commands import tuning
 from uasbench.benchmark.commands.tuning import Search, Trial, tune
 from uasbench.benchmark.experiments import load
 from uasbench.benchmark.planning.options import validated
+from uasbench.benchmark.runs.folder import RunFolder
+from uasbench.benchmark.runs.records import CellKey, write_json
 from uasbench.common.errors import UasbenchError
+from uasbench.methods.config import by_stage, resolve
 from uasbench.reports import tuned
 
 
 @pytest.fixture
-def bench(monkeypatch, tmp_path):
-    """A search whose rows are not run: a trial reaches its learning rate, in ten core-seconds."""
+def bench(monkeypatch, tmp_path, small_run):
+    """A search whose rows are not run: each reaches the learning rate it was given, trained in 8 s and scored in 2."""
     made = SimpleNamespace(rounds=[], broken=set(), stop_after=None)
+    template = small_run.records()[0]
+
+    def record(key, name, settings):
+        fields, _ = by_stage(resolve(runnable().get(name).Config, "smoke", "liver", settings))
+        ids = template.ids.model_copy(update={"fit": f"{name} {key.seed} {fields}"})
+        values = [
+            v.model_copy(update={"value": float(settings.get("lr", 0))}) if v.metric == tuning.OBJECTIVE else v
+            for v in template.per_case
+        ]
+        cost = template.cost.model_copy(update={"fit_s": 8.0, "score_s": 2.0, "threads": 1})
+        return template.model_copy(update={"cell": key, "ids": ids, "per_case": values, "cost": cost})
 
     def run(options, console):
         if made.stop_after == len(made.rounds):
             raise KeyboardInterrupt
-        made.rounds.append({f"{v.method}@{v.label}": v.settings for v in options.variants})
-        made.rounds[-1] |= {key: {"lr": 0.0} for key in options.methods.split(",")}
+        rows = {f"{v.method}@{v.label}": (v.method, v.settings) for v in options.variants}
+        rows |= {name: (name, {}) for name in options.methods.split(",")}
+        folder = RunFolder(options.folder())
+        for row, (name, settings) in rows.items():
+            for seed in [0] if runnable().card(name).deterministic else options.seeds:
+                key = CellKey(method=row, dataset=options.datasets[0], train=options.train, seed=seed)
+                if row not in made.broken:
+                    write_json(folder.record_path(key), record(key, name, settings))
+        made.rounds.append(rows)
         made.options = options
-        return SimpleNamespace(path=options.folder()), 0
-
-    def reached(self, row):
-        settings = made.rounds[-1].get(row) if made.rounds else None
-        if settings is None or row in made.broken:
-            return None, 10.0 * (settings is not None)
-        return settings["lr"], 10.0
+        return folder, 0
 
     monkeypatch.setattr(tuning, "run", run)
-    monkeypatch.setattr(tuning._Study, "_reached", reached)
 
-    def search(methods="ae,draem", trials=6, minutes=None):
-        options = validated(methods=methods, datasets="lits", profile="smoke", seeds=1, phantom=True)
-        return {one.method: one for one in tune(options, tmp_path / "out", trials, minutes)[1]}
+    def search(methods="ae,draem", trials=6, minutes=None, seeds=1):
+        options = validated(methods=methods, datasets="lits", profile="smoke", seeds=seeds, phantom=True)
+        return {one.method: one for one in tune(options, made.out, trials, minutes)[1]}
 
     made.search, made.out = search, tmp_path / "out"
     return made
@@ -59,12 +74,11 @@ def test_every_method_gets_the_same_trials_and_the_best_is_the_best(bench):
     assert {v.method: v.settings for v in plan.variants} == {name: one.best.settings for name, one in found.items()}
 
 
-def test_a_stopped_search_ends_as_one_that_was_not(bench, monkeypatch, tmp_path):
+def test_a_stopped_search_ends_as_one_that_was_not(bench, tmp_path):
     whole = bench.search("ae", 10)
-    monkeypatch.setattr(bench, "out", tmp_path / "again")
+    bench.out = tmp_path / "again"
     studies = {t.number: t.settings for t in whole["ae"].trials}
     bench.rounds.clear()
-    (tmp_path / "out" / tuning.STUDIES).unlink()
     bench.stop_after = 1
     with pytest.raises(KeyboardInterrupt):
         bench.search("ae", 10)  # four trials are told, four are open
@@ -82,6 +96,17 @@ def test_more_trials_go_on_where_fewer_ended(bench):
 def test_minutes_end_the_trials_of_a_method(bench):
     found = bench.search("ae", trials=40, minutes=1.0)  # ten seconds each, four between two looks
     assert len(found["ae"].trials) == 8
+
+
+def test_trials_that_share_a_training_pay_for_it_once(bench):
+    trials = bench.search("anomaly-dino", trials=40, minutes=0.4)["anomaly-dino"].trials
+    assert [t.core_s for t in trials] == [10, *[2] * 7]
+
+
+def test_a_method_without_a_seed_reaches_what_its_one_record_says(bench):
+    found = bench.search("anomaly-dino,ae", 2, seeds="4,5")
+    assert [t.value is None for one in found.values() for t in one.trials] == [False] * 4
+    assert [t.core_s for t in found["ae"].trials] == [20, 20]
 
 
 def test_a_trial_that_failed_counts_and_is_not_chosen(bench):
