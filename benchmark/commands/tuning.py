@@ -24,7 +24,7 @@ from ..planning.options import OptionError, RunOptions, Variant
 from ..planning.plan import DETERMINISTIC_SEED
 from ..planning.selection import said
 from ..planning.task_data import task_pairs
-from ..runs.folder import RunFolder
+from ..runs.folder import RunFolder, hold
 from ..runs.records import CellKey, Record
 from .running import run
 
@@ -89,7 +89,8 @@ def tune(
         the run of the trials, and what became of each method, by name.
 
     Raises:
-        UasbenchError: the options cannot be used, nobody has something to tune, or no set has planted lesions.
+        UasbenchError: the options cannot be used, nobody has something to tune, no set has planted lesions, or another
+            bench chooses settings in ``out``.
     """
     ((test, train),) = task_pairs(options, datasets())
     base = _on_planted(options, train, out / CELLS)
@@ -102,17 +103,18 @@ def tune(
     if not names:
         raise UasbenchError("; ".join(f"{one.method}: {one.reason}" for one in searches))
     out.mkdir(parents=True, exist_ok=True)
-    studies = [_Study(name, base, out / STUDIES) for name in names]
-    while True:
-        asked = [(study, number) for study in studies for number in study.ask(trials, minutes)]
-        rows = {"methods": ",".join(names), "variants": [row for study in studies for row in study.rows()]}
-        folder, _ = run(base.model_copy(update=rows), console=console)
-        if not asked:
-            break
-        for study, number in asked:
-            study.tell(number)
-    searches += [study.found() for study in studies]
-    write_text(out / PLAN, _plan(options, test, train, searches))
+    with hold(RunFolder(out), doing="chooses settings in"):  # open trials of a journal are those of a stopped search
+        studies = [_Study(name, base, out / STUDIES) for name in names]
+        while True:
+            asked = [(study, number) for study in studies for number in study.ask(trials, minutes)]
+            rows = {"methods": ",".join(names), "variants": [row for study in studies for row in study.rows()]}
+            folder, _ = run(base.model_copy(update=rows), console=console)
+            if not asked:
+                break
+            for study, number in asked:
+                study.tell(number)
+        searches += [study.found() for study in studies]
+        write_text(out / PLAN, _plan(options, test, train, searches))
     return folder, sorted(searches, key=lambda one: one.method)
 
 

@@ -1,6 +1,7 @@
 """Equal budgets of trials on planted lesions: who is asked what, how a stopped search goes on, and what comes out."""
 
 import itertools
+import os
 from statistics import fmean
 from types import SimpleNamespace
 
@@ -24,7 +25,7 @@ from uasbench.reports import tuned
 @pytest.fixture
 def bench(monkeypatch, tmp_path, small_run):
     """A search whose rows are not run: each reaches the learning rate it was given, trained in 8 s and scored in 2."""
-    made = SimpleNamespace(rounds=[], broken=set(), stop_after=None)
+    made = SimpleNamespace(rounds=[], broken=set(), stop_after=None, meanwhile=lambda: None)
     template = small_run.records()[0]
 
     def record(key, name, settings):
@@ -48,6 +49,7 @@ def bench(monkeypatch, tmp_path, small_run):
                 key = CellKey(method=row, dataset=options.datasets[0], train=options.train, seed=seed)
                 if row not in made.broken:
                     write_json(folder.record_path(key), record(key, name, settings))
+        made.meanwhile()
         made.rounds.append(rows)
         made.options = options
         return folder, 0
@@ -131,6 +133,20 @@ def test_whoever_has_nothing_to_tune_says_so(bench, monkeypatch):
     assert len(found["ae"].trials) == 1
     with pytest.raises(UasbenchError, match="hu-opened: learns nothing"):
         bench.search("hu-opened")
+
+
+def test_a_second_search_in_the_folder_is_refused_at_any_time(bench):
+    def another():
+        before = (bench.out / tuning.STUDIES).read_bytes()
+        with pytest.raises(UasbenchError, match=rf"another bench chooses settings in {bench.out} \(pid {os.getpid()}"):
+            bench.search("ae", 9)
+        assert (bench.out / tuning.STUDIES).read_bytes() == before
+        refused.append(len(bench.rounds))
+
+    refused = []
+    bench.meanwhile = another
+    assert len(bench.search("ae", 6)["ae"].trials) == 6
+    assert refused == [0, 1, 2]
 
 
 def test_a_healthy_set_without_planted_lesions_is_refused(bench, monkeypatch):
