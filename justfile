@@ -19,6 +19,17 @@ endurance *arguments:
 reliability:
     python tests/endurance/ledger.py
 
+# Lesions found beside panoptica's, without its bounds of numpy and pandas, under which this environment would be an older one
+peers:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    scratch=$(mktemp -d)
+    trap 'rm -rf "$scratch"' EXIT
+    python -m pip install --quiet --no-deps --target "$scratch" 'panoptica>=2.1' plotly ruamel.yaml
+    export PYTHONPATH=$scratch
+    python -c "import panoptica"
+    pytest tests/benchmark/test_detection.py -k panoptica
+
 # The cells of docs/tutorial.ipynb, from the first to the last
 tutorial:
     pytest -m slow tests/test_tutorial.py

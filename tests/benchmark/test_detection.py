@@ -47,7 +47,7 @@ def box(*corners: tuple[int, int, int, int]) -> np.ndarray:
 
 @given(seeds, seeds, st.floats(0.02, 0.3), st.floats(0.02, 0.5))
 def test_what_is_found_is_what_panoptica_matches(one, two, share, called):
-    panoptica = pytest.importorskip("panoptica", reason="of the extra 'peers'")
+    panoptica = pytest.importorskip("panoptica", reason="just peers lays it beside the environment")
     truth, mask = blobs(one, share), blobs(two, called)
     evaluator = panoptica.Panoptica_Evaluator(
         expected_input=panoptica.InputType.SEMANTIC,
