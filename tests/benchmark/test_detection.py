@@ -183,6 +183,37 @@ def test_lesions_fall_into_one_bin_each_of_volume_and_of_contrast():
     assert len(found) == 2 * (len(VOLUME_BINS) + len(CONTRAST_BINS))
 
 
+STRATA = {
+    "ml": {"below_1ml": (0, 1), "1_to_10ml": (1, 10), "from_10ml": (10, np.inf)},
+    "contrast": {"below_1sd": (0, 1), "1_to_2sd": (1, 2), "from_2sd": (2, np.inf)},
+}
+amounts = st.one_of(st.sampled_from([0.0, 0.5, 1.0, 2.0, 10.0]), st.floats(0, 50))
+
+
+@given(st.lists(st.tuples(seeds, st.floats(0.02, 0.3), st.floats(0.02, 0.5)), min_size=1, max_size=3), st.data())
+def test_strata_are_those_of_a_search_lesion_by_lesion(cases, data):
+    parts, all_lesions = [], []
+    for seed, share, called in cases:
+        truth, mask = blobs(seed, share), blobs(seed // 2, called)
+        number, whole = len(Components.of(truth)), lesion_wise(truth, mask)
+        columns = {"ml": amounts, "contrast": st.one_of(amounts, st.just(np.nan))}
+        facts = {name: data.draw(st.lists(of, min_size=number, max_size=number)) for name, of in columns.items()}
+        parts.append(lesion_wise(truth, mask, **facts))
+        all_lesions += [
+            {"recall": bool(whole.found[k]), "dice": whole.dice[k], **{name: facts[name][k] for name in facts}}
+            for k in range(number)
+        ]
+    found = {metric.id: value for metric, value in computed("strata", LesionWise.joined(parts), "pooled")}
+    for kind, bins in STRATA.items():
+        for name, (low, high) in bins.items():
+            chosen = [lesion for lesion in all_lesions if low <= lesion[kind] < high]
+            for value in ("recall", "dice"):
+                ours = found.pop(f"lesion_{value}_{name}")
+                assert isinstance(ours, Undefined) == (not chosen)
+                assert not chosen or ours == pytest.approx(sum(lesion[value] for lesion in chosen) / len(chosen))
+    assert not found
+
+
 def test_cases_are_put_together():
     parts = [lesion_wise(blobs(k, 0.1), blobs(k + 9, 0.2)) for k in range(3)]
     joined = values(LesionWise.joined(parts))
