@@ -15,6 +15,10 @@ test *arguments:
 endurance *arguments:
     pytest -m endurance tests/endurance tests/benchmark/tracking/test_bounds.py {{ arguments }}
 
+# Every experiment at smoke on the phantom: hours; in parts, just experiments -k table2
+experiments *arguments:
+    pytest -m slow tests/experiments/test_every_experiment.py {{ arguments }}
+
 # What endurance has counted so far, as docs/reliability.md shows it
 reliability:
     python tests/endurance/ledger.py
