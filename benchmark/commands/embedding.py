@@ -1,4 +1,4 @@
-"""Patches of healthy tissue, lesions and synthetic lesions in two dimensions, as in Zhang, Deng & Li 2023, Fig. 1C.
+"""Patches of healthy tissue, lesions and synthetic lesions in two dimensions, after Zhang, Deng & Li 2023, Fig. 1C.
 
 The harness reads lesion labels for it, once all methods have been measured; no method sees any of this.
 """
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from ..planning.tasks import Planned
 
-HEALTHY, LESION, SYNTHETIC = KINDS = ("healthy", "lesion", "synthetic")
+HEALTHY, LESION, SYNTHETIC, TRAINING = KINDS = ("healthy", "lesion", "synthetic", "training")
 MOST = 150
 DRAWS = 60
 SHARE, LEAST = 8, 8
@@ -38,9 +38,11 @@ def embed(options: RunOptions, console: Console | None = None) -> dict[str, Any]
     """Return places of patches by t-SNE, their kinds, and whose neighbours they are.
 
     Patches are an eighth of the side of the slices that the run's first method with synthetic lesions looks at (8
-    pixels at least), in its grey levels: around a random pixel of the organ of healthy slices, the inmost pixel of the
-    lesions of a test slice and of the synthetic ones. ``neighbours`` says by kind which shares of the ten nearest
-    patches (of equally many of each kind) are of which kind, before anything is laid out.
+    pixels at least), in its grey levels: around a random pixel of the organ of slices without a lesion, of the test set
+    (``healthy``) and of the healthy set that the method learns from (``training``), and around the inmost pixel of the
+    lesions of a test slice and of the synthetic ones, which are put into training slices. ``neighbours`` says by kind
+    which shares of the ten nearest patches (of equally many of each kind) are of which kind, before anything is laid
+    out.
 
     Raises:
         UasbenchError: no method of the run makes synthetic lesions on slices, or nothing is there to show.
@@ -74,18 +76,18 @@ def _patches(method: Any, task: Planned, first: dict[str, np.ndarray], seed: int
         if len(synthetic) >= MOST:
             break
     labelled = LabelledSet([LabelledPart(case, task.data.truths[case.id]) for case in task.data.test])
-    healthy = HealthySet([Part(case, z) for case, z in task.data.training()])
-    lesions = labelled.lesions(method.view)
-    ill = labelled.cases.array(method.view)
+    training = HealthySet([Part(case, z) for case, z in task.data.training()]).array(method.view)
+    tested, lesions = labelled.cases.array(method.view), labelled.lesions(method.view)
     return {
-        HEALTHY: np.array(list(_anywhere(healthy.array(method.view), side, rng))),
-        LESION: np.array(list(_lesions(ill, lesions, side, rng))),
+        HEALTHY: np.array(list(_anywhere(tested, np.flatnonzero(~lesions.positive), side, rng))),
+        LESION: np.array(list(_lesions(tested, lesions, side, rng))),
         SYNTHETIC: np.array(synthetic[:MOST]),
+        TRAINING: np.array(list(_anywhere(training, np.arange(len(training)), side, rng))),
     }
 
 
-def _anywhere(stack: Any, side: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    for i in rng.permutation(len(stack))[:MOST]:
+def _anywhere(stack: Any, slices: np.ndarray, side: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    for i in rng.permutation(slices)[:MOST]:
         (image,), (roi,) = stack.take([i])
         if roi.any():
             yield _cut(_in_unit_range(image), rng.choice(np.argwhere(roi)), side)

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from uasbench.benchmark.catalogue.printed import Printed
+from uasbench.benchmark.commands.embedding import KINDS
 from uasbench.benchmark.experiments import Figure, Page
 from uasbench.reports.build import build
 from uasbench.reports.experiment import printed_and_ours
@@ -57,7 +58,7 @@ def built(make_run, liver_records, tmp_path):
                 made = 2 if record.cell.method == "two-stage" else 0
                 write_gallery(folder.gallery_path(record.cell), made, errors={"missed_ml": 1.0, "false_ml": 2.0})
         if embedding:
-            places = {kind: [[0.0, i], [1.0, i]] for i, kind in enumerate(("healthy", "lesion", "synthetic"))}
+            places = {kind: [[0.0, i], [1.0, i]] for i, kind in enumerate(KINDS)}
             shares = {kind: dict.fromkeys(places, 1 / 3) for kind in places}
             told = {"method": "two-stage", "places": places, "neighbours": shares}
             folder.embedding.write_text(json.dumps(told))
