@@ -19,6 +19,7 @@ from .figures.embedding import EMBEDDING_CAPTION, embedding_figure
 from .figures.gallery import Gallery, read_gallery
 from .figures.pictures import Picture
 from .figures.series import (
+    ERROR_KINDS,
     ERRORS_CAPTION,
     METHODS_CAPTION,
     SERIES_CAPTION,
@@ -161,9 +162,10 @@ def _methods(drawn: _Drawn, figure: Figure) -> Section:
 def _errors(drawn: _Drawn, figure: Figure) -> Section:
     found, rows = [], []
     for cell, gallery in drawn.galleries().items():
-        title = f"{cell.method}, {cell.dataset}"
-        if written := errors_figure(gallery, title, drawn.path("errors", cell)):
-            found.append(drawn.picture(cell, title, written))
+        for kind, called in ERROR_KINDS.items():
+            title = f"{cell.method}, {cell.dataset}: {called}"
+            if written := errors_figure(gallery, kind, title, drawn.path(f"errors-{kind}", cell)):
+                found.append(drawn.picture(cell, title, written))
         if told := gallery.about.get("errors"):
             rows.append({"method": cell.method, "dataset": cell.dataset, **_of_errors(told)})
     frame = pd.DataFrame(rows)
@@ -173,6 +175,8 @@ def _errors(drawn: _Drawn, figure: Figure) -> Section:
 
 def _of_errors(told: Mapping[str, Any]) -> dict[str, str]:
     shown = {"missed, ml": f"{told['missed_ml']:.4g}", "false, ml": f"{told['false_ml']:.4g}"}
+    if "gap_ml" in told:
+        shown["of it slice-gap candidates, ml"] = f"{told['gap_ml']:.4g} (over {told['trained_slice_mm']:.3g} mm)"
     if "dim_below_hu" not in told:
         return shown
     dim = f"below {told['dim_below_hu']:.0f} HU"

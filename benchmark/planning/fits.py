@@ -1,6 +1,6 @@
 """The fits behind a cell: one, one per member of an ensemble, or one per fold of a cross-fitted top line."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ...common.seeds import derive
@@ -49,6 +49,12 @@ class PlannedFits:
     names: tuple[str, ...]
     models: tuple[Model, ...]
     labels: LabelPlan | None = None
+
+    def learned_from(self) -> Iterator[PreparedCase]:
+        """Give the scans that any of the trainings sees."""
+        for task in self.tasks:
+            yield from (case for case, _ in (*task.parts, *task.labelled))
+            yield from task.unlabelled
 
 
 def trainable(candidates: Sequence[Candidate], data: TaskData) -> tuple[list[Candidate], list[Skip]]:

@@ -115,6 +115,7 @@ def _plan_cell(options: RunOptions, numerics: Numerics, data: TaskData, candidat
         fit_dirs=tuple(task.out for task in fits.tasks),
         **folder.measuring(key),
         series=options.keeps_restorations,
+        trained_slice_mm=max((case.spacing[0] for case in fits.learned_from()), default=None),
         slice_score=candidate.card.slice_score,
         trials=options.study_trials,
         numerics=numerics,

@@ -38,6 +38,7 @@ class MeasureOptions:
         smoothing_mm: smoothing that ``val`` and ``oracle`` choose from, 0 first, like the minimum component volumes.
         window: HU shown as black and white in the gallery.
         series: whether the gallery also shows cases from easy to hard, what was missed and what was marked in error.
+        trained_slice_mm: the widest distance of slices among the scans that the method learned from, where it is known.
         cache_mib: maps kept in memory between the passes.
     """
 
@@ -49,6 +50,7 @@ class MeasureOptions:
     study_path: Path | None = None
     gallery_path: Path | None = None
     series: bool = False
+    trained_slice_mm: float | None = None
     progress: Callable[[int, int], object] = field(default=lambda done, total: None)
     fold_seed: int = 0
     smoothing_mm: tuple[float, ...] = SMOOTHING_MM

@@ -135,7 +135,7 @@ def _write_gallery(
     decides = evidence.own_masks or options.native_threshold is not None
     own = Decisions(reader, applied[NATIVE], evidence.own_masks) if decides else tuned
     dim = BRIGHT_HU if applies(METRICS["bright_auroc"].anatomies, options.anatomy) else None
-    wrong, summary = errors(own, dim)
+    wrong, summary = errors(own, dim, options.trained_slice_mm)
     pictures = [*extremes(tuned, dice), *series(own, facts), *wrong]
     write_gallery(options.gallery_path, reader, pictures, options.window, errors=summary)
 

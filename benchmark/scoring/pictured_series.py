@@ -12,7 +12,8 @@ from .pictured_slices import Decisions, Pictured, most_lesion
 
 STEPS = 5
 MOST_ERRORS = 3
-SERIES, MISSED, FALSE = "series", "missed", "false"
+SERIES, MISSED, GAP, DENSE = "series", "missed", "gap", "dense"
+SPACING_TOLERANCE_MM = 0.01
 
 
 def from_easy_to_hard(facts: Mapping[str, CaseFacts]) -> list[str]:
@@ -60,23 +61,29 @@ class _Error:
     slice_mm: float
 
 
-def errors(decisions: Decisions, dim_below: float | None = None) -> tuple[list[Pictured], dict[str, Any]]:
-    """Return the largest missed parts and the largest false ones, one of a case each, and what all add up to.
+def errors(
+    decisions: Decisions, dim_below: float | None = None, trained_slice_mm: float | None = None
+) -> tuple[list[Pictured], dict[str, Any]]:
+    """Return the largest missed parts and the largest false ones of two kinds, one of a case each, and their sums.
 
-    Where there is a HU value below which a lesion is dim, the summary says which share of the missed lesion voxels is
-    dim, and which share of the dim ones was missed: the third kind of failure of Yao et al. 2021, Fig. 8. The other
-    two, other pathology and thick slices, a reader tells from the pictures: volume, mean HU, slices, their distance.
+    These are candidates for the three kinds of failure of Yao et al. 2021, Fig. 8. A false part is of the kind ``GAP``
+    in a scan whose slices lie further apart than ``trained_slice_mm``, those of any scan that was trained on; in all
+    others it is ``DENSE``, where a reader may find other pathology such as fibrosis. Where there is a HU value below
+    which a lesion is dim, the summary says which share of the missed lesion voxels is dim, and which share of the dim
+    ones was missed.
     """
-    found: dict[str, list[_Error]] = {MISSED: [], FALSE: []}
+    found: dict[str, list[_Error]] = {MISSED: [], GAP: [], DENSE: []}
     voxels: dict[str, int] = dict.fromkeys(("lesion", "dim", "missed", "missed_dim"), 0)
-    volume = {MISSED: 0.0, FALSE: 0.0}
+    volume = dict.fromkeys(found, 0.0)
+    widest = np.inf if trained_slice_mm is None else trained_slice_mm + SPACING_TOLERANCE_MM
     for i, case in enumerate(decisions.reader.cases):
         if i not in decisions:
             continue
         cropped, mask = decisions.reader.read(i), decisions.mask(i)
         assert cropped.lesion is not None
         image = case.image()[cropped.box]
-        for kind, wrong in ((MISSED, cropped.lesion & ~mask), (FALSE, mask & ~cropped.lesion)):
+        false = GAP if cropped.spacing[0] > widest else DENSE
+        for kind, wrong in ((MISSED, cropped.lesion & ~mask), (false, mask & ~cropped.lesion)):
             volume[kind] += millilitres(int(np.count_nonzero(wrong)), cropped.spacing)
             if (largest := _largest(wrong, image, i, cropped.spacing)) is not None:
                 found[kind].append(largest)
@@ -91,7 +98,9 @@ def errors(decisions: Decisions, dim_below: float | None = None) -> tuple[list[P
         for kind, all_ in found.items()
         for k, error in enumerate(sorted(all_, key=lambda e: (-e.ml, e.case))[:MOST_ERRORS], 1)
     ]
-    summary: dict[str, Any] = {f"{kind}_ml": value for kind, value in volume.items()}
+    summary: dict[str, Any] = {"missed_ml": volume[MISSED], "false_ml": volume[GAP] + volume[DENSE]}
+    if trained_slice_mm is not None:
+        summary |= {"trained_slice_mm": trained_slice_mm, "gap_ml": volume[GAP]}
     if dim_below is not None:
         summary |= {
             "dim_below_hu": dim_below,

@@ -40,7 +40,8 @@ class MeasureTask(Task, frozen=True):
     """Everything needed to measure one cell; also what ``bench rescore`` reads back from the run folder.
 
     ``models`` is the number of models that mapped each held-out healthy case, ``labels`` how a top line used labels;
-    ``gallery`` gets the slices that the report shows, with ``series`` those that compare methods as well.
+    ``gallery`` gets the slices that the report shows, with ``series`` those that compare methods as well, false parts
+    by whether their slices lie further apart than ``trained_slice_mm``.
     """
 
     stage: Literal["measure"] = "measure"
@@ -59,6 +60,7 @@ class MeasureTask(Task, frozen=True):
     study: Path
     gallery: Path | None = None
     series: bool = False
+    trained_slice_mm: float | None = None
     slice_score: SliceScore
     trials: int
     numerics: Numerics
@@ -108,6 +110,7 @@ def _measure(task: MeasureTask, progress: Progress) -> None:
             study_path=task.study,
             gallery_path=task.gallery,
             series=task.series,
+            trained_slice_mm=task.trained_slice_mm,
             anatomy=task.data.anatomy,
             window=find_anatomy(task.data.anatomy).window,
             threads=task.numerics.threads,

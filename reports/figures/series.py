@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ...benchmark.scoring.pictured_series import FALSE, MISSED, SERIES
+from ...benchmark.scoring.pictured_series import DENSE, GAP, MISSED, SERIES
 from .gallery import Gallery, quantiles, shortened_patient
 from .panels import Slice, compose
 
@@ -21,9 +21,11 @@ METHODS_CAPTION = (
 )
 ERRORS_CAPTION = (
     "The largest connected part that was missed, and that was marked in error, of up to three patients each, by the "
-    "method's own decision where it has one. A false part of few slices that are far apart is one of thick slices; a "
-    f"dense one of many may be other pathology. {COLOURS}"
+    "method's own decision where it has one. A rule tells false parts apart, and nobody has looked at them: in scans "
+    "whose slices lie further apart than those of any scan that was trained on they are slice-gap candidates, in all "
+    f"others candidates for other dense tissue, such as fibrosis. {COLOURS}"
 )
+ERROR_KINDS = {MISSED: "missed", GAP: "false, slice-gap candidates", DENSE: "false, candidates for other dense tissue"}
 
 
 def series_figure(gallery: Gallery, pictures: Sequence[str] | None, title: str, path: Path) -> Path | None:
@@ -73,12 +75,12 @@ def methods_figures(
     return written
 
 
-def errors_figure(gallery: Gallery, title: str, path: Path) -> Path | None:
-    """Draw the largest missed parts and the largest false ones: input, map, outcome; None where there are none."""
-    slices = gallery.named(MISSED, FALSE)
+def errors_figure(gallery: Gallery, kind: str, title: str, path: Path) -> Path | None:
+    """Draw the largest parts of a kind of error: input, map, outcome; None where there are none."""
+    slices = gallery.named(kind)
     if not slices:
         return None
-    low, high = quantiles(slices)
+    low, high = quantiles(gallery.named(*ERROR_KINDS))
     rows = [(_part(s), [s.input(), s.scores(low, high), s.outcome()]) for s in slices]
     return compose(title, ("input", "anomaly map", OUTCOME), rows, path)
 
@@ -103,10 +105,10 @@ def _lesion(one: Slice) -> str:
 
 def _part(one: Slice) -> str:
     meta = one.meta
-    kind = "missed" if str(meta["which"]).startswith(MISSED) else "false"
+    kind = str(meta["which"]).rpartition("-")[0]
     return "\n".join(
         [
-            kind,
+            ERROR_KINDS[kind].partition(",")[0],
             shortened_patient(meta),
             f"{meta['ml']:,.{0 if meta['ml'] >= 100 else 1}f} ml",
             f"{meta['hu']:.0f} HU",

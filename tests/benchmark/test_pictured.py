@@ -1,7 +1,7 @@
 """The pictures of a cell: which cases and slices are shown, and what a gallery file holds."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from uasbench.benchmark.protocols.measuring import MeasureOptions, measure
 from uasbench.benchmark.runs.records import CaseFacts, Threshold
 from uasbench.benchmark.scoring.cases import ArrayCase, CaseReader
-from uasbench.benchmark.scoring.pictured_series import FALSE, MISSED, SERIES, errors, from_easy_to_hard, series
+from uasbench.benchmark.scoring.pictured_series import DENSE, GAP, MISSED, SERIES, errors, from_easy_to_hard, series
 from uasbench.benchmark.scoring.pictured_slices import Decisions
 from uasbench.datasets.case import Case, Truth
 
@@ -87,8 +87,8 @@ def test_the_largest_parts_that_were_missed_and_false_are_named_with_what_they_a
     cases = [scan("a", LARGE | SMALL, SMALL | wrong), scan("b", LARGE, LARGE), scan("c", NONE, SMALL, hu=0.0)]
     shown, told = errors(decisions(*cases), dim_below=-500.0)
     found = {one.name: one for one in shown}
-    assert set(found) == {f"{MISSED}-1", f"{FALSE}-1", f"{FALSE}-2"}
-    missed, false = found[f"{MISSED}-1"], found[f"{FALSE}-1"]
+    assert set(found) == {f"{MISSED}-1", f"{DENSE}-1", f"{DENSE}-2"}
+    missed, false = found[f"{MISSED}-1"], found[f"{DENSE}-1"]
     assert (missed.case, missed.told["slices"], missed.told["ml"]) == (0, 4, pytest.approx(144 * 2 / 1000))
     assert missed.told["hu"] == pytest.approx(-300, abs=5)
     assert (false.case, false.told["slices"], false.told["ml"]) == (0, 2, pytest.approx(32 * 2 / 1000))
@@ -97,6 +97,20 @@ def test_the_largest_parts_that_were_missed_and_false_are_named_with_what_they_a
     assert (told["dim_share_of_missed"], told["missed_share_of_dim"]) == (0, None)
     assert told["missed_share_of_bright"] == pytest.approx(144 / (144 + 4 + 144))
     assert "dim_below_hu" not in errors(decisions(*cases))[1]
+
+
+def test_false_parts_stand_apart_by_how_far_apart_slices_lie_that_were_trained_on():
+    cases = [scan("a", NONE, SMALL), scan("b", NONE, LARGE)]
+    thick = replace(cases[1], scan=replace(cases[1].scan, spacing=(5.0, 1.0, 1.0)))
+
+    def kinds(trained):
+        shown, told = errors(decisions(cases[0], thick), trained_slice_mm=trained)
+        return {one.name: one.case for one in shown}, told.get("gap_ml")
+
+    assert kinds(2.0) == ({f"{DENSE}-1": 0, f"{GAP}-1": 1}, pytest.approx(144 * 5 / 1000))
+    assert kinds(1.0)[0] == {f"{GAP}-1": 1, f"{GAP}-2": 0}
+    assert kinds(5.0) == ({f"{DENSE}-1": 1, f"{DENSE}-2": 0}, 0)
+    assert kinds(None) == (kinds(5.0)[0], None)
 
 
 def test_dim_lesions_are_counted_apart():

@@ -27,6 +27,16 @@ def test_a_score_setting_trains_nothing_anew_and_a_fit_setting_does(plan):
     assert len({found.map for found in ids.values()}) == 3
 
 
+def test_a_cell_knows_the_widest_slices_that_its_trainings_see(plan):
+    task, cells = plan("ae,asc-net,supervised-unet")
+    healthy = max(case.spacing[0] for case, _ in task.data.training())
+    tested = max(case.spacing[0] for case in task.data.test)
+    assert healthy != tested
+    assert {name: cell.measure.trained_slice_mm for name, cell in cells.items()} == {
+        "ae": healthy, "asc-net": max(healthy, tested), "supervised-unet": tested
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize("name", ["fpi", "pii"])
 def test_foreign_patches_need_a_second_healthy_patient(name, smoke):
     def planned(donors):

@@ -13,9 +13,13 @@ from uasbench.reports.experiment import printed_and_ours
 from uasbench.reports.figures.checkpoints import checkpoint_figure
 from uasbench.reports.figures.gallery import GalleryError, read_gallery
 from uasbench.reports.figures.panels import FOUND, Slice, compose
+from uasbench.reports.figures.series import ERROR_KINDS
 
 EVIL = "<script>alert('x')</script>"
 PRINTED = Printed(row="two-stage", dataset="lits", metric="dice", protocol="val", unit="patient", value=53.0, std=1.8)
+
+
+ERRORS = {"missed_ml": 1.0, "false_ml": 2.0, "gap_ml": 0.5, "trained_slice_mm": 2.5}
 
 
 def picture(name, roi, truth, prediction, made):
@@ -30,7 +34,7 @@ def write_gallery(path, made=2, **about):
     roi[5:35, 8:45] = True
     truth, prediction = np.zeros_like(roi), np.zeros_like(roi)
     truth[12:20, 15:25] = prediction[16:24, 15:25] = True
-    names = ("best", "series-1", "series-2", "missed-1", "false-1")
+    names = ("best", "series-1", "series-2", "missed-1", "gap-1", "dense-1")
     arrays, meta = {}, dict(about)
     told = {"lesion_ml": 1.2, "contrast_hu": -40.0, "noise_hu": 12.0, "ml": 1.0, "hu": -300.0, "slices": 2}
     for name in names:
@@ -56,7 +60,7 @@ def built(make_run, liver_records, tmp_path):
         for record in liver_records:
             if record.cell.method in ("two-stage", "hu-deviation"):
                 made = 2 if record.cell.method == "two-stage" else 0
-                write_gallery(folder.gallery_path(record.cell), made, errors={"missed_ml": 1.0, "false_ml": 2.0})
+                write_gallery(folder.gallery_path(record.cell), made, errors=ERRORS)
         if embedding:
             places = {kind: [[0.0, i], [1.0, i]] for i, kind in enumerate(KINDS)}
             shares = {kind: dict.fromkeys(places, 1 / 3) for kind in places}
@@ -75,7 +79,9 @@ def test_a_page_of_real_data_prints_both_numbers_and_their_difference_with_its_i
     assert "53.0 ± 1.8" in text
     assert "<th" in text
     assert "Difference" in text
-    assert text.count("<img") == 2 + 2 + 2 + 1  # patients, methods, errors by method or patient; the embedding
+    assert text.count("<img") == 2 + 2 + 3 * 2 + 1  # patients, methods, kinds of errors by method; the embedding
+    assert all(called in text for called in ERROR_KINDS.values())
+    assert "0.5 (over 2.5 mm)" in text
     assert folder.page_html in files
     assert files[-1] == folder.report_html
 
