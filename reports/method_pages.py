@@ -142,7 +142,7 @@ def _published(method: str, headline: Headline) -> tuple[str, ...]:
         if row.dataset == headline.dataset and not row.foreign and method in (row.row, row.card):
             protocol = row.protocol or NO_PROTOCOL
             numbers = (f"{metric_name(metric, protocol)} {text}" for metric, text in row.printed.items())
-            told.append(f"{', '.join(numbers)} ({row.source})")
+            told.append(f"{', '.join(numbers)} ({row.source}; {row.how})")
     return tuple(told)
 
 

@@ -27,9 +27,9 @@ class PublishedError(UasbenchError):
 class PublishedRow(BaseModel):
     """One row (``method`` or ``method@variant``) of a published table on one data set: numbers by metric, as printed.
 
-    The top of ``published.yaml`` explains the fields. Pages call the row by its name, where it has one. The method or
-    the data set of a ``foreign`` row is none of ours. ``nearest`` has what of ours stands beside a foreign method, data
-    set or metric, and ``called`` what these are.
+    The top of ``published.yaml`` explains the fields; ``how`` and ``caveat`` are never empty. Pages call the row by its
+    name, where it has one. The method or the data set of a ``foreign`` row is none of ours. ``nearest`` has what of
+    ours stands beside a foreign method, data set or metric, and ``called`` what these are.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -54,14 +54,20 @@ class PublishedRow(BaseModel):
     called: dict[str, str] = {}
 
     @property
+    def shown_as(self) -> str:
+        """The source, and which row of an experiment it is where there are several of a method."""
+        label = self.row.partition("@")[2]
+        return f"{self.source} (@{label})" if label else self.source
+
+    @property
     def source(self) -> str:
         """The table, and who measured the numbers where it copied them."""
         return f"{self.by}, in {self.table}" if self.by else self.table
 
     @property
     def shown_by(self) -> str:
-        """The method whose card shows it, or empty."""
-        return (self.card or self.row) if self.how else ""
+        """The method whose card shows it; empty where the method or the data set is none of ours."""
+        return "" if self.foreign or self.dataset in self.called else self.card or self.row.partition("@")[0]
 
     def counterparts(self) -> Iterator[Printed]:
         """Yield each number that a run has the counterpart of, or where the table names it the nearest thing to it."""
@@ -86,11 +92,15 @@ class Published:
     def of_card(self, method: str) -> list[tuple[str, str, str, str, str]]:
         """Return what the card of a method shows: source, data set, metric, number, comparability."""
         return [
-            (row.source, row.dataset, metric, text, row.how)
+            (row.shown_as, row.dataset, metric, text, row.how)
             for row in self.rows
             if row.shown_by == method
             for metric, text in row.printed.items()
         ]
+
+    def caveats_of(self, method: str) -> list[tuple[str, str]]:
+        """Return what the card of a method says of its numbers: source and caveat, each pair once."""
+        return list(dict.fromkeys((row.source, row.caveat) for row in self.rows if row.shown_by == method))
 
     def of_table(self, table: str) -> list[PublishedRow]:
         """Return the rows of a published table.
@@ -121,9 +131,9 @@ def read(path: Path) -> Published:
     """Read and check a file of published numbers.
 
     Raises:
-        PublishedError: unknown method, data set, metric, protocol or field, what is no percentage and no time,
-            asterisks that nobody explains, a line of the wrong length, a number that stands twice, or facts about a row
-            without any.
+        PublishedError: unknown method, data set, metric, protocol or field, a row that does not say how or has no
+            caveat, what is no percentage and no time, asterisks that nobody explains, a line of the wrong length, a
+            number that stands twice, or facts about a row without any.
     """
     content = _Loader(path.read_text(encoding="utf-8")).get_single_data()
     rows, seen = [], set[tuple[str, ...]]()
@@ -185,6 +195,9 @@ def _check(row: PublishedRow, foreign: _Foreign, seen: set[tuple[str, ...]]) -> 
     _one_of("method", row.card or methods[0], methods)
     _one_of("data set", row.dataset, [*registry.datasets().names(), *foreign["datasets"]])
     _one_of("protocol", row.protocol or NO_PROTOCOL, PROTOCOLS)
+    for name, text in (("how", row.how), ("caveat", row.caveat)):
+        if not text:
+            raise ValueError(f"neither {row.row} nor its table has a {name!r}: by what protocol, and what to mind")
     for name, ours in row.nearest.items():
         _one_of("foreign name", name, [n for kind in foreign.values() for n in kind])
         known = METRICS if name in foreign["metrics"] else [*methods, *registry.datasets().names()]

@@ -63,6 +63,8 @@ def sections(name: str) -> Iterator[Section]:
             "Published numbers that it is compared with, in per cent or seconds: other patients, slices or thresholds"
         )
         yield Section(title, ("source", "data set", "metric", "value", "how"), numbers, "published")
+        if caveats := published().caveats_of(name):
+            yield Section("What to mind of them", ("source", "caveat"), caveats, "caveats")
     else:
         yield Section("", (), [("published numbers", "none on these data sets")])
 

@@ -11,7 +11,7 @@ from uasbench.benchmark.scoring.metrics import METRICS
 from uasbench.methods.card import MethodCard
 
 HEAD = "names: {ae: AE}\nforeign: {metrics: {pro: regions}, methods: {mkd: MKD}, datasets: {kits: KiTS}}\n"
-HEAD += "tables:\n  - source: A, Table 1\n    metrics: [dice, pro]\n"
+HEAD += "tables:\n  - source: A, Table 1\n    how: as here\n    caveat: old\n    metrics: [dice, pro]\n"
 HEAD += "    numbers:\n"
 
 
@@ -31,7 +31,7 @@ def test_a_row_keeps_the_digits_that_were_printed_and_knows_value_and_spread(num
     (row,) = numbers("ae@wide, lits, 82.3 ± 9.30, 80.0").rows
     assert dict(row.printed) == {"dice": "82.3 ± 9.30", "pro": "80.0"}
     assert list(row.counterparts()) == [Printed(row="ae@wide", dataset="lits", metric="dice", value=82.3, std=9.3)]
-    assert (row.source, row.name, row.shown_by) == ("A, Table 1", "", "")
+    assert (row.source, row.name, row.shown_by) == ("A, Table 1", "", "ae")
 
 
 def test_what_is_foreign_is_kept_and_has_no_counterpart(numbers):
@@ -95,12 +95,25 @@ def test_facts_about_a_row_without_numbers_are_refused(numbers):
 
 
 def test_a_row_of_its_own_overrides_the_table_and_adds_to_its_caveat(numbers):
-    about = "    how: short\n    caveat: tuned\n    rows:\n      ae: {by: 'B', card: vae, also: copied}\n    numbers:\n"
-    rows = numbers("ae, lits, 5, 6", "vae, lits, 7, 8", head=HEAD.replace("    numbers:\n", about)).rows
-    assert [(row.source, row.shown_by, row.caveat) for row in rows] == [
-        ("B, in A, Table 1", "vae", "tuned; copied"),
-        ("A, Table 1", "vae", "tuned"),
+    about = "    rows:\n      ae: {by: 'B', card: vae, how: elsewhere, also: copied}\n    numbers:\n"
+    found = numbers("ae, lits, 5, 6", "vae@wide, lits, 7, 8", head=HEAD.replace("    numbers:\n", about))
+    assert [(row.source, row.shown_by, row.how, row.caveat) for row in found.rows] == [
+        ("B, in A, Table 1", "vae", "elsewhere", "old; copied"),
+        ("A, Table 1", "vae", "as here", "old"),
     ]
+    assert found.of_card("vae") == [
+        ("B, in A, Table 1", "lits", "dice", "5", "elsewhere"),
+        ("B, in A, Table 1", "lits", "pro", "6", "elsewhere"),
+        ("A, Table 1 (@wide)", "lits", "dice", "7", "as here"),
+        ("A, Table 1 (@wide)", "lits", "pro", "8", "as here"),
+    ]
+    assert found.caveats_of("vae") == [("B, in A, Table 1", "old; copied"), ("A, Table 1", "old")]
+    assert found.of_card("ae") == found.caveats_of("ae") == []
+
+
+def test_a_card_shows_nothing_of_data_sets_that_are_none_of_ours(numbers):
+    nearest = HEAD.replace("    metrics", "    nearest: {kits: kits23}\n    metrics")
+    assert [row.shown_by for head in (HEAD, nearest) for row in numbers("ae, kits, 24, 26", head=head).rows] == ["", ""]
 
 
 LINE = "vae, lits, 5, 6"
@@ -127,12 +140,15 @@ LINE = "vae, lits, 5, 6"
         ([LINE], "    metrics", "    nearest: {pro: auprow}\n    metrics", "unknown name of ours 'auprow'"),
         ([LINE], "    metrics", "    capttion: none\n    metrics", "capttion"),
         ([LINE], "    metrics", "    dataset: lits\n    metrics", "says its dataset itself"),
+        ([LINE], "    how: as here\n", "", "neither vae nor its table has a 'how'"),
+        ([LINE], "    caveat: old\n", "", "neither vae nor its table has a 'caveat'"),
         ([LINE], "    metrics", "    rows: {vae: {how: short, card: aee}}\n    metrics", "unknown method 'aee'"),
     ],
 )
 def test_what_is_wrong_is_refused_with_file_and_line(numbers, lines, old, new, message):
     with pytest.raises(
-        PublishedError, match=f"published.yaml, line {6 + len(lines) + new.count(chr(10))}: (.|\n)*{message}"
+        PublishedError,
+        match=f"published.yaml, line {8 + len(lines) + (new.count(chr(10)) - old.count(chr(10)))}: (.|\n)*{message}",
     ):
         numbers(*lines, head=HEAD.replace(old, new) if old else HEAD)
 
@@ -147,6 +163,16 @@ def test_every_name_of_a_page_has_a_row_and_every_row_of_a_card_a_method_made_fo
     assert len(shown) > 25
     for name, row in shown.items():
         assert sets[row.dataset].anatomy in cards[name].anatomy
+
+
+def test_a_method_shows_every_table_of_its_paper_and_says_what_to_mind():
+    of_paper = {row.table for row in published().rows if row.table.startswith("Yao")}
+    assert {source.partition(" (")[0] for source, *_ in published().of_card("normnet")} == of_paper
+    assert {f"Yao et al. 2021, Table {number}" for number in ("II", "III", "IV", "V", "VI")} == of_paper
+    caveats = dict(published().caveats_of("normnet"))
+    assert "seeds of the members are unknown" in caveats["Yao et al. 2021, Table IV"]
+    (section,) = (one for one in sections("normnet") if one.title == "What to mind of them")
+    assert set(section.rows) == set(published().caveats_of("normnet"))
 
 
 def test_built_in_cards_hold_no_numbers_and_those_of_a_plug_in_are_shown(install):
