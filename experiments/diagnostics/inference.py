@@ -24,6 +24,7 @@ from ...reports.trivial import cross_fitted
 PATIENTS, SEEDS, LEVEL = 10, 3, 0.05
 SEED_SPREADS, RESIDUALS = (0.0, 0.3, 0.5, 1.0), (0.1, 0.3, 1.0)
 SHIFTS = (0.5, 1.0, 1.5)
+MORE_PATIENTS = (20, 50)
 
 
 class Design(NamedTuple):
@@ -80,29 +81,31 @@ def rejections(pairs: Iterator[tuple[FloatArray, FloatArray]]) -> dict[str, floa
 Shape = Callable[[np.random.Generator], FloatArray]
 
 
-def _normal(patient: float, seed: float, residual: float) -> tuple[Shape, float]:
+def _normal(
+    patient: float, seed: float, residual: float, patients: int = PATIENTS, seeds: int = SEEDS
+) -> tuple[Shape, float]:
     def draw(rng: np.random.Generator) -> FloatArray:
-        own = patient * rng.standard_normal(PATIENTS) + seed * rng.standard_normal((SEEDS, 1))
-        return own + residual * rng.standard_normal((SEEDS, PATIENTS))
+        own = patient * rng.standard_normal(patients) + seed * rng.standard_normal((seeds, 1))
+        return own + residual * rng.standard_normal((seeds, patients))
 
     return draw, 0.0
 
 
-def _zero_inflated(missed: float, a: float, b: float, noise: float) -> tuple[Shape, float]:
+def _zero_inflated(missed: float, a: float, b: float, noise: float, patients: int = PATIENTS) -> tuple[Shape, float]:
     """Return Dice-like values: a share of the patients is missed by every seed, the others follow a beta law."""
 
     def draw(rng: np.random.Generator) -> FloatArray:
-        seen = rng.random(PATIENTS) >= missed
-        spread = rng.beta(a, b, PATIENTS) + noise * rng.standard_normal((SEEDS, 1))
-        return np.where(seen, spread + noise * rng.standard_normal((SEEDS, PATIENTS)), 0.0)
+        seen = rng.random(patients) >= missed
+        spread = rng.beta(a, b, patients) + noise * rng.standard_normal((SEEDS, 1))
+        return np.where(seen, spread + noise * rng.standard_normal((SEEDS, patients)), 0.0)
 
     return draw, (1 - missed) * a / (a + b)
 
 
-def _log_normal(sigma: float) -> tuple[Shape, float]:
+def _log_normal(sigma: float, patients: int = PATIENTS) -> tuple[Shape, float]:
     def draw(rng: np.random.Generator) -> FloatArray:
-        own = np.exp(sigma * rng.standard_normal(PATIENTS))
-        return own + 0.3 * own.std() * rng.standard_normal((SEEDS, PATIENTS))
+        own = np.exp(sigma * rng.standard_normal(patients))
+        return own + 0.3 * own.std() * rng.standard_normal((SEEDS, patients))
 
     return draw, float(np.exp(sigma**2 / 2))
 
@@ -119,6 +122,11 @@ SHAPES: dict[str, tuple[Shape, float]] = {
     "50 % missed, else Beta(2, 2)": _zero_inflated(0.5, 2, 2, 0),
     "log-normal, σ 0.5": _log_normal(0.5),
     "log-normal, σ 1": _log_normal(1),
+    "normal 1 / 0.3 / 0.3, 5 seeds": _normal(1, 0.3, 0.3, seeds=5),
+    **{f"normal 1 / 0.3 / 0.3, {n} patients": _normal(1, 0.3, 0.3, n) for n in MORE_PATIENTS},
+    **{f"normal 1 / 0.5 / 0.3, {n} patients": _normal(1, 0.5, 0.3, n) for n in MORE_PATIENTS},
+    **{f"30 % missed, else Beta(1, 3), {n} patients": _zero_inflated(0.3, 1, 3, 0, n) for n in MORE_PATIENTS},
+    **{f"log-normal, σ 1, {n} patients": _log_normal(1, n) for n in MORE_PATIENTS},
 }
 
 
@@ -249,7 +257,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for seed_sd in SEED_SPREADS:
             found = [rejections(differing(design, seed_sd, 0.3, repeats // 2, shift)) for shift in SHIFTS]
             print(f"| {design.title} | {seed_sd:g} | " + " | ".join(f"{f['crossed']:.2f}" for f in found) + " |")
-    print(f"\nCoverage of 95 % intervals, {PATIENTS} patients × {SEEDS} seeds\n")
+    print(f"\nCoverage of 95 % intervals, {PATIENTS} patients × {SEEDS} seeds where nothing else is said\n")
     print("| shape | bootstrap-t | Student | percentile | marked skewed |\n|---|---|---|---|---|")
     for name in SHAPES:
         print(f"| {name} | " + " | ".join(f"{v:.3f}" for v in coverage(name, repeats).values()) + " |")
