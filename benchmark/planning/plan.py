@@ -14,14 +14,16 @@ from ...common.garbage import uncollected
 from ...common.sealed import UNSEALED, DamagedError, damage
 from ...common.source_hash import steady
 from ...common.untried import untried
+from .. import device as devices
 from ..executors.contract import Job, Resources
 from ..refinement.prompts import Prompt
 from ..runs.folder import RunFolder
 from ..runs.records import FIT_SEAL, MAP_SEAL, CellKey, StageIds
+from ..stages.fit import FitTask
 from ..stages.map import MapTask, finished
 from ..stages.measure import MeasureTask
 from ..stages.refine import RefineTask
-from ..stages.task import Numerics, Task
+from ..stages.task import Numerics
 from . import ids
 from .fits import PlannedFits, planned_fits
 from .options import RunOptions
@@ -33,6 +35,7 @@ from .task_data import TaskData
 if TYPE_CHECKING:
     from .tasks import Planned
 
+AnyTask = FitTask | MapTask | RefineTask | MeasureTask
 BYTES_PER_VALUE = 4
 RESERVE = 512 * 2**20
 DETERMINISTIC_SEED = 0
@@ -76,13 +79,22 @@ def plan_cells(
     """Return the cells of one task; a deterministic method gets seed 0 only. Refined rows follow those they refine."""
     with steady():
         cells = [
-            _plan_cell(options, numerics, data, candidate, seed)
+            _plan_cell(options, _numerics_of(candidate, numerics), data, candidate, seed)
             for candidate in candidates
             for seed in ([DETERMINISTIC_SEED] if candidate.card.deterministic else options.seeds)
         ]
         if not options.refine or refused(options, data) is not None:
             return cells
-        return cells + [_refined_cell(options, data, cell, prompt) for cell in cells for prompt in options.refine]
+        return cells + [
+            _refined_cell(options, numerics, data, cell, prompt) for cell in cells for prompt in options.refine
+        ]
+
+
+def _numerics_of(candidate: Candidate, numerics: Numerics) -> Numerics:
+    """Return what the arithmetic of a configuration depends on: a trivial method has nothing to do on a GPU."""
+    if numerics.device == "cpu" or not candidate.card.trivial:
+        return numerics
+    return numerics.model_copy(update={"device": "cpu", "precision": devices.resolve_precision("auto", "cpu")})
 
 
 def _plan_cell(options: RunOptions, numerics: Numerics, data: TaskData, candidate: Candidate, seed: int) -> PlannedCell:
@@ -125,17 +137,20 @@ def _plan_cell(options: RunOptions, numerics: Numerics, data: TaskData, candidat
     return PlannedCell(candidate, fits, maps, ids.addressed(measure), key)
 
 
-def _refined_cell(options: RunOptions, data: TaskData, cell: PlannedCell, prompt: Prompt) -> PlannedCell:
+def _refined_cell(
+    options: RunOptions, numerics: Numerics, data: TaskData, cell: PlannedCell, prompt: Prompt
+) -> PlannedCell:
     """Return the cell of a refined row: fits and maps of the other, masks and measuring of its own."""
     candidate = refined(options, data, cell.candidate, prompt)
     key = cell.key.model_copy(update={"method": candidate.label})
-    task = refine_task(options, data, candidate, prompt, cell.maps, key)
+    task = refine_task(options, numerics, data, candidate, prompt, cell.maps, key)
     info = candidate.info(data.card.anatomy, cell.measure.method.overlap)
     measure = cell.measure.model_copy(
         update={
             "cell": key,
             "method": refined_info(options, info),
             "config": candidate.config,
+            "numerics": numerics,
             "ids": cell.ids.model_copy(update={"map": task.id, "measure": ""}),
             **RunFolder(options.folder()).measuring(key),
         }
@@ -279,7 +294,7 @@ class Graph:
         self.replaced[cell.key] = None
         return False
 
-    def _job(self, name: str, task: Task, cell: PlannedCell, needs: set[str], which: str = "") -> bool:
+    def _job(self, name: str, task: AnyTask, cell: PlannedCell, needs: set[str], which: str = "") -> bool:
         """Add a job of a cell, and return whether it is new."""
         self.cells_of.setdefault(name, []).append(cell.key)
         if name in self.jobs:
@@ -288,7 +303,7 @@ class Graph:
         rank = (order, int(cell.candidate.card.trivial), len(self.jobs))
         label = f"{task.stage:7s} {cell.key.method} · {cell.key.dataset} · seed {cell.key.seed}"
         label += f" · {which}" if which else ""
-        on_gpu = self.numerics.device == "cuda" and task.stage != "measure"
-        takes = Resources(cpus=self.numerics.threads, gpus=float(on_gpu))
+        on_gpu = task.numerics.device == "cuda" and task.stage != "measure"
+        takes = Resources(cpus=task.numerics.threads, gpus=float(on_gpu))
         self.jobs[name] = Job(name, task, label, frozenset(needs), rank, takes)
         return True

@@ -62,7 +62,7 @@ class Predictor:
             work = rate.slice_s * (self._slices(tested) + len(task.models) * self._slices(task.healthy))
         elif isinstance(task, RefineTask):
             by_slice = source.refine_s.get(PUBLISHED.get(task.sha256, ""))
-            if by_slice is None:
+            if by_slice is None or self.device != rate.device:  # of a trivial method, whose rate is that of a CPU
                 return None
             work = by_slice * self._slices(task.cases)
         elif rate.profile not in source.measure_s:

@@ -17,6 +17,7 @@ from ..runs.records import CellKey, MethodInfo, Skip
 from ..scoring.slices import NO_CALIBRATION
 from ..stages.map import MapTask
 from ..stages.refine import RefineTask
+from ..stages.task import Numerics
 from . import ids
 from .options import OptionError, RunOptions
 from .selection import Candidate
@@ -86,9 +87,18 @@ def refined_info(options: RunOptions, info: MethodInfo) -> MethodInfo:
 
 
 def refine_task(
-    options: RunOptions, data: TaskData, candidate: Candidate, prompt: Prompt, maps: MapTask, key: CellKey
+    options: RunOptions,
+    numerics: Numerics,
+    data: TaskData,
+    candidate: Candidate,
+    prompt: Prompt,
+    maps: MapTask,
+    key: CellKey,
 ) -> RefineTask:
-    """Return the stage that makes the masks of a refined row from the maps of the row that it refines."""
+    """Return the stage that makes the masks of a refined row from the maps of the row that it refines.
+
+    SAM computes on the device of the run, also where a trivial method's maps are made on the CPU.
+    """
     weights, window = _weights(options), find_anatomy(data.card.anatomy).window
     sha256, healthy = file_sha256(weights), tuple(data.calibrating())
     address = {
@@ -100,6 +110,7 @@ def refine_task(
         "window": window,
         "region": candidate.region,
         "seed": key.seed,
+        **({} if numerics.device == "cpu" else {"numerics": numerics.model_dump()}),
     }
     return RefineTask(
         id=ids.digest(address),
@@ -114,7 +125,7 @@ def refine_task(
         weights=weights,
         sha256=sha256,
         seed=key.seed,
-        numerics=maps.numerics,
+        numerics=numerics,
         out=RunFolder(options.folder()).map_dir(key),
     )
 

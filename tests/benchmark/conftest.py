@@ -43,12 +43,12 @@ def smoke(root: Path, cache: Path, tmp_path: Path) -> Callable[..., RunOptions]:
 
 @pytest.fixture
 def plan(smoke: Callable[..., RunOptions]) -> Callable[..., tuple[Planned, dict[str, PlannedCell]]]:
-    """Return ``plan(methods, **options)``: the task of a run and its cells by method; nothing is trained."""
+    """Return ``plan(methods, numerics, **options)``: the task of a run and its cells by method; nothing is trained."""
+    on_cpu = Numerics(device="cpu", threads=1, precision="fp32")
 
-    def call(methods: str, **options: Any) -> tuple[Planned, dict[str, PlannedCell]]:
+    def call(methods: str, numerics: Numerics = on_cpu, **options: Any) -> tuple[Planned, dict[str, PlannedCell]]:
         chosen = smoke(methods, **options)
         (task,) = planned_tasks(chosen, 1, None)
-        numerics = Numerics(device="cpu", threads=1, precision="fp32")
         return task, {c.key.method: c for c in plan_cells(chosen, numerics, task.data, task.candidates)}
 
     return call

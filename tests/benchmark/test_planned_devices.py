@@ -1,0 +1,74 @@
+"""What of a run on a GPU computes there, and what its addresses say of it; no GPU is needed to plan."""
+
+import pytest
+from uasbench.benchmark.catalogue.rates import Rate, Rates, Source
+from uasbench.benchmark.executors.gpus import Reading
+from uasbench.benchmark.executors.packing import Packing
+from uasbench.benchmark.executors.peaks import Peaks
+from uasbench.benchmark.planning import refinement
+from uasbench.benchmark.planning.plan import Graph
+from uasbench.benchmark.planning.prediction import Predictor, predict
+from uasbench.benchmark.runs.folder import RunFolder
+from uasbench.benchmark.stages.task import Numerics
+
+CPU = Numerics(device="cpu", threads=2, precision="fp32")
+CUDA = Numerics(device="cuda", threads=2, precision="bf16")
+METHODS = "hu-deviation,ae"
+
+
+@pytest.fixture
+def jobs(plan, tmp_path):
+    """Return ``jobs(numerics, **options)``: the graph of a run and its jobs by method and stage."""
+
+    def call(numerics, **options):
+        task, cells = plan(METHODS, numerics, **options)
+        graph = Graph(numerics, RunFolder(tmp_path / "nowhere"))
+        for cell in cells.values():
+            graph.add(cell, task.data)
+        return graph, {(graph.cells_of[name][0].method, job.task.stage): job for name, job in graph.jobs.items()}
+
+    return call
+
+
+def test_a_trivial_method_leaves_the_gpu_to_those_that_train(jobs):
+    graph, found = jobs(CUDA)
+    takes = {key: (job.resources.gpus, job.task.numerics.device) for key, job in found.items()}
+    assert takes == {
+        ("hu-deviation", "fit"): (0.0, "cpu"),
+        ("hu-deviation", "map"): (0.0, "cpu"),
+        ("hu-deviation", "measure"): (0.0, "cpu"),
+        ("ae", "fit"): (1.0, "cuda"),
+        ("ae", "map"): (1.0, "cuda"),
+        ("ae", "measure"): (0.0, "cuda"),  # what its record says of the cell
+    }
+    assert found["hu-deviation", "fit"].task.numerics == CPU
+    busy = {"0": Reading(0, "Card", 10_000.0, 9_900.0, 1.0)}
+    packing = Packing(["0"], lambda: busy, 1, Peaks(None, "peak_gpu_mib"), lambda: 0.0)
+    assert packing.place(found["ae", "fit"]) == ("0",)
+    assert packing.place(found["hu-deviation", "fit"]) == (None,), "it waits for a card that is full"
+    rows = [
+        Rate(method=name, profile="smoke", anatomy="liver", device=device, fit_s=8.0, slice_s=0, slices=1, source="a")
+        for name, device in (("hu-deviation", "cpu"), ("ae", "gpu"))
+    ]
+    predict(graph, Predictor(Rates({"a": Source(about="a machine")}, tuple(rows)), "cuda"))
+    seconds = {key: graph.jobs[job.id].resources.seconds for key, job in found.items()}
+    assert seconds["hu-deviation", "fit"] == 4.0  # eight of a core, on two
+    assert seconds["ae", "fit"] == 8.0
+
+
+def test_a_trivial_method_has_the_addresses_of_a_run_without_a_gpu(plan):
+    cells = [plan(METHODS, numerics)[1] for numerics in (CPU, CUDA, CUDA.model_copy(update={"precision": "fp32"}))]
+    assert len({str(found["hu-deviation"].ids) for found in cells}) == 1
+    assert len({found["ae"].ids.fit for found in cells}) == 3
+
+
+def test_masks_of_sam_are_made_on_the_gpu_whatever_makes_the_maps(jobs, tmp_path, monkeypatch):
+    weights = tmp_path / "sam.pth"
+    weights.write_bytes(b"as published")
+    monkeypatch.setattr(refinement, "_known", lambda _: True)
+    options = {"refine": "sam", "sam_weights": weights}
+    there, here = (jobs(numerics, **options)[1]["hu-deviation+sam", "refine"] for numerics in (CUDA, CPU))
+    assert (there.resources.gpus, there.task.numerics) == (1.0, CUDA)
+    assert (here.resources.gpus, here.task.numerics) == (0.0, CPU)
+    assert there.task.base_id == here.task.base_id
+    assert there.task.id != here.task.id
