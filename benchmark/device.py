@@ -7,6 +7,10 @@ from pathlib import Path
 
 from ..common.errors import UasbenchError
 
+TF32 = {"convolutions": True, "matrix products": False}
+"""Where fp32 on CUDA has the ten bits of mantissa of TF32: not where distances to codes and banks of features and
+projections on subspaces are computed, whose small differences it would lose."""
+
 
 class DeviceError(UasbenchError):
     """The device that was asked for is not there."""
@@ -73,13 +77,15 @@ def default_workers(device: str) -> int:
 
 
 def configure(device: str, threads: int) -> None:
-    """Set threads and determinism flags of this process, before any network is built."""
+    """Set threads, determinism flags and what fp32 means of this process, before any network is built."""
     import torch
 
     torch.set_num_threads(threads)
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True
     if device.startswith("cuda"):
+        torch.backends.cudnn.allow_tf32 = TF32["convolutions"]
+        torch.backends.cuda.matmul.allow_tf32 = TF32["matrix products"]
         torch.cuda.reset_peak_memory_stats()
 
 

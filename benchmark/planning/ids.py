@@ -6,8 +6,10 @@ from typing import Any
 
 from ...common.source_hash import closure_hash
 from ...datasets.storing.prepared import PreparedCase
+from .. import device as devices
 from ..stages.fit import FitTask, MethodSpec
 from ..stages.measure import MeasureTask
+from ..stages.task import Numerics
 from .selection import Candidate
 from .task_data import TaskData
 
@@ -24,6 +26,11 @@ def _sources(stage: str, method: MethodSpec) -> list[str]:
     """Sources of a stage, of what a plug-in gets through the lazy names of the package, and of the method."""
     modules = (f"benchmark.stages.{stage}", "methods.method", "methods.training")
     return [closure_hash(name) for name in (*(f"{PACKAGE}.{m}" for m in modules), method.target.partition(":")[0])]
+
+
+def arithmetic(numerics: Numerics) -> dict[str, Any]:
+    """Return what addresses say of the arithmetic: what a run is asked for, and on CUDA where fp32 is TF32."""
+    return numerics.model_dump() | ({} if numerics.device == "cpu" else {"tf32": devices.TF32})
 
 
 def fit_id(task: FitTask, candidate: Candidate, split: str) -> str:
@@ -45,7 +52,7 @@ def fit_id(task: FitTask, candidate: Candidate, split: str) -> str:
             "watched": [(case.fingerprint, z) for case, z in task.held_out],
             "split": split,
             "seed": task.seed,
-            "numerics": task.numerics.model_dump(),
+            "numerics": arithmetic(task.numerics),
             "unlabelled": [named(case) for case in task.unlabelled],
             "labelled": [(*named(case), truth.fingerprint) for case, truth in task.labelled],
             "extra": candidate.extra_identity,

@@ -110,7 +110,7 @@ def refine_task(
         "window": window,
         "region": candidate.region,
         "seed": key.seed,
-        **({} if numerics.device == "cpu" else {"numerics": numerics.model_dump()}),
+        **({} if numerics.device == "cpu" else {"numerics": ids.arithmetic(numerics)}),
     }
     return RefineTask(
         id=ids.digest(address),

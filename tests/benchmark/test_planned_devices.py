@@ -1,11 +1,13 @@
 """What of a run on a GPU computes there, and what its addresses say of it; no GPU is needed to plan."""
 
 import pytest
+import torch
+from uasbench.benchmark import device as devices
 from uasbench.benchmark.catalogue.rates import Rate, Rates, Source
 from uasbench.benchmark.executors.gpus import Reading
 from uasbench.benchmark.executors.packing import Packing
 from uasbench.benchmark.executors.peaks import Peaks
-from uasbench.benchmark.planning import refinement
+from uasbench.benchmark.planning import ids, refinement
 from uasbench.benchmark.planning.plan import Graph
 from uasbench.benchmark.planning.prediction import Predictor, predict
 from uasbench.benchmark.runs.folder import RunFolder
@@ -72,3 +74,33 @@ def test_masks_of_sam_are_made_on_the_gpu_whatever_makes_the_maps(jobs, tmp_path
     assert (here.resources.gpus, here.task.numerics) == (0.0, CPU)
     assert there.task.base_id == here.task.base_id
     assert there.task.id != here.task.id
+
+
+def test_where_fp32_is_tf32_stands_in_addresses_on_cuda_alone(plan, monkeypatch):
+    said = []
+    monkeypatch.setattr(ids, "digest", lambda value: said.append(value) or str(len(said)))
+    for numerics in (CPU, CUDA):
+        plan("ae", numerics)
+    on_cpu, on_cuda = (value["numerics"] for value in said if "numerics" in value)
+    assert on_cpu == {"device": "cpu", "threads": 2, "precision": "fp32"}
+    assert on_cuda == {"device": "cuda", "threads": 2, "precision": "bf16", "tf32": devices.TF32}
+
+
+@pytest.fixture
+def tf32():
+    """The switches of convolutions and of matrix products, set back afterwards."""
+    switches = (torch.backends.cudnn, torch.backends.cuda.matmul)
+    before = [switch.allow_tf32 for switch in switches]
+    yield switches
+    for switch, value in zip(switches, before, strict=True):
+        switch.allow_tf32 = value
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_a_stage_on_cuda_says_where_fp32_is_tf32_whatever_was_set_before(before, tf32, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda: None)
+    for device, expected in (("cpu", [before, before]), ("cuda", [True, False])):
+        for switch in tf32:
+            switch.allow_tf32 = before
+        devices.configure(device, torch.get_num_threads())
+        assert [switch.allow_tf32 for switch in tf32] == expected
