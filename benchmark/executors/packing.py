@@ -17,6 +17,8 @@ CONTEXT_MIB = 700.0
 UNKNOWN_SHARE = 0.3
 USABLE_SHARE = 0.92
 BUSY = 0.9
+FULL_RAISES = 1.5
+"""By this a kind of stage is taken to need more than it was given, after one of it ran out of memory beside others."""
 SETTLING_S = 4.0
 READ_EVERY_S = 1.0
 OUT_OF_MEMORY = ("CUDA out of memory", "CUDA error: out of memory", "STATUS_ALLOC_FAILED")
@@ -104,16 +106,21 @@ class Packing:
         return (name,)
 
     def end(self, job: Job, error: str | None) -> bool:
-        """Take a job off its place; True where it ran out of memory beside others and should run once more, alone."""
+        """Take a job off its place; True where it ran out of memory beside others and should run once more, alone.
+
+        Fewer of its kind are started from then on.
+        """
         placed = self._placed.pop(job.id)
         if placed.gpu is None:
             return False
+        card = self._gpus[placed.gpu].reading.card
         if error is None:
-            self.peaks.learn(job, self._gpus[placed.gpu].reading.card)
+            self.peaks.learn(job, card)
         full = error is not None and any(text in error for text in OUT_OF_MEMORY)
         if not full or not placed.crowded or job.id in self.again:
             self.again.discard(job.id)
             return False
+        self.peaks.at_least(job, card, FULL_RAISES * placed.needs_mib - CONTEXT_MIB)
         self.again.add(job.id)
         return True
 

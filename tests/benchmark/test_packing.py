@@ -16,7 +16,7 @@ from uasbench.benchmark.executors.contract import Job, Resources
 from uasbench.benchmark.executors.gpus import Reading
 from uasbench.benchmark.executors.packing import Packing
 from uasbench.benchmark.executors.peaks import Peaks
-from uasbench.benchmark.runs.records import FIT_SEAL
+from uasbench.benchmark.runs.records import FIT_SEAL, MAP_SEAL
 
 TOTAL = 10_000.0
 GPU = Resources(gpus=1.0)
@@ -70,6 +70,12 @@ def test_what_is_not_known_gets_a_share_and_what_was_measured_its_peak(tmp_path)
     larger = job("x")
     larger.task.parts = ((SimpleNamespace(shape=(40, 512, 512)), None),)
     assert again.peaks.of(larger, "Card") is None
+    sam = job("x")
+    sam.task.stage, sam.task.out = "refine", tmp_path / "masks"
+    sam.task.out.mkdir()
+    (sam.task.out / MAP_SEAL).write_text('{"peak_gpu_mib": 7000}')
+    packed.peaks.learn(sam, "Card")
+    assert packed.peaks.of(sam, "Card") == 7000
     packed.peaks.learn(job("x", finished(tmp_path / "fit", 0.0), method="nnunet"), "Card")
     assert packed.peaks.of(job("x", method="nnunet"), "Card") is None
 
@@ -129,6 +135,48 @@ def test_what_ran_out_of_memory_runs_once_more_alone():
     assert packed.place(job("c")) is None
     assert not packed.end(job("a"), said)
     assert packed.place(job("c")) == ("0",)
+
+
+def test_fewer_of_a_kind_are_started_once_one_of_it_ran_out_of_memory(tmp_path):
+    cards, file = Cards("0"), tmp_path / "peaks.json"
+    file.write_text("{}")
+    packed = cards.packing(peaks=Peaks(file, "peak_gpu_mib"))
+    packed.peaks.learn(job("seen", finished(tmp_path / "fit", 1000.0)), "Card")
+    numbers = count()
+
+    def filled(method="ae"):
+        """Start what the empty card takes of a kind and return it."""
+        started = []
+        while True:
+            cards.now += 10
+            one = job(f"{next(numbers)}", method=method)
+            if packed.place(one) is None:
+                return started
+            started.append(one)
+
+    def emptied(jobs):
+        for one in jobs:
+            assert not packed.end(one, None)
+
+    first, *others = filled()
+    assert len([first, *others]) == 5  # of 1,700 MiB each, with what CUDA takes
+    assert packed.end(first, "CUDA error: out of memory")
+    emptied(others)
+    cards.now += 10
+    assert packed.place(first) == ("0",)
+    emptied([first])
+    emptied(fewer := filled())
+    assert len(fewer) == 3  # of 2,550 MiB
+    first, *others = filled("vae")
+    assert len(others) == 1  # of a kind that nobody has seen, 3,700 MiB each: the other kind's fault is not its own
+    assert packed.end(first, "CUDA error: out of memory")
+    emptied(others)
+    cards.now += 10
+    packed.place(first)
+    emptied([first])
+    assert len(filled("vae")) == 1
+    assert Peaks(file, "peak_gpu_mib").of(first, "Card") is None
+    assert Peaks(file, "peak_gpu_mib").of(job("x"), "Card") == 1000, "others may have filled the card"
 
 
 def nvidia_smi(folder: Path, monkeypatch: pytest.MonkeyPatch, lines: str) -> None:
