@@ -12,8 +12,8 @@ from ...datasets.storing.prepared import ShowProgress
 from ..executors.contract import Event, Job, Listener
 from ..planning.info import version_warnings
 from ..planning.plan import Graph
-from ..planning.prediction import TimeLeft
 from ..planning.tasks import Planned
+from ..planning.time_left import TimeLeft
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -40,9 +40,7 @@ def preparing(console: Console | None) -> Iterator[ShowProgress | None]:
 
 
 @contextmanager
-def shown(
-    console: Console | None, jobs: Sequence[Job], workers: int, listener: Listener, gpus: int | None = None
-) -> Iterator[Listener]:
+def shown(console: Console | None, jobs: Sequence[Job], time_left: TimeLeft, listener: Listener) -> Iterator[Listener]:
     """Give a listener that shows each event beside passing it on: progress with the time left, a bar per stage."""
     if console is None:
         yield listener
@@ -53,15 +51,24 @@ def shown(
     times = (parts.TimeElapsedColumn(), parts.TextColumn("{task.fields[left]}"))
     columns = (parts.TextColumn("{task.description}"), parts.BarColumn(), parts.MofNCompleteColumn(), *times)
     progress = parts.Progress(*columns, console=console, disable=not console.is_terminal)
-    overall = progress.add_task("all stages", total=len(jobs), left="")
     bars: dict[str, TaskID] = {}
-    time_left, ended = TimeLeft(jobs, workers, gpus), 0
+    ended = 0
+
+    def left() -> str:
+        seconds = time_left.seconds(time.monotonic())
+        return "" if seconds is None else f"about {duration(seconds)} left"
+
+    overall = progress.add_task("all stages", total=len(jobs), left=left())
+    if not console.is_terminal and left():
+        console.print(left(), highlight=False)
 
     def show(event: Event) -> None:
         nonlocal ended
         listener(event)
         job = event.job
-        time_left.note(event, now := time.monotonic())
+        time_left.note(event, time.monotonic())
+        ended += event.kind in ("done", "failed", "cancelled")
+        progress.update(overall, completed=ended, left=left())
         if event.kind == "started":
             bars[job.id] = progress.add_task(job.label, total=None, left="")
             return
@@ -73,16 +80,13 @@ def shown(
             done, total = event.value
             progress.update(bars[job.id], completed=done, total=total)
             return
-        ended += 1
-        left = f"about {duration(time_left.seconds(now))} left"
         if job.id in bars:
             progress.remove_task(bars.pop(job.id))
-        progress.update(overall, completed=ended, left=left)
         if event.kind == "failed":
             console.print(f"[red]failed[/red]  {job.label}: {escape(printable(str(event.value)))}", highlight=False)
         elif event.kind == "done" and job.task.stage == "measure":
-            text = f"[green]done[/green]    {job.label}  ({ended}/{len(jobs)} stages, {left})"
-            console.print(text, highlight=False)
+            told = ", ".join(filter(None, (f"{ended}/{len(jobs)} stages", left())))
+            console.print(f"[green]done[/green]    {job.label}  ({told})", highlight=False)
 
     with progress:
         yield show

@@ -27,17 +27,28 @@ class Journal:
     """
 
     def __init__(
-        self, folder: RunFolder, jobs: Sequence[Job], workers: int, gpus: int | None, listener: Listener
+        self,
+        folder: RunFolder,
+        jobs: Sequence[Job],
+        workers: int,
+        gpus: int | None,
+        listener: Listener,
+        tables_s: float = 0.0,
     ) -> None:
         self.folder = folder
         self.listener = listener
         self._percent: dict[str, int] = {}
+        places = {job.id: place for place, job in enumerate(jobs)}
         plan = {
             "process": process(),
             "at": time.time(),
             "workers": workers,
             "gpus": gpus,
-            "jobs": [[j.id, j.task.stage, j.label, j.resources.seconds, j.resources.gpus] for j in jobs],
+            "tables_s": tables_s,
+            "jobs": [
+                [j.id, j.task.stage, j.label, j.resources.seconds, j.resources.gpus, [places[n] for n in j.needs]]
+                for j in jobs
+            ],
         }
         folder.ledger.add(folder.progress)
         with suppress(OSError, DiskError):

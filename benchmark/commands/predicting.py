@@ -5,10 +5,10 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import calibration
 from .. import device as devices
 from ..catalogue.rates import rates
 from ..catalogue.rates import shown as hours_text
@@ -17,7 +17,7 @@ from ..executors.contract import Job
 from ..planning.info import check_source, recorded
 from ..planning.options import RunOptions
 from ..planning.plan import Graph
-from ..planning.prediction import Predictor, predict, wall_s
+from ..planning.prediction import foresee, wall_s
 from ..planning.tasks import planned_tasks
 from ..planning.where import where
 from ..runs.folder import RunFolder
@@ -92,16 +92,10 @@ def plan(options: RunOptions, console: Console | None = None, *, calibrate: bool
         tasks = planned_tasks(options, place.readers, progress)
     graph = Graph(numerics, folder, recorded(folder, tasks) if folder.run_json.exists() else None)
     graph.add_all(options, tasks)
-    known, on_cpu = rates(), device == "cpu"
-    predictor = Predictor(known, device)
-    used = {rate.source: known.sources[rate.source] for cell in graph.plans.values() if (rate := predictor.rate(cell))}
-    probe_s, probed = None, any(source.probe_s is not None for source in used.values())
-    if calibrate and on_cpu and graph.jobs and probed:
-        probe_s = predictor.probe_s = calibration.seconds(place.readers, options.threads)
-    predict(graph, predictor)
-    tables_s = max((source.tables_s for source in used.values()), default=0.0) * len(graph.plans)
-    seconds = wall_s(graph.jobs.values(), workers) + tables_s
-    if not on_cpu:  # several workers share a GPU
+    predictor = foresee(graph, place, options.threads, rates(), 0.0 if calibrate else inf)
+    used, probe_s = predictor.sources(graph.plans.values()), predictor.probe_s
+    seconds = wall_s(graph.jobs.values(), workers) + graph.tables_s
+    if device != "cpu":  # several workers share a GPU
         on_gpus = sum(job.resources.seconds or 0.0 for job in graph.jobs.values() if job.resources.gpus)
         seconds = max(seconds, on_gpus / max(1, devices.gpu_count()))
     speeds = [source.probe_s / probe_s for source in used.values() if source.probe_s and probe_s]

@@ -17,8 +17,9 @@ from ..locations import cache_root
 from ..planning.info import check_source, made_again, recorded, retire_damaged, write_info, write_timing
 from ..planning.options import RunOptions
 from ..planning.plan import Graph
-from ..planning.prediction import Predictor, predict
+from ..planning.prediction import PROBED_FROM_S, foresee
 from ..planning.tasks import Planned, planned_tasks
+from ..planning.time_left import TimeLeft
 from ..planning.where import Where, where
 from ..runs.folder import RunFolder
 from ..runs.records import CellKey, Failure, Record, write_json
@@ -88,7 +89,7 @@ def prepared(
             remove_stale(part)
     write_info(folder, options, place.numerics, place.workers, tasks, [cell.key.slug for cell, _ in cells], damaged)
     graph.write()
-    predict(graph, Predictor(rates(), place.numerics.device))
+    foresee(graph, place, options.threads, rates(), PROBED_FROM_S)
     if options.require_same_node_kind:
         graph.jobs = {name: replace(job, node_kind=folder.node_kind) for name, job in graph.jobs.items()}
     return tasks, graph
@@ -105,8 +106,8 @@ def carry_out(
     device = place_of.numerics.device
     place = Place(folder, workers, device, options.limit_s, preload, place_of.packed, cache, options.queue)
     gpus = devices.gpu_count() if place_of.packed else None
-    journal = Journal(folder, jobs, workers, gpus, book)
-    with shown(console, jobs, workers, journal, gpus) as listener:
+    journal = Journal(folder, jobs, workers, gpus, book, graph.tables_s)
+    with shown(console, jobs, TimeLeft(jobs, workers, gpus, graph.tables_s), journal) as listener:
         try:
             run_jobs(place_of.executor(place), jobs, listener, options.limit_s)
         except BaseException:

@@ -12,7 +12,7 @@ from ...common.errors import printable
 from ...common.json_files import parsed
 from ..executors.contract import Event, Job, Resources, outcome_in
 from ..executors.queued import BATCH
-from ..planning.prediction import TimeLeft
+from ..planning.time_left import TimeLeft
 from ..runs.folder import RunFolder
 from ..stages.task import Task
 from .display import duration
@@ -49,7 +49,7 @@ class Status:
         doing: what is done while it closes.
         cells: how many are done, failed and open.
         stages: those of the present or last command, by id; empty where it has written no journal.
-        left_s: seconds to the end of the last stage, None where none runs.
+        left_s: seconds to the end of the run, None where nobody knows.
         silent_s: seconds since the last line of the journal.
         process: pid and host of the command.
         queued: whether a command that was stopped has left jobs in a queue.
@@ -95,9 +95,10 @@ def status(folder: RunFolder, now: float) -> Status:
     if not isinstance(plan, dict) or "jobs" not in plan:
         return found
     found.process, found.workers, found.since = plan["process"], plan["workers"], plan["at"]
-    jobs = {row[0]: _job(row) for row in plan["jobs"]}
+    jobs = {row[0]: _job(row, plan["jobs"]) for row in plan["jobs"]}
     found.stages = {name: Stage(job.task.stage, job.label) for name, job in jobs.items()}
-    left, last, state = TimeLeft(jobs.values(), plan["workers"], plan["gpus"]), plan["at"], "running"
+    left = TimeLeft(jobs.values(), plan["workers"], plan["gpus"], plan.get("tables_s", 0.0))
+    last, state = plan["at"], "running"
     for what, about, at, value in told:
         if state in ENDED:  # what follows is of other commands, such as rescore
             break
@@ -141,9 +142,10 @@ def lines(found: Status, now: float) -> list[str]:
     where = f", pid {found.process['pid']} on {found.process['host']}" if found.process else ""
     cells = ", ".join(f"{count} {state}" for state, count in found.cells.items())
     told = [f"{found.run}: {found.state}{where}", f"cells: {cells}"]
-    if found.state == "running" and found.left_s is not None and found.since is not None:
+    if found.state == "running" and found.since is not None:
         busy = sum(stage.state == "running" for stage in found.stages.values())
-        told[0] += f"; for {duration(now - found.since)}, about {duration(found.left_s)} left"
+        told[0] += f"; for {duration(now - found.since)}"
+        told[0] += "" if found.left_s is None else f", about {duration(found.left_s)} left"
         told.append(f"workers: {busy} of {found.workers} busy")
     elif found.state == UNKNOWN:
         told[0] += "; its command keeps no journal, so that nobody knows whether it goes on"
@@ -181,9 +183,10 @@ def _lines(folder: RunFolder) -> list[Any]:
     return found
 
 
-def _job(row: list[Any]) -> Job:
-    name, stage, label, seconds, gpus = row
-    return Job(name, Task(stage=stage), label, resources=Resources(seconds=seconds, gpus=gpus))
+def _job(row: list[Any], rows: list[list[Any]]) -> Job:
+    name, stage, label, seconds, gpus, *needs = row  # an earlier version has told no needs
+    needed = frozenset(rows[place][0] for places in needs for place in places)
+    return Job(name, Task(stage=stage), label, needed, resources=Resources(seconds=seconds, gpus=gpus))
 
 
 def _apply(stage: Stage, what: str, at: float, value: Any) -> None:

@@ -176,7 +176,10 @@ def address(ids: StageIds) -> str:
 
 
 class Graph:
-    """The jobs of a run that are not finished yet, and which cells each of them serves."""
+    """The jobs of a run that are not finished yet, and which cells each of them serves.
+
+    ``tables_s`` are the seconds that its tables and report are predicted to take; 0 where nobody knows.
+    """
 
     def __init__(self, numerics: Numerics, folder: RunFolder, recorded: Recorded | None = None) -> None:
         self.numerics = numerics
@@ -188,6 +191,7 @@ class Graph:
         self.replaced = dict.fromkeys(() if recorded is None else recorded.outdated)
         self._recorded = {} if recorded is None else recorded.addresses
         self.map_bytes = 0
+        self.tables_s = 0.0
         self.packages: set[str] = set()
         self._checked: dict[tuple[Path, bool], DamagedError | None] = {}
 

@@ -1,19 +1,18 @@
 """What the stages of a plan take, from measured rates, and how long that is with several workers at once."""
 
 import heapq
-from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 from ...common.package import import_target
 from ...datasets.storing.prepared import PreparedCase
 from ...methods.config import resolve
-from ..catalogue.rates import Rate, Rates
-from ..executors.contract import Event, Job, Listener, Place, Report, run_jobs
+from .. import calibration
+from ..catalogue.rates import Rate, Rates, Source
+from ..executors.contract import Job, Listener, Place, Report, run_jobs
 from ..refinement.sam import PUBLISHED
 from ..runs.folder import RunFolder
 from ..stages.fit import FitTask
@@ -22,10 +21,11 @@ from ..stages.refine import RefineTask
 from . import answers
 from .fits import MOST_FOLDS
 from .plan import Graph, PlannedCell
+from .where import Where
 
 _OF_AN_EPOCH = ("epoch_updates", "critic_updates")
-BELIEVED_S = 30.0
-"""What is left is corrected by what has ended so far, little by little: short stages are mostly the harness's time."""
+PROBED_FROM_S = 600.0
+"""A run of which less is predicted does not measure its machine first: that takes seconds, and shows soon enough."""
 
 
 class Predictor:
@@ -48,6 +48,11 @@ class Predictor:
         spec, card = cell.candidate.spec, cell.candidate.card
         device = "cpu" if card.trivial else self.device
         return self.rates.find(card.name, spec.profile, spec.anatomy, device)
+
+    def sources(self, cells: Iterable[PlannedCell]) -> dict[str, Source]:
+        """Return the sources of the rates of cells, by name."""
+        found = (self.rate(cell) for cell in cells)
+        return {rate.source: self.rates.sources[rate.source] for rate in found if rate is not None}
 
     def seconds(self, job: Job, cell: PlannedCell) -> float | None:
         """Return what a job takes alone on one core or one GPU, None where nobody knows."""
@@ -103,81 +108,31 @@ def predict(graph: Graph, predictor: Predictor) -> None:
         graph.jobs[name] = replace(job, resources=replace(job.resources, seconds=found))
 
 
+def foresee(graph: Graph, place: Where, threads: int, rates: Rates, probed_from_s: float) -> Predictor:
+    """Predict what the stages of a graph and its tables take, and return by what.
+
+    Where the stages run on the cores of this machine and take ``probed_from_s`` or more, it is measured first.
+
+    Raises:
+        UasbenchError: this machine could not be measured.
+    """
+    predictor = Predictor(rates, place.numerics.device)
+    sources = predictor.sources(graph.plans.values()).values()
+    graph.tables_s = max((source.tables_s for source in sources), default=0.0) * len(graph.plans)
+    predict(graph, predictor)
+    here = place.numerics.device == "cpu" and not place.elsewhere and any(source.probe_s for source in sources)
+    seconds = sum(job.resources.seconds or 0.0 for job in graph.jobs.values()) / place.workers
+    if graph.jobs and here and seconds >= probed_from_s:
+        predictor.probe_s = calibration.seconds(place.readers, threads)
+        predict(graph, predictor)
+    return predictor
+
+
 def wall_s(jobs: Iterable[Job], workers: int, listener: Listener = lambda _: None) -> float:
     """Return the seconds from the start of the first job to the end of the last; what nobody knows takes no time."""
     clock = _Clock(Place(RunFolder("nowhere"), workers))
     run_jobs(clock, list(jobs), listener, float("inf"))
     return clock.now
-
-
-class TimeLeft:
-    """Seconds to the end of a run, from what its jobs were predicted to take and what those that ended have taken.
-
-    A job that nobody can predict takes what those of its stage have taken so far, or what the others are predicted to.
-    Where stages are packed on GPUs, those with one share ``gpus``, and the others have ``workers``.
-    """
-
-    def __init__(self, jobs: Iterable[Job], workers: int, gpus: int | None = None) -> None:
-        self._open: dict[str, Job] = {}
-        self._workers = workers
-        self._gpus = gpus
-        self._started: dict[str, float] = {}
-        self._predicted = [0.0, 0.0]  # without and with a GPU that is shared
-        self._known = self._with_gpu = 0
-        self._unknown: Counter[tuple[bool, str]] = Counter()
-        for job in jobs:
-            self._open[job.id] = job
-            self._count(job, 1)
-        self._took: dict[str, list[float]] = defaultdict(list)
-        self._expected = self._observed = BELIEVED_S
-
-    def note(self, event: Event, now: float) -> None:
-        """Take account of an event; ``now`` are the seconds of any clock."""
-        if event.kind == "started":
-            self._started[event.job.id] = now
-        elif event.kind == "again":
-            self._started.pop(event.job.id, None)
-        elif event.kind != "progress":
-            self._count(self._open.pop(event.job.id), -1)
-            self._started.pop(event.job.id, None)
-            if event.kind == "done":
-                self._took[event.job.task.stage].append(event.seconds)
-                if event.job.resources.seconds is not None:
-                    self._expected += event.job.resources.seconds
-                    self._observed += event.seconds
-
-    def seconds(self, now: float) -> float:
-        """Return the seconds that are left; only what runs is looked at one by one."""
-        factor = self._observed / self._expected
-        usual = factor * sum(self._predicted) / self._known if self._known else 0.0
-
-        def unpredicted(stage: str) -> float:
-            return fmean(self._took[stage]) if self._took[stage] else usual
-
-        left = [factor * seconds for seconds in self._predicted]
-        for (shared, stage), count in self._unknown.items():
-            left[shared] += count * unpredicted(stage)
-        for name, since in self._started.items():
-            job = self._open[name]
-            predicted = job.resources.seconds
-            takes = unpredicted(job.task.stage) if predicted is None else factor * predicted
-            left[self._shares(job)] -= min(takes, now - since)
-        waits = (len(self._open) - self._with_gpu, self._with_gpu)
-        at_once = (self._workers, self._gpus or 1)
-        parts = zip(left, at_once, waits, strict=True)
-        return max(max(0.0, part) / min(most, max(1, count)) for part, most, count in parts)
-
-    def _shares(self, job: Job) -> bool:
-        return self._gpus is not None and job.resources.gpus > 0
-
-    def _count(self, job: Job, by: int) -> None:
-        shared, seconds = self._shares(job), job.resources.seconds
-        self._with_gpu += by * shared
-        if seconds is None:
-            self._unknown[shared, job.task.stage] += by
-        else:
-            self._predicted[shared] += by * seconds
-            self._known += by
 
 
 class _Clock:

@@ -13,13 +13,17 @@ AT_ONCE = 64
 
 @dataclass(frozen=True)
 class Where:
-    """``readers`` are processes that prepare data here, ``workers`` and ``packed`` as those of a place."""
+    """``readers`` are processes that prepare data here, ``workers`` and ``packed`` as those of a place.
+
+    ``elsewhere`` are stages that run on other machines.
+    """
 
     executor: type[Executor]
     numerics: Numerics
     readers: int
     workers: int
     packed: bool
+    elsewhere: bool = False
 
 
 def where(options: RunOptions) -> Where:
@@ -39,4 +43,5 @@ def where(options: RunOptions) -> Where:
         return Where(executor, numerics, workers, workers, packed)
     if options.workers == "pack":
         raise OptionError(f"--workers pack: it packs the GPUs of this machine, and not those of {options.executor}")
-    return Where(executor, numerics, devices.default_workers("cpu"), options.workers or AT_ONCE, packed=False)
+    at_once = options.workers or AT_ONCE
+    return Where(executor, numerics, devices.default_workers("cpu"), at_once, packed=False, elsewhere=True)

@@ -2,16 +2,16 @@
 
 import json
 import re
-from dataclasses import replace
 
 import pytest
 from uasbench.benchmark import calibration
 from uasbench.benchmark.catalogue import registry
 from uasbench.benchmark.catalogue.rates import Rate, Rates, Source
-from uasbench.benchmark.commands import predicting
-from uasbench.benchmark.executors.contract import Event, Job, Resources
+from uasbench.benchmark.commands import predicting, running
+from uasbench.benchmark.executors.contract import Job, Resources
 from uasbench.benchmark.planning.plan import Graph
-from uasbench.benchmark.planning.prediction import Predictor, TimeLeft, predict, updates_of, wall_s
+from uasbench.benchmark.planning.prediction import PROBED_FROM_S, Predictor, predict, updates_of, wall_s
+from uasbench.benchmark.planning.where import where
 from uasbench.benchmark.refinement.sam import PUBLISHED, file_sha256
 from uasbench.benchmark.runs.folder import RunFolder
 from uasbench.benchmark.stages.task import Numerics
@@ -117,38 +117,6 @@ def test_the_length_of_a_run_is_that_of_its_schedule():
     assert wall_s([], 2) == 0
 
 
-def test_the_time_that_is_left_follows_what_jobs_have_taken(plan, tmp_path):
-    task, cells = plan("hu-deviation,ae")
-    graph = Graph(CPU, RunFolder(tmp_path / "nowhere"))
-    for cell in cells.values():
-        graph.add(cell, task.data)
-    known = [replace(job, resources=Resources(seconds=10.0)) for job in graph.jobs.values()]
-    first, second, *others = known
-    left = TimeLeft(known, 2)
-    assert left.seconds(0) == 10 * len(known) / 2
-    left.note(Event(first, "started"), 0)
-    assert left.seconds(4) == (10 * len(known) - 4) / 2
-    left.note(Event(first, "done", seconds=20), 20)  # twice as long as predicted, and half a minute is believed
-    assert left.seconds(20) == 12.5 * (len(known) - 1) / 2
-    left.note(Event(second, "failed", "reason", 1), 21)
-    assert left.seconds(21) == 12.5 * len(others) / 2
-    for job in others:
-        left.note(Event(job, "cancelled"), 22)
-    assert left.seconds(22) == 0
-    nothing = replace(first, resources=Resources(seconds=1e-3))
-    hasty = TimeLeft([nothing, *others], 1)
-    hasty.note(Event(nothing, "done", seconds=6), 6)
-    assert hasty.seconds(6) == pytest.approx(12 * len(others), rel=1e-3)
-    on_gpu = [replace(one, resources=Resources(gpus=1.0, seconds=10.0)) for one in known if one.task.stage != "measure"]
-    shared = TimeLeft([*on_gpu, *(one for one in known if one.task.stage == "measure")], 50, gpus=1)
-    assert shared.seconds(0) == 10 * len(on_gpu)
-    unknown = TimeLeft(graph.jobs.values(), 1)
-    assert unknown.seconds(0) == 0
-    same = [job for job in graph.jobs.values() if job.task.stage == first.task.stage]
-    unknown.note(Event(same[0], "done", seconds=5), 5)
-    assert unknown.seconds(5) == 5 * (len(same) - 1)
-
-
 def test_a_plan_tells_what_a_run_would_do_and_leaves_no_folder(smoke, tmp_path, monkeypatch):
     known = rates(rate("ae"), rate("hu-deviation", fit_s=0.0), tables_s=2.0)
     monkeypatch.setattr(predicting, "rates", lambda: known)
@@ -177,3 +145,28 @@ def test_what_is_done_needs_no_time(folder, root, cache, smoke):
 
 def test_the_probe_measures_processor_seconds():
     assert 0 < calibration.probe() < 60
+
+
+@pytest.mark.parametrize(("fit_s", "probed"), [(PROBED_FROM_S, True), (10.0, False)])
+def test_a_run_takes_its_stages_for_as_long_as_the_plan_of_it_and_measures_the_machine_where_it_is_long(
+    fit_s, probed, smoke, monkeypatch
+):
+    for module in (predicting, running):
+        monkeypatch.setattr(module, "rates", lambda: rates(rate("ae", fit_s=fit_s), tables_s=2.0))
+    measured = []
+    monkeypatch.setattr(calibration, "seconds", lambda *_: measured.append(1) or 4.0)
+    options = smoke("ae", workers=1)
+    plan = predicting.plan(options, calibrate=probed)
+    assert len(measured) == probed
+    with RunFolder.working(options.folder()) as folder:
+        _, graph = running.prepared(options, where(options), folder)
+    assert len(measured) == 2 * probed
+    assert [job.resources.seconds for job in graph.jobs.values()] == [stage["seconds"] for stage in plan.stages]
+    assert graph.tables_s == 2.0
+    assert graph.jobs[plan.stages[0]["id"]].resources.seconds == (fit_s + 0.5) * (2 if probed else 1)
+
+
+def test_the_speed_of_this_machine_says_nothing_of_others(smoke, monkeypatch):
+    monkeypatch.setattr(predicting, "rates", lambda: rates(rate("ae")))
+    monkeypatch.setattr(calibration, "seconds", lambda *_: pytest.fail("this machine was measured"))
+    assert predicting.plan(smoke("ae", executor="slurm")).speed is None
