@@ -17,7 +17,7 @@ from ..executors.contract import Job
 from ..planning.info import check_source, recorded
 from ..planning.options import RunOptions
 from ..planning.plan import Graph
-from ..planning.prediction import foresee, wall_s
+from ..planning.prediction import Predictor, foresee, wall_s
 from ..planning.tasks import planned_tasks
 from ..planning.where import where
 from ..runs.folder import RunFolder
@@ -29,7 +29,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Row:
-    """What is still to do of a method on a data set; hours are 0 where a stage needs none, or nobody knows."""
+    """What is still to do of a method on a data set; hours are 0 where a stage needs none, or nobody knows.
+
+    ``rate_of`` is the organ that its rate was measured on, where that is another one.
+    """
 
     dataset: str
     method: str
@@ -38,13 +41,14 @@ class Row:
     core_hours: float
     gpu_hours: float
     known: bool
+    rate_of: str | None
 
 
 @dataclass(frozen=True)
 class Forecast:
     """What a run would still do, on how many ``workers``, in ``hours`` from its first stage to its report.
 
-    Hours count no stage of the methods that are not ``known``, nor measuring where its ``measuring`` is not. ``stages``
+    Hours count no stage of the methods that are not ``known``, nor measuring where ``measuring`` is False. ``stages``
     are those to do, by the ids that ``bench stage`` takes. ``speed`` is this machine's, beside that of the ``sources``
     of the rates; None where it was not measured.
     """
@@ -73,9 +77,15 @@ class Forecast:
     def unknown(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(row.method for row in self.rows if not row.known))
 
+    @property
+    def lower_bound(self) -> bool:
+        """Whether stages are left out that take time."""
+        return bool(self.unknown) or not self.measuring
+
     def json(self) -> dict[str, Any]:
         """Return everything as plain values."""
-        return {**asdict(self), "folder": str(self.folder), "totals": self.totals, "unknown": list(self.unknown)}
+        found = {"totals": self.totals, "unknown": list(self.unknown), "lower_bound": self.lower_bound}
+        return {**asdict(self), "folder": str(self.folder), **found}
 
 
 def plan(options: RunOptions, console: Console | None = None, *, calibrate: bool = True) -> Forecast:
@@ -84,7 +94,7 @@ def plan(options: RunOptions, console: Console | None = None, *, calibrate: bool
     Raises:
         UasbenchError: as for a run.
     """
-    place = where(options)
+    place = where(options, planning=True)
     numerics, workers, device = place.numerics, place.workers, place.numerics.device
     folder = RunFolder(options.folder())
     check_source(folder, options)
@@ -95,13 +105,13 @@ def plan(options: RunOptions, console: Console | None = None, *, calibrate: bool
     predictor = foresee(graph, place, options.threads, rates(), 0.0 if calibrate else inf)
     used, probe_s = predictor.sources(graph.plans.values()), predictor.probe_s
     seconds = wall_s(graph.jobs.values(), workers) + graph.tables_s
-    if device != "cpu":  # several workers share a GPU
+    if device != "cpu" and not place.elsewhere:  # several workers share a GPU
         on_gpus = sum(job.resources.seconds or 0.0 for job in graph.jobs.values() if job.resources.gpus)
         seconds = max(seconds, on_gpus / max(1, devices.gpu_count()))
     speeds = [source.probe_s / probe_s for source in used.values() if source.probe_s and probe_s]
     return Forecast(
         folder=folder.path,
-        rows=tuple(_rows(graph)),
+        rows=tuple(_rows(graph, predictor)),
         cells_done=len(graph.finished),
         workers=workers,
         device=device,
@@ -122,15 +132,20 @@ def described(job: Job) -> dict[str, Any]:
     return what | asdict(job.resources)
 
 
-def _rows(graph: Graph) -> Iterator[Row]:
+def _rows(graph: Graph, predictor: Predictor) -> Iterator[Row]:
     """Yield a row per data set and method; a stage that several cells need counts for the first of them."""
     stages: dict[tuple[str, str], list[Any]] = {}
     for name, job in graph.jobs.items():
         key = graph.cells_of[name][0]
         stages.setdefault((key.dataset, key.method), []).append(job)
     cells = [(key.dataset, key.method) for key in graph.plans if key not in graph.finished]
+    rates_of = {
+        (key.dataset, key.method): (predictor.rate(cell), cell.candidate.spec.anatomy)
+        for key, cell in graph.plans.items()
+    }
     for dataset, method in dict.fromkeys(cells):
         jobs = stages.get((dataset, method), [])
+        rate, organ = rates_of[dataset, method]
         takes = [job.resources for job in jobs]
         yield Row(
             dataset=dataset,
@@ -140,6 +155,7 @@ def _rows(graph: Graph) -> Iterator[Row]:
             core_hours=sum(r.cpus * (r.seconds or 0.0) for r in takes if not r.gpus) / 3600,
             gpu_hours=sum(r.seconds or 0.0 for r in takes if r.gpus) / 3600,
             known=all(job.resources.seconds is not None for job in jobs if job.task.stage != "measure"),
+            rate_of=None if rate is None or rate.anatomy == organ else rate.anatomy,
         )
 
 
@@ -150,20 +166,27 @@ def shown(forecast: Forecast) -> Iterator[RenderableType]:
     def cells(values: dict[str, Any]) -> list[str]:
         known = values.get("known", True)
         hours = [hours_text([values[name] if known else None]) for name in ("core_hours", "gpu_hours")]
+        if values is totals and forecast.lower_bound:
+            hours = [f"≥ {text}" for text in hours]
         return [values["dataset"], values["method"], f"{values['cells']}", f"{values['stages']}", *hours]
 
     columns = ("data set", "method", "cells", "stages", "core-h", "GPU-h")
     yield table_of(columns, [cells(values) for values in (*map(asdict, forecast.rows), totals)])
-    gib, time = 2**30, duration(3600 * forecast.hours)
+    gib, time = 2**30, f"{'at least' if forecast.lower_bound else 'about'} {duration(3600 * forecast.hours)}"
     yield (
         f"{totals['stages']} stages of {totals['cells']} cells to do, {forecast.cells_done} cells done; "
-        f"with {forecast.workers} workers on {forecast.device} about {time}; maps take up to "
+        f"with {forecast.workers} workers on {forecast.device} {time}; maps take up to "
         f"{forecast.maps_bytes / gib:.2f} GiB of {forecast.free_bytes / gib:.0f} GiB free; folder {forecast.folder}"
     )
     yield from (f"  skipped {text}" for text in forecast.skipped)
     if forecast.unknown:
         yield f"  nobody has measured {', '.join(forecast.unknown)} at this profile: their hours are not counted"
+    borrowed = dict.fromkeys(f"{row.method} ({row.rate_of})" for row in forecast.rows if row.rate_of is not None)
+    if borrowed:
+        yield f"  measured on another organ alone: {', '.join(borrowed)}"
     if not forecast.measuring:
         yield "  nobody has measured what measuring takes at this profile: it is not counted"
+    if forecast.lower_bound:
+        yield "  the sums are lower bounds: what is not counted comes on top of them"
     speed = "assumed to be as fast as" if forecast.speed is None else f"{forecast.speed:.2f} times as fast as"
     yield from (f"  rates: this machine is {speed} {text}" for text in forecast.sources)

@@ -26,8 +26,8 @@ class Where:
     elsewhere: bool = False
 
 
-def where(options: RunOptions) -> Where:
-    """Return where the stages of a run go.
+def where(options: RunOptions, *, planning: bool = False) -> Where:
+    """Return where the stages of a run go; one that is only planned needs no GPU here, and is taken to have one.
 
     Raises:
         UasbenchError: no such executor, device or setting, or they do not go together.
@@ -35,7 +35,7 @@ def where(options: RunOptions) -> Where:
     executor = find_executor(options.executor)
     checked_settings(getattr(executor, "settings_of", None), options.queue)
     elsewhere = getattr(executor, "elsewhere", False)
-    device = devices.resolve_device(options.device, here=not elsewhere)
+    device = devices.resolve_device(options.device, here=not (elsewhere or planning))
     precision = devices.resolve_precision(options.precision, device)
     numerics = Numerics(device=device, threads=options.threads, precision=precision)
     if not elsewhere:

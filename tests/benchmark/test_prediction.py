@@ -5,9 +5,11 @@ import re
 
 import pytest
 from uasbench.benchmark import calibration
+from uasbench.benchmark import device as devices
 from uasbench.benchmark.catalogue import registry
 from uasbench.benchmark.catalogue.rates import Rate, Rates, Source
 from uasbench.benchmark.commands import predicting, running
+from uasbench.benchmark.device import DeviceError
 from uasbench.benchmark.executors.contract import Job, Resources
 from uasbench.benchmark.planning.plan import Graph
 from uasbench.benchmark.planning.prediction import PROBED_FROM_S, Predictor, predict, updates_of, wall_s
@@ -134,6 +136,9 @@ def test_a_plan_tells_what_a_run_would_do_and_leaves_no_folder(smoke, tmp_path, 
     assert json.loads(json.dumps(found.json()))["totals"]["stages"] == 15
     text = " ".join(str(part) for part in predicting.shown(found))
     assert "nobody has measured vae" in text
+    assert found.json()["lower_bound"]
+    assert "with 2 workers on cpu at least " in text
+    assert "the sums are lower bounds" in text
     assert "0.50 times as fast as here: a machine" in text
 
 
@@ -170,3 +175,29 @@ def test_the_speed_of_this_machine_says_nothing_of_others(smoke, monkeypatch):
     monkeypatch.setattr(predicting, "rates", lambda: rates(rate("ae")))
     monkeypatch.setattr(calibration, "seconds", lambda *_: pytest.fail("this machine was measured"))
     assert predicting.plan(smoke("ae", executor="slurm")).speed is None
+
+
+def test_a_run_on_a_gpu_is_planned_without_one_and_what_nobody_has_measured_there_is_named(smoke, monkeypatch):
+    monkeypatch.setattr(devices, "gpu_count", lambda: 0)
+    gpu = rate("ae", fit_s=40.0, slice_s=0.0, device="gpu", anatomy="lung")
+    trivial = rate("hu-deviation", fit_s=0.0, slice_s=0.0)
+    monkeypatch.setattr(predicting, "rates", lambda: rates(gpu, rate("vae"), trivial, stage_s=0.0))
+    chosen = smoke("hu-deviation,ae,vae,random", device="cuda")
+    found = predicting.plan(chosen)
+    with pytest.raises(DeviceError, match="no CUDA device"):
+        where(chosen)
+    rows = {row.method: (row.known, row.core_hours > 0, 3600 * row.gpu_hours, row.rate_of) for row in found.rows}
+    assert rows == {
+        "hu-deviation": (True, True, 0.0, None),  # its measuring
+        "random": (False, False, 0.0, None),
+        "ae": (True, True, 40.0, "lung"),
+        "vae": (False, False, 0.0, None),  # a rate on a CPU is none of a GPU
+    }
+    assert (found.device, found.workers, set(found.unknown)) == ("cuda", 1, {"random", "vae"})
+    text = " ".join(str(part) for part in predicting.shown(found))
+    assert "measured on another organ alone: ae (lung)" in text
+    whole = predicting.plan(smoke("hu-deviation,ae", device="cuda"))
+    assert not whole.lower_bound
+    assert "lower bound" not in " ".join(str(part) for part in predicting.shown(whole))
+    assert 3600 * predicting.plan(smoke("ae", device="cuda", seeds=[0, 1])).hours >= 80  # they share one
+    assert 3600 * predicting.plan(smoke("ae", device="cuda", seeds=[0, 1], executor="slurm")).hours < 80
