@@ -31,6 +31,8 @@ _SYSTEM = ("/usr", "/lib", "/lib64", "/lib32", "/bin", "/sbin", "/etc", "/nix/st
 _RESOLVERS = ("/run/systemd/resolve", "/run/resolvconf")
 """Where /etc/resolv.conf leads to, without which no weights can be downloaded."""
 _DEVICES = ("null", "zero", "full", "random", "urandom", "shm", "nvidia*", "nvidia-caps", "dri", "kfd", "dxg")
+MPS = Path("/tmp/nvidia-mps")  # noqa: S108
+"""Where CUDA looks for its multi-process service, unless ``CUDA_MPS_PIPE_DIRECTORY`` names another folder."""
 _COMPILERS = {"TORCHINDUCTOR_CACHE_DIR": "inductor", "TRITON_CACHE_DIR": "triton", "CUDA_CACHE_PATH": "cuda"}
 _MODULES = frozenset({".py", ".so", ".pyd", ".zip", ".egg-link", ".pth", ".dist-info", ".egg-info"})
 _OPENING = frozenset({"open", "os.listdir", "os.scandir", "os.truncate"})
@@ -195,6 +197,8 @@ def _devices() -> Iterator[Path]:
         yield from Path("/dev").glob(pattern)
     if named := os.environ.get("CUDA_MPS_PIPE_DIRECTORY"):
         yield Path(named)
+    elif MPS.is_dir() and not MPS.is_symlink():  # anybody may have made it, and a link could lead to the labels
+        yield MPS
 
 
 def _compiled_in(folder: Path) -> list[Path]:

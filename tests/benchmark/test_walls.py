@@ -103,6 +103,26 @@ def test_data_beside_a_checkout_are_not_part_of_it(tmp_path, monkeypatch):
     assert [place for place in wall._interpreter() if tmp_path in (place, *place.parents)] == [tmp_path]
 
 
+def test_the_pipes_of_mps_are_open_where_cuda_looks_for_them(tmp_path, monkeypatch):
+    monkeypatch.delenv("CUDA_MPS_PIPE_DIRECTORY", raising=False)
+    usual, named = tmp_path / "nvidia-mps", tmp_path / "named"
+    monkeypatch.setattr(wall, "MPS", usual)
+
+    def found():
+        return [place for place in wall._devices() if tmp_path in place.parents]
+
+    assert found() == []
+    usual.mkdir()
+    assert found() == [usual]
+    monkeypatch.setenv("CUDA_MPS_PIPE_DIRECTORY", str(named))
+    assert found() == [named]
+    monkeypatch.delenv("CUDA_MPS_PIPE_DIRECTORY")
+    usual.rmdir()
+    (tmp_path / "labels").mkdir()
+    usual.symlink_to(tmp_path / "labels")
+    assert found() == []
+
+
 APART = """
 import os, signal, subprocess, sys, threading, time
 from pathlib import Path
