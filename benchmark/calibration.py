@@ -11,6 +11,13 @@ UPDATES_2D, UPDATES_3D = 20, 3
 WITHIN_S = 60.0
 
 
+INSTEAD = "without that, as with 'bench plan --no-calibrate', it is taken to be as fast as that of the rates"
+
+
+class CalibrationError(UasbenchError):
+    """This machine could not be measured."""
+
+
 def probe(threads: int = 1) -> float:
     """Return the processor seconds that some updates of a small 2D and a small 3D network take on the CPU.
 
@@ -41,7 +48,7 @@ def seconds(workers: int, threads: int) -> float:
     Cores that share memory or arithmetic are slower together than one of them alone.
 
     Raises:
-        UasbenchError: it did not end within a minute, or failed.
+        CalibrationError: it did not end within a minute, or failed.
     """
     command = [sys.executable, "-P", "-m", __name__, str(threads)]
     count = max(1, min(workers, len(os.sched_getaffinity(0)) // threads))
@@ -49,13 +56,13 @@ def seconds(workers: int, threads: int) -> float:
     try:
         found = [process.communicate(timeout=WITHIN_S)[0] for process in started]
     except subprocess.TimeoutExpired as error:
-        raise UasbenchError(f"this machine was not measured within {WITHIN_S:.0f} s; try --no-calibrate") from error
+        raise CalibrationError(f"this machine was not measured within {WITHIN_S:.0f} s; {INSTEAD}") from error
     finally:
         for process in started:
             process.kill()
             process.wait()
     if any(process.returncode for process in started):
-        raise UasbenchError("measuring this machine failed, as said above; try --no-calibrate")
+        raise CalibrationError(f"measuring this machine failed, as said above; {INSTEAD}")
     return sum(map(float, found)) / count
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ...common.atomic import remove_stale
 from ...datasets.storing.entries import remove_damaged
 from .. import device as devices
+from ..calibration import CalibrationError
 from ..catalogue.rates import rates
 from ..catalogue.registry import datasets, runnable
 from ..executors.contract import Event, Place, run_jobs
@@ -89,7 +90,11 @@ def prepared(
             remove_stale(part)
     write_info(folder, options, place.numerics, place.workers, tasks, [cell.key.slug for cell, _ in cells], damaged)
     graph.write()
-    foresee(graph, place, options.threads, rates(), PROBED_FROM_S)
+    try:
+        foresee(graph, place, options.threads, rates(), PROBED_FROM_S)
+    except CalibrationError as error:
+        if console is not None:
+            console.print(f"  note: {error}", highlight=False, markup=False)
     if options.require_same_node_kind:
         graph.jobs = {name: replace(job, node_kind=folder.node_kind) for name, job in graph.jobs.items()}
     return tasks, graph

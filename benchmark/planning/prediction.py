@@ -111,10 +111,10 @@ def predict(graph: Graph, predictor: Predictor) -> None:
 def foresee(graph: Graph, place: Where, threads: int, rates: Rates, probed_from_s: float) -> Predictor:
     """Predict what the stages of a graph and its tables take, and return by what.
 
-    Where the stages run on the cores of this machine and take ``probed_from_s`` or more, it is measured first.
+    Where the stages run on the cores of this machine and take ``probed_from_s`` or more, it is measured as well.
 
     Raises:
-        UasbenchError: this machine could not be measured.
+        CalibrationError: this machine could not be measured; what its stages take stands in the graph all the same.
     """
     predictor = Predictor(rates, place.numerics.device)
     sources = predictor.sources(graph.plans.values()).values()

@@ -1,9 +1,11 @@
 """What stages are predicted to take, how long a run is then, and a plan that leaves nothing behind."""
 
+import io
 import json
 import re
 
 import pytest
+from rich.console import Console
 from uasbench.benchmark import calibration
 from uasbench.benchmark import device as devices
 from uasbench.benchmark.catalogue import registry
@@ -169,6 +171,16 @@ def test_a_run_takes_its_stages_for_as_long_as_the_plan_of_it_and_measures_the_m
     assert [job.resources.seconds for job in graph.jobs.values()] == [stage["seconds"] for stage in plan.stages]
     assert graph.tables_s == 2.0
     assert graph.jobs[plan.stages[0]["id"]].resources.seconds == (fit_s + 0.5) * (2 if probed else 1)
+
+
+def test_a_machine_too_busy_to_be_measured_runs_all_the_same(smoke, monkeypatch):
+    monkeypatch.setattr(running, "rates", lambda: rates(rate("ae", fit_s=PROBED_FROM_S)))
+    monkeypatch.setattr(calibration, "WITHIN_S", 0.0)
+    options, console = smoke("ae", workers=1), Console(file=(said := io.StringIO()), width=200)
+    with RunFolder.working(options.folder()) as folder:
+        _, graph = running.prepared(options, where(options), folder, console)
+    assert max(job.resources.seconds or 0.0 for job in graph.jobs.values()) == PROBED_FROM_S + 0.5
+    assert "note: this machine was not measured within 0 s; without that" in said.getvalue()
 
 
 def test_the_speed_of_this_machine_says_nothing_of_others(smoke, monkeypatch):
