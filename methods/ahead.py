@@ -28,10 +28,12 @@ def drawn_ahead(draw: Callable[[], T], ctx: FitContext, threaded: bool | None = 
         yield draw
         return
     with ThreadPoolExecutor(1) as pool:
+        following = ctx.keep(_Ahead(draw, ctx.device, pool))
         try:
-            yield ctx.keep(_Ahead(draw, ctx.device, pool))
+            yield following
         finally:
             pool.shutdown(cancel_futures=True)
+            following.forget()
 
 
 class _Ahead:
@@ -57,6 +59,10 @@ class _Ahead:
             return self.draw(), None
         with torch.cuda.stream(self._stream):
             return self.draw(), self._stream.record_event()
+
+    def forget(self) -> None:
+        """Drop what nobody will take, so that checkpoints of a later phase hold none of it."""
+        self._pending.clear()
 
     def settle(self) -> None:
         """Wait until nothing is being drawn, so that generators stand still."""

@@ -44,7 +44,10 @@ class ResidentSlices:
 
 
 def sent(array: np.ndarray, device: str | torch.device) -> torch.Tensor:
-    """Copy an array to a device, without waiting until it is there; on the CPU the tensor shares its memory."""
+    """Copy an array to a device, without waiting until it is there; on the CPU the tensor shares its memory.
+
+    Pinned memory is PyTorch's own to allocate: it hands the same blocks out again once their copies have ended.
+    """
     tensor = torch.from_numpy(np.ascontiguousarray(array))
     return tensor.pin_memory().to(device, non_blocking=True) if untried(str(device)) else tensor.to(device)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
@@ -178,9 +179,7 @@ class DISYRE(Method):
     @property
     def levels(self) -> np.ndarray:
         """Degree of each step, float64 (steps,), rising: √ᾱ of the linear schedule, read backwards."""
-        from .parts.noise_schedule import Diffusion
-
-        return np.sqrt(Diffusion(self.config.steps).kept[::-1])
+        return _levels(self.config.steps)
 
     def fit(self, healthy: HealthySet, ctx: FitContext) -> None:
         """Find the grey classes, then minimise the squared error of the clean slice that the network returns."""
@@ -219,10 +218,7 @@ class DISYRE(Method):
 
     def step_of(self, degree: torch.Tensor) -> torch.Tensor:
         """Return the step whose level is nearest to each degree, int64 (n,)."""
-        import torch
-
-        levels = torch.from_numpy(self.levels.astype(np.float32)).to(degree.device)
-        return (levels - degree[:, None]).abs().argmin(dim=1)
+        return (_levels_on(self.config.steps, degree.device) - degree[:, None]).abs().argmin(dim=1)
 
     def batch_source(self, stack: SliceStack, ctx: FitContext, *phase: str) -> Callable[[], Batch]:
         """Return what yields clean squares, regions, corrupted squares, all (n, 1, patch, patch), and degrees (n,)."""
@@ -322,6 +318,19 @@ class DISYRE(Method):
         import torch
 
         return self.net(x, torch.full((len(x),), t, device=x.device)).float().clamp(0, 1)
+
+
+def _levels(steps: int) -> np.ndarray:
+    from .parts.noise_schedule import Diffusion
+
+    return np.sqrt(Diffusion(steps).kept[::-1])
+
+
+@cache
+def _levels_on(steps: int, device: torch.device) -> torch.Tensor:
+    from ..resident import sent
+
+    return sent(_levels(steps).astype(np.float32), device)
 
 
 def grey_classes(stack: SliceStack, count: int, rng: np.random.Generator) -> np.ndarray:

@@ -98,6 +98,7 @@ class PatchCore(PooledPatchMethod):
         """
         import torch
 
+        from ..resident import sent
         from .parts.coreset import greedy_k_centre, random_projection
 
         c = self.config
@@ -112,7 +113,7 @@ class PatchCore(PooledPatchMethod):
             if ends[i] < ends[i + 1]:
                 with torch.no_grad(), autocast(ctx.device, ctx.precision):
                     embedded = self.embed(as_input(stack.take(range(first, last))[0], ctx.device))
-                local = torch.from_numpy(wanted[ends[i] : ends[i + 1]] - first * self.side**2).to(ctx.device)
+                local = sent(wanted[ends[i] : ends[i + 1]] - first * self.side**2, ctx.device)
                 memory[ends[i] : ends[i + 1]] = embedded.reshape(-1, c.dims)[local]
             return {"patches": float(ends[i + 1])}
 

@@ -265,8 +265,7 @@ class NormNet(Method):
 
     def batch_source(self, crops: HealthyCrops, ctx: FitContext, *phase: str) -> Callable[[], Batch]:
         """Return what yields batches: crops with lesions, float32 (n, 1, D, H, W), and their normal bright voxels."""
-        import torch
-
+        from ..resident import sent
         from ..synthesis import lung_lesions, lung_lesions_torch
         from ..synthesis.lung_lesions import LesionRecipe
         from .parts.crops import target
@@ -280,12 +279,11 @@ class NormNet(Method):
 
         def draw() -> Batch:
             images, rois, fullness = crops.draw(c.batch, places)
+            clean, inside, full = (sent(part, ctx.device) for part in (images, rois, fullness))
             if device_draws is None:
                 made = lung_lesions.generate(recipe, images, rois, fullness, rng)
-                augmented, blobs = (torch.from_numpy(a) for a in made)
-                clean, inside = torch.from_numpy(images), torch.from_numpy(rois)
+                augmented, blobs = (sent(part, ctx.device) for part in made)
             else:
-                clean, inside, full = (torch.from_numpy(a).to(ctx.device) for a in (images, rois, fullness))
                 augmented, blobs = lung_lesions_torch.generate(recipe, clean, inside, full, device_draws)
             return augmented[:, None], target(clean, blobs, inside, c.tau)
 

@@ -143,10 +143,10 @@ class ScreenerLite(Method):
 
     def scaled(self, x: torch.Tensor, precision: str = "fp32") -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return :meth:`cells` in units of their standard deviations from their means."""
-        import torch
+        from ..resident import sent
 
         descriptors, conditions, filled = self.cells(x, precision)
-        scales = (torch.from_numpy(self.scale[name]).to(x.device) for name in ("descriptor", "condition"))
+        scales = (sent(self.scale[name], x.device) for name in ("descriptor", "condition"))
         (mean, std), (condition_mean, condition_std) = (scale[..., None, None, None] for scale in scales)
         return (descriptors - mean) / std, (conditions - condition_mean) / condition_std, filled
 

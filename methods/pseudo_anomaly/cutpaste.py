@@ -209,8 +209,7 @@ class CutPaste(PretrainedMethod):
 
     def batch_source(self, stack: SliceStack, ctx: FitContext, phase: str) -> Callable[[], Batch]:
         """Return what yields crops plain, with a patch and with a scar, each float32 (n, crop, crop) in [0, 1]."""
-        import torch
-
+        from ..resident import sent
         from ..synthesis.cutpaste_patches import CutPastePatches
 
         c = self.config
@@ -230,7 +229,7 @@ class CutPaste(PretrainedMethod):
             images, rois = stack.take(next(order))
             centres = random_centres(rois, rng)
             crops = as_input(cut(images, *centres, c.crop), ctx.device)[:, 0]
-            tissue = torch.from_numpy(cut(rois, *centres, c.crop)).to(ctx.device)
+            tissue = sent(cut(rois, *centres, c.crop), ctx.device)
             return crops, paste.patch(crops, tissue)[0], paste.scar(crops, tissue)[0]
 
         return draw

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ...datasets.healthy import HealthySet
 
 SCORE_BATCH = 32
-Batch = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+Batch = tuple["torch.Tensor", ...]
 NextBatch = Callable[[], Batch]
 
 
@@ -144,6 +144,7 @@ class FPI(Method):
         Raises:
             DataError: the healthy set has one patient, and ``donors`` asks for others.
         """
+        from ..resident import sent
         from ..synthesis.foreign_patch import BLENDS, AnySlice, ForeignPatches, SamePlace
 
         c = self.config
@@ -164,12 +165,12 @@ class FPI(Method):
             wanted = next(order)
             clean, rois = stack.take(wanted)
             images, targets = paste(clean, rois, *stack.take(place.donors(wanted, rng)), rng)
-            return clean, images, targets, rois
+            return tuple(sent(part, ctx.device) for part in (clean, images, targets, rois))
 
         return draw
 
     def preview(self, healthy: HealthySet, ctx: FitContext) -> dict[str, np.ndarray]:
-        clean, images, targets, _rois = self.batch_source(healthy, ctx, "preview")()
+        clean, images, targets, _rois = (part.cpu().numpy() for part in self.batch_source(healthy, ctx, "preview")())
         return {"healthy": clean, "with foreign patches": images, "target": targets}
 
     def score_view(self, array: np.ndarray, roi: np.ndarray, spacing: Spacing) -> np.ndarray:

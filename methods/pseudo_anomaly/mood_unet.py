@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from ...datasets.healthy import HealthySet
 
-Batch = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+Batch = tuple["torch.Tensor", ...]
 NextBatch = Callable[[], Batch]
 Piece = tuple[np.ndarray, np.ndarray]
 MAX_DRAWS = 20
@@ -175,7 +175,7 @@ class MoodUNetMethod(Method):
         self.net.train()
 
         def loss_of(batch: Batch) -> torch.Tensor:
-            images, targets, rois = (torch.from_numpy(part)[:, None].to(ctx.device) for part in batch[1:])
+            images, targets, rois = (part[:, None] for part in batch[1:])
             with autocast(ctx.device, ctx.precision):
                 logits = self.net.pyramid(images)
             return masked_cross_entropy_pyramid(logits, targets, rois.float())
@@ -198,6 +198,7 @@ class MoodUNetMethod(Method):
         Raises:
             DataError: the healthy set shows one patient, and ``donors`` asks for others.
         """
+        from ..resident import sent
         from .parts.crop_changes import CropChanges
         from .parts.volume_crops import VolumeCrops
 
@@ -220,7 +221,7 @@ class MoodUNetMethod(Method):
             crop = crops.around(run, crops.centre(run, rng))
             return crop.image, crop.roi
 
-        def one(case: int) -> Batch:
+        def one(case: int) -> tuple[np.ndarray, ...]:
             clean, roi = change(*taken(crops, case), rng)
             if rng.random() >= c.probability:
                 return clean, clean, np.zeros_like(clean), roi
@@ -228,8 +229,8 @@ class MoodUNetMethod(Method):
             return clean, *self.blended(clean, roi, foreign, rng), roi
 
         def draw() -> Batch:
-            clean, images, targets, rois = zip(*(one(int(case)) for case in next(order)), strict=True)
-            return np.stack(clean), np.stack(images), np.stack(targets), np.stack(rois)
+            samples = [one(int(case)) for case in next(order)]
+            return tuple(sent(np.stack(part), ctx.device) for part in zip(*samples, strict=True))
 
         return draw
 
@@ -261,7 +262,7 @@ class MoodUNetMethod(Method):
         clean, images, targets, _rois = self.batch_source(healthy, ctx, "preview")()
         middle = self.config.crop[0] // 2
         pictures = {"healthy": clean, "with foreign pieces": images, "target": targets}
-        return {title: volumes[:, middle] for title, volumes in pictures.items()}
+        return {title: volumes[:, middle].cpu().numpy() for title, volumes in pictures.items()}
 
     def score_view(self, array: np.ndarray, roi: np.ndarray, spacing: Spacing) -> np.ndarray:
         """Return the sigmoid of the logits, averaged over windows that slide over the organ; 0 outside."""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ..synthesis.natural_patches import NaturalPatches
 
 SCORE_BATCH = 32
-Batch = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+Batch = tuple["torch.Tensor", ...]
 NextBatch = Callable[[], Batch]
 
 
@@ -194,6 +194,7 @@ class NSA(Method):
         Raises:
             DataError: the healthy set has one slice alone.
         """
+        from ..resident import sent
         from ..synthesis.foreign_patch import AnySlice
         from ..synthesis.natural_patches import jittered
 
@@ -206,12 +207,13 @@ class NSA(Method):
             wanted = next(order)
             clean, rois = jittered(*stack.take(wanted), c.rotate, c.shift, rng)
             foreign = jittered(*stack.take(place.donors(wanted, rng)), c.rotate, c.shift, rng)
-            return clean, *paste(clean, rois, *foreign, rng), rois
+            parts = (clean, *paste(clean, rois, *foreign, rng), rois)
+            return tuple(sent(part, ctx.device) for part in parts)
 
         return draw
 
     def preview(self, healthy: HealthySet, ctx: FitContext) -> dict[str, np.ndarray]:
-        clean, images, targets, _rois = self.batch_source(healthy, ctx, "preview")()
+        clean, images, targets, _rois = (part.cpu().numpy() for part in self.batch_source(healthy, ctx, "preview")())
         return {"healthy": clean, "with cloned patches": images, "target": targets}
 
     def score_view(self, array: np.ndarray, roi: np.ndarray, spacing: Spacing) -> np.ndarray:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ...datasets.healthy import HealthySet
     from .parts.volume_crops import VolumeCrops
 
-Batch = tuple[np.ndarray, np.ndarray, np.ndarray]
+Batch = tuple["torch.Tensor", ...]
 
 
 @dataclass(frozen=True)
@@ -190,8 +190,8 @@ class SyntheticTumours(Method):
         def loss_of(batch: Batch) -> torch.Tensor:
             _clean, images, masks = batch
             with autocast(ctx.device, ctx.precision):
-                logits = self.net(torch.from_numpy(images)[:, None].to(ctx.device))
-            return dice_ce(logits.float(), torch.from_numpy(masks)[:, None].to(ctx.device))
+                logits = self.net(images[:, None])
+            return dice_ce(logits.float(), masks[:, None])
 
         def step(_: int) -> dict[str, torch.Tensor]:
             loss = update(optimiser, loss_of(draw()))
@@ -212,13 +212,14 @@ class SyntheticTumours(Method):
         clean, images, masks = self.batch_source(VolumeCrops(healthy.volumes(self.view), c.crop), ctx)()
         middle = c.crop[0] // 2
         return {
-            "healthy": clean[:, middle],
-            "with synthetic tumours": images[:, middle],
-            "target": masks[:, middle].astype(np.float32),
+            "healthy": clean[:, middle].cpu().numpy(),
+            "with synthetic tumours": images[:, middle].cpu().numpy(),
+            "target": masks[:, middle].float().cpu().numpy(),
         }
 
     def batch_source(self, crops: VolumeCrops, ctx: FitContext, *phase: str) -> Callable[[], Batch]:
         """Return what yields batches: clean crops, crops with tumours, float32 (n, D, H, W), and masks, bool."""
+        from ..resident import sent
         from ..synthesis.tumours import TumourGenerator, TumourRecipe
 
         c = self.config
@@ -233,7 +234,7 @@ class SyntheticTumours(Method):
         order = batches(ctx, len(crops.cases), c.batch, "order", *phase)
         places, changes = ctx.rng("crops", *phase), ctx.rng("change", *phase)
 
-        def one(case: int) -> Batch:
+        def one(case: int) -> tuple[np.ndarray, ...]:
             run = crops.run_of(case, places)
             roi, spacing = crops.roi(run), crops.stack.spacing(run.case)
             tumours = generator.draw(roi, spacing)
@@ -245,8 +246,8 @@ class SyntheticTumours(Method):
             return clean, *self._change(image, crop.roi, mask, changes)
 
         def draw() -> Batch:
-            clean, images, masks = zip(*(one(int(case)) for case in next(order)), strict=True)
-            return np.stack(clean), np.stack(images), np.stack(masks)
+            samples = [one(int(case)) for case in next(order)]
+            return tuple(sent(np.stack(part), ctx.device) for part in zip(*samples, strict=True))
 
         return draw
 

@@ -143,8 +143,7 @@ class SupervisedUNet(SupervisedMethod):
 
     def batch_source(self, labelled: LabelledSet, ctx: FitContext) -> Callable[[], tuple[torch.Tensor, ...]]:
         """Return what yields batches: slices float32 (n, 1, H, W), lesions and regions of interest bool (n, H, W)."""
-        import torch
-
+        from ..resident import sent
         from ..roi_crop import SquareCrops
 
         c = self.config
@@ -163,8 +162,8 @@ class SupervisedUNet(SupervisedMethod):
             arrays = [images, lesions.take(chosen), rois]
             turn(arrays, turns, quarters=c.turns)
             image = as_input(arrays[0], ctx.device)
-            lesion, roi = (torch.from_numpy(array)[:, None].to(ctx.device) for array in arrays[1:])
-            random = torch.from_numpy(looks.uniform(-1, 1, (3, len(chosen))).astype(np.float32)).to(ctx.device)
+            lesion, roi = (sent(array, ctx.device)[:, None] for array in arrays[1:])
+            random = sent(looks.uniform(-1, 1, (3, len(chosen))).astype(np.float32), ctx.device)
             if c.crop is not None:
                 crops = zoomed(SquareCrops.around(roi[:, 0], c.crop), 1 + c.zoom * random[2])
                 image = crops.take(image)

@@ -61,10 +61,10 @@ class ShiftedRegions:
         if self.fill in ("constant", "texture"):
             filled = _mean(clean, rois) + shift
         if self.fill == "texture":
-            noise = fields.to(images.device).float()
+            noise = fields.float()
             filled = noise * (filled / _mean(noise, masks).clamp(min=1))
         if self.fill == "control":
-            noise = fields.to(images.device).float()
+            noise = fields.float()
             scale = _mean(images, images > 0) / noise.amax(dim=(1, 2), keepdim=True).clamp(min=1)
             filled = torch.where(self._coins(len(images), 0.5), noise * scale, filled)
         return torch.where(masks, filled.clamp(0, 255).floor(), clean) / 255, masks

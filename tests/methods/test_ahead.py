@@ -49,6 +49,16 @@ def test_what_drawing_raises_is_raised_where_the_batch_is_wanted_and_the_thread_
     assert threading.active_count() == before
 
 
+def test_a_phase_that_is_over_leaves_nothing_for_the_checkpoints_of_the_next_one():
+    context = FitContext(0)
+    with drawn_ahead(source()[0], context, threaded=True) as following:
+        following()
+        assert context.kept[-1].state_dict()["batches"]
+    state = context.kept[-1].state_dict()
+    assert state == {"batches": []}
+    context.kept[-1].load_state_dict(state)
+
+
 def test_tensors_on_a_gpu_are_found_in_any_batch():
     assert list(tensors([torch.zeros(2), {"a": (torch.zeros(1), 3)}, "text", None])) == []
 

@@ -21,6 +21,7 @@ from uasbench.benchmark.conformance.subject import NotApplicable, Subject
 from uasbench.benchmark.stages import drive
 from uasbench.common.seeds import seed_everything
 from uasbench.datasets.anatomy import find_anatomy
+from uasbench.methods import ahead
 from uasbench.methods.config import PROFILES, resolve
 from uasbench.methods.context import HELD_OUT
 from uasbench.methods.features.parts.backbone import FeatureMethod
@@ -33,6 +34,10 @@ KNOWN = registry.runnable()
 NAMES = [name for name in KNOWN.names() if KNOWN.entry(name).built_in]
 IN_ANOTHER_PROCESS = {"nnunet", "nnunet-unseen"}
 NOISE_BY_POSITION = {"anoddpm", "cddpm", "pddpm"}
+DRAWN_AHEAD = {
+    *("normnet", "screener-lite", "synthetic-tumors", "mood-unet", "fpi", "pii", "nsa", "cutpaste"),
+    *("layer-decomposition", "layer-decomposition-finetuned"),
+}
 ONE_PASS = {"padim", "patchcore", "anomaly-dino", "subspace-ad"}
 ONE_OF_A_KIND = {"vae", "f-anogan", "draem", "two-stage", "cutpaste", "normnet", "stfpm", "anoddpm", "asc-net"}
 RESUMED = [n for n in NAMES if not KNOWN.card(n).trivial and n not in {*ONE_PASS, *IN_ANOTHER_PROCESS}]
@@ -236,6 +241,13 @@ def test_a_training_that_is_killed_in_each_of_its_loops_ends_as_if_nobody_had_di
     assert CHECKS["resumed"](next(where_it_runs(name))).startswith("killed")
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(DRAWN_AHEAD))
+def test_a_training_whose_batches_a_thread_draws_ahead_goes_on_after_a_kill(name, monkeypatch):
+    monkeypatch.setattr(ahead, "untried", lambda device: True)
+    assert CHECKS["resumed"](next(where_it_runs(name))).startswith("killed")
+
+
 def test_no_updates_leave_the_untrained_method(subject):
     logged: list[int] = []
     untrained = subject.train(max_updates=0, on_log=lambda step, _: logged.append(step))
@@ -322,6 +334,20 @@ def test_an_update_waits_for_no_number(subject, waits):
     with waits:
         subject.train()
     assert waits.places == set()
+
+
+def test_batches_that_a_thread_draws_ahead_hold_tensors_alone_and_leave_the_weights_as_they_are(subject, monkeypatch):
+    """As it does on a GPU; only tensors are carried over to its stream, and stored for a training that is killed."""
+    if subject.cls.card.name not in DRAWN_AHEAD:
+        return
+    drawn, draw = [], ahead._Ahead._drawn
+    monkeypatch.setattr(ahead, "untried", lambda device: True)
+    monkeypatch.setattr(ahead._Ahead, "_drawn", lambda self: drawn.append(draw(self)) or drawn[-1])
+    threaded = modules(subject.train())
+    assert all(same(net.state_dict(), threaded[name].state_dict()) for name, net in modules(subject.trained).items())
+    assert len(drawn) > UPDATES
+    for batch, _ in drawn:
+        assert all(isinstance(part, torch.Tensor) for part in (batch.values() if isinstance(batch, dict) else batch))
 
 
 @pytest.mark.parametrize("name", each(NAMES))

@@ -223,7 +223,7 @@ def test_loss_is_cross_entropy_with_soft_targets_inside_the_organ():
 
 def test_batches_carry_patches_of_other_patients_inside_the_organ(make_method, healthy):
     method = make_method(FPI, "smoke", {"batch": 24})
-    clean, images, targets, rois = method.batch_source(healthy, FitContext(seed=0), "fit")()
+    clean, images, targets, rois = (a.numpy() for a in method.batch_source(healthy, FitContext(seed=0), "fit")())
     assert np.array_equal(clean != images, targets > 0)
     assert not (targets > 0)[~rois].any()
     assert (targets.reshape(24, -1).max(axis=1) > 0).mean() > 0.9
@@ -237,7 +237,7 @@ def test_patches_have_no_seam(make_method, healthy):
     steps = {}
     for cls in (FPI, PII):
         method = make_method(cls, "smoke", {"batch": 24, "half_width": (0.15, 0.25), "alpha": (0.9, 0.95)})
-        clean, images, targets, rois = method.batch_source(healthy, FitContext(seed=0), "fit")()
+        clean, images, targets, rois = (a.numpy() for a in method.batch_source(healthy, FitContext(seed=0), "fit")())
         changed = targets > 0
         inner = changed[:, 1:-1, 1:-1] & changed[:, 2:, 1:-1] & changed[:, :-2, 1:-1]
         inner &= changed[:, 1:-1, 2:] & changed[:, 1:-1, :-2]

@@ -6,6 +6,8 @@ from typing import Literal
 import numpy as np
 import torch
 
+from ...resident import sent
+
 Schedule = Literal["linear", "cosine"]
 FIRST_BETA, LAST_BETA, REFERENCE_STEPS = 1e-4, 0.02, 1000
 COSINE_OFFSET, LARGEST_BETA = 0.008, 0.999
@@ -31,10 +33,13 @@ class Diffusion:
             left = np.cos(angle) ** 2
             self.betas = np.minimum(1 - left[1:] / left[:-1], LARGEST_BETA)
         self.kept = np.cumprod(1 - self.betas)
+        self._kept_on: dict[torch.device, torch.Tensor] = {}  # a copy in every update would be waited for
 
     def noisy(self, clean: torch.Tensor, t: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
         """Return √ᾱ_t · clean + √(1 − ᾱ_t) · noise; images (n, 1, H, W), ``t`` int64 (n,)."""
-        kept = torch.from_numpy(self.kept).to(clean.device)[t].view(-1, 1, 1, 1)
+        if clean.device not in self._kept_on:
+            self._kept_on[clean.device] = sent(self.kept, clean.device)
+        kept = self._kept_on[clean.device][t].view(-1, 1, 1, 1)
         return kept.sqrt().to(clean.dtype) * clean + (1 - kept).sqrt().to(clean.dtype) * noise
 
     def clean(self, noisy: torch.Tensor, t: int, noise: torch.Tensor) -> torch.Tensor:

@@ -11,6 +11,7 @@ import torch
 from ...ahead import drawn_ahead
 from ...context import FitContext
 from ...nets.voxel_descriptors import ConditionalGaussian
+from ...resident import sent
 from ...training import batches, run_updates
 from ...watching import held_out_loss
 from .crop_pairs import CropPairs, places
@@ -79,7 +80,7 @@ def crop_batches(pairs: CropPairs, ctx: FitContext, c: ScreenerLiteConfig, *phas
             image, crop = pairs.one(int(case), rng)
             where = places(pairs.box(crop.run.case), crop.origin, c.crop) if c.condition == "position" else None
             crops.append(channels(image, crop.roi, where))
-        return torch.from_numpy(np.stack(crops)).to(ctx.device), noise(c.width), noise(c.condition_width)
+        return sent(np.stack(crops), ctx.device), noise(c.width), noise(c.condition_width)
 
     return draw
 

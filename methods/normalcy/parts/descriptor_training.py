@@ -13,6 +13,7 @@ from ...ahead import drawn_ahead
 from ...context import FitContext
 from ...losses import vicreg
 from ...nets.voxel_descriptors import VoxelDescriptors
+from ...resident import sent
 from ...schedules import warm_cosine
 from ...training import autocast, batches, run_updates
 from ...watching import held_out_loss
@@ -127,8 +128,7 @@ def pair_batches(
             for k, (image, crop) in enumerate(drawn):
                 views[k].append(channels(image, crop.roi))
                 voxels[k].append(found[k])
-        seen = torch.from_numpy(np.stack([*views[0], *views[1]]))
-        first, second = (torch.from_numpy(np.stack(indices)).to(ctx.device) for indices in voxels)
-        return seen.to(ctx.device), first, second
+        first, second = (sent(np.stack(indices), ctx.device) for indices in voxels)
+        return sent(np.stack([*views[0], *views[1]]), ctx.device), first, second
 
     return draw

@@ -156,8 +156,7 @@ class LayerMethod(Method):
 
         The target ``lesion`` is the mixture inside the mask and 0 elsewhere, as in the released code.
         """
-        import torch
-
+        from ...resident import sent
         from ...synthesis.layered_lesions import LayerGenerator, Organ
         from .volume_crops import VolumeCrops
 
@@ -192,7 +191,7 @@ class LayerMethod(Method):
             batch = {name: make(shape, np.float32) for name, make in arrays.items()}
             for i, case in enumerate(next(order)):
                 one(int(case), *(batch[name][i, 0] for name in ("normal", "image", "lesion", "mask")))
-            return {name: torch.from_numpy(values).to(ctx.device) for name, values in batch.items()}
+            return {name: sent(values, ctx.device) for name, values in batch.items()}
 
         return draw
 
@@ -327,6 +326,6 @@ def standardised(image: np.ndarray, roi: np.ndarray, statistics: tuple[float, fl
 
 def as_batch(samples: Sequence[Mapping[str, np.ndarray]], device: str) -> Tensors:
     """Stack samples of (z, y, x) arrays into tensors (n, 1, z, y, x)."""
-    import torch
+    from ...resident import sent
 
-    return {k: torch.from_numpy(np.stack([s[k] for s in samples]))[:, None].to(device) for k in samples[0]}
+    return {k: sent(np.stack([s[k] for s in samples]), device)[:, None] for k in samples[0]}
