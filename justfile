@@ -38,6 +38,10 @@ peers:
 tutorial:
     pytest -m slow tests/test_tutorial.py
 
+# A part of the tests that need a GPU, within eight minutes, a line per test in gpu.jsonl: just gpu 1/8
+gpu part *arguments:
+    timeout 480 pytest -m gpu --part {{ part }} --lines gpu.jsonl {{ arguments }}
+
 # Lines and branches that the default suite reaches
 coverage:
     pytest -n 2 --dist worksteal --cov=uasbench --cov-branch --cov-report=term

@@ -1,6 +1,7 @@
-"""Fixtures shared by every folder of tests."""
+"""How parts of the suite are run, and fixtures shared by every folder of tests."""
 
 import importlib.util
+import json
 import os
 import shutil
 import sys
@@ -21,6 +22,60 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 settings.register_profile("house", max_examples=25, deadline=None)  # the machine may be busy
 settings.load_profile("house")
 ROOT = Path(__file__).resolve().parents[1]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--part", metavar="K/N", help="every N-th of the chosen tests from the K-th on, by name")
+    parser.addoption("--lines", metavar="FILE", help="file that gets a line of JSON as soon as a test is over")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("lines") and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Lines(config.rootpath / config.getoption("lines")))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep the tests of ``--part``, of those that ``-m`` and ``-k`` have chosen."""
+    part = config.getoption("part")
+    if part is None:
+        return
+    number, _, of = part.partition("/")
+    if not (number.isdigit() and of.isdigit() and 1 <= int(number) <= int(of)):
+        raise pytest.UsageError(f"--part {part}: write K/N, such as 1/8")
+    kept = set(sorted(item.nodeid for item in items)[int(number) - 1 :: int(of)])
+    config.hook.pytest_deselected(items=[item for item in items if item.nodeid not in kept])
+    items[:] = [item for item in items if item.nodeid in kept]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip tests of GPUs where there is none."""
+    if item.get_closest_marker("gpu") is not None:
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("needs a CUDA device")
+
+
+class Lines:
+    """Writes what became of each test as soon as it is over, so that a suite that is cut off has told the rest."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.phases = path, list[pytest.TestReport]()
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self.phases.append(report)
+        if report.when != "teardown":
+            return
+        of_test = [phase for phase in self.phases if phase.nodeid == report.nodeid]
+        self.phases = [phase for phase in self.phases if phase.nodeid != report.nodeid]
+        worst = next((phase for phase in of_test if not phase.passed), report)
+        why = worst.longrepr[2] if isinstance(worst.longrepr, tuple) else worst.longreprtext
+        seconds = round(sum(phase.duration for phase in of_test), 2)
+        line = {"test": report.nodeid, "outcome": worst.outcome, "seconds": seconds, "why": why}
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
 
 
 @pytest.fixture(scope="session")

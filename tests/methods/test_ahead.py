@@ -64,7 +64,6 @@ def test_tensors_on_a_gpu_are_found_in_any_batch():
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_batches_of_another_stream_are_whole_on_this_one():
     generator = torch.Generator("cuda").manual_seed(0)
 

@@ -357,7 +357,6 @@ def test_the_other_organ_is_scored_too(name):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("precision", ["bf16", "fp32"])
 @pytest.mark.parametrize("name", [n for n in NAMES if n not in IN_ANOTHER_PROCESS])
 def test_a_gpu_gives_the_same_bits_again(name, precision):

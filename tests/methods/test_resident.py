@@ -37,7 +37,6 @@ def test_an_array_is_sent_with_its_values_and_type():
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_batch_on_a_gpu_waits_for_nothing(healthy, monkeypatch):
     monkeypatch.setenv("UASBENCH_UNTRIED", "1")
     stack = healthy.array(View(size=32))
