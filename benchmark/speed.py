@@ -16,8 +16,8 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from ..datasets.healthy import HealthySet
 from ..datasets.labelled import LabelledSet
 from ..datasets.phantom.disk import Size, phantom_root
 from ..methods.config import resolve
-from ..methods.context import FitContext
+from ..methods.context import FitContext, LoopOverError
 from . import device as devices
 from .catalogue import registry
 from .catalogue.outline import missing_packages
@@ -36,6 +36,7 @@ from .stages import drive
 PART_S = 480.0
 STARTING_S = 180.0
 WARM = 5
+TRAINING_SHARE = 2 / 3
 SCORED_CASES = 2
 ELSEWHERE = ("nnunet", "nnunet-unseen")
 COLUMNS = ("updates_per_s", "slices_per_s", "peak_gpu_mib", "busy")
@@ -46,6 +47,8 @@ class Speed:
     """What was measured of a method; None where it was not.
 
     ``busy`` is the share of the time that the GPU was busy while it trained, ``updates`` those that were timed.
+    ``phases`` has each loop of updates in turn: its name in the curves, those timed, those wanted (``of``) and updates
+    per second; ``updates_per_s`` is the mean over all that are wanted.
     """
 
     method: str
@@ -59,11 +62,8 @@ class Speed:
     peak_ram_mib: float | None = None
     busy: float | None = None
     updates: int = 0
+    phases: list[dict[str, Any]] = field(default_factory=list)
     error: str = ""
-
-
-class EnoughError(Exception):
-    """A training has gone on for long enough."""
 
 
 def part_of(names: Sequence[str], part: str) -> list[str]:
@@ -82,20 +82,21 @@ def part_of(names: Sequence[str], part: str) -> list[str]:
 
 
 def measure(name: str, profile: str, device: str, precision: str, seconds: float, size: Size = "quick") -> Speed:
-    """Train a method for half of the ``seconds`` and score with it for the other half, on the phantom.
+    """Train a method for two thirds of the ``seconds`` at most and score with it for the rest, on the phantom.
 
-    What it raises is in :attr:`Speed.error`.
+    Every phase of a training is cut off after half of the time that is left for it. What is raised is in
+    :attr:`Speed.error`.
     """
-    speed = Speed(name, profile, "", device, precision)
+    speed, started = Speed(name, profile, "", device, precision), time.perf_counter()
     devices.configure(device, 1)
     try:
         cls, config, speed.anatomy = configured(name, profile)
         healthy, tested = scans(speed.anatomy, size)
         method = drive.construct(cls, config, seed=0, device=device)
         with _busy(device) as sampled:
-            _train(method, speed, healthy, tested, seconds / 2, sampled)
+            _train(method, speed, healthy, tested, started + seconds * TRAINING_SHARE, sampled)
         speed.busy = statistics.fmean(sampled) if sampled else None
-        _score(method, speed, [case for case, _ in tested], seconds / 2)
+        _score(method, speed, [case for case, _ in tested], started + seconds)
     except Exception as error:  # the other methods are measured all the same
         speed.error = summary(error)
     for what, value in devices.peaks(device).items():
@@ -132,45 +133,80 @@ def configured(name: str, profile: str) -> tuple[Any, Any, str]:
 
 
 def train(
-    method: Any, healthy: list[Any], tested: list[Any], precision: str, on_progress: Callable[[int, int], None]
+    method: Any,
+    healthy: list[Any],
+    tested: list[Any],
+    precision: str,
+    on_progress: Callable[[int, int], None],
+    on_log: Callable[[int, dict[str, float]], None] = lambda *_: None,
 ) -> None:
-    """Fit a method to what its card allows it, to the end or until ``on_progress`` raises :class:`EnoughError`."""
+    """Fit a method to what its card allows it; ``on_progress`` may cut loops off."""
     uses = type(method).card.uses
     unlabelled = HealthySet.from_cases([case for case, _ in tested]) if uses == "unlabelled-test" else None
     context = FitContext(
-        seed=0, device=method.device, precision=precision, on_progress=on_progress, unlabelled=unlabelled
+        seed=0,
+        device=method.device,
+        precision=precision,
+        on_progress=on_progress,
+        on_log=on_log,
+        unlabelled=unlabelled,
     )
-    with suppress(EnoughError):
-        method.fit(LabelledSet.from_cases(tested) if uses == "labels" else HealthySet.from_cases(healthy), context)
+    method.fit(LabelledSet.from_cases(tested) if uses == "labels" else HealthySet.from_cases(healthy), context)
+
+
+@dataclass
+class _Phase:
+    """A loop of updates: when it is cut off, how many it wants, and when each was done."""
+
+    until: float
+    of: int
+    ended: list[float] = field(default_factory=list)
+
+    def measured(self, name: str) -> dict[str, Any]:
+        # The mean and not the median: a step that only queues its work ends long before the work does.
+        timed = self.ended[WARM:] if len(self.ended) > WARM + 1 else self.ended
+        updates = len(timed) - 1
+        rate = updates / (timed[-1] - timed[0]) if updates else None
+        return {"name": name, "updates": updates, "of": self.of, "updates_per_s": rate}
 
 
 def _train(
-    method: Any, speed: Speed, healthy: list[Any], tested: list[Any], seconds: float, sampled: list[float]
+    method: Any, speed: Speed, healthy: list[Any], tested: list[Any], until: float, sampled: list[float]
 ) -> None:
-    ended: list[float] = []
-    until = time.perf_counter() + seconds
+    phases: list[_Phase] = []
+    names: dict[str, None] = {}
 
     def on_progress(done: int, total: int) -> None:
-        ended.append(time.perf_counter())
-        if len(ended) == WARM:
+        now = time.perf_counter()
+        if done == 1:
+            phases.append(_Phase(now + (until - now) / 2, total))
+        phase = phases[-1]
+        over = len(phase.ended) > WARM and now > phase.until
+        if over or done == total:
+            _wait_for(speed.device)
+        phase.ended.append(time.perf_counter())
+        if len(phases) == 1 and done == WARM:
             sampled.clear()
-        if len(ended) > WARM + 1 and ended[-1] > until:
-            raise EnoughError
+        if over:
+            raise LoopOverError
 
-    train(method, healthy, tested, speed.precision, on_progress)
-    # The mean and not the median: a step that only queues its work ends long before the work does.
-    timed = ended[WARM:] if len(ended) > WARM + 1 else ended
-    speed.updates = max(0, len(timed) - 1)
-    if speed.updates:
-        _wait_for(speed.device)
-        speed.updates_per_s = speed.updates / (time.perf_counter() - timed[0])
+    def on_log(_: int, values: dict[str, float]) -> None:
+        names.update(dict.fromkeys(key.rpartition("/")[0] for key in values))
+
+    train(method, healthy, tested, speed.precision, on_progress, on_log)
+    named = zip(phases, [*names, *([""] * len(phases))], strict=False)
+    speed.phases = [phase.measured(name) for phase, name in named]
+    speed.updates = sum(phase["updates"] for phase in speed.phases)
+    if speed.updates and all(phase["updates"] for phase in speed.phases):
+        whole = sum(phase["of"] for phase in speed.phases)
+        speed.updates_per_s = whole / sum(phase["of"] / phase["updates_per_s"] for phase in speed.phases)
 
 
-def _score(method: Any, speed: Speed, cases: list[Any], seconds: float) -> None:
+def _score(method: Any, speed: Speed, cases: list[Any], until: float) -> None:
     from ..datasets.views.volume_view import apply_view
     from ..methods.training import autocast
 
-    until, slices, spent = time.perf_counter() + seconds, 0, 0.0
+    slices, spent = 0, 0.0
     seen = [(case, None if method.view is None else apply_view(case, method.view)) for case in cases[:SCORED_CASES]]
     for round_, (case, viewed) in zip(itertools.count(), itertools.cycle(seen), strict=False):
         started = time.perf_counter()

@@ -32,6 +32,10 @@ class TrainingError(RuntimeError):
     """Training went wrong in a way that makes its result meaningless (a loss that is not finite, no data)."""
 
 
+class LoopOverError(Exception):
+    """``on_progress`` raises it: the present loop of updates ends there, and the next phase begins."""
+
+
 def _ignore(*_: object) -> None:
     """Take any report and drop it: the default outside the engine."""
 
@@ -46,7 +50,7 @@ class FitContext:
         precision: ``fp32`` or ``bf16`` (autocast).
         max_updates: upper bound on optimiser updates; None leaves the method's own, 0 asks for the untrained method.
         save_checkpoint: called with a name such as ``it-2000``; the engine then stores the method's state under it.
-        on_progress: called with (done, total).
+        on_progress: called with (done, total); may raise :class:`LoopOverError`.
         on_log: called with (step, values).
         unlabelled: the test cases, images and regions of interest alone, for a method whose card says
             ``uses="unlabelled-test"``; None for every other.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .context import FitContext, TrainingError
+from .context import FitContext, LoopOverError, TrainingError
 from .training import log_watched
 
 if TYPE_CHECKING:
@@ -91,10 +91,13 @@ def train_until_no_gain(
         log_watched(ctx, done, watch)
     while done < total and waited < patience:
         losses: Mapping[str, Any] = {}
-        for _ in range(min(per_epoch, total - done)):
-            losses = step(done)
-            done += 1
-            ctx.progress(done, total)
+        try:
+            for _ in range(min(per_epoch, total - done)):
+                losses = step(done)
+                done += 1
+                ctx.progress(done, total)
+        except LoopOverError:
+            total = done
         value = validate()
         ctx.log(done, **{criterion: value}, **{k: float(v) for k, v in losses.items()})
         log_watched(ctx, done, watch)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .context import HELD_OUT, FitContext, TrainingError
+from .context import HELD_OUT, FitContext, LoopOverError, TrainingError
 
 if TYPE_CHECKING:
     import torch
@@ -62,7 +62,10 @@ def run_updates(
             log_watched(ctx, first + i + 1, watch, phase)
         if loop.due:
             loop.save(i + 1)
-        ctx.progress(i + 1, total)
+        try:
+            ctx.progress(i + 1, total)
+        except LoopOverError:
+            return i + 1
     return total
 
 

@@ -32,6 +32,21 @@ def test_a_training_is_cut_off_when_its_time_is_over(tmp_path, monkeypatch):
     assert (found.updates, found.error) == (1, "")
 
 
+@pytest.mark.parametrize(
+    ("method", "names"), [("two-stage", ["restoration", "segmentation"]), ("f-anogan", ["gan", "encoder"])]
+)
+def test_every_phase_is_cut_off_and_timed(tmp_path, monkeypatch, method, names):
+    monkeypatch.setattr(speed.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(speed, "WARM", 1)
+    found = speed.measure(method, "smoke", "cpu", "fp32", 0.0, "smoke")
+    assert not found.error
+    assert [phase["name"] for phase in found.phases] == names
+    assert all(phase["updates"] == 1 < phase["of"] for phase in found.phases)
+    rates = [phase["updates_per_s"] for phase in found.phases]
+    assert min(rates) <= found.updates_per_s <= max(rates)
+    assert found.slices_per_s > 0
+
+
 def test_a_method_that_fails_is_a_line_too(monkeypatch):
     monkeypatch.setattr(speed, "scans", lambda *_: 1 / 0)
     found = speed.measure("ae", "smoke", "cpu", "fp32", 0.0)

@@ -12,7 +12,7 @@ from uasbench.datasets.views.slice_view import View
 from uasbench.datasets.views.volume_view import apply_view
 from uasbench.methods.card import MethodCard
 from uasbench.methods.config import ConfigError, resolve
-from uasbench.methods.context import FitContext, TrainingError
+from uasbench.methods.context import FitContext, LoopOverError, TrainingError
 from uasbench.methods.early_stopping import hold_out, train_until_no_gain
 from uasbench.methods.reconstruction.ae import AE
 from uasbench.methods.reconstruction.constrained_vae import ConstrainedVAE
@@ -23,6 +23,7 @@ from uasbench.methods.reconstruction.parts.base import ReconstructionConfig, Rec
 from uasbench.methods.reconstruction.parts.residual import filtered_inside
 from uasbench.methods.reconstruction.vae import VAE, VAEOriginal, VAESpatial
 from uasbench.methods.reconstruction.vae_restoration import VAERestoration
+from uasbench.methods.training import run_updates
 
 TRUNK = (AE, VAE, VAESpatial, VAEOriginal, ContextVAE, ConstrainedVAE, GMVAE, KLGrad, VAERestoration)
 VIEW = resolve(ReconstructionConfig, "smoke").view
@@ -171,6 +172,20 @@ def test_early_stopping_waits_for_its_patience_and_restores_the_best_weights():
     done = train_until_no_gain(context, net, step, lambda: next(losses), per_epoch=3, updates=100, patience=2)
     assert done == 12
     assert net.weight.item() == 5
+
+
+def test_a_loop_whose_progress_says_so_is_over_and_what_follows_it_runs():
+    def enough(done: int, total: int) -> None:
+        if done == 4:
+            raise LoopOverError
+
+    steps, points = [], []
+    context = FitContext(seed=0, on_progress=enough, on_log=lambda i, values: points.append((i, *values)))
+    assert run_updates(context, 9, lambda i: steps.append(i) or {}) == 4 == len(steps)
+    net, points[:] = torch.nn.Linear(1, 1), []
+    step = {"per_epoch": 3, "updates": 9, "patience": 9}
+    assert train_until_no_gain(context, net, lambda i: {"l1": 1.0}, lambda: 1.0, **step) == 4
+    assert points == [(3, "validation", "l1"), (4, "validation", "l1")]
 
 
 def test_lungs_look_the_same_wherever_they_lie_in_the_scan_and_whatever_its_voxels():
