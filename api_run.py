@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from .benchmark.commands.arrays import Arrays, RunCase
     from .reports.failing import Policy
+    from .reports.tables import Tables
 
 
 class Run:
@@ -66,7 +67,7 @@ class Run:
         return self.folder.info()
 
     @cached_property
-    def tables(self) -> Mapping[str, pd.DataFrame]:
+    def tables(self) -> Tables:
         """Every table of the run by name: summary, per_case, paired_tests, cases, cost, failures, skipped, ranks."""
         from .reports.tables import tables_of
 
@@ -211,6 +212,5 @@ class Run:
 
     def _repr_html_(self) -> str:
         from .reports.notebook import run_html
-        from .reports.tables import tables_of
 
-        return run_html(str(self.path), self.info, tables_of(self.folder, records=lambda: self.records))
+        return run_html(str(self.path), self.info, self.tables)

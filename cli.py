@@ -245,7 +245,7 @@ def reproduce(
     finished = _uninterrupted(lambda: execute(options, console()))
     printed = load(experiment).printed()
     if printed and not phantom:
-        say(beside_text(beside(printed, finished.tables)))
+        say(beside_text(beside(printed, finished.tables), finished.tables.told_missing()))
     say(f"page: {finished.folder.page_html}")
     show_run(finished)
 

@@ -15,7 +15,7 @@ from ..benchmark.protocols.catalogue import PROTOCOLS, VAL
 from ..benchmark.runs.folder import RunFolder
 from ..benchmark.scoring.metrics import METRICS, sign
 from ..benchmark.shelves.shelf import wide
-from .columns import KINDS, flag_set, flag_text, kind_sentences, metric_name, records_of
+from .columns import flag_set, flag_text, kind_sentences, metric_name, records_of
 from .formats import NOT_AVAILABLE, p_value
 from .headline import Headline, headlines
 from .tables import tables_of
@@ -24,6 +24,9 @@ BESIDE = (
     "row", "dataset", "metric", "printed", "here", "ci_low", "ci_high", "difference", "diff_low", "diff_high", "stars",
     "stars_here", "p_here", "n_cases", "n_seeds", "flags", "of",
 )  # fmt: skip
+OF_ALL_ROWS = {"phantom", "planted", "smoke", "quick"}
+AMONG_ROWS = {"trivial", "best-trivial", "below-best-trivial", "area-alone"}
+"""Flags that a page of printed numbers says once, and those that compare rows of the run."""
 PERCENT = 100
 _STYLES = {"best-trivial": "bold", "below-best-trivial": "dim"}
 
@@ -82,9 +85,8 @@ def beside(printed: Sequence[Printed], tables: Mapping[str, pd.DataFrame]) -> pd
     the interval of ours, ``diff_low`` and ``diff_high`` that of the difference, for which the printed number is exact;
     NaN where there is none. ``stars`` are the printed asterisks and ``stars_here`` those of our paired t-test of the
     same two rows, whose p is ``p_here``. ``of`` says what a number is of that ours is no counterpart to; it has no
-    difference. ``flags`` names the rows that are no competitors (``topline``,
-    ``transductive``) and the upper bounds (``oracle``). ``tables`` are those of the run; what no number needs is not
-    asked for.
+    difference. ``flags`` are those of the number, but for what holds for the whole run or compares its rows. ``tables``
+    are those of the run; what no number needs is not asked for.
     """
     rows = []
     for one in printed:
@@ -107,7 +109,7 @@ def beside(printed: Sequence[Printed], tables: Mapping[str, pd.DataFrame]) -> pd
                 **_stars(one, tables),
                 "n_cases": ours.n_cases if ours else 0,
                 "n_seeds": ours.n_seeds if ours else 0,
-                "flags": flag_text({*flag_set(ours.flags)} & {*KINDS, "oracle"}) if ours else "",
+                "flags": flag_text({*flag_set(ours.flags)} - OF_ALL_ROWS - AMONG_ROWS) if ours else "",
                 "of": one.of,
             }
         )
@@ -166,8 +168,11 @@ def _stars(one: Printed, tables: Mapping[str, pd.DataFrame]) -> dict[str, object
     return found | {"stars_here": f"{stars} worse" if worse else stars, "p_here": tested[0]["p_t"]}
 
 
-def beside_text(frame: pd.DataFrame) -> str:
-    """Return what :func:`beside` found for a terminal: intervals in brackets, asterisks where a table has any."""
+def beside_text(frame: pd.DataFrame, missing: str = "") -> str:
+    """Return what :func:`beside` found for a terminal: intervals in brackets, asterisks where a table has any.
+
+    ``missing`` says what is done with cells that failed.
+    """
 
     def between(low: str, high: str) -> list[str]:
         return [interval(*pair) for pair in zip(frame[low], frame[high], strict=True)]
@@ -177,7 +182,7 @@ def beside_text(frame: pd.DataFrame) -> str:
     columns = ["row", "dataset", "metric", "printed", "here", "interval", "difference", "of_difference"]
     columns += ["stars", "stars_here", "p_here"] if any(frame["stars"]) else []
     last = ["n_cases", "n_seeds", "flags", *(["of"] if any(frame["of"]) else [])]
-    return shown[[*columns, *last]].to_string(index=False)
+    return "\n".join(filter(None, [shown[[*columns, *last]].to_string(index=False), missing]))
 
 
 def interval(low: float, high: float) -> str:

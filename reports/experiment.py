@@ -12,7 +12,7 @@ from ..benchmark.runs.folder import RunFolder
 from ..common.atomic import write_text
 from ..common.errors import UasbenchError, brief
 from ..common.json_files import read_json
-from .columns import MethodOnData, records_of
+from .columns import FLAG_LEGEND, MethodOnData, flag_set, records_of
 from .console import beside, interval
 from .figures.checkpoints import checkpoint_figure
 from .figures.embedding import EMBEDDING_CAPTION, embedding_figure
@@ -51,6 +51,7 @@ def write_page(folder: RunFolder, tables: Tables) -> list[Path]:
         "experiment.html.j2",
         page=page,
         synthetic=SYNTHETIC if phantom else "",
+        missing=tables.told_missing(),
         learned_little=profile in ("smoke", "quick"),
         compared=printed_and_ours(beside(page.printed, tables), phantom=phantom) if page.printed else None,
         sections=sections,
@@ -81,7 +82,8 @@ def printed_and_ours(found: pd.DataFrame, *, phantom: bool) -> PrintedTable:
         if starred:
             cells += [row["stars"], row["stars_here"]]
             under += ["", "" if pd.isna(row["p_here"]) else f"p {p_value(row['p_here'])}"]
-        cells += [f"{row['n_cases']} × {row['n_seeds']}" if row["n_cases"] else str(row["n_seeds"]), row["flags"]]
+        count = f"{row['n_cases']} × {row['n_seeds']}" if row["n_cases"] else str(row["n_seeds"])
+        cells += [count, row["flags"].replace(";", ", ")]
         rows.append(PrintedRow(tuple(map(str, cells)), (*under, "", "")))
     legend = (
         "Per cent, or seconds; ± as printed, ours between seeds or patients as the unit says. Below: 95 % intervals "
@@ -91,6 +93,7 @@ def printed_and_ours(found: pd.DataFrame, *, phantom: bool) -> PrintedTable:
             if bool(found["of"].any())
             else []
         ),
+        *(f"{flag}: {told}." for flag, told in FLAG_LEGEND.items() if flag in flag_set(";".join(found["flags"]))),
     )
     return PrintedTable(
         "Printed and ours", tuple(headers), tuple(rows), legend, left=3, muted=frozenset({3} if grey else ())

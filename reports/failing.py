@@ -62,11 +62,12 @@ def facts_of_missing(known: Mapping[MethodOnData, Facts], missing: Missing) -> d
     return found
 
 
-def told(missing: Missing, policy: Policy, dataset: str, train: str) -> str:
-    """Say what a table does with the failed and missing cells of its data; empty without any."""
+def told(missing: Missing, policy: Policy, dataset: str = "", train: str = "") -> str:
+    """Say what a table does with the failed and missing cells of its data, of all without a name; empty without any."""
     own = [
-        f"{where.method} (seed{'' if len(seeds) == 1 else 's'} {', '.join(map(str, seeds))})"
-        for where, seeds in missing.items() if where[1:] == (dataset, train)
+        f"{where.method}{'' if dataset else f' on {where.dataset} after {where.train}'} "
+        f"(seed{'' if len(seeds) == 1 else 's'} {', '.join(map(str, seeds))})"
+        for where, seeds in missing.items() if not dataset or where[1:] == (dataset, train)
     ]  # fmt: skip
     if not own:
         return ""

@@ -71,8 +71,8 @@ class Tables(Mapping[str, pd.DataFrame]):
     def missing(self) -> Missing:
         return missing_cells(self.records, self._failures, self.info)
 
-    def told_missing(self, dataset: str, train: str) -> str:
-        """Say what the tables of a (dataset, train) pair do with the cells that failed or are missing."""
+    def told_missing(self, dataset: str = "", train: str = "") -> str:
+        """Say what the tables of a (dataset, train) pair, or of all, do with the cells that failed or are missing."""
         return told(self.missing, self.policy, dataset, train)
 
     @cached_property

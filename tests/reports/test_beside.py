@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from uasbench.benchmark.catalogue.printed import Printed, Stars
+from uasbench.benchmark.runs.records import Failure
 from uasbench.reports.console import BESIDE, beside, beside_text
 from uasbench.reports.tables import Tables
 
@@ -52,6 +53,19 @@ def test_ours_and_the_difference_have_intervals_in_the_unit_of_the_print(tables)
     assert (line["ci_low"], line["ci_high"]) == pytest.approx((100 * ours["ci_low"], 100 * ours["ci_high"]))
     assert (line["diff_low"], line["diff_high"]) == pytest.approx((line["ci_low"] - 50, line["ci_high"] - 50))
     assert (line["n_seeds"], line["n_cases"], line["stars"], line["stars_here"]) == (3, 6, "", "")
+
+
+def test_a_failed_seed_and_other_reservations_stand_beside_the_number(make_record):
+    records = [make_record(f"two-stage@{label}", seed=s) for label in ("whole", "part") for s in range(3)]
+    *kept, last = records
+    failure = Failure(cell=last.cell, stage="fit", error="NaN loss")
+    made = Tables(kept, [failure])
+    found = beside([printed(label, "patient") for label in ("whole", "part")], made)
+    assert list(found["flags"]) == ["small-n", "small-n;failed-cells;missing-seeds"]
+    assert list(found["n_seeds"]) == [3, 2]
+    text = beside_text(found, made.told_missing())
+    assert text.endswith("are left out: two-stage@part on lits after btcv (seed 2).")
+    assert not beside_text(found).endswith("\n")
 
 
 def test_a_number_of_another_quantity_stands_beside_ours_without_a_difference(tables):

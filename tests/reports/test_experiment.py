@@ -8,7 +8,9 @@ import pytest
 from uasbench.benchmark.catalogue.printed import Printed
 from uasbench.benchmark.commands.embedding import KINDS
 from uasbench.benchmark.experiments import Figure, Page
+from uasbench.benchmark.runs.records import Failure
 from uasbench.reports.build import build
+from uasbench.reports.columns import FLAG_LEGEND
 from uasbench.reports.experiment import printed_and_ours
 from uasbench.reports.figures.checkpoints import checkpoint_figure
 from uasbench.reports.figures.gallery import GalleryError, read_gallery
@@ -55,8 +57,11 @@ def built(make_run, liver_records, tmp_path):
     ]
     page = Page(name="liver/mine", title=EVIL, notes="of 2023", figures=figures, printed=[PRINTED])
 
-    def build_it(phantom=None, embedding=True):
-        folder = make_run(tmp_path, liver_records, experiment=page.model_dump(mode="json"), phantom=phantom)
+    def build_it(phantom=None, embedding=True, failed=()):
+        kept = [r for r in liver_records if (r.cell.method, r.cell.seed) not in failed]
+        failures = [Failure(cell=r.cell, stage="fit", error=EVIL) for r in liver_records if r not in kept]
+        info = {"experiment": page.model_dump(mode="json"), "phantom": phantom}
+        folder = make_run(tmp_path, kept, failures, **info)
         for record in liver_records:
             if record.cell.method in ("two-stage", "hu-deviation"):
                 made = 2 if record.cell.method == "two-stage" else 0
@@ -76,6 +81,8 @@ def test_a_page_of_real_data_prints_both_numbers_and_their_difference_with_its_i
     text = folder.page_html.read_text()
     assert EVIL not in text
     assert "Phantom." not in text
+    assert "are left out" not in text
+    assert "failed-cells" not in text
     assert "53.0 ± 1.8" in text
     assert "<th" in text
     assert "Difference" in text
@@ -91,6 +98,13 @@ def test_a_page_of_a_phantom_greys_what_was_printed_and_speaks_of_no_difference(
     assert "Phantom." in text
     assert "Difference" not in text
     assert 'class="n muted"' in text
+
+
+def test_a_failed_seed_is_named_and_marked(built):
+    text = built(failed=[("two-stage", 2)])[0].page_html.read_text()
+    assert "Failures: exclude. Cells that failed or are missing are left out: two-stage on lits after btcv" in text
+    assert "small-n, failed-cells, missing-seeds</td>" in text
+    assert f"failed-cells: {FLAG_LEGEND['failed-cells']}." in text
 
 
 def test_what_is_not_there_yet_is_said(built):
