@@ -140,6 +140,15 @@ def _tied_signed_rank(rows: FloatArray) -> FloatArray:
     return np.minimum(2 * np.minimum(*tails), 1.0)
 
 
+def least_signed_rank(differing: ArrayLike) -> FloatArray:
+    """Return the least p that Wilcoxon's two-sided test has with these numbers of pairs that differ: all signs alike.
+
+    >>> least_signed_rank([0, 1, 6]).tolist()
+    [1.0, 1.0, 0.03125]
+    """
+    return 2.0 ** (1 - np.maximum(np.asarray(differing, dtype=np.float64), 1))
+
+
 def _student(differences: Sequence[FloatArray]) -> list[tuple[float, float] | None]:
     """Return t and p of every vector that has a spread."""
     found: list[tuple[float, float] | None] = [None] * len(differences)

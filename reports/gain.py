@@ -16,6 +16,7 @@ from .columns import (
     Facts,
     MethodOnData,
     flag_set,
+    flag_text,
     kind_marks,
     kind_sentences,
     metric_name,
@@ -82,7 +83,9 @@ def changed(
         frame = paired_tests(pair, facts, references)
         frame = frame.loc[frame["unit"] != "seed", :]
         keys = list(zip(*(frame[name] for name in GROUP), strict=True))
-        frame = frame.assign(method=change.method)
+        # What Wilcoxon's p could reach is another question here: the families are others.
+        flags = [flag_text({*flag_set(text)} - {"wilcoxon-mute"}) for text in frame["flags"]]
+        frame = frame.assign(method=change.method, flags=flags)
         for name, side in zip(columns[first : first + 2], sides, strict=True):
             frame[name] = [side[key].mean for key in keys]
         found.append(frame)

@@ -168,10 +168,12 @@ def _paired_grid(rows: Sequence[dict], reference: str, protocol: str, metric: st
             "Difference: to the baseline that is best on all other patients, so that no patient decides for itself. p: "
             "of beating every trivial baseline, the largest of the single ones; 1 without a gain."
         )
-    least = [r["least_p_holm_wilcoxon"] for r in rows if "wilcoxon-mute" in flag_set(r["flags"])]
-    if crossed and least:
+    mute = {r["method"]: r["least_p_holm_wilcoxon"] for r in rows if "wilcoxon-mute" in flag_set(r["flags"])}
+    if crossed and mute:
+        named = "" if len(mute) == len(rows) else f" of {', '.join(sorted(mute))}"
         legend.append(
-            f"Corrected, p (Wilcoxon) cannot fall below {p_value(min(least))} with so few {noun} and so many methods."
+            f"Corrected, p (Wilcoxon){named} cannot fall below {p_value(min(mute.values()))} with so few {noun} and so "
+            "many methods."
         )
     if is_oracle(protocol):
         legend.append("Oracle: thresholds chosen on the test labels, an upper bound.")

@@ -12,7 +12,7 @@ from ..benchmark.crossed import NO_SPREAD, Crossed, SeedSpread, against_all, cro
 from ..benchmark.runs.records import Record
 from ..benchmark.scores import Scores
 from ..benchmark.scoring.metrics import METRICS, decides, sign
-from ..benchmark.statistics import ALPHA, FloatArray, Interval, bootstrap_difference, holm
+from ..benchmark.statistics import ALPHA, FloatArray, Interval, bootstrap_difference, holm, least_signed_rank
 from .columns import GROUP, KINDS, ORDER, PAIRED_TESTS, Facts, MethodOnData, flag_text, kind_marks, sort_rows
 from .trivial import BEST_TRIVIAL, BestTrivial, Group, paired_difference
 
@@ -159,11 +159,11 @@ def _tested(pairs: Sequence[_Pair]) -> pd.DataFrame:
     for raw, corrected in (("p_t", "p_holm"), ("p_wilcoxon", "p_holm_wilcoxon"), ("p_crossed", "p_holm_crossed")):
         frame[raw] = frame[raw].astype(np.float64)
         frame[corrected] = frame.groupby(family, sort=False)[raw].transform(lambda p: holm(p.to_numpy()))
-    frame["n_family"] = frame.groupby(family, sort=False)["p_t"].transform("count")
-    # Exact and two-sided, the least p has all signs alike; Holm multiplies the least by the number of methods.
-    signs = (frame["n"] - frame["n_zero"]).astype(np.float64).clip(lower=1)
-    least = 2.0 ** (1 - signs) * frame.groupby(family, sort=False)["p_wilcoxon"].transform("count")
-    frame["least_p_holm_wilcoxon"] = least.clip(upper=1.0).where(frame["p_wilcoxon"].notna())
+    sizes = frame.groupby(family, sort=False)[["p_crossed", "p_t"]].transform("count")
+    frame["n_family"] = sizes["p_crossed"].where(sizes["p_crossed"] > 0, sizes["p_t"])
+    least = pd.Series(least_signed_rank(frame["n"] - frame["n_zero"]), frame.index).where(frame["p_wilcoxon"].notna())
+    # No p after Holm falls when another p rises: each is lowest where all are.
+    frame["least_p_holm_wilcoxon"] = least.groupby(family, sort=False).transform(lambda p: holm(p.to_numpy()))
     mute = frame["least_p_holm_wilcoxon"] > ALPHA
     frame["flags"] = [
         flag_text(pair.flags | ({"wilcoxon-mute"} if never else set())) for pair, never in zip(pairs, mute, strict=True)

@@ -13,6 +13,7 @@ from uasbench.benchmark.statistics import (
     critical_difference,
     detectable_effect,
     holm,
+    least_signed_rank,
     paired_test,
     paired_tests,
     rank_groups,
@@ -116,6 +117,20 @@ class TestHolm:
         np.testing.assert_allclose(holm([0.01, 0.02, 0.03, 0.04]), [0.04, 0.06, 0.06, 0.06])
         np.testing.assert_allclose(holm([0.01, np.nan, 0.04]), [0.02, np.nan, 0.04])
         assert holm([]).size == 0
+
+
+class TestLeastSignedRank:
+    @given(st.lists(arrays(float, st.integers(2, 15), elements=st.integers(-9, 9)), min_size=1, max_size=5))
+    def test_no_outcome_falls_below_it_before_or_after_holm_and_equal_signs_reach_it(self, rows):
+        least = least_signed_rank([np.count_nonzero(row) for row in rows])
+
+        def p(rows):
+            return np.array([test.p_wilcoxon for test in paired_tests(rows, ["patient"] * len(rows))])
+
+        assert np.all(p(rows) >= least - 1e-12)
+        assert np.all(holm(p(rows)) >= holm(least) - 1e-12)
+        untied = [np.where(row == 0, 0, np.arange(1, len(row) + 1)) for row in rows]
+        np.testing.assert_allclose(holm(p(untied)), holm(least))
 
 
 class TestDetectableEffect:

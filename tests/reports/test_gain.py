@@ -37,6 +37,8 @@ def test_every_tuned_row_is_compared_with_its_own_default_as_bench_compare_does(
     same = tests.loc["ae@tuned", "patient"]
     for column in ("n", "mean_diff", "crossed_low", "crossed_high", "p_crossed"):
         assert row[column] == same[column]
+    assert "wilcoxon-mute" in same["flags"]  # of that table's p, which this one has not
+    assert not gain["flags"].str.contains("wilcoxon-mute").any()
     assert row["default"] == summary["ae", "val", "dice", "patient"]
     assert row["tuned"] == summary["ae@tuned", "val", "dice", "patient"]
     assert row["mean_diff"] == pytest.approx(row["tuned"] - row["default"])

@@ -135,6 +135,42 @@ def test_legends_name_every_family_and_say_when_wilcoxon_is_mute(tables, make_re
     assert any("cannot fall below 0.19" in sentence for sentence in grid.legend + paired_legend(tables))
 
 
+def test_a_least_p_is_that_of_the_row_and_not_of_a_family_of_equal_rows(make_record):
+    numbers = {"long": 10, "short": 6, "tiny": 3, "hu-deviation": 10}
+    values = {
+        m: {f"p{i}-c": 0.2 + (m != "hu-deviation") * i / 100 for i in range(1, n + 1)} for m, n in numbers.items()
+    }
+
+    def tested(*methods):
+        made = Tables([make_record(m, dice=values[m]) for m in methods], info=INFO)
+        return made, pick(
+            made.paired_tests, unit="patient", protocol="val", metric="dice", reference="hu-deviation"
+        ).set_index("method")
+
+    made, rows = tested("long", "short", "hu-deviation")
+    for name, p in {"long": 2 * 2 / 2**10, "short": 2 / 2**6}.items():
+        assert rows.loc[name, "least_p_holm_wilcoxon"] == rows.loc[name, "p_holm_wilcoxon"] == pytest.approx(p)
+    assert not rows["flags"].str.contains("wilcoxon-mute").any()
+    made, rows = tested("long", "short", "tiny", "hu-deviation")
+    assert [m for m, row in rows.iterrows() if "wilcoxon-mute" in flags(row)] == ["short", "tiny"]
+    assert rows["least_p_holm_wilcoxon"].to_dict() == pytest.approx(
+        {"long": 6 / 2**10, "short": 4 / 2**6, "tiny": 0.25}
+    )
+    grid = next(
+        g for g in paired_grids(made.paired_tests, "lits", "btcv") if g.title == "Dice val against hu-deviation"
+    )
+    assert any("p (Wilcoxon) of short, tiny cannot fall below 0.062" in sentence for sentence in grid.legend)
+
+
+def test_a_family_counts_the_tests_that_holm_corrects(tables):
+    part = pick(tables.paired_tests, reference="hu-deviation", metric="slice_auroc", unit="slice")
+    assert part["p_holm_crossed"].notna().sum() == 6  # of values without a t-test over seeds
+    assert (part["n_family"] == 6).all()
+    seeds = pick(tables.paired_tests, reference="hu-deviation", metric="dice", unit="seed", protocol="val")
+    assert (seeds["n_family"] == seeds["p_holm"].notna().sum()).all()
+    assert (seeds["n_family"] > 0).all()
+
+
 def paired_legend(tables):
     return next(iter(paired_grids(tables.paired_tests, "lits", "btcv"))).legend
 
