@@ -9,10 +9,11 @@ import pandas as pd
 from ..benchmark.protocols.catalogue import PROTOCOLS, deciding
 from ..benchmark.scoring.metrics import needs_voxels, sign
 from ..benchmark.statistics import ALPHA
-from .columns import KINDS, metric_name, records_of
+from .columns import KINDS, flag_set, metric_name, records_of
 from .formats import bracket, counted, p_value, percent, points
 from .grid import reference_order
 from .headline import NO_COMPETITOR, Headline, HeadlineRow, compared
+from .legends import marked
 from .paired import SECOND_REFERENCE
 from .trivial import BEST_TRIVIAL
 
@@ -153,7 +154,8 @@ def _without_labels(headline: Headline, summary: pd.DataFrame, best: str) -> lis
 
 
 def _value(row: dict) -> str:
-    return " ".join(filter(None, [f"{percent(row['mean'])} %", bracket(row["ci_low"], row["ci_high"])]))
+    interval = marked(bracket(row["ci_low"], row["ci_high"]), flag_set(row["flags"]))
+    return " ".join(filter(None, [f"{percent(row['mean'])} %", interval]))
 
 
 def _verdict(pair: dict, trivial: HeadlineRow | None) -> Verdict:

@@ -18,6 +18,7 @@ from ..benchmark.shelves.shelf import wide
 from .columns import flag_set, flag_text, kind_sentences, metric_name, records_of
 from .formats import NOT_AVAILABLE, p_value
 from .headline import Headline, headlines
+from .legends import interval_sentences
 from .tables import tables_of
 
 BESIDE = (
@@ -73,6 +74,7 @@ def _legend(one: Headline) -> Text:
         "≠ fewer patients or seeds. p after Holm.",
         *filter(None, [one.missing]),
         *kind_sentences(row.flags for row in one.rows),
+        *interval_sentences(row.entries[c.key].interval for row in one.rows for c in one.columns if c.key == VAL),
         *(f"(!) {protocol.id}: {protocol.legend}." for protocol in bounds),
     ]
     return Text("\n".join(lines) + "\n", style="dim")

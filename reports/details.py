@@ -8,10 +8,11 @@ import pandas as pd
 from ..benchmark.protocols.catalogue import PROTOCOLS, deciding
 from ..benchmark.scoring.detection import CONTRAST_BINS, VOLUME_BINS
 from ..benchmark.scoring.metrics import METRICS, NO_PROTOCOL, Metric
-from .columns import records_of
+from .columns import flag_set, records_of
 from .formats import bracket, number, percent
 from .grid import PrintedRow, PrintedTable
 from .headline import Headline
+from .legends import interval_sentences, marked
 from .tables import Tables
 
 GROUPS = {
@@ -78,9 +79,12 @@ def _grid(title: str, protocol: str, columns: list[Metric], headline: Headline, 
     needs = any(rows[key]["protocol"] == protocol for key in rows if key[1] in {m.id for m in columns})
     where = f" at the {protocol} threshold" if needs else ""
     legend = (
-        "Shares in percent; means over patients [95 % interval]; what is of all lesions, slices or patients is "
-        "averaged over seeds. The documentation of metrics says what each is, and what where nothing is there or "
-        "called.",
+        "Shares in percent; means over patients [95 % interval for new patients and seeds]; what is of all lesions, "
+        "slices or patients is averaged over seeds [the same interval, by leaving patients out]. The documentation of "
+        "metrics says what each is, and what where nothing is there or called.",
+        *filter(None, [headline.missing]),
+        *interval_sentences(text for row in printed for text in row.under),
+        *headline.cautions,
     )
     return PrintedTable(title + where, ("Method", *(m.title for m in columns)), tuple(printed), legend)
 
@@ -92,10 +96,9 @@ def shown_value(metric: Metric, row: dict | None) -> str:
 
 
 def shown_interval(metric: Metric, row: dict | None) -> str:
-    """Return the interval of a mean over patients, empty for any other."""
-    if row is None or row["unit"] != "patient":
+    """Return the interval of a mean with its marks, empty where there is none."""
+    if row is None or pd.isna(row["ci_low"]) or pd.isna(row["ci_high"]):
         return ""
     low, high = float(row["ci_low"]), float(row["ci_high"])
-    if metric.unit == "share" or pd.isna(low) or pd.isna(high):
-        return bracket(low, high)
-    return f"[{number(low)}, {number(high)}]"
+    plain = bracket(low, high) if metric.unit == "share" else f"[{number(low)}, {number(high)}]"
+    return marked(plain, flag_set(row["flags"]))

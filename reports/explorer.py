@@ -11,9 +11,10 @@ from ..benchmark.protocols.catalogue import PROTOCOLS, is_oracle
 from ..benchmark.scoring.metrics import METRICS, NO_PROTOCOL, sign
 from .columns import MethodOnData, metric_name, records_of
 from .details import shown_interval, shown_value
-from .formats import NOT_AVAILABLE, bracket, number, percent, points, spread
+from .formats import NOT_AVAILABLE, number, percent, points, spread
 from .grid import kind_of, reference_order, tags_of
 from .headline import Headline, HeadlineRow, shown_p
+from .legends import interval_sentences
 from .tables import Tables
 from .trivial import BEST_TRIVIAL
 
@@ -140,7 +141,12 @@ def explorer(headline: Headline, tables: Tables) -> Explorer:
     used = {part.partition(":")[0] for column, _ in columns for part in column.sets.split()}
     sets = {key: title for key, title in SETS.items() if key in used}
     printed = {column.protocol for column in headline.columns}
-    legend = tuple(f"{p}: threshold is {PROTOCOLS[p].legend}." for p in protocols if p not in printed)
+    marks = interval_sentences(cell.under for row in rows for cell in row.cells)
+    said = headline.legend()
+    legend = (
+        *(sentence for sentence in marks if sentence not in said),
+        *(f"{p}: threshold is {PROTOCOLS[p].legend}." for p in protocols if p not in printed),
+    )
     return Explorer(tuple(column for column, _ in columns), rows, protocols, chosen, families, sets, legend)
 
 
@@ -232,8 +238,7 @@ def _measured(source: _Source, protocol: str, metric: str, std: bool = False) ->
         text = shown_value(known, found)
         if std and (shown := spread(found["std"])):
             text += f" {shown}"
-        under = bracket(found["ci_low"], found["ci_high"]) if known.unit == "share" else shown_interval(known, found)
-        return ExploredCell(text, under, _sorted_by(found["mean"]))
+        return ExploredCell(text, shown_interval(known, found), _sorted_by(found["mean"]))
 
     return cell
 

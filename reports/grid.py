@@ -11,7 +11,8 @@ from ..benchmark.protocols.catalogue import PROTOCOLS, deciding, is_oracle
 from ..benchmark.scoring.metrics import NO_PROTOCOL, needs_voxels
 from .columns import flag_set, kind_marks, kind_sentences, metric_name, records_of
 from .formats import NOT_AVAILABLE, bracket, fixed, number, p_value, percent, points, stars
-from .headline import BANNERS, Headline, HeadlineRow
+from .headline import Headline, HeadlineRow
+from .legends import BANNERS
 from .paired import SECOND_REFERENCE
 from .trivial import BEST_TRIVIAL
 

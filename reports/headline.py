@@ -10,26 +10,12 @@ from ..benchmark.protocols.catalogue import PROTOCOLS, VAL, Protocol, deciding, 
 from ..benchmark.scoring.metrics import CHANCE, NO_PROTOCOL, SLICE_LABELS_ONLY, needs_voxels
 from .columns import KINDS, flag_set, kind_marks, kind_sentences, metric_name, records_of
 from .formats import NOT_AVAILABLE, bracket, p_value, percent, points, spread
+from .legends import BANNERS, CAUTIONS, interval_sentences, marked
 from .trivial import BEST_TRIVIAL, CONFOUND
 
-BANNERS = {
-    "smoke": "SMOKE profile: a few training steps; no claim about any method.",
-    "quick": "QUICK profile: a plumbing test, networks have barely learned.",
-    "phantom": "PHANTOM: synthetic data. No number here says anything about patients.",
-    "planted": "PLANTED: synthetic lesions in healthy scans, on which settings are chosen.",
-}
-"""What a table says first where all its rows carry the flag, or of the phantom any."""
 NO_COMPETITOR = {"trivial", *KINDS}
 _SLICE_UNITS = ("slice", "pooled", "patient")
 GAP = "gap"
-CAUTIONS = {
-    "small-n": "Fewer than 50 patients: intervals and tests depend on the shape of the values.",
-    "skewed": "Intervals of some columns (flag skewed in summary.csv) cover less than they say: values are skewed.",
-    "seeds-only": "Intervals of some pooled or slice columns (flag seeds-only in summary.csv) are over seeds alone "
-    "and say nothing of new patients: their records lack values that leave a patient out; bench rescore adds them.",
-    "few-seeds": "A method with one seed or fewer than its card asks for: how its seeds differ is not known.",
-}
-"""What a table says where any of its numbers carries the flag."""
 CHANCE_ROW = "chance: Dice and precision of calling everything, areas and AP of scores that know nothing."
 
 
@@ -198,9 +184,15 @@ class Headline:
             )
         first, *others = self._slice_legend() if self.slices_only else self._voxel_legend()
         banners = [text for flag, text in BANNERS.items() if flag in self.flags]
-        cautions = [text for flag, text in CAUTIONS.items() if any(flag in row.cautions for row in self.rows)]
+        marks = interval_sentences(entry.interval for row in self.rows for entry in row.entries.values())
         kinds = kind_sentences(row.flags for row in self.rows)
-        return [*banners, first, " ".join([ranked, *kinds]), *filter(None, [self.missing]), *cautions, *others]
+        told = [*filter(None, [self.missing]), *marks, *self.cautions]
+        return [*banners, first, " ".join([ranked, *kinds]), *told, *others]
+
+    @property
+    def cautions(self) -> list[str]:
+        """What is said where any number of the table carries a flag."""
+        return [text for flag, text in CAUTIONS.items() if any(flag in row.cautions for row in self.rows)]
 
     def _voxel_legend(self) -> list[str]:
         used = dict.fromkeys(c.protocol for c in self.columns if c.protocol != NO_PROTOCOL)
@@ -385,4 +377,5 @@ def _entry(row: dict | None, column: Column) -> HeadlineNumber:
         return HeadlineNumber(points(row["oracle_gap"]), reason=row["reason"], numbers={"mean": row["oracle_gap"]})
     shown = spread(row["std"]) if column.spread else ""
     numbers = {name: row[name] for name in ("mean", "std", "ci_low", "ci_high") if name != "std" or column.spread}
-    return HeadlineNumber(percent(row["mean"]), shown, bracket(row["ci_low"], row["ci_high"]), row["reason"], numbers)
+    interval = marked(bracket(row["ci_low"], row["ci_high"]), flag_set(row["flags"]))
+    return HeadlineNumber(percent(row["mean"]), shown, interval, row["reason"], numbers)

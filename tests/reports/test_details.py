@@ -2,6 +2,7 @@
 
 import pytest
 from uasbench.benchmark.runs.records import CaseFacts, CaseValue, LesionFacts, PooledValue
+from uasbench.benchmark.scoring.metrics import METRICS
 from uasbench.reports.build import build
 from uasbench.reports.details import GROUPS, NOT_MEASURED, details
 from uasbench.reports.headline import headlines
@@ -57,6 +58,27 @@ def test_the_table_of_strata_says_how_many_lesions_each_has(make_record):
     said = tables["Lesions by volume and contrast at the val threshold"].legend[-1]
     assert said.startswith("Lesions: below 1 ml: 6; 1 to 10 ml: 0; 10 ml and more: 6; contrast below 1 sd: 0; ")
     assert said.endswith("contrast of 2 sd and more: 6.")
+
+
+@pytest.mark.parametrize(("metric", "unit"), [("lesion_recall_below_1ml", "pooled"), ("patient_auroc", "pooled"),
+                                              ("slice_sen", "slice")])  # fmt: skip
+@pytest.mark.parametrize("left_out", [True, False])
+def test_what_is_of_all_patients_has_the_interval_of_leaving_them_out(make_record, metric, unit, left_out):
+    protocol = "none" if metric == "patient_auroc" else "val"
+    records = [measured(make_record("ae", seed=s)) for s in range(3)]
+    for record in records:
+        value = 0.4 + 0.01 * record.cell.seed
+        kept = {p: value + 0.01 * i for i, p in enumerate(sorted(set(record.data.patients.values())))}
+        row = PooledValue(protocol=protocol, metric=metric, unit=unit, value=value, left_out=kept if left_out else {})
+        record.pooled[:] = [*(r for r in record.pooled if r.metric != metric), row]
+    tables, _ = details_of(records)
+    (grid,) = (grid for grid in tables.values() if METRICS[metric].title in grid.headers)
+    column = grid.headers.index(METRICS[metric].title)
+    (of,) = Tables(records).summary.query("metric == @metric and unit == @unit").to_dict("records")
+    assert grid.rows[0].cells[column] == "41.0"
+    plain = f"[{100 * of['ci_low']:.1f}, {100 * of['ci_high']:.1f}]"
+    assert grid.rows[0].under[column] == plain + ("" if left_out else "#")
+    assert any(sentence.startswith("# the interval is over seeds alone") for sentence in grid.legend) != left_out
 
 
 def test_the_headline_does_not_grow(make_record):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from uasbench.benchmark.long_form import collect
 from uasbench.benchmark.runs.records import PooledValue, Threshold
+from uasbench.reports.build import build
 from uasbench.reports.grid import headline_grid, paired_grids
 from uasbench.reports.headline import headlines
 from uasbench.reports.tables import Tables
@@ -193,10 +194,26 @@ def test_a_quantile_with_ties_is_flagged_where_it_is_used(make_record):
     }  # fmt: skip
 
 
-def test_few_and_skewed_patients_are_marked(make_record):
+def test_few_and_skewed_patients_are_marked_and_the_interval_itself_in_print(make_record, make_run, tmp_path):
     flat = {f"p{i}-c": 0.3 + i / 1000 for i in range(60)}
     tail = {**{f"p{i}-c": 0.02 + i / 1000 for i in range(9)}, "p9-c": 0.9}
-    frame = Tables([make_record("ae", dice=flat), make_record("dae", dice=tail)]).summary
-    found = pick(frame, metric="dice", unit="patient", protocol="val").set_index("method")["flags"]
+    records = [make_record("ae", dice=flat), make_record("dae", dice=tail)]
+    made = Tables(records)
+    found = pick(made.summary, metric="dice", unit="patient", protocol="val").set_index("method")["flags"]
     marks = {m: {"small-n", "skewed"} & set(text.split(";")) for m, text in found.items()}
     assert marks == {"ae": set(), "dae": {"small-n", "skewed"}}
+    (one,) = headlines(made.summary)
+    intervals = {row.method: row.entries["val"].interval for row in one.rows}
+    assert [m for m, text in intervals.items() if text.endswith("]≈")] == ["dae"]
+    assert intervals["ae"].endswith("]")
+    explained = "≈ values so skewed"
+    assert any(sentence.startswith(explained) for sentence in one.legend())
+    (calm,) = headlines(Tables(records[:1]).summary)
+    assert not any(sentence.startswith(explained) for sentence in calm.legend())
+    folder = make_run(tmp_path, records)
+    build(folder)
+    for name in ("headline-lits-btcv.tex", "headline_full-lits-btcv.tex"):
+        assert r"{]}$\approx$" in (folder.tables_dir / name).read_text()
+    page = folder.report_html.read_text()
+    assert page.count("]≈</small>") > 1
+    assert explained in page
