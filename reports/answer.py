@@ -170,7 +170,7 @@ def _verdict(pair: dict, trivial: HeadlineRow | None) -> Verdict:
     p, patients = pair["p_holm_crossed"], counted(pair["n"], "patient")
     if pd.isna(p):
         return Verdict(lead, "not tested", f"({pair['reason'] or 'undefined'}).")
-    told = f"(p {_equals(p)} after correction for {counted(pair['n_family'], 'method')})"
+    told = f"(p {_equals(p)} after correction for {counted(pair['n_family'], 'competitor')})"
     if p <= ALPHA:
         return Verdict(lead, f"significantly {'better' if gain > 0 else 'worse'}", f"{told}.")
     least = pair["detectable_crossed"]
@@ -188,7 +188,7 @@ def _tested(pair: dict) -> str:
     if shown := bracket(pair["crossed_low"], pair["crossed_high"], signed=True):
         alone = f"interval {shown}, {alone}"
     return (
-        f"{led}, {counted(pair['n'], 'patient')}; alone {alone}; among {counted(pair['n_family'], 'method')} "
+        f"{led}, {counted(pair['n'], 'patient')}; alone {alone}; among {counted(pair['n_family'], 'competitor')} "
         f"p {_equals(pair['p_holm_crossed'])} after Holm."
     )
 

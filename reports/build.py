@@ -13,7 +13,7 @@ from . import html
 from .columns import CASES, PAIRED_TESTS, RANKS, SUMMARY, flag_set, kind_marks, kind_sentences
 from .details import details
 from .experiment import write_page
-from .failing import POLICY, Policy, policy_of
+from .failing import POLICY, Policy, policy_of, told
 from .figures.pictures import draw
 from .gain import gain_grid
 from .grid import (
@@ -70,11 +70,12 @@ def table_texts(tables: Tables, *, many: bool = False) -> dict[str, str]:
     """Return the files in ``tables/`` by name, of ``many`` cells without what needs all values at once."""
     found = headlines(tables.summary, tables.paired_tests, tables.told_missing)
     texts = {f"{name}.csv": csv_text(tables[name]) for name in tables if not (many and name == "per_case")}
+    missing = tables.told_missing()
     readable = {
-        "cost": [cost_grid(tables.cost)],
+        "cost": [cost_grid(tables.cost, told(tables.missing, "exclude"))],
         "cases": [_first_rows("cases", tables.cases, CASES, left=3)],
-        "summary": [_first_rows("summary", tables.summary, [*SUMMARY[:12], "flags"])],
-        "paired_tests": [_first_rows("paired_tests", tables.paired_tests, [*PAIRED_TESTS[:16], "flags"])],
+        "summary": [_first_rows("summary", tables.summary, [*SUMMARY[:12], "flags"], missing)],
+        "paired_tests": [_first_rows("paired_tests", tables.paired_tests, [*PAIRED_TESTS[:16], "flags"], missing)],
     }
     for one in found:
         texts[f"headline-{one.name}.csv"] = csv_text(headline_frame(one))
@@ -84,14 +85,14 @@ def table_texts(tables: Tables, *, many: bool = False) -> dict[str, str]:
             readable[f"details-{one.name}"] = details(one, tables)[0]
         ranked = rank_grid(tables.ranks, one)
         readable[f"ranks-{one.name}"] = [ranked] if ranked else []
-        readable[f"paired_tests-{one.name}"] = paired_grids(tables.paired_tests, one.dataset, one.train)
+        readable[f"paired_tests-{one.name}"] = paired_grids(tables.paired_tests, one)
     if len(tables.tuned):
         texts["tuned.csv"] = csv_text(tables.tuned)
         readable["tuned"] = [gain for one in found if (gain := gain_grid(tables.tuned, one)) is not None]
     if len(tables.refined):
         texts["refined.csv"] = csv_text(tables.refined)
         readable["refined"] = [gain for one in found if (gain := refined_grid(tables.refined, one)) is not None]
-    readable["ranks"] = [_first_rows("ranks", tables.ranks, RANKS)]
+    readable["ranks"] = [_first_rows("ranks", tables.ranks, RANKS, missing)]
     readable |= {"failures": [failure_grid(tables.failures)], "skipped": [skipped_grid(tables.skipped)]}
     for name, grids in readable.items():
         texts |= {f"{name}.md": markdown(grids), f"{name}.tex": latex(grids)}
@@ -101,7 +102,9 @@ def table_texts(tables: Tables, *, many: bool = False) -> dict[str, str]:
     return texts
 
 
-def _first_rows(name: str, frame: pd.DataFrame, columns: Sequence[str], left: int | None = None) -> PrintedTable:
+def _first_rows(
+    name: str, frame: pd.DataFrame, columns: Sequence[str], missing: str = "", left: int | None = None
+) -> PrintedTable:
     """Return a table as it is, of a long one the first rows and where all are."""
     title, shown = name.replace("_", " ").capitalize(), frame.head(MOST_ROWS)
     kinds = [flag_set(flags) for flags in shown["flags"]]
@@ -111,4 +114,5 @@ def _first_rows(name: str, frame: pd.DataFrame, columns: Sequence[str], left: in
         )
     grid = frame_grid(title, shown, columns, left=left)
     cut = f"The first {MOST_ROWS} of {len(frame)} rows; tables/{name}.csv has all of them."
-    return replace(grid, legend=(*kind_sentences(kinds), *([cut] if len(frame) > MOST_ROWS else [])))
+    said = (cut if len(frame) > MOST_ROWS else "", missing)
+    return replace(grid, legend=(*kind_sentences(kinds), *filter(None, said)))

@@ -14,7 +14,7 @@ from ..benchmark.scoring.metrics import METRICS, NO_PROTOCOL
 SUMMARY = [
     "method", "dataset", "train", "protocol", "metric", "unit", "mean", "std", "ci_low", "ci_high", "n_cases",
     "n_seeds", "n_patients", "n_undefined", "oracle_gap", "profile", "flags", "reason", "diff_best_trivial",
-    "p_best_trivial",
+    "p_best_trivial", "p_area_alone",
 ]  # fmt: skip
 PER_CASE = [
     "method", "dataset", "train", "seed", "case", "patient", "protocol", "metric", "value", "profile", "flags",

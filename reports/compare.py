@@ -16,6 +16,7 @@ from ..common.errors import UasbenchError, did_you_mean
 from .columns import FLAG_LEGEND, PAIRED_TESTS, UNITS, flag_set, metric_name, records_of
 from .failing import Policy
 from .formats import NOT_AVAILABLE, bracket, fixed, number, p_value, points, stars
+from .legends import families, family
 from .paired import paired_tests
 from .tables import tables_of
 
@@ -38,6 +39,9 @@ COLUMNS = (
     "p Wilcoxon (Holm)",
     "d_z",
 )
+CORRECTED = {"p": "p_holm_crossed", "p t-test": "p_holm", "p Wilcoxon": "p_holm_wilcoxon"}
+MISSING = "missing"
+"""In ``attrs`` of what :func:`compare` returns: what is done with failed and missing cells, by (dataset, train)."""
 FEWEST = 2
 """Columns of the printed table, from the left; on a narrow terminal the last ones go, all but these."""
 KEYS = ("reference", "protocol", "metric", "dataset", "train")
@@ -73,7 +77,7 @@ def compare(
     methods = sorted({r.cell.method for r in records})
     if reference not in methods:
         raise CompareError(_unknown("method", reference, methods))
-    tables = tables_of(folder, policy)
+    tables = tables_of(folder, policy, lambda: records)
     scores = tables.scores
     slice_sets = {s.key.dataset for s in scores if needs_voxels(s.key.metric) and SLICE_LABELS_ONLY in s.reason}
     wanted, protocol = _choice(scores, slice_sets, metric, protocol)
@@ -82,7 +86,11 @@ def compare(
     frame = paired_tests(chosen, tables.facts, {d: [reference] for d in datasets})
     if needs_voxels(wanted):
         frame.loc[frame["dataset"].isin(sorted(slice_sets)), "reason"] = SLICE_LABELS_ONLY
-    return frame.reindex(columns=PAIRED_TESTS)
+    found = frame.reindex(columns=PAIRED_TESTS)
+    found.attrs[MISSING] = {
+        task: tables.told_missing(*task) for task in zip(found["dataset"], found["train"], strict=True)
+    }
+    return found
 
 
 def compared(frame: pd.DataFrame, console: Console) -> Iterator[RenderableType]:
@@ -107,7 +115,11 @@ def compared(frame: pd.DataFrame, console: Console) -> Iterator[RenderableType]:
         yield _as_wide(texts, console)
         unit_of_it = "percentage points" if share else "the metric's unit"
         more = f" Tests per {' and '.join(others)}: --json." if others else ""
-        yield Text(f"In {unit_of_it}; interval and p are those of the crossed test.{more}", style="dim")
+        corrected = {title: family(rows, column) for title, column in CORRECTED.items()}
+        holm = f" Holm over {told}." if (told := families(corrected)) else ""
+        yield Text(f"In {unit_of_it}; interval and p are those of the crossed test.{holm}{more}", style="dim")
+        if missing := frame.attrs.get(MISSING, {}).get((dataset, train)):
+            yield Text(missing, style="dim")
         for line in _notes(ordered, common):
             yield Text(line, style="dim")
 

@@ -71,8 +71,8 @@ def _legend(one: Headline) -> Text:
     lines = [
         f"Percent, mean over patients. ◆ best trivial baseline by {metric_name(metric, protocol)}, chosen for every "
         "patient on all others; † not shown to beat it; ‡ slice AUROC not shown to exceed the ROI's area alone; "
-        "≠ fewer patients or seeds. p after Holm.",
-        *filter(None, [one.missing]),
+        "≠ fewer patients or seeds.",
+        *filter(None, [one.corrected(*one.families), one.missing]),
         *kind_sentences(row.flags for row in one.rows),
         *interval_sentences(row.entries[c.key].interval for row in one.rows for c in one.columns if c.key == VAL),
         *(f"(!) {protocol.id}: {protocol.legend}." for protocol in bounds),

@@ -14,7 +14,7 @@ from .details import shown_interval, shown_value
 from .formats import NOT_AVAILABLE, number, percent, points, spread
 from .grid import kind_of, reference_order, tags_of
 from .headline import Headline, HeadlineRow, shown_p
-from .legends import interval_sentences
+from .legends import family, interval_sentences
 from .tables import Tables
 from .trivial import BEST_TRIVIAL
 
@@ -145,9 +145,22 @@ def explorer(headline: Headline, tables: Tables) -> Explorer:
     said = headline.legend()
     legend = (
         *(sentence for sentence in marks if sentence not in said),
+        *_other_families(source, headline),
         *(f"{p}: threshold is {PROTOCOLS[p].legend}." for p in protocols if p not in printed),
     )
     return Explorer(tuple(column for column, _ in columns), rows, protocols, chosen, families, sets, legend)
+
+
+def _other_families(source: _Source, headline: Headline) -> Iterator[str]:
+    """Say where Holm's correction runs over other methods than under the protocol of the headline's order."""
+    found: dict[tuple[str, str], list[dict]] = {}
+    for (_, protocol, metric, reference), row in source.tests.items():
+        if metric == headline.verdict[1]:
+            found.setdefault((reference, protocol), []).append(row)
+    for (reference, protocol), rows in found.items():
+        usual = family(found.get((reference, headline.verdict[0]), []))
+        if (own := family(rows)) and own != usual:
+            yield f"p against {reference} under {protocol}: Holm over {own}."
 
 
 def _tests(frame: pd.DataFrame, where: Mapping[str, str]) -> list[dict]:

@@ -26,6 +26,7 @@ from .columns import (
 from .formats import NOT_AVAILABLE, bracket, p_value, percent, points, stars
 from .grid import PrintedRow, PrintedTable
 from .headline import Headline
+from .legends import families, family
 from .paired import paired_tests
 
 GAIN = [
@@ -117,10 +118,13 @@ def gain_grid(gain: pd.DataFrame, headline: Headline) -> PrintedTable | None:
         )  # fmt: skip
         body.append(PrintedRow(cells, hints=(r["reason"], *[""] * (len(cells) - 1))))
     headers = ("Method", "Metric", "n", "Default", "Tuned", "Difference", "95 % interval", "p", "p (Holm)")
+    keys = dict.fromkeys((r["metric"], r["protocol"]) for r in rows)
+    corrected = {metric_name(*key): family(r for r in rows if (r["metric"], r["protocol"]) == key) for key in keys}
     legend = (
         f"Difference = METHOD@{TUNED} − METHOD, in percentage points, over the patients that both have; crossed test, "
-        "for which patients and seeds are random, and Holm's correction over the methods that were tuned (at most "
-        f"{max(int(r['n_family']) for r in rows)}). Settings were chosen on planted lesions (docs/tuning.md).",
+        "for which patients and seeds are random, and Holm's correction over what was tuned: "
+        f"{families(corrected) or 'no method'}. Settings were chosen on planted lesions (docs/tuning.md).",
         *kind_sentences(flag_set(r["flags"]) for r in rows),
+        *filter(None, [headline.missing]),
     )
     return PrintedTable("What tuning has brought", headers, tuple(body), legend, left=2)

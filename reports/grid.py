@@ -1,7 +1,7 @@
 """A printed table, independent of its format: headline, tests, cost, failures, published numbers."""
 
 from collections.abc import Container, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -11,8 +11,8 @@ from ..benchmark.protocols.catalogue import PROTOCOLS, deciding, is_oracle
 from ..benchmark.scoring.metrics import NO_PROTOCOL, needs_voxels
 from .columns import flag_set, kind_marks, kind_sentences, metric_name, records_of
 from .formats import NOT_AVAILABLE, bracket, fixed, number, p_value, percent, points, stars
-from .headline import Headline, HeadlineRow
-from .legends import BANNERS
+from .headline import NOT_COMPARED, Headline, HeadlineNumber, HeadlineRow
+from .legends import BANNERS, family, interval_sentences
 from .paired import SECOND_REFERENCE
 from .trivial import BEST_TRIVIAL
 
@@ -101,44 +101,60 @@ def kind_of(flags: Container[str]) -> str:
 
 
 def compact_grid(headline: Headline) -> PrintedTable:
-    """Return what a paper has room for: the metric that orders the rows with its interval, AP and AUROC, n."""
+    """Return what a paper has room for: the metric that orders the rows with its interval, what † rests on, AP, n."""
     shown = [c for c in headline.columns if not c.against]
     first = next(c for c in shown if (c.protocol, c.metric) == headline.verdict)
     others = [c for c in shown if c.key in ("ap", "auroc", "slice_ap", "slice_auroc_patient") and c is not first]
+    tested = [c for c in headline.columns if c.against == BEST_TRIVIAL]
     rows = []
     for row in [*headline.rows, *([headline.chance] if headline.chance else [])]:
         entry, n = row.entries[first.key], row.n_cases if headline.slices_only else row.n_patients
         count = "" if row is headline.chance else f"{n or NOT_AVAILABLE} × {row.n_seeds}"
-        cells = (row.label, entry.value, entry.interval, *(row.entries[c.key].value for c in others), count)
+        ps = (_p_alone(row.entries[c.key]) for c in tested)
+        values = (row.entries[c.key].value for c in others)
+        cells = (row.label, entry.value, entry.interval, *ps, *values, count)
         rows.append(PrintedRow(cells, kind="winner" if row is headline.winner else ""))
     units = "cases" if headline.slices_only else "patients"
-    headers = ("Method", first.title, "95 % interval", *(c.title for c in others), f"n ({units} × seeds)")
+    over_trivial = ["p over trivial"] if tested else []
+    headers = (
+        "Method", first.title, "95 % interval", *over_trivial, *(c.title for c in others), f"n ({units} × seeds)"
+    )  # fmt: skip
     marks = {
-        "◆": "best trivial baseline", "†": "not shown to beat every trivial baseline",
+        "◆": "best trivial baseline", "†": "not shown to beat every trivial baseline (p > 0.05 or no gain)",
         "‡": "slice AUROC not shown to exceed what the area of the region of interest reaches alone",
         "≠": "fewer patients or seeds than other rows",
     }  # fmt: skip
-    used = [f"{mark} {told}" for mark, told in marks.items() if any(mark in row.marks for row in headline.rows)]
+    used = {mark: told for mark, told in marks.items() if any(mark in row.marks for row in headline.rows)}
+    told = "; ".join(f"{mark} {told}" for mark, told in used.items())
     legend = [
         *(text for flag, text in BANNERS.items() if flag in headline.flags),
-        f"Per cent; 95 % intervals for new patients and seeds. {'; '.join(used)}{'.' if used else ''}".rstrip(),
+        " ".join(filter(None, ["Per cent; 95 % intervals for new patients and seeds.", told and f"{told}."])),
+        headline.corrected(*(mark for mark in headline.families if mark in used or (tested and mark == "†"))),
         *kind_sentences(row.flags for row in headline.rows),
+        headline.missing,
+        *interval_sentences(row.cells[2] for row in rows),
+        *headline.cautions,
     ]
     phantom = " (phantom)" if "phantom" in headline.flags else ""
     title = f"{first.title}, {headline.dataset}, trained on {headline.train}{phantom}"
-    return PrintedTable(title, headers, tuple(rows), tuple(legend))
+    return PrintedTable(title, headers, tuple(rows), tuple(filter(None, legend)))
 
 
-def paired_grids(tests: pd.DataFrame, dataset: str, train: str, *, unit: str = "patient") -> list[PrintedTable]:
+def _p_alone(entry: HeadlineNumber) -> str:
+    return entry.interval.removeprefix("p ") or ("" if entry.reason == NOT_COMPARED else NOT_AVAILABLE)
+
+
+def paired_grids(tests: pd.DataFrame, headline: Headline, *, unit: str = "patient") -> list[PrintedTable]:
     """Return one table per reference and readable metric with any pair, the largest gain first."""
     readable = [*((p, "dice") for p in deciding()[:2]), (NO_PROTOCOL, "ap"), (NO_PROTOCOL, "slice_auroc")]
-    part = records_of(tests, dataset=dataset, train=train, unit=unit)
+    part = records_of(tests, dataset=headline.dataset, train=headline.train, unit=unit)
     grids = []
     for reference in sorted({row["reference"] for row in part}, key=reference_order):
         for protocol, metric in readable:
             rows = [r for r in part if (r["reference"], r["protocol"], r["metric"]) == (reference, protocol, metric)]
             if any(row["n"] for row in rows):
-                grids.append(_paired_grid(rows, reference, protocol, metric, unit))
+                grid = _paired_grid(rows, reference, protocol, metric, unit)
+                grids.append(replace(grid, legend=(*grid.legend, *filter(None, [headline.missing]))))
     return grids
 
 
@@ -153,9 +169,10 @@ def _paired_grid(rows: Sequence[dict], reference: str, protocol: str, metric: st
     main = (
         "the crossed test, for which patients and seeds are random" if crossed else "the t-test over seeds as printed"
     )
+    methods = family(rows, "p_holm_crossed" if crossed else "p_holm") or "no method"
     legend = [
         f"Difference = method − {_named(reference)}, in percentage points, over {noun}; two-sided tests; p (Holm) "
-        f"corrects {main} over {_families(rows)}: * ≤ 0.05, ** ≤ 0.01, *** ≤ 0.001; intervals are not corrected. "
+        f"corrects {main} over {methods}: * ≤ 0.05, ** ≤ 0.01, *** ≤ 0.001; intervals are not corrected. "
         "Detectable: the smallest difference that a sample of this size and spread finds with power 0.8."
     ]
     if crossed:
@@ -199,19 +216,6 @@ def reference_order(name: str) -> tuple[bool, bool, str]:
 
 def _named(reference: str) -> str:
     return "the best trivial baseline" if reference == BEST_TRIVIAL else reference
-
-
-def _families(rows: Sequence[dict]) -> str:
-    """Say how many methods a correction runs over: competitors and each kind of reference apart."""
-    sizes = {kind_marks(flag_set(r["flags"])): int(r["n_family"]) for r in rows}
-    told = [
-        f"{n} {f'method{_s(n)} marked {kind}' if kind else f'competitor{_s(n)}'}" for kind, n in sorted(sizes.items())
-    ]
-    return f"the {' and, apart, the '.join(told)}"
-
-
-def _s(n: int) -> str:
-    return "" if n == 1 else "s"
 
 
 def _crossed_cells(r: dict) -> dict[str, str]:
@@ -264,14 +268,15 @@ def rank_grid(ranks: pd.DataFrame, headline: Headline) -> PrintedTable | None:
     legend = (
         f"{len(rows)} competitors ranked by mean {name} over the {n} patients that all have, 2000 times on resampled "
         "patients and, for each method apart, seeds. Agreement of these rankings with the one printed (Kendall's τ): "
-        f"{fixed(rows[0]['kendall_tau'])}."
+        f"{fixed(rows[0]['kendall_tau'])}.",
+        *filter(None, [headline.missing]),
     )
     headers = ("Method", f"{name}, %", "Rank", "95 % of ranks", "P(rank 1), %")
-    return PrintedTable(f"How surely methods are ranked by {name}", headers, tuple(body), (legend,))
+    return PrintedTable(f"How surely methods are ranked by {name}", headers, tuple(body), legend)
 
 
-def cost_grid(cost: pd.DataFrame) -> PrintedTable:
-    """Return cost per method and data, averaged over seeds."""
+def cost_grid(cost: pd.DataFrame, missing: str) -> PrintedTable:
+    """Return cost per method and data, averaged over seeds; ``missing`` names the cells that have none."""
     same = dict.fromkeys(("params", "device", "threads", "precision", "flags"), "first")
     means = dict.fromkeys(("fit_s", "score_s", "s_per_slice", "energy_kwh"), "mean")
     peaks = dict.fromkeys(("peak_ram_mib", "peak_gpu_mib"), "max")
@@ -288,7 +293,8 @@ def cost_grid(cost: pd.DataFrame) -> PrintedTable:
         "Method", "Data / train", "Fit (s)", "Score (s)", "ms per slice", "Peak RAM (MiB)", "Peak GPU (MiB)",
         "GPU (kWh)", "Parameters", "Device", "Threads / precision",
     )  # fmt: skip
-    legend = ("Means over seeds; peaks are maxima over seeds.", *_kinds(records_of(cost)))
+    means = "Means over the seeds that are there; peaks are maxima over them."
+    legend = (means, *filter(None, [missing]), *_kinds(records_of(cost)))
     return PrintedTable("Cost", headers, tuple(rows), legend, left=2)
 
 

@@ -10,12 +10,13 @@ from ..benchmark.protocols.catalogue import PROTOCOLS, VAL, Protocol, deciding, 
 from ..benchmark.scoring.metrics import CHANCE, NO_PROTOCOL, SLICE_LABELS_ONLY, needs_voxels
 from .columns import KINDS, flag_set, kind_marks, kind_sentences, metric_name, records_of
 from .formats import NOT_AVAILABLE, bracket, p_value, percent, points, spread
-from .legends import BANNERS, CAUTIONS, interval_sentences, marked
+from .legends import BANNERS, CAUTIONS, families, family, interval_sentences, marked
 from .trivial import BEST_TRIVIAL, CONFOUND
 
 NO_COMPETITOR = {"trivial", *KINDS}
 _SLICE_UNITS = ("slice", "pooled", "patient")
 GAP = "gap"
+NOT_COMPARED = "not compared"
 CHANCE_ROW = "chance: Dice and precision of calling everything, areas and AP of scores that know nothing."
 
 
@@ -131,7 +132,8 @@ class Headline:
     """The table of one (dataset, train) pair, best method first.
 
     ``verdict`` holds protocol and metric that order the rows and decide the marks, ``area`` the slice AUROC that the
-    area of the region of interest reaches alone (NaN where it was not run).
+    area of the region of interest reaches alone (NaN where it was not run). ``families`` says over which methods the p
+    against a reference, or behind a mark, is corrected.
     """
 
     dataset: str
@@ -142,7 +144,7 @@ class Headline:
     area: float
     flags: frozenset[str]
     slices_only: bool = False
-    family: str = ""
+    families: Mapping[str, str] = field(default_factory=dict)
     missing: str = ""
     chance: HeadlineRow | None = None
 
@@ -176,18 +178,19 @@ class Headline:
             "(p > 0.05 or no gain); ‡ slice AUROC not shown to exceed what the area of the region of interest reaches "
             "alone; ≠ fewer patients or seeds than other rows, so that means are not comparable as they stand."
         )
-        against = [c.against for c in self.columns if c.against]
-        if against:
-            ranked += (
-                f" Against a reference: difference in {name}, p of the crossed test (seeds and patients random) after "
-                f"Holm over {self.family}."
-            )
+        if any(c.against for c in self.columns):
+            ranked += f" Against a reference: difference in {name}, and its p."
         first, *others = self._slice_legend() if self.slices_only else self._voxel_legend()
         banners = [text for flag, text in BANNERS.items() if flag in self.flags]
         marks = interval_sentences(entry.interval for row in self.rows for entry in row.entries.values())
         kinds = kind_sentences(row.flags for row in self.rows)
-        told = [*filter(None, [self.missing]), *marks, *self.cautions]
+        told = [*filter(None, [self.corrected(*self.families), self.missing]), *marks, *self.cautions]
         return [*banners, first, " ".join([ranked, *kinds]), *told, *others]
+
+    def corrected(self, *names: str) -> str:
+        """Say what the p of references and marks are of, and over which methods they are corrected."""
+        told = families({name: self.families.get(name, "") for name in names})
+        return f"p: crossed test (seeds and patients random), after Holm over {told}." if told else ""
 
     @property
     def cautions(self) -> list[str]:
@@ -280,10 +283,11 @@ def _headline(summary: pd.DataFrame, tests: pd.DataFrame | None, dataset: str, t
     ordered = tuple(row for _, row in sorted(found, key=lambda pair: pair[0]))
     common = frozenset.intersection(*(row.flags for row in ordered)) & set(BANNERS)
     common |= frozenset.union(*(row.flags for row in ordered)) & {"phantom"}
-    family, chance = _family(pairs, ordered), _chance(columns, part)
+    corrected = _families(pairs, [_find(rows, m, *verdict) for m in methods], [*slice_auroc.values()])
     return Headline(
-        dataset, train, columns, ordered, verdict[:2], area, frozenset(common), slices_only, family, chance=chance
-    )
+        dataset, train, columns, ordered, verdict[:2], area, frozenset(common), slices_only, corrected,
+        chance=_chance(columns, part),
+    )  # fmt: skip
 
 
 def _chance(columns: Sequence[Column], rows: Sequence[dict]) -> HeadlineRow | None:
@@ -325,12 +329,17 @@ def _compared(
     return {}
 
 
-def _family(pairs: dict[tuple[str, str], dict], rows: Sequence[HeadlineRow]) -> str:
-    """Say how many methods the correction runs over, by reference."""
-    kinds = {row.method: kind_marks(row.flags) for row in rows}
-    sizes = {(ref, kinds[method]): int(row["n_family"]) for (method, ref), row in pairs.items()}
-    told = [f"{n} {kind or 'competitors'} ({ref})" for (ref, kind), n in sorted(sizes.items())]
-    return ", ".join(told)
+def _families(
+    pairs: Mapping[tuple[str, str], dict], verdicts: Sequence[dict | None], areas: Sequence[dict | None]
+) -> dict[str, str]:
+    """Say over which methods the corrections run, by reference and by mark; that of ◆ is †'s."""
+    by_reference: dict[str, list[dict]] = {}
+    for (_, reference), row in sorted(pairs.items()):
+        by_reference.setdefault(reference, []).append(row)
+    return {name: family(rows) for name, rows in by_reference.items() if name != BEST_TRIVIAL} | {
+        "†": family(filter(None, verdicts), "p_best_trivial"),
+        "‡": family(filter(None, areas), "p_area_alone"),
+    }
 
 
 def _no_better_than_area(row: dict | None, method: str, area: float) -> bool:
@@ -343,7 +352,7 @@ def _no_better_than_area(row: dict | None, method: str, area: float) -> bool:
 def _difference(row: dict | None) -> HeadlineNumber:
     """Return a difference with its p, or why there is none."""
     if row is None:
-        return HeadlineNumber(NOT_AVAILABLE, reason="not compared")
+        return HeadlineNumber(NOT_AVAILABLE, reason=NOT_COMPARED)
     numbers = {"mean": row["mean_diff"], "p": row["p_holm_crossed"]}
     return HeadlineNumber(points(row["mean_diff"]), interval=shown_p(row), reason=row["reason"], numbers=numbers)
 

@@ -13,6 +13,7 @@ from .answer import answer
 from .columns import FLAG_LEGEND
 from .details import details
 from .explorer import explorer
+from .failing import told
 from .figures.gallery import CAPTION
 from .figures.pictures import GROUPS, Pictures
 from .figures.series import SERIES_CAPTION
@@ -41,7 +42,7 @@ def render(tables: Tables, headlines: Sequence[Headline], pictures: Pictures, fo
         sections=[_section(h, tables, pictures, folder) for h in headlines],
         run=run_facts(info, records, tables),
         warnings=[str(w) for w in info.get("warnings", [])] + pictures.notes,
-        cost=grid.cost_grid(tables.cost),
+        cost=grid.cost_grid(tables.cost, told(tables.missing, "exclude")),
         failures=grid.failure_grid(tables.failures),
         skipped=grid.skipped_grid(tables.skipped),
         environment=environment(info, records),
@@ -100,8 +101,8 @@ def _section(headline: Headline, tables: Tables, pictures: Pictures, folder: Run
         "answer": answer(headline, tables.summary, tests),
         "shortfalls": shortfalls(headline, tables),
         "table": explorer(headline, tables),
-        "tests": grid.paired_grids(tests, headline.dataset, headline.train),
-        "seed_tests": grid.paired_grids(tests, headline.dataset, headline.train, unit="seed"),
+        "tests": grid.paired_grids(tests, headline),
+        "seed_tests": grid.paired_grids(tests, headline, unit="seed"),
         "published": grid.published_grid(headline),
         "details": dict(zip(("tables", "notes"), details(headline, tables), strict=True)),
         "tuned": gain_grid(tables.tuned, headline),

@@ -33,4 +33,5 @@ def _headline(one: Headline) -> str:
         entries = [row.entries[column.key] for column in columns]
         texts = (e.interval if column.against else e.value for column, e in zip(columns, entries, strict=True))
         rows.append((row.label, *texts, str(row.n_patients), str(row.n_seeds)))
-    return table_html(head, rows, f"{one.dataset}, trained on {one.train}: percent, mean over patients")
+    title = f"{one.dataset}, trained on {one.train}: percent, mean over patients"
+    return table_html(head, rows, ". ".join([title, *filter(None, [one.corrected(*one.families), one.missing])]))

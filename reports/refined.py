@@ -13,6 +13,7 @@ from .formats import NOT_AVAILABLE, bracket, p_value, percent, points, stars
 from .gain import Change, by_method, changed
 from .grid import PrintedRow, PrintedTable
 from .headline import Headline
+from .legends import family
 
 REFINED_GAIN = [
     "method", "dataset", "train", "protocol", "metric", "unit", "without", "refined", "n", "mean_diff", "crossed_low",
@@ -56,8 +57,9 @@ def refined_grid(gain: pd.DataFrame, headline: Headline) -> PrintedTable | None:
     legend = (
         f"Difference = Dice of METHOD+PROMPT less that of METHOD under {REFINED.id}, whose masks it starts from, in "
         "percentage points, over the patients that both have; crossed test, for which patients and seeds are random, "
-        f"and Holm's correction over the refined rows (at most {max(int(r['n_family']) for r in rows)}). Where "
+        f"and Holm's correction over the refined rows: {family(rows) or 'no row'}. Where "
         "+sam-centre or +sam-random, whose points do not come from the map, gain as much as +sam, SAM has gained it.",
         *kind_sentences(flag_set(r["flags"]) for r in rows),
+        *filter(None, [headline.missing]),
     )
     return PrintedTable("What SAM has brought", headers, tuple(body), legend, left=1)

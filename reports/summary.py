@@ -64,6 +64,8 @@ def summary(
             if (key, name) in best:
                 difference, p = best[key, name]
                 row.values.update(diff_best_trivial=difference, p_best_trivial=p)
+            if (key, name) in area:
+                row.values["p_area_alone"] = area[key, name].p
             better = sign(row.values["metric"])
             for compared, flag in ((best, "below-best-trivial"), (area, "area-alone")):
                 if (key, name) in compared and not compared[key, name].beaten(better):

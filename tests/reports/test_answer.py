@@ -26,7 +26,7 @@ def test_the_winner_is_named_with_n_and_both_verdicts_in_plain_words(liver_recor
     ]
     assert all(one.lead.startswith("+") and one.plain == "significantly better" for one in found.verdicts)
     assert "2 of 3 learning methods are shown to beat it." in found.others
-    assert any("among 3 methods p " in one and "against the best trivial: +" in one for one in found.tests)
+    assert any("among 3 competitors p " in one and "against the best trivial: +" in one for one in found.tests)
 
 
 def test_a_gain_that_may_be_chance_says_so_and_what_could_have_been_shown(make_record):

@@ -1,11 +1,16 @@
 """Cells that failed or are missing are named in every table, and left out or counted as worst."""
 
+import re
+
 import numpy as np
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 from uasbench import cli
-from uasbench.benchmark.runs.records import CellKey, Failure
+from uasbench.api_run import Run
+from uasbench.benchmark.runs.records import CaseValue, CellKey, Failure, PooledValue
 from uasbench.benchmark.verification.findings import Part
+from uasbench.reports.build import build
 from uasbench.reports.checking import compare_tables
 from uasbench.reports.compare import compare
 from uasbench.reports.console import headline as console_headline
@@ -81,15 +86,47 @@ def test_report_and_compare_take_the_policy(run, make_run, tmp_path):
     for policy in ("exclude", "worst"):
         done = CliRunner().invoke(cli.app, ["report", str(folder.path), "--failures", policy])
         assert done.exit_code == 0, done.output
-        text = (folder.tables_dir / "headline-lits-btcv.md").read_text()
-        assert f"Failures: {policy}." in text
-        assert f"Failures: {policy}." in folder.report_html.read_text()
         assert ("vae" in set(compare(folder, "draem", policy=policy)["method"])) == (policy == "worst")
         words = ["compare", str(folder.path), "--reference", "draem", "--failures", policy]
         done = CliRunner().invoke(cli.app, words)
         assert done.exit_code == 0, done.output
-        assert (" vae " in done.output) == (policy == "worst")
+        assert any(line.startswith(" vae ") for line in done.output.splitlines()) == (policy == "worst")
+        assert f"Failures: {policy}. Cells" in done.output
         compare_tables(folder, folder.records(), tables := Part("tables"))  # a verification knows of the policy
         assert tables.outcome == "verified"
-    console_headline(folder)
     assert CliRunner().invoke(cli.app, ["report", str(folder.path), "--failures", "ignore"]).exit_code == 2
+
+
+@pytest.mark.parametrize("policy", ["exclude", "worst"])
+def test_every_table_of_means_says_what_is_done_with_missing_cells(run, make_record, make_run, tmp_path, policy):
+    records, failures, info = run
+    more = [make_record(m, level=0.3, seed=s) for m in ("ae@tuned", "draem+sam") for s in range(3)]
+    folder = make_run(tmp_path, [*map(measured, [*records, *more])], failures, **info)
+    files = build(folder, policy)
+    texts = {path.stem: path.read_text() for path in files if path.suffix == ".md"}
+    assert {"tuned", "refined", "ranks-lits-btcv", "details-lits-btcv", "paired_tests-lits-btcv"} <= texts.keys()
+    for name, text in texts.items():
+        of_means = [grid for grid in text.split("### ")[1:] if not grid.startswith("Published")]
+        said = [f"Failures: {'exclude' if name == 'cost' else policy}. Cells" in grid for grid in of_means]
+        assert said == [name not in ("cases", "failures", "skipped")] * len(of_means), name
+        if name not in ("cases", "failures", "skipped"):
+            assert "Cells that failed or are missing" in (folder.tables_dir / f"{name}.tex").read_text()
+    for figure in re.findall(r'<figure class="table.*?</figure>', folder.report_html.read_text(), re.DOTALL):
+        title = re.search(r"<caption[^>]*>(.*?)<|<figcaption>(.*?)<", figure)
+        named = (title[1] or title[2]) if title else ""
+        assert ("Failures: " in figure) != named.startswith(("Failed", "Skipped", "Published", "Has training")), named
+    with (console := Console(width=150)).capture() as shown:
+        console.print(console_headline(folder))
+    assert f"Failures: {policy}. Cells" in shown.get()
+    assert f"Failures: {policy}. Cells" in Run(folder.path)._repr_html_()
+
+
+def measured(record):
+    """Return a record that has something for every group of details."""
+    values = [
+        CaseValue(case=case, patient=patient, protocol="val", metric=metric, value=0.5)
+        for case, patient in record.data.patients.items()
+        for metric in ("nsd_2mm", "lesion_f1")
+    ]
+    strata = PooledValue(protocol="val", metric="lesion_recall_below_1ml", unit="pooled", value=0.1)
+    return record.model_copy(update={"per_case": [*record.per_case, *values], "pooled": [*record.pooled, strata]})

@@ -144,4 +144,4 @@ def test_paper_numbers_stand_beside_marked_rows(tables):
     where = {"dataset": "lits", "protocol": "val", "metric": "dice", "unit": "patient"}
     printed = [Printed(row=row, value=30.0, std=None, **where) for row in ("asc-net", "ae", "absent")]
     found = beside(printed, tables).set_index("row")["flags"]
-    assert found.to_dict() == {"asc-net": "transductive", "ae": "", "absent": ""}
+    assert found.to_dict() == {"asc-net": "transductive;small-n;few-seeds", "ae": "small-n;few-seeds", "absent": ""}

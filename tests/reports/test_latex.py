@@ -93,12 +93,16 @@ def test_any_text_is_printed_in_ascii_with_balanced_braces_and_no_command_of_its
 
 
 def test_the_compact_headline_has_the_numbers_of_a_paper_and_the_winner_in_bold(liver_records, texts):
-    (headline,) = headlines(Tables(liver_records).summary)
+    made = Tables(liver_records)
+    (headline,) = headlines(made.summary, made.headline_tests)
     grid = compact_grid(headline)
-    assert grid.headers == ("Method", "Dice val", "95 % interval", "AUROC", "AP", "n (patients × seeds)")
+    columns = ("Method", "Dice val", "95 % interval", "p over trivial", "AUROC", "AP", "n (patients × seeds)")
+    assert grid.headers == columns
+    assert "(part " not in latex([grid])
     full = {row.method: row for row in headline.rows}
     best, entries = grid.rows[0], full["two-stage"].entries
-    shown = (entries["val"].value, entries["val"].interval, entries["auroc"].value, entries["ap"].value)
+    p = entries["against-best-trivial"].interval.removeprefix("p ")
+    shown = (entries["val"].value, entries["val"].interval, p, entries["auroc"].value, entries["ap"].value)
     assert best.cells == ("two-stage", *shown, "6 × 3")
     assert [row.kind for row in grid.rows].count("winner") == 1
     assert rf"\textbf{{{entries['val'].value}}}" in texts["headline-lits-btcv.tex"]

@@ -54,7 +54,7 @@ def test_without_val_the_next_protocol_decides_and_no_method_sinks_below_na(make
 
 
 def test_tables_are_rectangular_and_latex_is_balanced(headline, tables):
-    for grid in (headline_grid(headline), *paired_grids(tables.paired_tests, "lits", "btcv")):
+    for grid in (headline_grid(headline), *paired_grids(tables.paired_tests, headline)):
         lines = [line for line in markdown([grid]).splitlines() if line.startswith("|")]
         assert len({len(re.split(r"(?<!\\)\|", line)) for line in lines}) == 1
         assert len(lines) == len(grid.rows) + 2
@@ -79,8 +79,8 @@ def test_latex_and_markdown_escape_every_special_sign():
     assert "None." in markdown([PrintedTable("Failed cells", ("a",), ())])
 
 
-def test_stars_follow_holm_and_the_card_reference_comes_before_draem(tables):
-    grids = paired_grids(tables.paired_tests, "lits", "btcv")
+def test_stars_follow_holm_and_the_card_reference_comes_before_draem(tables, headline):
+    grids = paired_grids(tables.paired_tests, headline)
     column = grids[0].headers.index("p (Holm)")
     for p in (row.cells[column] for row in grids[0].rows):
         assert p.endswith("***") == p.startswith("<0.001")

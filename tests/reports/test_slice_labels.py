@@ -72,8 +72,8 @@ class TestSliceLabelSets:
         assert {c.metric for c in found.columns} == {"slice_auroc", "slice_ap"}
         (found,) = headlines(Tables([make_record("ae", dice={"p1-c": None, "p2-c": None})]).summary)
         assert not found.slices_only
-        tests = Tables(slice_records, info={"references": {"covid-ct-md": "hu-opened"}}).paired_tests
-        grids = paired_grids(tests, "covid-ct-md", "luna16")
+        made = Tables(slice_records, info={"references": {"covid-ct-md": "hu-opened"}})
+        grids = paired_grids(made.paired_tests, headlines(made.summary)[0])
         assert [g.title for g in grids] == [
             "Slice AUROC against hu-opened",
             "Slice AUROC against the best trivial baseline",
