@@ -166,9 +166,7 @@ def _paired_grid(rows: Sequence[dict], reference: str, protocol: str, metric: st
         cells = _crossed_cells(r) if crossed else _seed_cells(r)
         body.append(PrintedRow((_marked(r), *cells.values()), hints=(r["reason"], *[""] * len(cells))))
     headers = ("Method", *(_crossed_cells(rows[0]) if crossed else _seed_cells(rows[0])))
-    main = (
-        "the crossed test, for which patients and seeds are random" if crossed else "the t-test over seeds as printed"
-    )
+    main = "the crossed test (patients and seeds random)" if crossed else "the t-test over seeds as printed"
     methods = family(rows, "p_holm_crossed" if crossed else "p_holm") or "no method"
     legend = [
         f"Difference = method − {_named(reference)}, in percentage points, over {noun}; two-sided tests; p (Holm) "

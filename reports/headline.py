@@ -293,7 +293,7 @@ def _headline(summary: pd.DataFrame, tests: pd.DataFrame | None, dataset: str, t
 def _chance(columns: Sequence[Column], rows: Sequence[dict]) -> HeadlineRow | None:
     """Return what a map without information reaches: everything called, or a score that knows nothing."""
     known = {(r["metric"], r["unit"]): r["mean"] for r in rows if r["metric"] in CHANCE.values() and _defined(r)}
-    entries = {column.key: HeadlineNumber(NOT_AVAILABLE) for column in columns}
+    entries = {c.key: HeadlineNumber(NOT_AVAILABLE, reason=NOT_COMPARED if c.against else "") for c in columns}
     for column in columns:
         level = CHANCE.get(column.metric)
         if isinstance(level, str):
