@@ -27,6 +27,7 @@ from .run_facts import data_facts, environment, run_facts
 from .shortfalls import shortfalls
 from .tables import Tables
 from .training import NOTE, watched_trainings
+from .trials import searches_of, trials_grid
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -105,6 +106,7 @@ def _section(headline: Headline, tables: Tables, pictures: Pictures, folder: Run
         "seed_tests": grid.paired_grids(tests, headline, unit="seed"),
         "published": grid.published_grid(headline),
         "details": dict(zip(("tables", "notes"), details(headline, tables), strict=True)),
+        "searched": trials_grid(searches_of(tables, headline), headline),
         "tuned": gain_grid(tables.tuned, headline),
         "refined": refined_grid(tables.refined, headline),
         "ranking": grid.rank_grid(tables.ranks, headline),

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from rich.console import Group, RenderableType
@@ -48,12 +49,13 @@ def frames(searches: Sequence[Search]) -> dict[str, pd.DataFrame]:
     ]
     return {
         "trials": pd.DataFrame(trials, columns=TRIALS).astype({"ap": float}),
-        "methods": pd.DataFrame([_row(one) for one in searches], columns=METHODS).astype({"best_trial": "Int64"}),
+        "methods": pd.DataFrame([method_row(one) for one in searches], columns=METHODS).astype({"best_trial": "Int64"}),
         "expected_best": pd.DataFrame(expected, columns=EXPECTED),
     }
 
 
-def _row(one: Search) -> dict[str, object]:
+def method_row(one: Search) -> dict[str, Any]:
+    """Return the numbers of a method, by ``METHODS``."""
     best = one.best
     tuned = None if best is None else best.value
     return {
@@ -94,12 +96,12 @@ def printed(searches: Sequence[Search]) -> RenderableType:
     ):  # fmt: skip
         table.add_column(head, justify="right" if right else "left", no_wrap=not head.startswith("Set"))
     for one in searches:
-        row = _row(one)
+        row = method_row(one)
         if one.reason:
             table.add_row(one.method, *["–"] * 6, one.reason)
             continue
         numbers = [_percent(row[name]) for name in ("default_ap", "tuned_ap", "delta")]
-        minutes = f"{float(str(row['core_s'])) / 60:.1f}"
+        minutes = f"{row['core_s'] / 60:.1f}"
         table.add_row(one.method, *numbers, str(row["trials"]), str(row["failed"]), minutes, str(row["settings"]))
     return Group(table, Text(f"{LEGEND}\n", style="dim"))
 

@@ -6,18 +6,21 @@ from pathlib import Path
 from ...benchmark.runs.folder import RunFolder
 from ...benchmark.runs.records import Record
 from ...common.errors import UasbenchError
-from ..columns import MethodOnData
+from ..columns import MethodOnData, flag_text
 from ..headline import Headline
 from ..tables import Tables
+from ..trials import CAPTION, searches_of
+from ..tuned import frames
 from .curves import curve_figure, drawn_points, read_curves
 from .gallery import NAMES, gallery_figure, read_gallery
 from .picture import Picture, Pictures, write_data
 from .score_pictures import draw_scores
 from .series import series_figure
+from .tuning import expected_best_figure
 
 GROUPS = (
     "patients", "seeds", "cases", "difficulty", "pairs", "ranks", "stability", "froc", "thresholds", "roc", "scores",
-    "cost", "gallery", "series", "curves",
+    "cost", "gallery", "series", "curves", "trials",
 )  # fmt: skip
 
 
@@ -26,9 +29,20 @@ def draw(folder: RunFolder, tables: Tables, headlines: Sequence[Headline]) -> Pi
     pictures = Pictures()
     for headline in headlines:
         draw_scores(pictures, folder.figures_dir, tables, headline)
+        _draw_trials(pictures, folder, tables, headline)
     _draw_galleries(pictures, folder, tables.records)
     _draw_curves(pictures, folder, tables.records)
     return pictures
+
+
+def _draw_trials(pictures: Pictures, folder: RunFolder, tables: Tables, headline: Headline) -> None:
+    searches = searches_of(tables, headline)
+    path = folder.figures_dir / f"trials-{headline.name}.svg"
+    if expected_best_figure(searches, path) is not None:
+        flags = flag_text({*headline.flags})
+        data = write_data(path, frames(searches)["expected_best"].assign(flags=flags))
+        where = (headline.dataset, headline.train, "Expected best AP by number of trials")
+        pictures.found.append(Picture("trials", *where, path, CAPTION, data=data))
 
 
 def _draw_galleries(pictures: Pictures, folder: RunFolder, records: Sequence[Record]) -> None:
