@@ -1,7 +1,7 @@
 """What a terminal shows at the end of ``bench run``, and beside what a paper printed after ``bench reproduce``."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,7 @@ from ..benchmark.protocols.catalogue import PROTOCOLS, VAL
 from ..benchmark.runs.folder import RunFolder
 from ..benchmark.scoring.metrics import METRICS, sign
 from ..benchmark.shelves.shelf import wide
+from ..benchmark.statistics import t_interval
 from .columns import flag_set, flag_text, kind_sentences, metric_name, records_of
 from .formats import NOT_AVAILABLE, p_value
 from .headline import Headline, headlines
@@ -23,7 +24,7 @@ from .tables import tables_of
 
 BESIDE = (
     "row", "dataset", "metric", "printed", "here", "ci_low", "ci_high", "difference", "diff_low", "diff_high", "stars",
-    "stars_here", "p_here", "n_cases", "n_seeds", "flags", "of",
+    "stars_here", "p_here", "n_cases", "n_seeds", "flags", "of", "reason",
 )  # fmt: skip
 OF_ALL_ROWS = {"phantom", "planted", "smoke", "quick"}
 AMONG_ROWS = {"trivial", "best-trivial", "below-best-trivial", "area-alone"}
@@ -84,16 +85,17 @@ def beside(printed: Sequence[Printed], tables: Mapping[str, pd.DataFrame]) -> pd
     """Return one line per printed number with columns ``BESIDE``, in per cent, or in seconds for what a run costs.
 
     ``printed``, ``here`` and ``difference`` are texts, ``n/a`` where the run has none. ``ci_low`` and ``ci_high`` are
-    the interval of ours, ``diff_low`` and ``diff_high`` that of the difference, for which the printed number is exact;
-    NaN where there is none. ``stars`` are the printed asterisks and ``stars_here`` those of our paired t-test of the
-    same two rows, whose p is ``p_here``. ``of`` says what a number is of that ours is no counterpart to; it has no
-    difference. ``flags`` are those of the number, but for what holds for the whole run or compares its rows. ``tables``
-    are those of the run; what no number needs is not asked for.
+    the interval of ours, of seconds Student's over the timings, one per seed; ``diff_low`` and ``diff_high`` that of
+    the difference, for which the printed number is exact; NaN where there is none, for the ``reason``. ``stars`` are
+    the printed asterisks and ``stars_here`` those of our paired t-test of the same two rows, whose p is ``p_here``.
+    ``of`` says what a number is of that ours is no counterpart to; it has no difference. ``flags`` are those of the
+    number, but for what holds for the whole run or compares its rows. ``tables`` are those of the run; what no number
+    needs is not asked for.
     """
     rows = []
     for one in printed:
         ours = _of_cost(one, tables["cost"]) if one.metric in COSTS else _of_summary(one, tables["summary"])
-        digits = 3 if one.metric in COSTS else 1
+        digits = _digits(one.metric in COSTS)
         known = ours is not None and not pd.isna(ours.value)
         compared = None if one.of else ours
         rows.append(
@@ -113,6 +115,7 @@ def beside(printed: Sequence[Printed], tables: Mapping[str, pd.DataFrame]) -> pd
                 "n_seeds": ours.n_seeds if ours else 0,
                 "flags": flag_text({*flag_set(ours.flags)} - OF_ALL_ROWS - AMONG_ROWS) if ours else "",
                 "of": one.of,
+                "reason": ours.reason if ours else "",
             }
         )
     return pd.DataFrame(rows, columns=list(BESIDE))
@@ -129,6 +132,7 @@ class _Ours(NamedTuple):
     n_cases: int
     n_seeds: int
     flags: str
+    reason: str
 
 
 def _name(one: Printed) -> str:
@@ -140,7 +144,8 @@ def _of_summary(one: Printed, summary: pd.DataFrame) -> _Ours | None:
     for row in records_of(summary, method=one.row, **where):
         scale = PERCENT if METRICS[one.metric].unit == "share" else 1
         value, std, low, high = (scale * row[name] for name in ("mean", "std", "ci_low", "ci_high"))
-        return _Ours(_name(one), value, std, low, high, int(row["n_cases"]), int(row["n_seeds"]), row["flags"])
+        counts = int(row["n_cases"]), int(row["n_seeds"])
+        return _Ours(_name(one), value, std, low, high, *counts, row["flags"], row["reason"])
     return None
 
 
@@ -151,7 +156,10 @@ def _of_cost(one: Printed, cost: pd.DataFrame) -> _Ours | None:
     values = np.array([row[one.metric] for row in rows], np.float64)
     spread = float(values.std(ddof=1)) if len(values) > 1 else np.nan
     name = f"{_name(one)}, on {'/'.join(sorted({row['device'] for row in rows}))}"
-    return _Ours(name, float(values.mean()), spread, np.nan, np.nan, 0, len(rows), rows[0]["flags"])
+    between = t_interval(values, noun="timing")
+    return _Ours(
+        name, float(values.mean()), spread, between.low, between.high, 0, len(rows), rows[0]["flags"], between.reason
+    )  # fmt: skip
 
 
 def _stars(one: Printed, tables: Mapping[str, pd.DataFrame]) -> dict[str, object]:
@@ -175,11 +183,8 @@ def beside_text(frame: pd.DataFrame, missing: str = "") -> str:
 
     ``missing`` says what is done with cells that failed.
     """
-
-    def between(low: str, high: str) -> list[str]:
-        return [interval(*pair) for pair in zip(frame[low], frame[high], strict=True)]
-
-    shown = frame.assign(interval=between("ci_low", "ci_high"), of_difference=between("diff_low", "diff_high"))
+    rows = records_of(frame)
+    shown = frame.assign(interval=[*map(own_interval, rows)], of_difference=[*map(difference_interval, rows)])
     shown["p_here"] = frame["p_here"].map(p_value)
     columns = ["row", "dataset", "metric", "printed", "here", "interval", "difference", "of_difference"]
     columns += ["stars", "stars_here", "p_here"] if any(frame["stars"]) else []
@@ -187,9 +192,24 @@ def beside_text(frame: pd.DataFrame, missing: str = "") -> str:
     return "\n".join(filter(None, [shown[[*columns, *last]].to_string(index=False), missing]))
 
 
-def interval(low: float, high: float) -> str:
-    """Return an interval in the unit of its bounds, empty where there is none."""
-    return "" if pd.isna(low) or pd.isna(high) else f"[{low:.1f}, {high:.1f}]"
+def own_interval(row: Mapping[str, Any]) -> str:
+    """Return the interval of ours in a row of :func:`beside`, or why there is none."""
+    return _interval(row, "ci") or (row["reason"] if row["here"] != NOT_AVAILABLE else "")
+
+
+def difference_interval(row: Mapping[str, Any]) -> str:
+    """Return the interval of the difference in a row of :func:`beside`, empty where there is none."""
+    return _interval(row, "diff")
+
+
+def _interval(row: Mapping[str, Any], name: str) -> str:
+    low, high = row[f"{name}_low"], row[f"{name}_high"]
+    digits = _digits(str(row["metric"]).startswith(tuple(COSTS.values())))
+    return "" if pd.isna(low) or pd.isna(high) else f"[{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def _digits(seconds: bool) -> int:
+    return 3 if seconds else 1
 
 
 def _pair(value: float | None, spread: float | None, digits: int) -> str:

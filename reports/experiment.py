@@ -7,13 +7,14 @@ from typing import Any
 
 import pandas as pd
 
+from ..benchmark.catalogue.printed import COSTS
 from ..benchmark.experiments import Figure, Page
 from ..benchmark.runs.folder import RunFolder
 from ..common.atomic import write_text
 from ..common.errors import UasbenchError, brief
 from ..common.json_files import read_json
 from .columns import FLAG_LEGEND, MethodOnData, flag_set, records_of
-from .console import beside, interval
+from .console import beside, difference_interval, own_interval
 from .figures.checkpoints import checkpoint_figure
 from .figures.embedding import EMBEDDING_CAPTION, embedding_figure
 from .figures.gallery import Gallery, read_gallery
@@ -35,6 +36,11 @@ from .tables import Tables
 SYNTHETIC = (
     "The scans are synthetic: this page shows that the experiment runs. What the paper prints (grey) was measured on "
     "other data, and a difference to it means nothing."
+)
+
+TIMINGS = (
+    "Seconds: each seed is timed once, on this machine; the interval is Student's over these timings and says nothing "
+    "of another machine, such as the one of the paper."
 )
 
 
@@ -75,10 +81,10 @@ def printed_and_ours(found: pd.DataFrame, *, phantom: bool) -> PrintedTable:
     rows = []
     for row in records_of(found):
         cells = [row["row"], row["dataset"], row["metric"], row["printed"], row["here"]]
-        under = ["", "", "", row["of"], interval(row["ci_low"], row["ci_high"])]
+        under = ["", "", "", row["of"], own_interval(row)]
         if not grey:
             cells.append(row["difference"])
-            under.append(interval(row["diff_low"], row["diff_high"]))
+            under.append(difference_interval(row))
         if starred:
             cells += [row["stars"], row["stars_here"]]
             under += ["", "" if pd.isna(row["p_here"]) else f"p {p_value(row['p_here'])}"]
@@ -87,7 +93,8 @@ def printed_and_ours(found: pd.DataFrame, *, phantom: bool) -> PrintedTable:
         rows.append(PrintedRow(tuple(map(str, cells)), (*under, "", "")))
     legend = (
         "Per cent, or seconds; ± as printed, ours between seeds or patients as the unit says. Below: 95 % intervals "
-        "of ours, and of the difference to the printed number taken as exact.",
+        "of ours, or why there is none, and of the difference to the printed number taken as exact.",
+        *([TIMINGS] if found["metric"].str.startswith(tuple(COSTS.values())).any() else []),
         *(
             ["Below a printed number: what it is of. Ours is only the nearest thing to it."]
             if bool(found["of"].any())

@@ -3,9 +3,11 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 from uasbench.benchmark.catalogue.printed import Printed, Stars
 from uasbench.benchmark.runs.records import Failure
-from uasbench.reports.console import BESIDE, beside, beside_text
+from uasbench.reports.console import BESIDE, beside, beside_text, difference_interval, own_interval
+from uasbench.reports.experiment import TIMINGS, printed_and_ours
 from uasbench.reports.tables import Tables
 
 LEVELS = {"baseline": 0.3, "better": 0.6, "alike": 0.3, "worse": 0.05}
@@ -34,7 +36,8 @@ def test_undefined_and_absent_numbers_are_said_and_an_upper_bound_is_marked():
     numbers = {"mean": 0.5, "std": 0.125, "ci_low": np.nan, "ci_high": np.nan, "n_cases": 9, "n_seeds": 3}
     none = dict.fromkeys(numbers, np.nan) | {"n_cases": 0, "n_seeds": 0}
     flags = "phantom;oracle;topline"
-    rows = [{"method": "a", **where, **numbers, "flags": flags}, {"method": "b", **where, **none, "flags": ""}]
+    rows = [{"method": "a", **where, **numbers, "flags": flags, "reason": "2 patients"}]
+    rows += [{"method": "b", **where, **none, "flags": "", "reason": "no lesion"}]
     asked = [Printed(row=row, value=48.25, std=2.0 if row == "a" else None, **where) for row in ("a", "b", "c")]
     found = beside(asked, {"summary": pd.DataFrame(rows)}).set_index("row")
     shown = ["metric", "printed", "here", "difference", "n_cases", "n_seeds", "flags"]
@@ -80,10 +83,26 @@ def test_a_number_of_another_quantity_stands_beside_ours_without_a_difference(ta
 
 def test_seconds_come_from_the_costs_and_name_the_device(tables):
     cost = Printed(row="two-stage@better", dataset="lits", metric="s_per_slice", value=0.476)
-    (line,) = beside([cost], {"cost": tables["cost"]}).to_dict("records")
+    frame = tables["cost"].assign(s_per_slice=tables["cost"]["s_per_slice"] + tables["cost"]["seed"] / 100)
+    (line,) = beside([cost], {"cost": frame}).to_dict("records")
     assert (line["metric"], line["printed"]) == ("Scoring, s per slice, on cpu", "0.476")
-    assert (line["here"], line["difference"], line["n_seeds"]) == ("0.018 ± 0.000", "-0.458", 3)
+    assert (line["here"], line["difference"], line["n_seeds"]) == ("0.028 ± 0.010", "-0.448", 3)
+    half = 0.01 * stats.t.ppf(0.975, 2) / np.sqrt(3)
+    assert [line["ci_low"], line["ci_high"]] == pytest.approx([0.028 - half, 0.028 + half])
+    assert [line["diff_low"], line["diff_high"]] == pytest.approx([-0.448 - half, -0.448 + half])
+    assert (own_interval(line), difference_interval(line)) == ("[0.003, 0.053]", "[-0.473, -0.423]")
+
+
+def test_a_single_timing_is_said_to_be_one(tables):
+    cost = Printed(row="two-stage@better", dataset="lits", metric="s_per_slice", value=0.476)
+    found = beside([cost], {"cost": tables["cost"].query("seed == 0")})
+    (line,) = found.to_dict("records")
     assert np.isnan([line[name] for name in ("ci_low", "ci_high", "diff_low", "diff_high")]).all()
+    assert (own_interval(line), difference_interval(line)) == ("1 timing: an interval needs 3", "")
+    assert "1 timing: an interval needs 3" in beside_text(found)
+    grid = printed_and_ours(found, phantom=False)
+    assert "1 timing: an interval needs 3" in grid.rows[0].under
+    assert TIMINGS in grid.legend
 
 
 @pytest.mark.parametrize(("unit", "tested"), [("pooled", "pooled"), ("patient", "seed")])

@@ -122,7 +122,7 @@ def test_asterisks_have_columns_where_a_table_has_any(phantom):
     row = {
         "row": "a", "dataset": "lits", "metric": "Dice", "printed": "1.0", "here": "2.0", "ci_low": 1.0, "ci_high": 3.0,
         "difference": "+1.0", "diff_low": np.nan, "diff_high": np.nan, "stars": "*", "stars_here": "n/a", "flags": "",
-        "p_here": 0.02, "n_cases": 4, "n_seeds": 3, "of": "",
+        "p_here": 0.02, "n_cases": 4, "n_seeds": 3, "of": "", "reason": "",
     }  # fmt: skip
     starred = printed_and_ours(pd.DataFrame([row]), phantom=phantom)
     plain = printed_and_ours(pd.DataFrame([row | {"stars": ""}]), phantom=phantom)
