@@ -356,20 +356,6 @@ def test_the_other_organ_is_scored_too(name):
         subject.maps(subject.trained, subject.cases()[:1])
 
 
-@pytest.mark.gpu
-@pytest.mark.parametrize("precision", ["bf16", "fp32"])
-@pytest.mark.parametrize("name", [n for n in NAMES if n not in IN_ANOTHER_PROCESS])
-def test_a_gpu_gives_the_same_bits_again(name, precision):
-    (on_the_cpu, *_) = where_it_runs(name)
-    subject = Trainings(on_the_cpu.cls, on_the_cpu.anatomy, "cuda")
-    maps = []
-    for _ in range(2):
-        method = subject.train(precision=precision)
-        with autocast("cuda", precision):
-            maps.append(subject.maps(method, subject.cases()[:1])[0])
-    assert np.array_equal(*maps)
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", [n for n in NAMES if n not in IN_ANOTHER_PROCESS and not KNOWN.card(n).trivial])

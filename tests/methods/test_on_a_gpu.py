@@ -1,0 +1,103 @@
+"""What a GPU keeps of every method: the same bits again, with code untried there and beside others, and no waiting."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from uasbench.benchmark import device as devices
+from uasbench.common.untried import ASKED
+from uasbench.methods import ahead, training
+from uasbench.methods.training import autocast
+
+from .test_every_method import IN_ANOTHER_PROCESS, KNOWN, NAMES, ONE_PASS, Trainings, where_it_runs
+
+pytestmark = pytest.mark.gpu
+DEVICE = "cuda"
+HERE = [name for name in NAMES if name not in IN_ANOTHER_PROCESS]
+WAITING = {"normnet"}  # docs/performance.md
+WARM, UPDATES = 1, 4
+LONGER = {"screener-lite": {"updates": UPDATES, "density_updates": UPDATES}}
+TRAINING = """
+import sys
+from pathlib import Path
+from uasbench.benchmark import device
+from uasbench.benchmark.catalogue import registry
+from uasbench.benchmark.conformance.subject import Subject
+name, where, path = sys.argv[1:]
+device.configure(where, 1)
+subject = Subject(registry.runnable().get(name), "liver", where)
+subject.train(config=subject.config("quick"), max_updates=150).save(Path(path))
+"""
+
+
+def subject_of(name: str) -> Trainings:
+    """The trainings of a method on the GPU, with the settings of a stage."""
+    on_the_cpu = next(where_it_runs(name))
+    devices.configure(DEVICE, 1)
+    return Trainings(on_the_cpu.cls, on_the_cpu.anatomy, DEVICE)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+@pytest.mark.parametrize("name", HERE)
+def test_a_gpu_gives_the_same_bits_again_and_code_untried_there_the_same_weights(
+    name, precision, tmp_path, monkeypatch
+):
+    subject, weights, maps = subject_of(name), [], []
+    for untried in ("0", "0", "1"):
+        monkeypatch.setenv(ASKED, untried)
+        method = subject.train(precision=precision)
+        method.save(tmp_path / "last.pt")
+        weights.append((tmp_path / "last.pt").read_bytes())
+        for _ in range(1 + int(untried)):
+            with autocast(DEVICE, precision):
+                maps += subject.maps(method, subject.cases()[:1]).values()
+    assert weights[0] == weights[1]
+    assert weights[0] == weights[2], "code untried on GPUs"
+    plain, again, *large_batches = maps
+    assert np.array_equal(plain, again)
+    assert np.array_equal(*large_batches)
+
+
+def test_stages_that_share_a_gpu_give_the_bits_of_one_alone(tmp_path):
+    def start(name: str, path: Path) -> subprocess.Popen:
+        return subprocess.Popen([sys.executable, "-P", "-c", TRAINING, name, DEVICE, path])
+
+    names = ["two-stage", "ae", "two-stage"]
+    for name in set(names):
+        (tmp_path / name).mkdir()
+        assert start(name, tmp_path / name / "last.pt").wait() == 0
+    beside = []
+    for i, name in enumerate(names):
+        (tmp_path / str(i)).mkdir()
+        beside.append(start(name, tmp_path / str(i) / "last.pt"))
+    assert [process.wait() for process in beside] == [0, 0, 0]
+    for i, name in enumerate(names):
+        assert (tmp_path / str(i) / "last.pt").read_bytes() == (tmp_path / name / "last.pt").read_bytes()
+
+
+@pytest.mark.parametrize("name", [n for n in HERE if n not in ONE_PASS and not KNOWN.card(n).trivial])
+def test_an_update_waits_for_nothing_once_it_is_warm(name, monkeypatch):
+    monkeypatch.setenv(ASKED, "1")
+    monkeypatch.setattr(ahead, "untried", lambda device: False)  # batches are drawn within the update
+    monkeypatch.setattr(training, "CURVE_POINTS", 1)  # losses are read after the first update and the last one
+    subject, watched = subject_of(name), 0
+    config = subject.config(**LONGER.get(name, {}))
+
+    def on_progress(done: int, total: int) -> None:
+        nonlocal watched
+        warm = done == WARM < total - 1
+        torch.cuda.set_sync_debug_mode("error" if warm else "default")
+        watched += warm
+
+    try:
+        if name in WAITING:
+            with pytest.raises(RuntimeError, match="synchronizing"):
+                subject.train(config=config, max_updates=UPDATES, precision="bf16", on_progress=on_progress)
+        else:
+            subject.train(config=config, max_updates=UPDATES, precision="bf16", on_progress=on_progress)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert watched
