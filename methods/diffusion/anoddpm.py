@@ -15,7 +15,7 @@ from ..config import STANDARD_SLICES, ConfigError, SliceConfig
 from ..context import FitContext
 from ..method import Method
 from ..reconstruction.parts.residual import erode_in_plane
-from ..training import as_input, autocast, batches, predict, run_updates
+from ..training import as_input, autocast, batches, make_optimiser, predict, run_updates
 from ..watching import held_out_loss, held_out_slices
 
 if TYPE_CHECKING:
@@ -196,7 +196,7 @@ class AnoDDPM(Method):
         slices = ResidentSlices(healthy.array(self.view), ctx.device)
         order = batches(ctx, len(slices), c.batch, "order")
         diffusion, simplex = Diffusion(c.steps), self.noise()
-        optimiser = ctx.keep(torch.optim.AdamW(self.net.parameters(), lr=c.lr, weight_decay=0.0))
+        optimiser = make_optimiser(ctx, torch.optim.AdamW, self.net.parameters(), lr=c.lr, weight_decay=0.0)
         clones = (p.detach().clone() for p in self.net.parameters())
         average = ctx.keep(torch.nn.ParameterList(torch.nn.Parameter(p, requires_grad=False) for p in clones))
         self.net.train()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from ..card import MethodCard
 from ..config import STANDARD_SLICES, ConfigError
 from ..context import FitContext
-from ..training import autocast, batches, run_updates, training_length, update
+from ..training import autocast, batches, make_optimiser, run_updates, training_length, update
 from ..watching import held_out_loss, held_out_slices
 from .parts.one_step import OneStepConfig, OneStepDDPM
 
@@ -184,7 +184,9 @@ class CDDPM(OneStepDDPM):
         slices = ResidentSlices(healthy.array(self.view), ctx.device)
         order = batches(ctx, len(slices), c.batch, "order", "pretraining")
         nets = [self.encoder, self.filling]
-        optimiser = ctx.keep(torch.optim.Adam([p for net in nets for p in net.parameters()], lr=c.pretrain_lr))
+        optimiser = make_optimiser(
+            ctx, torch.optim.Adam, [p for net in nets for p in net.parameters()], lr=c.pretrain_lr
+        )
         for net in nets:
             net.train()
 

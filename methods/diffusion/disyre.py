@@ -16,7 +16,7 @@ from ..context import FitContext
 from ..method import Method
 from ..reconstruction.parts.residual import erode_in_plane
 from ..schedules import warm_cosine
-from ..training import as_input, autocast, batches, predict, run_updates
+from ..training import as_input, autocast, batches, make_optimiser, predict, run_updates
 from ..watching import held_out_loss
 
 if TYPE_CHECKING:
@@ -188,8 +188,13 @@ class DISYRE(Method):
         c = self.config
         stack = healthy.array(self.view)
         self.classes = grey_classes(stack, c.grey_classes, ctx.rng("classes"))
-        optimiser = ctx.keep(
-            torch.optim.AdamW(self.net.parameters(), c.lr, (c.beta1, c.beta2), weight_decay=c.weight_decay)
+        optimiser = make_optimiser(
+            ctx,
+            torch.optim.AdamW,
+            self.net.parameters(),
+            lr=c.lr,
+            betas=(c.beta1, c.beta2),
+            weight_decay=c.weight_decay,
         )
         total = ctx.updates(c.updates)
         schedule = ctx.keep(torch.optim.lr_scheduler.LambdaLR(optimiser, lambda i: warm_cosine(i, total, c.warmup)))

@@ -10,7 +10,7 @@ from ..card import MethodCard, same
 from ..config import STANDARD_SLICES
 from ..context import FitContext
 from ..nets.corpora import IMAGENET
-from ..training import as_input, autocast, batches, run_updates, update
+from ..training import as_input, autocast, batches, make_optimiser, run_updates, update
 from ..watching import held_out_loss, held_out_slices
 from .parts.backbone import LITE0, FeatureConfig, FeatureMethod
 
@@ -104,7 +104,7 @@ class FAE(FeatureMethod):
         slices = ResidentSlices(healthy.array(self.view), ctx.device)
         order = batches(ctx, len(slices), c.batch, "order")
         ctx.keep(seed_dropout(self.net, ctx.seed_for("dropout")))
-        optimiser = ctx.keep(torch.optim.Adam(self.net.parameters(), lr=c.lr))
+        optimiser = make_optimiser(ctx, torch.optim.Adam, self.net.parameters(), lr=c.lr)
         self.net.train()
 
         def loss_of(batch: Sequence[torch.Tensor]) -> torch.Tensor:

@@ -12,7 +12,7 @@ from ...common.errors import DataError
 from ..card import MethodCard
 from ..context import FitContext
 from ..nets.corpora import IMAGENET
-from ..training import as_input
+from ..training import as_input, make_optimiser
 from .parts.pooled_patches import PatchBatch
 from .simplenet import QUICK, SMOKE, STANDARD, Draw, SimpleNet, SimpleNetConfig
 
@@ -102,13 +102,15 @@ class GLASS(SimpleNet):
         c = self.config
         return c.epochs * min(c.epoch_updates, math.ceil(slices / c.batch)) if c.updates is None else c.updates
 
-    def optimisers(self) -> list[torch.optim.Optimizer]:
+    def optimisers(self, ctx: FitContext) -> list[torch.optim.Optimizer]:
         import torch
 
         c = self.config
         return [
-            torch.optim.Adam(self.adaptor.parameters(), lr=c.adaptor_lr, weight_decay=c.weight_decay),
-            torch.optim.AdamW(self.discriminator.parameters(), lr=c.lr),
+            make_optimiser(
+                ctx, torch.optim.Adam, self.adaptor.parameters(), lr=c.adaptor_lr, weight_decay=c.weight_decay
+            ),
+            make_optimiser(ctx, torch.optim.AdamW, self.discriminator.parameters(), lr=c.lr),
         ]
 
     def batch_source(self, healthy: HealthySet, ctx: FitContext, held_out: HealthySet | None = None) -> Draw:

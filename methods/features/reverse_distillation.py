@@ -10,7 +10,7 @@ from ..card import MethodCard, same
 from ..config import STANDARD_SLICES
 from ..context import FitContext
 from ..nets.corpora import IMAGENET
-from ..training import as_input, autocast, batches, run_updates, training_length, update
+from ..training import as_input, autocast, batches, make_optimiser, run_updates, training_length, update
 from ..watching import held_out_loss, held_out_slices
 from .parts.backbone import LITE0, FeatureConfig, FeatureMethod, cosine_distance, upsample
 
@@ -118,7 +118,7 @@ class ReverseDistillation(FeatureMethod):
         slices = ResidentSlices(healthy.array(self.view), ctx.device)
         order = batches(ctx, len(slices), c.batch, "order")
         trained = [*self.bottleneck.parameters(), *self.decoder.parameters()]
-        optimiser = ctx.keep(torch.optim.Adam(trained, lr=c.lr, betas=(c.beta1, 0.999)))
+        optimiser = make_optimiser(ctx, torch.optim.Adam, trained, lr=c.lr, betas=(c.beta1, 0.999))
         self.bottleneck.train()
         self.decoder.train()
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ..card import MethodCard, same
 from ..context import FitContext
 from ..nets.corpora import IMAGENET
-from ..training import as_input, autocast, run_updates, training_length
+from ..training import as_input, autocast, make_optimiser, run_updates, training_length
 from ..watching import held_out_loss
 from .parts.backbone import LITE0
 from .parts.pooled_patches import OrganPatches, PatchBatch, PooledPatchConfig, PooledPatchMethod
@@ -111,7 +111,7 @@ class SimpleNet(PooledPatchMethod):
         """Minimise the loss over both networks; the last weights stay."""
         draw = self.batch_source(healthy, ctx)
         nets = [self.adaptor, self.discriminator]
-        optimisers = [ctx.keep(optimiser) for optimiser in self.optimisers()]
+        optimisers = self.optimisers(ctx)
         for net in nets:
             net.train()
 
@@ -136,14 +136,16 @@ class SimpleNet(PooledPatchMethod):
         c = self.config
         return training_length(c.updates, c.epochs, slices, c.batch)
 
-    def optimisers(self) -> list[torch.optim.Optimizer]:
+    def optimisers(self, ctx: FitContext) -> list[torch.optim.Optimizer]:
         """Return those of the adaptor and of the discriminator."""
         import torch
 
         c = self.config
         return [
-            torch.optim.AdamW(self.adaptor.parameters(), lr=c.adaptor_lr),
-            torch.optim.Adam(self.discriminator.parameters(), lr=c.lr, weight_decay=c.weight_decay),
+            make_optimiser(ctx, torch.optim.AdamW, self.adaptor.parameters(), lr=c.adaptor_lr),
+            make_optimiser(
+                ctx, torch.optim.Adam, self.discriminator.parameters(), lr=c.lr, weight_decay=c.weight_decay
+            ),
         ]
 
     def batch_source(self, healthy: HealthySet, ctx: FitContext, held_out: HealthySet | None = None) -> Draw:

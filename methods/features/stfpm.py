@@ -10,7 +10,7 @@ from ..card import MethodCard, same
 from ..config import STANDARD_SLICES
 from ..context import FitContext
 from ..nets.corpora import IMAGENET
-from ..training import as_input, autocast, batches, run_updates, training_length, update
+from ..training import as_input, autocast, batches, make_optimiser, run_updates, training_length, update
 from ..watching import held_out_loss, held_out_slices
 from .parts.backbone import LITE0, FeatureConfig, FeatureMethod, cosine_distance, upsample
 
@@ -92,8 +92,8 @@ class STFPM(FeatureMethod):
         c = self.config
         slices = ResidentSlices(healthy.array(self.view), ctx.device)
         order = batches(ctx, len(slices), c.batch, "order")
-        optimiser = ctx.keep(
-            torch.optim.SGD(self.student.parameters(), lr=c.lr, momentum=c.momentum, weight_decay=c.weight_decay)
+        optimiser = make_optimiser(
+            ctx, torch.optim.SGD, self.student.parameters(), lr=c.lr, momentum=c.momentum, weight_decay=c.weight_decay
         )
         self.student.train()
 

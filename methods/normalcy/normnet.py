@@ -14,7 +14,7 @@ from ..card import MethodCard, same
 from ..config import Config, ConfigError
 from ..context import FitContext
 from ..method import Method
-from ..training import autocast, quicker_first, run_updates, update
+from ..training import autocast, make_optimiser, quicker_first, run_updates, update
 from ..watching import held_out_loss
 
 if TYPE_CHECKING:
@@ -231,7 +231,7 @@ class NormNet(Method):
 
         c = self.config
         dice_ce = DiceCELoss(to_onehot_y=True, softmax=True)
-        optimiser = ctx.keep(torch.optim.Adam(self.net.parameters(), lr=c.lr, fused=True))
+        optimiser = make_optimiser(ctx, torch.optim.Adam, self.net.parameters(), lr=c.lr, fused=True)
         quicker_first(ctx, optimiser, c.first_lr, ctx.updates(c.updates))
         self.net.train()
 

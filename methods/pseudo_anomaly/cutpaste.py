@@ -15,7 +15,7 @@ from ..config import STANDARD_SLICES, SliceConfig, complete
 from ..context import FitContext
 from ..features.parts.backbone import PretrainedMethod
 from ..nets import weights as sources
-from ..training import Batches, as_input, autocast, batches, run_updates, update
+from ..training import Batches, as_input, autocast, batches, make_optimiser, run_updates, update
 from ..watching import held_out_loss
 from .parts.organ_crops import cut, grid_centres, random_centres, spread_scores
 
@@ -268,8 +268,8 @@ class CutPaste(PretrainedMethod):
         c = self.config
         updates = ctx.updates(c.epochs * c.epoch_updates)
         frozen = min(c.frozen_epochs * c.epoch_updates, updates)
-        optimiser = ctx.keep(
-            torch.optim.SGD(self.net.parameters(), lr=c.lr, momentum=c.momentum, weight_decay=c.weight_decay)
+        optimiser = make_optimiser(
+            ctx, torch.optim.SGD, self.net.parameters(), lr=c.lr, momentum=c.momentum, weight_decay=c.weight_decay
         )
         schedule = ctx.keep(torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, max(updates, 1)))
         classes = torch.arange(len(CLASSES), device=ctx.device).repeat_interleave(c.batch)

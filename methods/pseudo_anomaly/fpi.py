@@ -13,7 +13,7 @@ from ..card import MethodCard, same
 from ..config import STANDARD_SLICES, SliceConfig
 from ..context import FitContext
 from ..method import Method
-from ..training import as_input, autocast, batches, predict, run_updates, training_length, update
+from ..training import as_input, autocast, batches, make_optimiser, predict, run_updates, training_length, update
 from ..watching import held_out_loss
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ class FPI(Method):
         others = [p for p in self.net.parameters() if p.ndim != 4]
         # The gradient of l2 · Σ w² is 2 · l2 · w, which is what Adam's weight decay adds.
         groups = [{"params": kernels, "weight_decay": 2 * c.l2}, {"params": others}]
-        optimiser = ctx.keep(torch.optim.Adam(groups, lr=c.lr))
+        optimiser = make_optimiser(ctx, torch.optim.Adam, groups, lr=c.lr)
         self.net.train()
 
         def loss_of(batch: Batch) -> torch.Tensor:

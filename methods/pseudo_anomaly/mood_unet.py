@@ -15,7 +15,7 @@ from ..card import MethodCard, same
 from ..config import SOFT_ORGANS, Config, ConfigError
 from ..context import FitContext
 from ..method import Method
-from ..training import autocast, batches, run_updates, update
+from ..training import autocast, batches, make_optimiser, run_updates, update
 from ..watching import held_out_loss
 
 if TYPE_CHECKING:
@@ -169,7 +169,9 @@ class MoodUNetMethod(Method):
         from ..losses import masked_cross_entropy_pyramid
 
         c = self.config
-        optimiser = ctx.keep(torch.optim.AdamW(self.net.parameters(), lr=c.lr, weight_decay=c.weight_decay, fused=True))
+        optimiser = make_optimiser(
+            ctx, torch.optim.AdamW, self.net.parameters(), lr=c.lr, weight_decay=c.weight_decay, fused=True
+        )
         total = max(ctx.updates(c.updates), 1)
         cycle = ctx.keep(torch.optim.lr_scheduler.OneCycleLR(optimiser, c.lr, total_steps=total))
         self.net.train()

@@ -14,7 +14,7 @@ from ..card import MethodCard, same
 from ..config import STANDARD_SLICES, SliceConfig
 from ..context import FitContext
 from ..method import Method
-from ..training import as_input, autocast, batches, predict, run_updates, training_length, update
+from ..training import as_input, autocast, batches, make_optimiser, predict, run_updates, training_length, update
 from ..watching import held_out_loss
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ class NSA(Method):
         pasted = self.batch_source(healthy, ctx, "fit")
         wanted = training_length(c.updates, c.epochs, len(healthy.array(self.view)), c.batch)
         total = ctx.updates(wanted)
-        optimiser = ctx.keep(torch.optim.Adam(self.net.parameters(), lr=c.lr))
+        optimiser = make_optimiser(ctx, torch.optim.Adam, self.net.parameters(), lr=c.lr)
         schedule = ctx.keep(
             torch.optim.lr_scheduler.LambdaLR(
                 optimiser, lambda i: stepped_cosine(i / max(total, 1), c.epochs, c.lr_end / c.lr)

@@ -12,7 +12,7 @@ from ..card import MethodCard
 from ..config import STANDARD_SLICES, SliceConfig
 from ..context import FitContext
 from ..synthesis.stretched_noise import QUICK_SHAPES, ShapeConfig
-from ..training import autocast, predict, quicker_first, run_updates, training_length, update
+from ..training import autocast, make_optimiser, predict, quicker_first, run_updates, training_length, update
 from .parts.augmented_slices import AugmentedSlices, Batch, Synthesis
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ class RandomShape(AugmentedSlices):
         stack = healthy.array(self.view)
         draw = self.batch_source(stack, ctx, "fit")
         updates = training_length(c.updates, c.epochs, len(stack), c.batch)
-        optimiser = ctx.keep(torch.optim.Adam(self.net.parameters(), lr=c.lr))
+        optimiser = make_optimiser(ctx, torch.optim.Adam, self.net.parameters(), lr=c.lr)
         quicker_first(ctx, optimiser, c.first_lr, ctx.updates(updates))
         self.net.train()
 

@@ -15,7 +15,7 @@ from ..config import Config, ConfigError
 from ..context import FitContext
 from ..method import Method
 from ..schedules import warm_cosine
-from ..training import autocast, batches, run_updates, update
+from ..training import autocast, batches, make_optimiser, run_updates, update
 from ..watching import held_out_loss
 
 if TYPE_CHECKING:
@@ -181,7 +181,9 @@ class SyntheticTumours(Method):
         crops = VolumeCrops(healthy.volumes(self.view), c.crop)
         wanted = c.epochs * c.epoch_updates if c.updates is None else c.updates
         dice_ce = DiceCELoss(to_onehot_y=True, softmax=True)
-        optimiser = ctx.keep(torch.optim.AdamW(self.net.parameters(), lr=c.lr, weight_decay=c.weight_decay, fused=True))
+        optimiser = make_optimiser(
+            ctx, torch.optim.AdamW, self.net.parameters(), lr=c.lr, weight_decay=c.weight_decay, fused=True
+        )
         total = ctx.updates(wanted)
         warm = round(c.warmup / c.epochs * total)
         rates = ctx.keep(torch.optim.lr_scheduler.LambdaLR(optimiser, lambda i: warm_cosine(i, total, warm)))

@@ -9,7 +9,7 @@ from ..card import MethodCard, same
 from ..config import STANDARD_SLICES
 from ..context import FitContext
 from ..synthesis.stretched_noise import QUICK_SHAPES, ShapeConfig
-from ..training import autocast, quicker_first, run_updates, training_length, update
+from ..training import autocast, make_optimiser, quicker_first, run_updates, training_length, update
 from .parts.augmented_slices import QUICK_PERLIN, Batch, RestoreAndSegment, RestoreSegmentConfig, Synthesis, decaying
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ class TwoStage(RestoreAndSegment):
         import torch
 
         draw = self.batch_source(stack, ctx, "restoration")
-        optimiser = ctx.keep(torch.optim.Adam(self.restoration.parameters(), lr=self.config.lr))
+        optimiser = make_optimiser(ctx, torch.optim.Adam, self.restoration.parameters(), lr=self.config.lr)
         quicker_first(ctx, optimiser, self.config.first_lr, ctx.updates(updates))
         self.restoration.train()
 
@@ -184,7 +184,7 @@ class TwoStage(RestoreAndSegment):
 
         c = self.config
         draw = self.batch_source(stack, ctx, "segmentation")
-        optimiser = ctx.keep(torch.optim.Adam(self.segmentation.parameters(), lr=c.lr))
+        optimiser = make_optimiser(ctx, torch.optim.Adam, self.segmentation.parameters(), lr=c.lr)
         quicker_first(ctx, optimiser, c.first_lr, ctx.updates(updates))
         schedule = ctx.keep(decaying(optimiser, ctx.updates(updates), c.segmentation_decay_at, c.lr_decay))
         keep = {training_length(None, n, len(stack), c.batch): f"epoch-{n}" for n in c.segmentation_checkpoints}

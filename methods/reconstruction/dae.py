@@ -14,7 +14,7 @@ from ..card import MethodCard, same
 from ..config import STANDARD_SLICES, SliceConfig
 from ..context import FitContext
 from ..method import Method
-from ..training import as_input, autocast, batches, predict, run_updates, update
+from ..training import as_input, autocast, batches, make_optimiser, predict, run_updates, update
 from ..watching import held_out_loss
 from .parts.base import SCORE_BATCH
 from .parts.residual import residual
@@ -127,8 +127,8 @@ class DAE(Method):
         c = self.config
         stack = healthy.array(self.view)
         draw = self.batch_source(stack, ctx)
-        optimiser = ctx.keep(
-            torch.optim.Adam(self.net.parameters(), lr=c.lr, weight_decay=c.weight_decay, amsgrad=True)
+        optimiser = make_optimiser(
+            ctx, torch.optim.Adam, self.net.parameters(), lr=c.lr, weight_decay=c.weight_decay, amsgrad=True
         )
         schedule = ctx.keep(torch.optim.lr_scheduler.LambdaLR(optimiser, lambda epoch: cyclic_cosine(epoch, c.t_max)))
         self.net.train()

@@ -14,7 +14,7 @@ from ..card import MethodCard, same
 from ..config import SOFT_ORGANS
 from ..context import FitContext
 from ..method import Method
-from ..training import as_input, autocast, batches, predict, run_updates, update
+from ..training import as_input, autocast, batches, make_optimiser, predict, run_updates, update
 from ..watching import held_out_loss
 from .parts.base import SCORE_BATCH
 from .parts.placing import QUICK_FRAME, SMOKE_FRAME, STANDARD_FRAME, PlacedSlices
@@ -174,7 +174,7 @@ class FAnoGAN(Method):
         real = self.patches(stack, ctx, "gan")
         draws = ctx.generator("gan")
         g_optimiser, c_optimiser = (
-            ctx.keep(torch.optim.Adam(net.parameters(), lr=c.lr, betas=(c.beta1, c.beta2)))
+            make_optimiser(ctx, torch.optim.Adam, net.parameters(), lr=c.lr, betas=(c.beta1, c.beta2))
             for net in (self.generator, self.critic)
         )
         self.generator.train()
@@ -223,7 +223,7 @@ class FAnoGAN(Method):
 
         c = self.config
         real = self.patches(stack, ctx, "encoder")
-        optimiser = ctx.keep(torch.optim.RMSprop(self.encoder.parameters(), lr=c.encoder_lr, alpha=0.9))
+        optimiser = make_optimiser(ctx, torch.optim.RMSprop, self.encoder.parameters(), lr=c.encoder_lr, alpha=0.9)
         self.encoder.train()
         self.generator.eval().requires_grad_(False)
         self.critic.eval().requires_grad_(False)

@@ -13,7 +13,7 @@ from ..config import STANDARD_SLICES, ConfigError, SliceConfig
 from ..context import FitContext, TrainingError
 from ..early_stopping import hold_out
 from ..method import Method
-from ..training import as_input, autocast, batches, run_updates, update
+from ..training import as_input, autocast, batches, make_optimiser, run_updates, update
 from ..watching import held_out_loss, held_out_slices
 
 if TYPE_CHECKING:
@@ -220,7 +220,7 @@ class VQVAEPrior(Method):
         c = self.config
         slices = ResidentSlices(healthy.array(self.view), ctx.device)
         order, draws = batches(ctx, len(chosen), c.batch, "order", "codes"), ctx.generator("motion")
-        optimiser = ctx.keep(torch.optim.Adam(self.coder.parameters(), lr=c.lr))
+        optimiser = make_optimiser(ctx, torch.optim.Adam, self.coder.parameters(), lr=c.lr)
         motion = Motion(c.turn, c.shift, c.zoom, c.moved)
         self.coder.train()
 
@@ -255,7 +255,7 @@ class VQVAEPrior(Method):
         c = self.config
         slices = ResidentSlices(healthy.array(self.view), ctx.device)
         order = batches(ctx, len(chosen), c.batch, "order", "prior")
-        optimiser = ctx.keep(torch.optim.Adam(self.prior.parameters(), lr=c.prior_lr))
+        optimiser = make_optimiser(ctx, torch.optim.Adam, self.prior.parameters(), lr=c.prior_lr)
         self.coder.eval()
         self.prior.train()
 

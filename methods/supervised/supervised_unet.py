@@ -14,7 +14,7 @@ from ..card import MethodCard
 from ..config import SOFT_ORGANS, SliceConfig
 from ..context import FitContext
 from ..method import SupervisedMethod
-from ..training import as_input, autocast, batches, predict, run_updates, update
+from ..training import as_input, autocast, batches, make_optimiser, predict, run_updates, update
 
 if TYPE_CHECKING:
     import torch
@@ -123,7 +123,7 @@ class SupervisedUNet(SupervisedMethod):
 
         c = self.config
         draw = self.batch_source(labelled, ctx)
-        optimiser = ctx.keep(torch.optim.Adam(self.net.parameters(), lr=c.lr))
+        optimiser = make_optimiser(ctx, torch.optim.Adam, self.net.parameters(), lr=c.lr)
         schedule = ctx.keep(
             torch.optim.lr_scheduler.PolynomialLR(optimiser, max(1, ctx.updates(c.updates)), c.lr_power)
         )

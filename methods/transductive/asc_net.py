@@ -14,7 +14,7 @@ from ..config import SOFT_ORGANS, STANDARD_SLICES, ConfigError, SliceConfig
 from ..context import FitContext
 from ..method import Method
 from ..reconstruction.parts.residual import erode_in_plane
-from ..training import as_input, autocast, batches, predict, run_updates, update
+from ..training import as_input, autocast, batches, make_optimiser, predict, run_updates, update
 from ..watching import held_out_loss, held_out_slices
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ class ASCNet(Method):
         of_mixed = batches(ctx, len(mixed), c.batch, "order", "mixed")
         ctx.keep(seed_dropout(self.net, ctx.seed_for("dropout", "main")))
         ctx.keep(seed_dropout(self.critic, ctx.seed_for("dropout", "discriminator")))
-        train_critic, train_main = (ctx.keep(self._optimiser(net)) for net in (self.critic, self.net))
+        train_critic, train_main = (self._optimiser(net, ctx) for net in (self.critic, self.net))
         self.net.train()
         self.critic.train()
 
@@ -204,7 +204,7 @@ class ASCNet(Method):
         kept = erode_in_plane(roi, self.config.erode)
         return np.where(kept, oriented(joined, roi, self.config.orientation), 0).astype(np.float32)
 
-    def _optimiser(self, net: torch.nn.Module) -> torch.optim.Optimizer:
+    def _optimiser(self, net: torch.nn.Module, ctx: FitContext) -> torch.optim.Optimizer:
         import torch
 
         from ..nets.asc_nets import regularised
@@ -217,7 +217,7 @@ class ASCNet(Method):
             {"params": kernels, "weight_decay": 2 * c.l2},
             {"params": [p for p in net.parameters() if id(p) not in held], "weight_decay": 0.0},
         ]
-        return torch.optim.Adam(groups, lr=c.lr, betas=(c.beta1, 0.999))
+        return make_optimiser(ctx, torch.optim.Adam, groups, lr=c.lr, betas=(c.beta1, 0.999))
 
 
 def oriented(map_: np.ndarray, roi: np.ndarray, orientation: str) -> np.ndarray:

@@ -1,6 +1,6 @@
 """What updates run copies nothing between host and device but by ``sent`` and asks for no number, read from the source.
 
-Tests on the CPU cannot see such copies: they do nothing there.
+Tests on the CPU cannot see such copies: they do nothing there. Nor do they see which optimisers a GPU would fuse.
 """
 
 import ast
@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import torch
+from uasbench.methods.context import FitContext
+from uasbench.methods.training import make_optimiser
 
 ROOT = Path(__file__).resolve().parents[2] / "methods"
 STARTS = {"step", "draw", "loss_of", "losses_of", "forward", "__call__", "__next__", "<lambda>"}
@@ -133,3 +136,27 @@ def test_copies_are_seen_through_calls_and_from_other_files(line, wrong):
     known = [f for file, text in sources.items() for f in functions(file, ast.parse(text))]
     assert [f.name for f in reached(known)] == ["step", "loss", "helper"]
     assert any(copies(f.node) for f in reached(known)) is wrong
+
+
+def test_optimisers_are_made_in_one_place():
+    calls = [
+        f"{path.name}:{node.lineno}"
+        for path in ROOT.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_bytes()))
+        if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[0] in ("torch.optim", "optim")
+    ]
+    assert calls == []
+
+
+@pytest.mark.parametrize(
+    ("device", "kind", "fused"),
+    [("cuda:1", "Adam", True), ("cuda", "SGD", True), ("cuda", "RMSprop", None), ("cpu", "AdamW", None)],
+)
+def test_optimisers_are_fused_on_a_gpu_where_there_are_such(device, kind, fused):
+    context = FitContext(0, device=device)
+    parameters = [torch.nn.Parameter(torch.zeros(2))]
+    optimiser = make_optimiser(context, getattr(torch.optim, kind), parameters, lr=0.1)
+    assert context.kept == [optimiser]
+    (group,) = optimiser.param_groups
+    assert (group.get("fused"), group["lr"]) == (fused, 0.1)
+    assert make_optimiser(context, torch.optim.Adam, parameters, fused=True).param_groups[0]["fused"]

@@ -13,7 +13,7 @@ from ...config import ConfigError, SliceConfig
 from ...context import FitContext
 from ...method import Method
 from ...reconstruction.parts.residual import filtered_inside, residual
-from ...training import as_input, autocast, batches, predict, run_updates, training_length, update
+from ...training import as_input, autocast, batches, make_optimiser, predict, run_updates, training_length, update
 from ...watching import held_out_loss, held_out_slices
 
 if TYPE_CHECKING:
@@ -137,7 +137,9 @@ class OneStepDDPM(Method):
         slices = ResidentSlices(healthy.array(self.view), ctx.device)
         order = batches(ctx, len(slices), c.batch, "order")
         diffusion, boxes = Diffusion(c.steps, "cosine"), self.boxes(ctx.device)
-        optimiser = ctx.keep(torch.optim.Adam([p for net in self.trained for p in net.parameters()], lr=c.lr))
+        optimiser = make_optimiser(
+            ctx, torch.optim.Adam, [p for net in self.trained for p in net.parameters()], lr=c.lr
+        )
         for net in self.trained:
             net.train()
 

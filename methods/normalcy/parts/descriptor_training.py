@@ -15,7 +15,7 @@ from ...losses import vicreg
 from ...nets.voxel_descriptors import VoxelDescriptors
 from ...resident import sent
 from ...schedules import warm_cosine
-from ...training import autocast, batches, run_updates
+from ...training import autocast, batches, make_optimiser, run_updates
 from ...watching import held_out_loss
 from .crop_pairs import CropPairs, Jitter, block_mask, common_voxels
 
@@ -34,7 +34,7 @@ class Optimiser:
         self.net, self.clip = net, c.clip
         total = ctx.updates(updates)
         warmup = max(1, round(c.warmup * total))
-        self.adam = ctx.keep(torch.optim.AdamW(net.parameters(), c.lr, weight_decay=c.weight_decay))
+        self.adam = make_optimiser(ctx, torch.optim.AdamW, net.parameters(), lr=c.lr, weight_decay=c.weight_decay)
         self.schedule = ctx.keep(
             torch.optim.lr_scheduler.LambdaLR(self.adam, lambda i: warm_cosine(i, max(total, 1), warmup))
         )

@@ -16,7 +16,7 @@ from ....datasets.views.slice_view import View
 from ...config import SliceConfig
 from ...context import FitContext
 from ...method import Method
-from ...training import autocast, batches, predict, quicker_first, run_updates
+from ...training import autocast, batches, make_optimiser, predict, quicker_first, run_updates
 from ...watching import held_out_loss
 
 if TYPE_CHECKING:
@@ -226,7 +226,9 @@ class RestoreAndSegment(AugmentedSlices):
         c = self.config
         draw = self.batch_source(stack, ctx, "joint", c.rotate_p)
         trained = [self.segmentation] if c.frozen_restoration else [self.restoration, self.segmentation]
-        optimiser = ctx.keep(torch.optim.Adam([p for net in trained for p in net.parameters()], lr=c.lr, fused=True))
+        optimiser = make_optimiser(
+            ctx, torch.optim.Adam, [p for net in trained for p in net.parameters()], lr=c.lr, fused=True
+        )
         quicker_first(ctx, optimiser, c.first_lr, ctx.updates(updates))
         schedule = ctx.keep(decaying(optimiser, ctx.updates(updates), c.lr_decay_at, c.lr_decay))
         self.restoration.train().requires_grad_(not c.frozen_restoration)

@@ -15,7 +15,7 @@ from ....datasets.views.volume_view import VolumeView
 from ...config import SOFT_ORGANS, Config
 from ...context import FitContext
 from ...method import Method
-from ...training import WATCHED_POINTS, autocast, batches, run_updates, update
+from ...training import WATCHED_POINTS, autocast, batches, make_optimiser, run_updates, update
 from ...watching import held_out_loss
 
 if TYPE_CHECKING:
@@ -237,7 +237,7 @@ class LayerMethod(Method):
             runs, held = held_out_runs(patients, runs, ctx.rng("validation", phase))
         source = draws(runs, phase)
         trained = list(self.net.parameters()) if parameters is None else list(parameters)
-        optimiser = ctx.keep(torch.optim.Adam(trained, lr=c.lr, weight_decay=c.weight_decay, fused=True))
+        optimiser = make_optimiser(ctx, torch.optim.Adam, trained, lr=c.lr, weight_decay=c.weight_decay, fused=True)
         self.net.train()
         seen: list[torch.Tensor] = []
 

@@ -20,6 +20,7 @@ from ...training import (
     as_input,
     autocast,
     batches,
+    make_optimiser,
     predict,
     quicker_first,
     run_updates,
@@ -224,7 +225,7 @@ class ReconstructionMethod(Method):
         from ...resident import ResidentSlices
 
         c, slices = self.config, ResidentSlices(stack, ctx.device)
-        optimiser = ctx.keep(torch.optim.Adam(self.net.parameters(), lr=c.lr, betas=(c.beta1, 0.999)))
+        optimiser = make_optimiser(ctx, torch.optim.Adam, self.net.parameters(), lr=c.lr, betas=(c.beta1, 0.999))
         quicker_first(ctx, optimiser, c.first_lr, ctx.updates(c.updates or 0))
         order = batches(ctx, len(of), c.batch, "order")
         draws = ctx.generator("draws")
