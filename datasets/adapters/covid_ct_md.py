@@ -12,6 +12,7 @@ from ...common.errors import DataError, did_you_mean
 from ..case import Case, Truth, warning
 from ..dataset import CaseRef, DatasetCard
 from ..reading.dicom_io import order_series, read_series
+from ..reading.pairing import header_warnings
 from ..reading.side_tables import natural_key, patients_of
 from ..reading.slice_labels import SliceLabels, read_published, read_slice_labels
 from ..reading.volume_io import Volume, read_grid, read_labels, read_volume
@@ -87,11 +88,12 @@ class CovidCTMD(SurveyedDataset):
         volume = self._volume(ref)
         image, notes, mask = volume.data.astype(np.float32), list(volume.notes), None
         if ref.label is not None:
-            # The mask of a DICOM series has an order of its own; one of a NIfTI scan is paired index by index.
-            like = read_grid(ref.label) if case_id in self._series else volume
-            labels = read_labels(ref.label, like, MASK_LABELS)
+            # The mask of a DICOM series has an order of its own, which its header names unless it names two.
+            grid = read_grid(ref.label)
+            own = case_id in self._series and grid.rival is None
+            labels = read_labels(ref.label, None if own else volume, MASK_LABELS)
             mask = labels.data > 0
-            notes += labels.notes
+            notes += [*labels.notes, *(header_warnings(grid, ref.label.name) if own else ())]
         roi, source, known = lung_roi(
             case_id, image, volume.spacing, mask, notes=notes, image_file=ref.image, mask_file=ref.label
         )

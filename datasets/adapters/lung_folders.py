@@ -11,12 +11,11 @@ import numpy as np
 from ...common.errors import DataError
 from ..case import OUTSIDE_SHARE, Case, Note, Truth, warning
 from ..dataset import CaseRef
-from ..reading.geometry import placement
 from ..reading.orientation import AxisFlips, flips_from_lungs
-from ..reading.volume_io import Labels, Volume, read_grid, read_labels
+from ..reading.volume_io import Labels, Volume, read_labels
 from ..roi.lung_roi import MASK_FILE, lung_roi
 from ..roi.lungmask_model import weights
-from .nifti_pair import NiftiPairDataset
+from .nifti_pair import NiftiPairDataset, about_lesions
 from .surveying import Survey
 
 THICK_MM = 5.0
@@ -82,7 +81,8 @@ class LungFoldersDataset(NiftiPairDataset):
             trust = replace(trust, spacing_trusted=False)
             text = f"{repeated} of {len(volume.data)} slices repeat the slice below: padded or uneven slices"
             notes.append(warning(f"{text}, the spacing along z is not trusted"))
-        notes += [*noted, *(labels.notes if labels else ()), *found.notes, *_about_lesions(ref, lung, volume)]
+        about = about_lesions(ref, None if lung is None else lung.path, volume)
+        notes += [*noted, *(labels.notes if labels else ()), *found.notes, *about]
         mask = None if labels is None else np.ascontiguousarray(np.flip(labels.data > 0, found.flips))
         source = MASK_FILE if lung is None else lung.source
         roi, source, known = lung_roi(
@@ -122,7 +122,7 @@ class LungFoldersDataset(NiftiPairDataset):
 def has_few_voxels(path: Path, wanted: Collection[int]) -> bool:
     """Whether a label file has fewer than 100 voxels of the ``wanted`` values; one that cannot be read has enough."""
     try:
-        labels = read_labels(path, read_grid(path))
+        labels = read_labels(path, None)
     except DataError:
         return False
     return int(np.isin(labels.data, sorted(wanted)).sum()) < MIN_LESION_VOXELS
@@ -132,14 +132,6 @@ def kind_of_folder(path: Path, kinds: Mapping[str, str]) -> str | None:
     """Return the kind of the nearest folder that is known; ``kinds`` have lower case with letters and digits only."""
     names = ("".join(c for c in parent.name.lower() if c.isalnum()) for parent in path.parents)
     return next((kinds[name] for name in names if name in kinds), None)
-
-
-def _about_lesions(ref: CaseRef, lung: LungFile | None, volume: Volume) -> tuple[Note, ...]:
-    """Return what the header alone of the lesion file says about its place; :meth:`load_truth` opens the voxels."""
-    if ref.label is None or (lung is not None and ref.label == lung.path):
-        return ()
-    place = placement(read_grid(ref.label), volume.grid, ref.label.name)
-    return (Note(place.text, "warning" if place.contested else "note"),) if place.text else ()
 
 
 def _is_mirrored(labels: np.ndarray) -> bool | None:

@@ -16,8 +16,8 @@ import numpy as np
 from ...common.errors import DataError
 from ..case import Case, Note, Spacing, Trust, Truth, warning
 from ..dataset import CaseRef
-from ..reading.geometry import placement
 from ..reading.orientation import AxisFlips
+from ..reading.pairing import placement
 from ..reading.side_tables import natural_key, patients_of, read_table
 from ..reading.volume_io import Labels, Volume, read_grid, read_labels, read_volume
 from .surveying import Survey, SurveyedDataset
@@ -85,13 +85,14 @@ class NiftiPairDataset(SurveyedDataset):
         found = self.upright(ref)
         labels = self._with_organ(ref, found.labels)
         spacing, trust, noted = self._geometry(case_id, found)
+        about = about_lesions(ref, self.organ_file(ref), found.volume)
         return Case(
             case_id,
             ref.patient,
             np.ascontiguousarray(np.flip(found.volume.data, found.flips), dtype=np.float32),
             spacing,
             np.ascontiguousarray(np.flip(_is_in(labels, self.roi_labels), found.flips)),
-            (*found.volume.notes, *labels.notes, *found.notes, *noted),
+            (*found.volume.notes, *labels.notes, *about, *found.notes, *noted),
             trust=trust,
         )
 
@@ -237,6 +238,16 @@ def match_labels(
         else:
             survey.problems.append(f"{text}: the case is incomplete; add the CT as .nii or .nii.gz")
     return {case: (path, labels[case]) for case, path in images.items() if case in labels}
+
+
+def about_lesions(ref: CaseRef, organ: Path | None, volume: Volume) -> tuple[Note, ...]:
+    """Return what the header alone of a lesion file says of its place, where another file shows the organ.
+
+    Its voxels are opened by ``load_truth`` alone.
+    """
+    if ref.label is None or ref.label == organ:
+        return ()
+    return placement(read_grid(ref.label), volume.grid, ref.label.name).said
 
 
 def read_spacings(root: Path, dataset: str) -> dict[str, Spacing]:

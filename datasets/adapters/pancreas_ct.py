@@ -110,7 +110,7 @@ class PancreasCT(NiftiPairDataset):
         else:
             volume = read_volume(ref.image)
         own = read_grid(ref.label)
-        labels = read_labels(ref.label, own, self.case_labels)
+        labels = read_labels(ref.label, None, self.case_labels)
         if own.shape != volume.grid.shape:
             raise DataError(
                 f"{ref.label}: shape {own.shape}, but the scan {ref.image.parent} has {volume.grid.shape} (columns, "

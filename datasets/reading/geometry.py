@@ -1,7 +1,8 @@
 """The voxel grid of a file: what its header says of axes, spacing and place, and how far each is to be trusted.
 
 NIfTI says it up to three times (sform, qform, pixdim). Here they are compared once; what disagrees is a warning with
-both values, and whoever reads the scan lets its anatomy decide, or refuses it. MetaImage and DICOM say it once.
+both values, and whoever reads the scan lets its anatomy decide, or refuses it. The several names of MetaImage for the
+same are compared in :mod:`.mhd_io`, the slices of a DICOM series in :mod:`.dicom_io`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from ..case import Note, Spacing, warning
 OBLIQUE_DEGREES = 0.5
 SPACING_TOLERANCE = 0.01
 """Share by which two statements about a voxel size may differ."""
+LENGTHS = ", and lengths in mm are not trusted; give the true spacing in spacing.csv"
+"""What a contradiction about the voxel size means for a scan; a label takes its lengths from its image."""
 _UNIT_MM = 1e-3
 _SOUND_MM = (1e-6, 1e6)
 
@@ -83,6 +86,16 @@ class Grid:
         back = orientations.ornt_transform(orientations.axcodes2ornt("LPS"), _orientation(self.affine))
         return orientations.apply_orientation(turned.T, back)
 
+    @property
+    def lost(self) -> bool:
+        """Whether the header says nothing about the axes, rather than two things."""
+        return not self.trusted and self.rival is None
+
+    @property
+    def forms(self) -> tuple[Grid, ...]:
+        """The grid, and that of the rival affine where the header holds one."""
+        return (self,) if self.rival is None else (self, self.other())
+
     def other(self) -> Grid:
         """Return the grid of the rival affine, whose rival is this one's.
 
@@ -127,12 +140,7 @@ def nifti_grid(shape: tuple[int, int, int], header: Any, notes: tuple[Note, ...]
         used = "the sform's is used"
         if (np.abs(own - 1) < _UNIT_MM).all():
             affine, used = affine @ np.diag([*(sizes / own), 1.0]), "pixdim's is used"
-        found.append(
-            warning(
-                f"voxel size {_mm(own)} in the {name}, {_mm(sizes)} in pixdim (i, j, k): {used}, and lengths in mm "
-                "are not trusted; give the true spacing in spacing.csv"
-            )
-        )
+        found.append(warning(f"voxel size {_mm(own)} in the {name}, {_mm(sizes)} in pixdim (i, j, k): {used}{LENGTHS}"))
     rival = meant.get("qform") if name == "sform" else None
     rival = rival if rival is not None and axis_codes(rival) != axis_codes(affine) else None
     if rival is not None:
@@ -143,54 +151,6 @@ def nifti_grid(shape: tuple[int, int, int], header: Any, notes: tuple[Note, ...]
     if grid.obliquity > OBLIQUE_DEGREES:
         found.append(Note(f"axes are oblique by {grid.obliquity:.1f} degrees; the nearest patient axes are used"))
     return replace(grid, notes=tuple(found))
-
-
-@dataclass(frozen=True, eq=False)
-class Placement:
-    """How the voxels of a label file get onto the axes of its image.
-
-    Attributes:
-        grid: turns them; the file's own, or the image's where both are paired index by index.
-        text: what a reader of the numbers should know, or nothing.
-        contested: paired by index although both headers are sound and name other axes at other places.
-    """
-
-    grid: Grid
-    text: str = ""
-    contested: bool = False
-
-
-def placement(label: Grid, image: Grid, name: str) -> Placement:
-    """Decide how a label file is placed on its image: by its own trusted header, or index by index.
-
-    By its own header where it names other axes than the image's and both cover the same place. Index by index where
-    one of them has no trusted axes, or both name the same axes (a merely shifted header moves nothing).
-    """
-    differs = not np.allclose(label.affine, image.affine, atol=1e-2)
-    if not image.trusted or not differs:
-        return Placement(image)
-    if not label.trusted:
-        return Placement(image, f"{name} has no trusted axes; paired with its image index by index")
-    if label.codes == image.codes:
-        return Placement(image, f"affine of {name} differs from the image's; the image's affine is used for both")
-    stored = f"{name} is stored as {label.codes}, its image as {image.codes}"
-    if same_place(label, image):
-        return Placement(label, f"{stored}; each is placed by its own header")
-    return Placement(image, f"{stored}, and their headers place them apart; paired index by index", contested=True)
-
-
-def same_place(a: Grid, b: Grid) -> bool:
-    """Whether two grids cover the same voxels once both are on LPS axes; half a voxel of play."""
-    if a.lps_shape != b.lps_shape:
-        return False
-    corners = []
-    for grid in (a, b):
-        ends = np.array([[0, 0, 0, 1], [*(n - 1 for n in grid.shape), 1]], dtype=float) @ grid.affine.T
-        corners.append(np.sort(ends[:, :3], axis=0))
-    play = 0.5 * np.asarray(b.spacing[::-1])
-    return bool(
-        np.allclose(a.spacing, b.spacing, rtol=SPACING_TOLERANCE) and (np.abs(corners[0] - corners[1]) <= play).all()
-    )
 
 
 def axis_codes(affine: np.ndarray) -> str:

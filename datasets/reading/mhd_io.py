@@ -1,6 +1,10 @@
 """Reading MetaImage (.mhd beside .raw or .zraw, or .mha) through SimpleITK: HU on LPS axes, or a refusal with the fix.
 
 SimpleITK passes over a damaged .zraw with a line on stderr and returns rubbish, so the data file is checked first.
+
+The format has several names for voxel size, place and direction; where a header gives two that differ, that is a
+warning with both, or a refusal where they name different axes. AnatomicalOrientation is not compared: ITK writes it
+from the direction and never reads it, and others mean the axes of the coordinates by it (ITK issue 1017).
 """
 
 import math
@@ -13,18 +17,23 @@ import numpy as np
 
 from ...common.errors import DataError, brief, shortened
 from ..case import Note, warning
-from .geometry import OBLIQUE_DEGREES, Grid, placement, same_place
-from .volume_io import Labels, Volume, check_contested, to_labels, to_volume, volume_shape
+from .geometry import OBLIQUE_DEGREES, SPACING_TOLERANCE, Grid, axis_codes
+from .pairing import placement, same_place, settled
+from .volume_io import Labels, Volume, to_labels, to_volume, volume_shape
 
 _BYTES = {"CHAR": 1, "SHORT": 2, "INT": 4, "LONG": 4, "LONG_LONG": 8, "FLOAT": 4, "DOUBLE": 8}
 _HEADER_BYTES = 1 << 16
 _CHUNK = 1 << 22
-_PLACE = ("Offset", "Position", "Origin")
-_TURN = ("TransformMatrix", "Orientation", "Rotation")
+_SIZE = ("ElementSpacing", "ElementSize")
+_PLACE = ("Origin", "Offset", "Position")
+_TURN = ("TransformMatrix", "Rotation", "Orientation")
+"""Names for the same; SimpleITK reads the first that is there."""
 _SWITCHES = ("BinaryData", "BinaryDataByteOrderMSB", "ElementByteOrderMSB", "CompressedData")
 _LONGEST_NAME = 255
+_SAME = 0.01
+"""Of a place in mm or a direction."""
 _NUMBERS = {
-    **dict.fromkeys(("ElementSpacing", "ElementSize"), (3, 1e4)),
+    **dict.fromkeys(_SIZE, (3, 1e4)),
     **dict.fromkeys(_PLACE, (3, 1e7)),
     **dict.fromkeys(_TURN, (9, 1e3)),
 }
@@ -103,7 +112,7 @@ def read_mhd(path: Path) -> Volume:
             infinite voxels; grey values instead of HU.
     """
     grid, stored = _read(path)
-    return axial_volume(path, grid, stored)
+    return axial_volume(path, grid, stored, grid.notes)
 
 
 def read_mhd_labels(path: Path, like: Volume, expected: Collection[int]) -> Labels:
@@ -116,20 +125,19 @@ def read_mhd_labels(path: Path, like: Volume, expected: Collection[int]) -> Labe
         DataError: unreadable file, shape differs from the image's, labels that are not expected.
     """
     grid, stored = _read(path)
-    notes: list[Note] = []
+    place = placement(grid, like.grid, Path(path).name)
+    turn, notes = place.grid, list(place.notes)
     if not same_place(grid, like.grid):
         if grid.shape != like.grid.shape:
             raise DataError(
                 f"{path}: shape {grid.shape} (x, y, z) differs from the image's {like.grid.shape}; "
                 "pair the mask with its own image, or remove it to have the lungs segmented"
             )
-        place = placement(grid, like.grid, Path(path).name)
         if place.contested:
-            check_contested(path, place, grid, stored, like)
+            turn, _ = settled(path, place, stored, like.data)
         text = f"{Path(path).name} lies elsewhere than its image according to the headers; paired index by index"
         notes.append(warning(text))
-        grid = like.grid
-    labels = to_labels(path, grid.to_lps(stored), expected)
+    labels = to_labels(path, turn.to_lps(stored), expected)
     return replace(labels, notes=(*labels.notes, *notes))
 
 
@@ -188,7 +196,7 @@ def _check_fields(path: Path, fields: dict[str, str]) -> None:
             f"{shortened(fields.get('ElementNumberOfChannels', '1'), 40)} values each, expected one number; export the "
             "scan as MET_SHORT"
         )
-    if "ElementSpacing" not in fields and "ElementSize" not in fields:
+    if not fields.keys() & set(_SIZE):
         raise DataError(f"{path}: no ElementSpacing, so the voxel size is unknown; add the line or export it again")
     data = fields["ElementDataFile"]
     if not Path(os.path.normpath(path.parent / data)).is_relative_to(os.path.normpath(path.parent)):
@@ -232,7 +240,27 @@ def _read(path: Path) -> tuple[Grid, np.ndarray]:
     if not is_turn or not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
         raise DataError(f"{path}: direction, spacing or origin are unusable; export the scan again")
     i, j, k = image.GetSize()
-    return Grid((i, j, k), np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine), SimpleITK.GetArrayFromImage(image).T
+    notes, sure = _compared(path, header.fields)
+    grid = Grid((i, j, k), np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine, True, notes, sure)
+    return grid, SimpleITK.GetArrayFromImage(image).T
+
+
+def _compared(path: Path, fields: dict[str, str]) -> tuple[tuple[Note, ...], bool]:
+    """Return warnings where names for the same say different things, and whether the voxel size can be trusted."""
+    notes, sure = [], True
+    play = (_SIZE, "lengths", SPACING_TOLERANCE, 0), (_PLACE, "places", 0, _SAME), (_TURN, "angles", 0, _SAME)
+    for names, what, share, step in play:
+        said = {name: np.array(fields[name].split(), dtype=float) for name in names if name in fields}
+        used, *others = said or ("",)
+        for other in others:
+            if np.allclose(said[other], said[used], rtol=share, atol=step):
+                continue
+            both = f"{used} is {shortened(fields[used], 80)}, {other} is {shortened(fields[other], 80)}"
+            if names is _TURN and len({axis_codes(said[name].reshape(3, 3).T) for name in (used, other)}) > 1:
+                raise DataError(f"{path}: {both}: they name different axes; keep the line that is right")
+            sure = sure and names is not _SIZE
+            notes.append(warning(f"{both}: {used} is used, and {what} are not trusted; keep the line that is right"))
+    return tuple(notes), sure
 
 
 def _check_data(header: MetaHeader) -> None:

@@ -15,7 +15,8 @@ import numpy as np
 
 from ...common.errors import DataError, brief, shortened
 from ..case import Note, Spacing, Trust, warning
-from .geometry import Grid, Placement, nifti_grid, placement
+from .geometry import Grid, nifti_grid
+from .pairing import placement, refusal, settled
 
 HU_RANGE = (-1024, 3071)
 _MOST_INTERCEPT, _MOST_OFFSET = 2**31, 2**40
@@ -124,76 +125,63 @@ def to_volume(
     return Volume(_to_hu(grid.to_lps(stored), slope, inter), grid, tuple(found))
 
 
-def read_labels(path: Path, like: Volume | Grid, expected: Collection[int] | None = None) -> Labels:
-    """Read a label volume onto the axes of its image, as :func:`.geometry.placement` decides; never resampled.
+def read_labels(path: Path, like: Volume | Grid | None, expected: Collection[int] | None = None) -> Labels:
+    """Read a label volume onto the axes of its image, as :mod:`.pairing` decides; never resampled.
 
-    Where the headers contradict each other about place and axes, the labelled voxels of ``like``, if it is a volume,
-    decide whether pairing index by index is right.
+    Without an image, onto the LPS axes that its own header names, whatever that is worth.
+
+    Args:
+        like: the image, or its grid where no header leaves a doubt that only the scan can settle.
+        expected: values that may occur; default any.
 
     Raises:
         DataError: unreadable file, shape differs from the image's, labels that are not whole numbers or not expected,
-            or headers that contradict each other and voxels that do not speak for pairing by index.
+            or headers that contradict each other and a scan that does not tell which is right.
     """
     path = Path(path)
-    reference = like.grid if isinstance(like, Volume) else like
     grid, stored, slope, inter, notes = _read(path)
+    scaled = (slope, inter) != (1.0, 0.0)
+    if scaled:
+        stored = _scaled(stored, slope, inter)
+    turn, found = (grid, ()) if like is None else laid(path, grid, stored, like)
+    labels = to_labels(path, turn.to_lps(stored), expected, abs(slope) if scaled else 0.0)
+    return replace(labels, notes=(*notes, *labels.notes, *found))
+
+
+def laid(path: Path, grid: Grid, stored: np.ndarray, like: Volume | Grid) -> tuple[Grid, tuple[Note, ...]]:
+    """Return the grid that turns stored labels (i, j, k) to the axes of their image, and the notes on it.
+
+    Raises:
+        DataError: shape differs from the image's, or it cannot be decided how they lie on it.
+    """
+    reference = like.grid if isinstance(like, Volume) else like
     place = placement(grid, reference, path.name)
-    if grid.shape != reference.shape and place.grid is reference:
+    if grid.shape != reference.shape and place.grid is reference and not place.free:
         raise DataError(
             f"{path}: shape {grid.shape} differs from the image's {reference.shape}; "
             "pair the label with its own image, or export both again"
         )
-    scaled = (slope, inter) != (1.0, 0.0)
-    if scaled:
-        stored = _scaled(stored, slope, inter)
-    if place.contested:
-        check_contested(path, place, grid, stored, like)
-    labels = to_labels(path, place.grid.to_lps(stored), expected, abs(slope) if scaled else 0.0)
-    notes += labels.notes
-    if place.text:
-        notes.append(warning(place.text) if place.contested else Note(place.text))
-    return replace(labels, notes=tuple(notes))
-
-
-def check_contested(path: Path, place: Placement, grid: Grid, stored: np.ndarray, like: Volume | Grid) -> None:
-    """Refuse pairing by index where the labels' outline does not follow edges of the image better than by header.
-
-    Raises:
-        DataError: so it is, or there are no voxels to look at.
-    """
-    fix = "store both with one header, or leave the case out with --exclude"
-    apart = f"{path}: {place.text.rpartition(';')[0]}"
+    if not place.contested:
+        return place.grid, place.said
     if not isinstance(like, Volume):
-        raise DataError(f"{apart}; {fix}")
-    own = grid.to_lps(stored)
-    if own.shape != like.data.shape:
-        return
-    by_index, by_header = (edge_step(like.data, mask != 0) for mask in (place.grid.to_lps(stored), own))
-    if not by_index > by_header:
-        raise DataError(
-            f"{apart}; across the outline the scan changes by {by_index:.0f} HU index by index and by "
-            f"{by_header:.0f} HU on the label's own axes; {fix}"
-        )
-
-
-def edge_step(image: np.ndarray, mask: np.ndarray) -> float:
-    """Return the median change in HU between neighbours of which one lies inside a mask, 0 without an outline."""
-    steps = []
-    for axis in range(3):
-        here, there = (np.moveaxis(mask, axis, 0)[part] for part in (slice(1, None), slice(None, -1)))
-        edge = here != there
-        a, b = (np.moveaxis(image, axis, 0)[part][edge] for part in (slice(1, None), slice(None, -1)))
-        steps.append(np.abs(a.astype(np.float32) - b))
-    found = np.concatenate(steps)
-    return float(np.median(found)) if found.size else 0.0
+        raise refusal(path, place)
+    chosen, note = settled(path, place, stored, like.data)
+    return chosen, (*place.notes, note)
 
 
 def read_map_volume(path: Path) -> np.ndarray:
     """Read an anomaly map of another program: float32, (z, y, x) on LPS axes by its own affine, values as they are.
 
     Values that are not finite are kept, because only those inside the region of interest count.
+
+    Raises:
+        DataError: unreadable file, or sform and qform name different axes.
     """
     grid, stored, slope, inter, _ = _read(Path(path))
+    if grid.rival is not None:
+        raise DataError(
+            f"{path}: the sform names the axes {grid.codes}, the qform {grid.other().codes}; write the map with one"
+        )
     return _scaled(grid.to_lps(stored), slope, inter)
 
 

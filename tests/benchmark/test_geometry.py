@@ -19,23 +19,34 @@ def scans(tmp_path):
     return phantom_root(tmp_path / "scans", anatomy="liver", seed=3, size="smoke")
 
 
-def reoriented(path: Path, codes: str) -> None:
+def stored(path: Path, codes: str, dtype: str, wrong: str | None) -> None:
+    """Store a file in another order and type; the form ``wrong`` runs its first axis the other way."""
     image = nib.load(path)
     wanted, own = orientations.axcodes2ornt(codes), orientations.io_orientation(image.affine)
     turned = image.as_reoriented(orientations.ornt_transform(own, wanted))
-    nib.save(nib.Nifti1Image(np.array(turned.dataobj), turned.affine), path)
+    made = nib.Nifti1Image(np.asanyarray(turned.dataobj).astype(dtype), turned.affine, dtype=dtype)
+    flipped = turned.affine @ np.diag([-1.0, 1, 1, 1])
+    made.set_sform(flipped if wrong == "sform" else turned.affine, 1)
+    made.set_qform(flipped if wrong == "qform" else turned.affine, 1)
+    nib.save(made, path)
+
+
+SLOW = [
+    (("RAS", "<i2", None), ("PIL", "<f8", None)),
+    (("RIA", "<f4", None), ("RAS", "u1", None)),
+    (("LPS", "<f4", "sform"), ("SRP", "u1", None)),
+    (("LPS", ">f8", "qform"), ("PSR", ">i4", "qform")),
+]
 
 
 @pytest.mark.parametrize(
     ("image", "label"),
-    [("SAR", "LPI"), *(pytest.param(*pair, marks=pytest.mark.slow) for pair in ((None, "PIL"), ("RIA", None)))],
+    [(("SAR", ">i4", None), ("LAI", "<f4", "sform")), *(pytest.param(*both, marks=pytest.mark.slow) for both in SLOW)],
 )
-def test_any_orientation_of_image_and_label_gives_the_same_numbers(smoke, scans, tmp_path, image, label):
+def test_any_storage_of_image_and_label_gives_the_same_numbers(smoke, scans, tmp_path, image, label):
     plain = run(smoke("hu-deviation", data_root=scans, out=tmp_path / "plain"))[0]
     for path in scans.rglob("*.nii*"):
-        codes = image if path.name.startswith(("volume", "img")) else label
-        if codes is not None:
-            reoriented(path, codes)
+        stored(path, *(image if path.name.startswith(("volume", "img")) else label))
     turned = run(smoke("hu-deviation", data_root=scans, out=tmp_path / "turned"))[0]
     first, second = (tables_of(folder).per_case.to_csv(index=False) for folder in (plain, turned))
     assert first == second

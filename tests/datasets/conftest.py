@@ -96,6 +96,28 @@ def write_nifti(path, lps, *, zipped=None, **options):
 
 
 @pytest.fixture(scope="session")
+def two_forms():
+    """Return ``two_forms(path, flips, wrong, in_place)``: run stored axes the other way in one form of a sound file.
+
+    The wrong form covers the same place if it is told to.
+    """
+
+    def change(path, flips, wrong="sform", in_place=False):
+        image = nib.load(path)
+        affine = image.affine.copy()
+        for axis in flips:
+            affine[:3, 3] += in_place * (image.shape[axis] - 1) * affine[:3, axis]
+            affine[:3, axis] *= -1
+        made = nib.Nifti1Image(np.asanyarray(image.dataobj).copy(), None, image.header)
+        forms = {"sform": image.affine, "qform": image.affine, wrong: affine}
+        made.set_sform(forms["sform"], 1)
+        made.set_qform(forms["qform"], 1)
+        nib.save(made, path)
+
+    return change
+
+
+@pytest.fixture(scope="session")
 def second_pack(real_ct):
     """The second development pack, which lies beside the first one; tests that need it skip where it is absent."""
     path = real_ct.with_name("real-ct-2")

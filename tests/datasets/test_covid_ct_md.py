@@ -136,6 +136,25 @@ def test_dicom_layout_with_a_table(tmp_path, put_nifti, put_slices, chest, main)
         dataset.load("P001")
 
 
+def test_a_mask_beside_slices_whose_header_cannot_be_trusted(tmp_path, put_nifti, put_slices, chest, two_forms, opened):
+    image, lungs = chest(SHAPE)
+    gone = (lungs == 1) | (np.arange(SHAPE[0])[:, None, None] < 5)  # so that neither sides nor ends are alike
+    image[gone & (lungs > 0)] = 40
+    lungs[gone] = 0
+    put_slices(tmp_path / "COVID-19 Cases" / "P001", image)
+    (tmp_path / "slice_labels.csv").write_text(HEADER + _rows("P001", _labels()))
+    path = put_nifti(tmp_path / "lung_mask" / "P001.nii.gz", lungs, spacing=SPACING, codes="RAS")
+    two_forms(path, (2,), "sform", True)
+    case = opened(CovidCTMD, tmp_path).load("P001")
+    np.testing.assert_array_equal(case.roi, lungs > 0)
+    warned = [note.text for note in case.notes if note.level == "warning"]
+    assert "P001.nii.gz: the sform names the axes RAI, the qform RAS" in warned
+    assert "P001.nii.gz is stored as RAI or RAS, its image as LPS; paired as RAS, as the scan shows" in warned
+    put_nifti(path, lungs, spacing=SPACING, affine=np.diag([-1.0, -1, 1, 1]))
+    case = opened(CovidCTMD, tmp_path).load("P001")
+    assert any(note.text.startswith("P001.nii.gz: lost header (identity affine)") for note in case.notes)
+
+
 def test_dicom_layout_as_published(tmp_path, put_slices, chest):
     image, _ = chest(SHAPE)
     put_slices(tmp_path / "COVID-19 Cases" / "P001", image)

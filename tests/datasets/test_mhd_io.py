@@ -87,6 +87,35 @@ def test_other_ways_to_write_the_same_header(tmp_path, change):
 
 
 @pytest.mark.parametrize(
+    ("line", "text", "trusted"),
+    [
+        ("ElementSize = 1 1 1", "ElementSpacing is 1.25 1.5 2, ElementSize is 1 1 1: ElementSpacing is used", False),
+        ("Position = 0 0 0", "Offset is -90 -80 -300, Position is 0 0 0: Offset is used, and places are not", True),
+        ("Orientation = 0.99 0.14 0 -0.14 0.99 0 0 0 1", "TransformMatrix is used, and angles are not trusted", True),
+        ("ElementSize = 1.25 1.505 2\nOrigin = -90 -80 -300\nRotation = 1 0 0 0 1 0 0 0 1", None, True),
+    ],
+)
+def test_names_for_the_same_are_compared(tmp_path, line, text, trusted):
+    path = _write(tmp_path / "a.mhd", _noise())
+    _edit(path, "ElementType", f"{line}\nElementType")
+    volume = read_mhd(path)
+    np.testing.assert_array_equal(volume.data, _noise())
+    assert (volume.spacing, volume.trust.spacing_trusted) == (pytest.approx(SPACING), trusted)
+    said = [str(note) for note in volume.notes]
+    assert (len(said) == 1 and said[0].startswith("warning: ") and text in said[0]) if text else not said
+
+
+@pytest.mark.parametrize("first", [["Offset", "Position"], ["Origin", "Offset"], ["Origin", "Position"]])
+def test_the_name_that_is_said_to_be_used_is_the_one_that_is_read(tmp_path, first):
+    path = _write(tmp_path / "a.mhd", _noise())
+    used, other = first
+    _edit(path, "Offset = -90 -80 -300", f"{other} = 7 8 9\n{used} = 1 2 3")
+    volume = read_mhd(path)
+    assert f"{used} is used" in volume.notes[0].text
+    np.testing.assert_allclose(volume.grid.affine[:3, 3], (-1, -2, 3))
+
+
+@pytest.mark.parametrize(
     ("change", "message"),
     [
         (lambda a: np.clip(a, 0, 255), "0 to 255: no Hounsfield units"),
@@ -151,6 +180,11 @@ def test_compressed_data_with_flipped_bytes_or_of_another_size(tmp_path):
         ("CompressedData = False", "CompressedData = 1e3", "CompressedData is '1e3', expected True or False"),
         ("NDims = 3", "NDims = 3\nDimSize = 9 9 9", "DimSize stands there twice"),
         ("= 1 0 0 0 1 0 0 0 1", "= 1 0 0 0 1 0 0 0 3", "direction, spacing or origin are unusable"),
+        (
+            "CompressedData",
+            "Rotation = -1 0 0 0 1 0 0 0 1\nCompressedData",
+            "is 1 0 0 0 1 0 0 0 1, Rotation is -1 0 0 0 1 0 0 0 1: they name different axes; keep the line that is",
+        ),
     ],
 )
 def test_headers_that_cannot_be_used(tmp_path, old, new, message):
@@ -194,6 +228,16 @@ def test_labels_elsewhere_are_paired_by_index_with_a_warning_and_refused_where_t
         path = _write(tmp_path / "m.mhd", np.full((depth, 5, 6), 7, np.uint8))
         with pytest.raises(DataError, match=message):
             read_mhd_labels(path, volume, {0, 3})
+
+
+def test_a_mask_whose_header_contradicts_itself_is_named(tmp_path):
+    lps = _noise()
+    volume = read_mhd(_write(tmp_path / "a.mhd", lps))
+    path = _write(tmp_path / "m.mhd", (lps > 0).astype(np.uint8))
+    _edit(path, "ElementType", "Position = 0 0 0\nElementType")
+    read = read_mhd_labels(path, volume, {0, 1})
+    np.testing.assert_array_equal(read.data, lps > 0)
+    assert str(read.notes[0]).startswith("warning: m.mhd: Offset is -90 -80 -300, Position is 0 0 0")
 
 
 def test_voxels_lie_beside_their_header_or_below_it(tmp_path):

@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 
 import numpy as np
@@ -142,6 +143,30 @@ def test_where_axes_are_lost_livers_and_tumours_turn_together(tmp_path, abdomen,
     dataset = opened(MSDVessels, tmp_path)
     np.testing.assert_array_equal(dataset.load("hepaticvessel_1").roi, abdomen.labels > 0)
     np.testing.assert_array_equal(dataset.load_truth("hepaticvessel_1").lesion, abdomen.labels == 2)
+
+
+@pytest.mark.parametrize(
+    ("adapter", "file", "value", "index"),
+    [
+        (MSDVessels, "hepaticvessel", 2, VESSELS),
+        (MSDColon, "colon", 1, {"labels": {"0": "background", "1": "colon cancer primaries"}, "training": []}),
+    ],
+)
+def test_a_lesion_file_that_lies_elsewhere_is_warned_about_beside_a_laid_organ(
+    tmp_path, abdomen, put, put_nifti, two_forms, opened, adapter, file, value, index
+):
+    task = tmp_path / adapter.task.title
+    put(task, 1, file=file, marks=np.where(abdomen.labels == 2, value, 0).astype(np.uint8), **index)
+    put_nifti(tmp_path / f"rois/{adapter.card.name}/{file}_1.nii.gz", (abdomen.labels > 0).astype(np.uint8))
+    dataset = opened(adapter, tmp_path)
+    assert dataset.load(f"{file}_1").notes == ()
+    path = task / f"labelsTr/{file}_1.nii.gz"
+    for form in ("sform", "qform"):
+        two_forms(path, (0,), form)
+        warned = [note.text for note in dataset.load(f"{file}_1").notes if note.level == "warning"]
+        assert any(re.match(rf"{file}_1\.nii\.gz is stored as (RPS or LPS|LPS or RPS), its", text) for text in warned)
+        np.testing.assert_array_equal(dataset.load_truth(f"{file}_1").lesion, abdomen.labels == 2)
+        put_nifti(path, np.where(abdomen.labels == 2, value, 0).astype(np.uint8))
 
 
 def test_a_colon_needs_its_mask(tmp_path, abdomen, put):

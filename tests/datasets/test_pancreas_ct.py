@@ -42,8 +42,10 @@ def put(put_slice, put_nifti, scan):
         (lambda label: label[::-1, ::-1], "from the back and the head: mean"),
     ],
 )
-def test_labels_are_placed_by_the_scan_whatever_their_header_says(tmp_path, put, scan, opened, turn, words):
+def test_labels_are_placed_by_the_scan_whatever_their_header_says(tmp_path, put, scan, two_forms, opened, turn, words):
     put(tmp_path / "pancreas-ct", 7, turn=turn)
+    if words.startswith("from the back: "):
+        two_forms(tmp_path / "pancreas-ct" / LABELS / "label0007.nii.gz", (0,))
     dataset = opened(PancreasCT, tmp_path)
     (ref,) = dataset.discover(tmp_path)
     assert (ref.id, ref.patient, len(ref.extra)) == ("PANCREAS_0007", "PANCREAS_0007", len(scan[0]) - 1)

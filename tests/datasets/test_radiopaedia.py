@@ -36,9 +36,10 @@ def test_effusion_is_not_lesion_and_any_lung_value_counts(tmp_path, put_volume, 
 
 
 @pytest.mark.parametrize(("voxels", "stays"), [(MIN_LESION_VOXELS - 1, False), (MIN_LESION_VOXELS, True), (0, False)])
-def test_volumes_with_few_lesion_voxels_are_excluded_and_counted(tmp_path, put_volume, voxels, stays):
+def test_volumes_with_few_lesion_voxels_are_excluded_and_counted(tmp_path, put_volume, two_forms, voxels, stays):
     put_volume(tmp_path, 5)
     put_volume(tmp_path, 6, lesion=voxels, effusion=400)
+    two_forms(tmp_path / "rp_msk" / "6.nii.gz", (0,))  # how they lie does not matter for counting
     dataset = Radiopaedia()
     ids = [ref.id for ref in dataset.discover(tmp_path)]
     assert ids == (["rp_5", "rp_6"] if stays else ["rp_5"])

@@ -212,7 +212,8 @@ def test_labels_follow_the_image_whole_floats_too_and_say_when_affines_or_shapes
     labels = read_labels(tmp_path / "seg.nii", like=volume)
     np.testing.assert_array_equal(labels.data, abdomen.labels)
     assert labels.notes[0].text == (
-        "seg.nii is stored as LPS, its image as RAS, and their headers place them apart; paired index by index"
+        "seg.nii is stored as LPS, its image as RAS, and their headers place them apart; "
+        "paired index by index, as the scan shows"
     )
     floats = put_nifti(tmp_path / "seg.nii.gz", abdomen.labels.astype(np.float64), codes="RAS")
     labels = read_labels(floats, like=volume.grid)
@@ -278,6 +279,13 @@ def test_header_fields_that_are_no_numbers_are_named(tmp_path, abdomen, put_nift
     path.write_bytes(data)
     with pytest.raises(DataError, match=rf"{path.name}: {field} is {value:g}".replace("+", r"\+")):
         read_volume(path)
+
+
+def test_a_map_of_two_orientations_is_refused(tmp_path, put_nifti, two_forms):
+    path = put_nifti(tmp_path / "map.nii.gz", np.ones((2, 3, 4), np.float32))
+    two_forms(path, (0,))
+    with pytest.raises(DataError, match=r"map\.nii\.gz: the sform names the axes RPS, the qform LPS; write the map"):
+        read_map_volume(path)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.uint8])
