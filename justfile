@@ -23,16 +23,17 @@ experiments *arguments:
 reliability:
     python tests/endurance/ledger.py
 
-# Lesions found beside panoptica's, without its bounds of numpy and pandas, under which this environment would be an older one
+# What panoptica and baycomp find, beside ours: the one would make this environment an older one, the other brings a package "tests"
 peers:
     #!/usr/bin/env bash
     set -euo pipefail
     scratch=$(mktemp -d)
     trap 'rm -rf "$scratch"' EXIT
-    python -m pip install --quiet --no-deps --target "$scratch" 'panoptica>=2.1' plotly ruamel.yaml
+    python -m pip install --quiet --no-deps --target "$scratch" 'panoptica>=2.1' plotly ruamel.yaml 'baycomp>=1.0.3'
+    rm -r "$scratch/tests"
     export PYTHONPATH=$scratch
-    python -c "import panoptica"
-    pytest tests/benchmark/test_detection.py -k panoptica
+    python -c "import panoptica, baycomp"
+    pytest tests/benchmark/test_detection.py tests/benchmark/test_equivalence.py -k "panoptica or baycomp"
 
 # The cells of docs/tutorial.ipynb, from the first to the last
 tutorial:
