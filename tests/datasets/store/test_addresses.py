@@ -76,11 +76,11 @@ def test_it_is_the_source_of_every_class_above_and_of_what_writes_entries(mine, 
 @pytest.mark.parametrize(
     ("adapter", "read_by"),
     [
-        ("lits", {"volume_io", "geometry", "orientation", "side_tables"}),
-        ("btcv", {"volume_io", "geometry", "orientation", "side_tables"}),
-        ("luna16", {"mhd_io", "volume_io", "geometry", "side_tables"}),
-        ("coronacases", {"volume_io", "geometry", "orientation", "side_tables"}),
-        ("covid_ct_md", {"dicom_io", "mhd_io", "slice_labels", "volume_io", "geometry", "side_tables"}),
+        ("lits", {"volume_io", "geometry", "pairing", "orientation", "side_tables"}),
+        ("btcv", {"volume_io", "geometry", "pairing", "orientation", "side_tables"}),
+        ("luna16", {"mhd_io", "volume_io", "geometry", "pairing", "side_tables"}),
+        ("coronacases", {"volume_io", "geometry", "pairing", "orientation", "side_tables"}),
+        ("covid_ct_md", {"dicom_io", "mhd_io", "slice_labels", "volume_io", "geometry", "pairing", "side_tables"}),
     ],
 )
 def test_a_set_is_decoded_by_its_readers_and_by_nothing_that_comes_later(adapter, read_by):
