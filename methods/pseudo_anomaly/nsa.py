@@ -128,7 +128,7 @@ class NSA(Method):
         "Localization, ECCV 2022",
         reference="arXiv:2109.15222",
         slice_score="mean",
-        undertrained=("liver",),
+        undertrained=("liver", "lung"),
         figures=(
             ("input", "chest X-ray: 224² cut from 256²", "224², masked"),
             same("network", "ResNet-18, 3 transposed residual blocks 64–16, no skips"),

@@ -1,6 +1,7 @@
 """Every trained method beats its own untrained self on the phantom.
 
-At `quick` by more than the spread over three seeds; at `standard` with one seed, and chance too.
+At `quick` by more than the spread over three seeds, and a mark on the card that says otherwise may stay until the gain
+is clear as ``bench check`` takes it; at `standard` with one seed, and chance too.
 ``pytest -m slow -s tests/methods/test_learning.py`` prints the figures; it takes an hour on two cores, ``-m endurance``
 a night. Top lines learn from every other patient with lesions and are scored on the rest. nnU-Net trains in processes
 of its own, minutes each, and is checked by ``bench check``.
@@ -14,6 +15,7 @@ import pytest
 from sklearn.metrics import average_precision_score
 from uasbench.benchmark.catalogue import registry
 from uasbench.benchmark.catalogue.outline import missing_packages
+from uasbench.benchmark.conformance.learning import CLEARLY
 from uasbench.benchmark.planning.task_data import SPLIT_SEED
 from uasbench.common.seeds import derive, seed_everything
 from uasbench.datasets.case import Case
@@ -119,7 +121,7 @@ def test_training_helps_by_more_than_the_spread_over_seeds(anatomy, name, phanto
     if anatomy in card.near_chance:
         pytest.skip(f"{measured}; near chance in the literature: {card.notes}")
     if anatomy in card.undertrained:
-        assert gain <= spread, f"{measured}: it learns by now; take the mark off its card"
+        assert gain <= max(spread, CLEARLY), f"{measured}: it learns by now; take the mark off its card"
         pytest.skip(f"{measured}; marked in tables: {card.notes}")
     assert gain > spread, measured
     print(f"\n{name}, {anatomy}: {measured}")
