@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ...common.errors import printable
+from ...common.errors import brief, printable
 from ...common.json_files import parsed
 from ..executors.contract import Event, Job, Resources, outcome_in
 from ..executors.queued import BATCH
 from ..planning.time_left import TimeLeft
-from ..runs.folder import RunFolder
+from ..runs.folder import RunFolder, RunFolderError
 from ..stages.task import Task
 from .display import duration
 from .journal import FINISHED, STOPPED
@@ -85,20 +85,30 @@ def status(folder: RunFolder, now: float) -> Status:
     """Return how a run stands at the time ``now``, in seconds since 1970; a journal's cut last line counts nothing.
 
     Raises:
-        RunFolderError: the folder is no run.
+        RunFolderError: the folder is no run, or its journal is damaged.
     """
     planned = set(folder.info().get("cells", []))
     done, failed = ({path.stem for path in part.glob("*.json")} for part in (folder.records_dir, folder.failures_dir))
     counts = {"done": len(done), "failed": len(failed - done), "open": len(planned - done - failed)}
     found = Status(str(folder.path), UNKNOWN if counts["open"] else FINISHED, counts)
     plan, *told = _lines(folder) or [{}]
-    if not isinstance(plan, dict) or "jobs" not in plan:
-        return found
-    found.process, found.workers, found.since = plan["process"], plan["workers"], plan["at"]
+    if isinstance(plan, dict) and "jobs" in plan:
+        try:
+            _follow(found, folder, plan, told, now)
+        except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+            raise RunFolderError(
+                f"{folder.progress} cannot be read ({brief(error)}); delete it, the next command writes it anew"
+            ) from error
+    return found
+
+
+def _follow(found: Status, folder: RunFolder, plan: dict[str, Any], told: list[Any], now: float) -> None:
+    """Fill in what a journal tells: the stages of the last command, and whether it goes on."""
+    found.process, found.workers, found.since = plan["process"], plan["workers"], float(plan["at"])
     jobs = {row[0]: _job(row, plan["jobs"]) for row in plan["jobs"]}
     found.stages = {name: Stage(job.task.stage, job.label) for name, job in jobs.items()}
     left = TimeLeft(jobs.values(), plan["workers"], plan["gpus"], plan.get("tables_s", 0.0))
-    last, state = plan["at"], "running"
+    last, state = found.since, "running"
     for what, about, at, value in told:
         if state in ENDED:  # what follows is of other commands, such as rescore
             break
@@ -118,7 +128,6 @@ def status(folder: RunFolder, now: float) -> Status:
     elif state == "running":
         found.left_s = left.seconds(now)
     found.state, found.silent_s = state, max(0.0, now - last)
-    return found
 
 
 def _look_into_queue(folder: RunFolder, stages: Mapping[str, Stage]) -> bool:

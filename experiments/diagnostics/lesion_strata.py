@@ -14,14 +14,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ...benchmark.catalogue import registry
-from ...benchmark.locations import cache_root
 from ...benchmark.runs.folder import RunFolder
 from ...benchmark.runs.map_store import read_map
 from ...benchmark.scoring.case_facts import case_facts
 from ...benchmark.scoring.lesions import Components
 from ...datasets.case import Spacing
-from ...datasets.phantom.disk import phantom_root
+from .phantom_cases import lesion_cases
 
 LEAST_ML = 0.1
 THIRDS = ("low", "middle", "high")
@@ -57,20 +55,13 @@ def ranked(folder: RunFolder, methods: Sequence[str]) -> pd.DataFrame:
     records = [record for record in folder.records() if record.cell.method in methods]
     for dataset in sorted({record.cell.dataset for record in records}):
         own = [record for record in records if record.cell.dataset == dataset]
-        phantom = own[0].data.phantom
-        if phantom is None:
-            raise SystemExit(f"{folder.path}: {dataset} is no phantom")
-        made = {"seed": phantom["seed"], "size": phantom["size"]}
-        root = phantom_root(cache_root() / "phantom", anatomy=own[0].data.anatomy, **made)
-        tests = registry.datasets().get(dataset)()
-        for scan in tests.discover(root):
-            case, lesion = tests.load(scan.id), tests.load_truth(scan.id).lesion & tests.load(scan.id).roi
+        for case, lesion in lesion_cases(own[0]):
             found = lesions_of(case.image, case.roi, lesion, case.spacing)
             for record in own:
-                map_ = read_map(folder.map_dir(record.cell) / f"{scan.id}.map").native()
+                map_ = read_map(folder.map_dir(record.cell) / f"{case.id}.map").native()
                 outside = map_[case.roi & ~lesion]
                 for number, (voxels, ml, contrast) in enumerate(found):
-                    where = f"{folder.path}/{scan.id}/{number}"
+                    where = f"{folder.path}/{case.id}/{number}"
                     rows.append((where, ml, contrast, record.cell.method, auroc(map_[tuple(voxels.T)], outside)))
     return pd.DataFrame(rows, columns=["lesion", "ml", "contrast", "method", "auroc"])
 

@@ -9,21 +9,19 @@ residual |before − after| inside lesions compares with that of the organ aroun
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from ...benchmark.catalogue import registry
-from ...benchmark.locations import cache_root
 from ...benchmark.runs.folder import RunFolder
 from ...benchmark.runs.records import Record
 from ...benchmark.stages import drive
-from ...datasets.case import Case
-from ...datasets.phantom.disk import phantom_root
 from ...datasets.views.volume_view import apply_view
 from ...methods.config import resolve
+from .phantom_cases import lesion_cases
 
 LEAST_PIXELS = 20
 
@@ -45,24 +43,6 @@ def contrasts(before: np.ndarray, after: np.ndarray, roi: np.ndarray, lesion: np
         "after": float(last[outside].mean() - last[inside].mean()),
         "residual": float(residual[inside].mean() / around) if around else float("nan"),
     }
-
-
-def lesion_cases(record: Record) -> Iterator[tuple[Case, np.ndarray]]:
-    """Yield the cases of a record with their lesions inside the organ.
-
-    Raises:
-        SystemExit: the record was not made on a phantom.
-    """
-    phantom = record.data.phantom
-    if phantom is None:
-        raise SystemExit(f"{record.cell.dataset} is no phantom")
-    root = phantom_root(
-        cache_root() / "phantom", anatomy=record.data.anatomy, seed=phantom["seed"], size=phantom["size"]
-    )
-    tests = registry.datasets().get(record.cell.dataset)()
-    for scan in tests.discover(root):
-        case = tests.load(scan.id)
-        yield case, tests.load_truth(scan.id).lesion & case.roi
 
 
 def kept(folder: RunFolder, record: Record) -> pd.DataFrame:

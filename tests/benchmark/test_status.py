@@ -10,7 +10,7 @@ import pytest
 from uasbench.benchmark.commands import status
 from uasbench.benchmark.commands.journal import Journal, closing, note
 from uasbench.benchmark.executors.contract import Event, Job, Resources
-from uasbench.benchmark.runs.folder import RunFolder
+from uasbench.benchmark.runs.folder import RunFolder, RunFolderError
 from uasbench.benchmark.stages.task import Task
 
 CELLS = ("ae__lits__btcv__s0", "ae__lits__btcv__s1")
@@ -103,7 +103,7 @@ def test_a_command_that_was_killed_is_stopped_and_its_stages_wait(run):
 import os, signal
 from uasbench.benchmark.commands.journal import Journal
 from uasbench.benchmark.executors.contract import Event, Job
-from uasbench.benchmark.runs.folder import RunFolder
+from uasbench.benchmark.runs.folder import RunFolder, RunFolderError
 from uasbench.benchmark.stages.task import Task
 job = Job("fit-0", Task(stage="fit"), "fit")
 Journal(RunFolder({str(run.path)!r}), [job], 1, None, lambda _: None)(Event(job, "started"))
@@ -163,6 +163,25 @@ def test_without_a_journal_cells_are_counted(run, content):
     (run.failures_dir / f"{CELLS[1]}.json").touch()
     assert status.status(run, 0.0).cells == {"done": 1, "failed": 1, "open": 0}
     assert status.status(run, 0.0).state == "finished"
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("at", "now"),
+        ("process", []),
+        ("workers", None),
+        ("jobs", [[]]),
+        ("jobs", 3),
+        ("jobs", [["a", "fit", "A", 1, 0, [9]]]),
+    ],
+)
+def test_a_damaged_journal_is_named(run, journal, key, value):
+    journal(Event(JOBS[0], "started"))
+    plan, *rest = run.progress.read_text().splitlines()
+    run.progress.write_text("\n".join([json.dumps(json.loads(plan) | {key: value}), *rest]))
+    with pytest.raises(RunFolderError, match=r"progress\.jsonl cannot be read .*delete it"):
+        status.status(run, 0.0)
 
 
 def test_a_journal_that_cannot_be_written_stops_no_run(run, journal):
