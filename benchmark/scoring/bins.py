@@ -66,7 +66,7 @@ class CaseCounts:
     @classmethod
     def of(cls, both: np.ndarray) -> CaseCounts:
         """Drop the empty ones of all bins, given as negatives and positives (bins, 2)."""
-        index = np.flatnonzero(both.any(axis=1))
+        index = np.flatnonzero(both[:, 0] | both[:, 1])
         return cls(index, both[index, 0], both[index, 1])
 
     @property

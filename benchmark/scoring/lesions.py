@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -37,10 +37,10 @@ class ProtocolTotals:
         return self.tp + self.fn
 
     def __add__(self, other: ProtocolTotals) -> ProtocolTotals:
-        return ProtocolTotals(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+        return ProtocolTotals(*(a + b for a, b in zip(vars(self).values(), vars(other).values(), strict=True)))
 
     def __sub__(self, other: ProtocolTotals) -> ProtocolTotals:
-        return ProtocolTotals(*(a - b for a, b in zip(astuple(self), astuple(other), strict=True)))
+        return ProtocolTotals(*(a - b for a, b in zip(vars(self).values(), vars(other).values(), strict=True)))
 
 
 class TotalsByPatient:

@@ -32,7 +32,7 @@ class Curves:
     @classmethod
     def of_counts(cls, bins: Bins, counts: np.ndarray) -> Curves:
         """Return the curves of voxels without and with lesion in every bin, int64 (2, bins)."""
-        used = np.flatnonzero(counts.any(axis=0))
+        used = np.flatnonzero(counts[0] | counts[1])
         return cls(bins.lower[used], bins.upper[used], counts[0, used], counts[1, used])
 
     def merged(self, group: np.ndarray) -> Curves:
@@ -216,7 +216,7 @@ def aupro(curves: Curves, overlap: np.ndarray, regions: int, limit: float = 0.3)
 
 def _area_up_to(limit: float, rate: np.ndarray, share: np.ndarray) -> float:
     at_limit = np.interp(limit, rate, share)
-    inside = rate <= limit
+    inside = slice(int(np.searchsorted(rate, limit, side="right")))
     rate, share = np.append(rate[inside], limit), np.append(share[inside], at_limit)
     return float(min(1.0, np.dot(np.diff(rate), share[1:] + share[:-1]) / 2 / limit))
 
