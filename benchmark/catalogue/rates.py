@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -59,9 +60,9 @@ class Source(BaseModel):
     """Where rates come from: hardware, date and data in words; on a CPU the seconds that the probe took there.
 
     ``train_slices`` are the slices that fits learned from, by organ: a training that is counted in epochs takes longer
-    on more. ``stage_s`` is what a stage takes around the method (a process, imports, digests), ``measure_s`` a slice
-    that is measured, by profile, ``refine_s`` a slice that SAM looks at, by file of weights, and ``tables_s`` tables
-    and report of a cell; core-seconds.
+    on more. ``stage_s`` is what a stage takes around the method (a process, imports, digests), ``measure_s`` a
+    million voxels of regions of interest that are measured, ``refine_s`` a slice that SAM looks at, by file of weights,
+    and ``tables_s`` tables and report of a cell; core-seconds.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -70,7 +71,7 @@ class Source(BaseModel):
     probe_s: float | None = None
     train_slices: Mapping[str, int] = {}
     stage_s: float = 0.0
-    measure_s: Mapping[Profile, float] = {}
+    measure_s: float | None = None
     refine_s: Mapping[str, float] = {}
     tables_s: float = 0.0
 
@@ -177,9 +178,10 @@ def harness(records: Sequence[Record], timing: Sequence[Mapping[str, Any]]) -> d
     stages = len(records) + len({fit for record in records for fit in record.ids.fits})
     around = spent["fit"] + spent["map"] - sum(call["fit_and_score_s"] for call in timing)
     stage_s = max(0.0, around / stages)
-    slices = sum(round(r.cost.score_s / r.cost.s_per_slice) for r in records if r.cost.s_per_slice)
-    measure_s = max(0.0, spent["measure"] - len(records) * stage_s) / max(1, slices)
-    return {"stage_s": float(f"{stage_s:.3g}"), "measure_s": {records[0].profile: float(f"{measure_s:.2g}")}}
+    facts = [case for record in records for case in (record.data.facts or {}).values()]
+    voxels = sum(1e3 * case.organ_ml / math.prod(case.spacing) for case in facts)
+    measure_s = max(0.0, spent["measure"] - len(records) * stage_s) / (voxels / 1e6)
+    return {"stage_s": float(f"{stage_s:.3g}"), "measure_s": float(f"{measure_s:.2g}")}
 
 
 def shown(hours: Sequence[float | None]) -> str:

@@ -17,6 +17,7 @@ from ..refinement.sam import PUBLISHED
 from ..runs.folder import RunFolder
 from ..stages.fit import FitTask
 from ..stages.map import MapTask
+from ..stages.measure import MeasureTask
 from ..stages.refine import RefineTask
 from . import answers
 from .fits import MOST_FOLDS
@@ -32,9 +33,9 @@ class Predictor:
     """Seconds of a core or a GPU by job, from the rates of its method.
 
     ``probe_s`` is what :func:`~..calibration.probe` takes here; without it, and on a GPU, this machine is taken to be
-    as fast as that of the rates. Trainings grow with their updates, or with their slices where epochs are counted;
-    mapping and measuring with their slices, and masks of SAM as if something were marked in every slice. Settings that
-    change what an update costs are not known.
+    as fast as that of the rates. Trainings grow with their updates, or with their slices where epochs are counted,
+    mapping with its slices, measuring with the voxels of the regions of interest, and masks of SAM as if something were
+    marked in every slice. Settings that change what an update costs are not known.
     """
 
     def __init__(self, rates: Rates, device: str, probe_s: float | None = None) -> None:
@@ -56,28 +57,39 @@ class Predictor:
 
     def seconds(self, job: Job, cell: PlannedCell) -> float | None:
         """Return what a job takes alone on one core or one GPU, None where nobody knows."""
-        rate = self.rate(cell)
+        rate, task = self.rate(cell), job.task
+        if isinstance(task, MeasureTask):
+            return self._measure(task, rate)
         if rate is None:
             return None
-        source, task = self.rates.sources[rate.source], job.task
+        source = self.rates.sources[rate.source]
         if isinstance(task, FitTask):
             work = self._fit(task, cell, rate, source.train_slices.get(rate.anatomy))
         elif isinstance(task, MapTask):
             tested = [case for model in task.models for case in model.cases]
             work = rate.slice_s * (self._slices(tested) + len(task.models) * self._slices(task.healthy))
-        elif isinstance(task, RefineTask):
+        else:
+            assert isinstance(task, RefineTask)
             by_slice = source.refine_s.get(PUBLISHED.get(task.sha256, ""))
             if by_slice is None or self.device != rate.device:  # of a trivial method, whose rate is that of a CPU
                 return None
             work = by_slice * self._slices(task.cases)
-        elif rate.profile not in source.measure_s:
+        return self._here(work + source.stage_s, source) if rate.device == "cpu" else work + source.stage_s
+
+    def _measure(self, task: MeasureTask, rate: Rate | None) -> float | None:
+        """Return the seconds of measuring, which hang on no method: by the source of its rate, or by the slowest."""
+        own = [] if rate is None else [self.rates.sources[rate.source]]
+        known = [s for s in (*own, *self.rates.sources.values()) if s.measure_s is not None]
+        if not known:
             return None
-        else:
-            work = source.measure_s[rate.profile] * self._slices(cell.measure.cases)
-        speed = 1.0
-        if rate.device == "cpu" and self.probe_s is not None and source.probe_s is not None:
-            speed = self.probe_s / source.probe_s
-        return speed * (work + source.stage_s)
+        source = known[0] if own and known[0] is own[0] else max(known, key=lambda s: s.measure_s or 0.0)
+        voxels = sum(case.roi_voxels() for case in task.cases)
+        return self._here((source.measure_s or 0.0) * voxels / 1e6 + source.stage_s, source)
+
+    def _here(self, seconds: float, source: Source) -> float:
+        """Return what takes so long on the machine of a source."""
+        measured = self.probe_s is not None and source.probe_s is not None
+        return seconds * self.probe_s / source.probe_s if measured else seconds
 
     def _fit(self, task: FitTask, cell: PlannedCell, rate: Rate, measured_on: int | None) -> float:
         """Return the seconds of one training; the rate is that of all of a cell with the settings of its profile."""

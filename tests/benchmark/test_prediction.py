@@ -22,7 +22,7 @@ from uasbench.benchmark.stages.task import Numerics
 from uasbench.methods.config import resolve
 
 CPU = Numerics(device="cpu", threads=1, precision="fp32")
-SOURCE = Source(about="a machine", probe_s=2.0, train_slices={"liver": 10}, stage_s=0.5, measure_s={"smoke": 0.01})
+SOURCE = Source(about="a machine", probe_s=2.0, train_slices={"liver": 10}, stage_s=0.5, measure_s=40.0)
 
 
 def rate(method, fit_s=30.0, slice_s=0.1, device="cpu", anatomy="liver"):
@@ -38,7 +38,7 @@ def rates(*rows, **source):
 
 @pytest.fixture
 def seconds(plan, tmp_path):
-    """Return ``seconds(rates, method, **options)``: what each stage takes, by its name; and slices of test and ROI."""
+    """Return ``seconds(rates, method, **options)``: what each stage takes by its name, slices of 3 parts, voxels."""
 
     def call(known, method, probe_s=None, **options):
         task, cells = plan(re.split("[@+]", method)[0], **options)
@@ -51,20 +51,21 @@ def seconds(plan, tmp_path):
         tested = sum(len(case.roi_slices()) for case in task.data.test)
         held_out = sum(len(case.roi_slices()) for case, _ in task.data.calibrating())
         trained = sum(len(case.roi_slices()) for case, _ in task.data.training())
-        return found, tested, held_out, trained
+        return found, tested, held_out, trained, sum(case.roi_voxels() for case in task.data.test)
 
     return call
 
 
 def test_stages_take_what_was_measured_by_slice_and_the_speed_of_the_machine(seconds):
-    found, tested, held_out, _ = seconds(rates(rate("ae")), "ae")
+    found, tested, held_out, _, voxels = seconds(rates(rate("ae")), "ae")
     assert found["fit"] == [30.5]
     assert found["map"] == pytest.approx([0.1 * (tested + held_out) + 0.5])
-    assert found["measure"] == pytest.approx([0.01 * tested + 0.5])
+    assert found["measure"] == pytest.approx([40 * voxels / 1e6 + 0.5])
     slower, *_ = seconds(rates(rate("ae")), "ae", probe_s=3.0)
     assert slower["fit"] == [1.5 * 30.5]
     assert seconds(rates(rate("ae"), probe_s=None), "ae", probe_s=3.0)[0]["fit"] == [30.5]
-    assert seconds(rates(rate("vae"), rate("ae", device="gpu")), "ae")[0]["fit"] == [None]
+    unknown, *_ = seconds(rates(rate("vae"), rate("ae", device="gpu")), "ae")
+    assert (unknown["fit"], unknown["map"], unknown["measure"]) == ([None], [None], found["measure"])
     assert seconds(rates(rate("ae", anatomy="lung")), "ae")[0]["fit"] == [30.5]  # rather than nothing
 
 
@@ -75,7 +76,7 @@ def test_trainings_grow_with_their_updates_members_and_folds_and_with_slices_whe
     assert twice["fit"][0] == 2 * once["fit"][0]
     unet, *_ = seconds(rates(rate("supervised-unet"), stage_s=0), "supervised-unet")
     assert unet["fit"] == [10.0] * 2  # of three folds that were measured
-    padim, _, _, trained = seconds(rates(rate("padim"), stage_s=0), "padim")
+    padim, _, _, trained, _ = seconds(rates(rate("padim"), stage_s=0), "padim")
     assert padim["fit"] == [3.0 * trained]
     assert updates_of({"epochs": 2}) is None
 
@@ -201,9 +202,9 @@ def test_a_run_on_a_gpu_is_planned_without_one_and_what_nobody_has_measured_ther
     rows = {row.method: (row.known, row.core_hours > 0, 3600 * row.gpu_hours, row.rate_of) for row in found.rows}
     assert rows == {
         "hu-deviation": (True, True, 0.0, None),  # its measuring
-        "random": (False, False, 0.0, None),
+        "random": (False, True, 0.0, None),
         "ae": (True, True, 40.0, "lung"),
-        "vae": (False, False, 0.0, None),  # a rate on a CPU is none of a GPU
+        "vae": (False, True, 0.0, None),  # a rate on a CPU is none of a GPU
     }
     assert (found.device, found.workers, set(found.unknown)) == ("cuda", 1, {"random", "vae"})
     text = " ".join(str(part) for part in predicting.shown(found))
