@@ -60,9 +60,10 @@ class Source(BaseModel):
     """Where rates come from: hardware, date and data in words; on a CPU the seconds that the probe took there.
 
     ``train_slices`` are the slices that fits learned from, by organ: a training that is counted in epochs takes longer
-    on more. ``stage_s`` is what a stage takes around the method (a process, imports, digests), ``measure_s`` a
-    million voxels of regions of interest that are measured, ``refine_s`` a slice that SAM looks at, by file of weights,
-    and ``tables_s`` tables and report of a cell; core-seconds.
+    on more; ``slice_voxels`` those of the region of interest in a scored slice. ``stage_s`` is what a stage takes
+    around the method (a process, imports, digests), ``measure_s`` a million voxels of regions of interest that are
+    measured, ``refine_s`` a slice that SAM looks at, by file of weights, and ``tables_s`` tables and report of a cell;
+    core-seconds.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -70,6 +71,7 @@ class Source(BaseModel):
     about: str
     probe_s: float | None = None
     train_slices: Mapping[str, int] = {}
+    slice_voxels: Mapping[str, int] = {}
     stage_s: float = 0.0
     measure_s: float | None = None
     refine_s: Mapping[str, float] = {}

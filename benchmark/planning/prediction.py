@@ -34,8 +34,9 @@ class Predictor:
 
     ``probe_s`` is what :func:`~..calibration.probe` takes here; without it, and on a GPU, this machine is taken to be
     as fast as that of the rates. Trainings grow with their updates, or with their slices where epochs are counted,
-    mapping with its slices, measuring with the voxels of the regions of interest, and masks of SAM as if something were
-    marked in every slice. Settings that change what an update costs are not known.
+    mapping with its slices, that of trivial methods (which see no view) and measuring with the voxels of regions of
+    interest, and masks of SAM as if something were marked in every slice. Settings that change what an update costs are
+    not known.
     """
 
     def __init__(self, rates: Rates, device: str, probe_s: float | None = None) -> None:
@@ -66,8 +67,12 @@ class Predictor:
         if isinstance(task, FitTask):
             work = self._fit(task, cell, rate, source.train_slices.get(rate.anatomy))
         elif isinstance(task, MapTask):
-            tested = [case for model in task.models for case in model.cases]
-            work = rate.slice_s * (self._slices(tested) + len(task.models) * self._slices(task.healthy))
+            seen = [case for model in task.models for case in (*model.cases, *task.healthy)]
+            usual = source.slice_voxels.get(rate.anatomy)
+            if usual and cell.candidate.card.trivial:
+                work = rate.slice_s * sum(case.roi_voxels() for case in seen) / usual
+            else:
+                work = rate.slice_s * self._slices(seen)
         else:
             assert isinstance(task, RefineTask)
             by_slice = source.refine_s.get(PUBLISHED.get(task.sha256, ""))

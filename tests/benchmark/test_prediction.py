@@ -81,6 +81,15 @@ def test_trainings_grow_with_their_updates_members_and_folds_and_with_slices_whe
     assert updates_of({"epochs": 2}) is None
 
 
+def test_methods_that_see_no_view_take_longer_where_slices_have_more_voxels(seconds):
+    def mapping(method, voxels):
+        known = rates(rate(method), stage_s=0, slice_voxels={"liver": voxels})
+        return seconds(known, method)[0]["map"]
+
+    assert mapping("hu-deviation", 50) == pytest.approx([2 * s for s in mapping("hu-deviation", 100)])
+    assert mapping("ae", 50) == mapping("ae", 100)
+
+
 def test_sam_takes_its_time_in_every_slice_and_nobody_knows_that_of_other_weights(seconds, tmp_path, monkeypatch):
     weights = tmp_path / "sam.pth"
     weights.write_bytes(b"as published")
