@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 import torch
 from uasbench.benchmark import device as devices
+from uasbench.benchmark.stages import compiling, drive
 from uasbench.common.untried import ASKED
 from uasbench.methods import ahead, training
 from uasbench.methods.training import autocast
 
+from .test_compiled import REFUSED
 from .test_every_method import IN_ANOTHER_PROCESS, KNOWN, NAMES, ONE_PASS, Trainings, where_it_runs
 
 pytestmark = pytest.mark.gpu
@@ -59,6 +61,31 @@ def test_a_gpu_gives_the_same_bits_again_and_code_untried_there_the_same_weights
     plain, again, *large_batches = maps
     assert np.array_equal(plain, again)
     assert np.array_equal(*large_batches)
+
+
+@pytest.mark.parametrize("name", [n for n in HERE if not KNOWN.card(n).trivial])
+def test_compiled_trainings_have_the_same_bits_again_and_wait_for_nothing_once_they_are_warm(
+    name, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(training, "CURVE_POINTS", 1)
+    subject, weights = subject_of(name), []
+    if name in REFUSED:
+        pytest.skip("such a fit begins again without compiling")
+    for _ in range(2):
+        method = drive.construct(subject.cls, subject.config(), seed=0, device=DEVICE, compiled=True)
+        ctx = subject.context(0, unlabelled=subject.unlabelled(), precision="bf16", max_updates=6, compiled=True)
+        ctx.on_progress = lambda done, of: torch.cuda.set_sync_debug_mode(
+            "error" if done == of - 1 and name not in WAITING | ONE_PASS else "default"
+        )
+        try:
+            drive.fit(method, subject.scans(), ctx)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        method.save(tmp_path / "last.pt")
+        weights.append((tmp_path / "last.pt").read_bytes())
+    assert weights[0] == weights[1]
+    outcome = compiling.outcome(method)
+    assert outcome["frames"] or name in ONE_PASS, compiling.in_words(outcome)
 
 
 def test_stages_that_share_a_gpu_give_the_bits_of_one_alone(tmp_path):
