@@ -2,7 +2,7 @@
 
 import pytest
 from uasbench.benchmark import device as devices
-from uasbench.benchmark.stages import compiling, drive
+from uasbench.benchmark.stages import compiling
 
 from .test_every_method import IN_ANOTHER_PROCESS, KNOWN, NAMES, ONE_PASS, Trainings, where_it_runs
 
@@ -15,9 +15,7 @@ TOLERANCE = 1e-3
 def losses(subject: Trainings, *, compiled: bool) -> tuple[dict[str, float], dict]:
     """Return the losses of the first update, and what was compiled."""
     logged: list[dict[str, float]] = []
-    ctx = subject.context(0, unlabelled=subject.unlabelled(), compiled=compiled, on_log=lambda _, v: logged.append(v))
-    method = drive.construct(subject.cls, subject.config(), seed=0, device="cpu", compiled=compiled)
-    drive.fit(method, subject.scans(), ctx)
+    method = subject.train(compiled=compiled, on_log=lambda _, values: logged.append(values))
     return logged[0] if logged else {}, compiling.outcome(method) if compiled else {}
 
 

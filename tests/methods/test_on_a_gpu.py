@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from uasbench.benchmark import device as devices
-from uasbench.benchmark.stages import compiling, drive
+from uasbench.benchmark.stages import compiling
 from uasbench.common.untried import ASKED
 from uasbench.methods import ahead, training
 from uasbench.methods.training import autocast
@@ -21,6 +21,7 @@ DEVICE = "cuda"
 HERE = [name for name in NAMES if name not in IN_ANOTHER_PROCESS]
 WAITING = {"normnet"}  # docs/performance.md
 WARM, UPDATES = 1, 4
+COMPILED_WARM, COMPILED_UPDATES = 3, 6  # CUDA graphs are captured in the first ones
 LONGER = {"screener-lite": {"updates": UPDATES, "density_updates": UPDATES}}
 TRAINING = """
 import sys
@@ -63,24 +64,11 @@ def test_a_gpu_gives_the_same_bits_again_and_code_untried_there_the_same_weights
     assert np.array_equal(*large_batches)
 
 
-@pytest.mark.parametrize("name", [n for n in HERE if not KNOWN.card(n).trivial])
-def test_compiled_trainings_have_the_same_bits_again_and_wait_for_nothing_once_they_are_warm(
-    name, tmp_path, monkeypatch
-):
-    monkeypatch.setattr(training, "CURVE_POINTS", 1)
+@pytest.mark.parametrize("name", [n for n in HERE if n not in REFUSED and not KNOWN.card(n).trivial])
+def test_compiled_trainings_have_the_same_bits_again(name, tmp_path):
     subject, weights = subject_of(name), []
-    if name in REFUSED:
-        pytest.skip("such a fit begins again without compiling")
     for _ in range(2):
-        method = drive.construct(subject.cls, subject.config(), seed=0, device=DEVICE, compiled=True)
-        ctx = subject.context(0, unlabelled=subject.unlabelled(), precision="bf16", max_updates=6, compiled=True)
-        ctx.on_progress = lambda done, of: torch.cuda.set_sync_debug_mode(
-            "error" if done == of - 1 and name not in WAITING | ONE_PASS else "default"
-        )
-        try:
-            drive.fit(method, subject.scans(), ctx)
-        finally:
-            torch.cuda.set_sync_debug_mode("default")
+        method = subject.train(precision="bf16", max_updates=COMPILED_UPDATES, compiled=True)
         method.save(tmp_path / "last.pt")
         weights.append((tmp_path / "last.pt").read_bytes())
     assert weights[0] == weights[1]
@@ -105,26 +93,32 @@ def test_stages_that_share_a_gpu_give_the_bits_of_one_alone(tmp_path):
         assert (tmp_path / str(i) / "last.pt").read_bytes() == (tmp_path / name / "last.pt").read_bytes()
 
 
+@pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("name", [n for n in HERE if n not in ONE_PASS and not KNOWN.card(n).trivial])
-def test_an_update_waits_for_nothing_once_it_is_warm(name, monkeypatch):
+def test_an_update_waits_for_nothing_once_it_is_warm(name, compiled, monkeypatch):
+    if compiled and name in REFUSED:
+        pytest.skip("such a fit is not compiled")
+    warm_after, updates = (COMPILED_WARM, COMPILED_UPDATES) if compiled else (WARM, UPDATES)
     monkeypatch.setenv(ASKED, "1")
     monkeypatch.setattr(ahead, "untried", lambda device: False)  # batches are drawn within the update
     monkeypatch.setattr(training, "CURVE_POINTS", 1)  # losses are read after the first update and the last one
     subject, watched = subject_of(name), 0
-    config = subject.config(**LONGER.get(name, {}))
+    longer = {"updates": updates} if compiled and "updates" in vars(subject.config()) else {}
+    config = subject.config(**LONGER.get(name, {}) | longer)
 
     def on_progress(done: int, total: int) -> None:
         nonlocal watched
-        warm = done == WARM < total - 1
+        warm = done == warm_after < total - 1
         torch.cuda.set_sync_debug_mode("error" if warm else "default")
         watched += warm
 
+    how = {"config": config, "max_updates": updates, "precision": "bf16", "compiled": compiled}
     try:
         if name in WAITING:
             with pytest.raises(RuntimeError, match="synchronizing"):
-                subject.train(config=config, max_updates=UPDATES, precision="bf16", on_progress=on_progress)
+                subject.train(**how, on_progress=on_progress)
         else:
-            subject.train(config=config, max_updates=UPDATES, precision="bf16", on_progress=on_progress)
+            subject.train(**how, on_progress=on_progress)
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    assert watched
+    assert watched or compiled  # some loops are over before their graphs are captured
