@@ -27,8 +27,10 @@ GAVE_UP = "resume-eager.pt"
 def missing() -> str | None:
     """Return why nothing can be compiled here, or None."""
     import torch
+    import torch._inductor.config
 
-    return None if hasattr(torch.compiler, "set_stance") else f"PyTorch {torch.__version__}: 2.6 or later is needed"
+    known = hasattr(torch._inductor.config, "deterministic")  # also later than set_stance
+    return None if known else f"the compiler of PyTorch {torch.__version__} has no deterministic mode"
 
 
 def compile_networks(method: Method) -> None:
@@ -38,6 +40,7 @@ def compile_networks(method: Method) -> None:
     import torch._inductor.config
 
     torch._dynamo.config.suppress_errors = True  # what cannot be compiled runs as it is
+    torch._inductor.config.deterministic = True  # no kernel is chosen by how fast it was, where sums would differ
     torch._inductor.config.fallback_random = True  # dropout draws what it would draw
     torch._inductor.config.compile_threads = 1  # pyright: ignore[reportAttributeAccessIssue]
     torch._dynamo.reset()
@@ -86,6 +89,8 @@ def outcome(method: Method) -> dict[str, Any]:
     total, ok = (counters["frames"][name] for name in ("total", "ok"))
     errors = [m.fail_reason or m.fail_type for m in metrics if m.fail_type]
     reasons = [shortened(text) for text in (*errors[:1], *list(counters["graph_break"])[:1])]
+    if not total:
+        reasons.append("no update of run_updates called a network")
     late = [name for name, network in modules(method).items() if network._compiled_call_impl is None]
     return {
         "frames": ok,

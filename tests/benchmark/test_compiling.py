@@ -48,6 +48,10 @@ class Penalised(Small):
         slope, = torch.autograd.grad(self.net(x).sum(), x, create_graph=True)
         return slope.square().sum()
 
+class OwnLoop(Small):
+    def fit(self, healthy, ctx):
+        update(torch.optim.SGD(self.net.parameters()), self.loss(torch.ones(4, 8)))
+
 class Late(Small):
     def loss(self, x):
         self.late = self.net[2]
@@ -154,7 +158,10 @@ def test_a_frame_that_cannot_be_compiled_runs_as_it_is_and_is_told(monkeypatch, 
     assert "No working C++ compiler" in found["eager"][0]
 
 
-def test_networks_that_a_fit_makes_are_named(train):
+def test_what_was_not_compiled_is_named(train):
+    assert about(train("OwnLoop", "own"))["provenance"]["compiled"] == (
+        "nothing (no update of run_updates called a network)"
+    )
     assert about(train("Late", "late"))["compiled"]["eager"] == ["another was made after the others"]
 
 

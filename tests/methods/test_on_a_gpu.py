@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -69,11 +70,11 @@ def test_compiled_trainings_have_the_same_bits_again(name, tmp_path):
     subject, weights = subject_of(name), []
     for _ in range(2):
         method = subject.train(precision="bf16", max_updates=COMPILED_UPDATES, compiled=True)
+        outcome = compiling.outcome(method)
+        assert outcome["frames"] or name in ONE_PASS, compiling.in_words(outcome)
         method.save(tmp_path / "last.pt")
         weights.append((tmp_path / "last.pt").read_bytes())
     assert weights[0] == weights[1]
-    outcome = compiling.outcome(method)
-    assert outcome["frames"] or name in ONE_PASS, compiling.in_words(outcome)
 
 
 def test_stages_that_share_a_gpu_give_the_bits_of_one_alone(tmp_path):
@@ -103,7 +104,7 @@ def test_an_update_waits_for_nothing_once_it_is_warm(name, compiled, monkeypatch
     monkeypatch.setattr(ahead, "untried", lambda device: False)  # batches are drawn within the update
     monkeypatch.setattr(training, "CURVE_POINTS", 1)  # losses are read after the first update and the last one
     subject, watched = subject_of(name), 0
-    longer = {"updates": updates} if compiled and "updates" in vars(subject.config()) else {}
+    longer: dict[str, Any] = {"updates": updates} if compiled and "updates" in vars(subject.config()) else {}
     config = subject.config(**LONGER.get(name, {}) | longer)
 
     def on_progress(done: int, total: int) -> None:
