@@ -19,6 +19,7 @@ def losses(subject: Trainings, *, compiled: bool) -> tuple[dict[str, float], dic
     return logged[0] if logged else {}, compiling.outcome(method) if compiled else {}
 
 
+@pytest.mark.timeout(0)  # two-stage takes minutes of a core to compile
 @pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] if n != "ae" else []) for n in TRAINED])
 def test_compiled_networks_learn_the_same(name):
     devices.configure("cpu", 1)

@@ -104,8 +104,10 @@ def test_an_update_waits_for_nothing_once_it_is_warm(name, compiled, monkeypatch
     monkeypatch.setattr(ahead, "untried", lambda device: False)  # batches are drawn within the update
     monkeypatch.setattr(training, "CURVE_POINTS", 1)  # losses are read after the first update and the last one
     subject, watched = subject_of(name), 0
-    longer: dict[str, Any] = {"updates": updates} if compiled and "updates" in vars(subject.config()) else {}
-    config = subject.config(**LONGER.get(name, {}) | longer)
+    longer: dict[str, Any] = dict(LONGER.get(name, {}))
+    if compiled and "updates" in vars(subject.config()):
+        longer["updates"] = updates
+    config = subject.config(**longer)
 
     def on_progress(done: int, total: int) -> None:
         nonlocal watched
