@@ -17,6 +17,7 @@ from .cli_options import (
     AllowOverlap,
     AsJson,
     Cache,
+    Compiled,
     DataRoot,
     Executor,
     Queue,
@@ -116,6 +117,7 @@ def run(
     precision: Annotated[
         str, values.choice(*values.PRECISIONS, help="auto is bf16 on CUDA, fp32 on the CPU.")
     ] = "auto",
+    compiled: Compiled = False,
     executor: Executor = "local",
     queue: Queue = None,
     require_same_node_kind: Annotated[
@@ -230,6 +232,7 @@ def reproduce(
     precision: Annotated[
         str, values.choice(*values.PRECISIONS, help="auto is bf16 on CUDA, fp32 on the CPU.")
     ] = "auto",
+    compiled: Compiled = False,
     allow_overlap: AllowOverlap = False,
     refine: Refine = None,
     sam_weights: SamWeights = None,

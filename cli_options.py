@@ -41,6 +41,10 @@ Refine = Annotated[
 SamWeights = Annotated[
     Path | None, typer.Option("--sam-weights", help="With --refine: sam_vit_b_01ec64.pth, or a larger SAM.")
 ]
+Compiled = Annotated[
+    bool,
+    typer.Option("--compile", help="Compile the networks of trainings; such fits have addresses of their own."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print it as JSON.")]
 
 

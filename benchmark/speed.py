@@ -31,7 +31,7 @@ from . import device as devices
 from .catalogue import registry
 from .catalogue.outline import missing_packages
 from .executors import gpus
-from .stages import drive
+from .stages import compiling, drive
 
 PART_S = 480.0
 STARTING_S = 180.0
@@ -48,7 +48,7 @@ class Speed:
 
     ``busy`` is the share of the time that the GPU was busy while it trained, ``updates`` those that were timed.
     ``phases`` has each loop of updates in turn: its name in the curves, those timed, those wanted (``of``) and updates
-    per second; ``updates_per_s`` is the mean over all that are wanted.
+    per second; ``updates_per_s`` is the mean over all that are wanted. ``compilation`` says what was ``compiled``.
     """
 
     method: str
@@ -64,6 +64,8 @@ class Speed:
     updates: int = 0
     phases: list[dict[str, Any]] = field(default_factory=list)
     error: str = ""
+    compiled: bool = False
+    compilation: str = ""
 
 
 def part_of(names: Sequence[str], part: str) -> list[str]:
@@ -81,22 +83,34 @@ def part_of(names: Sequence[str], part: str) -> list[str]:
     return list(names[int(number) - 1 :: int(of)])
 
 
-def measure(name: str, profile: str, device: str, precision: str, seconds: float, size: Size = "quick") -> Speed:
+def measure(
+    name: str,
+    profile: str,
+    device: str,
+    precision: str,
+    seconds: float,
+    size: Size = "quick",
+    *,
+    compiled: bool = False,
+) -> Speed:
     """Train a method for two thirds of the ``seconds`` at most and score with it for the rest, on the phantom.
 
     Every phase of a training is cut off after half of the time that is left for it. What is raised is in
     :attr:`Speed.error`.
     """
-    speed, started = Speed(name, profile, "", device, precision), time.perf_counter()
+    speed, started = Speed(name, profile, "", device, precision, compiled=compiled), time.perf_counter()
     devices.configure(device, 1)
     try:
         cls, config, speed.anatomy = configured(name, profile)
         healthy, tested = scans(speed.anatomy, size)
-        method = drive.construct(cls, config, seed=0, device=device)
+        method = drive.construct(cls, config, seed=0, device=device, compiled=compiled)
         with _busy(device) as sampled:
             _train(method, speed, healthy, tested, started + seconds * TRAINING_SHARE, sampled)
+        if compiled:
+            speed.compilation = compiling.in_words(compiling.outcome(method))
         speed.busy = statistics.fmean(sampled) if sampled else None
-        _score(method, speed, [case for case, _ in tested], started + seconds)
+        with compiling.beside_updates(compiled=compiled):
+            _score(method, speed, [case for case, _ in tested], started + seconds)
     except Exception as error:  # the other methods are measured all the same
         speed.error = summary(error)
     for what, value in devices.peaks(device).items():
@@ -139,6 +153,8 @@ def train(
     precision: str,
     on_progress: Callable[[int, int], None],
     on_log: Callable[[int, dict[str, float]], None] = lambda *_: None,
+    *,
+    compiled: bool = False,
 ) -> None:
     """Fit a method to what its card allows it; ``on_progress`` may cut loops off."""
     uses = type(method).card.uses
@@ -147,11 +163,12 @@ def train(
         seed=0,
         device=method.device,
         precision=precision,
+        compiled=compiled,
         on_progress=on_progress,
         on_log=on_log,
         unlabelled=unlabelled,
     )
-    method.fit(LabelledSet.from_cases(tested) if uses == "labels" else HealthySet.from_cases(healthy), context)
+    drive.fit(method, LabelledSet.from_cases(tested) if uses == "labels" else HealthySet.from_cases(healthy), context)
 
 
 @dataclass
@@ -193,7 +210,7 @@ def _train(
     def on_log(_: int, values: dict[str, float]) -> None:
         names.update(dict.fromkeys(key.rpartition("/")[0] for key in values))
 
-    train(method, healthy, tested, speed.precision, on_progress, on_log)
+    train(method, healthy, tested, speed.precision, on_progress, on_log, compiled=speed.compiled)
     named = zip(phases, [*names, *([""] * len(phases))], strict=False)
     speed.phases = [phase.measured(name) for phase, name in named]
     speed.updates = sum(phase["updates"] for phase in speed.phases)
@@ -295,6 +312,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--json", type=Path, help="file that gets a line per method")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--profile", default="paper", help="smoke, quick, standard or paper")
+    parser.add_argument("--compile", dest="compiled", action="store_true", help="train with compiled networks")
     parser.add_argument("--seconds", type=float, default=PART_S, help="for the whole part")
     parser.add_argument("--compare", nargs=2, type=Path, metavar="FILE", help="print two files side by side")
     parser.add_argument("--one", help=argparse.SUPPRESS)
@@ -302,7 +320,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if given.one:
         asked = Speed(**json.loads(given.one))
         size: Size = "smoke" if asked.profile == "smoke" else "quick"
-        found = measure(asked.method, asked.profile, asked.device, asked.precision, given.seconds, size)
+        how = (asked.profile, asked.device, asked.precision, given.seconds, size)
+        found = measure(asked.method, *how, compiled=asked.compiled)
         print(json.dumps(asdict(found)))
         return
     if given.compare:
@@ -316,7 +335,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     ends = time.monotonic() + given.seconds
     for number, name in enumerate(names):
         share = max(0.0, ends - time.monotonic()) / (len(names) - number)
-        line = json.dumps(asdict(_apart(Speed(name, given.profile, "", device, precision), share)))
+        asked = Speed(name, given.profile, "", device, precision, compiled=given.compiled)
+        line = json.dumps(asdict(_apart(asked, share)))
         print(line, flush=True)
         if given.json:
             with given.json.open("a", encoding="utf-8") as file:

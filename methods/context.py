@@ -48,6 +48,7 @@ class FitContext:
         seed: the run's seed; derive one per purpose with :meth:`seed_for` instead of using it twice.
         device: torch device string.
         precision: ``fp32`` or ``bf16`` (autocast).
+        compiled: the engine has compiled the method's networks, and updates run them so (:func:`.training.updating`).
         max_updates: upper bound on optimiser updates; None leaves the method's own, 0 asks for the untrained method.
         save_checkpoint: called with a name such as ``it-2000``; the engine then stores the method's state under it.
         on_progress: called with (done, total); may raise :class:`LoopOverError`.
@@ -64,6 +65,7 @@ class FitContext:
     seed: int
     device: str = "cpu"
     precision: str = "fp32"
+    compiled: bool = False
     max_updates: int | None = None
     save_checkpoint: Callable[[str], None] = field(default=_ignore)
     on_progress: Callable[[int, int], None] = field(default=_ignore)

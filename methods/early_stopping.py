@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .context import FitContext, LoopOverError, TrainingError
-from .training import log_watched
+from .training import log_watched, updating
 
 if TYPE_CHECKING:
     import torch
@@ -93,7 +93,8 @@ def train_until_no_gain(
         losses: Mapping[str, Any] = {}
         try:
             for _ in range(min(per_epoch, total - done)):
-                losses = step(done)
+                with updating(ctx):
+                    losses = step(done)
                 done += 1
                 ctx.progress(done, total)
         except LoopOverError:

@@ -57,7 +57,8 @@ def run_updates(
     for done in sorted({1, loop.done} if loop.done else ()):  # the first one tells the display of a new loop
         ctx.progress(done, total)
     for i in range(loop.done, total):
-        losses = step(i)
+        with updating(ctx):
+            losses = step(i)
         if i % every == 0 or i == total - 1:
             log(i, losses)
         if i + 1 in looks:
@@ -69,6 +70,17 @@ def run_updates(
         except LoopOverError:
             return i + 1
     return total
+
+
+def updating(ctx: FitContext) -> AbstractContextManager:
+    """Return the context of one update, in which compiled networks run so; of its numbers CUDA graphs keep none."""
+    if not ctx.compiled:
+        return nullcontext()
+    import torch
+
+    if ctx.device.startswith("cuda"):
+        torch.compiler.cudagraph_mark_step_begin()
+    return torch.compiler.set_stance("default")
 
 
 def log_watched(ctx: FitContext, step: int, watch: Callable[[], float] | None, phase: str = "") -> None:

@@ -33,6 +33,7 @@ RANKS = [
 COST = [
     "method", "dataset", "train", "seed", "fit_s", "score_s", "s_per_slice", "peak_ram_mib", "peak_gpu_mib", "params",
     "device", "measure_s", "threads", "precision", "updates", "energy_kwh", "profile", "flags",
+    "compiled",
 ]  # fmt: skip
 CASES = [
     "dataset", "case", "patient", "slices", "lesion_slices", "spacing_z", "spacing_y", "spacing_x", "spacing_source",

@@ -58,7 +58,12 @@ def run_facts(info: Mapping[str, Any], records: Sequence[Record], tables: Tables
         "Cells": f"{len(records)} finished, {len(tables.failures)} failed",
         "Skipped": counted(len(tables.skipped), "method"),
     }
-    numerics = sorted({f"{r.cost.device}, {counted(r.cost.threads, 'thread')}, {r.cost.precision}" for r in records})
+    numerics = sorted(
+        {
+            f"{r.cost.device}, {counted(r.cost.threads, 'thread')}, {r.cost.precision}" + ", compiled" * r.cost.compiled
+            for r in records
+        }
+    )
     if numerics:
         facts["Computed on"] = "; ".join(numerics)
     if info.get("created"):

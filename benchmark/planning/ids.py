@@ -29,8 +29,11 @@ def _sources(stage: str, method: MethodSpec) -> list[str]:
 
 
 def arithmetic(numerics: Numerics) -> dict[str, Any]:
-    """Return what addresses say of the arithmetic: what a run is asked for, and on CUDA where fp32 is TF32."""
-    return numerics.model_dump() | ({} if numerics.device == "cpu" else {"tf32": devices.TF32})
+    """Return what addresses say of the arithmetic: what a run is asked for, and on CUDA where fp32 is TF32.
+
+    Whether networks are compiled is for the addresses of fits to say: all other stages run them as they are.
+    """
+    return numerics.model_dump(exclude={"compiled"}) | ({} if numerics.device == "cpu" else {"tf32": devices.TF32})
 
 
 def fit_id(task: FitTask, candidate: Candidate, split: str) -> str:
@@ -43,7 +46,8 @@ def fit_id(task: FitTask, candidate: Candidate, split: str) -> str:
         return case.dataset, case.id, case.fingerprint
 
     return digest(
-        {
+        ({"compiled": True} if task.numerics.compiled else {})
+        | {
             "stage": "fit",
             "source": _sources("fit", task.method),
             "trainer": candidate.card.trainer or candidate.card.name,

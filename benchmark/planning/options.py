@@ -38,6 +38,7 @@ class RunOptions(BaseModel, extra="forbid"):
     stages fail on other kinds of nodes than the first one of the run. With ``allow_overlap`` methods whose weights were
     trained on masks of the test set run, and are marked. ``refine`` adds to every row METHOD the rows METHOD+PROMPT,
     whose masks SAM draws with the weights of the file ``sam_weights``.
+    With ``compiled`` the networks of trainings are compiled.
     """
 
     methods: str = "all"
@@ -52,6 +53,7 @@ class RunOptions(BaseModel, extra="forbid"):
     threads: int = Field(default=1, ge=1)
     device: str = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
+    compiled: bool = False
     executor: str = "local"
     queue: dict[str, Any] = Field(default_factory=dict)
     require_same_node_kind: bool = False
@@ -126,6 +128,8 @@ class RunOptions(BaseModel, extra="forbid"):
         parts = [self.name or "-".join(self.datasets), *(["phantom"] if self.phantom else []), self.profile]
         chosen = self.model_dump(mode="json", include=_IN_THE_NAME) | {"source": self.source()}
         plain = RunOptions(datasets=self.datasets, phantom=self.phantom)
+        if self.compiled:
+            chosen["compiled"] = True
         if chosen != plain.model_dump(mode="json", include=_IN_THE_NAME) | {"source": "phantom 0"}:
             parts.append(hashlib.blake2b(json.dumps(chosen, sort_keys=True).encode(), digest_size=3).hexdigest())
         return (Path("runs") / "-".join(parts)).resolve()
@@ -241,7 +245,13 @@ _TYPED: dict[str, Callable[[Any], Any]] = {
 """What users type, turned into what an option holds."""
 
 
-_ASKED_AS = {"datasets": "dataset", "settings": "set", "stage_limit_s": "stage-limit", "variants": "variant"}
+_ASKED_AS = {
+    "compiled": "compile",
+    "datasets": "dataset",
+    "settings": "set",
+    "stage_limit_s": "stage-limit",
+    "variants": "variant",
+}
 """Options that are asked for by another name than that of their field."""
 
 

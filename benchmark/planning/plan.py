@@ -91,10 +91,11 @@ def plan_cells(
 
 
 def _numerics_of(candidate: Candidate, numerics: Numerics) -> Numerics:
-    """Return what the arithmetic of a configuration depends on: a trivial method has nothing to do on a GPU."""
-    if numerics.device == "cpu" or not candidate.card.trivial:
+    """Return what the arithmetic of a configuration depends on: a trivial method has no use for a GPU or a compiler."""
+    if not candidate.card.trivial:
         return numerics
-    return numerics.model_copy(update={"device": "cpu", "precision": devices.resolve_precision("auto", "cpu")})
+    on_cpu = {"device": "cpu", "precision": devices.resolve_precision("auto", "cpu"), "compiled": False}
+    return numerics.model_copy(update=on_cpu)
 
 
 def _plan_cell(options: RunOptions, numerics: Numerics, data: TaskData, candidate: Candidate, seed: int) -> PlannedCell:

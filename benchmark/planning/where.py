@@ -37,7 +37,7 @@ def where(options: RunOptions, *, planning: bool = False) -> Where:
     elsewhere = getattr(executor, "elsewhere", False)
     device = devices.resolve_device(options.device, here=not (elsewhere or planning))
     precision = devices.resolve_precision(options.precision, device)
-    numerics = Numerics(device=device, threads=options.threads, precision=precision)
+    numerics = Numerics(device=device, threads=options.threads, precision=precision, compiled=options.compiled)
     if not elsewhere:
         workers, packed = devices.resolve_workers(options.workers, device)
         return Where(executor, numerics, workers, workers, packed)

@@ -203,7 +203,7 @@ class PooledValue(_Strict):
 
 
 class Cost(_Strict):
-    """What a cell cost; seconds, MiB."""
+    """What a cell cost; seconds, MiB. ``compiled`` says that compiling its networks was asked for."""
 
     fit_s: float
     score_s: float
@@ -215,6 +215,7 @@ class Cost(_Strict):
     device: str
     threads: int
     precision: str
+    compiled: bool = False
     updates: dict[str, int] = Field(default_factory=dict)
 
 
@@ -252,9 +253,10 @@ class Record(_Strict):
 
     ``profile`` is the one whose settings the method has. ``labels`` says which lesion labels a top line learned from,
     None for every other method; ``provenance`` is what the method says about itself, such as the weights it started
-    from; ``isolation`` is the wall that stood between its code and the labels; ``convergence`` has a phase for each
-    training that was watched. ``froc`` holds by protocol the share of lesions found at so many false components per
-    scan; ``histogram`` is that of the scores, None of sets without voxel labels and in records of earlier versions.
+    from, and as ``compiled`` what became of compiling its networks; ``isolation`` is the wall that stood between its
+    code and the labels; ``convergence`` has a phase for each training that was watched. ``froc`` holds by protocol the
+    share of lesions found at so many false components per scan; ``histogram`` is that of the scores, None of sets
+    without voxel labels and in records of earlier versions.
     ``digest`` is that of its text (:mod:`uasbench.common.sealed`), None until the record is written.
     """
 

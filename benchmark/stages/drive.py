@@ -21,6 +21,7 @@ from ...datasets.case import Case, Spacing, counted
 from ...methods.context import FitContext
 from ...methods.resuming import EVERY_S, Resumption
 from ...methods.state import to_device
+from . import compiling
 
 if TYPE_CHECKING:
     from ...datasets.healthy import HealthySet
@@ -33,13 +34,15 @@ class MethodError(UasbenchError):
     """A method returned something that is not an anomaly map or a mask."""
 
 
-def construct(cls: type[Method], config: Any, *, seed: int, device: str) -> Method:
+def construct(cls: type[Method], config: Any, *, seed: int, device: str, compiled: bool = False) -> Method:
     """Seed every generator, then construct the method and its networks, so that weights follow the seed."""
     seed_everything(derive(seed, "weights"))
     method = cls(config)
     method.device = device
     method.build()
     to_device(method, device)
+    if compiled:
+        compiling.compile_networks(method)
     return method
 
 
@@ -56,16 +59,22 @@ def train(
     Returns the method and the seconds that its fit took; ``checkpoints`` gets the states that it keeps under way, and
     ``every_s`` seconds those from which a killed fit goes on in the same folder.
     """
-    method: Any = construct(cls, config, seed=ctx.seed, device=ctx.device)
+    method: Any = construct(cls, config, seed=ctx.seed, device=ctx.device, compiled=ctx.compiled)
     start = time.perf_counter()
     if checkpoints is None:
-        method.fit(scans, ctx)
+        fit(method, scans, ctx)
         return method, time.perf_counter() - start
     resumption = Resumption(method, checkpoints, every_s)
     ctx = replace(ctx, save_checkpoint=lambda name: method.save(checkpoints / f"{name}.pt"), resumption=resumption)
-    method.fit(scans, ctx)
+    fit(method, scans, ctx)
     resumption.clear()
     return method, resumption.elapsed
+
+
+def fit(method: Any, scans: HealthySet | LabelledSet, ctx: FitContext) -> None:
+    """Fit a constructed method; compiled networks are used in its updates alone."""
+    with compiling.beside_updates(compiled=ctx.compiled):
+        method.fit(scans, ctx)
 
 
 def load(cls: type[Method], config: Any, path: Path, device: str) -> Method:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ...common.atomic import discard, new_folder
-from ...common.errors import UasbenchError
-from ...common.package import import_target
+from ...common.errors import UasbenchError, summary
+from ...common.package import import_target, is_own
 from ...common.sealed import damage, seal_folder
 from ...datasets.healthy import HealthySet, Part
 from ...datasets.labelled import LabelledPart, LabelledSet
@@ -21,7 +21,7 @@ from .. import device as devices
 from ..convergence import WatchedCurves
 from ..instructions import made_on
 from ..runs.records import FIT_SEAL
-from . import drive
+from . import compiling, drive
 from .inputs import check_whole, entries_of, kernels_beside
 from .task import Frozen, Numerics, Progress, RunInside, Task, ZRange
 from .wall import Places, standing
@@ -107,8 +107,34 @@ def _places(task: FitTask, scratch: Path) -> Places:
 
 
 def _learn(task: FitTask, scratch: Path, progress: Progress) -> None:
+    """Train, compiled where that is asked for and can be; what only the compiler refuses begins again without it."""
+    devices.configure(task.numerics.device, task.numerics.threads)
+    gave_up = scratch / compiling.GAVE_UP
+    if not task.numerics.compiled:
+        _train(task, scratch, progress)
+    elif why := gave_up.read_text(encoding="utf-8") if gave_up.exists() else compiling.missing():
+        _train(task, scratch, progress, why)
+    else:
+        shared = is_own(task.method.target) and not (task.labelled or task.unlabelled)
+        try:
+            with compiling.cache(shared=shared):
+                _train(task, scratch, progress, compiled=True)
+        except Exception as error:
+            if not compiling.at_fault(error):
+                raise
+            why = summary(error)
+        else:
+            return
+        print(f"the training begins again, without compiling: {why}")
+        for path in scratch.iterdir():
+            path.unlink()
+        gave_up.write_text(why, encoding="utf-8")
+        _train(task, scratch, progress, why)
+
+
+def _train(task: FitTask, scratch: Path, progress: Progress, why: str = "", *, compiled: bool = False) -> None:
+    """Train once and seal what came of it; ``why`` says why nothing is ``compiled`` where that was asked for."""
     numerics = task.numerics
-    devices.configure(numerics.device, numerics.threads)
     cls, config = task.method.load()
     phases: list[int] = []
 
@@ -132,6 +158,7 @@ def _learn(task: FitTask, scratch: Path, progress: Progress) -> None:
             seed=task.seed,
             device=numerics.device,
             precision=numerics.precision,
+            compiled=compiled,
             on_progress=on_progress,
             on_log=on_log,
             unlabelled=unlabelled,
@@ -139,6 +166,10 @@ def _learn(task: FitTask, scratch: Path, progress: Progress) -> None:
         )
         method, seconds = drive.train(cls, config, scans, context, scratch, CHECKPOINT_S)
     method.save(scratch / "last.pt")
+    made = {}
+    if numerics.compiled:
+        made = {"compiled": compiling.outcome(method) if compiled else {"eager": [why]}}
+        print(f"compiled: {compiling.in_words(made['compiled'])}")
     about = {
         "id": task.id,
         "method": task.method.target,
@@ -147,9 +178,10 @@ def _learn(task: FitTask, scratch: Path, progress: Progress) -> None:
         "updates": {f"phase {i + 1}": n for i, n in enumerate(phases)},
         "params": parameter_count(method),
         **devices.peaks(numerics.device),
-        "provenance": drive.origin_of(method),
+        "provenance": drive.origin_of(method) | {name: compiling.in_words(found) for name, found in made.items()},
         "convergence": [phase.model_dump() for phase in watched.judged()],
         "instruction_set": made_on(numerics.device),
         "isolation": standing(),
+        **made,
     }
     seal_folder(scratch / FIT_SEAL, about, but=[CURVES])

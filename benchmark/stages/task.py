@@ -20,11 +20,12 @@ class Frozen(BaseModel, frozen=True, extra="forbid", ser_json_inf_nan="constants
 
 
 class Numerics(Frozen, frozen=True):
-    """What the arithmetic of a run depends on."""
+    """What the arithmetic of a run depends on; ``compiled`` are the networks of its fits (:mod:`.compiling`)."""
 
     device: str
     threads: int
     precision: str
+    compiled: bool = False
 
 
 ELSEWHERE = Numerics(device="elsewhere", threads=1, precision="fp32")

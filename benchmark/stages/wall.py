@@ -33,7 +33,8 @@ _RESOLVERS = ("/run/systemd/resolve", "/run/resolvconf")
 _DEVICES = ("null", "zero", "full", "random", "urandom", "shm", "nvidia*", "nvidia-caps", "dri", "kfd", "dxg")
 MPS = Path("/tmp/nvidia-mps")  # noqa: S108
 """Where CUDA looks for its multi-process service, unless ``CUDA_MPS_PIPE_DIRECTORY`` names another folder."""
-_COMPILERS = {"TORCHINDUCTOR_CACHE_DIR": "inductor", "TRITON_CACHE_DIR": "triton", "CUDA_CACHE_PATH": "cuda"}
+COMPILERS = {"TORCHINDUCTOR_CACHE_DIR": "inductor", "TRITON_CACHE_DIR": "triton", "CUDA_CACHE_PATH": "cuda"}
+"""Variables that say where compilers keep what they have made, and its place in a folder of such code."""
 _MODULES = frozenset({".py", ".so", ".pyd", ".zip", ".egg-link", ".pth", ".dist-info", ".egg-info"})
 _OPENING = frozenset({"open", "os.listdir", "os.scandir", "os.truncate"})
 _CHANGING = frozenset(
@@ -207,8 +208,7 @@ def _compiled_in(folder: Path) -> list[Path]:
     os.environ["NUMBA_CACHE_DIR"] = str(folder)
     if (numba := sys.modules.get("numba")) is not None:
         numba.config.CACHE_DIR = str(folder)
-    for name, part in _COMPILERS.items():
-        os.environ.setdefault(name, str(folder / part))
+    os.environ |= {name: str(folder / part) for name, part in COMPILERS.items()}
     return [folder]
 
 

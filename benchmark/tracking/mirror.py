@@ -352,7 +352,7 @@ def costs(record: Record) -> dict[str, float]:
 def parameters(record: Record) -> dict[str, str]:
     """Return what a cell was run with, as texts."""
     found = {**record.cell.model_dump(), "profile": record.profile}
-    found |= record.cost.model_dump(include={"device", "precision", "threads"})
+    found |= record.cost.model_dump(include={"device", "precision", "threads", "compiled"})
     found |= {f"config.{name}": value for name, value in record.config.items()}
     return {name: str(value) for name, value in found.items()}
 

@@ -80,6 +80,7 @@ def _surroundings(a: Record, b: Record) -> Iterator[str]:
         ("device", a.cost.device, b.cost.device),
         ("threads", a.cost.threads, b.cost.threads),
         ("precision", a.cost.precision, b.cost.precision),
+        ("compiled", a.cost.compiled, b.cost.compiled),
         ("isolation", a.isolation, b.isolation),
     ):
         if held != found:

@@ -32,6 +32,18 @@ def test_a_training_is_cut_off_when_its_time_is_over(tmp_path, monkeypatch):
     assert (found.updates, found.error) == (1, "")
 
 
+@pytest.mark.slow
+def test_compiled_trainings_are_timed_and_told(tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    file = tmp_path / "speed.jsonl"
+    speed.main(
+        ["--methods", "ae", "--device", "cpu", "--profile", "smoke", "--seconds", "2", "--json", str(file), "--compile"]
+    )
+    found = json.loads(file.read_text())
+    assert (found["compiled"], found["compilation"], found["error"]) == (True, "graphs: 1", "")
+    assert found["updates_per_s"] > 0
+
+
 @pytest.mark.parametrize(
     ("method", "names"), [("two-stage", ["restoration", "segmentation"]), ("f-anogan", ["gan", "encoder"])]
 )

@@ -96,13 +96,14 @@ class Trainings(Subject):
         """Return a scan with dark lesions and one with bright lesions."""
         return list(scored(self.anatomy))
 
-    def fresh(self, seed: int = 0, config: Any = None) -> Any:
-        return drive.construct(self.cls, config or self.config(), seed=seed, device=self.device)
+    def fresh(self, seed: int = 0, config: Any = None, *, compiled: bool = False) -> Any:
+        return drive.construct(self.cls, config or self.config(), seed=seed, device=self.device, compiled=compiled)
 
     def train(self, seed: int = 0, config: Any = None, *, filled: bool = False, **context: Any) -> Any:
-        method = self.fresh(seed, config)
+        surroundings = self.context(seed, unlabelled=self.unlabelled(), **context)
+        method = self.fresh(seed, config, compiled=surroundings.compiled)
         seed_everything(next(self.disturbances))
-        method.fit(self.scans(), self.context(seed, unlabelled=self.unlabelled(), **context))
+        drive.fit(method, self.scans(), surroundings)
         return method
 
     @cached_property

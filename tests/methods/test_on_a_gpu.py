@@ -3,15 +3,18 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from uasbench.benchmark import device as devices
+from uasbench.benchmark.stages import compiling
 from uasbench.common.untried import ASKED
 from uasbench.methods import ahead, training
 from uasbench.methods.training import autocast
 
+from .test_compiled import REFUSED
 from .test_every_method import IN_ANOTHER_PROCESS, KNOWN, NAMES, ONE_PASS, Trainings, where_it_runs
 
 pytestmark = pytest.mark.gpu
@@ -19,6 +22,7 @@ DEVICE = "cuda"
 HERE = [name for name in NAMES if name not in IN_ANOTHER_PROCESS]
 WAITING = {"normnet"}  # docs/performance.md
 WARM, UPDATES = 1, 4
+COMPILED_WARM, COMPILED_UPDATES = 3, 6  # CUDA graphs are captured in the first ones
 LONGER = {"screener-lite": {"updates": UPDATES, "density_updates": UPDATES}}
 TRAINING = """
 import sys
@@ -61,6 +65,18 @@ def test_a_gpu_gives_the_same_bits_again_and_code_untried_there_the_same_weights
     assert np.array_equal(*large_batches)
 
 
+@pytest.mark.parametrize("name", [n for n in HERE if n not in REFUSED and not KNOWN.card(n).trivial])
+def test_compiled_trainings_have_the_same_bits_again(name, tmp_path):
+    subject, weights = subject_of(name), []
+    for _ in range(2):
+        method = subject.train(precision="bf16", max_updates=COMPILED_UPDATES, compiled=True)
+        outcome = compiling.outcome(method)
+        assert outcome["frames"] or name in ONE_PASS, compiling.in_words(outcome)
+        method.save(tmp_path / "last.pt")
+        weights.append((tmp_path / "last.pt").read_bytes())
+    assert weights[0] == weights[1]
+
+
 def test_stages_that_share_a_gpu_give_the_bits_of_one_alone(tmp_path):
     def start(name: str, path: Path) -> subprocess.Popen:
         return subprocess.Popen([sys.executable, "-P", "-c", TRAINING, name, DEVICE, path])
@@ -78,26 +94,34 @@ def test_stages_that_share_a_gpu_give_the_bits_of_one_alone(tmp_path):
         assert (tmp_path / str(i) / "last.pt").read_bytes() == (tmp_path / name / "last.pt").read_bytes()
 
 
+@pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("name", [n for n in HERE if n not in ONE_PASS and not KNOWN.card(n).trivial])
-def test_an_update_waits_for_nothing_once_it_is_warm(name, monkeypatch):
+def test_an_update_waits_for_nothing_once_it_is_warm(name, compiled, monkeypatch):
+    if compiled and name in REFUSED:
+        pytest.skip("such a fit is not compiled")
+    warm_after, updates = (COMPILED_WARM, COMPILED_UPDATES) if compiled else (WARM, UPDATES)
     monkeypatch.setenv(ASKED, "1")
     monkeypatch.setattr(ahead, "untried", lambda device: False)  # batches are drawn within the update
     monkeypatch.setattr(training, "CURVE_POINTS", 1)  # losses are read after the first update and the last one
     subject, watched = subject_of(name), 0
-    config = subject.config(**LONGER.get(name, {}))
+    longer: dict[str, Any] = dict(LONGER.get(name, {}))
+    if compiled and "updates" in vars(subject.config()):
+        longer["updates"] = updates
+    config = subject.config(**longer)
 
     def on_progress(done: int, total: int) -> None:
         nonlocal watched
-        warm = done == WARM < total - 1
+        warm = done == warm_after < total - 1
         torch.cuda.set_sync_debug_mode("error" if warm else "default")
         watched += warm
 
+    how = {"config": config, "max_updates": updates, "precision": "bf16", "compiled": compiled}
     try:
         if name in WAITING:
             with pytest.raises(RuntimeError, match="synchronizing"):
-                subject.train(config=config, max_updates=UPDATES, precision="bf16", on_progress=on_progress)
+                subject.train(**how, on_progress=on_progress)
         else:
-            subject.train(config=config, max_updates=UPDATES, precision="bf16", on_progress=on_progress)
+            subject.train(**how, on_progress=on_progress)
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    assert watched
+    assert watched or compiled  # some loops are over before their graphs are captured
