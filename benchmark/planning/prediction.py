@@ -93,8 +93,9 @@ class Predictor:
 
     def _here(self, seconds: float, source: Source) -> float:
         """Return what takes so long on the machine of a source."""
-        measured = self.probe_s is not None and source.probe_s is not None
-        return seconds * self.probe_s / source.probe_s if measured else seconds
+        if self.probe_s is None or source.probe_s is None:
+            return seconds
+        return seconds * self.probe_s / source.probe_s
 
     def _fit(self, task: FitTask, cell: PlannedCell, rate: Rate, measured_on: int | None) -> float:
         """Return the seconds of one training; the rate is that of all of a cell with the settings of its profile."""

@@ -8,7 +8,7 @@ GPU lets a thread draw ahead (:mod:`uasbench.methods.ahead`), and no training ca
 import argparse
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 from unittest import mock
@@ -34,8 +34,8 @@ def per_second(name: str, profile: str, size: Any, seconds: float) -> dict[str, 
     found: dict[str, Any] = {"method": name, "anatomy": anatomy}
 
     @contextmanager
-    def timed(draw: Callable[[], Any], *_: Any) -> Any:
-        for _ in range(WARM):
+    def timed(draw: Callable[[], Any], *_: Any) -> Iterator[Any]:
+        for _ahead in range(WARM):
             draw()
         began, count = time.process_time(), 0
         while (spent := time.process_time() - began) < seconds or not count:
