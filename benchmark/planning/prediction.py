@@ -43,7 +43,7 @@ class Predictor:
         self.rates = rates
         self.device = "cpu" if device == "cpu" else "gpu"
         self.probe_s = probe_s
-        self._seen: dict[Path, tuple[int, ...]] = {}
+        self._seen: dict[Path, tuple[tuple[int, ...], int]] = {}
 
     def rate(self, cell: PlannedCell) -> Rate | None:
         """Return the rate of a cell's method, None where nobody has measured it."""
@@ -70,7 +70,7 @@ class Predictor:
             seen = [case for model in task.models for case in (*model.cases, *task.healthy)]
             usual = source.slice_voxels.get(rate.anatomy)
             if usual and cell.candidate.card.trivial:
-                work = rate.slice_s * sum(case.roi_voxels() for case in seen) / usual
+                work = rate.slice_s * self._voxels(seen) / usual
             else:
                 work = rate.slice_s * self._slices(seen)
         else:
@@ -83,13 +83,12 @@ class Predictor:
 
     def _measure(self, task: MeasureTask, rate: Rate | None) -> float | None:
         """Return the seconds of measuring, which hang on no method: by the source of its rate, or by the slowest."""
-        own = [] if rate is None else [self.rates.sources[rate.source]]
-        known = [s for s in (*own, *self.rates.sources.values()) if s.measure_s is not None]
-        if not known:
+        source = None if rate is None else self.rates.sources[rate.source]
+        if source is None or source.measure_s is None:
+            source = max(self.rates.sources.values(), key=lambda s: s.measure_s or 0.0)
+        if source.measure_s is None:
             return None
-        source = known[0] if own and known[0] is own[0] else max(known, key=lambda s: s.measure_s or 0.0)
-        voxels = sum(case.roi_voxels() for case in task.cases)
-        return self._here((source.measure_s or 0.0) * voxels / 1e6 + source.stage_s, source)
+        return self._here(source.measure_s * self._voxels(task.cases) / 1e6 + source.stage_s, source)
 
     def _here(self, seconds: float, source: Source) -> float:
         """Return what takes so long on the machine of a source."""
@@ -112,9 +111,16 @@ class Predictor:
         return sum(self._between(case, None) for case in cases)
 
     def _between(self, case: PreparedCase, z: tuple[int, int] | None) -> int:
+        return sum(z is None or z[0] <= found < z[1] for found in self._region(case)[0])
+
+    def _voxels(self, cases: Iterable[PreparedCase]) -> int:
+        return sum(self._region(case)[1] for case in cases)
+
+    def _region(self, case: PreparedCase) -> tuple[tuple[int, ...], int]:
+        """Return the slices and the number of voxels of a case's region of interest, which are read once."""
         if case.path not in self._seen:
-            self._seen[case.path] = case.roi_slices()
-        return sum(z is None or z[0] <= found < z[1] for found in self._seen[case.path])
+            self._seen[case.path] = case.roi_slices(), case.roi_voxels()
+        return self._seen[case.path]
 
 
 def predict(graph: Graph, predictor: Predictor) -> None:
