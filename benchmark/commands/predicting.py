@@ -48,9 +48,9 @@ class Row:
 class Forecast:
     """What a run would still do, on how many ``workers``, in ``hours`` from its first stage to its report.
 
-    Hours count no stage of the methods that are not ``known``, nor measuring where ``measuring`` is False. ``stages``
-    are those to do, by the ids that ``bench stage`` takes. ``speed`` is this machine's, beside that of the ``sources``
-    of the rates; None where it was not measured.
+    Of the methods that are not ``known`` hours count measuring alone, and not that where ``measuring`` is False.
+    ``stages`` are those to do, by the ids that ``bench stage`` takes. ``speed`` is this machine's, beside that of the
+    ``sources`` of the rates; None where it was not measured.
     """
 
     folder: Path
@@ -180,7 +180,7 @@ def shown(forecast: Forecast) -> Iterator[RenderableType]:
     )
     yield from (f"  skipped {text}" for text in forecast.skipped)
     if forecast.unknown:
-        yield f"  nobody has measured {', '.join(forecast.unknown)} at this profile: their hours are not counted"
+        yield f"  nobody has measured {', '.join(forecast.unknown)} at this profile: only measuring is counted"
     borrowed = dict.fromkeys(f"{row.method} ({row.rate_of})" for row in forecast.rows if row.rate_of is not None)
     if borrowed:
         yield f"  measured on another organ alone: {', '.join(borrowed)}"

@@ -52,9 +52,10 @@ class Predictor:
         return self.rates.find(card.name, spec.profile, spec.anatomy, device)
 
     def sources(self, cells: Iterable[PlannedCell]) -> dict[str, Source]:
-        """Return the sources of the rates of cells, by name."""
-        found = (self.rate(cell) for cell in cells)
-        return {rate.source: self.rates.sources[rate.source] for rate in found if rate is not None}
+        """Return the sources of the rates of cells and of what measuring them takes, by name."""
+        rates = [self.rate(cell) for cell in cells]
+        names = {name for rate in rates for name in (rate and rate.source, self._measured_by(rate)) if name}
+        return {name: source for name, source in self.rates.sources.items() if name in names}
 
     def seconds(self, job: Job, cell: PlannedCell) -> float | None:
         """Return what a job takes alone on one core or one GPU, None where nobody knows."""
@@ -82,13 +83,18 @@ class Predictor:
         return self._here(work + source.stage_s, source) if rate.device == "cpu" else work + source.stage_s
 
     def _measure(self, task: MeasureTask, rate: Rate | None) -> float | None:
-        """Return the seconds of measuring, which hang on no method: by the source of its rate, or by the slowest."""
-        source = None if rate is None else self.rates.sources[rate.source]
+        """Return the seconds of measuring, which hang on no method."""
+        source = self.rates.sources.get(self._measured_by(rate) or "")
         if source is None or source.measure_s is None:
-            source = max(self.rates.sources.values(), key=lambda s: s.measure_s or 0.0)
-        if source.measure_s is None:
             return None
         return self._here(source.measure_s * self._voxels(task.cases) / 1e6 + source.stage_s, source)
+
+    def _measured_by(self, rate: Rate | None) -> str | None:
+        """Return the source that says what measuring takes: that of a rate, or the slowest one."""
+        known = {name: s.measure_s for name, s in self.rates.sources.items() if s.measure_s is not None}
+        if rate is not None and rate.source in known:
+            return rate.source
+        return max(known, key=lambda name: known[name], default=None)
 
     def _here(self, seconds: float, source: Source) -> float:
         """Return what takes so long on the machine of a source."""
@@ -142,7 +148,8 @@ def foresee(graph: Graph, place: Where, threads: int, rates: Rates, probed_from_
     """
     predictor = Predictor(rates, place.numerics.device)
     sources = predictor.sources(graph.plans.values()).values()
-    graph.tables_s = max((source.tables_s for source in sources), default=0.0) * len(graph.plans)
+    per_cell = max((source.tables_s for source in sources), default=0.0)
+    graph.tables_s = per_cell * len(graph.plans) if graph.jobs else 0.0  # of what is done they are there
     predict(graph, predictor)
     here = place.numerics.device == "cpu" and not place.elsewhere and any(source.probe_s for source in sources)
     seconds = sum(job.resources.seconds or 0.0 for job in graph.jobs.values()) / place.workers
