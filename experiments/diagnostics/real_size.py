@@ -1,6 +1,6 @@
 """A rehearsal at the size of real scans: the liver phantom's, enlarged to 512 × 512 × 400 voxels.
 
-``python -m uasbench.experiments.diagnostics.real_size ROOT`` writes twenty of them (4.6 GB) in the layouts of BTCV and
+``python -m uasbench.experiments.diagnostics.real_size ROOT`` writes twenty of them (7.8 GB) in the layouts of BTCV and
 LiTS; ``bench run --data-root ROOT --dataset lits …`` then shows what disk, memory and time real scans will take. What
 is found in them means nothing.
 """
