@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from ...common.atomic import discard, new_folder
+from ...common.atomic import discard, new_folder, write_text
 from ...common.errors import UasbenchError, summary
+from ...common.json_files import read_json
 from ...common.package import import_target, is_own
 from ...common.sealed import damage, seal_folder
 from ...datasets.healthy import HealthySet, Part
@@ -115,7 +116,7 @@ def _learn(task: FitTask, scratch: Path, progress: Progress) -> None:
     if not task.numerics.compiled:
         _train(task, scratch, progress)
     elif gave_up.exists():
-        _train(task, scratch, progress, json.loads(gave_up.read_text(encoding="utf-8")))
+        _train(task, scratch, progress, read_json(gave_up))
     elif why := compiling.missing():
         _train(task, scratch, progress, {"eager": [why]})
     else:
@@ -134,7 +135,7 @@ def _learn(task: FitTask, scratch: Path, progress: Progress) -> None:
         for path in scratch.iterdir():
             path.unlink()
         plain = {"eager": [why], "aborted_s": time.perf_counter() - began}
-        gave_up.write_text(json.dumps(plain), encoding="utf-8")
+        write_text(gave_up, json.dumps(plain))
         _train(task, scratch, progress, plain)
 
 
