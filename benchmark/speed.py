@@ -1,7 +1,8 @@
 """Updates and slices per second, memory and busy share of every trained method, as a run trains and scores it.
 
 ``python -m uasbench.benchmark.speed --part 1/4 --json speed.jsonl`` measures a quarter of the methods within eight
-minutes on a GPU and writes a line per method as soon as it is done; ``--compare`` prints two such files side by side.
+minutes on a GPU (longer with ``--compile``: no compilation is cut off) and writes a line per method as soon as it is
+done; ``--compare`` prints two such files side by side.
 """
 
 from __future__ import annotations

@@ -145,12 +145,12 @@ def _said(error: ValidationError) -> str:
 def measured(records: Sequence[Record], source: str) -> Iterator[Rate]:
     """Yield the rates of finished cells, the mean over seeds, for the file: what ``just rates RUN`` prints.
 
-    Variants and refined rows are left out. Seconds are those of the clock times the threads: nothing else should run on
-    the machine.
+    Variants, refined rows and cells whose fits compiled networks are left out. Seconds are those of the clock times the
+    threads: nothing else should run on the machine.
     """
     cells: dict[tuple[str, str, str, str], list[Record]] = {}
     for record in records:
-        if "@" not in record.cell.method and base_of(record.cell.method) is None:
+        if not (record.cost.compiled or "@" in record.cell.method or base_of(record.cell.method)):
             device = "cpu" if record.cost.device == "cpu" else "gpu"
             key = (record.cell.method, record.profile, record.data.anatomy, device)
             cells.setdefault(key, []).append(record)

@@ -50,7 +50,7 @@ class Forecast:
 
     Of the methods that are not ``known`` hours count measuring alone, and not that where ``measuring`` is False.
     ``stages`` are those to do, by the ids that ``bench stage`` takes. ``speed`` is this machine's, beside that of the
-    ``sources`` of the rates; None where it was not measured.
+    ``sources`` of the rates; None where it was not measured. Hours know nothing of ``compiled`` networks.
     """
 
     folder: Path
@@ -58,6 +58,7 @@ class Forecast:
     cells_done: int
     workers: int
     device: str
+    compiled: bool
     hours: float
     maps_bytes: int
     free_bytes: int
@@ -115,6 +116,7 @@ def plan(options: RunOptions, console: Console | None = None, *, calibrate: bool
         cells_done=len(graph.finished),
         workers=workers,
         device=device,
+        compiled=numerics.compiled,
         hours=seconds / 3600,
         maps_bytes=graph.map_bytes,
         free_bytes=shutil.disk_usage(next(p for p in (folder.path, *folder.path.parents) if p.exists())).free,
@@ -184,6 +186,8 @@ def shown(forecast: Forecast) -> Iterator[RenderableType]:
     borrowed = dict.fromkeys(f"{row.method} ({row.rate_of})" for row in forecast.rows if row.rate_of is not None)
     if borrowed:
         yield f"  measured on another organ alone: {', '.join(borrowed)}"
+    if forecast.compiled:
+        yield "  compiling is not counted, and trainings are taken to be as fast as without"
     if not forecast.measuring:
         yield "  nobody has measured what measuring takes at this profile: it is not counted"
     if forecast.lower_bound:

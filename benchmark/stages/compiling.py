@@ -13,15 +13,18 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
-from ...common.errors import shortened
+from ...common.errors import UasbenchError, shortened
+from ...methods.context import LoopOverError, TrainingError
 from ...methods.state import modules
 from .wall import COMPILERS
 
 if TYPE_CHECKING:
     from ...methods.method import Method
 
-GAVE_UP = "resume-eager.pt"
-"""Why a training began again without compiling, as a text, so that one that is killed then goes on without, too."""
+GAVE_UP = "resume-plain.pt"
+"""The outcome of a training that began again without compiling, as JSON: one that is killed then goes on without."""
+METRICS = 4096
+"""Compilations that PyTorch remembers; it would be 64, and the seconds of the others would be lost."""
 
 
 def missing() -> str | None:
@@ -46,10 +49,18 @@ def compile_networks(method: Method) -> None:
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
     torch._dynamo.utils.clear_compilation_metrics()
+    torch._dynamo.utils.set_compilation_metrics_limit(METRICS)
     mode = "reduce-overhead" if method.device.startswith("cuda") else None
     for network in modules(method).values():
         for part in (network, *network.children()):
             part.compile(mode=mode, dynamic=False)
+
+
+def forget() -> None:
+    """Drop what was compiled, and the memory that CUDA graphs hold."""
+    import torch._dynamo
+
+    torch._dynamo.reset()
 
 
 def beside_updates(*, compiled: bool) -> AbstractContextManager[Any]:
@@ -73,34 +84,62 @@ def cache(*, shared: bool) -> Iterator[None]:
         yield
 
 
-def at_fault(error: BaseException) -> bool:
-    """Tell whether the compiler raised an error, or what is raised names it, as for gradients of gradients."""
-    return type(error).__module__.startswith(("torch._dynamo", "torch._inductor")) or "torch.compile" in str(error)
+def suspected(error: Exception) -> bool:
+    """Tell whether an error may come from compiled code: all but what no other code would mend.
+
+    Its type does not tell: gradients of gradients and the capture of CUDA graphs raise ``RuntimeError``.
+    """
+    import torch
+
+    return not isinstance(error, TrainingError | LoopOverError | UasbenchError | MemoryError | torch.OutOfMemoryError)
 
 
-def outcome(method: Method) -> dict[str, Any]:
+class Earlier:
+    """What was compiled for a training before it was resumed: its state is that of the checkpoints."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, Any] = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        return _counted(self.found)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.found = state | {"resumptions": state.get("resumptions", 0) + 1}
+
+
+def outcome(method: Method, earlier: Earlier | None = None) -> dict[str, Any]:
     """Return what was compiled since :func:`compile_networks`: graphs, breaks, seconds, and what ran as it is and why.
 
-    ``eager`` has the reasons: the first error of a frame, the first break, the networks that came too late.
+    What a resumed training had compiled ``earlier`` is added, with the number of its ``resumptions``; each compiles
+    anew. A frame is the code of a class for one kind of input, or, if eager, for all that come after it: of parts of
+    one class PyTorch compiles eight. ``eager`` has the reasons: the first error of a frame, the first break, the first
+    refusal of CUDA graphs, the networks that came too late.
     """
+    found = _counted(earlier.found if earlier else {})
+    late = [name for name, network in modules(method).items() if network._compiled_call_impl is None]
+    none = [] if found["frames"] or found["eager_frames"] else ["no update of run_updates called a network"]
+    return found | {"eager": [*found["eager"], *none, *(f"{name} was made after the others" for name in late)]}
+
+
+def _counted(before: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the counts and reasons of this process, and those before it."""
     from torch._dynamo.utils import counters, get_compilation_metrics
 
     metrics = get_compilation_metrics()
-    total, ok = (counters["frames"][name] for name in ("total", "ok"))
     errors = [m.fail_reason or m.fail_type for m in metrics if m.fail_type]
-    reasons = [shortened(text) for text in (*errors[:1], *list(counters["graph_break"])[:1])]
-    if not total:
-        reasons.append("no update of run_updates called a network")
-    late = [name for name, network in modules(method).items() if network._compiled_call_impl is None]
-    return {
+    refusals = [why for m in metrics if (why := getattr(m, "cudagraph_skip_reason", None))]
+    reasons = [shortened(text) for text in (*errors[:1], *list(counters["graph_break"])[:1], *refusals[:1])]
+    ok = counters["frames"]["ok"]
+    counts = {
         "frames": ok,
-        "eager_frames": total - ok,
+        "eager_frames": counters["frames"]["total"] - ok,
         "graphs": counters["stats"]["unique_graphs"],
         "graph_breaks": sum(counters["graph_break"].values()),
         "without_cuda_graphs": counters["inductor"]["cudagraph_skips"],
         "seconds": sum(m.duration_us or 0 for m in metrics) / 1e6,
-        "eager": [*reasons, *(f"{name} was made after the others" for name in late)],
     }
+    added = {name: before.get(name, 0) + count for name, count in counts.items()}
+    return {**before, **added, "eager": list(dict.fromkeys([*before.get("eager", []), *reasons]))}
 
 
 def in_words(found: Mapping[str, Any]) -> str:
@@ -111,6 +150,7 @@ def in_words(found: Mapping[str, Any]) -> str:
     >>> in_words({"eager": ["no compiler"]})
     'nothing (no compiler)'
     """
-    counted = [name for name in ("graphs", "graph_breaks", "eager_frames", "without_cuda_graphs") if found.get(name)]
+    names = ("graphs", "graph_breaks", "eager_frames", "without_cuda_graphs", "resumptions")
+    counted = [name for name in names if found.get(name)]
     counts = ", ".join(f"{name.replace('_', ' ')}: {found[name]}" for name in counted)
     return (counts if found.get("frames") else "nothing") + "".join(f" ({reason})" for reason in found["eager"])

@@ -1,13 +1,16 @@
 """The fit stage: scans in, checkpoints and curves out. Only a top line's fit gets the path of a label."""
 
 import csv
+import json
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from ...common.atomic import discard, new_folder
+from ...common.atomic import discard, new_folder, write_text
 from ...common.errors import UasbenchError, summary
+from ...common.json_files import read_json
 from ...common.package import import_target, is_own
 from ...common.sealed import damage, seal_folder
 from ...datasets.healthy import HealthySet, Part
@@ -107,36 +110,43 @@ def _places(task: FitTask, scratch: Path) -> Places:
 
 
 def _learn(task: FitTask, scratch: Path, progress: Progress) -> None:
-    """Train, compiled where that is asked for and can be; what only the compiler refuses begins again without it."""
+    """Train, compiled where that is asked for and can be; what may be the compiler's fault begins again without it."""
     devices.configure(task.numerics.device, task.numerics.threads)
     gave_up = scratch / compiling.GAVE_UP
     if not task.numerics.compiled:
         _train(task, scratch, progress)
-    elif why := gave_up.read_text(encoding="utf-8") if gave_up.exists() else compiling.missing():
-        _train(task, scratch, progress, why)
+    elif gave_up.exists():
+        _train(task, scratch, progress, read_json(gave_up))
+    elif why := compiling.missing():
+        _train(task, scratch, progress, {"eager": [why]})
     else:
-        shared = is_own(task.method.target) and not (task.labelled or task.unlabelled)
+        shared, began = is_own(task.method.target) and not (task.labelled or task.unlabelled), time.perf_counter()
         try:
             with compiling.cache(shared=shared):
                 _train(task, scratch, progress, compiled=True)
         except Exception as error:
-            if not compiling.at_fault(error):
+            if not compiling.suspected(error):
                 raise
             why = summary(error)
         else:
             return
         print(f"the training begins again, without compiling: {why}")
+        compiling.forget()
         for path in scratch.iterdir():
             path.unlink()
-        gave_up.write_text(why, encoding="utf-8")
-        _train(task, scratch, progress, why)
+        plain = {"eager": [why], "aborted_s": time.perf_counter() - began}
+        write_text(gave_up, json.dumps(plain))
+        _train(task, scratch, progress, plain)
 
 
-def _train(task: FitTask, scratch: Path, progress: Progress, why: str = "", *, compiled: bool = False) -> None:
-    """Train once and seal what came of it; ``why`` says why nothing is ``compiled`` where that was asked for."""
+def _train(
+    task: FitTask, scratch: Path, progress: Progress, plain: dict[str, Any] | None = None, *, compiled: bool = False
+) -> None:
+    """Train once and seal what came of it; ``plain`` says why nothing is ``compiled`` where that was asked for."""
     numerics = task.numerics
     cls, config = task.method.load()
     phases: list[int] = []
+    earlier = compiling.Earlier()
 
     def on_progress(done: int, total: int) -> None:
         if done == 1 or not phases:
@@ -159,6 +169,7 @@ def _train(task: FitTask, scratch: Path, progress: Progress, why: str = "", *, c
             device=numerics.device,
             precision=numerics.precision,
             compiled=compiled,
+            kept=[earlier] if compiled else [],
             on_progress=on_progress,
             on_log=on_log,
             unlabelled=unlabelled,
@@ -168,7 +179,7 @@ def _train(task: FitTask, scratch: Path, progress: Progress, why: str = "", *, c
     method.save(scratch / "last.pt")
     made = {}
     if numerics.compiled:
-        made = {"compiled": compiling.outcome(method) if compiled else {"eager": [why]}}
+        made = {"compiled": plain or compiling.outcome(method, earlier)}
         print(f"compiled: {compiling.in_words(made['compiled'])}")
     about = {
         "id": task.id,

@@ -5,6 +5,7 @@ import os
 import textwrap
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,7 +15,9 @@ from uasbench.benchmark.stages import compiling, drive, fit
 from uasbench.benchmark.stages.apart import Here
 from uasbench.benchmark.stages.fit import FitTask, MethodSpec
 from uasbench.benchmark.stages.task import Numerics
+from uasbench.common.errors import DataError
 from uasbench.methods.config import resolve
+from uasbench.methods.context import LoopOverError, TrainingError
 from uasbench.methods.reconstruction.ae import AE
 
 EAGER = Numerics(device="cpu", threads=1, precision="fp32")
@@ -121,15 +124,26 @@ def test_a_fit_says_what_was_compiled_and_watching_compiles_nothing(train, capsy
     assert "compiled" not in about(train("Small", "plain", EAGER))
 
 
+def test_a_resumed_fit_still_says_what_was_compiled_before(train):
+    for killed_at, graphs in ((5, 2), (8, 1)):  # nothing is left to do after the eighth update
+        train("Small", f"killed-{killed_at}", killed_at=killed_at)
+        said = about(train("Small", f"killed-{killed_at}"))
+        assert said["provenance"] == {"compiled": f"graphs: {graphs}, resumptions: 1"}
+        assert said["compiled"]["eager"] == []
+        assert said["compiled"]["seconds"] > 0
+
+
 def test_what_only_the_compiler_refuses_begins_again_without_it(train, capsys):
     folder, plain = train("Penalised", "penalised"), train("Penalised", "plain", EAGER)
     assert same(folder, plain)
     assert (folder / "curves.csv").read_text() == (plain / "curves.csv").read_text()
     assert "double backward" in about(folder)["provenance"]["compiled"]
     assert "begins again, without compiling: RuntimeError: torch.compile" in capsys.readouterr().out
+    assert about(folder)["compiled"]["aborted_s"] > 0
     train("Penalised", "killed", killed_at=5)
     assert same(train("Penalised", "killed"), plain)
     assert "double backward" in about(folder.parent / "killed")["provenance"]["compiled"]
+    assert about(folder.parent / "killed")["compiled"]["aborted_s"] > 0
     assert not list(folder.glob("resume*"))
 
 
@@ -191,6 +205,58 @@ def test_only_fits_of_built_in_methods_on_healthy_scans_share_code(target, scans
     task = FitTask(id="", method=spec, seed=0, numerics=COMPILED, out=tmp_path)
     fit._learn(task.model_copy(update=scans), tmp_path, lambda *_: None)
     assert asked == [shared]
+
+
+@pytest.fixture
+def learn(monkeypatch, tmp_path):
+    """Return ``learn(compiled, plain)``: who trained in turn, where trainings with and without raise these errors."""
+
+    def call(compiled: Exception | None, plain: Exception | None = None) -> list[str]:
+        tried = []
+
+        def train(*_, compiled: bool = False) -> None:
+            tried.append("compiled" if compiled else "plain")
+            if error := errors[tried[-1]]:
+                raise error
+
+        errors = {"compiled": compiled, "plain": plain}
+        monkeypatch.setattr(fit, "_train", train)
+        spec = MethodSpec(target="uasbench.methods.reconstruction.ae:AE", profile="smoke", anatomy="liver", settings={})
+        fit._learn(FitTask(id="", method=spec, seed=0, numerics=COMPILED, out=tmp_path), tmp_path, lambda *_: None)
+        return tried
+
+    return call
+
+
+def test_a_training_that_fails_compiled_begins_again_whatever_the_error(learn, tmp_path):
+    capturing = RuntimeError("CUDA error: operation not permitted when stream is capturing")
+    assert learn(None) == ["compiled"]
+    assert learn(capturing) == ["compiled", "plain"]
+    assert learn(None) == ["plain"]
+    assert "stream is capturing" in (tmp_path / compiling.GAVE_UP).read_text()
+
+
+def test_a_training_that_fails_without_compiling_too_fails_with_that_error(learn):
+    with pytest.raises(ValueError, match="plain"):
+        learn(RuntimeError("compiled"), ValueError("plain"))
+
+
+@pytest.mark.parametrize(
+    "error", [TrainingError(), LoopOverError(), DataError(), MemoryError(), torch.OutOfMemoryError()]
+)
+def test_errors_that_no_other_code_would_mend_are_final(learn, error):
+    with pytest.raises(type(error)):
+        learn(error, RuntimeError("it began again"))
+
+
+def test_outcomes_have_the_seconds_of_all_compilations_and_why_cuda_graphs_refused():
+    method = drive.construct(AE, resolve(AE.Config, "smoke", "liver"), seed=0, device="cpu", compiled=True)
+    seen = SimpleNamespace(fail_type=None, duration_us=1e6)
+    refused = SimpleNamespace(fail_type=None, duration_us=1e6, cudagraph_skip_reason="mutated inputs")
+    torch._dynamo.utils._compilation_metrics.extend([seen] * 99 + [refused])
+    found = compiling.outcome(method)
+    assert found["seconds"] == 100
+    assert found["eager"][0] == "mutated inputs"
 
 
 def test_only_addresses_of_compiled_fits_and_of_their_maps_are_others(plan):

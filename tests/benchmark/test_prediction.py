@@ -152,6 +152,9 @@ def test_a_plan_tells_what_a_run_would_do_and_leaves_no_folder(smoke, tmp_path, 
     assert "with 2 workers on cpu at least " in text
     assert "the sums are lower bounds" in text
     assert "0.50 times as fast as here: a machine" in text
+    assert "compiling is not counted" not in text
+    compiled = predicting.plan(options.model_copy(update={"compiled": True}))
+    assert any("compiling is not counted" in str(part) for part in predicting.shown(compiled))
 
 
 def test_what_is_done_needs_no_time(folder, root, cache, smoke):

@@ -46,6 +46,11 @@ def test_a_finished_run_gives_lines_that_read_back(small_run, tmp_path):
     assert FILE.exists()
 
 
+def test_compiled_fits_give_no_rates(small_run):
+    compiled = {"cost": small_run.records()[0].cost.model_copy(update={"compiled": True})}
+    assert not list(measured([record.model_copy(update=compiled) for record in small_run.records()], "here"))
+
+
 def test_a_finished_run_tells_what_the_harness_takes(small_run):
     records, timing = small_run.records(), small_run.info()["timing"]
     found = Source.model_validate({"about": "a machine", **harness(records, timing)})
