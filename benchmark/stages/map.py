@@ -12,7 +12,7 @@ from ...common.atomic import discard, new_folder
 from ...common.json_files import read_json
 from ...common.sealed import check_files, damage, seal_folder
 from ...common.seeds import derive, seed_everything
-from ...common.untried import untried
+from ...common.untried import ask, untried
 from ...datasets.case import counted
 from ...datasets.storing.prepared import PreparedCase
 from ...methods.training import autocast
@@ -40,7 +40,7 @@ class MapTask(Task, frozen=True):
     """The maps of one cell: each model maps its own test cases and all cases with held-out healthy slices.
 
     No model was trained on a held-out healthy slice. Where ``restorations`` are kept, what the method makes of the test
-    cases on the way to their maps lies beside these.
+    cases on the way to their maps lies beside these. ``untried`` asks for code that has not run on a GPU yet.
     """
 
     stage: Literal["map"] = "map"
@@ -52,6 +52,7 @@ class MapTask(Task, frozen=True):
     numerics: Numerics
     out: Path
     restorations: bool = False
+    untried: bool = False
 
 
 def run(task: MapTask, run_inside: RunInside) -> None:
@@ -76,6 +77,7 @@ def _places(task: MapTask, scratch: Path) -> Places:
 
 
 def _map_all(task: MapTask, scratch: Path, progress: Progress) -> None:
+    ask(task.untried)
     devices.configure(task.numerics.device, task.numerics.threads)
     cls, config = task.method.load()
     name = getattr(config, "checkpoint", "last")

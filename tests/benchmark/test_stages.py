@@ -15,11 +15,14 @@ from uasbench.benchmark.stages.apart import Here
 from uasbench.benchmark.stages.fit import FitTask, MethodSpec
 from uasbench.benchmark.stages.map import MOST_WAITING, MapTask, Model, Writer
 from uasbench.benchmark.stages.task import Numerics
+from uasbench.benchmark.stages.worker import run_stage
 from uasbench.common.source_hash import closure_files
+from uasbench.common.untried import ASKED, untried
 from uasbench.datasets.adapters.btcv import BTCV
 from uasbench.datasets.adapters.lits import LiTS
 from uasbench.datasets.storing.store import Store
 from uasbench.datasets.views.slice_view import View
+from uasbench.methods.reconstruction.ae import AE
 
 BLOCK = """
 import sys
@@ -110,6 +113,37 @@ def test_a_killed_fit_goes_on_where_it_stood_and_leaves_nothing_behind(prepared,
     )
     assert curves[0] == curves[1]
     assert [json.loads(text)["updates"] for text in about] == [{"phase 1": 10}] * 2
+
+
+@pytest.mark.parametrize("planned", [False, True])
+def test_what_runs_is_what_was_planned_whatever_the_environment_of_a_stage_says(
+    planned, prepared, tmp_path, monkeypatch
+):
+    seen = []
+
+    def watched(name: str):
+        inner = getattr(AE, name)
+
+        def call(*arguments):
+            seen.append((name, untried("cuda")))
+            return inner(*arguments)
+
+        return call
+
+    for name in ("build", "fit", "load", "score_view"):
+        monkeypatch.setattr(AE, name, watched(name))
+    spec = MethodSpec(target="uasbench.methods.reconstruction.ae:AE", profile="smoke", anatomy="liver", settings={})
+    numerics = Numerics(device="cpu", threads=1, precision="fp32")
+    common = {"method": spec, "seed": 0, "numerics": numerics, "untried": planned}
+    healthy, test = (cases.cases[0] for cases in prepared)
+    model = Model(fits=(tmp_path / "fit",), cases=(test,))
+    for task in (
+        FitTask(id="f", parts=((healthy, None),), out=tmp_path / "fit", **common),
+        MapTask(id="m", models=(model,), healthy=(), out=tmp_path / "map", **common),
+    ):
+        monkeypatch.setenv(ASKED, "0" if planned else "1")
+        run_stage(task.model_dump_json(), Here(lambda *_: None))
+    assert set(seen) == {(name, planned) for name in ("build", "fit", "load", "score_view")}
 
 
 @pytest.mark.parametrize("stage", ["fit", "map"])
