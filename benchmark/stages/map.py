@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
+import numpy as np
+
 from ...common.atomic import discard, new_folder
 from ...common.json_files import read_json
 from ...common.sealed import check_files, damage, seal_folder
@@ -135,11 +137,11 @@ def finished(out: Path) -> str | None:
 class Writer:
     """Compresses and writes maps: at once on the CPU, whose cores are counted, ``beside`` the next scoring on a GPU.
 
-    At most two maps wait. What goes wrong is raised by a later call or at the end.
+    At most two maps wait, in copies: a method may write into its arrays again. What goes wrong is raised by a later
+    call or at the end.
     """
 
     def __init__(self, *, beside: bool) -> None:
-        self.beside = beside
         self._pool = ThreadPoolExecutor(1) if beside else None
         self._pending: deque[Future[object]] = deque()
 
@@ -147,7 +149,8 @@ class Writer:
         if self._pool is None:
             write(*arguments)
             return
-        self._pending.append(self._pool.submit(write, *arguments))
+        kept = (part.copy() if isinstance(part, np.ndarray) else part for part in arguments)
+        self._pending.append(self._pool.submit(write, *kept))
         while len(self._pending) > MOST_WAITING:
             self._pending.popleft().result()
 
@@ -184,11 +187,10 @@ def _map_one(
     if viewed is not None:
         geometry = viewed.geometry
         support = viewed.support if method.region == "roi" else geometry.view_support(support)
-    kept = (scores.copy(), geometry, support.copy()) if write.beside else (scores, geometry, support)
-    write(write_map, path, *kept)
+    write(write_map, path, scores, geometry, support)
     if mask is not None and (decision := drive.decide(method, case, viewed, scores)) is not None:
         write(write_mask, mask, decision)
     shown = drive.restored(method, case, viewed, scores) if task.restorations and mask is not None else {}
     for number, picture in enumerate(shown.values()):
-        write(write_map, restored_map(path.parent, case.id, number), picture, *kept[1:])
+        write(write_map, restored_map(path.parent, case.id, number), picture, geometry, support)
     return _Mapped(seconds, int(case.roi.any(axis=(1, 2)).sum()), list(shown))
