@@ -203,11 +203,13 @@ def predict(
     """
     import torch
 
-    out = np.empty(array.shape, np.float32)
+    from .behind import fetched
+
+    out, starts = np.empty(array.shape, np.float32), range(0, len(array), batch)
     with torch.inference_mode():
-        for start in range(0, len(array), batch):
-            chunk = as_input(array[start : start + batch], device)
-            out[start : start + batch] = forward(chunk).float().cpu().numpy()
+        found = (forward(as_input(array[start : start + batch], device)).float() for start in starts)
+        for start, part in zip(starts, fetched(found, device), strict=True):
+            out[start : start + batch] = part.numpy()
     return out
 
 

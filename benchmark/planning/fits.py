@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ...common.seeds import derive
+from ...common.untried import untried
 from ...datasets.reading.side_tables import natural_key
 from ...datasets.storing.prepared import PreparedCase, TruthRef
 from ..runs.folder import RunFolder
@@ -98,6 +99,7 @@ def planned_fits(folder: RunFolder, numerics: Numerics, data: TaskData, candidat
                 unlabelled=tuple(data.test) if candidate.card.uses == "unlabelled-test" else (),
                 labelled=tuple(labelled),
                 out=folder.fits_dir,
+                untried=untried(numerics.device),
             )
             address = ids.fit_id(task, candidate, "" if labels else data.split.hash)
             tasks.append(task.model_copy(update={"id": address, "out": folder.fit_dir(address)}))

@@ -105,15 +105,17 @@ def _plan_cell(options: RunOptions, numerics: Numerics, data: TaskData, candidat
     of_fits = [task.id for task in fits.tasks]
     members = of_fits if len(of_fits) > 1 or candidate.members is not None else []
     fit = ids.digest(members) if members else of_fits[0]
+    pictures, asked = options.keeps_restorations, untried(numerics.device)
     maps = MapTask(
-        id=ids.map_id(fit, candidate, data, restorations=options.keeps_restorations, untried=untried(numerics.device)),
+        id=ids.map_id(fit, candidate, data, restorations=pictures, untried=asked),
         method=candidate.spec,
         models=fits.models,
         healthy=tuple(case for case, _ in healthy),
         seed=seed,
         numerics=numerics,
         out=folder.map_dir(key),
-        restorations=options.keeps_restorations,
+        restorations=pictures,
+        untried=asked,
     )
     measure = MeasureTask(
         cell=key,
@@ -127,7 +129,7 @@ def _plan_cell(options: RunOptions, numerics: Numerics, data: TaskData, candidat
         healthy=healthy,
         fit_dirs=tuple(task.out for task in fits.tasks),
         **folder.measuring(key),
-        series=options.keeps_restorations,
+        series=pictures,
         trained_slice_mm=max((case.spacing[0] for case in fits.learned_from()), default=None),
         slice_score=candidate.card.slice_score,
         trials=options.study_trials,

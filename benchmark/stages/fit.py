@@ -13,6 +13,7 @@ from ...common.errors import UasbenchError, summary
 from ...common.json_files import read_json
 from ...common.package import import_target, is_own
 from ...common.sealed import damage, seal_folder
+from ...common.untried import ask
 from ...datasets.healthy import HealthySet, Part
 from ...datasets.labelled import LabelledPart, LabelledSet
 from ...datasets.storing.prepared import PreparedCase, TruthRef
@@ -61,7 +62,7 @@ class FitTask(Task, frozen=True):
 
     ``parts`` are the healthy training cases with their slice ranges; ``held_out`` those by which it is watched;
     ``unlabelled`` the test cases, for a method that may see them without labels; ``labelled`` cases with their truths,
-    for a top line.
+    for a top line; ``untried`` asks for code that has not run on a GPU yet.
     """
 
     stage: Literal["fit"] = "fit"
@@ -74,6 +75,7 @@ class FitTask(Task, frozen=True):
     unlabelled: tuple[PreparedCase, ...] = ()
     labelled: tuple[tuple[PreparedCase, TruthRef], ...] = ()
     out: Path
+    untried: bool = False
 
 
 def training_scans(task: FitTask, uses: str) -> tuple[HealthySet | LabelledSet, HealthySet | None]:
@@ -111,6 +113,7 @@ def _places(task: FitTask, scratch: Path) -> Places:
 
 def _learn(task: FitTask, scratch: Path, progress: Progress) -> None:
     """Train, compiled where that is asked for and can be; what may be the compiler's fault begins again without it."""
+    ask(task.untried)
     devices.configure(task.numerics.device, task.numerics.threads)
     gave_up = scratch / compiling.GAVE_UP
     if not task.numerics.compiled:

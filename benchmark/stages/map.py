@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
+import numpy as np
+
 from ...common.atomic import discard, new_folder
 from ...common.json_files import read_json
 from ...common.sealed import check_files, damage, seal_folder
 from ...common.seeds import derive, seed_everything
-from ...common.untried import untried
+from ...common.untried import ask, untried
 from ...datasets.case import counted
 from ...datasets.storing.prepared import PreparedCase
 from ...methods.training import autocast
@@ -40,7 +42,7 @@ class MapTask(Task, frozen=True):
     """The maps of one cell: each model maps its own test cases and all cases with held-out healthy slices.
 
     No model was trained on a held-out healthy slice. Where ``restorations`` are kept, what the method makes of the test
-    cases on the way to their maps lies beside these.
+    cases on the way to their maps lies beside these. ``untried`` asks for code that has not run on a GPU yet.
     """
 
     stage: Literal["map"] = "map"
@@ -52,6 +54,7 @@ class MapTask(Task, frozen=True):
     numerics: Numerics
     out: Path
     restorations: bool = False
+    untried: bool = False
 
 
 def run(task: MapTask, run_inside: RunInside) -> None:
@@ -76,6 +79,7 @@ def _places(task: MapTask, scratch: Path) -> Places:
 
 
 def _map_all(task: MapTask, scratch: Path, progress: Progress) -> None:
+    ask(task.untried)
     devices.configure(task.numerics.device, task.numerics.threads)
     cls, config = task.method.load()
     name = getattr(config, "checkpoint", "last")
@@ -133,11 +137,11 @@ def finished(out: Path) -> str | None:
 class Writer:
     """Compresses and writes maps: at once on the CPU, whose cores are counted, ``beside`` the next scoring on a GPU.
 
-    At most two maps wait. What goes wrong is raised by a later call or at the end.
+    At most two maps wait, in copies: a method may write into its arrays again. What goes wrong is raised by a later
+    call or at the end.
     """
 
     def __init__(self, *, beside: bool) -> None:
-        self.beside = beside
         self._pool = ThreadPoolExecutor(1) if beside else None
         self._pending: deque[Future[object]] = deque()
 
@@ -145,7 +149,8 @@ class Writer:
         if self._pool is None:
             write(*arguments)
             return
-        self._pending.append(self._pool.submit(write, *arguments))
+        kept = (part.copy() if isinstance(part, np.ndarray) else part for part in arguments)
+        self._pending.append(self._pool.submit(write, *kept))
         while len(self._pending) > MOST_WAITING:
             self._pending.popleft().result()
 
@@ -182,11 +187,10 @@ def _map_one(
     if viewed is not None:
         geometry = viewed.geometry
         support = viewed.support if method.region == "roi" else geometry.view_support(support)
-    kept = (scores.copy(), geometry, support.copy()) if write.beside else (scores, geometry, support)
-    write(write_map, path, *kept)
+    write(write_map, path, scores, geometry, support)
     if mask is not None and (decision := drive.decide(method, case, viewed, scores)) is not None:
         write(write_mask, mask, decision)
     shown = drive.restored(method, case, viewed, scores) if task.restorations and mask is not None else {}
     for number, picture in enumerate(shown.values()):
-        write(write_map, restored_map(path.parent, case.id, number), picture, *kept[1:])
+        write(write_map, restored_map(path.parent, case.id, number), picture, geometry, support)
     return _Mapped(seconds, int(case.roi.any(axis=(1, 2)).sum()), list(shown))

@@ -12,6 +12,7 @@ from uasbench.benchmark.planning.plan import Graph
 from uasbench.benchmark.planning.prediction import Predictor, predict
 from uasbench.benchmark.runs.folder import RunFolder
 from uasbench.benchmark.stages.task import Numerics
+from uasbench.common.untried import ASKED
 
 CPU = Numerics(device="cpu", threads=2, precision="fp32")
 CUDA = Numerics(device="cuda", threads=2, precision="bf16")
@@ -84,6 +85,27 @@ def test_where_fp32_is_tf32_stands_in_addresses_on_cuda_alone(plan, monkeypatch)
     on_cpu, on_cuda = (value["numerics"] for value in said if "numerics" in value)
     assert on_cpu == {"device": "cpu", "threads": 2, "precision": "fp32"}
     assert on_cuda == {"device": "cuda", "threads": 2, "precision": "bf16", "tf32": devices.TF32}
+
+
+def test_what_is_untried_is_asked_for_by_the_tasks_of_a_gpu_and_moves_their_maps_alone(plan, monkeypatch):
+    said: list[dict] = []
+    digest = ids.digest
+    monkeypatch.setattr(ids, "digest", lambda value: said.append(value) or digest(value))
+    cells = {}
+    for asked in ("0", "1"):
+        monkeypatch.setenv(ASKED, asked)
+        cells[asked] = plan(METHODS, CUDA)[1]
+        keys = {key for value in said if isinstance(value, dict) for key in value}
+        assert ("untried" in keys) is (asked == "1"), "addresses of runs without it do not name it"
+    without, with_it = cells["0"]["ae"], cells["1"]["ae"]
+    assert without.ids.fit == with_it.ids.fit
+    assert without.ids.map != with_it.ids.map
+    assert not any(task.untried for task in (*without.fits.tasks, without.maps))
+    assert all(task.untried for task in (*with_it.fits.tasks, with_it.maps))
+    assert cells["0"]["hu-deviation"] == cells["1"]["hu-deviation"], "it computes on the CPU"
+    for task in (*without.fits.tasks, without.maps):
+        of_before = task.model_dump(mode="json", exclude={"untried"})
+        assert type(task).model_validate(of_before) == task
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """What each stage may import and see."""
 
+import itertools
 import json
 import subprocess
 import sys
@@ -8,18 +9,24 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from uasbench.benchmark.runs.map_store import healthy_map, read_map, restored_map, write_map
 from uasbench.benchmark.stages import fit
+from uasbench.benchmark.stages import map as map_stage
 from uasbench.benchmark.stages.apart import Here
 from uasbench.benchmark.stages.fit import FitTask, MethodSpec
 from uasbench.benchmark.stages.map import MOST_WAITING, MapTask, Model, Writer
 from uasbench.benchmark.stages.task import Numerics
+from uasbench.benchmark.stages.worker import run_stage
 from uasbench.common.source_hash import closure_files
+from uasbench.common.untried import ASKED, untried
 from uasbench.datasets.adapters.btcv import BTCV
 from uasbench.datasets.adapters.lits import LiTS
 from uasbench.datasets.storing.store import Store
 from uasbench.datasets.views.slice_view import View
+from uasbench.methods.reconstruction.ae import AE
 
 BLOCK = """
 import sys
@@ -48,16 +55,20 @@ def prepared(root: Path, cache: Path):
     return sets
 
 
-def test_fit_and_map_work_without_mlflow_optuna_data_root_and_labels(prepared, tmp_path):
-    healthy, test = prepared
-    case = healthy.cases[0]
+@pytest.fixture
+def tasks(prepared, tmp_path) -> tuple[FitTask, MapTask]:
+    """A training on one scan, and the maps of that and of another one."""
+    healthy, test = (cases.cases[0] for cases in prepared)
     spec = MethodSpec(target="uasbench.methods.reconstruction.ae:AE", profile="smoke", anatomy="liver", settings={})
     common = {"method": spec, "seed": 0, "numerics": Numerics(device="cpu", threads=1, precision="fp32")}
-    model = Model(fits=(tmp_path / "fit",), cases=(test.cases[0],))
-    tasks = (
-        FitTask(id="f", parts=((case, None),), out=tmp_path / "fit", **common),
-        MapTask(id="m", models=(model,), healthy=(case,), out=tmp_path / "map", **common),
+    model = Model(fits=(tmp_path / "fit",), cases=(test,))
+    return (
+        FitTask(id="f", parts=((healthy, None),), out=tmp_path / "fit", **common),
+        MapTask(id="m", models=(model,), healthy=(healthy,), out=tmp_path / "map", **common),
     )
+
+
+def test_fit_and_map_work_without_mlflow_optuna_data_root_and_labels(tasks, tmp_path):
     for task in tasks:
         text = task.model_dump_json()
         assert "truth" not in text
@@ -74,8 +85,9 @@ def test_fit_and_map_work_without_mlflow_optuna_data_root_and_labels(prepared, t
     """
     python(code, ("mlflow", "optuna", "matplotlib", "typer", "ray"), tmp_path)
     assert json.loads((tmp_path / "fit" / "fit.json").read_text())["updates"]["phase 1"] > 0
-    assert (tmp_path / "map" / f"{test.cases[0].id}.map").exists()
-    assert (tmp_path / "map" / "healthy" / f"{healthy.cases[0].id}.map").exists()
+    of_task = tasks[1]
+    assert (tmp_path / "map" / f"{of_task.models[0].cases[0].id}.map").exists()
+    assert (tmp_path / "map" / "healthy" / f"{of_task.healthy[0].id}.map").exists()
 
 
 def test_a_killed_fit_goes_on_where_it_stood_and_leaves_nothing_behind(prepared, tmp_path, monkeypatch):
@@ -110,6 +122,27 @@ def test_a_killed_fit_goes_on_where_it_stood_and_leaves_nothing_behind(prepared,
     )
     assert curves[0] == curves[1]
     assert [json.loads(text)["updates"] for text in about] == [{"phase 1": 10}] * 2
+
+
+@pytest.mark.parametrize("planned", [False, True])
+def test_what_runs_is_what_was_planned_whatever_the_environment_of_a_stage_says(planned, tasks, monkeypatch):
+    seen = []
+
+    def watched(name: str):
+        inner = getattr(AE, name)
+
+        def call(*arguments):
+            seen.append((name, untried("cuda")))
+            return inner(*arguments)
+
+        return call
+
+    for name in ("build", "fit", "load", "score_view"):
+        monkeypatch.setattr(AE, name, watched(name))
+    for task in tasks:
+        monkeypatch.setenv(ASKED, "0" if planned else "1")
+        run_stage(task.model_copy(update={"untried": planned}).model_dump_json(), Here(lambda *_: None))
+    assert set(seen) == {(name, planned) for name in ("build", "fit", "load", "score_view")}
 
 
 @pytest.mark.parametrize("stage", ["fit", "map"])
@@ -156,6 +189,34 @@ def test_few_maps_wait_beside_a_slow_disk():
         write(slow, MOST_WAITING)  # comes back when the first one is written
         assert go.is_set()
     assert begun == list(range(MOST_WAITING + 1))
+
+
+def test_maps_and_pictures_of_a_method_that_reuses_its_arrays_are_those_of_their_case(tasks, monkeypatch):
+    training, maps = tasks
+    fit.run(training, Here(lambda *_: None))
+    longest = max(case.shape[0] for case in (*maps.models[0].cases, *maps.healthy))
+    values, buffer, scored = itertools.count(1), np.zeros((longest, 32, 32), np.float32), threading.Event()
+
+    def filled(array: np.ndarray) -> np.ndarray:
+        buffer[:] = next(values)
+        return buffer[: len(array)]
+
+    def late(*arguments: object) -> None:
+        scored.wait(60)
+        write_map(*arguments)
+
+    monkeypatch.setattr(AE, "score_view", lambda self, array, *_: filled(array))
+    monkeypatch.setattr(AE, "restore_view", lambda self, array, *_: {"picture": filled(array)})
+    monkeypatch.setattr(map_stage, "untried", lambda device: True)
+    monkeypatch.setattr(map_stage, "MOST_WAITING", 3)
+    monkeypatch.setattr(map_stage, "write_map", late)
+    map_stage.run(
+        maps.model_copy(update={"restorations": True}),
+        Here(lambda done, total: scored.set() if done == total else None),
+    )
+    (tested,), (healthy,) = maps.models[0].cases, maps.healthy
+    paths = (maps.out / f"{tested.id}.map", restored_map(maps.out, tested.id, 0), healthy_map(maps.out, healthy.id))
+    assert [set(read_map(path).values.tolist()) for path in paths] == [{1}, {2}, {3}]
 
 
 def test_command_line_help_imports_nothing_heavy(tmp_path):

@@ -20,6 +20,7 @@ from .test_every_method import IN_ANOTHER_PROCESS, KNOWN, NAMES, ONE_PASS, Train
 pytestmark = pytest.mark.gpu
 DEVICE = "cuda"
 HERE = [name for name in NAMES if name not in IN_ANOTHER_PROCESS]
+LARGE_BATCHES = {"anoddpm", "cutpaste"}  # which code untried on GPUs scores in, so that last bits may change
 WAITING = {"normnet"}  # docs/performance.md
 WARM, UPDATES = 1, 4
 COMPILED_WARM, COMPILED_UPDATES = 3, 6  # CUDA graphs are captured in the first ones
@@ -60,9 +61,10 @@ def test_a_gpu_gives_the_same_bits_again_and_code_untried_there_the_same_weights
                 maps += subject.maps(method, subject.cases()[:1]).values()
     assert weights[0] == weights[1]
     assert weights[0] == weights[2], "code untried on GPUs"
-    plain, again, *large_batches = maps
+    plain, again, *of_untried = maps
     assert np.array_equal(plain, again)
-    assert np.array_equal(*large_batches)
+    assert np.array_equal(*of_untried)
+    assert name in LARGE_BATCHES or np.array_equal(plain, of_untried[0]), "scores copied while the next are computed"
 
 
 @pytest.mark.parametrize("name", [n for n in HERE if n not in REFUSED and not KNOWN.card(n).trivial])
