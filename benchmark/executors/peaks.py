@@ -65,12 +65,12 @@ def with_spare(peak_mib: float) -> float:
 
 
 def _kind(job: Job, card: str) -> str:
-    """Return what jobs of one method, size and card have in common, whatever their seed."""
+    """Return what jobs of one method, code, size and card have in common, whatever their seed."""
     task: Any = job.task
     cases = [case for case, _ in getattr(task, "parts", ())]
     cases += [case for model in getattr(task, "models", ()) for case in model.cases]
     cases += getattr(task, "cases", ())
     largest = max((math.prod(case.shape) for case in cases), default=0).bit_length()
-    plain = task.model_dump(mode="json", include={"stage", "method", "numerics"})
+    plain = task.model_dump(mode="json", include={"stage", "method", "numerics", "untried"})
     text = json.dumps([plain, largest], sort_keys=True)
     return f"{card}: {task.stage} {hashlib.blake2b(text.encode(), digest_size=8).hexdigest()}"

@@ -17,6 +17,8 @@ from uasbench.benchmark.executors.gpus import Reading
 from uasbench.benchmark.executors.packing import Packing
 from uasbench.benchmark.executors.peaks import Peaks
 from uasbench.benchmark.runs.records import FIT_SEAL, MAP_SEAL
+from uasbench.benchmark.stages.fit import FitTask, MethodSpec
+from uasbench.benchmark.stages.task import Numerics
 
 TOTAL = 10_000.0
 GPU = Resources(gpus=1.0)
@@ -232,6 +234,20 @@ def test_stages_are_offered_places_by_rank_and_those_that_run_again_first():
     jobs = [replace(job(name), rank=rank) for name, rank in (("fit", (2, 0)), ("map", (1, 0)), ("again", (2, 9)))]
     packed.again.add("again")
     assert [one.id for one in sorted(jobs, key=packed.order)] == ["again", "map", "fit"]
+
+
+def test_other_code_for_gpus_may_take_other_memory(tmp_path):
+    def training(seed: int, **code: bool) -> Job:
+        numerics = Numerics(device="cuda", threads=1, precision="bf16", compiled=code.pop("compiled", False))
+        method = MethodSpec(target="a:B", profile="paper", anatomy="liver", settings={})
+        return Job("a", FitTask(id="a", method=method, seed=seed, numerics=numerics, out=tmp_path, **code), "a")
+
+    (tmp_path / FIT_SEAL).write_text(json.dumps({"peak_gpu_mib": 500.0}))
+    peaks = Peaks(None, "peak_gpu_mib")
+    peaks.learn(training(0), "Card")
+    assert peaks.of(training(1), "Card") == 500
+    assert peaks.of(training(1, untried=True), "Card") is None
+    assert peaks.of(training(1, compiled=True), "Card") is None
 
 
 def test_a_damaged_file_of_peaks_is_learned_anew(tmp_path):
