@@ -34,8 +34,8 @@ def per_second(name: str, profile: str, size: Any, seconds: float) -> dict[str, 
     found: dict[str, Any] = {"method": name, "anatomy": anatomy}
 
     @contextmanager
-    def timed(draw: Callable[[], Any], *_: Any) -> Iterator[Any]:
-        for _ahead in range(WARM):
+    def timed(draw: Callable[[], Any], _ctx: Any) -> Iterator[Any]:
+        for _ in range(WARM):
             draw()
         began, count = time.process_time(), 0
         while (spent := time.process_time() - began) < seconds or not count:
