@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 import numpy as np
 
@@ -27,6 +27,20 @@ Batch = tuple["torch.Tensor", ...]
 NextBatch = Callable[[], Batch]
 Piece = tuple[np.ndarray, np.ndarray]
 MAX_DRAWS = 20
+
+
+class Foreign(NamedTuple):
+    """What is blended into a crop.
+
+    Attributes:
+        image: the foreign cube, float32 (z, y, x).
+        mask: the soft mask, float32, same shape.
+        box: where the cube lies in the crop.
+    """
+
+    image: np.ndarray
+    mask: np.ndarray
+    box: tuple[slice, ...]
 
 
 @dataclass(frozen=True)
@@ -200,7 +214,10 @@ class MoodUNetMethod(Method):
         Raises:
             DataError: the healthy set shows one patient, and ``donors`` asks for others.
         """
+        import torch
+
         from ..resident import sent
+        from ..synthesis.volume_blends import BLENDS
         from .parts.crop_changes import CropChanges
         from .parts.volume_crops import VolumeCrops
 
@@ -223,42 +240,44 @@ class MoodUNetMethod(Method):
             crop = crops.around(run, crops.centre(run, rng))
             return crop.image, crop.roi
 
-        def one(case: int) -> tuple[np.ndarray, ...]:
+        def one(case: int) -> tuple[np.ndarray, np.ndarray, Foreign | None]:
             clean, roi = change(*taken(crops, case), rng)
             if rng.random() >= c.probability:
-                return clean, clean, np.zeros_like(clean), roi
-            foreign = taken(pieces, int(rng.choice(others[case])))
-            return clean, *self.blended(clean, roi, foreign, rng), roi
+                return clean, roi, None
+            return clean, roi, self.placed(roi, taken(pieces, int(rng.choice(others[case]))), rng)
 
         def draw() -> Batch:
-            samples = [one(int(case)) for case in next(order)]
-            return tuple(sent(np.stack(part), ctx.device) for part in zip(*samples, strict=True))
+            *parts, placed = zip(*(one(int(case)) for case in next(order)), strict=True)
+            clean, rois = (torch.stack([sent(crop, ctx.device) for crop in crops]) for crops in parts)
+            images, targets = clean.clone(), torch.zeros_like(clean)
+            for k, foreign in enumerate(placed):
+                if foreign is not None:
+                    piece, mask = sent(foreign.image, ctx.device), sent(foreign.mask, ctx.device)
+                    own, roi = clean[k][foreign.box], rois[k][foreign.box]
+                    images[k][foreign.box] = torch.where(roi, BLENDS[c.blend](own, piece, mask), own)
+                    targets[k][foreign.box] = mask
+            return clean, images, targets, rois
 
         return draw
 
-    def blended(
-        self, image: np.ndarray, roi: np.ndarray, foreign: Piece, rng: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Blend a foreign cube into a crop at a random place; return the crop and the soft mask, float32.
+    def placed(self, roi: np.ndarray, piece: Piece, rng: np.random.Generator) -> Foreign | None:
+        """Change a foreign cube and draw its mask and its place in a crop, by the organ of the crop.
 
-        The mask lies where both show organ; without such a place after ``MAX_DRAWS`` draws nothing changes.
+        The mask lies where both show organ; None without such a place after ``MAX_DRAWS`` draws.
         """
         from ..synthesis.blend_shapes import BlendShapes
-        from ..synthesis.foreign_volume import BLENDS, PatchChanges
+        from ..synthesis.foreign_volume import PatchChanges
 
         c = self.config
         shapes = BlendShapes(sides=c.sides, alpha=c.alpha)
-        piece, tissue = PatchChanges()(*foreign, rng)
-        out, target = image.copy(), np.zeros_like(image)
+        image, tissue = PatchChanges()(*piece, rng)
         for _ in range(MAX_DRAWS):
-            corner = [int(rng.integers(n - c.sides[1] + 1)) for n in image.shape]
+            corner = [int(rng.integers(n - c.sides[1] + 1)) for n in roi.shape]
             box = tuple(slice(a, a + c.sides[1]) for a in corner)
             mask = shapes(rng) * (roi[box] & tissue)
             if mask.any():
-                out[box] = np.where(roi[box], BLENDS[c.blend](image[box], piece, mask), image[box])
-                target[box] = mask
-                break
-        return out, target
+                return Foreign(image, mask, box)
+        return None
 
     def preview(self, healthy: HealthySet, ctx: FitContext) -> dict[str, np.ndarray]:
         clean, images, targets, _rois = self.batch_source(healthy, ctx, "preview")()

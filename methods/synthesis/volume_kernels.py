@@ -234,6 +234,40 @@ def warp(image, outside, first, step, controls, basis_z, basis_y, basis_x, out):
 
 
 @kernel
+def turned(image, roi, matrix, offset, out, inside):
+    """Read a volume, float32 (z, y, x), linearly at ``matrix`` · p + ``offset``, from its organ alone.
+
+    Args:
+        roi: bool, the organ; places beyond the middles of the outermost voxels have none.
+        out: float32, same shape, the mean over the organ of the eight voxels around a place, weighted as a linear
+            reading weights them; 0 where less than half of the weight is organ.
+        inside: bool, same shape, where it is not.
+    """
+    depth, height, width = image.shape
+    for z in range(depth):
+        for y in range(height):
+            for x in range(width):
+                out[z, y, x], inside[z, y, x] = 0, False
+                pz = matrix[0, 0] * z + matrix[0, 1] * y + matrix[0, 2] * x + offset[0]
+                py = matrix[1, 0] * z + matrix[1, 1] * y + matrix[1, 2] * x + offset[1]
+                px = matrix[2, 0] * z + matrix[2, 1] * y + matrix[2, 2] * x + offset[2]
+                if not (0 <= pz <= depth - 1 and 0 <= py <= height - 1 and 0 <= px <= width - 1):
+                    continue
+                iz, iy, ix = int(pz), int(py), int(px)
+                fz, fy, fx = pz - iz, py - iy, px - ix
+                share = total = 0.0
+                for a in range(2):
+                    for b in range(2):
+                        for c in range(2):
+                            w = (fz if a else 1 - fz) * (fy if b else 1 - fy) * (fx if c else 1 - fx)
+                            if w > 0 and roi[iz + a, iy + b, ix + c]:
+                                share += w
+                                total += w * image[iz + a, iy + b, ix + c]
+                if share >= 0.5:
+                    out[z, y, x], inside[z, y, x] = total / share, True
+
+
+@kernel
 def salt(nodes, bits, out):
     """Fill ``out``, float32 (z, y, x), with ones at the probability interpolated from ``nodes``, else zeros.
 

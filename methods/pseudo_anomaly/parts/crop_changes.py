@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.polynomial.legendre import leggrid3d
+from numpy.polynomial.legendre import legvander
 from numpy.random import Generator
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
@@ -80,5 +80,6 @@ def bias_field(shape: tuple[int, ...], coefficients: Range, rng: Generator) -> n
     """Return the exponential of a sum of Legendre polynomials up to degree 3 over a box, float32."""
     weights = rng.uniform(*coefficients, (DEGREE + 1,) * 3)
     weights[np.indices(weights.shape).sum(axis=0) > DEGREE] = 0
-    z, y, x = (np.linspace(-1, 1, n) for n in shape)
-    return np.exp(leggrid3d(z, y, x, weights)).astype(np.float32)
+    z, y, x = (legvander(np.linspace(-1, 1, n), DEGREE).astype(np.float32) for n in shape)
+    planes = np.einsum("zi,yj,ijk->zyk", z, y, weights.astype(np.float32), optimize=True)
+    return np.exp(planes @ x.T)
