@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from math import inf
 from pathlib import Path
@@ -18,7 +18,7 @@ from ..planning.info import check_source, recorded
 from ..planning.options import RunOptions
 from ..planning.plan import Graph
 from ..planning.prediction import Predictor, foresee, wall_s
-from ..planning.tasks import planned_tasks
+from ..planning.tasks import Planned, planned_tasks
 from ..planning.where import where
 from ..runs.folder import RunFolder
 from .display import duration, preparing
@@ -48,6 +48,7 @@ class Row:
 class Forecast:
     """What a run would still do, on how many ``workers``, in ``hours`` from its first stage to its report.
 
+    The cache holds ``prepared_bytes`` of its data, maps will take ``maps_bytes`` at most.
     Of the methods that are not ``known`` hours count measuring alone, and not that where ``measuring`` is False.
     ``stages`` are those to do, by the ids that ``bench stage`` takes. ``speed`` is this machine's, beside that of the
     ``sources`` of the rates; None where it was not measured. Hours know nothing of ``compiled`` networks.
@@ -60,6 +61,7 @@ class Forecast:
     device: str
     compiled: bool
     hours: float
+    prepared_bytes: int
     maps_bytes: int
     free_bytes: int
     measuring: bool
@@ -118,6 +120,7 @@ def plan(options: RunOptions, console: Console | None = None, *, calibrate: bool
         device=device,
         compiled=numerics.compiled,
         hours=seconds / 3600,
+        prepared_bytes=_prepared_bytes(tasks),
         maps_bytes=graph.map_bytes,
         free_bytes=shutil.disk_usage(next(p for p in (folder.path, *folder.path.parents) if p.exists())).free,
         measuring=all(j.resources.seconds is not None for j in graph.jobs.values() if j.task.stage == "measure"),
@@ -126,6 +129,12 @@ def plan(options: RunOptions, console: Console | None = None, *, calibrate: bool
         stages=tuple(map(described, graph.jobs.values())),
         skipped=tuple(f"{skip.method}: {skip.reason}" for task in tasks for skip in task.skipped),
     )
+
+
+def _prepared_bytes(tasks: Sequence[Planned]) -> int:
+    """Return what the entries of the store take that the methods of these tasks open."""
+    entries = {path for t in tasks for view in {c.view for c in t.candidates} for path in t.data.entries(view)}
+    return sum(file.stat().st_size for entry in entries for file in entry.iterdir())
 
 
 def described(job: Job) -> dict[str, Any]:
@@ -177,8 +186,9 @@ def shown(forecast: Forecast) -> Iterator[RenderableType]:
     gib, time = 2**30, f"{'at least' if forecast.lower_bound else 'about'} {duration(3600 * forecast.hours)}"
     yield (
         f"{totals['stages']} stages of {totals['cells']} cells to do, {forecast.cells_done} cells done; "
-        f"with {forecast.workers} workers on {forecast.device} {time}; maps take up to "
-        f"{forecast.maps_bytes / gib:.2f} GiB of {forecast.free_bytes / gib:.0f} GiB free; folder {forecast.folder}"
+        f"with {forecast.workers} workers on {forecast.device} {time}; prepared data "
+        f"take {forecast.prepared_bytes / gib:.2f} GiB, maps up to {forecast.maps_bytes / gib:.2f} GiB of "
+        f"{forecast.free_bytes / gib:.0f} GiB free; folder {forecast.folder}"
     )
     yield from (f"  skipped {text}" for text in forecast.skipped)
     if forecast.unknown:

@@ -30,6 +30,7 @@ from ..views.volume_geometry import ViewedCase
 from ..views.volume_view import AnyView, apply_view
 from . import entries
 from .prepared import PreparedCase, PreparedSet, ShowProgress, TruthRef, write_view
+from .room import Room
 
 SMALL_BYTES = 32 * 2**20
 """Sets of smaller files are prepared by one reader: starting others takes longer."""
@@ -81,7 +82,7 @@ class Store:
 
         Raises:
             DataError: cases that cannot be used (one message for all of them).
-            DiskError: the folder is full or cannot be written.
+            DiskError: the folder is full, will be before all cases are stored, or cannot be written.
             UnusableViewError: a view cannot be computed.
         """
         for folder in (*(self.root / kind for kind in ("native", "truth", "index")), *self.root.glob("views/*")):
@@ -92,10 +93,13 @@ class Store:
         missing = [ref for ref in refs if ref.id not in outcomes]
         if progress is not None:
             progress(total - len(missing), total, f"{name}: {total - len(missing)} of {total} prepared before")
+        room = Room(self.root, name)
         for ref, outcome in job.work(missing, readers):
             if isinstance(outcome, UnusableViewError):
                 raise outcome
             outcomes[ref.id] = outcome
+            if not isinstance(outcome, str):
+                room.add(job.entries(*outcome), total - len(outcomes))
             if progress is not None:
                 progress(len(outcomes), total, f"{name}: {ref.id}")
 
@@ -205,6 +209,10 @@ class _Preparation:
         except DamagedError:
             return None
         return found if all(found[0].view_path(view).is_dir() for view in self.views) else None
+
+    def entries(self, case: PreparedCase, truth: TruthRef | None) -> list[Path]:
+        """Return the folders of a prepared case."""
+        return [case.path, *map(case.view_path, self.views), *([] if truth is None else [truth.path])]
 
     def _folders(self, key: str) -> tuple[Path, Path]:
         """Return where image and truth lie; the pointer to the image does not lead to the name of the truth."""

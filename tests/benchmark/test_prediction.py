@@ -157,6 +157,16 @@ def test_a_plan_tells_what_a_run_would_do_and_leaves_no_folder(smoke, tmp_path, 
     assert any("compiling is not counted" in str(part) for part in predicting.shown(compiled))
 
 
+def test_a_plan_counts_the_prepared_data_that_its_methods_open(smoke, tmp_path):
+    def prepared(methods: str) -> int:
+        return predicting.plan(smoke(methods, cache=tmp_path / "cache"), calibrate=False).prepared_bytes
+
+    first, both = prepared("hu-deviation"), prepared("hu-deviation,ae,vae")
+    store = tmp_path / "cache" / "store"
+    files = [path for kind in ("native", "views", "truth") for path in (store / kind).rglob("*") if path.is_file()]
+    assert both == sum(path.stat().st_size for path in files) > prepared("hu-deviation") == first > 0
+
+
 def test_what_is_done_needs_no_time(folder, root, cache, smoke):
     options = smoke("hu-deviation,random", seeds=[0, 1], trials=1, out=folder.path)
     found = predicting.plan(options, calibrate=False)

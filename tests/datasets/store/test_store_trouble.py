@@ -4,14 +4,16 @@ import dataclasses
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from uasbench.common import atomic
+from uasbench.common.atomic import DiskError
 from uasbench.common.errors import DataError
 from uasbench.datasets.case import Truth
 from uasbench.datasets.readers import Readers
-from uasbench.datasets.storing import store
+from uasbench.datasets.storing import room, store
 from uasbench.datasets.storing.prepared import TruthRef, load_truth
 from uasbench.datasets.storing.store import Store
 
@@ -171,3 +173,25 @@ class TestTrouble:
             (final / "a").write_text("theirs")
         assert (final / "a").read_text() == "theirs"
         assert [p.name for p in tmp_path.iterdir()] == ["entry"]
+
+
+@pytest.mark.parametrize("short", [False, True])
+def test_scans_that_will_not_fit_are_refused_while_there_is_room(
+    prepare, tmp_path, dataset, settled, monkeypatch, short
+):
+    """After three of four scans the last is expected to take a third of what they took."""
+
+    def size() -> int:
+        files = (path for kind in ("native", "views", "truth") for path in (tmp_path / "cache" / kind).rglob("*"))
+        return sum(path.stat().st_size for path in files if path.is_file())
+
+    share = 0.9 if short else 1.1
+    monkeypatch.setattr(room.shutil, "disk_usage", lambda _: SimpleNamespace(free=int(share * size() / 3)))
+    if not short:
+        prepare(tmp_path, dataset)
+        return
+    with pytest.raises(DiskError, match=r"1 more scans of arrays will take .* --cache"):
+        prepare(tmp_path, dataset)
+    assert dataset.loaded == list("abc")
+    prepare(tmp_path, dataset)  # what is there takes nothing, and of one scan alone nothing is expected
+    assert dataset.loaded == list("abcd")
