@@ -22,6 +22,7 @@ from .cli_options import (
     Executor,
     Queue,
     Refine,
+    Reuse,
     SamWeights,
     command_line,
     console,
@@ -145,6 +146,7 @@ def run(
     allow_overlap: AllowOverlap = False,
     refine: Refine = None,
     sam_weights: SamWeights = None,
+    reuse: Reuse = None,
     trials: Annotated[int | None, typer.Option(help="Trials of each threshold study, at most 40.")] = None,
     stage_limit_s: Annotated[
         float | None, typer.Option("--stage-limit", help="Seconds after which a stage is stopped.")
@@ -236,6 +238,7 @@ def reproduce(
     allow_overlap: AllowOverlap = False,
     refine: Refine = None,
     sam_weights: SamWeights = None,
+    reuse: Reuse = None,
     cache: Cache = None,
 ) -> None:
     """Run a table or figure of a paper as one experiment."""

@@ -41,6 +41,10 @@ Refine = Annotated[
 SamWeights = Annotated[
     Path | None, typer.Option("--sam-weights", help="With --refine: sam_vit_b_01ec64.pth, or a larger SAM.")
 ]
+Reuse = Annotated[
+    list[Path] | None,
+    typer.Option(help="Another run folder; what it holds of the same address is taken over; may be repeated."),
+]
 Compiled = Annotated[
     bool,
     typer.Option("--compile", help="Compile the networks of trainings; such fits have addresses of their own."),

@@ -14,6 +14,7 @@ from ..planning.info import version_warnings
 from ..planning.plan import Graph
 from ..planning.tasks import Planned
 from ..planning.time_left import TimeLeft
+from ..runs.records import FIT_SEAL, MAP_SEAL
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -108,6 +109,14 @@ def remarks(texts: Iterable[str]) -> list[str]:
     return [f"  {text}" if text.startswith("WARNING") else f"  note: {text}" for text in texts]
 
 
+def taken_text(graph: Graph) -> Iterator[str]:
+    """Say what is taken from which other run."""
+    for other in graph.others.folders:
+        kinds = [seal.name for seal in graph.taken.values() if seal.is_relative_to(other.path)]
+        why = "" if kinds else "; what it holds has other settings, data, numerics or source"
+        yield f"trainings taken from {other.path}: {kinds.count(FIT_SEAL)}, maps: {kinds.count(MAP_SEAL)}{why}"
+
+
 def announce(
     console: Console | None, graph: Graph, tasks: Sequence[Planned], damaged: Sequence[str], needed: int, free: int
 ) -> None:
@@ -125,6 +134,7 @@ def announce(
     lines += [f"  note: {warning}" for warning in version_warnings(graph.folder)]
     lines += remarks(damaged)
     why = "its configuration, data or source changed; the old record is in stale/"
+    lines += [f"  {text}" for text in taken_text(graph)]
     lines += [f"  outdated {key.slug}: {why}" for key in graph.replaced]
     lines.append(
         f"{len(graph.jobs)} stages to do, {len(graph.finished)} cells already done; "

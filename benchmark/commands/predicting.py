@@ -21,7 +21,8 @@ from ..planning.prediction import Predictor, foresee, wall_s
 from ..planning.tasks import Planned, planned_tasks
 from ..planning.where import where
 from ..runs.folder import RunFolder
-from .display import duration, preparing
+from ..runs.reuse import Others
+from .display import duration, preparing, taken_text
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -68,6 +69,7 @@ class Forecast:
     speed: float | None
     sources: tuple[str, ...]
     skipped: tuple[str, ...]
+    taken: tuple[str, ...]
     stages: tuple[dict[str, Any], ...]
 
     @property
@@ -101,9 +103,10 @@ def plan(options: RunOptions, console: Console | None = None, *, calibrate: bool
     numerics, workers, device = place.numerics, place.workers, place.numerics.device
     folder = RunFolder(options.folder())
     check_source(folder, options)
+    others = Others(options.reuse, folder.path)
     with preparing(console) as progress:
         tasks = planned_tasks(options, place.readers, progress)
-    graph = Graph(numerics, folder, recorded(folder, tasks) if folder.run_json.exists() else None)
+    graph = Graph(numerics, folder, recorded(folder, tasks) if folder.run_json.exists() else None, others)
     graph.add_all(options, tasks)
     predictor = foresee(graph, place, options.threads, rates(), 0.0 if calibrate else inf)
     used, probe_s = predictor.sources(graph.plans.values()), predictor.probe_s
@@ -128,6 +131,7 @@ def plan(options: RunOptions, console: Console | None = None, *, calibrate: bool
         sources=tuple(f"{name}: {source.about}" for name, source in sorted(used.items())),
         stages=tuple(map(described, graph.jobs.values())),
         skipped=tuple(f"{skip.method}: {skip.reason}" for task in tasks for skip in task.skipped),
+        taken=tuple(taken_text(graph)),
     )
 
 
@@ -191,6 +195,7 @@ def shown(forecast: Forecast) -> Iterator[RenderableType]:
         f"{forecast.free_bytes / gib:.0f} GiB free; folder {forecast.folder}"
     )
     yield from (f"  skipped {text}" for text in forecast.skipped)
+    yield from (f"  {text}" for text in forecast.taken)
     if forecast.unknown:
         yield f"  nobody has measured {', '.join(forecast.unknown)} at this profile: only measuring is counted"
     borrowed = dict.fromkeys(f"{row.method} ({row.rate_of})" for row in forecast.rows if row.rate_of is not None)

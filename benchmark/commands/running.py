@@ -24,6 +24,7 @@ from ..planning.time_left import TimeLeft
 from ..planning.where import Where, where
 from ..runs.folder import RunFolder
 from ..runs.records import CellKey, Failure, Record, write_json
+from ..runs.reuse import Others
 from .display import announce, preparing, shown
 from .journal import STOPPED, Journal, note
 
@@ -70,10 +71,11 @@ def prepared(
         UasbenchError: as :func:`run`.
     """
     check_source(folder, options)
+    others = Others(options.reuse, folder.path)
     with preparing(console) as progress:
         tasks = planned_tasks(options, place.readers, progress)
     damaged = retire_damaged(folder)
-    graph = Graph(place.numerics, folder, recorded(folder, tasks))
+    graph = Graph(place.numerics, folder, recorded(folder, tasks), others)
     cells = graph.add_all(options, tasks)
     with preparing(console) as progress:
         opened = {(id(t.data), c.candidate.view): t.data for c, t in cells if c.key not in graph.finished}
@@ -88,7 +90,16 @@ def prepared(
     for part in (folder.path, *folder.parts, *map(folder.map_dir, graph.plans)):
         if part == folder.path or not part.is_symlink():  # what a link leads to is somebody else's
             remove_stale(part)
-    write_info(folder, options, place.numerics, place.workers, tasks, [cell.key.slug for cell, _ in cells], damaged)
+    write_info(
+        folder,
+        options,
+        place.numerics,
+        place.workers,
+        tasks,
+        [cell.key.slug for cell, _ in cells],
+        damaged,
+        graph.taken,
+    )
     graph.write()
     try:
         foresee(graph, place, options.threads, rates(), PROBED_FROM_S)

@@ -1,6 +1,6 @@
 """What ``run.json`` says about a run, and whether a folder may go on with the present command."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -98,8 +98,12 @@ def write_info(
     tasks: Sequence[Planned],
     slugs: list[str],
     damaged: Sequence[str] = (),
+    taken: Mapping[Path, Path] | None = None,
 ) -> None:
-    """Write what the present command adds to ``run.json``; earlier cells, tasks and skips are kept."""
+    """Write what the present command adds to ``run.json``; earlier cells, tasks and skips are kept.
+
+    ``taken`` has the seals in other runs of what becomes a folder of this one.
+    """
     old = folder.info() if folder.run_json.exists() else {}
     now = datetime.now(UTC).isoformat(timespec="seconds")
     command = options.command or f"uasbench.run(**{options.model_dump(mode='json', exclude_defaults=True)})"
@@ -110,6 +114,7 @@ def write_info(
     kept = [s for s in old.get("skipped", []) if (s["dataset"], s["method"]) not in planned]
     rows = [{"dataset": d.dataset, "train": d.train, "anatomy": d.card.anatomy} for d in data]
     rows += [row for row in old.get("tasks", []) if row not in rows]
+    found = {out.relative_to(folder.path).as_posix(): str(seal.parent) for out, seal in (taken or {}).items()}
     folder.update_info(
         schema=SCHEMA_VERSION,
         command=command,
@@ -128,6 +133,7 @@ def write_info(
         skipped=[*kept, *skipped],
         warnings=sorted({w for d in data for w in d.warnings} | {*version_warnings(folder), *damaged}),
         environment={**environment(), "commit": commit()},
+        **({"taken": {**old.get("taken", {}), **found}} if found else {}),
         **({} if options.page is None else {"experiment": options.page.model_dump(mode="json")}),
         **REVOKED,
     )

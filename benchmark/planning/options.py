@@ -38,7 +38,8 @@ class RunOptions(BaseModel, extra="forbid"):
     stages fail on other kinds of nodes than the first one of the run. With ``allow_overlap`` methods whose weights were
     trained on masks of the test set run, and are marked. ``refine`` adds to every row METHOD the rows METHOD+PROMPT,
     whose masks SAM draws with the weights of the file ``sam_weights``.
-    With ``compiled`` the networks of trainings are compiled.
+    With ``compiled`` the networks of trainings are compiled. Trainings and maps that a run would make and one of the
+    run folders ``reuse`` holds are taken from there.
     """
 
     methods: str = "all"
@@ -68,6 +69,7 @@ class RunOptions(BaseModel, extra="forbid"):
     refine: list[Prompt] = Field(default_factory=list)
     sam_weights: Path | None = None
     reference: str | None = None
+    reuse: list[Path] = Field(default_factory=list)
     keep: list[Literal["restorations"]] = Field(default_factory=list)
     page: Page | None = None
     trials: int | None = Field(default=None, ge=1, le=40)
@@ -102,6 +104,12 @@ class RunOptions(BaseModel, extra="forbid"):
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
         return None if value is None else value.expanduser().resolve()
+
+    @field_validator("reuse", mode="before")
+    @classmethod
+    def _absolute_runs(cls, values: Any) -> list[Path]:
+        runs = [values] if isinstance(values, str | Path) else values
+        return [Path(run).expanduser().resolve() for run in runs]
 
     @property
     def limit_s(self) -> float:

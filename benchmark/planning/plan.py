@@ -19,6 +19,7 @@ from ..executors.contract import Job, Resources
 from ..refinement.prompts import Prompt
 from ..runs.folder import RunFolder
 from ..runs.records import FIT_SEAL, MAP_SEAL, CellKey, StageIds
+from ..runs.reuse import Others, take_over
 from ..stages.fit import FitTask
 from ..stages.map import MapTask, finished
 from ..stages.measure import MeasureTask
@@ -181,12 +182,17 @@ def address(ids: StageIds) -> str:
 class Graph:
     """The jobs of a run that are not finished yet, and which cells each of them serves.
 
-    ``tables_s`` are the seconds that its tables and report are predicted to take; 0 where nobody knows.
+    ``tables_s`` are the seconds that its tables and report are predicted to take; 0 where nobody knows. What ``others``
+    have made already is no job; ``taken`` has its folder here and its seal there, and :meth:`write` takes it over.
     """
 
-    def __init__(self, numerics: Numerics, folder: RunFolder, recorded: Recorded | None = None) -> None:
+    def __init__(
+        self, numerics: Numerics, folder: RunFolder, recorded: Recorded | None = None, others: Others | None = None
+    ) -> None:
         self.numerics = numerics
         self.folder = folder
+        self.others = others or Others()
+        self.taken: dict[Path, Path] = {}
         self.plans: dict[CellKey, PlannedCell] = {}
         self.jobs: dict[str, Job] = {}
         self.cells_of: dict[str, list[CellKey]] = {}
@@ -224,7 +230,10 @@ class Graph:
         needs_map, needs = wanted and not self._holds(cell.maps), set[str]()
         for fit, name in zip(cell.fits.tasks, cell.fits.names, strict=True):
             # Where the maps are whole, what a fit has cost is all that is read of it.
-            if not self._is_whole(fit.out / FIT_SEAL, seal_alone=not needs_map):
+            if not (
+                self._is_whole(fit.out / FIT_SEAL, seal_alone=not needs_map)
+                or self._offered(fit.out, FIT_SEAL, self.others.fits(fit.id))
+            ):
                 self._job(f"fit-{fit.id}", fit, cell, set(), name)
                 needs.add(f"fit-{fit.id}")
         if not (needs_map or needs):
@@ -248,8 +257,16 @@ class Graph:
         return self._is_whole(task.out / MAP_SEAL, seal_alone=True) and finished(task.out) == task.id
 
     def _holds(self, task: MapTask | RefineTask) -> bool:
-        """Return whether a folder holds what a stage makes, as it was written."""
-        return self._told(task) and self._is_whole(task.out / MAP_SEAL)
+        """Return whether a folder holds what a stage makes, as it was written, or another run's does."""
+        here = self._told(task) and self._is_whole(task.out / MAP_SEAL)
+        return here or self._offered(task.out, MAP_SEAL, self.others.maps(task.id))
+
+    def _offered(self, out: Path, name: str, folders: Iterable[Path]) -> bool:
+        """Return whether one of these folders of other runs is whole, and note that ``out`` is made from it."""
+        seal = next((folder / name for folder in folders if self._is_whole(folder / name)), None)
+        if seal is not None:
+            self.taken[out] = seal
+        return seal is not None
 
     def check_disk(self) -> tuple[int, int]:
         """Return the bytes the maps may take and the bytes free, refusing when they do not fit.
@@ -290,6 +307,8 @@ class Graph:
             for path in (self.folder.map_dir(key), *(fit.out for fit in cell.fits.tasks), self.folder.gallery_path(key))
         ]
         self.folder.ledger.add(*made)
+        for out, seal in self.taken.items():
+            take_over(seal, out)
         for key, cell in self.plans.items():
             write_text(self.folder.cell_path(key), cell.measure.model_dump_json() + "\n", lasting=False)
 
