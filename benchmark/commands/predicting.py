@@ -18,10 +18,10 @@ from ..planning.info import check_source, recorded
 from ..planning.options import RunOptions
 from ..planning.plan import Graph
 from ..planning.prediction import Predictor, foresee, wall_s
+from ..planning.reuse import Others
 from ..planning.tasks import Planned, planned_tasks
 from ..planning.where import where
 from ..runs.folder import RunFolder
-from ..runs.reuse import Others
 from .display import duration, preparing, taken_text
 
 if TYPE_CHECKING:

@@ -19,12 +19,12 @@ from ..planning.info import check_source, made_again, recorded, retire_damaged, 
 from ..planning.options import RunOptions
 from ..planning.plan import Graph
 from ..planning.prediction import PROBED_FROM_S, foresee
+from ..planning.reuse import Others
 from ..planning.tasks import Planned, planned_tasks
 from ..planning.time_left import TimeLeft
 from ..planning.where import Where, where
 from ..runs.folder import RunFolder
 from ..runs.records import CellKey, Failure, Record, write_json
-from ..runs.reuse import Others
 from .display import announce, preparing, shown
 from .journal import STOPPED, Journal, note
 
@@ -90,16 +90,8 @@ def prepared(
     for part in (folder.path, *folder.parts, *map(folder.map_dir, graph.plans)):
         if part == folder.path or not part.is_symlink():  # what a link leads to is somebody else's
             remove_stale(part)
-    write_info(
-        folder,
-        options,
-        place.numerics,
-        place.workers,
-        tasks,
-        [cell.key.slug for cell, _ in cells],
-        damaged,
-        graph.taken,
-    )
+    slugs = [cell.key.slug for cell, _ in cells]
+    write_info(folder, options, place.numerics, place.workers, tasks, slugs, damaged, graph.taken)
     graph.write()
     try:
         foresee(graph, place, options.threads, rates(), PROBED_FROM_S)

@@ -19,7 +19,6 @@ from ..executors.contract import Job, Resources
 from ..refinement.prompts import Prompt
 from ..runs.folder import RunFolder
 from ..runs.records import FIT_SEAL, MAP_SEAL, CellKey, StageIds
-from ..runs.reuse import Others, take_over
 from ..stages.fit import FitTask
 from ..stages.map import MapTask, finished
 from ..stages.measure import MeasureTask
@@ -30,6 +29,7 @@ from .fits import PlannedFits, planned_fits
 from .options import RunOptions
 from .overlap import overlap_of
 from .refinement import refine_task, refined, refined_info, refused
+from .reuse import Others, take_over
 from .selection import Candidate
 from .task_data import TaskData
 

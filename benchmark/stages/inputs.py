@@ -31,6 +31,10 @@ def check_whole(folder: Path, wanted: str) -> None:
     """
     if not (folder / wanted).is_file():
         raise LeftBehindError(f"the stage ended without {wanted}")
-    for path in folder.rglob("*"):
-        if path.is_symlink() or not (path.is_file() or path.is_dir()):
-            raise LeftBehindError(f"the stage left {path.name}, which is no file of its own")
+    if odd := not_own(folder):
+        raise LeftBehindError(f"the stage left {odd.name}, which is no file of its own")
+
+
+def not_own(folder: Path) -> Path | None:
+    """Return the first thing in a folder that is neither a file nor a folder of its own, such as a link."""
+    return next((p for p in folder.rglob("*") if p.is_symlink() or not (p.is_file() or p.is_dir())), None)

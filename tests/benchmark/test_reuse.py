@@ -1,5 +1,6 @@
 """What another run has made under the same address is taken over, and nothing else."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -8,11 +9,12 @@ from typing import Any
 import pytest
 from uasbench.benchmark.catalogue.registry import runnable
 from uasbench.benchmark.commands import predicting, running
-from uasbench.benchmark.planning import where
+from uasbench.benchmark.planning import reuse, where
 from uasbench.benchmark.planning.options import RunOptions, validated
-from uasbench.benchmark.runs import reuse
 from uasbench.benchmark.runs.folder import RunFolder, RunFolderError
 from uasbench.benchmark.runs.records import FIT_SEAL, MAP_SEAL
+from uasbench.common.atomic import CONTENTS
+from uasbench.common.sealed import read_sealed, seal_folder
 from uasbench.methods.config import resolve
 from uasbench.reports.tables import tables_of
 
@@ -96,8 +98,42 @@ def test_what_is_damaged_there_is_made_anew_and_left_as_it_is(asked, first, tmp_
         assert any(f"{path.parent}" in warning and "made again" in warning for warning in folder.info()["warnings"])
 
 
+@pytest.mark.parametrize("where_it_lies", ["fits/*", "maps/*/healthy"])
+def test_what_a_method_left_as_a_link_is_not_followed(asked, first, tmp_path, where_it_lies):
+    """A stage refuses links; a method could have put one there later, and its name into the seal."""
+    secret = tmp_path / "segmentation-0.nii"
+    secret.write_bytes(b"labels")
+    (folder,) = (tmp_path / "first").glob(where_it_lies)
+    (folder / "weights.bin").symlink_to(secret)
+    inside = folder.parent if folder.name == "healthy" else folder
+    (seal,) = (inside / name for name in (FIT_SEAL, MAP_SEAL) if (inside / name).exists())
+    about = {key: value for key, value in read_sealed(seal).items() if key not in ("files", "digest")}
+    seal_folder(seal, about)
+    listed = inside / CONTENTS
+    listed.write_text(json.dumps([*json.loads(listed.read_text()), *read_sealed(seal)["files"]]))
+    assert any("weights.bin" in name for name in read_sealed(seal)["files"])
+    run, failed = running.run(asked())
+    assert failed == 0
+    assert not any(path.name == "weights.bin" for path in run.path.rglob("*"))
+    assert inside.relative_to(tmp_path / "first").as_posix() not in run.info()["taken"]
+    new, old = (tables_of(RunFolder.open(at)).per_case for at in (run.path, first))
+    assert new.equals(old)
+
+
+def test_names_that_lead_out_of_a_folder_are_not_followed(asked, tmp_path):
+    (seal,) = (tmp_path / "first").glob(f"fits/*/{FIT_SEAL}")
+    secret = seal.parents[1] / "secret"
+    secret.write_bytes(b"labels")
+    listed = seal.parent / CONTENTS
+    listed.write_text(json.dumps([*json.loads(listed.read_text()), f"../{secret.name}", str(secret)]))
+    reuse.take_over(seal, tmp_path / "taken" / "fit")
+    names = [path.name for path in (tmp_path / "taken").rglob("*")]
+    assert sorted(names) == sorted(["fit", *(path.name for path in seal.parent.iterdir())])
+    assert "curves.csv" in names
+
+
 def test_without_links_files_are_copied(asked, tmp_path, monkeypatch):
-    def refused(*_):
+    def refused(*_, **__):
         raise OSError
 
     monkeypatch.setattr(reuse.os, "link", refused)

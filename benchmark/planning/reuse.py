@@ -6,15 +6,18 @@ from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 
-from ...common.atomic import CONTENTS, discard, new_folder
+from ...common.atomic import contents, discard, new_folder
 from ...common.json_files import read_json
 from ...common.sealed import check_files
-from .folder import RunFolder, RunFolderError
-from .records import MAP_SEAL
+from ..runs.folder import RunFolder, RunFolderError
+from ..runs.records import MAP_SEAL
+from ..stages.inputs import not_own
 
 
 class Others:
     """The run folders that another run may take from; they are only read.
+
+    Folders with links in them are passed over: what a method has left could lead to labels.
 
     Raises:
         RunFolderError: one of them is no run, or is ``taker``, the folder of the other run.
@@ -27,11 +30,12 @@ class Others:
 
     def fits(self, fit_id: str) -> list[Path]:
         """Return where a training of this address lies; whether it is whole is not asked."""
-        return [path for folder in self.folders if (path := folder.fit_dir(fit_id)).is_dir()]
+        paths = (folder.fit_dir(fit_id) for folder in self.folders)
+        return [path for path in paths if path.is_dir() and not_own(path) is None]
 
     def maps(self, map_id: str) -> list[Path]:
         """Return where maps of this address lie, whatever row they belong to; whether they are whole is not asked."""
-        return self._maps.get(map_id, [])
+        return [path for path in self._maps.get(map_id, []) if not_own(path) is None]
 
     @cached_property
     def _maps(self) -> dict[str, list[Path]]:
@@ -45,18 +49,22 @@ class Others:
 
 
 def take_over(seal: Path, target: Path) -> None:
-    """Make ``target`` from what the seal of another run's folder lists, as links to the same files where they can be.
+    """Make ``target`` from what another run's folder held when it was made, linked where it can be.
 
     Raises:
         DamagedError: a file is not what was written.
         DiskError: the disk is full or the folder cannot be written.
     """
-    source, names = seal.parent, check_files(seal)["files"]
+    source = seal.parent
     discard(target)
     with new_folder(target) as scratch:
-        for name in (*names, seal.name, *(CONTENTS,) * (source / CONTENTS).exists()):
-            (scratch / name).parent.mkdir(parents=True, exist_ok=True)
+        for path in contents(source):
+            copy = scratch / path.relative_to(source)
+            if path.is_dir():
+                copy.mkdir(parents=True, exist_ok=True)
+                continue
             try:
-                os.link((source / name).resolve(), scratch / name)
+                os.link(path, copy, follow_symlinks=False)
             except OSError:  # another disk, or one without links
-                shutil.copyfile(source / name, scratch / name)
+                shutil.copyfile(path, copy, follow_symlinks=False)
+        check_files(scratch / seal.name)
