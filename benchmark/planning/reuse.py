@@ -58,11 +58,9 @@ def take_over(seal: Path, target: Path) -> None:
     source = seal.parent
     discard(target)
     with new_folder(target) as scratch:
-        for path in contents(source):
+        for path in filter(Path.is_file, dict.fromkeys(contents(source))):
             copy = scratch / path.relative_to(source)
-            if path.is_dir():
-                copy.mkdir(parents=True, exist_ok=True)
-                continue
+            copy.parent.mkdir(parents=True, exist_ok=True)
             try:
                 os.link(path, copy, follow_symlinks=False)
             except OSError:  # another disk, or one without links

@@ -110,7 +110,7 @@ def test_what_a_method_left_as_a_link_is_not_followed(asked, first, tmp_path, wh
     about = {key: value for key, value in read_sealed(seal).items() if key not in ("files", "digest")}
     seal_folder(seal, about, but=[CONTENTS])
     listed = inside / CONTENTS
-    listed.write_text(json.dumps([*json.loads(listed.read_text()), *read_sealed(seal)["files"]]))
+    listed.write_text(json.dumps([*{*json.loads(listed.read_text()), *read_sealed(seal)["files"]}]))
     assert any("weights.bin" in name for name in read_sealed(seal)["files"])
     run, failed = running.run(asked())
     assert failed == 0
@@ -125,7 +125,7 @@ def test_names_that_lead_out_of_a_folder_are_not_followed(asked, tmp_path):
     secret = seal.parents[1] / "secret"
     secret.write_bytes(b"labels")
     listed = seal.parent / CONTENTS
-    listed.write_text(json.dumps([*json.loads(listed.read_text()), f"../{secret.name}", str(secret)]))
+    listed.write_text(json.dumps([*json.loads(listed.read_text()), f"../{secret.name}", str(secret), "gone"]))
     reuse.take_over(seal, tmp_path / "taken" / "fit")
     names = [path.name for path in (tmp_path / "taken").rglob("*")]
     assert sorted(names) == sorted(["fit", *(path.name for path in seal.parent.iterdir())])
