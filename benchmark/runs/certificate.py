@@ -16,7 +16,7 @@ REVOKED = {FIELD: None}
 """What :meth:`RunFolder.update_info` gets before records are replaced."""
 STATED = (
     "schema", "commands", "options", "created", "source", "profile", "phantom", "tasks", "references", "seeds",
-    "numerics", "cells", "skipped", "environment",
+    "numerics", "cells", "skipped", "taken", "environment",
 )  # fmt: skip
 """Fields of ``run.json`` that a certificate vouches for; the others are books of the harness and may go on."""
 
